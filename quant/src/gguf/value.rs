@@ -1,0 +1,142 @@
+//! GGUF metadata: typed values under ordered keys. Order is part of the format here, because a file must be reproducible
+//! byte for byte.
+
+/// One metadata value, in the types the GGUF specification names.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // the variants are the specification's own names
+pub enum Value {
+    U8(u8),
+    I8(i8),
+    U16(u16),
+    I16(i16),
+    U32(u32),
+    I32(i32),
+    F32(f32),
+    Bool(bool),
+    String(String),
+    Array(Array),
+    U64(u64),
+    I64(i64),
+    F64(f64),
+}
+
+/// A homogeneous array; nested arrays are read but no file we write has one.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Array {
+    U8(Vec<u8>),
+    I8(Vec<i8>),
+    U16(Vec<u16>),
+    I16(Vec<i16>),
+    U32(Vec<u32>),
+    I32(Vec<i32>),
+    F32(Vec<f32>),
+    Bool(Vec<bool>),
+    String(Vec<String>),
+    U64(Vec<u64>),
+    I64(Vec<i64>),
+    F64(Vec<f64>),
+    Array(Vec<Array>),
+}
+
+/// Key-value pairs in file order. A key occurs once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metadata(Vec<(String, Value)>);
+
+impl Metadata {
+    /// No keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)
+    }
+
+    /// Sets `key` where it stands, or appends it.
+    pub fn set(&mut self, key: impl Into<String>, value: Value) {
+        let key = key.into();
+        match self.0.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, v)) => *v = value,
+            None => self.0.push((key, value)),
+        }
+    }
+
+    /// Removes `key` and returns its value.
+    pub fn remove(&mut self, key: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(k, _)| k == key)?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// All pairs in file order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(k, v)| (k.as_str(), v))
+    }
+
+    /// How many pairs there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value under `key` as an unsigned number, whatever integer type the file gave it.
+    pub fn u64(&self, key: &str) -> Option<u64> {
+        match *self.get(key)? {
+            Value::U8(v) => Some(v.into()),
+            Value::U16(v) => Some(v.into()),
+            Value::U32(v) => Some(v.into()),
+            Value::U64(v) => Some(v),
+            Value::I8(v) => v.try_into().ok(),
+            Value::I16(v) => v.try_into().ok(),
+            Value::I32(v) => v.try_into().ok(),
+            Value::I64(v) => v.try_into().ok(),
+            _ => None,
+        }
+    }
+
+    /// The value under `key` as an f32.
+    pub fn f32(&self, key: &str) -> Option<f32> {
+        match *self.get(key)? {
+            Value::F32(v) => Some(v),
+            Value::F64(v) => Some(v as f32),
+            _ => None,
+        }
+    }
+
+    /// The value under `key` as a boolean.
+    pub fn bool(&self, key: &str) -> Option<bool> {
+        match *self.get(key)? {
+            Value::Bool(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The value under `key` as text.
+    pub fn str(&self, key: &str) -> Option<&str> {
+        match self.get(key)? {
+            Value::String(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The value under `key` as an array of strings.
+    pub fn strings(&self, key: &str) -> Option<&[String]> {
+        match self.get(key)? {
+            Value::Array(Array::String(v)) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The value under `key` as an array of i32.
+    pub fn i32s(&self, key: &str) -> Option<&[i32]> {
+        match self.get(key)? {
+            Value::Array(Array::I32(v)) => Some(v),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! `quant`: everything bitworth knows about model files: tensor encodings, GGUF and safetensors, architectures as data,
+//! the plan of what becomes which type, and the quantizer that carries a plan out.
+//!
+//! What is absent: printing, GPU code, clocks, the environment. Callers pass a [`Progress`] and get errors that name the
+//! file, the tensor and the offset. The GPU's decoders (`formats/*.wgsl`) are carried here as text only.
+
+pub mod arch;
+pub mod checkpoint;
+pub mod convert;
+pub mod error;
+pub mod formats;
+pub mod gguf;
+pub mod hparams;
+pub mod plan;
+pub mod progress;
+pub mod quantize;
+pub mod recipe;
+pub mod safetensors;
+pub mod vocab;
+
+pub use checkpoint::Checkpoint;
+pub use error::{Error, Result};
+pub use formats::DType;
+pub use hparams::HParams;
+pub use plan::Plan;
+pub use progress::Progress;
+pub use recipe::Recipe;

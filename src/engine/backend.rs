@@ -1,0 +1,221 @@
+//! What a device must be able to do to run a model: about a dozen operations on device buffers.
+//!
+//! One forward function (`forward.rs`) calls these and nothing else, so the CPU and every GPU run the same graph. Absent on
+//! purpose: layers, architectures, sequences as objects, files. An operation sees rows of numbers and index lists.
+//!
+//! Shapes: T rows (tokens), H hidden, N output columns, K input columns, V vocabulary. All activations are f32, row-major,
+//! without padding. Weights stay encoded as they are stored; the operation decodes them, so that what is measured is the
+//! file and not a rounding of ours. Every operation computes each row independently of how many rows come with it: on one
+//! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
+
+use std::ops::Range;
+
+use quant::DType;
+use quant::checkpoint::TensorBytes;
+use serde::Serialize;
+
+/// Why a device could not do something: out of memory, lost, over one of its limits.
+#[derive(Debug, thiserror::Error)]
+#[error("device {device}: {what}")]
+pub struct DeviceError {
+    /// The device's name.
+    pub device: String,
+    /// What failed and what to do.
+    pub what: String,
+}
+
+/// Shorthand for a device operation's result.
+pub type Result<T> = std::result::Result<T, DeviceError>;
+
+/// What kind of processor a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// Our own CPU backend.
+    Cpu,
+    /// A graphics processor with its own memory.
+    DiscreteGpu,
+    /// A graphics processor that shares the machine's memory.
+    IntegratedGpu,
+    /// A GPU interface computed on the CPU (lavapipe, SwiftShader, WARP): for tests, never picked by itself.
+    SoftwareGpu,
+    /// Anything else the driver reports.
+    OtherGpu,
+}
+
+/// A device as it is written into every record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// Marketing name, as the driver or the processor gives it.
+    pub name: String,
+    /// `cpu`, `vulkan`, `metal` or `dx12`.
+    pub api: String,
+    /// Kind of processor.
+    pub kind: DeviceKind,
+    /// Driver name and version, or the instruction set that the CPU kernels use.
+    pub driver: String,
+}
+
+/// An encoded tensor on its way to a device: `rows` x `cols` weights, each row stored in whole blocks of `dtype`.
+pub struct HostTensor {
+    /// Encoding of the bytes.
+    pub dtype: DType,
+    /// Rows (output columns N of a matmul; vocabulary entries of an embedding).
+    pub rows: usize,
+    /// Columns (input columns K).
+    pub cols: usize,
+    /// `rows * dtype.row_bytes(cols)` bytes.
+    pub bytes: TensorBytes,
+}
+
+/// The geometry of one attention call. Query head `h` reads key/value head `h / (heads / kv_heads)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Factor on q.k before the softmax.
+    pub scale: f32,
+}
+
+/// How rotary embedding pairs the components of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairs {
+    /// Components 2i and 2i+1 (llama in GGUF order).
+    Adjacent,
+    /// Components i and i + d/2 (NeoX order).
+    Halves,
+}
+
+/// Statistics of one scored row after all vocabulary tiles went through [`Backend::head_tile`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadRow {
+    /// log sum exp of the row's logits.
+    pub log_sum_exp: f64,
+    /// Logit of the row's target token.
+    pub target_logit: f64,
+    /// Token with the largest logit; the smallest id among equals.
+    pub argmax: u32,
+    /// KL(reference || this lane) in nats; 0 where the call had no reference.
+    pub kld: f64,
+}
+
+/// One vocabulary tile of logits: row t holds the logits of the tokens `first_token .. first_token + cols`.
+#[derive(Debug, Clone, Copy)]
+pub struct TileShape {
+    /// Scored rows T.
+    pub rows: usize,
+    /// Tokens in this tile.
+    pub cols: usize,
+    /// Id of the first token.
+    pub first_token: u32,
+}
+
+/// A device that runs models. See the module documentation for the conventions.
+pub trait Backend: Send + Sync {
+    /// f32 numbers on the device.
+    type Buffer: Send + Sync;
+    /// u32 numbers on the device (token ids, row numbers, positions).
+    type Indices: Send + Sync;
+    /// An encoded tensor on the device.
+    type Weight: Send + Sync;
+    /// The running statistics of [`Backend::head_tile`], one entry per row.
+    type HeadState: Send + Sync;
+
+    /// The device as records name it.
+    fn info(&self) -> &DeviceInfo;
+
+    /// The most f32 numbers one buffer may hold (the device's binding limit).
+    fn max_buffer_len(&self) -> usize;
+
+    /// A buffer of `len` numbers with undefined contents.
+    fn alloc(&self, len: usize) -> Result<Self::Buffer>;
+    /// A buffer holding `data`.
+    fn upload(&self, data: &[f32]) -> Result<Self::Buffer>;
+    /// An index list holding `data`.
+    fn indices(&self, data: &[u32]) -> Result<Self::Indices>;
+    /// A tensor as stored.
+    fn weight(&self, tensor: HostTensor) -> Result<Self::Weight>;
+    /// `range` of a buffer, after everything submitted before.
+    fn read(&self, buffer: &Self::Buffer, range: Range<usize>) -> Result<Vec<f32>>;
+    /// Waits until everything submitted before is done (for timing).
+    fn synchronize(&self) -> Result<()>;
+
+    /// Row `tokens[t]` of `table`, decoded: `[V, H], [T] -> [T, H]`.
+    fn embed(&self, table: &Self::Weight, tokens: &Self::Indices, count: usize, out: &mut Self::Buffer) -> Result<()>;
+
+    /// `x / sqrt(mean(x^2) + eps) * gain` per row: `[T, H], [H] -> [T, H]` (Zhang and Sennrich 2019).
+    fn rms_norm(&self, x: &Self::Buffer, rows: usize, gain: &Self::Weight, eps: f32, out: &mut Self::Buffer) -> Result<()>;
+
+    /// `out[t, n] = sum_k x[t, k] * w[w_rows.start + n, k]`: `[T, K] x [N, K]^T -> [T, N]` with N = `w_rows.len()`.
+    fn matmul(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, w_rows: Range<usize>, out: &mut Self::Buffer) -> Result<()>;
+
+    /// The same for the few rows of a decoding step, by a kernel that streams the weights once and may sum in another order
+    /// than [`Backend::matmul`]; the order depends on neither `rows` nor the number of threads.
+    fn matvec(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, w_rows: Range<usize>, out: &mut Self::Buffer) -> Result<()>;
+
+    /// `x[t, n] += bias[n]`, in place.
+    fn add_bias(&self, x: &mut Self::Buffer, rows: usize, bias: &Self::Weight) -> Result<()>;
+
+    /// Rotates each head of each row by the angles of its position, in place. `table` holds `cos, sin` of every pair for
+    /// every position: `[positions, rope_dim / 2, 2]`; components past `rope_dim` stay as they are.
+    #[allow(clippy::too_many_arguments)]
+    fn rope(
+        &self,
+        x: &mut Self::Buffer,
+        rows: usize,
+        heads: usize,
+        head_dim: usize,
+        rope_dim: usize,
+        pairs: RopePairs,
+        table: &Self::Buffer,
+        positions: &Self::Indices,
+    ) -> Result<()>;
+
+    /// Softmax attention: query row t sees the key/value rows `spans[2t] .. spans[2t + 1]` (never empty).
+    /// `q [T, heads * d]`, `k, v [*, kv_heads * d]` -> `[T, heads * d]`.
+    #[allow(clippy::too_many_arguments)]
+    fn attention(
+        &self,
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+        spans: &Self::Indices,
+        rows: usize,
+        shape: AttentionShape,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
+
+    /// `gate <- silu(gate) * up` over the first `len` numbers.
+    fn swiglu(&self, gate: &mut Self::Buffer, up: &Self::Buffer, len: usize) -> Result<()>;
+
+    /// `x <- x + y` over the first `len` numbers.
+    fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer, len: usize) -> Result<()>;
+
+    /// Copies `len` numbers from `src[src_at..]` to `dst[dst_at..]`.
+    fn copy(&self, src: &Self::Buffer, src_at: usize, dst: &mut Self::Buffer, dst_at: usize, len: usize) -> Result<()>;
+
+    /// `out[i] = x[rows[i]]`, rows of `cols` numbers.
+    fn gather(&self, x: &Self::Buffer, rows: &Self::Indices, count: usize, cols: usize, out: &mut Self::Buffer) -> Result<()>;
+
+    /// Fresh statistics for `rows` rows.
+    fn head_state(&self, rows: usize) -> Result<Self::HeadState>;
+
+    /// Takes one tile of `logits` into `state`: running maximum and sum of exponentials, the logit of `targets[t]` if it lies
+    /// in the tile, the arg-max, and with `reference` (the reference lane's logits of the same tile) what the KL divergence
+    /// needs: the running `sum p_ref * (l_ref - l)`. Tiles come in ascending order and cover the vocabulary once.
+    fn head_tile(
+        &self,
+        logits: &Self::Buffer,
+        reference: Option<&Self::Buffer>,
+        tile: TileShape,
+        targets: &Self::Indices,
+        state: &mut Self::HeadState,
+    ) -> Result<()>;
+
+    /// The finished statistics, one per row.
+    fn read_head(&self, state: &Self::HeadState) -> Result<Vec<HeadRow>>;
+}

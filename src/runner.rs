@@ -1,0 +1,1 @@
+//! Joins evaluation and engine: packing requests, running lanes, keeping records.
