@@ -12,6 +12,8 @@ mod matvec;
 mod naive;
 mod rowwise;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
