@@ -1,2 +1,3 @@
-//! x
-fn main(){}
+//! The program `bitworth`; everything is in the library.
+
+fn main() {}
