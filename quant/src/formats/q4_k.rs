@@ -13,7 +13,8 @@
 
 use super::block::Block;
 use super::f16::F16;
-use super::search::{AffineSearch, Groups, LANES, affine, mean_square, nearest_int, positive, transpose};
+use super::search::{AffineSearch, Groups, affine, mean_square, positive, scale_importance, transpose};
+use super::simd::{F32x8, LANES, nearest_int};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ4K, 256>(DType::Q4_K, "Q4_K", 12, include_str!("q4_k.wgsl"));
@@ -62,19 +63,19 @@ fn unpack_scales(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 impl BlockQ4K {
     /// ggml's `quantize_row_q4_K_ref`: weights `rms of the sub-block + |x|`, scales rounded to 63rds of the largest.
     #[inline(always)]
-    fn plain(x: &[[f32; 32]; 8]) -> Self {
+    fn plain<V: F32x8>(x: &[[f32; 32]; 8]) -> Self {
         let lanes = transpose(x);
-        let mut sum = [0.0; LANES];
+        let mut sum = V::splat(0.0);
         for x in &lanes {
-            for l in 0..LANES {
-                sum[l] += x[l] * x[l];
-            }
+            sum = sum + V::load(x) * V::load(x);
         }
-        let rms = sum.map(|sum: f32| (sum / 32.0).sqrt());
-        let w: Groups<32> = std::array::from_fn(|i| std::array::from_fn(|l| rms[l] + lanes[i][l].abs()));
-
-        let mut codes = [[0; LANES]; 32];
-        let found = affine(&lanes, &w, &PLAIN, &mut codes);
+        let rms = (sum / V::splat(32.0)).sqrt();
+        let mut w = [[0.0; LANES]; 32];
+        for (w, x) in w.iter_mut().zip(&lanes) {
+            *w = (rms + V::load(x).abs()).store();
+        }
+        let mut codes = [[0.0; LANES]; 32];
+        let found = affine::<V, 32>(&lanes, &w, &PLAIN, &mut codes);
         let largest = |x: &[f32; 8]| x.iter().fold(0.0, |max, &x| if x > max { x } else { max });
         let (max_scale, max_min) = (largest(&found.scale), largest(&found.min));
         let rounded = |x: f32, max: f32| {
@@ -88,18 +89,17 @@ impl BlockQ4K {
 
     /// ggml's `quantize_row_q4_K_impl`: weights `importance * sqrt(2 mean square of the block + x^2)`, scales by search.
     #[inline(always)]
-    fn weighted(x: &[[f32; 32]; 8], importance: &[[f32; 32]; 8]) -> Self {
+    fn weighted<V: F32x8>(x: &[[f32; 32]; 8], importance: &[[f32; 32]; 8]) -> Self {
         let sigma2 = mean_square(x.as_flattened(), 2.0);
         let (lanes, mut w) = (transpose(x), transpose(importance));
-        let mut sum_w = [0.0; LANES];
-        for i in 0..32 {
-            for l in 0..LANES {
-                w[i][l] *= (sigma2 + lanes[i][l] * lanes[i][l]).sqrt();
-                sum_w[l] += w[i][l];
-            }
+        scale_importance::<V, 32>(&lanes, &mut w, sigma2);
+        let mut sum_w = V::splat(0.0);
+        for w in &w {
+            sum_w = sum_w + V::load(w);
         }
-        let mut codes = [[0; LANES]; 32];
-        let found = affine(&lanes, &w, &WEIGHTED, &mut codes);
+        let sum_w = sum_w.store();
+        let mut codes = [[0.0; LANES]; 32];
+        let found = affine::<V, 32>(&lanes, &w, &WEIGHTED, &mut codes);
         let (mut sc, mut m) = ([0; 8], [0; 8]);
         let d = positive(&found.scale, &sum_w, 63, &mut sc);
         let dmin = positive(&found.min, &sum_w, 63, &mut m);
@@ -108,18 +108,17 @@ impl BlockQ4K {
 
     /// Rounds the weights anew to the scales as stored; a sub-block whose scale became 0 keeps the codes of the search.
     #[inline(always)]
-    fn with_scales(x: &[[f32; 32]; 8], d: f32, dmin: f32, sc: &[u8; 8], m: &[u8; 8], searched: &Groups<32, i32>) -> Self {
+    fn with_scales(x: &[[f32; 32]; 8], d: f32, dmin: f32, sc: &[u8; 8], m: &[u8; 8], searched: &Groups<32>) -> Self {
         let mut block = Self { d: F16::from_f32(d), dmin: F16::from_f32(dmin), scales: pack_scales(sc, m), qs: [0; 128] };
         let (sc, m) = unpack_scales(&block.scales);
         let (d, dmin) = (block.d.to_f32(), block.dmin.to_f32());
         let mut codes = [[0; 32]; 8];
         for j in 0..8 {
             let (scale, min) = (d * f32::from(sc[j]), dmin * f32::from(m[j]));
-            codes[j] = if scale == 0.0 {
-                std::array::from_fn(|i| searched[i][j] as u8)
-            } else {
-                x[j].map(|x| nearest_int((x + min) / scale).max(0).min(15) as u8)
-            };
+            for i in 0..32 {
+                let rounded = nearest_int((x[j][i] + min) / scale).clamp(0, 15) as u8;
+                codes[j][i] = if scale == 0.0 { searched[i][j] as u8 } else { rounded };
+            }
         }
         for (run, codes) in block.qs.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<2>().0) {
             *run = std::array::from_fn(|i| codes[0][i] | codes[1][i] << 4);
@@ -130,14 +129,18 @@ impl BlockQ4K {
 
 impl Block<256> for BlockQ4K {
     #[inline(always)]
-    fn encode(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
+    fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let x = x.as_chunks::<32>().0.as_chunks::<8>().0;
         match importance {
-            None => x.iter().zip(blocks).for_each(|(x, block)| *block = Self::plain(x)),
+            None => {
+                for (x, block) in x.iter().zip(blocks) {
+                    *block = Self::plain::<V>(x);
+                }
+            }
             Some(importance) => {
                 let importance = importance.as_chunks::<32>().0.as_chunks::<8>().0;
                 for ((x, importance), block) in x.iter().zip(importance).zip(blocks) {
-                    *block = Self::weighted(x, importance);
+                    *block = Self::weighted::<V>(x, importance);
                 }
             }
         }
