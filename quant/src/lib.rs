@@ -5,12 +5,14 @@
 //! file, the tensor and the offset. The GPU's decoders (`formats/*.wgsl`) are carried here as text only.
 
 pub mod arch;
+pub mod atomic_file;
 pub mod checkpoint;
 pub mod convert;
 pub mod error;
 pub mod formats;
 pub mod gguf;
 pub mod hparams;
+mod mmap;
 pub mod plan;
 pub mod progress;
 pub mod quantize;

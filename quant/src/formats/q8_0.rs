@@ -1,1 +1,75 @@
-//! TODO
+//! Q8_0: 32 weights with one scale and 8-bit codes, 8.5 bits per weight. Weight `i` = `d * qs[i]`.
+//!
+//! ```text
+//! byte  0 1   2        3             33
+//!       d     qs[0]    qs[1]   ...   qs[31]
+//!       f16   i8
+//! ```
+
+use super::block::Block;
+use super::f16::F16;
+use super::search::{reciprocal, signed_max};
+use super::{DType, Format};
+
+pub(super) const FORMAT: Format = Format::of::<BlockQ8_0, 32>(DType::Q8_0, "Q8_0", 8, include_str!("q8_0.wgsl"));
+
+/// 32 weights.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct BlockQ8_0 {
+    d: F16,
+    qs: [i8; 32],
+}
+const _: () = assert!(size_of::<BlockQ8_0>() == 34);
+
+/// Rounds to nearest, halves away from zero, within `i8`. The addend is the largest float below one half, so that nothing
+/// short of a half is carried over; exact under 2^22.
+#[inline(always)]
+fn round(x: f32) -> i8 {
+    (x + 0.499_999_97f32.copysign(x)) as i32 as i8
+}
+
+impl Block<32> for BlockQ8_0 {
+    #[inline(always)]
+    fn encode(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
+        for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
+            let d = signed_max(x).abs() / 127.0;
+            let inverse = reciprocal(d);
+            *block = Self { d: F16::from_f32(d), qs: x.map(|x| round(x * inverse)) };
+        }
+    }
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32; 32]) {
+        let d = self.d.to_f32();
+        for (out, q) in out.iter_mut().zip(self.qs) {
+            *out = f32::from(q) * d;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_the_drawn_one() {
+        let x: [f32; 32] = std::array::from_fn(|i| if i == 31 { 127.0 } else { -2.0 * i as f32 });
+        let mut bytes = [0; 34];
+        (FORMAT.encode)(&x, None, &mut bytes);
+        assert_eq!(bytes[..4], [0x00, 0x3c, 0x00, 0xfe]);
+        assert_eq!(bytes[33], 0x7f);
+        let mut back = [0.0; 32];
+        (FORMAT.decode)(&bytes, &mut back);
+        assert_eq!(back, x);
+    }
+
+    #[test]
+    fn halves_round_away_from_zero_and_nothing_else_does() {
+        for tenths in -1_270..=1_270 {
+            for x in [tenths as f32 / 10.0, (tenths as f32 / 10.0).next_up(), (tenths as f32 / 10.0).next_down()] {
+                assert_eq!(f32::from(round(x)), x.round(), "{x:?}");
+            }
+        }
+    }
+}

@@ -1,9 +1,14 @@
 //! The GGUF container (version 2 and 3, little-endian): reading, laying out and writing.
 
+mod cursor;
+mod open;
 mod read;
 mod value;
+mod wire;
 mod write;
 
-pub use read::{GgufFile, TensorEntry};
+pub(crate) use open::SPLIT_KEYS;
+pub use open::GgufFile;
+pub use read::TensorEntry;
 pub use value::{Array, Metadata, Value};
-pub use write::{Layout, TensorSpec};
+pub use write::{GgufWriter, Layout, TensorSpec};

@@ -49,6 +49,11 @@ impl Metadata {
         Self::default()
     }
 
+    /// Pairs of which the caller knows that no key occurs twice.
+    pub(super) fn from_unique(pairs: Vec<(String, Value)>) -> Self {
+        Self(pairs)
+    }
+
     /// The value under `key`.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)

@@ -1,0 +1,120 @@
+//! What a block format must be able to do, and the one place where the instruction set is chosen.
+//!
+//! Rust code is compiled for the oldest processor of its family. The loops here are compiled once more with AVX2 and picked
+//! at run time. Both are the same source, and Rust never contracts or reorders float operations, so the bytes are the same.
+//! Encoders and decoders themselves are not here.
+
+use super::{DType, Format};
+
+/// The bytes of `N` weights as they lie in a file: only `u8` and `i8` fields, so that any byte address will do.
+///
+/// Implementations are `#[inline(always)]`: a function that is not inlined would keep the old instruction set.
+pub(super) trait Block<const N: usize>: bytemuck::Pod {
+    /// Encodes `x` (`N * blocks.len()` weights) in ggml's reference arithmetic; see [`super::Encode`].
+    fn encode(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]);
+
+    /// Decodes one block, bit-exact.
+    fn decode(&self, out: &mut [f32; N]);
+}
+
+impl Format {
+    /// The table row of a format stored in blocks `B`.
+    pub(super) const fn of<B: Block<N>, const N: usize>(
+        dtype: DType,
+        name: &'static str,
+        ggml_id: u32,
+        wgsl: &'static str,
+    ) -> Self {
+        Self {
+            dtype,
+            name,
+            ggml_id,
+            block_len: N,
+            block_bytes: size_of::<B>(),
+            float: N == 1,
+            encode: encode::<B, N>,
+            decode: decode::<B, N>,
+            wgsl,
+        }
+    }
+}
+
+fn encode<B: Block<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let blocks: &mut [B] = bytemuck::cast_slice_mut(out);
+    assert_eq!(x.len(), blocks.len() * N);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, as was just asked.
+        #[allow(unsafe_code)]
+        return unsafe { encode_avx2::<B, N>(x, importance, blocks) };
+    }
+    B::encode(x, importance, blocks);
+}
+
+fn decode<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
+    let blocks: &[B] = bytemuck::cast_slice(bytes);
+    let (out, rest) = out.as_chunks_mut::<N>();
+    assert!(rest.is_empty() && out.len() == blocks.len());
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, as was just asked.
+        #[allow(unsafe_code)]
+        return unsafe { decode_avx2(blocks, out) };
+    }
+    decode_blocks(blocks, out);
+}
+
+#[inline(always)]
+fn decode_blocks<B: Block<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]) {
+    for (block, out) in blocks.iter().zip(out) {
+        block.decode(out);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn encode_avx2<B: Block<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [B]) {
+    B::encode(x, importance, blocks);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn decode_avx2<B: Block<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]) {
+    decode_blocks(blocks, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The two compilations of one source give the same bytes.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn plain_and_avx2_code_agree() {
+        fn check<B: Block<N>, const N: usize>() {
+            let x: Vec<f32> = (0..2048).map(|i| ((i * i) as f32 * 0.37).sin() * (1 + i / 256) as f32).collect();
+            let importance: Vec<f32> = (0..2048).map(|i| 0.1 + (i % 37) as f32).collect();
+            for importance in [None, Some(&importance[..])] {
+                let mut plain = vec![B::zeroed(); x.len() / N];
+                let mut fast = plain.clone();
+                B::encode(&x, importance, &mut plain);
+                encode::<B, N>(&x, importance, bytemuck::cast_slice_mut(&mut fast));
+                assert_eq!(bytemuck::cast_slice::<B, u8>(&plain), bytemuck::cast_slice::<B, u8>(&fast));
+                let (mut slow_out, mut fast_out) = (vec![[0.0; N]; plain.len()], vec![0.0; x.len()]);
+                decode_blocks(&plain, &mut slow_out);
+                decode::<B, N>(bytemuck::cast_slice(&fast), &mut fast_out);
+                assert_eq!(slow_out.as_flattened(), fast_out);
+            }
+        }
+        if !is_x86_feature_detected!("avx2") {
+            return;
+        }
+        check::<super::super::f16::F16, 1>();
+        check::<super::super::bf16::BF16, 1>();
+        check::<super::super::q4_0::BlockQ4_0, 32>();
+        check::<super::super::q5_0::BlockQ5_0, 32>();
+        check::<super::super::q8_0::BlockQ8_0, 32>();
+        check::<super::super::q4_k::BlockQ4K, 256>();
+        check::<super::super::q6_k::BlockQ6K, 256>();
+    }
+}

@@ -1,0 +1,169 @@
+//! Laying out and writing a GGUF version 3 file: the header as llama.cpp's writers make it, every tensor at its aligned
+//! offset, zeros between. Where everything goes is known before the first byte is written. What is absent: choosing types
+//! and encoding weights.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::read::{self, MAGIC, MAX_NAME_BYTES, tensor_bytes};
+use super::value::Metadata;
+use super::wire;
+use crate::atomic_file::AtomicFile;
+use crate::{DType, Error, Result};
+
+/// GGUF version of all files we write.
+const VERSION: u32 = 3;
+
+/// A tensor to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// GGUF name, 1 to 63 bytes.
+    pub name: String,
+    /// Encoding in the file.
+    pub dtype: DType,
+    /// Shape as GGUF stores it, row length first.
+    pub shape: Vec<usize>,
+}
+
+/// Where one tensor goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// From the start of the file.
+    offset: u64,
+    /// Without padding.
+    bytes: u64,
+}
+
+/// A whole GGUF file but for the weights: header bytes, the place of each tensor, the file's size.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    header: Vec<u8>,
+    places: Vec<Place>,
+    file_bytes: u64,
+}
+
+impl Layout {
+    /// Lays out the file that is to stand at `path` (used in errors only): tensors in the given order, aligned to
+    /// `general.alignment` or 32 bytes, the last one padded too, as llama.cpp does.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where a name is too long or occurs twice or a shape is impossible, [`Error::Key`] where the
+    /// alignment is.
+    pub fn new(path: &Path, metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Self> {
+        let alignment = read::alignment(path, metadata)?;
+        let too_large = |t: &TensorSpec| Error::tensor(path, &t.name, "the file would be too large");
+        let mut seen = HashSet::with_capacity(tensors.len());
+        let mut places = Vec::with_capacity(tensors.len());
+        let mut end: u64 = 0;
+        for t in tensors {
+            check_name(path, t, &mut seen)?;
+            let bytes = tensor_bytes(t.dtype, &t.shape).map_err(|what| Error::tensor(path, &t.name, what))? as u64;
+            places.push(Place { offset: end, bytes });
+            end = end.checked_add(bytes).and_then(|e| e.checked_next_multiple_of(alignment)).ok_or_else(|| too_large(t))?;
+        }
+
+        let mut header = header(metadata, tensors, &places);
+        if !tensors.is_empty() {
+            header.resize(header.len().next_multiple_of(alignment as usize), 0);
+        }
+        let data_offset = header.len() as u64;
+        let file_bytes = data_offset.checked_add(end).ok_or_else(|| Error::file(path, "the file would be too large"))?;
+        places.iter_mut().for_each(|p| p.offset += data_offset);
+        Ok(Self { header, places, file_bytes })
+    }
+
+    /// Everything before the tensor data, padding included.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// Where tensor `i` begins in the file.
+    pub fn offset(&self, i: usize) -> u64 {
+        self.places[i].offset
+    }
+
+    /// How many bytes tensor `i` has, padding not included.
+    pub fn tensor_bytes(&self, i: usize) -> u64 {
+        self.places[i].bytes
+    }
+
+    /// How many bytes the whole file has.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+}
+
+fn check_name<'a>(path: &Path, t: &'a TensorSpec, seen: &mut HashSet<&'a str>) -> Result<()> {
+    if t.name.is_empty() || t.name.len() > MAX_NAME_BYTES {
+        let what = format!("its name has {} bytes; GGUF allows 1 to {MAX_NAME_BYTES}", t.name.len());
+        return Err(Error::tensor(path, &t.name, what));
+    }
+    if !seen.insert(&t.name) {
+        return Err(Error::tensor(path, &t.name, "duplicate tensor name"));
+    }
+    Ok(())
+}
+
+/// The header without padding; offsets in it count from the start of the data section.
+fn header(metadata: &Metadata, tensors: &[TensorSpec], places: &[Place]) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend(VERSION.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata.iter() {
+        wire::write_string(&mut out, key);
+        wire::write_value(&mut out, value);
+    }
+    for (t, place) in tensors.iter().zip(places) {
+        wire::write_string(&mut out, &t.name);
+        out.extend((t.shape.len() as u32).to_le_bytes());
+        t.shape.iter().for_each(|&d| out.extend((d as u64).to_le_bytes()));
+        out.extend(t.dtype.ggml_id().to_le_bytes());
+        out.extend(place.offset.to_le_bytes());
+    }
+    out
+}
+
+/// Writes one file by its [`Layout`]: the header at once, then tensors' bytes in any order. The file appears under its name
+/// only on [`GgufWriter::commit`].
+pub struct GgufWriter {
+    file: AtomicFile,
+    layout: Layout,
+    /// Bytes of each tensor that have been written.
+    written: Vec<u64>,
+}
+
+impl GgufWriter {
+    /// Begins the file: its full length is set and the header written.
+    pub fn create(path: &Path, layout: Layout) -> Result<Self> {
+        let mut file = AtomicFile::create(path)?;
+        file.set_len(layout.file_bytes)?;
+        file.write_at(0, &layout.header)?;
+        let written = vec![0; layout.places.len()];
+        Ok(Self { file, layout, written })
+    }
+
+    /// Writes `bytes` of tensor `i`, from byte `at` of the tensor on.
+    pub fn write(&mut self, i: usize, at: u64, bytes: &[u8]) -> Result<()> {
+        let place = self.layout.places[i];
+        if at.checked_add(bytes.len() as u64).is_none_or(|end| end > place.bytes) {
+            let what = format!("{} bytes at byte {at} of tensor {i} go past its {} bytes", bytes.len(), place.bytes);
+            return Err(Error::file(self.file.path(), what));
+        }
+        self.file.write_at(place.offset + at, bytes)?;
+        self.written[i] += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Puts the file in place; its size in bytes. Refuses a file with a tensor of which not all bytes were written.
+    pub fn commit(self) -> Result<u64> {
+        let lacking = self.layout.places.iter().zip(&self.written).position(|(p, &written)| p.bytes != written);
+        if let Some(i) = lacking {
+            let what =
+                format!("tensor {i} got {} of its {} bytes; the file is not kept", self.written[i], self.layout.places[i].bytes);
+            return Err(Error::file(self.file.path(), what));
+        }
+        self.file.commit()?;
+        Ok(self.layout.file_bytes)
+    }
+}

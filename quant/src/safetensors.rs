@@ -1,0 +1,251 @@
+//! A Hugging Face checkpoint directory: `model.safetensors`, or `model.safetensors.index.json` and its shards, mapped into
+//! memory. Gives the tensors as they are, under their own names. What is absent: GGUF names, permutations and shapes (see
+//! `convert`), and decoding (see `formats`).
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype as HfDtype, SafeTensors};
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use crate::mmap::map_file;
+use crate::{DType, Error, Result};
+
+/// File name of an unsharded checkpoint, and the beginning of the names of shards.
+const SINGLE: &str = "model.safetensors";
+/// File name of the list of shards.
+const INDEX: &str = "model.safetensors.index.json";
+/// A list of shards larger than this is not believed (those of the largest public models have some 10 MB).
+const MAX_INDEX_BYTES: u64 = 256 << 20;
+/// The length of the header stands in the first eight bytes.
+const LENGTH_BYTES: usize = 8;
+
+/// One tensor of a checkpoint.
+#[derive(Clone)]
+pub struct HfTensor {
+    /// Its name, as `model.layers.0.self_attn.q_proj.weight`.
+    pub name: String,
+    /// Shape in the order of the framework: rows first, row length last. Empty for a scalar.
+    pub shape: Vec<usize>,
+    /// The file it lies in.
+    pub file: Arc<Path>,
+    /// That file, mapped.
+    pub map: Arc<Mmap>,
+    /// Where its bytes are in the map.
+    pub range: std::ops::Range<usize>,
+    stored: HfDtype,
+}
+
+impl HfTensor {
+    /// Its encoding as a GGUF type.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for anything but F32, F16 and BF16. It comes here and not on opening, because checkpoints carry
+    /// buffers of other types that no conversion uses (attention masks, position ids).
+    pub fn dtype(&self) -> Result<DType> {
+        match self.stored {
+            HfDtype::F32 => Ok(DType::F32),
+            HfDtype::F16 => Ok(DType::F16),
+            HfDtype::BF16 => Ok(DType::BF16),
+            other => {
+                let what =
+                    format!("its type {other} is not supported; F32, F16 and BF16 are, so convert the checkpoint to one of them");
+                Err(Error::tensor(&self.file, &self.name, what))
+            }
+        }
+    }
+
+    /// The type as the file names it (`BF16`, `U8`, ...), for the encodings that [`Self::dtype`] refuses.
+    pub fn stored_dtype(&self) -> String {
+        self.stored.to_string()
+    }
+
+    /// Its bytes, row-major, little-endian.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+}
+
+/// All tensors of a checkpoint.
+pub struct HfTensors {
+    path: PathBuf,
+    files: Vec<Arc<Path>>,
+    tensors: Vec<HfTensor>,
+}
+
+impl HfTensors {
+    /// Opens a checkpoint directory, or a single `.safetensors` file. The tensors come in the order in which llama.cpp's
+    /// converter meets them: shards by file name, within a shard tensors by name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::File`] for files that are missing, cut short, or whose header lies; [`Error::Tensor`] for
+    /// a tensor that is in two shards, or in the index but in no shard, or the other way round.
+    pub fn open(path: &Path) -> Result<Self> {
+        let index = path.join(INDEX);
+        let (names, listed) = if path.is_file() {
+            (vec![path.to_owned()], None)
+        } else if index.is_file() {
+            let listed = read_index(&index)?;
+            (shard_paths(path, &index, &listed)?, Some(listed))
+        } else if path.join(SINGLE).is_file() {
+            (vec![path.join(SINGLE)], None)
+        } else {
+            let what = format!(
+                "holds neither {SINGLE} nor {INDEX}; give the directory of a Hugging Face checkpoint in safetensors form"
+            );
+            return Err(if path.is_dir() { Error::file(path, what) } else { Error::file(path, "no such file or directory") });
+        };
+
+        let mut tensors = Vec::new();
+        for name in &names {
+            tensors.extend(read_file(name)?);
+        }
+        refuse_duplicates(&tensors)?;
+        if let Some(listed) = listed {
+            compare_with_index(&index, &listed, &tensors)?;
+        }
+        let files = names.into_iter().map(Arc::from).collect();
+        Ok(Self { path: path.to_owned(), files, tensors })
+    }
+
+    /// The directory or file it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files, in order.
+    pub fn files(&self) -> &[Arc<Path>] {
+        &self.files
+    }
+
+    /// All tensors, in the converter's order.
+    pub fn tensors(&self) -> &[HfTensor] {
+        &self.tensors
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&HfTensor> {
+        self.tensors.iter().find(|t| t.name == name)
+    }
+}
+
+/// The tensors of one file, by name. The header's length, its JSON, the offsets (no gaps, no overlaps, nothing past the
+/// end) and the sizes are checked by the `safetensors` crate.
+fn read_file(path: &Path) -> Result<Vec<HfTensor>> {
+    let map = map_file(path)?;
+    let (header_bytes, header) = SafeTensors::read_metadata(&map)
+        .map_err(|e| Error::file(path, format!("not a whole safetensors file: {e}; fetch it again")))?;
+    let data = LENGTH_BYTES + header_bytes;
+    let file: Arc<Path> = Arc::from(path);
+    let mut tensors: Vec<HfTensor> = header
+        .tensors()
+        .into_iter()
+        .map(|(name, info)| HfTensor {
+            name,
+            shape: info.shape.clone(),
+            file: Arc::clone(&file),
+            map: Arc::clone(&map),
+            range: data + info.data_offsets.0..data + info.data_offsets.1,
+            stored: info.dtype,
+        })
+        .collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tensors)
+}
+
+fn refuse_duplicates(tensors: &[HfTensor]) -> Result<()> {
+    let mut seen = HashSet::with_capacity(tensors.len());
+    match tensors.iter().find(|t| !seen.insert(t.name.as_str())) {
+        Some(t) => Err(Error::tensor(&t.file, &t.name, "is in an earlier shard too; the shards do not belong together")),
+        None => Ok(()),
+    }
+}
+
+/// One entry of the index: a tensor and the name of its shard.
+struct Listed {
+    tensor: String,
+    shard: String,
+}
+
+/// The `weight_map` of an index. Read as pairs, so that a tensor listed twice is seen.
+#[derive(serde::Deserialize)]
+struct Index {
+    #[serde(deserialize_with = "pairs")]
+    weight_map: Vec<Listed>,
+}
+
+fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<Listed>, D::Error> {
+    struct Pairs;
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Vec<Listed>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("a map from tensor names to file names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut listed = Vec::new();
+            while let Some((tensor, shard)) = map.next_entry()? {
+                listed.push(Listed { tensor, shard });
+            }
+            Ok(listed)
+        }
+    }
+    deserializer.deserialize_map(Pairs)
+}
+
+fn read_index(path: &Path) -> Result<Vec<Listed>> {
+    let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    if size > MAX_INDEX_BYTES {
+        return Err(Error::file(path, format!("has {size} bytes, more than any index of shards; fetch it again")));
+    }
+    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let index: Index = serde_json::from_slice(&text)
+        .map_err(|e| Error::file(path, format!("is not an index of shards: {e}; fetch it again")))?;
+    let mut seen = HashSet::with_capacity(index.weight_map.len());
+    match index.weight_map.iter().find(|l| !seen.insert(l.tensor.as_str())) {
+        Some(twice) => Err(Error::tensor(path, &twice.tensor, "is listed twice")),
+        None => Ok(index.weight_map),
+    }
+}
+
+/// The shards the index names, sorted, each once, all of them there.
+fn shard_paths(directory: &Path, index: &Path, listed: &[Listed]) -> Result<Vec<PathBuf>> {
+    let mut names: Vec<&str> = listed.iter().map(|l| l.shard.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut paths = Vec::with_capacity(names.len());
+    for name in names {
+        // An index is a stranger's file: it must not lead us out of its directory.
+        if Path::new(name).file_name() != Some(name.as_ref()) || name.contains(['/', '\\']) {
+            return Err(Error::file(index, format!("names the shard {name:?}, which is not a plain file name")));
+        }
+        let path = directory.join(name);
+        if !path.is_file() {
+            return Err(Error::file(&path, format!("this shard, named by {INDEX}, is missing; fetch it")));
+        }
+        paths.push(path);
+    }
+    if paths.is_empty() {
+        return Err(Error::file(index, "names no shards; fetch it again"));
+    }
+    Ok(paths)
+}
+
+/// Every listed tensor is in the shard the index gives for it, and every tensor of a shard is listed.
+fn compare_with_index(index: &Path, listed: &[Listed], tensors: &[HfTensor]) -> Result<()> {
+    let found: HashSet<(&str, &std::ffi::OsStr)> =
+        tensors.iter().map(|t| (t.name.as_str(), t.file.file_name().unwrap_or_default())).collect();
+    if let Some(l) = listed.iter().find(|l| !found.contains(&(l.tensor.as_str(), l.shard.as_ref()))) {
+        let what = format!("the index puts it into {}, where it is not; fetch index and shards of the same revision", l.shard);
+        return Err(Error::tensor(index, &l.tensor, what));
+    }
+    let names: HashSet<&str> = listed.iter().map(|l| l.tensor.as_str()).collect();
+    if let Some(t) = tensors.iter().find(|t| !names.contains(t.name.as_str())) {
+        let what = format!("is not in {INDEX}; fetch index and shards of the same revision");
+        return Err(Error::tensor(&t.file, &t.name, what));
+    }
+    Ok(())
+}
