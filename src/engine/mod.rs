@@ -4,3 +4,5 @@
 pub mod backend;
 pub mod cpu;
 pub mod gpu;
+#[cfg(test)]
+pub(crate) mod suite;

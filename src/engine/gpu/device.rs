@@ -27,7 +27,8 @@ pub struct Gpu {
     pipelines: Pipelines,
     recorder: Mutex<Recorder>,
     pub(super) tuning: Tuning,
-    max_binding_bytes: usize,
+    /// Bytes that a kernel can see of one buffer.
+    pub(super) max_binding_bytes: usize,
 }
 
 /// What differs between kinds of adapters. Results of two tunings may differ in the last bits; one device has one tuning.
@@ -98,9 +99,10 @@ impl Gpu {
         &self.info
     }
 
-    /// Bytes that a kernel can see of one buffer.
-    pub(super) fn max_binding_bytes(&self) -> usize {
-        self.max_binding_bytes
+    /// Compiles a kernel ahead of its first use.
+    #[cfg(test)]
+    pub(super) fn compile(&self, kernel: &Kernel) -> Result<()> {
+        self.pipelines.get(&self.device, &self.errors, kernel).map(drop)
     }
 
     fn recorder(&self) -> MutexGuard<'_, Recorder> {

@@ -43,7 +43,7 @@ impl Backend for Gpu {
     }
 
     fn max_buffer_len(&self) -> usize {
-        self.max_binding_bytes() / size_of::<f32>()
+        self.max_binding_bytes / size_of::<f32>()
     }
 
     fn alloc(&self, len: usize) -> Result<GpuBuffer> {
