@@ -64,6 +64,9 @@ pub enum Error {
         /// All names that would have been understood.
         known: Vec<String>,
     },
+    /// The caller asked to stop. What had been written was removed.
+    #[error("interrupted; no unfinished file was left behind")]
+    Cancelled,
 }
 
 impl Error {

@@ -1,0 +1,47 @@
+//! A plan as text for people (a table) and as JSON for programs. What is absent: printing.
+
+use std::fmt;
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::Plan;
+
+impl Serialize for Plan {
+    /// `{"recipe", "file_type", "bytes", "bits_per_weight", "tensors": [{"tensor", "shape", "from", "to", "reason"}]}`
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Plan", 5)?;
+        out.serialize_field("recipe", self.recipe.name)?;
+        out.serialize_field("file_type", &self.recipe.ftype)?;
+        out.serialize_field("bytes", &self.bytes())?;
+        out.serialize_field("bits_per_weight", &self.bits_per_weight())?;
+        out.serialize_field("tensors", &self.entries)?;
+        out.end()
+    }
+}
+
+impl fmt::Display for Plan {
+    /// One line a tensor: name, shape, encoding before and after, bytes, why; then the sum.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<[String; 6]> = self
+            .entries
+            .iter()
+            .map(|e| {
+                let shape: Vec<String> = e.shape.iter().map(usize::to_string).collect();
+                let (from, to) = (e.from.to_string(), e.to.to_string());
+                [e.tensor.clone(), shape.join(" x "), from, to, e.bytes().to_string(), e.reason.clone()]
+            })
+            .collect();
+        let title = ["tensor", "shape", "from", "to", "bytes", "why"].map(str::to_owned);
+        let width = |column: usize| {
+            let cells = rows.iter().chain([&title]).map(|row| row[column].chars().count());
+            cells.max().unwrap_or(0)
+        };
+        let widths: [usize; 5] = std::array::from_fn(width);
+        for [tensor, shape, from, to, bytes, why] in [&title].into_iter().chain(&rows) {
+            let [a, b, c, d, e] = widths;
+            writeln!(f, "{tensor:<a$}  {shape:>b$}  {from:<c$}  {to:<d$}  {bytes:>e$}  {why}")?;
+        }
+        let (tensors, bytes) = (self.entries.len(), self.bytes());
+        write!(f, "{}: {tensors} tensors, {bytes} bytes, {:.3} bits per weight", self.recipe.name, self.bits_per_weight())
+    }
+}

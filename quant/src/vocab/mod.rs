@@ -1,0 +1,220 @@
+//! The vocabulary of a model as GGUF metadata hold it (`tokenizer.ggml.*`), and the `tokenizer.json` it amounts to.
+//!
+//! A Hugging Face tokenizer takes the same way: [`hf`] makes the metadata of it that llama.cpp's converter would write,
+//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text. Byte-level BPE (`gpt2`) is the one kind supported.
+
+pub mod hf;
+mod pre;
+mod rebuild;
+mod special;
+
+use std::path::{Path, PathBuf};
+
+use crate::gguf::{Array, Metadata, Value};
+use crate::{Error, Result};
+
+pub use pre::{PRE_TOKENIZERS, PreTokenizer};
+
+/// What a token is (llama.cpp's `LLAMA_TOKEN_TYPE_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+#[allow(missing_docs)] // llama.cpp's own names
+pub enum TokenType {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
+}
+
+impl TokenType {
+    const ALL: [Self; 6] = [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte];
+
+    fn from_id(id: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| *t as i32 == id)
+    }
+}
+
+/// Metadata keys of the tokenizer (gguf-py's `Keys.Tokenizer`, its spelling of "separator" included).
+pub(crate) mod key {
+    pub(crate) const MODEL: &str = "tokenizer.ggml.model";
+    pub(crate) const PRE: &str = "tokenizer.ggml.pre";
+    pub(crate) const TOKENS: &str = "tokenizer.ggml.tokens";
+    pub(crate) const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
+    pub(crate) const MERGES: &str = "tokenizer.ggml.merges";
+    pub(crate) const BOS: &str = "tokenizer.ggml.bos_token_id";
+    pub(crate) const EOS: &str = "tokenizer.ggml.eos_token_id";
+    pub(crate) const EOT: &str = "tokenizer.ggml.eot_token_id";
+    pub(crate) const UNK: &str = "tokenizer.ggml.unknown_token_id";
+    pub(crate) const SEP: &str = "tokenizer.ggml.seperator_token_id";
+    pub(crate) const PAD: &str = "tokenizer.ggml.padding_token_id";
+    pub(crate) const CLS: &str = "tokenizer.ggml.cls_token_id";
+    pub(crate) const MASK: &str = "tokenizer.ggml.mask_token_id";
+    pub(crate) const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+    pub(crate) const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+    pub(crate) const ADD_SEP: &str = "tokenizer.ggml.add_sep_token";
+    pub(crate) const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+    pub(crate) const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
+    pub(crate) const CHAT_TEMPLATES: &str = "tokenizer.chat_templates";
+}
+
+/// The name of byte-level BPE in `tokenizer.ggml.model`.
+pub(crate) const BYTE_LEVEL_BPE: &str = "gpt2";
+/// The pre-tokenizer llama.cpp falls back to where a file names none.
+const DEFAULT_PRE: &str = "default";
+
+/// A byte-level BPE vocabulary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vocab {
+    path: PathBuf,
+    /// `tokenizer.ggml.model`: always `gpt2`.
+    pub model: String,
+    /// `tokenizer.ggml.pre`: the name of the pre-tokenizer, one of [`PRE_TOKENIZERS`].
+    pub pre: String,
+    /// Tokens by id. Normal tokens are in the byte-level alphabet (`Ġ` for a space), the others are text.
+    pub tokens: Vec<String>,
+    /// What each token is; as long as `tokens`.
+    pub types: Vec<TokenType>,
+    /// Merges in order of rank: two tokens with a space between.
+    pub merges: Vec<String>,
+    /// Begin of text.
+    pub bos: Option<u32>,
+    /// End of text.
+    pub eos: Option<u32>,
+    /// End of a turn, where it is another token than `eos`.
+    pub eot: Option<u32>,
+    /// Unknown.
+    pub unk: Option<u32>,
+    /// Padding.
+    pub pad: Option<u32>,
+    /// Whether `bos` goes before a text.
+    pub add_bos: bool,
+    /// Whether `eos` goes after a text.
+    pub add_eos: bool,
+    /// Jinja template of a chat.
+    pub chat_template: Option<String>,
+}
+
+impl Vocab {
+    /// Reads the `tokenizer.*` keys; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Key`] where a key is missing or broken, or the kind of vocabulary or its pre-tokenizer is not supported.
+    pub fn from_metadata(path: &Path, metadata: &Metadata) -> Result<Self> {
+        let keys = Keys { path, metadata };
+        let model = keys.text(key::MODEL)?.ok_or_else(|| keys.error(key::MODEL, "is missing; this file has no tokenizer"))?;
+        if model != BYTE_LEVEL_BPE {
+            return Err(keys.error(key::MODEL, unsupported_model(model)));
+        }
+        let pre = keys.text(key::PRE)?.unwrap_or(DEFAULT_PRE);
+        let pre_tokenizer = pre::find(pre).ok_or_else(|| Error::unknown("pre-tokenizer", pre, pre::names()))?;
+        let tokens = keys.strings(key::TOKENS)?;
+        let types = keys.types(tokens.len())?;
+        let id = |name| keys.token_id(name, tokens.len());
+        Ok(Self {
+            path: path.to_owned(),
+            model: model.to_owned(),
+            pre: pre.to_owned(),
+            types,
+            merges: keys.strings(key::MERGES)?.to_vec(),
+            bos: id(key::BOS)?,
+            eos: id(key::EOS)?,
+            eot: id(key::EOT)?,
+            unk: id(key::UNK)?,
+            pad: id(key::PAD)?,
+            add_bos: keys.bool(key::ADD_BOS)?.unwrap_or(pre_tokenizer.add_bos),
+            add_eos: keys.bool(key::ADD_EOS)?.unwrap_or(false),
+            chat_template: keys.text(key::CHAT_TEMPLATE)?.map(str::to_owned),
+            tokens: tokens.to_vec(),
+        })
+    }
+
+    /// How many tokens there are.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
+
+/// Why a kind of vocabulary is refused.
+fn unsupported_model(model: &str) -> String {
+    let kind = match model {
+        "llama" => "SentencePiece vocabularies (llama) are",
+        "bert" => "WordPiece vocabularies (bert) are",
+        "t5" => "Unigram vocabularies (t5) are",
+        other => return format!("the tokenizer {other:?} is not supported; only byte-level BPE (gpt2) is"),
+    };
+    format!("{kind} not supported; only byte-level BPE (gpt2) is")
+}
+
+struct Keys<'a> {
+    path: &'a Path,
+    metadata: &'a Metadata,
+}
+
+impl<'a> Keys<'a> {
+    fn error(&self, key: &str, what: impl Into<String>) -> Error {
+        Error::key(self.path, key, what)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.error(key, "is not a string")),
+        }
+    }
+
+    fn bool(&self, key: &str) -> Result<Option<bool>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(v)) => Ok(Some(*v)),
+            Some(_) => Err(self.error(key, "is not a boolean")),
+        }
+    }
+
+    fn strings(&self, key: &str) -> Result<&'a [String]> {
+        match self.metadata.get(key) {
+            None => Err(self.error(key, "is missing")),
+            Some(Value::Array(Array::String(list))) => Ok(list),
+            Some(_) => Err(self.error(key, "is not an array of strings")),
+        }
+    }
+
+    /// All normal where the key is absent, as llama.cpp reads it.
+    fn types(&self, count: usize) -> Result<Vec<TokenType>> {
+        let ids = match self.metadata.get(key::TOKEN_TYPE) {
+            None => return Ok(vec![TokenType::Normal; count]),
+            Some(Value::Array(Array::I32(ids))) => ids,
+            Some(_) => return Err(self.error(key::TOKEN_TYPE, "is not an array of i32")),
+        };
+        if ids.len() != count {
+            return Err(self.error(key::TOKEN_TYPE, format!("has {} entries for {count} tokens", ids.len())));
+        }
+        ids.iter()
+            .enumerate()
+            .map(|(i, &id)| {
+                TokenType::from_id(id)
+                    .ok_or_else(|| self.error(key::TOKEN_TYPE, format!("gives token {i} the type {id}; known: 1 to 6")))
+            })
+            .collect()
+    }
+
+    fn token_id(&self, key: &str, count: usize) -> Result<Option<u32>> {
+        if self.metadata.get(key).is_none() {
+            return Ok(None);
+        }
+        match self.metadata.u64(key) {
+            // llama.cpp's way to write "none".
+            Some(id) if id == u64::from(u32::MAX) => Ok(None),
+            Some(id) if id < count as u64 => Ok(Some(id as u32)),
+            Some(id) => Err(self.error(key, format!("is {id}, but there are {count} tokens"))),
+            None => Err(self.error(key, "is not a whole number of 0 or more")),
+        }
+    }
+}

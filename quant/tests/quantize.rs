@@ -1,0 +1,257 @@
+//! The quantizer as a whole: llama-quantize's own file made again byte for byte, several files at once equal to each alone,
+//! and failures that leave nothing behind.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use quant::checkpoint::{Tensor, TensorBytes};
+use quant::gguf::{GgufFile, Metadata, Value};
+use quant::plan::{Origin, PlanInput};
+use quant::progress::Silent;
+use quant::quantize::{Output, Source, Written, encode_tensor, quantize, quantized_metadata};
+use quant::recipe::ModelFacts;
+use quant::{DType, Plan, Progress, Recipe, Result};
+use support::fixture;
+
+/// A model in memory.
+struct Memory {
+    tensors: Vec<Tensor>,
+    bytes: BTreeMap<String, Vec<u8>>,
+    reads: Mutex<Vec<(String, Range<usize>)>>,
+}
+
+impl Memory {
+    fn new(tensors: Vec<(Tensor, Vec<u8>)>) -> Self {
+        let bytes = tensors.iter().map(|(t, bytes)| (t.name.clone(), bytes.clone())).collect();
+        Self { tensors: tensors.into_iter().map(|(t, _)| t).collect(), bytes, reads: Mutex::default() }
+    }
+
+    fn of_file(file: &GgufFile) -> Self {
+        let tensor = |t: &quant::gguf::TensorEntry| {
+            (Tensor { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() }, file.bytes(t).to_vec())
+        };
+        Self::new(file.tensors.iter().map(tensor).collect())
+    }
+
+    /// Matrices of F32, `rows` by 256, with weights that differ from row to row.
+    fn of_matrices(names: &[&str], rows: usize) -> Self {
+        let matrix = |(i, name): (usize, &&str)| {
+            let weight = |k: usize| ((k * 2654435761 + i) % 65521) as f32 / 65521.0 - 0.5;
+            let bytes = (0..rows * 256).flat_map(|k| weight(k).to_le_bytes()).collect();
+            (Tensor { name: (*name).to_owned(), dtype: DType::F32, shape: vec![256, rows] }, bytes)
+        };
+        Self::new(names.iter().enumerate().map(matrix).collect())
+    }
+
+    fn set(&mut self, tensor: &str, weight: usize, value: f32) {
+        self.bytes.get_mut(tensor).unwrap()[4 * weight..4 * weight + 4].copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+impl Source for Memory {
+    fn path(&self) -> &Path {
+        Path::new("memory")
+    }
+
+    fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
+        self.reads.lock().unwrap().push((tensor.name.clone(), rows.clone()));
+        let bytes = &self.bytes[&tensor.name];
+        let row = bytes.len() / tensor.rows();
+        Ok(TensorBytes::Owned(bytes[rows.start * row..rows.end * row].to_vec()))
+    }
+}
+
+fn output(source: &Memory, recipe: &str, path: &Path, metadata: &Metadata) -> Output {
+    let recipe = Recipe::find(recipe).unwrap();
+    let model = ModelFacts { arch: "llama".into(), block_count: 2, head_count: 4, head_count_kv: 2, expert_count: 0 };
+    let input = PlanInput { path: source.path(), origin: Origin::Gguf, model: &model, tensors: &source.tensors };
+    let plan = Plan::new(&input, recipe).unwrap();
+    Output { plan, path: path.to_owned(), metadata: quantized_metadata(metadata, recipe) }
+}
+
+fn run(source: &Memory, outputs: &[Output]) -> Result<Vec<Written>> {
+    quantize(source, outputs, &AtomicBool::new(false), &Silent)
+}
+
+fn files_in(dir: &Path) -> usize {
+    std::fs::read_dir(dir).unwrap().count()
+}
+
+#[test]
+fn llama_quantizes_own_q4_k_m_is_made_again_byte_for_byte() {
+    let file = GgufFile::open(&fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let source = Memory::of_file(&file);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("made.gguf");
+    run(&source, &[output(&source, "q4_k_m", &path, &file.metadata)]).unwrap();
+    let (made, expected) = (std::fs::read(&path).unwrap(), std::fs::read(fixture("llama31_gqa.Q4_K_M.gguf")).unwrap());
+    assert_eq!(made.len(), expected.len());
+    let differs = made.iter().zip(&expected).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "first differing byte");
+}
+
+#[test]
+fn many_files_from_one_read_equal_each_made_alone() {
+    let file = GgufFile::open(&fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str, way: &str| dir.path().join(format!("{name}.{way}.gguf"));
+
+    let together = Memory::of_file(&file);
+    let outputs: Vec<_> =
+        Recipe::ALL.iter().map(|r| output(&together, r.name, &path(r.name, "together"), &file.metadata)).collect();
+    let written = run(&together, &outputs).unwrap();
+    assert_eq!(written.len(), Recipe::ALL.len());
+    let reads = together.reads.into_inner().unwrap();
+    assert_eq!(reads.len(), file.tensors.len(), "each of these small tensors is read once: {reads:?}");
+
+    let alone = Memory::of_file(&file);
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    for (recipe, together) in Recipe::ALL.iter().zip(written) {
+        let way = path(recipe.name, "alone");
+        let output = output(&alone, recipe.name, &way, &file.metadata);
+        let written = one_thread.install(|| run(&alone, &[output])).unwrap();
+        assert_eq!(written[0].bytes, together.bytes);
+        assert!(std::fs::read(&way).unwrap() == std::fs::read(&together.path).unwrap(), "{} differs", recipe.name);
+        assert_eq!(GgufFile::open(&way).unwrap().metadata.u64("general.file_type"), Some(recipe.ftype.into()));
+    }
+}
+
+#[test]
+fn a_tensor_of_many_blocks_is_the_same_as_encoded_at_once() {
+    // 20000 rows of 256 weights are more than one block of rows.
+    let source = Memory::of_matrices(&["blk.0.attn_q.weight"], 20_000);
+    let made = encode_tensor(&source, "blk.0.attn_q.weight", DType::Q8_0).unwrap();
+    assert!(source.reads.lock().unwrap().len() > 1, "one block only: the test shows nothing");
+    let weights: Vec<f32> = source.bytes["blk.0.attn_q.weight"].as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+    let mut expected = vec![0; made.len()];
+    for (row, out) in weights.chunks(256).zip(expected.chunks_mut(272)) {
+        DType::Q8_0.encode_row(row, None, out);
+    }
+    assert!(made == expected);
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.gguf");
+    run(&source, &[output(&source, "q8_0", &path, &Metadata::new())]).unwrap();
+    let file = GgufFile::open(&path).unwrap();
+    assert!(file.bytes(&file.tensors[0])[..] == expected[..]);
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_named_and_nothing_is_left_behind() {
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut source = Memory::of_matrices(&["a.weight", "b.weight"], 8);
+        source.set("b.weight", 3 * 256 + 17, value);
+        let dir = tempfile::tempdir().unwrap();
+        let outputs = ["q4_0", "f32"].map(|r| output(&source, r, &dir.path().join(r), &Metadata::new()));
+        let error = run(&source, &outputs).unwrap_err().to_string();
+        assert!(error.contains(&format!("memory: tensor b.weight: row 3, column 17: the weight is {value}")), "{error}");
+        assert_eq!(files_in(dir.path()), 0);
+    }
+}
+
+#[test]
+fn a_weight_too_large_for_its_encoding_is_an_error_and_fits_a_larger_one() {
+    let check = |recipe: &str, value: f32, expected: Option<&str>| {
+        let mut source = Memory::of_matrices(&["a.weight", "output.weight"], 8);
+        source.set("a.weight", 256, value);
+        let dir = tempfile::tempdir().unwrap();
+        let result = run(&source, &[output(&source, recipe, &dir.path().join("o.gguf"), &Metadata::new())]);
+        match expected {
+            None => assert_eq!(result.unwrap().len(), 1, "{recipe}"),
+            Some(expected) => {
+                let error = result.unwrap_err().to_string();
+                assert!(error.contains("tensor a.weight: row 1") && error.contains(expected), "{recipe}: {error}");
+                assert_eq!(files_in(dir.path()), 0);
+            }
+        }
+    };
+    check("f16", 65504.0, None);
+    check("f16", 65519.0, None);
+    check("f16", 65520.0, Some("as F16"));
+    check("q4_0", 1e5, None);
+    check("q4_0", 1e6, Some("as Q4_0"));
+    check("q8_0", 1e38, Some("as Q8_0"));
+    check("bf16", 1e38, None);
+    check("bf16", f32::MAX, Some("as BF16"));
+    check("f32", f32::MAX, None);
+}
+
+#[test]
+fn cancelling_leaves_nothing_behind() {
+    let source = Memory::of_matrices(&["a.weight"], 8);
+    let dir = tempfile::tempdir().unwrap();
+    let output = output(&source, "q8_0", &dir.path().join("a.gguf"), &Metadata::new());
+    let error = quantize(&source, &[output], &AtomicBool::new(true), &Silent).unwrap_err();
+    assert!(matches!(error, quant::Error::Cancelled), "{error}");
+    assert_eq!(files_in(dir.path()), 0);
+}
+
+#[test]
+fn two_outputs_may_not_be_one_file_and_a_plan_must_fit_its_model() {
+    let source = Memory::of_matrices(&["a.weight"], 8);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.gguf");
+    let twice = ["q8_0", "q4_0"].map(|r| output(&source, r, &path, &Metadata::new()));
+    let error = run(&source, &twice).unwrap_err().to_string();
+    assert!(error.contains("a.gguf: is asked for twice"), "{error}");
+
+    let other = Memory::of_matrices(&["a.weight"], 9);
+    let error = run(&other, &twice[..1]).unwrap_err().to_string();
+    assert!(error.contains("tensor a.weight: the plan for") && error.contains("is not one for this model"), "{error}");
+    assert_eq!(files_in(dir.path()), 0);
+}
+
+#[derive(Default)]
+struct Counted {
+    total: AtomicU64,
+    done: AtomicU64,
+    finished: AtomicBool,
+}
+
+impl Progress for Counted {
+    fn start(&self, total: u64, _what: &str) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+    fn advance(&self, delta: u64) {
+        self.done.fetch_add(delta, Ordering::Relaxed);
+    }
+    fn finish(&self) {
+        self.finished.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn progress_counts_source_bytes_once_per_output() {
+    let source = Memory::of_matrices(&["a.weight", "b.weight"], 20_000);
+    let dir = tempfile::tempdir().unwrap();
+    let outputs = ["q8_0", "f16"].map(|r| output(&source, r, &dir.path().join(r), &Metadata::new()));
+    let progress = Counted::default();
+    quantize(&source, &outputs, &AtomicBool::new(false), &progress).unwrap();
+    let expected = 2 * 2 * 20_000 * 256 * 4;
+    assert_eq!((progress.total.into_inner(), progress.done.into_inner()), (expected, expected));
+    assert!(progress.finished.into_inner());
+}
+
+#[test]
+fn metadata_end_with_version_and_file_type_and_lose_the_split() {
+    let mut source = Metadata::new();
+    source.set("general.file_type", Value::U32(32));
+    source.set("a", Value::Bool(true));
+    source.set("split.count", Value::U16(3));
+    source.set("split.no", Value::U16(0));
+    source.set("split.tensors.count", Value::I32(9));
+    let made = quantized_metadata(&source, Recipe::find("q4_k_m").unwrap());
+    let pairs: Vec<_> = made.iter().map(|(k, v)| (k, v.clone())).collect();
+    let expected =
+        [("a", Value::Bool(true)), ("general.quantization_version", Value::U32(2)), ("general.file_type", Value::U32(15))];
+    assert_eq!(pairs, expected);
+}

@@ -1,0 +1,31 @@
+//! What the tests of files, plans and the quantizer share: where the oracle is, where the fixtures are.
+
+#![allow(dead_code)] // every test binary uses its own part
+
+use std::path::{Path, PathBuf};
+
+/// A committed fixture.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf").join(name)
+}
+
+/// A file of the oracle, or `None` (and a line that says why) where it is not at hand. With `CI` set, absence is a failure.
+pub fn oracle(name: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("BITWORTH_SHARED").map(PathBuf::from);
+    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
+    let path = root.join("oracle").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
+    #[allow(clippy::print_stderr)]
+    {
+        eprintln!("skipped: {} is not here (set BITWORTH_SHARED to the folder that holds `oracle`)", path.display());
+    }
+    None
+}
+
+/// A JSON file.
+pub fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
