@@ -162,8 +162,8 @@ pub(super) fn affine<V: F32x8, const N: usize>(
             let (x, w) = (V::load(&x[i]), V::load(&w[i]));
             let mut v = inverse * (x - min);
             if search.clamp_first {
-                v = V::select(v.lt(top), v, top);
-                v = V::select(zero.lt(v), v, zero);
+                // The fit may reach the largest number; `inverse` is infinite then, and NaN must become 0.
+                v = V::select(zero.lt(v), V::select(v.lt(top), v, top), zero);
             }
             let q = v.nearest_int(0, search.max_code);
             trial[i] = q.store();
