@@ -5,17 +5,31 @@ use std::path::Path;
 
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
 use polars_io::SerWriter;
-use polars_io::prelude::CsvWriter;
+use polars_io::prelude::{CsvWriter, JsonFormat, JsonWriter};
 use quant::{Error, Result};
 
+use crate::eval::request::Loglikelihood;
 use crate::eval::stats::Estimate;
 use crate::report::frames::write_parquet;
 use crate::report::summary::{Summary, TaskScore};
 
 /// The columns that every summary begins with. Scripts rely on them.
 pub const COLUMNS: &[&str] = &[
-    "recipe", "bytes", "bpw", "ppl", "ppl_low", "ppl_high", "kld_mean", "kld_low", "kld_high", "kld_p99", "top1_agreement",
-    "bits_per_byte", "prefill_tps", "decode_tps", "device",
+    "recipe",
+    "bytes",
+    "bpw",
+    "ppl",
+    "ppl_low",
+    "ppl_high",
+    "kld_mean",
+    "kld_low",
+    "kld_high",
+    "kld_p99",
+    "top1_agreement",
+    "bits_per_byte",
+    "prefill_tps",
+    "decode_tps",
+    "device",
 ];
 
 /// Writes the summary as parquet.
@@ -32,9 +46,35 @@ pub fn parquet(path: &Path, rows: &[Summary]) -> Result<()> {
 /// A file that cannot be written.
 pub fn csv(path: &Path, rows: &[Summary]) -> Result<()> {
     let mut frame = frame(rows).map_err(|e| Error::file(path, e.to_string()))?;
-    super::write_whole(path, |file| {
-        CsvWriter::new(file).finish(&mut frame).map_err(|e| std::io::Error::other(e.to_string()))
-    })
+    super::write_whole(path, |file| CsvWriter::new(file).finish(&mut frame).map_err(|e| std::io::Error::other(e.to_string())))
+}
+
+/// Writes the scores of single requests as parquet, one row each, in order.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn scores(path: &Path, rows: &[Loglikelihood]) -> Result<()> {
+    let count = |get: fn(&Loglikelihood) -> usize| -> Vec<u64> { rows.iter().map(|row| get(row) as u64).collect() };
+    let columns = vec![
+        Series::new("logprob".into(), rows.iter().map(|row| row.logprob).collect::<Vec<f64>>()).into_column(),
+        Series::new("tokens".into(), count(|row| row.tokens)).into_column(),
+        Series::new("is_greedy".into(), rows.iter().map(|row| row.is_greedy).collect::<Vec<bool>>()).into_column(),
+        Series::new("bytes".into(), count(|row| row.bytes)).into_column(),
+    ];
+    write_parquet(path, DataFrame::new(rows.len(), columns))
+}
+
+/// The summary as JSON: a list with one object a lane, the columns of the CSV as keys.
+///
+/// # Errors
+/// A value that JSON cannot hold.
+pub fn json(rows: &[Summary]) -> Result<serde_json::Value> {
+    let mut bytes = Vec::new();
+    let written =
+        frame(rows).and_then(|mut frame| JsonWriter::new(&mut bytes).with_json_format(JsonFormat::Json).finish(&mut frame));
+    let error = |what: String| Error::file("summary", what);
+    written.map_err(|e| error(e.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|e| error(e.to_string()))
 }
 
 /// The columns as they grow, with names that are all different.

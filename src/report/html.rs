@@ -2,11 +2,11 @@
 
 use minijinja::{Environment, Value, context};
 
+use crate::report::Report;
 use crate::report::markdown::{devices, title};
 use crate::report::plot::{Better, Point, chart};
 use crate::report::sheet;
 use crate::report::summary::Summary;
-use crate::report::Report;
 
 /// How to read the numbers.
 pub const READING: &[&str] = &[

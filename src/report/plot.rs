@@ -34,7 +34,8 @@ pub enum Better {
 
 /// What a colour stands for, and its value on paper. The page gives each another value in the dark, by CSS rules on `fill` and
 /// `stroke` (see `report.html.j2`).
-pub const PALETTE: &[(&str, RGBColor)] = &[("ink", INK), ("grid", GRID), ("front", FRONT), ("rest", REST), ("reference", REFERENCE)];
+pub const PALETTE: &[(&str, RGBColor)] =
+    &[("ink", INK), ("grid", GRID), ("front", FRONT), ("rest", REST), ("reference", REFERENCE)];
 
 const INK: RGBColor = RGBColor(0x1F, 0x29, 0x33);
 const GRID: RGBColor = RGBColor(0xD9, 0xDE, 0xE4);
@@ -234,7 +235,9 @@ fn candidates(mark: &Mark) -> Vec<Rect> {
     let (width, height) = (CHARACTER * mark.label.chars().count() as f64, f64::from(LINE));
     let mut places = Vec::new();
     for gap in [8.0, 16.0, 26.0] {
-        for (right, down) in [(1.0, 0.0), (-1.0, 0.0), (0.0, -1.0), (0.0, 1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (-1.0, 1.0)] {
+        for (right, down) in
+            [(1.0, 0.0), (-1.0, 0.0), (0.0, -1.0), (0.0, 1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (-1.0, 1.0)]
+        {
             let side = |direction: f64, size: f64, gap: f64| (direction - 1.0) / 2.0 * size + direction * gap;
             // Aslant, the gap is shared by both directions.
             let slant = if right != 0.0 && down != 0.0 { 0.7 } else { 1.0 };

@@ -109,7 +109,8 @@ fn items(&(task, count, accuracy, loss): &(&str, u32, f64, f64), kld: f64) -> Ve
     let item = |number| {
         let mut hardness = Chance(u64::from(number) * 77 + task.len() as u64);
         hardness.normal();
-        let wobble = if kld > 0.0 && accuracy < 1.0 { 0.03 * (Chance((kld * 1e9) as u64 + u64::from(number)).normal()) } else { 0.0 };
+        let wobble =
+            if kld > 0.0 && accuracy < 1.0 { 0.03 * (Chance((kld * 1e9) as u64 + u64::from(number)).normal()) } else { 0.0 };
         let correct = hardness.even() + wobble < accuracy - loss * (kld / 0.02431);
         Body::Item(Item { task: task.into(), task_version: 1, item: number, correct, logprobs: vec![-1.5, -2.25], text: None })
     };
