@@ -7,8 +7,8 @@ mod value;
 mod wire;
 mod write;
 
-pub(crate) use open::SPLIT_KEYS;
 pub use open::GgufFile;
+pub(crate) use open::SPLIT_KEYS;
 pub use read::TensorEntry;
 pub use value::{Array, Metadata, Value};
 pub use write::{GgufWriter, Layout, TensorSpec};

@@ -1,7 +1,5 @@
 //! Golden logits: what the reference framework computed in f32 for tiny models, against every device we have.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +10,8 @@ use bitworth::engine::model::Variant;
 use bitworth::engine::sweep;
 use quant::Checkpoint;
 use safetensors::SafeTensors;
+
+use crate::common;
 
 /// The llama-shaped models of the golden data: grouped queries and llama3 rope scaling, linear scaling with biases, shards,
 /// and plain multi-head attention.
@@ -39,6 +39,7 @@ fn relative(a: &[f32], b: &[f32]) -> f64 {
     norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
 }
 
+/// Every golden sequence of every model on `backend`.
 fn check<B: Backend>(backend: &B, bound: f64) {
     for name in MODELS {
         let Some(dir) = common::shared(&format!("oracle/models/{name}")) else { return };
@@ -66,4 +67,11 @@ fn check<B: Backend>(backend: &B, bound: f64) {
 #[test]
 fn the_cpu_gives_the_golden_logits_and_greedy_tokens() {
     check(&Cpu::new(), 1e-4);
+}
+
+#[test]
+fn a_gpu_gives_the_golden_logits_and_greedy_tokens() {
+    if let Some(gpu) = common::gpu() {
+        check(&gpu, 1e-3);
+    }
 }

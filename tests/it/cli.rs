@@ -1,0 +1,237 @@
+//! The program as a user meets it: commands, exit codes, messages, files.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::common::{self, bitworth, json, run};
+
+const DEMO: &str = "demo:demo-model";
+
+/// One clear error line, exit code 2, and no new file.
+#[track_caller]
+fn check_refused(dir: &Path, args: &[&str], expected: &[&str]) {
+    let before = listing(dir);
+    let output = run(dir, args);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+    assert!(!error.contains("panicked"), "{args:?}: {error}");
+    for part in expected {
+        assert!(error.contains(part), "{args:?}: {error:?} lacks {part:?}");
+    }
+    assert_eq!(listing(dir), before, "{args:?} left something behind");
+}
+
+/// All files but the demo world's cache.
+fn listing(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path != dir.join("cache") {
+                    folders.push(path);
+                }
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A folder with the demo model's Q4_0 as `demo-model-Q4_0.gguf` and its folder as `demo-model`.
+fn world() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    ::bitworth::eval::demo::materialize(dir.path()).unwrap();
+    json(dir.path(), &["quantize", "demo-model", "--to", "q4_0", "--out", "."]);
+    dir
+}
+
+#[test]
+fn bad_input_gets_one_clear_error_and_leaves_nothing() {
+    let world = world();
+    let dir = world.path();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.join(name), bytes).unwrap();
+    let gguf = std::fs::read(dir.join("demo-model-Q4_0.gguf")).unwrap();
+    write("truncated.gguf", &gguf[..gguf.len() / 2]);
+    write("not.gguf", b"PK\x03\x04 this is something else entirely");
+    write("short.txt", b"Too short.");
+    write("empty.jsonl", b"\n\n");
+    write("broken.jsonl", b"{\"text\": \"a\"}\n{\"text\": }\n");
+    write("long.txt", "The flag of Podwick is golden. ".repeat(100).as_bytes());
+    write("run.toml", b"model = \"demo:demo-model\"\nrecipes = [\"q8_0\"]\n[text]\nfile = \"long.txt\"\nwindow = 3\n");
+
+    let config = std::fs::read_to_string(dir.join("demo-model/config.json")).unwrap();
+    let copy = |name: &str, config: &str| {
+        std::fs::create_dir(dir.join(name)).unwrap();
+        for file in ["tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+            std::fs::copy(dir.join("demo-model").join(file), dir.join(name).join(file)).unwrap();
+        }
+        write(&format!("{name}/config.json"), config.as_bytes());
+    };
+    copy("mamba", &config.replace("LlamaForCausalLM", "MambaForCausalLM"));
+    copy("sharded", &config);
+    std::fs::remove_file(dir.join("sharded/model.safetensors")).unwrap();
+    let index = r#"{"metadata": {}, "weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#;
+    write("sharded/model.safetensors.index.json", index.as_bytes());
+
+    check_refused(dir, &["inspect", "truncated.gguf"], &["truncated.gguf", "tensor"]);
+    check_refused(dir, &["perplexity", "truncated.gguf", "--text", "long.txt"], &["truncated.gguf"]);
+    check_refused(dir, &["inspect", "not.gguf"], &["not.gguf"]);
+    check_refused(dir, &["inspect", "no.gguf"], &["no.gguf"]);
+    check_refused(dir, &["quantize", "sharded", "--to", "q8_0", "--out", "out"], &["model-00001-of-00002.safetensors"]);
+    check_refused(dir, &["quantize", "mamba", "--to", "q8_0", "--out", "out"], &["MambaForCausalLM", "LlamaForCausalLM"]);
+    check_refused(dir, &["quantize", DEMO, "--to", "q9_9", "--out", "out"], &["q9_9", "q4_k_m"]);
+    check_refused(dir, &["quantize", "demo-model-Q4_0.gguf", "--to", "q8_0", "--out", "out"], &["demo-model-Q4_0.gguf"]);
+    check_refused(dir, &["compare", DEMO, "@q9_9", "--text", "long.txt"], &["q9_9", "q4_k_m"]);
+    check_refused(dir, &["perplexity", DEMO, "--text", "short.txt"], &["short.txt", "window of 512"]);
+    check_refused(dir, &["perplexity", DEMO, "--text", "missing.txt"], &["missing.txt"]);
+    check_refused(dir, &["score", DEMO, "--requests", "empty.jsonl", "--out", "o.parquet"], &["empty.jsonl", "no request"]);
+    check_refused(dir, &["score", DEMO, "--requests", "broken.jsonl", "--out", "o.parquet"], &["broken.jsonl", "line 2"]);
+    check_refused(dir, &["run", "run.toml", "--out", "out"], &["run.toml", "window"]);
+    check_refused(dir, &["run", "missing.toml", "--out", "out"], &["missing.toml"]);
+    check_refused(dir, &["report", "."], &["records"]);
+    check_refused(dir, &["eval", DEMO, "--tasks", "nonsense"], &["nonsense", "facts"]);
+    check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--device", "tpu"], &["tpu", "auto, cpu, gpu"]);
+    check_refused(dir, &["generate", DEMO, "--prompt", "a", "--max-tokens", "100000"], &["context of 512"]);
+    check_refused(dir, &["bench", DEMO, "--prompt", "100000"], &["context of 512"]);
+    check_refused(dir, &["nonsense"], &["nonsense"]);
+}
+
+#[test]
+fn no_gpu_is_said_when_one_is_asked_for() {
+    let dir = TempDir::new().unwrap();
+    let mut command = bitworth(dir.path());
+    // No Vulkan driver is to be found; the other interfaces do not exist on Linux.
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    command.env("VK_DRIVER_FILES", "/nonexistent.json").env("VK_ICD_FILENAMES", "/nonexistent.json");
+    let output = command.args(["generate", DEMO, "--prompt", "a", "--device", "gpu"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("--device gpu") && error.contains("mesa-vulkan-drivers"), "{error}");
+}
+
+#[test]
+fn many_files_from_one_read_are_what_single_runs_give() {
+    let world = world();
+    let dir = world.path();
+    let made = json(dir, &["quantize", "demo-model", "--to", "f16,q8_0,q6_k,q4_k_m,q4_0", "--out", "all"]);
+    assert_eq!(made.as_array().unwrap().len(), 5);
+    json(dir, &["quantize", "demo-model", "--to", "q4_k_m", "--out", "one", "--threads", "1"]);
+    let read = |path: &str| std::fs::read(dir.join(path)).unwrap();
+    assert_eq!(read("all/demo-model-Q4_K_M.gguf"), read("one/demo-model-Q4_K_M.gguf"));
+    assert_eq!(read("all/demo-model-Q4_0.gguf"), read("demo-model-Q4_0.gguf"));
+    // EXPECTED.md's sizes, which llama.cpp's own tools gave.
+    for (recipe, bytes) in
+        [("F16", 4_100_320), ("Q8_0", 2_195_680), ("Q6_K", 1_703_648), ("Q4_K_M", 1_289_696), ("Q4_0", 1_247_456)]
+    {
+        assert_eq!(read(&format!("all/demo-model-{recipe}.gguf")).len(), bytes, "{recipe}");
+    }
+    let planned = json(dir, &["quantize", "demo-model", "--to", "q4_k_m", "--out", "x", "--dry-run"]);
+    assert!(planned.to_string().contains("blk.0.attn_v.weight") && !dir.join("x").exists());
+}
+
+#[test]
+fn inspect_lists_what_the_file_holds() {
+    let world = world();
+    let shown = json(world.path(), &["inspect", "demo-model-Q4_0.gguf", "--hash"]);
+    assert_eq!(shown["metadata"]["general.architecture"], "llama");
+    assert_eq!(shown["metadata"]["tokenizer.ggml.tokens"].as_array().unwrap().len(), 1024);
+    let tensor = shown["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "blk.1.ffn_down.weight").unwrap();
+    assert_eq!((&tensor["type"], &tensor["shape"]), (&"Q4_0".into(), &serde_json::json!([512, 256])));
+    assert_eq!(tensor["bytes"], 512 * 256 / 32 * 18);
+    assert_eq!(tensor["sha256"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn a_gguf_tokenizes_and_scores_as_the_directory_it_was_made_of() {
+    let world = world();
+    let dir = world.path();
+    json(dir, &["convert", "demo-model", "--to", "f32", "--out", "f32.gguf"]);
+    let tokens = |model: &str| json(dir, &["tokenize", model, "--text", "data/calib.txt"])["tokens"].clone();
+    assert_eq!(tokens("demo-model"), tokens("f32.gguf"));
+    let ppl = |model: &str| {
+        json(dir, &["perplexity", model, "--text", "data/calib.txt", "--ctx", "256", "--chunks", "4", "--device", "cpu"])["ppl"]
+            .clone()
+    };
+    assert_eq!(ppl("demo-model"), ppl("f32.gguf"), "BF16 weights are the same numbers in F32");
+}
+
+#[test]
+fn compare_pairs_lanes_and_holds_its_gate() {
+    let world = world();
+    let dir = world.path();
+    let args = ["compare", "demo-model", "@q4_0", "demo-model-Q4_0.gguf", "--text", "data/eval.txt", "--ctx", "256"];
+    let args = [args.as_slice(), &["--chunks", "6", "--device", "cpu"]].concat();
+    let table = json(dir, &args);
+    let lanes = table["candidates"].as_array().unwrap();
+    assert_eq!(lanes[0]["kld_mean"], lanes[1]["kld_mean"], "a recipe on the fly is the file it would write");
+    assert_eq!(table["tokens"], 6 * 127);
+    let kld = lanes[0]["kld_mean"].as_f64().unwrap();
+    assert!(kld > 0.001 && kld < 0.003, "{kld}");
+    assert!(lanes[0]["kld_low"].as_f64().unwrap() < kld && kld < lanes[0]["kld_high"].as_f64().unwrap());
+    let gate = |bound: &str| run(dir, &[args.as_slice(), &["--max-kld", bound]].concat()).status.code();
+    assert_eq!((gate("0.1"), gate("0.0001")), (Some(0), Some(1)));
+    let cut = json(dir, &[args.as_slice(), &["--activations", "1", "--threads", "1"]].concat());
+    assert_eq!(cut["candidates"], table["candidates"], "neither passes nor threads change a bit");
+}
+
+#[test]
+fn scores_come_in_input_order_whatever_stands_beside_them() {
+    let world = world();
+    let dir = world.path();
+    let lines = [
+        r#"{"context": "The flag of Podwick is", "continuation": " golden."}"#,
+        r#"{"text": "The people of Podwick dance in autumn."}"#,
+        r#"{"context": "88 + 31 =", "continuation": " 119."}"#,
+        r#"{"context": "88 + 31 = ", "continuation": "119."}"#,
+    ];
+    let score = |name: &str, lines: &[&str]| {
+        std::fs::write(dir.join("in.jsonl"), lines.join("\n")).unwrap();
+        json(dir, &["score", "demo-model", "--requests", "in.jsonl", "--out", name, "--device", "cpu"]);
+        common::parquet(&dir.join(name))
+    };
+    let all = score("all.parquet", &lines);
+    assert_eq!(all.names(), ["logprob", "tokens", "is_greedy", "bytes"]);
+    for (i, line) in lines.iter().enumerate() {
+        let alone = score("one.parquet", &[line]);
+        assert_eq!(all.row(i), alone.row(0), "line {i}");
+    }
+    assert_eq!(all.row(2)[0], all.row(3)[0], "a blank at the end of a context belongs to the continuation");
+    let many: Vec<&str> = lines.iter().rev().chain(&lines).copied().collect();
+    let many = score("many.parquet", &many);
+    assert_eq!((many.row(0), many.row(7)), (all.row(3), all.row(3)));
+}
+
+#[test]
+fn a_model_speaks_and_a_seed_repeats_it() {
+    let world = world();
+    let speak = |args: &[&str]| {
+        let fixed = ["generate", "demo-model", "--prompt", "The flag of", "--max-tokens", "12", "--device", "cpu"];
+        json(world.path(), &[fixed.as_slice(), args].concat())["text"].as_str().unwrap().to_owned()
+    };
+    assert!(speak(&[]).contains("is"), "{}", speak(&[]));
+    let sampled = ["--temperature", "1.5", "--seed", "3"];
+    assert_eq!(speak(&sampled), speak(&sampled));
+    assert_ne!(speak(&sampled), speak(&[]));
+    assert!(speak(&["--stop", "."]).trim_end().ends_with('.'));
+}
+
+#[test]
+fn bench_times_both_phases() {
+    let world = world();
+    let args =
+        ["bench", "demo-model", "--prompt", "32", "--generate", "8", "--repetitions", "2", "--batch", "2", "--device", "cpu"];
+    let timed = json(world.path(), &args);
+    let rows = timed["results"].as_array().unwrap();
+    assert_eq!((rows[0]["phase"].as_str(), rows[1]["phase"].as_str()), (Some("prefill"), Some("decode")));
+    for row in rows {
+        assert!(row["tps"].as_f64().unwrap() > 0.0 && row["repetitions"] == 2);
+    }
+    assert_eq!((&rows[0]["tokens"], &rows[1]["tokens"]), (&64.into(), &16.into()));
+}

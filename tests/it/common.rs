@@ -1,0 +1,74 @@
+//! What the tests share: where the golden data is, how the program is run, how tables are read.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bitworth::engine::gpu::{Gpu, GpuSelector};
+use serde_json::Value;
+
+/// A file or folder of the golden data beside the repository (`../shared`, or `BITWORTH_SHARED`). Where there is none the caller
+/// skips and says so; in CI that is a failure, because nothing may be skipped there.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("BITWORTH_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let found = root.join(path);
+    if found.exists() {
+        return Some(found);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing, and in CI nothing may be skipped", found.display());
+    None
+}
+
+/// Any GPU, a software adapter if there is no other. Without one the test fails, unless `BITWORTH_SKIP_GPU=1` asks to leave
+/// GPU tests out; in CI even that fails.
+pub fn gpu() -> Option<Gpu> {
+    match Gpu::open(GpuSelector::Any) {
+        Ok(gpu) => Some(gpu),
+        Err(e) if std::env::var_os("BITWORTH_SKIP_GPU").is_some() && std::env::var_os("CI").is_none() => {
+            eprintln!("skipped, as BITWORTH_SKIP_GPU asks: {e}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// The program in a folder, with its copy of the demo world in a folder of the test's own.
+pub fn bitworth(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitworth"));
+    command.current_dir(dir).env("XDG_CACHE_HOME", dir.join("cache")).env_remove("RUST_LOG");
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(dir: &Path, args: &[&str]) -> Output {
+    bitworth(dir).args(args).output().unwrap()
+}
+
+/// The JSON document that a command prints.
+#[track_caller]
+pub fn json(dir: &Path, args: &[&str]) -> Value {
+    let output = run(dir, &[args, &["--json", "--quiet"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("stdout holds one JSON document and nothing else")
+}
+
+/// A parquet file as rows of text, for comparing.
+pub struct Table(polars::prelude::DataFrame);
+
+/// Reads a parquet file.
+pub fn parquet(path: &Path) -> Table {
+    use polars_io::SerReader;
+    Table(polars_io::prelude::ParquetReader::new(std::fs::File::open(path).unwrap()).finish().unwrap())
+}
+
+impl Table {
+    /// The columns.
+    pub fn names(&self) -> Vec<String> {
+        self.0.get_column_names().iter().map(ToString::to_string).collect()
+    }
+
+    /// Row `i`, every cell in full precision.
+    pub fn row(&self, i: usize) -> Vec<String> {
+        self.0.columns().iter().map(|column| format!("{:?}", column.get(i).unwrap())).collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! Devices against each other on a real graph: the demo model, whole sequences, every scored type.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bitworth::engine::backend::Backend;
+use bitworth::engine::cpu::Cpu;
+use bitworth::engine::model::Variant;
+use bitworth::engine::sweep::{self, Cut, Lane, Sequence};
+use quant::progress::Silent;
+use quant::{Checkpoint, Plan, Recipe};
+use tempfile::TempDir;
+
+use crate::common;
+
+fn lanes(dir: &TempDir) -> Vec<Lane> {
+    let world = bitworth::eval::demo::materialize(dir.path()).unwrap();
+    let checkpoint = Arc::new(Checkpoint::open(&world.join("demo-model")).unwrap());
+    let mut lanes = vec![Lane { name: "reference".into(), variant: Variant::Stored(checkpoint.clone()) }];
+    for recipe in Recipe::ALL {
+        let plan = Arc::new(Plan::of(&checkpoint, recipe).unwrap());
+        lanes.push(Lane { name: recipe.name.into(), variant: Variant::Planned(checkpoint.clone(), plan) });
+    }
+    lanes
+}
+
+/// Ragged sequences of tokens that the model knows.
+fn sequences() -> Vec<Sequence> {
+    [40usize, 1, 17]
+        .iter()
+        .map(|&len| Sequence { tokens: (0..=len as u32).map(|i| (i * 389 + 7) % 1024).collect(), scored: 0..len })
+        .collect()
+}
+
+fn score<B: Backend>(backend: &B, lanes: &[Lane], sequences: &[Sequence]) -> Vec<sweep::LaneScores> {
+    sweep::score(backend, lanes, sequences, Cut::default(), &Silent, &AtomicBool::new(false)).unwrap()
+}
+
+#[test]
+fn a_gpu_and_the_cpu_agree_on_logits_and_divergences() {
+    let Some(gpu) = common::gpu() else { return };
+    let cpu = Cpu::new();
+    let dir = TempDir::new().unwrap();
+    let (lanes, sequences) = (lanes(&dir), sequences());
+    let (a, b) = (score(&cpu, &lanes, &sequences), score(&gpu, &lanes, &sequences));
+    for ((lane, a), b) in lanes.iter().zip(&a).zip(&b) {
+        for (a, b) in a.iter().flatten().zip(b.iter().flatten()) {
+            let close = |x: f64, y: f64, bound: f64| assert!((x - y).abs() < bound, "{}: {a:?} on the CPU, {b:?}", lane.name);
+            close(a.log_sum_exp, b.log_sum_exp, 1e-4);
+            close(a.target_logit, b.target_logit, 1e-4);
+            close(a.kld, b.kld, 1e-5);
+        }
+    }
+    for lane in &lanes {
+        let tokens = [sequences[0].tokens.clone()];
+        let (on_cpu, on_gpu) = (all_logits(&cpu, &lane.variant, &tokens), all_logits(&gpu, &lane.variant, &tokens));
+        let error = on_cpu.iter().zip(&on_gpu).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+        let norm = on_cpu.iter().map(|a| f64::from(*a).powi(2)).sum::<f64>().sqrt();
+        assert!(error / norm < 1e-3, "{}: relative distance {}", lane.name, error / norm);
+    }
+}
+
+fn all_logits<B: Backend>(backend: &B, variant: &Variant, tokens: &[Vec<u32>]) -> Vec<f32> {
+    let mut all = Vec::new();
+    sweep::logits(backend, variant, tokens, |_, logits| {
+        all.extend(logits);
+        Ok(())
+    })
+    .unwrap();
+    all
+}
+
+#[test]
+fn the_reference_has_no_distance_from_itself() {
+    let dir = TempDir::new().unwrap();
+    let lanes = lanes(&dir);
+    let twice = [
+        Lane { name: "a".into(), variant: lanes[0].variant.clone() },
+        Lane { name: "b".into(), variant: lanes[0].variant.clone() },
+    ];
+    let scores = score(&Cpu::new(), &twice, &sequences());
+    assert_eq!(scores[1].iter().flatten().map(|row| row.kld).fold(0.0, f64::max), 0.0);
+}
+
+#[test]
+fn a_sequence_scores_the_same_alone_in_a_batch_and_in_any_cut() {
+    let dir = TempDir::new().unwrap();
+    let (lanes, sequences) = (lanes(&dir), sequences());
+    let together = score(&Cpu::new(), &lanes, &sequences);
+    for (i, sequence) in sequences.iter().enumerate() {
+        let alone = score(&Cpu::new(), &lanes, std::slice::from_ref(sequence));
+        for (lane, scores) in alone.iter().enumerate() {
+            assert_eq!(scores[0], together[lane][i], "sequence {i} of lane {lane}");
+        }
+    }
+    let small = Cut { activation_bytes: 1, buffer_bytes: 1 };
+    let cut = sweep::score(&Cpu::new(), &lanes, &sequences, small, &Silent, &AtomicBool::new(false)).unwrap();
+    assert_eq!(cut, together);
+}

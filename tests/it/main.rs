@@ -1,0 +1,8 @@
+//! The integration tests, in one program so that it is linked once: the commands, the golden data, the demo run, the devices.
+
+mod cli;
+mod common;
+mod demo;
+mod devices;
+mod logits;
+mod tokenizer;
