@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
+use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, PolarsError, PolarsResult, Series};
 use polars_io::SerWriter;
 use polars_io::prelude::CsvWriter;
 use quant::{Error, Result};
@@ -31,13 +31,13 @@ pub fn parquet(path: &Path, rows: &[Summary]) -> Result<()> {
 /// # Errors
 /// A file that cannot be written.
 pub fn csv(path: &Path, rows: &[Summary]) -> Result<()> {
-    let mut frame = frame(rows).map_err(|e| Error::file(path, e.to_string()))?;
-    super::write_whole(path, |file| {
-        CsvWriter::new(file).finish(&mut frame).map_err(|e| std::io::Error::other(e.to_string()))
-    })
+    let fail = |e: PolarsError| Error::file(path, e.to_string());
+    let mut bytes = Vec::new();
+    CsvWriter::new(&mut bytes).finish(&mut frame(rows).map_err(fail)?).map_err(fail)?;
+    super::write_whole(path, &bytes)
 }
 
-/// The columns as they grow, with names that are all different.
+/// The columns as they grow.
 struct Columns<'a> {
     rows: &'a [Summary],
     columns: Vec<Column>,
@@ -45,11 +45,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn push(&mut self, name: &str, values: Series) {
-        let mut name = name.to_owned();
-        while self.columns.iter().any(|c| c.name().as_str() == name) {
-            name.insert_str(0, "task_");
-        }
-        self.columns.push(values.with_name(name.as_str().into()).into_column());
+        self.columns.push(values.with_name(name.into()).into_column());
     }
 
     fn number(&mut self, name: &str, get: impl Fn(&'a Summary) -> Option<f64>) {
@@ -81,18 +77,37 @@ impl<'a> Columns<'a> {
 }
 
 fn frame(rows: &[Summary]) -> PolarsResult<DataFrame> {
-    let mut columns = Columns { rows, columns: Vec::new() };
-    fixed(&mut columns);
-    let tasks = task_names(rows);
-    for name in &tasks {
-        let get = |r: &Summary| Some(task(r, name)?.accuracy);
-        columns.estimate([name, &format!("{name}_low"), &format!("{name}_high")], get);
+    let begin = || Columns { rows, columns: Vec::new() };
+    let (mut first, mut scores, mut last) = (begin(), begin(), begin());
+    fixed(&mut first);
+    details(&mut last);
+    let own: Vec<Column> = first.columns.iter().chain(&last.columns).cloned().collect();
+    let names = task_columns(rows, &own);
+    for (name, column) in &names {
+        task_scores(&mut scores, name, column);
     }
-    details(&mut columns);
-    for name in &tasks {
-        task_details(&mut columns, name);
+    for (name, column) in &names {
+        task_details(&mut last, name, column);
     }
-    DataFrame::new(rows.len(), columns.columns)
+    DataFrame::new(rows.len(), [first.columns, scores.columns, last.columns].concat())
+}
+
+/// What a task's columns end with.
+const TASK_ENDS: [&str; 8] = ["", "_low", "_high", "_items", "_diff", "_diff_low", "_diff_high", "_p"];
+
+/// Every task's name and what its columns begin with: the name too, with `task_` before it where that is taken already.
+fn task_columns(rows: &[Summary], own: &[Column]) -> Vec<(String, String)> {
+    let mut taken: Vec<String> = own.iter().map(|c| c.name().to_string()).collect();
+    let mut names = Vec::new();
+    for name in task_names(rows) {
+        let mut column = name.clone();
+        while TASK_ENDS.iter().any(|end| taken.contains(&format!("{column}{end}"))) {
+            column.insert_str(0, "task_");
+        }
+        taken.extend(TASK_ENDS.map(|end| format!("{column}{end}")));
+        names.push((name, column));
+    }
+    names
 }
 
 fn fixed(c: &mut Columns<'_>) {
@@ -113,7 +128,7 @@ fn details(c: &mut Columns<'_>) {
     c.text("model", |r| Some(&r.model));
     c.text("lane", |r| Some(&r.lane));
     c.flag("is_reference", |r| r.is_reference);
-    c.text("arithmetic", |r| Some(&r.arithmetic));
+    c.text("activation_arithmetic", |r| Some(&r.arithmetic));
     c.text("types", |r| r.types.as_deref());
     c.count("tokens", |r| Some(r.tokens));
     c.number("kld_median", |r| Some(r.kld?.median));
@@ -134,12 +149,18 @@ fn details(c: &mut Columns<'_>) {
     c.number("decode_tps_fastest", |r| Some(r.decode?.fastest));
 }
 
-fn task_details(c: &mut Columns<'_>, name: &str) {
+fn task_scores(c: &mut Columns<'_>, name: &str, column: &str) {
+    let [value, low, high] = ["", "_low", "_high"].map(|end| format!("{column}{end}"));
+    c.estimate([&value, &low, &high], |r| Some(task(r, name)?.accuracy));
+}
+
+fn task_details(c: &mut Columns<'_>, name: &str, column: &str) {
     let pair = |r: &Summary| task(r, name)?.against_reference;
-    c.count(&format!("{name}_items"), |r| Some(task(r, name)?.items));
-    let names = ["diff", "diff_low", "diff_high"].map(|end| format!("{name}_{end}"));
-    c.estimate([&names[0], &names[1], &names[2]], |r| Some(pair(r)?.difference));
-    c.number(&format!("{name}_p"), |r| Some(pair(r)?.p_value));
+    let [items, diff, low, high, p] =
+        ["_items", "_diff", "_diff_low", "_diff_high", "_p"].map(|end| format!("{column}{end}"));
+    c.count(&items, |r| Some(task(r, name)?.items));
+    c.estimate([&diff, &low, &high], |r| Some(pair(r)?.difference));
+    c.number(&p, |r| Some(pair(r)?.p_value));
 }
 
 /// A lane's score in the task `name`.
@@ -176,8 +197,20 @@ mod tests {
     #[test]
     fn a_task_named_like_a_column_gets_another_name() {
         let mut rows = rows();
-        rows[0].tasks[0].name = "ppl".into();
-        assert!(names(&rows).contains(&"task_ppl".to_owned()));
+        for (task, name) in rows[0].tasks.iter_mut().zip(["ppl", "tokens", "sums", "sums_low"]) {
+            task.name = name.into();
+        }
+        let names = names(&rows);
+        for name in ["ppl", "ppl_low", "task_ppl", "task_ppl_low", "tokens", "task_tokens", "sums", "sums_low", "task_sums_low"] {
+            assert_eq!(names.iter().filter(|n| *n == name).count(), 1, "{name} in {names:?}");
+        }
+    }
+
+    #[test]
+    fn a_tasks_columns_are_those_that_are_kept_free_for_it() {
+        let names = names(&rows());
+        let of_task: Vec<&str> = names.iter().filter_map(|n| n.strip_prefix("facts")).collect();
+        assert_eq!(of_task, TASK_ENDS);
     }
 
     #[test]

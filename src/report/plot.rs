@@ -42,12 +42,12 @@ const FRONT: RGBColor = RGBColor(0x0B, 0x6B, 0xCB);
 const REST: RGBColor = RGBColor(0x6B, 0x77, 0x85);
 const REFERENCE: RGBColor = RGBColor(0xB4, 0x53, 0x09);
 
-const WIDTH: i32 = 760;
-const HEIGHT: i32 = 440;
+const WIDTH: i32 = 600;
+const HEIGHT: i32 = 420;
 /// plotters-svg writes sizes divided by 1.24; this is 13 pixels on the page.
 const FONT: f64 = 16.0;
-/// About how wide a character of that font is, in pixels.
-const CHARACTER: f64 = 7.3;
+/// About how wide a character of that font is where it is bold, in pixels.
+const CHARACTER: f64 = 8.3;
 const LINE: i32 = 16;
 
 /// Draws the chart; `x_title` names the horizontal axis and its unit. `None` where fewer than two points could be drawn.
@@ -110,7 +110,7 @@ fn draw<'a>(svg: &'a mut String, points: &[&Point], range: &Ranges, x_title: &st
         .y_desc("mean KL divergence (nats per token)")
         .x_label_formatter(&|x| tick(*x))
         .y_label_formatter(&|y| tick(*y))
-        .x_labels(8)
+        .x_labels(7)
         .y_labels(8)
         .draw()?;
     let costs: Vec<(f64, f64)> = points.iter().map(|p| (if better == Better::Left { p.x } else { -p.x }, p.y)).collect();
@@ -118,10 +118,11 @@ fn draw<'a>(svg: &'a mut String, points: &[&Point], range: &Ranges, x_title: &st
     let mut line: Vec<(f64, f64)> =
         points.iter().zip(&front).filter(|(_, on)| **on).map(|(p, _)| (p.x, range.on_paper(p.y))).collect();
     line.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let corners_of_line: Vec<(i32, i32)> = line.iter().map(|at| chart.backend_coord(at)).collect();
     chart.draw_series(std::iter::once(PathElement::new(line, FRONT.mix(0.5).stroke_width(2))))?;
     let place = |x, y| chart.backend_coord(&(x, range.on_paper(y)));
     let marks: Vec<Mark> = points.iter().zip(&front).map(|(p, on)| Mark::of(p, *on, &place)).collect();
-    draw_marks(&area, &marks)?;
+    draw_marks(&area, &marks, &corners_of_line)?;
     area.present()
 }
 
@@ -165,10 +166,11 @@ impl Mark {
     }
 }
 
-fn draw_marks<'a>(area: &Area<'a>, marks: &[Mark]) -> Result<(), Failed<'a>> {
+fn draw_marks<'a>(area: &Area<'a>, marks: &[Mark], line: &[(i32, i32)]) -> Result<(), Failed<'a>> {
     for mark in marks {
         let (x, y) = mark.at;
-        if let Some((top, bottom)) = mark.bar {
+        // A bar that the dot would hide is left out.
+        if let Some((top, bottom)) = mark.bar.filter(|(top, bottom)| bottom - top > 10) {
             let style = mark.colour.stroke_width(1);
             area.draw(&PathElement::new(vec![(x, top), (x, bottom)], style))?;
             for end in [top, bottom] {
@@ -177,7 +179,7 @@ fn draw_marks<'a>(area: &Area<'a>, marks: &[Mark]) -> Result<(), Failed<'a>> {
         }
         area.draw(&Circle::new((x, y), 4, mark.colour.filled()))?;
     }
-    for (mark, corner) in marks.iter().zip(place_labels(marks)) {
+    for (mark, corner) in marks.iter().zip(place_labels(marks, line)) {
         let weight = if mark.on_front { FontStyle::Bold } else { FontStyle::Normal };
         let style = text_style(mark.colour, weight).pos(Pos::new(HPos::Left, VPos::Top));
         area.draw(&Text::new(mark.label.clone(), corner, style))?;
@@ -202,9 +204,9 @@ impl Rect {
 }
 
 /// The upper left corners of the labels: one after the other takes, of the places around its point, the first that covers the
-/// least of the points, the bars, the labels placed before and the margin.
-fn place_labels(marks: &[Mark]) -> Vec<(i32, i32)> {
-    let mut taken: Vec<Rect> = marks.iter().flat_map(obstacles).collect();
+/// least of the points, the bars, the line of the front, the labels placed before and the margin.
+fn place_labels(marks: &[Mark], line: &[(i32, i32)]) -> Vec<(i32, i32)> {
+    let mut taken: Vec<Rect> = marks.iter().flat_map(obstacles).chain(line.windows(2).flat_map(|w| along(w[0], w[1]))).collect();
     let paper = Rect(90.0, 4.0, f64::from(WIDTH) - 4.0, f64::from(HEIGHT) - 62.0);
     let mut corners = Vec::with_capacity(marks.len());
     for mark in marks {
@@ -226,6 +228,17 @@ fn obstacles(mark: &Mark) -> Vec<Rect> {
     let dot = Rect(x - 5.0, y - 5.0, x + 5.0, y + 5.0);
     let bar = mark.bar.map(|(top, bottom)| Rect(x - 4.0, f64::from(top), x + 4.0, f64::from(bottom)));
     [Some(dot), bar].into_iter().flatten().collect()
+}
+
+/// Small squares along a line.
+fn along(from: (i32, i32), to: (i32, i32)) -> impl Iterator<Item = Rect> {
+    let (dx, dy) = (f64::from(to.0 - from.0), f64::from(to.1 - from.1));
+    let steps = (dx.hypot(dy) / 4.0).ceil().max(1.0) as usize;
+    (0..=steps).map(move |step| {
+        let part = step as f64 / steps as f64;
+        let (x, y) = (f64::from(from.0) + part * dx, f64::from(from.1) + part * dy);
+        Rect(x - 2.0, y - 2.0, x + 2.0, y + 2.0)
+    })
 }
 
 /// The places for a label, the best first: right, left, above, below, then aslant, then all of them farther away.
@@ -309,7 +322,7 @@ mod tests {
     fn labels_of_near_points_do_not_cover_each_other() {
         let mark = |x, y| Mark { at: (x, y), bar: None, label: "iq4_xs".into(), colour: REST, on_front: false };
         let marks: Vec<Mark> = [(300, 200), (304, 203), (310, 199), (315, 206)].map(|(x, y)| mark(x, y)).into();
-        let rects: Vec<Rect> = place_labels(&marks)
+        let rects: Vec<Rect> = place_labels(&marks, &[])
             .into_iter()
             .map(|(x, y)| Rect(f64::from(x), f64::from(y), f64::from(x) + 6.0 * CHARACTER, f64::from(y + LINE)))
             .collect();

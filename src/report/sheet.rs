@@ -61,13 +61,13 @@ pub fn columns(rows: &[Summary]) -> Vec<Column> {
     add("KLD 99 %", "the divergence that one token in a hundred exceeds", &|r| Some(plain(significant(r.kld?.p99, 3))));
     add("top-1", "share of tokens whose likeliest successor is the reference's", &|r| Some(share(r.top1?)));
     add("ppl", "perplexity; less is better", &|r| Some(spread(r.ppl?, |v| significant(v, 5))));
+    add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
+    add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
+    for name in task_names(rows) {
+        add(&name, "share of right answers in this task", &|r| Some(share(task(r, &name)?.accuracy)));
+    }
     add("ppl ratio", "perplexity over the reference's, paired", &|r| Some(spread(r.ppl_ratio?, |v| format!("{v:.4}"))));
     add("bits/byte", "bits per byte of text; less is better", &|r| Some(plain(format!("{:.4}", r.bits_per_byte?.value))));
-    for name in task_names(rows) {
-        add(&name, "share of right answers", &|r| Some(share(task(r, &name)?.accuracy)));
-    }
-    add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
-    add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
     columns
 }
 
