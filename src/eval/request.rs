@@ -122,10 +122,7 @@ mod tests {
     fn both_kinds_are_read_in_order() {
         let pair = Request::Loglikelihood { context: "2 + 2 =".into(), continuation: " 4".into() };
         let text = Request::LoglikelihoodRolling { text: "Grüße\n".into() };
-        check(
-            "{\"context\": \"2 + 2 =\", \"continuation\": \" 4\"}\r\n\n  \n{\"text\": \"Gr\\u00fc\u{df}e\\n\"}",
-            &[pair, text],
-        );
+        check("{\"context\": \"2 + 2 =\", \"continuation\": \" 4\"}\r\n\n  \n{\"text\": \"Gr\\u00fc\u{df}e\\n\"}", &[pair, text]);
     }
 
     #[test]

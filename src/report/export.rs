@@ -14,8 +14,21 @@ use crate::report::summary::{Summary, TaskScore};
 
 /// The columns that every summary begins with. Scripts rely on them.
 pub const COLUMNS: &[&str] = &[
-    "recipe", "bytes", "bpw", "ppl", "ppl_low", "ppl_high", "kld_mean", "kld_low", "kld_high", "kld_p99", "top1_agreement",
-    "bits_per_byte", "prefill_tps", "decode_tps", "device",
+    "recipe",
+    "bytes",
+    "bpw",
+    "ppl",
+    "ppl_low",
+    "ppl_high",
+    "kld_mean",
+    "kld_low",
+    "kld_high",
+    "kld_p99",
+    "top1_agreement",
+    "bits_per_byte",
+    "prefill_tps",
+    "decode_tps",
+    "device",
 ];
 
 /// Writes the summary as parquet.
@@ -156,8 +169,7 @@ fn task_scores(c: &mut Columns<'_>, name: &str, column: &str) {
 
 fn task_details(c: &mut Columns<'_>, name: &str, column: &str) {
     let pair = |r: &Summary| task(r, name)?.against_reference;
-    let [items, diff, low, high, p] =
-        ["_items", "_diff", "_diff_low", "_diff_high", "_p"].map(|end| format!("{column}{end}"));
+    let [items, diff, low, high, p] = ["_items", "_diff", "_diff_low", "_diff_high", "_p"].map(|end| format!("{column}{end}"));
     c.count(&items, |r| Some(task(r, name)?.items));
     c.estimate([&diff, &low, &high], |r| Some(pair(r)?.difference));
     c.number(&p, |r| Some(pair(r)?.p_value));

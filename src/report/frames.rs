@@ -6,15 +6,16 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use polars::prelude::{
-    BooleanType, ChunkedArray, Column, DataFrame, DataType, Float64Type, IntoColumn, ListBuilderTrait, ListPrimitiveChunkedBuilder,
-    ListType, NamedFrom, PolarsDataType, PolarsError, PolarsResult, Series, StringType, UInt32Type, UInt64Type,
+    BooleanType, ChunkedArray, Column, DataFrame, DataType, Float64Type, IntoColumn, ListBuilderTrait,
+    ListPrimitiveChunkedBuilder, ListType, NamedFrom, PolarsDataType, PolarsError, PolarsResult, Series, StringType, UInt32Type,
+    UInt64Type,
 };
 use polars_io::SerReader;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
 use quant::{Error, Result};
 
-use crate::eval::request::Loglikelihood;
 use crate::eval::record::{Against, Body, Item, Lane, Origin, PASSES, PHASES, Protocol, Record, SCHEMA_VERSION, Sequence, Speed};
+use crate::eval::request::Loglikelihood;
 
 /// The folder of a run that holds its records.
 pub const RECORDS: &str = "records";
@@ -255,7 +256,9 @@ fn empty(name: &str) -> String {
 fn record(row: Row<'_>) -> Result<Record, String> {
     let schema = row.u32("schema")?;
     if schema != SCHEMA_VERSION {
-        return Err(format!("written in record version {schema}, this program reads {SCHEMA_VERSION}; run again into a new folder"));
+        return Err(format!(
+            "written in record version {schema}, this program reads {SCHEMA_VERSION}; run again into a new folder"
+        ));
     }
     let origin = Origin {
         schema,
@@ -288,12 +291,8 @@ fn lane(row: Row<'_>) -> Result<Lane, String> {
 }
 
 fn sequence(row: Row<'_>) -> Result<Sequence, String> {
-    let protocol = Protocol {
-        pass: row.named("pass", PASSES)?,
-        ctx: row.u32("ctx")?,
-        first: row.u32("first")?,
-        bos: row.flag("bos")?,
-    };
+    let protocol =
+        Protocol { pass: row.named("pass", PASSES)?, ctx: row.u32("ctx")?, first: row.u32("first")?, bos: row.flag("bos")? };
     let tokens = row.u32("tokens")?;
     let against = row.opt_list("kld")?.map(|kld| against(row, kld)).transpose()?;
     if let Some(against) = against.as_ref().filter(|a| a.kld.len() != tokens as usize) {

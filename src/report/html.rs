@@ -2,11 +2,11 @@
 
 use minijinja::{Environment, Value, context};
 
+use crate::report::Report;
 use crate::report::markdown::{devices, title};
-use crate::report::plot::{Better, Point, chart};
+use crate::report::plot::{Better, Chart, Point, chart};
 use crate::report::sheet;
 use crate::report::summary::Summary;
-use crate::report::Report;
 
 /// How to read the numbers.
 pub const READING: &[&str] = &[
@@ -79,7 +79,10 @@ fn charts(rows: &[Summary]) -> Vec<Value> {
     let size = chart(&points(&|r| Some(r.bytes as f64 / divisor)), &format!("size of the file ({unit})"), Better::Left);
     [("Quality and speed", "down and right is better", speed), ("Quality and size", "down and left is better", size)]
         .into_iter()
-        .filter_map(|(title, hint, svg)| Some(context! { title, hint, svg => Value::from_safe_string(svg?) }))
+        .filter_map(|(title, hint, chart)| {
+            let Chart { svg, front } = chart?;
+            Some(context! { title, hint, front, svg => Value::from_safe_string(svg) })
+        })
         .collect()
 }
 

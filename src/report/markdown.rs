@@ -11,11 +11,9 @@ pub fn render(report: &Report) -> String {
     out += &table(report);
     let findings = &report.findings;
     let ties: Vec<String> = findings.ties.clone();
-    for (head, lines) in [
-        ("Dominated", &findings.dominated),
-        ("Divergences that cannot be told apart", &ties),
-        ("Tasks", &findings.tasks),
-    ] {
+    for (head, lines) in
+        [("Dominated", &findings.dominated), ("Divergences that cannot be told apart", &ties), ("Tasks", &findings.tasks)]
+    {
         if !lines.is_empty() {
             out += &section(head, lines.iter().map(String::as_str));
         }

@@ -13,11 +13,11 @@ pub mod markdown;
 pub mod number;
 pub mod pareto;
 pub mod plot;
+#[cfg(test)]
+mod sample;
 pub mod sheet;
 pub mod summary;
 pub mod table;
-#[cfg(test)]
-mod sample;
 
 use std::path::{Path, PathBuf};
 

@@ -34,7 +34,8 @@ pub enum Better {
 
 /// What a colour stands for, and its value on paper. The page gives each another value in the dark, by CSS rules on `fill` and
 /// `stroke` (see `report.html.j2`).
-pub const PALETTE: &[(&str, RGBColor)] = &[("ink", INK), ("grid", GRID), ("front", FRONT), ("rest", REST), ("reference", REFERENCE)];
+pub const PALETTE: &[(&str, RGBColor)] =
+    &[("ink", INK), ("grid", GRID), ("front", FRONT), ("rest", REST), ("reference", REFERENCE)];
 
 const INK: RGBColor = RGBColor(0x1F, 0x29, 0x33);
 const GRID: RGBColor = RGBColor(0xD9, 0xDE, 0xE4);
@@ -50,15 +51,37 @@ const FONT: f64 = 16.0;
 const CHARACTER: f64 = 8.3;
 const LINE: i32 = 16;
 
+/// A drawn chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chart {
+    /// The drawing, to be put into a page as it is.
+    pub svg: String,
+    /// The names of the points on the front, from left to right.
+    pub front: Vec<String>,
+}
+
 /// Draws the chart; `x_title` names the horizontal axis and its unit. `None` where fewer than two points could be drawn.
-pub fn chart(points: &[Point], x_title: &str, better: Better) -> Option<String> {
+pub fn chart(points: &[Point], x_title: &str, better: Better) -> Option<Chart> {
     let sound = |p: &&Point| p.x.is_finite() && p.y.is_finite() && p.y >= 0.0;
     let points: Vec<&Point> = points.iter().filter(sound).collect();
-    let range = (points.len() > 1).then(|| Ranges::of(&points))?;
+    if points.len() < 2 {
+        return None;
+    }
+    let front = on_front(&points, better);
     let mut svg = String::new();
-    draw(&mut svg, &points, &range, x_title, better).ok()?;
-    // The page's text names the chart; its own size is that of the page.
-    Some(svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", "mean KL divergence by lane"), 1))
+    draw(&mut svg, &points, &front, x_title).ok()?;
+    let mut members: Vec<&Point> = points.iter().zip(&front).filter(|(_, on)| **on).map(|(p, _)| *p).collect();
+    members.sort_by(|a, b| a.x.total_cmp(&b.x));
+    Some(Chart {
+        svg: svg.replacen("<svg ", "<svg role=\"img\" aria-label=\"mean KL divergence of the lanes\" ", 1),
+        front: members.iter().map(|p| p.label.clone()).collect(),
+    })
+}
+
+/// For every point whether it lies on the front.
+fn on_front(points: &[&Point], better: Better) -> Vec<bool> {
+    let sign = if better == Better::Left { 1.0 } else { -1.0 };
+    pareto::front(&points.iter().map(|p| (sign * p.x, p.y)).collect::<Vec<_>>())
 }
 
 /// The axes' ranges.
@@ -91,7 +114,8 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
 type Failed<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-fn draw<'a>(svg: &'a mut String, points: &[&Point], range: &Ranges, x_title: &str, better: Better) -> Result<(), Failed<'a>> {
+fn draw<'a>(svg: &'a mut String, points: &[&Point], front: &[bool], x_title: &str) -> Result<(), Failed<'a>> {
+    let range = Ranges::of(points);
     let area = SVGBackend::with_string(svg, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
     let mut chart = ChartBuilder::on(&area)
         .margin(12)
@@ -113,15 +137,13 @@ fn draw<'a>(svg: &'a mut String, points: &[&Point], range: &Ranges, x_title: &st
         .x_labels(7)
         .y_labels(8)
         .draw()?;
-    let costs: Vec<(f64, f64)> = points.iter().map(|p| (if better == Better::Left { p.x } else { -p.x }, p.y)).collect();
-    let front = pareto::front(&costs);
     let mut line: Vec<(f64, f64)> =
-        points.iter().zip(&front).filter(|(_, on)| **on).map(|(p, _)| (p.x, range.on_paper(p.y))).collect();
+        points.iter().zip(front).filter(|(_, on)| **on).map(|(p, _)| (p.x, range.on_paper(p.y))).collect();
     line.sort_by(|a, b| a.0.total_cmp(&b.0));
     let corners_of_line: Vec<(i32, i32)> = line.iter().map(|at| chart.backend_coord(at)).collect();
     chart.draw_series(std::iter::once(PathElement::new(line, FRONT.mix(0.5).stroke_width(2))))?;
     let place = |x, y| chart.backend_coord(&(x, range.on_paper(y)));
-    let marks: Vec<Mark> = points.iter().zip(&front).map(|(p, on)| Mark::of(p, *on, &place)).collect();
+    let marks: Vec<Mark> = points.iter().zip(front).map(|(p, on)| Mark::of(p, *on, &place)).collect();
     draw_marks(&area, &marks, &corners_of_line)?;
     area.present()
 }
@@ -179,10 +201,12 @@ fn draw_marks<'a>(area: &Area<'a>, marks: &[Mark], line: &[(i32, i32)]) -> Resul
         }
         area.draw(&Circle::new((x, y), 4, mark.colour.filled()))?;
     }
-    for (mark, corner) in marks.iter().zip(place_labels(marks, line)) {
+    for (mark, place) in marks.iter().zip(place_labels(marks, line)) {
         let weight = if mark.on_front { FontStyle::Bold } else { FontStyle::Normal };
-        let style = text_style(mark.colour, weight).pos(Pos::new(HPos::Left, VPos::Top));
-        area.draw(&Text::new(mark.label.clone(), corner, style))?;
+        // Widths are guesses: what stands to the left of its point is written towards it.
+        let (side, x) = if place.2 < f64::from(mark.at.0) { (HPos::Right, place.2) } else { (HPos::Left, place.0) };
+        let style = text_style(mark.colour, weight).pos(Pos::new(side, VPos::Top));
+        area.draw(&Text::new(mark.label.clone(), (x.round() as i32, place.1.round() as i32), style))?;
     }
     Ok(())
 }
@@ -203,12 +227,12 @@ impl Rect {
     }
 }
 
-/// The upper left corners of the labels: one after the other takes, of the places around its point, the first that covers the
+/// The places of the labels: one after the other takes, of the places around its point, the first that covers the
 /// least of the points, the bars, the line of the front, the labels placed before and the margin.
-fn place_labels(marks: &[Mark], line: &[(i32, i32)]) -> Vec<(i32, i32)> {
+fn place_labels(marks: &[Mark], line: &[(i32, i32)]) -> Vec<Rect> {
     let mut taken: Vec<Rect> = marks.iter().flat_map(obstacles).chain(line.windows(2).flat_map(|w| along(w[0], w[1]))).collect();
     let paper = Rect(90.0, 4.0, f64::from(WIDTH) - 4.0, f64::from(HEIGHT) - 62.0);
-    let mut corners = Vec::with_capacity(marks.len());
+    let mut places = Vec::with_capacity(marks.len());
     for mark in marks {
         let cost = |r: &Rect| {
             let outside = r.area() - r.overlap(&paper);
@@ -217,9 +241,9 @@ fn place_labels(marks: &[Mark], line: &[(i32, i32)]) -> Vec<(i32, i32)> {
         let best = candidates(mark).into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
         let best = best.unwrap_or(Rect(f64::from(mark.at.0), f64::from(mark.at.1), 0.0, 0.0));
         taken.push(best);
-        corners.push((best.0.round() as i32, best.1.round() as i32));
+        places.push(best);
     }
-    corners
+    places
 }
 
 /// What labels must not cover: the dot and the bar.
@@ -247,7 +271,9 @@ fn candidates(mark: &Mark) -> Vec<Rect> {
     let (width, height) = (CHARACTER * mark.label.chars().count() as f64, f64::from(LINE));
     let mut places = Vec::new();
     for gap in [8.0, 16.0, 26.0] {
-        for (right, down) in [(1.0, 0.0), (-1.0, 0.0), (0.0, -1.0), (0.0, 1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (-1.0, 1.0)] {
+        for (right, down) in
+            [(1.0, 0.0), (-1.0, 0.0), (0.0, -1.0), (0.0, 1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (-1.0, 1.0)]
+        {
             let side = |direction: f64, size: f64, gap: f64| (direction - 1.0) / 2.0 * size + direction * gap;
             // Aslant, the gap is shared by both directions.
             let slant = if right != 0.0 && down != 0.0 { 0.7 } else { 1.0 };
@@ -279,7 +305,8 @@ mod tests {
 
     #[test]
     fn every_point_is_named_and_the_front_is_bold() {
-        let svg = chart(&sample(), "bits per weight", Better::Left).unwrap();
+        let Chart { svg, front } = chart(&sample(), "bits per weight", Better::Left).unwrap();
+        assert_eq!(front, ["q4", "q8", "bf16"]);
         assert_eq!(svg.matches("<circle").count(), 4);
         for (label, weight) in [("bf16 (0)", "bold"), ("q8", "bold"), ("q4", "bold"), ("bad", "normal")] {
             assert_eq!(weight_of(&svg, label), weight, "{label}");
@@ -288,7 +315,8 @@ mod tests {
 
     #[test]
     fn the_better_side_decides_the_front() {
-        let svg = chart(&sample(), "tokens/s", Better::Right).unwrap();
+        let Chart { svg, front } = chart(&sample(), "tokens/s", Better::Right).unwrap();
+        assert_eq!(front, ["bf16"]);
         assert_eq!((weight_of(&svg, "bf16 (0)"), weight_of(&svg, "q8")), ("bold", "normal"));
     }
 
@@ -296,7 +324,7 @@ mod tests {
     fn labels_are_escaped() {
         let mut points = sample();
         points[1].label = "<script>&\"".into();
-        let svg = chart(&points, "x", Better::Left).unwrap();
+        let svg = chart(&points, "x", Better::Left).unwrap().svg;
         assert!(!svg.contains("<script>") && svg.contains("&lt;script&gt;"), "{svg}");
     }
 
@@ -322,10 +350,7 @@ mod tests {
     fn labels_of_near_points_do_not_cover_each_other() {
         let mark = |x, y| Mark { at: (x, y), bar: None, label: "iq4_xs".into(), colour: REST, on_front: false };
         let marks: Vec<Mark> = [(300, 200), (304, 203), (310, 199), (315, 206)].map(|(x, y)| mark(x, y)).into();
-        let rects: Vec<Rect> = place_labels(&marks, &[])
-            .into_iter()
-            .map(|(x, y)| Rect(f64::from(x), f64::from(y), f64::from(x) + 6.0 * CHARACTER, f64::from(y + LINE)))
-            .collect();
+        let rects = place_labels(&marks, &[]);
         for (i, a) in rects.iter().enumerate() {
             for b in &rects[i + 1..] {
                 assert!(a.overlap(b) <= 0.05 * a.area(), "{a:?} covers {b:?}");

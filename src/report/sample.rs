@@ -85,7 +85,7 @@ fn sequence(number: u32, nll: f64, against: Option<(f64, f64)>) -> Sequence {
     let mut text = Chance(u64::from(number) + 1);
     text.normal();
     let hardness = 0.969 + 0.08 * text.normal();
-    let mut own = Chance(u64::from(number) + 1000);
+    let mut own = Chance(u64::from(number) + 1000 + against.map_or(0, |(kld, _)| (kld * 1e9) as u64));
     own.normal();
     let noise = nll * (1.0 + 0.8 * own.normal());
     let strain = (0.2 * text.normal()).exp();
@@ -111,7 +111,8 @@ fn items(&(task, count, accuracy, loss): &(&str, u32, f64, f64), kld: f64) -> Ve
     let item = |number| {
         let mut hardness = Chance(u64::from(number) * 77 + task.len() as u64);
         hardness.normal();
-        let wobble = if kld > 0.0 && accuracy < 1.0 { 0.03 * (Chance((kld * 1e9) as u64 + u64::from(number)).normal()) } else { 0.0 };
+        let wobble =
+            if kld > 0.0 && accuracy < 1.0 { 0.03 * (Chance((kld * 1e9) as u64 + u64::from(number)).normal()) } else { 0.0 };
         let correct = hardness.even() + wobble < accuracy - loss * (kld / 0.02431);
         Body::Item(Item { task: task.into(), task_version: 1, item: number, correct, logprobs: vec![-1.5, -2.25], text: None })
     };

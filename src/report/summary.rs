@@ -190,8 +190,7 @@ fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
     let shape = |s: &Speed| (s.depth, s.batch, std::cmp::Reverse(s.tokens));
     let usable = || speeds.iter().filter(|s| s.phase == phase && s.seconds > 0.0 && s.tokens > 0);
     let chosen = usable().map(shape).min()?;
-    let mut rates: Vec<f64> =
-        usable().filter(|s| shape(s) == chosen).map(|s| f64::from(s.tokens) / s.seconds).collect();
+    let mut rates: Vec<f64> = usable().filter(|s| shape(s) == chosen).map(|s| f64::from(s.tokens) / s.seconds).collect();
     rates.sort_by(f64::total_cmp);
     Some(SpeedSummary {
         tps: stats::quantile(&rates, 0.5)?,

@@ -36,8 +36,7 @@ impl Kind for MultipleChoice {
             .collect();
         let requests = requests.ok_or_else(|| format!("field {choices:?} must be a list of strings"))?;
         let number = field(row, gold)?.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n < requests.len());
-        let number =
-            number.ok_or_else(|| format!("field {gold:?} must number one of the {} choices, from 0", requests.len()))?;
+        let number = number.ok_or_else(|| format!("field {gold:?} must number one of the {} choices, from 0", requests.len()))?;
         Ok(Item { requests, gold: Gold::Choice(number) })
     }
 

@@ -23,8 +23,7 @@ pub struct Divergence {
 
 /// Summarizes the KL divergences of the tokens of each sequence. `None` without a token.
 pub fn divergence(sequences: &[&[f64]]) -> Option<Divergence> {
-    let clusters: Vec<Cluster> =
-        sequences.iter().map(|kld| Cluster { sum: kld.iter().sum(), count: kld.len() as u64 }).collect();
+    let clusters: Vec<Cluster> = sequences.iter().map(|kld| Cluster { sum: kld.iter().sum(), count: kld.len() as u64 }).collect();
     let mut sorted = sequences.concat();
     sorted.sort_by(f64::total_cmp);
     Some(Divergence {
