@@ -132,11 +132,10 @@ pub fn quantize(source: &dyn Source, outputs: &[Output], cancel: &AtomicBool, pr
             progress.advance(block.source_bytes() * wanted.len() as u64);
         }
     }
-    let written = files
-        .into_iter()
-        .zip(outputs)
-        .map(|(file, output)| Ok(Written { path: output.path.clone(), bytes: file.writer.commit()? }));
-    let written = written.collect::<Result<Vec<_>>>()?;
+    // First all of them to the disk, where most failures are, then all names.
+    files.iter().try_for_each(|file| file.writer.sync())?;
+    let commit = |(file, output): (OpenOutput, &Output)| Ok(Written { path: output.path.clone(), bytes: file.writer.commit()? });
+    let written = files.into_iter().zip(outputs).map(commit).collect::<Result<Vec<_>>>()?;
     progress.finish();
     Ok(written)
 }

@@ -10,3 +10,5 @@ pub mod gpu;
 pub mod head;
 pub mod model;
 pub mod sweep;
+#[cfg(test)]
+pub(crate) mod suite;

@@ -113,7 +113,7 @@ pub fn logits<B: Backend>(
 }
 
 /// Ranges of neighbouring sequences with at most `limit` rows each (one sequence at least).
-fn cut_by_rows(sequences: &[Sequence], limit: usize) -> Vec<Range<usize>> {
+pub fn cut_by_rows(sequences: &[Sequence], limit: usize) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut rows = 0;
     for (i, sequence) in sequences.iter().enumerate() {

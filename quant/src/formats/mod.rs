@@ -13,6 +13,7 @@ mod q5_0;
 mod q6_k;
 mod q8_0;
 mod search;
+mod simd;
 
 /// WGSL helpers that every format's [`Format::wgsl`] calls; they read the binding `weights: array<u32>`.
 pub const PRELUDE_WGSL: &str = include_str!("prelude.wgsl");

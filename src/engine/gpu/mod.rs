@@ -1,1 +1,158 @@
-//! The GPU backend (wgpu).
+//! The GPU backend: our kernels on Vulkan, Metal and DX12 through wgpu. One `.rs` (what is dispatched) and one `.wgsl` (what it
+//! computes) per operation. Works within WebGPU's default limits, assumes no subgroup size, accumulates in f32.
+//!
+//! Every operation checks its sizes and index lists on the host and then runs without bounds checks on the device. Nothing
+//! here picks the CPU instead when something fails: every failure is an error.
+
+mod adapter;
+mod add_bias;
+mod attention;
+mod device;
+mod elementwise;
+mod embed;
+mod errors;
+mod gather;
+mod head;
+mod matmul;
+mod matvec;
+mod memory;
+mod pipeline;
+mod recorder;
+mod rms_norm;
+mod rope;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+pub use adapter::{AdapterDescription, GpuSelector, list_adapters};
+pub use device::Gpu;
+pub use matmul::MatmulKernel;
+pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
+
+use crate::engine::backend::{AttentionShape, Backend, DeviceInfo, HeadRow, HostTensor, Result, RopePairs, TileShape};
+
+impl Backend for Gpu {
+    type Buffer = GpuBuffer;
+    type Indices = GpuIndices;
+    type Weight = GpuWeight;
+    type HeadState = GpuHeadState;
+
+    fn info(&self) -> &DeviceInfo {
+        Gpu::info(self)
+    }
+
+    fn max_buffer_len(&self) -> usize {
+        self.max_binding_bytes / size_of::<f32>()
+    }
+
+    fn alloc(&self, len: usize) -> Result<GpuBuffer> {
+        self.alloc_numbers(len)
+    }
+
+    fn upload(&self, data: &[f32]) -> Result<GpuBuffer> {
+        self.upload_numbers(data)
+    }
+
+    fn indices(&self, data: &[u32]) -> Result<GpuIndices> {
+        self.upload_indices(data)
+    }
+
+    fn weight(&self, tensor: HostTensor) -> Result<GpuWeight> {
+        self.upload_weight(&tensor)
+    }
+
+    fn read(&self, buffer: &GpuBuffer, range: Range<usize>) -> Result<Vec<f32>> {
+        self.require("read", "the buffer", buffer.len, range.end)?;
+        self.read_back(&buffer.raw, range)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.finish()
+    }
+
+    fn embed(&self, table: &GpuWeight, tokens: &GpuIndices, count: usize, out: &mut GpuBuffer) -> Result<()> {
+        embed::record(self, table, tokens, count, out)
+    }
+
+    fn rms_norm(&self, x: &GpuBuffer, rows: usize, gain: &GpuWeight, eps: f32, out: &mut GpuBuffer) -> Result<()> {
+        rms_norm::record(self, x, rows, gain, eps, out)
+    }
+
+    fn matmul(&self, x: &GpuBuffer, rows: usize, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
+        matmul::record(self, x, rows, w, w_rows, out)
+    }
+
+    fn matvec(&self, x: &GpuBuffer, rows: usize, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
+        matvec::record(self, x, rows, w, w_rows, out)
+    }
+
+    fn add_bias(&self, x: &mut GpuBuffer, rows: usize, bias: &GpuWeight) -> Result<()> {
+        add_bias::record(self, x, rows, bias)
+    }
+
+    fn rope(
+        &self,
+        x: &mut GpuBuffer,
+        rows: usize,
+        heads: usize,
+        head_dim: usize,
+        rope_dim: usize,
+        pairs: RopePairs,
+        table: &GpuBuffer,
+        positions: &GpuIndices,
+    ) -> Result<()> {
+        rope::record(self, x, rope::RopeShape { rows, heads, head_dim, rope_dim, pairs }, table, positions)
+    }
+
+    fn attention(
+        &self,
+        q: &GpuBuffer,
+        k: &GpuBuffer,
+        v: &GpuBuffer,
+        spans: &GpuIndices,
+        rows: usize,
+        shape: AttentionShape,
+        out: &mut GpuBuffer,
+    ) -> Result<()> {
+        attention::record(self, [q, k, v], spans, rows, shape, out)
+    }
+
+    fn swiglu(&self, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) -> Result<()> {
+        elementwise::record(self, elementwise::SWIGLU, gate, up, len)
+    }
+
+    fn add(&self, x: &mut GpuBuffer, y: &GpuBuffer, len: usize) -> Result<()> {
+        elementwise::record(self, elementwise::ADD, x, y, len)
+    }
+
+    fn copy(&self, src: &GpuBuffer, src_at: usize, dst: &mut GpuBuffer, dst_at: usize, len: usize) -> Result<()> {
+        self.require("copy", "the source", src.len, src_at.saturating_add(len))?;
+        self.require("copy", "the destination", dst.len, dst_at.saturating_add(len))?;
+        let [src_at, dst_at, bytes] = [src_at, dst_at, len].map(|numbers| (numbers * size_of::<f32>()) as u64);
+        if bytes == 0 { Ok(()) } else { self.record_copy(&src.raw, src_at, &dst.raw, dst_at, bytes) }
+    }
+
+    fn gather(&self, x: &GpuBuffer, rows: &GpuIndices, count: usize, cols: usize, out: &mut GpuBuffer) -> Result<()> {
+        gather::record(self, x, rows, count, cols, out)
+    }
+
+    fn head_state(&self, rows: usize) -> Result<GpuHeadState> {
+        head::new_state(self, rows)
+    }
+
+    fn head_tile(
+        &self,
+        logits: &GpuBuffer,
+        reference: Option<&GpuBuffer>,
+        tile: TileShape,
+        targets: &GpuIndices,
+        state: &mut GpuHeadState,
+    ) -> Result<()> {
+        head::record(self, logits, reference, tile, targets, state)
+    }
+
+    fn read_head(&self, state: &GpuHeadState) -> Result<Vec<HeadRow>> {
+        head::read(self, state)
+    }
+}

@@ -1,0 +1,40 @@
+//! Token embedding: rows of an encoded table, decoded. See `embed.wgsl`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::device::{Gpu, Groups};
+use super::memory::{GpuBuffer, GpuIndices, GpuWeight};
+use super::pipeline::Kernel;
+use crate::engine::backend::Result;
+
+pub(super) const KERNEL: Kernel = Kernel::plain("embed", include_str!("embed.wgsl"), &[false, false, true]);
+const LANES: usize = 64;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    count: u32,
+    cols: u32,
+    row_bytes: u32,
+    part_first: u32,
+    part_rows: u32,
+}
+
+pub(super) fn record(gpu: &Gpu, table: &GpuWeight, tokens: &GpuIndices, count: usize, out: &mut GpuBuffer) -> Result<()> {
+    gpu.require("embed", "the token list", tokens.host.len(), count)?;
+    gpu.require_below("embed", "token", &tokens.host[..count], table.rows)?;
+    gpu.require("embed", "the output", out.len, count.saturating_mul(table.cols))?;
+    for part in &table.parts {
+        let params = Params {
+            count: count as u32,
+            cols: table.cols as u32,
+            row_bytes: table.row_bytes as u32,
+            part_first: part.rows.start as u32,
+            part_rows: part.rows.len() as u32,
+        };
+        let groups = Groups::Linear((count * table.cols.div_ceil(4)).div_ceil(LANES));
+        let work = (count * table.cols) as f64;
+        gpu.dispatch(&KERNEL.decoding(table.dtype), &params, &[&part.raw, &tokens.raw, &out.raw], groups, work)?;
+    }
+    Ok(())
+}

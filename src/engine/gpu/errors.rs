@@ -1,0 +1,70 @@
+//! Where the driver's complaints end up. wgpu reports most failures through callbacks, later than the call that caused them;
+//! they are kept here and turn the next check into an error. Nothing here decides what to do about them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::backend::{DeviceError, Result};
+
+/// The first complaint of a device, shared with its callbacks. It stays: after one, results are not to be trusted.
+#[derive(Clone)]
+pub(super) struct Errors {
+    device: String,
+    first: Arc<Mutex<Option<String>>>,
+}
+
+impl Errors {
+    /// Listens to `device`, which goes by the name `name`.
+    pub fn listen(device: &wgpu::Device, name: &str) -> Self {
+        let errors = Self { device: name.to_owned(), first: Arc::default() };
+        let uncaptured = errors.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.note(remedy(&error))));
+        let lost = errors.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost.note(format!("the device was lost ({}): a driver reset or a time limit; try again or use --device cpu", message.trim()));
+            }
+        });
+        errors
+    }
+
+    /// Keeps `what` if it is the first.
+    pub fn note(&self, what: String) {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+    }
+
+    /// Fails if anything was ever reported.
+    pub fn check(&self) -> Result<()> {
+        match &*self.first.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(what) => Err(self.error(what.clone())),
+        }
+    }
+
+    /// An error of this device.
+    pub fn error(&self, what: impl Into<String>) -> DeviceError {
+        DeviceError { device: self.device.clone(), what: what.into() }
+    }
+
+    /// Runs `create` and returns what it made, or the complaint it caused (`what` says what was being made). Such a failure
+    /// is not kept: the caller may try something smaller.
+    pub fn scoped<T>(&self, device: &wgpu::Device, what: &str, create: impl FnOnce() -> T) -> Result<T> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let scopes = [Validation, OutOfMemory, Internal].map(|filter| device.push_error_scope(filter));
+        let made = create();
+        // Scopes close in the reverse of the order in which they opened.
+        let mut complaints = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
+        let first = complaints.next();
+        complaints.for_each(drop);
+        match first {
+            None => Ok(made),
+            Some(error) => Err(self.error(format!("{what}: {}", remedy(&error)))),
+        }
+    }
+}
+
+fn remedy(error: &wgpu::Error) -> String {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => "out of device memory: use a smaller batch or --device cpu".to_owned(),
+        other => other.to_string(),
+    }
+}

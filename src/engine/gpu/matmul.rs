@@ -1,0 +1,121 @@
+//! Matrix product with encoded weights, `[T, K] x [N, K]^T -> [T, N]`. Two kernels that differ in how they share loads:
+//! `matmul_tiled.wgsl` for graphics processors, `matmul_registers.wgsl` for adapters computed on the CPU.
+
+use std::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::device::{Gpu, Groups};
+use super::memory::{GpuBuffer, GpuWeight};
+use super::pipeline::Kernel;
+use crate::engine::backend::Result;
+
+/// How a matrix product is tiled. Within one kernel an output's sum runs over k in order, whatever the number of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatmulKernel {
+    /// Tiles of 64 x 64 outputs, decoded into workgroup memory: what real GPUs want.
+    Tiled,
+    /// 4 x 4 outputs an invocation, nothing shared: what software adapters want.
+    Registers,
+}
+
+impl MatmulKernel {
+    /// Both, for tests that walk them.
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 2] = [Self::Tiled, Self::Registers];
+
+    pub(super) fn kernel(self) -> Kernel<'static> {
+        const WRITES: &[bool] = &[false, false, true];
+        match self {
+            Self::Tiled => Kernel::plain("matmul_tiled", include_str!("matmul_tiled.wgsl"), WRITES),
+            Self::Registers => Kernel::plain("matmul_registers", include_str!("matmul_registers.wgsl"), WRITES),
+        }
+    }
+
+    /// Rows and columns of outputs of one workgroup, as in the kernel's text.
+    fn tile(self) -> (usize, usize) {
+        match self {
+            Self::Tiled => (64, 64),
+            Self::Registers => (4, 32),
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    /// Rows of x from this dispatch's first to the end of its share.
+    row_first: u32,
+    row_end: u32,
+    /// Columns K.
+    inner: u32,
+    row_bytes: u32,
+    /// First weight row within the part, and how many.
+    w_first: u32,
+    cols: u32,
+    /// Columns of the output, and the first that this part fills.
+    out_cols: u32,
+    out_first: u32,
+}
+
+pub(super) fn record(gpu: &Gpu, x: &GpuBuffer, rows: usize, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
+    check("matmul", gpu, x, rows, w, &w_rows, out)?;
+    let kernel = gpu.tuning.matmul.kernel().decoding(w.dtype);
+    let (tile_rows, tile_cols) = gpu.tuning.matmul.tile();
+    for (part, range) in w.parts_in(w_rows.clone()) {
+        let row_work = (range.len() * w.cols) as f64;
+        let share = rows_within(gpu.tuning.work_limit, row_work, tile_rows);
+        for row_first in (0..rows).step_by(share) {
+            let row_end = rows.min(row_first + share);
+            let params = Params {
+                row_first: row_first as u32,
+                row_end: row_end as u32,
+                inner: w.cols as u32,
+                row_bytes: w.row_bytes as u32,
+                w_first: (range.start - part.rows.start) as u32,
+                cols: range.len() as u32,
+                out_cols: w_rows.len() as u32,
+                out_first: (range.start - w_rows.start) as u32,
+            };
+            let groups = Groups::Grid(range.len().div_ceil(tile_cols), (row_end - row_first).div_ceil(tile_rows));
+            let work = row_work * (row_end - row_first) as f64;
+            gpu.dispatch(&kernel, &params, &[&part.raw, &x.raw, &out.raw], groups, work)?;
+        }
+    }
+    Ok(())
+}
+
+/// The most rows, a multiple of `tile`, whose work stays below `limit`; one tile at least, and no more than a grid has.
+pub(super) fn rows_within(limit: f64, row_work: f64, tile: usize) -> usize {
+    let tiles = (limit / (row_work * tile as f64).max(1.0)) as usize;
+    tiles.clamp(1, 32768) * tile
+}
+
+/// The sizes of a matrix product, for [`record`] and for `matvec.rs`.
+pub(super) fn check(
+    op: &str,
+    gpu: &Gpu,
+    x: &GpuBuffer,
+    rows: usize,
+    w: &GpuWeight,
+    w_rows: &Range<usize>,
+    out: &GpuBuffer,
+) -> Result<()> {
+    if w_rows.start > w_rows.end || w_rows.end > w.rows {
+        return Err(gpu.errors.error(format!("{op}: weight rows {w_rows:?} of {} (a defect of the caller)", w.rows)));
+    }
+    gpu.require(op, "the input", x.len, rows.saturating_mul(w.cols))?;
+    gpu.require(op, "the output", out.len, rows.saturating_mul(w_rows.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows_within;
+
+    #[test]
+    fn large_products_are_cut_between_tiles() {
+        assert_eq!(rows_within(1e6, 1e3, 64), 960);
+        assert_eq!(rows_within(1e6, 1e9, 64), 64);
+        assert_eq!(rows_within(1e12, 0.0, 4), 131_072);
+    }
+}

@@ -1,0 +1,58 @@
+//! Matrix product for the few rows of a decoding step: the weights are streamed once for all of them. See `matvec.wgsl`.
+
+use std::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::device::{Gpu, Groups};
+use super::matmul::check;
+use super::memory::{GpuBuffer, GpuWeight};
+use super::pipeline::Kernel;
+use crate::engine::backend::Result;
+
+pub(super) const KERNEL: Kernel = Kernel::plain("matvec", include_str!("matvec.wgsl"), &[false, false, true]);
+/// Output columns of one workgroup.
+const COLS: usize = 4;
+/// Row counts the kernel is specialized for; others take the next larger one, and more than the last take several dispatches.
+pub(super) const ROWS: [u32; 4] = [1, 2, 4, 8];
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    row_first: u32,
+    row_end: u32,
+    inner: u32,
+    row_bytes: u32,
+    w_first: u32,
+    cols: u32,
+    out_cols: u32,
+    out_first: u32,
+}
+
+pub(super) fn record(gpu: &Gpu, x: &GpuBuffer, rows: usize, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
+    check("matvec", gpu, x, rows, w, &w_rows, out)?;
+    let most = ROWS[ROWS.len() - 1] as usize;
+    for (part, range) in w.parts_in(w_rows.clone()) {
+        for row_first in (0..rows).step_by(most) {
+            let row_end = rows.min(row_first + most);
+            let here = row_end - row_first;
+            let specialized = ROWS.into_iter().find(|&count| count as usize >= here).unwrap_or(most as u32);
+            let params = Params {
+                row_first: row_first as u32,
+                row_end: row_end as u32,
+                inner: w.cols as u32,
+                row_bytes: w.row_bytes as u32,
+                w_first: (range.start - part.rows.start) as u32,
+                cols: range.len() as u32,
+                out_cols: w_rows.len() as u32,
+                out_first: (range.start - w_rows.start) as u32,
+            };
+            let constants = [("ROWS", specialized)];
+            let kernel = KERNEL.decoding(w.dtype).with(&constants);
+            let work = (range.len() * w.cols * here) as f64;
+            let groups = Groups::Linear(range.len().div_ceil(COLS));
+            gpu.dispatch(&kernel, &params, &[&part.raw, &x.raw, &out.raw], groups, work)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Compute pipelines, made when first needed and kept. A kernel's text is put together from its constants, the decoder of the
+//! weight's encoding, and its body; no preprocessor. Knows nothing of what kernels compute.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quant::DType;
+use quant::formats::PRELUDE_WGSL;
+
+use super::errors::Errors;
+use crate::engine::backend::Result;
+
+/// One kernel: a WGSL body with the values it is specialized for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kernel<'a> {
+    /// The op's name, as in its file name.
+    pub name: &'static str,
+    /// The WGSL text with the entry point `main`. Binding 0 is the uniform `Params`; storage buffers follow.
+    pub body: &'static str,
+    /// The encoding whose `decode4` the body calls on its binding `weights`.
+    pub dtype: Option<DType>,
+    /// Constants put before the body, as `const NAME: u32 = value;`.
+    pub constants: &'a [(&'static str, u32)],
+    /// For every storage binding, in order, whether the kernel writes to it.
+    pub writes: &'static [bool],
+}
+
+impl<'a> Kernel<'a> {
+    /// A kernel without weights and constants.
+    pub const fn plain(name: &'static str, body: &'static str, writes: &'static [bool]) -> Self {
+        Self { name, body, dtype: None, constants: &[], writes }
+    }
+
+    /// The same for weights of the encoding `dtype`.
+    pub const fn decoding(self, dtype: DType) -> Self {
+        Self { dtype: Some(dtype), ..self }
+    }
+
+    /// The same with `constants`.
+    pub const fn with(self, constants: &'a [(&'static str, u32)]) -> Self {
+        Self { constants, ..self }
+    }
+
+    fn key(&self) -> Key {
+        (self.name, self.dtype, self.constants.iter().map(|constant| constant.1).collect())
+    }
+
+    fn source(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in self.constants {
+            let _ = writeln!(text, "const {name}: u32 = {value}u;");
+        }
+        if let Some(dtype) = self.dtype {
+            text.push_str(PRELUDE_WGSL);
+            text.push_str(dtype.format().wgsl);
+        }
+        text + self.body
+    }
+}
+
+type Key = (&'static str, Option<DType>, Vec<u32>);
+
+/// A compiled kernel with the layout of its bindings.
+pub(super) struct Pipeline {
+    pub raw: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// All pipelines made so far.
+#[derive(Default)]
+pub(super) struct Pipelines(Mutex<HashMap<Key, Arc<Pipeline>>>);
+
+impl Pipelines {
+    /// The pipeline of `kernel`, compiled now if it is the first call.
+    pub fn get(&self, device: &wgpu::Device, errors: &Errors, kernel: &Kernel) -> Result<Arc<Pipeline>> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = kernel.key();
+        if let Some(pipeline) = made.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let dtype = kernel.dtype.map_or(String::new(), |dtype| format!(" for {}", dtype.name()));
+        let what = format!("compiling the kernel {}{dtype}", kernel.name);
+        let pipeline = Arc::new(errors.scoped(device, &what, || compile(device, kernel))?);
+        made.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+fn compile(device: &wgpu::Device, kernel: &Kernel) -> Pipeline {
+    let label = Some(kernel.name);
+    let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
+    // SAFETY: every index a kernel computes is kept inside its buffers: sizes are checked against the buffers and index lists
+    // against their bounds before each dispatch, edge tiles are clamped in the shader, loops have counted bounds, and weight
+    // buffers are padded so that whole-word reads of a row's last bytes stay inside.
+    #[allow(unsafe_code)]
+    let module = unsafe {
+        let desc = wgpu::ShaderModuleDescriptor { label, source };
+        device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked())
+    };
+    let params = wgpu::BufferBindingType::Uniform;
+    let storage = kernel.writes.iter().map(|write| wgpu::BufferBindingType::Storage { read_only: !write });
+    let entries: Vec<_> = std::iter::once(params).chain(storage).zip(0..).map(|(ty, binding)| entry(binding, ty)).collect();
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label,
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label,
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        // Every kernel writes its workgroup memory before it reads it.
+        compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
+        cache: None,
+    });
+    Pipeline { raw, layout }
+}
+
+fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding == 0, min_binding_size: None },
+        count: None,
+    }
+}
