@@ -1,13 +1,15 @@
-//! The summary for machines: `summary.parquet` and `summary.csv`, one row a lane, nothing rounded. The first columns are fixed
+//! The summary for machines: `summary.parquet`, `summary.csv` and JSON, one row a lane, nothing rounded. The first columns are fixed
 //! ([`COLUMNS`]), then come three for every task, then the rest; scripts go by names, never by places.
 
 use std::path::Path;
 
-use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, PolarsError, PolarsResult, Series};
+use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PolarsError, PolarsResult, Series};
 use polars_io::SerWriter;
 use polars_io::prelude::CsvWriter;
 use quant::{Error, Result};
+use serde_json::{Map, Value};
 
+use crate::eval::request::Loglikelihood;
 use crate::eval::stats::Estimate;
 use crate::report::frames::write_parquet;
 use crate::report::summary::{Summary, TaskScore};
@@ -48,6 +50,44 @@ pub fn csv(path: &Path, rows: &[Summary]) -> Result<()> {
     let mut bytes = Vec::new();
     CsvWriter::new(&mut bytes).finish(&mut frame(rows).map_err(fail)?).map_err(fail)?;
     super::write_whole(path, &bytes)
+}
+
+/// The summary as JSON: a list with one object a lane, the columns of the CSV as keys. What was not measured or is not finite is null.
+///
+/// # Errors
+/// Columns that cannot be laid out, which would be a mistake in this program.
+pub fn json(rows: &[Summary]) -> Result<Value> {
+    let frame = frame(rows).map_err(|e| Error::file("summary", e.to_string()))?;
+    let row = |place: usize| {
+        let cell = |c: &Column| (c.name().to_string(), c.get(place).map_or(Value::Null, cell));
+        Value::Object(frame.columns().iter().map(cell).collect::<Map<_, _>>())
+    };
+    Ok((0..frame.height()).map(row).collect())
+}
+
+fn cell(value: AnyValue<'_>) -> Value {
+    match value {
+        AnyValue::String(text) => text.into(),
+        AnyValue::UInt64(count) => count.into(),
+        AnyValue::Float64(number) => number.into(),
+        AnyValue::Boolean(flag) => flag.into(),
+        _ => Value::Null,
+    }
+}
+
+/// Writes the scores of single requests as parquet, one row a request, in order: `logprob`, `tokens`, `is_greedy`, `bytes`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn scores(path: &Path, scores: &[Loglikelihood]) -> Result<()> {
+    let column = |name: &str, values: Series| values.with_name(name.into()).into_column();
+    let columns = vec![
+        column("logprob", scores.iter().map(|s| s.logprob).collect()),
+        column("tokens", scores.iter().map(|s| s.tokens as u64).collect()),
+        column("is_greedy", scores.iter().map(|s| s.is_greedy).collect()),
+        column("bytes", scores.iter().map(|s| s.bytes as u64).collect()),
+    ];
+    write_parquet(path, DataFrame::new(scores.len(), columns))
 }
 
 /// The columns as they grow.
@@ -190,6 +230,8 @@ pub(super) fn task_names(rows: &[Summary]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::report::{sample, summarize};
+    use polars_io::SerReader;
+    use polars_io::prelude::ParquetReader;
 
     fn rows() -> Vec<Summary> {
         summarize(&sample::records()).unwrap()
@@ -240,6 +282,42 @@ mod tests {
         for (line, row) in lines[1..].iter().zip(&rows) {
             assert_eq!(line[place("ppl")].parse::<f64>().unwrap(), row.ppl.unwrap().value);
             assert_eq!(line[place("bytes")].parse::<u64>().unwrap(), row.bytes);
+        }
+    }
+
+    #[test]
+    fn json_has_the_columns_of_the_csv_and_null_for_what_is_missing_or_not_finite() {
+        let mut rows = rows();
+        rows[0].decode = None;
+        rows[0].bpw = f64::NAN;
+        let json = json(&rows).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), rows.len());
+        assert!(json[0].as_object().unwrap().keys().eq(names(&rows).iter()));
+        assert_eq!((&json[0]["decode_tps"], &json[0]["bpw"]), (&Value::Null, &Value::Null));
+        assert_eq!(json[1]["recipe"], "q8_0");
+        assert_eq!(json[1]["ppl"].as_f64(), Some(rows[1].ppl.unwrap().value));
+        assert_eq!((&json[0]["is_reference"], json[0]["bytes"].as_u64()), (&Value::Bool(true), Some(rows[0].bytes)));
+    }
+
+    #[test]
+    fn scores_keep_the_order_of_the_requests_and_every_digit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scores.parquet");
+        let score = |logprob, tokens, is_greedy| Loglikelihood { logprob, tokens, is_greedy, bytes: 3 * tokens };
+        let written = [score(-1.0 / 3.0, 2, true), score(f64::NEG_INFINITY, 1, false), score(0.0, 0, true)];
+        scores(&path, &written).unwrap();
+        let frame = ParquetReader::new(std::fs::File::open(&path).unwrap()).finish().unwrap();
+        assert!(frame.columns().iter().map(|c| c.name().as_str()).eq(["logprob", "tokens", "is_greedy", "bytes"]));
+        for (row, score) in written.iter().enumerate() {
+            let cells: Vec<AnyValue> = frame.columns().iter().map(|c| c.get(row).unwrap()).collect();
+            let (tokens, bytes) = (score.tokens as u64, score.bytes as u64);
+            let expected = [
+                AnyValue::Float64(score.logprob),
+                AnyValue::UInt64(tokens),
+                AnyValue::Boolean(score.is_greedy),
+                AnyValue::UInt64(bytes),
+            ];
+            assert_eq!(cells, expected);
         }
     }
 }

@@ -15,7 +15,6 @@ use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
 use quant::{Error, Result};
 
 use crate::eval::record::{Against, Body, Item, Lane, Origin, PASSES, PHASES, Protocol, Record, SCHEMA_VERSION, Sequence, Speed};
-use crate::eval::request::Loglikelihood;
 
 /// The folder of a run that holds its records.
 pub const RECORDS: &str = "records";
@@ -68,21 +67,6 @@ pub fn load(dir: &Path) -> Result<Vec<Record>> {
         records.extend(read(&file)?);
     }
     Ok(records)
-}
-
-/// Writes the scores of a request file, one row a request, in order: `logprob`, `tokens`, `is_greedy`, `bytes`.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn write_scores(path: &Path, scores: &[Loglikelihood]) -> Result<()> {
-    let column = |name: &str, values: Series| values.with_name(name.into()).into_column();
-    let columns = vec![
-        column("logprob", scores.iter().map(|s| s.logprob).collect()),
-        column("tokens", scores.iter().map(|s| s.tokens as u64).collect()),
-        column("is_greedy", scores.iter().map(|s| s.is_greedy).collect()),
-        column("bytes", scores.iter().map(|s| s.bytes as u64).collect()),
-    ];
-    write_parquet(path, DataFrame::new(scores.len(), columns))
 }
 
 /// Writes a frame in one step: beside, then renamed.
@@ -375,25 +359,6 @@ mod tests {
         records.extend([text, lane].map(|body| Record { origin: origin(), body }));
         append(dir.path(), "everything", &records).unwrap();
         assert!(load(dir.path()).unwrap() == records);
-    }
-
-    #[test]
-    fn scores_keep_the_order_of_the_requests_and_every_digit() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("scores.parquet");
-        let score = |logprob, tokens, is_greedy| Loglikelihood { logprob, tokens, is_greedy, bytes: 3 * tokens };
-        let scores = [score(-1.0 / 3.0, 2, true), score(f64::NEG_INFINITY, 1, false), score(0.0, 0, true)];
-        write_scores(&path, &scores).unwrap();
-        let frame = ParquetReader::new(File::open(&path).unwrap()).finish().unwrap();
-        let names: Vec<&str> = frame.columns().iter().map(|c| c.name().as_str()).collect();
-        assert_eq!(names, ["logprob", "tokens", "is_greedy", "bytes"]);
-        for (row, score) in scores.iter().enumerate() {
-            let row = Row { frame: &frame, row };
-            assert_eq!(row.f64("logprob").unwrap(), score.logprob);
-            assert_eq!(row.u64("tokens").unwrap(), score.tokens as u64);
-            assert_eq!(row.flag("is_greedy").unwrap(), score.is_greedy);
-            assert_eq!(row.u64("bytes").unwrap(), score.bytes as u64);
-        }
     }
 
     #[test]
