@@ -1,3 +1,5 @@
 //! The program `bitworth`; everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    bitworth::cli::main(std::env::args_os())
+}

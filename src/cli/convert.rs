@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use quant::quantize::Output;
 use serde_json::json;
 
 use super::Outcome;
@@ -26,7 +27,7 @@ pub struct ConvertArgs {
 pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
     let checkpoint = models::open(&args.model)?;
     let recipe = quant::Recipe::find(&args.to)?;
-    let output = models::output(&checkpoint, recipe, args.out.clone())?;
+    let output = Output::of(&checkpoint, recipe, &args.out)?;
     let watch = session.watch();
     let written = quant::quantize::quantize(checkpoint.as_ref(), &[output], watch.stop, watch.progress)?;
     let file = &written[0];

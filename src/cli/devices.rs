@@ -6,12 +6,29 @@ use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
-use crate::engine::gpu::list_adapters;
+use crate::engine::gpu::{AdapterDescription, list_adapters};
 use crate::runner::device::{Device, DeviceChoice};
 
 /// List devices, their limits, and what auto would pick.
 #[derive(Args)]
 pub struct DevicesArgs {}
+
+/// One adapter as a line.
+fn line(adapter: &AdapterDescription) -> String {
+    let memory = adapter.memory_bytes.map_or(String::new(), |b| format!(", {} MiB", b >> 20));
+    let AdapterDescription { info, .. } = adapter;
+    format!(
+        "gpu:{}  {} ({}, {:?}, {}{memory}, bindings up to {} MiB, subgroups of {} to {})\n",
+        adapter.index,
+        info.name,
+        info.api,
+        info.kind,
+        info.driver,
+        adapter.max_binding_bytes >> 20,
+        adapter.subgroup_sizes.0,
+        adapter.subgroup_sizes.1
+    )
+}
 
 pub fn run(_args: &DevicesArgs, session: &Session) -> Result<Outcome> {
     let cpu = Device::open(DeviceChoice::Cpu)?;
@@ -23,8 +40,7 @@ pub fn run(_args: &DevicesArgs, session: &Session) -> Result<Outcome> {
         let threads = rayon::current_num_threads();
         let mut text = format!("cpu    {} ({}, {threads} threads)\n", info.name, info.driver);
         for adapter in &adapters {
-            text += &adapter.to_string();
-            text.push('\n');
+            text += &line(adapter);
         }
         text + &format!("auto   {auto}\n")
     })?;

@@ -78,8 +78,10 @@ fn row(lane: &Lane, task: &Task, correct: &[bool], reference: &[bool]) -> Option
 fn table(rows: &[Value]) -> String {
     let percent = |row: &Value, key: &str| row[key].as_f64().map_or(String::new(), |v| format!("{:.1}", 100.0 * v));
     let wide = rows.iter().filter_map(|row| row["model"].as_str()).map(|name| name.chars().count()).max().unwrap_or(5);
-    let mut text =
-        format!("{:wide$} {:12} {:>6} {:>10} {:>15} {:>12}\n", "model", "task", "items", "accuracy %", "95 % interval", "difference");
+    let mut text = format!(
+        "{:wide$} {:12} {:>6} {:>10} {:>15} {:>12}\n",
+        "model", "task", "items", "accuracy %", "95 % interval", "difference"
+    );
     for row in rows {
         let interval = format!("{} - {}", percent(row, "low"), percent(row, "high"));
         text += &format!(

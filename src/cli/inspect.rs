@@ -42,9 +42,7 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
             dtype: tensor.dtype.name(),
             shape: tensor.shape.clone(),
             bytes: tensor.bytes,
-            sha256: args.hash.then(|| {
-                Sha256::digest(&*file.bytes(tensor)).iter().map(|byte| format!("{byte:02x}")).collect()
-            }),
+            sha256: args.hash.then(|| Sha256::digest(&*file.bytes(tensor)).iter().map(|byte| format!("{byte:02x}")).collect()),
         })
         .collect();
     let weights: u64 = rows.iter().map(|row| row.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
@@ -61,8 +59,7 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
             tensor
         })
         .collect();
-    let document =
-        json!({ "metadata": metadata, "tensors": tensors, "version": file.version, "weights": weights, "bytes": bytes, "bpw": bpw });
+    let document = json!({ "metadata": metadata, "tensors": tensors, "version": file.version, "weights": weights, "bytes": bytes, "bpw": bpw });
     session.print(&document, || {
         let mut text = format!("GGUF version {}, {} keys, {} tensors\n\n", file.version, file.metadata.len(), rows.len());
         for (key, value) in file.metadata.iter() {

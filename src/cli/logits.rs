@@ -57,7 +57,7 @@ pub fn run(args: &LogitsArgs, session: &Session) -> Result<Outcome> {
         let shape = vec![logits.len() / vocab, vocab];
         views.push((name.as_str(), TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(logits))?));
     }
-    let mut file = quant::AtomicFile::create(&args.out)?;
+    let mut file = quant::atomic_file::AtomicFile::create(&args.out)?;
     file.write_at(0, &safetensors::serialize(views, None)?)?;
     file.commit()?;
     let document = json!({ "file": args.out, "sequences": all.len(), "device": device.info() });

@@ -34,7 +34,7 @@ pub struct TextArgs {
     text: String,
     /// Tokens in a window.
     #[arg(long, default_value_t = 512, value_name = "N")]
-    ctx: usize,
+    pub ctx: usize,
     /// Score only the first N windows.
     #[arg(long, value_name = "N")]
     chunks: Option<usize>,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use quant::quantize::Output;
 use quant::{Plan, Recipe};
 use serde_json::json;
 
@@ -36,15 +37,15 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     }
     let checkpoint = models::open(&args.model)?;
     if args.dry_run {
-        let plans = recipes.iter().map(|recipe| models::plan(&checkpoint, recipe)).collect::<Result<Vec<_>>>()?;
+        let plans = recipes.iter().map(|recipe| Plan::of(&checkpoint, recipe)).collect::<Result<Vec<_>, _>>()?;
         session.print(&plans, || plans.iter().map(Plan::to_string).collect::<Vec<_>>().join("\n"))?;
         return Ok(Outcome::Done);
     }
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let outputs = recipes
         .iter()
-        .map(|recipe| models::output(&checkpoint, recipe, args.out.join(models::file_name(&checkpoint, recipe))))
-        .collect::<Result<Vec<_>>>()?;
+        .map(|recipe| Output::of(&checkpoint, recipe, &args.out.join(models::file_name(&checkpoint, recipe))))
+        .collect::<Result<Vec<_>, _>>()?;
     let watch = session.watch();
     let written = quant::quantize::quantize(checkpoint.as_ref(), &outputs, watch.stop, watch.progress)?;
     let rows: Vec<_> = written.iter().zip(&outputs).map(|(file, output)| (file, &output.plan)).collect();

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
+use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
@@ -21,16 +22,9 @@ pub struct ReportArgs {
 }
 
 pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
-    let mut records = Vec::new();
-    for dir in &args.dirs {
-        let found = report::frames::load(&dir.join("records"))?;
-        if found.is_empty() {
-            bail!("{}: no records; is it a folder that `bitworth run` left?", dir.display());
-        }
-        records.extend(found);
-    }
-    let out = args.out.as_ref().unwrap_or(&args.dirs[0]);
-    let summaries = report::write(out, &records)?;
-    session.print(&summaries, || report::table::render(&summaries))?;
+    let records = report::load(&args.dirs)?;
+    let files = report::write(args.out.as_ref().unwrap_or(&args.dirs[0]), &records)?;
+    let rows = report::summarize(&records)?;
+    session.print(&json!({ "files": files, "summary": report::export::json(&rows)? }), || report::table::render(&rows))?;
     Ok(Outcome::Done)
 }

@@ -35,9 +35,12 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
     let records = report::load(std::slice::from_ref(&out))?;
     let files = report::write(&out, &records)?;
     let rows = report::summarize(&records)?;
-    session.print(&json!({ "out": out, "files": files, "device": device.info(), "summary": report::export::json(&rows) }), || {
-        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        format!("{}\n{}\n", report::table::render(&rows), files.join("\n"))
-    })?;
+    session.print(
+        &json!({ "out": out, "files": files, "device": device.info(), "summary": report::export::json(&rows)? }),
+        || {
+            let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            format!("{}\n{}\n", report::table::render(&rows), files.join("\n"))
+        },
+    )?;
     Ok(Outcome::Done)
 }

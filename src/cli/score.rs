@@ -12,7 +12,7 @@ use crate::engine::model::Variant;
 use crate::engine::sweep::{Cut, Lane};
 use crate::eval::request::{self, Answer};
 use crate::on_device;
-use crate::report::frames;
+use crate::report::export;
 use crate::runner::device::Device;
 use crate::runner::{models, requests};
 use crate::tokenizer::Tokenizer;
@@ -50,11 +50,10 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
             Answer::Text(_) => None,
         })
         .collect();
-    frames::write_scores(&args.out, &rows)?;
+    export::scores(&args.out, &rows)?;
     let tokens: usize = rows.iter().map(|row| row.tokens).sum();
     let seconds = begin.elapsed().as_secs_f64();
-    let document =
-        json!({ "file": args.out, "rows": rows.len(), "tokens": tokens, "seconds": seconds, "device": device.info() });
+    let document = json!({ "file": args.out, "rows": rows.len(), "tokens": tokens, "seconds": seconds, "device": device.info() });
     session.print(&document, || {
         format!("{} rows, {tokens} scored tokens in {seconds:.1} s -> {}", rows.len(), args.out.display())
     })?;

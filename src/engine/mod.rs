@@ -9,6 +9,6 @@ pub mod generate;
 pub mod gpu;
 pub mod head;
 pub mod model;
-pub mod sweep;
 #[cfg(test)]
 pub(crate) mod suite;
+pub mod sweep;

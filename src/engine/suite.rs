@@ -6,7 +6,7 @@
 use quant::DType;
 use quant::checkpoint::TensorBytes;
 
-use super::backend::{AttentionShape, Backend, HostTensor, RopePairs, TileShape};
+use super::backend::{AttentionShape, Backend, HostTensor, RopePairing, TileShape};
 
 /// 2^-24: half a unit in the last place of f32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -73,7 +73,11 @@ impl Random {
 
 /// Column counts that a weight of this encoding may have: odd ones for plain numbers, whole blocks for the others.
 fn widths(dtype: DType) -> Vec<usize> {
-    if dtype.is_float() { vec![1, 7, 64, 130] } else { vec![dtype.block_len(), 3 * dtype.block_len().min(128).max(dtype.block_len())] }
+    if dtype.is_float() {
+        vec![1, 7, 64, 130]
+    } else {
+        vec![dtype.block_len(), 3 * dtype.block_len().min(128).max(dtype.block_len())]
+    }
 }
 
 fn f64s(numbers: &[f32]) -> Vec<f64> {
@@ -85,7 +89,10 @@ fn check(what: &str, found: &[f32], expected: &[f64], bound: impl Fn(usize) -> f
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
         let (error, bound) = ((f64::from(found) - expected).abs(), bound(i));
-        assert!(error <= bound, "{what}: number {i} is {found} where {expected} is expected: off by {error:e}, allowed {bound:e}");
+        assert!(
+            error <= bound,
+            "{what}: number {i} is {found} where {expected} is expected: off by {error:e}, allowed {bound:e}"
+        );
     }
 }
 
@@ -244,13 +251,13 @@ fn rope<B: Backend>(b: &B) {
         let table: Vec<_> = angles.iter().flat_map(|a| [a.cos(), a.sin()]).collect();
         let at: Vec<_> = (0..rows).map(|_| random.below(positions)).collect();
         let x = random.numbers(rows * heads * head_dim);
-        for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
+        for pairs in [RopePairing::Adjacent, RopePairing::Halves] {
             let mut expected = f64s(&x);
             for (h, head) in expected.chunks_mut(head_dim).enumerate() {
                 for i in 0..half {
                     let (one, two) = match pairs {
-                        RopePairs::Adjacent => (2 * i, 2 * i + 1),
-                        RopePairs::Halves => (i, i + half),
+                        RopePairing::Adjacent => (2 * i, 2 * i + 1),
+                        RopePairing::Halves => (i, i + half),
                     };
                     let angle = (at[h / heads] as usize * half + i) * 2;
                     let (c, s) = (f64::from(table[angle]), f64::from(table[angle + 1]));

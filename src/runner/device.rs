@@ -56,7 +56,7 @@ impl Device {
         let gpu = |selector| Gpu::open(selector).map(|gpu| Self::Gpu(Box::new(gpu)));
         match choice {
             DeviceChoice::Cpu => Ok(Self::Cpu(Cpu::new())),
-            DeviceChoice::Auto => Ok(gpu(GpuSelector::Hardware).unwrap_or_else(|_| Self::Cpu(Cpu::new()))),
+            DeviceChoice::Auto => Ok(gpu(GpuSelector::Auto).unwrap_or_else(|_| Self::Cpu(Cpu::new()))),
             DeviceChoice::Gpu => gpu(GpuSelector::Any).context("--device gpu"),
             DeviceChoice::GpuIndex(index) => gpu(GpuSelector::Index(index)).with_context(|| format!("--device gpu:{index}")),
         }

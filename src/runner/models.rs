@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use quant::quantize::Output;
 use quant::{Checkpoint, Plan, Recipe};
 
 use crate::engine::model::Variant;
@@ -36,16 +35,8 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str) -> Result<Lane> {
         let checkpoint = open(name)?;
         return Ok(Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) });
     };
-    let plan = plan(reference, Recipe::find(recipe)?)?;
+    let plan = Plan::of(reference, Recipe::find(recipe)?)?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)) })
-}
-
-/// What a recipe makes of a checkpoint.
-///
-/// # Errors
-/// A checkpoint that is quantized already.
-pub fn plan(checkpoint: &Checkpoint, recipe: &'static Recipe) -> Result<Plan> {
-    Ok(quant::quantize::plan(checkpoint, recipe)?)
 }
 
 /// Makes two lanes of one name distinct, so that records and tables are unambiguous.
@@ -61,7 +52,8 @@ pub fn number_duplicates(lanes: &mut [Lane]) {
 
 /// Where the embedded demo world is put on the disk: the user's cache folder.
 fn demo_dir() -> PathBuf {
-    let home = || std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(|home| PathBuf::from(home).join(".cache"));
+    let home =
+        || std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(|home| PathBuf::from(home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()).or_else(home);
     cache.unwrap_or_else(std::env::temp_dir).join("bitworth").join(concat!("demo-", env!("CARGO_PKG_VERSION")))
 }
@@ -73,26 +65,15 @@ fn demo_dir() -> PathBuf {
 pub fn read_text(path: &str) -> Result<String> {
     let path = demo::resolve(path, &demo_dir())?;
     let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let text = String::from_utf8(text).map_err(|e| {
-        anyhow::anyhow!("{}: not UTF-8 at byte {}", path.display(), e.utf8_error().valid_up_to())
-    })?;
+    let text = String::from_utf8(text)
+        .map_err(|e| anyhow::anyhow!("{}: not UTF-8 at byte {}", path.display(), e.utf8_error().valid_up_to()))?;
     if text.is_empty() {
         bail!("{}: the text is empty", path.display());
     }
     Ok(text)
 }
 
-
-/// The file a recipe makes of a checkpoint, ready to be written at `path`.
-///
-/// # Errors
-/// A checkpoint that is quantized already, or whose tokenizer cannot be written.
-pub fn output(checkpoint: &Checkpoint, recipe: &'static Recipe, path: PathBuf) -> Result<Output> {
-    let metadata = quant::quantize::output_metadata(checkpoint, recipe)?;
-    Ok(Output { plan: plan(checkpoint, recipe)?, path, metadata })
-}
-
-/// The name of that file: `<model>-Q4_K_M.gguf`.
+/// The name of the file that a recipe makes of a checkpoint: `<model>-Q4_K_M.gguf`.
 pub fn file_name(checkpoint: &Checkpoint, recipe: &Recipe) -> String {
     format!("{}-{}.gguf", checkpoint.name(), recipe.file_stem_suffix())
 }

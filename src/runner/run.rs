@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use quant::quantize::Output;
 use quant::{Checkpoint, Recipe};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -154,8 +155,7 @@ impl Run<'_> {
         let missing: Vec<&'static Recipe> = recipes.iter().filter(made).copied().collect();
         if !missing.is_empty() {
             std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-            let outputs =
-                missing.iter().map(|r| models::output(self.checkpoint, r, path(r))).collect::<Result<Vec<_>>>()?;
+            let outputs = missing.iter().map(|r| Output::of(self.checkpoint, r, &path(r))).collect::<Result<Vec<_>, _>>()?;
             quant::quantize::quantize(self.checkpoint.as_ref(), &outputs, self.watch.stop, self.watch.progress)?;
         }
         let mut lanes = vec![reference];
@@ -169,7 +169,8 @@ impl Run<'_> {
     }
 
     fn text(&self, lanes: &[Lane], text: &CutText, pass_tokens: usize) -> Result<()> {
-        let pass = crate::eval::record::PASSES.iter().find(|(pass, _)| *pass == text.protocol.pass).map_or("text", |(_, name)| name);
+        let pass =
+            crate::eval::record::PASSES.iter().find(|(pass, _)| *pass == text.protocol.pass).map_or("text", |(_, name)| name);
         for (number, range) in sweep::cut_by_rows(&text.sequences, pass_tokens).into_iter().enumerate() {
             self.item(&format!("text.{pass}.{number:05}"), || {
                 let scores = on_device!(self.device, backend =>
@@ -193,7 +194,16 @@ impl Run<'_> {
             let mut records = Vec::new();
             for (lane, answers) in lanes.iter().zip(&answers) {
                 for result in task.judge(items, answers)? {
-                    records.push(self.record(lane, Body::Item(Item::new(task, result))));
+                    let verdict = result.verdict;
+                    let item = Item {
+                        task: task.name.clone(),
+                        task_version: task.version,
+                        item: result.item as u32,
+                        correct: verdict.correct,
+                        logprobs: verdict.logprobs,
+                        text: verdict.text,
+                    };
+                    records.push(self.record(lane, Body::Item(item)));
                 }
             }
             Ok(records)

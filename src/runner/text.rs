@@ -58,8 +58,7 @@ impl CutText {
             }
             sequences.push(Sequence { tokens, scored: first..ctx - 1 });
         }
-        let protocol =
-            Protocol { pass: Pass::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
+        let protocol = Protocol { pass: Pass::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
         Ok(Self { protocol, sha256: sha256(text), sequences, bytes })
     }
 

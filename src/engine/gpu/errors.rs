@@ -21,7 +21,10 @@ impl Errors {
         let lost = errors.clone();
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                lost.note(format!("the device was lost ({}): a driver reset or a time limit; try again or use --device cpu", message.trim()));
+                lost.note(format!(
+                    "the device was lost ({}): a driver reset or a time limit; try again or use --device cpu",
+                    message.trim()
+                ));
             }
         });
         errors

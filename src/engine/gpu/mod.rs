@@ -30,7 +30,7 @@ pub use device::Gpu;
 pub use matmul::MatmulKernel;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 
-use crate::engine::backend::{AttentionShape, Backend, DeviceInfo, HeadRow, HostTensor, Result, RopePairs, TileShape};
+use crate::engine::backend::{AttentionShape, Backend, DeviceInfo, HeadRow, HostTensor, Result, RopePairing, TileShape};
 
 impl Backend for Gpu {
     type Buffer = GpuBuffer;
@@ -98,7 +98,7 @@ impl Backend for Gpu {
         heads: usize,
         head_dim: usize,
         rope_dim: usize,
-        pairs: RopePairs,
+        pairs: RopePairing,
         table: &GpuBuffer,
         positions: &GpuIndices,
     ) -> Result<()> {

@@ -7,7 +7,9 @@ use quant::checkpoint::TensorBytes;
 
 use super::attention::Tile;
 use super::pipeline::Kernel;
-use super::{Gpu, GpuSelector, MatmulKernel, add_bias, attention, elementwise, embed, gather, head, list_adapters, matvec, rms_norm, rope};
+use super::{
+    Gpu, GpuSelector, MatmulKernel, add_bias, attention, elementwise, embed, gather, head, list_adapters, matvec, rms_norm, rope,
+};
 use crate::engine::backend::{Backend, HostTensor};
 use crate::engine::suite::{self, Random};
 
@@ -47,7 +49,8 @@ fn every_operation_agrees_with_the_referee() {
 
 #[test]
 fn every_operation_agrees_with_the_referee_with_the_other_matmul_kernel() {
-    let other = |gpu: &mut Gpu| gpu.tuning.matmul = MatmulKernel::ALL.into_iter().find(|&kernel| kernel != gpu.tuning.matmul).unwrap();
+    let other =
+        |gpu: &mut Gpu| gpu.tuning.matmul = MatmulKernel::ALL.into_iter().find(|&kernel| kernel != gpu.tuning.matmul).unwrap();
     if let Some(gpu) = gpu_with(other) {
         suite::run(&gpu);
     }
