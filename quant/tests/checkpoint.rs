@@ -9,10 +9,8 @@ use std::sync::atomic::AtomicBool;
 use quant::arch::Role;
 use quant::checkpoint::TensorBytes;
 use quant::gguf::{Array, GgufFile, Metadata, Value};
-use quant::plan::{Origin, PlanInput};
 use quant::progress::Silent;
 use quant::quantize::{Output, quantize};
-use quant::recipe::ModelFacts;
 use quant::{Checkpoint, DType, Plan, Recipe};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -40,17 +38,7 @@ fn edit(dir: &TempDir, name: &str, change: impl FnOnce(&mut Json)) {
 
 /// Writes `checkpoint` unchanged but for `metadata` to a GGUF file.
 fn write_gguf(checkpoint: &Checkpoint, metadata: Metadata, path: &Path) {
-    let h = checkpoint.hparams();
-    let model = ModelFacts {
-        arch: checkpoint.arch().name.to_owned(),
-        block_count: h.block_count,
-        head_count: h.head_count,
-        head_count_kv: h.head_count_kv,
-        expert_count: 0,
-    };
-    let tensors = checkpoint.tensors();
-    let input = PlanInput { path: checkpoint.path(), origin: Origin::Safetensors, model: &model, tensors };
-    let plan = Plan::new(&input, Recipe::find("bf16").unwrap()).unwrap();
+    let plan = Plan::of(checkpoint, Recipe::find("bf16").unwrap()).unwrap();
     let output = Output { plan, path: path.to_owned(), metadata };
     quantize(checkpoint, &[output], &AtomicBool::new(false), &Silent).unwrap();
 }
@@ -346,6 +334,7 @@ fn added_tokens_and_gaps_get_the_converters_types() {
     });
     edit(&dir, "tokenizer_config.json", |c| {
         c["unk_token"] = json!("a");
+        c["extra_special_tokens"] = json!({"image_token": "b"});
         c["added_tokens_decoder"] = json!({"379": {"content": "▁x", "special": false, "normalized": true}});
     });
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
@@ -355,8 +344,10 @@ fn added_tokens_and_gaps_get_the_converters_types() {
     let at = |id: usize| (tokens[id].as_str(), types[id]);
     assert_eq!(at(gap), (format!("[PAD{gap}]").as_str(), 5));
     assert_eq!((at(379), at(380), at(381), at(382)), ((" x", 4), ("<tool>", 4), ("<|odd|>", 3), ("<|begin_of_text|>", 3)));
-    let a = tokens.iter().position(|t| t == "a").unwrap();
-    assert_eq!(types[a], 3, "a token named as special is a control token");
+    for named in ["a", "b"] {
+        let id = tokens.iter().position(|t| t == named).unwrap();
+        assert_eq!(types[id], 3, "{named}, named as special, is a control token");
+    }
     assert_eq!(checkpoint.metadata().strings("tokenizer.ggml.merges").unwrap(), ["aĠb c", "d e"]);
 }
 

@@ -7,11 +7,9 @@ use std::sync::atomic::AtomicBool;
 
 use quant::checkpoint::Tensor;
 use quant::gguf::{Array, Metadata, Value};
-use quant::plan::{Origin, PlanInput};
 use quant::progress::Silent;
 use quant::quantize::{Output, quantize};
-use quant::recipe::ModelFacts;
-use quant::{Checkpoint, Plan, Recipe};
+use quant::{Checkpoint, Recipe};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
@@ -72,34 +70,16 @@ fn expected_pairs(manifest: &Json, tokenizer: bool) -> Vec<(String, Json)> {
         .collect()
 }
 
-/// What `recipe` makes of a checkpoint.
-fn plan(checkpoint: &Checkpoint, recipe: &'static Recipe) -> Plan {
-    let h = checkpoint.hparams();
-    let model = ModelFacts {
-        arch: checkpoint.arch().name.to_owned(),
-        block_count: h.block_count,
-        head_count: h.head_count,
-        head_count_kv: h.head_count_kv,
-        expert_count: 0,
-    };
-    let input = PlanInput { path: checkpoint.path(), origin: Origin::Safetensors, model: &model, tensors: checkpoint.tensors() };
-    Plan::new(&input, recipe).unwrap()
-}
-
 /// Opens `dir`, converts it, and compares metadata, tensors and the whole file with `manifest`.
 fn check((dir, manifest): (PathBuf, PathBuf), outtype: &str) {
     let manifest = support::json(&manifest);
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let recipe = Recipe::find(outtype).unwrap();
 
-    let mut metadata = checkpoint.output_metadata().unwrap();
-    metadata.set("general.file_type", Value::U32(recipe.ftype));
-    assert_eq!(found_pairs(&metadata, true), expected_pairs(&manifest, true), "{}", dir.display());
-
-    let plan = plan(&checkpoint, recipe);
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("out.gguf");
-    let output = Output { plan, path: path.clone(), metadata };
+    let output = Output::of(&checkpoint, recipe, &path).unwrap();
+    assert_eq!(found_pairs(&output.metadata, true), expected_pairs(&manifest, true), "{}", dir.display());
     quantize(&checkpoint, &[output], &AtomicBool::new(false), &Silent).unwrap();
 
     let file = quant::gguf::GgufFile::open(&path).unwrap();
@@ -172,11 +152,9 @@ fn the_demo_model_becomes_a_file_of_the_expected_size() {
     let dir = oracle.join("../../demo/demo-model");
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let recipe = Recipe::find("f16").unwrap();
-    let mut metadata = checkpoint.output_metadata().unwrap();
-    metadata.set("general.file_type", Value::U32(recipe.ftype));
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("demo.gguf");
-    let output = Output { plan: plan(&checkpoint, recipe), path: path.clone(), metadata };
+    let output = Output::of(&checkpoint, recipe, &path).unwrap();
     quantize(&checkpoint, &[output], &AtomicBool::new(false), &Silent).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 4_100_320);
 }

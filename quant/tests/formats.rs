@@ -185,7 +185,8 @@ fn decode(dtype: DType, bytes: &[u8]) -> Vec<f32> {
 /// (2^-25), which is what a small scale loses for each unit of the code it is multiplied with.
 ///
 /// Q4_0 and Q5_0 clip the far side by up to a whole step (1/8, 1/16), Q8_0 rounds by half a step of 1/127; each adds the
-/// rounding of the f16 scale, 2^-11. Q4_K and Q6_K may clip by a whole step too (2/15 and 1/32 of the block's largest),
+/// rounding of the f16 scale, 2^-11. Q5_1 rounds by half a step of 2/31, and its scale and offset by three times 2^-11. Q4_K,
+/// Q5_K and Q6_K may clip by a whole step too (2/15, 2/31 and 1/32 of the block's largest),
 /// and their searches and the rounding of the sub-blocks' scales may widen the step by a tenth.
 fn worst_error(dtype: DType) -> (f32, f32) {
     match dtype {
@@ -194,8 +195,10 @@ fn worst_error(dtype: DType) -> (f32, f32) {
         DType::BF16 => (1.0 / 256.0, 0.0),
         DType::Q4_0 => (1.0 / 8.0 + 1.0 / 2000.0, 8.0),
         DType::Q5_0 => (1.0 / 16.0 + 1.0 / 2000.0, 16.0),
+        DType::Q5_1 => (1.0 / 31.0 + 1.5 / 1000.0, 32.0),
         DType::Q8_0 => (1.0 / 254.0 + 1.0 / 2000.0, 127.0),
         DType::Q4_K => (1.1 * 2.0 / 15.0, 63.0 * 15.0 + 63.0),
+        DType::Q5_K => (1.1 * 2.0 / 31.0, 63.0 * 31.0 + 63.0),
         DType::Q6_K => (1.1 / 32.0, 128.0 * 32.0),
     }
 }
@@ -281,6 +284,8 @@ fn normal_weights_lose_what_the_bits_allow() {
     check(DType::Q8_0, 0.004, 0.007);
     check(DType::Q6_K, 0.014, 0.022);
     check(DType::Q5_0, 0.035, 0.050);
+    check(DType::Q5_1, 0.025, 0.045);
+    check(DType::Q5_K, 0.028, 0.042);
     check(DType::Q4_K, 0.06, 0.08);
     check(DType::Q4_0, 0.075, 0.1);
 }
@@ -289,7 +294,7 @@ fn normal_weights_lose_what_the_bits_allow() {
 fn importance_lowers_the_weighted_error() {
     let x = normal_rows();
     let importance: Vec<f32> = (0..256).map(|i| if i % 7 == 0 { 20.0 } else { 0.2 }).collect();
-    for dtype in [DType::Q4_0, DType::Q5_0, DType::Q4_K, DType::Q6_K] {
+    for dtype in [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K] {
         let plain = relative_error(dtype, &x, None, Some(&importance));
         let weighted = relative_error(dtype, &x, Some(&importance), Some(&importance));
         assert!(weighted < 0.9 * plain, "{dtype}: {weighted} with importance, {plain} without");

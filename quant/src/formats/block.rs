@@ -123,8 +123,10 @@ mod tests {
         check::<super::super::bf16::BF16, 1>();
         check::<super::super::q4_0::BlockQ4_0, 32>();
         check::<super::super::q5_0::BlockQ5_0, 32>();
+        check::<super::super::q5_1::BlockQ5_1, 32>();
         check::<super::super::q8_0::BlockQ8_0, 32>();
         check::<super::super::q4_k::BlockQ4K, 256>();
+        check::<super::super::q5_k::BlockQ5K, 256>();
         check::<super::super::q6_k::BlockQ6K, 256>();
     }
 }

@@ -75,4 +75,24 @@ mod tests {
         assert_eq!(out[6 * 32 + 5], 0.5 * 7.0 * 3.0 - 2.0 * 3.0);
         assert_eq!(out[7 * 32 + 5], 0.5 * 8.0 * 10.0 - 2.0 * 20.0);
     }
+
+    /// Where the numbers of any importance fit a minimum equal to the largest of them, the next range is empty. The bytes
+    /// are ggml's.
+    #[test]
+    fn a_fitted_minimum_may_reach_the_largest_number() {
+        let (mut x, mut importance) = ([0.0; 256], [1.0; 256]);
+        for i in 0..256 {
+            (x[i], importance[i]) = match i % 32 {
+                9 => (-0.75, 0.0),
+                5 => (-1.0 / 64.0, 0.125),
+                i if i % 3 == 0 => (-3.0 / 256.0, 1.0),
+                _ => (0.0, 1.0),
+            };
+        }
+        let mut bytes = [0xaa; 144];
+        (FORMAT.encode)(&x, Some(&importance), &mut bytes);
+        let run: [u8; 32] = std::array::from_fn(|i| if i == 9 { 0x00 } else { 0xee });
+        assert_eq!(bytes[..16], [0; 16]);
+        assert_eq!(bytes[16..], [run; 4].concat());
+    }
 }

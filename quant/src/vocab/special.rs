@@ -32,8 +32,11 @@ pub(super) fn named_tokens(tokenizer_config: &Map<String, Json>) -> Vec<&str> {
     let mut named: Vec<&str> =
         KINDS[..PLAIN_KINDS].iter().filter_map(|(kind, ..)| content(tokenizer_config.get(&format!("{kind}_token")))).collect();
     for list in ["additional_special_tokens", "extra_special_tokens"] {
-        let tokens = tokenizer_config.get(list).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-        named.extend(tokens.iter().filter_map(|token| content(Some(token))));
+        match tokenizer_config.get(list) {
+            Some(Json::Array(tokens)) => named.extend(tokens.iter().filter_map(|token| content(Some(token)))),
+            Some(Json::Object(tokens)) => named.extend(tokens.values().filter_map(|token| content(Some(token)))),
+            _ => {}
+        }
     }
     named
 }
