@@ -13,6 +13,7 @@ pub const READING: &[&str] = &[
     "KLD is the mean KL divergence between the reference's and the lane's prediction of the next token, in nats. It sees every \
      change, also where the likeliest token stays the same: 0 means that nothing was lost. It tells lanes apart long before \
      perplexity or tasks do.",
+    "A KLD below 0.000001 is the rounding of 32-bit arithmetic, which can even be below 0, and counts as 0 in charts and findings.",
     "Ranges are 95 % intervals. Those of KLD, perplexity and top-1 agreement take each sequence as one draw (tokens of a sequence \
      are not independent); those of tasks are Wilson's. Ranges of speeds are the slowest and the fastest repetition.",
     "All lanes saw the same tokens and items, so differences between lanes are surer than their ranges look: findings use paired \

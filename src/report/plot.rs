@@ -15,12 +15,19 @@ pub struct Point {
     pub label: String,
     /// What it costs or gains, in the unit of the axis.
     pub x: f64,
-    /// Its divergence; 0 is drawn on the floor.
+    /// Its divergence; what counts as 0 (see [`pareto::ROUNDING`]) is drawn on the floor.
     pub y: f64,
     /// The interval of the divergence.
     pub ends: Option<(f64, f64)>,
     /// Whether it is the reference.
     pub is_reference: bool,
+}
+
+impl Point {
+    /// Whether its divergence is more than rounding.
+    fn is_above_floor(&self) -> bool {
+        pareto::divergence_cost(self.y) > 0.0
+    }
 }
 
 /// Which side of the horizontal axis is the good one.
@@ -62,7 +69,7 @@ pub struct Chart {
 
 /// Draws the chart; `x_title` names the horizontal axis and its unit. `None` where fewer than two points could be drawn.
 pub fn chart(points: &[Point], x_title: &str, better: Better) -> Option<Chart> {
-    let sound = |p: &&Point| p.x.is_finite() && p.y.is_finite() && p.y >= 0.0;
+    let sound = |p: &&Point| p.x.is_finite() && p.y.is_finite();
     let points: Vec<&Point> = points.iter().filter(sound).collect();
     if points.len() < 2 {
         return None;
@@ -81,7 +88,7 @@ pub fn chart(points: &[Point], x_title: &str, better: Better) -> Option<Chart> {
 /// For every point whether it lies on the front.
 fn on_front(points: &[&Point], better: Better) -> Vec<bool> {
     let sign = if better == Better::Left { 1.0 } else { -1.0 };
-    pareto::front(&points.iter().map(|p| (sign * p.x, p.y)).collect::<Vec<_>>())
+    pareto::front(&points.iter().map(|p| (sign * p.x, pareto::divergence_cost(p.y))).collect::<Vec<_>>())
 }
 
 /// The axes' ranges.
@@ -94,8 +101,9 @@ impl Ranges {
     fn of(points: &[&Point]) -> Self {
         let (low, high) = extent(points.iter().map(|p| p.x));
         let margin = if high > low { 0.07 * (high - low) } else { 0.1 * high.abs().max(1.0) };
-        let ends = points.iter().flat_map(|p| p.ends.map_or([p.y, p.y], |(l, h)| [l, h])).filter(|y| *y > 0.0 && y.is_finite());
-        let (floor, top) = extent(points.iter().map(|p| p.y).filter(|y| *y > 0.0).chain(ends));
+        let above = points.iter().filter(|p| p.is_above_floor());
+        let ends = above.flat_map(|p| p.ends.map_or([p.y; 3], |(low, high)| [low, p.y, high]));
+        let (floor, top) = extent(ends.filter(|y| *y >= pareto::ROUNDING && y.is_finite()));
         let (floor, top) = if floor <= top { (floor, top) } else { (1e-6, 1e-5) };
         // Below the least divergence there is room for what diverges by nothing.
         Self { x: ((low - margin).max(0.0_f64.min(low)), high + margin), y: (floor / 3.0, top * 1.6) }
@@ -137,8 +145,12 @@ fn draw<'a>(svg: &'a mut String, points: &[&Point], front: &[bool], x_title: &st
         .x_labels(7)
         .y_labels(8)
         .draw()?;
-    let mut line: Vec<(f64, f64)> =
-        points.iter().zip(front).filter(|(_, on)| **on).map(|(p, _)| (p.x, range.on_paper(p.y))).collect();
+    let mut line: Vec<(f64, f64)> = points
+        .iter()
+        .zip(front)
+        .filter(|(_, on)| **on)
+        .map(|(p, _)| (p.x, range.on_paper(pareto::divergence_cost(p.y))))
+        .collect();
     line.sort_by(|a, b| a.0.total_cmp(&b.0));
     let corners_of_line: Vec<(i32, i32)> = line.iter().map(|at| chart.backend_coord(at)).collect();
     chart.draw_series(std::iter::once(PathElement::new(line, FRONT.mix(0.5).stroke_width(2))))?;
@@ -177,11 +189,15 @@ impl Mark {
             (false, true) => FRONT,
             (false, false) => REST,
         };
-        let zero = if point.y == 0.0 { " (0)" } else { "" };
+        let note = match (point.is_above_floor(), point.y == 0.0) {
+            (true, _) => "",
+            (false, true) => " (0)",
+            (false, false) => " (about 0)",
+        };
         Self {
-            at: place(point.x, point.y),
-            bar: point.ends.filter(|_| point.y > 0.0).map(|(low, high)| (place(point.x, high).1, place(point.x, low).1)),
-            label: format!("{}{zero}", point.label),
+            at: place(point.x, pareto::divergence_cost(point.y)),
+            bar: point.ends.filter(|_| point.is_above_floor()).map(|(low, high)| (place(point.x, high).1, place(point.x, low).1)),
+            label: format!("{}{note}", point.label),
             colour,
             on_front,
         }
@@ -318,6 +334,16 @@ mod tests {
         let Chart { svg, front } = chart(&sample(), "tokens/s", Better::Right).unwrap();
         assert_eq!(front, ["bf16"]);
         assert_eq!((weight_of(&svg, "bf16 (0)"), weight_of(&svg, "q8")), ("bold", "normal"));
+    }
+
+    #[test]
+    fn what_is_only_rounding_stands_on_the_floor_and_does_not_stretch_the_axis() {
+        let mut points = sample();
+        points.push(Point { ends: Some((-1e-9, 1e-9)), is_reference: false, ..point("f16", 16.1, -5e-10) });
+        let with = chart(&points, "x", Better::Left).unwrap();
+        assert!(with.svg.contains("\nf16 (about 0)\n") && !with.front.contains(&"f16".to_owned()), "{:?}", with.front);
+        let mut tiny = (5..10).map(|exponent| format!("e-{exponent}\n"));
+        assert!(with.svg.contains("\n0.0001\n") && !tiny.any(|t| with.svg.contains(&t)), "{}", with.svg);
     }
 
     #[test]
