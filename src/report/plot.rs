@@ -192,7 +192,7 @@ impl Mark {
         let note = match (point.is_above_floor(), point.y == 0.0) {
             (true, _) => "",
             (false, true) => " (0)",
-            (false, false) => " (about 0)",
+            (false, false) => " (≈0)",
         };
         Self {
             at: place(point.x, pareto::divergence_cost(point.y)),
@@ -286,7 +286,7 @@ fn candidates(mark: &Mark) -> Vec<Rect> {
     let (x, y) = (f64::from(mark.at.0), f64::from(mark.at.1));
     let (width, height) = (CHARACTER * mark.label.chars().count() as f64, f64::from(LINE));
     let mut places = Vec::new();
-    for gap in [8.0, 16.0, 26.0] {
+    for gap in [8.0, 16.0, 26.0, 40.0, 56.0] {
         for (right, down) in
             [(1.0, 0.0), (-1.0, 0.0), (0.0, -1.0), (0.0, 1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (-1.0, 1.0)]
         {
@@ -341,7 +341,7 @@ mod tests {
         let mut points = sample();
         points.push(Point { ends: Some((-1e-9, 1e-9)), is_reference: false, ..point("f16", 16.1, -5e-10) });
         let with = chart(&points, "x", Better::Left).unwrap();
-        assert!(with.svg.contains("\nf16 (about 0)\n") && !with.front.contains(&"f16".to_owned()), "{:?}", with.front);
+        assert!(with.svg.contains("\nf16 (≈0)\n") && !with.front.contains(&"f16".to_owned()), "{:?}", with.front);
         let mut tiny = (5..10).map(|exponent| format!("e-{exponent}\n"));
         assert!(with.svg.contains("\n0.0001\n") && !tiny.any(|t| with.svg.contains(&t)), "{}", with.svg);
     }
@@ -375,8 +375,14 @@ mod tests {
     #[test]
     fn labels_of_near_points_do_not_cover_each_other() {
         let mark = |x, y| Mark { at: (x, y), bar: None, label: "iq4_xs".into(), colour: REST, on_front: false };
-        let marks: Vec<Mark> = [(300, 200), (304, 203), (310, 199), (315, 206)].map(|(x, y)| mark(x, y)).into();
-        let rects = place_labels(&marks, &[]);
+        let crowd: Vec<Mark> = [(300, 200), (304, 203), (310, 199), (315, 206)].map(|(x, y)| mark(x, y)).into();
+        let corner: Vec<Mark> = [(560, 330), (564, 330)].map(|(x, y)| mark(x, y)).into();
+        check_apart(&place_labels(&crowd, &[]));
+        check_apart(&place_labels(&corner, &[(300, 280), (560, 330)]));
+    }
+
+    #[track_caller]
+    fn check_apart(rects: &[Rect]) {
         for (i, a) in rects.iter().enumerate() {
             for b in &rects[i + 1..] {
                 assert!(a.overlap(b) <= 0.05 * a.area(), "{a:?} covers {b:?}");
