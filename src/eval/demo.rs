@@ -3,9 +3,9 @@
 //!
 //! What this does not do: choose where on disk the files go (the caller names a directory), or read a model.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use quant::atomic_file::AtomicFile;
 use quant::{Error, Result};
 
 /// What a path into the demo world begins with: `demo:data/eval.txt`, `demo:demo-model`.
@@ -41,17 +41,20 @@ pub fn file(path: &str) -> Option<&'static [u8]> {
 
 /// Writes the demo world under `dir` and returns `dir`. Files already there with the same bytes are left alone; others are
 /// replaced in one step (written beside, then renamed), so that two programs may do this at the same time.
-pub fn materialize(dir: &Path) -> io::Result<PathBuf> {
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn materialize(dir: &Path) -> Result<PathBuf> {
     for (path, bytes) in FILES {
         let target = dir.join(path);
         if std::fs::read(&target).is_ok_and(|there| there == *bytes) {
             continue;
         }
         let folder = target.parent().unwrap_or(dir);
-        std::fs::create_dir_all(folder)?;
-        let mut temp = tempfile::NamedTempFile::new_in(folder)?;
-        temp.write_all(bytes)?;
-        temp.persist(&target).map_err(|e| e.error)?;
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let mut file = AtomicFile::create(&target)?;
+        file.write_at(0, bytes)?;
+        file.commit()?;
     }
     Ok(dir.to_owned())
 }
@@ -69,8 +72,7 @@ pub fn resolve(path: &str, dir: &Path) -> Result<PathBuf> {
     if !FILES.iter().any(|(name, _)| *name == inside || name.starts_with(&folder)) {
         return Err(unknown(path));
     }
-    let dir = materialize(dir).map_err(|e| Error::io(dir, e))?;
-    Ok(dir.join(inside))
+    Ok(materialize(dir)?.join(inside))
 }
 
 /// The bytes of the file that `path` means, embedded (`demo:`) or on disk.

@@ -94,7 +94,7 @@ pub struct Lane {
     pub bpw: f64,
     /// SHA-256 of the file in hexadecimal, where it was taken.
     pub sha256: Option<String>,
-    /// How many tensors have which type, where known: `Q4_K 120, Q6_K 30, F32 41`.
+    /// How many weights have which type, where known: `Q4_K 884736, Q6_K 393216, F32 1792`.
     pub types: Option<String>,
 }
 

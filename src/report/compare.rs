@@ -5,7 +5,7 @@ use crate::eval::stats::{self, Cluster, Estimate};
 use crate::report::export::{task, task_names};
 use crate::report::gather::{Gathered, LaneRecords};
 use crate::report::number::{bytes, significant};
-use crate::report::pareto::beats;
+use crate::report::pareto::{beats, divergence_cost};
 use crate::report::sheet::labels;
 use crate::report::summary::Summary;
 
@@ -60,7 +60,7 @@ fn ties(gathered: &Gathered, labels: &[String]) -> Vec<String> {
 
 /// What a lane costs: size, divergence and, where `timed`, the time of a token.
 fn costs(row: &Summary, timed: bool) -> Option<Vec<f64>> {
-    let mut costs = vec![row.bytes as f64, row.kld?.mean.value];
+    let mut costs = vec![row.bytes as f64, divergence_cost(row.kld?.mean.value)];
     if timed {
         costs.push(1.0 / row.decode?.tps);
     }
@@ -92,9 +92,13 @@ fn better_in(better: &Summary, worse: &Summary, apart: bool) -> String {
     let size = if better.bytes < worse.bytes { "smaller" } else { "no larger" };
     let mut parts = vec![format!("it is {size} ({} against {})", bytes(better.bytes), bytes(worse.bytes))];
     if let (Some(b), Some(w)) = (better.kld, worse.kld) {
-        let (b, w) = (significant(b.mean.value, 3), significant(w.mean.value, 3));
-        let nearer = if apart { "nearer to the reference" } else { "as near to the reference as can be told" };
-        parts.push(format!("{nearer} (KLD {b} against {w})"));
+        let (b, w) = (b.mean.value, w.mean.value);
+        let nearer = match apart {
+            _ if divergence_cost(b) == divergence_cost(w) => "as near to the reference",
+            true => "nearer to the reference",
+            false => "as near to the reference as can be told",
+        };
+        parts.push(format!("{nearer} (KLD {} against {})", significant(b, 3), significant(w, 3)));
     }
     if let (Some(b), Some(w)) = (better.decode, worse.decode) {
         let faster = if b.slowest > w.fastest { "faster" } else { "as fast, within the spread of the timings" };
@@ -154,6 +158,26 @@ mod tests {
         assert!(q4_0.contains("and faster (2480 against"), "{q4_0}");
         assert!(!findings_of(&sample::records()).dominated.iter().any(|s| s.starts_with("q4_0 ")), "it is faster there");
         assert!(dominated.iter().all(|s| !s.starts_with("bf16")), "the reference is not dominated");
+    }
+
+    #[test]
+    fn a_lossless_copy_that_is_larger_than_the_reference_has_a_better_choice() {
+        let mut records = sample::records();
+        records.retain(|r| ["bf16", "q8_0"].contains(&r.origin.lane.as_str()) && !matches!(r.body, Body::Speed(_)));
+        for record in records.iter_mut().filter(|r| r.origin.lane == "q8_0") {
+            match &mut record.body {
+                Body::Lane(lane) => lane.bytes = 4_100_320,
+                Body::Sequence(sequence) => sequence.against.as_mut().unwrap().kld.fill(-5e-10),
+                _ => {}
+            }
+        }
+        let dominated = findings_of(&records).dominated;
+        assert_eq!(
+            dominated,
+            [
+                "q8_0 is dominated by bf16: it is smaller (4.07 MB against 4.10 MB) and as near to the reference (KLD 0 against -5.00e-10)."
+            ]
+        );
     }
 
     #[test]

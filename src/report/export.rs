@@ -1,12 +1,13 @@
-//! The summary for machines: `summary.parquet` and `summary.csv`, one row a lane, nothing rounded. The first columns are fixed
+//! The summary for machines: `summary.parquet`, `summary.csv` and JSON, one row a lane, nothing rounded. The first columns are fixed
 //! ([`COLUMNS`]), then come three for every task, then the rest; scripts go by names, never by places.
 
 use std::path::Path;
 
-use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
+use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PolarsError, PolarsResult, Series};
 use polars_io::SerWriter;
-use polars_io::prelude::{CsvWriter, JsonFormat, JsonWriter};
+use polars_io::prelude::CsvWriter;
 use quant::{Error, Result};
+use serde_json::{Map, Value};
 
 use crate::eval::request::Loglikelihood;
 use crate::eval::stats::Estimate;
@@ -45,39 +46,51 @@ pub fn parquet(path: &Path, rows: &[Summary]) -> Result<()> {
 /// # Errors
 /// A file that cannot be written.
 pub fn csv(path: &Path, rows: &[Summary]) -> Result<()> {
-    let mut frame = frame(rows).map_err(|e| Error::file(path, e.to_string()))?;
-    super::write_whole(path, |file| CsvWriter::new(file).finish(&mut frame).map_err(|e| std::io::Error::other(e.to_string())))
+    let fail = |e: PolarsError| Error::file(path, e.to_string());
+    let mut bytes = Vec::new();
+    CsvWriter::new(&mut bytes).finish(&mut frame(rows).map_err(fail)?).map_err(fail)?;
+    super::write_whole(path, &bytes)
 }
 
-/// Writes the scores of single requests as parquet, one row each, in order.
+/// The summary as JSON: a list with one object a lane, the columns of the CSV as keys. What was not measured or is not finite is null.
+///
+/// # Errors
+/// Columns that cannot be laid out, which would be a mistake in this program.
+pub fn json(rows: &[Summary]) -> Result<Value> {
+    let frame = frame(rows).map_err(|e| Error::file("summary", e.to_string()))?;
+    let row = |place: usize| {
+        let cell = |c: &Column| (c.name().to_string(), c.get(place).map_or(Value::Null, cell));
+        Value::Object(frame.columns().iter().map(cell).collect::<Map<_, _>>())
+    };
+    Ok((0..frame.height()).map(row).collect())
+}
+
+fn cell(value: AnyValue<'_>) -> Value {
+    match value {
+        AnyValue::String(text) => text.into(),
+        AnyValue::UInt64(count) => count.into(),
+        AnyValue::Float64(number) => number.into(),
+        AnyValue::Boolean(flag) => flag.into(),
+        _ => Value::Null,
+    }
+}
+
+/// Writes the scores of single requests as parquet, one row a request, in order: `logprob`, `tokens`, `is_greedy`, `bytes`.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn scores(path: &Path, rows: &[Loglikelihood]) -> Result<()> {
-    let count = |get: fn(&Loglikelihood) -> usize| -> Vec<u64> { rows.iter().map(|row| get(row) as u64).collect() };
+pub fn scores(path: &Path, scores: &[Loglikelihood]) -> Result<()> {
+    let column = |name: &str, values: Series| values.with_name(name.into()).into_column();
     let columns = vec![
-        Series::new("logprob".into(), rows.iter().map(|row| row.logprob).collect::<Vec<f64>>()).into_column(),
-        Series::new("tokens".into(), count(|row| row.tokens)).into_column(),
-        Series::new("is_greedy".into(), rows.iter().map(|row| row.is_greedy).collect::<Vec<bool>>()).into_column(),
-        Series::new("bytes".into(), count(|row| row.bytes)).into_column(),
+        column("logprob", scores.iter().map(|s| s.logprob).collect()),
+        column("tokens", scores.iter().map(|s| s.tokens as u64).collect()),
+        column("is_greedy", scores.iter().map(|s| s.is_greedy).collect()),
+        column("bytes", scores.iter().map(|s| s.bytes as u64).collect()),
     ];
-    write_parquet(path, DataFrame::new(rows.len(), columns))
+    write_parquet(path, DataFrame::new(scores.len(), columns))
 }
 
-/// The summary as JSON: a list with one object a lane, the columns of the CSV as keys.
-///
-/// # Errors
-/// A value that JSON cannot hold.
-pub fn json(rows: &[Summary]) -> Result<serde_json::Value> {
-    let mut bytes = Vec::new();
-    let written =
-        frame(rows).and_then(|mut frame| JsonWriter::new(&mut bytes).with_json_format(JsonFormat::Json).finish(&mut frame));
-    let error = |what: String| Error::file("summary", what);
-    written.map_err(|e| error(e.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|e| error(e.to_string()))
-}
-
-/// The columns as they grow, with names that are all different.
+/// The columns as they grow.
 struct Columns<'a> {
     rows: &'a [Summary],
     columns: Vec<Column>,
@@ -85,11 +98,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn push(&mut self, name: &str, values: Series) {
-        let mut name = name.to_owned();
-        while self.columns.iter().any(|c| c.name().as_str() == name) {
-            name.insert_str(0, "task_");
-        }
-        self.columns.push(values.with_name(name.as_str().into()).into_column());
+        self.columns.push(values.with_name(name.into()).into_column());
     }
 
     fn number(&mut self, name: &str, get: impl Fn(&'a Summary) -> Option<f64>) {
@@ -121,18 +130,37 @@ impl<'a> Columns<'a> {
 }
 
 fn frame(rows: &[Summary]) -> PolarsResult<DataFrame> {
-    let mut columns = Columns { rows, columns: Vec::new() };
-    fixed(&mut columns);
-    let tasks = task_names(rows);
-    for name in &tasks {
-        let get = |r: &Summary| Some(task(r, name)?.accuracy);
-        columns.estimate([name, &format!("{name}_low"), &format!("{name}_high")], get);
+    let begin = || Columns { rows, columns: Vec::new() };
+    let (mut first, mut scores, mut last) = (begin(), begin(), begin());
+    fixed(&mut first);
+    details(&mut last);
+    let own: Vec<Column> = first.columns.iter().chain(&last.columns).cloned().collect();
+    let names = task_columns(rows, &own);
+    for (name, column) in &names {
+        task_scores(&mut scores, name, column);
     }
-    details(&mut columns);
-    for name in &tasks {
-        task_details(&mut columns, name);
+    for (name, column) in &names {
+        task_details(&mut last, name, column);
     }
-    DataFrame::new(rows.len(), columns.columns)
+    DataFrame::new(rows.len(), [first.columns, scores.columns, last.columns].concat())
+}
+
+/// What a task's columns end with.
+const TASK_ENDS: [&str; 8] = ["", "_low", "_high", "_items", "_diff", "_diff_low", "_diff_high", "_p"];
+
+/// Every task's name and what its columns begin with: the name too, with `task_` before it where that is taken already.
+fn task_columns(rows: &[Summary], own: &[Column]) -> Vec<(String, String)> {
+    let mut taken: Vec<String> = own.iter().map(|c| c.name().to_string()).collect();
+    let mut names = Vec::new();
+    for name in task_names(rows) {
+        let mut column = name.clone();
+        while TASK_ENDS.iter().any(|end| taken.contains(&format!("{column}{end}"))) {
+            column.insert_str(0, "task_");
+        }
+        taken.extend(TASK_ENDS.map(|end| format!("{column}{end}")));
+        names.push((name, column));
+    }
+    names
 }
 
 fn fixed(c: &mut Columns<'_>) {
@@ -153,7 +181,7 @@ fn details(c: &mut Columns<'_>) {
     c.text("model", |r| Some(&r.model));
     c.text("lane", |r| Some(&r.lane));
     c.flag("is_reference", |r| r.is_reference);
-    c.text("arithmetic", |r| Some(&r.arithmetic));
+    c.text("activation_arithmetic", |r| Some(&r.arithmetic));
     c.text("types", |r| r.types.as_deref());
     c.count("tokens", |r| Some(r.tokens));
     c.number("kld_median", |r| Some(r.kld?.median));
@@ -174,12 +202,17 @@ fn details(c: &mut Columns<'_>) {
     c.number("decode_tps_fastest", |r| Some(r.decode?.fastest));
 }
 
-fn task_details(c: &mut Columns<'_>, name: &str) {
+fn task_scores(c: &mut Columns<'_>, name: &str, column: &str) {
+    let [value, low, high] = ["", "_low", "_high"].map(|end| format!("{column}{end}"));
+    c.estimate([&value, &low, &high], |r| Some(task(r, name)?.accuracy));
+}
+
+fn task_details(c: &mut Columns<'_>, name: &str, column: &str) {
     let pair = |r: &Summary| task(r, name)?.against_reference;
-    c.count(&format!("{name}_items"), |r| Some(task(r, name)?.items));
-    let names = ["diff", "diff_low", "diff_high"].map(|end| format!("{name}_{end}"));
-    c.estimate([&names[0], &names[1], &names[2]], |r| Some(pair(r)?.difference));
-    c.number(&format!("{name}_p"), |r| Some(pair(r)?.p_value));
+    let [items, diff, low, high, p] = ["_items", "_diff", "_diff_low", "_diff_high", "_p"].map(|end| format!("{column}{end}"));
+    c.count(&items, |r| Some(task(r, name)?.items));
+    c.estimate([&diff, &low, &high], |r| Some(pair(r)?.difference));
+    c.number(&p, |r| Some(pair(r)?.p_value));
 }
 
 /// A lane's score in the task `name`.
@@ -197,6 +230,8 @@ pub(super) fn task_names(rows: &[Summary]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::report::{sample, summarize};
+    use polars_io::SerReader;
+    use polars_io::prelude::ParquetReader;
 
     fn rows() -> Vec<Summary> {
         summarize(&sample::records()).unwrap()
@@ -216,8 +251,20 @@ mod tests {
     #[test]
     fn a_task_named_like_a_column_gets_another_name() {
         let mut rows = rows();
-        rows[0].tasks[0].name = "ppl".into();
-        assert!(names(&rows).contains(&"task_ppl".to_owned()));
+        for (task, name) in rows[0].tasks.iter_mut().zip(["ppl", "tokens", "sums", "sums_low"]) {
+            task.name = name.into();
+        }
+        let names = names(&rows);
+        for name in ["ppl", "ppl_low", "task_ppl", "task_ppl_low", "tokens", "task_tokens", "sums", "sums_low", "task_sums_low"] {
+            assert_eq!(names.iter().filter(|n| *n == name).count(), 1, "{name} in {names:?}");
+        }
+    }
+
+    #[test]
+    fn a_tasks_columns_are_those_that_are_kept_free_for_it() {
+        let names = names(&rows());
+        let of_task: Vec<&str> = names.iter().filter_map(|n| n.strip_prefix("facts")).collect();
+        assert_eq!(of_task, TASK_ENDS);
     }
 
     #[test]
@@ -235,6 +282,42 @@ mod tests {
         for (line, row) in lines[1..].iter().zip(&rows) {
             assert_eq!(line[place("ppl")].parse::<f64>().unwrap(), row.ppl.unwrap().value);
             assert_eq!(line[place("bytes")].parse::<u64>().unwrap(), row.bytes);
+        }
+    }
+
+    #[test]
+    fn json_has_the_columns_of_the_csv_and_null_for_what_is_missing_or_not_finite() {
+        let mut rows = rows();
+        rows[0].decode = None;
+        rows[0].bpw = f64::NAN;
+        let json = json(&rows).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), rows.len());
+        assert!(json[0].as_object().unwrap().keys().eq(names(&rows).iter()));
+        assert_eq!((&json[0]["decode_tps"], &json[0]["bpw"]), (&Value::Null, &Value::Null));
+        assert_eq!(json[1]["recipe"], "q8_0");
+        assert_eq!(json[1]["ppl"].as_f64(), Some(rows[1].ppl.unwrap().value));
+        assert_eq!((&json[0]["is_reference"], json[0]["bytes"].as_u64()), (&Value::Bool(true), Some(rows[0].bytes)));
+    }
+
+    #[test]
+    fn scores_keep_the_order_of_the_requests_and_every_digit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scores.parquet");
+        let score = |logprob, tokens, is_greedy| Loglikelihood { logprob, tokens, is_greedy, bytes: 3 * tokens };
+        let written = [score(-1.0 / 3.0, 2, true), score(f64::NEG_INFINITY, 1, false), score(0.0, 0, true)];
+        scores(&path, &written).unwrap();
+        let frame = ParquetReader::new(std::fs::File::open(&path).unwrap()).finish().unwrap();
+        assert!(frame.columns().iter().map(|c| c.name().as_str()).eq(["logprob", "tokens", "is_greedy", "bytes"]));
+        for (row, score) in written.iter().enumerate() {
+            let cells: Vec<AnyValue> = frame.columns().iter().map(|c| c.get(row).unwrap()).collect();
+            let (tokens, bytes) = (score.tokens as u64, score.bytes as u64);
+            let expected = [
+                AnyValue::Float64(score.logprob),
+                AnyValue::UInt64(tokens),
+                AnyValue::Boolean(score.is_greedy),
+                AnyValue::UInt64(bytes),
+            ];
+            assert_eq!(cells, expected);
         }
     }
 }

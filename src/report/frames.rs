@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::{
     BooleanType, ChunkedArray, Column, DataFrame, DataType, Float64Type, IntoColumn, ListBuilderTrait,
-    ListPrimitiveChunkedBuilder, ListType, NamedFrom, PolarsDataType, PolarsResult, Series, StringType, UInt32Type, UInt64Type,
+    ListPrimitiveChunkedBuilder, ListType, NamedFrom, PolarsDataType, PolarsError, PolarsResult, Series, StringType, UInt32Type,
+    UInt64Type,
 };
 use polars_io::SerReader;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
@@ -70,10 +71,10 @@ pub fn load(dir: &Path) -> Result<Vec<Record>> {
 
 /// Writes a frame in one step: beside, then renamed.
 pub(super) fn write_parquet(path: &Path, frame: PolarsResult<DataFrame>) -> Result<()> {
-    let mut frame = frame.map_err(|e| Error::file(path, format!("cannot be laid out: {e}")))?;
-    super::write_whole(path, |file| {
-        ParquetWriter::new(file).finish(&mut frame).map(|_| ()).map_err(|e| std::io::Error::other(e.to_string()))
-    })
+    let fail = |e: PolarsError| Error::file(path, e.to_string());
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).finish(&mut frame.map_err(fail)?).map_err(fail)?;
+    super::write_whole(path, &bytes)
 }
 
 /// The column `name` of what `get` finds in each record.

@@ -110,10 +110,23 @@ pub fn gather(records: &[Record]) -> Result<Gathered> {
     }
     let mut lanes: Vec<LaneRecords> = lanes.into_values().collect();
     lanes.sort_by(|a, b| order(a).cmp(&order(b)));
+    one_reference(&lanes)?;
     let mut versions: Vec<String> = records.iter().map(|r| r.origin.bitworth.clone()).collect();
     versions.sort();
     versions.dedup();
     Ok(Gathered { lanes, texts, versions })
+}
+
+/// References come first in a run: two of them stand side by side.
+fn one_reference(lanes: &[LaneRecords]) -> Result<()> {
+    let double = lanes.windows(2).find(|w| w.iter().all(|l| l.lane.is_reference) && w[0].key.same_run(&w[1].key));
+    match double {
+        Some([a, b]) => {
+            let what = format!("lanes {} and {} are both the reference; {REMEDY}", a.key.lane, b.key.lane);
+            Err(Error::file("records", what))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn order(lane: &LaneRecords) -> impl Ord {
@@ -246,6 +259,14 @@ mod tests {
             r.extend(copy);
         };
         assert!(error(double).contains("recorded twice"));
+        let reference = |r: &mut Vec<Record>| {
+            r.iter_mut().for_each(|r| {
+                if let Body::Lane(lane) = &mut r.body {
+                    lane.is_reference = true;
+                }
+            });
+        };
+        assert!(error(reference).contains("both the reference"));
         let version = |r: &mut Vec<Record>| {
             let item = r.iter_mut().find_map(|r| if let Body::Item(i) = &mut r.body { Some(i) } else { None });
             item.unwrap().task_version += 1;

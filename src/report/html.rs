@@ -4,7 +4,7 @@ use minijinja::{Environment, Value, context};
 
 use crate::report::Report;
 use crate::report::markdown::{devices, title};
-use crate::report::plot::{Better, Point, chart};
+use crate::report::plot::{Better, Chart, Point, chart};
 use crate::report::sheet;
 use crate::report::summary::Summary;
 
@@ -13,6 +13,7 @@ pub const READING: &[&str] = &[
     "KLD is the mean KL divergence between the reference's and the lane's prediction of the next token, in nats. It sees every \
      change, also where the likeliest token stays the same: 0 means that nothing was lost. It tells lanes apart long before \
      perplexity or tasks do.",
+    "A KLD below 0.000001 is the rounding of 32-bit arithmetic, which can even be below 0, and counts as 0 in charts and findings.",
     "Ranges are 95 % intervals. Those of KLD, perplexity and top-1 agreement take each sequence as one draw (tokens of a sequence \
      are not independent); those of tasks are Wilson's. Ranges of speeds are the slowest and the fastest repetition.",
     "All lanes saw the same tokens and items, so differences between lanes are surer than their ranges look: findings use paired \
@@ -79,7 +80,10 @@ fn charts(rows: &[Summary]) -> Vec<Value> {
     let size = chart(&points(&|r| Some(r.bytes as f64 / divisor)), &format!("size of the file ({unit})"), Better::Left);
     [("Quality and speed", "down and right is better", speed), ("Quality and size", "down and left is better", size)]
         .into_iter()
-        .filter_map(|(title, hint, svg)| Some(context! { title, hint, svg => Value::from_safe_string(svg?) }))
+        .filter_map(|(title, hint, chart)| {
+            let Chart { svg, front } = chart?;
+            Some(context! { title, hint, front, svg => Value::from_safe_string(svg) })
+        })
         .collect()
 }
 

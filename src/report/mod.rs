@@ -19,10 +19,9 @@ pub mod sheet;
 pub mod summary;
 pub mod table;
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use quant::atomic_file::AtomicFile;
 use quant::{Error, Result};
 
 use crate::eval::record::Record;
@@ -52,6 +51,21 @@ impl Report {
         let findings = compare::findings(&gathered, &rows);
         Ok(Self { rows, findings, protocol: gathered.protocol_notes() })
     }
+
+    /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        let [parquet, csv, markdown, html] =
+            ["summary.parquet", "summary.csv", "report.md", "report.html"].map(|name| dir.join(name));
+        export::parquet(&parquet, &self.rows)?;
+        export::csv(&csv, &self.rows)?;
+        write_whole(&markdown, markdown::render(self).as_bytes())?;
+        let page = html::render(self).map_err(|e| Error::file(&html, e))?;
+        write_whole(&html, page.as_bytes())?;
+        Ok(vec![parquet, csv, markdown, html])
+    }
 }
 
 /// The records of several runs' folders, one after the other.
@@ -74,31 +88,20 @@ pub fn summarize(records: &[Record]) -> Result<Vec<Summary>> {
     Ok(Report::new(records)?.rows)
 }
 
-/// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.
+/// Computes the report of `records` and writes it into `dir`: see [`Report::write`].
 ///
 /// # Errors
-/// Records that do not belong together (see [`Report::new`]); a folder that cannot be written.
+/// See [`Report::new`] and [`Report::write`].
 pub fn write(dir: &Path, records: &[Record]) -> Result<Vec<PathBuf>> {
-    let report = Report::new(records)?;
-    let paths: Vec<PathBuf> = ["summary.parquet", "summary.csv", "report.md", "report.html"].map(|name| dir.join(name)).to_vec();
-    export::parquet(&paths[0], &report.rows)?;
-    export::csv(&paths[1], &report.rows)?;
-    write_text(&paths[2], &markdown::render(&report))?;
-    write_text(&paths[3], &html::render(&report).map_err(|e| Error::file(&paths[3], e))?)?;
-    Ok(paths)
-}
-
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    write_whole(path, |file| io::Write::write_all(file, text.as_bytes()))
+    Report::new(records)?.write(dir)
 }
 
 /// Writes a file in one step: beside, then renamed; folders are made as needed.
-fn write_whole(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
-    let fail = |e| Error::io(path, e);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(fail)?;
-    let mut temp = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    fill(temp.as_file_mut()).map_err(fail)?;
-    temp.persist(path).map_err(|e| fail(e.error))?;
-    Ok(())
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    }
+    let mut file = AtomicFile::create(path)?;
+    file.write_at(0, bytes)?;
+    file.commit()
 }

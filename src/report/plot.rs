@@ -15,12 +15,19 @@ pub struct Point {
     pub label: String,
     /// What it costs or gains, in the unit of the axis.
     pub x: f64,
-    /// Its divergence; 0 is drawn on the floor.
+    /// Its divergence; what counts as 0 (see [`pareto::ROUNDING`]) is drawn on the floor.
     pub y: f64,
     /// The interval of the divergence.
     pub ends: Option<(f64, f64)>,
     /// Whether it is the reference.
     pub is_reference: bool,
+}
+
+impl Point {
+    /// Whether its divergence is more than rounding.
+    fn is_above_floor(&self) -> bool {
+        pareto::divergence_cost(self.y) > 0.0
+    }
 }
 
 /// Which side of the horizontal axis is the good one.
@@ -43,23 +50,45 @@ const FRONT: RGBColor = RGBColor(0x0B, 0x6B, 0xCB);
 const REST: RGBColor = RGBColor(0x6B, 0x77, 0x85);
 const REFERENCE: RGBColor = RGBColor(0xB4, 0x53, 0x09);
 
-const WIDTH: i32 = 760;
-const HEIGHT: i32 = 440;
+const WIDTH: i32 = 600;
+const HEIGHT: i32 = 420;
 /// plotters-svg writes sizes divided by 1.24; this is 13 pixels on the page.
 const FONT: f64 = 16.0;
-/// About how wide a character of that font is, in pixels.
-const CHARACTER: f64 = 7.3;
+/// About how wide a character of that font is where it is bold, in pixels.
+const CHARACTER: f64 = 8.3;
 const LINE: i32 = 16;
 
+/// A drawn chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chart {
+    /// The drawing, to be put into a page as it is.
+    pub svg: String,
+    /// The names of the points on the front, from left to right.
+    pub front: Vec<String>,
+}
+
 /// Draws the chart; `x_title` names the horizontal axis and its unit. `None` where fewer than two points could be drawn.
-pub fn chart(points: &[Point], x_title: &str, better: Better) -> Option<String> {
-    let sound = |p: &&Point| p.x.is_finite() && p.y.is_finite() && p.y >= 0.0;
+pub fn chart(points: &[Point], x_title: &str, better: Better) -> Option<Chart> {
+    let sound = |p: &&Point| p.x.is_finite() && p.y.is_finite();
     let points: Vec<&Point> = points.iter().filter(sound).collect();
-    let range = (points.len() > 1).then(|| Ranges::of(&points))?;
+    if points.len() < 2 {
+        return None;
+    }
+    let front = on_front(&points, better);
     let mut svg = String::new();
-    draw(&mut svg, &points, &range, x_title, better).ok()?;
-    // The page's text names the chart; its own size is that of the page.
-    Some(svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", "mean KL divergence by lane"), 1))
+    draw(&mut svg, &points, &front, x_title).ok()?;
+    let mut members: Vec<&Point> = points.iter().zip(&front).filter(|(_, on)| **on).map(|(p, _)| *p).collect();
+    members.sort_by(|a, b| a.x.total_cmp(&b.x));
+    Some(Chart {
+        svg: svg.replacen("<svg ", "<svg role=\"img\" aria-label=\"mean KL divergence of the lanes\" ", 1),
+        front: members.iter().map(|p| p.label.clone()).collect(),
+    })
+}
+
+/// For every point whether it lies on the front.
+fn on_front(points: &[&Point], better: Better) -> Vec<bool> {
+    let sign = if better == Better::Left { 1.0 } else { -1.0 };
+    pareto::front(&points.iter().map(|p| (sign * p.x, pareto::divergence_cost(p.y))).collect::<Vec<_>>())
 }
 
 /// The axes' ranges.
@@ -72,8 +101,9 @@ impl Ranges {
     fn of(points: &[&Point]) -> Self {
         let (low, high) = extent(points.iter().map(|p| p.x));
         let margin = if high > low { 0.07 * (high - low) } else { 0.1 * high.abs().max(1.0) };
-        let ends = points.iter().flat_map(|p| p.ends.map_or([p.y, p.y], |(l, h)| [l, h])).filter(|y| *y > 0.0 && y.is_finite());
-        let (floor, top) = extent(points.iter().map(|p| p.y).filter(|y| *y > 0.0).chain(ends));
+        let above = points.iter().filter(|p| p.is_above_floor());
+        let ends = above.flat_map(|p| p.ends.map_or([p.y; 3], |(low, high)| [low, p.y, high]));
+        let (floor, top) = extent(ends.filter(|y| *y >= pareto::ROUNDING && y.is_finite()));
         let (floor, top) = if floor <= top { (floor, top) } else { (1e-6, 1e-5) };
         // Below the least divergence there is room for what diverges by nothing.
         Self { x: ((low - margin).max(0.0_f64.min(low)), high + margin), y: (floor / 3.0, top * 1.6) }
@@ -92,7 +122,8 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
 type Failed<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-fn draw<'a>(svg: &'a mut String, points: &[&Point], range: &Ranges, x_title: &str, better: Better) -> Result<(), Failed<'a>> {
+fn draw<'a>(svg: &'a mut String, points: &[&Point], front: &[bool], x_title: &str) -> Result<(), Failed<'a>> {
+    let range = Ranges::of(points);
     let area = SVGBackend::with_string(svg, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
     let mut chart = ChartBuilder::on(&area)
         .margin(12)
@@ -111,18 +142,21 @@ fn draw<'a>(svg: &'a mut String, points: &[&Point], range: &Ranges, x_title: &st
         .y_desc("mean KL divergence (nats per token)")
         .x_label_formatter(&|x| tick(*x))
         .y_label_formatter(&|y| tick(*y))
-        .x_labels(8)
+        .x_labels(7)
         .y_labels(8)
         .draw()?;
-    let costs: Vec<(f64, f64)> = points.iter().map(|p| (if better == Better::Left { p.x } else { -p.x }, p.y)).collect();
-    let front = pareto::front(&costs);
-    let mut line: Vec<(f64, f64)> =
-        points.iter().zip(&front).filter(|(_, on)| **on).map(|(p, _)| (p.x, range.on_paper(p.y))).collect();
+    let mut line: Vec<(f64, f64)> = points
+        .iter()
+        .zip(front)
+        .filter(|(_, on)| **on)
+        .map(|(p, _)| (p.x, range.on_paper(pareto::divergence_cost(p.y))))
+        .collect();
     line.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let corners_of_line: Vec<(i32, i32)> = line.iter().map(|at| chart.backend_coord(at)).collect();
     chart.draw_series(std::iter::once(PathElement::new(line, FRONT.mix(0.5).stroke_width(2))))?;
     let place = |x, y| chart.backend_coord(&(x, range.on_paper(y)));
-    let marks: Vec<Mark> = points.iter().zip(&front).map(|(p, on)| Mark::of(p, *on, &place)).collect();
-    draw_marks(&area, &marks)?;
+    let marks: Vec<Mark> = points.iter().zip(front).map(|(p, on)| Mark::of(p, *on, &place)).collect();
+    draw_marks(&area, &marks, &corners_of_line)?;
     area.present()
 }
 
@@ -155,21 +189,26 @@ impl Mark {
             (false, true) => FRONT,
             (false, false) => REST,
         };
-        let zero = if point.y == 0.0 { " (0)" } else { "" };
+        let note = match (point.is_above_floor(), point.y == 0.0) {
+            (true, _) => "",
+            (false, true) => " (0)",
+            (false, false) => " (≈0)",
+        };
         Self {
-            at: place(point.x, point.y),
-            bar: point.ends.filter(|_| point.y > 0.0).map(|(low, high)| (place(point.x, high).1, place(point.x, low).1)),
-            label: format!("{}{zero}", point.label),
+            at: place(point.x, pareto::divergence_cost(point.y)),
+            bar: point.ends.filter(|_| point.is_above_floor()).map(|(low, high)| (place(point.x, high).1, place(point.x, low).1)),
+            label: format!("{}{note}", point.label),
             colour,
             on_front,
         }
     }
 }
 
-fn draw_marks<'a>(area: &Area<'a>, marks: &[Mark]) -> Result<(), Failed<'a>> {
+fn draw_marks<'a>(area: &Area<'a>, marks: &[Mark], line: &[(i32, i32)]) -> Result<(), Failed<'a>> {
     for mark in marks {
         let (x, y) = mark.at;
-        if let Some((top, bottom)) = mark.bar {
+        // A bar that the dot would hide is left out.
+        if let Some((top, bottom)) = mark.bar.filter(|(top, bottom)| bottom - top > 10) {
             let style = mark.colour.stroke_width(1);
             area.draw(&PathElement::new(vec![(x, top), (x, bottom)], style))?;
             for end in [top, bottom] {
@@ -178,10 +217,12 @@ fn draw_marks<'a>(area: &Area<'a>, marks: &[Mark]) -> Result<(), Failed<'a>> {
         }
         area.draw(&Circle::new((x, y), 4, mark.colour.filled()))?;
     }
-    for (mark, corner) in marks.iter().zip(place_labels(marks)) {
+    for (mark, place) in marks.iter().zip(place_labels(marks, line)) {
         let weight = if mark.on_front { FontStyle::Bold } else { FontStyle::Normal };
-        let style = text_style(mark.colour, weight).pos(Pos::new(HPos::Left, VPos::Top));
-        area.draw(&Text::new(mark.label.clone(), corner, style))?;
+        // Widths are guesses: what stands to the left of its point is written towards it.
+        let (side, x) = if place.2 < f64::from(mark.at.0) { (HPos::Right, place.2) } else { (HPos::Left, place.0) };
+        let style = text_style(mark.colour, weight).pos(Pos::new(side, VPos::Top));
+        area.draw(&Text::new(mark.label.clone(), (x.round() as i32, place.1.round() as i32), style))?;
     }
     Ok(())
 }
@@ -202,12 +243,12 @@ impl Rect {
     }
 }
 
-/// The upper left corners of the labels: one after the other takes, of the places around its point, the first that covers the
-/// least of the points, the bars, the labels placed before and the margin.
-fn place_labels(marks: &[Mark]) -> Vec<(i32, i32)> {
-    let mut taken: Vec<Rect> = marks.iter().flat_map(obstacles).collect();
+/// The places of the labels: one after the other takes, of the places around its point, the first that covers the
+/// least of the points, the bars, the line of the front, the labels placed before and the margin.
+fn place_labels(marks: &[Mark], line: &[(i32, i32)]) -> Vec<Rect> {
+    let mut taken: Vec<Rect> = marks.iter().flat_map(obstacles).chain(line.windows(2).flat_map(|w| along(w[0], w[1]))).collect();
     let paper = Rect(90.0, 4.0, f64::from(WIDTH) - 4.0, f64::from(HEIGHT) - 62.0);
-    let mut corners = Vec::with_capacity(marks.len());
+    let mut places = Vec::with_capacity(marks.len());
     for mark in marks {
         let cost = |r: &Rect| {
             let outside = r.area() - r.overlap(&paper);
@@ -216,9 +257,9 @@ fn place_labels(marks: &[Mark]) -> Vec<(i32, i32)> {
         let best = candidates(mark).into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
         let best = best.unwrap_or(Rect(f64::from(mark.at.0), f64::from(mark.at.1), 0.0, 0.0));
         taken.push(best);
-        corners.push((best.0.round() as i32, best.1.round() as i32));
+        places.push(best);
     }
-    corners
+    places
 }
 
 /// What labels must not cover: the dot and the bar.
@@ -229,12 +270,23 @@ fn obstacles(mark: &Mark) -> Vec<Rect> {
     [Some(dot), bar].into_iter().flatten().collect()
 }
 
+/// Small squares along a line.
+fn along(from: (i32, i32), to: (i32, i32)) -> impl Iterator<Item = Rect> {
+    let (dx, dy) = (f64::from(to.0 - from.0), f64::from(to.1 - from.1));
+    let steps = (dx.hypot(dy) / 4.0).ceil().max(1.0) as usize;
+    (0..=steps).map(move |step| {
+        let part = step as f64 / steps as f64;
+        let (x, y) = (f64::from(from.0) + part * dx, f64::from(from.1) + part * dy);
+        Rect(x - 2.0, y - 2.0, x + 2.0, y + 2.0)
+    })
+}
+
 /// The places for a label, the best first: right, left, above, below, then aslant, then all of them farther away.
 fn candidates(mark: &Mark) -> Vec<Rect> {
     let (x, y) = (f64::from(mark.at.0), f64::from(mark.at.1));
     let (width, height) = (CHARACTER * mark.label.chars().count() as f64, f64::from(LINE));
     let mut places = Vec::new();
-    for gap in [8.0, 16.0, 26.0] {
+    for gap in [8.0, 16.0, 26.0, 40.0, 56.0] {
         for (right, down) in
             [(1.0, 0.0), (-1.0, 0.0), (0.0, -1.0), (0.0, 1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (-1.0, 1.0)]
         {
@@ -269,7 +321,8 @@ mod tests {
 
     #[test]
     fn every_point_is_named_and_the_front_is_bold() {
-        let svg = chart(&sample(), "bits per weight", Better::Left).unwrap();
+        let Chart { svg, front } = chart(&sample(), "bits per weight", Better::Left).unwrap();
+        assert_eq!(front, ["q4", "q8", "bf16"]);
         assert_eq!(svg.matches("<circle").count(), 4);
         for (label, weight) in [("bf16 (0)", "bold"), ("q8", "bold"), ("q4", "bold"), ("bad", "normal")] {
             assert_eq!(weight_of(&svg, label), weight, "{label}");
@@ -278,15 +331,26 @@ mod tests {
 
     #[test]
     fn the_better_side_decides_the_front() {
-        let svg = chart(&sample(), "tokens/s", Better::Right).unwrap();
+        let Chart { svg, front } = chart(&sample(), "tokens/s", Better::Right).unwrap();
+        assert_eq!(front, ["bf16"]);
         assert_eq!((weight_of(&svg, "bf16 (0)"), weight_of(&svg, "q8")), ("bold", "normal"));
+    }
+
+    #[test]
+    fn what_is_only_rounding_stands_on_the_floor_and_does_not_stretch_the_axis() {
+        let mut points = sample();
+        points.push(Point { ends: Some((-1e-9, 1e-9)), is_reference: false, ..point("f16", 16.1, -5e-10) });
+        let with = chart(&points, "x", Better::Left).unwrap();
+        assert!(with.svg.contains("\nf16 (≈0)\n") && !with.front.contains(&"f16".to_owned()), "{:?}", with.front);
+        let mut tiny = (5..10).map(|exponent| format!("e-{exponent}\n"));
+        assert!(with.svg.contains("\n0.0001\n") && !tiny.any(|t| with.svg.contains(&t)), "{}", with.svg);
     }
 
     #[test]
     fn labels_are_escaped() {
         let mut points = sample();
         points[1].label = "<script>&\"".into();
-        let svg = chart(&points, "x", Better::Left).unwrap();
+        let svg = chart(&points, "x", Better::Left).unwrap().svg;
         assert!(!svg.contains("<script>") && svg.contains("&lt;script&gt;"), "{svg}");
     }
 
@@ -311,11 +375,14 @@ mod tests {
     #[test]
     fn labels_of_near_points_do_not_cover_each_other() {
         let mark = |x, y| Mark { at: (x, y), bar: None, label: "iq4_xs".into(), colour: REST, on_front: false };
-        let marks: Vec<Mark> = [(300, 200), (304, 203), (310, 199), (315, 206)].map(|(x, y)| mark(x, y)).into();
-        let rects: Vec<Rect> = place_labels(&marks)
-            .into_iter()
-            .map(|(x, y)| Rect(f64::from(x), f64::from(y), f64::from(x) + 6.0 * CHARACTER, f64::from(y + LINE)))
-            .collect();
+        let crowd: Vec<Mark> = [(300, 200), (304, 203), (310, 199), (315, 206)].map(|(x, y)| mark(x, y)).into();
+        let corner: Vec<Mark> = [(560, 330), (564, 330)].map(|(x, y)| mark(x, y)).into();
+        check_apart(&place_labels(&crowd, &[]));
+        check_apart(&place_labels(&corner, &[(300, 280), (560, 330)]));
+    }
+
+    #[track_caller]
+    fn check_apart(rects: &[Rect]) {
         for (i, a) in rects.iter().enumerate() {
             for b in &rects[i + 1..] {
                 assert!(a.overlap(b) <= 0.05 * a.area(), "{a:?} covers {b:?}");

@@ -27,17 +27,14 @@ pub struct Cell {
 
 /// The names that tell the rows apart: the lane's, with the model's and the device's where they differ between rows.
 pub fn labels(rows: &[Summary]) -> Vec<String> {
-    let differ = |get: fn(&Summary) -> &String| rows.windows(2).any(|w| get(&w[0]) != get(&w[1]));
-    let parts: [(bool, fn(&Summary) -> &String); 3] = [
-        (differ(|r| &r.model), |r| &r.model),
-        (differ(|r| &r.device), |r| &r.device),
-        (differ(|r| &r.arithmetic), |r| &r.arithmetic),
-    ];
-    let label = |row: &Summary| {
-        let more: Vec<&str> = parts.iter().filter(|(on, _)| *on).map(|(_, get)| get(row).as_str()).collect();
+    let parts = |row: &Summary| [row.model.clone(), row.device.clone(), row.arithmetic.clone()];
+    let all: Vec<[String; 3]> = rows.iter().map(parts).collect();
+    let differs = |part: usize| all.windows(2).any(|w| w[0][part] != w[1][part]);
+    let label = |(row, parts): (&Summary, &[String; 3])| {
+        let more: Vec<&str> = (0..3).filter(|part| differs(*part)).map(|part| parts[part].as_str()).collect();
         if more.is_empty() { row.lane.clone() } else { format!("{} ({})", row.lane, more.join(", ")) }
     };
-    rows.iter().map(label).collect()
+    rows.iter().zip(&all).map(label).collect()
 }
 
 /// The columns of the table; columns in which nothing was measured are left out.
@@ -61,13 +58,13 @@ pub fn columns(rows: &[Summary]) -> Vec<Column> {
     add("KLD 99 %", "the divergence that one token in a hundred exceeds", &|r| Some(plain(significant(r.kld?.p99, 3))));
     add("top-1", "share of tokens whose likeliest successor is the reference's", &|r| Some(share(r.top1?)));
     add("ppl", "perplexity; less is better", &|r| Some(spread(r.ppl?, |v| significant(v, 5))));
+    add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
+    add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
+    for name in task_names(rows) {
+        add(&name, "share of right answers in this task", &|r| Some(share(task(r, &name)?.accuracy)));
+    }
     add("ppl ratio", "perplexity over the reference's, paired", &|r| Some(spread(r.ppl_ratio?, |v| format!("{v:.4}"))));
     add("bits/byte", "bits per byte of text; less is better", &|r| Some(plain(format!("{:.4}", r.bits_per_byte?.value))));
-    for name in task_names(rows) {
-        add(&name, "share of right answers", &|r| Some(share(task(r, &name)?.accuracy)));
-    }
-    add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
-    add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
     columns
 }
 

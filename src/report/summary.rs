@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::eval::record::{Against, Item, Phase, Sequence, Speed};
+use crate::eval::metrics::TextMetrics;
+use crate::eval::record::{Item, Phase, Sequence, Speed};
 use crate::eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, Interval, PairedAccuracy};
 use crate::report::gather::{Gathered, LaneRecords};
 
@@ -24,7 +25,7 @@ pub struct Summary {
     pub bytes: u64,
     /// Bits per weight.
     pub bpw: f64,
-    /// How many tensors have which type, where known.
+    /// How many weights have which type, where known.
     pub types: Option<String>,
     /// The device that ran.
     pub device: String,
@@ -89,9 +90,10 @@ pub fn summarize(gathered: &Gathered) -> Vec<Summary> {
 }
 
 fn summary(lane: &LaneRecords, reference: Option<&LaneRecords>) -> Summary {
-    let scored = lane.scored();
-    let (key, about) = (&lane.key, &lane.lane);
-    let bytes_of = if lane.rolling.is_empty() { &lane.windows } else { &lane.rolling };
+    let (key, about, scored) = (&lane.key, &lane.lane, lane.scored());
+    let metrics = text_metrics(scored);
+    let against = metrics.and_then(|m| m.against);
+    let itself = metrics.filter(|_| about.is_reference);
     Summary {
         model: key.model.clone(),
         lane: key.lane.clone(),
@@ -102,26 +104,30 @@ fn summary(lane: &LaneRecords, reference: Option<&LaneRecords>) -> Summary {
         types: about.types.clone(),
         device: key.device.clone(),
         arithmetic: key.arithmetic.clone(),
-        tokens: scored.values().map(|s| u64::from(s.tokens)).sum(),
-        ppl: stats::perplexity(&clusters(scored, |s| (s.nll_sum, u64::from(s.tokens)))),
+        tokens: metrics.map_or(0, |m| m.tokens),
+        ppl: metrics.map(|m| m.perplexity),
         ppl_ratio: reference.and_then(|r| perplexity_ratio(scored, r.scored())),
-        kld: if about.is_reference { itself(scored) } else { divergence(scored) },
-        top1: agreement(lane),
-        delta_p: delta_p(scored),
-        bits_per_byte: stats::bits_per_byte(&clusters(bytes_of, |s| (s.nll_sum, s.bytes))),
+        kld: itself.map(|_| NO_DIVERGENCE).or(against.map(|a| a.kld)),
+        top1: itself.map(|_| exactly(1.0)).or(against.map(|a| a.top1_agreement)),
+        delta_p: against.map(|a| a.delta_p),
+        bits_per_byte: text_metrics(&lane.rolling).or(metrics).and_then(|m| m.bits_per_byte),
         prefill: speed(&lane.speeds, Phase::Prefill),
         decode: speed(&lane.speeds, Phase::Decode),
         tasks: lane.items.iter().filter_map(|(name, items)| task(name, items, reference)).collect(),
     }
 }
 
-fn clusters(sequences: &BTreeMap<u32, Sequence>, of: impl Fn(&Sequence) -> (f64, u64)) -> Vec<Cluster> {
-    let cluster = |s| {
-        let (sum, count) = of(s);
-        Cluster { sum, count }
-    };
-    sequences.values().map(cluster).collect()
+fn text_metrics(sequences: &BTreeMap<u32, Sequence>) -> Option<TextMetrics> {
+    TextMetrics::of(&sequences.values().collect::<Vec<_>>())
 }
+
+/// A value that is known, not measured.
+const fn exactly(value: f64) -> Estimate {
+    Estimate { value, interval: Some(Interval { low: value, high: value }) }
+}
+
+/// The divergence of the reference from itself.
+const NO_DIVERGENCE: Divergence = Divergence { mean: exactly(0.0), median: 0.0, p90: 0.0, p99: 0.0, p99_9: 0.0, max: 0.0 };
 
 /// Exp of the mean difference of negative log-likelihoods, over the sequences that both lanes have.
 fn perplexity_ratio(own: &BTreeMap<u32, Sequence>, reference: &BTreeMap<u32, Sequence>) -> Option<Estimate> {
@@ -130,42 +136,6 @@ fn perplexity_ratio(own: &BTreeMap<u32, Sequence>, reference: &BTreeMap<u32, Seq
         Some(Cluster { sum: s.nll_sum - other.nll_sum, count: u64::from(s.tokens) })
     };
     stats::perplexity(&own.iter().filter_map(difference).collect::<Vec<_>>())
-}
-
-/// The comparisons with the reference, of all sequences or of none.
-fn comparisons(sequences: &BTreeMap<u32, Sequence>) -> Option<Vec<(&Against, u64)>> {
-    sequences.values().map(|s| Some((s.against.as_ref()?, u64::from(s.tokens)))).collect()
-}
-
-fn divergence(sequences: &BTreeMap<u32, Sequence>) -> Option<Divergence> {
-    let lists: Vec<&[f64]> = comparisons(sequences)?.iter().map(|(a, _)| a.kld.as_slice()).collect();
-    stats::divergence(&lists)
-}
-
-/// The divergence of the reference from itself, where a text was scored.
-fn itself(sequences: &BTreeMap<u32, Sequence>) -> Option<Divergence> {
-    let mean = Estimate { value: 0.0, interval: Some(Interval { low: 0.0, high: 0.0 }) };
-    let zero = Divergence { mean, median: 0.0, p90: 0.0, p99: 0.0, p99_9: 0.0, max: 0.0 };
-    (!sequences.is_empty()).then_some(zero)
-}
-
-fn agreement(lane: &LaneRecords) -> Option<Estimate> {
-    let scored = lane.scored();
-    if lane.lane.is_reference {
-        let one = Estimate { value: 1.0, interval: Some(Interval { low: 1.0, high: 1.0 }) };
-        return (!scored.is_empty()).then_some(one);
-    }
-    stats::agreement(&against_clusters(scored, |a| f64::from(a.top1_matches))?)
-}
-
-fn delta_p(sequences: &BTreeMap<u32, Sequence>) -> Option<DeltaP> {
-    let sums = against_clusters(sequences, |a| a.delta_p_sum)?;
-    let squares = against_clusters(sequences, |a| a.delta_p_sq_sum)?;
-    stats::delta_p(&sums, &squares)
-}
-
-fn against_clusters(sequences: &BTreeMap<u32, Sequence>, of: impl Fn(&Against) -> f64) -> Option<Vec<Cluster>> {
-    Some(comparisons(sequences)?.iter().map(|(a, count)| Cluster { sum: of(a), count: *count }).collect())
 }
 
 fn task(name: &str, items: &BTreeMap<u32, Item>, reference: Option<&LaneRecords>) -> Option<TaskScore> {
