@@ -73,7 +73,11 @@ impl Random {
 
 /// Column counts that a weight of this encoding may have: odd ones for plain numbers, whole blocks for the others.
 fn widths(dtype: DType) -> Vec<usize> {
-    if dtype.is_float() { vec![1, 7, 64, 130] } else { vec![dtype.block_len(), 3 * dtype.block_len().min(128).max(dtype.block_len())] }
+    if dtype.is_float() {
+        vec![1, 7, 64, 130]
+    } else {
+        vec![dtype.block_len(), 3 * dtype.block_len().min(128).max(dtype.block_len())]
+    }
 }
 
 fn f64s(numbers: &[f32]) -> Vec<f64> {
@@ -85,7 +89,10 @@ fn check(what: &str, found: &[f32], expected: &[f64], bound: impl Fn(usize) -> f
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
         let (error, bound) = ((f64::from(found) - expected).abs(), bound(i));
-        assert!(error <= bound, "{what}: number {i} is {found} where {expected} is expected: off by {error:e}, allowed {bound:e}");
+        assert!(
+            error <= bound,
+            "{what}: number {i} is {found} where {expected} is expected: off by {error:e}, allowed {bound:e}"
+        );
     }
 }
 

@@ -77,7 +77,8 @@ pub(super) fn record(
 ) -> Result<()> {
     let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
     if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim > MAX_HEAD_DIM {
-        let what = format!("attention: {heads} query heads over {kv_heads} key heads of width {head_dim} (at most {MAX_HEAD_DIM})");
+        let what =
+            format!("attention: {heads} query heads over {kv_heads} key heads of width {head_dim} (at most {MAX_HEAD_DIM})");
         return Err(gpu.errors.error(what));
     }
     let spans_here = check(gpu, [q, k, v], spans, rows, shape, out)?;
@@ -124,9 +125,9 @@ fn check<'a>(
     let kv_rows = k.len.min(v.len) / (shape.kv_heads * shape.head_dim);
     match spans.iter().find(|[start, end]| start >= end || *end as usize > kv_rows) {
         None => Ok(spans),
-        Some([start, end]) => {
-            Err(gpu.errors.error(format!("attention: span {start}..{end} is empty or past the {kv_rows} key rows (a defect of the caller)")))
-        }
+        Some([start, end]) => Err(gpu
+            .errors
+            .error(format!("attention: span {start}..{end} is empty or past the {kv_rows} key rows (a defect of the caller)"))),
     }
 }
 

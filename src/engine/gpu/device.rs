@@ -114,7 +114,9 @@ impl Gpu {
         self.errors.check()?;
         if bytes > self.max_binding_bytes {
             let limit = self.max_binding_bytes;
-            return Err(self.errors.error(format!("{what} needs {bytes} bytes, the device's limit is {limit}: use a smaller batch")));
+            return Err(self
+                .errors
+                .error(format!("{what} needs {bytes} bytes, the device's limit is {limit}: use a smaller batch")));
         }
         let size = bytes.max(16).next_multiple_of(16) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -146,7 +148,14 @@ impl Gpu {
     }
 
     /// Records one dispatch of about `work` multiply-adds. `params` fill the kernel's uniform, `bindings` its storage buffers.
-    pub(super) fn dispatch<P: Pod>(&self, kernel: &Kernel, params: &P, bindings: &[Binding], groups: Groups, work: f64) -> Result<()> {
+    pub(super) fn dispatch<P: Pod>(
+        &self,
+        kernel: &Kernel,
+        params: &P,
+        bindings: &[Binding],
+        groups: Groups,
+        work: f64,
+    ) -> Result<()> {
         const { assert!(size_of::<P>() <= PARAMS_BYTES, "kernel parameters outgrew their slot") };
         debug_assert_eq!(bindings.len(), kernel.writes.len(), "{}", kernel.name);
         let groups = self.group_counts(kernel.name, groups)?;
@@ -174,7 +183,9 @@ impl Gpu {
             Groups::Grid(x, y) => (x, y),
         };
         if x.max(y) > MAX_GROUPS as usize {
-            return Err(self.errors.error(format!("{kernel}: {x} x {y} workgroups are more than a device takes: use a smaller batch")));
+            return Err(self
+                .errors
+                .error(format!("{kernel}: {x} x {y} workgroups are more than a device takes: use a smaller batch")));
         }
         Ok([x as u32, y as u32, 1])
     }
@@ -214,7 +225,8 @@ impl Gpu {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.errors.error(format!("waiting for the device: {error}"))),
             Err(_) => {
-                self.errors.note("the device was lost while it computed: a driver reset, a time limit, or memory ran out".to_owned());
+                self.errors
+                    .note("the device was lost while it computed: a driver reset, a time limit, or memory ran out".to_owned());
                 self.errors.check()
             }
         }

@@ -58,7 +58,14 @@ struct Params {
     out_first: u32,
 }
 
-pub(super) fn record(gpu: &Gpu, x: &GpuBuffer, rows: usize, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
+pub(super) fn record(
+    gpu: &Gpu,
+    x: &GpuBuffer,
+    rows: usize,
+    w: &GpuWeight,
+    w_rows: Range<usize>,
+    out: &mut GpuBuffer,
+) -> Result<()> {
     check("matmul", gpu, x, rows, w, &w_rows, out)?;
     let kernel = gpu.tuning.matmul.kernel().decoding(w.dtype);
     let (tile_rows, tile_cols) = gpu.tuning.matmul.tile();

@@ -29,7 +29,14 @@ struct Params {
     out_first: u32,
 }
 
-pub(super) fn record(gpu: &Gpu, x: &GpuBuffer, rows: usize, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
+pub(super) fn record(
+    gpu: &Gpu,
+    x: &GpuBuffer,
+    rows: usize,
+    w: &GpuWeight,
+    w_rows: Range<usize>,
+    out: &mut GpuBuffer,
+) -> Result<()> {
     check("matvec", gpu, x, rows, w, &w_rows, out)?;
     let most = ROWS[ROWS.len() - 1] as usize;
     for (part, range) in w.parts_in(w_rows.clone()) {

@@ -82,7 +82,14 @@ impl Gpu {
         Ok(GpuWeight { dtype, rows, cols, row_bytes, parts })
     }
 
-    fn upload_part(&self, tensor: &HostTensor, stored: usize, row_bytes: usize, padding: usize, rows: Range<usize>) -> Result<Part> {
+    fn upload_part(
+        &self,
+        tensor: &HostTensor,
+        stored: usize,
+        row_bytes: usize,
+        padding: usize,
+        rows: Range<usize>,
+    ) -> Result<Part> {
         let raw = self.storage(rows.len() * row_bytes + padding, "weights")?;
         let bytes = &tensor.bytes[rows.start * stored..rows.end * stored];
         if stored == row_bytes {
