@@ -43,7 +43,9 @@ impl Errors {
 
     /// Keeps that the device is gone.
     pub fn note_loss(&self, why: &str) {
-        let text = || format!("the device was lost ({why}): a driver reset, a time limit or too little memory; --device cpu always works");
+        let text = || {
+            format!("the device was lost ({why}): a driver reset, a time limit or too little memory; --device cpu always works")
+        };
         self.kept().lost.get_or_insert_with(text);
     }
 

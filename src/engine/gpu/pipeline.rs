@@ -46,7 +46,7 @@ impl<'a> Kernel<'a> {
         (self.name, self.dtype, self.constants.iter().map(|constant| constant.1).collect())
     }
 
-    pub fn source(&self) -> String {
+    fn source(&self) -> String {
         let mut text = String::new();
         for (name, value) in self.constants {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
