@@ -1,2 +1,5 @@
-//! x
-fn main(){}
+//! The program `bitworth`; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    bitworth::cli::main(std::env::args_os())
+}

@@ -56,9 +56,14 @@ impl AtomicFile {
         done.map_err(|e| self.failed(e))
     }
 
-    /// Flushes everything to the disk and renames the file into place, replacing what stood there.
+    /// Puts everything written so far on the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.temporary.as_file().sync_all().map_err(|e| self.failed(e))
+    }
+
+    /// [`Self::sync`], then renames the file into place, replacing what stood there.
     pub fn commit(self) -> Result<()> {
-        self.temporary.as_file().sync_all().map_err(|e| self.failed(e))?;
+        self.sync()?;
         let Self { path, temporary } = self;
         temporary.persist(&path).map_err(|e| Error::io(&path, e.error))?;
         sync_directory(directory_of(&path)).map_err(|e| Error::io(&path, e))

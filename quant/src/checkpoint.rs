@@ -16,6 +16,7 @@ use memmap2::Mmap;
 
 use crate::arch::{ArchSpec, Role};
 use crate::gguf::Metadata;
+use crate::plan::Origin;
 use crate::vocab::Vocab;
 use crate::{DType, Error, HParams, Result};
 
@@ -131,6 +132,14 @@ impl Checkpoint {
     /// The directory's name or the file's stem.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What kind of file it came from, which decides what a plan for it keeps.
+    pub fn origin(&self) -> Origin {
+        match self.source {
+            Source::Hf(_) => Origin::Safetensors,
+            Source::Gguf => Origin::Gguf,
+        }
     }
 
     /// The architecture.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::checkpoint::Tensor;
 use crate::gguf::TensorSpec;
 use crate::recipe::{Category, ModelFacts, Recipe, Site, fitting};
-use crate::{DType, Error, Result};
+use crate::{Checkpoint, DType, Error, Result};
 
 /// Where a model comes from, which decides what "plain" means: which tensors stay F32, and the order in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,24 @@ impl Plan {
             quantized(input, recipe)?
         };
         Ok(Self { recipe, entries })
+    }
+
+    /// Decides for every tensor of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn of(checkpoint: &Checkpoint, recipe: &'static Recipe) -> Result<Self> {
+        let h = checkpoint.hparams();
+        let model = ModelFacts {
+            arch: checkpoint.arch().name.to_owned(),
+            block_count: h.block_count,
+            head_count: h.head_count,
+            head_count_kv: h.head_count_kv,
+            // Checkpoints of models with experts are refused on opening.
+            expert_count: 0,
+        };
+        let (path, origin) = (checkpoint.path(), checkpoint.origin());
+        Self::new(&PlanInput { path, origin, model: &model, tensors: checkpoint.tensors() }, recipe)
     }
 
     /// The entry for the tensor of that name.

@@ -11,8 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::checkpoint::{Tensor, TensorBytes};
 use crate::gguf::{GgufWriter, Layout, Metadata, SPLIT_KEYS, Value};
+use crate::plan::Origin;
 use crate::{Checkpoint, DType, Error, Plan, Progress, Recipe, Result};
 use rows::RowBlock;
+
+/// Key of llama.cpp's `llama_ftype`.
+const FILE_TYPE_KEY: &str = "general.file_type";
 
 /// What weights are read from: a [`Checkpoint`], or a stand-in for one.
 pub trait Source: Sync {
@@ -49,6 +53,24 @@ pub struct Output {
     pub metadata: Metadata,
 }
 
+impl Output {
+    /// The file at `path` that `recipe` makes of `checkpoint`.
+    ///
+    /// # Errors
+    /// As [`Plan::of`] and [`Checkpoint::output_metadata`].
+    pub fn of(checkpoint: &Checkpoint, recipe: &'static Recipe, path: &Path) -> Result<Self> {
+        let plan = Plan::of(checkpoint, recipe)?;
+        let mut metadata = checkpoint.output_metadata()?;
+        if checkpoint.origin() == Origin::Safetensors && recipe.default.is_float() {
+            // The converter's own file: only its type differs from what the checkpoint says.
+            metadata.set(FILE_TYPE_KEY, Value::U32(recipe.ftype));
+        } else {
+            metadata = quantized_metadata(&metadata, recipe);
+        }
+        Ok(Self { plan, path: path.to_owned(), metadata })
+    }
+}
+
 /// A file that was made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Written {
@@ -64,7 +86,7 @@ pub fn quantized_metadata(source: &Metadata, recipe: &Recipe) -> Metadata {
     /// Version of ggml's quantized encodings (`GGML_QNT_VERSION`).
     const QUANTIZATION_VERSION: u32 = 2;
     let mut out = source.clone();
-    for (key, value) in [("general.quantization_version", QUANTIZATION_VERSION), ("general.file_type", recipe.ftype)] {
+    for (key, value) in [("general.quantization_version", QUANTIZATION_VERSION), (FILE_TYPE_KEY, recipe.ftype)] {
         out.remove(key);
         out.set(key, Value::U32(value));
     }
@@ -110,11 +132,10 @@ pub fn quantize(source: &dyn Source, outputs: &[Output], cancel: &AtomicBool, pr
             progress.advance(block.source_bytes() * wanted.len() as u64);
         }
     }
-    let written = files
-        .into_iter()
-        .zip(outputs)
-        .map(|(file, output)| Ok(Written { path: output.path.clone(), bytes: file.writer.commit()? }));
-    let written = written.collect::<Result<Vec<_>>>()?;
+    // First all of them to the disk, where most failures are, then all names.
+    files.iter().try_for_each(|file| file.writer.sync())?;
+    let commit = |(file, output): (OpenOutput, &Output)| Ok(Written { path: output.path.clone(), bytes: file.writer.commit()? });
+    let written = files.into_iter().zip(outputs).map(commit).collect::<Result<Vec<_>>>()?;
     progress.finish();
     Ok(written)
 }

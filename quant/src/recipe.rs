@@ -176,10 +176,18 @@ const EIGHT_EXPERTS: &[Rule] = &[
 
 const Q4_K_M: &[Rule] = &[
     rule(Category::AttnV, &[When::MoreBits], DType::Q6_K, "values of a layer that gets more bits"),
+    rule(Category::AttnV, &[When::Is70b], DType::Q5_K, "values of a 70B, shared by 8 heads"),
     rule(Category::FfnDown, &[When::Arch("falcon"), When::FirstPart(16)], DType::Q6_K, "ffn_down of a falcon's first layers"),
+    rule(
+        Category::FfnDown,
+        &[When::Arch("falcon"), When::MoreBits],
+        DType::Q5_K,
+        "ffn_down of a falcon's layer that gets more bits",
+    ),
     rule(Category::FfnDown, &[When::Arch("falcon")], DType::Q4_K, "ffn_down of a falcon"),
     rule(Category::FfnDown, &[When::MoreBits], DType::Q6_K, "ffn_down of a layer that gets more bits"),
     rule(Category::AttnOutput, &[When::Arch("falcon")], DType::Q4_K, "attention output of a falcon"),
+    rule(Category::AttnOutput, &[When::Experts(8)], DType::Q5_K, "attention output of a model with 8 experts"),
 ];
 
 const fn recipe(name: &'static str, ftype: u32, default: DType, mix: &'static [&'static [Rule]]) -> Recipe {
@@ -221,7 +229,7 @@ impl Recipe {
 
 /// What stands in for an encoding whose blocks do not divide a tensor's rows: the one of 32-weight blocks with about as many
 /// bits (llama.cpp's `tensor_type_fallback`). Where even those do not divide the rows, F16.
-const FALLBACKS: [(DType, DType); 2] = [(DType::Q4_K, DType::Q5_0), (DType::Q6_K, DType::Q8_0)];
+const FALLBACKS: [(DType, DType); 3] = [(DType::Q4_K, DType::Q5_0), (DType::Q5_K, DType::Q5_1), (DType::Q6_K, DType::Q8_0)];
 
 /// The encoding that rows of `cols` weights get where `wanted` is wanted.
 pub fn fitting(wanted: DType, cols: usize) -> DType {
@@ -271,6 +279,7 @@ mod tests {
         let check = |wanted, cols, expected| assert_eq!(fitting(wanted, cols), expected, "{wanted} at {cols} columns");
         check(DType::Q4_K, 4096, DType::Q4_K);
         check(DType::Q4_K, 576, DType::Q5_0);
+        check(DType::Q5_K, 576, DType::Q5_1);
         check(DType::Q6_K, 576, DType::Q8_0);
         check(DType::Q6_K, 100, DType::F16);
         check(DType::Q4_0, 100, DType::F16);

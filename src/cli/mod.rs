@@ -1,1 +1,131 @@
 //! The command line: arguments to configuration, one library call, print. Only here is anything printed or exited.
+//!
+//! stdout carries the result (with `--json` one JSON document and nothing else); progress and messages go to stderr. Exit
+//! codes: 0 done, 1 a stated gate failed, 2 bad input or failure.
+
+mod bench;
+mod compare;
+mod convert;
+mod devices;
+mod eval;
+mod generate;
+mod inspect;
+mod logits;
+mod output;
+mod perplexity;
+mod progress;
+mod quantize;
+mod report;
+mod run;
+mod score;
+mod session;
+mod tokenize;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::runner::device::DeviceChoice;
+
+/// What is each bit worth? Quantizes language models, scores every quantization against its reference, times it, and says what
+/// each bit costs and gains.
+#[derive(Parser)]
+#[command(name = "bitworth", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+/// Options of every command.
+#[derive(Args)]
+struct Global {
+    /// Print one JSON document on stdout and nothing else there.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Threads to use [default: all].
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    /// No progress.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+/// The device option of commands that run a model.
+#[derive(Args)]
+struct DeviceArgs {
+    /// Device to run on: auto (a hardware GPU if there is one, else cpu), cpu, gpu, or gpu:N.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: DeviceChoice,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Quantize(quantize::QuantizeArgs),
+    Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
+    Perplexity(perplexity::PerplexityArgs),
+    Compare(compare::CompareArgs),
+    Eval(eval::EvalArgs),
+    Score(score::ScoreArgs),
+    Logits(logits::LogitsArgs),
+    Tokenize(tokenize::TokenizeArgs),
+    Generate(generate::GenerateArgs),
+    Bench(bench::BenchArgs),
+    Report(report::ReportArgs),
+    Devices(devices::DevicesArgs),
+}
+
+/// Runs the program with these arguments.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are no errors; clap knows where each belongs.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    output::log_to_stderr();
+    match session::Session::start(&cli.global).and_then(|session| dispatch(cli.command, &session)) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::GateFailed(what)) => {
+            output::error(&what);
+            ExitCode::from(1)
+        }
+        Err(e) => {
+            output::error(&output::chain(&e));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// How a command ended, if it did not fail.
+enum Outcome {
+    /// All was done.
+    Done,
+    /// All was done, and a bound the user set was not met.
+    GateFailed(String),
+}
+
+fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Run(args) => run::run(&args, session),
+        Command::Quantize(args) => quantize::run(&args, session),
+        Command::Convert(args) => convert::run(&args, session),
+        Command::Inspect(args) => inspect::run(&args, session),
+        Command::Perplexity(args) => perplexity::run(&args, session),
+        Command::Compare(args) => compare::run(&args, session),
+        Command::Eval(args) => eval::run(&args, session),
+        Command::Score(args) => score::run(&args, session),
+        Command::Logits(args) => logits::run(&args, session),
+        Command::Tokenize(args) => tokenize::run(&args, session),
+        Command::Generate(args) => generate::run(&args, session),
+        Command::Bench(args) => bench::run(&args, session),
+        Command::Report(args) => report::run(&args, session),
+        Command::Devices(args) => devices::run(&args, session),
+    }
+}

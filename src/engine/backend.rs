@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use quant::DType;
+pub use quant::arch::RopePairing;
 use quant::checkpoint::TensorBytes;
 use serde::Serialize;
 
@@ -81,15 +82,6 @@ pub struct AttentionShape {
     pub scale: f32,
 }
 
-/// How rotary embedding pairs the components of a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopePairs {
-    /// Components 2i and 2i+1 (llama in GGUF order).
-    Adjacent,
-    /// Components i and i + d/2 (NeoX order).
-    Halves,
-}
-
 /// Statistics of one scored row after all vocabulary tiles went through [`Backend::head_tile`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeadRow {
@@ -151,11 +143,13 @@ pub trait Backend: Send + Sync {
     fn rms_norm(&self, x: &Self::Buffer, rows: usize, gain: &Self::Weight, eps: f32, out: &mut Self::Buffer) -> Result<()>;
 
     /// `out[t, n] = sum_k x[t, k] * w[w_rows.start + n, k]`: `[T, K] x [N, K]^T -> [T, N]` with N = `w_rows.len()`.
-    fn matmul(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, w_rows: Range<usize>, out: &mut Self::Buffer) -> Result<()>;
+    fn matmul(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, w_rows: Range<usize>, out: &mut Self::Buffer)
+    -> Result<()>;
 
     /// The same for the few rows of a decoding step, by a kernel that streams the weights once and may sum in another order
     /// than [`Backend::matmul`]; the order depends on neither `rows` nor the number of threads.
-    fn matvec(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, w_rows: Range<usize>, out: &mut Self::Buffer) -> Result<()>;
+    fn matvec(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, w_rows: Range<usize>, out: &mut Self::Buffer)
+    -> Result<()>;
 
     /// `x[t, n] += bias[n]`, in place.
     fn add_bias(&self, x: &mut Self::Buffer, rows: usize, bias: &Self::Weight) -> Result<()>;
@@ -170,7 +164,7 @@ pub trait Backend: Send + Sync {
         heads: usize,
         head_dim: usize,
         rope_dim: usize,
-        pairs: RopePairs,
+        pairs: RopePairing,
         table: &Self::Buffer,
         positions: &Self::Indices,
     ) -> Result<()>;

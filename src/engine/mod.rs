@@ -1,8 +1,14 @@
-//! Runs models: one forward function over a [`backend::Backend`], layer-major scoring ([`sweep`]) and decoding
+//! Runs models: one forward function ([`forward`]) over a [`backend::Backend`], layer-major scoring ([`sweep`]) and decoding
 //! ([`generate`]). Absent: tasks, statistics over items, files of records (see `eval`, `runner`).
 
 pub mod backend;
 pub mod cpu;
+pub mod error;
+pub mod forward;
+pub mod generate;
 pub mod gpu;
+pub mod head;
+pub mod model;
 #[cfg(test)]
 pub(crate) mod suite;
+pub mod sweep;

@@ -6,7 +6,7 @@
 use quant::DType;
 use quant::checkpoint::TensorBytes;
 
-use super::backend::{AttentionShape, Backend, HostTensor, RopePairs, TileShape};
+use super::backend::{AttentionShape, Backend, HostTensor, RopePairing, TileShape};
 
 /// 2^-24: half a unit in the last place of f32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -247,13 +247,13 @@ fn rope<B: Backend>(b: &B) {
         let table: Vec<_> = angles.iter().flat_map(|a| [a.cos(), a.sin()]).collect();
         let at: Vec<_> = (0..rows).map(|_| random.below(positions)).collect();
         let x = random.numbers(rows * heads * head_dim);
-        for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
+        for pairs in [RopePairing::Adjacent, RopePairing::Halves] {
             let mut expected = f64s(&x);
             for (h, head) in expected.chunks_mut(head_dim).enumerate() {
                 for i in 0..half {
                     let (one, two) = match pairs {
-                        RopePairs::Adjacent => (2 * i, 2 * i + 1),
-                        RopePairs::Halves => (i, i + half),
+                        RopePairing::Adjacent => (2 * i, 2 * i + 1),
+                        RopePairing::Halves => (i, i + half),
                     };
                     let angle = (at[h / heads] as usize * half + i) * 2;
                     let (c, s) = (f64::from(table[angle]), f64::from(table[angle + 1]));

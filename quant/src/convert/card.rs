@@ -53,9 +53,9 @@ impl Card {
     }
 }
 
-/// Whether a line begins a new key at the margin: not indented, no list item, no comment.
+/// Whether a line begins a new key at the margin: not indented, no list item, no comment, no end of a list.
 fn starts_entry(line: &str) -> bool {
-    line.starts_with(|c: char| !c.is_whitespace() && c != '-' && c != '#')
+    line.starts_with(|c: char| !c.is_whitespace() && !['-', '#', ']'].contains(&c))
 }
 
 /// One key with the lines that follow it; `None` where the value is null, nested or not understood.

@@ -216,11 +216,12 @@ impl Keys<'_> {
         }
     }
 
-    /// Base and scaling. transformers 5 has both under `rope_parameters`, 4 the base at the top and the scaling under
-    /// `rope_scaling`, whose kind is called `type` in older files.
+    /// Base and scaling. transformers 5 writes both under `rope_parameters`, 4 the base at the top and the scaling under
+    /// `rope_scaling`, whose kind is called `type` in older files. Where a file has both, `rope_scaling` counts, as it does
+    /// for transformers 5.23; and as there, Llama 3's original context is the whole one where the scaling does not say.
     fn rope(&self, context_length: u32) -> Result<(f64, Rope)> {
         let top_theta = self.positive("rope_theta", self.json)?;
-        let key = if self.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
+        let key = if self.get("rope_scaling").is_some() { "rope_scaling" } else { "rope_parameters" };
         let object = match self.get(key) {
             None => return Ok((top_theta.unwrap_or(DEFAULT_ROPE_THETA), Rope::Default)),
             Some(Value::Object(object)) => object,
@@ -247,10 +248,8 @@ impl Keys<'_> {
                     let what = format!("is {high_freq_factor}, but must be above low_freq_factor, {low_freq_factor}");
                     return Err(self.error("high_freq_factor", what));
                 }
-                let original_context = self
-                    .positive("original_max_position_embeddings", object)?
-                    .or(self.positive("original_max_position_embeddings", self.json)?)
-                    .unwrap_or(f64::from(context_length));
+                let original_context = self.positive("original_max_position_embeddings", object)?;
+                let original_context = original_context.unwrap_or(f64::from(context_length));
                 Rope::Llama3 { factor: need("factor")?, low_freq_factor, high_freq_factor, original_context }
             }
             other => return Err(self.error("rope_type", format!("{other:?} is not supported; known: default, linear, llama3"))),
@@ -349,6 +348,10 @@ mod tests {
         let scaling = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 64});
         check(json!({"rope_scaling": scaling}), (500000.0, llama3));
+        check(json!({"rope_scaling": scaling, "rope_parameters": {"rope_type": "default"}}), (500000.0, llama3));
+        let without = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+        let whole = Rope::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 512.0 };
+        check(json!({"rope_scaling": without}), (500000.0, whole));
     }
 
     #[test]

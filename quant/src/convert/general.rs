@@ -106,16 +106,14 @@ pub(super) fn add_keys(config: &Config, dir: &Path, parameter_count: u64, m: &mu
             Field::SizeLabel => text.or_else(|| (parameter_count > 0).then(|| naming::size_label(parameter_count))),
             _ => text,
         };
-        if let Some(text) = text {
-            m.set(field.key(), Value::String(text));
-        }
+        set_text(m, field.key(), text);
     }
     add_relations(&card, "base_model", &["base_model", "base_models", "base_model_sources"], parameter_count, m);
     add_relations(&card, "dataset", &["datasets", "dataset", "dataset_sources"], parameter_count, m);
     for (key, from) in [("general.tags", ["tags", "pipeline_tag"]), ("general.languages", ["languages", "language"])] {
-        let lists: Vec<Vec<String>> = from.iter().filter_map(|name| card.list(name)).collect();
-        if !lists.is_empty() {
-            m.set(key, Value::Array(Array::String(lists.concat())));
+        let list: Vec<String> = from.iter().filter_map(|name| card.list(name)).flatten().collect();
+        if !list.is_empty() {
+            m.set(key, Value::Array(Array::String(list)));
         }
     }
     Ok(())
@@ -136,6 +134,13 @@ fn add_sampling(dir: &Path, m: &mut Metadata) {
         if let Some(value) = value {
             m.set(format!("general.sampling.{stem}"), value);
         }
+    }
+}
+
+/// The converter writes no empty strings.
+fn set_text(m: &mut Metadata, key: &str, text: Option<String>) {
+    if let Some(text) = text.filter(|text| !text.is_empty()) {
+        m.set(key, Value::String(text));
     }
 }
 
@@ -181,9 +186,7 @@ fn add_relations(card: &Card, stem: &str, keys: &[&str], parameter_count: u64, m
             ("organization", parts.organization.as_deref().map(naming::title)),
             ("repo_url", repo_url),
         ] {
-            if let Some(text) = text {
-                m.set(format!("general.{stem}.{i}.{name}"), Value::String(text));
-            }
+            set_text(m, &format!("general.{stem}.{i}.{name}"), text);
         }
     }
 }

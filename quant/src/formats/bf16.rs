@@ -6,6 +6,7 @@
 //! ```
 
 use super::block::Block;
+use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BF16, 1>(DType::BF16, "BF16", 30, include_str!("bf16.wgsl"));
@@ -30,7 +31,7 @@ impl BF16 {
 
 impl Block<1> for BF16 {
     #[inline(always)]
-    fn encode(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
+    fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.iter().zip(blocks) {
             *block = Self::from_f32(*x);
         }

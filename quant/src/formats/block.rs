@@ -4,6 +4,9 @@
 //! at run time. Both are the same source, and Rust never contracts or reorders float operations, so the bytes are the same.
 //! Encoders and decoders themselves are not here.
 
+#[cfg(target_arch = "x86_64")]
+use super::simd::Avx2;
+use super::simd::{F32x8, Plain};
 use super::{DType, Format};
 
 /// The bytes of `N` weights as they lie in a file: only `u8` and `i8` fields, so that any byte address will do.
@@ -11,7 +14,7 @@ use super::{DType, Format};
 /// Implementations are `#[inline(always)]`: a function that is not inlined would keep the old instruction set.
 pub(super) trait Block<const N: usize>: bytemuck::Pod {
     /// Encodes `x` (`N * blocks.len()` weights) in ggml's reference arithmetic; see [`super::Encode`].
-    fn encode(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]);
+    fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]);
 
     /// Decodes one block, bit-exact.
     fn decode(&self, out: &mut [f32; N]);
@@ -48,7 +51,7 @@ fn encode<B: Block<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, ou
         #[allow(unsafe_code)]
         return unsafe { encode_avx2::<B, N>(x, importance, blocks) };
     }
-    B::encode(x, importance, blocks);
+    B::encode::<Plain>(x, importance, blocks);
 }
 
 fn decode<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
@@ -74,7 +77,7 @@ fn decode_blocks<B: Block<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn encode_avx2<B: Block<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [B]) {
-    B::encode(x, importance, blocks);
+    B::encode::<Avx2>(x, importance, blocks);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -92,12 +95,19 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     fn plain_and_avx2_code_agree() {
         fn check<B: Block<N>, const N: usize>() {
-            let x: Vec<f32> = (0..2048).map(|i| ((i * i) as f32 * 0.37).sin() * (1 + i / 256) as f32).collect();
+            // A block each of zeros, of one number, and of numbers that count as zeros, among ordinary ones.
+            let number = |i: usize| match i / 256 {
+                1 => 0.0,
+                3 => -0.37,
+                5 => 1e-20 * i as f32,
+                block => ((i * i) as f32 * 0.37).sin() * (1 + block) as f32,
+            };
+            let x: Vec<f32> = (0..2048).map(number).collect();
             let importance: Vec<f32> = (0..2048).map(|i| 0.1 + (i % 37) as f32).collect();
             for importance in [None, Some(&importance[..])] {
                 let mut plain = vec![B::zeroed(); x.len() / N];
                 let mut fast = plain.clone();
-                B::encode(&x, importance, &mut plain);
+                B::encode::<Plain>(&x, importance, &mut plain);
                 encode::<B, N>(&x, importance, bytemuck::cast_slice_mut(&mut fast));
                 assert_eq!(bytemuck::cast_slice::<B, u8>(&plain), bytemuck::cast_slice::<B, u8>(&fast));
                 let (mut slow_out, mut fast_out) = (vec![[0.0; N]; plain.len()], vec![0.0; x.len()]);
@@ -113,8 +123,10 @@ mod tests {
         check::<super::super::bf16::BF16, 1>();
         check::<super::super::q4_0::BlockQ4_0, 32>();
         check::<super::super::q5_0::BlockQ5_0, 32>();
+        check::<super::super::q5_1::BlockQ5_1, 32>();
         check::<super::super::q8_0::BlockQ8_0, 32>();
         check::<super::super::q4_k::BlockQ4K, 256>();
+        check::<super::super::q5_k::BlockQ5K, 256>();
         check::<super::super::q6_k::BlockQ6K, 256>();
     }
 }

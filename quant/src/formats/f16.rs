@@ -9,6 +9,7 @@
 //! bits as in ggml (`ggml_compute_fp32_to_fp16`), which neither the F16C instructions nor the `half` crate give.
 
 use super::block::Block;
+use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<F16, 1>(DType::F16, "F16", 1, include_str!("f16.wgsl"));
@@ -53,7 +54,7 @@ impl F16 {
 
 impl Block<1> for F16 {
     #[inline(always)]
-    fn encode(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
+    fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.iter().zip(blocks) {
             *block = Self::from_f32(*x);
         }

@@ -6,6 +6,7 @@
 //! ```
 
 use super::block::Block;
+use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<F32, 1>(DType::F32, "F32", 0, include_str!("f32.wgsl"));
@@ -18,7 +19,7 @@ const _: () = assert!(size_of::<F32>() == 4);
 
 impl Block<1> for F32 {
     #[inline(always)]
-    fn encode(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
+    fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.iter().zip(blocks) {
             block.0 = x.to_le_bytes();
         }

@@ -10,9 +10,13 @@ mod f32;
 mod q4_0;
 mod q4_k;
 mod q5_0;
+mod q5_1;
+mod q5_k;
 mod q6_k;
 mod q8_0;
 mod search;
+mod simd;
+mod six_bit;
 
 /// WGSL helpers that every format's [`Format::wgsl`] calls; they read the binding `weights: array<u32>`.
 pub const PRELUDE_WGSL: &str = include_str!("prelude.wgsl");
@@ -76,10 +80,14 @@ formats! {
     Q4_0: q4_0,
     /// 32 weights: f16 scale, 5-bit codes.
     Q5_0: q5_0,
+    /// 32 weights: f16 scale and offset, 5-bit codes.
+    Q5_1: q5_1,
     /// 32 weights: f16 scale, 8-bit codes.
     Q8_0: q8_0,
     /// 256 weights: 8 sub-blocks with 6-bit scale and minimum, 4-bit codes.
     Q4_K: q4_k,
+    /// 256 weights: 8 sub-blocks with 6-bit scale and minimum, 5-bit codes.
+    Q5_K: q5_k,
     /// 256 weights: 16 sub-blocks with 8-bit scale, 6-bit codes.
     Q6_K: q6_k,
 }
@@ -197,8 +205,10 @@ mod tests {
             ("BF16", 30, 1, 2, true),
             ("Q4_0", 2, 32, 18, false),
             ("Q5_0", 6, 32, 22, false),
+            ("Q5_1", 7, 32, 24, false),
             ("Q8_0", 8, 32, 34, false),
             ("Q4_K", 12, 256, 144, false),
+            ("Q5_K", 13, 256, 176, false),
             ("Q6_K", 14, 256, 210, false),
         ];
         assert_eq!(sizes, expected);

@@ -10,6 +10,7 @@
 use super::block::Block;
 use super::f16::F16;
 use super::search::{reciprocal, signed_max, symmetric_row};
+use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ5_0, 32>(DType::Q5_0, "Q5_0", 6, include_str!("q5_0.wgsl"));
@@ -36,15 +37,19 @@ impl BlockQ5_0 {
 
 impl Block<32> for BlockQ5_0 {
     #[inline(always)]
-    fn encode(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
+    fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         if let Some(importance) = importance {
-            return symmetric_row(x, importance, 16, blocks, Self::pack);
+            return symmetric_row::<V, Self>(x, importance, 16, blocks, Self::pack);
         }
         for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
             // The number of largest magnitude becomes -16 exactly; the truncation below rounds halves up.
             let d = signed_max(x) / -16.0;
             let inverse = reciprocal(d);
-            block.pack(d, &x.map(|x| ((x * inverse + 16.5) as i32).min(31) as u8));
+            let mut codes = [0; 32];
+            for (code, x) in codes.iter_mut().zip(x) {
+                *code = ((x * inverse + 16.5) as i32).min(31) as u8;
+            }
+            block.pack(d, &codes);
         }
     }
 

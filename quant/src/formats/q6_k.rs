@@ -13,7 +13,8 @@
 
 use super::block::Block;
 use super::f16::F16;
-use super::search::{LANES, ZERO_GROUP, nearest_int, symmetric, transpose};
+use super::search::{ZERO_GROUP, symmetric, transpose};
+use super::simd::{F32x8, LANES, nearest_int};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ6K, 256>(DType::Q6_K, "Q6_K", 14, include_str!("q6_k.wgsl"));
@@ -32,8 +33,8 @@ const _: () = assert!(size_of::<BlockQ6K>() == 210);
 impl BlockQ6K {
     /// ggml's `quantize_row_q6_K_ref` and `_impl`, which differ only in the weights: `x^2`, or the importance alone.
     #[inline(always)]
-    fn new(x: &[[f32; 16]; 16], importance: Option<&[[f32; 16]; 16]>) -> Self {
-        let (scales, searched) = Self::search(x, importance);
+    fn new<V: F32x8>(x: &[[f32; 16]; 16], importance: Option<&[[f32; 16]; 16]>) -> Self {
+        let (scales, searched) = Self::search::<V>(x, importance);
         let (mut max, mut amax) = (0.0, 0.0);
         for scale in scales {
             if scale.abs() > amax {
@@ -54,7 +55,7 @@ impl BlockQ6K {
         for j in 0..16 {
             let scale = d * f32::from(block.scales[j]);
             if scale != 0.0 {
-                codes[j] = x[j].map(|x| (nearest_int(x / scale).max(-32).min(31) + 32) as u8);
+                codes[j] = x[j].map(|x| (nearest_int(x / scale).clamp(-32, 31) + 32) as u8);
             }
         }
         block.pack(codes.as_flattened());
@@ -63,7 +64,7 @@ impl BlockQ6K {
 
     /// The best scale of each sub-block and the codes that go with it.
     #[inline(always)]
-    fn search(x: &[[f32; 16]; 16], importance: Option<&[[f32; 16]; 16]>) -> ([f32; 16], [[u8; 16]; 16]) {
+    fn search<V: F32x8>(x: &[[f32; 16]; 16], importance: Option<&[[f32; 16]; 16]>) -> ([f32; 16], [[u8; 16]; 16]) {
         let (mut scales, mut codes) = ([0.0; 16], [[0; 16]; 16]);
         for first in [0, LANES] {
             let lanes = transpose(&x[first..first + LANES]);
@@ -71,8 +72,8 @@ impl BlockQ6K {
                 Some(importance) => transpose(&importance[first..first + LANES]),
                 None => lanes.map(|x| x.map(|x| x * x)),
             };
-            let mut found = [[0; LANES]; 16];
-            scales[first..first + LANES].copy_from_slice(&symmetric(&lanes, &w, 32, &mut found));
+            let mut found = [[0.0; LANES]; 16];
+            scales[first..first + LANES].copy_from_slice(&symmetric::<V, 16>(&lanes, &w, 32, &mut found));
             for l in 0..LANES {
                 codes[first + l] = std::array::from_fn(|i| found[i][l] as u8);
             }
@@ -95,11 +96,11 @@ impl BlockQ6K {
 
 impl Block<256> for BlockQ6K {
     #[inline(always)]
-    fn encode(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
+    fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let x = x.as_chunks::<16>().0.as_chunks::<16>().0;
         let importance = importance.map(|w| w.as_chunks::<16>().0.as_chunks::<16>().0);
         for (i, (x, block)) in x.iter().zip(blocks).enumerate() {
-            *block = Self::new(x, importance.map(|w| &w[i]));
+            *block = Self::new::<V>(x, importance.map(|w| &w[i]));
         }
     }
 

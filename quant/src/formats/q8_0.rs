@@ -9,6 +9,7 @@
 use super::block::Block;
 use super::f16::F16;
 use super::search::{reciprocal, signed_max};
+use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ8_0, 32>(DType::Q8_0, "Q8_0", 8, include_str!("q8_0.wgsl"));
@@ -31,11 +32,14 @@ fn round(x: f32) -> i8 {
 
 impl Block<32> for BlockQ8_0 {
     #[inline(always)]
-    fn encode(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
+    fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
             let d = signed_max(x).abs() / 127.0;
             let inverse = reciprocal(d);
-            *block = Self { d: F16::from_f32(d), qs: x.map(|x| round(x * inverse)) };
+            block.d = F16::from_f32(d);
+            for (q, x) in block.qs.iter_mut().zip(x) {
+                *q = round(x * inverse);
+            }
         }
     }
 

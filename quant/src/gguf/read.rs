@@ -171,7 +171,7 @@ pub(super) fn tensor_bytes(dtype: DType, shape: &[usize]) -> std::result::Result
         return Err(format!("shape {shape:?} must have 1 to {MAX_DIMS} dimensions, none of them zero"));
     }
     let (cols, block) = (shape[0], dtype.block_len());
-    if cols % block != 0 {
+    if !cols.is_multiple_of(block) {
         return Err(format!("rows of {cols} weights do not divide into {} blocks of {block}", dtype.name()));
     }
     let blocks = shape[1..].iter().try_fold(cols / block, |n, &d| n.checked_mul(d));
@@ -182,7 +182,7 @@ pub(super) fn tensor_bytes(dtype: DType, shape: &[usize]) -> std::result::Result
 
 /// Turns the tensor's offset into an absolute one and checks that its bytes lie in the file.
 fn place(path: &Path, t: &mut TensorEntry, data_offset: u64, alignment: u64, file_bytes: u64) -> Result<()> {
-    if t.offset % alignment != 0 {
+    if !t.offset.is_multiple_of(alignment) {
         let what = format!("its offset {} is not a multiple of the alignment {alignment}", t.offset);
         return Err(Error::tensor(path, &t.name, what));
     }

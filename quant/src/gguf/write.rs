@@ -155,14 +155,21 @@ impl GgufWriter {
         Ok(())
     }
 
-    /// Puts the file in place; its size in bytes. Refuses a file with a tensor of which not all bytes were written.
-    pub fn commit(self) -> Result<u64> {
+    /// Puts everything on the disk, still under the temporary name. Refuses a file with a tensor of which not all bytes were
+    /// written.
+    pub fn sync(&self) -> Result<()> {
         let lacking = self.layout.places.iter().zip(&self.written).position(|(p, &written)| p.bytes != written);
         if let Some(i) = lacking {
-            let what =
-                format!("tensor {i} got {} of its {} bytes; the file is not kept", self.written[i], self.layout.places[i].bytes);
+            let (written, bytes) = (self.written[i], self.layout.places[i].bytes);
+            let what = format!("tensor {i} got {written} of its {bytes} bytes; the file is not kept");
             return Err(Error::file(self.file.path(), what));
         }
+        self.file.sync()
+    }
+
+    /// [`Self::sync`], then puts the file in place; its size in bytes.
+    pub fn commit(self) -> Result<u64> {
+        self.sync()?;
         self.file.commit()?;
         Ok(self.layout.file_bytes)
     }

@@ -49,7 +49,6 @@ pub(crate) mod key {
     pub(crate) const UNK: &str = "tokenizer.ggml.unknown_token_id";
     pub(crate) const SEP: &str = "tokenizer.ggml.seperator_token_id";
     pub(crate) const PAD: &str = "tokenizer.ggml.padding_token_id";
-    pub(crate) const CLS: &str = "tokenizer.ggml.cls_token_id";
     pub(crate) const MASK: &str = "tokenizer.ggml.mask_token_id";
     pub(crate) const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
     pub(crate) const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";

@@ -12,17 +12,17 @@ use crate::convert::config::{read_json, read_text};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
-/// A kind of special token as configuration files name it, the GGUF key of its id, and of the flag that adds it. The order
-/// is that of writing. `eot` counts only where the post-processor ends texts with another token than `eos`.
-const KINDS: &[(&str, &str, Option<&str>)] = &[
-    ("bos", key::BOS, Some(key::ADD_BOS)),
-    ("eos", key::EOS, Some(key::ADD_EOS)),
-    ("unk", key::UNK, None),
-    ("sep", key::SEP, Some(key::ADD_SEP)),
-    ("pad", key::PAD, None),
-    ("cls", key::CLS, None),
-    ("mask", key::MASK, None),
-    ("eot", key::EOT, None),
+/// A kind of special token as configuration files name it, the GGUF key of its id, and of the flag that adds it, where the
+/// converter writes them. The order is that of writing. `eot` counts only where the post-processor ends texts with another token than `eos`.
+const KINDS: &[(&str, Option<&str>, Option<&str>)] = &[
+    ("bos", Some(key::BOS), Some(key::ADD_BOS)),
+    ("eos", Some(key::EOS), Some(key::ADD_EOS)),
+    ("unk", Some(key::UNK), None),
+    ("sep", Some(key::SEP), Some(key::ADD_SEP)),
+    ("pad", Some(key::PAD), None),
+    ("cls", None, None),
+    ("mask", Some(key::MASK), None),
+    ("eot", Some(key::EOT), None),
 ];
 /// How many of the kinds always count.
 const PLAIN_KINDS: usize = 7;
@@ -32,8 +32,11 @@ pub(super) fn named_tokens(tokenizer_config: &Map<String, Json>) -> Vec<&str> {
     let mut named: Vec<&str> =
         KINDS[..PLAIN_KINDS].iter().filter_map(|(kind, ..)| content(tokenizer_config.get(&format!("{kind}_token")))).collect();
     for list in ["additional_special_tokens", "extra_special_tokens"] {
-        let tokens = tokenizer_config.get(list).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-        named.extend(tokens.iter().filter_map(|token| content(Some(token))));
+        match tokenizer_config.get(list) {
+            Some(Json::Array(tokens)) => named.extend(tokens.iter().filter_map(|token| content(Some(token)))),
+            Some(Json::Object(tokens)) => named.extend(tokens.values().filter_map(|token| content(Some(token)))),
+            _ => {}
+        }
     }
     named
 }
@@ -63,7 +66,7 @@ pub(super) fn add_keys(
     }
     found.read_config(dir, config)?;
     for (kind, id) in &found.ids {
-        if let Some((_, key, _)) = KINDS.iter().find(|(name, ..)| name == kind) {
+        if let Some((_, Some(key), _)) = KINDS.iter().find(|(name, ..)| name == kind) {
             m.set(*key, Value::U32(*id));
         }
     }
@@ -243,7 +246,7 @@ impl Special {
     }
 
     /// The kinds that count.
-    fn kinds(&self) -> &'static [(&'static str, &'static str, Option<&'static str>)] {
+    fn kinds(&self) -> &'static [(&'static str, Option<&'static str>, Option<&'static str>)] {
         if self.text("eot").is_some() { KINDS } else { &KINDS[..PLAIN_KINDS] }
     }
 }
@@ -308,7 +311,8 @@ impl Templates {
             let names = self.named.into_iter().map(|(name, _)| name).collect();
             m.set(key::CHAT_TEMPLATES, Value::Array(Array::String(names)));
         }
-        if let Some(template) = self.default {
+        // The converter writes no empty strings.
+        if let Some(template) = self.default.filter(|template| !template.is_empty()) {
             m.set(key::CHAT_TEMPLATE, Value::String(template));
         }
     }

@@ -1,1 +1,238 @@
-//! The CPU backend: the referee and the fallback.
+//! The CPU backend: the referee of every other device and the fallback where there is none.
+//!
+//! Plain f32 arithmetic on the weights as stored, spread over the current rayon pool. Results are the same bits for every
+//! instruction set, number of threads and batch size ([`gemm`] says how). Absent: integer arithmetic on activations.
+
+mod attention;
+mod gemm;
+mod head;
+mod isa;
+mod math;
+mod matvec;
+mod naive;
+mod rowwise;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use quant::DType;
+use quant::checkpoint::TensorBytes;
+
+use self::isa::Isa;
+use super::backend::{
+    AttentionShape, Backend, DeviceError, DeviceInfo, DeviceKind, HeadRow, HostTensor, Result, RopePairing, TileShape,
+};
+
+/// An encoded tensor, as stored.
+pub struct CpuWeight {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    bytes: TensorBytes,
+}
+
+impl CpuWeight {
+    /// Row `row`, decoded.
+    fn decode_row(&self, row: usize, out: &mut [f32]) {
+        self.dtype.decode_row(&self.bytes[row * self.row_bytes..][..self.row_bytes], &mut out[..self.cols]);
+    }
+
+    /// All of it, decoded (norm gains and biases).
+    fn decode(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows * self.cols];
+        for (row, out) in out.chunks_exact_mut(self.cols).enumerate() {
+            self.decode_row(row, out);
+        }
+        out
+    }
+}
+
+/// The processor at hand.
+pub struct Cpu {
+    isa: Isa,
+    info: DeviceInfo,
+}
+
+impl Cpu {
+    /// The processor with the best instruction set it has.
+    pub fn new() -> Self {
+        Self::with_isa(Isa::detect())
+    }
+
+    fn with_isa(isa: Isa) -> Self {
+        let info = DeviceInfo {
+            name: processor_name().unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH)),
+            api: "cpu".into(),
+            kind: DeviceKind::Cpu,
+            driver: isa.name().into(),
+        };
+        Self { isa, info }
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The processor's marketing name, where the system tells it without asking another program.
+fn processor_name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+impl Backend for Cpu {
+    type Buffer = Vec<f32>;
+    type Indices = Vec<u32>;
+    type Weight = CpuWeight;
+    type HeadState = Vec<head::RowState>;
+
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn max_buffer_len(&self) -> usize {
+        usize::MAX / size_of::<f32>()
+    }
+
+    fn alloc(&self, len: usize) -> Result<Vec<f32>> {
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(len).map_err(|_| DeviceError {
+            device: self.info.name.clone(),
+            what: format!("no memory for {} MiB of activations; score fewer tokens at once", len >> 18),
+        })?;
+        buffer.resize(len, 0.0);
+        Ok(buffer)
+    }
+
+    fn upload(&self, data: &[f32]) -> Result<Vec<f32>> {
+        Ok(data.to_vec())
+    }
+
+    fn indices(&self, data: &[u32]) -> Result<Vec<u32>> {
+        Ok(data.to_vec())
+    }
+
+    fn weight(&self, tensor: HostTensor) -> Result<CpuWeight> {
+        let HostTensor { dtype, rows, cols, bytes } = tensor;
+        let row_bytes = dtype.row_bytes(cols).filter(|row| row.checked_mul(rows) == Some(bytes.len()));
+        let row_bytes = row_bytes.ok_or_else(|| DeviceError {
+            device: self.info.name.clone(),
+            what: format!("a {dtype} tensor of {rows} x {cols} cannot have {} bytes", bytes.len()),
+        })?;
+        Ok(CpuWeight { dtype, rows, cols, row_bytes, bytes })
+    }
+
+    fn read(&self, buffer: &Vec<f32>, range: Range<usize>) -> Result<Vec<f32>> {
+        Ok(buffer[range].to_vec())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn embed(&self, table: &CpuWeight, tokens: &Vec<u32>, count: usize, out: &mut Vec<f32>) -> Result<()> {
+        rowwise::embed(table, &tokens[..count], &mut out[..count * table.cols]);
+        Ok(())
+    }
+
+    fn rms_norm(&self, x: &Vec<f32>, rows: usize, gain: &CpuWeight, eps: f32, out: &mut Vec<f32>) -> Result<()> {
+        let gain = gain.decode();
+        let len = rows * gain.len();
+        rowwise::rms_norm(self.isa, &x[..len], &gain, eps, &mut out[..len]);
+        Ok(())
+    }
+
+    fn matmul(&self, x: &Vec<f32>, rows: usize, w: &CpuWeight, w_rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let count = w_rows.len();
+        gemm::matmul(self.isa, &x[..rows * w.cols], rows, w, w_rows.start, count, &mut out[..rows * count]);
+        Ok(())
+    }
+
+    fn matvec(&self, x: &Vec<f32>, rows: usize, w: &CpuWeight, w_rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let count = w_rows.len();
+        matvec::matvec(self.isa, &x[..rows * w.cols], rows, w, w_rows.start, count, &mut out[..rows * count]);
+        Ok(())
+    }
+
+    fn add_bias(&self, x: &mut Vec<f32>, rows: usize, bias: &CpuWeight) -> Result<()> {
+        let bias = bias.decode();
+        rowwise::add_bias(&mut x[..rows * bias.len()], &bias);
+        Ok(())
+    }
+
+    fn rope(
+        &self,
+        x: &mut Vec<f32>,
+        rows: usize,
+        heads: usize,
+        head_dim: usize,
+        rope_dim: usize,
+        pairs: RopePairing,
+        table: &Vec<f32>,
+        positions: &Vec<u32>,
+    ) -> Result<()> {
+        let rope = rowwise::Rope { head_dim, rope_dim, pairs };
+        rowwise::rope(&mut x[..rows * heads * head_dim], heads, rope, table, &positions[..rows]);
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        q: &Vec<f32>,
+        k: &Vec<f32>,
+        v: &Vec<f32>,
+        spans: &Vec<u32>,
+        rows: usize,
+        shape: AttentionShape,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        attention::attention(self.isa, q, k, v, spans, rows, shape, out);
+        Ok(())
+    }
+
+    fn swiglu(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) -> Result<()> {
+        rowwise::swiglu(self.isa, &mut gate[..len], &up[..len]);
+        Ok(())
+    }
+
+    fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>, len: usize) -> Result<()> {
+        rowwise::add(&mut x[..len], &y[..len]);
+        Ok(())
+    }
+
+    fn copy(&self, src: &Vec<f32>, src_at: usize, dst: &mut Vec<f32>, dst_at: usize, len: usize) -> Result<()> {
+        dst[dst_at..dst_at + len].copy_from_slice(&src[src_at..src_at + len]);
+        Ok(())
+    }
+
+    fn gather(&self, x: &Vec<f32>, rows: &Vec<u32>, count: usize, cols: usize, out: &mut Vec<f32>) -> Result<()> {
+        rowwise::gather(x, &rows[..count], cols, &mut out[..count * cols]);
+        Ok(())
+    }
+
+    fn head_state(&self, rows: usize) -> Result<Vec<head::RowState>> {
+        Ok(vec![head::RowState::EMPTY; rows])
+    }
+
+    fn head_tile(
+        &self,
+        logits: &Vec<f32>,
+        reference: Option<&Vec<f32>>,
+        tile: TileShape,
+        targets: &Vec<u32>,
+        state: &mut Vec<head::RowState>,
+    ) -> Result<()> {
+        head::tile(self.isa, logits, reference.map(Vec::as_slice), tile, targets, state);
+        Ok(())
+    }
+
+    fn read_head(&self, state: &Vec<head::RowState>) -> Result<Vec<HeadRow>> {
+        Ok(state.iter().map(head::RowState::finish).collect())
+    }
+}

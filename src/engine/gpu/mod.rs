@@ -29,7 +29,7 @@ pub use adapter::{AdapterDescription, GpuSelector, list_adapters};
 pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 
-use crate::engine::backend::{AttentionShape, Backend, DeviceInfo, HeadRow, HostTensor, Result, RopePairs, TileShape};
+use crate::engine::backend::{AttentionShape, Backend, DeviceInfo, HeadRow, HostTensor, Result, RopePairing, TileShape};
 
 impl Backend for Gpu {
     type Buffer = GpuBuffer;
@@ -97,7 +97,7 @@ impl Backend for Gpu {
         heads: usize,
         head_dim: usize,
         rope_dim: usize,
-        pairs: RopePairs,
+        pairs: RopePairing,
         table: &GpuBuffer,
         positions: &GpuIndices,
     ) -> Result<()> {

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuIndices};
 use super::pipeline::Kernel;
-use crate::engine::backend::{Result, RopePairs};
+use crate::engine::backend::{Result, RopePairing};
 
 pub(super) const KERNEL: Kernel = Kernel::plain("rope", include_str!("rope.wgsl"), &[true, false, false]);
 const LANES: usize = 64;
@@ -17,7 +17,7 @@ pub(super) struct RopeShape {
     pub heads: usize,
     pub head_dim: usize,
     pub rope_dim: usize,
-    pub pairs: RopePairs,
+    pub pairs: RopePairing,
 }
 
 #[repr(C)]
@@ -42,8 +42,8 @@ pub(super) fn record(gpu: &Gpu, x: &mut GpuBuffer, shape: RopeShape, table: &Gpu
     gpu.require_below("rope", "position", &positions.host[..rows], table.len.checked_div(rope_dim).unwrap_or(usize::MAX))?;
     let half = (rope_dim / 2) as u32;
     let (first_step, second_step) = match pairs {
-        RopePairs::Adjacent => (2, 1),
-        RopePairs::Halves => (1, half),
+        RopePairing::Adjacent => (2, 1),
+        RopePairing::Halves => (1, half),
     };
     let (row_heads, heads, head_dim) = ((rows * heads) as u32, heads as u32, head_dim as u32);
     let params = Params { row_heads, heads, head_dim, pairs: half, first_step, second_step };

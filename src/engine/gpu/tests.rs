@@ -7,10 +7,9 @@ use quant::checkpoint::TensorBytes;
 
 use super::adapter::choose;
 use super::attention::Tile;
+use super::matmul::MatmulKernel;
 use super::pipeline::Kernel;
-use super::{
-    Gpu, GpuSelector, MatmulKernel, add_bias, attention, elementwise, embed, gather, head, list_adapters, matvec, rms_norm, rope,
-};
+use super::{Gpu, GpuSelector, add_bias, attention, elementwise, embed, gather, head, list_adapters, matvec, rms_norm, rope};
 use crate::engine::backend::{Backend, HostTensor};
 use crate::engine::suite::{self, Random};
 

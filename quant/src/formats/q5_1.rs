@@ -1,0 +1,109 @@
+//! Q5_1: 32 weights with one scale, one offset and 5-bit codes, 6 bits per weight. Weight `i` = `d * code[i] + m`.
+//!
+//! ```text
+//! byte  0 1   2 3   4 5 6 7   8        9             23
+//!       d     m     qh        qs[0]    qs[1]   ...   qs[15]
+//!       f16   f16   bit i:    hhhhllll               l lower four bits of weight i, h those of weight i + 16
+//!                   fifth bit of weight i
+//! ```
+
+use super::block::Block;
+use super::f16::F16;
+use super::search::{AffineSearch, affine, mean_square, reciprocal, scale_importance, transpose};
+use super::simd::{F32x8, LANES};
+use super::{DType, Format};
+
+pub(super) const FORMAT: Format = Format::of::<BlockQ5_1, 32>(DType::Q5_1, "Q5_1", 7, include_str!("q5_1.wgsl"));
+
+/// 32 weights.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct BlockQ5_1 {
+    d: F16,
+    m: F16,
+    qh: [u8; 4],
+    qs: [u8; 16],
+}
+const _: () = assert!(size_of::<BlockQ5_1>() == 24);
+
+/// ggml's search with an importance matrix.
+const WEIGHTED: AffineSearch = AffineSearch { max_code: 31, first: -0.9, delta: 0.05, count: 37, clamp_first: true };
+
+impl BlockQ5_1 {
+    #[inline(always)]
+    fn pack(d: f32, m: f32, codes: &[u8; 32]) -> Self {
+        let fifth = (0..32).fold(0, |bits, i| bits | u32::from(codes[i] >> 4 & 1) << i);
+        let qs = std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4);
+        Self { d: F16::from_f32(d), m: F16::from_f32(m), qh: fifth.to_le_bytes(), qs }
+    }
+
+    /// ggml's `quantize_row_q5_1_ref`: the range of the block in 31 steps.
+    #[inline(always)]
+    fn plain(x: &[f32; 32]) -> Self {
+        let (mut min, mut max) = (f32::MAX, f32::MIN);
+        for &x in x {
+            min = if x < min { x } else { min };
+            max = if x > max { x } else { max };
+        }
+        let d = (max - min) / 31.0;
+        let inverse = reciprocal(d);
+        Self::pack(d, min, &x.map(|x| (((x - min) * inverse + 0.5) as i32).clamp(0, 31) as u8))
+    }
+
+    /// ggml's `quantize_row_q5_1_impl`: weights `importance * sqrt(mean square of the row + x^2)`.
+    #[inline(always)]
+    fn weighted<V: F32x8>(x: &[f32], importance: &[f32], blocks: &mut [Self]) {
+        let sigma2 = mean_square(x, 1.0);
+        let (x, importance) = (x.as_chunks::<32>().0, importance.as_chunks::<32>().0);
+        for ((x, importance), blocks) in x.chunks(LANES).zip(importance.chunks(LANES)).zip(blocks.chunks_mut(LANES)) {
+            let (x, mut w) = (transpose(x), transpose(importance));
+            scale_importance::<V, 32>(&x, &mut w, sigma2);
+            let mut codes = [[0.0; LANES]; 32];
+            let found = affine::<V, 32>(&x, &w, &WEIGHTED, &mut codes);
+            for (l, block) in blocks.iter_mut().enumerate() {
+                *block = Self::pack(found.scale[l], -found.min[l], &std::array::from_fn(|i| codes[i][l] as u8));
+            }
+        }
+    }
+}
+
+impl Block<32> for BlockQ5_1 {
+    #[inline(always)]
+    fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
+        if let Some(importance) = importance {
+            return Self::weighted::<V>(x, importance, blocks);
+        }
+        for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
+            *block = Self::plain(x);
+        }
+    }
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32; 32]) {
+        let (d, m) = (self.d.to_f32(), self.m.to_f32());
+        let fifth = u32::from_le_bytes(self.qh);
+        for i in 0..16 {
+            let low = u32::from(self.qs[i] & 15) | (fifth >> i & 1) << 4;
+            let high = u32::from(self.qs[i] >> 4) | (fifth >> (i + 16) & 1) << 4;
+            out[i] = low as f32 * d + m;
+            out[i + 16] = high as f32 * d + m;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_the_drawn_one() {
+        let x: [f32; 32] = std::array::from_fn(|i| 0.5 * i as f32 - 3.0);
+        let mut bytes = [0; 24];
+        (FORMAT.encode)(&x, None, &mut bytes);
+        assert_eq!(bytes[..10], [0x00, 0x38, 0x00, 0xc2, 0x00, 0x00, 0xff, 0xff, 0x00, 0x11]);
+        assert_eq!(bytes[23], 0xff);
+        let mut back = [0.0; 32];
+        (FORMAT.decode)(&bytes, &mut back);
+        assert_eq!(back, x);
+    }
+}

@@ -1,0 +1,89 @@
+//! `bitworth generate`: hear whether a model still speaks.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::session::Session;
+use super::{DeviceArgs, Outcome, output};
+use crate::engine::backend::Backend;
+use crate::engine::generate::Generator;
+use crate::engine::model::Variant;
+use crate::on_device;
+use crate::runner::device::Device;
+use crate::runner::generation::{self, Sampling, Spoken};
+use crate::runner::models;
+use crate::tokenizer::{SpecialText, Tokenizer};
+
+/// Continue a prompt, greedily or sampled.
+#[derive(Args)]
+pub struct GenerateArgs {
+    /// Hugging Face directory or GGUF file.
+    model: String,
+    /// The text to continue; special tokens' names are understood.
+    #[arg(long)]
+    prompt: String,
+    /// Most tokens to make.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    max_tokens: usize,
+    /// End at this text (may be given several times).
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Sample at this temperature instead of taking the likeliest token.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    temperature: f32,
+    /// Sample from the likeliest tokens that together have this probability.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    top_p: f32,
+    /// Seed of the sampling.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
+    if !(args.temperature >= 0.0 && args.temperature.is_finite()) || !(args.top_p > 0.0 && args.top_p <= 1.0) {
+        bail!("--temperature must be 0 or more and --top-p must lie in (0, 1]");
+    }
+    let checkpoint = models::open(&args.model)?;
+    let tokenizer = Tokenizer::new(&checkpoint)?;
+    let variant = Variant::Stored(checkpoint);
+    let prompt = tokenizer.encode_prompt(&args.prompt, SpecialText::Parse)?;
+    let device = Device::open(args.device.device)?;
+    let spoken = on_device!(&device, backend => speak(backend, &variant, &tokenizer, &prompt, args, session))?;
+    if session.is_json() {
+        let document = json!({ "prompt_tokens": prompt, "tokens": spoken.tokens, "text": spoken.text, "device": device.info() });
+        output::json(&document)?;
+    } else {
+        output::text("")?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn speak<B: Backend>(
+    backend: &B,
+    variant: &Variant,
+    tokenizer: &Tokenizer,
+    prompt: &[u32],
+    args: &GenerateArgs,
+    session: &Session,
+) -> Result<Spoken> {
+    let limit = variant.hparams().context_length;
+    let room = prompt.len() + args.max_tokens;
+    if room > limit {
+        bail!("a prompt of {} and {} new tokens do not fit the model's context of {limit}", prompt.len(), args.max_tokens);
+    }
+    let mut generator = Generator::new(backend, variant, room.max(1), 1)?;
+    let sampling = match args.temperature {
+        0.0 => Sampling::Greedy,
+        temperature => Sampling::Random { temperature, top_p: args.top_p, seed: args.seed },
+    };
+    let mut show = |piece: &str| {
+        if !session.is_json() {
+            // A closed pipe ends the showing, not the generation.
+            let _ = output::part(piece);
+        }
+    };
+    generation::speak(&mut generator, tokenizer, prompt, &args.stop, args.max_tokens, sampling, session.watch(), &mut show)
+}

@@ -1,0 +1,66 @@
+//! `bitworth logits`: all logits of given token sequences, as a safetensors file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::session::Session;
+use super::{DeviceArgs, Outcome};
+use crate::engine::model::Variant;
+use crate::engine::sweep;
+use crate::on_device;
+use crate::runner::device::Device;
+use crate::runner::models;
+
+/// Write the logits of every position of some token sequences.
+#[derive(Args)]
+pub struct LogitsArgs {
+    /// Hugging Face directory or GGUF file.
+    model: String,
+    /// JSON file: {"sequences": [[ids], ...]}.
+    #[arg(long, value_name = "IN.json")]
+    tokens: PathBuf,
+    /// Safetensors file to write: f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary].
+    #[arg(long, value_name = "OUT.safetensors")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    sequences: Vec<Vec<u32>>,
+}
+
+pub fn run(args: &LogitsArgs, session: &Session) -> Result<Outcome> {
+    let text = std::fs::read(&args.tokens).with_context(|| args.tokens.display().to_string())?;
+    let input: Input = serde_json::from_slice(&text).with_context(|| args.tokens.display().to_string())?;
+    if input.sequences.is_empty() {
+        bail!("{}: no sequences", args.tokens.display());
+    }
+    let variant = Variant::Stored(models::open(&args.model)?);
+    let device = Device::open(args.device.device)?;
+    let mut all: Vec<(String, Vec<f32>)> = Vec::new();
+    on_device!(&device, backend => sweep::logits(backend, &variant, &input.sequences, |index, logits| {
+        all.push((format!("logits.{index}"), logits));
+        Ok(())
+    }))?;
+    let vocab = variant.hparams().vocab_size;
+    let mut views = Vec::with_capacity(all.len());
+    for (name, logits) in &all {
+        let shape = vec![logits.len() / vocab, vocab];
+        views.push((name.as_str(), TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(logits))?));
+    }
+    let mut file = quant::atomic_file::AtomicFile::create(&args.out)?;
+    file.write_at(0, &safetensors::serialize(views, None)?)?;
+    file.commit()?;
+    let document = json!({ "file": args.out, "sequences": all.len(), "device": device.info() });
+    session.print(&document, || format!("{} sequences -> {}", all.len(), args.out.display()))?;
+    Ok(Outcome::Done)
+}

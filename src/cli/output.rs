@@ -1,0 +1,76 @@
+//! The only place that writes to stdout and stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// Prints a result.
+///
+/// # Errors
+/// stdout is closed or full.
+pub fn text(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Prints part of a result at once, without a newline (text that a model is saying).
+///
+/// # Errors
+/// As [`text`].
+pub fn part(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Prints the one JSON document of a command.
+///
+/// # Errors
+/// As [`text`].
+pub fn json(value: &impl Serialize) -> Result<()> {
+    text(&serde_json::to_string_pretty(value)?)
+}
+
+/// Says something beside the result.
+pub fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Says why the command failed.
+pub fn error(text: &str) {
+    eprintln!("error: {text}");
+}
+
+/// Whether a person sees stderr at once.
+pub fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// An error and its causes in one line, each cause once.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !line.contains(&cause) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&cause);
+        }
+    }
+    line
+}
+
+/// Sends the library's log to stderr, at the level that `RUST_LOG` asks for (warnings where it is not set).
+pub fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    // Drivers' validation chatter is not the user's business unless asked for.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+}

@@ -1,0 +1,46 @@
+//! `bitworth run`: the main job, from a checkpoint to its smarts-versus-speed table.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::session::Session;
+use super::{DeviceArgs, Outcome};
+use crate::report;
+use crate::runner::config::RunConfig;
+use crate::runner::device::Device;
+use crate::runner::run;
+
+/// Quantize, score, time and report what a configuration asks for; without one, the embedded demo. Goes on where an earlier
+/// run stopped.
+#[derive(Args)]
+pub struct RunArgs {
+    /// The configuration [default: the embedded demo].
+    config: Option<PathBuf>,
+    /// Folder for records, models and reports [default: results/NAME of the configuration].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
+    let config = RunConfig::load(args.config.as_deref())?;
+    let stem = args.config.as_ref().and_then(|path| path.file_stem()).map(PathBuf::from);
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(stem.unwrap_or_else(|| "demo".into())));
+    let device = Device::open(args.device.device)?;
+    run::run(&config, &out, &device, session.watch())?;
+    let records = report::load(std::slice::from_ref(&out))?;
+    let files = report::write(&out, &records)?;
+    let rows = report::summarize(&records)?;
+    session.print(
+        &json!({ "out": out, "files": files, "device": device.info(), "summary": report::export::json(&rows)? }),
+        || {
+            let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            format!("{}\n{}\n", report::table::render(&rows), files.join("\n"))
+        },
+    )?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,61 @@
+//! `bitworth score`: log-probabilities of many prompts in one batch.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::session::Session;
+use super::{DeviceArgs, Outcome};
+use crate::engine::model::Variant;
+use crate::engine::sweep::{Cut, Lane};
+use crate::eval::request::{self, Answer};
+use crate::on_device;
+use crate::report::export;
+use crate::runner::device::Device;
+use crate::runner::{models, requests};
+use crate::tokenizer::Tokenizer;
+
+/// Score prompts in batches.
+#[derive(Args)]
+pub struct ScoreArgs {
+    /// Hugging Face directory or GGUF file.
+    model: String,
+    /// JSON lines: {"context": "...", "continuation": "..."} or {"text": "..."}.
+    #[arg(long, value_name = "IN.jsonl")]
+    requests: PathBuf,
+    /// Parquet file to write, one row a line, in order: logprob, tokens, is_greedy, bytes.
+    #[arg(long, value_name = "OUT.parquet")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
+    let asked = request::read_jsonl(&args.requests)?;
+    let checkpoint = models::open(&args.model)?;
+    let tokenizer = Tokenizer::new(&checkpoint)?;
+    let lanes = [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) }];
+    let device = Device::open(args.device.device)?;
+    let begin = std::time::Instant::now();
+    let answers = on_device!(&device, backend =>
+        requests::answer(backend, &lanes, &tokenizer, &asked, Cut::default(), session.watch()))
+    .map_err(|e| e.context(args.requests.display().to_string()))?;
+    let rows: Vec<_> = answers
+        .into_iter()
+        .flatten()
+        .filter_map(|answer| match answer {
+            Answer::Loglikelihood(score) => Some(score),
+            Answer::Text(_) => None,
+        })
+        .collect();
+    export::scores(&args.out, &rows)?;
+    let tokens: usize = rows.iter().map(|row| row.tokens).sum();
+    let seconds = begin.elapsed().as_secs_f64();
+    let document = json!({ "file": args.out, "rows": rows.len(), "tokens": tokens, "seconds": seconds, "device": device.info() });
+    session.print(&document, || {
+        format!("{} rows, {tokens} scored tokens in {seconds:.1} s -> {}", rows.len(), args.out.display())
+    })?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,60 @@
+//! What all commands share: threads, progress, Ctrl-C, and the switch between text and JSON.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::progress::Reporter;
+use super::{Global, output};
+use crate::runner::Watch;
+
+/// One run of the program.
+pub struct Session {
+    json: bool,
+    reporter: Reporter,
+    stop: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Sets up threads and Ctrl-C: the first one asks the work to end cleanly, the second ends the program.
+    ///
+    /// # Errors
+    /// An impossible number of threads.
+    pub fn start(global: &Global) -> Result<Self> {
+        if let Some(threads) = global.threads {
+            if threads == 0 || threads > 4096 {
+                bail!("--threads {threads}: give a number from 1 to 4096");
+            }
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        ctrlc::set_handler(move || {
+            if asked.swap(true, Ordering::Relaxed) {
+                std::process::exit(2);
+            }
+        })
+        .context("cannot watch for Ctrl-C")?;
+        Ok(Self { json: global.json, reporter: Reporter::new(global.quiet), stop })
+    }
+
+    /// What long calls are given.
+    pub fn watch(&self) -> Watch<'_> {
+        Watch { progress: &self.reporter, stop: &self.stop }
+    }
+
+    /// Prints the result: `text` for a person, `json` for a program.
+    ///
+    /// # Errors
+    /// stdout is closed or full.
+    pub fn print(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        if self.json { output::json(json) } else { output::text(&text()) }
+    }
+
+    /// Whether the result is to be JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+}

@@ -1,0 +1,321 @@
+//! Matrix product of f32 activations with encoded weights: `[T, K] x [N, K]^T -> [T, N]`.
+//!
+//! Weights are decoded a chunk of rows at a time into column panels (`[K, panel]`, so that one load brings the weights of
+//! neighbouring outputs), and a register-tiled kernel runs over all T rows. Every output is one chain of fused
+//! multiply-adds over k = 0, 1, ..., K-1, whatever the tile, the instruction set, the number of rows or of threads: batches of
+//! any size and machines of any kind give the same bits, and the naive loop (`naive.rs`) is an exact referee.
+//!
+//! Absent: an integer path, half-precision accumulation.
+
+use rayon::prelude::*;
+
+use super::isa::Isa;
+use super::{CpuWeight, shared::SharedMut};
+
+/// Columns of K handled before the kernel moves on; a panel of this depth stays in the first- or second-level cache.
+const DEPTH: usize = 256;
+/// Rows of activations per task.
+const ROW_BLOCK: usize = 96;
+/// f32 numbers of decoded weights kept at once (8 MiB).
+const PACKED: usize = 2 << 20;
+
+/// Rows and columns of the register tile.
+pub const fn tile(isa: Isa) -> (usize, usize) {
+    match isa {
+        Isa::Portable => (4, 16),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => (6, 16),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => (8, 48),
+    }
+}
+
+/// `out[t, n] = sum_k x[t, k] * w[first + n, k]` for `n < count`; `out` has row length `count`.
+pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, count: usize, out: &mut [f32]) {
+    let (k, (_, panel)) = (w.cols, tile(isa));
+    let chunk = (PACKED / k / panel).max(1) * panel;
+    let mut packed = vec![0.0f32; k * chunk.min(count.next_multiple_of(panel))];
+    let out = SharedMut::new(out);
+    for start in (0..count).step_by(chunk) {
+        let columns = chunk.min(count - start);
+        pack(isa, w, first + start, columns, &mut packed);
+        let panels = columns.div_ceil(panel);
+        let row_blocks = rows.div_ceil(ROW_BLOCK);
+        // Few rows: split the panels too, so that every thread has work.
+        let splits = (4 * rayon::current_num_threads()).div_ceil(row_blocks).clamp(1, panels);
+        let per_split = panels.div_ceil(splits);
+        (0..row_blocks * splits).into_par_iter().for_each(|task| {
+            let (block, split) = (task / splits, task % splits);
+            let block_rows = block * ROW_BLOCK..((block + 1) * ROW_BLOCK).min(rows);
+            let block_panels = split * per_split..((split + 1) * per_split).min(panels);
+            for depth in (0..k).step_by(DEPTH) {
+                let deep = DEPTH.min(k - depth);
+                for p in block_panels.clone() {
+                    let b = &packed[p * k * panel + depth * panel..][..deep * panel];
+                    let width = panel.min(columns - p * panel);
+                    product(
+                        isa,
+                        Rows { data: &x[depth..], stride: k, range: block_rows.clone() },
+                        b,
+                        panel,
+                        deep,
+                        Target { data: &out, at: start + p * panel, stride: count, width, accumulate: depth > 0 },
+                    );
+                }
+            }
+        });
+    }
+}
+
+/// Decodes `columns` weight rows from `first` on into panels: panel p holds, for each k, the weights of `panel` neighbouring
+/// rows; a last panel that is not full is padded with zeros.
+fn pack(isa: Isa, w: &CpuWeight, first: usize, columns: usize, packed: &mut [f32]) {
+    let (k, (_, panel)) = (w.cols, tile(isa));
+    packed[..columns.next_multiple_of(panel) * k].par_chunks_mut(panel * k).enumerate().for_each_init(
+        || vec![0.0f32; panel * k],
+        |decoded, (p, out)| {
+            let width = panel.min(columns - p * panel);
+            for (j, row) in decoded.chunks_exact_mut(k).enumerate() {
+                if j < width { w.decode_row(first + p * panel + j, row) } else { row.fill(0.0) }
+            }
+            interleave(isa, decoded, k, panel, out);
+        },
+    );
+}
+
+super::isa::per_isa! {
+    /// `out[c, j] = rows[j, c]` for `panel` rows of `k` numbers.
+    pub fn interleave(rows: &[f32], k: usize, panel: usize, out: &mut [f32]) {
+        // Blocks of 16 columns keep both sides in the first-level cache.
+        for c0 in (0..k).step_by(16) {
+            let c1 = (c0 + 16).min(k);
+            for j in 0..panel {
+                let row = &rows[j * k..][c0..c1];
+                for (c, &v) in (c0..c1).zip(row) {
+                    out[c * panel + j] = v;
+                }
+            }
+        }
+    }
+}
+
+/// Some rows of a row-major matrix.
+pub struct Rows<'a> {
+    /// The matrix, beginning at the first column wanted.
+    pub data: &'a [f32],
+    /// Row length of the matrix.
+    pub stride: usize,
+    /// The rows.
+    pub range: std::ops::Range<usize>,
+}
+
+/// Where a product goes: columns `at .. at + width` of the rows of a matrix shared between threads.
+pub struct Target<'a, 'b> {
+    /// The matrix; tasks write disjoint elements.
+    pub data: &'a SharedMut<'b>,
+    /// First column.
+    pub at: usize,
+    /// Row length of the matrix.
+    pub stride: usize,
+    /// Columns wanted, at most the panel's.
+    pub width: usize,
+    /// Continue the sums that stand there instead of starting at zero.
+    pub accumulate: bool,
+}
+
+/// Multiplies rows with one panel `[deep, panel]`; the output rows have the numbers of the input rows.
+#[allow(unsafe_code)]
+pub fn product(isa: Isa, x: Rows<'_>, b: &[f32], panel: usize, deep: usize, out: Target<'_, '_>) {
+    let rows = x.range;
+    if rows.is_empty() || deep == 0 || out.width == 0 {
+        return;
+    }
+    // What the kernels rely on.
+    assert!(b.len() >= deep * panel && out.width <= panel);
+    assert!(x.data.len() >= (rows.end - 1) * x.stride + deep);
+    assert!(out.data.len() >= (rows.end - 1) * out.stride + out.at + out.width);
+    let (height, _) = tile(isa);
+    for row in rows.clone().step_by(height) {
+        let count = height.min(rows.end - row);
+        // SAFETY: the assertions above cover every element that a kernel reads or writes; no two tasks are given the same
+        // output elements.
+        unsafe {
+            let call = kernel::Call {
+                x: x.data.as_ptr().add(row * x.stride),
+                x_stride: x.stride,
+                panel: b.as_ptr(),
+                deep,
+                out: out.data.as_ptr().add(row * out.stride + out.at),
+                out_stride: out.stride,
+                width: out.width,
+                accumulate: out.accumulate,
+            };
+            match isa {
+                Isa::Portable => kernel::portable(&call, count, panel),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => kernel::avx2(&call, count, panel),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => kernel::avx512(&call, count, panel),
+            }
+        }
+    }
+}
+
+mod kernel {
+    //! The register-tiled kernels. All do `acc = x * w + acc`, fused, in the order of k.
+    #![allow(unsafe_code, unsafe_op_in_unsafe_fn)]
+
+    #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64::*;
+
+    /// One tile: pointers to its first elements.
+    pub struct Call {
+        pub x: *const f32,
+        pub x_stride: usize,
+        pub panel: *const f32,
+        pub deep: usize,
+        pub out: *mut f32,
+        pub out_stride: usize,
+        pub width: usize,
+        pub accumulate: bool,
+    }
+
+    /// Any machine. SAFETY: `rows` rows of `x` and `out` and `deep * panel` numbers of the panel are valid.
+    pub unsafe fn portable(c: &Call, rows: usize, panel: usize) {
+        for row in 0..rows {
+            for j0 in (0..c.width).step_by(16) {
+                let width = 16.min(c.width - j0);
+                let out = std::slice::from_raw_parts_mut(c.out.add(row * c.out_stride + j0), width);
+                let mut acc = [0.0f32; 16];
+                if c.accumulate {
+                    acc[..width].copy_from_slice(out);
+                }
+                for k in 0..c.deep {
+                    let a = *c.x.add(row * c.x_stride + k);
+                    let b = std::slice::from_raw_parts(c.panel.add(k * panel + j0), 16.min(panel - j0));
+                    for (acc, &b) in acc.iter_mut().zip(b) {
+                        *acc = a.mul_add(b, *acc);
+                    }
+                }
+                out.copy_from_slice(&acc[..width]);
+            }
+        }
+    }
+
+    /// AVX2: up to 6 rows, panels of 16 or 8 columns. SAFETY: as [`portable`], and the processor has AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn avx2(c: &Call, rows: usize, panel: usize) {
+        match rows {
+            1 => avx2_rows::<1>(c, panel),
+            2 => avx2_rows::<2>(c, panel),
+            3 => avx2_rows::<3>(c, panel),
+            4 => avx2_rows::<4>(c, panel),
+            5 => avx2_rows::<5>(c, panel),
+            _ => avx2_rows::<6>(c, panel),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2_rows<const R: usize>(c: &Call, panel: usize) {
+        debug_assert_eq!(panel, 16);
+        let mut edge = [[0.0f32; 16]; R];
+        let mut acc = [[_mm256_setzero_ps(); 2]; R];
+        let full = c.width == 16;
+        if c.accumulate {
+            for i in 0..R {
+                let row = c.out.add(i * c.out_stride);
+                if full {
+                    acc[i] = [_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8))];
+                } else {
+                    std::ptr::copy_nonoverlapping(row, edge[i].as_mut_ptr(), c.width);
+                    acc[i] = [_mm256_loadu_ps(edge[i].as_ptr()), _mm256_loadu_ps(edge[i].as_ptr().add(8))];
+                }
+            }
+        }
+        for k in 0..c.deep {
+            let b = [_mm256_loadu_ps(c.panel.add(k * 16)), _mm256_loadu_ps(c.panel.add(k * 16 + 8))];
+            for i in 0..R {
+                let a = _mm256_broadcast_ss(&*c.x.add(i * c.x_stride + k));
+                for v in 0..2 {
+                    acc[i][v] = _mm256_fmadd_ps(a, b[v], acc[i][v]);
+                }
+            }
+        }
+        for i in 0..R {
+            let row = c.out.add(i * c.out_stride);
+            if full {
+                _mm256_storeu_ps(row, acc[i][0]);
+                _mm256_storeu_ps(row.add(8), acc[i][1]);
+            } else {
+                _mm256_storeu_ps(edge[i].as_mut_ptr(), acc[i][0]);
+                _mm256_storeu_ps(edge[i].as_mut_ptr().add(8), acc[i][1]);
+                std::ptr::copy_nonoverlapping(edge[i].as_ptr(), row, c.width);
+            }
+        }
+    }
+
+    /// AVX-512: up to 8 rows, panels of 16, 32 or 48 columns. SAFETY: as [`portable`], and the processor has AVX-512F.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn avx512(c: &Call, rows: usize, panel: usize) {
+        match panel {
+            16 => avx512_wide::<1>(c, rows),
+            32 => avx512_wide::<2>(c, rows),
+            _ => avx512_wide::<3>(c, rows),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512_wide<const V: usize>(c: &Call, rows: usize) {
+        match rows {
+            1 => avx512_tile::<1, V>(c),
+            2 => avx512_tile::<2, V>(c),
+            3 => avx512_tile::<3, V>(c),
+            4 => avx512_tile::<4, V>(c),
+            5 => avx512_tile::<5, V>(c),
+            6 => avx512_tile::<6, V>(c),
+            7 => avx512_tile::<7, V>(c),
+            _ => avx512_tile::<8, V>(c),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512_tile<const R: usize, const V: usize>(c: &Call) {
+        let masks: [__mmask16; V] = std::array::from_fn(|v| match c.width.saturating_sub(v * 16) {
+            0 => 0,
+            n if n < 16 => (1u16 << n) - 1,
+            _ => u16::MAX,
+        });
+        let mut acc = [[_mm512_setzero_ps(); V]; R];
+        if c.accumulate {
+            for i in 0..R {
+                for v in 0..V {
+                    acc[i][v] = _mm512_maskz_loadu_ps(masks[v], c.out.add(i * c.out_stride + v * 16));
+                }
+            }
+        }
+        let mut panel = c.panel;
+        for k in 0..c.deep {
+            let mut b = [_mm512_setzero_ps(); V];
+            for (v, b) in b.iter_mut().enumerate() {
+                *b = _mm512_loadu_ps(panel.add(v * 16));
+            }
+            for i in 0..R {
+                let a = _mm512_set1_ps(*c.x.add(i * c.x_stride + k));
+                for v in 0..V {
+                    acc[i][v] = _mm512_fmadd_ps(a, b[v], acc[i][v]);
+                }
+            }
+            panel = panel.add(V * 16);
+        }
+        for i in 0..R {
+            for v in 0..V {
+                _mm512_mask_storeu_ps(c.out.add(i * c.out_stride + v * 16), masks[v], acc[i][v]);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! From the last hidden states to statistics: final norm, output matrix in tiles of the vocabulary, and the reductions that
+//! turn each tile of logits into a few numbers per row on the device. Logits of the whole vocabulary exist only for those who
+//! ask for them ([`logits`]).
+
+use super::backend::{Backend, HeadRow, TileShape};
+use super::error::Result;
+use super::forward::{self, Graph};
+use super::model::OutputHead;
+
+/// Tokens per vocabulary tile.
+const TILE: usize = 1024;
+
+/// Scores the rows `scored` of `hidden` (one buffer per lane) against `targets`; lane 0 is the reference of the others.
+pub fn score<B: Backend>(
+    backend: &B,
+    graphs: &[Graph<B>],
+    heads: &[OutputHead<B>],
+    hidden: &[&B::Buffer],
+    scored: &[u32],
+    targets: &[u32],
+) -> Result<Vec<Vec<HeadRow>>> {
+    let rows = scored.len();
+    if rows == 0 {
+        return Ok(vec![Vec::new(); graphs.len()]);
+    }
+    let (scored, targets) = (backend.indices(scored)?, backend.indices(targets)?);
+    let mut normed = Vec::with_capacity(graphs.len());
+    for ((graph, head), x) in graphs.iter().zip(heads).zip(hidden) {
+        let width = graph.hparams().embedding_length;
+        let mut picked = backend.alloc(rows * width)?;
+        backend.gather(x, &scored, rows, width, &mut picked)?;
+        let mut out = backend.alloc(rows * width)?;
+        forward::norm(backend, graph, &picked, rows, &head.norm, &mut out)?;
+        normed.push(out);
+    }
+    let vocab = heads.first().map_or(0, |head| head.output.rows);
+    let tile = TILE.min(vocab).min((backend.max_buffer_len() / rows).max(1));
+    let mut states = graphs.iter().map(|_| backend.head_state(rows)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let mut reference = backend.alloc(rows * tile)?;
+    let mut candidate = backend.alloc(if graphs.len() > 1 { rows * tile } else { 1 })?;
+    for first in (0..vocab).step_by(tile) {
+        let range = first..(first + tile).min(vocab);
+        let shape = TileShape { rows, cols: range.len(), first_token: first as u32 };
+        for (lane, state) in states.iter_mut().enumerate() {
+            let weight = &heads[lane].output.weight;
+            if lane == 0 {
+                backend.matmul(&normed[lane], rows, weight, range.clone(), &mut reference)?;
+                backend.head_tile(&reference, None, shape, &targets, state)?;
+            } else {
+                backend.matmul(&normed[lane], rows, weight, range.clone(), &mut candidate)?;
+                backend.head_tile(&candidate, Some(&reference), shape, &targets, state)?;
+            }
+        }
+    }
+    Ok(states.iter().map(|state| backend.read_head(state)).collect::<std::result::Result<_, _>>()?)
+}
+
+/// All logits of the first `rows` rows of `hidden`: `[rows, V]`.
+pub fn logits<B: Backend>(
+    backend: &B,
+    graph: &Graph<B>,
+    head: &OutputHead<B>,
+    hidden: &B::Buffer,
+    rows: usize,
+) -> Result<Vec<f32>> {
+    let mut normed = backend.alloc(rows * graph.hparams().embedding_length)?;
+    forward::norm(backend, graph, hidden, rows, &head.norm, &mut normed)?;
+    let vocab = head.output.rows;
+    let mut all = vec![0.0; rows * vocab];
+    let tile = TILE.min(vocab).min((backend.max_buffer_len() / rows).max(1));
+    let mut part = backend.alloc(rows * tile)?;
+    for first in (0..vocab).step_by(tile) {
+        let range = first..(first + tile).min(vocab);
+        backend.matmul(&normed, rows, &head.output.weight, range.clone(), &mut part)?;
+        let part = backend.read(&part, 0..rows * range.len())?;
+        for (all, part) in all.chunks_exact_mut(vocab).zip(part.chunks_exact(range.len())) {
+            all[range.clone()].copy_from_slice(part);
+        }
+    }
+    Ok(all)
+}

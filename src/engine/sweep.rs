@@ -1,0 +1,295 @@
+//! Layer-major scoring: the model is walked layer by layer over the whole data set, for all lanes side by side.
+//!
+//! The activations of all tokens stay in memory; each layer's weights are read, used for every token of every lane, and
+//! dropped. No key/value cache outlives a layer. Sequences of any length are packed without padding into chunks; a chunk
+//! bounds the temporary buffers, a pass bounds the activations. Every row is computed independently of its neighbours in the
+//! batch, so neither bound changes a single bit of the result.
+//!
+//! Absent: tokenizing, windows, what the scores mean (see `eval` and `runner`).
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quant::{HParams, Progress};
+
+use super::backend::{Backend, HeadRow};
+use super::error::{EngineError, Result};
+use super::forward::{self, Batch, Graph, Rows, Workspace};
+use super::head;
+use super::model::{self, Block, OutputHead, Variant};
+
+/// Some tokens of which some are predicted. Row i sees tokens `0..=i` and predicts token i + 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// The rows whose predictions are scored; `scored.end < tokens.len()`.
+    pub scored: Range<usize>,
+}
+
+/// One version of the model on its way through the sweep.
+pub struct Lane {
+    /// Name in records.
+    pub name: String,
+    /// Where its weights come from.
+    pub variant: Variant,
+}
+
+/// How a sweep is cut. None of it changes results.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    /// Bytes of activations held at once; what does not fit goes into another pass over the model.
+    pub activation_bytes: usize,
+    /// Bytes of one temporary buffer.
+    pub buffer_bytes: usize,
+}
+
+impl Default for Cut {
+    fn default() -> Self {
+        Self { activation_bytes: 1 << 30, buffer_bytes: 32 << 20 }
+    }
+}
+
+/// The scores of one lane: for each sequence, one [`HeadRow`] per scored row. The KL divergence is from lane 0.
+pub type LaneScores = Vec<Vec<HeadRow>>;
+
+/// Scores all `sequences` with every lane; lane 0 is the reference of the others.
+///
+/// Progress counts rows times layers times lanes.
+///
+/// # Errors
+/// A model that cannot be read, does not know a token or has another vocabulary than lane 0; a device that fails;
+/// [`EngineError::Interrupted`] when `stop` becomes true.
+pub fn score<B: Backend>(
+    backend: &B,
+    lanes: &[Lane],
+    sequences: &[Sequence],
+    cut: Cut,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Vec<LaneScores>> {
+    let longest = check(lanes, sequences)?;
+    let widest = lanes.iter().map(|lane| Workspace::<B>::widest(lane.variant.hparams())).max().unwrap_or(1);
+    let state = lanes.iter().map(|lane| lane.variant.hparams().embedding_length * size_of::<f32>()).sum::<usize>();
+    let chunk_rows = (cut.buffer_bytes / (widest * size_of::<f32>())).min(backend.max_buffer_len() / widest).max(1);
+    let pass_rows = (cut.activation_bytes / state.max(1)).max(1);
+    let rows: usize = sequences.iter().map(|s| s.scored.end).sum();
+    let steps: usize = lanes.iter().map(|lane| lane.variant.hparams().block_count + 1).sum();
+    progress.start((rows * steps) as u64, "scoring");
+    let mut scores: Vec<LaneScores> = lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
+    for pass in cut_by_rows(sequences, pass_rows) {
+        let walk = Walk { backend, lanes, longest, chunk_rows, progress, stop };
+        for (scores, new) in scores.iter_mut().zip(walk.pass(&sequences[pass])?) {
+            scores.extend(new);
+        }
+    }
+    progress.finish();
+    Ok(scores)
+}
+
+/// The logits of every row of every sequence (`scored` is not looked at): `[tokens, V]` per sequence, handed to `take`.
+///
+/// # Errors
+/// As [`score`], and whatever `take` returns.
+pub fn logits<B: Backend>(
+    backend: &B,
+    variant: &Variant,
+    sequences: &[Vec<u32>],
+    mut take: impl FnMut(usize, Vec<f32>) -> Result<()>,
+) -> Result<()> {
+    let lane = [Lane { name: String::new(), variant: variant.clone() }];
+    let never = AtomicBool::new(false);
+    for (index, tokens) in sequences.iter().enumerate() {
+        let sequence = [Sequence { tokens: tokens.clone(), scored: 0..tokens.len() }];
+        let longest = check_tokens(&lane[0], tokens).map(|()| tokens.len())?;
+        let walk = Walk { backend, lanes: &lane, longest, chunk_rows: longest, progress: &quant::progress::Silent, stop: &never };
+        let (graphs, chunks, hidden) = walk.hidden(&sequence)?;
+        take(
+            index,
+            head::logits(backend, &graphs[0], &OutputHead::load(backend, variant)?, &hidden[0][0], chunks[0].batch.rows)?,
+        )?;
+    }
+    Ok(())
+}
+
+/// Ranges of neighbouring sequences with at most `limit` rows each (one sequence at least).
+pub fn cut_by_rows(sequences: &[Sequence], limit: usize) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut rows = 0;
+    for (i, sequence) in sequences.iter().enumerate() {
+        match ranges.last_mut() {
+            Some(range) if rows + sequence.scored.end <= limit => {
+                range.end = i + 1;
+                rows += sequence.scored.end;
+            }
+            _ => {
+                ranges.push(i..i + 1);
+                rows = sequence.scored.end;
+            }
+        }
+    }
+    ranges
+}
+
+/// Checks lanes and sequences against each other; returns the length of the longest sequence.
+fn check(lanes: &[Lane], sequences: &[Sequence]) -> Result<usize> {
+    let unfit = |lane: &Lane, what: String| EngineError::Unfit { model: lane.name.clone(), what };
+    let Some(reference) = lanes.first() else { return Ok(0) };
+    for lane in lanes {
+        let (ours, theirs) = (lane.variant.hparams().vocab_size, reference.variant.hparams().vocab_size);
+        if ours != theirs {
+            return Err(unfit(
+                lane,
+                format!("vocabulary of {ours} tokens, but {} has {theirs}; they cannot be compared", reference.name),
+            ));
+        }
+    }
+    for sequence in sequences {
+        check_tokens(reference, &sequence.tokens)?;
+        if sequence.scored.start > sequence.scored.end || sequence.scored.end >= sequence.tokens.len().max(1) {
+            return Err(unfit(reference, "a sequence scores rows that predict nothing".into()));
+        }
+    }
+    Ok(sequences.iter().map(|s| s.scored.end).max().unwrap_or(0))
+}
+
+fn check_tokens(lane: &Lane, tokens: &[u32]) -> Result<()> {
+    let vocab = lane.variant.hparams().vocab_size;
+    match tokens.iter().find(|&&t| t as usize >= vocab) {
+        Some(token) => Err(EngineError::Unfit {
+            model: lane.variant.checkpoint().path().display().to_string(),
+            what: format!("token {token} is outside its vocabulary of {vocab}"),
+        }),
+        None if tokens.is_empty() => {
+            Err(EngineError::Unfit { model: lane.name.clone(), what: "a sequence has no tokens".into() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Sequences that go through a layer together.
+struct Chunk<B: Backend> {
+    tokens: B::Indices,
+    batch: Batch<B>,
+    sequences: Range<usize>,
+    /// Scored rows and the tokens they should predict.
+    scored: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl<B: Backend> Chunk<B> {
+    fn new(backend: &B, all: &[Sequence], range: Range<usize>) -> Result<Self> {
+        let (mut tokens, mut positions, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut scored, mut targets) = (Vec::new(), Vec::new());
+        for sequence in &all[range.clone()] {
+            let start = tokens.len() as u32;
+            tokens.extend_from_slice(&sequence.tokens[..sequence.scored.end]);
+            for i in 0..sequence.scored.end as u32 {
+                positions.push(i);
+                spans.extend([start, start + i + 1]);
+            }
+            scored.extend(sequence.scored.clone().map(|i| start + i as u32));
+            targets.extend(sequence.scored.clone().filter_map(|i| sequence.tokens.get(i + 1)));
+        }
+        let batch = Batch { rows: tokens.len(), positions: backend.indices(&positions)?, spans: backend.indices(&spans)? };
+        Ok(Self { tokens: backend.indices(&tokens)?, batch, sequences: range, scored, targets })
+    }
+}
+
+/// What one pass needs to know.
+struct Walk<'a, B: Backend> {
+    backend: &'a B,
+    lanes: &'a [Lane],
+    longest: usize,
+    chunk_rows: usize,
+    progress: &'a dyn Progress,
+    stop: &'a AtomicBool,
+}
+
+/// Per lane its constants, the chunks, and per lane and chunk the activations behind the last layer.
+type Hidden<B> = (Vec<Graph<B>>, Vec<Chunk<B>>, Vec<Vec<<B as Backend>::Buffer>>);
+
+impl<B: Backend> Walk<'_, B> {
+    fn pass(&self, sequences: &[Sequence]) -> Result<Vec<LaneScores>> {
+        let (graphs, chunks, hidden) = self.hidden(sequences)?;
+        let heads = self.lanes.iter().map(|lane| OutputHead::load(self.backend, &lane.variant)).collect::<Result<Vec<_>>>()?;
+        let mut scores: Vec<LaneScores> = self.lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
+        for (at, chunk) in chunks.iter().enumerate() {
+            self.check_stop()?;
+            let hidden: Vec<&B::Buffer> = hidden.iter().map(|lane| &lane[at]).collect();
+            let rows = head::score(self.backend, &graphs, &heads, &hidden, &chunk.scored, &chunk.targets)?;
+            for (scores, rows) in scores.iter_mut().zip(rows) {
+                let mut rows = rows.into_iter();
+                scores.extend(
+                    sequences[chunk.sequences.clone()].iter().map(|s| rows.by_ref().take(s.scored.len()).collect::<Vec<_>>()),
+                );
+            }
+            self.progress.advance((chunk.batch.rows * self.lanes.len()) as u64);
+        }
+        Ok(scores)
+    }
+
+    /// Runs every layer of every lane over all sequences.
+    fn hidden(&self, sequences: &[Sequence]) -> Result<Hidden<B>> {
+        let backend = self.backend;
+        let chunks = cut_by_rows(sequences, self.chunk_rows)
+            .into_iter()
+            .map(|range| Chunk::new(backend, sequences, range))
+            .collect::<Result<Vec<_>>>()?;
+        let graphs =
+            self.lanes.iter().map(|lane| Graph::new(backend, &lane.variant, self.longest)).collect::<Result<Vec<_>>>()?;
+        let mut hidden = self.lanes.iter().map(|lane| self.embed(lane, &chunks)).collect::<Result<Vec<_>>>()?;
+        let largest = chunks.iter().map(|chunk| chunk.batch.rows).max().unwrap_or(0);
+        let depth = graphs.iter().map(|g| g.hparams().block_count).max().unwrap_or(0);
+        let mut workspaces: Vec<(HParams, Workspace<B>)> = Vec::new();
+        for layer in 0..depth {
+            for (lane, (graph, hidden)) in self.lanes.iter().zip(graphs.iter().zip(&mut hidden)) {
+                if layer >= graph.hparams().block_count {
+                    continue;
+                }
+                let weights = Block::load(backend, &lane.variant, layer)?;
+                let ws = workspace(backend, &mut workspaces, graph.hparams(), largest)?;
+                for (chunk, x) in chunks.iter().zip(hidden) {
+                    self.check_stop()?;
+                    forward::block(backend, graph, &weights, &chunk.batch, None, Rows::Many, ws, x)?;
+                    self.progress.advance(chunk.batch.rows as u64);
+                }
+            }
+        }
+        Ok((graphs, chunks, hidden))
+    }
+
+    fn embed(&self, lane: &Lane, chunks: &[Chunk<B>]) -> Result<Vec<B::Buffer>> {
+        let table = model::load_embedding(self.backend, &lane.variant)?;
+        let width = lane.variant.hparams().embedding_length;
+        chunks
+            .iter()
+            .map(|chunk| {
+                let mut x = self.backend.alloc(chunk.batch.rows * width)?;
+                self.backend.embed(&table, &chunk.tokens, chunk.batch.rows, &mut x)?;
+                Ok(x)
+            })
+            .collect()
+    }
+
+    fn check_stop(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(EngineError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// The temporary buffers for a model's shape; lanes of one shape share them.
+fn workspace<'a, B: Backend>(
+    backend: &B,
+    all: &'a mut Vec<(HParams, Workspace<B>)>,
+    h: &HParams,
+    rows: usize,
+) -> Result<&'a mut Workspace<B>> {
+    let at = match all.iter().position(|(shape, _)| shape == h) {
+        Some(at) => at,
+        None => {
+            all.push((h.clone(), Workspace::new(backend, h, rows)?));
+            all.len() - 1
+        }
+    };
+    Ok(&mut all[at].1)
+}

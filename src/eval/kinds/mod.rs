@@ -1,0 +1,130 @@
+//! The kinds of tasks: how one row of a data file becomes requests, and how their answers become right or wrong. One file a
+//! kind, one row a kind in [`KINDS`]. Which data, which fields and how many items are the task's matter (see `task`).
+
+mod generate_until;
+mod minimal_pair;
+mod multiple_choice;
+
+use std::fmt::Debug;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::eval::request::{Answer, Request};
+
+/// One row of a task's data file.
+pub type Row = Map<String, Value>;
+
+/// A kind of task, made from the kind's own keys in the task file.
+pub trait Kind: Debug + Send + Sync {
+    /// What the row asks and what the right answer is.
+    ///
+    /// # Errors
+    /// Says which field is missing or of the wrong type; the caller adds file and line.
+    fn item(&self, row: &Row) -> Result<Item, String>;
+
+    /// Judges the answers to the requests of one item, in their order.
+    ///
+    /// # Errors
+    /// Answers of another kind or number than the requests; log-probabilities that are not numbers.
+    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, String>;
+}
+
+/// One item of a task, ready to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What to ask, one request or one per choice.
+    pub requests: Vec<Request>,
+    /// The right answer.
+    pub gold: Gold,
+}
+
+/// The right answer of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gold {
+    /// The request whose text must be the most probable.
+    Choice(usize),
+    /// The text to be generated.
+    Text(String),
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Whether the model was right.
+    pub correct: bool,
+    /// Sum of log-probabilities per choice; empty where text was generated.
+    pub logprobs: Vec<f64>,
+    /// The generated answer as compared; `None` where choices were scored.
+    pub text: Option<String>,
+}
+
+/// A row of the table of kinds.
+pub struct KindEntry {
+    /// The name in a task file's `kind`.
+    pub name: &'static str,
+    /// Makes the kind from the keys of the task file that are not common to all tasks.
+    pub parse: fn(toml::Table) -> Result<Box<dyn Kind>, String>,
+}
+
+/// Every kind of task.
+pub const KINDS: &[KindEntry] = &[
+    KindEntry { name: "multiple_choice", parse: parse::<multiple_choice::MultipleChoice> },
+    KindEntry { name: "minimal_pair", parse: parse::<minimal_pair::MinimalPair> },
+    KindEntry { name: "generate_until", parse: parse::<generate_until::GenerateUntil> },
+];
+
+fn parse<K: Kind + DeserializeOwned + 'static>(keys: toml::Table) -> Result<Box<dyn Kind>, String> {
+    let kind: K = keys.try_into().map_err(|e: toml::de::Error| e.to_string().trim_end().to_owned())?;
+    Ok(Box::new(kind))
+}
+
+/// The string in field `name` of a row.
+fn text(row: &Row, name: &str) -> Result<String, String> {
+    let value = field(row, name)?;
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("field {name:?} must be a string"))
+}
+
+fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value, String> {
+    row.get(name).ok_or_else(|| format!("field {name:?} is missing"))
+}
+
+/// The log-probability of every answer; `expected` is the number of requests.
+fn logprobs(answers: &[Answer], expected: usize) -> Result<Vec<f64>, String> {
+    if answers.len() != expected {
+        return Err(format!("{} answers came to {expected} requests", answers.len()));
+    }
+    answers.iter().map(logprob).collect()
+}
+
+fn logprob(answer: &Answer) -> Result<f64, String> {
+    match answer {
+        Answer::Loglikelihood(score) if score.logprob.is_nan() => Err("a log-probability is not a number".into()),
+        Answer::Loglikelihood(score) => Ok(score.logprob),
+        Answer::Text(_) => Err("a text came where a log-probability was asked for".into()),
+    }
+}
+
+#[cfg(test)]
+mod test_help {
+    //! Shared by the tests of the kinds.
+    use super::*;
+    use crate::eval::request::Loglikelihood;
+
+    /// A kind of the table from its TOML keys.
+    pub fn kind(name: &str, keys: &str) -> Box<dyn Kind> {
+        let entry = KINDS.iter().find(|k| k.name == name).unwrap();
+        (entry.parse)(toml::from_str(keys).unwrap()).unwrap()
+    }
+
+    /// A row from JSON.
+    pub fn row(json: &str) -> Row {
+        serde_json::from_str(json).unwrap()
+    }
+
+    /// Answers with these log-probabilities.
+    pub fn scores(logprobs: &[f64]) -> Vec<Answer> {
+        let score = |&logprob| Answer::Loglikelihood(Loglikelihood { logprob, tokens: 1, is_greedy: false, bytes: 1 });
+        logprobs.iter().map(score).collect()
+    }
+}

@@ -1,0 +1,210 @@
+//! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded; the
+//! report reads nothing else. Files are the report's matter (`report::frames`), statistics are in `stats`.
+
+/// Grows whenever a field changes its meaning; a report refuses records of another version.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Where a record comes from; every record carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// [`SCHEMA_VERSION`] of the program that wrote it.
+    pub schema: u32,
+    /// Version of the program that wrote it.
+    pub bitworth: String,
+    /// The model's name.
+    pub model: String,
+    /// The lane's name, unique among the lanes of a model: `reference`, `q4_k_m`, a file's name.
+    pub lane: String,
+    /// The device that ran, as its driver names it.
+    pub device: String,
+    /// The arithmetic of the activations: `f32`.
+    pub arithmetic: String,
+}
+
+impl Origin {
+    /// An origin in this program's version, with f32 arithmetic.
+    pub fn new(model: impl Into<String>, lane: impl Into<String>, device: impl Into<String>) -> Self {
+        Self {
+            schema: SCHEMA_VERSION,
+            bitworth: env!("CARGO_PKG_VERSION").to_owned(),
+            model: model.into(),
+            lane: lane.into(),
+            device: device.into(),
+            arithmetic: "f32".to_owned(),
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it says.
+    pub body: Body,
+}
+
+impl Record {
+    /// The body of a lane's record.
+    pub fn as_lane(&self) -> Option<&Lane> {
+        if let Body::Lane(lane) = &self.body { Some(lane) } else { None }
+    }
+
+    /// The body of a sequence's record.
+    pub fn as_sequence(&self) -> Option<&Sequence> {
+        if let Body::Sequence(sequence) = &self.body { Some(sequence) } else { None }
+    }
+
+    /// The body of an item's record.
+    pub fn as_item(&self) -> Option<&Item> {
+        if let Body::Item(item) = &self.body { Some(item) } else { None }
+    }
+
+    /// The body of a timing's record.
+    pub fn as_speed(&self) -> Option<&Speed> {
+        if let Body::Speed(speed) = &self.body { Some(speed) } else { None }
+    }
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// A lane: what was compared.
+    Lane(Lane),
+    /// One scored sequence of a text.
+    Sequence(Sequence),
+    /// One judged item of a task.
+    Item(Item),
+    /// One timing.
+    Speed(Speed),
+}
+
+/// What a lane is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lane {
+    /// The recipe (`q4_k_m`), or the stored type of an unquantized model (`bf16`).
+    pub recipe: String,
+    /// Whether the other lanes are measured against this one.
+    pub is_reference: bool,
+    /// The file, if there is one.
+    pub file: Option<String>,
+    /// Bytes of the file, or of the file that would be written.
+    pub bytes: u64,
+    /// Bits per weight: 8 x bytes of the tensors / number of weights.
+    pub bpw: f64,
+    /// SHA-256 of the file in hexadecimal, where it was taken.
+    pub sha256: Option<String>,
+    /// How many tensors have which type, where known: `Q4_K 120, Q6_K 30, F32 41`.
+    pub types: Option<String>,
+}
+
+/// How a text is cut and scored; numbers of different protocols must not be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Protocol {
+    /// Which walk over the text.
+    pub pass: Pass,
+    /// Ids in a window.
+    pub ctx: u32,
+    /// Place of the first id in a window that predicts a scored one.
+    pub first: u32,
+    /// Whether a start token stands first in every window.
+    pub bos: bool,
+}
+
+/// Ways to walk over a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pass {
+    /// As llama-perplexity: whole windows, the later part of each is scored, a rest is left out.
+    Windows,
+    /// Every id once, in windows that follow each other (rolling log-likelihood).
+    Rolling,
+}
+
+/// One sequence of a text under one lane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sequence {
+    /// SHA-256 of the text, in hexadecimal.
+    pub text_sha256: String,
+    /// How the text is cut and scored.
+    pub protocol: Protocol,
+    /// Number of the sequence, from 0.
+    pub sequence: u32,
+    /// Scored tokens.
+    pub tokens: u32,
+    /// UTF-8 bytes of the scored tokens.
+    pub bytes: u64,
+    /// Sum of the negative log-likelihoods of the scored tokens, in nats.
+    pub nll_sum: f64,
+    /// The comparison with the reference lane; `None` for the reference, or where there is none.
+    pub against: Option<Against>,
+}
+
+/// A sequence's tokens against those of the reference lane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Against {
+    /// KL(reference || lane) of every scored token, in nats, in order.
+    pub kld: Vec<f64>,
+    /// Tokens whose most probable successor is the reference's.
+    pub top1_matches: u32,
+    /// Sum of the changes of the target's probability (lane less reference).
+    pub delta_p_sum: f64,
+    /// Sum of the squares of those changes.
+    pub delta_p_sq_sum: f64,
+}
+
+/// One item of a task under one lane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// The task's name.
+    pub task: String,
+    /// The task's version.
+    pub task_version: u32,
+    /// Number of the item, from 0.
+    pub item: u32,
+    /// Whether the model was right.
+    pub correct: bool,
+    /// Sum of log-probabilities per choice; empty where text was generated.
+    pub logprobs: Vec<f64>,
+    /// The generated answer; `None` where choices were scored.
+    pub text: Option<String>,
+}
+
+/// One timing of one lane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Speed {
+    /// What was timed.
+    pub phase: Phase,
+    /// Tokens that were taken in or made, over all sequences of the batch.
+    pub tokens: u32,
+    /// Tokens that stood before them, per sequence.
+    pub depth: u32,
+    /// Sequences at once.
+    pub batch: u32,
+    /// Number of the repetition, from 0.
+    pub repetition: u32,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// What can be timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// Taking in a prompt.
+    Prefill,
+    /// Making tokens one after the other.
+    Decode,
+}
+
+/// Every pass and its name in files.
+pub const PASSES: &[(Pass, &str)] = &[(Pass::Windows, "windows"), (Pass::Rolling, "rolling")];
+
+/// Every phase and its name in files.
+pub const PHASES: &[(Phase, &str)] = &[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")];
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let pass = PASSES.iter().find(|(p, _)| *p == self.pass).map_or("?", |(_, name)| name);
+        let start = if self.bos { "start token" } else { "no start token" };
+        write!(f, "{pass} of {}, scored from {}, {start}", self.ctx, self.first)
+    }
+}

@@ -1,0 +1,108 @@
+//! Statistics of a comparison: means with intervals clustered by sequence, proportions, paired differences, quantiles. Pure
+//! functions of numbers; what is compared with what is the report's matter.
+//!
+//! All intervals are two-sided at 95 %. Tokens of one sequence are not independent, so everything that is counted per token is
+//! clustered by sequence (Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640); items of a task are taken as independent.
+
+mod clustered;
+mod divergence;
+mod proportion;
+
+pub use clustered::{Cluster, agreement, bits_per_byte, mean, perplexity};
+pub use divergence::{DeltaP, Divergence, delta_p, divergence, quantile};
+pub use proportion::{PairedAccuracy, paired_accuracy, wilson};
+
+use serde::Serialize;
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
+/// The upper probability of a two-sided 95 % interval.
+const UPPER: f64 = 0.975;
+
+/// A range that holds the true value with 95 % confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Whether `value` lies within, ends included.
+    pub fn contains(&self, value: f64) -> bool {
+        self.low <= value && value <= self.high
+    }
+
+    fn around(centre: f64, half: f64) -> Self {
+        Self { low: centre - half, high: centre + half }
+    }
+
+    fn map(self, f: impl Fn(f64) -> f64) -> Self {
+        Self { low: f(self.low), high: f(self.high) }
+    }
+}
+
+/// A measured value and, where the data allow one, its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The value.
+    pub value: f64,
+    /// Its 95 % interval; `None` where a single cluster says nothing about the spread.
+    pub interval: Option<Interval>,
+}
+
+impl Estimate {
+    /// Value and interval through an increasing function.
+    pub fn map(self, f: impl Fn(f64) -> f64) -> Self {
+        Self { value: f(self.value), interval: self.interval.map(|i| i.map(&f)) }
+    }
+
+    /// Lower end of the interval.
+    pub fn low(&self) -> Option<f64> {
+        self.interval.map(|i| i.low)
+    }
+
+    /// Upper end of the interval.
+    pub fn high(&self) -> Option<f64> {
+        self.interval.map(|i| i.high)
+    }
+}
+
+/// The 97.5 % point of Student's t distribution; `None` without a degree of freedom.
+fn student(degrees: usize) -> Option<f64> {
+    Some(StudentsT::new(0.0, 1.0, degrees as f64).ok()?.inverse_cdf(UPPER))
+}
+
+/// The 97.5 % point of the normal distribution.
+fn normal() -> f64 {
+    Normal::standard().inverse_cdf(UPPER)
+}
+
+#[cfg(test)]
+pub(crate) mod test_help {
+    /// Asserts equality to 9 significant digits, the accuracy of the quantile functions against SciPy's.
+    #[track_caller]
+    pub fn near(actual: f64, expected: f64) {
+        let bound = 1e-9 * expected.abs().max(1e-3);
+        assert!((actual - expected).abs() <= bound, "{actual} is not {expected}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::test_help::near;
+    use super::*;
+
+    // scipy.stats.t.ppf(.975, n) and norm.ppf(.975), SciPy 1.x.
+    #[test]
+    fn critical_values_are_those_of_scipy() {
+        near(student(1).unwrap(), 12.706204736174694);
+        near(student(2).unwrap(), 4.302652729749462);
+        near(student(3).unwrap(), 3.1824463052837078);
+        near(student(10).unwrap(), 2.228138851986274);
+        near(student(116).unwrap(), 1.9806260024590894);
+        near(student(563).unwrap(), 1.9641865291611056);
+        near(normal(), 1.959963984540054);
+        assert_eq!(student(0), None);
+    }
+}

@@ -1,0 +1,294 @@
+//! A task is data: a TOML file names the kind, the data file and the fields ([`Task::load`]); [`build`] turns its items into
+//! requests and [`Task::judge`] the answers into results. What a kind of task means is in `kinds`; nothing here runs a model.
+
+use std::path::Path;
+
+use quant::{Error, Result};
+use serde::Deserialize;
+
+use crate::eval::demo;
+use crate::eval::kinds::{Item, KINDS, Kind, Row, Verdict};
+use crate::eval::request::{Answer, Request};
+
+/// The tasks that come with the program: name and task file. A test compares this with the folder.
+pub const TASKS: &[(&str, &str)] = &[
+    ("arithmetic", include_str!("../../configs/tasks/arithmetic.toml")),
+    ("facts", include_str!("../../configs/tasks/facts.toml")),
+    ("grammar", include_str!("../../configs/tasks/grammar.toml")),
+    ("recall", include_str!("../../configs/tasks/recall.toml")),
+    ("sums", include_str!("../../configs/tasks/sums.toml")),
+];
+
+/// A task: what is measured, of which kind, on which items.
+#[derive(Debug)]
+pub struct Task {
+    /// Its name, a column of every summary: small letters, digits and `_`.
+    pub name: String,
+    /// Grows whenever results are no longer comparable with older ones.
+    pub version: u32,
+    /// What it measures, in a sentence.
+    pub description: String,
+    /// The accuracy that guessing reaches, from 0 to 1.
+    pub chance: f64,
+    /// Its items, in the order of the data file.
+    pub items: Vec<Item>,
+    kind: Box<dyn Kind>,
+}
+
+/// What became of one item of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemResult {
+    /// Number of the item in the data file, from 0.
+    pub item: usize,
+    /// Right or wrong, and what that was judged from.
+    pub verdict: Verdict,
+}
+
+/// A task file; the keys not named here belong to the kind.
+#[derive(Deserialize)]
+struct TaskFile {
+    name: String,
+    version: u32,
+    kind: String,
+    data: String,
+    description: String,
+    chance: f64,
+    #[serde(flatten)]
+    rest: toml::Table,
+}
+
+impl Task {
+    /// Loads a task of [`TASKS`] by name, or a task file by its path (which ends with `.toml`). A task file's `data` is a
+    /// `demo:` path, or a path that is seen from the task file's folder.
+    ///
+    /// # Errors
+    /// An unknown name, an unknown or missing key, a data row that lacks a field: each named with its file and line.
+    pub fn load(name_or_path: &str) -> Result<Self> {
+        if let Some((name, text)) = TASKS.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(text, Path::new(&format!("configs/tasks/{name}.toml")));
+        }
+        if !name_or_path.ends_with(".toml") {
+            return Err(Error::unknown("task", name_or_path, task_names()));
+        }
+        let text = std::fs::read_to_string(name_or_path).map_err(|e| Error::io(name_or_path, e))?;
+        Self::parse(&text, Path::new(name_or_path))
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self> {
+        let file: TaskFile = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
+        check_common(&file).map_err(|what| Error::file(path, what))?;
+        let entry = KINDS.iter().find(|k| k.name == file.kind);
+        let entry = entry.ok_or_else(|| Error::unknown("kind of task", &file.kind, KINDS.iter().map(|k| k.name)))?;
+        let kind = (entry.parse)(file.rest).map_err(|what| Error::file(path, what))?;
+        let items = read_items(&beside(path, &file.data), kind.as_ref())?;
+        let TaskFile { name, version, description, chance, .. } = file;
+        Ok(Self { name, version, description, chance, items, kind })
+    }
+
+    /// The first `limit` items, or all.
+    pub fn first(&self, limit: Option<usize>) -> &[Item] {
+        &self.items[..limit.map_or(self.items.len(), |n| n.min(self.items.len()))]
+    }
+
+    /// Judges the answers to [`build`]`(items)`, in its order; `items` are the task's first ones (see [`Task::first`]).
+    ///
+    /// # Errors
+    /// More or fewer answers than requests, or answers that do not fit: named with the task and the item.
+    pub fn judge(&self, items: &[Item], answers: &[Answer]) -> Result<Vec<ItemResult>> {
+        let fail = |item: usize, what: String| Error::file(&self.name, format!("item {item}: {what}"));
+        let mut rest = answers;
+        let mut results = Vec::with_capacity(items.len());
+        for (number, item) in items.iter().enumerate() {
+            let Some((own, after)) = rest.split_at_checked(item.requests.len()) else {
+                return Err(fail(number, "the answers end here".into()));
+            };
+            let verdict = self.kind.judge(item, own).map_err(|what| fail(number, what))?;
+            results.push(ItemResult { item: number, verdict });
+            rest = after;
+        }
+        match rest.len() {
+            0 => Ok(results),
+            left => Err(fail(items.len(), format!("{left} answers are left over"))),
+        }
+    }
+}
+
+/// All requests of `items`, in order.
+pub fn build(items: &[Item]) -> Vec<Request> {
+    items.iter().flat_map(|item| item.requests.iter().cloned()).collect()
+}
+
+/// The names of the tasks that come with the program.
+pub fn task_names() -> impl Iterator<Item = &'static str> {
+    TASKS.iter().map(|(name, _)| *name)
+}
+
+fn check_common(file: &TaskFile) -> Result<(), String> {
+    let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if file.name.is_empty() || !file.name.chars().all(sound) {
+        return Err(format!("name {:?} may hold only small letters, digits and _", file.name));
+    }
+    if !(0.0..=1.0).contains(&file.chance) {
+        return Err(format!("chance {} must lie between 0 and 1", file.chance));
+    }
+    Ok(())
+}
+
+/// `data` as seen from the folder of the task file at `path`.
+fn beside(path: &Path, data: &str) -> String {
+    if data.starts_with(demo::PREFIX) {
+        return data.to_owned();
+    }
+    path.parent().unwrap_or(Path::new("")).join(data).to_string_lossy().into_owned()
+}
+
+fn read_items(data: &str, kind: &dyn Kind) -> Result<Vec<Item>> {
+    let bytes = demo::read(data)?;
+    let text = String::from_utf8(bytes).map_err(|e| Error::file(data, format!("is not UTF-8: {e}")))?;
+    let mut items = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let fail = |what: String| Error::file(data, format!("line {}: {what}", number + 1));
+        let row: Row = serde_json::from_str(line).map_err(|e| fail(e.to_string()))?;
+        items.push(kind.item(&row).map_err(fail)?);
+    }
+    if items.is_empty() {
+        return Err(Error::file(data, "holds no item"));
+    }
+    Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::kinds::Gold;
+    use crate::eval::request::Loglikelihood;
+
+    #[test]
+    fn the_table_holds_every_task_file() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/tasks");
+        let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = files.filter_map(|f| Some(f.strip_suffix(".toml")?.to_owned())).collect();
+        names.sort();
+        assert!(names.iter().map(String::as_str).eq(task_names()), "TASKS and configs/tasks differ: {names:?}");
+    }
+
+    #[test]
+    fn every_task_of_the_table_loads_under_its_name() {
+        for name in task_names() {
+            let task = Task::load(name).unwrap();
+            assert_eq!(task.name, name);
+            assert!(!task.items.is_empty() && !task.description.is_empty());
+        }
+    }
+
+    #[track_caller]
+    fn check_size(name: &str, items: usize, requests: usize) {
+        let task = Task::load(name).unwrap();
+        assert_eq!((task.items.len(), build(&task.items).len()), (items, requests), "{name}");
+    }
+
+    #[test]
+    fn the_demo_tasks_have_the_items_that_the_expected_scores_are_of() {
+        check_size("facts", 300, 1200);
+        check_size("arithmetic", 250, 1000);
+        check_size("recall", 250, 1000);
+        check_size("grammar", 250, 500);
+        check_size("sums", 100, 100);
+    }
+
+    fn score(logprob: f64) -> Answer {
+        Answer::Loglikelihood(Loglikelihood { logprob, tokens: 1, is_greedy: true, bytes: 1 })
+    }
+
+    /// Answers of a model that always knows (or never).
+    fn answers(items: &[Item], right: bool) -> Vec<Answer> {
+        let answer = |item: &Item| match &item.gold {
+            Gold::Text(text) => vec![Answer::Text(if right { format!(" {text}. And") } else { "no".into() })],
+            Gold::Choice(gold) => {
+                (0..item.requests.len()).map(|i| score(if (i == *gold) == right { -1.0 } else { -2.0 })).collect()
+            }
+        };
+        items.iter().flat_map(answer).collect()
+    }
+
+    #[test]
+    fn a_model_that_knows_gets_every_item_and_one_that_does_not_none() {
+        for name in task_names() {
+            let task = Task::load(name).unwrap();
+            for right in [true, false] {
+                let results = task.judge(&task.items, &answers(&task.items, right)).unwrap();
+                assert_eq!(results.len(), task.items.len());
+                assert!(results.iter().all(|r| r.verdict.correct == right), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_takes_the_first_items() {
+        let task = Task::load("grammar").unwrap();
+        assert_eq!(task.first(Some(3)), &task.items[..3]);
+        assert_eq!(task.first(Some(1_000_000)).len(), 250);
+        assert_eq!(task.first(None).len(), 250);
+    }
+
+    #[test]
+    fn too_few_or_too_many_answers_are_errors() {
+        let task = Task::load("grammar").unwrap();
+        let items = task.first(Some(2));
+        for n in [3, 5] {
+            let error = task.judge(items, &vec![score(-1.0); n]).unwrap_err().to_string();
+            assert!(error.contains("grammar"), "{error}");
+        }
+    }
+
+    const TASK: &str = "name = 'pairs'\nversion = 3\nkind = 'minimal_pair'\ndata = 'pairs.jsonl'\ndescription = 'd'\nchance = 0.5\n\
+                        [fields]\ngood = 'g'\nbad = 'b'\n";
+
+    /// Loads a task from a folder with this task file and this data.
+    fn load(task: &str, data: &str) -> Result<Task, String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("pairs.jsonl"), data).unwrap();
+        let path = dir.path().join("pairs.toml");
+        std::fs::write(&path, task).unwrap();
+        Task::load(path.to_str().unwrap()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_task_file_finds_its_data_beside_it() {
+        let task = load(TASK, "{\"g\": \"a\", \"b\": \"c\", \"note\": 1}\n\n").unwrap();
+        assert_eq!((task.name.as_str(), task.version, task.items.len()), ("pairs", 3, 1));
+    }
+
+    #[track_caller]
+    fn check_error(task: &str, data: &str, expected: &[&str]) {
+        let error = load(task, data).unwrap_err();
+        for part in expected {
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_in_a_task_file_are_named() {
+        let good = "{\"g\": \"a\", \"b\": \"c\"}";
+        check_error(&TASK.replace("version = 3\n", ""), good, &["pairs.toml", "version"]);
+        check_error(&TASK.replace("version = 3", "version = 3\nmetric = 'x'"), good, &["pairs.toml", "metric"]);
+        check_error(&TASK.replace("bad = 'b'", "bad = 'b'\nugly = 'u'"), good, &["pairs.toml", "ugly"]);
+        check_error(&TASK.replace("minimal_pair", "minimal"), good, &["minimal", "multiple_choice"]);
+        check_error(&TASK.replace("'pairs'", "'two pairs'"), good, &["two pairs"]);
+        check_error(&TASK.replace("0.5", "50.0"), good, &["chance"]);
+        check_error(&TASK.replace("pairs.jsonl", "demo:data/none.jsonl"), good, &["demo:data/none.jsonl"]);
+    }
+
+    #[test]
+    fn mistakes_in_the_data_are_named_with_their_line() {
+        check_error(TASK, "{\"g\": \"a\", \"b\": \"c\"}\n{\"g\": \"a\"}", &["pairs.jsonl", "line 2", "\"b\" is missing"]);
+        check_error(TASK, "[]", &["pairs.jsonl", "line 1"]);
+        check_error(TASK, "", &["pairs.jsonl", "no item"]);
+    }
+
+    #[test]
+    fn an_unknown_task_is_refused_with_the_known_ones() {
+        let error = Task::load("hellaswag").unwrap_err().to_string();
+        assert!(error.contains("hellaswag") && error.contains("grammar"), "{error}");
+    }
+}

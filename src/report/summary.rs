@@ -1,0 +1,289 @@
+//! One row of numbers a lane: perplexity, divergence, agreement, bits per byte, tasks, speed. Numbers only; how they look is the
+//! matter of `sheet`, which files they go to of `export`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::eval::record::{Against, Item, Phase, Sequence, Speed};
+use crate::eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, Interval, PairedAccuracy};
+use crate::report::gather::{Gathered, LaneRecords};
+
+/// A lane's row. What was not measured is `None`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The model's name.
+    pub model: String,
+    /// The lane's name.
+    pub lane: String,
+    /// The recipe, or the stored type of an unquantized model.
+    pub recipe: String,
+    /// Whether the others are measured against this lane.
+    pub is_reference: bool,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bits per weight.
+    pub bpw: f64,
+    /// How many tensors have which type, where known.
+    pub types: Option<String>,
+    /// The device that ran.
+    pub device: String,
+    /// The arithmetic of the activations.
+    pub arithmetic: String,
+    /// Scored tokens behind `ppl`, `kld` and `top1`.
+    pub tokens: u64,
+    /// Perplexity.
+    pub ppl: Option<Estimate>,
+    /// Perplexity over the reference's, from the paired differences of the sequences.
+    pub ppl_ratio: Option<Estimate>,
+    /// KL divergence from the reference, nats per token; exactly 0 for the reference itself.
+    pub kld: Option<Divergence>,
+    /// Share of tokens whose most probable successor is the reference's.
+    pub top1: Option<Estimate>,
+    /// Change of the probability of the token that came.
+    pub delta_p: Option<DeltaP>,
+    /// Bits per byte of text, from the rolling pass where there is one.
+    pub bits_per_byte: Option<Estimate>,
+    /// Speed of taking in a prompt.
+    pub prefill: Option<SpeedSummary>,
+    /// Speed of making tokens.
+    pub decode: Option<SpeedSummary>,
+    /// Tasks, by name.
+    pub tasks: Vec<TaskScore>,
+}
+
+/// A lane's result in one task.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskScore {
+    /// The task's name.
+    pub name: String,
+    /// The task's version.
+    pub version: u32,
+    /// Items.
+    pub items: u64,
+    /// Share of right items, with Wilson's interval.
+    pub accuracy: Estimate,
+    /// This lane (first) against the reference (second), on the items both have.
+    pub against_reference: Option<PairedAccuracy>,
+}
+
+/// Timings of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SpeedSummary {
+    /// Median over the repetitions, tokens per second.
+    pub tps: f64,
+    /// The slowest repetition.
+    pub slowest: f64,
+    /// The fastest repetition.
+    pub fastest: f64,
+    /// Repetitions.
+    pub repetitions: usize,
+    /// Tokens of one repetition.
+    pub tokens: u32,
+}
+
+/// One row a lane, in the order of `gathered`.
+pub fn summarize(gathered: &Gathered) -> Vec<Summary> {
+    let row = |lane| summary(lane, gathered.reference_of(lane).map(|i| &gathered.lanes[i]));
+    gathered.lanes.iter().map(row).collect()
+}
+
+fn summary(lane: &LaneRecords, reference: Option<&LaneRecords>) -> Summary {
+    let scored = lane.scored();
+    let (key, about) = (&lane.key, &lane.lane);
+    let bytes_of = if lane.rolling.is_empty() { &lane.windows } else { &lane.rolling };
+    Summary {
+        model: key.model.clone(),
+        lane: key.lane.clone(),
+        recipe: about.recipe.clone(),
+        is_reference: about.is_reference,
+        bytes: about.bytes,
+        bpw: about.bpw,
+        types: about.types.clone(),
+        device: key.device.clone(),
+        arithmetic: key.arithmetic.clone(),
+        tokens: scored.values().map(|s| u64::from(s.tokens)).sum(),
+        ppl: stats::perplexity(&clusters(scored, |s| (s.nll_sum, u64::from(s.tokens)))),
+        ppl_ratio: reference.and_then(|r| perplexity_ratio(scored, r.scored())),
+        kld: if about.is_reference { itself(scored) } else { divergence(scored) },
+        top1: agreement(lane),
+        delta_p: delta_p(scored),
+        bits_per_byte: stats::bits_per_byte(&clusters(bytes_of, |s| (s.nll_sum, s.bytes))),
+        prefill: speed(&lane.speeds, Phase::Prefill),
+        decode: speed(&lane.speeds, Phase::Decode),
+        tasks: lane.items.iter().filter_map(|(name, items)| task(name, items, reference)).collect(),
+    }
+}
+
+fn clusters(sequences: &BTreeMap<u32, Sequence>, of: impl Fn(&Sequence) -> (f64, u64)) -> Vec<Cluster> {
+    let cluster = |s| {
+        let (sum, count) = of(s);
+        Cluster { sum, count }
+    };
+    sequences.values().map(cluster).collect()
+}
+
+/// Exp of the mean difference of negative log-likelihoods, over the sequences that both lanes have.
+fn perplexity_ratio(own: &BTreeMap<u32, Sequence>, reference: &BTreeMap<u32, Sequence>) -> Option<Estimate> {
+    let difference = |(number, s): (&u32, &Sequence)| {
+        let other = reference.get(number).filter(|r| r.tokens == s.tokens)?;
+        Some(Cluster { sum: s.nll_sum - other.nll_sum, count: u64::from(s.tokens) })
+    };
+    stats::perplexity(&own.iter().filter_map(difference).collect::<Vec<_>>())
+}
+
+/// The comparisons with the reference, of all sequences or of none.
+fn comparisons(sequences: &BTreeMap<u32, Sequence>) -> Option<Vec<(&Against, u64)>> {
+    sequences.values().map(|s| Some((s.against.as_ref()?, u64::from(s.tokens)))).collect()
+}
+
+fn divergence(sequences: &BTreeMap<u32, Sequence>) -> Option<Divergence> {
+    let lists: Vec<&[f64]> = comparisons(sequences)?.iter().map(|(a, _)| a.kld.as_slice()).collect();
+    stats::divergence(&lists)
+}
+
+/// The divergence of the reference from itself, where a text was scored.
+fn itself(sequences: &BTreeMap<u32, Sequence>) -> Option<Divergence> {
+    let mean = Estimate { value: 0.0, interval: Some(Interval { low: 0.0, high: 0.0 }) };
+    let zero = Divergence { mean, median: 0.0, p90: 0.0, p99: 0.0, p99_9: 0.0, max: 0.0 };
+    (!sequences.is_empty()).then_some(zero)
+}
+
+fn agreement(lane: &LaneRecords) -> Option<Estimate> {
+    let scored = lane.scored();
+    if lane.lane.is_reference {
+        let one = Estimate { value: 1.0, interval: Some(Interval { low: 1.0, high: 1.0 }) };
+        return (!scored.is_empty()).then_some(one);
+    }
+    stats::agreement(&against_clusters(scored, |a| f64::from(a.top1_matches))?)
+}
+
+fn delta_p(sequences: &BTreeMap<u32, Sequence>) -> Option<DeltaP> {
+    let sums = against_clusters(sequences, |a| a.delta_p_sum)?;
+    let squares = against_clusters(sequences, |a| a.delta_p_sq_sum)?;
+    stats::delta_p(&sums, &squares)
+}
+
+fn against_clusters(sequences: &BTreeMap<u32, Sequence>, of: impl Fn(&Against) -> f64) -> Option<Vec<Cluster>> {
+    Some(comparisons(sequences)?.iter().map(|(a, count)| Cluster { sum: of(a), count: *count }).collect())
+}
+
+fn task(name: &str, items: &BTreeMap<u32, Item>, reference: Option<&LaneRecords>) -> Option<TaskScore> {
+    let right = items.values().filter(|i| i.correct).count() as u64;
+    let others = reference.and_then(|r| r.items.get(name));
+    let pair = |others: &BTreeMap<u32, Item>| {
+        let both = items.iter().filter_map(|(number, own)| Some((own.correct, others.get(number)?.correct)));
+        stats::paired_accuracy(&both.collect::<Vec<_>>())
+    };
+    Some(TaskScore {
+        name: name.to_owned(),
+        version: items.values().next()?.task_version,
+        items: items.len() as u64,
+        accuracy: stats::wilson(right, items.len() as u64)?,
+        against_reference: others.and_then(pair),
+    })
+}
+
+/// The timings of one phase. Where several shapes were timed, those of the least depth, then the smallest batch, then the most
+/// tokens count, so that lanes are compared in the same shape.
+fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
+    let shape = |s: &Speed| (s.depth, s.batch, std::cmp::Reverse(s.tokens));
+    let usable = || speeds.iter().filter(|s| s.phase == phase && s.seconds > 0.0 && s.tokens > 0);
+    let chosen = usable().map(shape).min()?;
+    let mut rates: Vec<f64> = usable().filter(|s| shape(s) == chosen).map(|s| f64::from(s.tokens) / s.seconds).collect();
+    rates.sort_by(f64::total_cmp);
+    Some(SpeedSummary {
+        tps: stats::quantile(&rates, 0.5)?,
+        slowest: *rates.first()?,
+        fastest: *rates.last()?,
+        repetitions: rates.len(),
+        tokens: chosen.2.0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::record::{Body, Record};
+    use crate::report::sample;
+    use crate::report::summarize;
+
+    fn rows() -> Vec<Summary> {
+        summarize(&sample::records()).unwrap()
+    }
+
+    #[test]
+    fn the_reference_diverges_from_itself_by_nothing() {
+        let reference = rows().remove(0);
+        assert!(reference.is_reference);
+        let kld = reference.kld.unwrap();
+        assert_eq!((kld.mean.value, kld.mean.low(), kld.p99, kld.max), (0.0, Some(0.0), 0.0, 0.0));
+        assert_eq!(reference.top1.unwrap().value, 1.0);
+        assert_eq!((reference.ppl_ratio, reference.delta_p), (None, None));
+        assert!(reference.tasks.iter().all(|t| t.against_reference.is_none()));
+    }
+
+    #[test]
+    fn perplexity_ratio_is_the_ratio_of_the_perplexities() {
+        let rows = rows();
+        for row in &rows[1..] {
+            let ratio = row.ppl.unwrap().value / rows[0].ppl.unwrap().value;
+            assert!((row.ppl_ratio.unwrap().value / ratio - 1.0).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_paired_interval_is_narrower_than_the_two_it_compares() {
+        let rows = rows();
+        let width = |e: Estimate| e.high().unwrap() - e.low().unwrap();
+        assert!(width(rows[1].ppl_ratio.unwrap()) < 0.2 * width(rows[1].ppl.unwrap()));
+    }
+
+    #[test]
+    fn bits_per_byte_prefer_the_rolling_pass() {
+        let mut records = sample::records();
+        let windows = summarize(&records).unwrap()[0].bits_per_byte.unwrap().value;
+        records.extend(sample::rolling(&records, 2.0));
+        let rows = summarize(&records).unwrap();
+        assert!((rows[0].bits_per_byte.unwrap().value / windows - 2.0).abs() < 1e-12);
+        assert_eq!(rows[0].ppl, self::rows()[0].ppl, "perplexity stays that of the windows");
+    }
+
+    #[test]
+    fn task_scores_are_shares_of_items_paired_with_the_reference() {
+        for row in &rows()[1..] {
+            for task in &row.tasks {
+                let paired = task.against_reference.unwrap();
+                assert_eq!(paired.items, task.items);
+                assert!(task.accuracy.interval.unwrap().contains(task.accuracy.value));
+            }
+        }
+    }
+
+    fn timing(depth: u32, tokens: u32, seconds: f64) -> Speed {
+        Speed { phase: Phase::Decode, tokens, depth, batch: 1, repetition: 0, seconds }
+    }
+
+    #[test]
+    fn speed_is_the_median_of_the_shallowest_timings() {
+        let speeds = [timing(0, 10, 1.0), timing(0, 10, 2.0), timing(0, 10, 4.0), timing(64, 10, 0.1), timing(0, 5, 0.1)];
+        let s = speed(&speeds, Phase::Decode).unwrap();
+        assert_eq!((s.tps, s.slowest, s.fastest, s.repetitions, s.tokens), (5.0, 2.5, 10.0, 3, 10));
+        assert_eq!(speed(&speeds, Phase::Prefill), None);
+        assert_eq!(speed(&[timing(0, 10, 0.0)], Phase::Decode), None);
+    }
+
+    #[test]
+    fn a_lane_alone_has_no_comparison() {
+        let of_reference = |r: &Record| r.origin.lane == "bf16";
+        let mut records: Vec<Record> = sample::records().into_iter().filter(of_reference).collect();
+        for record in &mut records {
+            if let Body::Lane(lane) = &mut record.body {
+                lane.is_reference = false;
+            }
+        }
+        let row = summarize(&records).unwrap().remove(0);
+        assert!(row.ppl.is_some());
+        assert_eq!((row.kld, row.top1, row.ppl_ratio), (None, None, None));
+    }
+}

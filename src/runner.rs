@@ -1,1 +1,0 @@
-//! Joins evaluation and engine: packing requests, running lanes, keeping records.

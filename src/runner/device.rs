@@ -1,0 +1,86 @@
+//! Which device runs: the user's choice and what it leads to.
+
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+use crate::engine::backend::{Backend, DeviceInfo};
+use crate::engine::cpu::Cpu;
+use crate::engine::gpu::{Gpu, GpuSelector};
+
+/// The value of `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// A hardware GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU backend.
+    Cpu,
+    /// A GPU, hardware before software; an error if there is none.
+    Gpu,
+    /// The GPU with this number in `bitworth devices`.
+    GpuIndex(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu),
+            _ => s
+                .strip_prefix("gpu:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::GpuIndex)
+                .ok_or_else(|| format!("unknown device {s:?}; known: auto, cpu, gpu, gpu:N (N as in `bitworth devices`)")),
+        }
+    }
+}
+
+/// An open device.
+pub enum Device {
+    /// The processor.
+    Cpu(Cpu),
+    /// A graphics processor, or software that acts as one.
+    Gpu(Box<Gpu>),
+}
+
+impl Device {
+    /// Opens what was chosen.
+    ///
+    /// # Errors
+    /// A GPU was asked for and there is none, or it cannot be opened.
+    pub fn open(choice: DeviceChoice) -> Result<Self> {
+        let gpu = |selector| Gpu::open(selector).map(|gpu| Self::Gpu(Box::new(gpu)));
+        match choice {
+            DeviceChoice::Cpu => Ok(Self::Cpu(Cpu::new())),
+            DeviceChoice::Auto => Ok(gpu(GpuSelector::Auto).unwrap_or_else(|_| Self::Cpu(Cpu::new()))),
+            DeviceChoice::Gpu => gpu(GpuSelector::Any).context("--device gpu"),
+            DeviceChoice::GpuIndex(index) => gpu(GpuSelector::Index(index)).with_context(|| format!("--device gpu:{index}")),
+        }
+    }
+
+    /// The device as records name it.
+    pub fn info(&self) -> &DeviceInfo {
+        match self {
+            Self::Cpu(cpu) => cpu.info(),
+            Self::Gpu(gpu) => gpu.info(),
+        }
+    }
+}
+
+/// Runs an expression with the backend of a [`Device`], whichever it is.
+#[macro_export]
+macro_rules! on_device {
+    ($device:expr, $backend:ident => $body:expr) => {
+        match $device {
+            $crate::runner::device::Device::Cpu($backend) => $body,
+            $crate::runner::device::Device::Gpu(gpu) => {
+                let $backend = gpu.as_ref();
+                $body
+            }
+        }
+    };
+}

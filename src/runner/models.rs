@@ -1,0 +1,79 @@
+//! Models and lanes by the names users give them: a path, or `@recipe` for the reference quantized on the fly.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use quant::{Checkpoint, Plan, Recipe};
+
+use crate::engine::model::Variant;
+use crate::engine::sweep::Lane;
+use crate::eval::demo;
+
+/// Opens MODEL: a Hugging Face directory, a GGUF file, or `demo:PATH` inside the embedded demo world.
+///
+/// # Errors
+/// As [`Checkpoint::open`]; a demo path that does not exist.
+pub fn open(model: &str) -> Result<Arc<Checkpoint>> {
+    let path = demo::resolve(model, &demo_dir())?;
+    Ok(Arc::new(Checkpoint::open(&path)?))
+}
+
+/// The reference as a lane, named by the type most of its weights have.
+pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
+    let variant = Variant::Stored(checkpoint.clone());
+    let name = variant.types().first().map_or("reference", |(dtype, _)| dtype.name()).to_lowercase();
+    Lane { name, variant }
+}
+
+/// The lane of a candidate: `@recipe` applied to `reference`, or a model of its own.
+///
+/// # Errors
+/// An unknown recipe, a model that cannot be opened.
+pub fn candidate(reference: &Arc<Checkpoint>, name: &str) -> Result<Lane> {
+    let Some(recipe) = name.strip_prefix('@') else {
+        let checkpoint = open(name)?;
+        return Ok(Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) });
+    };
+    let plan = Plan::of(reference, Recipe::find(recipe)?)?;
+    Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)) })
+}
+
+/// Makes two lanes of one name distinct, so that records and tables are unambiguous.
+pub fn number_duplicates(lanes: &mut [Lane]) {
+    for i in 1..lanes.len() {
+        let name = lanes[i].name.clone();
+        let earlier = lanes[..i].iter().filter(|lane| lane.name == name).count();
+        if earlier > 0 {
+            lanes[i].name = format!("{name}#{}", earlier + 1);
+        }
+    }
+}
+
+/// Where the embedded demo world is put on the disk: the user's cache folder.
+fn demo_dir() -> PathBuf {
+    let home =
+        || std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()).or_else(home);
+    cache.unwrap_or_else(std::env::temp_dir).join("bitworth").join(concat!("demo-", env!("CARGO_PKG_VERSION")))
+}
+
+/// Reads a text file; `demo:PATH` reads the embedded demo world.
+///
+/// # Errors
+/// A file that cannot be read, is empty, or is not UTF-8.
+pub fn read_text(path: &str) -> Result<String> {
+    let path = demo::resolve(path, &demo_dir())?;
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let text = String::from_utf8(text)
+        .map_err(|e| anyhow::anyhow!("{}: not UTF-8 at byte {}", path.display(), e.utf8_error().valid_up_to()))?;
+    if text.is_empty() {
+        bail!("{}: the text is empty", path.display());
+    }
+    Ok(text)
+}
+
+/// The name of the file that a recipe makes of a checkpoint: `<model>-Q4_K_M.gguf`.
+pub fn file_name(checkpoint: &Checkpoint, recipe: &Recipe) -> String {
+    format!("{}-{}.gguf", checkpoint.name(), recipe.file_stem_suffix())
+}

@@ -1,0 +1,137 @@
+//! Scoring a text: perplexity as llama-perplexity counts it, and the paired comparison of lanes on the same tokens.
+
+use anyhow::{Result, bail};
+use sha2::{Digest, Sha256};
+
+use super::Watch;
+use crate::engine::backend::{Backend, HeadRow};
+use crate::engine::sweep::{self, Cut, Lane, Sequence};
+use crate::eval::record::{Against, Pass, Protocol, Sequence as SequenceRecord};
+use crate::tokenizer::{SpecialText, Tokenizer};
+
+/// A text cut into sequences by a stated protocol.
+pub struct CutText {
+    /// How it was cut.
+    pub protocol: Protocol,
+    /// SHA-256 of the text, in hexadecimal.
+    pub sha256: String,
+    /// The sequences.
+    pub sequences: Vec<Sequence>,
+    /// UTF-8 bytes of the scored tokens, per sequence.
+    pub bytes: Vec<u64>,
+}
+
+impl CutText {
+    /// As llama-perplexity: the text tokenized once, whole windows of `ctx` ids one behind the other, the first id of each
+    /// replaced by the start token where the model wants one, the second half scored. One trailing newline of the text is
+    /// dropped, and special tokens' names are plain text.
+    ///
+    /// # Errors
+    /// A text with fewer ids than one window; a window too short to score anything; a model that closes texts with an end
+    /// token.
+    pub fn windows(tokenizer: &Tokenizer, text: &str, ctx: usize, limit: Option<usize>) -> Result<Self> {
+        if ctx < 4 {
+            bail!("--ctx {ctx} is too short: the second half of a window must predict something");
+        }
+        if tokenizer.adds_eos() {
+            bail!("this model's tokenizer closes every text with an end token; windows of a text cannot be scored with it");
+        }
+        let body = text.strip_suffix('\n').unwrap_or(text);
+        let (mut ids, mut ends) = tokenizer.encode_with_ends(body, SpecialText::Plain)?;
+        if let Some(start) = tokenizer.start() {
+            ids.insert(0, start);
+            ends.insert(0, 0);
+        }
+        let count = (ids.len() / ctx).min(limit.unwrap_or(usize::MAX));
+        if count == 0 {
+            bail!("the text has {} tokens, fewer than one window of {ctx}; give a longer text or a smaller --ctx", ids.len());
+        }
+        let first = ctx / 2;
+        let mut sequences = Vec::with_capacity(count);
+        let mut bytes = Vec::with_capacity(count);
+        for window in 0..count {
+            let range = window * ctx..(window + 1) * ctx;
+            bytes.push((ends[range.end - 1] - ends[range.start + first]) as u64);
+            let mut tokens = ids[range].to_vec();
+            if let Some(start) = tokenizer.start() {
+                tokens[0] = start;
+            }
+            sequences.push(Sequence { tokens, scored: first..ctx - 1 });
+        }
+        let protocol = Protocol { pass: Pass::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
+        Ok(Self { protocol, sha256: sha256(text), sequences, bytes })
+    }
+
+    /// Every id of the text once: windows of `ctx - 1` ids, one behind the other, each behind a start token (the end token
+    /// where the model has no start token).
+    ///
+    /// # Errors
+    /// A model with neither token.
+    pub fn rolling(tokenizer: &Tokenizer, text: &str, ctx: usize, limit: Option<usize>) -> Result<Self> {
+        let Some(prefix) = tokenizer.prefix() else {
+            bail!("the model has neither a start nor an end token to score a text behind");
+        };
+        let (ids, ends) = tokenizer.encode_with_ends(text, SpecialText::Plain)?;
+        let mut begin = 0;
+        let mut sequences = Vec::new();
+        let mut bytes = Vec::new();
+        for (window, ends) in ids.chunks(ctx.max(2) - 1).zip(ends.chunks(ctx.max(2) - 1)).take(limit.unwrap_or(usize::MAX)) {
+            let mut tokens = vec![prefix];
+            tokens.extend_from_slice(window);
+            sequences.push(Sequence { scored: 0..tokens.len() - 1, tokens });
+            let end = ends.last().copied().unwrap_or(begin);
+            bytes.push((end - begin) as u64);
+            begin = end;
+        }
+        let protocol = Protocol { pass: Pass::Rolling, ctx: ctx as u32, first: 0, bos: true };
+        Ok(Self { protocol, sha256: sha256(text), sequences, bytes })
+    }
+
+    /// Scored tokens in all sequences.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(|s| s.scored.len()).sum()
+    }
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Scores some sequences of a text with every lane; lane 0 is the reference. Returns, per lane, one record per sequence.
+///
+/// # Errors
+/// As [`sweep::score`].
+pub fn score<B: Backend>(
+    backend: &B,
+    lanes: &[Lane],
+    text: &CutText,
+    range: std::ops::Range<usize>,
+    cut: Cut,
+    watch: Watch<'_>,
+) -> Result<Vec<Vec<SequenceRecord>>> {
+    let scores = sweep::score(backend, lanes, &text.sequences[range.clone()], cut, watch.progress, watch.stop)?;
+    let records = scores.iter().enumerate().map(|(lane, sequences)| {
+        let one = |(i, rows): (usize, &Vec<HeadRow>)| SequenceRecord {
+            text_sha256: text.sha256.clone(),
+            protocol: text.protocol.clone(),
+            sequence: (range.start + i) as u32,
+            tokens: rows.len() as u32,
+            bytes: text.bytes[range.start + i],
+            nll_sum: rows.iter().map(|row| row.log_sum_exp - row.target_logit).sum(),
+            against: (lane > 0).then(|| against(&scores[0][i], rows)),
+        };
+        sequences.iter().enumerate().map(one).collect()
+    });
+    Ok(records.collect())
+}
+
+fn against(reference: &[HeadRow], rows: &[HeadRow]) -> Against {
+    let probability = |row: &HeadRow| libm::exp(row.target_logit - row.log_sum_exp);
+    let delta = |(a, b): (&HeadRow, &HeadRow)| probability(b) - probability(a);
+    Against {
+        kld: rows.iter().map(|row| row.kld).collect(),
+        top1_matches: reference.iter().zip(rows).filter(|(a, b)| a.argmax == b.argmax).count() as u32,
+        delta_p_sum: reference.iter().zip(rows).map(delta).sum(),
+        delta_p_sq_sum: reference.iter().zip(rows).map(delta).map(|d| d * d).sum(),
+    }
+}

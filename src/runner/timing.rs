@@ -1,0 +1,89 @@
+//! Speeds as llama-bench means them: prefill of a prompt, and decoding one token after the other, behind an optional depth of
+//! earlier tokens. The same fixed token ids for every model; what they are does not change the work.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use super::Watch;
+use crate::engine::backend::Backend;
+use crate::engine::error::EngineError;
+use crate::engine::generate::Generator;
+use crate::engine::model::Variant;
+use crate::eval::record::{Phase, Speed};
+
+/// What to time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// Tokens of a prompt; 0 leaves prefill out.
+    pub prompt: usize,
+    /// Tokens to decode; 0 leaves decoding out.
+    pub generate: usize,
+    /// Tokens that stand in the cache before.
+    pub depth: usize,
+    /// Sequences decoded at once.
+    pub batch: usize,
+    /// How often, after one warm-up that is not counted.
+    pub repetitions: usize,
+}
+
+/// Times one model.
+///
+/// # Errors
+/// A workload longer than the model's context, a device that fails, an interruption.
+pub fn measure<B: Backend>(backend: &B, variant: &Variant, load: Workload, watch: Watch<'_>) -> Result<Vec<Speed>> {
+    let room = load.depth + load.prompt.max(load.generate);
+    let limit = variant.hparams().context_length;
+    if room > limit {
+        bail!("depth {} and {} tokens do not fit the model's context of {limit}", load.depth, room - load.depth);
+    }
+    let batch = load.batch.max(1);
+    let vocab = variant.hparams().vocab_size as u32;
+    let tokens: Vec<u32> = (0..room as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) % vocab).collect();
+    let mut generator = Generator::new(backend, variant, room, batch)?;
+    let mut speeds = Vec::new();
+    watch.progress.start(load.repetitions as u64 + 1, "timing");
+    for repetition in 0..=load.repetitions {
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let count = if phase == Phase::Prefill { load.prompt } else { load.generate };
+            if count == 0 {
+                continue;
+            }
+            if watch.stopped() {
+                return Err(EngineError::Interrupted.into());
+            }
+            generator.clear();
+            for index in 0..batch {
+                generator.prefill(index, &tokens[..load.depth])?;
+            }
+            generator.synchronize()?;
+            let begin = Instant::now();
+            match phase {
+                Phase::Prefill => (0..batch).try_for_each(|index| generator.prefill(index, &tokens[load.depth..][..count]))?,
+                Phase::Decode => decode(&mut generator, batch, count)?,
+            }
+            generator.synchronize()?;
+            if let Some(repetition) = repetition.checked_sub(1) {
+                speeds.push(Speed {
+                    phase,
+                    tokens: (count * batch) as u32,
+                    depth: load.depth as u32,
+                    batch: batch as u32,
+                    repetition: repetition as u32,
+                    seconds: begin.elapsed().as_secs_f64(),
+                });
+            }
+        }
+        watch.progress.advance(1);
+    }
+    watch.progress.finish();
+    Ok(speeds)
+}
+
+fn decode<B: Backend>(generator: &mut Generator<'_, B>, batch: usize, count: usize) -> Result<()> {
+    let mut tokens = vec![1; batch];
+    for _ in 0..count {
+        tokens = generator.greedy_each(&tokens)?;
+    }
+    Ok(())
+}
