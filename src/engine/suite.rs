@@ -357,7 +357,7 @@ fn gather<B: Backend>(b: &B) {
 }
 
 /// Logits as models give them: a broad base and a few likely tokens, different in every row.
-fn logits(random: &mut Random, rows: usize, vocab: usize) -> Vec<f32> {
+pub(crate) fn logits(random: &mut Random, rows: usize, vocab: usize) -> Vec<f32> {
     let mut logits: Vec<_> = (0..rows * vocab).map(|_| 2.0 * random.number() - 3.0).collect();
     for row in logits.chunks_mut(vocab) {
         (0..5).for_each(|i| row[random.below(vocab) as usize] = 6.0 + i as f32 * (1.0 + random.number().abs()));
@@ -366,7 +366,7 @@ fn logits(random: &mut Random, rows: usize, vocab: usize) -> Vec<f32> {
 }
 
 /// The finished statistics after the tiles that `cuts` make of the vocabulary.
-fn score<B: Backend>(
+pub(crate) fn score<B: Backend>(
     b: &B,
     logits: &[f32],
     reference: Option<&[f32]>,
@@ -392,7 +392,7 @@ fn log_sum_exp(row: &[f32]) -> f64 {
     row.iter().map(|&l| f64::from(l).exp()).sum::<f64>().ln()
 }
 
-fn divergence(reference: &[f32], row: &[f32]) -> f64 {
+pub(crate) fn divergence(reference: &[f32], row: &[f32]) -> f64 {
     let (reference_sum, sum) = (log_sum_exp(reference), log_sum_exp(row));
     let terms = reference.iter().zip(row).map(|(&r, &l)| (f64::from(r) - reference_sum, f64::from(l) - sum));
     terms.map(|(r, l)| r.exp() * (r - l)).sum()
