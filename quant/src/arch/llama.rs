@@ -7,6 +7,7 @@ use super::{ArchSpec, ComputedTensor, Dim, Mlp, NeutralKey, Norm, Presence, Role
 use crate::Result;
 use crate::convert::config::{Config, Rope};
 use crate::gguf::{Metadata, Value};
+use crate::vocab::key;
 
 /// The row of the table.
 pub(super) const LLAMA: ArchSpec = ArchSpec {
@@ -18,6 +19,7 @@ pub(super) const LLAMA: ArchSpec = ArchSpec {
     mlp: Mlp::SwiGlu,
     neutral: NEUTRAL,
     extra_keys,
+    tokenizer_keys,
     computed,
 };
 
@@ -70,6 +72,15 @@ fn extra_keys(config: &Config, metadata: &mut Metadata) -> Result<()> {
     metadata.set("llama.vocab_size", Value::U32(config.vocab_size));
     metadata.set("llama.rope.dimension_count", Value::U32(config.head_dim));
     Ok(())
+}
+
+/// The vocabulary size by which the converter knows small Granite models; SmolLM2 has it too.
+const GRANITE_SMALL_VOCAB: u32 = 49152;
+
+fn tokenizer_keys(config: &Config, metadata: &mut Metadata) {
+    if config.vocab_size == GRANITE_SMALL_VOCAB {
+        metadata.set(key::ADD_BOS, Value::Bool(false));
+    }
 }
 
 fn computed(config: &Config) -> Result<Vec<ComputedTensor>> {

@@ -35,6 +35,8 @@ pub struct ArchSpec {
     pub neutral: &'static [NeutralKey],
     /// The metadata keys that only this architecture's converter writes, after those all text models have.
     pub extra_keys: fn(&Config, &mut Metadata) -> Result<()>,
+    /// What this architecture's converter changes in the tokenizer's keys, after they are written.
+    pub tokenizer_keys: fn(&Config, &mut Metadata),
     /// Tensors that stand in no Hugging Face file and are computed from the configuration; they come first in the file.
     pub computed: fn(&Config) -> Result<Vec<ComputedTensor>>,
 }

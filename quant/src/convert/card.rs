@@ -102,10 +102,21 @@ fn block_items(lines: &[&str]) -> Option<Vec<String>> {
 /// What stands between `[` and `]`.
 fn flow_items(text: &str) -> Option<Vec<String>> {
     let inner = text.trim().strip_suffix(']')?;
-    if inner.contains(['[', '{']) {
-        return None;
+    let (mut items, mut start, mut quote) = (Vec::new(), 0, None);
+    for (at, c) in inner.char_indices() {
+        match (quote, c) {
+            (None, '[' | '{') => return None,
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(q), _) if q == c => quote = None,
+            (None, ',') => {
+                items.push(&inner[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
     }
-    inner.split(',').map(str::trim).filter(|item| !item.is_empty()).map(scalar).collect()
+    items.push(&inner[start..]);
+    items.into_iter().map(str::trim).filter(|item| !item.is_empty()).map(scalar).collect()
 }
 
 /// A literal (`|`) or folded (`>`) block.
@@ -186,6 +197,7 @@ mod tests {
     fn scalars_and_lists_at_the_margin_are_read() {
         check(CARD, "license", text("apache-2.0"));
         check(CARD, "language", list(&["en", "no"]));
+        check(CARD, "tags", list(&["text", "a, b", "c"]));
         check(CARD, "datasets", list(&["owner/one", "owner/two"]));
         check(CARD, "quoted", text("it's"));
         check(CARD, "description", text("Two\nlines\n"));

@@ -69,7 +69,8 @@ pub(super) fn split_name(id: &str, parameter_count: u64) -> NameParts {
 }
 
 fn annotate(part: &mut Part, first: bool, parameter_count: u64) {
-    let lower = part.text.to_lowercase();
+    // ASCII only: what is recognized below is then ASCII too, and can be cut at any byte.
+    let lower = part.text.to_ascii_lowercase();
     if is_version(&lower) {
         part.version = true;
     } else if is_quant_type(&lower) {
@@ -278,6 +279,12 @@ mod tests {
         check("Mixtral-8x7B-v0.1", 46_702_792_704, ["", "Mixtral", "", "v0.1", "8x7B"]);
         check("model with spaces 7B", 7_000_000_000, ["", "", "", "", ""]);
         check("./local-7B", 7_000_000_000, ["", "local", "", "", "7B"]);
+    }
+
+    #[test]
+    fn letters_that_only_resemble_a_suffix_make_no_size() {
+        // U+212A, the Kelvin sign, is a K in lower case only.
+        check("kelvin-7\u{212a}", 7000, ["", "kelvin", "7\u{212a}", "", ""]);
     }
 
     #[test]

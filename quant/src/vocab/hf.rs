@@ -11,9 +11,6 @@ use crate::convert::config::{Config, read_json};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
-/// What the converter assumes of a vocabulary of this size, whichever model it is (`conversion/llama.py`).
-const GRANITE_SMALL_VOCAB: u32 = 49152;
-
 /// The `tokenizer.json` of a directory.
 ///
 /// # Errors
@@ -49,9 +46,7 @@ pub fn add_keys(config: &Config, m: &mut Metadata) -> Result<()> {
     m.set(key::TOKEN_TYPE, Value::Array(Array::I32(types.into_iter().map(|t| t as i32).collect())));
     m.set(key::MERGES, Value::Array(Array::String(tokenizer.merges()?)));
     special::add_keys(dir, &json, tokenizer_config, &config.json, m)?;
-    if config.arch.name == "llama" && config.vocab_size == GRANITE_SMALL_VOCAB {
-        m.set(key::ADD_BOS, Value::Bool(false));
-    }
+    (config.arch.tokenizer_keys)(config, m);
     Ok(())
 }
 
