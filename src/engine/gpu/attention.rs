@@ -77,8 +77,8 @@ pub(super) fn record(
 ) -> Result<()> {
     let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
     if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim > MAX_HEAD_DIM {
-        let what =
-            format!("attention: {heads} query heads over {kv_heads} key heads of width {head_dim} (at most {MAX_HEAD_DIM})");
+        let heads = format!("{heads} query heads over {kv_heads} key heads of width {head_dim}");
+        let what = format!("attention: cannot compute {heads} (whole groups, widths up to {MAX_HEAD_DIM})");
         return Err(gpu.errors.error(what));
     }
     let spans_here = check(gpu, [q, k, v], spans, rows, shape, out)?;
@@ -123,12 +123,9 @@ fn check<'a>(
     gpu.require("attention", "the span list", spans.host.len(), rows.saturating_mul(2))?;
     let (spans, _) = spans.host[..2 * rows].as_chunks::<2>();
     let kv_rows = k.len.min(v.len) / (shape.kv_heads * shape.head_dim);
-    match spans.iter().find(|[start, end]| start >= end || *end as usize > kv_rows) {
-        None => Ok(spans),
-        Some([start, end]) => Err(gpu
-            .errors
-            .error(format!("attention: span {start}..{end} is empty or past the {kv_rows} key rows (a defect of the caller)"))),
-    }
+    let Some([start, end]) = spans.iter().find(|[start, end]| start >= end || *end as usize > kv_rows) else { return Ok(spans) };
+    let what = format!("attention: span {start}..{end} is empty or past the {kv_rows} key rows (a defect of the caller)");
+    Err(gpu.errors.error(what))
 }
 
 #[cfg(test)]

@@ -64,9 +64,6 @@ pub(super) enum Groups {
     Grid(usize, usize),
 }
 
-/// A storage binding of a dispatch, read or written as the kernel's `writes` says.
-pub(super) type Binding<'a> = &'a wgpu::Buffer;
-
 impl Gpu {
     /// Opens the adapter that `selector` means.
     ///
@@ -74,8 +71,13 @@ impl Gpu {
     /// If there is no such adapter (the message says what to install), or if it refuses to open.
     pub fn open(selector: GpuSelector) -> Result<Self> {
         let adapter = adapter::choose(selector)?;
-        let info = adapter::device_info(&adapter);
         let limits = adapter.limits();
+        Self::with_limits(&adapter, limits)
+    }
+
+    /// Opens `adapter` with all of `limits` and none of the optional features.
+    pub(super) fn with_limits(adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Result<Self> {
+        let info = adapter::device_info(adapter);
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("bitworth"),
             required_features: wgpu::Features::empty(),
@@ -114,9 +116,8 @@ impl Gpu {
         self.errors.check()?;
         if bytes > self.max_binding_bytes {
             let limit = self.max_binding_bytes;
-            return Err(self
-                .errors
-                .error(format!("{what} needs {bytes} bytes, the device's limit is {limit}: use a smaller batch")));
+            let what = format!("{what} needs {bytes} bytes, the device's limit is {limit}: use a smaller batch");
+            return Err(self.errors.error(what));
         }
         let size = bytes.max(16).next_multiple_of(16) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -147,12 +148,13 @@ impl Gpu {
         Ok(())
     }
 
-    /// Records one dispatch of about `work` multiply-adds. `params` fill the kernel's uniform, `bindings` its storage buffers.
+    /// Records one dispatch of about `work` multiply-adds. `params` fill the kernel's uniform, `bindings` its storage buffers,
+    /// read or written as the kernel's `writes` says.
     pub(super) fn dispatch<P: Pod>(
         &self,
         kernel: &Kernel,
         params: &P,
-        bindings: &[Binding],
+        bindings: &[&wgpu::Buffer],
         groups: Groups,
         work: f64,
     ) -> Result<()> {
@@ -183,9 +185,8 @@ impl Gpu {
             Groups::Grid(x, y) => (x, y),
         };
         if x.max(y) > MAX_GROUPS as usize {
-            return Err(self
-                .errors
-                .error(format!("{kernel}: {x} x {y} workgroups are more than a device takes: use a smaller batch")));
+            let what = format!("{kernel}: {x} x {y} workgroups are more than a device takes: use a smaller batch");
+            return Err(self.errors.error(what));
         }
         Ok([x as u32, y as u32, 1])
     }

@@ -1,7 +1,7 @@
 //! Where the driver's complaints end up. wgpu reports most failures through callbacks, later than the call that caused them;
 //! they are kept here and turn the next check into an error. Nothing here decides what to do about them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::engine::backend::{DeviceError, Result};
 
@@ -9,35 +9,50 @@ use crate::engine::backend::{DeviceError, Result};
 #[derive(Clone)]
 pub(super) struct Errors {
     device: String,
-    first: Arc<Mutex<Option<String>>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// The loss of the device explains whatever else was reported, and may be reported after it.
+#[derive(Default)]
+struct Kept {
+    lost: Option<String>,
+    first: Option<String>,
 }
 
 impl Errors {
     /// Listens to `device`, which goes by the name `name`.
     pub fn listen(device: &wgpu::Device, name: &str) -> Self {
-        let errors = Self { device: name.to_owned(), first: Arc::default() };
+        let errors = Self { device: name.to_owned(), kept: Arc::default() };
         let uncaptured = errors.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.note(remedy(&error))));
         let lost = errors.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lost.note(format!(
-                    "the device was lost ({}): a driver reset or a time limit; try again or use --device cpu",
-                    message.trim()
-                ));
-            }
+        device.set_device_lost_callback(move |_, message| {
+            lost.note_loss(message.trim());
         });
         errors
     }
 
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps `what` if it is the first.
     pub fn note(&self, what: String) {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        self.kept().first.get_or_insert(what);
+    }
+
+    /// Keeps that the device is gone.
+    pub fn note_loss(&self, why: &str) {
+        let text = || {
+            format!("the device was lost ({why}): a driver reset, a time limit or too little memory; --device cpu always works")
+        };
+        self.kept().lost.get_or_insert_with(text);
     }
 
     /// Fails if anything was ever reported.
     pub fn check(&self) -> Result<()> {
-        match &*self.first.lock().unwrap_or_else(PoisonError::into_inner) {
+        let kept = self.kept();
+        match kept.lost.as_ref().or(kept.first.as_ref()) {
             None => Ok(()),
             Some(what) => Err(self.error(what.clone())),
         }

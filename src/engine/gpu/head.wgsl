@@ -1,6 +1,11 @@
 // Takes one tile of logits into each row's running statistics, one workgroup per row: first the maxima (and the arg-max), then
-// the sums of exponentials below the new maxima, both joined as trees. With a reference r, KL(r || l) later needs the sum of
-// exp(r) and of exp(r) * (r - l). What was summed below an older maximum is scaled down to the new one.
+// the sums of exponentials below the new maxima, both joined as trees. What was summed below an older maximum is scaled down
+// to the new one.
+//
+// With a reference r, head.rs makes KL(r || l) of the means, under the reference's distribution, of d and of
+// d + exp(-d) - 1, where d = r - l - shift and the shift, which may be any number, brings d near zero: it is r - l at the
+// reference's likeliest token of the first tile. The textbook's sum p (r - l) - (lse(r) - lse(l)) would drown a small
+// divergence in the rounding of its large terms.
 
 struct Params {
     rows: u32,
@@ -17,8 +22,9 @@ struct State {
     argmax: u32,
     reference_max: f32,
     reference_sum: f32,
-    cross: f32,
-    unused: u32,
+    shift: f32,
+    difference: f32,
+    curvature: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -31,9 +37,16 @@ const LANES: u32 = 256u;
 const NOTHING_YET: f32 = -3.0e38;
 
 var<workgroup> maxima: array<vec2<f32>, LANES>;
-var<workgroup> argmaxes: array<u32, LANES>;
-// Sum of exp(l), of exp(r), of exp(r) * (r - l).
-var<workgroup> sums: array<vec3<f32>, LANES>;
+// Columns of the two maxima, the smallest among equals.
+var<workgroup> argmaxes: array<vec2<u32>, LANES>;
+// Sums of exp(l), of exp(r), of exp(r) d, of exp(r) (d + exp(-d) - 1).
+var<workgroup> sums: array<vec4<f32>, LANES>;
+
+// d + exp(-d) - 1 for |d| < 1/4: its Taylor series, the next term of which is below 2e-8 of the whole.
+fn curvature(d: f32) -> f32 {
+    let tail = 1.0 / 24.0 - d * (1.0 / 120.0 - d * (1.0 / 720.0 - d * (1.0 / 5040.0)));
+    return d * d * (0.5 - d * (1.0 / 6.0 - d * tail));
+}
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -48,30 +61,33 @@ fn main(
     let row = t * p.cols;
     let old = states[t];
 
-    var top = NOTHING_YET;
-    var reference_top = NOTHING_YET;
-    var argmax = 0u;
+    var top = vec2<f32>(NOTHING_YET);
+    var argmax = vec2<u32>(0u);
     for (var n = lane; n < p.cols; n += LANES) {
         let l = logits[row + n];
-        if (l > top) {
-            top = l;
-            argmax = n;
+        if (l > top.x) {
+            top.x = l;
+            argmax.x = n;
         }
         if (p.has_reference != 0u) {
-            reference_top = max(reference_top, reference[row + n]);
+            let r = reference[row + n];
+            if (r > top.y) {
+                top.y = r;
+                argmax.y = n;
+            }
         }
     }
-    maxima[lane] = vec2<f32>(top, reference_top);
+    maxima[lane] = top;
     argmaxes[lane] = argmax;
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if (lane < half) {
             let mine = maxima[lane];
             let other = maxima[lane + half];
-            let id = argmaxes[lane + half];
-            if (other.x > mine.x || (other.x == mine.x && id < argmaxes[lane])) {
-                argmaxes[lane] = id;
-            }
+            let id = argmaxes[lane];
+            let other_id = argmaxes[lane + half];
+            let take = (other > mine) | ((other == mine) & (other_id < id));
+            argmaxes[lane] = select(id, other_id, take);
             maxima[lane] = max(mine, other);
         }
     }
@@ -79,15 +95,27 @@ fn main(
     let below = max(old.max, maxima[0].x);
     let reference_below = max(old.reference_max, maxima[0].y);
 
-    var sum = vec3<f32>(0.0);
+    var shift = old.shift;
+    if (p.has_reference != 0u && old.reference_sum == 0.0) {
+        shift = maxima[0].y - logits[row + argmaxes[0].y];
+    }
+
+    var sum = vec4<f32>(0.0);
     for (var n = lane; n < p.cols; n += LANES) {
         let l = logits[row + n];
         sum.x += exp(l - below);
         if (p.has_reference != 0u) {
             let r = reference[row + n];
             let e = exp(r - reference_below);
+            let d = r - l - shift;
             sum.y += e;
-            sum.z = fma(e, r - l, sum.z);
+            sum.z = fma(e, d, sum.z);
+            if (abs(d) < 0.25) {
+                sum.w = fma(e, curvature(d), sum.w);
+            } else {
+                // exp(-d) alone may overflow where its product with e does not.
+                sum.w += fma(e, d - 1.0, exp(l + shift - reference_below));
+            }
         }
     }
     sums[lane] = sum;
@@ -108,7 +136,7 @@ fn main(
     state.sum = old.sum * exp(old.max - below) + total.x;
     // Earlier tiles hold the smaller ids, so that a tie leaves theirs.
     if (maxima[0].x > old.max) {
-        state.argmax = p.first_token + argmaxes[0];
+        state.argmax = p.first_token + argmaxes[0].x;
     }
     let wanted = targets[t] - p.first_token;
     if (wanted < p.cols) {
@@ -118,7 +146,9 @@ fn main(
         let scale = exp(old.reference_max - reference_below);
         state.reference_max = reference_below;
         state.reference_sum = old.reference_sum * scale + total.y;
-        state.cross = old.cross * scale + total.z;
+        state.shift = shift;
+        state.difference = old.difference * scale + total.z;
+        state.curvature = old.curvature * scale + total.w;
     }
     states[t] = state;
 }

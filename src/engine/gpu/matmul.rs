@@ -6,13 +6,13 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 
 use super::device::{Gpu, Groups};
-use super::memory::{GpuBuffer, GpuWeight};
+use super::memory::{GpuBuffer, GpuWeight, Part};
 use super::pipeline::Kernel;
 use crate::engine::backend::Result;
 
 /// How a matrix product is tiled. Within one kernel an output's sum runs over k in order, whatever the number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatmulKernel {
+pub(super) enum MatmulKernel {
     /// Tiles of 64 x 64 outputs, decoded into workgroup memory: what real GPUs want.
     Tiled,
     /// 4 x 4 outputs an invocation, nothing shared: what software adapters want.
@@ -41,21 +41,38 @@ impl MatmulKernel {
     }
 }
 
+/// The parameters of all three product kernels.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
-    /// Rows of x from this dispatch's first to the end of its share.
+pub(super) struct Params {
+    /// This dispatch's rows of x and of the output.
     row_first: u32,
     row_end: u32,
     /// Columns K.
     inner: u32,
     row_bytes: u32,
-    /// First weight row within the part, and how many.
+    /// The first weight row within the part, and how many follow.
     w_first: u32,
     cols: u32,
     /// Columns of the output, and the first that this part fills.
     out_cols: u32,
     out_first: u32,
+}
+
+impl Params {
+    /// For the rows `rows` and the part's share `range` of the weight rows `w_rows`.
+    pub fn new(rows: Range<usize>, w: &GpuWeight, part: &Part, range: &Range<usize>, w_rows: &Range<usize>) -> Self {
+        Self {
+            row_first: rows.start as u32,
+            row_end: rows.end as u32,
+            inner: w.cols as u32,
+            row_bytes: w.row_bytes as u32,
+            w_first: (range.start - part.rows.start) as u32,
+            cols: range.len() as u32,
+            out_cols: w_rows.len() as u32,
+            out_first: (range.start - w_rows.start) as u32,
+        }
+    }
 }
 
 pub(super) fn record(
@@ -74,16 +91,7 @@ pub(super) fn record(
         let share = rows_within(gpu.tuning.work_limit, row_work, tile_rows);
         for row_first in (0..rows).step_by(share) {
             let row_end = rows.min(row_first + share);
-            let params = Params {
-                row_first: row_first as u32,
-                row_end: row_end as u32,
-                inner: w.cols as u32,
-                row_bytes: w.row_bytes as u32,
-                w_first: (range.start - part.rows.start) as u32,
-                cols: range.len() as u32,
-                out_cols: w_rows.len() as u32,
-                out_first: (range.start - w_rows.start) as u32,
-            };
+            let params = Params::new(row_first..row_end, w, part, &range, &w_rows);
             let groups = Groups::Grid(range.len().div_ceil(tile_cols), (row_end - row_first).div_ceil(tile_rows));
             let work = row_work * (row_end - row_first) as f64;
             gpu.dispatch(&kernel, &params, &[&part.raw, &x.raw, &out.raw], groups, work)?;

@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
-
 use super::device::{Gpu, Groups};
-use super::matmul::check;
+use super::matmul::{Params, check};
 use super::memory::{GpuBuffer, GpuWeight};
 use super::pipeline::Kernel;
 use crate::engine::backend::Result;
@@ -15,19 +13,6 @@ pub(super) const KERNEL: Kernel = Kernel::plain("matvec", include_str!("matvec.w
 const COLS: usize = 4;
 /// Row counts the kernel is specialized for; others take the next larger one, and more than the last take several dispatches.
 pub(super) const ROWS: [u32; 4] = [1, 2, 4, 8];
-
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
-    row_first: u32,
-    row_end: u32,
-    inner: u32,
-    row_bytes: u32,
-    w_first: u32,
-    cols: u32,
-    out_cols: u32,
-    out_first: u32,
-}
 
 pub(super) fn record(
     gpu: &Gpu,
@@ -44,16 +29,7 @@ pub(super) fn record(
             let row_end = rows.min(row_first + most);
             let here = row_end - row_first;
             let specialized = ROWS.into_iter().find(|&count| count as usize >= here).unwrap_or(most as u32);
-            let params = Params {
-                row_first: row_first as u32,
-                row_end: row_end as u32,
-                inner: w.cols as u32,
-                row_bytes: w.row_bytes as u32,
-                w_first: (range.start - part.rows.start) as u32,
-                cols: range.len() as u32,
-                out_cols: w_rows.len() as u32,
-                out_first: (range.start - w_rows.start) as u32,
-            };
+            let params = Params::new(row_first..row_end, w, part, &range, &w_rows);
             let constants = [("ROWS", specialized)];
             let kernel = KERNEL.decoding(w.dtype).with(&constants);
             let work = (range.len() * w.cols * here) as f64;

@@ -27,7 +27,6 @@ use std::ops::Range;
 
 pub use adapter::{AdapterDescription, GpuSelector, list_adapters};
 pub use device::Gpu;
-pub use matmul::MatmulKernel;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 
 use crate::engine::backend::{AttentionShape, Backend, DeviceInfo, HeadRow, HostTensor, Result, RopePairing, TileShape};

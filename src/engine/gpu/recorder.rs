@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use super::pipeline::Pipeline;
 
-/// Steps in one submission; also the slots of the parameter buffer.
-const MAX_STEPS: usize = 512;
+/// Steps in one submission; also the slots of the parameter buffer. A decoding step has several hundred: in portions, the
+/// device works on one while the host records the next.
+const MAX_STEPS: usize = 128;
 /// Bytes of one parameter slot; the parameters of every kernel fit.
 pub(super) const PARAMS_BYTES: usize = 64;
 /// Submissions that may be under way before the next one waits. Bounds how far the host runs ahead, and with it how long
-/// dropped buffers and upload copies stay alive.
+/// dropped buffers stay alive.
 const MAX_IN_FLIGHT: usize = 4;
-/// Host bytes that may wait for the next submission (the driver keeps a copy of each until then).
-const MAX_PENDING_UPLOAD: usize = 64 << 20;
+/// Uploaded bytes that may wait for the next submission.
+const MAX_PENDING_UPLOAD: usize = 32 << 20;
+/// Uploaded bytes under way: the driver keeps a copy of them until their submission is done.
+const MAX_UPLOAD_IN_FLIGHT: usize = 96 << 20;
 
 pub(super) enum Step {
     Dispatch { pipeline: Arc<Pipeline>, bindings: wgpu::BindGroup, params_at: u32, groups: [u32; 3] },
@@ -30,7 +33,8 @@ pub(super) struct Recorder {
     work: f64,
     work_limit: f64,
     pending_upload: usize,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// Each with the bytes uploaded for it, oldest first.
+    in_flight: VecDeque<(wgpu::SubmissionIndex, usize)>,
 }
 
 impl Recorder {
@@ -101,12 +105,24 @@ impl Recorder {
         }
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encode(&mut encoder, &self.steps);
-        self.in_flight.push_back(queue.submit([encoder.finish()]));
+        self.in_flight.push_back((queue.submit([encoder.finish()]), self.pending_upload));
         self.steps.clear();
         self.params.clear();
         self.work = 0.0;
         self.pending_upload = 0;
-        if self.in_flight.len() > MAX_IN_FLIGHT { self.in_flight.pop_front() } else { None }
+        self.overdue()
+    }
+
+    /// Takes out submissions, oldest first, until few enough are under way; the last one taken is to be waited for.
+    fn overdue(&mut self) -> Option<wgpu::SubmissionIndex> {
+        let mut bytes: usize = self.in_flight.iter().map(|(_, bytes)| bytes).sum();
+        let mut overdue = None;
+        while self.in_flight.len() > MAX_IN_FLIGHT || bytes > MAX_UPLOAD_IN_FLIGHT {
+            let (oldest, uploaded) = self.in_flight.pop_front()?;
+            bytes -= uploaded;
+            overdue = Some(oldest);
+        }
+        overdue
     }
 
     /// Forgets the submissions under way: the caller has waited for all of them.
