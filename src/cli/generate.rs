@@ -43,7 +43,8 @@ pub struct GenerateArgs {
 }
 
 pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
-    if !(args.temperature >= 0.0 && args.temperature.is_finite()) || !(args.top_p > 0.0 && args.top_p <= 1.0) {
+    let sound = args.temperature >= 0.0 && args.temperature.is_finite() && args.top_p > 0.0 && args.top_p <= 1.0;
+    if !sound {
         bail!("--temperature must be 0 or more and --top-p must lie in (0, 1]");
     }
     let checkpoint = models::open(&args.model)?;

@@ -31,6 +31,7 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
     let stem = args.config.as_ref().and_then(|path| path.file_stem()).map(PathBuf::from);
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(stem.unwrap_or_else(|| "demo".into())));
     let device = Device::open(args.device.device)?;
+    session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
     run::run(&config, &out, &device, session.watch())?;
     let records = report::load(std::slice::from_ref(&out))?;
     let files = report::write(&out, &records)?;

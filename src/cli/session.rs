@@ -53,6 +53,13 @@ impl Session {
         if self.json { output::json(json) } else { output::text(&text()) }
     }
 
+    /// Says something beside the result, unless `--quiet` asks not to.
+    pub fn note(&self, text: &str) {
+        if !matches!(self.reporter, Reporter::Quiet) {
+            output::note(text);
+        }
+    }
+
     /// Whether the result is to be JSON.
     pub fn is_json(&self) -> bool {
         self.json

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::engine::backend::{Backend, DeviceInfo};
 use crate::engine::cpu::Cpu;
-use crate::engine::gpu::{Gpu, GpuSelector};
+use crate::engine::gpu::{Gpu, GpuSelector, list_adapters};
 
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,7 +56,11 @@ impl Device {
         let gpu = |selector| Gpu::open(selector).map(|gpu| Self::Gpu(Box::new(gpu)));
         match choice {
             DeviceChoice::Cpu => Ok(Self::Cpu(Cpu::new())),
-            DeviceChoice::Auto => Ok(gpu(GpuSelector::Auto).unwrap_or_else(|_| Self::Cpu(Cpu::new()))),
+            // A hardware GPU that is there but cannot be opened is an error, not a reason to run elsewhere unnoticed.
+            DeviceChoice::Auto if list_adapters().iter().any(|adapter| adapter.auto) => {
+                gpu(GpuSelector::Auto).context("--device auto (--device cpu runs without it)")
+            }
+            DeviceChoice::Auto => Ok(Self::Cpu(Cpu::new())),
             DeviceChoice::Gpu => gpu(GpuSelector::Any).context("--device gpu"),
             DeviceChoice::GpuIndex(index) => gpu(GpuSelector::Index(index)).with_context(|| format!("--device gpu:{index}")),
         }

@@ -16,7 +16,14 @@ pub fn shared(path: &str) -> Option<PathBuf> {
         return Some(found);
     }
     assert!(std::env::var_os("CI").is_none(), "{} is missing, and in CI nothing may be skipped", found.display());
+    say(&format!("skipped: {} is missing", found.display()));
     None
+}
+
+/// Says why a test is skipped.
+#[allow(clippy::print_stderr)]
+fn say(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Any GPU, a software adapter if there is no other. Without one the test fails, unless `BITWORTH_SKIP_GPU=1` asks to leave
@@ -25,7 +32,7 @@ pub fn gpu() -> Option<Gpu> {
     match Gpu::open(GpuSelector::Any) {
         Ok(gpu) => Some(gpu),
         Err(e) if std::env::var_os("BITWORTH_SKIP_GPU").is_some() && std::env::var_os("CI").is_none() => {
-            eprintln!("skipped, as BITWORTH_SKIP_GPU asks: {e}");
+            say(&format!("skipped, as BITWORTH_SKIP_GPU asks: {e}"));
             None
         }
         Err(e) => panic!("{e}"),

@@ -47,7 +47,7 @@ fn check<B: Backend>(backend: &B, bound: f64) {
         for sequence in ["a", "b"] {
             let tokens = ids(&golden(&dir, &format!("ids_{sequence}")));
             let expected = floats(&golden(&dir, &format!("logits_{sequence}")));
-            sweep::logits(backend, &variant, &[tokens.clone()], |_, logits| {
+            sweep::logits(backend, &variant, std::slice::from_ref(&tokens), |_, logits| {
                 let error = relative(&logits, &expected);
                 assert!(error < bound, "{name}, sequence {sequence}: relative error {error:e}");
                 Ok(())

@@ -4,5 +4,6 @@ mod cli;
 mod common;
 mod demo;
 mod devices;
+mod docs;
 mod logits;
 mod tokenizer;

@@ -170,11 +170,11 @@ per_isa! {
         for s in live.iter_mut() {
             *s *= scale;
         }
-        let max = math::reduce(live.len(), f32::NEG_INFINITY, |m, i| if live[i] > m { live[i] } else { m }, f32::max);
+        let max = math::max(live);
         for s in live.iter_mut() {
             *s = math::exp(*s - max);
         }
-        let sum = math::reduce(live.len(), 0.0f32, |a, i| a + live[i], |a, b| a + b);
+        let sum = math::sum(live);
         let inverse = 1.0 / sum;
         for s in live.iter_mut() {
             *s *= inverse;

@@ -163,7 +163,8 @@ pub fn product(isa: Isa, x: Rows<'_>, b: &[f32], panel: usize, deep: usize, out:
 
 mod kernel {
     //! The register-tiled kernels. All do `acc = x * w + acc`, fused, in the order of k.
-    #![allow(unsafe_code, unsafe_op_in_unsafe_fn)]
+    //! Indices instead of iterators: rows and vectors are numbered by the tile.
+    #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
 
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;

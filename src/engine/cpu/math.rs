@@ -48,22 +48,33 @@ pub fn tree<T: Copy>(mut lanes: [T; LANES], combine: impl Fn(T, T) -> T) -> T {
     lanes[0]
 }
 
-/// Folds `term(i)` over `0..len` in `LANES` interleaved chains, then combines them by [`tree`].
+/// Folds numbers in `LANES` interleaved chains, then combines those by [`tree`].
 #[inline(always)]
-pub fn reduce<T: Copy>(len: usize, start: T, step: impl Fn(T, usize) -> T, combine: impl Fn(T, T) -> T) -> T {
+pub fn fold<T: Copy>(numbers: &[f32], start: T, step: impl Fn(T, f32) -> T, combine: impl Fn(T, T) -> T) -> T {
     let mut lanes = [start; LANES];
-    let whole = len - len % LANES;
-    let mut at = 0;
-    while at < whole {
-        for (i, lane) in lanes.iter_mut().enumerate() {
-            *lane = step(*lane, at + i);
+    let (whole, rest) = numbers.as_chunks::<LANES>();
+    for chunk in whole {
+        for i in 0..LANES {
+            lanes[i] = step(lanes[i], chunk[i]);
         }
-        at += LANES;
     }
-    for (i, lane) in lanes.iter_mut().enumerate().take(len - whole) {
-        *lane = step(*lane, whole + i);
+    for (lane, &number) in lanes.iter_mut().zip(rest) {
+        *lane = step(*lane, number);
     }
     tree(lanes, combine)
+}
+
+/// Sum of some numbers.
+#[inline(always)]
+pub fn sum(numbers: &[f32]) -> f32 {
+    fold(numbers, 0.0f32, |a, x| a + x, |a, b| a + b)
+}
+
+/// The largest of some numbers; minus infinity where there is none.
+#[inline(always)]
+pub fn max(numbers: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    fold(numbers, f32::NEG_INFINITY, larger, larger)
 }
 
 #[cfg(test)]
@@ -90,9 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn reduce_counts_every_element_once() {
-        for len in [0, 1, 15, 16, 17, 100] {
-            assert_eq!(reduce(len, 0.0, |a, i| a + i as f64, |a, b| a + b), (len * len.saturating_sub(1) / 2) as f64);
+    fn every_number_is_folded_once() {
+        for len in [0u16, 1, 15, 16, 17, 100] {
+            let numbers: Vec<f32> = (0..len).map(f32::from).collect();
+            assert_eq!(sum(&numbers), f32::from(len) * (f32::from(len) - 1.0) / 2.0);
+            assert_eq!(max(&numbers), numbers.last().copied().unwrap_or(f32::NEG_INFINITY));
         }
     }
 }

@@ -31,7 +31,7 @@ pub fn rms_norm(isa: Isa, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
 
 per_isa! {
     fn norm_row(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
-        let squares = math::reduce(x.len(), 0.0f64, |a, i| a + f64::from(x[i]) * f64::from(x[i]), |a, b| a + b);
+        let squares = math::fold(x, 0.0f64, |a, x| a + f64::from(x) * f64::from(x), |a, b| a + b);
         let scale = (1.0 / (squares / x.len() as f64 + f64::from(eps)).sqrt()) as f32;
         for ((out, x), g) in out.iter_mut().zip(x).zip(gain) {
             *out = x * scale * g;

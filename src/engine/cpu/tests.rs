@@ -76,6 +76,13 @@ fn a_range_of_weight_rows_is_that_part_of_the_product() {
 }
 
 #[test]
+fn every_operation_passes_the_suite_of_all_backends() {
+    for isa in Isa::available() {
+        crate::engine::suite::run(&Cpu::with_isa(isa));
+    }
+}
+
+#[test]
 fn attention_does_not_depend_on_instruction_set_or_threads() {
     let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 80, scale: 0.11 };
     let lengths = [1usize, 150, 37, 2];
