@@ -32,6 +32,7 @@ pub struct Tokenizer {
     start: Vec<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
+    ends: Vec<u32>,
     adds_eos: bool,
 }
 
@@ -51,8 +52,9 @@ impl Tokenizer {
         parsing.with_padding(None);
         let mut plain = parsing.clone();
         plain.set_encode_special_tokens(true);
+        let ends = vocab.eos.into_iter().chain(vocab.eot).collect();
         let start = vocab.bos.filter(|_| vocab.add_bos).into_iter().collect();
-        Ok(Self { path: path.clone(), parsing, plain, start, bos: vocab.bos, eos: vocab.eos, adds_eos: vocab.add_eos })
+        Ok(Self { path: path.clone(), parsing, plain, start, bos: vocab.bos, eos: vocab.eos, ends, adds_eos: vocab.add_eos })
     }
 
     fn inner(&self, special: SpecialText) -> &tokenizers::Tokenizer {
@@ -110,9 +112,9 @@ impl Tokenizer {
         self.bos.or(self.eos)
     }
 
-    /// The token that ends a text.
-    pub fn eos(&self) -> Option<u32> {
-        self.eos
+    /// Whether a model that says this token has finished: the end of a text or of a turn.
+    pub fn is_end(&self, token: u32) -> bool {
+        self.ends.contains(&token)
     }
 
     /// Whether the model's texts are closed by an end token (llama-perplexity refuses such models).

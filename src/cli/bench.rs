@@ -1,6 +1,6 @@
 //! `bitworth bench`: speeds, as llama-bench means them.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -39,9 +39,6 @@ pub struct BenchArgs {
 }
 
 pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
-    if args.batch == 0 || args.repetitions == 0 || args.prompt + args.generate == 0 {
-        bail!("--batch and --repetitions must be at least 1, and --prompt or --generate above 0");
-    }
     let BenchArgs { prompt, generate, depth, batch, repetitions, .. } = *args;
     let load = Workload { prompt, generate, depth, batch, repetitions };
     let device = Device::open(args.device.device)?;

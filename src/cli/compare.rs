@@ -1,6 +1,6 @@
 //! `bitworth compare`: what candidates lost against a reference, on the same tokens, from one walk through the model.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -34,6 +34,9 @@ pub struct CompareArgs {
 }
 
 pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
+    if args.max_kld.is_some_and(|bound| !(bound.is_finite() && bound >= 0.0)) {
+        bail!("--max-kld must be a number of nats, 0 or more");
+    }
     let checkpoint = models::open(&args.reference)?;
     let mut lanes = vec![Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint.clone()) }];
     for candidate in &args.candidates {
@@ -46,7 +49,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     let begin = std::time::Instant::now();
     let all = 0..cut.sequences.len();
     let scores = on_device!(&device, backend =>
-        text::score(backend, &lanes, &cut, all, args.text.sweep_cut(), session.watch()))?;
+        text::score(backend, &lanes, &cut, all, args.text.sweep_limits(), session.watch()))?;
     let seconds = begin.elapsed().as_secs_f64();
     let metrics = scores
         .iter()

@@ -1,5 +1,7 @@
 //! `bitworth eval`: task accuracies with intervals, and for several models the paired difference from the first.
 
+use std::num::NonZeroUsize;
+
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
 use crate::engine::model::Variant;
-use crate::engine::sweep::{Cut, Lane};
+use crate::engine::sweep::{Lane, SweepLimits};
 use crate::eval::stats;
 use crate::eval::task::{self, Task};
 use crate::on_device;
@@ -27,7 +29,7 @@ pub struct EvalArgs {
     tasks: Vec<String>,
     /// Only the first N items of each task.
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -44,10 +46,10 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     let device = Device::open(args.device.device)?;
     let mut rows = Vec::new();
     for task in &tasks {
-        let items = task.first(args.limit);
+        let items = task.first(args.limit.map(NonZeroUsize::get));
         let asked = task::build(items);
         let answers = on_device!(&device, backend =>
-            requests::answer(backend, &lanes, &tokenizer, &asked, Cut::default(), session.watch()))
+            requests::answer(backend, &lanes, &tokenizer, &asked, SweepLimits::default(), session.watch()))
         .with_context(|| format!("task {}", task.name))?;
         let mut reference: Vec<bool> = Vec::new();
         for (lane, answers) in lanes.iter().zip(&answers) {

@@ -11,9 +11,9 @@ use crate::engine::generate::Generator;
 use crate::engine::model::Variant;
 use crate::on_device;
 use crate::runner::device::Device;
-use crate::runner::generation::{self, Sampling, Spoken};
+use crate::runner::generation::{self, Generated, Sampling};
 use crate::runner::models;
-use crate::tokenizer::{SpecialText, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// Continue a prompt, greedily or sampled.
 #[derive(Args)]
@@ -44,17 +44,21 @@ pub struct GenerateArgs {
 
 pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
     let sound = args.temperature >= 0.0 && args.temperature.is_finite() && args.top_p > 0.0 && args.top_p <= 1.0;
+    if args.stop.iter().any(String::is_empty) {
+        bail!("--stop must not be empty: every text contains that");
+    }
     if !sound {
         bail!("--temperature must be 0 or more and --top-p must lie in (0, 1]");
     }
     let checkpoint = models::open(&args.model)?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let variant = Variant::Stored(checkpoint);
-    let prompt = tokenizer.encode_prompt(&args.prompt, SpecialText::Parse)?;
+    let limit = variant.hparams().context_length;
+    let prompt = generation::prompt(&tokenizer, &args.prompt, args.max_tokens, limit)?;
     let device = Device::open(args.device.device)?;
-    let spoken = on_device!(&device, backend => speak(backend, &variant, &tokenizer, &prompt, args, session))?;
+    let made = on_device!(&device, backend => continue_prompt(backend, &variant, &tokenizer, &prompt, args, session))?;
     if session.is_json() {
-        let document = json!({ "prompt_tokens": prompt, "tokens": spoken.tokens, "text": spoken.text, "device": device.info() });
+        let document = json!({ "prompt_tokens": prompt, "tokens": made.tokens, "text": made.text, "device": device.info() });
         output::json(&document)?;
     } else {
         output::text("")?;
@@ -62,20 +66,15 @@ pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn speak<B: Backend>(
+fn continue_prompt<B: Backend>(
     backend: &B,
     variant: &Variant,
     tokenizer: &Tokenizer,
     prompt: &[u32],
     args: &GenerateArgs,
     session: &Session,
-) -> Result<Spoken> {
-    let limit = variant.hparams().context_length;
-    let room = prompt.len() + args.max_tokens;
-    if room > limit {
-        bail!("a prompt of {} and {} new tokens do not fit the model's context of {limit}", prompt.len(), args.max_tokens);
-    }
-    let mut generator = Generator::new(backend, variant, room.max(1), 1)?;
+) -> Result<Generated> {
+    let mut generator = Generator::new(backend, variant, prompt.len() + args.max_tokens, 1)?;
     let sampling = match args.temperature {
         0.0 => Sampling::Greedy,
         temperature => Sampling::Random { temperature, top_p: args.top_p, seed: args.seed },
@@ -86,5 +85,5 @@ fn speak<B: Backend>(
             let _ = output::part(piece);
         }
     };
-    generation::speak(&mut generator, tokenizer, prompt, &args.stop, args.max_tokens, sampling, session.watch(), &mut show)
+    generation::generate(&mut generator, tokenizer, prompt, &args.stop, args.max_tokens, sampling, session.watch(), &mut show)
 }

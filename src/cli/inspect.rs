@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Outcome;
 use super::session::Session;
+use crate::runner::text::hex;
 
 /// Strings and arrays longer than this are cut in the text form; JSON has all of them.
 const SHOWN: usize = 60;
@@ -42,7 +43,7 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
             dtype: tensor.dtype.name(),
             shape: tensor.shape.clone(),
             bytes: tensor.bytes,
-            sha256: args.hash.then(|| Sha256::digest(&*file.bytes(tensor)).iter().map(|byte| format!("{byte:02x}")).collect()),
+            sha256: args.hash.then(|| hex(&Sha256::digest(&*file.bytes(tensor)))),
         })
         .collect();
     let weights: u64 = rows.iter().map(|row| row.shape.iter().map(|&d| d as u64).product::<u64>()).sum();

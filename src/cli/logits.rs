@@ -46,18 +46,22 @@ pub fn run(args: &LogitsArgs, session: &Session) -> Result<Outcome> {
     }
     let variant = Variant::Stored(models::open(&args.model)?);
     let device = Device::open(args.device.device)?;
+    // Begun before the work, so that a place that cannot be written is known at once.
+    let mut file = quant::atomic_file::AtomicFile::create(&args.out)?;
     let mut all: Vec<(String, Vec<f32>)> = Vec::new();
-    on_device!(&device, backend => sweep::logits(backend, &variant, &input.sequences, |index, logits| {
+    on_device!(&device, backend => {
+        let watch = session.watch();
+        sweep::logits(backend, &variant, &input.sequences, watch.progress, watch.stop, |index, logits| {
         all.push((format!("logits.{index}"), logits));
-        Ok(())
-    }))?;
+            Ok(())
+        })
+    })?;
     let vocab = variant.hparams().vocab_size;
     let mut views = Vec::with_capacity(all.len());
     for (name, logits) in &all {
         let shape = vec![logits.len() / vocab, vocab];
         views.push((name.as_str(), TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(logits))?));
     }
-    let mut file = quant::atomic_file::AtomicFile::create(&args.out)?;
     file.write_at(0, &safetensors::serialize(views, None)?)?;
     file.commit()?;
     let document = json!({ "file": args.out, "sequences": all.len(), "device": device.info() });

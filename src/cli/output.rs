@@ -67,7 +67,7 @@ pub fn chain(error: &anyhow::Error) -> String {
     line
 }
 
-/// Sends the library's log to stderr, at the level that `RUST_LOG` asks for (warnings where it is not set).
+/// Sends the library's log to stderr, at the level that `RUST_LOG` asks for (errors where it is not set).
 pub fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     // Drivers' validation chatter is not the user's business unless asked for.

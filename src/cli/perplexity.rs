@@ -1,5 +1,7 @@
 //! `bitworth perplexity`: as llama-perplexity scores a text.
 
+use std::num::NonZeroUsize;
+
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
@@ -7,12 +9,12 @@ use serde_json::json;
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
 use crate::engine::model::Variant;
-use crate::engine::sweep::{Cut, Lane};
+use crate::engine::sweep::{Lane, SweepLimits};
 use crate::eval::metrics::TextMetrics;
 use crate::on_device;
 use crate::runner::device::Device;
 use crate::runner::models;
-use crate::runner::text::{self, CutText};
+use crate::runner::text::{self, TextWindows};
 use crate::tokenizer::Tokenizer;
 
 /// Perplexity of a text: the second half of each window is scored.
@@ -37,7 +39,7 @@ pub struct TextArgs {
     pub ctx: usize,
     /// Score only the first N windows.
     #[arg(long, value_name = "N")]
-    chunks: Option<usize>,
+    chunks: Option<NonZeroUsize>,
     /// MiB of activations to hold at once; what does not fit is scored in another pass over the model.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
     activations: usize,
@@ -45,14 +47,14 @@ pub struct TextArgs {
 
 impl TextArgs {
     /// The text, cut into windows.
-    pub fn cut(&self, tokenizer: &Tokenizer) -> Result<CutText> {
+    pub fn cut(&self, tokenizer: &Tokenizer) -> Result<TextWindows> {
         let text = models::read_text(&self.text)?;
-        CutText::windows(tokenizer, &text, self.ctx, self.chunks).with_context(|| self.text.clone())
+        TextWindows::windows(tokenizer, &text, self.ctx, self.chunks.map(NonZeroUsize::get)).with_context(|| self.text.clone())
     }
 
     /// How the sweep is cut.
-    pub fn sweep_cut(&self) -> Cut {
-        Cut { activation_bytes: self.activations.max(1) << 20, ..Cut::default() }
+    pub fn sweep_limits(&self) -> SweepLimits {
+        SweepLimits { activation_bytes: self.activations.max(1).saturating_mul(1 << 20), ..SweepLimits::default() }
     }
 }
 
@@ -65,7 +67,7 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
     let begin = std::time::Instant::now();
     let all = 0..cut.sequences.len();
     let scores = on_device!(&device, backend =>
-        text::score(backend, &lanes, &cut, all, args.text.sweep_cut(), session.watch()))?;
+        text::score(backend, &lanes, &cut, all, args.text.sweep_limits(), session.watch()))?;
     let seconds = begin.elapsed().as_secs_f64();
     let metrics = TextMetrics::of(&scores[0].iter().collect::<Vec<_>>()).context("nothing was scored")?;
     let ppl = metrics.perplexity;

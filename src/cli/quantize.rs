@@ -41,11 +41,11 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
         session.print(&plans, || plans.iter().map(Plan::to_string).collect::<Vec<_>>().join("\n"))?;
         return Ok(Outcome::Done);
     }
-    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let outputs = recipes
         .iter()
         .map(|recipe| Output::of(&checkpoint, recipe, &args.out.join(models::file_name(&checkpoint, recipe))))
         .collect::<Result<Vec<_>, _>>()?;
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let watch = session.watch();
     let written = quant::quantize::quantize(checkpoint.as_ref(), &outputs, watch.stop, watch.progress)?;
     let rows: Vec<_> = written.iter().zip(&outputs).map(|(file, output)| (file, &output.plan)).collect();

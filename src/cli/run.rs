@@ -10,7 +10,7 @@ use super::session::Session;
 use super::{DeviceArgs, Outcome};
 use crate::report;
 use crate::runner::config::RunConfig;
-use crate::runner::device::Device;
+use crate::runner::device::{Device, DeviceChoice};
 use crate::runner::run;
 
 /// Quantize, score, time and report what a configuration asks for; without one, the embedded demo. Goes on where an earlier
@@ -19,7 +19,7 @@ use crate::runner::run;
 pub struct RunArgs {
     /// The configuration [default: the embedded demo].
     config: Option<PathBuf>,
-    /// Folder for records, models and reports [default: results/NAME of the configuration].
+    /// Folder for records, models and reports [default: results/NAME of the configuration, results/NAME-DEVICE with --device].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -29,10 +29,18 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
     let config = RunConfig::load(args.config.as_deref())?;
     let stem = args.config.as_ref().and_then(|path| path.file_stem()).map(PathBuf::from);
-    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(stem.unwrap_or_else(|| "demo".into())));
+    let mut name = stem.unwrap_or_else(|| "demo".into()).into_os_string();
+    if args.device.device != DeviceChoice::Auto {
+        // Runs on different devices are different runs.
+        name.push(format!("-{}", args.device.device));
+    }
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(name));
     let device = Device::open(args.device.device)?;
     session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
-    run::run(&config, &out, &device, session.watch())?;
+    let found = run::run(&config, &out, &device, session.watch())?;
+    if found > 0 {
+        session.note(&format!("{found} items of work were in {} already", out.display()));
+    }
     let records = report::load(std::slice::from_ref(&out))?;
     let files = report::write(&out, &records)?;
     let rows = report::summarize(&records)?;

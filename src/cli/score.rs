@@ -9,7 +9,7 @@ use serde_json::json;
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
 use crate::engine::model::Variant;
-use crate::engine::sweep::{Cut, Lane};
+use crate::engine::sweep::{Lane, SweepLimits};
 use crate::eval::request::{self, Answer};
 use crate::on_device;
 use crate::report::export;
@@ -38,9 +38,11 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let lanes = [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) }];
     let device = Device::open(args.device.device)?;
+    // Begun before the work, so that a place that cannot be written is known at once.
+    drop(quant::atomic_file::AtomicFile::create(&args.out)?);
     let begin = std::time::Instant::now();
     let answers = on_device!(&device, backend =>
-        requests::answer(backend, &lanes, &tokenizer, &asked, Cut::default(), session.watch()))
+        requests::answer(backend, &lanes, &tokenizer, &asked, SweepLimits::default(), session.watch()))
     .map_err(|e| e.context(args.requests.display().to_string()))?;
     let rows: Vec<_> = answers
         .into_iter()

@@ -15,6 +15,8 @@ const FEW_ROWS: usize = 4;
 /// A model ready to speak: its weights on the device and room for some sequences of up to `context` tokens.
 pub struct Generator<'a, B: Backend> {
     backend: &'a B,
+    /// The model's name, for errors.
+    name: String,
     graph: Graph<B>,
     embedding: B::Weight,
     blocks: Vec<Block<B>>,
@@ -45,6 +47,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         };
         Ok(Self {
             backend,
+            name: variant.checkpoint().name().to_owned(),
             embedding: model::load_embedding(backend, variant)?,
             blocks: (0..h.block_count).map(|i| Block::load(backend, variant, i)).collect::<Result<_>>()?,
             head: OutputHead::load(backend, variant)?,
@@ -84,7 +87,7 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// As [`Generator::prefill`]; an empty prompt.
     pub fn logits(&mut self, index: usize, tokens: &[u32]) -> Result<Vec<f32>> {
         self.prefill(index, tokens)?;
-        let row = self.last_rows(&[(tokens.len() - 1) % PROMPT_ROWS])?;
+        let row = self.last_rows(&[self.last_row(tokens)?])?;
         let vocab = self.head.output.rows;
         let mut out = self.backend.alloc(vocab)?;
         self.backend.matvec(&row, 1, &self.head.output.weight, 0..vocab, &mut out)?;
@@ -97,7 +100,7 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// As [`Generator::logits`].
     pub fn greedy(&mut self, index: usize, tokens: &[u32]) -> Result<u32> {
         self.prefill(index, tokens)?;
-        Ok(self.argmax(&[(tokens.len() - 1) % PROMPT_ROWS])?[0])
+        Ok(self.argmax(&[self.last_row(tokens)?])?[0])
     }
 
     /// One token for every sequence; returns the likeliest next ones.
@@ -116,6 +119,12 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// A device that fails.
     pub fn synchronize(&self) -> Result<()> {
         Ok(self.backend.synchronize()?)
+    }
+
+    /// Where the last token of a prompt stands in the step that it was part of.
+    fn last_row(&self, tokens: &[u32]) -> Result<usize> {
+        let last = tokens.len().checked_sub(1).map(|last| last % PROMPT_ROWS);
+        last.ok_or_else(|| EngineError::Unfit { model: self.name.clone(), what: "a prompt has no tokens".into() })
     }
 
     fn argmax(&self, rows: &[usize]) -> Result<Vec<u32>> {
@@ -153,7 +162,7 @@ impl<'a, B: Backend> Generator<'a, B> {
             let (base, used) = (index * self.context, self.used[index]);
             if new.is_empty() || used + new.len() > self.context || new.iter().any(|&t| t as usize >= vocab) {
                 return Err(EngineError::Unfit {
-                    model: self.backend.info().name.clone(),
+                    model: self.name.clone(),
                     what: format!("{} tokens do not go behind {used} of a context of {}", new.len(), self.context),
                 });
             }

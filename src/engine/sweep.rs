@@ -37,14 +37,14 @@ pub struct Lane {
 
 /// How a sweep is cut. None of it changes results.
 #[derive(Debug, Clone, Copy)]
-pub struct Cut {
+pub struct SweepLimits {
     /// Bytes of activations held at once; what does not fit goes into another pass over the model.
     pub activation_bytes: usize,
     /// Bytes of one temporary buffer.
     pub buffer_bytes: usize,
 }
 
-impl Default for Cut {
+impl Default for SweepLimits {
     fn default() -> Self {
         Self { activation_bytes: 1 << 30, buffer_bytes: 32 << 20 }
     }
@@ -64,12 +64,13 @@ pub fn score<B: Backend>(
     backend: &B,
     lanes: &[Lane],
     sequences: &[Sequence],
-    cut: Cut,
+    cut: SweepLimits,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Vec<LaneScores>> {
     let longest = check(lanes, sequences)?;
     let widest = lanes.iter().map(|lane| Workspace::<B>::widest(lane.variant.hparams())).max().unwrap_or(1);
+    check_length(backend, lanes, longest, widest)?;
     let state = lanes.iter().map(|lane| lane.variant.hparams().embedding_length * size_of::<f32>()).sum::<usize>();
     let chunk_rows = (cut.buffer_bytes / (widest * size_of::<f32>())).min(backend.max_buffer_len() / widest).max(1);
     let pass_rows = (cut.activation_bytes / state.max(1)).max(1);
@@ -87,7 +88,10 @@ pub fn score<B: Backend>(
     Ok(scores)
 }
 
-/// The logits of every row of every sequence (`scored` is not looked at): `[tokens, V]` per sequence, handed to `take`.
+/// Bytes of logits held at once, one sequence at least.
+const LOGIT_BYTES: usize = 256 << 20;
+
+/// The logits of every row of every sequence: `[tokens, V]` per sequence, handed to `take` in order.
 ///
 /// # Errors
 /// As [`score`], and whatever `take` returns.
@@ -95,19 +99,46 @@ pub fn logits<B: Backend>(
     backend: &B,
     variant: &Variant,
     sequences: &[Vec<u32>],
+    progress: &dyn Progress,
+    stop: &AtomicBool,
     mut take: impl FnMut(usize, Vec<f32>) -> Result<()>,
 ) -> Result<()> {
-    let lane = [Lane { name: String::new(), variant: variant.clone() }];
-    let never = AtomicBool::new(false);
-    for (index, tokens) in sequences.iter().enumerate() {
-        let sequence = [Sequence { tokens: tokens.clone(), scored: 0..tokens.len() }];
-        let longest = check_tokens(&lane[0], tokens).map(|()| tokens.len())?;
-        let walk = Walk { backend, lanes: &lane, longest, chunk_rows: longest, progress: &quant::progress::Silent, stop: &never };
-        let (graphs, chunks, hidden) = walk.hidden(&sequence)?;
-        take(
-            index,
-            head::logits(backend, &graphs[0], &OutputHead::load(backend, variant)?, &hidden[0][0], chunks[0].batch.rows)?,
-        )?;
+    let lanes = [Lane { name: variant.checkpoint().name().to_owned(), variant: variant.clone() }];
+    for (i, tokens) in sequences.iter().enumerate() {
+        check_tokens(&lanes[0], tokens, i)?;
+    }
+    let (h, longest) = (variant.hparams(), sequences.iter().map(Vec::len).max().unwrap_or(0));
+    check_length(backend, &lanes, longest, Workspace::<B>::widest(h))?;
+    let whole: Vec<_> = sequences.iter().map(|t| Sequence { tokens: t.clone(), scored: 0..t.len() }).collect();
+    let chunk_rows = LOGIT_BYTES / (h.vocab_size * size_of::<f32>());
+    let rows: usize = sequences.iter().map(Vec::len).sum();
+    progress.start((rows * h.block_count) as u64, "computing logits");
+    let walk = Walk { backend, lanes: &lanes, longest, chunk_rows, progress, stop };
+    let (graphs, chunks, hidden) = walk.hidden(&whole)?;
+    let head = OutputHead::load(backend, variant)?;
+    for (chunk, hidden) in chunks.iter().zip(&hidden[0]) {
+        walk.check_stop()?;
+        let mut logits = head::logits(backend, &graphs[0], &head, hidden, chunk.batch.rows)?.into_iter();
+        for index in chunk.sequences.clone() {
+            take(index, logits.by_ref().take(sequences[index].len() * h.vocab_size).collect())?;
+        }
+    }
+    progress.finish();
+    Ok(())
+}
+
+/// A sequence goes through a layer in one piece, so it must fit the model and the device.
+fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, widest: usize) -> Result<()> {
+    let room = backend.max_buffer_len() / widest;
+    for lane in lanes {
+        let context = lane.variant.hparams().context_length;
+        if longest > context.min(room) {
+            let (limit, whose) = if context <= room { (context, "the model") } else { (room, "the device") };
+            return Err(EngineError::Unfit {
+                model: lane.variant.checkpoint().path().display().to_string(),
+                what: format!("a sequence of {longest} tokens is longer than the {limit} that {whose} takes; cut it shorter"),
+            });
+        }
     }
     Ok(())
 }
@@ -144,8 +175,8 @@ fn check(lanes: &[Lane], sequences: &[Sequence]) -> Result<usize> {
             ));
         }
     }
-    for sequence in sequences {
-        check_tokens(reference, &sequence.tokens)?;
+    for (i, sequence) in sequences.iter().enumerate() {
+        check_tokens(reference, &sequence.tokens, i)?;
         if sequence.scored.start > sequence.scored.end || sequence.scored.end >= sequence.tokens.len().max(1) {
             return Err(unfit(reference, "a sequence scores rows that predict nothing".into()));
         }
@@ -153,16 +184,12 @@ fn check(lanes: &[Lane], sequences: &[Sequence]) -> Result<usize> {
     Ok(sequences.iter().map(|s| s.scored.end).max().unwrap_or(0))
 }
 
-fn check_tokens(lane: &Lane, tokens: &[u32]) -> Result<()> {
+fn check_tokens(lane: &Lane, tokens: &[u32], index: usize) -> Result<()> {
     let vocab = lane.variant.hparams().vocab_size;
+    let unfit = |what| Err(EngineError::Unfit { model: lane.variant.checkpoint().path().display().to_string(), what });
     match tokens.iter().find(|&&t| t as usize >= vocab) {
-        Some(token) => Err(EngineError::Unfit {
-            model: lane.variant.checkpoint().path().display().to_string(),
-            what: format!("token {token} is outside its vocabulary of {vocab}"),
-        }),
-        None if tokens.is_empty() => {
-            Err(EngineError::Unfit { model: lane.name.clone(), what: "a sequence has no tokens".into() })
-        }
+        Some(token) => unfit(format!("sequence {index}: token {token} is outside the vocabulary of {vocab}")),
+        None if tokens.is_empty() => unfit(format!("sequence {index} has no tokens")),
         None => Ok(()),
     }
 }

@@ -201,9 +201,16 @@ pub const PASSES: &[(Pass, &str)] = &[(Pass::Windows, "windows"), (Pass::Rolling
 /// Every phase and its name in files.
 pub const PHASES: &[(Phase, &str)] = &[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")];
 
+impl Pass {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        PASSES.iter().find(|(pass, _)| *pass == self).map_or("?", |(_, name)| name)
+    }
+}
+
 impl std::fmt::Display for Protocol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let pass = PASSES.iter().find(|(p, _)| *p == self.pass).map_or("?", |(_, name)| name);
+        let pass = self.pass.name();
         let start = if self.bos { "start token" } else { "no start token" };
         write!(f, "{pass} of {}, scored from {}, {start}", self.ctx, self.first)
     }

@@ -44,7 +44,7 @@ pub struct TextConfig {
     /// Whether to score every token of the text once more, for bits per byte.
     #[serde(default = "default_true")]
     pub bits_per_byte: bool,
-    /// Bits per byte of only so many windows.
+    /// Bits per byte of only so many windows [default: as `chunks`].
     pub bits_per_byte_chunks: Option<usize>,
 }
 
@@ -129,8 +129,15 @@ impl RunConfig {
         if config.text.as_ref().is_some_and(|text| text.pass_tokens == 0) {
             bail!("text.pass_tokens must be above 0");
         }
-        if config.speed.as_ref().is_some_and(|s| s.repetitions == 0 || s.batch == 0) {
-            bail!("speed.repetitions and speed.batch must be above 0");
+        let text = config.text.as_ref();
+        for (key, count) in [
+            ("text.chunks", text.and_then(|t| t.chunks)),
+            ("text.bits_per_byte_chunks", text.and_then(|t| t.bits_per_byte_chunks)),
+            ("tasks.limit", config.tasks.as_ref().and_then(|t| t.limit)),
+        ] {
+            if count == Some(0) {
+                bail!("{key} must be above 0; leave it out for all");
+            }
         }
         let from_here = |path: &mut String| {
             if !path.starts_with(demo::PREFIX) {

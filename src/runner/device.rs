@@ -1,5 +1,6 @@
 //! Which device runs: the user's choice and what it leads to.
 
+use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
@@ -35,6 +36,17 @@ impl FromStr for DeviceChoice {
                 .and_then(|n| n.parse().ok())
                 .map(Self::GpuIndex)
                 .ok_or_else(|| format!("unknown device {s:?}; known: auto, cpu, gpu, gpu:N (N as in `bitworth devices`)")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu => f.write_str("gpu"),
+            Self::GpuIndex(index) => write!(f, "gpu{index}"),
         }
     }
 }

@@ -40,33 +40,45 @@ pub fn answer<B: Backend>(
     let mut prompts = Vec::new();
     for request in requests {
         if let Request::GenerateUntil { prompt, stop, max_tokens } = request {
-            prompts.push((tokenizer.encode_prompt(prompt, SpecialText::Parse)?, stop, *max_tokens));
+            let limit = variant.hparams().context_length;
+            prompts.push((self::prompt(tokenizer, prompt, *max_tokens, limit)?, stop, *max_tokens));
         }
     }
     if prompts.is_empty() {
         return Ok(Vec::new());
     }
     let room = prompts.iter().map(|(ids, _, max)| ids.len() + max).max().unwrap_or(0);
-    let limit = variant.hparams().context_length;
-    if room > limit {
-        bail!("a prompt and its answer of {room} tokens do not fit the model's context of {limit}");
-    }
     let mut generator = Generator::new(backend, variant, room, 1)?;
     watch.progress.start(prompts.len() as u64, "generating");
     let mut texts = Vec::with_capacity(prompts.len());
     for (ids, stop, max_tokens) in prompts {
         generator.clear();
         let mut show = |_: &str| {};
-        texts.push(speak(&mut generator, tokenizer, &ids, stop, max_tokens, Sampling::Greedy, watch, &mut show)?.text);
+        texts.push(generate(&mut generator, tokenizer, &ids, stop, max_tokens, Sampling::Greedy, watch, &mut show)?.text);
         watch.progress.advance(1);
     }
     watch.progress.finish();
     Ok(texts)
 }
 
-/// What was said.
+/// The ids of a prompt that leaves room for its answer.
+///
+/// # Errors
+/// A prompt without tokens, or one that together with `max_tokens` is longer than `context`.
+pub fn prompt(tokenizer: &Tokenizer, text: &str, max_tokens: usize, context: usize) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode_prompt(text, SpecialText::Parse)?;
+    if ids.is_empty() {
+        bail!("the prompt has no tokens, and the model has no start token to begin with");
+    }
+    if ids.len().saturating_add(max_tokens) > context {
+        bail!("a prompt of {} and {max_tokens} new tokens do not fit the model's context of {context}", ids.len());
+    }
+    Ok(ids)
+}
+
+/// What was generated.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spoken {
+pub struct Generated {
     /// The new text, without the prompt.
     pub text: String,
     /// The new ids.
@@ -76,9 +88,9 @@ pub struct Spoken {
 /// Continues `prompt` in sequence 0 of a generator; `show` sees each piece of text as it comes.
 ///
 /// # Errors
-/// An empty prompt, a sequence without room, a device that fails, an interruption.
+/// An empty prompt (see [`prompt`]), a sequence without room, a device that fails, an interruption.
 #[allow(clippy::too_many_arguments)]
-pub fn speak<B: Backend>(
+pub fn generate<B: Backend>(
     generator: &mut Generator<'_, B>,
     tokenizer: &Tokenizer,
     prompt: &[u32],
@@ -87,17 +99,14 @@ pub fn speak<B: Backend>(
     sampling: Sampling,
     watch: Watch<'_>,
     show: &mut dyn FnMut(&str),
-) -> Result<Spoken> {
-    if prompt.is_empty() {
-        bail!("the prompt has no tokens, and the model has no start token to begin with");
-    }
-    let mut spoken = Spoken { text: String::new(), tokens: Vec::new() };
+) -> Result<Generated> {
+    let mut made = Generated { text: String::new(), tokens: Vec::new() };
     let mut random = match sampling {
         Sampling::Random { seed, .. } => seed,
         Sampling::Greedy => 0,
     };
     let mut input = prompt.to_vec();
-    while spoken.tokens.len() < max_tokens {
+    while made.tokens.len() < max_tokens {
         if watch.stopped() {
             return Err(EngineError::Interrupted.into());
         }
@@ -107,24 +116,24 @@ pub fn speak<B: Backend>(
                 draw(&generator.logits(0, &input)?, temperature, top_p, unit(&mut random))
             }
         };
-        if Some(next) == tokenizer.eos() {
+        if tokenizer.is_end(next) {
             break;
         }
-        spoken.tokens.push(next);
-        let text = tokenizer.decode(&spoken.tokens)?;
+        made.tokens.push(next);
+        let text = tokenizer.decode(&made.tokens)?;
         // A character of several tokens is whole only with its last one.
         if !text.ends_with('\u{fffd}') {
-            if let Some(new) = text.strip_prefix(spoken.text.as_str()) {
+            if let Some(new) = text.strip_prefix(made.text.as_str()) {
                 show(new);
             }
-            spoken.text = text;
+            made.text = text;
         }
-        if stop.iter().any(|stop| spoken.text.contains(stop.as_str())) || generator.room(0) == 0 {
+        if stop.iter().any(|stop| made.text.contains(stop.as_str())) || generator.room(0) == 0 {
             break;
         }
         input = vec![next];
     }
-    Ok(spoken)
+    Ok(made)
 }
 
 /// The next number in [0, 1) of the SplitMix64 sequence (Steele, Lea and Flood 2014).

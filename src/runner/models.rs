@@ -1,6 +1,6 @@
 //! Models and lanes by the names users give them: a path, or `@recipe` for the reference quantized on the fly.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -33,20 +33,52 @@ pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
 pub fn candidate(reference: &Arc<Checkpoint>, name: &str) -> Result<Lane> {
     let Some(recipe) = name.strip_prefix('@') else {
         let checkpoint = open(name)?;
+        check_vocabulary(reference, &checkpoint)?;
         return Ok(Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) });
     };
     let plan = Plan::of(reference, Recipe::find(recipe)?)?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)) })
 }
 
-/// Makes two lanes of one name distinct, so that records and tables are unambiguous.
-pub fn number_duplicates(lanes: &mut [Lane]) {
-    for i in 1..lanes.len() {
-        let name = lanes[i].name.clone();
-        let earlier = lanes[..i].iter().filter(|lane| lane.name == name).count();
-        if earlier > 0 {
-            lanes[i].name = format!("{name}#{}", earlier + 1);
+/// Two models can be compared token by token only where a token means the same in both.
+fn check_vocabulary(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()> {
+    // A model without a readable tokenizer can still be scored; then only the size of the vocabulary is compared.
+    if let (Ok(a), Ok(b)) = (reference.vocab(), candidate.vocab()) {
+        if let Some(id) = (0..a.tokens.len().max(b.tokens.len())).find(|&i| a.tokens.get(i) != b.tokens.get(i)) {
+            bail!(
+                "{}: token {id} is {:?}, but {:?} in {}; they cannot be compared token by token",
+                candidate.path().display(),
+                b.tokens.get(id),
+                a.tokens.get(id),
+                reference.path().display()
+            );
         }
+    }
+    Ok(())
+}
+
+/// Makes lanes of one name distinct, so that records and tables are unambiguous.
+pub fn number_duplicates(lanes: &mut [Lane]) {
+    let names: Vec<String> = lanes.iter().map(|lane| lane.name.clone()).collect();
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        let earlier = names[..i].iter().filter(|name| **name == lane.name).count();
+        if earlier > 0 {
+            lane.name = format!("{}#{}", lane.name, earlier + 1);
+        }
+    }
+}
+
+/// Bytes of the file or files that hold a checkpoint's weights.
+///
+/// # Errors
+/// A file that went away.
+pub fn stored_bytes(checkpoint: &Checkpoint) -> Result<u64> {
+    let path = checkpoint.path();
+    let size = |path: &Path| std::fs::metadata(path).map(|m| m.len()).with_context(|| path.display().to_string());
+    if path.is_dir() {
+        quant::safetensors::HfTensors::open(path)?.files().iter().map(|file| size(file)).sum()
+    } else {
+        quant::gguf::GgufFile::open(path)?.files().map(size).sum()
     }
 }
 

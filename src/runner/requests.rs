@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use super::Watch;
 use super::generation;
 use crate::engine::backend::{Backend, HeadRow};
-use crate::engine::sweep::{self, Cut, Lane, Sequence};
+use crate::engine::sweep::{self, Lane, Sequence, SweepLimits};
 use crate::eval::request::{Answer, Loglikelihood, Request};
 use crate::tokenizer::{SpecialText, Tokenizer};
 
@@ -20,14 +20,11 @@ pub fn answer<B: Backend>(
     lanes: &[Lane],
     tokenizer: &Tokenizer,
     requests: &[Request],
-    cut: Cut,
+    cut: SweepLimits,
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<Answer>>> {
     let context = lanes.first().map_or(0, |lane| lane.variant.hparams().context_length);
-    let mut packed = Packed::default();
-    for (number, request) in requests.iter().enumerate() {
-        packed.add(tokenizer, request, context).map_err(|e| e.context(format!("request {}", number + 1)))?;
-    }
+    let packed = Packed::new(tokenizer, requests, context)?;
     let scores = match packed.sequences.as_slice() {
         [] => lanes.iter().map(|_| Vec::new()).collect(),
         sequences => sweep::score(backend, lanes, sequences, cut, watch.progress, watch.stop)?,
@@ -46,6 +43,14 @@ pub fn answer<B: Backend>(
     Ok(answers)
 }
 
+/// Checks that every request can be asked, without asking.
+///
+/// # Errors
+/// As [`answer`].
+pub fn check(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<()> {
+    Packed::new(tokenizer, requests, context).map(drop)
+}
+
 /// All requests' sequences one behind the other.
 #[derive(Default)]
 struct Packed {
@@ -55,10 +60,20 @@ struct Packed {
 }
 
 impl Packed {
+    fn new(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<Self> {
+        let mut packed = Self::default();
+        for (number, request) in requests.iter().enumerate() {
+            packed.add(tokenizer, request, context).map_err(|e| e.context(format!("request {}", number + 1)))?;
+        }
+        Ok(packed)
+    }
+
     fn add(&mut self, tokenizer: &Tokenizer, request: &Request, context: usize) -> Result<()> {
         let begin = self.sequences.len();
         match request {
-            Request::GenerateUntil { .. } => {}
+            Request::GenerateUntil { prompt, max_tokens, .. } => {
+                generation::prompt(tokenizer, prompt, *max_tokens, context)?;
+            }
             Request::Loglikelihood { context: given, continuation } => {
                 self.sequences.push(pair(tokenizer, given, continuation, context)?);
             }

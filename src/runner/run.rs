@@ -3,24 +3,26 @@
 //!
 //! Absent: what the numbers mean (`eval::stats`) and how they are shown (`report`).
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use quant::atomic_file::AtomicFile;
 use quant::quantize::Output;
-use quant::{Checkpoint, Recipe};
-use serde_json::json;
+use quant::{Checkpoint, Plan, Recipe};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::config::{RunConfig, TextConfig};
+use super::config::{RunConfig, SpeedConfig, TextConfig};
 use super::device::Device;
-use super::text::{self, CutText};
+use super::text::{self, TextWindows, hex};
 use super::timing::{self, Workload};
 use super::{Watch, models, requests};
 use crate::engine::model::Variant;
-use crate::engine::sweep::{self, Cut, Lane};
+use crate::engine::sweep::{self, Lane, SweepLimits};
 use crate::eval::record::{Body, Item, Lane as LaneRecord, Origin, Record};
 use crate::eval::task::{self, Task};
 use crate::on_device;
@@ -32,71 +34,147 @@ const IDENTITY: &str = "run.json";
 /// The folder of the GGUF files.
 const MODELS: &str = "models";
 
-/// Does what `config` says in the folder `out`; the records are there afterwards.
+/// Does what `config` says in the folder `out`; the records are there afterwards. Returns how many items of work were there
+/// before.
 ///
 /// # Errors
-/// Anything that the steps say; a folder that holds another run.
-pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) -> Result<()> {
-    let checkpoint = models::open(&config.model)?;
-    // What can be wrong with the configuration shows before the first long step.
-    let recipes = config.recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
-    let task_config = config.tasks.as_ref();
-    let tasks = task_config.map_or(Ok(Vec::new()), |t| t.names.iter().map(|name| Task::load(name)).collect::<Result<_, _>>())?;
-    let tokenizer = Tokenizer::new(&checkpoint)?;
-    let texts = config.text.as_ref().map(|text| cut(text, &tokenizer)).transpose()?.unwrap_or_default();
-    claim(out, config, &checkpoint, device)?;
-
-    let run = Run { out, device, watch, checkpoint: &checkpoint, tokenizer: &tokenizer };
-    let lanes = run.lanes(&recipes)?;
-    for text in &texts {
+/// Anything that the steps say; a folder that holds another run. What is wrong with the configuration itself is found before
+/// anything is written.
+pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) -> Result<usize> {
+    let job = Job::prepare(config)?;
+    claim(out, &job.identity(config, device)?)?;
+    let run = Run { out, device, watch, checkpoint: &job.checkpoint, tokenizer: &job.tokenizer, found: Cell::new(0) };
+    let lanes = run.lanes(&job.recipes)?;
+    for text in &job.texts {
         run.text(&lanes, text, config.text.as_ref().map_or(usize::MAX, |t| t.pass_tokens))?;
     }
-    for task in &tasks {
-        run.task(&lanes, task, task_config.and_then(|t| t.limit))?;
+    for task in &job.tasks {
+        run.task(&lanes, task, config.tasks.as_ref().and_then(|t| t.limit))?;
     }
-    if let Some(speed) = &config.speed {
-        let crate::runner::config::SpeedConfig { prompt, generate, depth, batch, repetitions } = *speed;
-        run.speed(&lanes, Workload { prompt, generate, depth, batch, repetitions })?;
+    if let Some(load) = job.workload {
+        run.speed(&lanes, load)?;
     }
-    Ok(())
+    Ok(run.found.get())
+}
+
+/// All that a configuration names, opened and checked.
+struct Job {
+    checkpoint: Arc<Checkpoint>,
+    tokenizer: Tokenizer,
+    recipes: Vec<&'static Recipe>,
+    texts: Vec<TextWindows>,
+    tasks: Vec<Task>,
+    workload: Option<Workload>,
+}
+
+impl Job {
+    fn prepare(config: &RunConfig) -> Result<Self> {
+        let checkpoint = models::open(&config.model)?;
+        let tokenizer = Tokenizer::new(&checkpoint)?;
+        let recipes = config.recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
+        for recipe in &recipes {
+            Plan::of(&checkpoint, recipe)?;
+        }
+        let texts = config.text.as_ref().map(|text| passes(text, &tokenizer)).transpose()?.unwrap_or_default();
+        let context = checkpoint.hparams().context_length;
+        if let Some(text) = config.text.as_ref().filter(|text| text.ctx > context) {
+            bail!("text.ctx = {} is longer than the model's context of {context}", text.ctx);
+        }
+        let workload = config.speed.as_ref().map(|speed| {
+            let SpeedConfig { prompt, generate, depth, batch, repetitions } = *speed;
+            Workload { prompt, generate, depth, batch, repetitions }
+        });
+        workload.map_or(Ok(()), |load| load.check(context)).context("[speed]")?;
+        let mut tasks: Vec<Task> = Vec::new();
+        for (task_config, name) in config.tasks.iter().flat_map(|tasks| tasks.names.iter().map(move |name| (tasks, name))) {
+            let task = Task::load(name)?;
+            if tasks.iter().any(|other| other.name == task.name) {
+                bail!("tasks.names: there are two tasks named {}", task.name);
+            }
+            requests::check(&tokenizer, &task::build(task.first(task_config.limit)), context)
+                .with_context(|| format!("task {}", task.name))?;
+            tasks.push(task);
+        }
+        Ok(Self { checkpoint, tokenizer, recipes, texts, tasks, workload })
+    }
+
+    /// What makes this run another than the next one: contents, not paths.
+    fn identity(&self, config: &RunConfig, device: &Device) -> Result<Value> {
+        let limit = config.tasks.as_ref().and_then(|tasks| tasks.limit);
+        let tasks: Vec<Value> = self
+            .tasks
+            .iter()
+            .map(|task| json!([task.name, task.version, hex(&Sha256::digest(format!("{:?}", task.first(limit))))]))
+            .collect();
+        let texts: Vec<Value> =
+            self.texts.iter().map(|text| json!([text.protocol.to_string(), text.sha256, text.sequences.len()])).collect();
+        Ok(json!({
+            "bitworth": env!("CARGO_PKG_VERSION"),
+            "device": device.info(),
+            "model": [self.checkpoint.name(), fingerprint(&self.checkpoint)?],
+            "tokenizer_sha256": hex(&Sha256::digest(self.checkpoint.tokenizer_json()?.to_string())),
+            "recipes": config.recipes,
+            "texts": texts,
+            "pass_tokens": config.text.as_ref().map(|text| text.pass_tokens),
+            "tasks": tasks,
+            "speed": config.speed,
+        }))
+    }
 }
 
 /// The passes over the text.
-fn cut(config: &TextConfig, tokenizer: &Tokenizer) -> Result<Vec<CutText>> {
+fn passes(config: &TextConfig, tokenizer: &Tokenizer) -> Result<Vec<TextWindows>> {
     let text = models::read_text(&config.file)?;
-    let mut cuts = vec![CutText::windows(tokenizer, &text, config.ctx, config.chunks).with_context(|| config.file.clone())?];
+    let mut passes =
+        vec![TextWindows::windows(tokenizer, &text, config.ctx, config.chunks).with_context(|| config.file.clone())?];
     if config.bits_per_byte {
-        cuts.push(CutText::rolling(tokenizer, &text, config.ctx, config.bits_per_byte_chunks)?);
+        let limit = config.bits_per_byte_chunks.or(config.chunks);
+        passes.push(TextWindows::rolling(tokenizer, &text, config.ctx, limit)?);
     }
-    Ok(cuts)
+    Ok(passes)
 }
 
-/// Makes the folder this run's, or finds that it is. Records of different models, configurations or devices never mix.
-fn claim(out: &Path, config: &RunConfig, checkpoint: &Checkpoint, device: &Device) -> Result<()> {
-    let identity = json!({
-        "bitworth": env!("CARGO_PKG_VERSION"), "config": config, "model_sha256": fingerprint(checkpoint)?, "device": device.info(),
-    });
+/// Makes the folder this run's, or finds that it is, and removes what an interrupted run left half-written. Records of
+/// different models, configurations, programs or devices never mix.
+fn claim(out: &Path, identity: &Value) -> Result<()> {
     let path = out.join(IDENTITY);
     match std::fs::read(&path) {
         Ok(there) => {
-            let there: serde_json::Value = serde_json::from_slice(&there).with_context(|| path.display().to_string())?;
-            if there != identity {
+            let there: Value = serde_json::from_slice(&there).with_context(|| path.display().to_string())?;
+            if there != *identity {
+                let keys = identity.as_object().into_iter().flatten();
+                let other: Vec<&str> =
+                    keys.filter(|(key, value)| there.get(key) != Some(value)).map(|(key, _)| key.as_str()).collect();
                 bail!(
-                    "{}: the folder holds a run with another configuration, model, device or version; \
-                     choose another --out or remove it",
-                    path.display()
+                    "{}: the folder holds another run (other {}); choose another --out or remove it",
+                    path.display(),
+                    other.join(", ")
                 );
+            }
+            for folder in [out.to_owned(), out.join(MODELS), out.join(frames::RECORDS)] {
+                remove_partial(&folder);
             }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-            let mut file = quant::atomic_file::AtomicFile::create(&path)?;
-            file.write_at(0, serde_json::to_string_pretty(&identity)?.as_bytes())?;
+            let mut file = AtomicFile::create(&path)?;
+            file.write_at(0, serde_json::to_string_pretty(identity)?.as_bytes())?;
             file.commit()?;
         }
         Err(e) => return Err(e).with_context(|| path.display().to_string()),
     }
     Ok(())
+}
+
+/// Removes the temporary files of a run that was killed. What cannot be removed does no harm but take room.
+fn remove_partial(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".partial") {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Tells models apart without reading all of them: names, types, shapes and the first row of every tensor.
@@ -109,10 +187,6 @@ fn fingerprint(checkpoint: &Checkpoint) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// One run's surroundings.
 struct Run<'a> {
     out: &'a Path,
@@ -120,12 +194,15 @@ struct Run<'a> {
     watch: Watch<'a>,
     checkpoint: &'a Arc<Checkpoint>,
     tokenizer: &'a Tokenizer,
+    /// Items of work that were there already.
+    found: Cell<usize>,
 }
 
 impl Run<'_> {
     /// Does an item of work unless its records are there already.
     fn item(&self, name: &str, work: impl FnOnce() -> Result<Vec<Record>>) -> Result<()> {
         if frames::has(self.out, name) {
+            self.found.set(self.found.get() + 1);
             return Ok(());
         }
         let records = work()?;
@@ -144,9 +221,9 @@ impl Run<'_> {
             reference.name = format!("{stored} (stored)");
         }
         self.item("lane.reference", || {
-            let bytes = reference.variant.bytes();
-            let bpw = 8.0 * bytes as f64 / self.checkpoint.parameter_count() as f64;
-            let body = lane_record(&reference, &stored, true, None, bytes, bpw, None);
+            let bpw = 8.0 * self.checkpoint.total_bytes() as f64 / self.checkpoint.parameter_count() as f64;
+            let bytes = models::stored_bytes(self.checkpoint)?;
+            let body = lane_record(&reference, &stored, true, Some(self.checkpoint.path()), bytes, bpw, None);
             Ok(vec![self.record(&reference, body)])
         })?;
         let folder = self.out.join(MODELS);
@@ -168,13 +245,13 @@ impl Run<'_> {
         Ok(lanes)
     }
 
-    fn text(&self, lanes: &[Lane], text: &CutText, pass_tokens: usize) -> Result<()> {
+    fn text(&self, lanes: &[Lane], text: &TextWindows, pass_tokens: usize) -> Result<()> {
         let pass =
             crate::eval::record::PASSES.iter().find(|(pass, _)| *pass == text.protocol.pass).map_or("text", |(_, name)| name);
         for (number, range) in sweep::cut_by_rows(&text.sequences, pass_tokens).into_iter().enumerate() {
             self.item(&format!("text.{pass}.{number:05}"), || {
                 let scores = on_device!(self.device, backend =>
-                    text::score(backend, lanes, text, range, Cut::default(), self.watch))?;
+                    text::score(backend, lanes, text, range, SweepLimits::default(), self.watch))?;
                 let of_lane = |(lane, sequences): (&Lane, Vec<_>)| {
                     sequences.into_iter().map(|s| self.record(lane, Body::Sequence(s))).collect::<Vec<_>>()
                 };
@@ -189,7 +266,7 @@ impl Run<'_> {
             let items = task.first(limit);
             let asked = task::build(items);
             let answers = on_device!(self.device, backend =>
-                requests::answer(backend, lanes, self.tokenizer, &asked, Cut::default(), self.watch))
+                requests::answer(backend, lanes, self.tokenizer, &asked, SweepLimits::default(), self.watch))
             .with_context(|| format!("task {}", task.name))?;
             let mut records = Vec::new();
             for (lane, answers) in lanes.iter().zip(&answers) {

@@ -5,12 +5,12 @@ use sha2::{Digest, Sha256};
 
 use super::Watch;
 use crate::engine::backend::{Backend, HeadRow};
-use crate::engine::sweep::{self, Cut, Lane, Sequence};
+use crate::engine::sweep::{self, Lane, Sequence, SweepLimits};
 use crate::eval::record::{Against, Pass, Protocol, Sequence as SequenceRecord};
 use crate::tokenizer::{SpecialText, Tokenizer};
 
 /// A text cut into sequences by a stated protocol.
-pub struct CutText {
+pub struct TextWindows {
     /// How it was cut.
     pub protocol: Protocol,
     /// SHA-256 of the text, in hexadecimal.
@@ -21,17 +21,18 @@ pub struct CutText {
     pub bytes: Vec<u64>,
 }
 
-impl CutText {
+impl TextWindows {
     /// As llama-perplexity: the text tokenized once, whole windows of `ctx` ids one behind the other, the first id of each
     /// replaced by the start token where the model wants one, the second half scored. One trailing newline of the text is
-    /// dropped, and special tokens' names are plain text.
+    /// dropped, and special tokens' names are plain text. Unlike llama-perplexity, one window is enough, and backslashes
+    /// in the text are what they are (its `--no-escape`).
     ///
     /// # Errors
     /// A text with fewer ids than one window; a window too short to score anything; a model that closes texts with an end
     /// token.
     pub fn windows(tokenizer: &Tokenizer, text: &str, ctx: usize, limit: Option<usize>) -> Result<Self> {
         if ctx < 4 {
-            bail!("--ctx {ctx} is too short: the second half of a window must predict something");
+            bail!("a window of {ctx} tokens is too short: the second half of a window must predict something");
         }
         if tokenizer.adds_eos() {
             bail!("this model's tokenizer closes every text with an end token; windows of a text cannot be scored with it");
@@ -43,8 +44,8 @@ impl CutText {
             ends.insert(0, 0);
         }
         let count = (ids.len() / ctx).min(limit.unwrap_or(usize::MAX));
-        if count == 0 {
-            bail!("the text has {} tokens, fewer than one window of {ctx}; give a longer text or a smaller --ctx", ids.len());
+        if ids.len() < ctx {
+            bail!("the text has {} tokens, fewer than one window of {ctx}; give a longer text or smaller windows", ids.len());
         }
         let first = ctx / 2;
         let mut sequences = Vec::with_capacity(count);
@@ -59,10 +60,10 @@ impl CutText {
             sequences.push(Sequence { tokens, scored: first..ctx - 1 });
         }
         let protocol = Protocol { pass: Pass::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
-        Ok(Self { protocol, sha256: sha256(text), sequences, bytes })
+        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, bytes })
     }
 
-    /// Every id of the text once: windows of `ctx - 1` ids, one behind the other, each behind a start token (the end token
+    /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token (the end token
     /// where the model has no start token).
     ///
     /// # Errors
@@ -84,7 +85,7 @@ impl CutText {
             begin = end;
         }
         let protocol = Protocol { pass: Pass::Rolling, ctx: ctx as u32, first: 0, bos: true };
-        Ok(Self { protocol, sha256: sha256(text), sequences, bytes })
+        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, bytes })
     }
 
     /// Scored tokens in all sequences.
@@ -93,8 +94,9 @@ impl CutText {
     }
 }
 
-fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Scores some sequences of a text with every lane; lane 0 is the reference. Returns, per lane, one record per sequence.
@@ -104,9 +106,9 @@ fn sha256(text: &str) -> String {
 pub fn score<B: Backend>(
     backend: &B,
     lanes: &[Lane],
-    text: &CutText,
+    text: &TextWindows,
     range: std::ops::Range<usize>,
-    cut: Cut,
+    cut: SweepLimits,
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<SequenceRecord>>> {
     let scores = sweep::score(backend, lanes, &text.sequences[range.clone()], cut, watch.progress, watch.stop)?;

@@ -27,17 +27,38 @@ pub struct Workload {
     pub repetitions: usize,
 }
 
+impl Workload {
+    /// Most sequences at once, and most repetitions.
+    const MOST: usize = 1 << 12;
+
+    /// Whether a model with this context can do it.
+    ///
+    /// # Errors
+    /// Nothing to do, more than anyone would wait for, or more tokens than the context holds.
+    pub fn check(&self, context: usize) -> Result<()> {
+        for (name, count) in [("batch", self.batch), ("repetitions", self.repetitions)] {
+            if count == 0 || count > Self::MOST {
+                bail!("{name} must lie between 1 and {}", Self::MOST);
+            }
+        }
+        let tokens = self.prompt.max(self.generate);
+        if tokens == 0 {
+            bail!("nothing to time: prompt and generate are both 0");
+        }
+        if self.depth.saturating_add(tokens) > context {
+            bail!("depth {} and {tokens} tokens do not fit the model's context of {context}", self.depth);
+        }
+        Ok(())
+    }
+}
+
 /// Times one model.
 ///
 /// # Errors
 /// A workload longer than the model's context, a device that fails, an interruption.
 pub fn measure<B: Backend>(backend: &B, variant: &Variant, load: Workload, watch: Watch<'_>) -> Result<Vec<Speed>> {
-    let room = load.depth + load.prompt.max(load.generate);
-    let limit = variant.hparams().context_length;
-    if room > limit {
-        bail!("depth {} and {} tokens do not fit the model's context of {limit}", load.depth, room - load.depth);
-    }
-    let batch = load.batch.max(1);
+    load.check(variant.hparams().context_length)?;
+    let (room, batch) = (load.depth + load.prompt.max(load.generate), load.batch);
     let vocab = variant.hparams().vocab_size as u32;
     let tokens: Vec<u32> = (0..room as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) % vocab).collect();
     let mut generator = Generator::new(backend, variant, room, batch)?;

@@ -22,20 +22,20 @@ fn check_refused(dir: &Path, args: &[&str], expected: &[&str]) {
     assert_eq!(listing(dir), before, "{args:?} left something behind");
 }
 
-/// All files but the demo world's cache.
+/// All files and folders but the demo world's cache.
 fn listing(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
-                if path != dir.join("cache") {
-                    folders.push(path);
-                }
-            } else {
-                found.push(path);
+            if path == dir.join("cache") {
+                continue;
             }
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
+            found.push(path);
         }
     }
     found.sort();
@@ -63,6 +63,10 @@ fn bad_input_gets_one_clear_error_and_leaves_nothing() {
     write("broken.jsonl", b"{\"text\": \"a\"}\n{\"text\": }\n");
     write("long.txt", "The flag of Podwick is golden. ".repeat(100).as_bytes());
     write("run.toml", b"model = \"demo:demo-model\"\nrecipes = [\"q8_0\"]\n[text]\nfile = \"long.txt\"\nwindow = 3\n");
+
+    write("good.jsonl", b"{\"text\": \"a\"}\n");
+    write("speed.toml", b"model = \"demo:demo-model\"\nrecipes = [\"q8_0\"]\n[speed]\nprompt = 100000\n");
+    write("stored.toml", b"model = \"demo-model-Q4_0.gguf\"\nrecipes = [\"q8_0\"]\n[speed]\n");
 
     let config = std::fs::read_to_string(dir.join("demo-model/config.json")).unwrap();
     let copy = |name: &str, config: &str| {
@@ -99,6 +103,25 @@ fn bad_input_gets_one_clear_error_and_leaves_nothing() {
     check_refused(dir, &["generate", DEMO, "--prompt", "a", "--max-tokens", "100000"], &["context of 512"]);
     check_refused(dir, &["bench", DEMO, "--prompt", "100000"], &["context of 512"]);
     check_refused(dir, &["nonsense"], &["nonsense"]);
+    let most = usize::MAX.to_string();
+    check_refused(dir, &["generate", DEMO, "--prompt", "a", "--max-tokens", &most], &["context of 512"]);
+    check_refused(dir, &["generate", DEMO, "--prompt", "a", "--stop", ""], &["--stop"]);
+    for (option, named) in [
+        ("--prompt", "context of 512"),
+        ("--generate", "context of 512"),
+        ("--depth", "context of 512"),
+        ("--batch", "batch"),
+        ("--repetitions", "repetitions"),
+    ] {
+        check_refused(dir, &["bench", DEMO, option, &most, "--device", "cpu"], &[named]);
+    }
+    check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--chunks", "0"], &["--chunks"]);
+    check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--ctx", "600", "--device", "cpu"], &["512"]);
+    check_refused(dir, &["compare", DEMO, "@q8_0", "--text", "long.txt", "--max-kld", "nan"], &["--max-kld"]);
+    check_refused(dir, &["eval", DEMO, "--tasks", "facts", "--limit", "0"], &["--limit"]);
+    check_refused(dir, &["score", DEMO, "--requests", "good.jsonl", "--out", "no/o.parquet"], &["no/o.parquet"]);
+    check_refused(dir, &["run", "speed.toml", "--out", "out"], &["speed", "512"]);
+    check_refused(dir, &["run", "stored.toml", "--out", "out"], &["demo-model-Q4_0.gguf"]);
 }
 
 #[test]

@@ -76,9 +76,9 @@ pub fn tile(isa: Isa, logits: &[f32], reference: Option<&[f32]>, shape: TileShap
         if target < cols {
             state.target = row[target];
         }
-        own(isa, row, first_token, state);
+        log_sum_exp(isa, row, first_token, state);
         if let Some(reference) = reference {
-            cross(isa, row, &reference[t * cols..][..cols], state);
+            divergence(isa, row, &reference[t * cols..][..cols], state);
         }
     });
 }
@@ -90,7 +90,7 @@ fn rescale(from: f32, to: f32) -> f64 {
 }
 
 per_isa! {
-    fn own(row: &[f32], first_token: u32, state: &mut RowState) {
+    fn log_sum_exp(row: &[f32], first_token: u32, state: &mut RowState) {
         let max = math::max(row);
         if max > state.max {
             state.sum *= rescale(state.max, max);
@@ -119,7 +119,7 @@ fn weighted_curvature(times: f32, d: f32, other: f32) -> f32 {
 }
 
 per_isa! {
-    fn cross(row: &[f32], reference: &[f32], state: &mut RowState) {
+    fn divergence(row: &[f32], reference: &[f32], state: &mut RowState) {
         let max = math::max(reference);
         if state.reference_sum == 0.0 {
             let likeliest = reference.iter().position(|&r| r == max).unwrap_or(0);

@@ -27,13 +27,18 @@ pub fn divergence(sequences: &[&[f64]]) -> Option<Divergence> {
     let mut sorted = sequences.concat();
     sorted.sort_by(f64::total_cmp);
     Some(Divergence {
-        mean: mean(&clusters)?,
+        mean: mean(&clusters).map(at_least_zero)?,
         median: quantile(&sorted, 0.5)?,
         p90: quantile(&sorted, 0.9)?,
         p99: quantile(&sorted, 0.99)?,
         p99_9: quantile(&sorted, 0.999)?,
         max: *sorted.last()?,
     })
+}
+
+/// A divergence is never below 0, and so is no end of its interval.
+fn at_least_zero(mean: Estimate) -> Estimate {
+    Estimate { interval: mean.interval.map(|i| Interval { low: i.low.max(0.0), high: i.high }), ..mean }
 }
 
 /// The value at `fraction * (n - 1)` of ascending values, linear between neighbours, as llama-perplexity prints its
