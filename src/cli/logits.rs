@@ -22,7 +22,7 @@ use crate::runner::models;
 pub struct LogitsArgs {
     /// Hugging Face directory or GGUF file.
     model: String,
-    /// JSON file: {"sequences": [[ids], ...]}.
+    /// JSON file: an object with the key "sequences", a list of lists of token ids.
     #[arg(long, value_name = "IN.json")]
     tokens: PathBuf,
     /// Safetensors file to write: f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary].

@@ -51,7 +51,7 @@ pub struct Loglikelihood {
     pub tokens: usize,
     /// Whether every scored id was the most probable one at its place.
     pub is_greedy: bool,
-    /// UTF-8 bytes of the scored text.
+    /// UTF-8 bytes of the scored text, blanks that moved from the end of the context included.
     pub bytes: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Tables, charts and pages made from records; the only place that knows polars.
 //!
 //! The way: [`frames`] (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row of numbers a
-//! lane) and [`compare`] (what the numbers allow to say) -> [`export`], [`table`], [`markdown`], [`html`]. [`write`] does all of
+//! lane) and [`compare`] (what the numbers allow to say) -> [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of
 //! it. Nothing is measured here, and nothing printed.
 
 pub mod compare;

@@ -43,18 +43,17 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str) -> Result<Lane> {
 /// Two models can be compared token by token only where a token means the same in both.
 fn check_vocabulary(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()> {
     // A model without a readable tokenizer can still be scored; then only the size of the vocabulary is compared.
-    if let (Ok(a), Ok(b)) = (reference.vocab(), candidate.vocab()) {
-        if let Some(id) = (0..a.tokens.len().max(b.tokens.len())).find(|&i| a.tokens.get(i) != b.tokens.get(i)) {
-            bail!(
-                "{}: token {id} is {:?}, but {:?} in {}; they cannot be compared token by token",
-                candidate.path().display(),
-                b.tokens.get(id),
-                a.tokens.get(id),
-                reference.path().display()
-            );
-        }
+    let (Ok(a), Ok(b)) = (reference.vocab(), candidate.vocab()) else { return Ok(()) };
+    match (0..a.tokens.len().max(b.tokens.len())).find(|&i| a.tokens.get(i) != b.tokens.get(i)) {
+        None => Ok(()),
+        Some(id) => bail!(
+            "{}: token {id} is {:?}, but {:?} in {}; they cannot be compared token by token",
+            candidate.path().display(),
+            b.tokens.get(id),
+            a.tokens.get(id),
+            reference.path().display()
+        ),
     }
-    Ok(())
 }
 
 /// Makes lanes of one name distinct, so that records and tables are unambiguous.

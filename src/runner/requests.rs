@@ -32,10 +32,10 @@ pub fn answer<B: Backend>(
     let mut answers = Vec::with_capacity(lanes.len());
     for (lane, scores) in lanes.iter().zip(scores) {
         let mut texts = generation::answer(backend, &lane.variant, tokenizer, requests, watch)?.into_iter();
-        let one = |(request, pieces): (&Request, &std::ops::Range<usize>)| match request {
+        let one = |(request, pieces): (&Request, &Pieces)| match request {
             Request::GenerateUntil { .. } => Answer::Text(texts.next().unwrap_or_default()),
-            Request::Loglikelihood { continuation: text, .. } | Request::LoglikelihoodRolling { text } => {
-                Answer::Loglikelihood(packed.sum(pieces.clone(), &scores, text.len()))
+            Request::Loglikelihood { .. } | Request::LoglikelihoodRolling { .. } => {
+                Answer::Loglikelihood(packed.sum(pieces, &scores))
             }
         };
         answers.push(requests.iter().zip(&packed.pieces).map(one).collect());
@@ -56,7 +56,13 @@ pub fn check(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Res
 struct Packed {
     sequences: Vec<Sequence>,
     /// Which sequences belong to which request.
-    pieces: Vec<std::ops::Range<usize>>,
+    pieces: Vec<Pieces>,
+}
+
+/// The sequences of one request, and the UTF-8 bytes of the text that they score.
+struct Pieces {
+    sequences: std::ops::Range<usize>,
+    bytes: usize,
 }
 
 impl Packed {
@@ -70,22 +76,27 @@ impl Packed {
 
     fn add(&mut self, tokenizer: &Tokenizer, request: &Request, context: usize) -> Result<()> {
         let begin = self.sequences.len();
-        match request {
+        let bytes = match request {
             Request::GenerateUntil { prompt, max_tokens, .. } => {
                 generation::prompt(tokenizer, prompt, *max_tokens, context)?;
+                0
             }
             Request::Loglikelihood { context: given, continuation } => {
                 self.sequences.push(pair(tokenizer, given, continuation, context)?);
+                given.len() - given.trim_end().len() + continuation.len()
             }
-            Request::LoglikelihoodRolling { text } => self.sequences.extend(rolling(tokenizer, text, context)?),
-        }
-        self.pieces.push(begin..self.sequences.len());
+            Request::LoglikelihoodRolling { text } => {
+                self.sequences.extend(rolling(tokenizer, text, context)?);
+                text.len()
+            }
+        };
+        self.pieces.push(Pieces { sequences: begin..self.sequences.len(), bytes });
         Ok(())
     }
 
-    fn sum(&self, pieces: std::ops::Range<usize>, scores: &[Vec<HeadRow>], bytes: usize) -> Loglikelihood {
-        let mut sum = Loglikelihood { logprob: 0.0, tokens: 0, is_greedy: true, bytes };
-        for piece in pieces {
+    fn sum(&self, pieces: &Pieces, scores: &[Vec<HeadRow>]) -> Loglikelihood {
+        let mut sum = Loglikelihood { logprob: 0.0, tokens: 0, is_greedy: true, bytes: pieces.bytes };
+        for piece in pieces.sequences.clone() {
             let sequence = &self.sequences[piece];
             for (row, at) in scores[piece].iter().zip(sequence.scored.clone()) {
                 sum.logprob += row.target_logit - row.log_sum_exp;

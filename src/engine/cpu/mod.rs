@@ -1,7 +1,7 @@
 //! The CPU backend: the referee of every other device and the fallback where there is none.
 //!
 //! Plain f32 arithmetic on the weights as stored, spread over the current rayon pool. Results are the same bits for every
-//! instruction set, number of threads and batch size ([`gemm`] says how). Absent: integer arithmetic on activations.
+//! instruction set, number of threads and batch size (`gemm.rs` says how). Absent: integer arithmetic on activations.
 
 mod attention;
 mod gemm;

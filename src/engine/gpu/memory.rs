@@ -36,7 +36,7 @@ pub(super) struct Part {
     pub rows: Range<usize>,
 }
 
-/// Running head statistics, [`STATE_WORDS`] a row (see `head.wgsl`).
+/// Running head statistics, one `State` a row (see `head.wgsl`).
 pub struct GpuHeadState {
     pub(super) raw: wgpu::Buffer,
     pub(super) rows: usize,
