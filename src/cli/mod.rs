@@ -90,7 +90,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     output::log_to_stderr();
-    match session::Session::start(&cli.global).and_then(|session| dispatch(cli.command, &session)) {
+    // On a worker of the thread pool, so that each of the many short parallel loops of decoding begins without a handover.
+    match session::Session::start(&cli.global).and_then(|session| rayon::scope(|_| dispatch(cli.command, &session))) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed(what)) => {
             output::error(&what);

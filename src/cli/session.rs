@@ -10,6 +10,9 @@ use super::progress::Reporter;
 use super::{Global, output};
 use crate::runner::Watch;
 
+/// A worker's stack: commands run on one of them, and a main thread would have as much.
+const STACK: usize = 8 << 20;
+
 /// One run of the program.
 pub struct Session {
     json: bool,
@@ -23,12 +26,12 @@ impl Session {
     /// # Errors
     /// An impossible number of threads.
     pub fn start(global: &Global) -> Result<Self> {
-        if let Some(threads) = global.threads {
-            if threads == 0 || threads > 4096 {
-                bail!("--threads {threads}: give a number from 1 to 4096");
-            }
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
+        if let Some(threads) = global.threads.filter(|&n| n == 0 || n > 4096) {
+            bail!("--threads {threads}: give a number from 1 to 4096");
         }
+        // 0 means all of them to rayon.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(global.threads.unwrap_or(0)).stack_size(STACK);
+        pool.build_global().context("--threads")?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = stop.clone();
         ctrlc::set_handler(move || {

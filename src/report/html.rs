@@ -5,7 +5,7 @@ use minijinja::{Environment, Value, context};
 use crate::report::Report;
 use crate::report::markdown::{devices, title};
 use crate::report::plot::{Better, Chart, Point, chart};
-use crate::report::sheet;
+use crate::report::sheet::{self, Column, Part};
 use crate::report::summary::Summary;
 
 /// How to read the numbers.
@@ -54,7 +54,8 @@ fn values(report: &Report) -> Value {
         reference => rows.iter().zip(sheet::labels(rows)).find(|(r, _)| r.is_reference).map_or(String::new(), |(_, l)| l),
         charts => charts(rows),
         columns => columns(rows),
-        rows => table(rows),
+        numbers => table(rows, Part::Numbers),
+        task_scores => table(rows, Part::Tasks),
         dominated => findings.dominated.clone(),
         ties => findings.ties.clone(),
         tasks => findings.tasks.clone(),
@@ -100,14 +101,16 @@ fn columns(rows: &[Summary]) -> Vec<Value> {
     sheet::columns(rows).into_iter().map(|c| context! { head => c.head, meaning => c.meaning }).collect()
 }
 
-fn table(rows: &[Summary]) -> Vec<Value> {
-    let columns = sheet::columns(rows);
+/// One part of the table; `None` where it would have no column but the lanes' names.
+fn table(rows: &[Summary], part: Part) -> Option<Value> {
+    let columns: Vec<Column> = sheet::columns(rows).into_iter().filter(|c| c.part == Part::Lane || c.part == part).collect();
     let cell = |c: &sheet::Cell| context! { text => c.text.clone(), detail => c.detail.clone() };
     let line = |i: usize| {
         let cells: Vec<Value> = columns.iter().map(|c| cell(&c.cells[i])).collect();
         context! { is_reference => rows[i].is_reference, cells }
     };
-    (0..rows.len()).map(line).collect()
+    let heads: Vec<Value> = columns.iter().map(|c| context! { head => c.head.clone(), meaning => c.meaning.clone() }).collect();
+    (columns.len() > 1).then(|| context! { heads, rows => (0..rows.len()).map(line).collect::<Vec<_>>() })
 }
 
 #[cfg(test)]

@@ -12,8 +12,21 @@ pub struct Column {
     pub head: String,
     /// What it means, in a few words.
     pub meaning: String,
+    /// Where it stands when a table is cut in two.
+    pub part: Part,
     /// One cell a lane.
     pub cells: Vec<Cell>,
+}
+
+/// Parts of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The lane's name, in every part.
+    Lane,
+    /// Size, text scores and speeds.
+    Numbers,
+    /// Tasks.
+    Tasks,
 }
 
 /// A cell: a value, and beneath it the interval.
@@ -42,13 +55,15 @@ pub fn columns(rows: &[Summary]) -> Vec<Column> {
     let labels = labels(rows);
     let name = |i: usize| format!("{}{}", labels[i], if rows[i].is_reference { " *" } else { "" });
     let lanes = (0..rows.len()).map(|i| plain(name(i))).collect();
-    let mut columns = vec![Column { head: "lane".into(), meaning: "* marks the reference".into(), cells: lanes }];
-    let mut add = |head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| {
+    let mut columns =
+        vec![Column { head: "lane".into(), meaning: "* marks the reference".into(), part: Part::Lane, cells: lanes }];
+    let mut put = |part: Part, head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| {
         let cells: Vec<Cell> = rows.iter().map(|row| get(row).unwrap_or_default()).collect();
         if cells.iter().any(|c| !c.text.is_empty()) {
-            columns.push(Column { head: head.to_owned(), meaning: meaning.to_owned(), cells });
+            columns.push(Column { head: head.to_owned(), meaning: meaning.to_owned(), part, cells });
         }
     };
+    let mut add = |head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| put(Part::Numbers, head, meaning, get);
     add("recipe", "what was made of the weights, where the name does not say it", &|r| {
         rows.iter().any(|r| r.recipe != r.lane).then(|| plain(r.recipe.clone()))
     });
@@ -60,11 +75,11 @@ pub fn columns(rows: &[Summary]) -> Vec<Column> {
     add("ppl", "perplexity; less is better", &|r| Some(spread(r.ppl?, |v| significant(v, 5))));
     add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
     add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
-    for name in task_names(rows) {
-        add(&name, "share of right answers in this task", &|r| Some(share(task(r, &name)?.accuracy)));
-    }
     add("ppl ratio", "perplexity over the reference's, paired", &|r| Some(spread(r.ppl_ratio?, |v| format!("{v:.4}"))));
     add("bits/byte", "bits per byte of text; less is better", &|r| Some(plain(format!("{:.4}", r.bits_per_byte?.value))));
+    for name in task_names(rows) {
+        put(Part::Tasks, &name, "share of right answers in this task", &|r| Some(share(task(r, &name)?.accuracy)));
+    }
     columns
 }
 
