@@ -77,6 +77,7 @@ impl Tensor {
 /// A model on disk.
 pub struct Checkpoint {
     path: PathBuf,
+    files: Vec<PathBuf>,
     name: String,
     arch: &'static ArchSpec,
     hparams: HParams,
@@ -127,6 +128,11 @@ impl Checkpoint {
     /// The directory or file it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The files that hold the weights.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The directory's name or the file's stem.

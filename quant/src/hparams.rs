@@ -59,7 +59,7 @@ pub struct HParams {
 const MAX_BLOCKS: u64 = 1 << 12;
 const MAX_WIDTH: u64 = 1 << 24;
 const MAX_VOCAB: u64 = 1 << 26;
-const MAX_CONTEXT: u64 = 1 << 32;
+const MAX_CONTEXT: u64 = 1 << 26;
 /// llama.cpp's own default where a file gives no base.
 const DEFAULT_ROPE_FREQ_BASE: f32 = 10000.0;
 
@@ -207,7 +207,8 @@ impl Keys<'_> {
         }
     }
 
-    /// Keys that change the computation in ways the forward function does not know; 0 means "off" for all of them.
+    /// Keys that change the computation in ways the forward function does not know. Each is let through at the values that
+    /// mean "off" to llama.cpp.
     fn refuse_unsupported(&self) -> Result<()> {
         for (stem, what) in [
             ("expert_count", "mixtures of experts are not supported for this architecture"),
@@ -219,18 +220,18 @@ impl Keys<'_> {
             }
         }
         for (stem, neutral) in [
-            ("rope.scaling.attn_factor", 1.0),
-            ("attention.scale", 0.0),
-            ("attention.clamp_kqv", 0.0),
-            ("attention.max_alibi_bias", 0.0),
-            ("attn_logit_softcapping", 0.0),
-            ("final_logit_softcapping", 0.0),
-            ("logit_scale", 1.0),
-            ("embedding_scale", 1.0),
-            ("residual_scale", 1.0),
+            ("rope.scaling.attn_factor", [1.0, 1.0]),
+            ("attention.scale", [0.0, 0.0]),
+            ("attention.clamp_kqv", [0.0, 0.0]),
+            ("attention.max_alibi_bias", [0.0, 0.0]),
+            ("attn_logit_softcapping", [0.0, 0.0]),
+            ("final_logit_softcapping", [0.0, 0.0]),
+            ("logit_scale", [1.0, 0.0]),
+            ("embedding_scale", [1.0, 0.0]),
+            ("residual_scale", [1.0, 0.0]),
         ] {
-            if self.get(stem).is_some() && self.metadata.f32(&self.arch.key(stem)) != Some(neutral) {
-                return Err(self.error(stem, format!("only {neutral} is supported for this architecture")));
+            if self.get(stem).is_some() && !self.metadata.f32(&self.arch.key(stem)).is_some_and(|v| neutral.contains(&v)) {
+                return Err(self.error(stem, format!("only {} is supported for this architecture", neutral[0])));
             }
         }
         if self.get("attention.causal").is_some() && self.metadata.bool(&self.arch.key("attention.causal")) != Some(true) {

@@ -4,7 +4,7 @@
 
 mod rows;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,8 @@ const FILE_TYPE_KEY: &str = "general.file_type";
 pub trait Source: Sync {
     /// The file or directory, for errors.
     fn path(&self) -> &Path;
+    /// The files that hold the model, which no output may replace.
+    fn files(&self) -> &[PathBuf];
     /// All tensors, in the order in which they lie in the file.
     fn tensors(&self) -> &[Tensor];
     /// The encoded bytes of `rows` of one of the tensors.
@@ -31,6 +33,10 @@ pub trait Source: Sync {
 impl Source for Checkpoint {
     fn path(&self) -> &Path {
         self.path()
+    }
+
+    fn files(&self) -> &[PathBuf] {
+        self.files()
     }
 
     fn tensors(&self) -> &[Tensor] {
@@ -210,13 +216,18 @@ fn source_bytes(tensor: &Tensor) -> u64 {
 
 /// Neither may two outputs be one file, nor may an output replace the model it is made from.
 fn refuse_same_paths(source: &dyn Source, outputs: &[Output]) -> Result<()> {
-    let input = source.path().canonicalize().ok();
-    for (i, output) in outputs.iter().enumerate() {
-        if outputs[..i].iter().any(|earlier| earlier.path == output.path) {
-            return Err(Error::file(&output.path, "is asked for twice; give every output a name of its own"));
+    let inputs: Vec<PathBuf> = source.files().iter().filter_map(|file| file.canonicalize().ok()).collect();
+    let mut places = HashSet::new();
+    for output in outputs {
+        // The file need not exist yet, but its folder does.
+        let name = output.path.file_name().unwrap_or_default();
+        let folder = output.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let place = folder.canonicalize().map_err(|e| Error::io(folder, e))?.join(name);
+        if inputs.iter().any(|input| place.canonicalize().is_ok_and(|place| place == *input)) {
+            return Err(Error::file(&output.path, "is a file of the model to be read; write to another name"));
         }
-        if input.is_some() && output.path.canonicalize().ok() == input {
-            return Err(Error::file(&output.path, "is the model to be read; write to another name"));
+        if !places.insert(place) {
+            return Err(Error::file(&output.path, "is asked for twice; give every output a name of its own"));
         }
     }
     Ok(())

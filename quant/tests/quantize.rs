@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -56,6 +56,10 @@ impl Memory {
 impl Source for Memory {
     fn path(&self) -> &Path {
         Path::new("memory")
+    }
+
+    fn files(&self) -> &[PathBuf] {
+        &[]
     }
 
     fn tensors(&self) -> &[Tensor] {

@@ -2,6 +2,8 @@
 //!
 //! Absent: sampling rules and stop strings (see `eval` and `runner`): a step gives logits or the greedy choice.
 
+use std::sync::Arc;
+
 use super::backend::{Backend, TileShape};
 use super::error::{EngineError, Result};
 use super::forward::{self, Batch, Graph, KvCache, Rows, Workspace};
@@ -18,7 +20,7 @@ pub struct Generator<'a, B: Backend> {
     /// The model's name, for errors.
     name: String,
     graph: Graph<B>,
-    embedding: B::Weight,
+    embedding: Arc<B::Weight>,
     blocks: Vec<Block<B>>,
     head: OutputHead<B>,
     caches: Vec<KvCache<B>>,
@@ -45,12 +47,13 @@ impl<'a, B: Backend> Generator<'a, B> {
                 v: backend.alloc(capacity * h.head_count_kv * h.value_dim)?,
             })
         };
+        let embedding = Arc::new(model::load_embedding(backend, variant)?);
         Ok(Self {
             backend,
             name: variant.checkpoint().name().to_owned(),
-            embedding: model::load_embedding(backend, variant)?,
             blocks: (0..h.block_count).map(|i| Block::load(backend, variant, i)).collect::<Result<_>>()?,
-            head: OutputHead::load(backend, variant)?,
+            head: OutputHead::load(backend, variant, Some(&embedding))?,
+            embedding,
             caches: (0..h.block_count).map(|_| cache()).collect::<Result<_>>()?,
             workspace: Workspace::new(backend, &h, rows)?,
             x: backend.alloc(rows * h.embedding_length)?,
@@ -157,22 +160,17 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// Runs the model over new tokens of some sequences; the last hidden states stay in `x`.
     fn step(&mut self, input: &[(usize, &[u32])]) -> Result<()> {
         let (mut tokens, mut positions, mut spans, mut writes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let vocab = self.graph.hparams().vocab_size;
+        for &(index, new) in input {
+            self.check(index, new)?;
+        }
         for &(index, new) in input {
             let (base, used) = (index * self.context, self.used[index]);
-            if new.is_empty() || used + new.len() > self.context || new.iter().any(|&t| t as usize >= vocab) {
-                return Err(EngineError::Unfit {
-                    model: self.name.clone(),
-                    what: format!("{} tokens do not go behind {used} of a context of {}", new.len(), self.context),
-                });
-            }
             writes.push((tokens.len(), base + used, new.len()));
             for (i, &token) in new.iter().enumerate() {
                 tokens.push(token);
                 positions.push((used + i) as u32);
                 spans.extend([base as u32, (base + used + i + 1) as u32]);
             }
-            self.used[index] += new.len();
         }
         let backend = self.backend;
         let batch = Batch { rows: tokens.len(), positions: backend.indices(&positions)?, spans: backend.indices(&spans)? };
@@ -182,6 +180,23 @@ impl<'a, B: Backend> Generator<'a, B> {
             let cache = Some((cache, writes.as_slice()));
             forward::block(backend, &self.graph, weights, &batch, cache, rows, &mut self.workspace, &mut self.x)?;
         }
+        for &(index, new) in input {
+            self.used[index] += new.len();
+        }
         Ok(())
+    }
+
+    /// Whether sequence `index` can take these tokens.
+    fn check(&self, index: usize, new: &[u32]) -> Result<()> {
+        let unfit = |what| Err(EngineError::Unfit { model: self.name.clone(), what });
+        let vocab = self.graph.hparams().vocab_size;
+        match new.iter().find(|&&token| token as usize >= vocab) {
+            Some(token) => unfit(format!("token {token} is outside the vocabulary of {vocab}")),
+            None if new.is_empty() => unfit("a prompt has no tokens".into()),
+            None if new.len() > self.room(index) => {
+                unfit(format!("{} tokens do not go behind {} of a context of {}", new.len(), self.used[index], self.context))
+            }
+            None => Ok(()),
+        }
     }
 }

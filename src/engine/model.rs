@@ -103,8 +103,8 @@ fn decode(tensor: &HostTensor) -> Vec<f32> {
 
 /// `y = W x (+ b)` on a device.
 pub struct Linear<B: Backend> {
-    /// `[N, K]`, as stored.
-    pub weight: B::Weight,
+    /// `[N, K]`, as stored; shared where the head is the token embedding.
+    pub weight: Arc<B::Weight>,
     /// `[N]`, where the model has one.
     pub bias: Option<B::Weight>,
     /// N.
@@ -118,7 +118,7 @@ impl<B: Backend> Linear<B> {
         let tensor = variant.require(weight, block)?;
         let (rows, cols) = (tensor.rows, tensor.cols);
         let bias = bias.map(|role| variant.tensor(role, block)).transpose()?.flatten();
-        Ok(Self { weight: backend.weight(tensor)?, bias: bias.map(|b| backend.weight(b)).transpose()?, rows, cols })
+        Ok(Self { weight: Arc::new(backend.weight(tensor)?), bias: bias.map(|b| backend.weight(b)).transpose()?, rows, cols })
     }
 }
 
@@ -171,14 +171,15 @@ pub struct OutputHead<B: Backend> {
 }
 
 impl<B: Backend> OutputHead<B> {
-    /// Reads the head of `variant` onto the device.
-    pub fn load(backend: &B, variant: &Variant) -> Result<Self> {
+    /// Reads the head of `variant` onto the device; a tied one is `embedding`, where the caller has that there.
+    pub fn load(backend: &B, variant: &Variant, embedding: Option<&Arc<B::Weight>>) -> Result<Self> {
         let tied = variant.checkpoint().tensor(&Role::Output.gguf_name(0)).is_none();
-        let output = if tied { Role::TokenEmbd } else { Role::Output };
-        Ok(Self {
-            norm: backend.weight(variant.require(Role::OutputNorm, 0)?)?,
-            output: Linear::load(backend, variant, output, None, 0)?,
-        })
+        let h = variant.hparams();
+        let output = match embedding.filter(|_| tied) {
+            Some(embedding) => Linear { weight: embedding.clone(), bias: None, rows: h.vocab_size, cols: h.embedding_length },
+            None => Linear::load(backend, variant, if tied { Role::TokenEmbd } else { Role::Output }, None, 0)?,
+        };
+        Ok(Self { norm: backend.weight(variant.require(Role::OutputNorm, 0)?)?, output })
     }
 }
 

@@ -88,7 +88,7 @@ pub fn score<B: Backend>(
     Ok(scores)
 }
 
-/// Bytes of logits held at once, one sequence at least.
+/// Bytes of logits computed at once, one sequence at least.
 const LOGIT_BYTES: usize = 256 << 20;
 
 /// The logits of every row of every sequence: `[tokens, V]` per sequence, handed to `take` in order.
@@ -108,14 +108,15 @@ pub fn logits<B: Backend>(
         check_tokens(&lanes[0], tokens, i)?;
     }
     let (h, longest) = (variant.hparams(), sequences.iter().map(Vec::len).max().unwrap_or(0));
-    check_length(backend, &lanes, longest, Workspace::<B>::widest(h))?;
     let whole: Vec<_> = sequences.iter().map(|t| Sequence { tokens: t.clone(), scored: 0..t.len() }).collect();
-    let chunk_rows = LOGIT_BYTES / (h.vocab_size * size_of::<f32>());
+    let widest = Workspace::<B>::widest(h);
+    let chunk_rows = (LOGIT_BYTES / (h.vocab_size * size_of::<f32>())).min(backend.max_buffer_len() / widest);
+    check_length(backend, &lanes, longest, widest)?;
     let rows: usize = sequences.iter().map(Vec::len).sum();
     progress.start((rows * h.block_count) as u64, "computing logits");
     let walk = Walk { backend, lanes: &lanes, longest, chunk_rows, progress, stop };
     let (graphs, chunks, hidden) = walk.hidden(&whole)?;
-    let head = OutputHead::load(backend, variant)?;
+    let head = OutputHead::load(backend, variant, None)?;
     for (chunk, hidden) in chunks.iter().zip(&hidden[0]) {
         walk.check_stop()?;
         let mut logits = head::logits(backend, &graphs[0], &head, hidden, chunk.batch.rows)?.into_iter();
@@ -239,7 +240,8 @@ type Hidden<B> = (Vec<Graph<B>>, Vec<Chunk<B>>, Vec<Vec<<B as Backend>::Buffer>>
 impl<B: Backend> Walk<'_, B> {
     fn pass(&self, sequences: &[Sequence]) -> Result<Vec<LaneScores>> {
         let (graphs, chunks, hidden) = self.hidden(sequences)?;
-        let heads = self.lanes.iter().map(|lane| OutputHead::load(self.backend, &lane.variant)).collect::<Result<Vec<_>>>()?;
+        let heads =
+            self.lanes.iter().map(|lane| OutputHead::load(self.backend, &lane.variant, None)).collect::<Result<Vec<_>>>()?;
         let mut scores: Vec<LaneScores> = self.lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
         for (at, chunk) in chunks.iter().enumerate() {
             self.check_stop()?;

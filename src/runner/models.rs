@@ -1,6 +1,6 @@
 //! Models and lanes by the names users give them: a path, or `@recipe` for the reference quantized on the fly.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -72,13 +72,8 @@ pub fn number_duplicates(lanes: &mut [Lane]) {
 /// # Errors
 /// A file that went away.
 pub fn stored_bytes(checkpoint: &Checkpoint) -> Result<u64> {
-    let path = checkpoint.path();
-    let size = |path: &Path| std::fs::metadata(path).map(|m| m.len()).with_context(|| path.display().to_string());
-    if path.is_dir() {
-        quant::safetensors::HfTensors::open(path)?.files().iter().map(|file| size(file)).sum()
-    } else {
-        quant::gguf::GgufFile::open(path)?.files().map(size).sum()
-    }
+    let size = |path: &PathBuf| std::fs::metadata(path).map(|m| m.len()).with_context(|| path.display().to_string());
+    checkpoint.files().iter().map(size).sum()
 }
 
 /// Where the embedded demo world is put on the disk: the user's cache folder.

@@ -21,6 +21,7 @@ use super::device::Device;
 use super::text::{self, TextWindows, hex};
 use super::timing::{self, Workload};
 use super::{Watch, models, requests};
+use crate::engine::error::EngineError;
 use crate::engine::model::Variant;
 use crate::engine::sweep::{self, Lane, SweepLimits};
 use crate::eval::record::{Body, Item, Lane as LaneRecord, Origin, Record};
@@ -292,6 +293,14 @@ impl Run<'_> {
             self.item(&format!("speed.{}", lane.name), || {
                 let speeds = on_device!(self.device, backend => timing::measure(backend, &lane.variant, load, self.watch))?;
                 Ok(speeds.into_iter().map(|speed| self.record(lane, Body::Speed(speed))).collect())
+            })
+            .or_else(|e| match e.downcast_ref::<EngineError>() {
+                // A model too large to be resident was scored all the same; its speed stays empty, and a later run tries again.
+                Some(EngineError::Device(why)) => {
+                    tracing::error!("{} is not timed: {why}", lane.name);
+                    Ok(())
+                }
+                _ => Err(e),
             })?;
         }
         Ok(())

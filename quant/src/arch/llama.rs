@@ -1,4 +1,5 @@
-//! llama: Llama 1 to 3.2 and the many models that share its graph (Yi, SmolLM2, TinyLlama, DeepSeek-LLM, ...).
+//! llama: Llama 1 to 3.2 and the many models that share its graph (Yi, SmolLM2, TinyLlama, DeepSeek-LLM, ...). Those with a
+//! SentencePiece tokenizer run on token ids only, until `vocab` reads it.
 //!
 //! Tensor names, row order and the rope factors follow llama.cpp's converter (b11434, `conversion/llama.py`). Absent:
 //! mixtures of experts, sliding windows, YaRN: they are refused, not ignored.

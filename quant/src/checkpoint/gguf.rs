@@ -32,6 +32,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     tensors::check_complete(path, arch, &hparams, &index)?;
     Ok(Checkpoint {
         path: path.to_owned(),
+        files: file.files().map(Path::to_path_buf).collect(),
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         arch,
         hparams,

@@ -37,6 +37,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let metadata = convert::metadata(&config, path, parameter_count, FileType::of(&list))?;
     Ok(Checkpoint {
         path: path.to_owned(),
+        files: files.files().iter().map(|file| file.to_path_buf()).collect(),
         name: convert::model_name(path),
         arch,
         hparams,

@@ -14,6 +14,8 @@ use super::value::{Metadata, Value};
 use super::wire;
 use crate::{DType, Error, Result};
 
+/// Entries that room is made for before they are seen; more are believed as they come.
+const BELIEVED: usize = 1 << 12;
 /// The first four bytes of every GGUF file.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
 /// Key that overrides the alignment of tensor data.
@@ -96,8 +98,8 @@ fn read_version(from: &mut Cursor) -> Result<u32> {
 }
 
 fn read_metadata(from: &mut Cursor, n_pairs: usize) -> Result<Metadata> {
-    let mut pairs = Vec::with_capacity(n_pairs);
-    let mut seen = HashSet::with_capacity(n_pairs);
+    let mut pairs = Vec::with_capacity(n_pairs.min(BELIEVED));
+    let mut seen = HashSet::with_capacity(n_pairs.min(BELIEVED));
     for i in 0..n_pairs {
         let key = from.string(&format!("metadata key {i}"))?;
         if key.is_empty() {
@@ -127,8 +129,8 @@ pub(super) fn alignment(path: &Path, metadata: &Metadata) -> Result<u64> {
 }
 
 fn read_tensors(from: &mut Cursor, path: &Path, n: usize, shard: usize) -> Result<Vec<TensorEntry>> {
-    let mut tensors = Vec::with_capacity(n);
-    let mut seen = HashSet::with_capacity(n);
+    let mut tensors = Vec::with_capacity(n.min(BELIEVED));
+    let mut seen = HashSet::with_capacity(n.min(BELIEVED));
     for i in 0..n {
         let tensor = read_tensor(from, path, i, shard)?;
         if !seen.insert(tensor.name.clone()) {

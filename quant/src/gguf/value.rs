@@ -136,12 +136,4 @@ impl Metadata {
             _ => None,
         }
     }
-
-    /// The value under `key` as an array of i32.
-    pub fn i32s(&self, key: &str) -> Option<&[i32]> {
-        match self.get(key)? {
-            Value::Array(Array::I32(v)) => Some(v),
-            _ => None,
-        }
-    }
 }
