@@ -213,14 +213,13 @@ mod tests {
     fn bits_per_byte_are_those_of_the_rolling_pass() {
         let mut records = sample::records();
         assert_eq!(summarize(&records).unwrap()[0].bits_per_byte, None);
-        let windows: Vec<_> = records.iter().filter(|r| r.origin.lane == rows()[0].lane).collect();
-        let windows: Vec<_> = windows
-            .iter()
-            .filter_map(|r| match &r.body {
-                crate::eval::record::Body::Sequence(s) => Some(s),
-                _ => None,
-            })
-            .collect();
+        let lane = rows()[0].lane.clone();
+        let scored = |r: &'_ crate::eval::record::Record| match &r.body {
+            crate::eval::record::Body::Sequence(s) if r.origin.lane == lane => Some(s.clone()),
+            _ => None,
+        };
+        let windows: Vec<_> = records.iter().filter_map(scored).collect();
+        let windows: Vec<_> = windows.iter().collect();
         let windows = TextMetrics::of(&windows).unwrap().bits_per_byte.unwrap().value;
         records.extend(sample::rolling(&records, 2.0));
         let rows = summarize(&records).unwrap();
