@@ -13,8 +13,11 @@ use crate::eval::demo;
 /// Opens MODEL: a Hugging Face directory, a GGUF file, or `demo:PATH` inside the embedded demo world.
 ///
 /// # Errors
-/// As [`Checkpoint::open`]; a demo path that does not exist.
+/// As [`Checkpoint::open`]; a demo path that does not exist; `hf:NAME`, which is not supported yet.
 pub fn open(model: &str) -> Result<Arc<Checkpoint>> {
+    if model.starts_with("hf:") {
+        bail!("{model}: downloading is not supported yet; fetch the model into a folder and give its path");
+    }
     let path = demo::resolve(model, &demo_dir())?;
     Ok(Arc::new(Checkpoint::open(&path)?))
 }

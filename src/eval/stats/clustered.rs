@@ -23,7 +23,7 @@ pub fn mean(clusters: &[Cluster]) -> Option<Estimate> {
 
 /// Perplexity: exp of the mean negative log-likelihood (in nats), its interval the exp of the mean's.
 pub fn perplexity(nll: &[Cluster]) -> Option<Estimate> {
-    Some(mean(nll)?.map(f64::exp))
+    Some(mean(nll)?.map(libm::exp))
 }
 
 /// Bits per byte: the clusters hold the negative log-likelihood in nats and the number of *bytes* that it covers.
