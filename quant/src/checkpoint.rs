@@ -3,22 +3,26 @@
 //! Tensors come under their GGUF names, in GGUF shapes, with rows permuted as GGUF wants them, whichever the source. What
 //! is absent: decoding to f32 (see `formats`), choosing types (see `plan`) and running (the engine).
 
+mod container;
 mod gguf;
 mod hf;
+mod layout;
+mod place;
+mod runnable;
 mod tensors;
 
-use std::collections::HashMap;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use memmap2::Mmap;
 
-use crate::arch::{ArchSpec, Role};
+use crate::arch::{ArchSpec, BlockTraits, Role};
 use crate::gguf::Metadata;
 use crate::plan::Origin;
-use crate::vocab::Vocab;
+use crate::vocab::{self, Vocab};
 use crate::{DType, Error, HParams, Result};
+pub use container::Container;
 
 /// Encoded bytes of a tensor or of some of its rows: a view into the mapped file where the file has them as they are
 /// needed, else an own copy.
@@ -76,15 +80,9 @@ impl Tensor {
 
 /// A model on disk.
 pub struct Checkpoint {
-    path: PathBuf,
-    files: Vec<PathBuf>,
-    name: String,
+    container: Container,
     arch: &'static ArchSpec,
     hparams: HParams,
-    metadata: Metadata,
-    tensors: Vec<Tensor>,
-    stored: Vec<Stored>,
-    index: HashMap<String, usize>,
     source: Source,
     vocab: OnceLock<Vocab>,
 }
@@ -97,29 +95,13 @@ enum Source {
     Gguf,
 }
 
-/// The bytes of one tensor.
-struct Stored {
-    row_bytes: usize,
-    place: Place,
-}
-
-/// Where the bytes of a tensor are.
-enum Place {
-    /// In a mapped file, in the order needed.
-    Mapped(Arc<Mmap>, Range<usize>),
-    /// In a mapped file, with the two halves of each of `heads` heads to be interleaved.
-    Interleaved { map: Arc<Mmap>, range: Range<usize>, heads: usize },
-    /// Made from the configuration.
-    Computed(Vec<u8>),
-}
-
 impl Checkpoint {
     /// Opens a Hugging Face directory, or a GGUF file (of a split model: any of its files). All names and shapes are
     /// checked here; the tokenizer is not, because a model can be scored on token ids without one.
     ///
     /// # Errors
     /// The path does not exist or holds no model; the architecture is unknown; a hyper-parameter is missing or not
-    /// supported; a tensor is missing, unknown, or of another shape than the hyper-parameters give.
+    /// understood; a tensor is missing, unknown, or of another shape than the hyper-parameters give.
     pub fn open(path: &Path) -> Result<Self> {
         let about = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
         if about.is_dir() { hf::open(path) } else { gguf::open(path) }
@@ -127,17 +109,17 @@ impl Checkpoint {
 
     /// The directory or file it was opened by.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.container.path()
     }
 
     /// The files that hold the weights.
     pub fn files(&self) -> &[PathBuf] {
-        &self.files
+        self.container.files()
     }
 
     /// The directory's name or the file's stem.
     pub fn name(&self) -> &str {
-        &self.name
+        self.container.name()
     }
 
     /// What kind of file it came from, which decides what a plan for it keeps.
@@ -153,6 +135,19 @@ impl Checkpoint {
         self.arch
     }
 
+    /// What the model's block computes, for those who run it.
+    ///
+    /// # Errors
+    /// [`Error::File`] and [`Error::Key`] where the model can be converted, quantized and inspected, but not run: its
+    /// architecture, or what one of its keys asks for, is not supported.
+    pub fn block_traits(&self) -> Result<&'static BlockTraits> {
+        let config = match &self.source {
+            Source::Hf(config) => Some(config.as_ref()),
+            Source::Gguf => None,
+        };
+        runnable::block_traits(self.path(), self.arch, self.metadata(), config)
+    }
+
     /// The hyper-parameters.
     pub fn hparams(&self) -> &HParams {
         &self.hparams
@@ -162,7 +157,7 @@ impl Checkpoint {
     /// stored type as `--outtype`. Without the `tokenizer.*` keys where the tokenizer is not supported; ask
     /// [`Self::vocab`] for the reason, or use [`Self::output_metadata`].
     pub fn metadata(&self) -> &Metadata {
-        &self.metadata
+        self.container.metadata()
     }
 
     /// The metadata for a file to be written: [`Self::metadata`], but an error where keys had to be left out.
@@ -173,7 +168,7 @@ impl Checkpoint {
         if let Source::Hf(_) = self.source {
             self.vocab()?;
         }
-        Ok(self.metadata.clone())
+        Ok(self.metadata().clone())
     }
 
     /// The vocabulary.
@@ -184,37 +179,38 @@ impl Checkpoint {
         if let Some(vocab) = self.vocab.get() {
             return Ok(vocab);
         }
-        let vocab = match &self.source {
-            Source::Gguf => Vocab::from_metadata(&self.path, &self.metadata)?,
-            Source::Hf(config) => {
-                let mut keys = Metadata::new();
-                crate::vocab::hf::add_keys(config, &mut keys)?;
-                Vocab::from_metadata(&self.path, &keys)?
-            }
-        };
+        if let Source::Hf(config) = &self.source
+            && self.metadata().get(vocab::key::MODEL).is_none()
+        {
+            // The keys were left out; here is why.
+            vocab::hf::add_keys(&vocab::hf::Model::of(config), &mut Metadata::new())?;
+        }
+        let vocab = Vocab::from_metadata(self.path(), self.metadata())?;
         Ok(self.vocab.get_or_init(|| vocab))
     }
 
-    /// The tokenizer in the form of the `tokenizers` crate: a Hugging Face directory's own `tokenizer.json`, or one rebuilt
-    /// from a GGUF file's vocabulary.
+    /// The tokenizer in the form of the `tokenizers` crate: a Hugging Face directory's own `tokenizer.json`, or where there
+    /// is none one rebuilt from the vocabulary.
     ///
     /// # Errors
     /// There is none, it is broken, or of a kind that is not supported.
     pub fn tokenizer_json(&self) -> Result<serde_json::Value> {
-        match &self.source {
-            Source::Hf(_) => crate::vocab::hf::tokenizer_json(&self.path).map(serde_json::Value::Object),
-            Source::Gguf => self.vocab()?.to_tokenizer_json(),
+        if let Source::Hf(_) = self.source
+            && let Some(json) = vocab::hf::tokenizer_json(self.path())?
+        {
+            return Ok(serde_json::Value::Object(json));
         }
+        self.vocab()?.to_tokenizer_json()
     }
 
     /// All tensors, in the order in which the converter writes them, or in file order.
     pub fn tensors(&self) -> &[Tensor] {
-        &self.tensors
+        self.container.tensors()
     }
 
     /// The tensor of a GGUF name.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
-        self.index.get(name).map(|&i| &self.tensors[i])
+        self.container.tensor(name)
     }
 
     /// The tensor of a role; `block` does not matter to roles that exist once.
@@ -227,8 +223,8 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensor`] where it is missing or has another shape.
     pub fn require(&self, name: &str, shape: &[usize]) -> Result<&Tensor> {
-        let tensor = self.tensor(name).ok_or_else(|| Error::tensor(&self.path, name, "is missing"))?;
-        tensors::check_shape(&self.path, name, &tensor.shape, shape)?;
+        let tensor = self.tensor(name).ok_or_else(|| Error::tensor(self.path(), name, "is missing"))?;
+        tensors::check_shape(self.path(), name, &tensor.shape, shape)?;
         Ok(tensor)
     }
 
@@ -238,54 +234,22 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensor`] where the tensor is not of this checkpoint or has fewer rows.
     pub fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
-        let i = *self.index.get(&tensor.name).ok_or_else(|| Error::tensor(&self.path, &tensor.name, "is missing"))?;
-        let own = &self.tensors[i];
-        if rows.start > rows.end || rows.end > own.rows() {
-            let what = format!("has {} rows; rows {} to {} were asked for", own.rows(), rows.start, rows.end);
-            return Err(Error::tensor(&self.path, &own.name, what));
-        }
-        Ok(self.stored[i].read(own, rows))
+        self.container.read(tensor, rows)
+    }
+
+    /// Has the system begin to read `rows` of one of this checkpoint's tensors. A request only: what cannot be asked for is
+    /// read when it is needed.
+    pub(crate) fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
+        self.container.will_need(tensor, rows);
     }
 
     /// The encoded bytes of all tensors together.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.iter().zip(&self.stored).map(|(t, s)| t.rows() as u64 * s.row_bytes as u64).sum()
+        self.container.total_bytes()
     }
 
     /// The weights of all tensors together, as llama.cpp counts them (`rope_freqs.weight` included).
     pub fn parameter_count(&self) -> u64 {
-        self.tensors.iter().map(Tensor::elements).sum()
-    }
-}
-
-impl Stored {
-    /// `path` is for messages.
-    fn new(path: &Path, tensor: &Tensor, place: Place) -> Result<Self> {
-        let row_bytes = tensor.dtype.row_bytes(tensor.cols()).ok_or_else(|| {
-            let what = format!("rows of {} weights are not whole blocks of {}", tensor.cols(), tensor.dtype);
-            Error::tensor(path, &tensor.name, what)
-        })?;
-        Ok(Self { row_bytes, place })
-    }
-
-    /// `rows` lie within the tensor.
-    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> TensorBytes {
-        let part = rows.start * self.row_bytes..rows.end * self.row_bytes;
-        match &self.place {
-            Place::Mapped(map, range) => TensorBytes::Mapped(Arc::clone(map), range.start + part.start..range.start + part.end),
-            Place::Computed(bytes) => TensorBytes::Owned(bytes[part].to_vec()),
-            Place::Interleaved { map, range, heads } => {
-                let bytes = &map[range.clone()];
-                // Of a bias, which is one row, the elements are permuted; of a matrix, the rows.
-                let unit_bytes = if tensor.shape.len() == 1 { self.row_bytes / tensor.cols() } else { self.row_bytes };
-                let head_units = bytes.len() / unit_bytes / heads;
-                let mut out = Vec::with_capacity(part.len());
-                for unit in part.start / unit_bytes..part.end / unit_bytes {
-                    let from = tensors::interleaved_from(unit, head_units) * unit_bytes;
-                    out.extend_from_slice(&bytes[from..from + unit_bytes]);
-                }
-                TensorBytes::Owned(out)
-            }
-        }
+        self.tensors().iter().map(Tensor::elements).sum()
     }
 }

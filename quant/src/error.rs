@@ -64,9 +64,25 @@ pub enum Error {
         /// All names that would have been understood.
         known: Vec<String>,
     },
+    /// An option of the caller's cannot be followed.
+    #[error("{option} {value}: {what}")]
+    Option {
+        /// The option, as `--tensor-type`.
+        option: &'static str,
+        /// What was asked for, as it was given.
+        value: String,
+        /// What is wrong and what to do.
+        what: String,
+    },
     /// The caller asked to stop. What had been written was removed.
     #[error("interrupted; no unfinished file was left behind")]
     Cancelled,
+    /// The caller asked to stop. What had been written is kept.
+    #[error("interrupted; {} is unfinished and kept, run again with resuming on to finish it", path.display())]
+    Suspended {
+        /// The file that will be finished by resuming.
+        path: PathBuf,
+    },
 }
 
 impl Error {
@@ -93,6 +109,11 @@ impl Error {
     /// An [`Error::Key`] for `key` in `path`.
     pub fn key(path: impl AsRef<Path>, key: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Key { path: path.as_ref().to_owned(), key: key.into(), what: what.into() }
+    }
+
+    /// An [`Error::Option`]: `value` was given for `option`.
+    pub fn option(option: &'static str, value: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Option { option, value: value.into(), what: what.into() }
     }
 
     /// An [`Error::Unknown`] name of `kind`, with the names that are known.

@@ -20,6 +20,23 @@ pub enum RopeScaling {
         /// The divisor, above 0.
         factor: f32,
     },
+    /// YaRN (Peng et al. 2023).
+    Yarn,
+    /// LongRoPE (Ding et al. 2024).
+    LongRope,
+}
+
+/// The sizes of multi-head latent attention (DeepSeek-AI 2024, section 2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mla {
+    /// Width of compressed queries; 0 where queries are not compressed.
+    pub q_lora_rank: usize,
+    /// Width of compressed keys and values.
+    pub kv_lora_rank: usize,
+    /// Width of an expanded key head.
+    pub key_length: usize,
+    /// Width of an expanded value head.
+    pub value_length: usize,
 }
 
 /// The sizes and constants of one model. All have been checked: none is zero where it must not be, and products of two of
@@ -42,8 +59,8 @@ pub struct HParams {
     pub head_dim: usize,
     /// Width of a value head (`attention.value_length`).
     pub value_dim: usize,
-    /// Epsilon inside the root of RMS normalization.
-    pub rms_epsilon: f32,
+    /// Epsilon inside the root of normalization.
+    pub norm_epsilon: f32,
     /// Base of the rotary frequencies.
     pub rope_freq_base: f32,
     /// Components of a head that are rotated: even, at most `head_dim`.
@@ -52,6 +69,18 @@ pub struct HParams {
     pub rope_scaling: RopeScaling,
     /// Tokens V.
     pub vocab_size: usize,
+    /// Experts of a block; 0 where the model has none.
+    pub expert_count: usize,
+    /// Experts that a token uses.
+    pub expert_used_count: usize,
+    /// Blocks at the beginning that have no experts.
+    pub leading_dense_block_count: usize,
+    /// Width of the feed-forward network of one expert.
+    pub expert_feed_forward_length: usize,
+    /// Width of that of all shared experts together; 0 where there are none.
+    pub shared_feed_forward_length: usize,
+    /// Multi-head latent attention, where the model has it.
+    pub mla: Option<Mla>,
 }
 
 /// The largest sizes that are believed; a file that claims more is broken or hostile. They keep every product of two sizes
@@ -60,6 +89,7 @@ const MAX_BLOCKS: u64 = 1 << 12;
 const MAX_WIDTH: u64 = 1 << 24;
 const MAX_VOCAB: u64 = 1 << 26;
 const MAX_CONTEXT: u64 = 1 << 26;
+const MAX_EXPERTS: u64 = 1 << 16;
 /// llama.cpp's own default where a file gives no base.
 const DEFAULT_ROPE_FREQ_BASE: f32 = 10000.0;
 
@@ -67,11 +97,9 @@ impl HParams {
     /// Reads the hyper-parameters of an `arch` model from `metadata`; `path` is for messages.
     ///
     /// # Errors
-    /// [`Error::Key`] for a key that is missing, of the wrong type, out of range, or that asks for a computation not
-    /// supported (mixture of experts, sliding windows, YaRN).
+    /// [`Error::Key`] for a key that is missing, of the wrong type or out of range.
     pub fn from_metadata(path: &Path, arch: &ArchSpec, metadata: &Metadata) -> Result<Self> {
         let keys = Keys { path, arch, metadata };
-        keys.refuse_unsupported()?;
         let embedding_length = keys.size("embedding_length", MAX_WIDTH)?;
         let head_count = keys.size("attention.head_count", MAX_WIDTH)?;
         let head_count_kv = keys.optional_size("attention.head_count_kv", MAX_WIDTH)?.unwrap_or(head_count);
@@ -92,21 +120,41 @@ impl HParams {
             let what = format!("is {rope_dim}, but must be even and at most the head width {head_dim}");
             return Err(keys.error("rope.dimension_count", what));
         }
+        let feed_forward_length = keys.size("feed_forward_length", MAX_WIDTH)?;
+        let expert_count = keys.count("expert_count", MAX_EXPERTS)?.unwrap_or(0);
+        let expert_used_count = keys.count("expert_used_count", MAX_EXPERTS)?.unwrap_or(0);
+        if expert_used_count > expert_count || (expert_used_count == 0) != (expert_count == 0) {
+            let what = format!("is {expert_used_count}, but there are {expert_count} experts");
+            return Err(keys.error("expert_used_count", what));
+        }
+        let expert_width = keys.optional_size("expert_feed_forward_length", MAX_WIDTH)?;
+        let expert_feed_forward_length = expert_width.unwrap_or(feed_forward_length);
         Ok(Self {
             block_count: keys.size("block_count", MAX_BLOCKS)?,
             context_length: keys.size("context_length", MAX_CONTEXT)?,
             embedding_length,
-            feed_forward_length: keys.size("feed_forward_length", MAX_WIDTH)?,
+            feed_forward_length,
             head_count,
             head_count_kv,
             head_dim,
             value_dim,
-            rms_epsilon: keys.rms_epsilon()?,
+            norm_epsilon: keys.norm_epsilon()?,
             rope_freq_base: keys.positive("rope.freq_base")?.unwrap_or(DEFAULT_ROPE_FREQ_BASE),
             rope_dim,
             rope_scaling: keys.rope_scaling()?,
             vocab_size: keys.vocab_size()?,
+            expert_count,
+            expert_used_count,
+            leading_dense_block_count: keys.count("leading_dense_block_count", MAX_BLOCKS)?.unwrap_or(0),
+            expert_feed_forward_length,
+            shared_feed_forward_length: keys.shared_feed_forward_length(expert_feed_forward_length)?,
+            mla: keys.mla(head_count, rope_dim)?,
         })
+    }
+
+    /// Whether a block has experts in place of one feed-forward network.
+    pub fn has_experts(&self, block: usize) -> bool {
+        self.expert_count > 0 && block >= self.leading_dense_block_count
     }
 }
 
@@ -126,18 +174,26 @@ impl Keys<'_> {
         self.metadata.get(&self.arch.key(stem))
     }
 
-    /// A size from 1 to `max`, or `None` where the key is absent.
-    fn optional_size(&self, stem: &str, max: u64) -> Result<Option<usize>> {
+    /// A number from 0 to `max`, or `None` where the key is absent.
+    fn count(&self, stem: &str, max: u64) -> Result<Option<usize>> {
         let Some(value) = self.get(stem) else { return Ok(None) };
         if let Value::Array(_) = value {
             return Err(self.error(stem, "differs from block to block, which is not supported"));
         }
         let size =
             self.metadata.u64(&self.arch.key(stem)).ok_or_else(|| self.error(stem, "is not a whole number of 0 or more"))?;
-        if size == 0 || size > max {
+        if size > max {
             return Err(self.error(stem, format!("is {size}, but must lie between 1 and {max}")));
         }
         usize::try_from(size).map(Some).map_err(|_| self.error(stem, format!("{size} is too large for this machine")))
+    }
+
+    /// A size from 1 to `max`, or `None` where the key is absent.
+    fn optional_size(&self, stem: &str, max: u64) -> Result<Option<usize>> {
+        match self.count(stem, max)? {
+            Some(0) => Err(self.error(stem, format!("is 0, but must lie between 1 and {max}"))),
+            size => Ok(size),
+        }
     }
 
     fn size(&self, stem: &str, max: u64) -> Result<usize> {
@@ -166,13 +222,42 @@ impl Keys<'_> {
         }
     }
 
-    fn rms_epsilon(&self) -> Result<f32> {
-        const STEM: &str = "attention.layer_norm_rms_epsilon";
-        let epsilon = self.positive(STEM)?.ok_or_else(|| self.error(STEM, "is missing"))?;
+    fn norm_epsilon(&self) -> Result<f32> {
+        const RMS: &str = "attention.layer_norm_rms_epsilon";
+        const LAYER: &str = "attention.layer_norm_epsilon";
+        let stem = if self.get(RMS).is_none() && self.get(LAYER).is_some() { LAYER } else { RMS };
+        let epsilon = self.positive(stem)?.ok_or_else(|| self.error(stem, "is missing"))?;
         if epsilon > 1.0 {
-            return Err(self.error(STEM, format!("is {epsilon}, but must be at most 1")));
+            return Err(self.error(stem, format!("is {epsilon}, but must be at most 1")));
         }
         Ok(epsilon)
+    }
+
+    /// All shared experts together: their width, or their number times the width of one.
+    fn shared_feed_forward_length(&self, expert_feed_forward_length: usize) -> Result<usize> {
+        const COUNT: &str = "expert_shared_count";
+        if let Some(width) = self.count("expert_shared_feed_forward_length", MAX_WIDTH)? {
+            return Ok(width);
+        }
+        let width = self.count(COUNT, MAX_EXPERTS)?.unwrap_or(0) * expert_feed_forward_length;
+        if width as u64 > MAX_WIDTH {
+            return Err(self.error(COUNT, format!("so many experts of {expert_feed_forward_length} are wider than {MAX_WIDTH}")));
+        }
+        Ok(width)
+    }
+
+    fn mla(&self, head_count: usize, rope_dim: usize) -> Result<Option<Mla>> {
+        const KEY: &str = "attention.key_length_mla";
+        let Some(kv_lora_rank) = self.optional_size("attention.kv_lora_rank", MAX_WIDTH)? else { return Ok(None) };
+        let key_length = self.size(KEY, MAX_WIDTH)?;
+        let value_length = self.size("attention.value_length_mla", MAX_WIDTH)?;
+        let widest = (head_count as u64).saturating_mul(key_length.max(value_length) as u64);
+        if key_length <= rope_dim || widest > MAX_WIDTH {
+            let what = format!("is {key_length}, but must be above {rope_dim}, and {head_count} heads at most {MAX_WIDTH} wide");
+            return Err(self.error(KEY, what));
+        }
+        let q_lora_rank = self.optional_size("attention.q_lora_rank", MAX_WIDTH)?.unwrap_or(0);
+        Ok(Some(Mla { q_lora_rank, kv_lora_rank, key_length, value_length }))
     }
 
     /// As llama.cpp reads it: a factor without a type means linear, a factor of 0 means none, and `rope.scale_linear` is
@@ -192,7 +277,9 @@ impl Keys<'_> {
                 None | Some(1.0) => RopeScaling::None,
                 Some(factor) => RopeScaling::Linear { factor },
             }),
-            other => Err(self.error(TYPE, format!("{other:?} is not supported; known: none, linear"))),
+            "yarn" => Ok(RopeScaling::Yarn),
+            "longrope" => Ok(RopeScaling::LongRope),
+            other => Err(self.error(TYPE, format!("{other:?} is not supported; known: none, linear, yarn, longrope"))),
         }
     }
 
@@ -205,39 +292,6 @@ impl Keys<'_> {
             Some(Value::Array(Array::String(tokens))) if !tokens.is_empty() => Ok(tokens.len()),
             _ => Err(self.error("vocab_size", "is missing, and there is no list of tokens to count")),
         }
-    }
-
-    /// Keys that change the computation in ways the forward function does not know. Each is let through at the values that
-    /// mean "off" to llama.cpp.
-    fn refuse_unsupported(&self) -> Result<()> {
-        for (stem, what) in [
-            ("expert_count", "mixtures of experts are not supported for this architecture"),
-            ("attention.sliding_window", "sliding-window attention is not supported for this architecture"),
-            ("leading_dense_block_count", "mixtures of experts are not supported for this architecture"),
-        ] {
-            if self.get(stem).is_some() && self.metadata.u64(&self.arch.key(stem)) != Some(0) {
-                return Err(self.error(stem, what));
-            }
-        }
-        for (stem, neutral) in [
-            ("rope.scaling.attn_factor", [1.0, 1.0]),
-            ("attention.scale", [0.0, 0.0]),
-            ("attention.clamp_kqv", [0.0, 0.0]),
-            ("attention.max_alibi_bias", [0.0, 0.0]),
-            ("attn_logit_softcapping", [0.0, 0.0]),
-            ("final_logit_softcapping", [0.0, 0.0]),
-            ("logit_scale", [1.0, 0.0]),
-            ("embedding_scale", [1.0, 0.0]),
-            ("residual_scale", [1.0, 0.0]),
-        ] {
-            if self.get(stem).is_some() && !self.metadata.f32(&self.arch.key(stem)).is_some_and(|v| neutral.contains(&v)) {
-                return Err(self.error(stem, format!("only {} is supported for this architecture", neutral[0])));
-            }
-        }
-        if self.get("attention.causal").is_some() && self.metadata.bool(&self.arch.key("attention.causal")) != Some(true) {
-            return Err(self.error("attention.causal", "only causal attention is supported"));
-        }
-        Ok(())
     }
 }
 
@@ -328,10 +382,9 @@ mod tests {
         check_refused("rope.dimension_count", Some(Value::U32(33)), "even");
         check_refused("rope.dimension_count", Some(Value::U32(66)), "at most");
         check_refused("rope.freq_base", Some(Value::F32(0.0)), "above 0");
-        check_refused("rope.scaling.type", Some(Value::String("yarn".into())), "known: none, linear");
-        check_refused("rope.scaling.attn_factor", Some(Value::F32(1.2)), "only 1");
-        check_refused("expert_count", Some(Value::U32(8)), "mixtures of experts");
-        check_refused("attention.sliding_window", Some(Value::U32(4096)), "sliding-window");
-        check_refused("attention.causal", Some(Value::Bool(false)), "causal");
+        check_refused("rope.scaling.type", Some(Value::String("dynamic".into())), "known: none, linear");
+        check_refused("expert_used_count", Some(Value::U32(1)), "0 experts");
+        check_refused("expert_count", Some(Value::U32(1 << 20)), "between");
+        check_refused("attention.kv_lora_rank", Some(Value::U32(0)), "between 1");
     }
 }

@@ -1,6 +1,8 @@
-//! Opening a model file as a read-only memory map. What is absent: any look at the contents.
+//! Opening a model file as a read-only memory map, and telling the system which parts of it are needed. What is absent: any
+//! look at the contents.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,4 +26,39 @@ pub(crate) fn map_file(path: &Path) -> Result<Arc<Mmap>> {
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
     Ok(Arc::new(map))
+}
+
+/// Has the system read `range` of `map` now, in one go instead of page by page. A request only: systems that cannot do so
+/// read when the bytes are touched.
+pub(crate) fn populate(map: &Mmap, range: &Range<usize>) {
+    #[cfg(target_os = "linux")]
+    let _ = map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len());
+    #[cfg(not(target_os = "linux"))]
+    let _ = (map, range);
+}
+
+/// Has the system begin to read `range` of `map`. A request only.
+pub(crate) fn will_need(map: &Mmap, range: &Range<usize>) {
+    #[cfg(unix)]
+    let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+    #[cfg(not(unix))]
+    let _ = (map, range);
+}
+
+/// Takes the pages of `range` of `map` out of this process, so that they no longer count as its memory. They come back when
+/// touched again. A request only.
+///
+/// The page in which the range ends is left to the range that goes on there: were it touched again, the system would bring
+/// back its neighbours too.
+pub(crate) fn release(map: &Mmap, range: &Range<usize>) {
+    /// A multiple of the page sizes in use but for the rare 64 KiB, where a little more comes back.
+    const PAGE: usize = 16 << 10;
+    let (start, end) = (range.start / PAGE * PAGE, range.end / PAGE * PAGE);
+    // SAFETY: the map is of a file, read-only and never written through, so its pages are the file's, and a page that was
+    // dropped is read from there again. This holds for whoever else looks at them meanwhile.
+    #[cfg(unix)]
+    #[allow(unsafe_code)]
+    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+    #[cfg(not(unix))]
+    let _ = (map, start, end);
 }

@@ -2,18 +2,25 @@
 //! sized, compared and tested without a byte of weights. What is absent: the rules themselves (see `recipe`) and carrying a
 //! plan out (see `quantize`).
 
+mod choices;
+mod decide;
+mod importance;
 mod kept;
+mod layers;
+mod metadata;
 mod show;
 
-use std::cmp::Ordering;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::checkpoint::Tensor;
-use crate::gguf::TensorSpec;
-use crate::recipe::{Category, ModelFacts, Recipe, Site, fitting};
-use crate::{Checkpoint, DType, Error, Result};
+use crate::gguf::{TensorSpec, Value};
+use crate::recipe::{ModelFacts, Recipe};
+use crate::{Checkpoint, DType, Result};
+pub use choices::{Choices, TensorType, parse_override_kv, parse_prune_layers};
+pub use metadata::quantized_metadata;
 
 /// Where a model comes from, which decides what "plain" means: which tensors stay F32, and the order in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +49,9 @@ pub struct PlanInput<'a> {
 pub struct PlanEntry {
     /// GGUF name.
     pub tensor: String,
+    /// Its name in the source, where blocks before its own are pruned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renamed_from: Option<String>,
     /// Shape as it will stand in the file, row length first.
     pub shape: Vec<usize>,
     /// Encoding in the source.
@@ -50,9 +60,17 @@ pub struct PlanEntry {
     pub to: DType,
     /// Why that one.
     pub reason: String,
+    /// Whether llama-quantize would refuse it: the encoding needs importance weights, and there are none for this tensor.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub needs_imatrix: bool,
 }
 
 impl PlanEntry {
+    /// The tensor's name in the source, under which its weights and its importance stand.
+    pub fn source(&self) -> &str {
+        self.renamed_from.as_deref().unwrap_or(&self.tensor)
+    }
+
     /// Number of weights.
     pub fn weights(&self) -> u64 {
         self.shape.iter().map(|&d| d as u64).product()
@@ -68,42 +86,52 @@ impl PlanEntry {
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The recipe.
-    pub recipe: &'static Recipe,
+    pub recipe: Arc<Recipe>,
     /// One entry per tensor.
     pub entries: Vec<PlanEntry>,
+    /// Keys to be set in the metadata, see [`Plan::metadata`].
+    keys: Vec<(String, Value)>,
+    /// The importance matrix that was taken into account.
+    imatrix: Option<PathBuf>,
+    /// Whether the file is one that llama.cpp's converter would write.
+    plain: bool,
 }
 
 impl Plan {
     /// Decides for every tensor of the model.
     ///
     /// # Errors
-    /// [`Error::Tensor`] where a tensor is quantized already and would have to become another type, or where a tensor of a
-    /// model with experts does not say its layer.
-    pub fn new(input: &PlanInput, recipe: &'static Recipe) -> Result<Self> {
-        let entries = if recipe.default.is_float() && input.origin == Origin::Safetensors {
-            input.tensors.iter().map(|t| converted(t, recipe.default)).collect()
+    /// [`Error::Tensor`](crate::Error::Tensor) where a tensor is quantized already and would have to become another type
+    /// (unless that is allowed), rows do not divide into the blocks of a type that nothing stands in for, the importance
+    /// matrix has other sizes, or a tensor of a model with experts does not say its layer.
+    /// [`Error::Option`](crate::Error::Option) where a choice does not fit the model, [`Error::File`](crate::Error::File) where
+    /// the importance matrix is another model's.
+    pub fn new(input: &PlanInput, recipe: &Arc<Recipe>, choices: &Choices) -> Result<Self> {
+        choices.check_pruning(input.model)?;
+        let by_converter = recipe.is_plain() || choices.as_converter && decide::converter_makes(recipe);
+        let plain = by_converter && input.origin == Origin::Safetensors;
+        let entries = if plain {
+            decide::converted(input, recipe, choices)?
         } else {
-            quantized(input, recipe)?
+            decide::quantized(input, &choices.overridden(input.model)?, recipe, choices)?
         };
-        Ok(Self { recipe, entries })
+        Ok(Self {
+            recipe: Arc::clone(recipe),
+            entries,
+            keys: metadata::chosen_keys(choices, input.model, plain),
+            imatrix: choices.importance().map(|matrix| matrix.path().to_owned()),
+            plain,
+        })
     }
 
     /// Decides for every tensor of a checkpoint.
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn of(checkpoint: &Checkpoint, recipe: &'static Recipe) -> Result<Self> {
-        let h = checkpoint.hparams();
-        let model = ModelFacts {
-            arch: checkpoint.arch().name.to_owned(),
-            block_count: h.block_count,
-            head_count: h.head_count,
-            head_count_kv: h.head_count_kv,
-            // Checkpoints of models with experts are refused on opening.
-            expert_count: 0,
-        };
+    pub fn of(checkpoint: &Checkpoint, recipe: &Arc<Recipe>, choices: &Choices) -> Result<Self> {
+        let model = ModelFacts::of(checkpoint.metadata());
         let (path, origin) = (checkpoint.path(), checkpoint.origin());
-        Self::new(&PlanInput { path, origin, model: &model, tensors: checkpoint.tensors() }, recipe)
+        Self::new(&PlanInput { path, origin, model: &model, tensors: checkpoint.tensors() }, recipe, choices)
     }
 
     /// The entry for the tensor of that name.
@@ -130,134 +158,5 @@ impl Plan {
     pub fn specs(&self) -> Vec<TensorSpec> {
         let spec = |e: &PlanEntry| TensorSpec { name: e.tensor.clone(), dtype: e.to, shape: e.shape.clone() };
         self.entries.iter().map(spec).collect()
-    }
-}
-
-/// What llama.cpp's converter makes of a tensor for a file of floats.
-fn converted(t: &Tensor, wanted: DType) -> PlanEntry {
-    let (to, reason) = match kept::f32_by_converter(&t.name, t.shape.len()) {
-        Some(why) => (DType::F32, why),
-        None => (wanted, "the recipe's type"),
-    };
-    PlanEntry { tensor: t.name.clone(), shape: t.shape.clone(), from: t.dtype, to, reason: reason.to_owned() }
-}
-
-/// What llama-quantize makes of all tensors, in the order in which it visits and writes them.
-fn quantized(input: &PlanInput, recipe: &'static Recipe) -> Result<Vec<PlanEntry>> {
-    let mut tensors: Vec<&Tensor> = input.tensors.iter().collect();
-    tensors.sort_by(|a, b| visit_order(&a.name, &b.name));
-    let tied = !tensors.iter().any(|t| Category::of(&t.name) == Category::Output);
-    let mut layers = Layers::new(input, &tensors);
-    tensors.into_iter().map(|t| quantized_entry(input, recipe, tied, &mut layers, t)).collect()
-}
-
-fn quantized_entry(input: &PlanInput, recipe: &'static Recipe, tied: bool, layers: &mut Layers, t: &Tensor) -> Result<PlanEntry> {
-    let shape = without_trailing_ones(&t.shape);
-    let entry = |to, reason: String| PlanEntry { tensor: t.name.clone(), shape: shape.to_vec(), from: t.dtype, to, reason };
-    if let Some(why) = kept::never_quantized(&t.name, shape.len()) {
-        let to = if input.origin == Origin::Safetensors { DType::F32 } else { t.dtype };
-        return Ok(entry(to, why.to_owned()));
-    }
-    let chosen = if recipe.default.is_float() {
-        entry(recipe.default, "the recipe's type".to_owned())
-    } else {
-        let category = match Category::of(&t.name) {
-            Category::TokenEmbd if tied => Category::Output,
-            category => category,
-        };
-        let (layer, layers) = layers.visit(input, category, &t.name)?;
-        let rule = recipe.rule(&Site { category, cols: t.cols(), layer, layers, model: input.model });
-        let (wanted, why) = rule.map_or((recipe.default, "the recipe's type"), |r| (r.to, r.why));
-        let to = fitting(wanted, t.cols());
-        let short = || format!("{why}; rows of {} do not divide into {} blocks", t.cols(), wanted.name());
-        entry(to, if to == wanted { why.to_owned() } else { short() })
-    };
-    if !t.dtype.is_float() && chosen.to != t.dtype {
-        let what = format!("is {} already and would become {}; quantize from the F32, F16 or BF16 original", t.dtype, chosen.to);
-        return Err(Error::tensor(input.path, &t.name, what));
-    }
-    Ok(chosen)
-}
-
-/// ggml does not know a trailing dimension of 1 from none, so llama-quantize does not write it.
-fn without_trailing_ones(shape: &[usize]) -> &[usize] {
-    let kept = shape.iter().rposition(|&d| d != 1).map_or(1, |last| last + 1);
-    &shape[..kept]
-}
-
-/// llama.cpp's `weight_name_comparer`: by layer, tensors of no layer first, then by the bytes of the name.
-fn visit_order(a: &str, b: &str) -> Ordering {
-    (layer_in_name(a), a).cmp(&(layer_in_name(b), b))
-}
-
-/// The number in `blk.<number>`.
-fn layer_in_name(name: &str) -> Option<usize> {
-    let tail = name.strip_prefix("blk.")?;
-    let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
-    tail[..digits].parse().ok()
-}
-
-/// Which layer a tensor counts as. llama-quantize does not read it from the name but counts tensors of the same category as it
-/// visits them, except for MLP tensors of models with experts, whose experts it may meet in any order.
-struct Layers {
-    /// Number of layers by the hyper-parameters.
-    block_count: usize,
-    /// Number of tensors that hold values: fewer than layers where some layers have none.
-    attn_v: usize,
-    /// Visits so far, by category.
-    visited: Vec<(Category, usize)>,
-}
-
-impl Layers {
-    fn new(input: &PlanInput, tensors: &[&Tensor]) -> Self {
-        let attn_v = tensors.iter().filter(|t| Category::of(&t.name) == Category::AttnV).count();
-        Self { block_count: input.model.block_count, attn_v, visited: Vec::new() }
-    }
-
-    /// The layer a tensor of this category and name counts as, and the number of layers by that count.
-    fn visit(&mut self, input: &PlanInput, category: Category, name: &str) -> Result<(usize, usize)> {
-        let layers = match category {
-            Category::AttnV => self.attn_v,
-            Category::FfnUp | Category::FfnGate | Category::FfnDown => self.block_count,
-            _ => return Ok((0, self.block_count)),
-        };
-        if category != Category::AttnV && input.model.expert_count > 1 {
-            let layer = layer_in_name(name).filter(|&l| l < layers).ok_or_else(|| {
-                let what = format!("does not say its layer: its name should begin with blk.N, N below {layers}");
-                Error::tensor(input.path, name, what)
-            })?;
-            return Ok((layer, layers));
-        }
-        Ok((self.count(category), layers))
-    }
-
-    /// How many tensors of this category were visited before.
-    fn count(&mut self, category: Category) -> usize {
-        if !self.visited.iter().any(|(r, _)| *r == category) {
-            self.visited.push((category, 0));
-        }
-        let mut counts = self.visited.iter_mut().filter(|(r, _)| *r == category);
-        counts.next().map_or(0, |(_, count)| std::mem::replace(count, *count + 1))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tensors_are_visited_by_layer_then_name() {
-        let mut names = ["blk.10.attn_k.weight", "output.weight", "blk.2.ffn_up.weight", "blk.2.attn_q.weight", "blkx", "a"];
-        names.sort_by(|a, b| visit_order(a, b));
-        assert_eq!(names, ["a", "blkx", "output.weight", "blk.2.attn_q.weight", "blk.2.ffn_up.weight", "blk.10.attn_k.weight"]);
-    }
-
-    #[test]
-    fn trailing_ones_are_no_dimensions() {
-        let check = |shape: &[usize], expected: &[usize]| assert_eq!(without_trailing_ones(shape), expected);
-        check(&[8, 4, 1, 1], &[8, 4]);
-        check(&[8, 1, 4], &[8, 1, 4]);
-        check(&[8, 1], &[8]);
-        check(&[1, 1], &[1]);
     }
 }

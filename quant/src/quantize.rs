@@ -1,22 +1,39 @@
-//! Carrying plans out: one read of a model, any number of GGUF files. Rows are read in blocks of a few MiB, decoded to f32
-//! once, encoded by all processors for every file that wants them, and written to the place the layout gives them; so memory
-//! does not grow with the model. What is absent: deciding (see `plan`) and the encoders (see `formats`).
+//! Carrying plans out: one read of a model, any number of GGUF files. Rows are read in small blocks, decoded to f32 once,
+//! encoded by all processors for every file that wants them, and written to the place the layout gives them; so memory does
+//! not grow with the model. What is absent: deciding (see `plan`) and the encoders (see `formats`).
+//!
+//! Every file is written as `.NAME.partial` and renamed when all files of the run are whole and on the disk. Renames come one
+//! after another: where one fails, the files renamed before it stand, whole, under their names, and the error says which one
+//! failed. A run with [`Options::resume`] keeps its unfinished files, each output with a journal beside its first file
+//! (`.NAME.partial.json`), and takes up what an earlier one left, tensor by tensor.
 
+mod hash;
+mod journal;
+mod pipeline;
+mod report;
 mod rows;
+mod space;
+mod split;
+mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use crate::checkpoint::{Tensor, TensorBytes};
-use crate::gguf::{GgufWriter, Layout, Metadata, SPLIT_KEYS, Value};
-use crate::plan::Origin;
-use crate::{Checkpoint, DType, Error, Plan, Progress, Recipe, Result};
-use rows::RowBlock;
+use rayon::prelude::*;
 
-/// Key of llama.cpp's `llama_ftype`.
-const FILE_TYPE_KEY: &str = "general.file_type";
+use crate::atomic_file::directory_of;
+use crate::checkpoint::{Container, Tensor, TensorBytes};
+use crate::gguf::Metadata;
+pub use crate::plan::quantized_metadata;
+use crate::plan::{Choices, PlanEntry};
+use crate::{Checkpoint, DType, Error, Imatrix, Plan, Progress, Recipe, Result};
+pub use report::TensorReport;
+use rows::{Encoder, Lane, SourceRows};
+pub use split::Split;
+use writer::Writer;
 
 /// What weights are read from: a [`Checkpoint`], or a stand-in for one.
 pub trait Source: Sync {
@@ -28,6 +45,8 @@ pub trait Source: Sync {
     fn tensors(&self) -> &[Tensor];
     /// The encoded bytes of `rows` of one of the tensors.
     fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes>;
+    /// `rows` of one of the tensors will be read before long.
+    fn will_need(&self, _tensor: &Tensor, _rows: Range<usize>) {}
 }
 
 impl Source for Checkpoint {
@@ -46,6 +65,32 @@ impl Source for Checkpoint {
     fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
         self.read(tensor, rows)
     }
+
+    fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
+        self.will_need(tensor, rows);
+    }
+}
+
+impl Source for Container {
+    fn path(&self) -> &Path {
+        self.path()
+    }
+
+    fn files(&self) -> &[PathBuf] {
+        self.files()
+    }
+
+    fn tensors(&self) -> &[Tensor] {
+        self.tensors()
+    }
+
+    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
+        self.read(tensor, rows)
+    }
+
+    fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
+        self.will_need(tensor, rows);
+    }
 }
 
 /// A file to be made.
@@ -55,163 +100,199 @@ pub struct Output {
     pub plan: Plan,
     /// Where the file will stand.
     pub path: PathBuf,
-    /// Its metadata, see [`quantized_metadata`].
+    /// Its metadata, see [`Plan::metadata`]; without `split.` keys.
     pub metadata: Metadata,
+    /// How much each column matters, for the encodings that ask.
+    pub imatrix: Option<Arc<Imatrix>>,
+    /// Into which files it is cut.
+    pub split: Split,
 }
 
 impl Output {
     /// The file at `path` that `recipe` makes of `checkpoint`.
     ///
     /// # Errors
-    /// As [`Plan::of`] and [`Checkpoint::output_metadata`].
-    pub fn of(checkpoint: &Checkpoint, recipe: &'static Recipe, path: &Path) -> Result<Self> {
-        let plan = Plan::of(checkpoint, recipe)?;
-        let mut metadata = checkpoint.output_metadata()?;
-        if checkpoint.origin() == Origin::Safetensors && recipe.default.is_float() {
-            // The converter's own file: only its type differs from what the checkpoint says.
-            metadata.set(FILE_TYPE_KEY, Value::U32(recipe.ftype));
-        } else {
-            metadata = quantized_metadata(&metadata, recipe);
-        }
-        Ok(Self { plan, path: path.to_owned(), metadata })
+    /// As [`Plan::of`], [`Plan::check_importance`] and [`Checkpoint::output_metadata`].
+    pub fn of(checkpoint: &Checkpoint, recipe: &Arc<Recipe>, choices: &Choices, path: &Path) -> Result<Self> {
+        let plan = Plan::of(checkpoint, recipe, choices)?;
+        plan.check_importance(checkpoint.path())?;
+        let metadata = plan.metadata(&checkpoint.output_metadata()?);
+        Ok(Self { plan, path: path.to_owned(), metadata, imatrix: choices.imatrix.clone(), split: Split::None })
     }
+
+    /// The files it will be, and how many bytes each will have.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the split does not fit the plan, and as [`crate::gguf::Layout::new`].
+    pub fn files(&self) -> Result<Vec<(PathBuf, u64)>> {
+        Ok(split::parts(self)?.into_iter().map(|part| (part.path, part.layout.file_bytes())).collect())
+    }
+
+    /// Cuts it as the GGUF model at `like`, of which `source` is the content, is cut (llama-quantize `--keep-split`): tensors
+    /// then stand in the order of the source. Types stay as they were planned.
+    ///
+    /// # Errors
+    /// As [`Split::like`].
+    pub fn keep_split(&mut self, source: &dyn Source, like: &Path) -> Result<()> {
+        self.split = Split::like(like)?;
+        let places: HashMap<&str, usize> = source.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        self.plan.entries.sort_by_key(|entry| places.get(entry.tensor.as_str()).copied());
+        Ok(())
+    }
+
+    /// The importance of the columns of a tensor, see [`importance_of`].
+    fn importance(&self, entry: &PlanEntry) -> Result<Option<&[f32]>> {
+        self.imatrix
+            .as_deref()
+            .map_or(Ok(None), |imatrix| importance_of(imatrix, entry.source(), &entry.shape, entry.from, entry.to))
+    }
+}
+
+/// Seconds since some moment; the caller's, because nothing here reads a clock.
+pub type Clock<'a> = &'a (dyn Fn() -> f64 + Sync);
+
+/// How outputs are made. The bytes do not depend on it, but for [`Self::allow_non_finite`].
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// Bytes that all rows under way may take: the pages of the source and the encoded rows. At least a piece of 16 Ki
+    /// weights, or one row, is under way in each thread however little this is.
+    pub max_memory: u64,
+    /// Whether weights may be infinite or not a number. They become what ggml's arithmetic makes of them. llama-quantize
+    /// knows no such permission: it refuses such weights in the source, and in what it made.
+    pub allow_non_finite: bool,
+    /// Whether to take up what an earlier run of the same outputs left, and to leave what is done when this one ends early.
+    pub resume: bool,
+    /// How many bytes of an output are written until they begin to be put on the disk (and into the journal).
+    pub sync_bytes: u64,
+    /// Whether to hash the files made.
+    pub sha256: bool,
+    /// With a clock, [`Written::report`] is made.
+    pub report: Option<Clock<'a>>,
+    /// Receives what the user should know and is no error: an unfinished file that could not be taken up.
+    pub note: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            max_memory: 256 << 20,
+            allow_non_finite: false,
+            resume: false,
+            sync_bytes: 256 << 20,
+            sha256: false,
+            report: None,
+            note: &|_| {},
+        }
+    }
+}
+
+/// An output that was made.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Written {
+    /// Where it stands: its first file, by which all of them are opened.
+    pub path: PathBuf,
+    /// Its size, all files together.
+    pub bytes: u64,
+    /// Its files; one, unless it was split.
+    pub files: Vec<WrittenFile>,
+    /// What each tensor lost, in the order of the plan; empty unless asked for.
+    #[serde(skip)]
+    pub report: Vec<TensorReport>,
 }
 
 /// A file that was made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Written {
+pub struct WrittenFile {
     /// Where it stands.
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
-}
-
-/// The metadata of the file that `recipe` makes of a model with the metadata `source`, as llama-quantize writes them: the
-/// quantization version and the file type go to the end, the keys of split files go away.
-pub fn quantized_metadata(source: &Metadata, recipe: &Recipe) -> Metadata {
-    /// Version of ggml's quantized encodings (`GGML_QNT_VERSION`).
-    const QUANTIZATION_VERSION: u32 = 2;
-    let mut out = source.clone();
-    for (key, value) in [("general.quantization_version", QUANTIZATION_VERSION), (FILE_TYPE_KEY, recipe.ftype)] {
-        out.remove(key);
-        out.set(key, Value::U32(value));
-    }
-    for key in SPLIT_KEYS {
-        out.remove(key);
-    }
-    out
+    /// Its SHA-256 as 64 hexadecimal digits, where asked for.
+    pub sha256: Option<String>,
 }
 
 /// Makes all `outputs` from one read of `source`. Files appear under their names when all of them are whole; on any error,
-/// and when `cancel` becomes true, none is left behind.
+/// and when `cancel` becomes true, none is left behind, unless [`Options::resume`] is set.
 ///
-/// `progress` counts bytes of the source, once for each output that uses them. Work runs on the current rayon pool; the
-/// bytes do not depend on its size.
+/// `progress` counts bytes of the source, once for each output that gets something made of them. Work runs on the current
+/// rayon pool, one more thread per output writes; the bytes do not depend on the pool's size.
 ///
 /// # Errors
-/// [`Error::Tensor`] where a weight is infinite or not a number, or does not fit its new encoding; [`Error::File`] and
-/// [`Error::Io`] where a file cannot be written; [`Error::Cancelled`].
-pub fn quantize(source: &dyn Source, outputs: &[Output], cancel: &AtomicBool, progress: &dyn Progress) -> Result<Vec<Written>> {
-    refuse_same_paths(source, outputs)?;
-    let mut files = outputs.iter().map(|o| OpenOutput::create(source, o)).collect::<Result<Vec<_>>>()?;
-    let total = files.iter().flat_map(|f| f.place_of.keys()).map(|&t| source_bytes(&source.tensors()[t])).sum();
-    progress.start(total, "quantizing");
-    let mut block = RowBlock::default();
-    for (t, tensor) in source.tensors().iter().enumerate() {
-        let wanted: Vec<(usize, Target)> =
-            files.iter().enumerate().filter_map(|(f, file)| Some((f, *file.place_of.get(&t)?))).collect();
-        if wanted.is_empty() {
-            continue;
-        }
-        for rows in rows::blocks(tensor) {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
-            block.load(source, tensor, rows)?;
-            for &dtype in &distinct(&wanted) {
-                let at = block.offset(tensor, dtype);
-                let encoded = block.encoded(source, tensor, dtype)?;
-                for (f, target) in wanted.iter().filter(|(_, target)| target.dtype == dtype) {
-                    files[*f].writer.write(target.index, at, encoded)?;
-                }
-            }
-            progress.advance(block.source_bytes() * wanted.len() as u64);
-        }
+/// [`Error::Tensor`] where a weight is infinite or not a number, or does not fit its new encoding, or where the importance
+/// matrix is of another model; [`Error::File`] and [`Error::Io`] where a file cannot be written, is being written by another
+/// process, or would not fit the disk; [`Error::Cancelled`], or [`Error::Suspended`] where there is something to resume.
+pub fn quantize(
+    source: &dyn Source,
+    outputs: &[Output],
+    options: &Options,
+    cancel: &AtomicBool,
+    progress: &dyn Progress,
+) -> Result<Vec<Written>> {
+    for output in outputs {
+        check_plan(source, output)?;
+        output.plan.entries.iter().try_for_each(|entry| output.importance(entry).map(drop))?;
     }
+    refuse_same_paths(source, outputs)?;
+    let writers = outputs.iter().map(|output| Writer::open(source, output, options)).collect::<Result<Vec<_>>>()?;
+    space::check(&writers)?;
+    let mut writers = pipeline::run(source, outputs, writers, options, cancel, progress).map_err(|e| match (e, outputs) {
+        (Error::Cancelled, [first, ..]) if options.resume => Error::Suspended { path: first.path.clone() },
+        (e, _) => e,
+    })?;
     // First all of them to the disk, where most failures are, then all names.
-    files.iter().try_for_each(|file| file.writer.sync())?;
-    let commit = |(file, output): (OpenOutput, &Output)| Ok(Written { path: output.path.clone(), bytes: file.writer.commit()? });
-    let written = files.into_iter().zip(outputs).map(commit).collect::<Result<Vec<_>>>()?;
+    writers.iter_mut().try_for_each(Writer::finish)?;
+    let written = writers.into_iter().map(Writer::commit).collect::<Result<Vec<_>>>()?;
     progress.finish();
     Ok(written)
 }
 
-/// The bytes of one tensor in another encoding, for those who quantize on the fly.
+/// The bytes of one tensor in another encoding, for those who quantize on the fly; the same as [`quantize`] writes.
 ///
 /// # Errors
 /// As [`quantize`]; and [`Error::Tensor`] where the source has no such tensor or its rows do not divide into blocks.
-pub fn encode_tensor(source: &dyn Source, name: &str, to: DType) -> Result<Vec<u8>> {
+pub fn encode_tensor(source: &dyn Source, name: &str, to: DType, imatrix: Option<&Imatrix>) -> Result<Vec<u8>> {
+    /// Fewer than in a run, because all threads share one tensor.
+    const BLOCK_WEIGHTS: usize = 64 << 10;
     let tensor = source.tensors().iter().find(|t| t.name == name);
     let tensor = tensor.ok_or_else(|| Error::tensor(source.path(), name, "there is no such tensor"))?;
+    let importance = match imatrix {
+        Some(imatrix) => importance_of(imatrix, name, &tensor.shape, tensor.dtype, to)?,
+        None => None,
+    };
     let row_bytes = rows::row_bytes(source, tensor, to)?;
-    let mut out = Vec::with_capacity(row_bytes.saturating_mul(tensor.rows()));
-    let mut block = RowBlock::default();
-    for rows in rows::blocks(tensor) {
-        block.load(source, tensor, rows)?;
-        out.extend_from_slice(block.encoded(source, tensor, to)?);
-    }
+    let block_rows = rows::block_rows(tensor, BLOCK_WEIGHTS);
+    let lanes = [Lane { dtype: to, importance }];
+    let encoder = Encoder { source, allow_non_finite: false, clock: None };
+    let mut out = vec![0; row_bytes.saturating_mul(tensor.rows())];
+    out.par_chunks_mut((block_rows * row_bytes).max(1)).enumerate().try_for_each(|(block, out)| {
+        let first = block * block_rows;
+        let stored = SourceRows::read(source, tensor, first..first + out.len() / row_bytes)?;
+        let encoded = encoder.encode(tensor, first, &stored, &lanes)?;
+        out.copy_from_slice(if to == tensor.dtype { &stored } else { &encoded[0].bytes });
+        Ok(())
+    })?;
     Ok(out)
 }
 
-/// What one output makes of one tensor of the source.
-#[derive(Debug, Clone, Copy)]
-struct Target {
-    /// Number of the tensor in the output.
-    index: usize,
-    dtype: DType,
-}
-
-/// An output being written.
-struct OpenOutput {
-    writer: GgufWriter,
-    /// By number of the tensor in the source.
-    place_of: HashMap<usize, Target>,
-}
-
-impl OpenOutput {
-    fn create(source: &dyn Source, output: &Output) -> Result<Self> {
-        let numbers: HashMap<&str, usize> = source.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        let mut place_of = HashMap::with_capacity(output.plan.entries.len());
-        for (index, entry) in output.plan.entries.iter().enumerate() {
-            let number = numbers.get(entry.tensor.as_str());
-            let same = |&&i: &&usize| {
-                let t = &source.tensors()[i];
-                t.dtype == entry.from && t.cols() == entry.shape[0] && t.rows() == entry.shape[1..].iter().product::<usize>()
-            };
-            let Some(&number) = number.filter(same) else {
-                let what = format!("the plan for {} is not one for this model", output.path.display());
-                return Err(Error::tensor(source.path(), &entry.tensor, what));
-            };
-            place_of.insert(number, Target { index, dtype: entry.to });
-        }
-        let layout = Layout::new(&output.path, &output.metadata, &output.plan.specs())?;
-        Ok(Self { writer: GgufWriter::create(&output.path, layout)?, place_of })
-    }
-}
-
-/// Every encoding that is wanted, once.
-fn distinct(wanted: &[(usize, Target)]) -> Vec<DType> {
-    let mut dtypes: Vec<DType> = Vec::with_capacity(wanted.len());
-    for (_, target) in wanted {
-        if !dtypes.contains(&target.dtype) {
-            dtypes.push(target.dtype);
+/// Every entry of the plan is for a tensor of the source, as it is there, and no tensor is meant twice.
+fn check_plan(source: &dyn Source, output: &Output) -> Result<()> {
+    let tensors: HashMap<&str, &Tensor> = source.tensors().iter().map(|t| (t.name.as_str(), t)).collect();
+    for entry in &output.plan.entries {
+        let same = |t: &&&Tensor| {
+            t.dtype == entry.from && t.cols() == entry.shape[0] && t.rows() == entry.shape[1..].iter().product::<usize>()
+        };
+        if tensors.get(entry.source()).filter(same).is_none() {
+            let what = format!("the plan for {} is not one for this model", output.path.display());
+            return Err(Error::tensor(source.path(), &entry.tensor, what));
         }
     }
-    dtypes
+    Ok(())
 }
 
-fn source_bytes(tensor: &Tensor) -> u64 {
-    (tensor.cols() / tensor.dtype.block_len() * tensor.dtype.block_bytes()) as u64 * tensor.rows() as u64
+/// The importance of the columns of a tensor (see [`Imatrix::weights_for`]); `None` where it is not asked for, because the
+/// tensor is copied or becomes floats.
+fn importance_of<'a>(imatrix: &'a Imatrix, name: &str, shape: &[usize], from: DType, to: DType) -> Result<Option<&'a [f32]>> {
+    if from == to || to.is_float() { Ok(None) } else { imatrix.weights_for(name, shape) }
 }
 
 /// Neither may two outputs be one file, nor may an output replace the model it is made from.
@@ -219,15 +300,16 @@ fn refuse_same_paths(source: &dyn Source, outputs: &[Output]) -> Result<()> {
     let inputs: Vec<PathBuf> = source.files().iter().filter_map(|file| file.canonicalize().ok()).collect();
     let mut places = HashSet::new();
     for output in outputs {
-        // The file need not exist yet, but its folder does.
-        let name = output.path.file_name().unwrap_or_default();
-        let folder = output.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let place = folder.canonicalize().map_err(|e| Error::io(folder, e))?.join(name);
-        if inputs.iter().any(|input| place.canonicalize().is_ok_and(|place| place == *input)) {
-            return Err(Error::file(&output.path, "is a file of the model to be read; write to another name"));
-        }
-        if !places.insert(place) {
-            return Err(Error::file(&output.path, "is asked for twice; give every output a name of its own"));
+        for part in split::parts(output)? {
+            // The file need not exist yet, but its folder does.
+            let folder = directory_of(&part.path);
+            let place = folder.canonicalize().map_err(|e| Error::io(folder, e))?.join(part.path.file_name().unwrap_or_default());
+            if inputs.iter().any(|input| place.canonicalize().is_ok_and(|place| place == *input)) {
+                return Err(Error::file(&part.path, "is a file of the model to be read; write to another name"));
+            }
+            if !places.insert(place) {
+                return Err(Error::file(&part.path, "is asked for twice; give every output a name of its own"));
+            }
         }
     }
     Ok(())

@@ -1,218 +1,108 @@
-//! Recipes: the file types of llama-quantize as data. A recipe is a default encoding and an ordered list of rules, of which
-//! the first that fits a tensor decides. What is absent: walking a model's tensors and counting its layers (see `plan`).
-//!
-//! The rules restate what llama.cpp's `llama_tensor_get_type_impl` decides (src/llama-quant.cpp, b11434), so that files
-//! equal those of llama-quantize. To add a file type is to add a row to [`Recipe::ALL`] and, where it mixes, its rules.
+//! Recipes: a default encoding and an ordered list of rules, of which the first that fits a tensor decides. The file types of
+//! llama-quantize are rows of `mixes`; recipes of one's own are TOML files (`own`). What is absent: walking a model's tensors,
+//! counting its layers, and options that go before any rule (see `plan`).
+
+mod mixes;
+mod own;
+mod site;
+mod when;
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use regex::Regex;
 
 use crate::{DType, Error, Result};
+pub use site::{Category, Count, ModelFacts, Site};
+pub use when::{Part, When};
 
-/// What a tensor is for, as far as the choice of its encoding cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Category {
-    /// The head: `output.weight`, or the token embedding of a model without one.
-    Output,
-    /// The token embedding of a model with a head of its own.
-    TokenEmbd,
-    /// Query projection.
-    AttnQ,
-    /// Key projection.
-    AttnK,
-    /// Value projection, or a fused one that holds the values (`attn_qkv`, `attn_kv_b`).
-    AttnV,
-    /// Output projection of attention.
-    AttnOutput,
-    /// Up projection of the MLP or of its experts.
-    FfnUp,
-    /// Gate projection of the MLP or of its experts.
-    FfnGate,
-    /// Down projection of the MLP or of its experts.
-    FfnDown,
-    /// Anything else.
-    Other,
-}
-
-/// Whole names with a category.
-const NAMED: [(&str, Category); 3] = [
-    ("output.weight", Category::Output),
-    ("token_embd.weight", Category::TokenEmbd),
-    ("per_layer_token_embd.weight", Category::TokenEmbd),
-];
-
-/// Parts of names with a category; the first that occurs decides.
-const PARTS: [(&str, Category); 9] = [
-    ("attn_qkv.weight", Category::AttnV),
-    ("attn_kv_b.weight", Category::AttnV),
-    ("attn_v.weight", Category::AttnV),
-    ("attn_k.weight", Category::AttnK),
-    ("attn_q.weight", Category::AttnQ),
-    ("attn_output.weight", Category::AttnOutput),
-    ("ffn_up", Category::FfnUp),
-    ("ffn_gate", Category::FfnGate),
-    ("ffn_down", Category::FfnDown),
-];
-
-impl Category {
-    /// The category that a tensor's GGUF name gives it, a tied head not considered.
-    pub fn of(name: &str) -> Self {
-        let named = NAMED.iter().find(|(whole, _)| *whole == name);
-        let found = named.or_else(|| PARTS.iter().find(|(part, _)| name.contains(part)));
-        found.map_or(Self::Other, |&(_, category)| category)
-    }
-}
-
-/// All that a rule may ask about a tensor and its model.
-#[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
-    /// What the tensor is for.
-    pub category: Category,
-    /// Its row length in weights.
-    pub cols: usize,
-    /// Its number among the layers, counted as llama-quantize counts (see `plan`).
-    pub layer: usize,
-    /// Number of layers by the same count.
-    pub layers: usize,
-    /// The model.
-    pub model: &'a ModelFacts,
-}
-
-/// What rules may ask about the model as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelFacts {
-    /// `general.architecture`, as `llama`.
-    pub arch: String,
-    /// `{arch}.block_count`.
-    pub block_count: usize,
-    /// `{arch}.attention.head_count` of the first layer.
-    pub head_count: usize,
-    /// `{arch}.attention.head_count_kv` of the first layer.
-    pub head_count_kv: usize,
-    /// `{arch}.expert_count`, 0 where the model has none.
-    pub expert_count: usize,
-}
-
-impl ModelFacts {
-    /// Whether llama.cpp calls the model a 70B: by architecture and number of layers (its `load_arch_hparams`), for
-    /// `llama` only with grouped queries, which tell Llama-2-70B from LLaMA-65B.
-    fn is_70b(&self) -> bool {
-        const LAYERS_OF_70B: [(&str, usize); 5] = [("llama", 80), ("qwen2", 80), ("deci", 80), ("olmo", 80), ("jais2", 68)];
-        let known = LAYERS_OF_70B.contains(&(self.arch.as_str(), self.block_count));
-        known && (self.arch != "llama" || self.head_count != self.head_count_kv)
-    }
-}
-
-/// A condition of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// The architecture is this one.
-    Arch(&'static str),
-    /// The model has exactly so many experts.
-    Experts(usize),
-    /// llama.cpp calls the model a 70B.
-    Is70b,
-    /// The row is not a whole number of blocks of the recipe's default encoding.
-    UnevenRow,
-    /// In the first eighth of the layers, the last eighth, or every third layer between (llama.cpp's `use_more_bits`).
-    MoreBits,
-    /// In the first n-th of the layers, rounded down.
-    FirstPart(usize),
-}
-
-impl When {
-    fn holds(self, site: &Site, default: DType) -> bool {
-        let (i, n) = (site.layer, site.layers);
-        match self {
-            Self::Arch(name) => site.model.arch == name,
-            Self::Experts(count) => site.model.expert_count == count,
-            Self::Is70b => site.model.is_70b(),
-            Self::UnevenRow => !site.cols.is_multiple_of(default.block_len()),
-            Self::MoreBits => i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2,
-            Self::FirstPart(parts) => i < n / parts,
-        }
-    }
-}
-
-/// One rule of a mix: tensors of this role become `to` where all conditions hold.
-#[derive(Debug, Clone, Copy)]
+/// One rule: tensors of this category become `to` where all conditions hold.
+#[derive(Debug, Clone)]
 pub struct Rule {
-    /// Which tensors it is about.
-    pub category: Category,
+    /// Which tensors it is about; all where there is none.
+    pub on: Option<Category>,
+    /// The tensor's name must contain a match.
+    pub name: Option<Regex>,
     /// All of these must hold.
-    pub when: &'static [When],
+    pub when: Cow<'static, [When]>,
     /// The encoding they get.
     pub to: DType,
     /// Why, for the plan's reader.
-    pub why: &'static str,
+    pub why: Cow<'static, str>,
 }
 
-const fn rule(category: Category, when: &'static [When], to: DType, why: &'static str) -> Rule {
-    Rule { category, when, to, why }
+impl Rule {
+    /// A rule known when the program is built.
+    const fn fixed(on: Option<Category>, when: &'static [When], to: DType, why: &'static str) -> Self {
+        Self { on, name: None, when: Cow::Borrowed(when), to, why: Cow::Borrowed(why) }
+    }
+
+    fn fits(&self, site: &Site, default: DType) -> bool {
+        self.on.is_none_or(|category| category == site.category)
+            && self.name.as_ref().is_none_or(|pattern| pattern.is_match(site.name))
+            && self.when.iter().all(|when| when.holds(site, default))
+    }
 }
 
-/// One quantized or plain file type.
-#[derive(Debug)]
+/// One quantized or plain file type, of llama-quantize or of one's own.
+#[derive(Debug, Clone)]
 pub struct Recipe {
     /// Its name in lower case, as `q4_k_m`.
-    pub name: &'static str,
+    pub name: String,
     /// `general.file_type` of the files it makes (llama.cpp's `llama_ftype`).
     pub ftype: u32,
     /// The encoding of every tensor that no rule names.
     pub default: DType,
-    /// The rules, in groups that recipes share; the first that fits decides.
-    pub mix: &'static [&'static [Rule]],
+    /// The rules; the first that fits decides.
+    pub rules: Vec<Rule>,
+    /// Whether every tensor stays as it is (llama-quantize's COPY), whatever `default` says.
+    pub only_copy: bool,
 }
 
-/// The head matters more than any other tensor of its size.
-const HEAD: &[Rule] = &[
-    rule(Category::Output, &[When::Arch("falcon")], DType::Q8_0, "head of a falcon"),
-    rule(Category::Output, &[When::UnevenRow], DType::Q8_0, "head whose rows are not whole blocks"),
-    rule(Category::Output, &[], DType::Q6_K, "head"),
-];
-
-/// Keys and values are a small part of a model with eight experts.
-const EIGHT_EXPERTS: &[Rule] = &[
-    rule(Category::AttnV, &[When::Experts(8)], DType::Q8_0, "values of a model with 8 experts"),
-    rule(Category::AttnK, &[When::Experts(8)], DType::Q8_0, "keys of a model with 8 experts"),
-];
-
-const Q4_K_M: &[Rule] = &[
-    rule(Category::AttnV, &[When::MoreBits], DType::Q6_K, "values of a layer that gets more bits"),
-    rule(Category::AttnV, &[When::Is70b], DType::Q5_K, "values of a 70B, shared by 8 heads"),
-    rule(Category::FfnDown, &[When::Arch("falcon"), When::FirstPart(16)], DType::Q6_K, "ffn_down of a falcon's first layers"),
-    rule(
-        Category::FfnDown,
-        &[When::Arch("falcon"), When::MoreBits],
-        DType::Q5_K,
-        "ffn_down of a falcon's layer that gets more bits",
-    ),
-    rule(Category::FfnDown, &[When::Arch("falcon")], DType::Q4_K, "ffn_down of a falcon"),
-    rule(Category::FfnDown, &[When::MoreBits], DType::Q6_K, "ffn_down of a layer that gets more bits"),
-    rule(Category::AttnOutput, &[When::Arch("falcon")], DType::Q4_K, "attention output of a falcon"),
-    rule(Category::AttnOutput, &[When::Experts(8)], DType::Q5_K, "attention output of a model with 8 experts"),
-];
-
-const fn recipe(name: &'static str, ftype: u32, default: DType, mix: &'static [&'static [Rule]]) -> Recipe {
-    Recipe { name, ftype, default, mix }
-}
+static ALL: LazyLock<Vec<Arc<Recipe>>> = LazyLock::new(|| {
+    let recipe = |row: &mixes::FileType| Recipe {
+        name: row.name.to_owned(),
+        ftype: row.ftype,
+        default: row.default,
+        rules: row.mix.concat(),
+        only_copy: row.name == mixes::COPY,
+    };
+    mixes::FILE_TYPES.iter().map(|row| Arc::new(recipe(row))).collect()
+});
 
 impl Recipe {
-    /// Every recipe, from most to fewest bits.
-    pub const ALL: &'static [Self] = &[
-        recipe("f32", 0, DType::F32, &[]),
-        recipe("bf16", 32, DType::BF16, &[]),
-        recipe("f16", 1, DType::F16, &[]),
-        recipe("q8_0", 7, DType::Q8_0, &[]),
-        recipe("q6_k", 18, DType::Q6_K, &[HEAD, EIGHT_EXPERTS]),
-        recipe("q4_k_m", 15, DType::Q4_K, &[HEAD, EIGHT_EXPERTS, Q4_K_M]),
-        recipe("q4_0", 2, DType::Q4_0, &[HEAD, EIGHT_EXPERTS]),
-    ];
+    /// Every file type of llama-quantize, from most to fewest bits.
+    pub fn all() -> &'static [Arc<Self>] {
+        &ALL
+    }
 
-    /// The recipe of that name, whatever its case.
+    /// The recipe of that name, whatever its case; a name that ends in `.toml` is the path of a recipe of one's own.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with all names.
-    pub fn find(name: &str) -> Result<&'static Self> {
-        let found = Self::ALL.iter().find(|r| r.name.eq_ignore_ascii_case(name));
-        found.ok_or_else(|| Error::unknown("recipe", name, Self::ALL.iter().map(|r| r.name)))
+    /// [`Error::Unknown`] with all names; as [`Recipe::open`].
+    pub fn find(name: &str) -> Result<Arc<Self>> {
+        if Self::is_path(name) {
+            return Self::open(Path::new(name)).map(Arc::new);
+        }
+        let lower = name.to_ascii_lowercase();
+        let stands_for = mixes::ALIASES.iter().find(|(alias, _)| *alias == lower).map_or(lower.as_str(), |(_, whole)| whole);
+        let found = Self::all().iter().find(|r| r.name == stands_for);
+        found.cloned().ok_or_else(|| Error::unknown("recipe", name, Self::all().iter().map(|r| r.name.as_str())))
+    }
+
+    /// Whether [`Recipe::find`] takes this for the path of a file.
+    pub fn is_path(name: &str) -> bool {
+        name.ends_with(".toml")
+    }
+
+    /// Reads a recipe of one's own; `configs/recipes/` shows the keys.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] for TOML that does not parse, unknown keys and types, and rules that can never hold.
+    pub fn open(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        own::parse(path, &text)
     }
 
     /// How file names end, before `.gguf`: `Q4_K_M`.
@@ -221,21 +111,65 @@ impl Recipe {
     }
 
     /// The first rule that fits, if any does.
-    pub fn rule(&self, site: &Site) -> Option<&'static Rule> {
-        let rules = self.mix.iter().copied().flatten();
-        rules.into_iter().find(|r| r.category == site.category && r.when.iter().all(|w| w.holds(site, self.default)))
+    pub fn rule(&self, site: &Site) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.fits(site, self.default))
+    }
+
+    /// Whether a rule asks for the layer as llama-quantize counts those of the MLP.
+    pub(crate) fn asks_for_layers(&self) -> bool {
+        self.rules.iter().flat_map(|rule| rule.when.iter()).any(|when| matches!(when, When::Layer(_)))
+    }
+
+    /// Whether it makes what llama.cpp's converter makes: floats, and no tensor treated apart.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.default.is_float() && self.rules.is_empty()
     }
 }
 
-/// What stands in for an encoding whose blocks do not divide a tensor's rows: the one of 32-weight blocks with about as many
-/// bits (llama.cpp's `tensor_type_fallback`). Where even those do not divide the rows, F16.
-const FALLBACKS: [(DType, DType); 3] = [(DType::Q4_K, DType::Q5_0), (DType::Q5_K, DType::Q5_1), (DType::Q6_K, DType::Q8_0)];
+/// The file type of files whose tensors are mostly `dtype`, as llama.cpp's loader guesses it; `None` where none is.
+pub(crate) fn ftype_of(dtype: DType) -> Option<u32> {
+    /// Not among llama-quantize's types: such files come from training only.
+    const NVFP4: u32 = 39;
+    let by_name = || Recipe::find(dtype.name()).ok().map(|recipe| recipe.ftype);
+    let by_default = || Recipe::all().iter().find(|recipe| recipe.default == dtype).map(|recipe| recipe.ftype);
+    if dtype == DType::NVFP4 { Some(NVFP4) } else { by_name().or_else(by_default) }
+}
 
-/// The encoding that rows of `cols` weights get where `wanted` is wanted.
-pub fn fitting(wanted: DType, cols: usize) -> DType {
+/// What stands in for an encoding whose blocks do not divide a tensor's rows (llama.cpp's `tensor_type_fallback`). Where even
+/// those do not divide the rows, F16.
+const FALLBACKS: [(DType, DType); 16] = [
+    (DType::IQ1_S, DType::IQ4_NL),
+    (DType::IQ1_M, DType::IQ4_NL),
+    (DType::IQ2_XXS, DType::IQ4_NL),
+    (DType::IQ2_XS, DType::IQ4_NL),
+    (DType::IQ2_S, DType::IQ4_NL),
+    (DType::IQ3_XXS, DType::IQ4_NL),
+    (DType::IQ3_S, DType::IQ4_NL),
+    (DType::IQ4_XS, DType::IQ4_NL),
+    (DType::Q2_0, DType::Q4_0),
+    (DType::Q2_K, DType::Q4_0),
+    (DType::Q3_K, DType::Q4_0),
+    (DType::TQ1_0, DType::Q4_0),
+    (DType::TQ2_0, DType::Q4_0),
+    (DType::Q4_K, DType::Q5_0),
+    (DType::Q5_K, DType::Q5_1),
+    (DType::Q6_K, DType::Q8_0),
+];
+
+/// Blocks of at most so many weights need no stand-in of smaller blocks: there are none.
+const SMALL_BLOCK: usize = 32;
+
+/// The encoding that rows of `cols` weights get where `wanted` is wanted; `None` for large blocks that nothing stands in for.
+pub fn fitting(wanted: DType, cols: usize) -> Option<DType> {
     let fits = |dtype: DType| cols.is_multiple_of(dtype.block_len());
-    let smaller_blocks = || FALLBACKS.iter().find(|(from, _)| *from == wanted).map(|&(_, to)| to);
-    if fits(wanted) { wanted } else { smaller_blocks().filter(|&to| fits(to)).unwrap_or(DType::F16) }
+    if fits(wanted) {
+        return Some(wanted);
+    }
+    match FALLBACKS.iter().find(|(from, _)| *from == wanted) {
+        Some(&(_, to)) if fits(to) => Some(to),
+        None if wanted.block_len() > SMALL_BLOCK => None,
+        _ => Some(DType::F16),
+    }
 }
 
 #[cfg(test)]
@@ -244,44 +178,47 @@ mod tests {
 
     #[test]
     fn names_and_file_types_are_unique() {
-        for (i, a) in Recipe::ALL.iter().enumerate() {
-            for b in &Recipe::ALL[i + 1..] {
-                assert!(a.name != b.name && a.ftype != b.ftype, "{} and {}", a.name, b.name);
+        for (i, a) in Recipe::all().iter().enumerate() {
+            for b in &Recipe::all()[i + 1..] {
+                let same_number = a.ftype == b.ftype && !b.only_copy;
+                assert!(a.name != b.name && !same_number, "{} and {}", a.name, b.name);
             }
         }
     }
 
     #[test]
-    fn a_recipe_is_found_whatever_the_case() {
-        for recipe in Recipe::ALL {
+    fn a_recipe_is_found_whatever_the_case_and_by_alias() {
+        for recipe in Recipe::all() {
             assert_eq!(Recipe::find(&recipe.file_stem_suffix()).unwrap().name, recipe.name);
         }
+        assert_eq!(Recipe::find("Q3_K").unwrap().name, "q3_k_m");
+        assert_eq!(Recipe::find("q4_k").unwrap().name, "q4_k_m");
+        assert_eq!(Recipe::find("q5_k").unwrap().name, "q5_k_m");
         let error = Recipe::find("q4_k_x").unwrap_err().to_string();
         assert!(error.contains("q4_k_x") && error.contains("q4_k_m") && error.contains("bf16"), "{error}");
     }
 
     #[test]
-    fn categories_follow_names() {
-        let check = |name, category| assert_eq!(Category::of(name), category, "{name}");
-        check("output.weight", Category::Output);
-        check("blk.3.attn_output.weight", Category::AttnOutput);
-        check("token_embd.weight", Category::TokenEmbd);
-        check("blk.0.attn_qkv.weight", Category::AttnV);
-        check("blk.0.attn_v.weight", Category::AttnV);
-        check("blk.0.attn_v.bias", Category::Other);
-        check("blk.10.ffn_down_exps.weight", Category::FfnDown);
-        check("blk.10.ffn_gate_shexp.weight", Category::FfnGate);
-        check("output_norm.weight", Category::Other);
+    fn rows_that_do_not_divide_fall_back() {
+        let check = |wanted, cols, expected| assert_eq!(fitting(wanted, cols), expected, "{wanted} at {cols} columns");
+        check(DType::Q4_K, 4096, Some(DType::Q4_K));
+        check(DType::Q4_K, 576, Some(DType::Q5_0));
+        check(DType::Q5_K, 576, Some(DType::Q5_1));
+        check(DType::Q6_K, 576, Some(DType::Q8_0));
+        check(DType::Q6_K, 100, Some(DType::F16));
+        check(DType::Q4_0, 100, Some(DType::F16));
+        check(DType::MXFP4, 100, Some(DType::F16));
+        check(DType::IQ1_S, 576, Some(DType::IQ4_NL));
+        check(DType::Q2_0, 96, Some(DType::Q4_0));
+        check(DType::Q1_0, 576, None);
+        check(DType::NVFP4, 96, None);
     }
 
     #[test]
-    fn rows_that_do_not_divide_fall_back() {
-        let check = |wanted, cols, expected| assert_eq!(fitting(wanted, cols), expected, "{wanted} at {cols} columns");
-        check(DType::Q4_K, 4096, DType::Q4_K);
-        check(DType::Q4_K, 576, DType::Q5_0);
-        check(DType::Q5_K, 576, DType::Q5_1);
-        check(DType::Q6_K, 576, DType::Q8_0);
-        check(DType::Q6_K, 100, DType::F16);
-        check(DType::Q4_0, 100, DType::F16);
+    fn every_large_block_has_a_stand_in_or_is_known_to_have_none() {
+        for &dtype in DType::ALL.iter().filter(|d| d.block_len() > SMALL_BLOCK) {
+            let without = matches!(dtype, DType::Q1_0 | DType::NVFP4);
+            assert_eq!(fitting(dtype, SMALL_BLOCK).is_none(), without, "{dtype}");
+        }
     }
 }

@@ -103,7 +103,7 @@ fn first_difference(found: &[u8], expected: &[u8]) -> String {
 }
 
 /// Every type but F32, which ggml has no encoder for, byte for byte in both directions.
-fn check_all(file: &[u8]) -> BTreeMap<&'static str, [usize; 6]> {
+fn check_all(file: &[u8]) -> Vec<(DType, [usize; 6])> {
     let vectors = Vectors::new(file);
     let check = |dtype: DType| {
         [
@@ -115,23 +115,30 @@ fn check_all(file: &[u8]) -> BTreeMap<&'static str, [usize; 6]> {
             vectors.check_decoding(dtype, ".imat"),
         ]
     };
-    DType::ALL.iter().filter(|&&dtype| dtype != DType::F32).map(|&dtype| (dtype.name(), check(dtype))).collect()
+    DType::ALL.iter().filter(|&&dtype| dtype != DType::F32).map(|&dtype| (dtype, check(dtype))).collect()
+}
+
+/// How many rows of each kind [`check_all`] compares: ggml encodes no floats with importance and some types only with it.
+fn rows_of(dtype: DType, decoded_with_importance: usize) -> [usize; 6] {
+    match dtype {
+        dtype if dtype.is_float() => [15, 0, 0, 0, 16, 0],
+        dtype if dtype.needs_importance() => [0, 15, 0, 4, 0, decoded_with_importance],
+        _ => [15, 15, 4, 4, 16, decoded_with_importance],
+    }
 }
 
 #[test]
 fn every_type_gives_ggmls_bytes_and_values() {
     let Some(path) = oracle() else { return };
-    for (name, rows) in check_all(&std::fs::read(path).unwrap()) {
-        let expected = if DType::from_name(name).unwrap().is_float() { [15, 0, 0, 0, 16, 0] } else { [15, 15, 4, 4, 16, 16] };
-        assert_eq!(rows, expected, "rows compared for {name}");
+    for (dtype, rows) in check_all(&std::fs::read(path).unwrap()) {
+        assert_eq!(rows, rows_of(dtype, 16), "rows compared for {dtype}");
     }
 }
 
 #[test]
 fn every_type_gives_ggmls_bytes_and_values_in_the_fixture() {
-    for (name, rows) in check_all(&std::fs::read(FIXTURE).unwrap()) {
-        let expected = if DType::from_name(name).unwrap().is_float() { [15, 0, 0, 0, 16, 0] } else { [15, 15, 4, 4, 16, 0] };
-        assert_eq!(rows, expected, "rows compared for {name}");
+    for (dtype, rows) in check_all(&std::fs::read(FIXTURE).unwrap()) {
+        assert_eq!(rows, rows_of(dtype, 0), "rows compared for {dtype}");
     }
 }
 
@@ -187,19 +194,35 @@ fn decode(dtype: DType, bytes: &[u8]) -> Vec<f32> {
 /// Q4_0 and Q5_0 clip the far side by up to a whole step (1/8, 1/16), Q8_0 rounds by half a step of 1/127; each adds the
 /// rounding of the f16 scale, 2^-11. Q5_1 rounds by half a step of 2/31, and its scale and offset by three times 2^-11. Q4_K,
 /// Q5_K and Q6_K may clip by a whole step too (2/15, 2/31 and 1/32 of the block's largest),
-/// and their searches and the rounding of the sub-blocks' scales may widen the step by a tenth.
+/// and their searches and the rounding of the sub-blocks' scales may widen the step by a tenth. Q4_1 is to Q4_0 as Q5_1 to
+/// Q5_0, Q2_K to Q4_K as 3 to 15; Q3_K is a Q6_K of an eighth of the steps. IQ4_NL and IQ4_XS may clip from 134 to 113; the
+/// ternary types round by half their scale, Q1_0 may lose all. The 4-bit floats clip from 8 to 6, and a sub-block of NVFP4
+/// vanishes where its scale would be less than half of 2^-9. IQ1, IQ2 and IQ3 have no code for 0, and a weight that counts for
+/// little becomes whatever the point best for its neighbours says: a quarter more than the largest at most, and nine times that
+/// for IQ1, where the largest may have the level 1/8 and others 9/8.
 fn worst_error(dtype: DType) -> (f32, f32) {
     match dtype {
         DType::F32 => (0.0, 0.0),
         DType::F16 => (1.0 / 2048.0, 1.0),
         DType::BF16 => (1.0 / 256.0, 0.0),
         DType::Q4_0 => (1.0 / 8.0 + 1.0 / 2000.0, 8.0),
+        DType::Q4_1 => (1.0 / 15.0 + 1.5 / 1000.0, 16.0),
         DType::Q5_0 => (1.0 / 16.0 + 1.0 / 2000.0, 16.0),
         DType::Q5_1 => (1.0 / 31.0 + 1.5 / 1000.0, 32.0),
         DType::Q8_0 => (1.0 / 254.0 + 1.0 / 2000.0, 127.0),
+        DType::Q2_K => (1.1 * 2.0 / 3.0, 15.0 * 3.0 + 15.0),
+        DType::Q3_K => (1.1 / 4.0, 32.0 * 4.0),
         DType::Q4_K => (1.1 * 2.0 / 15.0, 63.0 * 15.0 + 63.0),
         DType::Q5_K => (1.1 * 2.0 / 31.0, 63.0 * 31.0 + 63.0),
         DType::Q6_K => (1.1 / 32.0, 128.0 * 32.0),
+        DType::IQ4_NL => (1.1 * 21.0 / 134.0, 127.0),
+        DType::IQ4_XS => (1.1 * 21.0 / 134.0, 32.0 * 127.0),
+        DType::TQ1_0 | DType::TQ2_0 | DType::Q2_0 => (1.0 / 2.0 + 1.0 / 2000.0, 1.0),
+        DType::MXFP4 => (1.0 / 4.0, 0.0),
+        DType::NVFP4 => (1.0 / 4.0, 6.0 * 32768.0),
+        DType::Q1_0 => (1.0, 1.0),
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S => (1.25, 512.0),
+        DType::IQ1_S | DType::IQ1_M => (9.0 * 1.25, 512.0),
     }
 }
 
@@ -230,7 +253,9 @@ proptest! {
 
     #[test]
     fn weights_already_on_the_grid_keep_their_bytes(x in row()) {
-        for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q5_0, DType::Q8_0] {
+        let floats = [DType::F32, DType::F16, DType::BF16];
+        let with_one_scale = [DType::Q4_0, DType::Q5_0, DType::Q8_0, DType::TQ1_0, DType::TQ2_0, DType::Q2_0, DType::MXFP4];
+        for dtype in [&floats[..], &with_one_scale].concat() {
             let once = encode(dtype, &x, None);
             prop_assert_eq!(encode(dtype, &decode(dtype, &once), None), once, "{}", dtype);
         }
@@ -288,13 +313,33 @@ fn normal_weights_lose_what_the_bits_allow() {
     check(DType::Q5_K, 0.028, 0.042);
     check(DType::Q4_K, 0.06, 0.08);
     check(DType::Q4_0, 0.075, 0.1);
+    check(DType::Q4_1, 0.07, 0.09);
+    check(DType::IQ4_NL, 0.065, 0.085);
+    check(DType::IQ4_XS, 0.065, 0.085);
+    check(DType::NVFP4, 0.085, 0.105);
+    check(DType::MXFP4, 0.1, 0.13);
+    check(DType::Q3_K, 0.13, 0.17);
+    check(DType::Q2_K, 0.26, 0.33);
+    check(DType::Q2_0, 0.6, 0.8);
+    check(DType::TQ1_0, 0.7, 0.9);
+    check(DType::TQ2_0, 0.7, 0.9);
+    check(DType::Q1_0, 0.55, 0.65);
+    check(DType::IQ3_S, 0.15, 0.18);
+    check(DType::IQ3_XXS, 0.19, 0.23);
+    check(DType::IQ2_S, 0.24, 0.28);
+    check(DType::IQ2_XS, 0.28, 0.32);
+    check(DType::IQ2_XXS, 0.32, 0.36);
+    check(DType::IQ1_M, 0.32, 0.9);
+    check(DType::IQ1_S, 0.32, 0.9);
 }
 
 #[test]
 fn importance_lowers_the_weighted_error() {
     let x = normal_rows();
     let importance: Vec<f32> = (0..256).map(|i| if i % 7 == 0 { 20.0 } else { 0.2 }).collect();
-    for dtype in [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q4_K, DType::Q5_K, DType::Q6_K] {
+    let old = [DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1];
+    let searched = [DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::Q5_K, DType::Q6_K, DType::IQ4_NL, DType::IQ4_XS];
+    for dtype in [&old[..], &searched].concat() {
         let plain = relative_error(dtype, &x, None, Some(&importance));
         let weighted = relative_error(dtype, &x, Some(&importance), Some(&importance));
         assert!(weighted < 0.9 * plain, "{dtype}: {weighted} with importance, {plain} without");

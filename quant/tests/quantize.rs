@@ -3,87 +3,18 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use quant::checkpoint::{Tensor, TensorBytes};
 use quant::gguf::{GgufFile, Metadata, Value};
-use quant::plan::{Origin, PlanInput};
 use quant::progress::Silent;
-use quant::quantize::{Output, Source, Written, encode_tensor, quantize, quantized_metadata};
-use quant::recipe::ModelFacts;
-use quant::{DType, Plan, Progress, Recipe, Result};
+use quant::quantize::{Options, Output, Written, encode_tensor, quantize, quantized_metadata};
+use quant::{DType, Progress, Recipe, Result};
 use support::fixture;
-
-/// A model in memory.
-struct Memory {
-    tensors: Vec<Tensor>,
-    bytes: BTreeMap<String, Vec<u8>>,
-    reads: Mutex<Vec<(String, Range<usize>)>>,
-}
-
-impl Memory {
-    fn new(tensors: Vec<(Tensor, Vec<u8>)>) -> Self {
-        let bytes = tensors.iter().map(|(t, bytes)| (t.name.clone(), bytes.clone())).collect();
-        Self { tensors: tensors.into_iter().map(|(t, _)| t).collect(), bytes, reads: Mutex::default() }
-    }
-
-    fn of_file(file: &GgufFile) -> Self {
-        let tensor = |t: &quant::gguf::TensorEntry| {
-            (Tensor { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() }, file.bytes(t).to_vec())
-        };
-        Self::new(file.tensors.iter().map(tensor).collect())
-    }
-
-    /// Matrices of F32, `rows` by 256, with weights that differ from row to row.
-    fn of_matrices(names: &[&str], rows: usize) -> Self {
-        let matrix = |(i, name): (usize, &&str)| {
-            let weight = |k: usize| ((k * 2654435761 + i) % 65521) as f32 / 65521.0 - 0.5;
-            let bytes = (0..rows * 256).flat_map(|k| weight(k).to_le_bytes()).collect();
-            (Tensor { name: (*name).to_owned(), dtype: DType::F32, shape: vec![256, rows] }, bytes)
-        };
-        Self::new(names.iter().enumerate().map(matrix).collect())
-    }
-
-    fn set(&mut self, tensor: &str, weight: usize, value: f32) {
-        self.bytes.get_mut(tensor).unwrap()[4 * weight..4 * weight + 4].copy_from_slice(&value.to_le_bytes());
-    }
-}
-
-impl Source for Memory {
-    fn path(&self) -> &Path {
-        Path::new("memory")
-    }
-
-    fn files(&self) -> &[PathBuf] {
-        &[]
-    }
-
-    fn tensors(&self) -> &[Tensor] {
-        &self.tensors
-    }
-
-    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
-        self.reads.lock().unwrap().push((tensor.name.clone(), rows.clone()));
-        let bytes = &self.bytes[&tensor.name];
-        let row = bytes.len() / tensor.rows();
-        Ok(TensorBytes::Owned(bytes[rows.start * row..rows.end * row].to_vec()))
-    }
-}
-
-fn output(source: &Memory, recipe: &str, path: &Path, metadata: &Metadata) -> Output {
-    let recipe = Recipe::find(recipe).unwrap();
-    let model = ModelFacts { arch: "llama".into(), block_count: 2, head_count: 4, head_count_kv: 2, expert_count: 0 };
-    let input = PlanInput { path: source.path(), origin: Origin::Gguf, model: &model, tensors: &source.tensors };
-    let plan = Plan::new(&input, recipe).unwrap();
-    Output { plan, path: path.to_owned(), metadata: quantized_metadata(metadata, recipe) }
-}
+use support::memory::{Memory, output};
 
 fn run(source: &Memory, outputs: &[Output]) -> Result<Vec<Written>> {
-    quantize(source, outputs, &AtomicBool::new(false), &Silent)
+    quantize(source, outputs, &Options::default(), &AtomicBool::new(false), &Silent)
 }
 
 fn files_in(dir: &Path) -> usize {
@@ -110,18 +41,18 @@ fn many_files_from_one_read_equal_each_made_alone() {
     let path = |name: &str, way: &str| dir.path().join(format!("{name}.{way}.gguf"));
 
     let together = Memory::of_file(&file);
-    let outputs: Vec<_> =
-        Recipe::ALL.iter().map(|r| output(&together, r.name, &path(r.name, "together"), &file.metadata)).collect();
+    let outputs = Recipe::all().iter().map(|r| output(&together, &r.name, &path(&r.name, "together"), &file.metadata));
+    let outputs: Vec<_> = outputs.filter(|o| o.plan.check_importance(&file.path).is_ok()).collect();
     let written = run(&together, &outputs).unwrap();
-    assert_eq!(written.len(), Recipe::ALL.len());
+    assert!(written.len() >= 25, "{}", written.len());
     let reads = together.reads.into_inner().unwrap();
     assert_eq!(reads.len(), file.tensors.len(), "each of these small tensors is read once: {reads:?}");
 
     let alone = Memory::of_file(&file);
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    for (recipe, together) in Recipe::ALL.iter().zip(written) {
-        let way = path(recipe.name, "alone");
-        let output = output(&alone, recipe.name, &way, &file.metadata);
+    for (recipe, together) in outputs.iter().map(|o| &o.plan.recipe).zip(written) {
+        let way = path(&recipe.name, "alone");
+        let output = output(&alone, &recipe.name, &way, &file.metadata);
         let written = one_thread.install(|| run(&alone, &[output])).unwrap();
         assert_eq!(written[0].bytes, together.bytes);
         assert!(std::fs::read(&way).unwrap() == std::fs::read(&together.path).unwrap(), "{} differs", recipe.name);
@@ -133,7 +64,7 @@ fn many_files_from_one_read_equal_each_made_alone() {
 fn a_tensor_of_many_blocks_is_the_same_as_encoded_at_once() {
     // 20000 rows of 256 weights are more than one block of rows.
     let source = Memory::of_matrices(&["blk.0.attn_q.weight"], 20_000);
-    let made = encode_tensor(&source, "blk.0.attn_q.weight", DType::Q8_0).unwrap();
+    let made = encode_tensor(&source, "blk.0.attn_q.weight", DType::Q8_0, None).unwrap();
     assert!(source.reads.lock().unwrap().len() > 1, "one block only: the test shows nothing");
     let weights: Vec<f32> = source.bytes["blk.0.attn_q.weight"].as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
     let mut expected = vec![0; made.len()];
@@ -194,7 +125,7 @@ fn cancelling_leaves_nothing_behind() {
     let source = Memory::of_matrices(&["a.weight"], 8);
     let dir = tempfile::tempdir().unwrap();
     let output = output(&source, "q8_0", &dir.path().join("a.gguf"), &Metadata::new());
-    let error = quantize(&source, &[output], &AtomicBool::new(true), &Silent).unwrap_err();
+    let error = quantize(&source, &[output], &Options::default(), &AtomicBool::new(true), &Silent).unwrap_err();
     assert!(matches!(error, quant::Error::Cancelled), "{error}");
     assert_eq!(files_in(dir.path()), 0);
 }
@@ -239,7 +170,7 @@ fn progress_counts_source_bytes_once_per_output() {
     let dir = tempfile::tempdir().unwrap();
     let outputs = ["q8_0", "f16"].map(|r| output(&source, r, &dir.path().join(r), &Metadata::new()));
     let progress = Counted::default();
-    quantize(&source, &outputs, &AtomicBool::new(false), &progress).unwrap();
+    quantize(&source, &outputs, &Options::default(), &AtomicBool::new(false), &progress).unwrap();
     let expected = 2 * 2 * 20_000 * 256 * 4;
     assert_eq!((progress.total.into_inner(), progress.done.into_inner()), (expected, expected));
     assert!(progress.finished.into_inner());
@@ -253,7 +184,7 @@ fn metadata_end_with_version_and_file_type_and_lose_the_split() {
     source.set("split.count", Value::U16(3));
     source.set("split.no", Value::U16(0));
     source.set("split.tensors.count", Value::I32(9));
-    let made = quantized_metadata(&source, Recipe::find("q4_k_m").unwrap());
+    let made = quantized_metadata(&source, &Recipe::find("q4_k_m").unwrap());
     let pairs: Vec<_> = made.iter().map(|(k, v)| (k, v.clone())).collect();
     let expected =
         [("a", Value::Bool(true)), ("general.quantization_version", Value::U32(2)), ("general.file_type", Value::U32(15))];

@@ -1,37 +1,64 @@
-//! `bitworth convert`: a checkpoint to an unquantized GGUF, as llama.cpp's converter writes it.
+//! `bitworth convert`: a Hugging Face directory to GGUF, as llama.cpp's converter writes it; and straight to any recipe.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use quant::quantize::Output;
-use serde_json::json;
+use quant::{Checkpoint, DType};
 
 use super::Outcome;
+use super::choices::ChoiceArgs;
+use super::files::{self, WriteArgs};
 use super::session::Session;
 use crate::runner::models;
 
-/// Convert a checkpoint to an F16, BF16 or F32 GGUF.
+/// Convert a checkpoint to GGUF, to one or several types in one read.
 #[derive(Args)]
 pub struct ConvertArgs {
     /// Hugging Face directory or GGUF file.
     model: String,
-    /// Type of the matrices.
-    #[arg(long, value_parser = ["f16", "bf16", "f32"])]
-    to: String,
-    /// GGUF file to write.
-    #[arg(long, value_name = "FILE")]
+    /// Types, separated by commas. f32, f16, bf16, q8_0, tq1_0, tq2_0 and auto (bf16 or f16, whichever the checkpoint has)
+    /// as llama.cpp's converter writes them; all other recipes as llama-quantize makes them of the converted file.
+    #[arg(long, value_delimiter = ',', default_value = "auto", value_name = "TYPES")]
+    to: Vec<String>,
+    /// The file, where one type is asked for and this is no folder; else a folder for files named MODEL-TYPE.gguf.
+    #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
+    #[command(flatten, next_help_heading = "Types")]
+    choices: ChoiceArgs,
+    #[command(flatten, next_help_heading = "Files")]
+    write: WriteArgs,
 }
 
 pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
+    let mut choices = args.choices.read()?;
+    choices.as_converter = true;
     let checkpoint = models::open(&args.model)?;
-    let recipe = quant::Recipe::find(&args.to)?;
-    let output = Output::of(&checkpoint, recipe, &args.out)?;
-    let watch = session.watch();
-    let written = quant::quantize::quantize(checkpoint.as_ref(), &[output], watch.stop, watch.progress)?;
-    let file = &written[0];
-    let document = json!({ "file": file.path, "bytes": file.bytes });
-    session.print(&document, || format!("{}  {} bytes", file.path.display(), file.bytes))?;
+    let names: Vec<String> =
+        args.to.iter().map(|name| if name == "auto" { stored_half(&checkpoint).to_owned() } else { name.clone() }).collect();
+    let recipes = files::recipes(&names)?;
+    let places = match recipes.len() {
+        1 if !args.out.is_dir() => vec![args.out.clone()],
+        _ if args.out.is_file() => bail!("--out {}: {} types need a folder, not a file", args.out.display(), recipes.len()),
+        _ => files::places(&args.out, checkpoint.name(), &recipes)?,
+    };
+    let mut outputs = Vec::with_capacity(recipes.len());
+    for (recipe, place) in recipes.iter().zip(&places) {
+        let output = Output::of(&checkpoint, recipe, &choices, place)?;
+        outputs.push(Output { split: args.write.split(), ..output });
+    }
+    args.write.write(checkpoint.as_ref(), &outputs, session, |mut entries| {
+        if entries.len() == 1 { entries.remove(0) } else { entries.into() }
+    })?;
     Ok(Outcome::Done)
+}
+
+/// The half-precision type of the first matrix that has one, F16 where none has.
+fn stored_half(checkpoint: &Checkpoint) -> &'static str {
+    let mut matrices = checkpoint.tensors().iter().filter(|t| t.shape.len() > 1).map(|t| t.dtype);
+    match matrices.find(|dtype| matches!(dtype, DType::BF16 | DType::F16)) {
+        Some(DType::BF16) => "bf16",
+        _ => "f16",
+    }
 }

@@ -4,10 +4,12 @@
 //! codes: 0 done, 1 a stated gate failed, 2 bad input or failure.
 
 mod bench;
+mod choices;
 mod compare;
 mod convert;
 mod devices;
 mod eval;
+mod files;
 mod generate;
 mod inspect;
 mod logits;
@@ -19,6 +21,7 @@ mod report;
 mod run;
 mod score;
 mod session;
+mod synth;
 mod tokenize;
 
 use std::ffi::OsString;
@@ -76,6 +79,7 @@ enum Command {
     Generate(generate::GenerateArgs),
     Bench(bench::BenchArgs),
     Report(report::ReportArgs),
+    Synth(synth::SynthArgs),
     Devices(devices::DevicesArgs),
 }
 
@@ -127,6 +131,7 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
         Command::Generate(args) => generate::run(&args, session),
         Command::Bench(args) => bench::run(&args, session),
         Command::Report(args) => report::run(&args, session),
+        Command::Synth(args) => synth::run(&args, session),
         Command::Devices(args) => devices::run(&args, session),
     }
 }

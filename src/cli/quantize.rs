@@ -1,14 +1,17 @@
-//! `bitworth quantize`: one read of a checkpoint, many GGUFs.
+//! `bitworth quantize`: one read of a checkpoint, many GGUFs, each as llama-quantize would make it.
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
+use quant::Plan;
+use quant::plan::Origin;
 use quant::quantize::Output;
-use quant::{Plan, Recipe};
-use serde_json::json;
+use serde_json::Value;
 
 use super::Outcome;
+use super::choices::ChoiceArgs;
+use super::files::{self, WriteArgs};
 use super::session::Session;
 use crate::runner::models;
 
@@ -17,51 +20,48 @@ use crate::runner::models;
 pub struct QuantizeArgs {
     /// Hugging Face directory or GGUF file.
     model: String,
-    /// Recipes, separated by commas, as q4_k_m,q6_k,q8_0.
+    /// Recipes, separated by commas, as q4_k_m,q6_k,q8_0; one that ends in .toml is the file of a recipe of your own.
     #[arg(long, value_delimiter = ',', required = true, value_name = "RECIPES")]
     to: Vec<String>,
-    /// Folder for the files, each named MODEL-RECIPE.gguf.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Only say what would become which type, and how large the files would be.
+    /// Folder for the files, each named MODEL-RECIPE.gguf; or the file, where one recipe is asked for and the name ends with
+    /// .gguf.
+    #[arg(long, value_name = "DIR|FILE", required_unless_present = "dry_run")]
+    out: Option<PathBuf>,
+    /// Only say what would become which type and why, and how large the files would be.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten, next_help_heading = "Types")]
+    choices: ChoiceArgs,
+    /// Cut the files as the model is cut.
+    #[arg(long, conflicts_with_all = ["split_max_size", "split_max_tensors"])]
+    keep_split: bool,
+    #[command(flatten, next_help_heading = "Files")]
+    write: WriteArgs,
 }
 
 pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
-    let recipes = args.to.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
-    for (i, recipe) in recipes.iter().enumerate() {
-        if recipes[..i].iter().any(|r| r.name == recipe.name) {
-            bail!("--to names {} twice", recipe.name);
-        }
-    }
+    let recipes = files::recipes(&args.to)?;
+    let choices = args.choices.read()?;
     let checkpoint = models::open(&args.model)?;
-    if args.dry_run {
-        let plans = recipes.iter().map(|recipe| Plan::of(&checkpoint, recipe)).collect::<Result<Vec<_>, _>>()?;
+    if args.keep_split && checkpoint.origin() != Origin::Gguf {
+        bail!("--keep-split: {} is no GGUF model; use --split-max-size", args.model);
+    }
+    let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
+        let plans = recipes.iter().map(|recipe| Plan::of(&checkpoint, recipe, &choices)).collect::<Result<Vec<_>, _>>()?;
         session.print(&plans, || plans.iter().map(Plan::to_string).collect::<Vec<_>>().join("\n"))?;
         return Ok(Outcome::Done);
+    };
+    let places = files::places(out, checkpoint.name(), &recipes)?;
+    let mut outputs = Vec::with_capacity(recipes.len());
+    for (recipe, place) in recipes.iter().zip(&places) {
+        let mut output = Output::of(&checkpoint, recipe, &choices, place)?;
+        if args.keep_split {
+            output.keep_split(checkpoint.as_ref(), checkpoint.path())?;
+        } else {
+            output.split = args.write.split();
+        }
+        outputs.push(output);
     }
-    let outputs = recipes
-        .iter()
-        .map(|recipe| Output::of(&checkpoint, recipe, &args.out.join(models::file_name(&checkpoint, recipe))))
-        .collect::<Result<Vec<_>, _>>()?;
-    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
-    let watch = session.watch();
-    let written = quant::quantize::quantize(checkpoint.as_ref(), &outputs, watch.stop, watch.progress)?;
-    let rows: Vec<_> = written.iter().zip(&outputs).map(|(file, output)| (file, &output.plan)).collect();
-    let document: Vec<_> = rows
-        .iter()
-        .map(|(file, plan)| {
-            json!({ "recipe": plan.recipe.name, "file": file.path, "bytes": file.bytes, "bpw": plan.bits_per_weight() })
-        })
-        .collect();
-    session.print(&document, || {
-        rows.iter()
-            .map(|(file, plan)| {
-                let (mib, bpw) = (file.bytes as f64 / (1 << 20) as f64, plan.bits_per_weight());
-                format!("{:8} {mib:10.1} MiB  {bpw:5.2} bits per weight  {}\n", plan.recipe.name, file.path.display())
-            })
-            .collect()
-    })?;
+    args.write.write(checkpoint.as_ref(), &outputs, session, Value::from)?;
     Ok(Outcome::Done)
 }

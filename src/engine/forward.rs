@@ -4,7 +4,7 @@
 //! It knows neither files nor layers' order: `sweep` walks it layer by layer over a data set, `generate` token by token.
 
 use quant::HParams;
-use quant::arch::{ArchSpec, Mlp, Norm};
+use quant::arch::{BlockTraits, Mlp, Norm};
 use quant::hparams::RopeScaling;
 
 use super::backend::{AttentionShape, Backend};
@@ -22,7 +22,7 @@ pub enum Rows {
 
 /// The constants of a model that every block uses.
 pub struct Graph<B: Backend> {
-    arch: &'static ArchSpec,
+    traits: &'static BlockTraits,
     hparams: HParams,
     rope_table: B::Buffer,
 }
@@ -30,6 +30,7 @@ pub struct Graph<B: Backend> {
 impl<B: Backend> Graph<B> {
     /// For sequences of up to `positions` tokens.
     pub fn new(backend: &B, variant: &Variant, positions: usize) -> Result<Self> {
+        let traits = variant.checkpoint().block_traits()?;
         let hparams = variant.hparams().clone();
         if hparams.value_dim != hparams.head_dim {
             return Err(EngineError::Unfit {
@@ -40,8 +41,16 @@ impl<B: Backend> Graph<B> {
                 ),
             });
         }
-        let table = rope_table(&hparams, variant.rope_factors()?.as_deref(), positions);
-        Ok(Self { arch: variant.checkpoint().arch(), rope_table: backend.upload(&table)?, hparams })
+        let stretch = match hparams.rope_scaling {
+            RopeScaling::None => 1.0,
+            RopeScaling::Linear { factor } => factor,
+            scaling @ (RopeScaling::Yarn | RopeScaling::LongRope) => {
+                let what = format!("rotary scaling of the kind {scaling:?} is not supported");
+                return Err(EngineError::Unfit { model: variant.checkpoint().path().display().to_string(), what });
+            }
+        };
+        let table = rope_table(&hparams, stretch, variant.rope_factors()?.as_deref(), positions);
+        Ok(Self { traits, rope_table: backend.upload(&table)?, hparams })
     }
 
     /// The model's hyper-parameters.
@@ -54,12 +63,8 @@ impl<B: Backend> Graph<B> {
 ///
 /// Frequencies and angles are rounded to f32 as the reference implementation does; the functions themselves run in f64 from a
 /// library that gives the same bits everywhere.
-fn rope_table(h: &HParams, factors: Option<&[f32]>, positions: usize) -> Vec<f32> {
+fn rope_table(h: &HParams, stretch: f32, factors: Option<&[f32]>, positions: usize) -> Vec<f32> {
     let pairs = h.rope_dim / 2;
-    let stretch = match h.rope_scaling {
-        RopeScaling::None => 1.0,
-        RopeScaling::Linear { factor } => factor,
-    };
     let frequencies: Vec<f32> = (0..pairs)
         .map(|i| {
             let exponent = (2 * i) as f32 / h.rope_dim as f32;
@@ -155,8 +160,8 @@ pub fn norm<B: Backend>(
     gain: &B::Weight,
     out: &mut B::Buffer,
 ) -> Result<()> {
-    match graph.arch.norm {
-        Norm::Rms => backend.rms_norm(x, rows, gain, graph.hparams.rms_epsilon, out)?,
+    match graph.traits.norm {
+        Norm::Rms => backend.rms_norm(x, rows, gain, graph.hparams.norm_epsilon, out)?,
     }
     Ok(())
 }
@@ -181,7 +186,7 @@ pub fn block<B: Backend>(
     linear(backend, rows, &ws.normed, count, &weights.k, &mut ws.k)?;
     linear(backend, rows, &ws.normed, count, &weights.v, &mut ws.v)?;
     let rope = |x: &mut B::Buffer, heads| {
-        backend.rope(x, count, heads, h.head_dim, h.rope_dim, graph.arch.rope, &graph.rope_table, &batch.positions)
+        backend.rope(x, count, heads, h.head_dim, h.rope_dim, graph.traits.rope, &graph.rope_table, &batch.positions)
     };
     rope(&mut ws.q, h.head_count)?;
     rope(&mut ws.k, h.head_count_kv)?;
@@ -207,7 +212,7 @@ pub fn block<B: Backend>(
     backend.add(x, &ws.projected, count * h.embedding_length)?;
 
     norm(backend, graph, x, count, &weights.ffn_norm, &mut ws.normed)?;
-    match graph.arch.mlp {
+    match graph.traits.mlp {
         Mlp::SwiGlu => {
             linear(backend, rows, &ws.normed, count, &weights.gate, &mut ws.gate)?;
             linear(backend, rows, &ws.normed, count, &weights.up, &mut ws.up)?;

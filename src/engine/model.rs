@@ -74,7 +74,7 @@ impl Variant {
         let bytes = if dtype == tensor.dtype {
             checkpoint.read(tensor, 0..rows)?
         } else {
-            TensorBytes::Owned(quant::quantize::encode_tensor(checkpoint.as_ref(), &name, dtype)?)
+            TensorBytes::Owned(quant::quantize::encode_tensor(checkpoint.as_ref(), &name, dtype, None)?)
         };
         Ok(Some(HostTensor { dtype, rows, cols, bytes }))
     }

@@ -18,6 +18,7 @@ mod sample;
 pub mod sheet;
 pub mod summary;
 pub mod table;
+pub mod tensors;
 
 use std::path::{Path, PathBuf};
 

@@ -17,7 +17,7 @@ const DEMO: &str = include_str!("../../configs/runs/demo.toml");
 pub struct RunConfig {
     /// The reference: a Hugging Face directory or a GGUF file, seen from the configuration's folder; or `demo:PATH`.
     pub model: String,
-    /// The candidates, by recipe.
+    /// The candidates, by recipe: a name, or the path of a TOML file seen from the configuration's folder.
     pub recipes: Vec<String>,
     /// The text to score.
     pub text: Option<TextConfig>,
@@ -118,7 +118,13 @@ impl RunConfig {
     fn parse(text: &str, folder: &Path) -> Result<Self> {
         let mut config: Self = toml::from_str(text)?;
         for (i, name) in config.recipes.iter_mut().enumerate() {
-            *name = Recipe::find(name).with_context(|| format!("recipes[{i}]"))?.name.to_owned();
+            if Recipe::is_path(name) {
+                *name = folder.join(&*name).display().to_string();
+            }
+            let recipe = Recipe::find(name).with_context(|| format!("recipes[{i}]"))?;
+            if !Recipe::is_path(name) {
+                name.clone_from(&recipe.name);
+            }
         }
         if let Some(twice) = (1..config.recipes.len()).find(|&i| config.recipes[..i].contains(&config.recipes[i])) {
             bail!("recipes: {} occurs twice", config.recipes[twice]);

@@ -7,6 +7,7 @@ pub mod generation;
 pub mod models;
 pub mod requests;
 pub mod run;
+pub mod shapes;
 pub mod text;
 pub mod timing;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use quant::plan::Choices;
 use quant::{Checkpoint, Plan, Recipe};
 
 use crate::engine::model::Variant;
@@ -39,7 +40,8 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str) -> Result<Lane> {
         check_vocabulary(reference, &checkpoint)?;
         return Ok(Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) });
     };
-    let plan = Plan::of(reference, Recipe::find(recipe)?)?;
+    let plan = Plan::of(reference, &Recipe::find(recipe)?, &Choices::default())?;
+    plan.check_importance(reference.path())?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)) })
 }
 

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use quant::atomic_file::AtomicFile;
-use quant::quantize::Output;
+use quant::plan::Choices;
+use quant::quantize::{Options, Output};
 use quant::{Checkpoint, Plan, Recipe};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -62,7 +63,7 @@ pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) ->
 struct Job {
     checkpoint: Arc<Checkpoint>,
     tokenizer: Tokenizer,
-    recipes: Vec<&'static Recipe>,
+    recipes: Vec<Arc<Recipe>>,
     texts: Vec<TextWindows>,
     tasks: Vec<Task>,
     workload: Option<Workload>,
@@ -71,10 +72,14 @@ struct Job {
 impl Job {
     fn prepare(config: &RunConfig) -> Result<Self> {
         let checkpoint = models::open(&config.model)?;
+        checkpoint.block_traits()?;
         let tokenizer = Tokenizer::new(&checkpoint)?;
         let recipes = config.recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
-        for recipe in &recipes {
-            Plan::of(&checkpoint, recipe)?;
+        for (i, recipe) in recipes.iter().enumerate() {
+            if recipes[..i].iter().any(|other| other.name == recipe.name) {
+                bail!("recipes: there are two named {}", recipe.name);
+            }
+            Plan::of(&checkpoint, recipe, &Choices::default())?.check_importance(checkpoint.path())?;
         }
         let texts = config.text.as_ref().map(|text| passes(text, &tokenizer)).transpose()?.unwrap_or_default();
         let context = checkpoint.hparams().context_length;
@@ -114,7 +119,7 @@ impl Job {
             "device": device.info(),
             "model": [self.checkpoint.name(), fingerprint(&self.checkpoint)?],
             "tokenizer_sha256": hex(&Sha256::digest(self.checkpoint.tokenizer_json()?.to_string())),
-            "recipes": config.recipes,
+            "recipes": self.recipes.iter().map(|recipe| recipe_identity(recipe)).collect::<Vec<_>>(),
             "texts": texts,
             "pass_tokens": config.text.as_ref().map(|text| text.pass_tokens),
             "tasks": tasks,
@@ -215,7 +220,7 @@ impl Run<'_> {
     }
 
     /// The reference and one lane per recipe, each in a GGUF file of its own; what is missing is made from one read.
-    fn lanes(&self, recipes: &[&'static Recipe]) -> Result<Vec<Lane>> {
+    fn lanes(&self, recipes: &[Arc<Recipe>]) -> Result<Vec<Lane>> {
         let mut reference = models::reference(self.checkpoint);
         let stored = reference.name.clone();
         if recipes.iter().any(|recipe| recipe.name == stored) {
@@ -229,17 +234,26 @@ impl Run<'_> {
         })?;
         let folder = self.out.join(MODELS);
         let path = |recipe: &Recipe| folder.join(models::file_name(self.checkpoint, recipe));
-        let made = |recipe: &&&'static Recipe| !frames::has(self.out, &lane_item(recipe)) || !path(recipe).exists();
-        let missing: Vec<&'static Recipe> = recipes.iter().filter(made).copied().collect();
+        let made = |recipe: &&Arc<Recipe>| !frames::has(self.out, &lane_item(recipe)) || !path(recipe).exists();
+        let missing: Vec<&Arc<Recipe>> = recipes.iter().filter(made).collect();
         if !missing.is_empty() {
             std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-            let outputs = missing.iter().map(|r| Output::of(self.checkpoint, r, &path(r))).collect::<Result<Vec<_>, _>>()?;
-            quant::quantize::quantize(self.checkpoint.as_ref(), &outputs, self.watch.stop, self.watch.progress)?;
+            let outputs = missing
+                .iter()
+                .map(|r| Output::of(self.checkpoint, r, &Choices::default(), &path(r)))
+                .collect::<Result<Vec<_>, _>>()?;
+            quant::quantize::quantize(
+                self.checkpoint.as_ref(),
+                &outputs,
+                &Options::default(),
+                self.watch.stop,
+                self.watch.progress,
+            )?;
         }
         let mut lanes = vec![reference];
-        for &recipe in recipes {
+        for recipe in recipes {
             let path = path(recipe);
-            let lane = Lane { name: recipe.name.to_owned(), variant: Variant::Stored(Arc::new(Checkpoint::open(&path)?)) };
+            let lane = Lane { name: recipe.name.clone(), variant: Variant::Stored(Arc::new(Checkpoint::open(&path)?)) };
             self.item(&lane_item(recipe), || Ok(vec![self.record(&lane, file_record(&lane, recipe, &path)?)]))?;
             lanes.push(lane);
         }
@@ -307,6 +321,14 @@ impl Run<'_> {
     }
 }
 
+/// The name of one of llama.cpp's recipes; of one's own, the rules too.
+fn recipe_identity(recipe: &Recipe) -> Value {
+    match Recipe::find(&recipe.name) {
+        Ok(_) => json!(recipe.name),
+        Err(_) => json!([recipe.name, hex(&Sha256::digest(format!("{recipe:?}")))]),
+    }
+}
+
 fn lane_item(recipe: &Recipe) -> String {
     format!("lane.{}", recipe.name)
 }
@@ -316,7 +338,7 @@ fn file_record(lane: &Lane, recipe: &Recipe, path: &PathBuf) -> Result<Body> {
     let checkpoint = lane.variant.checkpoint();
     let bpw = 8.0 * checkpoint.total_bytes() as f64 / checkpoint.parameter_count() as f64;
     let sha256 = file_sha256(path).with_context(|| path.display().to_string())?;
-    Ok(lane_record(lane, recipe.name, false, Some(path), bytes, bpw, Some(sha256)))
+    Ok(lane_record(lane, &recipe.name, false, Some(path), bytes, bpw, Some(sha256)))
 }
 
 fn lane_record(

@@ -6,4 +6,5 @@ mod demo;
 mod devices;
 mod docs;
 mod logits;
+mod synth;
 mod tokenizer;

@@ -4,20 +4,21 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use bitworth::tokenizer::{SpecialText, Tokenizer};
+use quant::plan::Choices;
 use quant::progress::Silent;
-use quant::quantize::{Output, quantize};
+use quant::quantize::{Options, Output, quantize};
 use quant::{Checkpoint, Recipe};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common;
 
-/// The golden models with byte-level BPE vocabularies.
-const MODELS: &[&str] = &["llama31_gqa", "llama_linear_bias", "llama_yi"];
+/// Golden models with SentencePiece and with byte-level BPE vocabularies.
+const MODELS: &[&str] = &["llama2_mha", "llama31_gqa", "llama_linear_bias", "llama_yi"];
 
 fn to_gguf(checkpoint: &Checkpoint, path: &Path) -> Checkpoint {
-    let output = Output::of(checkpoint, Recipe::find("f32").unwrap(), path).unwrap();
-    quantize(checkpoint, &[output], &AtomicBool::new(false), &Silent).unwrap();
+    let output = Output::of(checkpoint, &Recipe::find("f32").unwrap(), &Choices::default(), path).unwrap();
+    quantize(checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
     Checkpoint::open(path).unwrap()
 }
 

@@ -1,93 +1,84 @@
-//! llama: Llama 1 to 3.2 and the many models that share its graph (Yi, SmolLM2, TinyLlama, DeepSeek-LLM, ...). Those with a
-//! SentencePiece tokenizer run on token ids only, until `vocab` reads it.
+//! llama: Llama 1 to 3.2 and the many models that share its graph (Yi, SmolLM2, TinyLlama, DeepSeek-LLM, ...); Mistral and
+//! Mixtral, which llama.cpp files under the same name.
 //!
-//! Tensor names, row order and the rope factors follow llama.cpp's converter (b11434, `conversion/llama.py`). Absent:
-//! mixtures of experts, sliding windows, YaRN: they are refused, not ignored.
+//! Tensor names, layout and the rope factors follow llama.cpp's converter (b11434, `conversion/llama.py`). Absent: running
+//! mixtures of experts, sliding windows and YaRN: such models are converted, not run.
 
-use super::{ArchSpec, ComputedTensor, Dim, Mlp, NeutralKey, Norm, Presence, Role, RopePairing, RowOrder, TensorRule};
+use super::rule::{changed, computed, dense, experts, head, optional, routed, tensor};
+use super::{ArchSpec, BlockTraits, CLASS, COMMON, ComputedTensor, Dim, HeadDim, HfClass, Mlp, NeutralKey, Norm};
+use super::{Role, RopePairing, TensorRule, Transform, neutral};
 use crate::Result;
-use crate::convert::config::{Config, Rope};
-use crate::gguf::{Metadata, Value};
-use crate::vocab::key;
+use crate::convert::config::Config;
+use crate::convert::keys;
+use crate::convert::rope::Rope;
+use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const LLAMA: ArchSpec = ArchSpec {
     name: "llama",
-    hf: &["LlamaForCausalLM"],
+    hf: &[
+        HfClass {
+            name: "LlamaForCausalLM",
+            head_dim: HeadDim::Even,
+            context_length: Some(2048),
+            scalings: LLAMA_SCALINGS,
+            ..CLASS
+        },
+        HfClass { name: "MistralForCausalLM", head_dim: HeadDim::Even, ..CLASS },
+        HfClass { name: "MixtralForCausalLM", rope_theta: 1e6, norm: super::NormEpsilon::Rms("rms_norm_eps", 1e-5), ..CLASS },
+    ],
     tensors: TENSORS,
-    norm: Norm::Rms,
-    rope: RopePairing::Adjacent,
-    mlp: Mlp::SwiGlu,
+    engine: Some(BlockTraits { norm: Norm::Rms, rope: RopePairing::Adjacent, mlp: Mlp::SwiGlu }),
     neutral: NEUTRAL,
-    extra_keys,
-    tokenizer_keys,
-    computed,
+    understood: &["num_local_experts"],
+    uncarried: &[neutral("sliding_window", &[])],
+    keys: keys::add_llama,
+    computed: rope_factors,
+    ..COMMON
 };
 
-const NEUTRAL: &[NeutralKey] = &[NeutralKey { key: "hidden_act", accepted: &["\"silu\""] }];
+/// The kinds of rotary scaling of the converter's llama class.
+pub(super) const LLAMA_SCALINGS: &[&str] = &["default", "linear", "llama3", "yarn"];
 
-const fn tensor(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
-    TensorRule { role, hf: Some(hf), shape, rows: RowOrder::Same, presence: Presence::Required }
-}
-
-const fn bias(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
-    TensorRule { presence: Presence::Optional, ..tensor(role, hf, shape) }
-}
+const NEUTRAL: &[NeutralKey] = &[neutral("hidden_act", &["\"silu\""])];
 
 const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
-    TensorRule { role: Role::RopeFreqs, hf: None, shape: &[Dim::RopePairs], rows: RowOrder::Same, presence: Presence::Optional },
+    computed(Role::RopeFreqs, &[Dim::RopePairs]),
     tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
-    TensorRule {
-        rows: RowOrder::InterleaveQueryHeads,
-        ..tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries])
-    },
-    TensorRule {
-        rows: RowOrder::InterleaveQueryHeads,
-        ..bias(Role::AttnQBias, "model.layers.{}.self_attn.q_proj.bias", &[Dim::Queries])
-    },
-    TensorRule {
-        rows: RowOrder::InterleaveKeyHeads,
-        ..tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys])
-    },
-    TensorRule {
-        rows: RowOrder::InterleaveKeyHeads,
-        ..bias(Role::AttnKBias, "model.layers.{}.self_attn.k_proj.bias", &[Dim::Keys])
-    },
+    changed(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries], QUERIES),
+    TensorRule { transform: QUERIES, ..optional(Role::AttnQBias, "model.layers.{}.self_attn.q_proj.bias", &[Dim::Queries]) },
+    changed(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys], KEYS),
+    TensorRule { transform: KEYS, ..optional(Role::AttnKBias, "model.layers.{}.self_attn.k_proj.bias", &[Dim::Keys]) },
     tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
-    bias(Role::AttnVBias, "model.layers.{}.self_attn.v_proj.bias", &[Dim::Values]),
+    optional(Role::AttnVBias, "model.layers.{}.self_attn.v_proj.bias", &[Dim::Values]),
     tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
-    bias(Role::AttnOutputBias, "model.layers.{}.self_attn.o_proj.bias", &[Dim::Embd]),
+    optional(Role::AttnOutputBias, "model.layers.{}.self_attn.o_proj.bias", &[Dim::Embd]),
     tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
-    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
-    bias(Role::FfnGateBias, "model.layers.{}.mlp.gate_proj.bias", &[Dim::FeedForward]),
-    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
-    bias(Role::FfnUpBias, "model.layers.{}.mlp.up_proj.bias", &[Dim::FeedForward]),
-    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
-    bias(Role::FfnDownBias, "model.layers.{}.mlp.down_proj.bias", &[Dim::Embd]),
+    dense(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    optional(Role::FfnGateBias, "model.layers.{}.mlp.gate_proj.bias", &[Dim::FeedForward]),
+    dense(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    optional(Role::FfnUpBias, "model.layers.{}.mlp.up_proj.bias", &[Dim::FeedForward]),
+    dense(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    optional(Role::FfnDownBias, "model.layers.{}.mlp.down_proj.bias", &[Dim::Embd]),
+    routed(Role::FfnGateInp, "model.layers.{}.block_sparse_moe.gate.weight", &[Dim::Embd, Dim::Experts]),
+    experts(Role::FfnGateExps, "model.layers.{}.block_sparse_moe.experts.{}.w1.weight", EXPERT_IN),
+    experts(Role::FfnDownExps, "model.layers.{}.block_sparse_moe.experts.{}.w2.weight", EXPERT_OUT),
+    experts(Role::FfnUpExps, "model.layers.{}.block_sparse_moe.experts.{}.w3.weight", EXPERT_IN),
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
-    TensorRule { presence: Presence::TiedToTokenEmbd, ..tensor(Role::Output, "lm_head.weight", &[Dim::Embd, Dim::Vocab]) },
+    head("lm_head.weight"),
 ];
 
-fn extra_keys(config: &Config, metadata: &mut Metadata) -> Result<()> {
-    metadata.set("llama.vocab_size", Value::U32(config.vocab_size));
-    metadata.set("llama.rope.dimension_count", Value::U32(config.head_dim));
-    Ok(())
-}
+const QUERIES: Transform = Transform::InterleaveQueryHeads;
+const KEYS: Transform = Transform::InterleaveKeyHeads;
+const EXPERT_IN: &[Dim] = &[Dim::Embd, Dim::ExpertFeedForward, Dim::Experts];
+const EXPERT_OUT: &[Dim] = &[Dim::ExpertFeedForward, Dim::Embd, Dim::Experts];
 
-/// The vocabulary size by which the converter knows small Granite models; SmolLM2 has it too.
-const GRANITE_SMALL_VOCAB: u32 = 49152;
-
-fn tokenizer_keys(config: &Config, metadata: &mut Metadata) {
-    if config.vocab_size == GRANITE_SMALL_VOCAB {
-        metadata.set(key::ADD_BOS, Value::Bool(false));
-    }
-}
-
-fn computed(config: &Config) -> Result<Vec<ComputedTensor>> {
+/// Llama 3's divisors of the rotary frequencies, for all heirs of the converter's llama class.
+pub(super) fn rope_factors(config: &Config, _: &mut Metadata) -> Result<Vec<ComputedTensor>> {
     Ok(match config.rope {
         Rope::Llama3 { .. } => vec![ComputedTensor { role: Role::RopeFreqs, values: llama3_rope_factors(config) }],
-        Rope::Default | Rope::Linear { .. } => Vec::new(),
+        _ => Vec::new(),
     })
 }
 

@@ -1,118 +1,180 @@
-//! Architectures as data: one file and one row of [`ARCHITECTURES`] each. A row serves conversion (names, shapes and row
-//! order of the tensors, metadata keys) and the engine (which kind of norm, rope and MLP its one forward function uses).
+//! Architectures as data: one file and one row of [`ARCHITECTURES`] each. A row serves conversion (names, shapes and layout
+//! of the tensors, metadata keys) and the engine (which kind of norm, rope and MLP its one forward function uses).
 //!
 //! Absent: code that runs a model, and any `if arch == ...` elsewhere. What differs between architectures is a field here.
 
+mod cohere2;
+mod command_r;
+mod deepseek2;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod glm4;
+mod gpt2;
+mod gpt_oss;
+mod granite;
 mod llama;
+mod olmo2;
+mod phi3;
+mod qwen2;
+mod qwen2moe;
+mod qwen3;
+mod qwen3moe;
 mod role;
+mod rule;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
 use crate::gguf::Metadata;
-use crate::{Error, HParams, Result};
+use crate::{Error, Result};
 
+pub(crate) use role::{Numbers, fill, match_pattern};
 pub use role::{ROLES, Role};
-pub(crate) use role::{fill, match_pattern};
+pub use rule::{Dim, Mxfp4Rows, Presence, TensorRule, Transform};
 
 /// Every architecture that can be read.
-pub const ARCHITECTURES: &[&ArchSpec] = &[&llama::LLAMA];
+pub const ARCHITECTURES: &[&ArchSpec] = &[
+    &llama::LLAMA,
+    &cohere2::COHERE2,
+    &command_r::COMMAND_R,
+    &deepseek2::DEEPSEEK2,
+    &gemma::GEMMA,
+    &gemma2::GEMMA2,
+    &gemma3::GEMMA3,
+    &glm4::GLM4,
+    &gpt2::GPT2,
+    &gpt_oss::GPT_OSS,
+    &granite::GRANITE,
+    &olmo2::OLMO2,
+    &phi3::PHI3,
+    &qwen2::QWEN2,
+    &qwen2moe::QWEN2MOE,
+    &qwen3::QWEN3,
+    &qwen3moe::QWEN3MOE,
+    &smollm3::SMOLLM3,
+    &stablelm::STABLELM,
+    &starcoder2::STARCODER2,
+];
 
 /// One architecture.
 #[derive(Debug)]
 pub struct ArchSpec {
     /// `general.architecture` in a GGUF file, and the prefix of its metadata keys.
     pub name: &'static str,
-    /// Class names in `config.json` (`architectures[0]`).
-    pub hf: &'static [&'static str],
-    /// Every tensor the architecture can have.
+    /// The classes that `config.json` can name (`architectures[0]`).
+    pub hf: &'static [HfClass],
+    /// Every tensor the architecture can have. Those that come from one file tensor are written in this order.
     pub tensors: &'static [TensorRule],
+    /// What its block computes; `None` where models can be converted, quantized and inspected, but not run.
+    pub engine: Option<BlockTraits>,
+    /// Keys of `config.json` that would change the result and that only the values listed leave alone.
+    pub neutral: &'static [NeutralKey],
+    /// Keys that are refused for most architectures and that this one's conversion understands.
+    pub understood: &'static [&'static str],
+    /// Keys that the converter leaves out of the metadata although they change the result, with the values that llama.cpp
+    /// takes for granted. Such a model can be converted; it is not run as if the key were not there.
+    pub uncarried: &'static [NeutralKey],
+    /// Tensors of a safetensors file that conversion leaves out, because another takes their place.
+    pub dropped: &'static [&'static str],
+    /// Adds the metadata keys that describe the computation, in the converter's order.
+    pub keys: fn(&Config, FileType, &mut Metadata) -> Result<()>,
+    /// Tensors that stand in no Hugging Face file and are computed from the configuration; they come first in the file, and
+    /// so do the keys that are added with them.
+    pub computed: fn(&Config, &mut Metadata) -> Result<Vec<ComputedTensor>>,
+}
+
+/// What most rows have in common.
+const COMMON: ArchSpec = ArchSpec {
+    name: "",
+    hf: &[],
+    tensors: &[],
+    engine: None,
+    neutral: &[],
+    understood: &[],
+    uncarried: &[],
+    dropped: &[],
+    keys: keys::add_base,
+    computed: |_, _| Ok(Vec::new()),
+};
+
+/// A class of transformers and what it takes for keys that `config.json` leaves out (transformers 5.23, `configuration_*.py`).
+#[derive(Debug)]
+pub struct HfClass {
+    /// Its name in `architectures`.
+    pub name: &'static str,
+    /// The width of a head.
+    pub head_dim: HeadDim,
+    /// The keys that can hold the context length; the first that is there counts.
+    pub context_keys: &'static [&'static str],
+    /// The context length; `None` where the configuration must say it.
+    pub context_length: Option<u32>,
+    /// The width of the feed-forward network in multiples of the embedding; `None` where the configuration must say it.
+    pub feed_forward_factor: Option<u32>,
+    /// The key of the epsilon of normalization, and its value.
+    pub norm: NormEpsilon,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Base of the rotary frequencies of blocks with a sliding window, where it differs.
+    pub local_rope_theta: Option<f64>,
+    /// The part of a head that is rotated; `None` where it is always the whole.
+    pub partial_rotary: Option<f64>,
+    /// The kinds of rotary scaling that conversion carries over.
+    pub scalings: &'static [&'static str],
+    /// Whether the output matrix is the token embedding.
+    pub tied: bool,
+}
+
+/// What most classes have in common.
+const CLASS: HfClass = HfClass {
+    name: "",
+    head_dim: HeadDim::Stated,
+    context_keys: &["max_position_embeddings"],
+    context_length: None,
+    feed_forward_factor: None,
+    norm: NormEpsilon::Rms("rms_norm_eps", 1e-6),
+    rope_theta: 10000.0,
+    local_rope_theta: None,
+    partial_rotary: None,
+    scalings: &["default", "linear", "yarn"],
+    tied: false,
+};
+
+/// The width of a head where `config.json` does not have `head_dim`, and whether the metadata say it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HeadDim {
+    /// What the query heads divide the embedding into; said only where `config.json` has the key.
+    Stated,
+    /// What the query heads divide the embedding into; always said.
+    Even,
+    /// The same whatever `config.json` has; never said.
+    Ignored,
+    /// This; always said.
+    Fixed(u32),
+    /// The value of another key; always said.
+    Of(&'static str),
+}
+
+/// The epsilon inside the root of normalization.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum NormEpsilon {
+    /// Of RMS normalization: its key in `config.json` and its value where the key is missing.
+    Rms(&'static str, f64),
+    /// Of layer normalization.
+    Layer(&'static str, f64),
+}
+
+/// What the block of an architecture computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockTraits {
     /// Normalization before attention, before the MLP and before the head.
     pub norm: Norm,
     /// How rotary embedding pairs the components of a head, in the row order of a GGUF file.
     pub rope: RopePairing,
     /// The feed-forward network.
     pub mlp: Mlp,
-    /// Keys of `config.json` that would change the result and that only the values listed leave alone.
-    pub neutral: &'static [NeutralKey],
-    /// The metadata keys that only this architecture's converter writes, after those all text models have.
-    pub extra_keys: fn(&Config, &mut Metadata) -> Result<()>,
-    /// What this architecture's converter changes in the tokenizer's keys, after they are written.
-    pub tokenizer_keys: fn(&Config, &mut Metadata),
-    /// Tensors that stand in no Hugging Face file and are computed from the configuration; they come first in the file.
-    pub computed: fn(&Config) -> Result<Vec<ComputedTensor>>,
-}
-
-/// One tensor (or one per block) of an architecture.
-#[derive(Debug)]
-pub struct TensorRule {
-    /// What it is for; gives the GGUF name.
-    pub role: Role,
-    /// Name in a safetensors file, `{}` for the block; `None` for computed tensors.
-    pub hf: Option<&'static str>,
-    /// Shape in GGUF order: row length first.
-    pub shape: &'static [Dim],
-    /// Row order, relative to the safetensors file.
-    pub rows: RowOrder,
-    /// Whether a model can do without.
-    pub presence: Presence,
-}
-
-/// A dimension of a tensor, by the hyper-parameter that gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dim {
-    /// `embedding_length`
-    Embd,
-    /// `feed_forward_length`
-    FeedForward,
-    /// `vocab_size`
-    Vocab,
-    /// `head_count * head_dim`: all query heads.
-    Queries,
-    /// `head_count_kv * head_dim`: all key heads.
-    Keys,
-    /// `head_count_kv * value_dim`: all value heads.
-    Values,
-    /// `head_count * value_dim`: what attention puts out.
-    AttnOutput,
-    /// `rope_dim / 2`: the rotated pairs of a head.
-    RopePairs,
-}
-
-impl Dim {
-    /// The dimension's size in a model.
-    pub fn size(self, h: &HParams) -> usize {
-        match self {
-            Self::Embd => h.embedding_length,
-            Self::FeedForward => h.feed_forward_length,
-            Self::Vocab => h.vocab_size,
-            Self::Queries => h.head_count * h.head_dim,
-            Self::Keys => h.head_count_kv * h.head_dim,
-            Self::Values => h.head_count_kv * h.value_dim,
-            Self::AttnOutput => h.head_count * h.value_dim,
-            Self::RopePairs => h.rope_dim / 2,
-        }
-    }
-}
-
-/// How the rows of a GGUF tensor are ordered relative to the safetensors file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowOrder {
-    /// The same.
-    Same,
-    /// Within each query head, the two halves interleaved, so that rope pairs become adjacent.
-    InterleaveQueryHeads,
-    /// The same for key heads.
-    InterleaveKeyHeads,
-}
-
-/// Whether a model can do without a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    /// Every model has it.
-    Required,
-    /// The computation that uses it is skipped where it is absent (biases, rope factors).
-    Optional,
-    /// The token embedding takes its place where it is absent (the output matrix of tied models).
-    TiedToTokenEmbd,
 }
 
 /// Normalization.
@@ -139,7 +201,7 @@ pub enum Mlp {
 }
 
 /// A key of `config.json` that is understood only at the values that leave the computation alone.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct NeutralKey {
     /// The key.
     pub key: &'static str,
@@ -156,15 +218,21 @@ pub struct ComputedTensor {
     pub values: Vec<f32>,
 }
 
+/// `key` is understood only at `accepted`.
+pub(crate) const fn neutral(key: &'static str, accepted: &'static [&'static str]) -> NeutralKey {
+    NeutralKey { key, accepted }
+}
+
 impl ArchSpec {
     /// The rule for a role.
     pub fn rule(&self, role: Role) -> Option<&'static TensorRule> {
         self.tensors.iter().find(|rule| rule.role == role)
     }
 
-    /// The rule and the block of a tensor by its name in a safetensors file.
-    pub fn match_hf(&self, name: &str) -> Option<(&'static TensorRule, Option<usize>)> {
-        self.tensors.iter().find_map(|rule| Some((rule, match_pattern(rule.hf?, name)?)))
+    /// The rules that a tensor of a safetensors file serves, by its name: none, one, or several where it is split.
+    pub(crate) fn match_hf<'a>(&self, name: &'a str) -> impl Iterator<Item = (usize, &'static TensorRule, Numbers)> + use<'a> {
+        let rules = self.tensors.iter().enumerate();
+        rules.filter_map(move |(i, rule)| Some((i, rule, rule.hf_patterns().find_map(|p| match_pattern(p, name))?)))
     }
 
     /// The rule and the block of a tensor by its GGUF name.
@@ -179,28 +247,15 @@ impl ArchSpec {
     }
 }
 
-impl TensorRule {
-    /// The shape in GGUF order that a model with these hyper-parameters needs.
-    pub fn shape(&self, h: &HParams) -> Vec<usize> {
-        self.shape.iter().map(|dim| dim.size(h)).collect()
-    }
-
-    /// The name in a safetensors file of block `block`; the GGUF name for computed tensors.
-    pub fn hf_name(&self, block: usize) -> String {
-        self.hf.map_or_else(|| self.role.gguf_name(block), |pattern| fill(pattern, block))
-    }
-}
-
-/// The architecture of a class name in `config.json`.
+/// The architecture of a class name in `config.json`, and the class.
 ///
 /// # Errors
 /// [`Error::Unknown`] with all known class names.
-pub fn find_hf(class: &str) -> Result<&'static ArchSpec> {
-    ARCHITECTURES
-        .iter()
-        .find(|arch| arch.hf.contains(&class))
-        .copied()
-        .ok_or_else(|| Error::unknown("architecture", class, ARCHITECTURES.iter().flat_map(|arch| arch.hf.iter().copied())))
+pub fn find_hf(class: &str) -> Result<(&'static ArchSpec, &'static HfClass)> {
+    let mut classes = ARCHITECTURES.iter().flat_map(|arch| arch.hf.iter().map(|hf| (*arch, hf)));
+    classes.find(|(_, hf)| hf.name == class).ok_or_else(|| {
+        Error::unknown("architecture", class, ARCHITECTURES.iter().flat_map(|arch| arch.hf.iter().map(|hf| hf.name)))
+    })
 }
 
 /// The architecture of `general.architecture` in a GGUF file.
@@ -225,7 +280,7 @@ mod tests {
             assert_eq!(find_gguf(arch.name).unwrap().name, arch.name);
             assert!(!arch.hf.is_empty(), "{}", arch.name);
             for class in arch.hf {
-                assert_eq!(find_hf(class).unwrap().name, arch.name);
+                assert_eq!(find_hf(class.name).unwrap().0.name, arch.name);
             }
         }
     }
@@ -245,9 +300,24 @@ mod tests {
                 let (by_gguf, _) = arch.match_gguf(&rule.role.gguf_name(3)).unwrap();
                 assert_eq!(by_gguf.role, rule.role);
                 if rule.hf.is_some() {
-                    let (by_hf, block) = arch.match_hf(&rule.hf_name(3)).unwrap();
-                    assert_eq!((by_hf.role, block.is_some()), (rule.role, rule.role.per_block()));
+                    let name = rule.hf_part(3, 5);
+                    let mut found = arch.match_hf(&name).filter(|(_, found, _)| found.role == rule.role);
+                    let (_, _, numbers) = found.next().unwrap();
+                    assert_eq!(numbers.block.is_some(), rule.role.per_block(), "{name}");
+                    assert_eq!(numbers.part.is_some(), matches!(rule.transform, Transform::Stack(_)), "{name}");
+                    assert!(found.next().is_none(), "{name} leads to two rules of one role");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_tensor_that_is_split_is_split_by_every_rule_it_serves() {
+        for arch in ARCHITECTURES {
+            for rule in arch.tensors.iter().filter(|rule| rule.hf.is_some()) {
+                let served = arch.tensors.iter().filter(|other| other.hf == rule.hf).count();
+                let split = !matches!(rule.transform, Transform::Same | Transform::AddOne | Transform::Stack(_));
+                assert!(served == 1 || split, "{}: {:?}", arch.name, rule.hf);
             }
         }
     }

@@ -8,48 +8,114 @@
 #[allow(missing_docs)] // GGUF's own names; the table below gives them
 pub enum Role {
     TokenEmbd,
+    PositionEmbd,
     RopeFreqs,
+    RopeFactorsLong,
+    RopeFactorsShort,
     AttnNorm,
+    AttnNormBias,
+    AttnQkv,
+    AttnQkvBias,
     AttnQ,
     AttnQBias,
+    AttnQNorm,
+    AttnQA,
+    AttnQANorm,
+    AttnQB,
     AttnK,
     AttnKBias,
+    AttnKNorm,
+    AttnKvAMqa,
+    AttnKvANorm,
+    AttnKB,
     AttnV,
     AttnVBias,
+    AttnVB,
+    AttnSinks,
     AttnOutput,
     AttnOutputBias,
+    AttnPostNorm,
     FfnNorm,
+    FfnNormBias,
+    FfnGateInp,
+    FfnGateInpBias,
+    ExpProbsBias,
     FfnGate,
     FfnGateBias,
     FfnUp,
     FfnUpBias,
     FfnDown,
     FfnDownBias,
+    FfnGateExps,
+    FfnGateExpsBias,
+    FfnUpExps,
+    FfnUpExpsBias,
+    FfnDownExps,
+    FfnDownExpsBias,
+    FfnGateInpShexp,
+    FfnGateShexp,
+    FfnUpShexp,
+    FfnDownShexp,
+    FfnPostNorm,
     OutputNorm,
+    OutputNormBias,
     Output,
 }
 
 /// Role and GGUF name (gguf-py `TENSOR_NAMES` plus suffix); `{}` stands for the number of the block.
 pub const ROLES: &[(Role, &str)] = &[
     (Role::TokenEmbd, "token_embd.weight"),
+    (Role::PositionEmbd, "position_embd.weight"),
     (Role::RopeFreqs, "rope_freqs.weight"),
+    (Role::RopeFactorsLong, "rope_factors_long.weight"),
+    (Role::RopeFactorsShort, "rope_factors_short.weight"),
     (Role::AttnNorm, "blk.{}.attn_norm.weight"),
+    (Role::AttnNormBias, "blk.{}.attn_norm.bias"),
+    (Role::AttnQkv, "blk.{}.attn_qkv.weight"),
+    (Role::AttnQkvBias, "blk.{}.attn_qkv.bias"),
     (Role::AttnQ, "blk.{}.attn_q.weight"),
     (Role::AttnQBias, "blk.{}.attn_q.bias"),
+    (Role::AttnQNorm, "blk.{}.attn_q_norm.weight"),
+    (Role::AttnQA, "blk.{}.attn_q_a.weight"),
+    (Role::AttnQANorm, "blk.{}.attn_q_a_norm.weight"),
+    (Role::AttnQB, "blk.{}.attn_q_b.weight"),
     (Role::AttnK, "blk.{}.attn_k.weight"),
     (Role::AttnKBias, "blk.{}.attn_k.bias"),
+    (Role::AttnKNorm, "blk.{}.attn_k_norm.weight"),
+    (Role::AttnKvAMqa, "blk.{}.attn_kv_a_mqa.weight"),
+    (Role::AttnKvANorm, "blk.{}.attn_kv_a_norm.weight"),
+    (Role::AttnKB, "blk.{}.attn_k_b.weight"),
     (Role::AttnV, "blk.{}.attn_v.weight"),
     (Role::AttnVBias, "blk.{}.attn_v.bias"),
+    (Role::AttnVB, "blk.{}.attn_v_b.weight"),
+    (Role::AttnSinks, "blk.{}.attn_sinks.weight"),
     (Role::AttnOutput, "blk.{}.attn_output.weight"),
     (Role::AttnOutputBias, "blk.{}.attn_output.bias"),
+    (Role::AttnPostNorm, "blk.{}.post_attention_norm.weight"),
     (Role::FfnNorm, "blk.{}.ffn_norm.weight"),
+    (Role::FfnNormBias, "blk.{}.ffn_norm.bias"),
+    (Role::FfnGateInp, "blk.{}.ffn_gate_inp.weight"),
+    (Role::FfnGateInpBias, "blk.{}.ffn_gate_inp.bias"),
+    (Role::ExpProbsBias, "blk.{}.exp_probs_b.bias"),
     (Role::FfnGate, "blk.{}.ffn_gate.weight"),
     (Role::FfnGateBias, "blk.{}.ffn_gate.bias"),
     (Role::FfnUp, "blk.{}.ffn_up.weight"),
     (Role::FfnUpBias, "blk.{}.ffn_up.bias"),
     (Role::FfnDown, "blk.{}.ffn_down.weight"),
     (Role::FfnDownBias, "blk.{}.ffn_down.bias"),
+    (Role::FfnGateExps, "blk.{}.ffn_gate_exps.weight"),
+    (Role::FfnGateExpsBias, "blk.{}.ffn_gate_exps.bias"),
+    (Role::FfnUpExps, "blk.{}.ffn_up_exps.weight"),
+    (Role::FfnUpExpsBias, "blk.{}.ffn_up_exps.bias"),
+    (Role::FfnDownExps, "blk.{}.ffn_down_exps.weight"),
+    (Role::FfnDownExpsBias, "blk.{}.ffn_down_exps.bias"),
+    (Role::FfnGateInpShexp, "blk.{}.ffn_gate_inp_shexp.weight"),
+    (Role::FfnGateShexp, "blk.{}.ffn_gate_shexp.weight"),
+    (Role::FfnUpShexp, "blk.{}.ffn_up_shexp.weight"),
+    (Role::FfnDownShexp, "blk.{}.ffn_down_shexp.weight"),
+    (Role::FfnPostNorm, "blk.{}.post_ffw_norm.weight"),
     (Role::OutputNorm, "output_norm.weight"),
+    (Role::OutputNormBias, "output_norm.bias"),
     (Role::Output, "output.weight"),
 ];
 
@@ -66,28 +132,46 @@ impl Role {
 
     /// The GGUF name, as `blk.3.attn_q.weight`; `block` does not matter to roles that exist once.
     pub fn gguf_name(self, block: usize) -> String {
-        fill(self.pattern(), block)
+        fill(self.pattern(), &[block])
     }
 
     /// The role and the block of a GGUF tensor name; `None` for a name that no role has.
     pub fn parse(name: &str) -> Option<(Self, Option<usize>)> {
-        ROLES.iter().find_map(|&(role, pattern)| match_pattern(pattern, name).map(|block| (role, block)))
+        ROLES.iter().find_map(|&(role, pattern)| match_pattern(pattern, name).map(|found| (role, found.block)))
     }
 }
 
-/// `pattern` with its `{}`, if it has one, replaced by `block`.
-pub(crate) fn fill(pattern: &str, block: usize) -> String {
-    pattern.replacen("{}", &block.to_string(), 1)
+/// `pattern` with each `{}` replaced by the next of `numbers`.
+pub(crate) fn fill(pattern: &str, numbers: &[usize]) -> String {
+    numbers.iter().fold(pattern.to_owned(), |name, number| name.replacen("{}", &number.to_string(), 1))
 }
 
-/// Whether `name` is an instance of `pattern`, and of which block. Only plain decimal numbers count (`blk.01` is no block).
-pub(crate) fn match_pattern(pattern: &str, name: &str) -> Option<Option<usize>> {
-    let Some((before, after)) = pattern.split_once("{}") else {
-        return (pattern == name).then_some(None);
-    };
-    let digits = name.strip_prefix(before)?.strip_suffix(after)?;
-    let block: usize = digits.parse().ok()?;
-    (block.to_string() == digits).then_some(Some(block))
+/// The numbers that stand for the `{}` of a pattern in a name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    /// For the first.
+    pub(crate) block: Option<usize>,
+    /// For the second.
+    pub(crate) part: Option<usize>,
+}
+
+/// Whether `name` is an instance of `pattern`, and with which numbers. Only plain decimal numbers count (`blk.01` is no
+/// block).
+pub(crate) fn match_pattern(pattern: &str, name: &str) -> Option<Numbers> {
+    let mut pieces = pattern.split("{}");
+    let mut rest = name.strip_prefix(pieces.next()?)?;
+    let mut numbers = [None; 2];
+    for (piece, number) in pieces.zip(&mut numbers) {
+        let digits = &rest[..rest.bytes().take_while(u8::is_ascii_digit).count()];
+        let value: usize = digits.parse().ok()?;
+        if value.to_string() != digits {
+            return None;
+        }
+        *number = Some(value);
+        rest = rest[digits.len()..].strip_prefix(piece)?;
+    }
+    let [block, part] = numbers;
+    rest.is_empty().then_some(Numbers { block, part })
 }
 
 #[cfg(test)]
@@ -111,6 +195,17 @@ mod tests {
             check(name, None);
         }
         check("blk.99999999999999999999999.attn_q.weight", None);
+    }
+
+    #[test]
+    fn a_pattern_with_two_numbers_gives_both() {
+        let pattern = "layers.{}.experts.{}.w1";
+        let found = match_pattern(pattern, "layers.3.experts.12.w1").unwrap();
+        assert_eq!((found.block, found.part), (Some(3), Some(12)));
+        assert_eq!(fill(pattern, &[3, 12]), "layers.3.experts.12.w1");
+        for name in ["layers.3.experts.012.w1", "layers.3.experts.w1", "layers.3.experts.12.w2", "layers.3.experts.12.w1.x"] {
+            assert_eq!(match_pattern(pattern, name), None, "{name}");
+        }
     }
 
     #[test]

@@ -1,14 +1,19 @@
-//! Opens a Hugging Face directory as a [`Checkpoint`]: tensors mapped to their GGUF names, shapes and row orders, and the
-//! metadata its conversion would have. Absent: reading safetensors (see `crate::safetensors`) and the metadata themselves
-//! (see `crate::convert`).
+//! Opens a Hugging Face directory as a [`Checkpoint`]: tensors mapped to their GGUF names, shapes and layouts, in the order
+//! in which the converter writes them, and the metadata its conversion would have.
+//!
+//! Absent: reading safetensors (see `crate::safetensors`), the bytes (see `place`) and the metadata (see `crate::convert`).
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::{Checkpoint, Place, Source, Stored, Tensor, tensors};
-use crate::arch::{Presence, Role, RowOrder};
+use super::container::Parts;
+use super::layout::layout;
+use super::place::{Place, Span, Stored};
+use super::{Checkpoint, Container, Source, Tensor, tensors};
+use crate::arch::{Mxfp4Rows, Presence, Role, TensorRule, Transform};
 use crate::convert::{self, FileType, config::Config};
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, Value};
 use crate::safetensors::{HfTensor, HfTensors};
 use crate::{DType, Error, HParams, Result};
 
@@ -20,39 +25,30 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let config = Config::read(path)?;
     let arch = config.arch;
     let mut model_keys = Metadata::new();
-    convert::add_model_keys(&config, FileType::F32, &mut model_keys)?;
+    (arch.keys)(&config, FileType::F32, &mut model_keys)?;
+    // Most architectures' files say it by their list of tokens.
+    model_keys.set(arch.key("vocab_size"), Value::U32(config.vocab_size));
     let hparams = HParams::from_metadata(&config.path, arch, &model_keys)?;
 
-    let mut found = computed_tensors(&config)?;
     let files = HfTensors::open(path)?;
-    for tensor in files.tensors().iter().filter(|t| !LEFT_OUT.iter().any(|end| t.name.ends_with(end))) {
-        found.push(map_tensor(tensor, &config, &hparams)?);
-    }
-    let (list, stored): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let index = tensors::index(path, &list)?;
-    tensors::check_complete(path, arch, &hparams, &index)?;
-    check_head(path, &config, &index)?;
-
-    let parameter_count = list.iter().map(Tensor::elements).sum();
-    let metadata = convert::metadata(&config, path, parameter_count, FileType::of(&list))?;
-    Ok(Checkpoint {
+    let mut found = computed_tensors(&config)?;
+    found.extend(map_tensors(path, &files, &config, &hparams)?);
+    let mut container = Container::new(Parts {
         path: path.to_owned(),
         files: files.files().iter().map(|file| file.to_path_buf()).collect(),
         name: convert::model_name(path),
-        arch,
-        hparams,
-        metadata,
-        tensors: list,
-        stored,
-        index,
-        source: Source::Hf(Box::new(config)),
-        vocab: OnceLock::new(),
-    })
+        metadata: Metadata::new(),
+        tensors: found,
+    })?;
+    tensors::check_complete(path, arch, &hparams, &container)?;
+    check_head(path, &config, &container)?;
+    container.set_metadata(convert::metadata(&config, path, container.tensors())?);
+    Ok(Checkpoint { container, arch, hparams, source: Source::Hf(Box::new(config)), vocab: OnceLock::new() })
 }
 
 /// Tensors made from the configuration, which the converter writes first.
 fn computed_tensors(config: &Config) -> Result<Vec<(Tensor, Stored)>> {
-    let computed = (config.arch.computed)(config)?;
+    let computed = (config.arch.computed)(config, &mut Metadata::new())?;
     let mut found = Vec::with_capacity(computed.len());
     for c in computed {
         let tensor = Tensor { name: c.role.gguf_name(0), dtype: DType::F32, shape: vec![c.values.len()] };
@@ -63,32 +59,153 @@ fn computed_tensors(config: &Config) -> Result<Vec<(Tensor, Stored)>> {
     Ok(found)
 }
 
-/// One tensor of a file under its GGUF name.
-fn map_tensor(tensor: &HfTensor, config: &Config, h: &HParams) -> Result<(Tensor, Stored)> {
-    let Some((rule, block)) = config.arch.match_hf(&tensor.name) else {
-        let what = format!("is no tensor of {}; leaving it out would change the model", config.arch.hf.join(" or "));
-        return Err(Error::tensor(&tensor.file, &tensor.name, what));
+/// The file tensors that make one GGUF tensor.
+struct Sources<'a> {
+    rule: &'static TensorRule,
+    /// By the number of the part (0 but for stacks) and by pattern (1 for scales).
+    tensors: BTreeMap<(usize, usize), &'a HfTensor>,
+    /// Where the last of them stands in the files.
+    last: usize,
+}
+
+/// All tensors of the files under their GGUF names, in the converter's order: that of the files, where what is made from
+/// several tensors comes when the last of them is met, and repacked MXFP4 before everything else.
+fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> Result<Vec<(Tensor, Stored)>> {
+    // By rule and block.
+    let mut sources: BTreeMap<(usize, usize), Sources> = BTreeMap::new();
+    for (at, tensor) in files.tensors().iter().enumerate() {
+        let left_out = LEFT_OUT.iter().any(|end| tensor.name.ends_with(end));
+        if left_out || config.arch.dropped.contains(&tensor.name.as_str()) {
+            continue;
+        }
+        let mut known = false;
+        for (number, rule, numbers) in config.arch.match_hf(&tensor.name) {
+            known = true;
+            tensors::check_block(&tensor.file, &tensor.name, rule, numbers.block, h)?;
+            let new = || Sources { rule, tensors: BTreeMap::new(), last: at };
+            let entry = sources.entry((number, numbers.block.unwrap_or(0))).or_insert_with(new);
+            let pattern = rule.hf_patterns().position(|p| crate::arch::match_pattern(p, &tensor.name).is_some());
+            entry.tensors.insert((numbers.part.unwrap_or(0), pattern.unwrap_or(0)), tensor);
+            entry.last = at;
+        }
+        if !known {
+            let what = format!("is no tensor of {}; leaving it out would change the model", config.class.name);
+            return Err(Error::tensor(&tensor.file, &tensor.name, what));
+        }
+    }
+    // The experts of a block are written together.
+    let mut group_last: HashMap<(&str, usize), usize> = HashMap::new();
+    for ((_, block), s) in &sources {
+        let last = group_last.entry((group(s.rule), *block)).or_default();
+        *last = s.last.max(*last);
+    }
+    let mut order: Vec<_> = sources.iter().collect();
+    order.sort_by_key(|((number, block), s)| {
+        let repacked = matches!(s.rule.transform, Transform::Mxfp4 { .. });
+        (!repacked, group_last[&(group(s.rule), *block)], *number)
+    });
+    order.into_iter().map(|((_, block), s)| map_tensor(path, s, *block, h)).collect()
+}
+
+/// What rules have in common whose tensors are written together: the file name up to the number of the part.
+fn group(rule: &TensorRule) -> &'static str {
+    let name = rule.hf.unwrap_or_default();
+    match rule.transform {
+        Transform::Stack(_) => name.rsplit_once("{}").map_or(name, |(before, _)| before),
+        _ => name,
+    }
+}
+
+/// One GGUF tensor.
+fn map_tensor(path: &Path, sources: &Sources, block: usize, h: &HParams) -> Result<(Tensor, Stored)> {
+    let rule = sources.rule;
+    let shape = rule.shape(h);
+    let missing = |name: String| Error::tensor(path, name, "is missing");
+    let first = *sources.tensors.values().next().ok_or_else(|| missing(rule.hf_name(block)))?;
+    let span = |t: &HfTensor| Span { map: Arc::clone(&t.map), range: t.range.clone() };
+    if let Transform::Mxfp4 { scales, rows } = rule.transform {
+        let scales_name = crate::arch::fill(scales, &[block]);
+        let codes = sources.tensors.get(&(0, 0)).ok_or_else(|| missing(rule.hf_name(block)))?;
+        let scales = sources.tensors.get(&(0, 1)).ok_or_else(|| missing(scales_name))?;
+        return mxfp4(rule, block, shape, rows, codes, scales);
+    }
+    let layout = layout(rule.transform, &shape, h);
+    for t in sources.tensors.values() {
+        let found: Vec<usize> = t.shape.iter().rev().copied().collect();
+        tensors::check_shape(&t.file, &t.name, &found, &layout.shape)?;
+    }
+    let dtype = first.dtype()?;
+    let (dtype, place) = match (rule.transform, layout.strides) {
+        (Transform::Stack(count), _) => (dtype, stacked(path, sources, block, count.size(h), dtype)?),
+        (Transform::AddOne, _) => (if dtype == DType::BF16 { DType::F32 } else { dtype }, Place::AddOne(span(first), dtype)),
+        (_, Some(strides)) => (dtype, Place::Strided(span(first), strides)),
+        (_, None) => (dtype, Place::Mapped(span(first))),
     };
-    tensors::check_block(&tensor.file, &tensor.name, block, h)?;
-    let shape: Vec<usize> = tensor.shape.iter().rev().copied().collect();
-    tensors::check_shape(&tensor.file, &tensor.name, &shape, &rule.shape(h))?;
-    let (map, range) = (Arc::clone(&tensor.map), tensor.range.clone());
-    let place = match rule.rows {
-        RowOrder::Same => Place::Mapped(map, range),
-        RowOrder::InterleaveQueryHeads => Place::Interleaved { map, range, heads: h.head_count },
-        RowOrder::InterleaveKeyHeads => Place::Interleaved { map, range, heads: h.head_count_kv },
+    let tensor = Tensor { name: rule.role.gguf_name(block), dtype, shape };
+    let stored = Stored::new(&first.file, &tensor, place)?;
+    Ok((tensor, stored))
+}
+
+/// `count` file tensors of one type, one behind the other.
+fn stacked(path: &Path, sources: &Sources, block: usize, count: usize, dtype: DType) -> Result<Place> {
+    let mut parts = Vec::with_capacity(sources.tensors.len());
+    for (&(part, _), tensor) in &sources.tensors {
+        if part >= count {
+            let what = format!("is number {part}, but by the hyper-parameters there are {count} (counted from 0)");
+            return Err(Error::tensor(&tensor.file, &tensor.name, what));
+        }
+        if part != parts.len() {
+            break;
+        }
+        if tensor.dtype()? != dtype {
+            let what = format!("is {}, but the tensors it is stacked with are {dtype}", tensor.dtype()?);
+            return Err(Error::tensor(&tensor.file, &tensor.name, what));
+        }
+        parts.push(Span { map: Arc::clone(&tensor.map), range: tensor.range.clone() });
+    }
+    if parts.len() < count {
+        let what = format!("is missing; by the hyper-parameters there are {count} such tensors (counted from 0)");
+        return Err(Error::tensor(path, sources.rule.hf_part(block, parts.len()), what));
+    }
+    Ok(Place::Stacked(parts))
+}
+
+/// MXFP4 codes `[experts, rows, blocks, 16]` and scales `[experts, rows, blocks]`.
+fn mxfp4(
+    rule: &TensorRule,
+    block: usize,
+    shape: Vec<usize>,
+    rows: Mxfp4Rows,
+    codes: &HfTensor,
+    scales: &HfTensor,
+) -> Result<(Tensor, Stored)> {
+    let dtype = DType::MXFP4;
+    let (first, step) = match rows {
+        Mxfp4Rows::All => (0, 1),
+        Mxfp4Rows::Alternate(first) => (first, 2),
     };
-    let mapped = Tensor { name: rule.role.gguf_name(block.unwrap_or(0)), dtype: tensor.dtype()?, shape };
-    let stored = Stored::new(&tensor.file, &mapped, place)?;
-    Ok((mapped, stored))
+    let blocks = shape[0] / dtype.block_len();
+    let expected = [&[blocks, shape[1] * step], &shape[2..]].concat();
+    for (t, expected) in [(scales, expected.clone()), (codes, [&[dtype.block_len() / 2], &expected[..]].concat())] {
+        let found: Vec<usize> = t.shape.iter().rev().copied().collect();
+        tensors::check_shape(&t.file, &t.name, &found, &expected)?;
+        if t.stored_dtype() != "U8" {
+            return Err(Error::tensor(&t.file, &t.name, format!("is {}, but MXFP4 is stored as U8", t.stored_dtype())));
+        }
+    }
+    let span = |t: &HfTensor| Span { map: Arc::clone(&t.map), range: t.range.clone() };
+    let tensor = Tensor { name: rule.role.gguf_name(block), dtype, shape };
+    let place = Place::Mxfp4 { codes: span(codes), scales: span(scales), first, step };
+    let stored = Stored::new(&codes.file, &tensor, place)?;
+    Ok((tensor, stored))
 }
 
 /// A model whose configuration does not tie the output matrix to the embedding has its own.
-fn check_head(path: &Path, config: &Config, index: &std::collections::HashMap<String, usize>) -> Result<()> {
+fn check_head(path: &Path, config: &Config, container: &Container) -> Result<()> {
     let Some(rule) = config.arch.rule(Role::Output).filter(|rule| rule.presence == Presence::TiedToTokenEmbd) else {
         return Ok(());
     };
-    if config.tie_word_embeddings || index.contains_key(&Role::Output.gguf_name(0)) {
+    if config.tie_word_embeddings || container.tensor(&Role::Output.gguf_name(0)).is_some() {
         return Ok(());
     }
     Err(Error::tensor(path, rule.hf_name(0), "is missing, and config.json does not set tie_word_embeddings"))

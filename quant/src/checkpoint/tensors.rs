@@ -1,11 +1,11 @@
-//! What both kinds of source share: the checks that a model has every tensor of its architecture in the right shape, and
-//! the permutation of query and key rows. Absent: opening files.
+//! What both kinds of source share: the checks that a model has every tensor of its architecture in the right shape, and none
+//! besides. Absent: opening files.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::Tensor;
-use crate::arch::{ArchSpec, Presence};
+use super::{Container, Tensor};
+use crate::arch::{ArchSpec, TensorRule};
 use crate::{Error, HParams, Result};
 
 /// More missing tensors than this are counted, not named.
@@ -29,26 +29,31 @@ pub(super) fn check_known(path: &Path, arch: &ArchSpec, h: &HParams, tensors: &[
             let what = format!("is no tensor of the architecture {}; leaving it out would change the model", arch.name);
             return Err(Error::tensor(path, &tensor.name, what));
         };
-        check_block(path, &tensor.name, block, h)?;
+        check_block(path, &tensor.name, rule, block, h)?;
         check_shape(path, &tensor.name, &tensor.shape, &rule.shape(h))?;
     }
     Ok(())
 }
 
-/// The block of a tensor is one of the model's.
-pub(super) fn check_block(path: &Path, name: &str, block: Option<usize>, h: &HParams) -> Result<()> {
-    match block {
-        Some(block) if block >= h.block_count => {
-            let what = format!("is of block {block}, but the model has {} blocks (counted from 0)", h.block_count);
-            Err(Error::tensor(path, name, what))
-        }
-        _ => Ok(()),
+/// The block of a tensor is one of the model's, and of the kind that has such a tensor.
+pub(super) fn check_block(path: &Path, name: &str, rule: &TensorRule, block: Option<usize>, h: &HParams) -> Result<()> {
+    let Some(block) = block else { return Ok(()) };
+    if block >= h.block_count {
+        let what = format!("is of block {block}, but the model has {} blocks (counted from 0)", h.block_count);
+        return Err(Error::tensor(path, name, what));
     }
+    if rule.presence.misplaced(h, block) {
+        let kind = if h.has_experts(block) { "experts" } else { "no experts" };
+        let what = format!("has no place in block {block}, which by the hyper-parameters has {kind}");
+        return Err(Error::tensor(path, name, what));
+    }
+    Ok(())
 }
 
-/// A shape is the expected one.
+/// A shape is the expected one; ggml does not know a trailing dimension of 1 from none.
 pub(super) fn check_shape(path: &Path, name: &str, found: &[usize], expected: &[usize]) -> Result<()> {
-    if found == expected {
+    let (short, long) = if found.len() < expected.len() { (found, expected) } else { (expected, found) };
+    if long.starts_with(short) && long[short.len()..].iter().all(|&d| d == 1) {
         return Ok(());
     }
     let what = format!("has the shape {found:?}, but the hyper-parameters give {expected:?} (row length first)");
@@ -56,18 +61,20 @@ pub(super) fn check_shape(path: &Path, name: &str, found: &[usize], expected: &[
 }
 
 /// No tensor is missing. `name` gives the name under which the source has the tensor of a rule.
-pub(super) fn check_complete(path: &Path, arch: &ArchSpec, h: &HParams, index: &HashMap<String, usize>) -> Result<()> {
+pub(super) fn check_complete(path: &Path, arch: &ArchSpec, h: &HParams, found: &Container) -> Result<()> {
     let mut missing = Vec::new();
-    for rule in arch.tensors.iter().filter(|rule| rule.presence == Presence::Required) {
+    for rule in arch.tensors {
         let blocks = if rule.role.per_block() { h.block_count } else { 1 };
-        for block in 0..blocks {
+        for block in (0..blocks).filter(|&block| rule.presence.required(h, block)) {
             let name = rule.role.gguf_name(block);
-            if !index.contains_key(&name) {
+            if found.tensor(&name).is_none() {
                 missing.push((block, name, rule.hf_name(block)));
             }
         }
     }
-    missing.sort();
+    // The rule that comes first speaks for a role with several.
+    missing.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    missing.dedup_by(|a, b| a.1 == b.1);
     let Some((_, first, hf_name)) = missing.first() else { return Ok(()) };
     let others = missing.len() - 1;
     let mut what = format!("is missing (in safetensors files: {hf_name})");
@@ -77,22 +84,4 @@ pub(super) fn check_complete(path: &Path, arch: &ArchSpec, h: &HParams, index: &
         what += &format!(", and {others} more: {}{more}", names.join(", "));
     }
     Err(Error::tensor(path, first, what))
-}
-
-/// Where row `row` of a GGUF query or key matrix stands in the safetensors file: within each head of `head_rows` rows, the
-/// halves are interleaved, so that row 2i comes from i and row 2i + 1 from i + head_rows / 2.
-pub(super) fn interleaved_from(row: usize, head_rows: usize) -> usize {
-    let (head, within) = (row / head_rows, row % head_rows);
-    head * head_rows + (within % 2) * (head_rows / 2) + within / 2
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_halves_of_each_head_are_interleaved() {
-        let order: Vec<usize> = (0..12).map(|row| interleaved_from(row, 6)).collect();
-        assert_eq!(order, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
-    }
 }

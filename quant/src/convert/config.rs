@@ -2,44 +2,25 @@
 //! (`rope_parameters`). A key that would change the result and is not understood is an error here, so that nothing later
 //! computes another model than the one on disk.
 //!
-//! Absent: GGUF (see `keys`) and the tokenizer's files.
+//! Absent: rotary embedding (see `rope`), GGUF (see `keys`) and the tokenizer's files.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::arch::{self, ArchSpec};
+use super::json::Keys;
+pub use super::json::{read_bytes, read_json, read_text};
+use super::rope::Rope;
+use crate::arch::{self, ArchSpec, HeadDim, HfClass, NeutralKey, NormEpsilon, neutral};
 use crate::{Error, Result};
 
-/// Rotary scaling as the configuration asks for it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rope {
-    /// None.
-    Default,
-    /// Positions divided by `factor`.
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// Llama 3.1's scaling of low frequencies.
-    Llama3 {
-        /// Divisor of the low frequencies.
-        factor: f64,
-        /// Turns within the original context below which a frequency is low.
-        low_freq_factor: f64,
-        /// Turns above which it is high.
-        high_freq_factor: f64,
-        /// Positions the model was first trained on.
-        original_context: f64,
-    },
-}
-
-/// The keys that conversion needs. Absent optional keys have the defaults of transformers' `LlamaConfig`.
+/// The keys that conversion needs. Absent optional keys have the defaults of transformers' class (see [`HfClass`]).
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // config.json's own names, or the GGUF stems they become
 pub struct Config {
     pub path: PathBuf,
     pub arch: &'static ArchSpec,
+    pub class: &'static HfClass,
     pub block_count: u32,
     pub context_length: u32,
     pub embedding_length: u32,
@@ -47,23 +28,42 @@ pub struct Config {
     pub head_count: u32,
     pub head_count_kv: u32,
     pub head_dim: u32,
+    /// Whether the metadata say the width of a head, or leave it to be divided.
+    pub states_head_dim: bool,
     pub vocab_size: u32,
-    pub rms_norm_eps: f64,
+    pub norm_epsilon: f64,
     pub rope_theta: f64,
+    /// Base of the rotary frequencies of blocks with a sliding window, where it is another.
+    pub local_rope_theta: Option<f64>,
     pub rope: Rope,
+    /// The part of a head that is rotated, above 0 and at most 1.
+    pub rotary_part: f64,
+    pub experts: Option<Experts>,
     pub tie_word_embeddings: bool,
+    /// Keys, with their values, that change the result and that the converted file does not say.
+    pub uncarried: Vec<String>,
     /// The whole file.
     pub json: Map<String, Value>,
 }
 
-/// A `config.json` holds a few kilobytes, a tokenizer at most some tens of megabytes; more is not one of them.
-const MAX_JSON_BYTES: u64 = 1 << 28;
-const DEFAULT_CONTEXT_LENGTH: u32 = 2048;
-const DEFAULT_RMS_NORM_EPS: f64 = 1e-6;
-const DEFAULT_ROPE_THETA: f64 = 10000.0;
+/// What the configuration of a mixture of experts says, beyond sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the GGUF stems
+pub struct Experts {
+    pub count: u32,
+    pub used_count: u32,
+    pub group_count: Option<u32>,
+    pub group_used_count: Option<u32>,
+    /// How the router's scores become weights (llama.cpp's `llama_expert_gating_func_type`).
+    pub gating_func: Option<u32>,
+}
 
-/// Keys that mean another computation than the architecture's, whichever it is, unless they have a neutral value.
-const NEUTRAL: &[arch::NeutralKey] = &[
+/// The names of the number of experts.
+const EXPERT_COUNTS: [&str; 3] = ["num_local_experts", "num_experts", "n_routed_experts"];
+
+/// Keys that mean another computation than most architectures', unless they have a neutral value. An architecture's own
+/// lists stand in for these.
+const NEUTRAL: &[NeutralKey] = &[
     neutral("text_config", &[]),
     neutral("quantization_config", &[]),
     neutral("compression_config", &[]),
@@ -71,7 +71,6 @@ const NEUTRAL: &[arch::NeutralKey] = &[
     neutral("num_local_experts", &["0"]),
     neutral("num_experts", &["0"]),
     neutral("n_routed_experts", &["0"]),
-    neutral("partial_rotary_factor", &["1", "1.0"]),
     neutral("attn_logit_softcapping", &[]),
     neutral("final_logit_softcapping", &[]),
     neutral("embedding_multiplier", &["1", "1.0"]),
@@ -87,11 +86,10 @@ const NEUTRAL: &[arch::NeutralKey] = &[
     neutral("rope_interleaved", &["false"]),
     neutral("draft_vocab_size", &[]),
     neutral("no_rope_layers", &[]),
+    neutral("layer_types", &[]),
+    neutral("mlp_only_layers", &["[]"]),
+    neutral("decoder_sparse_step", &["1"]),
 ];
-
-const fn neutral(key: &'static str, accepted: &'static [&'static str]) -> arch::NeutralKey {
-    arch::NeutralKey { key, accepted }
-}
 
 impl Config {
     /// Reads `dir/config.json`.
@@ -106,75 +104,151 @@ impl Config {
         Self::parse(path, json)
     }
 
-    fn parse(path: PathBuf, json: Map<String, Value>) -> Result<Self> {
+    /// Reads the content of a `config.json`; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Config::read`], but for those of the file itself.
+    pub fn parse(path: PathBuf, json: Map<String, Value>) -> Result<Self> {
         let keys = Keys { path: &path, json: &json };
-        let arch = keys.architecture()?;
-        for rule in NEUTRAL.iter().chain(arch.neutral) {
-            keys.check_neutral(rule)?;
-        }
-        let embedding_length = keys.size("hidden_size")?;
-        let head_count = keys.size("num_attention_heads")?;
+        let (arch, class) = keys.architecture()?;
+        keys.check_all_neutral(arch)?;
+        let embedding_length = keys.size_of(&["hidden_size", "n_embd"])?;
+        let head_count = keys.size_of(&["num_attention_heads", "n_head"])?;
         let head_count_kv = keys.optional_size("num_key_value_heads")?.unwrap_or(head_count);
         if head_count % head_count_kv != 0 {
             let what = format!("{head_count_kv} key/value heads do not divide {head_count} query heads");
             return Err(keys.error("num_key_value_heads", what));
         }
-        let head_dim = match keys.optional_size("head_dim")? {
-            Some(dim) => dim,
-            None if embedding_length.is_multiple_of(head_count) => embedding_length / head_count,
-            None => {
-                let what = format!("is missing, and {head_count} heads do not divide a hidden_size of {embedding_length}");
-                return Err(keys.error("head_dim", what));
-            }
+        let (head_dim, states_head_dim) = keys.head_dim(class, embedding_length, head_count)?;
+        let context_length = match class.context_keys.iter().find(|key| keys.get(key).is_some()) {
+            Some(key) => keys.size(key)?,
+            None => class.context_length.ok_or_else(|| keys.error(class.context_keys[0], "is missing"))?,
         };
-        if !head_dim.is_multiple_of(2) {
-            return Err(keys.error("head_dim", format!("is {head_dim}, but rotary embedding needs an even width")));
-        }
-        let context_length = keys.optional_size("max_position_embeddings")?.unwrap_or(DEFAULT_CONTEXT_LENGTH);
-        let (rope_theta, rope) = keys.rope(context_length)?;
+        let feed_forward_length = match (keys.optional_size_of(&["intermediate_size", "n_inner"])?, class.feed_forward_factor) {
+            (Some(size), _) => size,
+            (None, Some(factor)) => embedding_length.saturating_mul(factor),
+            (None, None) => return Err(keys.error("intermediate_size", "is missing")),
+        };
+        let (NormEpsilon::Rms(epsilon, default) | NormEpsilon::Layer(epsilon, default)) = class.norm;
+        let rope = keys.rope(class, context_length)?;
         Ok(Self {
             arch,
-            block_count: keys.size("num_hidden_layers")?,
+            class,
+            block_count: keys.size_of(&["num_hidden_layers", "n_layer"])?,
             context_length,
             embedding_length,
-            feed_forward_length: keys.size("intermediate_size")?,
+            feed_forward_length,
             head_count,
             head_count_kv,
             head_dim,
+            states_head_dim,
             vocab_size: keys.size("vocab_size")?,
-            rms_norm_eps: keys.positive("rms_norm_eps", &json)?.unwrap_or(DEFAULT_RMS_NORM_EPS),
-            rope_theta,
-            rope,
-            tie_word_embeddings: keys.bool("tie_word_embeddings")?.unwrap_or(false),
+            norm_epsilon: keys.positive(epsilon, &json)?.unwrap_or(default),
+            rope_theta: rope.theta,
+            local_rope_theta: rope.local_theta,
+            rope: rope.scaling,
+            rotary_part: rope.part,
+            experts: keys.experts()?,
+            tie_word_embeddings: keys.bool("tie_word_embeddings")?.unwrap_or(class.tied),
+            uncarried: keys.uncarried(arch),
             path,
             json,
         })
     }
+
+    /// Access to further keys.
+    pub(crate) fn keys(&self) -> Keys<'_> {
+        Keys { path: &self.path, json: &self.json }
+    }
 }
 
-struct Keys<'a> {
-    path: &'a Path,
-    json: &'a Map<String, Value>,
-}
-
-impl Keys<'_> {
-    fn error(&self, key: &str, what: impl Into<String>) -> Error {
-        Error::key(self.path, key, what)
-    }
-
-    /// The value under `key`, where `null` counts as absent.
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.json.get(key).filter(|v| !v.is_null())
-    }
-
-    fn architecture(&self) -> Result<&'static ArchSpec> {
+impl<'a> Keys<'a> {
+    fn architecture(self) -> Result<(&'static ArchSpec, &'static HfClass)> {
         match self.get("architectures").and_then(|v| v.get(0)) {
             Some(Value::String(class)) => arch::find_hf(class),
             _ => Err(self.error("architectures", "is missing or does not name a class, as [\"LlamaForCausalLM\"]")),
         }
     }
 
-    fn check_neutral(&self, rule: &arch::NeutralKey) -> Result<()> {
+    fn check_all_neutral(self, arch: &ArchSpec) -> Result<()> {
+        let own = |key: &str| {
+            let listed = |list: &[NeutralKey]| list.iter().any(|rule| rule.key == key);
+            arch.understood.contains(&key) || listed(arch.neutral) || listed(arch.uncarried)
+        };
+        let general = NEUTRAL.iter().filter(|rule| !own(rule.key));
+        general.chain(arch.neutral).try_for_each(|rule| self.check_neutral(rule))
+    }
+
+    /// The keys that the converted file does not say, as `key = value`; in the object of rope parameters, too.
+    fn uncarried(self, arch: &ArchSpec) -> Vec<String> {
+        let value = |key| self.get(key).or_else(|| self.rope_object().ok()??.get(key));
+        let lost = arch.uncarried.iter().filter_map(|rule| {
+            let text = value(rule.key)?.to_string();
+            (!rule.accepted.contains(&text.as_str())).then(|| format!("{} = {text}", rule.key))
+        });
+        lost.collect()
+    }
+
+    /// The width of a head, and whether the metadata say it.
+    fn head_dim(self, class: &HfClass, embedding_length: u32, head_count: u32) -> Result<(u32, bool)> {
+        let stated = match class.head_dim {
+            HeadDim::Ignored => None,
+            HeadDim::Of(key) => Some(self.size(key)?),
+            HeadDim::Fixed(default) => Some(self.optional_size("head_dim")?.unwrap_or(default)),
+            HeadDim::Stated | HeadDim::Even => self.optional_size("head_dim")?,
+        };
+        let head_dim = match stated {
+            Some(dim) => dim,
+            None if embedding_length.is_multiple_of(head_count) => embedding_length / head_count,
+            None => {
+                let what = format!("is missing, and {head_count} heads do not divide a hidden_size of {embedding_length}");
+                return Err(self.error("head_dim", what));
+            }
+        };
+        if !head_dim.is_multiple_of(2) {
+            return Err(self.error("head_dim", format!("is {head_dim}, but rotary embedding needs an even width")));
+        }
+        Ok((head_dim, stated.is_some() || class.head_dim == HeadDim::Even))
+    }
+
+    /// Checks that the weights are quantized, if at all, by `method`.
+    ///
+    /// # Errors
+    /// By another one.
+    pub(crate) fn check_quantization(self, method: &str) -> Result<()> {
+        const KEY: &str = "quantization_config";
+        let Some(value) = self.get(KEY) else { return Ok(()) };
+        match value.get("quant_method").and_then(Value::as_str) {
+            Some(found) if found == method => Ok(()),
+            found => {
+                let what = format!("the method {:?} is not supported; only {method:?} is", found.unwrap_or_default());
+                Err(self.error(KEY, what))
+            }
+        }
+    }
+
+    fn experts(self) -> Result<Option<Experts>> {
+        let mut counts = EXPERT_COUNTS.iter().filter_map(|key| self.count(key).transpose());
+        let count = match counts.next().transpose()? {
+            None | Some(0) => return Ok(None),
+            Some(count) => count,
+        };
+        let gating_func = match self.get("scoring_func") {
+            None => None,
+            Some(Value::String(name)) if name == "softmax" => Some(1),
+            Some(Value::String(name)) if name == "sigmoid" => Some(2),
+            Some(v) => return Err(self.error("scoring_func", format!("{v} is not supported; known: softmax, sigmoid"))),
+        };
+        Ok(Some(Experts {
+            count,
+            used_count: self.size("num_experts_per_tok")?,
+            group_count: self.count("n_group")?,
+            group_used_count: self.count("topk_group")?,
+            gating_func,
+        }))
+    }
+
+    fn check_neutral(self, rule: &NeutralKey) -> Result<()> {
         let Some(value) = self.get(rule.key) else { return Ok(()) };
         let text = value.to_string();
         if rule.accepted.contains(&text.as_str()) {
@@ -185,107 +259,16 @@ impl Keys<'_> {
         Err(self.error(rule.key, format!("{shown} is not supported for this architecture; only {known} is")))
     }
 
-    fn optional_size(&self, key: &str) -> Result<Option<u32>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        match value.as_u64().map(u32::try_from) {
-            Some(Ok(size)) if size > 0 => Ok(Some(size)),
-            _ => Err(self.error(key, format!("is {value}, but must be a whole number from 1 to {}", u32::MAX))),
-        }
-    }
-
-    fn size(&self, key: &str) -> Result<u32> {
-        self.optional_size(key)?.ok_or_else(|| self.error(key, "is missing"))
-    }
-
-    fn bool(&self, key: &str) -> Result<Option<bool>> {
+    /// Where rotary embedding is described: transformers 5 writes `rope_parameters`, 4 `rope_scaling`. Where a file has
+    /// both, `rope_scaling` counts, as it does for transformers 5.23.
+    pub(super) fn rope_object(self) -> Result<Option<&'a Map<String, Value>>> {
+        let key = if self.get("rope_scaling").is_some() { "rope_scaling" } else { "rope_parameters" };
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Bool(v)) => Ok(Some(*v)),
-            Some(v) => Err(self.error(key, format!("is {v}, but must be true or false"))),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(v) => Err(self.error(key, format!("is {v}, but must be an object"))),
         }
     }
-
-    /// A finite number above 0 in `object` (the file or an object in it).
-    fn positive(&self, key: &str, object: &Map<String, Value>) -> Result<Option<f64>> {
-        match object.get(key).filter(|v| !v.is_null()) {
-            None => Ok(None),
-            Some(v) => match v.as_f64() {
-                Some(n) if n > 0.0 && (n as f32).is_finite() && n as f32 > 0.0 => Ok(Some(n)),
-                _ => Err(self.error(key, format!("is {v}, but must be a finite number above 0"))),
-            },
-        }
-    }
-
-    /// Base and scaling. transformers 5 writes both under `rope_parameters`, 4 the base at the top and the scaling under
-    /// `rope_scaling`, whose kind is called `type` in older files. Where a file has both, `rope_scaling` counts, as it does
-    /// for transformers 5.23; and as there, Llama 3's original context is the whole one where the scaling does not say.
-    fn rope(&self, context_length: u32) -> Result<(f64, Rope)> {
-        let top_theta = self.positive("rope_theta", self.json)?;
-        let key = if self.get("rope_scaling").is_some() { "rope_scaling" } else { "rope_parameters" };
-        let object = match self.get(key) {
-            None => return Ok((top_theta.unwrap_or(DEFAULT_ROPE_THETA), Rope::Default)),
-            Some(Value::Object(object)) => object,
-            Some(v) => return Err(self.error(key, format!("is {v}, but must be an object"))),
-        };
-        let theta = self.positive("rope_theta", object)?.or(top_theta).unwrap_or(DEFAULT_ROPE_THETA);
-        match object.get("partial_rotary_factor").filter(|v| !v.is_null()).map(Value::as_f64) {
-            None | Some(Some(1.0)) => {}
-            Some(_) => return Err(self.error("partial_rotary_factor", "only 1 is supported for this architecture")),
-        }
-        let kind = match object.get("rope_type").or_else(|| object.get("type")).filter(|v| !v.is_null()) {
-            None => "default",
-            Some(Value::String(kind)) => kind,
-            Some(v) => return Err(self.error("rope_type", format!("is {v}, but must be a string"))),
-        };
-        let need = |name| self.positive(name, object)?.ok_or_else(|| self.error(name, format!("is missing from {key}")));
-        let rope = match kind {
-            "default" => Rope::Default,
-            "linear" => Rope::Linear { factor: need("factor")? },
-            "llama3" => {
-                let low_freq_factor = need("low_freq_factor")?;
-                let high_freq_factor = need("high_freq_factor")?;
-                if high_freq_factor <= low_freq_factor {
-                    let what = format!("is {high_freq_factor}, but must be above low_freq_factor, {low_freq_factor}");
-                    return Err(self.error("high_freq_factor", what));
-                }
-                let original_context = self.positive("original_max_position_embeddings", object)?;
-                let original_context = original_context.unwrap_or(f64::from(context_length));
-                Rope::Llama3 { factor: need("factor")?, low_freq_factor, high_freq_factor, original_context }
-            }
-            other => return Err(self.error("rope_type", format!("{other:?} is not supported; known: default, linear, llama3"))),
-        };
-        Ok((theta, rope))
-    }
-}
-
-/// The JSON object in `path`; `None` where there is no such file.
-///
-/// # Errors
-/// The file cannot be read, is too large, or holds no JSON object.
-pub fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let Some(text) = read_text(path)? else { return Ok(None) };
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(object)) => Ok(Some(object)),
-        Ok(_) => Err(Error::file(path, "is no JSON object")),
-        Err(e) => Err(Error::file(path, format!("is no JSON: {e}"))),
-    }
-}
-
-/// The text of `path`; `None` where there is no such file.
-///
-/// # Errors
-/// The file cannot be read, is too large, or holds no UTF-8.
-pub fn read_text(path: &Path) -> Result<Option<String>> {
-    match std::fs::metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(path, e)),
-        Ok(m) if m.len() > MAX_JSON_BYTES => {
-            return Err(Error::file(path, format!("has {} bytes; at most {MAX_JSON_BYTES} are read", m.len())));
-        }
-        Ok(_) => {}
-    }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    String::from_utf8(bytes).map(Some).map_err(|_| Error::file(path, "is no UTF-8 text"))
 }
 
 #[cfg(test)]
@@ -323,35 +306,7 @@ mod tests {
         }
         let c = parse(json).unwrap();
         assert_eq!((c.head_count_kv, c.head_dim, c.context_length), (4, 64, 2048));
-        assert_eq!((c.rms_norm_eps, c.rope_theta, c.rope, c.tie_word_embeddings), (1e-6, 10000.0, Rope::Default, false));
-    }
-
-    #[test]
-    fn both_spellings_of_rope_mean_the_same() {
-        let check = |rope: Value, expected: (f64, Rope)| {
-            let mut json = sound();
-            for (key, value) in rope.as_object().unwrap() {
-                json[key] = value.clone();
-            }
-            let c = parse(json).unwrap();
-            assert_eq!((c.rope_theta, c.rope), expected, "{rope}");
-        };
-        let linear = (500000.0, Rope::Linear { factor: 4.0 });
-        check(json!({"rope_scaling": {"type": "linear", "factor": 4.0}}), linear);
-        check(json!({"rope_scaling": {"rope_type": "linear", "factor": 4}}), linear);
-        check(
-            json!({"rope_theta": null, "rope_parameters": {"rope_theta": 500000.0, "rope_type": "linear", "factor": 4.0}}),
-            linear,
-        );
-        check(json!({"rope_parameters": {"rope_type": "default"}}), (500000.0, Rope::Default));
-        let llama3 = Rope::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64.0 };
-        let scaling = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 64});
-        check(json!({"rope_scaling": scaling}), (500000.0, llama3));
-        check(json!({"rope_scaling": scaling, "rope_parameters": {"rope_type": "default"}}), (500000.0, llama3));
-        let without = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
-        let whole = Rope::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 512.0 };
-        check(json!({"rope_scaling": without}), (500000.0, whole));
+        assert_eq!((c.norm_epsilon, c.rope_theta, c.rope, c.tie_word_embeddings), (1e-6, 10000.0, Rope::Default, false));
     }
 
     #[test]
@@ -378,18 +333,41 @@ mod tests {
     #[test]
     fn what_would_change_the_result_and_is_not_understood_is_refused() {
         check_refused("hidden_act", json!("gelu"), "hidden_act", "only \"silu\"");
-        check_refused("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "rope_type", "known: default, linear, llama3");
-        check_refused("rope_scaling", json!({"type": "dynamic", "factor": 4.0}), "rope_type", "dynamic");
-        check_refused("rope_scaling", json!({"type": "linear"}), "factor", "missing from rope_scaling");
-        check_refused("rope_scaling", json!({"type": "linear", "factor": 0}), "factor", "above 0");
-        check_refused("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), "low_freq_factor", "missing");
-        check_refused("rope_scaling", json!("linear"), "rope_scaling", "object");
-        check_refused("rope_parameters", json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor", "only 1");
         check_refused("quantization_config", json!({"quant_method": "gptq"}), "quantization_config", "gptq");
-        check_refused("sliding_window", json!(4096), "sliding_window", "not supported");
-        check_refused("num_local_experts", json!(8), "num_local_experts", "not supported");
+        check_refused("use_qk_norm", json!(true), "use_qk_norm", "not supported");
+        check_refused("num_experts", json!(8), "num_experts", "not supported");
         check_refused("logits_scaling", json!(8.0), "logits_scaling", "only 1");
         check_refused("text_config", json!({"hidden_size": 1}), "text_config", "only null");
+    }
+
+    #[test]
+    fn what_the_file_does_not_say_is_noted_unless_it_is_neutral() {
+        let uncarried = |class: &str, key: &str, value: Value| {
+            let mut json = sound();
+            json["architectures"] = json!([class]);
+            json["head_dim"] = json!(64);
+            json[key] = value;
+            parse(json).unwrap().uncarried
+        };
+        assert_eq!(uncarried("MistralForCausalLM", "sliding_window", json!(4096)), ["sliding_window = 4096"]);
+        assert!(uncarried("MistralForCausalLM", "sliding_window", json!(null)).is_empty());
+        assert_eq!(uncarried("Qwen2ForCausalLM", "use_sliding_window", json!(true)), ["use_sliding_window = true"]);
+        assert!(uncarried("Qwen2ForCausalLM", "use_sliding_window", json!(false)).is_empty());
+    }
+
+    #[test]
+    fn experts_are_understood_where_the_architecture_has_them() {
+        let read = |count: Value| {
+            let mut json = sound();
+            json["architectures"] = json!(["MixtralForCausalLM"]);
+            json["num_local_experts"] = count;
+            json["num_experts_per_tok"] = json!(2);
+            parse(json)
+        };
+        let experts = read(json!(8)).unwrap().experts.unwrap();
+        assert_eq!((experts.count, experts.used_count, experts.gating_func), (8, 2, None));
+        assert_eq!(read(json!(0)).unwrap().experts, None);
+        assert!(read(json!(-1)).unwrap_err().to_string().contains("num_local_experts: is -1"));
     }
 
     #[test]

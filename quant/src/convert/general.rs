@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::card::{Card, CardValue};
 use super::config::{Config, read_json, read_text};
-use super::{model_name, naming};
+use super::{WeightCount, model_name, naming};
 use crate::Result;
 use crate::gguf::{Array, Metadata, Value};
 
@@ -91,7 +91,8 @@ const SAMPLING: &[(&str, &[&str], bool)] = &[
 ];
 
 /// Adds the keys from `general.sampling.*` to `general.languages`.
-pub(super) fn add_keys(config: &Config, dir: &Path, parameter_count: u64, m: &mut Metadata) -> Result<()> {
+pub(super) fn add_keys(config: &Config, dir: &Path, weights: &WeightCount, m: &mut Metadata) -> Result<()> {
+    let parameter_count = weights.total;
     add_sampling(dir, m);
     let card = Card::parse(&read_text(&dir.join("README.md"))?.unwrap_or_default());
     let mut texts: Vec<(Field, Option<String>)> =
@@ -103,7 +104,7 @@ pub(super) fn add_keys(config: &Config, dir: &Path, parameter_count: u64, m: &mu
     }
     for (field, text) in texts {
         let text = match field {
-            Field::SizeLabel => text.or_else(|| (parameter_count > 0).then(|| naming::size_label(parameter_count))),
+            Field::SizeLabel => text.or_else(|| (parameter_count > 0).then(|| size_label(weights))),
             _ => text,
         };
         set_text(m, field.key(), text);
@@ -117,6 +118,14 @@ pub(super) fn add_keys(config: &Config, dir: &Path, parameter_count: u64, m: &mu
         }
     }
     Ok(())
+}
+
+/// `1.2B`, or `8x7B` of a mixture of experts: what one expert would make with all that is shared.
+fn size_label(weights: &WeightCount) -> String {
+    match weights.experts {
+        0 => naming::size_label(weights.total),
+        experts => format!("{experts}x{}", naming::size_label(weights.shared + weights.expert)),
+    }
 }
 
 /// A broken `generation_config.json` is passed over, as the converter does: it holds advice only.

@@ -7,12 +7,15 @@
 mod card;
 pub mod config;
 mod general;
+mod json;
+pub(crate) mod keys;
 mod naming;
+pub mod rope;
 
 use std::path::Path;
 
 use crate::checkpoint::Tensor;
-use crate::convert::config::{Config, Rope};
+use crate::convert::config::Config;
 use crate::gguf::{Metadata, Value};
 use crate::{DType, Result, vocab};
 
@@ -26,16 +29,54 @@ pub enum FileType {
     F16 = 1,
     /// Matrices BF16.
     Bf16 = 32,
+    /// Experts MXFP4, whatever the other matrices are.
+    Mxfp4Moe = 38,
 }
 
 impl FileType {
     /// The file type of what is stored, by the first matrix.
     pub fn of(tensors: &[Tensor]) -> Self {
+        if tensors.iter().any(|t| !t.dtype.is_float()) {
+            return Self::Mxfp4Moe;
+        }
         match tensors.iter().find(|t| t.shape.len() > 1).map(|t| t.dtype) {
             Some(DType::BF16) => Self::Bf16,
             Some(DType::F32) => Self::F32,
             _ => Self::F16,
         }
+    }
+}
+
+/// How many weights a model has, as gguf-py counts them for its size label (`get_total_parameter_count`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WeightCount {
+    total: u64,
+    /// Outside of experts.
+    shared: u64,
+    /// In one expert of every tensor that has them.
+    expert: u64,
+    /// The number of experts, 0 where there are none.
+    experts: u64,
+}
+
+impl WeightCount {
+    fn of(tensors: &[Tensor]) -> Self {
+        let mut count = Self { total: 0, shared: 0, expert: 0, experts: 0 };
+        let (mut experts, mut stacked) = (0, 0);
+        for tensor in tensors {
+            let elements = tensor.elements();
+            count.total += elements;
+            match tensor.shape.get(2) {
+                Some(&n) if tensor.name.contains("_exps.") => {
+                    count.expert += elements / (n as u64).max(1);
+                    experts += n as u64;
+                    stacked += 1;
+                }
+                _ => count.shared += elements,
+            }
+        }
+        count.experts = experts / u64::max(stacked, 1);
+        count
     }
 }
 
@@ -52,15 +93,16 @@ pub fn model_name(dir: &Path) -> String {
 ///
 /// # Errors
 /// A file beside `config.json` cannot be read.
-pub fn metadata(config: &Config, dir: &Path, parameter_count: u64, file_type: FileType) -> Result<Metadata> {
+pub fn metadata(config: &Config, dir: &Path, tensors: &[Tensor]) -> Result<Metadata> {
     let mut m = Metadata::new();
     m.set("general.architecture", Value::String(config.arch.name.to_owned()));
+    (config.arch.computed)(config, &mut m)?;
     m.set("general.type", Value::String("model".to_owned()));
-    general::add_keys(config, dir, parameter_count, &mut m)?;
-    add_model_keys(config, file_type, &mut m)?;
+    general::add_keys(config, dir, &WeightCount::of(tensors), &mut m)?;
+    (config.arch.keys)(config, FileType::of(tensors), &mut m)?;
     m.set("general.quantization_version", Value::U32(GGML_QUANT_VERSION));
     let mut tokenizer = Metadata::new();
-    if vocab::hf::add_keys(config, &mut tokenizer).is_ok() {
+    if vocab::hf::add_keys(&vocab::hf::Model::of(config), &mut tokenizer).is_ok() {
         for (key, value) in tokenizer.iter() {
             m.set(key, value.clone());
         }
@@ -70,34 +112,3 @@ pub fn metadata(config: &Config, dir: &Path, parameter_count: u64, file_type: Fi
 
 /// Version of the quantization formats (ggml's `GGML_QNT_VERSION`).
 const GGML_QUANT_VERSION: u32 = 2;
-
-/// The keys that describe the model's computation, and its file type between them where the converter has it.
-///
-/// # Errors
-/// Those of the architecture's own keys.
-pub fn add_model_keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    let arch = config.arch;
-    let u32 = |stem: &str, value: u32| (arch.key(stem), Value::U32(value));
-    let f32 = |stem: &str, value: f64| (arch.key(stem), Value::F32(value as f32));
-    let mut pairs = vec![
-        u32("block_count", config.block_count),
-        u32("context_length", config.context_length),
-        u32("embedding_length", config.embedding_length),
-        u32("feed_forward_length", config.feed_forward_length),
-        u32("attention.head_count", config.head_count),
-        u32("attention.head_count_kv", config.head_count_kv),
-    ];
-    if let Rope::Linear { factor } = config.rope {
-        pairs.push((arch.key("rope.scaling.type"), Value::String("linear".to_owned())));
-        pairs.push(f32("rope.scaling.factor", factor));
-    }
-    pairs.push(f32("rope.freq_base", config.rope_theta));
-    pairs.push(f32("attention.layer_norm_rms_epsilon", config.rms_norm_eps));
-    pairs.push(u32("attention.key_length", config.head_dim));
-    pairs.push(u32("attention.value_length", config.head_dim));
-    pairs.push(("general.file_type".to_owned(), Value::U32(file_type as u32)));
-    for (key, value) in pairs {
-        m.set(key, value);
-    }
-    (arch.extra_keys)(config, m)
-}

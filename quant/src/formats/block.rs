@@ -1,12 +1,13 @@
 //! What a block format must be able to do, and the one place where the instruction set is chosen.
 //!
-//! Rust code is compiled for the oldest processor of its family. The loops here are compiled once more with AVX2 and picked
-//! at run time. Both are the same source, and Rust never contracts or reorders float operations, so the bytes are the same.
+//! Rust code is compiled for the oldest processor of its family, which on 64-bit Arm has NEON. On x86-64 the loops here are
+//! compiled once more with AVX2 and picked at run time. All are the same source, and Rust never contracts or reorders float
+//! operations, so the bytes are the same.
 //! Encoders and decoders themselves are not here.
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::Avx2;
-use super::simd::{F32x8, Plain};
+use super::simd::{Baseline, F32x8};
 use super::{DType, Format};
 
 /// The bytes of `N` weights as they lie in a file: only `u8` and `i8` fields, so that any byte address will do.
@@ -38,6 +39,8 @@ impl Format {
             encode: encode::<B, N>,
             decode: decode::<B, N>,
             wgsl,
+            needs_importance: false,
+            grid: None,
         }
     }
 }
@@ -51,7 +54,7 @@ fn encode<B: Block<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, ou
         #[allow(unsafe_code)]
         return unsafe { encode_avx2::<B, N>(x, importance, blocks) };
     }
-    B::encode::<Plain>(x, importance, blocks);
+    B::encode::<Baseline>(x, importance, blocks);
 }
 
 fn decode<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
@@ -88,12 +91,12 @@ fn decode_avx2<B: Block<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::Plain;
     use super::*;
 
-    /// The two compilations of one source give the same bytes.
+    /// All compilations of one source give the same bytes.
     #[test]
-    #[cfg(target_arch = "x86_64")]
-    fn plain_and_avx2_code_agree() {
+    fn plain_code_and_the_one_picked_agree() {
         fn check<B: Block<N>, const N: usize>() {
             // A block each of zeros, of one number, and of numbers that count as zeros, among ordinary ones.
             let number = |i: usize| match i / 256 {
@@ -116,17 +119,32 @@ mod tests {
                 assert_eq!(slow_out.as_flattened(), fast_out);
             }
         }
-        if !is_x86_feature_detected!("avx2") {
-            return;
-        }
         check::<super::super::f16::F16, 1>();
         check::<super::super::bf16::BF16, 1>();
         check::<super::super::q4_0::BlockQ4_0, 32>();
+        check::<super::super::q4_1::BlockQ4_1, 32>();
         check::<super::super::q5_0::BlockQ5_0, 32>();
         check::<super::super::q5_1::BlockQ5_1, 32>();
         check::<super::super::q8_0::BlockQ8_0, 32>();
+        check::<super::super::q2_k::BlockQ2K, 256>();
+        check::<super::super::q3_k::BlockQ3K, 256>();
         check::<super::super::q4_k::BlockQ4K, 256>();
         check::<super::super::q5_k::BlockQ5K, 256>();
         check::<super::super::q6_k::BlockQ6K, 256>();
+        check::<super::super::iq4_nl::BlockIq4Nl, 32>();
+        check::<super::super::iq4_xs::BlockIq4Xs, 256>();
+        check::<super::super::tq1_0::BlockTq1_0, 256>();
+        check::<super::super::tq2_0::BlockTq2_0, 256>();
+        check::<super::super::mxfp4::BlockMxfp4, 32>();
+        check::<super::super::nvfp4::BlockNvfp4, 64>();
+        check::<super::super::q1_0::BlockQ1_0, 128>();
+        check::<super::super::q2_0::BlockQ2_0, 64>();
+        check::<super::super::iq2_xxs::BlockIQ2XXS, 256>();
+        check::<super::super::iq2_xs::BlockIQ2XS, 256>();
+        check::<super::super::iq2_s::BlockIQ2S, 256>();
+        check::<super::super::iq3_xxs::BlockIQ3XXS, 256>();
+        check::<super::super::iq3_s::BlockIQ3S, 256>();
+        check::<super::super::iq1_s::BlockIQ1S, 256>();
+        check::<super::super::iq1_m::BlockIQ1M, 256>();
     }
 }

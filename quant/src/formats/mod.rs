@@ -7,7 +7,29 @@ mod bf16;
 mod block;
 mod f16;
 mod f32;
+mod fp4;
+mod grid;
+mod grid_points;
+mod grid_search;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod nibbles;
+mod nvfp4;
+mod q1_0;
+mod q2_0;
+mod q2_k;
+mod q3_k;
 mod q4_0;
+mod q4_1;
 mod q4_k;
 mod q5_0;
 mod q5_1;
@@ -17,8 +39,15 @@ mod q8_0;
 mod search;
 mod simd;
 mod six_bit;
+mod ternary;
+mod tq1_0;
+mod tq2_0;
+mod two_bit;
 
-/// WGSL helpers that every format's [`Format::wgsl`] calls; they read the binding `weights: array<u32>`.
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// WGSL helpers that every [`Format::wgsl`] calls; they read the binding `weights: array<u32>`.
 pub const PRELUDE_WGSL: &str = include_str!("prelude.wgsl");
 
 /// Encodes whole blocks: `x.len()` is a multiple of the block length, `out` has exactly the bytes for it. `importance`,
@@ -41,13 +70,44 @@ pub struct Format {
     pub block_bytes: usize,
     /// Whether a block is one floating-point number.
     pub float: bool,
+    /// Whether it is not to be encoded without importance; see [`DType::needs_importance`].
+    pub needs_importance: bool,
     /// Encoder.
     pub encode: Encode,
     /// Decoder.
     pub decode: Decode,
+    /// The `.wgsl` twin.
+    wgsl: &'static str,
+    /// The grid whose points the codes are indexes of (`grid_points.rs`).
+    grid: Option<&'static [u16]>,
+}
+
+impl Format {
+    /// The same with codes that are indexes of `points`.
+    const fn on_grid(self, points: &'static [u16]) -> Self {
+        Self { grid: Some(points), ..self }
+    }
+
+    /// The same for a format that is not to be encoded without importance.
+    const fn needing_importance(self) -> Self {
+        Self { needs_importance: true, ..self }
+    }
+
     /// The GPU's decoder: WGSL text that defines `fn decode4(row: u32, k: u32) -> vec4<f32>`, the weights `k..k+4` (`k` a
     /// multiple of 4) of the row that begins at byte `row` of the weight buffer. See [`PRELUDE_WGSL`].
-    pub wgsl: &'static str,
+    pub fn wgsl(&self) -> Cow<'static, str> {
+        let Some(grid) = self.grid else { return self.wgsl.into() };
+        // Private, because naga copies a constant array at every use that indexes it by a variable.
+        let words = grid.len() / 2;
+        let mut text = format!("var<private> GRID: array<u32, {words}> = array<u32, {words}>(");
+        for [even, odd] in grid.as_chunks().0 {
+            let _ = write!(text, "{}u,", u32::from(*even) | u32::from(*odd) << 16);
+        }
+        text.push_str(");\n");
+        text.push_str(include_str!("grid.wgsl"));
+        text.push_str(self.wgsl);
+        text.into()
+    }
 }
 
 /// Makes the enum and the table from one list, so that they cannot disagree.
@@ -78,18 +138,54 @@ formats! {
     BF16: bf16,
     /// 32 weights: f16 scale, 4-bit codes.
     Q4_0: q4_0,
+    /// 32 weights: f16 scale and offset, 4-bit codes.
+    Q4_1: q4_1,
     /// 32 weights: f16 scale, 5-bit codes.
     Q5_0: q5_0,
     /// 32 weights: f16 scale and offset, 5-bit codes.
     Q5_1: q5_1,
     /// 32 weights: f16 scale, 8-bit codes.
     Q8_0: q8_0,
+    /// 256 weights: 16 sub-blocks with 4-bit scale and minimum, 2-bit codes.
+    Q2_K: q2_k,
+    /// 256 weights: 16 sub-blocks with 6-bit scale, 3-bit codes.
+    Q3_K: q3_k,
     /// 256 weights: 8 sub-blocks with 6-bit scale and minimum, 4-bit codes.
     Q4_K: q4_k,
     /// 256 weights: 8 sub-blocks with 6-bit scale and minimum, 5-bit codes.
     Q5_K: q5_k,
     /// 256 weights: 16 sub-blocks with 8-bit scale, 6-bit codes.
     Q6_K: q6_k,
+    /// 32 weights: f16 scale, 4-bit codes of unevenly spaced values.
+    IQ4_NL: iq4_nl,
+    /// 256 weights: 8 sub-blocks with 6-bit scale, 4-bit codes of unevenly spaced values.
+    IQ4_XS: iq4_xs,
+    /// 256 weights: f16 scale, three values, five weights a byte.
+    TQ1_0: tq1_0,
+    /// 256 weights: f16 scale, three values, 2-bit codes.
+    TQ2_0: tq2_0,
+    /// 32 weights: a power of two as scale, 4-bit floats.
+    MXFP4: mxfp4,
+    /// 64 weights: 4 sub-blocks with 8-bit float scale, 4-bit floats.
+    NVFP4: nvfp4,
+    /// 128 weights: f16 scale, signs.
+    Q1_0: q1_0,
+    /// 64 weights: f16 scale, 2-bit codes.
+    Q2_0: q2_0,
+    /// 256 weights: 8 groups with 4-bit scale, of 256 points for eight weights.
+    IQ2_XXS: iq2_xxs,
+    /// 256 weights: 16 groups with 4-bit scale, of 512 points for eight weights.
+    IQ2_XS: iq2_xs,
+    /// 256 weights: 16 groups with 4-bit scale, of 1024 points for eight weights.
+    IQ2_S: iq2_s,
+    /// 256 weights: 8 groups with 4-bit scale, of 256 points for four weights.
+    IQ3_XXS: iq3_xxs,
+    /// 256 weights: 8 groups with 4-bit scale, of 512 points for four weights.
+    IQ3_S: iq3_s,
+    /// 256 weights: 8 groups with 3-bit scale and a shift, of 2048 points for eight ternary weights.
+    IQ1_S: iq1_s,
+    /// 256 weights: 16 groups with 3-bit scale and two shifts, of 2048 points for eight ternary weights.
+    IQ1_M: iq1_m,
 }
 
 impl DType {
@@ -144,6 +240,12 @@ impl DType {
         self.format().float
     }
 
+    /// Whether ggml refuses to encode this without importance (`ggml_quantize_requires_imatrix`): the result would be
+    /// garbage. [`Self::encode_row`] takes missing importance for 1 everywhere; to refuse is for whoever plans.
+    pub fn needs_importance(self) -> bool {
+        self.format().needs_importance
+    }
+
     /// Decodes whole blocks (a row, or several adjacent ones), bit-exact.
     ///
     /// # Panics
@@ -191,7 +293,7 @@ mod tests {
             assert_eq!(DType::from_name(row.name), Some(dtype));
             assert_eq!(DType::from_name(&row.name.to_lowercase()), Some(dtype));
             assert_eq!(DType::from_ggml_id(row.ggml_id), Some(dtype));
-            assert!(row.wgsl.contains("fn decode4(row: u32, k: u32) -> vec4<f32>"), "{dtype}");
+            assert!(row.wgsl().contains("fn decode4(row: u32, k: u32) -> vec4<f32>"), "{dtype}");
         }
     }
 
@@ -204,12 +306,30 @@ mod tests {
             ("F16", 1, 1, 2, true),
             ("BF16", 30, 1, 2, true),
             ("Q4_0", 2, 32, 18, false),
+            ("Q4_1", 3, 32, 20, false),
             ("Q5_0", 6, 32, 22, false),
             ("Q5_1", 7, 32, 24, false),
             ("Q8_0", 8, 32, 34, false),
+            ("Q2_K", 10, 256, 84, false),
+            ("Q3_K", 11, 256, 110, false),
             ("Q4_K", 12, 256, 144, false),
             ("Q5_K", 13, 256, 176, false),
             ("Q6_K", 14, 256, 210, false),
+            ("IQ4_NL", 20, 32, 18, false),
+            ("IQ4_XS", 23, 256, 136, false),
+            ("TQ1_0", 34, 256, 54, false),
+            ("TQ2_0", 35, 256, 66, false),
+            ("MXFP4", 39, 32, 17, false),
+            ("NVFP4", 40, 64, 36, false),
+            ("Q1_0", 41, 128, 18, false),
+            ("Q2_0", 42, 64, 18, false),
+            ("IQ2_XXS", 16, 256, 66, false),
+            ("IQ2_XS", 17, 256, 74, false),
+            ("IQ2_S", 22, 256, 82, false),
+            ("IQ3_XXS", 18, 256, 98, false),
+            ("IQ3_S", 21, 256, 110, false),
+            ("IQ1_S", 19, 256, 50, false),
+            ("IQ1_M", 29, 256, 56, false),
         ];
         assert_eq!(sizes, expected);
     }

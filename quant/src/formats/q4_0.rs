@@ -8,6 +8,7 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::nibbles::nibbles;
 use super::search::{reciprocal, signed_max, symmetric_row};
 use super::simd::F32x8;
 use super::{DType, Format};
@@ -52,13 +53,9 @@ impl Block<32> for BlockQ4_0 {
     #[inline(always)]
     fn decode(&self, out: &mut [f32; 32]) {
         let d = self.d.to_f32();
-        // One loop of 32, since a compiler that unrolls two of 16 goes on to gather single bytes from eight blocks at a time.
-        let mut codes = [0; 32];
-        codes[..16].copy_from_slice(&self.qs);
-        codes[16..].copy_from_slice(&self.qs);
+        let codes: [u8; 32] = nibbles(&self.qs);
         for i in 0..32 {
-            let code = codes[i] >> (i / 16 * 4) & 15;
-            out[i] = (f32::from(code) - 8.0) * d;
+            out[i] = (f32::from(codes[i]) - 8.0) * d;
         }
     }
 }

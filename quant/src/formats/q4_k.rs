@@ -8,7 +8,7 @@
 //! ```
 
 use super::block::Block;
-use super::search::AffineSearch;
+use super::search::{AffineSearch, Loss};
 use super::simd::F32x8;
 use super::six_bit::{Codes, Searches, SixBit};
 use super::{DType, Format};
@@ -25,8 +25,8 @@ pub(super) struct BlockQ4K {
 const _: () = assert!(size_of::<BlockQ4K>() == 144);
 
 const SEARCHES: Searches = Searches {
-    plain: AffineSearch { max_code: 15, first: -1.0, delta: 0.1, count: 21, clamp_first: false },
-    weighted: AffineSearch { max_code: 15, first: -0.9, delta: 0.05, count: 37, clamp_first: true },
+    plain: AffineSearch { max_code: 15, first: -1.0, delta: 0.1, count: 21, clamp_first: false, loss: Loss::Squared },
+    weighted: AffineSearch { max_code: 15, first: -0.9, delta: 0.05, count: 37, clamp_first: true, loss: Loss::Squared },
 };
 
 impl BlockQ4K {

@@ -9,8 +9,8 @@
 
 use super::block::Block;
 use super::f16::F16;
-use super::search::{AffineSearch, affine, mean_square, reciprocal, scale_importance, transpose};
-use super::simd::{F32x8, LANES};
+use super::search::{AffineSearch, Loss, affine_row};
+use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ5_1, 32>(DType::Q5_1, "Q5_1", 7, include_str!("q5_1.wgsl"));
@@ -26,8 +26,9 @@ pub(super) struct BlockQ5_1 {
 }
 const _: () = assert!(size_of::<BlockQ5_1>() == 24);
 
-/// ggml's search with an importance matrix.
-const WEIGHTED: AffineSearch = AffineSearch { max_code: 31, first: -0.9, delta: 0.05, count: 37, clamp_first: true };
+/// ggml's search with an importance matrix (`quantize_row_q5_1_impl`).
+const WEIGHTED: AffineSearch =
+    AffineSearch { max_code: 31, first: -0.9, delta: 0.05, count: 37, clamp_first: true, loss: Loss::Squared };
 
 impl BlockQ5_1 {
     #[inline(always)]
@@ -36,46 +37,12 @@ impl BlockQ5_1 {
         let qs = std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4);
         Self { d: F16::from_f32(d), m: F16::from_f32(m), qh: fifth.to_le_bytes(), qs }
     }
-
-    /// ggml's `quantize_row_q5_1_ref`: the range of the block in 31 steps.
-    #[inline(always)]
-    fn plain(x: &[f32; 32]) -> Self {
-        let (mut min, mut max) = (f32::MAX, f32::MIN);
-        for &x in x {
-            min = if x < min { x } else { min };
-            max = if x > max { x } else { max };
-        }
-        let d = (max - min) / 31.0;
-        let inverse = reciprocal(d);
-        Self::pack(d, min, &x.map(|x| (((x - min) * inverse + 0.5) as i32).clamp(0, 31) as u8))
-    }
-
-    /// ggml's `quantize_row_q5_1_impl`: weights `importance * sqrt(mean square of the row + x^2)`.
-    #[inline(always)]
-    fn weighted<V: F32x8>(x: &[f32], importance: &[f32], blocks: &mut [Self]) {
-        let sigma2 = mean_square(x, 1.0);
-        let (x, importance) = (x.as_chunks::<32>().0, importance.as_chunks::<32>().0);
-        for ((x, importance), blocks) in x.chunks(LANES).zip(importance.chunks(LANES)).zip(blocks.chunks_mut(LANES)) {
-            let (x, mut w) = (transpose(x), transpose(importance));
-            scale_importance::<V, 32>(&x, &mut w, sigma2);
-            let mut codes = [[0.0; LANES]; 32];
-            let found = affine::<V, 32>(&x, &w, &WEIGHTED, &mut codes);
-            for (l, block) in blocks.iter_mut().enumerate() {
-                *block = Self::pack(found.scale[l], -found.min[l], &std::array::from_fn(|i| codes[i][l] as u8));
-            }
-        }
-    }
 }
 
 impl Block<32> for BlockQ5_1 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
-        if let Some(importance) = importance {
-            return Self::weighted::<V>(x, importance, blocks);
-        }
-        for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
-            *block = Self::plain(x);
-        }
+        affine_row::<V, Self>(x, importance, &WEIGHTED, blocks, Self::pack);
     }
 
     #[inline(always)]

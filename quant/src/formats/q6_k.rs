@@ -13,7 +13,7 @@
 
 use super::block::Block;
 use super::f16::F16;
-use super::search::{ZERO_GROUP, symmetric, transpose};
+use super::search::{ZERO_GROUP, by_group, symmetric, transpose};
 use super::simd::{F32x8, LANES, nearest_int};
 use super::{DType, Format};
 
@@ -74,9 +74,7 @@ impl BlockQ6K {
             };
             let mut found = [[0.0; LANES]; 16];
             scales[first..first + LANES].copy_from_slice(&symmetric::<V, 16>(&lanes, &w, 32, &mut found));
-            for l in 0..LANES {
-                codes[first + l] = std::array::from_fn(|i| found[i][l] as u8);
-            }
+            codes[first..first + LANES].copy_from_slice(&by_group(&found));
         }
         (scales, codes)
     }

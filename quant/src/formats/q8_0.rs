@@ -8,7 +8,7 @@
 
 use super::block::Block;
 use super::f16::F16;
-use super::search::{reciprocal, signed_max};
+use super::search::{largest_magnitude, reciprocal};
 use super::simd::F32x8;
 use super::{DType, Format};
 
@@ -34,7 +34,7 @@ impl Block<32> for BlockQ8_0 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
-            let d = signed_max(x).abs() / 127.0;
+            let d = largest_magnitude(x) / 127.0;
             let inverse = reciprocal(d);
             block.d = F16::from_f32(d);
             for (q, x) in block.qs.iter_mut().zip(x) {

@@ -25,6 +25,18 @@ pub(super) fn transpose<const N: usize>(groups: &[[f32; N]]) -> Groups<N> {
     out
 }
 
+/// The codes of each of eight groups.
+#[inline(always)]
+pub(super) fn by_group<const N: usize>(codes: &Groups<N>) -> [[u8; N]; LANES] {
+    let mut out = [[0; N]; LANES];
+    for (i, lanes) in codes.iter().enumerate() {
+        for (group, &code) in out.iter_mut().zip(lanes) {
+            group[i] = code as u8;
+        }
+    }
+    out
+}
+
 /// The reciprocal of `d` for multiplying weights with, 0 for 0. Where it overflows it is NaN, which makes every code 0, as
 /// x86 builds of ggml do where C leaves the conversion undefined.
 #[inline(always)]
@@ -33,15 +45,35 @@ pub(super) fn reciprocal(d: f32) -> f32 {
     if inverse.is_infinite() { f32::NAN } else { inverse }
 }
 
-/// The number of largest magnitude, the first one among equals; 0 if all are zeros. NaN is passed over.
+/// The largest magnitude. NaN is passed over.
 #[inline(always)]
-pub(super) fn signed_max<const N: usize>(x: &[f32; N]) -> f32 {
+pub(super) fn largest_magnitude<const N: usize>(x: &[f32; N]) -> f32 {
     let mut amax = 0;
     for x in x {
         let bits = x.abs().to_bits(); // ordered as the magnitudes are
         amax = amax.max(if bits > 0x7f80_0000 { 0 } else { bits });
     }
-    if amax == 0 { 0.0 } else { x.iter().copied().find(|x| x.abs().to_bits() == amax).unwrap_or(0.0) }
+    f32::from_bits(amax)
+}
+
+/// The number of largest magnitude, the first one among equals; 0 if all are zeros. NaN is passed over.
+#[inline(always)]
+pub(super) fn signed_max<const N: usize>(x: &[f32; N]) -> f32 {
+    let amax = largest_magnitude(x);
+    if amax == 0.0 { 0.0 } else { x.iter().copied().find(|x| x.abs() == amax).unwrap_or(0.0) }
+}
+
+/// The largest magnitude of each group, and the first number that has it; NaN is passed over.
+#[inline(always)]
+pub(super) fn largest<V: F32x8, const N: usize>(x: &Groups<N>) -> (V, V) {
+    let (mut amax, mut max) = (V::splat(0.0), V::splat(0.0));
+    for x in x {
+        let x = V::load(x);
+        let larger = amax.lt(x.abs());
+        amax = V::select(larger, x.abs(), amax);
+        max = V::select(larger, x, max);
+    }
+    (amax, max)
 }
 
 /// Scales for codes `-levels..levels` that minimize the weighted squared error (`make_qx_quants` with `rmse_type` 1 and
@@ -50,14 +82,10 @@ pub(super) fn signed_max<const N: usize>(x: &[f32; N]) -> f32 {
 #[inline(always)]
 pub(super) fn symmetric<V: F32x8, const N: usize>(x: &Groups<N>, w: &Groups<N>, levels: i32, codes: &mut Groups<N>) -> Lanes {
     let zero = V::splat(0.0);
-    let (mut amax, mut max) = (zero, zero);
+    let (amax, max) = largest(x);
     let mut wx = [[0.0; LANES]; N];
     for i in 0..N {
-        let x = V::load(&x[i]);
-        let larger = amax.lt(x.abs());
-        amax = V::select(larger, x.abs(), amax);
-        max = V::select(larger, x, max);
-        wx[i] = (V::load(&w[i]) * x).store();
+        wx[i] = (V::load(&w[i]) * V::load(&x[i])).store();
     }
 
     let mut best_inverse = V::splat(-levels as f32) / max;
@@ -114,6 +142,17 @@ pub(super) struct AffineSearch {
     pub count: i32,
     /// Clamp before rounding (`make_qkx3_quants`) and not only after it (`make_qkx2_quants`).
     pub clamp_first: bool,
+    /// What makes a rounding the best.
+    pub loss: Loss,
+}
+
+/// The function of the errors whose weighted sum is minimized.
+#[derive(Clone, Copy)]
+pub(super) enum Loss {
+    /// Their squares.
+    Squared,
+    /// Their magnitudes (ggml's `use_mad`).
+    Absolute,
 }
 
 /// What [`affine`] found: weight = `scale * code - min`.
@@ -122,8 +161,8 @@ pub(super) struct Affine {
     pub min: Lanes,
 }
 
-/// Scales and (non-negative) minimums for codes `0..=max_code` that minimize the weighted squared error: least squares at
-/// each of several roundings (`make_qkx2_quants` and `make_qkx3_quants` with squared errors).
+/// Scales and (non-negative) minimums for codes `0..=max_code` that lose least: least squares at each of several roundings
+/// (`make_qkx2_quants` and `make_qkx3_quants`).
 #[inline(always)]
 pub(super) fn affine<V: F32x8, const N: usize>(
     x: &Groups<N>,
@@ -136,12 +175,12 @@ pub(super) fn affine<V: F32x8, const N: usize>(
     let mut sum_x = sum_w * max;
     for i in 1..N {
         let (x, w) = (V::load(&x[i]), V::load(&w[i]));
-        lowest = V::select(x.lt(lowest), x, lowest);
-        max = V::select(max.lt(x), x, max);
+        lowest = x.min(lowest);
+        max = x.max(max);
         sum_w = sum_w + w;
         sum_x = sum_x + w * x;
     }
-    let lowest = V::select(zero.lt(lowest), zero, lowest);
+    let lowest = zero.min(lowest);
     let constant = max.eq(lowest);
 
     let top = V::splat(search.max_code as f32);
@@ -151,7 +190,7 @@ pub(super) fn affine<V: F32x8, const N: usize>(
     for i in 0..N {
         codes[i] = (inverse * (V::load(&x[i]) - min)).nearest_int(0, search.max_code).store();
     }
-    let mut best_error = affine_error(x, w, codes, scale, min);
+    let mut best_error = affine_error(x, w, codes, scale, min, search.loss);
 
     let mut trial = [[0.0; LANES]; N];
     for step in 0..search.count {
@@ -160,12 +199,12 @@ pub(super) fn affine<V: F32x8, const N: usize>(
         let (mut sum_l, mut sum_l2, mut sum_xl) = (zero, zero, zero);
         for i in 0..N {
             let (x, w) = (V::load(&x[i]), V::load(&w[i]));
-            let mut v = inverse * (x - min);
-            if search.clamp_first {
+            let v = inverse * (x - min);
+            let q = match search.clamp_first {
                 // The fit may reach the largest number; `inverse` is infinite then, and NaN must become 0.
-                v = V::select(zero.lt(v), V::select(v.lt(top), v, top), zero);
-            }
-            let q = v.nearest_int(0, search.max_code);
+                true => v.max(zero).min(top).round(),
+                false => v.nearest_int(0, search.max_code),
+            };
             trial[i] = q.store();
             let wq = w * q;
             sum_l = sum_l + wq;
@@ -177,7 +216,7 @@ pub(super) fn affine<V: F32x8, const N: usize>(
         let through_zero = zero.lt(new_min);
         let new_scale = V::select(through_zero, sum_xl / sum_l2, (sum_w * sum_xl - sum_x * sum_l) / determinant);
         let new_min = V::select(through_zero, zero, new_min);
-        let error = affine_error(x, w, &trial, new_scale, new_min);
+        let error = affine_error(x, w, &trial, new_scale, new_min, search.loss);
         let better = V::and(zero.lt(determinant), error.lt(best_error));
         if V::any(better) {
             for i in 0..N {
@@ -196,19 +235,32 @@ pub(super) fn affine<V: F32x8, const N: usize>(
     Affine { scale: V::select(constant, zero, scale).store(), min: (V::splat(-0.0) - min).store() }
 }
 
-/// `sum w (scale code + min - x)^2`.
+/// `sum w loss(scale code + min - x)`.
 #[inline(always)]
-fn affine_error<V: F32x8, const N: usize>(x: &Groups<N>, w: &Groups<N>, codes: &Groups<N>, scale: V, min: V) -> V {
+fn affine_error<V: F32x8, const N: usize>(x: &Groups<N>, w: &Groups<N>, codes: &Groups<N>, scale: V, min: V, loss: Loss) -> V {
     let mut error = V::splat(0.0);
     for i in 0..N {
         let diff = scale * V::load(&codes[i]) + min - V::load(&x[i]);
-        error = error + V::load(&w[i]) * (diff * diff);
+        let loss = match loss {
+            Loss::Squared => diff * diff,
+            Loss::Absolute => diff.abs(),
+        };
+        error = error + V::load(&w[i]) * loss;
     }
     error
 }
 
+/// A few non-negative numbers (the scales of sub-blocks) in steps of `top` to the largest: the step and the codes.
+#[inline(always)]
+pub(super) fn in_steps<const N: usize>(x: &[f32; N], top: f32) -> (f32, [u8; N]) {
+    let max = x.iter().fold(0.0, |max, &x| if x > max { x } else { max });
+    let inverse = if max > 0.0 { top / max } else { 0.0 };
+    (max / top, x.map(|x| nearest_int(inverse * x) as u8))
+}
+
 /// One scale for a few non-negative numbers (the scales of sub-blocks) with codes `0..=max_code`, minimizing the weighted
 /// squared error (`make_qp_quants`): nine roundings, then single codes are moved while that helps.
+#[inline(always)]
 pub(super) fn positive<const N: usize>(x: &[f32; N], w: &[f32; N], max_code: u8, codes: &mut [u8; N]) -> f32 {
     let top = f32::from(max_code);
     let max = x.iter().fold(0.0, |max, &x| if max > x { max } else { x });
@@ -217,20 +269,12 @@ pub(super) fn positive<const N: usize>(x: &[f32; N], w: &[f32; N], max_code: u8,
         return 0.0;
     }
     let code = |x: f32| nearest_int(x).min(i32::from(max_code));
-    let error = |inverse: f32, code: &dyn Fn(f32) -> i32| {
-        let scale = 1.0 / inverse;
-        x.iter().zip(w).fold(0.0, |sum, (&x, &w)| {
-            let diff = x - scale * code(inverse * x) as f32;
-            sum + w * diff * diff
-        })
-    };
-
     let mut inverse = top / max;
     // ggml keeps the first codes in bytes, unclamped.
-    let mut best = error(inverse, &|x| i32::from(nearest_int(x) as u8));
+    let mut best = positive_error(x, w, inverse, |x| i32::from(nearest_int(x) as u8));
     for step in (-4..=4).filter(|&step| step != 0) {
         let trial = (0.1 * step as f32 + top) / max;
-        let error = error(trial, &code);
+        let error = positive_error(x, w, trial, code);
         if error < best {
             (best, inverse) = (error, trial);
         }
@@ -270,6 +314,18 @@ pub(super) fn positive<const N: usize>(x: &[f32; N], w: &[f32; N], max_code: u8,
     if sum_l2 > 0.0 { sum_lx / sum_l2 } else { 0.0 }
 }
 
+/// `sum w (x - scale code(inverse x))^2`.
+#[inline(always)]
+fn positive_error<const N: usize>(x: &[f32; N], w: &[f32; N], inverse: f32, code: impl Fn(f32) -> i32) -> f32 {
+    let scale = 1.0 / inverse;
+    let mut sum = 0.0;
+    for i in 0..N {
+        let diff = x[i] - scale * code(inverse * x[i]) as f32;
+        sum += w[i] * diff * diff;
+    }
+    sum
+}
+
 /// The mean square of a row times `factor`, added up in order.
 #[inline(always)]
 pub(super) fn mean_square(x: &[f32], factor: f32) -> f32 {
@@ -290,22 +346,77 @@ pub(super) fn symmetric_row<V: F32x8, B>(
     let (x, importance) = (x.as_chunks::<32>().0, importance.as_chunks::<32>().0);
     for ((x, importance), blocks) in x.chunks(LANES).zip(importance.chunks(LANES)).zip(blocks.chunks_mut(LANES)) {
         let (x, mut w) = (transpose(x), transpose(importance));
-        scale_importance::<V, 32>(&x, &mut w, sigma2);
+        scale_importance::<V, 32>(&x, &mut w, V::splat(sigma2));
         let mut codes = [[0.0; LANES]; 32];
         let scales = symmetric::<V, 32>(&x, &w, levels, &mut codes);
-        for (l, block) in blocks.iter_mut().enumerate() {
-            pack(block, scales[l], &std::array::from_fn(|i| codes[i][l] as u8));
+        for ((block, scale), codes) in blocks.iter_mut().zip(scales).zip(by_group(&codes)) {
+            pack(block, scale, &codes);
         }
     }
 }
 
+/// Encodes a row of 32-weight blocks with scale and offset: without importance the range of each block in steps
+/// (`quantize_row_q4_1_ref`, `_q5_1_ref`), with it by [`affine`] with weights
+/// `importance * sqrt(mean square of the row + x^2)`. `pack` makes a block of scale, offset and codes.
+#[inline(always)]
+pub(super) fn affine_row<V: F32x8, B>(
+    x: &[f32],
+    importance: Option<&[f32]>,
+    weighted: &AffineSearch,
+    blocks: &mut [B],
+    pack: impl Fn(f32, f32, &[u8; 32]) -> B,
+) {
+    let x_blocks = x.as_chunks::<32>().0;
+    let Some(importance) = importance else {
+        for (x, block) in x_blocks.iter().zip(blocks) {
+            let (min, max) = range::<V>(x);
+            let d = (max - min) / weighted.max_code as f32;
+            let inverse = reciprocal(d);
+            *block = pack(d, min, &x.map(|x| (((x - min) * inverse + 0.5) as i32).clamp(0, weighted.max_code) as u8));
+        }
+        return;
+    };
+    let sigma2 = V::splat(mean_square(x, 1.0));
+    let importance = importance.as_chunks::<32>().0;
+    for ((x, importance), blocks) in x_blocks.chunks(LANES).zip(importance.chunks(LANES)).zip(blocks.chunks_mut(LANES)) {
+        let (x, mut w) = (transpose(x), transpose(importance));
+        scale_importance::<V, 32>(&x, &mut w, sigma2);
+        let mut codes = [[0.0; LANES]; 32];
+        let found = affine::<V, 32>(&x, &w, weighted, &mut codes);
+        for (l, (block, codes)) in blocks.iter_mut().zip(by_group(&codes)).enumerate() {
+            *block = pack(found.scale[l], -found.min[l], &codes);
+        }
+    }
+}
+
+/// Smallest and largest number, NaN passed over; of zeros the first, whose sign a block's offset keeps.
+#[inline(always)]
+fn range<V: F32x8>(x: &[f32; 32]) -> (f32, f32) {
+    let (mut min, mut max) = (V::splat(f32::MAX), V::splat(f32::MIN));
+    for x in x.as_chunks::<LANES>().0 {
+        let x = V::load(x);
+        min = x.min(min);
+        max = x.max(max);
+    }
+    let min = min.store().into_iter().fold(f32::MAX, |min, x| if x < min { x } else { min });
+    let max = max.store().into_iter().fold(f32::MIN, |max, x| if x > max { x } else { max });
+    let first_of = |number: f32| if number == 0.0 { x.iter().copied().find(|&x| x == 0.0).unwrap_or(number) } else { number };
+    (first_of(min), first_of(max))
+}
+
 /// ggml's weights of the squared errors: `importance * sqrt(sigma2 + x^2)`, in place of the importance.
 #[inline(always)]
-pub(super) fn scale_importance<V: F32x8, const N: usize>(x: &Groups<N>, w: &mut Groups<N>, sigma2: f32) {
+pub(super) fn scale_importance<V: F32x8, const N: usize>(x: &Groups<N>, w: &mut Groups<N>, sigma2: V) {
     for i in 0..N {
         let x = V::load(&x[i]);
-        w[i] = (V::load(&w[i]) * (V::splat(sigma2) + x * x).sqrt()).store();
+        w[i] = (V::load(&w[i]) * (sigma2 + x * x).sqrt()).store();
     }
+}
+
+/// The sum of each group, added up in order.
+#[inline(always)]
+pub(super) fn sum<V: F32x8, const N: usize>(x: &Groups<N>) -> Lanes {
+    x.iter().fold(V::splat(0.0), |sum, x| sum + V::load(x)).store()
 }
 
 #[cfg(test)]
@@ -334,7 +445,7 @@ mod tests {
         assert_eq!((scale[1], codes[3][1]), (0.0, 0.0), "an absent group is zeros");
 
         let x = transpose(&[codes_in.map(|q| (q + 8) as f32 * 0.25 - 1.0)]);
-        let search = AffineSearch { max_code: 15, first: -1.0, delta: 0.1, count: 21, clamp_first: false };
+        let search = AffineSearch { max_code: 15, first: -1.0, delta: 0.1, count: 21, clamp_first: false, loss: Loss::Squared };
         let found = affine::<Plain, 16>(&x, &[[1.0; LANES]; 16], &search, &mut codes);
         assert_eq!((found.scale[0], found.min[0]), (0.25, 1.0));
         assert_eq!(std::array::from_fn(|i| codes[i][0] as i32 - 8), codes_in);

@@ -8,7 +8,7 @@
 //! ```
 
 use super::f16::F16;
-use super::search::{AffineSearch, Groups, affine, mean_square, positive, scale_importance, transpose};
+use super::search::{AffineSearch, Groups, affine, in_steps, mean_square, positive, scale_importance, sum, transpose};
 use super::simd::{F32x8, LANES, nearest_int};
 
 /// How a format searches.
@@ -100,28 +100,17 @@ impl SixBit {
         }
         let mut codes = [[0.0; LANES]; 32];
         let found = affine::<V, 32>(&lanes, &w, search, &mut codes);
-        let largest = |x: &[f32; 8]| x.iter().fold(0.0, |max, &x| if x > max { x } else { max });
-        let (max_scale, max_min) = (largest(&found.scale), largest(&found.min));
-        let rounded = |x: f32, max: f32| {
-            let inverse = if max > 0.0 { 63.0 / max } else { 0.0 };
-            (nearest_int(inverse * x) as u8).min(63)
-        };
-        let sc = found.scale.map(|scale| rounded(scale, max_scale));
-        let m = found.min.map(|min| rounded(min, max_min));
-        Self::with_scales(x, max_scale / 63.0, max_min / 63.0, &sc, &m, &codes, search.max_code)
+        let ((d, sc), (dmin, m)) = (in_steps(&found.scale, 63.0), in_steps(&found.min, 63.0));
+        Self::with_scales(x, d, dmin, &sc.map(|sc| sc.min(63)), &m.map(|m| m.min(63)), &codes, search.max_code)
     }
 
     /// ggml's `quantize_row_q4_K_impl`: weights `importance * sqrt(2 mean square of the block + x^2)`, scales by search.
     #[inline(always)]
     fn weighted<V: F32x8>(x: &[[f32; 32]; 8], importance: &[[f32; 32]; 8], search: &AffineSearch) -> (Self, Codes) {
-        let sigma2 = mean_square(x.as_flattened(), 2.0);
+        let sigma2 = V::splat(mean_square(x.as_flattened(), 2.0));
         let (lanes, mut w) = (transpose(x), transpose(importance));
         scale_importance::<V, 32>(&lanes, &mut w, sigma2);
-        let mut sum_w = V::splat(0.0);
-        for w in &w {
-            sum_w = sum_w + V::load(w);
-        }
-        let sum_w = sum_w.store();
+        let sum_w = sum::<V, 32>(&w);
         let mut codes = [[0.0; LANES]; 32];
         let found = affine::<V, 32>(&lanes, &w, search, &mut codes);
         let (mut sc, mut m) = ([0; 8], [0; 8]);

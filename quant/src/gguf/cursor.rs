@@ -6,33 +6,34 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// Reads little-endian values from `bytes` and remembers where it is, for the errors.
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(path: &'a Path, bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(path: &'a Path, bytes: &'a [u8]) -> Self {
         Self { path, bytes, at: 0 }
     }
 
     /// Bytes read so far, which is the offset in the file.
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// An error at the place of the cursor.
-    pub(super) fn error(&self, what: impl Into<String>) -> Error {
+    pub(crate) fn error(&self, what: impl Into<String>) -> Error {
         Error::gguf(self.path, self.at as u64, what)
     }
 
-    fn left(&self) -> usize {
+    /// Bytes that are still to be read.
+    pub(crate) fn left(&self) -> usize {
         self.bytes.len() - self.at
     }
 
     /// The next `n` bytes.
-    pub(super) fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
+    pub(crate) fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
         if n > self.left() {
             return Err(
                 self.error(format!("truncated file: {what} needs {n} bytes, {} are left; fetch the file again", self.left()))
@@ -49,18 +50,34 @@ impl<'a> Cursor<'a> {
         Ok(out)
     }
 
-    pub(super) fn u32(&mut self, what: &str) -> Result<u32> {
+    pub(crate) fn u32(&mut self, what: &str) -> Result<u32> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }
 
-    pub(super) fn u64(&mut self, what: &str) -> Result<u64> {
+    pub(crate) fn u64(&mut self, what: &str) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
+    pub(crate) fn i32(&mut self, what: &str) -> Result<i32> {
+        Ok(i32::from_le_bytes(self.array(what)?))
+    }
+
     /// A count of things that take at least `min_bytes` each: no more of them than the rest of the file could hold.
-    pub(super) fn count(&mut self, min_bytes: usize, what: &str) -> Result<usize> {
+    pub(crate) fn count(&mut self, min_bytes: usize, what: &str) -> Result<usize> {
         let start = self.at;
         let count = self.u64(what)?;
+        self.believed(start, i128::from(count), min_bytes, what)
+    }
+
+    /// The same, of files that count in i32.
+    pub(crate) fn count_i32(&mut self, min_bytes: usize, what: &str) -> Result<usize> {
+        let start = self.at;
+        let count = self.i32(what)?;
+        self.believed(start, i128::from(count), min_bytes, what)
+    }
+
+    /// The `count` read at `start`, if the rest of the file can hold as many.
+    fn believed(&self, start: usize, count: i128, min_bytes: usize, what: &str) -> Result<usize> {
         let most = self.left() / min_bytes;
         usize::try_from(count).ok().filter(|&n| n <= most).ok_or_else(|| {
             let what =
@@ -70,8 +87,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string: u64 length, then UTF-8.
-    pub(super) fn string(&mut self, what: &str) -> Result<String> {
+    pub(crate) fn string(&mut self, what: &str) -> Result<String> {
         let length = self.count(1, what)?;
+        self.text(length, what)
+    }
+
+    /// `length` bytes of UTF-8.
+    pub(crate) fn text(&mut self, length: usize, what: &str) -> Result<String> {
         let start = self.at;
         let text = std::str::from_utf8(self.take(length, what)?);
         text.map(str::to_owned)
@@ -79,14 +101,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// `count` little-endian numbers of `N` bytes each.
-    pub(super) fn numbers<const N: usize, T>(&mut self, count: usize, from: fn([u8; N]) -> T, what: &str) -> Result<Vec<T>> {
+    pub(crate) fn numbers<const N: usize, T>(&mut self, count: usize, from: fn([u8; N]) -> T, what: &str) -> Result<Vec<T>> {
         let size = count.checked_mul(N).ok_or_else(|| self.error(format!("{what} overflows")))?;
         let (chunks, _) = self.take(size, what)?.as_chunks::<N>();
         Ok(chunks.iter().map(|c| from(*c)).collect())
     }
 
     /// `count` booleans, one byte each; anything but 0 and 1 is invalid by the specification.
-    pub(super) fn bools(&mut self, count: usize, what: &str) -> Result<Vec<bool>> {
+    pub(crate) fn bools(&mut self, count: usize, what: &str) -> Result<Vec<bool>> {
         let start = self.at;
         let bytes = self.take(count, what)?;
         match bytes.iter().position(|&b| b > 1) {

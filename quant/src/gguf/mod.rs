@@ -7,8 +7,10 @@ mod value;
 mod wire;
 mod write;
 
+pub(crate) use cursor::Cursor;
 pub use open::GgufFile;
 pub(crate) use open::SPLIT_KEYS;
+pub(crate) use read::MAGIC;
 pub use read::TensorEntry;
 pub use value::{Array, Metadata, Value};
 pub use write::{GgufWriter, Layout, TensorSpec};

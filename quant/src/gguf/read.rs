@@ -17,7 +17,7 @@ use crate::{DType, Error, Result};
 /// Entries that room is made for before they are seen; more are believed as they come.
 const BELIEVED: usize = 1 << 12;
 /// The first four bytes of every GGUF file.
-pub(super) const MAGIC: &[u8; 4] = b"GGUF";
+pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// Key that overrides the alignment of tensor data.
 pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
 /// Alignment where the file does not say otherwise.

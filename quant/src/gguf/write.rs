@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use super::open::SPLIT_KEYS;
 use super::read::{self, MAGIC, MAX_NAME_BYTES, tensor_bytes};
 use super::value::Metadata;
 use super::wire;
@@ -39,6 +40,7 @@ struct Place {
 pub struct Layout {
     header: Vec<u8>,
     places: Vec<Place>,
+    alignment: u64,
     file_bytes: u64,
 }
 
@@ -63,13 +65,15 @@ impl Layout {
         }
 
         let mut header = header(metadata, tensors, &places);
-        if !tensors.is_empty() {
+        // The first part of a split model may have no tensors; llama.cpp's writers pad that header, but not that of a file of
+        // metadata alone.
+        if !tensors.is_empty() || metadata.get(SPLIT_KEYS[1]).is_some() {
             header.resize(header.len().next_multiple_of(alignment as usize), 0);
         }
         let data_offset = header.len() as u64;
         let file_bytes = data_offset.checked_add(end).ok_or_else(|| Error::file(path, "the file would be too large"))?;
         places.iter_mut().for_each(|p| p.offset += data_offset);
-        Ok(Self { header, places, file_bytes })
+        Ok(Self { header, places, alignment, file_bytes })
     }
 
     /// Everything before the tensor data, padding included.
@@ -85,6 +89,11 @@ impl Layout {
     /// How many bytes tensor `i` has, padding not included.
     pub fn tensor_bytes(&self, i: usize) -> u64 {
         self.places[i].bytes
+    }
+
+    /// What the place of every tensor is a multiple of.
+    pub fn alignment(&self) -> u64 {
+        self.alignment
     }
 
     /// How many bytes the whole file has.
@@ -134,16 +143,61 @@ pub struct GgufWriter {
 }
 
 impl GgufWriter {
-    /// Begins the file: its full length is set and the header written.
+    /// Begins the file.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
     pub fn create(path: &Path, layout: Layout) -> Result<Self> {
-        let mut file = AtomicFile::create(path)?;
-        file.set_len(layout.file_bytes)?;
-        file.write_at(0, &layout.header)?;
-        let written = vec![0; layout.places.len()];
-        Ok(Self { file, layout, written })
+        let mut writer = Self::of(AtomicFile::create(path)?, layout);
+        writer.start_anew()?;
+        Ok(writer)
     }
 
-    /// Writes `bytes` of tensor `i`, from byte `at` of the tensor on.
+    /// Opens what an earlier, interrupted writer left, and keeps it when dropped. Then either [`Self::start_anew`], or
+    /// [`Self::resume`] for the tensors known to be whole.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::reopen`].
+    pub(crate) fn reopen(path: &Path, layout: Layout) -> Result<Self> {
+        Ok(Self::of(AtomicFile::reopen(path)?, layout))
+    }
+
+    fn of(file: AtomicFile, layout: Layout) -> Self {
+        let written = vec![0; layout.places.len()];
+        Self { file, layout, written }
+    }
+
+    /// Discards all that was written and writes the header.
+    pub(crate) fn start_anew(&mut self) -> Result<()> {
+        self.file.clear()?;
+        self.written.fill(0);
+        self.file.write_at(0, &self.layout.header)
+    }
+
+    /// Takes tensor `i` for written; false where the file is too short to hold it.
+    pub(crate) fn resume(&mut self, i: usize) -> Result<bool> {
+        let place = self.layout.places[i];
+        let there = self.file.len()? >= place.offset + place.bytes;
+        self.written[i] = if there { place.bytes } else { 0 };
+        Ok(there)
+    }
+
+    /// Whether all bytes of tensor `i` have been written.
+    pub(crate) fn is_whole(&self, i: usize) -> bool {
+        self.written[i] == self.layout.places[i].bytes
+    }
+
+    /// The unfinished file.
+    pub(crate) fn file(&self) -> &AtomicFile {
+        &self.file
+    }
+
+    /// Where everything goes.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Writes `bytes` of tensor `i`, from byte `at` of the tensor on; no byte may be written twice.
     pub fn write(&mut self, i: usize, at: u64, bytes: &[u8]) -> Result<()> {
         let place = self.layout.places[i];
         if at.checked_add(bytes.len() as u64).is_none_or(|end| end > place.bytes) {
@@ -158,12 +212,14 @@ impl GgufWriter {
     /// Puts everything on the disk, still under the temporary name. Refuses a file with a tensor of which not all bytes were
     /// written.
     pub fn sync(&self) -> Result<()> {
-        let lacking = self.layout.places.iter().zip(&self.written).position(|(p, &written)| p.bytes != written);
+        let lacking = (0..self.written.len()).find(|&i| !self.is_whole(i));
         if let Some(i) = lacking {
             let (written, bytes) = (self.written[i], self.layout.places[i].bytes);
             let what = format!("tensor {i} got {written} of its {bytes} bytes; the file is not kept");
             return Err(Error::file(self.file.path(), what));
         }
+        // The padding after the last tensor.
+        self.file.set_len(self.layout.file_bytes)?;
         self.file.sync()
     }
 

@@ -11,8 +11,7 @@ enum Match {
 
 use Match::{Part, Whole};
 
-/// llama-quantize leaves these as they are (`tensor_allows_quantization` in src/llama-quant.cpp, b11434, without the list
-/// that holds for the architecture glm5-next alone).
+/// llama-quantize leaves these as they are (`tensor_allows_quantization` in src/llama-quant.cpp, b11434).
 const NEVER_QUANTIZED: &[(Match, &str)] = &[
     (Part("_norm.weight"), "norm"),
     (Part("ffn_gate_inp.weight"), "router of the experts"),
@@ -53,6 +52,24 @@ const NEVER_QUANTIZED: &[(Match, &str)] = &[
     (Part("mm.a.code_embd"), "codebook of an audio encoder"),
 ];
 
+/// And these in the architecture glm5-next.
+const NEVER_QUANTIZED_IN_GLM5_NEXT: &[(Match, &str)] = &[
+    (Part("hc_"), "small (hyper-connections)"),
+    (Part("indexer.attn_q_b"), "small (indexer)"),
+    (Part("indexer.attn_k"), "small (indexer)"),
+    (Part("indexer.proj"), "small (indexer)"),
+    (Part("indexer_compressor_gate"), "small (indexer)"),
+    (Part("indexer_compressor_ape"), "small (indexer)"),
+    (Part("ssm_f_a.weight"), "small (state space)"),
+    (Part("ssm_f_b.weight"), "small (state space)"),
+    (Part("ssm_g_a.weight"), "small (state space)"),
+    (Part("ssm_g_b.weight"), "small (state space)"),
+    (Part("ssm_beta.weight"), "small (state space)"),
+    (Part("attn_kv_a_mqa.weight"), "compressed keys and values"),
+    (Part("attn_k_b.weight"), "compressed keys"),
+    (Part("attn_v_b.weight"), "compressed values"),
+];
+
 /// llama.cpp's converter writes these as F32 whatever was asked for (`prepare_tensors` in conversion/base.py, b11434; those
 /// of language models). Names stand without layer and `.weight`.
 const F32_BY_CONVERTER: &[(&str, &str)] = &[
@@ -77,7 +94,7 @@ const F32_BY_CONVERTER: &[(&str, &str)] = &[
 ];
 
 /// Why llama-quantize leaves a tensor of this name and number of dimensions as it is, if it does.
-pub(super) fn never_quantized(name: &str, n_dims: usize) -> Option<&'static str> {
+pub(super) fn never_quantized(arch: &str, name: &str, n_dims: usize) -> Option<&'static str> {
     if n_dims < 2 {
         return Some("a single row");
     }
@@ -88,7 +105,8 @@ pub(super) fn never_quantized(name: &str, n_dims: usize) -> Option<&'static str>
         Part(text) => name.contains(text),
         Whole(text) => name == *text,
     };
-    NEVER_QUANTIZED.iter().find(|(m, _)| fits(m)).map(|&(_, why)| why)
+    let of_arch = if arch == "glm5-next" { NEVER_QUANTIZED_IN_GLM5_NEXT } else { &[] };
+    NEVER_QUANTIZED.iter().chain(of_arch).find(|(m, _)| fits(m)).map(|&(_, why)| why)
 }
 
 /// Why the converter writes a tensor of this name and number of dimensions as F32, if it does.
@@ -114,7 +132,7 @@ mod tests {
     #[test]
     fn small_tensors_are_kept_and_large_ones_are_not() {
         let check = |name, n_dims, quantizer, converter| {
-            assert_eq!(never_quantized(name, n_dims).is_some(), quantizer, "{name} by the quantizer");
+            assert_eq!(never_quantized("llama", name, n_dims).is_some(), quantizer, "{name} by the quantizer");
             assert_eq!(f32_by_converter(name, n_dims).is_some(), converter, "{name} by the converter");
         };
         check("blk.0.attn_q.weight", 2, false, false);
@@ -128,5 +146,7 @@ mod tests {
         check("token_embd.weight", 2, false, false);
         check("blk.0.attn_rel_b.weight", 2, true, false);
         check("blk.0.ffn_gate_inp_shexp.weight", 2, false, true);
+        check("blk.0.attn_k_b.weight", 2, false, false);
+        assert!(never_quantized("glm5-next", "blk.0.attn_k_b.weight", 2).is_some());
     }
 }

@@ -10,7 +10,7 @@ impl Serialize for Plan {
     /// `{"recipe", "file_type", "bytes", "bits_per_weight", "tensors": [{"tensor", "shape", "from", "to", "reason"}]}`
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("Plan", 5)?;
-        out.serialize_field("recipe", self.recipe.name)?;
+        out.serialize_field("recipe", &self.recipe.name)?;
         out.serialize_field("file_type", &self.recipe.ftype)?;
         out.serialize_field("bytes", &self.bytes())?;
         out.serialize_field("bits_per_weight", &self.bits_per_weight())?;
@@ -42,6 +42,10 @@ impl fmt::Display for Plan {
             writeln!(f, "{tensor:<a$}  {shape:>b$}  {from:<c$}  {to:<d$}  {bytes:>e$}  {why}")?;
         }
         let (tensors, bytes) = (self.entries.len(), self.bytes());
-        write!(f, "{}: {tensors} tensors, {bytes} bytes, {:.3} bits per weight", self.recipe.name, self.bits_per_weight())
+        write!(f, "{}: {tensors} tensors, {bytes} bytes, {:.3} bits per weight", self.recipe.name, self.bits_per_weight())?;
+        match self.entries.iter().filter(|e| e.needs_imatrix).count() {
+            0 => Ok(()),
+            lacking => write!(f, "; {lacking} of them can be made only with an importance matrix that has them (--imatrix)"),
+        }
     }
 }

@@ -1,25 +1,55 @@
-//! A block of rows of one tensor on its way from one encoding to others. What is absent: files and plans.
+//! Some rows of one tensor on their way from one encoding to others, on one thread. What is absent: files, plans and threads.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::Source;
+use super::report::Sums;
+use super::{Clock, Source};
 use crate::checkpoint::{Tensor, TensorBytes};
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, mmap};
 
-/// Weights per block: 16 MiB as f32, enough for all processors to have work, little enough for any machine.
-const BLOCK_WEIGHTS: usize = 4 << 20;
-/// Weights per piece of parallel work, about a quarter of a millisecond of the fastest encoder.
-const PIECE_WEIGHTS: usize = 64 << 10;
+/// Weights that are decoded, encoded and measured at a time: few enough to stay in the processor's cache, rows of the error
+/// report's sums. Part of what the report says, so it depends on nothing.
+const PIECE_WEIGHTS: usize = 16 << 10;
 /// Largest finite f16. Scales of quantized blocks are f16 and never larger than the largest weight of the block, so only
 /// weights beyond this can make an encoding overflow.
 const F16_MAX: f32 = 65504.0;
 
-/// The rows of `tensor` in blocks; every block has at least one row.
-pub(super) fn blocks(tensor: &Tensor) -> impl Iterator<Item = Range<usize>> + use<> {
-    let (rows, step) = (tensor.rows(), (BLOCK_WEIGHTS / tensor.cols()).max(1));
-    (0..rows).step_by(step).map(move |start| start..rows.min(start + step))
+/// One encoding that is wanted of a tensor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lane<'a> {
+    pub(super) dtype: DType,
+    /// One weight per column, for tensors of experts one run of columns after another.
+    pub(super) importance: Option<&'a [f32]>,
+}
+
+/// What one block of rows became in one encoding.
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    /// Empty where the stored bytes are the encoded ones.
+    pub(super) bytes: Vec<u8>,
+    /// Of each piece, where the report is wanted.
+    pub(super) sums: Vec<Sums>,
+}
+
+/// How rows are to be encoded, whichever they are.
+#[derive(Clone, Copy)]
+pub(super) struct Encoder<'a> {
+    pub(super) source: &'a dyn Source,
+    /// Whether weights may be infinite or not a number, and become so.
+    pub(super) allow_non_finite: bool,
+    /// Where the report is wanted.
+    pub(super) clock: Option<Clock<'a>>,
+}
+
+/// Rows per piece of `tensor`.
+pub(super) fn piece_rows(tensor: &Tensor) -> usize {
+    (PIECE_WEIGHTS / tensor.cols().max(1)).max(1)
+}
+
+/// Rows per block: whole pieces of at most `weights`, but at least one.
+pub(super) fn block_rows(tensor: &Tensor, weights: usize) -> usize {
+    let piece = piece_rows(tensor);
+    (weights / tensor.cols().max(1) / piece * piece).max(piece)
 }
 
 /// Bytes of a row of `tensor` in the encoding `dtype`.
@@ -30,100 +60,163 @@ pub(super) fn row_bytes(source: &dyn Source, tensor: &Tensor, dtype: DType) -> R
     })
 }
 
-/// Some rows of a tensor: as they are stored, as f32, and in the encoding asked for last. Its buffers are used again.
-#[derive(Default)]
-pub(super) struct RowBlock {
-    rows: Range<usize>,
-    stored: Option<TensorBytes>,
-    weights: Vec<f32>,
-    /// The largest magnitude among the weights.
-    largest: f32,
-    encoded: Vec<u8>,
+/// Encoded rows of the source; the pages of a mapped file are given back when it is dropped.
+pub(super) struct SourceRows(TensorBytes);
+
+impl std::ops::Deref for SourceRows {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
-impl RowBlock {
-    /// Reads and decodes `rows` of `tensor`. A weight that is infinite or not a number is an error.
-    pub(super) fn load(&mut self, source: &dyn Source, tensor: &Tensor, rows: Range<usize>) -> Result<()> {
+impl Drop for SourceRows {
+    fn drop(&mut self) {
+        if let TensorBytes::Mapped(map, range) = &self.0 {
+            mmap::release(map, range);
+        }
+    }
+}
+
+impl SourceRows {
+    /// Reads `rows` of `tensor`.
+    pub(super) fn read(source: &dyn Source, tensor: &Tensor, rows: Range<usize>) -> Result<Self> {
         let stored = source.read(tensor, rows.clone())?;
         let row_bytes = row_bytes(source, tensor, tensor.dtype)?;
         if stored.len() != rows.len() * row_bytes {
             let what = format!("{} bytes were read for {} rows of {row_bytes} bytes", stored.len(), rows.len());
             return Err(Error::tensor(source.path(), &tensor.name, what));
         }
-        let cols = tensor.cols();
-        self.weights.resize(rows.len() * cols, 0.0);
-        let piece_rows = (PIECE_WEIGHTS / cols).max(1);
-        let pieces = self.weights.par_chunks_mut(piece_rows * cols).zip(stored.par_chunks(piece_rows * row_bytes));
-        let largest = pieces.map(|(weights, bytes)| {
-            tensor.dtype.decode_row(bytes, weights);
-            largest_magnitude(weights)
-        });
-        // NaN would be lost in a float maximum; as bits, infinities and NaN are above all finite magnitudes.
-        let largest = largest.reduce(|| 0, u32::max);
-        if largest >= f32::INFINITY.to_bits() {
-            let what = "use a checkpoint without such weights";
-            return Err(self.not_finite(source, tensor, &rows, &self.weights, &format!("in the source; {what}")));
+        if let TensorBytes::Mapped(map, range) = &stored {
+            mmap::populate(map, range);
         }
-        self.largest = f32::from_bits(largest);
-        self.rows = rows;
-        self.stored = Some(stored);
-        Ok(())
-    }
-
-    /// The rows in the encoding `to`: the stored bytes themselves where that is how they are stored.
-    pub(super) fn encoded(&mut self, source: &dyn Source, tensor: &Tensor, to: DType) -> Result<&[u8]> {
-        if to != tensor.dtype {
-            self.encode(source, tensor, to)?;
-        }
-        Ok(match &self.stored {
-            Some(stored) if to == tensor.dtype => stored,
-            _ => &self.encoded,
-        })
-    }
-
-    fn encode(&mut self, source: &dyn Source, tensor: &Tensor, to: DType) -> Result<()> {
-        let (cols, row_bytes) = (tensor.cols(), row_bytes(source, tensor, to)?);
-        self.encoded.resize(self.rows.len() * row_bytes, 0);
-        let piece_rows = (PIECE_WEIGHTS / cols).max(1);
-        let pieces = self.weights.par_chunks(piece_rows * cols).zip(self.encoded.par_chunks_mut(piece_rows * row_bytes));
-        pieces.for_each(|(weights, bytes)| {
-            for (row, out) in weights.chunks_exact(cols).zip(bytes.chunks_exact_mut(row_bytes)) {
-                to.encode_row(row, None, out);
-            }
-        });
-        if self.largest <= F16_MAX {
-            return Ok(());
-        }
-        let mut back = vec![0.0; self.weights.len()];
-        to.decode_row(&self.encoded, &mut back);
-        if largest_magnitude(&back) >= f32::INFINITY.to_bits() {
-            let what = format!("as {to}, because the weights are as large as {:e}; choose bf16 or f32", self.largest);
-            return Err(self.not_finite(source, tensor, &self.rows, &back, &what));
-        }
-        Ok(())
-    }
-
-    /// The error for the first weight among `weights` that is not finite.
-    fn not_finite(&self, source: &dyn Source, tensor: &Tensor, rows: &Range<usize>, weights: &[f32], what: &str) -> Error {
-        let at = weights.iter().position(|w| !w.is_finite()).unwrap_or(0);
-        let (row, column) = (rows.start + at / tensor.cols(), at % tensor.cols());
-        let what = format!("row {row}, column {column}: the weight is {} {what}", weights[at]);
-        Error::tensor(source.path(), &tensor.name, what)
-    }
-
-    /// Bytes of the rows in the source.
-    pub(super) fn source_bytes(&self) -> u64 {
-        self.stored.as_ref().map_or(0, |stored| stored.len() as u64)
-    }
-
-    /// Where the rows begin within the tensor in the encoding `dtype`.
-    pub(super) fn offset(&self, tensor: &Tensor, dtype: DType) -> u64 {
-        let row_bytes = tensor.cols() / dtype.block_len() * dtype.block_bytes();
-        self.rows.start as u64 * row_bytes as u64
+        Ok(Self(stored))
     }
 }
 
-/// The largest magnitude, as bits (which order as magnitudes do, NaN above infinity above all numbers).
-fn largest_magnitude(weights: &[f32]) -> u32 {
-    weights.iter().fold(0, |largest, w| largest.max(w.abs().to_bits()))
+impl Encoder<'_> {
+    /// `stored`, the rows of `tensor` from `first_row` on (the first of a piece), in each of the encodings of `lanes`.
+    pub(super) fn encode(&self, tensor: &Tensor, first_row: usize, stored: &[u8], lanes: &[Lane]) -> Result<Vec<Encoded>> {
+        let cols = tensor.cols();
+        let stored_row_bytes = row_bytes(self.source, tensor, tensor.dtype)?;
+        let rows = stored.len() / stored_row_bytes;
+        let mut encoded = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            let row_bytes = row_bytes(self.source, tensor, lane.dtype)?;
+            let bytes = if lane.dtype == tensor.dtype { Vec::new() } else { vec![0; rows * row_bytes] };
+            encoded.push(Encoded { bytes, sums: Vec::new() });
+        }
+        let only_copies = self.clock.is_none() && lanes.iter().all(|lane| lane.dtype == tensor.dtype);
+        if only_copies && (self.allow_non_finite || stored_is_finite(tensor.dtype, stored)) {
+            return Ok(encoded);
+        }
+
+        let piece_rows = piece_rows(tensor).min(rows);
+        let (mut buffer, mut back) = (vec![0.0; piece_rows * cols], Vec::new());
+        for (p, piece) in stored.chunks(piece_rows * stored_row_bytes).enumerate() {
+            let at = Place { tensor, row: first_row + p * piece_rows };
+            let n = piece.len() / stored_row_bytes;
+            let weights = decode(tensor.dtype, piece, &mut buffer[..n * cols]);
+            let fit = fit_f16(weights);
+            if !fit && !self.allow_non_finite {
+                let what = "in the source; use a checkpoint without such weights, or allow them";
+                self.refuse_non_finite(at, weights, what)?;
+            }
+            for (lane, encoded) in lanes.iter().zip(&mut encoded) {
+                let row_bytes = encoded.bytes.len() / rows;
+                let bytes = &mut encoded.bytes[p * piece_rows * row_bytes..][..n * row_bytes];
+                let began = self.clock.map(|clock| clock());
+                if lane.dtype != tensor.dtype {
+                    for (r, (row, out)) in weights.chunks_exact(cols).zip(bytes.chunks_exact_mut(row_bytes)).enumerate() {
+                        lane.dtype.encode_row(row, at.importance(lane, r), out);
+                    }
+                }
+                let took = self.clock.map(|clock| clock() - began.unwrap_or_default());
+                let copied = lane.dtype == tensor.dtype;
+                let check = !fit && !copied && !self.allow_non_finite;
+                if !copied && (check || took.is_some()) {
+                    back.resize(weights.len(), 0.0);
+                    lane.dtype.decode_row(bytes, &mut back);
+                }
+                if check {
+                    let largest = weights.iter().fold(0f32, |largest, w| largest.max(w.abs()));
+                    let dtype = lane.dtype;
+                    let what = format!("as {dtype}, because the weights are as large as {largest:e}; choose bf16 or f32");
+                    self.refuse_non_finite(at, &back, &what)?;
+                }
+                if let Some(seconds) = took {
+                    let mut sums = Sums { seconds, ..Sums::default() };
+                    let decoded = if copied { weights } else { &back };
+                    for (r, (x, y)) in weights.chunks_exact(cols).zip(decoded.chunks_exact(cols)).enumerate() {
+                        sums.add_row(x, y, at.importance(lane, r));
+                    }
+                    encoded.sums.push(sums);
+                }
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// The error for the first weight among `weights` that is not finite.
+    fn refuse_non_finite(&self, at: Place, weights: &[f32], what: &str) -> Result<()> {
+        let Some(i) = weights.iter().position(|w| !w.is_finite()) else { return Ok(()) };
+        let (row, column) = (at.row + i / at.tensor.cols(), i % at.tensor.cols());
+        let what = format!("row {row}, column {column}: the weight is {} {what}", weights[i]);
+        Err(Error::tensor(self.source.path(), &at.tensor.name, what))
+    }
+}
+
+/// Where a piece begins.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    tensor: &'a Tensor,
+    row: usize,
+}
+
+impl Place<'_> {
+    /// The importance of the columns of row `r` of the piece: that of its expert.
+    fn importance<'i>(&self, lane: &Lane<'i>, r: usize) -> Option<&'i [f32]> {
+        let expert = (self.row + r) / rows_per_expert(self.tensor);
+        lane.importance.map(|weights| &weights[expert * self.tensor.cols()..][..self.tensor.cols()])
+    }
+}
+
+/// Rows that share one run of columns of an importance matrix: the matrix of one expert in a tensor of three dimensions.
+fn rows_per_expert(tensor: &Tensor) -> usize {
+    tensor.shape.get(1).map_or(1, |&rows| rows.max(1))
+}
+
+/// The weights themselves where the stored bytes are such, else decoded into `buffer`.
+fn decode<'a>(dtype: DType, stored: &'a [u8], buffer: &'a mut [f32]) -> &'a [f32] {
+    if cfg!(target_endian = "little")
+        && dtype == DType::F32
+        && let Ok(weights) = bytemuck::try_cast_slice(stored)
+    {
+        return weights;
+    }
+    dtype.decode_row(stored, buffer);
+    buffer
+}
+
+/// Whether all weights are finite as f16, and so by far as anything else.
+fn fit_f16(weights: &[f32]) -> bool {
+    !weights.iter().fold(false, |any, w| any | (w.to_bits() & 0x7fff_ffff > F16_MAX.to_bits()))
+}
+
+/// Whether no stored weight is infinite or not a number, by the exponents alone; false where it must be decoded to know.
+fn stored_is_finite(dtype: DType, stored: &[u8]) -> bool {
+    let halves = |exponent: u16| {
+        let halves = stored.as_chunks::<2>().0;
+        !halves.iter().fold(false, |any, h| any | (u16::from_le_bytes(*h) & exponent == exponent))
+    };
+    match dtype {
+        DType::F16 => halves(0x7c00),
+        DType::BF16 => halves(0x7f80),
+        DType::F32 => {
+            let words = stored.as_chunks::<4>().0;
+            !words.iter().fold(false, |any, w| any | (u32::from_le_bytes(*w) & 0x7f80_0000 == 0x7f80_0000))
+        }
+        _ => false,
+    }
 }

@@ -1,12 +1,18 @@
 //! The vocabulary of a model as GGUF metadata hold it (`tokenizer.ggml.*`), and the `tokenizer.json` it amounts to.
 //!
 //! A Hugging Face tokenizer takes the same way: [`hf`] makes the metadata of it that llama.cpp's converter would write,
-//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text. Byte-level BPE (`gpt2`) is the one kind supported.
+//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text. Byte-level BPE (`gpt2`) and SentencePiece (`llama`) are
+//! the kinds supported.
 
+pub(crate) mod bpe;
+mod classes;
 pub mod hf;
 mod pre;
 mod rebuild;
+mod recognize;
+mod sentencepiece;
 mod special;
+mod spm;
 
 use std::path::{Path, PathBuf};
 
@@ -41,8 +47,11 @@ pub(crate) mod key {
     pub(crate) const MODEL: &str = "tokenizer.ggml.model";
     pub(crate) const PRE: &str = "tokenizer.ggml.pre";
     pub(crate) const TOKENS: &str = "tokenizer.ggml.tokens";
+    pub(crate) const SCORES: &str = "tokenizer.ggml.scores";
     pub(crate) const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
     pub(crate) const MERGES: &str = "tokenizer.ggml.merges";
+    /// Our own: the merges of a SentencePiece vocabulary that has no scores, for which llama.cpp has no key.
+    pub(crate) const OWN_MERGES: &str = "bitworth.tokenizer.merges";
     pub(crate) const BOS: &str = "tokenizer.ggml.bos_token_id";
     pub(crate) const EOS: &str = "tokenizer.ggml.eos_token_id";
     pub(crate) const EOT: &str = "tokenizer.ggml.eot_token_id";
@@ -60,23 +69,24 @@ pub(crate) mod key {
 
 /// The name of byte-level BPE in `tokenizer.ggml.model`.
 pub(crate) const BYTE_LEVEL_BPE: &str = "gpt2";
+/// The name of SentencePiece in `tokenizer.ggml.model`.
+pub(crate) const SENTENCEPIECE: &str = "llama";
+/// Vocabularies beyond this are no vocabularies: the largest published ones have a million tokens.
+const MAX_TOKENS: usize = 1 << 22;
 /// The pre-tokenizer llama.cpp falls back to where a file names none.
-const DEFAULT_PRE: &str = "default";
+pub(crate) const DEFAULT_PRE: &str = "default";
 
-/// A byte-level BPE vocabulary.
+/// A vocabulary.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vocab {
     path: PathBuf,
-    /// `tokenizer.ggml.model`: always `gpt2`.
-    pub model: String,
-    /// `tokenizer.ggml.pre`: the name of the pre-tokenizer, one of [`PRE_TOKENIZERS`].
-    pub pre: String,
-    /// Tokens by id. Normal tokens are in the byte-level alphabet (`Ġ` for a space), the others are text.
+    /// What decides which tokens a text is cut into.
+    pub algorithm: Algorithm,
+    /// Tokens by id. Normal tokens are in the byte-level alphabet (`Ġ` for a space) or have `▁` for a space, the others are
+    /// text.
     pub tokens: Vec<String>,
     /// What each token is; as long as `tokens`.
     pub types: Vec<TokenType>,
-    /// Merges in order of rank: two tokens with a space between.
-    pub merges: Vec<String>,
     /// Begin of text.
     pub bos: Option<u32>,
     /// End of text.
@@ -95,6 +105,27 @@ pub struct Vocab {
     pub chat_template: Option<String>,
 }
 
+/// The kind of a vocabulary (`tokenizer.ggml.model`), with what only that kind has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Algorithm {
+    /// Byte-level BPE, `gpt2`.
+    ByteLevel {
+        /// `tokenizer.ggml.pre`: the name of the pre-tokenizer, one of [`PRE_TOKENIZERS`].
+        pre: String,
+        /// In order of rank: two tokens with a space between.
+        merges: Vec<String>,
+    },
+    /// SentencePiece's BPE with byte fallback, `llama`.
+    SentencePiece {
+        /// As long as the tokens: of two neighbours whose merge is a token, those are merged first whose token scores highest.
+        scores: Vec<f32>,
+        /// As in byte-level BPE, instead of the scores. Only for vocabularies that never had scores.
+        merges: Option<Vec<String>>,
+        /// Whether a space goes before a text.
+        add_space_prefix: bool,
+    },
+}
+
 impl Vocab {
     /// Reads the `tokenizer.*` keys; `path` is for messages.
     ///
@@ -103,26 +134,39 @@ impl Vocab {
     pub fn from_metadata(path: &Path, metadata: &Metadata) -> Result<Self> {
         let keys = Keys { path, metadata };
         let model = keys.text(key::MODEL)?.ok_or_else(|| keys.error(key::MODEL, "is missing; this file has no tokenizer"))?;
-        if model != BYTE_LEVEL_BPE {
-            return Err(keys.error(key::MODEL, unsupported_model(model)));
-        }
-        let pre = keys.text(key::PRE)?.unwrap_or(DEFAULT_PRE);
-        let pre_tokenizer = pre::find(pre).ok_or_else(|| Error::unknown("pre-tokenizer", pre, pre::names()))?;
         let tokens = keys.strings(key::TOKENS)?;
-        let types = keys.types(tokens.len())?;
-        let id = |name| keys.token_id(name, tokens.len());
+        let id = |name, default: Option<u32>| match keys.token_id(name, tokens.len())? {
+            None => Ok(default.filter(|_| metadata.get(name).is_none())),
+            id => Ok(id),
+        };
+        // Ids and flags that llama.cpp takes where a file does not say.
+        let (algorithm, add_bos, [bos, eos, unk]) = match model {
+            BYTE_LEVEL_BPE => {
+                let pre = keys.text(key::PRE)?.unwrap_or(DEFAULT_PRE);
+                let known = pre::find(pre).ok_or_else(|| Error::unknown("pre-tokenizer", pre, pre::names()))?;
+                let merges = keys.strings(key::MERGES)?.to_vec();
+                (Algorithm::ByteLevel { pre: pre.to_owned(), merges }, known.add_bos, [None; 3])
+            }
+            SENTENCEPIECE => {
+                let scores = keys.scores(tokens.len())?.to_vec();
+                let merges = metadata.get(key::OWN_MERGES).map(|_| keys.strings(key::OWN_MERGES)).transpose()?;
+                let add_space_prefix = keys.bool(key::ADD_SPACE_PREFIX)?.unwrap_or(true);
+                let algorithm = Algorithm::SentencePiece { scores, merges: merges.map(<[_]>::to_vec), add_space_prefix };
+                let default = |id: u32| Some(id).filter(|&id| (id as usize) < tokens.len());
+                (algorithm, true, [1, 2, 0].map(default))
+            }
+            other => return Err(keys.error(key::MODEL, unsupported_model(other))),
+        };
         Ok(Self {
             path: path.to_owned(),
-            model: model.to_owned(),
-            pre: pre.to_owned(),
-            types,
-            merges: keys.strings(key::MERGES)?.to_vec(),
-            bos: id(key::BOS)?,
-            eos: id(key::EOS)?,
-            eot: id(key::EOT)?,
-            unk: id(key::UNK)?,
-            pad: id(key::PAD)?,
-            add_bos: keys.bool(key::ADD_BOS)?.unwrap_or(pre_tokenizer.add_bos),
+            algorithm,
+            types: keys.types(tokens.len())?,
+            bos: id(key::BOS, bos)?,
+            eos: id(key::EOS, eos)?,
+            eot: id(key::EOT, None)?,
+            unk: id(key::UNK, unk)?,
+            pad: id(key::PAD, None)?,
+            add_bos: keys.bool(key::ADD_BOS)?.unwrap_or(add_bos),
             add_eos: keys.bool(key::ADD_EOS)?.unwrap_or(false),
             chat_template: keys.text(key::CHAT_TEMPLATE)?.map(str::to_owned),
             tokens: tokens.to_vec(),
@@ -143,12 +187,11 @@ impl Vocab {
 /// Why a kind of vocabulary is refused.
 fn unsupported_model(model: &str) -> String {
     let kind = match model {
-        "llama" => "SentencePiece vocabularies (llama) are",
         "bert" => "WordPiece vocabularies (bert) are",
         "t5" => "Unigram vocabularies (t5) are",
-        other => return format!("the tokenizer {other:?} is not supported; only byte-level BPE (gpt2) is"),
+        other => &format!("the tokenizer {other:?} is"),
     };
-    format!("{kind} not supported; only byte-level BPE (gpt2) is")
+    format!("{kind} not supported; byte-level BPE (gpt2) and SentencePiece (llama) are")
 }
 
 struct Keys<'a> {
@@ -182,6 +225,17 @@ impl<'a> Keys<'a> {
             None => Err(self.error(key, "is missing")),
             Some(Value::Array(Array::String(list))) => Ok(list),
             Some(_) => Err(self.error(key, "is not an array of strings")),
+        }
+    }
+
+    fn scores(&self, count: usize) -> Result<&'a [f32]> {
+        match self.metadata.get(key::SCORES) {
+            None => Err(self.error(key::SCORES, "is missing")),
+            Some(Value::Array(Array::F32(scores))) if scores.len() == count => Ok(scores),
+            Some(Value::Array(Array::F32(scores))) => {
+                Err(self.error(key::SCORES, format!("has {} entries for {count} tokens", scores.len())))
+            }
+            Some(_) => Err(self.error(key::SCORES, "is not an array of f32")),
         }
     }
 

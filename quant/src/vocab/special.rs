@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
+use super::hf::Files;
 use super::key;
 use crate::convert::config::{read_json, read_text};
 use crate::gguf::{Array, Metadata, Value};
@@ -49,48 +50,47 @@ fn content(token: Option<&Json>) -> Option<&str> {
     }
 }
 
-/// Adds ids, flags and templates.
-pub(super) fn add_keys(
-    dir: &Path,
-    tokenizer: &Map<String, Json>,
-    tokenizer_config: Option<Map<String, Json>>,
-    config: &Map<String, Json>,
-    m: &mut Metadata,
-) -> Result<()> {
-    let mut found = Special::new(tokenizer_config.as_ref());
-    found.read_post_processor(tokenizer);
-    let mut templates = Templates::default();
-    if let Some(json) = &tokenizer_config {
-        templates = Templates::read(dir, json)?;
-        found.read_tokenizer_config(tokenizer, json);
-    }
-    found.read_config(dir, config)?;
-    for (kind, id) in &found.ids {
-        if let Some((_, Some(key), _)) = KINDS.iter().find(|(name, ..)| name == kind) {
-            m.set(*key, Value::U32(*id));
-        }
-    }
-    for (kind, add) in &found.add {
-        if let Some((_, _, Some(key))) = KINDS.iter().find(|(name, ..)| name == kind) {
-            m.set(*key, Value::Bool(*add));
-        }
-    }
-    templates.add_keys(m);
-    Ok(())
-}
-
 /// What is known of the special tokens so far. Vectors keep the order of discovery, which is the order of writing.
-struct Special {
+pub(super) struct Special {
     /// The text of each kind, as the configuration names it or the post-processor corrects it.
     texts: Vec<(&'static str, Option<String>)>,
     ids: Vec<(&'static str, u32)>,
     add: Vec<(&'static str, bool)>,
     configured: bool,
+    /// Ids from here on are left out.
+    end: usize,
 }
 
 impl Special {
+    /// What the files and `config.json` (`config`) say. Ids from `end` on, where it is given, are left out.
+    pub(super) fn find(files: &Files, config: &Map<String, Json>, end: Option<usize>) -> Result<Self> {
+        let mut found = Self::new(files.config.as_ref(), end.unwrap_or(usize::MAX));
+        if let Some(tokenizer) = &files.tokenizer {
+            found.read_post_processor(tokenizer);
+        }
+        if let Some(json) = &files.config {
+            found.read_tokenizer_config(files.added_tokens(), json);
+        }
+        found.read_config(&files.path("config.json"), config)?;
+        Ok(found)
+    }
+
+    /// Adds ids and flags.
+    pub(super) fn add_keys(&self, m: &mut Metadata) {
+        for (kind, id) in &self.ids {
+            if let Some((_, Some(key), _)) = KINDS.iter().find(|(name, ..)| name == kind) {
+                m.set(*key, Value::U32(*id));
+            }
+        }
+        for (kind, add) in &self.add {
+            if let Some((_, _, Some(key))) = KINDS.iter().find(|(name, ..)| name == kind) {
+                m.set(*key, Value::Bool(*add));
+            }
+        }
+    }
+
     /// A tokenizer whose begin or end goes by BERT's names (`cls`, `sep`) has them under both.
-    fn new(tokenizer_config: Option<&Map<String, Json>>) -> Self {
+    fn new(tokenizer_config: Option<&Map<String, Json>>, end: usize) -> Self {
         let named = |kind: &str| {
             content(tokenizer_config?.get(&format!("{kind}_token"))).filter(|text| !text.is_empty()).map(str::to_owned)
         };
@@ -105,7 +105,7 @@ impl Special {
                 (kind, text)
             })
             .collect();
-        Self { texts, ids: Vec::new(), add: Vec::new(), configured: tokenizer_config.is_some() }
+        Self { texts, ids: Vec::new(), add: Vec::new(), configured: tokenizer_config.is_some(), end }
     }
 
     fn text(&self, kind: &str) -> Option<&str> {
@@ -132,8 +132,9 @@ impl Special {
         }
     }
 
-    fn set_id(&mut self, kind: &'static str, id: u32) {
-        if !self.ids.iter().any(|(k, _)| *k == kind) {
+    /// Sets the id of a kind that has none yet.
+    pub(super) fn set_id(&mut self, kind: &'static str, id: u32) {
+        if (id as usize) < self.end && !self.ids.iter().any(|(k, _)| *k == kind) {
             self.ids.push((kind, id));
         }
     }
@@ -218,8 +219,7 @@ impl Special {
         }
     }
 
-    fn read_tokenizer_config(&mut self, tokenizer: &Map<String, Json>, json: &Map<String, Json>) {
-        let added = tokenizer.get("added_tokens").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+    fn read_tokenizer_config(&mut self, added: &[Json], json: &Map<String, Json>) {
         for &(kind, ..) in self.kinds() {
             if let Some(Json::Bool(add)) = json.get(&format!("add_{kind}_token")) {
                 self.set_add_default(kind, *add);
@@ -232,14 +232,14 @@ impl Special {
         }
     }
 
-    fn read_config(&mut self, dir: &Path, config: &Map<String, Json>) -> Result<()> {
+    fn read_config(&mut self, path: &Path, config: &Map<String, Json>) -> Result<()> {
         for &(kind, ..) in self.kinds() {
             let name = format!("{kind}_token_id");
             // Lists of ids are what generation stops at, not the token's id.
             let Some(number) = config.get(&name).filter(|v| v.is_i64() || v.is_u64()) else { continue };
             match number.as_u64().and_then(|id| u32::try_from(id).ok()) {
                 Some(id) => self.set_id(kind, id),
-                None => return Err(Error::key(dir.join("config.json"), name, format!("is {number}, which is no token id"))),
+                None => return Err(Error::key(path, name, format!("is {number}, which is no token id"))),
             }
         }
         Ok(())
@@ -256,6 +256,14 @@ fn special_piece(piece: Option<&Json>) -> Option<&str> {
     piece?.get("SpecialToken")?.get("id")?.as_str()
 }
 
+/// Adds the chat templates.
+pub(super) fn add_templates(files: &Files, m: &mut Metadata) -> Result<()> {
+    if let Some(json) = &files.config {
+        Templates::read(files, json)?.add_keys(m);
+    }
+    Ok(())
+}
+
 /// Chat templates.
 #[derive(Default)]
 struct Templates {
@@ -265,14 +273,14 @@ struct Templates {
 
 impl Templates {
     /// From `tokenizer_config.json`, or where it has none from a file of its own.
-    fn read(dir: &Path, tokenizer_config: &Map<String, Json>) -> Result<Self> {
+    fn read(files: &Files, tokenizer_config: &Map<String, Json>) -> Result<Self> {
         if let Some(value) = tokenizer_config.get("chat_template") {
             return Ok(Self::from_json(value));
         }
-        if let Some(text) = read_text(&dir.join("chat_template.jinja"))? {
-            return Ok(Self { default: Some(text), named: additional(dir)? });
+        if let Some(text) = read_text(&files.path("chat_template.jinja"))? {
+            return Ok(Self { default: Some(text), named: additional(&files.path("additional_chat_templates"))? });
         }
-        match read_json(&dir.join("chat_template.json"))? {
+        match read_json(&files.path("chat_template.json"))? {
             Some(json) => Ok(json.get("chat_template").map(Self::from_json).unwrap_or_default()),
             None => Ok(Self::default()),
         }
@@ -325,15 +333,14 @@ fn plain(name: &str) -> String {
 
 /// The templates beside the default one.
 fn additional(dir: &Path) -> Result<Vec<(String, String)>> {
-    let dir = dir.join("additional_chat_templates");
-    let entries = match std::fs::read_dir(&dir) {
+    let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io(&dir, e)),
+        Err(e) => return Err(Error::io(dir, e)),
     };
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|e| Error::io(&dir, e))?.path();
+        let path = entry.map_err(|e| Error::io(dir, e))?.path();
         if path.extension().is_some_and(|e| e == "jinja")
             && let (Some(stem), Some(text)) = (path.file_stem(), read_text(&path)?)
         {

@@ -2,6 +2,9 @@
 
 #![allow(dead_code)] // every test binary uses its own part
 
+pub mod manifest;
+pub mod memory;
+
 use std::path::{Path, PathBuf};
 
 /// A committed fixture.

@@ -53,7 +53,7 @@ impl<'a> Kernel<'a> {
         }
         if let Some(dtype) = self.dtype {
             text.push_str(PRELUDE_WGSL);
-            text.push_str(dtype.format().wgsl);
+            text.push_str(&dtype.format().wgsl());
         }
         text + self.body
     }

@@ -75,7 +75,7 @@ fn a_matrix_beyond_the_binding_limit_is_split_between_rows() {
         let (tensor, _) = random.weight(dtype, cols, inner);
         let split = HostTensor { bytes: TensorBytes::Owned(tensor.bytes.to_vec()), ..tensor };
         let expected = multiply_and_embed(&gpu, &gpu.weight(tensor).unwrap(), &x);
-        let whole = std::mem::replace(&mut gpu.max_binding_bytes, 4096);
+        let whole = std::mem::replace(&mut gpu.max_binding_bytes, 2048);
         let split = gpu.weight(split).unwrap();
         gpu.max_binding_bytes = whole;
         assert!(split.parts.len() > 1, "{dtype}");

@@ -1,0 +1,62 @@
+//! cohere2: Cohere's Command R7B, with a sliding window in three of four blocks, and no positions in the fourth
+//! (`conversion/command_r.py`, b11434).
+
+use super::command_r::LOGIT_SCALE;
+use super::rule::tensor;
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const COHERE2: ArchSpec = ArchSpec {
+    name: "cohere2",
+    hf: &[HfClass {
+        name: "Cohere2ForCausalLM",
+        head_dim: HeadDim::Even,
+        norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
+        scalings: &["default"],
+        tied: true,
+        ..CLASS
+    }],
+    tensors: TENSORS,
+    neutral: &[
+        neutral("hidden_act", &["\"silu\""]),
+        neutral("attention_bias", &["false"]),
+        neutral("rotary_pct", &["1", "1.0"]),
+        neutral("position_embedding_type", &["\"rope_gptj\""]),
+        neutral("use_gated_activation", &["true"]),
+        neutral("use_parallel_block", &["true"]),
+        neutral("order_of_interleaved_layers", &["\"local_attn_first\""]),
+    ],
+    understood: &["logit_scale", "sliding_window"],
+    uncarried: &[neutral("sliding_window_pattern", &["4"]), neutral("layer_types", &[])],
+    dropped: &["lm_head.weight"],
+    keys,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),
+    tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys]),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+];
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    keys::add_base(config, file_type, m)?;
+    let mut w = keys::Writer::new(config, m);
+    w.f32("logit_scale", config.keys().number("logit_scale")?.unwrap_or(LOGIT_SCALE));
+    w.u32("attention.sliding_window", config.keys().size("sliding_window")?);
+    w.u32("vocab_size", config.vocab_size);
+    w.u32("rope.dimension_count", config.embedding_length / config.head_count);
+    w.str("rope.scaling.type", "none");
+    Ok(())
+}

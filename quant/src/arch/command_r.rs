@@ -1,0 +1,55 @@
+//! command-r: Cohere's Command R and Aya 23, whose attention and MLP read one norm (`conversion/command_r.py`, b11434).
+
+use super::rule::{optional, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const COMMAND_R: ArchSpec = ArchSpec {
+    name: "command-r",
+    hf: &[HfClass {
+        name: "CohereForCausalLM",
+        // max_position_embeddings is less than what these models were trained for.
+        context_keys: &["model_max_length", "max_position_embeddings"],
+        norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
+        rope_theta: 500_000.0,
+        scalings: &["default"],
+        tied: true,
+        ..CLASS
+    }],
+    tensors: TENSORS,
+    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
+    understood: &["logit_scale", "use_qk_norm"],
+    dropped: &["lm_head.weight"],
+    keys,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),
+    optional(Role::AttnQNorm, "model.layers.{}.self_attn.q_norm.weight", &[Dim::HeadDim, Dim::Heads]),
+    tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys]),
+    optional(Role::AttnKNorm, "model.layers.{}.self_attn.k_norm.weight", &[Dim::HeadDim, Dim::KvHeads]),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+];
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    keys::add_base(config, file_type, m)?;
+    let mut w = keys::Writer::new(config, m);
+    w.f32("logit_scale", config.keys().number("logit_scale")?.unwrap_or(LOGIT_SCALE));
+    w.str("rope.scaling.type", "none");
+    Ok(())
+}
+
+/// transformers' default.
+pub(super) const LOGIT_SCALE: f64 = 0.0625;

@@ -1,0 +1,93 @@
+//! deepseek2: DeepSeek-V2 and V3, with multi-head latent attention, shared experts and routing by groups. GGUF splits the
+//! matrix that expands keys and values, and describes attention as it runs after absorption, with one key head
+//! (`conversion/deepseek.py`, b11434). Absent: the blocks that predict further tokens.
+
+use super::rule::{changed, dense, experts, head, optional, routed, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::rope::Rope;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const DEEPSEEK2: ArchSpec = ArchSpec {
+    name: "deepseek2",
+    hf: &[
+        HfClass { name: "DeepseekV2ForCausalLM", head_dim: HeadDim::Of("qk_rope_head_dim"), ..CLASS },
+        HfClass { name: "DeepseekV3ForCausalLM", head_dim: HeadDim::Of("qk_rope_head_dim"), ..CLASS },
+    ],
+    tensors: TENSORS,
+    neutral: &[
+        neutral("hidden_act", &["\"silu\""]),
+        neutral("attention_bias", &["false"]),
+        neutral("moe_layer_freq", &["1"]),
+        neutral("rope_interleave", &["true"]),
+        neutral("topk_method", &["\"greedy\"", "\"group_limited_greedy\"", "\"noaux_tc\""]),
+    ],
+    understood: &["n_routed_experts"],
+    keys,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
+    optional(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::MlaQueries]),
+    optional(Role::AttnQA, "model.layers.{}.self_attn.q_a_proj.weight", &[Dim::Embd, Dim::QRank]),
+    optional(Role::AttnQANorm, "model.layers.{}.self_attn.q_a_layernorm.weight", &[Dim::QRank]),
+    optional(Role::AttnQB, "model.layers.{}.self_attn.q_b_proj.weight", &[Dim::QRank, Dim::MlaQueries]),
+    tensor(Role::AttnKvAMqa, "model.layers.{}.self_attn.kv_a_proj_with_mqa.weight", &[Dim::Embd, Dim::KvRankAndRope]),
+    tensor(Role::AttnKvANorm, "model.layers.{}.self_attn.kv_a_layernorm.weight", &[Dim::KvRank]),
+    changed(Role::AttnKB, KV_B, &[Dim::MlaKey, Dim::KvRank, Dim::Heads], Transform::ExpandedKeys),
+    changed(Role::AttnVB, KV_B, &[Dim::KvRank, Dim::MlaValue, Dim::Heads], Transform::ExpandedValues),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::MlaOutput, Dim::Embd]),
+    tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    dense(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    dense(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    dense(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    routed(Role::FfnGateInp, "model.layers.{}.mlp.gate.weight", &[Dim::Embd, Dim::Experts]),
+    optional(Role::ExpProbsBias, "model.layers.{}.mlp.gate.e_score_correction_bias", &[Dim::Experts]),
+    experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
+    experts(Role::FfnGateExps, "model.layers.{}.mlp.experts.{}.gate_proj.weight", EXPERT_IN),
+    experts(Role::FfnUpExps, "model.layers.{}.mlp.experts.{}.up_proj.weight", EXPERT_IN),
+    routed(Role::FfnGateShexp, "model.layers.{}.mlp.shared_experts.gate_proj.weight", &[Dim::Embd, Dim::SharedFeedForward]),
+    routed(Role::FfnUpShexp, "model.layers.{}.mlp.shared_experts.up_proj.weight", &[Dim::Embd, Dim::SharedFeedForward]),
+    routed(Role::FfnDownShexp, "model.layers.{}.mlp.shared_experts.down_proj.weight", &[Dim::SharedFeedForward, Dim::Embd]),
+    tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+    head("lm_head.weight"),
+];
+
+const KV_B: &str = "model.layers.{}.self_attn.kv_b_proj.weight";
+const EXPERT_IN: &[Dim] = &[Dim::Embd, Dim::ExpertFeedForward, Dim::Experts];
+const EXPERT_OUT: &[Dim] = &[Dim::ExpertFeedForward, Dim::Embd, Dim::Experts];
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    let c = config.keys();
+    let (rank, rope) = (c.size("kv_lora_rank")?, c.size("qk_rope_head_dim")?);
+    let (key, value) = (c.size("qk_nope_head_dim")?, c.size("v_head_dim")?);
+    keys::add_moe(config, file_type, m)?;
+    let mut w = keys::Writer::new(config, m);
+    // After absorption all heads read one compressed key.
+    w.u32("attention.head_count_kv", 1);
+    w.u32("leading_dense_block_count", c.count("first_k_dense_replace")?.unwrap_or(0));
+    w.u32("vocab_size", config.vocab_size);
+    w.optional_u32("attention.q_lora_rank", c.optional_size("q_lora_rank")?);
+    w.u32("attention.kv_lora_rank", rank);
+    w.u32("attention.key_length", rank.saturating_add(rope));
+    w.u32("attention.value_length", rank);
+    w.u32("attention.key_length_mla", key.saturating_add(rope));
+    w.u32("attention.value_length_mla", value);
+    w.u32("expert_feed_forward_length", c.size("moe_intermediate_size")?);
+    w.u32("expert_shared_count", c.size("n_shared_experts")?);
+    w.optional_f32("expert_weights_scale", c.number("routed_scaling_factor")?);
+    if c.bool("norm_topk_prob")? == Some(true) {
+        w.bool("expert_weights_norm", true);
+    }
+    w.u32("rope.dimension_count", rope);
+    if let Rope::Yarn { mscale_all_dim: Some(mscale), .. } = config.rope {
+        // A tenth of it, as YaRN's logarithm has that factor (Peng et al. 2023, section 3.4).
+        w.f32("rope.scaling.yarn_log_multiplier", 0.1 * mscale);
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! gemma: Gemma 1. Norm weights are stored as the difference from 1. The file does not say the base of rotary embedding
+//! (`conversion/gemma.py`, b11434).
+
+use super::rule::{changed, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const GEMMA: ArchSpec = ArchSpec {
+    name: "gemma",
+    hf: &[HfClass { name: "GemmaForCausalLM", head_dim: HeadDim::Fixed(256), scalings: &["default"], tied: true, ..CLASS }],
+    tensors: TENSORS,
+    neutral: &[
+        // transformers takes the old name for the same function.
+        neutral("hidden_act", &["\"gelu_pytorch_tanh\"", "\"gelu\""]),
+        neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
+        neutral("attention_bias", &["false"]),
+        neutral("use_bidirectional_attention", &["false"]),
+    ],
+    uncarried: &[neutral("rope_theta", &["10000", "10000.0"])],
+    dropped: &["lm_head.weight"],
+    keys: |config, file_type, m| {
+        add_keys(config, file_type, m);
+        Ok(())
+    },
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    changed(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),
+    tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys]),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    changed(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
+];
+
+/// The keys that Gemma 1 and 2 share, in an order of their own.
+pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) {
+    let mut w = keys::Writer::new(config, m);
+    w.u32("context_length", config.context_length);
+    w.u32("embedding_length", config.embedding_length);
+    w.u32("block_count", config.block_count);
+    w.u32("feed_forward_length", config.feed_forward_length);
+    w.heads();
+    w.norm_epsilon();
+    w.head_dim();
+    w.file_type(file_type);
+}

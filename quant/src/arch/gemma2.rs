@@ -1,0 +1,57 @@
+//! gemma2: Gemma 2, with capped logits, norms after attention and MLP, and a sliding window in every second block. The file
+//! does not say the base of rotary embedding and the scale of attention (`conversion/gemma.py`, b11434).
+
+use super::gemma::add_keys;
+use super::rule::{changed, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const GEMMA2: ArchSpec = ArchSpec {
+    name: "gemma2",
+    hf: &[HfClass { name: "Gemma2ForCausalLM", head_dim: HeadDim::Fixed(256), scalings: &["default"], tied: true, ..CLASS }],
+    tensors: TENSORS,
+    neutral: &[
+        neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
+        neutral("attention_bias", &["false"]),
+        neutral("use_bidirectional_attention", &["false"]),
+    ],
+    understood: &["attn_logit_softcapping", "final_logit_softcapping", "sliding_window"],
+    uncarried: &[
+        neutral("rope_theta", &["10000", "10000.0"]),
+        neutral("query_pre_attn_scalar", &[]),
+        neutral("layer_types", &[]),
+    ],
+    dropped: &["lm_head.weight"],
+    keys,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    changed(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),
+    tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys]),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    changed(Role::AttnPostNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    changed(Role::FfnNorm, "model.layers.{}.pre_feedforward_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    changed(Role::FfnPostNorm, "model.layers.{}.post_feedforward_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
+];
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    let need = |key: &str| config.keys().number(key)?.ok_or_else(|| config.keys().error(key, "is missing"));
+    add_keys(config, file_type, m);
+    let mut w = keys::Writer::new(config, m);
+    w.f32("attn_logit_softcapping", need("attn_logit_softcapping")?);
+    w.f32("final_logit_softcapping", need("final_logit_softcapping")?);
+    w.u32("attention.sliding_window", config.keys().size("sliding_window")?);
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! gemma3: the text models of Gemma 3, with norms on query and key heads, and a sliding window with a rotary base of its own
+//! in five of six blocks. The file does not say the scale of attention and which blocks have the window
+//! (`conversion/gemma.py`, b11434). Absent: the models with an image encoder.
+
+use super::rule::{changed, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const GEMMA3: ArchSpec = ArchSpec {
+    name: "gemma3",
+    hf: &[HfClass {
+        name: "Gemma3ForCausalLM",
+        head_dim: HeadDim::Fixed(256),
+        context_length: Some(131_072),
+        rope_theta: 1e6,
+        local_rope_theta: Some(10000.0),
+        scalings: &["default", "linear"],
+        tied: true,
+        ..CLASS
+    }],
+    tensors: TENSORS,
+    neutral: &[
+        neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
+        neutral("attention_bias", &["false"]),
+        neutral("use_bidirectional_attention", &["false"]),
+    ],
+    understood: &["final_logit_softcapping", "sliding_window"],
+    uncarried: &[neutral("query_pre_attn_scalar", &[]), neutral("sliding_window_pattern", &["6"]), neutral("layer_types", &[])],
+    dropped: &["lm_head.weight"],
+    keys,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    changed(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),
+    changed(Role::AttnQNorm, "model.layers.{}.self_attn.q_norm.weight", &[Dim::HeadDim], Transform::AddOne),
+    tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys]),
+    changed(Role::AttnKNorm, "model.layers.{}.self_attn.k_norm.weight", &[Dim::HeadDim], Transform::AddOne),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    changed(Role::AttnPostNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    changed(Role::FfnNorm, "model.layers.{}.pre_feedforward_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    changed(Role::FfnPostNorm, "model.layers.{}.post_feedforward_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
+];
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    keys::add_base(config, file_type, m)?;
+    let mut w = keys::Writer::new(config, m);
+    w.optional_f32("final_logit_softcapping", config.keys().number("final_logit_softcapping")?);
+    // A pattern of 1 means that no block has the window.
+    if config.keys().count("sliding_window_pattern")? != Some(1) {
+        w.u32("attention.sliding_window", config.keys().size("sliding_window")?);
+    }
+    Ok(())
+}

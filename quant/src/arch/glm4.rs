@@ -1,0 +1,51 @@
+//! glm4: GLM-4-0414, with half of each head rotated, gate and up in one matrix, and norms before and after attention and MLP
+//! (`conversion/glm.py`, b11434). Absent: the models with an image encoder.
+
+use super::rule::{head, optional, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const GLM4: ArchSpec = ArchSpec {
+    name: "glm4",
+    hf: &[HfClass {
+        name: "Glm4ForCausalLM",
+        head_dim: HeadDim::Fixed(128),
+        norm: NormEpsilon::Rms("rms_norm_eps", 1.5625e-7),
+        partial_rotary: Some(0.5),
+        ..CLASS
+    }],
+    tensors: TENSORS,
+    neutral: &[neutral("hidden_act", &["\"silu\""])],
+    keys,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),
+    optional(Role::AttnQBias, "model.layers.{}.self_attn.q_proj.bias", &[Dim::Queries]),
+    tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys]),
+    optional(Role::AttnKBias, "model.layers.{}.self_attn.k_proj.bias", &[Dim::Keys]),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    optional(Role::AttnVBias, "model.layers.{}.self_attn.v_proj.bias", &[Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    tensor(Role::AttnPostNorm, "model.layers.{}.post_self_attn_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.gate_up_proj.weight", &[Dim::Embd, Dim::GateUp]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    tensor(Role::FfnPostNorm, "model.layers.{}.post_mlp_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+    head("lm_head.weight"),
+];
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    keys::add_base(config, file_type, m)?;
+    let rope_dim = (f64::from(config.head_dim) * config.rotary_part) as u32;
+    keys::Writer::new(config, m).u32("rope.dimension_count", rope_dim);
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! granite: IBM's Granite 3, a llama with factors on embedding, attention, residual stream and logits
+//! (`conversion/granite.py`, b11434).
+
+use super::llama::{LLAMA_SCALINGS, rope_factors};
+use super::rule::{changed, head, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const GRANITE: ArchSpec = ArchSpec {
+    name: "granite",
+    hf: &[HfClass { name: "GraniteForCausalLM", head_dim: HeadDim::Ignored, scalings: LLAMA_SCALINGS, ..CLASS }],
+    tensors: TENSORS,
+    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"]), neutral("mlp_bias", &["false"])],
+    understood: &["attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"],
+    keys,
+    computed: rope_factors,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
+    changed(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries], Transform::InterleaveQueryHeads),
+    changed(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys], Transform::InterleaveKeyHeads),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+    head("lm_head.weight"),
+];
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    keys::add_llama(config, file_type, m)?;
+    let mut w = keys::Writer::new(config, m);
+    for (stem, key) in [
+        ("attention.scale", "attention_multiplier"),
+        ("embedding_scale", "embedding_multiplier"),
+        ("residual_scale", "residual_multiplier"),
+        ("logit_scale", "logits_scaling"),
+    ] {
+        // transformers' default, as for the rest of this class.
+        w.f32(stem, config.keys().number(key)?.unwrap_or(1.0));
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! qwen3moe: Qwen3-30B-A3B and its kin. Blocks without experts among those with experts have no form in GGUF, and llama.cpp
+//! always normalizes the chosen experts' weights (`conversion/qwen.py`, b11434).
+
+use super::rule::{experts, head, routed, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const QWEN3MOE: ArchSpec = ArchSpec {
+    name: "qwen3moe",
+    hf: &[HfClass { name: "Qwen3MoeForCausalLM", head_dim: HeadDim::Stated, ..CLASS }],
+    tensors: TENSORS,
+    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
+    understood: &["num_experts", "num_local_experts", "sliding_window"],
+    uncarried: &[neutral("use_sliding_window", &["false"]), neutral("norm_topk_prob", &["true"])],
+    keys,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),
+    tensor(Role::AttnQNorm, "model.layers.{}.self_attn.q_norm.weight", &[Dim::HeadDim]),
+    tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys]),
+    tensor(Role::AttnKNorm, "model.layers.{}.self_attn.k_norm.weight", &[Dim::HeadDim]),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    routed(Role::FfnGateInp, "model.layers.{}.mlp.gate.weight", &[Dim::Embd, Dim::Experts]),
+    experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
+    experts(Role::FfnGateExps, "model.layers.{}.mlp.experts.{}.gate_proj.weight", EXPERT_IN),
+    experts(Role::FfnUpExps, "model.layers.{}.mlp.experts.{}.up_proj.weight", EXPERT_IN),
+    tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+    head("lm_head.weight"),
+];
+
+const EXPERT_IN: &[Dim] = &[Dim::Embd, Dim::ExpertFeedForward, Dim::Experts];
+const EXPERT_OUT: &[Dim] = &[Dim::ExpertFeedForward, Dim::Embd, Dim::Experts];
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    let moe = config.keys().size("moe_intermediate_size")?;
+    keys::add_moe(config, file_type, m)?;
+    keys::Writer::new(config, m).u32("expert_feed_forward_length", moe);
+    Ok(())
+}

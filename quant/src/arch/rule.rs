@@ -1,0 +1,256 @@
+//! One tensor of an architecture as data: its role, its name and layout in a Hugging Face file, its shape by
+//! hyper-parameters, and whether a model can do without.
+//!
+//! Absent: reading files (`checkpoint` carries the transforms out) and the rules themselves (one file an architecture).
+
+use super::Role;
+use super::role::fill;
+use crate::HParams;
+
+/// One tensor (or one per block) of an architecture. A role can have two rules where checkpoints hold it in two forms.
+#[derive(Debug)]
+pub struct TensorRule {
+    /// What it is for; gives the GGUF name.
+    pub role: Role,
+    /// Name in a safetensors file, the first `{}` for the block, the second for the part of a [`Transform::Stack`]; `None`
+    /// for computed tensors.
+    pub hf: Option<&'static str>,
+    /// Shape in GGUF order: row length first.
+    pub shape: &'static [Dim],
+    /// How the GGUF tensor comes from what the safetensors file holds.
+    pub transform: Transform,
+    /// Whether a model can do without.
+    pub presence: Presence,
+}
+
+/// A tensor that every model has, stored in a safetensors file as in GGUF.
+pub(super) const fn tensor(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { role, hf: Some(hf), shape, transform: Transform::Same, presence: Presence::Required }
+}
+
+/// A tensor that some models have.
+pub(super) const fn optional(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::Optional, ..tensor(role, hf, shape) }
+}
+
+/// A tensor that is changed on the way.
+pub(super) const fn changed(role: Role, hf: &'static str, shape: &'static [Dim], transform: Transform) -> TensorRule {
+    TensorRule { transform, ..tensor(role, hf, shape) }
+}
+
+/// A tensor of blocks without experts.
+pub(super) const fn dense(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::Dense, ..tensor(role, hf, shape) }
+}
+
+/// A tensor of blocks with experts.
+pub(super) const fn routed(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::Experts, ..tensor(role, hf, shape) }
+}
+
+/// The tensor of a block with experts, stored one file tensor an expert.
+pub(super) const fn experts(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::Experts, ..changed(role, hf, shape, Transform::Stack(Dim::Experts)) }
+}
+
+/// A tensor made from the configuration.
+pub(super) const fn computed(role: Role, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { role, hf: None, shape, transform: Transform::Same, presence: Presence::Optional }
+}
+
+/// An output matrix, for which the token embedding stands in where it is absent.
+pub(super) const fn head(hf: &'static str) -> TensorRule {
+    TensorRule { presence: Presence::TiedToTokenEmbd, ..tensor(Role::Output, hf, &[Dim::Embd, Dim::Vocab]) }
+}
+
+/// A dimension of a tensor, by the hyper-parameter that gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dim {
+    /// `embedding_length`
+    Embd,
+    /// `feed_forward_length`
+    FeedForward,
+    /// `2 * feed_forward_length`: gate and up in one.
+    GateUp,
+    /// `vocab_size`
+    Vocab,
+    /// `context_length`: learned positions.
+    Positions,
+    /// `attention.key_length`: the width of a head.
+    HeadDim,
+    /// `attention.head_count`
+    Heads,
+    /// `attention.head_count_kv`
+    KvHeads,
+    /// `head_count * head_dim`: all query heads.
+    Queries,
+    /// `head_count_kv * head_dim`: all key heads.
+    Keys,
+    /// `head_count_kv * value_dim`: all value heads.
+    Values,
+    /// Queries, keys and values in one.
+    Qkv,
+    /// `head_count * value_dim`: what attention puts out.
+    AttnOutput,
+    /// `rope_dim / 2`: the rotated pairs of a head.
+    RopePairs,
+    /// `expert_count`
+    Experts,
+    /// `expert_feed_forward_length`
+    ExpertFeedForward,
+    /// The width of all shared experts together.
+    SharedFeedForward,
+    /// `attention.q_lora_rank`: compressed queries of multi-head latent attention.
+    QRank,
+    /// `attention.kv_lora_rank`: compressed keys and values of the same.
+    KvRank,
+    /// The compressed keys and values and the rotated part of the key beside them.
+    KvRankAndRope,
+    /// `head_count * key_length_mla`: its queries when expanded.
+    MlaQueries,
+    /// The part of such a key that is not rotated.
+    MlaKey,
+    /// `value_length_mla`: the width of a value head when expanded.
+    MlaValue,
+    /// `head_count * value_length_mla`: what it puts out.
+    MlaOutput,
+    /// 1
+    One,
+}
+
+impl Dim {
+    /// The dimension's size in a model; 0 where the model has nothing of the kind.
+    pub fn size(self, h: &HParams) -> usize {
+        let mla = |size: fn(&crate::hparams::Mla) -> usize| h.mla.as_ref().map_or(0, size);
+        match self {
+            Self::Embd => h.embedding_length,
+            Self::FeedForward => h.feed_forward_length,
+            Self::GateUp => 2 * h.feed_forward_length,
+            Self::Vocab => h.vocab_size,
+            Self::Positions => h.context_length,
+            Self::HeadDim => h.head_dim,
+            Self::Heads => h.head_count,
+            Self::KvHeads => h.head_count_kv,
+            Self::Queries => h.head_count * h.head_dim,
+            Self::Keys => h.head_count_kv * h.head_dim,
+            Self::Values => h.head_count_kv * h.value_dim,
+            Self::Qkv => (h.head_count + h.head_count_kv) * h.head_dim + h.head_count_kv * h.value_dim,
+            Self::AttnOutput => h.head_count * h.value_dim,
+            Self::RopePairs => h.rope_dim / 2,
+            Self::Experts => h.expert_count,
+            Self::ExpertFeedForward => h.expert_feed_forward_length,
+            Self::SharedFeedForward => h.shared_feed_forward_length,
+            Self::QRank => mla(|m| m.q_lora_rank),
+            Self::KvRank => mla(|m| m.kv_lora_rank),
+            Self::KvRankAndRope => mla(|m| m.kv_lora_rank) + h.rope_dim,
+            Self::MlaQueries => h.head_count * mla(|m| m.key_length),
+            Self::MlaKey => mla(|m| m.key_length).saturating_sub(h.rope_dim),
+            Self::MlaValue => mla(|m| m.value_length),
+            Self::MlaOutput => h.head_count * mla(|m| m.value_length),
+            Self::One => 1,
+        }
+    }
+}
+
+/// How a GGUF tensor comes from what a safetensors file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transform {
+    /// It is the same.
+    Same,
+    /// Within each query head, the two halves of the rows interleaved, so that rope pairs become adjacent.
+    InterleaveQueryHeads,
+    /// The same for key heads.
+    InterleaveKeyHeads,
+    /// Rows and columns of each matrix exchanged.
+    Transpose,
+    /// Of a matrix stored transposed, every second column, from this one (0 or 1): gate and up that alternate.
+    TransposeAlternate(usize),
+    /// Every second column, from this one (0 or 1).
+    Alternate(usize),
+    /// 1 added to every weight: norms stored as the difference from 1.
+    AddOne,
+    /// So many tensors of the file, the second `{}` of the name counting them, one behind the other.
+    Stack(Dim),
+    /// Of the matrix that expands compressed keys and values, each head's rows for the key, transposed.
+    ExpandedKeys,
+    /// Of the same, each head's rows for the value.
+    ExpandedValues,
+    /// MXFP4 codes in one tensor and block scales in another, brought into ggml's blocks.
+    Mxfp4 {
+        /// Name of the tensor of scales.
+        scales: &'static str,
+        /// Which rows.
+        rows: Mxfp4Rows,
+    },
+}
+
+/// Which rows of a tensor of MXFP4 codes are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mxfp4Rows {
+    /// All of them.
+    All,
+    /// Every second one, from this one (0 or 1).
+    Alternate(usize),
+}
+
+/// Whether a model can do without a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Every model has it.
+    Required,
+    /// Blocks without experts have it.
+    Dense,
+    /// Blocks with experts have it.
+    Experts,
+    /// The computation that uses it is skipped where it is absent (biases, rope factors).
+    Optional,
+    /// The token embedding takes its place where it is absent (the output matrix of tied models).
+    TiedToTokenEmbd,
+}
+
+impl Presence {
+    /// Whether block `block` of a model must have the tensor.
+    pub fn required(self, h: &HParams, block: usize) -> bool {
+        match self {
+            Self::Required => true,
+            Self::Dense => !h.has_experts(block),
+            Self::Experts => h.has_experts(block),
+            Self::Optional | Self::TiedToTokenEmbd => false,
+        }
+    }
+
+    /// Whether block `block` of a model must not have the tensor, because it has the other kind of feed-forward network.
+    pub fn misplaced(self, h: &HParams, block: usize) -> bool {
+        match self {
+            Self::Dense => h.has_experts(block),
+            Self::Experts => !h.has_experts(block),
+            _ => false,
+        }
+    }
+}
+
+impl TensorRule {
+    /// The shape in GGUF order that a model with these hyper-parameters needs.
+    pub fn shape(&self, h: &HParams) -> Vec<usize> {
+        self.shape.iter().map(|dim| dim.size(h)).collect()
+    }
+
+    /// The name in a safetensors file of block `block` and part 0; the GGUF name for computed tensors.
+    pub fn hf_name(&self, block: usize) -> String {
+        self.hf_part(block, 0)
+    }
+
+    /// The same for part `part` of a [`Transform::Stack`].
+    pub fn hf_part(&self, block: usize, part: usize) -> String {
+        self.hf.map_or_else(|| self.role.gguf_name(block), |pattern| fill(pattern, &[block, part]))
+    }
+
+    /// Every name pattern in a safetensors file.
+    pub fn hf_patterns(&self) -> impl Iterator<Item = &'static str> {
+        let scales = match self.transform {
+            Transform::Mxfp4 { scales, .. } => Some(scales),
+            _ => None,
+        };
+        self.hf.into_iter().chain(scales)
+    }
+}

@@ -1,0 +1,40 @@
+//! smollm3: SmolLM3, a llama whose every fourth block has no positions (`conversion/llama.py`, b11434). The file does not say
+//! which blocks.
+
+use super::llama::{LLAMA_SCALINGS, rope_factors};
+use super::rule::{changed, head, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, Role, TensorRule, Transform, neutral};
+use crate::convert::keys;
+
+/// The row of the table.
+pub(super) const SMOLLM3: ArchSpec = ArchSpec {
+    name: "smollm3",
+    hf: &[HfClass { name: "SmolLM3ForCausalLM", rope_theta: 2e6, scalings: LLAMA_SCALINGS, tied: true, ..CLASS }],
+    tensors: TENSORS,
+    neutral: &[
+        neutral("hidden_act", &["\"silu\""]),
+        neutral("attention_bias", &["false"]),
+        neutral("mlp_bias", &["false"]),
+        neutral("use_sliding_window", &["false"]),
+    ],
+    understood: &["sliding_window", "layer_types"],
+    uncarried: &[neutral("no_rope_layers", &[]), neutral("no_rope_layer_interval", &["4"])],
+    keys: keys::add_llama,
+    computed: rope_factors,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
+    changed(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries], Transform::InterleaveQueryHeads),
+    changed(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys], Transform::InterleaveKeyHeads),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+    head("lm_head.weight"),
+];

@@ -1,0 +1,75 @@
+//! stablelm: StableLM 2, with layer normalization, a quarter of each head rotated, and in some models a norm for every query
+//! and key head, or attention and MLP side by side. The file does not say the base of rotary embedding
+//! (`conversion/stablelm.py`, b11434).
+
+use super::rule::{changed, head, optional, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, NormEpsilon, Presence, Role, TensorRule, Transform, neutral};
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::{FileType, keys};
+use crate::gguf::Metadata;
+
+/// The row of the table.
+pub(super) const STABLELM: ArchSpec = ArchSpec {
+    name: "stablelm",
+    hf: &[HfClass {
+        name: "StableLmForCausalLM",
+        norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
+        partial_rotary: Some(0.25),
+        scalings: &["default"],
+        ..CLASS
+    }],
+    tensors: TENSORS,
+    neutral: &[neutral("hidden_act", &["\"silu\""])],
+    understood: &["qk_layernorm"],
+    uncarried: &[neutral("rope_theta", &["10000", "10000.0"])],
+    keys,
+    ..COMMON
+};
+
+const TENSORS: &[TensorRule] = &[
+    tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
+    tensor(Role::AttnNormBias, "model.layers.{}.input_layernorm.bias", &[Dim::Embd]),
+    tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),
+    optional(Role::AttnQBias, "model.layers.{}.self_attn.q_proj.bias", &[Dim::Queries]),
+    head_norms(Role::AttnQNorm, "model.layers.{}.self_attn.q_layernorm.norms.{}.weight", &[Dim::HeadDim, Dim::Heads], Dim::Heads),
+    tensor(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys]),
+    optional(Role::AttnKBias, "model.layers.{}.self_attn.k_proj.bias", &[Dim::Keys]),
+    head_norms(
+        Role::AttnKNorm,
+        "model.layers.{}.self_attn.k_layernorm.norms.{}.weight",
+        &[Dim::HeadDim, Dim::KvHeads],
+        Dim::KvHeads,
+    ),
+    tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
+    optional(Role::AttnVBias, "model.layers.{}.self_attn.v_proj.bias", &[Dim::Values]),
+    tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
+    optional(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    optional(Role::FfnNormBias, "model.layers.{}.post_attention_layernorm.bias", &[Dim::Embd]),
+    tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+    tensor(Role::OutputNormBias, "model.norm.bias", &[Dim::Embd]),
+    head("lm_head.weight"),
+];
+
+const fn head_norms(role: Role, hf: &'static str, shape: &'static [Dim], heads: Dim) -> TensorRule {
+    TensorRule { presence: Presence::Optional, ..changed(role, hf, shape, Transform::Stack(heads)) }
+}
+
+fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    let even = f64::from(config.embedding_length / config.head_count);
+    let mut w = keys::Writer::new(config, m);
+    w.u32("context_length", config.context_length);
+    w.u32("embedding_length", config.embedding_length);
+    w.u32("block_count", config.block_count);
+    w.u32("feed_forward_length", config.feed_forward_length);
+    w.u32("rope.dimension_count", (config.rotary_part * even) as u32);
+    w.heads();
+    w.bool("use_parallel_residual", config.keys().bool("use_parallel_residual")?.unwrap_or(false));
+    w.norm_epsilon();
+    w.file_type(file_type);
+    Ok(())
+}

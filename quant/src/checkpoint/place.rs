@@ -1,0 +1,311 @@
+//! Where the bytes of a tensor are, and how rows of it are read: views of mapped files where the file has them in this
+//! order, else gathered for the rows asked for. Absent: which tensor comes from where (see `hf`, `gguf`).
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use super::{Tensor, TensorBytes};
+use crate::mmap::{release, will_need};
+use crate::{DType, Error, Result};
+
+/// Bytes of a block of 32 MXFP4 codes.
+const MXFP4_CODES: usize = 16;
+
+/// A part of a mapped file.
+#[derive(Clone)]
+pub(super) struct Span {
+    pub(super) map: Arc<Mmap>,
+    pub(super) range: Range<usize>,
+}
+
+impl Span {
+    fn bytes(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+
+    /// A part of it as a range of the file.
+    fn within(&self, part: Range<usize>) -> Range<usize> {
+        self.range.start + part.start..self.range.start + part.end
+    }
+
+    fn part(&self, part: Range<usize>) -> TensorBytes {
+        TensorBytes::Mapped(Arc::clone(&self.map), self.within(part))
+    }
+}
+
+/// The bytes of one tensor.
+pub(super) struct Stored {
+    pub(super) row_bytes: usize,
+    place: Place,
+}
+
+/// Where the bytes of a tensor are.
+pub(super) enum Place {
+    /// In a mapped file, in the order needed.
+    Mapped(Span),
+    /// In a mapped file, each weight where the strides say.
+    Strided(Span, Strides),
+    /// In mapped files, parts of equal size one behind the other.
+    Stacked(Vec<Span>),
+    /// In a mapped file, with 1 to be added to each weight of this type.
+    AddOne(Span, DType),
+    /// MXFP4 codes and block scales apart from each other; the tensor's rows are those from `first` in steps of `step`.
+    Mxfp4 { codes: Span, scales: Span, first: usize, step: usize },
+    /// Made from the configuration.
+    Computed(Vec<u8>),
+}
+
+/// A walk over the weights of a tensor in their order: an odometer whose digits, the fastest first, each move so many
+/// weights within the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Strides {
+    /// Where the first weight is.
+    pub(super) first: usize,
+    /// `(extent, stride)` of every digit.
+    pub(super) digits: Vec<(usize, usize)>,
+}
+
+impl Strides {
+    /// The weight of the file for weight `index`.
+    fn position(&self, index: usize) -> usize {
+        let mut rest = index;
+        let moved = self.digits.iter().map(|&(extent, stride)| {
+            let digit = rest % extent;
+            rest /= extent;
+            digit * stride
+        });
+        self.first + moved.sum::<usize>()
+    }
+
+    /// How many weights from `index` on lie one behind the other in the file.
+    fn run(&self, index: usize) -> usize {
+        match self.digits[0] {
+            (extent, 1) => extent - index % extent,
+            _ => 1,
+        }
+    }
+
+    /// Which of the file's `available` weights the weights of this range are among: whole steps of the slowest digit, all
+    /// where that has but one.
+    fn extent(&self, weights: Range<usize>, available: usize) -> Range<usize> {
+        let Some((&(extent, stride), faster)) = self.digits.split_last() else { return 0..available };
+        if extent == 1 || weights.is_empty() {
+            return 0..available;
+        }
+        let step: usize = faster.iter().map(|&(extent, _)| extent).product();
+        let (first, last) = (weights.start / step, (weights.end - 1) / step);
+        (first * stride).min(available)..((last + 1) * stride).min(available)
+    }
+
+    /// Whether the walk has `weights` weights, and all of them are within a file tensor of `available`.
+    fn fits(&self, weights: usize, available: usize) -> bool {
+        let count = self.digits.iter().try_fold(1usize, |n, &(extent, _)| n.checked_mul(extent));
+        let last = self
+            .digits
+            .iter()
+            .try_fold(self.first, |at, &(extent, stride)| extent.checked_sub(1)?.checked_mul(stride)?.checked_add(at));
+        !self.digits.is_empty() && count == Some(weights) && last.is_some_and(|last| last < available)
+    }
+}
+
+impl Stored {
+    /// `path` is for messages.
+    ///
+    /// # Errors
+    /// The rows are not whole blocks, or the file's bytes are not those of such a tensor.
+    pub(super) fn new(path: &Path, tensor: &Tensor, place: Place) -> Result<Self> {
+        let row_bytes = tensor.dtype.row_bytes(tensor.cols()).ok_or_else(|| {
+            let what = format!("rows of {} weights are not whole blocks of {}", tensor.cols(), tensor.dtype);
+            Error::tensor(path, &tensor.name, what)
+        })?;
+        let stored = Self { row_bytes, place };
+        if stored.fits(tensor) {
+            return Ok(stored);
+        }
+        let what = format!("its shape {:?} does not fit the file's bytes; the file is broken", tensor.shape);
+        Err(Error::tensor(path, &tensor.name, what))
+    }
+
+    fn fits(&self, tensor: &Tensor) -> bool {
+        let Some(bytes) = self.row_bytes.checked_mul(tensor.rows()) else { return false };
+        match &self.place {
+            Place::Mapped(span) => span.range.len() == bytes,
+            Place::Computed(made) => made.len() == bytes,
+            Place::Stacked(parts) => {
+                let part = parts.first().map_or(0, |part| part.range.len());
+                part > 0 && parts.iter().all(|p| p.range.len() == part) && part.checked_mul(parts.len()) == Some(bytes)
+            }
+            Place::Strided(span, strides) => {
+                let weights = tensor.cols().checked_mul(tensor.rows());
+                weights.is_some_and(|n| strides.fits(n, span.range.len() / tensor.dtype.block_bytes()))
+            }
+            Place::AddOne(span, stored) => stored.row_bytes(tensor.cols() * tensor.rows()) == Some(span.range.len()),
+            Place::Mxfp4 { codes, scales, first, step } => {
+                let (blocks, rows) = (tensor.cols() / tensor.dtype.block_len(), tensor.rows() * step);
+                let whole = scales.range.len() == rows * blocks && codes.range.len() == rows * blocks * MXFP4_CODES;
+                whole && first < step && self.row_bytes == blocks * (MXFP4_CODES + 1)
+            }
+        }
+    }
+
+    /// Has the system begin to read what `rows` of the tensor are made from. A request only.
+    pub(super) fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
+        let part = rows.start * self.row_bytes..rows.end * self.row_bytes;
+        match &self.place {
+            Place::Mapped(span) => will_need(&span.map, &span.within(part)),
+            Place::Strided(span, strides) => will_need(&span.map, &span.within(strided_bytes(span, strides, tensor, &rows))),
+            Place::Stacked(parts) => {
+                let size = parts.first().map_or(1, |part| part.range.len());
+                for (i, span) in parts.iter().enumerate() {
+                    let (start, end) = (part.start.max(i * size), part.end.min((i + 1) * size));
+                    if start < end {
+                        will_need(&span.map, &span.within(start - i * size..end - i * size));
+                    }
+                }
+            }
+            Place::Mxfp4 { codes, first, step, .. } => {
+                let row = tensor.cols() / tensor.dtype.block_len() * MXFP4_CODES;
+                let end = (first + rows.end * step).min(codes.range.len() / row.max(1));
+                will_need(&codes.map, &codes.within((first + rows.start * step).min(end) * row..end * row));
+            }
+            // Norms, and what is in memory.
+            Place::AddOne(..) | Place::Computed(_) => {}
+        }
+    }
+
+    /// `rows` lie within the tensor.
+    pub(super) fn read(&self, tensor: &Tensor, rows: Range<usize>) -> TensorBytes {
+        let part = rows.start * self.row_bytes..rows.end * self.row_bytes;
+        match &self.place {
+            Place::Mapped(span) => span.part(part),
+            Place::Computed(bytes) => TensorBytes::Owned(bytes[part].to_vec()),
+            Place::Stacked(parts) => stacked(parts, part),
+            Place::Strided(span, strides) => {
+                let from = span.within(strided_bytes(span, strides, tensor, &rows));
+                let out = strided(span.bytes(), strides, tensor, rows);
+                // What was copied need not stay in memory too.
+                release(&span.map, &from);
+                TensorBytes::Owned(out)
+            }
+            Place::AddOne(span, stored) => TensorBytes::Owned(add_one(span.bytes(), *stored, tensor, rows)),
+            Place::Mxfp4 { codes, scales, first, step } => {
+                let blocks = tensor.cols() / tensor.dtype.block_len();
+                let mut out = Vec::with_capacity(part.len());
+                for row in rows.map(|row| first + row * step) {
+                    mxfp4_row(&codes.bytes()[row * blocks * MXFP4_CODES..], &scales.bytes()[row * blocks..][..blocks], &mut out);
+                }
+                TensorBytes::Owned(out)
+            }
+        }
+    }
+}
+
+/// A range of the bytes of all parts; a view where it lies within one.
+fn stacked(parts: &[Span], range: Range<usize>) -> TensorBytes {
+    let part_bytes = parts.first().map_or(1, |part| part.range.len());
+    let (first, start) = (range.start / part_bytes, range.start % part_bytes);
+    if let Some(part) = parts.get(first).filter(|_| start + range.len() <= part_bytes) {
+        return part.part(start..start + range.len());
+    }
+    let mut out = Vec::with_capacity(range.len());
+    for (i, part) in parts.iter().enumerate().skip(first) {
+        let (start, end) = (range.start.max(i * part_bytes), range.end.min((i + 1) * part_bytes));
+        if start >= end {
+            break;
+        }
+        out.extend_from_slice(&part.bytes()[start - i * part_bytes..end - i * part_bytes]);
+    }
+    TensorBytes::Owned(out)
+}
+
+/// The bytes of a span that rows of a tensor are among.
+fn strided_bytes(span: &Span, strides: &Strides, tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
+    let width = tensor.dtype.block_bytes();
+    let weights = rows.start * tensor.cols()..rows.end * tensor.cols();
+    let extent = strides.extent(weights, span.range.len() / width);
+    extent.start * width..extent.end * width
+}
+
+fn strided(bytes: &[u8], strides: &Strides, tensor: &Tensor, rows: Range<usize>) -> Vec<u8> {
+    let (width, end) = (tensor.dtype.block_bytes(), rows.end * tensor.cols());
+    let mut at = rows.start * tensor.cols();
+    let mut out = Vec::with_capacity((end - at) * width);
+    while at < end {
+        let (from, run) = (strides.position(at), strides.run(at).min(end - at));
+        out.extend_from_slice(&bytes[from * width..(from + run) * width]);
+        at += run;
+    }
+    out
+}
+
+/// PyTorch adds in f32 and rounds to the stored type; the converter widens BF16 before, so its sums stay F32.
+fn add_one(bytes: &[u8], stored: DType, tensor: &Tensor, rows: Range<usize>) -> Vec<u8> {
+    let weights = rows.start * tensor.cols()..rows.end * tensor.cols();
+    let width = stored.block_bytes();
+    let mut values = vec![0.0; weights.len()];
+    stored.decode_row(&bytes[weights.start * width..weights.end * width], &mut values);
+    values.iter_mut().for_each(|v| *v += 1.0);
+    let mut out = vec![0; values.len() * tensor.dtype.block_bytes()];
+    tensor.dtype.encode_row(&values, None, &mut out);
+    out
+}
+
+/// Appends one row of ggml's MXFP4 blocks. Both sides store a scale a block and a code of four bits a weight; where the file
+/// has the weights 2i and 2i + 1 in byte i, low bits first, ggml has i and i + 16.
+fn mxfp4_row(codes: &[u8], scales: &[u8], out: &mut Vec<u8>) {
+    for (codes, &scale) in codes.chunks_exact(MXFP4_CODES).zip(scales) {
+        let code = |weight: usize| codes[weight / 2] >> (4 * (weight % 2)) & 0xf;
+        out.push(scale);
+        out.extend((0..MXFP4_CODES).map(|i| code(i) | code(i + MXFP4_CODES) << 4));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(strides: &Strides, expected: &[usize]) {
+        assert!(strides.fits(expected.len(), expected.iter().max().unwrap() + 1), "{strides:?}");
+        let found: Vec<usize> = (0..expected.len()).map(|i| strides.position(i)).collect();
+        assert_eq!(found, expected, "{strides:?}");
+    }
+
+    #[test]
+    fn strides_walk_the_fastest_digit_first() {
+        check(&Strides { first: 0, digits: vec![(2, 3), (3, 1), (2, 6)] }, &[0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+        check(&Strides { first: 1, digits: vec![(2, 4), (2, 2)] }, &[1, 5, 3, 7]);
+    }
+
+    #[test]
+    fn the_extent_of_some_weights_is_whole_steps_of_the_slowest_digit() {
+        let strides = Strides { first: 0, digits: vec![(2, 3), (3, 1), (2, 6)] };
+        for (weights, expected) in [(0..1, 0..6), (5..6, 0..6), (5..7, 0..12), (6..12, 6..12), (3..3, 0..12)] {
+            assert_eq!(strides.extent(weights.clone(), 12), expected, "{weights:?}");
+        }
+        assert_eq!(Strides { first: 0, digits: vec![(2, 3), (3, 1), (1, 6)] }.extent(0..1, 6), 0..6);
+    }
+
+    #[test]
+    fn a_walk_that_leaves_the_file_or_has_other_weights_does_not_fit() {
+        let strides = Strides { first: 1, digits: vec![(2, 4), (2, 2)] };
+        assert!(strides.fits(4, 8));
+        assert!(!strides.fits(4, 7) && !strides.fits(5, 8));
+        for digits in [vec![], vec![(0, 1)], vec![(usize::MAX, 2), (2, 2)]] {
+            assert!(!Strides { first: 0, digits }.fits(0, usize::MAX));
+        }
+    }
+
+    #[test]
+    fn codes_of_a_block_move_apart_by_half_of_it() {
+        // The file's weight i has the code i % 16 (i below 16) or 15 - i % 16.
+        let code = |i: usize| if i < 16 { i } else { 15 - i % 16 } as u8;
+        let codes: Vec<u8> = (0..16).map(|i| code(2 * i) | code(2 * i + 1) << 4).collect();
+        let mut out = Vec::new();
+        mxfp4_row(&codes, &[127], &mut out);
+        let expected: Vec<u8> = (0..16).map(|i| code(i) | code(i + 16) << 4).collect();
+        assert_eq!((out[0], &out[1..]), (127, &expected[..]));
+    }
+}

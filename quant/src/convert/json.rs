@@ -1,0 +1,123 @@
+//! JSON files beside a model, read with the checks that strangers' files need: numbers within their range, and errors that
+//! name the file and the key.
+//!
+//! Absent: which keys mean what (see `config`).
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// A `config.json` holds a few kilobytes, a tokenizer at most some tens of megabytes; more is not one of them.
+const MAX_JSON_BYTES: u64 = 1 << 28;
+
+/// The file with what messages need.
+#[derive(Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    pub(super) path: &'a Path,
+    pub(super) json: &'a Map<String, Value>,
+}
+
+impl<'a> Keys<'a> {
+    pub(crate) fn error(self, key: &str, what: impl Into<String>) -> Error {
+        Error::key(self.path, key, what)
+    }
+
+    /// The value under `key`, where `null` counts as absent.
+    pub(super) fn get(self, key: &str) -> Option<&'a Value> {
+        self.json.get(key).filter(|v| !v.is_null())
+    }
+
+    /// A number from 1 to `u32::MAX`, or `None` where the key is absent.
+    pub(crate) fn optional_size(self, key: &str) -> Result<Option<u32>> {
+        match self.count(key)? {
+            Some(0) => Err(self.error(key, format!("is 0, but must be a whole number from 1 to {}", u32::MAX))),
+            size => Ok(size),
+        }
+    }
+
+    pub(crate) fn size(self, key: &str) -> Result<u32> {
+        self.optional_size(key)?.ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// The size under the first of `names` that is there.
+    pub(super) fn optional_size_of(self, names: &[&str]) -> Result<Option<u32>> {
+        names.iter().find(|name| self.get(name).is_some()).map_or(Ok(None), |name| self.optional_size(name))
+    }
+
+    pub(super) fn size_of(self, names: &[&str]) -> Result<u32> {
+        self.optional_size_of(names)?.ok_or_else(|| self.error(names[0], "is missing"))
+    }
+
+    /// A number from 0 to `u32::MAX`, or `None` where the key is absent.
+    pub(crate) fn count(self, key: &str) -> Result<Option<u32>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_u64().map(u32::try_from) {
+            Some(Ok(count)) => Ok(Some(count)),
+            _ => Err(self.error(key, format!("is {value}, but must be a whole number from 1 to {}", u32::MAX))),
+        }
+    }
+
+    pub(crate) fn bool(self, key: &str) -> Result<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(v)) => Ok(Some(*v)),
+            Some(v) => Err(self.error(key, format!("is {v}, but must be true or false"))),
+        }
+    }
+
+    /// A finite number above 0, or `None` where the key is absent.
+    pub(crate) fn number(self, key: &str) -> Result<Option<f64>> {
+        self.positive(key, self.json)
+    }
+
+    /// The same in `object` (the file or an object in it).
+    pub(super) fn positive(self, key: &str, object: &Map<String, Value>) -> Result<Option<f64>> {
+        match object.get(key).filter(|v| !v.is_null()) {
+            None => Ok(None),
+            Some(v) => match v.as_f64() {
+                Some(n) if n > 0.0 && (n as f32).is_finite() && n as f32 > 0.0 => Ok(Some(n)),
+                _ => Err(self.error(key, format!("is {v}, but must be a finite number above 0"))),
+            },
+        }
+    }
+}
+
+/// The JSON object in `path`; `None` where there is no such file.
+///
+/// # Errors
+/// The file cannot be read, is too large, or holds no JSON object.
+pub fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(Some(object)),
+        Ok(_) => Err(Error::file(path, "is no JSON object")),
+        Err(e) => Err(Error::file(path, format!("is no JSON: {e}"))),
+    }
+}
+
+/// The text of `path`; `None` where there is no such file.
+///
+/// # Errors
+/// The file cannot be read, is too large, or holds no UTF-8.
+pub fn read_text(path: &Path) -> Result<Option<String>> {
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|_| Error::file(path, "is no UTF-8 text"))
+}
+
+/// The content of `path`; `None` where there is no such file.
+///
+/// # Errors
+/// The file cannot be read or is too large.
+pub fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(path, e)),
+        Ok(m) if m.len() > MAX_JSON_BYTES => {
+            return Err(Error::file(path, format!("has {} bytes; at most {MAX_JSON_BYTES} are read", m.len())));
+        }
+        Ok(_) => {}
+    }
+    std::fs::read(path).map(Some).map_err(|e| Error::io(path, e))
+}

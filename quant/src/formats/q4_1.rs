@@ -1,0 +1,71 @@
+//! Q4_1: 32 weights with one scale, one offset and 4-bit codes, 5 bits per weight. Weight `i` = `d * code[i] + m`.
+//!
+//! ```text
+//! byte  0 1   2 3   4        5             19
+//!       d     m     qs[0]    qs[1]   ...   qs[15]
+//!       f16   f16   hhhhllll               l code of weight i, h code of weight i + 16
+//! ```
+
+use super::block::Block;
+use super::f16::F16;
+use super::nibbles::nibbles;
+use super::search::{AffineSearch, Loss, affine_row};
+use super::simd::F32x8;
+use super::{DType, Format};
+
+pub(super) const FORMAT: Format = Format::of::<BlockQ4_1, 32>(DType::Q4_1, "Q4_1", 3, include_str!("q4_1.wgsl"));
+
+/// 32 weights.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct BlockQ4_1 {
+    d: F16,
+    m: F16,
+    qs: [u8; 16],
+}
+const _: () = assert!(size_of::<BlockQ4_1>() == 20);
+
+/// ggml's search with an importance matrix (`quantize_row_q4_1_impl`).
+const WEIGHTED: AffineSearch =
+    AffineSearch { max_code: 15, first: -0.9, delta: 0.05, count: 37, clamp_first: true, loss: Loss::Squared };
+
+impl BlockQ4_1 {
+    #[inline(always)]
+    fn pack(d: f32, m: f32, codes: &[u8; 32]) -> Self {
+        let qs = std::array::from_fn(|i| codes[i] | codes[i + 16] << 4);
+        Self { d: F16::from_f32(d), m: F16::from_f32(m), qs }
+    }
+}
+
+impl Block<32> for BlockQ4_1 {
+    #[inline(always)]
+    fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
+        affine_row::<V, Self>(x, importance, &WEIGHTED, blocks, Self::pack);
+    }
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32; 32]) {
+        let (d, m) = (self.d.to_f32(), self.m.to_f32());
+        let codes: [u8; 32] = nibbles(&self.qs);
+        for i in 0..32 {
+            out[i] = f32::from(codes[i]) * d + m;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_the_drawn_one() {
+        let x: [f32; 32] = std::array::from_fn(|i| 0.5 * (i % 16) as f32 - 3.0);
+        let mut bytes = [0; 20];
+        (FORMAT.encode)(&x, None, &mut bytes);
+        assert_eq!(bytes[..6], [0x00, 0x38, 0x00, 0xc2, 0x00, 0x11]);
+        assert_eq!(bytes[19], 0xff);
+        let mut back = [0.0; 32];
+        (FORMAT.decode)(&bytes, &mut back);
+        assert_eq!(back, x);
+    }
+}

@@ -1,0 +1,124 @@
+//! Reading the two file formats of `llama-imatrix`, checked as hostile. Both hold sums and counts; what comes out are means,
+//! divided as `load_imatrix` of llama.cpp's tools/quantize/quantize.cpp (b11434) divides. What is absent: writing them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Imatrix;
+use crate::gguf::{Array, Cursor, GgufFile, MAGIC, TensorEntry, Value};
+use crate::mmap::map_file;
+use crate::{DType, Error, Result};
+
+const DATASETS_KEY: &str = "imatrix.datasets";
+const CHUNK_COUNT_KEY: &str = "imatrix.chunk_count";
+const CHUNK_SIZE_KEY: &str = "imatrix.chunk_size";
+const SUMS: &str = ".in_sum2";
+const COUNTS: &str = ".counts";
+
+/// Reads the file in whichever format it is.
+pub(super) fn open(path: &Path) -> Result<Imatrix> {
+    let map = map_file(path)?;
+    let matrix = if map.starts_with(MAGIC) { gguf(path)? } else { legacy(path, &map)? };
+    if matrix.is_empty() {
+        return Err(Error::file(path, "holds no importance matrix: it has no entries"));
+    }
+    Ok(matrix)
+}
+
+/// GGUF: for each tensor the sums `NAME.in_sum2` of shape [columns, matrices] and the numbers of summands `NAME.counts` of shape
+/// [1, matrices], both F32.
+fn gguf(path: &Path) -> Result<Imatrix> {
+    let file = GgufFile::open(path)?;
+    let missing = |key| Error::key(path, key, "is missing; this GGUF file holds no importance matrix");
+    let datasets = match file.metadata.get(DATASETS_KEY).ok_or_else(|| missing(DATASETS_KEY))? {
+        Value::Array(Array::String(names)) => names.clone(),
+        _ => return Err(Error::key(path, DATASETS_KEY, "is not an array of strings")),
+    };
+    let number = |key| match file.metadata.get(key).ok_or_else(|| missing(key))? {
+        Value::U32(n) => Ok(*n),
+        _ => Err(Error::key(path, key, "is not a u32")),
+    };
+    let chunk_count = number(CHUNK_COUNT_KEY)?;
+    number(CHUNK_SIZE_KEY)?;
+
+    let by_name: BTreeMap<&str, &TensorEntry> = file.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut entries = BTreeMap::new();
+    for t in &file.tensors {
+        let part_of = |other: &str, lacking: &str| match by_name.get(other) {
+            Some(part) => Ok(*part),
+            None => Err(Error::tensor(path, &t.name, format!("has no {lacking} beside it; collect the matrix again"))),
+        };
+        if let Some(name) = t.name.strip_suffix(COUNTS) {
+            part_of(&format!("{name}{SUMS}"), "sums")?;
+        } else if let Some(name) = t.name.strip_suffix(SUMS) {
+            let counts = part_of(&format!("{name}{COUNTS}"), "counts")?;
+            entries.insert(name.to_owned(), means(path, &file, t, counts)?);
+        }
+    }
+    Ok(Imatrix { path: path.to_owned(), entries, datasets, chunk_count })
+}
+
+fn means(path: &Path, file: &GgufFile, sums: &TensorEntry, counts: &TensorEntry) -> Result<Vec<f32>> {
+    let mut out = floats(path, file, sums)?;
+    let counts_of = floats(path, file, counts)?;
+    if !out.len().is_multiple_of(counts_of.len()) {
+        let what = format!("has {} sums, which is no multiple of its {} counts", out.len(), counts_of.len());
+        return Err(Error::tensor(path, &sums.name, what));
+    }
+    let columns = out.len() / counts_of.len();
+    for (row, count) in out.chunks_exact_mut(columns).zip(counts_of) {
+        // Whole numbers, ties away from zero, as llama.cpp's loader rounds them.
+        let count = count.round();
+        if !count.is_finite() {
+            return Err(Error::tensor(path, &counts.name, "a count is infinite or not a number; collect the matrix again"));
+        }
+        row.iter_mut().for_each(|sum| *sum = if count > 0.0 { *sum / count } else { 1.0 });
+    }
+    Ok(out)
+}
+
+fn floats(path: &Path, file: &GgufFile, t: &TensorEntry) -> Result<Vec<f32>> {
+    if t.dtype != DType::F32 {
+        return Err(Error::tensor(path, &t.name, format!("is {}, but sums and counts are F32", t.dtype)));
+    }
+    let bytes = file.bytes(t);
+    let (numbers, _) = bytes.as_chunks::<4>();
+    Ok(numbers.iter().map(|&b| f32::from_le_bytes(b)).collect())
+}
+
+/// The fewest bytes an entry can take: length of the name, calls, number of values, one value.
+const MIN_ENTRY_BYTES: usize = 4 + 4 + 4 + 4;
+
+/// The older format: i32 number of entries; for each, i32 length of the name, the name, i32 calls, i32 number of values, the
+/// values (sums over calls of means) as f32; then, in newer files, i32 number of chunks, i32 length and name of the data set.
+fn legacy(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
+    let mut from = Cursor::new(path, bytes);
+    let n_entries = from.count_i32(MIN_ENTRY_BYTES, "the number of entries of an importance matrix (it is no GGUF file)")?;
+    let mut entries = BTreeMap::new();
+    for i in 0..n_entries {
+        let length = from.count_i32(1, &format!("length of the name of entry {i}"))?;
+        let name = from.text(length, &format!("name of entry {i}"))?;
+        let calls = from.i32(&name)?;
+        let length = from.count_i32(4, &format!("number of values of {name:?}"))?;
+        if name.is_empty() || length == 0 {
+            return Err(from.error(format!("entry {i} ({name:?}) has no name or no values; the file is broken")));
+        }
+        let mut values = from.numbers(length, f32::from_le_bytes, &name)?;
+        if calls > 0 {
+            values.iter_mut().for_each(|v| *v /= calls as f32);
+        }
+        if entries.insert(name.clone(), values).is_some() {
+            return Err(from.error(format!("entry {i}: {name:?} occurs twice")));
+        }
+    }
+    let (mut chunk_count, mut datasets) = (0, Vec::new());
+    if from.left() > 0 {
+        chunk_count = u32::try_from(from.i32("the number of chunks")?).unwrap_or(0);
+        if from.left() > 0 {
+            let length = from.count_i32(1, "length of the name of the data set")?;
+            let dataset = from.text(length, "name of the data set")?;
+            datasets.extend((!dataset.is_empty()).then_some(dataset));
+        }
+    }
+    Ok(Imatrix { path: path.to_owned(), entries, datasets, chunk_count })
+}

@@ -1,0 +1,238 @@
+//! What llama-quantize makes of each tensor, in its order of precedence (`llama_tensor_get_type` in src/llama-quant.cpp,
+//! b11434): names that are never quantized, types asked for by option, types by pattern, the recipe's rules, its default; then
+//! what the row length allows. What is absent: the rules (see `recipe`).
+
+use super::layers::{Layers, layer_in_name, visit_order};
+use super::{Choices, Origin, PlanEntry, PlanInput, importance, kept};
+use crate::checkpoint::Tensor;
+use crate::recipe::{Category, ModelFacts, Recipe, Site, fitting};
+use crate::{DType, Error, Result};
+
+/// Why a tensor gets the recipe's default.
+pub(super) const DEFAULT: &str = "the recipe's type";
+
+/// A type and why.
+type Decision = (DType, String);
+
+/// All that stays the same from tensor to tensor.
+struct Decider<'a> {
+    input: &'a PlanInput<'a>,
+    /// The facts of the model, with the overridden ones.
+    model: &'a ModelFacts,
+    recipe: &'a Recipe,
+    choices: &'a Choices,
+    /// Whether the token embedding is the head too.
+    tied: bool,
+}
+
+/// Decides for all tensors, in the order in which llama-quantize visits and writes them.
+pub(super) fn quantized(input: &PlanInput, model: &ModelFacts, recipe: &Recipe, choices: &Choices) -> Result<Vec<PlanEntry>> {
+    let mut tensors: Vec<&Tensor> = input.tensors.iter().filter(|t| !pruned(choices, &t.name)).collect();
+    tensors.sort_by(|a, b| visit_order(&a.name, &b.name));
+    let tied = !tensors.iter().any(|t| Category::of(&t.name) == Category::Output);
+    let decider = Decider { input, model, recipe, choices, tied };
+    decider.check_patterns(&tensors)?;
+    let mut layers = Layers::new(model, &tensors);
+    let entries = tensors.into_iter().map(|t| decider.entry(&mut layers, t)).collect::<Result<Vec<_>>>()?;
+    importance::refuse_another_models(input, choices)?;
+    Ok(entries)
+}
+
+/// Quantized types that llama.cpp's converter writes itself (`--outtype`).
+const BY_CONVERTER: [DType; 3] = [DType::Q8_0, DType::TQ1_0, DType::TQ2_0];
+
+/// Ternary files keep embedding and head as F16.
+const TERNARY: [DType; 2] = [DType::TQ1_0, DType::TQ2_0];
+
+/// Whether llama.cpp's converter makes files of that recipe, if not of floats.
+pub(super) fn converter_makes(recipe: &Recipe) -> bool {
+    BY_CONVERTER.iter().any(|dtype| dtype.name().eq_ignore_ascii_case(&recipe.name))
+}
+
+/// What llama.cpp's converter makes of all tensors for a file of floats or of [`BY_CONVERTER`], in its own order
+/// (`prepare_tensors` in conversion/base.py, b11434).
+pub(super) fn converted(input: &PlanInput, recipe: &Recipe, choices: &Choices) -> Result<Vec<PlanEntry>> {
+    let entry = |t: &Tensor| -> Result<PlanEntry> {
+        let category = Category::of(&t.name);
+        let (to, why) = match kept::f32_by_converter(&t.name, t.shape.len()) {
+            _ if !t.dtype.is_float() => (t.dtype, "quantized in the source".to_owned()),
+            Some(why) => (DType::F32, why.to_owned()),
+            None if recipe.only_copy => (t.dtype, "copied".to_owned()),
+            None => match by_option(choices, category, &t.name) {
+                Some(decision) => decision,
+                None if TERNARY.contains(&recipe.default) && matches!(category, Category::TokenEmbd | Category::Output) => {
+                    (DType::F16, "embedding and head of a ternary file".to_owned())
+                }
+                None if t.cols().is_multiple_of(recipe.default.block_len()) => (recipe.default, DEFAULT.to_owned()),
+                None => (DType::F16, format!("rows of {} do not divide into {} blocks", t.cols(), recipe.default)),
+            },
+        };
+        check_rows(input, t, to)?;
+        let (tensor, renamed_from) = renamed(choices, &t.name);
+        Ok(PlanEntry { tensor, renamed_from, shape: t.shape.clone(), from: t.dtype, to, reason: why, needs_imatrix: false })
+    };
+    input.tensors.iter().filter(|t| !pruned(choices, &t.name)).map(entry).collect()
+}
+
+impl Decider<'_> {
+    fn entry(&self, layers: &mut Layers, t: &Tensor) -> Result<PlanEntry> {
+        let shape = without_trailing_ones(&t.shape);
+        let (tensor, renamed_from) = renamed(self.choices, &t.name);
+        let (to, reason) = match self.kept(&t.name, shape.len()) {
+            // From a training checkpoint, llama-quantize would meet what the converter makes of it.
+            Some(why) if self.input.origin == Origin::Safetensors => (DType::F32, why.to_owned()),
+            Some(why) => (t.dtype, why.to_owned()),
+            None => self.quantized(layers, t, &tensor)?,
+        };
+        if !t.dtype.is_float() && to != t.dtype && !self.choices.allow_requantize {
+            let what = format!(
+                "is {} already and would become {to}; quantize from the F32, F16 or BF16 original, or allow the loss with \
+                 --allow-requantize",
+                t.dtype
+            );
+            return Err(Error::tensor(self.input.path, &t.name, what));
+        }
+        let mut entry =
+            PlanEntry { tensor, renamed_from, shape: shape.to_vec(), from: t.dtype, to, reason, needs_imatrix: false };
+        entry.needs_imatrix = importance::is_lacking(self.recipe, self.choices, t, &entry)?;
+        Ok(entry)
+    }
+
+    /// Why a tensor is not quantized, if it is not.
+    fn kept(&self, name: &str, n_dims: usize) -> Option<&'static str> {
+        if self.recipe.only_copy {
+            return Some("copied");
+        }
+        if self.choices.leave_output_tensor && Category::of(name) == Category::Output {
+            return Some("left as it is by --leave-output-tensor");
+        }
+        kept::never_quantized(&self.model.arch, name, n_dims)
+    }
+
+    /// The type of a tensor that is not kept; `name` is the one it will have.
+    fn quantized(&self, layers: &mut Layers, t: &Tensor, name: &str) -> Result<Decision> {
+        if let Some((to, why)) = by_option(self.choices, Category::of(name), name) {
+            check_rows(self.input, t, to)?;
+            return Ok((to, why));
+        }
+        if self.recipe.is_plain() {
+            let why = match self.choices.tensor_type(name) {
+                Some(_) => "the recipe's type; types by pattern are for recipes that quantize",
+                None => DEFAULT,
+            };
+            return Ok((self.recipe.default, why.to_owned()));
+        }
+        let (wanted, why) = if let Some(by_pattern) = self.choices.tensor_type(name) {
+            (by_pattern.dtype, format!("--tensor-type {}", by_pattern.pattern))
+        } else if self.choices.pure {
+            (self.recipe.default, "all alike by --pure".to_owned())
+        } else {
+            self.by_rule(layers, t, name)?
+        };
+        match fitting(wanted, t.cols()) {
+            Some(to) if to == wanted => Ok((to, why)),
+            Some(to) => Ok((to, format!("{why}; rows of {} do not divide into {wanted} blocks", t.cols()))),
+            None => {
+                let (cols, block) = (t.cols(), wanted.block_len());
+                let what = format!(
+                    "rows of {cols} do not divide into {wanted} blocks of {block}, and no other type is meant to stand in; name \
+                     one with --tensor-type"
+                );
+                Err(Error::tensor(self.input.path, &t.name, what))
+            }
+        }
+    }
+
+    fn by_rule(&self, layers: &mut Layers, t: &Tensor, name: &str) -> Result<Decision> {
+        let category = match Category::of(name) {
+            Category::TokenEmbd if self.tied => Category::Output,
+            category => category,
+        };
+        if let (Category::Output, Some(to)) = (category, self.choices.output_tensor_type) {
+            return Ok((to, "--output-tensor-type; the embedding is the head too".to_owned()));
+        }
+        let place = layers.visit(category, name);
+        let of_mlp = matches!(category, Category::FfnUp | Category::FfnGate | Category::FfnDown);
+        if of_mlp && place.layer.is_none() && self.recipe.asks_for_layers() {
+            let what = format!("does not say its layer: its name should begin with blk.N, N below {}", self.model.block_count);
+            return Err(Error::tensor(self.input.path, &t.name, what));
+        }
+        let site = Site {
+            name,
+            category,
+            cols: t.cols(),
+            weights: t.elements(),
+            stacked: t.shape.get(2).is_some_and(|&n| n > 1),
+            visit: place.visit,
+            layer: place.layer,
+            block: place.block,
+            imatrix: self.choices.importance().is_some(),
+            model: self.model,
+        };
+        let rule = self.recipe.rule(&site);
+        Ok(rule.map_or_else(|| (self.recipe.default, DEFAULT.to_owned()), |rule| (rule.to, rule.why.clone().into_owned())))
+    }
+
+    fn check_patterns(&self, tensors: &[&Tensor]) -> Result<()> {
+        let names: Vec<String> = tensors.iter().map(|t| renamed(self.choices, &t.name).0).collect();
+        let may =
+            |i: &usize| self.recipe.only_copy || self.kept(&names[*i], without_trailing_ones(&tensors[*i].shape).len()).is_none();
+        let (quantizable, others): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(may);
+        let of = |numbers: Vec<usize>| numbers.into_iter().map(|i| names[i].as_str()).collect::<Vec<_>>();
+        self.choices.check_patterns(&of(quantizable), &of(others))
+    }
+}
+
+/// The type that an option names for the head or the embedding. A separate table of embeddings for each layer follows the
+/// option for the embedding too, unless a pattern names it.
+fn by_option(choices: &Choices, category: Category, name: &str) -> Option<Decision> {
+    let named_otherwise = || name == "per_layer_token_embd.weight" && choices.tensor_type(name).is_some();
+    match category {
+        Category::TokenEmbd if !named_otherwise() => Some((choices.token_embedding_type?, "--token-embedding-type".to_owned())),
+        Category::Output => Some((choices.output_tensor_type?, "--output-tensor-type".to_owned())),
+        _ => None,
+    }
+}
+
+/// What an option names is taken as it is: nothing stands in where the rows do not divide.
+fn check_rows(input: &PlanInput, t: &Tensor, to: DType) -> Result<()> {
+    if t.cols().is_multiple_of(to.block_len()) {
+        return Ok(());
+    }
+    let what = format!("rows of {} do not divide into {to} blocks of {}; choose another type for it", t.cols(), to.block_len());
+    Err(Error::tensor(input.path, &t.name, what))
+}
+
+/// ggml does not know a trailing dimension of 1 from none, so llama-quantize does not write it.
+fn without_trailing_ones(shape: &[usize]) -> &[usize] {
+    let kept = shape.iter().rposition(|&d| d != 1).map_or(1, |last| last + 1);
+    &shape[..kept]
+}
+
+fn pruned(choices: &Choices, name: &str) -> bool {
+    layer_in_name(name).is_some_and(|block| choices.prune_layers.contains(&block))
+}
+
+/// The name a tensor will have where blocks before its own are pruned, and then the one it had.
+fn renamed(choices: &Choices, name: &str) -> (String, Option<String>) {
+    let Some(block) = layer_in_name(name) else { return (name.to_owned(), None) };
+    let gone = choices.prune_layers.range(..block).count();
+    if gone == 0 {
+        return (name.to_owned(), None);
+    }
+    (name.replacen(&format!("blk.{block}"), &format!("blk.{}", block - gone), 1), Some(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailing_ones_are_no_dimensions() {
+        let check = |shape: &[usize], expected: &[usize]| assert_eq!(without_trailing_ones(shape), expected);
+        check(&[8, 4, 1, 1], &[8, 4]);
+        check(&[8, 1, 4], &[8, 1, 4]);
+        check(&[8, 1], &[8]);
+        check(&[1, 1], &[1]);
+    }
+}

@@ -1,0 +1,81 @@
+//! The metadata of a file to be made: what the plan changes in those of the model, in llama-quantize's order. What is absent:
+//! the metadata of a model (see `checkpoint` and `convert`).
+
+use std::collections::HashMap;
+
+use super::{Choices, Plan};
+use crate::convert::FileType;
+use crate::gguf::{Metadata, SPLIT_KEYS, Value};
+use crate::recipe::{ModelFacts, ftype_of};
+use crate::{DType, Recipe};
+
+/// Key of llama.cpp's `llama_ftype`.
+const FILE_TYPE_KEY: &str = "general.file_type";
+
+/// llama.cpp marks file types that it guessed from the tensors (`LLAMA_FTYPE_GUESSED`).
+const GUESSED: u32 = 1024;
+
+/// The metadata of the file that `recipe` makes of a model with the metadata `source`, as llama-quantize writes them without
+/// any option: the quantization version and the file type go to the end, the keys of split files go away.
+pub fn quantized_metadata(source: &Metadata, recipe: &Recipe) -> Metadata {
+    /// Version of ggml's quantized encodings (`GGML_QNT_VERSION`).
+    const QUANTIZATION_VERSION: u32 = 2;
+    let mut out = source.clone();
+    append(&mut out, "general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+    append(&mut out, FILE_TYPE_KEY, Value::U32(recipe.ftype));
+    for key in SPLIT_KEYS {
+        out.remove(key);
+    }
+    out
+}
+
+/// Sets `key` at the end, wherever it stood.
+fn append(metadata: &mut Metadata, key: &str, value: Value) {
+    metadata.remove(key);
+    metadata.set(key, value);
+}
+
+/// The keys that `choices` set, in llama-quantize's order: overrides, what is to be known of the importance matrix (unless
+/// `plain`: floats are not weighed), the number of blocks that are left.
+pub(super) fn chosen_keys(choices: &Choices, model: &ModelFacts, plain: bool) -> Vec<(String, Value)> {
+    let mut keys = choices.override_kv.clone();
+    if let Some(matrix) = choices.importance().filter(|_| !plain) {
+        keys.extend(matrix.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)));
+    }
+    if !choices.prune_layers.is_empty() {
+        let left = model.block_count - choices.prune_layers.len();
+        keys.push((format!("{}.block_count", model.arch), Value::U32(left as u32)));
+    }
+    keys
+}
+
+impl Plan {
+    /// The metadata of the file to be made from a model with the metadata `source`.
+    pub fn metadata(&self, source: &Metadata) -> Metadata {
+        let mut out = if self.plain { source.clone() } else { quantized_metadata(source, &self.recipe) };
+        if self.recipe.only_copy {
+            let known = source.u64(FILE_TYPE_KEY).and_then(|ftype| u32::try_from(ftype).ok());
+            out.set(FILE_TYPE_KEY, Value::U32(known.unwrap_or_else(|| self.guessed_ftype())));
+        } else if self.plain && source.u64(FILE_TYPE_KEY) != Some(FileType::Mxfp4Moe as u64) {
+            // The converter's own file: only its type differs from what the checkpoint says, if any.
+            out.set(FILE_TYPE_KEY, Value::U32(self.recipe.ftype));
+        }
+        for (key, value) in &self.keys {
+            append(&mut out, key, value.clone());
+        }
+        out
+    }
+
+    /// The file type by the type that most tensors have; of equally many, the first that reaches the number.
+    fn guessed_ftype(&self) -> u32 {
+        let (mut counts, mut most) = (HashMap::new(), (0, DType::F32));
+        for entry in &self.entries {
+            let count = counts.entry(entry.from).or_insert(0);
+            *count += 1;
+            if *count > most.0 {
+                most = (*count, entry.from);
+            }
+        }
+        GUESSED | ftype_of(most.1).unwrap_or(0)
+    }
+}

@@ -1,0 +1,42 @@
+//! Whether the outputs fit their disks, asked before anything is written. What is absent: reserving the space; a disk that
+//! others fill meanwhile still ends the run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::writer::Writer;
+use crate::atomic_file::directory_of;
+use crate::{Error, Result};
+
+/// Refuses outputs that do not fit: for each file system, their sizes less what unfinished files hold already.
+pub(super) fn check(writers: &[Writer]) -> Result<()> {
+    let mut needed: BTreeMap<String, (&Path, u64)> = BTreeMap::new();
+    for part in writers.iter().flat_map(Writer::parts) {
+        let directory = directory_of(part.file().path());
+        let bytes = part.layout().file_bytes().saturating_sub(part.file().allocated()?);
+        let (_, sum) = needed.entry(file_system(directory)?).or_insert((directory, 0));
+        *sum = sum.saturating_add(bytes);
+    }
+    for (directory, bytes) in needed.into_values() {
+        let free = fs4::available_space(directory).map_err(|e| Error::io(directory, e))?;
+        if bytes > free {
+            let what = format!("the disk has {free} bytes free, {bytes} are needed; free some space or write elsewhere");
+            return Err(Error::file(directory, what));
+        }
+    }
+    Ok(())
+}
+
+/// A name for the file system of `directory`.
+#[cfg(unix)]
+fn file_system(directory: &Path) -> Result<String> {
+    let about = directory.metadata().map_err(|e| Error::io(directory, e))?;
+    Ok(std::os::unix::fs::MetadataExt::dev(&about).to_string())
+}
+
+/// A name for the file system of `directory`: its drive.
+#[cfg(not(unix))]
+fn file_system(directory: &Path) -> Result<String> {
+    let full = directory.canonicalize().map_err(|e| Error::io(directory, e))?;
+    Ok(full.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned()).unwrap_or_default())
+}

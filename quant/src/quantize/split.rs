@@ -1,0 +1,121 @@
+//! Cutting an output into several files, as llama.cpp's converter and quantizer do. What is absent: writing them.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::Output;
+use crate::gguf::{GgufFile, Layout, Metadata, SPLIT_KEYS, Value};
+use crate::{Error, Plan, Result};
+
+/// How an output is cut into files. Parts are named `STEM-00001-of-00003.gguf`, where STEM is the output's name without
+/// `.gguf`. All metadata stand in the first part; every part has the three `split.` keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Split {
+    /// One file under the output's own name.
+    #[default]
+    None,
+    /// As llama.cpp's converter (`--split-max-size`, `--split-max-tensors`): a part ends before the tensor that would take it
+    /// over a limit; a tensor larger than the limit has a part of its own. Where everything fits, there is one file under the
+    /// output's own name.
+    Limits {
+        /// Most bytes of tensors in a part, without header and padding.
+        max_bytes: Option<u64>,
+        /// Most tensors in a part.
+        max_tensors: Option<usize>,
+        /// Whether the first part holds the metadata and no tensor (`--no-tensor-first-split`).
+        metadata_alone: bool,
+    },
+    /// As llama-quantize `--keep-split`: so many tensors in each part. Parts are named so even where there is only one, and
+    /// one alone has no `split.` keys.
+    Like(Vec<usize>),
+}
+
+impl Split {
+    /// The parts of the GGUF model at `path` (one file, or any of a split model).
+    ///
+    /// # Errors
+    /// As [`GgufFile::open`].
+    pub fn like(path: &Path) -> Result<Self> {
+        let file = GgufFile::open(path)?;
+        let mut counts = vec![0; file.files().count()];
+        file.tensors.iter().for_each(|t| counts[t.shard] += 1);
+        Ok(Self::Like(counts))
+    }
+
+    /// How many tensors each part has.
+    fn counts(&self, plan: &Plan) -> Vec<usize> {
+        let (max_bytes, max_tensors, metadata_alone) = match self {
+            Self::None => return vec![plan.entries.len()],
+            Self::Like(counts) => return counts.clone(),
+            Self::Limits { max_bytes, max_tensors, metadata_alone } => (max_bytes, max_tensors, *metadata_alone),
+        };
+        let (mut counts, mut bytes) = (vec![0], 0);
+        if metadata_alone {
+            counts.push(0);
+        }
+        for entry in &plan.entries {
+            let part = counts.len() - 1;
+            let over = max_bytes.is_some_and(|max| bytes + entry.bytes() > max);
+            if counts[part] > 0 && (over || max_tensors.is_some_and(|max| counts[part] >= max)) {
+                counts.push(1);
+                bytes = entry.bytes();
+            } else {
+                counts[part] += 1;
+                bytes += entry.bytes();
+            }
+        }
+        counts
+    }
+}
+
+/// One of the files of an output.
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    /// Which entries of the plan it holds.
+    pub(super) entries: Range<usize>,
+    pub(super) layout: Layout,
+}
+
+/// The files of `output`, in order.
+pub(super) fn parts(output: &Output) -> Result<Vec<Part>> {
+    let counts = output.split.counts(&output.plan);
+    let tensors = output.plan.entries.len();
+    if counts.iter().sum::<usize>() != tensors {
+        let what = format!("is to be split into {} tensors, but the model has {tensors}", counts.iter().sum::<usize>());
+        return Err(Error::file(&output.path, what));
+    }
+    let Ok(count) = u16::try_from(counts.len()) else {
+        let what = format!("would be split into {} files; allow larger ones (at most {} files)", counts.len(), u16::MAX);
+        return Err(Error::file(&output.path, what));
+    };
+    let Ok(total) = i32::try_from(tensors) else {
+        return Err(Error::file(&output.path, "has too many tensors to be split"));
+    };
+    let specs = output.plan.specs();
+    let mut begin = 0;
+    let mut parts = Vec::with_capacity(counts.len());
+    for (no, n) in (0..count).zip(counts) {
+        let entries = begin..begin + n;
+        begin = entries.end;
+        let path = part_path(&output.path, &output.split, no, count);
+        let mut metadata = if no == 0 { output.metadata.clone() } else { Metadata::new() };
+        if count > 1 {
+            let values = [Value::U16(no), Value::U16(count), Value::I32(total)];
+            SPLIT_KEYS.iter().zip(values).for_each(|(&key, value)| metadata.set(key, value));
+        }
+        let layout = Layout::new(&path, &metadata, &specs[entries.clone()])?;
+        parts.push(Part { path, entries, layout });
+    }
+    Ok(parts)
+}
+
+fn part_path(path: &Path, split: &Split, no: u16, count: u16) -> PathBuf {
+    if count == 1 && !matches!(split, Split::Like(_)) {
+        return path.to_owned();
+    }
+    let name = path.file_name().unwrap_or_default();
+    let stem = if path.extension().is_some_and(|e| e == "gguf") { path.file_stem().unwrap_or(name) } else { name };
+    let mut name = stem.to_owned();
+    name.push(format!("-{:05}-of-{count:05}.gguf", no + 1));
+    path.with_file_name(name)
+}

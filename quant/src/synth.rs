@@ -1,0 +1,156 @@
+//! Models of a real shape with random weights, to time machines and tools without a download. A [`Synth`] is a source for
+//! the quantizer whose rows are made when they are read, so a model of any size needs no more memory than a block of rows.
+//!
+//! The shape is a `config.json`'s content, so every architecture that can be converted can be synthesized. What is absent:
+//! biases and other tensors a model can do without, but for those computed from the configuration, and any meaning: such a
+//! model speaks noise, and its quality under a quantization says nothing of a trained model's.
+
+mod vocab;
+mod weights;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::arch::{Presence, TensorRule};
+use crate::checkpoint::{Tensor, TensorBytes};
+use crate::convert::FileType;
+use crate::convert::config::Config;
+use crate::gguf::{Metadata, Value};
+use crate::plan::{Choices, Origin, PlanInput};
+use crate::quantize::{Output, Source, Split, quantized_metadata};
+use crate::recipe::ModelFacts;
+use crate::{DType, Error, HParams, Plan, Recipe, Result};
+use weights::Distribution;
+
+/// How matrices are stored before a recipe changes them.
+const MATRIX_TYPE: DType = DType::F16;
+
+/// A model of random weights. The same name, configuration and seed give the same bytes on every machine.
+pub struct Synth {
+    path: PathBuf,
+    model: ModelFacts,
+    metadata: Metadata,
+    tensors: Vec<Tensor>,
+    made: Vec<Made>,
+    /// By name.
+    index: HashMap<String, usize>,
+}
+
+/// Where the weights of a tensor come from.
+enum Made {
+    /// Drawn at random.
+    Drawn(Distribution),
+    /// Computed from the configuration.
+    Computed(Vec<f32>),
+}
+
+impl Synth {
+    /// The model of that name and configuration.
+    ///
+    /// # Errors
+    /// [`Error::Key`] where the configuration asks for something not supported or its vocabulary has no room for all bytes.
+    pub fn new(name: &str, config: &Config, seed: u64) -> Result<Self> {
+        let mut metadata = Metadata::new();
+        for (key, value) in [("architecture", config.arch.name), ("type", "model"), ("name", name)] {
+            metadata.set(format!("general.{key}"), Value::String(value.to_owned()));
+        }
+        let computed = (config.arch.computed)(config, &mut metadata)?;
+        (config.arch.keys)(config, FileType::F16, &mut metadata)?;
+        vocab::add_keys(config, &mut metadata)?;
+        let h = HParams::from_metadata(&config.path, config.arch, &metadata)?;
+
+        let (tensors, made, index) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut synth = Self { path: config.path.clone(), model: facts(config, &h), metadata, tensors, made, index };
+        for computed in computed {
+            let shape = vec![computed.values.len()];
+            synth.add(Tensor { name: computed.role.gguf_name(0), dtype: DType::F32, shape }, Made::Computed(computed.values));
+        }
+        let has_head = |rule: &TensorRule| rule.presence == Presence::TiedToTokenEmbd && !config.tie_word_embeddings;
+        for rule in config.arch.tensors {
+            let blocks = if rule.role.per_block() { h.block_count } else { 1 };
+            for block in (0..blocks).filter(|&block| rule.presence.required(&h, block) || has_head(rule)) {
+                let (name, shape) = (rule.role.gguf_name(block), rule.shape(&h));
+                // A role can have two rules, for two forms in which files hold it.
+                if synth.index.contains_key(&name) {
+                    continue;
+                }
+                let dtype = if shape.len() > 1 { MATRIX_TYPE } else { DType::F32 };
+                let tensor = Tensor { name, dtype, shape };
+                let drawn = Made::Drawn(Distribution::of(&tensor, seed));
+                synth.add(tensor, drawn);
+            }
+        }
+        Ok(synth)
+    }
+
+    fn add(&mut self, tensor: Tensor, made: Made) {
+        self.index.insert(tensor.name.clone(), self.tensors.len());
+        self.tensors.push(tensor);
+        self.made.push(made);
+    }
+
+    /// Weights of all tensors together.
+    pub fn parameter_count(&self) -> u64 {
+        self.tensors.iter().map(Tensor::elements).sum()
+    }
+
+    /// The file at `path` that `recipe` makes of the model: the one that llama-quantize would make of its F16 file.
+    ///
+    /// # Errors
+    /// As [`Plan::new`] and [`Plan::check_importance`].
+    pub fn output(&self, recipe: &Arc<Recipe>, path: &Path) -> Result<Output> {
+        let input = PlanInput { path: &self.path, origin: Origin::Gguf, model: &self.model, tensors: &self.tensors };
+        let metadata = quantized_metadata(&self.metadata, recipe);
+        let plan = Plan::new(&input, recipe, &Choices::default())?;
+        plan.check_importance(&self.path)?;
+        Ok(Output { plan, path: path.to_owned(), metadata, imatrix: None, split: Split::None })
+    }
+}
+
+impl Source for Synth {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn files(&self) -> &[PathBuf] {
+        std::slice::from_ref(&self.path)
+    }
+
+    fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
+        let error = |what: String| Error::tensor(&self.path, &tensor.name, what);
+        let &i = self.index.get(&tensor.name).ok_or_else(|| error("there is no such tensor".to_owned()))?;
+        let own = &self.tensors[i];
+        if rows.start > rows.end || rows.end > own.rows() {
+            return Err(error(format!("has {} rows; rows {} to {} were asked for", own.rows(), rows.start, rows.end)));
+        }
+        let cols = own.cols();
+        let row_bytes = own.dtype.row_bytes(cols).ok_or_else(|| error(format!("rows of {cols} weights are too long")))?;
+        let mut bytes = vec![0; rows.len() * row_bytes];
+        let mut weights = vec![0.0; cols];
+        for (row, bytes) in rows.zip(bytes.chunks_exact_mut(row_bytes)) {
+            match &self.made[i] {
+                Made::Drawn(distribution) => distribution.draw(row, &mut weights),
+                Made::Computed(values) => weights.copy_from_slice(values),
+            }
+            own.dtype.encode_row(&weights, None, bytes);
+        }
+        Ok(TensorBytes::Owned(bytes))
+    }
+}
+
+/// What rules may ask about the model.
+fn facts(config: &Config, h: &HParams) -> ModelFacts {
+    ModelFacts {
+        arch: config.arch.name.to_owned(),
+        block_count: h.block_count,
+        head_count: h.head_count,
+        head_count_kv: h.head_count_kv,
+        expert_count: h.expert_count,
+    }
+}

@@ -1,0 +1,146 @@
+//! Where llama.cpp's converter (b11434, `set_vocab` of each class under `conversion/`) looks for a model's vocabulary and
+//! what it adds of its own, by class name in `config.json`. A class that is not listed has byte-level BPE in `tokenizer.json`
+//! and nothing of its own.
+
+use super::key;
+use crate::gguf::{Metadata, Value};
+
+/// A kind of tokenizer file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// SentencePiece in `tokenizer.model`, with added tokens beside it.
+    SentencePiece,
+    /// The same, with added tokens taken as they are named, without the corrections made for Gemma.
+    SentencePiecePhi3,
+    /// SentencePiece turned into BPE with byte fallback in `tokenizer.json`.
+    ByteFallback,
+    /// Byte-level BPE in `tokenizer.json`.
+    ByteLevel,
+}
+
+/// What a class has of its own.
+#[derive(Debug)]
+pub(super) struct ClassRule {
+    /// Class names in `config.json` (`architectures[0]`).
+    pub classes: &'static [&'static str],
+    /// The files that are tried, in order.
+    pub sources: &'static [Source],
+    /// A `tokenizer_class` in `tokenizer_config.json` that means byte-level BPE, whatever `sources` say.
+    pub byte_level_class: Option<&'static str>,
+    /// Whether `add_prefix_space` of `tokenizer_config.json` is written.
+    pub space_prefix: bool,
+    /// Special tokens by kind and text, where no file names one of that kind. The tokens must exist.
+    pub special_tokens: &'static [(&'static str, &'static str)],
+    /// Changes to the keys at the end, by the file that was read and the size of the vocabulary.
+    pub finish: fn(Source, u32, &mut Metadata),
+}
+
+const PLAIN: ClassRule = ClassRule {
+    classes: &[],
+    sources: &[Source::ByteLevel],
+    byte_level_class: None,
+    space_prefix: false,
+    special_tokens: &[],
+    finish: |_, _, _| {},
+};
+
+/// Every class that differs from [`PLAIN`].
+const CLASS_RULES: &[ClassRule] = &[
+    ClassRule {
+        classes: &[
+            "LlamaForCausalLM",
+            "LLaMAForCausalLM",
+            "MistralForCausalLM",
+            "MixtralForCausalLM",
+            "SmolLM3ForCausalLM",
+            "GraniteForCausalLM",
+            "GraniteMoeForCausalLM",
+            "ArceeForCausalLM",
+        ],
+        sources: &[Source::SentencePiece, Source::ByteFallback, Source::ByteLevel],
+        space_prefix: true,
+        finish: finish_llama,
+        ..PLAIN
+    },
+    ClassRule {
+        classes: &["Qwen2ForCausalLM", "Qwen3ForCausalLM", "DeepseekForCausalLM"],
+        sources: &[Source::SentencePiece, Source::ByteLevel],
+        ..PLAIN
+    },
+    ClassRule {
+        classes: &["GemmaForCausalLM"],
+        sources: &[Source::SentencePiece],
+        finish: |source, size, m| {
+            // Meant for CodeGemma, written for all; its other tokens have no keys.
+            m.set(key::EOT, Value::U32(107));
+            no_space_prefix(source, size, m);
+        },
+        ..PLAIN
+    },
+    ClassRule { classes: &["Gemma2ForCausalLM"], sources: &[Source::SentencePiece], finish: no_space_prefix, ..PLAIN },
+    ClassRule {
+        classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
+        sources: &[Source::SentencePiece, Source::ByteLevel],
+        finish: no_space_prefix,
+        ..PLAIN
+    },
+    ClassRule {
+        classes: &["Phi3ForCausalLM"],
+        sources: &[Source::SentencePiecePhi3],
+        byte_level_class: Some("GPT2Tokenizer"),
+        ..PLAIN
+    },
+    ClassRule {
+        classes: &["Glm4ForCausalLM"],
+        special_tokens: &[("eos", "<|endoftext|>"), ("eot", "<|user|>"), ("unk", "<|endoftext|>"), ("bos", "<|endoftext|>")],
+        ..PLAIN
+    },
+];
+
+/// The rule for a class.
+pub(super) fn find(class: &str) -> &'static ClassRule {
+    CLASS_RULES.iter().find(|rule| rule.classes.contains(&class)).unwrap_or(&PLAIN)
+}
+
+/// The converter knows CodeLlama by its size, and small Granite models by theirs, which SmolLM2 shares.
+fn finish_llama(_: Source, vocab_size: u32, m: &mut Metadata) {
+    match vocab_size {
+        32016 => m.set(key::EOT, Value::U32(32010)),
+        49152 => m.set(key::ADD_BOS, Value::Bool(false)),
+        _ => {}
+    }
+}
+
+/// Gemma's SentencePiece models put no space before a text.
+fn no_space_prefix(source: Source, _: u32, m: &mut Metadata) {
+    if source == Source::SentencePiece {
+        m.set(key::ADD_SPACE_PREFIX, Value::Bool(false));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_stands_once() {
+        let all: Vec<_> = CLASS_RULES.iter().flat_map(|rule| rule.classes).collect();
+        for class in &all {
+            assert_eq!(all.iter().filter(|c| c == &class).count(), 1, "{class}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_the_converter_knows_change_the_keys_of_llama_alone() {
+        for (class, size, expected) in [
+            ("LlamaForCausalLM", 32016, vec![(key::EOT, Value::U32(32010))]),
+            ("GraniteForCausalLM", 49152, vec![(key::ADD_BOS, Value::Bool(false))]),
+            ("LlamaForCausalLM", 32000, vec![]),
+            ("Starcoder2ForCausalLM", 49152, vec![]),
+        ] {
+            let mut m = Metadata::new();
+            (find(class).finish)(Source::ByteLevel, size, &mut m);
+            assert_eq!(m.iter().map(|(key, value)| (key, value.clone())).collect::<Vec<_>>(), expected, "{class}");
+        }
+    }
+}

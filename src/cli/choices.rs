@@ -1,0 +1,94 @@
+//! The options of llama-quantize, under its names. Absent: what they mean (see `quant::plan`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use quant::plan::{Choices, TensorType, parse_override_kv, parse_prune_layers};
+use quant::{DType, Imatrix};
+
+/// What becomes which type, beside the recipe.
+#[derive(Args)]
+pub struct ChoiceArgs {
+    /// Importance matrix, as llama-imatrix writes it (GGUF or .dat).
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// Use the importance matrix only for tensors with this in their name; may be repeated.
+    #[arg(long, value_name = "PART", requires = "imatrix", conflicts_with = "exclude_weights")]
+    include_weights: Vec<String>,
+    /// Use the importance matrix for no tensor with this in its name; may be repeated.
+    #[arg(long, value_name = "PART", requires = "imatrix")]
+    exclude_weights: Vec<String>,
+    /// The recipe's default type for every tensor, without its rules.
+    #[arg(long)]
+    pure: bool,
+    /// Type of output.weight, or of the embedding of a model without one.
+    #[arg(long, value_parser = parse_dtype, value_name = "TYPE")]
+    output_tensor_type: Option<DType>,
+    /// Type of the token embedding.
+    #[arg(long, value_parser = parse_dtype, value_name = "TYPE")]
+    token_embedding_type: Option<DType>,
+    /// Tensors whose name has a match of the regular expression become that type; may be repeated, the first match decides.
+    #[arg(long, value_name = "PATTERN=TYPE")]
+    tensor_type: Vec<String>,
+    /// A file with many PATTERN=TYPE, white space between them.
+    #[arg(long, value_name = "FILE")]
+    tensor_type_file: Option<PathBuf>,
+    /// Leave output.weight as it is.
+    #[arg(long)]
+    leave_output_tensor: bool,
+    /// Let tensors that are quantized already become another type, which loses more than quantizing the original.
+    #[arg(long)]
+    allow_requantize: bool,
+    /// Set a key of the metadata: KEY=TYPE:VALUE with TYPE int, float, bool or str; may be repeated.
+    #[arg(long, value_name = "KEY=TYPE:VALUE")]
+    override_kv: Vec<String>,
+    /// Leave these blocks out of the model, as 20,21,22.
+    #[arg(long, value_name = "N,N,...")]
+    prune_layers: Option<String>,
+}
+
+impl ChoiceArgs {
+    /// Reads the files they name and checks their form.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an option that does not parse.
+    pub fn read(&self) -> Result<Choices> {
+        let mut tensor_types = self.tensor_type.iter().map(|text| TensorType::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(path) = &self.tensor_type_file {
+            let name = || path.display().to_string();
+            let text = std::fs::read_to_string(path).with_context(name)?;
+            tensor_types.extend(TensorType::parse_all(&text).with_context(name)?);
+        }
+        Ok(Choices {
+            pure: self.pure,
+            leave_output_tensor: self.leave_output_tensor,
+            allow_requantize: self.allow_requantize,
+            output_tensor_type: self.output_tensor_type,
+            token_embedding_type: self.token_embedding_type,
+            tensor_types,
+            override_kv: self.override_kv.iter().map(|text| parse_override_kv(text)).collect::<Result<_, _>>()?,
+            prune_layers: self.prune_layers.as_deref().map(parse_prune_layers).transpose()?.unwrap_or_default(),
+            imatrix: self.read_imatrix()?,
+            as_converter: false,
+        })
+    }
+
+    fn read_imatrix(&self) -> Result<Option<Arc<Imatrix>>> {
+        let Some(path) = &self.imatrix else { return Ok(None) };
+        let mut matrix = Imatrix::open(path)?;
+        if !self.include_weights.is_empty() {
+            matrix = matrix.only(&self.include_weights)?;
+        }
+        if !self.exclude_weights.is_empty() {
+            matrix = matrix.without(&self.exclude_weights)?;
+        }
+        Ok(Some(Arc::new(matrix)))
+    }
+}
+
+fn parse_dtype(name: &str) -> Result<DType, String> {
+    let known = || DType::ALL.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ");
+    DType::from_name(name).ok_or_else(|| format!("there is no such type; known: {}", known()))
+}

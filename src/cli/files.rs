@@ -1,0 +1,193 @@
+//! What the commands that write GGUF files share: their options, where the files go, and what is said of them afterwards.
+//! Absent: choosing types (see `quantize`).
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use quant::Recipe;
+use quant::quantize::{Options, Output, Source, Split, Written};
+use serde_json::{Value, json};
+
+use super::session::Session;
+use crate::report::tensors;
+
+/// How files are written.
+#[derive(Args)]
+pub struct WriteArgs {
+    /// Most memory for weights on their way from one file to the other, as 256M or 1G.
+    #[arg(long, default_value = "256M", value_parser = parse_size, value_name = "SIZE")]
+    max_memory: u64,
+    /// Take up the unfinished files of an earlier run of the same command, and leave them when this one ends early.
+    #[arg(long)]
+    resume: bool,
+    /// Cut files into parts with at most so many bytes of tensors, as 5G or 500M (thousands, as llama.cpp counts them).
+    #[arg(long, value_parser = parse_decimal_size, value_name = "SIZE")]
+    split_max_size: Option<u64>,
+    /// Cut files into parts with at most so many tensors.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    split_max_tensors: Option<u64>,
+    /// The first part holds the metadata and no tensor.
+    #[arg(long)]
+    no_tensor_first_split: bool,
+    /// Say the SHA-256 of each file.
+    #[arg(long)]
+    sha256: bool,
+    /// Write what each tensor lost (type, reason, RMSE, largest error, cosine, weighted error, time) to this parquet file.
+    #[arg(long, value_name = "FILE.parquet")]
+    report: Option<PathBuf>,
+    /// Write weights that are infinite or not a number, too, which otherwise end the run.
+    #[arg(long)]
+    allow_non_finite: bool,
+}
+
+impl WriteArgs {
+    /// How outputs are cut, `Split::None` where nothing is asked for.
+    pub fn split(&self) -> Split {
+        if self.split_max_size.is_none() && self.split_max_tensors.is_none() {
+            return Split::None;
+        }
+        Split::Limits {
+            max_bytes: self.split_max_size,
+            max_tensors: self.split_max_tensors.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            metadata_alone: self.no_tensor_first_split,
+        }
+    }
+
+    /// Makes `outputs` and says what was made; `document` makes the JSON document of one entry per output: `recipe`, `file`,
+    /// `bytes`, `bpw`, and where there are any `parts` and `sha256`.
+    ///
+    /// # Errors
+    /// As [`quant::quantize::quantize`]; a report that cannot be written.
+    pub fn write(
+        &self,
+        source: &dyn Source,
+        outputs: &[Output],
+        session: &Session,
+        document: impl FnOnce(Vec<Value>) -> Value,
+    ) -> Result<()> {
+        for folder in outputs.iter().filter_map(|output| output.path.parent()).filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        let begin = Instant::now();
+        let clock = || begin.elapsed().as_secs_f64();
+        let options = Options {
+            max_memory: self.max_memory,
+            allow_non_finite: self.allow_non_finite,
+            resume: self.resume,
+            sha256: self.sha256,
+            report: self.report.is_some().then_some(&clock),
+            note: &|text| session.note(text),
+            ..Options::default()
+        };
+        let watch = session.watch();
+        let written = quant::quantize::quantize(source, outputs, &options, watch.stop, watch.progress)?;
+        if let Some(path) = &self.report {
+            let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
+            tensors::parquet(path, &names, &written)?;
+        }
+        let rows: Vec<_> = written.iter().zip(outputs).collect();
+        let entries = rows.iter().map(|(written, output)| entry(written, output)).collect();
+        session.print(&document(entries), || rows.iter().map(|(written, output)| lines(written, output)).collect())
+    }
+}
+
+/// Of one output, for a program.
+fn entry(written: &Written, output: &Output) -> Value {
+    let plan = &output.plan;
+    let mut entry = json!({
+        "recipe": plan.recipe.name, "file": written.path, "bytes": written.bytes, "bpw": plan.bits_per_weight(),
+    });
+    if written.files.len() > 1 {
+        entry["parts"] = json!(written.files);
+    } else if let Some(sha256) = written.files.first().and_then(|file| file.sha256.as_ref()) {
+        entry["sha256"] = json!(sha256);
+    }
+    entry
+}
+
+/// Of one output, for a person.
+fn lines(written: &Written, output: &Output) -> String {
+    let (plan, mib) = (&output.plan, written.bytes as f64 / (1 << 20) as f64);
+    let parts = if written.files.len() > 1 { format!(" and {} more", written.files.len() - 1) } else { String::new() };
+    let (name, bpw, path) = (&plan.recipe.name, plan.bits_per_weight(), written.path.display());
+    let mut out = format!("{name:8} {mib:10.1} MiB  {bpw:5.2} bits per weight  {path}{parts}\n");
+    for file in &written.files {
+        if let Some(sha256) = &file.sha256 {
+            out += &format!("{sha256}  {}\n", file.path.display());
+        }
+    }
+    out
+}
+
+/// The recipes of those names, each asked for once.
+///
+/// # Errors
+/// An unknown name; two recipes of one name.
+pub fn recipes(names: &[String]) -> Result<Vec<std::sync::Arc<Recipe>>> {
+    let recipes = names.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
+    for (i, recipe) in recipes.iter().enumerate() {
+        if recipes[..i].iter().any(|r| r.name == recipe.name) {
+            bail!("--to names {} twice", recipe.name);
+        }
+    }
+    Ok(recipes)
+}
+
+/// Where the file of a recipe goes: `out` itself, where one recipe is asked for and `out` ends with `.gguf`; else
+/// `out/STEM-RECIPE.gguf`.
+///
+/// # Errors
+/// Several recipes for one file.
+pub fn places(out: &Path, stem: &str, recipes: &[std::sync::Arc<Recipe>]) -> Result<Vec<PathBuf>> {
+    let is_file = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && !out.is_dir();
+    if is_file && recipes.len() > 1 {
+        bail!("--out {}: {} recipes need a folder, not a file", out.display(), recipes.len());
+    }
+    let place = |recipe: &std::sync::Arc<Recipe>| match is_file {
+        true => out.to_owned(),
+        false => out.join(format!("{stem}-{}.gguf", recipe.file_stem_suffix())),
+    };
+    Ok(recipes.iter().map(place).collect())
+}
+
+/// A number of bytes: `65536`, `64K`, `256M` or `1G`, in powers of 1024.
+fn parse_size(text: &str) -> Result<u64, String> {
+    parse_units(text, 1024)
+}
+
+/// The same in powers of 1000.
+fn parse_decimal_size(text: &str) -> Result<u64, String> {
+    parse_units(text, 1000)
+}
+
+fn parse_units(text: &str, kilo: u64) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => Some(1),
+        "K" => Some(kilo),
+        "M" => Some(kilo.pow(2)),
+        "G" => Some(kilo.pow(3)),
+        _ => None,
+    };
+    let bytes = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor)).filter(|&bytes| bytes > 0);
+    bytes.ok_or_else(|| "give a number of bytes above 0, as 500M or 2G".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, binary, decimal) in
+            [("7", 7, 7), ("64k", 65_536, 64_000), ("256M", 256 << 20, 256_000_000), ("2G", 2 << 30, 2_000_000_000)]
+        {
+            assert_eq!((parse_size(text), parse_decimal_size(text)), (Ok(binary), Ok(decimal)), "{text}");
+        }
+        for text in ["", "0", "M", "-1", "1.5G", "1T", "99999999999999G"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

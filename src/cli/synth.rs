@@ -1,0 +1,53 @@
+//! `bitworth synth`: a model of a real shape with random weights, to time machines and tools without a download.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use quant::quantize::Output;
+use quant::synth::Synth;
+use serde_json::{Value, json};
+
+use super::Outcome;
+use super::files::{self, WriteArgs};
+use super::session::Session;
+use crate::runner::shapes;
+
+/// Write a model of a real shape with random weights.
+#[derive(Args)]
+pub struct SynthArgs {
+    /// A known shape (llama-8b, ...), a .toml file like those of configs/models, or a config.json or its folder.
+    #[arg(long, value_name = "NAME|FILE")]
+    shape: String,
+    /// Recipes, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "f16", value_name = "RECIPES")]
+    to: Vec<String>,
+    /// The file, where one recipe is asked for and the name ends with .gguf; else a folder for files named
+    /// SHAPE-RECIPE.gguf.
+    #[arg(long, value_name = "FILE|DIR")]
+    out: PathBuf,
+    /// Layers, in place of the shape's own number.
+    #[arg(long, value_name = "N")]
+    layers: Option<u32>,
+    /// Other weights for another number.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    #[command(flatten, next_help_heading = "Files")]
+    write: WriteArgs,
+}
+
+pub fn run(args: &SynthArgs, session: &Session) -> Result<Outcome> {
+    let shape = shapes::load(&args.shape, args.layers)?;
+    let synth = Synth::new(&shape.name, &shape.config, args.seed)?;
+    let recipes = files::recipes(&args.to)?;
+    let places = files::places(&args.out, &shape.name, &recipes)?;
+    let mut outputs = Vec::with_capacity(recipes.len());
+    for (recipe, place) in recipes.iter().zip(&places) {
+        outputs.push(Output { split: args.write.split(), ..synth.output(recipe, place)? });
+    }
+    let (parameters, seed) = (synth.parameter_count(), args.seed);
+    let document = |files| json!({ "shape": shape.name, "parameters": parameters, "seed": seed, "files": Value::Array(files) });
+    args.write.write(&synth, &outputs, session, document)?;
+    Ok(Outcome::Done)
+}

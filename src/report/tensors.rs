@@ -1,0 +1,46 @@
+//! What quantizing cost each tensor, as one parquet table: a row per output and tensor, nothing rounded. Absent: the figures
+//! themselves (see `quant::quantize`).
+
+use std::path::Path;
+
+use polars::prelude::*;
+use quant::quantize::{TensorReport, Written};
+
+use super::Result;
+use crate::report::frames::write_parquet;
+
+/// Writes the reports of `written`, the outputs of the recipes `names`. Columns: `recipe`, `file`, `tensor`, `shape` (row length
+/// first), `weights`, `from`, `to`, `reason`, `bytes`, `rmse`, `max_abs_error`, `cosine`, `weighted_error` (null without an
+/// importance matrix), `norm`, `encode_seconds`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn parquet(path: &Path, names: &[&str], written: &[Written]) -> Result<()> {
+    write_parquet(path, frame(names, written))
+}
+
+fn frame(names: &[&str], written: &[Written]) -> PolarsResult<DataFrame> {
+    let outputs = || names.iter().zip(written).flat_map(|(name, w)| w.report.iter().map(move |row| (*name, w, row)));
+    let text = |get: &dyn Fn(&TensorReport) -> String| outputs().map(|(_, _, row)| get(row)).collect::<Vec<_>>();
+    let number = |get: fn(&TensorReport) -> f64| outputs().map(|(_, _, row)| get(row)).collect::<Vec<_>>();
+    let weights = |row: &TensorReport| row.shape.iter().map(|&d| d as u64).product::<u64>();
+    let bytes = |row: &TensorReport| weights(row) / row.to.block_len() as u64 * row.to.block_bytes() as u64;
+    let shape = |row: &TensorReport| row.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    df!(
+        "recipe" => outputs().map(|(name, _, _)| name).collect::<Vec<_>>(),
+        "file" => outputs().map(|(_, w, _)| w.path.display().to_string()).collect::<Vec<_>>(),
+        "tensor" => text(&|row| row.tensor.clone()),
+        "shape" => text(&shape),
+        "weights" => outputs().map(|(_, _, row)| weights(row)).collect::<Vec<_>>(),
+        "from" => text(&|row| row.from.to_string()),
+        "to" => text(&|row| row.to.to_string()),
+        "reason" => text(&|row| row.reason.clone()),
+        "bytes" => outputs().map(|(_, _, row)| bytes(row)).collect::<Vec<_>>(),
+        "rmse" => number(|row| row.rmse),
+        "max_abs_error" => number(|row| row.max_abs_error),
+        "cosine" => number(|row| row.cosine),
+        "weighted_error" => outputs().map(|(_, _, row)| row.weighted_error).collect::<Vec<_>>(),
+        "norm" => number(|row| row.norm),
+        "encode_seconds" => number(|row| row.seconds),
+    )
+}
