@@ -1,21 +1,24 @@
 //! From Hugging Face directories to finished files: what llama.cpp's converter and quantizer make of the oracle's models,
-//! byte for byte. Of files that only the oracle's hashes speak for, the hash of the whole file is compared.
+//! byte for byte. Of files that only the oracle's hashes speak for, the hash of the whole file is compared; of files made with
+//! an importance matrix, which name its path, the hash of each tensor.
 
 mod support;
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use quant::gguf::GgufFile;
 use quant::plan::Choices;
 use quant::progress::Silent;
 use quant::quantize::{Options, Output, quantize};
-use quant::{Checkpoint, Recipe};
-use sha2::{Digest, Sha256};
+use quant::{Checkpoint, Imatrix, Recipe};
+use serde_json::Value;
 use support::{json, oracle};
 
 fn sha256(path: &Path) -> String {
-    Sha256::digest(std::fs::read(path).unwrap()).iter().map(|b| format!("{b:02x}")).collect()
+    support::manifest::sha256(&std::fs::read(path).unwrap())
 }
 
 /// What the file of that recipe should hash to, by the oracle's manifests.
@@ -107,4 +110,92 @@ fn a_gguf_file_becomes_floats_as_llama_quantize_makes_them() {
         quantize(&gguf, std::slice::from_ref(&output), &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
         assert_eq!(sha256(&output.path), runs[recipe.file_stem_suffix()]["file_sha256"].as_str().unwrap(), "{name}");
     }
+}
+
+/// One run of llama-quantize on the F32 file of a model, made again.
+struct Run<'a> {
+    /// `TYPE` or `TYPE+imatrix`.
+    name: &'a str,
+    expected: &'a Value,
+    output: Output,
+}
+
+/// What the oracle's runs say of a model, made from `source` with one read in `folder`. Runs that llama-quantize refused are
+/// another test's.
+fn runs<'a>(model: &str, source: &Checkpoint, manifest: &'a Value, folder: &Path) -> Vec<Run<'a>> {
+    let imatrix = manifest["runs"].as_object().unwrap().keys().any(|name| name.ends_with("+imatrix"));
+    let imatrix = imatrix.then(|| Arc::new(Imatrix::open(&oracle(&format!("quant/imatrix/{model}.gguf")).unwrap()).unwrap()));
+    let made = manifest["runs"].as_object().unwrap().iter().filter(|(_, expected)| expected.get("error").is_none());
+    made.map(|(name, expected)| {
+        let (recipe, imatrix) = match name.strip_suffix("+imatrix") {
+            None => (name.as_str(), None),
+            Some(recipe) => (recipe, imatrix.clone()),
+        };
+        let choices = Choices { imatrix, ..Choices::default() };
+        let output = Output::of(source, &Recipe::find(recipe).unwrap(), &choices, &folder.join(name)).unwrap();
+        Run { name, expected, output }
+    })
+    .collect()
+}
+
+/// The type and the hash of every tensor of a file.
+fn tensors(path: &Path) -> HashMap<String, (String, String)> {
+    let file = GgufFile::open(path).unwrap();
+    let of = |t: &quant::gguf::TensorEntry| (t.dtype.name().to_owned(), support::manifest::sha256(&file.bytes(t)));
+    file.tensors.iter().map(|t| (t.name.clone(), of(t))).collect()
+}
+
+/// The F32 file of a model as the converter writes it.
+fn f32_file(model: &str, folder: &Path) -> PathBuf {
+    let checkpoint = Checkpoint::open(&oracle(&format!("models/{model}")).unwrap()).unwrap();
+    let path = folder.join("f32.gguf");
+    let output = Output::of(&checkpoint, &Recipe::find("f32").unwrap(), &Choices::default(), &path).unwrap();
+    quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    path
+}
+
+/// Makes all runs of a model again, on one thread and on four, and compares; how many there were.
+fn check_all_runs(model: &str) -> usize {
+    let manifest = json(&oracle(&format!("quant/{model}.json")).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let f32_path = f32_file(model, folder.path());
+    assert_eq!(sha256(&f32_path), manifest["source"].as_str().unwrap(), "{model}");
+    let source = Checkpoint::open(&f32_path).unwrap();
+    let runs = runs(model, &source, &manifest, folder.path());
+    let outputs: Vec<Output> = runs.iter().map(|run| run.output.clone()).collect();
+    for threads in [1, 4] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| quantize(&source, &outputs, &Options::default(), &AtomicBool::new(false), &Silent)).unwrap();
+        for Run { name, expected, output } in &runs {
+            if let Some(hash) = expected["file_sha256"].as_str() {
+                assert_eq!(sha256(&output.path), hash, "{model} {name} on {threads} threads:\n{}", output.plan);
+                continue;
+            }
+            // Tensors that the oracle leaves out are those of the source.
+            let mut wanted = tensors(&f32_path);
+            for (tensor, type_and_hash) in expected["tensors"].as_object().unwrap() {
+                let [dtype, hash] = [0, 1].map(|i| type_and_hash[i].as_str().unwrap().to_owned());
+                wanted.insert(tensor.clone(), (dtype, hash));
+            }
+            let found = tensors(&output.path);
+            for (tensor, wanted) in &wanted {
+                assert_eq!(found.get(tensor), Some(wanted), "{model} {name} on {threads} threads: {tensor}");
+            }
+            assert_eq!(found.len(), wanted.len(), "{model} {name}");
+        }
+    }
+    runs.len()
+}
+
+#[test]
+fn every_run_of_llama_quantize_is_made_again_byte_for_byte() {
+    let Some(folder) = oracle("quant") else { return };
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut models: Vec<String> = names
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    models.sort();
+    let made: usize = models.iter().map(|model| check_all_runs(model)).sum();
+    assert!(made > 590, "{made} runs");
 }
