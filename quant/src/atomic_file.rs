@@ -7,8 +7,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{Error, Result};
+
+/// How often, and how long apart, the lock of an unfinished file is tried: a process that was killed holds it until the system
+/// has put on the disk what it had written.
+const LOCK_TRIES: usize = 31;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A file in the making. Dropping it removes what was written, unless it was opened by [`AtomicFile::reopen`];
 /// [`AtomicFile::commit`] puts it in place of `path`.
@@ -60,7 +66,7 @@ impl AtomicFile {
             }
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&partial);
             let file = file.map_err(|e| Error::io(path, e))?;
-            match file.try_lock() {
+            match lock(&file) {
                 Ok(()) => {}
                 // A file system without locks: writing goes on as it did before there were any.
                 Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {}
@@ -159,6 +165,17 @@ impl Drop for AtomicFile {
             let _ = std::fs::remove_file(&self.partial);
         }
     }
+}
+
+/// Locks `file`, after some waiting where another process has it.
+fn lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            done => return done,
+        }
+    }
+    file.try_lock()
 }
 
 /// Where the file that is to stand at `path` stands while it is not whole.

@@ -78,17 +78,121 @@ impl Tensor {
     }
 }
 
+/// What weights are read from: a [`Checkpoint`], a [`Container`], or a stand-in for one.
+pub trait Source: Sync {
+    /// The file or directory, for errors.
+    fn path(&self) -> &Path;
+    /// The files that hold the model, which no output may replace.
+    fn files(&self) -> &[PathBuf];
+    /// All tensors, in the order in which they lie in the file.
+    fn tensors(&self) -> &[Tensor];
+    /// The encoded bytes of `rows` of one of the tensors.
+    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes>;
+    /// `rows` of one of the tensors will be read before long.
+    fn will_need(&self, _tensor: &Tensor, _rows: Range<usize>) {}
+}
+
+/// A model on disk that can be planned for and quantized, whether or not its architecture is known here.
+pub trait Model: Source {
+    /// The directory's name or the file's stem.
+    fn name(&self) -> &str;
+    /// What kind of file it came from, which decides what a plan for it keeps.
+    fn origin(&self) -> Origin;
+    /// The GGUF metadata, see [`Checkpoint::metadata`].
+    fn metadata(&self) -> &Metadata;
+    /// The metadata for a file to be written, see [`Checkpoint::output_metadata`].
+    ///
+    /// # Errors
+    /// Where keys had to be left out.
+    fn output_metadata(&self) -> Result<Metadata>;
+}
+
+/// Both are to be had from a [`Checkpoint`] and from a [`Container`] by methods of the same names.
+macro_rules! is_a_source {
+    ($type:ty) => {
+        impl Source for $type {
+            fn path(&self) -> &Path {
+                self.path()
+            }
+
+            fn files(&self) -> &[PathBuf] {
+                self.files()
+            }
+
+            fn tensors(&self) -> &[Tensor] {
+                self.tensors()
+            }
+
+            fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
+                self.read(tensor, rows)
+            }
+
+            fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
+                self.will_need(tensor, rows);
+            }
+        }
+    };
+}
+is_a_source!(Checkpoint);
+is_a_source!(Container);
+
+impl Model for Checkpoint {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn origin(&self) -> Origin {
+        self.origin()
+    }
+
+    fn metadata(&self) -> &Metadata {
+        self.metadata()
+    }
+
+    fn output_metadata(&self) -> Result<Metadata> {
+        self.output_metadata()
+    }
+}
+
+impl Model for Container {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Gguf
+    }
+
+    fn metadata(&self) -> &Metadata {
+        self.metadata()
+    }
+
+    fn output_metadata(&self) -> Result<Metadata> {
+        Ok(self.metadata().clone())
+    }
+}
+
+/// Opens what is to be planned for, quantized or converted: a Hugging Face directory as a [`Checkpoint`], a GGUF file as a
+/// [`Container`], of any architecture.
+///
+/// # Errors
+/// As [`Checkpoint::open`] and [`Container::open`].
+pub fn open_model(path: &Path) -> Result<Box<dyn Model>> {
+    let about = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    Ok(if about.is_dir() { Box::new(hf::open(path)?) } else { Box::new(Container::open(path)?) })
+}
+
 /// A model on disk.
 pub struct Checkpoint {
     container: Container,
     arch: &'static ArchSpec,
     hparams: HParams,
-    source: Source,
+    kind: Kind,
     vocab: OnceLock<Vocab>,
 }
 
 /// Where the model came from, for what is read only when asked for.
-enum Source {
+enum Kind {
     /// A Hugging Face directory and its configuration.
     Hf(Box<crate::convert::config::Config>),
     /// A GGUF file.
@@ -124,9 +228,9 @@ impl Checkpoint {
 
     /// What kind of file it came from, which decides what a plan for it keeps.
     pub fn origin(&self) -> Origin {
-        match self.source {
-            Source::Hf(_) => Origin::Safetensors,
-            Source::Gguf => Origin::Gguf,
+        match self.kind {
+            Kind::Hf(_) => Origin::Safetensors,
+            Kind::Gguf => Origin::Gguf,
         }
     }
 
@@ -141,9 +245,9 @@ impl Checkpoint {
     /// [`Error::File`] and [`Error::Key`] where the model can be converted, quantized and inspected, but not run: its
     /// architecture, or what one of its keys asks for, is not supported.
     pub fn block_traits(&self) -> Result<&'static BlockTraits> {
-        let config = match &self.source {
-            Source::Hf(config) => Some(config.as_ref()),
-            Source::Gguf => None,
+        let config = match &self.kind {
+            Kind::Hf(config) => Some(config.as_ref()),
+            Kind::Gguf => None,
         };
         runnable::block_traits(self.path(), self.arch, self.metadata(), config)
     }
@@ -165,7 +269,7 @@ impl Checkpoint {
     /// # Errors
     /// Those of [`Self::vocab`], for a Hugging Face directory.
     pub fn output_metadata(&self) -> Result<Metadata> {
-        if let Source::Hf(_) = self.source {
+        if let Kind::Hf(_) = self.kind {
             self.vocab()?;
         }
         Ok(self.metadata().clone())
@@ -179,7 +283,7 @@ impl Checkpoint {
         if let Some(vocab) = self.vocab.get() {
             return Ok(vocab);
         }
-        if let Source::Hf(config) = &self.source
+        if let Kind::Hf(config) = &self.kind
             && self.metadata().get(vocab::key::MODEL).is_none()
         {
             // The keys were left out; here is why.
@@ -195,7 +299,7 @@ impl Checkpoint {
     /// # Errors
     /// There is none, it is broken, or of a kind that is not supported.
     pub fn tokenizer_json(&self) -> Result<serde_json::Value> {
-        if let Source::Hf(_) = self.source
+        if let Kind::Hf(_) = self.kind
             && let Some(json) = vocab::hf::tokenizer_json(self.path())?
         {
             return Ok(serde_json::Value::Object(json));

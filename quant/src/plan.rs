@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::checkpoint::Tensor;
+use crate::checkpoint::{Model, Tensor};
 use crate::gguf::{TensorSpec, Value};
 use crate::recipe::{ModelFacts, Recipe};
-use crate::{Checkpoint, DType, Result};
+use crate::{DType, Result};
 pub use choices::{Choices, TensorType, parse_override_kv, parse_prune_layers};
 pub use metadata::quantized_metadata;
 
@@ -124,14 +124,14 @@ impl Plan {
         })
     }
 
-    /// Decides for every tensor of a checkpoint.
+    /// Decides for every tensor of a model on disk.
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn of(checkpoint: &Checkpoint, recipe: &Arc<Recipe>, choices: &Choices) -> Result<Self> {
-        let model = ModelFacts::of(checkpoint.metadata());
-        let (path, origin) = (checkpoint.path(), checkpoint.origin());
-        Self::new(&PlanInput { path, origin, model: &model, tensors: checkpoint.tensors() }, recipe, choices)
+    pub fn of(model: &dyn Model, recipe: &Arc<Recipe>, choices: &Choices) -> Result<Self> {
+        let facts = ModelFacts::of(model.metadata());
+        let (path, origin) = (model.path(), model.origin());
+        Self::new(&PlanInput { path, origin, model: &facts, tensors: model.tensors() }, recipe, choices)
     }
 
     /// The entry for the tensor of that name.

@@ -17,7 +17,6 @@ mod split;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,73 +24,16 @@ use std::sync::atomic::AtomicBool;
 use rayon::prelude::*;
 
 use crate::atomic_file::directory_of;
-use crate::checkpoint::{Container, Tensor, TensorBytes};
+pub use crate::checkpoint::Source;
+use crate::checkpoint::{Model, Tensor};
 use crate::gguf::Metadata;
 pub use crate::plan::quantized_metadata;
 use crate::plan::{Choices, PlanEntry};
-use crate::{Checkpoint, DType, Error, Imatrix, Plan, Progress, Recipe, Result};
+use crate::{DType, Error, Imatrix, Plan, Progress, Recipe, Result};
 pub use report::TensorReport;
 use rows::{Encoder, Lane, SourceRows};
 pub use split::Split;
 use writer::Writer;
-
-/// What weights are read from: a [`Checkpoint`], or a stand-in for one.
-pub trait Source: Sync {
-    /// The file or directory, for errors.
-    fn path(&self) -> &Path;
-    /// The files that hold the model, which no output may replace.
-    fn files(&self) -> &[PathBuf];
-    /// All tensors, in the order in which they lie in the file.
-    fn tensors(&self) -> &[Tensor];
-    /// The encoded bytes of `rows` of one of the tensors.
-    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes>;
-    /// `rows` of one of the tensors will be read before long.
-    fn will_need(&self, _tensor: &Tensor, _rows: Range<usize>) {}
-}
-
-impl Source for Checkpoint {
-    fn path(&self) -> &Path {
-        self.path()
-    }
-
-    fn files(&self) -> &[PathBuf] {
-        self.files()
-    }
-
-    fn tensors(&self) -> &[Tensor] {
-        self.tensors()
-    }
-
-    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
-        self.read(tensor, rows)
-    }
-
-    fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
-        self.will_need(tensor, rows);
-    }
-}
-
-impl Source for Container {
-    fn path(&self) -> &Path {
-        self.path()
-    }
-
-    fn files(&self) -> &[PathBuf] {
-        self.files()
-    }
-
-    fn tensors(&self) -> &[Tensor] {
-        self.tensors()
-    }
-
-    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
-        self.read(tensor, rows)
-    }
-
-    fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
-        self.will_need(tensor, rows);
-    }
-}
 
 /// A file to be made.
 #[derive(Debug, Clone)]
@@ -109,14 +51,14 @@ pub struct Output {
 }
 
 impl Output {
-    /// The file at `path` that `recipe` makes of `checkpoint`.
+    /// The file at `path` that `recipe` makes of `model`.
     ///
     /// # Errors
-    /// As [`Plan::of`], [`Plan::check_importance`] and [`Checkpoint::output_metadata`].
-    pub fn of(checkpoint: &Checkpoint, recipe: &Arc<Recipe>, choices: &Choices, path: &Path) -> Result<Self> {
-        let plan = Plan::of(checkpoint, recipe, choices)?;
-        plan.check_importance(checkpoint.path())?;
-        let metadata = plan.metadata(&checkpoint.output_metadata()?);
+    /// As [`Plan::of`], [`Plan::check_importance`] and [`Model::output_metadata`].
+    pub fn of(model: &dyn Model, recipe: &Arc<Recipe>, choices: &Choices, path: &Path) -> Result<Self> {
+        let plan = Plan::of(model, recipe, choices)?;
+        plan.check_importance(model.path())?;
+        let metadata = plan.metadata(&model.output_metadata()?);
         Ok(Self { plan, path: path.to_owned(), metadata, imatrix: choices.imatrix.clone(), split: Split::None })
     }
 
@@ -178,7 +120,7 @@ impl Default for Options<'_> {
             max_memory: 256 << 20,
             allow_non_finite: false,
             resume: false,
-            sync_bytes: 256 << 20,
+            sync_bytes: 64 << 20,
             sha256: false,
             report: None,
             note: &|_| {},

@@ -6,8 +6,10 @@ mod support;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use quant::checkpoint::open_model;
 use quant::gguf::{GgufFile, Metadata, Value};
-use quant::progress::Silent;
+use quant::plan::Choices;
+use quant::progress::{Silent, Unit};
 use quant::quantize::{Options, Output, Written, encode_tensor, quantize, quantized_metadata};
 use quant::{DType, Progress, Recipe, Result};
 use support::fixture;
@@ -57,6 +59,49 @@ fn many_files_from_one_read_equal_each_made_alone() {
         assert_eq!(written[0].bytes, together.bytes);
         assert!(std::fs::read(&way).unwrap() == std::fs::read(&together.path).unwrap(), "{} differs", recipe.name);
         assert_eq!(GgufFile::open(&way).unwrap().metadata.u64("general.file_type"), Some(recipe.ftype.into()));
+    }
+}
+
+/// The committed BF16 file under another architecture's name, or with other keys.
+fn renamed_model(dir: &Path, rename: impl Fn(&str, &Value) -> Option<(String, Value)>) -> std::path::PathBuf {
+    let file = GgufFile::open(&fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let mut metadata = Metadata::new();
+    for (key, value) in file.metadata.iter().filter_map(|(key, value)| rename(key, value)) {
+        metadata.set(key, value);
+    }
+    let (source, path) = (Memory::of_file(&file), dir.join("renamed.gguf"));
+    run(&source, &[Output { metadata, ..output(&source, "copy", &path, &Metadata::new()) }]).unwrap();
+    path
+}
+
+#[test]
+fn a_gguf_file_of_an_architecture_unknown_here_is_quantized_by_the_same_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = renamed_model(dir.path(), |key, value| {
+        let value = if key == "general.architecture" { Value::String("unheard-of".into()) } else { value.clone() };
+        Some((key.replace("llama.", "unheard-of."), value))
+    });
+    let model = open_model(&path).unwrap();
+    assert!(quant::Checkpoint::open(&path).is_err());
+    let made = dir.path().join("made.gguf");
+    let output = Output::of(model.as_ref(), &Recipe::find("q4_k_m").unwrap(), &Choices::default(), &made).unwrap();
+    quantize(model.as_ref(), &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let (made, expected) = (GgufFile::open(&made).unwrap(), GgufFile::open(&fixture("llama31_gqa.Q4_K_M.gguf")).unwrap());
+    assert_eq!(made.metadata.str("general.architecture"), Some("unheard-of"));
+    assert_eq!(made.tensors.len(), expected.tensors.len());
+    for (made_tensor, tensor) in made.tensors.iter().zip(&expected.tensors) {
+        assert_eq!((&made_tensor.name, made_tensor.dtype), (&tensor.name, tensor.dtype));
+        assert!(made.bytes(made_tensor)[..] == expected.bytes(tensor)[..], "{}", tensor.name);
+    }
+}
+
+#[test]
+fn a_gguf_file_that_is_no_model_is_refused_by_the_key_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    for lacking in ["general.architecture", "llama.block_count"] {
+        let path = renamed_model(dir.path(), |key, value| (key != lacking).then(|| (key.to_owned(), value.clone())));
+        let error = open_model(&path).err().unwrap().to_string();
+        assert!(error.contains("renamed.gguf") && error.contains(lacking), "{error}");
     }
 }
 
@@ -153,7 +198,7 @@ struct Counted {
 }
 
 impl Progress for Counted {
-    fn start(&self, total: u64, _what: &str) {
+    fn start(&self, total: u64, _unit: Unit, _what: &str) {
         self.total.store(total, Ordering::Relaxed);
     }
     fn advance(&self, delta: u64) {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use quant::DType;
+use quant::checkpoint::Model;
 use quant::quantize::Output;
-use quant::{Checkpoint, DType};
 
 use super::Outcome;
 use super::choices::ChoiceArgs;
@@ -34,29 +35,34 @@ pub struct ConvertArgs {
 pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
     let mut choices = args.choices.read()?;
     choices.as_converter = true;
-    let checkpoint = models::open(&args.model)?;
+    let model = models::open_to_quantize(&args.model)?;
     let names: Vec<String> =
-        args.to.iter().map(|name| if name == "auto" { stored_half(&checkpoint).to_owned() } else { name.clone() }).collect();
+        args.to.iter().map(|name| if name == "auto" { stored_half(model.as_ref()).to_owned() } else { name.clone() }).collect();
     let recipes = files::recipes(&names)?;
     let places = match recipes.len() {
         1 if !args.out.is_dir() => vec![args.out.clone()],
         _ if args.out.is_file() => bail!("--out {}: {} types need a folder, not a file", args.out.display(), recipes.len()),
-        _ => files::places(&args.out, checkpoint.name(), &recipes)?,
+        _ => files::places(&args.out, model.name(), &recipes)?,
     };
     let mut outputs = Vec::with_capacity(recipes.len());
     for (recipe, place) in recipes.iter().zip(&places) {
-        let output = Output::of(&checkpoint, recipe, &choices, place)?;
+        let output = Output::of(model.as_ref(), recipe, &choices, place)?;
         outputs.push(Output { split: args.write.split(), ..output });
     }
-    args.write.write(checkpoint.as_ref(), &outputs, session, |mut entries| {
-        if entries.len() == 1 { entries.remove(0) } else { entries.into() }
-    })?;
+    args.write.write(
+        model.as_ref(),
+        &outputs,
+        session,
+        |mut entries| {
+            if entries.len() == 1 { entries.remove(0) } else { entries.into() }
+        },
+    )?;
     Ok(Outcome::Done)
 }
 
 /// The half-precision type of the first matrix that has one, F16 where none has.
-fn stored_half(checkpoint: &Checkpoint) -> &'static str {
-    let mut matrices = checkpoint.tensors().iter().filter(|t| t.shape.len() > 1).map(|t| t.dtype);
+fn stored_half(model: &dyn Model) -> &'static str {
+    let mut matrices = model.tensors().iter().filter(|t| t.shape.len() > 1).map(|t| t.dtype);
     match matrices.find(|dtype| matches!(dtype, DType::BF16 | DType::F16)) {
         Some(DType::BF16) => "bf16",
         _ => "f16",

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quant::Progress;
+use quant::progress::Unit;
 
 use super::output;
 
@@ -24,6 +25,7 @@ pub enum Reporter {
 /// Progress on a pipe.
 pub struct Lines {
     what: String,
+    unit: Unit,
     total: u64,
     done: u64,
     begin: Instant,
@@ -39,18 +41,18 @@ impl Reporter {
             Self::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()))
         } else {
             let now = Instant::now();
-            Self::Lines(Mutex::new(Lines { what: String::new(), total: 0, done: 0, begin: now, last: now }))
+            Self::Lines(Mutex::new(Lines { what: String::new(), unit: Unit::Items, total: 0, done: 0, begin: now, last: now }))
         }
     }
 }
 
 impl Progress for Reporter {
-    fn start(&self, total: u64, what: &str) {
+    fn start(&self, total: u64, unit: Unit, what: &str) {
         match self {
             Self::Quiet => {}
             Self::Bar(bar) => {
                 bar.set_draw_target(ProgressDrawTarget::stderr());
-                bar.set_style(style());
+                bar.set_style(style(unit));
                 bar.set_message(what.to_owned());
                 bar.set_length(total);
                 bar.reset();
@@ -58,7 +60,7 @@ impl Progress for Reporter {
             Self::Lines(lines) => {
                 if let Ok(mut lines) = lines.lock() {
                     let now = Instant::now();
-                    *lines = Lines { what: what.to_owned(), total, done: 0, begin: now, last: now };
+                    *lines = Lines { what: what.to_owned(), unit, total, done: 0, begin: now, last: now };
                 }
             }
         }
@@ -87,10 +89,12 @@ impl Progress for Reporter {
     }
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg} [{bar:40}] {percent:>3}% {elapsed} elapsed, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+fn style(unit: Unit) -> ProgressStyle {
+    let template = match unit {
+        Unit::Bytes => "{msg} [{bar:40}] {percent:>3}% {decimal_bytes_per_sec}, {elapsed} elapsed, {eta} left",
+        Unit::Items => "{msg} [{bar:40}] {percent:>3}% {elapsed} elapsed, {eta} left",
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
 impl Lines {
@@ -98,6 +102,10 @@ impl Lines {
         let part = self.done as f64 / self.total.max(1) as f64;
         let elapsed = self.begin.elapsed();
         let left = elapsed.mul_f64(((1.0 - part) / part.max(1e-9)).clamp(0.0, 1e6));
-        format!("{}: {:.0} %, {} left", self.what, 100.0 * part, HumanDuration(left))
+        let rate = match self.unit {
+            Unit::Bytes => format!("{:.0} MB/s, ", self.done as f64 / 1e6 / elapsed.as_secs_f64().max(1e-9)),
+            Unit::Items => String::new(),
+        };
+        format!("{}: {:.0} %, {rate}{} left", self.what, 100.0 * part, HumanDuration(left))
     }
 }

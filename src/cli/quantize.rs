@@ -1,4 +1,4 @@
-//! `bitworth quantize`: one read of a checkpoint, many GGUFs, each as llama-quantize would make it.
+//! `bitworth quantize`: one read of a model, many GGUFs, each as llama-quantize would make it.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use super::files::{self, WriteArgs};
 use super::session::Session;
 use crate::runner::models;
 
-/// Quantize a checkpoint to one or several recipes in one read.
+/// Quantize a model to one or several recipes in one read.
 #[derive(Args)]
 pub struct QuantizeArgs {
     /// Hugging Face directory or GGUF file.
@@ -42,26 +42,26 @@ pub struct QuantizeArgs {
 pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     let recipes = files::recipes(&args.to)?;
     let choices = args.choices.read()?;
-    let checkpoint = models::open(&args.model)?;
-    if args.keep_split && checkpoint.origin() != Origin::Gguf {
+    let model = models::open_to_quantize(&args.model)?;
+    if args.keep_split && model.origin() != Origin::Gguf {
         bail!("--keep-split: {} is no GGUF model; use --split-max-size", args.model);
     }
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        let plans = recipes.iter().map(|recipe| Plan::of(&checkpoint, recipe, &choices)).collect::<Result<Vec<_>, _>>()?;
+        let plans = recipes.iter().map(|recipe| Plan::of(model.as_ref(), recipe, &choices)).collect::<Result<Vec<_>, _>>()?;
         session.print(&plans, || plans.iter().map(Plan::to_string).collect::<Vec<_>>().join("\n"))?;
         return Ok(Outcome::Done);
     };
-    let places = files::places(out, checkpoint.name(), &recipes)?;
+    let places = files::places(out, model.name(), &recipes)?;
     let mut outputs = Vec::with_capacity(recipes.len());
     for (recipe, place) in recipes.iter().zip(&places) {
-        let mut output = Output::of(&checkpoint, recipe, &choices, place)?;
+        let mut output = Output::of(model.as_ref(), recipe, &choices, place)?;
         if args.keep_split {
-            output.keep_split(checkpoint.as_ref(), checkpoint.path())?;
+            output.keep_split(model.as_ref(), model.path())?;
         } else {
             output.split = args.write.split();
         }
         outputs.push(output);
     }
-    args.write.write(checkpoint.as_ref(), &outputs, session, Value::from)?;
+    args.write.write(model.as_ref(), &outputs, session, Value::from)?;
     Ok(Outcome::Done)
 }

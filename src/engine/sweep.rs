@@ -10,6 +10,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use quant::progress::Unit;
 use quant::{HParams, Progress};
 
 use super::backend::{Backend, HeadRow};
@@ -76,7 +77,7 @@ pub fn score<B: Backend>(
     let pass_rows = (cut.activation_bytes / state.max(1)).max(1);
     let rows: usize = sequences.iter().map(|s| s.scored.end).sum();
     let steps: usize = lanes.iter().map(|lane| lane.variant.hparams().block_count + 1).sum();
-    progress.start((rows * steps) as u64, "scoring");
+    progress.start((rows * steps) as u64, Unit::Items, "scoring");
     let mut scores: Vec<LaneScores> = lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
     for pass in cut_by_rows(sequences, pass_rows) {
         let walk = Walk { backend, lanes, longest, chunk_rows, progress, stop };
@@ -113,7 +114,7 @@ pub fn logits<B: Backend>(
     let chunk_rows = (LOGIT_BYTES / (h.vocab_size * size_of::<f32>())).min(backend.max_buffer_len() / widest);
     check_length(backend, &lanes, longest, widest)?;
     let rows: usize = sequences.iter().map(Vec::len).sum();
-    progress.start((rows * h.block_count) as u64, "computing logits");
+    progress.start((rows * h.block_count) as u64, Unit::Items, "computing logits");
     let walk = Walk { backend, lanes: &lanes, longest, chunk_rows, progress, stop };
     let (graphs, chunks, hidden) = walk.hidden(&whole)?;
     let head = OutputHead::load(backend, variant, None)?;

@@ -3,6 +3,8 @@
 use anyhow::{Result, bail};
 
 use super::Watch;
+use quant::progress::Unit;
+
 use crate::engine::backend::Backend;
 use crate::engine::error::EngineError;
 use crate::engine::generate::Generator;
@@ -49,7 +51,7 @@ pub fn answer<B: Backend>(
     }
     let room = prompts.iter().map(|(ids, _, max)| ids.len() + max).max().unwrap_or(0);
     let mut generator = Generator::new(backend, variant, room, 1)?;
-    watch.progress.start(prompts.len() as u64, "generating");
+    watch.progress.start(prompts.len() as u64, Unit::Items, "generating");
     let mut texts = Vec::with_capacity(prompts.len());
     for (ids, stop, max_tokens) in prompts {
         generator.clear();

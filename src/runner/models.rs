@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use quant::checkpoint::{Model, open_model};
 use quant::plan::Choices;
 use quant::{Checkpoint, Plan, Recipe};
 
@@ -16,11 +17,23 @@ use crate::eval::demo;
 /// # Errors
 /// As [`Checkpoint::open`]; a demo path that does not exist; `hf:NAME`, which is not supported yet.
 pub fn open(model: &str) -> Result<Arc<Checkpoint>> {
+    Ok(Arc::new(Checkpoint::open(&place(model)?)?))
+}
+
+/// Opens MODEL to convert or to quantize it, which works for GGUF files of any architecture.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_quantize(model: &str) -> Result<Box<dyn Model>> {
+    Ok(open_model(&place(model)?)?)
+}
+
+/// Where MODEL stands.
+fn place(model: &str) -> Result<PathBuf> {
     if model.starts_with("hf:") {
         bail!("{model}: downloading is not supported yet; fetch the model into a folder and give its path");
     }
-    let path = demo::resolve(model, &demo_dir())?;
-    Ok(Arc::new(Checkpoint::open(&path)?))
+    Ok(demo::resolve(model, &demo_dir())?)
 }
 
 /// The reference as a lane, named by the type most of its weights have.
@@ -40,7 +53,7 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str) -> Result<Lane> {
         check_vocabulary(reference, &checkpoint)?;
         return Ok(Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) });
     };
-    let plan = Plan::of(reference, &Recipe::find(recipe)?, &Choices::default())?;
+    let plan = Plan::of(reference.as_ref(), &Recipe::find(recipe)?, &Choices::default())?;
     plan.check_importance(reference.path())?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)) })
 }

@@ -79,7 +79,7 @@ impl Job {
             if recipes[..i].iter().any(|other| other.name == recipe.name) {
                 bail!("recipes: there are two named {}", recipe.name);
             }
-            Plan::of(&checkpoint, recipe, &Choices::default())?.check_importance(checkpoint.path())?;
+            Plan::of(checkpoint.as_ref(), recipe, &Choices::default())?.check_importance(checkpoint.path())?;
         }
         let texts = config.text.as_ref().map(|text| passes(text, &tokenizer)).transpose()?.unwrap_or_default();
         let context = checkpoint.hparams().context_length;
@@ -240,7 +240,7 @@ impl Run<'_> {
             std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
             let outputs = missing
                 .iter()
-                .map(|r| Output::of(self.checkpoint, r, &Choices::default(), &path(r)))
+                .map(|r| Output::of(self.checkpoint.as_ref(), r, &Choices::default(), &path(r)))
                 .collect::<Result<Vec<_>, _>>()?;
             quant::quantize::quantize(
                 self.checkpoint.as_ref(),

@@ -6,6 +6,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use super::Watch;
+use quant::progress::Unit;
+
 use crate::engine::backend::Backend;
 use crate::engine::error::EngineError;
 use crate::engine::generate::Generator;
@@ -63,7 +65,7 @@ pub fn measure<B: Backend>(backend: &B, variant: &Variant, load: Workload, watch
     let tokens: Vec<u32> = (0..room as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) % vocab).collect();
     let mut generator = Generator::new(backend, variant, room, batch)?;
     let mut speeds = Vec::new();
-    watch.progress.start(load.repetitions as u64 + 1, "timing");
+    watch.progress.start(load.repetitions as u64 + 1, Unit::Items, "timing");
     for repetition in 0..=load.repetitions {
         for phase in [Phase::Prefill, Phase::Decode] {
             let count = if phase == Phase::Prefill { load.prompt } else { load.generate };

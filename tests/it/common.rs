@@ -74,6 +74,11 @@ impl Table {
         self.0.get_column_names().iter().map(ToString::to_string).collect()
     }
 
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.0.height()
+    }
+
     /// Row `i`, every cell in full precision.
     pub fn row(&self, i: usize) -> Vec<String> {
         self.0.columns().iter().map(|column| format!("{:?}", column.get(i).unwrap())).collect()

@@ -19,7 +19,7 @@ fn lanes(dir: &TempDir) -> Vec<Lane> {
     let checkpoint = Arc::new(Checkpoint::open(&world.join("demo-model")).unwrap());
     let mut lanes = vec![Lane { name: "reference".into(), variant: Variant::Stored(checkpoint.clone()) }];
     for recipe in Recipe::all() {
-        let plan = Arc::new(Plan::of(&checkpoint, recipe, &Choices::default()).unwrap());
+        let plan = Arc::new(Plan::of(checkpoint.as_ref(), recipe, &Choices::default()).unwrap());
         if plan.check_importance(checkpoint.path()).is_err() {
             continue; // needs an importance matrix
         }

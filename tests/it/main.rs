@@ -6,5 +6,6 @@ mod demo;
 mod devices;
 mod docs;
 mod logits;
+mod quantize;
 mod synth;
 mod tokenizer;

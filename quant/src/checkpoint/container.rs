@@ -34,9 +34,9 @@ impl Container {
     /// Opens a GGUF file of any architecture (of a split model: any of its files).
     ///
     /// # Errors
-    /// It is no GGUF file, or a broken one.
+    /// It is no GGUF file, or a broken one, or holds no model.
     pub fn open(path: &Path) -> Result<Self> {
-        gguf::open_container(path)
+        gguf::open_model(path)
     }
 
     /// # Errors

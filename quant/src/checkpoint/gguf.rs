@@ -6,26 +6,44 @@ use std::sync::OnceLock;
 
 use super::container::Parts;
 use super::place::{Place, Span, Stored};
-use super::{Checkpoint, Container, Source, Tensor, TensorBytes, tensors};
-use crate::gguf::{GgufFile, Value};
+use super::{Checkpoint, Container, Kind, Tensor, TensorBytes, tensors};
+use crate::gguf::{GgufFile, Metadata, Value};
 use crate::{Error, HParams, Result, arch};
 
 /// Opens the file at `path`, or all files of a split model.
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let container = open_container(path)?;
-    let arch = match container.metadata().get("general.architecture") {
-        Some(Value::String(name)) => arch::find_gguf(name)?,
-        Some(_) => return Err(Error::key(path, "general.architecture", "is not a string")),
-        None => return Err(Error::key(path, "general.architecture", "is missing; this GGUF file holds no model")),
-    };
+    let arch = arch::find_gguf(architecture(path, container.metadata())?)?;
     let hparams = HParams::from_metadata(path, arch, container.metadata())?;
     tensors::check_known(path, arch, &hparams, container.tensors())?;
     tensors::check_complete(path, arch, &hparams, &container)?;
-    Ok(Checkpoint { container, arch, hparams, source: Source::Gguf, vocab: OnceLock::new() })
+    Ok(Checkpoint { container, arch, hparams, kind: Kind::Gguf, vocab: OnceLock::new() })
+}
+
+/// The architecture that the file names.
+fn architecture<'a>(path: &Path, metadata: &'a Metadata) -> Result<&'a str> {
+    const KEY: &str = "general.architecture";
+    match metadata.get(KEY) {
+        Some(Value::String(name)) => Ok(name),
+        Some(_) => Err(Error::key(path, KEY, "is not a string")),
+        None => Err(Error::key(path, KEY, "is missing; this GGUF file holds no model")),
+    }
+}
+
+/// Opens a model of any architecture. What a plan asks of it must be there: the number of its blocks, unless it is one that
+/// llama.cpp quantizes without (`clip`, the projectors of multimodal models).
+pub(super) fn open_model(path: &Path) -> Result<Container> {
+    let container = open_container(path)?;
+    let arch = architecture(path, container.metadata())?;
+    let key = format!("{arch}.block_count");
+    if arch != "clip" && container.metadata().u64(&key).is_none() {
+        return Err(Error::key(path, key, "is missing or no number"));
+    }
+    Ok(container)
 }
 
 /// Opens the same without a look at the architecture.
-pub(super) fn open_container(path: &Path) -> Result<Container> {
+fn open_container(path: &Path) -> Result<Container> {
     let mut file = GgufFile::open(path)?;
     let mut found = Vec::with_capacity(file.tensors.len());
     for entry in &file.tensors {

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use super::container::Parts;
 use super::layout::layout;
 use super::place::{Place, Span, Stored};
-use super::{Checkpoint, Container, Source, Tensor, tensors};
+use super::{Checkpoint, Container, Kind, Tensor, tensors};
 use crate::arch::{Mxfp4Rows, Presence, Role, TensorRule, Transform};
 use crate::convert::{self, FileType, config::Config};
 use crate::gguf::{Metadata, Value};
@@ -43,7 +43,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     tensors::check_complete(path, arch, &hparams, &container)?;
     check_head(path, &config, &container)?;
     container.set_metadata(convert::metadata(&config, path, container.tensors())?);
-    Ok(Checkpoint { container, arch, hparams, source: Source::Hf(Box::new(config)), vocab: OnceLock::new() })
+    Ok(Checkpoint { container, arch, hparams, kind: Kind::Hf(Box::new(config)), vocab: OnceLock::new() })
 }
 
 /// Tensors made from the configuration, which the converter writes first.

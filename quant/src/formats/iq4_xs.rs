@@ -34,7 +34,7 @@ impl BlockIq4Xs {
     fn new<V: F32x8>(x: &[[f32; 32]; 8], importance: Option<&[[f32; 32]]>) -> Self {
         let lanes = transpose(x);
         let scales = iq4::scales(&lanes, importance, V::splat(mean_square(x.as_flattened(), 2.0)));
-        let d = -signed_max(&scales) / 32.0;
+        let d = -signed_max::<V, 8>(&scales) / 32.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         let sc = scales.map(|scale| nearest_int(inverse * scale).clamp(-32, 31));
         let qs = iq4::codes::<V>(&lanes, &sc.map(|sc| d * sc as f32));

@@ -48,7 +48,7 @@ impl Block<32> for BlockMxfp4 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
-            let amax = largest_magnitude(x);
+            let amax = largest_magnitude::<V, 32>(x);
             // Under 2^-125 it wraps around, as in x86 builds of ggml; all codes are 0 then.
             block.e = if amax == 0.0 { 0 } else { (floor_log2(amax) - 2 + 127) as u8 };
             let mut codes = [0; 32];

@@ -14,6 +14,18 @@ pub(super) fn nibbles<const HALF: usize, const N: usize>(qs: &[u8; HALF]) -> [u8
     codes
 }
 
+/// Bit `i` of the result is the fifth bit of code `i`.
+#[inline(always)]
+pub(super) fn fifth_bits(codes: &[u8; 32]) -> u32 {
+    let eight = |codes: &[u8; 8]| {
+        let bits = u64::from_le_bytes(*codes) >> 4 & 0x0101_0101_0101_0101;
+        // Multiplying moves the bit of byte `i` to place 56 + i; no two of the products meet.
+        (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+    };
+    let chunks = codes.as_chunks::<8>().0;
+    u32::from_le_bytes(std::array::from_fn(|i| eight(&chunks[i])))
+}
+
 /// `table[code]` of every code, by comparing all with 1, 2 .. 15, which vectorizes where looking up does not.
 #[inline(always)]
 pub(super) fn look_up<const N: usize>(table: &[i8; 16], codes: &[u8; N]) -> [i8; N] {
@@ -31,6 +43,14 @@ pub(super) fn look_up<const N: usize>(table: &[i8; 16], codes: &[u8; N]) -> [i8;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fifth_bits_are_in_order() {
+        for bits in [0, 1, 0x8000_0000, 0xdead_beef, u32::MAX] {
+            let codes = std::array::from_fn(|i| ((bits >> i & 1) << 4) as u8 | 0xef & (i * 37) as u8);
+            assert_eq!(fifth_bits(&codes), bits);
+        }
+    }
 
     #[test]
     fn tables_are_looked_up() {

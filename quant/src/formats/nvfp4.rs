@@ -58,7 +58,7 @@ impl Block<64> for BlockNvfp4 {
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<16>().0.as_chunks::<4>().0.iter().zip(blocks) {
             for (j, x) in x.iter().enumerate() {
-                block.d[j] = to_ue4m3(largest_magnitude(x) / 6.0);
+                block.d[j] = to_ue4m3(largest_magnitude::<V, 16>(x) / 6.0);
                 let mut codes = [0; 16];
                 fp4::nearest::<V>(x, half_of_ue4m3(block.d[j]), &mut codes);
                 block.qs[j] = std::array::from_fn(|i| codes[i] | codes[i + 8] << 4);

@@ -29,7 +29,7 @@ impl Block<64> for BlockQ2_0 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<64>().0.iter().zip(blocks) {
-            let d = largest_magnitude(x);
+            let d = largest_magnitude::<V, 64>(x);
             let inverse = reciprocal(d);
             block.d = F16::from_f32(d);
             // Halves away from zero; NaN becomes code 0, as in x86 builds of ggml.

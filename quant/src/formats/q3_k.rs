@@ -54,7 +54,7 @@ impl BlockQ3K {
         for (half, codes) in codes.iter().enumerate() {
             found.keep_codes(half, codes);
         }
-        let max = signed_max(&found.scale);
+        let max = signed_max::<V, 16>(&found.scale);
         if max == 0.0 {
             return Self::new(x, 0.0, &[0; 16], &found.codes);
         }

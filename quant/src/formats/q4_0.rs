@@ -9,7 +9,7 @@
 use super::block::Block;
 use super::f16::F16;
 use super::nibbles::nibbles;
-use super::search::{reciprocal, signed_max, symmetric_row};
+use super::search::{reciprocal, signed_max, symmetric_row, truncated_codes};
 use super::simd::F32x8;
 use super::{DType, Format};
 
@@ -40,13 +40,9 @@ impl Block<32> for BlockQ4_0 {
         }
         for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
             // The number of largest magnitude becomes -8 exactly; the truncation below rounds halves up.
-            let d = signed_max(x) / -8.0;
+            let d = signed_max::<V, 32>(x) / -8.0;
             let inverse = reciprocal(d);
-            let mut codes = [0; 32];
-            for (code, x) in codes.iter_mut().zip(x) {
-                *code = ((x * inverse + 8.5) as i32).min(15) as u8;
-            }
-            block.pack(d, &codes);
+            block.pack(d, &truncated_codes::<V>(x, inverse, 8.5, 15.0));
         }
     }
 

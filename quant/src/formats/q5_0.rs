@@ -9,7 +9,8 @@
 
 use super::block::Block;
 use super::f16::F16;
-use super::search::{reciprocal, signed_max, symmetric_row};
+use super::nibbles::fifth_bits;
+use super::search::{reciprocal, signed_max, symmetric_row, truncated_codes};
 use super::simd::F32x8;
 use super::{DType, Format};
 
@@ -29,8 +30,7 @@ impl BlockQ5_0 {
     #[inline(always)]
     fn pack(&mut self, d: f32, codes: &[u8; 32]) {
         self.d = F16::from_f32(d);
-        let fifth = (0..32).fold(0, |bits, i| bits | u32::from(codes[i] >> 4 & 1) << i);
-        self.qh = fifth.to_le_bytes();
+        self.qh = fifth_bits(codes).to_le_bytes();
         self.qs = std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4);
     }
 }
@@ -43,13 +43,9 @@ impl Block<32> for BlockQ5_0 {
         }
         for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
             // The number of largest magnitude becomes -16 exactly; the truncation below rounds halves up.
-            let d = signed_max(x) / -16.0;
+            let d = signed_max::<V, 32>(x) / -16.0;
             let inverse = reciprocal(d);
-            let mut codes = [0; 32];
-            for (code, x) in codes.iter_mut().zip(x) {
-                *code = ((x * inverse + 16.5) as i32).min(31) as u8;
-            }
-            block.pack(d, &codes);
+            block.pack(d, &truncated_codes::<V>(x, inverse, 16.5, 31.0));
         }
     }
 

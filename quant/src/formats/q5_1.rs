@@ -9,6 +9,7 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::nibbles::fifth_bits;
 use super::search::{AffineSearch, Loss, affine_row};
 use super::simd::F32x8;
 use super::{DType, Format};
@@ -33,9 +34,8 @@ const WEIGHTED: AffineSearch =
 impl BlockQ5_1 {
     #[inline(always)]
     fn pack(d: f32, m: f32, codes: &[u8; 32]) -> Self {
-        let fifth = (0..32).fold(0, |bits, i| bits | u32::from(codes[i] >> 4 & 1) << i);
         let qs = std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4);
-        Self { d: F16::from_f32(d), m: F16::from_f32(m), qh: fifth.to_le_bytes(), qs }
+        Self { d: F16::from_f32(d), m: F16::from_f32(m), qh: fifth_bits(codes).to_le_bytes(), qs }
     }
 }
 

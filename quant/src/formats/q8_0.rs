@@ -9,7 +9,7 @@
 use super::block::Block;
 use super::f16::F16;
 use super::search::{largest_magnitude, reciprocal};
-use super::simd::F32x8;
+use super::simd::{F32x8, LANES};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ8_0, 32>(DType::Q8_0, "Q8_0", 8, include_str!("q8_0.wgsl"));
@@ -23,23 +23,25 @@ pub(super) struct BlockQ8_0 {
 }
 const _: () = assert!(size_of::<BlockQ8_0>() == 34);
 
-/// Rounds to nearest, halves away from zero, within `i8`. The addend is the largest float below one half, so that nothing
-/// short of a half is carried over; exact under 2^22.
+/// Rounds to nearest, halves away from zero. The addend is the largest float below one half, so that nothing short of a half
+/// is carried over; exact under 2^22.
 #[inline(always)]
-fn round(x: f32) -> i8 {
-    (x + 0.499_999_97f32.copysign(x)) as i32 as i8
+fn rounded<V: F32x8>(x: &[f32; 32], inverse: f32) -> [i8; 32] {
+    let (zero, half) = (V::splat(0.0), V::splat(0.499_999_97));
+    let mut parts = [zero; 4];
+    for (part, x) in parts.iter_mut().zip(x.as_chunks::<LANES>().0) {
+        let x = V::load(x) * V::splat(inverse);
+        *part = V::select(x.lt(zero), x - half, x + half);
+    }
+    bytemuck::cast(V::bytes(parts))
 }
 
 impl Block<32> for BlockQ8_0 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {
-            let d = largest_magnitude(x) / 127.0;
-            let inverse = reciprocal(d);
-            block.d = F16::from_f32(d);
-            for (q, x) in block.qs.iter_mut().zip(x) {
-                *q = round(x * inverse);
-            }
+            let d = largest_magnitude::<V, 32>(x) / 127.0;
+            *block = Self { d: F16::from_f32(d), qs: rounded::<V>(x, reciprocal(d)) };
         }
     }
 
@@ -54,6 +56,7 @@ impl Block<32> for BlockQ8_0 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::Plain;
     use super::*;
 
     #[test]
@@ -72,7 +75,7 @@ mod tests {
     fn halves_round_away_from_zero_and_nothing_else_does() {
         for tenths in -1_270..=1_270 {
             for x in [tenths as f32 / 10.0, (tenths as f32 / 10.0).next_up(), (tenths as f32 / 10.0).next_down()] {
-                assert_eq!(f32::from(round(x)), x.round(), "{x:?}");
+                assert_eq!(f32::from(rounded::<Plain>(&[x; 32], 1.0)[9]), x.round(), "{x:?}");
             }
         }
     }

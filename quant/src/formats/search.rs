@@ -45,22 +45,56 @@ pub(super) fn reciprocal(d: f32) -> f32 {
     if inverse.is_infinite() { f32::NAN } else { inverse }
 }
 
+/// The largest of eight numbers, none of them NaN.
+#[inline(always)]
+fn largest_of(x: Lanes) -> f32 {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let four: [f32; 4] = std::array::from_fn(|l| larger(x[l], x[l + 4]));
+    larger(larger(four[0], four[2]), larger(four[1], four[3]))
+}
+
 /// The largest magnitude. NaN is passed over.
 #[inline(always)]
-pub(super) fn largest_magnitude<const N: usize>(x: &[f32; N]) -> f32 {
-    let mut amax = 0;
-    for x in x {
-        let bits = x.abs().to_bits(); // ordered as the magnitudes are
-        amax = amax.max(if bits > 0x7f80_0000 { 0 } else { bits });
+pub(super) fn largest_magnitude<V: F32x8, const N: usize>(x: &[f32; N]) -> f32 {
+    const { assert!(N.is_multiple_of(LANES)) };
+    let mut amax = V::splat(0.0);
+    for x in x.as_chunks::<LANES>().0 {
+        amax = V::load(x).abs().max(amax);
     }
-    f32::from_bits(amax)
+    largest_of(amax.store())
 }
 
 /// The number of largest magnitude, the first one among equals; 0 if all are zeros. NaN is passed over.
 #[inline(always)]
-pub(super) fn signed_max<const N: usize>(x: &[f32; N]) -> f32 {
-    let amax = largest_magnitude(x);
-    if amax == 0.0 { 0.0 } else { x.iter().copied().find(|x| x.abs() == amax).unwrap_or(0.0) }
+pub(super) fn signed_max<V: F32x8, const N: usize>(x: &[f32; N]) -> f32 {
+    const { assert!(N.is_multiple_of(LANES)) };
+    let (mut high, mut low) = (V::splat(0.0), V::splat(0.0));
+    for x in x.as_chunks::<LANES>().0 {
+        let x = V::load(x);
+        high = x.max(high);
+        low = x.min(low);
+    }
+    let (high, low) = (largest_of(high.store()), -largest_of((V::splat(-0.0) - low).store()));
+    if high > -low {
+        high
+    } else if -low > high {
+        low
+    } else if high == 0.0 {
+        0.0
+    } else {
+        x.iter().copied().find(|x| x.abs() == high).unwrap_or(0.0)
+    }
+}
+
+/// `inverse x + offset` without its fraction, at most `top`, as codes of 32 numbers; 0 for NaN.
+#[inline(always)]
+pub(super) fn truncated_codes<V: F32x8>(x: &[f32; 32], inverse: f32, offset: f32, top: f32) -> [u8; 32] {
+    let mut parts = [V::splat(0.0); 4];
+    for (part, x) in parts.iter_mut().zip(x.as_chunks::<LANES>().0) {
+        // In this order NaN stays NaN.
+        *part = V::splat(top).min(V::load(x) * V::splat(inverse) + V::splat(offset));
+    }
+    V::bytes(parts)
 }
 
 /// The largest magnitude of each group, and the first number that has it; NaN is passed over.
@@ -372,7 +406,12 @@ pub(super) fn affine_row<V: F32x8, B>(
             let (min, max) = range::<V>(x);
             let d = (max - min) / weighted.max_code as f32;
             let inverse = reciprocal(d);
-            *block = pack(d, min, &x.map(|x| (((x - min) * inverse + 0.5) as i32).clamp(0, weighted.max_code) as u8));
+            let (mut parts, top) = ([V::splat(0.0); 4], V::splat(weighted.max_code as f32));
+            for (part, x) in parts.iter_mut().zip(x.as_chunks::<LANES>().0) {
+                let code = (V::load(x) - V::splat(min)) * V::splat(inverse) + V::splat(0.5);
+                *part = top.min(code.max(V::splat(0.0)));
+            }
+            *block = pack(d, min, &V::bytes(parts));
         }
         return;
     };
@@ -426,7 +465,10 @@ mod tests {
 
     #[test]
     fn the_signed_maximum_is_the_first_among_equals() {
-        let check = |x: [f32; 4], expected: f32| assert_eq!(signed_max(&x).to_bits(), expected.to_bits(), "{x:?}");
+        let check = |x: [f32; 4], expected: f32| {
+            let x: [f32; 8] = std::array::from_fn(|i| x[i % 4]);
+            assert_eq!(signed_max::<Plain, 8>(&x).to_bits(), expected.to_bits(), "{x:?}");
+        };
         check([1.0, -2.0, 2.0, 0.5], -2.0);
         check([0.0, -0.0, 0.0, 0.0], 0.0);
         check([-0.0; 4], 0.0);

@@ -40,6 +40,8 @@ pub(super) trait F32x8: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Out
     fn nearest_int(self, low: i32, high: i32) -> Self;
     /// The number of `book` nearest to `self`, and its index: of two equally near the greater, for NaN the greatest.
     fn nearest_in(self, book: &Codebook) -> (Self, Self);
+    /// Each number without its fraction, the lowest byte of it; 0 for NaN and for what does not fit 31 bits.
+    fn bytes(parts: [Self; 4]) -> [u8; 32];
     fn packed(from: &Lanes<u16>) -> Self::Packed;
     /// For each lane, that number of `self` which the three bits from `shift` on name.
     fn pick(self, packed: Self::Packed, shift: u32) -> Self;
@@ -160,6 +162,11 @@ impl F32x8 for Plain {
     fn nearest_in(self, book: &Codebook) -> (Self, Self) {
         let index = self.0.map(|x| 15 - book.midpoints.iter().filter(|&&midpoint| x < midpoint).count());
         (Self(index.map(|i| book.values[i])), Self(index.map(|i| i as f32)))
+    }
+    #[inline(always)]
+    fn bytes(parts: [Self; 4]) -> [u8; 32] {
+        let byte = |x: f32| if x.abs() < 2_147_483_648.0 { x as i32 as u8 } else { 0 };
+        std::array::from_fn(|i| byte(parts[i / LANES].0[i % LANES]))
     }
     #[inline(always)]
     fn packed(from: &Lanes<u16>) -> Self::Packed {
@@ -316,6 +323,23 @@ mod avx2 {
             }
         }
         #[inline(always)]
+        fn bytes(parts: [Self; 4]) -> [u8; 32] {
+            let [a, b, c, d] = parts;
+            // SAFETY: see above.
+            unsafe {
+                // What does not fit becomes 0x80000000, the lowest byte of which is 0.
+                let low = _mm256_set1_epi32(0xff);
+                let a = _mm256_and_si256(_mm256_cvttps_epi32(a.0), low);
+                let b = _mm256_and_si256(_mm256_cvttps_epi32(b.0), low);
+                let c = _mm256_and_si256(_mm256_cvttps_epi32(c.0), low);
+                let d = _mm256_and_si256(_mm256_cvttps_epi32(d.0), low);
+                // Packing takes four numbers of each half in turn; here they come in order again.
+                let packed = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
+                let in_order = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+                transmute::<__m256i, [u8; 32]>(in_order)
+            }
+        }
+        #[inline(always)]
         fn packed(from: &Lanes<u16>) -> Self::Packed {
             // SAFETY: see above.
             unsafe { _mm256_cvtepu16_epi32(transmute::<Lanes<u16>, __m128i>(*from)) }
@@ -377,6 +401,34 @@ mod tests {
             [value, index]
         });
         found.collect()
+    }
+
+    /// The bytes of awkward numbers.
+    #[inline(always)]
+    fn all_bytes<V: F32x8>() -> [u8; 32] {
+        let numbers = [0.0, -0.0, 0.99, 1.0, 15.999, 127.0, -1.0, -1.99, -128.0, 255.5, 256.0, 1e6, 3e9, -3e9, 1e-40];
+        let ends = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 2_147_483_520.0, 2_147_483_648.0];
+        let all: Vec<f32> = numbers.into_iter().chain(ends).cycle().take(32).collect();
+        V::bytes(std::array::from_fn(|i| V::load(&all.as_chunks().0[i])))
+    }
+
+    #[test]
+    fn bytes_are_those_of_whole_parts() {
+        let bytes = all_bytes::<Plain>();
+        assert_eq!(bytes[..15], [0, 0, 0, 1, 15, 127, 255, 255, 128, 255, 0, 64, 0, 0, 0]);
+        assert_eq!(bytes[15..22], [0, 0, 0, 0, 0, 128, 0]);
+        assert_eq!(all_bytes::<Baseline>(), bytes);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            #[target_feature(enable = "avx2")]
+            fn on_avx2() -> [u8; 32] {
+                all_bytes::<Avx2>()
+            }
+            // SAFETY: the processor has AVX2, as was just asked.
+            #[allow(unsafe_code)]
+            let found = unsafe { on_avx2() };
+            assert_eq!(found, bytes);
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Block<256> for BlockTq1_0 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<256>().0.iter().zip(blocks) {
-            let (d, codes) = ternary(x);
+            let (d, codes) = ternary::<V>(x);
             *block = Self { qs32: pack(&codes[..160]), qs16: pack(&codes[160..240]), qh: pack(&codes[240..]), d };
         }
     }

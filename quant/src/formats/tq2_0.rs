@@ -26,8 +26,8 @@ const _: () = assert!(size_of::<BlockTq2_0>() == 66);
 /// The largest magnitude as scale, and codes 0, 1, 2 of each number divided by it, halves away from zero; NaN becomes
 /// code 1, as in x86 builds of ggml. For TQ1_0 too.
 #[inline(always)]
-pub(super) fn ternary(x: &[f32; 256]) -> (F16, [u8; 256]) {
-    let d = largest_magnitude(x);
+pub(super) fn ternary<V: F32x8>(x: &[f32; 256]) -> (F16, [u8; 256]) {
+    let d = largest_magnitude::<V, 256>(x);
     let inverse = reciprocal(d);
     (F16::from_f32(d), x.map(|x| 1 + u8::from(x * inverse >= 0.5) - u8::from(x * inverse <= -0.5)))
 }
@@ -37,7 +37,7 @@ impl Block<256> for BlockTq2_0 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<256>().0.iter().zip(blocks) {
-            let (d, codes) = ternary(x);
+            let (d, codes) = ternary::<V>(x);
             *block = Self { qs: two_bit::pack(&codes), d };
         }
     }

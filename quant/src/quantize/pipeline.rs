@@ -14,6 +14,7 @@ use super::rows::{self, Encoded, Encoder, Lane, SourceRows};
 use super::writer::Writer;
 use super::{Options, Output, Source};
 use crate::checkpoint::Tensor;
+use crate::progress::Unit;
 use crate::{Error, Progress, Result};
 
 /// Most weights in a block: enough that its bookkeeping does not count, few enough that the slowest encoders end together.
@@ -142,7 +143,7 @@ pub(super) fn run<'a>(
     let under_way = 2 * threads + 4;
     let jobs = jobs(source, outputs, &writers, options, under_way)?;
     let source_bytes = |job: &Job| stored_bytes(job.tensor) * job.targets.iter().flatten().count() as u64;
-    progress.start(jobs.iter().map(source_bytes).sum(), "quantizing");
+    progress.start(jobs.iter().map(source_bytes).sum(), Unit::Bytes, "quantizing");
     let run = Run {
         encoder: Encoder { source, allow_non_finite: options.allow_non_finite, clock: options.report },
         blocks: jobs.last().map_or(0, |job| job.first_block + job.blocks()),

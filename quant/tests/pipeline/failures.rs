@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quant::checkpoint::Tensor;
+use quant::progress::Unit;
 use quant::quantize::{Options, Output, encode_tensor};
 use quant::{DType, Imatrix};
 
@@ -76,7 +77,7 @@ fn a_name_that_cannot_be_taken_leaves_the_outputs_named_before() {
     // In the middle of the run a folder takes the second one's name.
     struct Obstacle(PathBuf);
     impl quant::Progress for Obstacle {
-        fn start(&self, _total: u64, _what: &str) {
+        fn start(&self, _total: u64, _unit: Unit, _what: &str) {
             std::fs::create_dir(&self.0).unwrap();
         }
         fn advance(&self, _delta: u64) {}

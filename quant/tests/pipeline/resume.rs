@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quant::gguf::Value;
+use quant::progress::Unit;
 use quant::quantize::{Options, Output, Split, Written, quantize};
 use quant::{DType, Error, Progress};
 
@@ -39,7 +40,7 @@ struct After<F: Fn() + Sync> {
 }
 
 impl<F: Fn() + Sync> Progress for After<F> {
-    fn start(&self, _total: u64, _what: &str) {}
+    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
     fn advance(&self, _delta: u64) {
         if self.blocks.fetch_sub(1, Ordering::Relaxed) == 1 {
             (self.then)();

@@ -121,6 +121,19 @@ impl F32x8 for Neon {
         }
     }
     #[inline(always)]
+    fn bytes(parts: [Self; 4]) -> [u8; 32] {
+        // SAFETY: see above.
+        unsafe {
+            // What does not fit is held to the ends, whose lowest byte is not 0: such numbers go first.
+            let whole = |x: float32x4_t| {
+                let fits = vcltq_f32(vabsq_f32(x), vdupq_n_f32(2_147_483_648.0));
+                vmovn_u32(vandq_u32(vreinterpretq_u32_s32(vcvtq_s32_f32(x)), fits))
+            };
+            let halves = parts.map(|part| vmovn_u16(vcombine_u16(whole(part.0[0]), whole(part.0[1]))));
+            transmute::<[uint8x8_t; 4], [u8; 32]>(halves)
+        }
+    }
+    #[inline(always)]
     fn packed(from: &Lanes<u16>) -> Self::Packed {
         // SAFETY: see above.
         unsafe {
