@@ -218,12 +218,12 @@ fn allocated(about: &std::fs::Metadata) -> u64 {
 
 /// A rename is durable only once the directory is on the disk too. Only Unix lets a directory be opened for that.
 #[cfg(unix)]
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_directory(_directory: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_directory(_directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

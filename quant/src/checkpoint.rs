@@ -82,8 +82,12 @@ impl Tensor {
 pub trait Source: Sync {
     /// The file or directory, for errors.
     fn path(&self) -> &Path;
-    /// The files that hold the model, which no output may replace.
+    /// The files that hold the model, which no output may replace; none where it is not on disk.
     fn files(&self) -> &[PathBuf];
+    /// What its weights depend on beside its files: two sources of the same files with the same of this are the same.
+    fn identity(&self) -> Vec<u8> {
+        Vec::new()
+    }
     /// All tensors, in the order in which they lie in the file.
     fn tensors(&self) -> &[Tensor];
     /// The encoded bytes of `rows` of one of the tensors.
@@ -121,6 +125,10 @@ macro_rules! is_a_source {
 
             fn tensors(&self) -> &[Tensor] {
                 self.tensors()
+            }
+
+            fn identity(&self) -> Vec<u8> {
+                self.computed_bytes()
             }
 
             fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
@@ -345,6 +353,11 @@ impl Checkpoint {
     /// read when it is needed.
     pub(crate) fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
         self.container.will_need(tensor, rows);
+    }
+
+    /// The bytes of the tensors that are in none of the files.
+    fn computed_bytes(&self) -> Vec<u8> {
+        self.container.computed_bytes()
     }
 
     /// The encoded bytes of all tensors together.

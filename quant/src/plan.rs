@@ -111,6 +111,9 @@ impl Plan {
         let by_converter = recipe.is_plain() || choices.as_converter && decide::converter_makes(recipe);
         let plain = by_converter && input.origin == Origin::Safetensors;
         let entries = if plain {
+            if !recipe.is_plain() {
+                choices.check_for_converter(&recipe.name)?;
+            }
             decide::converted(input, recipe, choices)?
         } else {
             decide::quantized(input, &choices.overridden(input.model)?, recipe, choices)?

@@ -17,6 +17,8 @@ mod split;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,7 +28,7 @@ use rayon::prelude::*;
 use crate::atomic_file::directory_of;
 pub use crate::checkpoint::Source;
 use crate::checkpoint::{Model, Tensor};
-use crate::gguf::Metadata;
+use crate::gguf::{MAGIC, Metadata};
 pub use crate::plan::quantized_metadata;
 use crate::plan::{Choices, PlanEntry};
 use crate::{DType, Error, Imatrix, Plan, Progress, Recipe, Result};
@@ -70,15 +72,13 @@ impl Output {
         Ok(split::parts(self)?.into_iter().map(|part| (part.path, part.layout.file_bytes())).collect())
     }
 
-    /// Cuts it as the GGUF model at `like`, of which `source` is the content, is cut (llama-quantize `--keep-split`): tensors
-    /// then stand in the order of the source. Types stay as they were planned.
+    /// Cuts it as its source, the GGUF model at `like`, is cut (llama-quantize `--keep-split`). It must have been planned with
+    /// [`Choices::keep_split`].
     ///
     /// # Errors
     /// As [`Split::like`].
-    pub fn keep_split(&mut self, source: &dyn Source, like: &Path) -> Result<()> {
-        self.split = Split::like(like)?;
-        let places: HashMap<&str, usize> = source.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        self.plan.entries.sort_by_key(|entry| places.get(entry.tensor.as_str()).copied());
+    pub fn keep_split(&mut self, like: &Path) -> Result<()> {
+        self.split = Split::like(like, &self.plan)?;
         Ok(())
     }
 
@@ -231,15 +231,28 @@ fn check_plan(source: &dyn Source, output: &Output) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is nothing at `place`, or an empty or a GGUF file.
+fn may_be_replaced(place: &Path) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    match std::fs::metadata(place) {
+        Err(_) => true,
+        Ok(about) if !about.is_file() => false,
+        Ok(about) if about.len() == 0 => true,
+        Ok(_) => File::open(place).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC,
+    }
+}
+
 /// The importance of the columns of a tensor (see [`Imatrix::weights_for`]); `None` where it is not asked for, because the
 /// tensor is copied or becomes floats.
 fn importance_of<'a>(imatrix: &'a Imatrix, name: &str, shape: &[usize], from: DType, to: DType) -> Result<Option<&'a [f32]>> {
     if from == to || to.is_float() { Ok(None) } else { imatrix.weights_for(name, shape) }
 }
 
-/// Neither may two outputs be one file, nor may an output replace the model it is made from.
+/// Neither may two outputs be one file, nor may an output replace what it is made from, or anything but a GGUF file.
 fn refuse_same_paths(source: &dyn Source, outputs: &[Output]) -> Result<()> {
-    let inputs: Vec<PathBuf> = source.files().iter().filter_map(|file| file.canonicalize().ok()).collect();
+    let matrices = outputs.iter().filter_map(|output| output.imatrix.as_ref()).map(|matrix| matrix.path());
+    let inputs: Vec<PathBuf> =
+        source.files().iter().map(PathBuf::as_path).chain(matrices).filter_map(|file| file.canonicalize().ok()).collect();
     let mut places = HashSet::new();
     for output in outputs {
         for part in split::parts(output)? {
@@ -247,7 +260,10 @@ fn refuse_same_paths(source: &dyn Source, outputs: &[Output]) -> Result<()> {
             let folder = directory_of(&part.path);
             let place = folder.canonicalize().map_err(|e| Error::io(folder, e))?.join(part.path.file_name().unwrap_or_default());
             if inputs.iter().any(|input| place.canonicalize().is_ok_and(|place| place == *input)) {
-                return Err(Error::file(&part.path, "is a file of the model to be read; write to another name"));
+                return Err(Error::file(&part.path, "is a file to be read for this; write to another name"));
+            }
+            if !may_be_replaced(&place) {
+                return Err(Error::file(&part.path, "is there and no GGUF file; remove it or write to another name"));
             }
             if !places.insert(place) {
                 return Err(Error::file(&part.path, "is asked for twice; give every output a name of its own"));

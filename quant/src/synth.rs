@@ -34,6 +34,7 @@ pub struct Synth {
     metadata: Metadata,
     tensors: Vec<Tensor>,
     made: Vec<Made>,
+    seed: u64,
     /// By name.
     index: HashMap<String, usize>,
 }
@@ -62,7 +63,7 @@ impl Synth {
         let h = HParams::from_metadata(&config.path, config.arch, &metadata)?;
 
         let (tensors, made, index) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut synth = Self { path: config.path.clone(), model: facts(config, &h), metadata, tensors, made, index };
+        let mut synth = Self { path: config.path.clone(), model: facts(config, &h), metadata, tensors, made, seed, index };
         for computed in computed {
             let shape = vec![computed.values.len()];
             synth.add(Tensor { name: computed.role.gguf_name(0), dtype: DType::F32, shape }, Made::Computed(computed.values));
@@ -115,7 +116,15 @@ impl Source for Synth {
     }
 
     fn files(&self) -> &[PathBuf] {
-        std::slice::from_ref(&self.path)
+        &[]
+    }
+
+    fn identity(&self) -> Vec<u8> {
+        let computed = self.made.iter().flat_map(|made| match made {
+            Made::Drawn(_) => &[][..],
+            Made::Computed(values) => values,
+        });
+        self.seed.to_le_bytes().into_iter().chain(computed.flat_map(|value| value.to_le_bytes())).collect()
     }
 
     fn tensors(&self) -> &[Tensor] {

@@ -510,6 +510,7 @@ fn a_file_of_an_unknown_architecture_opens_as_a_container() {
     let hf = Checkpoint::open(&fixture()).unwrap();
     let mut metadata = hf.output_metadata().unwrap();
     metadata.set("general.architecture", Value::String("mamba".into()));
+    metadata.set("mamba.block_count", Value::U32(2));
     write_gguf(&hf, metadata, &path);
     assert!(open_error(&path).contains("unknown architecture \"mamba\""));
     let container = Container::open(&path).unwrap();

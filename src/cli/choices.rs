@@ -72,6 +72,7 @@ impl ChoiceArgs {
             prune_layers: self.prune_layers.as_deref().map(parse_prune_layers).transpose()?.unwrap_or_default(),
             imatrix: self.read_imatrix()?,
             as_converter: false,
+            keep_split: false,
         })
     }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use quant::Recipe;
+use quant::atomic_file::AtomicFile;
 use quant::quantize::{Options, Output, Source, Split, Written};
 use serde_json::{Value, json};
 
@@ -69,6 +70,16 @@ impl WriteArgs {
     ) -> Result<()> {
         for folder in outputs.iter().filter_map(|output| output.path.parent()).filter(|f| !f.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        if let Some(report) = &self.report {
+            // Now, and not when hours of work are done.
+            drop(AtomicFile::create(report)?);
+            let place = std::path::absolute(report).with_context(|| report.display().to_string())?;
+            for output in outputs {
+                if output.files()?.iter().any(|(path, _)| std::path::absolute(path).is_ok_and(|path| path == place)) {
+                    bail!("--report {}: is one of the files to be made", report.display());
+                }
+            }
         }
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();

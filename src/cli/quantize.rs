@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use quant::Plan;
-use quant::plan::Origin;
+use quant::plan::{Choices, Origin};
 use quant::quantize::Output;
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ pub struct QuantizeArgs {
 
 pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     let recipes = files::recipes(&args.to)?;
-    let choices = args.choices.read()?;
+    let choices = Choices { keep_split: args.keep_split, ..args.choices.read()? };
     let model = models::open_to_quantize(&args.model)?;
     if args.keep_split && model.origin() != Origin::Gguf {
         bail!("--keep-split: {} is no GGUF model; use --split-max-size", args.model);
@@ -56,7 +56,7 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     for (recipe, place) in recipes.iter().zip(&places) {
         let mut output = Output::of(model.as_ref(), recipe, &choices, place)?;
         if args.keep_split {
-            output.keep_split(model.as_ref(), model.path())?;
+            output.keep_split(model.path())?;
         } else {
             output.split = args.write.split();
         }

@@ -104,6 +104,11 @@ impl Container {
         }
     }
 
+    /// The bytes of the tensors that are in none of the files.
+    pub(super) fn computed_bytes(&self) -> Vec<u8> {
+        self.stored.iter().flat_map(|stored| stored.computed().iter().copied()).collect()
+    }
+
     /// The encoded bytes of all tensors together.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.iter().zip(&self.stored).map(|(t, s)| t.rows() as u64 * s.row_bytes as u64).sum()

@@ -20,6 +20,15 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint { container, arch, hparams, kind: Kind::Gguf, vocab: OnceLock::new() })
 }
 
+/// The file's stem; of a split model without the number of the part.
+fn model_name(path: &Path, files: usize) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let whole = stem.rsplit_once("-of-").filter(|(_, count)| files > 1 && is_number(count));
+    let name = whole.and_then(|(rest, _)| rest.rsplit_once('-')).filter(|(_, number)| is_number(number));
+    name.map_or_else(|| stem.to_string(), |(name, _)| name.to_owned())
+}
+
 /// The architecture that the file names.
 fn architecture<'a>(path: &Path, metadata: &'a Metadata) -> Result<&'a str> {
     const KEY: &str = "general.architecture";
@@ -58,7 +67,7 @@ fn open_container(path: &Path) -> Result<Container> {
     Container::new(Parts {
         path: path.to_owned(),
         files: file.files().map(Path::to_path_buf).collect(),
-        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        name: model_name(path, file.files().count()),
         metadata: std::mem::take(&mut file.metadata),
         tensors: found,
     })

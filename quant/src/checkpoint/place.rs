@@ -112,6 +112,14 @@ impl Strides {
 }
 
 impl Stored {
+    /// The bytes, where they are in no file.
+    pub(super) fn computed(&self) -> &[u8] {
+        match &self.place {
+            Place::Computed(bytes) => bytes,
+            _ => &[],
+        }
+    }
+
     /// `path` is for messages.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub struct Choices {
     /// Files of Q8_0, TQ1_0 and TQ2_0 from a training checkpoint as llama.cpp's converter writes them (`--outtype`), and not as
     /// llama-quantize: other order, other exceptions. Floats are the converter's in any case.
     pub as_converter: bool,
+    /// `--keep-split`: tensors are met, counted and written in the order of the source, and not layer by layer.
+    pub keep_split: bool,
     /// `--imatrix`.
     pub imatrix: Option<Arc<Imatrix>>,
 }
@@ -128,6 +130,11 @@ impl Choices {
 
     /// The facts of a model with the overridden keys. Of a key given twice, llama.cpp's loader takes the first.
     pub(super) fn overridden(&self, model: &ModelFacts) -> Result<ModelFacts> {
+        const ARCHITECTURE: &str = "general.architecture";
+        if self.override_kv.iter().any(|(key, _)| key == ARCHITECTURE) {
+            let what = "decides which rules and keys there are, and cannot be another one than the model's";
+            return Err(Error::option(OVERRIDE_KV, ARCHITECTURE, what));
+        }
         let mut facts = model.clone();
         for (stem, fact) in [
             ("block_count", &mut facts.block_count),
@@ -156,6 +163,24 @@ impl Choices {
             return Err(Error::option(PRUNE_LAYERS, format!("0 to {}", blocks - 1), "would leave no block of the model"));
         }
         Ok(())
+    }
+
+    /// llama.cpp's converter knows no options but those for the head and the embedding; others would have no effect on the files
+    /// of `recipe` that it makes.
+    pub(super) fn check_for_converter(&self, recipe: &str) -> Result<()> {
+        let given = [
+            (self.tensor_types.is_empty(), TENSOR_TYPE),
+            (!self.pure, "--pure"),
+            (!self.leave_output_tensor, "--leave-output-tensor"),
+            (self.imatrix.is_none(), "--imatrix"),
+        ];
+        match given.into_iter().find(|(absent, _)| !absent) {
+            None => Ok(()),
+            Some((_, option)) => {
+                let what = "has no effect on files that are made as llama.cpp's converter makes them; use quantize instead";
+                Err(Error::option(option, recipe, what))
+            }
+        }
     }
 
     /// Every pattern must have something to say: that it fits no tensor is a slip of the pen, and a costly one.

@@ -25,10 +25,13 @@ struct Decider<'a> {
     tied: bool,
 }
 
-/// Decides for all tensors, in the order in which llama-quantize visits and writes them.
+/// Decides for all tensors, in the order in which llama-quantize visits and writes them (with `--keep-split`, that of the
+/// file).
 pub(super) fn quantized(input: &PlanInput, model: &ModelFacts, recipe: &Recipe, choices: &Choices) -> Result<Vec<PlanEntry>> {
     let mut tensors: Vec<&Tensor> = input.tensors.iter().filter(|t| !pruned(choices, &t.name)).collect();
-    tensors.sort_by(|a, b| visit_order(&a.name, &b.name));
+    if !choices.keep_split {
+        tensors.sort_by(|a, b| visit_order(&a.name, &b.name));
+    }
     let tied = !tensors.iter().any(|t| Category::of(&t.name) == Category::Output);
     let decider = Decider { input, model, recipe, choices, tied };
     decider.check_patterns(&tensors)?;

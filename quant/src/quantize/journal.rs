@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use super::hash::hex;
 use super::report::Sums;
 use super::split::Part;
-use super::{Output, Source};
-use crate::atomic_file::AtomicFile;
+use super::{Options, Output, Source};
+use crate::atomic_file::{AtomicFile, directory_of, sync_directory};
 use crate::{Error, Result};
 
 /// Journals are a few KiB; what is larger is none.
@@ -70,26 +70,28 @@ pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<Done>, Strin
     Ok(Some(done))
 }
 
-/// Removes the journal; there need not be one.
+/// Removes the journal, for good before anything is written that it does not know of; there need not be one.
 pub(super) fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
+    match std::fs::remove_file(path).and_then(|()| sync_directory(directory_of(path))) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
         _ => Ok(()),
     }
 }
 
 /// All that decides an output's bytes, as a hash: this program's version, the source's files by path, size and time of
-/// change, the headers of the output's files (and with them metadata, types and places), the importance of columns; and
-/// whether the report is wanted, whose sums the journal then holds.
-pub(super) fn fingerprint(source: &dyn Source, output: &Output, parts: &[Part], report: bool) -> Result<String> {
+/// change, what else its weights depend on, the headers of the output's files (and with them metadata, types and places), the
+/// importance of columns, whether weights may be no numbers; and whether the report is wanted, whose sums the journal then
+/// holds.
+pub(super) fn fingerprint(source: &dyn Source, output: &Output, parts: &[Part], options: &Options) -> Result<String> {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
     add(env!("CARGO_PKG_VERSION").as_bytes());
-    add(&[u8::from(report)]);
+    add(&[u8::from(options.report.is_some()), u8::from(options.allow_non_finite)]);
     add(source.path().as_os_str().as_encoded_bytes());
+    add(&source.identity());
     for file in source.files() {
         let about = file.metadata().map_err(|e| Error::io(file, e))?;
         let changed = about.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();

@@ -1,10 +1,12 @@
 //! Cutting an output into several files, as llama.cpp's converter and quantizer do. What is absent: writing them.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Output;
 use crate::gguf::{GgufFile, Layout, Metadata, SPLIT_KEYS, Value};
+use crate::plan::PlanEntry;
 use crate::{Error, Plan, Result};
 
 /// How an output is cut into files. Parts are named `STEM-00001-of-00003.gguf`, where STEM is the output's name without
@@ -31,14 +33,17 @@ pub enum Split {
 }
 
 impl Split {
-    /// The parts of the GGUF model at `path` (one file, or any of a split model).
+    /// The parts of the GGUF model at `path` (one file, or any of a split model), of which `plan` keeps all tensors or some.
+    /// Parts at the end that keep none go away.
     ///
     /// # Errors
     /// As [`GgufFile::open`].
-    pub fn like(path: &Path) -> Result<Self> {
+    pub fn like(path: &Path, plan: &Plan) -> Result<Self> {
         let file = GgufFile::open(path)?;
+        let kept: HashSet<&str> = plan.entries.iter().map(PlanEntry::source).collect();
         let mut counts = vec![0; file.files().count()];
-        file.tensors.iter().for_each(|t| counts[t.shard] += 1);
+        file.tensors.iter().filter(|t| kept.contains(t.name.as_str())).for_each(|t| counts[t.shard] += 1);
+        counts.truncate(counts.iter().rposition(|&count| count > 0).map_or(1, |last| last + 1));
         Ok(Self::Like(counts))
     }
 

@@ -46,7 +46,7 @@ impl<'a> Writer<'a> {
     pub(super) fn open(source: &dyn Source, output: &'a Output, options: &Options) -> Result<Self> {
         let parts = split::parts(output)?;
         let fingerprint = match options.resume {
-            true => Some(journal::fingerprint(source, output, &parts, options.report.is_some())?),
+            true => Some(journal::fingerprint(source, output, &parts, options)?),
             false => None,
         };
         let entries = output.plan.entries.len();

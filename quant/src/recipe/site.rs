@@ -133,9 +133,10 @@ impl ModelFacts {
     /// Whether llama.cpp calls the model a 70B: by architecture and number of layers (its `load_arch_hparams`), for
     /// `llama` only with grouped queries, which tell Llama-2-70B from LLaMA-65B.
     pub(super) fn is_70b(&self) -> bool {
-        const LAYERS_OF_70B: [(&str, usize); 5] = [("llama", 80), ("qwen2", 80), ("deci", 80), ("olmo", 80), ("jais2", 68)];
+        const LAYERS_OF_70B: [(&str, usize); 6] =
+            [("llama", 80), ("llama-embed", 80), ("qwen2", 80), ("deci", 80), ("olmo", 80), ("jais2", 68)];
         let known = LAYERS_OF_70B.contains(&(self.arch.as_str(), self.block_count));
-        known && (self.arch != "llama" || self.head_count != self.head_count_kv)
+        known && (!self.arch.starts_with("llama") || self.head_count != self.head_count_kv)
     }
 
     /// How many query heads share a key head (llama.cpp's `n_gqa`); 0 without key heads.

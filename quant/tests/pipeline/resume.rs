@@ -141,6 +141,10 @@ fn what_does_not_fit_is_begun_anew_and_said() {
             std::fs::write(dir.join("model"), "of another size").unwrap();
             source.set("a", 3, 0.25);
         }),
+        ("from another model", |source, _, _| {
+            source.identity = b"another seed".to_vec();
+            source.set("a", 3, 0.25);
+        }),
         ("has lost bytes", |_, _, dir| {
             let partial = std::fs::OpenOptions::new().write(true).open(dir.join(".a.gguf.partial")).unwrap();
             partial.set_len(4096).unwrap();
@@ -169,6 +173,19 @@ fn what_does_not_fit_is_begun_anew_and_said() {
         let fresh = run(&source, &[output], &small_blocks()).unwrap();
         assert!(contents(&made) == contents(&fresh), "{why}");
     }
+}
+
+/// What one run was allowed to write, the next may not be.
+#[test]
+fn weights_that_are_no_numbers_are_not_taken_up_where_they_are_not_allowed() {
+    let mut source = source();
+    source.set("a", 5, f32::NAN);
+    let dir = tempfile::tempdir().unwrap();
+    let output = output_of(&source, &dir.path().join("a.gguf"), |_| DType::Q8_0);
+    let options = Options { resume: true, ..small_blocks() };
+    stopped_after(40, &source, std::slice::from_ref(&output), &Options { allow_non_finite: true, ..options });
+    let error = run(&source, &[output], &options).unwrap_err().to_string();
+    assert!(error.contains("tensor a: row 0, column 5: the weight is NaN"), "{error}");
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::path::Path;
 use quant::DType;
 use quant::checkpoint::Tensor;
 use quant::gguf::{GgufFile, Metadata, Value};
+use quant::plan::Choices;
 use quant::quantize::{Options, Output, Split};
 
 use super::support::fixture;
-use super::support::memory::{Memory, output, output_of};
+use super::support::memory::{Memory, output_by, output_of};
 use super::{names_in, run};
 
 /// Makes one output and compares the files by name and hash.
@@ -90,8 +91,9 @@ fn a_split_is_kept_as_llama_quantize_keeps_it() {
     let keep = |from: &Path, to: &str, expected: &[(&str, &str)]| {
         let file = GgufFile::open(from).unwrap();
         let source = Memory::of_file(&file);
-        let mut output = output(&source, "q4_k_m", &path(to), &file.metadata);
-        output.keep_split(&source, from).unwrap();
+        let choices = Choices { keep_split: true, ..Choices::default() };
+        let mut output = output_by(&source, "q4_k_m", &path(to), &file.metadata, &choices);
+        output.keep_split(from).unwrap();
         check(&source, output, expected);
     };
 
@@ -129,4 +131,82 @@ fn a_split_that_does_not_fit_the_model_is_refused() {
     let error = run(&source, &[output], &Options::default()).unwrap_err().to_string();
     assert!(error.contains("a.gguf: is to be split into 3 tensors, but the model has 2"), "{error}");
     assert_eq!(names_in(dir.path()), [""; 0]);
+}
+
+/// A model of 16 blocks in the order of their names (0, 1, 10, 11 .. 15, 2 ..), which is not that of the layers.
+fn in_order_of_names() -> (Memory, Metadata) {
+    let mut names: Vec<String> = ["output_norm", "token_embd"].map(str::to_owned).to_vec();
+    for block in 0..16 {
+        let kinds = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+        names.extend(kinds.map(|kind| format!("blk.{block}.{kind}")));
+    }
+    names.sort();
+    let names: Vec<String> = names.into_iter().map(|name| format!("{name}.weight")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut metadata = Metadata::new();
+    metadata.set("general.architecture", Value::String("llama".into()));
+    for (stem, number) in [
+        ("block_count", 16),
+        ("context_length", 64),
+        ("embedding_length", 256),
+        ("feed_forward_length", 256),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+        ("vocab_size", 3),
+    ] {
+        metadata.set(format!("llama.{stem}"), Value::U32(number));
+    }
+    metadata.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
+    metadata.set("tokenizer.ggml.model", Value::String("no_vocab".into()));
+    (Memory::of_matrices(&names, 3), metadata)
+}
+
+/// llama-quantize --keep-split [--prune-layers 3,11] ... Q4_K_M of that model in parts of 50 tensors. Which layers get more bits
+/// follows from the order in which it meets them.
+#[test]
+fn a_kept_split_decides_in_the_order_of_the_file() {
+    let (memory, metadata) = in_order_of_names();
+    let dir = tempfile::tempdir().unwrap();
+    let source = Output {
+        metadata: metadata.clone(),
+        split: limits(None, Some(50), false),
+        ..output_of(&memory, &dir.path().join("names.gguf"), |_| DType::F32)
+    };
+    let made = run(&memory, &[source], &Options::default()).unwrap().remove(0);
+    let keep = |prune: &str, to: &str, expected: &[(&str, &str)]| {
+        let prune_layers = prune.split_terminator(',').map(|n| n.parse().unwrap()).collect();
+        let choices = Choices { keep_split: true, prune_layers, ..Choices::default() };
+        let mut output = output_by(&memory, "q4_k_m", &dir.path().join(to), &metadata, &choices);
+        output.metadata = output.plan.metadata(&metadata);
+        output.keep_split(&made.path).unwrap();
+        check(&memory, output, expected);
+    };
+    let kept = [
+        ("kept-00001-of-00003.gguf", "b1b065dc72aefb0495ed5f6f03eaab4143a879e4b110de0973186b694de5fc94"),
+        ("kept-00002-of-00003.gguf", "2e38c86d35c097848ad41ffa980c598c88475735b3b0db1b4f66502a2aee3ddb"),
+        ("kept-00003-of-00003.gguf", "0e0430e5ddefd0e8d4080b48853a7a02c520def5b57657e0e31063e4c1b3c74b"),
+    ];
+    keep("", "kept.gguf", &kept);
+    let pruned = [
+        ("pruned-00001-of-00003.gguf", "a7bb3f3a6ca2239d8f6c25ba5689257b24c4af46110d7980bfe71728a48409d3"),
+        ("pruned-00002-of-00003.gguf", "0c65ee4d667659120a699b6469fce5bfd7c9d1c24dd345472ba17eb5b2bb1f09"),
+        ("pruned-00003-of-00003.gguf", "f6c47e4be6439f91f9a99c0718d02e208bb8c2905319cbd222b04d69f1d4790b"),
+    ];
+    keep("3,11", "pruned.gguf", &pruned);
+}
+
+/// llama-quantize itself ends with a segmentation fault where a part keeps none.
+#[test]
+fn parts_at_the_end_that_keep_no_tensor_go_away() {
+    let source = Memory::of_matrices(&["token_embd.weight", "blk.0.attn_q.weight", "blk.1.attn_q.weight"], 8);
+    let dir = tempfile::tempdir().unwrap();
+    let mut output = output_of(&source, &dir.path().join("a.gguf"), |t| t.dtype);
+    output.split = limits(None, Some(1), false);
+    let made = run(&source, &[output.clone()], &Options::default()).unwrap().remove(0);
+    assert_eq!(made.files.len(), 3);
+    output.plan.entries.pop();
+    output.path = dir.path().join("b.gguf");
+    output.keep_split(&made.path).unwrap();
+    let kept = run(&source, &[output], &Options::default()).unwrap().remove(0);
+    assert!(kept.files.len() == 2 && kept.path.ends_with("b-00001-of-00002.gguf"), "{kept:?}");
 }

@@ -20,12 +20,15 @@ pub struct Memory {
     pub files: Vec<PathBuf>,
     /// What was read, in order.
     pub reads: Mutex<Vec<(String, Range<usize>)>>,
+    /// See [`Source::identity`].
+    pub identity: Vec<u8>,
 }
 
 impl Memory {
     pub fn new(tensors: Vec<(Tensor, Vec<u8>)>) -> Self {
         let bytes = tensors.iter().map(|(t, bytes)| (t.name.clone(), bytes.clone())).collect();
-        Self { tensors: tensors.into_iter().map(|(t, _)| t).collect(), bytes, files: Vec::new(), reads: Mutex::default() }
+        let tensors = tensors.into_iter().map(|(t, _)| t).collect();
+        Self { tensors, bytes, files: Vec::new(), reads: Mutex::default(), identity: Vec::new() }
     }
 
     pub fn of_file(file: &GgufFile) -> Self {
@@ -59,6 +62,10 @@ impl Source for Memory {
         &self.files
     }
 
+    fn identity(&self) -> Vec<u8> {
+        self.identity.clone()
+    }
+
     fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
@@ -73,10 +80,16 @@ impl Source for Memory {
 
 /// What a recipe makes of the model, for the file at `path`.
 pub fn output(source: &Memory, recipe: &str, path: &Path, metadata: &Metadata) -> Output {
+    output_by(source, recipe, path, metadata, &Choices::default())
+}
+
+/// The same with options. Blocks are as many as the metadata say, or two.
+pub fn output_by(source: &Memory, recipe: &str, path: &Path, metadata: &Metadata, choices: &Choices) -> Output {
     let recipe = Recipe::find(recipe).unwrap();
-    let model = ModelFacts { arch: "llama".into(), block_count: 2, head_count: 4, head_count_kv: 2, expert_count: 0 };
+    let block_count = metadata.u64("llama.block_count").map_or(2, |n| n as usize);
+    let model = ModelFacts { arch: "llama".into(), block_count, head_count: 4, head_count_kv: 2, expert_count: 0 };
     let input = PlanInput { path: source.path(), origin: Origin::Gguf, model: &model, tensors: &source.tensors };
-    let plan = Plan::new(&input, &recipe, &Choices::default()).unwrap();
+    let plan = Plan::new(&input, &recipe, choices).unwrap();
     Output { plan, path: path.to_owned(), metadata: quantized_metadata(metadata, &recipe), imatrix: None, split: Split::None }
 }
 
