@@ -78,7 +78,7 @@ pub enum Error {
     #[error("interrupted; no unfinished file was left behind")]
     Cancelled,
     /// The caller asked to stop. What had been written is kept.
-    #[error("interrupted; {} is unfinished and kept, run again with resuming on to finish it", path.display())]
+    #[error("interrupted; {} is unfinished and kept, run the same command again with --resume to finish it", path.display())]
     Suspended {
         /// The file that will be finished by resuming.
         path: PathBuf,

@@ -12,14 +12,15 @@ use crate::{Error, Result};
 
 /// Maps the whole of `path`. An empty file, a directory and a missing file are errors that say so.
 pub(crate) fn map_file(path: &Path) -> Result<Arc<Mmap>> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let about = file.metadata().map_err(|e| Error::io(path, e))?;
+    // Asked before it is opened, because opening a named pipe would wait for somebody who writes.
+    let about = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !about.is_file() {
         return Err(Error::file(path, "not a regular file; give the path of a model file"));
     }
     if about.len() == 0 {
         return Err(Error::file(path, "the file is empty; fetch or make it again"));
     }
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
     // SAFETY: the map is read-only and private to this process. As with every memory map, another process that cuts the
     // file short while it is mapped can make a read fault; model files are not edited in place, and our own are replaced
     // by rename, which leaves an open map valid.

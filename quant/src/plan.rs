@@ -13,8 +13,6 @@ mod show;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::checkpoint::{Model, Tensor};
 use crate::gguf::{TensorSpec, Value};
 use crate::recipe::{ModelFacts, Recipe};
@@ -45,12 +43,11 @@ pub struct PlanInput<'a> {
 }
 
 /// What one tensor becomes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanEntry {
     /// GGUF name.
     pub tensor: String,
     /// Its name in the source, where blocks before its own are pruned.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub renamed_from: Option<String>,
     /// Shape as it will stand in the file, row length first.
     pub shape: Vec<usize>,
@@ -61,7 +58,6 @@ pub struct PlanEntry {
     /// Why that one.
     pub reason: String,
     /// Whether llama-quantize would refuse it: the encoding needs importance weights, and there are none for this tensor.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub needs_imatrix: bool,
 }
 

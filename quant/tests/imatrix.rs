@@ -150,6 +150,8 @@ fn broken_gguf_matrices_are_refused() {
     refused(read_gguf(&keys(), &[sums]), &["a.in_sum2", "no counts"]);
     refused(read_gguf(&keys(), &[counts]), &["a.counts", "no sums"]);
     refused(read_gguf(&keys(), &[sums, ("a.counts", &[2], &[1.0, 1.0])]), &["a.in_sum2", "3 sums", "2 counts"]);
+    refused(read_gguf(&keys(), &[sums, ("a.counts", &[1], &[0.0])]), &["a.counts", "all counts are zero"]);
+    refused(read_gguf(&keys(), &[sums, ("a.counts", &[1], &[-1.0])]), &["a.counts", "a count is -1"]);
     refused(read_gguf(&keys(), &[sums, ("a.counts", &[1], &[f32::NAN])]), &["a.counts", "not a number"]);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0] {
         refused(read_gguf(&keys(), &[("a.in_sum2", &[2], &[1.0, bad]), counts]), &["tensor a", "weight 1", "finite"]);

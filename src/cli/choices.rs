@@ -29,10 +29,11 @@ pub struct ChoiceArgs {
     /// Type of the token embedding.
     #[arg(long, value_parser = parse_dtype, value_name = "TYPE")]
     token_embedding_type: Option<DType>,
-    /// Tensors whose name has a match of the regular expression become that type; may be repeated, the first match decides.
+    /// Tensors whose name has a match of the regular expression (in the syntax of Rust's regex crate, without look-around)
+    /// become that type; may be repeated, the first match decides. Each must match something.
     #[arg(long, value_name = "PATTERN=TYPE")]
     tensor_type: Vec<String>,
-    /// A file with many PATTERN=TYPE, white space between them.
+    /// A file with many PATTERN=TYPE, white space between them; they come after those of --tensor-type.
     #[arg(long, value_name = "FILE")]
     tensor_type_file: Option<PathBuf>,
     /// Leave output.weight as it is.

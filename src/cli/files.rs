@@ -1,6 +1,8 @@
 //! What the commands that write GGUF files share: their options, where the files go, and what is said of them afterwards.
 //! Absent: choosing types (see `quantize`).
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -69,11 +71,14 @@ impl WriteArgs {
         document: impl FnOnce(Vec<Value>) -> Value,
     ) -> Result<()> {
         for folder in outputs.iter().filter_map(|output| output.path.parent()).filter(|f| !f.as_os_str().is_empty()) {
+            if folder.is_file() {
+                bail!("--out {}: is a file; give a folder, or a file name that ends with .gguf", folder.display());
+            }
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
         if let Some(report) = &self.report {
             // Now, and not when hours of work are done.
-            drop(AtomicFile::create(report)?);
+            check_report(report)?;
             let place = std::path::absolute(report).with_context(|| report.display().to_string())?;
             for output in outputs {
                 if output.files()?.iter().any(|(path, _)| std::path::absolute(path).is_ok_and(|path| path == place)) {
@@ -102,6 +107,20 @@ impl WriteArgs {
         let entries = rows.iter().map(|(written, output)| entry(written, output)).collect();
         session.print(&document(entries), || rows.iter().map(|(written, output)| lines(written, output)).collect())
     }
+}
+
+/// A report may replace an earlier one and nothing else, and must be possible to write.
+fn check_report(path: &Path) -> Result<()> {
+    const MAGIC: &[u8; 4] = b"PAR1";
+    let is_one = || {
+        let mut magic = [0; 4];
+        path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
+    };
+    if path.exists() && !is_one() {
+        bail!("--report {}: is there and no parquet file; remove it or write to another name", path.display());
+    }
+    drop(AtomicFile::create(path)?);
+    Ok(())
 }
 
 /// Of one output, for a program.
@@ -137,7 +156,7 @@ fn lines(written: &Written, output: &Output) -> String {
 /// # Errors
 /// An unknown name; two recipes of one name.
 pub fn recipes(names: &[String]) -> Result<Vec<std::sync::Arc<Recipe>>> {
-    let recipes = names.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
+    let recipes = names.iter().map(|name| Recipe::find(name.trim())).collect::<Result<Vec<_>, _>>()?;
     for (i, recipe) in recipes.iter().enumerate() {
         if recipes[..i].iter().any(|r| r.name == recipe.name) {
             bail!("--to names {} twice", recipe.name);

@@ -72,7 +72,7 @@ fn the_dry_run_says_types_reasons_and_size_and_what_lacks_an_importance_matrix()
     }
     let made = json(dir, &["quantize", "demo-model", "--to", "q4_k_m", "--out", "m"]);
     let plan = json(dir, &["quantize", "demo-model", "--to", "q4_k_m", "--dry-run"]);
-    assert_eq!(plan[0]["bits_per_weight"], made[0]["bpw"]);
+    assert_eq!(plan[0]["bpw"], made[0]["bpw"]);
     let refused = run(dir, &["quantize", "demo-model", "--to", "iq2_xxs", "--out", "x"]);
     let error = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(2) && error.contains("--imatrix"), "{error}");
@@ -112,6 +112,30 @@ fn the_report_has_a_row_for_every_file_and_tensor() {
     }
     let tensors = types(dir, "out/demo-model-Q2_K.gguf").len();
     assert_eq!(report.len(), 2 * tensors);
+}
+
+#[test]
+fn nothing_that_is_read_or_no_gguf_file_is_replaced() {
+    let world = world();
+    let dir = world.path();
+    json(dir, &["convert", "demo-model", "--to", "f16", "--out", "m.gguf"]);
+    std::fs::write(dir.join("notes.txt"), "mine").unwrap();
+    let refuse = |args: &[&str], file: &str, expected: &str| {
+        let before = read(dir.join(file));
+        let output = run(dir, args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(expected), "{args:?}: {error}");
+        assert!(read(dir.join(file)) == before, "{args:?}");
+    };
+    let quantize = ["quantize", "m.gguf", "--to", "q4_0", "--out"];
+    refuse(&[&quantize[..], &["m.gguf"]].concat(), "m.gguf", "to be read");
+    refuse(&[&quantize[..], &["a.gguf", "--report", "m.gguf"]].concat(), "m.gguf", "no parquet file");
+    refuse(&[&quantize[..], &["a.gguf", "--report", "notes.txt"]].concat(), "notes.txt", "no parquet file");
+    refuse(&["convert", "demo-model", "--to", "f16", "--out", "notes.txt"], "notes.txt", "no GGUF file");
+    let config = "demo-model/config.json";
+    refuse(&["convert", "demo-model", "--to", "f16", "--out", config], config, "no GGUF file");
+    refuse(&["convert", "demo-model", "--to", "q8_0", "--out", "b.gguf", "--pure"], config, "use quantize");
+    assert!(!dir.join("a.gguf").exists() && !dir.join("b.gguf").exists());
 }
 
 #[test]

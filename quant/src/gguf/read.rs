@@ -62,7 +62,7 @@ impl Header {
     /// Reads and checks the header in `bytes`, the whole of the file at `path`. Tensors get the number `shard`.
     pub(super) fn read(path: &Path, bytes: &[u8], shard: usize) -> Result<Self> {
         let mut from = Cursor::new(path, bytes);
-        let version = read_version(&mut from)?;
+        let version = read_version(path, &mut from)?;
         let n_tensors = from.count(MIN_TENSOR_BYTES, "the number of tensors")?;
         let n_pairs = from.count(wire::MIN_PAIR_BYTES, "the number of metadata keys")?;
         let metadata = read_metadata(&mut from, n_pairs)?;
@@ -78,12 +78,14 @@ impl Header {
     }
 }
 
-fn read_version(from: &mut Cursor) -> Result<u32> {
+fn read_version(path: &Path, from: &mut Cursor) -> Result<u32> {
     let magic = from.take(4, "the magic")?;
     if magic != MAGIC {
-        return Err(
-            from.error(format!("not a GGUF file: it begins with {:?} instead of \"GGUF\"", magic.escape_ascii().to_string()))
+        let what = format!(
+            "not a GGUF file: it begins with \"{}\" instead of \"GGUF\" (of safetensors, give the folder)",
+            magic.escape_ascii()
         );
+        return Err(Error::gguf(path, 0, what));
     }
     let version = from.u32("the version")?;
     match version {

@@ -65,6 +65,13 @@ fn means(path: &Path, file: &GgufFile, sums: &TensorEntry, counts: &TensorEntry)
         let what = format!("has {} sums, which is no multiple of its {} counts", out.len(), counts_of.len());
         return Err(Error::tensor(path, &sums.name, what));
     }
+    if let Some(count) = counts_of.iter().find(|count| **count < 0.0) {
+        return Err(Error::tensor(path, &counts.name, format!("a count is {count}; collect the matrix again")));
+    }
+    if counts_of.iter().all(|count| count.round() == 0.0) {
+        let what = "all counts are zero: nothing was collected for this tensor; collect the matrix again";
+        return Err(Error::tensor(path, &counts.name, what));
+    }
     let columns = out.len() / counts_of.len();
     for (row, count) in out.chunks_exact_mut(columns).zip(counts_of) {
         // Whole numbers, ties away from zero, as llama.cpp's loader rounds them.

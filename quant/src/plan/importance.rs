@@ -50,7 +50,9 @@ impl Plan {
         let Some(entry) = self.entries.iter().find(|e| e.needs_imatrix) else { return Ok(()) };
         let remedy = match &self.imatrix {
             None => "give one with --imatrix".to_owned(),
-            Some(path) => format!("{} has no entry for it; name another type with --tensor-type", path.display()),
+            Some(path) => {
+                format!("{} has no entry for it, or one that was left out; name another type with --tensor-type", path.display())
+            }
         };
         let what = format!("would become {}, which is of use only with an importance matrix; {remedy}", entry.to);
         Err(Error::tensor(model, entry.source(), what))

@@ -2,19 +2,39 @@
 
 use std::fmt;
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
-use super::Plan;
+use super::{Plan, PlanEntry};
 
 impl Serialize for Plan {
-    /// `{"recipe", "file_type", "bytes", "bits_per_weight", "tensors": [{"tensor", "shape", "from", "to", "reason"}]}`
+    /// `{"recipe", "file_type", "bytes", "bpw", "tensors": [{"tensor", "shape", "from", "to", "bytes", "reason"}]}`; in a tensor
+    /// also `renamed_from` where blocks before its own are pruned, and `needs_imatrix` where it cannot be made without.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("Plan", 5)?;
         out.serialize_field("recipe", &self.recipe.name)?;
         out.serialize_field("file_type", &self.recipe.ftype)?;
         out.serialize_field("bytes", &self.bytes())?;
-        out.serialize_field("bits_per_weight", &self.bits_per_weight())?;
+        out.serialize_field("bpw", &self.bits_per_weight())?;
         out.serialize_field("tensors", &self.entries)?;
+        out.end()
+    }
+}
+
+impl Serialize for PlanEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_map(None)?;
+        out.serialize_entry("tensor", &self.tensor)?;
+        if let Some(source) = &self.renamed_from {
+            out.serialize_entry("renamed_from", source)?;
+        }
+        out.serialize_entry("shape", &self.shape)?;
+        out.serialize_entry("from", &self.from)?;
+        out.serialize_entry("to", &self.to)?;
+        out.serialize_entry("bytes", &self.bytes())?;
+        out.serialize_entry("reason", &self.reason)?;
+        if self.needs_imatrix {
+            out.serialize_entry("needs_imatrix", &true)?;
+        }
         out.end()
     }
 }

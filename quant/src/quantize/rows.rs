@@ -120,7 +120,7 @@ impl Encoder<'_> {
             let weights = decode(tensor.dtype, piece, &mut buffer[..n * cols]);
             let fit = fit_f16(weights);
             if !fit && !self.allow_non_finite {
-                let what = "in the source; use a checkpoint without such weights, or allow them";
+                let what = "in the source; use a checkpoint without such weights, or allow them with --allow-non-finite";
                 self.refuse_non_finite(at, weights, what)?;
             }
             for (lane, encoded) in lanes.iter().zip(&mut encoded) {
@@ -134,7 +134,8 @@ impl Encoder<'_> {
                 }
                 let took = self.clock.map(|clock| clock() - began.unwrap_or_default());
                 let copied = lane.dtype == tensor.dtype;
-                let check = !fit && !copied && !self.allow_non_finite;
+                // Weights that fit have scales that fit, unless the sums of a search overflow by their importance.
+                let check = !(fit && lane.importance.is_none()) && !copied && !self.allow_non_finite;
                 if !copied && (check || took.is_some()) {
                     back.resize(weights.len(), 0.0);
                     lane.dtype.decode_row(bytes, &mut back);
@@ -142,7 +143,10 @@ impl Encoder<'_> {
                 if check {
                     let largest = weights.iter().fold(0f32, |largest, w| largest.max(w.abs()));
                     let dtype = lane.dtype;
-                    let what = format!("as {dtype}, because the weights are as large as {largest:e}; choose bf16 or f32");
+                    let what = match fit {
+                        true => format!("as {dtype}, because importance weights are too large; collect the matrix again"),
+                        false => format!("as {dtype}, because the weights are as large as {largest:e}; choose bf16 or f32"),
+                    };
                     self.refuse_non_finite(at, &back, &what)?;
                 }
                 if let Some(seconds) = took {

@@ -157,6 +157,8 @@ impl<'a> Writer<'a> {
         sync: impl Fn(Checkpoint) -> Option<bool>,
     ) -> Result<()> {
         let (mut early, mut next, mut unsynced) = (BTreeMap::new(), 0, 0);
+        // Less at first, so that a run which ends soon has something to be resumed.
+        let mut due = self.sync_bytes / 16;
         for block in blocks {
             early.insert(block.number, block);
             while let Some(block) = early.remove(&next) {
@@ -164,11 +166,11 @@ impl<'a> Writer<'a> {
                 progress.advance(block.source_bytes);
                 next += 1;
             }
-            if unsynced >= self.sync_bytes {
+            if unsynced >= due {
                 match sync(self.checkpoint()) {
-                    Some(true) => unsynced = 0,
+                    Some(true) => (unsynced, due) = (0, (2 * due).min(self.sync_bytes)),
                     // The disk is busy with the one before.
-                    Some(false) => unsynced = self.sync_bytes / 2,
+                    Some(false) => unsynced = due / 2,
                     None => return Ok(()),
                 }
             }

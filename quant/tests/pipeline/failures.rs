@@ -140,6 +140,28 @@ fn weights_that_are_no_numbers_are_written_where_they_are_allowed() {
     }
 }
 
+/// The weights are ordinary; the sums over their products with such importance are not.
+#[test]
+fn importance_that_makes_scales_overflow_is_refused() {
+    let source = Memory::of_matrices(&["a"], 64);
+    let dir = tempfile::tempdir().unwrap();
+    for dtype in [DType::Q4_K, DType::Q4_0, DType::IQ2_XXS] {
+        let imatrix = Imatrix::new(Path::new("m"), [("a".to_owned(), vec![3e38; 256])].into());
+        let output = Output { imatrix: Some(Arc::new(imatrix)), ..output_of(&source, &dir.path().join("a"), |_| dtype) };
+        if let Err(error) = run(&source, &[output], &Options::default()) {
+            let error = error.to_string();
+            assert!(error.contains("tensor a: row 0") && error.contains("importance weights are too large"), "{error}");
+        } else {
+            let made = quant::gguf::GgufFile::open(&dir.path().join("a")).unwrap();
+            let mut weights = vec![0.0; 64 * 256];
+            dtype.decode_row(&made.bytes(&made.tensors[0]), &mut weights);
+            assert!(dtype != DType::Q4_K && weights.iter().all(|w| w.is_finite()), "{dtype}");
+            std::fs::remove_file(dir.path().join("a")).unwrap();
+        }
+    }
+    assert_eq!(names_in(dir.path()), [""; 0]);
+}
+
 #[test]
 fn the_importance_of_other_columns_is_refused() {
     let tensor = |name: &str, shape: Vec<usize>| {
