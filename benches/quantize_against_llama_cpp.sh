@@ -125,7 +125,7 @@ if [ -n "$folder" ] && [ -n "${CONVERTER:-}" ]; then
         rm -f "$work/ours"/* "$work/peer.gguf" "$work/converted.gguf"
         timed "$work/a" "$folder" "${ours[@]}" "$folder" --to Q4_K_M || failed
         # shellcheck disable=SC2016 # expanded by the inner shell
-        timed "$work/b" "$folder" sh -c '$1 "$2" --outtype f16 --outfile "$3" && shift 3 && "$@"' \
+        timed "$work/b" "$folder" sh -c '$1 "$2" --outtype auto --outfile "$3" && shift 3 && "$@"' \
             sh "$CONVERTER" "$folder" "$work/converted.gguf" \
             "$peer" "${imatrix[@]}" "$work/converted.gguf" "$work/peer.gguf" Q4_K_M "$threads" || failed
     done

@@ -16,6 +16,7 @@ use crate::runner::models;
 
 /// Convert a checkpoint to GGUF, to one or several types in one read.
 #[derive(Args)]
+#[command(after_help = files::names_help())]
 pub struct ConvertArgs {
     /// Hugging Face directory or GGUF file.
     model: String,

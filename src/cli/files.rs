@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use quant::Recipe;
 use quant::atomic_file::AtomicFile;
 use quant::quantize::{Options, Output, Source, Split, Written};
+use quant::{DType, Recipe};
 use serde_json::{Value, json};
 
 use super::session::Session;
@@ -149,6 +149,14 @@ fn lines(written: &Written, output: &Output) -> String {
         }
     }
     out
+}
+
+/// All recipes and types, for the end of a help text.
+pub fn names_help() -> String {
+    let list = |names: Vec<String>| names.join(" ");
+    let recipes = list(Recipe::all().iter().map(|recipe| recipe.name.clone()).collect());
+    let types = list(DType::ALL.iter().map(|dtype| dtype.name().to_lowercase()).collect());
+    format!("Recipes: {recipes}\nTypes: {types}")
 }
 
 /// The recipes of those names, each asked for once.

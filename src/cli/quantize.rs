@@ -17,6 +17,7 @@ use crate::runner::models;
 
 /// Quantize a model to one or several recipes in one read.
 #[derive(Args)]
+#[command(after_help = files::names_help())]
 pub struct QuantizeArgs {
     /// Hugging Face directory or GGUF file.
     model: String,

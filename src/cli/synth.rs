@@ -16,6 +16,7 @@ use crate::runner::shapes;
 
 /// Write a model of a real shape with random weights.
 #[derive(Args)]
+#[command(after_help = shapes_help())]
 pub struct SynthArgs {
     /// A known shape (llama-8b, ...), a .toml file like those of configs/models, or a config.json or its folder.
     #[arg(long, value_name = "NAME|FILE")]
@@ -35,6 +36,11 @@ pub struct SynthArgs {
     seed: u64,
     #[command(flatten, next_help_heading = "Files")]
     write: WriteArgs,
+}
+
+fn shapes_help() -> String {
+    let shapes: Vec<&str> = shapes::SHAPES.iter().map(|(name, _)| *name).collect();
+    format!("Shapes: {}\n{}", shapes.join(" "), files::names_help())
 }
 
 pub fn run(args: &SynthArgs, session: &Session) -> Result<Outcome> {

@@ -38,6 +38,11 @@ impl Format {
             float: N == 1,
             encode: encode::<B, N>,
             decode: decode::<B, N>,
+            #[cfg(test)]
+            plain: (
+                |x, importance, out| B::encode::<super::simd::Plain>(x, importance, bytemuck::cast_slice_mut(out)),
+                |bytes, out| decode_blocks(bytemuck::cast_slice::<u8, B>(bytes), out.as_chunks_mut::<N>().0),
+            ),
             wgsl,
             needs_importance: false,
             grid: None,
@@ -91,60 +96,32 @@ fn decode_avx2<B: Block<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::Plain;
-    use super::*;
+    use super::super::TABLE;
 
     /// All compilations of one source give the same bytes.
     #[test]
     fn plain_code_and_the_one_picked_agree() {
-        fn check<B: Block<N>, const N: usize>() {
-            // A block each of zeros, of one number, and of numbers that count as zeros, among ordinary ones.
-            let number = |i: usize| match i / 256 {
-                1 => 0.0,
-                3 => -0.37,
-                5 => 1e-20 * i as f32,
-                block => ((i * i) as f32 * 0.37).sin() * (1 + block) as f32,
-            };
-            let x: Vec<f32> = (0..2048).map(number).collect();
-            let importance: Vec<f32> = (0..2048).map(|i| 0.1 + (i % 37) as f32).collect();
+        // A block each of zeros, of one number, and of numbers that count as zeros, among ordinary ones.
+        let number = |i: usize| match i / 256 {
+            1 => 0.0,
+            3 => -0.37,
+            5 => 1e-20 * i as f32,
+            block => ((i * i) as f32 * 0.37).sin() * (1 + block) as f32,
+        };
+        let x: Vec<f32> = (0..2048).map(number).collect();
+        let importance: Vec<f32> = (0..2048).map(|i| 0.1 + (i % 37) as f32).collect();
+        for format in TABLE {
             for importance in [None, Some(&importance[..])] {
-                let mut plain = vec![B::zeroed(); x.len() / N];
+                let mut plain = vec![0; format.dtype.row_bytes(x.len()).unwrap()];
                 let mut fast = plain.clone();
-                B::encode::<Plain>(&x, importance, &mut plain);
-                encode::<B, N>(&x, importance, bytemuck::cast_slice_mut(&mut fast));
-                assert_eq!(bytemuck::cast_slice::<B, u8>(&plain), bytemuck::cast_slice::<B, u8>(&fast));
-                let (mut slow_out, mut fast_out) = (vec![[0.0; N]; plain.len()], vec![0.0; x.len()]);
-                decode_blocks(&plain, &mut slow_out);
-                decode::<B, N>(bytemuck::cast_slice(&fast), &mut fast_out);
-                assert_eq!(slow_out.as_flattened(), fast_out);
+                (format.plain.0)(&x, importance, &mut plain);
+                (format.encode)(&x, importance, &mut fast);
+                assert!(plain == fast, "{}", format.name);
+                let (mut slow_out, mut fast_out) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+                (format.plain.1)(&plain, &mut slow_out);
+                (format.decode)(&fast, &mut fast_out);
+                assert_eq!(slow_out, fast_out, "{}", format.name);
             }
         }
-        check::<super::super::f16::F16, 1>();
-        check::<super::super::bf16::BF16, 1>();
-        check::<super::super::q4_0::BlockQ4_0, 32>();
-        check::<super::super::q4_1::BlockQ4_1, 32>();
-        check::<super::super::q5_0::BlockQ5_0, 32>();
-        check::<super::super::q5_1::BlockQ5_1, 32>();
-        check::<super::super::q8_0::BlockQ8_0, 32>();
-        check::<super::super::q2_k::BlockQ2K, 256>();
-        check::<super::super::q3_k::BlockQ3K, 256>();
-        check::<super::super::q4_k::BlockQ4K, 256>();
-        check::<super::super::q5_k::BlockQ5K, 256>();
-        check::<super::super::q6_k::BlockQ6K, 256>();
-        check::<super::super::iq4_nl::BlockIq4Nl, 32>();
-        check::<super::super::iq4_xs::BlockIq4Xs, 256>();
-        check::<super::super::tq1_0::BlockTq1_0, 256>();
-        check::<super::super::tq2_0::BlockTq2_0, 256>();
-        check::<super::super::mxfp4::BlockMxfp4, 32>();
-        check::<super::super::nvfp4::BlockNvfp4, 64>();
-        check::<super::super::q1_0::BlockQ1_0, 128>();
-        check::<super::super::q2_0::BlockQ2_0, 64>();
-        check::<super::super::iq2_xxs::BlockIQ2XXS, 256>();
-        check::<super::super::iq2_xs::BlockIQ2XS, 256>();
-        check::<super::super::iq2_s::BlockIQ2S, 256>();
-        check::<super::super::iq3_xxs::BlockIQ3XXS, 256>();
-        check::<super::super::iq3_s::BlockIQ3S, 256>();
-        check::<super::super::iq1_s::BlockIQ1S, 256>();
-        check::<super::super::iq1_m::BlockIQ1M, 256>();
     }
 }

@@ -76,6 +76,9 @@ pub struct Format {
     pub encode: Encode,
     /// Decoder.
     pub decode: Decode,
+    /// Encoder and decoder as they are on a processor without the vector instructions known here.
+    #[cfg(test)]
+    plain: (Encode, Decode),
     /// The `.wgsl` twin.
     wgsl: &'static str,
     /// The grid whose points the codes are indexes of (`grid_points.rs`).
