@@ -135,7 +135,7 @@ impl Encoder<'_> {
                 let took = self.clock.map(|clock| clock() - began.unwrap_or_default());
                 let copied = lane.dtype == tensor.dtype;
                 // Weights that fit have scales that fit, unless the sums of a search overflow by their importance.
-                let check = !(fit && lane.importance.is_none()) && !copied && !self.allow_non_finite;
+                let check = (!fit || lane.importance.is_some()) && !copied && !self.allow_non_finite;
                 if !copied && (check || took.is_some()) {
                     back.resize(weights.len(), 0.0);
                     lane.dtype.decode_row(bytes, &mut back);
