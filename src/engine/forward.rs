@@ -1,5 +1,5 @@
 //! One decoder block: the only forward function there is. What differs between architectures is a field of
-//! [`ArchSpec`] or the presence of a tensor.
+//! [`BlockTraits`] or the presence of a tensor.
 //!
 //! It knows neither files nor layers' order: `sweep` walks it layer by layer over a data set, `generate` token by token.
 
