@@ -188,3 +188,37 @@ fn the_demo_model_becomes_a_file_of_the_expected_size() {
     quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 4_100_320);
 }
+
+/// convert_hf_to_gguf.py --outtype q8_0 and tq2_0 (b11434), by the hashes of its files: the order, the exceptions and the types
+/// are not those of llama-quantize.
+#[test]
+fn the_types_that_the_converter_quantizes_to_itself_are_its_bytes() {
+    for (name, outtype, hash) in [
+        ("mixtral", "q8_0", "cde97ae832685a421f275275f883758ae20b39ee7a2cca003246576a40e612e7"),
+        ("mixtral", "tq2_0", "2d345d00dd697a088bd8d48d65cd9b4e8b8b2a0f6b8c6342f0adda1536a1614a"),
+        ("gemma2", "q8_0", "526ccfdc3e4280c654f6ea1d22247a8da3cf2debebed6f21fab302ff86a23123"),
+        ("gemma2", "tq2_0", "1193fb2e800b2da9542f45e3321ffa828ae87809b5b84dc8f5cdf084d90c7f3c"),
+        ("phi3", "q8_0", "1483e723295c46147803859afb5c8c65a516937b17b657ef77f5d69a2122f9e3"),
+        ("phi3", "tq2_0", "0229cf403cc3a1861ecac2b010e7f4f5d37ab5451aa45ebc30e0ef88f85a0b69"),
+    ] {
+        let Some(dir) = support::oracle(&format!("models/{name}")) else { return };
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let path = out.path().join("out.gguf");
+        let choices = Choices { as_converter: true, ..Choices::default() };
+        let output = Output::of(&checkpoint, &Recipe::find(outtype).unwrap(), &choices, &path).unwrap();
+        quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+        assert_eq!(sha256(&std::fs::read(&path).unwrap()), hash, "{name} as {outtype}");
+    }
+}
+
+/// What the converter knows nothing of is refused, and not passed over.
+#[test]
+fn options_that_the_converter_has_not_are_refused_for_its_types() {
+    let checkpoint = Checkpoint::open(&fixture("llama31_gqa", "f32").0).unwrap();
+    let choices = Choices { as_converter: true, pure: true, ..Choices::default() };
+    let make = |recipe: &str| Output::of(&checkpoint, &Recipe::find(recipe).unwrap(), &choices, Path::new("out.gguf")).err();
+    let error = make("q8_0").unwrap().to_string();
+    assert!(error.contains("--pure") && error.contains("use quantize instead"), "{error}");
+    assert!(make("q4_k_m").is_none() && make("f16").is_none());
+}
