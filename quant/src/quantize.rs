@@ -31,6 +31,7 @@ use crate::checkpoint::{Model, Tensor};
 use crate::gguf::{MAGIC, Metadata};
 pub use crate::plan::quantized_metadata;
 use crate::plan::{Choices, PlanEntry};
+use crate::recipe::Category;
 use crate::{DType, Error, Imatrix, Plan, Progress, Recipe, Result};
 pub use report::TensorReport;
 use rows::{Encoder, Lane, SourceRows};
@@ -80,6 +81,16 @@ impl Output {
     pub fn keep_split(&mut self, like: &Path) -> Result<()> {
         self.split = Split::like(like, &self.plan)?;
         Ok(())
+    }
+
+    /// The tensors that the importance matrix should weigh and has no entry for; embedding and head aside, for which
+    /// llama-imatrix collects nothing unless asked to. They are encoded as without a matrix.
+    pub fn unweighted(&self) -> Vec<&str> {
+        let Some(imatrix) = &self.imatrix else { return Vec::new() };
+        let aside = |name: &str| matches!(Category::of(name), Category::TokenEmbd | Category::Output);
+        let weighed = |entry: &&PlanEntry| entry.from != entry.to && !entry.to.is_float() && !aside(entry.source());
+        let weighed = self.plan.entries.iter().filter(weighed).map(PlanEntry::source);
+        weighed.filter(|name| imatrix.weights(name).is_none()).collect()
     }
 
     /// The importance of the columns of a tensor, see [`importance_of`].

@@ -86,6 +86,13 @@ impl WriteArgs {
                 }
             }
         }
+        for output in outputs {
+            let unweighted = output.unweighted();
+            if let Some(first) = unweighted.first() {
+                let (recipe, count) = (&output.plan.recipe.name, unweighted.len());
+                session.note(&format!("{recipe}: the importance matrix has no entry for {count} tensors, as {first}"));
+            }
+        }
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();
         let options = Options {

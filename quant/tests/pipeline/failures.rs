@@ -163,6 +163,17 @@ fn importance_that_makes_scales_overflow_is_refused() {
 }
 
 #[test]
+fn tensors_that_a_matrix_does_not_weigh_are_told() {
+    let names = ["token_embd.weight", "blk.0.attn_q.weight", "blk.1.attn_q.weight", "blk.1.attn_k.weight"];
+    let source = Memory::of_matrices(&names, 8);
+    let imatrix = Imatrix::new(Path::new("m"), [("blk.0.attn_q.weight".to_owned(), vec![1.0; 256])].into());
+    let plain = output_of(&source, Path::new("a"), |t| if t.name.ends_with("k.weight") { DType::F16 } else { DType::Q4_0 });
+    assert_eq!(plain.unweighted(), [""; 0]);
+    let weighed = Output { imatrix: Some(Arc::new(imatrix)), ..plain };
+    assert_eq!(weighed.unweighted(), ["blk.1.attn_q.weight"]);
+}
+
+#[test]
 fn the_importance_of_other_columns_is_refused() {
     let tensor = |name: &str, shape: Vec<usize>| {
         let n: usize = shape.iter().product();
