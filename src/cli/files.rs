@@ -70,11 +70,9 @@ impl WriteArgs {
         session: &Session,
         document: impl FnOnce(Vec<Value>) -> Value,
     ) -> Result<()> {
-        for folder in outputs.iter().filter_map(|output| output.path.parent()).filter(|f| !f.as_os_str().is_empty()) {
-            if folder.is_file() {
-                bail!("--out {}: is a file; give a folder, or a file name that ends with .gguf", folder.display());
-            }
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let mut folders = NewFolders::default();
+        for folder in outputs.iter().filter_map(|output| output.path.parent()) {
+            folders.create(folder)?;
         }
         if let Some(report) = &self.report {
             // Now, and not when hours of work are done.
@@ -110,9 +108,43 @@ impl WriteArgs {
             let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
             tensors::parquet(path, &names, &written)?;
         }
+        folders.keep();
         let rows: Vec<_> = written.iter().zip(outputs).collect();
         let entries = rows.iter().map(|(written, output)| entry(written, output)).collect();
         session.print(&document(entries), || rows.iter().map(|(written, output)| lines(written, output)).collect())
+    }
+}
+
+/// Folders made for files; those that are empty go away again, unless the files were made.
+#[derive(Default)]
+struct NewFolders(Vec<PathBuf>);
+
+impl NewFolders {
+    /// Makes `folder` and those above it, where they are missing.
+    fn create(&mut self, folder: &Path) -> Result<()> {
+        if folder.is_file() {
+            bail!("--out {}: is a file; give a folder, or a file name that ends with .gguf", folder.display());
+        }
+        let missing = folder.ancestors().filter(|f| !f.as_os_str().is_empty()).take_while(|f| !f.exists());
+        let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        for folder in missing.into_iter().rev() {
+            std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+            self.0.push(folder);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for NewFolders {
+    fn drop(&mut self) {
+        for folder in self.0.iter().rev() {
+            // One that has something in it (unfinished files to be resumed) stays.
+            let _ = std::fs::remove_dir(folder);
+        }
     }
 }
 

@@ -139,6 +139,27 @@ fn nothing_that_is_read_or_no_gguf_file_is_replaced() {
 }
 
 #[test]
+fn a_weight_that_is_no_number_is_named_and_not_even_a_folder_is_left() {
+    let world = world();
+    let dir = world.path();
+    json(dir, &["convert", "demo-model", "--to", "f32", "--out", "m.gguf"]);
+    let mut bytes = read(dir.join("m.gguf"));
+    let last = types(dir, "m.gguf").pop().unwrap().0;
+    let end = bytes.len() - 4;
+    bytes[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(dir.join("m.gguf"), bytes).unwrap();
+    let args = ["quantize", "m.gguf", "--to", "q4_k_m,f16", "--out", "a/b"];
+    let output = run(dir, &args);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    for part in ["m.gguf", last.as_str(), "row", "NaN", "--allow-non-finite"] {
+        assert!(error.contains(part), "{error:?} lacks {part:?}");
+    }
+    assert!(!dir.join("a").exists());
+    json(dir, &[&args[..], &["--allow-non-finite"]].concat());
+}
+
+#[test]
 fn a_killed_run_goes_on_where_it_was_and_gives_the_same_bytes() {
     let dir = TempDir::new().unwrap();
     let dir = dir.path();
