@@ -55,6 +55,14 @@ fn options_choose_types_and_keys() {
     assert_eq!(metadata["general.name"], "other");
     let blocks = json(dir, &["quantize", "demo-model", "--to", "f16", "--dry-run"])[0]["tensors"].as_array().unwrap().len();
     assert!(shown.len() < blocks && metadata["llama.block_count"].as_u64().unwrap() > 0);
+    std::fs::write(dir.join("types.txt"), "attn_q=q8_0 attn_k=q8_0").unwrap();
+    let (pattern, file) = (["--tensor-type", "attn_q=q6_k"], ["--tensor-type-file", "types.txt"]);
+    for (order, expected) in [([pattern, file].concat(), "Q6_K"), ([file, pattern].concat(), "Q8_0")] {
+        json(dir, &[&["quantize", "demo-model", "--to", "q4_0", "--out", "c.gguf"], &order[..]].concat());
+        let shown = types(dir, "c.gguf");
+        let of = |name: &str| shown.iter().find(|(n, _)| n == name).map(|(_, dtype)| dtype.as_str());
+        assert_eq!((of("blk.0.attn_q.weight"), of("blk.0.attn_k.weight")), (Some(expected), Some("Q8_0")));
+    }
     let refused = run(dir, &["quantize", "demo-model", "--to", "q4_0", "--out", "b.gguf", "--tensor-type", "atn_v=q8_0"]);
     let error = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(2) && error.contains("atn_v") && !dir.join("b.gguf").exists(), "{error}");
