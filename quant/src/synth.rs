@@ -11,17 +11,14 @@ mod weights;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::arch::{Presence, TensorRule};
-use crate::checkpoint::{Tensor, TensorBytes};
+use crate::checkpoint::{Model, Source, Tensor, TensorBytes};
 use crate::convert::FileType;
 use crate::convert::config::Config;
 use crate::gguf::{Metadata, Value};
-use crate::plan::{Choices, Origin, PlanInput};
-use crate::quantize::{Output, Source, Split, quantized_metadata};
-use crate::recipe::ModelFacts;
-use crate::{DType, Error, HParams, Plan, Recipe, Result};
+use crate::plan::Origin;
+use crate::{DType, Error, HParams, Result};
 use weights::Distribution;
 
 /// How matrices are stored before a recipe changes them.
@@ -30,7 +27,7 @@ const MATRIX_TYPE: DType = DType::F16;
 /// A model of random weights. The same name, configuration and seed give the same bytes on every machine.
 pub struct Synth {
     path: PathBuf,
-    model: ModelFacts,
+    name: String,
     metadata: Metadata,
     tensors: Vec<Tensor>,
     made: Vec<Made>,
@@ -63,7 +60,7 @@ impl Synth {
         let h = HParams::from_metadata(&config.path, config.arch, &metadata)?;
 
         let (tensors, made, index) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut synth = Self { path: config.path.clone(), model: facts(config, &h), metadata, tensors, made, seed, index };
+        let mut synth = Self { path: config.path.clone(), name: name.to_owned(), metadata, tensors, made, seed, index };
         for computed in computed {
             let shape = vec![computed.values.len()];
             synth.add(Tensor { name: computed.role.gguf_name(0), dtype: DType::F32, shape }, Made::Computed(computed.values));
@@ -95,18 +92,6 @@ impl Synth {
     /// Weights of all tensors together.
     pub fn parameter_count(&self) -> u64 {
         self.tensors.iter().map(Tensor::elements).sum()
-    }
-
-    /// The file at `path` that `recipe` makes of the model: the one that llama-quantize would make of its F16 file.
-    ///
-    /// # Errors
-    /// As [`Plan::new`] and [`Plan::check_importance`].
-    pub fn output(&self, recipe: &Arc<Recipe>, path: &Path) -> Result<Output> {
-        let input = PlanInput { path: &self.path, origin: Origin::Gguf, model: &self.model, tensors: &self.tensors };
-        let metadata = quantized_metadata(&self.metadata, recipe);
-        let plan = Plan::new(&input, recipe, &Choices::default())?;
-        plan.check_importance(&self.path)?;
-        Ok(Output { plan, path: path.to_owned(), metadata, imatrix: None, split: Split::None })
     }
 }
 
@@ -153,13 +138,21 @@ impl Source for Synth {
     }
 }
 
-/// What rules may ask about the model.
-fn facts(config: &Config, h: &HParams) -> ModelFacts {
-    ModelFacts {
-        arch: config.arch.name.to_owned(),
-        block_count: h.block_count,
-        head_count: h.head_count,
-        head_count_kv: h.head_count_kv,
-        expert_count: h.expert_count,
+/// As llama-quantize would meet the model's F16 file.
+impl Model for Synth {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Gguf
+    }
+
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn output_metadata(&self) -> Result<Metadata> {
+        Ok(self.metadata.clone())
     }
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use quant::checkpoint::Tensor;
 use quant::convert::config::Config;
+use quant::plan::Choices;
 use quant::progress::Silent;
-use quant::quantize::{Options, Source, quantize};
+use quant::quantize::{Options, Output, Source, quantize};
 use quant::synth::Synth;
 use quant::{Checkpoint, DType, Recipe};
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ fn synth(changes: &[(&str, Value)], seed: u64) -> quant::Result<Synth> {
 
 fn file(synth: &Synth, recipe: &str, threads: usize, folder: &Path) -> Vec<u8> {
     let path = folder.join(format!("{recipe}-{threads}.gguf"));
-    let output = synth.output(&Recipe::find(recipe).unwrap(), &path).unwrap();
+    let output = Output::of(synth, &Recipe::find(recipe).unwrap(), &Choices::default(), &path).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| quantize(synth, &[output], &Options::default(), &AtomicBool::new(false), &Silent)).unwrap();
     std::fs::read(path).unwrap()

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use quant::plan::Choices;
 use quant::quantize::Output;
 use quant::synth::Synth;
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ pub fn run(args: &SynthArgs, session: &Session) -> Result<Outcome> {
     let places = files::places(&args.out, &shape.name, &recipes)?;
     let mut outputs = Vec::with_capacity(recipes.len());
     for (recipe, place) in recipes.iter().zip(&places) {
-        outputs.push(Output { split: args.write.split(), ..synth.output(recipe, place)? });
+        outputs.push(Output { split: args.write.split(), ..Output::of(&synth, recipe, &Choices::default(), place)? });
     }
     let (parameters, seed) = (synth.parameter_count(), args.seed);
     let document = |files| json!({ "shape": shape.name, "parameters": parameters, "seed": seed, "files": Value::Array(files) });

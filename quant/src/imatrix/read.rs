@@ -111,6 +111,7 @@ fn legacy(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
             return Err(from.error(format!("entry {i} ({name:?}) has no name or no values; the file is broken")));
         }
         let mut values = from.numbers(length, f32::from_le_bytes, &name)?;
+        // Without calls the values are means already, as llama.cpp's loader takes them.
         if calls > 0 {
             values.iter_mut().for_each(|v| *v /= calls as f32);
         }

@@ -145,20 +145,10 @@ fn weights_that_are_no_numbers_are_written_where_they_are_allowed() {
 fn importance_that_makes_scales_overflow_is_refused() {
     let source = Memory::of_matrices(&["a"], 64);
     let dir = tempfile::tempdir().unwrap();
-    for dtype in [DType::Q4_K, DType::Q4_0, DType::IQ2_XXS] {
-        let imatrix = Imatrix::new(Path::new("m"), [("a".to_owned(), vec![3e38; 256])].into());
-        let output = Output { imatrix: Some(Arc::new(imatrix)), ..output_of(&source, &dir.path().join("a"), |_| dtype) };
-        if let Err(error) = run(&source, &[output], &Options::default()) {
-            let error = error.to_string();
-            assert!(error.contains("tensor a: row 0") && error.contains("importance weights are too large"), "{error}");
-        } else {
-            let made = quant::gguf::GgufFile::open(&dir.path().join("a")).unwrap();
-            let mut weights = vec![0.0; 64 * 256];
-            dtype.decode_row(&made.bytes(&made.tensors[0]), &mut weights);
-            assert!(dtype != DType::Q4_K && weights.iter().all(|w| w.is_finite()), "{dtype}");
-            std::fs::remove_file(dir.path().join("a")).unwrap();
-        }
-    }
+    let imatrix = Arc::new(Imatrix::new(Path::new("m"), [("a".to_owned(), vec![3e38; 256])].into()));
+    let output = |dtype| Output { imatrix: Some(Arc::clone(&imatrix)), ..output_of(&source, &dir.path().join("a"), |_| dtype) };
+    let error = run(&source, &[output(DType::Q4_K)], &Options::default()).unwrap_err().to_string();
+    assert!(error.contains("tensor a: row 0") && error.contains("importance weights are too large"), "{error}");
     assert_eq!(names_in(dir.path()), [""; 0]);
 }
 
