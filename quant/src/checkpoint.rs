@@ -250,14 +250,10 @@ impl Checkpoint {
     /// What the model's block computes, for those who run it.
     ///
     /// # Errors
-    /// [`Error::File`] and [`Error::Key`] where the model can be converted, quantized and inspected, but not run: its
-    /// architecture, or what one of its keys asks for, is not supported.
+    /// [`Error::Key`] where the model can be converted, quantized and inspected, but not run, because what one of its keys asks
+    /// for is not supported.
     pub fn block_traits(&self) -> Result<&'static BlockTraits> {
-        let config = match &self.kind {
-            Kind::Hf(config) => Some(config.as_ref()),
-            Kind::Gguf => None,
-        };
-        runnable::block_traits(self.path(), self.arch, self.metadata(), config)
+        runnable::block_traits(self.path(), self.arch, self.metadata())
     }
 
     /// The hyper-parameters.

@@ -150,6 +150,7 @@ fn f32_file(model: &str, folder: &Path) -> PathBuf {
     let checkpoint = Checkpoint::open(&oracle(&format!("models/{model}")).unwrap()).unwrap();
     let path = folder.join("f32.gguf");
     let output = Output::of(&checkpoint, &Recipe::find("f32").unwrap(), &Choices::default(), &path).unwrap();
+    let output = support::without_own_keys(output);
     quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
     path
 }

@@ -9,6 +9,7 @@ use super::{DeviceArgs, Outcome, output};
 use crate::engine::backend::Backend;
 use crate::engine::generate::Generator;
 use crate::engine::model::Variant;
+use crate::engine::sweep;
 use crate::on_device;
 use crate::runner::device::Device;
 use crate::runner::generation::{self, Generated, Sampling};
@@ -53,7 +54,7 @@ pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
     let checkpoint = models::open(&args.model)?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let variant = Variant::Stored(checkpoint);
-    let limit = variant.hparams().context_length;
+    let limit = sweep::longest_sequence(variant.hparams());
     let prompt = generation::prompt(&tokenizer, &args.prompt, args.max_tokens, limit)?;
     let device = Device::open(args.device.device)?;
     let made = on_device!(&device, backend => continue_prompt(backend, &variant, &tokenizer, &prompt, args, session))?;

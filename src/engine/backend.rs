@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use quant::DType;
-pub use quant::arch::RopePairing;
+pub use quant::arch::{Norm, RopePairing};
 use quant::checkpoint::TensorBytes;
 use serde::Serialize;
 
@@ -76,10 +76,62 @@ pub struct AttentionShape {
     pub heads: usize,
     /// Key/value heads.
     pub kv_heads: usize,
-    /// Width of one head.
+    /// Width of one query or key head.
     pub head_dim: usize,
+    /// Width of one value head.
+    pub value_dim: usize,
     /// Factor on q.k before the softmax.
     pub scale: f32,
+    /// Scaled scores s become `c tanh(s / c)` with this c; 0 where they stay as they are.
+    pub softcap: f32,
+}
+
+/// Which components of which rows a rotary embedding turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RopeShape {
+    /// Rows T.
+    pub rows: usize,
+    /// Heads of a row.
+    pub heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// The first rotated component of a head.
+    pub first: usize,
+    /// Rotated components: an even number.
+    pub dim: usize,
+    /// Which of them form a pair.
+    pub pairs: RopePairing,
+}
+
+/// A function of two numbers, the gate and what it lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// `silu(g) * u` (Shazeer 2020).
+    Silu,
+    /// `gelu(g) * u`, with the tanh form of GELU.
+    Gelu,
+    /// gpt-oss's: `g * sigmoid(1.702 g) * (u + 1)` with g at most 7 and u from -7 to 7.
+    ClampedSilu,
+}
+
+/// A function of one number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Map {
+    /// The tanh form of GELU (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// Times this.
+    Scale(f32),
+    /// `c tanh(x / c)` with this c.
+    Softcap(f32),
+}
+
+/// Some neighbouring columns of the rows of a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    /// Columns of the matrix.
+    pub stride: usize,
+    /// The first of those meant.
+    pub first: usize,
 }
 
 /// Statistics of one scored row after all vocabulary tiles went through [`Backend::head_tile`].
@@ -139,38 +191,54 @@ pub trait Backend: Send + Sync {
     /// Row `tokens[t]` of `table`, decoded: `[V, H], [T] -> [T, H]`.
     fn embed(&self, table: &Self::Weight, tokens: &Self::Indices, count: usize, out: &mut Self::Buffer) -> Result<()>;
 
-    /// `x / sqrt(mean(x^2) + eps) * gain` per row: `[T, H], [H] -> [T, H]` (Zhang and Sennrich 2019).
-    fn rms_norm(&self, x: &Self::Buffer, rows: usize, gain: &Self::Weight, eps: f32, out: &mut Self::Buffer) -> Result<()>;
+    /// Normalizes each row of as many numbers as `gain` has columns; row t takes the gains of row `t % G`:
+    /// `[T, H], [G, H] -> [T, H]`. RMS norm is `x / sqrt(mean(x^2) + eps) * gain` (Zhang and Sennrich 2019), layer norm
+    /// `(x - mean(x)) / sqrt(var(x) + eps) * gain` (Ba et al. 2016).
+    fn norm(
+        &self,
+        kind: Norm,
+        x: &Self::Buffer,
+        rows: usize,
+        gain: &Self::Weight,
+        eps: f32,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
 
-    /// `out[t, n] = sum_k x[t, k] * w[w_rows.start + n, k]`: `[T, K] x [N, K]^T -> [T, N]` with N = `w_rows.len()`.
-    fn matmul(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, w_rows: Range<usize>, out: &mut Self::Buffer)
-    -> Result<()>;
+    /// `out[t, n] = sum_k x[t, k] * w[w_rows.start + n, k]` for the rows t of `rows`: `[T, K] x [N, K]^T -> [T, N]` with
+    /// N = `w_rows.len()`; other rows of `out` stay as they are.
+    fn matmul(
+        &self,
+        x: &Self::Buffer,
+        rows: Range<usize>,
+        w: &Self::Weight,
+        w_rows: Range<usize>,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
 
     /// The same for the few rows of a decoding step, by a kernel that streams the weights once and may sum in another order
     /// than [`Backend::matmul`]; the order depends on neither `rows` nor the number of threads.
-    fn matvec(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, w_rows: Range<usize>, out: &mut Self::Buffer)
-    -> Result<()>;
+    fn matvec(
+        &self,
+        x: &Self::Buffer,
+        rows: Range<usize>,
+        w: &Self::Weight,
+        w_rows: Range<usize>,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
 
     /// `x[t, n] += bias[n]`, in place.
     fn add_bias(&self, x: &mut Self::Buffer, rows: usize, bias: &Self::Weight) -> Result<()>;
 
+    /// `x[t] += table[index[t]]`, in place (learned positions, the biases of experts).
+    fn add_rows(&self, x: &mut Self::Buffer, rows: usize, table: &Self::Weight, index: &Self::Indices) -> Result<()>;
+
     /// Rotates each head of each row by the angles of its position, in place. `table` holds `cos, sin` of every pair for
-    /// every position: `[positions, rope_dim / 2, 2]`; components past `rope_dim` stay as they are.
-    #[allow(clippy::too_many_arguments)]
-    fn rope(
-        &self,
-        x: &mut Self::Buffer,
-        rows: usize,
-        heads: usize,
-        head_dim: usize,
-        rope_dim: usize,
-        pairs: RopePairing,
-        table: &Self::Buffer,
-        positions: &Self::Indices,
-    ) -> Result<()>;
+    /// every position: `[positions, dim / 2, 2]`; components outside of `first .. first + dim` stay as they are.
+    fn rope(&self, x: &mut Self::Buffer, shape: RopeShape, table: &Self::Buffer, positions: &Self::Indices) -> Result<()>;
 
     /// Softmax attention: query row t sees the key/value rows `spans[2t] .. spans[2t + 1]` (never empty).
-    /// `q [T, heads * d]`, `k, v [*, kv_heads * d]` -> `[T, heads * d]`.
+    /// `q [T, heads * d], k [*, kv_heads * d], v [*, kv_heads * e] -> [T, heads * e]`. `sinks [heads]` are scores of keys
+    /// without values: they take their part of the softmax and add nothing (Xiao et al. 2023, as gpt-oss has them).
     #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
@@ -178,16 +246,48 @@ pub trait Backend: Send + Sync {
         k: &Self::Buffer,
         v: &Self::Buffer,
         spans: &Self::Indices,
+        sinks: Option<&Self::Buffer>,
         rows: usize,
         shape: AttentionShape,
         out: &mut Self::Buffer,
     ) -> Result<()>;
 
-    /// `gate <- silu(gate) * up` over the first `len` numbers.
-    fn swiglu(&self, gate: &mut Self::Buffer, up: &Self::Buffer, len: usize) -> Result<()>;
+    /// `gate <- f(gate, up)` over the first `len` numbers.
+    fn gate(&self, f: Gate, gate: &mut Self::Buffer, up: &Self::Buffer, len: usize) -> Result<()>;
 
-    /// `x <- x + y` over the first `len` numbers.
-    fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer, len: usize) -> Result<()>;
+    /// `x <- f(x)` over the first `len` numbers.
+    fn map(&self, f: Map, x: &mut Self::Buffer, len: usize) -> Result<()>;
+
+    /// `x <- x + factor * y` over the first `len` numbers.
+    fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer, factor: f32, len: usize) -> Result<()>;
+
+    /// `out[t] <- sum_j weights[t, j] * x[slots[t, j]]` over `per_row` rows of `x` for each of `rows` rows of `cols` numbers,
+    /// added to what stands there where `accumulate` is set (the outputs of experts).
+    #[allow(clippy::too_many_arguments)]
+    fn combine(
+        &self,
+        x: &Self::Buffer,
+        slots: &Self::Indices,
+        weights: &Self::Buffer,
+        rows: usize,
+        per_row: usize,
+        cols: usize,
+        accumulate: bool,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
+
+    /// Copies `count` columns of each of `rows` rows to columns of `dst`; row t of `dst` takes row `t / repeat` of `src`.
+    #[allow(clippy::too_many_arguments)]
+    fn copy_columns(
+        &self,
+        src: &Self::Buffer,
+        from: Columns,
+        repeat: usize,
+        dst: &mut Self::Buffer,
+        to: Columns,
+        rows: usize,
+        count: usize,
+    ) -> Result<()>;
 
     /// Copies `len` numbers from `src[src_at..]` to `dst[dst_at..]`.
     fn copy(&self, src: &Self::Buffer, src_at: usize, dst: &mut Self::Buffer, dst_at: usize, len: usize) -> Result<()>;

@@ -2,12 +2,11 @@
 //!
 //! Absent: sampling rules and stop strings (see `eval` and `runner`): a step gives logits or the greedy choice.
 
-use std::sync::Arc;
-
 use super::backend::{Backend, TileShape};
 use super::error::{EngineError, Result};
 use super::forward::{self, Batch, Graph, KvCache, Rows, Workspace};
-use super::model::{self, Block, OutputHead, Variant};
+use super::model::{Block, Embedding, OutputHead, Variant};
+use super::rope::{LengthClasses, Rope};
 
 /// Most rows of a prompt that go through the model at once.
 const PROMPT_ROWS: usize = 512;
@@ -20,15 +19,24 @@ pub struct Generator<'a, B: Backend> {
     /// The model's name, for errors.
     name: String,
     graph: Graph<B>,
-    embedding: Arc<B::Weight>,
+    /// The lengths of sequences that the graph's angles serve.
+    classes: LengthClasses,
+    embedding: Embedding<B>,
     blocks: Vec<Block<B>>,
     head: OutputHead<B>,
     caches: Vec<KvCache<B>>,
     workspace: Workspace<B>,
     x: B::Buffer,
     context: usize,
-    /// Tokens each sequence has in the cache.
-    used: Vec<usize>,
+    /// What each sequence has in the cache.
+    said: Vec<Vec<u32>>,
+}
+
+/// New tokens of a sequence, and how long it will be when all that come with them are fed.
+struct Feed<'t> {
+    index: usize,
+    tokens: &'t [u32],
+    length: usize,
 }
 
 impl<'a, B: Backend> Generator<'a, B> {
@@ -37,17 +45,19 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// # Errors
     /// A model that cannot be read, or a device without the memory.
     pub fn new(backend: &'a B, variant: &Variant, context: usize, sequences: usize) -> Result<Self> {
-        let graph = Graph::new(backend, variant, context)?;
+        let rope = Rope::of(variant)?;
+        let classes = LengthClasses::new(&[&rope], [1, context]);
+        let graph = Graph::new(backend, variant, rope, &classes)?;
         let h = graph.hparams().clone();
         let capacity = context * sequences;
         let rows = PROMPT_ROWS.min(context).max(sequences);
         let cache = || -> Result<KvCache<B>> {
             Ok(KvCache {
-                k: backend.alloc(capacity * h.head_count_kv * h.head_dim)?,
-                v: backend.alloc(capacity * h.head_count_kv * h.value_dim)?,
+                k: backend.alloc(capacity * h.kv_heads() * h.key_width())?,
+                v: backend.alloc(capacity * h.kv_heads() * h.value_width())?,
             })
         };
-        let embedding = Arc::new(model::load_embedding(backend, variant)?);
+        let embedding = Embedding::load(backend, variant)?;
         Ok(Self {
             backend,
             name: variant.checkpoint().name().to_owned(),
@@ -58,19 +68,20 @@ impl<'a, B: Backend> Generator<'a, B> {
             workspace: Workspace::new(backend, &h, rows)?,
             x: backend.alloc(rows * h.embedding_length)?,
             graph,
+            classes,
             context,
-            used: vec![0; sequences],
+            said: vec![Vec::new(); sequences],
         })
     }
 
     /// Forgets what every sequence said.
     pub fn clear(&mut self) {
-        self.used.fill(0);
+        self.said.iter_mut().for_each(Vec::clear);
     }
 
     /// Tokens that still fit into sequence `index`.
     pub fn room(&self, index: usize) -> usize {
-        self.context - self.used[index]
+        self.context - self.said[index].len()
     }
 
     /// Feeds a prompt into sequence `index`, without looking at its predictions.
@@ -78,8 +89,11 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// # Errors
     /// A prompt longer than the room, or a device that fails.
     pub fn prefill(&mut self, index: usize, tokens: &[u32]) -> Result<()> {
-        for part in tokens.chunks(PROMPT_ROWS) {
-            self.step(&[(index, part)])?;
+        self.check(index, tokens)?;
+        self.remember(&[(index, tokens.len())])?;
+        let length = self.said[index].len() + tokens.len();
+        for tokens in tokens.chunks(PROMPT_ROWS) {
+            self.step(&[Feed { index, tokens, length }])?;
         }
         Ok(())
     }
@@ -91,9 +105,10 @@ impl<'a, B: Backend> Generator<'a, B> {
     pub fn logits(&mut self, index: usize, tokens: &[u32]) -> Result<Vec<f32>> {
         self.prefill(index, tokens)?;
         let row = self.last_rows(&[self.last_row(tokens)?])?;
-        let vocab = self.head.output.rows;
+        let vocab = self.head.output.rows.len();
         let mut out = self.backend.alloc(vocab)?;
-        self.backend.matvec(&row, 1, &self.head.output.weight, 0..vocab, &mut out)?;
+        self.backend.matvec(&row, 0..1, &self.head.output.weight, 0..vocab, &mut out)?;
+        forward::finish_logits(self.backend, &self.graph, &mut out, vocab)?;
         Ok(self.backend.read(&out, 0..vocab)?)
     }
 
@@ -111,7 +126,12 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// # Errors
     /// A sequence without room, or a device that fails.
     pub fn greedy_each(&mut self, tokens: &[u32]) -> Result<Vec<u32>> {
-        let input: Vec<(usize, &[u32])> = tokens.chunks(1).enumerate().collect();
+        for (index, tokens) in tokens.chunks(1).enumerate() {
+            self.check(index, tokens)?;
+        }
+        self.remember(&(0..tokens.len()).map(|index| (index, 1)).collect::<Vec<_>>())?;
+        let feed = |(index, tokens)| Feed { index, tokens, length: self.said[index].len() + 1 };
+        let input: Vec<Feed<'_>> = tokens.chunks(1).enumerate().map(feed).collect();
         self.step(&input)?;
         self.argmax(&(0..tokens.len()).collect::<Vec<_>>())
     }
@@ -132,13 +152,14 @@ impl<'a, B: Backend> Generator<'a, B> {
 
     fn argmax(&self, rows: &[usize]) -> Result<Vec<u32>> {
         let normed = self.last_rows(rows)?;
-        let (count, vocab) = (rows.len(), self.head.output.rows);
+        let (count, vocab) = (rows.len(), self.head.output.rows.len());
         let mut logits = self.backend.alloc(count * vocab)?;
         if count <= FEW_ROWS {
-            self.backend.matvec(&normed, count, &self.head.output.weight, 0..vocab, &mut logits)?;
+            self.backend.matvec(&normed, 0..count, &self.head.output.weight, 0..vocab, &mut logits)?;
         } else {
-            self.backend.matmul(&normed, count, &self.head.output.weight, 0..vocab, &mut logits)?;
+            self.backend.matmul(&normed, 0..count, &self.head.output.weight, 0..vocab, &mut logits)?;
         }
+        forward::finish_logits(self.backend, &self.graph, &mut logits, count * vocab)?;
         let mut state = self.backend.head_state(count)?;
         let targets = self.backend.indices(&vec![0; count])?;
         let tile = TileShape { rows: count, cols: vocab, first_token: 0 };
@@ -157,31 +178,61 @@ impl<'a, B: Backend> Generator<'a, B> {
         Ok(normed)
     }
 
-    /// Runs the model over new tokens of some sequences; the last hidden states stay in `x`.
-    fn step(&mut self, input: &[(usize, &[u32])]) -> Result<()> {
-        let (mut tokens, mut positions, mut spans, mut writes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for &(index, new) in input {
-            self.check(index, new)?;
+    /// Prepares the angles and the cache for sequences that grow by so many tokens. Where a model's angles depend on the length
+    /// of the whole sequence and change with it, what it has said is fed anew, as the reference does it.
+    fn remember(&mut self, growing: &[(usize, usize)]) -> Result<()> {
+        let rope = self.graph.rope().clone();
+        let ropes = [&rope];
+        let lengths: Vec<usize> = growing.iter().map(|&(index, more)| self.said[index].len() + more).collect();
+        // What was said while the sequence was shorter may have had other angles.
+        let changed: Vec<(usize, usize)> = growing
+            .iter()
+            .zip(&lengths)
+            .map(|(&(index, _), &length)| (index, length))
+            .filter(|&(index, length)| {
+                let before = self.said[index].len();
+                before > 0 && !LengthClasses::new(&ropes, [before]).serves(&ropes, length)
+            })
+            .collect();
+        if lengths.iter().any(|&length| !self.classes.serves(&ropes, length)) {
+            self.classes = LengthClasses::new(&ropes, lengths.iter().copied()).reaching(self.context);
+            self.graph.retable(self.backend, &self.classes)?;
         }
-        for &(index, new) in input {
-            let (base, used) = (index * self.context, self.used[index]);
-            writes.push((tokens.len(), base + used, new.len()));
-            for (i, &token) in new.iter().enumerate() {
+        for (index, length) in changed {
+            let said = std::mem::take(&mut self.said[index]);
+            for tokens in said.chunks(PROMPT_ROWS) {
+                self.step(&[Feed { index, tokens, length }])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the model over new tokens of some sequences; the last hidden states stay in `x`.
+    fn step(&mut self, input: &[Feed<'_>]) -> Result<()> {
+        let (mut tokens, mut positions, mut angles) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut spans, mut writes) = (Vec::new(), Vec::new());
+        for feed in input {
+            let (base, used) = (feed.index * self.context, self.said[feed.index].len());
+            let first_angle = self.classes.first_position(&[self.graph.rope()], feed.length);
+            writes.push((tokens.len(), base + used, feed.tokens.len()));
+            for (i, &token) in feed.tokens.iter().enumerate() {
                 tokens.push(token);
                 positions.push((used + i) as u32);
+                angles.push(first_angle + (used + i) as u32);
                 spans.extend([base as u32, (base + used + i + 1) as u32]);
             }
         }
         let backend = self.backend;
-        let batch = Batch { rows: tokens.len(), positions: backend.indices(&positions)?, spans: backend.indices(&spans)? };
+        let widths: Vec<usize> = self.graph.hparams().window.iter().map(|window| window.width).collect();
+        let batch = Batch::new(backend, &positions, &angles, &spans, &widths)?;
         let rows = if batch.rows <= FEW_ROWS { Rows::Few } else { Rows::Many };
-        backend.embed(&self.embedding, &backend.indices(&tokens)?, batch.rows, &mut self.x)?;
+        forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
         for (weights, cache) in self.blocks.iter().zip(&mut self.caches) {
             let cache = Some((cache, writes.as_slice()));
             forward::block(backend, &self.graph, weights, &batch, cache, rows, &mut self.workspace, &mut self.x)?;
         }
-        for &(index, new) in input {
-            self.used[index] += new.len();
+        for feed in input {
+            self.said[feed.index].extend_from_slice(feed.tokens);
         }
         Ok(())
     }
@@ -193,9 +244,12 @@ impl<'a, B: Backend> Generator<'a, B> {
         match new.iter().find(|&&token| token as usize >= vocab) {
             Some(token) => unfit(format!("token {token} is outside the vocabulary of {vocab}")),
             None if new.is_empty() => unfit("a prompt has no tokens".into()),
-            None if new.len() > self.room(index) => {
-                unfit(format!("{} tokens do not go behind {} of a context of {}", new.len(), self.used[index], self.context))
-            }
+            None if new.len() > self.room(index) => unfit(format!(
+                "{} tokens do not go behind {} of a context of {}",
+                new.len(),
+                self.said[index].len(),
+                self.context
+            )),
             None => Ok(()),
         }
     }

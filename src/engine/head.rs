@@ -33,7 +33,7 @@ pub fn score<B: Backend>(
         forward::norm(backend, graph, &picked, rows, &head.norm, &mut out)?;
         normed.push(out);
     }
-    let vocab = heads.first().map_or(0, |head| head.output.rows);
+    let vocab = heads.first().map_or(0, |head| head.output.rows.len());
     let tile = TILE.min(vocab).min((backend.max_buffer_len() / rows).max(1));
     let mut states = graphs.iter().map(|_| backend.head_state(rows)).collect::<std::result::Result<Vec<_>, _>>()?;
     let mut reference = backend.alloc(rows * tile)?;
@@ -43,11 +43,12 @@ pub fn score<B: Backend>(
         let shape = TileShape { rows, cols: range.len(), first_token: first as u32 };
         for (lane, state) in states.iter_mut().enumerate() {
             let weight = &heads[lane].output.weight;
+            let logits = if lane == 0 { &mut reference } else { &mut candidate };
+            backend.matmul(&normed[lane], 0..rows, weight, range.clone(), logits)?;
+            forward::finish_logits(backend, &graphs[lane], logits, rows * range.len())?;
             if lane == 0 {
-                backend.matmul(&normed[lane], rows, weight, range.clone(), &mut reference)?;
                 backend.head_tile(&reference, None, shape, &targets, state)?;
             } else {
-                backend.matmul(&normed[lane], rows, weight, range.clone(), &mut candidate)?;
                 backend.head_tile(&candidate, Some(&reference), shape, &targets, state)?;
             }
         }
@@ -65,13 +66,14 @@ pub fn logits<B: Backend>(
 ) -> Result<Vec<f32>> {
     let mut normed = backend.alloc(rows * graph.hparams().embedding_length)?;
     forward::norm(backend, graph, hidden, rows, &head.norm, &mut normed)?;
-    let vocab = head.output.rows;
+    let vocab = head.output.rows.len();
     let mut all = vec![0.0; rows * vocab];
     let tile = TILE.min(vocab).min((backend.max_buffer_len() / rows).max(1));
     let mut part = backend.alloc(rows * tile)?;
     for first in (0..vocab).step_by(tile) {
         let range = first..(first + tile).min(vocab);
-        backend.matmul(&normed, rows, &head.output.weight, range.clone(), &mut part)?;
+        backend.matmul(&normed, 0..rows, &head.output.weight, range.clone(), &mut part)?;
+        forward::finish_logits(backend, graph, &mut part, rows * range.len())?;
         let part = backend.read(&part, 0..rows * range.len())?;
         for (all, part) in all.chunks_exact_mut(vocab).zip(part.chunks_exact(range.len())) {
             all[range.clone()].copy_from_slice(part);

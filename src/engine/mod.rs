@@ -9,6 +9,8 @@ pub mod generate;
 pub mod gpu;
 pub mod head;
 pub mod model;
+pub mod rope;
+pub mod routing;
 #[cfg(test)]
 pub(crate) mod suite;
 pub mod sweep;

@@ -3,9 +3,10 @@
 //! A [`Variant`] is a checkpoint as stored, or a checkpoint with a plan applied on the fly, tensor by tensor. Nothing here
 //! holds more than the tensors asked for. Absent: the computation (`forward`) and the order of reading (`sweep`, `generate`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use quant::arch::Role;
+use quant::arch::{Mlp, Role};
 use quant::checkpoint::{Tensor, TensorBytes};
 use quant::{Checkpoint, DType, HParams, Plan};
 
@@ -86,9 +87,19 @@ impl Variant {
         })
     }
 
-    /// Divisors of the rotary frequencies, where the model has them.
-    pub fn rope_factors(&self) -> Result<Option<Vec<f32>>> {
-        Ok(self.tensor(Role::RopeFreqs, 0)?.map(|tensor| decode(&tensor)))
+    /// Divisors of the rotary frequencies (Llama 3), where the model has them.
+    pub fn rope_freqs(&self) -> Result<Option<Vec<f32>>> {
+        self.decoded(Role::RopeFreqs, 0)
+    }
+
+    /// LongRoPE's divisors for short and for long sequences, where the model has them.
+    pub fn longrope_factors(&self) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        Ok(self.decoded(Role::RopeFactorsShort, 0)?.zip(self.decoded(Role::RopeFactorsLong, 0)?))
+    }
+
+    /// The numbers of the tensor of a role, if the model has it.
+    fn decoded(&self, role: Role, block: usize) -> Result<Option<Vec<f32>>> {
+        Ok(self.tensor(role, block)?.map(|tensor| decode(&tensor)))
     }
 }
 
@@ -101,89 +112,361 @@ fn decode(tensor: &HostTensor) -> Vec<f32> {
     out
 }
 
-/// `y = W x (+ b)` on a device.
+/// Numbers as a tensor of F32.
+fn f32_tensor(rows: usize, cols: usize, numbers: &[f32]) -> HostTensor {
+    let bytes = TensorBytes::Owned(numbers.iter().flat_map(|v| v.to_le_bytes()).collect());
+    HostTensor { dtype: DType::F32, rows, cols, bytes }
+}
+
+/// `y = W x (+ b)` on a device, with some of the rows of a matrix.
 pub struct Linear<B: Backend> {
-    /// `[N, K]`, as stored; shared where the head is the token embedding.
+    /// `[*, K]`, as stored; shared where the head is the token embedding, and between the parts of a fused matrix.
     pub weight: Arc<B::Weight>,
+    /// The N rows of W that are meant.
+    pub rows: Range<usize>,
     /// `[N]`, where the model has one.
     pub bias: Option<B::Weight>,
-    /// N.
-    pub rows: usize,
     /// K.
     pub cols: usize,
 }
 
-impl<B: Backend> Linear<B> {
-    fn load(backend: &B, variant: &Variant, weight: Role, bias: Option<Role>, block: usize) -> Result<Self> {
-        let tensor = variant.require(weight, block)?;
+/// Reads the tensors of one block (or of none) onto a device.
+struct Loader<'a, B: Backend> {
+    backend: &'a B,
+    variant: &'a Variant,
+    block: usize,
+}
+
+impl<B: Backend> Loader<'_, B> {
+    fn has(&self, role: Role) -> bool {
+        self.variant.checkpoint().tensor_of(role, self.block).is_some()
+    }
+
+    fn weight(&self, role: Role) -> Result<B::Weight> {
+        Ok(self.backend.weight(self.variant.require(role, self.block)?)?)
+    }
+
+    fn optional(&self, role: Role) -> Result<Option<B::Weight>> {
+        Ok(self.variant.tensor(role, self.block)?.map(|tensor| self.backend.weight(tensor)).transpose()?)
+    }
+
+    fn linear(&self, weight: Role, bias: Option<Role>) -> Result<Linear<B>> {
+        let tensor = self.variant.require(weight, self.block)?;
         let (rows, cols) = (tensor.rows, tensor.cols);
-        let bias = bias.map(|role| variant.tensor(role, block)).transpose()?.flatten();
-        Ok(Self { weight: Arc::new(backend.weight(tensor)?), bias: bias.map(|b| backend.weight(b)).transpose()?, rows, cols })
+        let bias = bias.map(|role| self.optional(role)).transpose()?.flatten();
+        Ok(Linear { weight: Arc::new(self.backend.weight(tensor)?), rows: 0..rows, bias, cols })
+    }
+
+    /// The parts of a matrix that holds several ones, of so many rows each.
+    fn parts<const N: usize>(&self, weight: Role, bias: Option<Role>, rows: [usize; N]) -> Result<[Linear<B>; N]> {
+        let tensor = self.variant.require(weight, self.block)?;
+        let cols = tensor.cols;
+        let weight = Arc::new(self.backend.weight(tensor)?);
+        let bias = bias.map(|role| self.variant.decoded(role, self.block)).transpose()?.flatten();
+        let mut first = 0;
+        let mut part = |rows: usize| {
+            let range = first..first + rows;
+            first += rows;
+            let bias = bias.as_ref().map(|bias| self.backend.weight(f32_tensor(1, rows, &bias[range.clone()]))).transpose()?;
+            Ok::<_, EngineError>(Linear { weight: weight.clone(), rows: range, bias, cols })
+        };
+        let mut parts = Vec::with_capacity(N);
+        for rows in rows {
+            parts.push(part(rows)?);
+        }
+        parts.try_into().map_err(|_| self.unfit("a fused matrix has another number of parts"))
+    }
+
+    fn norm(&self, gain: Role, bias: Role) -> Result<Option<Norm<B>>> {
+        match self.optional(gain)? {
+            None => Ok(None),
+            Some(gain) => Ok(Some(Norm { gain, bias: self.optional(bias)? })),
+        }
+    }
+
+    fn head_norm(&self, gain: Role, head_dim: usize) -> Result<Option<HeadNorm<B>>> {
+        let Some(tensor) = self.variant.tensor(gain, self.block)? else { return Ok(None) };
+        let together = tensor.cols != head_dim;
+        Ok(Some(HeadNorm { gain: self.backend.weight(tensor)?, together }))
+    }
+
+    fn unfit(&self, what: &str) -> EngineError {
+        EngineError::Unfit { model: self.variant.checkpoint().path().display().to_string(), what: what.to_owned() }
+    }
+
+    fn projections(&self, h: &HParams) -> Result<Projections<B>> {
+        if let Some(mla) = h.mla {
+            let queries = if self.has(Role::AttnQA) {
+                let norm = self.weight(Role::AttnQANorm)?;
+                Queries::Compressed { down: self.linear(Role::AttnQA, None)?, norm, up: self.linear(Role::AttnQB, None)? }
+            } else {
+                Queries::Plain(self.linear(Role::AttnQ, None)?)
+            };
+            return Ok(Projections::Latent(Latent {
+                queries,
+                down: self.linear(Role::AttnKvAMqa, None)?,
+                norm: self.weight(Role::AttnKvANorm)?,
+                keys: self.expanded_keys(mla.key_length - h.rope_dim, mla.kv_lora_rank, h.head_count)?,
+                values: self.linear(Role::AttnVB, None)?,
+            }));
+        }
+        let (queries, keys, values) = (h.head_count * h.head_dim, h.head_count_kv * h.head_dim, h.head_count_kv * h.value_dim);
+        let [q, k, v] = if self.has(Role::AttnQkv) {
+            self.parts(Role::AttnQkv, Some(Role::AttnQkvBias), [queries, keys, values])?
+        } else {
+            [
+                self.linear(Role::AttnQ, Some(Role::AttnQBias))?,
+                self.linear(Role::AttnK, Some(Role::AttnKBias))?,
+                self.linear(Role::AttnV, Some(Role::AttnVBias))?,
+            ]
+        };
+        Ok(Projections::Plain { q, k, v })
+    }
+
+    /// The matrix that expands compressed keys. GGUF stores it the other way round, for the products after absorption
+    /// (DeepSeek-AI 2024, section 2.1.2); its numbers are decoded, exchanged and kept in F32, which changes none of them.
+    fn expanded_keys(&self, width: usize, rank: usize, heads: usize) -> Result<Linear<B>> {
+        let stored = decode(&self.variant.require(Role::AttnKB, self.block)?);
+        let mut turned = vec![0.0; stored.len()];
+        for (stored, turned) in stored.chunks_exact(width * rank).zip(turned.chunks_exact_mut(width * rank)) {
+            for (r, row) in stored.chunks_exact(width).enumerate() {
+                for (n, &value) in row.iter().enumerate() {
+                    turned[n * rank + r] = value;
+                }
+            }
+        }
+        let rows = heads * width;
+        let weight = Arc::new(self.backend.weight(f32_tensor(rows, rank, &turned))?);
+        Ok(Linear { weight, rows: 0..rows, bias: None, cols: rank })
+    }
+
+    /// The network of a block without experts, or the one that all tokens share beside them.
+    fn dense(&self, [gate, up, down]: [(Role, Option<Role>); 3], gated: bool, width: usize) -> Result<Dense<B>> {
+        let (gate, up_matrix) = match (gated, self.has(gate.0)) {
+            (false, _) => (None, self.linear(up.0, up.1)?),
+            (true, true) => (Some(self.linear(gate.0, gate.1)?), self.linear(up.0, up.1)?),
+            (true, false) => {
+                let [gate, up] = self.parts(up.0, up.1, [width, width])?;
+                (Some(gate), up)
+            }
+        };
+        Ok(Dense { gate, up: up_matrix, down: self.linear(down.0, down.1)? })
+    }
+
+    fn feed_forward(&self, h: &HParams, gated: bool) -> Result<FeedForward<B>> {
+        if !h.has_experts(self.block) {
+            let roles = [
+                (Role::FfnGate, Some(Role::FfnGateBias)),
+                (Role::FfnUp, Some(Role::FfnUpBias)),
+                (Role::FfnDown, Some(Role::FfnDownBias)),
+            ];
+            return Ok(FeedForward::Dense(self.dense(roles, gated, h.feed_forward_length)?));
+        }
+        let shared = if self.has(Role::FfnDownShexp) {
+            let roles = [(Role::FfnGateShexp, None), (Role::FfnUpShexp, None), (Role::FfnDownShexp, None)];
+            let gate = if self.has(Role::FfnGateInpShexp) { Some(self.linear(Role::FfnGateInpShexp, None)?) } else { None };
+            Some(Shared { gate, network: self.dense(roles, gated, h.shared_feed_forward_length)? })
+        } else {
+            None
+        };
+        let stack = |weight, bias| Ok::<_, EngineError>(Stack { weight: self.weight(weight)?, bias: self.optional(bias)? });
+        Ok(FeedForward::Experts(Experts {
+            router: self.linear(Role::FfnGateInp, Some(Role::FfnGateInpBias))?,
+            choice_bias: self.variant.decoded(Role::ExpProbsBias, self.block)?,
+            gate: stack(Role::FfnGateExps, Role::FfnGateExpsBias)?,
+            up: stack(Role::FfnUpExps, Role::FfnUpExpsBias)?,
+            down: stack(Role::FfnDownExps, Role::FfnDownExpsBias)?,
+            shared,
+        }))
     }
 }
 
-/// The weights of one transformer block on a device.
-pub struct Block<B: Backend> {
-    /// Gain of the norm before attention.
-    pub attn_norm: B::Weight,
+/// A norm on a device.
+pub struct Norm<B: Backend> {
+    /// `[H]`, or `[heads, head_dim]`.
+    pub gain: B::Weight,
+    /// `[H]`, where the model has one.
+    pub bias: Option<B::Weight>,
+}
+
+/// A norm of queries or keys on a device.
+pub struct HeadNorm<B: Backend> {
+    /// `[head_dim]`, `[heads, head_dim]` or `[heads * head_dim]`.
+    pub gain: B::Weight,
+    /// Whether all heads of a row are one vector to it.
+    pub together: bool,
+}
+
+/// Where queries, keys and values come from.
+pub enum Projections<B: Backend> {
+    /// A matrix each.
+    #[allow(missing_docs)]
+    Plain { q: Linear<B>, k: Linear<B>, v: Linear<B> },
+    /// Compressed keys and values.
+    Latent(Latent<B>),
+}
+
+/// Multi-head latent attention (DeepSeek-AI 2024, section 2.1), as it is before absorption.
+pub struct Latent<B: Backend> {
     /// Queries.
-    pub q: Linear<B>,
-    /// Keys.
-    pub k: Linear<B>,
-    /// Values.
-    pub v: Linear<B>,
-    /// Output projection of attention.
-    pub attn_output: Linear<B>,
-    /// Gain of the norm before the MLP.
-    pub ffn_norm: B::Weight,
-    /// Gate of the MLP.
-    pub gate: Linear<B>,
+    pub queries: Queries<B>,
+    /// To compressed keys and values, and the rotated part of the key behind them.
+    pub down: Linear<B>,
+    /// Gain of the norm of what is compressed.
+    pub norm: B::Weight,
+    /// To the keys' parts that are not rotated: `[heads * width, rank]`.
+    pub keys: Linear<B>,
+    /// To the values: `[heads * width, rank]`.
+    pub values: Linear<B>,
+}
+
+/// Queries of latent attention.
+pub enum Queries<B: Backend> {
+    /// From the block's input.
+    Plain(Linear<B>),
+    /// Compressed in between.
+    #[allow(missing_docs)]
+    Compressed { down: Linear<B>, norm: B::Weight, up: Linear<B> },
+}
+
+/// A feed-forward network.
+pub struct Dense<B: Backend> {
+    /// The gate, where the architecture has one.
+    pub gate: Option<Linear<B>>,
     /// Up projection.
     pub up: Linear<B>,
     /// Down projection.
     pub down: Linear<B>,
 }
 
+/// The matrices of all experts, one behind the other.
+pub struct Stack<B: Backend> {
+    /// `[experts * N, K]`
+    pub weight: B::Weight,
+    /// `[experts, N]`, where the model has one.
+    pub bias: Option<B::Weight>,
+}
+
+/// The network that all tokens share.
+pub struct Shared<B: Backend> {
+    /// Its weight is the sigmoid of this product; 1 where there is none.
+    pub gate: Option<Linear<B>>,
+    /// The network.
+    pub network: Dense<B>,
+}
+
+/// A mixture of experts.
+pub struct Experts<B: Backend> {
+    /// Scores of the experts.
+    pub router: Linear<B>,
+    /// What is added to the scores to choose, on the host.
+    pub choice_bias: Option<Vec<f32>>,
+    /// Gates.
+    pub gate: Stack<B>,
+    /// Up projections.
+    pub up: Stack<B>,
+    /// Down projections.
+    pub down: Stack<B>,
+    /// The network beside them, where the model has one.
+    pub shared: Option<Shared<B>>,
+}
+
+/// What follows attention.
+#[allow(missing_docs)]
+pub enum FeedForward<B: Backend> {
+    Dense(Dense<B>),
+    Experts(Experts<B>),
+}
+
+/// The weights of one transformer block on a device.
+pub struct Block<B: Backend> {
+    /// Its number.
+    pub index: usize,
+    /// Norm before attention; some models have none.
+    pub attn_norm: Option<Norm<B>>,
+    /// Queries, keys and values.
+    pub projections: Projections<B>,
+    /// Norm of the queries, where the model has one: of each head, or of all together.
+    pub q_norm: Option<HeadNorm<B>>,
+    /// The same of the keys.
+    pub k_norm: Option<HeadNorm<B>>,
+    /// Scores of keys without values, one a head, where the model has them.
+    pub sinks: Option<B::Buffer>,
+    /// Output projection of attention.
+    pub attn_output: Linear<B>,
+    /// Norm behind attention, where the model has one.
+    pub attn_post_norm: Option<Norm<B>>,
+    /// Norm before the feed-forward network, where the model has one.
+    pub ffn_norm: Option<Norm<B>>,
+    /// The feed-forward network.
+    pub feed_forward: FeedForward<B>,
+    /// Norm behind it, where the model has one.
+    pub ffn_post_norm: Option<Norm<B>>,
+}
+
 impl<B: Backend> Block<B> {
     /// Reads block `index` of `variant` onto the device.
     pub fn load(backend: &B, variant: &Variant, index: usize) -> Result<Self> {
-        let linear = |weight, bias| Linear::load(backend, variant, weight, Some(bias), index);
+        let load = Loader { backend, variant, block: index };
+        let (h, traits) = (variant.hparams(), variant.checkpoint().block_traits()?);
+        // No architecture has a bias with these.
+        let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| Norm { gain, bias: None }));
+        // gpt-oss names the norm before the feed-forward network as others name that behind attention.
+        let post = traits.ffn_norm != Role::AttnPostNorm;
+        let sinks = variant.decoded(Role::AttnSinks, index)?;
         Ok(Self {
-            attn_norm: backend.weight(variant.require(Role::AttnNorm, index)?)?,
-            q: linear(Role::AttnQ, Role::AttnQBias)?,
-            k: linear(Role::AttnK, Role::AttnKBias)?,
-            v: linear(Role::AttnV, Role::AttnVBias)?,
-            attn_output: linear(Role::AttnOutput, Role::AttnOutputBias)?,
-            ffn_norm: backend.weight(variant.require(Role::FfnNorm, index)?)?,
-            gate: linear(Role::FfnGate, Role::FfnGateBias)?,
-            up: linear(Role::FfnUp, Role::FfnUpBias)?,
-            down: linear(Role::FfnDown, Role::FfnDownBias)?,
+            index,
+            attn_norm: load.norm(Role::AttnNorm, Role::AttnNormBias)?,
+            projections: load.projections(h)?,
+            q_norm: load.head_norm(Role::AttnQNorm, h.head_dim)?,
+            k_norm: load.head_norm(Role::AttnKNorm, h.head_dim)?,
+            sinks: sinks.map(|sinks| backend.upload(&sinks)).transpose()?,
+            attn_output: load.linear(Role::AttnOutput, Some(Role::AttnOutputBias))?,
+            attn_post_norm: if post { gain(Role::AttnPostNorm)? } else { None },
+            ffn_norm: load.norm(traits.ffn_norm, Role::FfnNormBias)?,
+            feed_forward: load.feed_forward(h, traits.mlp != Mlp::Gelu)?,
+            ffn_post_norm: gain(Role::FfnPostNorm)?,
         })
     }
 }
 
 /// The final norm and the output matrix on a device.
 pub struct OutputHead<B: Backend> {
-    /// Gain of the final norm.
-    pub norm: B::Weight,
+    /// The final norm.
+    pub norm: Norm<B>,
     /// `[V, H]`; the token embedding where the model ties them.
     pub output: Linear<B>,
 }
 
 impl<B: Backend> OutputHead<B> {
-    /// Reads the head of `variant` onto the device; a tied one is `embedding`, where the caller has that there.
-    pub fn load(backend: &B, variant: &Variant, embedding: Option<&Arc<B::Weight>>) -> Result<Self> {
-        let tied = variant.checkpoint().tensor(&Role::Output.gguf_name(0)).is_none();
+    /// Reads the head of `variant` onto the device; a tied one is the embedding, where the caller has that there.
+    pub fn load(backend: &B, variant: &Variant, embedding: Option<&Embedding<B>>) -> Result<Self> {
+        let load = Loader { backend, variant, block: 0 };
+        let tied = !load.has(Role::Output);
         let h = variant.hparams();
         let output = match embedding.filter(|_| tied) {
-            Some(embedding) => Linear { weight: embedding.clone(), bias: None, rows: h.vocab_size, cols: h.embedding_length },
-            None => Linear::load(backend, variant, if tied { Role::TokenEmbd } else { Role::Output }, None, 0)?,
+            Some(Embedding { tokens, .. }) => {
+                Linear { weight: tokens.clone(), bias: None, rows: 0..h.vocab_size, cols: h.embedding_length }
+            }
+            None => load.linear(if tied { Role::TokenEmbd } else { Role::Output }, None)?,
         };
-        Ok(Self { norm: backend.weight(variant.require(Role::OutputNorm, 0)?)?, output })
+        let norm = Norm { gain: load.weight(Role::OutputNorm)?, bias: load.optional(Role::OutputNormBias)? };
+        Ok(Self { norm, output })
     }
 }
 
-/// The token embedding on a device.
-pub fn load_embedding<B: Backend>(backend: &B, variant: &Variant) -> Result<B::Weight> {
-    Ok(backend.weight(variant.require(Role::TokenEmbd, 0)?)?)
+/// The embeddings on a device.
+pub struct Embedding<B: Backend> {
+    /// `[V, H]`
+    pub tokens: Arc<B::Weight>,
+    /// Learned positions `[context, H]`, where the model has them.
+    pub positions: Option<B::Weight>,
+}
+
+impl<B: Backend> Embedding<B> {
+    /// Reads the embeddings of `variant` onto the device.
+    pub fn load(backend: &B, variant: &Variant) -> Result<Self> {
+        let load = Loader { backend, variant, block: 0 };
+        Ok(Self { tokens: Arc::new(load.weight(Role::TokenEmbd)?), positions: load.optional(Role::PositionEmbd)? })
+    }
 }

@@ -6,7 +6,7 @@
 use quant::DType;
 use quant::checkpoint::TensorBytes;
 
-use super::backend::{AttentionShape, Backend, HostTensor, RopePairing, TileShape};
+use super::backend::{AttentionShape, Backend, Columns, Gate, HostTensor, Map, Norm, RopePairing, RopeShape, TileShape};
 
 /// 2^-24: half a unit in the last place of f32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -17,13 +17,16 @@ const ROWS: [usize; 5] = [1, 3, 64, 65, 130];
 pub(crate) fn run<B: Backend>(backend: &B) {
     transfers(backend);
     embed(backend);
-    rms_norm(backend);
+    norm(backend);
     products(backend);
     products_of_parts_of_the_weights(backend);
     add_bias(backend);
+    add_rows(backend);
     rope(backend);
     attention(backend);
     elementwise(backend);
+    combine(backend);
+    copy_columns(backend);
     gather(backend);
     head(backend);
     small_divergences_keep_their_leading_digits(backend);
@@ -134,25 +137,46 @@ fn embed<B: Backend>(b: &B) {
     }
 }
 
-/// Relative bound 16 u: the tree of a few hundred squares, a root, a division, two products.
-fn rms_norm<B: Backend>(b: &B) {
+/// Bound 16 u of a number and of what its mean was summed from: the tree of a few hundred squares, a root, a division, two products.
+fn norm<B: Backend>(b: &B) {
     let mut random = Random::new(3);
     for &dtype in DType::ALL {
         for (cols, rows) in widths(dtype).into_iter().zip([3, 65, 1, 64]) {
-            let (tensor, gain) = random.weight(dtype, 1, cols);
-            let (x, eps) = (random.numbers(rows * cols), 1e-5);
-            let expected: Vec<f64> = f64s(&x).chunks(cols).flat_map(|row| norm_row(row, &gain, eps)).collect();
-            let mut out = b.alloc(x.len()).unwrap();
-            b.rms_norm(&b.upload(&x).unwrap(), rows, &b.weight(tensor).unwrap(), eps, &mut out).unwrap();
-            check(&format!("rms_norm {dtype}"), &read(b, &out, x.len()), &expected, |i| 16.0 * U * expected[i].abs());
+            // One row of gains for all, or three that take turns.
+            for gains in [1, 3] {
+                let (tensor, gain) = random.weight(dtype, gains, cols);
+                let (x, eps) = (random.numbers(rows * cols), 1e-5);
+                let gain_of = |t: usize| &gain[t % gains * cols..][..cols];
+                let (device_x, device_gain) = (b.upload(&x).unwrap(), b.weight(tensor).unwrap());
+                for kind in [Norm::Rms, Norm::Layer] {
+                    let rows_of_x = f64s(&x);
+                    let normed = rows_of_x.chunks(cols).enumerate().map(|(t, row)| norm_row(kind, row, gain_of(t), eps));
+                    let (expected, sizes): (Vec<f64>, Vec<f64>) = normed.flatten().unzip();
+                    let mut out = b.alloc(x.len()).unwrap();
+                    b.norm(kind, &device_x, rows, &device_gain, eps, &mut out).unwrap();
+                    let what = format!("{kind:?} norm {dtype} of {cols}, {gains} gains");
+                    check(&what, &read(b, &out, x.len()), &expected, |i| 16.0 * U * sizes[i]);
+                }
+            }
         }
     }
 }
 
-fn norm_row(row: &[f64], gain: &[f32], eps: f32) -> Vec<f64> {
-    let mean = row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64;
-    let scale = 1.0 / (mean + f64::from(eps)).sqrt();
-    row.iter().zip(gain).map(|(x, &g)| x * scale * f64::from(g)).collect()
+/// The normed numbers, and the size to which each one's rounding is relative.
+fn norm_row(kind: Norm, row: &[f64], gain: &[f32], eps: f32) -> Vec<(f64, f64)> {
+    let mean = match kind {
+        Norm::Rms => 0.0,
+        Norm::Layer => row.iter().sum::<f64>() / row.len() as f64,
+    };
+    let squares = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / row.len() as f64;
+    let scale = 1.0 / (squares + f64::from(eps)).sqrt();
+    // The mean's rounding is relative to what was summed for it.
+    let summed = match kind {
+        Norm::Rms => 0.0,
+        Norm::Layer => row.iter().map(|x| x.abs()).sum::<f64>() / row.len() as f64,
+    };
+    let number = |(x, &g): (&f64, &f32)| ((x - mean) * scale * f64::from(g), (x.abs() + summed) * scale * f64::from(g.abs()));
+    row.iter().zip(gain).map(number).collect()
 }
 
 /// `[T, K] x [N, K]^T`, and for every output the sum of the absolute products, to which its rounding is relative.
@@ -188,7 +212,7 @@ fn products<B: Backend>(b: &B) {
 type Product<B> = fn(
     &B,
     &<B as Backend>::Buffer,
-    usize,
+    std::ops::Range<usize>,
     &<B as Backend>::Weight,
     std::ops::Range<usize>,
     &mut <B as Backend>::Buffer,
@@ -198,7 +222,7 @@ fn check_product<B: Backend>(b: &B, what: &str, run: Product<B>, x: &[f32], weig
     let (rows, cols) = (x.len() / inner, w.len() / inner);
     let (expected, sizes) = product(x, w, inner);
     let mut out = b.alloc(expected.len()).unwrap();
-    run(b, &b.upload(x).unwrap(), rows, weight, 0..cols, &mut out).unwrap();
+    run(b, &b.upload(x).unwrap(), 0..rows, weight, 0..cols, &mut out).unwrap();
     let what = format!("{what} {rows} x {inner} x {cols}");
     check(&what, &read(b, &out, expected.len()), &expected, |i| product_bound(inner) * sizes[i]);
 }
@@ -212,8 +236,10 @@ fn products_of_parts_of_the_weights<B: Backend>(b: &B) {
         let x = b.upload(&random.numbers(rows * inner)).unwrap();
         for run in [B::matmul as Product<B>, B::matvec] {
             let (mut all, mut part) = (b.alloc(rows * cols).unwrap(), b.alloc(rows * range.len()).unwrap());
-            run(b, &x, rows, &weight, 0..cols, &mut all).unwrap();
-            run(b, &x, rows, &weight, range.clone(), &mut part).unwrap();
+            run(b, &x, 0..rows, &weight, 0..cols, &mut all).unwrap();
+            // In two steps: a range of rows leaves the others alone.
+            run(b, &x, 2..rows, &weight, range.clone(), &mut part).unwrap();
+            run(b, &x, 0..2, &weight, range.clone(), &mut part).unwrap();
             let all = read(b, &all, rows * cols);
             let expected: Vec<_> = all.chunks(cols).flat_map(|row| &row[range.clone()]).copied().collect();
             check_bits(&format!("weight rows {range:?} of {dtype}"), &read(b, &part, expected.len()), &expected);
@@ -238,11 +264,29 @@ fn add_bias<B: Backend>(b: &B) {
     }
 }
 
+/// As [`add_bias`], with a row of the table for each row.
+fn add_rows<B: Backend>(b: &B) {
+    let mut random = Random::new(16);
+    for &dtype in DType::ALL {
+        for (cols, rows) in widths(dtype).into_iter().zip(ROWS) {
+            let (tensor, table) = random.weight(dtype, 9, cols);
+            let (x, index) = (random.numbers(rows * cols), (0..rows).map(|_| random.below(9)).collect::<Vec<_>>());
+            let largest = table.iter().fold(0.0, |most: f32, b| most.max(b.abs()));
+            let added = |i: usize| f64::from(table[index[i / cols] as usize * cols + i % cols]);
+            let expected: Vec<_> = x.iter().enumerate().map(|(i, &x)| f64::from(x) + added(i)).collect();
+            let mut buffer = b.upload(&x).unwrap();
+            b.add_rows(&mut buffer, rows, &b.weight(tensor).unwrap(), &b.indices(&index).unwrap()).unwrap();
+            let bound = |i: usize| 2.0 * U * f64::from(x[i].abs() + largest);
+            check(&format!("add_rows {dtype}"), &read(b, &buffer, x.len()), &expected, bound);
+        }
+    }
+}
+
 /// Two products and a sum, relative to the pair's length.
 fn rope<B: Backend>(b: &B) {
     let mut random = Random::new(7);
     let (rows, heads, positions) = (65, 3, 40);
-    for (head_dim, rope_dim) in [(64, 64), (80, 80), (128, 64), (6, 4)] {
+    for (head_dim, first, rope_dim) in [(64, 0, 64), (80, 0, 80), (128, 0, 64), (6, 0, 4), (48, 32, 16), (9, 3, 4)] {
         let half = rope_dim / 2;
         let angles = random.numbers(positions * half);
         let table: Vec<_> = angles.iter().flat_map(|a| [a.cos(), a.sin()]).collect();
@@ -253,8 +297,8 @@ fn rope<B: Backend>(b: &B) {
             for (h, head) in expected.chunks_mut(head_dim).enumerate() {
                 for i in 0..half {
                     let (one, two) = match pairs {
-                        RopePairing::Adjacent => (2 * i, 2 * i + 1),
-                        RopePairing::Halves => (i, i + half),
+                        RopePairing::Adjacent => (first + 2 * i, first + 2 * i + 1),
+                        RopePairing::Halves => (first + i, first + i + half),
                     };
                     let angle = (at[h / heads] as usize * half + i) * 2;
                     let (c, s) = (f64::from(table[angle]), f64::from(table[angle + 1]));
@@ -263,8 +307,14 @@ fn rope<B: Backend>(b: &B) {
             }
             let mut buffer = b.upload(&x).unwrap();
             let (device_table, device_at) = (b.upload(&table).unwrap(), b.indices(&at).unwrap());
-            b.rope(&mut buffer, rows, heads, head_dim, rope_dim, pairs, &device_table, &device_at).unwrap();
-            check(&format!("rope {pairs:?} {rope_dim} of {head_dim}"), &read(b, &buffer, x.len()), &expected, |_| 16.0 * U);
+            let shape = RopeShape { rows, heads, head_dim, first, dim: rope_dim, pairs };
+            b.rope(&mut buffer, shape, &device_table, &device_at).unwrap();
+            check(
+                &format!("rope {pairs:?} {rope_dim} of {head_dim} from {first}"),
+                &read(b, &buffer, x.len()),
+                &expected,
+                |_| 16.0 * U,
+            );
         }
     }
 }
@@ -287,35 +337,48 @@ fn attention_spans() -> Vec<(&'static str, Vec<[u32; 2]>)> {
 /// which graphics interfaces allow several units in the last place.
 fn attention<B: Backend>(b: &B) {
     let mut random = Random::new(8);
-    for (heads, kv_heads, head_dim) in [(2, 2, 64), (6, 2, 80), (4, 1, 128), (3, 1, 10), (2, 1, 256), (5, 1, 66)] {
-        let shape = AttentionShape { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() };
-        for (name, spans) in attention_spans() {
-            let (rows, keys) = (spans.len(), 170);
-            let q = random.numbers(rows * heads * head_dim);
-            let [k, v] = [(); 2].map(|()| random.numbers(keys * kv_heads * head_dim));
-            let expected = attend(&q, &k, &v, &spans, shape);
-            let [q, k, v] = [q, k, v].map(|data| b.upload(&data).unwrap());
-            let spans = b.indices(spans.as_flattened()).unwrap();
-            let mut out = b.alloc(expected.len()).unwrap();
-            b.attention(&q, &k, &v, &spans, rows, shape, &mut out).unwrap();
-            let what = format!("attention {heads}/{kv_heads} x {head_dim}, {name}");
-            check(&what, &read(b, &out, expected.len()), &expected, |_| 4e-6 * 6.0);
+    let plain = [(2, 2, 64, 64), (6, 2, 80, 80), (4, 1, 128, 128), (3, 1, 10, 10), (2, 1, 256, 256), (5, 1, 66, 66)];
+    let uneven = [(4, 4, 48, 32), (2, 2, 192, 128), (3, 1, 10, 37)];
+    for (heads, kv_heads, head_dim, value_dim) in plain.into_iter().chain(uneven) {
+        for (softcap, with_sinks) in [(0.0, false), (2.0, false), (0.0, true)] {
+            let scale = 1.0 / (head_dim as f32).sqrt();
+            let shape = AttentionShape { heads, kv_heads, head_dim, value_dim, scale, softcap };
+            for (name, spans) in attention_spans() {
+                let (rows, keys) = (spans.len(), 170);
+                let q = random.numbers(rows * heads * head_dim);
+                let (k, v) = (random.numbers(keys * kv_heads * head_dim), random.numbers(keys * kv_heads * value_dim));
+                // Some are far above all scores, some far below.
+                let sinks = with_sinks.then(|| random.numbers(heads).iter().map(|s| 20.0 * s).collect::<Vec<f32>>());
+                let expected = attend(&q, &k, &v, &spans, sinks.as_deref(), shape);
+                let [q, k, v] = [q, k, v].map(|data| b.upload(&data).unwrap());
+                let spans = b.indices(spans.as_flattened()).unwrap();
+                let sinks = sinks.map(|sinks| b.upload(&sinks).unwrap());
+                let mut out = b.alloc(expected.len()).unwrap();
+                b.attention(&q, &k, &v, &spans, sinks.as_ref(), rows, shape, &mut out).unwrap();
+                let what = format!("attention {heads}/{kv_heads} x {head_dim}/{value_dim}, cap {softcap}, {name}");
+                check(&what, &read(b, &out, expected.len()), &expected, |_| 4e-6 * 6.0);
+            }
         }
     }
 }
 
-fn attend(q: &[f32], k: &[f32], v: &[f32], spans: &[[u32; 2]], shape: AttentionShape) -> Vec<f64> {
-    let AttentionShape { heads, kv_heads, head_dim, scale } = shape;
-    let mut out = vec![0.0; q.len()];
+fn attend(q: &[f32], k: &[f32], v: &[f32], spans: &[[u32; 2]], sinks: Option<&[f32]>, shape: AttentionShape) -> Vec<f64> {
+    let AttentionShape { heads, kv_heads, head_dim, value_dim, scale, softcap } = shape;
+    let mut out = vec![0.0; spans.len() * heads * value_dim];
+    let cap = |s: f64| if softcap > 0.0 { f64::from(softcap) * (s / f64::from(softcap)).tanh() } else { s };
     for (row, span) in spans.iter().enumerate() {
         for head in 0..heads {
-            let at = (row * heads + head) * head_dim;
-            let kv_at = |j: u32| (j as usize * kv_heads + head / (heads / kv_heads)) * head_dim;
-            let dot = |j| (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(k[kv_at(j) + d])).sum::<f64>();
-            let weights: Vec<_> = (span[0]..span[1]).map(|j| (dot(j) * f64::from(scale)).exp()).collect();
-            let sum: f64 = weights.iter().sum();
-            for (j, weight) in (span[0]..span[1]).zip(&weights) {
-                (0..head_dim).for_each(|d| out[at + d] += weight / sum * f64::from(v[kv_at(j) + d]));
+            let (at, kv_head) = ((row * heads + head) * head_dim, head / (heads / kv_heads));
+            let kv_row = |j: u32| j as usize * kv_heads + kv_head;
+            let dot = |j| (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(k[kv_row(j) * head_dim + d])).sum::<f64>();
+            let scores: Vec<_> = (span[0]..span[1]).map(|j| cap(dot(j) * f64::from(scale))).collect();
+            let sink = sinks.map(|sinks| f64::from(sinks[head]));
+            let max = scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().copied().chain(sink).map(|s| (s - max).exp()).sum();
+            for (j, score) in (span[0]..span[1]).zip(&scores) {
+                let (weight, from) = ((score - max).exp() / sum, kv_row(j) * value_dim);
+                let to = (row * heads + head) * value_dim;
+                (0..value_dim).for_each(|d| out[to + d] += weight * f64::from(v[from + d]));
             }
         }
     }
@@ -329,19 +392,89 @@ fn elementwise<B: Backend>(b: &B) {
         for (x, extreme) in gate.iter_mut().zip([-100.0, -90.0, 100.0, 0.0]) {
             *x = extreme;
         }
-        let (buffer, other) = (b.upload(&gate).unwrap(), b.upload(&up).unwrap());
-        let mut out = buffer;
-        b.swiglu(&mut out, &other, len).unwrap();
-        let silu = |g: f64| g / (1.0 + (-g).exp());
-        let expected: Vec<_> = gate.iter().zip(&up).map(|(&g, &u)| silu(g.into()) * f64::from(u)).collect();
-        // Graphics interfaces allow exp(x) an error of 3 + 2 |x| units in the last place.
-        let bound = |i: usize| (16.0 + 4.0 * f64::from(gate[i].abs())) * U * expected[i].abs() + 1e-30;
-        check("swiglu", &read(b, &out, len), &expected, bound);
+        let other = b.upload(&up).unwrap();
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let gelu = |x: f64| x * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x));
+        let f = |kind: Gate, g: f64, u: f64| match kind {
+            Gate::Silu => g * sigmoid(g) * u,
+            Gate::Gelu => gelu(g) * u,
+            Gate::ClampedSilu => g.min(7.0) * sigmoid(1.702 * g.min(7.0)) * (u.clamp(-7.0, 7.0) + 1.0),
+        };
+        // Graphics interfaces allow exp(x) an error of 3 + 2 |x| units in the last place. The exponent of GELU is a cube, and
+        // what is rounded in it comes out as many times as it is large.
+        let rounding = |g: f32| (16.0 + 4.0 * f64::from(g.abs()).max(0.1 * f64::from(g * g * g).abs())).min(1e4) * U;
+        for kind in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu] {
+            let mut out = b.upload(&gate).unwrap();
+            b.gate(kind, &mut out, &other, len).unwrap();
+            let expected: Vec<_> = gate.iter().zip(&up).map(|(&g, &u)| f(kind, g.into(), u.into())).collect();
+            // One is added to what may be close to minus one.
+            let slack = |i: usize| if kind == Gate::ClampedSilu { 2.0 * U * f64::from(gate[i].abs()) } else { 0.0 };
+            let bound = |i: usize| rounding(gate[i]) * expected[i].abs() + slack(i) + 1e-30;
+            check(&format!("{kind:?} gate"), &read(b, &out, len), &expected, bound);
+        }
+        for kind in [Map::Gelu, Map::Scale(1.7), Map::Softcap(0.9), Map::Softcap(30.0)] {
+            let mut out = b.upload(&gate).unwrap();
+            b.map(kind, &mut out, len).unwrap();
+            let f = |x: f64| match kind {
+                Map::Gelu => gelu(x),
+                Map::Scale(factor) => f64::from(factor) * x,
+                Map::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+            };
+            let expected: Vec<_> = gate.iter().map(|&x| f(x.into())).collect();
+            let bound = |i: usize| rounding(gate[i]) * expected[i].abs() + 1e-30;
+            check(&format!("{kind:?}"), &read(b, &out, len), &expected, bound);
+        }
 
         let mut sum = b.upload(&gate).unwrap();
-        b.add(&mut sum, &other, len).unwrap();
+        b.add(&mut sum, &other, 1.0, len).unwrap();
         let expected: Vec<_> = gate.iter().zip(&up).map(|(g, u)| g + u).collect();
         check_bits("add", &read(b, &sum, len), &expected);
+        b.add(&mut sum, &other, 0.22, len).unwrap();
+        let size = |i: usize| f64::from(expected[i].abs() + up[i].abs());
+        let twice: Vec<_> = expected.iter().zip(&up).map(|(&g, &u)| f64::from(g) + f64::from(0.22f32) * f64::from(u)).collect();
+        check("add scaled", &read(b, &sum, len), &twice, |i| 2.0 * U * size(i));
+    }
+}
+
+/// A handful of products and sums.
+fn combine<B: Backend>(b: &B) {
+    let mut random = Random::new(17);
+    for (rows, per_row, cols) in [(1, 1, 1), (33, 3, 70), (64, 8, 130)] {
+        let slots: Vec<_> = (0..rows * per_row).map(|_| random.below(20)).collect();
+        let (x, weights, old) = (random.numbers(20 * cols), random.numbers(rows * per_row), random.numbers(rows * cols));
+        let (device_x, device_slots) = (b.upload(&x).unwrap(), b.indices(&slots).unwrap());
+        let device_weights = b.upload(&weights).unwrap();
+        for accumulate in [false, true] {
+            let start = |i: usize| if accumulate { f64::from(old[i]) } else { 0.0 };
+            let (mut expected, mut sizes) = (Vec::new(), Vec::new());
+            for i in 0..rows * cols {
+                let terms = (0..per_row).map(|j| i / cols * per_row + j);
+                let terms = terms.map(|j| f64::from(weights[j]) * f64::from(x[slots[j] as usize * cols + i % cols]));
+                let (sum, size) = terms.fold((start(i), start(i).abs()), |(sum, size), t| (sum + t, size + t.abs()));
+                expected.push(sum);
+                sizes.push(size);
+            }
+            let mut out = b.upload(&old).unwrap();
+            b.combine(&device_x, &device_slots, &device_weights, rows, per_row, cols, accumulate, &mut out).unwrap();
+            check("combine", &read(b, &out, rows * cols), &expected, |i| 8.0 * U * sizes[i]);
+        }
+    }
+}
+
+fn copy_columns<B: Backend>(b: &B) {
+    let mut random = Random::new(18);
+    for (rows, repeat, count) in [(1, 1, 1), (12, 1, 5), (12, 4, 7), (65, 3, 16)] {
+        let (from, to) = (Columns { stride: count + 3, first: 2 }, Columns { stride: count + 4, first: 1 });
+        let (src, old) = (random.numbers(rows * from.stride), random.numbers(rows * to.stride));
+        let mut expected = old.clone();
+        for t in 0..rows {
+            for n in 0..count {
+                expected[t * to.stride + to.first + n] = src[t / repeat * from.stride + from.first + n];
+            }
+        }
+        let mut dst = b.upload(&old).unwrap();
+        b.copy_columns(&b.upload(&src).unwrap(), from, repeat, &mut dst, to, rows, count).unwrap();
+        check_bits("copy_columns", &read(b, &dst, expected.len()), &expected);
     }
 }
 
@@ -456,16 +589,16 @@ fn rows_do_not_depend_on_their_batch<B: Backend>(b: &B) {
     let gain = b.weight(random.weight(DType::F32, 1, inner).0).unwrap();
     let norm = |x: &[f32]| {
         let mut out = b.alloc(x.len()).unwrap();
-        b.rms_norm(&b.upload(x).unwrap(), x.len() / inner, &gain, 1e-6, &mut out).unwrap();
+        b.norm(Norm::Rms, &b.upload(x).unwrap(), x.len() / inner, &gain, 1e-6, &mut out).unwrap();
         read(b, &out, x.len())
     };
-    check_rows("rms_norm", &x, inner, inner, norm);
+    check_rows("norm", &x, inner, inner, norm);
     for &dtype in DType::ALL {
         let weight = b.weight(random.weight(dtype, cols, inner).0).unwrap();
         for (name, run) in [("matmul", B::matmul as Product<B>), ("matvec", B::matvec)] {
             let multiply = |x: &[f32]| {
                 let (rows, mut out) = (x.len() / inner, b.alloc(x.len() / inner * cols).unwrap());
-                run(b, &b.upload(x).unwrap(), rows, &weight, 0..cols, &mut out).unwrap();
+                run(b, &b.upload(x).unwrap(), 0..rows, &weight, 0..cols, &mut out).unwrap();
                 read(b, &out, rows * cols)
             };
             check_rows(&format!("{name} {dtype}"), &x, inner, cols, multiply);
@@ -493,15 +626,16 @@ fn check_rows(what: &str, x: &[f32], inner: usize, cols: usize, run: impl Fn(&[f
 
 fn attention_rows_do_not_depend_on_their_batch<B: Backend>(b: &B) {
     let mut random = Random::new(13);
-    let (keys, shape) = (170, AttentionShape { heads: 4, kv_heads: 2, head_dim: 64, scale: 0.3 });
+    let (keys, shape) = (170, AttentionShape { heads: 4, kv_heads: 2, head_dim: 64, value_dim: 64, scale: 0.3, softcap: 0.0 });
     let width = shape.heads * shape.head_dim;
+    let sinks = b.upload(&random.numbers(shape.heads)).unwrap();
     for (name, spans) in attention_spans() {
         let q = random.numbers(spans.len() * width);
         let [k, v] = [(); 2].map(|()| b.upload(&random.numbers(keys * shape.kv_heads * shape.head_dim)).unwrap());
         let attend = |q: &[f32], spans: &[[u32; 2]]| {
             let mut out = b.alloc(q.len()).unwrap();
             let device_spans = b.indices(spans.as_flattened()).unwrap();
-            b.attention(&b.upload(q).unwrap(), &k, &v, &device_spans, spans.len(), shape, &mut out).unwrap();
+            b.attention(&b.upload(q).unwrap(), &k, &v, &device_spans, Some(&sinks), spans.len(), shape, &mut out).unwrap();
             read(b, &out, q.len())
         };
         let together = attend(&q, &spans);

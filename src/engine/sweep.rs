@@ -10,6 +10,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use quant::hparams::RopeScaling;
 use quant::progress::Unit;
 use quant::{HParams, Progress};
 
@@ -17,7 +18,8 @@ use super::backend::{Backend, HeadRow};
 use super::error::{EngineError, Result};
 use super::forward::{self, Batch, Graph, Rows, Workspace};
 use super::head;
-use super::model::{self, Block, OutputHead, Variant};
+use super::model::{Block, Embedding, OutputHead, Variant};
+use super::rope::{LengthClasses, Rope};
 
 /// Some tokens of which some are predicted. Row i sees tokens `0..=i` and predicts token i + 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +82,7 @@ pub fn score<B: Backend>(
     progress.start((rows * steps) as u64, Unit::Items, "scoring");
     let mut scores: Vec<LaneScores> = lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
     for pass in cut_by_rows(sequences, pass_rows) {
-        let walk = Walk { backend, lanes, longest, chunk_rows, progress, stop };
+        let walk = Walk { backend, lanes, chunk_rows, progress, stop };
         for (scores, new) in scores.iter_mut().zip(walk.pass(&sequences[pass])?) {
             scores.extend(new);
         }
@@ -115,7 +117,7 @@ pub fn logits<B: Backend>(
     check_length(backend, &lanes, longest, widest)?;
     let rows: usize = sequences.iter().map(Vec::len).sum();
     progress.start((rows * h.block_count) as u64, Unit::Items, "computing logits");
-    let walk = Walk { backend, lanes: &lanes, longest, chunk_rows, progress, stop };
+    let walk = Walk { backend, lanes: &lanes, chunk_rows, progress, stop };
     let (graphs, chunks, hidden) = walk.hidden(&whole)?;
     let head = OutputHead::load(backend, variant, None)?;
     for (chunk, hidden) in chunks.iter().zip(&hidden[0]) {
@@ -133,7 +135,7 @@ pub fn logits<B: Backend>(
 fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, widest: usize) -> Result<()> {
     let room = backend.max_buffer_len() / widest;
     for lane in lanes {
-        let context = lane.variant.hparams().context_length;
+        let context = longest_sequence(lane.variant.hparams());
         if longest > context.min(room) {
             let (limit, whose) = if context <= room { (context, "the model") } else { (room, "the device") };
             return Err(EngineError::Unfit {
@@ -143,6 +145,14 @@ fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, widest:
         }
     }
     Ok(())
+}
+
+/// The longest sequence that a model takes: its context, or as far as its positions are stretched with length.
+pub fn longest_sequence(h: &HParams) -> usize {
+    match h.rope_scaling {
+        RopeScaling::Dynamic { factor } => (h.context_length as f64 * f64::from(factor).max(1.0)) as usize,
+        _ => h.context_length,
+    }
 }
 
 /// Ranges of neighbouring sequences with at most `limit` rows each (one sequence at least).
@@ -207,20 +217,22 @@ struct Chunk<B: Backend> {
 }
 
 impl<B: Backend> Chunk<B> {
-    fn new(backend: &B, all: &[Sequence], range: Range<usize>) -> Result<Self> {
-        let (mut tokens, mut positions, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+    fn new(backend: &B, all: &[Sequence], range: Range<usize>, first: &dyn Fn(usize) -> u32, widths: &[usize]) -> Result<Self> {
+        let (mut tokens, mut positions, mut angles, mut spans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut scored, mut targets) = (Vec::new(), Vec::new());
         for sequence in &all[range.clone()] {
             let start = tokens.len() as u32;
             tokens.extend_from_slice(&sequence.tokens[..sequence.scored.end]);
+            let first_angle = first(sequence.scored.end);
             for i in 0..sequence.scored.end as u32 {
                 positions.push(i);
+                angles.push(first_angle + i);
                 spans.extend([start, start + i + 1]);
             }
             scored.extend(sequence.scored.clone().map(|i| start + i as u32));
             targets.extend(sequence.scored.clone().filter_map(|i| sequence.tokens.get(i + 1)));
         }
-        let batch = Batch { rows: tokens.len(), positions: backend.indices(&positions)?, spans: backend.indices(&spans)? };
+        let batch = Batch::new(backend, &positions, &angles, &spans, widths)?;
         Ok(Self { tokens: backend.indices(&tokens)?, batch, sequences: range, scored, targets })
     }
 }
@@ -229,7 +241,6 @@ impl<B: Backend> Chunk<B> {
 struct Walk<'a, B: Backend> {
     backend: &'a B,
     lanes: &'a [Lane],
-    longest: usize,
     chunk_rows: usize,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
@@ -262,13 +273,22 @@ impl<B: Backend> Walk<'_, B> {
     /// Runs every layer of every lane over all sequences.
     fn hidden(&self, sequences: &[Sequence]) -> Result<Hidden<B>> {
         let backend = self.backend;
+        let ropes = self.lanes.iter().map(|lane| Rope::of(&lane.variant)).collect::<Result<Vec<_>>>()?;
+        let ropes: Vec<&Rope> = ropes.iter().collect();
+        let classes = LengthClasses::new(&ropes, sequences.iter().map(|s| s.scored.end));
+        let first = |length: usize| classes.first_position(&ropes, length);
+        let mut widths: Vec<usize> =
+            self.lanes.iter().filter_map(|l| l.variant.hparams().window.as_ref()).map(|w| w.width).collect();
+        widths.sort_unstable();
+        widths.dedup();
         let chunks = cut_by_rows(sequences, self.chunk_rows)
             .into_iter()
-            .map(|range| Chunk::new(backend, sequences, range))
+            .map(|range| Chunk::new(backend, sequences, range, &first, &widths))
             .collect::<Result<Vec<_>>>()?;
-        let graphs =
-            self.lanes.iter().map(|lane| Graph::new(backend, &lane.variant, self.longest)).collect::<Result<Vec<_>>>()?;
-        let mut hidden = self.lanes.iter().map(|lane| self.embed(lane, &chunks)).collect::<Result<Vec<_>>>()?;
+        let graph = |(lane, rope): (&Lane, &&Rope)| Graph::new(backend, &lane.variant, (*rope).clone(), &classes);
+        let graphs = self.lanes.iter().zip(&ropes).map(graph).collect::<Result<Vec<_>>>()?;
+        let embedded = self.lanes.iter().zip(&graphs).map(|(lane, graph)| self.embed(lane, graph, &chunks));
+        let mut hidden = embedded.collect::<Result<Vec<_>>>()?;
         let largest = chunks.iter().map(|chunk| chunk.batch.rows).max().unwrap_or(0);
         let depth = graphs.iter().map(|g| g.hparams().block_count).max().unwrap_or(0);
         let mut workspaces: Vec<(HParams, Workspace<B>)> = Vec::new();
@@ -289,14 +309,14 @@ impl<B: Backend> Walk<'_, B> {
         Ok((graphs, chunks, hidden))
     }
 
-    fn embed(&self, lane: &Lane, chunks: &[Chunk<B>]) -> Result<Vec<B::Buffer>> {
-        let table = model::load_embedding(self.backend, &lane.variant)?;
+    fn embed(&self, lane: &Lane, graph: &Graph<B>, chunks: &[Chunk<B>]) -> Result<Vec<B::Buffer>> {
+        let embedding = Embedding::load(self.backend, &lane.variant)?;
         let width = lane.variant.hparams().embedding_length;
         chunks
             .iter()
             .map(|chunk| {
                 let mut x = self.backend.alloc(chunk.batch.rows * width)?;
-                self.backend.embed(&table, &chunk.tokens, chunk.batch.rows, &mut x)?;
+                forward::embed(self.backend, graph, &embedding, &chunk.tokens, &chunk.batch, &mut x)?;
                 Ok(x)
             })
             .collect()

@@ -9,6 +9,7 @@ use crate::engine::backend::Backend;
 use crate::engine::error::EngineError;
 use crate::engine::generate::Generator;
 use crate::engine::model::Variant;
+use crate::engine::sweep;
 use crate::eval::request::Request;
 use crate::tokenizer::{SpecialText, Tokenizer};
 
@@ -42,7 +43,7 @@ pub fn answer<B: Backend>(
     let mut prompts = Vec::new();
     for request in requests {
         if let Request::GenerateUntil { prompt, stop, max_tokens } = request {
-            let limit = variant.hparams().context_length;
+            let limit = sweep::longest_sequence(variant.hparams());
             prompts.push((self::prompt(tokenizer, prompt, *max_tokens, limit)?, stop, *max_tokens));
         }
     }

@@ -23,7 +23,7 @@ pub fn answer<B: Backend>(
     cut: SweepLimits,
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<Answer>>> {
-    let context = lanes.first().map_or(0, |lane| lane.variant.hparams().context_length);
+    let context = lanes.first().map_or(0, |lane| sweep::longest_sequence(lane.variant.hparams()));
     let packed = Packed::new(tokenizer, requests, context)?;
     let scores = match packed.sequences.as_slice() {
         [] => lanes.iter().map(|_| Vec::new()).collect(),

@@ -82,7 +82,7 @@ impl Job {
             Plan::of(checkpoint.as_ref(), recipe, &Choices::default())?.check_importance(checkpoint.path())?;
         }
         let texts = config.text.as_ref().map(|text| passes(text, &tokenizer)).transpose()?.unwrap_or_default();
-        let context = checkpoint.hparams().context_length;
+        let context = sweep::longest_sequence(checkpoint.hparams());
         if let Some(text) = config.text.as_ref().filter(|text| text.ctx > context) {
             bail!("text.ctx = {} is longer than the model's context of {context}", text.ctx);
         }

@@ -12,6 +12,7 @@ use crate::engine::backend::Backend;
 use crate::engine::error::EngineError;
 use crate::engine::generate::Generator;
 use crate::engine::model::Variant;
+use crate::engine::sweep;
 use crate::eval::record::{Phase, Speed};
 
 /// What to time.
@@ -59,7 +60,7 @@ impl Workload {
 /// # Errors
 /// A workload longer than the model's context, a device that fails, an interruption.
 pub fn measure<B: Backend>(backend: &B, variant: &Variant, load: Workload, watch: Watch<'_>) -> Result<Vec<Speed>> {
-    load.check(variant.hparams().context_length)?;
+    load.check(sweep::longest_sequence(variant.hparams()))?;
     let (room, batch) = (load.depth + load.prompt.max(load.generate), load.batch);
     let vocab = variant.hparams().vocab_size as u32;
     let tokens: Vec<u32> = (0..room as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) % vocab).collect();

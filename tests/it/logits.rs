@@ -1,6 +1,7 @@
-//! Golden logits: what the reference framework computed in f32 for tiny models, against every device we have.
+//! Golden models: what the reference framework computed in f32 for tiny models of every architecture, against every device we
+//! have, from the Hugging Face directory and from the GGUF file made of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,15 +10,73 @@ use bitworth::engine::cpu::Cpu;
 use bitworth::engine::generate::Generator;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep;
-use quant::Checkpoint;
+use quant::arch::ARCHITECTURES;
+use quant::plan::Choices;
 use quant::progress::Silent;
+use quant::quantize::{Options, Output, quantize};
+use quant::{Checkpoint, Recipe};
 use safetensors::SafeTensors;
+use tempfile::TempDir;
 
 use crate::common;
 
-/// The llama-shaped models of the golden data: grouped queries and llama3 rope scaling, linear scaling with biases, shards,
-/// and plain multi-head attention.
-const MODELS: &[&str] = &["llama31_gqa", "llama_linear_bias", "llama_yi", "llama2_mha"];
+/// Every golden model and what is special about it. Those that are committed are tested everywhere, the others where the golden
+/// data is at hand, as it always is in CI.
+const MODELS: &[(&str, &str)] = &[
+    ("cohere", "parallel attention and MLP, layer norm without bias, scaled logits"),
+    ("cohere2", "windows in three of four blocks, no positions in the fourth"),
+    ("cohere_qknorm", "a layer norm for each head"),
+    ("deepseek_v2", "latent attention without compressed queries, shared experts, a dense block first"),
+    ("deepseek_v2_groups", "experts by groups, YaRN with mscale"),
+    ("deepseek_v3", "sigmoid routing with a bias, groups by two"),
+    ("gemma", "gated GELU, scaled embeddings"),
+    ("gemma2", "capped scores and logits, norms behind, alternating windows"),
+    ("gemma2_scalar", "a scale of attention and a base that GGUF does not say"),
+    ("gemma3_pattern", "every second block windowed, linear scaling in the others"),
+    ("gemma3_text", "a base of its own in windowed blocks, head norms"),
+    ("glm4", "half of each head rotated, fused gate and up, norms behind"),
+    ("gpt2", "learned positions, fused attention, plain GELU"),
+    ("gpt_oss", "sinks, biased experts, clamped SwiGLU, YaRN"),
+    ("gpt_oss_mxfp4", "MXFP4 experts"),
+    ("gpt_oss_yarn", "YaRN without rounding"),
+    ("granite", "factors on embedding, attention, residual stream and logits"),
+    ("llama2_mha", "multi-head attention, SentencePiece"),
+    ("llama31_gqa", "grouped queries, llama3 scaling, tied"),
+    ("llama_linear_bias", "linear scaling, biases, F32"),
+    ("llama_yi", "one key head, three shards"),
+    ("mistral_nemo", "heads narrower than the embedding divided"),
+    ("mistral_swa", "a sliding window that GGUF does not say"),
+    ("mixtral", "a mixture of experts"),
+    ("mixtral_k", "experts with whole 256-blocks"),
+    ("olmo2", "no norm before, norms behind and over all heads"),
+    ("phi3", "fused attention and MLP"),
+    ("phi3_longrope", "LongRoPE, short and long"),
+    ("phi3_swa", "a sliding window"),
+    ("phi4_mini", "LongRoPE on three quarters of each head, tied"),
+    ("qwen2", "attention biases, tied"),
+    ("qwen2_moe", "a gated shared expert, unnormalized weights"),
+    ("qwen2_moe_mixed", "dense blocks among those with experts"),
+    ("qwen2_swa", "windows from the second block on"),
+    ("qwen2_yarn", "YaRN"),
+    ("qwen3", "head norms"),
+    ("qwen3_moe", "many experts"),
+    ("qwen3_moe_mixed", "dense blocks among those with experts, one key head"),
+    ("smollm3", "no positions in every fourth block"),
+    ("smollm3_nope", "no positions in other blocks"),
+    ("stablelm", "layer norms with bias, a quarter of each head rotated"),
+    ("stablelm_qknorm", "head norms, parallel attention and MLP"),
+    ("starcoder2", "biases throughout, plain GELU, a window"),
+];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("quant/tests/fixtures/hf").join(name)
+}
+
+/// A golden model's folder, where it is at hand.
+fn folder(name: &str) -> Option<PathBuf> {
+    let here = fixture(name);
+    if here.join("golden.safetensors").exists() { Some(here) } else { common::shared(&format!("oracle/models/{name}")) }
+}
 
 fn golden(dir: &Path, name: &str) -> Vec<u8> {
     let bytes = std::fs::read(dir.join("golden.safetensors")).unwrap();
@@ -41,42 +100,90 @@ fn relative(a: &[f32], b: &[f32]) -> f64 {
     norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
 }
 
-/// Every golden sequence of every model on `backend`.
-fn check<B: Backend>(backend: &B, bound: f64) {
-    for name in MODELS {
-        // The first model's golden data is in the repository, the others' beside it.
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("quant/tests/fixtures/hf").join(name);
-        let dir = if here.exists() { Some(here) } else { common::shared(&format!("oracle/models/{name}")) };
-        let Some(dir) = dir else { continue };
-        let variant = Variant::Stored(Arc::new(Checkpoint::open(&dir).unwrap()));
-        for sequence in ["a", "b"] {
-            let tokens = ids(&golden(&dir, &format!("ids_{sequence}")));
-            let expected = floats(&golden(&dir, &format!("logits_{sequence}")));
-            sweep::logits(backend, &variant, std::slice::from_ref(&tokens), &Silent, &AtomicBool::new(false), |_, logits| {
-                let error = relative(&logits, &expected);
-                assert!(error < bound, "{name}, sequence {sequence}: relative error {error:e}");
-                Ok(())
-            })
-            .unwrap();
-            let greedy = ids(&golden(&dir, &format!("greedy_{sequence}")));
-            let mut generator = Generator::new(backend, &variant, tokens.len() + greedy.len(), 1).unwrap();
-            let mut next = generator.greedy(0, &tokens).unwrap();
-            for (i, expected) in greedy.iter().enumerate() {
-                assert_eq!(next, *expected, "{name}, sequence {sequence}: greedy token {i}");
-                next = generator.greedy(0, &[next]).unwrap();
-            }
+/// The logits of some sequences, computed together.
+fn logits<B: Backend>(backend: &B, variant: &Variant, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    let mut all = Vec::new();
+    sweep::logits(backend, variant, sequences, &Silent, &AtomicBool::new(false), |_, logits| {
+        all.push(logits);
+        Ok(())
+    })
+    .unwrap();
+    all
+}
+
+/// Both golden sequences of a model, whose logits and greedy continuations must be the golden ones.
+fn check<B: Backend>(backend: &B, dir: &Path, variant: &Variant, bound: f64) -> Vec<Vec<f32>> {
+    let sequences = ["a", "b"].map(|s| ids(&golden(dir, &format!("ids_{s}"))));
+    let found = logits(backend, variant, &sequences);
+    for ((s, tokens), found) in ["a", "b"].into_iter().zip(&sequences).zip(&found) {
+        let error = relative(found, &floats(&golden(dir, &format!("logits_{s}"))));
+        assert!(error < bound, "sequence {s}: relative error {error:e}");
+        let greedy = ids(&golden(dir, &format!("greedy_{s}")));
+        let mut generator = Generator::new(backend, variant, tokens.len() + greedy.len(), 1).unwrap();
+        let mut next = generator.greedy(0, tokens).unwrap();
+        for (i, expected) in greedy.iter().enumerate() {
+            assert_eq!(next, *expected, "sequence {s}: greedy token {i}");
+            next = generator.greedy(0, &[next]).unwrap();
         }
     }
+    found
+}
+
+/// Runs `check` for every model at hand, and says all for which it fails.
+fn for_all_models(check: impl Fn(&Path)) {
+    let run = |name: &str, what: &str| {
+        let Some(dir) = folder(name) else { return None };
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&dir)));
+        result.is_err().then(|| format!("{name} ({what})"))
+    };
+    let failed: Vec<String> = MODELS.iter().filter_map(|(name, what)| run(name, what)).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+fn open(path: &Path) -> Variant {
+    Variant::Stored(Arc::new(Checkpoint::open(path).unwrap()))
 }
 
 #[test]
-fn the_cpu_gives_the_golden_logits_and_greedy_tokens() {
-    check(&Cpu::new(), 1e-4);
+fn the_cpu_gives_the_golden_logits_and_greedy_tokens_from_the_directory_and_from_its_gguf() {
+    let temp = TempDir::new().unwrap();
+    for_all_models(|dir| {
+        let variant = open(dir);
+        let from_directory = check(&Cpu::new(), dir, &variant, 1e-4);
+        let path = temp.path().join("model.gguf");
+        let checkpoint = variant.checkpoint();
+        let recipe = Recipe::find("f32").unwrap();
+        let output = Output::of(checkpoint.as_ref(), &recipe, &Choices::default(), &path).unwrap();
+        quantize(checkpoint.as_ref(), &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+        let sequences = ["a", "b"].map(|s| ids(&golden(dir, &format!("ids_{s}"))));
+        let from_gguf = logits(&Cpu::new(), &open(&path), &sequences);
+        assert!(from_directory == from_gguf, "the GGUF file gives other logits than the directory");
+    });
 }
 
 #[test]
 fn a_gpu_gives_the_golden_logits_and_greedy_tokens() {
-    if let Some(gpu) = common::gpu() {
-        check(&gpu, 1e-3);
+    let Some(gpu) = common::gpu() else { return };
+    for_all_models(|dir| drop(check(&gpu, dir, &open(dir), 2e-3)));
+}
+
+/// Whoever adds an architecture adds a golden model to the table, and whoever adds a golden model a row.
+#[test]
+fn the_table_covers_every_architecture_and_every_golden_model() {
+    if let Some(models) = common::shared("oracle/models") {
+        let mut names: Vec<String> =
+            std::fs::read_dir(models).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        let listed: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, listed);
+        for arch in ARCHITECTURES {
+            for class in arch.hf {
+                let has = |name: &&str| {
+                    let config = std::fs::read_to_string(folder(name).unwrap().join("config.json")).unwrap();
+                    config.contains(&format!("\"{}\"", class.name))
+                };
+                assert!(listed.iter().any(has), "no golden model of {}", class.name);
+            }
+        }
     }
 }

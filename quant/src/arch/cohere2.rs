@@ -2,8 +2,11 @@
 //! (`conversion/command_r.py`, b11434).
 
 use super::command_r::LOGIT_SCALE;
-use super::rule::tensor;
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use super::rule::{head, tensor};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, Norm, NormEpsilon, Residual, Role, RopePairing,
+    Rotated, TensorRule, Windowed, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -16,11 +19,19 @@ pub(super) const COHERE2: ArchSpec = ArchSpec {
         name: "Cohere2ForCausalLM",
         head_dim: HeadDim::Even,
         norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
-        scalings: &["default"],
         tied: true,
+        window: HfWindow::Pattern(4, 4096),
         ..CLASS
     }],
     tensors: TENSORS,
+    block: BlockTraits {
+        norm: Norm::Layer,
+        rope: RopePairing::Adjacent,
+        rotated: Rotated::Windowed,
+        windowed: Windowed::AllBut(4),
+        residual: Residual::Parallel,
+        ..BLOCK
+    },
     neutral: &[
         neutral("hidden_act", &["\"silu\""]),
         neutral("attention_bias", &["false"]),
@@ -30,8 +41,7 @@ pub(super) const COHERE2: ArchSpec = ArchSpec {
         neutral("use_parallel_block", &["true"]),
         neutral("order_of_interleaved_layers", &["\"local_attn_first\""]),
     ],
-    understood: &["logit_scale", "sliding_window"],
-    uncarried: &[neutral("sliding_window_pattern", &["4"]), neutral("layer_types", &[])],
+    understood: &["logit_scale"],
     dropped: &["lm_head.weight"],
     keys,
     ..COMMON
@@ -48,6 +58,7 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+    head("lm_head.weight"),
 ];
 
 fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {

@@ -1,7 +1,10 @@
 //! command-r: Cohere's Command R and Aya 23, whose attention and MLP read one norm (`conversion/command_r.py`, b11434).
 
-use super::rule::{optional, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use super::rule::{head, optional, tensor};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Residual, Role, RopePairing, TensorRule,
+    neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -16,11 +19,11 @@ pub(super) const COMMAND_R: ArchSpec = ArchSpec {
         context_keys: &["model_max_length", "max_position_embeddings"],
         norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
         rope_theta: 500_000.0,
-        scalings: &["default"],
         tied: true,
         ..CLASS
     }],
     tensors: TENSORS,
+    block: BlockTraits { norm: Norm::Layer, rope: RopePairing::Adjacent, residual: Residual::Parallel, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
     understood: &["logit_scale", "use_qk_norm"],
     dropped: &["lm_head.weight"],
@@ -41,6 +44,7 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
+    head("lm_head.weight"),
 ];
 
 fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {

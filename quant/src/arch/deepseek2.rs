@@ -3,7 +3,10 @@
 //! (`conversion/deepseek.py`, b11434). Absent: the blocks that predict further tokens.
 
 use super::rule::{changed, dense, experts, head, optional, routed, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, ExpertGroups, Gating, HeadDim, HfClass, HfRouting, Normalizes, Role,
+    RopePairing, TensorRule, Transform, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::rope::Rope;
@@ -14,10 +17,22 @@ use crate::gguf::Metadata;
 pub(super) const DEEPSEEK2: ArchSpec = ArchSpec {
     name: "deepseek2",
     hf: &[
-        HfClass { name: "DeepseekV2ForCausalLM", head_dim: HeadDim::Of("qk_rope_head_dim"), ..CLASS },
-        HfClass { name: "DeepseekV3ForCausalLM", head_dim: HeadDim::Of("qk_rope_head_dim"), ..CLASS },
+        HfClass {
+            name: "DeepseekV2ForCausalLM",
+            head_dim: HeadDim::Of("qk_rope_head_dim"),
+            // transformers passes over norm_topk_prob here.
+            routing: HfRouting { gating: Gating::Softmax, normalizes: Normalizes::Never, groups: ExpertGroups::ByMethod },
+            ..CLASS
+        },
+        HfClass {
+            name: "DeepseekV3ForCausalLM",
+            head_dim: HeadDim::Of("qk_rope_head_dim"),
+            routing: HfRouting { gating: Gating::Sigmoid, normalizes: Normalizes::Key(true), groups: ExpertGroups::Always },
+            ..CLASS
+        },
     ],
     tensors: TENSORS,
+    block: BlockTraits { rope: RopePairing::Adjacent, normalizes_experts: false, ..BLOCK },
     neutral: &[
         neutral("hidden_act", &["\"silu\""]),
         neutral("attention_bias", &["false"]),

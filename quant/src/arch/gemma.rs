@@ -1,8 +1,10 @@
 //! gemma: Gemma 1. Norm weights are stored as the difference from 1. The file does not say the base of rotary embedding
 //! (`conversion/gemma.py`, b11434).
 
-use super::rule::{changed, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use super::rule::{changed, head, tensor};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, Mlp, Role, TensorRule, Transform, neutral,
+};
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
 use crate::gguf::Metadata;
@@ -10,8 +12,9 @@ use crate::gguf::Metadata;
 /// The row of the table.
 pub(super) const GEMMA: ArchSpec = ArchSpec {
     name: "gemma",
-    hf: &[HfClass { name: "GemmaForCausalLM", head_dim: HeadDim::Fixed(256), scalings: &["default"], tied: true, ..CLASS }],
+    hf: &[HfClass { name: "GemmaForCausalLM", head_dim: HeadDim::Fixed(256), tied: true, ..CLASS }],
     tensors: TENSORS,
+    block: BlockTraits { mlp: Mlp::GeGlu, embedding_scale: EmbeddingScale::RootOfWidth, ..BLOCK },
     neutral: &[
         // transformers takes the old name for the same function.
         neutral("hidden_act", &["\"gelu_pytorch_tanh\"", "\"gelu\""]),
@@ -19,7 +22,6 @@ pub(super) const GEMMA: ArchSpec = ArchSpec {
         neutral("attention_bias", &["false"]),
         neutral("use_bidirectional_attention", &["false"]),
     ],
-    uncarried: &[neutral("rope_theta", &["10000", "10000.0"])],
     dropped: &["lm_head.weight"],
     keys: |config, file_type, m| {
         add_keys(config, file_type, m);
@@ -40,6 +42,7 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
+    head("lm_head.weight"),
 ];
 
 /// The keys that Gemma 1 and 2 share, in an order of their own.

@@ -2,8 +2,11 @@
 //! does not say the base of rotary embedding and the scale of attention (`conversion/gemma.py`, b11434).
 
 use super::gemma::add_keys;
-use super::rule::{changed, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use super::rule::{changed, head, tensor};
+use super::{
+    ArchSpec, AttentionScale, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, HfWindow, Mlp, Role,
+    TensorRule, Transform, Windowed, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -12,19 +15,28 @@ use crate::gguf::Metadata;
 /// The row of the table.
 pub(super) const GEMMA2: ArchSpec = ArchSpec {
     name: "gemma2",
-    hf: &[HfClass { name: "Gemma2ForCausalLM", head_dim: HeadDim::Fixed(256), scalings: &["default"], tied: true, ..CLASS }],
+    hf: &[HfClass {
+        name: "Gemma2ForCausalLM",
+        head_dim: HeadDim::Fixed(256),
+        tied: true,
+        window: HfWindow::Pattern(2, 4096),
+        attention_scalar: Some(("query_pre_attn_scalar", 256.0)),
+        ..CLASS
+    }],
     tensors: TENSORS,
+    block: BlockTraits {
+        mlp: Mlp::GeGlu,
+        windowed: Windowed::AllBut(2),
+        attention_scale: AttentionScale::EvenHeadAt(46),
+        embedding_scale: EmbeddingScale::RootOfWidth,
+        ..BLOCK
+    },
     neutral: &[
         neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
         neutral("attention_bias", &["false"]),
         neutral("use_bidirectional_attention", &["false"]),
     ],
-    understood: &["attn_logit_softcapping", "final_logit_softcapping", "sliding_window"],
-    uncarried: &[
-        neutral("rope_theta", &["10000", "10000.0"]),
-        neutral("query_pre_attn_scalar", &[]),
-        neutral("layer_types", &[]),
-    ],
+    understood: &["attn_logit_softcapping", "final_logit_softcapping"],
     dropped: &["lm_head.weight"],
     keys,
     ..COMMON
@@ -44,6 +56,7 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     changed(Role::FfnPostNorm, "model.layers.{}.post_feedforward_layernorm.weight", &[Dim::Embd], Transform::AddOne),
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
+    head("lm_head.weight"),
 ];
 
 fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {

@@ -2,8 +2,11 @@
 //! in five of six blocks. The file does not say the scale of attention and which blocks have the window
 //! (`conversion/gemma.py`, b11434). Absent: the models with an image encoder.
 
-use super::rule::{changed, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use super::rule::{changed, head, tensor};
+use super::{
+    ArchSpec, AttentionScale, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, HfWindow, Mlp, Role,
+    TensorRule, Transform, Windowed, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -18,18 +21,26 @@ pub(super) const GEMMA3: ArchSpec = ArchSpec {
         context_length: Some(131_072),
         rope_theta: 1e6,
         local_rope_theta: Some(10000.0),
-        scalings: &["default", "linear"],
         tied: true,
+        window: HfWindow::Pattern(6, 4096),
+        attention_scalar: Some(("query_pre_attn_scalar", 256.0)),
         ..CLASS
     }],
     tensors: TENSORS,
+    block: BlockTraits {
+        mlp: Mlp::GeGlu,
+        windowed: Windowed::AllBut(6),
+        local_rope_base: Some(10000.0),
+        attention_scale: AttentionScale::EvenHeadAt(62),
+        embedding_scale: EmbeddingScale::RootOfWidth,
+        ..BLOCK
+    },
     neutral: &[
         neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
         neutral("attention_bias", &["false"]),
         neutral("use_bidirectional_attention", &["false"]),
     ],
-    understood: &["final_logit_softcapping", "sliding_window"],
-    uncarried: &[neutral("query_pre_attn_scalar", &[]), neutral("sliding_window_pattern", &["6"]), neutral("layer_types", &[])],
+    understood: &["final_logit_softcapping"],
     dropped: &["lm_head.weight"],
     keys,
     ..COMMON
@@ -51,6 +62,7 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     changed(Role::FfnPostNorm, "model.layers.{}.post_feedforward_layernorm.weight", &[Dim::Embd], Transform::AddOne),
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
+    head("lm_head.weight"),
 ];
 
 fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {

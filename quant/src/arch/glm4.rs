@@ -2,7 +2,9 @@
 //! (`conversion/glm.py`, b11434). Absent: the models with an image encoder.
 
 use super::rule::{head, optional, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, RopePairing, TensorRule, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -19,6 +21,7 @@ pub(super) const GLM4: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
+    block: BlockTraits { rope: RopePairing::Adjacent, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""])],
     keys,
     ..COMMON

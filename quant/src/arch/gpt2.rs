@@ -1,7 +1,10 @@
 //! gpt2: GPT-2, with learned positions, and matrices stored transposed (`conversion/gpt2.py`, b11434).
 
 use super::rule::{changed, head, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, NormEpsilon, Role, TensorRule, Transform, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Mlp, Norm, NormEpsilon, Role, Rotated, TensorRule, Transform,
+    neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -20,6 +23,7 @@ pub(super) const GPT2: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
+    block: BlockTraits { norm: Norm::Layer, rotated: Rotated::Never, mlp: Mlp::Gelu, ..BLOCK },
     neutral: &[
         neutral("activation_function", &["\"gelu_new\"", "\"gelu_pytorch_tanh\""]),
         neutral("scale_attn_weights", &["true"]),

@@ -2,8 +2,10 @@
 //! rows alternate in one tensor, in BF16 or in MXFP4 (`conversion/gpt_oss.py`, b11434).
 
 use super::rule::{changed, head, routed, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Mxfp4Rows, NormEpsilon, Presence, Role, TensorRule};
-use super::{Transform, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, Gating, HeadDim, HfClass, HfRouting, HfWindow, Mlp, Mxfp4Rows, NormEpsilon,
+    Presence, Role, TensorRule, Transform, Windowed, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -17,13 +19,20 @@ pub(super) const GPT_OSS: ArchSpec = ArchSpec {
         head_dim: HeadDim::Fixed(64),
         norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
         rope_theta: 150_000.0,
-        scalings: &["yarn"],
+        window: HfWindow::Pattern(2, 128),
+        routing: HfRouting { gating: Gating::SoftmaxOfChosen, ..CLASS.routing },
         ..CLASS
     }],
     tensors: TENSORS,
+    block: BlockTraits {
+        windowed: Windowed::AllBut(2),
+        mlp: Mlp::SwiGluOai,
+        ffn_norm: Role::AttnPostNorm,
+        gating: Gating::SoftmaxOfChosen,
+        ..BLOCK
+    },
     neutral: &[neutral("attention_bias", &["true"]), neutral("swiglu_limit", &["7", "7.0"]), neutral("swiglu_alpha", &["1.702"])],
-    understood: &["num_local_experts", "quantization_config", "sliding_window"],
-    uncarried: &[neutral("layer_types", &[]), neutral("truncate", &["true"])],
+    understood: &["num_local_experts", "quantization_config"],
     keys,
     ..COMMON
 };

@@ -3,7 +3,10 @@
 
 use super::llama::{LLAMA_SCALINGS, rope_factors};
 use super::rule::{changed, head, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, Transform, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, LogitScale, Role, RopePairing, TensorRule, Transform,
+    neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -14,6 +17,7 @@ pub(super) const GRANITE: ArchSpec = ArchSpec {
     name: "granite",
     hf: &[HfClass { name: "GraniteForCausalLM", head_dim: HeadDim::Ignored, scalings: LLAMA_SCALINGS, ..CLASS }],
     tensors: TENSORS,
+    block: BlockTraits { rope: RopePairing::Adjacent, logit_scale: LogitScale::Divides, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"]), neutral("mlp_bias", &["false"])],
     understood: &["attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"],
     keys,

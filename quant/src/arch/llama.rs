@@ -1,12 +1,14 @@
 //! llama: Llama 1 to 3.2 and the many models that share its graph (Yi, SmolLM2, TinyLlama, DeepSeek-LLM, ...); Mistral and
 //! Mixtral, which llama.cpp files under the same name.
 //!
-//! Tensor names, layout and the rope factors follow llama.cpp's converter (b11434, `conversion/llama.py`). Absent: running
-//! mixtures of experts, sliding windows and YaRN: such models are converted, not run.
+//! Tensor names, layout and the rope factors follow llama.cpp's converter (b11434, `conversion/llama.py`). The file does not
+//! say Mistral's sliding window.
 
 use super::rule::{changed, computed, dense, experts, head, optional, routed, tensor};
-use super::{ArchSpec, BlockTraits, CLASS, COMMON, ComputedTensor, Dim, HeadDim, HfClass, Mlp, NeutralKey, Norm};
-use super::{Role, RopePairing, TensorRule, Transform, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, ComputedTensor, Dim, HeadDim, HfClass, HfWindow, NeutralKey, NormEpsilon, Role,
+    RopePairing, TensorRule, Transform, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::keys;
@@ -24,21 +26,26 @@ pub(super) const LLAMA: ArchSpec = ArchSpec {
             scalings: LLAMA_SCALINGS,
             ..CLASS
         },
-        HfClass { name: "MistralForCausalLM", head_dim: HeadDim::Even, ..CLASS },
-        HfClass { name: "MixtralForCausalLM", rope_theta: 1e6, norm: super::NormEpsilon::Rms("rms_norm_eps", 1e-5), ..CLASS },
+        HfClass { name: "MistralForCausalLM", head_dim: HeadDim::Even, window: HfWindow::All(Some(4096)), ..CLASS },
+        HfClass {
+            name: "MixtralForCausalLM",
+            rope_theta: 1e6,
+            norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
+            window: HfWindow::All(None),
+            ..CLASS
+        },
     ],
     tensors: TENSORS,
-    engine: Some(BlockTraits { norm: Norm::Rms, rope: RopePairing::Adjacent, mlp: Mlp::SwiGlu }),
+    block: BlockTraits { rope: RopePairing::Adjacent, ..BLOCK },
     neutral: NEUTRAL,
     understood: &["num_local_experts"],
-    uncarried: &[neutral("sliding_window", &[])],
     keys: keys::add_llama,
     computed: rope_factors,
     ..COMMON
 };
 
 /// The kinds of rotary scaling of the converter's llama class.
-pub(super) const LLAMA_SCALINGS: &[&str] = &["default", "linear", "llama3", "yarn"];
+pub(super) const LLAMA_SCALINGS: &[&str] = &["default", "linear", "dynamic", "llama3", "yarn"];
 
 const NEUTRAL: &[NeutralKey] = &[neutral("hidden_act", &["\"silu\""])];
 

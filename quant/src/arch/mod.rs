@@ -25,15 +25,21 @@ mod rule;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod traits;
 
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
 use crate::gguf::Metadata;
 use crate::{Error, Result};
 
+pub(crate) use phi3::original_context as longrope_original_context;
 pub(crate) use role::{Numbers, fill, match_pattern};
 pub use role::{ROLES, Role};
 pub use rule::{Dim, Mxfp4Rows, Presence, TensorRule, Transform};
+pub(crate) use traits::BLOCK;
+pub use traits::{
+    AttentionScale, BlockTraits, EmbeddingScale, Gating, LogitScale, Mlp, Norm, Residual, RopePairing, Rotated, Windowed,
+};
 
 /// Every architecture that can be read.
 pub const ARCHITECTURES: &[&ArchSpec] = &[
@@ -68,16 +74,13 @@ pub struct ArchSpec {
     pub hf: &'static [HfClass],
     /// Every tensor the architecture can have. Those that come from one file tensor are written in this order.
     pub tensors: &'static [TensorRule],
-    /// What its block computes; `None` where models can be converted, quantized and inspected, but not run.
-    pub engine: Option<BlockTraits>,
+    /// What its block computes.
+    pub block: BlockTraits,
     /// Keys of `config.json` that would change the result and that only the values listed leave alone.
     pub neutral: &'static [NeutralKey],
     /// Keys that are refused for most architectures and that this one's conversion understands.
     pub understood: &'static [&'static str],
-    /// Keys that the converter leaves out of the metadata although they change the result, with the values that llama.cpp
-    /// takes for granted. Such a model can be converted; it is not run as if the key were not there.
-    pub uncarried: &'static [NeutralKey],
-    /// Tensors of a safetensors file that conversion leaves out, because another takes their place.
+    /// Tensors of the safetensors files of tied models that conversion leaves out, because another takes their place.
     pub dropped: &'static [&'static str],
     /// Adds the metadata keys that describe the computation, in the converter's order.
     pub keys: fn(&Config, FileType, &mut Metadata) -> Result<()>,
@@ -91,10 +94,9 @@ const COMMON: ArchSpec = ArchSpec {
     name: "",
     hf: &[],
     tensors: &[],
-    engine: None,
+    block: BLOCK,
     neutral: &[],
     understood: &[],
-    uncarried: &[],
     dropped: &[],
     keys: keys::add_base,
     computed: |_, _| Ok(Vec::new()),
@@ -125,6 +127,13 @@ pub struct HfClass {
     pub scalings: &'static [&'static str],
     /// Whether the output matrix is the token embedding.
     pub tied: bool,
+    /// Which blocks have a sliding window, and how wide it is.
+    pub window: HfWindow,
+    /// The key whose value is one over the square of the factor on q.k, and its default; `None` where the width of a head
+    /// gives that.
+    pub attention_scalar: Option<(&'static str, f64)>,
+    /// How experts are chosen.
+    pub routing: HfRouting,
 }
 
 /// What most classes have in common.
@@ -138,8 +147,11 @@ const CLASS: HfClass = HfClass {
     rope_theta: 10000.0,
     local_rope_theta: None,
     partial_rotary: None,
-    scalings: &["default", "linear", "yarn"],
+    scalings: &["default", "linear", "dynamic", "yarn"],
     tied: false,
+    window: HfWindow::None,
+    attention_scalar: None,
+    routing: HfRouting { gating: Gating::Softmax, normalizes: Normalizes::Always, groups: ExpertGroups::Never },
 };
 
 /// The width of a head where `config.json` does not have `head_dim`, and whether the metadata say it.
@@ -166,38 +178,67 @@ pub enum NormEpsilon {
     Layer(&'static str, f64),
 }
 
-/// What the block of an architecture computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockTraits {
-    /// Normalization before attention, before the MLP and before the head.
-    pub norm: Norm,
-    /// How rotary embedding pairs the components of a head, in the row order of a GGUF file.
-    pub rope: RopePairing,
-    /// The feed-forward network.
-    pub mlp: Mlp,
+/// How transformers' class finds the blocks with a sliding window. `layer_types` says it where the class reads that.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HfWindow {
+    /// No block has one.
+    None,
+    /// All, of the width `sliding_window`, or this where the key is missing (`null` means none).
+    All(Option<u32>),
+    /// All, if `use_sliding_window` says so.
+    AllIfUsed,
+    /// `layer_types`, else all but every so manieth, by `sliding_window_pattern` or this. `sliding_window` is this by default.
+    Pattern(usize, u32),
+    /// If `use_sliding_window` says so: `layer_types`, else those from `max_window_layers` on.
+    FromMaxWindowLayers,
+    /// If `use_sliding_window` says so: `layer_types`, else every second from the first on below `max_window_layers`.
+    AlternateBelowMaxWindowLayers,
+    /// If `use_sliding_window` says so: `layer_types`, else those that do not rotate.
+    Unrotated,
 }
 
-/// Normalization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Norm {
-    /// `x / sqrt(mean(x^2) + eps) * gain` (Zhang and Sennrich 2019).
-    Rms,
+impl HfWindow {
+    /// Whether the class reads a key of `config.json` for its window.
+    pub(crate) fn understands(self, key: &str) -> bool {
+        match key {
+            "sliding_window" => self != Self::None,
+            "layer_types" => !matches!(self, Self::None | Self::All(_) | Self::AllIfUsed),
+            _ => false,
+        }
+    }
 }
 
-/// How rotary embedding pairs the components of a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopePairing {
-    /// Components 2i and 2i+1.
-    Adjacent,
-    /// Components i and i + rope_dim / 2 (NeoX order).
-    Halves,
+/// How transformers' class chooses experts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HfRouting {
+    /// How scores become weights.
+    pub gating: Gating,
+    /// Whether the weights of the chosen are divided by their sum.
+    pub normalizes: Normalizes,
+    /// Whether experts are chosen by groups.
+    pub groups: ExpertGroups,
 }
 
-/// The feed-forward network.
+/// Whether the weights of the chosen experts are divided by their sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mlp {
-    /// `down(silu(gate(x)) * up(x))` (Shazeer 2020).
-    SwiGlu,
+pub enum Normalizes {
+    /// Whatever the configuration says.
+    Always,
+    /// Whatever the configuration says.
+    Never,
+    /// As `norm_topk_prob` says; this where it is missing.
+    Key(bool),
+}
+
+/// Whether experts are chosen by groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertGroups {
+    /// Never.
+    Never,
+    /// Always; the configuration says how many.
+    Always,
+    /// Where `topk_method` is `group_limited_greedy`.
+    ByMethod,
 }
 
 /// A key of `config.json` that is understood only at the values that leave the computation alone.

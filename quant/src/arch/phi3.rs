@@ -2,7 +2,7 @@
 //! as tensors (`conversion/phi.py`, b11434).
 
 use super::rule::{computed, head, tensor};
-use super::{ArchSpec, CLASS, COMMON, ComputedTensor, Dim, HeadDim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use super::{ArchSpec, CLASS, COMMON, ComputedTensor, Dim, HeadDim, HfClass, HfWindow, NormEpsilon, Role, TensorRule, neutral};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::rope::Rope;
@@ -17,12 +17,12 @@ pub(super) const PHI3: ArchSpec = ArchSpec {
         head_dim: HeadDim::Ignored,
         norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
         partial_rotary: Some(1.0),
+        window: HfWindow::All(None),
         scalings: &["default", "longrope", "su"],
         ..CLASS
     }],
     tensors: TENSORS,
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
-    understood: &["sliding_window"],
     keys,
     computed: rope_factors,
     ..COMMON
@@ -45,7 +45,7 @@ const TENSORS: &[TensorRule] = &[
 /// Positions the model was first trained on, where the configuration does not say (transformers' default).
 const ORIGINAL_CONTEXT: u32 = 4096;
 
-fn original_context(config: &Config) -> Result<u32> {
+pub(crate) fn original_context(config: &Config) -> Result<u32> {
     Ok(config.keys().optional_size("original_max_position_embeddings")?.unwrap_or(ORIGINAL_CONTEXT))
 }
 
@@ -73,7 +73,7 @@ fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
 
 /// LongRoPE's divisors, and the factor by which it scales attention (Ding et al. 2024, as transformers computes it).
 fn rope_factors(config: &Config, m: &mut Metadata) -> Result<Vec<ComputedTensor>> {
-    let Rope::LongRope { short, long } = &config.rope else { return Ok(Vec::new()) };
+    let Rope::LongRope { short, long, .. } = &config.rope else { return Ok(Vec::new()) };
     let pairs = rope_dim(config) as usize / 2;
     for (name, list) in [("short_factor", short), ("long_factor", long)] {
         if list.len() != pairs {

@@ -1,16 +1,14 @@
 //! qwen2: Qwen2 and Qwen2.5. The converter leaves out the sliding window (`conversion/qwen.py`, b11434).
 
 use super::rule::{head, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, Role, TensorRule, neutral};
+use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, HfWindow, Role, TensorRule, neutral};
 
 /// The row of the table.
 pub(super) const QWEN2: ArchSpec = ArchSpec {
     name: "qwen2",
-    hf: &[HfClass { name: "Qwen2ForCausalLM", ..CLASS }],
+    hf: &[HfClass { name: "Qwen2ForCausalLM", window: HfWindow::FromMaxWindowLayers, ..CLASS }],
     tensors: TENSORS,
     neutral: &[neutral("hidden_act", &["\"silu\""])],
-    understood: &["sliding_window"],
-    uncarried: &[neutral("use_sliding_window", &["false"]), neutral("layer_types", &[])],
     ..COMMON
 };
 

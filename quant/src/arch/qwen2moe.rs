@@ -1,8 +1,10 @@
 //! qwen2moe: Qwen1.5-MoE and Qwen2-57B-A14B, with a shared expert beside the routed ones. Blocks without experts among those
 //! with experts have no form in GGUF (`conversion/qwen.py`, b11434).
 
-use super::rule::{experts, head, routed, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, Role, TensorRule, neutral};
+use super::rule::{dense, experts, head, routed, tensor};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfRouting, HfWindow, Normalizes, Role, TensorRule, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -11,11 +13,16 @@ use crate::gguf::Metadata;
 /// The row of the table.
 pub(super) const QWEN2MOE: ArchSpec = ArchSpec {
     name: "qwen2moe",
-    hf: &[HfClass { name: "Qwen2MoeForCausalLM", ..CLASS }],
+    hf: &[HfClass {
+        name: "Qwen2MoeForCausalLM",
+        window: HfWindow::AlternateBelowMaxWindowLayers,
+        routing: HfRouting { normalizes: Normalizes::Key(false), ..CLASS.routing },
+        ..CLASS
+    }],
     tensors: TENSORS,
+    block: BlockTraits { normalizes_experts: false, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("qkv_bias", &["true"])],
-    understood: &["num_experts", "sliding_window"],
-    uncarried: &[neutral("use_sliding_window", &["false"]), neutral("layer_types", &[]), neutral("norm_topk_prob", &["false"])],
+    understood: &["num_experts", "mlp_only_layers", "decoder_sparse_step"],
     keys,
     ..COMMON
 };
@@ -31,6 +38,9 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::AttnVBias, "model.layers.{}.self_attn.v_proj.bias", &[Dim::Values]),
     tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
     tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    dense(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    dense(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    dense(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     routed(Role::FfnGateInp, "model.layers.{}.mlp.gate.weight", &[Dim::Embd, Dim::Experts]),
     experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
     experts(Role::FfnGateExps, "model.layers.{}.mlp.experts.{}.gate_proj.weight", EXPERT_IN),

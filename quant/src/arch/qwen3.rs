@@ -2,16 +2,14 @@
 //! b11434).
 
 use super::rule::{head, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, neutral};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, Role, TensorRule, neutral};
 
 /// The row of the table.
 pub(super) const QWEN3: ArchSpec = ArchSpec {
     name: "qwen3",
-    hf: &[HfClass { name: "Qwen3ForCausalLM", head_dim: HeadDim::Fixed(128), ..CLASS }],
+    hf: &[HfClass { name: "Qwen3ForCausalLM", head_dim: HeadDim::Fixed(128), window: HfWindow::FromMaxWindowLayers, ..CLASS }],
     tensors: TENSORS,
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
-    understood: &["sliding_window"],
-    uncarried: &[neutral("use_sliding_window", &["false"]), neutral("layer_types", &[])],
     ..COMMON
 };
 

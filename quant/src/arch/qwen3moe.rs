@@ -1,8 +1,8 @@
 //! qwen3moe: Qwen3-30B-A3B and its kin. Blocks without experts among those with experts have no form in GGUF, and llama.cpp
 //! always normalizes the chosen experts' weights (`conversion/qwen.py`, b11434).
 
-use super::rule::{experts, head, routed, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, Role, TensorRule, neutral};
+use super::rule::{dense, experts, head, routed, tensor};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, HfRouting, HfWindow, Normalizes, Role, TensorRule, neutral};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -11,11 +11,16 @@ use crate::gguf::Metadata;
 /// The row of the table.
 pub(super) const QWEN3MOE: ArchSpec = ArchSpec {
     name: "qwen3moe",
-    hf: &[HfClass { name: "Qwen3MoeForCausalLM", head_dim: HeadDim::Stated, ..CLASS }],
+    hf: &[HfClass {
+        name: "Qwen3MoeForCausalLM",
+        head_dim: HeadDim::Stated,
+        window: HfWindow::AllIfUsed,
+        routing: HfRouting { normalizes: Normalizes::Key(false), ..CLASS.routing },
+        ..CLASS
+    }],
     tensors: TENSORS,
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
-    understood: &["num_experts", "num_local_experts", "sliding_window"],
-    uncarried: &[neutral("use_sliding_window", &["false"]), neutral("norm_topk_prob", &["true"])],
+    understood: &["num_experts", "num_local_experts", "mlp_only_layers", "decoder_sparse_step"],
     keys,
     ..COMMON
 };
@@ -30,6 +35,9 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
     tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
     tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    dense(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    dense(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
+    dense(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     routed(Role::FfnGateInp, "model.layers.{}.mlp.gate.weight", &[Dim::Embd, Dim::Experts]),
     experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
     experts(Role::FfnGateExps, "model.layers.{}.mlp.experts.{}.gate_proj.weight", EXPERT_IN),

@@ -3,22 +3,27 @@
 
 use super::llama::{LLAMA_SCALINGS, rope_factors};
 use super::rule::{changed, head, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, Role, TensorRule, Transform, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, Role, RopePairing, Rotated, TensorRule, Transform,
+    neutral,
+};
 use crate::convert::keys;
 
 /// The row of the table.
 pub(super) const SMOLLM3: ArchSpec = ArchSpec {
     name: "smollm3",
-    hf: &[HfClass { name: "SmolLM3ForCausalLM", rope_theta: 2e6, scalings: LLAMA_SCALINGS, tied: true, ..CLASS }],
+    hf: &[HfClass {
+        name: "SmolLM3ForCausalLM",
+        rope_theta: 2e6,
+        scalings: LLAMA_SCALINGS,
+        tied: true,
+        window: HfWindow::Unrotated,
+        ..CLASS
+    }],
     tensors: TENSORS,
-    neutral: &[
-        neutral("hidden_act", &["\"silu\""]),
-        neutral("attention_bias", &["false"]),
-        neutral("mlp_bias", &["false"]),
-        neutral("use_sliding_window", &["false"]),
-    ],
-    understood: &["sliding_window", "layer_types"],
-    uncarried: &[neutral("no_rope_layers", &[]), neutral("no_rope_layer_interval", &["4"])],
+    block: BlockTraits { rope: RopePairing::Adjacent, rotated: Rotated::AllBut(4), ..BLOCK },
+    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"]), neutral("mlp_bias", &["false"])],
+    understood: &["no_rope_layers"],
     keys: keys::add_llama,
     computed: rope_factors,
     ..COMMON

@@ -3,7 +3,10 @@
 //! (`conversion/stablelm.py`, b11434).
 
 use super::rule::{changed, head, optional, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, NormEpsilon, Presence, Role, TensorRule, Transform, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Presence, Residual, Role, TensorRule,
+    Transform, neutral,
+};
 use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
@@ -16,13 +19,12 @@ pub(super) const STABLELM: ArchSpec = ArchSpec {
         name: "StableLmForCausalLM",
         norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
         partial_rotary: Some(0.25),
-        scalings: &["default"],
         ..CLASS
     }],
     tensors: TENSORS,
+    block: BlockTraits { norm: Norm::Layer, residual: Residual::Key, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["qk_layernorm"],
-    uncarried: &[neutral("rope_theta", &["10000", "10000.0"])],
     keys,
     ..COMMON
 };

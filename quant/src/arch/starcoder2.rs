@@ -2,19 +2,27 @@
 //! (`conversion/starcoder.py`, b11434).
 
 use super::rule::{head, optional, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, Mlp, Norm, NormEpsilon, Role, TensorRule, neutral,
+};
 
 /// The row of the table.
 pub(super) const STARCODER2: ArchSpec = ArchSpec {
     name: "starcoder2",
-    hf: &[HfClass { name: "Starcoder2ForCausalLM", norm: NormEpsilon::Layer("norm_epsilon", 1e-5), tied: true, ..CLASS }],
+    hf: &[HfClass {
+        name: "Starcoder2ForCausalLM",
+        norm: NormEpsilon::Layer("norm_epsilon", 1e-5),
+        tied: true,
+        window: HfWindow::All(None),
+        ..CLASS
+    }],
     tensors: TENSORS,
+    block: BlockTraits { norm: Norm::Layer, mlp: Mlp::Gelu, ..BLOCK },
     neutral: &[
         neutral("hidden_act", &["\"gelu_pytorch_tanh\""]),
         neutral("norm_type", &["\"layer_norm\""]),
         neutral("mlp_type", &["\"default\""]),
     ],
-    uncarried: &[neutral("sliding_window", &[])],
     ..COMMON
 };
 

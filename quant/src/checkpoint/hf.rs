@@ -25,9 +25,11 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let config = Config::read(path)?;
     let arch = config.arch;
     let mut model_keys = Metadata::new();
+    (arch.computed)(&config, &mut model_keys)?;
     (arch.keys)(&config, FileType::F32, &mut model_keys)?;
     // Most architectures' files say it by their list of tokens.
     model_keys.set(arch.key("vocab_size"), Value::U32(config.vocab_size));
+    convert::facts::add_keys(&config, &mut model_keys)?;
     let hparams = HParams::from_metadata(&config.path, arch, &model_keys)?;
 
     let files = HfTensors::open(path)?;
@@ -42,7 +44,8 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     })?;
     tensors::check_complete(path, arch, &hparams, &container)?;
     check_head(path, &config, &container)?;
-    container.set_metadata(convert::metadata(&config, path, container.tensors())?);
+    let own = convert::facts::own_keys(&model_keys);
+    container.set_metadata(convert::metadata(&config, path, container.tensors(), &own)?);
     Ok(Checkpoint { container, arch, hparams, kind: Kind::Hf(Box::new(config)), vocab: OnceLock::new() })
 }
 
@@ -75,7 +78,8 @@ fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> 
     let mut sources: BTreeMap<(usize, usize), Sources> = BTreeMap::new();
     for (at, tensor) in files.tensors().iter().enumerate() {
         let left_out = LEFT_OUT.iter().any(|end| tensor.name.ends_with(end));
-        if left_out || config.arch.dropped.contains(&tensor.name.as_str()) {
+        let dropped = config.tie_word_embeddings && config.arch.dropped.contains(&tensor.name.as_str());
+        if left_out || dropped || predicts_further(config, &tensor.name)? {
             continue;
         }
         let mut known = false;
@@ -105,6 +109,14 @@ fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> 
         (!repacked, group_last[&(group(s.rule), *block)], *number)
     });
     order.into_iter().map(|((_, block), s)| map_tensor(path, s, *block, h)).collect()
+}
+
+/// Whether a tensor is of the blocks behind the last, which predict further tokens (`num_nextn_predict_layers`). The
+/// converter leaves them out, too.
+fn predicts_further(config: &Config, name: &str) -> Result<bool> {
+    let further = config.keys().count("num_nextn_predict_layers")?.unwrap_or(0);
+    let block = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    Ok(block.is_some_and(|block| (config.block_count..config.block_count.saturating_add(further)).contains(&block)))
 }
 
 /// What rules have in common whose tensors are written together: the file name up to the number of the part.

@@ -40,8 +40,6 @@ pub struct Config {
     pub rotary_part: f64,
     pub experts: Option<Experts>,
     pub tie_word_embeddings: bool,
-    /// Keys, with their values, that change the result and that the converted file does not say.
-    pub uncarried: Vec<String>,
     /// The whole file.
     pub json: Map<String, Value>,
 }
@@ -111,7 +109,7 @@ impl Config {
     pub fn parse(path: PathBuf, json: Map<String, Value>) -> Result<Self> {
         let keys = Keys { path: &path, json: &json };
         let (arch, class) = keys.architecture()?;
-        keys.check_all_neutral(arch)?;
+        keys.check_all_neutral(arch, class)?;
         let embedding_length = keys.size_of(&["hidden_size", "n_embd"])?;
         let head_count = keys.size_of(&["num_attention_heads", "n_head"])?;
         let head_count_kv = keys.optional_size("num_key_value_heads")?.unwrap_or(head_count);
@@ -150,7 +148,6 @@ impl Config {
             rotary_part: rope.part,
             experts: keys.experts()?,
             tie_word_embeddings: keys.bool("tie_word_embeddings")?.unwrap_or(class.tied),
-            uncarried: keys.uncarried(arch),
             path,
             json,
         })
@@ -170,23 +167,13 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn check_all_neutral(self, arch: &ArchSpec) -> Result<()> {
+    fn check_all_neutral(self, arch: &ArchSpec, class: &HfClass) -> Result<()> {
         let own = |key: &str| {
-            let listed = |list: &[NeutralKey]| list.iter().any(|rule| rule.key == key);
-            arch.understood.contains(&key) || listed(arch.neutral) || listed(arch.uncarried)
+            let listed = arch.neutral.iter().any(|rule| rule.key == key);
+            arch.understood.contains(&key) || class.window.understands(key) || listed
         };
         let general = NEUTRAL.iter().filter(|rule| !own(rule.key));
         general.chain(arch.neutral).try_for_each(|rule| self.check_neutral(rule))
-    }
-
-    /// The keys that the converted file does not say, as `key = value`; in the object of rope parameters, too.
-    fn uncarried(self, arch: &ArchSpec) -> Vec<String> {
-        let value = |key| self.get(key).or_else(|| self.rope_object().ok()??.get(key));
-        let lost = arch.uncarried.iter().filter_map(|rule| {
-            let text = value(rule.key)?.to_string();
-            (!rule.accepted.contains(&text.as_str())).then(|| format!("{} = {text}", rule.key))
-        });
-        lost.collect()
     }
 
     /// The width of a head, and whether the metadata say it.
@@ -261,7 +248,7 @@ impl<'a> Keys<'a> {
 
     /// Where rotary embedding is described: transformers 5 writes `rope_parameters`, 4 `rope_scaling`. Where a file has
     /// both, `rope_scaling` counts, as it does for transformers 5.23.
-    pub(super) fn rope_object(self) -> Result<Option<&'a Map<String, Value>>> {
+    pub(crate) fn rope_object(self) -> Result<Option<&'a Map<String, Value>>> {
         let key = if self.get("rope_scaling").is_some() { "rope_scaling" } else { "rope_parameters" };
         match self.get(key) {
             None => Ok(None),
@@ -338,21 +325,6 @@ mod tests {
         check_refused("num_experts", json!(8), "num_experts", "not supported");
         check_refused("logits_scaling", json!(8.0), "logits_scaling", "only 1");
         check_refused("text_config", json!({"hidden_size": 1}), "text_config", "only null");
-    }
-
-    #[test]
-    fn what_the_file_does_not_say_is_noted_unless_it_is_neutral() {
-        let uncarried = |class: &str, key: &str, value: Value| {
-            let mut json = sound();
-            json["architectures"] = json!([class]);
-            json["head_dim"] = json!(64);
-            json[key] = value;
-            parse(json).unwrap().uncarried
-        };
-        assert_eq!(uncarried("MistralForCausalLM", "sliding_window", json!(4096)), ["sliding_window = 4096"]);
-        assert!(uncarried("MistralForCausalLM", "sliding_window", json!(null)).is_empty());
-        assert_eq!(uncarried("Qwen2ForCausalLM", "use_sliding_window", json!(true)), ["use_sliding_window = true"]);
-        assert!(uncarried("Qwen2ForCausalLM", "use_sliding_window", json!(false)).is_empty());
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The value under `key`, where `null` counts as absent.
-    pub(super) fn get(self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(self, key: &str) -> Option<&'a Value> {
         self.json.get(key).filter(|v| !v.is_null())
     }
 

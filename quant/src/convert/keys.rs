@@ -90,8 +90,8 @@ impl<'a> Writer<'a> {
                 self.optional_f32("rope.scaling.yarn_beta_fast", beta_fast);
                 self.optional_f32("rope.scaling.yarn_beta_slow", beta_slow);
             }
-            // Llama 3's factors and LongRoPE's are tensors.
-            Rope::Default | Rope::Llama3 { .. } | Rope::LongRope { .. } => {}
+            // Llama 3's factors and LongRoPE's are tensors; dynamic scaling has no key (see `facts`).
+            Rope::Default | Rope::Dynamic { .. } | Rope::Llama3 { .. } | Rope::LongRope { .. } => {}
         }
     }
 }

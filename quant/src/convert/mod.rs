@@ -6,6 +6,7 @@
 
 mod card;
 pub mod config;
+pub mod facts;
 mod general;
 mod json;
 pub(crate) mod keys;
@@ -88,12 +89,12 @@ pub fn model_name(dir: &Path) -> String {
     }
 }
 
-/// All metadata of the converted model. Where the tokenizer is not supported its keys are left out; whoever writes a file
+/// All metadata of the converted model, and behind them `own`, the keys of our own. Where the tokenizer is not supported its keys are left out; whoever writes a file
 /// asks for the vocabulary first and so gets the reason (`Checkpoint::output_metadata`).
 ///
 /// # Errors
 /// A file beside `config.json` cannot be read.
-pub fn metadata(config: &Config, dir: &Path, tensors: &[Tensor]) -> Result<Metadata> {
+pub fn metadata(config: &Config, dir: &Path, tensors: &[Tensor], own: &Metadata) -> Result<Metadata> {
     let mut m = Metadata::new();
     m.set("general.architecture", Value::String(config.arch.name.to_owned()));
     (config.arch.computed)(config, &mut m)?;
@@ -106,6 +107,9 @@ pub fn metadata(config: &Config, dir: &Path, tensors: &[Tensor]) -> Result<Metad
         for (key, value) in tokenizer.iter() {
             m.set(key, value.clone());
         }
+    }
+    for (key, value) in own.iter() {
+        m.set(key, value.clone());
     }
     Ok(m)
 }

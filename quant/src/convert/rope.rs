@@ -19,6 +19,11 @@ pub enum Rope {
         /// The divisor.
         factor: f64,
     },
+    /// A larger base for sequences beyond the context, by their length.
+    Dynamic {
+        /// How fast it grows.
+        factor: f64,
+    },
     /// Llama 3.1's scaling of low frequencies.
     Llama3 {
         /// Divisor of the low frequencies.
@@ -44,6 +49,8 @@ pub enum Rope {
         beta_fast: Option<f64>,
         /// Turns below which frequencies are scaled in full.
         beta_slow: Option<f64>,
+        /// Weight of the logarithm of `factor` in the factor on cosines and sines, beside the next.
+        mscale: Option<f64>,
         /// Weight of the logarithm of `factor` in the scale of attention.
         mscale_all_dim: Option<f64>,
     },
@@ -53,6 +60,12 @@ pub enum Rope {
         short: Vec<f64>,
         /// Beyond it.
         long: Vec<f64>,
+        /// Stretching of the context, where it is not the quotient of the two lengths.
+        factor: Option<f64>,
+        /// Positions the model was first trained on, where they are said here.
+        original_context: Option<f64>,
+        /// Factor on cosines and sines, where it is stated.
+        attention_factor: Option<f64>,
     },
 }
 
@@ -148,6 +161,7 @@ impl<'a> Keys<'a> {
         let original = || Ok::<_, Error>(optional("original_max_position_embeddings")?.unwrap_or(f64::from(context_length)));
         Ok(match kind {
             "linear" => Rope::Linear { factor: need("factor")? },
+            "dynamic" => Rope::Dynamic { factor: need("factor")? },
             "llama3" => {
                 let (low_freq_factor, high_freq_factor) = (need("low_freq_factor")?, need("high_freq_factor")?);
                 if high_freq_factor <= low_freq_factor {
@@ -163,11 +177,16 @@ impl<'a> Keys<'a> {
                 attention_factor: optional("attention_factor")?.or(optional("attn_factor")?),
                 beta_fast: optional("beta_fast")?,
                 beta_slow: optional("beta_slow")?,
+                mscale: optional("mscale")?,
                 mscale_all_dim: optional("mscale_all_dim")?,
             },
-            "longrope" | "su" => {
-                Rope::LongRope { short: self.factors("short_factor", object)?, long: self.factors("long_factor", object)? }
-            }
+            "longrope" | "su" => Rope::LongRope {
+                short: self.factors("short_factor", object)?,
+                long: self.factors("long_factor", object)?,
+                factor: optional("factor")?,
+                original_context: optional("original_max_position_embeddings")?,
+                attention_factor: optional("attention_factor")?,
+            },
             _ => Rope::Default,
         })
     }
@@ -251,7 +270,13 @@ mod tests {
         assert_eq!((factor, original_context), (4.0, 512));
         assert_eq!((attention_factor, beta_fast, beta_slow), (Some(1.5), Some(32.0), None));
         let long = json!({"rope_scaling": {"type": "su", "short_factor": [1, 1.5], "long_factor": [2.0, 4.0]}});
-        let expected = Rope::LongRope { short: vec![1.0, 1.5], long: vec![2.0, 4.0] };
+        let expected = Rope::LongRope {
+            short: vec![1.0, 1.5],
+            long: vec![2.0, 4.0],
+            factor: None,
+            original_context: None,
+            attention_factor: None,
+        };
         assert_eq!(parse("Phi3ForCausalLM", &long).unwrap().rope, expected);
     }
 
@@ -288,18 +313,14 @@ mod tests {
         let check = |scaling: Value, named: &str, what: &str| {
             check_refused("LlamaForCausalLM", json!({"rope_scaling": scaling}), named, what);
         };
-        check(json!({"rope_type": "longrope"}), "rope_type", "known: default, linear, llama3, yarn");
-        check(json!({"type": "dynamic", "factor": 4.0}), "rope_type", "dynamic");
+        check(json!({"rope_type": "longrope"}), "rope_type", "known: default, linear, dynamic, llama3, yarn");
+        check(json!({"type": "proportional", "factor": 4.0}), "rope_type", "proportional");
         check(json!({"rope_type": 4}), "rope_type", "string");
         check(json!({"type": "linear"}), "factor", "missing from rope_scaling");
         check(json!({"type": "linear", "factor": 0}), "factor", "above 0");
         check(json!({"rope_type": "llama3", "factor": 8.0}), "low_freq_factor", "missing");
         check(json!({"type": "linear", "factor": 2.0, "alpha": 3}), "alpha", "not understood");
         check(json!("linear"), "rope_scaling", "object");
-        // Their files do not say any scaling, so that it would be lost.
-        for class in ["GemmaForCausalLM", "CohereForCausalLM", "StableLmForCausalLM"] {
-            check_refused(class, json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), "rope_type", "known: default");
-        }
         let factors = |list: Value| json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": list}});
         for list in [json!([]), json!(["1"]), json!([0.0]), json!([1e300]), json!(null)] {
             check_refused("Phi3ForCausalLM", factors(list), "long_factor", "numbers");

@@ -32,3 +32,11 @@ pub fn oracle(name: &str) -> Option<PathBuf> {
 pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
+
+/// Takes out of an output's metadata the keys that llama.cpp's layout has not, so that the file is the converter's.
+pub fn without_own_keys(mut output: quant::quantize::Output) -> quant::quantize::Output {
+    for (key, _) in quant::convert::facts::own_keys(&output.metadata).iter() {
+        output.metadata.remove(key);
+    }
+    output
+}

@@ -18,13 +18,20 @@ use crate::engine::backend::AttentionShape;
 const QUERY_BLOCK: usize = 128;
 
 /// See [`crate::engine::backend::Backend::attention`].
-#[allow(clippy::too_many_arguments)]
-pub fn attention(isa: Isa, q: &[f32], k: &[f32], v: &[f32], spans: &[u32], rows: usize, shape: AttentionShape, out: &mut [f32]) {
+pub fn attention(
+    isa: Isa,
+    [q, k, v]: [&[f32]; 3],
+    spans: &[u32],
+    sinks: Option<&[f32]>,
+    rows: usize,
+    shape: AttentionShape,
+    out: &mut [f32],
+) {
     let blocks = blocks(&spans[..2 * rows]);
-    let out = SharedMut::new(&mut out[..rows * shape.heads * shape.head_dim]);
+    let out = SharedMut::new(&mut out[..rows * shape.heads * shape.value_dim]);
     (0..blocks.len() * shape.kv_heads).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
         let (block, kv_head) = (blocks[task / shape.kv_heads].clone(), task % shape.kv_heads);
-        Block { isa, q, k, v, spans, shape, rows: block, kv_head }.run(scratch, &out);
+        Block { isa, q, k, v, spans, sinks, shape, rows: block, kv_head }.run(scratch, &out);
     });
 }
 
@@ -59,6 +66,7 @@ struct Block<'a> {
     k: &'a [f32],
     v: &'a [f32],
     spans: &'a [u32],
+    sinks: Option<&'a [f32]>,
     shape: AttentionShape,
     rows: Range<usize>,
     kv_head: usize,
@@ -70,7 +78,7 @@ impl Block<'_> {
     }
 
     fn run(&self, scratch: &mut Scratch, out: &SharedMut<'_>) {
-        let AttentionShape { heads, kv_heads, head_dim, scale } = self.shape;
+        let AttentionShape { heads, kv_heads, head_dim, value_dim, scale, softcap } = self.shape;
         let (height, panel) = gemm::tile(self.isa);
         let value_panel = panel.min(32);
         let first = self.span(self.rows.start).start;
@@ -89,7 +97,8 @@ impl Block<'_> {
                 for i in 0..count {
                     let span = self.span(t + i);
                     let row = &mut scratch.scores[i * stride..][..seen];
-                    softmax(self.isa, row, span.start - first, span.end - first, scale);
+                    let sink = self.sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head]);
+                    softmax(self.isa, row, span.start - first, span.end - first, scale, softcap, sink);
                 }
                 for (p, values) in scratch.values.chunks_exact(keys * value_panel).enumerate() {
                     let at = p * value_panel;
@@ -101,9 +110,9 @@ impl Block<'_> {
                         seen,
                         Target {
                             data: out,
-                            at: t * heads * head_dim + head * head_dim + at,
-                            stride: heads * head_dim,
-                            width: value_panel.min(head_dim - at),
+                            at: t * heads * value_dim + head * value_dim + at,
+                            stride: heads * value_dim,
+                            width: value_panel.min(value_dim - at),
                             accumulate: false,
                         },
                     );
@@ -148,13 +157,13 @@ impl Block<'_> {
 
     /// Values as panels `[keys, panel]`, zero behind the last component.
     fn pack_values(&self, first: usize, keys: usize, panel: usize, scratch: &mut Scratch) {
-        let AttentionShape { kv_heads, head_dim, .. } = self.shape;
+        let AttentionShape { kv_heads, value_dim, .. } = self.shape;
         scratch.values.clear();
-        scratch.values.resize(head_dim.next_multiple_of(panel) * keys, 0.0);
+        scratch.values.resize(value_dim.next_multiple_of(panel) * keys, 0.0);
         for (p, out) in scratch.values.chunks_exact_mut(keys * panel).enumerate() {
-            let width = panel.min(head_dim - p * panel);
+            let width = panel.min(value_dim - p * panel);
             for (j, row) in out.chunks_exact_mut(panel).enumerate() {
-                let at = (first + j) * kv_heads * head_dim + self.kv_head * head_dim + p * panel;
+                let at = (first + j) * kv_heads * value_dim + self.kv_head * value_dim + p * panel;
                 row[..width].copy_from_slice(&self.v[at..][..width]);
             }
         }
@@ -162,19 +171,25 @@ impl Block<'_> {
 }
 
 per_isa! {
-    /// `row <- softmax(scale * row)` over `start .. end`, 0 outside.
-    fn softmax(row: &mut [f32], start: usize, end: usize, scale: f32) {
+    /// `row <- softmax(softcap(scale * row))` over `start .. end`, 0 outside; `sink` takes part and stands nowhere.
+    fn softmax(row: &mut [f32], start: usize, end: usize, scale: f32, softcap: f32, sink: f32) {
         row[..start].fill(0.0);
         row[end..].fill(0.0);
         let live = &mut row[start..end];
         for s in live.iter_mut() {
             *s *= scale;
         }
+        if softcap > 0.0 {
+            for s in live.iter_mut() {
+                *s = softcap * math::tanh(*s / softcap);
+            }
+        }
         let max = math::max(live);
+        let max = if sink > max { sink } else { max };
         for s in live.iter_mut() {
             *s = math::exp(*s - max);
         }
-        let sum = math::sum(live);
+        let sum = math::sum(live) + math::exp(sink - max);
         let inverse = 1.0 / sum;
         for s in live.iter_mut() {
             *s *= inverse;

@@ -32,6 +32,28 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// The tanh form of GELU, `x/2 (1 + tanh(u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`, which is `x sigmoid(2u)`.
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    const TWICE_ROOT: f32 = 1.595_769_1;
+    let u = TWICE_ROOT * (0.044_715 * x * x).mul_add(x, x);
+    x / (1.0 + exp(-u))
+}
+
+/// tanh within 4 ulp: by its Taylor series (the next term is below 1e-8 of the whole) or by e^-2|x|.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let square = x * x;
+    let mut p = 62.0 / 2835.0;
+    for c in [-17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0] {
+        p = square.mul_add(p, c);
+    }
+    let series = (square * x).mul_add(p, x);
+    let e = exp(-2.0 * x.abs());
+    let tail = ((1.0 - e) / (1.0 + e)).copysign(x);
+    if x.abs() < 0.25 { series } else { tail }
+}
+
 /// How many partial results a reduction keeps. Fixed, so that the order of a sum is the same on every machine.
 pub const LANES: usize = 16;
 
@@ -90,6 +112,18 @@ mod tests {
             worst = worst.max((f64::from(exp(x)) - truth).abs() / truth);
         }
         assert!(worst < 2.0 * f64::from(f32::EPSILON), "relative error {worst:e}");
+    }
+
+    #[test]
+    fn tanh_is_within_four_ulp_of_the_true_value() {
+        let mut worst = 0.0f64;
+        for i in -100_000..100_000 {
+            let x = i as f32 * 1e-4 + 0.000_037;
+            let truth = libm::tanh(f64::from(x));
+            worst = worst.max(((f64::from(tanh(x)) - truth) / truth).abs());
+        }
+        assert!(worst < 4.0 * f64::from(f32::EPSILON), "relative error {worst:e}");
+        assert_eq!((tanh(0.0), tanh(1e30), tanh(-1e30)), (0.0, 1.0, -1.0));
     }
 
     #[test]

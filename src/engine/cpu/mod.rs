@@ -22,7 +22,8 @@ use quant::checkpoint::TensorBytes;
 
 use self::isa::Isa;
 use super::backend::{
-    AttentionShape, Backend, DeviceError, DeviceInfo, DeviceKind, HeadRow, HostTensor, Result, RopePairing, TileShape,
+    AttentionShape, Backend, Columns, DeviceError, DeviceInfo, DeviceKind, Gate, HeadRow, HostTensor, Map, Norm, Result,
+    RopeShape, TileShape,
 };
 
 /// An encoded tensor, as stored.
@@ -141,22 +142,26 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn rms_norm(&self, x: &Vec<f32>, rows: usize, gain: &CpuWeight, eps: f32, out: &mut Vec<f32>) -> Result<()> {
-        let gain = gain.decode();
-        let len = rows * gain.len();
-        rowwise::rms_norm(self.isa, &x[..len], &gain, eps, &mut out[..len]);
+    fn norm(&self, kind: Norm, x: &Vec<f32>, rows: usize, gain: &CpuWeight, eps: f32, out: &mut Vec<f32>) -> Result<()> {
+        let (cols, gain) = (gain.cols, gain.decode());
+        let len = rows * cols;
+        rowwise::norm(self.isa, kind, &x[..len], &gain, cols, eps, &mut out[..len]);
         Ok(())
     }
 
-    fn matmul(&self, x: &Vec<f32>, rows: usize, w: &CpuWeight, w_rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+    fn matmul(&self, x: &Vec<f32>, rows: Range<usize>, w: &CpuWeight, w_rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         let count = w_rows.len();
-        gemm::matmul(self.isa, &x[..rows * w.cols], rows, w, w_rows.start, count, &mut out[..rows * count]);
+        let x = &x[rows.start * w.cols..rows.end * w.cols];
+        let out = &mut out[rows.start * count..rows.end * count];
+        gemm::matmul(self.isa, x, rows.len(), w, w_rows.start, count, out);
         Ok(())
     }
 
-    fn matvec(&self, x: &Vec<f32>, rows: usize, w: &CpuWeight, w_rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+    fn matvec(&self, x: &Vec<f32>, rows: Range<usize>, w: &CpuWeight, w_rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         let count = w_rows.len();
-        matvec::matvec(self.isa, &x[..rows * w.cols], rows, w, w_rows.start, count, &mut out[..rows * count]);
+        let x = &x[rows.start * w.cols..rows.end * w.cols];
+        let out = &mut out[rows.start * count..rows.end * count];
+        matvec::matvec(self.isa, x, rows.len(), w, w_rows.start, count, out);
         Ok(())
     }
 
@@ -166,19 +171,14 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn rope(
-        &self,
-        x: &mut Vec<f32>,
-        rows: usize,
-        heads: usize,
-        head_dim: usize,
-        rope_dim: usize,
-        pairs: RopePairing,
-        table: &Vec<f32>,
-        positions: &Vec<u32>,
-    ) -> Result<()> {
-        let rope = rowwise::Rope { head_dim, rope_dim, pairs };
-        rowwise::rope(&mut x[..rows * heads * head_dim], heads, rope, table, &positions[..rows]);
+    fn add_rows(&self, x: &mut Vec<f32>, rows: usize, table: &CpuWeight, index: &Vec<u32>) -> Result<()> {
+        rowwise::add_rows(&mut x[..rows * table.cols], table, &index[..rows]);
+        Ok(())
+    }
+
+    fn rope(&self, x: &mut Vec<f32>, shape: RopeShape, table: &Vec<f32>, positions: &Vec<u32>) -> Result<()> {
+        let len = shape.rows * shape.heads * shape.head_dim;
+        rowwise::rope(&mut x[..len], shape, table, &positions[..shape.rows]);
         Ok(())
     }
 
@@ -188,21 +188,58 @@ impl Backend for Cpu {
         k: &Vec<f32>,
         v: &Vec<f32>,
         spans: &Vec<u32>,
+        sinks: Option<&Vec<f32>>,
         rows: usize,
         shape: AttentionShape,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        attention::attention(self.isa, q, k, v, spans, rows, shape, out);
+        attention::attention(self.isa, [q, k, v], spans, sinks.map(Vec::as_slice), rows, shape, out);
         Ok(())
     }
 
-    fn swiglu(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) -> Result<()> {
-        rowwise::swiglu(self.isa, &mut gate[..len], &up[..len]);
+    fn gate(&self, f: Gate, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) -> Result<()> {
+        rowwise::gate(self.isa, f, &mut gate[..len], &up[..len]);
         Ok(())
     }
 
-    fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>, len: usize) -> Result<()> {
-        rowwise::add(&mut x[..len], &y[..len]);
+    fn map(&self, f: Map, x: &mut Vec<f32>, len: usize) -> Result<()> {
+        rowwise::map(self.isa, f, &mut x[..len]);
+        Ok(())
+    }
+
+    fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>, factor: f32, len: usize) -> Result<()> {
+        rowwise::add(self.isa, &mut x[..len], &y[..len], factor);
+        Ok(())
+    }
+
+    fn combine(
+        &self,
+        x: &Vec<f32>,
+        slots: &Vec<u32>,
+        weights: &Vec<f32>,
+        rows: usize,
+        per_row: usize,
+        cols: usize,
+        accumulate: bool,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let count = rows * per_row;
+        let terms = rowwise::Terms { slots: &slots[..count], weights: &weights[..count], per_row };
+        rowwise::combine(self.isa, x, terms, cols, accumulate, &mut out[..rows * cols]);
+        Ok(())
+    }
+
+    fn copy_columns(
+        &self,
+        src: &Vec<f32>,
+        from: Columns,
+        repeat: usize,
+        dst: &mut Vec<f32>,
+        to: Columns,
+        rows: usize,
+        count: usize,
+    ) -> Result<()> {
+        rowwise::copy_columns(src, from, repeat, &mut dst[..rows * to.stride], to, count);
         Ok(())
     }
 

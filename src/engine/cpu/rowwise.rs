@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::CpuWeight;
 use super::isa::{Isa, per_isa};
 use super::math;
-use crate::engine::backend::RopePairing;
+use crate::engine::backend::{Columns, Gate, Map, Norm, RopePairing, RopeShape};
 
 /// Rows per parallel task.
 const TASK_ROWS: usize = 32;
@@ -19,22 +19,39 @@ pub fn embed(table: &CpuWeight, tokens: &[u32], out: &mut [f32]) {
     out.par_chunks_exact_mut(table.cols).zip(tokens).for_each(|(row, &token)| table.decode_row(token as usize, row));
 }
 
-/// `out[t] = x[t] / sqrt(mean(x[t]^2) + eps) * gain`.
-pub fn rms_norm(isa: Isa, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
-    let task = TASK_ROWS * gain.len();
-    out.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(out, x)| {
-        for (out, x) in out.chunks_exact_mut(gain.len()).zip(x.chunks_exact(gain.len())) {
-            norm_row(isa, x, gain, eps, out);
+/// See [`crate::engine::backend::Backend::norm`]; `gain` holds whole rows of `cols` numbers.
+pub fn norm(isa: Isa, kind: Norm, x: &[f32], gain: &[f32], cols: usize, eps: f32, out: &mut [f32]) {
+    let gain_rows = gain.len() / cols;
+    let task = TASK_ROWS * cols;
+    out.par_chunks_mut(task).zip(x.par_chunks(task)).enumerate().for_each(|(number, (out, x))| {
+        for (i, (out, x)) in out.chunks_exact_mut(cols).zip(x.chunks_exact(cols)).enumerate() {
+            let gain = &gain[(number * TASK_ROWS + i) % gain_rows * cols..][..cols];
+            match kind {
+                Norm::Rms => rms_norm_row(isa, x, gain, eps, out),
+                Norm::Layer => layer_norm_row(isa, x, gain, eps, out),
+            }
         }
     });
 }
 
 per_isa! {
-    fn norm_row(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+    fn rms_norm_row(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
         let squares = math::fold(x, 0.0f64, |a, x| a + f64::from(x) * f64::from(x), |a, b| a + b);
         let scale = (1.0 / (squares / x.len() as f64 + f64::from(eps)).sqrt()) as f32;
         for ((out, x), g) in out.iter_mut().zip(x).zip(gain) {
             *out = x * scale * g;
+        }
+    }
+}
+
+per_isa! {
+    fn layer_norm_row(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+        let mean = math::fold(x, 0.0f64, |a, x| a + f64::from(x), |a, b| a + b) / x.len() as f64;
+        let from_mean = |x: f32| f64::from(x) - mean;
+        let squares = math::fold(x, 0.0f64, |a, x| a + from_mean(x) * from_mean(x), |a, b| a + b);
+        let scale = (1.0 / (squares / x.len() as f64 + f64::from(eps)).sqrt()) as f32;
+        for ((out, x), g) in out.iter_mut().zip(x).zip(gain) {
+            *out = from_mean(*x) as f32 * scale * g;
         }
     }
 }
@@ -48,55 +65,139 @@ pub fn add_bias(x: &mut [f32], bias: &[f32]) {
     });
 }
 
-/// Geometry of a rotary embedding.
-#[derive(Clone, Copy)]
-pub struct Rope {
-    /// Width of one head.
-    pub head_dim: usize,
-    /// Components that are rotated, from the first.
-    pub rope_dim: usize,
-    /// Which components form a pair.
-    pub pairs: RopePairing,
+/// `x[t] += table[index[t]]`.
+pub fn add_rows(x: &mut [f32], table: &CpuWeight, index: &[u32]) {
+    x.par_chunks_exact_mut(table.cols).zip(index).for_each_init(
+        || vec![0.0; table.cols],
+        |decoded, (row, &at)| {
+            table.decode_row(at as usize, decoded);
+            for (x, b) in row.iter_mut().zip(decoded) {
+                *x += *b;
+            }
+        },
+    );
 }
 
-/// Rotates every head of every row; `table` is `[positions, rope_dim / 2, 2]` of cos, sin.
-pub fn rope(x: &mut [f32], heads: usize, rope: Rope, table: &[f32], positions: &[u32]) {
-    let Rope { head_dim, rope_dim, pairs } = rope;
+/// Rotates every head of every row; `table` is `[positions, dim / 2, 2]` of cos, sin.
+pub fn rope(x: &mut [f32], shape: RopeShape, table: &[f32], positions: &[u32]) {
+    let RopeShape { heads, head_dim, first, dim, pairs, .. } = shape;
     x.par_chunks_exact_mut(heads * head_dim).zip(positions).for_each(|(row, &position)| {
-        let angles = &table[position as usize * rope_dim..][..rope_dim];
+        let angles = &table[position as usize * dim..][..dim];
         for head in row.chunks_exact_mut(head_dim) {
+            let part = &mut head[first..first + dim];
             for (i, angle) in angles.chunks_exact(2).enumerate() {
                 let (a, b) = match pairs {
                     RopePairing::Adjacent => (2 * i, 2 * i + 1),
-                    RopePairing::Halves => (i, i + rope_dim / 2),
+                    RopePairing::Halves => (i, i + dim / 2),
                 };
-                let (cos, sin, u, v) = (angle[0], angle[1], head[a], head[b]);
-                head[a] = u * cos - v * sin;
-                head[b] = u * sin + v * cos;
+                let (cos, sin, u, v) = (angle[0], angle[1], part[a], part[b]);
+                part[a] = u * cos - v * sin;
+                part[b] = u * sin + v * cos;
             }
         }
     });
 }
 
-/// `gate <- silu(gate) * up`.
-pub fn swiglu(isa: Isa, gate: &mut [f32], up: &[f32]) {
-    gate.par_chunks_mut(TASK_LEN).zip(up.par_chunks(TASK_LEN)).for_each(|(gate, up)| swiglu_part(isa, gate, up));
+/// `gate <- f(gate, up)`.
+pub fn gate(isa: Isa, f: Gate, gate: &mut [f32], up: &[f32]) {
+    gate.par_chunks_mut(TASK_LEN).zip(up.par_chunks(TASK_LEN)).for_each(|(gate, up)| match f {
+        Gate::Silu => silu_gate(isa, gate, up),
+        Gate::Gelu => gelu_gate(isa, gate, up),
+        Gate::ClampedSilu => clamped_silu_gate(isa, gate, up),
+    });
 }
 
 per_isa! {
-    fn swiglu_part(gate: &mut [f32], up: &[f32]) {
+    fn silu_gate(gate: &mut [f32], up: &[f32]) {
         for (g, u) in gate.iter_mut().zip(up) {
             *g = math::silu(*g) * u;
         }
     }
 }
 
-/// `x <- x + y`.
-pub fn add(x: &mut [f32], y: &[f32]) {
-    x.par_chunks_mut(TASK_LEN).zip(y.par_chunks(TASK_LEN)).for_each(|(x, y)| {
-        for (x, y) in x.iter_mut().zip(y) {
-            *x += y;
+per_isa! {
+    fn gelu_gate(gate: &mut [f32], up: &[f32]) {
+        for (g, u) in gate.iter_mut().zip(up) {
+            *g = math::gelu(*g) * u;
         }
+    }
+}
+
+per_isa! {
+    fn clamped_silu_gate(gate: &mut [f32], up: &[f32]) {
+        for (g, u) in gate.iter_mut().zip(up) {
+            let gate = g.min(7.0);
+            *g = gate / (1.0 + math::exp(-1.702 * gate)) * (u.clamp(-7.0, 7.0) + 1.0);
+        }
+    }
+}
+
+/// `x <- f(x)`.
+pub fn map(isa: Isa, f: Map, x: &mut [f32]) {
+    x.par_chunks_mut(TASK_LEN).for_each(|x| match f {
+        Map::Gelu => gelu_all(isa, x),
+        Map::Scale(factor) => x.iter_mut().for_each(|x| *x *= factor),
+        Map::Softcap(cap) => softcap(isa, x, cap),
+    });
+}
+
+per_isa! {
+    fn gelu_all(x: &mut [f32]) {
+        for x in x.iter_mut() {
+            *x = math::gelu(*x);
+        }
+    }
+}
+
+per_isa! {
+    /// `x <- cap tanh(x / cap)`.
+    pub fn softcap(x: &mut [f32], cap: f32) {
+        for x in x.iter_mut() {
+            *x = cap * math::tanh(*x / cap);
+        }
+    }
+}
+
+/// `x <- x + factor * y`.
+pub fn add(isa: Isa, x: &mut [f32], y: &[f32], factor: f32) {
+    x.par_chunks_mut(TASK_LEN).zip(y.par_chunks(TASK_LEN)).for_each(|(x, y)| add_scaled(isa, x, y, factor));
+}
+
+per_isa! {
+    fn add_scaled(x: &mut [f32], y: &[f32], factor: f32) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x = y.mul_add(factor, *x);
+        }
+    }
+}
+
+/// What a row of a weighted sum is made of.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// `[T, per_row]`: rows of the other matrix.
+    pub slots: &'a [u32],
+    /// Their weights.
+    pub weights: &'a [f32],
+    /// Terms of each row.
+    pub per_row: usize,
+}
+
+/// `out[t] (+)= sum_j weights[t, j] * x[slots[t, j]]`, in the order of j.
+pub fn combine(isa: Isa, x: &[f32], terms: Terms<'_>, cols: usize, accumulate: bool, out: &mut [f32]) {
+    out.par_chunks_exact_mut(cols).enumerate().for_each(|(t, out)| {
+        if !accumulate {
+            out.fill(0.0);
+        }
+        for j in t * terms.per_row..(t + 1) * terms.per_row {
+            add_scaled(isa, out, &x[terms.slots[j] as usize * cols..][..cols], terms.weights[j]);
+        }
+    });
+}
+
+/// Columns of one matrix into columns of another; row t of `dst` takes row `t / repeat` of `src`.
+pub fn copy_columns(src: &[f32], from: Columns, repeat: usize, dst: &mut [f32], to: Columns, count: usize) {
+    dst.par_chunks_exact_mut(to.stride).enumerate().for_each(|(t, row)| {
+        row[to.first..][..count].copy_from_slice(&src[t / repeat * from.stride + from.first..][..count]);
     });
 }
 

@@ -1,7 +1,8 @@
-// x += y, number by number.
+// x <- x + value * y.
 
 struct Params {
     len: u32,
+    value: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -16,6 +17,6 @@ fn main(
 ) {
     let i = (group.y * groups.x + group.x) * 256u + lane;
     if (i < p.len) {
-        x[i] += y[i];
+        x[i] = fma(p.value, y[i], x[i]);
     }
 }

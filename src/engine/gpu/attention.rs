@@ -8,7 +8,8 @@ use super::memory::{GpuBuffer, GpuIndices};
 use super::pipeline::Kernel;
 use crate::engine::backend::{AttentionShape, Result};
 
-pub(super) const KERNEL: Kernel = Kernel::plain("attention", include_str!("attention.wgsl"), &[false, false, false, false, true]);
+pub(super) const KERNEL: Kernel =
+    Kernel::plain("attention", include_str!("attention.wgsl"), &[false, false, false, false, false, true]);
 /// The widest head the kernel's registers and workgroup memory are laid out for.
 const MAX_HEAD_DIM: usize = 256;
 
@@ -20,8 +21,12 @@ struct Params {
     query_end: u32,
     heads: u32,
     kv_heads: u32,
-    /// Scale of the scores in powers of two: scale * log2(e).
+    /// Scale of the scores, in powers of two where they are not capped: scale * log2(e).
     scale: f32,
+    /// The cap of the scores; 0 where they have none.
+    softcap: f32,
+    /// 1 where `sinks` hold something.
+    sinks: u32,
 }
 
 /// How many queries share a workgroup. Both give the same bits; they differ in what they waste.
@@ -50,14 +55,15 @@ impl Tile {
         }
     }
 
-    /// The kernel's constants for heads of that width.
-    pub(super) fn constants(self, head_dim: usize) -> [(&'static str, u32); 5] {
+    /// The kernel's constants for key and value heads of those widths.
+    pub(super) fn constants(self, head_dim: usize, value_dim: usize) -> [(&'static str, u32); 6] {
         let queries = self.queries() as u32;
-        let lanes = if self == Self::Wide && head_dim > 128 { 128 } else { 64 };
+        let lanes = if self == Self::Wide && value_dim > 128 { 128 } else { 64 };
         // Invocations along a head, four components each: a power of two, so that they divide the workgroup evenly.
-        let across = (head_dim.div_ceil(4).next_power_of_two() as u32).max(lanes / queries);
+        let across = (value_dim.div_ceil(4).next_power_of_two() as u32).max(lanes / queries);
         [
             ("HEAD_DIM", head_dim as u32),
+            ("VALUE_DIM", value_dim as u32),
             ("QUERIES", queries),
             // Every invocation computes the scores of 4 queries and 4 keys.
             ("KEYS", lanes * 16 / queries),
@@ -71,25 +77,30 @@ pub(super) fn record(
     gpu: &Gpu,
     [q, k, v]: [&GpuBuffer; 3],
     spans: &GpuIndices,
+    sinks: Option<&GpuBuffer>,
     rows: usize,
     shape: AttentionShape,
     out: &mut GpuBuffer,
 ) -> Result<()> {
-    let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
-    if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim > MAX_HEAD_DIM {
-        let heads = format!("{heads} query heads over {kv_heads} key heads of width {head_dim}");
+    let AttentionShape { heads, kv_heads, head_dim, value_dim, scale, softcap } = shape;
+    let widths = 1..=MAX_HEAD_DIM;
+    if kv_heads == 0 || heads % kv_heads != 0 || !widths.contains(&head_dim) || !widths.contains(&value_dim) {
+        let heads = format!("{heads} query heads over {kv_heads} key heads of width {head_dim}, values of {value_dim}");
         let what = format!("attention: cannot compute {heads} (whole groups, widths up to {MAX_HEAD_DIM})");
         return Err(gpu.errors.error(what));
     }
     let spans_here = check(gpu, [q, k, v], spans, rows, shape, out)?;
     let group = heads / kv_heads;
     let tile = Tile::of(spans_here, rows * group);
-    let constants = tile.constants(head_dim);
+    let constants = tile.constants(head_dim, value_dim);
+    if let Some(sinks) = sinks {
+        gpu.require("attention", "the sinks", sinks.len, heads)?;
+    }
     let kernel = KERNEL.with(&constants);
 
     let queries = rows * group;
     let keys: f64 = spans_here.iter().map(|span| f64::from(span[1] - span[0])).sum();
-    let query_work = 2.0 * (head_dim * kv_heads) as f64 * keys / rows.max(1) as f64;
+    let query_work = ((head_dim + value_dim) * kv_heads) as f64 * keys / rows.max(1) as f64;
     let share = rows_within(gpu.tuning.work_limit, query_work, tile.queries());
     for query_first in (0..queries).step_by(share) {
         let query_end = queries.min(query_first + share);
@@ -98,11 +109,15 @@ pub(super) fn record(
             query_end: query_end as u32,
             heads: heads as u32,
             kv_heads: kv_heads as u32,
-            scale: shape.scale * std::f32::consts::LOG2_E,
+            scale: if softcap > 0.0 { scale } else { scale * std::f32::consts::LOG2_E },
+            softcap,
+            sinks: u32::from(sinks.is_some()),
         };
         let here = query_end - query_first;
         let groups = Groups::Grid(here.div_ceil(tile.queries()), kv_heads);
-        let bindings = [&q.raw, &k.raw, &v.raw, &spans.raw, &out.raw];
+        // A binding must have something; the queries are as good as anything.
+        let sinks = sinks.map_or(&q.raw, |sinks| &sinks.raw);
+        let bindings = [&q.raw, &k.raw, &v.raw, &spans.raw, sinks, &out.raw];
         gpu.dispatch(&kernel, &params, &bindings, groups, query_work * here as f64)?;
     }
     Ok(())
@@ -117,12 +132,12 @@ fn check<'a>(
     shape: AttentionShape,
     out: &GpuBuffer,
 ) -> Result<&'a [[u32; 2]]> {
-    let len = rows.saturating_mul(shape.heads).saturating_mul(shape.head_dim);
-    gpu.require("attention", "the query buffer", q.len, len)?;
-    gpu.require("attention", "the output", out.len, len)?;
+    let row_heads = rows.saturating_mul(shape.heads);
+    gpu.require("attention", "the query buffer", q.len, row_heads.saturating_mul(shape.head_dim))?;
+    gpu.require("attention", "the output", out.len, row_heads.saturating_mul(shape.value_dim))?;
     gpu.require("attention", "the span list", spans.host.len(), rows.saturating_mul(2))?;
     let (spans, _) = spans.host[..2 * rows].as_chunks::<2>();
-    let kv_rows = k.len.min(v.len) / (shape.kv_heads * shape.head_dim);
+    let kv_rows = (k.len / (shape.kv_heads * shape.head_dim)).min(v.len / (shape.kv_heads * shape.value_dim));
     let Some([start, end]) = spans.iter().find(|[start, end]| start >= end || *end as usize > kv_rows) else { return Ok(spans) };
     let what = format!("attention: span {start}..{end} is empty or past the {kv_rows} key rows (a defect of the caller)");
     Err(gpu.errors.error(what))

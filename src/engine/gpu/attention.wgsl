@@ -1,4 +1,5 @@
 // out[t, h] = sum_j softmax_j(scale q[t, h] . k[j, h']) v[j, h'] over the keys j of row t's span, h' = h / (heads / kv_heads).
+// Scores may be capped, c tanh(s / c), and a sink may take part in the softmax: a score without key and value.
 //
 // A workgroup takes QUERIES queries of one key/value head, where a query is a row together with one of the query heads that
 // share that head, and walks the keys KEYS at a time:
@@ -17,6 +18,8 @@ struct Params {
     heads: u32,
     kv_heads: u32,
     scale: f32,
+    softcap: f32,
+    sinks: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -24,7 +27,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> k: array<f32>;
 @group(0) @binding(3) var<storage, read> v: array<f32>;
 @group(0) @binding(4) var<storage, read> spans: array<u32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+@group(0) @binding(5) var<storage, read> sinks: array<f32>;
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+
+const LOG2_E: f32 = 1.4426950408889634;
 
 const STEP: u32 = 16u;
 const QUERY_QUADS: u32 = QUERIES / 4u;
@@ -55,14 +61,29 @@ fn power_of_two(n: f32) -> f32 {
     return bitcast<f32>(u32(clamp(n, -127.0, 0.0) + 127.0) << 23u);
 }
 
-// Where row and head of a query begin in q and out.
+// Which of all rows' heads a query is.
 fn query_at(query: u32, kv_head: u32) -> u32 {
     let group = p.heads / p.kv_heads;
-    return ((query / group) * p.heads + kv_head * group + query % group) * HEAD_DIM;
+    return (query / group) * p.heads + kv_head * group + query % group;
+}
+
+// The scaled score, capped if need be, in powers of two. tanh by its series near 0, where the quotient would lose digits, and by
+// exp(-2|x|), which cannot overflow, elsewhere.
+fn capped(product: f32) -> f32 {
+    let s = product * p.scale;
+    if (p.softcap == 0.0) {
+        return s;
+    }
+    let x = s / p.softcap;
+    let square = x * x;
+    let series = x * fma(square, fma(square, fma(square, fma(square, 0.021869488, -0.053968254), 0.13333334), -0.33333334), 1.0);
+    let e = exp(-2.0 * min(abs(x), 40.0));
+    let tail = sign(x) * (1.0 - e) / (1.0 + e);
+    return p.softcap * LOG2_E * select(tail, series, abs(x) < 0.25);
 }
 
 fn load_q(query: u32, kv_head: u32, d: u32) -> vec4<f32> {
-    let at = query_at(min(query, p.query_end - 1u), kv_head) + d;
+    let at = query_at(min(query, p.query_end - 1u), kv_head) * HEAD_DIM + d;
     if (d + 4u <= HEAD_DIM) {
         return vec4<f32>(q[at], q[at + 1u], q[at + 2u], q[at + 3u]);
     }
@@ -86,12 +107,12 @@ fn load_k(row: u32, kv_head: u32, d: u32) -> vec4<f32> {
 }
 
 fn load_v(row: u32, kv_head: u32, d: u32) -> vec4<f32> {
-    let at = (row * p.kv_heads + kv_head) * HEAD_DIM + d;
-    if (d + 4u <= HEAD_DIM) {
+    let at = (row * p.kv_heads + kv_head) * VALUE_DIM + d;
+    if (d + 4u <= VALUE_DIM) {
         return vec4<f32>(v[at], v[at + 1u], v[at + 2u], v[at + 3u]);
     }
     var part = vec4<f32>(0.0);
-    for (var i = 0u; d + i < HEAD_DIM; i++) {
+    for (var i = 0u; d + i < VALUE_DIM; i++) {
         part[i] = v[at + i];
     }
     return part;
@@ -141,6 +162,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let stop = ends[soft_query];
     var reference = NONE;
     var sum = 0.0;
+    if (p.sinks == 1u) {
+        // As if it were the first key.
+        let group = p.heads / p.kv_heads;
+        let sink = sinks[kv_head * group + (first + soft_query) % group] * LOG2_E;
+        reference = ceil(sink);
+        sum = exp2(sink - reference);
+    }
     // Part 3: four components, some queries.
     let d_own = lane % ACROSS * 4u;
     let query_own = lane / ACROSS * OWN;
@@ -200,10 +228,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         for (var i = 0u; i < 4u; i++) {
             let at = score_key * 4u * QUERIES + score_query * 4u + i;
-            scores[at] = s0[i] * p.scale;
-            scores[at + QUERIES] = s1[i] * p.scale;
-            scores[at + 2u * QUERIES] = s2[i] * p.scale;
-            scores[at + 3u * QUERIES] = s3[i] * p.scale;
+            scores[at] = capped(s0[i]);
+            scores[at + QUERIES] = capped(s1[i]);
+            scores[at + 2u * QUERIES] = capped(s2[i]);
+            scores[at + 3u * QUERIES] = capped(s3[i]);
         }
         workgroupBarrier();
 
@@ -239,7 +267,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 sum += scores[i * QUERIES + lane];
             }
         }
-        if (d_own < HEAD_DIM) {
+        if (d_own < VALUE_DIM) {
             for (var i = 0u; i < OWN; i++) {
                 acc[i] *= factors[query_own + i];
             }
@@ -263,8 +291,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let query = first + query_own + i;
         if (query < p.query_end) {
             let result = acc[i] / factors[query_own + i];
-            let at = query_at(query, kv_head) + d_own;
-            for (var c = 0u; c < min(4u, HEAD_DIM - min(d_own, HEAD_DIM)); c++) {
+            let at = query_at(query, kv_head) * VALUE_DIM + d_own;
+            for (var c = 0u; c < min(4u, VALUE_DIM - min(d_own, VALUE_DIM)); c++) {
                 out[at + c] = result[c];
             }
         }

@@ -1,26 +1,55 @@
-//! Operations number by number, in place: SwiGLU's activation and the residual sum. See `swiglu.wgsl` and `add.wgsl`.
+//! Operations number by number, in place: gates, functions of one number, the residual sum. See `gate.wgsl`, `map.wgsl` and
+//! `add.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::device::{Gpu, Groups};
 use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
-use crate::engine::backend::Result;
+use crate::engine::backend::{Gate, Map, Result};
 
-pub(super) const SWIGLU: Kernel = Kernel::plain("swiglu", include_str!("swiglu.wgsl"), &[true, false]);
+const GATE: Kernel = Kernel::plain("gate", include_str!("gate.wgsl"), &[true, false]);
+const MAP: Kernel = Kernel::plain("map", include_str!("map.wgsl"), &[true]);
 pub(super) const ADD: Kernel = Kernel::plain("add", include_str!("add.wgsl"), &[true, false]);
 const LANES: usize = 256;
+
+/// The kernel of a gate.
+pub(super) const fn gate_kernel(f: Gate) -> Kernel<'static> {
+    match f {
+        Gate::Silu => GATE.with(&[("KIND", 0)]),
+        Gate::Gelu => GATE.with(&[("KIND", 1)]),
+        Gate::ClampedSilu => GATE.with(&[("KIND", 2)]),
+    }
+}
+
+/// The kernel of a function, and its parameter.
+pub(super) const fn map_kernel(f: Map) -> (Kernel<'static>, f32) {
+    match f {
+        Map::Gelu => (MAP.with(&[("KIND", 0)]), 0.0),
+        Map::Scale(factor) => (MAP.with(&[("KIND", 1)]), factor),
+        Map::Softcap(cap) => (MAP.with(&[("KIND", 2)]), cap),
+    }
+}
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
     len: u32,
+    value: f32,
 }
 
-/// Records `kernel` over the first `len` numbers of `x` (changed) and `y`.
-pub(super) fn record(gpu: &Gpu, kernel: Kernel, x: &mut GpuBuffer, y: &GpuBuffer, len: usize) -> Result<()> {
+/// Records `kernel` with the parameter `value` over the first `len` numbers of `x` (changed) and `y`.
+pub(super) fn record(gpu: &Gpu, kernel: Kernel, x: &mut GpuBuffer, y: &GpuBuffer, value: f32, len: usize) -> Result<()> {
     gpu.require(kernel.name, "the first operand", x.len, len)?;
     gpu.require(kernel.name, "the second operand", y.len, len)?;
     let groups = Groups::Linear(len.div_ceil(LANES));
-    gpu.dispatch(&kernel, &Params { len: len as u32 }, &[&x.raw, &y.raw], groups, len as f64)
+    gpu.dispatch(&kernel, &Params { len: len as u32, value }, &[&x.raw, &y.raw], groups, len as f64)
+}
+
+/// Records a function of one number over the first `len` numbers of `x`.
+pub(super) fn record_map(gpu: &Gpu, f: Map, x: &mut GpuBuffer, len: usize) -> Result<()> {
+    let (kernel, value) = map_kernel(f);
+    gpu.require(kernel.name, "the operand", x.len, len)?;
+    let groups = Groups::Linear(len.div_ceil(LANES));
+    gpu.dispatch(&kernel, &Params { len: len as u32, value }, &[&x.raw], groups, len as f64)
 }

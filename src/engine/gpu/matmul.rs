@@ -78,19 +78,19 @@ impl Params {
 pub(super) fn record(
     gpu: &Gpu,
     x: &GpuBuffer,
-    rows: usize,
+    rows: Range<usize>,
     w: &GpuWeight,
     w_rows: Range<usize>,
     out: &mut GpuBuffer,
 ) -> Result<()> {
-    check("matmul", gpu, x, rows, w, &w_rows, out)?;
+    check("%s", gpu, x, &rows, w, &w_rows, out)?;
     let kernel = gpu.tuning.matmul.kernel().decoding(w.dtype);
     let (tile_rows, tile_cols) = gpu.tuning.matmul.tile();
     for (part, range) in w.parts_in(w_rows.clone()) {
         let row_work = (range.len() * w.cols) as f64;
         let share = rows_within(gpu.tuning.work_limit, row_work, tile_rows);
-        for row_first in (0..rows).step_by(share) {
-            let row_end = rows.min(row_first + share);
+        for row_first in rows.clone().step_by(share) {
+            let row_end = rows.end.min(row_first + share);
             let params = Params::new(row_first..row_end, w, part, &range, &w_rows);
             let groups = Groups::Grid(range.len().div_ceil(tile_cols), (row_end - row_first).div_ceil(tile_rows));
             let work = row_work * (row_end - row_first) as f64;
@@ -111,7 +111,7 @@ pub(super) fn check(
     op: &str,
     gpu: &Gpu,
     x: &GpuBuffer,
-    rows: usize,
+    rows: &Range<usize>,
     w: &GpuWeight,
     w_rows: &Range<usize>,
     out: &GpuBuffer,
@@ -119,8 +119,8 @@ pub(super) fn check(
     if w_rows.start > w_rows.end || w_rows.end > w.rows {
         return Err(gpu.errors.error(format!("{op}: weight rows {w_rows:?} of {} (a defect of the caller)", w.rows)));
     }
-    gpu.require(op, "the input", x.len, rows.saturating_mul(w.cols))?;
-    gpu.require(op, "the output", out.len, rows.saturating_mul(w_rows.len()))
+    gpu.require(op, "the input", x.len, rows.end.saturating_mul(w.cols))?;
+    gpu.require(op, "the output", out.len, rows.end.saturating_mul(w_rows.len()))
 }
 
 #[cfg(test)]

@@ -17,16 +17,16 @@ pub(super) const ROWS: [u32; 4] = [1, 2, 4, 8];
 pub(super) fn record(
     gpu: &Gpu,
     x: &GpuBuffer,
-    rows: usize,
+    rows: Range<usize>,
     w: &GpuWeight,
     w_rows: Range<usize>,
     out: &mut GpuBuffer,
 ) -> Result<()> {
-    check("matvec", gpu, x, rows, w, &w_rows, out)?;
+    check("%s", gpu, x, &rows, w, &w_rows, out)?;
     let most = ROWS[ROWS.len() - 1] as usize;
     for (part, range) in w.parts_in(w_rows.clone()) {
-        for row_first in (0..rows).step_by(most) {
-            let row_end = rows.min(row_first + most);
+        for row_first in rows.clone().step_by(most) {
+            let row_end = rows.end.min(row_first + most);
             let here = row_end - row_first;
             let specialized = ROWS.into_iter().find(|&count| count as usize >= here).unwrap_or(most as u32);
             let params = Params::new(row_first..row_end, w, part, &range, &w_rows);

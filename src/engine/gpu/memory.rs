@@ -112,7 +112,15 @@ impl GpuWeight {
         self.parts.iter().map(move |part| (part, overlap(part))).filter(|(_, rows)| !rows.is_empty())
     }
 
-    /// The buffer of a matrix of one row (a norm's gain, a bias).
+    /// The buffer of a small matrix (the gains of norms).
+    pub(super) fn single_part(&self, gpu: &Gpu, op: &str) -> Result<&wgpu::Buffer> {
+        match &self.parts[..] {
+            [part] => Ok(&part.raw),
+            parts => Err(gpu.errors.error(format!("{op}: a weight in {} parts where one is needed", parts.len()))),
+        }
+    }
+
+    /// The buffer of a matrix of one row (a bias).
     pub(super) fn single_row(&self, gpu: &Gpu, op: &str, cols: usize) -> Result<&wgpu::Buffer> {
         match (&self.parts[..], self.rows, self.cols) {
             ([part], 1, have) if have == cols => Ok(&part.raw),

@@ -6,7 +6,10 @@
 
 mod adapter;
 mod add_bias;
+mod add_rows;
 mod attention;
+mod combine;
+mod copy_columns;
 mod device;
 mod elementwise;
 mod embed;
@@ -16,9 +19,9 @@ mod head;
 mod matmul;
 mod matvec;
 mod memory;
+mod norm;
 mod pipeline;
 mod recorder;
-mod rms_norm;
 mod rope;
 #[cfg(test)]
 mod tests;
@@ -29,7 +32,9 @@ pub use adapter::{AdapterDescription, GpuSelector, list_adapters};
 pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 
-use crate::engine::backend::{AttentionShape, Backend, DeviceInfo, HeadRow, HostTensor, Result, RopePairing, TileShape};
+use crate::engine::backend::{
+    AttentionShape, Backend, Columns, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result, RopeShape, TileShape,
+};
 
 impl Backend for Gpu {
     type Buffer = GpuBuffer;
@@ -74,15 +79,15 @@ impl Backend for Gpu {
         embed::record(self, table, tokens, count, out)
     }
 
-    fn rms_norm(&self, x: &GpuBuffer, rows: usize, gain: &GpuWeight, eps: f32, out: &mut GpuBuffer) -> Result<()> {
-        rms_norm::record(self, x, rows, gain, eps, out)
+    fn norm(&self, kind: Norm, x: &GpuBuffer, rows: usize, gain: &GpuWeight, eps: f32, out: &mut GpuBuffer) -> Result<()> {
+        norm::record(self, kind, x, rows, gain, eps, out)
     }
 
-    fn matmul(&self, x: &GpuBuffer, rows: usize, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
+    fn matmul(&self, x: &GpuBuffer, rows: Range<usize>, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
         matmul::record(self, x, rows, w, w_rows, out)
     }
 
-    fn matvec(&self, x: &GpuBuffer, rows: usize, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
+    fn matvec(&self, x: &GpuBuffer, rows: Range<usize>, w: &GpuWeight, w_rows: Range<usize>, out: &mut GpuBuffer) -> Result<()> {
         matvec::record(self, x, rows, w, w_rows, out)
     }
 
@@ -90,18 +95,12 @@ impl Backend for Gpu {
         add_bias::record(self, x, rows, bias)
     }
 
-    fn rope(
-        &self,
-        x: &mut GpuBuffer,
-        rows: usize,
-        heads: usize,
-        head_dim: usize,
-        rope_dim: usize,
-        pairs: RopePairing,
-        table: &GpuBuffer,
-        positions: &GpuIndices,
-    ) -> Result<()> {
-        rope::record(self, x, rope::RopeShape { rows, heads, head_dim, rope_dim, pairs }, table, positions)
+    fn add_rows(&self, x: &mut GpuBuffer, rows: usize, table: &GpuWeight, index: &GpuIndices) -> Result<()> {
+        add_rows::record(self, x, rows, table, index)
+    }
+
+    fn rope(&self, x: &mut GpuBuffer, shape: RopeShape, table: &GpuBuffer, positions: &GpuIndices) -> Result<()> {
+        rope::record(self, x, shape, table, positions)
     }
 
     fn attention(
@@ -110,19 +109,51 @@ impl Backend for Gpu {
         k: &GpuBuffer,
         v: &GpuBuffer,
         spans: &GpuIndices,
+        sinks: Option<&GpuBuffer>,
         rows: usize,
         shape: AttentionShape,
         out: &mut GpuBuffer,
     ) -> Result<()> {
-        attention::record(self, [q, k, v], spans, rows, shape, out)
+        attention::record(self, [q, k, v], spans, sinks, rows, shape, out)
     }
 
-    fn swiglu(&self, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) -> Result<()> {
-        elementwise::record(self, elementwise::SWIGLU, gate, up, len)
+    fn gate(&self, f: Gate, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) -> Result<()> {
+        elementwise::record(self, elementwise::gate_kernel(f), gate, up, 0.0, len)
     }
 
-    fn add(&self, x: &mut GpuBuffer, y: &GpuBuffer, len: usize) -> Result<()> {
-        elementwise::record(self, elementwise::ADD, x, y, len)
+    fn map(&self, f: Map, x: &mut GpuBuffer, len: usize) -> Result<()> {
+        elementwise::record_map(self, f, x, len)
+    }
+
+    fn add(&self, x: &mut GpuBuffer, y: &GpuBuffer, factor: f32, len: usize) -> Result<()> {
+        elementwise::record(self, elementwise::ADD, x, y, factor, len)
+    }
+
+    fn combine(
+        &self,
+        x: &GpuBuffer,
+        slots: &GpuIndices,
+        weights: &GpuBuffer,
+        rows: usize,
+        per_row: usize,
+        cols: usize,
+        accumulate: bool,
+        out: &mut GpuBuffer,
+    ) -> Result<()> {
+        combine::record(self, x, slots, weights, combine::CombineShape { rows, per_row, cols, accumulate }, out)
+    }
+
+    fn copy_columns(
+        &self,
+        src: &GpuBuffer,
+        from: Columns,
+        repeat: usize,
+        dst: &mut GpuBuffer,
+        to: Columns,
+        rows: usize,
+        count: usize,
+    ) -> Result<()> {
+        copy_columns::record(self, (src, from, repeat), (dst, to), rows, count)
     }
 
     fn copy(&self, src: &GpuBuffer, src_at: usize, dst: &mut GpuBuffer, dst_at: usize, len: usize) -> Result<()> {

@@ -5,6 +5,7 @@ struct Params {
     row_heads: u32,
     heads: u32,
     head_dim: u32,
+    first: u32,
     pairs: u32,
     first_step: u32,
     second_step: u32,
@@ -30,7 +31,7 @@ fn main(
     let angle = (positions[row_head / p.heads] * p.pairs + i) * 2u;
     let c = table[angle];
     let s = table[angle + 1u];
-    let first = row_head * p.head_dim + i * p.first_step;
+    let first = row_head * p.head_dim + p.first + i * p.first_step;
     let second = first + p.second_step;
     let a = x[first];
     let b = x[second];

@@ -9,8 +9,11 @@ use super::adapter::choose;
 use super::attention::Tile;
 use super::matmul::MatmulKernel;
 use super::pipeline::Kernel;
-use super::{Gpu, GpuSelector, add_bias, attention, elementwise, embed, gather, head, list_adapters, matvec, rms_norm, rope};
-use crate::engine::backend::{Backend, HostTensor};
+use super::{
+    Gpu, GpuSelector, add_bias, add_rows, attention, combine, copy_columns, elementwise, embed, gather, head, list_adapters,
+    matvec, norm, rope,
+};
+use crate::engine::backend::{Backend, Gate, HostTensor, Map, Norm};
 use crate::engine::suite::{self, Random};
 
 /// The adapter under test, opened once. Its absence is a failure, unless someone without any says so (never on CI).
@@ -88,8 +91,8 @@ fn multiply_and_embed(gpu: &Gpu, weight: &super::GpuWeight, x: &[f32]) -> Vec<Ve
     let (rows, range) = (x.len() / weight.cols, 5..weight.rows);
     let (len, x) = (rows * range.len(), gpu.upload(x).unwrap());
     let [mut matmul, mut matvec, mut embedded] = [len, len, 4 * weight.cols].map(|len| gpu.alloc(len).unwrap());
-    gpu.matmul(&x, rows, weight, range.clone(), &mut matmul).unwrap();
-    gpu.matvec(&x, rows, weight, range, &mut matvec).unwrap();
+    gpu.matmul(&x, 0..rows, weight, range.clone(), &mut matmul).unwrap();
+    gpu.matvec(&x, 0..rows, weight, range, &mut matvec).unwrap();
     gpu.embed(weight, &gpu.indices(&[0, 69, 17, 31]).unwrap(), 4, &mut embedded).unwrap();
     [(matmul, len), (matvec, len), (embedded, 4 * weight.cols)].map(|(buffer, len)| gpu.read(&buffer, 0..len).unwrap()).to_vec()
 }
@@ -102,16 +105,22 @@ fn every_kernel_compiles_for_every_encoding_within_the_default_limits() {
     }
     let gpu = Gpu::with_limits(&choose(GpuSelector::Any).unwrap(), wgpu::Limits::default()).unwrap();
     let compile = |kernel: Kernel| gpu.compile(&kernel).unwrap_or_else(|error| panic!("{error}"));
-    for kernel in [elementwise::ADD, elementwise::SWIGLU, gather::KERNEL, rope::KERNEL, head::KERNEL] {
+    for kernel in [elementwise::ADD, gather::KERNEL, rope::KERNEL, head::KERNEL, combine::KERNEL, copy_columns::KERNEL] {
         compile(kernel);
     }
+    for f in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu] {
+        compile(elementwise::gate_kernel(f));
+    }
+    for f in [Map::Gelu, Map::Scale(2.0), Map::Softcap(30.0)] {
+        compile(elementwise::map_kernel(f).0);
+    }
     for tile in Tile::ALL {
-        for head_dim in [1, 16, 64, 80, 96, 128, 192, 256] {
-            compile(attention::KERNEL.with(&tile.constants(head_dim)));
+        for (key, value) in [(1, 1), (16, 16), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (48, 32), (256, 256)] {
+            compile(attention::KERNEL.with(&tile.constants(key, value)));
         }
     }
     for &dtype in DType::ALL {
-        for kernel in [embed::KERNEL, rms_norm::KERNEL, add_bias::KERNEL] {
+        for kernel in [embed::KERNEL, norm::kernel(Norm::Rms), norm::kernel(Norm::Layer), add_bias::KERNEL, add_rows::KERNEL] {
             compile(kernel.decoding(dtype));
         }
         for kernel in MatmulKernel::ALL {
@@ -168,7 +177,7 @@ fn a_sweep_frees_what_it_drops() {
     for layer in 0..layers {
         let bytes = TensorBytes::Owned(f32::from(layer).to_le_bytes().repeat(rows * cols));
         let weight = gpu.weight(HostTensor { dtype: DType::F32, rows, cols, bytes }).unwrap();
-        gpu.matvec(&x, 1, &weight, 0..rows, &mut out).unwrap();
+        gpu.matvec(&x, 0..1, &weight, 0..rows, &mut out).unwrap();
         if let Some(report) = gpu.device.generate_allocator_report() {
             let allocated = report.total_allocated_bytes;
             assert!(allocated < u64::from(layers) * layer_bytes / 2, "layer {layer}: {allocated} bytes are still allocated");
@@ -182,7 +191,7 @@ fn a_sweep_frees_what_it_drops() {
 fn a_lost_device_is_an_error_and_not_a_panic() {
     let Some(gpu) = gpu_with(|_| ()) else { return };
     let (mut x, y) = (gpu.upload(&[1.0; 8]).unwrap(), gpu.upload(&[1.0; 8]).unwrap());
-    gpu.add(&mut x, &y, 8).unwrap();
+    gpu.add(&mut x, &y, 1.0, 8).unwrap();
     gpu.device.destroy();
     let message = gpu.read(&x, 0..8).unwrap_err().to_string();
     assert!(message.contains("lost"), "{message}");

@@ -1,0 +1,178 @@
+//! What the decoder block of an architecture computes, as data that the engine's one forward function reads, with what a GGUF
+//! file leaves unsaid because llama.cpp has it in its code.
+//!
+//! Absent: sizes (see `HParams`) and which tensors there are (the rules of the architecture say).
+
+use super::Role;
+
+/// What the block of an architecture computes. Biases, norms of heads, sinks and the like need no entry: a model has their
+/// tensors or not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockTraits {
+    /// Normalization, wherever the block has one.
+    pub norm: Norm,
+    /// How rotary embedding pairs the components of a head, in the row order of a GGUF file.
+    pub rope: RopePairing,
+    /// The blocks that rotate.
+    pub rotated: Rotated,
+    /// The blocks that a sliding window is for, where the model has one.
+    pub windowed: Windowed,
+    /// Base of the rotary frequencies in blocks with a window, where it is another and the file does not say.
+    pub local_rope_base: Option<f32>,
+    /// The factor on q.k.
+    pub attention_scale: AttentionScale,
+    /// The feed-forward network, dense or of an expert.
+    pub mlp: Mlp,
+    /// How attention and feed-forward network are joined.
+    pub residual: Residual,
+    /// The norm before the feed-forward network; most files name it by its own role.
+    pub ffn_norm: Role,
+    /// The factor on token embeddings.
+    pub embedding_scale: EmbeddingScale,
+    /// What `logit_scale` does.
+    pub logit_scale: LogitScale,
+    /// How experts are chosen.
+    pub gating: Gating,
+    /// Whether the weights of the chosen experts are divided by their sum, where the file does not say.
+    pub normalizes_experts: bool,
+    /// Epsilon of the norms of compressed queries, keys and values: transformers' constant, whatever the configuration says.
+    pub latent_norm_epsilon: f32,
+}
+
+/// What most architectures have in common.
+pub(crate) const BLOCK: BlockTraits = BlockTraits {
+    norm: Norm::Rms,
+    rope: RopePairing::Halves,
+    rotated: Rotated::All,
+    windowed: Windowed::All,
+    local_rope_base: None,
+    attention_scale: AttentionScale::Head,
+    mlp: Mlp::SwiGlu,
+    residual: Residual::Sequential,
+    ffn_norm: Role::FfnNorm,
+    embedding_scale: EmbeddingScale::Key,
+    logit_scale: LogitScale::Multiplies,
+    gating: Gating::Softmax,
+    normalizes_experts: true,
+    latent_norm_epsilon: 1e-6,
+};
+
+/// Normalization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norm {
+    /// `x / sqrt(mean(x^2) + eps) * gain` (Zhang and Sennrich 2019).
+    Rms,
+    /// `(x - mean(x)) / sqrt(var(x) + eps) * gain + bias` (Ba et al. 2016); some models have no bias.
+    Layer,
+}
+
+/// How rotary embedding pairs the components of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairing {
+    /// Components 2i and 2i+1.
+    Adjacent,
+    /// Components i and i + rope_dim / 2 (NeoX order).
+    Halves,
+}
+
+/// Which blocks apply rotary embedding, where the file does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotated {
+    /// All.
+    All,
+    /// None: positions are learned.
+    Never,
+    /// All but every so manieth.
+    AllBut(usize),
+    /// Those with a sliding window.
+    Windowed,
+}
+
+/// Which blocks have the sliding window, where the file does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Windowed {
+    /// All.
+    All,
+    /// All but every so manieth.
+    AllBut(usize),
+}
+
+/// The factor on q.k before the softmax, where the file does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionScale {
+    /// One over the root of the width of a head.
+    Head,
+    /// The same, but in models of this many blocks of the width of the embedding by the number of heads.
+    EvenHeadAt(usize),
+}
+
+/// The feed-forward network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mlp {
+    /// `down(silu(gate(x)) * up(x))` (Shazeer 2020).
+    SwiGlu,
+    /// The same with the tanh form of GELU.
+    GeGlu,
+    /// `down(gelu(up(x)))`, the tanh form of GELU (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// gpt-oss's: `down((clamp(up(x)) + 1) * g * sigmoid(1.702 g))` with `g = min(gate(x), 7)`, up clamped to -7 .. 7.
+    SwiGluOai,
+}
+
+/// How attention and feed-forward network are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residual {
+    /// The feed-forward network reads the sum of its block's input and attention.
+    Sequential,
+    /// Both read the same norm of the block's input.
+    Parallel,
+    /// One or the other, as the key `use_parallel_residual` says.
+    Key,
+}
+
+/// The factor on token embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmbeddingScale {
+    /// What the key `embedding_scale` says; 1 where there is none.
+    Key,
+    /// The root of the embedding's width.
+    RootOfWidth,
+}
+
+/// What the key `logit_scale` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogitScale {
+    /// Logits are multiplied by it.
+    Multiplies,
+    /// Logits are divided by it.
+    Divides,
+}
+
+/// How the router's scores become the weights of experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gating {
+    /// Softmax over all experts, of which the largest are chosen. With groups, those of the groups with the largest maxima
+    /// (DeepSeek-AI 2024, V2).
+    Softmax,
+    /// Sigmoid of each score. A bias decides who is chosen, but not the weight; with groups, those of the groups with the
+    /// largest sums of two (DeepSeek-AI 2024, V3).
+    Sigmoid,
+    /// Softmax over the scores of the chosen.
+    SoftmaxOfChosen,
+}
+
+impl Gating {
+    /// The value of `expert_gating_func` (llama.cpp's `llama_expert_gating_func_type`).
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Softmax => 1,
+            Self::Sigmoid => 2,
+            Self::SoftmaxOfChosen => 3,
+        }
+    }
+
+    /// The gating of a value of `expert_gating_func`.
+    pub fn from_number(number: u64) -> Option<Self> {
+        [Self::Softmax, Self::Sigmoid, Self::SoftmaxOfChosen].into_iter().find(|g| u64::from(g.number()) == number)
+    }
+}

@@ -1,0 +1,412 @@
+//! What a configuration says and llama.cpp's layout does not: a sliding window that its converter leaves out, which blocks have
+//! it, a base of rotary embedding that llama.cpp has in its code, ... Each is written under a key of our own, which llama.cpp
+//! passes over (`hparams` reads it), and only where the file would otherwise mean another model. `CONTRIBUTING.md` lists
+//! the keys.
+//!
+//! What a missing key of `config.json` means follows transformers 5.23 (`configuration_*.py`, `modeling_rope_utils.py`).
+//! Absent: the keys that the converter writes (see `keys`).
+
+use serde_json::Value as Json;
+
+use super::config::Config;
+use super::json::Keys;
+use super::rope::Rope;
+use crate::arch::{ExpertGroups, HfWindow, Normalizes};
+use crate::gguf::{Array, Metadata, Value};
+use crate::hparams::{HParams, OWN_PREFIX, RopeScaling, Window, Yarn};
+use crate::{Error, Result};
+
+/// Adds to `m`, which holds the converter's keys, those of our own that it takes.
+///
+/// # Errors
+/// A key of the configuration that is missing, of the wrong type, or contradicts another; hyper-parameters out of range.
+pub(crate) fn add_keys(config: &Config, m: &mut Metadata) -> Result<()> {
+    let path = config.path.as_path();
+    let read = |m: &Metadata| HParams::from_metadata(path, config.arch, m);
+    let own = |m: &mut Metadata, stem: &str, value: Value| m.set(format!("{OWN_PREFIX}{stem}"), value);
+
+    let window = window(config)?;
+    let h = read(m)?;
+    if h.window.as_ref().map(|w| w.width) != window.as_ref().map(|w| w.width) {
+        own(m, "attention.sliding_window", Value::U32(window.as_ref().map_or(0, |w| w.width as u32)));
+    }
+    let h = read(m)?;
+    if let (Some(found), Some(wanted)) = (&h.window, &window)
+        && found.blocks != wanted.blocks
+    {
+        own(m, "attention.sliding_window_blocks", Value::Array(Array::Bool(wanted.blocks.clone())));
+    }
+    let h = read(m)?;
+    let rotated = rotated(config, h.window.as_ref(), &h.rope_blocks)?;
+    if h.rope_blocks != rotated {
+        own(m, "rope.blocks", Value::Array(Array::Bool(rotated)));
+    }
+    for (stem, found, wanted) in [
+        ("rope.freq_base", Some(h.rope_freq_base), Some(config.rope_theta as f32)),
+        ("rope.freq_base_swa", h.rope_local_base, config.local_rope_theta.map(|v| v as f32).or(h.rope_local_base)),
+    ] {
+        if let Some(wanted) = wanted.filter(|_| found != wanted && h.rope_blocks.contains(&true)) {
+            own(m, stem, Value::F32(wanted));
+        }
+    }
+    add_rope_scaling(config, m)?;
+    let h = read(m)?;
+    let magnitude = magnitude(config)?;
+    if differ(h.rope_magnitude, magnitude) {
+        own(m, "rope.scaling.magnitude", Value::F32(magnitude));
+    }
+    if let Some((key, default)) = config.class.attention_scalar {
+        let wanted = (1.0 / config.keys().number(key)?.unwrap_or(default).sqrt()) as f32;
+        if differ(h.attention_scale, wanted) {
+            own(m, "attention.scale", Value::F32(wanted));
+        }
+    }
+    if config.experts.is_some() {
+        add_experts(config, &h, m)?;
+    }
+    Ok(())
+}
+
+/// Whether two numbers differ by more than the rounding of the ways in which they were computed.
+fn differ(a: f32, b: f32) -> bool {
+    (a - b).abs() > 1e-6 * a.abs().max(b.abs())
+}
+
+/// One entry a block of a list in the configuration.
+fn list<'a>(keys: Keys<'a>, key: &str, count: usize) -> Result<Option<&'a [Json]>> {
+    match keys.get(key) {
+        None => Ok(None),
+        Some(Json::Array(list)) if list.len() == count => Ok(Some(list)),
+        Some(_) => Err(keys.error(key, format!("must be a list of {count} entries, one for each block"))),
+    }
+}
+
+/// The blocks that `layer_types` gives a window.
+fn layer_types(keys: Keys<'_>, count: usize) -> Result<Option<Vec<bool>>> {
+    const KEY: &str = "layer_types";
+    let windowed = |kind: &Json| match kind.as_str() {
+        Some("sliding_attention") => Ok(true),
+        Some("full_attention") => Ok(false),
+        _ => Err(keys.error(KEY, format!("{kind} is not supported; known: sliding_attention, full_attention"))),
+    };
+    list(keys, KEY, count)?.map(|kinds| kinds.iter().map(windowed).collect()).transpose()
+}
+
+/// Which blocks have a sliding window, and how wide it is.
+fn window(config: &Config) -> Result<Option<Window>> {
+    const WIDTH: &str = "sliding_window";
+    let (keys, count) = (config.keys(), config.block_count as usize);
+    // `null` is not the same as a missing key here.
+    let stated = |default: Option<u32>| match config.json.get(WIDTH) {
+        None => Ok(default),
+        Some(Json::Null) => Ok(None),
+        Some(_) => keys.count(WIDTH).map(|width| width.filter(|&width| width > 0)),
+    };
+    /// What transformers' configurations have by default.
+    const DEFAULT: u32 = 4096;
+    let used = || Ok::<_, Error>(keys.bool("use_sliding_window")?.unwrap_or(false));
+    let at_most = |default| Ok::<_, Error>(keys.count("max_window_layers")?.unwrap_or(default) as usize);
+    let by_layer = |otherwise: &dyn Fn(usize) -> bool| {
+        Ok::<_, Error>(layer_types(keys, count)?.unwrap_or_else(|| (0..count).map(otherwise).collect()))
+    };
+    let (width, blocks) = match config.class.window {
+        HfWindow::None => (None, Vec::new()),
+        HfWindow::All(default) => (stated(default)?, vec![true; count]),
+        HfWindow::AllIfUsed => (if used()? { stated(Some(DEFAULT))? } else { None }, vec![true; count]),
+        HfWindow::Pattern(default, width) => {
+            let n = match keys.optional_size("sliding_window_pattern")? {
+                Some(n) => n as usize,
+                None => default,
+            };
+            (stated(Some(width))?, by_layer(&|block| (block + 1) % n != 0)?)
+        }
+        HfWindow::FromMaxWindowLayers if used()? => {
+            let first = at_most(28)?;
+            (stated(Some(DEFAULT))?, by_layer(&|block| block >= first)?)
+        }
+        HfWindow::AlternateBelowMaxWindowLayers if used()? => {
+            let end = at_most(28)?;
+            (stated(Some(DEFAULT))?, by_layer(&|block| (block + 1) % 2 != 0 && block < end)?)
+        }
+        HfWindow::Unrotated if used()? => {
+            let rotated = no_rope_layers(keys, count)?;
+            (stated(None)?, by_layer(&|block| !rotated[block])?)
+        }
+        HfWindow::FromMaxWindowLayers | HfWindow::AlternateBelowMaxWindowLayers | HfWindow::Unrotated => (None, Vec::new()),
+    };
+    // Where no block has it, there is none, whatever its width.
+    Ok(width.filter(|_| blocks.contains(&true)).map(|width| Window { width: width as usize, blocks }))
+}
+
+/// The blocks that rotate by `no_rope_layers` (1 means that a block does) or `no_rope_layer_interval`.
+fn no_rope_layers(keys: Keys<'_>, count: usize) -> Result<Vec<bool>> {
+    const KEY: &str = "no_rope_layers";
+    if let Some(entries) = list(keys, KEY, count)? {
+        let rotates = |entry: &Json| match entry {
+            Json::Bool(v) => Ok(*v),
+            v => v.as_u64().map(|v| v != 0).ok_or_else(|| keys.error(KEY, format!("{v} is neither 0 nor 1"))),
+        };
+        return entries.iter().map(rotates).collect();
+    }
+    let n = keys.optional_size("no_rope_layer_interval")?.unwrap_or(4) as usize;
+    Ok((0..count).map(|block| (block + 1) % n != 0).collect())
+}
+
+/// Which blocks rotate.
+fn rotated(config: &Config, window: Option<&Window>, found: &[bool]) -> Result<Vec<bool>> {
+    use crate::arch::Rotated;
+    let count = config.block_count as usize;
+    Ok(match config.arch.block.rotated {
+        Rotated::All | Rotated::Never => found.to_vec(),
+        Rotated::AllBut(_) => no_rope_layers(config.keys(), count)?,
+        Rotated::Windowed => window.map_or_else(|| vec![false; count], |w| w.blocks.clone()),
+    })
+}
+
+/// The scaling that the configuration asks for, where the converter's keys say another.
+fn add_rope_scaling(config: &Config, m: &mut Metadata) -> Result<()> {
+    let h = HParams::from_metadata(&config.path, config.arch, m)?;
+    let truncate = match config.keys().rope_object()?.and_then(|object| object.get("truncate")) {
+        None | Some(Json::Null) => true,
+        Some(Json::Bool(v)) => *v,
+        Some(v) => return Err(config.keys().error("truncate", format!("is {v}, but must be true or false"))),
+    };
+    let wanted = match config.rope {
+        // These are tensors.
+        Rope::Default | Rope::Llama3 { .. } | Rope::LongRope { .. } => RopeScaling::None,
+        Rope::Linear { factor } if factor == 1.0 => RopeScaling::None,
+        Rope::Linear { factor } => RopeScaling::Linear { factor: factor as f32 },
+        Rope::Dynamic { factor } => RopeScaling::Dynamic { factor: factor as f32 },
+        Rope::Yarn { factor, extrapolation_factor, beta_fast, beta_slow, .. } => RopeScaling::Yarn(Yarn {
+            factor: factor as f32,
+            extrapolation: extrapolation_factor.unwrap_or(1.0) as f32,
+            beta_fast: beta_fast.unwrap_or(32.0) as f32,
+            beta_slow: beta_slow.unwrap_or(1.0) as f32,
+            truncate,
+        }),
+    };
+    if h.rope_scaling == wanted {
+        return Ok(());
+    }
+    let mut own = |stem: &str, value: Value| m.set(format!("{OWN_PREFIX}rope.scaling.{stem}"), value);
+    let mut say = |kind: &str, factor: f32| {
+        own("type", Value::String(kind.to_owned()));
+        own("factor", Value::F32(factor));
+    };
+    match (h.rope_scaling, wanted) {
+        (_, RopeScaling::None) => own("type", Value::String("none".to_owned())),
+        (_, RopeScaling::Linear { factor }) => say("linear", factor),
+        (_, RopeScaling::Dynamic { factor }) => say("dynamic", factor),
+        (RopeScaling::Yarn(found), RopeScaling::Yarn(wanted)) if (Yarn { truncate: wanted.truncate, ..found }) == wanted => {
+            own("yarn_truncate", Value::Bool(wanted.truncate));
+        }
+        (_, RopeScaling::Yarn(yarn)) => {
+            say("yarn", yarn.factor);
+            own("yarn_ext_factor", Value::F32(yarn.extrapolation));
+            own("yarn_beta_fast", Value::F32(yarn.beta_fast));
+            own("yarn_beta_slow", Value::F32(yarn.beta_slow));
+            own("yarn_truncate", Value::Bool(yarn.truncate));
+            if let Rope::Yarn { original_context, .. } = config.rope {
+                own("original_context_length", Value::U32(original_context));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The factor on cosines and sines.
+fn magnitude(config: &Config) -> Result<f32> {
+    let yarn = |factor: f64, multiplier: f64| if factor <= 1.0 { 1.0 } else { 0.1 * multiplier * factor.ln() + 1.0 };
+    Ok(match &config.rope {
+        Rope::Yarn { attention_factor: Some(stated), .. } | Rope::LongRope { attention_factor: Some(stated), .. } => *stated,
+        Rope::Yarn { factor, mscale: Some(mscale), mscale_all_dim: Some(all), .. } => {
+            yarn(*factor, *mscale) / yarn(*factor, *all)
+        }
+        Rope::Yarn { factor, .. } => yarn(*factor, 1.0),
+        Rope::LongRope { factor, original_context, .. } => {
+            let original = match original_context {
+                Some(original) => *original,
+                None => f64::from(crate::arch::longrope_original_context(config)?),
+            };
+            let factor = factor.unwrap_or(f64::from(config.context_length) / original);
+            if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() }
+        }
+        _ => 1.0,
+    } as f32)
+}
+
+fn add_experts(config: &Config, h: &HParams, m: &mut Metadata) -> Result<()> {
+    let keys = config.keys();
+    let mut own = |stem: &str, value: Value| m.set(format!("{OWN_PREFIX}{stem}"), value);
+    let (class, found) = (config.class.routing, h.routing);
+    if found.gating != class.gating {
+        own("expert_gating_func", Value::U32(class.gating.number()));
+    }
+    let normalizes = match class.normalizes {
+        Normalizes::Always => true,
+        Normalizes::Never => false,
+        Normalizes::Key(default) => keys.bool("norm_topk_prob")?.unwrap_or(default),
+    };
+    if found.normalizes != normalizes {
+        own("expert_weights_norm", Value::Bool(normalizes));
+    }
+    let by_groups = match class.groups {
+        ExpertGroups::Never => false,
+        ExpertGroups::Always => true,
+        ExpertGroups::ByMethod => keys.get("topk_method").and_then(Json::as_str) == Some("group_limited_greedy"),
+    };
+    if by_groups {
+        // The converter's keys carry them.
+        keys.size("n_group")?;
+        keys.size("topk_group")?;
+    } else if found.groups != 1 {
+        own("expert_group_count", Value::U32(1));
+        own("expert_group_used_count", Value::U32(1));
+    }
+    let blocks = expert_blocks(config, &h.expert_blocks)?;
+    if blocks != h.expert_blocks {
+        own("expert_blocks", Value::Array(Array::Bool(blocks)));
+    }
+    Ok(())
+}
+
+/// Which blocks have experts: every `decoder_sparse_step`th, but those of `mlp_only_layers`.
+fn expert_blocks(config: &Config, found: &[bool]) -> Result<Vec<bool>> {
+    const ONLY: &str = "mlp_only_layers";
+    let keys = config.keys();
+    let step = keys.optional_size("decoder_sparse_step")?.unwrap_or(1) as usize;
+    let dense = match keys.get(ONLY) {
+        None => &[][..],
+        Some(Json::Array(list)) => list,
+        Some(v) => return Err(keys.error(ONLY, format!("is {v}, but must be a list of blocks"))),
+    };
+    let mut blocks = found.to_vec();
+    for (block, experts) in blocks.iter_mut().enumerate() {
+        *experts &= (block + 1) % step == 0;
+    }
+    for entry in dense {
+        let block = entry.as_u64().and_then(|block| usize::try_from(block).ok());
+        match block {
+            // transformers passes over blocks that do not exist.
+            Some(block) => blocks.get_mut(block).into_iter().for_each(|experts| *experts = false),
+            None => return Err(keys.error(ONLY, format!("{entry} is not the number of a block"))),
+        }
+    }
+    Ok(blocks)
+}
+
+/// Whether metadata describe a model that llama.cpp has no form for: blocks with and without experts in no set order.
+pub fn has_no_form_in_llama_cpp(m: &Metadata) -> bool {
+    m.get(&format!("{OWN_PREFIX}expert_blocks")).is_some()
+}
+
+/// The keys of our own among others.
+pub fn own_keys(m: &Metadata) -> Metadata {
+    let mut own = Metadata::new();
+    for (key, value) in m.iter().filter(|(key, _)| key.starts_with(OWN_PREFIX)) {
+        own.set(key, value.clone());
+    }
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The keys of our own of a sound configuration of `class` with the keys of `changes`.
+    fn own(class: &str, changes: Json) -> Result<Vec<(String, Value)>> {
+        let mut json = json!({
+            "architectures": [class], "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 512, "max_position_embeddings": 512, "vocab_size": 384,
+            "head_dim": 64
+        });
+        let object = json.as_object_mut().unwrap();
+        object.extend(changes.as_object().unwrap().clone());
+        let config = Config::parse("config.json".into(), object.clone())?;
+        let mut m = Metadata::new();
+        (config.arch.computed)(&config, &mut m)?;
+        (config.arch.keys)(&config, crate::convert::FileType::F32, &mut m)?;
+        m.set(config.arch.key("vocab_size"), Value::U32(config.vocab_size));
+        add_keys(&config, &mut m)?;
+        let own = m.iter().filter_map(|(key, value)| Some((key.strip_prefix(OWN_PREFIX)?.to_owned(), value.clone())));
+        Ok(own.collect())
+    }
+
+    #[track_caller]
+    fn check(class: &str, changes: Json, expected: &[(&str, Value)]) {
+        let expected: Vec<_> = expected.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        assert_eq!(own(class, changes).unwrap(), expected);
+    }
+
+    fn blocks(blocks: [u8; 4]) -> Value {
+        Value::Array(Array::Bool(blocks.map(|b| b != 0).to_vec()))
+    }
+
+    #[test]
+    fn what_the_layout_carries_needs_no_key() {
+        check("LlamaForCausalLM", json!({}), &[]);
+        check("LlamaForCausalLM", json!({"rope_scaling": {"type": "linear", "factor": 4.0}}), &[]);
+        check("MistralForCausalLM", json!({"sliding_window": null}), &[]);
+        check("Qwen2ForCausalLM", json!({"sliding_window": 32, "use_sliding_window": false}), &[]);
+        check(
+            "Gemma2ForCausalLM",
+            json!({"sliding_window": 32, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+            "query_pre_attn_scalar": 64}),
+            &[],
+        );
+        check("SmolLM3ForCausalLM", json!({"no_rope_layers": [1, 1, 1, 0]}), &[]);
+        let yarn = json!({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}});
+        check("Qwen2ForCausalLM", yarn, &[]);
+    }
+
+    #[test]
+    fn windows_are_said_where_the_converter_leaves_them_out() {
+        check("MistralForCausalLM", json!({"sliding_window": 32}), &[("attention.sliding_window", Value::U32(32))]);
+        check("MistralForCausalLM", json!({}), &[("attention.sliding_window", Value::U32(4096))]);
+        let used = |first: u32| json!({"use_sliding_window": true, "sliding_window": 32, "max_window_layers": first});
+        let width = ("attention.sliding_window", Value::U32(32));
+        let of = |list| ("attention.sliding_window_blocks", blocks(list));
+        check("Qwen2ForCausalLM", used(1), &[width.clone(), of([0, 1, 1, 1])]);
+        check("Qwen2ForCausalLM", used(0), std::slice::from_ref(&width));
+        check("Qwen2ForCausalLM", used(4), &[]);
+        let caps = json!({"sliding_window": 32, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+            "query_pre_attn_scalar": 24, "rope_theta": 30000.0,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"]});
+        let scale = ("attention.scale", Value::F32((1.0 / 24.0f64.sqrt()) as f32));
+        check("Gemma2ForCausalLM", caps, &[of([0, 1, 0, 0]), ("rope.freq_base", Value::F32(30000.0)), scale]);
+        check("SmolLM3ForCausalLM", json!({"no_rope_layers": [1, 1, 0, 1]}), &[("rope.blocks", blocks([1, 1, 0, 1]))]);
+    }
+
+    #[test]
+    fn rotary_scaling_is_said_where_it_would_be_lost() {
+        let say = |kind: &str| ("rope.scaling.type", Value::String(kind.to_owned()));
+        let factor = ("rope.scaling.factor", Value::F32(2.0));
+        let dynamic = json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}});
+        check("LlamaForCausalLM", dynamic, &[say("dynamic"), factor.clone()]);
+        let linear = json!({"rope_scaling": {"type": "linear", "factor": 2.0}});
+        check("GemmaForCausalLM", linear, &[say("linear"), factor]);
+        let yarn = |more: Json| {
+            let mut rope = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128});
+            rope.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"rope_scaling": rope})
+        };
+        let stated = ("rope.scaling.magnitude", Value::F32(1.25));
+        check("Qwen2ForCausalLM", yarn(json!({"attention_factor": 1.25})), &[stated]);
+        check("Qwen2ForCausalLM", yarn(json!({"truncate": false})), &[("rope.scaling.yarn_truncate", Value::Bool(false))]);
+    }
+
+    #[test]
+    fn a_list_that_does_not_fit_is_refused() {
+        let refused = |class: &str, changes: Json, said: &str| {
+            let error = own(class, changes).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        };
+        refused("SmolLM3ForCausalLM", json!({"no_rope_layers": [1, 0]}), "list of 4 entries");
+        refused(
+            "Cohere2ForCausalLM",
+            json!({"sliding_window": 8, "layer_types": ["linear_attention", "full_attention", "full_attention", "full_attention"]}),
+            "linear_attention",
+        );
+    }
+}
