@@ -102,8 +102,11 @@ impl<'a> Client<'a> {
                 Failure::Passing { what, pause } => {
                     if !patience.wait(pause, self.watch.stop) {
                         self.check_stop()?;
-                        let what =
-                            format!("{} gives no answer: {what}; check the network and HF_ENDPOINT", self.settings.endpoint);
+                        let remedy = match what.contains("certificate") {
+                            true => "where a proxy opens connections, SSL_CERT_FILE names the certificates to believe",
+                            false => "check the network and HF_ENDPOINT",
+                        };
+                        let what = format!("{} gives no answer: {what}; {remedy}", self.settings.endpoint);
                         return Err(Error::Unreachable { model: self.model.to_string(), what });
                     }
                 }

@@ -35,23 +35,25 @@ pub(super) fn fetch(client: &Client, repository: &Repository, commit: &str, entr
     if total > 0 {
         client.watch.progress.start(total, quant::progress::Unit::Bytes, &format!("fetching {}", client.model.id()));
     }
-    for entry in &missing {
-        let blob = repository.blob(entry.hash.hex());
-        create_parent(&blob)?;
-        let stopped = || (client.watch.stop)();
-        let Some(_lock) = repository.lock(entry.hash.hex(), &stopped)? else {
-            return Err(Error::Interrupted { model: client.model.to_string() });
-        };
-        // Another process may have fetched it while this one waited.
-        if !repository.has_blob(entry.hash.hex(), entry.size) {
-            Unfinished::open(client, repository, entry)?.complete(commit, &blob)?;
-        }
-        repository.link(commit, &entry.path, entry.hash.hex())?;
-    }
+    let fetched = missing.iter().try_for_each(|entry| fetch_one(client, repository, commit, entry));
     if total > 0 {
         client.watch.progress.finish();
     }
-    Ok(!missing.is_empty())
+    fetched.map(|()| !missing.is_empty())
+}
+
+fn fetch_one(client: &Client, repository: &Repository, commit: &str, entry: &Entry) -> Result<()> {
+    let hash = entry.hash.hex();
+    let blob = repository.blob(hash);
+    create_parent(&blob)?;
+    let Some(_lock) = repository.lock(hash, client.watch.stop)? else {
+        return Err(Error::Interrupted { model: client.model.to_string() });
+    };
+    // Another process may have fetched it while this one waited.
+    if !repository.has_blob(hash, entry.size) {
+        Unfinished::open(client, repository, entry)?.complete(commit, &blob)?;
+    }
+    Ok(repository.link(commit, &entry.path, hash)?)
 }
 
 /// Refuses what will not fit the disk.

@@ -188,6 +188,8 @@ mod tests {
             RunConfig::parse("model = \"m\"\nrecipes = []\n[text]\nfile = \"demo:data/eval.txt\"", Path::new("/a")).unwrap();
         assert_eq!(config.model, Path::new("/a").join("m").display().to_string());
         assert_eq!(config.text.unwrap().file, "demo:data/eval.txt");
+        let config = RunConfig::parse("model = \"hf:o/n@v1\"\nrecipes = []\n[speed]", Path::new("/a")).unwrap();
+        assert_eq!(config.model, "hf:o/n@v1");
     }
 
     #[test]
