@@ -16,7 +16,7 @@ use crate::runner::timing::{self, Workload};
 /// Time prefill and decoding.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// Hugging Face directories or GGUF files.
+    /// Hugging Face directories, GGUF files or hf:OWNER/NAME[@REVISION].
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Tokens of the prompt (0: leave prefill out).
@@ -44,7 +44,7 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     let device = Device::open(args.device.device)?;
     let mut rows = Vec::new();
     for model in &args.models {
-        let variant = Variant::Stored(models::open(model)?);
+        let variant = Variant::Stored(models::open(model, session.watch())?);
         let speeds = on_device!(&device, backend => timing::measure(backend, &variant, load, session.watch()))?;
         for phase in [Phase::Prefill, Phase::Decode] {
             rows.extend(row(variant.checkpoint().name(), &variant, phase, &speeds));

@@ -19,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 /// Compare candidates with a reference: perplexity, KL divergence, agreement, from one walk through the model.
 #[derive(Args)]
 pub struct CompareArgs {
-    /// Hugging Face directory or GGUF file.
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
     reference: String,
     /// Models, or @RECIPE for the reference quantized on the fly.
     #[arg(required = true, value_name = "CANDIDATE")]
@@ -37,10 +37,10 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     if args.max_kld.is_some_and(|bound| !(bound.is_finite() && bound >= 0.0)) {
         bail!("--max-kld must be a number of nats, 0 or more");
     }
-    let checkpoint = models::open(&args.reference)?;
+    let checkpoint = models::open(&args.reference, session.watch())?;
     let mut lanes = vec![Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint.clone()) }];
     for candidate in &args.candidates {
-        lanes.push(models::candidate(&checkpoint, candidate)?);
+        lanes.push(models::candidate(&checkpoint, candidate, session.watch())?);
     }
     models::number_duplicates(&mut lanes);
     let tokenizer = Tokenizer::new(&checkpoint)?;

@@ -18,7 +18,7 @@ use crate::runner::models;
 #[derive(Args)]
 #[command(after_help = files::names_help())]
 pub struct ConvertArgs {
-    /// Hugging Face directory or GGUF file.
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
     model: String,
     /// Types, separated by commas. f32, f16, bf16, q8_0, tq1_0, tq2_0 and auto (bf16 or f16, whichever the checkpoint has)
     /// as llama.cpp's converter writes them; all other recipes as llama-quantize makes them of the converted file.
@@ -36,7 +36,7 @@ pub struct ConvertArgs {
 pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
     let mut choices = args.choices.read()?;
     choices.as_converter = true;
-    let model = models::open_to_quantize(&args.model)?;
+    let model = models::open_to_quantize(&args.model, session.watch())?;
     let names: Vec<String> =
         args.to.iter().map(|name| if name == "auto" { stored_half(model.as_ref()).to_owned() } else { name.clone() }).collect();
     let recipes = files::recipes(&names)?;

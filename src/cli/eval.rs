@@ -20,8 +20,8 @@ use crate::tokenizer::Tokenizer;
 /// Score tasks: accuracies with 95 % intervals.
 #[derive(Args)]
 pub struct EvalArgs {
-    /// Hugging Face directories or GGUF files; the first is the reference of the differences. @RECIPE is the first model
-    /// quantized on the fly.
+    /// Hugging Face directories, GGUF files or hf:OWNER/NAME[@REVISION]; the first is the reference of the differences. @RECIPE is
+    /// the first model quantized on the fly.
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Tasks that come with the program, or task files (.toml), separated by commas.
@@ -36,10 +36,10 @@ pub struct EvalArgs {
 
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     let tasks = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
-    let checkpoint = models::open(&args.models[0])?;
+    let checkpoint = models::open(&args.models[0], session.watch())?;
     let mut lanes = vec![Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint.clone()) }];
     for model in &args.models[1..] {
-        lanes.push(models::candidate(&checkpoint, model)?);
+        lanes.push(models::candidate(&checkpoint, model, session.watch())?);
     }
     models::number_duplicates(&mut lanes);
     let tokenizer = Tokenizer::new(&checkpoint)?;

@@ -19,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 /// Continue a prompt, greedily or sampled.
 #[derive(Args)]
 pub struct GenerateArgs {
-    /// Hugging Face directory or GGUF file.
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
     model: String,
     /// The text to continue; special tokens' names are understood.
     #[arg(long)]
@@ -51,7 +51,7 @@ pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
     if !sound {
         bail!("--temperature must be 0 or more and --top-p must lie in (0, 1]");
     }
-    let checkpoint = models::open(&args.model)?;
+    let checkpoint = models::open(&args.model, session.watch())?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let variant = Variant::Stored(checkpoint);
     let limit = sweep::longest_sequence(variant.hparams());

@@ -20,7 +20,7 @@ use crate::runner::models;
 /// Write the logits of every position of some token sequences.
 #[derive(Args)]
 pub struct LogitsArgs {
-    /// Hugging Face directory or GGUF file.
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
     model: String,
     /// JSON file: an object with the key "sequences", a list of lists of token ids.
     #[arg(long, value_name = "IN.json")]
@@ -44,7 +44,7 @@ pub fn run(args: &LogitsArgs, session: &Session) -> Result<Outcome> {
     if input.sequences.is_empty() {
         bail!("{}: no sequences", args.tokens.display());
     }
-    let variant = Variant::Stored(models::open(&args.model)?);
+    let variant = Variant::Stored(models::open(&args.model, session.watch())?);
     let device = Device::open(args.device.device)?;
     // Begun before the work, so that a place that cannot be written is known at once.
     let mut file = quant::atomic_file::AtomicFile::create(&args.out)?;

@@ -67,10 +67,11 @@ pub fn chain(error: &anyhow::Error) -> String {
     line
 }
 
-/// Sends the library's log to stderr, at the level that `RUST_LOG` asks for (errors where it is not set).
+/// Sends the library's log to stderr, at the level that `RUST_LOG` asks for (where it is not set: errors, and
+/// warnings of our own).
 pub fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     // Drivers' validation chatter is not the user's business unless asked for.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error,bitworth=warn"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
 }

@@ -20,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 /// Perplexity of a text: the second half of each window is scored.
 #[derive(Args)]
 pub struct PerplexityArgs {
-    /// Hugging Face directory or GGUF file.
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
     model: String,
     #[command(flatten)]
     text: TextArgs,
@@ -59,7 +59,7 @@ impl TextArgs {
 }
 
 pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
-    let checkpoint = models::open(&args.model)?;
+    let checkpoint = models::open(&args.model, session.watch())?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let cut = args.text.cut(&tokenizer)?;
     let lanes = [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) }];

@@ -19,7 +19,7 @@ use crate::runner::models;
 #[derive(Args)]
 #[command(after_help = files::names_help())]
 pub struct QuantizeArgs {
-    /// Hugging Face directory or GGUF file.
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
     model: String,
     /// Recipes, separated by commas, as q4_k_m,q6_k,q8_0; one that ends in .toml is the file of a recipe of your own.
     #[arg(long, value_delimiter = ',', required = true, value_name = "RECIPES")]
@@ -43,7 +43,7 @@ pub struct QuantizeArgs {
 pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     let recipes = files::recipes(&args.to)?;
     let choices = Choices { keep_split: args.keep_split, ..args.choices.read()? };
-    let model = models::open_to_quantize(&args.model)?;
+    let model = models::open_to_quantize(&args.model, session.watch())?;
     if args.keep_split && model.origin() != Origin::Gguf {
         bail!("--keep-split: {} is no GGUF model; use --split-max-size", args.model);
     }

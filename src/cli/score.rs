@@ -20,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 /// Score prompts in batches.
 #[derive(Args)]
 pub struct ScoreArgs {
-    /// Hugging Face directory or GGUF file.
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
     model: String,
     /// JSON lines: {"context": "...", "continuation": "..."} or {"text": "..."}.
     #[arg(long, value_name = "IN.jsonl")]
@@ -34,7 +34,7 @@ pub struct ScoreArgs {
 
 pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let asked = request::read_jsonl(&args.requests)?;
-    let checkpoint = models::open(&args.model)?;
+    let checkpoint = models::open(&args.model, session.watch())?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let lanes = [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) }];
     let device = Device::open(args.device.device)?;

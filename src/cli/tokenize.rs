@@ -12,7 +12,7 @@ use crate::tokenizer::{SpecialText, Tokenizer};
 /// Print the token ids of a text.
 #[derive(Args)]
 pub struct TokenizeArgs {
-    /// Hugging Face directory or GGUF file.
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
     model: String,
     /// The text file.
     #[arg(long, value_name = "FILE")]
@@ -26,7 +26,7 @@ pub struct TokenizeArgs {
 }
 
 pub fn run(args: &TokenizeArgs, session: &Session) -> Result<Outcome> {
-    let checkpoint = models::open(&args.model)?;
+    let checkpoint = models::open(&args.model, session.watch())?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let text = models::read_text(&args.text)?;
     let special = if args.no_parse_special { SpecialText::Plain } else { SpecialText::Parse };

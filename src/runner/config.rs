@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use quant::Recipe;
 use serde::{Deserialize, Serialize};
 
-use crate::eval::demo;
+use super::models;
 
 /// The run that needs nothing but the program.
 const DEMO: &str = include_str!("../../configs/runs/demo.toml");
@@ -15,7 +15,8 @@ const DEMO: &str = include_str!("../../configs/runs/demo.toml");
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// The reference: a Hugging Face directory or a GGUF file, seen from the configuration's folder; or `demo:PATH`.
+    /// The reference: a Hugging Face directory or a GGUF file, seen from the configuration's folder; or `hf:OWNER/NAME[@REVISION]`
+    /// on the hub, or `demo:PATH`.
     pub model: String,
     /// The candidates, by recipe: a name, or the path of a TOML file seen from the configuration's folder.
     pub recipes: Vec<String>,
@@ -31,7 +32,8 @@ pub struct RunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
-    /// The file, seen from the configuration's folder; or `demo:PATH`.
+    /// The file, seen from the configuration's folder; or `hf:OWNER/NAME[@REVISION]`
+    /// on the hub, or `demo:PATH`.
     pub file: String,
     /// Tokens in a window.
     #[serde(default = "default_ctx")]
@@ -146,7 +148,7 @@ impl RunConfig {
             }
         }
         let from_here = |path: &mut String| {
-            if !path.starts_with(demo::PREFIX) {
+            if models::is_path(path) {
                 *path = folder.join(&*path).display().to_string();
             }
         };
@@ -186,6 +188,8 @@ mod tests {
             RunConfig::parse("model = \"m\"\nrecipes = []\n[text]\nfile = \"demo:data/eval.txt\"", Path::new("/a")).unwrap();
         assert_eq!(config.model, Path::new("/a").join("m").display().to_string());
         assert_eq!(config.text.unwrap().file, "demo:data/eval.txt");
+        let config = RunConfig::parse("model = \"hf:o/n@v1\"\nrecipes = []\n[speed]", Path::new("/a")).unwrap();
+        assert_eq!(config.model, "hf:o/n@v1");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Models and lanes by the names users give them: a path, or `@recipe` for the reference quantized on the fly.
+//! Models and lanes by the names users give them: a path, a model on the hub, or `@recipe` for the reference quantized on the
+//! fly.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,30 +9,40 @@ use quant::checkpoint::{Model, open_model};
 use quant::plan::Choices;
 use quant::{Checkpoint, Plan, Recipe};
 
+use super::Watch;
 use crate::engine::model::Variant;
 use crate::engine::sweep::Lane;
 use crate::eval::demo;
+use crate::hub;
 
-/// Opens MODEL: a Hugging Face directory, a GGUF file, or `demo:PATH` inside the embedded demo world.
+/// Opens MODEL: a Hugging Face directory, a GGUF file, `hf:OWNER/NAME[@REVISION]` on the hub, or `demo:PATH` inside the embedded
+/// demo world.
 ///
 /// # Errors
-/// As [`Checkpoint::open`]; a demo path that does not exist; `hf:NAME`, which is not supported yet.
-pub fn open(model: &str) -> Result<Arc<Checkpoint>> {
-    Ok(Arc::new(Checkpoint::open(&place(model)?)?))
+/// As [`Checkpoint::open`] and [`hub::fetch`]; a demo path that does not exist.
+pub fn open(model: &str, watch: Watch) -> Result<Arc<Checkpoint>> {
+    Ok(Arc::new(Checkpoint::open(&place(model, watch)?)?))
 }
 
 /// Opens MODEL to convert or to quantize it, which works for GGUF files of any architecture.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_to_quantize(model: &str) -> Result<Box<dyn Model>> {
-    Ok(open_model(&place(model)?)?)
+pub fn open_to_quantize(model: &str, watch: Watch) -> Result<Box<dyn Model>> {
+    Ok(open_model(&place(model, watch)?)?)
 }
 
-/// Where MODEL stands.
-fn place(model: &str) -> Result<PathBuf> {
-    if model.starts_with("hf:") {
-        bail!("{model}: downloading is not supported yet; fetch the model into a folder and give its path");
+/// Whether MODEL is a path, which counts from a folder, and not a name.
+pub fn is_path(model: &str) -> bool {
+    !model.starts_with(demo::PREFIX) && !model.starts_with(hub::PREFIX)
+}
+
+/// Where MODEL stands, which may have to be fetched.
+fn place(model: &str, watch: Watch) -> Result<PathBuf> {
+    if model.starts_with(hub::PREFIX) {
+        let stop = || watch.stopped();
+        let name = hub::ModelName::parse(model)?;
+        return Ok(hub::fetch(&name, &hub::Settings::from_env()?, hub::Watch { progress: watch.progress, stop: &stop })?);
     }
     Ok(demo::resolve(model, &demo_dir())?)
 }
@@ -47,9 +58,9 @@ pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
 ///
 /// # Errors
 /// An unknown recipe, a model that cannot be opened.
-pub fn candidate(reference: &Arc<Checkpoint>, name: &str) -> Result<Lane> {
+pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Result<Lane> {
     let Some(recipe) = name.strip_prefix('@') else {
-        let checkpoint = open(name)?;
+        let checkpoint = open(name, watch)?;
         check_vocabulary(reference, &checkpoint)?;
         return Ok(Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) });
     };

@@ -43,7 +43,7 @@ const MODELS: &str = "models";
 /// Anything that the steps say; a folder that holds another run. What is wrong with the configuration itself is found before
 /// anything is written.
 pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) -> Result<usize> {
-    let job = Job::prepare(config)?;
+    let job = Job::prepare(config, watch)?;
     claim(out, &job.identity(config, device)?)?;
     let run = Run { out, device, watch, checkpoint: &job.checkpoint, tokenizer: &job.tokenizer, found: Cell::new(0) };
     let lanes = run.lanes(&job.recipes)?;
@@ -70,8 +70,8 @@ struct Job {
 }
 
 impl Job {
-    fn prepare(config: &RunConfig) -> Result<Self> {
-        let checkpoint = models::open(&config.model)?;
+    fn prepare(config: &RunConfig, watch: Watch<'_>) -> Result<Self> {
+        let checkpoint = models::open(&config.model, watch)?;
         checkpoint.block_traits()?;
         let tokenizer = Tokenizer::new(&checkpoint)?;
         let recipes = config.recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;

@@ -131,12 +131,16 @@ fn check<B: Backend>(backend: &B, dir: &Path, variant: &Variant, bound: f64) -> 
 
 /// Runs `check` for every model at hand, and says all for which it fails.
 fn for_all_models(check: impl Fn(&Path)) {
-    let run = |name: &str, what: &str| {
-        let Some(dir) = folder(name) else { return None };
+    let at_hand = MODELS.iter().filter_map(|(name, what)| Some((folder(name)?, *what)));
+    for_all(at_hand, check);
+}
+
+fn for_all<'a>(models: impl Iterator<Item = (PathBuf, &'a str)>, check: impl Fn(&Path)) {
+    let run = |(dir, what): (PathBuf, &str)| {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&dir)));
-        result.is_err().then(|| format!("{name} ({what})"))
+        result.is_err().then(|| format!("{} ({what})", dir.display()))
     };
-    let failed: Vec<String> = MODELS.iter().filter_map(|(name, what)| run(name, what)).collect();
+    let failed: Vec<String> = models.filter_map(run).collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
@@ -146,19 +150,36 @@ fn open(path: &Path) -> Variant {
 
 #[test]
 fn the_cpu_gives_the_golden_logits_and_greedy_tokens_from_the_directory_and_from_its_gguf() {
+    for_all_models(check_on_the_cpu);
+}
+
+fn check_on_the_cpu(dir: &Path) {
     let temp = TempDir::new().unwrap();
-    for_all_models(|dir| {
-        let variant = open(dir);
-        let from_directory = check(&Cpu::new(), dir, &variant, 1e-4);
-        let path = temp.path().join("model.gguf");
-        let checkpoint = variant.checkpoint();
-        let recipe = Recipe::find("f32").unwrap();
-        let output = Output::of(checkpoint.as_ref(), &recipe, &Choices::default(), &path).unwrap();
-        quantize(checkpoint.as_ref(), &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
-        let sequences = ["a", "b"].map(|s| ids(&golden(dir, &format!("ids_{s}"))));
-        let from_gguf = logits(&Cpu::new(), &open(&path), &sequences);
-        assert!(from_directory == from_gguf, "the GGUF file gives other logits than the directory");
-    });
+    let variant = open(dir);
+    let from_directory = check(&Cpu::new(), dir, &variant, 1e-4);
+    let path = temp.path().join("model.gguf");
+    let checkpoint = variant.checkpoint();
+    let recipe = Recipe::find("f32").unwrap();
+    let output = Output::of(checkpoint.as_ref(), &recipe, &Choices::default(), &path).unwrap();
+    quantize(checkpoint.as_ref(), &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let sequences = ["a", "b"].map(|s| ids(&golden(dir, &format!("ids_{s}"))));
+    let from_gguf = logits(&Cpu::new(), &open(&path), &sequences);
+    assert!(from_directory == from_gguf, "the GGUF file gives other logits than the directory");
+}
+
+/// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace --test
+/// it other_golden -- --ignored` checks every folder in FOLDER, on the CPU and on a GPU.
+#[test]
+#[ignore = "needs BITWORTH_GOLDEN"]
+fn other_golden_models() {
+    let folder = std::env::var_os("BITWORTH_GOLDEN").expect("BITWORTH_GOLDEN names a folder of golden models");
+    let mut models: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    models.sort();
+    let all = || models.iter().map(|dir| (dir.clone(), "on the CPU"));
+    for_all(all(), check_on_the_cpu);
+    if let Some(gpu) = common::gpu() {
+        for_all(models.iter().map(|dir| (dir.clone(), "on the GPU")), |dir| drop(check(&gpu, dir, &open(dir), 2e-3)));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod common;
 mod demo;
 mod devices;
 mod docs;
+mod hub;
 mod logits;
 mod quantize;
 mod synth;

@@ -13,6 +13,7 @@ pub(crate) mod keys;
 mod naming;
 pub mod rope;
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::checkpoint::Tensor;
@@ -81,16 +82,34 @@ impl WeightCount {
     }
 }
 
-/// The name of a model directory, also where it was given as `.` or with a trailing slash.
+/// The name of a model directory, also where it was given as `.` or with a trailing slash. A commit's directory in the cache of
+/// Hugging Face's tools has the name of its repository, as if that had been cloned; the converter would take the commit for a
+/// name.
 pub fn model_name(dir: &Path) -> String {
+    let text = |name: Option<&OsStr>| name.unwrap_or_default().to_string_lossy().into_owned();
+    let full = || dir.canonicalize().unwrap_or_default();
     match dir.file_name() {
-        Some(name) => name.to_string_lossy().into_owned(),
-        None => dir.canonicalize().ok().as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned(),
+        Some(name) if is_commit(&name.to_string_lossy()) => repository_of(&full()).unwrap_or_else(|| text(Some(name))),
+        Some(name) => text(Some(name)),
+        None => repository_of(&full()).unwrap_or_else(|| text(full().file_name())),
     }
 }
 
-/// All metadata of the converted model, and behind them `own`, the keys of our own. Where the tokenizer is not supported its keys are left out; whoever writes a file
-/// asks for the vocabulary first and so gets the reason (`Checkpoint::output_metadata`).
+/// The repository's name of `.../models--OWNER--NAME/snapshots/COMMIT`.
+fn repository_of(snapshot: &Path) -> Option<String> {
+    let mut parts = snapshot.iter().rev().map(OsStr::to_string_lossy);
+    let (commit, snapshots, repository) = (parts.next()?, parts.next()?, parts.next()?);
+    let name = repository.strip_prefix("models--")?.rsplit("--").next()?;
+    (is_commit(&commit) && snapshots == "snapshots" && !name.is_empty()).then(|| name.to_owned())
+}
+
+/// Whether a directory's name is a commit's hash, SHA-1 or SHA-256.
+fn is_commit(name: &str) -> bool {
+    matches!(name.len(), 40 | 64) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// All metadata of the converted model, and behind them `own`, the keys of our own (see [`facts`]). Where the tokenizer is not
+/// supported its keys are left out; whoever writes a file asks for the vocabulary first and so gets the reason (`Checkpoint::output_metadata`).
 ///
 /// # Errors
 /// A file beside `config.json` cannot be read.
@@ -116,3 +135,26 @@ pub fn metadata(config: &Config, dir: &Path, tensors: &[Tensor], own: &Metadata)
 
 /// Version of the quantization formats (ggml's `GGML_QNT_VERSION`).
 const GGML_QUANT_VERSION: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_in_the_shared_cache_has_its_repositorys_name() {
+        let cache = tempfile::TempDir::new().unwrap();
+        let check = |path: &str, expected: &str| {
+            let dir = cache.path().join(path);
+            std::fs::create_dir_all(&dir).unwrap();
+            assert_eq!(model_name(&dir), expected, "{path}");
+        };
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        check(&format!("models--owner--My-Model-1B/snapshots/{commit}"), "My-Model-1B");
+        check(&format!("models--gpt2/snapshots/{commit}"), "gpt2");
+        check(&format!("models--o--n/snapshots/{commit}/deeper"), "deeper");
+        check("models--o--n/snapshots/main", "main");
+        check(&format!("models--o--n/other/{commit}"), commit);
+        check(&format!("elsewhere/snapshots/{commit}"), commit);
+        check("My-Model-1B", "My-Model-1B");
+    }
+}

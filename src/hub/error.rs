@@ -1,0 +1,60 @@
+//! What can go wrong between a name and a model on the disk, and what to do about each.
+
+/// A failure to fetch a model. Every text says which model or setting, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name is not of the form of a name.
+    #[error("{given}: {what}; write hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME/FILE.gguf")]
+    Name {
+        /// The name as given.
+        given: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An environment variable cannot be followed.
+    #[error("{name}: {what}")]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong and what to do. Never holds a token.
+        what: String,
+    },
+    /// The model cannot be had, or is not one.
+    #[error("{model}: {what}")]
+    Model {
+        /// The model as given.
+        model: String,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// One of its files cannot be had, or is not what it should be.
+    #[error("{model}: {file}: {what}")]
+    File {
+        /// The model as given.
+        model: String,
+        /// The file's path in the repository.
+        file: String,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// The hub gives no answer.
+    #[error("{model}: {what}")]
+    Unreachable {
+        /// The model as given.
+        model: String,
+        /// What happened and what to do.
+        what: String,
+    },
+    /// A file of the cache cannot be read or written, or what was fetched is no model that can be read.
+    #[error(transparent)]
+    Disk(#[from] quant::Error),
+    /// The caller asked to stop.
+    #[error("{model}: interrupted; what has been fetched is kept, and the same command goes on from there")]
+    Interrupted {
+        /// The model as given.
+        model: String,
+    },
+}
+
+/// Shorthand used throughout the hub.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
