@@ -4,6 +4,7 @@
 //! What is absent: printing, GPU code, clocks, the environment. Callers pass a [`Progress`] and get errors that name the
 //! file, the tensor and the offset. The GPU's decoders (`formats/*.wgsl`) are carried here as text only.
 
+pub mod about;
 pub mod arch;
 pub mod atomic_file;
 pub mod checkpoint;
@@ -22,6 +23,7 @@ pub mod safetensors;
 pub mod synth;
 pub mod vocab;
 
+pub use about::About;
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use formats::DType;

@@ -1,25 +1,27 @@
-//! `bitworth inspect`: what a model file holds.
+//! `bitworth inspect`: what a model is and what its files hold.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
-use quant::gguf::{Array, GgufFile, Value as Metadatum};
+use quant::gguf::{Array, GgufFile, Metadata, TensorEntry, Value as Metadatum};
+use quant::{About, Checkpoint};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Outcome;
 use super::session::Session;
+use crate::runner::models;
 use crate::runner::text::hex;
 
 /// Strings and arrays longer than this are cut in the text form; JSON has all of them.
 const SHOWN: usize = 60;
 
-/// Show metadata, tensors, types and bits per weight of a GGUF file.
+/// Show what a model is, and its metadata, tensors, types and bits per weight.
 #[derive(Args)]
 pub struct InspectArgs {
-    /// The GGUF file.
-    file: PathBuf,
+    /// GGUF file (of any kind), Hugging Face directory or hf:OWNER/NAME[@REVISION].
+    model: String,
     /// Add the SHA-256 of each tensor's bytes.
     #[arg(long)]
     hash: bool,
@@ -33,23 +35,25 @@ struct Row {
     sha256: Option<String>,
 }
 
+/// What there is to show, whichever kind of source it comes from.
+struct Contents {
+    /// `GGUF version 3` or the like.
+    kind: String,
+    version: Option<u32>,
+    metadata: Metadata,
+    rows: Vec<Row>,
+    /// Absent where the file holds no model, or one of an architecture that is not known here.
+    about: Option<About>,
+}
+
 pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
-    let file = GgufFile::open(&args.file)?;
-    let rows: Vec<Row> = file
-        .tensors
-        .iter()
-        .map(|tensor| Row {
-            name: tensor.name.clone(),
-            dtype: tensor.dtype.name(),
-            shape: tensor.shape.clone(),
-            bytes: tensor.bytes,
-            sha256: args.hash.then(|| hex(&Sha256::digest(&*file.bytes(tensor)))),
-        })
-        .collect();
+    let path = models::locate(&args.model, session.watch())?;
+    let Contents { kind, version, metadata, rows, about } =
+        if path.is_dir() { of_directory(&path, args.hash)? } else { of_gguf(&path, args.hash)? };
     let weights: u64 = rows.iter().map(|row| row.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
     let bytes: u64 = rows.iter().map(|row| row.bytes as u64).sum();
     let bpw = 8.0 * bytes as f64 / weights.max(1) as f64;
-    let metadata: Map<String, Value> = file.metadata.iter().map(|(key, value)| (key.to_owned(), to_json(value))).collect();
+    let keys: Map<String, Value> = metadata.iter().map(|(key, value)| (key.to_owned(), to_json(value))).collect();
     let tensors: Vec<Value> = rows
         .iter()
         .map(|row| {
@@ -60,10 +64,20 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
             tensor
         })
         .collect();
-    let document = json!({ "metadata": metadata, "tensors": tensors, "version": file.version, "weights": weights, "bytes": bytes, "bpw": bpw });
+    let mut document =
+        json!({ "metadata": keys, "tensors": tensors, "version": version, "weights": weights, "bytes": bytes, "bpw": bpw });
+    if let Some(about) = &about {
+        document["model"] = about_json(about);
+    }
     session.print(&document, || {
-        let mut text = format!("GGUF version {}, {} keys, {} tensors\n\n", file.version, file.metadata.len(), rows.len());
-        for (key, value) in file.metadata.iter() {
+        let mut text = format!("{kind}, {} keys, {} tensors\n\n", metadata.len(), rows.len());
+        if let Some(about) = &about {
+            for (name, value) in about_lines(about) {
+                text += &format!("{name:20} {value}\n");
+            }
+            text.push('\n');
+        }
+        for (key, value) in metadata.iter() {
             text += &format!("{key:48} {}\n", brief(value));
         }
         text.push('\n');
@@ -75,6 +89,119 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
         text + &format!("\n{weights} weights, {bytes} bytes, {bpw:.3} bits per weight\n")
     })?;
     Ok(Outcome::Done)
+}
+
+fn of_gguf(path: &Path, hash: bool) -> Result<Contents> {
+    let file = GgufFile::open(path)?;
+    let row = |tensor: &TensorEntry| Row {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.name(),
+        shape: tensor.shape.clone(),
+        bytes: tensor.bytes,
+        sha256: hash.then(|| hex(&Sha256::digest(&*file.bytes(tensor)))),
+    };
+    let rows = file.tensors.iter().map(row).collect();
+    // An importance matrix, a projector or an architecture of tomorrow is listed all the same.
+    let about = Checkpoint::open(path).ok().map(|checkpoint| About::of(&checkpoint));
+    let kind = format!("GGUF version {}", file.version);
+    Ok(Contents { kind, version: Some(file.version), metadata: file.metadata.clone(), rows, about })
+}
+
+fn of_directory(path: &Path, hash: bool) -> Result<Contents> {
+    let checkpoint = Checkpoint::open(path)?;
+    let mut rows = Vec::with_capacity(checkpoint.tensors().len());
+    for tensor in checkpoint.tensors() {
+        let whole = 0..tensor.rows();
+        let bytes = tensor.dtype.row_bytes(tensor.cols()).unwrap_or(0) * tensor.rows();
+        let sha256 = if hash { Some(hex(&Sha256::digest(&*checkpoint.read(tensor, whole)?))) } else { None };
+        rows.push(Row { name: tensor.name.clone(), dtype: tensor.dtype.name(), shape: tensor.shape.clone(), bytes, sha256 });
+    }
+    let kind = "Hugging Face directory, as GGUF".to_owned();
+    let about = Some(About::of(&checkpoint));
+    Ok(Contents { kind, version: None, metadata: checkpoint.metadata().clone(), rows, about })
+}
+
+fn about_json(about: &About) -> Value {
+    let attention = &about.attention;
+    json!({
+        "architecture": about.architecture,
+        "parameters": about.parameters,
+        "active_parameters": about.active_parameters,
+        "context_length": about.context_length,
+        "blocks": about.blocks,
+        "embedding_length": about.embedding_length,
+        "feed_forward_length": about.feed_forward_length,
+        "vocab_size": about.vocab_size,
+        "tied": about.tied,
+        "norm": about.norm,
+        "positions": about.positions,
+        "attention": {
+            "kind": attention.kind,
+            "heads": attention.heads,
+            "kv_heads": attention.kv_heads,
+            "key_width": attention.key_width,
+            "value_width": attention.value_width,
+            "window": attention.window.map(|(width, _)| width),
+            "windowed_blocks": attention.window.map_or(0, |(_, blocks)| blocks),
+            "sinks": attention.sinks,
+        },
+        "experts": about.experts.map(|e| json!({
+            "count": e.count,
+            "used": e.used,
+            "feed_forward_length": e.feed_forward_length,
+            "shared_feed_forward_length": e.shared_feed_forward_length,
+            "blocks": e.blocks,
+        })),
+    })
+}
+
+fn about_lines(about: &About) -> Vec<(&'static str, String)> {
+    let attention = &about.attention;
+    let widths = match (attention.key_width, attention.value_width) {
+        (key, value) if key == value => format!("{key} wide"),
+        (key, value) => format!("{key} and {value} wide"),
+    };
+    let mut heads = format!("{}, {} query and {} key heads, {widths}", attention.kind, attention.heads, attention.kv_heads);
+    if let Some((width, blocks)) = attention.window {
+        heads += &format!(", window of {width} in {blocks} of {} blocks", about.blocks);
+    }
+    if attention.sinks {
+        heads += ", sinks";
+    }
+    let mut lines = vec![
+        ("architecture", about.architecture.to_owned()),
+        ("parameters", format!("{} ({} active)", billions(about.parameters), billions(about.active_parameters))),
+        ("context", format!("{} tokens", about.context_length)),
+        ("size", format!("{} blocks, {} wide, MLP {} wide", about.blocks, about.embedding_length, about.feed_forward_length)),
+        ("attention", heads),
+        ("positions", about.positions.clone()),
+        (
+            "vocabulary",
+            format!("{} tokens, {}", about.vocab_size, if about.tied { "output tied to embedding" } else { "output untied" }),
+        ),
+    ];
+    if let Some(experts) = about.experts {
+        let mut text = format!(
+            "{} of {} used, {} wide, in {} of {} blocks",
+            experts.used, experts.count, experts.feed_forward_length, experts.blocks, about.blocks
+        );
+        if experts.shared_feed_forward_length > 0 {
+            text += &format!(", {} wide shared", experts.shared_feed_forward_length);
+        }
+        lines.push(("experts", text));
+    }
+    lines
+}
+
+/// A count as people say it: `135 M`, `8.03 B`.
+fn billions(count: u64) -> String {
+    let digits = |value: f64| if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    let (value, unit) = match count {
+        0..1_000_000 => (count as f64 / 1e3, "K"),
+        1_000_000..1_000_000_000 => (count as f64 / 1e6, "M"),
+        _ => (count as f64 / 1e9, "B"),
+    };
+    format!("{value:.*} {unit}", digits(value))
 }
 
 /// Calls `$f` with the vector inside an array, whatever its type.

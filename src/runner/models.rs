@@ -32,6 +32,14 @@ pub fn open_to_quantize(model: &str, watch: Watch) -> Result<Box<dyn Model>> {
     Ok(open_model(&place(model, watch)?)?)
 }
 
+/// Where MODEL stands, for those who look at files that hold no model, too.
+///
+/// # Errors
+/// As [`open`], but for those of the model itself.
+pub fn locate(model: &str, watch: Watch) -> Result<PathBuf> {
+    place(model, watch)
+}
+
 /// Whether MODEL is a path, which counts from a folder, and not a name.
 pub fn is_path(model: &str) -> bool {
     !model.starts_with(demo::PREFIX) && !model.starts_with(hub::PREFIX)

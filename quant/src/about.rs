@@ -1,0 +1,169 @@
+//! What kind of model a checkpoint is, in the terms of the field: sizes, context, attention, experts, weights in all and those
+//! that work for one token. Derived from hyper-parameters and tensors alone.
+//!
+//! Absent: metadata and tensors themselves, and how anything is shown.
+
+use crate::Checkpoint;
+use crate::arch::{Norm, Role, Rotated};
+use crate::hparams::RopeScaling;
+
+/// A model in a few words and numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct About {
+    /// `general.architecture`.
+    pub architecture: &'static str,
+    /// Weights of all tensors, as llama.cpp counts them.
+    pub parameters: u64,
+    /// Those that a token goes through: of experts only as many as are used.
+    pub active_parameters: u64,
+    /// Positions the model was trained for.
+    pub context_length: usize,
+    /// Decoder blocks.
+    pub blocks: usize,
+    /// Width of the residual stream.
+    pub embedding_length: usize,
+    /// Width of the feed-forward network.
+    pub feed_forward_length: usize,
+    /// Tokens.
+    pub vocab_size: usize,
+    /// Whether the output matrix is the token embedding.
+    pub tied: bool,
+    /// `rms` or `layer`.
+    pub norm: &'static str,
+    /// Attention.
+    pub attention: AboutAttention,
+    /// How positions are encoded, as `rotary, base 500000, llama3 factors`.
+    pub positions: String,
+    /// Experts, where the model has them.
+    pub experts: Option<AboutExperts>,
+}
+
+/// Attention in a few words and numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AboutAttention {
+    /// `multi-head`, `grouped-query`, `multi-query` or `multi-head latent`.
+    pub kind: &'static str,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads, as stored.
+    pub kv_heads: usize,
+    /// Width of a query or key head as attention computes it.
+    pub key_width: usize,
+    /// Width of a value head.
+    pub value_width: usize,
+    /// Tokens that blocks with a sliding window see, and how many blocks that are.
+    pub window: Option<(usize, usize)>,
+    /// Whether the model has attention sinks.
+    pub sinks: bool,
+}
+
+/// Experts in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AboutExperts {
+    /// Experts of a block.
+    pub count: usize,
+    /// Those that a token uses.
+    pub used: usize,
+    /// Width of one.
+    pub feed_forward_length: usize,
+    /// Width of what all tokens share beside them; 0 where there is nothing.
+    pub shared_feed_forward_length: usize,
+    /// Blocks that have experts.
+    pub blocks: usize,
+}
+
+impl About {
+    /// Of a checkpoint.
+    pub fn of(checkpoint: &Checkpoint) -> Self {
+        let h = checkpoint.hparams();
+        let has = |role: Role| checkpoint.tensor_of(role, 0).is_some();
+        let kind = match (h.mla.is_some(), h.head_count_kv) {
+            (true, _) => "multi-head latent",
+            (false, kv) if kv == h.head_count => "multi-head",
+            (false, 1) => "multi-query",
+            (false, _) => "grouped-query",
+        };
+        let experts = (h.expert_count > 0).then(|| AboutExperts {
+            count: h.expert_count,
+            used: h.expert_used_count,
+            feed_forward_length: h.expert_feed_forward_length,
+            shared_feed_forward_length: h.shared_feed_forward_length,
+            blocks: h.expert_blocks.iter().filter(|&&has| has).count(),
+        });
+        let window = h.window.as_ref().map(|w| (w.width, w.blocks.iter().filter(|&&has| has).count()));
+        Self {
+            architecture: checkpoint.arch().name,
+            parameters: checkpoint.parameter_count(),
+            active_parameters: active(checkpoint),
+            context_length: h.context_length,
+            blocks: h.block_count,
+            embedding_length: h.embedding_length,
+            feed_forward_length: h.feed_forward_length,
+            vocab_size: h.vocab_size,
+            tied: !has(Role::Output),
+            norm: match checkpoint.arch().block.norm {
+                Norm::Rms => "rms",
+                Norm::Layer => "layer",
+            },
+            attention: AboutAttention {
+                kind,
+                heads: h.head_count,
+                kv_heads: h.head_count_kv,
+                key_width: h.key_width(),
+                value_width: h.value_width(),
+                window,
+                sinks: has(Role::AttnSinks),
+            },
+            positions: positions(checkpoint),
+            experts,
+        }
+    }
+}
+
+/// The weights that one token goes through.
+fn active(checkpoint: &Checkpoint) -> u64 {
+    let h = checkpoint.hparams();
+    let of_experts =
+        |role: Role| matches!(role, Role::FfnGateExps | Role::FfnUpExps | Role::FfnDownExps) || of_expert_biases(role);
+    let used = |elements: u64| elements / (h.expert_count as u64).max(1) * h.expert_used_count as u64;
+    let tensors = checkpoint.tensors().iter().map(|tensor| match tensor.role() {
+        Some((role, _)) if of_experts(role) => used(tensor.elements()),
+        _ => tensor.elements(),
+    });
+    tensors.sum()
+}
+
+fn of_expert_biases(role: Role) -> bool {
+    matches!(role, Role::FfnGateExpsBias | Role::FfnUpExpsBias | Role::FfnDownExpsBias)
+}
+
+fn positions(checkpoint: &Checkpoint) -> String {
+    let h = checkpoint.hparams();
+    if checkpoint.arch().block.rotated == Rotated::Never {
+        return "learned".to_owned();
+    }
+    let mut text = format!("rotary, base {}", h.rope_freq_base);
+    if let Some(base) = h.rope_local_base.filter(|_| h.window.is_some()) {
+        text += &format!(" ({base} in blocks with a window)");
+    }
+    if h.rope_dim < h.key_width() {
+        text += &format!(", {} of {} components", h.rope_dim, h.key_width());
+    }
+    let rotated = h.rope_blocks.iter().filter(|&&rotates| rotates).count();
+    if rotated < h.block_count {
+        text += &format!(", in {rotated} of {} blocks", h.block_count);
+    }
+    match h.rope_scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear { factor } => text += &format!(", linear factor {factor}"),
+        RopeScaling::Dynamic { factor } => text += &format!(", dynamic NTK factor {factor}"),
+        RopeScaling::Yarn(yarn) => text += &format!(", YaRN factor {} from {}", yarn.factor, h.rope_original_context),
+    }
+    if checkpoint.tensor_of(Role::RopeFreqs, 0).is_some() {
+        text += ", llama3 factors";
+    }
+    if checkpoint.tensor_of(Role::RopeFactorsLong, 0).is_some() {
+        text += &format!(", LongRoPE from {}", h.rope_original_context);
+    }
+    text
+}
