@@ -82,6 +82,32 @@ const MAX_TOKENS: usize = 1 << 22;
 /// The pre-tokenizer that is written where there is none to name.
 pub(crate) const DEFAULT_PRE: &str = "default";
 
+/// Tokens that end a generation (llama.cpp b11434, `special_eog_ids` in `src/llama-vocab.cpp`).
+const END_TEXTS: [&str; 22] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+];
+
 /// A vocabulary.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vocab {
@@ -191,6 +217,18 @@ impl Vocab {
             chat_template: keys.text(key::CHAT_TEMPLATE)?.map(str::to_owned),
             tokens: tokens.to_vec(),
         })
+    }
+
+    /// What a model that has finished says: the end of text or of turn, and every special token that llama.cpp knows for one by
+    /// its text.
+    pub fn ends(&self) -> Vec<u32> {
+        let by_text = (0u32..)
+            .zip(self.tokens.iter().zip(&self.types))
+            .filter_map(|(id, (token, kind))| (*kind != TokenType::Normal && END_TEXTS.contains(&token.as_str())).then_some(id));
+        let mut ends: Vec<u32> = self.eos.into_iter().chain(self.eot).chain(by_text).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
     }
 
     /// How many tokens there are.
