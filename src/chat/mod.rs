@@ -9,6 +9,8 @@ mod json;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
@@ -26,6 +28,10 @@ const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 const FUEL: u64 = 300_000;
 /// Templates may go over the text of the messages so many times.
 const PASSES_OVER_TEXT: u64 = 64;
+/// How long a template may take, whatever it does.
+const TIME: Duration = Duration::from_secs(5);
+/// What is said of a template that takes longer.
+const ENDLESS: &str = "it does not come to an end in reasonable time";
 /// Values that a template nests without end are dropped level by level.
 const STACK: usize = 256 << 20;
 
@@ -128,15 +134,21 @@ impl ChatTemplate {
     /// The template refuses the chat, fails, or does too much work: with the line of the template where that happens.
     pub fn render(&self, messages: &[Message]) -> Result<String, ChatError> {
         let fail = |what: String| ChatError { path: self.path.clone(), what };
-        // Deep values need a deep stack to be dropped.
-        std::thread::scope(|scope| {
-            let work = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || self.render_here(messages));
-            let work = work.map_err(|e| fail(format!("no thread to render it on: {e}")))?;
-            work.join().map_err(|_| fail("rendering it failed".to_owned()))?.map_err(|e| fail(describe(&self.source, &e)))
-        })
+        let (environment, context) = self.prepare(messages);
+        let (send, receive) = mpsc::channel();
+        let work = move || send.send(environment.get_template(NAME).and_then(|template| template.render(context)));
+        // A thread of its own, which can be left behind: joining lists costs no fuel, however long they are.
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
+        thread.map_err(|e| fail(format!("no thread to render it on: {e}")))?;
+        match receive.recv_timeout(TIME) {
+            Ok(rendered) => rendered.map_err(|e| fail(describe(&self.source, &e))),
+            Err(RecvTimeoutError::Timeout) => Err(fail(ENDLESS.to_owned())),
+            Err(RecvTimeoutError::Disconnected) => Err(fail("rendering it failed".to_owned())),
+        }
     }
 
-    fn render_here(&self, messages: &[Message]) -> Result<String, Error> {
+    /// The environment with fuel for these messages, and what the template sees.
+    fn prepare(&self, messages: &[Message]) -> (Environment<'static>, Value) {
         let mut environment = self.environment.clone();
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
         environment.set_fuel(Some(FUEL + PASSES_OVER_TEXT * (bytes as u64) / 64));
@@ -144,13 +156,14 @@ impl ChatTemplate {
         let tokens: BTreeMap<&'static str, Value> =
             self.tokens.iter().map(|(name, text)| (*name, Value::from(text.as_str()))).collect();
         let tokens = Value::from(tokens);
-        environment.get_template(NAME)?.render(context! {
+        let context = context! {
             messages => messages,
             tools => (),
             documents => (),
             add_generation_prompt => true,
             ..tokens
-        })
+        };
+        (environment, context)
     }
 }
 
@@ -195,7 +208,7 @@ fn without_generation_tags(source: &str) -> String {
 /// What went wrong and where in the template.
 fn describe(source: &str, error: &Error) -> String {
     let what = match (error.kind(), error.detail()) {
-        (ErrorKind::OutOfFuel, _) => "it does not come to an end in reasonable time".to_owned(),
+        (ErrorKind::OutOfFuel, _) => ENDLESS.to_owned(),
         (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
         (kind, Some(detail)) => format!("{kind}: {detail}"),
         (kind, None) => kind.to_string(),

@@ -82,11 +82,11 @@ fn a_text_without_end_is_stopped() {
     check_stopped("{{ 'x' * 10000000000 }}", "line 1");
 }
 
+/// Small enough to end by itself one day: a thread that was left behind must not fill the memory of the test.
 #[test]
 fn a_list_without_end_is_stopped() {
-    let doubled =
-        "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x|length }}";
-    check_stopped(doubled, "line 1");
+    let doubled = "{% set ns = namespace(x=[1]) %}{% for i in range(31) %}{% set ns.x = ns.x + ns.x %}{% endfor %}";
+    check_stopped(&format!("{doubled}{{% if 2 in ns.x %}}{{% endif %}}"), "reasonable time");
 }
 
 #[test]

@@ -137,3 +137,30 @@ const PUBLISHED: &[(&str, &str)] = &[
     ("viking", "7fc505bd3104ca1083b150b17d088b59534ede9bde81f0dd2090967d7fe52cee"),
     ("youtu", "9d70134b369a70e5735009b6de918f7581b5211f7c074d1f89f753aea8248af1"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocab::pre;
+
+    #[test]
+    fn the_sample_is_the_converters() {
+        let hash: String = Sha256::digest(SAMPLE).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, "a36179c1e2b1cfcfbfad1dc779addad2ffc778201e4cf0d538bddeafa2c526da");
+        // Python's str([1, 22, 333]).
+        assert_eq!(super::hash(&[1, 22, 333]), "276d8737d9d5a80805e0731e8d5ae18972a8e3ba721f4988f67151c6e9159068");
+    }
+
+    #[test]
+    fn hashes_stand_once_and_most_names_can_be_built() {
+        for (name, hash) in PUBLISHED {
+            assert_eq!(PUBLISHED.iter().filter(|(_, other)| other == hash).count(), 1, "{name}");
+        }
+        let unknown: Vec<_> = PUBLISHED.iter().map(|(name, _)| *name).filter(|name| pre::find(name).is_none()).collect();
+        // Encoders, models of images, and SentencePiece under another name: no architecture of ours has them.
+        let expected =
+            ["chameleon", "gemma4", "granite-embed-multi-311m", "granite-embed-multi-97m", "jina-v1-en", "jina-v2-code"];
+        assert!(expected.iter().all(|name| unknown.contains(name)), "{unknown:?}");
+        assert!(unknown.len() <= 14, "{unknown:?}");
+    }
+}
