@@ -4,6 +4,7 @@
 //! the GGUF made of it give the same ids. Absent: reading vocabularies (see `quant::vocab`).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use quant::Checkpoint;
 
@@ -25,10 +26,11 @@ pub struct TokenizerError {
 }
 
 /// A model's tokenizer.
+#[derive(Clone)]
 pub struct Tokenizer {
     path: PathBuf,
-    parsing: tokenizers::Tokenizer,
-    plain: tokenizers::Tokenizer,
+    parsing: Arc<tokenizers::Tokenizer>,
+    plain: Arc<tokenizers::Tokenizer>,
     start: Vec<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -52,9 +54,15 @@ impl Tokenizer {
         parsing.with_padding(None);
         let mut plain = parsing.clone();
         plain.set_encode_special_tokens(true);
-        let ends = vocab.eos.into_iter().chain(vocab.eot).collect();
+        let ends = vocab.ends();
         let start = vocab.bos.filter(|_| vocab.add_bos).into_iter().collect();
+        let (parsing, plain) = (Arc::new(parsing), Arc::new(plain));
         Ok(Self { path: path.clone(), parsing, plain, start, bos: vocab.bos, eos: vocab.eos, ends, adds_eos: vocab.add_eos })
+    }
+
+    /// The same for texts that hold their start token themselves where they want one, as rendered chats do.
+    pub fn without_start(&self) -> Self {
+        Self { start: Vec::new(), ..self.clone() }
     }
 
     fn inner(&self, special: SpecialText) -> &tokenizers::Tokenizer {

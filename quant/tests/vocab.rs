@@ -17,18 +17,18 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hf").join(name)
 }
 
-/// The committed tokenizers and every golden model that the converter could write, with their manifests.
-fn models() -> Vec<(PathBuf, PathBuf)> {
-    let mut found: Vec<_> = ["llama31_gqa", "phi3"].map(|name| (fixture(name), fixture(&format!("{name}.f32.json")))).into();
+/// The committed tokenizers and every golden model, each with its manifest if the converter could write it.
+fn models() -> Vec<(PathBuf, Option<PathBuf>)> {
+    let mut found: Vec<_> =
+        ["llama31_gqa", "phi3"].map(|name| (fixture(name), Some(fixture(&format!("{name}.f32.json"))))).into();
     let (Some(models), Some(manifests)) = (support::oracle("models"), support::oracle("manifests")) else { return found };
     for entry in std::fs::read_dir(models).unwrap() {
         let dir = entry.unwrap().path();
         let manifest = manifests.join(format!("{}.f32.json", dir.file_name().unwrap().to_str().unwrap()));
-        if manifest.exists() {
-            found.push((dir, manifest));
-        }
+        found.push((dir, Some(manifest).filter(|path| path.exists())));
     }
-    assert!(found.len() > 40);
+    assert!(found.len() >= 45);
+    assert!(found.iter().filter(|(_, manifest)| manifest.is_some()).count() >= 43);
     found
 }
 
@@ -54,6 +54,7 @@ fn keys_of(dir: &Path, class: Option<&str>, vocab_size: Option<u32>) -> Result<M
 #[test]
 fn every_tokenizer_has_the_converters_keys() {
     for (dir, manifest) in models() {
+        let Some(manifest) = manifest else { continue };
         let mut expected: Vec<(String, Json)> = expected_pairs(&support::json(&manifest));
         expected.retain(|(key, _)| key.starts_with("tokenizer."));
         assert_eq!(found_pairs(&keys(&dir).unwrap()), expected, "{}", dir.display());
@@ -195,4 +196,67 @@ fn a_long_piece_is_refused_before_its_merges_are_sought() {
     vocab.tokens[350] = "a".repeat(513);
     let error = vocab.to_tokenizer_json().unwrap_err().to_string();
     assert!(error.contains("token 350 has 513 bytes; at most 512"), "{error}");
+}
+
+/// The tokenizers of a directory and of the keys made of it give the same ids for these texts.
+#[track_caller]
+fn check_same_ids(dir: &Path, class: &str, texts: &[&str]) {
+    let keys = keys_of(dir, Some(class), None).unwrap();
+    assert!(matches!(keys.get("bitworth.tokenizer.json"), Some(Value::String(_))));
+    let rebuilt = Vocab::from_metadata(dir, &keys).unwrap().to_tokenizer_json().unwrap();
+    let rebuilt = Tokenizer::from_bytes(serde_json::to_vec(&rebuilt).unwrap()).unwrap();
+    let own = Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
+    for text in texts {
+        let ids = |tokenizer: &Tokenizer| tokenizer.encode(*text, false).unwrap().get_ids().to_vec();
+        assert_eq!(ids(&rebuilt), ids(&own), "{text:?}");
+    }
+}
+
+#[test]
+fn what_llama_cpp_has_no_key_for_is_kept_under_one_of_our_own() {
+    let byte_level = TempDir::new().unwrap();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(fixture("llama31_gqa").join(name), byte_level.path().join(name)).unwrap();
+    }
+    edit(&byte_level, "tokenizer.json", |t| t["normalizer"] = json!({"type": "NFC"}));
+    check_same_ids(byte_level.path(), LLAMA, &["e\u{301}cole", "\u{e9}cole", "plain"]);
+
+    let sentencepiece = copy();
+    edit(&sentencepiece, "tokenizer.json", |t| {
+        for token in t["added_tokens"].as_array_mut().unwrap() {
+            token["rstrip"] = json!(true);
+        }
+        t["normalizer"] = Json::Null;
+        t["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false});
+    });
+    check_same_ids(sentencepiece.path(), PHI3, &["a  b", "x<|endoftext|> \n y", "<s> the", " the <s>the"]);
+}
+
+#[test]
+fn vocabularies_that_cannot_be_reproduced_are_refused_by_name() {
+    let sound = keys(&fixture("llama31_gqa")).unwrap();
+    let check = |key: &str, value: Option<&str>, said: &[&str]| {
+        let mut m = Metadata::new();
+        for (name, old) in sound.iter().filter(|(name, _)| *name != key) {
+            m.set(name, old.clone());
+        }
+        if let Some(value) = value {
+            m.set(key, Value::String(value.to_owned()));
+        }
+        let error = Vocab::from_metadata(Path::new("m.gguf"), &m).unwrap_err().to_string();
+        for part in said.iter().chain(&["m.gguf", key]) {
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+        }
+    };
+    const MODEL: &str = "tokenizer.ggml.model";
+    check(MODEL, Some("bert"), &["WordPiece"]);
+    check(MODEL, Some("t5"), &["Unigram"]);
+    check(MODEL, Some("rwkv"), &["RWKV"]);
+    check(MODEL, Some("none"), &["has no tokenizer"]);
+    check(MODEL, Some("gemma4"), &["\"gemma4\""]);
+    check(MODEL, None, &["has no tokenizer"]);
+    const PRE: &str = "tokenizer.ggml.pre";
+    check(PRE, Some("chameleon"), &["\"chameleon\" is not supported", "llama-bpe"]);
+    check(PRE, None, &["missing"]);
+    check("bitworth.tokenizer.json", Some("[]"), &["no JSON object"]);
 }

@@ -30,19 +30,25 @@ pub struct EvalArgs {
     /// Only the first N items of each task.
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
+    /// Ask as a chat: each item is what a user says, put into the first model's chat template. Tasks are then named NAME+chat.
+    #[arg(long)]
+    chat: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
-    let tasks = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut tasks = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
     let checkpoint = models::open(&args.models[0], session.watch())?;
     let mut lanes = vec![Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint.clone()) }];
     for model in &args.models[1..] {
         lanes.push(models::candidate(&checkpoint, model, session.watch())?);
     }
     models::number_duplicates(&mut lanes);
-    let tokenizer = Tokenizer::new(&checkpoint)?;
+    let mut tokenizer = Tokenizer::new(&checkpoint)?;
+    if args.chat {
+        (tasks, tokenizer) = requests::as_chats(&checkpoint, &tokenizer, tasks)?;
+    }
     let device = Device::open(args.device.device)?;
     let mut rows = Vec::new();
     for task in &tasks {

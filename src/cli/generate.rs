@@ -1,11 +1,14 @@
 //! `bitworth generate`: hear whether a model still speaks.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
 use super::session::Session;
 use super::{DeviceArgs, Outcome, output};
+use crate::chat::{ChatTemplate, Date, Message, Role};
 use crate::engine::backend::Backend;
 use crate::engine::generate::Generator;
 use crate::engine::model::Variant;
@@ -24,6 +27,15 @@ pub struct GenerateArgs {
     /// The text to continue; special tokens' names are understood.
     #[arg(long)]
     prompt: String,
+    /// Ask as a chat: the prompt is what the user says, put into the model's chat template.
+    #[arg(long)]
+    chat: bool,
+    /// What the system says first in the chat.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    system: Option<String>,
+    /// The day of the chat, for templates that name it, as 2024-07-26 [default: today].
+    #[arg(long, value_name = "DAY", requires = "chat")]
+    date: Option<Date>,
     /// Most tokens to make.
     #[arg(long, default_value_t = 64, value_name = "N")]
     max_tokens: usize,
@@ -52,10 +64,18 @@ pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
         bail!("--temperature must be 0 or more and --top-p must lie in (0, 1]");
     }
     let checkpoint = models::open(&args.model, session.watch())?;
-    let tokenizer = Tokenizer::new(&checkpoint)?;
+    let mut tokenizer = Tokenizer::new(&checkpoint)?;
+    let mut text = args.prompt.clone();
+    if args.chat {
+        let template = ChatTemplate::of(&checkpoint, args.date.unwrap_or_else(today))?;
+        let system = args.system.iter().map(|system| Message::new(Role::System, system.as_str()));
+        let messages: Vec<Message> = system.chain([Message::new(Role::User, text)]).collect();
+        text = template.render(&messages)?;
+        tokenizer = tokenizer.without_start();
+    }
     let variant = Variant::Stored(checkpoint);
     let limit = sweep::longest_sequence(variant.hparams());
-    let prompt = generation::prompt(&tokenizer, &args.prompt, args.max_tokens, limit)?;
+    let prompt = generation::prompt(&tokenizer, &text, args.max_tokens, limit)?;
     let device = Device::open(args.device.device)?;
     let made = on_device!(&device, backend => continue_prompt(backend, &variant, &tokenizer, &prompt, args, session))?;
     if session.is_json() {
@@ -65,6 +85,12 @@ pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
         output::text("")?;
     }
     Ok(Outcome::Done)
+}
+
+/// Today, in UTC.
+fn today() -> Date {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Date::from_days((since.as_secs() / 86_400) as i64)
 }
 
 fn continue_prompt<B: Backend>(

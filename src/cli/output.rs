@@ -9,14 +9,9 @@ use serde::Serialize;
 /// Prints a result.
 ///
 /// # Errors
-/// stdout is closed or full.
+/// stdout is full. A reader that has seen enough and went away is no error.
 pub fn text(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
-    Ok(out.flush()?)
+    write(text, if text.ends_with('\n') { "" } else { "\n" })
 }
 
 /// Prints part of a result at once, without a newline (text that a model is saying).
@@ -24,9 +19,16 @@ pub fn text(text: &str) -> Result<()> {
 /// # Errors
 /// As [`text`].
 pub fn part(text: &str) -> Result<()> {
+    write(text, "")
+}
+
+fn write(text: &str, end: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    let written = [text, end].iter().try_for_each(|part| out.write_all(part.as_bytes())).and_then(|()| out.flush());
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 /// Prints the one JSON document of a command.

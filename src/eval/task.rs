@@ -85,6 +85,34 @@ impl Task {
         Ok(Self { name, version, description, chance, items, kind })
     }
 
+    /// The task asked as a chat, as lm-evaluation-harness does with `--apply_chat_template`: what comes before an answer is what a
+    /// user says, `render` makes the chat of it up to where the model is to answer, and a choice follows without the space that
+    /// set it apart. It is another task than the plain one, with a name that no task file can have: `NAME+chat`.
+    ///
+    /// # Errors
+    /// A task that scores whole texts; an item whose chat cannot be rendered.
+    pub fn as_chat(mut self, render: impl Fn(&str) -> Result<String, String>) -> Result<Self> {
+        let fail = |number: usize, what: String| Error::file(&self.name, format!("item {number}: {what}"));
+        for (number, item) in self.items.iter_mut().enumerate() {
+            for request in &mut item.requests {
+                match request {
+                    Request::Loglikelihood { context, continuation } => {
+                        *context = render(context).map_err(|what| fail(number, what))?;
+                        if let Some(bare) = continuation.strip_prefix(' ').filter(|bare| !bare.is_empty()) {
+                            *continuation = bare.to_owned();
+                        }
+                    }
+                    Request::GenerateUntil { prompt, .. } => *prompt = render(prompt).map_err(|what| fail(number, what))?,
+                    Request::LoglikelihoodRolling { .. } => {
+                        return Err(Error::file(&self.name, "scores whole texts, so it cannot be asked as a chat"));
+                    }
+                }
+            }
+        }
+        self.name += "+chat";
+        Ok(self)
+    }
+
     /// The first `limit` items, or all.
     pub fn first(&self, limit: Option<usize>) -> &[Item] {
         &self.items[..limit.map_or(self.items.len(), |n| n.min(self.items.len()))]
@@ -229,6 +257,26 @@ mod tests {
         assert_eq!(task.first(Some(3)), &task.items[..3]);
         assert_eq!(task.first(Some(1_000_000)).len(), 250);
         assert_eq!(task.first(None).len(), 250);
+    }
+
+    #[test]
+    fn a_task_asked_as_a_chat_is_another_task() {
+        let render = |text: &str| Ok(format!("<user>{text}<model>"));
+        let facts = Task::load("facts").unwrap();
+        let Request::Loglikelihood { context, continuation } = facts.items[0].requests[0].clone() else { panic!() };
+        let chat = facts.as_chat(render).unwrap();
+        assert_eq!(chat.name, "facts+chat");
+        let asked = Request::Loglikelihood {
+            context: format!("<user>{context}<model>"),
+            continuation: continuation.trim_start().to_owned(),
+        };
+        assert_eq!(chat.items[0].requests[0], asked);
+        let sums = Task::load("sums").unwrap().as_chat(render).unwrap();
+        assert!(matches!(&sums.items[0].requests[0], Request::GenerateUntil { prompt, .. } if prompt.ends_with("<model>")));
+        let error = Task::load("grammar").unwrap().as_chat(render).unwrap_err().to_string();
+        assert!(error.contains("grammar") && error.contains("whole texts"), "{error}");
+        let error = Task::load("sums").unwrap().as_chat(|_| Err("no".to_owned())).unwrap_err().to_string();
+        assert!(error.contains("sums: item 0: no"), "{error}");
     }
 
     #[test]

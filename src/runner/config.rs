@@ -58,6 +58,9 @@ pub struct TasksConfig {
     pub names: Vec<String>,
     /// Only the first items of each.
     pub limit: Option<usize>,
+    /// Whether they are asked as chats, in the model's chat template.
+    #[serde(default)]
+    pub chat: bool,
 }
 
 /// Timings; see [`super::timing::Workload`].

@@ -5,9 +5,13 @@ use anyhow::{Result, bail};
 
 use super::Watch;
 use super::generation;
+use quant::Checkpoint;
+
+use crate::chat::{ChatTemplate, Date, Message, Role};
 use crate::engine::backend::{Backend, HeadRow};
 use crate::engine::sweep::{self, Lane, Sequence, SweepLimits};
 use crate::eval::request::{Answer, Loglikelihood, Request};
+use crate::eval::task::Task;
 use crate::tokenizer::{SpecialText, Tokenizer};
 
 /// Answers `requests` with every lane: per lane one answer per request, in order.
@@ -41,6 +45,18 @@ pub fn answer<B: Backend>(
         answers.push(requests.iter().zip(&packed.pieces).map(one).collect());
     }
     Ok(answers)
+}
+
+/// `tasks` asked as chats, and the tokenizer for their texts. Their day is always the same (see [`Date::OF_RECORDS`]), so that
+/// the answers are.
+///
+/// # Errors
+/// A model without a chat template, or one that refuses an item; a task that cannot be asked so.
+pub fn as_chats(checkpoint: &Checkpoint, tokenizer: &Tokenizer, tasks: Vec<Task>) -> Result<(Vec<Task>, Tokenizer)> {
+    let template = ChatTemplate::of(checkpoint, Date::OF_RECORDS)?;
+    let render = |text: &str| template.render(&[Message::new(Role::User, text)]).map_err(|e| e.to_string());
+    let tasks = tasks.into_iter().map(|task| task.as_chat(render)).collect::<Result<_, _>>()?;
+    Ok((tasks, tokenizer.without_start()))
 }
 
 /// Checks that every request can be asked, without asking.

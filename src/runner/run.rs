@@ -45,7 +45,7 @@ const MODELS: &str = "models";
 pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) -> Result<usize> {
     let job = Job::prepare(config, watch)?;
     claim(out, &job.identity(config, device)?)?;
-    let run = Run { out, device, watch, checkpoint: &job.checkpoint, tokenizer: &job.tokenizer, found: Cell::new(0) };
+    let run = Run { out, device, watch, checkpoint: &job.checkpoint, task_tokenizer: &job.task_tokenizer, found: Cell::new(0) };
     let lanes = run.lanes(&job.recipes)?;
     for text in &job.texts {
         run.text(&lanes, text, config.text.as_ref().map_or(usize::MAX, |t| t.pass_tokens))?;
@@ -62,7 +62,8 @@ pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) ->
 /// All that a configuration names, opened and checked.
 struct Job {
     checkpoint: Arc<Checkpoint>,
-    tokenizer: Tokenizer,
+    /// For the texts of the tasks.
+    task_tokenizer: Tokenizer,
     recipes: Vec<Arc<Recipe>>,
     texts: Vec<TextWindows>,
     tasks: Vec<Task>,
@@ -92,16 +93,23 @@ impl Job {
         });
         workload.map_or(Ok(()), |load| load.check(context)).context("[speed]")?;
         let mut tasks: Vec<Task> = Vec::new();
-        for (task_config, name) in config.tasks.iter().flat_map(|tasks| tasks.names.iter().map(move |name| (tasks, name))) {
+        let limit = config.tasks.as_ref().and_then(|tasks| tasks.limit);
+        for name in config.tasks.iter().flat_map(|tasks| &tasks.names) {
             let task = Task::load(name)?;
             if tasks.iter().any(|other| other.name == task.name) {
                 bail!("tasks.names: there are two tasks named {}", task.name);
             }
-            requests::check(&tokenizer, &task::build(task.first(task_config.limit)), context)
-                .with_context(|| format!("task {}", task.name))?;
             tasks.push(task);
         }
-        Ok(Self { checkpoint, tokenizer, recipes, texts, tasks, workload })
+        let mut task_tokenizer = tokenizer.clone();
+        if config.tasks.as_ref().is_some_and(|tasks| tasks.chat) {
+            (tasks, task_tokenizer) = requests::as_chats(&checkpoint, &tokenizer, tasks)?;
+        }
+        for task in &tasks {
+            requests::check(&task_tokenizer, &task::build(task.first(limit)), context)
+                .with_context(|| format!("task {}", task.name))?;
+        }
+        Ok(Self { checkpoint, task_tokenizer, recipes, texts, tasks, workload })
     }
 
     /// What makes this run another than the next one: contents, not paths.
@@ -199,7 +207,7 @@ struct Run<'a> {
     device: &'a Device,
     watch: Watch<'a>,
     checkpoint: &'a Arc<Checkpoint>,
-    tokenizer: &'a Tokenizer,
+    task_tokenizer: &'a Tokenizer,
     /// Items of work that were there already.
     found: Cell<usize>,
 }
@@ -281,7 +289,7 @@ impl Run<'_> {
             let items = task.first(limit);
             let asked = task::build(items);
             let answers = on_device!(self.device, backend =>
-                requests::answer(backend, lanes, self.tokenizer, &asked, SweepLimits::default(), self.watch))
+                requests::answer(backend, lanes, self.task_tokenizer, &asked, SweepLimits::default(), self.watch))
             .with_context(|| format!("task {}", task.name))?;
             let mut records = Vec::new();
             for (lane, answers) in lanes.iter().zip(&answers) {

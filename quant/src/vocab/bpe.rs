@@ -8,12 +8,15 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 
 use super::hf::{Files, Token, looks_special};
-use super::{TokenType, recognize, special, unsupported_model};
+use super::{TokenType, published, recognize, special, unsupported_model};
 use crate::{Error, Result};
 
 /// The name of the pre-tokenizer, for a model of `class`.
 pub(super) fn pre(files: &Files, class: &str) -> Result<&'static str> {
     let tokenizer = Tokenizer::new(files)?;
+    if let Some(name) = published::name(tokenizer.json, files.config.as_ref()) {
+        return Ok(name);
+    }
     let ignore_merges = tokenizer.flag("ignore_merges")?;
     recognize::name(tokenizer.json.get("pre_tokenizer").unwrap_or(&Json::Null), ignore_merges, class)
         .map_err(|why| tokenizer.error(format!("its pre_tokenizer is not known: {why}")))

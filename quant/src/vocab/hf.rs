@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
+use super::beyond::{self, Known};
 use super::classes::{self, ClassRule, Source};
-use super::{BYTE_LEVEL_BPE, DEFAULT_PRE, MAX_TOKENS, SENTENCEPIECE, TokenType, bpe, key, special, spm};
+use super::{BYTE_LEVEL_BPE, DEFAULT_PRE, MAX_TOKENS, SENTENCEPIECE, TokenType, bpe, key, pre, special, spm};
 use crate::convert::config::{Config, read_json};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
@@ -94,9 +95,9 @@ pub fn add_keys(model: &Model, m: &mut Metadata) -> Result<()> {
     }
     let (source, tokens) = read_tokens(model, &files, rule)?;
     let byte_level = source == Source::ByteLevel;
-    let pre = if byte_level { bpe::pre(&files, model.class)? } else { DEFAULT_PRE };
+    let pre_name = if byte_level { bpe::pre(&files, model.class)? } else { DEFAULT_PRE };
     m.set(key::MODEL, Value::String(if byte_level { BYTE_LEVEL_BPE } else { SENTENCEPIECE }.to_owned()));
-    m.set(key::PRE, Value::String(pre.to_owned()));
+    m.set(key::PRE, Value::String(pre_name.to_owned()));
 
     let mut found = special::Special::find(&files, model.config, (!byte_level).then_some(tokens.len()))?;
     for &(kind, text) in rule.special_tokens {
@@ -120,6 +121,14 @@ pub fn add_keys(model: &Model, m: &mut Metadata) -> Result<()> {
     if source == Source::ByteFallback {
         // There are no scores, without which llama.cpp merges from left to right; with these our own reader does better.
         m.set(key::OWN_MERGES, Value::Array(Array::String(bpe::merges(&files)?)));
+    }
+    if let Some(tokenizer) = &files.tokenizer {
+        let add_space_prefix = m.get(key::ADD_SPACE_PREFIX) != Some(&Value::Bool(false));
+        let known = if byte_level { Known::ByteLevel(pre::find(pre_name)) } else { Known::SentencePiece { add_space_prefix } };
+        let beyond = beyond::of(tokenizer, &known);
+        if !beyond.is_empty() {
+            m.set(key::OWN_JSON, Value::String(Json::Object(beyond).to_string()));
+        }
     }
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! The vocabulary of a model as GGUF metadata hold it (`tokenizer.ggml.*`), and the `tokenizer.json` it amounts to.
 //!
 //! A Hugging Face tokenizer takes the same way: [`hf`] makes the metadata of it that llama.cpp's converter would write,
-//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text. Byte-level BPE (`gpt2`) and SentencePiece (`llama`) are
+//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text (but for the sample that tells published tokenizers). Byte-level BPE (`gpt2`) and SentencePiece (`llama`) are
 //! the kinds supported.
 
+mod beyond;
 pub(crate) mod bpe;
 mod classes;
 pub mod hf;
 mod pre;
+mod published;
 mod rebuild;
 mod recognize;
 mod sentencepiece;
@@ -15,6 +17,8 @@ mod special;
 mod spm;
 
 use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
 
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
@@ -52,6 +56,8 @@ pub(crate) mod key {
     pub(crate) const MERGES: &str = "tokenizer.ggml.merges";
     /// Our own: the merges of a SentencePiece vocabulary that has no scores, for which llama.cpp has no key.
     pub(crate) const OWN_MERGES: &str = "bitworth.tokenizer.merges";
+    /// Our own: what of the `tokenizer.json` llama.cpp has no key for.
+    pub(crate) const OWN_JSON: &str = "bitworth.tokenizer.json";
     pub(crate) const BOS: &str = "tokenizer.ggml.bos_token_id";
     pub(crate) const EOS: &str = "tokenizer.ggml.eos_token_id";
     pub(crate) const EOT: &str = "tokenizer.ggml.eot_token_id";
@@ -73,13 +79,41 @@ pub(crate) const BYTE_LEVEL_BPE: &str = "gpt2";
 pub(crate) const SENTENCEPIECE: &str = "llama";
 /// Vocabularies beyond this are no vocabularies: the largest published ones have a million tokens.
 const MAX_TOKENS: usize = 1 << 22;
-/// The pre-tokenizer llama.cpp falls back to where a file names none.
+/// The pre-tokenizer that is written where there is none to name.
 pub(crate) const DEFAULT_PRE: &str = "default";
+
+/// Tokens that end a generation (llama.cpp b11434, `special_eog_ids` in `src/llama-vocab.cpp`).
+const END_TEXTS: [&str; 22] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+];
 
 /// A vocabulary.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vocab {
     path: PathBuf,
+    /// Parts of the `tokenizer.json` that the other fields do not hold.
+    beyond: Map<String, Json>,
     /// What decides which tokens a text is cut into.
     pub algorithm: Algorithm,
     /// Tokens by id. Normal tokens are in the byte-level alphabet (`Ġ` for a space) or have `▁` for a space, the others are
@@ -139,13 +173,24 @@ impl Vocab {
             None => Ok(default.filter(|_| metadata.get(name).is_none())),
             id => Ok(id),
         };
+        let beyond = match keys.text(key::OWN_JSON)?.map(serde_json::from_str) {
+            None => Map::new(),
+            Some(Ok(Json::Object(parts))) => parts,
+            Some(_) => return Err(keys.error(key::OWN_JSON, "is no JSON object")),
+        };
         // Ids and flags that llama.cpp takes where a file does not say.
         let (algorithm, add_bos, [bos, eos, unk]) = match model {
             BYTE_LEVEL_BPE => {
-                let pre = keys.text(key::PRE)?.unwrap_or(DEFAULT_PRE);
-                let known = pre::find(pre).ok_or_else(|| Error::unknown("pre-tokenizer", pre, pre::names()))?;
+                // llama.cpp guesses here, with a warning that the model will be worse for it.
+                let pre = keys.text(key::PRE)?.ok_or_else(|| {
+                    keys.error(key::PRE, "is missing, so that nothing says how a text is cut; convert the model again")
+                })?;
+                let known = pre::find(pre);
+                if known.is_none() && !beyond.contains_key("pre_tokenizer") {
+                    return Err(keys.error(key::PRE, unsupported_pre(pre)));
+                }
                 let merges = keys.strings(key::MERGES)?.to_vec();
-                (Algorithm::ByteLevel { pre: pre.to_owned(), merges }, known.add_bos, [None; 3])
+                (Algorithm::ByteLevel { pre: pre.to_owned(), merges }, known.is_some_and(|known| known.add_bos), [None; 3])
             }
             SENTENCEPIECE => {
                 let scores = keys.scores(tokens.len())?.to_vec();
@@ -159,6 +204,7 @@ impl Vocab {
         };
         Ok(Self {
             path: path.to_owned(),
+            beyond,
             algorithm,
             types: keys.types(tokens.len())?,
             bos: id(key::BOS, bos)?,
@@ -173,6 +219,18 @@ impl Vocab {
         })
     }
 
+    /// What a model that has finished says: the end of text or of turn, and every special token that llama.cpp knows for one by
+    /// its text.
+    pub fn ends(&self) -> Vec<u32> {
+        let by_text = (0u32..)
+            .zip(self.tokens.iter().zip(&self.types))
+            .filter_map(|(id, (token, kind))| (*kind != TokenType::Normal && END_TEXTS.contains(&token.as_str())).then_some(id));
+        let mut ends: Vec<u32> = self.eos.into_iter().chain(self.eot).chain(by_text).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    }
+
     /// How many tokens there are.
     pub fn len(&self) -> usize {
         self.tokens.len()
@@ -184,9 +242,17 @@ impl Vocab {
     }
 }
 
+/// Why a pre-tokenizer is refused.
+fn unsupported_pre(pre: &str) -> String {
+    let known: Vec<_> = pre::names().collect();
+    format!("the pre-tokenizer {pre:?} is not supported; known: {}", known.join(", "))
+}
+
 /// Why a kind of vocabulary is refused.
 fn unsupported_model(model: &str) -> String {
     let kind = match model {
+        "none" | "no_vocab" => return format!("is {model:?}; this file has no tokenizer"),
+        "rwkv" => "RWKV's vocabularies (rwkv) are",
         "bert" => "WordPiece vocabularies (bert) are",
         "t5" => "Unigram vocabularies (t5) are",
         other => &format!("the tokenizer {other:?} is"),

@@ -1,13 +1,13 @@
 //! A `tokenizer.json` for the `tokenizers` crate, rebuilt from a GGUF file's vocabulary.
 //!
-//! What GGUF does not hold is gone: the normalizers of byte-level BPE, and whether an added token swallows the spaces beside
-//! it. Absent: reading a `tokenizer.json` (see `bpe`, `spm`).
+//! What GGUF does not hold, such as the normalizers of byte-level BPE, is there only in files made here (see `beyond`). Absent:
+//! reading a `tokenizer.json` (see `bpe`, `spm`).
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Algorithm, TokenType, Vocab, key, pre};
+use super::{Algorithm, PreTokenizer, TokenType, Vocab, beyond, key, pre, unsupported_pre};
 use crate::{Error, Result};
 
 /// SentencePiece's pieces have at most 16 characters, runs of spaces a few dozen. The search for merges takes time that grows
@@ -35,11 +35,14 @@ impl Vocab {
         let (normalizer, pre_tokenizer, decoder);
         match &self.algorithm {
             Algorithm::ByteLevel { pre, merges } => {
-                let pre = pre::find(pre).ok_or_else(|| Error::unknown("pre-tokenizer", pre, pre::names()))?;
-                model["ignore_merges"] = pre.ignore_merges.into();
+                let known = pre::find(pre);
+                if known.is_none() && !self.beyond.contains_key("pre_tokenizer") {
+                    return Err(Error::key(&self.path, key::PRE, unsupported_pre(pre)));
+                }
+                model["ignore_merges"] = known.is_some_and(|known| known.ignore_merges).into();
                 model["merges"] = self.merge_pairs(key::MERGES, merges)?.into();
                 normalizer = Value::Null;
-                pre_tokenizer = pre.to_json();
+                pre_tokenizer = known.map_or(Value::Null, PreTokenizer::to_json);
                 decoder = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
             }
             Algorithm::SentencePiece { scores, merges, add_space_prefix } => {
@@ -55,7 +58,7 @@ impl Vocab {
                 decoder = decoder_of(*add_space_prefix);
             }
         }
-        Ok(json!({
+        let mut tokenizer = json!({
             "version": "1.0",
             "truncation": null,
             "padding": null,
@@ -65,7 +68,9 @@ impl Vocab {
             "post_processor": self.post_processor()?,
             "decoder": decoder,
             "model": model,
-        }))
+        });
+        beyond::put(&self.beyond, &mut tokenizer);
+        Ok(tokenizer)
     }
 
     fn added_tokens(&self) -> Vec<Value> {
@@ -175,7 +180,7 @@ impl Vocab {
 }
 
 /// `▁` for spaces, also for one before the text.
-fn normalizer_of(add_space_prefix: bool) -> Value {
+pub(super) fn normalizer_of(add_space_prefix: bool) -> Value {
     let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
     match add_space_prefix {
         true => json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]}),

@@ -1,13 +1,14 @@
 //! What llama.cpp calls the pre-tokenizer of a `tokenizer.json`.
 //!
 //! llama.cpp's converter tells pre-tokenizers apart by a hash over the token ids of a sample text, which knows published
-//! vocabularies only. Here the structure decides: the steps, the flag `ignore_merges`, and where several names share those,
-//! the class of the model. Absent: building pre-tokenizers (see `pre`).
+//! vocabularies only (see `published`). For all others the structure decides: the steps, the flag `ignore_merges`, and where
+//! several names share those, the class of the model. Absent: building pre-tokenizers (see `pre`).
 
 use serde_json::{Map, Value};
 
 use super::pre::{
-    DEEPSEEK_HAN, DEEPSEEK_LETTERS, DEEPSEEK_LLM, DEEPSEEK_PUNCTUATION, DEEPSEEK3, GPT4O, LLAMA3, QWEN2, Step, TEKKEN,
+    BAILING, DEEPSEEK_HAN, DEEPSEEK_LETTERS, DEEPSEEK_LLM, DEEPSEEK_PUNCTUATION, DEEPSEEK3, GPT4O, LLAMA3, PreTokenizer, QWEN2,
+    QWEN35, SEED_CODER, Step, TEKKEN,
 };
 
 /// A structure as files have it, and its names.
@@ -44,6 +45,10 @@ const STRUCTURES: &[Structure] = &[
     Structure { by_class: &[("stablelm2", &["StableLmForCausalLM"])], ..plain("qwen2", &[Step::Split(QWEN2)]) },
     Structure { ignore_merges: Some(true), ..plain("tekken", &[Step::Split(TEKKEN)]) },
     Structure { ignore_merges: None, by_class: &[("llama4", &["Llama4ForCausalLM"])], ..plain("gpt-4o", &[Step::Split(GPT4O)]) },
+    plain("qwen35", &[Step::Split(QWEN35)]),
+    plain("seed-coder", &[Step::Split(SEED_CODER)]),
+    plain("bailingmoe", &[Step::Split(BAILING)]),
+    plain("tiny_aya", &[Step::Split(r"\d{1,3}(?=(?:\d{3})*\b)"), Step::Split(GPT4O)]),
     plain("deepseek-v3", DEEPSEEK3),
     plain("deepseek-llm", DEEPSEEK_LLM),
     // Files that take numbers apart; llama.cpp makes no difference.
@@ -74,13 +79,32 @@ const fn plain(name: &'static str, steps: &'static [Step<'static>]) -> Structure
 }
 
 /// Expressions that match every character, so that to keep the matches only is to keep all.
-const TOTAL: [&str; 4] = [LLAMA3, QWEN2, TEKKEN, GPT4O];
+const TOTAL: [&str; 5] = [LLAMA3, QWEN2, QWEN35, TEKKEN, GPT4O];
 
 /// llama.cpp's name for the `pre_tokenizer` of a `tokenizer.json` that belongs to a model of `class`.
 ///
 /// # Errors
 /// What about its structure is not known.
 pub(super) fn name(pre_tokenizer: &Value, ignore_merges: bool, class: &str) -> Result<&'static str, String> {
+    let steps = read_steps(pre_tokenizer)?;
+    let fits = |s: &&Structure| same_steps(s.steps, &steps) && s.ignore_merges.is_none_or(|flag| flag == ignore_merges);
+    let Some(structure) = STRUCTURES.iter().find(fits) else {
+        let known: Vec<_> = STRUCTURES.iter().map(|s| s.name).collect();
+        return Err(format!("its steps {steps:?} with ignore_merges {ignore_merges} are none of: {}", known.join(", ")));
+    };
+    let own = structure.by_class.iter().find(|(_, classes)| classes.contains(&class));
+    Ok(own.map_or(structure.name, |(name, _)| name))
+}
+
+/// Whether a `pre_tokenizer` does what `known` does, or is one of the variants in [`STRUCTURES`] that pass for it.
+pub(super) fn is(pre_tokenizer: &Value, known: &PreTokenizer) -> bool {
+    let Ok(steps) = read_steps(pre_tokenizer) else { return false };
+    let variants = STRUCTURES.iter().filter(|s| known.names.contains(&s.name)).map(|s| s.steps);
+    variants.chain([known.steps]).any(|known| same_steps(known, &steps))
+}
+
+/// The steps before byte-level encoding.
+fn read_steps(pre_tokenizer: &Value) -> Result<Vec<Step<'_>>, String> {
     let mut parts = Vec::new();
     flatten(pre_tokenizer, &mut parts)?;
     let mut steps = Vec::new();
@@ -100,14 +124,11 @@ pub(super) fn name(pre_tokenizer: &Value, ignore_merges: bool, class: &str) -> R
     if !byte_level {
         return Err("it has no byte-level encoding".to_owned());
     }
-    let same = |known: &[Step]| known.len() == steps.len() && known.iter().zip(&steps).all(|(a, b)| same_step(a, b));
-    let fits = |s: &&Structure| same(s.steps) && s.ignore_merges.is_none_or(|flag| flag == ignore_merges);
-    let Some(structure) = STRUCTURES.iter().find(fits) else {
-        let known: Vec<_> = STRUCTURES.iter().map(|s| s.name).collect();
-        return Err(format!("its steps {steps:?} with ignore_merges {ignore_merges} are none of: {}", known.join(", ")));
-    };
-    let own = structure.by_class.iter().find(|(_, classes)| classes.contains(&class));
-    Ok(own.map_or(structure.name, |(name, _)| name))
+    Ok(steps)
+}
+
+fn same_steps(a: &[Step], b: &[Step]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_step(a, b))
 }
 
 /// Whether two steps are the same, whether expressions spell line breaks out and escape quotes or not.

@@ -1,0 +1,161 @@
+//! What of a `tokenizer.json` llama.cpp's keys cannot hold: normalizers, pre-tokenizers that differ from the one their name
+//! stands for, added tokens that swallow the spaces beside them. A GGUF file made here has it under a key of our own, only where
+//! there is something to say, so that the file gives the ids that the directory gives. Other programs do not read it.
+//!
+//! Absent: everything that llama.cpp's keys do hold (see `rebuild`).
+
+use serde_json::{Map, Value as Json, json};
+use tokenizers::{Model as _, ModelWrapper};
+
+use super::pre::PreTokenizer;
+use super::{rebuild, recognize};
+
+/// What a file's other keys say of the same things.
+pub(super) enum Known<'a> {
+    /// Byte-level BPE with the pre-tokenizer of a name, where it can be built.
+    ByteLevel(Option<&'a PreTokenizer>),
+    /// SentencePiece, with or without a space before a text.
+    SentencePiece { add_space_prefix: bool },
+}
+
+/// The parts of a `tokenizer.json` that `known` does not give; empty where there are none.
+pub(super) fn of(tokenizer: &Map<String, Json>, known: &Known) -> Map<String, Json> {
+    let mut beyond = Map::new();
+    let part = |name| tokenizer.get(name).unwrap_or(&Json::Null);
+    let (normalizer, pre_tokenizer) = (plain(part("normalizer")), plain(part("pre_tokenizer")));
+    let ignore_merges = part("model").get("ignore_merges").and_then(Json::as_bool).unwrap_or(false);
+    let (known_normalizer, same_pre_tokenizer, known_ignore_merges) = match known {
+        Known::ByteLevel(pre) => {
+            (Json::Null, pre.is_some_and(|pre| recognize::is(&pre_tokenizer, pre)), pre.is_some_and(|pre| pre.ignore_merges))
+        }
+        Known::SentencePiece { add_space_prefix } => {
+            // Where the normalizer leaves no space, there is nothing to split by spaces.
+            let idle = pre_tokenizer["type"] == "Split" && pre_tokenizer["pattern"]["String"] == " ";
+            let spaces_left = normalizer == Json::Null;
+            let same = pre_tokenizer == Json::Null || idle && !spaces_left;
+            (rebuild::normalizer_of(*add_space_prefix), same, false)
+        }
+    };
+    if normalizer != known_normalizer {
+        beyond.insert("normalizer".to_owned(), normalizer.clone());
+    }
+    if !same_pre_tokenizer {
+        beyond.insert("pre_tokenizer".to_owned(), pre_tokenizer);
+    }
+    if ignore_merges != known_ignore_merges && !merges_suffice(part("model")) {
+        beyond.insert("ignore_merges".to_owned(), json!(ignore_merges));
+    }
+    let added = added_tokens(part("added_tokens"), normalizer != Json::Null && matches!(known, Known::ByteLevel(_)));
+    if !added.is_empty() {
+        beyond.insert("added_tokens".to_owned(), Json::Object(added));
+    }
+    beyond
+}
+
+/// Whether merging makes every token of its own text, so that it makes no difference to look for whole tokens first.
+fn merges_suffice(model: &Json) -> bool {
+    let mut model = model.clone();
+    model["ignore_merges"] = false.into();
+    let Ok(model) = serde_json::from_value::<ModelWrapper>(model) else { return false };
+    let whole = |token: &String| model.tokenize(token).is_ok_and(|made| made.len() == 1);
+    model.get_vocab().keys().all(whole)
+}
+
+/// The flags of added tokens, by id, that are set. Whether a token is looked for in the text as it is or as it was normalized
+/// makes a difference only where a text is changed or where some tokens are and others are not.
+fn added_tokens(list: &Json, changed: bool) -> Map<String, Json> {
+    let list = list.as_array().map_or(&[][..], Vec::as_slice);
+    let set = |token: &Json, flag: &str| token.get(flag).and_then(Json::as_bool).unwrap_or(false);
+    let normalized = list.iter().filter(|token| set(token, "normalized")).count();
+    let mixed = normalized > 0 && (changed || normalized < list.len());
+    let mut found = Map::new();
+    for token in list {
+        let flags: Map<String, Json> = FLAGS
+            .iter()
+            .filter(|&&flag| set(token, flag) && (flag != "normalized" || mixed))
+            .map(|flag| ((*flag).to_owned(), json!(true)))
+            .collect();
+        if let Some(id) = token.get("id").and_then(Json::as_u64).filter(|_| !flags.is_empty()) {
+            found.insert(id.to_string(), Json::Object(flags));
+        }
+    }
+    found
+}
+
+/// The flags of an added token.
+const FLAGS: [&str; 4] = ["single_word", "lstrip", "rstrip", "normalized"];
+
+/// Puts the parts in their places in a rebuilt `tokenizer.json`.
+pub(super) fn put(beyond: &Map<String, Json>, tokenizer: &mut Json) {
+    for name in ["normalizer", "pre_tokenizer"] {
+        if let Some(part) = beyond.get(name) {
+            tokenizer[name] = part.clone();
+        }
+    }
+    if let Some(flag) = beyond.get("ignore_merges") {
+        tokenizer["model"]["ignore_merges"] = flag.clone();
+    }
+    let Some(added) = beyond.get("added_tokens").and_then(Json::as_object) else { return };
+    for token in tokenizer["added_tokens"].as_array_mut().into_iter().flatten() {
+        let flags = token["id"].as_u64().and_then(|id| added.get(&id.to_string()));
+        for name in FLAGS {
+            if let Some(flag) = flags.and_then(|flags| flags.get(name)) {
+                token[name] = flag.clone();
+            }
+        }
+    }
+}
+
+/// A part without the sequences that hold one member or none.
+fn plain(part: &Json) -> Json {
+    if part.get("type").and_then(Json::as_str) != Some("Sequence") {
+        return part.clone();
+    }
+    let list = ["normalizers", "pretokenizers"].into_iter().find_map(|name| Some((name, part.get(name)?.as_array()?)));
+    let Some((name, members)) = list else { return part.clone() };
+    let members: Vec<Json> = members.iter().map(plain).filter(|member| !member.is_null()).collect();
+    match members.as_slice() {
+        [] => Json::Null,
+        [only] => only.clone(),
+        _ => json!({"type": "Sequence", name: members}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocab::pre;
+
+    #[track_caller]
+    fn check(tokenizer: Json, known: &Known, expected: Json) {
+        assert_eq!(Json::Object(of(tokenizer.as_object().unwrap(), known)), expected, "{tokenizer}");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_the_other_keys_say() {
+        let qwen2 = pre::find("qwen2").unwrap();
+        let empty = json!({"type": "Sequence", "normalizers": []});
+        check(json!({"normalizer": empty, "pre_tokenizer": qwen2.to_json()}), &Known::ByteLevel(Some(qwen2)), json!({}));
+        let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+        let split = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
+        let gemma = Known::SentencePiece { add_space_prefix: false };
+        check(json!({"normalizer": spaces, "pre_tokenizer": split}), &gemma, json!({}));
+    }
+
+    #[test]
+    fn what_the_other_keys_cannot_say_is_kept() {
+        let qwen2 = pre::find("qwen2").unwrap();
+        let nfc = json!({"type": "NFC"});
+        // "abc" is a token that no merge makes.
+        let model = json!({"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "abc": 3}, "merges": [], "ignore_merges": true});
+        let tokenizer = json!({"normalizer": nfc, "pre_tokenizer": qwen2.to_json(), "model": model});
+        check(tokenizer, &Known::ByteLevel(Some(qwen2)), json!({"normalizer": nfc, "ignore_merges": true}));
+        let own = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false});
+        let added = json!([{"id": 5, "content": "<x>", "rstrip": true, "normalized": false}, {"id": 6, "content": "<y>"}]);
+        check(
+            json!({"normalizer": null, "pre_tokenizer": own, "added_tokens": added}),
+            &Known::SentencePiece { add_space_prefix: true },
+            json!({"normalizer": null, "pre_tokenizer": own, "added_tokens": {"5": {"rstrip": true}}}),
+        );
+    }
+}
