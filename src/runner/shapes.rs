@@ -11,12 +11,18 @@ use quant::{Error, Result};
 use serde_json::{Map, Value};
 
 /// The shapes that come with the program: name and file. A test compares this with the folder.
-pub const SHAPES: [(&str, &str); 7] = [
+pub const SHAPES: [(&str, &str); 13] = [
+    ("command-r-plus", include_str!("../../configs/models/command-r-plus.toml")),
+    ("deepseek-v3", include_str!("../../configs/models/deepseek-v3.toml")),
+    ("gpt-oss-120b", include_str!("../../configs/models/gpt-oss-120b.toml")),
     ("llama-1b", include_str!("../../configs/models/llama-1b.toml")),
     ("llama-2-7b", include_str!("../../configs/models/llama-2-7b.toml")),
+    ("llama-405b", include_str!("../../configs/models/llama-405b.toml")),
     ("llama-70b", include_str!("../../configs/models/llama-70b.toml")),
     ("llama-8b", include_str!("../../configs/models/llama-8b.toml")),
+    ("mixtral-8x7b", include_str!("../../configs/models/mixtral-8x7b.toml")),
     ("qwen2.5-7b", include_str!("../../configs/models/qwen2.5-7b.toml")),
+    ("qwen3-30b-a3b", include_str!("../../configs/models/qwen3-30b-a3b.toml")),
     ("random-615m", include_str!("../../configs/models/random-615m.toml")),
     ("smollm2-135m", include_str!("../../configs/models/smollm2-135m.toml")),
 ];

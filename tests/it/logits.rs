@@ -188,6 +188,46 @@ fn a_gpu_gives_the_golden_logits_and_greedy_tokens() {
     for_all_models(|dir| drop(check(&gpu, dir, &open(dir), 2e-3)));
 }
 
+/// The commands, as a user gives them: what they say of a directory they say of the GGUF file that `convert` makes of it.
+#[test]
+fn the_commands_agree_on_every_golden_model() {
+    for_all_models(|dir| {
+        let temp = TempDir::new().unwrap();
+        let here = temp.path();
+        let dir_text = dir.to_str().unwrap();
+        let json = |args: &[&str]| common::json(here, args);
+        json(&["convert", dir_text, "--to", "f32", "--out", "model.gguf"]);
+
+        let tokens = ids(&golden(dir, "ids_b"));
+        std::fs::write(here.join("in.json"), serde_json::json!({ "sequences": [tokens] }).to_string()).unwrap();
+        let logits = |model: &str, out: &str| {
+            json(&["logits", model, "--tokens", "in.json", "--out", out, "--device", "cpu"]);
+            let bytes = std::fs::read(here.join(out)).unwrap();
+            floats(SafeTensors::deserialize(&bytes).unwrap().tensor("logits.0").unwrap().data())
+        };
+        let found = logits(dir_text, "dir.safetensors");
+        assert!(relative(&found, &floats(&golden(dir, "logits_b"))) < 1e-4);
+        assert!(found == logits("model.gguf", "gguf.safetensors"), "logits");
+
+        let facts: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap();
+        let cases = facts["tokenizer_cases"].as_array().unwrap();
+        let case = cases.iter().max_by_key(|case| case["text"].as_str().unwrap().len()).unwrap();
+        std::fs::write(here.join("text.txt"), case["text"].as_str().unwrap()).unwrap();
+        for model in [dir_text, "model.gguf"] {
+            assert_eq!(json(&["tokenize", model, "--text", "text.txt"])["tokens"], case["with_special"], "{model}");
+        }
+
+        let say = |model: &str| {
+            let said = json(&["generate", model, "--prompt", "The reader", "--max-tokens", "8", "--device", "cpu"]);
+            (said["prompt_tokens"].clone(), said["tokens"].clone(), said["text"].clone())
+        };
+        assert_eq!(say(dir_text), say("model.gguf"));
+        let about = |model: &str| json(&["inspect", model])["model"].clone();
+        assert!(about(dir_text)["active_parameters"].is_u64());
+        assert_eq!(about(dir_text), about("model.gguf"));
+    });
+}
+
 /// Whoever adds an architecture adds a golden model to the table, and whoever adds a golden model a row.
 #[test]
 fn the_table_covers_every_architecture_and_every_golden_model() {

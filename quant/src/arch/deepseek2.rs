@@ -4,8 +4,8 @@
 
 use super::rule::{changed, dense, experts, head, optional, routed, tensor};
 use super::{
-    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, ExpertGroups, Gating, HeadDim, HfClass, HfRouting, Normalizes, Role,
-    RopePairing, TensorRule, Transform, neutral,
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, ExpertGroups, Gating, HeadDim, HfClass, HfRouting, Normalizes, Presence,
+    Role, RopePairing, TensorRule, Transform, neutral,
 };
 use crate::Result;
 use crate::convert::config::Config;
@@ -48,10 +48,15 @@ pub(super) const DEEPSEEK2: ArchSpec = ArchSpec {
 const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
     tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
-    optional(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::MlaQueries]),
-    optional(Role::AttnQA, "model.layers.{}.self_attn.q_a_proj.weight", &[Dim::Embd, Dim::QRank]),
-    optional(Role::AttnQANorm, "model.layers.{}.self_attn.q_a_layernorm.weight", &[Dim::QRank]),
-    optional(Role::AttnQB, "model.layers.{}.self_attn.q_b_proj.weight", &[Dim::QRank, Dim::MlaQueries]),
+    queries(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::MlaQueries], Presence::PlainQueries),
+    queries(Role::AttnQA, "model.layers.{}.self_attn.q_a_proj.weight", &[Dim::Embd, Dim::QRank], Presence::CompressedQueries),
+    queries(Role::AttnQANorm, "model.layers.{}.self_attn.q_a_layernorm.weight", &[Dim::QRank], Presence::CompressedQueries),
+    queries(
+        Role::AttnQB,
+        "model.layers.{}.self_attn.q_b_proj.weight",
+        &[Dim::QRank, Dim::MlaQueries],
+        Presence::CompressedQueries,
+    ),
     tensor(Role::AttnKvAMqa, "model.layers.{}.self_attn.kv_a_proj_with_mqa.weight", &[Dim::Embd, Dim::KvRankAndRope]),
     tensor(Role::AttnKvANorm, "model.layers.{}.self_attn.kv_a_layernorm.weight", &[Dim::KvRank]),
     changed(Role::AttnKB, KV_B, &[Dim::MlaKey, Dim::KvRank, Dim::Heads], Transform::ExpandedKeys),
@@ -72,6 +77,10 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];
+
+const fn queries(role: Role, hf: &'static str, shape: &'static [Dim], presence: Presence) -> TensorRule {
+    TensorRule { presence, ..tensor(role, hf, shape) }
+}
 
 const KV_B: &str = "model.layers.{}.self_attn.kv_b_proj.weight";
 const EXPERT_IN: &[Dim] = &[Dim::Embd, Dim::ExpertFeedForward, Dim::Experts];

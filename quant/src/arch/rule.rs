@@ -202,6 +202,10 @@ pub enum Presence {
     Dense,
     /// Blocks with experts have it.
     Experts,
+    /// Models with latent attention have it that do not compress queries.
+    PlainQueries,
+    /// Models with latent attention have it that compress queries.
+    CompressedQueries,
     /// The computation that uses it is skipped where it is absent (biases, rope factors).
     Optional,
     /// The token embedding takes its place where it is absent (the output matrix of tied models).
@@ -215,18 +219,26 @@ impl Presence {
             Self::Required => true,
             Self::Dense => !h.has_experts(block),
             Self::Experts => h.has_experts(block),
+            Self::PlainQueries => !compresses_queries(h),
+            Self::CompressedQueries => compresses_queries(h),
             Self::Optional | Self::TiedToTokenEmbd => false,
         }
     }
 
-    /// Whether block `block` of a model must not have the tensor, because it has the other kind of feed-forward network.
-    pub fn misplaced(self, h: &HParams, block: usize) -> bool {
+    /// Why block `block` of a model must not have the tensor, where it must not: what the block is instead.
+    pub fn misplaced(self, h: &HParams, block: usize) -> Option<&'static str> {
         match self {
-            Self::Dense => h.has_experts(block),
-            Self::Experts => !h.has_experts(block),
-            _ => false,
+            Self::Dense if h.has_experts(block) => Some("has experts"),
+            Self::Experts if !h.has_experts(block) => Some("has no experts"),
+            Self::PlainQueries if compresses_queries(h) => Some("compresses queries"),
+            Self::CompressedQueries if !compresses_queries(h) => Some("does not compress queries"),
+            _ => None,
         }
     }
+}
+
+fn compresses_queries(h: &HParams) -> bool {
+    h.mla.is_some_and(|mla| mla.q_lora_rank > 0)
 }
 
 impl TensorRule {

@@ -42,9 +42,8 @@ pub(super) fn check_block(path: &Path, name: &str, rule: &TensorRule, block: Opt
         let what = format!("is of block {block}, but the model has {} blocks (counted from 0)", h.block_count);
         return Err(Error::tensor(path, name, what));
     }
-    if rule.presence.misplaced(h, block) {
-        let kind = if h.has_experts(block) { "experts" } else { "no experts" };
-        let what = format!("has no place in block {block}, which by the hyper-parameters has {kind}");
+    if let Some(instead) = rule.presence.misplaced(h, block) {
+        let what = format!("has no place in block {block}, which by the hyper-parameters {instead}");
         return Err(Error::tensor(path, name, what));
     }
     Ok(())
