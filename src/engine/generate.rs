@@ -89,6 +89,9 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// # Errors
     /// A prompt longer than the room, or a device that fails.
     pub fn prefill(&mut self, index: usize, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
         self.check(index, tokens)?;
         self.remember(&[(index, tokens.len())])?;
         let length = self.said[index].len() + tokens.len();
