@@ -473,7 +473,7 @@ impl Keys<'_> {
             .map(|block| match self.arch.block.rotated {
                 Rotated::All => true,
                 Rotated::Never => false,
-                Rotated::AllBut(n) => (block + 1) % n != 0,
+                Rotated::AllBut(n) => !(block + 1).is_multiple_of(n),
                 Rotated::Windowed => window.is_some_and(|w| w.blocks[block]),
             })
             .collect())
@@ -487,7 +487,7 @@ impl Keys<'_> {
         let blocks = self.blocks("attention.sliding_window_blocks", count)?.unwrap_or_else(|| {
             let windowed = |block: usize| match self.arch.block.windowed {
                 Windowed::All => true,
-                Windowed::AllBut(n) => (block + 1) % n != 0,
+                Windowed::AllBut(n) => !(block + 1).is_multiple_of(n),
             };
             (0..count).map(windowed).collect()
         });
@@ -543,7 +543,7 @@ impl Keys<'_> {
         };
         let groups = self.count(GROUPS, MAX_EXPERTS)?.unwrap_or(1).max(1);
         let groups_used = self.count("expert_group_used_count", MAX_EXPERTS)?.unwrap_or(groups).clamp(1, groups);
-        if experts % groups != 0 || (experts > 0 && experts / groups * groups_used < used) {
+        if !experts.is_multiple_of(groups) || (experts > 0 && experts / groups * groups_used < used) {
             let what = format!("{groups} groups, {groups_used} of them used, do not fit {experts} experts, {used} of them used");
             return Err(self.error(GROUPS, what));
         }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use quant::atomic_file::AtomicFile;
+use quant::convert::facts::has_no_form_in_llama_cpp;
 use quant::quantize::{Options, Output, Source, Split, Written};
 use quant::{DType, Recipe};
 use serde_json::{Value, json};
@@ -83,6 +84,9 @@ impl WriteArgs {
                     bail!("--report {}: is one of the files to be made", report.display());
                 }
             }
+        }
+        if outputs.iter().any(|output| has_no_form_in_llama_cpp(&output.metadata)) {
+            session.note("some blocks of this model have experts and some have none; llama.cpp has no form for that and will not open the file, bitworth does");
         }
         for output in outputs {
             let unweighted = output.unweighted();

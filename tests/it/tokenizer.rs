@@ -15,43 +15,29 @@ use tempfile::TempDir;
 
 use crate::common;
 
-/// A directory to tokenize with, and whether it can be made a GGUF file.
-struct Model {
-    dir: PathBuf,
-    converts: bool,
-}
-
-/// The committed fixtures and every golden model. The `_mixed` ones have layers with and without experts, for which GGUF has no
-/// place; whether they open is the checkpoint's matter, and the quantizer's tests look at their tokenizers.
-fn models() -> Vec<Model> {
+/// The committed fixtures and every golden model.
+fn models() -> Vec<PathBuf> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("quant/tests/fixtures/hf");
     let mut models = Vec::new();
     for folder in [Some(fixtures), common::shared("oracle/models")].into_iter().flatten() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let dir = entry.unwrap().path();
             if dir.join("golden.json").exists() && dir.join("model.safetensors").exists() {
-                models.push(Model { converts: !dir.to_str().unwrap().ends_with("_mixed"), dir });
+                models.push(dir);
             }
         }
     }
-    models.sort_by(|a, b| a.dir.cmp(&b.dir));
+    models.sort();
     models
 }
 
-/// A model's tokenizers: the directory's, and the one of the GGUF made of it where that can be made.
-fn tokenizers(model: &Model, work: &TempDir) -> Vec<(String, Tokenizer)> {
-    let checkpoint = match Checkpoint::open(&model.dir) {
-        Err(_) if !model.converts => return Vec::new(),
-        opened => opened.unwrap(),
-    };
-    let name = model.dir.file_name().unwrap().to_str().unwrap();
-    let mut found = vec![(model.dir.display().to_string(), Tokenizer::new(&checkpoint).unwrap())];
-    if model.converts {
-        let path = work.path().join(format!("{name}.gguf"));
-        found.push((path.display().to_string(), Tokenizer::new(&to_gguf(&checkpoint, &path)).unwrap()));
-        std::fs::remove_file(path).unwrap();
-    }
-    found
+/// A model's tokenizers: the directory's, and the one of the GGUF made of it.
+fn tokenizers(model: &Path, work: &TempDir) -> Vec<(String, Tokenizer)> {
+    let checkpoint = Checkpoint::open(model).unwrap();
+    let path = work.path().join(format!("{}.gguf", model.file_name().unwrap().to_str().unwrap()));
+    let from_gguf = Tokenizer::new(&to_gguf(&checkpoint, &path)).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    vec![(model.display().to_string(), Tokenizer::new(&checkpoint).unwrap()), (path.display().to_string(), from_gguf)]
 }
 
 fn to_gguf(checkpoint: &Checkpoint, path: &Path) -> Checkpoint {
@@ -71,7 +57,7 @@ fn directory_and_gguf_give_the_reference_ids() {
     let expected = if common::shared("oracle/models").is_some() { 43 } else { 1 };
     assert!(models.len() >= expected, "{}", models.len());
     for model in &models {
-        let golden: Value = serde_json::from_slice(&std::fs::read(model.dir.join("golden.json")).unwrap()).unwrap();
+        let golden: Value = serde_json::from_slice(&std::fs::read(model.join("golden.json")).unwrap()).unwrap();
         let cases = golden["tokenizer_cases"].as_array().unwrap();
         assert!(!cases.is_empty());
         for (name, tokenizer) in tokenizers(model, &work) {
@@ -148,11 +134,11 @@ impl Random {
 fn directory_and_gguf_agree_on_unusual_texts() {
     let work = TempDir::new().unwrap();
     let mut seen = HashSet::new();
-    for model in models().iter().filter(|model| model.converts) {
-        if !seen.insert(std::fs::read(model.dir.join("tokenizer.json")).unwrap()) {
+    for model in models().iter() {
+        if !seen.insert(std::fs::read(model.join("tokenizer.json")).unwrap()) {
             continue;
         }
-        let checkpoint = Checkpoint::open(&model.dir).unwrap();
+        let checkpoint = Checkpoint::open(model).unwrap();
         let vocab = checkpoint.vocab().unwrap();
         let special: Vec<&str> = vocab
             .types

@@ -174,7 +174,7 @@ fn add_rope_scaling(config: &Config, m: &mut Metadata) -> Result<()> {
     let wanted = match config.rope {
         // These are tensors.
         Rope::Default | Rope::Llama3 { .. } | Rope::LongRope { .. } => RopeScaling::None,
-        Rope::Linear { factor } if factor == 1.0 => RopeScaling::None,
+        Rope::Linear { factor: 1.0 } => RopeScaling::None,
         Rope::Linear { factor } => RopeScaling::Linear { factor: factor as f32 },
         Rope::Dynamic { factor } => RopeScaling::Dynamic { factor: factor as f32 },
         Rope::Yarn { factor, extrapolation_factor, beta_fast, beta_slow, .. } => RopeScaling::Yarn(Yarn {

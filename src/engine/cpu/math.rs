@@ -35,7 +35,7 @@ pub fn silu(x: f32) -> f32 {
 /// The tanh form of GELU, `x/2 (1 + tanh(u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`, which is `x sigmoid(2u)`.
 #[inline(always)]
 pub fn gelu(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769_2;
     let u = TWICE_ROOT * (0.044_715 * x * x).mul_add(x, x);
     x / (1.0 + exp(-u))
 }

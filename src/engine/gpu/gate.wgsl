@@ -31,7 +31,7 @@ fn main(
     if (KIND == 0u) {
         gate[i] = g / (1.0 + exp(min(-g, 80.0))) * u;
     } else if (KIND == 1u) {
-        gate[i] = g * sigmoid(1.5957691 * fma(0.044715 * g * g, g, g)) * u;
+        gate[i] = g * sigmoid(1.5957692 * fma(0.044715 * g * g, g, g)) * u;
     } else {
         let clamped = min(g, 7.0);
         gate[i] = clamped * sigmoid(1.702 * clamped) * (clamp(u, -7.0, 7.0) + 1.0);

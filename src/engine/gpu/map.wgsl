@@ -30,7 +30,7 @@ fn main(
     }
     let v = x[i];
     if (KIND == 0u) {
-        let u = 1.5957691 * fma(0.044715 * v * v, v, v);
+        let u = 1.5957692 * fma(0.044715 * v * v, v, v);
         // exp(80) is finite, and shaders may not assume that infinity works.
         x[i] = v / (1.0 + exp(min(-u, 80.0)));
     } else if (KIND == 1u) {
