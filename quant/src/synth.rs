@@ -66,9 +66,17 @@ impl Synth {
             synth.add(Tensor { name: computed.role.gguf_name(0), dtype: DType::F32, shape }, Made::Computed(computed.values));
         }
         let has_head = |rule: &TensorRule| rule.presence == Presence::TiedToTokenEmbd && !config.tie_word_embeddings;
+        let mut stated = Vec::new();
+        for key in config.arch.stated {
+            if config.keys().bool(key.key)?.unwrap_or(key.default) {
+                stated.extend(key.roles);
+            }
+        }
         for rule in config.arch.tensors {
             let blocks = if rule.role.per_block() { h.block_count } else { 1 };
-            for block in (0..blocks).filter(|&block| rule.presence.required(&h, block) || has_head(rule)) {
+            for block in
+                (0..blocks).filter(|&block| rule.presence.required(&h, block) || has_head(rule) || stated.contains(&rule.role))
+            {
                 let (name, shape) = (rule.role.gguf_name(block), rule.shape(&h));
                 // A role can have two rules, for two forms in which files hold it.
                 if synth.index.contains_key(&name) {

@@ -257,7 +257,7 @@ fn a_vocabulary_that_is_not_understood_is_an_error_when_asked_for() {
     let text = |text: &str| Some(Value::String(text.to_owned()));
     check_vocab("tokenizer.ggml.model", None, "no tokenizer");
     check_vocab("tokenizer.ggml.model", text("llama"), "tokenizer.ggml.scores: is missing");
-    check_vocab("tokenizer.ggml.model", text("rwkv"), "\"rwkv\" is not supported");
+    check_vocab("tokenizer.ggml.model", text("rwkv"), "(rwkv) are not supported");
     check_vocab("tokenizer.ggml.pre", text("whitespace"), "unknown pre-tokenizer \"whitespace\"; known: llama-bpe");
     check_vocab("tokenizer.ggml.tokens", None, "is missing");
     check_vocab("tokenizer.ggml.merges", None, "is missing");

@@ -16,7 +16,7 @@ use crate::runner::timing::{self, Workload};
 /// Time prefill and decoding.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// Hugging Face directories, GGUF files or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directories, GGUF files or hf:OWNER/NAME.
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Tokens of the prompt (0: leave prefill out).

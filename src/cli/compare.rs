@@ -19,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 /// Compare candidates with a reference: perplexity, KL divergence, agreement, from one walk through the model.
 #[derive(Args)]
 pub struct CompareArgs {
-    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     reference: String,
     /// Models, or @RECIPE for the reference quantized on the fly.
     #[arg(required = true, value_name = "CANDIDATE")]

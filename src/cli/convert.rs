@@ -18,7 +18,7 @@ use crate::runner::models;
 #[derive(Args)]
 #[command(after_help = files::names_help())]
 pub struct ConvertArgs {
-    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     model: String,
     /// Types, separated by commas. f32, f16, bf16, q8_0, tq1_0, tq2_0 and auto (bf16 or f16, whichever the checkpoint has)
     /// as llama.cpp's converter writes them; all other recipes as llama-quantize makes them of the converted file.

@@ -20,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 /// Score tasks: accuracies with 95 % intervals.
 #[derive(Args)]
 pub struct EvalArgs {
-    /// Hugging Face directories, GGUF files or hf:OWNER/NAME[@REVISION]; the first is the reference of the differences. @RECIPE is
+    /// Hugging Face directories, GGUF files or hf:OWNER/NAME; the first is the reference of the differences. @RECIPE is
     /// the first model quantized on the fly.
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,

@@ -22,7 +22,7 @@ use crate::tokenizer::Tokenizer;
 /// Continue a prompt, greedily or sampled.
 #[derive(Args)]
 pub struct GenerateArgs {
-    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     model: String,
     /// The text to continue; special tokens' names are understood.
     #[arg(long)]

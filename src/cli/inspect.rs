@@ -20,7 +20,7 @@ const SHOWN: usize = 60;
 /// Show what a model is, and its metadata, tensors, types and bits per weight.
 #[derive(Args)]
 pub struct InspectArgs {
-    /// GGUF file (of any kind), Hugging Face directory or hf:OWNER/NAME[@REVISION].
+    /// GGUF file (of any kind), Hugging Face directory or hf:OWNER/NAME.
     model: String,
     /// Add the SHA-256 of each tensor's bytes.
     #[arg(long)]

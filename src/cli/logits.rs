@@ -20,7 +20,7 @@ use crate::runner::models;
 /// Write the logits of every position of some token sequences.
 #[derive(Args)]
 pub struct LogitsArgs {
-    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     model: String,
     /// JSON file: an object with the key "sequences", a list of lists of token ids.
     #[arg(long, value_name = "IN.json")]

@@ -20,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 /// Perplexity of a text: the second half of each window is scored.
 #[derive(Args)]
 pub struct PerplexityArgs {
-    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     model: String,
     #[command(flatten)]
     text: TextArgs,

@@ -19,7 +19,7 @@ use crate::runner::models;
 #[derive(Args)]
 #[command(after_help = files::names_help())]
 pub struct QuantizeArgs {
-    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     model: String,
     /// Recipes, separated by commas, as q4_k_m,q6_k,q8_0; one that ends in .toml is the file of a recipe of your own.
     #[arg(long, value_delimiter = ',', required = true, value_name = "RECIPES")]

@@ -20,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 /// Score prompts in batches.
 #[derive(Args)]
 pub struct ScoreArgs {
-    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     model: String,
     /// JSON lines: {"context": "...", "continuation": "..."} or {"text": "..."}.
     #[arg(long, value_name = "IN.jsonl")]

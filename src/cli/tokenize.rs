@@ -12,7 +12,7 @@ use crate::tokenizer::{SpecialText, Tokenizer};
 /// Print the token ids of a text.
 #[derive(Args)]
 pub struct TokenizeArgs {
-    /// Hugging Face directory, GGUF file or hf:OWNER/NAME[@REVISION].
+    /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     model: String,
     /// The text file.
     #[arg(long, value_name = "FILE")]

@@ -15,7 +15,7 @@ const DEMO: &str = include_str!("../../configs/runs/demo.toml");
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// The reference: a Hugging Face directory or a GGUF file, seen from the configuration's folder; or `hf:OWNER/NAME[@REVISION]`
+    /// The reference: a Hugging Face directory or a GGUF file, seen from the configuration's folder; or `hf:OWNER/NAME`
     /// on the hub, or `demo:PATH`.
     pub model: String,
     /// The candidates, by recipe: a name, or the path of a TOML file seen from the configuration's folder.
@@ -32,7 +32,7 @@ pub struct RunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
-    /// The file, seen from the configuration's folder; or `hf:OWNER/NAME[@REVISION]`
+    /// The file, seen from the configuration's folder; or `hf:OWNER/NAME`
     /// on the hub, or `demo:PATH`.
     pub file: String,
     /// Tokens in a window.

@@ -15,7 +15,7 @@ use crate::engine::sweep::Lane;
 use crate::eval::demo;
 use crate::hub;
 
-/// Opens MODEL: a Hugging Face directory, a GGUF file, `hf:OWNER/NAME[@REVISION]` on the hub, or `demo:PATH` inside the embedded
+/// Opens MODEL: a Hugging Face directory, a GGUF file, `hf:OWNER/NAME` on the hub, or `demo:PATH` inside the embedded
 /// demo world.
 ///
 /// # Errors

@@ -116,6 +116,12 @@ mod tests {
             ("smollm2-135m", 135),
             ("qwen2.5-7b", 7615),
             ("random-615m", 616),
+            ("llama-405b", 405_853),
+            ("mixtral-8x7b", 46_703),
+            ("qwen3-30b-a3b", 30_532),
+            ("gpt-oss-120b", 116_829),
+            ("deepseek-v3", 671_026),
+            ("command-r-plus", 103_811),
         ] {
             let shape = load(name, None).unwrap();
             let count = Synth::new(&shape.name, &shape.config, 0).unwrap().parameter_count();
@@ -131,6 +137,6 @@ mod tests {
     #[test]
     fn an_unknown_shape_is_refused_with_the_known_ones() {
         let error = load("llama-9b", None).unwrap_err().to_string();
-        assert!(error.contains("llama-9b") && error.contains("llama-8b, qwen2.5-7b"), "{error}");
+        assert!(error.contains("llama-9b") && error.contains("llama-8b, mixtral-8x7b"), "{error}");
     }
 }

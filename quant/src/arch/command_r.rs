@@ -2,8 +2,8 @@
 
 use super::rule::{head, optional, tensor};
 use super::{
-    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Residual, Role, RopePairing, TensorRule,
-    neutral,
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Residual, Role, RopePairing, Stated,
+    TensorRule, neutral,
 };
 use crate::Result;
 use crate::convert::config::Config;
@@ -23,6 +23,7 @@ pub(super) const COMMAND_R: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
+    stated: &[Stated { key: "use_qk_norm", default: false, roles: &[Role::AttnQNorm, Role::AttnKNorm] }],
     block: BlockTraits { norm: Norm::Layer, rope: RopePairing::Adjacent, residual: Residual::Parallel, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
     understood: &["logit_scale", "use_qk_norm"],

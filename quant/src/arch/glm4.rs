@@ -3,7 +3,8 @@
 
 use super::rule::{head, optional, tensor};
 use super::{
-    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, RopePairing, TensorRule, neutral,
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, RopePairing, Stated, TensorRule,
+    neutral,
 };
 use crate::Result;
 use crate::convert::config::Config;
@@ -21,6 +22,7 @@ pub(super) const GLM4: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
+    stated: &[Stated { key: "attention_bias", default: true, roles: &[Role::AttnQBias, Role::AttnKBias, Role::AttnVBias] }],
     block: BlockTraits { rope: RopePairing::Adjacent, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""])],
     keys,

@@ -7,7 +7,7 @@
 use super::rule::{changed, computed, dense, experts, head, optional, routed, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, ComputedTensor, Dim, HeadDim, HfClass, HfWindow, NeutralKey, NormEpsilon, Role,
-    RopePairing, TensorRule, Transform, neutral,
+    RopePairing, Stated, TensorRule, Transform, neutral,
 };
 use crate::Result;
 use crate::convert::config::Config;
@@ -36,6 +36,14 @@ pub(super) const LLAMA: ArchSpec = ArchSpec {
         },
     ],
     tensors: TENSORS,
+    stated: &[
+        Stated {
+            key: "attention_bias",
+            default: false,
+            roles: &[Role::AttnQBias, Role::AttnKBias, Role::AttnVBias, Role::AttnOutputBias],
+        },
+        Stated { key: "mlp_bias", default: false, roles: &[Role::FfnGateBias, Role::FfnUpBias, Role::FfnDownBias] },
+    ],
     block: BlockTraits { rope: RopePairing::Adjacent, ..BLOCK },
     neutral: NEUTRAL,
     understood: &["num_local_experts"],

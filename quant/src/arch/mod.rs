@@ -80,6 +80,8 @@ pub struct ArchSpec {
     pub neutral: &'static [NeutralKey],
     /// Keys that are refused for most architectures and that this one's conversion understands.
     pub understood: &'static [&'static str],
+    /// Keys of `config.json` that say which optional tensors there are.
+    pub stated: &'static [Stated],
     /// Tensors of the safetensors files of tied models that conversion leaves out, because another takes their place.
     pub dropped: &'static [&'static str],
     /// Adds the metadata keys that describe the computation, in the converter's order.
@@ -97,6 +99,7 @@ const COMMON: ArchSpec = ArchSpec {
     block: BLOCK,
     neutral: &[],
     understood: &[],
+    stated: &[],
     dropped: &[],
     keys: keys::add_base,
     computed: |_, _| Ok(Vec::new()),
@@ -248,6 +251,17 @@ pub struct NeutralKey {
     pub key: &'static str,
     /// Accepted values as JSON text; `null` and absence are always accepted.
     pub accepted: &'static [&'static str],
+}
+
+/// A key of `config.json` that says whether some optional tensors are there.
+#[derive(Debug)]
+pub struct Stated {
+    /// The key.
+    pub key: &'static str,
+    /// What transformers takes where it is missing.
+    pub default: bool,
+    /// The tensors.
+    pub roles: &'static [Role],
 }
 
 /// A tensor that is computed from the configuration.

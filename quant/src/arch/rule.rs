@@ -206,6 +206,8 @@ pub enum Presence {
     PlainQueries,
     /// Models with latent attention have it that compress queries.
     CompressedQueries,
+    /// Models have it whose feed-forward network does not read the norm of attention.
+    Sequential,
     /// The computation that uses it is skipped where it is absent (biases, rope factors).
     Optional,
     /// The token embedding takes its place where it is absent (the output matrix of tied models).
@@ -219,6 +221,7 @@ impl Presence {
             Self::Required => true,
             Self::Dense => !h.has_experts(block),
             Self::Experts => h.has_experts(block),
+            Self::Sequential => !h.parallel,
             Self::PlainQueries => !compresses_queries(h),
             Self::CompressedQueries => compresses_queries(h),
             Self::Optional | Self::TiedToTokenEmbd => false,
@@ -230,6 +233,7 @@ impl Presence {
         match self {
             Self::Dense if h.has_experts(block) => Some("has experts"),
             Self::Experts if !h.has_experts(block) => Some("has no experts"),
+            Self::Sequential if h.parallel => Some("has attention and feed-forward network side by side"),
             Self::PlainQueries if compresses_queries(h) => Some("compresses queries"),
             Self::CompressedQueries if !compresses_queries(h) => Some("does not compress queries"),
             _ => None,

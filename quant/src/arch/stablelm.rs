@@ -4,7 +4,7 @@
 
 use super::rule::{changed, head, optional, tensor};
 use super::{
-    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Presence, Residual, Role, TensorRule,
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Presence, Residual, Role, Stated, TensorRule,
     Transform, neutral,
 };
 use crate::Result;
@@ -22,6 +22,10 @@ pub(super) const STABLELM: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
+    stated: &[
+        Stated { key: "use_qkv_bias", default: false, roles: &[Role::AttnQBias, Role::AttnKBias, Role::AttnVBias] },
+        Stated { key: "qk_layernorm", default: false, roles: &[Role::AttnQNorm, Role::AttnKNorm] },
+    ],
     block: BlockTraits { norm: Norm::Layer, residual: Residual::Key, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["qk_layernorm"],
@@ -47,8 +51,8 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values]),
     optional(Role::AttnVBias, "model.layers.{}.self_attn.v_proj.bias", &[Dim::Values]),
     tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
-    optional(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
-    optional(Role::FfnNormBias, "model.layers.{}.post_attention_layernorm.bias", &[Dim::Embd]),
+    sequential(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
+    sequential(Role::FfnNormBias, "model.layers.{}.post_attention_layernorm.bias", &[Dim::Embd]),
     tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
@@ -56,6 +60,10 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::OutputNormBias, "model.norm.bias", &[Dim::Embd]),
     head("lm_head.weight"),
 ];
+
+const fn sequential(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::Sequential, ..tensor(role, hf, shape) }
+}
 
 const fn head_norms(role: Role, hf: &'static str, shape: &'static [Dim], heads: Dim) -> TensorRule {
     TensorRule { presence: Presence::Optional, ..changed(role, hf, shape, Transform::Stack(heads)) }

@@ -3,7 +3,8 @@
 
 use super::rule::{head, optional, tensor};
 use super::{
-    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, Mlp, Norm, NormEpsilon, Role, TensorRule, neutral,
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, Mlp, Norm, NormEpsilon, Role, Stated, TensorRule,
+    neutral,
 };
 
 /// The row of the table.
@@ -17,6 +18,11 @@ pub(super) const STARCODER2: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
+    stated: &[Stated {
+        key: "use_bias",
+        default: true,
+        roles: &[Role::AttnQBias, Role::AttnKBias, Role::AttnVBias, Role::AttnOutputBias, Role::FfnUpBias, Role::FfnDownBias],
+    }],
     block: BlockTraits { norm: Norm::Layer, mlp: Mlp::Gelu, ..BLOCK },
     neutral: &[
         neutral("hidden_act", &["\"gelu_pytorch_tanh\""]),

@@ -44,6 +44,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     })?;
     tensors::check_complete(path, arch, &hparams, &container)?;
     check_head(path, &config, &container)?;
+    check_stated(path, &config, &container)?;
     let own = convert::facts::own_keys(&model_keys);
     container.set_metadata(convert::metadata(&config, path, container.tensors(), &own)?);
     Ok(Checkpoint { container, arch, hparams, kind: Kind::Hf(Box::new(config)), vocab: OnceLock::new() })
@@ -210,6 +211,24 @@ fn mxfp4(
     let place = Place::Mxfp4 { codes: span(codes), scales: span(scales), first, step };
     let stored = Stored::new(&codes.file, &tensor, place)?;
     Ok((tensor, stored))
+}
+
+/// Optional tensors are there where the configuration says so, and nowhere else: transformers would make up the former and pass
+/// over the latter.
+fn check_stated(path: &Path, config: &Config, container: &Container) -> Result<()> {
+    for stated in config.arch.stated {
+        let wanted = config.keys().bool(stated.key)?.unwrap_or(stated.default);
+        for rule in config.arch.tensors.iter().filter(|rule| stated.roles.contains(&rule.role)) {
+            for block in 0..config.block_count as usize {
+                if container.tensor(&rule.role.gguf_name(block)).is_some() != wanted {
+                    let (is, says) = if wanted { ("is missing", "says") } else { ("is there", "does not say") };
+                    let what = format!("{is}, and config.json {says} {} = true", stated.key);
+                    return Err(Error::tensor(path, rule.hf_name(block), what));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A model whose configuration does not tie the output matrix to the embedding has its own.
