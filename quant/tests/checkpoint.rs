@@ -258,7 +258,7 @@ fn a_vocabulary_that_is_not_understood_is_an_error_when_asked_for() {
     check_vocab("tokenizer.ggml.model", None, "no tokenizer");
     check_vocab("tokenizer.ggml.model", text("llama"), "tokenizer.ggml.scores: is missing");
     check_vocab("tokenizer.ggml.model", text("rwkv"), "(rwkv) are not supported");
-    check_vocab("tokenizer.ggml.pre", text("whitespace"), "unknown pre-tokenizer \"whitespace\"; known: llama-bpe");
+    check_vocab("tokenizer.ggml.pre", text("whitespace"), "the pre-tokenizer \"whitespace\" is not supported; known: llama-bpe");
     check_vocab("tokenizer.ggml.tokens", None, "is missing");
     check_vocab("tokenizer.ggml.merges", None, "is missing");
     check_vocab("tokenizer.ggml.token_type", Some(Value::Array(Array::I32(vec![1; 383]))), "383 entries for 384 tokens");

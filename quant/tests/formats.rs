@@ -195,7 +195,8 @@ fn decode(dtype: DType, bytes: &[u8]) -> Vec<f32> {
 /// rounding of the f16 scale, 2^-11. Q5_1 rounds by half a step of 2/31, and its scale and offset by three times 2^-11. Q4_K,
 /// Q5_K and Q6_K may clip by a whole step too (2/15, 2/31 and 1/32 of the block's largest),
 /// and their searches and the rounding of the sub-blocks' scales may widen the step by a tenth. Q4_1 is to Q4_0 as Q5_1 to
-/// Q5_0, Q2_K to Q4_K as 3 to 15; Q3_K is a Q6_K of an eighth of the steps. IQ4_NL and IQ4_XS may clip from 134 to 113; the
+/// Q5_0, Q2_K to Q4_K as 3 to 15; Q3_K fits its scale to all weights of a block by least
+/// squares: it may end a ninth below a quarter of the largest, and three such steps leave a third of that. IQ4_NL and IQ4_XS may clip from 134 to 113; the
 /// ternary types round by half their scale, Q1_0 may lose all. The 4-bit floats clip from 8 to 6, and a sub-block of NVFP4
 /// vanishes where its scale would be less than half of 2^-9. IQ1, IQ2 and IQ3 have no code for 0, and a weight that counts for
 /// little becomes whatever the point best for its neighbours says: a quarter more than the largest at most, and nine times that
@@ -211,7 +212,7 @@ fn worst_error(dtype: DType) -> (f32, f32) {
         DType::Q5_1 => (1.0 / 31.0 + 1.5 / 1000.0, 32.0),
         DType::Q8_0 => (1.0 / 254.0 + 1.0 / 2000.0, 127.0),
         DType::Q2_K => (1.1 * 2.0 / 3.0, 15.0 * 3.0 + 15.0),
-        DType::Q3_K => (1.1 / 4.0, 32.0 * 4.0),
+        DType::Q3_K => (1.0 / 3.0, 32.0 * 4.0),
         DType::Q4_K => (1.1 * 2.0 / 15.0, 63.0 * 15.0 + 63.0),
         DType::Q5_K => (1.1 * 2.0 / 31.0, 63.0 * 31.0 + 63.0),
         DType::Q6_K => (1.1 / 32.0, 128.0 * 32.0),

@@ -18,7 +18,9 @@ const SAMPLE: &str = concat!(
 /// without the tokens that are put around a text, because transformers has that from other files too.
 pub(super) fn name(tokenizer: &Map<String, Json>, tokenizer_config: Option<&Map<String, Json>>) -> Option<&'static str> {
     let built = Tokenizer::from_bytes(serde_json::to_vec(tokenizer).ok()?).ok()?;
-    let whole = built.encode_fast(SAMPLE, true).ok()?.get_ids().to_vec();
+    // The library panics where a template names a token that it does not define.
+    let sound = tokenizer.get("post_processor").is_none_or(defines_its_tokens);
+    let whole = if sound { Some(built.encode_fast(SAMPLE, true).ok()?.get_ids().to_vec()) } else { None };
     let bare = built.encode_fast(SAMPLE, false).ok()?.get_ids().to_vec();
     let named = |kind: &str| match tokenizer_config?.get(kind)? {
         Json::String(text) => built.token_to_id(text),
@@ -27,10 +29,24 @@ pub(super) fn name(tokenizer: &Map<String, Json>, tokenizer_config: Option<&Map<
     let (bos, eos): (Vec<u32>, Vec<u32>) = (named("bos_token").into_iter().collect(), named("eos_token").into_iter().collect());
     let around = [(&[][..], &[][..]), (&bos, &[]), (&[], &eos), (&bos, &eos)];
     let candidates = around.map(|(before, after)| [before, &bare, after].concat());
-    candidates.iter().chain([&whole]).find_map(|ids| {
+    candidates.iter().chain(&whole).find_map(|ids| {
         let hash = hash(ids);
         PUBLISHED.iter().find(|(_, published)| *published == hash).map(|(name, _)| *name)
     })
+}
+
+/// Whether every special token in the templates of a post-processor is among its definitions.
+fn defines_its_tokens(processor: &Json) -> bool {
+    let inner = processor.get("processors").and_then(Json::as_array);
+    let defined = |piece: &Json| match piece.get("SpecialToken") {
+        None => true,
+        Some(token) => {
+            let id = token.get("id").and_then(Json::as_str).unwrap_or_default();
+            processor.get("special_tokens").and_then(|tokens| tokens.get(id)).is_some()
+        }
+    };
+    let template = |name: &str| processor.get(name).and_then(Json::as_array).is_none_or(|pieces| pieces.iter().all(defined));
+    template("single") && template("pair") && inner.is_none_or(|inner| inner.iter().all(defines_its_tokens))
 }
 
 /// SHA-256 of the ids as Python writes a list.
