@@ -157,6 +157,7 @@ fn check_on_the_cpu(dir: &Path) {
     let temp = TempDir::new().unwrap();
     let variant = open(dir);
     let from_directory = check(&Cpu::new(), dir, &variant, 1e-4);
+    check_sequences_side_by_side(&Cpu::new(), dir, &variant);
     let path = temp.path().join("model.gguf");
     let checkpoint = variant.checkpoint();
     let recipe = Recipe::find("f32").unwrap();
@@ -165,6 +166,23 @@ fn check_on_the_cpu(dir: &Path) {
     let sequences = ["a", "b"].map(|s| ids(&golden(dir, &format!("ids_{s}"))));
     let from_gguf = logits(&Cpu::new(), &open(&path), &sequences);
     assert!(from_directory == from_gguf, "the GGUF file gives other logits than the directory");
+    for (tokens, together) in sequences.iter().zip(&from_directory) {
+        let alone = logits(&Cpu::new(), &variant, std::slice::from_ref(tokens));
+        assert!(alone[0] == *together, "a sequence alone has other logits than beside another");
+    }
+}
+
+/// Two sequences of different lengths that share a cache continue as each does alone.
+fn check_sequences_side_by_side<B: Backend>(backend: &B, dir: &Path, variant: &Variant) {
+    let read = |what: &str| ["a", "b"].map(|s| ids(&golden(dir, &format!("{what}_{s}"))));
+    let (sequences, greedy) = (read("ids"), read("greedy"));
+    let context = sequences.iter().zip(&greedy).map(|(tokens, greedy)| tokens.len() + greedy.len()).max().unwrap();
+    let mut generator = Generator::new(backend, variant, context, 2).unwrap();
+    let mut next: Vec<u32> = (0..2).map(|i| generator.greedy(i, &sequences[i]).unwrap()).collect();
+    for step in 0..greedy[0].len() {
+        assert_eq!(next, [greedy[0][step], greedy[1][step]], "token {step} of two sequences side by side");
+        next = generator.greedy_each(&next).unwrap();
+    }
 }
 
 /// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace --test
