@@ -46,7 +46,7 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// A model that cannot be read, or a device without the memory.
     pub fn new(backend: &'a B, variant: &Variant, context: usize, sequences: usize) -> Result<Self> {
         let rope = Rope::of(variant)?;
-        let classes = LengthClasses::new(&[&rope], [1, context]);
+        let classes = LengthClasses::new(&[&rope], [1, context]).reaching(context);
         let graph = Graph::new(backend, variant, rope, &classes)?;
         let h = graph.hparams().clone();
         let capacity = context * sequences;

@@ -6,6 +6,8 @@
 //!
 //! Absent: the rotation itself (see `backend`) and which blocks rotate (see `forward`).
 
+use std::collections::HashMap;
+
 use quant::HParams;
 use quant::hparams::{RopeScaling, Yarn};
 
@@ -131,14 +133,14 @@ impl Rope {
 
     /// `cos, sin` of every pair at every position, for each class of lengths: `[classes * positions, dim / 2, 2]`.
     pub fn table(&self, classes: &LengthClasses) -> Vec<f32> {
-        let parts = classes.lengths.iter().map(|&length| angles(&self.frequencies(length), classes.positions, self.magnitude));
-        parts.flatten().collect()
+        let parts = classes.lengths.iter().zip(&classes.positions);
+        parts.flat_map(|(&length, &positions)| angles(&self.frequencies(length), positions, self.magnitude)).collect()
     }
 
     /// The same for blocks with a sliding window, where those have a base of their own.
     pub fn local_table(&self, classes: &LengthClasses) -> Option<Vec<f32>> {
-        let part = angles(&self.plain_frequencies(f64::from(self.local_base?)), classes.positions, 1.0);
-        Some(part.repeat(classes.lengths.len()))
+        let frequencies = self.plain_frequencies(f64::from(self.local_base?));
+        Some(classes.positions.iter().flat_map(|&positions| angles(&frequencies, positions, 1.0)).collect())
     }
 }
 
@@ -155,8 +157,8 @@ fn angles(frequencies: &[f32], positions: usize, magnitude: f32) -> Vec<f32> {
 /// Classes of sequences by length: within one, the angles of every model that goes through it together are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LengthClasses {
-    /// Positions of each class's part of a table.
-    positions: usize,
+    /// Positions of each class's part of a table: its longest sequence.
+    positions: Vec<usize>,
     /// A length of every class.
     lengths: Vec<usize>,
     /// What [`Rope::class_of`] says of it, for each model.
@@ -166,14 +168,17 @@ pub struct LengthClasses {
 impl LengthClasses {
     /// For sequences of these lengths, in models with these embeddings.
     pub fn new(ropes: &[&Rope], lengths: impl IntoIterator<Item = usize>) -> Self {
-        let mut classes = Self { positions: 1, lengths: Vec::new(), keys: Vec::new() };
+        let mut classes = Self { positions: Vec::new(), lengths: Vec::new(), keys: Vec::new() };
+        let mut known = HashMap::new();
         for length in lengths {
-            classes.positions = classes.positions.max(length);
             let key: Vec<usize> = ropes.iter().map(|rope| rope.class_of(length)).collect();
-            if !classes.keys.contains(&key) {
+            let class = *known.entry(key.clone()).or_insert_with(|| {
                 classes.lengths.push(length);
+                classes.positions.push(length);
                 classes.keys.push(key);
-            }
+                classes.keys.len() - 1
+            });
+            classes.positions[class] = classes.positions[class].max(length);
         }
         classes
     }
@@ -182,7 +187,7 @@ impl LengthClasses {
     pub fn first_position(&self, ropes: &[&Rope], length: usize) -> u32 {
         let key: Vec<usize> = ropes.iter().map(|rope| rope.class_of(length)).collect();
         let class = self.keys.iter().position(|known| *known == key).unwrap_or(0);
-        (class * self.positions) as u32
+        self.positions[..class].iter().sum::<usize>() as u32
     }
 
     /// Whether a table for these classes serves a sequence of `length` tokens.
@@ -193,7 +198,7 @@ impl LengthClasses {
 
     /// The same with positions up to `positions`.
     pub fn reaching(self, positions: usize) -> Self {
-        Self { positions: positions.max(self.positions), ..self }
+        Self { positions: self.positions.iter().map(|&own| own.max(positions)).collect(), ..self }
     }
 }
 
@@ -245,15 +250,15 @@ mod tests {
         let plain = rope(RopeScaling::None, Divisors::None);
         let dynamic = rope(RopeScaling::Dynamic { factor: 2.0 }, Divisors::None);
         let classes = LengthClasses::new(&[&plain], [10, 64, 100]);
-        assert_eq!((classes.lengths.len(), classes.positions), (1, 100));
+        assert_eq!((classes.lengths.len(), &classes.positions[..]), (1, &[100][..]));
         let both = [&plain, &dynamic];
         let classes = LengthClasses::new(&both, [10, 64, 100, 70, 100]);
         assert_eq!(classes.lengths, [10, 100, 70]);
-        assert_eq!([10, 64, 100, 70].map(|length| classes.first_position(&both, length)), [0, 0, 100, 200]);
+        assert_eq!([10, 64, 100, 70].map(|length| classes.first_position(&both, length)), [0, 0, 64, 164]);
         assert!(classes.serves(&both, 63) && classes.serves(&both, 70) && !classes.serves(&both, 71));
         assert_eq!(classes.clone().reaching(200).first_position(&both, 100), 200);
         let table = dynamic.table(&classes);
-        assert_eq!(table.len(), 3 * 100 * 8);
+        assert_eq!(table.len(), (64 + 100 + 70) * 8);
         assert_eq!(table[..8], [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
     }
 }

@@ -10,6 +10,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use quant::arch::Role;
 use quant::hparams::RopeScaling;
 use quant::progress::Unit;
 use quant::{HParams, Progress};
@@ -73,7 +74,7 @@ pub fn score<B: Backend>(
 ) -> Result<Vec<LaneScores>> {
     let longest = check(lanes, sequences)?;
     let widest = lanes.iter().map(|lane| Workspace::<B>::widest(lane.variant.hparams())).max().unwrap_or(1);
-    check_length(backend, lanes, longest, widest)?;
+    check_length(backend, lanes, longest, widest, Longer::Refused)?;
     let state = lanes.iter().map(|lane| lane.variant.hparams().embedding_length * size_of::<f32>()).sum::<usize>();
     let chunk_rows = (cut.buffer_bytes / (widest * size_of::<f32>())).min(backend.max_buffer_len() / widest).max(1);
     let pass_rows = (cut.activation_bytes / state.max(1)).max(1);
@@ -114,7 +115,7 @@ pub fn logits<B: Backend>(
     let whole: Vec<_> = sequences.iter().map(|t| Sequence { tokens: t.clone(), scored: 0..t.len() }).collect();
     let widest = Workspace::<B>::widest(h);
     let chunk_rows = (LOGIT_BYTES / (h.vocab_size * size_of::<f32>())).min(backend.max_buffer_len() / widest);
-    check_length(backend, &lanes, longest, widest)?;
+    check_length(backend, &lanes, longest, widest, Longer::Computed)?;
     let rows: usize = sequences.iter().map(Vec::len).sum();
     progress.start((rows * h.block_count) as u64, Unit::Items, "computing logits");
     let walk = Walk { backend, lanes: &lanes, chunk_rows, progress, stop };
@@ -131,11 +132,28 @@ pub fn logits<B: Backend>(
     Ok(())
 }
 
-/// A sequence goes through a layer in one piece, so it must fit the model and the device.
-fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, widest: usize) -> Result<()> {
+/// What becomes of sequences longer than what a model was trained for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Longer {
+    /// They would measure the wrong thing.
+    Refused,
+    /// They are computed as the reference does it, where positions are computed and not learned, for what it is worth.
+    Computed,
+}
+
+/// A sequence goes through a layer in one piece, so it must fit the device, too.
+fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, widest: usize, longer: Longer) -> Result<()> {
     let room = backend.max_buffer_len() / widest;
     for lane in lanes {
-        let context = longest_sequence(lane.variant.hparams());
+        let trained = longest_sequence(lane.variant.hparams());
+        let learned = lane.variant.checkpoint().tensor_of(Role::PositionEmbd, 0).is_some();
+        let context = if longer == Longer::Refused || learned { trained } else { usize::MAX };
+        if longest > trained && longest <= context {
+            tracing::warn!(
+                "{}: a sequence of {longest} tokens is longer than the {trained} that the model was trained for",
+                lane.name
+            );
+        }
         if longest > context.min(room) {
             let (limit, whose) = if context <= room { (context, "the model") } else { (room, "the device") };
             return Err(EngineError::Unfit {
@@ -147,7 +165,7 @@ fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, widest:
     Ok(())
 }
 
-/// The longest sequence that a model takes: its context, or as far as its positions are stretched with length.
+/// The longest sequence that a model was trained for: its context, or as far as its positions are stretched with length.
 pub fn longest_sequence(h: &HParams) -> usize {
     match h.rope_scaling {
         RopeScaling::Dynamic { factor } => (h.context_length as f64 * f64::from(factor).max(1.0)) as usize,

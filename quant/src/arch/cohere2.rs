@@ -21,6 +21,7 @@ pub(super) const COHERE2: ArchSpec = ArchSpec {
         norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
         tied: true,
         window: HfWindow::Pattern(4, 4096),
+        defaults: &[("max_position_embeddings", "8192"), ("sliding_window", "4096")],
         ..CLASS
     }],
     tensors: TENSORS,

@@ -20,6 +20,7 @@ pub(super) const COMMAND_R: ArchSpec = ArchSpec {
         norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
         rope_theta: 500_000.0,
         tied: true,
+        defaults: &[("max_position_embeddings", "8192")],
         ..CLASS
     }],
     tensors: TENSORS,

@@ -22,12 +22,30 @@ pub(super) const DEEPSEEK2: ArchSpec = ArchSpec {
             head_dim: HeadDim::Of("qk_rope_head_dim"),
             // transformers passes over norm_topk_prob here.
             routing: HfRouting { gating: Gating::Softmax, normalizes: Normalizes::Never, groups: ExpertGroups::ByMethod },
+            defaults: &[
+                ("num_key_value_heads", "32"),
+                ("max_position_embeddings", "2048"),
+                ("routed_scaling_factor", "1.0"),
+                ("n_shared_experts", "2"),
+            ],
             ..CLASS
         },
         HfClass {
             name: "DeepseekV3ForCausalLM",
             head_dim: HeadDim::Of("qk_rope_head_dim"),
-            routing: HfRouting { gating: Gating::Sigmoid, normalizes: Normalizes::Key(true), groups: ExpertGroups::Always },
+            routing: HfRouting { gating: Gating::Sigmoid, normalizes: Normalizes::Key, groups: ExpertGroups::Always },
+            defaults: &[
+                ("num_key_value_heads", "128"),
+                ("max_position_embeddings", "4096"),
+                ("routed_scaling_factor", "2.5"),
+                ("norm_topk_prob", "true"),
+                ("first_k_dense_replace", "3"),
+                ("n_shared_experts", "1"),
+                ("n_group", "8"),
+                ("topk_group", "4"),
+                ("num_experts_per_tok", "8"),
+                ("num_nextn_predict_layers", "1"),
+            ],
             ..CLASS
         },
     ],

@@ -12,7 +12,13 @@ use crate::gguf::Metadata;
 /// The row of the table.
 pub(super) const GEMMA: ArchSpec = ArchSpec {
     name: "gemma",
-    hf: &[HfClass { name: "GemmaForCausalLM", head_dim: HeadDim::Fixed(256), tied: true, ..CLASS }],
+    hf: &[HfClass {
+        name: "GemmaForCausalLM",
+        head_dim: HeadDim::Fixed(256),
+        tied: true,
+        defaults: &[("num_key_value_heads", "16"), ("max_position_embeddings", "8192")],
+        ..CLASS
+    }],
     tensors: TENSORS,
     block: BlockTraits { mlp: Mlp::GeGlu, embedding_scale: EmbeddingScale::RootOfWidth, ..BLOCK },
     neutral: &[

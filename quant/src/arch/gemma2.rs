@@ -21,6 +21,13 @@ pub(super) const GEMMA2: ArchSpec = ArchSpec {
         tied: true,
         window: HfWindow::Pattern(2, 4096),
         attention_scalar: Some(("query_pre_attn_scalar", 256.0)),
+        defaults: &[
+            ("num_key_value_heads", "4"),
+            ("max_position_embeddings", "8192"),
+            ("sliding_window", "4096"),
+            ("attn_logit_softcapping", "50.0"),
+            ("final_logit_softcapping", "30.0"),
+        ],
         ..CLASS
     }],
     tensors: TENSORS,

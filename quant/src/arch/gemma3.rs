@@ -24,6 +24,7 @@ pub(super) const GEMMA3: ArchSpec = ArchSpec {
         tied: true,
         window: HfWindow::Pattern(6, 4096),
         attention_scalar: Some(("query_pre_attn_scalar", 256.0)),
+        defaults: &[("num_key_value_heads", "4"), ("sliding_window", "4096")],
         ..CLASS
     }],
     tensors: TENSORS,
@@ -41,7 +42,6 @@ pub(super) const GEMMA3: ArchSpec = ArchSpec {
         neutral("use_bidirectional_attention", &["false"]),
     ],
     understood: &["final_logit_softcapping"],
-    dropped: &["lm_head.weight"],
     keys,
     ..COMMON
 };

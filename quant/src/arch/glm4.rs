@@ -19,6 +19,7 @@ pub(super) const GLM4: ArchSpec = ArchSpec {
         head_dim: HeadDim::Fixed(128),
         norm: NormEpsilon::Rms("rms_norm_eps", 1.5625e-7),
         partial_rotary: Some(0.5),
+        defaults: &[("num_key_value_heads", "2"), ("max_position_embeddings", "131072")],
         ..CLASS
     }],
     tensors: TENSORS,

@@ -22,6 +22,7 @@ pub(super) const GPT2: ArchSpec = ArchSpec {
         tied: true,
         ..CLASS
     }],
+    prefix: "transformer.",
     tensors: TENSORS,
     block: BlockTraits { norm: Norm::Layer, rotated: Rotated::Never, mlp: Mlp::Gelu, ..BLOCK },
     neutral: &[

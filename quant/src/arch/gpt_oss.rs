@@ -20,6 +20,13 @@ pub(super) const GPT_OSS: ArchSpec = ArchSpec {
         norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
         rope_theta: 150_000.0,
         window: HfWindow::Pattern(2, 128),
+        defaults: &[
+            ("rope_parameters", ROPE),
+            ("num_key_value_heads", "8"),
+            ("max_position_embeddings", "131072"),
+            ("sliding_window", "128"),
+            ("num_experts_per_tok", "4"),
+        ],
         routing: HfRouting { gating: Gating::SoftmaxOfChosen, ..CLASS.routing },
         ..CLASS
     }],
@@ -36,6 +43,10 @@ pub(super) const GPT_OSS: ArchSpec = ArchSpec {
     keys,
     ..COMMON
 };
+
+/// What transformers takes where the configuration says nothing of rotary embedding.
+const ROPE: &str = r#"{"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
+    "original_max_position_embeddings": 4096}"#;
 
 const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),

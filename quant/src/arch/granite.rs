@@ -2,7 +2,7 @@
 //! (`conversion/granite.py`, b11434).
 
 use super::llama::{LLAMA_SCALINGS, rope_factors};
-use super::rule::{changed, head, tensor};
+use super::rule::{changed, computed, head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, LogitScale, Role, RopePairing, TensorRule, Transform,
     neutral,
@@ -15,7 +15,13 @@ use crate::gguf::Metadata;
 /// The row of the table.
 pub(super) const GRANITE: ArchSpec = ArchSpec {
     name: "granite",
-    hf: &[HfClass { name: "GraniteForCausalLM", head_dim: HeadDim::Ignored, scalings: LLAMA_SCALINGS, ..CLASS }],
+    hf: &[HfClass {
+        name: "GraniteForCausalLM",
+        head_dim: HeadDim::Ignored,
+        scalings: LLAMA_SCALINGS,
+        defaults: &[("max_position_embeddings", "2048")],
+        ..CLASS
+    }],
     tensors: TENSORS,
     block: BlockTraits { rope: RopePairing::Adjacent, logit_scale: LogitScale::Divides, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"]), neutral("mlp_bias", &["false"])],
@@ -27,6 +33,7 @@ pub(super) const GRANITE: ArchSpec = ArchSpec {
 
 const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    computed(Role::RopeFreqs, &[Dim::RopePairs]),
     tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
     changed(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries], Transform::InterleaveQueryHeads),
     changed(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys], Transform::InterleaveKeyHeads),

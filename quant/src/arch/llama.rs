@@ -26,12 +26,24 @@ pub(super) const LLAMA: ArchSpec = ArchSpec {
             scalings: LLAMA_SCALINGS,
             ..CLASS
         },
-        HfClass { name: "MistralForCausalLM", head_dim: HeadDim::Even, window: HfWindow::All(Some(4096)), ..CLASS },
+        HfClass {
+            name: "MistralForCausalLM",
+            head_dim: HeadDim::Even,
+            window: HfWindow::All(Some(4096)),
+            defaults: &[("num_key_value_heads", "8"), ("max_position_embeddings", "131072")],
+            ..CLASS
+        },
         HfClass {
             name: "MixtralForCausalLM",
             rope_theta: 1e6,
             norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
             window: HfWindow::All(None),
+            defaults: &[
+                ("num_key_value_heads", "8"),
+                ("max_position_embeddings", "131072"),
+                ("num_experts_per_tok", "2"),
+                ("num_local_experts", "8"),
+            ],
             ..CLASS
         },
     ],

@@ -27,6 +27,8 @@ mod stablelm;
 mod starcoder2;
 mod traits;
 
+use std::borrow::Cow;
+
 use crate::convert::config::Config;
 use crate::convert::{FileType, keys};
 use crate::gguf::Metadata;
@@ -72,6 +74,8 @@ pub struct ArchSpec {
     pub name: &'static str,
     /// The classes that `config.json` can name (`architectures[0]`).
     pub hf: &'static [HfClass],
+    /// What files may leave out at the beginning of names (GPT-2's bare model is published without the name of its wrapper).
+    pub prefix: &'static str,
     /// Every tensor the architecture can have. Those that come from one file tensor are written in this order.
     pub tensors: &'static [TensorRule],
     /// What its block computes.
@@ -95,6 +99,7 @@ pub struct ArchSpec {
 const COMMON: ArchSpec = ArchSpec {
     name: "",
     hf: &[],
+    prefix: "",
     tensors: &[],
     block: BLOCK,
     neutral: &[],
@@ -130,6 +135,8 @@ pub struct HfClass {
     pub scalings: &'static [&'static str],
     /// Whether the output matrix is the token embedding.
     pub tied: bool,
+    /// Further keys that `config.json` can leave out, with what they mean then, as JSON text.
+    pub defaults: &'static [(&'static str, &'static str)],
     /// Which blocks have a sliding window, and how wide it is.
     pub window: HfWindow,
     /// The key whose value is one over the square of the factor on q.k, and its default; `None` where the width of a head
@@ -152,6 +159,7 @@ const CLASS: HfClass = HfClass {
     partial_rotary: None,
     scalings: &["default", "linear", "dynamic", "yarn"],
     tied: false,
+    defaults: &[],
     window: HfWindow::None,
     attention_scalar: None,
     routing: HfRouting { gating: Gating::Softmax, normalizes: Normalizes::Always, groups: ExpertGroups::Never },
@@ -204,7 +212,8 @@ impl HfWindow {
     /// Whether the class reads a key of `config.json` for its window.
     pub(crate) fn understands(self, key: &str) -> bool {
         match key {
-            "sliding_window" => self != Self::None,
+            // Classes without a window pass over its width.
+            "sliding_window" => true,
             "layer_types" => !matches!(self, Self::None | Self::All(_) | Self::AllIfUsed),
             _ => false,
         }
@@ -229,8 +238,8 @@ pub enum Normalizes {
     Always,
     /// Whatever the configuration says.
     Never,
-    /// As `norm_topk_prob` says; this where it is missing.
-    Key(bool),
+    /// As `norm_topk_prob` says.
+    Key,
 }
 
 /// Whether experts are chosen by groups.
@@ -288,6 +297,12 @@ impl ArchSpec {
     pub(crate) fn match_hf<'a>(&self, name: &'a str) -> impl Iterator<Item = (usize, &'static TensorRule, Numbers)> + use<'a> {
         let rules = self.tensors.iter().enumerate();
         rules.filter_map(move |(i, rule)| Some((i, rule, rule.hf_patterns().find_map(|p| match_pattern(p, name))?)))
+    }
+
+    /// The name of a tensor of a safetensors file, with the prefix where it is left out.
+    pub(crate) fn whole_name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        let bare = !self.prefix.is_empty() && self.match_hf(name).next().is_none();
+        if bare { format!("{}{name}", self.prefix).into() } else { name.into() }
     }
 
     /// The rule and the block of a tensor by its GGUF name.

@@ -19,6 +19,7 @@ pub(super) const PHI3: ArchSpec = ArchSpec {
         partial_rotary: Some(1.0),
         window: HfWindow::All(None),
         scalings: &["default", "longrope", "su"],
+        defaults: &[("max_position_embeddings", "4096")],
         ..CLASS
     }],
     tensors: TENSORS,

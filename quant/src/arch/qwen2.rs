@@ -6,7 +6,12 @@ use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, HfWindow, Role, TensorRule, n
 /// The row of the table.
 pub(super) const QWEN2: ArchSpec = ArchSpec {
     name: "qwen2",
-    hf: &[HfClass { name: "Qwen2ForCausalLM", window: HfWindow::FromMaxWindowLayers, ..CLASS }],
+    hf: &[HfClass {
+        name: "Qwen2ForCausalLM",
+        window: HfWindow::FromMaxWindowLayers,
+        defaults: &[("num_key_value_heads", "32"), ("max_position_embeddings", "32768")],
+        ..CLASS
+    }],
     tensors: TENSORS,
     neutral: &[neutral("hidden_act", &["\"silu\""])],
     ..COMMON

@@ -16,7 +16,13 @@ pub(super) const QWEN2MOE: ArchSpec = ArchSpec {
     hf: &[HfClass {
         name: "Qwen2MoeForCausalLM",
         window: HfWindow::AlternateBelowMaxWindowLayers,
-        routing: HfRouting { normalizes: Normalizes::Key(false), ..CLASS.routing },
+        defaults: &[
+            ("num_key_value_heads", "16"),
+            ("max_position_embeddings", "32768"),
+            ("num_experts_per_tok", "4"),
+            ("norm_topk_prob", "false"),
+        ],
+        routing: HfRouting { normalizes: Normalizes::Key, ..CLASS.routing },
         ..CLASS
     }],
     tensors: TENSORS,

@@ -7,7 +7,13 @@ use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, Role, Tens
 /// The row of the table.
 pub(super) const QWEN3: ArchSpec = ArchSpec {
     name: "qwen3",
-    hf: &[HfClass { name: "Qwen3ForCausalLM", head_dim: HeadDim::Fixed(128), window: HfWindow::FromMaxWindowLayers, ..CLASS }],
+    hf: &[HfClass {
+        name: "Qwen3ForCausalLM",
+        head_dim: HeadDim::Fixed(128),
+        window: HfWindow::FromMaxWindowLayers,
+        defaults: &[("num_key_value_heads", "32"), ("max_position_embeddings", "32768")],
+        ..CLASS
+    }],
     tensors: TENSORS,
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
     ..COMMON

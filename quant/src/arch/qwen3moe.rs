@@ -15,7 +15,13 @@ pub(super) const QWEN3MOE: ArchSpec = ArchSpec {
         name: "Qwen3MoeForCausalLM",
         head_dim: HeadDim::Stated,
         window: HfWindow::AllIfUsed,
-        routing: HfRouting { normalizes: Normalizes::Key(false), ..CLASS.routing },
+        defaults: &[
+            ("num_key_value_heads", "4"),
+            ("max_position_embeddings", "32768"),
+            ("num_experts_per_tok", "8"),
+            ("norm_topk_prob", "false"),
+        ],
+        routing: HfRouting { normalizes: Normalizes::Key, ..CLASS.routing },
         ..CLASS
     }],
     tensors: TENSORS,

@@ -2,7 +2,7 @@
 //! which blocks.
 
 use super::llama::{LLAMA_SCALINGS, rope_factors};
-use super::rule::{changed, head, tensor};
+use super::rule::{changed, computed, head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, Role, RopePairing, Rotated, TensorRule, Transform,
     neutral,
@@ -18,6 +18,7 @@ pub(super) const SMOLLM3: ArchSpec = ArchSpec {
         scalings: LLAMA_SCALINGS,
         tied: true,
         window: HfWindow::Unrotated,
+        defaults: &[("num_key_value_heads", "4"), ("max_position_embeddings", "32768")],
         ..CLASS
     }],
     tensors: TENSORS,
@@ -31,6 +32,7 @@ pub(super) const SMOLLM3: ArchSpec = ArchSpec {
 
 const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
+    computed(Role::RopeFreqs, &[Dim::RopePairs]),
     tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
     changed(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries], Transform::InterleaveQueryHeads),
     changed(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys], Transform::InterleaveKeyHeads),

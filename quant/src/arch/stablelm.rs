@@ -19,6 +19,7 @@ pub(super) const STABLELM: ArchSpec = ArchSpec {
         name: "StableLmForCausalLM",
         norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
         partial_rotary: Some(0.25),
+        defaults: &[("num_key_value_heads", "32"), ("max_position_embeddings", "4096")],
         ..CLASS
     }],
     tensors: TENSORS,

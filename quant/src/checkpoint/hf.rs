@@ -18,7 +18,8 @@ use crate::safetensors::{HfTensor, HfTensors};
 use crate::{DType, Error, HParams, Result};
 
 /// Buffers that checkpoints carry and no computation needs (the converter leaves out the same).
-const LEFT_OUT: &[&str] = &[".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
+const LEFT_OUT: &[&str] =
+    &[".attention.masked_bias", ".attention.bias", ".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
 
 /// Opens the directory at `path`.
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
@@ -79,17 +80,18 @@ fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> 
     let mut sources: BTreeMap<(usize, usize), Sources> = BTreeMap::new();
     for (at, tensor) in files.tensors().iter().enumerate() {
         let left_out = LEFT_OUT.iter().any(|end| tensor.name.ends_with(end));
-        let dropped = config.tie_word_embeddings && config.arch.dropped.contains(&tensor.name.as_str());
+        let dropped = config.arch.dropped.contains(&tensor.name.as_str()) && is_the_embedding(files, config, tensor);
         if left_out || dropped || predicts_further(config, &tensor.name)? {
             continue;
         }
         let mut known = false;
-        for (number, rule, numbers) in config.arch.match_hf(&tensor.name) {
+        let whole_name = config.arch.whole_name(&tensor.name);
+        for (number, rule, numbers) in config.arch.match_hf(&whole_name) {
             known = true;
             tensors::check_block(&tensor.file, &tensor.name, rule, numbers.block, h)?;
             let new = || Sources { rule, tensors: BTreeMap::new(), last: at };
             let entry = sources.entry((number, numbers.block.unwrap_or(0))).or_insert_with(new);
-            let pattern = rule.hf_patterns().position(|p| crate::arch::match_pattern(p, &tensor.name).is_some());
+            let pattern = rule.hf_patterns().position(|p| crate::arch::match_pattern(p, &whole_name).is_some());
             entry.tensors.insert((numbers.part.unwrap_or(0), pattern.unwrap_or(0)), tensor);
             entry.last = at;
         }
@@ -110,6 +112,14 @@ fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> 
         (!repacked, group_last[&(group(s.rule), *block)], *number)
     });
     order.into_iter().map(|((_, block), s)| map_tensor(path, s, *block, h)).collect()
+}
+
+/// Whether a tensor of a tied model is the token embedding once more. One that differs counts: transformers does not tie then.
+fn is_the_embedding(files: &HfTensors, config: &Config, tensor: &HfTensor) -> bool {
+    let name = config.arch.rule(Role::TokenEmbd).map(|rule| rule.hf_name(0));
+    let embedding = files.tensors().iter().find(|other| Some(&other.name) == name.as_ref());
+    let same = |other: &HfTensor| other.map[other.range.clone()] == tensor.map[tensor.range.clone()];
+    config.tie_word_embeddings && embedding.is_some_and(same)
 }
 
 /// Whether a tensor is of the blocks behind the last, which predict further tokens (`num_nextn_predict_layers`). The

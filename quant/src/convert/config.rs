@@ -89,6 +89,34 @@ const NEUTRAL: &[NeutralKey] = &[
     neutral("decoder_sparse_step", &["1"]),
 ];
 
+/// More blocks and wider heads than any model has; lists of so many entries are made of them.
+const MAX_BLOCKS: u32 = 1 << 12;
+const MAX_HEAD_DIM: u32 = 1 << 16;
+
+/// Puts in what the class takes for keys that are missing; `null` is a value. Rotary embedding that is described under either
+/// name has no default.
+fn add_defaults(class: &HfClass, json: &mut Map<String, Value>) {
+    for (key, text) in class.defaults {
+        let described =
+            *key == "rope_parameters" && ["rope_scaling", "rope_parameters"].iter().any(|k| is_described(json.get(*k)));
+        if described || (*key != "rope_parameters" && json.contains_key(*key)) {
+            continue;
+        }
+        if let Ok(value) = serde_json::from_str(text) {
+            json.insert((*key).to_owned(), value);
+        }
+    }
+}
+
+/// Whether a description of rotary embedding says anything.
+fn is_described(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => false,
+        Some(Value::Object(object)) => !object.is_empty(),
+        Some(_) => true,
+    }
+}
+
 impl Config {
     /// Reads `dir/config.json`.
     ///
@@ -106,9 +134,10 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::read`], but for those of the file itself.
-    pub fn parse(path: PathBuf, json: Map<String, Value>) -> Result<Self> {
+    pub fn parse(path: PathBuf, mut json: Map<String, Value>) -> Result<Self> {
+        let (arch, class) = Keys { path: &path, json: &json }.architecture()?;
+        add_defaults(class, &mut json);
         let keys = Keys { path: &path, json: &json };
-        let (arch, class) = keys.architecture()?;
         keys.check_all_neutral(arch, class)?;
         let embedding_length = keys.size_of(&["hidden_size", "n_embd"])?;
         let head_count = keys.size_of(&["num_attention_heads", "n_head"])?;
@@ -128,11 +157,16 @@ impl Config {
             (None, None) => return Err(keys.error("intermediate_size", "is missing")),
         };
         let (NormEpsilon::Rms(epsilon, default) | NormEpsilon::Layer(epsilon, default)) = class.norm;
+        let block_count = keys.size_of(&["num_hidden_layers", "n_layer"])?;
+        if block_count > MAX_BLOCKS {
+            let what = format!("is {block_count}, but must be at most {MAX_BLOCKS}");
+            return Err(keys.error("num_hidden_layers", what));
+        }
         let rope = keys.rope(class, context_length)?;
         Ok(Self {
             arch,
             class,
-            block_count: keys.size_of(&["num_hidden_layers", "n_layer"])?,
+            block_count,
             context_length,
             embedding_length,
             feed_forward_length,
@@ -192,6 +226,9 @@ impl<'a> Keys<'a> {
                 return Err(self.error("head_dim", what));
             }
         };
+        if head_dim > MAX_HEAD_DIM {
+            return Err(self.error("head_dim", format!("is {head_dim}, but must be at most {MAX_HEAD_DIM}")));
+        }
         if !head_dim.is_multiple_of(2) {
             return Err(self.error("head_dim", format!("is {head_dim}, but rotary embedding needs an even width")));
         }
@@ -249,7 +286,7 @@ impl<'a> Keys<'a> {
     /// Where rotary embedding is described: transformers 5 writes `rope_parameters`, 4 `rope_scaling`. Where a file has
     /// both, `rope_scaling` counts, as it does for transformers 5.23.
     pub(crate) fn rope_object(self) -> Result<Option<&'a Map<String, Value>>> {
-        let key = if self.get("rope_scaling").is_some() { "rope_scaling" } else { "rope_parameters" };
+        let key = if is_described(self.get("rope_scaling")) { "rope_scaling" } else { "rope_parameters" };
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object)),

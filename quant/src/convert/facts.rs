@@ -51,6 +51,10 @@ pub(crate) fn add_keys(config: &Config, m: &mut Metadata) -> Result<()> {
     }
     add_rope_scaling(config, m)?;
     let h = read(m)?;
+    if let Some(original) = original_context(config)?.filter(|&original| h.rope_original_context != original as usize) {
+        own(m, "rope.scaling.original_context_length", Value::U32(original));
+    }
+    let h = read(m)?;
     let magnitude = magnitude(config)?;
     if differ(h.rope_magnitude, magnitude) {
         own(m, "rope.scaling.magnitude", Value::F32(magnitude));
@@ -177,9 +181,10 @@ fn add_rope_scaling(config: &Config, m: &mut Metadata) -> Result<()> {
         Rope::Linear { factor: 1.0 } => RopeScaling::None,
         Rope::Linear { factor } => RopeScaling::Linear { factor: factor as f32 },
         Rope::Dynamic { factor } => RopeScaling::Dynamic { factor: factor as f32 },
-        Rope::Yarn { factor, extrapolation_factor, beta_fast, beta_slow, .. } => RopeScaling::Yarn(Yarn {
+        // transformers reads no extrapolation factor, though the converter writes it.
+        Rope::Yarn { factor, beta_fast, beta_slow, .. } => RopeScaling::Yarn(Yarn {
             factor: factor as f32,
-            extrapolation: extrapolation_factor.unwrap_or(1.0) as f32,
+            extrapolation: 1.0,
             beta_fast: beta_fast.unwrap_or(32.0) as f32,
             beta_slow: beta_slow.unwrap_or(1.0) as f32,
             truncate,
@@ -206,12 +211,21 @@ fn add_rope_scaling(config: &Config, m: &mut Metadata) -> Result<()> {
             own("yarn_beta_fast", Value::F32(yarn.beta_fast));
             own("yarn_beta_slow", Value::F32(yarn.beta_slow));
             own("yarn_truncate", Value::Bool(yarn.truncate));
-            if let Rope::Yarn { original_context, .. } = config.rope {
-                own("original_context_length", Value::U32(original_context));
-            }
         }
     }
     Ok(())
+}
+
+/// The positions that a scaling which depends on them counts from. transformers takes the key of the whole configuration before
+/// that of the scaling; the converter knows the latter alone.
+fn original_context(config: &Config) -> Result<Option<u32>> {
+    match config.rope {
+        Rope::Yarn { original_context, .. } => {
+            Ok(Some(config.keys().optional_size("original_max_position_embeddings")?.unwrap_or(original_context)))
+        }
+        Rope::LongRope { .. } => crate::arch::longrope_original_context(config).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// The factor on cosines and sines.
@@ -223,11 +237,8 @@ fn magnitude(config: &Config) -> Result<f32> {
             yarn(*factor, *mscale) / yarn(*factor, *all)
         }
         Rope::Yarn { factor, .. } => yarn(*factor, 1.0),
-        Rope::LongRope { factor, original_context, .. } => {
-            let original = match original_context {
-                Some(original) => *original,
-                None => f64::from(crate::arch::longrope_original_context(config)?),
-            };
+        Rope::LongRope { factor, .. } => {
+            let original = f64::from(crate::arch::longrope_original_context(config)?);
             let factor = factor.unwrap_or(f64::from(config.context_length) / original);
             if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() }
         }
@@ -245,7 +256,7 @@ fn add_experts(config: &Config, h: &HParams, m: &mut Metadata) -> Result<()> {
     let normalizes = match class.normalizes {
         Normalizes::Always => true,
         Normalizes::Never => false,
-        Normalizes::Key(default) => keys.bool("norm_topk_prob")?.unwrap_or(default),
+        Normalizes::Key => keys.bool("norm_topk_prob")?.unwrap_or(false),
     };
     if found.normalizes != normalizes {
         own("expert_weights_norm", Value::Bool(normalizes));

@@ -81,12 +81,21 @@ impl<'a> Writer<'a> {
                 self.str("rope.scaling.type", "linear");
                 self.f32("rope.scaling.factor", factor);
             }
-            Rope::Yarn { factor, original_context, extrapolation_factor, attention_factor, beta_fast, beta_slow, .. } => {
+            Rope::Yarn {
+                factor,
+                original_context,
+                extrapolation_factor,
+                attention_factor,
+                attn_factor,
+                beta_fast,
+                beta_slow,
+                ..
+            } => {
                 self.str("rope.scaling.type", "yarn");
                 self.f32("rope.scaling.factor", factor);
                 self.u32("rope.scaling.original_context_length", original_context);
                 self.optional_f32("rope.scaling.yarn_ext_factor", extrapolation_factor);
-                self.optional_f32("rope.scaling.yarn_attn_factor", attention_factor);
+                self.optional_f32("rope.scaling.yarn_attn_factor", attention_factor.or(attn_factor));
                 self.optional_f32("rope.scaling.yarn_beta_fast", beta_fast);
                 self.optional_f32("rope.scaling.yarn_beta_slow", beta_slow);
             }

@@ -43,8 +43,10 @@ pub enum Rope {
         original_context: u32,
         /// Weight of the unscaled high frequencies.
         extrapolation_factor: Option<f64>,
-        /// Factor of the attention logits' scale.
+        /// Factor on cosines and sines, where it is stated.
         attention_factor: Option<f64>,
+        /// The same under a name that transformers does not know.
+        attn_factor: Option<f64>,
         /// Turns above which frequencies are not scaled.
         beta_fast: Option<f64>,
         /// Turns below which frequencies are scaled in full.
@@ -62,8 +64,6 @@ pub enum Rope {
         long: Vec<f64>,
         /// Stretching of the context, where it is not the quotient of the two lengths.
         factor: Option<f64>,
-        /// Positions the model was first trained on, where they are said here.
-        original_context: Option<f64>,
         /// Factor on cosines and sines, where it is stated.
         attention_factor: Option<f64>,
     },
@@ -119,6 +119,10 @@ impl<'a> Keys<'a> {
         let by_kind = full.is_some() || sliding.is_some();
         let empty = Map::new();
         let main = if by_kind { full } else { object }.unwrap_or(&empty);
+        // Where blocks differ, transformers puts a flat description over one whose kind is "default" by its new name, so that the
+        // old name of the kind says nothing.
+        let without_kind = Map::from_iter(main.iter().filter(|(key, _)| *key != "type").map(|(k, v)| (k.clone(), v.clone())));
+        let main = if class.local_rope_theta.is_some() && !by_kind { &without_kind } else { main };
 
         let theta = self.positive("rope_theta", main)?.or(self.number("rope_theta")?).unwrap_or(class.rope_theta);
         let local_theta = match class.local_rope_theta {
@@ -147,7 +151,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn scaling(self, class: &HfClass, object: &'a Map<String, Value>, context_length: u32) -> Result<Rope> {
+    fn scaling(self, class: &HfClass, object: &Map<String, Value>, context_length: u32) -> Result<Rope> {
         if let Some(key) = object.keys().find(|key| !KNOWN.contains(&key.as_str())) {
             return Err(self.error(key, "is not understood in the description of rotary embedding"));
         }
@@ -156,7 +160,12 @@ impl<'a> Keys<'a> {
             let what = format!("{kind:?} is not supported for this architecture; known: {}", class.scalings.join(", "));
             return Err(self.error("rope_type", what));
         }
-        let optional = |name| self.positive(name, object);
+        let optional = |name: &'static str| self.positive(name, object);
+        // 0 is as good as not there.
+        let weight = |name: &'static str| match object.get(name).and_then(Value::as_f64) {
+            Some(0.0) => Ok(None),
+            _ => optional(name),
+        };
         let need = |name| optional(name)?.ok_or_else(|| self.error(name, "is missing from rope_scaling"));
         let original = || Ok::<_, Error>(optional("original_max_position_embeddings")?.unwrap_or(f64::from(context_length)));
         Ok(match kind {
@@ -168,23 +177,26 @@ impl<'a> Keys<'a> {
                     let what = format!("is {high_freq_factor}, but must be above low_freq_factor, {low_freq_factor}");
                     return Err(self.error("high_freq_factor", what));
                 }
-                Rope::Llama3 { factor: need("factor")?, low_freq_factor, high_freq_factor, original_context: original()? }
+                // transformers takes the key of the whole configuration first.
+                let whole = self.number("original_max_position_embeddings")?;
+                let original_context = whole.map_or_else(original, Ok)?;
+                Rope::Llama3 { factor: need("factor")?, low_freq_factor, high_freq_factor, original_context }
             }
             "yarn" => Rope::Yarn {
                 factor: need("factor")?,
                 original_context: original()? as u32,
                 extrapolation_factor: optional("extrapolation_factor")?,
-                attention_factor: optional("attention_factor")?.or(optional("attn_factor")?),
+                attention_factor: optional("attention_factor")?,
+                attn_factor: optional("attn_factor")?,
                 beta_fast: optional("beta_fast")?,
                 beta_slow: optional("beta_slow")?,
-                mscale: optional("mscale")?,
-                mscale_all_dim: optional("mscale_all_dim")?,
+                mscale: weight("mscale")?,
+                mscale_all_dim: weight("mscale_all_dim")?,
             },
             "longrope" | "su" => Rope::LongRope {
                 short: self.factors("short_factor", object)?,
                 long: self.factors("long_factor", object)?,
                 factor: optional("factor")?,
-                original_context: optional("original_max_position_embeddings")?,
                 attention_factor: optional("attention_factor")?,
             },
             _ => Rope::Default,
@@ -202,7 +214,7 @@ impl<'a> Keys<'a> {
 }
 
 /// The kind of scaling; older files call it `type`.
-fn kind<'a>(keys: Keys<'_>, object: &'a Map<String, Value>) -> Result<&'a str> {
+fn kind<'o>(keys: Keys<'_>, object: &'o Map<String, Value>) -> Result<&'o str> {
     match object.get("rope_type").or_else(|| object.get("type")).filter(|v| !v.is_null()) {
         None => Ok("default"),
         Some(Value::String(kind)) => Ok(kind),
@@ -262,21 +274,15 @@ mod tests {
     #[test]
     fn yarn_and_longrope_keep_their_numbers() {
         let yarn = json!({"rope_scaling": {"type": "yarn", "factor": 4.0, "attn_factor": 1.5, "beta_fast": 32}});
-        let Rope::Yarn { factor, original_context, attention_factor, beta_fast, beta_slow, .. } =
+        let Rope::Yarn { factor, original_context, attn_factor, beta_fast, beta_slow, .. } =
             parse("Qwen2ForCausalLM", &yarn).unwrap().rope
         else {
             panic!("{yarn}")
         };
         assert_eq!((factor, original_context), (4.0, 512));
-        assert_eq!((attention_factor, beta_fast, beta_slow), (Some(1.5), Some(32.0), None));
+        assert_eq!((attn_factor, beta_fast, beta_slow), (Some(1.5), Some(32.0), None));
         let long = json!({"rope_scaling": {"type": "su", "short_factor": [1, 1.5], "long_factor": [2.0, 4.0]}});
-        let expected = Rope::LongRope {
-            short: vec![1.0, 1.5],
-            long: vec![2.0, 4.0],
-            factor: None,
-            original_context: None,
-            attention_factor: None,
-        };
+        let expected = Rope::LongRope { short: vec![1.0, 1.5], long: vec![2.0, 4.0], factor: None, attention_factor: None };
         assert_eq!(parse("Phi3ForCausalLM", &long).unwrap().rope, expected);
     }
 
