@@ -274,7 +274,8 @@ impl Checkpoint {
     /// Those of [`Self::vocab`], for a Hugging Face directory.
     pub fn output_metadata(&self) -> Result<Metadata> {
         if let Kind::Hf(_) = self.kind {
-            self.vocab()?;
+            // What is written must be readable.
+            self.vocab()?.to_tokenizer_json()?;
         }
         Ok(self.metadata().clone())
     }

@@ -10,6 +10,7 @@ mod layers;
 mod metadata;
 mod show;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,6 +88,8 @@ pub struct Plan {
     pub entries: Vec<PlanEntry>,
     /// Keys to be set in the metadata, see [`Plan::metadata`].
     keys: Vec<(String, Value)>,
+    /// Blocks that are left out.
+    pruned: BTreeSet<usize>,
     /// The importance matrix that was taken into account.
     imatrix: Option<PathBuf>,
     /// Whether the file is one that llama.cpp's converter would write.
@@ -118,6 +121,7 @@ impl Plan {
             recipe: Arc::clone(recipe),
             entries,
             keys: metadata::chosen_keys(choices, input.model, plain),
+            pruned: choices.prune_layers.clone(),
             imatrix: choices.importance().map(|matrix| matrix.path().to_owned()),
             plain,
         })

@@ -6,6 +6,7 @@
 
 mod date;
 mod json;
+mod namespaces;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,10 @@ impl ChatTemplate {
             return Err(fail(format!("it has {} bytes; at most {MAX_TEMPLATE_BYTES} are supported", source.len())));
         }
         let source = without_generation_tags(source);
+        if let Some((line, what)) = namespaces::misused(&source) {
+            let text = source.lines().nth(line - 1).unwrap_or_default().trim();
+            return Err(fail(format!("{what} in line {line}: {text}")));
+        }
         let environment = environment(today).and_then(|mut environment| {
             environment.add_template_owned(NAME, source.clone())?;
             Ok(environment)

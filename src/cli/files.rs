@@ -152,14 +152,35 @@ impl Drop for NewFolders {
     }
 }
 
+/// Whether a file is a parquet file, by its first bytes.
+pub fn is_parquet(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"PAR1"
+}
+
+/// An output may replace an earlier one of its kind, and neither what it is made from nor anything else.
+///
+/// # Errors
+/// `out` is one of `inputs`, or there and not of the `kind` that `is_one` knows.
+pub fn check_replaceable<'a>(
+    out: &Path,
+    inputs: impl Iterator<Item = &'a Path>,
+    kind: &str,
+    is_one: impl Fn(&Path) -> bool,
+) -> Result<()> {
+    let Ok(place) = out.canonicalize() else { return Ok(()) };
+    if inputs.filter_map(|input| input.canonicalize().ok()).any(|input| input == place) {
+        bail!("{}: is a file to be read for this; write to another name", out.display());
+    }
+    if !is_one(&place) {
+        bail!("{}: is there and no {kind}; remove it or write to another name", out.display());
+    }
+    Ok(())
+}
+
 /// A report may replace an earlier one and nothing else, and must be possible to write.
 fn check_report(path: &Path) -> Result<()> {
-    const MAGIC: &[u8; 4] = b"PAR1";
-    let is_one = || {
-        let mut magic = [0; 4];
-        path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
-    };
-    if path.exists() && !is_one() {
+    if path.exists() && !is_parquet(path) {
         bail!("--report {}: is there and no parquet file; remove it or write to another name", path.display());
     }
     drop(AtomicFile::create(path)?);

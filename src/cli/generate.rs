@@ -25,13 +25,13 @@ pub struct GenerateArgs {
     /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     model: String,
     /// The text to continue; special tokens' names are understood.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     prompt: String,
     /// Ask as a chat: the prompt is what the user says, put into the model's chat template.
     #[arg(long)]
     chat: bool,
     /// What the system says first in the chat.
-    #[arg(long, value_name = "TEXT", requires = "chat")]
+    #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
     system: Option<String>,
     /// The day of the chat, for templates that name it, as 2024-07-26 [default: today].
     #[arg(long, value_name = "DAY", requires = "chat")]
@@ -40,7 +40,7 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 64, value_name = "N")]
     max_tokens: usize,
     /// End at this text (may be given several times).
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// Sample at this temperature instead of taking the likeliest token.
     #[arg(long, default_value_t = 0.0, value_name = "T")]

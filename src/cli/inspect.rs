@@ -9,8 +9,8 @@ use quant::{About, Checkpoint};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Outcome;
 use super::session::Session;
+use super::{Outcome, output};
 use crate::runner::models;
 use crate::runner::text::hex;
 
@@ -83,7 +83,8 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
         text.push('\n');
         for row in &rows {
             let shape = row.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-            text += &format!("{:40} {:6} {shape:>20} {:>14}", row.name, row.dtype, row.bytes);
+            let name = output::tame(&row.name).replace('\n', "\\n");
+            text += &format!("{name:40} {:6} {shape:>20} {:>14}", row.dtype, row.bytes);
             text += &row.sha256.as_ref().map_or_else(|| "\n".to_owned(), |hash| format!("  {hash}\n"));
         }
         text + &format!("\n{weights} weights, {bytes} bytes, {bpw:.3} bits per weight\n")
@@ -257,7 +258,7 @@ fn brief(value: &Metadatum) -> String {
         return format!("[{len} values]");
     }
     let text = match to_json(value) {
-        Value::String(text) => text.replace('\n', "\\n"),
+        Value::String(text) => output::tame(&text).replace('\n', "\\n"),
         other => other.to_string(),
     };
     match text.char_indices().nth(SHOWN) {

@@ -1,14 +1,15 @@
 //! `bitworth logits`: all logits of given token sequences, as a safetensors file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::files::check_replaceable;
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
 use crate::engine::model::Variant;
@@ -32,6 +33,13 @@ pub struct LogitsArgs {
     device: DeviceArgs,
 }
 
+/// Whether a file holds what this command writes, and not a model's weights.
+fn is_logits(path: &Path) -> bool {
+    let Ok(bytes) = std::fs::read(path) else { return false };
+    let names = SafeTensors::deserialize(&bytes);
+    names.is_ok_and(|tensors| !tensors.is_empty() && tensors.names().iter().all(|name| name.starts_with("logits.")))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Input {
@@ -46,6 +54,8 @@ pub fn run(args: &LogitsArgs, session: &Session) -> Result<Outcome> {
     }
     let variant = Variant::Stored(models::open(&args.model, session.watch())?);
     let device = Device::open(args.device.device)?;
+    let inputs = variant.checkpoint().files().iter().map(PathBuf::as_path).chain([args.tokens.as_path()]);
+    check_replaceable(&args.out, inputs, "logits of an earlier run", is_logits)?;
     // Begun before the work, so that a place that cannot be written is known at once.
     let mut file = quant::atomic_file::AtomicFile::create(&args.out)?;
     let mut all: Vec<(String, Vec<f32>)> = Vec::new();

@@ -46,7 +46,16 @@ pub fn note(text: &str) {
 
 /// Says why the command failed.
 pub fn error(text: &str) {
-    eprintln!("error: {text}");
+    eprintln!("error: {}", tame(text));
+}
+
+/// A text in which strangers' names may stand, without what would steer a terminal.
+pub fn tame(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// Whether a person sees stderr at once.

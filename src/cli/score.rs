@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use super::files::{check_replaceable, is_parquet};
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
 use crate::engine::model::Variant;
@@ -36,6 +37,8 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let asked = request::read_jsonl(&args.requests)?;
     let checkpoint = models::open(&args.model, session.watch())?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
+    let inputs = checkpoint.files().iter().map(PathBuf::as_path).chain([args.requests.as_path()]);
+    check_replaceable(&args.out, inputs, "parquet file", is_parquet)?;
     let lanes = [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) }];
     let device = Device::open(args.device.device)?;
     // Begun before the work, so that a place that cannot be written is known at once.

@@ -112,7 +112,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         let mut out = self.backend.alloc(vocab)?;
         self.backend.matvec(&row, 0..1, &self.head.output.weight, 0..vocab, &mut out)?;
         forward::finish_logits(self.backend, &self.graph, &mut out, vocab)?;
-        Ok(self.backend.read(&out, 0..vocab)?)
+        let logits = self.backend.read(&out, 0..vocab)?;
+        if logits.iter().any(|logit| logit.is_nan()) { Err(self.not_numbers()) } else { Ok(logits) }
     }
 
     /// Feeds tokens into sequence `index` and returns the likeliest next one.
@@ -167,7 +168,18 @@ impl<'a, B: Backend> Generator<'a, B> {
         let targets = self.backend.indices(&vec![0; count])?;
         let tile = TileShape { rows: count, cols: vocab, first_token: 0 };
         self.backend.head_tile(&logits, None, tile, &targets, &mut state)?;
-        Ok(self.backend.read_head(&state)?.iter().map(|row| row.argmax).collect())
+        let rows = self.backend.read_head(&state)?;
+        if rows.iter().any(|row| !row.log_sum_exp.is_finite()) {
+            return Err(self.not_numbers());
+        }
+        Ok(rows.iter().map(|row| row.argmax).collect())
+    }
+
+    fn not_numbers(&self) -> EngineError {
+        EngineError::Unfit {
+            model: self.name.clone(),
+            what: "its logits are not numbers; some of its weights must be broken".into(),
+        }
     }
 
     /// Rows of the last step, behind the final norm.

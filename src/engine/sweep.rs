@@ -124,6 +124,9 @@ pub fn logits<B: Backend>(
     for (chunk, hidden) in chunks.iter().zip(&hidden[0]) {
         walk.check_stop()?;
         let mut logits = head::logits(backend, &graphs[0], &head, hidden, chunk.batch.rows)?.into_iter();
+        if logits.as_slice().iter().any(|logit| logit.is_nan()) {
+            return Err(not_numbers(&lanes[0]));
+        }
         for index in chunk.sequences.clone() {
             take(index, logits.by_ref().take(sequences[index].len() * h.vocab_size).collect())?;
         }
@@ -277,6 +280,11 @@ impl<B: Backend> Walk<'_, B> {
             self.check_stop()?;
             let hidden: Vec<&B::Buffer> = hidden.iter().map(|lane| &lane[at]).collect();
             let rows = head::score(self.backend, &graphs, &heads, &hidden, &chunk.scored, &chunk.targets)?;
+            for (lane, rows) in self.lanes.iter().zip(&rows) {
+                if rows.iter().any(|row| !row.log_sum_exp.is_finite() || row.target_logit.is_nan()) {
+                    return Err(not_numbers(lane));
+                }
+            }
             for (scores, rows) in scores.iter_mut().zip(rows) {
                 let mut rows = rows.into_iter();
                 scores.extend(
@@ -342,6 +350,16 @@ impl<B: Backend> Walk<'_, B> {
 
     fn check_stop(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) { Err(EngineError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// What is said of a model whose logits are infinite or not a number.
+fn not_numbers(lane: &Lane) -> EngineError {
+    EngineError::Unfit {
+        model: lane.name.clone(),
+        what: "its logits are not numbers; some of its weights must be infinite, not a number, or out of all proportion; quantizing it \
+               names the first such weight"
+            .into(),
     }
 }
 

@@ -179,8 +179,8 @@ fn check_sequences_side_by_side<B: Backend>(backend: &B, dir: &Path, variant: &V
     let context = sequences.iter().zip(&greedy).map(|(tokens, greedy)| tokens.len() + greedy.len()).max().unwrap();
     let mut generator = Generator::new(backend, variant, context, 2).unwrap();
     let mut next: Vec<u32> = (0..2).map(|i| generator.greedy(i, &sequences[i]).unwrap()).collect();
-    for step in 0..greedy[0].len() {
-        assert_eq!(next, [greedy[0][step], greedy[1][step]], "token {step} of two sequences side by side");
+    for (step, (a, b)) in greedy[0].iter().zip(&greedy[1]).enumerate() {
+        assert_eq!(next, [*a, *b], "token {step} of two sequences side by side");
         next = generator.greedy_each(&next).unwrap();
     }
 }

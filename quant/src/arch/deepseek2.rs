@@ -2,7 +2,7 @@
 //! matrix that expands keys and values, and describes attention as it runs after absorption, with one key head
 //! (`conversion/deepseek.py`, b11434). Absent: the blocks that predict further tokens.
 
-use super::rule::{changed, dense, experts, head, optional, routed, tensor};
+use super::rule::{changed, dense, experts, head, routed, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, ExpertGroups, Gating, HeadDim, HfClass, HfRouting, Normalizes, Presence,
     Role, RopePairing, TensorRule, Transform, neutral,
@@ -85,7 +85,10 @@ const TENSORS: &[TensorRule] = &[
     dense(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     dense(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     routed(Role::FfnGateInp, "model.layers.{}.mlp.gate.weight", &[Dim::Embd, Dim::Experts]),
-    optional(Role::ExpProbsBias, "model.layers.{}.mlp.gate.e_score_correction_bias", &[Dim::Experts]),
+    TensorRule {
+        presence: Presence::SigmoidRouter,
+        ..tensor(Role::ExpProbsBias, "model.layers.{}.mlp.gate.e_score_correction_bias", &[Dim::Experts])
+    },
     experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
     experts(Role::FfnGateExps, "model.layers.{}.mlp.experts.{}.gate_proj.weight", EXPERT_IN),
     experts(Role::FfnUpExps, "model.layers.{}.mlp.experts.{}.up_proj.weight", EXPERT_IN),

@@ -3,8 +3,8 @@
 //!
 //! Absent: reading files (`checkpoint` carries the transforms out) and the rules themselves (one file an architecture).
 
-use super::Role;
 use super::role::fill;
+use super::{Gating, Role};
 use crate::HParams;
 
 /// One tensor (or one per block) of an architecture. A role can have two rules where checkpoints hold it in two forms.
@@ -202,6 +202,8 @@ pub enum Presence {
     Dense,
     /// Blocks with experts have it.
     Experts,
+    /// Blocks with experts have it whose router is a sigmoid.
+    SigmoidRouter,
     /// Models with latent attention have it that do not compress queries.
     PlainQueries,
     /// Models with latent attention have it that compress queries.
@@ -221,6 +223,7 @@ impl Presence {
             Self::Required => true,
             Self::Dense => !h.has_experts(block),
             Self::Experts => h.has_experts(block),
+            Self::SigmoidRouter => h.has_experts(block) && h.routing.gating == Gating::Sigmoid,
             Self::Sequential => !h.parallel,
             Self::PlainQueries => !compresses_queries(h),
             Self::CompressedQueries => compresses_queries(h),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Choices, Plan};
 use crate::convert::FileType;
-use crate::gguf::{Metadata, SPLIT_KEYS, Value};
+use crate::gguf::{Array, Metadata, SPLIT_KEYS, Value};
 use crate::recipe::{ModelFacts, ftype_of};
 use crate::{DType, Recipe};
 
@@ -62,6 +62,13 @@ impl Plan {
         }
         for (key, value) in &self.keys {
             append(&mut out, key, value.clone());
+        }
+        // llama.cpp has no lists by block; ours lose the entries of the blocks that are gone.
+        for (key, value) in crate::convert::facts::own_keys(&out).iter() {
+            if let Value::Array(Array::Bool(blocks)) = value {
+                let left = blocks.iter().enumerate().filter(|(block, _)| !self.pruned.contains(block));
+                out.set(key, Value::Array(Array::Bool(left.map(|(_, &value)| value).collect())));
+            }
         }
         out
     }
