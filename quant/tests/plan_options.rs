@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use quant::checkpoint::Tensor;
-use quant::gguf::{GgufFile, Metadata, Value};
+use quant::gguf::{Array, GgufFile, Metadata, Value};
 use quant::plan::{Choices, Origin, PlanEntry, PlanInput, TensorType, parse_override_kv, parse_prune_layers};
 use quant::recipe::ModelFacts;
 use quant::{DType, Imatrix, Plan, Recipe, Result};
@@ -226,6 +226,12 @@ fn pruned_blocks_go_and_the_rest_move_up() {
     assert_eq!(source("blk.2.attn_q.weight"), "blk.3.attn_q.weight");
     assert_eq!(source("blk.5.attn_q.weight"), "blk.7.attn_q.weight");
     assert_eq!(made.metadata(&metadata).iter().last(), Some(("llama.block_count", &Value::U32(6))));
+    // Lists by block lose what is gone.
+    let mut source = Metadata::new();
+    let list = |blocks: [bool; 8]| Value::Array(Array::Bool(blocks.to_vec()));
+    source.set("bitworth.rope.blocks", list([true, true, false, true, true, false, true, true]));
+    let left = made.metadata(&source).get("bitworth.rope.blocks").cloned();
+    assert_eq!(left, Some(Value::Array(Array::Bool(vec![true; 6]))));
     refused(plan(true, "q4_0", &prune("8")), &["--prune-layers 8", "8 blocks"]);
     refused(plan(true, "q4_0", &prune("0,1,2,3,4,5,6,7")), &["--prune-layers", "no block"]);
 }

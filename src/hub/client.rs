@@ -27,6 +27,8 @@ const MAX_LISTING_BYTES: u64 = 32 << 20;
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause that a server may ask for.
+/// Pauses that a user is told of.
+const NOTICED: Duration = Duration::from_secs(4);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How much of a message of the server's is shown.
 const MAX_MESSAGE: usize = 200;
@@ -226,7 +228,11 @@ impl Patience {
             return false;
         }
         let pause = FIRST_PAUSE * 2u32.pow(self.tries - self.left - 1);
-        let end = Instant::now() + asked.unwrap_or(pause).clamp(pause, MAX_PAUSE);
+        let pause = asked.unwrap_or(pause).clamp(pause, MAX_PAUSE);
+        if pause >= NOTICED {
+            tracing::warn!("the hub asks for patience: trying again in {} s", pause.as_secs());
+        }
+        let end = Instant::now() + pause;
         while !stopped() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -161,6 +161,51 @@ fn many_files_from_one_read_are_what_single_runs_give() {
 }
 
 #[test]
+fn logits_and_scores_replace_neither_models_nor_their_own_input() {
+    let world = world();
+    let dir = world.path();
+    std::fs::write(dir.join("t.json"), r#"{"sequences": [[1, 2, 3]]}"#).unwrap();
+    std::fs::write(dir.join("r.jsonl"), "{\"text\": \"The flag\"}\n").unwrap();
+    let logits = |out: &str| ["logits", "demo-model", "--tokens", "t.json", "--out", out, "--device", "cpu"].map(str::to_owned);
+    let score = |out: &str| ["score", "demo-model", "--requests", "r.jsonl", "--out", out, "--device", "cpu"].map(str::to_owned);
+    for args in [
+        logits("demo-model/model.safetensors"),
+        logits("t.json"),
+        logits("r.jsonl"),
+        score("r.jsonl"),
+        score("demo-model/model.safetensors"),
+    ] {
+        let bytes = std::fs::read(dir.join(&args[5])).unwrap();
+        check_refused(dir, &args.each_ref().map(String::as_str), &["write to another name"]);
+        assert!(bytes == std::fs::read(dir.join(&args[5])).unwrap(), "{args:?}");
+    }
+    for args in [logits("l.safetensors"), logits("l.safetensors"), score("s.parquet"), score("s.parquet")] {
+        json(dir, &args.each_ref().map(String::as_str));
+    }
+}
+
+#[test]
+fn a_model_whose_logits_are_no_numbers_is_an_error() {
+    let world = world();
+    let dir = world.path();
+    let path = dir.join("demo-model/model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The last weights are BF16 numbers of the last tensor by name; all of them become NaN.
+    let len = bytes.len();
+    bytes[len - 512..].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(dir.join("t.json"), r#"{"sequences": [[1, 2, 3]]}"#).unwrap();
+    let text = ["--text", "data/eval.txt", "--ctx", "64", "--chunks", "1", "--device", "cpu"];
+    check_refused(dir, &[&["perplexity", "demo-model"], &text[..]].concat(), &["not numbers"]);
+    check_refused(dir, &["generate", "demo-model", "--prompt", "The", "--device", "cpu"], &["not numbers"]);
+    check_refused(
+        dir,
+        &["logits", "demo-model", "--tokens", "t.json", "--out", "o.safetensors", "--device", "cpu"],
+        &["not numbers"],
+    );
+}
+
+#[test]
 fn inspect_lists_what_the_file_holds() {
     let world = world();
     let shown = json(world.path(), &["inspect", "demo-model-Q4_0.gguf", "--hash"]);

@@ -408,6 +408,48 @@ mod tests {
     }
 
     #[test]
+    fn what_transformers_reads_counts_and_what_it_does_not_read_does_not() {
+        let yarn = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "attn_factor": 1.5});
+        check("Qwen2ForCausalLM", json!({"rope_scaling": yarn}), &[]);
+        let original = ("rope.scaling.original_context_length", Value::U32(32));
+        check("Qwen2ForCausalLM", json!({"rope_scaling": yarn, "original_max_position_embeddings": 32}), &[original]);
+        // An empty description is none.
+        let linear = json!({"rope_type": "linear", "factor": 2.0});
+        check("LlamaForCausalLM", json!({"rope_scaling": {}, "rope_parameters": linear}), &[]);
+        // Where blocks differ, the old name of the kind is passed over.
+        let gemma3 = |kind: &str| {
+            let json = json!({"architectures": ["Gemma3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 6, "vocab_size": 384,
+                "num_attention_heads": 4, "intermediate_size": 64, "head_dim": 16, "rope_scaling": {kind: "linear", "factor": 8.0}});
+            Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap().rope
+        };
+        assert_eq!((gemma3("type"), gemma3("rope_type")), (Rope::Default, Rope::Linear { factor: 8.0 }));
+    }
+
+    #[test]
+    fn missing_keys_mean_what_the_class_takes_them_for() {
+        let experts = json!({"num_local_experts": 8, "num_key_value_heads": 4});
+        check("GptOssForCausalLM", experts, &[("rope.scaling.yarn_truncate", Value::Bool(false))]);
+        let mut json = json!({"architectures": ["DeepseekV3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 384,
+            "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 64, "kv_lora_rank": 16, "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 16, "moe_intermediate_size": 16});
+        let keys = |json: &Json| {
+            let config = Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap();
+            let mut m = Metadata::new();
+            (config.arch.keys)(&config, crate::convert::FileType::F32, &mut m).unwrap();
+            add_keys(&config, &mut m).unwrap();
+            HParams::from_metadata(&config.path, config.arch, &m).unwrap()
+        };
+        let h = keys(&json);
+        assert_eq!((h.routing.scale, h.routing.normalizes, h.routing.groups, h.expert_used_count), (2.5, true, 8, 8));
+        assert_eq!(h.expert_blocks, [false, false, false, true]);
+        json["norm_topk_prob"] = json!(null);
+        assert!(!keys(&json).routing.normalizes, "null is a value, and false");
+        json["num_hidden_layers"] = json!(u32::MAX);
+        let error = Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap_err().to_string();
+        assert!(error.contains("num_hidden_layers: is 4294967295"), "{error}");
+    }
+
+    #[test]
     fn a_list_that_does_not_fit_is_refused() {
         let refused = |class: &str, changes: Json, said: &str| {
             let error = own(class, changes).unwrap_err().to_string();
