@@ -72,8 +72,12 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Resul
         check_vocabulary(reference, &checkpoint)?;
         return Ok(Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) });
     };
-    let plan = Plan::of(reference.as_ref(), &Recipe::find(recipe)?, &Choices::default())?;
-    plan.check_importance(reference.path())?;
+    let recipe = Recipe::find(recipe)?;
+    let planned = Plan::of(reference.as_ref(), &recipe, &Choices::default())
+        .and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
+    // Options that the message names are those of another command.
+    let plan =
+        planned.with_context(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)) })
 }
 
@@ -83,13 +87,16 @@ fn check_vocabulary(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()
     let (Ok(a), Ok(b)) = (reference.vocab(), candidate.vocab()) else { return Ok(()) };
     match (0..a.tokens.len().max(b.tokens.len())).find(|&i| a.tokens.get(i) != b.tokens.get(i)) {
         None => Ok(()),
-        Some(id) => bail!(
-            "{}: token {id} is {:?}, but {:?} in {}; they cannot be compared token by token",
-            candidate.path().display(),
-            b.tokens.get(id),
-            a.tokens.get(id),
-            reference.path().display()
-        ),
+        Some(id) => {
+            let text = |tokens: &[String]| tokens.get(id).map_or_else(|| "missing".to_owned(), |text| format!("{text:?}"));
+            bail!(
+                "{}: token {id} is {}, but {} in {}; they cannot be compared token by token",
+                candidate.path().display(),
+                text(&b.tokens),
+                text(&a.tokens),
+                reference.path().display()
+            )
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::{Error, HParams, Result, arch};
 /// Opens the file at `path`, or all files of a split model.
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let container = open_container(path)?;
-    let arch = arch::find_gguf(architecture(path, container.metadata())?)?;
+    let arch = arch::find_gguf(architecture(path, container.metadata())?)
+        .map_err(|unknown| Error::key(path, "general.architecture", unknown.to_string()))?;
     let hparams = HParams::from_metadata(path, arch, container.metadata())?;
     tensors::check_known(path, arch, &hparams, container.tensors())?;
     tensors::check_complete(path, arch, &hparams, &container)?;

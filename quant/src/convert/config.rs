@@ -196,7 +196,9 @@ impl Config {
 impl<'a> Keys<'a> {
     fn architecture(self) -> Result<(&'static ArchSpec, &'static HfClass)> {
         match self.get("architectures").and_then(|v| v.get(0)) {
-            Some(Value::String(class)) => arch::find_hf(class),
+            Some(Value::String(class)) => {
+                arch::find_hf(class).map_err(|unknown| self.error("architectures", unknown.to_string()))
+            }
             _ => Err(self.error("architectures", "is missing or does not name a class, as [\"LlamaForCausalLM\"]")),
         }
     }
