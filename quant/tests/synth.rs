@@ -92,7 +92,7 @@ fn a_file_opens_with_all_tensors_and_a_vocabulary() {
 fn a_shape_that_cannot_be_made_is_refused() {
     for (key, value, expected) in [
         ("vocab_size", json!(256), "vocab_size: is 256"),
-        ("num_hidden_layers", json!(1 << 20), "block_count"),
+        ("num_hidden_layers", json!(1 << 20), "num_hidden_layers: is 1048576"),
         ("num_local_experts", json!(8), "num_experts_per_tok: is missing"),
         ("architectures", json!(["NoSuchModel"]), "LlamaForCausalLM"),
     ] {
