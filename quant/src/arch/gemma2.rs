@@ -67,11 +67,11 @@ const TENSORS: &[TensorRule] = &[
 ];
 
 fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    let need = |key: &str| config.keys().number(key)?.ok_or_else(|| config.keys().error(key, "is missing"));
     add_keys(config, file_type, m);
     let mut w = keys::Writer::new(config, m);
-    w.f32("attn_logit_softcapping", need("attn_logit_softcapping")?);
-    w.f32("final_logit_softcapping", need("final_logit_softcapping")?);
+    // The converter has no form for `null`, which means no cap.
+    w.optional_f32("attn_logit_softcapping", config.keys().number("attn_logit_softcapping")?);
+    w.optional_f32("final_logit_softcapping", config.keys().number("final_logit_softcapping")?);
     w.u32("attention.sliding_window", config.keys().size("sliding_window")?);
     Ok(())
 }
