@@ -435,7 +435,7 @@ fn shapes_of_changed_tensors_are_checked_as_they_are_stored() {
     check_oracle_config("gpt_oss", |c| c["head_dim"] = json!(34), &["self_attn", "has the shape"]);
     check_oracle_config("stablelm_qknorm", |c| c["num_attention_heads"] = json!(8), &["self_attn", "has the shape"]);
     check_oracle_config("phi3", |c| c["num_key_value_heads"] = json!(4), &["qkv_proj.weight", "[256, 768]", "[256, 512]"]);
-    check_oracle_config("gemma2", |c| c["attn_logit_softcapping"] = json!(null), &["attn_logit_softcapping: is missing"]);
+    check_oracle_config("gemma2", |c| c["attn_logit_softcapping"] = json!("50"), &["attn_logit_softcapping: is \"50\""]);
     check_oracle_config("phi3_longrope", |c| c["partial_rotary_factor"] = json!(0.5), &["short_factor: has 16 numbers for 8"]);
 }
 
