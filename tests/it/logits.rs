@@ -196,14 +196,14 @@ fn other_golden_models() {
     let all = || models.iter().map(|dir| (dir.clone(), "on the CPU"));
     for_all(all(), check_on_the_cpu);
     if let Some(gpu) = common::gpu() {
-        for_all(models.iter().map(|dir| (dir.clone(), "on the GPU")), |dir| drop(check(&gpu, dir, &open(dir), 2e-3)));
+        for_all(models.iter().map(|dir| (dir.clone(), "on the GPU")), |dir| drop(check(&gpu, dir, &open(dir), 1e-3)));
     }
 }
 
 #[test]
 fn a_gpu_gives_the_golden_logits_and_greedy_tokens() {
     let Some(gpu) = common::gpu() else { return };
-    for_all_models(|dir| drop(check(&gpu, dir, &open(dir), 2e-3)));
+    for_all_models(|dir| drop(check(&gpu, dir, &open(dir), 1e-3)));
 }
 
 /// The commands, as a user gives them: what they say of a directory they say of the GGUF file that `convert` makes of it.
