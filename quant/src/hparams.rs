@@ -527,6 +527,9 @@ impl Keys<'_> {
 
     fn expert_blocks(&self, count: usize, experts: usize) -> Result<Vec<bool>> {
         if let Some(blocks) = self.blocks("expert_blocks", count)? {
+            if experts == 0 && blocks.contains(&true) {
+                return Err(self.error("expert_blocks", "says that blocks have experts, but there are 0"));
+            }
             return Ok(blocks);
         }
         let dense = self.count("leading_dense_block_count", MAX_BLOCKS)?.unwrap_or(0);

@@ -20,7 +20,7 @@ pub(super) const COHERE2: ArchSpec = ArchSpec {
         head_dim: HeadDim::Even,
         norm: NormEpsilon::Layer("layer_norm_eps", 1e-5),
         tied: true,
-        window: HfWindow::Pattern(4, 4096),
+        window: HfWindow::Pattern(4),
         defaults: &[("max_position_embeddings", "8192"), ("sliding_window", "4096")],
         ..CLASS
     }],

@@ -19,7 +19,7 @@ pub(super) const GEMMA2: ArchSpec = ArchSpec {
         name: "Gemma2ForCausalLM",
         head_dim: HeadDim::Fixed(256),
         tied: true,
-        window: HfWindow::Pattern(2, 4096),
+        window: HfWindow::Pattern(2),
         attention_scalar: Some(("query_pre_attn_scalar", 256.0)),
         defaults: &[
             ("num_key_value_heads", "4"),

@@ -22,7 +22,7 @@ pub(super) const GEMMA3: ArchSpec = ArchSpec {
         rope_theta: 1e6,
         local_rope_theta: Some(10000.0),
         tied: true,
-        window: HfWindow::Pattern(6, 4096),
+        window: HfWindow::Pattern(6),
         attention_scalar: Some(("query_pre_attn_scalar", 256.0)),
         defaults: &[("num_key_value_heads", "4"), ("sliding_window", "4096")],
         ..CLASS

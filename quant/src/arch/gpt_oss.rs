@@ -19,7 +19,7 @@ pub(super) const GPT_OSS: ArchSpec = ArchSpec {
         head_dim: HeadDim::Fixed(64),
         norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
         rope_theta: 150_000.0,
-        window: HfWindow::Pattern(2, 128),
+        window: HfWindow::Pattern(2),
         defaults: &[
             ("rope_parameters", ROPE),
             ("num_key_value_heads", "8"),

@@ -29,15 +29,15 @@ pub(super) const LLAMA: ArchSpec = ArchSpec {
         HfClass {
             name: "MistralForCausalLM",
             head_dim: HeadDim::Even,
-            window: HfWindow::All(Some(4096)),
-            defaults: &[("num_key_value_heads", "8"), ("max_position_embeddings", "131072")],
+            window: HfWindow::All,
+            defaults: &[("num_key_value_heads", "8"), ("sliding_window", "4096"), ("max_position_embeddings", "131072")],
             ..CLASS
         },
         HfClass {
             name: "MixtralForCausalLM",
             rope_theta: 1e6,
             norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
-            window: HfWindow::All(None),
+            window: HfWindow::All,
             defaults: &[
                 ("num_key_value_heads", "8"),
                 ("max_position_embeddings", "131072"),

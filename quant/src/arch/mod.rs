@@ -194,12 +194,12 @@ pub enum NormEpsilon {
 pub enum HfWindow {
     /// No block has one.
     None,
-    /// All, of the width `sliding_window`, or this where the key is missing (`null` means none).
-    All(Option<u32>),
+    /// All, of the width `sliding_window` (`null` means none).
+    All,
     /// All, if `use_sliding_window` says so.
     AllIfUsed,
-    /// `layer_types`, else all but every so manieth, by `sliding_window_pattern` or this. `sliding_window` is this by default.
-    Pattern(usize, u32),
+    /// `layer_types`, else all but every so manieth, by `sliding_window_pattern` or this.
+    Pattern(usize),
     /// If `use_sliding_window` says so: `layer_types`, else those from `max_window_layers` on.
     FromMaxWindowLayers,
     /// If `use_sliding_window` says so: `layer_types`, else every second from the first on below `max_window_layers`.
@@ -214,7 +214,7 @@ impl HfWindow {
         match key {
             // Classes without a window pass over its width.
             "sliding_window" => true,
-            "layer_types" => !matches!(self, Self::None | Self::All(_) | Self::AllIfUsed),
+            "layer_types" => !matches!(self, Self::None | Self::All | Self::AllIfUsed),
             _ => false,
         }
     }
@@ -361,6 +361,13 @@ mod tests {
         assert!(error.contains("MambaForCausalLM") && error.contains("LlamaForCausalLM"), "{error}");
         let error = find_gguf("mamba").unwrap_err().to_string();
         assert!(error.contains("\"mamba\"") && error.contains("known: llama"), "{error}");
+    }
+
+    #[test]
+    fn defaults_are_json() {
+        for (key, text) in ARCHITECTURES.iter().flat_map(|arch| arch.hf).flat_map(|class| class.defaults) {
+            assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "{key}: {text}");
+        }
     }
 
     #[test]

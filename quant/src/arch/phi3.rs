@@ -17,7 +17,7 @@ pub(super) const PHI3: ArchSpec = ArchSpec {
         head_dim: HeadDim::Ignored,
         norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
         partial_rotary: Some(1.0),
-        window: HfWindow::All(None),
+        window: HfWindow::All,
         scalings: &["default", "longrope", "su"],
         defaults: &[("max_position_embeddings", "4096")],
         ..CLASS

@@ -9,7 +9,12 @@ pub(super) const QWEN2: ArchSpec = ArchSpec {
     hf: &[HfClass {
         name: "Qwen2ForCausalLM",
         window: HfWindow::FromMaxWindowLayers,
-        defaults: &[("num_key_value_heads", "32"), ("max_position_embeddings", "32768")],
+        defaults: &[
+            ("num_key_value_heads", "32"),
+            ("max_position_embeddings", "32768"),
+            ("sliding_window", "4096"),
+            ("max_window_layers", "28"),
+        ],
         ..CLASS
     }],
     tensors: TENSORS,

@@ -19,6 +19,8 @@ pub(super) const QWEN2MOE: ArchSpec = ArchSpec {
         defaults: &[
             ("num_key_value_heads", "16"),
             ("max_position_embeddings", "32768"),
+            ("sliding_window", "4096"),
+            ("max_window_layers", "28"),
             ("num_experts_per_tok", "4"),
             ("norm_topk_prob", "false"),
         ],

@@ -11,7 +11,12 @@ pub(super) const QWEN3: ArchSpec = ArchSpec {
         name: "Qwen3ForCausalLM",
         head_dim: HeadDim::Fixed(128),
         window: HfWindow::FromMaxWindowLayers,
-        defaults: &[("num_key_value_heads", "32"), ("max_position_embeddings", "32768")],
+        defaults: &[
+            ("num_key_value_heads", "32"),
+            ("max_position_embeddings", "32768"),
+            ("sliding_window", "4096"),
+            ("max_window_layers", "28"),
+        ],
         ..CLASS
     }],
     tensors: TENSORS,

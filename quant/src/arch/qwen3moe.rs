@@ -18,6 +18,7 @@ pub(super) const QWEN3MOE: ArchSpec = ArchSpec {
         defaults: &[
             ("num_key_value_heads", "4"),
             ("max_position_embeddings", "32768"),
+            ("sliding_window", "4096"),
             ("num_experts_per_tok", "8"),
             ("norm_topk_prob", "false"),
         ],

@@ -14,7 +14,7 @@ pub(super) const STARCODER2: ArchSpec = ArchSpec {
         name: "Starcoder2ForCausalLM",
         norm: NormEpsilon::Layer("norm_epsilon", 1e-5),
         tied: true,
-        window: HfWindow::All(None),
+        window: HfWindow::All,
         defaults: &[("num_key_value_heads", "2"), ("max_position_embeddings", "4096")],
         ..CLASS
     }],

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::config::Config;
 use super::json::Keys;
 use super::rope::Rope;
-use crate::arch::{ExpertGroups, HfWindow, Normalizes};
+use crate::arch::{ExpertGroups, HfWindow, Normalizes, Rotated};
 use crate::gguf::{Array, Metadata, Value};
 use crate::hparams::{HParams, OWN_PREFIX, RopeScaling, Window, Yarn};
 use crate::{Error, Result};
@@ -100,41 +100,37 @@ fn layer_types(keys: Keys<'_>, count: usize) -> Result<Option<Vec<bool>>> {
 fn window(config: &Config) -> Result<Option<Window>> {
     const WIDTH: &str = "sliding_window";
     let (keys, count) = (config.keys(), config.block_count as usize);
-    // `null` is not the same as a missing key here.
-    let stated = |default: Option<u32>| match config.json.get(WIDTH) {
-        None => Ok(default),
-        Some(Json::Null) => Ok(None),
-        Some(_) => keys.count(WIDTH).map(|width| width.filter(|&width| width > 0)),
-    };
-    /// What transformers' configurations have by default.
-    const DEFAULT: u32 = 4096;
+    let width = || keys.count(WIDTH).map(|width| width.filter(|&width| width > 0));
     let used = || Ok::<_, Error>(keys.bool("use_sliding_window")?.unwrap_or(false));
-    let at_most = |default| Ok::<_, Error>(keys.count("max_window_layers")?.unwrap_or(default) as usize);
+    let max_layers = || match keys.count("max_window_layers")? {
+        Some(count) => Ok(count as usize),
+        None => Err(keys.error("max_window_layers", "is missing")),
+    };
     let by_layer = |otherwise: &dyn Fn(usize) -> bool| {
         Ok::<_, Error>(layer_types(keys, count)?.unwrap_or_else(|| (0..count).map(otherwise).collect()))
     };
     let (width, blocks) = match config.class.window {
         HfWindow::None => (None, Vec::new()),
-        HfWindow::All(default) => (stated(default)?, vec![true; count]),
-        HfWindow::AllIfUsed => (if used()? { stated(Some(DEFAULT))? } else { None }, vec![true; count]),
-        HfWindow::Pattern(default, width) => {
+        HfWindow::All => (width()?, vec![true; count]),
+        HfWindow::AllIfUsed => (if used()? { width()? } else { None }, vec![true; count]),
+        HfWindow::Pattern(default) => {
             let n = match keys.optional_size("sliding_window_pattern")? {
                 Some(n) => n as usize,
                 None => default,
             };
-            (stated(Some(width))?, by_layer(&|block| (block + 1) % n != 0)?)
+            (width()?, by_layer(&|block| (block + 1) % n != 0)?)
         }
         HfWindow::FromMaxWindowLayers if used()? => {
-            let first = at_most(28)?;
-            (stated(Some(DEFAULT))?, by_layer(&|block| block >= first)?)
+            let first = max_layers()?;
+            (width()?, by_layer(&|block| block >= first)?)
         }
         HfWindow::AlternateBelowMaxWindowLayers if used()? => {
-            let end = at_most(28)?;
-            (stated(Some(DEFAULT))?, by_layer(&|block| (block + 1) % 2 != 0 && block < end)?)
+            let end = max_layers()?;
+            (width()?, by_layer(&|block| (block + 1) % 2 != 0 && block < end)?)
         }
         HfWindow::Unrotated if used()? => {
             let rotated = no_rope_layers(keys, count)?;
-            (stated(None)?, by_layer(&|block| !rotated[block])?)
+            (width()?, by_layer(&|block| !rotated[block])?)
         }
         HfWindow::FromMaxWindowLayers | HfWindow::AlternateBelowMaxWindowLayers | HfWindow::Unrotated => (None, Vec::new()),
     };
@@ -158,7 +154,6 @@ fn no_rope_layers(keys: Keys<'_>, count: usize) -> Result<Vec<bool>> {
 
 /// Which blocks rotate.
 fn rotated(config: &Config, window: Option<&Window>, found: &[bool]) -> Result<Vec<bool>> {
-    use crate::arch::Rotated;
     let count = config.block_count as usize;
     Ok(match config.arch.block.rotated {
         Rotated::All | Rotated::Never => found.to_vec(),

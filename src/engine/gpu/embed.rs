@@ -1,4 +1,4 @@
-//! Token embedding: rows of an encoded table, decoded. See `embed.wgsl`.
+//! Rows of an encoded table, picked by index and decoded: token embeddings, and what is added to rows. See `embed.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -7,7 +7,11 @@ use super::memory::{GpuBuffer, GpuIndices, GpuWeight};
 use super::pipeline::Kernel;
 use crate::engine::backend::Result;
 
-pub(super) const KERNEL: Kernel = Kernel::plain("embed", include_str!("embed.wgsl"), &[false, false, true]);
+const TEXT: Kernel = Kernel::plain("embed", include_str!("embed.wgsl"), &[false, false, true]);
+/// The rows themselves.
+pub(super) const EMBED: Kernel = TEXT.with(&[("ADD", 0)]);
+/// The rows added to what stands there.
+pub(super) const ADD_ROWS: Kernel = TEXT.with(&[("ADD", 1)]);
 const LANES: usize = 64;
 
 #[repr(C)]
@@ -20,9 +24,17 @@ struct Params {
     part_rows: u32,
 }
 
-pub(super) fn record(gpu: &Gpu, table: &GpuWeight, tokens: &GpuIndices, count: usize, out: &mut GpuBuffer) -> Result<()> {
-    gpu.require("embed", "the token list", tokens.host.len(), count)?;
-    gpu.require_below("embed", "token", &tokens.host[..count], table.rows)?;
+/// Records [`EMBED`] or [`ADD_ROWS`].
+pub(super) fn record(
+    gpu: &Gpu,
+    kernel: Kernel<'static>,
+    table: &GpuWeight,
+    index: &GpuIndices,
+    count: usize,
+    out: &mut GpuBuffer,
+) -> Result<()> {
+    gpu.require("embed", "the index list", index.host.len(), count)?;
+    gpu.require_below("embed", "token", &index.host[..count], table.rows)?;
     gpu.require("embed", "the output", out.len, count.saturating_mul(table.cols))?;
     for part in &table.parts {
         let params = Params {
@@ -34,7 +46,7 @@ pub(super) fn record(gpu: &Gpu, table: &GpuWeight, tokens: &GpuIndices, count: u
         };
         let groups = Groups::Linear((count * table.cols.div_ceil(4)).div_ceil(LANES));
         let work = (count * table.cols) as f64;
-        gpu.dispatch(&KERNEL.decoding(table.dtype), &params, &[&part.raw, &tokens.raw, &out.raw], groups, work)?;
+        gpu.dispatch(&kernel.decoding(table.dtype), &params, &[&part.raw, &index.raw, &out.raw], groups, work)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-// out[t, k] = weights[tokens[t], k]: one invocation decodes four neighbouring weights. The table may come in parts; each
-// dispatch writes the rows whose token lies in its part.
+// out[t, k] = weights[rows[t], k], added to what stands there if ADD is 1: one invocation decodes four neighbouring weights. The
+// table may come in parts; each dispatch takes the rows whose index lies in its part.
 
 struct Params {
     count: u32,
@@ -11,8 +11,16 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
-@group(0) @binding(2) var<storage, read> tokens: array<u32>;
+@group(0) @binding(2) var<storage, read> rows: array<u32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
+
+fn put(at: u32, value: f32) {
+    if (ADD == 1u) {
+        out[at] += value;
+    } else {
+        out[at] = value;
+    }
+}
 
 @compute @workgroup_size(64)
 fn main(
@@ -26,22 +34,22 @@ fn main(
     if (t >= p.count) {
         return;
     }
-    // A token before the part wraps around to a large number.
-    let row = tokens[t] - p.part_first;
+    // An index before the part wraps around to a large number.
+    let row = rows[t] - p.part_first;
     if (row >= p.part_rows) {
         return;
     }
     let k = (i % quads) * 4u;
     let w = decode4(row * p.row_bytes, k);
     let at = t * p.cols + k;
-    out[at] = w.x;
+    put(at, w.x);
     if (k + 1u < p.cols) {
-        out[at + 1u] = w.y;
+        put(at + 1u, w.y);
     }
     if (k + 2u < p.cols) {
-        out[at + 2u] = w.z;
+        put(at + 2u, w.z);
     }
     if (k + 3u < p.cols) {
-        out[at + 3u] = w.w;
+        put(at + 3u, w.w);
     }
 }

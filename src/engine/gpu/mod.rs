@@ -6,7 +6,6 @@
 
 mod adapter;
 mod add_bias;
-mod add_rows;
 mod attention;
 mod combine;
 mod copy_columns;
@@ -76,7 +75,7 @@ impl Backend for Gpu {
     }
 
     fn embed(&self, table: &GpuWeight, tokens: &GpuIndices, count: usize, out: &mut GpuBuffer) -> Result<()> {
-        embed::record(self, table, tokens, count, out)
+        embed::record(self, embed::EMBED, table, tokens, count, out)
     }
 
     fn norm(&self, kind: Norm, x: &GpuBuffer, rows: usize, gain: &GpuWeight, eps: f32, out: &mut GpuBuffer) -> Result<()> {
@@ -96,7 +95,7 @@ impl Backend for Gpu {
     }
 
     fn add_rows(&self, x: &mut GpuBuffer, rows: usize, table: &GpuWeight, index: &GpuIndices) -> Result<()> {
-        add_rows::record(self, x, rows, table, index)
+        embed::record(self, embed::ADD_ROWS, table, index, rows, x)
     }
 
     fn rope(&self, x: &mut GpuBuffer, shape: RopeShape, table: &GpuBuffer, positions: &GpuIndices) -> Result<()> {

@@ -10,8 +10,8 @@ use super::attention::Tile;
 use super::matmul::MatmulKernel;
 use super::pipeline::Kernel;
 use super::{
-    Gpu, GpuSelector, add_bias, add_rows, attention, combine, copy_columns, elementwise, embed, gather, head, list_adapters,
-    matvec, norm, rope,
+    Gpu, GpuSelector, add_bias, attention, combine, copy_columns, elementwise, embed, gather, head, list_adapters, matvec, norm,
+    rope,
 };
 use crate::engine::backend::{Backend, Gate, HostTensor, Map, Norm};
 use crate::engine::suite::{self, Random};
@@ -120,7 +120,7 @@ fn every_kernel_compiles_for_every_encoding_within_the_default_limits() {
         }
     }
     for &dtype in DType::ALL {
-        for kernel in [embed::KERNEL, norm::kernel(Norm::Rms), norm::kernel(Norm::Layer), add_bias::KERNEL, add_rows::KERNEL] {
+        for kernel in [embed::EMBED, embed::ADD_ROWS, norm::kernel(Norm::Rms), norm::kernel(Norm::Layer), add_bias::KERNEL] {
             compile(kernel.decoding(dtype));
         }
         for kernel in MatmulKernel::ALL {
