@@ -15,13 +15,13 @@ use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use memmap2::Mmap;
+use crate::mmap::FileMap;
 
 use crate::arch::{ArchSpec, BlockTraits, Role};
 use crate::gguf::Metadata;
 use crate::plan::Origin;
 use crate::vocab::{self, Vocab};
-use crate::{DType, Error, HParams, Result};
+use crate::{DType, Error, HParams, Result, mmap};
 pub use container::Container;
 
 /// Encoded bytes of a tensor or of some of its rows: a view into the mapped file where the file has them as they are
@@ -29,9 +29,39 @@ pub use container::Container;
 #[derive(Clone)]
 pub enum TensorBytes {
     /// A range of a mapped file.
-    Mapped(Arc<Mmap>, Range<usize>),
+    Mapped(Arc<FileMap>, Range<usize>),
     /// Bytes made for this call (permuted rows, computed tensors, freshly quantized weights).
     Owned(Vec<u8>),
+    /// The same, for several who need them.
+    Shared(Arc<Vec<u8>>),
+}
+
+/// What becomes of pages of a mapped file that are no longer needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// They leave this process; the system may keep them and give them back without reading.
+    Unmapped,
+    /// They leave the system's file cache too, which has better use for the room where a model is larger than it.
+    Evicted,
+}
+
+impl TensorBytes {
+    /// Has the system read what is in a mapped file, in one go instead of page by page.
+    pub fn populate(&self) {
+        if let Self::Mapped(map, range) = self {
+            mmap::populate(map, range);
+        }
+    }
+
+    /// Says that these bytes are not needed for now. They may be read again, at the cost of reading them. A request only.
+    pub fn release(&self, pages: Pages) {
+        if let Self::Mapped(map, range) = self {
+            match pages {
+                Pages::Unmapped => mmap::release(map, range),
+                Pages::Evicted => mmap::evict(map, range),
+            }
+        }
+    }
 }
 
 impl Deref for TensorBytes {
@@ -41,6 +71,7 @@ impl Deref for TensorBytes {
         match self {
             Self::Mapped(map, range) => &map[range.clone()],
             Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use crate::mmap::FileMap;
 
 use super::{Tensor, TensorBytes};
 use crate::mmap::{release, will_need};
@@ -17,7 +17,7 @@ const MXFP4_CODES: usize = 16;
 /// A part of a mapped file.
 #[derive(Clone)]
 pub(super) struct Span {
-    pub(super) map: Arc<Mmap>,
+    pub(super) map: Arc<FileMap>,
     pub(super) range: Range<usize>,
 }
 
