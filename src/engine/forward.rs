@@ -112,6 +112,48 @@ pub struct KvCache<B: Backend> {
 /// Copies of a step's new keys and values into a cache: `(row of the step, row of the cache, rows)`.
 pub type CacheWrites = [(usize, usize, usize)];
 
+/// Where keys and values are copied from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// The step that is being computed.
+    Step,
+    /// Those that earlier steps of the block kept.
+    Kept,
+}
+
+/// Copies of keys and values for sequences that do not lie in one piece in a step.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyCopies {
+    /// For later steps: `(row of the step, row where it is kept, rows)`.
+    pub keep: Vec<(usize, usize, usize)>,
+    /// What this step sees: `(from where, row there, row of the joined ones, rows)`; empty where it sees its own.
+    pub join: Vec<(KeySource, usize, usize, usize)>,
+}
+
+/// Which keys and values the rows of a step see, and so what their spans count.
+pub enum Keys<'a, B: Backend> {
+    /// Those of a cache, after the step's own were added.
+    Cached(&'a mut KvCache<B>, &'a CacheWrites),
+    /// The step's own, or joined ones.
+    #[allow(missing_docs)]
+    Joined { kept: &'a mut KvCache<B>, joined: &'a mut KvCache<B>, copies: &'a KeyCopies },
+}
+
+impl<B: Backend> KvCache<B> {
+    /// Room for so many rows.
+    pub fn new(backend: &B, h: &HParams, rows: usize) -> Result<Self> {
+        let wide = |columns: usize| backend.alloc(rows * h.kv_heads() * columns);
+        Ok(Self { k: wide(h.key_width())?, v: wide(h.value_width())? })
+    }
+
+    /// Takes rows of keys and values.
+    fn take(&mut self, backend: &B, h: &HParams, from: [&B::Buffer; 2], [at, to, len]: [usize; 3]) -> Result<()> {
+        let (wide_k, wide_v) = (h.kv_heads() * h.key_width(), h.kv_heads() * h.value_width());
+        backend.copy(from[0], at * wide_k, &mut self.k, to * wide_k, len * wide_k)?;
+        Ok(backend.copy(from[1], at * wide_v, &mut self.v, to * wide_v, len * wide_v)?)
+    }
+}
+
 /// Buffers that every block of a step reuses.
 pub struct Workspace<B: Backend> {
     /// What a part of the block reads.
@@ -302,7 +344,7 @@ impl<B: Backend> Step<'_, B> {
     fn attend(
         &self,
         weights: &Block<B>,
-        cache: Option<(&mut KvCache<B>, &CacheWrites)>,
+        keys: Keys<'_, B>,
         ws: &mut Scratch<B>,
         normed: &B::Buffer,
     ) -> Result<()> {
@@ -316,15 +358,23 @@ impl<B: Backend> Step<'_, B> {
             scale: h.attention_scale,
             softcap: h.attention_softcap,
         };
-        let (k, v) = match cache {
-            None => (&ws.k, &ws.v),
-            Some((cache, writes)) => {
-                let (wide_k, wide_v) = (h.kv_heads() * h.key_width(), h.kv_heads() * h.value_width());
+        let own = [&ws.k, &ws.v];
+        let [k, v] = match keys {
+            Keys::Cached(cache, writes) => {
                 for &(from, to, len) in writes {
-                    backend.copy(&ws.k, from * wide_k, &mut cache.k, to * wide_k, len * wide_k)?;
-                    backend.copy(&ws.v, from * wide_v, &mut cache.v, to * wide_v, len * wide_v)?;
+                    cache.take(backend, h, own, [from, to, len])?;
                 }
-                (&cache.k, &cache.v)
+                [&cache.k, &cache.v]
+            }
+            Keys::Joined { kept, joined, copies } => {
+                for &(from, to, len) in &copies.keep {
+                    kept.take(backend, h, own, [from, to, len])?;
+                }
+                for &(source, from, to, len) in &copies.join {
+                    let source = if source == KeySource::Step { own } else { [&kept.k, &kept.v] };
+                    joined.take(backend, h, source, [from, to, len])?;
+                }
+                if copies.join.is_empty() { own } else { [&joined.k, &joined.v] }
             }
         };
         let (spans, sinks) = (self.batch.spans(h.window_of(weights.index)), weights.sinks.as_ref());
@@ -486,14 +536,14 @@ pub fn finish_logits<B: Backend>(backend: &B, graph: &Graph<B>, logits: &mut B::
 
 /// Runs one block over the rows of `batch`, in place: `x [T, H] -> [T, H]`.
 ///
-/// Without a cache the spans count rows of this very step; with one they count rows of the cache, after `writes` were made.
+/// What the spans of `batch` count rows of is said by `keys`.
 #[allow(clippy::too_many_arguments)]
 pub fn block<B: Backend>(
     backend: &B,
     graph: &Graph<B>,
     weights: &Block<B>,
     batch: &Batch<B>,
-    cache: Option<(&mut KvCache<B>, &CacheWrites)>,
+    keys: Keys<'_, B>,
     rows: Rows,
     ws: &mut Workspace<B>,
     x: &mut B::Buffer,
@@ -502,7 +552,7 @@ pub fn block<B: Backend>(
     let Workspace { normed, scratch } = ws;
     {
         let input = pre_norm(&step, weights.attn_norm.as_ref(), x, normed)?;
-        step.attend(weights, cache, scratch, input)?;
+        step.attend(weights, keys, scratch, input)?;
     }
     step.join(weights.attn_post_norm.as_ref(), scratch, x)?;
     let shares = graph.hparams.parallel;

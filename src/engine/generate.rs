@@ -4,7 +4,7 @@
 
 use super::backend::{Backend, TileShape};
 use super::error::{EngineError, Result};
-use super::forward::{self, Batch, Graph, KvCache, Rows, Workspace};
+use super::forward::{self, Batch, Graph, Keys, KvCache, Rows, Workspace};
 use super::model::{Block, Embedding, OutputHead, Variant};
 use super::rope::{LengthClasses, Rope};
 
@@ -51,12 +51,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         let h = graph.hparams().clone();
         let capacity = context * sequences;
         let rows = PROMPT_ROWS.min(context).max(sequences);
-        let cache = || -> Result<KvCache<B>> {
-            Ok(KvCache {
-                k: backend.alloc(capacity * h.kv_heads() * h.key_width())?,
-                v: backend.alloc(capacity * h.kv_heads() * h.value_width())?,
-            })
-        };
+        let cache = || KvCache::new(backend, &h, capacity);
         let embedding = Embedding::load(backend, variant)?;
         Ok(Self {
             backend,
@@ -243,8 +238,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         let rows = if batch.rows <= FEW_ROWS { Rows::Few } else { Rows::Many };
         forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
         for (weights, cache) in self.blocks.iter().zip(&mut self.caches) {
-            let cache = Some((cache, writes.as_slice()));
-            forward::block(backend, &self.graph, weights, &batch, cache, rows, &mut self.workspace, &mut self.x)?;
+            let keys = Keys::Cached(cache, writes.as_slice());
+            forward::block(backend, &self.graph, weights, &batch, keys, rows, &mut self.workspace, &mut self.x)?;
         }
         for feed in input {
             self.said[feed.index].extend_from_slice(feed.tokens);
