@@ -239,7 +239,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
         for (weights, cache) in self.blocks.iter().zip(&mut self.caches) {
             let keys = Keys::Cached(cache, writes.as_slice());
-            forward::block(backend, &self.graph, weights, &batch, keys, rows, &mut self.workspace, &mut self.x)?;
+            forward::block(backend, &self.graph, weights, &batch, keys, rows, &mut self.workspace, &mut self.x, None)?;
         }
         for feed in input {
             self.said[feed.index].extend_from_slice(feed.tokens);

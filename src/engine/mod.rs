@@ -9,6 +9,7 @@ pub mod generate;
 pub mod gpu;
 pub mod head;
 pub mod model;
+pub mod observe;
 pub mod rope;
 pub mod routing;
 #[cfg(test)]

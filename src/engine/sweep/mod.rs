@@ -20,6 +20,7 @@ use super::error::{EngineError, Result};
 use super::forward::{self, Batch, Graph, Rows, Workspace};
 use super::head;
 use super::model::{Block, Embedding, OutputHead, Variant};
+use super::observe::{Observed, Observer, Site};
 use super::rope::{LengthClasses, Rope};
 
 /// Some tokens of which some are predicted. Row i sees tokens `0..=i` and predicts token i + 1.
@@ -86,7 +87,7 @@ pub fn score<B: Backend>(
     progress.start((rows * steps) as u64, Unit::Items, "scoring");
     let mut scores: Vec<LaneScores> = lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
     for pass in cut_by_rows(sequences, pass_rows) {
-        let walk = Walk { backend, lanes, chunk_rows, progress, stop };
+        let walk = Walk { backend, lanes, chunk_rows, progress, stop, observer: None };
         for (scores, new) in scores.iter_mut().zip(walk.pass(&sequences[pass])?) {
             scores.extend(new);
         }
@@ -121,7 +122,7 @@ pub fn logits<B: Backend>(
     check_length(backend, &lanes, longest, widest, Longer::Computed)?;
     let rows: usize = sequences.iter().map(Vec::len).sum();
     progress.start((rows * h.block_count) as u64, Unit::Items, "computing logits");
-    let walk = Walk { backend, lanes: &lanes, chunk_rows, progress, stop };
+    let walk = Walk { backend, lanes: &lanes, chunk_rows, progress, stop, observer: None };
     let (graphs, chunks, hidden) = walk.hidden(&whole)?;
     let head = OutputHead::load(backend, variant, None, Arithmetic::F32)?;
     for (chunk, hidden) in chunks.iter().zip(&hidden[0]) {
@@ -136,6 +137,58 @@ pub fn logits<B: Backend>(
     }
     progress.finish();
     Ok(())
+}
+
+/// Runs all rows of `sequences` through every layer and tells `observer` of what goes into the matrices, with `output` of the
+/// output matrix, too. Where the activations take more than one pass, each pass begins again with the first layer.
+///
+/// # Errors
+/// As [`score`], and whatever the observer returns.
+#[allow(clippy::too_many_arguments)]
+pub fn observe<B: Backend>(
+    backend: &B,
+    variant: &Variant,
+    sequences: &[Vec<u32>],
+    cut: SweepLimits,
+    output: bool,
+    observer: &dyn Observer<B>,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let lanes = [Lane { name: variant.checkpoint().name().to_owned(), variant: variant.clone() }];
+    for (i, tokens) in sequences.iter().enumerate() {
+        check_tokens(&lanes[0], tokens, i)?;
+    }
+    let (h, longest) = (variant.hparams(), sequences.iter().map(Vec::len).max().unwrap_or(0));
+    let whole: Vec<_> = sequences.iter().map(|t| Sequence { tokens: t.clone(), scored: 0..t.len() }).collect();
+    let widest = Workspace::<B>::widest(h);
+    check_length(backend, &lanes, longest, widest, Longer::Refused)?;
+    let chunk_rows = (cut.buffer_bytes / (widest * size_of::<f32>())).min(backend.max_buffer_len() / widest).max(1);
+    let rows: usize = sequences.iter().map(Vec::len).sum();
+    progress.start((rows * h.block_count) as u64, Unit::Items, "collecting");
+    for pass in cut_by_rows(&whole, pass_rows(h, cut)) {
+        let walk = Walk { backend, lanes: &lanes, chunk_rows, progress, stop, observer: Some(observer) };
+        let (graphs, chunks, hidden) = walk.hidden(&whole[pass])?;
+        if !output {
+            continue;
+        }
+        let head = OutputHead::load(backend, variant, None)?;
+        for (chunk, x) in chunks.iter().zip(&hidden[0]) {
+            walk.check_stop()?;
+            let (rows, cols) = (chunk.batch.rows, h.embedding_length);
+            let mut normed = backend.alloc(rows * cols)?;
+            forward::norm(backend, &graphs[0], x, rows, &head.norm, &mut normed)?;
+            let parts = [(0, 0..rows)];
+            observer.observe(backend, &Observed { block: 0, site: Site::Output, x: &normed, cols, parts: &parts })?;
+        }
+    }
+    progress.finish();
+    Ok(())
+}
+
+/// Rows of one model whose activations are held at once.
+pub fn pass_rows(h: &HParams, cut: SweepLimits) -> usize {
+    (cut.activation_bytes / (h.embedding_length * size_of::<f32>()).max(1)).max(1)
 }
 
 /// What becomes of sequences longer than what a model was trained for.
@@ -268,6 +321,8 @@ struct Walk<'a, B: Backend> {
     chunk_rows: usize,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
+    /// Told of what goes into the matrices.
+    observer: Option<&'a dyn Observer<B>>,
 }
 
 /// Per lane its constants, the chunks, and per lane and chunk the activations behind the last layer.
@@ -330,7 +385,7 @@ impl<B: Backend> Walk<'_, B> {
                 let ws = workspace(backend, &mut workspaces, graph.hparams(), largest)?;
                 for (chunk, x) in chunks.iter().zip(hidden) {
                     self.check_stop()?;
-                    forward::block(backend, graph, &weights, &chunk.batch, None, Rows::Many, ws, x)?;
+                    forward::block(backend, graph, &weights, &chunk.batch, None, Rows::Many, ws, x, self.observer)?;
                     self.progress.advance(chunk.batch.rows as u64);
                 }
             }
