@@ -52,16 +52,6 @@ impl TensorBytes {
             mmap::populate(map, range);
         }
     }
-
-    /// Says that these bytes are not needed for now. They may be read again, at the cost of reading them. A request only.
-    pub fn release(&self, pages: Pages) {
-        if let Self::Mapped(map, range) = self {
-            match pages {
-                Pages::Unmapped => mmap::release(map, range),
-                Pages::Evicted => mmap::evict(map, range),
-            }
-        }
-    }
 }
 
 impl Deref for TensorBytes {
@@ -381,6 +371,11 @@ impl Checkpoint {
     /// read when it is needed.
     pub(crate) fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
         self.container.will_need(tensor, rows);
+    }
+
+    /// Says that `rows` of one of this checkpoint's tensors are not needed for now. They may be read again. A request only.
+    pub fn release(&self, tensor: &Tensor, rows: Range<usize>, pages: Pages) {
+        self.container.release(tensor, rows, pages);
     }
 
     /// The bytes of the tensors that are in none of the files.

@@ -5,7 +5,7 @@
 use super::backend::{Arithmetic, Backend, TileShape};
 use super::error::{EngineError, Result};
 use super::forward::{self, Batch, Graph, Keys, KvCache, Rows, Workspace};
-use super::model::{Block, Embedding, OutputHead, Variant};
+use super::model::{Block, Embedding, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
 
 /// Most rows of a prompt that go through the model at once.
@@ -52,12 +52,13 @@ impl<'a, B: Backend> Generator<'a, B> {
         let capacity = context * sequences;
         let rows = PROMPT_ROWS.min(context).max(sequences);
         let cache = || KvCache::new(backend, &h, capacity);
-        let embedding = Embedding::load(backend, variant)?;
+        let reader = Reader::alone(variant, Arithmetic::F32);
+        let embedding = Embedding::load(backend, &reader)?;
         Ok(Self {
             backend,
             name: variant.checkpoint().name().to_owned(),
-            blocks: (0..h.block_count).map(|i| Block::load(backend, variant, i, Arithmetic::F32)).collect::<Result<_>>()?,
-            head: OutputHead::load(backend, variant, Some(&embedding), Arithmetic::F32)?,
+            blocks: (0..h.block_count).map(|i| Block::load(backend, &reader, i)).collect::<Result<_>>()?,
+            head: OutputHead::load(backend, &reader, Some(&embedding))?,
             embedding,
             caches: (0..h.block_count).map(|_| cache()).collect::<Result<_>>()?,
             workspace: Workspace::new(backend, &h, rows)?,

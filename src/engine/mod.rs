@@ -14,4 +14,5 @@ pub mod rope;
 pub mod routing;
 #[cfg(test)]
 pub(crate) mod suite;
+pub mod supply;
 pub mod sweep;

@@ -1,27 +1,44 @@
 //! Layer-major scoring: the model is walked layer by layer over the whole data set, for all lanes side by side.
 //!
-//! The activations of all tokens stay in memory; each layer's weights are read, used for every token of every lane, and
-//! dropped. No key/value cache outlives a layer. Sequences of any length are packed without padding into chunks; a chunk
-//! bounds the temporary buffers, a pass bounds the activations. Every row is computed independently of its neighbours in the
-//! batch, so neither bound changes a single bit of the result.
+//! The activations of all tokens stay in memory; each layer's weights are read while the one before is computed, used for every
+//! token of every lane, and dropped. No key/value cache outlives a layer. Sequences of any length are packed without padding;
+//! sequences that begin alike share the rows of their beginning. A chunk bounds the temporary buffers, a pass bounds the
+//! activations. Every row is computed independently of its neighbours in the batch, so none of this changes a single bit of the
+//! result.
 //!
 //! Absent: tokenizing, windows, what the scores mean (see `eval` and `runner`).
 
+mod chunk;
+mod layers;
+mod pass;
+mod plan;
+mod prefetch;
+mod prefix;
+mod state;
+
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use quant::arch::Role;
+use quant::checkpoint::Pages;
 use quant::hparams::RopeScaling;
 use quant::progress::Unit;
+use quant::quantize::Sink;
 use quant::{HParams, Progress};
 
 use super::backend::{Arithmetic, Backend, HeadRow};
 use super::error::{EngineError, Result};
-use super::forward::{self, Batch, Graph, Rows, Workspace};
-use super::head;
-use super::model::{Block, Embedding, OutputHead, Variant};
+use super::forward::{self, Workspace};
+use super::head::{self, StoredLogProbs};
+use super::model::{OutputHead, Reader, Variant};
 use super::observe::{Observed, Observer, Site};
-use super::rope::{LengthClasses, Rope};
+use super::supply::Supply;
+pub use layers::LayerError;
+use pass::{Pass, Walk};
+pub use plan::{PassPlan, SweepLimits, SweepPlan, flops_per_second};
+use state::State;
 
 /// Some tokens of which some are predicted. Row i sees tokens `0..=i` and predicts token i + 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,58 +59,149 @@ pub struct Lane {
     pub arithmetic: Arithmetic,
 }
 
-/// How a sweep is cut. None of it changes results.
-#[derive(Debug, Clone, Copy)]
-pub struct SweepLimits {
-    /// Bytes of activations held at once; what does not fit goes into another pass over the model.
-    pub activation_bytes: usize,
-    /// Bytes of one temporary buffer.
-    pub buffer_bytes: usize,
-}
-
-impl Default for SweepLimits {
-    fn default() -> Self {
-        Self { activation_bytes: 1 << 30, buffer_bytes: 32 << 20 }
-    }
-}
-
-/// The scores of one lane: for each sequence, one [`HeadRow`] per scored row. The KL divergence is from lane 0.
+/// The scores of one lane: for each sequence, one [`HeadRow`] per scored row. The divergences are from lane 0.
 pub type LaneScores = Vec<Vec<HeadRow>>;
+
+/// The final hidden states (behind the last block, before the final norm) of the scored rows of an earlier sweep.
+pub trait StoredHidden: Sync {
+    /// Those of a sequence: `[scored rows, H]`.
+    ///
+    /// # Errors
+    /// What cannot be read, or is not what was written.
+    fn rows(&self, sequence: usize) -> Result<Vec<f32>>;
+}
+
+/// Where the logits of lane 0 come from.
+#[derive(Clone, Copy, Default)]
+pub enum Reference<'a> {
+    /// From a walk through its layers.
+    #[default]
+    Walked,
+    /// From hidden states of an earlier sweep, and the head of lane 0.
+    Hidden(&'a dyn StoredHidden),
+    /// From stored log-probabilities; nothing of lane 0 is read.
+    LogProbs(&'a dyn StoredLogProbs),
+}
+
+/// Takes final hidden states of scored rows of lane 0, `[rows, H]`: the number of their sequence, that of the first row among the
+/// scored rows of the sequence, and the rows; each row once, in any order.
+pub type HiddenTaker<'a> = &'a dyn Fn(usize, usize, &[f32]) -> Result<()>;
+
+/// What a sweep does beside scoring.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// How it is cut.
+    pub limits: SweepLimits,
+    /// A folder in which it leaves what it needs to go on after it was ended, and finds what an earlier one left.
+    pub state: Option<&'a Path>,
+    /// By lane: the file that is made of the tensors that it reads.
+    pub sinks: &'a [Option<Arc<Sink>>],
+    /// Where lane 0 comes from.
+    pub reference: Reference<'a>,
+    /// Who wants lane 0's final hidden states.
+    pub hidden: Option<HiddenTaker<'a>>,
+    /// Whether the error of every lane's activations behind every block is wanted.
+    pub layers: bool,
+}
+
+/// What came of a sweep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// By lane.
+    pub lanes: Vec<LaneScores>,
+    /// Where wanted: by lane but the first, block and sequence.
+    pub layers: Vec<LayerError>,
+}
 
 /// Scores all `sequences` with every lane; lane 0 is the reference of the others.
 ///
-/// Progress counts rows times layers times lanes.
-///
 /// # Errors
-/// A model that cannot be read, does not know a token or has another vocabulary than lane 0; a device that fails;
-/// [`EngineError::Interrupted`] when `stop` becomes true.
+/// As [`sweep`].
 pub fn score<B: Backend>(
     backend: &B,
     lanes: &[Lane],
     sequences: &[Sequence],
-    cut: SweepLimits,
+    limits: SweepLimits,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Vec<LaneScores>> {
-    let longest = check(lanes, sequences)?;
-    lanes.iter().try_for_each(|lane| backend.check_arithmetic(lane.arithmetic))?;
-    let widest = lanes.iter().map(|lane| Workspace::<B>::widest(lane.variant.hparams())).max().unwrap_or(1);
-    check_length(backend, lanes, longest, widest, Longer::Refused)?;
-    let state = lanes.iter().map(|lane| lane.variant.hparams().embedding_length * size_of::<f32>()).sum::<usize>();
-    let chunk_rows = (cut.buffer_bytes / (widest * size_of::<f32>())).min(backend.max_buffer_len() / widest).max(1);
-    let pass_rows = (cut.activation_bytes / state.max(1)).max(1);
-    let rows: usize = sequences.iter().map(|s| s.scored.end).sum();
-    let steps: usize = lanes.iter().map(|lane| lane.variant.hparams().block_count + 1).sum();
-    progress.start((rows * steps) as u64, Unit::Items, "scoring");
-    let mut scores: Vec<LaneScores> = lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
-    for pass in cut_by_rows(sequences, pass_rows) {
-        let walk = Walk { backend, lanes, chunk_rows, progress, stop, observer: None };
-        for (scores, new) in scores.iter_mut().zip(walk.pass(&sequences[pass])?) {
-            scores.extend(new);
+    Ok(sweep(backend, lanes, sequences, &Options { limits, ..Options::default() }, progress, stop)?.lanes)
+}
+
+/// Scores all `sequences` with every lane, with all there is to choose; lane 0 is the reference of the others.
+///
+/// Progress counts rows times layers times lanes.
+///
+/// # Errors
+/// A model that cannot be read, does not know a token or has another vocabulary than lane 0; a device that fails; memory limits
+/// that not even one layer fits; state of another sweep, or that cannot be written; [`EngineError::Interrupted`] when `stop`
+/// becomes true.
+pub fn sweep<B: Backend>(
+    backend: &B,
+    lanes: &[Lane],
+    sequences: &[Sequence],
+    options: &Options<'_>,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Scores> {
+    let plan = plan(backend, lanes, sequences, &options.limits)?;
+    let walked = !matches!(options.reference, Reference::Walked);
+    let walked = usize::from(walked)..lanes.len();
+    let supply = Supply::new(lanes[walked.clone()].iter().map(|lane| &lane.variant), options.sinks.to_vec());
+    let state = options.state.map(|folder| State::open(folder, lanes, sequences, &plan, options)).transpose()?;
+    progress.start(plan.steps(walked.len()), Unit::Items, "scoring");
+    let walk = Walk {
+        backend,
+        lanes,
+        walked,
+        supply: &supply,
+        chunk: plan.chunk,
+        pages: if plan.evicts { Pages::Evicted } else { Pages::Unmapped },
+        progress,
+        stop,
+        observer: None,
+        layers: options.layers,
+    };
+    let mut scores = Scores { lanes: vec![vec![Vec::new(); sequences.len()]; lanes.len()], layers: Vec::new() };
+    for (number, planned) in plan.passes.iter().enumerate() {
+        let pass = Pass::new(&walk, sequences, &plan.order, planned.places.clone())?;
+        let done = match &state {
+            Some(state) => match state.finished(number, &pass.numbers(), sequences)? {
+                Some(done) => {
+                    progress.advance(plan.steps_of(planned, walk.walked.len()));
+                    done
+                }
+                None => pass.score(&plan, options, Some((state, number)))?,
+            },
+            None => pass.score(&plan, options, None)?,
+        };
+        if let Some(state) = &state {
+            state.finish(number, &done)?;
         }
+        for (all, lane) in scores.lanes.iter_mut().zip(done.lanes) {
+            for (sequence, rows) in pass.numbers().into_iter().zip(lane) {
+                all[sequence] = rows;
+            }
+        }
+        scores.layers.extend(done.layers);
+    }
+    scores.layers.sort_by_key(|error| (error.lane, error.block, error.sequence));
+    if let Some(state) = state {
+        state.remove()?;
     }
     progress.finish();
     Ok(scores)
+}
+
+/// How a sweep would go: passes, memory, bytes to read, without going.
+///
+/// # Errors
+/// As [`sweep`] before it begins.
+pub fn plan<B: Backend>(backend: &B, lanes: &[Lane], sequences: &[Sequence], limits: &SweepLimits) -> Result<SweepPlan> {
+    let longest = check(lanes, sequences)?;
+    lanes.iter().try_for_each(|lane| backend.check_arithmetic(lane.arithmetic))?;
+    check_length(backend, lanes, longest, Longer::Refused)?;
+    SweepPlan::new(backend, lanes, sequences, limits)
 }
 
 /// Bytes of logits computed at once, one sequence at least.
@@ -111,36 +219,44 @@ pub fn logits<B: Backend>(
     stop: &AtomicBool,
     mut take: impl FnMut(usize, Vec<f32>) -> Result<()>,
 ) -> Result<()> {
-    let lanes = [Lane { name: variant.checkpoint().name().to_owned(), variant: variant.clone(), arithmetic: Arithmetic::F32 }];
-    for (i, tokens) in sequences.iter().enumerate() {
-        check_tokens(&lanes[0], tokens, i)?;
-    }
+    let lanes = [alone(variant)];
+    let whole = whole(&lanes[0], sequences)?;
     let (h, longest) = (variant.hparams(), sequences.iter().map(Vec::len).max().unwrap_or(0));
-    let whole: Vec<_> = sequences.iter().map(|t| Sequence { tokens: t.clone(), scored: 0..t.len() }).collect();
-    let widest = Workspace::<B>::widest(h);
-    let chunk_rows = (LOGIT_BYTES / (h.vocab_size * size_of::<f32>())).min(backend.max_buffer_len() / widest);
-    check_length(backend, &lanes, longest, widest, Longer::Computed)?;
+    check_length(backend, &lanes, longest, Longer::Computed)?;
     let rows: usize = sequences.iter().map(Vec::len).sum();
     progress.start((rows * h.block_count) as u64, Unit::Items, "computing logits");
-    let walk = Walk { backend, lanes: &lanes, chunk_rows, progress, stop, observer: None };
-    let (graphs, chunks, hidden) = walk.hidden(&whole)?;
-    let head = OutputHead::load(backend, variant, None, Arithmetic::F32)?;
-    for (chunk, hidden) in chunks.iter().zip(&hidden[0]) {
-        walk.check_stop()?;
-        let mut logits = head::logits(backend, &graphs[0], &head, hidden, chunk.batch.rows)?.into_iter();
-        if logits.as_slice().iter().any(|logit| logit.is_nan()) {
+    let supply = Supply::default();
+    let walk = Walk::alone(backend, &lanes, &supply, &SweepLimits::default(), longest, progress, stop);
+    let order = prefix::Order::as_given(sequences.len());
+    let pass = Pass::new(&walk, &whole, &order, 0..sequences.len())?;
+    let mut hidden = pass.embed()?;
+    pass.layers(&mut hidden, 0, |_, _| Ok(()))?;
+    let head = OutputHead::load(backend, &Reader::alone(variant, Arithmetic::F32), None)?;
+    let width = h.embedding_length;
+    for (number, sequence) in sequences.iter().enumerate() {
+        let mut all = Vec::with_capacity(sequence.len() * h.vocab_size);
+        for piece in pass.pieces(number) {
+            let at_once = (LOGIT_BYTES / (h.vocab_size * size_of::<f32>())).max(1);
+            for first in (0..piece.rows.len()).step_by(at_once) {
+                walk.check_stop()?;
+                let count = at_once.min(piece.rows.len() - first);
+                let mut x = backend.alloc(count * width)?;
+                backend.copy(&hidden[0][piece.chunk], (piece.first + first) * width, &mut x, 0, count * width)?;
+                all.extend(head::logits(backend, &pass.graphs[0], &head, &x, count)?);
+            }
+        }
+        if all.iter().any(|logit| logit.is_nan()) {
             return Err(not_numbers(&lanes[0]));
         }
-        for index in chunk.sequences.clone() {
-            take(index, logits.by_ref().take(sequences[index].len() * h.vocab_size).collect())?;
-        }
+        take(number, all)?;
     }
     progress.finish();
     Ok(())
 }
 
 /// Runs all rows of `sequences` through every layer and tells `observer` of what goes into the matrices, with `output` of the
-/// output matrix, too. Where the activations take more than one pass, each pass begins again with the first layer.
+/// output matrix, too. Where the activations take more than one pass, each pass begins again with the first layer. Rows that
+/// sequences have in common are computed for each of them.
 ///
 /// # Errors
 /// As [`score`], and whatever the observer returns.
@@ -149,35 +265,35 @@ pub fn observe<B: Backend>(
     backend: &B,
     variant: &Variant,
     sequences: &[Vec<u32>],
-    cut: SweepLimits,
+    limits: SweepLimits,
     output: bool,
     observer: &dyn Observer<B>,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<()> {
-    let lanes = [Lane { name: variant.checkpoint().name().to_owned(), variant: variant.clone() }];
-    for (i, tokens) in sequences.iter().enumerate() {
-        check_tokens(&lanes[0], tokens, i)?;
-    }
+    let lanes = [alone(variant)];
+    let whole = whole(&lanes[0], sequences)?;
     let (h, longest) = (variant.hparams(), sequences.iter().map(Vec::len).max().unwrap_or(0));
-    let whole: Vec<_> = sequences.iter().map(|t| Sequence { tokens: t.clone(), scored: 0..t.len() }).collect();
-    let widest = Workspace::<B>::widest(h);
-    check_length(backend, &lanes, longest, widest, Longer::Refused)?;
-    let chunk_rows = (cut.buffer_bytes / (widest * size_of::<f32>())).min(backend.max_buffer_len() / widest).max(1);
+    check_length(backend, &lanes, longest, Longer::Refused)?;
     let rows: usize = sequences.iter().map(Vec::len).sum();
     progress.start((rows * h.block_count) as u64, Unit::Items, "collecting");
-    for pass in cut_by_rows(&whole, pass_rows(h, cut)) {
-        let walk = Walk { backend, lanes: &lanes, chunk_rows, progress, stop, observer: Some(observer) };
-        let (graphs, chunks, hidden) = walk.hidden(&whole[pass])?;
+    let supply = Supply::default();
+    let walk = Walk { observer: Some(observer), ..Walk::alone(backend, &lanes, &supply, &limits, longest, progress, stop) };
+    let order = prefix::Order::as_given(sequences.len());
+    let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+    for places in order.cut(&lengths, pass_rows(h, limits)) {
+        let pass = Pass::new(&walk, &whole, &order, places)?;
+        let mut hidden = pass.embed()?;
+        pass.layers(&mut hidden, 0, |_, _| Ok(()))?;
         if !output {
             continue;
         }
-        let head = OutputHead::load(backend, variant, None)?;
-        for (chunk, x) in chunks.iter().zip(&hidden[0]) {
+        let norm = super::model::output_norm(backend, &Reader::alone(variant, Arithmetic::F32))?;
+        for (chunk, x) in pass.chunks.iter().zip(&hidden[0]) {
             walk.check_stop()?;
             let (rows, cols) = (chunk.batch.rows, h.embedding_length);
             let mut normed = backend.alloc(rows * cols)?;
-            forward::norm(backend, &graphs[0], x, rows, &head.norm, &mut normed)?;
+            forward::norm(backend, &pass.graphs[0], x, rows, &norm, &mut normed)?;
             let parts = [(0, 0..rows)];
             observer.observe(backend, &Observed { block: 0, site: Site::Output, x: &normed, cols, parts: &parts })?;
         }
@@ -187,8 +303,19 @@ pub fn observe<B: Backend>(
 }
 
 /// Rows of one model whose activations are held at once.
-pub fn pass_rows(h: &HParams, cut: SweepLimits) -> usize {
-    (cut.activation_bytes / (h.embedding_length * size_of::<f32>()).max(1)).max(1)
+pub fn pass_rows(h: &HParams, limits: SweepLimits) -> usize {
+    (limits.activation_bytes.min(limits.memory_bytes / 2) / (h.embedding_length * size_of::<f32>()).max(1)).max(1)
+}
+
+/// A model as the only lane.
+fn alone(variant: &Variant) -> Lane {
+    Lane { name: variant.checkpoint().name().to_owned(), variant: variant.clone(), arithmetic: Arithmetic::F32 }
+}
+
+/// Sequences of which all rows are computed.
+fn whole(lane: &Lane, sequences: &[Vec<u32>]) -> Result<Vec<Sequence>> {
+    sequences.iter().enumerate().try_for_each(|(i, tokens)| check_tokens(lane, tokens, i))?;
+    Ok(sequences.iter().map(|tokens| Sequence { tokens: tokens.clone(), scored: 0..tokens.len() }).collect())
 }
 
 /// What becomes of sequences longer than what a model was trained for.
@@ -200,11 +327,12 @@ enum Longer {
     Computed,
 }
 
-/// A sequence goes through a layer in one piece, so it must fit the device, too.
-fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, widest: usize, longer: Longer) -> Result<()> {
-    let room = backend.max_buffer_len() / widest;
+/// The keys of a sequence must fit one buffer of the device, too.
+fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, longer: Longer) -> Result<()> {
     for lane in lanes {
-        let trained = longest_sequence(lane.variant.hparams());
+        let h = lane.variant.hparams();
+        let room = backend.max_buffer_len() / (h.kv_heads() * h.key_width().max(h.value_width())).max(1);
+        let trained = longest_sequence(h);
         let learned = lane.variant.checkpoint().tensor_of(Role::PositionEmbd, 0).is_some();
         let context = if longer == Longer::Refused || learned { trained } else { usize::MAX };
         if longest > trained && longest <= context {
@@ -234,21 +362,8 @@ pub fn longest_sequence(h: &HParams) -> usize {
 
 /// Ranges of neighbouring sequences with at most `limit` rows each (one sequence at least).
 pub fn cut_by_rows(sequences: &[Sequence], limit: usize) -> Vec<Range<usize>> {
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    let mut rows = 0;
-    for (i, sequence) in sequences.iter().enumerate() {
-        match ranges.last_mut() {
-            Some(range) if rows + sequence.scored.end <= limit => {
-                range.end = i + 1;
-                rows += sequence.scored.end;
-            }
-            _ => {
-                ranges.push(i..i + 1);
-                rows = sequence.scored.end;
-            }
-        }
-    }
-    ranges
+    let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.scored.end).collect();
+    prefix::Order::as_given(sequences.len()).cut(&lengths, limit)
 }
 
 /// Checks lanes and sequences against each other; returns the length of the longest sequence.
@@ -283,134 +398,6 @@ fn check_tokens(lane: &Lane, tokens: &[u32], index: usize) -> Result<()> {
     }
 }
 
-/// Sequences that go through a layer together.
-struct Chunk<B: Backend> {
-    tokens: B::Indices,
-    batch: Batch<B>,
-    sequences: Range<usize>,
-    /// Scored rows and the tokens they should predict.
-    scored: Vec<u32>,
-    targets: Vec<u32>,
-}
-
-impl<B: Backend> Chunk<B> {
-    fn new(backend: &B, all: &[Sequence], range: Range<usize>, first: &dyn Fn(usize) -> u32, widths: &[usize]) -> Result<Self> {
-        let (mut tokens, mut positions, mut angles, mut spans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut scored, mut targets) = (Vec::new(), Vec::new());
-        for sequence in &all[range.clone()] {
-            let start = tokens.len() as u32;
-            tokens.extend_from_slice(&sequence.tokens[..sequence.scored.end]);
-            let first_angle = first(sequence.scored.end);
-            for i in 0..sequence.scored.end as u32 {
-                positions.push(i);
-                angles.push(first_angle + i);
-                spans.extend([start, start + i + 1]);
-            }
-            scored.extend(sequence.scored.clone().map(|i| start + i as u32));
-            targets.extend(sequence.scored.clone().filter_map(|i| sequence.tokens.get(i + 1)));
-        }
-        let batch = Batch::new(backend, &positions, &angles, &spans, widths)?;
-        Ok(Self { tokens: backend.indices(&tokens)?, batch, sequences: range, scored, targets })
-    }
-}
-
-/// What one pass needs to know.
-struct Walk<'a, B: Backend> {
-    backend: &'a B,
-    lanes: &'a [Lane],
-    chunk_rows: usize,
-    progress: &'a dyn Progress,
-    stop: &'a AtomicBool,
-    /// Told of what goes into the matrices.
-    observer: Option<&'a dyn Observer<B>>,
-}
-
-/// Per lane its constants, the chunks, and per lane and chunk the activations behind the last layer.
-type Hidden<B> = (Vec<Graph<B>>, Vec<Chunk<B>>, Vec<Vec<<B as Backend>::Buffer>>);
-
-impl<B: Backend> Walk<'_, B> {
-    fn pass(&self, sequences: &[Sequence]) -> Result<Vec<LaneScores>> {
-        let (graphs, chunks, hidden) = self.hidden(sequences)?;
-        let head = |lane: &Lane| OutputHead::load(self.backend, &lane.variant, None, lane.arithmetic);
-        let heads = self.lanes.iter().map(head).collect::<Result<Vec<_>>>()?;
-        let mut scores: Vec<LaneScores> = self.lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
-        for (at, chunk) in chunks.iter().enumerate() {
-            self.check_stop()?;
-            let hidden: Vec<&B::Buffer> = hidden.iter().map(|lane| &lane[at]).collect();
-            let rows = head::score(self.backend, &graphs, &heads, &hidden, &chunk.scored, &chunk.targets)?;
-            for (lane, rows) in self.lanes.iter().zip(&rows) {
-                if rows.iter().any(|row| !row.log_sum_exp.is_finite() || row.target_logit.is_nan()) {
-                    return Err(not_numbers(lane));
-                }
-            }
-            for (scores, rows) in scores.iter_mut().zip(rows) {
-                let mut rows = rows.into_iter();
-                scores.extend(
-                    sequences[chunk.sequences.clone()].iter().map(|s| rows.by_ref().take(s.scored.len()).collect::<Vec<_>>()),
-                );
-            }
-            self.progress.advance((chunk.batch.rows * self.lanes.len()) as u64);
-        }
-        Ok(scores)
-    }
-
-    /// Runs every layer of every lane over all sequences.
-    fn hidden(&self, sequences: &[Sequence]) -> Result<Hidden<B>> {
-        let backend = self.backend;
-        let ropes = self.lanes.iter().map(|lane| Rope::of(&lane.variant)).collect::<Result<Vec<_>>>()?;
-        let ropes: Vec<&Rope> = ropes.iter().collect();
-        let classes = LengthClasses::new(&ropes, sequences.iter().map(|s| s.scored.end));
-        let first = |length: usize| classes.first_position(&ropes, length);
-        let mut widths: Vec<usize> =
-            self.lanes.iter().filter_map(|l| l.variant.hparams().window.as_ref()).map(|w| w.width).collect();
-        widths.sort_unstable();
-        widths.dedup();
-        let chunks = cut_by_rows(sequences, self.chunk_rows)
-            .into_iter()
-            .map(|range| Chunk::new(backend, sequences, range, &first, &widths))
-            .collect::<Result<Vec<_>>>()?;
-        let graph = |(lane, rope): (&Lane, &&Rope)| Graph::new(backend, &lane.variant, (*rope).clone(), &classes);
-        let graphs = self.lanes.iter().zip(&ropes).map(graph).collect::<Result<Vec<_>>>()?;
-        let embedded = self.lanes.iter().zip(&graphs).map(|(lane, graph)| self.embed(lane, graph, &chunks));
-        let mut hidden = embedded.collect::<Result<Vec<_>>>()?;
-        let largest = chunks.iter().map(|chunk| chunk.batch.rows).max().unwrap_or(0);
-        let depth = graphs.iter().map(|g| g.hparams().block_count).max().unwrap_or(0);
-        let mut workspaces: Vec<(HParams, Workspace<B>)> = Vec::new();
-        for layer in 0..depth {
-            for (lane, (graph, hidden)) in self.lanes.iter().zip(graphs.iter().zip(&mut hidden)) {
-                if layer >= graph.hparams().block_count {
-                    continue;
-                }
-                let weights = Block::load(backend, &lane.variant, layer, lane.arithmetic)?;
-                let ws = workspace(backend, &mut workspaces, graph.hparams(), largest)?;
-                for (chunk, x) in chunks.iter().zip(hidden) {
-                    self.check_stop()?;
-                    forward::block(backend, graph, &weights, &chunk.batch, None, Rows::Many, ws, x, self.observer)?;
-                    self.progress.advance(chunk.batch.rows as u64);
-                }
-            }
-        }
-        Ok((graphs, chunks, hidden))
-    }
-
-    fn embed(&self, lane: &Lane, graph: &Graph<B>, chunks: &[Chunk<B>]) -> Result<Vec<B::Buffer>> {
-        let embedding = Embedding::load(self.backend, &lane.variant)?;
-        let width = lane.variant.hparams().embedding_length;
-        chunks
-            .iter()
-            .map(|chunk| {
-                let mut x = self.backend.alloc(chunk.batch.rows * width)?;
-                forward::embed(self.backend, graph, &embedding, &chunk.tokens, &chunk.batch, &mut x)?;
-                Ok(x)
-            })
-            .collect()
-    }
-
-    fn check_stop(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) { Err(EngineError::Interrupted) } else { Ok(()) }
-    }
-}
-
 /// What is said of a model whose logits are infinite or not a number.
 fn not_numbers(lane: &Lane) -> EngineError {
     EngineError::Unfit {
@@ -421,19 +408,7 @@ fn not_numbers(lane: &Lane) -> EngineError {
     }
 }
 
-/// The temporary buffers for a model's shape; lanes of one shape share them.
-fn workspace<'a, B: Backend>(
-    backend: &B,
-    all: &'a mut Vec<(HParams, Workspace<B>)>,
-    h: &HParams,
-    rows: usize,
-) -> Result<&'a mut Workspace<B>> {
-    let at = match all.iter().position(|(shape, _)| shape == h) {
-        Some(at) => at,
-        None => {
-            all.push((h.clone(), Workspace::new(backend, h, rows)?));
-            all.len() - 1
-        }
-    };
-    Ok(&mut all[at].1)
+/// The most columns of a temporary buffer of any lane.
+fn widest<B: Backend>(lanes: &[Lane]) -> usize {
+    lanes.iter().map(|lane| Workspace::<B>::widest(lane.variant.hparams())).max().unwrap_or(1)
 }

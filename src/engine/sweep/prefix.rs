@@ -53,6 +53,11 @@ impl Order {
         Self { sequences, shared }
     }
 
+    /// As they come, each for itself.
+    pub fn as_given(count: usize) -> Self {
+        Self { sequences: (0..count).collect(), shared: vec![0; count] }
+    }
+
     /// Ranges of places with at most `limit` rows to compute each, one sequence at least. A range computes shared rows anew
     /// where the sequence that it shares them with is in the range before.
     pub fn cut(&self, lengths: &[usize], limit: usize) -> Vec<Range<usize>> {
