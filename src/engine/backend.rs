@@ -9,6 +9,7 @@
 //! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
 
 use std::ops::Range;
+use std::str::FromStr;
 
 use quant::DType;
 pub use quant::arch::{Norm, RopePairing};
@@ -55,6 +56,40 @@ pub struct DeviceInfo {
     pub kind: DeviceKind,
     /// Driver name and version, or the instruction set that the CPU kernels use.
     pub driver: String,
+}
+
+/// How the products of activations with matrices are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arithmetic {
+    /// f32 activations times the weights as stored: what is measured is the file alone.
+    #[default]
+    F32,
+    /// Activations rounded to 8 bits in blocks of 32, as llama.cpp's CPU kernels do with weights that are integers times a
+    /// scale; with other weights as [`Arithmetic::F32`].
+    Q8,
+}
+
+impl Arithmetic {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Q8];
+
+    /// Name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Q8 => "q8",
+        }
+    }
+}
+
+impl FromStr for Arithmetic {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|arithmetic| arithmetic.name() == s);
+        found.ok_or_else(|| format!("unknown arithmetic {s:?}; known: {}", Self::ALL.map(Self::name).join(", ")))
+    }
 }
 
 /// An encoded tensor on its way to a device: `rows` x `cols` weights, each row stored in whole blocks of `dtype`.
@@ -198,6 +233,21 @@ pub trait Backend: Send + Sync {
     fn indices(&self, data: &[u32]) -> Result<Self::Indices>;
     /// A tensor as stored.
     fn weight(&self, tensor: HostTensor) -> Result<Self::Weight>;
+    /// A matrix for [`Backend::matmul`] and [`Backend::matvec`] alone, brought into the form that `arithmetic` wants.
+    fn matrix(&self, tensor: HostTensor, arithmetic: Arithmetic) -> Result<Self::Weight> {
+        self.check_arithmetic(arithmetic)?;
+        self.weight(tensor)
+    }
+    /// Refuses an arithmetic that the device does not have.
+    fn check_arithmetic(&self, arithmetic: Arithmetic) -> Result<()> {
+        match arithmetic {
+            Arithmetic::F32 => Ok(()),
+            Arithmetic::Q8 => Err(DeviceError {
+                device: self.info().name.clone(),
+                what: "it has no q8 arithmetic; use --arithmetic f32, or --device cpu".into(),
+            }),
+        }
+    }
     /// `range` of a buffer, after everything submitted before.
     fn read(&self, buffer: &Self::Buffer, range: Range<usize>) -> Result<Vec<f32>>;
     /// Waits until everything submitted before is done (for timing).

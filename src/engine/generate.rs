@@ -2,7 +2,7 @@
 //!
 //! Absent: sampling rules and stop strings (see `eval` and `runner`): a step gives logits or the greedy choice.
 
-use super::backend::{Backend, TileShape};
+use super::backend::{Arithmetic, Backend, TileShape};
 use super::error::{EngineError, Result};
 use super::forward::{self, Batch, Graph, KvCache, Rows, Workspace};
 use super::model::{Block, Embedding, OutputHead, Variant};
@@ -61,8 +61,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         Ok(Self {
             backend,
             name: variant.checkpoint().name().to_owned(),
-            blocks: (0..h.block_count).map(|i| Block::load(backend, variant, i)).collect::<Result<_>>()?,
-            head: OutputHead::load(backend, variant, Some(&embedding))?,
+            blocks: (0..h.block_count).map(|i| Block::load(backend, variant, i, Arithmetic::F32)).collect::<Result<_>>()?,
+            head: OutputHead::load(backend, variant, Some(&embedding), Arithmetic::F32)?,
             embedding,
             caches: (0..h.block_count).map(|_| cache()).collect::<Result<_>>()?,
             workspace: Workspace::new(backend, &h, rows)?,

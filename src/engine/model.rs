@@ -10,7 +10,7 @@ use quant::arch::{Mlp, Role};
 use quant::checkpoint::{Tensor, TensorBytes};
 use quant::{Checkpoint, DType, HParams, Plan};
 
-use super::backend::{Backend, HostTensor};
+use super::backend::{Arithmetic, Backend, HostTensor};
 use super::error::{EngineError, Result};
 
 /// One version of a model's weights.
@@ -135,6 +135,7 @@ struct Loader<'a, B: Backend> {
     backend: &'a B,
     variant: &'a Variant,
     block: usize,
+    arithmetic: Arithmetic,
 }
 
 impl<B: Backend> Loader<'_, B> {
@@ -146,6 +147,11 @@ impl<B: Backend> Loader<'_, B> {
         Ok(self.backend.weight(self.variant.require(role, self.block)?)?)
     }
 
+    /// A matrix for products.
+    fn matrix(&self, tensor: HostTensor) -> Result<Arc<B::Weight>> {
+        Ok(Arc::new(self.backend.matrix(tensor, self.arithmetic)?))
+    }
+
     fn optional(&self, role: Role) -> Result<Option<B::Weight>> {
         Ok(self.variant.tensor(role, self.block)?.map(|tensor| self.backend.weight(tensor)).transpose()?)
     }
@@ -154,14 +160,14 @@ impl<B: Backend> Loader<'_, B> {
         let tensor = self.variant.require(weight, self.block)?;
         let (rows, cols) = (tensor.rows, tensor.cols);
         let bias = bias.map(|role| self.optional(role)).transpose()?.flatten();
-        Ok(Linear { weight: Arc::new(self.backend.weight(tensor)?), rows: 0..rows, bias, cols })
+        Ok(Linear { weight: self.matrix(tensor)?, rows: 0..rows, bias, cols })
     }
 
     /// The parts of a matrix that holds several ones, of so many rows each.
     fn parts<const N: usize>(&self, weight: Role, bias: Option<Role>, rows: [usize; N]) -> Result<[Linear<B>; N]> {
         let tensor = self.variant.require(weight, self.block)?;
         let cols = tensor.cols;
-        let weight = Arc::new(self.backend.weight(tensor)?);
+        let weight = self.matrix(tensor)?;
         let bias = bias.map(|role| self.variant.decoded(role, self.block)).transpose()?.flatten();
         let mut first = 0;
         let mut part = |rows: usize| {
@@ -236,7 +242,7 @@ impl<B: Backend> Loader<'_, B> {
             }
         }
         let rows = heads * width;
-        let weight = Arc::new(self.backend.weight(f32_tensor(rows, rank, &turned))?);
+        let weight = self.matrix(f32_tensor(rows, rank, &turned))?;
         Ok(Linear { weight, rows: 0..rows, bias: None, cols: rank })
     }
 
@@ -269,7 +275,10 @@ impl<B: Backend> Loader<'_, B> {
         } else {
             None
         };
-        let stack = |weight, bias| Ok::<_, EngineError>(Stack { weight: self.weight(weight)?, bias: self.optional(bias)? });
+        let stack = |weight, bias| {
+            let weight = self.matrix(self.variant.require(weight, self.block)?)?;
+            Ok::<_, EngineError>(Stack { weight, bias: self.optional(bias)? })
+        };
         Ok(FeedForward::Experts(Experts {
             router: self.linear(Role::FfnGateInp, Some(Role::FfnGateInpBias))?,
             choice_bias: self.variant.decoded(Role::ExpProbsBias, self.block)?,
@@ -342,7 +351,7 @@ pub struct Dense<B: Backend> {
 /// The matrices of all experts, one behind the other.
 pub struct Stack<B: Backend> {
     /// `[experts * N, K]`
-    pub weight: B::Weight,
+    pub weight: Arc<B::Weight>,
     /// `[experts, N]`, where the model has one.
     pub bias: Option<B::Weight>,
 }
@@ -405,9 +414,9 @@ pub struct Block<B: Backend> {
 }
 
 impl<B: Backend> Block<B> {
-    /// Reads block `index` of `variant` onto the device.
-    pub fn load(backend: &B, variant: &Variant, index: usize) -> Result<Self> {
-        let load = Loader { backend, variant, block: index };
+    /// Reads block `index` of `variant` onto the device, its matrices for products in `arithmetic`.
+    pub fn load(backend: &B, variant: &Variant, index: usize, arithmetic: Arithmetic) -> Result<Self> {
+        let load = Loader { backend, variant, block: index, arithmetic };
         let (h, traits) = (variant.hparams(), variant.checkpoint().block_traits()?);
         // No architecture has a bias with these.
         let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| Norm { gain, bias: None }));
@@ -439,9 +448,10 @@ pub struct OutputHead<B: Backend> {
 }
 
 impl<B: Backend> OutputHead<B> {
-    /// Reads the head of `variant` onto the device; a tied one is the embedding, where the caller has that there.
-    pub fn load(backend: &B, variant: &Variant, embedding: Option<&Embedding<B>>) -> Result<Self> {
-        let load = Loader { backend, variant, block: 0 };
+    /// Reads the head of `variant` onto the device; a tied one is the embedding, where the caller has that there (which is
+    /// for f32 products).
+    pub fn load(backend: &B, variant: &Variant, embedding: Option<&Embedding<B>>, arithmetic: Arithmetic) -> Result<Self> {
+        let load = Loader { backend, variant, block: 0, arithmetic };
         let tied = !load.has(Role::Output);
         let h = variant.hparams();
         let output = match embedding.filter(|_| tied) {
@@ -466,7 +476,7 @@ pub struct Embedding<B: Backend> {
 impl<B: Backend> Embedding<B> {
     /// Reads the embeddings of `variant` onto the device.
     pub fn load(backend: &B, variant: &Variant) -> Result<Self> {
-        let load = Loader { backend, variant, block: 0 };
+        let load = Loader { backend, variant, block: 0, arithmetic: Arithmetic::F32 };
         Ok(Self { tokens: Arc::new(load.weight(Role::TokenEmbd)?), positions: load.optional(Role::PositionEmbd)? })
     }
 }

@@ -15,7 +15,7 @@ use quant::hparams::RopeScaling;
 use quant::progress::Unit;
 use quant::{HParams, Progress};
 
-use super::backend::{Backend, HeadRow};
+use super::backend::{Arithmetic, Backend, HeadRow};
 use super::error::{EngineError, Result};
 use super::forward::{self, Batch, Graph, Rows, Workspace};
 use super::head;
@@ -37,6 +37,8 @@ pub struct Lane {
     pub name: String,
     /// Where its weights come from.
     pub variant: Variant,
+    /// How its products are computed.
+    pub arithmetic: Arithmetic,
 }
 
 /// How a sweep is cut. None of it changes results.
@@ -73,6 +75,7 @@ pub fn score<B: Backend>(
     stop: &AtomicBool,
 ) -> Result<Vec<LaneScores>> {
     let longest = check(lanes, sequences)?;
+    lanes.iter().try_for_each(|lane| backend.check_arithmetic(lane.arithmetic))?;
     let widest = lanes.iter().map(|lane| Workspace::<B>::widest(lane.variant.hparams())).max().unwrap_or(1);
     check_length(backend, lanes, longest, widest, Longer::Refused)?;
     let state = lanes.iter().map(|lane| lane.variant.hparams().embedding_length * size_of::<f32>()).sum::<usize>();
@@ -107,7 +110,7 @@ pub fn logits<B: Backend>(
     stop: &AtomicBool,
     mut take: impl FnMut(usize, Vec<f32>) -> Result<()>,
 ) -> Result<()> {
-    let lanes = [Lane { name: variant.checkpoint().name().to_owned(), variant: variant.clone() }];
+    let lanes = [Lane { name: variant.checkpoint().name().to_owned(), variant: variant.clone(), arithmetic: Arithmetic::F32 }];
     for (i, tokens) in sequences.iter().enumerate() {
         check_tokens(&lanes[0], tokens, i)?;
     }
@@ -120,7 +123,7 @@ pub fn logits<B: Backend>(
     progress.start((rows * h.block_count) as u64, Unit::Items, "computing logits");
     let walk = Walk { backend, lanes: &lanes, chunk_rows, progress, stop };
     let (graphs, chunks, hidden) = walk.hidden(&whole)?;
-    let head = OutputHead::load(backend, variant, None)?;
+    let head = OutputHead::load(backend, variant, None, Arithmetic::F32)?;
     for (chunk, hidden) in chunks.iter().zip(&hidden[0]) {
         walk.check_stop()?;
         let mut logits = head::logits(backend, &graphs[0], &head, hidden, chunk.batch.rows)?.into_iter();
@@ -273,8 +276,8 @@ type Hidden<B> = (Vec<Graph<B>>, Vec<Chunk<B>>, Vec<Vec<<B as Backend>::Buffer>>
 impl<B: Backend> Walk<'_, B> {
     fn pass(&self, sequences: &[Sequence]) -> Result<Vec<LaneScores>> {
         let (graphs, chunks, hidden) = self.hidden(sequences)?;
-        let heads =
-            self.lanes.iter().map(|lane| OutputHead::load(self.backend, &lane.variant, None)).collect::<Result<Vec<_>>>()?;
+        let head = |lane: &Lane| OutputHead::load(self.backend, &lane.variant, None, lane.arithmetic);
+        let heads = self.lanes.iter().map(head).collect::<Result<Vec<_>>>()?;
         let mut scores: Vec<LaneScores> = self.lanes.iter().map(|_| Vec::with_capacity(sequences.len())).collect();
         for (at, chunk) in chunks.iter().enumerate() {
             self.check_stop()?;
@@ -323,7 +326,7 @@ impl<B: Backend> Walk<'_, B> {
                 if layer >= graph.hparams().block_count {
                     continue;
                 }
-                let weights = Block::load(backend, &lane.variant, layer)?;
+                let weights = Block::load(backend, &lane.variant, layer, lane.arithmetic)?;
                 let ws = workspace(backend, &mut workspaces, graph.hparams(), largest)?;
                 for (chunk, x) in chunks.iter().zip(hidden) {
                     self.check_stop()?;

@@ -17,20 +17,25 @@ pub struct Origin {
     pub lane: String,
     /// The device that ran, as its driver names it.
     pub device: String,
-    /// The arithmetic of the activations: `f32`.
+    /// The arithmetic of the activations: `f32` or `q8`.
     pub arithmetic: String,
 }
 
 impl Origin {
-    /// An origin in this program's version, with f32 arithmetic.
-    pub fn new(model: impl Into<String>, lane: impl Into<String>, device: impl Into<String>) -> Self {
+    /// An origin in this program's version.
+    pub fn new(
+        model: impl Into<String>,
+        lane: impl Into<String>,
+        device: impl Into<String>,
+        arithmetic: impl Into<String>,
+    ) -> Self {
         Self {
             schema: SCHEMA_VERSION,
             bitworth: env!("CARGO_PKG_VERSION").to_owned(),
             model: model.into(),
             lane: lane.into(),
             device: device.into(),
-            arithmetic: "f32".to_owned(),
+            arithmetic: arithmetic.into(),
         }
     }
 }
