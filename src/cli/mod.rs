@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod score;
 mod session;
+mod statistics;
 mod synth;
 mod tokenize;
 

@@ -178,8 +178,23 @@ pub struct HeadRow {
     pub target_logit: f64,
     /// Token with the largest logit; the smallest id among equals.
     pub argmax: u32,
+    /// Tokens before the target: those with a larger logit, and those of a smaller id with the same one. 0 where the target is
+    /// [`HeadRow::argmax`].
+    pub rank: u32,
+    /// Entropy of this lane's distribution in nats: `-sum p log p`.
+    pub entropy: f64,
     /// KL(reference || this lane) in nats; 0 where the call had no reference.
     pub kld: f64,
+    /// KL(this lane || reference) in nats; 0 where the call had no reference.
+    pub reverse_kld: f64,
+}
+
+/// The tokens that the rows should predict.
+pub struct Targets<'a, B: Backend + ?Sized> {
+    /// Their ids: `[T]`.
+    pub tokens: &'a B::Indices,
+    /// Their logits, to the last bit those that the tiles will hold: `[T]`. A rank counts what lies above, from the first tile on.
+    pub logits: &'a B::Buffer,
 }
 
 /// One vocabulary tile of logits: row t holds the logits of the tokens `first_token .. first_token + cols`.
@@ -348,15 +363,17 @@ pub trait Backend: Send + Sync {
     /// Fresh statistics for `rows` rows.
     fn head_state(&self, rows: usize) -> Result<Self::HeadState>;
 
-    /// Takes one tile of `logits` into `state`: running maximum and sum of exponentials, the logit of `targets[t]` if it lies
-    /// in the tile, the arg-max, and with `reference` (the reference lane's logits of the same tile) what the KL divergence
-    /// needs: the running `sum p_ref * (l_ref - l)`. Tiles come in ascending order and cover the vocabulary once.
+    /// Takes one tile of `logits` into `state`: running maximum and sum of exponentials, `sum p l` for the entropy, the
+    /// arg-max, with `targets` the target's logit if it lies in the tile and how many tokens stand before it, and with
+    /// `reference` (the reference lane's logits of the same tile) what the two KL divergences need: the running
+    /// `sum p_ref (l_ref - l)` and `sum p (l - l_ref)`. Tiles come in ascending order and cover the vocabulary once; either
+    /// all calls of a state have targets (a reference) or none.
     fn head_tile(
         &self,
         logits: &Self::Buffer,
         reference: Option<&Self::Buffer>,
         tile: TileShape,
-        targets: &Self::Indices,
+        targets: Option<Targets<'_, Self>>,
         state: &mut Self::HeadState,
     ) -> Result<()>;
 

@@ -161,9 +161,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         }
         forward::finish_logits(self.backend, &self.graph, &mut logits, count * vocab)?;
         let mut state = self.backend.head_state(count)?;
-        let targets = self.backend.indices(&vec![0; count])?;
         let tile = TileShape { rows: count, cols: vocab, first_token: 0 };
-        self.backend.head_tile(&logits, None, tile, &targets, &mut state)?;
+        self.backend.head_tile(&logits, None, tile, None, &mut state)?;
         let rows = self.backend.read_head(&state)?;
         if rows.iter().any(|row| !row.log_sum_exp.is_finite()) {
             return Err(self.not_numbers());
