@@ -9,6 +9,8 @@ use std::sync::Arc;
 use quant::arch::{Mlp, Role};
 use quant::checkpoint::{Tensor, TensorBytes};
 use quant::{Checkpoint, DType, HParams, Plan};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::backend::{Arithmetic, Backend, HostTensor};
 use super::error::{EngineError, Result};
@@ -70,6 +72,19 @@ impl Variant {
     /// same of this have the same bytes for a tensor in an encoding. For as long as both live.
     pub(super) fn source_identity(&self) -> [usize; 2] {
         [Arc::as_ptr(self.checkpoint()) as usize, 0]
+    }
+
+    /// Tells variants apart without reading all of them: names, types, shapes and the first row of every tensor.
+    ///
+    /// # Errors
+    /// A model that cannot be read.
+    pub fn fingerprint(&self) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        for tensor in self.checkpoint().tensors() {
+            hash.update(format!("{} {} {} {:?}\n", tensor.name, tensor.dtype, self.dtype(tensor), tensor.shape));
+            hash.update(&*self.checkpoint().read(tensor, 0..1)?);
+        }
+        Ok(hash.finalize().into())
     }
 
     /// The bytes of some rows of a tensor in the encoding `dtype`: as stored, or encoded now.
@@ -136,11 +151,10 @@ impl<'a> Reader<'a> {
     pub fn picked(&self, role: Role, rows: &[u32]) -> Result<HostTensor> {
         let tensor = self.variant.require(role, 0)?;
         let dtype = self.variant.dtype(tensor);
-        let mut bytes = Vec::new();
-        for &row in rows {
-            bytes.extend_from_slice(&self.variant.encoded(tensor, row as usize..row as usize + 1, dtype)?);
-        }
-        Ok(HostTensor { dtype, rows: rows.len(), cols: tensor.cols(), bytes: TensorBytes::Owned(bytes) })
+        let one = |&row: &u32| self.variant.encoded(tensor, row as usize..row as usize + 1, dtype);
+        let picked = rows.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        let bytes = TensorBytes::Owned(picked.iter().flat_map(|bytes| bytes.iter().copied()).collect());
+        Ok(HostTensor { dtype, rows: rows.len(), cols: tensor.cols(), bytes })
     }
 
     fn require(&self, role: Role, block: usize) -> Result<HostTensor> {
@@ -482,7 +496,7 @@ impl<B: Backend> Block<B> {
         let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| Norm { gain, bias: None }));
         // gpt-oss names the norm before the feed-forward network as others name that behind attention.
         let post = traits.ffn_norm != Role::AttnPostNorm;
-        let sinks = variant.decoded(Role::AttnSinks, index)?;
+        let sinks = reader.decoded(Role::AttnSinks, index)?;
         Ok(Self {
             index,
             attn_norm: load.norm(Role::AttnNorm, Role::AttnNormBias)?,

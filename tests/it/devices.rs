@@ -120,7 +120,7 @@ fn a_sequence_scores_the_same_alone_in_a_batch_and_in_any_cut() {
             assert_eq!(scores[0], together[lane][i], "sequence {i} of lane {lane}");
         }
     }
-    let small = SweepLimits { activation_bytes: 1, buffer_bytes: 1 };
+    let small = SweepLimits { activation_bytes: 1, buffer_bytes: 1, ..SweepLimits::default() };
     let cut = sweep::score(&Cpu::new(), &lanes, &sequences, small, &Silent, &AtomicBool::new(false)).unwrap();
     assert_eq!(cut, together);
 }
