@@ -86,6 +86,22 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Resul
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)), arithmetic: Arithmetic::F32 })
 }
 
+/// A quantization has its reference's architecture; another architecture is another model, whatever its tokens.
+///
+/// # Errors
+/// They differ.
+pub fn check_architecture(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()> {
+    let (ours, theirs) = (candidate.arch().name, reference.arch().name);
+    if ours == theirs {
+        return Ok(());
+    }
+    bail!(
+        "{}: its architecture is {ours}, but that of {} is {theirs}; compare a model with quantizations of its own",
+        candidate.path().display(),
+        reference.path().display()
+    )
+}
+
 /// Two models can be compared token by token only where a token means the same in both.
 fn check_vocabulary(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()> {
     // A model without a readable tokenizer can still be scored; then only the size of the vocabulary is compared.

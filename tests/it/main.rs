@@ -9,5 +9,6 @@ mod docs;
 mod hub;
 mod logits;
 mod quantize;
+mod statistics;
 mod synth;
 mod tokenizer;
