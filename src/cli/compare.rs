@@ -1,7 +1,11 @@
 //! `bitworth compare`: what candidates lost against a reference, on the same tokens, from one walk through the model.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use quant::Imatrix;
 use serde_json::{Value, json};
 
 use super::perplexity::TextArgs;
@@ -26,6 +30,9 @@ pub struct CompareArgs {
     candidates: Vec<String>,
     #[command(flatten)]
     text: TextArgs,
+    /// Importance matrix for the candidates that are quantized on the fly (GGUF or .dat).
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
     /// Fail (exit code 1) when a candidate's mean KL divergence is above this many nats.
     #[arg(long, value_name = "NATS")]
     max_kld: Option<f64>,
@@ -39,8 +46,9 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     }
     let checkpoint = models::open(&args.reference, session.watch())?;
     let mut lanes = vec![Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint.clone()) }];
+    let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?.map(Arc::new);
     for candidate in &args.candidates {
-        lanes.push(models::candidate(&checkpoint, candidate, session.watch())?);
+        lanes.push(models::candidate(&checkpoint, candidate, imatrix.as_ref(), session.watch())?);
     }
     models::number_duplicates(&mut lanes);
     let tokenizer = Tokenizer::new(&checkpoint)?;

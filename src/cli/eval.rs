@@ -42,7 +42,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     let checkpoint = models::open(&args.models[0], session.watch())?;
     let mut lanes = vec![Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint.clone()) }];
     for model in &args.models[1..] {
-        lanes.push(models::candidate(&checkpoint, model, session.watch())?);
+        lanes.push(models::candidate(&checkpoint, model, None, session.watch())?);
     }
     models::number_duplicates(&mut lanes);
     let mut tokenizer = Tokenizer::new(&checkpoint)?;

@@ -75,7 +75,11 @@ impl Variant {
         let bytes = if dtype == tensor.dtype {
             checkpoint.read(tensor, 0..rows)?
         } else {
-            TensorBytes::Owned(quant::quantize::encode_tensor(checkpoint.as_ref(), &name, dtype, None)?)
+            let imatrix = match self {
+                Self::Stored(_) => None,
+                Self::Planned(_, plan) => plan.imatrix(),
+            };
+            TensorBytes::Owned(quant::quantize::encode_tensor(checkpoint.as_ref(), &name, dtype, imatrix)?)
         };
         Ok(Some(HostTensor { dtype, rows, cols, bytes }))
     }
