@@ -1,7 +1,11 @@
 //! `bitworth compare`: what candidates lost against a reference, on the same tokens, from one walk through the model.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use clap::Args;
+use quant::Imatrix;
 use serde_json::{Value, json};
 
 use super::perplexity::TextArgs;
@@ -28,6 +32,9 @@ pub struct CompareArgs {
     candidates: Vec<String>,
     #[command(flatten)]
     text: TextArgs,
+    /// Importance matrix for the candidates that are quantized on the fly (GGUF or .dat).
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
     /// Fail (exit code 1) when a candidate's mean KL divergence is above this many nats.
     #[arg(long, value_name = "NATS")]
     max_kld: Option<f64>,
@@ -49,8 +56,10 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         variant: Variant::Stored(checkpoint.clone()),
         arithmetic: args.scoring.arithmetic,
     }];
+    let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?.map(Arc::new);
     for candidate in &args.candidates {
-        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..models::candidate(&checkpoint, candidate, session.watch())? });
+        let lane = models::candidate(&checkpoint, candidate, imatrix.as_ref(), session.watch())?;
+        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..lane });
     }
     lanes.iter().try_for_each(|lane| models::check_architecture(&checkpoint, lane.variant.checkpoint()))?;
     models::number_duplicates(&mut lanes);

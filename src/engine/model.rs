@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use quant::arch::{Mlp, Role};
 use quant::checkpoint::{Tensor, TensorBytes};
-use quant::{Checkpoint, DType, HParams, Plan};
+use quant::{Checkpoint, DType, HParams, Imatrix, Plan};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -71,7 +71,16 @@ impl Variant {
     /// Tells apart what tensors are read from, and what decides how they are encoded beside their type: two variants with the
     /// same of this have the same bytes for a tensor in an encoding. For as long as both live.
     pub(super) fn source_identity(&self) -> [usize; 2] {
-        [Arc::as_ptr(self.checkpoint()) as usize, 0]
+        let imatrix = self.imatrix().map_or(0, |imatrix| std::ptr::from_ref(imatrix) as usize);
+        [Arc::as_ptr(self.checkpoint()) as usize, imatrix]
+    }
+
+    /// What tensors are encoded by, where that is something.
+    fn imatrix(&self) -> Option<&Imatrix> {
+        match self {
+            Self::Stored(_) => None,
+            Self::Planned(_, plan) => plan.imatrix(),
+        }
     }
 
     /// Tells variants apart without reading all of them: names, types, shapes and the first row of every tensor.
@@ -83,6 +92,8 @@ impl Variant {
         for tensor in self.checkpoint().tensors() {
             hash.update(format!("{} {} {} {:?}\n", tensor.name, tensor.dtype, self.dtype(tensor), tensor.shape));
             hash.update(&*self.checkpoint().read(tensor, 0..1)?);
+            let weights = self.imatrix().and_then(|imatrix| imatrix.weights(&tensor.name));
+            weights.into_iter().flatten().for_each(|weight| hash.update(weight.to_le_bytes()));
         }
         Ok(hash.finalize().into())
     }
@@ -93,7 +104,7 @@ impl Variant {
         if dtype == tensor.dtype {
             return Ok(checkpoint.read(tensor, rows)?);
         }
-        let bytes = quant::quantize::encode_rows(checkpoint.as_ref(), &tensor.name, rows, dtype, None)?;
+        let bytes = quant::quantize::encode_rows(checkpoint.as_ref(), &tensor.name, rows, dtype, self.imatrix())?;
         Ok(TensorBytes::Owned(bytes))
     }
 

@@ -4,9 +4,11 @@
 pub mod config;
 pub mod device;
 pub mod generation;
+pub mod imatrix;
 pub mod models;
 pub mod requests;
 pub mod run;
+pub mod second_moment;
 pub mod shapes;
 pub mod text;
 pub mod timing;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use quant::checkpoint::{Model, open_model};
 use quant::plan::Choices;
-use quant::{Checkpoint, Plan, Recipe};
+use quant::{Checkpoint, Imatrix, Plan, Recipe};
 
 use super::Watch;
 use crate::engine::backend::Arithmetic;
@@ -63,11 +63,11 @@ pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
     Lane { name, variant, arithmetic: Arithmetic::F32 }
 }
 
-/// The lane of a candidate: `@recipe` applied to `reference`, or a model of its own.
+/// The lane of a candidate: `@recipe` applied to `reference`, with `imatrix` where there is one, or a model of its own.
 ///
 /// # Errors
 /// An unknown recipe, a model that cannot be opened.
-pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Result<Lane> {
+pub fn candidate(reference: &Arc<Checkpoint>, name: &str, imatrix: Option<&Arc<Imatrix>>, watch: Watch) -> Result<Lane> {
     let Some(recipe) = name.strip_prefix('@') else {
         let checkpoint = open(name, watch)?;
         check_vocabulary(reference, &checkpoint)?;
@@ -78,8 +78,9 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Resul
         });
     };
     let recipe = Recipe::find(recipe)?;
-    let planned = Plan::of(reference.as_ref(), &recipe, &Choices::default())
-        .and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
+    let choices = Choices { imatrix: imatrix.cloned(), ..Choices::default() };
+    let planned =
+        Plan::of(reference.as_ref(), &recipe, &choices).and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
     // Options that the message names are those of another command.
     let plan =
         planned.with_context(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
