@@ -10,5 +10,6 @@ mod hub;
 mod logits;
 mod quantize;
 mod statistics;
+mod sweep;
 mod synth;
 mod tokenizer;

@@ -87,13 +87,22 @@ pub enum Reference<'a> {
 /// once, in any order.
 pub type HiddenTaker<'a> = &'a dyn Fn(usize, &[f32]) -> Result<()>;
 
+/// How a sweep can be taken up again.
+#[derive(Debug, Clone, Copy)]
+pub struct Resume<'a> {
+    /// A folder of its own.
+    pub folder: &'a Path,
+    /// Whether activations are written behind every layer, however long that takes; else as often as that is a tenth of the time.
+    pub every_layer: bool,
+}
+
 /// What a sweep does beside scoring.
 #[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
     /// How it is cut.
     pub limits: SweepLimits,
-    /// A folder in which it leaves what it needs to go on after it was ended, and finds what an earlier one left.
-    pub state: Option<&'a Path>,
+    /// Where it leaves what it needs to go on after it was ended, and finds what an earlier one left.
+    pub resume: Option<Resume<'a>>,
     /// By lane: the file that is made of the tensors that it reads.
     pub sinks: &'a [Option<Arc<Sink>>],
     /// Where lane 0 comes from.
@@ -152,7 +161,7 @@ pub fn sweep<B: Backend>(
     let walked = !matches!(options.reference, Reference::Walked);
     let walked = usize::from(walked)..lanes.len();
     let supply = Supply::new(lanes[walked.clone()].iter().map(|lane| &lane.variant), options.sinks.to_vec());
-    let state = options.state.map(|folder| State::open(folder, lanes, sequences, &plan, options)).transpose()?;
+    let state = options.resume.map(|resume| State::open(resume, lanes, sequences, &plan, options)).transpose()?;
     progress.start(plan.steps(walked.len()), Unit::Items, "scoring");
     let walk = Walk {
         backend,

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::layers::{LayerError, RowError};
 use super::pass::{Hidden, Pass};
 use super::plan::SweepPlan;
-use super::{Lane, Options, Reference, Scores, Sequence};
+use super::{Lane, Options, Reference, Resume, Scores, Sequence};
 use crate::engine::backend::{Backend, HeadRow};
 use crate::engine::error::{EngineError, Result};
 
@@ -34,6 +34,8 @@ const BLOCK: usize = 4 << 20;
 /// The folder.
 pub struct State {
     folder: PathBuf,
+    /// How many times as long as writing took nothing is written.
+    rest: u32,
     last: Cell<Option<(Instant, Duration)>>,
 }
 
@@ -43,7 +45,14 @@ impl State {
     ///
     /// # Errors
     /// [`EngineError::Unfit`] where it holds anything else; a folder that cannot be written.
-    pub fn open(folder: &Path, lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &Options<'_>) -> Result<Self> {
+    pub fn open(
+        resume: Resume<'_>,
+        lanes: &[Lane],
+        sequences: &[Sequence],
+        plan: &SweepPlan,
+        options: &Options<'_>,
+    ) -> Result<Self> {
+        let folder = resume.folder;
         let identity = identity(lanes, sequences, plan, options)?;
         let path = folder.join(IDENTITY);
         match std::fs::read(&path) {
@@ -70,7 +79,7 @@ impl State {
             }
             Err(e) => return Err(quant::Error::io(&path, e).into()),
         }
-        Ok(Self { folder: folder.to_owned(), last: Cell::new(None) })
+        Ok(Self { folder: folder.to_owned(), rest: if resume.every_layer { 0 } else { REST }, last: Cell::new(None) })
     }
 
     /// The scores of a pass, where it is finished; `numbers` are those of its sequences.
@@ -131,7 +140,7 @@ impl State {
         hidden: &Hidden<B>,
         errors: &[RowError],
     ) -> Result<()> {
-        if self.last.get().is_some_and(|(when, took)| when.elapsed() < REST * took) {
+        if self.last.get().is_some_and(|(when, took)| when.elapsed() < self.rest * took) {
             return Ok(());
         }
         let begin = Instant::now();

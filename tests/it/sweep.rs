@@ -1,0 +1,271 @@
+//! The sweep as a whole: whatever is shared, cut, stopped or written on the way, the numbers are the same to the last bit.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bitworth::engine::backend::{Arithmetic, Backend};
+use bitworth::engine::cpu::Cpu;
+use bitworth::engine::error::EngineError;
+use bitworth::engine::model::Variant;
+use bitworth::engine::sweep::{self, Lane, Options, Resume, Sequence, SweepLimits};
+use quant::plan::Choices;
+use quant::progress::{Progress, Silent, Unit};
+use quant::quantize::{Output, Sink, quantize};
+use quant::{Checkpoint, Plan, Recipe};
+use tempfile::TempDir;
+
+use crate::common;
+
+const RECIPES: [&str; 3] = ["q8_0", "q4_k_m", "q5_0"];
+
+/// A model and recipes of it; two of the same, which share what is encoded.
+fn lanes(model: &Path) -> Vec<Lane> {
+    let checkpoint = Arc::new(Checkpoint::open(model).unwrap());
+    let lane = |name: &str, variant| Lane { name: name.into(), variant, arithmetic: Arithmetic::F32 };
+    let mut lanes = vec![lane("reference", Variant::Stored(checkpoint.clone()))];
+    for recipe in RECIPES.into_iter().chain(["q8_0"]) {
+        let recipe = Recipe::find(recipe).unwrap();
+        let plan = Plan::of(checkpoint.as_ref(), &recipe, &Choices::default()).unwrap();
+        lanes.push(lane(&recipe.name, Variant::Planned(checkpoint.clone(), Arc::new(plan))));
+    }
+    lanes
+}
+
+fn demo_model(dir: &TempDir) -> std::path::PathBuf {
+    bitworth::eval::demo::materialize(dir.path()).unwrap().join("demo-model")
+}
+
+/// Examples before every question, endings behind every question, and texts that have nothing in common with them.
+fn prompts(vocabulary: u32) -> Vec<Sequence> {
+    let tokens = |seed: u32, count: u32| (0..count).map(move |i| (seed * 7919 + i * 389 + 7) % vocabulary);
+    let mut prompts = Vec::new();
+    for question in 0..3 {
+        for ending in 0..3 {
+            let mut all: Vec<u32> = tokens(1, 20).collect();
+            all.extend(tokens(10 + question, 9 + question));
+            let context = all.len();
+            all.extend(tokens(20 + ending, 1 + ending % 2));
+            prompts.push(Sequence { scored: context - 1..all.len() - 1, tokens: all });
+        }
+        let alone: Vec<u32> = tokens(30 + question, 13).collect();
+        prompts.push(Sequence { scored: 0..alone.len() - 1, tokens: alone });
+    }
+    // The same again, and the beginning of another.
+    prompts.push(prompts[0].clone());
+    prompts.push(Sequence { tokens: prompts[0].tokens[..15].to_vec(), scored: 3..14 });
+    prompts
+}
+
+fn score<B: Backend>(backend: &B, lanes: &[Lane], sequences: &[Sequence], limits: SweepLimits) -> Vec<sweep::LaneScores> {
+    sweep::score(backend, lanes, sequences, limits, &Silent, &AtomicBool::new(false)).unwrap()
+}
+
+/// Prompts that share beginnings score what they score alone, in chunks of any size.
+#[track_caller]
+fn check_shared<B: Backend>(backend: &B, lanes: &[Lane]) {
+    let prompts = prompts(lanes[0].variant.hparams().vocab_size as u32);
+    let plan = sweep::plan(backend, lanes, &prompts, &SweepLimits::default()).unwrap();
+    assert!(3 * plan.rows_computed < 2 * plan.rows_given, "{} of {} rows", plan.rows_computed, plan.rows_given);
+    let together = score(backend, lanes, &prompts, SweepLimits::default());
+    for (i, prompt) in prompts.iter().enumerate() {
+        let alone = score(backend, lanes, std::slice::from_ref(prompt), SweepLimits::default());
+        for (lane, (alone, together)) in lanes.iter().zip(alone.iter().zip(&together)) {
+            assert_eq!(alone[0], together[i], "prompt {i}, lane {}, {}", lane.name, lane.variant.checkpoint().path().display());
+        }
+    }
+    let row = 4 * bitworth::engine::forward::Workspace::<B>::widest(lanes[0].variant.hparams());
+    for buffer_bytes in [1, 5 * row, 24 * row] {
+        for activation_bytes in [usize::MAX, 40 * row] {
+            let limits = SweepLimits { buffer_bytes, activation_bytes, ..SweepLimits::default() };
+            assert_eq!(score(backend, lanes, &prompts, limits), together, "{limits:?}");
+        }
+    }
+}
+
+#[test]
+fn prompts_with_common_beginnings_score_what_they_score_alone() {
+    let dir = TempDir::new().unwrap();
+    check_shared(&Cpu::new(), &lanes(&demo_model(&dir)));
+}
+
+#[test]
+fn prompts_with_common_beginnings_score_what_they_score_alone_on_a_gpu() {
+    let Some(gpu) = common::gpu() else { return };
+    let dir = TempDir::new().unwrap();
+    check_shared(&gpu, &lanes(&demo_model(&dir))[..2]);
+}
+
+/// Windows, sinks, experts, latent attention and angles by length, too.
+#[test]
+fn every_kind_of_attention_takes_common_beginnings() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("quant/tests/fixtures/hf");
+    for model in ["gemma3_pattern", "gpt_oss_mxfp4", "deepseek_v2_groups", "llama31_gqa", "phi4_mini", "stablelm_qknorm"] {
+        let checkpoint = Arc::new(Checkpoint::open(&models.join(model)).unwrap());
+        let lane = Lane { name: model.into(), variant: Variant::Stored(checkpoint), arithmetic: Arithmetic::F32 };
+        check_shared(&Cpu::new(), &[lane]);
+    }
+}
+
+/// Stops after so many rows.
+struct StopAfter<'a> {
+    rows: AtomicU64,
+    limit: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Progress for StopAfter<'_> {
+    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
+
+    fn advance(&self, by: u64) {
+        if self.rows.fetch_add(by, Ordering::Relaxed) + by >= self.limit {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn finish(&self) {}
+}
+
+#[test]
+fn a_sweep_that_was_stopped_at_any_layer_goes_on_with_the_same_numbers() {
+    let dir = TempDir::new().unwrap();
+    let lanes = lanes(&demo_model(&dir));
+    let prompts = prompts(1024);
+    let folder = dir.path().join("state");
+    let row: usize = lanes.iter().map(|lane| 4 * lane.variant.hparams().embedding_length).sum();
+    // Two passes.
+    let limits = SweepLimits { activation_bytes: 70 * row, ..SweepLimits::default() };
+    let plan = sweep::plan(&Cpu::new(), &lanes, &prompts, &limits).unwrap();
+    assert_eq!(plan.passes.len(), 2);
+    let whole = Options { limits, layers: true, ..Options::default() };
+    let expected = sweep::sweep(&Cpu::new(), &lanes, &prompts, &whole, &Silent, &AtomicBool::new(false)).unwrap();
+    let steps = (lanes[0].variant.hparams().block_count + 1) * lanes.len() * plan.rows_computed;
+    let options = Options { resume: Some(Resume { folder: &folder, every_layer: true }), ..whole };
+    // Every sweep gets one layer further than what it found, until one reaches the end.
+    let (mut ends, mut last) = (0, 0);
+    let found = loop {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter { rows: AtomicU64::new(0), limit: last + 1, stop: &stop };
+        let result = sweep::sweep(&Cpu::new(), &lanes, &prompts, &options, &progress, &stop);
+        let reached = progress.rows.load(Ordering::Relaxed);
+        match result {
+            Ok(found) => break found,
+            Err(EngineError::Interrupted) => {}
+            Err(e) => panic!("{e}"),
+        }
+        ends += 1;
+        last += (steps / 40) as u64;
+        assert!(folder.join("sweep.json").is_file() && reached >= last - (steps / 40) as u64);
+        assert!(ends < 100);
+    };
+    assert!(ends > 20, "{ends} stops");
+    assert_eq!(found, expected);
+    assert!(!folder.exists(), "the state of a finished sweep is still there");
+}
+
+#[test]
+fn state_of_another_sweep_or_a_broken_one_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let lanes = lanes(&demo_model(&dir));
+    let prompts = prompts(1024);
+    let folder = dir.path().join("state");
+    let options = Options { resume: Some(Resume { folder: &folder, every_layer: true }), ..Options::default() };
+    let sweep = |lanes: &[Lane], prompts: &[Sequence], limit: u64| {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        sweep::sweep(&Cpu::new(), lanes, prompts, &options, &progress, &stop).map(drop).map_err(|e| e.to_string())
+    };
+    let plan = sweep::plan(&Cpu::new(), &lanes, &prompts, &SweepLimits::default()).unwrap();
+    let half = (lanes[0].variant.hparams().block_count + 1) * lanes.len() * plan.rows_computed / 2;
+    assert_eq!(sweep(&lanes, &prompts, half as u64).unwrap_err(), "interrupted");
+    let refused = |lanes: &[Lane], prompts: &[Sequence], expected: &str| {
+        let message = sweep(lanes, prompts, u64::MAX).unwrap_err();
+        assert!(message.contains(expected) && message.contains("state"), "{message}");
+    };
+    refused(&lanes, &prompts[1..], "other tokens");
+    refused(&lanes[..3], &prompts, "other lanes");
+    let layer = folder.join("pass-00000.layer");
+    let bytes = std::fs::read(&layer).unwrap();
+    for at in [0, 8, bytes.len() / 2, bytes.len() - 1] {
+        let mut broken = bytes.clone();
+        broken[at] ^= 1;
+        std::fs::write(&layer, &broken).unwrap();
+        refused(&lanes, &prompts, "altered");
+    }
+    for length in [0, 10, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&layer, &bytes[..length]).unwrap();
+        refused(&lanes, &prompts, "altered");
+    }
+    std::fs::write(&layer, &bytes).unwrap();
+    sweep(&lanes, &prompts, u64::MAX).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("letter.txt"), "mine").unwrap();
+    refused(&lanes, &prompts, "other files");
+}
+
+#[test]
+fn files_made_on_the_way_are_what_quantize_makes() {
+    let dir = TempDir::new().unwrap();
+    let model = demo_model(&dir);
+    let lanes = lanes(&model);
+    let checkpoint = Checkpoint::open(&model).unwrap();
+    let outputs = |folder: &str| -> Vec<Output> {
+        std::fs::create_dir(dir.path().join(folder)).unwrap();
+        let output = |recipe: &str| {
+            let path = dir.path().join(folder).join(recipe);
+            Output::of(&checkpoint, &Recipe::find(recipe).unwrap(), &Choices::default(), &path).unwrap()
+        };
+        RECIPES.map(output).to_vec()
+    };
+    let expected = outputs("quantized");
+    quantize(&checkpoint, &expected, &quant::quantize::Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let sinks: Vec<Arc<Sink>> = Sink::create_all(&checkpoint, outputs("swept")).unwrap().into_iter().map(Arc::new).collect();
+    let by_lane: Vec<_> = std::iter::once(None).chain(sinks.iter().cloned().map(Some)).chain([None]).collect();
+    // In two passes, of which only the first writes.
+    let row: usize = lanes.iter().map(|lane| 4 * lane.variant.hparams().embedding_length).sum();
+    let limits = SweepLimits { activation_bytes: 70 * row, ..SweepLimits::default() };
+    let options = Options { limits, sinks: &by_lane, ..Options::default() };
+    sweep::sweep(&Cpu::new(), &lanes, &prompts(1024), &options, &Silent, &AtomicBool::new(false)).unwrap();
+    drop(by_lane);
+    for (sink, expected) in sinks.into_iter().zip(expected) {
+        let written = Arc::into_inner(sink).unwrap().finish(&checkpoint).unwrap();
+        let bytes = |path| std::fs::read(path).unwrap();
+        assert!(bytes(&written.path) == bytes(&expected.path), "{}", written.path.display());
+    }
+}
+
+#[test]
+fn errors_of_activations_grow_from_the_reference_on() {
+    let dir = TempDir::new().unwrap();
+    let lanes = lanes(&demo_model(&dir));
+    let prompts = prompts(1024);
+    let options = Options { layers: true, ..Options::default() };
+    let scores = sweep::sweep(&Cpu::new(), &lanes, &prompts, &options, &Silent, &AtomicBool::new(false)).unwrap();
+    let blocks = lanes[0].variant.hparams().block_count;
+    assert_eq!(scores.layers.len(), (lanes.len() - 1) * blocks * prompts.len());
+    for error in &scores.layers {
+        assert_eq!(error.rows, prompts[error.sequence].scored.end);
+        assert!(error.relative() > 0.0 && error.relative() < 0.5, "{error:?}");
+    }
+    let of = |lane: usize, block: usize| -> f64 {
+        let of = scores.layers.iter().filter(|error| (error.lane, error.block) == (lane, block));
+        of.map(|error| error.error).sum()
+    };
+    // Four bits lose more than eight, and two lanes of the same recipe the same.
+    assert!((0..blocks).all(|block| of(2, block) > 4.0 * of(1, block) && of(1, block) == of(4, block)));
+    let small = SweepLimits { buffer_bytes: 1, activation_bytes: 1, ..SweepLimits::default() };
+    let cut = Options { limits: small, layers: true, ..Options::default() };
+    assert_eq!(sweep::sweep(&Cpu::new(), &lanes, &prompts, &cut, &Silent, &AtomicBool::new(false)).unwrap(), scores);
+}
+
+#[test]
+fn memory_that_holds_no_layer_is_refused_with_what_would_do() {
+    let dir = TempDir::new().unwrap();
+    let lanes = lanes(&demo_model(&dir));
+    let limits = SweepLimits { memory_bytes: 16 << 20, ..SweepLimits::default() };
+    let message = sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits).unwrap_err().to_string();
+    let needed: usize = message.split("--max-memory ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
+    let limits = |mib: usize| SweepLimits { memory_bytes: mib << 20, ..SweepLimits::default() };
+    sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits(needed)).unwrap();
+    sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits(needed - 2)).unwrap_err();
+}
