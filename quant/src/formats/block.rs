@@ -45,6 +45,7 @@ impl Format {
             ),
             wgsl,
             needs_importance: false,
+            integers: None,
             grid: None,
         }
     }

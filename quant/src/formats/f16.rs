@@ -21,6 +21,9 @@ pub(super) struct F16([u8; 2]);
 const _: () = assert!(size_of::<F16>() == 2);
 
 impl F16 {
+    pub(super) const ZERO: Self = Self([0, 0]);
+    pub(super) const ONE: Self = Self([0, 0x3c]);
+
     /// Rounds to nearest, ties to even; too large becomes infinite, NaN the quiet NaN of the same sign.
     #[inline(always)]
     pub(super) fn from_f32(x: f32) -> Self {

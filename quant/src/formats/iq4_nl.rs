@@ -9,11 +9,13 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::search::transpose;
 use super::simd::{F32x8, LANES};
 use super::{DType, Format, iq4};
 
-pub(super) const FORMAT: Format = Format::of::<BlockIq4Nl, 32>(DType::IQ4_NL, "IQ4_NL", 20, include_str!("iq4_nl.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockIq4Nl, 32>(DType::IQ4_NL, "IQ4_NL", 20, include_str!("iq4_nl.wgsl"))
+    .of_integers(integers::<BlockIq4Nl, 32, 1>(false));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -44,6 +46,13 @@ impl Block<32> for BlockIq4Nl {
     #[inline(always)]
     fn decode(&self, out: &mut [f32; 32]) {
         iq4::decode(&self.qs, self.d.to_f32(), out);
+    }
+}
+
+impl Affine<32, 1> for BlockIq4Nl {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
+        (Self { d: F16::ONE, ..*self }, [self.d.to_f32()], [0.0])
     }
 }
 

@@ -11,11 +11,13 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::search::{mean_square, signed_max, transpose};
 use super::simd::{F32x8, nearest_int};
 use super::{DType, Format, iq4};
 
-pub(super) const FORMAT: Format = Format::of::<BlockIq4Xs, 256>(DType::IQ4_XS, "IQ4_XS", 23, include_str!("iq4_xs.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockIq4Xs, 256>(DType::IQ4_XS, "IQ4_XS", 23, include_str!("iq4_xs.wgsl"))
+    .of_integers(integers::<BlockIq4Xs, 256, 8>(false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -48,6 +50,18 @@ impl BlockIq4Xs {
     }
 }
 
+impl BlockIq4Xs {
+    #[inline(always)]
+    fn unpack_scales(&self) -> [f32; 8] {
+        let d = self.d.to_f32();
+        std::array::from_fn(|j| {
+            let lower = self.scales_l[j / 2] >> (j % 2 * 4) & 15;
+            let upper = self.scales_h[j / 4] >> (j % 4 * 2) & 3;
+            d * (f32::from(lower | upper << 4) - 32.0)
+        })
+    }
+}
+
 impl Block<256> for BlockIq4Xs {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
@@ -60,12 +74,18 @@ impl Block<256> for BlockIq4Xs {
 
     #[inline(always)]
     fn decode(&self, out: &mut [f32; 256]) {
-        let d = self.d.to_f32();
-        for (j, (qs, out)) in self.qs.iter().zip(out.as_chunks_mut::<32>().0).enumerate() {
-            let lower = self.scales_l[j / 2] >> (j % 2 * 4) & 15;
-            let upper = self.scales_h[j / 4] >> (j % 4 * 2) & 3;
-            iq4::decode(qs, d * (f32::from(lower | upper << 4) - 32.0), out);
+        for ((qs, scale), out) in self.qs.iter().zip(self.unpack_scales()).zip(out.as_chunks_mut::<32>().0) {
+            iq4::decode(qs, scale, out);
         }
+    }
+}
+
+impl Affine<256, 8> for BlockIq4Xs {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
+        // A scale of 1 is stored as 33.
+        let unit = Self { d: F16::ONE, scales_h: [0xaa; 2], scales_l: [0x11; 4], ..*self };
+        (unit, self.unpack_scales(), [0.0; 8])
     }
 }
 

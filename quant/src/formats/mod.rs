@@ -11,6 +11,7 @@ mod fp4;
 mod grid;
 mod grid_points;
 mod grid_search;
+mod integers;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -43,6 +44,8 @@ mod ternary;
 mod tq1_0;
 mod tq2_0;
 mod two_bit;
+
+pub use integers::Integers;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -81,6 +84,8 @@ pub struct Format {
     plain: (Encode, Decode),
     /// The `.wgsl` twin.
     wgsl: &'static str,
+    /// Its weights as integers, where they are.
+    integers: Option<Integers>,
     /// The grid whose points the codes are indexes of (`grid_points.rs`).
     grid: Option<&'static [u16]>,
 }
@@ -247,6 +252,11 @@ impl DType {
     /// garbage. [`Self::encode_row`] takes missing importance for 1 everywhere; to refuse is for whoever plans.
     pub fn needs_importance(self) -> bool {
         self.format().needs_importance
+    }
+
+    /// How its weights are integers times a scale; `None` where they are not.
+    pub fn integers(self) -> Option<&'static Integers> {
+        self.format().integers.as_ref()
     }
 
     /// Decodes whole blocks (a row, or several adjacent ones), bit-exact.

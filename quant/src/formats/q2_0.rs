@@ -9,11 +9,13 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::search::{largest_magnitude, reciprocal};
 use super::simd::F32x8;
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ2_0, 64>(DType::Q2_0, "Q2_0", 42, include_str!("q2_0.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ2_0, 64>(DType::Q2_0, "Q2_0", 42, include_str!("q2_0.wgsl"))
+    .of_integers(integers::<BlockQ2_0, 64, 2>(false));
 
 /// 64 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -48,6 +50,13 @@ impl Block<64> for BlockQ2_0 {
                 *out = (f32::from(byte >> (2 * i) & 3) - 1.0) * d;
             }
         }
+    }
+}
+
+impl Affine<64, 2> for BlockQ2_0 {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 2], [f32; 2]) {
+        (Self { d: F16::ONE, ..*self }, [self.d.to_f32(); 2], [0.0; 2])
     }
 }
 

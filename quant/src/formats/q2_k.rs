@@ -10,11 +10,13 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::search::{AffineSearch, Loss, affine, by_group, in_steps, mean_square, positive, scale_importance, sum, transpose};
 use super::simd::{F32x8, LANES, nearest_int};
 use super::{DType, Format, two_bit};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ2K, 256>(DType::Q2_K, "Q2_K", 10, include_str!("q2_k.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ2K, 256>(DType::Q2_K, "Q2_K", 10, include_str!("q2_k.wgsl"))
+    .of_integers(integers::<BlockQ2K, 256, 16>(true));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -122,6 +124,14 @@ impl Block<256> for BlockQ2K {
         for (j, (out, codes)) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0).enumerate() {
             *out = codes.map(|code| scale[j] * f32::from(code) - min[j]);
         }
+    }
+}
+
+impl Affine<256, 16> for BlockQ2K {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 16], [f32; 16]) {
+        let (scale, min) = self.unpack();
+        (Self { scales: [1; 16], d: F16::ONE, dmin: F16::ZERO, ..*self }, scale, min.map(|min| -min))
     }
 }
 

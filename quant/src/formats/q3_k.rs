@@ -13,13 +13,15 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::search::{
     Groups, ZERO_GROUP, by_group, largest, mean_square, scale_importance, signed_max, sum, symmetric, transpose,
 };
 use super::simd::{F32x8, LANES, Lanes, nearest_int};
 use super::{DType, Format, two_bit};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ3K, 256>(DType::Q3_K, "Q3_K", 11, include_str!("q3_k.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ3K, 256>(DType::Q3_K, "Q3_K", 11, include_str!("q3_k.wgsl"))
+    .of_integers(integers::<BlockQ3K, 256, 16>(false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -229,6 +231,13 @@ impl Block<256> for BlockQ3K {
         for (j, (out, codes)) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0).enumerate() {
             *out = codes.map(|code| scale[j] * (f32::from(code) - 4.0));
         }
+    }
+}
+
+impl Affine<256, 16> for BlockQ3K {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 16], [f32; 16]) {
+        (Self { scales: pack_scales(&[33; 16]), d: F16::ONE, ..*self }, self.unpack_scales(), [0.0; 16])
     }
 }
 

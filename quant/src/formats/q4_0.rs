@@ -8,12 +8,14 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::nibbles::nibbles;
 use super::search::{reciprocal, signed_max, symmetric_row, truncated_codes};
 use super::simd::F32x8;
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ4_0, 32>(DType::Q4_0, "Q4_0", 2, include_str!("q4_0.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ4_0, 32>(DType::Q4_0, "Q4_0", 2, include_str!("q4_0.wgsl"))
+    .of_integers(integers::<BlockQ4_0, 32, 1>(false));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -53,6 +55,13 @@ impl Block<32> for BlockQ4_0 {
         for i in 0..32 {
             out[i] = (f32::from(codes[i]) - 8.0) * d;
         }
+    }
+}
+
+impl Affine<32, 1> for BlockQ4_0 {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
+        (Self { d: F16::ONE, ..*self }, [self.d.to_f32()], [0.0])
     }
 }
 

@@ -8,12 +8,14 @@
 //! ```
 
 use super::block::Block;
+use super::integers::{Affine, integers};
 use super::search::{AffineSearch, Loss};
 use super::simd::F32x8;
 use super::six_bit::{Codes, Searches, SixBit};
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ4K, 256>(DType::Q4_K, "Q4_K", 12, include_str!("q4_k.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ4K, 256>(DType::Q4_K, "Q4_K", 12, include_str!("q4_k.wgsl"))
+    .of_integers(integers::<BlockQ4K, 256, 8>(true));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -55,6 +57,14 @@ impl Block<256> for BlockQ4K {
                 out[i + 32] = scale[2 * r + 1] * f32::from(run[i] >> 4) - min[2 * r + 1];
             }
         }
+    }
+}
+
+impl Affine<256, 8> for BlockQ4K {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
+        let (scale, min) = self.scales.unpack();
+        (Self { scales: SixBit::UNIT, ..*self }, scale, min.map(|min| -min))
     }
 }
 

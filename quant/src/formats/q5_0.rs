@@ -9,12 +9,14 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::nibbles::fifth_bits;
 use super::search::{reciprocal, signed_max, symmetric_row, truncated_codes};
 use super::simd::F32x8;
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ5_0, 32>(DType::Q5_0, "Q5_0", 6, include_str!("q5_0.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ5_0, 32>(DType::Q5_0, "Q5_0", 6, include_str!("q5_0.wgsl"))
+    .of_integers(integers::<BlockQ5_0, 32, 1>(false));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -59,6 +61,13 @@ impl Block<32> for BlockQ5_0 {
             out[i] = (low as i32 - 16) as f32 * d;
             out[i + 16] = (high as i32 - 16) as f32 * d;
         }
+    }
+}
+
+impl Affine<32, 1> for BlockQ5_0 {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
+        (Self { d: F16::ONE, ..*self }, [self.d.to_f32()], [0.0])
     }
 }
 

@@ -9,12 +9,14 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::nibbles::fifth_bits;
 use super::search::{AffineSearch, Loss, affine_row};
 use super::simd::F32x8;
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ5_1, 32>(DType::Q5_1, "Q5_1", 7, include_str!("q5_1.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ5_1, 32>(DType::Q5_1, "Q5_1", 7, include_str!("q5_1.wgsl"))
+    .of_integers(integers::<BlockQ5_1, 32, 1>(true));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -55,6 +57,13 @@ impl Block<32> for BlockQ5_1 {
             out[i] = low as f32 * d + m;
             out[i + 16] = high as f32 * d + m;
         }
+    }
+}
+
+impl Affine<32, 1> for BlockQ5_1 {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
+        (Self { d: F16::ONE, m: F16::ZERO, ..*self }, [self.d.to_f32()], [self.m.to_f32()])
     }
 }
 

@@ -9,12 +9,14 @@
 //! ```
 
 use super::block::Block;
+use super::integers::{Affine, integers};
 use super::search::{AffineSearch, Loss};
 use super::simd::F32x8;
 use super::six_bit::{Codes, Searches, SixBit};
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ5K, 256>(DType::Q5_K, "Q5_K", 13, include_str!("q5_k.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ5K, 256>(DType::Q5_K, "Q5_K", 13, include_str!("q5_k.wgsl"))
+    .of_integers(integers::<BlockQ5K, 256, 8>(true));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -60,6 +62,14 @@ impl Block<256> for BlockQ5K {
                 out[i + 32] = scale[2 * r + 1] * f32::from(high) - min[2 * r + 1];
             }
         }
+    }
+}
+
+impl Affine<256, 8> for BlockQ5K {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
+        let (scale, min) = self.scales.unpack();
+        (Self { scales: SixBit::UNIT, ..*self }, scale, min.map(|min| -min))
     }
 }
 

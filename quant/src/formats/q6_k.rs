@@ -13,11 +13,13 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::search::{ZERO_GROUP, by_group, symmetric, transpose};
 use super::simd::{F32x8, LANES, nearest_int};
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ6K, 256>(DType::Q6_K, "Q6_K", 14, include_str!("q6_k.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ6K, 256>(DType::Q6_K, "Q6_K", 14, include_str!("q6_k.wgsl"))
+    .of_integers(integers::<BlockQ6K, 256, 16>(false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -124,6 +126,14 @@ impl Block<256> for BlockQ6K {
                 }
             }
         }
+    }
+}
+
+impl Affine<256, 16> for BlockQ6K {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 16], [f32; 16]) {
+        let d = self.d.to_f32();
+        (Self { scales: [1; 16], d: F16::ONE, ..*self }, self.scales.map(|scale| d * f32::from(scale)), [0.0; 16])
     }
 }
 

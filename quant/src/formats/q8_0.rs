@@ -8,11 +8,13 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::search::{largest_magnitude, reciprocal};
 use super::simd::{F32x8, LANES};
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockQ8_0, 32>(DType::Q8_0, "Q8_0", 8, include_str!("q8_0.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockQ8_0, 32>(DType::Q8_0, "Q8_0", 8, include_str!("q8_0.wgsl"))
+    .of_integers(integers::<BlockQ8_0, 32, 1>(false));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -51,6 +53,13 @@ impl Block<32> for BlockQ8_0 {
         for (out, q) in out.iter_mut().zip(self.qs) {
             *out = f32::from(q) * d;
         }
+    }
+}
+
+impl Affine<32, 1> for BlockQ8_0 {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
+        (Self { d: F16::ONE, ..*self }, [self.d.to_f32()], [0.0])
     }
 }
 

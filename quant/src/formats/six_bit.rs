@@ -58,6 +58,9 @@ fn unpack_scales(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 }
 
 impl SixBit {
+    /// Scales of 1 and minimums of 0.
+    pub(super) const UNIT: Self = Self { d: F16::ONE, dmin: F16::ZERO, scales: [1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1] };
+
     /// Calls `store` with the scales and codes of each super-block of `x`.
     #[inline(always)]
     pub(super) fn encode<V: F32x8, B>(

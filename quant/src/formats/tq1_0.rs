@@ -13,11 +13,13 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::simd::F32x8;
 use super::tq2_0::ternary;
 use super::{DType, Format};
 
-pub(super) const FORMAT: Format = Format::of::<BlockTq1_0, 256>(DType::TQ1_0, "TQ1_0", 34, include_str!("tq1_0.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockTq1_0, 256>(DType::TQ1_0, "TQ1_0", 34, include_str!("tq1_0.wgsl"))
+    .of_integers(integers::<BlockTq1_0, 256, 8>(false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -68,6 +70,13 @@ impl Block<256> for BlockTq1_0 {
         unpack(&self.qs32, d, &mut out[..160]);
         unpack(&self.qs16, d, &mut out[160..240]);
         unpack(&self.qh, d, &mut out[240..]);
+    }
+}
+
+impl Affine<256, 8> for BlockTq1_0 {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
+        (Self { d: F16::ONE, ..*self }, [self.d.to_f32(); 8], [0.0; 8])
     }
 }
 

@@ -8,11 +8,13 @@
 
 use super::block::Block;
 use super::f16::F16;
+use super::integers::{Affine, integers};
 use super::search::{largest_magnitude, reciprocal};
 use super::simd::F32x8;
 use super::{DType, Format, two_bit};
 
-pub(super) const FORMAT: Format = Format::of::<BlockTq2_0, 256>(DType::TQ2_0, "TQ2_0", 35, include_str!("tq2_0.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockTq2_0, 256>(DType::TQ2_0, "TQ2_0", 35, include_str!("tq2_0.wgsl"))
+    .of_integers(integers::<BlockTq2_0, 256, 8>(false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -46,6 +48,13 @@ impl Block<256> for BlockTq2_0 {
     fn decode(&self, out: &mut [f32; 256]) {
         let d = self.d.to_f32();
         *out = two_bit::unpack(&self.qs).map(|code| (f32::from(code) - 1.0) * d);
+    }
+}
+
+impl Affine<256, 8> for BlockTq2_0 {
+    #[inline(always)]
+    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
+        (Self { d: F16::ONE, ..*self }, [self.d.to_f32(); 8], [0.0; 8])
     }
 }
 

@@ -1,7 +1,7 @@
 //! The CPU backend: the referee of every other device and the fallback where there is none.
 //!
-//! Plain f32 arithmetic on the weights as stored, spread over the current rayon pool. Results are the same bits for every
-//! instruction set, number of threads and batch size (`gemm.rs` says how). Absent: integer arithmetic on activations.
+//! Plain f32 arithmetic on the weights as stored, spread over the current rayon pool; on request products with activations in 8
+//! bits (`q8.rs`). Results are the same bits for every instruction set, number of threads and batch size (`gemm.rs` says how).
 
 mod attention;
 mod gemm;
@@ -10,6 +10,8 @@ mod isa;
 mod math;
 mod matvec;
 mod naive;
+mod q8;
+mod q8_kernel;
 mod rowwise;
 mod shared;
 #[cfg(test)]
@@ -22,8 +24,8 @@ use quant::checkpoint::TensorBytes;
 
 use self::isa::Isa;
 use super::backend::{
-    AttentionShape, Backend, Columns, DeviceError, DeviceInfo, DeviceKind, Gate, HeadRow, HostTensor, Map, Norm, Result,
-    RopeShape, Targets, TileShape,
+    Arithmetic, AttentionShape, Backend, Columns, DeviceError, DeviceInfo, DeviceKind, Gate, HeadRow, HostTensor, Map, Norm,
+    Result, RopeShape, Targets, TileShape,
 };
 
 /// An encoded tensor, as stored.
@@ -33,12 +35,22 @@ pub struct CpuWeight {
     cols: usize,
     row_bytes: usize,
     bytes: TensorBytes,
+    /// What products in 8 bits read.
+    panels: Option<q8::Panels>,
 }
 
 impl CpuWeight {
     /// Row `row`, decoded.
     fn decode_row(&self, row: usize, out: &mut [f32]) {
         self.dtype.decode_row(&self.bytes[row * self.row_bytes..][..self.row_bytes], &mut out[..self.cols]);
+    }
+
+    /// The same for products in 8 bits; in a format without integers as it is.
+    fn in_panels(self) -> Self {
+        let panels = q8::Panels::of(&self);
+        // Nothing but products is asked of it, and those read the panels.
+        let bytes = if panels.is_some() { TensorBytes::Owned(Vec::new()) } else { self.bytes };
+        Self { panels, bytes, ..self }
     }
 
     /// All of it, decoded (norm gains and biases).
@@ -126,7 +138,19 @@ impl Backend for Cpu {
             device: self.info.name.clone(),
             what: format!("a {dtype} tensor of {rows} x {cols} cannot have {} bytes", bytes.len()),
         })?;
-        Ok(CpuWeight { dtype, rows, cols, row_bytes, bytes })
+        Ok(CpuWeight { dtype, rows, cols, row_bytes, bytes, panels: None })
+    }
+
+    fn matrix(&self, tensor: HostTensor, arithmetic: Arithmetic) -> Result<CpuWeight> {
+        let weight = self.weight(tensor)?;
+        Ok(match arithmetic {
+            Arithmetic::F32 => weight,
+            Arithmetic::Q8 => weight.in_panels(),
+        })
+    }
+
+    fn check_arithmetic(&self, _: Arithmetic) -> Result<()> {
+        Ok(())
     }
 
     fn read(&self, buffer: &Vec<f32>, range: Range<usize>) -> Result<Vec<f32>> {
@@ -153,7 +177,10 @@ impl Backend for Cpu {
         let count = w_rows.len();
         let x = &x[rows.start * w.cols..rows.end * w.cols];
         let out = &mut out[rows.start * count..rows.end * count];
-        gemm::matmul(self.isa, x, rows.len(), w, w_rows.start, count, out);
+        match &w.panels {
+            None => gemm::matmul(self.isa, x, rows.len(), w, w_rows.start, count, out),
+            Some(panels) => q8::matmul(self.isa, x, rows.len(), panels, w_rows, out),
+        }
         Ok(())
     }
 
@@ -161,7 +188,10 @@ impl Backend for Cpu {
         let count = w_rows.len();
         let x = &x[rows.start * w.cols..rows.end * w.cols];
         let out = &mut out[rows.start * count..rows.end * count];
-        matvec::matvec(self.isa, x, rows.len(), w, w_rows.start, count, out);
+        match &w.panels {
+            None => matvec::matvec(self.isa, x, rows.len(), w, w_rows.start, count, out),
+            Some(panels) => q8::matmul(self.isa, x, rows.len(), panels, w_rows, out),
+        }
         Ok(())
     }
 

@@ -5,8 +5,10 @@ use quant::checkpoint::TensorBytes;
 
 use super::gemm;
 use super::isa::Isa;
+use super::q8::{self, Panels};
+use super::q8_kernel::Dot;
 use super::{Cpu, CpuWeight, naive};
-use crate::engine::backend::{AttentionShape, Backend, HostTensor};
+use crate::engine::backend::{Arithmetic, AttentionShape, Backend, HostTensor};
 
 /// Numbers that look random and have no pattern in common with any tile.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
@@ -18,14 +20,22 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-fn weight(dtype: DType, rows: usize, cols: usize) -> CpuWeight {
+fn tensor(dtype: DType, rows: usize, cols: usize) -> HostTensor {
     let values = noise(rows * cols, 7 + rows as u64);
     let row_bytes = dtype.row_bytes(cols).unwrap();
     let mut bytes = vec![0; rows * row_bytes];
     for (out, x) in bytes.chunks_exact_mut(row_bytes).zip(values.chunks_exact(cols)) {
         dtype.encode_row(x, None, out);
     }
-    Cpu::new().weight(HostTensor { dtype, rows, cols, bytes: TensorBytes::Owned(bytes) }).unwrap()
+    HostTensor { dtype, rows, cols, bytes: TensorBytes::Owned(bytes) }
+}
+
+fn weight(dtype: DType, rows: usize, cols: usize) -> CpuWeight {
+    Cpu::new().weight(tensor(dtype, rows, cols)).unwrap()
+}
+
+fn matrix_q8(dtype: DType, rows: usize, cols: usize) -> CpuWeight {
+    Cpu::new().matrix(tensor(dtype, rows, cols), Arithmetic::Q8).unwrap()
 }
 
 fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
@@ -104,5 +114,120 @@ fn attention_does_not_depend_on_instruction_set_or_threads() {
             let first = first.get_or_insert_with(|| out.clone());
             assert!(same_bits(&out, first), "{isa:?}, {threads} threads");
         }
+    }
+}
+
+#[track_caller]
+fn check_q8(dtype: DType, rows: usize, n: usize, k: usize) {
+    let (mut x, w) = (noise(rows * k, 1), weight(dtype, n, k));
+    x[..32].fill(0.0); // a block without a scale
+    let expected = naive::matmul_q8(&x, rows, &w);
+    let panels = Panels::of(&w).unwrap();
+    for isa in Isa::available() {
+        for dot in Dot::of(isa) {
+            for threads in [1, 3] {
+                let mut out = vec![f32::NAN; rows * n];
+                on_threads(threads, || q8::matmul_by(isa, dot, &x, rows, &panels, 0..n, &mut out));
+                assert!(same_bits(&out, &expected), "{dtype} {rows} x {n} x {k} on {isa:?}, {dot:?}, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn products_in_8_bits_have_the_bits_of_the_naive_loop() {
+    for (rows, n, k) in [(1, 1, 32), (2, 33, 64), (5, 32, 96), (7, 95, 256), (100, 40, 544)] {
+        check_q8(DType::Q8_0, rows, n, k);
+        check_q8(DType::Q4_1, rows, n, k);
+    }
+    for &dtype in DType::ALL.iter().filter(|dtype| dtype.integers().is_some()) {
+        check_q8(dtype, 7, 50, 512);
+    }
+}
+
+/// Codes of -128 and activations at either end: where sums of products would overflow 16 bits first.
+#[test]
+fn the_largest_integers_do_not_overflow() {
+    let (rows, n, k) = (6, 32, 64);
+    let mut bytes = Vec::new();
+    for block in 0..n * k / 32 {
+        bytes.extend([0x00, 0x3c]);
+        bytes.extend([if block % 3 == 0 { 127u8 } else { 0x80 }; 32]);
+    }
+    let tensor = HostTensor { dtype: DType::Q8_0, rows: n, cols: k, bytes: TensorBytes::Owned(bytes) };
+    let w = Cpu::new().weight(tensor).unwrap();
+    let x: Vec<f32> = (0..rows * k).map(|i| if i / 32 % 2 == 0 { 1.0 } else { -1.0 }).collect();
+    let expected = naive::matmul_q8(&x, rows, &w);
+    let panels = Panels::of(&w).unwrap();
+    for isa in Isa::available() {
+        for dot in Dot::of(isa) {
+            let mut out = vec![0.0; rows * n];
+            q8::matmul_by(isa, dot, &x, rows, &panels, 0..n, &mut out);
+            assert!(same_bits(&out, &expected), "{dot:?}");
+        }
+    }
+}
+
+/// Rounding an activation to 8 bits moves it by half a step at most; a sum of K of them by no more than the weights allow.
+#[test]
+fn products_in_8_bits_are_near_those_in_f32() {
+    let cpu = Cpu::new();
+    let (rows, n, k) = (9, 70, 512);
+    let x = noise(rows * k, 3);
+    for &dtype in DType::ALL {
+        let (exact, rounded) = (weight(dtype, n, k), matrix_q8(dtype, n, k));
+        let (mut a, mut b) = (vec![0.0; rows * n], vec![0.0; rows * n]);
+        cpu.matmul(&x, 0..rows, &exact, 0..n, &mut a).unwrap();
+        cpu.matmul(&x, 0..rows, &rounded, 0..n, &mut b).unwrap();
+        if dtype.integers().is_none() {
+            assert!(same_bits(&a, &b), "{dtype} has no integers and stays in f32");
+            continue;
+        }
+        assert!(!same_bits(&a, &b), "{dtype}: nothing was rounded");
+        let mut decoded = vec![0.0; k];
+        for column in 0..n {
+            exact.decode_row(column, &mut decoded);
+            for t in 0..rows {
+                let blocks = x[t * k..][..k].chunks(32).zip(decoded.chunks(32));
+                let bound: f32 = blocks
+                    .map(|(x, w)| {
+                        let step = x.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 127.0;
+                        0.5 * step * w.iter().map(|w| w.abs()).sum::<f32>()
+                    })
+                    .sum();
+                let error = (a[t * n + column] - b[t * n + column]).abs();
+                assert!(error <= 1.001 * bound + 1e-4, "{dtype}: {error} over {bound}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_range_of_a_matrix_in_8_bits_is_that_part_of_the_product() {
+    let cpu = Cpu::new();
+    let (x, w) = (noise(5 * 64, 1), matrix_q8(DType::Q5_0, 100, 64));
+    let mut all = vec![0.0; 5 * 100];
+    cpu.matmul(&x, 0..5, &w, 0..100, &mut all).unwrap();
+    for range in [0..1, 31..33, 32..64, 40..41, 55..100, 99..100] {
+        let count = range.len();
+        let (mut part, mut few) = (vec![f32::NAN; 5 * count], vec![f32::NAN; 5 * count]);
+        cpu.matmul(&x, 0..5, &w, range.clone(), &mut part).unwrap();
+        cpu.matvec(&x, 3..4, &w, range.clone(), &mut few).unwrap();
+        for t in 0..5 {
+            assert!(same_bits(&part[t * count..][..count], &all[t * 100 + range.start..][..count]), "{range:?}");
+        }
+        assert!(same_bits(&few[3 * count..][..count], &part[3 * count..][..count]), "{range:?}");
+    }
+}
+
+#[test]
+fn activations_that_are_no_numbers_stay_so_in_8_bits() {
+    let w = matrix_q8(DType::Q8_0, 3, 64);
+    for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = noise(64, 1);
+        x[40] = bad;
+        let mut out = vec![0.0; 3];
+        Cpu::new().matmul(&x, 0..1, &w, 0..3, &mut out).unwrap();
+        assert!(out.iter().all(|sum| sum.is_nan()), "{bad}: {out:?}");
     }
 }
