@@ -58,7 +58,7 @@ fn the_summary_of_a_comparison_is_that_of_its_tokens() {
         let lane = row["name"].as_str().unwrap();
         let of = |name: &str| column(&tokens, lane, name);
         let nll = of("nll");
-        assert_eq!((nll.len(), of("position")[0], of("position")[SCORED - 1]), (12 * SCORED, 32.0, 62.0));
+        assert_eq!((nll.len(), of("position")[0], of("position")[SCORED - 1]), (12 * SCORED, 33.0, 63.0));
         check_close(number(row, "kld_mean"), mean(&of("kld")));
         check_close(number(row, "reverse_kld_mean"), mean(&of("reverse_kld")));
         check_close(number(row, "entropy_mean"), mean(&of("entropy")));
@@ -82,7 +82,7 @@ fn the_summary_of_a_comparison_is_that_of_its_tokens() {
         assert!(number(row, "kld_min") < number(row, "kld_p10") && number(row, "kld_p95") < number(row, "kld_p999"));
         assert!(number(row, "ln_ppl_ratio_low") < number(row, "ln_ppl_ratio") && number(row, "ln_ppl_ratio_se") > 0.0);
         let parts = row["positions"].as_array().unwrap();
-        assert_eq!((parts.len(), parts[0]["first"].as_u64(), parts[7]["last"].as_u64()), (8, Some(32), Some(62)));
+        assert_eq!((parts.len(), parts[0]["first"].as_u64(), parts[7]["last"].as_u64()), (8, Some(33), Some(63)));
     }
     let (one, other) = (&compared["candidates"][0], &compared["candidates"][1]);
     let pair = &compared["pairs"][0];
@@ -118,4 +118,28 @@ fn full_statistics_are_shown_for_every_lane() {
         assert!(text.contains(part), "{part:?} is missing:\n{text}");
     }
     assert!(show(&["perplexity", "demo-model"]).contains("target in top 5 %"));
+}
+
+#[test]
+fn the_noise_floor_is_the_reference_through_the_other_arithmetic() {
+    let world = world();
+    let dir = world.path();
+    json(dir, &["quantize", "demo-model", "--to", "q8_0,q2_k", "--out", "."]);
+    let (reference, candidate) = ("demo-model-Q8_0.gguf", "demo-model-Q2_K.gguf");
+    let compare = |args: &[&str]| json(dir, &[&["compare", reference, reference, candidate], args, &TEXT[..]].concat());
+    let table = compare(&["--noise-floor"]);
+    let floor = &table["noise_floor"];
+    assert!(floor["name"].as_str().unwrap().ends_with(" (q8)"), "{floor}");
+    let kld = number(floor, "kld_mean");
+    assert!(kld > 1e-7 && kld < 1e-3, "{kld}");
+    let [same, coarse] = [0, 1].map(|i| &table["candidates"][i]);
+    assert_eq!((&same["above_noise_floor"], &coarse["above_noise_floor"]), (&false.into(), &true.into()));
+    check_close(number(same, "kld_mean"), 0.0);
+    check_close(number(coarse, "kld_above_floor"), number(coarse, "kld_mean") - kld);
+    // Nothing else changes, and from the other side the floor is the same lane.
+    let plain = compare(&[]);
+    assert_eq!((&plain["reference"], &plain["candidates"][1]["kld_mean"]), (&table["reference"], &coarse["kld_mean"]));
+    assert!(plain["noise_floor"].is_null() && plain["candidates"][1]["above_noise_floor"].is_null());
+    let turned = compare(&["--noise-floor", "--arithmetic", "q8"]);
+    assert_eq!(turned["noise_floor"]["ppl"], plain["reference"]["ppl"]);
 }
