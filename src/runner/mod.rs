@@ -5,6 +5,7 @@ pub mod config;
 pub mod device;
 pub mod generation;
 pub mod models;
+pub mod reference;
 pub mod requests;
 pub mod run;
 pub mod shapes;

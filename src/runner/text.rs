@@ -17,6 +17,8 @@ pub struct TextWindows {
     pub sha256: String,
     /// The sequences.
     pub sequences: Vec<Sequence>,
+    /// Per window the id of the text whose place the start token took, or the first id where none did.
+    pub first_ids: Vec<u32>,
     /// UTF-8 bytes of the scored tokens, per sequence.
     pub bytes: Vec<u64>,
 }
@@ -50,6 +52,7 @@ impl TextWindows {
         let first = ctx / 2;
         let mut sequences = Vec::with_capacity(count);
         let mut bytes = Vec::with_capacity(count);
+        let first_ids = (0..count).map(|window| ids[window * ctx]).collect();
         for window in 0..count {
             let range = window * ctx..(window + 1) * ctx;
             bytes.push((ends[range.end - 1] - ends[range.start + first]) as u64);
@@ -60,7 +63,7 @@ impl TextWindows {
             sequences.push(Sequence { tokens, scored: first..ctx - 1 });
         }
         let protocol = Protocol { pass: Pass::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
-        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, bytes })
+        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
     /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token (the end token
@@ -85,7 +88,8 @@ impl TextWindows {
             begin = end;
         }
         let protocol = Protocol { pass: Pass::Rolling, ctx: ctx as u32, first: 0, bos: true };
-        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, bytes })
+        let first_ids = vec![prefix; sequences.len()];
+        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
     /// Scored tokens in all sequences.
