@@ -15,13 +15,13 @@ use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use memmap2::Mmap;
+use crate::mmap::FileMap;
 
 use crate::arch::{ArchSpec, BlockTraits, Role};
 use crate::gguf::Metadata;
 use crate::plan::Origin;
 use crate::vocab::{self, Vocab};
-use crate::{DType, Error, HParams, Result};
+use crate::{DType, Error, HParams, Result, mmap};
 pub use container::Container;
 
 /// Encoded bytes of a tensor or of some of its rows: a view into the mapped file where the file has them as they are
@@ -29,9 +29,29 @@ pub use container::Container;
 #[derive(Clone)]
 pub enum TensorBytes {
     /// A range of a mapped file.
-    Mapped(Arc<Mmap>, Range<usize>),
+    Mapped(Arc<FileMap>, Range<usize>),
     /// Bytes made for this call (permuted rows, computed tensors, freshly quantized weights).
     Owned(Vec<u8>),
+    /// The same, for several who need them.
+    Shared(Arc<Vec<u8>>),
+}
+
+/// What becomes of pages of a mapped file that are no longer needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// They leave this process; the system may keep them and give them back without reading.
+    Unmapped,
+    /// They leave the system's file cache too, which has better use for the room where a model is larger than it.
+    Evicted,
+}
+
+impl TensorBytes {
+    /// Has the system read what is in a mapped file, in one go instead of page by page.
+    pub fn populate(&self) {
+        if let Self::Mapped(map, range) = self {
+            mmap::populate(map, range);
+        }
+    }
 }
 
 impl Deref for TensorBytes {
@@ -41,6 +61,7 @@ impl Deref for TensorBytes {
         match self {
             Self::Mapped(map, range) => &map[range.clone()],
             Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
         }
     }
 }
@@ -350,6 +371,11 @@ impl Checkpoint {
     /// read when it is needed.
     pub(crate) fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
         self.container.will_need(tensor, rows);
+    }
+
+    /// Says that `rows` of one of this checkpoint's tensors are not needed for now. They may be read again. A request only.
+    pub fn release(&self, tensor: &Tensor, rows: Range<usize>, pages: Pages) {
+        self.container.release(tensor, rows, pages);
     }
 
     /// The bytes of the tensors that are in none of the files.

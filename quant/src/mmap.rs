@@ -10,8 +10,24 @@ use memmap2::Mmap;
 
 use crate::{Error, Result};
 
+/// A mapped file.
+pub struct FileMap {
+    map: Mmap,
+    /// Kept to speak with the system about the file's pages.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    file: File,
+}
+
+impl std::ops::Deref for FileMap {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
 /// Maps the whole of `path`. An empty file, a directory and a missing file are errors that say so.
-pub(crate) fn map_file(path: &Path) -> Result<Arc<Mmap>> {
+pub(crate) fn map_file(path: &Path) -> Result<Arc<FileMap>> {
     // Asked before it is opened, because opening a named pipe would wait for somebody who writes.
     let about = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !about.is_file() {
@@ -26,22 +42,22 @@ pub(crate) fn map_file(path: &Path) -> Result<Arc<Mmap>> {
     // by rename, which leaves an open map valid.
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-    Ok(Arc::new(map))
+    Ok(Arc::new(FileMap { map, file }))
 }
 
 /// Has the system read `range` of `map` now, in one go instead of page by page. A request only: systems that cannot do so
 /// read when the bytes are touched.
-pub(crate) fn populate(map: &Mmap, range: &Range<usize>) {
+pub(crate) fn populate(map: &FileMap, range: &Range<usize>) {
     #[cfg(target_os = "linux")]
-    let _ = map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len());
+    let _ = map.map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len());
     #[cfg(not(target_os = "linux"))]
     let _ = (map, range);
 }
 
 /// Has the system begin to read `range` of `map`. A request only.
-pub(crate) fn will_need(map: &Mmap, range: &Range<usize>) {
+pub(crate) fn will_need(map: &FileMap, range: &Range<usize>) {
     #[cfg(unix)]
-    let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+    let _ = map.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
     #[cfg(not(unix))]
     let _ = (map, range);
 }
@@ -51,7 +67,7 @@ pub(crate) fn will_need(map: &Mmap, range: &Range<usize>) {
 ///
 /// The page in which the range ends is left to the range that goes on there: were it touched again, the system would bring
 /// back its neighbours too.
-pub(crate) fn release(map: &Mmap, range: &Range<usize>) {
+pub(crate) fn release(map: &FileMap, range: &Range<usize>) {
     /// A multiple of the page sizes in use but for the rare 64 KiB, where a little more comes back.
     const PAGE: usize = 16 << 10;
     let (start, end) = (range.start / PAGE * PAGE, range.end / PAGE * PAGE);
@@ -59,7 +75,16 @@ pub(crate) fn release(map: &Mmap, range: &Range<usize>) {
     // dropped is read from there again. This holds for whoever else looks at them meanwhile.
     #[cfg(unix)]
     #[allow(unsafe_code)]
-    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+    let _ = unsafe { map.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
     #[cfg(not(unix))]
     let _ = (map, start, end);
+}
+
+/// As [`release`], and out of the system's file cache too. Where a system cannot do that, only the former.
+pub(crate) fn evict(map: &FileMap, range: &Range<usize>) {
+    release(map, range);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(len) = std::num::NonZeroU64::new(range.len() as u64) {
+        let _ = rustix::fs::fadvise(&map.file, range.start as u64, Some(len), rustix::fs::Advice::DontNeed);
+    }
 }

@@ -12,6 +12,7 @@ mod journal;
 mod pipeline;
 mod report;
 mod rows;
+mod sink;
 mod space;
 mod split;
 mod writer;
@@ -19,6 +20,7 @@ mod writer;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -35,6 +37,7 @@ use crate::recipe::Category;
 use crate::{DType, Error, Imatrix, Plan, Progress, Recipe, Result};
 pub use report::TensorReport;
 use rows::{Encoder, Lane, SourceRows};
+pub use sink::Sink;
 pub use split::Split;
 use writer::Writer;
 
@@ -187,7 +190,7 @@ pub fn quantize(
     }
     refuse_same_paths(source, outputs)?;
     let writers = outputs.iter().map(|output| Writer::open(source, output, options)).collect::<Result<Vec<_>>>()?;
-    space::check(&writers)?;
+    space::check(writers.iter().flat_map(Writer::parts))?;
     let mut writers = pipeline::run(source, outputs, writers, options, cancel, progress).map_err(|e| match (e, outputs) {
         (Error::Cancelled, [first, ..]) if options.resume => Error::Suspended { path: first.path.clone() },
         (e, _) => e,
@@ -199,11 +202,12 @@ pub fn quantize(
     Ok(written)
 }
 
-/// The bytes of one tensor in another encoding, for those who quantize on the fly; the same as [`quantize`] writes.
+/// The bytes of `rows` of one tensor in another encoding, for those who quantize on the fly; the same as [`quantize`] writes.
 ///
 /// # Errors
-/// As [`quantize`]; and [`Error::Tensor`] where the source has no such tensor or its rows do not divide into blocks.
-pub fn encode_tensor(source: &dyn Source, name: &str, to: DType, imatrix: Option<&Imatrix>) -> Result<Vec<u8>> {
+/// As [`quantize`]; and [`Error::Tensor`] where the source has no such tensor or not so many rows, or its rows do not divide
+/// into blocks.
+pub fn encode_rows(source: &dyn Source, name: &str, rows: Range<usize>, to: DType, imatrix: Option<&Imatrix>) -> Result<Vec<u8>> {
     /// Fewer than in a run, because all threads share one tensor.
     const BLOCK_WEIGHTS: usize = 64 << 10;
     let tensor = source.tensors().iter().find(|t| t.name == name);
@@ -216,15 +220,24 @@ pub fn encode_tensor(source: &dyn Source, name: &str, to: DType, imatrix: Option
     let block_rows = rows::block_rows(tensor, BLOCK_WEIGHTS);
     let lanes = [Lane { dtype: to, importance }];
     let encoder = Encoder { source, allow_non_finite: false, clock: None };
-    let mut out = vec![0; row_bytes.saturating_mul(tensor.rows())];
+    let mut out = vec![0; row_bytes.saturating_mul(rows.len())];
     out.par_chunks_mut((block_rows * row_bytes).max(1)).enumerate().try_for_each(|(block, out)| {
-        let first = block * block_rows;
+        let first = rows.start + block * block_rows;
         let stored = SourceRows::read(source, tensor, first..first + out.len() / row_bytes)?;
         let encoded = encoder.encode(tensor, first, &stored, &lanes)?;
         out.copy_from_slice(if to == tensor.dtype { &stored } else { &encoded[0].bytes });
         Ok(())
     })?;
     Ok(out)
+}
+
+/// [`encode_rows`] of a whole tensor.
+///
+/// # Errors
+/// As there.
+pub fn encode_tensor(source: &dyn Source, name: &str, to: DType, imatrix: Option<&Imatrix>) -> Result<Vec<u8>> {
+    let rows = source.tensors().iter().find(|t| t.name == name).map_or(0, Tensor::rows);
+    encode_rows(source, name, 0..rows, to, imatrix)
 }
 
 /// Every entry of the plan is for a tensor of the source, as it is there, and no tensor is meant twice.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use crate::mmap::FileMap;
 use safetensors::tensor::{Dtype as HfDtype, SafeTensors};
 use serde::de::{Deserializer, MapAccess, Visitor};
 
@@ -32,7 +32,7 @@ pub struct HfTensor {
     /// The file it lies in.
     pub file: Arc<Path>,
     /// That file, mapped.
-    pub map: Arc<Mmap>,
+    pub map: Arc<FileMap>,
     /// Where its bytes are in the map.
     pub range: std::ops::Range<usize>,
     stored: HfDtype,

@@ -6,13 +6,12 @@ use serde_json::{Value, json};
 
 use super::perplexity::TextArgs;
 use super::session::Session;
-use super::{DeviceArgs, Outcome};
+use super::{Outcome, ScoringArgs};
 use crate::engine::model::Variant;
 use crate::engine::sweep::Lane;
 use crate::eval::metrics::TextMetrics;
 use crate::eval::stats::Estimate;
 use crate::on_device;
-use crate::runner::device::Device;
 use crate::runner::{models, text};
 use crate::tokenizer::Tokenizer;
 
@@ -30,7 +29,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "NATS")]
     max_kld: Option<f64>,
     #[command(flatten)]
-    device: DeviceArgs,
+    scoring: ScoringArgs,
 }
 
 pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
@@ -38,14 +37,18 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         bail!("--max-kld must be a number of nats, 0 or more");
     }
     let checkpoint = models::open(&args.reference, session.watch())?;
-    let mut lanes = vec![Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint.clone()) }];
+    let mut lanes = vec![Lane {
+        name: checkpoint.name().to_owned(),
+        variant: Variant::Stored(checkpoint.clone()),
+        arithmetic: args.scoring.arithmetic,
+    }];
     for candidate in &args.candidates {
-        lanes.push(models::candidate(&checkpoint, candidate, session.watch())?);
+        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..models::candidate(&checkpoint, candidate, session.watch())? });
     }
     models::number_duplicates(&mut lanes);
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let cut = args.text.cut(&tokenizer)?;
-    let device = Device::open(args.device.device)?;
+    let device = args.scoring.open()?;
     let begin = std::time::Instant::now();
     let all = 0..cut.sequences.len();
     let scores = on_device!(&device, backend =>
@@ -59,6 +62,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     let document = json!({
         "reference": rows[0], "candidates": rows[1..], "tokens": metrics[0].tokens, "windows": cut.sequences.len(),
         "ctx": args.text.ctx, "text_sha256": cut.sha256, "seconds": seconds, "device": device.info(),
+        "arithmetic": args.scoring.arithmetic,
     });
     session.print(&document, || table(&lanes, &metrics, seconds))?;
     let worst = lanes.iter().zip(&metrics).find(|(_, m)| {

@@ -7,13 +7,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::session::Session;
-use super::{DeviceArgs, Outcome};
+use super::{Outcome, ScoringArgs};
 use crate::engine::model::Variant;
 use crate::engine::sweep::{Lane, SweepLimits};
 use crate::eval::stats;
 use crate::eval::task::{self, Task};
 use crate::on_device;
-use crate::runner::device::Device;
 use crate::runner::{models, requests};
 use crate::tokenizer::Tokenizer;
 
@@ -34,22 +33,26 @@ pub struct EvalArgs {
     #[arg(long)]
     chat: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    scoring: ScoringArgs,
 }
 
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     let mut tasks = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
     let checkpoint = models::open(&args.models[0], session.watch())?;
-    let mut lanes = vec![Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint.clone()) }];
+    let mut lanes = vec![Lane {
+        name: checkpoint.name().to_owned(),
+        variant: Variant::Stored(checkpoint.clone()),
+        arithmetic: args.scoring.arithmetic,
+    }];
     for model in &args.models[1..] {
-        lanes.push(models::candidate(&checkpoint, model, session.watch())?);
+        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..models::candidate(&checkpoint, model, session.watch())? });
     }
     models::number_duplicates(&mut lanes);
     let mut tokenizer = Tokenizer::new(&checkpoint)?;
     if args.chat {
         (tasks, tokenizer) = requests::as_chats(&checkpoint, &tokenizer, tasks)?;
     }
-    let device = Device::open(args.device.device)?;
+    let device = args.scoring.open()?;
     let mut rows = Vec::new();
     for task in &tasks {
         let items = task.first(args.limit.map(NonZeroUsize::get));
@@ -66,7 +69,8 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
             rows.push(row(lane, task, &correct, &reference).context("the task has no items")?);
         }
     }
-    session.print(&json!({ "results": rows, "device": device.info() }), || table(&rows))?;
+    session
+        .print(&json!({ "results": rows, "device": device.info(), "arithmetic": args.scoring.arithmetic }), || table(&rows))?;
     Ok(Outcome::Done)
 }
 

@@ -73,7 +73,7 @@ impl WriteArgs {
     ) -> Result<()> {
         let mut folders = NewFolders::default();
         for folder in outputs.iter().filter_map(|output| output.path.parent()) {
-            folders.create(folder)?;
+            folders.create("--out", folder)?;
         }
         if let Some(report) = &self.report {
             // Now, and not when hours of work are done.
@@ -121,13 +121,17 @@ impl WriteArgs {
 
 /// Folders made for files; those that are empty go away again, unless the files were made.
 #[derive(Default)]
-struct NewFolders(Vec<PathBuf>);
+pub struct NewFolders(Vec<PathBuf>);
 
 impl NewFolders {
-    /// Makes `folder` and those above it, where they are missing.
-    fn create(&mut self, folder: &Path) -> Result<()> {
+    /// Makes the `folder` of an option and those above it, where they are missing.
+    ///
+    /// # Errors
+    /// A file of that name, a place that cannot be written.
+    pub fn create(&mut self, option: &str, folder: &Path) -> Result<()> {
         if folder.is_file() {
-            bail!("--out {}: is a file; give a folder, or a file name that ends with .gguf", folder.display());
+            let or_file = if option == "--out" { ", or a file name that ends with .gguf" } else { "" };
+            bail!("{option} {}: is a file; give a folder{or_file}", folder.display());
         }
         let missing = folder.ancestors().filter(|f| !f.as_os_str().is_empty()).take_while(|f| !f.exists());
         let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
@@ -138,7 +142,8 @@ impl NewFolders {
         Ok(())
     }
 
-    fn keep(&mut self) {
+    /// They stay.
+    pub fn keep(&mut self) {
         self.0.clear();
     }
 }

@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod score;
 mod session;
+mod statistics;
 mod synth;
 mod tokenize;
 
@@ -29,7 +30,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::runner::device::DeviceChoice;
+use crate::engine::backend::{Arithmetic, Backend};
+use crate::on_device;
+use crate::runner::device::{Device, DeviceChoice};
 
 /// What is each bit worth? Quantizes language models, scores every quantization against its reference, times it, and says what
 /// each bit costs and gains.
@@ -62,6 +65,26 @@ struct DeviceArgs {
     /// Device to run on: auto (a hardware GPU if there is one, else cpu), cpu, gpu, or gpu:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: DeviceChoice,
+}
+
+/// The same with the arithmetic, for commands that score.
+#[derive(Args)]
+struct ScoringArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Products of activations with weights: f32, or q8 (faster: activations in 8 bits, as llama.cpp's CPU kernels have them,
+    /// with weights that are integers times a scale; f32 with others; cpu only).
+    #[arg(long, default_value = "f32", value_name = "ARITHMETIC")]
+    arithmetic: Arithmetic,
+}
+
+impl ScoringArgs {
+    /// The device, which knows the arithmetic.
+    fn open(&self) -> anyhow::Result<Device> {
+        let device = Device::open(self.device.device)?;
+        on_device!(&device, backend => backend.check_arithmetic(self.arithmetic))?;
+        Ok(device)
+    }
 }
 
 #[derive(Subcommand)]

@@ -7,12 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::session::Session;
-use super::{DeviceArgs, Outcome};
+use super::{Outcome, ScoringArgs};
 use crate::engine::model::Variant;
 use crate::engine::sweep::{Lane, SweepLimits};
 use crate::eval::metrics::TextMetrics;
 use crate::on_device;
-use crate::runner::device::Device;
 use crate::runner::models;
 use crate::runner::text::{self, TextWindows};
 use crate::tokenizer::Tokenizer;
@@ -25,7 +24,7 @@ pub struct PerplexityArgs {
     #[command(flatten)]
     text: TextArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    scoring: ScoringArgs,
 }
 
 /// Which text, and how it is cut.
@@ -62,8 +61,9 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
     let checkpoint = models::open(&args.model, session.watch())?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let cut = args.text.cut(&tokenizer)?;
-    let lanes = [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) }];
-    let device = Device::open(args.device.device)?;
+    let lanes =
+        [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint), arithmetic: args.scoring.arithmetic }];
+    let device = args.scoring.open()?;
     let begin = std::time::Instant::now();
     let all = 0..cut.sequences.len();
     let scores = on_device!(&device, backend =>
@@ -76,6 +76,7 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
         "model": lanes[0].name, "ppl": ppl.value, "ppl_low": low, "ppl_high": high,
         "nll": libm::log(ppl.value), "tokens": metrics.tokens, "windows": cut.sequences.len(), "ctx": args.text.ctx,
         "text_sha256": cut.sha256, "seconds": seconds, "device": device.info(),
+        "arithmetic": args.scoring.arithmetic,
     });
     session.print(&document, || {
         let interval = ppl.interval.map_or(String::new(), |i| format!(" (95 %: {:.4} to {:.4})", i.low, i.high));

@@ -8,13 +8,12 @@ use serde_json::json;
 
 use super::files::{check_replaceable, is_parquet};
 use super::session::Session;
-use super::{DeviceArgs, Outcome};
+use super::{Outcome, ScoringArgs};
 use crate::engine::model::Variant;
 use crate::engine::sweep::{Lane, SweepLimits};
 use crate::eval::request::{self, Answer};
 use crate::on_device;
 use crate::report::export;
-use crate::runner::device::Device;
 use crate::runner::{models, requests};
 use crate::tokenizer::Tokenizer;
 
@@ -30,7 +29,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "OUT.parquet")]
     out: PathBuf,
     #[command(flatten)]
-    device: DeviceArgs,
+    scoring: ScoringArgs,
 }
 
 pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
@@ -39,8 +38,9 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let inputs = checkpoint.files().iter().map(PathBuf::as_path).chain([args.requests.as_path()]);
     check_replaceable(&args.out, inputs, "parquet file", is_parquet)?;
-    let lanes = [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) }];
-    let device = Device::open(args.device.device)?;
+    let lanes =
+        [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint), arithmetic: args.scoring.arithmetic }];
+    let device = args.scoring.open()?;
     // Begun before the work, so that a place that cannot be written is known at once.
     drop(quant::atomic_file::AtomicFile::create(&args.out)?);
     let begin = std::time::Instant::now();
@@ -58,7 +58,10 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     export::scores(&args.out, &rows)?;
     let tokens: usize = rows.iter().map(|row| row.tokens).sum();
     let seconds = begin.elapsed().as_secs_f64();
-    let document = json!({ "file": args.out, "rows": rows.len(), "tokens": tokens, "seconds": seconds, "device": device.info() });
+    let document = json!({
+        "file": args.out, "rows": rows.len(), "tokens": tokens, "seconds": seconds, "device": device.info(),
+        "arithmetic": args.scoring.arithmetic,
+    });
     session.print(&document, || {
         format!("{} rows, {tokens} scored tokens in {seconds:.1} s -> {}", rows.len(), args.out.display())
     })?;

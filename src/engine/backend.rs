@@ -9,6 +9,7 @@
 //! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
 
 use std::ops::Range;
+use std::str::FromStr;
 
 use quant::DType;
 pub use quant::arch::{Norm, RopePairing};
@@ -55,6 +56,40 @@ pub struct DeviceInfo {
     pub kind: DeviceKind,
     /// Driver name and version, or the instruction set that the CPU kernels use.
     pub driver: String,
+}
+
+/// How the products of activations with matrices are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arithmetic {
+    /// f32 activations times the weights as stored: what is measured is the file alone.
+    #[default]
+    F32,
+    /// Activations rounded to 8 bits in blocks of 32, as llama.cpp's CPU kernels do with weights that are integers times a
+    /// scale; with other weights as [`Arithmetic::F32`].
+    Q8,
+}
+
+impl Arithmetic {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Q8];
+
+    /// Name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Q8 => "q8",
+        }
+    }
+}
+
+impl FromStr for Arithmetic {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|arithmetic| arithmetic.name() == s);
+        found.ok_or_else(|| format!("unknown arithmetic {s:?}; known: {}", Self::ALL.map(Self::name).join(", ")))
+    }
 }
 
 /// An encoded tensor on its way to a device: `rows` x `cols` weights, each row stored in whole blocks of `dtype`.
@@ -143,8 +178,23 @@ pub struct HeadRow {
     pub target_logit: f64,
     /// Token with the largest logit; the smallest id among equals.
     pub argmax: u32,
+    /// Tokens before the target: those with a larger logit, and those of a smaller id with the same one. 0 where the target is
+    /// [`HeadRow::argmax`].
+    pub rank: u32,
+    /// Entropy of this lane's distribution in nats: `-sum p log p`.
+    pub entropy: f64,
     /// KL(reference || this lane) in nats; 0 where the call had no reference.
     pub kld: f64,
+    /// KL(this lane || reference) in nats; 0 where the call had no reference.
+    pub reverse_kld: f64,
+}
+
+/// The tokens that the rows should predict.
+pub struct Targets<'a, B: Backend + ?Sized> {
+    /// Their ids: `[T]`.
+    pub tokens: &'a B::Indices,
+    /// Their logits, to the last bit those that the tiles will hold: `[T]`. A rank counts what lies above, from the first tile on.
+    pub logits: &'a B::Buffer,
 }
 
 /// One vocabulary tile of logits: row t holds the logits of the tokens `first_token .. first_token + cols`.
@@ -183,6 +233,21 @@ pub trait Backend: Send + Sync {
     fn indices(&self, data: &[u32]) -> Result<Self::Indices>;
     /// A tensor as stored.
     fn weight(&self, tensor: HostTensor) -> Result<Self::Weight>;
+    /// A matrix for [`Backend::matmul`] and [`Backend::matvec`] alone, brought into the form that `arithmetic` wants.
+    fn matrix(&self, tensor: HostTensor, arithmetic: Arithmetic) -> Result<Self::Weight> {
+        self.check_arithmetic(arithmetic)?;
+        self.weight(tensor)
+    }
+    /// Refuses an arithmetic that the device does not have.
+    fn check_arithmetic(&self, arithmetic: Arithmetic) -> Result<()> {
+        match arithmetic {
+            Arithmetic::F32 => Ok(()),
+            Arithmetic::Q8 => Err(DeviceError {
+                device: self.info().name.clone(),
+                what: "it has no q8 arithmetic; use --arithmetic f32, or --device cpu".into(),
+            }),
+        }
+    }
     /// `range` of a buffer, after everything submitted before.
     fn read(&self, buffer: &Self::Buffer, range: Range<usize>) -> Result<Vec<f32>>;
     /// Waits until everything submitted before is done (for timing).
@@ -298,15 +363,17 @@ pub trait Backend: Send + Sync {
     /// Fresh statistics for `rows` rows.
     fn head_state(&self, rows: usize) -> Result<Self::HeadState>;
 
-    /// Takes one tile of `logits` into `state`: running maximum and sum of exponentials, the logit of `targets[t]` if it lies
-    /// in the tile, the arg-max, and with `reference` (the reference lane's logits of the same tile) what the KL divergence
-    /// needs: the running `sum p_ref * (l_ref - l)`. Tiles come in ascending order and cover the vocabulary once.
+    /// Takes one tile of `logits` into `state`: running maximum and sum of exponentials, `sum p l` for the entropy, the
+    /// arg-max, with `targets` the target's logit if it lies in the tile and how many tokens stand before it, and with
+    /// `reference` (the reference lane's logits of the same tile) what the two KL divergences need: the running
+    /// `sum p_ref (l_ref - l)` and `sum p (l - l_ref)`. Tiles come in ascending order and cover the vocabulary once; either
+    /// all calls of a state have targets (a reference) or none.
     fn head_tile(
         &self,
         logits: &Self::Buffer,
         reference: Option<&Self::Buffer>,
         tile: TileShape,
-        targets: &Self::Indices,
+        targets: Option<Targets<'_, Self>>,
         state: &mut Self::HeadState,
     ) -> Result<()>;
 

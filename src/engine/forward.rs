@@ -3,12 +3,15 @@
 //!
 //! It knows neither files nor layers' order: `sweep` walks it layer by layer over a data set, `generate` token by token.
 
+use std::ops::Range;
+
 use quant::HParams;
 use quant::arch::{BlockTraits, Mlp};
 
 use super::backend::{AttentionShape, Backend, Columns, Gate, Map, RopeShape};
 use super::error::Result;
 use super::model::{Block, Dense, Embedding, Experts, FeedForward, Latent, Linear, Norm, Projections, Queries, Stack, Variant};
+use super::observe::{Observed, Observer, Site};
 use super::rope::{LengthClasses, Rope};
 use super::routing;
 
@@ -112,6 +115,48 @@ pub struct KvCache<B: Backend> {
 /// Copies of a step's new keys and values into a cache: `(row of the step, row of the cache, rows)`.
 pub type CacheWrites = [(usize, usize, usize)];
 
+/// Where keys and values are copied from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// The step that is being computed.
+    Step,
+    /// Those that earlier steps of the block kept.
+    Kept,
+}
+
+/// Copies of keys and values for sequences that do not lie in one piece in a step.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyCopies {
+    /// For later steps: `(row of the step, row where it is kept, rows)`.
+    pub keep: Vec<(usize, usize, usize)>,
+    /// What this step sees: `(from where, row there, row of the joined ones, rows)`; empty where it sees its own.
+    pub join: Vec<(KeySource, usize, usize, usize)>,
+}
+
+/// Which keys and values the rows of a step see, and so what their spans count.
+pub enum Keys<'a, B: Backend> {
+    /// Those of a cache, after the step's own were added.
+    Cached(&'a mut KvCache<B>, &'a CacheWrites),
+    /// The step's own, or joined ones.
+    #[allow(missing_docs)]
+    Joined { kept: &'a mut KvCache<B>, joined: &'a mut KvCache<B>, copies: &'a KeyCopies },
+}
+
+impl<B: Backend> KvCache<B> {
+    /// Room for so many rows.
+    pub fn new(backend: &B, h: &HParams, rows: usize) -> Result<Self> {
+        let wide = |columns: usize| backend.alloc(rows * h.kv_heads() * columns);
+        Ok(Self { k: wide(h.key_width())?, v: wide(h.value_width())? })
+    }
+
+    /// Takes rows of keys and values.
+    fn take(&mut self, backend: &B, h: &HParams, from: [&B::Buffer; 2], [at, to, len]: [usize; 3]) -> Result<()> {
+        let (wide_k, wide_v) = (h.kv_heads() * h.key_width(), h.kv_heads() * h.value_width());
+        backend.copy(from[0], at * wide_k, &mut self.k, to * wide_k, len * wide_k)?;
+        Ok(backend.copy(from[1], at * wide_v, &mut self.v, to * wide_v, len * wide_v)?)
+    }
+}
+
 /// Buffers that every block of a step reuses.
 pub struct Workspace<B: Backend> {
     /// What a part of the block reads.
@@ -213,6 +258,7 @@ struct Step<'a, B: Backend> {
     graph: &'a Graph<B>,
     batch: &'a Batch<B>,
     rows: Rows,
+    observer: Option<&'a dyn Observer<B>>,
 }
 
 impl<B: Backend> Step<'_, B> {
@@ -226,6 +272,18 @@ impl<B: Backend> Step<'_, B> {
             self.backend.add_bias(out, count, bias)?;
         }
         Ok(())
+    }
+
+    /// Tells of all rows of `x`, which go into the matrices of `site`.
+    fn observe(&self, block: usize, site: Site, x: &B::Buffer, cols: usize) -> Result<()> {
+        self.observe_parts(block, site, x, cols, &[(0, 0..self.batch.rows)])
+    }
+
+    fn observe_parts(&self, block: usize, site: Site, x: &B::Buffer, cols: usize, parts: &[(usize, Range<usize>)]) -> Result<()> {
+        match self.observer {
+            None => Ok(()),
+            Some(observer) => observer.observe(self.backend, &Observed { block, site, x, cols, parts }),
+        }
     }
 
     fn norm(&self, x: &B::Buffer, norm: &Norm<B>, out: &mut B::Buffer) -> Result<()> {
@@ -245,6 +303,7 @@ impl<B: Backend> Step<'_, B> {
     /// Queries, keys and values of the rows of `normed`, rotated, into the workspace.
     fn project(&self, weights: &Block<B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
         let h = &self.graph.hparams;
+        self.observe(weights.index, Site::Attention, normed, h.embedding_length)?;
         match &weights.projections {
             Projections::Latent(latent) => self.project_latent(latent, weights.index, ws, normed),
             Projections::Plain { q, k, v } => {
@@ -279,6 +338,7 @@ impl<B: Backend> Step<'_, B> {
             Queries::Compressed { down, norm, up } => {
                 self.linear(normed, down, &mut ws.raw)?;
                 backend.norm(kind, &ws.raw, count, norm, epsilon, &mut ws.compressed)?;
+                self.observe(block, Site::CompressedQueries, &ws.compressed, mla.q_lora_rank)?;
                 self.linear(&ws.compressed, up, &mut ws.q)?;
             }
         }
@@ -302,7 +362,7 @@ impl<B: Backend> Step<'_, B> {
     fn attend(
         &self,
         weights: &Block<B>,
-        cache: Option<(&mut KvCache<B>, &CacheWrites)>,
+        keys: Keys<'_, B>,
         ws: &mut Scratch<B>,
         normed: &B::Buffer,
     ) -> Result<()> {
@@ -316,26 +376,61 @@ impl<B: Backend> Step<'_, B> {
             scale: h.attention_scale,
             softcap: h.attention_softcap,
         };
-        let (k, v) = match cache {
-            None => (&ws.k, &ws.v),
-            Some((cache, writes)) => {
-                let (wide_k, wide_v) = (h.kv_heads() * h.key_width(), h.kv_heads() * h.value_width());
+        let own = [&ws.k, &ws.v];
+        let [k, v] = match keys {
+            Keys::Cached(cache, writes) => {
                 for &(from, to, len) in writes {
-                    backend.copy(&ws.k, from * wide_k, &mut cache.k, to * wide_k, len * wide_k)?;
-                    backend.copy(&ws.v, from * wide_v, &mut cache.v, to * wide_v, len * wide_v)?;
+                    cache.take(backend, h, own, [from, to, len])?;
                 }
-                (&cache.k, &cache.v)
+                [&cache.k, &cache.v]
+            }
+            Keys::Joined { kept, joined, copies } => {
+                for &(from, to, len) in &copies.keep {
+                    kept.take(backend, h, own, [from, to, len])?;
+                }
+                for &(source, from, to, len) in &copies.join {
+                    let source = if source == KeySource::Step { own } else { [&kept.k, &kept.v] };
+                    joined.take(backend, h, source, [from, to, len])?;
+                }
+                if copies.join.is_empty() { own } else { [&joined.k, &joined.v] }
             }
         };
         let (spans, sinks) = (self.batch.spans(h.window_of(weights.index)), weights.sinks.as_ref());
         backend.attention(&ws.q, k, v, spans, sinks, self.batch.rows, shape, &mut ws.attended)?;
+        if self.observer.is_some() && h.mla.is_some() {
+            self.observe_latent(weights.index, ws, spans, shape)?;
+        }
+        self.observe(weights.index, Site::AttentionOutput, &ws.attended, h.head_count * h.value_width())?;
         self.linear(&ws.attended, &weights.attn_output, &mut ws.projected)
+    }
+
+    /// Tells of what would meet the matrices of keys and values if they were absorbed, as GGUF has them: one head after the
+    /// other, the queries without their rotated part, and the compressed values that the head gathers. For whole sequences.
+    fn observe_latent(&self, block: usize, ws: &Scratch<B>, spans: &B::Indices, shape: AttentionShape) -> Result<()> {
+        let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
+        let Some(mla) = h.mla else { return Ok(()) };
+        let (key, plain, rank) = (mla.key_length, mla.key_length - h.rope_dim, mla.kv_lora_rank);
+        let buffer = |columns: usize| backend.alloc(count * columns);
+        let (mut q, mut k, mut gathered) = (buffer(key)?, buffer(key)?, buffer(rank)?);
+        let one = AttentionShape { heads: 1, kv_heads: 1, value_dim: rank, ..shape };
+        let tight = |stride| Columns { stride, first: 0 };
+        for head in 0..h.head_count {
+            let from = Columns { stride: h.head_count * key, first: head * key };
+            backend.copy_columns(&ws.q, from, 1, &mut q, tight(plain), count, plain)?;
+            self.observe_parts(block, Site::LatentKeys, &q, plain, &[(head, 0..count)])?;
+            backend.copy_columns(&ws.q, from, 1, &mut q, tight(key), count, key)?;
+            backend.copy_columns(&ws.k, from, 1, &mut k, tight(key), count, key)?;
+            backend.attention(&q, &k, &ws.compressed, spans, None, count, one, &mut gathered)?;
+            self.observe_parts(block, Site::LatentValues, &gathered, rank, &[(head, 0..count)])?;
+        }
+        Ok(())
     }
 
     /// A network without experts: `x [T, H] -> out [T, H]`.
     fn dense(
         &self,
         network: &Dense<B>,
+        (block, down): (usize, Site),
         width: usize,
         x: &B::Buffer,
         [gate, up]: [&mut B::Buffer; 2],
@@ -347,20 +442,23 @@ impl<B: Backend> Step<'_, B> {
             (Some(linear), Some(f)) => {
                 self.linear(x, linear, gate)?;
                 self.backend.gate(f, gate, up, len)?;
+                self.observe(block, down, gate, width)?;
                 self.linear(gate, &network.down, out)
             }
             _ => {
                 self.backend.map(Map::Gelu, up, len)?;
+                self.observe(block, down, up, width)?;
                 self.linear(up, &network.down, out)
             }
         }
     }
 
     /// A mixture of experts, each computed for the rows that are sent to it: `normed [T, H] -> ws.projected [T, H]`.
-    fn experts(&self, experts: &Experts<B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
+    fn experts(&self, experts: &Experts<B>, block: usize, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
         let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
         let (width, inner, used) = (h.embedding_length, h.expert_feed_forward_length, h.expert_used_count);
         let Some(space) = &mut ws.experts else { return Ok(()) };
+        self.observe(block, Site::Router, normed, width)?;
         self.linear(normed, &experts.router, &mut space.scores)?;
         let scores = backend.read(&space.scores, 0..count * h.expert_count)?;
         let routes = routing::route(&scores, h.expert_count, used, experts.choice_bias.as_deref(), &h.routing);
@@ -380,18 +478,20 @@ impl<B: Backend> Step<'_, B> {
             }
             Ok(())
         };
+        self.observe_parts(block, Site::Experts, &space.gathered, width, &routes.groups)?;
         stack(&experts.gate, &space.gathered, inner, &mut space.gate)?;
         stack(&experts.up, &space.gathered, inner, &mut space.up)?;
         if let Some(f) = gate_of(self.graph.traits.mlp) {
             backend.gate(f, &mut space.gate, &space.up, slots * inner)?;
         }
+        self.observe_parts(block, Site::ExpertsDown, &space.gate, inner, &routes.groups)?;
         stack(&experts.down, &space.gate, width, &mut space.out)?;
         let (places, weights) = (backend.indices(&routes.slots)?, backend.upload(&routes.weights)?);
         backend.combine(&space.out, &places, &weights, count, used, width, false, &mut ws.projected)?;
 
         let Some(shared) = &experts.shared else { return Ok(()) };
         let inner = h.shared_feed_forward_length;
-        self.dense(&shared.network, inner, normed, [&mut ws.gate, &mut ws.up], &mut space.out)?;
+        self.dense(&shared.network, (block, Site::SharedDown), inner, normed, [&mut ws.gate, &mut ws.up], &mut space.out)?;
         let Some(gate) = &shared.gate else {
             return Ok(backend.add(&mut ws.projected, &space.out, 1.0, count * width)?);
         };
@@ -403,10 +503,12 @@ impl<B: Backend> Step<'_, B> {
 
     fn feed_forward(&self, weights: &Block<B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
         match &weights.feed_forward {
-            FeedForward::Experts(experts) => self.experts(experts, ws, normed),
+            FeedForward::Experts(experts) => self.experts(experts, weights.index, ws, normed),
             FeedForward::Dense(dense) => {
-                let width = self.graph.hparams.feed_forward_length;
-                self.dense(dense, width, normed, [&mut ws.gate, &mut ws.up], &mut ws.projected)
+                let h = &self.graph.hparams;
+                self.observe(weights.index, Site::FeedForward, normed, h.embedding_length)?;
+                let (down, width) = ((weights.index, Site::FeedForwardDown), h.feed_forward_length);
+                self.dense(dense, down, width, normed, [&mut ws.gate, &mut ws.up], &mut ws.projected)
             }
         }
     }
@@ -486,23 +588,25 @@ pub fn finish_logits<B: Backend>(backend: &B, graph: &Graph<B>, logits: &mut B::
 
 /// Runs one block over the rows of `batch`, in place: `x [T, H] -> [T, H]`.
 ///
-/// Without a cache the spans count rows of this very step; with one they count rows of the cache, after `writes` were made.
+/// What the spans of `batch` count rows of is said by `keys`. An observer is told of what goes into the matrices; its steps hold
+/// whole sequences.
 #[allow(clippy::too_many_arguments)]
 pub fn block<B: Backend>(
     backend: &B,
     graph: &Graph<B>,
     weights: &Block<B>,
     batch: &Batch<B>,
-    cache: Option<(&mut KvCache<B>, &CacheWrites)>,
+    keys: Keys<'_, B>,
     rows: Rows,
     ws: &mut Workspace<B>,
     x: &mut B::Buffer,
+    observer: Option<&dyn Observer<B>>,
 ) -> Result<()> {
-    let step = Step { backend, graph, batch, rows };
+    let step = Step { backend, graph, batch, rows, observer };
     let Workspace { normed, scratch } = ws;
     {
         let input = pre_norm(&step, weights.attn_norm.as_ref(), x, normed)?;
-        step.attend(weights, cache, scratch, input)?;
+        step.attend(weights, keys, scratch, input)?;
     }
     step.join(weights.attn_post_norm.as_ref(), scratch, x)?;
     let shares = graph.hparams.parallel;

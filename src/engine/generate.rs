@@ -2,10 +2,10 @@
 //!
 //! Absent: sampling rules and stop strings (see `eval` and `runner`): a step gives logits or the greedy choice.
 
-use super::backend::{Backend, TileShape};
+use super::backend::{Arithmetic, Backend, TileShape};
 use super::error::{EngineError, Result};
-use super::forward::{self, Batch, Graph, KvCache, Rows, Workspace};
-use super::model::{Block, Embedding, OutputHead, Variant};
+use super::forward::{self, Batch, Graph, Keys, KvCache, Rows, Workspace};
+use super::model::{Block, Embedding, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
 
 /// Most rows of a prompt that go through the model at once.
@@ -51,18 +51,14 @@ impl<'a, B: Backend> Generator<'a, B> {
         let h = graph.hparams().clone();
         let capacity = context * sequences;
         let rows = PROMPT_ROWS.min(context).max(sequences);
-        let cache = || -> Result<KvCache<B>> {
-            Ok(KvCache {
-                k: backend.alloc(capacity * h.kv_heads() * h.key_width())?,
-                v: backend.alloc(capacity * h.kv_heads() * h.value_width())?,
-            })
-        };
-        let embedding = Embedding::load(backend, variant)?;
+        let cache = || KvCache::new(backend, &h, capacity);
+        let reader = Reader::alone(variant, Arithmetic::F32);
+        let embedding = Embedding::load(backend, &reader)?;
         Ok(Self {
             backend,
             name: variant.checkpoint().name().to_owned(),
-            blocks: (0..h.block_count).map(|i| Block::load(backend, variant, i)).collect::<Result<_>>()?,
-            head: OutputHead::load(backend, variant, Some(&embedding))?,
+            blocks: (0..h.block_count).map(|i| Block::load(backend, &reader, i)).collect::<Result<_>>()?,
+            head: OutputHead::load(backend, &reader, Some(&embedding))?,
             embedding,
             caches: (0..h.block_count).map(|_| cache()).collect::<Result<_>>()?,
             workspace: Workspace::new(backend, &h, rows)?,
@@ -165,9 +161,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         }
         forward::finish_logits(self.backend, &self.graph, &mut logits, count * vocab)?;
         let mut state = self.backend.head_state(count)?;
-        let targets = self.backend.indices(&vec![0; count])?;
         let tile = TileShape { rows: count, cols: vocab, first_token: 0 };
-        self.backend.head_tile(&logits, None, tile, &targets, &mut state)?;
+        self.backend.head_tile(&logits, None, tile, None, &mut state)?;
         let rows = self.backend.read_head(&state)?;
         if rows.iter().any(|row| !row.log_sum_exp.is_finite()) {
             return Err(self.not_numbers());
@@ -243,8 +238,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         let rows = if batch.rows <= FEW_ROWS { Rows::Few } else { Rows::Many };
         forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
         for (weights, cache) in self.blocks.iter().zip(&mut self.caches) {
-            let cache = Some((cache, writes.as_slice()));
-            forward::block(backend, &self.graph, weights, &batch, cache, rows, &mut self.workspace, &mut self.x)?;
+            let keys = Keys::Cached(cache, writes.as_slice());
+            forward::block(backend, &self.graph, weights, &batch, keys, rows, &mut self.workspace, &mut self.x, None)?;
         }
         for feed in input {
             self.said[feed.index].extend_from_slice(feed.tokens);

@@ -2,7 +2,7 @@
 //! turn each tile of logits into a few numbers per row on the device. Logits of the whole vocabulary exist only for those who
 //! ask for them ([`logits`]).
 
-use super::backend::{Backend, HeadRow, TileShape};
+use super::backend::{Backend, HeadRow, Targets, TileShape};
 use super::error::Result;
 use super::forward::{self, Graph};
 use super::model::OutputHead;
@@ -23,7 +23,11 @@ pub fn score<B: Backend>(
     if rows == 0 {
         return Ok(vec![Vec::new(); graphs.len()]);
     }
-    let (scored, targets) = (backend.indices(scored)?, backend.indices(targets)?);
+    // Rows with one target side by side, as `target_logits` wants them; the scores go back to their places at the end.
+    let mut order: Vec<usize> = (0..rows).collect();
+    order.sort_by_key(|&t| targets[t]);
+    let by_target = |all: &[u32]| order.iter().map(|&t| all[t]).collect::<Vec<u32>>();
+    let (scored, targets) = (backend.indices(&by_target(scored))?, by_target(targets));
     let mut normed = Vec::with_capacity(graphs.len());
     for ((graph, head), x) in graphs.iter().zip(heads).zip(hidden) {
         let width = graph.hparams().embedding_length;
@@ -35,6 +39,11 @@ pub fn score<B: Backend>(
     }
     let vocab = heads.first().map_or(0, |head| head.output.rows.len());
     let tile = TILE.min(vocab).min((backend.max_buffer_len() / rows).max(1));
+    let mut target_logits = Vec::with_capacity(graphs.len());
+    for ((graph, head), normed) in graphs.iter().zip(heads).zip(&normed) {
+        target_logits.push(self::target_logits(backend, graph, &head.output.weight, normed, &targets)?);
+    }
+    let targets = backend.indices(&targets)?;
     let mut states = graphs.iter().map(|_| backend.head_state(rows)).collect::<std::result::Result<Vec<_>, _>>()?;
     let mut reference = backend.alloc(rows * tile)?;
     let mut candidate = backend.alloc(if graphs.len() > 1 { rows * tile } else { 1 })?;
@@ -46,14 +55,39 @@ pub fn score<B: Backend>(
             let logits = if lane == 0 { &mut reference } else { &mut candidate };
             backend.matmul(&normed[lane], 0..rows, weight, range.clone(), logits)?;
             forward::finish_logits(backend, &graphs[lane], logits, rows * range.len())?;
+            let targets = Some(Targets { tokens: &targets, logits: &target_logits[lane] });
             if lane == 0 {
-                backend.head_tile(&reference, None, shape, &targets, state)?;
+                backend.head_tile(&reference, None, shape, targets, state)?;
             } else {
-                backend.head_tile(&candidate, Some(&reference), shape, &targets, state)?;
+                backend.head_tile(&candidate, Some(&reference), shape, targets, state)?;
             }
         }
     }
-    Ok(states.iter().map(|state| backend.read_head(state)).collect::<std::result::Result<_, _>>()?)
+    let mut places = vec![0; rows];
+    order.iter().enumerate().for_each(|(sorted, &t)| places[t] = sorted);
+    let in_place = |rows: Vec<HeadRow>| places.iter().map(|&sorted| rows[sorted]).collect();
+    Ok(states.iter().map(|state| backend.read_head(state).map(in_place)).collect::<std::result::Result<_, _>>()?)
+}
+
+/// The logit of each row's target, to the last bit what the tiles will hold, because it comes from the same operations: row t of
+/// `normed` times row `weight_rows[t]` of `weight`. A product for each run of rows with the same target, so that rows in the order of
+/// their targets are the fewest products. `[T, H], [T] -> [T]`
+pub fn target_logits<B: Backend>(
+    backend: &B,
+    graph: &Graph<B>,
+    weight: &B::Weight,
+    normed: &B::Buffer,
+    weight_rows: &[u32],
+) -> Result<B::Buffer> {
+    let mut logits = backend.alloc(weight_rows.len())?;
+    let mut first = 0;
+    for same in weight_rows.chunk_by(|a, b| a == b) {
+        let row = same[0] as usize;
+        backend.matmul(normed, first..first + same.len(), weight, row..row + 1, &mut logits)?;
+        first += same.len();
+    }
+    forward::finish_logits(backend, graph, &mut logits, weight_rows.len())?;
+    Ok(logits)
 }
 
 /// All logits of the first `rows` rows of `hidden`: `[rows, V]`.

@@ -9,8 +9,10 @@ pub mod generate;
 pub mod gpu;
 pub mod head;
 pub mod model;
+pub mod observe;
 pub mod rope;
 pub mod routing;
 #[cfg(test)]
 pub(crate) mod suite;
+pub mod supply;
 pub mod sweep;

@@ -10,8 +10,9 @@ use quant::arch::{Mlp, Role};
 use quant::checkpoint::{Tensor, TensorBytes};
 use quant::{Checkpoint, DType, HParams, Plan};
 
-use super::backend::{Backend, HostTensor};
+use super::backend::{Arithmetic, Backend, HostTensor};
 use super::error::{EngineError, Result};
+use super::supply::Supply;
 
 /// One version of a model's weights.
 #[derive(Clone)]
@@ -65,26 +66,86 @@ impl Variant {
         types
     }
 
-    /// The tensor of a role, if the model has it.
-    fn tensor(&self, role: Role, block: usize) -> Result<Option<HostTensor>> {
-        let checkpoint = self.checkpoint();
-        let name = role.gguf_name(block);
-        let Some(tensor) = checkpoint.tensor(&name) else { return Ok(None) };
-        let (rows, cols) = (tensor.rows(), tensor.cols());
-        let dtype = self.dtype(tensor);
-        let bytes = if dtype == tensor.dtype {
-            checkpoint.read(tensor, 0..rows)?
-        } else {
-            TensorBytes::Owned(quant::quantize::encode_tensor(checkpoint.as_ref(), &name, dtype, None)?)
-        };
-        Ok(Some(HostTensor { dtype, rows, cols, bytes }))
+    /// Tells apart what tensors are read from, and what decides how they are encoded beside their type: two variants with the
+    /// same of this have the same bytes for a tensor in an encoding. For as long as both live.
+    pub(super) fn source_identity(&self) -> [usize; 2] {
+        [Arc::as_ptr(self.checkpoint()) as usize, 0]
     }
 
-    fn require(&self, role: Role, block: usize) -> Result<HostTensor> {
-        self.tensor(role, block)?.ok_or_else(|| EngineError::Unfit {
+    /// The bytes of some rows of a tensor in the encoding `dtype`: as stored, or encoded now.
+    pub(super) fn encoded(&self, tensor: &Tensor, rows: Range<usize>, dtype: DType) -> Result<TensorBytes> {
+        let checkpoint = self.checkpoint();
+        if dtype == tensor.dtype {
+            return Ok(checkpoint.read(tensor, rows)?);
+        }
+        let bytes = quant::quantize::encode_rows(checkpoint.as_ref(), &tensor.name, rows, dtype, None)?;
+        Ok(TensorBytes::Owned(bytes))
+    }
+
+    /// The tensor of a role.
+    fn require(&self, role: Role, block: usize) -> Result<&Tensor> {
+        self.checkpoint().tensor_of(role, block).ok_or_else(|| EngineError::Unfit {
             model: self.checkpoint().path().display().to_string(),
             what: format!("the tensor {} is missing", role.gguf_name(block)),
         })
+    }
+
+    /// The tensor behind a tied head, or the head's own.
+    pub fn output_role(&self) -> Role {
+        if self.checkpoint().tensor_of(Role::Output, 0).is_some() { Role::Output } else { Role::TokenEmbd }
+    }
+}
+
+/// Reads the weights of one variant, for products in one arithmetic.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    /// What is read.
+    pub variant: &'a Variant,
+    /// How products are computed.
+    pub arithmetic: Arithmetic,
+    /// What it shares with other readers, and its number among them.
+    pub supply: Option<(&'a Supply, usize)>,
+}
+
+impl<'a> Reader<'a> {
+    /// One that shares nothing.
+    pub fn alone(variant: &'a Variant, arithmetic: Arithmetic) -> Self {
+        Self { variant, arithmetic, supply: None }
+    }
+
+    /// The tensor of a role, if the model has it.
+    fn tensor(&self, role: Role, block: usize) -> Result<Option<HostTensor>> {
+        let Some(tensor) = self.variant.checkpoint().tensor_of(role, block) else { return Ok(None) };
+        self.rows(tensor, 0..tensor.rows()).map(Some)
+    }
+
+    /// Some rows of a tensor.
+    fn rows(&self, tensor: &Tensor, rows: Range<usize>) -> Result<HostTensor> {
+        let dtype = self.variant.dtype(tensor);
+        let bytes = match self.supply {
+            Some((supply, number)) => supply.rows(self.variant, number, tensor, rows.clone(), dtype)?,
+            None => self.variant.encoded(tensor, rows.clone(), dtype)?,
+        };
+        Ok(HostTensor { dtype, rows: rows.len(), cols: tensor.cols(), bytes })
+    }
+
+    /// Rows of the tensor of a role that lie anywhere, in the order given.
+    ///
+    /// # Errors
+    /// A tensor that is missing or cannot be read.
+    pub fn picked(&self, role: Role, rows: &[u32]) -> Result<HostTensor> {
+        let tensor = self.variant.require(role, 0)?;
+        let dtype = self.variant.dtype(tensor);
+        let mut bytes = Vec::new();
+        for &row in rows {
+            bytes.extend_from_slice(&self.variant.encoded(tensor, row as usize..row as usize + 1, dtype)?);
+        }
+        Ok(HostTensor { dtype, rows: rows.len(), cols: tensor.cols(), bytes: TensorBytes::Owned(bytes) })
+    }
+
+    fn require(&self, role: Role, block: usize) -> Result<HostTensor> {
+        let tensor = self.variant.require(role, block)?;
+        self.rows(tensor, 0..tensor.rows())
     }
 
     /// Divisors of the rotary frequencies (Llama 3), where the model has them.
@@ -133,36 +194,41 @@ pub struct Linear<B: Backend> {
 /// Reads the tensors of one block (or of none) onto a device.
 struct Loader<'a, B: Backend> {
     backend: &'a B,
-    variant: &'a Variant,
+    reader: &'a Reader<'a>,
     block: usize,
 }
 
 impl<B: Backend> Loader<'_, B> {
     fn has(&self, role: Role) -> bool {
-        self.variant.checkpoint().tensor_of(role, self.block).is_some()
+        self.reader.variant.checkpoint().tensor_of(role, self.block).is_some()
     }
 
     fn weight(&self, role: Role) -> Result<B::Weight> {
-        Ok(self.backend.weight(self.variant.require(role, self.block)?)?)
+        Ok(self.backend.weight(self.reader.require(role, self.block)?)?)
+    }
+
+    /// A matrix for products.
+    fn matrix(&self, tensor: HostTensor) -> Result<Arc<B::Weight>> {
+        Ok(Arc::new(self.backend.matrix(tensor, self.reader.arithmetic)?))
     }
 
     fn optional(&self, role: Role) -> Result<Option<B::Weight>> {
-        Ok(self.variant.tensor(role, self.block)?.map(|tensor| self.backend.weight(tensor)).transpose()?)
+        Ok(self.reader.tensor(role, self.block)?.map(|tensor| self.backend.weight(tensor)).transpose()?)
     }
 
     fn linear(&self, weight: Role, bias: Option<Role>) -> Result<Linear<B>> {
-        let tensor = self.variant.require(weight, self.block)?;
+        let tensor = self.reader.require(weight, self.block)?;
         let (rows, cols) = (tensor.rows, tensor.cols);
         let bias = bias.map(|role| self.optional(role)).transpose()?.flatten();
-        Ok(Linear { weight: Arc::new(self.backend.weight(tensor)?), rows: 0..rows, bias, cols })
+        Ok(Linear { weight: self.matrix(tensor)?, rows: 0..rows, bias, cols })
     }
 
     /// The parts of a matrix that holds several ones, of so many rows each.
     fn parts<const N: usize>(&self, weight: Role, bias: Option<Role>, rows: [usize; N]) -> Result<[Linear<B>; N]> {
-        let tensor = self.variant.require(weight, self.block)?;
+        let tensor = self.reader.require(weight, self.block)?;
         let cols = tensor.cols;
-        let weight = Arc::new(self.backend.weight(tensor)?);
-        let bias = bias.map(|role| self.variant.decoded(role, self.block)).transpose()?.flatten();
+        let weight = self.matrix(tensor)?;
+        let bias = bias.map(|role| self.reader.decoded(role, self.block)).transpose()?.flatten();
         let mut first = 0;
         let mut part = |rows: usize| {
             let range = first..first + rows;
@@ -185,13 +251,13 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     fn head_norm(&self, gain: Role, head_dim: usize) -> Result<Option<HeadNorm<B>>> {
-        let Some(tensor) = self.variant.tensor(gain, self.block)? else { return Ok(None) };
+        let Some(tensor) = self.reader.tensor(gain, self.block)? else { return Ok(None) };
         let together = tensor.cols != head_dim;
         Ok(Some(HeadNorm { gain: self.backend.weight(tensor)?, together }))
     }
 
     fn unfit(&self, what: &str) -> EngineError {
-        EngineError::Unfit { model: self.variant.checkpoint().path().display().to_string(), what: what.to_owned() }
+        EngineError::Unfit { model: self.reader.variant.checkpoint().path().display().to_string(), what: what.to_owned() }
     }
 
     fn projections(&self, h: &HParams) -> Result<Projections<B>> {
@@ -226,7 +292,7 @@ impl<B: Backend> Loader<'_, B> {
     /// The matrix that expands compressed keys. GGUF stores it the other way round, for the products after absorption
     /// (DeepSeek-AI 2024, section 2.1.2); its numbers are decoded, exchanged and kept in F32, which changes none of them.
     fn expanded_keys(&self, width: usize, rank: usize, heads: usize) -> Result<Linear<B>> {
-        let stored = decode(&self.variant.require(Role::AttnKB, self.block)?);
+        let stored = decode(&self.reader.require(Role::AttnKB, self.block)?);
         let mut turned = vec![0.0; stored.len()];
         for (stored, turned) in stored.chunks_exact(width * rank).zip(turned.chunks_exact_mut(width * rank)) {
             for (r, row) in stored.chunks_exact(width).enumerate() {
@@ -236,7 +302,7 @@ impl<B: Backend> Loader<'_, B> {
             }
         }
         let rows = heads * width;
-        let weight = Arc::new(self.backend.weight(f32_tensor(rows, rank, &turned))?);
+        let weight = self.matrix(f32_tensor(rows, rank, &turned))?;
         Ok(Linear { weight, rows: 0..rows, bias: None, cols: rank })
     }
 
@@ -269,10 +335,13 @@ impl<B: Backend> Loader<'_, B> {
         } else {
             None
         };
-        let stack = |weight, bias| Ok::<_, EngineError>(Stack { weight: self.weight(weight)?, bias: self.optional(bias)? });
+        let stack = |weight, bias| {
+            let weight = self.matrix(self.reader.require(weight, self.block)?)?;
+            Ok::<_, EngineError>(Stack { weight, bias: self.optional(bias)? })
+        };
         Ok(FeedForward::Experts(Experts {
             router: self.linear(Role::FfnGateInp, Some(Role::FfnGateInpBias))?,
-            choice_bias: self.variant.decoded(Role::ExpProbsBias, self.block)?,
+            choice_bias: self.reader.decoded(Role::ExpProbsBias, self.block)?,
             gate: stack(Role::FfnGateExps, Role::FfnGateExpsBias)?,
             up: stack(Role::FfnUpExps, Role::FfnUpExpsBias)?,
             down: stack(Role::FfnDownExps, Role::FfnDownExpsBias)?,
@@ -342,7 +411,7 @@ pub struct Dense<B: Backend> {
 /// The matrices of all experts, one behind the other.
 pub struct Stack<B: Backend> {
     /// `[experts * N, K]`
-    pub weight: B::Weight,
+    pub weight: Arc<B::Weight>,
     /// `[experts, N]`, where the model has one.
     pub bias: Option<B::Weight>,
 }
@@ -405,9 +474,9 @@ pub struct Block<B: Backend> {
 }
 
 impl<B: Backend> Block<B> {
-    /// Reads block `index` of `variant` onto the device.
-    pub fn load(backend: &B, variant: &Variant, index: usize) -> Result<Self> {
-        let load = Loader { backend, variant, block: index };
+    /// Reads block `index` of `variant` onto the device, its matrices for products in `arithmetic`.
+    pub fn load(backend: &B, reader: &Reader<'_>, index: usize) -> Result<Self> {
+        let (load, variant) = (Loader { backend, reader, block: index }, reader.variant);
         let (h, traits) = (variant.hparams(), variant.checkpoint().block_traits()?);
         // No architecture has a bias with these.
         let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| Norm { gain, bias: None }));
@@ -430,7 +499,7 @@ impl<B: Backend> Block<B> {
     }
 }
 
-/// The final norm and the output matrix on a device.
+/// The final norm and the output matrix, or some of its rows, on a device.
 pub struct OutputHead<B: Backend> {
     /// The final norm.
     pub norm: Norm<B>,
@@ -439,34 +508,57 @@ pub struct OutputHead<B: Backend> {
 }
 
 impl<B: Backend> OutputHead<B> {
-    /// Reads the head of `variant` onto the device; a tied one is the embedding, where the caller has that there.
-    pub fn load(backend: &B, variant: &Variant, embedding: Option<&Embedding<B>>) -> Result<Self> {
-        let load = Loader { backend, variant, block: 0 };
-        let tied = !load.has(Role::Output);
-        let h = variant.hparams();
-        let output = match embedding.filter(|_| tied) {
+    /// Reads the head onto the device; a tied one is the embedding, where the caller has that there (which is for f32 products).
+    pub fn load(backend: &B, reader: &Reader<'_>, embedding: Option<&Embedding<B>>) -> Result<Self> {
+        let h = reader.variant.hparams();
+        let output = match embedding.filter(|_| reader.variant.output_role() == Role::TokenEmbd) {
             Some(Embedding { tokens, .. }) => {
                 Linear { weight: tokens.clone(), bias: None, rows: 0..h.vocab_size, cols: h.embedding_length }
             }
-            None => load.linear(if tied { Role::TokenEmbd } else { Role::Output }, None)?,
+            None => output_rows(backend, reader, 0..h.vocab_size)?,
         };
-        let norm = Norm { gain: load.weight(Role::OutputNorm)?, bias: load.optional(Role::OutputNormBias)? };
-        Ok(Self { norm, output })
+        Ok(Self { norm: output_norm(backend, reader)?, output })
     }
+}
+
+/// The norm before the output matrix.
+///
+/// # Errors
+/// A tensor that is missing or cannot be read; a device that fails.
+pub fn output_norm<B: Backend>(backend: &B, reader: &Reader<'_>) -> Result<Norm<B>> {
+    let load = Loader { backend, reader, block: 0 };
+    Ok(Norm { gain: load.weight(Role::OutputNorm)?, bias: load.optional(Role::OutputNormBias)? })
+}
+
+/// The rows of the output matrix for some tokens.
+///
+/// # Errors
+/// As [`output_norm`].
+pub fn output_rows<B: Backend>(backend: &B, reader: &Reader<'_>, tokens: Range<usize>) -> Result<Linear<B>> {
+    let tensor = reader.rows(reader.variant.require(reader.variant.output_role(), 0)?, tokens)?;
+    let (rows, cols) = (tensor.rows, tensor.cols);
+    Ok(Linear { weight: Arc::new(backend.matrix(tensor, reader.arithmetic)?), rows: 0..rows, bias: None, cols })
 }
 
 /// The embeddings on a device.
 pub struct Embedding<B: Backend> {
-    /// `[V, H]`
+    /// `[V, H]`, or the rows of some tokens.
     pub tokens: Arc<B::Weight>,
     /// Learned positions `[context, H]`, where the model has them.
     pub positions: Option<B::Weight>,
 }
 
 impl<B: Backend> Embedding<B> {
-    /// Reads the embeddings of `variant` onto the device.
-    pub fn load(backend: &B, variant: &Variant) -> Result<Self> {
-        let load = Loader { backend, variant, block: 0 };
+    /// Reads the embeddings onto the device.
+    pub fn load(backend: &B, reader: &Reader<'_>) -> Result<Self> {
+        let load = Loader { backend, reader, block: 0 };
         Ok(Self { tokens: Arc::new(load.weight(Role::TokenEmbd)?), positions: load.optional(Role::PositionEmbd)? })
+    }
+
+    /// Reads the embeddings of some tokens onto the device.
+    pub fn of_tokens(backend: &B, reader: &Reader<'_>, tokens: &[u32]) -> Result<Self> {
+        let load = Loader { backend, reader, block: 0 };
+        let picked = Arc::new(backend.weight(reader.picked(Role::TokenEmbd, tokens)?)?);
+        Ok(Self { tokens: picked, positions: load.optional(Role::PositionEmbd)? })
     }
 }

@@ -11,8 +11,9 @@ use std::collections::HashMap;
 use quant::HParams;
 use quant::hparams::{RopeScaling, Yarn};
 
+use super::backend::Arithmetic;
 use super::error::Result;
-use super::model::Variant;
+use super::model::{Reader, Variant};
 
 /// What the angles of one model depend on.
 #[derive(Debug, Clone)]
@@ -46,7 +47,8 @@ impl Rope {
     /// Tensors that cannot be read.
     pub fn of(variant: &Variant) -> Result<Self> {
         let h: &HParams = variant.hparams();
-        let divisors = match (variant.rope_freqs()?, variant.longrope_factors()?) {
+        let reader = Reader::alone(variant, Arithmetic::F32);
+        let divisors = match (reader.rope_freqs()?, reader.longrope_factors()?) {
             (_, Some((short, long))) => Divisors::ByLength { short, long },
             (Some(fixed), None) => Divisors::Fixed(fixed),
             (None, None) => Divisors::None,

@@ -6,7 +6,9 @@
 use quant::DType;
 use quant::checkpoint::TensorBytes;
 
-use super::backend::{AttentionShape, Backend, Columns, Gate, HostTensor, Map, Norm, RopePairing, RopeShape, TileShape};
+use super::backend::{
+    AttentionShape, Backend, Columns, Gate, HeadRow, HostTensor, Map, Norm, RopePairing, RopeShape, Targets, TileShape,
+};
 
 /// 2^-24: half a unit in the last place of f32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -499,10 +501,12 @@ fn small_divergences_keep_their_leading_digits<B: Backend>(backend: &B) {
         let own: Vec<_> = reference.iter().zip(random.numbers(rows * vocab)).map(|(r, n)| r + noise * n - 0.3).collect();
         let found = score(backend, &own, Some(&reference), &vec![0; rows], cuts);
         for (t, (row, reference)) in own.chunks(vocab).zip(reference.chunks(vocab)).enumerate() {
-            let (found, expected) = (found[t].kld, divergence(reference, row));
-            // Divergences go with the noise squared; rows that are certain of one token have far less.
-            let bound = 1e-4 * expected + 1e-6 * f64::from(noise * noise);
-            assert!((found - expected).abs() < bound, "noise {noise}, row {t}: {found:e} where {expected:e}");
+            let both = [(found[t].kld, divergence(reference, row)), (found[t].reverse_kld, divergence(row, reference))];
+            for (found, expected) in both {
+                // Divergences go with the noise squared; rows that are certain of one token have far less.
+                let bound = 1e-4 * expected + 1e-6 * f64::from(noise * noise);
+                assert!((found - expected).abs() < bound, "noise {noise}, row {t}: {found:e} where {expected:e}");
+            }
         }
     }
 }
@@ -523,18 +527,20 @@ pub(crate) fn score<B: Backend>(
     reference: Option<&[f32]>,
     targets: &[u32],
     cuts: &[usize],
-) -> Vec<super::backend::HeadRow> {
+) -> Vec<HeadRow> {
     let rows = targets.len();
     let vocab = logits.len() / rows;
     let mut state = b.head_state(rows).unwrap();
-    let targets = b.indices(targets).unwrap();
+    let target_logits: Vec<_> = logits.chunks(vocab).zip(targets).map(|(row, &target)| row[target as usize]).collect();
+    let (targets, target_logits) = (b.indices(targets).unwrap(), b.upload(&target_logits).unwrap());
     let bounds: Vec<_> = [0].iter().chain(cuts).chain(&[vocab]).copied().collect();
     for tile in bounds.windows(2) {
         let cut = |all: &[f32]| all.chunks(vocab).flat_map(|row| &row[tile[0]..tile[1]]).copied().collect::<Vec<_>>();
         let own = b.upload(&cut(logits)).unwrap();
         let other = reference.map(|all| b.upload(&cut(all)).unwrap());
         let shape = TileShape { rows, cols: tile[1] - tile[0], first_token: tile[0] as u32 };
-        b.head_tile(&own, other.as_ref(), shape, &targets, &mut state).unwrap();
+        let targets = Some(Targets { tokens: &targets, logits: &target_logits });
+        b.head_tile(&own, other.as_ref(), shape, targets, &mut state).unwrap();
     }
     b.read_head(&state).unwrap()
 }
@@ -549,7 +555,24 @@ pub(crate) fn divergence(reference: &[f32], row: &[f32]) -> f64 {
     terms.map(|(r, l)| r.exp() * (r - l)).sum()
 }
 
-/// KL divergences within 1e-6 nats: below what any two quantizations differ by.
+pub(crate) fn entropy(row: &[f32]) -> f64 {
+    let sum = log_sum_exp(row);
+    row.iter().map(|&l| f64::from(l) - sum).map(|log_p| -log_p.exp() * log_p).sum()
+}
+
+fn argmax(row: &[f32]) -> usize {
+    let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    row.iter().position(|&l| l == best).unwrap()
+}
+
+/// Tokens before `target`, the smallest id first among equals.
+pub(crate) fn rank(row: &[f32], target: usize) -> u32 {
+    let before = |(id, &l): (usize, &f32)| l > row[target] || (l == row[target] && id < target);
+    row.iter().enumerate().filter(|&token| before(token)).count() as u32
+}
+
+/// KL divergences within 1e-6 nats: below what any two quantizations differ by. An entropy is a mean of log-probabilities, each
+/// rounded relative to its size; 32 u of the mean and of the log-sum-exp that is taken from it is what the chains of sums add up to.
 fn head<B: Backend>(b: &B) {
     let mut random = Random::new(11);
     let many: Vec<_> = (128..40_000).step_by(128).collect();
@@ -562,22 +585,34 @@ fn head<B: Backend>(b: &B) {
             // A tie at the top, within a tile and across an edge: the smallest id wins.
             (own[256], own[100], own[999]) = (60.0, 60.0, 60.0);
         }
-        let targets: Vec<_> = (0..rows).map(|_| random.below(vocab)).collect();
+        let mut targets: Vec<_> = (0..rows).map(|_| random.below(vocab)).collect();
+        if rows == 3 {
+            // The first and last of the tie; and a target in the middle of one.
+            (targets[0], own[700], own[4100], own[2500]) = (256, 5.0, 5.0, 5.0);
+            (targets[1], own[vocab + 4500], own[vocab + 10], own[vocab + 2100]) = (2100, 7.5, 7.5, 7.5);
+            targets[2] = argmax(&own[2 * vocab..]) as u32;
+        }
         for reference in [None, Some(&reference[..])] {
             let found = score(b, &own, reference, &targets, cuts);
             for (t, row) in own.chunks(vocab).enumerate() {
                 let what = format!("head row {t} of {rows} x {vocab}");
                 let (found, target) = (found[t], f64::from(row[targets[t] as usize]));
-                let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 assert!((found.log_sum_exp - log_sum_exp(row)).abs() < 1e-6, "{what}: {found:?} where {}", log_sum_exp(row));
                 assert_eq!(found.target_logit, target, "{what}: target");
-                assert_eq!(Some(found.argmax as usize), row.iter().position(|&l| l == best), "{what}: arg-max");
-                let kld = reference.map_or(0.0, |all| divergence(&all[t * vocab..][..vocab], row));
+                assert_eq!(found.argmax as usize, argmax(row), "{what}: arg-max");
+                assert_eq!(found.rank, rank(row, targets[t] as usize), "{what}: rank");
+                let (mean, bound) = (entropy(row), 32.0 * U * (1.0 + entropy(row)));
+                assert!((found.entropy - mean).abs() < bound, "{what}: entropy {} where {mean}", found.entropy);
+                let reference = reference.map(|all| &all[t * vocab..][..vocab]);
+                let kld = reference.map_or(0.0, |reference| divergence(reference, row));
                 assert!((found.kld - kld).abs() < 1e-6, "{what}: KLD {} where {kld}", found.kld);
+                let kld = reference.map_or(0.0, |reference| divergence(row, reference));
+                assert!((found.reverse_kld - kld).abs() < 1e-6, "{what}: reverse KLD {} where {kld}", found.reverse_kld);
             }
         }
         let same = score(b, &own, Some(&own), &targets, cuts);
-        assert!(same.iter().all(|row| row.kld.abs() < 1e-12), "a lane differs from itself: {same:?}");
+        let apart = |row: &HeadRow| row.kld.abs().max(row.reverse_kld.abs());
+        assert!(same.iter().all(|row| apart(row) < 1e-12), "a lane differs from itself: {same:?}");
     }
 }
 

@@ -14,3 +14,4 @@ pub mod record;
 pub mod request;
 pub mod stats;
 pub mod task;
+pub mod tokens;

@@ -17,20 +17,25 @@ pub struct Origin {
     pub lane: String,
     /// The device that ran, as its driver names it.
     pub device: String,
-    /// The arithmetic of the activations: `f32`.
+    /// The arithmetic of the activations: `f32` or `q8`.
     pub arithmetic: String,
 }
 
 impl Origin {
-    /// An origin in this program's version, with f32 arithmetic.
-    pub fn new(model: impl Into<String>, lane: impl Into<String>, device: impl Into<String>) -> Self {
+    /// An origin in this program's version.
+    pub fn new(
+        model: impl Into<String>,
+        lane: impl Into<String>,
+        device: impl Into<String>,
+        arithmetic: impl Into<String>,
+    ) -> Self {
         Self {
             schema: SCHEMA_VERSION,
             bitworth: env!("CARGO_PKG_VERSION").to_owned(),
             model: model.into(),
             lane: lane.into(),
             device: device.into(),
-            arithmetic: "f32".to_owned(),
+            arithmetic: arithmetic.into(),
         }
     }
 }
@@ -150,6 +155,64 @@ pub struct Against {
     pub delta_p_sum: f64,
     /// Sum of the squares of those changes.
     pub delta_p_sq_sum: f64,
+}
+
+/// The scored tokens of one sequence under one lane, for those who look closer than [`Sequence`] does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenSequence {
+    /// Number of the sequence, from 0.
+    pub sequence: u32,
+    /// UTF-8 bytes of the scored tokens.
+    pub bytes: u64,
+    /// Tokens that stand before the first scored one.
+    pub first: u32,
+    /// The scored tokens.
+    pub tokens: Vec<Token>,
+}
+
+/// One scored token under one lane.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Token {
+    /// Its id.
+    pub token: u32,
+    /// Its negative log-likelihood, in nats.
+    pub nll: f64,
+    /// Tokens that the lane takes to be likelier.
+    pub rank: u32,
+    /// Entropy of the lane's prediction, in nats.
+    pub entropy: f64,
+    /// The lane's likeliest token.
+    pub argmax: u32,
+    /// The comparison with the reference lane; `None` in the reference itself.
+    pub against: Option<TokenAgainst>,
+}
+
+/// One scored token against that of the reference lane.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenAgainst {
+    /// KL(reference || lane), in nats.
+    pub kld: f64,
+    /// KL(lane || reference), in nats.
+    pub reverse_kld: f64,
+    /// Change of the token's probability (lane less reference).
+    pub delta_p: f64,
+    /// Whether the likeliest token is the reference's.
+    pub same_top: bool,
+}
+
+impl TokenSequence {
+    /// Sums that a [`Sequence`] keeps: of the negative log-likelihoods, and of what compares the lane with the reference.
+    pub fn sums(&self) -> (f64, Option<Against>) {
+        let nll = self.tokens.iter().map(|t| t.nll).sum();
+        let against: Option<Vec<TokenAgainst>> = self.tokens.iter().map(|t| t.against).collect();
+        let against = against.filter(|a| !a.is_empty()).map(|a| Against {
+            kld: a.iter().map(|t| t.kld).collect(),
+            top1_matches: a.iter().filter(|t| t.same_top).count() as u32,
+            delta_p_sum: a.iter().map(|t| t.delta_p).sum(),
+            delta_p_sq_sum: a.iter().map(|t| t.delta_p * t.delta_p).sum(),
+        });
+        (nll, against)
+    }
 }
 
 /// One item of a task under one lane.

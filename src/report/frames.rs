@@ -330,7 +330,7 @@ mod tests {
     use crate::report::sample;
 
     fn origin() -> Origin {
-        Origin::new("model", "lane/ä", "device")
+        Origin::new("model", "lane/ä", "device", "f32")
     }
 
     #[test]

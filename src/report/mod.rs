@@ -19,6 +19,7 @@ pub mod sheet;
 pub mod summary;
 pub mod table;
 pub mod tensors;
+pub mod tokens;
 
 use std::path::{Path, PathBuf};
 

@@ -77,7 +77,7 @@ fn lane(lane: &(&str, u64, f64, f64, f64, f64, f64)) -> Vec<Record> {
     bodies.extend((0..SEQUENCES).map(|s| Body::Sequence(sequence(s, nll, (!is_reference).then_some((kld, top1))))));
     bodies.extend(TASKS.iter().flat_map(|task| items(task, kld)));
     bodies.extend((0..5).flat_map(|r| [timing(Phase::Prefill, r, 9000.0 - decode), timing(Phase::Decode, r, decode)]));
-    let origin = Origin::new("demo-model", name, "AMD EPYC 7B13 (2 cores, AVX2)");
+    let origin = Origin::new("demo-model", name, "AMD EPYC 7B13 (2 cores, AVX2)", "f32");
     bodies.into_iter().map(|body| Record { origin: origin.clone(), body }).collect()
 }
 

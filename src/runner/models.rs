@@ -10,6 +10,7 @@ use quant::plan::Choices;
 use quant::{Checkpoint, Plan, Recipe};
 
 use super::Watch;
+use crate::engine::backend::Arithmetic;
 use crate::engine::model::Variant;
 use crate::engine::sweep::Lane;
 use crate::eval::demo;
@@ -59,7 +60,7 @@ fn place(model: &str, watch: Watch) -> Result<PathBuf> {
 pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
     let variant = Variant::Stored(checkpoint.clone());
     let name = variant.types().first().map_or("reference", |(dtype, _)| dtype.name()).to_lowercase();
-    Lane { name, variant }
+    Lane { name, variant, arithmetic: Arithmetic::F32 }
 }
 
 /// The lane of a candidate: `@recipe` applied to `reference`, or a model of its own.
@@ -70,7 +71,11 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Resul
     let Some(recipe) = name.strip_prefix('@') else {
         let checkpoint = open(name, watch)?;
         check_vocabulary(reference, &checkpoint)?;
-        return Ok(Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint) });
+        return Ok(Lane {
+            name: checkpoint.name().to_owned(),
+            variant: Variant::Stored(checkpoint),
+            arithmetic: Arithmetic::F32,
+        });
     };
     let recipe = Recipe::find(recipe)?;
     let planned = Plan::of(reference.as_ref(), &recipe, &Choices::default())
@@ -78,7 +83,7 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Resul
     // Options that the message names are those of another command.
     let plan =
         planned.with_context(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
-    Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)) })
+    Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)), arithmetic: Arithmetic::F32 })
 }
 
 /// Two models can be compared token by token only where a token means the same in both.

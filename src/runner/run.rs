@@ -22,6 +22,7 @@ use super::device::Device;
 use super::text::{self, TextWindows, hex};
 use super::timing::{self, Workload};
 use super::{Watch, models, requests};
+use crate::engine::backend::Arithmetic;
 use crate::engine::error::EngineError;
 use crate::engine::model::Variant;
 use crate::engine::sweep::{self, Lane, SweepLimits};
@@ -224,7 +225,8 @@ impl Run<'_> {
     }
 
     fn record(&self, lane: &Lane, body: Body) -> Record {
-        Record { origin: Origin::new(self.checkpoint.name(), &lane.name, &self.device.info().name), body }
+        let device = &self.device.info().name;
+        Record { origin: Origin::new(self.checkpoint.name(), &lane.name, device, lane.arithmetic.name()), body }
     }
 
     /// The reference and one lane per recipe, each in a GGUF file of its own; what is missing is made from one read.
@@ -261,7 +263,11 @@ impl Run<'_> {
         let mut lanes = vec![reference];
         for recipe in recipes {
             let path = path(recipe);
-            let lane = Lane { name: recipe.name.clone(), variant: Variant::Stored(Arc::new(Checkpoint::open(&path)?)) };
+            let lane = Lane {
+                name: recipe.name.clone(),
+                variant: Variant::Stored(Arc::new(Checkpoint::open(&path)?)),
+                arithmetic: Arithmetic::F32,
+            };
             self.item(&lane_item(recipe), || Ok(vec![self.record(&lane, file_record(&lane, recipe, &path)?)]))?;
             lanes.push(lane);
         }

@@ -1,12 +1,14 @@
 //! Scoring a text: perplexity as llama-perplexity counts it, and the paired comparison of lanes on the same tokens.
 
+use std::ops::Range;
+
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::Watch;
 use crate::engine::backend::{Backend, HeadRow};
 use crate::engine::sweep::{self, Lane, Sequence, SweepLimits};
-use crate::eval::record::{Against, Pass, Protocol, Sequence as SequenceRecord};
+use crate::eval::record::{Pass, Protocol, Sequence as SequenceRecord, Token, TokenAgainst, TokenSequence};
 use crate::tokenizer::{SpecialText, Tokenizer};
 
 /// A text cut into sequences by a stated protocol.
@@ -111,33 +113,79 @@ pub fn score<B: Backend>(
     backend: &B,
     lanes: &[Lane],
     text: &TextWindows,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     cut: SweepLimits,
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<SequenceRecord>>> {
-    let scores = sweep::score(backend, lanes, &text.sequences[range.clone()], cut, watch.progress, watch.stop)?;
-    let records = scores.iter().enumerate().map(|(lane, sequences)| {
-        let one = |(i, rows): (usize, &Vec<HeadRow>)| SequenceRecord {
-            text_sha256: text.sha256.clone(),
-            protocol: text.protocol.clone(),
-            sequence: (range.start + i) as u32,
-            tokens: rows.len() as u32,
-            bytes: text.bytes[range.start + i],
-            nll_sum: rows.iter().map(|row| row.log_sum_exp - row.target_logit).sum(),
-            against: (lane > 0).then(|| against(&scores[0][i], rows)),
-        };
-        sequences.iter().enumerate().map(one).collect()
-    });
-    Ok(records.collect())
+    let lanes = score_tokens(backend, lanes, text, range, cut, watch)?;
+    Ok(lanes.iter().map(|sequences| text.records(sequences)).collect())
 }
 
-fn against(reference: &[HeadRow], rows: &[HeadRow]) -> Against {
+/// The same with every token: per lane and sequence, what is known of each.
+///
+/// # Errors
+/// As [`sweep::score`].
+pub fn score_tokens<B: Backend>(
+    backend: &B,
+    lanes: &[Lane],
+    text: &TextWindows,
+    range: Range<usize>,
+    cut: SweepLimits,
+    watch: Watch<'_>,
+) -> Result<Vec<Vec<TokenSequence>>> {
+    let scores = sweep::score(backend, lanes, &text.sequences[range.clone()], cut, watch.progress, watch.stop)?;
+    let sequences = |(lane, sequences): (usize, &Vec<Vec<HeadRow>>)| {
+        let tokens = |(i, rows): (usize, &Vec<HeadRow>)| text.tokens_of(range.start + i, rows, (lane > 0).then(|| &scores[0][i]));
+        sequences.iter().enumerate().map(tokens).collect()
+    };
+    Ok(scores.iter().enumerate().map(sequences).collect())
+}
+
+impl TextWindows {
+    /// The scored tokens of sequence `index` from their `rows`, with `reference` beside those of the reference lane.
+    pub fn tokens_of(&self, index: usize, rows: &[HeadRow], reference: Option<&Vec<HeadRow>>) -> TokenSequence {
+        let sequence = &self.sequences[index];
+        let targets = sequence.scored.clone().filter_map(|i| sequence.tokens.get(i + 1));
+        let token = |(i, (row, &token)): (usize, (&HeadRow, &u32))| Token {
+            token,
+            nll: row.log_sum_exp - row.target_logit,
+            rank: row.rank,
+            entropy: row.entropy,
+            argmax: row.argmax,
+            against: reference.map(|reference| against(&reference[i], row)),
+        };
+        TokenSequence {
+            sequence: index as u32,
+            bytes: self.bytes[index],
+            first: sequence.scored.start as u32 + 1,
+            tokens: rows.iter().zip(targets).enumerate().map(token).collect(),
+        }
+    }
+
+    /// The records of scored sequences.
+    pub fn records(&self, sequences: &[TokenSequence]) -> Vec<SequenceRecord> {
+        let record = |s: &TokenSequence| {
+            let (nll_sum, against) = s.sums();
+            SequenceRecord {
+                text_sha256: self.sha256.clone(),
+                protocol: self.protocol.clone(),
+                sequence: s.sequence,
+                tokens: s.tokens.len() as u32,
+                bytes: s.bytes,
+                nll_sum,
+                against,
+            }
+        };
+        sequences.iter().map(record).collect()
+    }
+}
+
+fn against(reference: &HeadRow, row: &HeadRow) -> TokenAgainst {
     let probability = |row: &HeadRow| libm::exp(row.target_logit - row.log_sum_exp);
-    let delta = |(a, b): (&HeadRow, &HeadRow)| probability(b) - probability(a);
-    Against {
-        kld: rows.iter().map(|row| row.kld).collect(),
-        top1_matches: reference.iter().zip(rows).filter(|(a, b)| a.argmax == b.argmax).count() as u32,
-        delta_p_sum: reference.iter().zip(rows).map(delta).sum(),
-        delta_p_sq_sum: reference.iter().zip(rows).map(delta).map(|d| d * d).sum(),
+    TokenAgainst {
+        kld: row.kld,
+        reverse_kld: row.reverse_kld,
+        delta_p: probability(row) - probability(reference),
+        same_top: row.argmax == reference.argmax,
     }
 }

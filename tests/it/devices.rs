@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bitworth::engine::backend::Backend;
+use bitworth::engine::backend::{Arithmetic, Backend};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep::{self, Lane, Sequence, SweepLimits};
@@ -17,13 +17,18 @@ use crate::common;
 fn lanes(dir: &TempDir) -> Vec<Lane> {
     let world = bitworth::eval::demo::materialize(dir.path()).unwrap();
     let checkpoint = Arc::new(Checkpoint::open(&world.join("demo-model")).unwrap());
-    let mut lanes = vec![Lane { name: "reference".into(), variant: Variant::Stored(checkpoint.clone()) }];
+    let mut lanes =
+        vec![Lane { name: "reference".into(), variant: Variant::Stored(checkpoint.clone()), arithmetic: Arithmetic::F32 }];
     for recipe in Recipe::all() {
         let plan = Arc::new(Plan::of(checkpoint.as_ref(), recipe, &Choices::default()).unwrap());
         if plan.check_importance(checkpoint.path()).is_err() {
             continue; // needs an importance matrix
         }
-        lanes.push(Lane { name: recipe.name.clone(), variant: Variant::Planned(checkpoint.clone(), plan) });
+        lanes.push(Lane {
+            name: recipe.name.clone(),
+            variant: Variant::Planned(checkpoint.clone(), plan),
+            arithmetic: Arithmetic::F32,
+        });
     }
     lanes
 }
@@ -97,8 +102,8 @@ fn the_reference_has_no_distance_from_itself() {
     let dir = TempDir::new().unwrap();
     let lanes = lanes(&dir);
     let twice = [
-        Lane { name: "a".into(), variant: lanes[0].variant.clone() },
-        Lane { name: "b".into(), variant: lanes[0].variant.clone() },
+        Lane { name: "a".into(), variant: lanes[0].variant.clone(), arithmetic: Arithmetic::F32 },
+        Lane { name: "b".into(), variant: lanes[0].variant.clone(), arithmetic: Arithmetic::F32 },
     ];
     let scores = score(&Cpu::new(), &twice, &sequences());
     assert!(scores[1].iter().flatten().all(|row| row.kld == 0.0));

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::place::Stored;
-use super::{Tensor, TensorBytes, gguf, tensors};
+use super::{Pages, Tensor, TensorBytes, gguf, tensors};
 use crate::gguf::Metadata;
 use crate::{Error, Result};
 
@@ -101,6 +101,13 @@ impl Container {
     pub(crate) fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
         if let Some(&i) = self.index.get(&tensor.name) {
             self.stored[i].will_need(&self.tensors[i], rows);
+        }
+    }
+
+    /// Says that `rows` of one of the tensors are not needed for now. They may be read again. A request only.
+    pub(crate) fn release(&self, tensor: &Tensor, rows: Range<usize>, pages: Pages) {
+        if let Some(&i) = self.index.get(&tensor.name) {
+            self.stored[i].release(&self.tensors[i], rows, pages);
         }
     }
 

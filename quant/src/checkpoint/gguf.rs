@@ -61,6 +61,7 @@ fn open_container(path: &Path) -> Result<Container> {
         let place = match file.bytes(entry) {
             TensorBytes::Mapped(map, range) => Place::Mapped(Span { map, range }),
             TensorBytes::Owned(bytes) => Place::Computed(bytes),
+            TensorBytes::Shared(bytes) => Place::Computed(bytes.to_vec()),
         };
         let stored = Stored::new(file.file_of(entry), &tensor, place)?;
         found.push((tensor, stored));

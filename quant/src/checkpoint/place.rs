@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use crate::mmap::FileMap;
 
-use super::{Tensor, TensorBytes};
-use crate::mmap::{release, will_need};
+use super::{Pages, Tensor, TensorBytes};
+use crate::mmap::{evict, release, will_need};
 use crate::{DType, Error, Result};
 
 /// Bytes of a block of 32 MXFP4 codes.
@@ -17,7 +17,7 @@ const MXFP4_CODES: usize = 16;
 /// A part of a mapped file.
 #[derive(Clone)]
 pub(super) struct Span {
-    pub(super) map: Arc<Mmap>,
+    pub(super) map: Arc<FileMap>,
     pub(super) range: Range<usize>,
 }
 
@@ -161,23 +161,36 @@ impl Stored {
 
     /// Has the system begin to read what `rows` of the tensor are made from. A request only.
     pub(super) fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
+        self.each_part(tensor, rows, will_need);
+    }
+
+    /// Says that what `rows` of the tensor are made from is not needed for now. A request only.
+    pub(super) fn release(&self, tensor: &Tensor, rows: Range<usize>, pages: Pages) {
+        self.each_part(tensor, rows, |map, range| match pages {
+            Pages::Unmapped => release(map, range),
+            Pages::Evicted => evict(map, range),
+        });
+    }
+
+    /// Calls `f` with the parts of mapped files that `rows` of the tensor are made from; norms are left out.
+    fn each_part(&self, tensor: &Tensor, rows: Range<usize>, f: impl Fn(&FileMap, &Range<usize>)) {
         let part = rows.start * self.row_bytes..rows.end * self.row_bytes;
         match &self.place {
-            Place::Mapped(span) => will_need(&span.map, &span.within(part)),
-            Place::Strided(span, strides) => will_need(&span.map, &span.within(strided_bytes(span, strides, tensor, &rows))),
+            Place::Mapped(span) => f(&span.map, &span.within(part)),
+            Place::Strided(span, strides) => f(&span.map, &span.within(strided_bytes(span, strides, tensor, &rows))),
             Place::Stacked(parts) => {
                 let size = parts.first().map_or(1, |part| part.range.len());
                 for (i, span) in parts.iter().enumerate() {
                     let (start, end) = (part.start.max(i * size), part.end.min((i + 1) * size));
                     if start < end {
-                        will_need(&span.map, &span.within(start - i * size..end - i * size));
+                        f(&span.map, &span.within(start - i * size..end - i * size));
                     }
                 }
             }
             Place::Mxfp4 { codes, first, step, .. } => {
                 let row = tensor.cols() / tensor.dtype.block_len() * MXFP4_CODES;
                 let end = (first + rows.end * step).min(codes.range.len() / row.max(1));
-                will_need(&codes.map, &codes.within((first + rows.start * step).min(end) * row..end * row));
+                f(&codes.map, &codes.within((first + rows.start * step).min(end) * row..end * row));
             }
             // Norms, and what is in memory.
             Place::AddOne(..) | Place::Computed(_) => {}

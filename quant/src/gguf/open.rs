@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use crate::mmap::FileMap;
 
 use super::read::{Header, TensorEntry};
 use super::value::Metadata;
@@ -20,7 +20,7 @@ pub(crate) const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tens
 /// One of the files of a model.
 struct Shard {
     path: PathBuf,
-    map: Arc<Mmap>,
+    map: Arc<FileMap>,
 }
 
 /// A GGUF model, mapped into memory.
@@ -55,7 +55,7 @@ impl GgufFile {
         }
     }
 
-    fn single(path: &Path, map: Arc<Mmap>, header: Header) -> Self {
+    fn single(path: &Path, map: Arc<FileMap>, header: Header) -> Self {
         let Header { version, alignment, metadata, tensors, data_offset } = header;
         let shards = vec![Shard { path: path.to_owned(), map }];
         Self { path: path.to_owned(), version, alignment, metadata, tensors, data_offset, shards }

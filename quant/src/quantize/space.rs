@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::writer::Writer;
 use crate::atomic_file::directory_of;
+use crate::gguf::GgufWriter;
 use crate::{Error, Result};
 
 /// Refuses outputs that do not fit: for each file system, their sizes less what unfinished files hold already.
-pub(super) fn check(writers: &[Writer]) -> Result<()> {
+pub(super) fn check<'a>(parts: impl Iterator<Item = &'a GgufWriter>) -> Result<()> {
     let mut needed: BTreeMap<String, (&Path, u64)> = BTreeMap::new();
-    for part in writers.iter().flat_map(Writer::parts) {
+    for part in parts {
         let directory = directory_of(part.file().path());
         let bytes = part.layout().file_bytes().saturating_sub(part.file().allocated()?);
         let (_, sum) = needed.entry(file_system(directory)?).or_insert((directory, 0));

@@ -23,7 +23,7 @@ use quant::checkpoint::TensorBytes;
 use self::isa::Isa;
 use super::backend::{
     AttentionShape, Backend, Columns, DeviceError, DeviceInfo, DeviceKind, Gate, HeadRow, HostTensor, Map, Norm, Result,
-    RopeShape, TileShape,
+    RopeShape, Targets, TileShape,
 };
 
 /// An encoded tensor, as stored.
@@ -262,9 +262,10 @@ impl Backend for Cpu {
         logits: &Vec<f32>,
         reference: Option<&Vec<f32>>,
         tile: TileShape,
-        targets: &Vec<u32>,
+        targets: Option<Targets<'_, Self>>,
         state: &mut Vec<head::RowState>,
     ) -> Result<()> {
+        let targets = targets.map(|t| (t.tokens.as_slice(), t.logits.as_slice()));
         head::tile(self.isa, logits, reference.map(Vec::as_slice), tile, targets, state);
         Ok(())
     }

@@ -5,13 +5,16 @@
 // With a reference r, head.rs makes KL(r || l) of the means, under the reference's distribution, of d and of
 // d + exp(-d) - 1, where d = r - l - shift and the shift, which may be any number, brings d near zero: it is r - l at the
 // reference's likeliest token of the first tile. The textbook's sum p (r - l) - (lse(r) - lse(l)) would drown a small
-// divergence in the rounding of its large terms.
+// divergence in the rounding of its large terms. KL(l || r) is the same of -d, with means under this lane's distribution.
+//
+// The rank counts the logits above the target's, which is given from the first tile on, and its equals of smaller ids.
 
 struct Params {
     rows: u32,
     cols: u32,
     first_token: u32,
     has_reference: u32,
+    has_targets: u32,
 }
 
 // One row's state, as head.rs has it.
@@ -20,18 +23,23 @@ struct State {
     sum: f32,
     target_logit: f32,
     argmax: u32,
+    rank: u32,
+    moment: f32,
     reference_max: f32,
     reference_sum: f32,
     shift: f32,
     difference: f32,
     curvature: f32,
+    own_difference: f32,
+    own_curvature: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read> reference: array<f32>;
 @group(0) @binding(3) var<storage, read> targets: array<u32>;
-@group(0) @binding(4) var<storage, read_write> states: array<State>;
+@group(0) @binding(4) var<storage, read> target_logits: array<f32>;
+@group(0) @binding(5) var<storage, read_write> states: array<State>;
 
 const LANES: u32 = 256u;
 const NOTHING_YET: f32 = -3.0e38;
@@ -41,6 +49,8 @@ var<workgroup> maxima: array<vec2<f32>, LANES>;
 var<workgroup> argmaxes: array<vec2<u32>, LANES>;
 // Sums of exp(l), of exp(r), of exp(r) d, of exp(r) (d + exp(-d) - 1).
 var<workgroup> sums: array<vec4<f32>, LANES>;
+// Sums of exp(l) (l - max), of exp(l) -d, of exp(l) (-d + exp(d) - 1), and the number of tokens before the target, which f32 holds.
+var<workgroup> own_sums: array<vec4<f32>, LANES>;
 
 // d + exp(-d) - 1 for |d| < 1/4: its Taylor series, the next term of which is below 2e-8 of the whole.
 fn curvature(d: f32) -> f32 {
@@ -100,29 +110,46 @@ fn main(
         shift = maxima[0].y - logits[row + argmaxes[0].y];
     }
 
+    var wanted = 0u;
+    var target_logit = 0.0;
+    if (p.has_targets != 0u) {
+        wanted = targets[t];
+        target_logit = target_logits[t];
+    }
     var sum = vec4<f32>(0.0);
+    var own = vec4<f32>(0.0);
     for (var n = lane; n < p.cols; n += LANES) {
         let l = logits[row + n];
-        sum.x += exp(l - below);
+        let lower = max(l - below, -100.0); // infinitely low ones must not become 0 times infinity
+        let q = exp(lower);
+        sum.x += q;
+        own.x = fma(q, lower, own.x);
+        let before = (l > target_logit) | ((l == target_logit) & (p.first_token + n < wanted));
+        own.w += select(0.0, 1.0, before);
         if (p.has_reference != 0u) {
             let r = reference[row + n];
             let e = exp(r - reference_below);
             let d = r - l - shift;
             sum.y += e;
             sum.z = fma(e, d, sum.z);
+            own.y = fma(q, -d, own.y);
             if (abs(d) < 0.25) {
                 sum.w = fma(e, curvature(d), sum.w);
+                own.z = fma(q, curvature(-d), own.z);
             } else {
                 // exp(-d) alone may overflow where its product with e does not.
                 sum.w += fma(e, d - 1.0, exp(l + shift - reference_below));
+                own.z += fma(q, -d - 1.0, exp(r - shift - below));
             }
         }
     }
     sums[lane] = sum;
+    own_sums[lane] = own;
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if (lane < half) {
             sums[lane] += sums[lane + half];
+            own_sums[lane] += own_sums[lane + half];
         }
     }
     workgroupBarrier();
@@ -132,15 +159,23 @@ fn main(
     }
     var state = old;
     let total = sums[0];
+    let own_total = own_sums[0];
+    let own_scale = exp(old.max - below);
     state.max = below;
-    state.sum = old.sum * exp(old.max - below) + total.x;
+    state.sum = old.sum * own_scale + total.x;
+    if (old.sum > 0.0) {
+        state.moment = (old.moment + old.sum * (old.max - below)) * own_scale;
+    }
+    state.moment += own_total.x;
     // Earlier tiles hold the smaller ids, so that a tie leaves theirs.
     if (maxima[0].x > old.max) {
         state.argmax = p.first_token + argmaxes[0].x;
     }
-    let wanted = targets[t] - p.first_token;
-    if (wanted < p.cols) {
-        state.target_logit = logits[row + wanted];
+    if (p.has_targets != 0u) {
+        state.rank += u32(own_total.w);
+        if (wanted - p.first_token < p.cols) {
+            state.target_logit = logits[row + wanted - p.first_token];
+        }
     }
     if (p.has_reference != 0u) {
         let scale = exp(old.reference_max - reference_below);
@@ -149,6 +184,8 @@ fn main(
         state.shift = shift;
         state.difference = old.difference * scale + total.z;
         state.curvature = old.curvature * scale + total.w;
+        state.own_difference = old.own_difference * own_scale + own_total.y;
+        state.own_curvature = old.own_curvature * own_scale + own_total.z;
     }
     states[t] = state;
 }

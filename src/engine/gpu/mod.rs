@@ -32,7 +32,7 @@ pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 
 use crate::engine::backend::{
-    AttentionShape, Backend, Columns, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result, RopeShape, TileShape,
+    AttentionShape, Backend, Columns, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, TileShape,
 };
 
 impl Backend for Gpu {
@@ -175,7 +175,7 @@ impl Backend for Gpu {
         logits: &GpuBuffer,
         reference: Option<&GpuBuffer>,
         tile: TileShape,
-        targets: &GpuIndices,
+        targets: Option<Targets<'_, Self>>,
         state: &mut GpuHeadState,
     ) -> Result<()> {
         head::record(self, logits, reference, tile, targets, state)

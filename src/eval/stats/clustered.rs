@@ -31,6 +31,17 @@ pub fn bits_per_byte(nll_over_bytes: &[Cluster]) -> Option<Estimate> {
     Some(mean(nll_over_bytes)?.map(|nats| nats / std::f64::consts::LN_2))
 }
 
+/// Difference of two perplexities on the same sequences. The interval is the delta method's, paired: that of the mean of
+/// `ppl nll - ppl_ref nll_ref`, around the difference. `None` without any token, or for clusters that do not match.
+pub fn perplexity_difference(nll: &[Cluster], reference: &[Cluster]) -> Option<Estimate> {
+    let same = nll.len() == reference.len() && nll.iter().zip(reference).all(|(a, b)| a.count == b.count);
+    let (own, other) = (perplexity(nll)?.value, perplexity(reference).filter(|_| same)?.value);
+    let pairs = nll.iter().zip(reference).map(|(a, b)| Cluster { sum: own * a.sum - other * b.sum, count: a.count });
+    let linear = mean(&pairs.collect::<Vec<_>>())?;
+    let value = own - other;
+    Some(Estimate { value, interval: linear.interval.map(|i| i.map(|end| end - linear.value + value)) })
+}
+
 /// Share of tokens (clusters hold the matching ones and all). The interval is Wilson's at the effective number of tokens
 /// `p (1 - p) / se^2` (Kish 1965; Korn and Graubard 1998), at most the real number, with Student's t as its critical value: it
 /// stays within 0 and 1 and keeps a width where all tokens agree.
@@ -107,6 +118,14 @@ mod tests {
     #[test]
     fn perplexity_is_exp_of_mean_and_ends() {
         check(perplexity(&clusters(&SUMS, &COUNTS)), 3.3418406203355935, 2.363856235714583, 4.724440751934721);
+    }
+
+    #[test]
+    fn a_difference_of_perplexities_is_paired() {
+        let (own, other) = (clusters(&SUMS, &COUNTS), clusters(&[9.0, 6.25, 3.5, 7.0], &COUNTS));
+        check(perplexity_difference(&own, &other), 0.2783186727065874, -0.38441954315873117, 0.941056888571906);
+        assert_eq!(perplexity_difference(&own, &own).unwrap().interval, Some(Interval { low: 0.0, high: 0.0 }));
+        assert_eq!(perplexity_difference(&own, &clusters(&SUMS, &[8, 5, 4, 7])), None);
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! clustered by sequence (Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640); items of a task are taken as independent.
 
 mod clustered;
+mod distribution;
 mod divergence;
 mod proportion;
 
-pub use clustered::{Cluster, agreement, bits_per_byte, mean, perplexity};
+pub use clustered::{Cluster, agreement, bits_per_byte, mean, perplexity, perplexity_difference};
+pub use distribution::{Distribution, correlation, independent_error};
 pub use divergence::{DeltaP, Divergence, delta_p, divergence, quantile};
 pub use proportion::{PairedAccuracy, paired_accuracy, wilson};
 

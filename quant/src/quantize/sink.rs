@@ -1,0 +1,121 @@
+//! GGUF files made beside another walk through the model: whoever encodes tensors for a purpose of their own hands them over, in
+//! any order and in parts; what never came is encoded in the end. What is absent: threads, a journal, split files.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use super::{Output, Source, Written, WrittenFile, check_plan, encode_rows, refuse_same_paths, space};
+use crate::checkpoint::Tensor;
+use crate::gguf::{GgufWriter, Layout, TensorSpec};
+use crate::{Error, Result};
+
+/// Weights that are encoded at once of tensors that never came.
+const REST_WEIGHTS: usize = 32 << 20;
+
+/// A file that takes tensors as they come. It appears under its name on [`Sink::finish`]; dropped before, nothing is left.
+pub struct Sink {
+    output: Output,
+    /// By the tensor's name in the source: its entry in the plan.
+    entries: HashMap<String, usize>,
+    state: Mutex<State>,
+}
+
+struct State {
+    writer: GgufWriter,
+    /// By entry of the plan: the rows that came.
+    rows: Vec<Vec<Range<usize>>>,
+}
+
+impl Sink {
+    /// Begins the files of `outputs`, which are not split, for tensors of `source`.
+    ///
+    /// # Errors
+    /// As [`super::quantize`], as far as it refuses before it begins.
+    pub fn create_all(source: &dyn Source, outputs: Vec<Output>) -> Result<Vec<Self>> {
+        outputs.iter().try_for_each(|output| check_plan(source, output))?;
+        refuse_same_paths(source, &outputs)?;
+        let mut writers = Vec::with_capacity(outputs.len());
+        for Output { plan, path, metadata, .. } in &outputs {
+            let spec =
+                |entry: &super::PlanEntry| TensorSpec { name: entry.tensor.clone(), dtype: entry.to, shape: entry.shape.clone() };
+            let specs: Vec<TensorSpec> = plan.entries.iter().map(spec).collect();
+            writers.push(GgufWriter::create(path, Layout::new(path, metadata, &specs)?)?);
+        }
+        space::check(writers.iter())?;
+        let sink = |(output, writer): (Output, GgufWriter)| {
+            let entries = output.plan.entries.iter().enumerate().map(|(i, entry)| (entry.source().to_owned(), i)).collect();
+            let rows = vec![Vec::new(); output.plan.entries.len()];
+            Self { output, entries, state: Mutex::new(State { writer, rows }) }
+        };
+        Ok(outputs.into_iter().zip(writers).map(sink).collect())
+    }
+
+    /// Where the file will stand.
+    pub fn path(&self) -> &PathBuf {
+        &self.output.path
+    }
+
+    /// Takes the encoded bytes of some rows of a tensor of the source, from `first_row` on. What came before, or is not of this
+    /// file, is left aside.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn put(&self, tensor: &Tensor, first_row: usize, bytes: &[u8]) -> Result<()> {
+        let Some(&entry) = self.entries.get(&tensor.name) else { return Ok(()) };
+        let row_bytes = self.row_bytes(tensor, entry)?;
+        let rows = first_row..first_row + bytes.len() / row_bytes.max(1);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.rows[entry].iter().any(|known| known.start < rows.end && rows.start < known.end) {
+            return Ok(());
+        }
+        state.writer.write(entry, (first_row * row_bytes) as u64, bytes)?;
+        state.rows[entry].push(rows);
+        Ok(())
+    }
+
+    /// Encodes what never came, and gives the file its name.
+    ///
+    /// # Errors
+    /// As [`super::quantize`].
+    pub fn finish(self, source: &dyn Source) -> Result<Written> {
+        for tensor in source.tensors() {
+            let Some(&entry) = self.entries.get(&tensor.name) else { continue };
+            for rows in self.missing(tensor, entry) {
+                let at_once = (REST_WEIGHTS / tensor.cols().max(1)).max(1);
+                for first in rows.clone().step_by(at_once) {
+                    let part = first..rows.end.min(first + at_once);
+                    let to = self.output.plan.entries[entry].to;
+                    let bytes = encode_rows(source, &tensor.name, part, to, self.output.imatrix.as_deref())?;
+                    self.put(tensor, first, &bytes)?;
+                }
+            }
+        }
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let bytes = state.writer.commit()?;
+        let file = WrittenFile { path: self.output.path.clone(), bytes, sha256: None };
+        Ok(Written { path: self.output.path, bytes, files: vec![file], report: Vec::new() })
+    }
+
+    /// The rows of a tensor that did not come.
+    fn missing(&self, tensor: &Tensor, entry: usize) -> Vec<Range<usize>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = state.rows[entry].clone();
+        known.sort_by_key(|rows| rows.start);
+        let (mut missing, mut next) = (Vec::new(), 0);
+        for rows in known.into_iter().chain([tensor.rows()..tensor.rows()]) {
+            if next < rows.start {
+                missing.push(next..rows.start);
+            }
+            next = rows.end;
+        }
+        missing
+    }
+
+    fn row_bytes(&self, tensor: &Tensor, entry: usize) -> Result<usize> {
+        let to = self.output.plan.entries[entry].to;
+        let what = || format!("rows of {} weights do not divide into {to} blocks", tensor.cols());
+        to.row_bytes(tensor.cols()).ok_or_else(|| Error::tensor(&self.output.path, &tensor.name, what()))
+    }
+}

@@ -1,0 +1,102 @@
+//! What goes into the matrices of a model, told to whoever collects it on a walk through the layers: importance matrices and
+//! second moments. Absent: collecting (see `runner::imatrix`).
+
+use std::ops::Range;
+
+use quant::arch::Role;
+
+use super::backend::Backend;
+use super::error::Result;
+
+/// A place in a model where activations meet matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Site {
+    /// The input of attention.
+    Attention,
+    /// Latent attention's compressed queries.
+    CompressedQueries,
+    /// Latent attention's queries without their rotated part, head by head. GGUF's matrix of the keys is absorbed into them
+    /// (DeepSeek-AI 2024, section 2.1.2), so this is what meets it.
+    LatentKeys,
+    /// What latent attention's heads would gather of compressed values, which meets the matrix of the values after absorption.
+    LatentValues,
+    /// What all heads have gathered.
+    AttentionOutput,
+    /// The input of a network without experts.
+    FeedForward,
+    /// What its gate lets through.
+    FeedForwardDown,
+    /// The input of a mixture of experts, for all but the experts.
+    Router,
+    /// The same, for the experts, each with the rows that go to it.
+    Experts,
+    /// What the experts' gates let through.
+    ExpertsDown,
+    /// What the gate of the shared expert lets through.
+    SharedDown,
+    /// The input of the output matrix.
+    Output,
+}
+
+impl Site {
+    /// All sites of a block, in the order of its computation.
+    pub const OF_BLOCK: [Self; 11] = [
+        Self::Attention,
+        Self::CompressedQueries,
+        Self::LatentKeys,
+        Self::LatentValues,
+        Self::AttentionOutput,
+        Self::FeedForward,
+        Self::FeedForwardDown,
+        Self::Router,
+        Self::Experts,
+        Self::ExpertsDown,
+        Self::SharedDown,
+    ];
+
+    /// The matrices that read it; a model has some of them.
+    pub fn readers(self) -> &'static [Role] {
+        match self {
+            Self::Attention => &[Role::AttnQ, Role::AttnK, Role::AttnV, Role::AttnQkv, Role::AttnQA, Role::AttnKvAMqa],
+            Self::CompressedQueries => &[Role::AttnQB],
+            Self::LatentKeys => &[Role::AttnKB],
+            Self::LatentValues => &[Role::AttnVB],
+            Self::AttentionOutput => &[Role::AttnOutput],
+            Self::FeedForward => &[Role::FfnGate, Role::FfnUp],
+            Self::FeedForwardDown => &[Role::FfnDown],
+            Self::Router => &[Role::FfnGateInp, Role::FfnGateInpShexp, Role::FfnGateShexp, Role::FfnUpShexp],
+            Self::Experts => &[Role::FfnGateExps, Role::FfnUpExps],
+            Self::ExpertsDown => &[Role::FfnDownExps],
+            Self::SharedDown => &[Role::FfnDownShexp],
+            Self::Output => &[Role::Output],
+        }
+    }
+
+    /// Whether the matrices of a tensor get different rows.
+    pub fn is_routed(self) -> bool {
+        matches!(self, Self::Experts | Self::ExpertsDown)
+    }
+}
+
+/// Rows on their way into the matrices of one site of one block.
+pub struct Observed<'a, B: Backend> {
+    /// The block; 0 where the site is in none.
+    pub block: usize,
+    /// The place.
+    pub site: Site,
+    /// `[rows, K]`
+    pub x: &'a B::Buffer,
+    /// K.
+    pub cols: usize,
+    /// Which rows of `x` go to which of the matrices that a tensor holds one behind the other (experts, heads).
+    pub parts: &'a [(usize, Range<usize>)],
+}
+
+/// Is told of every input of a matrix, layer by layer, and within a layer row by row in the order of the sequences.
+pub trait Observer<B: Backend> {
+    /// Takes rows in; `backend` reads them.
+    ///
+    /// # Errors
+    /// What ends the walk.
+    fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> Result<()>;
+}

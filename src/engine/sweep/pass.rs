@@ -1,0 +1,435 @@
+//! One pass: as many sequences as have room walk through all layers together, and through the head.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quant::checkpoint::Pages;
+use quant::{HParams, Progress};
+
+use super::chunk::{ChunkLimits, Chunks, Piece};
+use super::layers::{LayerError, RowError};
+use super::plan::SweepPlan;
+use super::prefetch::prefetch;
+use super::prefix::{Forest, Order, Path};
+use super::state::State;
+use super::{Lane, LaneScores, Options, Reference, Scores, Sequence, SweepLimits, not_numbers};
+use crate::engine::backend::{Backend, HeadRow};
+use crate::engine::error::{EngineError, Result};
+use crate::engine::forward::{self, Batch, Graph, KeyCopies, Keys, KvCache, Rows, Workspace};
+use crate::engine::head::{self, Scored};
+use crate::engine::model::{Block, Embedding, Reader};
+use crate::engine::observe::Observer;
+use crate::engine::rope::{LengthClasses, Rope};
+use crate::engine::supply::Supply;
+
+/// What all passes have in common.
+pub struct Walk<'a, B: Backend> {
+    pub backend: &'a B,
+    pub lanes: &'a [Lane],
+    /// The lanes whose layers are computed.
+    pub walked: Range<usize>,
+    pub supply: &'a Supply,
+    pub chunk: ChunkLimits,
+    /// What becomes of the pages of a layer that is done.
+    pub pages: Pages,
+    pub progress: &'a dyn Progress,
+    pub stop: &'a AtomicBool,
+    pub observer: Option<&'a dyn Observer<B>>,
+    /// Whether the errors of activations are wanted.
+    pub layers: bool,
+}
+
+impl<'a, B: Backend> Walk<'a, B> {
+    /// Of one lane, with chunks that hold a sequence of `longest` tokens whole.
+    pub fn alone(
+        backend: &'a B,
+        lanes: &'a [Lane],
+        supply: &'a Supply,
+        limits: &SweepLimits,
+        longest: usize,
+        progress: &'a dyn Progress,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        let rows = limits.chunk_rows(backend, lanes).max(longest);
+        let chunk = ChunkLimits { rows, key_rows: usize::MAX };
+        let pages = Pages::Unmapped;
+        Self { backend, lanes, walked: 0..lanes.len(), supply, chunk, pages, progress, stop, observer: None, layers: false }
+    }
+
+    pub fn check_stop(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(EngineError::Interrupted) } else { Ok(()) }
+    }
+
+    /// How a lane's weights are read; lanes that are not walked share nothing.
+    fn reader(&self, lane: usize) -> Reader<'a> {
+        let Lane { variant, arithmetic, .. } = &self.lanes[lane];
+        let number = lane.checked_sub(self.walked.start);
+        Reader { variant, arithmetic: *arithmetic, supply: number.map(|number| (self.supply, number)) }
+    }
+}
+
+/// Rows that go through a layer together, on the device.
+pub struct Chunk<B: Backend> {
+    /// Where its rows stand.
+    pub batch: Batch<B>,
+    tokens: Vec<u32>,
+    key_rows: usize,
+    copies: KeyCopies,
+    /// Scored rows and the tokens that they should predict.
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+    /// The same: places of sequences in the pass, and numbers among their scored rows.
+    homes: Vec<(usize, usize)>,
+}
+
+/// By lane that is walked, by chunk: activations.
+pub type Hidden<B> = Vec<Vec<<B as Backend>::Buffer>>;
+
+/// Some sequences on their way.
+pub struct Pass<'w, 'a, B: Backend> {
+    walk: &'w Walk<'a, B>,
+    sequences: &'w [Sequence],
+    order: &'w Order,
+    places: Range<usize>,
+    layout: Chunks,
+    pub chunks: Vec<Chunk<B>>,
+    /// By lane: the constants of its blocks.
+    pub graphs: Vec<Graph<B>>,
+}
+
+impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
+    /// Of the sequences at some places of an order.
+    pub fn new(walk: &'w Walk<'a, B>, sequences: &'w [Sequence], order: &'w Order, places: Range<usize>) -> Result<Self> {
+        let backend = walk.backend;
+        let ropes = walk.lanes.iter().map(|lane| Rope::of(&lane.variant)).collect::<Result<Vec<_>>>()?;
+        let ropes: Vec<&Rope> = ropes.iter().collect();
+        let length = |place: usize| sequences[order.sequences[place]].scored.end;
+        let classes = LengthClasses::new(&ropes, places.clone().map(length));
+        let paths = paths(sequences, |length| classes.first_position(&ropes, length));
+        let forest = Forest::of(&paths, order, places.clone());
+        let layout = Chunks::of(&forest, walk.chunk);
+        let graph = |(lane, rope): (&Lane, &&Rope)| Graph::new(backend, &lane.variant, (*rope).clone(), &classes);
+        let graphs = walk.lanes.iter().zip(&ropes).map(graph).collect::<Result<Vec<_>>>()?;
+        let mut pass = Self { walk, sequences, order, places, layout, chunks: Vec::new(), graphs };
+        pass.chunks = (0..pass.layout.chunks.len()).map(|number| pass.chunk(number, &paths)).collect::<Result<_>>()?;
+        for place in 0..pass.places.len() {
+            pass.aim(place);
+        }
+        Ok(pass)
+    }
+
+    /// Numbers of its sequences, by place.
+    pub fn numbers(&self) -> Vec<usize> {
+        self.order.sequences[self.places.clone()].to_vec()
+    }
+
+    /// Where the rows of the sequence at a place of the pass stand.
+    pub fn pieces(&self, place: usize) -> Vec<&Piece> {
+        self.layout.path(place)
+    }
+
+    fn chunk(&self, number: usize, paths: &[Path<'_>]) -> Result<Chunk<B>> {
+        let laid = &self.layout.chunks[number];
+        let (mut tokens, mut positions, mut angles) = (Vec::new(), Vec::new(), Vec::new());
+        for piece in &self.layout.pieces[laid.pieces.clone()] {
+            let path = &paths[piece.sequence];
+            tokens.extend_from_slice(&path.tokens[piece.rows.clone()]);
+            for position in piece.rows.clone() {
+                positions.push(position as u32);
+                angles.push(path.class + position as u32);
+            }
+        }
+        let mut widths: Vec<usize> =
+            self.walk.lanes.iter().filter_map(|lane| lane.variant.hparams().window.as_ref()).map(|w| w.width).collect();
+        widths.sort_unstable();
+        widths.dedup();
+        let batch = Batch::new(self.walk.backend, &positions, &angles, &laid.spans, &widths)?;
+        let (key_rows, copies) = (laid.key_rows, laid.copies.clone());
+        Ok(Chunk { batch, tokens, key_rows, copies, rows: Vec::new(), targets: Vec::new(), homes: Vec::new() })
+    }
+
+    /// Notes what the sequence at a place wants of the rows of chunks.
+    fn aim(&mut self, place: usize) {
+        let sequence = &self.sequences[self.order.sequences[self.places.start + place]];
+        let pieces: Vec<Piece> = self.layout.path(place).into_iter().cloned().collect();
+        for piece in pieces {
+            let (start, end) = (piece.rows.start.max(sequence.scored.start), piece.rows.end.min(sequence.scored.end));
+            let chunk = &mut self.chunks[piece.chunk];
+            for position in start..end {
+                // Where only hidden states are wanted, the last row predicts nothing.
+                let target = sequence.tokens.get(position + 1).copied().unwrap_or(0);
+                chunk.rows.push((piece.first + position - piece.rows.start) as u32);
+                chunk.targets.push(target);
+                chunk.homes.push((place, position - sequence.scored.start));
+            }
+        }
+    }
+
+    /// What goes into the first layer.
+    pub fn embed(&self) -> Result<Hidden<B>> {
+        let backend = self.walk.backend;
+        let mut known: Vec<u32> = self.chunks.iter().flat_map(|chunk| chunk.tokens.iter().copied()).collect();
+        known.sort_unstable();
+        known.dedup();
+        let place = |token: &u32| known.binary_search(token).unwrap_or(0) as u32;
+        let picks: Vec<Vec<u32>> = self.chunks.iter().map(|chunk| chunk.tokens.iter().map(place).collect()).collect();
+        let picks = picks.iter().map(|picks| Ok(backend.indices(picks)?)).collect::<Result<Vec<_>>>()?;
+        let mut hidden = Vec::with_capacity(self.walk.walked.len());
+        for lane in self.walk.walked.clone() {
+            self.walk.check_stop()?;
+            let embedding = Embedding::of_tokens(backend, &self.walk.reader(lane), &known)?;
+            let width = self.graphs[lane].hparams().embedding_length;
+            let one = |(chunk, picks): (&Chunk<B>, &B::Indices)| {
+                let mut x = backend.alloc(chunk.batch.rows * width)?;
+                forward::embed(backend, &self.graphs[lane], &embedding, picks, &chunk.batch, &mut x)?;
+                Ok(x)
+            };
+            hidden.push(self.chunks.iter().zip(&picks).map(one).collect::<Result<Vec<_>>>()?);
+        }
+        Ok(hidden)
+    }
+
+    /// Runs the blocks from `first` on, of all lanes that are walked; `behind` is called when all lanes have one behind them.
+    pub fn layers(
+        &self,
+        hidden: &mut Hidden<B>,
+        first: usize,
+        mut behind: impl FnMut(usize, &Hidden<B>) -> Result<()>,
+    ) -> Result<()> {
+        let Walk { backend, walked, supply, .. } = self.walk;
+        let blocks = |lane: usize| self.graphs[lane].hparams().block_count;
+        let depth = walked.clone().map(blocks).max().unwrap_or(0);
+        let jobs = (first..depth).flat_map(|block| walked.clone().map(move |lane| (block, lane)));
+        let jobs: Vec<(usize, usize)> = jobs.filter(|&(block, lane)| block < blocks(lane)).collect();
+        let mut spaces: Vec<(HParams, Space<B>)> = Vec::new();
+        let mut done = Vec::new();
+        let last = jobs.clone();
+        let last_of = |block: usize, lane: usize| last.iter().rfind(|&&(other, _)| other == block) == Some(&(block, lane));
+        let load = |(block, lane): (usize, usize)| {
+            let weights = Block::load(*backend, &self.walk.reader(lane), block)?;
+            if last_of(block, lane) {
+                supply.forget();
+            }
+            Ok((block, lane, weights, supply.take_read()))
+        };
+        prefetch(jobs.into_iter(), load, |(block, lane, weights, read)| {
+            let graph = &self.graphs[lane];
+            let space = self.space(&mut spaces, graph.hparams())?;
+            let Space { workspace, kept, joined } = space;
+            for (chunk, x) in self.chunks.iter().zip(&mut hidden[lane - walked.start]) {
+                self.walk.check_stop()?;
+                let keys = Keys::Joined { kept, joined, copies: &chunk.copies };
+                forward::block(*backend, graph, &weights, &chunk.batch, keys, Rows::Many, workspace, x, self.walk.observer)?;
+                self.walk.progress.advance(chunk.batch.rows as u64);
+            }
+            drop(weights);
+            read.iter().for_each(|part| part.release(Pages::Unmapped));
+            done.extend(read);
+            if last_of(block, lane) {
+                if self.walk.pages == Pages::Evicted {
+                    done.iter().for_each(|part| part.release(Pages::Evicted));
+                }
+                done.clear();
+                behind(block, hidden)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Temporary buffers for a model's shape; lanes of one shape share them.
+    fn space<'s>(&self, all: &'s mut Vec<(HParams, Space<B>)>, h: &HParams) -> Result<&'s mut Space<B>> {
+        let at = match all.iter().position(|(shape, _)| shape == h) {
+            Some(at) => at,
+            None => {
+                let backend = self.walk.backend;
+                let rows = self.chunks.iter().map(|chunk| chunk.batch.rows).max().unwrap_or(0);
+                let joined = self.chunks.iter().map(|chunk| chunk.key_rows).max().unwrap_or(0);
+                let workspace = Workspace::new(backend, h, rows)?;
+                let kept = KvCache::new(backend, h, self.layout.kept_rows.max(1))?;
+                let joined = KvCache::new(backend, h, joined.max(1))?;
+                all.push((h.clone(), Space { workspace, kept, joined }));
+                all.len() - 1
+            }
+        };
+        Ok(&mut all[at].1)
+    }
+
+    /// Walks, and scores; with state, from where an earlier walk ended.
+    pub fn score(&self, plan: &SweepPlan, options: &Options<'_>, state: Option<(&State, usize)>) -> Result<Scores> {
+        let walk = self.walk;
+        let found = match state {
+            Some((state, number)) => state.layer(number, self)?,
+            None => None,
+        };
+        let mut errors: Vec<RowError> = Vec::new();
+        let (mut hidden, first) = match found {
+            Some((block, hidden, known)) => {
+                let rows: usize = self.chunks.iter().map(|chunk| chunk.batch.rows).sum();
+                walk.progress.advance((rows * walk.walked.len() * (block + 1)) as u64);
+                errors = known;
+                (hidden, block + 1)
+            }
+            None => (self.embed()?, 0),
+        };
+        let depth = walk.walked.clone().map(|lane| self.graphs[lane].hparams().block_count).max().unwrap_or(0);
+        self.layers(&mut hidden, first, |block, hidden| {
+            if walk.layers {
+                errors.extend(self.row_errors(block, hidden)?);
+            }
+            match state {
+                Some((state, number)) if block + 1 < depth => state.keep(number, block, self, hidden, &errors),
+                _ => Ok(()),
+            }
+        })?;
+        let lanes = self.head(hidden, plan, options)?;
+        Ok(Scores { lanes, layers: self.layer_errors(&errors) })
+    }
+
+    /// Scores by lane and place.
+    fn head(&self, mut hidden: Hidden<B>, plan: &SweepPlan, options: &Options<'_>) -> Result<Vec<LaneScores>> {
+        let walk = self.walk;
+        let backend = walk.backend;
+        let mut norms = Vec::with_capacity(walk.lanes.len());
+        for lane in 0..walk.lanes.len() {
+            norms.push(crate::engine::model::output_norm(backend, &walk.reader(lane))?);
+        }
+        // Final hidden states become normed ones, chunk by chunk.
+        let mut scored = Vec::with_capacity(self.chunks.len());
+        for (number, chunk) in self.chunks.iter().enumerate() {
+            let mut normed = Vec::with_capacity(walk.lanes.len());
+            for (lane, norm) in norms.iter().enumerate() {
+                let width = self.graphs[lane].hparams().embedding_length;
+                let picked = match (lane, options.reference) {
+                    (0, Reference::LogProbs(_)) => continue,
+                    (0, Reference::Hidden(stored)) => backend.upload(&self.stored(chunk, stored, width)?)?,
+                    _ => {
+                        // An empty buffer takes its place.
+                        let x = std::mem::replace(&mut hidden[lane - walk.walked.start][number], backend.alloc(1)?);
+                        let rows = backend.indices(&chunk.rows)?;
+                        let mut picked = backend.alloc((chunk.rows.len() * width).max(1))?;
+                        if !chunk.rows.is_empty() {
+                            backend.gather(&x, &rows, chunk.rows.len(), width, &mut picked)?;
+                        }
+                        picked
+                    }
+                };
+                if lane == 0 {
+                    self.hand_over(chunk, &picked, width, options)?;
+                }
+                let mut out = backend.alloc((chunk.rows.len() * width).max(1))?;
+                if !chunk.rows.is_empty() {
+                    forward::norm(backend, &self.graphs[lane], &picked, chunk.rows.len(), norm, &mut out)?;
+                }
+                normed.push(out);
+            }
+            let homes = chunk.homes.iter().map(|&(place, row)| (self.order.sequences[self.places.start + place], row)).collect();
+            scored.push(Scored { normed, targets: chunk.targets.clone(), homes });
+        }
+        drop(hidden);
+        let readers: Vec<Reader<'_>> = (0..walk.lanes.len()).map(|lane| walk.reader(lane)).collect();
+        let reference = if let Reference::LogProbs(stored) = options.reference { Some(stored) } else { None };
+        let head = head::Head { backend, graphs: &self.graphs, readers: &readers, reference, tokens_at_once: plan.head_tokens };
+        let rows = head.score(&scored, |read| {
+            read.iter().for_each(|part| part.release(walk.pages));
+            walk.check_stop()
+        })?;
+        let empty = |place: usize| vec![None; self.sequences[self.order.sequences[self.places.start + place]].scored.len()];
+        let mut lanes = Vec::with_capacity(walk.lanes.len());
+        for (lane, chunks) in walk.lanes.iter().zip(rows) {
+            let mut scores: Vec<Vec<Option<HeadRow>>> = (0..self.places.len()).map(empty).collect();
+            for (chunk, rows) in self.chunks.iter().zip(chunks) {
+                if rows.iter().any(|row| !row.log_sum_exp.is_finite() || row.target_logit.is_nan()) {
+                    return Err(not_numbers(lane));
+                }
+                for (&(place, row), score) in chunk.homes.iter().zip(rows) {
+                    scores[place][row] = Some(score);
+                }
+            }
+            lanes.push(scores.into_iter().map(|rows| rows.into_iter().flatten().collect()).collect());
+        }
+        let rows: usize = self.chunks.iter().map(|chunk| chunk.batch.rows).sum();
+        walk.progress.advance((rows * walk.walked.len()) as u64);
+        Ok(lanes)
+    }
+
+    /// The stored hidden states of a chunk's scored rows.
+    fn stored(&self, chunk: &Chunk<B>, stored: &dyn super::StoredHidden, width: usize) -> Result<Vec<f32>> {
+        let mut rows = Vec::with_capacity(chunk.homes.len() * width);
+        let mut known: Option<(usize, Vec<f32>)> = None;
+        for &(place, row) in &chunk.homes {
+            let sequence = match known.take() {
+                Some((other, sequence)) if other == place => sequence,
+                _ => stored.rows(self.order.sequences[self.places.start + place])?,
+            };
+            rows.extend_from_slice(&sequence[row * width..(row + 1) * width]);
+            known = Some((place, sequence));
+        }
+        Ok(rows)
+    }
+
+    /// Gives lane 0's final hidden states to whoever wants them.
+    fn hand_over(&self, chunk: &Chunk<B>, picked: &B::Buffer, width: usize, options: &Options<'_>) -> Result<()> {
+        let Some(take) = options.hidden else { return Ok(()) };
+        let all = self.walk.backend.read(picked, 0..chunk.rows.len() * width)?;
+        let mut first = 0;
+        for homes in chunk.homes.chunk_by(|a, b| a.0 == b.0) {
+            let rows = &all[first * width..(first + homes.len()) * width];
+            take(self.order.sequences[self.places.start + homes[0].0], homes[0].1, rows)?;
+            first += homes.len();
+        }
+        Ok(())
+    }
+
+    /// The error of every row of every lane but the first.
+    fn row_errors(&self, block: usize, hidden: &Hidden<B>) -> Result<Vec<RowError>> {
+        let walk = self.walk;
+        let width = |lane: usize| self.graphs[lane].hparams().embedding_length;
+        let mut errors = Vec::new();
+        let read = |lane: usize, chunk: usize| {
+            walk.backend.read(&hidden[lane - walk.walked.start][chunk], 0..self.chunks[chunk].batch.rows * width(lane))
+        };
+        for chunk in 0..self.chunks.len() {
+            let reference = read(0, chunk)?;
+            for lane in 1..walk.lanes.len() {
+                errors.push(RowError::of(lane, block, chunk, &reference, &read(lane, chunk)?, width(lane)));
+            }
+        }
+        Ok(errors)
+    }
+
+    /// Errors by sequence.
+    fn layer_errors(&self, errors: &[RowError]) -> Vec<LayerError> {
+        let mut all = Vec::new();
+        let mut ends: Vec<(usize, usize)> = errors.iter().map(|error| (error.lane, error.block)).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        for (lane, block) in ends {
+            let mine: Vec<&RowError> = errors.iter().filter(|error| (error.lane, error.block) == (lane, block)).collect();
+            for place in 0..self.places.len() {
+                let sequence = self.order.sequences[self.places.start + place];
+                let mut sum = LayerError { lane, block, sequence, rows: 0, error: 0.0, reference: 0.0 };
+                for piece in self.pieces(place) {
+                    if let Some(error) = mine.iter().find(|error| error.chunk == piece.chunk) {
+                        sum.add(&error.rows[piece.first..piece.first + piece.rows.len()]);
+                    }
+                }
+                all.push(sum);
+            }
+        }
+        all
+    }
+}
+
+/// Buffers that the blocks of one shape use.
+struct Space<B: Backend> {
+    workspace: Workspace<B>,
+    kept: KvCache<B>,
+    joined: KvCache<B>,
+}
+
+/// The rows of sequences, with what tells sequences of different angles apart.
+pub fn paths(sequences: &[Sequence], class: impl Fn(usize) -> u32) -> Vec<Path<'_>> {
+    let path = |sequence: &Sequence| Path { class: class(sequence.scored.end), tokens: &sequence.tokens[..sequence.scored.end] };
+    // `class` is asked for every sequence, be it of this pass or not; what it says of others does not matter.
+    sequences.iter().map(path).collect()
+}
