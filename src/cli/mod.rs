@@ -17,6 +17,7 @@ mod output;
 mod perplexity;
 mod progress;
 mod quantize;
+mod reference;
 mod report;
 mod run;
 mod score;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::Watch;
 use crate::engine::backend::{Backend, HeadRow};
-use crate::engine::sweep::{self, Lane, Sequence, SweepLimits};
+use crate::engine::sweep::{self, Lane, LaneScores, Sequence, SweepLimits};
 use crate::eval::record::{Pass, Protocol, Sequence as SequenceRecord, Token, TokenAgainst, TokenSequence};
 use crate::tokenizer::{SpecialText, Tokenizer};
 
@@ -134,14 +134,20 @@ pub fn score_tokens<B: Backend>(
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<TokenSequence>>> {
     let scores = sweep::score(backend, lanes, &text.sequences[range.clone()], cut, watch.progress, watch.stop)?;
-    let sequences = |(lane, sequences): (usize, &Vec<Vec<HeadRow>>)| {
-        let tokens = |(i, rows): (usize, &Vec<HeadRow>)| text.tokens_of(range.start + i, rows, (lane > 0).then(|| &scores[0][i]));
-        sequences.iter().enumerate().map(tokens).collect()
-    };
-    Ok(scores.iter().enumerate().map(sequences).collect())
+    Ok(text.tokens_of_lanes(range.start, &scores))
 }
 
 impl TextWindows {
+    /// Per lane and sequence what is known of each scored token, from the scores of the sequences from `first` on; lane 0 is the
+    /// reference of the others.
+    pub fn tokens_of_lanes(&self, first: usize, scores: &[LaneScores]) -> Vec<Vec<TokenSequence>> {
+        let sequences = |(lane, sequences): (usize, &LaneScores)| {
+            let tokens = |(i, rows): (usize, &Vec<HeadRow>)| self.tokens_of(first + i, rows, (lane > 0).then(|| &scores[0][i]));
+            sequences.iter().enumerate().map(tokens).collect()
+        };
+        scores.iter().enumerate().map(sequences).collect()
+    }
+
     /// The scored tokens of sequence `index` from their `rows`, with `reference` beside those of the reference lane.
     pub fn tokens_of(&self, index: usize, rows: &[HeadRow], reference: Option<&Vec<HeadRow>>) -> TokenSequence {
         let sequence = &self.sequences[index];

@@ -9,5 +9,6 @@ mod docs;
 mod hub;
 mod logits;
 mod quantize;
+mod reference;
 mod synth;
 mod tokenizer;

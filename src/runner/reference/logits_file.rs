@@ -73,6 +73,11 @@ fn ids_of(path: &Path, text: &TextWindows) -> Result<Vec<Vec<u32>>> {
     Ok(text.sequences.iter().zip(&text.first_ids).map(window).collect())
 }
 
+/// Whether a file begins as one.
+pub fn is_one(path: &Path) -> bool {
+    Pieces::open(path).and_then(|pieces| pieces.bytes(0, MAGIC.len() as u64)).is_ok_and(|bytes| bytes == MAGIC)
+}
+
 /// Writes such a file; it appears under its name when every row was put.
 pub struct LogitsWriter {
     file: AtomicFile,
@@ -218,6 +223,11 @@ impl LogitsFile {
     /// Windows in the file.
     pub fn windows(&self) -> usize {
         self.shape.chunks as usize
+    }
+
+    /// Scored rows of each window.
+    pub fn rows_of_window(&self) -> usize {
+        self.shape.rows() as usize
     }
 
     /// The log-probabilities of `tokens` in each of the scored `rows`, counted over all windows: `[rows, tokens]`. Those that

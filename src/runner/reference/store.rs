@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::str::FromStr;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -77,6 +78,17 @@ pub enum RowType {
 }
 
 impl RowType {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::F32, Self::F16];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+
     fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -90,6 +102,21 @@ impl RowType {
             Self::F16 => Dtype::F16,
         }
     }
+}
+
+impl FromStr for RowType {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == s);
+        found.ok_or_else(|| format!("unknown type {s:?}; known: {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+/// Whether a file is a store, of any version.
+pub fn is_one(path: &Path) -> bool {
+    let header = Pieces::open(path).and_then(|pieces| read_header(&pieces));
+    header.is_ok_and(|(header, _)| header.metadata().as_ref().is_some_and(|all| all.contains_key(KEY)))
 }
 
 /// Where everything lies.
