@@ -1,8 +1,11 @@
 //! Importance matrices: for each tensor, how much each of its input columns matters (the mean squared activation that met
-//! it). Files of llama.cpp's `llama-imatrix` are read, GGUF and the older format alike. What is absent: collecting one, and
-//! using it (see `formats` and `quantize`).
+//! it), and the [`Sums`] that it is made of. Files of llama.cpp's `llama-imatrix` are read and written, GGUF and the older format
+//! alike. What is absent: running a model to collect one, and using it (see `formats` and `quantize`).
 
 mod read;
+mod stats;
+mod sums;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,10 @@ use std::path::{Path, PathBuf};
 use crate::gguf::Value;
 use crate::recipe::Category;
 use crate::{Error, Result};
+
+pub use stats::{Change, LayerStats, TensorStats, layer_stats, tensor_stats};
+pub use sums::{Entry, Sums};
+pub use write::Format;
 
 /// llama-quantize keeps strings that it adds to the metadata in 128 bytes with a closing zero.
 const MAX_METADATA_BYTES: usize = 127;
@@ -40,7 +47,7 @@ impl Imatrix {
     /// [`Error::Io`]; [`Error::Gguf`], [`Error::Key`], [`Error::Tensor`] and [`Error::File`] where the file is broken, holds no
     /// matrix, or a weight is negative, infinite or not a number.
     pub fn open(path: &Path) -> Result<Self> {
-        let matrix = read::open(path)?;
+        let matrix = read::open(path)?.into_means(path);
         matrix.entries.iter().try_for_each(|(name, weights)| check_weights(path, name, weights))?;
         Ok(matrix)
     }

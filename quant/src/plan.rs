@@ -11,13 +11,13 @@ mod metadata;
 mod show;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::{Model, Tensor};
 use crate::gguf::{TensorSpec, Value};
 use crate::recipe::{ModelFacts, Recipe};
-use crate::{DType, Result};
+use crate::{DType, Imatrix, Result};
 pub use choices::{Choices, TensorType, parse_override_kv, parse_prune_layers};
 pub use metadata::quantized_metadata;
 
@@ -91,7 +91,7 @@ pub struct Plan {
     /// Blocks that are left out.
     pruned: BTreeSet<usize>,
     /// The importance matrix that was taken into account.
-    imatrix: Option<PathBuf>,
+    imatrix: Option<Arc<Imatrix>>,
     /// Whether the file is one that llama.cpp's converter would write.
     plain: bool,
 }
@@ -122,7 +122,7 @@ impl Plan {
             entries,
             keys: metadata::chosen_keys(choices, input.model, plain),
             pruned: choices.prune_layers.clone(),
-            imatrix: choices.importance().map(|matrix| matrix.path().to_owned()),
+            imatrix: choices.imatrix.clone().filter(|matrix| !matrix.is_empty()),
             plain,
         })
     }
@@ -140,6 +140,11 @@ impl Plan {
     /// The entry for the tensor of that name.
     pub fn get(&self, tensor: &str) -> Option<&PlanEntry> {
         self.entries.iter().find(|e| e.tensor == tensor)
+    }
+
+    /// The importance matrix that was taken into account, with which tensors are to be encoded.
+    pub fn imatrix(&self) -> Option<&Imatrix> {
+        self.imatrix.as_deref()
     }
 
     /// Bytes of all tensors together, without header and padding.

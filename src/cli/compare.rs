@@ -1,18 +1,27 @@
 //! `bitworth compare`: what candidates lost against a reference, on the same tokens, from one walk through the model.
 
-use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
 use clap::Args;
+use quant::Imatrix;
 use serde_json::{Value, json};
 
 use super::perplexity::TextArgs;
+use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
+use super::statistics::{Scored, pairs_block, pairs_document};
 use super::{Outcome, ScoringArgs};
+use crate::engine::backend::{Arithmetic, Backend};
 use crate::engine::model::Variant;
 use crate::engine::sweep::Lane;
-use crate::eval::metrics::TextMetrics;
 use crate::eval::stats::Estimate;
+use crate::eval::tokens::PairMetrics;
 use crate::on_device;
-use crate::runner::{models, text};
+use crate::runner::device::Device;
+use crate::runner::models;
+use crate::runner::reference::lane;
 use crate::tokenizer::Tokenizer;
 
 /// Compare candidates with a reference: perplexity, KL divergence, agreement, from one walk through the model.
@@ -25,9 +34,20 @@ pub struct CompareArgs {
     candidates: Vec<String>,
     #[command(flatten)]
     text: TextArgs,
+    /// Importance matrix for the candidates that are quantized on the fly (GGUF or .dat).
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
     /// Fail (exit code 1) when a candidate's mean KL divergence is above this many nats.
     #[arg(long, value_name = "NATS")]
     max_kld: Option<f64>,
+    /// Score the reference through the other arithmetic, too, and say which candidates lose more than that differs. Needs
+    /// a reference whose weights the other arithmetic computes otherwise (q8: quantized ones).
+    #[arg(long)]
+    noise_floor: bool,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    keep: KeepArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
@@ -42,81 +62,121 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         variant: Variant::Stored(checkpoint.clone()),
         arithmetic: args.scoring.arithmetic,
     }];
+    let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?.map(Arc::new);
     for candidate in &args.candidates {
-        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..models::candidate(&checkpoint, candidate, session.watch())? });
+        let lane = models::candidate(&checkpoint, candidate, imatrix.as_ref(), session.watch())?;
+        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..lane });
     }
+    lanes.iter().try_for_each(|lane| models::check_architecture(&checkpoint, lane.variant.checkpoint()))?;
     models::number_duplicates(&mut lanes);
+    args.text.check_context(&lanes)?;
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let cut = args.text.cut(&tokenizer)?;
     let device = args.scoring.open()?;
+    if args.noise_floor {
+        lanes.push(floor(&lanes[0], &device)?);
+    }
+    let records = args.text.open_records()?;
+    let source = args.source.open(&lanes[0], &cut, &device.info().name)?;
+    let kept = args.keep.kept(inputs(&lanes).chain(args.source.files()))?;
     let begin = std::time::Instant::now();
-    let all = 0..cut.sequences.len();
     let scores = on_device!(&device, backend =>
-        text::score(backend, &lanes, &cut, all, args.text.sweep_limits(), session.watch()))?;
+        lane::score_tokens(backend, &lanes, &cut, &args.text.sweep_options(), &source, &kept, session.watch()))?;
     let seconds = begin.elapsed().as_secs_f64();
-    let metrics = scores
-        .iter()
-        .map(|lane| TextMetrics::of(&lane.iter().collect::<Vec<_>>()).context("nothing was scored"))
-        .collect::<Result<Vec<_>>>()?;
-    let rows: Vec<Value> = lanes.iter().zip(&metrics).map(|(lane, m)| row(lane, m)).collect();
-    let document = json!({
-        "reference": rows[0], "candidates": rows[1..], "tokens": metrics[0].tokens, "windows": cut.sequences.len(),
-        "ctx": args.text.ctx, "text_sha256": cut.sha256, "seconds": seconds, "device": device.info(),
-        "arithmetic": args.scoring.arithmetic,
-    });
-    session.print(&document, || table(&lanes, &metrics, seconds))?;
-    let worst = lanes.iter().zip(&metrics).find(|(_, m)| {
-        m.against.zip(args.max_kld).is_some_and(|(a, bound)| a.kld.mean.value.is_nan() || a.kld.mean.value > bound)
-    });
-    Ok(match (worst, args.max_kld) {
-        (Some((lane, m)), Some(bound)) => {
-            let kld = m.against.map_or(f64::NAN, |a| a.kld.mean.value);
-            Outcome::GateFailed(format!("{}: mean KL divergence {kld:.6} is above --max-kld {bound}", lane.name))
+    let scored = Scored::all(&lanes, &scores, &cut)?;
+    let files = records.map(|folder| folder.write(&device.info().name, &scored)).transpose()?;
+    let (reference, others) = (&scored[0], &scored[1..]);
+    let (candidates, floor) = others.split_at(args.candidates.len());
+    let floor = floor.first();
+    let mut rows: Vec<Value> = candidates.iter().map(Scored::row).collect();
+    if let Some(floor) = floor {
+        for (row, candidate) in rows.iter_mut().zip(candidates) {
+            let above = candidate.against(floor).map(|pair| pair.kld_difference);
+            row["kld_above_floor"] = json!(above.map(|e| e.value));
+            row["kld_above_floor_low"] = json!(above.and_then(|e| e.low()));
+            row["kld_above_floor_high"] = json!(above.and_then(|e| e.high()));
+            row["above_noise_floor"] = json!(above.and_then(is_above));
         }
-        _ => Outcome::Done,
+    }
+    let mut document = json!({
+        "reference": reference.row(), "candidates": rows, "pairs": pairs_document(candidates),
+        "tokens": reference.metrics.tokens, "windows": cut.sequences.len(), "ctx": args.text.ctx, "text_sha256": cut.sha256,
+        "seconds": seconds, "device": device.info(), "arithmetic": args.scoring.arithmetic,
+    });
+    if let Some(floor) = floor {
+        document["noise_floor"] = floor.row();
+    }
+    if let Some(from) = source.describe() {
+        document["reference"]["from"] = from;
+    }
+    if let Some(files) = &files {
+        document["records"] = json!(files);
+    }
+    session.print(&document, || {
+        let mut text = table(&scored, floor);
+        text += &format!("{} tokens scored per lane in {seconds:.1} s\n", reference.metrics.tokens);
+        if args.text.full {
+            text.extend(scored.iter().map(|lane| lane.block(reference)));
+            text += &pairs_block(candidates);
+        }
+        text
+    })?;
+    let bound = args.max_kld.unwrap_or(f64::INFINITY);
+    let too_far = |lane: &&Scored<'_>| lane.kld().is_none_or(|kld| kld.is_nan() || kld > bound);
+    Ok(match candidates.iter().find(too_far) {
+        Some(lane) => {
+            let (name, kld) = (&lane.lane.name, lane.kld().unwrap_or(f64::NAN));
+            Outcome::GateFailed(format!("{name}: mean KL divergence {kld:.6} is above --max-kld {bound}"))
+        }
+        None => Outcome::Done,
     })
 }
 
-/// One lane as JSON; every value with its interval as `*_low` and `*_high`.
-fn row(lane: &Lane, m: &TextMetrics) -> Value {
-    let mut row = json!({ "name": lane.name, "bytes": lane.variant.bytes(), "tokens": m.tokens });
-    let mut put = |name: &str, suffix: &str, estimate: Estimate| {
-        row[format!("{name}{suffix}")] = json!(estimate.value);
-        row[format!("{name}_low")] = json!(estimate.interval.map(|i| i.low));
-        row[format!("{name}_high")] = json!(estimate.interval.map(|i| i.high));
-    };
-    put("ppl", "", m.perplexity);
-    if let Some(a) = m.against {
-        put("kld", "_mean", a.kld.mean);
-        put("top1_agreement", "", a.top1_agreement);
-        put("delta_p", "_mean", a.delta_p.mean);
-        put("delta_p_rms", "", a.delta_p.rms);
-        for (name, value) in [
-            ("kld_median", a.kld.median),
-            ("kld_p90", a.kld.p90),
-            ("kld_p99", a.kld.p99),
-            ("kld_p999", a.kld.p99_9),
-            ("kld_max", a.kld.max),
-        ] {
-            row[name] = json!(value);
-        }
-    }
-    row
+/// The files of all models.
+pub fn inputs(lanes: &[Lane]) -> impl Iterator<Item = &Path> + Clone {
+    lanes.iter().flat_map(|lane| lane.variant.checkpoint().files()).map(PathBuf::as_path)
 }
 
-fn table(lanes: &[Lane], metrics: &[TextMetrics], seconds: f64) -> String {
-    let width = lanes.iter().map(|lane| lane.name.chars().count()).max().unwrap_or(0).max(9);
+/// The reference through the other arithmetic.
+fn floor(reference: &Lane, device: &Device) -> Result<Lane> {
+    let name = &reference.name;
+    let Some(other) = Arithmetic::ALL.into_iter().find(|&other| other != reference.arithmetic) else {
+        bail!("--noise-floor: there is no other arithmetic than {}", reference.arithmetic.name());
+    };
+    if reference.variant.types().iter().all(|(dtype, _)| dtype.is_float()) {
+        bail!(
+            "--noise-floor: the weights of {name} are plain numbers, which {} and {} compute alike; give a reference with \
+             quantized weights, as a Q8_0 file",
+            reference.arithmetic.name(),
+            other.name()
+        );
+    }
+    if let Err(e) = on_device!(device, backend => backend.check_arithmetic(other)) {
+        bail!("--noise-floor needs the {} arithmetic beside {}: {e}", other.name(), reference.arithmetic.name());
+    }
+    Ok(Lane { name: format!("{name} ({})", other.name()), variant: reference.variant.clone(), arithmetic: other })
+}
+
+/// Whether what a candidate loses more than the floor is more than chance; `None` where one sequence says nothing about that.
+fn is_above(difference: Estimate) -> Option<bool> {
+    difference.low().map(|low| low > 0.0)
+}
+
+fn table(scored: &[Scored<'_>], floor: Option<&Scored<'_>>) -> String {
+    let width = scored.iter().map(|s| s.lane.name.chars().count()).max().unwrap_or(0).max(9);
     let mut text = format!(
-        "{:width$} {:>10} {:>10} {:>10} {:>21} {:>9} {:>9} {:>9} {:>8} {:>9}\n",
-        "lane", "MiB", "ppl", "mean KLD", "95 % interval", "median", "99 %", "99.9 %", "top-1 %", "rms dp %"
+        "{:width$} {:>10} {:>10} {:>9} {:>10} {:>21} {:>9} {:>9} {:>9} {:>8} {:>9}",
+        "lane", "MiB", "ppl", "ppl +%", "mean KLD", "95 % interval", "median", "99 %", "99.9 %", "top-1 %", "rms dp %"
     );
-    for (lane, m) in lanes.iter().zip(metrics) {
-        let mib = lane.variant.bytes() as f64 / (1 << 20) as f64;
-        text += &format!("{:width$} {mib:10.1} {:10.4}", lane.name, m.perplexity.value);
-        if let Some(a) = m.against {
+    text += if floor.is_some() { "  noise floor\n" } else { "\n" };
+    for s in scored {
+        let mib = s.lane.variant.bytes() as f64 / (1 << 20) as f64;
+        text += &format!("{:width$} {mib:10.1} {:10.4}", s.lane.name, s.metrics.perplexity.value);
+        if let (Some(a), Some(b)) = (s.metrics.against, &s.tokens.against) {
             let interval = a.kld.mean.interval.map_or(String::new(), |i| format!("{:.6} - {:.6}", i.low, i.high));
             text += &format!(
-                " {:10.6} {interval:>21} {:9.6} {:9.5} {:9.5} {:8.2} {:9.3}",
+                " {:+9.3} {:10.6} {interval:>21} {:9.6} {:9.5} {:9.5} {:8.2} {:9.3}",
+                100.0 * libm::expm1(b.ln_ppl_ratio.estimate.value),
                 a.kld.mean.value,
                 a.kld.median,
                 a.kld.p99,
@@ -124,8 +184,17 @@ fn table(lanes: &[Lane], metrics: &[TextMetrics], seconds: f64) -> String {
                 100.0 * a.top1_agreement.value,
                 100.0 * a.delta_p.rms.value
             );
+            text += match floor {
+                None => "",
+                Some(floor) if std::ptr::eq(floor, s) => "  is it",
+                Some(floor) => match s.against(floor).and_then(|pair: PairMetrics| is_above(pair.kld_difference)) {
+                    Some(true) => "  above",
+                    Some(false) => "  not above",
+                    None => "  unknown",
+                },
+            };
         }
         text.push('\n');
     }
-    text + &format!("{} tokens scored per lane in {seconds:.1} s\n", metrics[0].tokens)
+    text
 }

@@ -45,7 +45,8 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
         arithmetic: args.scoring.arithmetic,
     }];
     for model in &args.models[1..] {
-        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..models::candidate(&checkpoint, model, session.watch())? });
+        let lane = models::candidate(&checkpoint, model, None, session.watch())?;
+        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..lane });
     }
     models::number_duplicates(&mut lanes);
     let mut tokenizer = Tokenizer::new(&checkpoint)?;

@@ -11,6 +11,7 @@ mod devices;
 mod eval;
 mod files;
 mod generate;
+mod imatrix;
 mod inspect;
 mod logits;
 mod output;
@@ -92,6 +93,7 @@ impl ScoringArgs {
 enum Command {
     Run(run::RunArgs),
     Quantize(quantize::QuantizeArgs),
+    Imatrix(imatrix::ImatrixArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
     Perplexity(perplexity::PerplexityArgs),
@@ -144,6 +146,7 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
     match command {
         Command::Run(args) => run::run(&args, session),
         Command::Quantize(args) => quantize::run(&args, session),
+        Command::Imatrix(args) => imatrix::run(&args, session),
         Command::Convert(args) => convert::run(&args, session),
         Command::Inspect(args) => inspect::run(&args, session),
         Command::Perplexity(args) => perplexity::run(&args, session),

@@ -1,19 +1,23 @@
 //! `bitworth perplexity`: as llama-perplexity scores a text.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::compare::inputs;
+use super::reference::KeepArgs;
 use super::session::Session;
+use super::statistics::{RecordsFolder, Scored};
 use super::{Outcome, ScoringArgs};
 use crate::engine::model::Variant;
-use crate::engine::sweep::{Lane, SweepLimits};
-use crate::eval::metrics::TextMetrics;
+use crate::engine::sweep::{self, Lane, SweepLimits};
 use crate::on_device;
 use crate::runner::models;
-use crate::runner::text::{self, TextWindows};
+use crate::runner::reference::lane::{self, Source};
+use crate::runner::text::TextWindows;
 use crate::tokenizer::Tokenizer;
 
 /// Perplexity of a text: the second half of each window is scored.
@@ -23,6 +27,8 @@ pub struct PerplexityArgs {
     model: String,
     #[command(flatten)]
     text: TextArgs,
+    #[command(flatten)]
+    keep: KeepArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
@@ -42,6 +48,12 @@ pub struct TextArgs {
     /// MiB of activations to hold at once; what does not fit is scored in another pass over the model.
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
     activations: usize,
+    /// Print all statistics of each lane, in the manner of llama-perplexity.
+    #[arg(long)]
+    pub full: bool,
+    /// Write what is known of every scored token and every window to tokens.parquet and sequences.parquet in this folder.
+    #[arg(long, value_name = "DIR")]
+    records: Option<PathBuf>,
 }
 
 impl TextArgs {
@@ -51,9 +63,40 @@ impl TextArgs {
         TextWindows::windows(tokenizer, &text, self.ctx, self.chunks.map(NonZeroUsize::get)).with_context(|| self.text.clone())
     }
 
+    /// Windows must fit the context that every model was trained for.
+    ///
+    /// # Errors
+    /// One of them does not have it.
+    pub fn check_context(&self, lanes: &[Lane]) -> Result<()> {
+        for lane in lanes {
+            let context = sweep::longest_sequence(lane.variant.hparams());
+            if self.ctx > context {
+                let path = lane.variant.checkpoint().path().display();
+                bail!(
+                    "{path}: its context has {context} tokens, less than the windows of --ctx {}; give --ctx {context}",
+                    self.ctx
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder of `--records`.
+    ///
+    /// # Errors
+    /// As [`RecordsFolder::open`].
+    pub fn open_records(&self) -> Result<Option<RecordsFolder>> {
+        self.records.as_deref().map(RecordsFolder::open).transpose()
+    }
+
     /// How the sweep is cut.
     pub fn sweep_limits(&self) -> SweepLimits {
         SweepLimits { activation_bytes: self.activations.max(1).saturating_mul(1 << 20), ..SweepLimits::default() }
+    }
+
+    /// What a sweep does.
+    pub fn sweep_options(&self) -> sweep::Options<'_> {
+        sweep::Options { limits: self.sweep_limits(), ..sweep::Options::default() }
     }
 }
 
@@ -63,31 +106,42 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
     let cut = args.text.cut(&tokenizer)?;
     let lanes =
         [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint), arithmetic: args.scoring.arithmetic }];
+    args.text.check_context(&lanes)?;
     let device = args.scoring.open()?;
+    let records = args.text.open_records()?;
+    let kept = args.keep.kept(inputs(&lanes))?;
     let begin = std::time::Instant::now();
-    let all = 0..cut.sequences.len();
     let scores = on_device!(&device, backend =>
-        text::score(backend, &lanes, &cut, all, args.text.sweep_limits(), session.watch()))?;
+        lane::score_tokens(backend, &lanes, &cut, &args.text.sweep_options(), &Source::Walked, &kept, session.watch()))?;
     let seconds = begin.elapsed().as_secs_f64();
-    let metrics = TextMetrics::of(&scores[0].iter().collect::<Vec<_>>()).context("nothing was scored")?;
-    let ppl = metrics.perplexity;
-    let (low, high) = (ppl.interval.map(|i| i.low), ppl.interval.map(|i| i.high));
-    let document = json!({
-        "model": lanes[0].name, "ppl": ppl.value, "ppl_low": low, "ppl_high": high,
-        "nll": libm::log(ppl.value), "tokens": metrics.tokens, "windows": cut.sequences.len(), "ctx": args.text.ctx,
-        "text_sha256": cut.sha256, "seconds": seconds, "device": device.info(),
-        "arithmetic": args.scoring.arithmetic,
+    let scored = Scored::all(&lanes, &scores, &cut)?;
+    let files = records.map(|folder| folder.write(&device.info().name, &scored)).transpose()?;
+    let (lane, ppl) = (&scored[0], scored[0].metrics.perplexity);
+    let mut document = lane.row();
+    let more = json!({
+        "model": lanes[0].name, "windows": cut.sequences.len(), "ctx": args.text.ctx, "text_sha256": cut.sha256,
+        "seconds": seconds, "device": device.info(), "arithmetic": args.scoring.arithmetic,
     });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        document[key] = value.clone();
+    }
+    if let Some(files) = &files {
+        document["records"] = json!(files);
+    }
     session.print(&document, || {
         let interval = ppl.interval.map_or(String::new(), |i| format!(" (95 %: {:.4} to {:.4})", i.low, i.high));
-        format!(
-            "perplexity {:.4}{interval}, {} tokens scored in {} windows of {}, {seconds:.1} s on {}",
+        let mut text = format!(
+            "perplexity {:.4}{interval}, {} tokens scored in {} windows of {}, {seconds:.1} s on {}\n",
             ppl.value,
-            metrics.tokens,
+            lane.metrics.tokens,
             cut.sequences.len(),
             args.text.ctx,
             device.info().name
-        )
+        );
+        if args.text.full {
+            text += &lane.block(lane);
+        }
+        text
     })?;
     Ok(Outcome::Done)
 }

@@ -43,6 +43,16 @@ impl<'a> Scored<'a> {
         lanes.iter().zip(scores).enumerate().map(one).collect()
     }
 
+    /// Mean KL divergence from the reference.
+    pub fn kld(&self) -> Option<f64> {
+        self.metrics.against.map(|a| a.kld.mean.value)
+    }
+
+    /// This lane less another one, paired; `None` for the reference.
+    pub fn against(&self, other: &Self) -> Option<PairMetrics> {
+        PairMetrics::of(self.sequences, other.sequences)
+    }
+
     /// Everything as JSON: a value with its interval as `*_low` and `*_high`, with the error of independent tokens as `*_se`.
     pub fn row(&self) -> Value {
         let (m, t) = (&self.metrics, &self.tokens);
@@ -203,10 +213,8 @@ impl Row {
 /// Every two candidates, the earlier one first: their names and what is between them.
 pub fn pairs<'a>(candidates: &'a [Scored<'a>]) -> Vec<(&'a str, &'a str, PairMetrics)> {
     let both = candidates.iter().enumerate().flat_map(|(i, first)| candidates[i + 1..].iter().map(move |second| (first, second)));
-    both.filter_map(|(first, second)| {
-        Some((first.lane.name.as_str(), second.lane.name.as_str(), PairMetrics::of(first.sequences, second.sequences)?))
-    })
-    .collect()
+    both.filter_map(|(first, second)| Some((first.lane.name.as_str(), second.lane.name.as_str(), first.against(second)?)))
+        .collect()
 }
 
 /// The same as JSON.

@@ -228,6 +228,17 @@ impl<B: Backend> Workspace<B> {
         Ok(Self { normed: buffer(h.embedding_length)?, scratch })
     }
 
+    /// Numbers of all buffers together, for each row.
+    pub fn columns(h: &HParams) -> usize {
+        let (queries, keys) = (h.head_count * h.key_width(), h.kv_heads() * h.key_width());
+        let dense = h.feed_forward_length.max(h.shared_feed_forward_length);
+        let slot = 2 * (h.embedding_length + h.expert_feed_forward_length);
+        let experts = if h.expert_count > 0 { h.expert_count + h.expert_used_count * slot } else { 0 };
+        let attention = queries + keys + h.kv_heads() * h.value_width() + h.head_count * h.value_width();
+        let latent = queries.max(keys).max(Self::latent(h)) + 2 * Self::latent(h);
+        attention + latent + 3 * h.embedding_length + 2 * dense + experts
+    }
+
     /// Columns of what latent attention compresses.
     fn latent(h: &HParams) -> usize {
         h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim))
@@ -359,13 +370,7 @@ impl<B: Backend> Step<'_, B> {
     }
 
     /// Attention of the rows of `normed`, up to its output projection, into the workspace.
-    fn attend(
-        &self,
-        weights: &Block<B>,
-        keys: Keys<'_, B>,
-        ws: &mut Scratch<B>,
-        normed: &B::Buffer,
-    ) -> Result<()> {
+    fn attend(&self, weights: &Block<B>, keys: Keys<'_, B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
         let (h, backend) = (&self.graph.hparams, self.backend);
         self.project(weights, ws, normed)?;
         let shape = AttentionShape {

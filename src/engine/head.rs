@@ -2,91 +2,194 @@
 //! turn each tile of logits into a few numbers per row on the device. Logits of the whole vocabulary exist only for those who
 //! ask for them ([`logits`]).
 
+use std::ops::Range;
+
 use super::backend::{Backend, HeadRow, Targets, TileShape};
 use super::error::Result;
 use super::forward::{self, Graph};
-use super::model::OutputHead;
+use super::model::{OutputHead, Reader, output_rows};
+use super::supply::Part;
+use super::sweep::prefetch::prefetch;
 
 /// Tokens per vocabulary tile.
-const TILE: usize = 1024;
+pub(super) const TILE: usize = 1024;
 
-/// Scores the rows `scored` of `hidden` (one buffer per lane) against `targets`; lane 0 is the reference of the others.
-pub fn score<B: Backend>(
-    backend: &B,
-    graphs: &[Graph<B>],
-    heads: &[OutputHead<B>],
-    hidden: &[&B::Buffer],
-    scored: &[u32],
-    targets: &[u32],
-) -> Result<Vec<Vec<HeadRow>>> {
-    let rows = scored.len();
-    if rows == 0 {
-        return Ok(vec![Vec::new(); graphs.len()]);
-    }
-    // Rows with one target side by side, as `target_logits` wants them; the scores go back to their places at the end.
-    let mut order: Vec<usize> = (0..rows).collect();
-    order.sort_by_key(|&t| targets[t]);
-    let by_target = |all: &[u32]| order.iter().map(|&t| all[t]).collect::<Vec<u32>>();
-    let (scored, targets) = (backend.indices(&by_target(scored))?, by_target(targets));
-    let mut normed = Vec::with_capacity(graphs.len());
-    for ((graph, head), x) in graphs.iter().zip(heads).zip(hidden) {
-        let width = graph.hparams().embedding_length;
-        let mut picked = backend.alloc(rows * width)?;
-        backend.gather(x, &scored, rows, width, &mut picked)?;
-        let mut out = backend.alloc(rows * width)?;
-        forward::norm(backend, graph, &picked, rows, &head.norm, &mut out)?;
-        normed.push(out);
-    }
-    let vocab = heads.first().map_or(0, |head| head.output.rows.len());
-    let tile = TILE.min(vocab).min((backend.max_buffer_len() / rows).max(1));
-    let mut target_logits = Vec::with_capacity(graphs.len());
-    for ((graph, head), normed) in graphs.iter().zip(heads).zip(&normed) {
-        target_logits.push(self::target_logits(backend, graph, &head.output.weight, normed, &targets)?);
-    }
-    let targets = backend.indices(&targets)?;
-    let mut states = graphs.iter().map(|_| backend.head_state(rows)).collect::<std::result::Result<Vec<_>, _>>()?;
-    let mut reference = backend.alloc(rows * tile)?;
-    let mut candidate = backend.alloc(if graphs.len() > 1 { rows * tile } else { 1 })?;
-    for first in (0..vocab).step_by(tile) {
-        let range = first..(first + tile).min(vocab);
-        let shape = TileShape { rows, cols: range.len(), first_token: first as u32 };
-        for (lane, state) in states.iter_mut().enumerate() {
-            let weight = &heads[lane].output.weight;
-            let logits = if lane == 0 { &mut reference } else { &mut candidate };
-            backend.matmul(&normed[lane], 0..rows, weight, range.clone(), logits)?;
-            forward::finish_logits(backend, &graphs[lane], logits, rows * range.len())?;
-            let targets = Some(Targets { tokens: &targets, logits: &target_logits[lane] });
-            if lane == 0 {
-                backend.head_tile(&reference, None, shape, targets, state)?;
-            } else {
-                backend.head_tile(&candidate, Some(&reference), shape, targets, state)?;
-            }
-        }
-    }
-    let mut places = vec![0; rows];
-    order.iter().enumerate().for_each(|(sorted, &t)| places[t] = sorted);
-    let in_place = |rows: Vec<HeadRow>| places.iter().map(|&sorted| rows[sorted]).collect();
-    Ok(states.iter().map(|state| backend.read_head(state).map(in_place)).collect::<std::result::Result<_, _>>()?)
+/// Log-probabilities of an earlier scoring, up to a constant in each row.
+pub trait StoredLogProbs: Sync {
+    /// Those of some neighbouring tokens behind scored row `row` of a sequence.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    fn read(&self, sequence: usize, row: usize, tokens: Range<usize>, out: &mut [f32]) -> Result<()>;
 }
 
-/// The logit of each row's target, to the last bit what the tiles will hold, because it comes from the same operations: row t of
-/// `normed` times row `weight_rows[t]` of `weight`. A product for each run of rows with the same target, so that rows in the order of
-/// their targets are the fewest products. `[T, H], [T] -> [T]`
-pub fn target_logits<B: Backend>(
+/// Rows to be scored together.
+pub struct Scored<B: Backend> {
+    /// By lane: their final hidden states behind the final norm, `[T, H]`; without lane 0 where that is stored.
+    pub normed: Vec<B::Buffer>,
+    /// `[T]`: what they should predict, in ascending order: rows of one target are a product of their own.
+    pub targets: Vec<u32>,
+    /// `[T]`: numbers of their sequences, and of the rows among the scored ones of the sequence.
+    pub homes: Vec<(usize, usize)>,
+}
+
+/// The output matrices of lanes of which the first is the reference of the others, read a range of tokens at a time.
+pub struct Head<'a, B: Backend> {
+    /// Where it runs.
+    pub backend: &'a B,
+    /// By lane.
+    pub graphs: &'a [Graph<B>],
+    /// By lane.
+    pub readers: &'a [Reader<'a>],
+    /// Instead of lane 0's logits.
+    pub reference: Option<&'a dyn StoredLogProbs>,
+    /// Tokens whose rows of all output matrices are held at once (two such ranges are: one is read while one is used).
+    pub tokens_at_once: usize,
+}
+
+impl<B: Backend> Head<'_, B> {
+    /// Scores rows: by lane and chunk of `scored`. `used` is told what was read for a range of tokens when that is done.
+    ///
+    /// # Errors
+    /// A model that cannot be read, a device that fails, and whatever `used` returns.
+    pub fn score(&self, scored: &[Scored<B>], mut used: impl FnMut(Vec<Part>) -> Result<()>) -> Result<Vec<Vec<Vec<HeadRow>>>> {
+        let backend = self.backend;
+        let vocab = self.readers.first().map_or(0, |reader| reader.variant.hparams().vocab_size);
+        let most = scored.iter().map(|chunk| chunk.targets.len()).max().unwrap_or(0);
+        let mut chunks = scored.iter().map(|chunk| self.begin(chunk)).collect::<Result<Vec<_>>>()?;
+        let tile = TILE.min(vocab).min((backend.max_buffer_len() / most.max(1)).max(1));
+        let ranges: Vec<Range<usize>> = {
+            let at_once = (self.tokens_at_once / tile).max(1) * tile;
+            (0..vocab).step_by(at_once).map(|first| first..(first + at_once).min(vocab)).collect()
+        };
+        let mut reference = backend.alloc((most * tile).max(1))?;
+        let mut candidate = backend.alloc(if self.graphs.len() > 1 { (most * tile).max(1) } else { 1 })?;
+        let walked = usize::from(self.reference.is_some())..self.readers.len();
+        let supply = self.readers.iter().find_map(|reader| reader.supply).map(|(supply, _)| supply);
+        let load = |tokens: Range<usize>| {
+            let rows = |reader: &Reader<'_>| output_rows(backend, reader, tokens.clone());
+            let weights = self.readers[walked.clone()].iter().map(rows).collect::<Result<Vec<_>>>()?;
+            let read = supply.map(|supply| {
+                supply.forget();
+                supply.take_read()
+            });
+            Ok((tokens, weights, read.unwrap_or_default()))
+        };
+        prefetch(ranges.into_iter(), load, |(tokens, weights, read)| {
+            for (chunk, state) in scored.iter().zip(&mut chunks).filter(|(chunk, _)| !chunk.targets.is_empty()) {
+                for first in tokens.clone().step_by(tile) {
+                    let part = first..(first + tile).min(tokens.end);
+                    let rows = first - tokens.start..part.end - tokens.start;
+                    self.tile(chunk, state, part, [&mut reference, &mut candidate], |lane| {
+                        let weight = lane.checked_sub(walked.start).map(|number| &weights[number].weight);
+                        weight.map(|weight| (weight.as_ref(), rows.clone()))
+                    })?;
+                }
+            }
+            drop(weights);
+            used(read)
+        })?;
+        let lane = |lane: usize| {
+            let rows =
+                |state: &Running<B>| Ok(state.lanes.get(lane).map(|one| backend.read_head(one)).transpose()?.unwrap_or_default());
+            chunks.iter().map(rows).collect::<Result<Vec<_>>>()
+        };
+        (0..self.readers.len()).map(lane).collect()
+    }
+
+    /// What the first tile of a chunk needs.
+    fn begin(&self, chunk: &Scored<B>) -> Result<Running<B>> {
+        let (backend, rows) = (self.backend, chunk.targets.len());
+        if rows == 0 {
+            return Ok(Running { targets: backend.indices(&[0])?, logits: Vec::new(), lanes: Vec::new() });
+        }
+        let mut logits = Vec::with_capacity(self.readers.len());
+        if let Some(stored) = self.reference {
+            let mut targets = vec![0.0; rows];
+            for ((&(sequence, row), &target), out) in chunk.homes.iter().zip(&chunk.targets).zip(targets.chunks_exact_mut(1)) {
+                stored.read(sequence, row, target as usize..target as usize + 1, out)?;
+            }
+            logits.push(backend.upload(&targets)?);
+        }
+        let walked = usize::from(self.reference.is_some());
+        for ((graph, reader), normed) in self.graphs.iter().zip(self.readers).skip(walked).zip(&chunk.normed) {
+            logits.push(target_logits(backend, graph, reader, normed, &chunk.targets)?);
+        }
+        let states = self.readers.iter().map(|_| backend.head_state(rows)).collect::<std::result::Result<_, _>>()?;
+        Ok(Running { targets: backend.indices(&chunk.targets)?, logits, lanes: states })
+    }
+
+    /// Takes the logits of some tokens into the statistics of a chunk; `weight` gives a lane's output matrix and the rows for
+    /// these tokens, nothing for stored log-probabilities.
+    fn tile<'w>(
+        &self,
+        chunk: &Scored<B>,
+        state: &mut Running<B>,
+        tokens: Range<usize>,
+        [reference, candidate]: [&mut B::Buffer; 2],
+        weight: impl Fn(usize) -> Option<(&'w B::Weight, Range<usize>)>,
+    ) -> Result<()>
+    where
+        B::Weight: 'w,
+    {
+        let (backend, rows) = (self.backend, chunk.targets.len());
+        let shape = TileShape { rows, cols: tokens.len(), first_token: tokens.start as u32 };
+        for lane in 0..self.readers.len() {
+            let logits = if lane == 0 { &mut *reference } else { &mut *candidate };
+            match (weight(lane), self.reference) {
+                (Some((weight, weight_rows)), _) => {
+                    let normed = &chunk.normed[lane - usize::from(self.reference.is_some())];
+                    backend.matmul(normed, 0..rows, weight, weight_rows, logits)?;
+                    forward::finish_logits(backend, &self.graphs[lane], logits, rows * tokens.len())?;
+                }
+                (None, Some(stored)) => {
+                    let mut all = vec![0.0; rows * tokens.len()];
+                    for (&(sequence, row), out) in chunk.homes.iter().zip(all.chunks_exact_mut(tokens.len())) {
+                        stored.read(sequence, row, tokens.clone(), out)?;
+                    }
+                    *logits = backend.upload(&all)?;
+                }
+                (None, None) => continue,
+            }
+            let targets = Some(Targets { tokens: &state.targets, logits: &state.logits[lane] });
+            if lane == 0 {
+                backend.head_tile(reference, None, shape, targets, &mut state.lanes[0])?;
+            } else {
+                backend.head_tile(candidate, Some(reference), shape, targets, &mut state.lanes[lane])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The statistics of a chunk while tiles pass by.
+struct Running<B: Backend> {
+    targets: B::Indices,
+    /// By lane: the targets' logits.
+    logits: Vec<B::Buffer>,
+    /// By lane.
+    lanes: Vec<B::HeadState>,
+}
+
+/// The logit of each row's target, to the last bit what the tiles will hold, because it comes from the same operations. A product
+/// for each run of rows with the same target: `targets` ascend. `[T, H], [T] -> [T]`
+fn target_logits<B: Backend>(
     backend: &B,
     graph: &Graph<B>,
-    weight: &B::Weight,
+    reader: &Reader<'_>,
     normed: &B::Buffer,
-    weight_rows: &[u32],
+    targets: &[u32],
 ) -> Result<B::Buffer> {
-    let mut logits = backend.alloc(weight_rows.len())?;
+    let mut tokens = targets.to_vec();
+    tokens.dedup();
+    let picked = backend.matrix(reader.picked(reader.variant.output_role(), &tokens)?, reader.arithmetic)?;
+    let mut logits = backend.alloc(targets.len())?;
     let mut first = 0;
-    for same in weight_rows.chunk_by(|a, b| a == b) {
-        let row = same[0] as usize;
-        backend.matmul(normed, first..first + same.len(), weight, row..row + 1, &mut logits)?;
+    for (row, same) in targets.chunk_by(|a, b| a == b).enumerate() {
+        backend.matmul(normed, first..first + same.len(), &picked, row..row + 1, &mut logits)?;
         first += same.len();
     }
-    forward::finish_logits(backend, graph, &mut logits, weight_rows.len())?;
+    forward::finish_logits(backend, graph, &mut logits, targets.len())?;
     Ok(logits)
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use quant::arch::{Mlp, Role};
 use quant::checkpoint::{Tensor, TensorBytes};
-use quant::{Checkpoint, DType, HParams, Plan};
+use quant::{Checkpoint, DType, HParams, Imatrix, Plan};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::backend::{Arithmetic, Backend, HostTensor};
 use super::error::{EngineError, Result};
@@ -69,7 +71,31 @@ impl Variant {
     /// Tells apart what tensors are read from, and what decides how they are encoded beside their type: two variants with the
     /// same of this have the same bytes for a tensor in an encoding. For as long as both live.
     pub(super) fn source_identity(&self) -> [usize; 2] {
-        [Arc::as_ptr(self.checkpoint()) as usize, 0]
+        let imatrix = self.imatrix().map_or(0, |imatrix| std::ptr::from_ref(imatrix) as usize);
+        [Arc::as_ptr(self.checkpoint()) as usize, imatrix]
+    }
+
+    /// What tensors are encoded by, where that is something.
+    fn imatrix(&self) -> Option<&Imatrix> {
+        match self {
+            Self::Stored(_) => None,
+            Self::Planned(_, plan) => plan.imatrix(),
+        }
+    }
+
+    /// Tells variants apart without reading all of them: names, types, shapes and the first row of every tensor.
+    ///
+    /// # Errors
+    /// A model that cannot be read.
+    pub fn fingerprint(&self) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        for tensor in self.checkpoint().tensors() {
+            hash.update(format!("{} {} {} {:?}\n", tensor.name, tensor.dtype, self.dtype(tensor), tensor.shape));
+            hash.update(&*self.checkpoint().read(tensor, 0..1)?);
+            let weights = self.imatrix().and_then(|imatrix| imatrix.weights(&tensor.name));
+            weights.into_iter().flatten().for_each(|weight| hash.update(weight.to_le_bytes()));
+        }
+        Ok(hash.finalize().into())
     }
 
     /// The bytes of some rows of a tensor in the encoding `dtype`: as stored, or encoded now.
@@ -78,7 +104,7 @@ impl Variant {
         if dtype == tensor.dtype {
             return Ok(checkpoint.read(tensor, rows)?);
         }
-        let bytes = quant::quantize::encode_rows(checkpoint.as_ref(), &tensor.name, rows, dtype, None)?;
+        let bytes = quant::quantize::encode_rows(checkpoint.as_ref(), &tensor.name, rows, dtype, self.imatrix())?;
         Ok(TensorBytes::Owned(bytes))
     }
 
@@ -136,11 +162,10 @@ impl<'a> Reader<'a> {
     pub fn picked(&self, role: Role, rows: &[u32]) -> Result<HostTensor> {
         let tensor = self.variant.require(role, 0)?;
         let dtype = self.variant.dtype(tensor);
-        let mut bytes = Vec::new();
-        for &row in rows {
-            bytes.extend_from_slice(&self.variant.encoded(tensor, row as usize..row as usize + 1, dtype)?);
-        }
-        Ok(HostTensor { dtype, rows: rows.len(), cols: tensor.cols(), bytes: TensorBytes::Owned(bytes) })
+        let one = |&row: &u32| self.variant.encoded(tensor, row as usize..row as usize + 1, dtype);
+        let picked = rows.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        let bytes = TensorBytes::Owned(picked.iter().flat_map(|bytes| bytes.iter().copied()).collect());
+        Ok(HostTensor { dtype, rows: rows.len(), cols: tensor.cols(), bytes })
     }
 
     fn require(&self, role: Role, block: usize) -> Result<HostTensor> {
@@ -482,7 +507,7 @@ impl<B: Backend> Block<B> {
         let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| Norm { gain, bias: None }));
         // gpt-oss names the norm before the feed-forward network as others name that behind attention.
         let post = traits.ffn_norm != Role::AttnPostNorm;
-        let sinks = variant.decoded(Role::AttnSinks, index)?;
+        let sinks = reader.decoded(Role::AttnSinks, index)?;
         Ok(Self {
             index,
             attn_norm: load.norm(Role::AttnNorm, Role::AttnNormBias)?,

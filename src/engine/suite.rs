@@ -560,6 +560,12 @@ pub(crate) fn entropy(row: &[f32]) -> f64 {
     row.iter().map(|&l| f64::from(l) - sum).map(|log_p| -log_p.exp() * log_p).sum()
 }
 
+/// Mean of |l - r| under the distribution of `row`.
+fn apart(row: &[f32], reference: &[f32]) -> f64 {
+    let sum = log_sum_exp(row);
+    row.iter().zip(reference).map(|(&l, &r)| (f64::from(l) - sum).exp() * (f64::from(l) - f64::from(r)).abs()).sum()
+}
+
 fn argmax(row: &[f32]) -> usize {
     let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     row.iter().position(|&l| l == best).unwrap()
@@ -573,6 +579,8 @@ pub(crate) fn rank(row: &[f32], target: usize) -> u32 {
 
 /// KL divergences within 1e-6 nats: below what any two quantizations differ by. An entropy is a mean of log-probabilities, each
 /// rounded relative to its size; 32 u of the mean and of the log-sum-exp that is taken from it is what the chains of sums add up to.
+/// Where this lane alone is sure of something, its divergence from the reference is a mean of large differences, which two
+/// subtractions of f32 numbers each round by up to u of their size.
 fn head<B: Backend>(b: &B) {
     let mut random = Random::new(11);
     let many: Vec<_> = (128..40_000).step_by(128).collect();
@@ -607,12 +615,13 @@ fn head<B: Backend>(b: &B) {
                 let kld = reference.map_or(0.0, |reference| divergence(reference, row));
                 assert!((found.kld - kld).abs() < 1e-6, "{what}: KLD {} where {kld}", found.kld);
                 let kld = reference.map_or(0.0, |reference| divergence(row, reference));
-                assert!((found.reverse_kld - kld).abs() < 1e-6, "{what}: reverse KLD {} where {kld}", found.reverse_kld);
+                let bound = 1e-6 + reference.map_or(0.0, |reference| 4.0 * U * apart(row, reference));
+                assert!((found.reverse_kld - kld).abs() < bound, "{what}: reverse KLD {} where {kld}", found.reverse_kld);
             }
         }
         let same = score(b, &own, Some(&own), &targets, cuts);
-        let apart = |row: &HeadRow| row.kld.abs().max(row.reverse_kld.abs());
-        assert!(same.iter().all(|row| apart(row) < 1e-12), "a lane differs from itself: {same:?}");
+        let most = |row: &HeadRow| row.kld.abs().max(row.reverse_kld.abs());
+        assert!(same.iter().all(|row| most(row) < 1e-12), "a lane differs from itself: {same:?}");
     }
 }
 

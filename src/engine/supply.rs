@@ -82,14 +82,7 @@ impl Supply {
     ///
     /// # Errors
     /// A model that cannot be read or encoded, a file that cannot be written.
-    pub fn rows(
-        &self,
-        variant: &Variant,
-        lane: usize,
-        tensor: &Tensor,
-        rows: Range<usize>,
-        dtype: DType,
-    ) -> Result<TensorBytes> {
+    pub fn rows(&self, variant: &Variant, lane: usize, tensor: &Tensor, rows: Range<usize>, dtype: DType) -> Result<TensorBytes> {
         let key = (Encoding::of(variant, tensor, dtype), rows.clone());
         let bytes = match self.take(&key) {
             Some(bytes) => bytes,

@@ -131,9 +131,9 @@ impl TokenAgainstMetrics {
                 error: independent(&|a, b| own * a - other * b),
             },
             correlation: stats::correlation(&pairs),
-            kld: mean(|a| a.kld)?,
+            kld: at_least_zero(mean(|a| a.kld)?),
             klds: distribution(|a| a.kld)?,
-            reverse_kld: mean(|a| a.reverse_kld)?,
+            reverse_kld: at_least_zero(mean(|a| a.reverse_kld)?),
             reverse_klds: distribution(|a| a.reverse_kld)?,
             delta_p: mean(|a| a.delta_p)?,
             delta_ps: distribution(|a| a.delta_p)?,
@@ -156,6 +156,11 @@ impl PairMetrics {
             kld_difference: difference(first, second, |t| t.against.map_or(f64::NAN, |a| a.kld))?,
         })
     }
+}
+
+/// A divergence's interval.
+fn at_least_zero(mean: TokenMean) -> TokenMean {
+    TokenMean { estimate: stats::at_least_zero(mean.estimate), ..mean }
 }
 
 fn all(sequences: &[TokenSequence]) -> impl Iterator<Item = &Token> {
@@ -205,8 +210,105 @@ fn positions(sequences: &[TokenSequence]) -> Vec<PositionMeans> {
             last: end - 1,
             tokens: all(&within).count() as u64,
             nll: stats::mean(&clusters(&within, |t| t.nll))?,
-            kld: if compared { stats::mean(&clusters(&within, |t| t.against.map_or(f64::NAN, |a| a.kld))) } else { None },
+            kld: if compared {
+                stats::mean(&clusters(&within, |t| t.against.map_or(f64::NAN, |a| a.kld))).map(stats::at_least_zero)
+            } else {
+                None
+            },
         })
     };
     (0..parts).filter_map(means).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::stats::Interval;
+
+    // Two windows of four tokens from position 2 on. The expected numbers come from NumPy; intervals of two sequences of equal length are
+    // their mean +- scipy.stats.t.ppf(.975, 1) times half their distance.
+    const REFERENCE: [[f64; 4]; 2] = [[2.0, 1.0, 0.5, 4.0], [3.0, 0.25, 1.5, 2.0]];
+    const LANE: [[f64; 4]; 2] = [[2.5, 1.25, 0.5, 4.5], [3.0, 0.5, 1.25, 2.5]];
+    const KLD: [[f64; 4]; 2] = [[0.125, 0.0625, 0.0, 0.25], [0.5, 0.25, 0.0, 0.0625]];
+
+    fn lane(nll: [[f64; 4]; 2], kld: Option<[[f64; 4]; 2]>) -> Vec<TokenSequence> {
+        let token = |s: usize, i: usize| Token {
+            token: 3,
+            nll: nll[s][i],
+            rank: [0, 1, 4, 12][i],
+            entropy: 1.5,
+            argmax: 5,
+            against: kld.map(|kld| TokenAgainst {
+                kld: kld[s][i],
+                reverse_kld: 0.5 * kld[s][i],
+                delta_p: libm::exp(-nll[s][i]) - libm::exp(-REFERENCE[s][i]),
+                same_top: i > 0,
+            }),
+        };
+        let sequence =
+            |s| TokenSequence { sequence: s as u32, bytes: 10, first: 2, tokens: (0..4).map(|i| token(s, i)).collect() };
+        vec![sequence(0), sequence(1)]
+    }
+
+    #[track_caller]
+    fn near(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-9 * expected.abs().max(1e-3), "{found} is not {expected}");
+    }
+
+    #[track_caller]
+    fn check(found: TokenMean, value: f64, error: f64, ends: (f64, f64)) {
+        near(found.estimate.value, value);
+        near(found.error.unwrap(), error);
+        let Interval { low, high } = found.estimate.interval.unwrap();
+        near(low, ends.0);
+        near(high, ends.1);
+    }
+
+    #[test]
+    fn the_statistics_are_llama_perplexitys_with_paired_intervals() {
+        let (reference, own) = (lane(REFERENCE, None), lane(LANE, Some(KLD)));
+        let m = TokenMetrics::of(&own, Some(&reference)).unwrap();
+        check(m.nll, 2.0, 0.4887118636930003, (-0.38241338803275493, 4.382413388032755));
+        let a = m.against.unwrap();
+        check(a.ln_ppl_ratio, 0.21875, 0.09952453932860693, (-0.9724566940163775, 1.4099566940163775));
+        check(a.ppl_difference, 1.4517827251850433, 1.1295346771904091, (-9.079483662821449, 11.983049113191537));
+        check(a.kld, 0.15625, 0.06022650697871446, (0.0, 0.7518533470081887));
+        check(a.delta_p, -0.037997167816772884, 0.02481647491984433, (-0.07026171582482288, -0.0057326198087228886));
+        near(a.correlation.unwrap(), 0.9813400391798461);
+        near(a.reverse_kld.estimate.value, 0.5 * a.kld.estimate.value);
+        near(a.klds.median, 0.09375);
+        near(a.same_top.estimate.value, 0.75);
+        assert_eq!(m.top.map(|share| share.value), [0.25, 0.75, 0.75]);
+        assert_eq!((m.ranks.min, m.ranks.median, m.ranks.max), (0.0, 2.5, 12.0));
+        assert_eq!((m.entropy.estimate.value, m.entropies.p99), (1.5, 1.5));
+        assert_eq!(TokenMetrics::of(&reference, None).unwrap().against, None);
+    }
+
+    #[test]
+    fn positions_cover_every_token_once() {
+        let m = TokenMetrics::of(&lane(LANE, Some(KLD)), Some(&lane(REFERENCE, None))).unwrap();
+        let found: Vec<_> = m.positions.iter().map(|p| (p.first, p.last, p.tokens, p.nll.value, p.kld.unwrap().value)).collect();
+        let expected = [(2, 2, 2, 2.75, 0.3125), (3, 3, 2, 0.875, 0.15625), (4, 4, 2, 0.875, 0.0), (5, 5, 2, 3.5, 0.15625)];
+        assert_eq!(found, expected);
+        let mut long = lane(REFERENCE, None);
+        let token = long[0].tokens[0];
+        long[0].tokens = vec![token; 21];
+        let parts = TokenMetrics::of(&long, None).unwrap().positions;
+        assert_eq!(parts.len(), 8);
+        assert_eq!(parts.iter().map(|p| p.tokens).sum::<u64>(), 25);
+        assert!(parts.windows(2).all(|p| p[0].last + 1 == p[1].first) && parts[7].last == 22, "{parts:?}");
+    }
+
+    #[test]
+    fn pairs_are_of_the_same_tokens_or_not_at_all() {
+        let (one, other) = (lane(LANE, Some(KLD)), lane(REFERENCE, Some([[0.0; 4]; 2])));
+        let pair = PairMetrics::of(&one, &other).unwrap();
+        near(pair.ln_ppl_ratio.value, 0.21875);
+        near(pair.kld_difference.value, 0.15625);
+        let same = PairMetrics::of(&one, &one).unwrap();
+        assert_eq!(same.kld_difference.interval, Some(Interval { low: 0.0, high: 0.0 }));
+        assert_eq!(PairMetrics::of(&one, &other[..1]), None);
+        assert_eq!(PairMetrics::of(&one, &lane(REFERENCE, None)), None);
+        assert_eq!(TokenMetrics::of(&one, Some(&other[..1])), None);
+    }
 }

@@ -169,10 +169,19 @@ mod tests {
         let [tokens, sequences] = paths(dir.path());
         let own = [("lane", "ref"), ("sequence", "4"), ("position", "256"), ("token", "7"), ("nll", "0.30000000000000004")];
         check(&tokens, 0, &own);
-        check(&tokens, 0, &[("rank", "3"), ("entropy", "0.3333333333333333"), ("argmax", "9"), ("kld", "null"), ("delta_p", "null")]);
-        let other = [("lane", "q4_0"), ("position", "257"), ("nll", "2.5"), ("kld", "0.25"), ("reverse_kld", "0.5"), ("delta_p", "-0.5")];
+        check(
+            &tokens,
+            0,
+            &[("rank", "3"), ("entropy", "0.3333333333333333"), ("argmax", "9"), ("kld", "null"), ("delta_p", "null")],
+        );
+        let other =
+            [("lane", "q4_0"), ("position", "257"), ("nll", "2.5"), ("kld", "0.25"), ("reverse_kld", "0.5"), ("delta_p", "-0.5")];
         check(&tokens, 3, &other);
-        check(&sequences, 0, &[("model", "m"), ("device", "d"), ("ctx", "512"), ("lane", "ref"), ("kld_sum", "null"), ("reverse_kld_sum", "null")]);
+        check(
+            &sequences,
+            0,
+            &[("model", "m"), ("device", "d"), ("ctx", "512"), ("lane", "ref"), ("kld_sum", "null"), ("reverse_kld_sum", "null")],
+        );
         let sums = [("tokens", "2"), ("bytes", "11"), ("nll_sum", "3.5"), ("kld_sum", "0.375"), ("reverse_kld_sum", "0.75")];
         check(&sequences, 1, &sums);
         check(&sequences, 1, &[("top1_matches", "1"), ("delta_p_sum", "-1.0"), ("delta_p_sq_sum", "0.5"), ("position", "256")]);

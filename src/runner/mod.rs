@@ -4,10 +4,12 @@
 pub mod config;
 pub mod device;
 pub mod generation;
+pub mod imatrix;
 pub mod models;
 pub mod reference;
 pub mod requests;
 pub mod run;
+pub mod second_moment;
 pub mod shapes;
 pub mod text;
 pub mod timing;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use quant::checkpoint::{Model, open_model};
 use quant::plan::Choices;
-use quant::{Checkpoint, Plan, Recipe};
+use quant::{Checkpoint, Imatrix, Plan, Recipe};
 
 use super::Watch;
 use crate::engine::backend::Arithmetic;
@@ -63,11 +63,11 @@ pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
     Lane { name, variant, arithmetic: Arithmetic::F32 }
 }
 
-/// The lane of a candidate: `@recipe` applied to `reference`, or a model of its own.
+/// The lane of a candidate: `@recipe` applied to `reference`, with `imatrix` where there is one, or a model of its own.
 ///
 /// # Errors
 /// An unknown recipe, a model that cannot be opened.
-pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Result<Lane> {
+pub fn candidate(reference: &Arc<Checkpoint>, name: &str, imatrix: Option<&Arc<Imatrix>>, watch: Watch) -> Result<Lane> {
     let Some(recipe) = name.strip_prefix('@') else {
         let checkpoint = open(name, watch)?;
         check_vocabulary(reference, &checkpoint)?;
@@ -78,12 +78,29 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, watch: Watch) -> Resul
         });
     };
     let recipe = Recipe::find(recipe)?;
-    let planned = Plan::of(reference.as_ref(), &recipe, &Choices::default())
-        .and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
+    let choices = Choices { imatrix: imatrix.cloned(), ..Choices::default() };
+    let planned =
+        Plan::of(reference.as_ref(), &recipe, &choices).and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
     // Options that the message names are those of another command.
     let plan =
         planned.with_context(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)), arithmetic: Arithmetic::F32 })
+}
+
+/// A quantization has its reference's architecture; another architecture is another model, whatever its tokens.
+///
+/// # Errors
+/// They differ.
+pub fn check_architecture(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()> {
+    let (ours, theirs) = (candidate.arch().name, reference.arch().name);
+    if ours == theirs {
+        return Ok(());
+    }
+    bail!(
+        "{}: its architecture is {ours}, but that of {} is {theirs}; compare a model with quantizations of its own",
+        candidate.path().display(),
+        reference.path().display()
+    )
 }
 
 /// Two models can be compared token by token only where a token means the same in both.

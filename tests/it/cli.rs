@@ -77,6 +77,16 @@ fn bad_input_gets_one_clear_error_and_leaves_nothing() {
         write(&format!("{name}/config.json"), config.as_bytes());
     };
     copy("mamba", &config.replace("LlamaForCausalLM", "MambaForCausalLM"));
+    let granite = r#""GraniteForCausalLM"],
+  "embedding_multiplier": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 0.125, "logits_scaling": 1.0, "unused": ["#;
+    copy("granite", &config.replace("\"LlamaForCausalLM\"", granite).replace("\"llama\"", "\"granite\""));
+    copy("other-words", &config);
+    let tokenizer = std::fs::read_to_string(dir.join("other-words/tokenizer.json")).unwrap();
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&tokenizer).unwrap();
+    let vocab = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    let words = [700, 800].map(|id| vocab.iter().find(|(_, value)| **value == id).unwrap().0.clone());
+    (vocab[&words[0]], vocab[&words[1]]) = (800.into(), 700.into());
+    write("other-words/tokenizer.json", tokenizer.to_string().as_bytes());
     copy("sharded", &config);
     std::fs::remove_file(dir.join("sharded/model.safetensors")).unwrap();
     let index = r#"{"metadata": {}, "weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#;
@@ -117,7 +127,21 @@ fn bad_input_gets_one_clear_error_and_leaves_nothing() {
         check_refused(dir, &["bench", DEMO, option, &most, "--device", "cpu"], &[named]);
     }
     check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--chunks", "0"], &["--chunks"]);
-    check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--ctx", "600", "--device", "cpu"], &["512"]);
+    check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--ctx", "600", "--device", "cpu"], &["512", "600"]);
+    write("empty.txt", b"");
+    let text =
+        |command: &[&'static str], file: &'static str| [command, &["--text", file, "--ctx", "64", "--device", "cpu"]].concat();
+    check_refused(dir, &text(&["perplexity", DEMO], "empty.txt"), &["empty.txt", "empty"]);
+    check_refused(dir, &text(&["compare", DEMO, "granite"], "long.txt"), &["granite", "llama", "architecture"]);
+    check_refused(dir, &text(&["compare", DEMO, "other-words"], "long.txt"), &["other-words", "token 700", "cannot be compared"]);
+    check_refused(dir, &text(&["compare", DEMO, "@q8_0", "--noise-floor"], "long.txt"), &["--noise-floor", "plain numbers"]);
+    check_refused(
+        dir,
+        &text(&["compare", DEMO, "@q8_0", "--records", "long.txt"], "long.txt"),
+        &["--records long.txt", "folder"],
+    );
+    write("tokens.parquet", b"something else");
+    check_refused(dir, &text(&["perplexity", DEMO, "--records", "."], "long.txt"), &["tokens.parquet", "no parquet file"]);
     check_refused(dir, &["compare", DEMO, "@q8_0", "--text", "long.txt", "--max-kld", "nan"], &["--max-kld"]);
     check_refused(dir, &["eval", DEMO, "--tasks", "facts", "--limit", "0"], &["--limit"]);
     check_refused(dir, &["score", DEMO, "--requests", "good.jsonl", "--out", "no/o.parquet"], &["no/o.parquet"]);

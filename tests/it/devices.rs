@@ -61,12 +61,23 @@ fn a_gpu_and_the_cpu_agree_on_logits_and_divergences() {
             // A divergence is a mean of differences of logits, each of which has the rounding of f32: where single tokens lie
             // nats apart, as on these sequences without meaning, so many times the error.
             close(a.kld, b.kld, 1e-5 * a.kld.max(1.0));
+            close(a.reverse_kld, b.reverse_kld, 1e-5 * a.reverse_kld.max(1.0));
+            // A mean of log-probabilities, as exact as these.
+            close(a.entropy, b.entropy, 1e-4);
         }
     }
-    for lane in &lanes {
+    for (i, lane) in lanes.iter().enumerate() {
         let tokens = [sequences[0].tokens.clone()];
         let (on_cpu, on_gpu) = (all_logits(&cpu, &lane.variant, &tokens), all_logits(&gpu, &lane.variant, &tokens));
         let vocabulary = on_cpu.len() / tokens[0].len();
+        for (rows, logits) in [(&a[i][0], &on_cpu), (&b[i][0], &on_gpu)] {
+            for ((row, logits), &target) in rows.iter().zip(logits.chunks(vocabulary)).zip(&tokens[0][1..]) {
+                let target = target as usize;
+                let before = |&(id, &l): &(usize, &f32)| l > logits[target] || (l == logits[target] && id < target);
+                let rank = logits.iter().enumerate().filter(before).count();
+                assert_eq!((row.rank as usize, row.target_logit), (rank, logits[target].into()), "{}: {row:?}", lane.name);
+            }
+        }
         for (a, b) in on_cpu.chunks(vocabulary).zip(on_gpu.chunks(vocabulary)) {
             let apart = divergence(a, b);
             assert!(apart.abs() < 1e-5, "{}: {apart} nats between the CPU and the GPU", lane.name);
@@ -120,7 +131,7 @@ fn a_sequence_scores_the_same_alone_in_a_batch_and_in_any_cut() {
             assert_eq!(scores[0], together[lane][i], "sequence {i} of lane {lane}");
         }
     }
-    let small = SweepLimits { activation_bytes: 1, buffer_bytes: 1 };
+    let small = SweepLimits { activation_bytes: 1, buffer_bytes: 1, ..SweepLimits::default() };
     let cut = sweep::score(&Cpu::new(), &lanes, &sequences, small, &Silent, &AtomicBool::new(false)).unwrap();
     assert_eq!(cut, together);
 }

@@ -10,5 +10,6 @@ mod hub;
 mod logits;
 mod quantize;
 mod reference;
+mod statistics;
 mod synth;
 mod tokenizer;

@@ -50,7 +50,8 @@ impl Plan {
         let Some(entry) = self.entries.iter().find(|e| e.needs_imatrix) else { return Ok(()) };
         let remedy = match &self.imatrix {
             None => "give one with --imatrix".to_owned(),
-            Some(path) => {
+            Some(matrix) => {
+                let path = matrix.path();
                 format!("{} has no entry for it, or one that was left out; name another type with --tensor-type", path.display())
             }
         };

@@ -81,11 +81,6 @@ impl Chunks {
         chunks
     }
 
-    /// Rows of all chunks.
-    pub fn rows(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.rows).sum()
-    }
-
     /// Where the rows of the sequence at a place stand, first row first: pieces and the positions in them.
     pub fn path(&self, place: usize) -> Vec<&Piece> {
         let numbers = self.ends[place].map(|end| self.path_of(end)).unwrap_or_default();

@@ -12,7 +12,7 @@ mod chunk;
 mod layers;
 mod pass;
 mod plan;
-mod prefetch;
+pub(super) mod prefetch;
 mod prefix;
 mod state;
 
@@ -83,9 +83,9 @@ pub enum Reference<'a> {
     LogProbs(&'a dyn StoredLogProbs),
 }
 
-/// Takes final hidden states of scored rows of lane 0, `[rows, H]`: the number of their sequence, that of the first row among the
-/// scored rows of the sequence, and the rows; each row once, in any order.
-pub type HiddenTaker<'a> = &'a dyn Fn(usize, usize, &[f32]) -> Result<()>;
+/// Takes the final hidden states of the scored rows of lane 0, `[scored rows, H]`, by the number of their sequence, each sequence
+/// once, in any order.
+pub type HiddenTaker<'a> = &'a dyn Fn(usize, &[f32]) -> Result<()>;
 
 /// What a sweep does beside scoring.
 #[derive(Clone, Copy, Default)]
@@ -145,6 +145,10 @@ pub fn sweep<B: Backend>(
     stop: &AtomicBool,
 ) -> Result<Scores> {
     let plan = plan(backend, lanes, sequences, &options.limits)?;
+    if let (true, Some(lane)) = (options.layers && !matches!(options.reference, Reference::Walked), lanes.first()) {
+        let what = "the layers of a stored reference are not computed, so there is nothing to compare activations with";
+        return Err(EngineError::Unfit { model: lane.name.clone(), what: what.into() });
+    }
     let walked = !matches!(options.reference, Reference::Walked);
     let walked = usize::from(walked)..lanes.len();
     let supply = Supply::new(lanes[walked.clone()].iter().map(|lane| &lane.variant), options.sinks.to_vec());

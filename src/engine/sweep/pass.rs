@@ -1,5 +1,7 @@
 //! One pass: as many sequences as have room walk through all layers together, and through the head.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +14,7 @@ use super::plan::SweepPlan;
 use super::prefetch::prefetch;
 use super::prefix::{Forest, Order, Path};
 use super::state::State;
-use super::{Lane, LaneScores, Options, Reference, Scores, Sequence, SweepLimits, not_numbers};
+use super::{Lane, LaneScores, Options, Reference, Scores, Sequence, StoredHidden, SweepLimits, not_numbers};
 use crate::engine::backend::{Backend, HeadRow};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::forward::{self, Batch, Graph, KeyCopies, Keys, KvCache, Rows, Workspace};
@@ -82,6 +84,17 @@ pub struct Chunk<B: Backend> {
     homes: Vec<(usize, usize)>,
 }
 
+impl<B: Backend> Chunk<B> {
+    /// Brings the scored rows into the order of their targets, as the head wants them.
+    fn sort(&mut self) {
+        let mut order: Vec<usize> = (0..self.targets.len()).collect();
+        order.sort_by_key(|&i| self.targets[i]);
+        self.rows = order.iter().map(|&i| self.rows[i]).collect();
+        self.homes = order.iter().map(|&i| self.homes[i]).collect();
+        self.targets.sort_unstable();
+    }
+}
+
 /// By lane that is walked, by chunk: activations.
 pub type Hidden<B> = Vec<Vec<<B as Backend>::Buffer>>;
 
@@ -115,6 +128,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         for place in 0..pass.places.len() {
             pass.aim(place);
         }
+        pass.chunks.iter_mut().for_each(Chunk::sort);
         Ok(pass)
     }
 
@@ -205,8 +219,9 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let mut done = Vec::new();
         let last = jobs.clone();
         let last_of = |block: usize, lane: usize| last.iter().rfind(|&&(other, _)| other == block) == Some(&(block, lane));
+        let readers: Vec<Reader<'_>> = (0..self.walk.lanes.len()).map(|lane| self.walk.reader(lane)).collect();
         let load = |(block, lane): (usize, usize)| {
-            let weights = Block::load(*backend, &self.walk.reader(lane), block)?;
+            let weights = Block::load(*backend, &readers[lane], block)?;
             if last_of(block, lane) {
                 supply.forget();
             }
@@ -293,6 +308,9 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         for lane in 0..walk.lanes.len() {
             norms.push(crate::engine::model::output_norm(backend, &walk.reader(lane))?);
         }
+        let width = self.graphs.first().map_or(0, |graph| graph.hparams().embedding_length);
+        let room = |&number: &usize| vec![0.0; self.sequences[number].scored.len() * width];
+        let mut taken: Vec<Vec<f32>> = options.hidden.map_or(Vec::new(), |_| self.numbers().iter().map(room).collect());
         // Final hidden states become normed ones, chunk by chunk.
         let mut scored = Vec::with_capacity(self.chunks.len());
         for (number, chunk) in self.chunks.iter().enumerate() {
@@ -313,8 +331,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                         picked
                     }
                 };
-                if lane == 0 {
-                    self.hand_over(chunk, &picked, width, options)?;
+                if lane == 0 && options.hidden.is_some() {
+                    self.gather(chunk, &picked, width, &mut taken)?;
                 }
                 let mut out = backend.alloc((chunk.rows.len() * width).max(1))?;
                 if !chunk.rows.is_empty() {
@@ -326,6 +344,9 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
             scored.push(Scored { normed, targets: chunk.targets.clone(), homes });
         }
         drop(hidden);
+        if let Some(take) = options.hidden {
+            self.numbers().into_iter().zip(taken).try_for_each(|(number, rows)| take(number, &rows))?;
+        }
         let readers: Vec<Reader<'_>> = (0..walk.lanes.len()).map(|lane| walk.reader(lane)).collect();
         let reference = if let Reference::LogProbs(stored) = options.reference { Some(stored) } else { None };
         let head = head::Head { backend, graphs: &self.graphs, readers: &readers, reference, tokens_at_once: plan.head_tokens };
@@ -353,45 +374,56 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     }
 
     /// The stored hidden states of a chunk's scored rows.
-    fn stored(&self, chunk: &Chunk<B>, stored: &dyn super::StoredHidden, width: usize) -> Result<Vec<f32>> {
+    fn stored(&self, chunk: &Chunk<B>, stored: &dyn StoredHidden, width: usize) -> Result<Vec<f32>> {
+        let mut sequences: HashMap<usize, Vec<f32>> = HashMap::new();
         let mut rows = Vec::with_capacity(chunk.homes.len() * width);
-        let mut known: Option<(usize, Vec<f32>)> = None;
         for &(place, row) in &chunk.homes {
-            let sequence = match known.take() {
-                Some((other, sequence)) if other == place => sequence,
-                _ => stored.rows(self.order.sequences[self.places.start + place])?,
+            let sequence = match sequences.entry(place) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(stored.rows(self.order.sequences[self.places.start + place])?),
             };
             rows.extend_from_slice(&sequence[row * width..(row + 1) * width]);
-            known = Some((place, sequence));
         }
         Ok(rows)
     }
 
-    /// Gives lane 0's final hidden states to whoever wants them.
-    fn hand_over(&self, chunk: &Chunk<B>, picked: &B::Buffer, width: usize, options: &Options<'_>) -> Result<()> {
-        let Some(take) = options.hidden else { return Ok(()) };
-        let all = self.walk.backend.read(picked, 0..chunk.rows.len() * width)?;
-        let mut first = 0;
-        for homes in chunk.homes.chunk_by(|a, b| a.0 == b.0) {
-            let rows = &all[first * width..(first + homes.len()) * width];
-            take(self.order.sequences[self.places.start + homes[0].0], homes[0].1, rows)?;
-            first += homes.len();
+    /// Puts the final hidden states of a chunk's scored rows where they belong in `all`, by place.
+    fn gather(&self, chunk: &Chunk<B>, picked: &B::Buffer, width: usize, all: &mut [Vec<f32>]) -> Result<()> {
+        let rows = self.walk.backend.read(picked, 0..chunk.rows.len() * width)?;
+        for (&(place, row), x) in chunk.homes.iter().zip(rows.chunks_exact(width)) {
+            all[place][row * width..(row + 1) * width].copy_from_slice(x);
         }
         Ok(())
     }
 
+    /// The activations of a chunk of a lane (of those that are walked).
+    pub fn read(&self, lane: usize, chunk: usize, x: &B::Buffer) -> Result<Vec<f32>> {
+        let width = self.graphs[self.walk.walked.start + lane].hparams().embedding_length;
+        Ok(self.walk.backend.read(x, 0..self.chunks[chunk].batch.rows * width)?)
+    }
+
+    /// Activations from numbers, asked for by their count: lane by lane, chunk by chunk.
+    pub fn upload(&self, mut numbers: impl FnMut(usize) -> Result<Vec<f32>>) -> Result<Hidden<B>> {
+        let mut hidden = Vec::new();
+        for lane in self.walk.walked.clone() {
+            let width = self.graphs[lane].hparams().embedding_length;
+            let mut chunks = Vec::new();
+            for chunk in &self.chunks {
+                chunks.push(self.walk.backend.upload(&numbers(chunk.batch.rows * width)?)?);
+            }
+            hidden.push(chunks);
+        }
+        Ok(hidden)
+    }
+
     /// The error of every row of every lane but the first.
     fn row_errors(&self, block: usize, hidden: &Hidden<B>) -> Result<Vec<RowError>> {
-        let walk = self.walk;
-        let width = |lane: usize| self.graphs[lane].hparams().embedding_length;
         let mut errors = Vec::new();
-        let read = |lane: usize, chunk: usize| {
-            walk.backend.read(&hidden[lane - walk.walked.start][chunk], 0..self.chunks[chunk].batch.rows * width(lane))
-        };
         for chunk in 0..self.chunks.len() {
-            let reference = read(0, chunk)?;
-            for lane in 1..walk.lanes.len() {
-                errors.push(RowError::of(lane, block, chunk, &reference, &read(lane, chunk)?, width(lane)));
+            let reference = self.read(0, chunk, &hidden[0][chunk])?;
+            for (lane, (graph, x)) in self.graphs.iter().zip(hidden).enumerate().skip(1) {
+                let own = self.read(lane, chunk, &x[chunk])?;
+                errors.push(RowError::of(lane, block, chunk, &reference, &own, graph.hparams().embedding_length));
             }
         }
         Ok(errors)
@@ -429,7 +461,8 @@ struct Space<B: Backend> {
 
 /// The rows of sequences, with what tells sequences of different angles apart.
 pub fn paths(sequences: &[Sequence], class: impl Fn(usize) -> u32) -> Vec<Path<'_>> {
-    let path = |sequence: &Sequence| Path { class: class(sequence.scored.end), tokens: &sequence.tokens[..sequence.scored.end] };
     // `class` is asked for every sequence, be it of this pass or not; what it says of others does not matter.
-    sequences.iter().map(path).collect()
+    let classes = sequences.iter().map(|sequence| class(sequence.scored.end));
+    let rows = sequences.iter().map(|sequence| &sequence.tokens[..sequence.scored.end]);
+    classes.zip(rows).map(|(class, tokens)| Path { class, tokens }).collect()
 }

@@ -37,7 +37,7 @@ pub fn divergence(sequences: &[&[f64]]) -> Option<Divergence> {
 }
 
 /// A divergence is never below 0, and so is no end of its interval.
-fn at_least_zero(mean: Estimate) -> Estimate {
+pub fn at_least_zero(mean: Estimate) -> Estimate {
     Estimate { interval: mean.interval.map(|i| Interval { low: i.low.max(0.0), high: i.high }), ..mean }
 }
 

@@ -11,7 +11,7 @@ mod proportion;
 
 pub use clustered::{Cluster, agreement, bits_per_byte, mean, perplexity, perplexity_difference};
 pub use distribution::{Distribution, correlation, independent_error};
-pub use divergence::{DeltaP, Divergence, delta_p, divergence, quantile};
+pub use divergence::{DeltaP, Divergence, at_least_zero, delta_p, divergence, quantile};
 pub use proportion::{PairedAccuracy, paired_accuracy, wilson};
 
 use serde::Serialize;

@@ -1,0 +1,364 @@
+//! How a sweep is cut so that it fits a given memory, decided before it begins: what goes into which pass, how large a chunk is,
+//! what is read and how much memory that takes at most. None of it changes results. Absent: carrying it out (see `pass`).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use quant::checkpoint::TensorBytes;
+use quant::{DType, HParams};
+use serde::Serialize;
+
+use super::chunk::{ChunkLimits, Chunks};
+use super::pass::paths;
+use super::prefix::{Forest, Order, Path};
+use super::{Lane, Sequence, widest};
+use crate::engine::backend::{Arithmetic, Backend, HostTensor};
+use crate::engine::error::{EngineError, Result};
+use crate::engine::forward::Workspace;
+use crate::engine::head::TILE;
+use crate::engine::rope::{LengthClasses, Rope};
+
+/// How a sweep is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct SweepLimits {
+    /// Bytes of memory that the sweep may take, mapped pages included.
+    pub memory_bytes: usize,
+    /// Bytes of activations held at once, where that is less than fits the memory; the rest goes into another pass over the model.
+    pub activation_bytes: usize,
+    /// Bytes of one temporary buffer. Mixtures of experts have larger ones where there is room, because their rows are spread over
+    /// many matrices.
+    pub buffer_bytes: usize,
+}
+
+impl Default for SweepLimits {
+    fn default() -> Self {
+        Self { memory_bytes: 4 << 30, activation_bytes: usize::MAX, buffer_bytes: 32 << 20 }
+    }
+}
+
+/// What the program takes beside what is planned: itself, the tokens, and what kernels use for decoded weights and scores.
+const BASE_BYTES: usize = 128 << 20;
+/// Rows that the matrix of an expert should meet at once, so that decoding it is little beside the product.
+const EXPERT_ROWS: usize = 256;
+/// Fewest rows of a chunk that memory limits may lead to.
+const FEWEST_ROWS: usize = 32;
+/// What is kept of a scored row and lane.
+const SCORE_BYTES: usize = 256;
+
+impl SweepLimits {
+    /// Rows of a chunk where memory is no matter.
+    pub fn chunk_rows<B: Backend>(&self, backend: &B, lanes: &[Lane]) -> usize {
+        let widest = widest::<B>(lanes);
+        let experts = |lane: &Lane| {
+            let h = lane.variant.hparams();
+            EXPERT_ROWS * h.expert_count / h.expert_used_count.max(1)
+        };
+        let experts = lanes.iter().map(experts).max().unwrap_or(0);
+        let rows = (self.buffer_bytes / (widest * size_of::<f32>())).max(experts);
+        rows.min(backend.max_buffer_len() / widest).max(1)
+    }
+}
+
+/// One pass over the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PassPlan {
+    /// Its sequences, as places in the order.
+    #[serde(skip)]
+    pub places: Range<usize>,
+    /// How many they are.
+    pub sequences: usize,
+    /// Rows that are computed.
+    pub rows: usize,
+}
+
+/// A sweep before it begins.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SweepPlan {
+    /// The passes.
+    pub passes: Vec<PassPlan>,
+    /// Rows of all sequences.
+    pub rows_given: usize,
+    /// Rows that are computed, by each lane; less where sequences begin alike, more where passes compute beginnings again.
+    pub rows_computed: usize,
+    /// Rows that go through a layer together.
+    pub chunk_rows: usize,
+    /// Bytes that one pass reads of the models' files.
+    pub bytes_per_pass: u64,
+    /// Bytes that all passes read.
+    pub bytes_read: u64,
+    /// Bytes of memory that will be taken at most, as estimated.
+    pub peak_bytes: u64,
+    /// Multiplications and additions of all lanes.
+    pub flops: f64,
+    /// Whether what was read leaves the system's file cache, because the models do not fit the memory anyway.
+    pub evicts: bool,
+    #[serde(skip)]
+    pub(super) order: Order,
+    #[serde(skip)]
+    pub(super) chunk: ChunkLimits,
+    #[serde(skip)]
+    pub(super) head_tokens: usize,
+    /// By lane: what progress counts of a row.
+    #[serde(skip)]
+    steps: Vec<usize>,
+}
+
+impl SweepPlan {
+    /// Decides.
+    ///
+    /// # Errors
+    /// [`EngineError::Unfit`] where not even the shortest pass fits the memory; it says what would.
+    pub fn new<B: Backend>(backend: &B, lanes: &[Lane], sequences: &[Sequence], limits: &SweepLimits) -> Result<Self> {
+        let ropes = lanes.iter().map(|lane| Rope::of(&lane.variant)).collect::<Result<Vec<_>>>()?;
+        let ropes: Vec<&Rope> = ropes.iter().collect();
+        let classes = LengthClasses::new(&ropes, sequences.iter().map(|sequence| sequence.scored.end));
+        let paths = paths(sequences, |length| classes.first_position(&ropes, length));
+        let order = Order::of(&paths);
+        let sizes = Sizes::of::<B>(lanes, limits);
+        let lengths: Vec<usize> = paths.iter().map(|path| path.tokens.len()).collect();
+        let rows_given: usize = lengths.iter().sum();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let key_columns = lanes.iter().map(|lane| key_columns(lane.variant.hparams())).max().unwrap_or(1);
+
+        let whole = Cut {
+            pass_rows: limits.activation_bytes.min(limits.memory_bytes) / sizes.state.max(1),
+            chunk_rows: limits.chunk_rows(backend, lanes),
+        };
+        let mut cut = whole;
+        loop {
+            cut.pass_rows = cut.pass_rows.min(rows_given).max(1);
+            let key_rows = (2 * cut.chunk_rows).min(backend.max_buffer_len() / key_columns.max(1));
+            let chunk = ChunkLimits { rows: cut.chunk_rows, key_rows };
+            let passes: Vec<PassPlan> = order
+                .cut(&lengths, cut.pass_rows)
+                .into_iter()
+                .map(|places| PassPlan { sequences: places.len(), rows: pass_rows(&order, &lengths, &places), places })
+                .collect();
+            let peak = passes.iter().map(|pass| sizes.peak(&paths, &order, pass, sequences, chunk)).max().unwrap_or(0);
+            if peak <= limits.memory_bytes {
+                return Ok(Self::of(lanes, sequences, order, passes, chunk, peak, rows_given, &sizes, limits));
+            }
+            // First smaller chunks, as far as that costs little; then more passes; then the rest.
+            let enough = cut.chunk_rows > 8 * FEWEST_ROWS && cut.chunk_rows * sizes.workspace > limits.memory_bytes / 4;
+            let most = passes.iter().map(|pass| pass.rows).max().unwrap_or(0);
+            if enough {
+                cut.chunk_rows = (cut.chunk_rows / 2).max(8 * FEWEST_ROWS);
+            } else if most > longest {
+                cut.pass_rows = (most.min(cut.pass_rows) * 3 / 4).max(1);
+            } else if cut.chunk_rows > FEWEST_ROWS {
+                cut.chunk_rows = (cut.chunk_rows / 2).max(FEWEST_ROWS);
+            } else {
+                let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+                return Err(EngineError::Unfit {
+                    model: lanes.first().map_or_else(String::new, |lane| lane.name.clone()),
+                    what: format!(
+                        "{} MiB of memory are too few for one layer of all lanes and a sequence of {longest} tokens; that takes {} MiB \
+                         (--max-memory {}), fewer lanes or shorter sequences take less",
+                        mib(limits.memory_bytes),
+                        mib(peak),
+                        mib(peak)
+                    ),
+                });
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn of(
+        lanes: &[Lane],
+        sequences: &[Sequence],
+        order: Order,
+        passes: Vec<PassPlan>,
+        chunk: ChunkLimits,
+        peak: usize,
+        rows_given: usize,
+        sizes: &Sizes,
+        limits: &SweepLimits,
+    ) -> Self {
+        let mut files: BTreeMap<PathBuf, u64> = BTreeMap::new();
+        for lane in lanes {
+            let checkpoint = lane.variant.checkpoint();
+            files.insert(checkpoint.path().to_owned(), checkpoint.total_bytes());
+        }
+        let bytes_per_pass: u64 = files.values().sum();
+        let rows_computed = passes.iter().map(|pass| pass.rows).sum();
+        Self {
+            rows_given,
+            rows_computed,
+            chunk_rows: chunk.rows,
+            bytes_per_pass,
+            bytes_read: bytes_per_pass * passes.len() as u64,
+            peak_bytes: peak as u64,
+            flops: lanes.iter().map(|lane| flops(lane.variant.hparams(), lane, rows_computed, sequences)).sum(),
+            evicts: bytes_per_pass > limits.memory_bytes as u64,
+            passes,
+            order,
+            chunk,
+            head_tokens: sizes.head_tokens,
+            steps: lanes.iter().map(|lane| lane.variant.hparams().block_count + 1).collect(),
+        }
+    }
+
+    /// What progress counts for the last `lanes` lanes.
+    pub(super) fn steps(&self, lanes: usize) -> u64 {
+        self.passes.iter().map(|pass| self.steps_of(pass, lanes)).sum()
+    }
+
+    /// The same for one pass.
+    pub(super) fn steps_of(&self, pass: &PassPlan, lanes: usize) -> u64 {
+        (pass.rows * self.steps[self.steps.len() - lanes..].iter().sum::<usize>()) as u64
+    }
+}
+
+/// What is tried.
+#[derive(Clone, Copy)]
+struct Cut {
+    pass_rows: usize,
+    chunk_rows: usize,
+}
+
+/// Rows that a pass computes.
+fn pass_rows(order: &Order, lengths: &[usize], places: &Range<usize>) -> usize {
+    let new = |place: usize| {
+        let shared = if place == places.start { 0 } else { order.shared[place] };
+        lengths[order.sequences[place]] - shared
+    };
+    places.clone().map(new).sum()
+}
+
+/// Numbers of a row of keys or of values, whichever are more.
+fn key_columns(h: &HParams) -> usize {
+    h.kv_heads() * h.key_width().max(h.value_width())
+}
+
+/// Bytes of what lanes hold.
+struct Sizes {
+    /// Activations of a row, all lanes.
+    state: usize,
+    /// Temporary buffers of a row of a chunk, all shapes.
+    workspace: usize,
+    /// A row of keys and values, all shapes.
+    keys: usize,
+    /// Weights: two blocks, and what was encoded for several lanes.
+    blocks: usize,
+    /// A range of the output matrices of all lanes, twice.
+    head: usize,
+    head_tokens: usize,
+    lanes: usize,
+}
+
+impl Sizes {
+    fn of<B: Backend>(lanes: &[Lane], limits: &SweepLimits) -> Self {
+        let mut shapes: Vec<&HParams> = lanes.iter().map(|lane| lane.variant.hparams()).collect();
+        let state = shapes.iter().map(|h| h.embedding_length * size_of::<f32>()).sum();
+        shapes.dedup();
+        let sum = |f: &dyn Fn(&HParams) -> usize| shapes.iter().map(|h| f(h) * size_of::<f32>()).sum::<usize>();
+        let per_token: usize = lanes.iter().map(output_row_bytes).sum();
+        let vocab = lanes.first().map_or(1, |lane| lane.variant.hparams().vocab_size);
+        let head_tokens = (limits.memory_bytes / 32 / per_token.max(1)).clamp(TILE, vocab.max(TILE));
+        Self {
+            state,
+            workspace: sum(&Workspace::<B>::columns),
+            keys: sum(&|h| h.kv_heads() * (h.key_width() + h.value_width())),
+            blocks: block_bytes(lanes),
+            head: 2 * head_tokens.min(vocab) * per_token,
+            head_tokens,
+            lanes: lanes.len(),
+        }
+    }
+
+    /// The most that a pass takes.
+    fn peak(&self, paths: &[Path<'_>], order: &Order, pass: &PassPlan, sequences: &[Sequence], chunk: ChunkLimits) -> usize {
+        let chunks = Chunks::of(&Forest::of(paths, order, pass.places.clone()), chunk);
+        let most = |f: &dyn Fn(&super::chunk::Chunk) -> usize| chunks.chunks.iter().map(f).max().unwrap_or(0);
+        let (rows, joined) = (most(&|chunk| chunk.rows), most(&|chunk| chunk.key_rows));
+        let scored: usize = pass.places.clone().map(|place| sequences[order.sequences[place]].scored.len()).sum();
+        let all_scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();
+        let layers = self.blocks + rows * self.workspace + (joined + chunks.kept_rows) * self.keys;
+        // Targets are in no order of rows: a chunk may score more rows than it has.
+        let head = self.head + scored.div_ceil(chunks.chunks.len().max(1)) * (2 * TILE * size_of::<f32>() + self.state);
+        let scores = (all_scored + scored) * SCORE_BYTES * self.lanes;
+        BASE_BYTES + pass.rows.max(scored) * self.state + layers.max(head) + scores
+    }
+}
+
+/// Bytes of a weight as it is held for products.
+fn held_bytes(lane: &Lane, dtype: DType, elements: usize, bytes: usize) -> usize {
+    match lane.arithmetic {
+        Arithmetic::F32 => bytes,
+        // Integers of 8 bits and their scales, made from the stored ones.
+        Arithmetic::Q8 if dtype.is_float() => bytes,
+        Arithmetic::Q8 => bytes + elements + elements / 4,
+    }
+}
+
+/// Bytes of a row of the output matrix as a lane holds it.
+fn output_row_bytes(lane: &Lane) -> usize {
+    let checkpoint = lane.variant.checkpoint();
+    let Some(tensor) = checkpoint.tensor_of(lane.variant.output_role(), 0) else { return 0 };
+    let dtype = lane.variant.dtype(tensor);
+    held_bytes(lane, dtype, tensor.cols(), dtype.row_bytes(tensor.cols()).unwrap_or(0))
+}
+
+/// The largest two blocks of any lanes that exist at a time, and what is encoded once for several lanes.
+fn block_bytes(lanes: &[Lane]) -> usize {
+    let mut largest = 0;
+    let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();
+    for lane in lanes {
+        let mut blocks: BTreeMap<usize, usize> = BTreeMap::new();
+        for tensor in lane.variant.checkpoint().tensors() {
+            let Some((_, Some(block))) = tensor.role() else { continue };
+            let dtype = lane.variant.dtype(tensor);
+            let bytes = dtype.row_bytes(tensor.cols()).unwrap_or(0) * tensor.rows();
+            *blocks.entry(block).or_default() += held_bytes(lane, dtype, tensor.elements() as usize, bytes);
+            if dtype != tensor.dtype {
+                *encoded.entry(block).or_default() += bytes;
+            }
+        }
+        largest = largest.max(blocks.into_values().max().unwrap_or(0));
+    }
+    2 * largest + encoded.into_values().max().unwrap_or(0)
+}
+
+/// Multiplications and additions of one lane: of products with weights, and of attention.
+fn flops(h: &HParams, lane: &Lane, rows: usize, sequences: &[Sequence]) -> f64 {
+    let checkpoint = lane.variant.checkpoint();
+    let mut weights = 0.0;
+    for tensor in checkpoint.tensors().iter().filter(|tensor| tensor.shape.len() > 1) {
+        let Some((_, Some(_))) = tensor.role() else { continue };
+        // Of the matrices of experts, a row meets some.
+        let experts = tensor.shape.get(2).is_some_and(|&n| n == h.expert_count && n > 1);
+        let share = if experts { h.expert_used_count as f64 / h.expert_count as f64 } else { 1.0 };
+        weights += tensor.elements() as f64 * share;
+    }
+    let output = (h.vocab_size * h.embedding_length) as f64;
+    let scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();
+    let pairs: f64 = sequences.iter().map(|s| s.scored.end as f64 * (s.scored.end as f64 + 1.0) / 2.0).sum();
+    let attention = (h.block_count * h.head_count * (h.key_width() + h.value_width())) as f64 * pairs;
+    2.0 * (weights * rows as f64 + output * scored as f64 + attention)
+}
+
+/// Multiplications and additions that a device does in a second, from a product that takes some tens of milliseconds on a
+/// processor: for estimates.
+///
+/// # Errors
+/// A device that fails.
+pub fn flops_per_second<B: Backend>(backend: &B) -> Result<f64> {
+    const ROWS: usize = 512;
+    const SIDE: usize = 1024;
+    let bytes = TensorBytes::Owned(1.0f32.to_le_bytes().repeat(SIDE * SIDE));
+    let weight = backend.weight(HostTensor { dtype: DType::F32, rows: SIDE, cols: SIDE, bytes })?;
+    let x = backend.upload(&vec![1.0; ROWS * SIDE])?;
+    let mut out = backend.alloc(ROWS * SIDE)?;
+    let mut best = f64::INFINITY;
+    // The first time compiles kernels and touches memory.
+    for _ in 0..4 {
+        let begin = Instant::now();
+        backend.matmul(&x, 0..ROWS, &weight, 0..SIDE, &mut out)?;
+        backend.synchronize()?;
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (ROWS * SIDE * SIDE) as f64 / best)
+}

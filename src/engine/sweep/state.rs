@@ -1,0 +1,381 @@
+//! What a sweep leaves on the disk so that it can go on after it was ended: the scores of finished passes, and the activations
+//! behind a finished layer. Every file has its checksum and is renamed into place; a sweep goes on with the same numbers to the
+//! last bit.
+//!
+//! Activations are written behind every layer where that takes little of the time: the last time it took, and nine times as long
+//! nothing is written. Absent: weights and files that a sweep makes on the way, which are made anew.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use quant::atomic_file::AtomicFile;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::layers::{LayerError, RowError};
+use super::pass::{Hidden, Pass};
+use super::plan::SweepPlan;
+use super::{Lane, Options, Reference, Scores, Sequence};
+use crate::engine::backend::{Backend, HeadRow};
+use crate::engine::error::{EngineError, Result};
+
+/// Grows whenever the files' layout changes.
+const VERSION: u32 = 1;
+/// The file that says which sweep the folder is of.
+const IDENTITY: &str = "sweep.json";
+/// How many times as long as writing took nothing is written.
+const REST: u32 = 9;
+/// Bytes handed to the system at once.
+const BLOCK: usize = 4 << 20;
+
+/// The folder.
+pub struct State {
+    folder: PathBuf,
+    last: Cell<Option<(Instant, Duration)>>,
+}
+
+impl State {
+    /// Opens a folder that holds nothing, or what an earlier sweep of the same lanes over the same sequences left; makes it where
+    /// it is not there.
+    ///
+    /// # Errors
+    /// [`EngineError::Unfit`] where it holds anything else; a folder that cannot be written.
+    pub fn open(folder: &Path, lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &Options<'_>) -> Result<Self> {
+        let identity = identity(lanes, sequences, plan, options)?;
+        let path = folder.join(IDENTITY);
+        match std::fs::read(&path) {
+            Ok(there) => {
+                let there: Value = serde_json::from_slice(&there).unwrap_or_default();
+                let differs = |key: &&String| there.get(*key) != identity.get(*key);
+                let others: Vec<&str> =
+                    identity.as_object().into_iter().flat_map(|keys| keys.keys()).filter(differs).map(String::as_str).collect();
+                if !others.is_empty() {
+                    let what = format!("holds the state of another sweep (other {})", others.join(", "));
+                    return Err(unfit(folder, format!("{what}; choose another folder or remove it")));
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                std::fs::create_dir_all(folder).map_err(|e| quant::Error::io(folder, e))?;
+                let mut entries = std::fs::read_dir(folder).map_err(|e| quant::Error::io(folder, e))?;
+                if entries.next().is_some() {
+                    let what = "holds other files; give the state of a sweep a folder of its own".to_owned();
+                    return Err(unfit(folder, what));
+                }
+                let mut file = AtomicFile::create(&path)?;
+                file.write_at(0, identity.to_string().as_bytes())?;
+                file.commit()?;
+            }
+            Err(e) => return Err(quant::Error::io(&path, e).into()),
+        }
+        Ok(Self { folder: folder.to_owned(), last: Cell::new(None) })
+    }
+
+    /// The scores of a pass, where it is finished; `numbers` are those of its sequences.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not what was written.
+    pub fn finished(&self, pass: usize, numbers: &[usize], sequences: &[Sequence]) -> Result<Option<Scores>> {
+        let Some(mut input) = Input::open(&self.scores_path(pass))? else { return Ok(None) };
+        let mut scores = Scores { lanes: Vec::new(), layers: Vec::new() };
+        for _ in 0..input.number()? {
+            let mut lane = Vec::new();
+            for &number in numbers {
+                lane.push((0..sequences[number].scored.len()).map(|_| input.head_row()).collect::<Result<Vec<_>>>()?);
+            }
+            scores.lanes.push(lane);
+        }
+        for _ in 0..input.number()? {
+            let [lane, block, sequence, rows] = input.words::<4>()?.map(|word| word as usize);
+            let [error, reference] = input.words::<2>()?.map(f64::from_bits);
+            scores.layers.push(LayerError { lane, block, sequence, rows, error, reference });
+        }
+        input.finish()?;
+        Ok(Some(scores))
+    }
+
+    /// Keeps the scores of a pass; its activations are no longer needed.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn finish(&self, pass: usize, scores: &Scores) -> Result<()> {
+        let path = self.scores_path(pass);
+        if !path.exists() {
+            let mut output = Output::create(&path)?;
+            output.words(&[scores.lanes.len() as u64])?;
+            for row in scores.lanes.iter().flatten().flatten() {
+                output.words(&head_row_words(row))?;
+            }
+            output.words(&[scores.layers.len() as u64])?;
+            for error in &scores.layers {
+                let LayerError { lane, block, sequence, rows, .. } = *error;
+                output.words(&[lane, block, sequence, rows].map(|number| number as u64))?;
+                output.words(&[error.error, error.reference].map(f64::to_bits))?;
+            }
+            output.finish()?;
+        }
+        remove(&self.layer_path(pass))
+    }
+
+    /// Keeps the activations behind a block, if it is time.
+    ///
+    /// # Errors
+    /// A file that cannot be written: a full disk, which leaves the state of an earlier layer as it is.
+    pub fn keep<B: Backend>(
+        &self,
+        pass: usize,
+        block: usize,
+        walk: &Pass<'_, '_, B>,
+        hidden: &Hidden<B>,
+        errors: &[RowError],
+    ) -> Result<()> {
+        if self.last.get().is_some_and(|(when, took)| when.elapsed() < REST * took) {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let mut output = Output::create(&self.layer_path(pass))?;
+        output.words(&[block as u64, errors.len() as u64])?;
+        for error in errors {
+            output.words(&[error.lane, error.block, error.chunk, error.rows.len()].map(|number| number as u64))?;
+            for row in &error.rows {
+                output.words(&row.map(f64::to_bits))?;
+            }
+        }
+        for (lane, chunks) in hidden.iter().enumerate() {
+            for (chunk, x) in chunks.iter().enumerate() {
+                let numbers = walk.read(lane, chunk, x)?;
+                output.bytes(bytemuck::cast_slice(&numbers))?;
+            }
+        }
+        output.finish()?;
+        self.last.set(Some((Instant::now(), begin.elapsed())));
+        Ok(())
+    }
+
+    /// The activations that were kept of a pass: the block that they are behind, and the errors up to there.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not what was written.
+    #[allow(clippy::type_complexity)]
+    pub fn layer<B: Backend>(&self, pass: usize, walk: &Pass<'_, '_, B>) -> Result<Option<(usize, Hidden<B>, Vec<RowError>)>> {
+        let Some(mut input) = Input::open(&self.layer_path(pass))? else { return Ok(None) };
+        let [block, count] = input.words::<2>()?.map(|word| word as usize);
+        let mut errors = Vec::new();
+        for _ in 0..count {
+            let [lane, block, chunk, rows] = input.words::<4>()?.map(|word| word as usize);
+            let rows = (0..rows).map(|_| Ok(input.words::<2>()?.map(f64::from_bits))).collect::<Result<Vec<_>>>()?;
+            errors.push(RowError { lane, block, chunk, rows });
+        }
+        let hidden = walk.upload(|len| {
+            let mut numbers = vec![0f32; len];
+            input.bytes(bytemuck::cast_slice_mut(&mut numbers))?;
+            Ok(numbers)
+        })?;
+        input.finish()?;
+        Ok(Some((block, hidden, errors)))
+    }
+
+    /// Removes what it left, and the folder where nothing else is in it.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        let entries = std::fs::read_dir(&self.folder).map_err(|e| quant::Error::io(&self.folder, e))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("pass-") || name.starts_with(".pass-") {
+                remove(&entry.path())?;
+            }
+        }
+        // Last, so that what is left is never of an unknown sweep.
+        remove(&self.folder.join(IDENTITY))?;
+        let _ = std::fs::remove_dir(&self.folder);
+        Ok(())
+    }
+
+    fn scores_path(&self, pass: usize) -> PathBuf {
+        self.folder.join(format!("pass-{pass:05}.scores"))
+    }
+
+    fn layer_path(&self, pass: usize) -> PathBuf {
+        self.folder.join(format!("pass-{pass:05}.layer"))
+    }
+}
+
+/// What makes a sweep another one: contents, not names of files.
+fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &Options<'_>) -> Result<Value> {
+    let mut hash = Sha256::new();
+    for sequence in sequences {
+        hash.update((sequence.tokens.len() as u64).to_le_bytes());
+        sequence.tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
+        hash.update(format!("{:?}", sequence.scored));
+    }
+    let lane = |lane: &Lane| -> Result<Value> {
+        Ok(json!([lane.name, lane.arithmetic, format!("{:x}", HexBytes(&lane.variant.fingerprint()?))]))
+    };
+    let reference = match options.reference {
+        Reference::Walked => "walked",
+        Reference::Hidden(_) => "hidden states",
+        Reference::LogProbs(_) => "log-probabilities",
+    };
+    Ok(json!({
+        "version": VERSION,
+        "program": env!("CARGO_PKG_VERSION"),
+        "lanes": lanes.iter().map(lane).collect::<Result<Vec<_>>>()?,
+        "tokens": format!("{:x}", HexBytes(&hash.finalize())),
+        "reference": reference,
+        "layers": options.layers,
+        "memory limits": [plan.chunk.rows, plan.chunk.key_rows, plan.passes.len()],
+    }))
+}
+
+/// Bytes in hexadecimal.
+struct HexBytes<'a>(&'a [u8]);
+
+impl std::fmt::LowerHex for HexBytes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn unfit(folder: &Path, what: String) -> EngineError {
+    EngineError::Unfit { model: folder.display().to_string(), what }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(quant::Error::io(path, e).into()),
+        _ => Ok(()),
+    }
+}
+
+fn head_row_words(row: &HeadRow) -> [u64; 6] {
+    let HeadRow { log_sum_exp, target_logit, argmax, rank, entropy, kld, reverse_kld } = *row;
+    let [a, b, c, d, e] = [log_sum_exp, target_logit, entropy, kld, reverse_kld].map(f64::to_bits);
+    [a, b, c, d, e, u64::from(argmax) << 32 | u64::from(rank)]
+}
+
+/// A file being written, with its checksum behind its contents.
+struct Output {
+    file: AtomicFile,
+    at: u64,
+    waiting: Vec<u8>,
+    hash: Sha256,
+}
+
+impl Output {
+    fn create(path: &Path) -> Result<Self> {
+        Ok(Self { file: AtomicFile::create(path)?, at: 0, waiting: Vec::with_capacity(BLOCK), hash: Sha256::new() })
+    }
+
+    fn words(&mut self, words: &[u64]) -> Result<()> {
+        words.iter().try_for_each(|word| self.bytes(&word.to_le_bytes()))
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        for part in bytes.chunks(BLOCK) {
+            self.waiting.extend_from_slice(part);
+            if self.waiting.len() >= BLOCK {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.hash.update(&self.waiting);
+        self.file.write_at(self.at, &self.waiting)?;
+        self.at += self.waiting.len() as u64;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        let sum = self.hash.finalize();
+        self.file.write_at(self.at, &sum)?;
+        self.file.sync()?;
+        Ok(self.file.commit()?)
+    }
+}
+
+/// A file being read, of which all must be there and as it was written.
+struct Input {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// Bytes before the checksum that were not read yet.
+    left: u64,
+    hash: Sha256,
+}
+
+/// Bytes of a checksum.
+const SUM: u64 = 32;
+
+impl Input {
+    /// `None` where there is no such file.
+    fn open(path: &Path) -> Result<Option<Self>> {
+        let file = match File::open(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(|e| quant::Error::io(path, e))?,
+        };
+        let bytes = file.metadata().map_err(|e| quant::Error::io(path, e))?.len();
+        let mut input = Self {
+            path: path.to_owned(),
+            file: BufReader::with_capacity(BLOCK, file),
+            left: bytes.saturating_sub(SUM),
+            hash: Sha256::new(),
+        };
+        if bytes < SUM {
+            return Err(input.broken());
+        }
+        input.left = bytes - SUM;
+        Ok(Some(input))
+    }
+
+    fn broken(&self) -> EngineError {
+        unfit(&self.path, "was altered after it was written; remove the folder to begin anew".to_owned())
+    }
+
+    fn bytes(&mut self, out: &mut [u8]) -> Result<()> {
+        if out.len() as u64 > self.left {
+            return Err(self.broken());
+        }
+        self.file.read_exact(out).map_err(|e| quant::Error::io(&self.path, e))?;
+        self.left -= out.len() as u64;
+        self.hash.update(&*out);
+        Ok(())
+    }
+
+    fn words<const N: usize>(&mut self) -> Result<[u64; N]> {
+        let mut words = [0; N];
+        for word in &mut words {
+            let mut bytes = [0; 8];
+            self.bytes(&mut bytes)?;
+            *word = u64::from_le_bytes(bytes);
+        }
+        Ok(words)
+    }
+
+    fn number(&mut self) -> Result<usize> {
+        Ok(self.words::<1>()?[0] as usize)
+    }
+
+    fn head_row(&mut self) -> Result<HeadRow> {
+        let [a, b, c, d, e, last] = self.words::<6>()?;
+        let [log_sum_exp, target_logit, entropy, kld, reverse_kld] = [a, b, c, d, e].map(f64::from_bits);
+        Ok(HeadRow { log_sum_exp, target_logit, argmax: (last >> 32) as u32, rank: last as u32, entropy, kld, reverse_kld })
+    }
+
+    /// Checks that all was read, and that it is what was written.
+    fn finish(mut self) -> Result<()> {
+        let mut sum = [0; SUM as usize];
+        self.file.read_exact(&mut sum).map_err(|e| quant::Error::io(&self.path, e))?;
+        if self.left > 0 || std::mem::take(&mut self.hash).finalize()[..] != sum {
+            return Err(self.broken());
+        }
+        Ok(())
+    }
+}
