@@ -1,6 +1,6 @@
 //! `bitworth compare`: what candidates lost against a reference, on the same tokens, from one walk through the model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -9,6 +9,7 @@ use quant::Imatrix;
 use serde_json::{Value, json};
 
 use super::perplexity::TextArgs;
+use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::statistics::{Scored, pairs_block, pairs_document};
 use super::{Outcome, ScoringArgs};
@@ -19,7 +20,8 @@ use crate::eval::stats::Estimate;
 use crate::eval::tokens::PairMetrics;
 use crate::on_device;
 use crate::runner::device::Device;
-use crate::runner::{models, text};
+use crate::runner::models;
+use crate::runner::reference::lane;
 use crate::tokenizer::Tokenizer;
 
 /// Compare candidates with a reference: perplexity, KL divergence, agreement, from one walk through the model.
@@ -42,6 +44,10 @@ pub struct CompareArgs {
     /// a reference whose weights the other arithmetic computes otherwise (q8: quantized ones).
     #[arg(long)]
     noise_floor: bool,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    keep: KeepArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
@@ -71,10 +77,11 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         lanes.push(floor(&lanes[0], &device)?);
     }
     let records = args.text.open_records()?;
+    let source = args.source.open(&lanes[0], &cut, &device.info().name)?;
+    let kept = args.keep.kept(inputs(&lanes).chain(args.source.files()))?;
     let begin = std::time::Instant::now();
-    let all = 0..cut.sequences.len();
     let scores = on_device!(&device, backend =>
-        text::score_tokens(backend, &lanes, &cut, all, args.text.sweep_limits(), session.watch()))?;
+        lane::score_tokens(backend, &lanes, &cut, &args.text.sweep_options(), &source, &kept, session.watch()))?;
     let seconds = begin.elapsed().as_secs_f64();
     let scored = Scored::all(&lanes, &scores, &cut)?;
     let files = records.map(|folder| folder.write(&device.info().name, &scored)).transpose()?;
@@ -99,6 +106,9 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     if let Some(floor) = floor {
         document["noise_floor"] = floor.row();
     }
+    if let Some(from) = source.describe() {
+        document["reference"]["from"] = from;
+    }
     if let Some(files) = &files {
         document["records"] = json!(files);
     }
@@ -120,6 +130,11 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         }
         None => Outcome::Done,
     })
+}
+
+/// The files of all models.
+pub fn inputs(lanes: &[Lane]) -> impl Iterator<Item = &Path> + Clone {
+    lanes.iter().flat_map(|lane| lane.variant.checkpoint().files()).map(PathBuf::as_path)
 }
 
 /// The reference through the other arithmetic.

@@ -18,6 +18,7 @@ mod output;
 mod perplexity;
 mod progress;
 mod quantize;
+mod reference;
 mod report;
 mod run;
 mod score;

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::compare::inputs;
+use super::reference::KeepArgs;
 use super::session::Session;
 use super::statistics::{RecordsFolder, Scored};
 use super::{Outcome, ScoringArgs};
@@ -14,7 +16,8 @@ use crate::engine::model::Variant;
 use crate::engine::sweep::{self, Lane, SweepLimits};
 use crate::on_device;
 use crate::runner::models;
-use crate::runner::text::{self, TextWindows};
+use crate::runner::reference::lane::{self, Source};
+use crate::runner::text::TextWindows;
 use crate::tokenizer::Tokenizer;
 
 /// Perplexity of a text: the second half of each window is scored.
@@ -24,6 +27,8 @@ pub struct PerplexityArgs {
     model: String,
     #[command(flatten)]
     text: TextArgs,
+    #[command(flatten)]
+    keep: KeepArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
@@ -88,6 +93,11 @@ impl TextArgs {
     pub fn sweep_limits(&self) -> SweepLimits {
         SweepLimits { activation_bytes: self.activations.max(1).saturating_mul(1 << 20), ..SweepLimits::default() }
     }
+
+    /// What a sweep does.
+    pub fn sweep_options(&self) -> sweep::Options<'_> {
+        sweep::Options { limits: self.sweep_limits(), ..sweep::Options::default() }
+    }
 }
 
 pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
@@ -99,10 +109,10 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
     args.text.check_context(&lanes)?;
     let device = args.scoring.open()?;
     let records = args.text.open_records()?;
+    let kept = args.keep.kept(inputs(&lanes))?;
     let begin = std::time::Instant::now();
-    let all = 0..cut.sequences.len();
     let scores = on_device!(&device, backend =>
-        text::score_tokens(backend, &lanes, &cut, all, args.text.sweep_limits(), session.watch()))?;
+        lane::score_tokens(backend, &lanes, &cut, &args.text.sweep_options(), &Source::Walked, &kept, session.watch()))?;
     let seconds = begin.elapsed().as_secs_f64();
     let scored = Scored::all(&lanes, &scores, &cut)?;
     let files = records.map(|folder| folder.write(&device.info().name, &scored)).transpose()?;

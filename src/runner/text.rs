@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::Watch;
 use crate::engine::backend::{Backend, HeadRow};
-use crate::engine::sweep::{self, Lane, Sequence, SweepLimits};
+use crate::engine::sweep::{self, Lane, LaneScores, Sequence, SweepLimits};
 use crate::eval::record::{Pass, Protocol, Sequence as SequenceRecord, Token, TokenAgainst, TokenSequence};
 use crate::tokenizer::{SpecialText, Tokenizer};
 
@@ -19,6 +19,8 @@ pub struct TextWindows {
     pub sha256: String,
     /// The sequences.
     pub sequences: Vec<Sequence>,
+    /// Per window the id of the text whose place the start token took, or the first id where none did.
+    pub first_ids: Vec<u32>,
     /// UTF-8 bytes of the scored tokens, per sequence.
     pub bytes: Vec<u64>,
 }
@@ -52,6 +54,7 @@ impl TextWindows {
         let first = ctx / 2;
         let mut sequences = Vec::with_capacity(count);
         let mut bytes = Vec::with_capacity(count);
+        let first_ids = (0..count).map(|window| ids[window * ctx]).collect();
         for window in 0..count {
             let range = window * ctx..(window + 1) * ctx;
             bytes.push((ends[range.end - 1] - ends[range.start + first]) as u64);
@@ -62,7 +65,7 @@ impl TextWindows {
             sequences.push(Sequence { tokens, scored: first..ctx - 1 });
         }
         let protocol = Protocol { pass: Pass::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
-        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, bytes })
+        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
     /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token (the end token
@@ -87,7 +90,8 @@ impl TextWindows {
             begin = end;
         }
         let protocol = Protocol { pass: Pass::Rolling, ctx: ctx as u32, first: 0, bos: true };
-        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, bytes })
+        let first_ids = vec![prefix; sequences.len()];
+        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
     /// Scored tokens in all sequences.
@@ -130,14 +134,20 @@ pub fn score_tokens<B: Backend>(
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<TokenSequence>>> {
     let scores = sweep::score(backend, lanes, &text.sequences[range.clone()], cut, watch.progress, watch.stop)?;
-    let sequences = |(lane, sequences): (usize, &Vec<Vec<HeadRow>>)| {
-        let tokens = |(i, rows): (usize, &Vec<HeadRow>)| text.tokens_of(range.start + i, rows, (lane > 0).then(|| &scores[0][i]));
-        sequences.iter().enumerate().map(tokens).collect()
-    };
-    Ok(scores.iter().enumerate().map(sequences).collect())
+    Ok(text.tokens_of_lanes(range.start, &scores))
 }
 
 impl TextWindows {
+    /// Per lane and sequence what is known of each scored token, from the scores of the sequences from `first` on; lane 0 is the
+    /// reference of the others.
+    pub fn tokens_of_lanes(&self, first: usize, scores: &[LaneScores]) -> Vec<Vec<TokenSequence>> {
+        let sequences = |(lane, sequences): (usize, &LaneScores)| {
+            let tokens = |(i, rows): (usize, &Vec<HeadRow>)| self.tokens_of(first + i, rows, (lane > 0).then(|| &scores[0][i]));
+            sequences.iter().enumerate().map(tokens).collect()
+        };
+        scores.iter().enumerate().map(sequences).collect()
+    }
+
     /// The scored tokens of sequence `index` from their `rows`, with `reference` beside those of the reference lane.
     pub fn tokens_of(&self, index: usize, rows: &[HeadRow], reference: Option<&Vec<HeadRow>>) -> TokenSequence {
         let sequence = &self.sequences[index];

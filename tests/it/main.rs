@@ -9,6 +9,7 @@ mod docs;
 mod hub;
 mod logits;
 mod quantize;
+mod reference;
 mod statistics;
 mod sweep;
 mod synth;
