@@ -8,14 +8,16 @@ use clap::Args;
 use quant::Imatrix;
 use serde_json::{Value, json};
 
+use super::layers::Layers;
 use super::perplexity::TextArgs;
 use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::statistics::{Scored, pairs_block, pairs_document};
+use super::sweep::Files;
 use super::{Outcome, ScoringArgs};
 use crate::engine::backend::{Arithmetic, Backend};
 use crate::engine::model::Variant;
-use crate::engine::sweep::Lane;
+use crate::engine::sweep::{Lane, Options};
 use crate::eval::stats::Estimate;
 use crate::eval::tokens::PairMetrics;
 use crate::on_device;
@@ -37,6 +39,12 @@ pub struct CompareArgs {
     /// Importance matrix for the candidates that are quantized on the fly (GGUF or .dat).
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+    /// Also write the GGUF file of every candidate that is quantized on the fly into this folder: MODEL-Q4_K_M.gguf.
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+    /// Also say how far the activations of each candidate are from the reference's behind every block.
+    #[arg(long, conflicts_with_all = ["stored", "logits"])]
+    layers: bool,
     /// Fail (exit code 1) when a candidate's mean KL divergence is above this many nats.
     #[arg(long, value_name = "NATS")]
     max_kld: Option<f64>,
@@ -76,15 +84,27 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     if args.noise_floor {
         lanes.push(floor(&lanes[0], &device)?);
     }
+    if args.text.sweep.dry_run {
+        let (document, text) = args.text.sweep.plan(&device, &lanes, &cut)?;
+        session.print(&document, || text)?;
+        return Ok(Outcome::Done);
+    }
+    let create = |dir: &PathBuf| Files::create(dir, &checkpoint, &args.candidates, imatrix.as_ref());
+    let made = args.write.as_ref().map(create).transpose()?;
     let records = args.text.open_records()?;
     let source = args.source.open(&lanes[0], &cut, &device.info().name)?;
     let kept = args.keep.kept(inputs(&lanes).chain(args.source.files()))?;
     let begin = std::time::Instant::now();
-    let scores = on_device!(&device, backend =>
-        lane::score_tokens(backend, &lanes, &cut, &args.text.sweep_options(), &source, &kept, session.watch()))?;
+    let sinks = made.as_ref().map_or(&[][..], Files::sinks);
+    let options = Options { sinks, layers: args.layers, ..args.text.sweep.options() };
+    let swept = on_device!(&device, backend =>
+        lane::score(backend, &lanes, &cut, &options, &source, &kept, session.watch()))?;
+    let scores = cut.tokens_of_lanes(0, &swept.lanes);
+    let made = made.map(|files| files.finish(&checkpoint)).transpose()?;
     let seconds = begin.elapsed().as_secs_f64();
     let scored = Scored::all(&lanes, &scores, &cut)?;
-    let files = records.map(|folder| folder.write(&device.info().name, &scored)).transpose()?;
+    let layers = Layers::of(&lanes, &swept.layers);
+    let files = records.map(|folder| folder.write(&device.info().name, &scored, args.layers.then_some(&layers))).transpose()?;
     let (reference, others) = (&scored[0], &scored[1..]);
     let (candidates, floor) = others.split_at(args.candidates.len());
     let floor = floor.first();
@@ -112,6 +132,12 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     if let Some(files) = &files {
         document["records"] = json!(files);
     }
+    if args.layers {
+        document["layers"] = layers.document();
+    }
+    if let Some(made) = &made {
+        document["written"] = json!(made);
+    }
     session.print(&document, || {
         let mut text = table(&scored, floor);
         text += &format!("{} tokens scored per lane in {seconds:.1} s\n", reference.metrics.tokens);
@@ -119,9 +145,13 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
             text.extend(scored.iter().map(|lane| lane.block(reference)));
             text += &pairs_block(candidates);
         }
+        if args.layers {
+            text += &layers.table();
+        }
+        text.extend(made.iter().flatten().map(|file| format!("wrote {} ({} bytes)\n", file.path.display(), file.bytes)));
         text
     })?;
-    let bound = args.max_kld.unwrap_or(f64::INFINITY);
+    let Some(bound) = args.max_kld else { return Ok(Outcome::Done) };
     let too_far = |lane: &&Scored<'_>| lane.kld().is_none_or(|kld| kld.is_nan() || kld > bound);
     Ok(match candidates.iter().find(too_far) {
         Some(lane) => {

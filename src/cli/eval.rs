@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::session::Session;
+use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs};
 use crate::engine::model::Variant;
-use crate::engine::sweep::{Lane, SweepLimits};
+use crate::engine::sweep::Lane;
 use crate::eval::stats;
 use crate::eval::task::{self, Task};
 use crate::on_device;
@@ -32,6 +33,8 @@ pub struct EvalArgs {
     /// Ask as a chat: each item is what a user says, put into the first model's chat template. Tasks are then named NAME+chat.
     #[arg(long)]
     chat: bool,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
@@ -59,7 +62,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
         let items = task.first(args.limit.map(NonZeroUsize::get));
         let asked = task::build(items);
         let answers = on_device!(&device, backend =>
-            requests::answer(backend, &lanes, &tokenizer, &asked, SweepLimits::default(), session.watch()))
+            requests::answer(backend, &lanes, &tokenizer, &asked, args.memory.limits(), session.watch()))
         .with_context(|| format!("task {}", task.name))?;
         let mut reference: Vec<bool> = Vec::new();
         for (lane, answers) in lanes.iter().zip(&answers) {

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use super::files::check_replaceable;
 use super::session::Session;
+use super::sweep::MemoryArgs;
 use super::{DeviceArgs, Outcome};
 use crate::engine::model::Variant;
-use crate::engine::sweep::SweepLimits;
 use crate::on_device;
 use crate::runner::device::Device;
 use crate::runner::imatrix::{self, Collect};
@@ -62,9 +62,8 @@ pub struct ImatrixArgs {
     /// Also write X^T X of every input of a matrix (F32, with counts), for quantizers with error feedback.
     #[arg(long, value_name = "FILE.safetensors", requires = "text")]
     second_moment: Option<PathBuf>,
-    /// MiB of activations to hold at once; what does not fit takes another pass over the model.
-    #[arg(long, default_value_t = 1024, value_name = "MIB")]
-    activations: usize,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -139,8 +138,8 @@ pub fn run(args: &ImatrixArgs, session: &Session) -> Result<Outcome> {
             windows.extend(cut.with_context(|| text.clone())?);
         }
         let device = Device::open(args.device.device)?;
-        let cut = SweepLimits { activation_bytes: args.activations.max(1).saturating_mul(1 << 20), ..SweepLimits::default() };
-        let how = Collect { cut, output: args.process_output, second_moment: args.second_moment.as_deref() };
+        let how =
+            Collect { cut: args.memory.limits(), output: args.process_output, second_moment: args.second_moment.as_deref() };
         let variant = Variant::Stored(checkpoint);
         let begin = Instant::now();
         let new = on_device!(&device, backend =>

@@ -13,6 +13,7 @@ mod files;
 mod generate;
 mod imatrix;
 mod inspect;
+mod layers;
 mod logits;
 mod output;
 mod perplexity;
@@ -24,6 +25,7 @@ mod run;
 mod score;
 mod session;
 mod statistics;
+mod sweep;
 mod synth;
 mod tokenize;
 

@@ -11,9 +11,10 @@ use super::compare::inputs;
 use super::reference::KeepArgs;
 use super::session::Session;
 use super::statistics::{RecordsFolder, Scored};
+use super::sweep::SweepArgs;
 use super::{Outcome, ScoringArgs};
 use crate::engine::model::Variant;
-use crate::engine::sweep::{self, Lane, SweepLimits};
+use crate::engine::sweep::{self, Lane};
 use crate::on_device;
 use crate::runner::models;
 use crate::runner::reference::lane::{self, Source};
@@ -45,9 +46,8 @@ pub struct TextArgs {
     /// Score only the first N windows.
     #[arg(long, value_name = "N")]
     chunks: Option<NonZeroUsize>,
-    /// MiB of activations to hold at once; what does not fit is scored in another pass over the model.
-    #[arg(long, default_value_t = 1024, value_name = "MIB")]
-    activations: usize,
+    #[command(flatten)]
+    pub sweep: SweepArgs,
     /// Print all statistics of each lane, in the manner of llama-perplexity.
     #[arg(long)]
     pub full: bool,
@@ -88,16 +88,6 @@ impl TextArgs {
     pub fn open_records(&self) -> Result<Option<RecordsFolder>> {
         self.records.as_deref().map(RecordsFolder::open).transpose()
     }
-
-    /// How the sweep is cut.
-    pub fn sweep_limits(&self) -> SweepLimits {
-        SweepLimits { activation_bytes: self.activations.max(1).saturating_mul(1 << 20), ..SweepLimits::default() }
-    }
-
-    /// What a sweep does.
-    pub fn sweep_options(&self) -> sweep::Options<'_> {
-        sweep::Options { limits: self.sweep_limits(), ..sweep::Options::default() }
-    }
 }
 
 pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
@@ -108,14 +98,19 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
         [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint), arithmetic: args.scoring.arithmetic }];
     args.text.check_context(&lanes)?;
     let device = args.scoring.open()?;
+    if args.text.sweep.dry_run {
+        let (document, text) = args.text.sweep.plan(&device, &lanes, &cut)?;
+        session.print(&document, || text)?;
+        return Ok(Outcome::Done);
+    }
     let records = args.text.open_records()?;
     let kept = args.keep.kept(inputs(&lanes))?;
     let begin = std::time::Instant::now();
     let scores = on_device!(&device, backend =>
-        lane::score_tokens(backend, &lanes, &cut, &args.text.sweep_options(), &Source::Walked, &kept, session.watch()))?;
+        lane::score_tokens(backend, &lanes, &cut, &args.text.sweep.options(), &Source::Walked, &kept, session.watch()))?;
     let seconds = begin.elapsed().as_secs_f64();
     let scored = Scored::all(&lanes, &scores, &cut)?;
-    let files = records.map(|folder| folder.write(&device.info().name, &scored)).transpose()?;
+    let files = records.map(|folder| folder.write(&device.info().name, &scored, None)).transpose()?;
     let (lane, ppl) = (&scored[0], scored[0].metrics.perplexity);
     let mut document = lane.row();
     let more = json!({

@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::files::{check_replaceable, is_parquet};
 use super::session::Session;
+use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs};
 use crate::engine::model::Variant;
-use crate::engine::sweep::{Lane, SweepLimits};
+use crate::engine::sweep::Lane;
 use crate::eval::request::{self, Answer};
 use crate::on_device;
 use crate::report::export;
@@ -29,6 +30,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "OUT.parquet")]
     out: PathBuf,
     #[command(flatten)]
+    memory: MemoryArgs,
+    #[command(flatten)]
     scoring: ScoringArgs,
 }
 
@@ -45,7 +48,7 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     drop(quant::atomic_file::AtomicFile::create(&args.out)?);
     let begin = std::time::Instant::now();
     let answers = on_device!(&device, backend =>
-        requests::answer(backend, &lanes, &tokenizer, &asked, SweepLimits::default(), session.watch()))
+        requests::answer(backend, &lanes, &tokenizer, &asked, args.memory.limits(), session.watch()))
     .map_err(|e| e.context(args.requests.display().to_string()))?;
     let rows: Vec<_> = answers
         .into_iter()

@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::files::{NewFolders, check_replaceable, is_parquet};
+use super::layers::Layers;
 use crate::engine::sweep::Lane;
 use crate::eval::metrics::TextMetrics;
 use crate::eval::record::{Sequence, TokenSequence};
 use crate::eval::stats::{Distribution, Estimate};
 use crate::eval::tokens::{PairMetrics, TOP, TokenAgainstMetrics, TokenMean, TokenMetrics};
-use crate::report::tokens::{Common, LaneTokens, paths, write};
+use crate::report::tokens::{Common, LaneTokens, layers_path, paths, write, write_layers};
 use crate::runner::text::TextWindows;
 
 /// One lane with its scores and what they come to.
@@ -268,18 +269,25 @@ impl RecordsFolder {
         Ok(Self { dir: dir.to_owned(), folders })
     }
 
-    /// Writes the tokens and sequences of all lanes; returns the files.
+    /// Writes the tokens and sequences of all lanes, and where there are some the errors of activations; returns the files.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(mut self, device: &str, lanes: &[Scored<'_>]) -> Result<[PathBuf; 2]> {
+    pub fn write(mut self, device: &str, lanes: &[Scored<'_>], layers: Option<&Layers<'_>>) -> Result<Vec<PathBuf>> {
         let model = lanes.first().map_or("", |lane| lane.lane.name.as_str());
         let row = |s| {
             let Scored { lane, sequences, records, .. }: &Scored<'_> = s;
             LaneTokens { lane: &lane.name, sequences, records }
         };
         write(&self.dir, &Common { model, device }, &lanes.iter().map(row).collect::<Vec<_>>())?;
+        let mut files = paths(&self.dir).to_vec();
+        if let Some(layers) = layers {
+            let path = layers_path(&self.dir);
+            check_replaceable(&path, std::iter::empty(), "parquet file", is_parquet)?;
+            write_layers(&path, layers.lanes())?;
+            files.push(path);
+        }
         self.folders.keep();
-        Ok(paths(&self.dir))
+        Ok(files)
     }
 }

@@ -215,6 +215,21 @@ impl TokenSequence {
     }
 }
 
+/// The error of a lane's activations behind one block, over the rows of one sequence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Layer {
+    /// Number of the block, from 0.
+    pub block: u32,
+    /// Number of the sequence, from 0.
+    pub sequence: u32,
+    /// Rows.
+    pub rows: u32,
+    /// Sum over rows of `|x - r|^2`, with the lane's activations x and the reference's r.
+    pub error: f64,
+    /// Sum over rows of `|r|^2`.
+    pub reference: f64,
+}
+
 /// One item of a task under one lane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {

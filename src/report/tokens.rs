@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use quant::Result;
 
-use crate::eval::record::{Against, Sequence, Token, TokenAgainst, TokenSequence};
+use crate::eval::record::{Against, Layer, Sequence, Token, TokenAgainst, TokenSequence};
 use crate::report::frames::write_parquet;
 
 /// One lane's part in the files.
@@ -40,6 +40,31 @@ pub fn write(dir: &Path, common: &Common<'_>, lanes: &[LaneTokens<'_>]) -> Resul
     let [tokens, sequences] = paths(dir);
     write_tokens(&tokens, lanes)?;
     write_sequences(&sequences, common, lanes)
+}
+
+/// The file of [`write_layers`] in a folder.
+pub fn layers_path(dir: &Path) -> PathBuf {
+    dir.join("layers.parquet")
+}
+
+/// Writes the errors of activations: one row per lane, block and sequence.
+///
+/// # Errors
+/// A file that cannot be written.
+#[rustfmt::skip] // one column a line
+pub fn write_layers<'a>(path: &Path, lanes: impl Iterator<Item = (&'a str, &'a [Layer])>) -> Result<()> {
+    let rows: Vec<(&str, &Layer)> = lanes.flat_map(|(lane, layers)| layers.iter().map(move |layer| (lane, layer))).collect();
+    let r = || rows.iter();
+    let columns = vec![
+        column("lane", r().map(|r| r.0)),
+        column("block", r().map(|r| r.1.block)),
+        column("sequence", r().map(|r| r.1.sequence)),
+        column("rows", r().map(|r| r.1.rows)),
+        column("error_sq_sum", r().map(|r| r.1.error)),
+        column("reference_sq_sum", r().map(|r| r.1.reference)),
+        column("relative_error", r().map(|r| (r.1.error / r.1.reference).sqrt())),
+    ];
+    write_parquet(path, DataFrame::new(rows.len(), columns))
 }
 
 fn column<T>(name: &str, values: impl Iterator<Item = T>) -> Column
