@@ -492,6 +492,10 @@ fn gather<B: Backend>(b: &B) {
     }
 }
 
+/// Over the noise squared: what is left of four roundings of a mean difference is their product with that mean, and the shift,
+/// one token's difference, may lie four times the noise away from it, as in row 18 after a first tile of seven tokens.
+const SHIFTED: f64 = 4.0 * U * 16.0;
+
 /// Where 8-bit and 16-bit files differ from their reference, at 1e-5 nats and far below, a divergence keeps its digits.
 fn small_divergences_keep_their_leading_digits<B: Backend>(backend: &B) {
     let mut random = Random::new(23);
@@ -501,10 +505,11 @@ fn small_divergences_keep_their_leading_digits<B: Backend>(backend: &B) {
         let own: Vec<_> = reference.iter().zip(random.numbers(rows * vocab)).map(|(r, n)| r + noise * n - 0.3).collect();
         let found = score(backend, &own, Some(&reference), &vec![0; rows], cuts);
         for (t, (row, reference)) in own.chunks(vocab).zip(reference.chunks(vocab)).enumerate() {
-            let both = [(found[t].kld, divergence(reference, row)), (found[t].reverse_kld, divergence(row, reference))];
-            for (found, expected) in both {
-                // Divergences go with the noise squared; rows that are certain of one token have far less.
-                let bound = 1e-4 * expected + 1e-6 * f64::from(noise * noise);
+            // Divergences go with the noise squared; rows that are certain of one token have far less.
+            let (found, scale) = (found[t], f64::from(noise * noise));
+            let both = [(found.kld, divergence(reference, row), 1e-6), (found.reverse_kld, divergence(row, reference), SHIFTED)];
+            for (found, expected, floor) in both {
+                let bound = 1e-4 * expected + floor * scale;
                 assert!((found - expected).abs() < bound, "noise {noise}, row {t}: {found:e} where {expected:e}");
             }
         }
