@@ -77,7 +77,13 @@ mod tests {
             let makers = own.clone();
             let make = move |n: u32| Ok(makers.install(|| (0..1000u32).into_par_iter().map(|i| i % (n + 1)).sum::<u32>()));
             let mut sums = Vec::new();
-            own.install(|| prefetch(0..4, make, |sum| Ok(sums.push(sum)))).unwrap();
+            own.install(|| {
+                prefetch(0..4, make, |sum| {
+                    sums.push(sum);
+                    Ok(())
+                })
+            })
+            .unwrap();
             let _ = done.send(sums);
         });
         assert_eq!(finished.recv_timeout(Duration::from_secs(60)).unwrap(), [0, 500, 999, 1500]);
@@ -86,12 +92,15 @@ mod tests {
     #[test]
     fn things_come_in_order_and_either_side_may_fail() {
         let mut seen = Vec::new();
+        let mut take = |n: u32| {
+            seen.push(n);
+            Ok(())
+        };
         let double = |n: u32| if n == 7 { Err(EngineError::Interrupted) } else { Ok(2 * n) };
-        prefetch(0..5, double, |n| Ok(seen.push(n))).unwrap();
-        assert_eq!(seen, [0, 2, 4, 6, 8]);
-        assert!(prefetch(5..10, double, |n| Ok(seen.push(n))).is_err());
-        assert_eq!(seen[5..], [10, 12]);
+        prefetch(0..5, double, &mut take).unwrap();
+        assert!(prefetch(5..10, double, &mut take).is_err());
+        assert_eq!(seen, [0, 2, 4, 6, 8, 10, 12]);
         let refuse = |n: u32| if n == 4 { Err(EngineError::Interrupted) } else { Ok(()) };
-        assert!(prefetch(0..1000, |n| Ok(n), refuse).is_err());
+        assert!(prefetch(0..1000, Ok, refuse).is_err());
     }
 }
