@@ -21,6 +21,12 @@ pub trait StoredLogProbs: Sync {
     /// # Errors
     /// What cannot be read.
     fn read(&self, sequence: usize, row: usize, tokens: Range<usize>, out: &mut [f32]) -> Result<()>;
+
+    /// What tells them from all others.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    fn identity(&self) -> Result<String>;
 }
 
 /// Rows to be scored together.

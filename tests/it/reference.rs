@@ -1,7 +1,17 @@
 //! References that are kept: a comparison with one is the comparison with the walked model, and one of something else is refused.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bitworth::engine::cpu::Cpu;
+use bitworth::engine::sweep::{self, Lane, Options, Resume, SweepLimits};
+use bitworth::runner::reference::lane::{Kept, Source, score};
+use bitworth::runner::reference::store::RowType;
+use bitworth::runner::text::TextWindows;
+use bitworth::runner::{Watch, models};
+use bitworth::tokenizer::Tokenizer;
+use quant::Progress;
+use quant::progress::Unit;
 use serde_json::Value;
 
 use crate::common::{json, run};
@@ -141,4 +151,56 @@ fn a_reference_of_something_else_is_refused() {
     broken[middle] ^= 1;
     std::fs::write(dir.join("b.ref"), broken).unwrap();
     has(&with(&[&TEXT[..], &["--reference", "b.ref"]].concat()), &["b.ref: at byte", "checksum of sequence"]);
+}
+
+/// Stops after so many rows.
+struct StopAfter<'a>(AtomicU64, u64, &'a AtomicBool);
+
+impl Progress for StopAfter<'_> {
+    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
+
+    fn advance(&self, by: u64) {
+        if self.0.fetch_add(by, Ordering::Relaxed) + by >= self.1 {
+            self.2.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn finish(&self) {}
+}
+
+#[test]
+fn a_reference_is_kept_by_a_sweep_that_was_stopped_behind_a_pass_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = bitworth::eval::demo::materialize(dir.path()).unwrap().join("demo-model");
+    let checkpoint = std::sync::Arc::new(quant::Checkpoint::open(&model).unwrap());
+    let text = bitworth::eval::demo::file("data/eval.txt").unwrap();
+    let text = std::str::from_utf8(text).unwrap();
+    let text = TextWindows::windows(&Tokenizer::new(&checkpoint).unwrap(), text, 64, Some(6)).unwrap();
+    let lanes: [Lane; 1] = [models::reference(&checkpoint)];
+    let row = 4 * checkpoint.hparams().embedding_length;
+    let limits = SweepLimits { activation_bytes: 200 * row, ..SweepLimits::default() };
+    let plan = sweep::plan(&Cpu::new(), &lanes, &text.sequences, &limits).unwrap();
+    assert_eq!(plan.passes.len(), 2);
+    let keep = |name: &str, options: &Options<'_>, source: &Source, rows: u64| {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter(AtomicU64::new(0), rows, &stop);
+        let watch = Watch { progress: &progress, stop: &stop };
+        let kept =
+            Kept { store: Some((dir.path().join(name), RowType::F32)), logits: Some(dir.path().join(format!("{name}.logits"))) };
+        score(&Cpu::new(), &lanes, &text, options, source, &kept, watch).map_err(|e| e.to_string())
+    };
+    let bytes = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    let whole = Options { limits, ..Options::default() };
+    let expected = keep("a", &whole, &Source::Walked, u64::MAX).unwrap();
+    let folder = dir.path().join("state");
+    let resumed = Options { resume: Some(Resume { folder: &folder, every_layer: true }), ..whole };
+    let steps = (checkpoint.hparams().block_count + 1) * plan.rows_computed;
+    let error = keep("b", &resumed, &Source::Walked, steps as u64 * 3 / 4).unwrap_err();
+    assert!(error.contains("interrupted") && folder.join("pass-00000.scores").exists(), "{error}");
+    assert!(!dir.path().join("b").exists());
+    // What was scored against another reference is not gone on with.
+    let store = Source::store(&dir.path().join("a"), &lanes[0], &text, "cpu").unwrap();
+    has(&keep("b", &resumed, &store, u64::MAX).unwrap_err(), &["state of another sweep", "reference"]);
+    assert_eq!(keep("b", &resumed, &Source::Walked, u64::MAX).unwrap(), expected);
+    assert!(bytes("a") == bytes("b") && bytes("a.logits") == bytes("b.logits"));
 }

@@ -69,6 +69,12 @@ pub trait StoredHidden: Sync {
     /// # Errors
     /// What cannot be read, or is not what was written.
     fn rows(&self, sequence: usize) -> Result<Vec<f32>>;
+
+    /// What tells them from all others.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    fn identity(&self) -> Result<String>;
 }
 
 /// Where the logits of lane 0 come from.
@@ -107,7 +113,7 @@ pub struct Options<'a> {
     pub sinks: &'a [Option<Arc<Sink>>],
     /// Where lane 0 comes from.
     pub reference: Reference<'a>,
-    /// Who wants lane 0's final hidden states.
+    /// Who wants lane 0's final hidden states; for them, passes that an earlier sweep has finished are gone through again.
     pub hidden: Option<HiddenTaker<'a>>,
     /// Whether the error of every lane's activations behind every block is wanted.
     pub layers: bool,
@@ -178,15 +184,16 @@ pub fn sweep<B: Backend>(
     let mut scores = Scores { lanes: vec![vec![Vec::new(); sequences.len()]; lanes.len()], layers: Vec::new() };
     for (number, planned) in plan.passes.iter().enumerate() {
         let pass = Pass::new(&walk, sequences, &plan.order, planned.places.clone())?;
-        let done = match &state {
-            Some(state) => match state.finished(number, &pass.numbers(), sequences)? {
-                Some(done) => {
-                    progress.advance(plan.steps_of(planned, walk.walked.len()));
-                    done
-                }
-                None => pass.score(&plan, options, Some((state, number)))?,
-            },
-            None => pass.score(&plan, options, None)?,
+        let finished = match &state {
+            Some(state) if options.hidden.is_none() => state.finished(number, &pass.numbers(), sequences)?,
+            _ => None,
+        };
+        let done = match finished {
+            Some(done) => {
+                progress.advance(plan.steps_of(planned, walk.walked.len()));
+                done
+            }
+            None => pass.score(&plan, options, state.as_ref().map(|state| (state, number)))?,
         };
         if let Some(state) = &state {
             state.finish(number, &done)?;

@@ -226,9 +226,9 @@ fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &
         Ok(json!([lane.name, lane.arithmetic, format!("{:x}", HexBytes(&lane.variant.fingerprint()?))]))
     };
     let reference = match options.reference {
-        Reference::Walked => "walked",
-        Reference::Hidden(_) => "hidden states",
-        Reference::LogProbs(_) => "log-probabilities",
+        Reference::Walked => "walked".to_owned(),
+        Reference::Hidden(stored) => stored.identity()?,
+        Reference::LogProbs(stored) => stored.identity()?,
     };
     Ok(json!({
         "version": VERSION,

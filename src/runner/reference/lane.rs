@@ -38,12 +38,20 @@ impl StoredHidden for Store {
     fn rows(&self, sequence: usize) -> EngineResult<Vec<f32>> {
         Ok(self.rows(sequence)?)
     }
+
+    fn identity(&self) -> EngineResult<String> {
+        Ok(format!("store {}", self.sha256()))
+    }
 }
 
 impl StoredLogProbs for LogitsFile {
     fn read(&self, sequence: usize, row: usize, tokens: std::ops::Range<usize>, out: &mut [f32]) -> EngineResult<()> {
         let row = sequence * self.rows_of_window() + row;
         Ok(self.tile(row..row + 1, tokens, out)?)
+    }
+
+    fn identity(&self) -> EngineResult<String> {
+        Ok(format!("logits {}", self.sha256()?))
     }
 }
 

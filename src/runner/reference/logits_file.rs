@@ -15,11 +15,12 @@ use std::path::Path;
 use quant::atomic_file::AtomicFile;
 use quant::{Error, Result};
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::file::{Pieces, check_space, u32s};
 use super::log_probs::{self, Scale};
 use crate::eval::record::Pass;
-use crate::runner::text::TextWindows;
+use crate::runner::text::{TextWindows, hex};
 
 const MAGIC: &[u8; 8] = b"_logits_";
 const HEADER_BYTES: u64 = 8 + 3 * 4;
@@ -223,6 +224,19 @@ impl LogitsFile {
     /// Windows in the file.
     pub fn windows(&self) -> usize {
         self.shape.chunks as usize
+    }
+
+    /// SHA-256, in hexadecimal, over shape, tokens and the scale of every row: no two models have the same. The codes, which are
+    /// nearly all of the file, are not read.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        let mut hash = Sha256::new_with_prefix(self.pieces.bytes(0, self.shape.rows_at())?);
+        for row in 0..self.windows() * self.rows_of_window() {
+            hash.update(self.pieces.bytes(self.shape.row_at(row), 8)?);
+        }
+        Ok(hex(&hash.finalize()))
     }
 
     /// Scored rows of each window.

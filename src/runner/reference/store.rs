@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::{Pieces, check_space, u32s};
 use crate::engine::sweep::Sequence;
+use crate::runner::text::hex;
 
 /// The key of [`About`] in the header.
 const KEY: &str = "bitworth.reference";
@@ -265,6 +266,7 @@ pub struct Store {
     layout: Layout,
     sequences: Vec<Sequence>,
     blocks: Vec<u8>,
+    whole: [u8; HASH_BYTES],
 }
 
 impl Store {
@@ -288,7 +290,7 @@ impl Store {
         };
         let head = pieces.bytes(0, at(hidden))?;
         let block_bytes = pieces.bytes(at(blocks), at(whole) - at(blocks))?;
-        let hash = Sha256::new_with_prefix(&head).chain_update(&block_bytes).finalize();
+        let hash: [u8; HASH_BYTES] = Sha256::new_with_prefix(&head).chain_update(&block_bytes).finalize().into();
         if pieces.bytes(at(whole), HASH_BYTES as u64)?[..] != hash[..] {
             return Err(broken(&pieces, at(whole), "the checksum of tokens and checksums does not match"));
         }
@@ -301,7 +303,12 @@ impl Store {
         if layout.file_bytes() != pieces.len() {
             return Err(broken(&pieces, at(blocks), "the checksums do not fit the sequences"));
         }
-        Ok(Self { pieces, about, layout, sequences, blocks: block_bytes })
+        Ok(Self { pieces, about, layout, sequences, blocks: block_bytes, whole: hash })
+    }
+
+    /// SHA-256, in hexadecimal, over all but the hidden states, and over the hashes of these.
+    pub fn sha256(&self) -> String {
+        hex(&self.whole)
     }
 
     /// Where it comes from.
