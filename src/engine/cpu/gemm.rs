@@ -23,6 +23,8 @@ const PACKED: usize = 2 << 20;
 pub const fn tile(isa: Isa) -> (usize, usize) {
     match isa {
         Isa::Portable => (4, 16),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => (6, 16),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => (6, 16),
         #[cfg(target_arch = "x86_64")]
@@ -152,6 +154,8 @@ pub fn product(isa: Isa, x: Rows<'_>, b: &[f32], panel: usize, deep: usize, out:
             };
             match isa {
                 Isa::Portable => kernel::portable(&call, count, panel),
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => kernel::neon(&call, count, panel),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => kernel::avx2(&call, count, panel),
                 #[cfg(target_arch = "x86_64")]
@@ -166,6 +170,8 @@ mod kernel {
     //! Indices instead of iterators: rows and vectors are numbered by the tile.
     #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
 
+    #[cfg(target_arch = "aarch64")]
+    use std::arch::aarch64::*;
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;
 
@@ -200,6 +206,51 @@ mod kernel {
                 }
                 out.copy_from_slice(&acc[..width]);
             }
+        }
+    }
+
+    /// NEON: up to 6 rows, panels of 16 columns. SAFETY: as [`portable`].
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    pub unsafe fn neon(c: &Call, rows: usize, panel: usize) {
+        debug_assert_eq!(panel, 16);
+        match rows {
+            1 => neon_rows::<1>(c),
+            2 => neon_rows::<2>(c),
+            3 => neon_rows::<3>(c),
+            4 => neon_rows::<4>(c),
+            5 => neon_rows::<5>(c),
+            _ => neon_rows::<6>(c),
+        }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    unsafe fn neon_rows<const R: usize>(c: &Call) {
+        let mut edge = [[0.0f32; 16]; R];
+        let mut acc = [[vdupq_n_f32(0.0); 4]; R];
+        if c.accumulate {
+            for i in 0..R {
+                std::ptr::copy_nonoverlapping(c.out.add(i * c.out_stride), edge[i].as_mut_ptr(), c.width);
+                for v in 0..4 {
+                    acc[i][v] = vld1q_f32(edge[i].as_ptr().add(v * 4));
+                }
+            }
+        }
+        for k in 0..c.deep {
+            let b: [float32x4_t; 4] = std::array::from_fn(|v| vld1q_f32(c.panel.add(k * 16 + v * 4)));
+            for i in 0..R {
+                let a = vdupq_n_f32(*c.x.add(i * c.x_stride + k));
+                for v in 0..4 {
+                    acc[i][v] = vfmaq_f32(acc[i][v], a, b[v]);
+                }
+            }
+        }
+        for i in 0..R {
+            for v in 0..4 {
+                vst1q_f32(edge[i].as_mut_ptr().add(v * 4), acc[i][v]);
+            }
+            std::ptr::copy_nonoverlapping(edge[i].as_ptr(), c.out.add(i * c.out_stride), c.width);
         }
     }
 

@@ -112,15 +112,28 @@ per_isa! {
         let (x, codes) = (x.as_chunks::<BLOCK>().0, codes.as_chunks_mut::<BLOCK>().0);
         for (i, ((x, codes), scale)) in x.iter().zip(codes).zip(scales).enumerate() {
             // Compared as integers, so that a number that is none is the largest and stays what it is.
-            let largest = x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max));
+            let mut largest = 0;
+            for x in x {
+                largest = (x.to_bits() & 0x7fff_ffff).max(largest);
+            }
             *scale = f32::from_bits(largest) / 127.0;
             let inverse = 1.0 / *scale;
             let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-            let rounded = x.map(|x| (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8);
-            *codes = rounded.map(|code| code as u8 ^ flip);
+            // Loops, because a closure given to `map` may be compiled without the instruction set.
+            let mut rounded = [0i8; BLOCK];
+            for (code, x) in rounded.iter_mut().zip(x) {
+                *code = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8;
+            }
+            for (code, rounded) in codes.iter_mut().zip(rounded) {
+                *code = rounded as u8 ^ flip;
+            }
             if !sums.is_empty() {
                 for (j, part) in rounded.chunks_exact(group).enumerate() {
-                    sums[i * (BLOCK / group) + j] = *scale * part.iter().map(|&code| i32::from(code)).sum::<i32>() as f32;
+                    let mut sum = 0;
+                    for &code in part {
+                        sum += i32::from(code);
+                    }
+                    sums[i * (BLOCK / group) + j] = *scale * sum as f32;
                 }
             }
         }
