@@ -7,6 +7,8 @@
 //!
 //! Absent: an integer path, half-precision accumulation.
 
+use std::cell::Cell;
+
 use rayon::prelude::*;
 
 use super::isa::Isa;
@@ -18,6 +20,11 @@ const DEPTH: usize = 256;
 const ROW_BLOCK: usize = 96;
 /// f32 numbers of decoded weights kept at once (8 MiB).
 const PACKED: usize = 2 << 20;
+
+thread_local! {
+    /// Room for decoded weights, kept from one product to the next.
+    static ROOM: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
 
 /// Rows and columns of the register tile.
 pub const fn tile(isa: Isa) -> (usize, usize) {
@@ -36,7 +43,11 @@ pub const fn tile(isa: Isa) -> (usize, usize) {
 pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, count: usize, out: &mut [f32]) {
     let (k, (_, panel)) = (w.cols, tile(isa));
     let chunk = (PACKED / k / panel).max(1) * panel;
-    let mut packed = vec![0.0f32; k * chunk.min(count.next_multiple_of(panel))];
+    let mut packed = ROOM.take();
+    let room = k * chunk.min(count.next_multiple_of(panel));
+    if packed.len() < room {
+        packed.resize(room, 0.0);
+    }
     let out = SharedMut::new(out);
     for start in (0..count).step_by(chunk) {
         let columns = chunk.min(count - start);
@@ -46,7 +57,8 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
         // Few rows: split the panels too, so that every thread has work.
         let splits = (4 * rayon::current_num_threads()).div_ceil(row_blocks).clamp(1, panels);
         let per_split = panels.div_ceil(splits);
-        (0..row_blocks * splits).into_par_iter().for_each(|task| {
+        // One by one, so that no thread sits on a run of tasks while another is idle.
+        (0..row_blocks * splits).into_par_iter().with_max_len(1).for_each(|task| {
             let (block, split) = (task / splits, task % splits);
             let block_rows = block * ROW_BLOCK..((block + 1) * ROW_BLOCK).min(rows);
             let block_panels = split * per_split..((split + 1) * per_split).min(panels);
@@ -67,6 +79,7 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
             }
         });
     }
+    ROOM.set(packed);
 }
 
 /// Decodes `columns` weight rows from `first` on into panels: panel p holds, for each k, the weights of `panel` neighbouring

@@ -9,6 +9,7 @@
 //!
 //! Absent: weights without an integer form (floats, grids); those are for `gemm.rs`.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -96,6 +97,11 @@ struct Rows {
     sums: Vec<f32>,
 }
 
+thread_local! {
+    /// Room for them, kept from one task to the next.
+    static ROOM: Cell<Rows> = Cell::default();
+}
+
 impl Rows {
     fn round(&mut self, isa: Isa, x: &[f32], w: &Panels, unsigned: bool) {
         self.codes.resize(x.len(), 0);
@@ -159,7 +165,9 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
     let splits = (4 * rayon::current_num_threads()).div_ceil(row_blocks.max(1)).clamp(1, panels.len());
     let per_split = panels.len().div_ceil(splits);
     let out = SharedMut::new(&mut out[..rows * count]);
-    (0..row_blocks * splits).into_par_iter().for_each_init(Rows::default, |rounded, task| {
+    // One by one, so that no thread sits on a run of tasks while another is idle.
+    (0..row_blocks * splits).into_par_iter().with_max_len(1).for_each(|task| {
+        let mut rounded = ROOM.take();
         let (block, split) = (task / splits, task % splits);
         let block = block * ROW_BLOCK..((block + 1) * ROW_BLOCK).min(rows);
         let first_panel = panels.start + split * per_split;
@@ -196,5 +204,6 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
                 t += height;
             }
         }
+        ROOM.set(rounded);
     });
 }
