@@ -10,6 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::gemm::{self, Rows, Target};
+use super::interleave::interleave;
 use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
@@ -160,7 +161,7 @@ impl Block<'_> {
                     row.fill(0.0);
                 }
             }
-            gemm::interleave(self.isa, &scratch.gathered, head_dim, panel, out);
+            interleave(self.isa, &scratch.gathered, head_dim, panel, out);
         }
     }
 

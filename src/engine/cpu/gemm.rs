@@ -12,7 +12,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::isa::Isa;
-use super::{CpuWeight, shared::SharedMut};
+use super::{CpuWeight, interleave, shared::SharedMut};
 
 /// Columns of K handled before the kernel moves on; a panel of this depth stays in the first- or second-level cache.
 const DEPTH: usize = 256;
@@ -93,25 +93,9 @@ fn pack(isa: Isa, w: &CpuWeight, first: usize, columns: usize, packed: &mut [f32
             for (j, row) in decoded.chunks_exact_mut(k).enumerate() {
                 if j < width { w.decode_row(first + p * panel + j, row) } else { row.fill(0.0) }
             }
-            interleave(isa, decoded, k, panel, out);
+            interleave::interleave(isa, decoded, k, panel, out);
         },
     );
-}
-
-super::isa::per_isa! {
-    /// `out[c, j] = rows[j, c]` for `panel` rows of `k` numbers.
-    pub fn interleave(rows: &[f32], k: usize, panel: usize, out: &mut [f32]) {
-        // Blocks of 16 columns keep both sides in the first-level cache.
-        for c0 in (0..k).step_by(16) {
-            let c1 = (c0 + 16).min(k);
-            for j in 0..panel {
-                let row = &rows[j * k..][c0..c1];
-                for (c, &v) in (c0..c1).zip(row) {
-                    out[c * panel + j] = v;
-                }
-            }
-        }
-    }
 }
 
 /// Some rows of a row-major matrix.

@@ -6,6 +6,7 @@
 mod attention;
 mod gemm;
 mod head;
+mod interleave;
 mod isa;
 mod math;
 mod matvec;
