@@ -113,6 +113,7 @@ fn bad_input_gets_one_clear_error_and_leaves_nothing() {
     check_refused(dir, &["generate", DEMO, "--prompt", "a", "--max-tokens", "100000"], &["context of 512"]);
     check_refused(dir, &["bench", DEMO, "--prompt", "100000"], &["context of 512"]);
     check_refused(dir, &["nonsense"], &["nonsense"]);
+    check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--arithmetic", "q4"], &["q4", "f32, q8"]);
     check_refused(dir, &["perplexity", "hf:a/../b", "--text", "long.txt"], &["hf:a/../b", "hf:OWNER/NAME"]);
     let most = usize::MAX.to_string();
     check_refused(dir, &["generate", DEMO, "--prompt", "a", "--max-tokens", &most], &["context of 512"]);

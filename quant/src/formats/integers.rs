@@ -13,9 +13,12 @@ pub struct Integers {
     pub group: usize,
     /// Whether offsets may be other than 0.
     pub has_offsets: bool,
-    /// Takes whole blocks apart: a code per weight, a scale and an offset per group.
-    pub unpack: fn(bytes: &[u8], codes: &mut [i8], scales: &mut [f32], offsets: &mut [f32]),
+    /// Takes whole blocks apart.
+    pub unpack: Unpack,
 }
+
+/// Takes whole blocks apart: a code per weight, a scale and an offset per group.
+pub type Unpack = fn(bytes: &[u8], codes: &mut [i8], scales: &mut [f32], offsets: &mut [f32]);
 
 /// A block of `N` weights in `GROUPS` groups.
 pub(super) trait Affine<const N: usize, const GROUPS: usize>: Block<N> {

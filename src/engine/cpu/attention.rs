@@ -4,11 +4,13 @@
 //! panel form of `gemm.rs` once per block and key/value head, and the same register-tiled kernel does q.k and p.v. A score
 //! outside a row's span counts as probability 0, which leaves the sums of the others untouched bit for bit.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::gemm::{self, Rows, Target};
+use super::interleave::interleave;
 use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
@@ -29,9 +31,12 @@ pub fn attention(
 ) {
     let blocks = blocks(&spans[..2 * rows]);
     let out = SharedMut::new(&mut out[..rows * shape.heads * shape.value_dim]);
-    (0..blocks.len() * shape.kv_heads).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
+    // One by one, because a block costs the more, the more keys it sees.
+    (0..blocks.len() * shape.kv_heads).into_par_iter().with_max_len(1).for_each(|task| {
+        let mut scratch = ROOM.take();
         let (block, kv_head) = (blocks[task / shape.kv_heads].clone(), task % shape.kv_heads);
-        Block { isa, q, k, v, spans, sinks, shape, rows: block, kv_head }.run(scratch, &out);
+        Block { isa, q, k, v, spans, sinks, shape, rows: block, kv_head }.run(&mut scratch, &out);
+        ROOM.set(scratch);
     });
 }
 
@@ -58,6 +63,11 @@ struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
     scores: Vec<f32>,
+}
+
+thread_local! {
+    /// Room for it, kept from one task to the next.
+    static ROOM: Cell<Scratch> = Cell::default();
 }
 
 struct Block<'a> {
@@ -151,7 +161,7 @@ impl Block<'_> {
                     row.fill(0.0);
                 }
             }
-            gemm::interleave(self.isa, &scratch.gathered, head_dim, panel, out);
+            interleave(self.isa, &scratch.gathered, head_dim, panel, out);
         }
     }
 

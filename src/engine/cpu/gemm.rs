@@ -7,10 +7,12 @@
 //!
 //! Absent: an integer path, half-precision accumulation.
 
+use std::cell::Cell;
+
 use rayon::prelude::*;
 
 use super::isa::Isa;
-use super::{CpuWeight, shared::SharedMut};
+use super::{CpuWeight, interleave, shared::SharedMut};
 
 /// Columns of K handled before the kernel moves on; a panel of this depth stays in the first- or second-level cache.
 const DEPTH: usize = 256;
@@ -19,10 +21,17 @@ const ROW_BLOCK: usize = 96;
 /// f32 numbers of decoded weights kept at once (8 MiB).
 const PACKED: usize = 2 << 20;
 
+thread_local! {
+    /// Room for decoded weights, kept from one product to the next.
+    static ROOM: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// Rows and columns of the register tile.
 pub const fn tile(isa: Isa) -> (usize, usize) {
     match isa {
         Isa::Portable => (4, 16),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => (6, 16),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => (6, 16),
         #[cfg(target_arch = "x86_64")]
@@ -34,7 +43,11 @@ pub const fn tile(isa: Isa) -> (usize, usize) {
 pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, count: usize, out: &mut [f32]) {
     let (k, (_, panel)) = (w.cols, tile(isa));
     let chunk = (PACKED / k / panel).max(1) * panel;
-    let mut packed = vec![0.0f32; k * chunk.min(count.next_multiple_of(panel))];
+    let mut packed = ROOM.take();
+    let room = k * chunk.min(count.next_multiple_of(panel));
+    if packed.len() < room {
+        packed.resize(room, 0.0);
+    }
     let out = SharedMut::new(out);
     for start in (0..count).step_by(chunk) {
         let columns = chunk.min(count - start);
@@ -44,7 +57,8 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
         // Few rows: split the panels too, so that every thread has work.
         let splits = (4 * rayon::current_num_threads()).div_ceil(row_blocks).clamp(1, panels);
         let per_split = panels.div_ceil(splits);
-        (0..row_blocks * splits).into_par_iter().for_each(|task| {
+        // One by one, so that no thread sits on a run of tasks while another is idle.
+        (0..row_blocks * splits).into_par_iter().with_max_len(1).for_each(|task| {
             let (block, split) = (task / splits, task % splits);
             let block_rows = block * ROW_BLOCK..((block + 1) * ROW_BLOCK).min(rows);
             let block_panels = split * per_split..((split + 1) * per_split).min(panels);
@@ -65,6 +79,7 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
             }
         });
     }
+    ROOM.set(packed);
 }
 
 /// Decodes `columns` weight rows from `first` on into panels: panel p holds, for each k, the weights of `panel` neighbouring
@@ -78,25 +93,9 @@ fn pack(isa: Isa, w: &CpuWeight, first: usize, columns: usize, packed: &mut [f32
             for (j, row) in decoded.chunks_exact_mut(k).enumerate() {
                 if j < width { w.decode_row(first + p * panel + j, row) } else { row.fill(0.0) }
             }
-            interleave(isa, decoded, k, panel, out);
+            interleave::interleave(isa, decoded, k, panel, out);
         },
     );
-}
-
-super::isa::per_isa! {
-    /// `out[c, j] = rows[j, c]` for `panel` rows of `k` numbers.
-    pub fn interleave(rows: &[f32], k: usize, panel: usize, out: &mut [f32]) {
-        // Blocks of 16 columns keep both sides in the first-level cache.
-        for c0 in (0..k).step_by(16) {
-            let c1 = (c0 + 16).min(k);
-            for j in 0..panel {
-                let row = &rows[j * k..][c0..c1];
-                for (c, &v) in (c0..c1).zip(row) {
-                    out[c * panel + j] = v;
-                }
-            }
-        }
-    }
 }
 
 /// Some rows of a row-major matrix.
@@ -152,6 +151,8 @@ pub fn product(isa: Isa, x: Rows<'_>, b: &[f32], panel: usize, deep: usize, out:
             };
             match isa {
                 Isa::Portable => kernel::portable(&call, count, panel),
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => kernel::neon(&call, count, panel),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => kernel::avx2(&call, count, panel),
                 #[cfg(target_arch = "x86_64")]
@@ -166,6 +167,8 @@ mod kernel {
     //! Indices instead of iterators: rows and vectors are numbered by the tile.
     #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
 
+    #[cfg(target_arch = "aarch64")]
+    use std::arch::aarch64::*;
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;
 
@@ -200,6 +203,51 @@ mod kernel {
                 }
                 out.copy_from_slice(&acc[..width]);
             }
+        }
+    }
+
+    /// NEON: up to 6 rows, panels of 16 columns. SAFETY: as [`portable`].
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    pub unsafe fn neon(c: &Call, rows: usize, panel: usize) {
+        debug_assert_eq!(panel, 16);
+        match rows {
+            1 => neon_rows::<1>(c),
+            2 => neon_rows::<2>(c),
+            3 => neon_rows::<3>(c),
+            4 => neon_rows::<4>(c),
+            5 => neon_rows::<5>(c),
+            _ => neon_rows::<6>(c),
+        }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    unsafe fn neon_rows<const R: usize>(c: &Call) {
+        let mut edge = [[0.0f32; 16]; R];
+        let mut acc = [[vdupq_n_f32(0.0); 4]; R];
+        if c.accumulate {
+            for i in 0..R {
+                std::ptr::copy_nonoverlapping(c.out.add(i * c.out_stride), edge[i].as_mut_ptr(), c.width);
+                for v in 0..4 {
+                    acc[i][v] = vld1q_f32(edge[i].as_ptr().add(v * 4));
+                }
+            }
+        }
+        for k in 0..c.deep {
+            let b: [float32x4_t; 4] = std::array::from_fn(|v| vld1q_f32(c.panel.add(k * 16 + v * 4)));
+            for i in 0..R {
+                let a = vdupq_n_f32(*c.x.add(i * c.x_stride + k));
+                for v in 0..4 {
+                    acc[i][v] = vfmaq_f32(acc[i][v], a, b[v]);
+                }
+            }
+        }
+        for i in 0..R {
+            for v in 0..4 {
+                vst1q_f32(edge[i].as_mut_ptr().add(v * 4), acc[i][v]);
+            }
+            std::ptr::copy_nonoverlapping(edge[i].as_ptr(), c.out.add(i * c.out_stride), c.width);
         }
     }
 

@@ -6,8 +6,11 @@
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
-    /// What the target guarantees (NEON on aarch64; on x86-64 without FMA this is slow but gives the same numbers).
+    /// What the target guarantees (on x86-64 without FMA this is slow but gives the same numbers).
     Portable,
+    /// 64-bit Arm, which always has it; beside the portable one for kernels written out by hand.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// x86-64 with AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -24,7 +27,10 @@ impl Isa {
 
     /// All that this processor has, slowest first.
     pub fn available() -> Vec<Self> {
+        #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_mut))]
         let mut all = vec![Self::Portable];
+        #[cfg(target_arch = "aarch64")]
+        all.push(Self::Neon);
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -44,8 +50,9 @@ impl Isa {
     /// Name for records and listings.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Portable if cfg!(target_arch = "aarch64") => "neon",
             Self::Portable => "portable",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2+fma",
             #[cfg(target_arch = "x86_64")]
@@ -74,6 +81,8 @@ macro_rules! per_isa {
             }
             match isa {
                 $crate::engine::cpu::isa::Isa::Portable => body($($arg),*),
+                #[cfg(target_arch = "aarch64")]
+                $crate::engine::cpu::isa::Isa::Neon => body($($arg),*),
                 // SAFETY: an Isa other than Portable comes from Isa::available, which checked the processor.
                 #[cfg(target_arch = "x86_64")]
                 $crate::engine::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },

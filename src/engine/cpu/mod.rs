@@ -6,6 +6,7 @@
 mod attention;
 mod gemm;
 mod head;
+mod interleave;
 mod isa;
 mod math;
 mod matvec;
@@ -208,7 +209,7 @@ impl Backend for Cpu {
 
     fn rope(&self, x: &mut Vec<f32>, shape: RopeShape, table: &Vec<f32>, positions: &Vec<u32>) -> Result<()> {
         let len = shape.rows * shape.heads * shape.head_dim;
-        rowwise::rope(&mut x[..len], shape, table, &positions[..shape.rows]);
+        rowwise::rope(self.isa, &mut x[..len], shape, table, &positions[..shape.rows]);
         Ok(())
     }
 

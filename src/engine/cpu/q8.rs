@@ -9,6 +9,7 @@
 //!
 //! Absent: weights without an integer form (floats, grids); those are for `gemm.rs`.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -96,6 +97,11 @@ struct Rows {
     sums: Vec<f32>,
 }
 
+thread_local! {
+    /// Room for them, kept from one task to the next.
+    static ROOM: Cell<Rows> = Cell::default();
+}
+
 impl Rows {
     fn round(&mut self, isa: Isa, x: &[f32], w: &Panels, unsigned: bool) {
         self.codes.resize(x.len(), 0);
@@ -112,15 +118,28 @@ per_isa! {
         let (x, codes) = (x.as_chunks::<BLOCK>().0, codes.as_chunks_mut::<BLOCK>().0);
         for (i, ((x, codes), scale)) in x.iter().zip(codes).zip(scales).enumerate() {
             // Compared as integers, so that a number that is none is the largest and stays what it is.
-            let largest = x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max));
+            let mut largest = 0;
+            for x in x {
+                largest = (x.to_bits() & 0x7fff_ffff).max(largest);
+            }
             *scale = f32::from_bits(largest) / 127.0;
             let inverse = 1.0 / *scale;
             let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-            let rounded = x.map(|x| (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8);
-            *codes = rounded.map(|code| code as u8 ^ flip);
+            // Loops, because a closure given to `map` may be compiled without the instruction set.
+            let mut rounded = [0i8; BLOCK];
+            for (code, x) in rounded.iter_mut().zip(x) {
+                *code = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8;
+            }
+            for (code, rounded) in codes.iter_mut().zip(rounded) {
+                *code = rounded as u8 ^ flip;
+            }
             if !sums.is_empty() {
                 for (j, part) in rounded.chunks_exact(group).enumerate() {
-                    sums[i * (BLOCK / group) + j] = *scale * part.iter().map(|&code| i32::from(code)).sum::<i32>() as f32;
+                    let mut sum = 0;
+                    for &code in part {
+                        sum += i32::from(code);
+                    }
+                    sums[i * (BLOCK / group) + j] = *scale * sum as f32;
                 }
             }
         }
@@ -146,7 +165,9 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
     let splits = (4 * rayon::current_num_threads()).div_ceil(row_blocks.max(1)).clamp(1, panels.len());
     let per_split = panels.len().div_ceil(splits);
     let out = SharedMut::new(&mut out[..rows * count]);
-    (0..row_blocks * splits).into_par_iter().for_each_init(Rows::default, |rounded, task| {
+    // One by one, so that no thread sits on a run of tasks while another is idle.
+    (0..row_blocks * splits).into_par_iter().with_max_len(1).for_each(|task| {
+        let mut rounded = ROOM.take();
         let (block, split) = (task / splits, task % splits);
         let block = block * ROW_BLOCK..((block + 1) * ROW_BLOCK).min(rows);
         let first_panel = panels.start + split * per_split;
@@ -183,5 +204,6 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
                 t += height;
             }
         }
+        ROOM.set(rounded);
     });
 }

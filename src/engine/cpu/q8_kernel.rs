@@ -42,10 +42,9 @@ impl Dot {
     pub fn of(isa: Isa) -> Vec<Self> {
         let mut all = vec![Self::Portable];
         match isa {
-            Isa::Portable => {
-                #[cfg(target_arch = "aarch64")]
-                all.push(Self::Neon);
-            }
+            Isa::Portable => {}
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => all.push(Self::Neon),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 => {
                 all.push(Self::Avx2);
@@ -196,10 +195,11 @@ unsafe fn avx512_vnni_rows<const R: usize, const GROUP: usize, const OFFSETS: bo
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     for g in 0..groups {
         let at = g * PANEL;
-        let excess: [__m512i; 2] = std::array::from_fn(|v| _mm512_loadu_si512(w.excess.as_ptr().add(at + v * 16).cast()));
-        let mut dots = [excess; R];
+        let excess = w.excess.as_ptr().add(at);
+        let mut dots = [[_mm512_loadu_si512(excess.cast()), _mm512_loadu_si512(excess.add(16).cast())]; R];
         for q in g * (GROUP / 4)..(g + 1) * (GROUP / 4) {
-            let b: [__m512i; 2] = std::array::from_fn(|v| _mm512_loadu_si512(w_codes.add(q * PANEL * 4 + v * 64).cast()));
+            let b = w_codes.add(q * PANEL * 4);
+            let b = [_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast())];
             for i in 0..R {
                 let a = _mm512_set1_epi32(x_codes.add(i * k + q * 4).cast::<i32>().read_unaligned());
                 for v in 0..2 {
@@ -207,7 +207,8 @@ unsafe fn avx512_vnni_rows<const R: usize, const GROUP: usize, const OFFSETS: bo
                 }
             }
         }
-        let scales: [__m512; 2] = std::array::from_fn(|v| _mm512_loadu_ps(w.scales.as_ptr().add(at + v * 16)));
+        let scales = w.scales.as_ptr().add(at);
+        let scales = [_mm512_loadu_ps(scales), _mm512_loadu_ps(scales.add(16))];
         for i in 0..R {
             let scale = _mm512_set1_ps(*x.scales.as_ptr().add(i * (k / BLOCK) + g * GROUP / BLOCK));
             for v in 0..2 {
@@ -215,7 +216,8 @@ unsafe fn avx512_vnni_rows<const R: usize, const GROUP: usize, const OFFSETS: bo
             }
         }
         if OFFSETS {
-            let offsets: [__m512; 2] = std::array::from_fn(|v| _mm512_loadu_ps(w.offsets.as_ptr().add(at + v * 16)));
+            let offsets = w.offsets.as_ptr().add(at);
+            let offsets = [_mm512_loadu_ps(offsets), _mm512_loadu_ps(offsets.add(16))];
             for i in 0..R {
                 let sum = _mm512_set1_ps(*x.sums.as_ptr().add(i * groups + g));
                 for v in 0..2 {

@@ -79,23 +79,41 @@ pub fn add_rows(x: &mut [f32], table: &CpuWeight, index: &[u32]) {
 }
 
 /// Rotates every head of every row; `table` is `[positions, dim / 2, 2]` of cos, sin.
-pub fn rope(x: &mut [f32], shape: RopeShape, table: &[f32], positions: &[u32]) {
+pub fn rope(isa: Isa, x: &mut [f32], shape: RopeShape, table: &[f32], positions: &[u32]) {
     let RopeShape { heads, head_dim, first, dim, pairs, .. } = shape;
-    x.par_chunks_exact_mut(heads * head_dim).zip(positions).for_each(|(row, &position)| {
-        let angles = &table[position as usize * dim..][..dim];
-        for head in row.chunks_exact_mut(head_dim) {
-            let part = &mut head[first..first + dim];
-            for (i, angle) in angles.chunks_exact(2).enumerate() {
-                let (a, b) = match pairs {
-                    RopePairing::Adjacent => (2 * i, 2 * i + 1),
-                    RopePairing::Halves => (i, i + dim / 2),
-                };
-                let (cos, sin, u, v) = (angle[0], angle[1], part[a], part[b]);
-                part[a] = u * cos - v * sin;
-                part[b] = u * sin + v * cos;
-            }
+    let width = heads * head_dim;
+    x.par_chunks_mut(TASK_ROWS * width).zip(positions.par_chunks(TASK_ROWS)).for_each(|(rows, positions)| {
+        for (row, &position) in rows.chunks_exact_mut(width).zip(positions) {
+            rope_row(isa, row, head_dim, first, dim, pairs, &table[position as usize * dim..][..dim]);
         }
     });
+}
+
+per_isa! {
+    fn rope_row(row: &mut [f32], head_dim: usize, first: usize, dim: usize, pairs: RopePairing, angles: &[f32]) {
+        let angles = angles.as_chunks::<2>().0;
+        for head in row.chunks_exact_mut(head_dim) {
+            let part = &mut head[first..first + dim];
+            match pairs {
+                RopePairing::Adjacent => {
+                    for ([u, v], angle) in part.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
+                        rotate(u, v, angle);
+                    }
+                }
+                RopePairing::Halves => {
+                    let (us, vs) = part.split_at_mut(dim / 2);
+                    for ((u, v), angle) in us.iter_mut().zip(vs).zip(angles) {
+                        rotate(u, v, angle);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn rotate(u: &mut f32, v: &mut f32, [cos, sin]: &[f32; 2]) {
+    (*u, *v) = (*u * cos - *v * sin, *u * sin + *v * cos);
 }
 
 /// `gate <- f(gate, up)`.
