@@ -1,7 +1,7 @@
 //! Second moments: for every input of a matrix the sums of products of its columns, X^T X, which quantizers with error feedback
 //! start from (GPTQ: Frantar et al. 2023). Written layer by layer as safetensors. Absent: dividing by counts, damping.
 //!
-//! Products are summed in f32 over [`BLOCK_ROWS`] rows, by the CPU backend whatever the device, and the blocks in f64 in order,
+//! Products are summed in f32 over `BLOCK_ROWS` rows, by the CPU backend whatever the device, and the blocks in f64 in order,
 //! so that the result depends on neither threads nor the cut of the walk. Memory holds the inputs of one block of the model:
 //! 8 K^2 bytes each, for experts each.
 

@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod docs;
 mod hub;
+mod imatrix;
 mod logits;
 mod quantize;
 mod reference;

@@ -42,7 +42,9 @@ impl Sums {
         for (name, entry) in &self.entries {
             let matrices = entry.counts.len();
             let mut put = |suffix: &str, numbers: Vec<f32>| {
-                let shape = vec![numbers.len() / matrices, matrices];
+                let columns = numbers.len() / matrices;
+                // ggml does not write a trailing dimension of 1.
+                let shape = if matrices == 1 { vec![columns] } else { vec![columns, matrices] };
                 specs.push(TensorSpec { name: format!("{name}{suffix}"), dtype: DType::F32, shape });
                 values.push(numbers);
             };

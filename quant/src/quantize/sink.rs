@@ -104,7 +104,7 @@ impl Sink {
         let mut known = state.rows[entry].clone();
         known.sort_by_key(|rows| rows.start);
         let (mut missing, mut next) = (Vec::new(), 0);
-        for rows in known.into_iter().chain([tensor.rows()..tensor.rows()]) {
+        for rows in known.into_iter().chain(std::iter::once(tensor.rows()..tensor.rows())) {
             if next < rows.start {
                 missing.push(next..rows.start);
             }
