@@ -152,7 +152,10 @@ fn statistics_are_those_of_llama_imatrix() {
 
 /// Keeps all that goes into the matrices, by site and matrix.
 #[derive(Default)]
-struct Capture(Mutex<BTreeMap<(usize, Site, usize), (usize, Vec<f32>)>>);
+struct Capture(Mutex<Captured>);
+
+/// By block, site and matrix: how many rows came, and their numbers.
+type Captured = BTreeMap<(usize, Site, usize), (usize, Vec<f32>)>;
 
 impl<B: Backend> Observer<B> for Capture {
     fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> EngineResult<()> {
