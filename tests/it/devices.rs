@@ -135,3 +135,31 @@ fn a_sequence_scores_the_same_alone_in_a_batch_and_in_any_cut() {
     let cut = sweep::score(&Cpu::new(), &lanes, &sequences, small, &Silent, &AtomicBool::new(false)).unwrap();
     assert_eq!(cut, together);
 }
+
+/// Lanes in 8 bits: near the same lanes in f32, the same bits in any cut, and refused by a device that has no such products.
+#[test]
+fn lanes_in_8_bits_are_near_those_in_f32() {
+    let dir = TempDir::new().unwrap();
+    let (exact, sequences) = (lanes(&dir), sequences());
+    let in_q8 = |lane: &Lane| Lane { arithmetic: Arithmetic::Q8, name: lane.name.clone(), variant: lane.variant.clone() };
+    let mut rounded = 0;
+    for lane in &exact {
+        let in_f32 = Lane { arithmetic: Arithmetic::F32, ..in_q8(lane) };
+        let scores = score(&Cpu::new(), &[in_f32, in_q8(lane)], &sequences);
+        let klds: Vec<f64> = scores[1].iter().flatten().map(|row| row.kld).collect();
+        let mean = klds.iter().sum::<f64>() / klds.len() as f64;
+        // What llama.cpp's 8-bit activations (and Q8_0 weights) cost SmolLM2-135M.
+        assert!(mean < 4e-3, "{}: mean divergence {mean:e}", lane.name);
+        rounded += usize::from(klds.iter().any(|kld| *kld != 0.0));
+        let together = score(&Cpu::new(), &[in_q8(lane)], &sequences);
+        let alone = score(&Cpu::new(), &[in_q8(lane)], &sequences[1..2]);
+        assert_eq!(alone[0][0], together[0][1], "{}", lane.name);
+    }
+    assert!(rounded > 0 && rounded < exact.len(), "floats stay in f32, {rounded} of {} lanes were rounded", exact.len());
+    if let Some(gpu) = common::gpu() {
+        let lane = [in_q8(&exact[0])];
+        let refused = sweep::score(&gpu, &lane, &sequences, SweepLimits::default(), &Silent, &AtomicBool::new(false));
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("q8") && message.contains("--device cpu"), "{message}");
+    }
+}
