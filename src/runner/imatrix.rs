@@ -71,9 +71,10 @@ pub fn collect<B: Backend>(
         Some(path) => {
             let width = variant.hparams().embedding_length;
             if rows > sweep::pass_rows(variant.hparams(), how.cut) {
-                let mib = (rows * width * size_of::<f32>()).div_ceil(1 << 20);
+                // Half of the memory is for activations.
+                let mib = (2 * rows * width * size_of::<f32>()).div_ceil(1 << 20);
                 bail!(
-                    "--second-moment: the activations of {rows} tokens must be in memory at once; give --activations {mib} (MiB) or \
+                    "--second-moment: the activations of {rows} tokens must be in memory at once; give --max-memory {mib} (MiB) or \
                      fewer --chunks"
                 );
             }
