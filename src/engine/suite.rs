@@ -364,7 +364,15 @@ fn attention<B: Backend>(b: &B) {
     }
 }
 
-fn attend(q: &[f32], k: &[f32], v: &[f32], spans: &[[u32; 2]], sinks: Option<&[f32]>, shape: AttentionShape) -> Vec<f64> {
+/// Attention as a plain loop in f64, for all backends' results to be held against.
+pub(crate) fn attend(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    spans: &[[u32; 2]],
+    sinks: Option<&[f32]>,
+    shape: AttentionShape,
+) -> Vec<f64> {
     let AttentionShape { heads, kv_heads, head_dim, value_dim, scale, softcap } = shape;
     let mut out = vec![0.0; spans.len() * heads * value_dim];
     let cap = |s: f64| if softcap > 0.0 { f64::from(softcap) * (s / f64::from(softcap)).tanh() } else { s };

@@ -1,5 +1,6 @@
 //! The fast kernels against the naive ones, to the last bit, on every instruction set and number of threads.
 
+use proptest::prelude::*;
 use quant::DType;
 use quant::checkpoint::TensorBytes;
 
@@ -9,6 +10,7 @@ use super::q8::{self, Panels};
 use super::q8_kernel::Dot;
 use super::{Cpu, CpuWeight, naive};
 use crate::engine::backend::{Arithmetic, AttentionShape, Backend, HostTensor};
+use crate::engine::suite::{self, Random};
 
 /// Numbers that look random and have no pattern in common with any tile.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
@@ -229,5 +231,47 @@ fn activations_that_are_no_numbers_stay_so_in_8_bits() {
         let mut out = vec![0.0; 3];
         Cpu::new().matmul(&x, 0..1, &w, 0..3, &mut out).unwrap();
         assert!(out.iter().all(|sum| sum.is_nan()), "{bad}: {out:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Sequences of any lengths one behind the other, with windows, sinks and caps or without, on every instruction set, against
+    /// the plain loop; the bound is that of the suite.
+    #[test]
+    fn attention_is_the_naive_form(
+        lengths in prop::collection::vec(1..160u32, 1..5),
+        window in prop::option::of(1..200u32),
+        groups in 1..4usize,
+        kv_heads in 1..3usize,
+        head_dim in 1..70usize,
+        value_dim in 1..70usize,
+        softcap in prop::option::of(1.0..5.0f32),
+        with_sinks in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random::new(seed);
+        let mut spans: Vec<[u32; 2]> = Vec::new();
+        for length in lengths {
+            let start = spans.len() as u32;
+            spans.extend((start..start + length).map(|t| [start.max((t + 1).saturating_sub(window.unwrap_or(u32::MAX))), t + 1]));
+        }
+        let (rows, heads) = (spans.len(), groups * kv_heads);
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let shape = AttentionShape { heads, kv_heads, head_dim, value_dim, scale, softcap: softcap.unwrap_or(0.0) };
+        let (q, k) = (random.numbers(rows * heads * head_dim), random.numbers(rows * kv_heads * head_dim));
+        let v = random.numbers(rows * kv_heads * value_dim);
+        let sinks = with_sinks.then(|| random.numbers(heads));
+        let expected = suite::attend(&q, &k, &v, &spans, sinks.as_deref(), shape);
+        for isa in Isa::available() {
+            let mut out = vec![0.0; expected.len()];
+            Cpu::with_isa(isa)
+                .attention(&q, &k, &v, &spans.as_flattened().to_vec(), sinks.as_ref(), rows, shape, &mut out)
+                .unwrap();
+            for (found, expected) in out.iter().zip(&expected) {
+                prop_assert!((f64::from(*found) - expected).abs() <= 4e-6 * 6.0, "{isa:?}: {found}, not {expected}");
+            }
+        }
     }
 }
