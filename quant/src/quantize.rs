@@ -35,6 +35,7 @@ pub use crate::plan::quantized_metadata;
 use crate::plan::{Choices, PlanEntry};
 use crate::recipe::Category;
 use crate::{DType, Error, Imatrix, Plan, Progress, Recipe, Result};
+pub use hash::hex;
 pub use report::TensorReport;
 use rows::{Encoder, Lane, SourceRows};
 pub use sink::Sink;

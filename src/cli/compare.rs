@@ -43,7 +43,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
     /// Also say how far the activations of each candidate are from the reference's behind every block.
-    #[arg(long, conflicts_with_all = ["stored", "logits"])]
+    #[arg(long)]
     layers: bool,
     /// Fail (exit code 1) when a candidate's mean KL divergence is above this many nats.
     #[arg(long, value_name = "NATS")]

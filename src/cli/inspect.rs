@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::session::Session;
 use super::{Outcome, output};
 use crate::runner::models;
-use crate::runner::text::hex;
+use quant::quantize::hex;
 
 /// Strings and arrays longer than this are cut in the text form; JSON has all of them.
 const SHOWN: usize = 60;

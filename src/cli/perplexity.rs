@@ -106,8 +106,9 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
     let records = args.text.open_records()?;
     let kept = args.keep.kept(inputs(&lanes))?;
     let begin = std::time::Instant::now();
-    let scores = on_device!(&device, backend =>
-        lane::score_tokens(backend, &lanes, &cut, &args.text.sweep.options(), &Source::Walked, &kept, session.watch()))?;
+    let swept = on_device!(&device, backend =>
+        lane::score(backend, &lanes, &cut, &args.text.sweep.options(), &Source::Walked, &kept, session.watch()))?;
+    let scores = cut.tokens_of_lanes(0, &swept.lanes);
     let seconds = begin.elapsed().as_secs_f64();
     let scored = Scored::all(&lanes, &scores, &cut)?;
     let files = records.map(|folder| folder.write(&device.info().name, &scored, None)).transpose()?;

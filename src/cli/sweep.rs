@@ -43,7 +43,7 @@ pub struct SweepArgs {
     pub dry_run: bool,
     /// Keep in this folder what is needed to go on after an interruption, and go on with what is there. It is removed when
     /// all is scored.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["save_reference", "save_logits"])]
+    #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
 }
 

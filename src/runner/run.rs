@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use quant::atomic_file::AtomicFile;
 use quant::plan::Choices;
+use quant::quantize::hex;
 use quant::quantize::{Options, Output};
 use quant::{Checkpoint, Plan, Recipe};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::{RunConfig, SpeedConfig, TextConfig};
 use super::device::Device;
-use super::text::{self, TextWindows, hex};
+use super::text::{self, TextWindows};
 use super::timing::{self, Workload};
 use super::{Watch, models, requests};
 use crate::engine::backend::Arithmetic;
@@ -126,7 +127,7 @@ impl Job {
         Ok(json!({
             "bitworth": env!("CARGO_PKG_VERSION"),
             "device": device.info(),
-            "model": [self.checkpoint.name(), fingerprint(&self.checkpoint)?],
+            "model": [self.checkpoint.name(), hex(&Variant::Stored(self.checkpoint.clone()).fingerprint()?)],
             "tokenizer_sha256": hex(&Sha256::digest(self.checkpoint.tokenizer_json()?.to_string())),
             "recipes": self.recipes.iter().map(|recipe| recipe_identity(recipe)).collect::<Vec<_>>(),
             "texts": texts,
@@ -190,16 +191,6 @@ fn remove_partial(folder: &Path) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-}
-
-/// Tells models apart without reading all of them: names, types, shapes and the first row of every tensor.
-fn fingerprint(checkpoint: &Checkpoint) -> Result<String> {
-    let mut hash = Sha256::new();
-    for tensor in checkpoint.tensors() {
-        hash.update(format!("{} {} {:?}\n", tensor.name, tensor.dtype, tensor.shape));
-        hash.update(&*checkpoint.read(tensor, 0..1)?);
-    }
-    Ok(hex(&hash.finalize()))
 }
 
 /// One run's surroundings.

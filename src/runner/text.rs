@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Result, bail};
+use quant::quantize::hex;
 use sha2::{Digest, Sha256};
 
 use super::Watch;
@@ -100,11 +101,6 @@ impl TextWindows {
     }
 }
 
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Scores some sequences of a text with every lane; lane 0 is the reference. Returns, per lane, one record per sequence.
 ///
 /// # Errors
@@ -117,24 +113,8 @@ pub fn score<B: Backend>(
     cut: SweepLimits,
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<SequenceRecord>>> {
-    let lanes = score_tokens(backend, lanes, text, range, cut, watch)?;
-    Ok(lanes.iter().map(|sequences| text.records(sequences)).collect())
-}
-
-/// The same with every token: per lane and sequence, what is known of each.
-///
-/// # Errors
-/// As [`sweep::score`].
-pub fn score_tokens<B: Backend>(
-    backend: &B,
-    lanes: &[Lane],
-    text: &TextWindows,
-    range: Range<usize>,
-    cut: SweepLimits,
-    watch: Watch<'_>,
-) -> Result<Vec<Vec<TokenSequence>>> {
     let scores = sweep::score(backend, lanes, &text.sequences[range.clone()], cut, watch.progress, watch.stop)?;
-    Ok(text.tokens_of_lanes(range.start, &scores))
+    Ok(text.tokens_of_lanes(range.start, &scores).iter().map(|sequences| text.records(sequences)).collect())
 }
 
 impl TextWindows {

@@ -271,7 +271,10 @@ fn compare_pairs_lanes_and_holds_its_gate() {
     assert!(lanes[0]["kld_low"].as_f64().unwrap() < kld && kld < lanes[0]["kld_high"].as_f64().unwrap());
     let gate = |bound: &str| run(dir, &[args.as_slice(), &["--max-kld", bound]].concat()).status.code();
     assert_eq!((gate("0.1"), gate("0.0001")), (Some(0), Some(1)));
-    let cut = json(dir, &[args.as_slice(), &["--max-memory", "200", "--threads", "1"]].concat());
+    let little = [args.as_slice(), &["--max-memory", "140", "--threads", "1"]].concat();
+    let plan = json(dir, &[little.as_slice(), &["--dry-run"]].concat());
+    assert!(plan["passes"].as_array().unwrap().len() > 1, "{plan}");
+    let cut = json(dir, &little);
     assert_eq!(cut["candidates"], table["candidates"], "neither passes nor threads change a bit");
 }
 

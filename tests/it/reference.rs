@@ -70,6 +70,30 @@ fn a_stored_reference_gives_the_numbers_of_a_walked_one() {
     assert_eq!(measured(&stored), measured(&walked));
 }
 
+/// The lanes behind a stored reference keep their numbers: each file gets its own lane's tensors.
+#[test]
+fn files_made_beside_a_stored_reference_are_what_quantize_makes() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    compare(dir, &["--save-reference", "a.ref", "--save-logits", "a.logits"]);
+    json(dir, &["quantize", DEMO, "--to", "q4_0,q8_0", "--out", "quantized"]);
+    for (kind, file) in [("--reference", "a.ref"), ("--logits", "a.logits")] {
+        let written = compare(dir, &[kind, file, "--write", file.trim_start_matches("a.")]);
+        for made in written["written"].as_array().unwrap() {
+            let made = dir.join(made["path"].as_str().unwrap());
+            let expected = dir.join("quantized").join(made.file_name().unwrap());
+            assert!(std::fs::read(&made).unwrap() == std::fs::read(&expected).unwrap(), "{kind}: {}", made.display());
+        }
+        assert_eq!(written["written"].as_array().unwrap().len(), 2);
+    }
+    let layers = [&["compare", DEMO, "@q4_0", "--device", "cpu", "--layers", "--reference", "a.ref"], &TEXT[..]].concat();
+    has(&refusal(dir, &layers), &["stored reference", "layers"]);
+    let resumed = compare(dir, &["--save-reference", "b.ref", "--resume", "state"]);
+    assert_eq!(measured(&resumed), measured(&compare(dir, &[])));
+    let [a, b] = ["a.ref", "b.ref"].map(|name| std::fs::read(dir.join(name)).unwrap());
+    assert!(a == b && !dir.join("state").exists());
+}
+
 #[test]
 fn a_reference_in_f16_is_within_its_rounding() {
     let dir = tempfile::tempdir().unwrap();

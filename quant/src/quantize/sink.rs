@@ -66,6 +66,10 @@ impl Sink {
         let Some(&entry) = self.entries.get(&tensor.name) else { return Ok(()) };
         let row_bytes = self.row_bytes(tensor, entry)?;
         let rows = first_row..first_row + bytes.len() / row_bytes.max(1);
+        if bytes.len() != rows.len() * row_bytes {
+            let what = format!("{} bytes are no whole rows of {row_bytes}; they are of another encoding", bytes.len());
+            return Err(Error::tensor(&self.output.path, &tensor.name, what));
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.rows[entry].iter().any(|known| known.start < rows.end && rows.start < known.end) {
             return Ok(());

@@ -161,7 +161,8 @@ pub fn sweep<B: Backend>(
 ) -> Result<Scores> {
     let plan = plan(backend, lanes, sequences, &options.limits)?;
     if let (true, Some(lane)) = (options.layers && !matches!(options.reference, Reference::Walked), lanes.first()) {
-        let what = "the layers of a stored reference are not computed, so there is nothing to compare activations with";
+        let what =
+            "the error behind each block needs the reference's layers, and a stored reference has none; compare with the model";
         return Err(EngineError::Unfit { model: lane.name.clone(), what: what.into() });
     }
     let walked = !matches!(options.reference, Reference::Walked);

@@ -62,11 +62,10 @@ impl<'a, B: Backend> Walk<'a, B> {
         if self.stop.load(Ordering::Relaxed) { Err(EngineError::Interrupted) } else { Ok(()) }
     }
 
-    /// How a lane's weights are read; lanes that are not walked share nothing.
+    /// How a lane's weights are read.
     fn reader(&self, lane: usize) -> Reader<'a> {
         let Lane { variant, arithmetic, .. } = &self.lanes[lane];
-        let number = lane.checked_sub(self.walked.start);
-        Reader { variant, arithmetic: *arithmetic, supply: number.map(|number| (self.supply, number)) }
+        Reader { variant, arithmetic: *arithmetic, supply: Some((self.supply, lane)) }
     }
 }
 

@@ -5,10 +5,10 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::Duration;
 
+use crate::engine::error::Result;
+
 /// How long a worker of the pool waits before it looks for work again.
 const NAP: Duration = Duration::from_micros(200);
-
-use crate::engine::error::Result;
 
 /// Calls `using` with what `make` makes of each job, in order.
 ///

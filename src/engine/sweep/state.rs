@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use quant::atomic_file::AtomicFile;
+use quant::quantize::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -222,9 +223,7 @@ fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &
         sequence.tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
         hash.update(format!("{:?}", sequence.scored));
     }
-    let lane = |lane: &Lane| -> Result<Value> {
-        Ok(json!([lane.name, lane.arithmetic, format!("{:x}", HexBytes(&lane.variant.fingerprint()?))]))
-    };
+    let lane = |lane: &Lane| -> Result<Value> { Ok(json!([lane.name, lane.arithmetic, hex(&lane.variant.fingerprint()?)])) };
     let reference = match options.reference {
         Reference::Walked => "walked".to_owned(),
         Reference::Hidden(stored) => stored.identity()?,
@@ -234,20 +233,11 @@ fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &
         "version": VERSION,
         "program": env!("CARGO_PKG_VERSION"),
         "lanes": lanes.iter().map(lane).collect::<Result<Vec<_>>>()?,
-        "tokens": format!("{:x}", HexBytes(&hash.finalize())),
+        "tokens": hex(&hash.finalize()),
         "reference": reference,
         "layers": options.layers,
         "memory limits": [plan.chunk.rows, plan.chunk.key_rows, plan.passes.len()],
     }))
-}
-
-/// Bytes in hexadecimal.
-struct HexBytes<'a>(&'a [u8]);
-
-impl std::fmt::LowerHex for HexBytes<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 fn unfit(folder: &Path, what: String) -> EngineError {

@@ -6,7 +6,7 @@ use quant::checkpoint::Tensor;
 use quant::{Checkpoint, Error, Result};
 use sha2::{Digest, Sha256};
 
-use crate::runner::text::hex;
+use quant::quantize::hex;
 
 /// Bytes of a matrix hashed at a time.
 const BLOCK_BYTES: usize = 16 << 20;

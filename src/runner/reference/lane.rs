@@ -17,7 +17,6 @@ use crate::engine::head::{self, StoredLogProbs};
 use crate::engine::model::{OutputHead, Reader};
 use crate::engine::rope::{LengthClasses, Rope};
 use crate::engine::sweep::{self, Lane, LaneScores, Options, Reference, Scores, StoredHidden};
-use crate::eval::record::TokenSequence;
 use crate::runner::Watch;
 use crate::runner::text::TextWindows;
 
@@ -163,10 +162,6 @@ pub fn score<B: Backend>(
     kept: &Kept,
     watch: Watch<'_>,
 ) -> Result<Scores> {
-    let walked = matches!(source, Source::Walked);
-    if options.layers && !walked {
-        bail!("the error behind each layer needs the layers of the reference; compare with a walked reference");
-    }
     if matches!(source, Source::Logits(_)) && (kept.store.is_some() || kept.logits.is_some()) {
         bail!("a logits file holds no hidden states to be kept; take the reference from the model");
     }
@@ -179,23 +174,6 @@ pub fn score<B: Backend>(
     keeper.into_inner().finish()?;
     source.settle(&mut scores.lanes, text)?;
     Ok(scores)
-}
-
-/// The same with every token: per lane and sequence, what is known of each.
-///
-/// # Errors
-/// As [`score`].
-pub fn score_tokens<B: Backend>(
-    backend: &B,
-    lanes: &[Lane],
-    text: &TextWindows,
-    options: &Options<'_>,
-    source: &Source,
-    kept: &Kept,
-    watch: Watch<'_>,
-) -> Result<Vec<Vec<TokenSequence>>> {
-    let scores = score(backend, lanes, text, options, source, kept, watch)?;
-    Ok(text.tokens_of_lanes(0, &scores.lanes))
 }
 
 /// Writes the files of a reference lane while its final hidden states come.

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use quant::atomic_file::AtomicFile;
+use quant::quantize::hex;
 use quant::{Error, Result};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -20,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::file::{Pieces, check_space, u32s};
 use super::log_probs::{self, Scale};
 use crate::eval::record::Pass;
-use crate::runner::text::{TextWindows, hex};
+use crate::runner::text::TextWindows;
 
 const MAGIC: &[u8; 8] = b"_logits_";
 const HEADER_BYTES: u64 = 8 + 3 * 4;

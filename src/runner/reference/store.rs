@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::{Pieces, check_space, u32s};
 use crate::engine::sweep::Sequence;
-use crate::runner::text::hex;
+use quant::quantize::hex;
 
 /// The key of [`About`] in the header.
 const KEY: &str = "bitworth.reference";
