@@ -88,6 +88,9 @@ fn files_made_beside_a_stored_reference_are_what_quantize_makes() {
     }
     let layers = [&["compare", DEMO, "@q4_0", "--device", "cpu", "--layers", "--reference", "a.ref"], &TEXT[..]].concat();
     has(&refusal(dir, &layers), &["stored reference", "layers"]);
+    json(dir, &["quantize", DEMO, "--to", "q8_0", "--prune-layers", "1", "--out", "short.gguf"]);
+    let short = [&["compare", DEMO, "short.gguf", "--device", "cpu", "--layers"], &TEXT[..]].concat();
+    has(&refusal(dir, &short), &["blocks", "cannot be compared block by block"]);
     let resumed = compare(dir, &["--save-reference", "b.ref", "--resume", "state"]);
     assert_eq!(measured(&resumed), measured(&compare(dir, &[])));
     let [a, b] = ["a.ref", "b.ref"].map(|name| std::fs::read(dir.join(name)).unwrap());

@@ -160,10 +160,8 @@ pub fn sweep<B: Backend>(
     stop: &AtomicBool,
 ) -> Result<Scores> {
     let plan = plan(backend, lanes, sequences, &options.limits)?;
-    if let (true, Some(lane)) = (options.layers && !matches!(options.reference, Reference::Walked), lanes.first()) {
-        let what =
-            "the error behind each block needs the reference's layers, and a stored reference has none; compare with the model";
-        return Err(EngineError::Unfit { model: lane.name.clone(), what: what.into() });
+    if options.layers {
+        check_layers(lanes, options.reference)?;
     }
     let walked = !matches!(options.reference, Reference::Walked);
     let walked = usize::from(walked)..lanes.len();
@@ -407,6 +405,32 @@ fn check(lanes: &[Lane], sequences: &[Sequence]) -> Result<usize> {
         }
     }
     Ok(sequences.iter().map(|s| s.scored.end).max().unwrap_or(0))
+}
+
+/// Activations are compared block by block, number by number.
+fn check_layers(lanes: &[Lane], reference: Reference<'_>) -> Result<()> {
+    let unfit = |lane: &Lane, what: String| Err(EngineError::Unfit { model: lane.name.clone(), what });
+    let Some(first) = lanes.first() else { return Ok(()) };
+    if !matches!(reference, Reference::Walked) {
+        let what =
+            "the error behind each block needs the reference's layers, and a stored reference has none; compare with the model";
+        return unfit(first, what.into());
+    }
+    let shape = |lane: &Lane| (lane.variant.hparams().block_count, lane.variant.hparams().embedding_length);
+    match lanes.iter().find(|lane| shape(lane) != shape(first)) {
+        None => Ok(()),
+        Some(lane) => {
+            let ((own_blocks, own_width), (blocks, width)) = (shape(lane), shape(first));
+            unfit(
+                lane,
+                format!(
+                    "{own_blocks} blocks of width {own_width}, but {} has {blocks} of {width}; their activations cannot be compared block by \
+                 block",
+                    first.name
+                ),
+            )
+        }
+    }
 }
 
 fn check_tokens(lane: &Lane, tokens: &[u32], index: usize) -> Result<()> {
