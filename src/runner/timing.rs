@@ -95,6 +95,9 @@ pub fn measure<B: Backend>(backend: &B, variant: &Variant, load: Workload, watch
                     batch: batch as u32,
                     repetition: repetition as u32,
                     seconds: begin.elapsed().as_secs_f64(),
+                    drifted: false,
+                    joules: None,
+                    footprint: Default::default(),
                 });
             }
         }
