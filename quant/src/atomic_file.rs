@@ -34,6 +34,19 @@ enum OnDrop {
     Committed,
 }
 
+/// Puts a whole file in place at once; folders on the way to it are made.
+///
+/// # Errors
+/// [`Error::Io`]: a folder or file that cannot be made or written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    }
+    let mut file = AtomicFile::create(path)?;
+    file.write_at(0, bytes)?;
+    file.commit()
+}
+
 impl AtomicFile {
     /// Begins the file that is to stand at `path`; what an earlier process left unfinished is discarded. The directory must
     /// exist and be writable.

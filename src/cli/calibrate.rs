@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use quant::atomic_file::AtomicFile;
+use quant::atomic_file::write_whole;
 use quant::quantize::hex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -38,9 +38,7 @@ pub fn run(args: &CalibrateArgs, session: &Session) -> Result<Outcome> {
     }
     let calibration = Calibration::fit(hex(&Sha256::digest(text.as_bytes())), &decode, &prefill);
     if let Some(out) = &args.out {
-        let mut file = AtomicFile::create(out)?;
-        file.write_all(calibration.render().as_bytes())?;
-        file.commit()?;
+        write_whole(out, calibration.render().as_bytes())?;
     }
     let document = json!({
         "rows": table.rows.len(), "not_placed": left_out, "range": spread::SHARE,
@@ -53,11 +51,13 @@ pub fn run(args: &CalibrateArgs, session: &Session) -> Result<Outcome> {
 }
 
 fn render(calibration: &Calibration) -> String {
-    let mut text = format!("{:8} {:9} {:>5} {:>13} {:>12} {:>11}\n", "phase", "left out", "rows", "median error", "within 30 %", "in range");
+    let mut text =
+        format!("{:8} {:9} {:>5} {:>13} {:>12} {:>11}\n", "phase", "left out", "rows", "median error", "within 30 %", "in range");
     for (name, fitted) in [("decode", &calibration.decode), ("prefill", &calibration.prefill)] {
         for v in &fitted.validation {
             let scheme = format!("{:?}", v.left_out).to_lowercase();
-            let [median, within, range] = [v.median_error, v.within_30, v.in_range].map(|share| format!("{:.1} %", 100.0 * share));
+            let [median, within, range] =
+                [v.median_error, v.within_30, v.in_range].map(|share| format!("{:.1} %", 100.0 * share));
             text += &format!("{name:8} {scheme:9} {:>5} {median:>13} {within:>12} {range:>11}\n", v.rows);
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use quant::Error;
-use quant::atomic_file::AtomicFile;
+use quant::atomic_file::write_whole;
 use serde_json::json;
 
 use super::Outcome;
@@ -74,9 +74,7 @@ pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
     let catalogue = args.dirs.catalogue()?;
     let answers: Vec<Answer> = table.rows.iter().map(|row| place::answer(&catalogue, &calibration, row)).collect();
     let cells: Vec<Vec<String>> = answers.iter().map(cells).collect();
-    let mut file = AtomicFile::create(&args.out)?;
-    file.write_all(table.render_with(&COLUMNS, &cells).as_bytes())?;
-    file.commit()?;
+    write_whole(&args.out, table.render_with(&COLUMNS, &cells).as_bytes())?;
     let count = |has: fn(&Answer) -> bool| answers.iter().filter(|a| has(a)).count();
     let (decode, prefill) = (count(|a| a.decode.is_some()), count(|a| a.prefill.is_some()));
     let document = json!({ "rows": answers.len(), "decode": decode, "prefill": prefill, "out": args.out });
@@ -92,7 +90,7 @@ fn cells(answer: &Answer) -> Vec<String> {
         let values = forecast.map(|Forecast { tps, low, high }| [tps, low, high]);
         cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| significant(v[i]))));
     }
-    cells.push(answer.fits.map_or("", |fits| fits.name()).to_owned());
+    cells.push(answer.fits.unwrap_or_default().to_owned());
     cells.push(answer.reason.clone());
     cells
 }

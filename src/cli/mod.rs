@@ -4,12 +4,14 @@
 //! codes: 0 done, 1 a stated gate failed, 2 bad input or failure.
 
 mod bench;
+mod calibrate;
 mod choices;
 mod compare;
 mod convert;
 mod devices;
 mod eval;
 mod files;
+mod forecast;
 mod generate;
 mod imatrix;
 mod inspect;
@@ -106,6 +108,8 @@ enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Generate(generate::GenerateArgs),
     Bench(bench::BenchArgs),
+    Forecast(forecast::ForecastArgs),
+    Calibrate(calibrate::CalibrateArgs),
     Report(report::ReportArgs),
     Synth(synth::SynthArgs),
     Devices(devices::DevicesArgs),
@@ -159,6 +163,8 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
         Command::Tokenize(args) => tokenize::run(&args, session),
         Command::Generate(args) => generate::run(&args, session),
         Command::Bench(args) => bench::run(&args, session),
+        Command::Forecast(args) => forecast::run(&args, session),
+        Command::Calibrate(args) => calibrate::run(&args, session),
         Command::Report(args) => report::run(&args, session),
         Command::Synth(args) => synth::run(&args, session),
         Command::Devices(args) => devices::run(&args, session),

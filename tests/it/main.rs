@@ -6,6 +6,7 @@ mod common;
 mod demo;
 mod devices;
 mod docs;
+mod forecast;
 mod hub;
 mod imatrix;
 mod logits;

@@ -96,6 +96,20 @@ impl Calibration {
         self.decode.forecast(&DECODE, case, 1.0)
     }
 
+    /// What a forecast rests on, in words.
+    pub fn basis(&self, case: &Case) -> String {
+        let known = |word: &str| {
+            (DECODE.effects)(case).iter().any(|e| e.name.contains(word) && self.decode.effects.contains_key(&e.name))
+        };
+        let (machine, model) = (known(" machine="), known(" shape="));
+        match (machine, model) {
+            (true, true) => "machine and model measured".to_owned(),
+            (true, false) => "machine measured with other models".to_owned(),
+            (false, true) => "model measured on other machines".to_owned(),
+            (false, false) => "from other machines and models".to_owned(),
+        }
+    }
+
     /// Tokens of the prompt per second; `None` where the machine's rate is not known or there is no prompt.
     pub fn prefill(&self, case: &Case) -> Option<Forecast> {
         (case.fp32.is_some() && case.prompt > 0.0).then(|| self.prefill.forecast(&PREFILL, case, case.prompt))

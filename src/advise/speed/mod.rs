@@ -7,6 +7,7 @@ pub mod calibration;
 pub mod case;
 pub mod fit;
 pub mod formula;
+pub mod place;
 pub mod spread;
 pub mod table;
 pub mod validate;

@@ -1,0 +1,328 @@
+//! What the words of a table's row mean: which machine, which model, how many bytes a token reads. From there to a [`Case`], to
+//! measurements for a fit, and to an answer for a row that asks.
+
+use std::sync::Arc;
+
+use quant::plan::{Choices, Plan};
+use quant::recipe::Recipe;
+use quant::{DType, Error, Result};
+
+use super::calibration::{Calibration, Forecast};
+use super::case::{Backend, Build, Case, type_class};
+use super::table::{Row, Table};
+use super::validate::Observation;
+use crate::advise::hardware::{Catalogue, Kind, Machine};
+use crate::advise::models::{self, ModelFigures};
+
+/// When the software of a row without a date was made: now, as far as the measurements go.
+pub const NEWEST: f64 = 2026.4;
+
+/// What is asked of a machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// The backend with its driver or version; the machine's usual one where it is empty.
+    pub backend: String,
+    /// When the software was made, as a year.
+    pub year: f64,
+    /// Tokens of the prompt.
+    pub prompt: f64,
+    /// Decoded tokens.
+    pub generate: f64,
+    /// Tokens in the cache before either.
+    pub depth: f64,
+    /// How the cache is stored.
+    pub kv_type: DType,
+}
+
+impl Default for Workload {
+    /// llama-bench's: 512 tokens of prompt, 128 to decode, an empty cache in F16.
+    fn default() -> Self {
+        Self { backend: String::new(), year: NEWEST, prompt: 512.0, generate: 128.0, depth: 0.0, kv_type: DType::F16 }
+    }
+}
+
+/// The weights of one file as a token meets them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights {
+    /// The type most of them have, as [`type_class`] calls it.
+    pub class: String,
+    /// Bytes of the whole file.
+    pub file_bytes: f64,
+    /// Weights multiplied per token.
+    pub active: f64,
+    /// Bytes of those.
+    pub active_bytes: f64,
+    /// Bytes of all that can be multiplied.
+    pub batch_bytes: f64,
+}
+
+impl Weights {
+    /// The weights of a model under a quantization: a recipe's name, or a free name with a known type in it (`UD-Q4_K_XL`).
+    /// Where the file's size is known it counts; else it is that of the recipe.
+    ///
+    /// # Errors
+    /// A quantization that is not known.
+    pub fn of(model: &ModelFigures, quant: &str, file_bytes: Option<f64>) -> Result<Self> {
+        let class = type_class(quant);
+        let recipe = Recipe::find(&quant.trim().to_ascii_lowercase()).ok();
+        if let (Some(planned), Some(recipe)) = (&model.model, &recipe) {
+            let planned = Self::planned(model, planned.as_ref(), recipe, class.clone())?;
+            // Another size than the recipe's is another mix under the same name.
+            let ratio = file_bytes.map_or(1.0, |bytes| bytes / planned.file_bytes);
+            if (0.97..1.03).contains(&ratio) {
+                return Ok(planned.scaled(ratio));
+            }
+        }
+        let Some(bits) = nominal_bits(&class) else {
+            let known = Recipe::all().iter().map(|r| r.name.clone());
+            return Err(Error::unknown("quantization", quant, known));
+        };
+        Ok(Self::split(model, class, bits, file_bytes))
+    }
+
+    /// By the plan of a recipe, tensor by tensor.
+    fn planned(model: &ModelFigures, source: &dyn quant::checkpoint::Model, recipe: &Arc<Recipe>, class: String) -> Result<Self> {
+        let plan = Plan::of(source, recipe, &Choices::default())?;
+        let share = experts_share(model);
+        let tied = !plan.entries.iter().any(|e| e.tensor == "output.weight");
+        let mut weights = Self { class, file_bytes: 0.0, active: 0.0, active_bytes: 0.0, batch_bytes: 0.0 };
+        for entry in &plan.entries {
+            let (count, bytes) = (entry.weights() as f64, entry.bytes() as f64);
+            weights.file_bytes += bytes;
+            // Of the embedding one row is copied; as output matrix of a tied model all of it is multiplied.
+            if is_lookup(&entry.tensor) && !(tied && entry.tensor == "token_embd.weight") {
+                continue;
+            }
+            let share = if models::is_expert(&entry.tensor) { share } else { 1.0 };
+            weights.active += share * count;
+            weights.active_bytes += share * bytes;
+            weights.batch_bytes += bytes;
+        }
+        Ok(weights)
+    }
+
+    /// By the numbers of weights alone: experts at the type's own bits, what is left of the file in the rest, which publishers
+    /// keep at higher precision, up to 16 bits.
+    fn split(model: &ModelFigures, class: String, bits: f64, file_bytes: Option<f64>) -> Self {
+        let params = model.params as f64;
+        let file_bytes = file_bytes.unwrap_or(params * bits / 8.0);
+        let share = experts_share(model);
+        let experts = if share < 1.0 { (params - model.active_params as f64) / (1.0 - share) } else { 0.0 };
+        let rest = (params - experts).max(1.0);
+        let (expert_bytes, rest_bytes) = if experts > 0.0 {
+            let per_weight = bits / 8.0;
+            let left = ((file_bytes - experts * per_weight) / rest).clamp(0.9 * per_weight, 2.0);
+            ((file_bytes - left * rest).max(0.0) / experts, left)
+        } else {
+            (0.0, file_bytes / params)
+        };
+        let lookup = if model.tied { 0.0 } else { f64::from(model.vocab) * f64::from(model.hidden) };
+        let read = (rest - lookup).max(0.0);
+        Self {
+            class,
+            file_bytes,
+            active: experts * share + read,
+            active_bytes: experts * share * expert_bytes + read * rest_bytes,
+            batch_bytes: experts * expert_bytes + read * rest_bytes,
+        }
+    }
+
+    fn scaled(self, by: f64) -> Self {
+        let [file_bytes, active_bytes, batch_bytes] = [self.file_bytes, self.active_bytes, self.batch_bytes].map(|b| b * by);
+        Self { file_bytes, active_bytes, batch_bytes, ..self }
+    }
+}
+
+/// The share of a block's experts that a token uses; 1 for dense models.
+fn experts_share(model: &ModelFigures) -> f64 {
+    if model.experts > 0 { f64::from(model.experts_used) / f64::from(model.experts) } else { 1.0 }
+}
+
+/// Whether of a tensor only single rows are read.
+fn is_lookup(name: &str) -> bool {
+    matches!(name, "token_embd.weight" | "position_embd.weight" | "token_types.weight")
+}
+
+/// Bits of a weight that files of a class have on the whole.
+fn nominal_bits(class: &str) -> Option<f64> {
+    const BITS: &[(&str, f64)] = &[
+        ("F32", 32.0),
+        ("F16", 16.0),
+        ("BF16", 16.0),
+        ("Q8_0", 8.5),
+        ("Q6_K", 6.5625),
+        ("Q5_K", 5.6),
+        ("Q5_1", 6.0),
+        ("Q5_0", 5.5),
+        ("Q4_K", 4.85),
+        ("Q4_1", 5.0),
+        ("Q4_0", 4.5),
+        ("IQ4", 4.4),
+        ("Q3_K", 3.9),
+        ("IQ3", 3.5),
+        ("Q2_K", 3.0),
+        ("IQ2", 2.6),
+        ("IQ1", 1.8),
+        ("MXFP4", 4.25),
+        ("NVFP4", 4.5),
+        ("TQ", 2.06),
+    ];
+    BITS.iter().find(|(name, _)| *name == class).map(|(_, bits)| *bits)
+}
+
+/// The case of a machine, a model's weights and a workload.
+///
+/// # Errors
+/// A backend that is not known.
+pub fn case(machine: &Machine, model: &ModelFigures, weights: &Weights, load: &Workload) -> Result<Case> {
+    let profile = &machine.profile;
+    let usual = profile.backends.first().map_or("CPU", String::as_str);
+    let driver = if load.backend.trim().is_empty() { usual } else { load.backend.trim().trim_end_matches('?') };
+    let backend = Backend::parse(driver).ok_or_else(|| Error::unknown("backend", driver, Backend::names()))?;
+    let build = match profile.kind {
+        _ if backend == Backend::Cpu => Build::Cpu,
+        Kind::Cpu => Build::Cpu,
+        Kind::DiscreteGpu => Build::Card,
+        Kind::AppleUnified | Kind::AmdUnified | Kind::NvidiaUnified | Kind::IntelUnified => Build::Shared,
+    };
+    // What a GPU can do says nothing of the CPU beside it.
+    let rate = |tflops: Option<f64>| tflops.filter(|_| build != Build::Cpu || profile.kind == Kind::Cpu).map(|t| t * 1e12);
+    let (vendor, generation) = match build {
+        Build::Cpu => ("cpu".to_owned(), "cpu".to_owned()),
+        _ => (format!("{:?}", profile.vendor).to_lowercase(), profile.generation.clone()),
+    };
+    let middle = load.depth + load.generate / 2.0;
+    let seen = load.depth + load.prompt / 2.0;
+    let attended = |kv: &models::KvLayers| f64::from(kv.layers) * kv.window.map_or(seen, |w| seen.min(w.into()));
+    let per_position = 4.0 * f64::from(model.heads) * f64::from(model.head_dim);
+    Ok(Case {
+        machine: profile.id.clone(),
+        vendor,
+        generation,
+        build,
+        backend,
+        driver: driver.to_owned(),
+        bandwidth: machine.bandwidth_gbs * 1e9,
+        fp32: rate(profile.fp32_tflops),
+        fp16: rate(profile.fp16_tflops),
+        devices: machine.devices,
+        year: load.year,
+        shape: format!("{}x{} of {}", model.layers, model.hidden, model.vocab),
+        layers: model.layers.into(),
+        hidden: model.hidden.into(),
+        sparsity: experts_share(model).recip(),
+        recurrent: model.state_bytes > 0,
+        weight_type: weights.class.clone(),
+        weights: weights.active,
+        bytes: weights.active_bytes,
+        batch_bytes: weights.batch_bytes,
+        cache_bytes: model.kv_bytes_read(middle.round() as u64, load.kv_type),
+        prompt: load.prompt,
+        attention: per_position * model.kv.iter().map(attended).sum::<f64>(),
+    })
+}
+
+/// A row's machine, model, weights and workload.
+struct Asked {
+    machine: Machine,
+    model: Arc<ModelFigures>,
+    weights: Weights,
+    load: Workload,
+}
+
+impl Asked {
+    fn of(catalogue: &Catalogue, row: &Row) -> Result<Self> {
+        let devices = row.n_devices.unwrap_or(1);
+        let mut machine = catalogue.place(&row.hardware, &row.gpu_cores_or_variant, row.memory_gb, row.bandwidth_gbs)?;
+        machine.devices = devices;
+        let model = models::find(&row.model)?;
+        let weights = Weights::of(&model, &row.quant, row.model_file_gib.map(|gib| gib * GIB))?;
+        let load = Workload {
+            backend: row.backend.clone(),
+            year: row.year().unwrap_or(NEWEST),
+            prompt: row.n_prompt.unwrap_or(0.0),
+            generate: row.n_gen.unwrap_or(0.0),
+            depth: row.depth.unwrap_or(0.0),
+            kv_type: DType::F16,
+        };
+        Ok(Self { machine, model, weights, load })
+    }
+
+    fn case(&self) -> Result<Case> {
+        case(&self.machine, &self.model, &self.weights, &self.load)
+    }
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// The measurements of a table.
+#[derive(Debug, Default)]
+pub struct Placed {
+    /// Of decoding.
+    pub decode: Vec<Observation>,
+    /// Of prefill.
+    pub prefill: Vec<Observation>,
+    /// Rows that are not understood, and why.
+    pub left_out: Vec<String>,
+}
+
+/// The measurements of a table that are fit for judging.
+pub fn observations(catalogue: &Catalogue, table: &Table) -> Placed {
+    let mut placed = Placed::default();
+    for (index, row) in table.rows.iter().enumerate() {
+        let counts = |score: Option<f64>| score.is_none_or(|s| s > 0.0);
+        let decode = row.tg_tok_s.filter(|_| counts(row.score_tg));
+        let prefill = row.pp_tok_s.filter(|_| counts(row.score_pp) && row.n_prompt.is_some_and(|n| n > 0.0));
+        if decode.is_none() && prefill.is_none() {
+            continue;
+        }
+        let asked = Asked::of(catalogue, row).and_then(|asked| Ok((asked.case()?, asked.machine.profile.name.clone())));
+        let (case, line) = match asked {
+            Ok(asked) => asked,
+            Err(e) => {
+                placed.left_out.push(format!("row {}: {e}", index + 1));
+                continue;
+            }
+        };
+        if let Some(tps) = decode {
+            placed.decode.push(Observation { case: case.clone(), log_seconds: -tps.ln(), line: line.clone() });
+        }
+        if let Some(tps) = prefill.filter(|_| case.fp32.is_some()) {
+            placed.prefill.push(Observation { log_seconds: (case.prompt / tps).ln(), case, line });
+        }
+    }
+    placed
+}
+
+/// The answer to a row that asks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Decoding; `None` where the row cannot be placed.
+    pub decode: Option<Forecast>,
+    /// Prefill; `None` also where the machine's rate is not known.
+    pub prefill: Option<Forecast>,
+    /// Whether the model fits into the memory.
+    pub fits: Option<&'static str>,
+    /// What the forecast rests on, or why there is none.
+    pub reason: String,
+}
+
+/// Answers a row. Where it names no prompt or no number of tokens, llama-bench's are taken.
+pub fn answer(catalogue: &Catalogue, calibration: &Calibration, row: &Row) -> Answer {
+    let usual = Workload::default();
+    let row = Row {
+        n_prompt: row.n_prompt.filter(|n| *n > 0.0).or(Some(usual.prompt)),
+        n_gen: row.n_gen.filter(|n| *n > 0.0).or(Some(usual.generate)),
+        ..row.clone()
+    };
+    let (asked, case) = match Asked::of(catalogue, &row).and_then(|asked| asked.case().map(|case| (asked, case))) {
+        Ok(found) => found,
+        Err(e) => return Answer { decode: None, prefill: None, fits: None, reason: e.to_string() },
+    };
+    let prefill = calibration.prefill(&case);
+    let mut reason = calibration.basis(&case);
+    if prefill.is_none() {
+        reason += &format!("; no forecast of prefill: nobody says how fast {} computes", asked.machine.profile.name);
+    }
+    Answer { decode: Some(calibration.decode(&case)), prefill, fits: None, reason }
+}
