@@ -5,4 +5,5 @@
 
 pub mod hardware;
 pub mod models;
+pub mod sizes;
 mod spelling;

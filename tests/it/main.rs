@@ -9,6 +9,7 @@ mod docs;
 mod hub;
 mod imatrix;
 mod logits;
+mod published;
 mod quantize;
 mod reference;
 mod statistics;
