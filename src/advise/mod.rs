@@ -4,6 +4,7 @@
 //! drawing (see `report`) and printing (see `cli`).
 
 pub mod hardware;
+pub mod memory;
 pub mod models;
 pub mod sizes;
 mod spelling;

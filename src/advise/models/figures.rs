@@ -358,6 +358,14 @@ impl ModelFigures {
         self.kv.iter().map(numbers).sum::<f64>() * bytes_per_element(kv_type) + self.state_bytes as f64
     }
 
+    /// Numbers a token that the feed-forward network of a block has at once, at most: gate and up of it, or of the experts that are
+    /// used, whose outputs are summed. For a model with figures alone, four times its width.
+    pub(crate) fn widest_feed_forward(&self) -> u64 {
+        let Some(h) = &self.hparams else { return 4 * u64::from(self.hidden) };
+        let experts = h.expert_used_count * (2 * h.expert_feed_forward_length + h.embedding_length);
+        (2 * h.feed_forward_length).max(experts) as u64
+    }
+
     /// Whether its tensors are known, so that sizes of its files are exact.
     pub fn has_shape(&self) -> bool {
         self.model.is_some()
