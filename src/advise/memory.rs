@@ -115,13 +115,8 @@ fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -
     };
     let numbers = |kv: &KvLayers| u64::from(kv.layers) as f64 * f64::from(kv.elements) * kept(kv) as f64;
     let kv = model.kv.iter().map(numbers).sum::<f64>() * bytes_per_element(usage.kv_type);
-    // Logits lie behind about five rows of the residual stream; where the vocabulary is small, the widest part of a block is
-    // larger. And a mask of f16 for each kind of cache.
-    let hidden = u64::from(model.hidden);
-    let head = u64::from(model.vocab) + 5 * hidden;
-    let latent = model.hparams.as_ref().and_then(|h| h.mla.map(|mla| (h.head_count * (mla.kv_lora_rank + h.rope_dim)) as u64));
-    let widest =
-        head.max(model.widest_feed_forward() + 3 * hidden).max(latent.map_or(0, |latent| u64::from(model.vocab) + latent));
+    // What stands in its buffers at its fullest, besides a mask of f16 for each kind of cache.
+    let columns = 5 * u64::from(model.hidden) + u64::from(model.vocab).max(model.widest_part());
     let mut kinds: Vec<u64> = model.kv.iter().map(kept).collect();
     kinds.sort_unstable();
     kinds.dedup();
@@ -131,7 +126,7 @@ fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -
     Need {
         weights: size.tensor_bytes - aside,
         kv: kv as u64 + model.state_bytes * sequences,
-        compute: rows * widest * F32 + mask,
+        compute: rows * columns * F32 + mask,
     }
 }
 
@@ -303,6 +298,9 @@ mod tests {
             ("command-r-08-2024", 1, 16_896, DType::F16, 66.0, 596.52),
             ("deepseek-v3", 3, 4608, DType::F16, 15.19, 410.52),
             ("smollm2-135m", 30, 4608, DType::F16, 101.25, 107.27),
+            ("mixtral-8x7b", 1, 512, DType::F16, 2.0, 208.52),
+            ("mixtral-8x7b", 1, 4608, DType::F16, 18.0, 212.52),
+            ("llama-2-70b", 1, 4608, DType::F16, 18.0, 252.52),
         ] {
             let text = format!("like = \"{model}\"\nnum_hidden_layers = {layers}\n");
             let model = ModelFigures::parse(std::path::Path::new("short.toml"), &text).unwrap();

@@ -358,12 +358,14 @@ impl ModelFigures {
         self.kv.iter().map(numbers).sum::<f64>() * bytes_per_element(kv_type) + self.state_bytes as f64
     }
 
-    /// Numbers a token that the feed-forward network of a block has at once, at most: gate and up of it, or of the experts that are
-    /// used, whose outputs are summed. For a model with figures alone, four times its width.
-    pub(crate) fn widest_feed_forward(&self) -> u64 {
-        let Some(h) = &self.hparams else { return 4 * u64::from(self.hidden) };
-        let experts = h.expert_used_count * (2 * h.expert_feed_forward_length + h.embedding_length);
-        (2 * h.feed_forward_length).max(experts) as u64
+    /// Numbers a token that llama.cpp has at once where a block is widest: gate, up and their product, of one network or of the
+    /// experts that are used; with latent attention, queries as projected, rotated, compressed and joined. Found by the buffers
+    /// that it prints. 0 where the shape is not known; the vocabulary is wider in all of those.
+    pub(crate) fn widest_part(&self) -> u64 {
+        let Some(h) = &self.hparams else { return 0 };
+        let feed_forward = h.feed_forward_length.max(h.expert_used_count * h.expert_feed_forward_length);
+        let latent = h.mla.map_or(0, |mla| h.head_count * (mla.key_length + h.rope_dim + 2 * mla.kv_lora_rank + h.rope_dim));
+        (3 * feed_forward).max(latent) as u64
     }
 
     /// Whether its tensors are known, so that sizes of its files are exact.
