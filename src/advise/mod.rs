@@ -1,4 +1,11 @@
-//! What runs where, how fast, and what it costs in quality: machines, models, memory, speeds, and what follows from them. Pure: no
-//! clock, no environment, no device; files are read only where a caller names them. Nothing is measured here.
+//! Advice from figures: machines ([`hardware`]), models without weights ([`models`]), and what one needs of the other.
+//!
+//! Pure: nothing here reads a clock or the environment, or a file but the ones it is handed. Absent: measuring (see `runner`),
+//! drawing (see `report`) and printing (see `cli`).
 
+pub mod hardware;
+pub mod memory;
+pub mod models;
+pub mod sizes;
 pub mod speed;
+mod spelling;
