@@ -67,7 +67,7 @@ fn the_need_is_what_the_engine_allocates() {
     let experts = "like = \"qwen3-30b-a3b\"\nnum_hidden_layers = 2\nvocab_size = 4096\nhidden_size = 512\nnum_attention_heads = 8\n\
                    num_key_value_heads = 2\nnum_experts = 16\nnum_experts_per_tok = 4\nmoe_intermediate_size = 256\n";
     let windows =
-        "like = \"gemma-3-1b\"\nnum_hidden_layers = 6\nvocab_size = 4096\nhidden_size = 512\nintermediate_size = 1024\n";
+        "like = \"gemma-3-1b\"\nnum_hidden_layers = 12\nvocab_size = 4096\nhidden_size = 512\nintermediate_size = 1024\n";
     for (keys, context) in [(dense, 512), (dense, 3072), (experts, 1024), (windows, 512), (windows, 1024)] {
         check(folder.path(), keys, context);
     }
