@@ -35,6 +35,8 @@ pub struct Usage {
     /// How llama.cpp stores keys and values; our own engine takes f32 whatever this says.
     #[serde(serialize_with = "by_name")]
     pub kv_type: DType,
+    /// Threads with which our own engine computes on the CPU; 0 where it computes on a graphics device.
+    pub threads: u32,
 }
 
 fn by_name<S: serde::Serializer>(dtype: &DType, s: S) -> std::result::Result<S::Ok, S::Error> {
@@ -44,7 +46,7 @@ fn by_name<S: serde::Serializer>(dtype: &DType, s: S) -> std::result::Result<S::
 impl Usage {
     /// One sequence in llama.cpp with f16 keys and values, its defaults.
     pub fn of_context(context: u32) -> Self {
-        Self { runtime: Runtime::LlamaCpp, context, sequences: 1, kv_type: DType::F16 }
+        Self { runtime: Runtime::LlamaCpp, context, sequences: 1, kv_type: DType::F16, threads: 0 }
     }
 }
 
@@ -86,6 +88,11 @@ const ROWS: u64 = 512;
 const CELLS: u64 = 256;
 /// The most sequences and tokens that are computed with.
 const MAX_TOKENS: u64 = 1 << 40;
+
+/// Decoded weights that the CPU keeps at once, and the tile of its products (`src/engine/cpu/gemm.rs`, AVX-512).
+const PACKED: u64 = 2 << 20;
+const TILE_ROWS: usize = 8;
+const TILE_COLUMNS: u64 = 48;
 
 const F32: u64 = size_of::<f32>() as u64;
 
@@ -130,7 +137,8 @@ fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -
     }
 }
 
-/// As `Generator::new`: a workspace and the residual stream of some rows, angles for every position, logits of every sequence.
+/// As `Generator::new`: a workspace and the residual stream of some rows, angles for every position, logits of every sequence. On
+/// the CPU also what products and attention keep there: decoded weights, and each thread's keys, values and scores of one head.
 fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need> {
     let Some(h) = &model.hparams else {
         let what = format!("{} is not run by our own engine, whose memory it was asked for", model.architecture);
@@ -140,12 +148,19 @@ fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need
     let heads = (h.kv_heads() * (h.key_width() + h.value_width())) as u64;
     let rows = ROWS.min(context).max(sequences);
     let columns = workspace_columns(h) + h.embedding_length;
-    let angles = context * h.rope_dim as u64;
+    let tables = if h.rope_local_base.is_some() { 2 } else { 1 };
+    let angles = tables * context * h.rope_dim as u64;
     let logits = sequences * h.vocab_size as u64;
+    let threads = u64::from(usage.threads);
+    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length };
+    let feed_forward = dense.max(h.expert_feed_forward_length * h.expert_count.min(1)).max(h.shared_feed_forward_length);
+    let widest = feed_forward.max(h.embedding_length).max(h.head_count * h.value_width()) as u64;
+    let unpacked = PACKED.min(widest * h.embedding_length as u64) * threads.min(1);
+    let tiles = threads * (context * (h.key_width() + h.value_width() + TILE_ROWS) as u64 + TILE_COLUMNS * widest);
     Ok(Need {
         weights: size.tensor_bytes,
         kv: h.block_count as u64 * heads * context * sequences * F32,
-        compute: (rows * columns as u64 + angles + logits) * F32,
+        compute: (rows * columns as u64 + angles + logits + unpacked + tiles) * F32,
     })
 }
 
