@@ -19,6 +19,7 @@ pub mod records;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use quant::HParams;
 use quant::progress::Unit;
 
 use self::anchor::Anchor;
@@ -117,6 +118,15 @@ impl Workload {
             }
         }
         tests
+    }
+
+    /// Bytes of the keys and values that a model keeps for it.
+    pub fn cache_bytes(&self, h: &HParams) -> u64 {
+        let tests = self.tests();
+        let most = |of: fn(&Test) -> usize| tests.iter().map(of).max().unwrap_or(0) as u64;
+        let rows = most(|test| test.depth.saturating_add(test.tokens)).saturating_mul(most(|test| test.batch));
+        let width = h.block_count * h.kv_heads() * (h.key_width() + h.value_width());
+        rows.saturating_mul(width as u64).saturating_mul(size_of::<f32>() as u64)
     }
 
     /// Whether a model with this context can do it.
