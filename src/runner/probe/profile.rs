@@ -132,6 +132,7 @@ fn backend(api: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advise::hardware::HardwareProfile;
     use crate::engine::backend::DeviceInfo;
     use crate::eval::stats::Spread;
     use crate::runner::probe::System;
@@ -158,7 +159,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/this.toml");
         write_profile(&path, measured).unwrap();
-        let table: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let read = HardwareProfile::parse(&path, &text).unwrap();
+        assert_eq!(
+            (read.id.as_str(), read.name.as_str()),
+            ("this", measured.gpu.as_ref().unwrap_or(&measured.cpu).device.name.as_str())
+        );
+        let table: toml::Table = text.parse().unwrap();
         for (key, value) in expected {
             let found = if *key == "gb" { &table["memory"][0]["gb"] } else { &table[*key] };
             assert_eq!(found.to_string(), *value, "{key}");
