@@ -83,8 +83,8 @@ enum Format {
 impl BenchArgs {
     fn workload(&self) -> Result<Workload> {
         let list = |lists: &[Counts]| lists.iter().flat_map(|list| list.0.iter().copied()).collect();
-        if !(self.drift_bound > 0.0) {
-            bail!("--drift-bound {}: must be above 0", self.drift_bound);
+        if self.drift_bound.is_nan() || self.drift_bound <= 0.0 || self.drift_bound > 1000.0 {
+            bail!("--drift-bound {}: must lie above 0 and be at most 1000 percent", self.drift_bound);
         }
         Ok(Workload {
             prompt: list(&self.prompt),
@@ -157,8 +157,21 @@ fn time(device: &Device, variants: &[Variant], load: &Workload, sequential: bool
         load.check(crate::engine::sweep::longest_sequence(variant.hparams()))
             .with_context(|| variant.checkpoint().path().display().to_string())?;
     }
-    let bytes: u64 = variants.iter().map(Variant::bytes).sum();
-    let together = device.free_memory().is_none_or(|free| bytes < free / 10 * 9);
+    let free = device.free_memory();
+    let mut needed = 0u64;
+    for variant in variants {
+        let cache = load.cache_bytes(variant.hparams());
+        // A cache is not mapped from a file: the system cannot give way.
+        if let Some(free) = free.filter(|&free| cache > free) {
+            let [cache, free] = [cache, free].map(|bytes| bytes as f64 / f64::from(1 << 30));
+            bail!(
+                "{}: keys and values of that depth and batch take {cache:.1} GiB, and {free:.1} are free",
+                variant.checkpoint().name()
+            );
+        }
+        needed = needed.saturating_add(variant.bytes()).saturating_add(cache);
+    }
+    let together = free.is_none_or(|free| needed < free / 10 * 9);
     let sequential = variants.len() > 1 && (sequential || !together);
     if sequential && !together {
         session.note("the models do not fit into memory together: one is timed after the other");

@@ -19,6 +19,7 @@ mod layers;
 mod logits;
 mod output;
 mod perplexity;
+mod probe;
 mod progress;
 mod quantize;
 mod reference;
@@ -110,6 +111,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Forecast(forecast::ForecastArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Probe(probe::ProbeArgs),
     Report(report::ReportArgs),
     Synth(synth::SynthArgs),
     Devices(devices::DevicesArgs),
@@ -165,6 +167,7 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
         Command::Bench(args) => bench::run(&args, session),
         Command::Forecast(args) => forecast::run(&args, session),
         Command::Calibrate(args) => calibrate::run(&args, session),
+        Command::Probe(args) => probe::run(&args, session),
         Command::Report(args) => report::run(&args, session),
         Command::Synth(args) => synth::run(&args, session),
         Command::Devices(args) => devices::run(&args, session),

@@ -251,8 +251,9 @@ mod tests {
         assert_eq!(speed(&speeds, Phase::Prefill), None);
         assert_eq!(speed(&[timing(0, 10, 0.0)], Phase::Decode), None);
         let drifted = Speed { drifted: true, ..timing(0, 10, 9.0) };
-        assert_eq!(speed(&[&speeds[..], &[drifted.clone()]].concat(), Phase::Decode), Some(s));
-        assert_eq!(speed(&[drifted], Phase::Decode), None);
+        let drifted = std::slice::from_ref(&drifted);
+        assert_eq!(speed(&[&speeds[..], drifted].concat(), Phase::Decode), Some(s));
+        assert_eq!(speed(drifted, Phase::Decode), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod matvec;
 mod memory;
 mod norm;
 mod pipeline;
+mod probe;
 mod recorder;
 mod rope;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use std::ops::Range;
 pub use adapter::{AdapterDescription, GpuSelector, list_adapters};
 pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
+pub use probe::GpuProbe;
 
 use crate::engine::backend::{
     AttentionShape, Backend, Columns, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, TileShape,
