@@ -17,6 +17,7 @@ mod layers;
 mod logits;
 mod output;
 mod perplexity;
+mod probe;
 mod progress;
 mod quantize;
 mod reference;
@@ -106,6 +107,7 @@ enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Generate(generate::GenerateArgs),
     Bench(bench::BenchArgs),
+    Probe(probe::ProbeArgs),
     Report(report::ReportArgs),
     Synth(synth::SynthArgs),
     Devices(devices::DevicesArgs),
@@ -159,6 +161,7 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
         Command::Tokenize(args) => tokenize::run(&args, session),
         Command::Generate(args) => generate::run(&args, session),
         Command::Bench(args) => bench::run(&args, session),
+        Command::Probe(args) => probe::run(&args, session),
         Command::Report(args) => report::run(&args, session),
         Command::Synth(args) => synth::run(&args, session),
         Command::Devices(args) => devices::run(&args, session),

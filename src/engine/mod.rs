@@ -10,6 +10,7 @@ pub mod gpu;
 pub mod head;
 pub mod model;
 pub mod observe;
+pub mod probe;
 pub mod rope;
 pub mod routing;
 #[cfg(test)]

@@ -46,6 +46,11 @@ pub fn page(report: &Report) -> Page {
     if let Some(table) = sheet::part(rows, Part::Numbers) {
         add("Numbers", vec![Block::Table(table)]);
     }
+    let verdicts = sheet::labels(rows).into_iter().zip(findings.verdicts.clone()).filter(|(_, verdict)| !verdict.is_empty());
+    let verdicts: Vec<(String, String)> = verdicts.collect();
+    if !verdicts.is_empty() {
+        add("Verdicts", vec![Block::Terms(verdicts)]);
+    }
     if !findings.dominated.is_empty() {
         add("Lanes with a better choice", vec![Block::List(findings.dominated.clone())]);
     }
@@ -62,7 +67,12 @@ pub fn page(report: &Report) -> Page {
     add("How to read this", list(READING));
     add("Caveats", list(CAVEATS));
     add("Protocol", vec![Block::List(report.protocol.clone())]);
-    Page { title: format!("{}: quality and speed", models(report)), lead: Vec::new(), about: about(report), sections }
+    Page {
+        title: format!("{}: quality and speed", models(report)),
+        lead: findings.answers.clone(),
+        about: about(report),
+        sections,
+    }
 }
 
 /// The models of the report.

@@ -6,6 +6,8 @@
 //! out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
 
 mod axis;
+pub mod card;
+pub mod changes;
 pub mod chart;
 pub mod compare;
 pub mod contents;
@@ -18,6 +20,7 @@ pub mod markdown;
 pub mod number;
 pub mod page;
 pub mod pareto;
+pub mod regression;
 #[cfg(test)]
 mod sample;
 pub mod sheet;
@@ -79,10 +82,19 @@ impl Report {
 /// A folder that cannot be written.
 pub fn write_page(dir: &Path, stem: &str, page: &page::Page) -> Result<[PathBuf; 2]> {
     let [markdown, html] = ["md", "html"].map(|extension| dir.join(format!("{stem}.{extension}")));
-    write_whole(&markdown, markdown::render(page).as_bytes())?;
+    write_text(&markdown, &markdown::render(page))?;
     let text = html::render(page).map_err(|e| Error::file(&html, e))?;
-    write_whole(&html, text.as_bytes())?;
+    write_text(&html, &text)?;
     Ok([markdown, html])
+}
+
+/// Writes a text in one step and returns its path.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_text(path: &Path, text: &str) -> Result<PathBuf> {
+    write_whole(path, text.as_bytes())?;
+    Ok(path.to_owned())
 }
 
 /// The records of several runs' folders, one after the other.

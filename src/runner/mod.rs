@@ -6,6 +6,7 @@ pub mod device;
 pub mod generation;
 pub mod imatrix;
 pub mod models;
+pub mod probe;
 pub mod reference;
 pub mod requests;
 pub mod run;

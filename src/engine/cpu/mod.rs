@@ -11,6 +11,7 @@ mod isa;
 mod math;
 mod matvec;
 mod naive;
+mod probe;
 mod q8;
 mod q8_kernel;
 mod rowwise;
@@ -24,6 +25,7 @@ use quant::DType;
 use quant::checkpoint::TensorBytes;
 
 use self::isa::Isa;
+pub use self::probe::CpuProbe;
 use super::backend::{
     Arithmetic, AttentionShape, Backend, Columns, DeviceError, DeviceInfo, DeviceKind, Gate, HeadRow, HostTensor, Map, Norm,
     Result, RopeShape, Targets, TileShape,

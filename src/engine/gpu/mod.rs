@@ -20,6 +20,7 @@ mod matvec;
 mod memory;
 mod norm;
 mod pipeline;
+mod probe;
 mod recorder;
 mod rope;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use std::ops::Range;
 pub use adapter::{AdapterDescription, GpuSelector, list_adapters};
 pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
+pub use probe::GpuProbe;
 
 use crate::engine::backend::{
     AttentionShape, Backend, Columns, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, TileShape,
@@ -47,6 +49,10 @@ impl Backend for Gpu {
 
     fn max_buffer_len(&self) -> usize {
         self.max_binding_bytes / size_of::<f32>()
+    }
+
+    fn allocated_bytes(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
     }
 
     fn alloc(&self, len: usize) -> Result<GpuBuffer> {

@@ -11,7 +11,7 @@ use super::matmul::MatmulKernel;
 use super::pipeline::Kernel;
 use super::{
     Gpu, GpuSelector, add_bias, attention, combine, copy_columns, elementwise, embed, gather, head, list_adapters, matvec, norm,
-    rope,
+    probe, rope,
 };
 use crate::engine::backend::{Backend, Gate, HostTensor, Map, Norm};
 use crate::engine::suite::{self, Random};
@@ -105,6 +105,9 @@ fn every_kernel_compiles_for_every_encoding_within_the_default_limits() {
     }
     let gpu = Gpu::with_limits(&choose(GpuSelector::Any).unwrap(), wgpu::Limits::default()).unwrap();
     let compile = |kernel: Kernel| gpu.compile(&kernel).unwrap_or_else(|error| panic!("{error}"));
+    for kernel in [probe::READ, probe::COPY, probe::FMA] {
+        compile(kernel);
+    }
     for kernel in [elementwise::ADD, gather::KERNEL, rope::KERNEL, head::KERNEL, combine::KERNEL, copy_columns::KERNEL] {
         compile(kernel);
     }
@@ -164,6 +167,14 @@ fn auto_never_picks_a_software_adapter() {
     assert!(adapters.iter().all(|adapter| !(adapter.auto && adapter.info.kind == SoftwareGpu)), "{adapters:#?}");
     assert!(adapters.iter().filter(|adapter| adapter.auto).count() <= 1);
     assert!(adapters.iter().enumerate().all(|(i, adapter)| adapter.index == i));
+}
+
+#[test]
+fn plain_work_is_done_as_it_is_counted() {
+    let Some(gpu) = gpu() else { return };
+    let mut probe = probe::GpuProbe::new(gpu, 24 << 20).unwrap();
+    assert_eq!(crate::engine::probe::Probe::bytes(&probe), 24 << 20);
+    probe.check();
 }
 
 /// Weights uploaded, used and dropped in turn never take the room of all of them together.
