@@ -11,6 +11,7 @@ mod imatrix;
 mod logits;
 mod quantize;
 mod reference;
+mod report;
 mod statistics;
 mod sweep;
 mod synth;
