@@ -67,10 +67,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
         files.push(report::write_text(&out.join("model-card.md"), &card)?);
     }
     let document = json!({ "files": files, "findings": report.findings, "summary": report::export::json(&report.rows)? });
-    session.print(&document, || {
-        let answers: String = report.findings.answers.iter().map(|a| format!("{a}\n")).collect();
-        report::table::render(&report::sheet::table(&report.rows)) + &answers
-    })?;
+    session.print(&document, || report.to_text())?;
     Ok(Outcome::Done)
 }
 

@@ -165,7 +165,7 @@ mod tests {
         assert!(lines[0].ends_with("| decode tok/s | prefill tok/s | use |"), "{}", lines[0]);
         let q4 = lines.iter().find(|l| l.starts_with("| q4\\_k\\_m |")).unwrap();
         assert!(q4.contains("| demo-Q4\\_K\\_M.gguf | 1.29 MB | 4.95 | 0.00106<br>0.000998 – 0.00112 |"), "{q4}");
-        assert!(q4.ends_with("| Perplexity +0.115 % (+0.093 % – +0.137 %): where nothing larger fits. |"), "{q4}");
+        assert!(q4.ends_with("| Perplexity +0.115 % (+0.093 % to +0.137 %): where nothing larger fits. |"), "{q4}");
     }
 
     #[test]

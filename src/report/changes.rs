@@ -123,7 +123,7 @@ fn change_cell(change: &Change) -> Cell {
             let (value, range) = whole.split_once(" (").unwrap_or((&whole, ""));
             (value.to_owned(), range.trim_end_matches(')').to_owned())
         }
-        _ => (show(value), interval.map_or(String::new(), |i| format!("{} – {}", show(i.low), show(i.high)))),
+        _ => (show(value), interval.map_or(String::new(), |i| format!("{} to {}", show(i.low), show(i.high)))),
     };
     Cell::number(text, value).with_detail(detail)
 }
@@ -150,7 +150,7 @@ mod tests {
         assert!(text.contains("**1 regression: q4\\_0 perplexity. 1 improvement: q4\\_0 size.**"), "{text}");
         let headings: Vec<&str> = text.lines().filter(|l| l.starts_with("## ")).collect();
         assert_eq!(headings[..3], ["## Regressions", "## Improvements", "## Unchanged within noise"]);
-        assert!(text.contains("| q4\\_0 | perplexity | 2.6485 | 2.6590 | +0.40 %<br>+0.40 % – +0.40 % |"), "{text}");
+        assert!(text.contains("| q4\\_0 | perplexity | 2.6485 | 2.6590 | +0.40 %<br>+0.40 % to +0.40 % |"), "{text}");
         assert!(text.contains("| q4\\_0 | size | 1.25 MB | 1.25 MB | -96 bytes |"), "{text}");
         assert!(html::render(&page(&new)).unwrap().contains("class=\"marked\""));
         assert!(markdown::render(&page(&old)).contains("**No regression beyond noise. No improvement beyond noise.**"));

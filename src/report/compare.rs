@@ -232,7 +232,10 @@ impl Lanes<'_> {
     fn good_for(&self, i: usize) -> String {
         let row = &self.rows[i];
         let standing = Standing::of(row);
-        if let Some(better) = self.beaten_by(i).filter(|_| !row.is_reference) {
+        // A copy without loss is not told to be exchanged for the original that is to be replaced.
+        let better =
+            self.beaten_by(i).filter(|b| !row.is_reference && !(standing == Standing::Lossless && self.rows[*b].is_reference));
+        if let Some(better) = better {
             return format!("Better take {}.", self.labels[better]);
         }
         let smaller_as_good = || {
@@ -282,13 +285,13 @@ impl Lanes<'_> {
     }
 }
 
-/// A ratio as a change in percent with its interval: `+0.11 % (+0.06 % – +0.17 %)`.
+/// A ratio as a change in percent with its interval: `+0.11 % (+0.06 % to +0.17 %)`.
 pub fn change(ratio: Estimate) -> String {
     let percents = ratio.map(|v| 100.0 * (v - 1.0));
     let parts = [Some(percents.value), percents.low(), percents.high()];
     let decimals = if parts.iter().flatten().any(|v| v.abs() < 0.1) { 3 } else { 2 };
     let show = |v: f64| format!("{v:+.decimals$} %");
-    let range = percents.interval.map_or(String::new(), |i| format!(" ({} – {})", show(i.low), show(i.high)));
+    let range = percents.interval.map_or(String::new(), |i| format!(" ({} to {})", show(i.low), show(i.high)));
     show(percents.value) + &range
 }
 
@@ -478,7 +481,7 @@ mod tests {
         assert!(findings.answers[0].starts_with("q6_k is the smallest that cannot be told apart from bf16 by perplexity: 1.70 MB, 41.9 % of the size; perplexity +0.000 %"), "{:?}", findings.answers);
         // Each sequence a little worse is worse, however small the change.
         let (findings, q6_k) = with_nll("q6_k", |s| 0.1 + 0.001 * f64::from(s));
-        assert!(findings.verdicts[q6_k].starts_with("worse than the reference: perplexity +0.102 % (+0.098 % – +0.106 %); worse than q8_0, the next larger, by a KLD of 0.000347"), "{:?}", findings.verdicts[q6_k]);
+        assert!(findings.verdicts[q6_k].starts_with("worse than the reference: perplexity +0.102 % (+0.098 % to +0.106 %); worse than q8_0, the next larger, by a KLD of 0.000347"), "{:?}", findings.verdicts[q6_k]);
         assert!(
             findings.answers[0]
                 .starts_with("Every smaller lane can be told apart from bf16 by perplexity; q8_0 is the nearest: 2.20 MB"),

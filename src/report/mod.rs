@@ -63,6 +63,12 @@ impl Report {
         Ok(Self { rows, findings, protocol: gathered.protocol_notes() })
     }
 
+    /// The table and the answers for a terminal.
+    pub fn to_text(&self) -> String {
+        let answers: String = self.findings.answers.iter().map(|a| format!("\n{a}\n")).collect();
+        table::render(&sheet::table(&self.rows)) + &answers
+    }
+
     /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.
     ///
     /// # Errors

@@ -192,10 +192,10 @@ fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
     })
 }
 
-/// The most memory over all timings.
+/// The most memory over all timings. A model that fits into what the process had before takes none that could be told.
 fn memory(speeds: &[Speed]) -> Option<u64> {
-    let of_device = speeds.iter().filter_map(|s| s.footprint.device_bytes).max();
-    of_device.or_else(|| speeds.iter().filter_map(|s| s.footprint.memory_bytes).max())
+    let most = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(of).filter(|bytes| *bytes > 0).max();
+    most(|s| s.footprint.device_bytes).or_else(|| most(|s| s.footprint.memory_bytes))
 }
 
 #[cfg(test)]
@@ -299,7 +299,7 @@ mod tests {
         };
         assert_eq!(memory(&[with(Some(7), None), with(Some(9), None), with(None, None)]), Some(9));
         assert_eq!(memory(&[with(Some(7), Some(5)), with(Some(9), None)]), Some(5));
-        assert_eq!(memory(&[timing(0, 10, 1.0)]), None);
+        assert_eq!(memory(&[timing(0, 10, 1.0), with(Some(0), None)]), None);
     }
 
     #[test]

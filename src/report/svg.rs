@@ -11,9 +11,11 @@ use crate::report::number::significant;
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 400.0;
 /// Room around the axes: left, top, right, bottom.
-const MARGIN: (f64, f64, f64, f64) = (74.0, 12.0, 18.0, 50.0);
+const MARGIN: (f64, f64, f64, f64) = (84.0, 12.0, 18.0, 50.0);
 /// Names of more points than these hide each other: then only the front's and the marked ones' are written.
 const MOST_NAMES: usize = 26;
+/// Where there are more points than these, a small screen shows the front's names only.
+const FEW_NAMES: usize = 8;
 /// Colours of series in the style sheet; further series begin again, with another shape.
 pub const COLOURS: usize = 6;
 /// Longer names of rows are cut.
@@ -22,6 +24,7 @@ const ROW_NAME: usize = 30;
 /// The drawing, to be put into a page as it is. `None` where there is not enough to draw.
 pub fn draw(chart: &Chart) -> Option<String> {
     let inner = || match &chart.plot {
+        Plot::Plane(plane) if plane.drawn().len() > FEW_NAMES => ("plane crowd", plane_svg(plane), HEIGHT),
         Plot::Plane(plane) => ("plane", plane_svg(plane), HEIGHT),
         Plot::Rows(rows) => {
             let (inner, height) = rows_svg(rows);
