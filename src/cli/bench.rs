@@ -83,8 +83,8 @@ enum Format {
 impl BenchArgs {
     fn workload(&self) -> Result<Workload> {
         let list = |lists: &[Counts]| lists.iter().flat_map(|list| list.0.iter().copied()).collect();
-        if !(self.drift_bound > 0.0) {
-            bail!("--drift-bound {}: must be above 0", self.drift_bound);
+        if self.drift_bound.is_nan() || self.drift_bound <= 0.0 || self.drift_bound > 1000.0 {
+            bail!("--drift-bound {}: must lie above 0 and be at most 1000 percent", self.drift_bound);
         }
         Ok(Workload {
             prompt: list(&self.prompt),

@@ -234,7 +234,7 @@ impl Lanes<'_> {
         let standing = Standing::of(row);
         // A copy without loss is not told to be exchanged for the original that is to be replaced.
         let better =
-            self.beaten_by(i).filter(|b| !row.is_reference && !(standing == Standing::Lossless && self.rows[*b].is_reference));
+            self.beaten_by(i).filter(|b| !(row.is_reference || standing == Standing::Lossless && self.rows[*b].is_reference));
         if let Some(better) = better {
             return format!("Better take {}.", self.labels[better]);
         }

@@ -147,6 +147,8 @@ fn not_comparable(what: String) -> Error {
 }
 
 struct Run {
+    /// The record versions of its timings, the earliest and the latest: what a timing holds changed between them.
+    timings: Option<(u32, u32)>,
     gathered: Gathered,
     rows: Vec<Summary>,
     labels: Vec<String>,
@@ -157,7 +159,8 @@ impl Run {
         let gathered = gather::gather(records)?;
         let rows = summary::summarize(&gathered);
         let labels = crate::report::sheet::labels(&rows);
-        Ok(Self { gathered, rows, labels })
+        let timed = || records.iter().filter(|r| r.as_speed().is_some()).map(|r| r.origin.schema);
+        Ok(Self { timings: timed().min().zip(timed().max()), gathered, rows, labels })
     }
 
     fn reference_name(&self, lane: usize) -> Option<&str> {
@@ -393,6 +396,12 @@ impl Pair<'_> {
             self.note(&format!("speeds are not compared: the old run was made on {old_device}, the new one on {new_device}"));
             return;
         }
+        if let (Some(before), Some(after)) = (self.old.0.timings, self.new.0.timings)
+            && (before != after || before.0 != before.1)
+        {
+            self.note("timings of different record versions are not compared: they do not hold the same work");
+            return;
+        }
         for (measure, old, new) in phases {
             let name = if measure == Measure::Decode { "decode" } else { "prefill" };
             match (old, new) {
@@ -425,139 +434,4 @@ fn shape(speed: &SpeedSummary) -> (u32, u32, u32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::eval::record::{Body, Phase};
-    use crate::report::sample;
-
-    fn changed(change: impl Fn(&mut Record)) -> Result<Comparison> {
-        let old = sample::records();
-        let mut new = old.clone();
-        new.iter_mut().for_each(change);
-        compare(&old, &new)
-    }
-
-    fn regressions(comparison: &Comparison) -> Vec<(String, Measure)> {
-        comparison.with(Verdict::Regression).into_iter().map(|c| (c.lane.clone(), c.measure)).collect()
-    }
-
-    #[test]
-    fn a_run_is_like_itself() {
-        let comparison = changed(|_| {}).unwrap();
-        assert!(comparison.changes.len() > 12 * 8, "{}", comparison.changes.len());
-        assert!(comparison.changes.iter().all(|c| c.verdict == Verdict::Same));
-        assert!(comparison.only_old.is_empty() && comparison.only_new.is_empty() && comparison.notes.is_empty());
-    }
-
-    /// The sequences of `q4_0`, changed.
-    fn sequences(change: impl Fn(&mut Sequence)) -> Comparison {
-        let in_lane = |r: &mut Record| {
-            if let (Body::Sequence(s), "q4_0") = (&mut r.body, r.origin.lane.as_str()) {
-                change(s);
-            }
-        };
-        changed(in_lane).unwrap()
-    }
-
-    #[test]
-    fn a_small_loss_in_every_sequence_is_a_regression_and_noise_is_not() {
-        let worse = sequences(|s| s.nll_sum += 0.01 + 1e-5 * f64::from(s.sequence));
-        assert_eq!(regressions(&worse), [("q4_0".to_owned(), Measure::Perplexity)]);
-        let better = sequences(|s| s.nll_sum -= 0.01 + 1e-5 * f64::from(s.sequence));
-        assert_eq!(better.with(Verdict::Improvement).len(), 1);
-        let noise = sequences(|s| s.nll_sum += if s.sequence % 2 == 0 { 0.01 } else { -0.01 });
-        let rounding = sequences(|s| s.nll_sum *= 1.0 + 1e-7);
-        assert!(regressions(&noise).is_empty() && regressions(&rounding).is_empty());
-    }
-
-    #[test]
-    fn divergence_and_agreement_are_paired_too() {
-        let worse = sequences(|s| {
-            let against = s.against.as_mut().unwrap();
-            against.kld.iter_mut().for_each(|k| *k += 1e-5);
-            against.top1_matches -= 1 + s.sequence % 2;
-        });
-        let found = regressions(&worse);
-        assert_eq!(found, [("q4_0".to_owned(), Measure::Divergence), ("q4_0".to_owned(), Measure::Agreement)]);
-        assert!(worse.with(Verdict::Regression).iter().all(|c| c.paired));
-    }
-
-    fn timings(factor: f64, drifted: bool) -> Comparison {
-        let slower = |r: &mut Record| {
-            if let (Body::Speed(s), "q4_0") = (&mut r.body, r.origin.lane.as_str()) {
-                if s.phase == Phase::Decode && (!drifted || s.repetition > 1) {
-                    s.seconds *= factor;
-                    s.drifted = drifted;
-                }
-            }
-        };
-        changed(slower).unwrap()
-    }
-
-    #[test]
-    fn speed_is_judged_by_the_spread_of_the_repetitions_and_drifted_ones_do_not_count() {
-        assert_eq!(regressions(&timings(1.2, false)), [("q4_0".to_owned(), Measure::Decode)]);
-        assert_eq!(timings(0.8, false).with(Verdict::Improvement).len(), 1);
-        // The repetitions spread by 4 %.
-        assert!(regressions(&timings(1.02, false)).is_empty());
-        assert!(regressions(&timings(3.0, true)).is_empty());
-    }
-
-    #[test]
-    fn sizes_are_compared_exactly() {
-        let larger = |r: &mut Record| {
-            if let (Body::Lane(lane), "q4_0") = (&mut r.body, r.origin.lane.as_str()) {
-                lane.bytes += 1;
-            }
-        };
-        assert_eq!(regressions(&changed(larger).unwrap()), [("q4_0".to_owned(), Measure::Bytes)]);
-    }
-
-    #[test]
-    fn a_task_is_worse_when_its_items_are() {
-        let worse = |r: &mut Record| {
-            if let (Body::Item(item), "q8_0") = (&mut r.body, r.origin.lane.as_str()) {
-                item.correct &= item.task != "grammar" || item.item >= 10;
-            }
-        };
-        let comparison = changed(worse).unwrap();
-        let found = comparison.with(Verdict::Regression);
-        assert_eq!((found.len(), found[0].task.as_deref(), found[0].change.value), (1, Some("grammar"), -0.04));
-    }
-
-    #[test]
-    fn lanes_of_one_side_are_named() {
-        let old = sample::records();
-        let new: Vec<Record> = old.iter().filter(|r| r.origin.lane != "q5_0").cloned().collect();
-        assert_eq!(compare(&old, &new).unwrap().only_old, ["q5_0"]);
-        assert_eq!(compare(&new, &old).unwrap().only_new, ["q5_0"]);
-    }
-
-    #[test]
-    fn on_another_device_quality_is_compared_and_speed_is_not() {
-        let comparison = changed(|r| r.origin.device = "another".into()).unwrap();
-        assert!(comparison.changes.iter().any(|c| c.measure == Measure::Perplexity));
-        assert!(!comparison.changes.iter().any(|c| matches!(c.measure, Measure::Decode | Measure::Prefill)));
-        assert!(comparison.notes[0].contains("speeds are not compared"), "{:?}", comparison.notes);
-    }
-
-    #[test]
-    fn runs_of_other_things_are_refused() {
-        let error = |change: &dyn Fn(&mut Record)| changed(change).unwrap_err().to_string();
-        let sequence = |r: &mut Record, change: &dyn Fn(&mut Sequence)| {
-            if let Body::Sequence(s) = &mut r.body {
-                change(s);
-            }
-        };
-        assert!(error(&|r| sequence(r, &|s| s.text_sha256 = "ff".into())).contains("the new one text ff"));
-        assert!(error(&|r| sequence(r, &|s| s.protocol.ctx = 512)).contains("windows of 512"));
-        assert!(error(&|r| sequence(r, &|s| s.bytes += 1)).contains("tokenized in another way"));
-        assert!(error(&|r| r.origin.model = "other".into()).contains("no lane is in both"));
-        let version = |r: &mut Record| {
-            if let Body::Item(item) = &mut r.body {
-                item.task_version += 1;
-            }
-        };
-        assert!(error(&version).contains("has version 1 in the old run and 2 in the new one"));
-    }
-}
+mod tests;

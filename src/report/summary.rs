@@ -278,9 +278,10 @@ mod tests {
         assert_eq!(speed(&speeds, Phase::Prefill), None);
         assert_eq!(speed(&[timing(0, 10, 0.0)], Phase::Decode), None);
         let drifted = Speed { drifted: true, ..timing(0, 10, 9.0) };
-        let with_drifted = speed(&[&speeds[..], &[drifted.clone()]].concat(), Phase::Decode);
+        let drifted = std::slice::from_ref(&drifted);
+        let with_drifted = speed(&[&speeds[..], drifted].concat(), Phase::Decode);
         assert_eq!(with_drifted, Some(SpeedSummary { drifted: 1, ..s }));
-        assert_eq!(speed(&[drifted], Phase::Decode), None);
+        assert_eq!(speed(drifted, Phase::Decode), None);
     }
 
     #[test]

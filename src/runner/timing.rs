@@ -371,3 +371,87 @@ impl<'a, B: Backend> Timed<'a, B> {
         Ok((seconds, joules))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use quant::Checkpoint;
+    use quant::progress::Silent;
+
+    use super::*;
+    use crate::engine::cpu::Cpu;
+
+    fn demo(dir: &tempfile::TempDir) -> Variant {
+        crate::eval::demo::materialize(dir.path()).unwrap();
+        Variant::Stored(Arc::new(Checkpoint::open(&dir.path().join("demo-model")).unwrap()))
+    }
+
+    #[test]
+    fn tests_are_crossed_as_llama_bench_crosses_them() {
+        let load =
+            Workload { prompt: vec![512, 0], generate: vec![128], depth: vec![0, 64], batch: vec![1, 4], ..Workload::default() };
+        let names: Vec<String> = load.tests().iter().map(Test::name).collect();
+        let expected =
+            ["pp512", "tg128", "pp512 @ d64", "tg128 @ d64", "pp512 x4", "tg128 x4", "pp512 x4 @ d64", "tg128 x4 @ d64"];
+        assert_eq!(names, expected);
+    }
+
+    #[track_caller]
+    fn check_refused(load: &Workload, named: &str) {
+        let error = load.check(1024).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_timed_is_refused() {
+        let load = Workload::default;
+        load().check(512).unwrap();
+        check_refused(&Workload { depth: vec![0, 1000], ..load() }, "depth 1000 and 512 tokens");
+        check_refused(&Workload { depth: vec![usize::MAX], ..load() }, "context of 1024");
+        check_refused(&Workload { batch: vec![1, 0], ..load() }, "batch 0");
+        check_refused(&Workload { prompt: vec![0], generate: vec![], ..load() }, "nothing to time");
+        check_refused(&Workload { depth: vec![1, 2, 1], ..load() }, "depth names 1 twice");
+        check_refused(&Workload { delay: Duration::MAX, ..load() }, "delay");
+        check_refused(&Workload { drift_bound: f64::NAN, ..load() }, "drift bound");
+        let long: Vec<usize> = (1..=100).collect();
+        check_refused(&Workload { prompt: long.clone(), depth: long, ..load() }, "tests");
+    }
+
+    #[test]
+    fn a_sequence_goes_on_from_where_it_was_rewound_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (model, cpu) = (demo(&dir), Cpu::new());
+        let tokens: Vec<u32> = (10..30).collect();
+        let fresh = Generator::new(&cpu, &model, 32, 1).unwrap().logits(0, &tokens).unwrap();
+        let mut generator = Generator::new(&cpu, &model, 32, 1).unwrap();
+        generator.prefill(0, &tokens[..8]).unwrap();
+        generator.prefill(0, &[1, 2, 3, 4, 5, 6, 7]).unwrap();
+        generator.rewind(0, 99).unwrap();
+        assert_eq!(generator.length(0), 15);
+        generator.rewind(0, 8).unwrap();
+        assert_eq!(generator.length(0), 8);
+        assert_eq!(generator.logits(0, &tokens[8..]).unwrap(), fresh);
+    }
+
+    #[test]
+    fn drift_is_made_up_for_by_at_most_as_many_repetitions() {
+        let dir = tempfile::tempdir().unwrap();
+        let (model, cpu, stop) = (demo(&dir), Cpu::new(), AtomicBool::new(false));
+        let watch = Watch { progress: &Silent, stop: &stop };
+        let load =
+            |drift_bound| Workload { prompt: vec![4], generate: vec![2], repetitions: 2, drift_bound, ..Workload::default() };
+        // No machine is as steady as that.
+        let never = measure(&cpu, &[&model], &load(1e-12), watch).unwrap();
+        assert!(never.speeds[0].len() == 8 && never.speeds[0].iter().all(|speed| speed.drifted), "{:?}", never.speeds);
+        assert_eq!((never.anchors.len(), never.interrupted), (9, false));
+        let always = measure(&cpu, &[&model, &model], &load(10.0), watch).unwrap();
+        assert!(always.speeds.iter().all(|speeds| speeds.len() == 4 && speeds.iter().all(|speed| speed.seconds > 0.0)));
+        let repetitions: Vec<u32> = always.speeds[1].iter().map(|speed| speed.repetition).collect();
+        assert_eq!(repetitions, [0, 0, 1, 1]);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let error = measure(&cpu, &[&model], &load(10.0), watch).err().unwrap();
+        assert!(is_interruption(&error), "{error}");
+    }
+}

@@ -127,6 +127,23 @@ fn bad_input_gets_one_clear_error_and_leaves_nothing() {
     ] {
         check_refused(dir, &["bench", DEMO, option, &most, "--device", "cpu"], &[named]);
     }
+    for (wrong, named) in [
+        (&["-p", "0", "-n", "0"][..], "nothing to time"),
+        (&["-p", "512-128"], "before it begins"),
+        (&["-p", "a"], "128-512"),
+        (&["-d", "0,500"], "depth 500 and 512 tokens"),
+        (&["-n", "4,8", "-n", "4"], "4 twice"),
+        (&["--batch", "0"], "batch 0"),
+        (&["-r", "0"], "repetitions 0"),
+        (&["--delay=-1"], "--delay"),
+        (&["--delay", "NaN"], "--delay"),
+        (&["--drift-bound", "0"], "--drift-bound"),
+        (&["--drift-bound", "nan"], "--drift-bound"),
+        (&["--output", "csv", "--json"], "contradict"),
+        (&["--output", "xml"], "jsonl"),
+    ] {
+        check_refused(dir, &[&["bench", DEMO, "--device", "cpu"], wrong].concat(), &[named]);
+    }
     check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--chunks", "0"], &["--chunks"]);
     check_refused(dir, &["perplexity", DEMO, "--text", "long.txt", "--ctx", "600", "--device", "cpu"], &["512", "600"]);
     write("empty.txt", b"");
@@ -319,16 +336,75 @@ fn a_model_speaks_and_a_seed_repeats_it() {
     assert!(speak(&["--stop", "."]).trim_end().ends_with('.'));
 }
 
+/// Arguments that time the demo's model in a moment.
+const BENCH: [&str; 6] = ["bench", "demo-model", "--device", "cpu", "--repetitions", "2"];
+
 #[test]
-fn bench_times_both_phases() {
+fn bench_times_every_test_of_every_model_in_turn() {
     let world = world();
-    let args =
-        ["bench", "demo-model", "--prompt", "32", "--generate", "8", "--repetitions", "2", "--batch", "2", "--device", "cpu"];
-    let timed = json(world.path(), &args);
+    let lists = ["demo-model", "-p", "16,32", "-n", "4-8*2", "-d", "0", "-d", "8", "--batch", "2"];
+    let timed = json(world.path(), &[&BENCH[..], &lists].concat());
     let rows = timed["results"].as_array().unwrap();
-    assert_eq!((rows[0]["phase"].as_str(), rows[1]["phase"].as_str()), (Some("prefill"), Some("decode")));
+    let tests: Vec<&str> = rows.iter().map(|row| row["test"].as_str().unwrap()).collect();
+    let once = ["pp16 x2", "pp32 x2", "tg4 x2", "tg8 x2", "pp16 x2 @ d8", "pp32 x2 @ d8", "tg4 x2 @ d8", "tg8 x2 @ d8"];
+    assert_eq!(tests, [once, once].concat());
+    assert_eq!((&rows[1]["tokens"], &rows[3]["tokens"], &rows[4]["depth"]), (&64.into(), &16.into(), &8.into()));
     for row in rows {
-        assert!(row["tps"].as_f64().unwrap() > 0.0 && row["repetitions"] == 2);
+        let (steady, drifted) = (row["repetitions"].as_u64().unwrap(), row["drifted"].as_u64().unwrap());
+        let seconds = row["seconds"].as_array().unwrap();
+        assert!(seconds.len() as u64 == steady + drifted && seconds.len() >= 2, "{row}");
+        // A machine on which tests run may drift all the time.
+        assert_eq!(row["tps"].as_f64().is_some_and(|tps| tps > 0.0), steady > 0, "{row}");
+        assert!(row["load_seconds"].as_f64().unwrap() > 0.0);
+        #[cfg(target_os = "linux")]
+        assert!(row["memory_bytes"].as_u64().is_none_or(|bytes| bytes > 0) && row["device_bytes"].is_null());
     }
-    assert_eq!((&rows[0]["tokens"], &rows[1]["tokens"]), (&64.into(), &16.into()));
+    let rounds = rows[0]["seconds"].as_array().unwrap().len();
+    assert_eq!(timed["anchors"][0].as_array().unwrap().len(), 1 + rounds * rows.len());
+    assert_eq!((timed["order"].as_str(), timed["interrupted"].as_bool()), (Some("interleaved"), Some(false)));
+    assert!(timed["energy_missing"].is_string() != timed["energy_sources"].is_array());
+}
+
+#[test]
+fn bench_prints_every_form_and_keeps_records_that_report_reads() {
+    let world = world();
+    let short = [&BENCH[..], &["-p", "8", "-n", "4", "--sequential", "demo-model", "--quiet"]].concat();
+    let text = |form: &[&str]| {
+        let output = run(world.path(), &[&short[..], form].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(text(&[]).starts_with("model") && text(&[]).contains("tg4"));
+    assert!(text(&["-o", "md"]).starts_with("| model | MiB | test |"));
+    let csv = text(&["-o", "csv", "--records", "kept"]);
+    assert!(csv.starts_with("model,bytes,test,phase,") && csv.lines().count() == 5, "{csv}");
+    let lines = text(&["-o", "jsonl", "--records", "kept"]);
+    assert!(lines.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()) && lines.lines().count() == 4);
+    let timed: serde_json::Value = serde_json::from_str(&text(&["-o", "json"])).unwrap();
+    assert_eq!((timed["order"].as_str(), timed["anchors"].as_array().unwrap().len()), (Some("sequential"), 2));
+    let names = std::fs::read_dir(world.path().join("kept/records")).unwrap().count();
+    assert_eq!(names, 4, "two models, timed twice");
+    let report = json(world.path(), &["report", "kept"]);
+    assert!(report.to_string().contains("demo-model"), "{report}");
+}
+
+#[test]
+fn probe_measures_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let probe = ["probe", "--device", "cpu", "--disk", ".", "--out", "hardware/mine.toml"];
+    let found = json(dir.path(), &probe);
+    for key in ["read_gbs", "copy_gbs", "fp32_tflops"] {
+        let [min, median, max] = ["min", "median", "max"].map(|which| found["cpu"][key][which].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= max, "{key}: {found}");
+    }
+    assert!(found["disk"]["read_gbs"]["median"].as_f64().unwrap() > 0.0 && found["gpu"].is_null(), "{found}");
+    let profile: toml::Table = std::fs::read_to_string(dir.path().join("hardware/mine.toml")).unwrap().parse().unwrap();
+    assert_eq!(profile["kind"].as_str(), Some("cpu"));
+    assert!(profile["bandwidth_gbs"].as_float().unwrap() > 0.0 && profile["memory"][0]["gb"].as_float().unwrap() > 0.0);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the file on the drive is gone");
+
+    check_refused(dir.path(), &["probe", "--out", "mine.txt"], &["mine.txt", ".toml"]);
+    // A drive that cannot be measured takes nothing from the rest.
+    let without = json(dir.path(), &["probe", "--device", "cpu", "--disk", "missing", "--out", "mine.toml"]);
+    assert!(without["disk"].is_null() && without["disk_missing"].as_str().unwrap().contains("missing"), "{without}");
 }

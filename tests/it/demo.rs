@@ -50,7 +50,9 @@ fn the_demo_run_gives_the_expected_table_and_every_file() {
             close(task, percent / 100.0, 1e-3);
             assert!(number(row, &format!("{task}_low")) <= number(row, task));
         }
-        assert!(number(row, "prefill_tps") > 0.0 && number(row, "decode_tps") > 0.0);
+        // No speed where every repetition drifted, as may be on a machine that runs other tests.
+        let speed = |key: &str| row.get(key).is_some_and(|tps| tps.is_null() || number(row, key) > 0.0);
+        assert!(speed("prefill_tps") && speed("decode_tps"), "{row}");
         if expected.recipe != "bf16" {
             assert!(number(row, "kld_low") <= number(row, "kld_mean") && number(row, "kld_mean") <= number(row, "kld_high"));
         }

@@ -92,9 +92,10 @@ fn flops_per_round(isa: Isa) -> f64 {
 fn multiply(isa: Isa, rounds: u64) -> f32 {
     match isa {
         Isa::Portable => portable(rounds),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => neon(rounds),
         // SAFETY: an Isa other than Portable comes from Isa::available, which checked the processor.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => unsafe { neon(rounds) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { avx2(rounds) },
         // SAFETY: as above.
@@ -113,19 +114,18 @@ fn portable(rounds: u64) -> f32 {
 }
 
 #[cfg(target_arch = "aarch64")]
-#[allow(unsafe_code)]
+#[target_feature(enable = "neon")]
 fn neon(rounds: u64) -> f32 {
     use std::arch::aarch64::{vaddvq_f32, vdupq_n_f32, vfmaq_f32};
     let (factor, term) = black_box((FACTOR, TERM));
-    // SAFETY: every 64-bit Arm processor has these instructions, and they touch no memory.
-    unsafe {
-        let (factor, term) = (vdupq_n_f32(factor), vdupq_n_f32(term));
-        let mut x = black_box([vdupq_n_f32(0.0); 24]);
-        for _ in 0..rounds {
-            x.iter_mut().for_each(|x| *x = vfmaq_f32(term, *x, factor));
+    let (factor, term) = (vdupq_n_f32(factor), vdupq_n_f32(term));
+    let mut x = black_box([vdupq_n_f32(0.0); 24]);
+    for _ in 0..rounds {
+        for x in &mut x {
+            *x = vfmaq_f32(term, *x, factor);
         }
-        x.into_iter().map(|x| vaddvq_f32(x)).sum()
     }
+    x.into_iter().map(|x| vaddvq_f32(x)).sum()
 }
 
 #[cfg(target_arch = "x86_64")]

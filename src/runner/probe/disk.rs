@@ -30,6 +30,7 @@ pub struct DiskRead {
 
 /// How the system's cache was kept out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code)] // No system can all of them.
 pub enum Cache {
     /// The system was told to read past its cache.
     Bypassed,

@@ -14,7 +14,6 @@ use crate::engine::backend::DeviceKind;
 #[derive(Serialize)]
 struct Profile {
     name: String,
-    aliases: Vec<&'static str>,
     kind: &'static str,
     vendor: &'static str,
     compute_units: Option<usize>,
@@ -83,7 +82,6 @@ fn profile(measured: &Measured) -> Profile {
     let (read, copy) = (rates.read_gbs, rates.copy_gbs);
     Profile {
         name: rates.device.name.clone(),
-        aliases: vec!["this"],
         kind: kind(rates, vendor),
         vendor,
         compute_units: measured.system.cores.filter(|_| measured.gpu.is_none()),
