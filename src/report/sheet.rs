@@ -50,10 +50,14 @@ pub fn part(rows: &[Summary], part: Part) -> Option<Table> {
 fn table_of(rows: &[Summary], wanted: impl Fn(Part) -> bool) -> Table {
     let columns: Vec<Column> = columns(rows).into_iter().filter(|c| wanted(c.part)).collect();
     let row = |i: usize| Row { cells: columns.iter().map(|c| c.cells[i].clone()).collect(), marked: rows[i].is_reference };
-    let note = "* the reference: the other lanes are measured against it";
+    let reference =
+        rows.iter().any(|r| r.is_reference).then(|| "* the reference: the other lanes are measured against it".to_owned());
+    let drifted: usize = rows.iter().flat_map(|r| [r.prefill, r.decode]).flatten().map(|s| s.drifted).sum();
+    let drifted = (drifted > 0 && wanted(Part::Numbers))
+        .then(|| format!("{drifted} timings of a machine that drifted count in none of the speeds"));
     Table {
         rows: (0..rows.len()).map(row).collect(),
-        notes: rows.iter().any(|r| r.is_reference).then(|| note.to_owned()).into_iter().collect(),
+        notes: reference.into_iter().chain(drifted).collect(),
         columns: columns.into_iter().map(|c| c.head).collect(),
     }
 }
@@ -148,6 +152,14 @@ mod tests {
         assert!(!heads(&rows).contains(&"decode".to_owned()));
         let table = table(&rows);
         assert!(table.rows.len() == rows.len() && table.rows.iter().all(|r| r.cells.len() == table.columns.len()));
+    }
+
+    #[test]
+    fn timings_that_drifted_are_told_where_speeds_are() {
+        let mut rows = summarize(&sample::records()).unwrap();
+        rows[1].decode.as_mut().unwrap().drifted = 3;
+        let told = |t: Table| t.notes.iter().any(|n| n.starts_with("3 timings of a machine that drifted"));
+        assert!(told(table(&rows)) && told(part(&rows, Part::Numbers).unwrap()) && !told(part(&rows, Part::Tasks).unwrap()));
     }
 
     #[test]
