@@ -1,6 +1,7 @@
-//! `bitworth report`: tables, charts and pages from the records of earlier runs.
+//! `bitworth report`: tables, charts and pages from the records of earlier runs; a model card for their files; what changed between
+//! two of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -8,23 +9,91 @@ use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
-use crate::report;
+use crate::report::regression::{self, Verdict};
+use crate::report::{self, Report, card, changes};
 
-/// Make the report of one or several run folders again.
+/// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
 pub struct ReportArgs {
     /// Folders that `bitworth run` left, each with a folder `records`.
-    #[arg(required = true, value_name = "DIR")]
+    #[arg(required_unless_present = "compare", value_name = "DIR")]
     dirs: Vec<PathBuf>,
-    /// Folder for the report [default: the first DIR].
+    /// Compare the lanes of two run folders: what became worse or better beyond noise; exit code 1 if anything became worse.
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "dirs")]
+    compare: Option<Vec<PathBuf>>,
+    /// Folder for the report [default: the first DIR; with --compare none: nothing is written].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    card: CardArgs,
+}
+
+/// Options of the model card.
+#[derive(Args)]
+struct CardArgs {
+    /// Write a model card too, model-card.md: the table of files with what each is good for, to upload as README.md.
+    #[arg(long, conflicts_with = "compare")]
+    card: bool,
+    /// The model on the hub that was quantized, for the card.
+    #[arg(long, value_name = "OWNER/NAME", requires = "card")]
+    base_model: Option<String>,
+    /// The licence by the hub's name for it, for the card.
+    #[arg(long, value_name = "LICENSE", requires = "card")]
+    license: Option<String>,
+    /// Who quantized it, for the card.
+    #[arg(long, value_name = "NAME", requires = "card")]
+    quantized_by: Option<String>,
+    /// A tag for the card, besides gguf and quantized; may be given several times.
+    #[arg(long = "tag", value_name = "TAG", requires = "card")]
+    tags: Vec<String>,
 }
 
 pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
-    let records = report::load(&args.dirs)?;
-    let files = report::write(args.out.as_ref().unwrap_or(&args.dirs[0]), &records)?;
-    let rows = report::summarize(&records)?;
-    session.print(&json!({ "files": files, "summary": report::export::json(&rows)? }), || report::table::render(&rows))?;
+    if let Some([old, new]) = args.compare.as_deref() {
+        return compare(old, new, args.out.as_deref(), session);
+    }
+    let report = Report::new(&report::load(&args.dirs)?)?;
+    let out = args.out.as_ref().unwrap_or(&args.dirs[0]);
+    let facts = card::Facts {
+        base_model: args.card.base_model.clone(),
+        license: args.card.license.clone(),
+        quantized_by: args.card.quantized_by.clone(),
+        tags: args.card.tags.clone(),
+    };
+    // A card that cannot be made is said before anything is written.
+    let card = args.card.card.then(|| card::render(&report, &facts)).transpose()?;
+    let mut files = report.write(out)?;
+    if let Some(card) = card {
+        files.push(report::write_text(&out.join("model-card.md"), &card)?);
+    }
+    let document = json!({ "files": files, "findings": report.findings, "summary": report::export::json(&report.rows)? });
+    session.print(&document, || report.to_text())?;
     Ok(Outcome::Done)
+}
+
+fn compare(old: &Path, new: &Path, out: Option<&Path>, session: &Session) -> Result<Outcome> {
+    let comparison = regression::compare(&report::frames::load(old)?, &report::frames::load(new)?)?;
+    let files = match out {
+        Some(out) => {
+            let page = changes::page(&comparison, &old.display().to_string(), &new.display().to_string());
+            report::write_page(out, "comparison", &page)?.to_vec()
+        }
+        None => Vec::new(),
+    };
+    let answer = changes::answer(&comparison);
+    let regressions = comparison.with(Verdict::Regression);
+    session.print(&json!({ "files": files, "regressions": regressions.len(), "comparison": comparison }), || {
+        let shown = [regressions.clone(), comparison.with(Verdict::Improvement), comparison.with(Verdict::Undecided)].concat();
+        let table = if shown.is_empty() { String::new() } else { report::table::render(&changes::table(&shown)) };
+        let only = |names: &[String], run: &Path| match names {
+            [] => String::new(),
+            names => format!("only in {}: {}\n", run.display(), names.join(", ")),
+        };
+        let notes: String = comparison.notes.iter().map(|n| format!("{n}\n")).collect();
+        format!("{table}{}{}{notes}{answer}\n", only(&comparison.only_old, old), only(&comparison.only_new, new))
+    })?;
+    Ok(match regressions.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::GateFailed(answer),
+    })
 }

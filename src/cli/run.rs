@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
-use crate::report;
+use crate::report::{self, Report};
 use crate::runner::config::RunConfig;
 use crate::runner::device::{Device, DeviceChoice};
 use crate::runner::run;
@@ -41,14 +41,13 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
     if found > 0 {
         session.note(&format!("{found} items of work were in {} already", out.display()));
     }
-    let records = report::load(std::slice::from_ref(&out))?;
-    let files = report::write(&out, &records)?;
-    let rows = report::summarize(&records)?;
+    let report = Report::new(&report::load(std::slice::from_ref(&out))?)?;
+    let files = report.write(&out)?;
     session.print(
-        &json!({ "out": out, "files": files, "device": device.info(), "summary": report::export::json(&rows)? }),
+        &json!({ "out": out, "files": files, "device": device.info(), "summary": report::export::json(&report.rows)? }),
         || {
             let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-            format!("{}\n{}\n", report::table::render(&rows), files.join("\n"))
+            format!("{}\n{}\n", report.to_text(), files.join("\n"))
         },
     )?;
     Ok(Outcome::Done)

@@ -1,22 +1,31 @@
 //! Tables, charts and pages made from records; the only place that knows polars.
 //!
 //! The way: [`frames`] (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row of numbers a
-//! lane) and [`compare`] (what the numbers allow to say) -> [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of
-//! it. Nothing is measured here, and nothing printed.
+//! lane) and [`compare`] (what the numbers allow to say) -> [`contents`] (a [`page::Page`]: tables and charts as values) ->
+//! [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of it. Pages on other matters, such as advice, are written
+//! out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
 
+mod axis;
+pub mod card;
+pub mod changes;
+pub mod chart;
 pub mod compare;
+pub mod contents;
 pub mod export;
 pub mod frames;
 pub mod gather;
 pub mod html;
+mod labels;
 pub mod markdown;
 pub mod number;
+pub mod page;
 pub mod pareto;
-pub mod plot;
+pub mod regression;
 #[cfg(test)]
 mod sample;
 pub mod sheet;
 pub mod summary;
+pub mod svg;
 pub mod table;
 pub mod tensors;
 pub mod tokens;
@@ -54,20 +63,44 @@ impl Report {
         Ok(Self { rows, findings, protocol: gathered.protocol_notes() })
     }
 
+    /// The table and the answers for a terminal.
+    pub fn to_text(&self) -> String {
+        let answers: String = self.findings.answers.iter().map(|a| format!("\n{a}\n")).collect();
+        table::render(&sheet::table(&self.rows)) + &answers
+    }
+
     /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.
     ///
     /// # Errors
     /// A folder that cannot be written.
     pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>> {
-        let [parquet, csv, markdown, html] =
-            ["summary.parquet", "summary.csv", "report.md", "report.html"].map(|name| dir.join(name));
+        let [parquet, csv] = ["summary.parquet", "summary.csv"].map(|name| dir.join(name));
         export::parquet(&parquet, &self.rows)?;
         export::csv(&csv, &self.rows)?;
-        write_whole(&markdown, markdown::render(self).as_bytes())?;
-        let page = html::render(self).map_err(|e| Error::file(&html, e))?;
-        write_whole(&html, page.as_bytes())?;
+        let [markdown, html] = write_page(dir, "report", &contents::page(self))?;
         Ok(vec![parquet, csv, markdown, html])
     }
+}
+
+/// Writes `page` as `STEM.md` and `STEM.html` into `dir` and returns their paths in this order.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn write_page(dir: &Path, stem: &str, page: &page::Page) -> Result<[PathBuf; 2]> {
+    let [markdown, html] = ["md", "html"].map(|extension| dir.join(format!("{stem}.{extension}")));
+    write_text(&markdown, &markdown::render(page))?;
+    let text = html::render(page).map_err(|e| Error::file(&html, e))?;
+    write_text(&html, &text)?;
+    Ok([markdown, html])
+}
+
+/// Writes a text in one step and returns its path.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_text(path: &Path, text: &str) -> Result<PathBuf> {
+    write_whole(path, text.as_bytes())?;
+    Ok(path.to_owned())
 }
 
 /// The records of several runs' folders, one after the other.

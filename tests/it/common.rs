@@ -15,14 +15,19 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     if found.exists() {
         return Some(found);
     }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing, and in CI nothing may be skipped", found.display());
-    say(&format!("skipped: {} is missing", found.display()));
+    skip(&format!("{} is missing", found.display()));
     None
 }
 
-/// Says why a test is skipped.
+/// Says that a test is skipped, and why; in CI that is a failure.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}, and in CI nothing may be skipped");
+    say(&format!("skipped: {why}"));
+}
+
+/// Says why a test is skipped, or what it measured.
 #[allow(clippy::print_stderr)]
-fn say(text: &str) {
+pub fn say(text: &str) {
     eprintln!("{text}");
 }
 

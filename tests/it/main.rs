@@ -13,6 +13,7 @@ mod logits;
 mod published;
 mod quantize;
 mod reference;
+mod report;
 mod statistics;
 mod sweep;
 mod synth;

@@ -1,0 +1,158 @@
+//! What the comparison of two runs says, as a page: regressions first, then improvements, then what stayed. Decided in `regression`.
+
+use crate::eval::stats::Estimate;
+use crate::report::compare::change as percent_change;
+use crate::report::number::{bytes, percent, significant};
+use crate::report::page::{Block, Cell, Column, Page, Row, Section, Table};
+use crate::report::regression::{Change, Comparison, Measure, RUN_TO_RUN, Verdict};
+
+/// Every verdict with its heading, in the order of the page.
+const HEADINGS: &[(Verdict, &str)] = &[
+    (Verdict::Regression, "Regressions"),
+    (Verdict::Improvement, "Improvements"),
+    (Verdict::Undecided, "Measured too little to tell"),
+    (Verdict::Same, "Unchanged within noise"),
+];
+
+/// The page; `old` and `new` name the runs.
+pub fn page(comparison: &Comparison, old: &str, new: &str) -> Page {
+    let mut sections: Vec<Section> = HEADINGS
+        .iter()
+        .map(|(verdict, heading)| (heading, comparison.with(*verdict)))
+        .filter(|(_, changes)| !changes.is_empty())
+        .map(|(heading, changes)| Section::new(*heading, vec![Block::Table(table(&changes))]))
+        .collect();
+    let only = |names: &[String], run: &str| (!names.is_empty()).then(|| format!("Only in {run}: {}.", names.join(", ")));
+    let mut notes: Vec<String> = only(&comparison.only_old, old).into_iter().chain(only(&comparison.only_new, new)).collect();
+    notes.extend(comparison.notes.iter().cloned());
+    if !notes.is_empty() {
+        sections.push(Section::new("Not compared", vec![Block::List(notes)]));
+    }
+    sections.push(Section::new("How to read this", vec![Block::List(reading())]));
+    let about = format!("New: {new}. Old: {old}. {} figures of lanes that both runs have.", comparison.changes.len());
+    Page { title: "What changed between two runs".into(), lead: vec![answer(comparison)], about: vec![about], sections }
+}
+
+/// The answer in a sentence.
+pub fn answer(comparison: &Comparison) -> String {
+    let named = |verdict, one: &str, many: &str| {
+        let changes = comparison.with(verdict);
+        let names: Vec<String> = changes.iter().map(|c| format!("{} {}", c.lane, name(c))).collect();
+        match names.len() {
+            0 => format!("No {one} beyond noise."),
+            1 => format!("1 {one}: {}.", names[0]),
+            count => format!("{count} {many}: {}.", names.join(", ")),
+        }
+    };
+    let regressions = named(Verdict::Regression, "regression", "regressions");
+    let improvements = named(Verdict::Improvement, "improvement", "improvements");
+    format!("{regressions} {improvements}")
+}
+
+fn reading() -> Vec<String> {
+    let spread = format!(
+        "Speeds differ where the slowest repetition of one run is faster than the fastest of the other, and the medians by more than \
+         {} %. Repetitions of a machine that drifted do not count.",
+        100.0 * RUN_TO_RUN
+    );
+    vec![
+        "Quality differs where the 95 % interval of the paired differences, over the sequences and items that both runs have, holds \
+         no difference of 0. Each comparison is made by itself: of twenty that hold no difference, one shows one by chance, unless \
+         the runs are equal to the last bit."
+            .into(),
+        spread,
+        "Sizes are compared exactly: one byte more is a regression.".into(),
+    ]
+}
+
+/// A table of changes.
+pub fn table(changes: &[&Change]) -> Table {
+    let row = |c: &&Change| {
+        let show = |value| Cell::number(value_text(c.measure, value), value);
+        Row {
+            cells: vec![Cell::words(c.lane.clone()), Cell::words(name(c)), show(c.old), show(c.new), change_cell(c)],
+            marked: c.verdict == Verdict::Regression,
+        }
+    };
+    Table {
+        columns: vec![
+            Column::words("lane", ""),
+            Column::words("measure", ""),
+            Column::numbers("old", ""),
+            Column::numbers("new", ""),
+            Column::numbers("change", "with its interval, or the extremes of the repetitions"),
+        ],
+        rows: changes.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+fn name(change: &Change) -> String {
+    match change.measure {
+        Measure::Bytes => "size".into(),
+        Measure::Perplexity => "perplexity".into(),
+        Measure::BitsPerByte => "bits per byte".into(),
+        Measure::Divergence => "KLD".into(),
+        Measure::Agreement => "top-1 agreement".into(),
+        Measure::Accuracy => change.task.clone().unwrap_or_default(),
+        Measure::Prefill => "prefill tokens/s".into(),
+        Measure::Decode => "decode tokens/s".into(),
+    }
+}
+
+fn value_text(measure: Measure, value: f64) -> String {
+    match measure {
+        Measure::Bytes => bytes(value as u64),
+        Measure::Perplexity => significant(value, 5),
+        Measure::BitsPerByte => format!("{value:.4}"),
+        Measure::Divergence | Measure::Prefill | Measure::Decode => significant(value, 3),
+        Measure::Agreement | Measure::Accuracy => percent(value),
+    }
+}
+
+fn change_cell(change: &Change) -> Cell {
+    let Estimate { value, interval } = change.change;
+    let show = |v: f64| match change.measure {
+        Measure::Divergence => format!("{}{}", if v > 0.0 { "+" } else { "" }, significant(v, 3)),
+        _ => format!("{:+.2} points", 100.0 * v),
+    };
+    let (text, detail) = match change.measure {
+        Measure::Bytes => (format!("{:+} bytes", change.new - change.old), String::new()),
+        m if m.is_ratio() => {
+            let whole = percent_change(change.change);
+            let (value, range) = whole.split_once(" (").unwrap_or((&whole, ""));
+            (value.to_owned(), range.trim_end_matches(')').to_owned())
+        }
+        _ => (show(value), interval.map_or(String::new(), |i| format!("{} to {}", show(i.low), show(i.high)))),
+    };
+    Cell::number(text, value).with_detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::record::{Body, Record};
+    use crate::report::{html, markdown, regression, sample};
+
+    #[test]
+    fn regressions_come_first_with_their_figures() {
+        let old = sample::records();
+        let mut new = old.clone();
+        for record in new.iter_mut().filter(|r| r.origin.lane == "q4_0") {
+            match &mut record.body {
+                Body::Lane(lane) => lane.bytes -= 96,
+                Body::Sequence(s) => s.nll_sum += 0.5 + 1e-4 * f64::from(s.sequence),
+                _ => {}
+            }
+        }
+        let page = |new: &[Record]| page(&regression::compare(&old, new).unwrap(), "old", "new");
+        let text = markdown::render(&page(&new));
+        assert!(text.contains("**1 regression: q4\\_0 perplexity. 1 improvement: q4\\_0 size.**"), "{text}");
+        let headings: Vec<&str> = text.lines().filter(|l| l.starts_with("## ")).collect();
+        assert_eq!(headings[..3], ["## Regressions", "## Improvements", "## Unchanged within noise"]);
+        assert!(text.contains("| q4\\_0 | perplexity | 2.6485 | 2.6590 | +0.40 %<br>+0.40 % to +0.40 % |"), "{text}");
+        assert!(text.contains("| q4\\_0 | size | 1.25 MB | 1.25 MB | -96 bytes |"), "{text}");
+        assert!(html::render(&page(&new)).unwrap().contains("class=\"marked\""));
+        assert!(markdown::render(&page(&old)).contains("**No regression beyond noise. No improvement beyond noise.**"));
+    }
+}

@@ -1,0 +1,198 @@
+//! Tests of the comparison of two runs, on the made-up records of `sample`.
+
+use super::*;
+use crate::eval::record::{Body, Phase};
+use crate::report::sample;
+
+fn changed(change: impl Fn(&mut Record)) -> Result<Comparison> {
+    let old = sample::records();
+    let mut new = old.clone();
+    new.iter_mut().for_each(change);
+    compare(&old, &new)
+}
+
+fn regressions(comparison: &Comparison) -> Vec<(String, Measure)> {
+    comparison.with(Verdict::Regression).into_iter().map(|c| (c.lane.clone(), c.measure)).collect()
+}
+
+#[test]
+fn a_run_is_like_itself() {
+    let comparison = changed(|_| {}).unwrap();
+    assert!(comparison.changes.len() > 12 * 8, "{}", comparison.changes.len());
+    assert!(comparison.changes.iter().all(|c| c.verdict == Verdict::Same));
+    assert!(comparison.only_old.is_empty() && comparison.only_new.is_empty() && comparison.notes.is_empty());
+}
+
+/// The sequences of `q4_0`, changed.
+fn sequences(change: impl Fn(&mut Sequence)) -> Comparison {
+    let in_lane = |r: &mut Record| {
+        if let (Body::Sequence(s), "q4_0") = (&mut r.body, r.origin.lane.as_str()) {
+            change(s);
+        }
+    };
+    changed(in_lane).unwrap()
+}
+
+#[test]
+fn a_small_loss_in_every_sequence_is_a_regression_and_noise_is_not() {
+    let worse = sequences(|s| s.nll_sum += 0.01 + 1e-5 * f64::from(s.sequence));
+    assert_eq!(regressions(&worse), [("q4_0".to_owned(), Measure::Perplexity)]);
+    let better = sequences(|s| s.nll_sum -= 0.01 + 1e-5 * f64::from(s.sequence));
+    assert_eq!(better.with(Verdict::Improvement).len(), 1);
+    let noise = sequences(|s| s.nll_sum += if s.sequence % 2 == 0 { 0.01 } else { -0.01 });
+    let rounding = sequences(|s| s.nll_sum *= 1.0 + 1e-7);
+    assert!(regressions(&noise).is_empty() && regressions(&rounding).is_empty());
+}
+
+#[test]
+fn divergence_and_agreement_are_paired_too() {
+    let worse = sequences(|s| {
+        let against = s.against.as_mut().unwrap();
+        against.kld.iter_mut().for_each(|k| *k += 1e-5);
+        against.top1_matches -= 1 + s.sequence % 2;
+    });
+    let found = regressions(&worse);
+    assert_eq!(found, [("q4_0".to_owned(), Measure::Divergence), ("q4_0".to_owned(), Measure::Agreement)]);
+    assert!(worse.with(Verdict::Regression).iter().all(|c| c.paired));
+}
+
+fn timings(factor: f64, drifted: bool) -> Comparison {
+    let slower = |r: &mut Record| {
+        if let (Body::Speed(s), "q4_0") = (&mut r.body, r.origin.lane.as_str())
+            && s.phase == Phase::Decode
+            && (!drifted || s.repetition > 1)
+        {
+            s.seconds *= factor;
+            s.drifted = drifted;
+        }
+    };
+    changed(slower).unwrap()
+}
+
+#[test]
+fn speed_is_judged_by_the_spread_of_the_repetitions_and_drifted_ones_do_not_count() {
+    assert_eq!(regressions(&timings(1.2, false)), [("q4_0".to_owned(), Measure::Decode)]);
+    assert_eq!(timings(0.8, false).with(Verdict::Improvement).len(), 1);
+    // The repetitions spread by 4 %.
+    assert!(regressions(&timings(1.02, false)).is_empty());
+    assert!(regressions(&timings(3.0, true)).is_empty());
+}
+
+#[test]
+fn sizes_are_compared_exactly() {
+    let larger = |r: &mut Record| {
+        if let (Body::Lane(lane), "q4_0") = (&mut r.body, r.origin.lane.as_str()) {
+            lane.bytes += 1;
+        }
+    };
+    assert_eq!(regressions(&changed(larger).unwrap()), [("q4_0".to_owned(), Measure::Bytes)]);
+}
+
+#[test]
+fn a_task_is_worse_when_its_items_are() {
+    let worse = |r: &mut Record| {
+        if let (Body::Item(item), "q8_0") = (&mut r.body, r.origin.lane.as_str()) {
+            item.correct &= item.task != "grammar" || item.item >= 10;
+        }
+    };
+    let comparison = changed(worse).unwrap();
+    let found = comparison.with(Verdict::Regression);
+    assert_eq!((found.len(), found[0].task.as_deref(), found[0].change.value), (1, Some("grammar"), -0.04));
+}
+
+#[test]
+fn lanes_of_one_side_are_named() {
+    let old = sample::records();
+    let new: Vec<Record> = old.iter().filter(|r| r.origin.lane != "q5_0").cloned().collect();
+    assert_eq!(compare(&old, &new).unwrap().only_old, ["q5_0"]);
+    assert_eq!(compare(&new, &old).unwrap().only_new, ["q5_0"]);
+}
+
+#[test]
+fn on_another_device_quality_is_compared_and_speed_is_not() {
+    let comparison = changed(|r| r.origin.device = "another".into()).unwrap();
+    assert!(comparison.changes.iter().any(|c| c.measure == Measure::Perplexity));
+    assert!(!comparison.changes.iter().any(|c| matches!(c.measure, Measure::Decode | Measure::Prefill)));
+    assert!(comparison.notes[0].contains("speeds are not compared"), "{:?}", comparison.notes);
+}
+
+#[test]
+fn timings_of_different_record_versions_are_not_compared() {
+    let comparison = changed(|r| r.origin.schema -= 1).unwrap();
+    assert!(!comparison.changes.iter().any(|c| matches!(c.measure, Measure::Decode | Measure::Prefill)));
+    assert!(comparison.notes[0].contains("record versions"), "{:?}", comparison.notes);
+}
+
+#[test]
+fn bits_per_byte_are_compared_on_the_rolling_pass() {
+    let windows = sample::records();
+    let run = |factor| [windows.clone(), sample::rolling(&windows, factor)].concat();
+    let comparison = compare(&run(2.0), &run(2.002)).unwrap();
+    let bits: Vec<&Change> = comparison.changes.iter().filter(|c| c.measure == Measure::BitsPerByte).collect();
+    assert!(bits.len() == 12 && bits.iter().all(|c| c.verdict == Verdict::Regression && c.paired));
+    assert!(bits.iter().all(|c| (c.change.value - 1.001).abs() < 1e-9 && (c.new / c.old - 1.001).abs() < 1e-9), "{bits:?}");
+    let notes = compare(&windows, &run(2.0)).unwrap().notes;
+    assert!(notes[0].contains("only one of the runs made the pass over rolling"), "{notes:?}");
+}
+
+#[test]
+fn one_sequence_or_one_repetition_decides_nothing() {
+    let mut old = sample::records();
+    old.retain(|r| match &r.body {
+        Body::Sequence(s) => s.sequence == 0,
+        Body::Speed(s) => s.repetition == 0,
+        _ => true,
+    });
+    let mut new = old.clone();
+    for record in &mut new {
+        match &mut record.body {
+            Body::Sequence(s) => s.nll_sum += 5.0,
+            Body::Speed(s) => s.seconds *= 3.0,
+            _ => {}
+        }
+    }
+    let comparison = compare(&old, &new).unwrap();
+    assert!(comparison.with(Verdict::Regression).is_empty());
+    let undecided = |m: Measure| comparison.with(Verdict::Undecided).iter().filter(|c| c.measure == m).count();
+    assert_eq!((undecided(Measure::Perplexity), undecided(Measure::Decode)), (12, 12));
+}
+
+#[test]
+fn runs_that_share_no_sequence_are_compared_by_their_intervals() {
+    let part = |odd: u32, more: f64| {
+        let mut records = sample::records();
+        records.retain(|r| r.as_sequence().is_none_or(|s| s.sequence % 2 == odd));
+        for record in &mut records {
+            if let Body::Sequence(s) = &mut record.body {
+                s.nll_sum += more * f64::from(s.tokens);
+            }
+        }
+        records
+    };
+    let verdicts = |comparison: &Comparison| -> Vec<Verdict> {
+        let perplexities = comparison.changes.iter().filter(|c| c.measure == Measure::Perplexity && !c.paired);
+        perplexities.map(|c| c.verdict).collect()
+    };
+    assert_eq!(verdicts(&compare(&part(0, 0.0), &part(1, 0.0)).unwrap()), [Verdict::Same; 12]);
+    assert_eq!(verdicts(&compare(&part(0, 0.0), &part(1, 0.5)).unwrap()), [Verdict::Regression; 12]);
+}
+
+#[test]
+fn runs_of_other_things_are_refused() {
+    let error = |change: &dyn Fn(&mut Record)| changed(change).unwrap_err().to_string();
+    let sequence = |r: &mut Record, change: &dyn Fn(&mut Sequence)| {
+        if let Body::Sequence(s) = &mut r.body {
+            change(s);
+        }
+    };
+    assert!(error(&|r| sequence(r, &|s| s.text_sha256 = "ff".into())).contains("the new one text ff"));
+    assert!(error(&|r| sequence(r, &|s| s.protocol.ctx = 512)).contains("windows of 512"));
+    assert!(error(&|r| sequence(r, &|s| s.bytes += 1)).contains("tokenized in another way"));
+    assert!(error(&|r| r.origin.model = "other".into()).contains("no lane is in both"));
+    let version = |r: &mut Record| {
+        if let Body::Item(item) = &mut r.body {
+            item.task_version += 1;
+        }
+    };
+    assert!(error(&version).contains("has version 1 in the old run and 2 in the new one"));
+}
