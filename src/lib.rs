@@ -5,6 +5,7 @@
 //! the answers mean, [`hub`] fetches models, [`runner`] joins them, [`report`] draws the result, [`cli`] talks to the user. Model files, formats
 //! and quantization live in the crate `quant`.
 
+pub mod advise;
 pub mod chat;
 pub mod cli;
 pub mod engine;
