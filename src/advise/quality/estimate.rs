@@ -231,3 +231,60 @@ fn range(mut rest: Vec<(f64, f64)>) -> (f64, f64) {
 fn dot(a: &[f64; TERMS], b: &[f64; TERMS]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::figures;
+    use super::*;
+
+    fn all_figures() -> Vec<Figure> {
+        let parse = |(name, text): &(&str, &str)| figures::parse(Path::new(name), text).unwrap();
+        figures::FILES.iter().flat_map(parse).collect()
+    }
+
+    fn candidate<'a>(model: &'a [&'a str], recipe: &'a str, bpw: f64) -> Candidate<'a> {
+        Candidate { model, recipe, bpw, imatrix: false }
+    }
+
+    #[test]
+    fn figures_of_a_model_that_was_left_out_lie_within_the_range() {
+        let (out, others): (Vec<Figure>, Vec<Figure>) = all_figures().into_iter().partition(|f| f.model == "Llama-2-7B");
+        let estimator = Estimator::fit(&others);
+        assert_eq!(out.len(), 4);
+        for figure in out {
+            let kld = figure.kld.unwrap().value;
+            let range = estimator.estimate(&candidate(&["Llama-2-7B"], &figure.recipe, figure.bpw.unwrap()));
+            assert!(range.low < kld && kld < range.high, "{}: {kld} in {range:?}", figure.recipe);
+            assert!(range.source.contains("other models"), "{}", range.source);
+        }
+    }
+
+    #[test]
+    fn fewer_bits_cost_more_and_a_models_own_figures_narrow_the_range() {
+        let estimator = Estimator::fit(&all_figures());
+        let at = |recipe, bpw| estimator.estimate(&candidate(&["Yi-34B"], recipe, bpw)).value;
+        let ladder =
+            [at("q8_0", 8.5), at("q6_k", 6.56), at("q5_k_m", 5.7), at("q4_k_m", 4.85), at("q3_k_m", 3.9), at("q2_k", 3.1)];
+        assert!(ladder.windows(2).all(|pair| pair[0] < pair[1]), "{ladder:?}");
+        let width = |model| {
+            let range = estimator.estimate(&candidate(&[model], "q3_k_l", 4.3));
+            range.high / range.low
+        };
+        assert!(width("Llama-3-70B") < width("Yi-34B"), "{} {}", width("Llama-3-70B"), width("Yi-34B"));
+    }
+
+    #[test]
+    fn models_with_large_losses_at_other_recipes_are_expected_to_lose_more() {
+        let estimator = Estimator::fit(&all_figures());
+        let at = |model| estimator.estimate(&candidate(&[model], "iq3_m", 3.7)).value;
+        assert!(at("Llama-3-8B") > 1.5 * at("LLaMA-1-7B"));
+    }
+
+    #[test]
+    fn elimination_solves() {
+        let solution = eliminate(vec![vec![4.0, 1.0, 6.0], vec![1.0, 3.0, 7.0]]);
+        assert!((solution[0] - 1.0).abs() < 1e-12 && (solution[1] - 2.0).abs() < 1e-12, "{solution:?}");
+    }
+}
