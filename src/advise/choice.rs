@@ -4,17 +4,7 @@
 use serde::Serialize;
 
 use super::quality::{Loss, Value, scores};
-
-/// A forecast in tokens per second, with its 80 % range.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Rate {
-    /// The forecast.
-    pub tps: f64,
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
+use super::speed::Forecast;
 
 /// Whether a choice fits into a machine's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -61,9 +51,9 @@ pub struct Choice {
     /// Memory.
     pub room: Room,
     /// Making tokens, with half of the context filled.
-    pub decode: Rate,
+    pub decode: Forecast,
     /// Taking in a prompt of half the context.
-    pub prefill: Rate,
+    pub prefill: Forecast,
     /// What the recipe costs.
     pub loss: Loss,
     /// Expected share of right answers in the task that compares models, where the model has a published score.
@@ -108,8 +98,8 @@ pub(super) mod sample {
             bytes: 9,
             bpw: 4.5,
             room,
-            decode: Rate { tps, low: 0.9 * tps, high: 1.1 * tps },
-            prefill: Rate { tps: 30.0 * tps, low: 20.0 * tps, high: 40.0 * tps },
+            decode: Forecast { tps, low: 0.9 * tps, high: 1.1 * tps },
+            prefill: Forecast { tps: 30.0 * tps, low: 20.0 * tps, high: 40.0 * tps },
             loss: Loss { kld: value(kld), ppl_ratio: None, top1: None },
             accuracy: accuracy.map(value),
         }

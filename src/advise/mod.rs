@@ -1,7 +1,8 @@
-//! Advice about hardware: what fits, how fast, how good, and what to pick. Pure: no clock, no environment, no files but embedded ones
-//! and those it is handed.
+//! What runs where, how fast, and what it costs in quality: machines, models, memory, speeds, and what follows from them. Pure: no
+//! clock, no environment, no device; files are read only where a caller names them. Nothing is measured here.
 
 pub mod choice;
 pub mod overtake;
 pub mod quality;
 pub mod rank;
+pub mod speed;

@@ -192,7 +192,7 @@ fn reason(choice: &Choice, needs: &Needs, yardstick: Yardstick, what: &str) -> S
 }
 
 /// `12.1 tok/s (10.4 to 13.9)`.
-pub fn speed(rate: &super::choice::Rate) -> String {
+pub fn speed(rate: &super::speed::Forecast) -> String {
     format!("{} tok/s ({} to {})", small(rate.tps), small(rate.low), small(rate.high))
 }
 

@@ -1,0 +1,129 @@
+//! A fitted speed model as a file: the effects of both formulas, the ranges, and how well forecasts did on rows left out. The one
+//! that comes with the program is `configs/speed.toml`, which `bitworth calibrate` makes.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use quant::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::case::Case;
+use super::fit::{Measured, Values, fit, predict};
+use super::formula::{DECODE, PREFILL, Phase};
+use super::spread::{FEATURES, Spread, features};
+use super::validate::{Observation, Validation, validate};
+
+/// Tokens per second with the range that holds four of five measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Forecast {
+    /// The forecast.
+    pub tps: f64,
+    /// Lower end of the 80 % range.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// One fitted phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fitted {
+    /// Rows behind it.
+    pub rows: usize,
+    /// Its ranges.
+    pub spread: Spread,
+    /// How well it does on rows it has not seen.
+    pub validation: Vec<Validation>,
+    /// Its effects.
+    pub effects: Values,
+}
+
+/// A fitted speed model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// SHA-256 of the table of measurements, in hexadecimal.
+    pub rows_sha256: String,
+    /// Decoding.
+    pub decode: Fitted,
+    /// Prefill.
+    pub prefill: Fitted,
+}
+
+static EMBEDDED: LazyLock<Calibration> = LazyLock::new(|| {
+    let text = include_str!("../../../configs/speed.toml");
+    Calibration::parse(Path::new("configs/speed.toml"), text).expect("a test reads the embedded calibration")
+});
+
+impl Calibration {
+    /// The calibration that comes with the program.
+    pub fn embedded() -> &'static Self {
+        &EMBEDDED
+    }
+
+    /// Reads a calibration from the text of a file.
+    ///
+    /// # Errors
+    /// What is not a calibration, with the line.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let read: Self = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
+        for (name, fitted) in [("decode", &read.decode), ("prefill", &read.prefill)] {
+            let numbers = || fitted.effects.values().chain(&fitted.spread.scale).chain([&fitted.spread.low, &fitted.spread.high]);
+            if fitted.spread.scale.len() != FEATURES.len() || !numbers().all(|v| v.is_finite() && v.abs() < 100.0) {
+                let what = format!(
+                    "{name}: expected {} finite coefficients of the range; make it again with bitworth calibrate",
+                    FEATURES.len()
+                );
+                return Err(Error::file(path, what));
+            }
+        }
+        Ok(read)
+    }
+
+    /// The text of a file.
+    pub fn render(&self) -> String {
+        let body = toml::to_string(self).expect("numbers, texts and tables");
+        format!(
+            "# Made by `bitworth calibrate`: constants of the speed model (src/advise/speed/formula.rs). Not to be edited.\n\n{body}"
+        )
+    }
+
+    /// Fits both phases and validates them. The same rows give the same calibration.
+    pub fn fit(rows_sha256: String, decode: &[Observation], prefill: &[Observation]) -> Self {
+        Self { rows_sha256, decode: fitted(&DECODE, decode), prefill: fitted(&PREFILL, prefill) }
+    }
+
+    /// Decoded tokens per second.
+    pub fn decode(&self, case: &Case) -> Forecast {
+        self.decode.forecast(&DECODE, case, 1.0)
+    }
+
+    /// Tokens of the prompt per second; `None` where the machine's rate is not known or there is no prompt.
+    pub fn prefill(&self, case: &Case) -> Option<Forecast> {
+        (case.fp32.is_some() && case.prompt > 0.0).then(|| self.prefill.forecast(&PREFILL, case, case.prompt))
+    }
+}
+
+impl Fitted {
+    fn forecast(&self, phase: &Phase, case: &Case, tokens: f64) -> Forecast {
+        let log_seconds = predict(phase, &self.effects, case);
+        let (low, high) = self.spread.range(&features(phase, &self.effects, case));
+        let tps = |log_ratio: f64| tokens / (log_seconds + log_ratio).exp();
+        Forecast { tps: tps(0.0), low: tps(high.max(0.0)), high: tps(low.min(0.0)) }
+    }
+}
+
+fn fitted(phase: &Phase, data: &[Observation]) -> Fitted {
+    let measured: Vec<Measured<'_>> = data.iter().map(|o| Measured { case: &o.case, log_seconds: o.log_seconds }).collect();
+    let (spread, validation) = validate(phase, data);
+    let spread = Spread {
+        scale: spread.scale.iter().map(|v| rounded(*v)).collect(),
+        low: rounded(spread.low),
+        high: rounded(spread.high),
+    };
+    let effects = fit(phase, &measured).into_iter().map(|(name, value)| (name, rounded(value))).collect();
+    Fitted { rows: data.len(), spread, validation, effects }
+}
+
+/// To four decimals: a part in ten thousand of a speed, and a file one can read.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
