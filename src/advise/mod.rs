@@ -2,7 +2,9 @@
 //! clock, no environment, no device; files are read only where a caller names them. Nothing is measured here.
 
 pub mod choice;
+pub mod claims;
 pub mod overtake;
 pub mod quality;
 pub mod rank;
+pub mod request;
 pub mod speed;
