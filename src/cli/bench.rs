@@ -1,93 +1,185 @@
 //! `bitworth bench`: speeds, as llama-bench means them.
 
-use anyhow::Result;
-use clap::Args;
-use serde_json::{Value, json};
+mod render;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use quant::Checkpoint;
+use serde_json::json;
+
+use self::render::Row;
 use super::session::Session;
-use super::{DeviceArgs, Outcome};
+use super::{DeviceArgs, Outcome, output};
+use crate::engine::error::EngineError;
 use crate::engine::model::Variant;
-use crate::eval::record::{Phase, Speed};
+use crate::eval::record::Speed;
 use crate::on_device;
 use crate::runner::device::Device;
 use crate::runner::models;
-use crate::runner::timing::{self, Workload};
+use crate::runner::timing::{self, Counts, Timings, Workload};
 
-/// Time prefill and decoding.
+/// Time prefill and decoding. Lists and ranges are written as for llama-bench: 128,512 or 128-512, 128-512+128, 128-512*2.
 #[derive(Args)]
 pub struct BenchArgs {
     /// Hugging Face directories, GGUF files or hf:OWNER/NAME.
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
-    /// Tokens of the prompt (0: leave prefill out).
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    prompt: usize,
-    /// Tokens to decode (0: leave decoding out).
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    generate: usize,
-    /// Tokens that stand in the cache before.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    depth: usize,
-    /// Sequences at once.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    batch: usize,
-    /// Repetitions, after one warm-up that is not counted.
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    /// Tokens of the prompt, each a test of prefill (0: leave prefill out).
+    #[arg(long, short = 'p', default_value = "512", value_name = "LIST")]
+    prompt: Vec<Counts>,
+    /// Tokens to decode, each a test of decoding (0: leave decoding out).
+    #[arg(long, short = 'n', default_value = "128", value_name = "LIST")]
+    generate: Vec<Counts>,
+    /// Tokens that stand in the cache before, for every test.
+    #[arg(long, short = 'd', default_value = "0", value_name = "LIST")]
+    depth: Vec<Counts>,
+    /// Sequences at once, for every test.
+    #[arg(long, default_value = "1", value_name = "LIST")]
+    batch: Vec<Counts>,
+    /// Repetitions of every test, after a warm-up that is not counted.
+    #[arg(long, short = 'r', default_value_t = 5, value_name = "N")]
     repetitions: usize,
+    /// Do not do every test once before.
+    #[arg(long)]
+    no_warmup: bool,
+    /// Pause before every timing.
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    delay: f64,
+    /// By how much the speed of the machine itself may change before a timing is flagged as drifted and left out of the median.
+    #[arg(long, default_value_t = 10.0, value_name = "PERCENT")]
+    drift_bound: f64,
+    /// One model after the other, where they do not fit into memory together; otherwise they take turns.
+    #[arg(long)]
+    sequential: bool,
+    /// How to print the results (--json is --output json).
+    #[arg(long, short = 'o', default_value = "table", value_name = "FORMAT")]
+    output: Format,
+    /// Add the timings to the records in this folder, for `bitworth report`.
+    #[arg(long, value_name = "DIR")]
+    records: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
-pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
-    let BenchArgs { prompt, generate, depth, batch, repetitions, .. } = *args;
-    let load = Workload { prompt, generate, depth, batch, repetitions };
-    let device = Device::open(args.device.device)?;
-    let mut rows = Vec::new();
-    for model in &args.models {
-        let variant = Variant::Stored(models::open(model, session.watch())?);
-        let speeds = on_device!(&device, backend => timing::measure(backend, &variant, load, session.watch()))?;
-        for phase in [Phase::Prefill, Phase::Decode] {
-            rows.extend(row(variant.checkpoint().name(), &variant, phase, &speeds));
+/// Forms of the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a person.
+    Table,
+    /// One document.
+    Json,
+    /// One object a line.
+    Jsonl,
+    /// With a header.
+    Csv,
+    /// A table in Markdown.
+    Md,
+}
+
+impl BenchArgs {
+    fn workload(&self) -> Result<Workload> {
+        let list = |lists: &[Counts]| lists.iter().flat_map(|list| list.0.iter().copied()).collect();
+        if !(self.drift_bound > 0.0) {
+            bail!("--drift-bound {}: must be above 0", self.drift_bound);
         }
+        Ok(Workload {
+            prompt: list(&self.prompt),
+            generate: list(&self.generate),
+            depth: list(&self.depth),
+            batch: list(&self.batch),
+            repetitions: self.repetitions,
+            warm_up: !self.no_warmup,
+            delay: Duration::try_from_secs_f64(self.delay).with_context(|| format!("--delay {}", self.delay))?,
+            drift_bound: self.drift_bound / 100.0,
+        })
     }
-    session.print(&json!({ "results": rows, "device": device.info() }), || table(&rows))?;
+}
+
+pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
+    let load = args.workload()?;
+    if session.is_json() && !matches!(args.output, Format::Table | Format::Json) {
+        bail!("--json and --output {:?} contradict each other; give one of them", args.output);
+    }
+    let checkpoints: Vec<Arc<Checkpoint>> =
+        args.models.iter().map(|model| models::open(model, session.watch())).collect::<Result<_>>()?;
+    let device = Device::open(args.device.device)?;
+    let variants: Vec<Variant> = checkpoints.iter().map(|checkpoint| Variant::Stored(checkpoint.clone())).collect();
+    let timed = time(&device, &variants, &load, args.sequential, session)?;
+    let rows: Vec<Row> = variants
+        .iter()
+        .zip(&timed.speeds)
+        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| Row::new(variant, test, speeds)))
+        .collect();
+    let records = match &args.records {
+        Some(dir) => timing::records::append(dir, device.info(), &checkpoints[..timed.speeds.len()], &timed.speeds)?,
+        None => Vec::new(),
+    };
+    let energy = timed.energy.as_ref();
+    let document = json!({
+        "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": timed.order,
+        "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
+        "unsteady": rows.iter().any(Row::is_unsteady), "anchors": timed.anchors,
+        "energy_sources": energy.ok(), "energy_missing": energy.err(), "records": records, "interrupted": timed.interrupted,
+    });
+    match args.output {
+        _ if session.is_json() => output::json(&document)?,
+        Format::Json => output::json(&document)?,
+        Format::Jsonl => output::text(&render::lines(&rows)?)?,
+        Format::Csv => output::text(&render::csv(&rows)?)?,
+        Format::Md => output::text(&render::markdown(&rows))?,
+        Format::Table => output::text(&render::table(&rows))?,
+    }
+    if let Err(why) = energy {
+        session.note(why);
+    }
+    if timed.interrupted {
+        return Err(EngineError::Interrupted).context("what is shown was timed before");
+    }
     Ok(Outcome::Done)
 }
 
-fn row(model: &str, variant: &Variant, phase: Phase, speeds: &[Speed]) -> Option<Value> {
-    let mut rates: Vec<f64> =
-        speeds.iter().filter(|s| s.phase == phase).map(|s| f64::from(s.tokens) / s.seconds.max(1e-9)).collect();
-    rates.sort_by(f64::total_cmp);
-    let first = speeds.iter().find(|s| s.phase == phase)?;
-    let median = crate::eval::stats::quantile(&rates, 0.5)?;
-    let name = if phase == Phase::Prefill { "prefill" } else { "decode" };
-    Some(json!({
-        "model": model, "bytes": variant.bytes(), "phase": name, "tokens": first.tokens, "depth": first.depth,
-        "batch": first.batch, "tps": median, "tps_min": rates.first(), "tps_max": rates.last(),
-        "repetitions": rates.len(),
-        "seconds": speeds.iter().filter(|s| s.phase == phase).map(|s| s.seconds).collect::<Vec<_>>(),
-    }))
+/// The timings of all models, or of the first ones where it was stopped between them.
+struct All {
+    order: &'static str,
+    speeds: Vec<Vec<Speed>>,
+    /// One list for all models that took turns, one for each that did not.
+    anchors: Vec<Vec<f64>>,
+    energy: Result<Vec<String>, String>,
+    interrupted: bool,
 }
 
-fn table(rows: &[Value]) -> String {
-    let wide = rows.iter().filter_map(|row| row["model"].as_str()).map(|name| name.chars().count()).max().unwrap_or(5);
-    let number = |row: &Value, key: &str| row[key].as_f64().unwrap_or(f64::NAN);
-    let mut text = format!(
-        "{:wide$} {:>9} {:8} {:>6} {:>6} {:>6} {:>10} {:>21}\n",
-        "model", "MiB", "phase", "tokens", "depth", "batch", "tok/s", "min - max"
-    );
-    for row in rows {
-        let spread = format!("{:.1} - {:.1}", number(row, "tps_min"), number(row, "tps_max"));
-        text += &format!(
-            "{:wide$} {:9.1} {:8} {:>6} {:>6} {:>6} {:10.1} {spread:>21}\n",
-            row["model"].as_str().unwrap_or(""),
-            number(row, "bytes") / (1 << 20) as f64,
-            row["phase"].as_str().unwrap_or(""),
-            row["tokens"],
-            row["depth"],
-            row["batch"],
-            number(row, "tps")
-        );
+fn time(device: &Device, variants: &[Variant], load: &Workload, sequential: bool, session: &Session) -> Result<All> {
+    for variant in variants {
+        load.check(crate::engine::sweep::longest_sequence(variant.hparams()))
+            .with_context(|| variant.checkpoint().path().display().to_string())?;
     }
-    text
+    let bytes: u64 = variants.iter().map(Variant::bytes).sum();
+    let together = device.free_memory().is_none_or(|free| bytes < free / 10 * 9);
+    let sequential = variants.len() > 1 && (sequential || !together);
+    if sequential && !together {
+        session.note("the models do not fit into memory together: one is timed after the other");
+    }
+    let all: Vec<&Variant> = variants.iter().collect();
+    let mut parts: Vec<Timings> = Vec::new();
+    for models in all.chunks(if sequential { 1 } else { all.len() }) {
+        match on_device!(device, backend => timing::measure(backend, models, load, session.watch())) {
+            // What was timed before is whole.
+            Err(e) if !parts.is_empty() && matches!(e.downcast_ref(), Some(EngineError::Interrupted)) => {
+                parts.iter_mut().for_each(|part| part.interrupted = true);
+            }
+            timings => parts.push(timings?),
+        }
+        if parts.iter().any(|part| part.interrupted) {
+            break;
+        }
+    }
+    let interrupted = parts.iter().any(|part| part.interrupted);
+    let energy = parts.first().map_or_else(|| Ok(Vec::new()), |part| part.energy.clone());
+    let (speeds, anchors): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.speeds, part.anchors)).unzip();
+    let order = if sequential { "sequential" } else { "interleaved" };
+    Ok(All { order, speeds: speeds.concat(), anchors, energy, interrupted })
 }

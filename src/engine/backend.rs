@@ -225,6 +225,12 @@ pub trait Backend: Send + Sync {
     /// The most f32 numbers one buffer may hold (the device's binding limit).
     fn max_buffer_len(&self) -> usize;
 
+    /// Bytes of the device's own memory that buffers take now; `None` where the device has none of its own, or its interface does
+    /// not count.
+    fn allocated_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// A buffer of `len` numbers with undefined contents.
     fn alloc(&self, len: usize) -> Result<Self::Buffer>;
     /// A buffer holding `data`.

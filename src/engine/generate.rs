@@ -70,9 +70,28 @@ impl<'a, B: Backend> Generator<'a, B> {
         })
     }
 
-    /// Forgets what every sequence said.
-    pub fn clear(&mut self) {
-        self.said.iter_mut().for_each(Vec::clear);
+    /// Forgets all but the first `length` tokens of sequence `index`.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn rewind(&mut self, index: usize, length: usize) -> Result<()> {
+        let before = self.said[index].len();
+        if length >= before {
+            return Ok(());
+        }
+        self.said[index].truncate(length);
+        let rope = self.graph.rope();
+        if LengthClasses::new(&[rope], [before]).serves(&[rope], length) {
+            return Ok(());
+        }
+        // Where angles depend on the whole sequence's length, the cache has those of the longer one.
+        let kept = std::mem::take(&mut self.said[index]);
+        self.prefill(index, &kept)
+    }
+
+    /// Tokens that sequence `index` has in the cache.
+    pub fn length(&self, index: usize) -> usize {
+        self.said[index].len()
     }
 
     /// Tokens that still fit into sequence `index`.

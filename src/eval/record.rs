@@ -1,8 +1,11 @@
 //! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded; the
 //! report reads nothing else. Files are the report's matter (`report::frames`), statistics are in `stats`.
 
-/// Grows whenever a field changes its meaning; a report refuses records of another version.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the machine
+/// drifted, and those that did count in no median.
+pub const SCHEMA_VERSION: u32 = 2;
+/// The earliest version that is still read; what it did not record is `None`, or not drifted.
+pub const OLDEST_SCHEMA: u32 = 1;
 
 /// Where a record comes from; every record carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -262,6 +265,24 @@ pub struct Speed {
     pub repetition: u32,
     /// How long it took.
     pub seconds: f64,
+    /// Whether the machine was in another state than in the rest of the run; such a timing counts in no median.
+    pub drifted: bool,
+    /// Energy that the system counted meanwhile, in joules; `None` where it counts none.
+    pub joules: Option<f64>,
+    /// What the model took to be there.
+    pub footprint: Footprint,
+}
+
+/// What a model takes, beside the time of its tokens. `None` where the system does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Footprint {
+    /// Seconds from opening the model's weights to a model that can be asked. Weights that are mapped are read later, when first
+    /// used.
+    pub load_seconds: Option<f64>,
+    /// The most memory of the process until the model was warm, less what it had before: bytes, mapped weights included.
+    pub memory_bytes: Option<u64>,
+    /// The same of the device's own memory.
+    pub device_bytes: Option<u64>,
 }
 
 /// What can be timed.

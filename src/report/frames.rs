@@ -14,7 +14,10 @@ use polars_io::SerReader;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
 use quant::{Error, Result};
 
-use crate::eval::record::{Against, Body, Item, Lane, Origin, PASSES, PHASES, Protocol, Record, SCHEMA_VERSION, Sequence, Speed};
+use crate::eval::record::{
+    Against, Body, Footprint, Item, Lane, OLDEST_SCHEMA, Origin, PASSES, PHASES, Protocol, Record, SCHEMA_VERSION, Sequence,
+    Speed,
+};
 
 /// The folder of a run that holds its records.
 pub const RECORDS: &str = "records";
@@ -47,7 +50,7 @@ pub fn append(dir: &Path, item: &str, records: &[Record]) -> Result<()> {
 /// All records of the run's folder `dir`, file by file in the order of their names.
 ///
 /// # Errors
-/// No folder `records` with parquet files in it; a file that is damaged, or of another [`SCHEMA_VERSION`].
+/// No folder `records` with parquet files in it; a file that is damaged, or of a later [`SCHEMA_VERSION`].
 pub fn load(dir: &Path) -> Result<Vec<Record>> {
     let folder = dir.join(RECORDS);
     let entries = std::fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))?;
@@ -141,6 +144,11 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("batch", r, |r| Some(r.as_speed()?.batch)),
         column("repetition", r, |r| Some(r.as_speed()?.repetition)),
         column("seconds", r, |r| Some(r.as_speed()?.seconds)),
+        column("drifted", r, |r| Some(r.as_speed()?.drifted)),
+        column("joules", r, |r| r.as_speed()?.joules),
+        column("load_seconds", r, |r| r.as_speed()?.footprint.load_seconds),
+        column("memory_bytes", r, |r| r.as_speed()?.footprint.memory_bytes),
+        column("device_bytes", r, |r| r.as_speed()?.footprint.device_bytes),
     ];
     DataFrame::new(records.len(), columns)
 }
@@ -210,11 +218,19 @@ impl<'a> Row<'a> {
     }
 
     fn u64(self, name: &str) -> Result<u64, String> {
-        self.typed::<UInt64Type>(name)?.get(self.row).ok_or_else(|| empty(name))
+        self.opt_u64(name)?.ok_or_else(|| empty(name))
+    }
+
+    fn opt_u64(self, name: &str) -> Result<Option<u64>, String> {
+        Ok(self.typed::<UInt64Type>(name)?.get(self.row))
+    }
+
+    fn opt_f64(self, name: &str) -> Result<Option<f64>, String> {
+        Ok(self.typed::<Float64Type>(name)?.get(self.row))
     }
 
     fn f64(self, name: &str) -> Result<f64, String> {
-        self.typed::<Float64Type>(name)?.get(self.row).ok_or_else(|| empty(name))
+        self.opt_f64(name)?.ok_or_else(|| empty(name))
     }
 
     fn opt_list(self, name: &str) -> Result<Option<Vec<f64>>, String> {
@@ -239,9 +255,9 @@ fn empty(name: &str) -> String {
 
 fn record(row: Row<'_>) -> Result<Record, String> {
     let schema = row.u32("schema")?;
-    if schema != SCHEMA_VERSION {
+    if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema) {
         return Err(format!(
-            "written in record version {schema}, this program reads {SCHEMA_VERSION}; run again into a new folder"
+            "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new folder"
         ));
     }
     let origin = Origin {
@@ -256,7 +272,7 @@ fn record(row: Row<'_>) -> Result<Record, String> {
         "lane" => Body::Lane(lane(row)?),
         "sequence" => Body::Sequence(sequence(row)?),
         "item" => Body::Item(item(row)?),
-        "speed" => Body::Speed(speed(row)?),
+        "speed" => Body::Speed(speed(row, schema)?),
         other => return Err(format!("column kind holds {other:?}, which is not known")),
     };
     Ok(Record { origin, body })
@@ -313,7 +329,12 @@ fn item(row: Row<'_>) -> Result<Item, String> {
     })
 }
 
-fn speed(row: Row<'_>) -> Result<Speed, String> {
+fn speed(row: Row<'_>, schema: u32) -> Result<Speed, String> {
+    // Version 1 has no columns for what follows the seconds.
+    let (drifted, joules, footprint) = match schema {
+        1 => (false, None, Footprint::default()),
+        _ => (row.flag("drifted")?, row.opt_f64("joules")?, footprint(row)?),
+    };
     Ok(Speed {
         phase: row.named("phase", PHASES)?,
         tokens: row.u32("tokens")?,
@@ -321,6 +342,17 @@ fn speed(row: Row<'_>) -> Result<Speed, String> {
         batch: row.u32("batch")?,
         repetition: row.u32("repetition")?,
         seconds: row.f64("seconds")?,
+        drifted,
+        joules,
+        footprint,
+    })
+}
+
+fn footprint(row: Row<'_>) -> Result<Footprint, String> {
+    Ok(Footprint {
+        load_seconds: row.opt_f64("load_seconds")?,
+        memory_bytes: row.opt_u64("memory_bytes")?,
+        device_bytes: row.opt_u64("device_bytes")?,
     })
 }
 
@@ -372,6 +404,9 @@ mod tests {
                 batch: 1,
                 repetition: 0,
                 seconds,
+                drifted: seconds > 3.0,
+                joules: (seconds > 2.0).then_some(seconds / 3.0),
+                footprint: Footprint { load_seconds: None, memory_bytes: Some(u64::MAX), device_bytes: None },
             });
             Record { origin: origin(), body }
         };
@@ -426,13 +461,26 @@ mod tests {
     }
 
     #[test]
-    fn another_record_version_is_refused() {
+    fn records_of_the_first_version_are_read_without_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut records = sample::records();
+        records.iter_mut().for_each(|record| record.origin.schema = 1);
+        let mut table = frame(&records).unwrap();
+        for later in ["drifted", "joules", "load_seconds", "memory_bytes", "device_bytes"] {
+            table = table.drop(later).unwrap();
+        }
+        write_parquet(&path(dir.path(), "item"), Ok(table)).unwrap();
+        assert!(load(dir.path()).unwrap() == records);
+    }
+
+    #[test]
+    fn a_later_record_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let mut record = sample::records().remove(0);
         record.origin.schema = SCHEMA_VERSION + 1;
         append(dir.path(), "item", &[record]).unwrap();
         let error = load(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("record version 2") && error.contains("item.parquet"), "{error}");
+        assert!(error.contains("record version 3") && error.contains("item.parquet"), "{error}");
     }
 
     #[test]

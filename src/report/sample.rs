@@ -1,7 +1,7 @@
 //! Made-up records for the tests of the report: the lanes of the demo model with sizes, divergences and accuracies near those of
 //! datasets/demo/EXPECTED.md, and invented speeds. The same numbers every time.
 
-use crate::eval::record::{Against, Body, Item, Lane, Origin, Pass, Phase, Protocol, Record, Sequence, Speed};
+use crate::eval::record::{Against, Body, Footprint, Item, Lane, Origin, Pass, Phase, Protocol, Record, Sequence, Speed};
 
 const SEQUENCES: u32 = 60;
 const TOKENS: u32 = 127;
@@ -122,5 +122,15 @@ fn items(&(task, count, accuracy, loss): &(&str, u32, f64, f64), kld: f64) -> Ve
 fn timing(phase: Phase, repetition: u32, tps: f64) -> Body {
     let tokens = if phase == Phase::Prefill { 512 } else { 128 };
     let seconds = f64::from(tokens) / tps * (1.0 + 0.01 * (f64::from(repetition) - 2.0));
-    Body::Speed(Speed { phase, tokens, depth: 0, batch: 1, repetition, seconds })
+    Body::Speed(Speed {
+        phase,
+        tokens,
+        depth: 0,
+        batch: 1,
+        repetition,
+        seconds,
+        drifted: false,
+        joules: None,
+        footprint: Footprint::default(),
+    })
 }

@@ -155,10 +155,10 @@ fn task(name: &str, items: &BTreeMap<u32, Item>, reference: Option<&LaneRecords>
 }
 
 /// The timings of one phase. Where several shapes were timed, those of the least depth, then the smallest batch, then the most
-/// tokens count, so that lanes are compared in the same shape.
+/// tokens count, so that lanes are compared in the same shape. Timings of a machine that drifted do not count.
 fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
     let shape = |s: &Speed| (s.depth, s.batch, std::cmp::Reverse(s.tokens));
-    let usable = || speeds.iter().filter(|s| s.phase == phase && s.seconds > 0.0 && s.tokens > 0);
+    let usable = || speeds.iter().filter(|s| s.phase == phase && !s.drifted && s.seconds > 0.0 && s.tokens > 0);
     let chosen = usable().map(shape).min()?;
     let mut rates: Vec<f64> = usable().filter(|s| shape(s) == chosen).map(|s| f64::from(s.tokens) / s.seconds).collect();
     rates.sort_by(f64::total_cmp);
@@ -239,7 +239,8 @@ mod tests {
     }
 
     fn timing(depth: u32, tokens: u32, seconds: f64) -> Speed {
-        Speed { phase: Phase::Decode, tokens, depth, batch: 1, repetition: 0, seconds }
+        let (phase, footprint) = (Phase::Decode, Default::default());
+        Speed { phase, tokens, depth, batch: 1, repetition: 0, seconds, drifted: false, joules: None, footprint }
     }
 
     #[test]
@@ -249,6 +250,9 @@ mod tests {
         assert_eq!((s.tps, s.slowest, s.fastest, s.repetitions, s.tokens), (5.0, 2.5, 10.0, 3, 10));
         assert_eq!(speed(&speeds, Phase::Prefill), None);
         assert_eq!(speed(&[timing(0, 10, 0.0)], Phase::Decode), None);
+        let drifted = Speed { drifted: true, ..timing(0, 10, 9.0) };
+        assert_eq!(speed(&[&speeds[..], &[drifted.clone()]].concat(), Phase::Decode), Some(s));
+        assert_eq!(speed(&[drifted], Phase::Decode), None);
     }
 
     #[test]

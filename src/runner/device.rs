@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
-use crate::engine::backend::{Backend, DeviceInfo};
+use crate::engine::backend::{Backend, DeviceInfo, DeviceKind};
 use crate::engine::cpu::Cpu;
 use crate::engine::gpu::{Gpu, GpuSelector, list_adapters};
 
@@ -83,6 +83,19 @@ impl Device {
         match self {
             Self::Cpu(cpu) => cpu.info(),
             Self::Gpu(gpu) => gpu.info(),
+        }
+    }
+
+    /// Bytes of memory that models could take: what the system has available, or the size of a graphics device's own memory;
+    /// `None` where neither is told.
+    pub fn free_memory(&self) -> Option<u64> {
+        match self {
+            Self::Gpu(gpu) if gpu.info().kind == DeviceKind::DiscreteGpu => gpu.memory_bytes(),
+            _ => {
+                let mut system = sysinfo::System::new();
+                system.refresh_memory();
+                Some(system.available_memory()).filter(|&bytes| bytes > 0)
+            }
         }
     }
 }

@@ -55,7 +55,7 @@ pub fn answer<B: Backend>(
     watch.progress.start(prompts.len() as u64, Unit::Items, "generating");
     let mut texts = Vec::with_capacity(prompts.len());
     for (ids, stop, max_tokens) in prompts {
-        generator.clear();
+        generator.rewind(0, 0)?;
         let mut show = |_: &str| {};
         texts.push(generate(&mut generator, tokenizer, &ids, stop, max_tokens, Sampling::Greedy, watch, &mut show)?.text);
         watch.progress.advance(1);

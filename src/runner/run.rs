@@ -55,7 +55,7 @@ pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) ->
     for task in &job.tasks {
         run.task(&lanes, task, config.tasks.as_ref().and_then(|t| t.limit))?;
     }
-    if let Some(load) = job.workload {
+    if let Some(load) = &job.workload {
         run.speed(&lanes, load)?;
     }
     Ok(run.found.get())
@@ -91,9 +91,10 @@ impl Job {
         }
         let workload = config.speed.as_ref().map(|speed| {
             let SpeedConfig { prompt, generate, depth, batch, repetitions } = *speed;
-            Workload { prompt, generate, depth, batch, repetitions }
+            let [prompt, generate, depth, batch] = [prompt, generate, depth, batch].map(|count| vec![count]);
+            Workload { prompt, generate, depth, batch, repetitions, ..Workload::default() }
         });
-        workload.map_or(Ok(()), |load| load.check(context)).context("[speed]")?;
+        workload.as_ref().map_or(Ok(()), |load| load.check(context)).context("[speed]")?;
         let mut tasks: Vec<Task> = Vec::new();
         let limit = config.tasks.as_ref().and_then(|tasks| tasks.limit);
         for name in config.tasks.iter().flat_map(|tasks| &tasks.names) {
@@ -307,11 +308,14 @@ impl Run<'_> {
         })
     }
 
-    fn speed(&self, lanes: &[Lane], load: Workload) -> Result<()> {
+    fn speed(&self, lanes: &[Lane], load: &Workload) -> Result<()> {
         for lane in lanes {
             self.item(&format!("speed.{}", lane.name), || {
-                let speeds = on_device!(self.device, backend => timing::measure(backend, &lane.variant, load, self.watch))?;
-                Ok(speeds.into_iter().map(|speed| self.record(lane, Body::Speed(speed))).collect())
+                let timings = on_device!(self.device, backend => timing::measure(backend, &[&lane.variant], load, self.watch))?;
+                if timings.interrupted {
+                    return Err(EngineError::Interrupted.into());
+                }
+                Ok(timings.speeds.into_iter().flatten().map(|speed| self.record(lane, Body::Speed(speed))).collect())
             })
             .or_else(|e| match e.downcast_ref::<EngineError>() {
                 // A model too large to be resident was scored all the same; its speed stays empty, and a later run tries again.
@@ -346,7 +350,8 @@ fn file_record(lane: &Lane, recipe: &Recipe, path: &PathBuf) -> Result<Body> {
     Ok(lane_record(lane, &recipe.name, false, Some(path), bytes, bpw, Some(sha256)))
 }
 
-fn lane_record(
+/// The record that describes a lane.
+pub(super) fn lane_record(
     lane: &Lane,
     recipe: &str,
     is_reference: bool,

@@ -8,6 +8,7 @@ pub mod case;
 pub mod fit;
 pub mod formula;
 pub mod spread;
+pub mod table;
 pub mod validate;
 
 pub use calibration::{Calibration, Forecast};

@@ -150,7 +150,7 @@ fn rank(kind: DeviceKind) -> u8 {
 
 /// The largest device-local heap, which wgpu itself does not report.
 #[cfg(any(windows, all(unix, not(target_vendor = "apple"))))]
-fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+pub(super) fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
     const DEVICE_LOCAL: u32 = 1; // VK_MEMORY_HEAP_DEVICE_LOCAL_BIT
     // SAFETY: the handle is only asked for properties while the guard lives, and nothing is destroyed through it.
     #[allow(unsafe_code)]
@@ -164,6 +164,6 @@ fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
 }
 
 #[cfg(not(any(windows, all(unix, not(target_vendor = "apple")))))]
-fn memory_bytes(_: &wgpu::Adapter) -> Option<u64> {
+pub(super) fn memory_bytes(_: &wgpu::Adapter) -> Option<u64> {
     None
 }

@@ -29,6 +29,7 @@ pub struct Gpu {
     pub(super) tuning: Tuning,
     /// Bytes that a kernel can see of one buffer.
     pub(super) max_binding_bytes: usize,
+    memory_bytes: Option<u64>,
 }
 
 /// What differs between kinds of adapters. Results of two tunings may differ in the last bits; one device has one tuning.
@@ -94,12 +95,18 @@ impl Gpu {
         let max_binding_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(u64::from(u32::MAX));
         let max_binding_bytes = max_binding_bytes as usize & !15;
         let (recorder, pipelines) = (Mutex::new(recorder), Pipelines::default());
-        Ok(Self { device, queue, info, errors, pipelines, recorder, tuning, max_binding_bytes })
+        let memory_bytes = adapter::memory_bytes(adapter);
+        Ok(Self { device, queue, info, errors, pipelines, recorder, tuning, max_binding_bytes, memory_bytes })
     }
 
     /// The device as records name it.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// Bytes of the largest device-local memory; `None` where the interface does not tell.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.memory_bytes
     }
 
     /// Compiles a kernel ahead of its first use.

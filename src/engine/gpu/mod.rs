@@ -49,6 +49,10 @@ impl Backend for Gpu {
         self.max_binding_bytes / size_of::<f32>()
     }
 
+    fn allocated_bytes(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
     fn alloc(&self, len: usize) -> Result<GpuBuffer> {
         self.alloc_numbers(len)
     }

@@ -8,11 +8,13 @@ mod clustered;
 mod distribution;
 mod divergence;
 mod proportion;
+mod spread;
 
 pub use clustered::{Cluster, agreement, bits_per_byte, mean, perplexity, perplexity_difference};
 pub use distribution::{Distribution, correlation, independent_error};
 pub use divergence::{DeltaP, Divergence, at_least_zero, delta_p, divergence, quantile};
 pub use proportion::{PairedAccuracy, paired_accuracy, wilson};
+pub use spread::Spread;
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};

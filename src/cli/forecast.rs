@@ -1,0 +1,104 @@
+//! `bitworth forecast`: a table of machines, models and workloads gets its forecast speeds.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use quant::Error;
+use quant::atomic_file::AtomicFile;
+use serde_json::json;
+
+use super::Outcome;
+use super::session::Session;
+use crate::advise::hardware::Catalogue;
+use crate::advise::speed::place::{self, Answer};
+use crate::advise::speed::table::Table;
+use crate::advise::speed::{Calibration, Forecast};
+
+/// Forecast the speeds of a table's rows.
+#[derive(Args)]
+pub struct ForecastArgs {
+    /// Table with hardware, model, quant, and what is known of gpu_cores_or_variant, memory_gb, bandwidth_gbs, backend, date,
+    /// params_b, model_file_gib, n_prompt, n_gen, depth, n_devices.
+    #[arg(long, value_name = "IN.csv")]
+    rows: PathBuf,
+    /// The same table with tg_forecast, tg_low, tg_high, pp_forecast, pp_low, pp_high (tokens/s, 80 % ranges), fits, reason.
+    #[arg(long, value_name = "OUT.csv")]
+    out: PathBuf,
+    /// Constants of the speed model, made by calibrate [default: those that come with the program].
+    #[arg(long, value_name = "FILE.toml")]
+    calibration: Option<PathBuf>,
+    #[command(flatten)]
+    dirs: HardwareDirs,
+}
+
+/// Further machines.
+#[derive(Args)]
+pub struct HardwareDirs {
+    /// Folder with further machines, as configs/hardware.
+    #[arg(long, value_name = "DIR")]
+    hardware_dir: Vec<PathBuf>,
+}
+
+impl HardwareDirs {
+    /// The machines that come with the program, and those of the folders.
+    pub fn catalogue(&self) -> Result<Catalogue> {
+        let mut catalogue = Catalogue::builtin();
+        for folder in &self.hardware_dir {
+            catalogue.add_folder(folder)?;
+        }
+        Ok(catalogue)
+    }
+}
+
+/// The columns that are added.
+const COLUMNS: [&str; 8] = ["tg_forecast", "tg_low", "tg_high", "pp_forecast", "pp_low", "pp_high", "fits", "reason"];
+
+/// The text of a table's file, and the table.
+pub fn read(path: &Path) -> Result<(String, Table)> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let table = Table::parse(path, &text)?;
+    Ok((text, table))
+}
+
+/// The calibration of a file, or the one that comes with the program.
+pub fn calibration(path: Option<&Path>) -> Result<Calibration> {
+    let Some(path) = path else { return Ok(Calibration::embedded().clone()) };
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    Ok(Calibration::parse(path, &text)?)
+}
+
+pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
+    let (_, table) = read(&args.rows)?;
+    let calibration = calibration(args.calibration.as_deref())?;
+    let catalogue = args.dirs.catalogue()?;
+    let answers: Vec<Answer> = table.rows.iter().map(|row| place::answer(&catalogue, &calibration, row)).collect();
+    let cells: Vec<Vec<String>> = answers.iter().map(cells).collect();
+    let mut file = AtomicFile::create(&args.out)?;
+    file.write_all(table.render_with(&COLUMNS, &cells).as_bytes())?;
+    file.commit()?;
+    let count = |has: fn(&Answer) -> bool| answers.iter().filter(|a| has(a)).count();
+    let (decode, prefill) = (count(|a| a.decode.is_some()), count(|a| a.prefill.is_some()));
+    let document = json!({ "rows": answers.len(), "decode": decode, "prefill": prefill, "out": args.out });
+    session.print(&document, || {
+        format!("{} rows, {decode} with a forecast of decoding, {prefill} of prefill: {}", answers.len(), args.out.display())
+    })?;
+    Ok(Outcome::Done)
+}
+
+fn cells(answer: &Answer) -> Vec<String> {
+    let mut cells = Vec::with_capacity(COLUMNS.len());
+    for forecast in [answer.decode, answer.prefill] {
+        let values = forecast.map(|Forecast { tps, low, high }| [tps, low, high]);
+        cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| significant(v[i]))));
+    }
+    cells.push(answer.fits.map_or("", |fits| fits.name()).to_owned());
+    cells.push(answer.reason.clone());
+    cells
+}
+
+/// Four significant digits.
+fn significant(value: f64) -> String {
+    let digits = (3 - value.abs().max(1e-9).log10().floor() as i32).max(0) as usize;
+    format!("{value:.digits$}")
+}
