@@ -1,6 +1,7 @@
 //! What runs where, how fast, and what it costs in quality: machines, models, memory, speeds, and what follows from them. Pure: no
 //! clock, no environment, no device; files are read only where a caller names them. Nothing is measured here.
 
+pub mod advice;
 pub mod choice;
 pub mod claims;
 pub mod overtake;

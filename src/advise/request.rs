@@ -142,6 +142,21 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_comparisons_are_sound() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/runs");
+        let mut found = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            if text.parse::<toml::Table>().unwrap().contains_key("models") {
+                Request::parse(&path, &text).unwrap();
+                found += 1;
+            }
+        }
+        assert!(found > 0);
+    }
+
+    #[test]
     fn every_recipe_of_the_ladder_is_known() {
         for recipe in LADDER {
             quant::recipe::Recipe::find(recipe).unwrap();

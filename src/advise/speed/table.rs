@@ -82,12 +82,15 @@ impl Table {
     /// # Errors
     /// What is no CSV, lacks a column, or holds a number that is negative, not finite or no number, with its line.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.trim_start_matches('\u{feff}').as_bytes());
         let fail = |e: csv::Error| Error::file(path, e.to_string());
         let headers = reader.headers().map_err(fail)?.clone();
         for needed in ["hardware", "model", "quant"] {
             if !headers.iter().any(|h| h == needed) {
-                let what = format!("has no column {needed}; a table of speeds has hardware, model, quant, backend, n_prompt, n_gen, depth, ...");
+                let what = format!(
+                    "has no column {needed}; a table of speeds has hardware, model, quant, backend, n_prompt, n_gen, depth, ..."
+                );
                 return Err(Error::file(path, what));
             }
         }
@@ -181,14 +184,21 @@ mod tests {
         assert_eq!(table.rows[0].tg_tok_s, Some(120.6));
         assert_eq!(table.rows[0].n_devices, None);
         let text = table.render_with(&["tg_forecast"], &[vec!["1".into()]]);
-        assert_eq!(text, "id,hardware,model,quant,tg_tok_s,date,note,tg_forecast\ns1,RTX 3090,Llama-2-7B,Q4_0,120.6,2023-12,\"a, b\",1\n");
+        assert_eq!(
+            text,
+            "id,hardware,model,quant,tg_tok_s,date,note,tg_forecast\ns1,RTX 3090,Llama-2-7B,Q4_0,120.6,2023-12,\"a, b\",1\n"
+        );
         let again = parse(&text).unwrap().render_with(&["tg_forecast"], &[vec!["2".into()]]);
         assert_eq!(again, text.replace(",1\n", ",2\n"), "a column of that name is replaced");
     }
 
     #[test]
     fn dates_become_years() {
-        for (date, year) in [("2024-01", 2024.0 + 0.5 / 12.0), ("2023-11 to 2025", (2023.0 + 10.5 / 12.0 + 2025.5) / 2.0), ("2026-05-16", 2026.375)] {
+        for (date, year) in [
+            ("2024-01", 2024.0 + 0.5 / 12.0),
+            ("2023-11 to 2025", (2023.0 + 10.5 / 12.0 + 2025.5) / 2.0),
+            ("2026-05-16", 2026.375),
+        ] {
             let row = Row { date: date.into(), ..parse(TEXT).unwrap().rows[0].clone() };
             assert!((row.year().unwrap() - year).abs() < 1e-9, "{date}: {:?}", row.year());
         }
