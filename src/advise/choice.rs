@@ -18,6 +18,17 @@ pub enum Fit {
     DoesNotFit,
 }
 
+impl Fit {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fits => "fits",
+            Self::FitsRaised => "fits_raised",
+            Self::DoesNotFit => "does_not_fit",
+        }
+    }
+}
+
 /// What a choice takes of a machine's memory, bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Room {

@@ -32,6 +32,18 @@ pub enum Basis {
     Estimated,
 }
 
+impl Basis {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Measured => "measured",
+            Self::Published => "published",
+            Self::Estimated => "estimated",
+        }
+    }
+}
+
 /// A value, its range, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Value {
