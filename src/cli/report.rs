@@ -25,6 +25,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     let records = report::load(&args.dirs)?;
     let files = report::write(args.out.as_ref().unwrap_or(&args.dirs[0]), &records)?;
     let rows = report::summarize(&records)?;
-    session.print(&json!({ "files": files, "summary": report::export::json(&rows)? }), || report::table::render(&rows))?;
+    session.print(&json!({ "files": files, "summary": report::export::json(&rows)? }), || {
+        report::table::render(&report::sheet::table(&rows))
+    })?;
     Ok(Outcome::Done)
 }

@@ -48,7 +48,7 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
         &json!({ "out": out, "files": files, "device": device.info(), "summary": report::export::json(&rows)? }),
         || {
             let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-            format!("{}\n{}\n", report::table::render(&rows), files.join("\n"))
+            format!("{}\n{}\n", report::table::render(&report::sheet::table(&rows)), files.join("\n"))
         },
     )?;
     Ok(Outcome::Done)

@@ -63,10 +63,16 @@ pub fn page(advice: &Advice) -> Page {
     sections.push(Section::new("Every choice that fits", vec![Block::Table(table(advice, |i| advice.choices[i].fits()))]));
     sections.push(Section::new("How to read this", vec![Block::List(READING.iter().map(|s| (*s).to_owned()).collect())]));
     sections.push(Section::new("Sources", vec![Block::List(sources(advice))]));
-    let lead = std::iter::once(format!("Pick: {} on {}.", advice.choices[advice.best.choice].title(), advice.choices[advice.best.choice].machine));
-    let title = advice.request.title.clone().unwrap_or_else(|| {
-        format!("{} on {}", advice.request.models.join(", "), advice.request.hardware.join(", "))
-    });
+    let lead = std::iter::once(format!(
+        "Pick: {} on {}.",
+        advice.choices[advice.best.choice].title(),
+        advice.choices[advice.best.choice].machine
+    ));
+    let title = advice
+        .request
+        .title
+        .clone()
+        .unwrap_or_else(|| format!("{} on {}", advice.request.models.join(", "), advice.request.hardware.join(", ")));
     Page { title, lead: lead.chain(advice.picks.iter().map(|p| p.sentence.clone())).collect(), about: about(advice), sections }
 }
 
@@ -160,8 +166,13 @@ fn memory_table(advice: &Advice) -> Table {
 fn memory(choice: &Choice) -> String {
     let gib = |bytes: u64| small(bytes as f64 / (1u64 << 30) as f64);
     let most = choice.room.raised.unwrap_or(choice.room.usable);
-    let context = if choice.room.largest_context > 0 { format!(", up to {} tokens", choice.room.largest_context) } else { String::new() };
-    format!("{} of {} GiB{context}", gib(choice.room.needed), gib(if choice.room.fit == Fit::Fits { choice.room.usable } else { most }))
+    let context =
+        if choice.room.largest_context > 0 { format!(", up to {} tokens", choice.room.largest_context) } else { String::new() };
+    format!(
+        "{} of {} GiB{context}",
+        gib(choice.room.needed),
+        gib(if choice.room.fit == Fit::Fits { choice.room.usable } else { most })
+    )
 }
 
 fn fit(choice: &Choice) -> &'static str {

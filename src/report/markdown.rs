@@ -1,74 +1,63 @@
-//! The report as GitHub Markdown.
+//! A page as GitHub Markdown. Of charts only the fronts are named: their values stand in the tables.
 
-use crate::report::Report;
-use crate::report::html::{CAVEATS, READING};
-use crate::report::sheet;
+use crate::report::page::{Block, Page, Table};
 
-/// The report: table, findings, how to read it, how it was measured.
-pub fn render(report: &Report) -> String {
-    let mut out = format!("# Quality and speed: {}\n\n", escape(&title(report)));
-    out += &format!("Measured on {}.\n\n", escape(&devices(report).join("; ")));
-    out += &table(report);
-    let findings = &report.findings;
-    let ties: Vec<String> = findings.ties.clone();
-    for (head, lines) in
-        [("Dominated", &findings.dominated), ("Divergences that cannot be told apart", &ties), ("Tasks", &findings.tasks)]
-    {
-        if !lines.is_empty() {
-            out += &section(head, lines.iter().map(String::as_str));
-        }
+/// The page as Markdown, with a heading of the first level.
+pub fn render(page: &Page) -> String {
+    let mut out = format!("# {}\n", escape(&page.title));
+    for line in &page.lead {
+        out += &format!("\n**{}**\n", escape(line));
     }
-    out += &section("How to read this", READING.iter().copied());
-    out += &section("Caveats", CAVEATS.iter().copied());
-    out + &section("Protocol", report.protocol.iter().map(String::as_str))
-}
-
-/// The models of the report.
-pub(super) fn title(report: &Report) -> String {
-    distinct(report.rows.iter().map(|r| r.model.as_str())).join(", ")
-}
-
-/// The devices that ran.
-pub(super) fn devices(report: &Report) -> Vec<String> {
-    distinct(report.rows.iter().map(|r| r.device.as_str()))
-}
-
-fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for name in names {
-        if !found.iter().any(|f| f == name) {
-            found.push(name.to_owned());
-        }
+    for line in &page.about {
+        out += &format!("\n{}\n", escape(line));
     }
-    found
-}
-
-fn section<'a>(head: &str, lines: impl Iterator<Item = &'a str>) -> String {
-    let mut out = format!("\n## {head}\n\n");
-    for line in lines {
-        out += &format!("- {}\n", escape(line));
+    for section in &page.sections {
+        if !section.heading.is_empty() {
+            out += &format!("\n## {}\n", escape(&section.heading));
+        }
+        for block in &section.blocks {
+            out += &render_block(block);
+        }
     }
     out
 }
 
-fn table(report: &Report) -> String {
-    let columns = sheet::columns(&report.rows);
+fn render_block(block: &Block) -> String {
+    match block {
+        Block::Text(text) | Block::Note(text) => format!("\n{}\n", escape(text)),
+        Block::List(lines) => list(lines.iter().map(|line| escape(line))),
+        Block::Terms(terms) => list(terms.iter().map(|(name, meaning)| format!("**{}**: {}", escape(name), escape(meaning)))),
+        Block::Table(table) => "\n".to_owned() + &render_table(table),
+        Block::Charts(charts) => {
+            let fronts = charts.iter().flat_map(|c| c.front_sentences().into_iter().map(|line| (c.title.as_str(), line)));
+            list(fronts.map(|(title, line)| format!("{}: {}", escape(title), escape(&line))))
+        }
+    }
+}
+
+fn list(lines: impl Iterator<Item = String>) -> String {
+    let lines: String = lines.map(|line| format!("- {line}\n")).collect();
+    if lines.is_empty() { lines } else { "\n".to_owned() + &lines }
+}
+
+/// A table, with its notes.
+pub fn render_table(table: &Table) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let mut out = line(columns.iter().map(|c| escape(&c.head)).collect());
-    out += &line((0..columns.len()).map(|i| if i == 0 { "---".into() } else { "---:".into() }).collect());
-    for row in 0..report.rows.len() {
-        let cell = |c: &sheet::Column| {
-            let cell = &c.cells[row];
-            let detail = if cell.detail.is_empty() { String::new() } else { format!("<br>{}", escape(&cell.detail)) };
-            escape(&cell.text) + &detail
-        };
-        out += &line(columns.iter().map(cell).collect());
+    let mut out = line(table.columns.iter().map(|c| escape(&c.head)).collect());
+    let rule = |(i, words): (usize, bool)| if i == 0 || words { "---".to_owned() } else { "---:".to_owned() };
+    out += &line(table.columns.iter().map(|c| c.words).enumerate().map(rule).collect());
+    for row in &table.rows {
+        let detail = |detail: &str| if detail.is_empty() { String::new() } else { format!("<br>{}", escape(detail)) };
+        out += &line(row.cells.iter().map(|c| escape(&c.text) + &detail(&c.detail)).collect());
+    }
+    for note in &table.notes {
+        out += &format!("\n{}\n", escape(note));
     }
     out
 }
 
 /// Names come from files: what Markdown or HTML would read as more than text is escaped, line breaks become spaces.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -89,25 +78,20 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::report::page::{Cell, Column, Row};
 
     #[test]
-    fn the_table_has_a_line_a_lane_with_as_many_cells_as_heads() {
-        let report = Report::new(&sample::records()).unwrap();
-        let text = render(&report);
-        let lines: Vec<&str> = text.lines().filter(|l| l.starts_with('|')).collect();
-        assert_eq!(lines.len(), report.rows.len() + 2);
-        let bars = |l: &str| l.matches(" | ").count();
-        assert!(lines.iter().all(|l| bars(l) == bars(lines[0])), "{text}");
-    }
-
-    #[test]
-    fn names_from_files_stay_text() {
-        let mut records = sample::records();
-        for record in &mut records {
-            record.origin.model = "a|b <script>\n# c *d*".into();
-        }
-        let text = render(&Report::new(&records).unwrap());
-        assert!(text.starts_with("# Quality and speed: a\\|b &lt;script&gt; \\# c \\*d\\*\n"), "{text}");
+    fn a_table_has_a_line_a_row_with_as_many_cells_as_heads() {
+        let row =
+            |name: &str| Row { cells: vec![Cell::words(name), Cell::number("1.5", 1.5).with_detail("1 – 2")], marked: false };
+        let table = Table {
+            columns: vec![Column::words("lane", ""), Column::numbers("KLD", "")],
+            rows: vec![row("a|b"), row("<script>\n# c *d*")],
+            notes: vec!["a_b".into()],
+        };
+        assert_eq!(
+            render_table(&table),
+            "| lane | KLD |\n| --- | ---: |\n| a\\|b | 1.5<br>1 – 2 |\n| &lt;script&gt; \\# c \\*d\\* | 1.5<br>1 – 2 |\n\na\\_b\n"
+        );
     }
 }

@@ -1,22 +1,29 @@
 //! Tables, charts and pages made from records; the only place that knows polars.
 //!
 //! The way: [`frames`] (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row of numbers a
-//! lane) and [`compare`] (what the numbers allow to say) -> [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of
-//! it. Nothing is measured here, and nothing printed.
+//! lane) and [`compare`] (what the numbers allow to say) -> [`contents`] (a [`page::Page`]: tables and charts as values) ->
+//! [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of it. Pages on other matters, such as advice, are written
+//! out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
 
+pub mod advice;
+mod axis;
+pub mod chart;
 pub mod compare;
+pub mod contents;
 pub mod export;
 pub mod frames;
 pub mod gather;
 pub mod html;
+mod labels;
 pub mod markdown;
 pub mod number;
+pub mod page;
 pub mod pareto;
-pub mod plot;
 #[cfg(test)]
 mod sample;
 pub mod sheet;
 pub mod summary;
+pub mod svg;
 pub mod table;
 pub mod tensors;
 pub mod tokens;
@@ -59,15 +66,24 @@ impl Report {
     /// # Errors
     /// A folder that cannot be written.
     pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>> {
-        let [parquet, csv, markdown, html] =
-            ["summary.parquet", "summary.csv", "report.md", "report.html"].map(|name| dir.join(name));
+        let [parquet, csv] = ["summary.parquet", "summary.csv"].map(|name| dir.join(name));
         export::parquet(&parquet, &self.rows)?;
         export::csv(&csv, &self.rows)?;
-        write_whole(&markdown, markdown::render(self).as_bytes())?;
-        let page = html::render(self).map_err(|e| Error::file(&html, e))?;
-        write_whole(&html, page.as_bytes())?;
+        let [markdown, html] = write_page(dir, "report", &contents::page(self))?;
         Ok(vec![parquet, csv, markdown, html])
     }
+}
+
+/// Writes `page` as `STEM.md` and `STEM.html` into `dir` and returns their paths in this order.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn write_page(dir: &Path, stem: &str, page: &page::Page) -> Result<[PathBuf; 2]> {
+    let [markdown, html] = ["md", "html"].map(|extension| dir.join(format!("{stem}.{extension}")));
+    write_whole(&markdown, markdown::render(page).as_bytes())?;
+    let text = html::render(page).map_err(|e| Error::file(&html, e))?;
+    write_whole(&html, text.as_bytes())?;
+    Ok([markdown, html])
 }
 
 /// The records of several runs' folders, one after the other.

@@ -1,22 +1,10 @@
-//! The summary as cells of text for people: one list of columns, drawn by the terminal table, the Markdown and the page alike.
+//! The summary as a table for people: one list of columns, for the terminal, the Markdown and the page alike.
 
 use crate::eval::stats::Estimate;
 use crate::report::export::{task, task_names};
 use crate::report::number::{bytes, percent, significant};
+use crate::report::page::{self, Cell, Row, Table};
 use crate::report::summary::{SpeedSummary, Summary};
-
-/// A column of the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    /// Its head.
-    pub head: String,
-    /// What it means, in a few words.
-    pub meaning: String,
-    /// Where it stands when a table is cut in two.
-    pub part: Part,
-    /// One cell a lane.
-    pub cells: Vec<Cell>,
-}
 
 /// Parts of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +17,11 @@ pub enum Part {
     Tasks,
 }
 
-/// A cell: a value, and beneath it the interval.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Cell {
-    /// The value; empty where nothing was measured.
-    pub text: String,
-    /// The interval or range, where there is one.
-    pub detail: String,
+/// A column with a cell a lane.
+struct Column {
+    head: page::Column,
+    part: Part,
+    cells: Vec<Cell>,
 }
 
 /// The names that tell the rows apart: the lane's, with the model's and the device's where they differ between rows.
@@ -50,63 +36,102 @@ pub fn labels(rows: &[Summary]) -> Vec<String> {
     rows.iter().zip(&all).map(label).collect()
 }
 
-/// The columns of the table; columns in which nothing was measured are left out.
-pub fn columns(rows: &[Summary]) -> Vec<Column> {
+/// The whole table; columns in which nothing was measured are left out.
+pub fn table(rows: &[Summary]) -> Table {
+    table_of(rows, |_| true)
+}
+
+/// One part of the table; `None` where it would have no column but the lanes' names.
+pub fn part(rows: &[Summary], part: Part) -> Option<Table> {
+    let table = table_of(rows, |own| own == Part::Lane || own == part);
+    (table.columns.len() > 1).then_some(table)
+}
+
+fn table_of(rows: &[Summary], wanted: impl Fn(Part) -> bool) -> Table {
+    let columns: Vec<Column> = columns(rows).into_iter().filter(|c| wanted(c.part)).collect();
+    let row = |i: usize| Row { cells: columns.iter().map(|c| c.cells[i].clone()).collect(), marked: rows[i].is_reference };
+    let note = "* the reference: the other lanes are measured against it";
+    Table {
+        rows: (0..rows.len()).map(row).collect(),
+        notes: rows.iter().any(|r| r.is_reference).then(|| note.to_owned()).into_iter().collect(),
+        columns: columns.into_iter().map(|c| c.head).collect(),
+    }
+}
+
+/// What the columns mean, by their heads.
+pub fn meanings(rows: &[Summary]) -> Vec<(String, String)> {
+    columns(rows).into_iter().map(|c| (c.head.head, c.head.meaning)).collect()
+}
+
+fn columns(rows: &[Summary]) -> Vec<Column> {
     let labels = labels(rows);
     let name = |i: usize| format!("{}{}", labels[i], if rows[i].is_reference { " *" } else { "" });
-    let lanes = (0..rows.len()).map(|i| plain(name(i))).collect();
-    let mut columns =
-        vec![Column { head: "lane".into(), meaning: "* marks the reference".into(), part: Part::Lane, cells: lanes }];
-    let mut put = |part: Part, head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| {
+    let lanes = (0..rows.len()).map(|i| Cell::words(name(i))).collect();
+    let mut columns = vec![Column { head: page::Column::words("lane", "* marks the reference"), part: Part::Lane, cells: lanes }];
+    let mut put = |part: Part, head: page::Column, get: &dyn Fn(&Summary) -> Option<Cell>| {
         let cells: Vec<Cell> = rows.iter().map(|row| get(row).unwrap_or_default()).collect();
         if cells.iter().any(|c| !c.text.is_empty()) {
-            columns.push(Column { head: head.to_owned(), meaning: meaning.to_owned(), part, cells });
+            columns.push(Column { head, part, cells });
         }
     };
-    let mut add = |head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| put(Part::Numbers, head, meaning, get);
-    add("recipe", "what was made of the weights, where the name does not say it", &|r| {
-        rows.iter().any(|r| r.recipe != r.lane).then(|| plain(r.recipe.clone()))
+    put(Part::Numbers, page::Column::words("recipe", "what was made of the weights, where the name does not say it"), &|r| {
+        rows.iter().any(|r| r.recipe != r.lane).then(|| Cell::words(r.recipe.clone()))
     });
-    add("size", "of the file", &|r| Some(plain(bytes(r.bytes))));
-    add("bpw", "bits per weight", &|r| Some(plain(format!("{:.2}", r.bpw))));
+    let mut add = |head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| {
+        put(Part::Numbers, page::Column::numbers(head, meaning), get);
+    };
+    add("size", "of the file", &|r| Some(size(r.bytes)));
+    add("bpw", "bits per weight", &|r| Some(Cell::number(format!("{:.2}", r.bpw), r.bpw)));
     add("KLD", "mean KL divergence from the reference, nats per token; less is better", &|r| Some(small(r.kld?.mean)));
-    add("KLD 99 %", "the divergence that one token in a hundred exceeds", &|r| Some(plain(significant(r.kld?.p99, 3))));
+    add("KLD 99 %", "the divergence that one token in a hundred exceeds", &|r| {
+        Some(Cell::number(significant(r.kld?.p99, 3), r.kld?.p99))
+    });
     add("top-1", "share of tokens whose likeliest successor is the reference's", &|r| Some(share(r.top1?)));
     add("ppl", "perplexity; less is better", &|r| Some(spread(r.ppl?, |v| significant(v, 5))));
     add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
     add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
+    add("memory", "the most memory that the program took for the model while it was timed", &|r| Some(size(r.memory_bytes?)));
+    add("tok/J", "new tokens per joule of energy that the system counted", &|r| {
+        let rate = r.decode?.tokens_per_joule?;
+        Some(Cell::number(significant(rate, 3), rate))
+    });
     add("ppl ratio", "perplexity over the reference's, paired", &|r| Some(spread(r.ppl_ratio?, |v| format!("{v:.4}"))));
-    add("bits/byte", "bits per byte of text; less is better", &|r| Some(plain(format!("{:.4}", r.bits_per_byte?.value))));
+    add("bits/byte", "bits per byte of text; less is better", &|r| {
+        Some(Cell::number(format!("{:.4}", r.bits_per_byte?.value), r.bits_per_byte?.value))
+    });
     for name in task_names(rows) {
-        put(Part::Tasks, &name, "share of right answers in this task", &|r| Some(share(task(r, &name)?.accuracy)));
+        put(Part::Tasks, page::Column::numbers(&name, "share of right answers in this task"), &|r| {
+            Some(share(task(r, &name)?.accuracy))
+        });
     }
     columns
 }
 
-fn plain(text: String) -> Cell {
-    Cell { text, detail: String::new() }
+fn size(of: u64) -> Cell {
+    Cell::number(bytes(of), of as f64)
 }
 
-fn spread(estimate: Estimate, show: impl Fn(f64) -> String) -> Cell {
+/// A value, and beneath it its interval.
+pub(super) fn spread(estimate: Estimate, show: impl Fn(f64) -> String) -> Cell {
     let detail = estimate.interval.map(|i| format!("{} – {}", show(i.low), show(i.high)));
-    Cell { text: show(estimate.value), detail: detail.unwrap_or_default() }
+    Cell::number(show(estimate.value), estimate.value).with_detail(detail.unwrap_or_default())
 }
 
-fn small(estimate: Estimate) -> Cell {
+pub(super) fn small(estimate: Estimate) -> Cell {
     let cell = spread(estimate, |v| significant(v, 3));
-    if estimate.value == 0.0 { plain(cell.text) } else { cell }
+    if estimate.value == 0.0 { cell.with_detail("") } else { cell }
 }
 
-fn share(estimate: Estimate) -> Cell {
+pub(super) fn share(estimate: Estimate) -> Cell {
     let cell = spread(estimate, percent);
     let exact = estimate.interval.is_some_and(|i| i.low == i.high);
-    if exact { plain(cell.text) } else { cell }
+    if exact { cell.with_detail("") } else { cell }
 }
 
-fn rate(speed: SpeedSummary) -> Cell {
+pub(super) fn rate(speed: SpeedSummary) -> Cell {
     let show = |v| significant(v, 3);
     let detail = (speed.repetitions > 1).then(|| format!("{} – {}", show(speed.slowest), show(speed.fastest)));
-    Cell { text: show(speed.tps), detail: detail.unwrap_or_default() }
+    Cell::number(show(speed.tps), speed.tps).with_detail(detail.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -117,11 +142,12 @@ mod tests {
     #[test]
     fn columns_without_a_value_are_left_out() {
         let mut rows = summarize(&sample::records()).unwrap();
-        let heads = |rows: &[Summary]| columns(rows).into_iter().map(|c| c.head).collect::<Vec<_>>();
+        let heads = |rows: &[Summary]| table(rows).columns.into_iter().map(|c| c.head).collect::<Vec<_>>();
         assert!(heads(&rows).contains(&"decode".to_owned()));
         rows.iter_mut().for_each(|r| r.decode = None);
         assert!(!heads(&rows).contains(&"decode".to_owned()));
-        assert!(columns(&rows).iter().all(|c| c.cells.len() == rows.len()));
+        let table = table(&rows);
+        assert!(table.rows.len() == rows.len() && table.rows.iter().all(|r| r.cells.len() == table.columns.len()));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Summary {
     pub recipe: String,
     /// Whether the others are measured against this lane.
     pub is_reference: bool,
+    /// The file, if there is one.
+    pub file: Option<String>,
     /// Bytes of the file.
     pub bytes: u64,
     /// Bits per weight.
@@ -49,6 +51,8 @@ pub struct Summary {
     pub prefill: Option<SpeedSummary>,
     /// Speed of making tokens.
     pub decode: Option<SpeedSummary>,
+    /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the process's.
+    pub memory_bytes: Option<u64>,
     /// Tasks, by name.
     pub tasks: Vec<TaskScore>,
 }
@@ -81,6 +85,14 @@ pub struct SpeedSummary {
     pub repetitions: usize,
     /// Tokens of one repetition.
     pub tokens: u32,
+    /// Tokens that stood before them, per sequence.
+    pub depth: u32,
+    /// Sequences at once.
+    pub batch: u32,
+    /// Repetitions of a machine that drifted: they are in none of the numbers.
+    pub drifted: usize,
+    /// Tokens per joule, over the repetitions whose energy was counted.
+    pub tokens_per_joule: Option<f64>,
 }
 
 /// One row a lane, in the order of `gathered`.
@@ -99,6 +111,7 @@ fn summary(lane: &LaneRecords, reference: Option<&LaneRecords>) -> Summary {
         lane: key.lane.clone(),
         recipe: about.recipe.clone(),
         is_reference: about.is_reference,
+        file: about.file.clone(),
         bytes: about.bytes,
         bpw: about.bpw,
         types: about.types.clone(),
@@ -113,6 +126,7 @@ fn summary(lane: &LaneRecords, reference: Option<&LaneRecords>) -> Summary {
         bits_per_byte: text_metrics(&lane.rolling).and_then(|m| m.bits_per_byte),
         prefill: speed(&lane.speeds, Phase::Prefill),
         decode: speed(&lane.speeds, Phase::Decode),
+        memory_bytes: memory(&lane.speeds),
         tasks: lane.items.iter().filter_map(|(name, items)| task(name, items, reference)).collect(),
     }
 }
@@ -158,23 +172,36 @@ fn task(name: &str, items: &BTreeMap<u32, Item>, reference: Option<&LaneRecords>
 /// tokens count, so that lanes are compared in the same shape. Timings of a machine that drifted do not count.
 fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
     let shape = |s: &Speed| (s.depth, s.batch, std::cmp::Reverse(s.tokens));
-    let usable = || speeds.iter().filter(|s| s.phase == phase && !s.drifted && s.seconds > 0.0 && s.tokens > 0);
-    let chosen = usable().map(shape).min()?;
-    let mut rates: Vec<f64> = usable().filter(|s| shape(s) == chosen).map(|s| f64::from(s.tokens) / s.seconds).collect();
+    let timed = || speeds.iter().filter(|s| s.phase == phase && s.seconds > 0.0 && s.tokens > 0);
+    let chosen = timed().filter(|s| !s.drifted).map(shape).min()?;
+    let (drifted, kept): (Vec<&Speed>, Vec<&Speed>) = timed().filter(|s| shape(s) == chosen).partition(|s| s.drifted);
+    let mut rates: Vec<f64> = kept.iter().map(|s| f64::from(s.tokens) / s.seconds).collect();
     rates.sort_by(f64::total_cmp);
+    let counted = || kept.iter().filter_map(|s| Some((f64::from(s.tokens), s.joules.filter(|j| *j > 0.0)?)));
+    let (tokens, joules) = counted().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     Some(SpeedSummary {
         tps: stats::quantile(&rates, 0.5)?,
         slowest: *rates.first()?,
         fastest: *rates.last()?,
         repetitions: rates.len(),
         tokens: chosen.2.0,
+        depth: chosen.0,
+        batch: chosen.1,
+        drifted: drifted.len(),
+        tokens_per_joule: (joules > 0.0).then(|| tokens / joules),
     })
+}
+
+/// The most memory over all timings.
+fn memory(speeds: &[Speed]) -> Option<u64> {
+    let of_device = speeds.iter().filter_map(|s| s.footprint.device_bytes).max();
+    of_device.or_else(|| speeds.iter().filter_map(|s| s.footprint.memory_bytes).max())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::record::{Body, Record};
+    use crate::eval::record::{Body, Footprint, Record};
     use crate::report::sample;
     use crate::report::summarize;
 
@@ -251,8 +278,28 @@ mod tests {
         assert_eq!(speed(&speeds, Phase::Prefill), None);
         assert_eq!(speed(&[timing(0, 10, 0.0)], Phase::Decode), None);
         let drifted = Speed { drifted: true, ..timing(0, 10, 9.0) };
-        assert_eq!(speed(&[&speeds[..], &[drifted.clone()]].concat(), Phase::Decode), Some(s));
+        let with_drifted = speed(&[&speeds[..], &[drifted.clone()]].concat(), Phase::Decode);
+        assert_eq!(with_drifted, Some(SpeedSummary { drifted: 1, ..s }));
         assert_eq!(speed(&[drifted], Phase::Decode), None);
+    }
+
+    #[test]
+    fn energy_is_that_of_the_repetitions_whose_energy_was_counted() {
+        let counted = |joules| Speed { joules, ..timing(0, 10, 1.0) };
+        let s = speed(&[counted(Some(4.0)), counted(None), counted(Some(1.0)), counted(Some(0.0))], Phase::Decode).unwrap();
+        assert_eq!((s.tokens_per_joule, s.repetitions), (Some(4.0), 4));
+        assert_eq!(speed(&[timing(0, 10, 1.0)], Phase::Decode).unwrap().tokens_per_joule, None);
+    }
+
+    #[test]
+    fn memory_is_the_most_that_was_taken_on_the_device_where_it_has_its_own() {
+        let with = |memory_bytes, device_bytes| Speed {
+            footprint: Footprint { load_seconds: None, memory_bytes, device_bytes },
+            ..timing(0, 10, 1.0)
+        };
+        assert_eq!(memory(&[with(Some(7), None), with(Some(9), None), with(None, None)]), Some(9));
+        assert_eq!(memory(&[with(Some(7), Some(5)), with(Some(9), None)]), Some(5));
+        assert_eq!(memory(&[timing(0, 10, 1.0)]), None);
     }
 
     #[test]

@@ -1,0 +1,236 @@
+//! What the report of a run says, as a page: the answer, charts, tables, findings, how to read them. How it looks is the matter of
+//! `html` and `markdown`.
+
+use crate::report::Report;
+use crate::report::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
+use crate::report::number::bytes;
+use crate::report::page::{Block, Page, Section};
+use crate::report::pareto::ROUNDING;
+use crate::report::sheet::{self, Part};
+use crate::report::summary::Summary;
+
+/// How to read the numbers.
+const READING: &[&str] = &[
+    "KLD is the mean KL divergence between the reference's and the lane's prediction of the next token, in nats. It sees every \
+     change, also where the likeliest token stays the same: 0 means that nothing was lost. It tells lanes apart long before \
+     perplexity or tasks do.",
+    "A KLD below 0.000001 is the rounding of 32-bit arithmetic, which can even be below 0, and counts as 0 in charts and findings.",
+    "Ranges are 95 % intervals. Those of KLD, perplexity and top-1 agreement take each sequence as one draw (tokens of a sequence \
+     are not independent); those of tasks are Wilson's. Ranges of speeds are the slowest and the fastest repetition.",
+    "All lanes saw the same tokens and items, so differences between lanes are surer than their ranges look: findings use paired \
+     differences.",
+    "A lane on the Pareto front is beaten by no other lane in both directions of a chart; every other lane has a better choice.",
+    "bpw are the bits per weight over all tensors as they are stored, not what the type's name promises.",
+];
+
+/// What the numbers do not say.
+const CAVEATS: &[&str] = &[
+    "Quality is measured on the weights as stored, with 32-bit arithmetic. Programs that also round activations lose a little more.",
+    "Speeds are those of this program on the device named above, other programs and devices rank the types differently.",
+    "Perplexities of different texts, windows or tokenizers must not be compared; see the protocol.",
+    "Each comparison is made at the 95 % level by itself: of twenty that hold no difference, one shows one by chance.",
+];
+
+/// The page.
+pub fn page(report: &Report) -> Page {
+    let rows = &report.rows;
+    let findings = &report.findings;
+    let mut sections = Vec::new();
+    let mut add = |heading: &str, blocks: Vec<Block>| sections.push(Section::new(heading, blocks));
+    let charts: Vec<Chart> = charts(rows).into_iter().filter(Chart::can_be_drawn).collect();
+    if !charts.is_empty() {
+        let note = "The reference diverges from itself by 0: it stands on the line of 0, as does what differs from it by rounding \
+                    alone. Bars are 95 % intervals, where they are larger than the dots; a bold name is on the Pareto front.";
+        add("Quality against size and speed", vec![Block::Charts(charts), Block::Note(note.into())]);
+    }
+    if let Some(table) = sheet::part(rows, Part::Numbers) {
+        add("Numbers", vec![Block::Table(table)]);
+    }
+    if !findings.dominated.is_empty() {
+        add("Lanes with a better choice", vec![Block::List(findings.dominated.clone())]);
+    }
+    if !findings.ties.is_empty() {
+        let text = "The interval of the paired difference of their divergences holds 0: on this text, size and speed should decide \
+                    between";
+        add("Lanes that cannot be told apart", vec![Block::Text(text.into()), Block::List(findings.ties.clone())]);
+    }
+    if let Some(table) = sheet::part(rows, Part::Tasks) {
+        add("Tasks", vec![Block::Table(table), Block::List(findings.tasks.clone())]);
+    }
+    let list = |lines: &[&str]| vec![Block::List(lines.iter().map(|line| (*line).to_owned()).collect())];
+    add("Columns", vec![Block::Terms(sheet::meanings(rows))]);
+    add("How to read this", list(READING));
+    add("Caveats", list(CAVEATS));
+    add("Protocol", vec![Block::List(report.protocol.clone())]);
+    Page { title: format!("{}: quality and speed", models(report)), lead: Vec::new(), about: about(report), sections }
+}
+
+/// The models of the report.
+fn models(report: &Report) -> String {
+    distinct(report.rows.iter().map(|r| r.model.as_str())).join(", ")
+}
+
+fn about(report: &Report) -> Vec<String> {
+    let rows = &report.rows;
+    let tokens =
+        rows.iter().map(|r| r.tokens).max().filter(|t| *t > 0).map_or(String::new(), |t| format!(", {t} scored tokens each"));
+    let labels = sheet::labels(rows);
+    let reference = rows
+        .iter()
+        .zip(labels)
+        .find(|(r, _)| r.is_reference)
+        .map_or(String::new(), |(_, label)| format!(", measured against {label}"));
+    let devices = distinct(rows.iter().map(|r| r.device.as_str())).join("; ");
+    vec![format!("{} lanes{tokens}{reference}. Device: {devices}.", rows.len())]
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// Divergence against what a lane costs, and what it gains.
+fn charts(rows: &[Summary]) -> Vec<Chart> {
+    let (unit, divisor) = size_unit(rows);
+    let chart = |title: &str, hint: &str, x_title: String, better: Better, x: &dyn Fn(&Summary) -> Option<f64>| {
+        let point = |(row, label): (&Summary, String)| {
+            let mean = row.kld?.mean;
+            let y_range = mean.interval.map(|i| (i.low, i.high));
+            Some(Point {
+                label,
+                x: x(row)?,
+                y: mean.value,
+                y_range,
+                lines: lines(row),
+                marked: row.is_reference,
+                ..Point::default()
+            })
+        };
+        let points = rows.iter().zip(sheet::labels(rows)).filter_map(point).collect();
+        let plane = Plane {
+            x: Axis::new(x_title, Scale::Linear),
+            y: Axis::new("mean KL divergence (nats per token)", Scale::LogAbove(ROUNDING)),
+            series: vec![Series { name: "lanes".into(), line: false, points }],
+            front: Some(Front { x: better, y: Better::Less, scope: Scope::All }),
+        };
+        Chart { title: title.into(), hint: hint.into(), plot: Plot::Plane(plane) }
+    };
+    let size = format!("size of the file ({unit})");
+    let speed = "decode speed (tokens per second)".to_owned();
+    vec![
+        chart("Quality and size", "down and left is better", size, Better::Less, &|r| Some(r.bytes as f64 / divisor)),
+        chart("Quality and speed", "down and right is better", speed, Better::More, &|r| Some(r.decode?.tps)),
+    ]
+}
+
+/// What a point tells.
+fn lines(row: &Summary) -> Vec<String> {
+    let mut lines = vec![format!("size {}, {:.2} bpw", bytes(row.bytes), row.bpw)];
+    let mut add = |name: &str, cell: Option<crate::report::page::Cell>| {
+        if let Some(cell) = cell {
+            let range = if cell.detail.is_empty() { String::new() } else { format!(" ({})", cell.detail) };
+            lines.push(format!("{name} {}{range}", cell.text));
+        }
+    };
+    add("KLD", row.kld.map(|k| sheet::small(k.mean)));
+    add("top-1", row.top1.map(sheet::share));
+    add("ppl ratio", row.ppl_ratio.map(|e| sheet::spread(e, |v| format!("{v:.4}"))));
+    add("decode tokens/s", row.decode.map(sheet::rate));
+    add("prefill tokens/s", row.prefill.map(sheet::rate));
+    lines
+}
+
+/// The decimal unit in which the largest file has one to three digits before the point.
+fn size_unit(rows: &[Summary]) -> (&'static str, f64) {
+    match rows.iter().map(|r| r.bytes).max().unwrap_or(0) {
+        0..1_000_000 => ("kB", 1e3),
+        1_000_000..1_000_000_000 => ("MB", 1e6),
+        _ => ("GB", 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::record::{Body, Record};
+    use crate::report::{html, markdown, sample};
+
+    fn both(records: &[Record]) -> [String; 2] {
+        let page = page(&Report::new(records).unwrap());
+        [html::render(&page).unwrap(), markdown::render(&page)]
+    }
+
+    fn charts_in(page: &str) -> usize {
+        page.matches("<figure>").count()
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_outside() {
+        let [page, _] = both(&sample::records());
+        for foreign in ["<link", "src=", "@import", "url(", "https://", "fetch(", "import("] {
+            assert!(!page.contains(foreign), "the page holds {foreign}");
+        }
+        // The only address is the name of the SVG language, which nothing fetches.
+        assert_eq!(page.matches("http://").count(), page.matches("http://www.w3.org/2000/svg").count());
+        assert_eq!(charts_in(&page), 2);
+    }
+
+    #[test]
+    fn names_from_files_stay_text_everywhere() {
+        let mut records = sample::records();
+        for record in &mut records {
+            record.origin.model = "<b>model</b>|\"x\n# c".into();
+            record.origin.device = "<i>device</i>".into();
+            record.origin.lane.insert_str(0, "<u>\" onfocus=\"");
+            if let Body::Item(item) = &mut record.body {
+                item.task.insert_str(0, "<s>");
+            }
+            if let Body::Lane(lane) = &mut record.body {
+                lane.recipe.insert_str(0, "<em>");
+            }
+        }
+        let [page, text] = both(&records);
+        for written in [&page, &text] {
+            for tag in ["<b>model", "<i>device", "<u>", "<s>", "<em>", "\" onfocus=\""] {
+                assert!(!written.contains(tag) || (tag.starts_with('"') && written == &text), "{tag} was not escaped");
+            }
+        }
+        assert!(page.contains("&lt;b&gt;model"));
+        assert!(text.starts_with("# &lt;b&gt;model&lt;/b&gt;\\|\"x \\# c: quality and speed\n"), "{text}");
+    }
+
+    #[test]
+    fn a_run_without_timings_or_comparisons_has_a_page_without_those_charts() {
+        let mut records = sample::records();
+        records.retain(|r| !matches!(r.body, Body::Speed(_)));
+        assert_eq!(charts_in(&both(&records)[0]), 1);
+        records.retain(|r| r.origin.lane == "bf16");
+        assert_eq!(charts_in(&both(&records)[0]), 0);
+        records.retain(|r| matches!(r.body, Body::Lane(_)));
+        assert!(both(&records)[0].contains("bf16"));
+    }
+
+    #[test]
+    fn every_point_is_named_and_tells_its_numbers() {
+        let [page, _] = both(&sample::records());
+        assert_eq!(page.matches("<g class=\"pt").count(), 24);
+        assert!(page.contains("data-tip=\"q4_k_m&#10;size 1.29 MB, 4.95 bpw&#10;KLD 0.00106 ("));
+        assert!(page.contains("aria-label=\"bf16; size 4.07 MB, 16.01 bpw; KLD 0; top-1 100.0 %; decode"));
+    }
+
+    /// Writes the page of the sample where BITWORTH_SAMPLE_DIR says, to be looked at in a browser.
+    #[test]
+    fn the_sample_can_be_looked_at() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = std::env::var_os("BITWORTH_SAMPLE_DIR").map_or(temp.path().to_owned(), Into::into);
+        let files = crate::report::write(&dir, &sample::records()).unwrap();
+        let names: Vec<_> = files.iter().map(|f| f.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["summary.parquet", "summary.csv", "report.md", "report.html"]);
+        assert!(files.iter().all(|f| std::fs::metadata(f).unwrap().len() > 1000));
+    }
+}
