@@ -171,19 +171,7 @@ mod tests {
     use crate::advise::rank::Use;
 
     fn request() -> Request {
-        Request {
-            title: None,
-            models: vec!["m".into()],
-            hardware: vec!["a".into(), "b".into()],
-            recipes: Vec::new(),
-            context: 8192,
-            purpose: None,
-            min_tps: None,
-            max_kld: None,
-            kv_type: None,
-            backend: None,
-            imatrix: false,
-        }
+        Request { models: vec!["m".into()], hardware: vec!["a".into(), "b".into()], context: 8192, ..Request::default() }
     }
 
     fn advise(choices: Vec<Choice>, min_tps: Option<f64>, max_kld: Option<f64>) -> Result<Advice> {

@@ -18,7 +18,7 @@ pub const CONTEXT: u32 = 8192;
 const MAX_CONTEXT: u32 = 1 << 24;
 
 /// A comparison.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// What the report is called.
