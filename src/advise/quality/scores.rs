@@ -39,7 +39,7 @@ const SCALE: f64 = 0.99;
 const EXPONENT: f64 = 1.78;
 
 impl Score {
-    /// The accuracy to expect after a divergence of `kld`: guessing + what is known * exp(-(kld / [`SCALE`])^[`EXPONENT`]).
+    /// The accuracy to expect after a divergence of `kld`: guessing + what is known * exp(-(kld / 0.99)^1.78).
     pub fn after(&self, kld: &Value) -> Value {
         let at = |kld: f64| self.chance + (self.accuracy - self.chance) * kept(kld);
         Value { value: at(kld.value), low: at(kld.high), high: at(kld.low), basis: kld.basis, source: self.source.clone() }
