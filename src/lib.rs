@@ -1,7 +1,7 @@
 //! bitworth: what is each bit worth? Quantizes language models, scores every quantization against its reference, times it,
 //! and reports what each bit width costs in quality and gains in speed.
 //!
-//! The modules follow the way the data goes: [`engine`] runs models on a device, [`eval`] says what to ask of them and what
+//! The modules follow the way the data goes: [`advise`] forecasts and recommends, [`engine`] runs models on a device, [`eval`] says what to ask of them and what
 //! the answers mean, [`hub`] fetches models, [`runner`] joins them, [`report`] draws the result, [`cli`] talks to the user. Model files, formats
 //! and quantization live in the crate `quant`.
 

@@ -4,8 +4,11 @@
 pub mod advice;
 pub mod choice;
 pub mod claims;
+pub mod hardware;
+pub mod models;
 pub mod overtake;
 pub mod quality;
 pub mod rank;
 pub mod request;
 pub mod speed;
+mod spelling;

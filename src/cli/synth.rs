@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use super::files::{self, WriteArgs};
 use super::session::Session;
-use crate::runner::shapes;
+use crate::advise::models::shape;
 
 /// Write a model of a real shape with random weights.
 #[derive(Args)]
@@ -40,12 +40,12 @@ pub struct SynthArgs {
 }
 
 fn shapes_help() -> String {
-    let shapes: Vec<&str> = shapes::SHAPES.iter().map(|(name, _)| *name).collect();
+    let shapes: Vec<&str> = shape::names().collect();
     format!("Shapes: {}\n{}", shapes.join(" "), files::names_help())
 }
 
 pub fn run(args: &SynthArgs, session: &Session) -> Result<Outcome> {
-    let shape = shapes::load(&args.shape, args.layers)?;
+    let shape = shape::load(&args.shape, args.layers)?;
     let synth = Synth::new(&shape.name, &shape.config, args.seed)?;
     let recipes = files::recipes(&args.to)?;
     let places = files::places(&args.out, &shape.name, &recipes)?;

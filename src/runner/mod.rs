@@ -10,7 +10,6 @@ pub mod reference;
 pub mod requests;
 pub mod run;
 pub mod second_moment;
-pub mod shapes;
 pub mod text;
 pub mod timing;
 

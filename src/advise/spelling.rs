@@ -1,0 +1,63 @@
+//! Names in free spelling: as words of letters or digits, in any order (`rtx4090`, `RTX 4090`), and the known names that are
+//! closest to an unknown one.
+//!
+//! Absent: what the names mean.
+
+use std::collections::BTreeSet;
+
+/// The words of a name: runs of letters or of digits, in lower case.
+pub(super) fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut last = None;
+    for c in text.chars().flat_map(char::to_lowercase) {
+        // `Max+` and `Max` are one name; `7.5` is two numbers, which are always written in that order.
+        let class = if c.is_alphabetic() {
+            Some(true)
+        } else if c.is_numeric() {
+            Some(false)
+        } else {
+            None
+        };
+        match words.last_mut() {
+            Some(word) if class.is_some() && class == last => word.push(c),
+            _ if class.is_some() => words.push(c.to_string()),
+            _ => {}
+        }
+        last = class;
+    }
+    words
+}
+
+/// The known names most like `name`, at most `count`, the closest first: by shared pairs of neighbouring characters (Dice 1945).
+pub(super) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
+    let own = pairs(name);
+    let mut ranked: Vec<(f64, &str)> = known.into_iter().map(|known| (similarity(&own, &pairs(known)), known)).collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    ranked.dedup_by(|a, b| a.1 == b.1);
+    ranked.into_iter().take(count).map(|(_, name)| name).collect()
+}
+
+fn pairs(text: &str) -> BTreeSet<(char, char)> {
+    let joined: Vec<char> = words(text).concat().chars().collect();
+    joined.windows(2).map(|w| (w[0], w[1])).collect()
+}
+
+fn similarity(a: &BTreeSet<(char, char)>, b: &BTreeSet<(char, char)>) -> f64 {
+    2.0 * a.intersection(b).count() as f64 / (a.len() + b.len()).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_runs_of_letters_or_digits() {
+        assert_eq!(words("Ryzen AI Max+ 395 / RX7900-XTX"), ["ryzen", "ai", "max", "395", "rx", "7900", "xtx"]);
+        assert!(words(" -+ ").is_empty());
+    }
+
+    #[test]
+    fn the_closest_name_comes_first() {
+        assert_eq!(closest("m2 utlra", ["m2-ultra", "m2-max", "rtx-4090"], 2), ["m2-ultra", "m2-max"]);
+    }
+}
