@@ -150,7 +150,7 @@ fn notes(choices: &[Choice], yardstick: Yardstick) -> Vec<String> {
     let estimated = choices.iter().filter(|c| c.loss.kld.basis == Basis::Estimated).count();
     if estimated > 0 {
         notes.push(format!(
-            "{estimated} of {} divergences are estimates (~): nobody published that model under that recipe.",
+            "{estimated} of {} divergences are estimates (~): none is published for that model under that recipe.",
             choices.len()
         ));
     }

@@ -63,8 +63,8 @@ pub struct Choice {
     pub room: Room,
     /// Making tokens, with half of the context filled.
     pub decode: Forecast,
-    /// Taking in a prompt of half the context.
-    pub prefill: Forecast,
+    /// Taking in a prompt of half the context; `None` where nobody says how fast the machine computes.
+    pub prefill: Option<Forecast>,
     /// What the recipe costs.
     pub loss: Loss,
     /// Expected share of right answers in the task that compares models, where the model has a published score.
@@ -101,7 +101,8 @@ pub(super) mod sample {
 
     /// A choice that fits, with a range of 10 % around `tps`.
     pub fn choice(machine: &str, model: &str, recipe: &str, tps: f64, kld: f64, accuracy: Option<f64>) -> Choice {
-        let room = Room { fit: Fit::Fits, needed: 10, usable: 20, raised: None, largest_context: 16384, remedy: None };
+        let room =
+            Room { fit: Fit::Fits, needed: 10 << 30, usable: 20 << 30, raised: None, largest_context: 16384, remedy: None };
         Choice {
             model: model.into(),
             recipe: recipe.into(),
@@ -110,7 +111,7 @@ pub(super) mod sample {
             bpw: 4.5,
             room,
             decode: Forecast { tps, low: 0.9 * tps, high: 1.1 * tps },
-            prefill: Forecast { tps: 30.0 * tps, low: 20.0 * tps, high: 40.0 * tps },
+            prefill: Some(Forecast { tps: 30.0 * tps, low: 20.0 * tps, high: 40.0 * tps }),
             loss: Loss { kld: value(kld), ppl_ratio: None, top1: None },
             accuracy: accuracy.map(value),
         }
@@ -118,7 +119,7 @@ pub(super) mod sample {
 
     /// The same, too large.
     pub fn too_large(choice: Choice, largest_context: u32) -> Choice {
-        let room = Room { fit: Fit::DoesNotFit, needed: 30, largest_context, ..choice.room };
+        let room = Room { fit: Fit::DoesNotFit, needed: 30 << 30, largest_context, ..choice.room };
         Choice { room, ..choice }
     }
 }

@@ -2,6 +2,7 @@
 //! clock, no environment, no device; files are read only where a caller names them. Nothing is measured here.
 
 pub mod advice;
+pub mod advisor;
 pub mod choice;
 pub mod claims;
 pub mod hardware;

@@ -31,7 +31,8 @@ pub struct Stretch {
     pub leader: Leader,
     /// Demands within it at which the ranges of the forecasts leave no doubt: the part that is sure, if any.
     pub sure: Option<(f64, f64)>,
-    /// The best choices at the upper end, of the first machine and the second.
+    /// The best choices next to where the lead changes, of the first machine and the second: at the upper end of the first of
+    /// several stretches, at the lower end of the others.
     pub best: [Option<usize>; 2],
 }
 
@@ -68,6 +69,7 @@ pub fn contest(choices: &[Choice], first: &str, second: &str) -> Option<Contest>
     demands.dedup();
     let mut stretches: Vec<Stretch> = Vec::new();
     let mut from = 0.0;
+    let mut before = [None, None];
     for to in demands {
         let central = [0, 1].map(|machine| best(machine, to, |c| c.decode.tps));
         let leader = leader(central.map(|b| b.map(|(_, merit)| merit)), yardstick);
@@ -85,13 +87,18 @@ pub fn contest(choices: &[Choice], first: &str, second: &str) -> Option<Contest>
         match stretches.last_mut() {
             Some(last) if last.leader == leader => {
                 last.to = to;
-                last.best = best;
                 if sure {
                     last.sure = Some((last.sure.map_or(from, |(start, _)| start), to));
                 }
             }
-            _ => stretches.push(Stretch { from, to, leader, sure: sure.then_some((from, to)), best }),
+            _ => {
+                if let [first] = &mut stretches[..] {
+                    first.best = before;
+                }
+                stretches.push(Stretch { from, to, leader, sure: sure.then_some((from, to)), best });
+            }
         }
+        before = best;
         from = to;
     }
     let names = machines.map(str::to_owned);

@@ -73,11 +73,27 @@ impl Needs {
     }
 
     fn is_met(&self, choice: &Choice) -> bool {
-        let wait = f64::from(self.context / 2) / choice.prefill.tps;
+        let wait = choice.prefill.map_or(0.0, |prefill| f64::from(self.context / 2) / prefill.tps);
         self.is_met_as_stated(choice)
             && choice.decode.tps >= self.tps()
             && choice.loss.kld.value <= self.kld()
             && wait <= self.purpose.max_wait()
+    }
+
+    /// What of it a choice does not meet, in words.
+    fn obstacle(&self, choice: &Choice) -> String {
+        if !choice.fits() {
+            let gib = |bytes: u64| small(bytes as f64 / (1u64 << 30) as f64);
+            let most = choice.room.raised.unwrap_or(choice.room.usable);
+            return format!("does not fit ({} GiB of {})", gib(choice.room.needed), gib(most));
+        }
+        if choice.decode.tps < self.tps() {
+            return format!("reaches {} tok/s of {}", small(choice.decode.tps), small(self.tps()));
+        }
+        if choice.loss.kld.value > self.kld() {
+            return format!("diverges by {} (at most {})", small(choice.loss.kld.value), small(self.kld()));
+        }
+        "takes too long over prompts".to_owned()
     }
 
     /// The needs the user stated, without those that follow from the purpose.
@@ -153,7 +169,8 @@ pub fn pick(choices: &[Choice], needs: &Needs, of: impl Fn(&Choice) -> bool) -> 
         let stated = able(&|c| needs.is_met_as_stated(c));
         let choice = stated.into_iter().max_by(|a, b| choices[*a].decode.tps.total_cmp(&choices[*b].decode.tps))?;
         let what = format!("nothing here is all that {} wants; this is the fastest of what was asked for", needs.purpose.name());
-        return Some(Pick { choice, meets_purpose: false, reason: reason(&choices[choice], needs, yardstick, &what) });
+        let reason = reason(&choices[choice], needs, yardstick, &what) + ".";
+        return Some(Pick { choice, meets_purpose: false, reason });
     }
     let merit = |i: usize| yardstick.merit(&choices[i]).unwrap_or(f64::NEG_INFINITY);
     let best = if needs.purpose == Use::Batch {
@@ -167,9 +184,17 @@ pub fn pick(choices: &[Choice], needs: &Needs, of: impl Fn(&Choice) -> bool) -> 
     let what = match needs.purpose {
         Use::Batch => "the most tokens per second times quality",
         _ if full.len() == 1 => "the only one that meets the needs",
-        _ => "the smartest that meets the needs, the fastest of those nobody can tell from it",
+        _ => "the smartest that meets the needs, of equals the fastest",
     };
-    Some(Pick { choice: best, meets_purpose: true, reason: reason(&choices[best], needs, yardstick, what) })
+    let mut reason = reason(&choices[best], needs, yardstick, what);
+    // What would be smarter, and what stands in its way.
+    let smarter = (0..choices.len()).filter(|i| of(&choices[*i]) && merit(*i) > merit(best) + yardstick.notable());
+    if let Some(missed) =
+        smarter.filter(|i| !needs.is_met(&choices[*i])).max_by(|a, b| merit(*a).total_cmp(&merit(*b)).then(b.cmp(a)))
+    {
+        reason += &format!("; {} would be smarter, but {}", choices[missed].title(), needs.obstacle(&choices[missed]));
+    }
+    Some(Pick { choice: best, meets_purpose: true, reason: reason + "." })
 }
 
 /// What a choice is worth in work done: what it knows beyond guessing.
@@ -188,7 +213,7 @@ fn reason(choice: &Choice, needs: &Needs, yardstick: Yardstick, what: &str) -> S
     if let Some(remedy) = &choice.room.remedy {
         text += &format!("; {remedy}");
     }
-    text + "."
+    text
 }
 
 /// `12.1 tok/s (10.4 to 13.9)`.
@@ -322,6 +347,16 @@ mod tests {
     fn what_nobody_can_tell_apart_is_decided_by_speed() {
         let all = [choice("a", "m", "f16", 8.0, 0.0, None), choice("a", "m", "q8_0", 15.0, 0.001, None)];
         check_pick(&all, &needs(None, None), Some("q8_0"));
+    }
+
+    #[test]
+    fn what_would_be_smarter_is_said_with_what_stands_in_its_way() {
+        let reason = |choices: &[Choice], needs: &Needs, recipe| check_pick(choices, needs, Some(recipe)).unwrap().reason;
+        let text = reason(&ladder(), &needs(Some(9.0), None), "q4_k_m");
+        assert!(text.ends_with("; m f16 would be smarter, but does not fit (30.0 GiB of 20.0)."), "{text}");
+        let text = reason(&ladder()[2..], &needs(Some(9.0), None), "q4_k_m");
+        assert!(text.ends_with("; m q6_k would be smarter, but reaches 7.00 tok/s of 9.00."), "{text}");
+        assert!(!reason(&ladder()[2..], &needs(None, None), "q6_k").contains("would be"));
     }
 
     #[test]

@@ -66,8 +66,8 @@ pub struct AdviseArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Check claims in numbers instead [default: those of configs/claims].
-    #[arg(long, value_name = "FILE.toml", num_args = 0..=1, default_missing_value = "")]
-    claims: Option<PathBuf>,
+    #[arg(long, value_name = "FILE.toml", num_args = 0..=1)]
+    claims: Option<Option<PathBuf>>,
     #[command(flatten)]
     dirs: HardwareDirs,
 }
@@ -77,7 +77,7 @@ pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
     if let Some(file) = &args.claims {
         let settings = Settings { kv_type: args.kv_type.clone(), backend: args.backend.clone(), imatrix: true };
         let advisor = Advisor::new(args.dirs.catalogue()?, Calibration::embedded(), quality, settings)?;
-        return check_claims(file, &advisor, session);
+        return check_claims(file.as_deref(), &advisor, session);
     }
     let request = request(args)?;
     let needs = request.needs(|key, value, what| match (key, &args.config) {
@@ -167,15 +167,18 @@ fn text(advice: &Advice, files: Option<&[PathBuf]>) -> String {
     text
 }
 
-fn check_claims(file: &Path, advisor: &Advisor, session: &Session) -> Result<Outcome> {
+fn check_claims(file: Option<&Path>, advisor: &Advisor, session: &Session) -> Result<Outcome> {
     let mut all = Vec::new();
-    if file.as_os_str().is_empty() {
-        for (name, text) in claims::CLAIMS {
-            all.extend(claims::parse(Path::new(&format!("configs/claims/{name}.toml")), text)?);
+    match file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?;
+            all.extend(claims::parse(file, &text)?);
         }
-    } else {
-        let text = std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?;
-        all.extend(claims::parse(file, &text)?);
+        None => {
+            for (name, text) in claims::CLAIMS {
+                all.extend(claims::parse(Path::new(&format!("configs/claims/{name}.toml")), text)?);
+            }
+        }
     }
     let checked: Vec<Checked> = all.iter().map(|claim| claims::check(claim, advisor)).collect::<quant::Result<_>>()?;
     session.print(&json!({ "claims": checked }), || claims_text(&checked))?;

@@ -3,6 +3,7 @@
 //! stdout carries the result (with `--json` one JSON document and nothing else); progress and messages go to stderr. Exit
 //! codes: 0 done, 1 a stated gate failed, 2 bad input or failure.
 
+mod advise;
 mod bench;
 mod choices;
 mod compare;
@@ -10,6 +11,7 @@ mod convert;
 mod devices;
 mod eval;
 mod files;
+mod forecast;
 mod generate;
 mod imatrix;
 mod inspect;
@@ -106,6 +108,7 @@ enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Generate(generate::GenerateArgs),
     Bench(bench::BenchArgs),
+    Advise(advise::AdviseArgs),
     Report(report::ReportArgs),
     Synth(synth::SynthArgs),
     Devices(devices::DevicesArgs),
@@ -159,6 +162,7 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
         Command::Tokenize(args) => tokenize::run(&args, session),
         Command::Generate(args) => generate::run(&args, session),
         Command::Bench(args) => bench::run(&args, session),
+        Command::Advise(args) => advise::run(&args, session),
         Command::Report(args) => report::run(&args, session),
         Command::Synth(args) => synth::run(&args, session),
         Command::Devices(args) => devices::run(&args, session),

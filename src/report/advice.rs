@@ -208,7 +208,7 @@ pub fn table(advice: &Advice, wanted: impl Fn(usize) -> bool) -> Table {
             Cell::number(bytes(choice.bytes), choice.bytes as f64),
             Cell::words(fit(choice)),
             forecast(&choice.decode),
-            forecast(&choice.prefill),
+            choice.prefill.as_ref().map_or_else(Cell::default, forecast),
             Cell::number(kld_text(kld), kld.value).with_detail(range_text(kld, 1.0)),
         ];
         if several {
@@ -286,9 +286,9 @@ fn frame(advice: &Advice) -> PolarsResult<DataFrame> {
         numbers("decode_tps", |c| Some(c.decode.tps)),
         numbers("decode_low", |c| Some(c.decode.low)),
         numbers("decode_high", |c| Some(c.decode.high)),
-        numbers("prefill_tps", |c| Some(c.prefill.tps)),
-        numbers("prefill_low", |c| Some(c.prefill.low)),
-        numbers("prefill_high", |c| Some(c.prefill.high)),
+        numbers("prefill_tps", |c| c.prefill.map(|p| p.tps)),
+        numbers("prefill_low", |c| c.prefill.map(|p| p.low)),
+        numbers("prefill_high", |c| c.prefill.map(|p| p.high)),
         numbers("kld", |c| Some(c.loss.kld.value)),
         numbers("kld_low", |c| Some(c.loss.kld.low)),
         numbers("kld_high", |c| Some(c.loss.kld.high)),
