@@ -339,11 +339,11 @@ fn memory(choice: &Choice) -> String {
 
 fn usable_finding(usable: &Usable, range: [f64; 2]) -> Finding {
     let [from, to] = range;
-    let inside = |gib: f64| (from..=to).contains(&gib);
     let raised = usable.raised_gib.unwrap_or(usable.gib);
-    let verdict = match (inside(usable.gib), inside(raised)) {
-        (true, true) => Verdict::Holds,
-        (false, false) if raised < from || usable.gib > to => Verdict::Fails,
+    // Whether it is said of the machine as it comes; raising a limit is a condition that the claim does not name.
+    let verdict = match usable.gib {
+        gib if (from..=to).contains(&gib) => Verdict::Holds,
+        gib if raised < from || gib > to => Verdict::Fails,
         _ => Verdict::InPart,
     };
     let more = usable.raised_gib.map_or(String::new(), |raised| format!(", {} with the limit raised", small(raised)));
