@@ -14,8 +14,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use quant::checkpoint::{Checkpoint, Container, Model};
 use quant::{Error, Result};
 
+use super::sizes::FileSize;
 use super::spelling::{closest, words};
 pub use figures::{KvLayers, ModelFigures};
+pub(crate) use figures::{bytes_per_element, is_expert};
 pub use table::MODELS;
 
 /// Words of a model's name that change neither its shape nor its size.
@@ -119,6 +121,9 @@ fn open(path: &Path) -> Result<ModelFigures> {
 
 /// A model that its figures keep, for plans.
 type Planned = Arc<dyn Model + Send + Sync>;
+
+/// What was computed before, by the name of the recipe.
+pub(super) type Sizes = Mutex<HashMap<String, Arc<FileSize>>>;
 
 #[cfg(test)]
 mod tests {

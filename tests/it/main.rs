@@ -10,6 +10,7 @@ mod docs;
 mod hub;
 mod imatrix;
 mod logits;
+mod published;
 mod quantize;
 mod reference;
 mod statistics;

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use quant::arch::Role;
+use quant::arch::{ArchSpec, Role};
 use quant::checkpoint::{Checkpoint, Container, Model, Source, Tensor};
 use quant::convert::config::Config;
 use quant::gguf::{Array, Metadata, Value};
@@ -13,8 +13,8 @@ use quant::synth::Synth;
 use quant::{DType, Error, HParams, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Planned;
 use super::shape::Parsed;
+use super::{Planned, Sizes};
 
 /// Blocks that keep the same of every token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct KvLayers {
 }
 
 /// What of a model costs memory and time.
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 #[non_exhaustive]
 pub struct ModelFigures {
     /// The name of its file, or of the checkpoint.
@@ -62,7 +62,8 @@ pub struct ModelFigures {
     pub experts_used: u32,
     /// Tokens that it was trained for.
     pub max_context: u32,
-    /// What blocks keep of every token. Latent attention keeps compressed keys, and no values.
+    /// What blocks keep of every token, as llama.cpp does: latent attention keeps compressed keys and no values; a window bounds
+    /// what is kept where llama.cpp's layout has a key for it.
     pub kv: Vec<KvLayers>,
     /// Bytes of state that a sequence has whatever its length (linear attention, state spaces).
     pub state_bytes: u64,
@@ -76,6 +77,8 @@ pub struct ModelFigures {
     pub(crate) hparams: Option<HParams>,
     #[serde(skip)]
     pub(crate) model: Option<Planned>,
+    #[serde(skip)]
+    pub(crate) sizes: Sizes,
 }
 
 impl std::fmt::Debug for ModelFigures {
@@ -215,24 +218,27 @@ impl ModelFigures {
 
     fn of_synth(id: &str, synth: Synth, config: &Config) -> Result<Self> {
         let h = HParams::from_metadata(&config.path, config.arch, synth.metadata())?;
-        let figures = Self::of_hparams(id, config.arch.name, &h, synth.tensors());
+        let figures = Self::of_hparams(id, config.arch, &h, synth.metadata(), synth.tensors());
         Ok(Self { model: Some(std::sync::Arc::new(synth)), ..figures })
     }
 
     /// From a checkpoint's headers.
     pub fn of_checkpoint(checkpoint: Checkpoint) -> Self {
-        let figures = Self::of_hparams(checkpoint.name(), checkpoint.arch().name, checkpoint.hparams(), checkpoint.tensors());
+        let (name, arch, h) = (checkpoint.name(), checkpoint.arch(), checkpoint.hparams());
+        let figures = Self::of_hparams(name, arch, h, checkpoint.metadata(), checkpoint.tensors());
         Self { model: Some(std::sync::Arc::new(checkpoint)), source: "the checkpoint".into(), evidence: "read".into(), ..figures }
     }
 
-    fn of_hparams(id: &str, architecture: &str, h: &HParams, tensors: &[Tensor]) -> Self {
+    fn of_hparams(id: &str, arch: &ArchSpec, h: &HParams, metadata: &Metadata, tensors: &[Tensor]) -> Self {
+        // llama.cpp has no key for some models' windows, and does without that of phi3 (`src/models/phi3.cpp`, b11434).
+        let windows = arch.name != "phi3" && metadata.get(&arch.key("attention.sliding_window")).is_some();
         let elements = |_block: usize| match h.mla {
             Some(mla) => mla.kv_lora_rank + h.rope_dim,
             None => h.head_count_kv * (h.head_dim + h.value_dim),
         };
         let mut kv: Vec<KvLayers> = Vec::new();
         for block in 0..h.block_count {
-            let (elements, window) = (elements(block) as u32, h.window_of(block).map(|w| w as u32));
+            let (elements, window) = (elements(block) as u32, h.window_of(block).filter(|_| windows).map(|w| w as u32));
             match kv.iter_mut().find(|kv| kv.elements == elements && kv.window == window) {
                 Some(kv) => kv.layers += 1,
                 None => kv.push(KvLayers { layers: 1, elements, window }),
@@ -240,7 +246,7 @@ impl ModelFigures {
         }
         let (params, active_params) = counts(tensors, h.expert_count as u64, h.expert_used_count as u64);
         Self {
-            architecture: architecture.to_owned(),
+            architecture: arch.name.to_owned(),
             params,
             active_params,
             hidden: h.embedding_length as u32,
@@ -331,6 +337,7 @@ impl ModelFigures {
             note: String::new(),
             hparams: None,
             model: None,
+            sizes: Sizes::default(),
         }
     }
 
@@ -349,6 +356,16 @@ impl ModelFigures {
         let seen = |kv: &KvLayers| kv.window.map_or(depth, |window| depth.min(window.into())) as f64;
         let numbers = |kv: &KvLayers| f64::from(kv.layers) * f64::from(kv.elements) * seen(kv);
         self.kv.iter().map(numbers).sum::<f64>() * bytes_per_element(kv_type) + self.state_bytes as f64
+    }
+
+    /// Numbers a token that llama.cpp has at once where a block is widest: gate, up and their product, of one network or of the
+    /// experts that are used; with latent attention, queries as projected, rotated, compressed and joined. Found by the buffers
+    /// that it prints. 0 where the shape is not known; the vocabulary is wider in all of those.
+    pub(crate) fn widest_part(&self) -> u64 {
+        let Some(h) = &self.hparams else { return 0 };
+        let feed_forward = h.feed_forward_length.max(h.expert_used_count * h.expert_feed_forward_length);
+        let latent = h.mla.map_or(0, |mla| h.head_count * (mla.key_length + h.rope_dim + 2 * mla.kv_lora_rank + h.rope_dim));
+        (3 * feed_forward).max(latent) as u64
     }
 
     /// Whether its tensors are known, so that sizes of its files are exact.

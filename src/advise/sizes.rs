@@ -1,0 +1,204 @@
+//! How large the file is that a recipe makes of a model, and how much of it a token reads.
+//!
+//! From the plan that the quantizer would carry out and the header that it would write, so exact to the byte for a model whose
+//! tensors and metadata are known. A shape has a vocabulary of its size but not its words, whose header is some megabytes
+//! smaller than a published file's; its tensors are exact. A model with figures alone is estimated from the mean bits a weight
+//! that the recipe gives one like it, and says so. Absent: memory beyond the file (see `memory`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use quant::gguf::Layout;
+use quant::plan::Choices;
+use quant::{DType, Imatrix, Plan, Recipe, Result};
+use serde::Serialize;
+
+use super::models::{self, ModelFigures, is_expert};
+
+/// Whose mean bits a weight stand in for those of a model without a shape.
+const LIKE_DENSE: &str = "llama-8b";
+const LIKE_MOE: &str = "qwen3-30b-a3b";
+
+/// Bytes of one tensor type.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TypeBytes {
+    /// The encoding.
+    #[serde(serialize_with = "by_name")]
+    pub dtype: DType,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Bytes that one token reads: of matrices of experts the part that it uses, of embeddings that are not the output matrix
+    /// too one row.
+    pub read: u64,
+    /// Of these, the experts'.
+    pub read_experts: u64,
+}
+
+fn by_name<S: serde::Serializer>(dtype: &DType, s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.serialize_str(dtype.name())
+}
+
+/// The size of a file that a recipe makes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FileSize {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The whole file: header, tensors, padding.
+    pub file_bytes: u64,
+    /// The tensors alone.
+    pub tensor_bytes: u64,
+    /// Weights.
+    pub weights: u64,
+    /// By encoding, most bytes first.
+    pub types: Vec<TypeBytes>,
+    /// Bytes of embeddings that are looked up and not multiplied; runtimes leave them in the host's memory.
+    pub lookup_bytes: u64,
+    /// Whether it comes from the model's own tensors.
+    pub exact: bool,
+    experts: u32,
+    experts_used: u32,
+}
+
+impl FileSize {
+    /// Mean bits a weight, scales included, header not.
+    pub fn bits_per_weight(&self) -> f64 {
+        8.0 * self.tensor_bytes as f64 / self.weights as f64
+    }
+
+    /// Bytes of weights that one token reads.
+    pub fn read_per_token(&self) -> u64 {
+        self.types.iter().map(|t| t.read).sum()
+    }
+
+    /// Bytes of weights that a step over `batch` tokens reads, where each chooses its experts at random: of E experts, U a
+    /// token, `E (1 - (1 - U/E)^batch)` are used by some.
+    pub fn read_per_step(&self, batch: u32) -> f64 {
+        let (all, one) = (f64::from(self.experts), f64::from(self.experts_used));
+        let times = if one > 0.0 { all * (1.0 - (1.0 - one / all).powf(f64::from(batch))) / one } else { 1.0 };
+        self.types.iter().map(|t| (t.read - t.read_experts) as f64 + t.read_experts as f64 * times).sum()
+    }
+}
+
+/// The recipe whose file a published name stands for, and whether it is just that: `UD-Q4_K_XL` is like `q4_k_m`, `MXFP4` is
+/// `mxfp4_moe`. None for what is no file type of llama.cpp's.
+pub fn recipe_like(name: &str) -> Option<(Arc<Recipe>, bool)> {
+    let bare = name.split([' ', '(']).next().unwrap_or_default().to_ascii_lowercase();
+    if let Ok(recipe) = Recipe::find(if bare == "mxfp4" { "mxfp4_moe" } else { &bare }) {
+        return Some((recipe, bare.len() == name.len()));
+    }
+    // unsloth's mixes spend more bits on some tensors than the file type they are named after.
+    let bare = bare.strip_prefix("ud-").unwrap_or(&bare);
+    let stem = bare.strip_suffix("_xl").unwrap_or(bare);
+    let larger = [bare.to_owned(), format!("{stem}_l"), format!("{stem}_m"), format!("{stem}_0"), stem.to_owned()];
+    larger.iter().find_map(|name| Recipe::find(name).ok()).map(|recipe| (recipe, false))
+}
+
+impl ModelFigures {
+    /// The size of the file that `recipe` makes of this model. Computed once a recipe.
+    ///
+    /// # Errors
+    /// As [`Plan::of`] and [`Layout::new`].
+    pub fn size(&self, recipe: &Arc<Recipe>) -> Result<Arc<FileSize>> {
+        let known = |sizes: &super::models::Sizes| {
+            sizes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&recipe.name).cloned()
+        };
+        // A recipe of one's own may share its name with another.
+        let keeps = Recipe::all().iter().any(|known| Arc::ptr_eq(known, recipe));
+        if let Some(size) = known(&self.sizes).filter(|_| keeps) {
+            return Ok(size);
+        }
+        let size = Arc::new(if self.has_shape() { self.planned(recipe)? } else { self.estimated(recipe)? });
+        if keeps {
+            let mut sizes = self.sizes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            sizes.insert(recipe.name.clone(), Arc::clone(&size));
+        }
+        Ok(size)
+    }
+
+    /// From the model's own tensors.
+    fn planned(&self, recipe: &Arc<Recipe>) -> Result<FileSize> {
+        let model = self.model.as_ref().expect("the model has a shape");
+        let mut plan = Plan::of(model.as_ref(), recipe, &Choices::default())?;
+        if plan.entries.iter().any(|entry| entry.needs_imatrix) {
+            // There is no such file without a matrix; what it holds changes no type.
+            let weights = BTreeMap::from([("output_norm.weight".to_owned(), vec![1.0])]);
+            let imatrix = Some(Arc::new(Imatrix::new(Path::new("imatrix.gguf"), weights)));
+            plan = Plan::of(model.as_ref(), recipe, &Choices { imatrix, ..Choices::default() })?;
+        }
+        let layout = Layout::new(model.path(), &plan.metadata(&model.output_metadata()?), &plan.specs())?;
+        let has_output = plan.get("output.weight").is_some();
+        let (experts, used) = (u64::from(self.experts), u64::from(self.experts_used));
+        let mut types: Vec<TypeBytes> = Vec::new();
+        let mut lookup_bytes = 0;
+        for entry in &plan.entries {
+            let bytes = entry.bytes();
+            let looked_up = match entry.tensor.as_str() {
+                "token_embd.weight" => has_output,
+                name => name == "position_embd.weight",
+            };
+            let expert = experts > 0 && is_expert(&entry.tensor);
+            let read = match (looked_up, expert) {
+                (true, _) => bytes / entry.shape.last().copied().unwrap_or(1).max(1) as u64,
+                (false, true) => bytes / experts * used,
+                (false, false) => bytes,
+            };
+            lookup_bytes += if looked_up { bytes } else { 0 };
+            let of_experts = if expert { read } else { 0 };
+            match types.iter_mut().find(|t| t.dtype == entry.to) {
+                Some(t) => {
+                    t.bytes += bytes;
+                    t.read += read;
+                    t.read_experts += of_experts;
+                }
+                None => types.push(TypeBytes { dtype: entry.to, bytes, read, read_experts: of_experts }),
+            }
+        }
+        types.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.dtype.name().cmp(b.dtype.name())));
+        Ok(FileSize {
+            recipe: recipe.name.clone(),
+            file_bytes: layout.file_bytes(),
+            tensor_bytes: plan.bytes(),
+            weights: plan.weights(),
+            types,
+            lookup_bytes,
+            exact: true,
+            experts: self.experts,
+            experts_used: self.experts_used,
+        })
+    }
+
+    /// From the bits a weight of a model like it.
+    fn estimated(&self, recipe: &Arc<Recipe>) -> Result<FileSize> {
+        let like = models::find(if self.is_moe() { LIKE_MOE } else { LIKE_DENSE })?;
+        let size = like.size(recipe)?;
+        let header = size.file_bytes - size.tensor_bytes;
+        let scale = self.params as f64 / size.weights as f64;
+        let scaled = |bytes: u64, by: f64| (bytes as f64 * by).round() as u64;
+        let tensor_bytes = scaled(size.tensor_bytes, scale);
+        // Of the weights that take part, those of an embedding that is looked up are not read.
+        let read = f64::from(8_u8).recip() * size.bits_per_weight() * self.active_params as f64;
+        let share = read / size.read_per_token() as f64;
+        let types = size.types.iter().map(|t| TypeBytes {
+            dtype: t.dtype,
+            bytes: scaled(t.bytes, scale),
+            read: scaled(t.read, share),
+            read_experts: scaled(t.read_experts, share),
+        });
+        Ok(FileSize {
+            recipe: recipe.name.clone(),
+            file_bytes: tensor_bytes + header,
+            tensor_bytes,
+            weights: self.params,
+            types: types.collect(),
+            lookup_bytes: scaled(
+                size.lookup_bytes,
+                f64::from(self.vocab) * f64::from(self.hidden) / (f64::from(like.vocab) * f64::from(like.hidden)),
+            ),
+            exact: false,
+            experts: self.experts,
+            experts_used: self.experts_used,
+        })
+    }
+}
