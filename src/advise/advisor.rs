@@ -8,9 +8,11 @@ use quant::{DType, Error, Result};
 use super::choice::{Choice, Fit, Room};
 use super::claims::{Oracle, Usable};
 use super::hardware::{Catalogue, Machine};
+use super::memory::{self, Usage};
 use super::models::{self, ModelFigures};
 use super::quality::{Candidate, Quality};
 use super::request::Request;
+use super::sizes::FileSize;
 use super::speed::place::{self, Weights, Workload};
 use super::speed::{Backend, Calibration};
 
@@ -25,15 +27,8 @@ pub struct Settings {
     pub imatrix: bool,
 }
 
-/// Types that llama.cpp stores keys and values in.
-const KV_TYPES: [DType; 9] =
-    [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q5_1, DType::Q5_0, DType::Q4_1, DType::Q4_0, DType::IQ4_NL];
-
 /// Tokens that are decoded in a forecast.
 const GENERATE: f64 = 128.0;
-
-/// Tokens that llama.cpp computes at once (`--ubatch-size`), which is what its buffers are for.
-const BATCH: u64 = 512;
 
 /// Knows machines, models, speeds and quality.
 #[derive(Debug)]
@@ -54,10 +49,7 @@ impl<'a> Advisor<'a> {
     pub fn new(catalogue: Catalogue, calibration: &'a Calibration, quality: Quality, settings: Settings) -> Result<Self> {
         let kv_type = match settings.kv_type.as_deref() {
             None => DType::F16,
-            Some(name) => *KV_TYPES
-                .iter()
-                .find(|dtype| dtype.name().eq_ignore_ascii_case(name))
-                .ok_or_else(|| Error::unknown("type of the KV cache", name, KV_TYPES.map(|t| t.name().to_lowercase())))?,
+            Some(name) => memory::kv_type(name)?,
         };
         let backend = settings.backend.unwrap_or_default();
         if !backend.is_empty() && Backend::parse(&backend).is_none() {
@@ -107,21 +99,22 @@ impl<'a> Advisor<'a> {
     }
 
     fn choice_of(&self, model: &ModelFigures, recipe: &str, machine: &Machine, context: u32) -> Result<Choice> {
+        let size = model.size(&Recipe::find(recipe)?)?;
         let weights = Weights::of(model, recipe, None)?;
         let half = f64::from(context / 2);
         let load = Workload { backend: self.backend.clone(), generate: GENERATE, kv_type: self.kv_type, ..Workload::default() };
         let decode = place::case(machine, model, &weights, &Workload { depth: half, ..load.clone() })?;
         let prefill = place::case(machine, model, &weights, &Workload { prompt: half.max(1.0), ..load })?;
-        let bpw = 8.0 * weights.file_bytes / model.params as f64;
+        let bpw = size.bits_per_weight();
         let loss = self.quality.loss(&Candidate { model: &names(model), recipe, bpw, imatrix: self.imatrix });
         let accuracy = self.quality.score(&names(model)).map(|score| score.after(&loss.kld));
         Ok(Choice {
             model: model.name.clone(),
             recipe: recipe.to_owned(),
             machine: machine.label(),
-            bytes: weights.file_bytes as u64,
+            bytes: size.file_bytes,
             bpw,
-            room: room(machine, model, weights.file_bytes as u64, context, self.kv_type),
+            room: room(machine, model, &size, &Usage { kv_type: self.kv_type, ..Usage::of_context(context) })?,
             decode: self.calibration.decode(&decode),
             prefill: self.calibration.prefill(&prefill),
             loss,
@@ -157,27 +150,18 @@ impl Oracle for Advisor<'_> {
     }
 }
 
-/// What a choice takes of a machine's memory, and on how long a context it would fit.
-fn room(machine: &Machine, model: &ModelFigures, file_bytes: u64, context: u32, kv_type: DType) -> Room {
-    let gib = |gib: f64| (gib * f64::from(machine.devices) * f64::from(1 << 30)) as u64;
-    let limit = &machine.memory.limits[0];
-    let (usable, raised) = (gib(limit.usable_gib), limit.raised_gib.map(gib));
-    // Logits and a few rows of the residual stream for each token of a batch, in f32.
-    let buffers = 4 * BATCH * (u64::from(model.vocab) + 8 * u64::from(model.hidden));
-    let needed_at = |context: u32| file_bytes + model.kv_bytes_read(u64::from(context), kv_type) as u64 + buffers;
-    let needed = needed_at(context);
-    let most = raised.unwrap_or(usable);
-    let fit = match needed {
-        n if n <= usable => Fit::Fits,
-        n if n <= most => Fit::FitsRaised,
-        _ => Fit::DoesNotFit,
-    };
-    // Memory grows with the context, so the largest one that fits is found by halving.
-    let (mut low, mut high) = (0, model.max_context);
-    while low < high {
-        let middle = low + (high - low).div_ceil(2);
-        if needed_at(middle) <= most { low = middle } else { high = middle - 1 }
-    }
-    let remedy = (fit == Fit::FitsRaised).then(|| limit.how_for(needed as f64 / f64::from(1 << 30) / f64::from(machine.devices)));
-    Room { fit, needed, usable, raised, largest_context: low, remedy: remedy.flatten() }
+/// What a choice takes of the memory of a machine's usual platform, and on how long a context it would fit.
+fn room(machine: &Machine, model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Room> {
+    let need = memory::need(model, size, usage, machine.profile.kind)?;
+    let fits = memory::fits(machine, &need);
+    let fit = fits.into_iter().next().ok_or_else(|| Error::option("--hardware", machine.id(), "has no memory"))?;
+    let bytes = |gib: f64| (gib * f64::from(1 << 30)) as u64;
+    Ok(Room {
+        fit: fit.verdict,
+        needed: bytes(fit.need_gib),
+        usable: bytes(fit.usable_gib),
+        raised: (fit.most_gib > fit.usable_gib).then_some(bytes(fit.most_gib)),
+        largest_context: memory::largest_context(model, size, usage, machine, fit.most_gib)?.unwrap_or(0),
+        remedy: fit.how.filter(|_| fit.verdict == Fit::FitsRaised),
+    })
 }

@@ -3,31 +3,9 @@
 
 use serde::Serialize;
 
+pub use super::memory::Verdict as Fit;
 use super::quality::{Loss, Value, scores};
 use super::speed::Forecast;
-
-/// Whether a choice fits into a machine's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fit {
-    /// As the machine comes.
-    Fits,
-    /// With the limit raised that the system sets to what a GPU may use.
-    FitsRaised,
-    /// Not at all.
-    DoesNotFit,
-}
-
-impl Fit {
-    /// Its name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fits => "fits",
-            Self::FitsRaised => "fits_raised",
-            Self::DoesNotFit => "does_not_fit",
-        }
-    }
-}
 
 /// What a choice takes of a machine's memory, bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -183,6 +183,15 @@ fn fit(choice: &Choice) -> &'static str {
     }
 }
 
+/// The same for programs.
+fn fit_name(choice: &Choice) -> &'static str {
+    match choice.room.fit {
+        Fit::Fits => "fits",
+        Fit::FitsRaised => "fits-raised",
+        Fit::DoesNotFit => "does-not-fit",
+    }
+}
+
 /// The choices that `wanted` lets through, by their places.
 pub fn table(advice: &Advice, wanted: impl Fn(usize) -> bool) -> Table {
     let mut columns = vec![
@@ -278,7 +287,7 @@ fn frame(advice: &Advice) -> PolarsResult<DataFrame> {
         words("recipe", |c| Some(&c.recipe)),
         counts("bytes", |c| Some(c.bytes)),
         numbers("bpw", |c| Some(c.bpw)),
-        words("fits", |c| Some(c.room.fit.name())),
+        words("fits", |c| Some(fit_name(c))),
         counts("memory_needed", |c| Some(c.room.needed)),
         counts("memory_usable", |c| Some(c.room.usable)),
         counts("memory_raised", |c| c.room.raised),

@@ -34,7 +34,7 @@ fn one_model_on_two_machines_gets_choices_picks_and_a_comparison() {
     assert!(sizes.windows(2).all(|pair| pair[0] > pair[1]), "{sizes:?}");
     // 141 GB of 16-bit weights fit on neither, Q4_K_M on both.
     let fit = |recipe: &str| -> Vec<bool> {
-        choices.iter().filter(|c| c["recipe"] == recipe).map(|c| c["room"]["fit"] != "does_not_fit").collect()
+        choices.iter().filter(|c| c["recipe"] == recipe).map(|c| c["room"]["fit"] != "does-not-fit").collect()
     };
     assert_eq!((fit("f16"), fit("q4_k_m")), (vec![false, false], vec![true, true]));
     // Published perplexity of this model gives its divergence.
