@@ -200,7 +200,7 @@ pub fn pick(choices: &[Choice], needs: &Needs, of: impl Fn(&Choice) -> bool) -> 
 /// What a choice is worth in work done: what it knows beyond guessing.
 fn quality(choice: &Choice, yardstick: Yardstick) -> f64 {
     match (yardstick, &choice.accuracy) {
-        (Yardstick::Accuracy, Some(accuracy)) => (accuracy.value - 0.25).max(0.0),
+        (Yardstick::Accuracy, Some(accuracy)) => (accuracy.value - super::quality::scores::CHANCE).max(0.0),
         _ => super::quality::scores::kept(choice.loss.kld.value),
     }
 }

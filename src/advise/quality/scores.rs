@@ -12,6 +12,9 @@ use super::figures::Evidence;
 /// The one table, and its name in the folder.
 const MMLU: (&str, &str) = ("configs/scores/mmlu.toml", include_str!("../../../configs/scores/mmlu.toml"));
 
+/// Share of right answers that guessing reaches in that task, which has four choices; a test compares the table.
+pub const CHANCE: f64 = 0.25;
+
 /// A model's published score.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Score {
@@ -126,6 +129,11 @@ mod tests {
             }
         }
         assert!((best.1 - SCALE).abs() < 0.05 && (best.2 - EXPONENT).abs() < 0.1, "{best:?}");
+    }
+
+    #[test]
+    fn guessing_is_as_the_table_says() {
+        assert!(embedded().unwrap().iter().all(|score| score.chance == CHANCE && score.task == "mmlu"));
     }
 
     #[test]
