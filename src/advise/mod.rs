@@ -3,9 +3,17 @@
 //! Pure: nothing here reads a clock or the environment, or a file but the ones it is handed. Absent: measuring (see `runner`),
 //! drawing (see `report`) and printing (see `cli`).
 
+pub mod advice;
+pub mod advisor;
+pub mod choice;
+pub mod claims;
 pub mod hardware;
 pub mod memory;
 pub mod models;
+pub mod overtake;
+pub mod quality;
+pub mod rank;
+pub mod request;
 pub mod sizes;
 pub mod speed;
 mod spelling;

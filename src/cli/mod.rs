@@ -3,6 +3,7 @@
 //! stdout carries the result (with `--json` one JSON document and nothing else); progress and messages go to stderr. Exit
 //! codes: 0 done, 1 a stated gate failed, 2 bad input or failure.
 
+mod advise;
 mod bench;
 mod calibrate;
 mod choices;
@@ -112,6 +113,7 @@ enum Command {
     Forecast(forecast::ForecastArgs),
     Calibrate(calibrate::CalibrateArgs),
     Probe(probe::ProbeArgs),
+    Advise(advise::AdviseArgs),
     Report(report::ReportArgs),
     Synth(synth::SynthArgs),
     Devices(devices::DevicesArgs),
@@ -168,6 +170,7 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
         Command::Forecast(args) => forecast::run(&args, session),
         Command::Calibrate(args) => calibrate::run(&args, session),
         Command::Probe(args) => probe::run(&args, session),
+        Command::Advise(args) => advise::run(&args, session),
         Command::Report(args) => report::run(&args, session),
         Command::Synth(args) => synth::run(&args, session),
         Command::Devices(args) => devices::run(&args, session),

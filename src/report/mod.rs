@@ -5,6 +5,7 @@
 //! [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of it. Pages on other matters, such as advice, are written
 //! out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
 
+pub mod advice;
 mod axis;
 pub mod card;
 pub mod changes;

@@ -181,7 +181,12 @@ mod tests {
         RunConfig::load(None).unwrap();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/runs");
         for entry in std::fs::read_dir(folder).unwrap() {
-            RunConfig::load(Some(&entry.unwrap().path())).unwrap();
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            // The others are for `bitworth advise` (`advise::request` reads them).
+            if text.parse::<toml::Table>().unwrap().contains_key("model") {
+                RunConfig::load(Some(&path)).unwrap();
+            }
         }
     }
 

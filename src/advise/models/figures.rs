@@ -60,6 +60,8 @@ pub struct ModelFigures {
     pub experts: u32,
     /// Experts that a token uses.
     pub experts_used: u32,
+    /// Whether the output matrix is the embedding.
+    pub tied: bool,
     /// Tokens that it was trained for.
     pub max_context: u32,
     /// What blocks keep of every token, as llama.cpp does: latent attention keeps compressed keys and no values; a window bounds
@@ -103,6 +105,8 @@ struct Table {
     kv_heads: Option<u32>,
     head_dim: Option<u32>,
     vocab: Option<u32>,
+    #[serde(default)]
+    tied: bool,
     #[serde(default)]
     experts: u32,
     #[serde(default)]
@@ -207,6 +211,7 @@ impl ModelFigures {
             kv_heads: size("kv_heads", table.kv_heads)?,
             head_dim: size("head_dim", table.head_dim)?,
             vocab: size("vocab", table.vocab)?,
+            tied: table.tied,
             experts: table.experts,
             experts_used: table.experts_used,
             max_context: size("max_context", table.max_context)?,
@@ -255,6 +260,7 @@ impl ModelFigures {
             kv_heads: h.head_count_kv as u32,
             head_dim: h.head_dim as u32,
             vocab: h.vocab_size as u32,
+            tied: is_tied(tensors),
             experts: h.expert_count as u32,
             experts_used: h.expert_used_count as u32,
             max_context: h.context_length as u32,
@@ -291,6 +297,7 @@ impl ModelFigures {
         Ok(Self {
             params,
             active_params,
+            tied: is_tied(container.tensors()),
             hidden,
             layers,
             heads,
@@ -327,6 +334,7 @@ impl ModelFigures {
             kv_heads: 0,
             head_dim: 0,
             vocab: 0,
+            tied: false,
             experts: 0,
             experts_used: 0,
             max_context: 0,
@@ -387,6 +395,11 @@ pub(crate) fn bytes_per_element(dtype: DType) -> f64 {
 fn counts(tensors: &[Tensor], experts: u64, used: u64) -> (u64, u64) {
     let active = |t: &Tensor| if is_expert(&t.name) && experts > 0 { t.elements() / experts * used } else { t.elements() };
     (tensors.iter().map(Tensor::elements).sum(), tensors.iter().map(active).sum())
+}
+
+/// Whether no tensor but the embedding can be the output matrix.
+fn is_tied(tensors: &[Tensor]) -> bool {
+    !tensors.iter().any(|t| t.name == Role::Output.gguf_name(0))
 }
 
 /// Whether a tensor holds the matrices of all experts, of which a token uses some.

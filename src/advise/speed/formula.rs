@@ -136,7 +136,7 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
         .of(format_args!("driver={driver}"), 0.0, 0.1)
         .of(format_args!("shape={shape}"), 0.0, 0.08)
         .times(sparse, format_args!("experts backend={backend}"), 0.0, 0.15)
-        .times(sparse, format_args!("experts type={weight_type} driver={driver}"), 0.0, 0.2)
+        .times(sparse, format_args!("experts type={weight_type} driver={driver}"), 0.0, 0.35)
         .times(truth(case.devices > 1), "several devices", 0.0, 0.1);
     all.list
 }

@@ -1,0 +1,201 @@
+//! `bitworth advise`: what fits where, how fast, how good, what to pick and why; and whether claims in numbers hold.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use quant::Error;
+use serde_json::json;
+
+use super::Outcome;
+use super::forecast::HardwareDirs;
+use super::session::Session;
+use crate::advise::advice::Advice;
+use crate::advise::advisor::{Advisor, Settings};
+use crate::advise::claims::{self, Checked};
+use crate::advise::quality::Quality;
+use crate::advise::quality::figures::{Evidence, Figure, Interval};
+use crate::advise::request::{CONTEXT, Request};
+use crate::advise::speed::Calibration;
+use crate::eval::stats::Estimate;
+use crate::report::{self, Summary, table};
+
+/// Terminals get every choice up to this many, beyond it those on a front.
+const MANY: usize = 48;
+
+/// Say what fits, how fast it is, what it costs in quality, and what to pick.
+#[derive(Args)]
+pub struct AdviseArgs {
+    /// A comparison, as configs/runs/m2-ultra-vs-ryzen-395.toml; options take the place of what it says.
+    #[arg(value_name = "CONFIG.toml")]
+    config: Option<PathBuf>,
+    /// Models: names as in configs/models, checkpoints, GGUF files.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    model: Vec<String>,
+    /// Machines: names as in configs/hardware with their memory (m2-ultra-64gb), or TOML files.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    hardware: Vec<String>,
+    /// Recipes [default: a ladder from f16 to iq2_xxs].
+    #[arg(long, value_delimiter = ',', value_name = "RECIPE,...")]
+    recipes: Vec<String>,
+    /// Tokens of context that must fit [default: 8192].
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<u32>,
+    /// Least decoding speed, tokens per second.
+    #[arg(long, value_name = "TPS")]
+    min_tps: Option<f64>,
+    /// Largest mean KL divergence from the unquantized model, nats per token.
+    #[arg(long, value_name = "KLD")]
+    max_kld: Option<f64>,
+    /// What for: chat (as fast as one reads), code (fast, little loss, long prompts) or batch (most work done) [default: chat].
+    #[arg(long = "use", value_name = "USE")]
+    purpose: Option<String>,
+    /// Type of the KV cache [default: f16].
+    #[arg(long, value_name = "TYPE")]
+    kv_type: Option<String>,
+    /// Backend in place of each machine's usual one.
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+    /// Expect files made with an importance matrix.
+    #[arg(long)]
+    imatrix: bool,
+    /// Run folders whose measured quality comes before published figures.
+    #[arg(long, value_name = "DIR")]
+    records: Vec<PathBuf>,
+    /// Folder for advice.md, advice.html, advice.csv and advice.parquet.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Check claims in numbers instead [default: those of configs/claims].
+    #[arg(long, value_name = "FILE.toml", num_args = 0..=1)]
+    claims: Option<Option<PathBuf>>,
+    #[command(flatten)]
+    dirs: HardwareDirs,
+}
+
+pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
+    let quality = Quality::with(measured(&args.records)?)?;
+    if let Some(file) = &args.claims {
+        let settings = Settings { kv_type: args.kv_type.clone(), backend: args.backend.clone(), imatrix: true };
+        let advisor = Advisor::new(args.dirs.catalogue()?, Calibration::embedded(), quality, settings)?;
+        return check_claims(file.as_deref(), &advisor, session);
+    }
+    let request = request(args)?;
+    let needs = request.needs(|key, value, what| match (key, &args.config) {
+        ("context", _) if args.context.is_some() => Error::option("--context", value, what),
+        ("min_tps", _) if args.min_tps.is_some() => Error::option("--min-tps", value, what),
+        ("max_kld", _) if args.max_kld.is_some() => Error::option("--max-kld", value, what),
+        ("models", None) => Error::option("--model", value, what),
+        (_, None) => Error::option("--hardware", value, what),
+        (key, Some(path)) => Error::key(path, key, format!("{value} {what}")),
+    })?;
+    let settings = Settings { kv_type: request.kv_type.clone(), backend: request.backend.clone(), imatrix: request.imatrix };
+    let advisor = Advisor::new(args.dirs.catalogue()?, Calibration::embedded(), quality, settings)?;
+    let (machines, choices) = advisor.choices(&request)?;
+    let advice = Advice::new(request, needs, &machines, choices)?;
+    let files = args.out.as_ref().map(|dir| report::advice::write(dir, &advice)).transpose()?;
+    session.print(&json!({ "advice": advice, "files": files }), || text(&advice, files.as_deref()))?;
+    Ok(Outcome::Done)
+}
+
+/// The configuration with the options in it.
+fn request(args: &AdviseArgs) -> Result<Request> {
+    let mut request = match &args.config {
+        Some(path) => Request::parse(path, &std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?)?,
+        None => Request { context: CONTEXT, ..Request::default() },
+    };
+    for (list, given) in
+        [(&mut request.models, &args.model), (&mut request.hardware, &args.hardware), (&mut request.recipes, &args.recipes)]
+    {
+        if !given.is_empty() {
+            *list = given.clone();
+        }
+    }
+    request.context = args.context.unwrap_or(request.context);
+    request.min_tps = args.min_tps.or(request.min_tps);
+    request.max_kld = args.max_kld.or(request.max_kld);
+    request.purpose = args.purpose.clone().or(request.purpose);
+    request.kv_type = args.kv_type.clone().or(request.kv_type);
+    request.backend = args.backend.clone().or(request.backend);
+    request.imatrix |= args.imatrix;
+    Ok(request)
+}
+
+/// What runs measured, as figures.
+fn measured(dirs: &[PathBuf]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for dir in dirs {
+        let records = report::load(std::slice::from_ref(dir))?;
+        let rows = report::summarize(&records)?;
+        figures.extend(rows.iter().filter(|row| !row.is_reference).map(|row| figure(row, dir)));
+    }
+    Ok(figures)
+}
+
+fn figure(row: &Summary, dir: &Path) -> Figure {
+    let interval = |e: &Estimate| {
+        let (low, high) = e.interval.map_or((e.value, e.value), |i| (i.low, i.high));
+        Interval { value: e.value, low, high }
+    };
+    Figure {
+        bpw: Some(row.bpw),
+        ppl_ratio: row.ppl_ratio.as_ref().map(interval),
+        kld: row.kld.as_ref().map(|kld| interval(&kld.mean)),
+        top1: row.top1.as_ref().map(interval),
+        ..Figure::new(&row.model, &row.recipe, Evidence::Measured, &format!("records in {}", dir.display()))
+    }
+}
+
+fn text(advice: &Advice, files: Option<&[PathBuf]>) -> String {
+    let all = advice.choices.len() <= MANY;
+    let mut text = table::render(&report::advice::table(advice, |i| all || advice.front[i]));
+    if !all {
+        text += &format!("Of {} choices, those on their machine's front.\n", advice.choices.len());
+    }
+    text += "\n";
+    for pick in &advice.picks {
+        text += &format!("{}\n", pick.sentence);
+    }
+    for comparison in &advice.comparisons {
+        text += "\n";
+        for sentence in &comparison.sentences {
+            text += &format!("{sentence}\n");
+        }
+    }
+    for file in files.unwrap_or_default() {
+        text += &format!("{}\n", file.display());
+    }
+    text
+}
+
+fn check_claims(file: Option<&Path>, advisor: &Advisor, session: &Session) -> Result<Outcome> {
+    let mut all = Vec::new();
+    match file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?;
+            all.extend(claims::parse(file, &text)?);
+        }
+        None => {
+            for (name, text) in claims::CLAIMS {
+                all.extend(claims::parse(Path::new(&format!("configs/claims/{name}.toml")), text)?);
+            }
+        }
+    }
+    let checked: Vec<Checked> = all.iter().map(|claim| claims::check(claim, advisor)).collect::<quant::Result<_>>()?;
+    session.print(&json!({ "claims": checked }), || claims_text(&checked))?;
+    Ok(Outcome::Done)
+}
+
+fn claims_text(checked: &[Checked]) -> String {
+    let mut text = String::new();
+    for claim in checked {
+        text += &format!("{:7}  {}\n", claim.verdict.name(), claim.says);
+        for finding in &claim.findings {
+            text += &format!("           {}: {}\n", finding.of, finding.figures);
+        }
+        for published in &claim.published {
+            let value = crate::advise::rank::small(published.value);
+            text += &format!("           published: {value} ({}) {}\n", published.of, published.source);
+        }
+    }
+    text
+}

@@ -1,0 +1,340 @@
+//! Advice as a page, a table and files for machines: `advice.md`, `advice.html`, `advice.csv`, `advice.parquet`. Renders values of
+//! `advise`; decides nothing.
+
+use std::path::{Path, PathBuf};
+
+use polars::prelude::{Column as Values, DataFrame, IntoColumn, NamedFrom, PolarsError, PolarsResult, Series as Data};
+use polars_io::SerWriter;
+use polars_io::prelude::CsvWriter;
+use quant::{Error, Result};
+
+use crate::advise::advice::Advice;
+use crate::advise::choice::{Choice, Fit};
+use crate::advise::claims::Checked;
+use crate::advise::quality::{Basis, Value};
+use crate::advise::rank::{Yardstick, small};
+use crate::advise::speed::Forecast;
+use crate::report::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
+use crate::report::number::bytes;
+use crate::report::page::{Block, Cell, Column, Page, Row, Section, Table};
+
+/// How to read the numbers.
+const READING: &[&str] = &[
+    "Speeds are forecasts of llama.cpp's speed, with half of the context filled; ranges beneath them held 4 of 5 measurements that \
+     the forecast had not seen.",
+    "KLD is the mean KL divergence from the unquantized model in nats per token: measured, published (the source is listed), or \
+     estimated (~) from other figures, then with the range that held 4 of 5 figures that were left out.",
+    "MMLU is the published score of the unquantized model, less what a divergence of that size takes from it. It is what makes \
+     different models comparable; publishers' settings differ by a point or two.",
+    "tok/s x quality is the decoding speed times the share of what the model knows beyond guessing that the recipe leaves.",
+    "A choice on the front (*) is beaten by no other on its machine in both speed and quality.",
+    "Of choices whose quality nobody could tell apart (a tenth of a point, or 0.006 nats), the faster one is picked.",
+];
+
+/// Writes page and data into `dir` and returns the paths: Markdown, HTML, CSV, parquet.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn write(dir: &Path, advice: &Advice) -> Result<Vec<PathBuf>> {
+    let [markdown, html] = super::write_page(dir, "advice", &page(advice))?;
+    let [csv, parquet] = ["csv", "parquet"].map(|extension| dir.join(format!("advice.{extension}")));
+    let fail = |e: PolarsError| Error::file(&csv, e.to_string());
+    let mut text = Vec::new();
+    CsvWriter::new(&mut text).finish(&mut frame(advice).map_err(fail)?).map_err(fail)?;
+    super::write_whole(&csv, &text)?;
+    super::frames::write_parquet(&parquet, frame(advice))?;
+    Ok(vec![markdown, html, csv, parquet])
+}
+
+/// The page.
+pub fn page(advice: &Advice) -> Page {
+    let mut sections = Vec::new();
+    for comparison in &advice.comparisons {
+        let [first, second] = &comparison.contest.machines;
+        let blocks = vec![Block::List(comparison.sentences.clone())];
+        sections.push(Section::new(format!("{first} or {second}"), blocks));
+    }
+    let chart = chart(advice);
+    if chart.can_be_drawn() {
+        let note = "Only what fits. Bars are 80 % ranges of the forecasts; a bold name is on its machine's front.";
+        sections.push(Section::new("Quality against speed", vec![Block::Charts(vec![chart]), Block::Note(note.into())]));
+    }
+    sections.push(Section::new("What fits", vec![Block::Table(memory_table(advice))]));
+    sections.push(Section::new("Every choice that fits", vec![Block::Table(table(advice, |i| advice.choices[i].fits()))]));
+    sections.push(Section::new("How to read this", vec![Block::List(READING.iter().map(|s| (*s).to_owned()).collect())]));
+    sections.push(Section::new("Sources", vec![Block::List(sources(advice))]));
+    let lead = std::iter::once(format!(
+        "Pick: {} on {}.",
+        advice.choices[advice.best.choice].title(),
+        advice.choices[advice.best.choice].machine
+    ));
+    let title = advice
+        .request
+        .title
+        .clone()
+        .unwrap_or_else(|| format!("{} on {}", advice.request.models.join(", "), advice.request.hardware.join(", ")));
+    Page { title, lead: lead.chain(advice.picks.iter().map(|p| p.sentence.clone())).collect(), about: about(advice), sections }
+}
+
+fn about(advice: &Advice) -> Vec<String> {
+    let needs = &advice.needs;
+    let mut text = format!("Asked for: {}, a context of {} tokens", needs.purpose.name(), needs.context);
+    if let Some(tps) = needs.min_tps {
+        text += &format!(", at least {} tok/s", small(tps));
+    }
+    if let Some(kld) = needs.max_kld {
+        text += &format!(", a divergence of at most {}", small(kld));
+    }
+    let mut about = vec![text + "."];
+    about.extend(advice.notes.iter().cloned());
+    about
+}
+
+/// Quality against speed, one series a machine.
+fn chart(advice: &Advice) -> Chart {
+    let mut series: Vec<Series> = Vec::new();
+    for (i, choice) in advice.choices.iter().enumerate().filter(|(_, c)| c.fits()) {
+        let (y, y_range) = match (advice.yardstick, &choice.accuracy) {
+            (Yardstick::Divergence, _) => (choice.loss.kld.value, range(&choice.loss.kld)),
+            (Yardstick::Accuracy, Some(a)) => (100.0 * a.value, range(a).map(|(low, high)| (100.0 * low, 100.0 * high))),
+            (Yardstick::Accuracy, None) => continue,
+        };
+        let lines = vec![
+            format!("on {}", choice.machine),
+            crate::advise::rank::speed(&choice.decode),
+            format!("{}, KLD {}", bytes(choice.bytes), kld_text(&choice.loss.kld)),
+        ];
+        let decode = &choice.decode;
+        let point = Point {
+            label: choice.title(),
+            x: decode.tps,
+            y,
+            x_range: Some((decode.low, decode.high)),
+            y_range,
+            lines,
+            marked: advice.picks.iter().any(|p| p.pick.as_ref().is_some_and(|pick| pick.choice == i)),
+        };
+        match series.iter_mut().find(|s| s.name == choice.machine) {
+            Some(s) => s.points.push(point),
+            None => series.push(Series { name: choice.machine.clone(), line: false, points: vec![point] }),
+        }
+    }
+    let (y, better) = match advice.yardstick {
+        Yardstick::Divergence => (Axis::new("KL divergence, nats per token", Scale::LogAbove(1e-4)), Better::Less),
+        Yardstick::Accuracy => (Axis::new("expected MMLU, %", Scale::Linear), Better::More),
+    };
+    let x = Axis::new("decoding, tokens/s", Scale::Log);
+    let front = Some(Front { x: Better::More, y: better, scope: Scope::EachSeries });
+    let hint = "up and to the right is better".to_owned();
+    let hint = if better == Better::Less { "down and to the right is better".to_owned() } else { hint };
+    Chart { title: "Quality against decoding speed".into(), hint, plot: Plot::Plane(Plane { x, y, series, front }) }
+}
+
+/// One row a model and recipe: what each machine says to it.
+fn memory_table(advice: &Advice) -> Table {
+    let mut machines: Vec<&str> = Vec::new();
+    let mut files: Vec<&Choice> = Vec::new();
+    for choice in &advice.choices {
+        if !machines.contains(&choice.machine.as_str()) {
+            machines.push(&choice.machine);
+        }
+        if !files.iter().any(|c| c.title() == choice.title()) {
+            files.push(choice);
+        }
+    }
+    let mut columns = vec![
+        Column::words("model and recipe", ""),
+        Column::numbers("file", "exact size of the GGUF file"),
+        Column::numbers("bpw", "bits per weight"),
+    ];
+    columns.extend(machines.iter().map(|m| Column::words(*m, "whether it fits, and the largest context that does")));
+    let row = |file: &&Choice| {
+        let mut cells = vec![
+            Cell::words(file.title()),
+            Cell::number(bytes(file.bytes), file.bytes as f64),
+            Cell::number(small(file.bpw), file.bpw),
+        ];
+        for machine in &machines {
+            let choice = advice.choices.iter().find(|c| c.machine == *machine && c.title() == file.title());
+            cells.push(choice.map_or_else(Cell::default, |c| Cell::words(fit(c)).with_detail(memory(c))));
+        }
+        Row { cells, marked: false }
+    };
+    Table { columns, rows: files.iter().map(row).collect(), notes: Vec::new() }
+}
+
+fn memory(choice: &Choice) -> String {
+    let gib = |bytes: u64| small(bytes as f64 / (1u64 << 30) as f64);
+    let most = choice.room.raised.unwrap_or(choice.room.usable);
+    let context =
+        if choice.room.largest_context > 0 { format!(", up to {} tokens", choice.room.largest_context) } else { String::new() };
+    format!(
+        "{} of {} GiB{context}",
+        gib(choice.room.needed),
+        gib(if choice.room.fit == Fit::Fits { choice.room.usable } else { most })
+    )
+}
+
+fn fit(choice: &Choice) -> &'static str {
+    match choice.room.fit {
+        Fit::Fits => "yes",
+        Fit::FitsRaised => "yes +",
+        Fit::DoesNotFit => "no",
+    }
+}
+
+/// The same for programs.
+fn fit_name(choice: &Choice) -> &'static str {
+    match choice.room.fit {
+        Fit::Fits => "fits",
+        Fit::FitsRaised => "fits-raised",
+        Fit::DoesNotFit => "does-not-fit",
+    }
+}
+
+/// The choices that `wanted` lets through, by their places.
+pub fn table(advice: &Advice, wanted: impl Fn(usize) -> bool) -> Table {
+    let mut columns = vec![
+        Column::words("model and recipe", "* on the front of its machine"),
+        Column::words("machine", ""),
+        Column::numbers("file", "exact size of the GGUF file"),
+        Column::words("fits", "at the context asked for; + with the limit on GPU memory raised"),
+        Column::numbers("decode tok/s", "forecast with its 80 % range"),
+        Column::numbers("prefill tok/s", "forecast with its 80 % range"),
+        Column::numbers("KLD", "divergence from the unquantized model, nats per token; ~ estimated"),
+    ];
+    let several = advice.yardstick == Yardstick::Accuracy;
+    if several {
+        columns.push(Column::numbers("MMLU %", "expected, from the published score of the unquantized model"));
+    }
+    columns.push(Column::numbers("tok/s x quality", "decoding speed times the share of quality that is left"));
+    let row = |(i, choice): (usize, &Choice)| {
+        let star = if advice.front[i] { " *" } else { "" };
+        let kld = &choice.loss.kld;
+        let mut cells = vec![
+            Cell::words(choice.title() + star),
+            Cell::words(&choice.machine),
+            Cell::number(bytes(choice.bytes), choice.bytes as f64),
+            Cell::words(fit(choice)),
+            forecast(&choice.decode),
+            choice.prefill.as_ref().map_or_else(Cell::default, forecast),
+            Cell::number(kld_text(kld), kld.value).with_detail(range_text(kld, 1.0)),
+        ];
+        if several {
+            let accuracy = choice.accuracy.as_ref();
+            cells.push(accuracy.map_or_else(Cell::default, |a| {
+                Cell::number(format!("{:.1}", 100.0 * a.value), a.value).with_detail(range_text(a, 100.0))
+            }));
+        }
+        cells.push(Cell::number(small(choice.worth()), choice.worth()));
+        Row { cells, marked: advice.picks.iter().any(|p| p.pick.as_ref().is_some_and(|pick| pick.choice == i)) }
+    };
+    let rows = advice.choices.iter().enumerate().filter(|(i, _)| wanted(*i)).map(row).collect();
+    Table { columns, rows, notes: advice.notes.clone() }
+}
+
+fn forecast(forecast: &Forecast) -> Cell {
+    Cell::number(small(forecast.tps), forecast.tps).with_detail(format!("{} to {}", small(forecast.low), small(forecast.high)))
+}
+
+fn kld_text(kld: &Value) -> String {
+    let mark = if kld.basis == Basis::Estimated { "~" } else { "" };
+    format!("{mark}{}", small(kld.value))
+}
+
+fn range(value: &Value) -> Option<(f64, f64)> {
+    (value.low < value.high).then_some((value.low, value.high))
+}
+
+fn range_text(value: &Value, scale: f64) -> String {
+    range(value).map_or(String::new(), |(low, high)| format!("{} to {}", small(scale * low), small(scale * high)))
+}
+
+/// Where the figures come from, each source once.
+fn sources(advice: &Advice) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for choice in &advice.choices {
+        let kld = &choice.loss.kld;
+        let lines = [
+            Some(format!("KLD of {}: {}", choice.model, kld.source)).filter(|_| kld.basis != Basis::Exact),
+            choice.accuracy.as_ref().map(|a| format!("MMLU of {}: {}", choice.model, a.source)),
+        ];
+        for line in lines.into_iter().flatten() {
+            if !found.contains(&line) {
+                found.push(line);
+            }
+        }
+    }
+    found
+}
+
+/// One row a choice, nothing rounded.
+fn frame(advice: &Advice) -> PolarsResult<DataFrame> {
+    let choices = &advice.choices;
+    let words = |name: &str, get: fn(&Choice) -> Option<&str>| -> Values {
+        Data::new(name.into(), choices.iter().map(get).collect::<Vec<_>>()).into_column()
+    };
+    let numbers = |name: &str, get: fn(&Choice) -> Option<f64>| -> Values {
+        Data::new(name.into(), choices.iter().map(get).collect::<Vec<_>>()).into_column()
+    };
+    let counts = |name: &str, get: fn(&Choice) -> Option<u64>| -> Values {
+        Data::new(name.into(), choices.iter().map(get).collect::<Vec<_>>()).into_column()
+    };
+    let picked = |i: usize| advice.picks.iter().any(|p| p.pick.as_ref().is_some_and(|pick| pick.choice == i));
+    let columns = vec![
+        words("machine", |c| Some(&c.machine)),
+        words("model", |c| Some(&c.model)),
+        words("recipe", |c| Some(&c.recipe)),
+        counts("bytes", |c| Some(c.bytes)),
+        numbers("bpw", |c| Some(c.bpw)),
+        words("fits", |c| Some(fit_name(c))),
+        counts("memory_needed", |c| Some(c.room.needed)),
+        counts("memory_usable", |c| Some(c.room.usable)),
+        counts("memory_raised", |c| c.room.raised),
+        counts("largest_context", |c| Some(u64::from(c.room.largest_context))),
+        numbers("decode_tps", |c| Some(c.decode.tps)),
+        numbers("decode_low", |c| Some(c.decode.low)),
+        numbers("decode_high", |c| Some(c.decode.high)),
+        numbers("prefill_tps", |c| c.prefill.map(|p| p.tps)),
+        numbers("prefill_low", |c| c.prefill.map(|p| p.low)),
+        numbers("prefill_high", |c| c.prefill.map(|p| p.high)),
+        numbers("kld", |c| Some(c.loss.kld.value)),
+        numbers("kld_low", |c| Some(c.loss.kld.low)),
+        numbers("kld_high", |c| Some(c.loss.kld.high)),
+        words("kld_basis", |c| Some(c.loss.kld.basis.name())),
+        words("kld_source", |c| Some(&c.loss.kld.source)),
+        numbers("ppl_ratio", |c| c.loss.ppl_ratio.as_ref().map(|v| v.value)),
+        numbers("top1_agreement", |c| c.loss.top1.as_ref().map(|v| v.value)),
+        numbers("mmlu", |c| c.accuracy.as_ref().map(|v| v.value)),
+        numbers("mmlu_low", |c| c.accuracy.as_ref().map(|v| v.low)),
+        numbers("mmlu_high", |c| c.accuracy.as_ref().map(|v| v.high)),
+        numbers("worth_tps", |c| Some(c.worth())),
+        Data::new("on_front".into(), advice.front.clone()).into_column(),
+        Data::new("picked".into(), (0..choices.len()).map(picked).collect::<Vec<_>>()).into_column(),
+    ];
+    DataFrame::new(choices.len(), columns)
+}
+
+/// Claims and how they fare, a row each finding.
+pub fn claims_table(checked: &[Checked]) -> Table {
+    let mut rows = Vec::new();
+    for claim in checked {
+        for (i, finding) in claim.findings.iter().enumerate() {
+            let first = |text: &str| if i == 0 { text.to_owned() } else { String::new() };
+            let cells = vec![
+                Cell::words(first(&claim.says)),
+                Cell::words(first(claim.verdict.name())),
+                Cell::words(&finding.of),
+                Cell::words(format!("{}: {}", finding.verdict.name(), finding.figures)),
+            ];
+            rows.push(Row { cells, marked: i == 0 });
+        }
+        for published in &claim.published {
+            let cells = ["", "", "published"].map(Cell::words).into_iter();
+            let figure = Cell::words(format!("{}: {} [{}]", small(published.value), published.of, published.source));
+            rows.push(Row { cells: cells.chain([figure]).collect(), marked: false });
+        }
+    }
+    let columns = ["claim", "verdict", "of", "figures"].map(|head| Column::words(head, "")).to_vec();
+    Table { columns, rows, notes: Vec::new() }
+}
