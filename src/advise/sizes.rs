@@ -91,7 +91,8 @@ pub fn recipe_like(name: &str) -> Option<(Arc<Recipe>, bool)> {
     // unsloth's mixes spend more bits on some tensors than the file type they are named after.
     let bare = bare.strip_prefix("ud-").unwrap_or(&bare);
     let stem = bare.strip_suffix("_xl").unwrap_or(bare);
-    let larger = [bare.to_owned(), format!("{stem}_l"), format!("{stem}_m"), format!("{stem}_0"), stem.to_owned()];
+    let without_k = stem.strip_suffix("_k").unwrap_or(stem);
+    let larger = [bare.to_owned(), format!("{stem}_l"), format!("{stem}_m"), stem.to_owned(), format!("{without_k}_0")];
     larger.iter().find_map(|name| Recipe::find(name).ok()).map(|recipe| (recipe, false))
 }
 

@@ -1,11 +1,13 @@
 //! Machines, models and sizes of files against published tables, where those are at hand.
 
+use std::path::Path;
+
 use bitworth::advise::hardware::Catalogue;
 use bitworth::advise::models;
 use bitworth::advise::sizes::recipe_like;
 use quant::DType;
 
-use crate::common::shared;
+use crate::common::{self, shared};
 
 /// The rows of a table: its columns by name.
 struct Table {
@@ -172,4 +174,59 @@ fn published_files_have_the_planned_sizes() {
         }
     }
     assert!(compared > 400, "only {compared} rows were compared");
+}
+
+#[test]
+fn the_size_of_a_checkpoints_file_is_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/demo/demo-model");
+    let model = checkpoint.to_str().unwrap();
+    common::json(dir.path(), &["quantize", model, "--to", "q4_k_m,q8_0,q3_k_s,f16", "--out", "files"]);
+    let figures = models::find(model).unwrap();
+    for recipe in ["q4_k_m", "q8_0", "q3_k_s", "f16"] {
+        let file = dir.path().join(format!("files/demo-model-{}.gguf", recipe.to_uppercase()));
+        let (recipe, _) = recipe_like(recipe).unwrap();
+        let size = figures.size(&recipe).unwrap();
+        assert_eq!(size.file_bytes, std::fs::metadata(&file).unwrap().len(), "{}", recipe.name);
+        // A file's own header gives the same figures.
+        let again = models::find(file.to_str().unwrap()).unwrap();
+        assert_eq!((again.params, &again.kv, again.max_context), (figures.params, &figures.kv, figures.max_context));
+    }
+}
+
+#[test]
+fn names_of_mixes_stand_for_file_types() {
+    for (name, recipe, same) in [
+        ("Q4_K_M", "q4_k_m", true),
+        ("UD-Q4_K_XL", "q4_k_m", false),
+        ("UD-Q8_K_XL", "q8_0", false),
+        ("UD-IQ2_M", "iq2_m", false),
+        ("UD-Q6_K_XL", "q6_k", false),
+        ("Q4_0 (QAT)", "q4_0", false),
+        ("Q3_K_XL", "q3_k_l", false),
+        ("MXFP4", "mxfp4_moe", true),
+        ("BF16", "bf16", true),
+    ] {
+        let found = recipe_like(name).map(|(recipe, same)| (recipe.name.clone(), same));
+        assert_eq!(found, Some((recipe.to_owned(), same)), "{name}");
+    }
+    assert!(recipe_like("EXL3 4.00 bpw").is_none());
+}
+
+#[test]
+fn a_token_reads_the_experts_that_it_uses_and_no_embedding_that_is_looked_up() {
+    let size = |model: &str| models::find(model).unwrap().size(&recipe_like("q8_0").unwrap().0).unwrap();
+    let dense = size("llama-8b");
+    assert_eq!(dense.lookup_bytes, 128_256 * 4096 / 32 * 34);
+    assert_eq!(dense.read_per_token(), dense.tensor_bytes - dense.lookup_bytes + 4096 / 32 * 34);
+    assert_eq!(dense.read_per_step(8), dense.read_per_token() as f64);
+    let tied = size("llama-1b");
+    assert_eq!((tied.lookup_bytes, tied.read_per_token()), (0, tied.tensor_bytes));
+    let experts = size("qwen3-30b-a3b");
+    let of_experts = 48 * 3 * 128 * 768 * 2048 / 32 * 34;
+    let expected = experts.tensor_bytes - experts.lookup_bytes + 2048 / 32 * 34 - of_experts / 128 * 120;
+    assert_eq!(experts.read_per_token(), expected);
+    assert!((experts.read_per_step(1) / expected as f64 - 1.0).abs() < 1e-12);
+    let everything = (experts.tensor_bytes - experts.lookup_bytes) as f64;
+    assert!((experts.read_per_step(1000) / everything - 1.0).abs() < 1e-3, "many tokens use all experts");
 }

@@ -67,7 +67,7 @@ fn what_cannot_be_made_is_refused() {
     std::fs::write(dir.path().join("tiny.toml"), TINY).unwrap();
     std::fs::write(dir.path().join("broken.toml"), "hidden_size = \n").unwrap();
     for (args, expected) in [
-        (&["llama-9b", "--out", "a.gguf"][..], "llama-8b, mixtral-8x7b"),
+        (&["llama-9b", "--out", "a.gguf"][..], "known: llama-1b, llama-3b, llama-8b"),
         (&["broken.toml", "--out", "a.gguf"], "broken.toml"),
         (&["tiny.toml", "--out", "a.gguf", "--to", "f16,q4_0"], "2 recipes need a folder"),
         (&["tiny.toml", "--out", "a.gguf", "--to", "q4_9"], "unknown recipe"),
