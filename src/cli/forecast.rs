@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Outcome;
 use super::session::Session;
 use crate::advise::hardware::Catalogue;
+use crate::advise::memory::Verdict;
 use crate::advise::speed::place::{self, Answer};
 use crate::advise::speed::table::Table;
 use crate::advise::speed::{Calibration, Forecast};
@@ -90,9 +91,17 @@ fn cells(answer: &Answer) -> Vec<String> {
         let values = forecast.map(|Forecast { tps, low, high }| [tps, low, high]);
         cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| significant(v[i]))));
     }
-    cells.push(answer.fits.unwrap_or_default().to_owned());
+    cells.push(answer.fits.map_or("", fits_name).to_owned());
     cells.push(answer.reason.clone());
     cells
+}
+
+fn fits_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Fits => "yes",
+        Verdict::FitsRaised => "raised",
+        Verdict::DoesNotFit => "no",
+    }
 }
 
 /// Four significant digits.

@@ -120,14 +120,17 @@ impl Fitted {
     fn forecast(&self, phase: &Phase, case: &Case, tokens: f64) -> Forecast {
         let log_seconds = predict(phase, &self.effects, case);
         let (low, high) = self.spread.range(&features(phase, &self.effects, case));
-        let tps = |log_ratio: f64| tokens / (log_seconds + log_ratio).exp();
+        let tps = |log_ratio: f64| tokens / libm::exp(log_seconds + log_ratio);
         Forecast { tps: tps(0.0), low: tps(high.max(0.0)), high: tps(low.min(0.0)) }
     }
 }
 
 fn fitted(phase: &Phase, data: &[Observation]) -> Fitted {
     let measured: Vec<Measured<'_>> = data.iter().map(|o| Measured { case: &o.case, log_seconds: o.log_seconds }).collect();
-    let (spread, validation) = validate(phase, data);
+    let (spread, mut validation) = validate(phase, data);
+    for v in &mut validation {
+        (v.median_error, v.within_30, v.in_range) = (rounded(v.median_error), rounded(v.within_30), rounded(v.in_range));
+    }
     let spread = Spread {
         scale: spread.scale.iter().map(|v| rounded(*v)).collect(),
         low: rounded(spread.low),

@@ -130,7 +130,7 @@ fn cost(phase: &Phase, rows: &[Row<'_>], unknowns: &Unknowns, values: &[f64]) ->
         .iter()
         .map(|row| {
             let z = (row.measured.log_seconds - (phase.log_seconds)(row.measured.case, &slots(phase, row, values))) / phase.sigma;
-            (NU + 1.0) * (z * z / NU).ln_1p()
+            (NU + 1.0) * libm::log1p(z * z / NU)
         })
         .sum();
     let prior: f64 = values.iter().zip(&unknowns.mean).zip(&unknowns.sd).map(|((v, m), sd)| ((v - m) / sd).powi(2)).sum();

@@ -9,6 +9,9 @@
 //! Prefill of n tokens: `t = ((2 n weights / rate)^2 + (batches * bytes / bandwidth)^2)^(1/2) + n attention / rate * cost + batches *
 //! layers * launch`, in batches of 512 as llama.cpp cuts them.
 
+// Not the system's functions, which differ from machine to machine: the same rows give the same calibration everywhere.
+use libm::{exp, log, pow};
+
 use super::case::{Backend, Build, Case};
 
 /// A named constant in the sum of a slot.
@@ -107,7 +110,7 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
     // Intel's GPUs are known to reach little of their bandwidth in llama.cpp; the few measurements alone would not say so.
     let intel = if vendor == "intel" && case.backend != Backend::Cpu { -0.3 } else { 0.0 };
     all.slot(BANDWIDTH, "bandwidth")
-        .of("all", f64::ln(0.8), 0.3)
+        .of("all", log(0.8), 0.3)
         .of(format_args!("backend={backend}"), 0.0, 0.15)
         .of(format_args!("vendor={vendor} backend={backend}"), intel, 0.12)
         .of(format_args!("build={build:?}"), 0.0, 0.1)
@@ -116,17 +119,17 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
         .of(format_args!("type={weight_type} backend={backend}"), 0.0, 0.08)
         .of(format_args!("machine={machine} backend={backend}"), 0.0, 0.1)
         .times(-age, "per year of age", 0.0, 0.15)
-        .times(-(case.bandwidth / 500e9).ln(), "per e-fold of bandwidth", 0.0, 0.2);
-    all.slot(OPERATIONS, "operations").of("all", f64::ln(4.0), 0.7).of(format_args!("type={weight_type}"), 0.0, 0.4);
-    all.slot(OVERLAP, "overlap").of("all", f64::ln(2.0), 0.3);
+        .times(-log(case.bandwidth / 500e9), "per e-fold of bandwidth", 0.0, 0.2);
+    all.slot(OPERATIONS, "operations").of("all", log(4.0), 0.7).of(format_args!("type={weight_type}"), 0.0, 0.4);
+    all.slot(OVERLAP, "overlap").of("all", log(2.0), 0.3);
     all.slot(LAUNCH, "launch")
-        .of("all", f64::ln(60e-6), 0.7)
+        .of("all", log(60e-6), 0.7)
         .of(format_args!("backend={backend}"), 0.0, 0.4)
         .of(format_args!("generation={generation}"), 0.0, 0.3)
         .times(age, "per year of age", 0.0, 0.3)
         .times(sparse, "experts", 0.3, 0.4)
         .times(recurrent, "recurrent", 0.3, 0.4);
-    all.slot(CACHE, "cache").of("all", f64::ln(1.5), 0.5).of(format_args!("driver={driver}"), 0.0, 0.3).times(
+    all.slot(CACHE, "cache").of("all", log(1.5), 0.5).of(format_args!("driver={driver}"), 0.0, 0.3).times(
         age,
         "per year of age",
         0.0,
@@ -142,13 +145,13 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
 }
 
 fn decode_log_seconds(case: &Case, slots: &[f64]) -> f64 {
-    let memory = case.bytes / (case.bandwidth * slots[BANDWIDTH].exp());
-    let unpack = case.fp32.map_or(0.0, |rate| case.weights * slots[OPERATIONS].exp() / rate);
-    let power = slots[OVERLAP].exp();
-    let weights = (memory.powf(power) + unpack.powf(power)).powf(power.recip());
-    let launches = case.layers * slots[LAUNCH].exp();
-    let cache = case.cache_bytes / case.bandwidth * slots[CACHE].exp();
-    (weights + launches + cache).ln() + slots[REST]
+    let memory = case.bytes / (case.bandwidth * exp(slots[BANDWIDTH]));
+    let unpack = case.fp32.map_or(0.0, |rate| case.weights * exp(slots[OPERATIONS]) / rate);
+    let power = exp(slots[OVERLAP]);
+    let weights = pow(pow(memory, power) + pow(unpack, power), power.recip());
+    let launches = case.layers * exp(slots[LAUNCH]);
+    let cache = case.cache_bytes / case.bandwidth * exp(slots[CACHE]);
+    log(weights + launches + cache) + slots[REST]
 }
 
 const RATE: usize = 0;
@@ -162,7 +165,7 @@ fn prefill_effects(case: &Case) -> Vec<Effect> {
     let mut all = Effects::new(case);
     let age = all.age();
     let fp32 = case.fp32.unwrap_or(1e12);
-    let matrix_units = case.fp16.map_or(0.0, |fp16| (fp16 / fp32).ln());
+    let matrix_units = case.fp16.map_or(0.0, |fp16| log(fp16 / fp32));
     // What is known of the kernels before any row: CUDA's multiply integers on matrix units, the others mostly do not; chips that
     // share their power with a CPU run below their nominal clock, and a CPU's nominal rate is that of its widest vectors.
     let kernels = match case.backend {
@@ -177,7 +180,7 @@ fn prefill_effects(case: &Case) -> Vec<Effect> {
     };
     let intel = if vendor == "intel" && case.backend != Backend::Cpu { -0.3 } else { 0.0 };
     all.slot(RATE, "rate")
-        .of("all", f64::ln(0.45), 0.5)
+        .of("all", log(0.45), 0.5)
         .of(format_args!("backend={backend}"), kernels, 0.3)
         .of(format_args!("vendor={vendor} backend={backend}"), intel, 0.25)
         .of(format_args!("build={build:?} vendor={vendor}"), power, 0.3)
@@ -188,22 +191,22 @@ fn prefill_effects(case: &Case) -> Vec<Effect> {
         .of(format_args!("machine={machine} backend={backend}"), 0.0, 0.15)
         .of(format_args!("shape={shape}"), 0.0, 0.15)
         .times(matrix_units, "per e-fold of matrix units", 0.6, 0.3)
-        .times((case.hidden / 4096.0).ln(), "per e-fold of width", 0.1, 0.1)
-        .times((fp32 / 20e12).ln(), "per e-fold of f32 rate", -0.05, 0.1)
+        .times(log(case.hidden / 4096.0), "per e-fold of width", 0.1, 0.1)
+        .times(log(fp32 / 20e12), "per e-fold of f32 rate", -0.05, 0.1)
         .times(-age, "per year of age", 0.15, 0.15)
         .times(-age, format_args!("per year of age backend={backend}"), 0.0, 0.1)
-        .times(case.sparsity.ln() / 2.5, "experts", -0.5, 0.4)
-        .times(case.sparsity.ln() / 2.5, format_args!("experts backend={backend}"), 0.0, 0.25)
+        .times(log(case.sparsity) / 2.5, "experts", -0.5, 0.4)
+        .times(log(case.sparsity) / 2.5, format_args!("experts backend={backend}"), 0.0, 0.25)
         .times(sparse, format_args!("experts type={weight_type} backend={backend}"), 0.0, 0.25)
         .times(truth(case.recurrent), "recurrent", -0.3, 0.3)
         .times(truth(case.devices > 1), "several devices", 0.0, 0.15);
-    all.slot(ATTENTION, "attention").of("all", f64::ln(2.0), 0.6).of(format_args!("driver={driver}"), 0.0, 0.5).times(
+    all.slot(ATTENTION, "attention").of("all", log(2.0), 0.6).of(format_args!("driver={driver}"), 0.0, 0.5).times(
         age,
         "per year of age",
         0.2,
         0.2,
     );
-    all.slot(LAUNCHES, "launch").of("all", f64::ln(100e-6), 0.8).of(format_args!("backend={backend}"), 0.0, 0.4);
+    all.slot(LAUNCHES, "launch").of("all", log(100e-6), 0.8).of(format_args!("backend={backend}"), 0.0, 0.4);
     all.list
 }
 
@@ -215,11 +218,11 @@ const BATCH_EFFICIENCY: f64 = 0.8;
 
 fn prefill_log_seconds(case: &Case, slots: &[f64]) -> f64 {
     // Without a rate there is no forecast; who asks for one is told before.
-    let rate = case.fp32.unwrap_or(f64::NAN) * slots[RATE].exp();
+    let rate = case.fp32.unwrap_or(f64::NAN) * exp(slots[RATE]);
     let batches = (case.prompt / BATCH).ceil();
     let compute = 2.0 * case.prompt * case.weights / rate;
     let memory = batches * case.batch_bytes / (case.bandwidth * BATCH_EFFICIENCY);
-    let attention = case.prompt * case.attention / rate * slots[ATTENTION].exp();
-    let launches = batches * case.layers * slots[LAUNCHES].exp();
-    (compute.hypot(memory) + attention + launches).ln()
+    let attention = case.prompt * case.attention / rate * exp(slots[ATTENTION]);
+    let launches = batches * case.layers * exp(slots[LAUNCHES]);
+    log((compute * compute + memory * memory).sqrt() + attention + launches)
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use quant::plan::{Choices, Plan};
 use quant::recipe::Recipe;
 use quant::{DType, Error, Result};
 
@@ -12,7 +11,9 @@ use super::case::{Backend, Build, Case, type_class};
 use super::table::{Row, Table};
 use super::validate::Observation;
 use crate::advise::hardware::{Catalogue, Kind, Machine};
+use crate::advise::memory::{self, Fit, Usage, Verdict};
 use crate::advise::models::{self, ModelFigures};
+use crate::advise::sizes::recipe_like;
 
 /// When the software of a row without a date was made: now, as far as the measurements go.
 pub const NEWEST: f64 = 2026.4;
@@ -57,55 +58,36 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights of a model under a quantization: a recipe's name, or a free name with a known type in it (`UD-Q4_K_XL`).
-    /// Where the file's size is known it counts; else it is that of the recipe.
+    /// The weights of a model under a quantization: a recipe's name, or a free name like one (`UD-Q4_K_XL`). Where the file's size
+    /// is known it counts; else it is that of the recipe.
     ///
     /// # Errors
     /// A quantization that is not known.
     pub fn of(model: &ModelFigures, quant: &str, file_bytes: Option<f64>) -> Result<Self> {
         let class = type_class(quant);
-        let recipe = Recipe::find(&quant.trim().to_ascii_lowercase()).ok();
-        if let (Some(planned), Some(recipe)) = (&model.model, &recipe) {
-            let planned = Self::planned(model, planned.as_ref(), recipe, class.clone())?;
-            // Another size than the recipe's is another mix under the same name.
-            let ratio = file_bytes.map_or(1.0, |bytes| bytes / planned.file_bytes);
-            if (0.97..1.03).contains(&ratio) {
-                return Ok(planned.scaled(ratio));
-            }
-        }
-        let Some(bits) = nominal_bits(&class) else {
-            let known = Recipe::all().iter().map(|r| r.name.clone());
-            return Err(Error::unknown("quantization", quant, known));
+        let (Some((recipe, _)), Some(bits)) = (recipe_like(quant), nominal_bits(&class)) else {
+            return Err(Error::unknown("quantization", quant, Recipe::all().iter().map(|r| r.name.clone())));
         };
-        Ok(Self::split(model, class, bits, file_bytes))
-    }
-
-    /// By the plan of a recipe, tensor by tensor.
-    fn planned(model: &ModelFigures, source: &dyn quant::checkpoint::Model, recipe: &Arc<Recipe>, class: String) -> Result<Self> {
-        let plan = Plan::of(source, recipe, &Choices::default())?;
-        let share = experts_share(model);
-        let tied = !plan.entries.iter().any(|e| e.tensor == "output.weight");
-        let mut weights = Self { class, file_bytes: 0.0, active: 0.0, active_bytes: 0.0, batch_bytes: 0.0 };
-        for entry in &plan.entries {
-            let (count, bytes) = (entry.weights() as f64, entry.bytes() as f64);
-            weights.file_bytes += bytes;
-            // Of the embedding one row is copied; as output matrix of a tied model all of it is multiplied.
-            if is_lookup(&entry.tensor) && !(tied && entry.tensor == "token_embd.weight") {
-                continue;
-            }
-            let share = if models::is_expert(&entry.tensor) { share } else { 1.0 };
-            weights.active += share * count;
-            weights.active_bytes += share * bytes;
-            weights.batch_bytes += bytes;
+        let size = model.size(&recipe)?;
+        let planned = size.file_bytes as f64;
+        let ratio = file_bytes.map_or(1.0, |bytes| bytes / planned);
+        // Another size than the recipe's is another mix under the same name.
+        if !size.exact || !(0.97..1.03).contains(&ratio) {
+            return Ok(Self::split(model, class, bits, file_bytes.unwrap_or(planned)));
         }
-        Ok(weights)
+        Ok(Self {
+            class,
+            file_bytes: ratio * planned,
+            active: model.active_params as f64 - lookups(model),
+            active_bytes: ratio * size.read_per_token() as f64,
+            batch_bytes: ratio * size.read_per_step(BATCH),
+        })
     }
 
     /// By the numbers of weights alone: experts at the type's own bits, what is left of the file in the rest, which publishers
     /// keep at higher precision, up to 16 bits.
-    fn split(model: &ModelFigures, class: String, bits: f64, file_bytes: Option<f64>) -> Self {
+    fn split(model: &ModelFigures, class: String, bits: f64, file_bytes: f64) -> Self {
         let params = model.params as f64;
-        let file_bytes = file_bytes.unwrap_or(params * bits / 8.0);
         let share = experts_share(model);
         let experts = if share < 1.0 { (params - model.active_params as f64) / (1.0 - share) } else { 0.0 };
         let rest = (params - experts).max(1.0);
@@ -116,8 +98,7 @@ impl Weights {
         } else {
             (0.0, file_bytes / params)
         };
-        let lookup = if model.tied { 0.0 } else { f64::from(model.vocab) * f64::from(model.hidden) };
-        let read = (rest - lookup).max(0.0);
+        let read = (rest - lookups(model)).max(0.0);
         Self {
             class,
             file_bytes,
@@ -126,21 +107,19 @@ impl Weights {
             batch_bytes: experts * expert_bytes + read * rest_bytes,
         }
     }
+}
 
-    fn scaled(self, by: f64) -> Self {
-        let [file_bytes, active_bytes, batch_bytes] = [self.file_bytes, self.active_bytes, self.batch_bytes].map(|b| b * by);
-        Self { file_bytes, active_bytes, batch_bytes, ..self }
-    }
+/// Tokens of a batch of prefill, which between them use all experts.
+const BATCH: u32 = 512;
+
+/// Weights of which a token only looks up a row: the embedding, unless it is the output matrix too.
+fn lookups(model: &ModelFigures) -> f64 {
+    if model.tied { 0.0 } else { f64::from(model.vocab) * f64::from(model.hidden) }
 }
 
 /// The share of a block's experts that a token uses; 1 for dense models.
 fn experts_share(model: &ModelFigures) -> f64 {
     if model.experts > 0 { f64::from(model.experts_used) / f64::from(model.experts) } else { 1.0 }
-}
-
-/// Whether of a tensor only single rows are read.
-fn is_lookup(name: &str) -> bool {
-    matches!(name, "token_embd.weight" | "position_embd.weight" | "token_types.weight")
 }
 
 /// Bits of a weight that files of a class have on the whole.
@@ -251,6 +230,19 @@ impl Asked {
     fn case(&self) -> Result<Case> {
         case(&self.machine, &self.model, &self.weights, &self.load)
     }
+
+    /// Whether it fits into the memory of the machine's usual platform, with the file as large as it is.
+    fn fit(&self, quant: &str) -> Result<Fit> {
+        let Self { machine, model, weights, load } = self;
+        let Some((recipe, _)) = recipe_like(quant) else { return Err(Error::unknown("quantization", quant, [""; 0])) };
+        let size = model.size(&recipe)?;
+        let context = (load.depth + load.prompt.max(load.generate)).clamp(1.0, f64::from(u32::MAX)) as u32;
+        let usage = Usage { kv_type: load.kv_type, ..Usage::of_context(context) };
+        let mut need = memory::need(model, &size, &usage, machine.profile.kind)?;
+        need.weights = (need.weights as f64 * weights.file_bytes / size.file_bytes as f64) as u64;
+        let fits = memory::fits(machine, &need);
+        fits.into_iter().next().ok_or_else(|| Error::option("--rows", machine.id(), "has no memory"))
+    }
 }
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -285,10 +277,10 @@ pub fn observations(catalogue: &Catalogue, table: &Table) -> Placed {
             }
         };
         if let Some(tps) = decode {
-            placed.decode.push(Observation { case: case.clone(), log_seconds: -tps.ln(), line: line.clone() });
+            placed.decode.push(Observation { case: case.clone(), log_seconds: -libm::log(tps), line: line.clone() });
         }
         if let Some(tps) = prefill.filter(|_| case.fp32.is_some()) {
-            placed.prefill.push(Observation { log_seconds: (case.prompt / tps).ln(), case, line });
+            placed.prefill.push(Observation { log_seconds: libm::log(case.prompt / tps), case, line });
         }
     }
     placed
@@ -302,7 +294,7 @@ pub struct Answer {
     /// Prefill; `None` also where the machine's rate is not known.
     pub prefill: Option<Forecast>,
     /// Whether the model fits into the memory.
-    pub fits: Option<&'static str>,
+    pub fits: Option<Verdict>,
     /// What the forecast rests on, or why there is none.
     pub reason: String,
 }
@@ -324,5 +316,12 @@ pub fn answer(catalogue: &Catalogue, calibration: &Calibration, row: &Row) -> An
     if prefill.is_none() {
         reason += &format!("; no forecast of prefill: nobody says how fast {} computes", asked.machine.profile.name);
     }
-    Answer { decode: Some(calibration.decode(&case)), prefill, fits: None, reason }
+    let fit = match asked.fit(&row.quant) {
+        Ok(fit) => fit,
+        Err(e) => return Answer { decode: None, prefill: None, fits: None, reason: e.to_string() },
+    };
+    if fit.verdict != Verdict::Fits {
+        reason += &format!("; {}", fit.sentence());
+    }
+    Answer { decode: Some(calibration.decode(&case)), prefill, fits: Some(fit.verdict), reason }
 }

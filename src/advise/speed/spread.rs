@@ -80,7 +80,7 @@ impl Spread {
 }
 
 fn size(scale: &[f64], features: &[f64]) -> f64 {
-    scale.iter().zip(features).map(|(b, x)| b * x).sum::<f64>().exp()
+    libm::exp(scale.iter().zip(features).map(|(b, x)| b * x).sum())
 }
 
 /// Newton's method on `sum(log s + |e| / s) + ridge`, with `log s` linear in the features: convex.

@@ -75,7 +75,7 @@ pub fn validate(phase: &Phase, data: &[Observation]) -> (Spread, Vec<Validation>
 }
 
 fn summarize(scheme: Scheme, data: &[Observation], errors: &[Error], without: &[(&str, Spread)]) -> Validation {
-    let mut sizes: Vec<f64> = errors.iter().map(|e| (e.log_ratio.exp() - 1.0).abs()).collect();
+    let mut sizes: Vec<f64> = errors.iter().map(|e| (libm::exp(e.log_ratio) - 1.0).abs()).collect();
     sizes.sort_by(f64::total_cmp);
     let share = |count: usize| count as f64 / data.len().max(1) as f64;
     let in_range = data.iter().zip(errors).filter(|(observation, error)| {
