@@ -152,6 +152,16 @@ pub fn type_class(quant: &str) -> String {
     CLASSES.iter().find(|(start, _)| name.starts_with(start)).map_or_else(|| name.to_owned(), |(_, class)| (*class).to_owned())
 }
 
+/// The family of a class: kernels of one family share how they unpack, and how well somebody has tuned them.
+pub fn type_family(class: &str) -> &'static str {
+    match class {
+        "F32" | "F16" | "BF16" => "float",
+        _ if class.starts_with("IQ") || class.starts_with("TQ") => "codebook",
+        _ if class.ends_with("_K") => "k",
+        _ => "plain",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

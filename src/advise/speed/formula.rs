@@ -12,7 +12,7 @@
 // Not the system's functions, which differ from machine to machine: the same rows give the same calibration everywhere.
 use libm::{exp, log, pow};
 
-use super::case::{Backend, Build, Case};
+use super::case::{Backend, Build, Case, type_family};
 
 /// A named constant in the sum of a slot.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +103,7 @@ const REST: usize = 5;
 
 fn decode_effects(case: &Case) -> Vec<Effect> {
     let Case { vendor, generation, build, driver, weight_type, machine, shape, .. } = case;
-    let backend = case.backend.name();
+    let (backend, types) = (case.backend.name(), type_family(weight_type));
     let (sparse, recurrent) = (truth(case.is_sparse()), truth(case.recurrent));
     let mut all = Effects::new(case);
     let age = all.age();
@@ -115,12 +115,18 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
         .of(format_args!("vendor={vendor} backend={backend}"), intel, 0.12)
         .of(format_args!("build={build:?}"), 0.0, 0.1)
         .of(format_args!("generation={generation}"), 0.0, 0.12)
-        .of(format_args!("type={weight_type}"), 0.0, 0.12)
-        .of(format_args!("type={weight_type} backend={backend}"), 0.0, 0.08)
+        .of(format_args!("types={types}"), 0.0, 0.1)
+        .of(format_args!("types={types} backend={backend}"), 0.0, 0.1)
+        .of(format_args!("type={weight_type}"), 0.0, 0.06)
+        .of(format_args!("type={weight_type} backend={backend}"), 0.0, 0.05)
         .of(format_args!("machine={machine} backend={backend}"), 0.0, 0.1)
         .times(-age, "per year of age", 0.0, 0.15)
         .times(-log(case.bandwidth / 500e9), "per e-fold of bandwidth", 0.0, 0.2);
-    all.slot(OPERATIONS, "operations").of("all", log(4.0), 0.7).of(format_args!("type={weight_type}"), 0.0, 0.4);
+    all.slot(OPERATIONS, "operations").of("all", log(4.0), 0.7).of(format_args!("types={types}"), 0.0, 0.4).of(
+        format_args!("type={weight_type}"),
+        0.0,
+        0.15,
+    );
     all.slot(OVERLAP, "overlap").of("all", log(2.0), 0.3);
     all.slot(LAUNCH, "launch")
         .of("all", log(60e-6), 0.7)
@@ -160,7 +166,7 @@ const LAUNCHES: usize = 2;
 
 fn prefill_effects(case: &Case) -> Vec<Effect> {
     let Case { vendor, generation, build, driver, weight_type, machine, shape, .. } = case;
-    let backend = case.backend.name();
+    let (backend, types) = (case.backend.name(), type_family(weight_type));
     let sparse = truth(case.is_sparse());
     let mut all = Effects::new(case);
     let age = all.age();
@@ -186,8 +192,10 @@ fn prefill_effects(case: &Case) -> Vec<Effect> {
         .of(format_args!("build={build:?} vendor={vendor}"), power, 0.3)
         .of(format_args!("driver={driver}"), 0.0, 0.15)
         .of(format_args!("generation={generation} backend={backend}"), 0.0, 0.3)
-        .of(format_args!("type={weight_type}"), 0.0, 0.15)
-        .of(format_args!("type={weight_type} backend={backend}"), 0.0, 0.15)
+        .of(format_args!("types={types}"), 0.0, 0.12)
+        .of(format_args!("types={types} backend={backend}"), 0.0, 0.12)
+        .of(format_args!("type={weight_type}"), 0.0, 0.1)
+        .of(format_args!("type={weight_type} backend={backend}"), 0.0, 0.1)
         .of(format_args!("machine={machine} backend={backend}"), 0.0, 0.15)
         .of(format_args!("shape={shape}"), 0.0, 0.15)
         .times(matrix_units, "per e-fold of matrix units", 0.6, 0.3)
