@@ -12,11 +12,12 @@ use super::formula::Phase;
 pub const SHARE: f64 = 0.8;
 
 /// What the scale depends on, in the order of [`Spread::scale`].
-pub const FEATURES: [&str; 9] = [
+pub const FEATURES: [&str; 10] = [
     "always",
     "unknown machine",
     "unknown generation",
     "unknown model",
+    "unknown type",
     "experts",
     "recurrent",
     "deep",
@@ -36,6 +37,9 @@ pub struct Error {
 /// The features of a case, given what the fit knew.
 pub fn features(phase: &Phase, values: &Values, case: &Case) -> [f64; FEATURES.len()] {
     let known = |word: &str| (phase.effects)(case).iter().any(|e| e.name.contains(word) && values.contains_key(&e.name));
+    // A type is known where it was measured on this backend: kernels differ.
+    let of_type = |name: &str| name.contains(" type=") && name.contains(" backend=") && !name.contains("experts");
+    let known_type = (phase.effects)(case).iter().any(|e| of_type(&e.name) && values.contains_key(&e.name));
     let flag = |condition: bool| f64::from(u8::from(condition));
     let deep = case.cache_bytes > 0.25 * case.bytes || case.attention > 0.5 * case.weights;
     [
@@ -43,6 +47,7 @@ pub fn features(phase: &Phase, values: &Values, case: &Case) -> [f64; FEATURES.l
         flag(!known(" machine=")),
         flag(!known(" generation=")),
         flag(!known(" shape=")),
+        flag(!known_type),
         flag(case.is_sparse()),
         flag(case.recurrent),
         flag(deep),
@@ -127,7 +132,7 @@ mod tests {
             .map(|i| {
                 let sparse = i % 2 == 0;
                 let mut features = [0.0; FEATURES.len()];
-                (features[0], features[4]) = (1.0, f64::from(u8::from(sparse)));
+                (features[0], features[5]) = (1.0, f64::from(u8::from(sparse)));
                 let uniform = (f64::from(i) * 0.618_033_988_75).fract() - 0.5;
                 Error { features, log_ratio: uniform * if sparse { 0.6 } else { 0.2 } }
             })

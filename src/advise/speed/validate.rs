@@ -32,12 +32,14 @@ pub enum Scheme {
     Models,
     /// Machine and model, neither of which the fit has seen anywhere.
     Both,
+    /// A type of weights.
+    Types,
     /// A tenth of the rows.
     Rows,
 }
 
 /// Every scheme.
-pub const SCHEMES: [Scheme; 4] = [Scheme::Machines, Scheme::Models, Scheme::Both, Scheme::Rows];
+pub const SCHEMES: [Scheme; 5] = [Scheme::Machines, Scheme::Models, Scheme::Both, Scheme::Types, Scheme::Rows];
 
 /// Folds of [`Scheme::Rows`].
 const FOLDS: usize = 10;
@@ -98,6 +100,7 @@ fn left_out_errors(phase: &Phase, data: &[Observation], scheme: Scheme) -> Vec<E
         Scheme::Machines => data[index].line.clone(),
         Scheme::Models => data[index].case.shape.clone(),
         Scheme::Both => format!("{} | {}", data[index].line, data[index].case.shape),
+        Scheme::Types => data[index].case.weight_type.clone(),
         Scheme::Rows => (index % FOLDS).to_string(),
     };
     let stays = |row: usize, out: usize| match scheme {
