@@ -122,6 +122,31 @@ fn leader(merits: [Option<f64>; 2], yardstick: Yardstick) -> Leader {
 }
 
 impl Contest {
+    /// In one sentence where a machine leads beyond doubt.
+    pub fn headline(&self) -> String {
+        let [first, second] = &self.machines;
+        let sure = self.stretches.iter().filter_map(|stretch| {
+            let (from, to) = stretch.sure?;
+            let name = if stretch.leader == Leader::First { first } else { second };
+            let between = |from: f64, to: f64| {
+                if from == 0.0 { format!("up to {}", small(to)) } else { format!("from {} to {}", small(from), small(to)) }
+            };
+            let whole = between(stretch.from, stretch.to);
+            let doubt = if (from, to) == (stretch.from, stretch.to) {
+                String::new()
+            } else {
+                format!(" (beyond doubt {})", between(from, to))
+            };
+            Some((format!("{name} is smarter {whole} tok/s{doubt}"), doubt.is_empty()))
+        });
+        let (sure, whole): (Vec<String>, Vec<bool>) = sure.unzip();
+        if sure.is_empty() {
+            return format!("At no speed is {first} or {second} smarter beyond doubt.");
+        }
+        let all = sure.len() == self.stretches.len() && whole.iter().all(|w| *w);
+        format!("{}{}.", sure.join("; "), if all { "" } else { "; at other speeds neither is beyond doubt" })
+    }
+
     /// One sentence a stretch, with the numbers.
     pub fn sentences(&self, choices: &[Choice]) -> Vec<String> {
         self.stretches.iter().map(|stretch| self.sentence(stretch, choices)).collect()
@@ -195,6 +220,12 @@ mod tests {
         assert_eq!(found.stretches[0].sure, Some((0.0, 2.7)));
         let sure = found.stretches[2].sure.unwrap();
         assert!((sure.0 - 5.5).abs() < 1e-9 && (sure.1 - 10.8).abs() < 1e-9, "{sure:?}");
+        assert_eq!(
+            found.headline(),
+            "narrow is smarter up to 3.00 tok/s (beyond doubt up to 2.70); wide is smarter from 5.00 to 12.0 tok/s (beyond doubt \
+             from 5.50 to 10.8); wide is smarter from 20.0 to 60.0 tok/s (beyond doubt from 22.0 to 54.0); at other speeds neither \
+             is beyond doubt."
+        );
         let text = found.sentences(&all);
         assert!(text[0].starts_with("Up to 3.00 tok/s narrow is smarter: large q4_k_m with 84.0 %"), "{}", text[0]);
         assert!(text[0].contains("beyond doubt from 0 to 2.70 tok/s"), "{}", text[0]);

@@ -49,25 +49,23 @@ pub fn write(dir: &Path, advice: &Advice) -> Result<Vec<PathBuf>> {
 /// The page.
 pub fn page(advice: &Advice) -> Page {
     let mut sections = Vec::new();
+    let chart = chart(advice);
+    if chart.can_be_drawn() {
+        let note = "Only what fits. A bold name is on its machine's front; so are the bars, the 80 % ranges of the forecasts.";
+        sections.push(Section::new("Quality against speed", vec![Block::Charts(vec![chart]), Block::Note(note.into())]));
+    }
     for comparison in &advice.comparisons {
         let [first, second] = &comparison.contest.machines;
         let blocks = vec![Block::List(comparison.sentences.clone())];
         sections.push(Section::new(format!("{first} or {second}"), blocks));
     }
-    let chart = chart(advice);
-    if chart.can_be_drawn() {
-        let note = "Only what fits. Bars are 80 % ranges of the forecasts; a bold name is on its machine's front.";
-        sections.push(Section::new("Quality against speed", vec![Block::Charts(vec![chart]), Block::Note(note.into())]));
-    }
     sections.push(Section::new("What fits", vec![Block::Table(memory_table(advice))]));
     sections.push(Section::new("Every choice that fits", vec![Block::Table(table(advice, |i| advice.choices[i].fits()))]));
     sections.push(Section::new("How to read this", vec![Block::List(READING.iter().map(|s| (*s).to_owned()).collect())]));
     sections.push(Section::new("Sources", vec![Block::List(sources(advice))]));
-    let lead = std::iter::once(format!(
-        "Pick: {} on {}.",
-        advice.choices[advice.best.choice].title(),
-        advice.choices[advice.best.choice].machine
-    ));
+    let best = &advice.choices[advice.best.choice];
+    let lead = std::iter::once(format!("Pick: {} with {}.", best.machine, best.title()));
+    let lead = lead.chain(advice.comparisons.iter().map(|c| c.contest.headline()));
     let title = advice
         .request
         .title
@@ -99,11 +97,12 @@ fn chart(advice: &Advice) -> Chart {
             (Yardstick::Accuracy, Some(a)) => (100.0 * a.value, range(a).map(|(low, high)| (100.0 * low, 100.0 * high))),
             (Yardstick::Accuracy, None) => continue,
         };
-        let lines = vec![
-            format!("on {}", choice.machine),
-            crate::advise::rank::speed(&choice.decode),
-            format!("{}, KLD {}", bytes(choice.bytes), kld_text(&choice.loss.kld)),
-        ];
+        let mut lines = vec![format!("on {}", choice.machine), crate::advise::rank::speed(&choice.decode)];
+        if advice.yardstick == Yardstick::Accuracy {
+            let around = y_range.map_or(String::new(), |(low, high)| format!(" ({low:.1} to {high:.1})"));
+            lines.push(format!("{y:.1} % expected in MMLU{around}"));
+        }
+        lines.push(format!("{}, KLD {}", bytes(choice.bytes), kld_text(&choice.loss.kld)));
         let decode = &choice.decode;
         let point = Point {
             label: choice.title(),

@@ -40,7 +40,9 @@ fn block(block: &Block) -> Value {
         Block::List(lines) => context! { kind => "list", lines },
         Block::Terms(terms) => context! { kind => "terms", terms },
         Block::Table(sheet) => context! { kind => "table", table => table(sheet) },
-        Block::Charts(charts) => context! { kind => "charts", charts => charts.iter().filter_map(chart).collect::<Vec<_>>() },
+        Block::Charts(charts) => {
+            context! { kind => "charts", charts => charts.iter().filter_map(|c| chart(c, charts.len() == 1)).collect::<Vec<_>>() }
+        }
     }
 }
 
@@ -55,8 +57,8 @@ fn table(table: &Table) -> Value {
 }
 
 /// `None` for a chart with too few points.
-fn chart(chart: &Chart) -> Option<Value> {
-    let drawing = svg::draw(chart)?;
+fn chart(chart: &Chart, alone: bool) -> Option<Value> {
+    let drawing = svg::draw(chart, alone)?;
     let entry = |(i, name): (usize, &str)| context! { name, key => Value::from_safe_string(svg::key(i)) };
     let legend: Vec<Value> = chart.legend().into_iter().enumerate().map(entry).collect();
     Some(context! {

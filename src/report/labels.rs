@@ -36,15 +36,17 @@ pub(super) fn width(text: &str) -> f64 {
 }
 
 /// The places of the names: one after the other takes, of the places around its point, the first that covers the least of
-/// `obstacles`, of the names placed before and of what is outside `paper`.
-pub(super) fn place(named: &[Named<'_>], obstacles: &[Rect], paper: &Rect) -> Vec<Rect> {
-    let mut taken = obstacles.to_vec();
-    let mut places = Vec::with_capacity(named.len());
+/// `obstacles`, of the names placed before and of what is outside `paper`. `None` for a name that even there would cover another name
+/// or leave the paper: it could not be read, nor could what it covers.
+pub(super) fn place(named: &[Named<'_>], obstacles: &[Rect], paper: &Rect) -> Vec<Option<Rect>> {
+    let mut places: Vec<Option<Rect>> = Vec::with_capacity(named.len());
     for point in named {
-        let cost = |r: &Rect| 10.0 * (r.area() - r.overlap(paper)) + taken.iter().map(|t| t.overlap(r)).sum::<f64>();
+        let outside = |r: &Rect| r.area() - r.overlap(paper);
+        let covered = |r: &Rect| places.iter().flatten().map(|p| p.overlap(r)).sum::<f64>();
+        let cost = |r: &Rect| 10.0 * (outside(r) + covered(r)) + obstacles.iter().map(|t| t.overlap(r)).sum::<f64>();
         let costs = candidates(point).into_iter().map(|r| (cost(&r), r));
-        let (_, best) = costs.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, Rect(point.at.0, point.at.1, 0.0, 0.0)));
-        taken.push(best);
+        let best = costs.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, r)| r);
+        let best = best.filter(|r| outside(r) + covered(r) <= 0.05 * r.area());
         places.push(best);
     }
     places
@@ -95,7 +97,7 @@ mod tests {
         let along_line = line.windows(2).flat_map(|w| along(w[0], w[1]));
         let obstacles: Vec<Rect> = points.iter().map(|p| dot(*p)).chain(along_line).collect();
         let paper = Rect(70.0, 4.0, 560.0, 350.0);
-        let places = place(&named, &obstacles, &paper);
+        let places: Vec<Rect> = place(&named, &obstacles, &paper).into_iter().map(Option::unwrap).collect();
         for (i, a) in places.iter().enumerate() {
             assert!(a.overlap(&paper) >= 0.95 * a.area(), "{a:?} leaves the paper");
             for b in &places[i + 1..] {
@@ -108,5 +110,17 @@ mod tests {
     fn names_of_near_points_do_not_cover_each_other() {
         check(&[(300.0, 200.0), (304.0, 203.0), (310.0, 199.0), (315.0, 206.0)], &[]);
         check(&[(540.0, 330.0), (544.0, 330.0)], &[(300.0, 280.0), (540.0, 330.0)]);
+    }
+
+    #[test]
+    fn names_without_room_are_left_out_and_the_first_ones_stay() {
+        let named = vec![Named { at: (50.0, 30.0), text: "iq4_xs" }; 40];
+        let paper = Rect(0.0, 0.0, 100.0, 60.0);
+        let places = place(&named, &[], &paper);
+        let drawn: Vec<Rect> = places.iter().copied().flatten().collect();
+        assert!(places[0].is_some() && drawn.len() > 1 && drawn.len() < 10, "{places:?}");
+        for (i, a) in drawn.iter().enumerate() {
+            assert!(drawn[i + 1..].iter().all(|b| a.overlap(b) <= 0.05 * a.area()), "{drawn:?}");
+        }
     }
 }

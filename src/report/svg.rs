@@ -10,6 +10,8 @@ use crate::report::number::significant;
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 400.0;
+/// Width and height of a plane that has the page's width to itself.
+const WIDE: (f64, f64) = (960.0, 520.0);
 /// Room around the axes: left, top, right, bottom.
 const MARGIN: (f64, f64, f64, f64) = (84.0, 12.0, 18.0, 50.0);
 /// Names of more points than these hide each other: then only the front's and the marked ones' are written.
@@ -21,21 +23,26 @@ pub const COLOURS: usize = 6;
 /// Longer names of rows are cut.
 const ROW_NAME: usize = 30;
 
-/// The drawing, to be put into a page as it is. `None` where there is not enough to draw.
-pub fn draw(chart: &Chart) -> Option<String> {
+/// The drawing, to be put into a page as it is; `alone` where no other chart stands beside it. `None` where there is not enough to
+/// draw.
+pub fn draw(chart: &Chart, alone: bool) -> Option<String> {
     let inner = || match &chart.plot {
-        Plot::Plane(plane) if plane.drawn().len() > FEW_NAMES => ("plane crowd", plane_svg(plane), HEIGHT),
-        Plot::Plane(plane) => ("plane", plane_svg(plane), HEIGHT),
+        Plot::Plane(plane) => {
+            let crowd = plane.drawn().len() > FEW_NAMES;
+            let wide = alone && crowd;
+            let size = if wide { WIDE } else { (WIDTH, HEIGHT) };
+            (format!("plane{}{}", flag(crowd, " crowd"), flag(wide, " wide")), plane_svg(plane, size), size)
+        }
         Plot::Rows(rows) => {
             let (inner, height) = rows_svg(rows);
-            ("rows", inner, height)
+            ("rows".to_owned(), inner, (WIDTH, height))
         }
     };
-    let (kind, inner, height) = chart.can_be_drawn().then(inner)?;
+    let (kind, inner, (width, height)) = chart.can_be_drawn().then(inner)?;
     let many = if chart.legend().is_empty() { "one" } else { "many" };
     let title = escape(&format!("{}; {}", chart.title, chart.hint));
     Some(format!(
-        "<svg class=\"{kind} {many}\" viewBox=\"0 0 {WIDTH} {height}\" role=\"group\" aria-label=\"{title}\" \
+        "<svg class=\"{kind} {many}\" viewBox=\"0 0 {width} {height}\" role=\"group\" aria-label=\"{title}\" \
          xmlns=\"http://www.w3.org/2000/svg\">{inner}</svg>"
     ))
 }
@@ -49,10 +56,10 @@ pub fn key(series: usize) -> String {
     )
 }
 
-fn plane_svg(plane: &Plane) -> String {
+fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
     let drawn = plane.drawn();
     let on_front = plane.on_front();
-    let (left, top, right, bottom) = (MARGIN.0, MARGIN.1, WIDTH - MARGIN.2, HEIGHT - MARGIN.3);
+    let (left, top, right, bottom) = (MARGIN.0, MARGIN.1, width - MARGIN.2, height - MARGIN.3);
     let axis = |axis: &Axis, value: fn(&Point) -> f64, range: fn(&Point) -> Option<(f64, f64)>, ends| {
         let values: Vec<f64> = drawn.iter().map(|(_, p)| value(p)).collect();
         // An interval that leads below what counts as more than 0 is cut, not followed.
@@ -63,7 +70,8 @@ fn plane_svg(plane: &Plane) -> String {
     let (x, x_zero) = axis(&plane.x, |p| p.x, |p| p.x_range, (left, right));
     let (y, y_zero) = axis(&plane.y, |p| p.y, |p| p.y_range, (bottom, top));
     let mut out = String::new();
-    frame(&mut out, (&x.ticks(64.0, x_zero), &y.ticks(34.0, y_zero)), (&plane.x.title, &plane.y.title), HEIGHT);
+    let ticks = (&x.ticks(64.0, x_zero)[..], &y.ticks(34.0, y_zero)[..]);
+    frame_at(&mut out, (left, top, right, bottom), ticks, (&plane.x.title, &plane.y.title), height);
 
     let at = |p: &Point| (x.place(p.x), y.place(p.y));
     let mut obstacles: Vec<Rect> = Vec::new();
@@ -86,6 +94,8 @@ fn plane_svg(plane: &Plane) -> String {
         path(&mut out, &class, &places);
     }
 
+    let all = drawn.len() <= MOST_NAMES;
+    let stands_out = |i: usize| all || on_front[i] || drawn[i].1.marked;
     let mut order: Vec<usize> = (0..drawn.len()).collect();
     order.sort_by(|a, b| drawn[*a].1.x.total_cmp(&drawn[*b].1.x));
     for (place, i) in order.iter().enumerate() {
@@ -97,8 +107,8 @@ fn plane_svg(plane: &Plane) -> String {
             p.y_range.filter(|_| !plane.y.scale.is_zero(p.y)).map(|(low, high)| [(cx, y.place(high)), (cx, y.place(low))]);
         let across =
             p.x_range.filter(|_| !plane.x.scale.is_zero(p.x)).map(|(low, high)| [(x.place(low), cy), (x.place(high), cy)]);
-        for [from, to] in [vertical, across].into_iter().flatten() {
-            // A bar that the dot would hide is left out.
+        for [from, to] in [vertical, across].into_iter().flatten().filter(|_| stands_out(*i)) {
+            // A bar that the dot would hide is left out; in a crowd so are those of the rest, which would hide everything.
             if (to.0 - from.0).abs() + (to.1 - from.1).abs() > 10.0 {
                 whisker(&mut inner, from, to);
                 obstacles.extend(labels::along(from, to));
@@ -109,11 +119,15 @@ fn plane_svg(plane: &Plane) -> String {
         obstacles.push(labels::dot((cx, cy)));
     }
 
-    let all = drawn.len() <= MOST_NAMES;
-    let named: Vec<usize> = (0..drawn.len()).filter(|i| all || on_front[*i] || drawn[*i].1.marked).collect();
+    let mut named: Vec<usize> = (0..drawn.len()).filter(|i| stands_out(*i)).collect();
+    named.sort_by_key(|i| !drawn[*i].1.marked);
     let names: Vec<Named<'_>> = named.iter().map(|i| Named { at: at(drawn[*i].1), text: &drawn[*i].1.label }).collect();
     let places = labels::place(&names, &obstacles, &Rect(left + 2.0, top, right, bottom - 2.0));
     for ((i, name), rect) in named.iter().zip(&names).zip(places) {
+        // Where names have no room the tip and the table have them.
+        let Some(rect) = rect else {
+            continue;
+        };
         // Widths are guesses: what stands to the left of its point is written towards it.
         let (anchor, at_x) = if rect.2 < name.at.0 { ("end", rect.2) } else { ("start", rect.0) };
         let front = flag(on_front[*i], " front");
@@ -188,10 +202,6 @@ fn rows_svg(chart: &Rows) -> (String, f64) {
 }
 
 type Ticks = [(f64, String)];
-
-fn frame(out: &mut String, ticks: (&Ticks, &Ticks), titles: (&str, &str), height: f64) {
-    frame_at(out, (MARGIN.0, MARGIN.1, WIDTH - MARGIN.2, height - MARGIN.3), ticks, titles, height);
-}
 
 /// The grid, the ticks' names and the axes' titles (horizontal, vertical) around the rectangle left, top, right, bottom.
 fn frame_at(out: &mut String, rect: (f64, f64, f64, f64), ticks: (&Ticks, &Ticks), titles: (&str, &str), height: f64) {
@@ -300,7 +310,7 @@ mod tests {
 
     #[test]
     fn every_point_is_drawn_and_named_and_the_front_stands_out() {
-        let svg = draw(&chart(sample())).unwrap();
+        let svg = draw(&chart(sample()), false).unwrap();
         assert_eq!((svg.matches("<g class=\"pt").count(), svg.matches("class=\"dot\"").count()), (4, 4));
         assert_eq!(svg.matches("tabindex=\"0\"").count(), 1, "one stop of the tab key");
         for (label, class) in [("bf16", "name front"), ("q8", "name front"), ("q4", "name front"), ("bad", "name")] {
@@ -316,7 +326,7 @@ mod tests {
         let mut points = sample();
         points[1].label = "<script>&\"".into();
         points[1].lines = vec!["\"<b>".into()];
-        let svg = draw(&chart(points)).unwrap();
+        let svg = draw(&chart(points), false).unwrap();
         assert!(
             !svg.contains("<script>")
                 && !svg.contains("<b>")
@@ -326,21 +336,24 @@ mod tests {
 
     #[test]
     fn of_a_crowd_only_the_front_is_named() {
-        let svg = draw(&chart((0..200).map(|i| point(&format!("p{i}"), 1.0 + f64::from(i % 97), 1e-3 + f64::from(i))).collect()))
-            .unwrap();
+        let svg = draw(
+            &chart((0..200).map(|i| point(&format!("p{i}"), 1.0 + f64::from(i % 97), 1e-3 + f64::from(i))).collect()),
+            false,
+        )
+        .unwrap();
         assert_eq!(svg.matches("<g class=\"pt").count(), 200);
         assert_eq!(svg.matches("class=\"name").count(), svg.matches("class=\"name front").count());
     }
 
     #[test]
     fn odd_points_are_left_out_or_make_no_chart() {
-        assert_eq!(draw(&chart(Vec::new())), None);
-        assert_eq!(draw(&chart(vec![point("a", f64::NAN, 1.0), point("b", 1.0, 1.0)])), None);
+        assert_eq!(draw(&chart(Vec::new()), false), None);
+        assert_eq!(draw(&chart(vec![point("a", f64::NAN, 1.0), point("b", 1.0, 1.0)]), false), None);
         let mut open = sample();
         open[1].y_range = Some((-1.0, f64::INFINITY));
         for points in [open, vec![point("a", 1.0, 0.0), point("b", 1.0, 0.0)], vec![point("a", 1.0, 1e-3), point("b", 1.0, 1e-3)]]
         {
-            let svg = draw(&chart(points)).unwrap();
+            let svg = draw(&chart(points), false).unwrap();
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
     }
@@ -355,7 +368,7 @@ mod tests {
             series: vec!["one".into(), "two".into()],
             rows: vec![row("a", vec![mark(3.0), None]), row(&"long ".repeat(20), vec![mark(1.0), mark(f64::NAN)])],
         };
-        let svg = |style| draw(&Chart { title: "t".into(), hint: String::new(), plot: Plot::Rows(rows(style)) }).unwrap();
+        let svg = |style| draw(&Chart { title: "t".into(), hint: String::new(), plot: Plot::Rows(rows(style)) }, false).unwrap();
         let bars = svg(Style::Bars);
         assert_eq!((bars.matches("<rect").count(), bars.matches("class=\"dot\"").count()), (2, 0));
         let intervals = svg(Style::Intervals);

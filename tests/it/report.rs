@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use crate::common;
 
 const LANES: u32 = 200;
+/// A desktop's window and a phone's.
+const SIZES: [&str; 2] = ["--window-size=1280,900", "--window-size=390,800"];
 
 /// Records of a run with `lanes` lanes: the divergence falls with the size, the speed as well.
 fn records(lanes: u32) -> Vec<Record> {
@@ -74,6 +76,10 @@ const READER: &str = r##"
   const seen = { charts: charts.length, points: charts.map((c) => points(c).length) };
   const box = points(charts[0])[0].querySelector(".dot").getBoundingClientRect();
   seen.drawn = box.width > 2 && box.height > 2 && charts.every((c) => c.getBoundingClientRect().height > 100);
+  const names = [...charts[0].querySelectorAll(".name")].map((n) => n.getBoundingClientRect()).filter((r) => r.width > 0);
+  const covers = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 4
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4;
+  seen.overlaps = names.flatMap((a, i) => names.slice(i + 1).filter((b) => covers(a, b))).length;
   seen.hidden_before = getComputedStyle(tip).display === "none";
   fire(points(charts[0])[3], "pointerover");
   seen.hover = tip.innerText;
@@ -82,11 +88,12 @@ const READER: &str = r##"
   seen.inside = at.left >= 0 && at.right <= innerWidth && at.top >= 0 && at.height > 20;
   fire(points(charts[0])[3], "pointerout");
   seen.hidden_after = tip.hidden;
-  const first = charts[1].querySelector('.pt[tabindex="0"]');
+  const last = charts[charts.length - 1];
+  const first = last.querySelector('.pt[tabindex="0"]');
   first.focus();
   seen.focus = tip.innerText.split("\n")[0] === first.dataset.tip.split("\n")[0] && !tip.hidden;
   fire(first, "keydown", { key: "ArrowRight" });
-  seen.arrow = document.activeElement === points(charts[1])[1] && tip.innerText.startsWith(points(charts[1])[1].dataset.tip.split("\n")[0]);
+  seen.arrow = document.activeElement === points(last)[1] && tip.innerText.startsWith(points(last)[1].dataset.tip.split("\n")[0]);
   fire(document.activeElement, "keydown", { key: "Escape" });
   seen.escape = tip.hidden;
   const paper = () => getComputedStyle(document.body).backgroundColor;
@@ -97,7 +104,7 @@ const READER: &str = r##"
   document.getElementById("theme").click();
   seen.light = paper() === light[0];
   const table = document.querySelector("table");
-  const column = [...table.tHead.rows[0].cells].findIndex((head) => head.textContent === "size");
+  const column = [...table.tHead.rows[0].cells].findIndex((head) => ["size", "file"].includes(head.textContent));
   const sizes = () => [...table.tBodies[0].rows].map((row) => Number(row.cells[column].dataset.order));
   table.tHead.rows[0].cells[column].click();
   seen.sorted = sizes().every((size, i, all) => i === 0 || all[i - 1] <= size) && sizes().length;
@@ -139,6 +146,52 @@ fn console(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("CONSOLE")).collect()
 }
 
+/// A copy of `page` beside it, with `script` at its end.
+fn with_script(page: &Path, name: &str, script: &str) -> PathBuf {
+    let html = std::fs::read_to_string(page).unwrap();
+    assert_eq!(html.matches("</body>").count(), 1);
+    let path = page.with_file_name(name);
+    std::fs::write(&path, html.replace("</body>", &format!("{script}</body>"))).unwrap();
+    path
+}
+
+/// Lets the reader act on `page`, checks what holds for every page, and returns what was seen.
+fn act(chromium: &Path, page: &Path, size: &str) -> Value {
+    let (dom, log) = browse(chromium, &with_script(page, "read.html", READER), &["--dump-dom", size]);
+    assert_eq!(console(&log), [""; 0], "{size}");
+    let seen = dom.split("<pre id=\"seen\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+    let seen = seen.unwrap_or_else(|| panic!("the script did not run to its end: {log}"));
+    let seen: Value = serde_json::from_str(&seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).unwrap();
+    for name in
+        ["drawn", "hidden_before", "visible", "inside", "hidden_after", "focus", "arrow", "escape", "dark", "light", "wide"]
+    {
+        assert_eq!(seen[name], true, "{name}, {size}: {seen}");
+    }
+    seen
+}
+
+#[test]
+fn the_page_of_advice_works_in_a_browser() {
+    let Some(chromium) = chromium() else {
+        return;
+    };
+    let dir = TempDir::new().unwrap();
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/runs/m2-ultra-vs-ryzen-395.toml");
+    let advice = common::json(dir.path(), &["advise", run.to_str().unwrap(), "--out", "advice"]);
+    let choices = advice["choices"].as_array().unwrap();
+    let fits = choices.iter().filter(|c| c["room"]["fit"] != "does_not_fit").count();
+    assert!(fits > 100 && fits < choices.len(), "{fits}");
+    for size in SIZES {
+        let seen = act(&chromium, &dir.path().join("advice/advice.html"), size);
+        assert_eq!((&seen["charts"], &seen["points"]), (&1.into(), &serde_json::json!([fits])), "{size}");
+        let hover = seen["hover"].as_str().unwrap();
+        for part in ["on A", "tok/s (", "% expected in MMLU", "KLD "] {
+            assert!(hover.contains(part), "{part} in {hover}");
+        }
+        assert_eq!(seen["overlaps"], 0, "names that cover each other, {size}");
+    }
+}
+
 #[test]
 fn the_page_works_in_a_browser() {
     let Some(chromium) = chromium() else {
@@ -149,20 +202,9 @@ fn the_page_works_in_a_browser() {
     let begin = std::time::Instant::now();
     report::write(dir.path(), &records).unwrap();
     common::say(&format!("the report of {LANES} lanes took {:.2} s", begin.elapsed().as_secs_f64()));
-    let html = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
-    assert!(html.matches("</body>").count() == 1);
-    let page = |name: &str, script: &str| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, html.replace("</body>", &format!("{script}</body>"))).unwrap();
-        path
-    };
-    let read = page("read.html", READER);
-    for size in ["--window-size=1280,900", "--window-size=390,800"] {
-        let (dom, log) = browse(&chromium, &read, &["--dump-dom", size]);
-        assert_eq!(console(&log), [""; 0], "{size}");
-        let seen = dom.split("<pre id=\"seen\">").nth(1).and_then(|rest| rest.split("</pre>").next());
-        let seen = seen.unwrap_or_else(|| panic!("the script did not run to its end: {log}"));
-        let seen: Value = serde_json::from_str(&seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).unwrap();
+    let plain = dir.path().join("report.html");
+    for size in SIZES {
+        let seen = act(&chromium, &plain, size);
         assert_eq!((&seen["charts"], &seen["points"]), (&2.into(), &serde_json::json!([LANES, LANES])), "{size}");
         let hover = seen["hover"].as_str().unwrap();
         assert!(
@@ -171,18 +213,12 @@ fn the_page_works_in_a_browser() {
                 && hover.contains("KLD 0.")
                 && hover.contains("decode tokens/s")
         );
-        for name in
-            ["drawn", "hidden_before", "visible", "inside", "hidden_after", "focus", "arrow", "escape", "dark", "light", "wide"]
-        {
-            assert_eq!(seen[name], true, "{name}, {size}: {seen}");
-        }
         assert_eq!(seen["sorted"], LANES, "{size}");
     }
-    let broken = page("broken.html", "<script>no_such_function()</script>");
+    let broken = with_script(&plain, "broken.html", "<script>no_such_function()</script>");
     assert_eq!(console(&browse(&chromium, &broken, &["--dump-dom"]).1).len(), 1, "an error would be seen");
 
     let pdf = dir.path().join("report.pdf");
-    let plain = dir.path().join("report.html");
     browse(&chromium, &plain, &["--no-pdf-header-footer", &format!("--print-to-pdf={}", pdf.display())]);
     let printed = std::fs::read(&pdf).unwrap();
     assert!(printed.starts_with(b"%PDF") && printed.len() > 20_000, "{} bytes", printed.len());
