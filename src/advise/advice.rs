@@ -73,7 +73,7 @@ impl Advice {
             }
         }
         let front = rank::front(&choices);
-        let notes = notes(&choices, yardstick);
+        let notes = notes(&choices, yardstick, needs.context);
         Ok(Self { request, needs, yardstick, front, best, picks, comparisons, notes, choices })
     }
 }
@@ -145,7 +145,7 @@ fn has_no_score(choices: &[Choice], model: &str) -> bool {
     choices.iter().any(|c| c.model == model && c.accuracy.is_none())
 }
 
-fn notes(choices: &[Choice], yardstick: Yardstick) -> Vec<String> {
+fn notes(choices: &[Choice], yardstick: Yardstick, context: u32) -> Vec<String> {
     let mut notes = Vec::new();
     let estimated = choices.iter().filter(|c| c.loss.kld.basis == Basis::Estimated).count();
     if estimated > 0 {
@@ -157,6 +157,14 @@ fn notes(choices: &[Choice], yardstick: Yardstick) -> Vec<String> {
     let without: Vec<&str> = models(choices).into_iter().filter(|m| has_no_score(choices, m)).collect();
     if yardstick == Yardstick::Accuracy && !without.is_empty() {
         notes.push(format!("No published score: {} cannot be compared with other models and is not picked.", without.join(", ")));
+    }
+    for model in models(choices) {
+        let trained = choices.iter().find(|c| c.model == model).map_or(0, |c| c.trained_context);
+        if trained > 0 && trained < context {
+            notes.push(format!(
+                "{model} was trained for {trained} tokens of context: {context} take stretching its positions, with losses that are not counted here."
+            ));
+        }
     }
     if choices.iter().any(|c| c.room.fit == Fit::FitsRaised) {
         notes.push("+ fits once the system's limit on GPU memory is raised.".to_owned());
@@ -186,6 +194,12 @@ mod tests {
             choice("b", "m", "q4_k_m", 5.0, 0.03, None),
             choice("b", "m", "q8_0", 3.0, 0.001, None),
         ]
+    }
+
+    #[test]
+    fn a_context_beyond_the_training_is_told() {
+        let told = |context| notes(&choices(), Yardstick::Divergence, context).iter().any(|n| n.contains("trained for 16384"));
+        assert!(!told(16384) && told(16385));
     }
 
     #[test]

@@ -70,10 +70,11 @@ impl<'a> Advisor<'a> {
         machines.retain(|machine| seen.insert(machine.id()));
         seen.clear();
         models.retain(|model| seen.insert(model.id.clone()));
-        let recipes = request.recipes();
-        for recipe in &recipes {
-            Recipe::find(recipe)?;
-        }
+        let recipes = request.recipes().into_iter().map(Recipe::find).collect::<Result<Vec<_>>>()?;
+        // By their own names, whatever their spelling.
+        let mut recipes: Vec<&str> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
+        seen.clear();
+        recipes.retain(|recipe| seen.insert((*recipe).to_owned()));
         let labels = labels(&machines);
         let mut choices = Vec::new();
         for (machine, label) in machines.iter().zip(&labels) {
@@ -112,6 +113,7 @@ impl<'a> Advisor<'a> {
             model: model.name.clone(),
             recipe: recipe.to_owned(),
             machine: machine.label(),
+            trained_context: model.max_context,
             bytes: size.file_bytes,
             bpw,
             room: room(machine, model, &size, &Usage { kv_type: self.kv_type, ..Usage::of_context(context) })?,

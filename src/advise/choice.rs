@@ -33,6 +33,8 @@ pub struct Choice {
     pub recipe: String,
     /// The machine's name.
     pub machine: String,
+    /// Tokens of context that the model was trained for; 0 where that is not known.
+    pub trained_context: u32,
     /// Bytes of the file.
     pub bytes: u64,
     /// Bits per weight.
@@ -85,6 +87,7 @@ pub(super) mod sample {
             model: model.into(),
             recipe: recipe.into(),
             machine: machine.into(),
+            trained_context: 16384,
             bytes: 9,
             bpw: 4.5,
             room,

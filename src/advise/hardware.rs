@@ -166,6 +166,8 @@ struct FileMemory {
     raised_gib: Option<f64>,
 }
 
+/// The smallest bandwidth and rate that are believed: microcontrollers have more.
+const MIN_FIGURE: f64 = 1e-3;
 /// The largest figures that are believed; they are beyond the largest machines of today by a factor of ten and more.
 const MAX_BANDWIDTH_GBS: f64 = 200_000.0;
 const MAX_TFLOPS: f64 = 100_000.0;
@@ -201,6 +203,13 @@ impl HardwareProfile {
         check("fp32_tflops", file.fp32_tflops, "TFLOPS", MAX_TFLOPS)?;
         check("price_usd", file.price_usd, "US dollars", MAX_PRICE_USD)?;
         check("compute_units", file.compute_units.map(f64::from), "units", 1e6)?;
+        for (key, value) in
+            [("bandwidth_gbs", Some(bandwidth_gbs)), ("fp16_tflops", file.fp16_tflops), ("fp32_tflops", file.fp32_tflops)]
+        {
+            if let Some(v) = value.filter(|v| *v < MIN_FIGURE) {
+                return Err(Error::key(path, key, format!("is {v}, but must be at least {MIN_FIGURE}; mind the unit")));
+            }
+        }
         if let Some(year) = file.released.filter(|year| !(1990.0..=2100.0).contains(year)) {
             return Err(Error::key(path, "released", format!("is {year}, but must be a year, as 2025.5")));
         }
@@ -344,6 +353,15 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Adds the machine of a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; as [`HardwareProfile::parse`].
+    pub fn add_file(&mut self, file: &Path) -> Result<()> {
+        self.add(read(file)?);
+        Ok(())
+    }
+
     /// The machine of a name: an id, a name or an alias, with the size of memory where there are several (the largest, where
     /// it is not given), in any spelling (`m2-ultra-64gb`, `Apple M2 Ultra 64GB`, `2x RTX 3090`); or the path of a `.toml`
     /// file, after which ` 64GB` may stand.
@@ -421,6 +439,8 @@ mod tests {
         check_refused("= 500", "= 0", &["bandwidth_gbs: is 0"]);
         check_refused("= 500", "= nan", &["bandwidth_gbs: is NaN"]);
         check_refused("= 500", "= inf", &["bandwidth_gbs: is inf"]);
+        check_refused("= 500", "= 1e-9", &["bandwidth_gbs: is 0.000000001", "at least 0.001"]);
+        check_refused("= 500", "= 500\nfp32_tflops = 1e-300", &["fp32_tflops", "at least 0.001"]);
         check_refused("= 500", "= 1e9", &["bandwidth_gbs: is 1000000000", "200000"]);
         check_refused("= 500", "= 500\nbandwidth_measured_gbs = 5000", &["bandwidth_measured_gbs: is 5000", "1000"]);
         check_refused("= 500", "= \"fast\"", &["bandwidth_gbs", "line 3"]);

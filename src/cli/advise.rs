@@ -39,13 +39,13 @@ pub struct AdviseArgs {
     #[arg(long, value_delimiter = ',', value_name = "RECIPE,...")]
     recipes: Vec<String>,
     /// Tokens of context that must fit [default: 8192].
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
     context: Option<u32>,
     /// Least decoding speed, tokens per second.
-    #[arg(long, value_name = "TPS")]
+    #[arg(long, value_name = "TPS", allow_negative_numbers = true)]
     min_tps: Option<f64>,
     /// Largest mean KL divergence from the unquantized model, nats per token.
-    #[arg(long, value_name = "KLD")]
+    #[arg(long, value_name = "KLD", allow_negative_numbers = true)]
     max_kld: Option<f64>,
     /// What for: chat (as fast as one reads), code (fast, little loss, long prompts) or batch (most work done) [default: chat].
     #[arg(long = "use", value_name = "USE")]
@@ -76,7 +76,7 @@ pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
     let quality = Quality::with(measured(&args.records)?)?;
     if let Some(file) = &args.claims {
         let settings = Settings { kv_type: args.kv_type.clone(), backend: args.backend.clone(), imatrix: true };
-        let advisor = Advisor::new(args.dirs.catalogue()?, Calibration::embedded(), quality, settings)?;
+        let advisor = Advisor::new(args.dirs.catalogue([])?, Calibration::embedded(), quality, settings)?;
         return check_claims(file.as_deref(), &advisor, session);
     }
     let request = request(args)?;
@@ -89,7 +89,8 @@ pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
         (key, Some(path)) => Error::key(path, key, format!("{value} {what}")),
     })?;
     let settings = Settings { kv_type: request.kv_type.clone(), backend: request.backend.clone(), imatrix: request.imatrix };
-    let advisor = Advisor::new(args.dirs.catalogue()?, Calibration::embedded(), quality, settings)?;
+    let names = request.hardware.iter().map(String::as_str);
+    let advisor = Advisor::new(args.dirs.catalogue(names)?, Calibration::embedded(), quality, settings)?;
     let (machines, choices) = advisor.choices(&request)?;
     let advice = Advice::new(request, needs, &machines, choices)?;
     let files = args.out.as_ref().map(|dir| report::advice::write(dir, &advice)).transpose()?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use quant::Error;
 use quant::atomic_file::write_whole;
 use quant::quantize::hex;
 use serde_json::json;
@@ -29,12 +30,21 @@ pub struct CalibrateArgs {
     dirs: HardwareDirs,
 }
 
+/// Fewest measurements of a phase: an 80 % range is two quantiles of the errors of rows that were left out.
+const LEAST: usize = 20;
+
 pub fn run(args: &CalibrateArgs, session: &Session) -> Result<Outcome> {
     let (text, table) = forecast::read(&args.rows)?;
-    let catalogue = args.dirs.catalogue()?;
+    let catalogue = args.dirs.catalogue(table.rows.iter().map(|row| row.hardware.as_str()))?;
     let Placed { decode, prefill, left_out } = place::observations(&catalogue, &table);
     for reason in &left_out {
         session.note(reason);
+    }
+    for (phase, found) in [("decode (tg_tok_s)", decode.len()), ("prefill (pp_tok_s, n_prompt)", prefill.len())] {
+        if found < LEAST {
+            let what = format!("has {found} measured speeds of {phase} that count; ranges take {LEAST} or more");
+            return Err(Error::file(&args.rows, what).into());
+        }
     }
     let calibration = Calibration::fit(hex(&Sha256::digest(text.as_bytes())), &decode, &prefill);
     if let Some(out) = &args.out {

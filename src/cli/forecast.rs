@@ -15,6 +15,7 @@ use crate::advise::memory::Verdict;
 use crate::advise::speed::place::{self, Answer};
 use crate::advise::speed::table::Table;
 use crate::advise::speed::{Calibration, Forecast};
+use crate::runner::probe;
 
 /// Forecast the speeds of a table's rows.
 #[derive(Args)]
@@ -33,6 +34,9 @@ pub struct ForecastArgs {
     dirs: HardwareDirs,
 }
 
+/// The machine at hand.
+const THIS: &str = "this";
+
 /// Further machines.
 #[derive(Args)]
 pub struct HardwareDirs {
@@ -42,11 +46,18 @@ pub struct HardwareDirs {
 }
 
 impl HardwareDirs {
-    /// The machines that come with the program, and those of the folders.
-    pub fn catalogue(&self) -> Result<Catalogue> {
+    /// The machines that come with the program, and those of the folders; `this`, as `bitworth probe` measured it, if it is among
+    /// the `names` asked for: what a user once measured is to change no forecast of other machines.
+    pub fn catalogue<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Catalogue> {
         let mut catalogue = Catalogue::builtin();
         for folder in &self.hardware_dir {
             catalogue.add_folder(folder)?;
+        }
+        let asked = names.into_iter().any(|name| name.trim().eq_ignore_ascii_case(THIS));
+        if asked && !catalogue.profiles().iter().any(|profile| profile.id == THIS) {
+            let measured = probe::default_path().filter(|path| path.is_file());
+            let what = "has not been measured; run bitworth probe, or give the folder of its this.toml with --hardware-dir";
+            catalogue.add_file(&measured.ok_or_else(|| Error::option("hardware", THIS, what))?)?;
         }
         Ok(catalogue)
     }
@@ -72,7 +83,7 @@ pub fn calibration(path: Option<&Path>) -> Result<Calibration> {
 pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
     let (_, table) = read(&args.rows)?;
     let calibration = calibration(args.calibration.as_deref())?;
-    let catalogue = args.dirs.catalogue()?;
+    let catalogue = args.dirs.catalogue(table.rows.iter().map(|row| row.hardware.as_str()))?;
     let answers: Vec<Answer> = table.rows.iter().map(|row| place::answer(&catalogue, &calibration, row)).collect();
     let cells: Vec<Vec<String>> = answers.iter().map(cells).collect();
     write_whole(&args.out, table.render_with(&COLUMNS, &cells).as_bytes())?;

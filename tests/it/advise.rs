@@ -119,11 +119,42 @@ fn bad_input_gets_one_clear_error() {
     check(&both(&["--recipes", "q9_k"]), &["q9_k", "q8_0"]);
     check(&both(&["--kv-type", "q9_0"]), &["q9_0", "q8_0"]);
     check(&both(&["--backend", "glide"]), &["glide", "Metal"]);
+    check(&both(&["--backend", "cuda"]), &["backend cuda: does not run on Apple M2 Ultra", "Metal"]);
+    check(&both(&["--min-tps", "-3"]), &["--min-tps -3", "is no speed"]);
     check(&["--claims", "none.toml"], &["none.toml"]);
     std::fs::write(dir.path().join("bad.toml"), "models = ['m']\nhardware = ['a']\nspeed = 3\n").unwrap();
     check(&["bad.toml"], &["bad.toml", "line 3", "speed"]);
     std::fs::write(dir.path().join("slow.toml"), "name = 'Slow'\nkind = 'cpu'\nmemory = [{ gb = 64 }]\n").unwrap();
     check(&["--model", "llama-3-8b", "--hardware", "slow.toml"], &["slow.toml", "bandwidth_gbs", "is missing"]);
+}
+
+#[test]
+fn a_recipe_is_one_in_any_spelling() {
+    let dir = TempDir::new().unwrap();
+    let of = |recipes: &str| {
+        let args = ["advise", "--model", "llama-3-70b", "--hardware", "m2-ultra-64gb", "--recipes", recipes];
+        json(dir.path(), &args)["advice"]["choices"].clone()
+    };
+    assert_eq!(of("Q4_K_M,q4_k_m"), of("q4_k_m"));
+}
+
+#[test]
+fn the_machine_at_hand_is_known_once_it_was_measured() {
+    let dir = TempDir::new().unwrap();
+    let advise = || {
+        let mut command = bitworth(dir.path());
+        command.env("XDG_CONFIG_HOME", dir.path()).env("APPDATA", dir.path());
+        command.args(["advise", "--model", "llama-3-8b", "--hardware", "this"]).output().unwrap()
+    };
+    let output = advise();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && error.contains("run bitworth probe"), "{error}");
+    let folder = dir.path().join("bitworth/hardware");
+    std::fs::create_dir_all(&folder).unwrap();
+    let text = "name = 'My box'\nkind = 'cpu'\nbandwidth_gbs = 80\nfp32_tflops = 1\nmemory = [{ gb = 64 }]\n";
+    std::fs::write(folder.join("this.toml"), text).unwrap();
+    let output = advise();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("My box 64 GB"), "{output:?}");
 }
 
 #[test]

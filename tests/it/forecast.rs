@@ -31,7 +31,10 @@ fn rows_get_forecasts_with_ranges_or_a_reason() {
          NVIDIA RTX 4090,,24,,CUDA,2025-06,Llama-3-70B,,Q4_K_M,,512,128,0,1\n\
          Abacus 9000,,8,,CUDA,2025-06,Llama-3-8B,,Q4_0,,512,128,0,1\n\
          RTX 4090,,24,,CUDA,2025-06,GPT-9,,Q4_0,,512,128,0,1\n\
-         RTX 4090,,24,,CUDA,2025-06,Llama-3-8B,,Q77_Z,,512,128,0,1\n",
+         RTX 4090,,24,,CUDA,2025-06,Llama-3-8B,,Q77_Z,,512,128,0,1\n\
+         RTX 4090,,24,,Metal,2025-06,Llama-3-8B,,Q4_0,,512,128,0,1\n\
+         RTX 4090,,24,,CPU,2025-06,Llama-3-8B,,Q4_0,,512,128,0,1\n\
+         RTX 4090,,24,,CUDA,2025-06,Llama-3-8B,,Q4_0,1e8,512,128,0,1\n",
     );
     for row in &rows[..3] {
         for phase in ["tg", "pp"] {
@@ -43,7 +46,9 @@ fn rows_get_forecasts_with_ranges_or_a_reason() {
     assert!((9.0..16.0).contains(&number(&rows[0], "tg_forecast")), "{:?}", rows[0]);
     assert_eq!([&rows[0]["fits"], &rows[1]["fits"], &rows[2]["fits"]], ["yes", "yes", "no"]);
     assert!(rows[2]["reason"].contains("GiB"), "{:?}", rows[2]);
-    for (row, reason) in rows[3..].iter().zip(["Abacus 9000", "GPT-9", "Q77_Z"]) {
+    for (row, reason) in
+        rows[3..].iter().zip(["Abacus 9000", "GPT-9", "Q77_Z", "Metal: does not run", "CPU: does not run", "model_file_gib"])
+    {
         assert!(row["reason"].contains(reason), "{row:?}");
         assert!(
             ["tg_forecast", "tg_low", "tg_high", "pp_forecast", "pp_low", "pp_high", "fits"].iter().all(|c| row[*c].is_empty())
@@ -88,6 +93,10 @@ fn bad_tables_end_with_2_and_leave_nothing() {
         fails(dir.path(), &["forecast", "--rows", "in.csv", "--out", "out.csv"], &["in.csv", expected]);
         assert!(!dir.path().join("out.csv").exists());
     }
+    let row = "hardware,model,quant,tg_tok_s\nRTX 4090,Llama-3-8B,Q4_0,100\n";
+    std::fs::write(dir.path().join("in.csv"), row).unwrap();
+    fails(dir.path(), &["calibrate", "--rows", "in.csv", "--out", "out.toml"], &["in.csv", "has 1 measured speeds of decode"]);
+    assert!(!dir.path().join("out.toml").exists());
     std::fs::write(dir.path().join("c.toml"), "rows_sha256 = \"\"\n").unwrap();
     std::fs::write(dir.path().join("in.csv"), HEADER).unwrap();
     fails(dir.path(), &["forecast", "--rows", "in.csv", "--out", "out.csv", "--calibration", "c.toml"], &["c.toml", "decode"]);

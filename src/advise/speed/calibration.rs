@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::case::Case;
 use super::fit::{Measured, Values, fit, predict};
 use super::formula::{DECODE, PREFILL, Phase};
-use super::spread::{FEATURES, Spread, features};
+use super::spread::{FEATURES, Spread, features, knows_type};
 use super::validate::{Observation, Validation, validate};
 
 /// Tokens per second with the range that holds four of five measurements.
@@ -102,12 +102,16 @@ impl Calibration {
             (DECODE.effects)(case).iter().any(|e| e.name.contains(word) && self.decode.effects.contains_key(&e.name))
         };
         let (machine, model) = (known(" machine="), known(" shape="));
-        match (machine, model) {
-            (true, true) => "machine and model measured".to_owned(),
-            (true, false) => "machine measured with other models".to_owned(),
-            (false, true) => "model measured on other machines".to_owned(),
-            (false, false) => "from other machines and models".to_owned(),
+        let basis = match (machine, model) {
+            (true, true) => "machine and model measured",
+            (true, false) => "machine measured with other models",
+            (false, true) => "model measured on other machines",
+            (false, false) => "from other machines and models",
+        };
+        if knows_type(&DECODE, &self.decode.effects, case) {
+            return basis.to_owned();
         }
+        format!("{basis}; nobody measured {} weights with {}", case.weight_type, case.backend.name())
     }
 
     /// Tokens of the prompt per second; `None` where the machine's rate is not known or there is no prompt.

@@ -44,9 +44,10 @@ impl Backend {
         BACKENDS.iter().find(|(backend, ..)| *backend == self).map_or("?", |(.., name)| name)
     }
 
-    /// The names one can write.
+    /// The names one can write, each once.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        BACKENDS.iter().map(|(.., name)| *name)
+        let first = |i: &usize| *i == 0 || BACKENDS[*i].0 != BACKENDS[*i - 1].0;
+        (0..BACKENDS.len()).filter(first).map(|i| BACKENDS[i].2)
     }
 }
 
@@ -179,6 +180,11 @@ mod tests {
         ] {
             assert_eq!(Backend::parse(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn each_backend_is_named_once() {
+        assert_eq!(Backend::names().collect::<Vec<_>>(), ["CUDA", "Metal", "Vulkan", "ROCm", "SYCL", "CPU"]);
     }
 
     #[test]

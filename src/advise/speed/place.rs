@@ -10,7 +10,7 @@ use super::calibration::{Calibration, Forecast};
 use super::case::{Backend, Build, Case, type_class};
 use super::table::{Row, Table};
 use super::validate::Observation;
-use crate::advise::hardware::{Catalogue, Kind, Machine};
+use crate::advise::hardware::{Catalogue, HardwareProfile, Kind, Machine, Vendor};
 use crate::advise::memory::{self, Fit, Usage, Verdict};
 use crate::advise::models::{self, ModelFigures};
 use crate::advise::sizes::recipe_like;
@@ -68,6 +68,13 @@ impl Weights {
         let (Some((recipe, _)), Some(bits)) = (recipe_like(quant), nominal_bits(&class)) else {
             return Err(Error::unknown("quantization", quant, Recipe::all().iter().map(|r| r.name.clone())));
         };
+        // Figures that no file can have: below half a bit or above five bytes a weight.
+        let per_weight = |bytes: f64| 8.0 * bytes / model.params as f64;
+        if let Some(bytes) = file_bytes.filter(|bytes| !(0.5..=40.0).contains(&per_weight(*bytes))) {
+            let what =
+                format!("is {:.3e} bits for each weight of {}; give the size of the file in GiB", per_weight(bytes), model.name);
+            return Err(Error::option("model_file_gib", (bytes / GIB).to_string(), what));
+        }
         let size = model.size(&recipe)?;
         let planned = size.file_bytes as f64;
         let ratio = file_bytes.map_or(1.0, |bytes| bytes / planned);
@@ -149,15 +156,36 @@ fn nominal_bits(class: &str) -> Option<f64> {
     BITS.iter().find(|(name, _)| *name == class).map(|(_, bits)| *bits)
 }
 
+/// Whether a machine can be used through a backend: its profile says so, or the backend is for chips like its own. A card's memory
+/// is none of the CPU's.
+fn runs(profile: &HardwareProfile, backend: Backend) -> bool {
+    let listed = profile.backends.iter().any(|name| Backend::parse(name) == Some(backend));
+    let any = profile.vendor == Vendor::Other;
+    let gpu = profile.kind != Kind::Cpu;
+    listed
+        || match backend {
+            Backend::Cpu => profile.kind != Kind::DiscreteGpu,
+            Backend::Metal => gpu && profile.vendor == Vendor::Apple,
+            Backend::Cuda => gpu && (any || profile.vendor == Vendor::Nvidia),
+            Backend::Rocm => gpu && (any || profile.vendor == Vendor::Amd),
+            Backend::Sycl => gpu && profile.vendor != Vendor::Apple,
+            Backend::Vulkan => gpu,
+        }
+}
+
 /// The case of a machine, a model's weights and a workload.
 ///
 /// # Errors
-/// A backend that is not known.
+/// A backend that is not known, or that the machine cannot be used through.
 pub fn case(machine: &Machine, model: &ModelFigures, weights: &Weights, load: &Workload) -> Result<Case> {
     let profile = &machine.profile;
     let usual = profile.backends.first().map_or("CPU", String::as_str);
     let driver = if load.backend.trim().is_empty() { usual } else { load.backend.trim().trim_end_matches('?') };
     let backend = Backend::parse(driver).ok_or_else(|| Error::unknown("backend", driver, Backend::names()))?;
+    if !runs(profile, backend) {
+        let what = format!("does not run on {}; use {}", profile.name, profile.backends.join(" or "));
+        return Err(Error::option("backend", driver, what));
+    }
     let build = match profile.kind {
         _ if backend == Backend::Cpu => Build::Cpu,
         Kind::Cpu => Build::Cpu,

@@ -37,9 +37,6 @@ pub struct Error {
 /// The features of a case, given what the fit knew.
 pub fn features(phase: &Phase, values: &Values, case: &Case) -> [f64; FEATURES.len()] {
     let known = |word: &str| (phase.effects)(case).iter().any(|e| e.name.contains(word) && values.contains_key(&e.name));
-    // A type is known where it was measured on this backend: kernels differ.
-    let of_type = |name: &str| name.contains(" type=") && name.contains(" backend=") && !name.contains("experts");
-    let known_type = (phase.effects)(case).iter().any(|e| of_type(&e.name) && values.contains_key(&e.name));
     let flag = |condition: bool| f64::from(u8::from(condition));
     let deep = case.cache_bytes > 0.25 * case.bytes || case.attention > 0.5 * case.weights;
     [
@@ -47,13 +44,19 @@ pub fn features(phase: &Phase, values: &Values, case: &Case) -> [f64; FEATURES.l
         flag(!known(" machine=")),
         flag(!known(" generation=")),
         flag(!known(" shape=")),
-        flag(!known_type),
+        flag(!knows_type(phase, values, case)),
         flag(case.is_sparse()),
         flag(case.recurrent),
         flag(deep),
         flag(!matches!(case.backend, Backend::Cuda | Backend::Metal)),
         flag(case.year < 2025.0),
     ]
+}
+
+/// Whether the type of a case's weights was measured on its backend: kernels differ.
+pub fn knows_type(phase: &Phase, values: &Values, case: &Case) -> bool {
+    let of_type = |name: &str| name.contains(" type=") && name.contains(" backend=") && !name.contains("experts");
+    (phase.effects)(case).iter().any(|e| of_type(&e.name) && values.contains_key(&e.name))
 }
 
 /// Ranges of one phase.
