@@ -157,7 +157,7 @@ pub fn type_class(quant: &str) -> String {
 pub fn type_family(class: &str) -> &'static str {
     match class {
         "F32" | "F16" | "BF16" => "float",
-        _ if class.starts_with("IQ") || class.starts_with("TQ") => "codebook",
+        "IQ1" | "IQ2" | "IQ3" | "TQ" => "codebook",
         _ if class.ends_with("_K") => "k",
         _ => "plain",
     }

@@ -240,7 +240,10 @@ struct Asked {
 impl Asked {
     fn of(catalogue: &Catalogue, row: &Row) -> Result<Self> {
         let devices = row.n_devices.unwrap_or(1);
-        let mut machine = catalogue.place(&row.hardware, &row.gpu_cores_or_variant, row.memory_gb, row.bandwidth_gbs)?;
+        // The processor beside a GPU is another machine, with a profile of its own where there is one.
+        let on_cpu = Backend::parse(&row.backend) == Some(Backend::Cpu) && !row.hardware.contains("(CPU)");
+        let hardware = if on_cpu { format!("{} (CPU)", row.hardware) } else { row.hardware.clone() };
+        let mut machine = catalogue.place(&hardware, &row.gpu_cores_or_variant, row.memory_gb, row.bandwidth_gbs)?;
         machine.devices = devices;
         let model = models::find(&row.model)?;
         let weights = Weights::of(&model, &row.quant, row.model_file_gib.map(|gib| gib * GIB))?;
