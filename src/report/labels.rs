@@ -1,7 +1,7 @@
 //! Where the names of points are written in a chart, so that they cover neither points nor each other. Geometry only.
 
-/// About how wide a character of a label is, in pixels.
-const CHARACTER: f64 = 7.2;
+/// About how wide a character of a label is, in pixels: bold, in a wide font.
+const CHARACTER: f64 = 8.6;
 /// How high a label is.
 const LINE: f64 = 15.0;
 

@@ -178,8 +178,8 @@ fn the_page_of_advice_works_in_a_browser() {
     let dir = TempDir::new().unwrap();
     let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/runs/m2-ultra-vs-ryzen-395.toml");
     let advice = common::json(dir.path(), &["advise", run.to_str().unwrap(), "--out", "advice"]);
-    let choices = advice["choices"].as_array().unwrap();
-    let fits = choices.iter().filter(|c| c["room"]["fit"] != "does_not_fit").count();
+    let choices = advice["advice"]["choices"].as_array().unwrap();
+    let fits = choices.iter().filter(|c| c["room"]["fit"] != "does-not-fit").count();
     assert!(fits > 100 && fits < choices.len(), "{fits}");
     for size in SIZES {
         let seen = act(&chromium, &dir.path().join("advice/advice.html"), size);
