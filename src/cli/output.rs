@@ -41,12 +41,17 @@ pub fn json(value: &impl Serialize) -> Result<()> {
 
 /// Says something beside the result.
 pub fn note(text: &str) {
-    eprintln!("{text}");
+    to_stderr(text);
+}
+
+/// A line to stderr. Whoever closed it does not want to hear.
+fn to_stderr(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Says why the command failed.
 pub fn error(text: &str) {
-    eprintln!("error: {}", tame(text));
+    to_stderr(&format!("error: {}", tame(text)));
 }
 
 /// A text in which strangers' names may stand, without what would steer a terminal.
