@@ -33,7 +33,7 @@ pub mod tokens;
 
 use std::path::{Path, PathBuf};
 
-use quant::atomic_file::AtomicFile;
+use quant::atomic_file::write_whole;
 use quant::{Error, Result};
 
 use crate::eval::record::Record;
@@ -130,14 +130,4 @@ pub fn summarize(records: &[Record]) -> Result<Vec<Summary>> {
 /// See [`Report::new`] and [`Report::write`].
 pub fn write(dir: &Path, records: &[Record]) -> Result<Vec<PathBuf>> {
     Report::new(records)?.write(dir)
-}
-
-/// Writes a file in one step: beside, then renamed; folders are made as needed.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    }
-    let mut file = AtomicFile::create(path)?;
-    file.write_at(0, bytes)?;
-    file.commit()
 }
