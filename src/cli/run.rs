@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
@@ -22,12 +22,21 @@ pub struct RunArgs {
     /// Folder for records, models and reports [default: results/NAME of the configuration, results/NAME-DEVICE with --device].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Leave the timings out: what is left is the same to the bit every time.
+    #[arg(long)]
+    no_speed: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
 pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
-    let config = RunConfig::load(args.config.as_deref())?;
+    let mut config = RunConfig::load(args.config.as_deref())?;
+    if args.no_speed {
+        config.speed = None;
+        if config.text.is_none() && config.tasks.is_none() {
+            bail!("--no-speed leaves nothing to measure: the configuration has neither [text] nor [tasks]");
+        }
+    }
     let stem = args.config.as_ref().and_then(|path| path.file_stem()).map(PathBuf::from);
     let mut name = stem.unwrap_or_else(|| "demo".into()).into_os_string();
     if args.device.device != DeviceChoice::Auto {

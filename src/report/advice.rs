@@ -112,6 +112,7 @@ fn chart(advice: &Advice) -> Chart {
             y_range,
             lines,
             marked: advice.picks.iter().any(|p| p.pick.as_ref().is_some_and(|pick| pick.choice == i)),
+            ..Point::default()
         };
         match series.iter_mut().find(|s| s.name == choice.machine) {
             Some(s) => s.points.push(point),

@@ -103,6 +103,8 @@ pub struct Point {
     pub lines: Vec<String>,
     /// Whether it stands out: the reference, or the pick.
     pub marked: bool,
+    /// Whether its name is shown only when it is pointed at.
+    pub unnamed: bool,
 }
 
 /// Which points have no better one.

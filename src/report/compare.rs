@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::eval::stats::{self, Cluster, Estimate};
+use crate::eval::stats::{self, Cluster, Estimate, PairedAccuracy};
 use crate::report::export::{task, task_names};
 use crate::report::gather::{Gathered, Key, LaneRecords};
 use crate::report::number::{bytes, percent, significant};
@@ -27,6 +27,8 @@ pub struct Findings {
     pub dominated: Vec<String>,
     /// Lanes whose divergences cannot be told apart.
     pub ties: Vec<String>,
+    /// Which tasks lose first as lanes get smaller, and which do not lose. One sentence a run.
+    pub skills: Vec<String>,
     /// Where tasks show a difference from the reference, and where not.
     pub tasks: Vec<String>,
 }
@@ -82,6 +84,7 @@ pub fn findings(gathered: &Gathered, rows: &[Summary]) -> Findings {
         uses: (0..rows.len()).map(|i| lanes.good_for(i)).collect(),
         dominated: lanes.dominated(),
         ties: lanes.ties(),
+        skills: lanes.skills(),
         tasks: tasks(rows, &lanes.labels),
     }
 }
@@ -274,6 +277,46 @@ impl Lanes<'_> {
         (0..self.rows.len()).filter(better).min_by(|x, y| rank(x).0.total_cmp(&rank(y).0).then(rank(x).1.cmp(&rank(y).1)))
     }
 
+    /// The order in which tasks lose: each from the largest lane below which every lane does worse than the reference.
+    fn skills(&self) -> Vec<String> {
+        let say = |reference: usize| {
+            let lanes: Vec<usize> = (0..self.rows.len())
+                .filter(|i| *i != reference && self.keys[*i].same_run(self.keys[reference]))
+                .filter(|i| self.rows[*i].bytes < self.rows[reference].bytes)
+                .collect();
+            let smallest = *lanes.last()?;
+            let (mut losing, mut holding) = (Vec::new(), Vec::new());
+            for name in task_names(self.rows) {
+                let pair = |i: &usize| task(&self.rows[*i], &name)?.against_reference;
+                if lanes.iter().all(|i| pair(i).is_none()) {
+                    continue;
+                }
+                let worse = |i: &&usize| pair(i).is_some_and(|p| is_apart(&p) && p.difference.value < 0.0);
+                match lanes.iter().rev().take_while(worse).last() {
+                    None => holding.push(name),
+                    Some(&first) => {
+                        let points = |i: usize| pair(&i).map_or(0.0, |p| 100.0 * p.difference.value);
+                        let (there, last) = (points(first), points(smallest));
+                        losing.push((first, name, there, last));
+                    }
+                }
+            }
+            losing.sort_by(|a, b| a.0.cmp(&b.0).then(a.3.total_cmp(&b.3)));
+            let mut parts: Vec<String> = Vec::new();
+            for (first, name, there, last) in losing {
+                let further =
+                    if first == smallest { String::new() } else { format!(", {last:+.1} with {}", self.labels[smallest]) };
+                let verb = if parts.is_empty() { " pays first," } else { "" };
+                parts.push(format!("{name}{verb} from {} down ({there:+.1} points{further})", self.labels[first]));
+            }
+            if !holding.is_empty() {
+                parts.push(format!("no loss can be told in {}", holding.join(", ")));
+            }
+            (!parts.is_empty()).then(|| format!("Of the tasks {}.", parts.join("; ")))
+        };
+        (0..self.rows.len()).filter(|i| self.rows[*i].is_reference).filter_map(say).collect()
+    }
+
     fn dominated(&self) -> Vec<String> {
         let say = |a: usize| {
             let b = self.beaten_by(a)?;
@@ -327,12 +370,17 @@ fn better_in(better: &Summary, worse: &Summary, apart: bool) -> String {
     }
 }
 
+/// Whether two lanes can be told apart in a task, at the level of the report's intervals.
+pub(super) fn is_apart(pair: &PairedAccuracy) -> bool {
+    pair.p_value < 0.05
+}
+
 fn tasks(rows: &[Summary], labels: &[String]) -> Vec<String> {
     let mut sentences = Vec::new();
     for name in task_names(rows) {
         let pairs = || rows.iter().zip(labels).filter_map(|(row, label)| Some((label, task(row, &name)?.against_reference?)));
         let differ: Vec<String> = pairs()
-            .filter(|(_, pair)| pair.p_value < 0.05)
+            .filter(|(_, pair)| is_apart(pair))
             .map(|(label, pair)| {
                 let points = 100.0 * pair.difference.value;
                 format!("{label} {points:+.1} points (p = {})", significant(pair.p_value, 2))
@@ -375,6 +423,36 @@ mod tests {
         assert!(q4_0.contains("and faster (2480 against"), "{q4_0}");
         assert!(!findings_of(&sample::records()).dominated.iter().any(|s| s.starts_with("q4_0 ")), "it is faster there");
         assert!(dominated.iter().all(|s| !s.starts_with("bf16")), "the reference is not dominated");
+    }
+
+    #[test]
+    fn tasks_are_told_in_the_order_in_which_they_lose() {
+        let mut records = sample::records();
+        for record in &mut records {
+            let lane = record.origin.lane.clone();
+            if let Body::Item(item) = &mut record.body {
+                let spoiled = match item.task.as_str() {
+                    "grammar" => ["q2_k", "iq2_xxs"].contains(&lane.as_str()) && item.item % 5 == 0,
+                    // One that recovers farther down loses only from there on where nothing does.
+                    "arithmetic" => {
+                        ["q6_k", "iq4_xs", "q3_k_m", "q2_k", "iq2_xxs"].contains(&lane.as_str()) && item.item % 3 == 0
+                    }
+                    _ => lane == "iq2_xxs" && item.task == "facts" && item.item % 2 == 0,
+                };
+                item.correct &= !spoiled;
+            }
+        }
+        let skills = findings_of(&records).skills;
+        let [told] = &skills[..] else { panic!("{skills:?}") };
+        let order = [
+            "Of the tasks arithmetic pays first, from iq4_xs down (-",
+            "; grammar from q2_k down (-",
+            "; facts from iq2_xxs down (-",
+        ];
+        let places: Vec<usize> =
+            order.iter().map(|part| told.find(part).unwrap_or_else(|| panic!("{told} lacks {part}"))).collect();
+        assert!(places.is_sorted(), "{told}");
+        assert!(told.ends_with("; no loss can be told in sums."), "{told}");
     }
 
     #[test]

@@ -3,11 +3,13 @@
 
 use crate::report::Report;
 use crate::report::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
-use crate::report::number::bytes;
+use crate::report::export::{task, task_names};
+use crate::report::number::{bytes, percent};
 use crate::report::page::{Block, Page, Section};
 use crate::report::pareto::ROUNDING;
 use crate::report::sheet::{self, Part};
 use crate::report::summary::Summary;
+use crate::report::svg;
 
 /// How to read the numbers.
 const READING: &[&str] = &[
@@ -43,6 +45,11 @@ pub fn page(report: &Report) -> Page {
                     alone. Bars are 95 % intervals, where they are larger than the dots; a bold name is on the Pareto front.";
         add("Quality against size and speed", vec![Block::Charts(charts), Block::Note(note.into())]);
     }
+    let skills = skills(rows);
+    if skills.can_be_drawn() {
+        let note = "Differences on the same items, with their 95 % intervals: one that reaches over 0 may be chance.";
+        add("What each task loses", vec![Block::Charts(vec![skills]), Block::Note(note.into())]);
+    }
     if let Some(table) = sheet::part(rows, Part::Numbers) {
         add("Numbers", vec![Block::Table(table)]);
     }
@@ -69,7 +76,7 @@ pub fn page(report: &Report) -> Page {
     add("Protocol", vec![Block::List(report.protocol.clone())]);
     Page {
         title: format!("{}: quality and speed", models(report)),
-        lead: findings.answers.clone(),
+        lead: findings.answers.iter().chain(&findings.skills).cloned().collect(),
         about: about(report),
         sections,
     }
@@ -138,6 +145,48 @@ fn charts(rows: &[Summary]) -> Vec<Chart> {
     ]
 }
 
+/// How much less than the reference the lanes get right, one line a task.
+fn skills(rows: &[Summary]) -> Chart {
+    let points = |row: &Summary, name: &str| Some(task(row, name)?.against_reference?.difference.map(|share| 100.0 * share));
+    let names = task_names(rows);
+    let worst = |row: &Summary| {
+        let all = names.iter().filter_map(|name| Some((name, points(row, name)?.value)));
+        all.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
+    };
+    let series = |name: &String| {
+        let point = |(row, label): (&Summary, String)| {
+            let lost = points(row, name)?;
+            let range = lost.interval.map(|i| (i.low, i.high));
+            let around = range.map_or(String::new(), |(low, high)| format!(" ({low:+.1} to {high:+.1})"));
+            Some(Point {
+                label,
+                x: row.bpw,
+                y: lost.value,
+                y_range: range,
+                lines: vec![
+                    format!("{name} {:+.1} points{around}", lost.value),
+                    format!("{} of {} items right", percent(task(row, name)?.accuracy.value), task(row, name)?.items),
+                    format!("size {}, {:.2} bpw", bytes(row.bytes), row.bpw),
+                ],
+                unnamed: worst(row) != Some(name),
+                ..Point::default()
+            })
+        };
+        let points = rows.iter().zip(sheet::labels(rows)).filter_map(point).collect();
+        Series { name: name.clone(), line: true, points }
+    };
+    // A line joins lanes of one run; more tasks than colours cannot be told apart.
+    let one_run = rows.iter().filter(|r| r.is_reference).count() == 1;
+    let series = if one_run && names.len() <= svg::COLOURS { names.iter().map(series).collect() } else { Vec::new() };
+    let plane = Plane {
+        x: Axis::new("bits per weight", Scale::Log),
+        y: Axis::new("right answers, points above the reference", Scale::Linear),
+        series,
+        front: None,
+    };
+    Chart { title: "Tasks by bits".into(), hint: "0 is as good as the reference".into(), plot: Plot::Plane(plane) }
+}
+
 /// What a point tells.
 fn lines(row: &Summary) -> Vec<String> {
     let mut lines = vec![format!("size {}, {:.2} bpw", bytes(row.bytes), row.bpw)];
@@ -187,7 +236,7 @@ mod tests {
         }
         // The only address is the name of the SVG language, which nothing fetches.
         assert_eq!(page.matches("http://").count(), page.matches("http://www.w3.org/2000/svg").count());
-        assert_eq!(charts_in(&page), 2);
+        assert_eq!(charts_in(&page), 3);
     }
 
     #[test]
@@ -218,7 +267,7 @@ mod tests {
     fn a_run_without_timings_or_comparisons_has_a_page_without_those_charts() {
         let mut records = sample::records();
         records.retain(|r| !matches!(r.body, Body::Speed(_)));
-        assert_eq!(charts_in(&both(&records)[0]), 1);
+        assert_eq!(charts_in(&both(&records)[0]), 2);
         records.retain(|r| r.origin.lane == "bf16");
         assert_eq!(charts_in(&both(&records)[0]), 0);
         records.retain(|r| matches!(r.body, Body::Lane(_)));
@@ -228,7 +277,11 @@ mod tests {
     #[test]
     fn every_point_is_named_and_tells_its_numbers() {
         let [page, _] = both(&sample::records());
-        assert_eq!(page.matches("<g class=\"pt").count(), 24);
+        // 12 lanes in two charts; the 11 that are compared, with 4 tasks, in the third.
+        let heads = page.find("What each task loses").unwrap();
+        assert_eq!(page[..heads].matches("<g class=\"pt").count(), 24);
+        assert_eq!(page.matches("data-tip=").count(), 24 + 11 * 4);
+        assert!(page.contains("data-tip=\"iq2_xxs&#10;facts -"), "a lane's task tells what it lost");
         assert!(page.contains("data-tip=\"q4_k_m&#10;size 1.29 MB, 4.95 bpw&#10;KLD 0.00106 ("));
         assert!(page.contains("aria-label=\"bf16; size 4.07 MB, 16.01 bpw; KLD 0; top-1 100.0 %; decode"));
     }

@@ -12,6 +12,7 @@ pub mod changes;
 pub mod chart;
 pub mod compare;
 pub mod contents;
+mod digest;
 pub mod export;
 pub mod frames;
 pub mod gather;
@@ -64,10 +65,11 @@ impl Report {
         Ok(Self { rows, findings, protocol: gathered.protocol_notes() })
     }
 
-    /// The table and the answers for a terminal.
+    /// The table, the lanes at a glance and the answers for a terminal.
     pub fn to_text(&self) -> String {
-        let answers: String = self.findings.answers.iter().map(|a| format!("\n{a}\n")).collect();
-        table::render(&sheet::table(&self.rows)) + &answers
+        let answers: String =
+            self.findings.answers.iter().chain(&self.findings.skills).map(|answer| format!("\n{answer}\n")).collect();
+        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers
     }
 
     /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.

@@ -94,7 +94,7 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
         path(&mut out, &class, &places);
     }
 
-    let all = drawn.len() <= MOST_NAMES;
+    let all = drawn.iter().filter(|(_, p)| !p.unnamed).count() <= MOST_NAMES;
     let stands_out = |i: usize| all || on_front[i] || drawn[i].1.marked;
     let mut order: Vec<usize> = (0..drawn.len()).collect();
     order.sort_by(|a, b| drawn[*a].1.x.total_cmp(&drawn[*b].1.x));
@@ -119,7 +119,7 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
         obstacles.push(labels::dot((cx, cy)));
     }
 
-    let mut named: Vec<usize> = (0..drawn.len()).filter(|i| stands_out(*i)).collect();
+    let mut named: Vec<usize> = (0..drawn.len()).filter(|i| stands_out(*i) && !drawn[*i].1.unnamed).collect();
     named.sort_by_key(|i| !drawn[*i].1.marked);
     let names: Vec<Named<'_>> = named.iter().map(|i| Named { at: at(drawn[*i].1), text: &drawn[*i].1.label }).collect();
     let places = labels::place(&names, &obstacles, &Rect(left + 2.0, top, right, bottom - 2.0));

@@ -20,12 +20,31 @@ pub struct RunConfig {
     pub model: String,
     /// The candidates, by recipe: a name, or the path of a TOML file seen from the configuration's folder.
     pub recipes: Vec<String>,
+    /// What matters how much to the candidates' rounding.
+    pub imatrix: Option<ImatrixConfig>,
     /// The text to score.
     pub text: Option<TextConfig>,
     /// The tasks to score.
     pub tasks: Option<TasksConfig>,
     /// What to time.
     pub speed: Option<SpeedConfig>,
+}
+
+/// An importance matrix, as llama-quantize's `--imatrix`: a file made before, or a text to collect it on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImatrixConfig {
+    /// The file (GGUF or .dat), seen from the configuration's folder.
+    pub file: Option<String>,
+    /// The text to collect it on from the reference, seen from the configuration's folder, or `demo:PATH`.
+    pub text: Option<String>,
+    /// Tokens in a window of the text.
+    #[serde(default = "default_ctx")]
+    pub ctx: usize,
+    /// Only so many windows.
+    pub chunks: Option<usize>,
+    /// The recipes that use it [default: all].
+    pub recipes: Option<Vec<String>>,
 }
 
 /// A text and how it is scored.
@@ -122,13 +141,23 @@ impl RunConfig {
 
     fn parse(text: &str, folder: &Path) -> Result<Self> {
         let mut config: Self = toml::from_str(text)?;
-        for (i, name) in config.recipes.iter_mut().enumerate() {
+        let resolve = |name: &mut String| -> Result<()> {
             if Recipe::is_path(name) {
                 *name = folder.join(&*name).display().to_string();
             }
-            let recipe = Recipe::find(name).with_context(|| format!("recipes[{i}]"))?;
+            let recipe = Recipe::find(name)?;
             if !Recipe::is_path(name) {
                 name.clone_from(&recipe.name);
+            }
+            Ok(())
+        };
+        for (i, name) in config.recipes.iter_mut().enumerate() {
+            resolve(name).with_context(|| format!("recipes[{i}]"))?;
+        }
+        for (i, name) in config.imatrix.iter_mut().filter_map(|imatrix| imatrix.recipes.as_mut()).flatten().enumerate() {
+            resolve(name).with_context(|| format!("imatrix.recipes[{i}]"))?;
+            if !config.recipes.contains(name) {
+                bail!("imatrix.recipes: {name} is none of the recipes of this run");
             }
         }
         if let Some(twice) = (1..config.recipes.len()).find(|&i| config.recipes[..i].contains(&config.recipes[i])) {
@@ -141,7 +170,14 @@ impl RunConfig {
             bail!("text.pass_tokens must be above 0");
         }
         let text = config.text.as_ref();
+        if config.imatrix.as_ref().is_some_and(|imatrix| imatrix.file.is_some() == imatrix.text.is_some()) {
+            bail!("[imatrix]: give either a file that holds one or a text to collect it on");
+        }
+        if config.imatrix.as_ref().is_some_and(|imatrix| imatrix.ctx == 0 || u32::try_from(imatrix.ctx).is_err()) {
+            bail!("imatrix.ctx must be from 1 to {}", u32::MAX);
+        }
         for (key, count) in [
+            ("imatrix.chunks", config.imatrix.as_ref().and_then(|i| i.chunks)),
             ("text.chunks", text.and_then(|t| t.chunks)),
             ("text.bits_per_byte_chunks", text.and_then(|t| t.bits_per_byte_chunks)),
             ("tasks.limit", config.tasks.as_ref().and_then(|t| t.limit)),
@@ -158,6 +194,9 @@ impl RunConfig {
         from_here(&mut config.model);
         if let Some(text) = &mut config.text {
             from_here(&mut text.file);
+        }
+        if let Some(imatrix) = &mut config.imatrix {
+            imatrix.file.iter_mut().chain(&mut imatrix.text).for_each(from_here);
         }
         for task in config.tasks.iter_mut().flat_map(|tasks| &mut tasks.names).filter(|name| name.ends_with(".toml")) {
             from_here(task);

@@ -4,6 +4,7 @@
 //! Absent: what the numbers mean (`eval::stats`) and how they are shown (`report`).
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,15 +12,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use quant::atomic_file::AtomicFile;
+use quant::imatrix::{Format, Sums};
 use quant::plan::Choices;
 use quant::quantize::hex;
 use quant::quantize::{Options, Output};
-use quant::{Checkpoint, Plan, Recipe};
+use quant::{Checkpoint, Imatrix, Plan, Recipe};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::config::{RunConfig, SpeedConfig, TextConfig};
-use super::device::Device;
+use super::config::{ImatrixConfig, RunConfig, SpeedConfig, TextConfig};
+use super::device::{Device, DeviceChoice};
+use super::imatrix::{self, Collect};
 use super::text::{self, TextWindows};
 use super::timing::{self, Workload};
 use super::{Watch, models, requests};
@@ -48,7 +51,12 @@ pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) ->
     let job = Job::prepare(config, watch)?;
     claim(out, &job.identity(config, device)?)?;
     let run = Run { out, device, watch, checkpoint: &job.checkpoint, task_tokenizer: &job.task_tokenizer, found: Cell::new(0) };
-    let lanes = run.lanes(&job.recipes)?;
+    let imatrix = job.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
+    let choices = |recipe: &Recipe| {
+        let imatrix = imatrix.clone().filter(|_| job.guided.contains(&recipe.name));
+        Choices { imatrix, ..Choices::default() }
+    };
+    let lanes = run.lanes(&job.recipes, choices)?;
     for text in &job.texts {
         run.text(&lanes, text, config.text.as_ref().map_or(usize::MAX, |t| t.pass_tokens))?;
     }
@@ -67,6 +75,9 @@ struct Job {
     /// For the texts of the tasks.
     task_tokenizer: Tokenizer,
     recipes: Vec<Arc<Recipe>>,
+    importance: Option<Importance>,
+    /// The recipes that use it.
+    guided: BTreeSet<String>,
     texts: Vec<TextWindows>,
     tasks: Vec<Task>,
     workload: Option<Workload>,
@@ -78,11 +89,21 @@ impl Job {
         checkpoint.block_traits()?;
         let tokenizer = Tokenizer::new(&checkpoint)?;
         let recipes = config.recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
+        let importance = config.imatrix.as_ref().map(|imatrix| Importance::prepare(imatrix, &tokenizer)).transpose()?;
+        let guided = guided(config)?;
         for (i, recipe) in recipes.iter().enumerate() {
             if recipes[..i].iter().any(|other| other.name == recipe.name) {
                 bail!("recipes: there are two named {}", recipe.name);
             }
-            Plan::of(checkpoint.as_ref(), recipe, &Choices::default())?.check_importance(checkpoint.path())?;
+            let imatrix = match &importance {
+                // One that is yet to be collected covers every matrix.
+                Some(Importance::Collect { .. }) if guided.contains(&recipe.name) => continue,
+                Some(Importance::Stored { imatrix, .. }) if guided.contains(&recipe.name) => Some(imatrix.clone()),
+                _ => None,
+            };
+            Plan::of(checkpoint.as_ref(), recipe, &Choices { imatrix, ..Choices::default() })?
+                .check_importance(checkpoint.path())
+                .with_context(|| format!("recipe {} (in a configuration, [imatrix] gives one)", recipe.name))?;
         }
         let texts = config.text.as_ref().map(|text| passes(text, &tokenizer)).transpose()?.unwrap_or_default();
         let context = sweep::longest_sequence(checkpoint.hparams());
@@ -112,7 +133,7 @@ impl Job {
             requests::check(&task_tokenizer, &task::build(task.first(limit)), context)
                 .with_context(|| format!("task {}", task.name))?;
         }
-        Ok(Self { checkpoint, task_tokenizer, recipes, texts, tasks, workload })
+        Ok(Self { checkpoint, task_tokenizer, recipes, importance, guided, texts, tasks, workload })
     }
 
     /// What makes this run another than the next one: contents, not paths.
@@ -125,7 +146,7 @@ impl Job {
             .collect();
         let texts: Vec<Value> =
             self.texts.iter().map(|text| json!([text.protocol.to_string(), text.sha256, text.sequences.len()])).collect();
-        Ok(json!({
+        let mut identity = json!({
             "bitworth": env!("CARGO_PKG_VERSION"),
             "device": device.info(),
             "model": [self.checkpoint.name(), hex(&Variant::Stored(self.checkpoint.clone()).fingerprint()?)],
@@ -135,8 +156,48 @@ impl Job {
             "pass_tokens": config.text.as_ref().map(|text| text.pass_tokens),
             "tasks": tasks,
             "speed": config.speed,
-        }))
+        });
+        if let Some(importance) = &self.importance {
+            identity["imatrix"] = json!([importance.identity(), self.guided]);
+        }
+        Ok(identity)
     }
+}
+
+/// Where the importance matrix comes from.
+enum Importance {
+    /// A file, and the hash of its bytes.
+    Stored { imatrix: Arc<Imatrix>, sha256: String },
+    /// A text, cut into windows.
+    Collect { name: String, windows: Vec<Vec<u32>>, ctx: usize, sha256: String },
+}
+
+impl Importance {
+    fn prepare(config: &ImatrixConfig, tokenizer: &Tokenizer) -> Result<Self> {
+        if let Some(file) = &config.file {
+            let path = PathBuf::from(file);
+            let sha256 = file_sha256(&path).with_context(|| path.display().to_string())?;
+            return Ok(Self::Stored { imatrix: Arc::new(Imatrix::open(&path)?), sha256 });
+        }
+        let name = config.text.clone().unwrap_or_default();
+        let text = models::read_text(&name)?;
+        let windows = imatrix::windows(tokenizer, &text, config.ctx, 0, config.chunks).with_context(|| name.clone())?;
+        Ok(Self::Collect { name, windows, ctx: config.ctx, sha256: hex(&Sha256::digest(text)) })
+    }
+
+    fn identity(&self) -> Value {
+        match self {
+            Self::Stored { sha256, .. } => json!(["file", sha256]),
+            Self::Collect { windows, ctx, sha256, .. } => json!(["text", sha256, ctx, windows.len()]),
+        }
+    }
+}
+
+/// The names of the recipes that use the importance matrix.
+fn guided(config: &RunConfig) -> Result<BTreeSet<String>> {
+    let Some(imatrix) = &config.imatrix else { return Ok(BTreeSet::new()) };
+    let names = imatrix.recipes.as_ref().unwrap_or(&config.recipes);
+    names.iter().map(|name| Ok(Recipe::find(name)?.name.clone())).collect()
 }
 
 /// The passes over the text.
@@ -159,9 +220,10 @@ fn claim(out: &Path, identity: &Value) -> Result<()> {
         Ok(there) => {
             let there: Value = serde_json::from_slice(&there).with_context(|| path.display().to_string())?;
             if there != *identity {
-                let keys = identity.as_object().into_iter().flatten();
+                let keys: BTreeSet<&String> =
+                    [&there, identity].into_iter().filter_map(Value::as_object).flat_map(|object| object.keys()).collect();
                 let other: Vec<&str> =
-                    keys.filter(|(key, value)| there.get(key) != Some(value)).map(|(key, _)| key.as_str()).collect();
+                    keys.into_iter().filter(|key| there.get(key) != identity.get(key)).map(String::as_str).collect();
                 bail!(
                     "{}: the folder holds another run (other {}); choose another --out or remove it",
                     path.display(),
@@ -221,8 +283,29 @@ impl Run<'_> {
         Record { origin: Origin::new(self.checkpoint.name(), &lane.name, device, lane.arithmetic.name()), body }
     }
 
+    /// The importance matrix, which is collected once and then stands beside the models. The CPU collects it whatever the
+    /// run's device: its sums are the same bits on every machine, and so are the models made with them.
+    fn importance(&self, importance: &Importance) -> Result<Arc<Imatrix>> {
+        let (name, windows, ctx) = match importance {
+            Importance::Stored { imatrix, .. } => return Ok(imatrix.clone()),
+            Importance::Collect { name, windows, ctx, .. } => (name, windows, *ctx),
+        };
+        let path = self.out.join(MODELS).join(format!("{}.imatrix.gguf", self.checkpoint.name()));
+        if path.exists() {
+            self.found.set(self.found.get() + 1);
+        } else {
+            let folder = self.out.join(MODELS);
+            std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            let variant = Variant::Stored(self.checkpoint.clone());
+            let sums = on_device!(&Device::open(DeviceChoice::Cpu)?, backend =>
+                imatrix::collect(backend, &variant, windows, u32::try_from(ctx)?, Collect::default(), self.watch))?;
+            Sums { datasets: vec![name.clone()], ..sums }.write(&path, Format::Gguf)?;
+        }
+        Ok(Arc::new(Imatrix::open(&path)?))
+    }
+
     /// The reference and one lane per recipe, each in a GGUF file of its own; what is missing is made from one read.
-    fn lanes(&self, recipes: &[Arc<Recipe>]) -> Result<Vec<Lane>> {
+    fn lanes(&self, recipes: &[Arc<Recipe>], choices: impl Fn(&Recipe) -> Choices) -> Result<Vec<Lane>> {
         let mut reference = models::reference(self.checkpoint);
         let stored = reference.name.clone();
         if recipes.iter().any(|recipe| recipe.name == stored) {
@@ -242,7 +325,7 @@ impl Run<'_> {
             std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
             let outputs = missing
                 .iter()
-                .map(|r| Output::of(self.checkpoint.as_ref(), r, &Choices::default(), &path(r)))
+                .map(|r| Output::of(self.checkpoint.as_ref(), r, &choices(r), &path(r)))
                 .collect::<Result<Vec<_>, _>>()?;
             quant::quantize::quantize(
                 self.checkpoint.as_ref(),

@@ -252,10 +252,10 @@ fn inspect_lists_what_the_file_holds() {
     let world = world();
     let shown = json(world.path(), &["inspect", "demo-model-Q4_0.gguf", "--hash"]);
     assert_eq!(shown["metadata"]["general.architecture"], "llama");
-    assert_eq!(shown["metadata"]["tokenizer.ggml.tokens"].as_array().unwrap().len(), 1024);
+    assert_eq!(shown["metadata"]["tokenizer.ggml.tokens"].as_array().unwrap().len(), 1280);
     let tensor = shown["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "blk.1.ffn_down.weight").unwrap();
-    assert_eq!((&tensor["type"], &tensor["shape"]), (&"Q4_0".into(), &serde_json::json!([512, 256])));
-    assert_eq!(tensor["bytes"], 512 * 256 / 32 * 18);
+    assert_eq!((&tensor["type"], &tensor["shape"]), (&"Q4_0".into(), &serde_json::json!([256, 256])));
+    assert_eq!(tensor["bytes"], 256 * 256 / 32 * 18);
     assert_eq!(tensor["sha256"].as_str().unwrap().len(), 64);
 }
 

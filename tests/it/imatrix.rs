@@ -55,7 +55,8 @@ fn llama() -> Variant {
 
 fn windows(variant: &Variant) -> Vec<Vec<u32>> {
     let tokenizer = Tokenizer::new(variant.checkpoint()).unwrap();
-    imatrix::windows(&tokenizer, &demo_text("calib.txt"), CTX, 0, Some(WINDOWS)).unwrap()
+    let text = std::fs::read_to_string(golden("calib.txt")).unwrap();
+    imatrix::windows(&tokenizer, &text, CTX, 0, Some(WINDOWS)).unwrap()
 }
 
 fn collect<B: Backend>(backend: &B, variant: &Variant, windows: &[Vec<u32>], how: Collect) -> Sums {
@@ -319,6 +320,59 @@ fn world() -> TempDir {
     let document = json(dir.path(), &args);
     assert_eq!((&document["tokens"], &document["chunks"]), (&(3 * 64).into(), &3.into()));
     dir
+}
+
+#[test]
+fn a_run_quantizes_with_the_matrix_of_a_text_or_a_file() {
+    let world = world();
+    let dir = world.path();
+    let write = |name: &str, imatrix: &str| {
+        let rest = "[text]\nfile = \"other.txt\"\nctx = 64\nchunks = 2\nbits_per_byte = false\n";
+        let config = format!("model = \"demo-model\"\nrecipes = [\"iq2_xxs\", \"q4_0\"]\n{imatrix}{rest}");
+        std::fs::write(dir.join(name), config).unwrap();
+    };
+    write("text.toml", "[imatrix]\ntext = \"text.txt\"\nctx = 64\nchunks = 3\n");
+    write("file.toml", "[imatrix]\nfile = \"m.gguf\"\n");
+    write("none.toml", "");
+    write("both.toml", "[imatrix]\nfile = \"m.gguf\"\ntext = \"text.txt\"\n");
+    json(dir, &["quantize", "demo-model", "--imatrix", "m.gguf", "--to", "iq2_xxs,q4_0", "--out", "."]);
+    let tensors = |path: &str| json(dir, &["inspect", path, "--hash"])["tensors"].clone();
+    for name in ["text", "file"] {
+        json(dir, &["run", &format!("{name}.toml"), "--device", "cpu", "--out", name]);
+        for recipe in ["IQ2_XXS", "Q4_0"] {
+            let file = format!("demo-model-{recipe}.gguf");
+            assert_eq!(tensors(&format!("{name}/models/{file}")), tensors(&file), "{name}");
+        }
+    }
+    write("one.toml", "[imatrix]\nfile = \"m.gguf\"\nrecipes = [\"iq2_xxs\"]\n");
+    json(dir, &["run", "one.toml", "--device", "cpu", "--out", "one"]);
+    json(dir, &["quantize", "demo-model", "--to", "q4_0", "--out", "plain"]);
+    assert_eq!(tensors("one/models/demo-model-Q4_0.gguf"), tensors("plain/demo-model-Q4_0.gguf"));
+    assert_eq!(tensors("one/models/demo-model-IQ2_XXS.gguf"), tensors("demo-model-IQ2_XXS.gguf"));
+
+    let matrix = dir.join("text/models/demo-model.imatrix.gguf");
+    let written = std::fs::metadata(&matrix).unwrap().modified().unwrap();
+    std::fs::remove_file(dir.join("text/models/demo-model-Q4_0.gguf")).unwrap();
+    json(dir, &["run", "text.toml", "--device", "cpu", "--out", "text"]);
+    assert_eq!(std::fs::metadata(&matrix).unwrap().modified().unwrap(), written, "it is collected once");
+    assert_eq!(tensors("text/models/demo-model-Q4_0.gguf"), tensors("demo-model-Q4_0.gguf"));
+
+    let refused = |args: &[&str], parts: &[&str]| {
+        let output = run(dir, args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        parts.iter().for_each(|part| assert!(said.contains(part), "{said:?} lacks {part:?}"));
+    };
+    refused(&["run", "none.toml", "--out", "none"], &["iq2_xxs", "[imatrix]"]);
+    write("other.toml", "[imatrix]\ntext = \"text.txt\"\nrecipes = [\"q2_k\"]\n");
+    refused(&["run", "other.toml", "--out", "other"], &["other.toml", "q2_k", "none of the recipes"]);
+    write("wrong.toml", "[imatrix]\ntext = \"text.txt\"\nrecipes = [\"q4_0\"]\n");
+    refused(&["run", "wrong.toml", "--out", "wrong"], &["iq2_xxs", "[imatrix]"]);
+    refused(&["run", "both.toml", "--out", "both"], &["both.toml", "[imatrix]", "either"]);
+    refused(&["run", "file.toml", "--device", "cpu", "--out", "text"], &["holds another run (other imatrix)"]);
+    std::fs::write(dir.join("m.gguf"), "GGUF").unwrap();
+    refused(&["run", "file.toml", "--out", "broken"], &["m.gguf"]);
+    assert!(!dir.join("broken").exists() && !dir.join("none").exists(), "nothing is written before what is asked for is checked");
 }
 
 #[test]

@@ -1,0 +1,113 @@
+//! A run at a glance for a terminal: a line a lane with its size as a bar, its speed beside the reference's, and what can be told of
+//! its loss. Absent: ranges and p-values, which the report has.
+
+use crate::report::compare::{Standing, is_apart};
+use crate::report::number::{bytes, significant};
+use crate::report::sheet::labels;
+use crate::report::summary::Summary;
+
+/// Characters of the longest bar.
+const WIDTH: usize = 32;
+/// Parts of a character, from none to seven eighths.
+const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+/// A line a lane of every run that has a reference and something smaller; empty where there is none. Every line ends with a newline.
+pub fn render(rows: &[Summary]) -> String {
+    let labels = labels(rows);
+    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (place, reference) in rows.iter().enumerate().filter(|(_, row)| row.is_reference) {
+        let run = |row: &Summary| (row.model.clone(), row.device.clone(), row.arithmetic.clone());
+        let lanes: Vec<(&Summary, &String)> = rows.iter().zip(&labels).filter(|(row, _)| run(row) == run(reference)).collect();
+        if lanes.len() < 2 {
+            continue;
+        }
+        let largest = lanes.iter().map(|(row, _)| row.bytes).max().unwrap_or(0).max(1);
+        out += "\n";
+        for (row, label) in lanes {
+            let what = told(row, &labels[place]);
+            let line = format!(
+                "{label:width$}  {:WIDTH$}  {:>8}  {:>6}  {what}",
+                bar(row.bytes as f64 / largest as f64),
+                bytes(row.bytes),
+                speed(row, reference),
+            );
+            out += &format!("{}\n", line.trim_end());
+        }
+    }
+    out
+}
+
+/// A bar that is `share` of the longest.
+fn bar(share: f64) -> String {
+    let eighths = ((share * (8 * WIDTH) as f64).round() as usize).clamp(1, 8 * WIDTH);
+    "█".repeat(eighths / 8) + PARTS[eighths % 8]
+}
+
+/// The decode speed in units of the reference's.
+fn speed(row: &Summary, reference: &Summary) -> String {
+    let ratio = row.decode.zip(reference.decode).map(|(own, other)| own.tps / other.tps);
+    ratio.map_or_else(String::new, |ratio| format!("{}x", significant(ratio, 3)))
+}
+
+/// What can be told of a lane: perplexity, and the tasks that lose, the most first.
+fn told(row: &Summary, reference: &str) -> String {
+    let mut parts = Vec::new();
+    match (Standing::of(row), row.ppl_ratio) {
+        (Standing::Reference, _) => parts.push("the original".to_owned()),
+        (Standing::Lossless, _) => parts.push(format!("predicts as {reference}")),
+        (Standing::Tied, _) => parts.push(format!("cannot be told from {reference} by perplexity")),
+        (Standing::Worse | Standing::Lower, Some(ratio)) => {
+            parts.push(format!("perplexity {:+.2} %", 100.0 * (ratio.value - 1.0)));
+        }
+        _ => {}
+    }
+    let loss = |task: &crate::report::summary::TaskScore| {
+        let pair = task.against_reference.filter(|pair| is_apart(pair) && pair.difference.value < 0.0)?;
+        Some((100.0 * pair.difference.value, task.name.clone()))
+    };
+    let mut losses: Vec<(f64, String)> = row.tasks.iter().filter_map(loss).collect();
+    losses.sort_by(|a, b| a.0.total_cmp(&b.0));
+    parts.extend(losses.into_iter().map(|(points, name)| format!("{name} {points:+.1} points")));
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::record::Body;
+    use crate::report::{sample, summarize};
+
+    #[test]
+    fn a_lane_has_a_bar_of_its_size_and_says_what_it_lost() {
+        let mut records = sample::records();
+        for record in &mut records {
+            if let (Body::Item(item), "iq2_xxs") = (&mut record.body, record.origin.lane.as_str()) {
+                item.correct &= item.task != "grammar" || item.item % 5 > 0;
+            }
+        }
+        let text = render(&summarize(&records).unwrap());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (13, ""));
+        assert!(lines[1].starts_with("bf16     ████████████████████████████████   4.07 MB   1.00x  the original"), "{text}");
+        // 2.20 of 4.07 MB are 17 characters and two eighths of 32.
+        assert!(lines[2].contains(" █████████████████▎  ") && lines[2].contains("2.20 MB"), "{text}");
+        let last = lines.last().unwrap();
+        assert!(last.contains("perplexity +") && last.contains("grammar -") && last.ends_with(" points"), "{text}");
+    }
+
+    #[test]
+    fn bars_have_eighths_and_are_never_nothing() {
+        assert_eq!(bar(1.0), "█".repeat(WIDTH));
+        assert_eq!(bar(1.5 / WIDTH as f64), "█▌");
+        assert_eq!(bar(0.0), "▏");
+    }
+
+    #[test]
+    fn without_a_reference_or_another_lane_there_is_nothing_to_show() {
+        let mut rows = summarize(&sample::records()).unwrap();
+        assert_eq!(render(&rows[..1]), "");
+        rows[0].is_reference = false;
+        assert_eq!(render(&rows), "");
+    }
+}
