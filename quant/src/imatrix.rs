@@ -52,6 +52,13 @@ impl Imatrix {
         Ok(matrix)
     }
 
+    /// The same under another name, which files made with it hold in place of the path it was read from.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.path = name.into();
+        self
+    }
+
     /// The file it came from.
     pub fn path(&self) -> &Path {
         &self.path

@@ -217,11 +217,11 @@ mod tests {
 
     #[test]
     fn the_demo_tasks_have_the_items_that_the_expected_scores_are_of() {
-        check_size("facts", 300, 1200);
-        check_size("arithmetic", 250, 1000);
-        check_size("recall", 250, 1000);
-        check_size("grammar", 250, 500);
-        check_size("sums", 100, 100);
+        check_size("facts", 800, 3200);
+        check_size("arithmetic", 800, 6400);
+        check_size("recall", 600, 2400);
+        check_size("grammar", 600, 1200);
+        check_size("sums", 600, 600);
     }
 
     fn score(logprob: f64) -> Answer {
@@ -255,8 +255,8 @@ mod tests {
     fn a_limit_takes_the_first_items() {
         let task = Task::load("grammar").unwrap();
         assert_eq!(task.first(Some(3)), &task.items[..3]);
-        assert_eq!(task.first(Some(1_000_000)).len(), 250);
-        assert_eq!(task.first(None).len(), 250);
+        assert_eq!(task.first(Some(1_000_000)).len(), 600);
+        assert_eq!(task.first(None).len(), 600);
     }
 
     #[test]

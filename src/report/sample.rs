@@ -1,5 +1,5 @@
 //! Made-up records for the tests of the report: the lanes of the demo model with sizes, divergences and accuracies near those of
-//! datasets/demo/EXPECTED.md, and invented speeds. The same numbers every time.
+//! an earlier demo model, and invented speeds. The same numbers every time.
 
 use crate::eval::record::{Against, Body, Footprint, Item, Lane, Origin, Pass, Phase, Protocol, Record, Sequence, Speed};
 

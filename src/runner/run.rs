@@ -290,7 +290,8 @@ impl Run<'_> {
             Importance::Stored { imatrix, .. } => return Ok(imatrix.clone()),
             Importance::Collect { name, windows, ctx, .. } => (name, windows, *ctx),
         };
-        let path = self.out.join(MODELS).join(format!("{}.imatrix.gguf", self.checkpoint.name()));
+        let file = format!("{}.imatrix.gguf", self.checkpoint.name());
+        let path = self.out.join(MODELS).join(&file);
         if path.exists() {
             self.found.set(self.found.get() + 1);
         } else {
@@ -301,7 +302,8 @@ impl Run<'_> {
                 imatrix::collect(backend, &variant, windows, u32::try_from(ctx)?, Collect::default(), self.watch))?;
             Sums { datasets: vec![name.clone()], ..sums }.write(&path, Format::Gguf)?;
         }
-        Ok(Arc::new(Imatrix::open(&path)?))
+        // Models say what they were made with: a name that is the same whatever the folder.
+        Ok(Arc::new(Imatrix::open(&path)?.named(&file)))
     }
 
     /// The reference and one lane per recipe, each in a GGUF file of its own; what is missing is made from one read.

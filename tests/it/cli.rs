@@ -192,9 +192,9 @@ fn many_files_from_one_read_are_what_single_runs_give() {
     let read = |path: &str| std::fs::read(dir.join(path)).unwrap();
     assert_eq!(read("all/demo-model-Q4_K_M.gguf"), read("one/demo-model-Q4_K_M.gguf"));
     assert_eq!(read("all/demo-model-Q4_0.gguf"), read("demo-model-Q4_0.gguf"));
-    // EXPECTED.md's sizes, which llama.cpp's own tools gave.
+    // The sizes of EXPECTED.csv.
     for (recipe, bytes) in
-        [("F16", 4_100_320), ("Q8_0", 2_195_680), ("Q6_K", 1_703_648), ("Q4_K_M", 1_289_696), ("Q4_0", 1_247_456)]
+        [("F16", 3_060_128), ("Q8_0", 1_647_008), ("Q6_K", 1_281_952), ("Q4_K_M", 1_003_168), ("Q4_0", 977_824)]
     {
         assert_eq!(read(&format!("all/demo-model-{recipe}.gguf")).len(), bytes, "{recipe}");
     }
@@ -284,7 +284,7 @@ fn compare_pairs_lanes_and_holds_its_gate() {
     assert_eq!(lanes[0]["kld_mean"], lanes[1]["kld_mean"], "a recipe on the fly is the file it would write");
     assert_eq!(table["tokens"], 6 * 127);
     let kld = lanes[0]["kld_mean"].as_f64().unwrap();
-    assert!(kld > 0.001 && kld < 0.003, "{kld}");
+    assert!(kld > 0.008 && kld < 0.016, "{kld}");
     assert!(lanes[0]["kld_low"].as_f64().unwrap() < kld && kld < lanes[0]["kld_high"].as_f64().unwrap());
     let gate = |bound: &str| run(dir, &[args.as_slice(), &["--max-kld", bound]].concat()).status.code();
     assert_eq!((gate("0.1"), gate("0.0001")), (Some(0), Some(1)));
