@@ -11,7 +11,7 @@ picture() {
     chromium-headless-shell --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size="$3" --screenshot="$2" "file://$1"
 }
 
-picture "$PWD/results/sample/report.html" results/sample/report.png 1200,1050
+picture "$PWD/results/sample/report.html" results/sample/report.png 1200,1500
 advice=$(mktemp -d)
 trap 'rm -r "$advice"' EXIT
 cargo run --quiet --bin bitworth -- advise configs/runs/m2-ultra-vs-ryzen-395.toml --out "$advice" --quiet >/dev/null
