@@ -151,14 +151,25 @@ impl SweepPlan {
                 cut.chunk_rows = (cut.chunk_rows / 2).max(FEWEST_ROWS);
             } else {
                 let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+                // The head takes a share of the memory: what is enough grows a little with what is given.
+                let mut needed = mib(peak);
+                loop {
+                    let larger = SweepLimits { memory_bytes: needed << 20, ..*limits };
+                    let sizes = Sizes::of::<B>(lanes, &larger);
+                    let then = passes.iter().map(|pass| sizes.peak(&paths, &order, pass, sequences, chunk)).max().unwrap_or(0);
+                    if mib(then) <= needed {
+                        break;
+                    }
+                    needed = mib(then);
+                }
                 return Err(EngineError::Unfit {
                     model: lanes.first().map_or_else(String::new, |lane| lane.name.clone()),
                     what: format!(
                         "{} MiB of memory are too few for one layer of all lanes and a sequence of {longest} tokens; that takes {} MiB \
                          (--max-memory {}), fewer lanes or shorter sequences take less",
                         mib(limits.memory_bytes),
-                        mib(peak),
-                        mib(peak)
+                        needed,
+                        needed
                     ),
                 });
             }
