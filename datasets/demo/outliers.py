@@ -6,7 +6,7 @@
 In large language models a few channels are many times larger than the others (Dettmers et al. 2022, LLM.int8()), and blocks of
 weights that hold one are rounded coarsely: that is much of what low bit widths cost them. A model as small as this one has no such
 channels and loses next to nothing down to three bits. So some channels are scaled up where a matrix reads them and down by as
-much where they are written: the norms before attention and feed-forward, the values, and the inner channels of the feed-forward.
+much where they are written: the norms before attention and feed-forward, and the inner channels of the feed-forward. To be run once on a trained model.
 All factors are powers of two, which BF16 and every later product carry exactly.
 """
 

@@ -29,7 +29,7 @@ from model import CONFIG, Llama
 CONTEXT = 256
 ROWS = 8                            # windows in a step
 MUON_RATE, ADAM_RATE, WARMUP, FALL = 0.02, 3e-3, 200, 0.4
-DECAY = 0.1                         # of the matrices: without it attention becomes all or nothing and stops learning
+DECAY = 0.1                         # of the matrices: without it attention becomes all or nothing
 
 
 def encode(path, tokenizer):
