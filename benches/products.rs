@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use bitworth::engine::backend::{Arithmetic, Backend, HostTensor};
 use bitworth::engine::cpu::Cpu;
-use quant::DType;
-use quant::checkpoint::TensorBytes;
+use bitworth_quant::DType;
+use bitworth_quant::checkpoint::TensorBytes;
 use rayon::prelude::*;
 
 fn main() {

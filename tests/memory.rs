@@ -11,12 +11,12 @@ use bitworth::advise::models::{ModelFigures, shape};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::generate::Generator;
 use bitworth::engine::model::Variant;
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::synth::Synth;
+use bitworth_quant::{Checkpoint, Recipe};
 use peak_alloc::PeakAlloc;
-use quant::plan::Choices;
-use quant::progress::Silent;
-use quant::quantize::{Options, Output, quantize};
-use quant::synth::Synth;
-use quant::{Checkpoint, Recipe};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;

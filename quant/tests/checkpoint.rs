@@ -6,13 +6,13 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use quant::arch::Role;
-use quant::checkpoint::{Container, TensorBytes};
-use quant::gguf::{Array, GgufFile, Metadata, Value};
-use quant::plan::Choices;
-use quant::progress::Silent;
-use quant::quantize::{Options, Output, Split, quantize};
-use quant::{Checkpoint, DType, Plan, Recipe};
+use bitworth_quant::arch::Role;
+use bitworth_quant::checkpoint::{Container, TensorBytes};
+use bitworth_quant::gguf::{Array, GgufFile, Metadata, Value};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Options, Output, Split, quantize};
+use bitworth_quant::{Checkpoint, DType, Plan, Recipe};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
@@ -108,7 +108,7 @@ fn rows_come_in_gguf_order_whichever_of_them_are_asked_for() {
     assert_eq!((q.name.as_str(), q.cols(), q.rows(), q.dtype), ("blk.1.attn_q.weight", 256, 256, DType::BF16));
     let whole = checkpoint.read(q, 0..256).unwrap();
     assert!(matches!(whole, TensorBytes::Owned(_)));
-    let file = quant::safetensors::HfTensors::open(&fixture()).unwrap();
+    let file = bitworth_quant::safetensors::HfTensors::open(&fixture()).unwrap();
     let stored = file.get("model.layers.1.self_attn.q_proj.weight").unwrap().bytes();
     for r in 0..256 {
         // Heads of 64 rows: row 2i of a head is its row i in the file, row 2i + 1 is row i + 32.
@@ -208,7 +208,7 @@ fn a_tensor_no_rule_knows_is_refused() {
 }
 
 /// Changes the metadata of a GGUF of the fixture and opens it.
-fn open_with(change: impl FnOnce(&mut Metadata)) -> quant::Result<Checkpoint> {
+fn open_with(change: impl FnOnce(&mut Metadata)) -> bitworth_quant::Result<Checkpoint> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
     let hf = Checkpoint::open(&fixture()).unwrap();
@@ -501,6 +501,8 @@ fn a_file_of_an_unknown_architecture_opens_as_a_container() {
     let container = Container::open(&path).unwrap();
     assert_eq!(container.tensors().len(), hf.tensors().len());
     let name = "blk.1.attn_v.weight";
-    let encoded = |source: &dyn quant::quantize::Source| quant::quantize::encode_tensor(source, name, DType::Q4_0, None).unwrap();
+    let encoded = |source: &dyn bitworth_quant::quantize::Source| {
+        bitworth_quant::quantize::encode_tensor(source, name, DType::Q4_0, None).unwrap()
+    };
     assert_eq!(encoded(&container), encoded(&hf));
 }

@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use quant::arch::{ARCHITECTURES, Role};
-use quant::plan::Choices;
-use quant::progress::Silent;
-use quant::quantize::{Options, Output, quantize};
-use quant::{Checkpoint, Recipe};
+use bitworth_quant::arch::{ARCHITECTURES, Role};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::{Checkpoint, Recipe};
 use serde_json::{Value as Json, json};
 use support::manifest::{expected_pairs, found_pairs, sha256};
 
@@ -47,7 +47,7 @@ fn check((dir, manifest): (PathBuf, PathBuf), outtype: &str) {
     assert_eq!(found_pairs(&output.metadata), expected_pairs(&manifest), "{} as {outtype}", dir.display());
     quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
 
-    let file = quant::gguf::GgufFile::open(&path).unwrap();
+    let file = bitworth_quant::gguf::GgufFile::open(&path).unwrap();
     let found: Vec<Json> = file
         .tensors
         .iter()
@@ -127,7 +127,7 @@ const OWN_KEYS: &[(&str, &[&str])] = &[
 fn only_models_that_would_become_others_get_keys_of_our_own() {
     for name in oracle_models() {
         let checkpoint = Checkpoint::open(&support::oracle(&format!("models/{name}")).unwrap()).unwrap();
-        let own = quant::convert::facts::own_keys(checkpoint.metadata());
+        let own = bitworth_quant::convert::facts::own_keys(checkpoint.metadata());
         let found: Vec<&str> = own.iter().map(|(key, _)| key).collect();
         let expected = OWN_KEYS.iter().find(|(model, _)| *model == name).map_or(&[][..], |(_, keys)| keys);
         assert_eq!(found, expected, "{name}");
@@ -139,7 +139,7 @@ fn a_model_that_llama_cpp_has_no_form_for_converts_to_a_file_that_is_the_same_mo
     for name in NO_FORM_IN_GGUF {
         let Some(dir) = support::oracle(&format!("models/{name}")) else { return };
         let checkpoint = Checkpoint::open(&dir).unwrap();
-        assert!(quant::convert::facts::has_no_form_in_llama_cpp(checkpoint.metadata()), "{name}");
+        assert!(bitworth_quant::convert::facts::has_no_form_in_llama_cpp(checkpoint.metadata()), "{name}");
         let out = tempfile::tempdir().unwrap();
         let path = out.path().join("out.gguf");
         let output = Output::of(&checkpoint, &Recipe::find("f32").unwrap(), &Choices::default(), &path).unwrap();

@@ -5,8 +5,8 @@ mod support;
 
 use std::path::Path;
 
-use quant::Checkpoint;
-use quant::gguf::{Array, Value};
+use bitworth_quant::Checkpoint;
+use bitworth_quant::gguf::{Array, Value};
 use serde_json::{Value as Json, json};
 
 const JSON_FILES: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];

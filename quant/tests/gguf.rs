@@ -5,9 +5,9 @@ mod support;
 
 use std::path::Path;
 
+use bitworth_quant::DType;
+use bitworth_quant::gguf::{Array, GgufFile, GgufWriter, Layout, Metadata, TensorSpec, Value};
 use proptest::prelude::*;
-use quant::DType;
-use quant::gguf::{Array, GgufFile, GgufWriter, Layout, Metadata, TensorSpec, Value};
 use support::fixture;
 
 // Type ids of the specification, written out here so that a slip in the reader's own table shows.
@@ -74,7 +74,7 @@ impl Draft {
     }
 }
 
-fn open(bytes: &[u8]) -> quant::Result<GgufFile> {
+fn open(bytes: &[u8]) -> bitworth_quant::Result<GgufFile> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
     std::fs::write(&path, bytes).unwrap();
@@ -271,7 +271,8 @@ fn a_file_cut_at_any_length_is_an_error_or_whole() {
 fn what_llama_cpp_wrote_is_laid_out_again_byte_for_byte() {
     for name in ["llama31_gqa.bf16.gguf", "llama31_gqa.Q4_K_M.gguf"] {
         let file = GgufFile::open(&fixture(name)).unwrap();
-        let spec = |t: &quant::gguf::TensorEntry| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() };
+        let spec =
+            |t: &bitworth_quant::gguf::TensorEntry| TensorSpec { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() };
         let specs: Vec<_> = file.tensors.iter().map(spec).collect();
         let data: Vec<Vec<u8>> = file.tensors.iter().map(|t| file.bytes(t).to_vec()).collect();
         let dir = tempfile::tempdir().unwrap();

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use quant::checkpoint::Tensor;
-use quant::gguf::{Array, GgufWriter, Layout, Metadata, TensorSpec, Value};
-use quant::plan::{Choices, Origin, PlanInput};
-use quant::recipe::ModelFacts;
-use quant::{DType, Imatrix, Plan, Recipe, Result};
+use bitworth_quant::checkpoint::Tensor;
+use bitworth_quant::gguf::{Array, GgufWriter, Layout, Metadata, TensorSpec, Value};
+use bitworth_quant::plan::{Choices, Origin, PlanInput};
+use bitworth_quant::recipe::ModelFacts;
+use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
 use support::oracle;
 
 /// The keys that `llama-imatrix` writes.

@@ -7,11 +7,11 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
-use quant::checkpoint::Tensor;
-use quant::gguf::{Metadata, Value as Kv};
-use quant::plan::{Choices, Origin, PlanInput};
-use quant::recipe::ModelFacts;
-use quant::{DType, Imatrix, Plan, Recipe};
+use bitworth_quant::checkpoint::Tensor;
+use bitworth_quant::gguf::{Metadata, Value as Kv};
+use bitworth_quant::plan::{Choices, Origin, PlanInput};
+use bitworth_quant::recipe::ModelFacts;
+use bitworth_quant::{DType, Imatrix, Plan, Recipe};
 use serde_json::{Value, json};
 use support::{fixture, json, oracle};
 

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use quant::checkpoint::Tensor;
-use quant::gguf::{Array, GgufFile, Metadata, Value};
-use quant::plan::{Choices, Origin, PlanEntry, PlanInput, TensorType, parse_override_kv, parse_prune_layers};
-use quant::recipe::ModelFacts;
-use quant::{DType, Imatrix, Plan, Recipe, Result};
+use bitworth_quant::checkpoint::Tensor;
+use bitworth_quant::gguf::{Array, GgufFile, Metadata, Value};
+use bitworth_quant::plan::{Choices, Origin, PlanEntry, PlanInput, TensorType, parse_override_kv, parse_prune_layers};
+use bitworth_quant::recipe::ModelFacts;
+use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
 use support::{json, oracle};
 
 /// A model of 8 blocks of a few small matrices, and a head if `head`.
@@ -328,7 +328,7 @@ fn against(program: &Path, source: &Path, arguments: &[&str], recipe: &str) {
     let made = dir.path().join("made.gguf");
     let run = Command::new(program).args(arguments).args([source, &made]).args([recipe, "2"]).output().unwrap();
     let file = GgufFile::open(source).unwrap();
-    let tensor = |t: &quant::gguf::TensorEntry| Tensor { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() };
+    let tensor = |t: &bitworth_quant::gguf::TensorEntry| Tensor { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() };
     let tensors: Vec<Tensor> = file.tensors.iter().map(tensor).collect();
     let plan = plan_of(&file.metadata, &tensors, recipe, &choices_of(arguments));
     let plan = plan.and_then(|plan| plan.check_importance(source).map(|()| plan));

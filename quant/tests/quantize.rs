@@ -6,12 +6,12 @@ mod support;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use quant::checkpoint::open_model;
-use quant::gguf::{GgufFile, Metadata, Value};
-use quant::plan::Choices;
-use quant::progress::{Silent, Unit};
-use quant::quantize::{Options, Output, Written, encode_tensor, quantize, quantized_metadata};
-use quant::{DType, Progress, Recipe, Result};
+use bitworth_quant::checkpoint::open_model;
+use bitworth_quant::gguf::{GgufFile, Metadata, Value};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::{Silent, Unit};
+use bitworth_quant::quantize::{Options, Output, Written, encode_tensor, quantize, quantized_metadata};
+use bitworth_quant::{DType, Progress, Recipe, Result};
 use support::fixture;
 use support::memory::{Memory, output};
 
@@ -82,7 +82,7 @@ fn a_gguf_file_of_an_architecture_unknown_here_is_quantized_by_the_same_rules() 
         Some((key.replace("llama.", "unheard-of."), value))
     });
     let model = open_model(&path).unwrap();
-    assert!(quant::Checkpoint::open(&path).is_err());
+    assert!(bitworth_quant::Checkpoint::open(&path).is_err());
     let made = dir.path().join("made.gguf");
     let output = Output::of(model.as_ref(), &Recipe::find("q4_k_m").unwrap(), &Choices::default(), &made).unwrap();
     quantize(model.as_ref(), &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
@@ -171,7 +171,7 @@ fn cancelling_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let output = output(&source, "q8_0", &dir.path().join("a.gguf"), &Metadata::new());
     let error = quantize(&source, &[output], &Options::default(), &AtomicBool::new(true), &Silent).unwrap_err();
-    assert!(matches!(error, quant::Error::Cancelled), "{error}");
+    assert!(matches!(error, bitworth_quant::Error::Cancelled), "{error}");
     assert_eq!(files_in(dir.path()), 0);
 }
 

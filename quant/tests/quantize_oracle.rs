@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use quant::gguf::GgufFile;
-use quant::plan::Choices;
-use quant::progress::Silent;
-use quant::quantize::{Options, Output, quantize};
-use quant::{Checkpoint, Imatrix, Recipe};
+use bitworth_quant::gguf::GgufFile;
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::{Checkpoint, Imatrix, Recipe};
 use serde_json::Value;
 use support::{json, oracle};
 
@@ -141,7 +141,7 @@ fn runs<'a>(model: &str, source: &Checkpoint, manifest: &'a Value, folder: &Path
 /// The type and the hash of every tensor of a file.
 fn tensors(path: &Path) -> HashMap<String, (String, String)> {
     let file = GgufFile::open(path).unwrap();
-    let of = |t: &quant::gguf::TensorEntry| (t.dtype.name().to_owned(), support::manifest::sha256(&file.bytes(t)));
+    let of = |t: &bitworth_quant::gguf::TensorEntry| (t.dtype.name().to_owned(), support::manifest::sha256(&file.bytes(t)));
     file.tensors.iter().map(|t| (t.name.clone(), of(t))).collect()
 }
 

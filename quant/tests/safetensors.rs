@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use quant::DType;
-use quant::safetensors::HfTensors;
+use bitworth_quant::DType;
+use bitworth_quant::safetensors::HfTensors;
 
 /// A safetensors file of one-dimensional tensors of four bytes each.
 fn file(tensors: &[(&str, &str)]) -> Vec<u8> {

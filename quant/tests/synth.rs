@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use quant::checkpoint::Tensor;
-use quant::convert::config::Config;
-use quant::plan::Choices;
-use quant::progress::Silent;
-use quant::quantize::{Options, Output, Source, quantize};
-use quant::synth::Synth;
-use quant::{Checkpoint, DType, Recipe};
+use bitworth_quant::checkpoint::Tensor;
+use bitworth_quant::convert::config::Config;
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Options, Output, Source, quantize};
+use bitworth_quant::synth::Synth;
+use bitworth_quant::{Checkpoint, DType, Recipe};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-fn synth(changes: &[(&str, Value)], seed: u64) -> quant::Result<Synth> {
+fn synth(changes: &[(&str, Value)], seed: u64) -> bitworth_quant::Result<Synth> {
     let mut config = json!({
         "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 64,

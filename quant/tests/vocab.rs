@@ -5,9 +5,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use quant::Result;
-use quant::gguf::{Metadata, Value};
-use quant::vocab::{Algorithm, TokenType, Vocab, hf};
+use bitworth_quant::Result;
+use bitworth_quant::gguf::{Metadata, Value};
+use bitworth_quant::vocab::{Algorithm, TokenType, Vocab, hf};
 use serde_json::{Value as Json, json};
 use support::manifest::{expected_pairs, found_pairs};
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! The advice: every choice with its place on the front, the pick for each machine, where machines overtake each other. Assembled
 //! from [`Choice`]s; rendered by `report`, printed by `cli`.
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::Serialize;
 
 use super::choice::{Choice, Fit};
@@ -175,8 +175,8 @@ fn notes(choices: &[Choice], yardstick: Yardstick, context: u32) -> Vec<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advise::choice::sample::{choice, too_large};
-    use crate::advise::rank::Use;
+    use crate::choice::sample::{choice, too_large};
+    use crate::rank::Use;
 
     fn request() -> Request {
         Request { models: vec!["m".into()], hardware: vec!["a".into(), "b".into()], context: 8192, ..Request::default() }

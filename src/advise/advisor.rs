@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use quant::recipe::Recipe;
-use quant::{DType, Error, Result};
+use bitworth_quant::recipe::Recipe;
+use bitworth_quant::{DType, Error, Result};
 
 use super::choice::{Choice, Fit, Room};
 use super::claims::{Oracle, Usable};

@@ -73,7 +73,7 @@ pub(super) mod sample {
     //! Choices for tests, by the figures that matter there.
 
     use super::*;
-    use crate::advise::quality::Basis;
+    use crate::quality::Basis;
 
     fn value(value: f64) -> Value {
         Value { value, low: value, high: value, basis: Basis::Published, source: "test".into() }

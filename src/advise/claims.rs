@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::choice::{Choice, Fit};
@@ -354,7 +354,7 @@ fn usable_finding(usable: &Usable, range: [f64; 2]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advise::choice::sample::{choice, too_large};
+    use crate::choice::sample::{choice, too_large};
 
     /// Knows one model of which `f16` is too large, at 10 tokens a second on `a` and 4 on `b`.
     struct Fake;
@@ -447,7 +447,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_in_the_table_and_reads() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/claims");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/claims");
         let stem = |entry: std::fs::DirEntry| entry.path().file_stem().unwrap().to_string_lossy().into_owned();
         let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(|entry| stem(entry.unwrap())).collect();
         names.sort();

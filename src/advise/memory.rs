@@ -6,7 +6,7 @@
 //! positions, so a test holds it to what the engine allocates. Absent: what driver, context and operating system take, which the
 //! limits of a machine leave out.
 
-use quant::{DType, Error, Result};
+use bitworth_quant::{DType, Error, Result};
 use serde::Serialize;
 
 use super::hardware::{Kind, Limit, Machine};
@@ -166,7 +166,7 @@ fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need
 
 /// Numbers that our own engine's workspace has of each row (`Workspace::columns` in `src/engine/forward.rs`, which a
 /// test compares).
-fn workspace_columns(h: &quant::HParams) -> usize {
+fn workspace_columns(h: &bitworth_quant::HParams) -> usize {
     let (queries, keys) = (h.head_count * h.key_width(), h.kv_heads() * h.key_width());
     let dense = h.feed_forward_length.max(h.shared_feed_forward_length);
     let slot = 2 * (h.embedding_length + h.expert_feed_forward_length);
@@ -268,13 +268,13 @@ pub fn largest_context(model: &ModelFigures, size: &FileSize, usage: &Usage, mac
 
 #[cfg(test)]
 mod tests {
-    use quant::Recipe;
+    use bitworth_quant::Recipe;
 
     use super::super::hardware::Catalogue;
     use super::super::models;
     use super::*;
-    use crate::engine::cpu::Cpu;
-    use crate::engine::forward::Workspace;
+    use bitworth_engine::cpu::Cpu;
+    use bitworth_engine::forward::Workspace;
 
     const MIB: f64 = (1_u64 << 20) as f64;
 

@@ -186,7 +186,7 @@ impl Contest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advise::choice::sample::{choice, too_large};
+    use crate::choice::sample::{choice, too_large};
 
     /// A wide machine of little memory, and a narrow one of much.
     fn two_machines() -> Vec<Choice> {

@@ -308,7 +308,7 @@ fn round(value: f64, to: fn(f64) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advise::choice::sample::{choice, too_large};
+    use crate::choice::sample::{choice, too_large};
 
     fn needs(min_tps: Option<f64>, max_kld: Option<f64>) -> Needs {
         Needs { purpose: Use::Chat, context: 8192, min_tps, max_kld }

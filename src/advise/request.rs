@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::rank::{Needs, Use};
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_shipped_comparisons_are_sound() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/runs");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/runs");
         let mut found = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn every_recipe_of_the_ladder_is_known() {
         for recipe in LADDER {
-            quant::recipe::Recipe::find(recipe).unwrap();
+            bitworth_quant::recipe::Recipe::find(recipe).unwrap();
         }
     }
 }

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use quant::gguf::Layout;
-use quant::plan::Choices;
-use quant::{DType, Imatrix, Plan, Recipe, Result};
+use bitworth_quant::gguf::Layout;
+use bitworth_quant::plan::Choices;
+use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
 use serde::Serialize;
 
 use super::models::{self, ModelFigures, is_expert};

@@ -3,22 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use bitworth_quant::Error;
 use clap::Args;
-use quant::Error;
 use serde_json::json;
 
 use super::Outcome;
 use super::forecast::HardwareDirs;
 use super::session::Session;
-use crate::advise::advice::Advice;
-use crate::advise::advisor::{Advisor, Settings};
-use crate::advise::claims::{self, Checked};
-use crate::advise::quality::Quality;
-use crate::advise::quality::figures::{Evidence, Figure, Interval};
-use crate::advise::request::{CONTEXT, Request};
-use crate::advise::speed::Calibration;
-use crate::eval::stats::Estimate;
-use crate::report::{self, Summary, table};
+use bitworth_advise::advice::Advice;
+use bitworth_advise::advisor::{Advisor, Settings};
+use bitworth_advise::claims::{self, Checked};
+use bitworth_advise::page;
+use bitworth_advise::quality::Quality;
+use bitworth_advise::quality::figures::{Evidence, Figure, Interval};
+use bitworth_advise::request::{CONTEXT, Request};
+use bitworth_advise::speed::Calibration;
+use bitworth_eval::stats::Estimate;
+use bitworth_report::{Summary, table};
 
 /// Terminals get every choice up to this many, beyond it those on a front.
 const MANY: usize = 48;
@@ -93,7 +94,7 @@ pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
     let advisor = Advisor::new(args.dirs.catalogue(names)?, Calibration::embedded(), quality, settings)?;
     let (machines, choices) = advisor.choices(&request)?;
     let advice = Advice::new(request, needs, &machines, choices)?;
-    let files = args.out.as_ref().map(|dir| report::advice::write(dir, &advice)).transpose()?;
+    let files = args.out.as_ref().map(|dir| page::write(dir, &advice)).transpose()?;
     session.print(&json!({ "advice": advice, "files": files }), || text(&advice, files.as_deref()))?;
     Ok(Outcome::Done)
 }
@@ -125,8 +126,8 @@ fn request(args: &AdviseArgs) -> Result<Request> {
 fn measured(dirs: &[PathBuf]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for dir in dirs {
-        let records = report::load(std::slice::from_ref(dir))?;
-        let rows = report::summarize(&records)?;
+        let records = bitworth_report::load(std::slice::from_ref(dir))?;
+        let rows = bitworth_report::summarize(&records)?;
         figures.extend(rows.iter().filter(|row| !row.is_reference).map(|row| figure(row, dir)));
     }
     Ok(figures)
@@ -148,7 +149,7 @@ fn figure(row: &Summary, dir: &Path) -> Figure {
 
 fn text(advice: &Advice, files: Option<&[PathBuf]>) -> String {
     let all = advice.choices.len() <= MANY;
-    let mut text = table::render(&report::advice::table(advice, |i| all || advice.front[i]));
+    let mut text = table::render(&page::table(advice, |i| all || advice.front[i]));
     if !all {
         text += &format!("Of {} choices, those on their machine's front.\n", advice.choices.len());
     }
@@ -181,7 +182,7 @@ fn check_claims(file: Option<&Path>, advisor: &Advisor, session: &Session) -> Re
             }
         }
     }
-    let checked: Vec<Checked> = all.iter().map(|claim| claims::check(claim, advisor)).collect::<quant::Result<_>>()?;
+    let checked: Vec<Checked> = all.iter().map(|claim| claims::check(claim, advisor)).collect::<bitworth_quant::Result<_>>()?;
     session.print(&json!({ "claims": checked }), || claims_text(&checked))?;
     Ok(Outcome::Done)
 }
@@ -194,7 +195,7 @@ fn claims_text(checked: &[Checked]) -> String {
             text += &format!("           {}: {}\n", finding.of, finding.figures);
         }
         for published in &claim.published {
-            let value = crate::advise::rank::small(published.value);
+            let value = bitworth_advise::rank::small(published.value);
             text += &format!("           published: {value} ({}) {}\n", published.of, published.source);
         }
     }

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use bitworth_quant::Error;
+use bitworth_quant::atomic_file::write_whole;
+use bitworth_quant::quantize::hex;
 use clap::Args;
-use quant::Error;
-use quant::atomic_file::write_whole;
-use quant::quantize::hex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Outcome;
 use super::forecast::{self, HardwareDirs};
 use super::session::Session;
-use crate::advise::speed::place::{self, Placed};
-use crate::advise::speed::{Calibration, spread};
+use bitworth_advise::speed::place::{self, Placed};
+use bitworth_advise::speed::{Calibration, spread};
 
 /// Fit the speed model to measured speeds, and check it on measurements left out.
 #[derive(Args)]

@@ -1,12 +1,12 @@
-//! The options of llama-quantize, under its names. Absent: what they mean (see `quant::plan`).
+//! The options of llama-quantize, under its names. Absent: what they mean (see `bitworth_quant::plan`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use bitworth_quant::plan::{Choices, TensorType, parse_override_kv, parse_prune_layers};
+use bitworth_quant::{DType, Imatrix};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use quant::plan::{Choices, TensorType, parse_override_kv, parse_prune_layers};
-use quant::{DType, Imatrix};
 
 /// What becomes which type, beside the recipe.
 #[derive(Args)]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use bitworth_quant::Imatrix;
 use clap::Args;
-use quant::Imatrix;
 use serde_json::{Value, json};
 
 use super::layers::Layers;
@@ -15,16 +15,16 @@ use super::session::Session;
 use super::statistics::{Scored, pairs_block, pairs_document};
 use super::sweep::Files;
 use super::{Outcome, ScoringArgs};
-use crate::engine::backend::{Arithmetic, Backend};
-use crate::engine::model::Variant;
-use crate::engine::sweep::{Lane, Options};
-use crate::eval::stats::Estimate;
-use crate::eval::tokens::PairMetrics;
-use crate::on_device;
-use crate::runner::device::Device;
-use crate::runner::models;
-use crate::runner::reference::lane;
-use crate::tokenizer::Tokenizer;
+use bitworth_engine::backend::{Arithmetic, Backend};
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep::{Lane, Options};
+use bitworth_eval::stats::Estimate;
+use bitworth_eval::tokens::PairMetrics;
+use bitworth_measure::device::Device;
+use bitworth_measure::models;
+use bitworth_measure::on_device;
+use bitworth_measure::reference::lane;
+use bitworth_text::tokenizer::Tokenizer;
 
 /// Compare candidates with a reference: perplexity, KL divergence, agreement, from one walk through the model.
 #[derive(Args)]

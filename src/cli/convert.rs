@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use bitworth_quant::DType;
+use bitworth_quant::checkpoint::Model;
+use bitworth_quant::quantize::Output;
 use clap::Args;
-use quant::DType;
-use quant::checkpoint::Model;
-use quant::quantize::Output;
 
 use super::Outcome;
 use super::choices::ChoiceArgs;
 use super::files::{self, WriteArgs};
 use super::session::Session;
-use crate::runner::models;
+use bitworth_measure::models;
 
 /// Convert a checkpoint to GGUF, to one or several types in one read.
 #[derive(Args)]

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
-use crate::engine::gpu::{AdapterDescription, list_adapters};
-use crate::runner::device::{Device, DeviceChoice};
+use bitworth_engine::gpu::{AdapterDescription, list_adapters};
+use bitworth_measure::device::{Device, DeviceChoice};
 
 /// List devices, their limits, and what auto would pick.
 #[derive(Args)]

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::session::Session;
 use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs};
-use crate::engine::model::Variant;
-use crate::engine::sweep::Lane;
-use crate::eval::stats;
-use crate::eval::task::{self, Task};
-use crate::on_device;
-use crate::runner::{models, requests};
-use crate::tokenizer::Tokenizer;
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep::Lane;
+use bitworth_eval::stats;
+use bitworth_eval::task::{self, Task};
+use bitworth_measure::on_device;
+use bitworth_measure::{models, requests};
+use bitworth_text::tokenizer::Tokenizer;
 
 /// Score tasks: accuracies with 95 % intervals.
 #[derive(Args)]

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::convert::facts::has_no_form_in_llama_cpp;
+use bitworth_quant::quantize::{Options, Output, Source, Split, Written};
+use bitworth_quant::{DType, Recipe};
 use clap::Args;
-use quant::atomic_file::AtomicFile;
-use quant::convert::facts::has_no_form_in_llama_cpp;
-use quant::quantize::{Options, Output, Source, Split, Written};
-use quant::{DType, Recipe};
 use serde_json::{Value, json};
 
 use super::session::Session;
-use crate::report::tensors;
+use bitworth_report::tensors;
 
 /// How files are written.
 #[derive(Args)]
@@ -63,7 +63,7 @@ impl WriteArgs {
     /// `bytes`, `bpw`, and where there are any `parts` and `sha256`.
     ///
     /// # Errors
-    /// As [`quant::quantize::quantize`]; a report that cannot be written.
+    /// As [`bitworth_quant::quantize::quantize`]; a report that cannot be written.
     pub fn write(
         &self,
         source: &dyn Source,
@@ -107,7 +107,7 @@ impl WriteArgs {
             ..Options::default()
         };
         let watch = session.watch();
-        let written = quant::quantize::quantize(source, outputs, &options, watch.stop, watch.progress)?;
+        let written = bitworth_quant::quantize::quantize(source, outputs, &options, watch.stop, watch.progress)?;
         if let Some(path) = &self.report {
             let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
             tensors::parquet(path, &names, &written)?;

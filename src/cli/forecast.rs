@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use bitworth_quant::Error;
+use bitworth_quant::atomic_file::write_whole;
 use clap::Args;
-use quant::Error;
-use quant::atomic_file::write_whole;
 use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
-use crate::advise::hardware::Catalogue;
-use crate::advise::memory::Verdict;
-use crate::advise::speed::place::{self, Answer};
-use crate::advise::speed::table::Table;
-use crate::advise::speed::{Calibration, Forecast};
-use crate::runner::probe;
+use bitworth_advise::hardware::Catalogue;
+use bitworth_advise::memory::Verdict;
+use bitworth_advise::speed::place::{self, Answer};
+use bitworth_advise::speed::table::Table;
+use bitworth_advise::speed::{Calibration, Forecast};
+use bitworth_measure::probe;
 
 /// Forecast the speeds of a table's rows.
 #[derive(Args)]

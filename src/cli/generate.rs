@@ -8,16 +8,16 @@ use serde_json::json;
 
 use super::session::Session;
 use super::{DeviceArgs, Outcome, output};
-use crate::chat::{ChatTemplate, Date, Message, Role};
-use crate::engine::backend::Backend;
-use crate::engine::generate::Generator;
-use crate::engine::model::Variant;
-use crate::engine::sweep;
-use crate::on_device;
-use crate::runner::device::Device;
-use crate::runner::generation::{self, Generated, Sampling};
-use crate::runner::models;
-use crate::tokenizer::Tokenizer;
+use bitworth_engine::backend::Backend;
+use bitworth_engine::generate::Generator;
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep;
+use bitworth_measure::device::Device;
+use bitworth_measure::generation::{self, Generated, Sampling};
+use bitworth_measure::models;
+use bitworth_measure::on_device;
+use bitworth_text::chat::{ChatTemplate, Date, Message, Role};
+use bitworth_text::tokenizer::Tokenizer;
 
 /// Continue a prompt, greedily or sampled.
 #[derive(Args)]

@@ -1,5 +1,5 @@
 //! `bitworth imatrix`: importance matrices, collected, merged and looked at, as llama-imatrix does it. Absent: collecting (see
-//! `runner::imatrix`), the files (see `quant::imatrix`).
+//! `measure::imatrix`), the files (see `bitworth_quant::imatrix`).
 
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::imatrix::{Change, Format, LayerStats, Sums, TensorStats, layer_stats, tensor_stats};
+use bitworth_quant::{Checkpoint, Imatrix};
 use clap::{Args, ValueEnum};
-use quant::atomic_file::AtomicFile;
-use quant::imatrix::{Change, Format, LayerStats, Sums, TensorStats, layer_stats, tensor_stats};
-use quant::{Checkpoint, Imatrix};
 use serde_json::{Value, json};
 
 use super::files::check_replaceable;
 use super::session::Session;
 use super::sweep::MemoryArgs;
 use super::{DeviceArgs, Outcome};
-use crate::engine::model::Variant;
-use crate::on_device;
-use crate::runner::device::Device;
-use crate::runner::imatrix::{self, Collect};
-use crate::runner::models;
-use crate::tokenizer::Tokenizer;
+use bitworth_engine::model::Variant;
+use bitworth_measure::device::Device;
+use bitworth_measure::imatrix::{self, Collect};
+use bitworth_measure::models;
+use bitworth_measure::on_device;
+use bitworth_text::tokenizer::Tokenizer;
 
 /// A safetensors header longer than this is not believed, as in the safetensors library.
 const MAX_HEADER_BYTES: u64 = 100_000_000;

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use anyhow::Result;
+use bitworth_quant::gguf::{Array, GgufFile, Metadata, TensorEntry, Value as Metadatum};
+use bitworth_quant::{About, Checkpoint};
 use clap::Args;
-use quant::gguf::{Array, GgufFile, Metadata, TensorEntry, Value as Metadatum};
-use quant::{About, Checkpoint};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::session::Session;
 use super::{Outcome, output};
-use crate::runner::models;
-use quant::quantize::hex;
+use bitworth_measure::models;
+use bitworth_quant::quantize::hex;
 
 /// Strings and arrays longer than this are cut in the text form; JSON has all of them.
 const SHOWN: usize = 60;

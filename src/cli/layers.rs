@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::engine::sweep::{Lane, LayerError};
-use crate::eval::record::Layer;
+use bitworth_engine::sweep::{Lane, LayerError};
+use bitworth_eval::record::Layer;
 
 /// The errors of all lanes but the first.
 pub struct Layers<'a> {

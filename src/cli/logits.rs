@@ -12,11 +12,11 @@ use serde_json::json;
 use super::files::check_replaceable;
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
-use crate::engine::model::Variant;
-use crate::engine::sweep;
-use crate::on_device;
-use crate::runner::device::Device;
-use crate::runner::models;
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep;
+use bitworth_measure::device::Device;
+use bitworth_measure::models;
+use bitworth_measure::on_device;
 
 /// Write the logits of every position of some token sequences.
 #[derive(Args)]
@@ -57,7 +57,7 @@ pub fn run(args: &LogitsArgs, session: &Session) -> Result<Outcome> {
     let inputs = variant.checkpoint().files().iter().map(PathBuf::as_path).chain([args.tokens.as_path()]);
     check_replaceable(&args.out, inputs, "logits of an earlier run", is_logits)?;
     // Begun before the work, so that a place that cannot be written is known at once.
-    let mut file = quant::atomic_file::AtomicFile::create(&args.out)?;
+    let mut file = bitworth_quant::atomic_file::AtomicFile::create(&args.out)?;
     let mut all: Vec<(String, Vec<f32>)> = Vec::new();
     on_device!(&device, backend => {
         let watch = session.watch();

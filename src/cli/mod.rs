@@ -38,9 +38,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::engine::backend::{Arithmetic, Backend};
-use crate::on_device;
-use crate::runner::device::{Device, DeviceChoice};
+use bitworth_engine::backend::{Arithmetic, Backend};
+use bitworth_measure::device::{Device, DeviceChoice};
+use bitworth_measure::on_device;
 
 /// What is each bit worth? Quantizes language models, scores every quantization against its reference, times it, and says what
 /// each bit costs and gains.

@@ -13,13 +13,13 @@ use super::session::Session;
 use super::statistics::{RecordsFolder, Scored};
 use super::sweep::SweepArgs;
 use super::{Outcome, ScoringArgs};
-use crate::engine::model::Variant;
-use crate::engine::sweep::{self, Lane};
-use crate::on_device;
-use crate::runner::models;
-use crate::runner::reference::lane::{self, Source};
-use crate::runner::text::TextWindows;
-use crate::tokenizer::Tokenizer;
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep::{self, Lane};
+use bitworth_measure::models;
+use bitworth_measure::on_device;
+use bitworth_measure::reference::lane::{self, Source};
+use bitworth_measure::text::TextWindows;
+use bitworth_text::tokenizer::Tokenizer;
 
 /// Perplexity of a text: the second half of each window is scored.
 #[derive(Args)]

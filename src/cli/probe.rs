@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
-use crate::eval::stats::Spread;
-use crate::runner::probe::{self, Measured, Rates};
+use bitworth_eval::stats::Spread;
+use bitworth_measure::probe::{self, Measured, Rates};
 
 /// Measure this machine in seconds: bandwidth of its memory, arithmetic, reading of a drive; and keep it as the hardware `this`.
 #[derive(Args)]

@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use bitworth_quant::Progress;
+use bitworth_quant::progress::Unit;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use quant::Progress;
-use quant::progress::Unit;
 
 use super::output;
 

@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use bitworth_quant::Plan;
+use bitworth_quant::plan::{Choices, Origin};
+use bitworth_quant::quantize::Output;
 use clap::Args;
-use quant::Plan;
-use quant::plan::{Choices, Origin};
-use quant::quantize::Output;
 use serde_json::Value;
 
 use super::Outcome;
 use super::choices::ChoiceArgs;
 use super::files::{self, WriteArgs};
 use super::session::Session;
-use crate::runner::models;
+use bitworth_measure::models;
 
 /// Quantize a model to one or several recipes in one read.
 #[derive(Args)]

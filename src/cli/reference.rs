@@ -1,5 +1,5 @@
 //! The options of a reference that is kept: where it comes from, where it goes. What is absent: the files (see
-//! `runner::reference`).
+//! `measure::reference`).
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use anyhow::Result;
 use clap::Args;
 
 use super::files::check_replaceable;
-use crate::engine::sweep::Lane;
-use crate::runner::reference::lane::{Kept, Source};
-use crate::runner::reference::store::RowType;
-use crate::runner::reference::{logits_file, store};
-use crate::runner::text::TextWindows;
+use bitworth_engine::sweep::Lane;
+use bitworth_measure::reference::lane::{Kept, Source};
+use bitworth_measure::reference::store::RowType;
+use bitworth_measure::reference::{logits_file, store};
+use bitworth_measure::text::TextWindows;
 
 /// Where the scored model is kept for later comparisons.
 #[derive(Args)]

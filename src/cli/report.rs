@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
-use crate::report::regression::{self, Verdict};
-use crate::report::{self, Report, card, changes};
+use bitworth_eval::records;
+use bitworth_report::regression::{self, Verdict};
+use bitworth_report::{Report, card, changes};
 
 /// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
@@ -52,7 +53,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     if let Some([old, new]) = args.compare.as_deref() {
         return compare(old, new, args.out.as_deref(), session);
     }
-    let report = Report::new(&report::load(&args.dirs)?)?;
+    let report = Report::new(&bitworth_report::load(&args.dirs)?)?;
     let out = args.out.as_ref().unwrap_or(&args.dirs[0]);
     let facts = card::Facts {
         base_model: args.card.base_model.clone(),
@@ -64,19 +65,20 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     let card = args.card.card.then(|| card::render(&report, &facts)).transpose()?;
     let mut files = report.write(out)?;
     if let Some(card) = card {
-        files.push(report::write_text(&out.join("model-card.md"), &card)?);
+        files.push(bitworth_report::write_text(&out.join("model-card.md"), &card)?);
     }
-    let document = json!({ "files": files, "findings": report.findings, "summary": report::export::json(&report.rows)? });
+    let document =
+        json!({ "files": files, "findings": report.findings, "summary": bitworth_report::export::json(&report.rows)? });
     session.print(&document, || report.to_text())?;
     Ok(Outcome::Done)
 }
 
 fn compare(old: &Path, new: &Path, out: Option<&Path>, session: &Session) -> Result<Outcome> {
-    let comparison = regression::compare(&report::frames::load(old)?, &report::frames::load(new)?)?;
+    let comparison = regression::compare(&records::load(old)?, &records::load(new)?)?;
     let files = match out {
         Some(out) => {
             let page = changes::page(&comparison, &old.display().to_string(), &new.display().to_string());
-            report::write_page(out, "comparison", &page)?.to_vec()
+            bitworth_report::write_page(out, "comparison", &page)?.to_vec()
         }
         None => Vec::new(),
     };
@@ -84,7 +86,7 @@ fn compare(old: &Path, new: &Path, out: Option<&Path>, session: &Session) -> Res
     let regressions = comparison.with(Verdict::Regression);
     session.print(&json!({ "files": files, "regressions": regressions.len(), "comparison": comparison }), || {
         let shown = [regressions.clone(), comparison.with(Verdict::Improvement), comparison.with(Verdict::Undecided)].concat();
-        let table = if shown.is_empty() { String::new() } else { report::table::render(&changes::table(&shown)) };
+        let table = if shown.is_empty() { String::new() } else { bitworth_report::table::render(&changes::table(&shown)) };
         let only = |names: &[String], run: &Path| match names {
             [] => String::new(),
             names => format!("only in {}: {}\n", run.display(), names.join(", ")),

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
-use crate::report::{self, Report};
-use crate::runner::config::RunConfig;
-use crate::runner::device::{Device, DeviceChoice};
-use crate::runner::run;
+use bitworth_measure::config::RunConfig;
+use bitworth_measure::device::{Device, DeviceChoice};
+use bitworth_measure::run;
+use bitworth_report::Report;
 
 /// Quantize, score, time and report what a configuration asks for; without one, the embedded demo. Goes on where an earlier
 /// run stopped.
@@ -50,10 +50,10 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
     if found > 0 {
         session.note(&format!("{found} items of work were in {} already", out.display()));
     }
-    let report = Report::new(&report::load(std::slice::from_ref(&out))?)?;
+    let report = Report::new(&bitworth_report::load(std::slice::from_ref(&out))?)?;
     let files = report.write(&out)?;
     session.print(
-        &json!({ "out": out, "files": files, "device": device.info(), "summary": report::export::json(&report.rows)? }),
+        &json!({ "out": out, "files": files, "device": device.info(), "summary": bitworth_report::export::json(&report.rows)? }),
         || {
             let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
             format!("{}\n{}\n", report.to_text(), files.join("\n"))

@@ -10,13 +10,13 @@ use super::files::{check_replaceable, is_parquet};
 use super::session::Session;
 use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs};
-use crate::engine::model::Variant;
-use crate::engine::sweep::Lane;
-use crate::eval::request::{self, Answer};
-use crate::on_device;
-use crate::report::export;
-use crate::runner::{models, requests};
-use crate::tokenizer::Tokenizer;
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep::Lane;
+use bitworth_eval::request::{self, Answer};
+use bitworth_measure::on_device;
+use bitworth_measure::{models, requests};
+use bitworth_report::export;
+use bitworth_text::tokenizer::Tokenizer;
 
 /// Score prompts in batches.
 #[derive(Args)]
@@ -45,7 +45,7 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
         [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint), arithmetic: args.scoring.arithmetic }];
     let device = args.scoring.open()?;
     // Begun before the work, so that a place that cannot be written is known at once.
-    drop(quant::atomic_file::AtomicFile::create(&args.out)?);
+    drop(bitworth_quant::atomic_file::AtomicFile::create(&args.out)?);
     let begin = std::time::Instant::now();
     let answers = on_device!(&device, backend =>
         requests::answer(backend, &lanes, &tokenizer, &asked, args.memory.limits(), session.watch()))

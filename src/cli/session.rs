@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::progress::Reporter;
 use super::{Global, output};
-use crate::runner::Watch;
+use bitworth_measure::Watch;
 
 /// A worker's stack: commands run on one of them, and a main thread would have as much.
 const STACK: usize = 8 << 20;

@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 
 use super::files::{NewFolders, check_replaceable, is_parquet};
 use super::layers::Layers;
-use crate::engine::sweep::Lane;
-use crate::eval::metrics::TextMetrics;
-use crate::eval::record::{Sequence, TokenSequence};
-use crate::eval::stats::{Distribution, Estimate};
-use crate::eval::tokens::{PairMetrics, TOP, TokenAgainstMetrics, TokenMean, TokenMetrics};
-use crate::report::tokens::{Common, LaneTokens, layers_path, paths, write, write_layers};
-use crate::runner::text::TextWindows;
+use bitworth_engine::sweep::Lane;
+use bitworth_eval::metrics::TextMetrics;
+use bitworth_eval::record::{Sequence, TokenSequence};
+use bitworth_eval::stats::{Distribution, Estimate};
+use bitworth_eval::tokens::{PairMetrics, TOP, TokenAgainstMetrics, TokenMean, TokenMetrics};
+use bitworth_measure::text::TextWindows;
+use bitworth_report::tokens::{Common, LaneTokens, layers_path, paths, write, write_layers};
 
 /// One lane with its scores and what they come to.
 pub struct Scored<'a> {
@@ -94,7 +94,7 @@ impl<'a> Scored<'a> {
     }
 
     fn positions(&self) -> Value {
-        let part = |p: &crate::eval::tokens::PositionMeans| {
+        let part = |p: &bitworth_eval::tokens::PositionMeans| {
             let mut row = Row(Map::new());
             row.set("first", json!(p.first));
             row.set("last", json!(p.last));
@@ -264,7 +264,7 @@ impl RecordsFolder {
         let mut folders = NewFolders::default();
         folders.create("--records", dir)?;
         for path in paths(dir) {
-            drop(quant::atomic_file::AtomicFile::create(&path)?);
+            drop(bitworth_quant::atomic_file::AtomicFile::create(&path)?);
         }
         Ok(Self { dir: dir.to_owned(), folders })
     }

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::quantize::{Output, Sink, Written};
+use bitworth_quant::{Checkpoint, Imatrix, Recipe};
 use clap::Args;
-use quant::plan::Choices;
-use quant::quantize::{Output, Sink, Written};
-use quant::{Checkpoint, Imatrix, Recipe};
 use serde_json::{Value, json};
 
 use super::files::NewFolders;
-use crate::engine::sweep::{self, Lane, Resume, SweepLimits, SweepPlan};
-use crate::on_device;
-use crate::runner::device::Device;
-use crate::runner::models;
-use crate::runner::text::TextWindows;
+use bitworth_engine::sweep::{self, Lane, Resume, SweepLimits, SweepPlan};
+use bitworth_measure::device::Device;
+use bitworth_measure::models;
+use bitworth_measure::on_device;
+use bitworth_measure::text::TextWindows;
 
 /// How much memory a sweep may take.
 #[derive(Args)]

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use quant::plan::Choices;
-use quant::quantize::Output;
-use quant::synth::Synth;
+use bitworth_quant::plan::Choices;
+use bitworth_quant::quantize::Output;
+use bitworth_quant::synth::Synth;
 use serde_json::{Value, json};
 
 use super::Outcome;
 use super::files::{self, WriteArgs};
 use super::session::Session;
-use crate::advise::models::shape;
+use bitworth_advise::models::shape;
 
 /// Write a model of a real shape with random weights.
 #[derive(Args)]

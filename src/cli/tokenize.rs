@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
-use crate::runner::models;
-use crate::tokenizer::{SpecialText, Tokenizer};
+use bitworth_measure::models;
+use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
 /// Print the token ids of a text.
 #[derive(Args)]

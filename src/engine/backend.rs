@@ -11,9 +11,9 @@
 use std::ops::Range;
 use std::str::FromStr;
 
-use quant::DType;
-pub use quant::arch::{Norm, RopePairing};
-use quant::checkpoint::TensorBytes;
+use bitworth_quant::DType;
+pub use bitworth_quant::arch::{Norm, RopePairing};
+use bitworth_quant::checkpoint::TensorBytes;
 use serde::Serialize;
 
 /// Why a device could not do something: out of memory, lost, over one of its limits.

@@ -10,7 +10,7 @@ pub enum EngineError {
     Device(#[from] DeviceError),
     /// The model file is not what it should be.
     #[error(transparent)]
-    Model(#[from] quant::Error),
+    Model(#[from] bitworth_quant::Error),
     /// The model cannot do what was asked.
     #[error("{model}: {what}")]
     Unfit {

@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use quant::HParams;
-use quant::arch::{BlockTraits, Mlp};
+use bitworth_quant::HParams;
+use bitworth_quant::arch::{BlockTraits, Mlp};
 
 use super::backend::{AttentionShape, Backend, Columns, Gate, Map, RopeShape};
 use super::error::Result;

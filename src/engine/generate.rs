@@ -1,6 +1,6 @@
 //! Decoding with resident weights and a key/value cache: for `generate`, for tasks that need text, and for timing.
 //!
-//! Absent: sampling rules and stop strings (see `eval` and `runner`): a step gives logits or the greedy choice.
+//! Absent: sampling rules and stop strings (see `eval` and `measure`): a step gives logits or the greedy choice.
 
 use super::backend::{Arithmetic, Backend, TileShape};
 use super::error::{EngineError, Result};

@@ -9,7 +9,7 @@ use super::error::Result;
 use super::forward::{self, Graph};
 use super::model::{OutputHead, Reader, output_rows};
 use super::supply::Part;
-use super::sweep::prefetch::prefetch;
+use crate::prefetch::prefetch;
 
 /// Tokens per vocabulary tile.
 pub(super) const TILE: usize = 1024;

@@ -6,9 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use quant::arch::{Mlp, Role};
-use quant::checkpoint::{Tensor, TensorBytes};
-use quant::{Checkpoint, DType, HParams, Imatrix, Plan};
+use bitworth_quant::arch::{Mlp, Role};
+use bitworth_quant::checkpoint::{Tensor, TensorBytes};
+use bitworth_quant::{Checkpoint, DType, HParams, Imatrix, Plan};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -104,7 +104,7 @@ impl Variant {
         if dtype == tensor.dtype {
             return Ok(checkpoint.read(tensor, rows)?);
         }
-        let bytes = quant::quantize::encode_rows(checkpoint.as_ref(), &tensor.name, rows, dtype, self.imatrix())?;
+        let bytes = bitworth_quant::quantize::encode_rows(checkpoint.as_ref(), &tensor.name, rows, dtype, self.imatrix())?;
         Ok(TensorBytes::Owned(bytes))
     }
 

@@ -1,9 +1,9 @@
 //! What goes into the matrices of a model, told to whoever collects it on a walk through the layers: importance matrices and
-//! second moments. Absent: collecting (see `runner::imatrix`).
+//! second moments. Absent: collecting (see `measure::imatrix`).
 
 use std::ops::Range;
 
-use quant::arch::Role;
+use bitworth_quant::arch::Role;
 
 use super::backend::Backend;
 use super::error::Result;

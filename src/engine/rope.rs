@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 
-use quant::HParams;
-use quant::hparams::{RopeScaling, Yarn};
+use bitworth_quant::HParams;
+use bitworth_quant::hparams::{RopeScaling, Yarn};
 
 use super::backend::Arithmetic;
 use super::error::Result;

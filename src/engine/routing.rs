@@ -3,8 +3,8 @@
 //!
 //! Absent: computing scores and experts (see `forward`).
 
-use quant::arch::Gating;
-use quant::hparams::Routing;
+use bitworth_quant::arch::Gating;
+use bitworth_quant::hparams::Routing;
 
 /// The tokens of a step sorted by the expert that they go to.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,8 +3,8 @@
 //!
 //! Bounds are stated per operation, relative to the size of what was summed; u is the rounding of one f32 operation.
 
-use quant::DType;
-use quant::checkpoint::TensorBytes;
+use bitworth_quant::DType;
+use bitworth_quant::checkpoint::TensorBytes;
 
 use super::backend::{
     AttentionShape, Backend, Columns, Gate, HeadRow, HostTensor, Map, Norm, RopePairing, RopeShape, Targets, TileShape,

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quant::checkpoint::{Pages, Tensor, TensorBytes};
-use quant::quantize::Sink;
-use quant::{Checkpoint, DType};
+use bitworth_quant::checkpoint::{Pages, Tensor, TensorBytes};
+use bitworth_quant::quantize::Sink;
+use bitworth_quant::{Checkpoint, DType};
 
 use super::error::Result;
 use super::model::Variant;

@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use quant::atomic_file::AtomicFile;
-use quant::{Error, Result};
+use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::{Error, Result};
 
 /// What a path into the demo world begins with: `demo:data/eval.txt`, `demo:demo-model`.
 pub const PREFIX: &str = "demo:";
@@ -14,7 +14,7 @@ pub const PREFIX: &str = "demo:";
 /// One row of [`FILES`]: the path under datasets/demo, and the bytes of that file.
 macro_rules! embed {
     ($($path:literal),* $(,)?) => {
-        &[$(($path, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/demo/", $path)).as_slice())),*]
+        &[$(($path, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/demo/", $path)).as_slice())),*]
     };
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     fn source() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/demo")
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo")
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// One question to a model.

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 
-use crate::eval::demo;
-use crate::eval::kinds::{Item, KINDS, Kind, Row, Verdict};
-use crate::eval::request::{Answer, Request};
+use crate::demo;
+use crate::kinds::{Item, KINDS, Kind, Row, Verdict};
+use crate::request::{Answer, Request};
 
 /// The tasks that come with the program: name and task file. A test compares this with the folder.
 pub const TASKS: &[(&str, &str)] = &[
@@ -188,12 +188,12 @@ fn read_items(data: &str, kind: &dyn Kind) -> Result<Vec<Item>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::kinds::Gold;
-    use crate::eval::request::Loglikelihood;
+    use crate::kinds::Gold;
+    use crate::request::Loglikelihood;
 
     #[test]
     fn the_table_holds_every_task_file() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/tasks");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/tasks");
         let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = files.filter_map(|f| Some(f.strip_suffix(".toml")?.to_owned())).collect();
         names.sort();

@@ -223,7 +223,7 @@ fn positions(sequences: &[TokenSequence]) -> Vec<PositionMeans> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::stats::Interval;
+    use crate::stats::Interval;
 
     // Two windows of four tokens from position 2 on. The expected numbers come from NumPy; intervals of two sequences of equal length are
     // their mean +- scipy.stats.t.ppf(.975, 1) times half their distance.

@@ -15,8 +15,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quant::atomic_file::AtomicFile;
-use quant::{Error, Result};
+use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::{Error, Result};
 
 use super::name::{ModelName, is_commit};
 

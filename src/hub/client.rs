@@ -6,7 +6,7 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use quant::progress::Progress;
+use bitworth_quant::progress::Progress;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
@@ -69,8 +69,8 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<quant::Error> for Failure {
-    fn from(error: quant::Error) -> Self {
+impl From<bitworth_quant::Error> for Failure {
+    fn from(error: bitworth_quant::Error) -> Self {
         Self::Final(error.into())
     }
 }
@@ -248,7 +248,7 @@ impl Patience {
 /// connections, only its own certificate will do).
 fn certificates(settings: &Settings) -> Result<RootCerts> {
     let Some(path) = &settings.certificates else { return Ok(RootCerts::WebPki) };
-    let pem = std::fs::read(path).map_err(|e| quant::Error::io(path, e))?;
+    let pem = std::fs::read(path).map_err(|e| bitworth_quant::Error::io(path, e))?;
     let found: Vec<_> =
         parse_pem(&pem).filter_map(|item| if let Ok(PemItem::Certificate(found)) = item { Some(found) } else { None }).collect();
     match found.is_empty() {

@@ -33,7 +33,7 @@ pub(super) fn fetch(client: &Client, repository: &Repository, commit: &str, entr
     let total = contents.iter().fold(0u64, |sum, entry| sum.saturating_add(entry.size));
     check_space(client, repository, &contents)?;
     if total > 0 {
-        client.watch.progress.start(total, quant::progress::Unit::Bytes, &format!("fetching {}", client.model.id()));
+        client.watch.progress.start(total, bitworth_quant::progress::Unit::Bytes, &format!("fetching {}", client.model.id()));
     }
     let fetched = missing.iter().try_for_each(|entry| fetch_one(client, repository, commit, entry));
     if total > 0 {
@@ -88,7 +88,7 @@ impl<'a> Unfinished<'a> {
     fn open(client: &'a Client<'a>, repository: &Repository, entry: &'a Entry) -> Result<Self> {
         let path = repository.unfinished(entry.hash.hex());
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|e| quant::Error::io(&path, e))?;
+        let file = file.map_err(|e| bitworth_quant::Error::io(&path, e))?;
         let mut unfinished = Self { client, entry, path, file, hash: RunningHash::new(entry), end: 0, reported: 0 };
         unfinished.hash_what_is_there()?;
         Ok(unfinished)
@@ -239,7 +239,7 @@ impl<'a> Unfinished<'a> {
             let what = format!("the disk of {} is full; free some space, or set HF_HUB_CACHE", self.path.display());
             return Error::Model { model: self.client.model.to_string(), what: format!("{what}; what has been fetched is kept") };
         }
-        quant::Error::io(&self.path, error).into()
+        bitworth_quant::Error::io(&self.path, error).into()
     }
 }
 

@@ -47,7 +47,7 @@ pub enum Error {
     },
     /// A file of the cache cannot be read or written, or what was fetched is no model that can be read.
     #[error(transparent)]
-    Disk(#[from] quant::Error),
+    Disk(#[from] bitworth_quant::Error),
     /// The caller asked to stop.
     #[error("{model}: interrupted; what has been fetched is kept, and the same command goes on from there")]
     Interrupted {

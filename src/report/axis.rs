@@ -1,7 +1,7 @@
 //! From values to places along an axis: the range that holds them, and ticks at round values. Draws nothing.
 
-use crate::report::chart::Scale;
-use crate::report::number::significant;
+use crate::chart::Scale;
+use crate::number::significant;
 
 /// An axis that knows its range and its ends on the paper.
 #[derive(Debug, Clone, PartialEq)]

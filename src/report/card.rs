@@ -1,14 +1,14 @@
 //! A model card for the files of a run, ready to be put beside them on a hub: front matter, the table of quantizations, how they were
 //! measured. Says what was measured and what it was told, and makes nothing up: what is not given is left out.
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 
-use crate::report::Report;
-use crate::report::markdown::{escape, render_table};
-use crate::report::number::bytes;
-use crate::report::page::{Cell, Column, Row, Table};
-use crate::report::sheet;
-use crate::report::summary::Summary;
+use crate::Report;
+use crate::markdown::{escape, render_table};
+use crate::number::bytes;
+use crate::page::{Cell, Column, Row, Table};
+use crate::sheet;
+use crate::summary::Summary;
 
 /// What a card says that no measurement can tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -131,7 +131,7 @@ fn notes(report: &Report) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use bitworth_eval::sample;
 
     fn card(facts: &Facts) -> String {
         render(&Report::new(&sample::records()).unwrap(), facts).unwrap()

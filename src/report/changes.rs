@@ -1,10 +1,10 @@
 //! What the comparison of two runs says, as a page: regressions first, then improvements, then what stayed. Decided in `regression`.
 
-use crate::eval::stats::Estimate;
-use crate::report::compare::change as percent_change;
-use crate::report::number::{bytes, percent, significant};
-use crate::report::page::{Block, Cell, Column, Page, Row, Section, Table};
-use crate::report::regression::{Change, Comparison, Measure, RUN_TO_RUN, Verdict};
+use crate::compare::change as percent_change;
+use crate::number::{bytes, percent, significant};
+use crate::page::{Block, Cell, Column, Page, Row, Section, Table};
+use crate::regression::{Change, Comparison, Measure, RUN_TO_RUN, Verdict};
+use bitworth_eval::stats::Estimate;
 
 /// Every verdict with its heading, in the order of the page.
 const HEADINGS: &[(Verdict, &str)] = &[
@@ -131,8 +131,9 @@ fn change_cell(change: &Change) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::record::{Body, Record};
-    use crate::report::{html, markdown, regression, sample};
+    use crate::{html, markdown, regression};
+    use bitworth_eval::record::{Body, Record};
+    use bitworth_eval::sample;
 
     #[test]
     fn regressions_come_first_with_their_figures() {

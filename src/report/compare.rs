@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::eval::stats::{self, Cluster, Estimate, PairedAccuracy};
-use crate::report::export::{task, task_names};
-use crate::report::gather::{Gathered, Key, LaneRecords};
-use crate::report::number::{bytes, percent, significant};
-use crate::report::pareto::{beats, divergence_cost};
-use crate::report::sheet::labels;
-use crate::report::summary::Summary;
+use crate::export::{task, task_names};
+use crate::gather::{Gathered, Key, LaneRecords};
+use crate::number::{bytes, percent, significant};
+use crate::pareto::{beats, divergence_cost};
+use crate::sheet::labels;
+use crate::summary::Summary;
+use bitworth_eval::stats::{self, Cluster, Estimate, PairedAccuracy};
 
 /// The sentences, by subject.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -94,7 +94,7 @@ pub type DivergenceSums = BTreeMap<u32, Cluster>;
 
 /// The sums of a lane's divergences; `None` where it was compared with no reference.
 pub fn divergence_sums(lane: &LaneRecords) -> Option<DivergenceSums> {
-    let sum = |(number, s): (&u32, &crate::eval::record::Sequence)| {
+    let sum = |(number, s): (&u32, &bitworth_eval::record::Sequence)| {
         let sum = s.against.as_ref()?.kld.iter().sum();
         Some((*number, Cluster { sum, count: u64::from(s.tokens) }))
     };
@@ -400,9 +400,10 @@ fn tasks(rows: &[Summary], labels: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::record::{Body, Record};
-    use crate::report::gather::gather;
-    use crate::report::{Report, sample};
+    use crate::Report;
+    use crate::gather::gather;
+    use bitworth_eval::record::{Body, Record};
+    use bitworth_eval::sample;
 
     fn findings_of(records: &[Record]) -> Findings {
         Report::new(records).unwrap().findings

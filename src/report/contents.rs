@@ -1,15 +1,15 @@
 //! What the report of a run says, as a page: the answer, charts, tables, findings, how to read them. How it looks is the matter of
 //! `html` and `markdown`.
 
-use crate::report::Report;
-use crate::report::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
-use crate::report::export::{task, task_names};
-use crate::report::number::{bytes, percent};
-use crate::report::page::{Block, Page, Section};
-use crate::report::pareto::ROUNDING;
-use crate::report::sheet::{self, Part};
-use crate::report::summary::Summary;
-use crate::report::svg;
+use crate::Report;
+use crate::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
+use crate::export::{task, task_names};
+use crate::number::{bytes, percent};
+use crate::page::{Block, Page, Section};
+use crate::pareto::ROUNDING;
+use crate::sheet::{self, Part};
+use crate::summary::Summary;
+use crate::svg;
 
 /// How to read the numbers.
 const READING: &[&str] = &[
@@ -190,7 +190,7 @@ fn skills(rows: &[Summary]) -> Chart {
 /// What a point tells.
 fn lines(row: &Summary) -> Vec<String> {
     let mut lines = vec![format!("size {}, {:.2} bpw", bytes(row.bytes), row.bpw)];
-    let mut add = |name: &str, cell: Option<crate::report::page::Cell>| {
+    let mut add = |name: &str, cell: Option<crate::page::Cell>| {
         if let Some(cell) = cell {
             let range = if cell.detail.is_empty() { String::new() } else { format!(" ({})", cell.detail) };
             lines.push(format!("{name} {}{range}", cell.text));
@@ -216,8 +216,9 @@ fn size_unit(rows: &[Summary]) -> (&'static str, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::record::{Body, Record};
-    use crate::report::{html, markdown, sample};
+    use crate::{html, markdown};
+    use bitworth_eval::record::{Body, Record};
+    use bitworth_eval::sample;
 
     fn both(records: &[Record]) -> [String; 2] {
         let page = page(&Report::new(records).unwrap());
@@ -291,7 +292,7 @@ mod tests {
     fn the_sample_can_be_looked_at() {
         let temp = tempfile::tempdir().unwrap();
         let dir = std::env::var_os("BITWORTH_SAMPLE_DIR").map_or(temp.path().to_owned(), Into::into);
-        let files = crate::report::write(&dir, &sample::records()).unwrap();
+        let files = crate::write(&dir, &sample::records()).unwrap();
         let names: Vec<_> = files.iter().map(|f| f.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["summary.parquet", "summary.csv", "report.md", "report.html"]);
         assert!(files.iter().all(|f| std::fs::metadata(f).unwrap().len() > 1000));

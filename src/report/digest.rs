@@ -1,10 +1,10 @@
 //! A run at a glance for a terminal: a line a lane with its size as a bar, its speed beside the reference's, and what can be told of
 //! its loss. Absent: ranges and p-values, which the report has.
 
-use crate::report::compare::{Standing, is_apart};
-use crate::report::number::{bytes, significant};
-use crate::report::sheet::labels;
-use crate::report::summary::Summary;
+use crate::compare::{Standing, is_apart};
+use crate::number::{bytes, significant};
+use crate::sheet::labels;
+use crate::summary::Summary;
 
 /// Characters of the longest bar.
 const WIDTH: usize = 32;
@@ -62,7 +62,7 @@ fn told(row: &Summary, reference: &str) -> String {
         }
         _ => {}
     }
-    let loss = |task: &crate::report::summary::TaskScore| {
+    let loss = |task: &crate::summary::TaskScore| {
         let pair = task.against_reference.filter(|pair| is_apart(pair) && pair.difference.value < 0.0)?;
         Some((100.0 * pair.difference.value, task.name.clone()))
     };
@@ -75,8 +75,9 @@ fn told(row: &Summary, reference: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::record::Body;
-    use crate::report::{sample, summarize};
+    use crate::summarize;
+    use bitworth_eval::record::Body;
+    use bitworth_eval::sample;
 
     #[test]
     fn a_lane_has_a_bar_of_its_size_and_says_what_it_lost() {

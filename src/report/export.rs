@@ -3,16 +3,13 @@
 
 use std::path::Path;
 
-use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PolarsError, PolarsResult, Series};
-use polars_io::SerWriter;
-use polars_io::prelude::CsvWriter;
-use quant::{Error, Result};
+use bitworth_eval::request::Loglikelihood;
+use bitworth_quant::{Error, Result};
+use polars::prelude::{AnyValue, Column};
 use serde_json::{Map, Value};
 
-use crate::eval::request::Loglikelihood;
-use crate::eval::stats::Estimate;
-use crate::report::frames::write_parquet;
-use crate::report::summary::{Summary, TaskScore};
+use crate::columns::Columns;
+use crate::summary::{Summary, TaskScore};
 
 /// The columns that every summary begins with. Scripts rely on them.
 pub const COLUMNS: &[&str] = &[
@@ -38,7 +35,7 @@ pub const COLUMNS: &[&str] = &[
 /// # Errors
 /// A file that cannot be written.
 pub fn parquet(path: &Path, rows: &[Summary]) -> Result<()> {
-    write_parquet(path, frame(rows))
+    columns(rows).write_parquet(path)
 }
 
 /// Writes the summary as CSV; what was not measured is an empty cell.
@@ -46,10 +43,7 @@ pub fn parquet(path: &Path, rows: &[Summary]) -> Result<()> {
 /// # Errors
 /// A file that cannot be written.
 pub fn csv(path: &Path, rows: &[Summary]) -> Result<()> {
-    let fail = |e: PolarsError| Error::file(path, e.to_string());
-    let mut bytes = Vec::new();
-    CsvWriter::new(&mut bytes).finish(&mut frame(rows).map_err(fail)?).map_err(fail)?;
-    super::write_whole(path, &bytes)
+    columns(rows).write_csv(path)
 }
 
 /// The summary as JSON: a list with one object a lane, the columns of the CSV as keys. What was not measured or is not finite is null.
@@ -57,7 +51,7 @@ pub fn csv(path: &Path, rows: &[Summary]) -> Result<()> {
 /// # Errors
 /// Columns that cannot be laid out, which would be a mistake in this program.
 pub fn json(rows: &[Summary]) -> Result<Value> {
-    let frame = frame(rows).map_err(|e| Error::file("summary", e.to_string()))?;
+    let frame = columns(rows).frame().map_err(|e| Error::file("summary", e.to_string()))?;
     let row = |place: usize| {
         let cell = |c: &Column| (c.name().to_string(), c.get(place).map_or(Value::Null, cell));
         Value::Object(frame.columns().iter().map(cell).collect::<Map<_, _>>())
@@ -80,77 +74,34 @@ fn cell(value: AnyValue<'_>) -> Value {
 /// # Errors
 /// A file that cannot be written.
 pub fn scores(path: &Path, scores: &[Loglikelihood]) -> Result<()> {
-    let column = |name: &str, values: Series| values.with_name(name.into()).into_column();
-    let columns = vec![
-        column("logprob", scores.iter().map(|s| s.logprob).collect()),
-        column("tokens", scores.iter().map(|s| s.tokens as u64).collect()),
-        column("is_greedy", scores.iter().map(|s| s.is_greedy).collect()),
-        column("bytes", scores.iter().map(|s| s.bytes as u64).collect()),
-    ];
-    write_parquet(path, DataFrame::new(scores.len(), columns))
+    let mut columns = Columns::of(scores);
+    columns.number("logprob", |s| Some(s.logprob));
+    columns.count("tokens", |s| Some(s.tokens as u64));
+    columns.flag("is_greedy", |s| s.is_greedy);
+    columns.count("bytes", |s| Some(s.bytes as u64));
+    columns.write_parquet(path)
 }
 
-/// The columns as they grow.
-struct Columns<'a> {
-    rows: &'a [Summary],
-    columns: Vec<Column>,
-}
-
-impl<'a> Columns<'a> {
-    fn push(&mut self, name: &str, values: Series) {
-        self.columns.push(values.with_name(name.into()).into_column());
-    }
-
-    fn number(&mut self, name: &str, get: impl Fn(&'a Summary) -> Option<f64>) {
-        let values: Vec<Option<f64>> = self.rows.iter().map(get).collect();
-        self.push(name, Series::new("".into(), values));
-    }
-
-    fn count(&mut self, name: &str, get: impl Fn(&'a Summary) -> Option<u64>) {
-        let values: Vec<Option<u64>> = self.rows.iter().map(get).collect();
-        self.push(name, Series::new("".into(), values));
-    }
-
-    fn text(&mut self, name: &str, get: impl Fn(&'a Summary) -> Option<&'a str>) {
-        let values: Vec<Option<&str>> = self.rows.iter().map(get).collect();
-        self.push(name, Series::new("".into(), values));
-    }
-
-    fn flag(&mut self, name: &str, get: impl Fn(&'a Summary) -> bool) {
-        let values: Vec<bool> = self.rows.iter().map(get).collect();
-        self.push(name, Series::new("".into(), values));
-    }
-
-    /// A value and the ends of its interval.
-    fn estimate(&mut self, names: [&str; 3], get: impl Fn(&'a Summary) -> Option<Estimate>) {
-        self.number(names[0], |r| Some(get(r)?.value));
-        self.number(names[1], |r| get(r)?.low());
-        self.number(names[2], |r| get(r)?.high());
-    }
-}
-
-fn frame(rows: &[Summary]) -> PolarsResult<DataFrame> {
-    let begin = || Columns { rows, columns: Vec::new() };
+fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
+    let begin = || Columns::of(rows);
     let (mut first, mut scores, mut last) = (begin(), begin(), begin());
     fixed(&mut first);
     details(&mut last);
-    let own: Vec<Column> = first.columns.iter().chain(&last.columns).cloned().collect();
-    let names = task_columns(rows, &own);
+    let names = task_columns(rows, [first.names(), last.names()].concat());
     for (name, column) in &names {
         task_scores(&mut scores, name, column);
     }
     for (name, column) in &names {
         task_details(&mut last, name, column);
     }
-    DataFrame::new(rows.len(), [first.columns, scores.columns, last.columns].concat())
+    first.then(scores).then(last)
 }
 
 /// What a task's columns end with.
 const TASK_ENDS: [&str; 8] = ["", "_low", "_high", "_items", "_diff", "_diff_low", "_diff_high", "_p"];
 
 /// Every task's name and what its columns begin with: the name too, with `task_` before it where that is taken already.
-fn task_columns(rows: &[Summary], own: &[Column]) -> Vec<(String, String)> {
-    let mut taken: Vec<String> = own.iter().map(|c| c.name().to_string()).collect();
+fn task_columns(rows: &[Summary], mut taken: Vec<String>) -> Vec<(String, String)> {
     let mut names = Vec::new();
     for name in task_names(rows) {
         let mut column = name.clone();
@@ -163,7 +114,7 @@ fn task_columns(rows: &[Summary], own: &[Column]) -> Vec<(String, String)> {
     names
 }
 
-fn fixed(c: &mut Columns<'_>) {
+fn fixed(c: &mut Columns<'_, Summary>) {
     c.text("recipe", |r| Some(&r.recipe));
     c.count("bytes", |r| Some(r.bytes));
     c.number("bpw", |r| Some(r.bpw));
@@ -177,7 +128,7 @@ fn fixed(c: &mut Columns<'_>) {
     c.text("device", |r| Some(&r.device));
 }
 
-fn details(c: &mut Columns<'_>) {
+fn details(c: &mut Columns<'_, Summary>) {
     c.text("model", |r| Some(&r.model));
     c.text("lane", |r| Some(&r.lane));
     c.flag("is_reference", |r| r.is_reference);
@@ -205,12 +156,12 @@ fn details(c: &mut Columns<'_>) {
     c.count("memory_bytes", |r| r.memory_bytes);
 }
 
-fn task_scores(c: &mut Columns<'_>, name: &str, column: &str) {
+fn task_scores(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
     let [value, low, high] = ["", "_low", "_high"].map(|end| format!("{column}{end}"));
     c.estimate([&value, &low, &high], |r| Some(task(r, name)?.accuracy));
 }
 
-fn task_details(c: &mut Columns<'_>, name: &str, column: &str) {
+fn task_details(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
     let pair = |r: &Summary| task(r, name)?.against_reference;
     let [items, diff, low, high, p] = ["_items", "_diff", "_diff_low", "_diff_high", "_p"].map(|end| format!("{column}{end}"));
     c.count(&items, |r| Some(task(r, name)?.items));
@@ -232,7 +183,8 @@ pub(super) fn task_names(rows: &[Summary]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{sample, summarize};
+    use crate::summarize;
+    use bitworth_eval::sample;
     use polars_io::SerReader;
     use polars_io::prelude::ParquetReader;
 
@@ -241,7 +193,7 @@ mod tests {
     }
 
     fn names(rows: &[Summary]) -> Vec<String> {
-        frame(rows).unwrap().columns().iter().map(|c| c.name().to_string()).collect()
+        columns(rows).names()
     }
 
     #[test]

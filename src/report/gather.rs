@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 
-use crate::eval::record::{Body, Item, Lane, Origin, Pass, Protocol, Record, Sequence, Speed};
+use bitworth_eval::record::{Body, Item, Lane, Origin, Pass, Protocol, Record, Sequence, Speed};
 
 /// What makes a row of the summary: where records differ in this, they are not put together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,7 +207,7 @@ fn twice(what: &str, number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use bitworth_eval::sample;
 
     fn error(change: impl Fn(&mut Vec<Record>)) -> String {
         let mut records = sample::records();

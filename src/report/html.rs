@@ -3,9 +3,9 @@
 
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
-use crate::report::chart::Chart;
-use crate::report::page::{Block, Page, Row, Section, Table};
-use crate::report::svg;
+use crate::chart::Chart;
+use crate::page::{Block, Page, Row, Section, Table};
+use crate::svg;
 
 /// The page as HTML.
 ///

@@ -1,6 +1,6 @@
 //! A page as GitHub Markdown. Of charts only the fronts are named: their values stand in the tables.
 
-use crate::report::page::{Block, Page, Table};
+use crate::page::{Block, Page, Table};
 
 /// The page as Markdown, with a heading of the first level.
 pub fn render(page: &Page) -> String {
@@ -78,7 +78,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::page::{Cell, Column, Row};
+    use crate::page::{Cell, Column, Row};
 
     #[test]
     fn a_table_has_a_line_a_row_with_as_many_cells_as_heads() {

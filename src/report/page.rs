@@ -1,7 +1,7 @@
 //! A page before it takes a form: headings, sentences, tables and charts as plain values, which `html` and `markdown` write out
 //! and `table` shows in a terminal. What a page says is made elsewhere (`contents`, `regression`, advice); nothing is computed here.
 
-use crate::report::chart::Chart;
+use crate::chart::Chart;
 
 /// A page.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -1,10 +1,10 @@
 //! The summary as a table for people: one list of columns, for the terminal, the Markdown and the page alike.
 
-use crate::eval::stats::Estimate;
-use crate::report::export::{task, task_names};
-use crate::report::number::{bytes, percent, significant};
-use crate::report::page::{self, Cell, Row, Table};
-use crate::report::summary::{SpeedSummary, Summary};
+use crate::export::{task, task_names};
+use crate::number::{bytes, percent, significant};
+use crate::page::{self, Cell, Row, Table};
+use crate::summary::{SpeedSummary, Summary};
+use bitworth_eval::stats::Estimate;
 
 /// Parts of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,8 @@ pub(super) fn rate(speed: SpeedSummary) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{sample, summarize};
+    use crate::summarize;
+    use bitworth_eval::sample;
 
     #[test]
     fn columns_without_a_value_are_left_out() {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::eval::metrics::TextMetrics;
-use crate::eval::record::{Item, Phase, Sequence, Speed};
-use crate::eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, Interval, PairedAccuracy};
-use crate::report::gather::{Gathered, LaneRecords};
+use crate::gather::{Gathered, LaneRecords};
+use bitworth_eval::metrics::TextMetrics;
+use bitworth_eval::record::{Item, Phase, Sequence, Speed};
+use bitworth_eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, Interval, PairedAccuracy};
 
 /// A lane's row. What was not measured is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -201,9 +201,9 @@ fn memory(speeds: &[Speed]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::record::{Body, Footprint, Record};
-    use crate::report::sample;
-    use crate::report::summarize;
+    use crate::summarize;
+    use bitworth_eval::record::{Body, Footprint, Record};
+    use bitworth_eval::sample;
 
     fn rows() -> Vec<Summary> {
         summarize(&sample::records()).unwrap()
@@ -241,8 +241,8 @@ mod tests {
         let mut records = sample::records();
         assert_eq!(summarize(&records).unwrap()[0].bits_per_byte, None);
         let lane = rows()[0].lane.clone();
-        let scored = |r: &'_ crate::eval::record::Record| match &r.body {
-            crate::eval::record::Body::Sequence(s) if r.origin.lane == lane => Some(s.clone()),
+        let scored = |r: &'_ bitworth_eval::record::Record| match &r.body {
+            bitworth_eval::record::Body::Sequence(s) if r.origin.lane == lane => Some(s.clone()),
             _ => None,
         };
         let windows: Vec<_> = records.iter().filter_map(scored).collect();

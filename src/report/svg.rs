@@ -3,10 +3,10 @@
 
 use std::fmt::Write as _;
 
-use crate::report::axis::Placed;
-use crate::report::chart::{Axis, Chart, Plane, Plot, Point, Rows, Style};
-use crate::report::labels::{self, Named, Rect};
-use crate::report::number::significant;
+use crate::axis::Placed;
+use crate::chart::{Axis, Chart, Plane, Plot, Point, Rows, Style};
+use crate::labels::{self, Named, Rect};
+use crate::number::significant;
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 400.0;
@@ -83,8 +83,7 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
         let places: Vec<(f64, f64)> = drawn.iter().filter(|(s, _)| *s == number).map(|(_, p)| at(p)).collect();
         path(&mut out, &format!("line s{}", number % COLOURS), &places);
     }
-    let fronts =
-        if plane.front.is_some_and(|f| f.scope == crate::report::chart::Scope::EachSeries) { plane.series.len() } else { 1 };
+    let fronts = if plane.front.is_some_and(|f| f.scope == crate::chart::Scope::EachSeries) { plane.series.len() } else { 1 };
     for number in 0..fronts {
         let belongs = |series: usize| fronts == 1 || series == number;
         let members = drawn.iter().zip(&on_front).filter(|((series, _), on)| **on && belongs(*series));
@@ -287,7 +286,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::chart::{Better, Front, Mark, RowMarks, Scale, Scope, Series};
+    use crate::chart::{Better, Front, Mark, RowMarks, Scale, Scope, Series};
 
     fn point(label: &str, x: f64, y: f64) -> Point {
         Point { label: label.into(), x, y, y_range: Some((y * 0.5, y * 2.0)), lines: vec![format!("x {x}")], ..Point::default() }

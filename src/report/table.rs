@@ -1,6 +1,6 @@
 //! A table as aligned plain text for a terminal. Without intervals, which the report has.
 
-use crate::report::page::Table;
+use crate::page::Table;
 
 /// The table: a head, a rule, a line a row, and its notes. Every line ends with a newline.
 pub fn render(table: &Table) -> String {
@@ -40,7 +40,8 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{sample, sheet, summarize};
+    use crate::{sheet, summarize};
+    use bitworth_eval::sample;
 
     #[test]
     fn every_lane_has_a_line_and_the_columns_stand_under_their_heads() {
@@ -51,7 +52,7 @@ mod tests {
         assert!(lines[0].starts_with("lane") && lines[2].starts_with("bf16 *"), "{text}");
         let end = lines[0].find("size").unwrap() + "size".len();
         for (line, row) in lines[2..].iter().zip(&rows) {
-            assert!(line[..end].ends_with(&crate::report::number::bytes(row.bytes)), "{}: {text}", row.lane);
+            assert!(line[..end].ends_with(&crate::number::bytes(row.bytes)), "{}: {text}", row.lane);
         }
     }
 

@@ -1,13 +1,13 @@
 //! What quantizing cost each tensor, as one parquet table: a row per output and tensor, nothing rounded. Absent: the figures
-//! themselves (see `quant::quantize`).
+//! themselves (see `bitworth_quant::quantize`).
 
 use std::path::Path;
 
+use bitworth_quant::quantize::{TensorReport, Written};
 use polars::prelude::*;
-use quant::quantize::{TensorReport, Written};
 
 use super::Result;
-use crate::report::frames::write_parquet;
+use bitworth_eval::records::write_parquet;
 
 /// Writes the reports of `written`, the outputs of the recipes `names`. Columns: `recipe`, `file`, `tensor`, `shape` (row length
 /// first), `weights`, `from`, `to`, `reason`, `bytes`, `rmse`, `max_abs_error`, `cosine`, `weighted_error` (null without an

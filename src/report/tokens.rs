@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bitworth_quant::Result;
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
-use quant::Result;
 
-use crate::eval::record::{Against, Layer, Sequence, Token, TokenAgainst, TokenSequence};
-use crate::report::frames::write_parquet;
+use bitworth_eval::record::{Against, Layer, Sequence, Token, TokenAgainst, TokenSequence};
+use bitworth_eval::records::write_parquet;
 
 /// One lane's part in the files.
 pub struct LaneTokens<'a> {
@@ -141,7 +141,7 @@ mod tests {
     use polars_io::prelude::ParquetReader;
 
     use super::*;
-    use crate::eval::record::{Pass, Protocol};
+    use bitworth_eval::record::{Pass, Protocol};
 
     fn token(nll: f64, against: Option<TokenAgainst>) -> Token {
         Token { token: 7, nll, rank: 3, entropy: 1.0 / 3.0, argmax: 9, against }

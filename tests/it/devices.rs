@@ -7,9 +7,9 @@ use bitworth::engine::backend::{Arithmetic, Backend};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep::{self, Lane, Sequence, SweepLimits};
-use quant::plan::Choices;
-use quant::progress::Silent;
-use quant::{Checkpoint, Plan, Recipe};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::{Checkpoint, Plan, Recipe};
 use tempfile::TempDir;
 
 use crate::common;

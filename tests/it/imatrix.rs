@@ -12,13 +12,13 @@ use bitworth::engine::error::Result as EngineResult;
 use bitworth::engine::model::Variant;
 use bitworth::engine::observe::{Observed, Observer, Site};
 use bitworth::engine::sweep::{self, SweepLimits};
-use bitworth::runner::Watch;
-use bitworth::runner::imatrix::{self, Collect};
-use bitworth::tokenizer::Tokenizer;
-use quant::gguf::GgufFile;
-use quant::imatrix::{Entry, Format, Sums, tensor_stats};
-use quant::progress::Silent;
-use quant::{Checkpoint, Imatrix};
+use bitworth::measure::Watch;
+use bitworth::measure::imatrix::{self, Collect};
+use bitworth::text::tokenizer::Tokenizer;
+use bitworth_quant::gguf::GgufFile;
+use bitworth_quant::imatrix::{Entry, Format, Sums, tensor_stats};
+use bitworth_quant::progress::Silent;
+use bitworth_quant::{Checkpoint, Imatrix};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -129,7 +129,8 @@ fn statistics_are_those_of_llama_imatrix() {
             let tensor = file.tensors.iter().find(|t| t.name == format!("{}.stats", row.tensor)).unwrap();
             let expected: Vec<f32> =
                 file.bytes(tensor).chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-            let change = |pick: fn(quant::imatrix::Change) -> Option<f64>| row.previous.and_then(pick).unwrap_or(f64::NAN);
+            let change =
+                |pick: fn(bitworth_quant::imatrix::Change) -> Option<f64>| row.previous.and_then(pick).unwrap_or(f64::NAN);
             let found = [
                 row.sum,
                 row.mean,
@@ -231,7 +232,7 @@ fn second_moments_are_the_sums_of_products_in_any_cut() {
 }
 
 /// The tensors of a model that read what stands at a site.
-fn tensors(variant: &Variant, block: usize, site: Site) -> Vec<&quant::checkpoint::Tensor> {
+fn tensors(variant: &Variant, block: usize, site: Site) -> Vec<&bitworth_quant::checkpoint::Tensor> {
     let checkpoint = variant.checkpoint();
     let found: Vec<_> = site.readers().iter().filter_map(|&role| checkpoint.tensor_of(role, block)).collect();
     if found.is_empty() { checkpoint.tensor("token_embd.weight").into_iter().collect() } else { found }

@@ -10,11 +10,11 @@ use bitworth::engine::cpu::Cpu;
 use bitworth::engine::generate::Generator;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep;
-use quant::arch::ARCHITECTURES;
-use quant::plan::Choices;
-use quant::progress::Silent;
-use quant::quantize::{Options, Output, quantize};
-use quant::{Checkpoint, Recipe};
+use bitworth_quant::arch::ARCHITECTURES;
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::{Checkpoint, Recipe};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use bitworth::advise::hardware::Catalogue;
 use bitworth::advise::models;
 use bitworth::advise::sizes::recipe_like;
-use quant::DType;
+use bitworth_quant::DType;
 
 use crate::common::{self, shared};
 

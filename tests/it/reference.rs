@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::sweep::{self, Lane, Options, Resume, SweepLimits};
-use bitworth::runner::reference::lane::{Kept, Source, score};
-use bitworth::runner::reference::store::RowType;
-use bitworth::runner::text::TextWindows;
-use bitworth::runner::{Watch, models};
-use bitworth::tokenizer::Tokenizer;
-use quant::Progress;
-use quant::progress::Unit;
+use bitworth::measure::reference::lane::{Kept, Source, score};
+use bitworth::measure::reference::store::RowType;
+use bitworth::measure::text::TextWindows;
+use bitworth::measure::{Watch, models};
+use bitworth::text::tokenizer::Tokenizer;
+use bitworth_quant::Progress;
+use bitworth_quant::progress::Unit;
 use serde_json::Value;
 
 use crate::common::{json, run};
@@ -199,7 +199,7 @@ impl Progress for StopAfter<'_> {
 fn a_reference_is_kept_by_a_sweep_that_was_stopped_behind_a_pass_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let model = bitworth::eval::demo::materialize(dir.path()).unwrap().join("demo-model");
-    let checkpoint = std::sync::Arc::new(quant::Checkpoint::open(&model).unwrap());
+    let checkpoint = std::sync::Arc::new(bitworth_quant::Checkpoint::open(&model).unwrap());
     let text = bitworth::eval::demo::file("data/eval.txt").unwrap();
     let text = std::str::from_utf8(text).unwrap();
     let text = TextWindows::windows(&Tokenizer::new(&checkpoint).unwrap(), text, 64, Some(6)).unwrap();

@@ -9,10 +9,10 @@ use bitworth::engine::cpu::Cpu;
 use bitworth::engine::error::EngineError;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep::{self, Lane, Options, Resume, Sequence, SweepLimits};
-use quant::plan::Choices;
-use quant::progress::{Progress, Silent, Unit};
-use quant::quantize::{Output, Sink, quantize};
-use quant::{Checkpoint, Plan, Recipe};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::{Progress, Silent, Unit};
+use bitworth_quant::quantize::{Output, Sink, quantize};
+use bitworth_quant::{Checkpoint, Plan, Recipe};
 use tempfile::TempDir;
 
 use crate::common;
@@ -218,7 +218,7 @@ fn files_made_on_the_way_are_what_quantize_makes() {
         RECIPES.map(output).to_vec()
     };
     let expected = outputs("quantized");
-    quantize(&checkpoint, &expected, &quant::quantize::Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    quantize(&checkpoint, &expected, &bitworth_quant::quantize::Options::default(), &AtomicBool::new(false), &Silent).unwrap();
     let sinks: Vec<Arc<Sink>> = Sink::create_all(&checkpoint, outputs("swept")).unwrap().into_iter().map(Arc::new).collect();
     let by_lane: Vec<_> = std::iter::once(None).chain(sinks.iter().cloned().map(Some)).chain([None]).collect();
     // In two passes, of which only the first writes.

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep;
-use quant::Checkpoint;
-use quant::progress::Silent;
+use bitworth_quant::Checkpoint;
+use bitworth_quant::progress::Silent;
 use tempfile::TempDir;
 
 use crate::common;

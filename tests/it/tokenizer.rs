@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use bitworth::tokenizer::{SpecialText, Tokenizer};
-use quant::plan::Choices;
-use quant::progress::Silent;
-use quant::quantize::{Options, Output, quantize};
-use quant::vocab::{Algorithm, TokenType};
-use quant::{Checkpoint, Recipe};
+use bitworth::text::tokenizer::{SpecialText, Tokenizer};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::vocab::{Algorithm, TokenType};
+use bitworth_quant::{Checkpoint, Recipe};
 use serde_json::Value;
 use tempfile::TempDir;
 

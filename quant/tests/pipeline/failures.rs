@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use quant::checkpoint::Tensor;
-use quant::progress::Unit;
-use quant::quantize::{Options, Output, encode_tensor};
-use quant::{DType, Imatrix};
+use bitworth_quant::checkpoint::Tensor;
+use bitworth_quant::progress::Unit;
+use bitworth_quant::quantize::{Options, Output, encode_tensor};
+use bitworth_quant::{DType, Imatrix};
 
 use super::support::memory::{Memory, output_of};
 use super::{in_a_process_of_its_own, names_in, run};
@@ -20,7 +20,7 @@ fn two_runs_do_not_write_the_same_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.gguf");
     let output = || output_of(&source, &path, |t| t.dtype);
-    let other = quant::atomic_file::AtomicFile::create(&path).unwrap();
+    let other = bitworth_quant::atomic_file::AtomicFile::create(&path).unwrap();
     for resume in [false, true] {
         let error = run(&source, &[output()], &Options { resume, ..Options::default() }).unwrap_err().to_string();
         assert!(error.contains("a.gguf: is being written by another process"), "{error}");
@@ -76,7 +76,7 @@ fn a_name_that_cannot_be_taken_leaves_the_outputs_named_before() {
     let outputs = ["a", "b", "c"].map(|name| output_of(&source, &dir.path().join(name), |t| t.dtype));
     // In the middle of the run a folder takes the second one's name.
     struct Obstacle(PathBuf);
-    impl quant::Progress for Obstacle {
+    impl bitworth_quant::Progress for Obstacle {
         fn start(&self, _total: u64, _unit: Unit, _what: &str) {
             std::fs::create_dir(&self.0).unwrap();
         }
@@ -85,10 +85,11 @@ fn a_name_that_cannot_be_taken_leaves_the_outputs_named_before() {
     }
     let obstacle = Obstacle(dir.path().join("b"));
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let error = quant::quantize::quantize(&source, &outputs, &Options::default(), &stop, &obstacle).unwrap_err().to_string();
+    let error =
+        bitworth_quant::quantize::quantize(&source, &outputs, &Options::default(), &stop, &obstacle).unwrap_err().to_string();
     assert!(error.contains("/b: "), "{error}");
     assert_eq!(names_in(dir.path()), ["a", "b"]);
-    assert_eq!(quant::gguf::GgufFile::open(&dir.path().join("a")).unwrap().tensors.len(), 1);
+    assert_eq!(bitworth_quant::gguf::GgufFile::open(&dir.path().join("a")).unwrap().tensors.len(), 1);
 }
 
 /// Of many bad weights the first is named, whichever thread meets one first.

@@ -13,10 +13,10 @@ mod split;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use quant::progress::Silent;
-use quant::quantize::{Options, Output, Source, Written, quantize};
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Options, Output, Source, Written, quantize};
 
-fn run(source: &dyn Source, outputs: &[Output], options: &Options) -> quant::Result<Vec<Written>> {
+fn run(source: &dyn Source, outputs: &[Output], options: &Options) -> bitworth_quant::Result<Vec<Written>> {
     quantize(source, outputs, options, &AtomicBool::new(false), &Silent)
 }
 

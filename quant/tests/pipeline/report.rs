@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quant::checkpoint::Tensor;
-use quant::quantize::{Options, Output, TensorReport, encode_tensor};
-use quant::{DType, Imatrix};
+use bitworth_quant::checkpoint::Tensor;
+use bitworth_quant::quantize::{Options, Output, TensorReport, encode_tensor};
+use bitworth_quant::{DType, Imatrix};
 
 use super::run;
 use super::support::memory::{Memory, output_of};
@@ -57,7 +57,7 @@ fn the_report_is_the_plain_sums_and_experts_have_their_own_importance() {
     let outputs: Vec<_> = types.iter().flat_map(|&t| [output(t, None), output(t, Some(Arc::clone(&imatrix)))]).collect();
     let made = run(&source, &outputs, &Options { report: Some(&clock), ..Options::default() }).unwrap();
     for (made, output) in made.iter().zip(&outputs) {
-        let bytes = quant::gguf::GgufFile::open(&made.path).unwrap();
+        let bytes = bitworth_quant::gguf::GgufFile::open(&made.path).unwrap();
         for ((entry, report), (name, shape)) in output.plan.entries.iter().zip(&made.report).zip(SHAPES) {
             let x = floats(&source.bytes[name]);
             let w = output.imatrix.as_ref().filter(|_| !entry.to.is_float()).and_then(|m| m.weights(name));

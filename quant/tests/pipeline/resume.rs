@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use quant::gguf::Value;
-use quant::progress::Unit;
-use quant::quantize::{Options, Output, Split, Written, quantize};
-use quant::{DType, Error, Progress};
+use bitworth_quant::gguf::Value;
+use bitworth_quant::progress::Unit;
+use bitworth_quant::quantize::{Options, Output, Split, Written, quantize};
+use bitworth_quant::{DType, Error, Progress};
 
 use super::support::memory::{Memory, output_of};
 use super::{in_a_process_of_its_own, names_in, run};

@@ -1,9 +1,9 @@
 //! What must not change the bytes: threads, memory, hashing, the report, and who else is written.
 
-use quant::DType;
-use quant::checkpoint::{Tensor, TensorBytes};
-use quant::gguf::{GgufFile, Metadata};
-use quant::quantize::{Options, Source, encode_tensor};
+use bitworth_quant::DType;
+use bitworth_quant::checkpoint::{Tensor, TensorBytes};
+use bitworth_quant::gguf::{GgufFile, Metadata};
+use bitworth_quant::quantize::{Options, Source, encode_tensor};
 use sha2::{Digest, Sha256};
 
 use super::support::memory::{Memory, output, output_of};
@@ -128,7 +128,7 @@ fn a_mapped_file_is_read_as_it_is() {
         fn tensors(&self) -> &[Tensor] {
             &self.1.tensors
         }
-        fn read(&self, tensor: &Tensor, rows: std::ops::Range<usize>) -> quant::Result<TensorBytes> {
+        fn read(&self, tensor: &Tensor, rows: std::ops::Range<usize>) -> bitworth_quant::Result<TensorBytes> {
             let entry = self.0.tensors.iter().find(|t| t.name == tensor.name).unwrap();
             let TensorBytes::Mapped(map, range) = self.0.bytes(entry) else { unreachable!() };
             let row = range.len() / tensor.rows();

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use quant::DType;
-use quant::checkpoint::Tensor;
-use quant::gguf::{GgufFile, Metadata, Value};
-use quant::plan::Choices;
-use quant::quantize::{Options, Output, Split};
+use bitworth_quant::DType;
+use bitworth_quant::checkpoint::Tensor;
+use bitworth_quant::gguf::{GgufFile, Metadata, Value};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::quantize::{Options, Output, Split};
 
 use super::support::fixture;
 use super::support::memory::{Memory, output_by, output_of};

@@ -1,6 +1,6 @@
 //! What llama.cpp's converter wrote, as the oracle's manifests record it. Absent: tensors.
 
-use quant::gguf::{Array, Metadata, Value};
+use bitworth_quant::gguf::{Array, Metadata, Value};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use quant::checkpoint::{Tensor, TensorBytes};
-use quant::gguf::{GgufFile, Metadata};
-use quant::plan::{Choices, Origin, PlanEntry, PlanInput};
-use quant::quantize::{Output, Source, Split, quantized_metadata};
-use quant::recipe::ModelFacts;
-use quant::{DType, Plan, Recipe, Result};
+use bitworth_quant::checkpoint::{Tensor, TensorBytes};
+use bitworth_quant::gguf::{GgufFile, Metadata};
+use bitworth_quant::plan::{Choices, Origin, PlanEntry, PlanInput};
+use bitworth_quant::quantize::{Output, Source, Split, quantized_metadata};
+use bitworth_quant::recipe::ModelFacts;
+use bitworth_quant::{DType, Plan, Recipe, Result};
 
 /// A model in memory.
 pub struct Memory {
@@ -32,7 +32,7 @@ impl Memory {
     }
 
     pub fn of_file(file: &GgufFile) -> Self {
-        let tensor = |t: &quant::gguf::TensorEntry| {
+        let tensor = |t: &bitworth_quant::gguf::TensorEntry| {
             (Tensor { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() }, file.bytes(t).to_vec())
         };
         Self::new(file.tensors.iter().map(tensor).collect())

@@ -34,8 +34,8 @@ pub fn json(path: &Path) -> serde_json::Value {
 }
 
 /// Takes out of an output's metadata the keys that llama.cpp's layout has not, so that the file is the converter's.
-pub fn without_own_keys(mut output: quant::quantize::Output) -> quant::quantize::Output {
-    for (key, _) in quant::convert::facts::own_keys(&output.metadata).iter() {
+pub fn without_own_keys(mut output: bitworth_quant::quantize::Output) -> bitworth_quant::quantize::Output {
+    for (key, _) in bitworth_quant::convert::facts::own_keys(&output.metadata).iter() {
         output.metadata.remove(key);
     }
     output

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use regex::Regex;
 
 use super::super::spelling::{closest, words};

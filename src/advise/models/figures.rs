@@ -5,12 +5,12 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use quant::arch::{ArchSpec, Role};
-use quant::checkpoint::{Checkpoint, Container, Model, Source, Tensor};
-use quant::convert::config::Config;
-use quant::gguf::{Array, Metadata, Value};
-use quant::synth::Synth;
-use quant::{DType, Error, HParams, Result};
+use bitworth_quant::arch::{ArchSpec, Role};
+use bitworth_quant::checkpoint::{Checkpoint, Container, Model, Source, Tensor};
+use bitworth_quant::convert::config::Config;
+use bitworth_quant::gguf::{Array, Metadata, Value};
+use bitworth_quant::synth::Synth;
+use bitworth_quant::{DType, Error, HParams, Result};
 use serde::{Deserialize, Serialize};
 
 use super::shape::Parsed;

@@ -6,9 +6,9 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use quant::convert::config::Config;
-use quant::convert::model_name;
-use quant::{Error, Result};
+use bitworth_quant::convert::config::Config;
+use bitworth_quant::convert::model_name;
+use bitworth_quant::{Error, Result};
 use serde_json::{Map, Value};
 
 use super::super::spelling::closest;
@@ -126,7 +126,7 @@ fn base(path: &Path, like: &Value) -> Result<Keys> {
 
 #[cfg(test)]
 mod tests {
-    use quant::synth::Synth;
+    use bitworth_quant::synth::Synth;
 
     use super::*;
 

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quant::recipe::Recipe;
+use bitworth_quant::recipe::Recipe;
 
 use super::figures::Figure;
 use super::{Basis, Candidate, Value, key};
-use crate::eval::stats::quantile;
+use bitworth_eval::stats::quantile;
 
 /// Terms that do not depend on the model.
 const TERMS: usize = 5;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 
 macro_rules! files {
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_in_the_table_and_reads() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quality");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/quality");
         let stem = |entry: std::fs::DirEntry| entry.path().file_stem().unwrap().to_string_lossy().into_owned();
         let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(|entry| stem(entry.unwrap())).collect();
         names.sort();

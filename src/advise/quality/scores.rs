@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Value;
@@ -97,8 +97,8 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Score>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advise::quality::Quality;
-    use crate::advise::quality::figures::Figure;
+    use crate::quality::Quality;
+    use crate::quality::figures::Figure;
 
     #[test]
     fn the_two_constants_follow_from_the_published_figures() {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::case::Case;

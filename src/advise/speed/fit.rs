@@ -207,8 +207,8 @@ pub(super) fn solve(mut matrix: Vec<f64>, mut right: Vec<f64>) -> Option<Vec<f64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advise::speed::formula::DECODE;
-    use crate::advise::speed::tests::case;
+    use crate::speed::formula::DECODE;
+    use crate::speed::tests::case;
 
     #[test]
     fn a_positive_definite_system_is_solved_and_another_refused() {

@@ -3,17 +3,17 @@
 
 use std::sync::Arc;
 
-use quant::recipe::Recipe;
-use quant::{DType, Error, Result};
+use bitworth_quant::recipe::Recipe;
+use bitworth_quant::{DType, Error, Result};
 
 use super::calibration::{Calibration, Forecast};
 use super::case::{Backend, Build, Case, type_class};
 use super::table::{Row, Table};
 use super::validate::Observation;
-use crate::advise::hardware::{Catalogue, HardwareProfile, Kind, Machine, Vendor};
-use crate::advise::memory::{self, Fit, Usage, Verdict};
-use crate::advise::models::{self, ModelFigures};
-use crate::advise::sizes::recipe_like;
+use crate::hardware::{Catalogue, HardwareProfile, Kind, Machine, Vendor};
+use crate::memory::{self, Fit, Usage, Verdict};
+use crate::models::{self, ModelFigures};
+use crate::sizes::recipe_like;
 
 /// When the software of a row without a date was made: now, as far as the measurements go.
 pub const NEWEST: f64 = 2026.4;

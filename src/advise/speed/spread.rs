@@ -83,7 +83,7 @@ impl Spread {
         let scale = scale(errors);
         let mut ratios: Vec<f64> = errors.iter().map(|e| e.log_ratio / size(&scale, &e.features)).collect();
         ratios.sort_by(f64::total_cmp);
-        let quantile = |at: f64| crate::eval::stats::quantile(&ratios, at).unwrap_or(0.0);
+        let quantile = |at: f64| bitworth_eval::stats::quantile(&ratios, at).unwrap_or(0.0);
         Self { scale: scale.to_vec(), low: quantile((1.0 - SHARE) / 2.0), high: quantile((1.0 + SHARE) / 2.0) }
     }
 

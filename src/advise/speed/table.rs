@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use quant::{Error, Result};
+use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 
 /// Most rows of a table, far beyond what anybody measured.

@@ -88,7 +88,7 @@ fn summarize(scheme: Scheme, data: &[Observation], errors: &[Error], without: &[
     Validation {
         left_out: scheme,
         rows: data.len(),
-        median_error: crate::eval::stats::quantile(&sizes, 0.5).unwrap_or(0.0),
+        median_error: bitworth_eval::stats::quantile(&sizes, 0.5).unwrap_or(0.0),
         within_30: share(sizes.iter().filter(|e| **e <= 0.3).count()),
         in_range: share(in_range.count()),
     }

@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::engine::model::Variant;
-use crate::eval::record::{Phase, Speed};
-use crate::eval::stats::Spread;
-use crate::runner::timing::Test;
+use bitworth_engine::model::Variant;
+use bitworth_eval::record::{Phase, Speed};
+use bitworth_eval::stats::Spread;
+use bitworth_measure::timing::Test;
 
 /// One test of one model. Speeds are in tokens per second over the timings that did not drift.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -188,7 +188,7 @@ pub fn lines(rows: &[Row]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::record::Footprint;
+    use bitworth_eval::record::Footprint;
 
     const TEST: Test = Test { phase: Phase::Decode, tokens: 10, depth: 64, batch: 2 };
 

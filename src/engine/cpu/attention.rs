@@ -14,12 +14,12 @@ use super::interleave::interleave;
 use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
-use crate::engine::backend::AttentionShape;
+use crate::backend::AttentionShape;
 
 /// Query rows that share one packing of keys and values.
 const QUERY_BLOCK: usize = 128;
 
-/// See [`crate::engine::backend::Backend::attention`].
+/// See [`crate::backend::Backend::attention`].
 pub fn attention(
     isa: Isa,
     [q, k, v]: [&[f32]; 3],

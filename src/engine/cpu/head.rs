@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::isa::{Isa, per_isa};
 use super::math;
-use crate::engine::backend::{HeadRow, TileShape};
+use crate::backend::{HeadRow, TileShape};
 
 /// Logits taken together: exponentials of a block are written down, then added up, so that both loops vectorize.
 const BLOCK: usize = 256;
@@ -131,7 +131,7 @@ impl RowState {
     }
 }
 
-/// See [`crate::engine::backend::Backend::head_tile`]; `targets` are their tokens and their logits.
+/// See [`crate::backend::Backend::head_tile`]; `targets` are their tokens and their logits.
 pub fn tile(
     isa: Isa,
     logits: &[f32],

@@ -66,7 +66,7 @@ macro_rules! per_isa {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(unsafe_code, clippy::too_many_arguments)]
-        $vis fn $name(isa: $crate::engine::cpu::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name(isa: $crate::cpu::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             fn body($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
@@ -80,15 +80,15 @@ macro_rules! per_isa {
                 body($($arg),*)
             }
             match isa {
-                $crate::engine::cpu::isa::Isa::Portable => body($($arg),*),
+                $crate::cpu::isa::Isa::Portable => body($($arg),*),
                 #[cfg(target_arch = "aarch64")]
-                $crate::engine::cpu::isa::Isa::Neon => body($($arg),*),
+                $crate::cpu::isa::Isa::Neon => body($($arg),*),
                 // SAFETY: an Isa other than Portable comes from Isa::available, which checked the processor.
                 #[cfg(target_arch = "x86_64")]
-                $crate::engine::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::engine::cpu::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::cpu::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
             }
         }
     };

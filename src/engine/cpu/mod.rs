@@ -21,8 +21,8 @@ mod tests;
 
 use std::ops::Range;
 
-use quant::DType;
-use quant::checkpoint::TensorBytes;
+use bitworth_quant::DType;
+use bitworth_quant::checkpoint::TensorBytes;
 
 use self::isa::Isa;
 pub use self::probe::CpuProbe;

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use super::isa::{Isa, per_isa};
-use crate::engine::backend::Result;
-use crate::engine::probe::Probe;
+use crate::backend::Result;
+use crate::probe::Probe;
 
 /// Words that a task reads or copies.
 const TASK: usize = 1 << 17;

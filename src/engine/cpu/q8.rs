@@ -1,5 +1,5 @@
 //! Matrix product in 8 bits: `[T, K] x [N, K]^T -> [T, N]` of activations rounded to 8 bits with weights that are integers times
-//! a scale (`quant::formats::Integers`).
+//! a scale (`bitworth_quant::formats::Integers`).
 //!
 //! Activations are rounded a row at a time in blocks of 32, as llama.cpp's Q8_0 has them: `d = max |x| / 127`, codes
 //! `round(x / d)`; `d` stays f32. Weights are taken apart once, when the matrix is made, into panels of neighbouring rows. Integers

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::CpuWeight;
 use super::isa::{Isa, per_isa};
 use super::math;
-use crate::engine::backend::{Columns, Gate, Map, Norm, RopePairing, RopeShape};
+use crate::backend::{Columns, Gate, Map, Norm, RopePairing, RopeShape};
 
 /// Rows per parallel task.
 const TASK_ROWS: usize = 32;
@@ -19,7 +19,7 @@ pub fn embed(table: &CpuWeight, tokens: &[u32], out: &mut [f32]) {
     out.par_chunks_exact_mut(table.cols).zip(tokens).for_each(|(row, &token)| table.decode_row(token as usize, row));
 }
 
-/// See [`crate::engine::backend::Backend::norm`]; `gain` holds whole rows of `cols` numbers.
+/// See [`crate::backend::Backend::norm`]; `gain` holds whole rows of `cols` numbers.
 pub fn norm(isa: Isa, kind: Norm, x: &[f32], gain: &[f32], cols: usize, eps: f32, out: &mut [f32]) {
     let gain_rows = gain.len() / cols;
     let task = TASK_ROWS * cols;

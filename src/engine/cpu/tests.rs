@@ -1,16 +1,16 @@
 //! The fast kernels against the naive ones, to the last bit, on every instruction set and number of threads.
 
+use bitworth_quant::DType;
+use bitworth_quant::checkpoint::TensorBytes;
 use proptest::prelude::*;
-use quant::DType;
-use quant::checkpoint::TensorBytes;
 
 use super::gemm;
 use super::isa::Isa;
 use super::q8::{self, Panels};
 use super::q8_kernel::Dot;
 use super::{Cpu, CpuWeight, naive};
-use crate::engine::backend::{Arithmetic, AttentionShape, Backend, HostTensor};
-use crate::engine::suite::{self, Random};
+use crate::backend::{Arithmetic, AttentionShape, Backend, HostTensor};
+use crate::suite::{self, Random};
 
 /// Numbers that look random and have no pattern in common with any tile.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
@@ -90,7 +90,7 @@ fn a_range_of_weight_rows_is_that_part_of_the_product() {
 #[test]
 fn every_operation_passes_the_suite_of_all_backends() {
     for isa in Isa::available() {
-        crate::engine::suite::run(&Cpu::with_isa(isa));
+        crate::suite::run(&Cpu::with_isa(isa));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::engine::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
+use crate::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
 
 /// Which adapter to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuWeight};
 use super::pipeline::Kernel;
-use crate::engine::backend::Result;
+use crate::backend::Result;
 
 pub(super) const KERNEL: Kernel = Kernel::plain("add_bias", include_str!("add_bias.wgsl"), &[false, true]);
 const LANES: usize = 64;

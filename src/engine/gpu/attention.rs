@@ -6,7 +6,7 @@ use super::device::{Gpu, Groups};
 use super::matmul::rows_within;
 use super::memory::{GpuBuffer, GpuIndices};
 use super::pipeline::Kernel;
-use crate::engine::backend::{AttentionShape, Result};
+use crate::backend::{AttentionShape, Result};
 
 pub(super) const KERNEL: Kernel =
     Kernel::plain("attention", include_str!("attention.wgsl"), &[false, false, false, false, false, true]);

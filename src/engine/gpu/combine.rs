@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuIndices};
 use super::pipeline::Kernel;
-use crate::engine::backend::Result;
+use crate::backend::Result;
 
 pub(super) const KERNEL: Kernel = Kernel::plain("combine", include_str!("combine.wgsl"), &[false, false, false, true]);
 const LANES: usize = 256;

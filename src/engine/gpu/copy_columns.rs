@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
-use crate::engine::backend::{Columns, Result};
+use crate::backend::{Columns, Result};
 
 pub(super) const KERNEL: Kernel = Kernel::plain("copy_columns", include_str!("copy_columns.wgsl"), &[false, true]);
 const LANES: usize = 256;

@@ -11,7 +11,7 @@ use super::errors::Errors;
 use super::matmul::MatmulKernel;
 use super::pipeline::{Kernel, Pipelines};
 use super::recorder::{PARAMS_BYTES, Recorder, Step};
-use crate::engine::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
+use crate::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
 
 /// Bytes handed to the driver in one write, and taken back in one read: what bounds its hidden copies.
 const TRANSFER_BYTES: usize = 16 << 20;

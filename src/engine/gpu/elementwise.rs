@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
-use crate::engine::backend::{Gate, Map, Result};
+use crate::backend::{Gate, Map, Result};
 
 const GATE: Kernel = Kernel::plain("gate", include_str!("gate.wgsl"), &[true, false]);
 const MAP: Kernel = Kernel::plain("map", include_str!("map.wgsl"), &[true]);

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuIndices, GpuWeight};
 use super::pipeline::Kernel;
-use crate::engine::backend::Result;
+use crate::backend::Result;
 
 const TEXT: Kernel = Kernel::plain("embed", include_str!("embed.wgsl"), &[false, false, true]);
 /// The rows themselves.

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::backend::{DeviceError, Result};
+use crate::backend::{DeviceError, Result};
 
 /// The first complaint of a device, shared with its callbacks. It stays: after one, results are not to be trusted.
 #[derive(Clone)]

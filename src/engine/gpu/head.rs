@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuHeadState};
 use super::pipeline::Kernel;
-use crate::engine::backend::{HeadRow, Result, Targets, TileShape};
+use crate::backend::{HeadRow, Result, Targets, TileShape};
 
 pub(super) const KERNEL: Kernel = Kernel::plain("head", include_str!("head.wgsl"), &[false, false, false, false, true]);
 

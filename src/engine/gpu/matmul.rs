@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuWeight, Part};
 use super::pipeline::Kernel;
-use crate::engine::backend::Result;
+use crate::backend::Result;
 
 /// How a matrix product is tiled. Within one kernel an output's sum runs over k in order, whatever the number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

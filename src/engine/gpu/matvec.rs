@@ -6,7 +6,7 @@ use super::device::{Gpu, Groups};
 use super::matmul::{Params, check};
 use super::memory::{GpuBuffer, GpuWeight};
 use super::pipeline::Kernel;
-use crate::engine::backend::Result;
+use crate::backend::Result;
 
 pub(super) const KERNEL: Kernel = Kernel::plain("matvec", include_str!("matvec.wgsl"), &[false, false, true]);
 /// Output columns of one workgroup.

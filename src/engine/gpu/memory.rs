@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use quant::DType;
+use bitworth_quant::DType;
 
 use super::device::Gpu;
-use crate::engine::backend::{HostTensor, Result};
+use crate::backend::{HostTensor, Result};
 
 /// f32 numbers.
 pub struct GpuBuffer {

@@ -33,7 +33,7 @@ pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
-use crate::engine::backend::{
+use crate::backend::{
     AttentionShape, Backend, Columns, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, TileShape,
 };
 

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuWeight};
 use super::pipeline::Kernel;
-use crate::engine::backend::{Norm, Result};
+use crate::backend::{Norm, Result};
 
 const KERNEL: Kernel = Kernel::plain("norm", include_str!("norm.wgsl"), &[false, false, true]);
 

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quant::DType;
-use quant::formats::PRELUDE_WGSL;
+use bitworth_quant::DType;
+use bitworth_quant::formats::PRELUDE_WGSL;
 
 use super::errors::Errors;
-use crate::engine::backend::Result;
+use crate::backend::Result;
 
 /// One kernel: a WGSL body with the values it is specialized for.
 #[derive(Debug, Clone, Copy)]

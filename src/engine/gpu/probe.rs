@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::device::{Gpu, Groups};
 use super::pipeline::Kernel;
-use crate::engine::backend::{Backend, Result};
-use crate::engine::probe::Probe;
+use crate::backend::{Backend, Result};
+use crate::probe::Probe;
 
 pub(super) const READ: Kernel = Kernel::plain("probe_read", include_str!("probe_read.wgsl"), &[false, true]);
 pub(super) const COPY: Kernel = Kernel::plain("probe_copy", include_str!("probe_copy.wgsl"), &[false, true]);

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuIndices};
 use super::pipeline::Kernel;
-use crate::engine::backend::{Result, RopePairing, RopeShape};
+use crate::backend::{Result, RopePairing, RopeShape};
 
 pub(super) const KERNEL: Kernel = Kernel::plain("rope", include_str!("rope.wgsl"), &[true, false, false]);
 const LANES: usize = 64;

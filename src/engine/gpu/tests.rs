@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use quant::DType;
-use quant::checkpoint::TensorBytes;
+use bitworth_quant::DType;
+use bitworth_quant::checkpoint::TensorBytes;
 
 use super::adapter::choose;
 use super::attention::Tile;
@@ -13,8 +13,8 @@ use super::{
     Gpu, GpuSelector, add_bias, attention, combine, copy_columns, elementwise, embed, gather, head, list_adapters, matvec, norm,
     probe, rope,
 };
-use crate::engine::backend::{Backend, Gate, HostTensor, Map, Norm};
-use crate::engine::suite::{self, Random};
+use crate::backend::{Backend, Gate, HostTensor, Map, Norm};
+use crate::suite::{self, Random};
 
 /// The adapter under test, opened once. Its absence is a failure, unless someone without any says so (never on CI).
 fn gpu() -> Option<&'static Gpu> {
@@ -140,7 +140,7 @@ fn what_does_not_fit_is_an_error_that_names_it() {
     let Some(gpu) = gpu() else { return };
     let mut out = gpu.alloc(8).unwrap();
     let table = gpu.weight(Random::new(22).weight(DType::F32, 5, 4).0).unwrap();
-    let fails = |result: crate::engine::backend::Result<()>, expected: &str| {
+    let fails = |result: crate::backend::Result<()>, expected: &str| {
         let message = result.unwrap_err().to_string();
         assert!(message.contains(expected), "{message:?} does not say {expected:?}");
     };
@@ -162,7 +162,7 @@ fn an_adapter_that_is_not_there_is_an_error_that_lists_those_that_are() {
 
 #[test]
 fn auto_never_picks_a_software_adapter() {
-    use crate::engine::backend::DeviceKind::SoftwareGpu;
+    use crate::backend::DeviceKind::SoftwareGpu;
     let adapters = list_adapters();
     assert!(adapters.iter().all(|adapter| !(adapter.auto && adapter.info.kind == SoftwareGpu)), "{adapters:#?}");
     assert!(adapters.iter().filter(|adapter| adapter.auto).count() <= 1);
@@ -173,7 +173,7 @@ fn auto_never_picks_a_software_adapter() {
 fn plain_work_is_done_as_it_is_counted() {
     let Some(gpu) = gpu() else { return };
     let mut probe = probe::GpuProbe::new(gpu, 24 << 20).unwrap();
-    assert_eq!(crate::engine::probe::Probe::bytes(&probe), 24 << 20);
+    assert_eq!(crate::probe::Probe::bytes(&probe), 24 << 20);
     probe.check();
 }
 

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::prefix::Forest;
-use crate::engine::forward::{KeyCopies, KeySource};
+use crate::forward::{KeyCopies, KeySource};
 
 /// How large a chunk may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

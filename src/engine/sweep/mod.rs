@@ -6,13 +6,12 @@
 //! activations. Every row is computed independently of its neighbours in the batch, so none of this changes a single bit of the
 //! result.
 //!
-//! Absent: tokenizing, windows, what the scores mean (see `eval` and `runner`).
+//! Absent: tokenizing, windows, what the scores mean (see `eval` and `measure`).
 
 mod chunk;
 mod layers;
 mod pass;
 mod plan;
-pub(super) mod prefetch;
 mod prefix;
 mod state;
 
@@ -21,12 +20,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use quant::arch::Role;
-use quant::checkpoint::Pages;
-use quant::hparams::RopeScaling;
-use quant::progress::Unit;
-use quant::quantize::Sink;
-use quant::{HParams, Progress};
+use bitworth_quant::arch::Role;
+use bitworth_quant::checkpoint::Pages;
+use bitworth_quant::hparams::RopeScaling;
+use bitworth_quant::progress::Unit;
+use bitworth_quant::quantize::Sink;
+use bitworth_quant::{HParams, Progress};
 
 use super::backend::{Arithmetic, Backend, HeadRow};
 use super::error::{EngineError, Result};

@@ -5,24 +5,24 @@ use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quant::checkpoint::Pages;
-use quant::{HParams, Progress};
+use bitworth_quant::checkpoint::Pages;
+use bitworth_quant::{HParams, Progress};
 
 use super::chunk::{ChunkLimits, Chunks, Piece};
 use super::layers::{LayerError, RowError};
 use super::plan::SweepPlan;
-use super::prefetch::prefetch;
 use super::prefix::{Forest, Order, Path};
 use super::state::State;
 use super::{Lane, LaneScores, Options, Reference, Scores, Sequence, StoredHidden, SweepLimits, not_numbers};
-use crate::engine::backend::{Backend, HeadRow};
-use crate::engine::error::{EngineError, Result};
-use crate::engine::forward::{self, Batch, Graph, KeyCopies, Keys, KvCache, Rows, Workspace};
-use crate::engine::head::{self, Scored};
-use crate::engine::model::{Block, Embedding, Reader};
-use crate::engine::observe::Observer;
-use crate::engine::rope::{LengthClasses, Rope};
-use crate::engine::supply::Supply;
+use crate::backend::{Backend, HeadRow};
+use crate::error::{EngineError, Result};
+use crate::forward::{self, Batch, Graph, KeyCopies, Keys, KvCache, Rows, Workspace};
+use crate::head::{self, Scored};
+use crate::model::{Block, Embedding, Reader};
+use crate::observe::Observer;
+use crate::prefetch::prefetch;
+use crate::rope::{LengthClasses, Rope};
+use crate::supply::Supply;
 
 /// What all passes have in common.
 pub struct Walk<'a, B: Backend> {
@@ -305,7 +305,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let backend = walk.backend;
         let mut norms = Vec::with_capacity(walk.lanes.len());
         for lane in 0..walk.lanes.len() {
-            norms.push(crate::engine::model::output_norm(backend, &walk.reader(lane))?);
+            norms.push(crate::model::output_norm(backend, &walk.reader(lane))?);
         }
         let width = self.graphs.first().map_or(0, |graph| graph.hparams().embedding_length);
         let room = |&number: &usize| vec![0.0; self.sequences[number].scored.len() * width];

@@ -6,19 +6,19 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use quant::checkpoint::TensorBytes;
-use quant::{DType, HParams};
+use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::{DType, HParams};
 use serde::Serialize;
 
 use super::chunk::{ChunkLimits, Chunks};
 use super::pass::paths;
 use super::prefix::{Forest, Order, Path};
 use super::{Lane, Sequence, widest};
-use crate::engine::backend::{Arithmetic, Backend, HostTensor};
-use crate::engine::error::{EngineError, Result};
-use crate::engine::forward::Workspace;
-use crate::engine::head::TILE;
-use crate::engine::rope::{LengthClasses, Rope};
+use crate::backend::{Arithmetic, Backend, HostTensor};
+use crate::error::{EngineError, Result};
+use crate::forward::Workspace;
+use crate::head::TILE;
+use crate::rope::{LengthClasses, Rope};
 
 /// How a sweep is cut.
 #[derive(Debug, Clone, Copy)]

@@ -11,8 +11,8 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use quant::atomic_file::AtomicFile;
-use quant::quantize::hex;
+use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::quantize::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -20,8 +20,8 @@ use super::layers::{LayerError, RowError};
 use super::pass::{Hidden, Pass};
 use super::plan::SweepPlan;
 use super::{Lane, Options, Reference, Resume, Scores, Sequence};
-use crate::engine::backend::{Backend, HeadRow};
-use crate::engine::error::{EngineError, Result};
+use crate::backend::{Backend, HeadRow};
+use crate::error::{EngineError, Result};
 
 /// Grows whenever the files' layout changes.
 const VERSION: u32 = 1;
@@ -68,8 +68,8 @@ impl State {
                 }
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                std::fs::create_dir_all(folder).map_err(|e| quant::Error::io(folder, e))?;
-                let mut entries = std::fs::read_dir(folder).map_err(|e| quant::Error::io(folder, e))?;
+                std::fs::create_dir_all(folder).map_err(|e| bitworth_quant::Error::io(folder, e))?;
+                let mut entries = std::fs::read_dir(folder).map_err(|e| bitworth_quant::Error::io(folder, e))?;
                 if entries.next().is_some() {
                     let what = "holds other files; give the state of a sweep a folder of its own".to_owned();
                     return Err(unfit(folder, what));
@@ -78,7 +78,7 @@ impl State {
                 file.write_at(0, identity.to_string().as_bytes())?;
                 file.commit()?;
             }
-            Err(e) => return Err(quant::Error::io(&path, e).into()),
+            Err(e) => return Err(bitworth_quant::Error::io(&path, e).into()),
         }
         Ok(Self { folder: folder.to_owned(), rest: if resume.every_layer { 0 } else { REST }, last: Cell::new(None) })
     }
@@ -192,7 +192,7 @@ impl State {
     /// # Errors
     /// A file that cannot be removed.
     pub fn remove(self) -> Result<()> {
-        let entries = std::fs::read_dir(&self.folder).map_err(|e| quant::Error::io(&self.folder, e))?;
+        let entries = std::fs::read_dir(&self.folder).map_err(|e| bitworth_quant::Error::io(&self.folder, e))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
@@ -246,7 +246,7 @@ fn unfit(folder: &Path, what: String) -> EngineError {
 
 fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(quant::Error::io(path, e).into()),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(bitworth_quant::Error::io(path, e).into()),
         _ => Ok(()),
     }
 }
@@ -318,9 +318,9 @@ impl Input {
     fn open(path: &Path) -> Result<Option<Self>> {
         let file = match File::open(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(|e| quant::Error::io(path, e))?,
+            file => file.map_err(|e| bitworth_quant::Error::io(path, e))?,
         };
-        let bytes = file.metadata().map_err(|e| quant::Error::io(path, e))?.len();
+        let bytes = file.metadata().map_err(|e| bitworth_quant::Error::io(path, e))?.len();
         let mut input = Self {
             path: path.to_owned(),
             file: BufReader::with_capacity(BLOCK, file),
@@ -342,7 +342,7 @@ impl Input {
         if out.len() as u64 > self.left {
             return Err(self.broken());
         }
-        self.file.read_exact(out).map_err(|e| quant::Error::io(&self.path, e))?;
+        self.file.read_exact(out).map_err(|e| bitworth_quant::Error::io(&self.path, e))?;
         self.left -= out.len() as u64;
         self.hash.update(&*out);
         Ok(())
@@ -371,7 +371,7 @@ impl Input {
     /// Checks that all was read, and that it is what was written.
     fn finish(mut self) -> Result<()> {
         let mut sum = [0; SUM as usize];
-        self.file.read_exact(&mut sum).map_err(|e| quant::Error::io(&self.path, e))?;
+        self.file.read_exact(&mut sum).map_err(|e| bitworth_quant::Error::io(&self.path, e))?;
         if self.left > 0 || std::mem::take(&mut self.hash).finalize()[..] != sum {
             return Err(self.broken());
         }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::{Gold, Item, Kind, Row, Verdict, logprobs, text};
-use crate::eval::request::{Answer, Request};
+use crate::request::{Answer, Request};
 
 /// Names of the fields of a row.
 #[derive(Debug, Deserialize)]

@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::eval::request::{Answer, Request};
+use crate::request::{Answer, Request};
 
 /// One row of a task's data file.
 pub type Row = Map<String, Value>;
@@ -109,7 +109,7 @@ fn logprob(answer: &Answer) -> Result<f64, String> {
 mod test_help {
     //! Shared by the tests of the kinds.
     use super::*;
-    use crate::eval::request::Loglikelihood;
+    use crate::request::Loglikelihood;
 
     /// A kind of the table from its TOML keys.
     pub fn kind(name: &str, keys: &str) -> Box<dyn Kind> {

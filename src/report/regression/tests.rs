@@ -1,8 +1,8 @@
 //! Tests of the comparison of two runs, on the made-up records of `sample`.
 
 use super::*;
-use crate::eval::record::{Body, Phase};
-use crate::report::sample;
+use bitworth_eval::record::{Body, Phase};
+use bitworth_eval::sample;
 
 fn changed(change: impl Fn(&mut Record)) -> Result<Comparison> {
     let old = sample::records();

@@ -1,0 +1,20 @@
+//! Advice from figures: machines ([`hardware`]), models without weights ([`models`]), and what one needs of the other.
+//!
+//! Pure: nothing here reads a clock or the environment, or a file but the ones it is handed. Absent: measuring (see `measure`),
+//! drawing (see `report`) and printing (see `cli`).
+
+pub mod advice;
+pub mod advisor;
+pub mod choice;
+pub mod claims;
+pub mod hardware;
+pub mod memory;
+pub mod models;
+pub mod overtake;
+pub mod page;
+pub mod quality;
+pub mod rank;
+pub mod request;
+pub mod sizes;
+pub mod speed;
+mod spelling;

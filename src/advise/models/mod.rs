@@ -1,0 +1,238 @@
+//! Models without their weights: what of a model costs memory and time, by name, from a shape, or from a checkpoint's header.
+//!
+//! One TOML file a model under `configs/models/`: the keys of a `config.json`, from which all is computed, and a table
+//! `[figures]` with names and sources. A model of an architecture that is not known here has figures alone. Absent: quality.
+
+mod figures;
+pub mod shape;
+mod table;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use bitworth_quant::checkpoint::{Checkpoint, Container, Model};
+use bitworth_quant::{Error, Result};
+
+use super::sizes::FileSize;
+use super::spelling::{closest, words};
+pub use figures::{KvLayers, ModelFigures};
+pub(crate) use figures::{bytes_per_element, is_expert};
+pub use table::MODELS;
+
+/// Words of a model's name that change neither its shape nor its size.
+const SILENT: &[&str] = &["instruct", "it", "chat", "text", "meta", "gguf", "hf", "base"];
+/// How many names an error gives.
+const CLOSEST: usize = 6;
+
+/// Id and names of a model that comes with the program.
+struct Names {
+    id: &'static str,
+    names: Vec<String>,
+}
+
+static NAMES: LazyLock<Result<Vec<Names>>> = LazyLock::new(|| {
+    let of = |&(id, text): &(&'static str, &str)| {
+        let parsed = shape::parse(Path::new(&format!("configs/models/{id}.toml")), text)?;
+        let list = |key: &str| match &parsed.figures[key] {
+            serde_json::Value::String(name) => vec![name.clone()],
+            serde_json::Value::Array(names) => names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect(),
+            _ => Vec::new(),
+        };
+        Ok(Names { id, names: [vec![id.to_owned()], list("name"), list("aliases")].concat() })
+    };
+    MODELS.iter().map(of).collect()
+});
+
+/// What was found before: a shape's tensors are laid out once.
+static FOUND: LazyLock<Mutex<HashMap<&'static str, Arc<ModelFigures>>>> = LazyLock::new(Mutex::default);
+
+/// The words by which names are compared.
+fn key(name: &str) -> String {
+    // In `Command R+` it tells two models apart.
+    let mut words = words(&name.replace('+', " plus "));
+    words.retain(|word| !SILENT.contains(&word.as_str()));
+    words.join(" ")
+}
+
+fn names() -> &'static [Names] {
+    // A test parses every one of the embedded files.
+    NAMES.as_ref().expect("the embedded models are sound")
+}
+
+/// Ids and names of the models that come with the program.
+pub fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
+    names().iter().map(|names| (names.id, names.names.get(1).map_or(names.id, String::as_str)))
+}
+
+/// The figures of a model: of one that comes with the program by id, name or alias in any spelling (an owner before a `/` is
+/// passed over), of a `.toml` file like those of `configs/models`, or of a checkpoint on disk, GGUF or safetensors.
+///
+/// # Errors
+/// [`Error::Unknown`] with the closest names; what is wrong with a file.
+pub fn find(name: &str) -> Result<Arc<ModelFigures>> {
+    let without_owner = name.rsplit_once('/').map_or(name, |(_, name)| name);
+    for spelled in [name, without_owner] {
+        let key = key(spelled);
+        // An id as it is written comes before everything that sounds like it.
+        let exact = names().iter().find(|n| n.id == spelled);
+        let found = exact.or_else(|| names().iter().find(|n| n.names.iter().any(|name| self::key(name) == key)));
+        if let Some(found) = found {
+            return embedded(found.id);
+        }
+    }
+    let path = Path::new(name);
+    if path.extension().is_some_and(|e| e == "toml") {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        return ModelFigures::parse(path, &text).map(Arc::new);
+    }
+    if path.exists() {
+        return open(path).map(Arc::new);
+    }
+    let all = names().iter().flat_map(|names| names.names.iter().map(String::as_str));
+    let known =
+        closest(name, all, CLOSEST).into_iter().chain(["...", "a .toml file like those of configs/models", "a checkpoint"]);
+    Err(Error::unknown("model", name, known))
+}
+
+fn embedded(id: &'static str) -> Result<Arc<ModelFigures>> {
+    // Whoever panicked while holding it had put in whole values.
+    let mut found = FOUND.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(figures) = found.get(id) {
+        return Ok(Arc::clone(figures));
+    }
+    let (path, parsed) = shape::embedded(id)?.expect("the id stands in the table");
+    let figures = Arc::new(ModelFigures::of_parsed(&path, id, parsed)?);
+    found.insert(id, Arc::clone(&figures));
+    Ok(figures)
+}
+
+/// The figures of a checkpoint on disk, from its headers.
+fn open(path: &Path) -> Result<ModelFigures> {
+    match Checkpoint::open(path) {
+        Ok(checkpoint) => Ok(ModelFigures::of_checkpoint(checkpoint)),
+        // A GGUF file of an architecture that is not known here has a header all the same.
+        Err(error) => match Container::open(path) {
+            Ok(container) => ModelFigures::of_container(container).map_err(|_| error),
+            Err(_) => Err(error),
+        },
+    }
+}
+
+/// A model that its figures keep, for plans.
+type Planned = Arc<dyn Model + Send + Sync>;
+
+/// What was computed before, by the name of the recipe.
+pub(super) type Sizes = Mutex<HashMap<String, Arc<FileSize>>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_of_the_folder_is_in_the_table_and_sound() {
+        let mut names: Vec<String> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/models"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| path.file_name().unwrap().to_string_lossy().trim_end_matches(".toml").to_owned())
+            .collect();
+        names.sort();
+        let table: Vec<&str> = MODELS.iter().map(|(id, _)| *id).collect();
+        assert_eq!(names, table, "MODELS and configs/models differ");
+        let mut seen = HashMap::new();
+        for names in super::names() {
+            let figures = find(names.id).unwrap();
+            assert_eq!(figures.id, names.id);
+            assert!(!figures.source.is_empty() && !figures.evidence.is_empty(), "{} has no source", names.id);
+            let layers: u32 = figures.kv.iter().map(|kv| kv.layers).sum();
+            assert!(layers > 0 && layers <= figures.layers, "{}", names.id);
+            for name in &names.names {
+                assert_eq!(seen.insert(key(name), names.id).unwrap_or(names.id), names.id, "{name} names two models");
+                assert_eq!(find(name).unwrap().id, names.id, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn models_are_found_in_free_spelling() {
+        for (name, id) in [
+            ("Llama-3-8B", "llama-3-8b"),
+            ("llama 3 8b instruct", "llama-3-8b"),
+            ("meta-llama/Llama-3.1-8B-Instruct", "llama-8b"),
+            ("DeepSeek-V3 / R1", "deepseek-v3"),
+            ("deepseek-r1", "deepseek-v3"),
+            ("gpt_oss_120b", "gpt-oss-120b"),
+            ("Command R (35B)", "command-r"),
+            ("Mistral-Small-3.1-24B", "mistral-small-3.1-24b"),
+            ("Gemma-3-12B", "gemma-3-12b"),
+            ("Llama-4-Scout", "llama-4-scout"),
+        ] {
+            assert_eq!(find(name).unwrap_or_else(|e| panic!("{name}: {e}")).id, id, "{name}");
+        }
+        let error = find("lama-3-8b").unwrap_err().to_string();
+        assert!(error.contains("unknown model \"lama-3-8b\"") && error.contains("llama-3-8b"), "{error}");
+        assert!(find("").is_err() && find("nowhere/none.toml").unwrap_err().to_string().contains("nowhere"));
+    }
+
+    #[test]
+    fn shapes_have_the_published_numbers() {
+        // Millions of weights and of those that take part in a token, bytes of keys and values a token at f16: of the model cards
+        // and configurations.
+        for (name, params, active, kv) in [
+            ("llama-1b", 1236, 1236, 32_768),
+            ("llama-8b", 8030, 8030, 131_072),
+            ("llama-70b", 70_554, 70_554, 327_680),
+            ("llama-405b", 405_853, 405_853, 516_096),
+            ("llama-2-7b", 6738, 6738, 524_288),
+            ("smollm2-135m", 135, 135, 23_040),
+            ("qwen2.5-7b", 7616, 7616, 57_344),
+            ("random-615m", 616, 616, 11_264),
+            ("mixtral-8x7b", 46_703, 12_880, 131_072),
+            ("qwen3-30b-a3b", 30_532, 3350, 98_304),
+            ("gpt-oss-120b", 116_829, 5130, 73_728),
+            ("deepseek-v3", 671_026, 37_000, 70_272),
+            ("command-r-plus", 103_811, 103_811, 262_144),
+            ("command-r", 34_981, 34_981, 1_310_720),
+            ("gemma-3-27b", 27_009, 27_009, 507_904),
+            ("phi-4-mini", 3836, 3836, 131_072),
+        ] {
+            let figures = find(name).unwrap();
+            let millions = |count: u64| (count + 500_000) / 1_000_000;
+            assert_eq!((millions(figures.params), millions(figures.active_params)), (params, active), "{name}");
+            assert_eq!(figures.kv_bytes_per_token(bitworth_quant::DType::F16), f64::from(kv), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_token_sees_is_bounded_by_windows() {
+        let gemma = find("gemma-3-1b").unwrap();
+        // 22 of 26 blocks see 512 tokens; each keeps 2 x 256 numbers a token.
+        assert_eq!(gemma.kv_bytes_read(2048, bitworth_quant::DType::F16), 2.0 * 512.0 * (22.0 * 512.0 + 4.0 * 2048.0));
+        assert_eq!(
+            gemma.kv_bytes_read(100, bitworth_quant::DType::F16),
+            100.0 * gemma.kv_bytes_per_token(bitworth_quant::DType::F16)
+        );
+        let ratio = gemma.kv_bytes_per_token(bitworth_quant::DType::Q8_0) / gemma.kv_bytes_per_token(bitworth_quant::DType::F16);
+        assert_eq!(ratio, 8.5 / 16.0);
+    }
+
+    #[test]
+    fn figures_without_a_shape_are_checked() {
+        let check = |change: (&str, &str), expected: &[&str]| {
+            let text = "[figures]\narchitecture = \"new\"\nparams_b = 10.0\nactive_params_b = 1.0\nhidden = 64\nlayers = 2\nheads = 4\n\
+                        kv_heads = 2\nhead_dim = 16\nvocab = 1000\nmax_context = 4096\nkv = [{ layers = 2, elements = 64 }]\n";
+            let changed = text.replace(change.0, change.1);
+            assert_ne!(changed, text, "{}", change.0);
+            let error = ModelFigures::parse(Path::new("mine.toml"), &changed).unwrap_err().to_string();
+            assert!(error.starts_with("mine.toml: ") && expected.iter().all(|part| error.contains(part)), "{error}");
+            ModelFigures::parse(Path::new("mine.toml"), text).unwrap();
+        };
+        check(("params_b = 10.0\n", ""), &["figures.params_b: is missing"]);
+        check(("params_b = 10.0\n", "params_b = -10.0\n"), &["figures.params_b: is -10"]);
+        check(("active_params_b = 1.0", "active_params_b = 11.0"), &["figures.active_params_b: is 11", "at most at 10"]);
+        check(("vocab = 1000", "vocab = 0"), &["figures.vocab: is 0"]);
+        check(("layers = 2, ", "layers = 0, "), &["figures.kv.layers: is 0"]);
+        check(("kv = [{ layers = 2, elements = 64 }]", ""), &["figures.kv: is missing"]);
+        check(("hidden = 64", "hiden = 64"), &["figures", "hiden"]);
+    }
+}

@@ -1,0 +1,198 @@
+//! `bitworth bench`: speeds, as llama-bench means them.
+
+mod render;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bitworth_quant::Checkpoint;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use self::render::Row;
+use super::session::Session;
+use super::{DeviceArgs, Outcome, output};
+use bitworth_engine::error::EngineError;
+use bitworth_engine::model::Variant;
+use bitworth_eval::record::Speed;
+use bitworth_measure::device::Device;
+use bitworth_measure::models;
+use bitworth_measure::on_device;
+use bitworth_measure::timing::{self, Counts, Timings, Workload};
+
+/// Time prefill and decoding. Lists and ranges are written as for llama-bench: 128,512 or 128-512, 128-512+128, 128-512*2.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Hugging Face directories, GGUF files or hf:OWNER/NAME.
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<String>,
+    /// Tokens of the prompt, each a test of prefill (0: leave prefill out).
+    #[arg(long, short = 'p', default_value = "512", value_name = "LIST")]
+    prompt: Vec<Counts>,
+    /// Tokens to decode, each a test of decoding (0: leave decoding out).
+    #[arg(long, short = 'n', default_value = "128", value_name = "LIST")]
+    generate: Vec<Counts>,
+    /// Tokens that stand in the cache before, for every test.
+    #[arg(long, short = 'd', default_value = "0", value_name = "LIST")]
+    depth: Vec<Counts>,
+    /// Sequences at once, for every test.
+    #[arg(long, default_value = "1", value_name = "LIST")]
+    batch: Vec<Counts>,
+    /// Repetitions of every test, after a warm-up that is not counted.
+    #[arg(long, short = 'r', default_value_t = 5, value_name = "N")]
+    repetitions: usize,
+    /// Do not do every test once before.
+    #[arg(long)]
+    no_warmup: bool,
+    /// Pause before every timing.
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    delay: f64,
+    /// By how much the speed of the machine itself may change before a timing is flagged as drifted and left out of the median.
+    #[arg(long, default_value_t = 10.0, value_name = "PERCENT")]
+    drift_bound: f64,
+    /// One model after the other, where they do not fit into memory together; otherwise they take turns.
+    #[arg(long)]
+    sequential: bool,
+    /// How to print the results (--json is --output json).
+    #[arg(long, short = 'o', default_value = "table", value_name = "FORMAT")]
+    output: Format,
+    /// Add the timings to the records in this folder, for `bitworth report`.
+    #[arg(long, value_name = "DIR")]
+    records: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Forms of the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a person.
+    Table,
+    /// One document.
+    Json,
+    /// One object a line.
+    Jsonl,
+    /// With a header.
+    Csv,
+    /// A table in Markdown.
+    Md,
+}
+
+impl BenchArgs {
+    fn workload(&self) -> Result<Workload> {
+        let list = |lists: &[Counts]| lists.iter().flat_map(|list| list.0.iter().copied()).collect();
+        if self.drift_bound.is_nan() || self.drift_bound <= 0.0 || self.drift_bound > 1000.0 {
+            bail!("--drift-bound {}: must lie above 0 and be at most 1000 percent", self.drift_bound);
+        }
+        Ok(Workload {
+            prompt: list(&self.prompt),
+            generate: list(&self.generate),
+            depth: list(&self.depth),
+            batch: list(&self.batch),
+            repetitions: self.repetitions,
+            warm_up: !self.no_warmup,
+            delay: Duration::try_from_secs_f64(self.delay).with_context(|| format!("--delay {}", self.delay))?,
+            drift_bound: self.drift_bound / 100.0,
+        })
+    }
+}
+
+pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
+    let load = args.workload()?;
+    if session.is_json() && !matches!(args.output, Format::Table | Format::Json) {
+        bail!("--json and --output {:?} contradict each other; give one of them", args.output);
+    }
+    let checkpoints: Vec<Arc<Checkpoint>> =
+        args.models.iter().map(|model| models::open(model, session.watch())).collect::<Result<_>>()?;
+    let device = Device::open(args.device.device)?;
+    let variants: Vec<Variant> = checkpoints.iter().map(|checkpoint| Variant::Stored(checkpoint.clone())).collect();
+    let timed = time(&device, &variants, &load, args.sequential, session)?;
+    let rows: Vec<Row> = variants
+        .iter()
+        .zip(&timed.speeds)
+        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| Row::new(variant, test, speeds)))
+        .collect();
+    let records = match &args.records {
+        Some(dir) => timing::records::append(dir, device.info(), &checkpoints[..timed.speeds.len()], &timed.speeds)?,
+        None => Vec::new(),
+    };
+    let energy = timed.energy.as_ref();
+    let document = json!({
+        "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": timed.order,
+        "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
+        "unsteady": rows.iter().any(Row::is_unsteady), "anchors": timed.anchors,
+        "energy_sources": energy.ok(), "energy_missing": energy.err(), "records": records, "interrupted": timed.interrupted,
+    });
+    match args.output {
+        _ if session.is_json() => output::json(&document)?,
+        Format::Json => output::json(&document)?,
+        Format::Jsonl => output::text(&render::lines(&rows)?)?,
+        Format::Csv => output::text(&render::csv(&rows)?)?,
+        Format::Md => output::text(&render::markdown(&rows))?,
+        Format::Table => output::text(&render::table(&rows))?,
+    }
+    if let Err(why) = energy {
+        session.note(why);
+    }
+    if timed.interrupted {
+        return Err(EngineError::Interrupted).context("what is shown was timed before");
+    }
+    Ok(Outcome::Done)
+}
+
+/// The timings of all models, or of the first ones where it was stopped between them.
+struct All {
+    order: &'static str,
+    speeds: Vec<Vec<Speed>>,
+    /// One list for all models that took turns, one for each that did not.
+    anchors: Vec<Vec<f64>>,
+    energy: Result<Vec<String>, String>,
+    interrupted: bool,
+}
+
+fn time(device: &Device, variants: &[Variant], load: &Workload, sequential: bool, session: &Session) -> Result<All> {
+    for variant in variants {
+        load.check(bitworth_engine::sweep::longest_sequence(variant.hparams()))
+            .with_context(|| variant.checkpoint().path().display().to_string())?;
+    }
+    let free = device.free_memory();
+    let mut needed = 0u64;
+    for variant in variants {
+        let cache = load.cache_bytes(variant.hparams());
+        // A cache is not mapped from a file: the system cannot give way.
+        if let Some(free) = free.filter(|&free| cache > free) {
+            let [cache, free] = [cache, free].map(|bytes| bytes as f64 / f64::from(1 << 30));
+            bail!(
+                "{}: keys and values of that depth and batch take {cache:.1} GiB, and {free:.1} are free",
+                variant.checkpoint().name()
+            );
+        }
+        needed = needed.saturating_add(variant.bytes()).saturating_add(cache);
+    }
+    let together = free.is_none_or(|free| needed < free / 10 * 9);
+    let sequential = variants.len() > 1 && (sequential || !together);
+    if sequential && !together {
+        session.note("the models do not fit into memory together: one is timed after the other");
+    }
+    let all: Vec<&Variant> = variants.iter().collect();
+    let mut parts: Vec<Timings> = Vec::new();
+    for models in all.chunks(if sequential { 1 } else { all.len() }) {
+        match on_device!(device, backend => timing::measure(backend, models, load, session.watch())) {
+            // What was timed before is whole.
+            Err(e) if !parts.is_empty() && matches!(e.downcast_ref(), Some(EngineError::Interrupted)) => {
+                parts.iter_mut().for_each(|part| part.interrupted = true);
+            }
+            timings => parts.push(timings?),
+        }
+        if parts.iter().any(|part| part.interrupted) {
+            break;
+        }
+    }
+    let interrupted = parts.iter().any(|part| part.interrupted);
+    let energy = parts.first().map_or_else(|| Ok(Vec::new()), |part| part.energy.clone());
+    let (speeds, anchors): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.speeds, part.anchors)).unzip();
+    let order = if sequential { "sequential" } else { "interleaved" };
+    Ok(All { order, speeds: speeds.concat(), anchors, energy, interrupted })
+}

@@ -1,0 +1,21 @@
+//! Runs models: one forward function ([`forward`]) over a [`backend::Backend`], layer-major scoring ([`sweep`]) and decoding
+//! ([`generate`]). Absent: tasks, statistics over items, files of records (see `eval`, `measure`).
+
+pub mod backend;
+pub mod cpu;
+pub mod error;
+pub mod forward;
+pub mod generate;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+pub mod head;
+pub mod model;
+pub mod observe;
+mod prefetch;
+pub mod probe;
+pub mod rope;
+pub mod routing;
+#[cfg(test)]
+pub(crate) mod suite;
+pub mod supply;
+pub mod sweep;

@@ -1,0 +1,20 @@
+//! Asking and judging: requests, records, task kinds, statistics. Pure: no device, no clock, no terminal.
+//!
+//! - [`request`]: what can be asked of a model, and its answers;
+//! - [`task`] and [`kinds`]: tasks as data, turned into requests, and answers turned into right and wrong;
+//! - [`record`]: the rows a run leaves behind, one per lane and sequence, item, or timing; [`records`] keeps them in parquet files;
+//! - [`metrics`]: the figures of one lane on one text that reports have, [`tokens`]: all the others;
+//! - [`stats`]: means, intervals, quantiles, paired tests;
+//! - [`demo`]: the demo world carried inside the program.
+
+pub mod demo;
+pub mod kinds;
+pub mod metrics;
+pub mod record;
+pub mod records;
+pub mod request;
+#[cfg(any(test, feature = "sample"))]
+pub mod sample;
+pub mod stats;
+pub mod task;
+pub mod tokens;

@@ -1,0 +1,497 @@
+//! Records as parquet files: `DIR/records/<item>.parquet`, one wide table with a row per record and nulls where a kind of record
+//! has no such column. A file is written whole (beside, then renamed), so that a run can be stopped at any time and
+//! [`has`] tells what is done. What the numbers mean is not known here.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use bitworth_quant::atomic_file::write_whole;
+use bitworth_quant::{Error, Result};
+use polars::prelude::{
+    BooleanType, ChunkedArray, Column, DataFrame, DataType, Float64Type, IntoColumn, ListBuilderTrait,
+    ListPrimitiveChunkedBuilder, ListType, NamedFrom, PolarsDataType, PolarsError, PolarsResult, Series, StringType, UInt32Type,
+    UInt64Type,
+};
+use polars_io::SerReader;
+use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
+
+use crate::record::{
+    Against, Body, Footprint, Item, Lane, OLDEST_SCHEMA, Origin, PASSES, PHASES, Protocol, Record, SCHEMA_VERSION, Sequence,
+    Speed,
+};
+
+/// The folder of a run that holds its records.
+pub const RECORDS: &str = "records";
+
+/// The file of one item of work; any text will do as `item`: what is not a letter, digit, `.`, `-` or `_` is written as `%XX`.
+pub fn path(dir: &Path, item: &str) -> PathBuf {
+    let mut name = String::new();
+    for byte in item.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => name.push(byte as char),
+            other => name.push_str(&format!("%{other:02X}")),
+        }
+    }
+    dir.join(RECORDS).join(name + ".parquet")
+}
+
+/// Whether the records of `item` were written to the run's folder `dir`.
+pub fn has(dir: &Path, item: &str) -> bool {
+    path(dir, item).is_file()
+}
+
+/// Writes the records of one item of work to the run's folder `dir`, in one step; records of the same item are replaced.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn append(dir: &Path, item: &str, records: &[Record]) -> Result<()> {
+    write_parquet(&path(dir, item), frame(records))
+}
+
+/// All records of the run's folder `dir`, file by file in the order of their names.
+///
+/// # Errors
+/// No folder `records` with parquet files in it; a file that is damaged, or of a later [`SCHEMA_VERSION`].
+pub fn load(dir: &Path) -> Result<Vec<Record>> {
+    let folder = dir.join(RECORDS);
+    let entries = std::fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io(&folder, e))?.path();
+        if path.extension().is_some_and(|e| e == "parquet") {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::file(&folder, "holds no records (*.parquet); run `bitworth run` with this folder as --out first"));
+    }
+    files.sort();
+    let mut records = Vec::new();
+    for file in files {
+        records.extend(read(&file)?);
+    }
+    Ok(records)
+}
+
+/// Writes a frame in one step: beside, then renamed.
+///
+/// # Errors
+/// A frame that could not be made, a file that cannot be written.
+pub fn write_parquet(path: &Path, frame: PolarsResult<DataFrame>) -> Result<()> {
+    let fail = |e: PolarsError| Error::file(path, e.to_string());
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).finish(&mut frame.map_err(fail)?).map_err(fail)?;
+    write_whole(path, &bytes)
+}
+
+/// The column `name` of what `get` finds in each record.
+fn column<'a, T>(name: &str, records: &'a [Record], get: impl Fn(&'a Record) -> Option<T>) -> Column
+where
+    Series: NamedFrom<Vec<Option<T>>, [Option<T>]>,
+{
+    let values: Vec<Option<T>> = records.iter().map(get).collect();
+    Series::new(name.into(), values).into_column()
+}
+
+fn list<'a>(name: &str, records: &'a [Record], get: impl Fn(&'a Record) -> Option<&'a [f64]>) -> Column {
+    let mut builder =
+        ListPrimitiveChunkedBuilder::<Float64Type>::new(name.into(), records.len(), records.len(), DataType::Float64);
+    for record in records {
+        match get(record) {
+            Some(values) => builder.append_slice(values),
+            None => builder.append_null(),
+        }
+    }
+    builder.finish().into_column()
+}
+
+#[rustfmt::skip] // one column a line
+fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
+    let r = records;
+    fn against(r: &Record) -> Option<&Against> { r.as_sequence()?.against.as_ref() }
+    let columns = vec![
+        column("schema", r, |r| Some(r.origin.schema)),
+        column("bitworth", r, |r| Some(r.origin.bitworth.as_str())),
+        column("model", r, |r| Some(r.origin.model.as_str())),
+        column("lane", r, |r| Some(r.origin.lane.as_str())),
+        column("device", r, |r| Some(r.origin.device.as_str())),
+        column("arithmetic", r, |r| Some(r.origin.arithmetic.as_str())),
+        column("kind", r, |r| Some(kind(&r.body))),
+        column("recipe", r, |r| Some(r.as_lane()?.recipe.as_str())),
+        column("is_reference", r, |r| Some(r.as_lane()?.is_reference)),
+        column("file", r, |r| r.as_lane()?.file.as_deref()),
+        column("file_bytes", r, |r| Some(r.as_lane()?.bytes)),
+        column("bpw", r, |r| Some(r.as_lane()?.bpw)),
+        column("sha256", r, |r| r.as_lane()?.sha256.as_deref()),
+        column("types", r, |r| r.as_lane()?.types.as_deref()),
+        column("text_sha256", r, |r| Some(r.as_sequence()?.text_sha256.as_str())),
+        column("pass", r, |r| Some(name_of(PASSES, r.as_sequence()?.protocol.pass))),
+        column("ctx", r, |r| Some(r.as_sequence()?.protocol.ctx)),
+        column("first", r, |r| Some(r.as_sequence()?.protocol.first)),
+        column("bos", r, |r| Some(r.as_sequence()?.protocol.bos)),
+        column("sequence", r, |r| Some(r.as_sequence()?.sequence)),
+        column("tokens", r, |r| r.as_sequence().map(|s| s.tokens).or(r.as_speed().map(|s| s.tokens))),
+        column("bytes", r, |r| Some(r.as_sequence()?.bytes)),
+        column("nll_sum", r, |r| Some(r.as_sequence()?.nll_sum)),
+        list("kld", r, |r| Some(against(r)?.kld.as_slice())),
+        column("top1_matches", r, |r| Some(against(r)?.top1_matches)),
+        column("delta_p_sum", r, |r| Some(against(r)?.delta_p_sum)),
+        column("delta_p_sq_sum", r, |r| Some(against(r)?.delta_p_sq_sum)),
+        column("task", r, |r| Some(r.as_item()?.task.as_str())),
+        column("task_version", r, |r| Some(r.as_item()?.task_version)),
+        column("item", r, |r| Some(r.as_item()?.item)),
+        column("correct", r, |r| Some(r.as_item()?.correct)),
+        list("logprobs", r, |r| Some(r.as_item()?.logprobs.as_slice())),
+        column("text", r, |r| r.as_item()?.text.as_deref()),
+        column("phase", r, |r| Some(name_of(PHASES, r.as_speed()?.phase))),
+        column("depth", r, |r| Some(r.as_speed()?.depth)),
+        column("batch", r, |r| Some(r.as_speed()?.batch)),
+        column("repetition", r, |r| Some(r.as_speed()?.repetition)),
+        column("seconds", r, |r| Some(r.as_speed()?.seconds)),
+        column("drifted", r, |r| Some(r.as_speed()?.drifted)),
+        column("joules", r, |r| r.as_speed()?.joules),
+        column("load_seconds", r, |r| r.as_speed()?.footprint.load_seconds),
+        column("memory_bytes", r, |r| r.as_speed()?.footprint.memory_bytes),
+        column("device_bytes", r, |r| r.as_speed()?.footprint.device_bytes),
+    ];
+    DataFrame::new(records.len(), columns)
+}
+
+/// The name of a kind of record in the column `kind`.
+fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::Lane(_) => "lane",
+        Body::Sequence(_) => "sequence",
+        Body::Item(_) => "item",
+        Body::Speed(_) => "speed",
+    }
+}
+
+/// The name of a value in one of the tables of `record`.
+fn name_of<T: PartialEq>(table: &[(T, &'static str)], value: T) -> &'static str {
+    table.iter().find(|(v, _)| *v == value).map_or("unnamed", |(_, name)| name)
+}
+
+/// Reads one file of records.
+fn read(path: &Path) -> Result<Vec<Record>> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let frame = ParquetReader::new(file).read_parallel(ParallelStrategy::None).set_rechunk(true).finish();
+    let frame = frame.map_err(|e| Error::file(path, format!("is not a readable parquet file: {e}; delete it and run again")))?;
+    (0..frame.height()).map(|row| record(Row { frame: &frame, row }).map_err(|what| bad_row(path, row, what))).collect()
+}
+
+fn bad_row(path: &Path, row: usize, what: String) -> Error {
+    Error::file(path, format!("row {row}: {what}"))
+}
+
+/// One row of a frame; the getters say what is missing.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    frame: &'a DataFrame,
+    row: usize,
+}
+
+impl<'a> Row<'a> {
+    fn column(self, name: &str) -> Result<&'a Column, String> {
+        self.frame.column(name).map_err(|_| format!("column {name} is missing"))
+    }
+
+    fn typed<T: PolarsDataType>(self, name: &str) -> Result<&'a ChunkedArray<T>, String>
+    where
+        ChunkedArray<T>: 'static,
+    {
+        let series = self.column(name)?.as_materialized_series();
+        let array = series.as_any().downcast_ref();
+        array.ok_or_else(|| format!("column {name} has the type {}, which is not the one it should have", series.dtype()))
+    }
+
+    fn opt_text(self, name: &str) -> Result<Option<String>, String> {
+        Ok(self.typed::<StringType>(name)?.get(self.row).map(str::to_owned))
+    }
+
+    fn text(self, name: &str) -> Result<String, String> {
+        self.opt_text(name)?.ok_or_else(|| empty(name))
+    }
+
+    fn flag(self, name: &str) -> Result<bool, String> {
+        self.typed::<BooleanType>(name)?.get(self.row).ok_or_else(|| empty(name))
+    }
+
+    fn u32(self, name: &str) -> Result<u32, String> {
+        self.typed::<UInt32Type>(name)?.get(self.row).ok_or_else(|| empty(name))
+    }
+
+    fn u64(self, name: &str) -> Result<u64, String> {
+        self.opt_u64(name)?.ok_or_else(|| empty(name))
+    }
+
+    fn opt_u64(self, name: &str) -> Result<Option<u64>, String> {
+        Ok(self.typed::<UInt64Type>(name)?.get(self.row))
+    }
+
+    fn opt_f64(self, name: &str) -> Result<Option<f64>, String> {
+        Ok(self.typed::<Float64Type>(name)?.get(self.row))
+    }
+
+    fn f64(self, name: &str) -> Result<f64, String> {
+        self.opt_f64(name)?.ok_or_else(|| empty(name))
+    }
+
+    fn opt_list(self, name: &str) -> Result<Option<Vec<f64>>, String> {
+        let lists = self.typed::<ListType>(name)?;
+        let Some(values) = lists.get_as_series(self.row) else {
+            return Ok(None);
+        };
+        let values = values.f64().map_err(|_| format!("column {name} does not hold lists of f64"))?;
+        values.iter().map(|v| v.ok_or_else(|| empty(name))).collect::<Result<Vec<f64>, String>>().map(Some)
+    }
+
+    fn named<T: Copy>(self, name: &str, table: &[(T, &str)]) -> Result<T, String> {
+        let found = self.text(name)?;
+        let entry = table.iter().find(|(_, known)| *known == found);
+        entry.map(|(value, _)| *value).ok_or_else(|| format!("column {name} holds {found:?}, which is not known"))
+    }
+}
+
+fn empty(name: &str) -> String {
+    format!("column {name} is empty")
+}
+
+fn record(row: Row<'_>) -> Result<Record, String> {
+    let schema = row.u32("schema")?;
+    if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema) {
+        return Err(format!(
+            "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new folder"
+        ));
+    }
+    let origin = Origin {
+        schema,
+        bitworth: row.text("bitworth")?,
+        model: row.text("model")?,
+        lane: row.text("lane")?,
+        device: row.text("device")?,
+        arithmetic: row.text("arithmetic")?,
+    };
+    let body = match row.text("kind")?.as_str() {
+        "lane" => Body::Lane(lane(row)?),
+        "sequence" => Body::Sequence(sequence(row)?),
+        "item" => Body::Item(item(row)?),
+        "speed" => Body::Speed(speed(row, schema)?),
+        other => return Err(format!("column kind holds {other:?}, which is not known")),
+    };
+    Ok(Record { origin, body })
+}
+
+fn lane(row: Row<'_>) -> Result<Lane, String> {
+    Ok(Lane {
+        recipe: row.text("recipe")?,
+        is_reference: row.flag("is_reference")?,
+        file: row.opt_text("file")?,
+        bytes: row.u64("file_bytes")?,
+        bpw: row.f64("bpw")?,
+        sha256: row.opt_text("sha256")?,
+        types: row.opt_text("types")?,
+    })
+}
+
+fn sequence(row: Row<'_>) -> Result<Sequence, String> {
+    let protocol =
+        Protocol { pass: row.named("pass", PASSES)?, ctx: row.u32("ctx")?, first: row.u32("first")?, bos: row.flag("bos")? };
+    let tokens = row.u32("tokens")?;
+    let against = row.opt_list("kld")?.map(|kld| against(row, kld)).transpose()?;
+    if let Some(against) = against.as_ref().filter(|a| a.kld.len() != tokens as usize) {
+        return Err(format!("column kld holds {} values for {tokens} tokens", against.kld.len()));
+    }
+    Ok(Sequence {
+        text_sha256: row.text("text_sha256")?,
+        protocol,
+        sequence: row.u32("sequence")?,
+        tokens,
+        bytes: row.u64("bytes")?,
+        nll_sum: row.f64("nll_sum")?,
+        against,
+    })
+}
+
+fn against(row: Row<'_>, kld: Vec<f64>) -> Result<Against, String> {
+    Ok(Against {
+        kld,
+        top1_matches: row.u32("top1_matches")?,
+        delta_p_sum: row.f64("delta_p_sum")?,
+        delta_p_sq_sum: row.f64("delta_p_sq_sum")?,
+    })
+}
+
+fn item(row: Row<'_>) -> Result<Item, String> {
+    Ok(Item {
+        task: row.text("task")?,
+        task_version: row.u32("task_version")?,
+        item: row.u32("item")?,
+        correct: row.flag("correct")?,
+        logprobs: row.opt_list("logprobs")?.ok_or_else(|| empty("logprobs"))?,
+        text: row.opt_text("text")?,
+    })
+}
+
+fn speed(row: Row<'_>, schema: u32) -> Result<Speed, String> {
+    // Version 1 has no columns for what follows the seconds.
+    let (drifted, joules, footprint) = match schema {
+        1 => (false, None, Footprint::default()),
+        _ => (row.flag("drifted")?, row.opt_f64("joules")?, footprint(row)?),
+    };
+    Ok(Speed {
+        phase: row.named("phase", PHASES)?,
+        tokens: row.u32("tokens")?,
+        depth: row.u32("depth")?,
+        batch: row.u32("batch")?,
+        repetition: row.u32("repetition")?,
+        seconds: row.f64("seconds")?,
+        drifted,
+        joules,
+        footprint,
+    })
+}
+
+fn footprint(row: Row<'_>) -> Result<Footprint, String> {
+    Ok(Footprint {
+        load_seconds: row.opt_f64("load_seconds")?,
+        memory_bytes: row.opt_u64("memory_bytes")?,
+        device_bytes: row.opt_u64("device_bytes")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn origin() -> Origin {
+        Origin::new("model", "lane/ä", "device", "f32")
+    }
+
+    #[test]
+    fn every_record_comes_back_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut records = sample::records();
+        records.truncate(400);
+        records.extend(sample::rolling(&records, 0.1 + 0.2));
+        let text = Body::Item(Item {
+            task: "sums".into(),
+            task_version: 2,
+            item: 7,
+            correct: false,
+            logprobs: Vec::new(),
+            text: Some("5\n\"8\"".into()),
+        });
+        let lane = Body::Lane(Lane {
+            recipe: "q4_k_m".into(),
+            is_reference: false,
+            file: Some("a.gguf".into()),
+            bytes: u64::MAX,
+            bpw: 1.0 / 3.0,
+            sha256: Some("00ff".into()),
+            types: Some("Q4_K 3".into()),
+        });
+        records.extend([text, lane].map(|body| Record { origin: origin(), body }));
+        append(dir.path(), "everything", &records).unwrap();
+        assert!(load(dir.path()).unwrap() == records);
+    }
+
+    #[test]
+    fn items_are_loaded_in_the_order_of_their_names_and_replaced_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = |seconds| {
+            let body = Body::Speed(Speed {
+                phase: crate::record::Phase::Decode,
+                tokens: 1,
+                depth: 0,
+                batch: 1,
+                repetition: 0,
+                seconds,
+                drifted: seconds > 3.0,
+                joules: (seconds > 2.0).then_some(seconds / 3.0),
+                footprint: Footprint { load_seconds: None, memory_bytes: Some(u64::MAX), device_bytes: None },
+            });
+            Record { origin: origin(), body }
+        };
+        append(dir.path(), "b", &[record(1.0)]).unwrap();
+        append(dir.path(), "a", &[record(2.0), record(3.0)]).unwrap();
+        append(dir.path(), "b", &[record(4.0)]).unwrap();
+        append(dir.path(), "none", &[]).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), [record(2.0), record(3.0), record(4.0)]);
+    }
+
+    #[test]
+    fn an_item_is_done_once_its_file_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!has(dir.path(), "text"));
+        append(dir.path(), "text", &sample::records()[..1]).unwrap();
+        assert!(has(dir.path(), "text") && !has(dir.path(), "tex"));
+    }
+
+    #[test]
+    fn any_item_name_is_one_file_in_the_folder() {
+        let dir = Path::new("run");
+        assert_eq!(path(dir, "lane-1_q4.k"), Path::new("run/records/lane-1_q4.k.parquet"));
+        assert_eq!(path(dir, "../a b%"), Path::new("run/records/..%2Fa%20b%25.parquet"));
+    }
+
+    #[track_caller]
+    fn check_damage(damage: impl Fn(Vec<u8>) -> Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        append(dir.path(), "item", &sample::records()[..200]).unwrap();
+        let file = path(dir.path(), "item");
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, damage(bytes)).unwrap();
+        let error = load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("item.parquet"), "{error}");
+    }
+
+    #[test]
+    fn damaged_files_are_named() {
+        check_damage(|_| Vec::new());
+        check_damage(|_| b"not parquet at all".to_vec());
+        check_damage(|bytes| bytes[..bytes.len() / 2].to_vec());
+        check_damage(|bytes| bytes[bytes.len() / 2..].to_vec());
+    }
+
+    #[test]
+    fn a_file_with_other_columns_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipes = Series::new("recipe".into(), ["bf16", "q8_0"]).into_column();
+        write_parquet(&path(dir.path(), "summary"), DataFrame::new(2, vec![recipes])).unwrap();
+        let error = load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("column schema is missing"), "{error}");
+    }
+
+    #[test]
+    fn records_of_the_first_version_are_read_without_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut records = sample::records();
+        records.iter_mut().for_each(|record| record.origin.schema = 1);
+        let mut table = frame(&records).unwrap();
+        for later in ["drifted", "joules", "load_seconds", "memory_bytes", "device_bytes"] {
+            table = table.drop(later).unwrap();
+        }
+        write_parquet(&path(dir.path(), "item"), Ok(table)).unwrap();
+        assert!(load(dir.path()).unwrap() == records);
+    }
+
+    #[test]
+    fn a_later_record_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = sample::records().remove(0);
+        record.origin.schema = SCHEMA_VERSION + 1;
+        append(dir.path(), "item", &[record]).unwrap();
+        let error = load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("record version 3") && error.contains("item.parquet"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_without_records_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path()).unwrap_err().to_string().contains(RECORDS));
+        std::fs::create_dir(dir.path().join(RECORDS)).unwrap();
+        assert!(load(dir.path()).unwrap_err().to_string().contains("holds no records"));
+    }
+}

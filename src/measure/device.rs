@@ -1,0 +1,115 @@
+//! Which device runs: the user's choice and what it leads to.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+use bitworth_engine::backend::{Backend, DeviceInfo, DeviceKind};
+use bitworth_engine::cpu::Cpu;
+use bitworth_engine::gpu::{Gpu, GpuSelector, list_adapters};
+
+/// The value of `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// A hardware GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU backend.
+    Cpu,
+    /// A GPU, hardware before software; an error if there is none.
+    Gpu,
+    /// The GPU with this number in `bitworth devices`.
+    GpuIndex(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu),
+            _ => s
+                .strip_prefix("gpu:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::GpuIndex)
+                .ok_or_else(|| format!("unknown device {s:?}; known: auto, cpu, gpu, gpu:N (N as in `bitworth devices`)")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu => f.write_str("gpu"),
+            Self::GpuIndex(index) => write!(f, "gpu{index}"),
+        }
+    }
+}
+
+/// An open device.
+pub enum Device {
+    /// The processor.
+    Cpu(Cpu),
+    /// A graphics processor, or software that acts as one.
+    Gpu(Box<Gpu>),
+}
+
+impl Device {
+    /// Opens what was chosen.
+    ///
+    /// # Errors
+    /// A GPU was asked for and there is none, or it cannot be opened.
+    pub fn open(choice: DeviceChoice) -> Result<Self> {
+        let gpu = |selector| Gpu::open(selector).map(|gpu| Self::Gpu(Box::new(gpu)));
+        match choice {
+            DeviceChoice::Cpu => Ok(Self::Cpu(Cpu::new())),
+            // A hardware GPU that is there but cannot be opened is an error, not a reason to run elsewhere unnoticed.
+            DeviceChoice::Auto if list_adapters().iter().any(|adapter| adapter.auto) => {
+                gpu(GpuSelector::Auto).context("--device auto (--device cpu runs without it)")
+            }
+            DeviceChoice::Auto => Ok(Self::Cpu(Cpu::new())),
+            DeviceChoice::Gpu => gpu(GpuSelector::Any).context("--device gpu"),
+            DeviceChoice::GpuIndex(index) => gpu(GpuSelector::Index(index)).with_context(|| format!("--device gpu:{index}")),
+        }
+    }
+
+    /// The device as records name it.
+    pub fn info(&self) -> &DeviceInfo {
+        match self {
+            Self::Cpu(cpu) => cpu.info(),
+            Self::Gpu(gpu) => gpu.info(),
+        }
+    }
+
+    /// Bytes of memory that models could take: what the system has available, or the size of a graphics device's own memory;
+    /// `None` where neither is told.
+    pub fn free_memory(&self) -> Option<u64> {
+        match self {
+            Self::Gpu(gpu) if gpu.info().kind == DeviceKind::DiscreteGpu => gpu.memory_bytes(),
+            _ => {
+                let mut system = sysinfo::System::new();
+                system.refresh_memory();
+                Some(system.available_memory()).filter(|&bytes| bytes > 0)
+            }
+        }
+    }
+}
+
+/// Runs an expression with the backend of a [`Device`], whichever it is.
+#[macro_export]
+macro_rules! on_device {
+    ($device:expr, $backend:ident => $body:expr) => {
+        match $device {
+            $crate::device::Device::Cpu($backend) => $body,
+            $crate::device::Device::Gpu(gpu) => {
+                let $backend = gpu.as_ref();
+                $body
+            }
+        }
+    };
+}

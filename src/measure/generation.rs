@@ -1,0 +1,198 @@
+//! Text from a model: greedy or sampled, until a stop text, an end token or a limit.
+
+use anyhow::{Result, bail};
+
+use super::Watch;
+use bitworth_quant::progress::Unit;
+
+use bitworth_engine::backend::Backend;
+use bitworth_engine::error::EngineError;
+use bitworth_engine::generate::Generator;
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep;
+use bitworth_eval::request::Request;
+use bitworth_text::tokenizer::{SpecialText, Tokenizer};
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sampling {
+    /// The likeliest one.
+    Greedy,
+    /// Drawn at a temperature from the likeliest tokens that together reach `top_p`, reproducibly from a seed.
+    Random {
+        /// Divides the logits; above 0.
+        temperature: f32,
+        /// Probability to reach, in (0, 1].
+        top_p: f32,
+        /// Start of the random sequence.
+        seed: u64,
+    },
+}
+
+/// The generated answers to the [`Request::GenerateUntil`] among `requests`, in order.
+///
+/// # Errors
+/// A prompt without tokens or longer than the model's context; a device that fails.
+pub fn answer<B: Backend>(
+    backend: &B,
+    variant: &Variant,
+    tokenizer: &Tokenizer,
+    requests: &[Request],
+    watch: Watch<'_>,
+) -> Result<Vec<String>> {
+    let mut prompts = Vec::new();
+    for request in requests {
+        if let Request::GenerateUntil { prompt, stop, max_tokens } = request {
+            let limit = sweep::longest_sequence(variant.hparams());
+            prompts.push((self::prompt(tokenizer, prompt, *max_tokens, limit)?, stop, *max_tokens));
+        }
+    }
+    if prompts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let room = prompts.iter().map(|(ids, _, max)| ids.len() + max).max().unwrap_or(0);
+    let mut generator = Generator::new(backend, variant, room, 1)?;
+    watch.progress.start(prompts.len() as u64, Unit::Items, "generating");
+    let mut texts = Vec::with_capacity(prompts.len());
+    for (ids, stop, max_tokens) in prompts {
+        generator.rewind(0, 0)?;
+        let mut show = |_: &str| {};
+        texts.push(generate(&mut generator, tokenizer, &ids, stop, max_tokens, Sampling::Greedy, watch, &mut show)?.text);
+        watch.progress.advance(1);
+    }
+    watch.progress.finish();
+    Ok(texts)
+}
+
+/// The ids of a prompt that leaves room for its answer.
+///
+/// # Errors
+/// A prompt without tokens, or one that together with `max_tokens` is longer than `context`.
+pub fn prompt(tokenizer: &Tokenizer, text: &str, max_tokens: usize, context: usize) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode_prompt(text, SpecialText::Parse)?;
+    if ids.is_empty() {
+        bail!("the prompt has no tokens, and the model has no start token to begin with");
+    }
+    if ids.len().saturating_add(max_tokens) > context {
+        bail!("a prompt of {} and {max_tokens} new tokens do not fit the model's context of {context}", ids.len());
+    }
+    Ok(ids)
+}
+
+/// What was generated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// The new text, without the prompt.
+    pub text: String,
+    /// The new ids.
+    pub tokens: Vec<u32>,
+}
+
+/// Continues `prompt` in sequence 0 of a generator; `show` sees each piece of text as it comes.
+///
+/// # Errors
+/// An empty prompt (see [`prompt`]), a sequence without room, a device that fails, an interruption.
+#[allow(clippy::too_many_arguments)]
+pub fn generate<B: Backend>(
+    generator: &mut Generator<'_, B>,
+    tokenizer: &Tokenizer,
+    prompt: &[u32],
+    stop: &[String],
+    max_tokens: usize,
+    sampling: Sampling,
+    watch: Watch<'_>,
+    show: &mut dyn FnMut(&str),
+) -> Result<Generated> {
+    let mut made = Generated { text: String::new(), tokens: Vec::new() };
+    let mut random = match sampling {
+        Sampling::Random { seed, .. } => seed,
+        Sampling::Greedy => 0,
+    };
+    let mut input = prompt.to_vec();
+    while made.tokens.len() < max_tokens {
+        if watch.stopped() {
+            return Err(EngineError::Interrupted.into());
+        }
+        let next = match sampling {
+            Sampling::Greedy => generator.greedy(0, &input)?,
+            Sampling::Random { temperature, top_p, .. } => {
+                draw(&generator.logits(0, &input)?, temperature, top_p, unit(&mut random))
+            }
+        };
+        if tokenizer.is_end(next) {
+            break;
+        }
+        made.tokens.push(next);
+        let text = tokenizer.decode(&made.tokens)?;
+        // A character of several tokens is whole only with its last one.
+        if !text.ends_with('\u{fffd}') {
+            if let Some(new) = text.strip_prefix(made.text.as_str()) {
+                show(new);
+            }
+            made.text = text;
+        }
+        if stop.iter().any(|stop| made.text.contains(stop.as_str())) || generator.room(0) == 0 {
+            break;
+        }
+        input = vec![next];
+    }
+    Ok(made)
+}
+
+/// The next number in [0, 1) of the SplitMix64 sequence (Steele, Lea and Flood 2014).
+fn unit(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Nucleus sampling (Holtzman et al. 2020): the token at which the summed probability of the likeliest passes `u` of the
+/// nucleus.
+fn draw(logits: &[f32], temperature: f32, top_p: f32, u: f64) -> u32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut weights: Vec<(u32, f64)> =
+        logits.iter().zip(0..).map(|(&l, id)| (id, libm::exp(f64::from((l - max) / temperature)))).collect();
+    weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let total: f64 = weights.iter().map(|w| w.1).sum();
+    let mut nucleus = 0.0;
+    let mut count = 0;
+    for (_, weight) in &weights {
+        nucleus += weight;
+        count += 1;
+        if nucleus >= f64::from(top_p) * total {
+            break;
+        }
+    }
+    let mut rest = u * nucleus;
+    for &(id, weight) in &weights[..count] {
+        rest -= weight;
+        if rest < 0.0 {
+            return id;
+        }
+    }
+    weights[count - 1].0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_follow_the_nucleus() {
+        let logits = [0.0, 2.0, 1.0, -50.0];
+        assert_eq!(draw(&logits, 1.0, 0.1, 0.99), 1, "a small nucleus holds the likeliest alone");
+        assert_eq!(draw(&logits, 1.0, 1.0, 0.0), 1);
+        assert_eq!(draw(&logits, 1.0, 1.0, 0.95), 0);
+        assert_eq!(draw(&logits, 0.01, 1.0, 0.999), 1, "a low temperature leaves the likeliest alone");
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_numbers_again() {
+        let draw = |mut state: u64| (0..4).map(|_| unit(&mut state)).collect::<Vec<_>>();
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+        assert!(draw(7).iter().all(|u| (0.0..1.0).contains(u)));
+    }
+}

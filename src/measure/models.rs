@@ -1,0 +1,184 @@
+//! Models and lanes by the names users give them: a path, a model on the hub, or `@recipe` for the reference quantized on the
+//! fly.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use bitworth_quant::checkpoint::{Model, open_model};
+use bitworth_quant::plan::Choices;
+use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
+
+use super::Watch;
+use bitworth_engine::backend::Arithmetic;
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep::Lane;
+use bitworth_eval::demo;
+
+/// What a name on the hub begins with (`bitworth_hub::PREFIX`).
+const HUB_PREFIX: &str = "hf:";
+
+/// Opens MODEL: a Hugging Face directory, a GGUF file, `hf:OWNER/NAME` on the hub, or `demo:PATH` inside the embedded
+/// demo world.
+///
+/// # Errors
+/// As [`Checkpoint::open`] and `bitworth_hub::fetch`; a demo path that does not exist.
+pub fn open(model: &str, watch: Watch) -> Result<Arc<Checkpoint>> {
+    Ok(Arc::new(Checkpoint::open(&place(model, watch)?)?))
+}
+
+/// Opens MODEL to convert or to quantize it, which works for GGUF files of any architecture.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_quantize(model: &str, watch: Watch) -> Result<Box<dyn Model>> {
+    Ok(open_model(&place(model, watch)?)?)
+}
+
+/// Where MODEL stands, for those who look at files that hold no model, too.
+///
+/// # Errors
+/// As [`open`], but for those of the model itself.
+pub fn locate(model: &str, watch: Watch) -> Result<PathBuf> {
+    place(model, watch)
+}
+
+/// Whether MODEL is a path, which counts from a folder, and not a name.
+pub fn is_path(model: &str) -> bool {
+    !model.starts_with(demo::PREFIX) && !model.starts_with(HUB_PREFIX)
+}
+
+/// Where MODEL stands, which may have to be fetched.
+fn place(model: &str, watch: Watch) -> Result<PathBuf> {
+    if model.starts_with(HUB_PREFIX) {
+        return fetch(model, watch);
+    }
+    Ok(demo::resolve(model, &demo_dir())?)
+}
+
+#[cfg(feature = "hub")]
+fn fetch(model: &str, watch: Watch) -> Result<PathBuf> {
+    use bitworth_hub::{ModelName, Settings};
+    let stop = || watch.stopped();
+    let name = ModelName::parse(model)?;
+    Ok(bitworth_hub::fetch(&name, &Settings::from_env()?, bitworth_hub::Watch { progress: watch.progress, stop: &stop })?)
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(model: &str, _: Watch) -> Result<PathBuf> {
+    bail!("{model}: this program was built without the feature `hub`, which fetches models; give a folder or a file")
+}
+
+/// The reference as a lane, named by the type most of its weights have.
+pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
+    let variant = Variant::Stored(checkpoint.clone());
+    let name = variant.types().first().map_or("reference", |(dtype, _)| dtype.name()).to_lowercase();
+    Lane { name, variant, arithmetic: Arithmetic::F32 }
+}
+
+/// The lane of a candidate: `@recipe` applied to `reference`, with `imatrix` where there is one, or a model of its own.
+///
+/// # Errors
+/// An unknown recipe, a model that cannot be opened.
+pub fn candidate(reference: &Arc<Checkpoint>, name: &str, imatrix: Option<&Arc<Imatrix>>, watch: Watch) -> Result<Lane> {
+    let Some(recipe) = name.strip_prefix('@') else {
+        let checkpoint = open(name, watch)?;
+        check_vocabulary(reference, &checkpoint)?;
+        return Ok(Lane {
+            name: checkpoint.name().to_owned(),
+            variant: Variant::Stored(checkpoint),
+            arithmetic: Arithmetic::F32,
+        });
+    };
+    let recipe = Recipe::find(recipe)?;
+    let choices = Choices { imatrix: imatrix.cloned(), ..Choices::default() };
+    let planned =
+        Plan::of(reference.as_ref(), &recipe, &choices).and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
+    // Options that the message names are those of another command.
+    let plan =
+        planned.with_context(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
+    Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)), arithmetic: Arithmetic::F32 })
+}
+
+/// A quantization has its reference's architecture; another architecture is another model, whatever its tokens.
+///
+/// # Errors
+/// They differ.
+pub fn check_architecture(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()> {
+    let (ours, theirs) = (candidate.arch().name, reference.arch().name);
+    if ours == theirs {
+        return Ok(());
+    }
+    bail!(
+        "{}: its architecture is {ours}, but that of {} is {theirs}; compare a model with quantizations of its own",
+        candidate.path().display(),
+        reference.path().display()
+    )
+}
+
+/// Two models can be compared token by token only where a token means the same in both.
+fn check_vocabulary(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()> {
+    // A model without a readable tokenizer can still be scored; then only the size of the vocabulary is compared.
+    let (Ok(a), Ok(b)) = (reference.vocab(), candidate.vocab()) else { return Ok(()) };
+    match (0..a.tokens.len().max(b.tokens.len())).find(|&i| a.tokens.get(i) != b.tokens.get(i)) {
+        None => Ok(()),
+        Some(id) => {
+            let text = |tokens: &[String]| tokens.get(id).map_or_else(|| "missing".to_owned(), |text| format!("{text:?}"));
+            bail!(
+                "{}: token {id} is {}, but {} in {}; they cannot be compared token by token",
+                candidate.path().display(),
+                text(&b.tokens),
+                text(&a.tokens),
+                reference.path().display()
+            )
+        }
+    }
+}
+
+/// Makes lanes of one name distinct, so that records and tables are unambiguous.
+pub fn number_duplicates(lanes: &mut [Lane]) {
+    let names: Vec<String> = lanes.iter().map(|lane| lane.name.clone()).collect();
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        let earlier = names[..i].iter().filter(|name| **name == lane.name).count();
+        if earlier > 0 {
+            lane.name = format!("{}#{}", lane.name, earlier + 1);
+        }
+    }
+}
+
+/// Bytes of the file or files that hold a checkpoint's weights.
+///
+/// # Errors
+/// A file that went away.
+pub fn stored_bytes(checkpoint: &Checkpoint) -> Result<u64> {
+    let size = |path: &PathBuf| std::fs::metadata(path).map(|m| m.len()).with_context(|| path.display().to_string());
+    checkpoint.files().iter().map(size).sum()
+}
+
+/// Where the embedded demo world is put on the disk: the user's cache folder.
+fn demo_dir() -> PathBuf {
+    let home =
+        || std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()).or_else(home);
+    cache.unwrap_or_else(std::env::temp_dir).join("bitworth").join(concat!("demo-", env!("CARGO_PKG_VERSION")))
+}
+
+/// Reads a text file; `demo:PATH` reads the embedded demo world.
+///
+/// # Errors
+/// A file that cannot be read, is empty, or is not UTF-8.
+pub fn read_text(path: &str) -> Result<String> {
+    let path = demo::resolve(path, &demo_dir())?;
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let text = String::from_utf8(text)
+        .map_err(|e| anyhow::anyhow!("{}: not UTF-8 at byte {}", path.display(), e.utf8_error().valid_up_to()))?;
+    if text.is_empty() {
+        bail!("{}: the text is empty", path.display());
+    }
+    Ok(text)
+}
+
+/// The name of the file that a recipe makes of a checkpoint: `<model>-Q4_K_M.gguf`.
+pub fn file_name(checkpoint: &Checkpoint, recipe: &Recipe) -> String {
+    format!("{}-{}.gguf", checkpoint.name(), recipe.file_stem_suffix())
+}

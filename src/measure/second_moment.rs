@@ -1,0 +1,188 @@
+//! Second moments: for every input of a matrix the sums of products of its columns, X^T X, which quantizers with error feedback
+//! start from (GPTQ: Frantar et al. 2023). Written layer by layer as safetensors. Absent: dividing by counts, damping.
+//!
+//! Products are summed in f32 over `BLOCK_ROWS` rows, by the CPU backend whatever the device, and the blocks in f64 in order,
+//! so that the result depends on neither threads nor the cut of the walk. Memory holds the inputs of one block of the model:
+//! 8 K^2 bytes each, for experts each.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::{Checkpoint, DType};
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::imatrix::{matrices, readers};
+use bitworth_engine::backend::{Backend, HostTensor};
+use bitworth_engine::cpu::Cpu;
+use bitworth_engine::error::{EngineError, Result as EngineResult};
+use bitworth_engine::observe::Site;
+
+/// Rows whose products are summed in f32.
+const BLOCK_ROWS: usize = 256;
+
+/// A file of second moments in the making: for each input of matrices one tensor NAME of F32 `[K, K]` (`[matrices, K, K]` for
+/// tensors of experts or heads) and NAME.counts of I64 `[1]` (`[matrices]`), where NAME is the first tensor that reads the input.
+/// The metadata key `readers` is a JSON object from the name of every tensor of the model to that NAME.
+pub struct SecondMoments {
+    file: AtomicFile,
+    cpu: Cpu,
+    places: BTreeMap<(usize, Site), Place>,
+    /// The block that is being collected, with its sums.
+    open: BTreeMap<(usize, Site), Vec<Moment>>,
+}
+
+/// Where the moments of a site go.
+struct Place {
+    counts_at: u64,
+    moments_at: u64,
+    matrices: usize,
+    cols: usize,
+}
+
+/// Sums of products on the way.
+struct Moment {
+    /// Rows that make no whole block yet.
+    pending: Vec<f32>,
+    /// `[K, K]`
+    sum: Vec<f64>,
+    count: u64,
+}
+
+impl SecondMoments {
+    /// Begins the file for a model.
+    ///
+    /// # Errors
+    /// A place that cannot be written, or a disk without the room.
+    pub fn create(path: &Path, checkpoint: &Checkpoint, output: bool) -> Result<Self> {
+        let blocks = (0..checkpoint.hparams().block_count).flat_map(|block| Site::OF_BLOCK.map(|site| (block, site)));
+        let sites = blocks.chain(output.then_some((0, Site::Output)));
+        let (mut header, mut names, mut inputs) = (Map::new(), Map::new(), Vec::new());
+        for (block, site) in sites {
+            let tensors = readers(checkpoint, block, site);
+            let Some(first) = tensors.first() else { continue };
+            for tensor in &tensors {
+                names.insert(tensor.name.clone(), json!(first.name));
+            }
+            inputs.push(((block, site), first.name.clone(), matrices(first), first.cols()));
+        }
+        header.insert("__metadata__".into(), json!({ "readers": Value::Object(names).to_string() }));
+        let mut places = BTreeMap::new();
+        let mut at: u64 = 0;
+        let mut put = |name: String, dtype: &str, bytes: usize, shape: Vec<usize>| -> Result<u64> {
+            let size = shape.iter().try_fold(bytes as u64, |size, &d| size.checked_mul(d as u64));
+            let end = size.and_then(|size| at.checked_add(size)).context("the second moments would be too large for a file")?;
+            header.insert(name, json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] }));
+            Ok(std::mem::replace(&mut at, end))
+        };
+        // The wider numbers first, so that all are aligned.
+        for (key, name, matrices, cols) in &inputs {
+            let counts_at = put(format!("{name}.counts"), "I64", 8, vec![*matrices])?;
+            places.insert(*key, Place { counts_at, moments_at: 0, matrices: *matrices, cols: *cols });
+        }
+        for (key, name, matrices, cols) in &inputs {
+            let shape = if *matrices > 1 { vec![*matrices, *cols, *cols] } else { vec![*cols, *cols] };
+            let moments_at = put(name.clone(), "F32", 4, shape)?;
+            places.entry(*key).and_modify(|place| place.moments_at = moments_at);
+        }
+        let mut text = Value::Object(header).to_string().into_bytes();
+        text.resize(text.len().next_multiple_of(8), b' ');
+        let data = 8 + text.len() as u64;
+        let size = data.saturating_add(at);
+        let mut file = AtomicFile::create(path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let free = fs4::available_space(folder).with_context(|| folder.display().to_string())?;
+        if size > free {
+            bail!(
+                "{}: the second moments take {size} bytes, and the disk has {free} free; free some or write elsewhere",
+                path.display()
+            );
+        }
+        file.write_at(0, &(text.len() as u64).to_le_bytes())?;
+        file.write_at(8, &text)?;
+        file.set_len(size)?;
+        for place in places.values_mut() {
+            place.counts_at += data;
+            place.moments_at += data;
+        }
+        Ok(Self { file, cpu: Cpu::new(), places, open: BTreeMap::new() })
+    }
+
+    /// Adds rows `x [T, K]` that go into one of the matrices of a site. When the next block of the model begins, the one before
+    /// is written.
+    pub(super) fn add(&mut self, block: usize, site: Site, matrix: usize, x: &[f32]) -> EngineResult<()> {
+        let key = (block, site);
+        if self.open.keys().next().is_some_and(|&(open, at)| open != block || (at == Site::Output) != (site == Site::Output)) {
+            self.flush()?;
+        }
+        let Some(place) = self.places.get(&key) else {
+            // What is written already comes again in a second pass, which `collect` rules out.
+            let what = format!("more goes into {site:?} of block {block}, whose second moment is written already");
+            return Err(EngineError::Unfit { model: self.file.path().display().to_string(), what });
+        };
+        let cols = place.cols;
+        let fresh = || Moment { pending: Vec::new(), sum: vec![0.0; cols * cols], count: 0 };
+        let moments = self.open.entry(key).or_insert_with(|| (0..place.matrices).map(|_| fresh()).collect());
+        let moment = &mut moments[matrix];
+        moment.count += (x.len() / cols) as u64;
+        for row in x.chunks_exact(cols) {
+            moment.pending.extend_from_slice(row);
+            if moment.pending.len() == BLOCK_ROWS * cols {
+                moment.take_block(&self.cpu, cols)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is open.
+    fn flush(&mut self) -> EngineResult<()> {
+        for (key, moments) in std::mem::take(&mut self.open) {
+            let Some(place) = self.places.remove(&key) else { continue };
+            let (cols, stride) = (place.cols, (place.cols * place.cols * size_of::<f32>()) as u64);
+            for (i, mut moment) in moments.into_iter().enumerate() {
+                moment.take_block(&self.cpu, cols)?;
+                let bytes: Vec<u8> = moment.sum.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect();
+                self.file.write_at(place.moments_at + i as u64 * stride, &bytes)?;
+                self.file.write_at(place.counts_at + 8 * i as u64, &(moment.count as i64).to_le_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rest and puts the file in place.
+    ///
+    /// # Errors
+    /// An input that was never met; what writing a file may meet.
+    pub fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        if let Some((block, site)) = self.places.keys().next() {
+            bail!("{}: nothing went into {site:?} of block {block}", self.file.path().display());
+        }
+        Ok(self.file.commit()?)
+    }
+}
+
+impl Moment {
+    /// Adds the products of the pending rows.
+    fn take_block(&mut self, cpu: &Cpu, cols: usize) -> EngineResult<()> {
+        let rows = self.pending.len() / cols;
+        if rows == 0 {
+            return Ok(());
+        }
+        let mut turned = vec![0.0f32; rows * cols];
+        turned.par_chunks_mut(rows).enumerate().for_each(|(col, out)| {
+            out.iter_mut().enumerate().for_each(|(row, out)| *out = self.pending[row * cols + col]);
+        });
+        let bytes = TensorBytes::Owned(bytemuck::cast_slice(&turned).to_vec());
+        let weight = cpu.weight(HostTensor { dtype: DType::F32, rows: cols, cols: rows, bytes })?;
+        // [K, R] x [K, R]^T -> [K, K]
+        let mut products = vec![0.0; cols * cols];
+        cpu.matmul(&turned, 0..cols, &weight, 0..cols, &mut products)?;
+        self.sum.par_iter_mut().zip(&products).for_each(|(sum, &product)| *sum += f64::from(product));
+        self.pending.clear();
+        Ok(())
+    }
+}

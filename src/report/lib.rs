@@ -1,0 +1,133 @@
+//! Tables, charts and pages made from records; the only place that knows polars.
+//!
+//! The way: `bitworth_eval::records` (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row of numbers a
+//! lane) and [`compare`] (what the numbers allow to say) -> [`contents`] (a [`page::Page`]: tables and charts as values) ->
+//! [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of it. Pages on other matters, such as advice, are written
+//! out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
+
+mod axis;
+pub mod card;
+pub mod changes;
+pub mod chart;
+pub mod columns;
+pub mod compare;
+pub mod contents;
+mod digest;
+pub mod export;
+pub mod gather;
+pub mod html;
+mod labels;
+pub mod markdown;
+pub mod number;
+pub mod page;
+pub mod pareto;
+pub mod regression;
+pub mod sheet;
+pub mod summary;
+pub mod svg;
+pub mod table;
+pub mod tensors;
+pub mod tokens;
+
+use std::path::{Path, PathBuf};
+
+use bitworth_quant::atomic_file::write_whole;
+use bitworth_quant::{Error, Result};
+
+use bitworth_eval::record::Record;
+use bitworth_eval::records;
+
+pub use summary::Summary;
+
+/// What a report says, before it takes a form: made by [`Report::new`].
+#[derive(Debug)]
+pub struct Report {
+    /// One row a lane: by model and device, the reference first, then from the largest to the smallest.
+    pub rows: Vec<Summary>,
+    /// What the numbers allow to say, in sentences.
+    pub findings: compare::Findings,
+    /// How the texts were cut and scored, and with which versions of the program, in sentences.
+    pub protocol: Vec<String>,
+}
+
+impl Report {
+    /// Computes everything from the records of one or several runs.
+    ///
+    /// # Errors
+    /// Records that do not belong together: no lane, another text or protocol, a sequence or an item recorded twice with
+    /// different numbers.
+    pub fn new(records: &[Record]) -> Result<Self> {
+        let gathered = gather::gather(records)?;
+        let rows = summary::summarize(&gathered);
+        let findings = compare::findings(&gathered, &rows);
+        Ok(Self { rows, findings, protocol: gathered.protocol_notes() })
+    }
+
+    /// The table, the lanes at a glance and the answers for a terminal.
+    pub fn to_text(&self) -> String {
+        let answers: String =
+            self.findings.answers.iter().chain(&self.findings.skills).map(|answer| format!("\n{answer}\n")).collect();
+        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers
+    }
+
+    /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        let [parquet, csv] = ["summary.parquet", "summary.csv"].map(|name| dir.join(name));
+        export::parquet(&parquet, &self.rows)?;
+        export::csv(&csv, &self.rows)?;
+        let [markdown, html] = write_page(dir, "report", &contents::page(self))?;
+        Ok(vec![parquet, csv, markdown, html])
+    }
+}
+
+/// Writes `page` as `STEM.md` and `STEM.html` into `dir` and returns their paths in this order.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn write_page(dir: &Path, stem: &str, page: &page::Page) -> Result<[PathBuf; 2]> {
+    let [markdown, html] = ["md", "html"].map(|extension| dir.join(format!("{stem}.{extension}")));
+    write_text(&markdown, &markdown::render(page))?;
+    let text = html::render(page).map_err(|e| Error::file(&html, e))?;
+    write_text(&html, &text)?;
+    Ok([markdown, html])
+}
+
+/// Writes a text in one step and returns its path.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_text(path: &Path, text: &str) -> Result<PathBuf> {
+    write_whole(path, text.as_bytes())?;
+    Ok(path.to_owned())
+}
+
+/// The records of several runs' folders, one after the other.
+///
+/// # Errors
+/// See [`bitworth_eval::records::load`].
+pub fn load(dirs: &[PathBuf]) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for dir in dirs {
+        records.extend(records::load(dir)?);
+    }
+    Ok(records)
+}
+
+/// The rows of a summary, one a lane.
+///
+/// # Errors
+/// See [`Report::new`].
+pub fn summarize(records: &[Record]) -> Result<Vec<Summary>> {
+    Ok(Report::new(records)?.rows)
+}
+
+/// Computes the report of `records` and writes it into `dir`: see [`Report::write`].
+///
+/// # Errors
+/// See [`Report::new`] and [`Report::write`].
+pub fn write(dir: &Path, records: &[Record]) -> Result<Vec<PathBuf>> {
+    Report::new(records)?.write(dir)
+}

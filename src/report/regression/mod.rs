@@ -1,0 +1,437 @@
+//! Two runs of the same lanes, an old and a new one: what became worse or better beyond noise. Quality by paired differences on the
+//! sequences and items that both saw, speed by the spread of the repetitions, size exactly. Nothing is measured here.
+
+use serde::Serialize;
+
+use crate::compare::{divergence_sums, mean_difference};
+use crate::gather::{self, Gathered, LaneRecords};
+use crate::pareto::ROUNDING;
+use crate::summary::{self, SpeedSummary, Summary};
+use bitworth_eval::record::{Pass, Record, Sequence};
+use bitworth_eval::stats::{self, Cluster, Estimate, Interval};
+use bitworth_quant::{Error, Result};
+
+/// Speeds of two runs that differ by less are equal, whatever the spread within each: what two runs of `bench` on a quiet machine
+/// agree within.
+pub const RUN_TO_RUN: f64 = 0.03;
+
+/// What two runs say about each other.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Every figure that both runs have, lane by lane.
+    pub changes: Vec<Change>,
+    /// Lanes that only the old run has.
+    pub only_old: Vec<String>,
+    /// Lanes that only the new run has.
+    pub only_new: Vec<String>,
+    /// What could not be compared, and why, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// One figure of one lane in both runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// The lane, with the model's and the device's name where lanes of the run differ in them.
+    pub lane: String,
+    /// What was measured.
+    pub measure: Measure,
+    /// The task, for [`Measure::Accuracy`].
+    pub task: Option<String>,
+    /// The old value.
+    pub old: f64,
+    /// The new value.
+    pub new: f64,
+    /// New over old where [`Measure::is_ratio`], new less old elsewhere; with the interval of the pairs, or, for speeds, of the
+    /// repetitions.
+    pub change: Estimate,
+    /// Whether the interval is that of paired differences.
+    pub paired: bool,
+    /// What it means.
+    pub verdict: Verdict,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Bytes of the file; less is better.
+    Bytes,
+    /// Perplexity; less is better.
+    Perplexity,
+    /// Bits per byte of text; less is better.
+    BitsPerByte,
+    /// Mean KL divergence from the reference, nats per token; less is better.
+    Divergence,
+    /// Share of tokens with the reference's likeliest successor; more is better.
+    Agreement,
+    /// Share of right answers; more is better.
+    Accuracy,
+    /// Prompt tokens per second; more is better.
+    Prefill,
+    /// New tokens per second; more is better.
+    Decode,
+}
+
+impl Measure {
+    /// Whether a change is a ratio, not a difference.
+    pub fn is_ratio(self) -> bool {
+        matches!(self, Self::Bytes | Self::Perplexity | Self::BitsPerByte | Self::Prefill | Self::Decode)
+    }
+
+    fn more_is_better(self) -> bool {
+        matches!(self, Self::Agreement | Self::Accuracy | Self::Prefill | Self::Decode)
+    }
+
+    /// What rounding alone may change.
+    fn rounding(self) -> f64 {
+        match self {
+            Self::Perplexity | Self::BitsPerByte | Self::Divergence => ROUNDING,
+            Self::Prefill | Self::Decode => RUN_TO_RUN,
+            Self::Bytes | Self::Agreement | Self::Accuracy => 0.0,
+        }
+    }
+}
+
+/// What a change means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Worse beyond noise.
+    Regression,
+    /// Better beyond noise.
+    Improvement,
+    /// Within noise.
+    Same,
+    /// Too little was measured to tell: one sequence, or one repetition.
+    Undecided,
+}
+
+/// Compares the records of two runs.
+///
+/// # Errors
+/// Records that make no report ([`gather::gather`]); no lane in common; a text, protocol, tokenization or task version that differs.
+pub fn compare(old: &[Record], new: &[Record]) -> Result<Comparison> {
+    let (old, new) = (Run::of(old)?, Run::of(new)?);
+    for (pass, known) in &old.gathered.texts {
+        if let Some(other) = new.gathered.texts.get(pass).filter(|other| *other != known) {
+            let show = |(sha, protocol): &(String, bitworth_eval::record::Protocol)| format!("text {sha}, {protocol}");
+            return Err(not_comparable(format!("the old run scored {}, the new one {}", show(known), show(other))));
+        }
+    }
+    let pairs = pairs(&old, &new);
+    if pairs.is_empty() {
+        let names = |run: &Run| run.labels.join(", ");
+        return Err(not_comparable(format!("no lane is in both: the old run has {}, the new one {}", names(&old), names(&new))));
+    }
+    let mut comparison = Comparison {
+        changes: Vec::new(),
+        only_old: missing(&old.labels, pairs.iter().map(|p| p.0)),
+        only_new: missing(&new.labels, pairs.iter().map(|p| p.1)),
+        notes: Vec::new(),
+    };
+    for (i, j) in pairs {
+        Pair { old: (&old, i), new: (&new, j), into: &mut comparison }.compare()?;
+    }
+    Ok(comparison)
+}
+
+impl Comparison {
+    /// The changes that mean this.
+    pub fn with(&self, verdict: Verdict) -> Vec<&Change> {
+        self.changes.iter().filter(|c| c.verdict == verdict).collect()
+    }
+}
+
+fn not_comparable(what: String) -> Error {
+    Error::file("records", format!("the runs cannot be compared: {what}; compare runs of one configuration"))
+}
+
+struct Run {
+    /// The record versions of its timings, the earliest and the latest: what a timing holds changed between them.
+    timings: Option<(u32, u32)>,
+    gathered: Gathered,
+    rows: Vec<Summary>,
+    labels: Vec<String>,
+}
+
+impl Run {
+    fn of(records: &[Record]) -> Result<Self> {
+        let gathered = gather::gather(records)?;
+        let rows = summary::summarize(&gathered);
+        let labels = crate::sheet::labels(&rows);
+        let timed = || records.iter().filter(|r| r.as_speed().is_some()).map(|r| r.origin.schema);
+        Ok(Self { timings: timed().min().zip(timed().max()), gathered, rows, labels })
+    }
+
+    fn reference_name(&self, lane: usize) -> Option<&str> {
+        let lanes = &self.gathered.lanes;
+        self.gathered.reference_of(&lanes[lane]).map(|i| lanes[i].key.lane.as_str())
+    }
+}
+
+/// Lanes of the same name, model, arithmetic and device; where only the device differs, the one lane on each side.
+fn pairs(old: &Run, new: &Run) -> Vec<(usize, usize)> {
+    let matches = |a: &LaneRecords, b: &LaneRecords| {
+        (&a.key.model, &a.key.lane, &a.key.arithmetic) == (&b.key.model, &b.key.lane, &b.key.arithmetic)
+    };
+    let alike = |run: &Run, lane: &LaneRecords| {
+        let found = run.gathered.lanes.iter().enumerate().filter(|(_, other)| matches(lane, other)).map(|(i, _)| i);
+        found.collect::<Vec<usize>>()
+    };
+    let partner = |lane: &LaneRecords| {
+        let same = new.gathered.lanes.iter().position(|other| other.key == lane.key);
+        same.or_else(|| match (&alike(new, lane)[..], alike(old, lane).len()) {
+            ([one], 1) => Some(*one),
+            _ => None,
+        })
+    };
+    old.gathered.lanes.iter().enumerate().filter_map(|(i, lane)| Some((i, partner(lane)?))).collect()
+}
+
+fn missing(labels: &[String], present: impl Iterator<Item = usize>) -> Vec<String> {
+    let present: Vec<usize> = present.collect();
+    labels.iter().enumerate().filter(|(i, _)| !present.contains(i)).map(|(_, label)| label.clone()).collect()
+}
+
+/// One lane in both runs.
+struct Pair<'a> {
+    old: (&'a Run, usize),
+    new: (&'a Run, usize),
+    into: &'a mut Comparison,
+}
+
+impl Pair<'_> {
+    fn label(&self) -> &str {
+        &self.new.0.labels[self.new.1]
+    }
+
+    fn rows(&self) -> (&Summary, &Summary) {
+        (&self.old.0.rows[self.old.1], &self.new.0.rows[self.new.1])
+    }
+
+    fn lanes(&self) -> (&LaneRecords, &LaneRecords) {
+        (&self.old.0.gathered.lanes[self.old.1], &self.new.0.gathered.lanes[self.new.1])
+    }
+
+    fn push(
+        &mut self,
+        measure: Measure,
+        task: Option<&str>,
+        values: (f64, f64),
+        change: Estimate,
+        paired: bool,
+        verdict: Verdict,
+    ) {
+        let (old, new) = values;
+        let lane = self.label().to_owned();
+        self.into.changes.push(Change { lane, measure, task: task.map(str::to_owned), old, new, change, paired, verdict });
+    }
+
+    fn note(&mut self, what: &str) {
+        let note = format!("{}: {what}.", self.label());
+        self.into.notes.push(note);
+    }
+
+    fn compare(&mut self) -> Result<()> {
+        let (old, new) = (self.rows().0.bytes, self.rows().1.bytes);
+        let verdict = match new.cmp(&old) {
+            std::cmp::Ordering::Less => Verdict::Improvement,
+            std::cmp::Ordering::Equal => Verdict::Same,
+            std::cmp::Ordering::Greater => Verdict::Regression,
+        };
+        let ratio = Estimate { value: new as f64 / old.max(1) as f64, interval: None };
+        self.push(Measure::Bytes, None, (old as f64, new as f64), ratio, false, verdict);
+        self.texts()?;
+        self.tasks()?;
+        self.speeds();
+        Ok(())
+    }
+
+    /// Perplexity and bits per byte from the passes that both have, divergence and agreement from the first of them.
+    fn texts(&mut self) -> Result<()> {
+        let (old, new) = self.lanes();
+        let passes = [
+            (Pass::Windows, Measure::Perplexity, &old.windows, &new.windows),
+            (Pass::Rolling, Measure::BitsPerByte, &old.rolling, &new.rolling),
+        ];
+        let mut quality = Vec::new();
+        for (pass, measure, old, new) in passes {
+            if old.is_empty() != new.is_empty() {
+                quality.push(Err(format!("only one of the runs made the pass over {}", pass.name())));
+                continue;
+            }
+            let common: Vec<(&Sequence, &Sequence)> = old.iter().filter_map(|(i, s)| Some((s, new.get(i)?))).collect();
+            if common.iter().any(|(a, b)| (a.tokens, a.bytes) != (b.tokens, b.bytes)) {
+                return Err(not_comparable(format!("{} was tokenized in another way", self.label())));
+            }
+            // For bits per byte the clusters count bytes, so that the ratio is of nats per byte; it is that of the bits.
+            let value = |sequences: &std::collections::BTreeMap<u32, Sequence>| {
+                let of = |s: &Sequence| Cluster {
+                    sum: s.nll_sum,
+                    count: if pass == Pass::Windows { u64::from(s.tokens) } else { s.bytes },
+                };
+                let clusters: Vec<Cluster> = sequences.values().map(of).collect();
+                if pass == Pass::Windows { stats::perplexity(&clusters) } else { stats::bits_per_byte(&clusters) }
+            };
+            let (Some(before), Some(after)) = (value(old), value(new)) else {
+                continue;
+            };
+            let difference = |(a, b): &(&Sequence, &Sequence)| Cluster {
+                sum: b.nll_sum - a.nll_sum,
+                count: if pass == Pass::Windows { u64::from(b.tokens) } else { b.bytes },
+            };
+            let paired = stats::mean(&common.iter().map(difference).collect::<Vec<_>>());
+            let change = match (pass, paired) {
+                (Pass::Windows, paired) => paired.map(|mean| mean.map(libm::exp)),
+                // The old value is common to all draws: the paired difference in bits over it, plus 1.
+                (Pass::Rolling, paired) => paired.map(|mean| mean.map(|d| 1.0 + d / std::f64::consts::LN_2 / before.value)),
+            };
+            quality.push(Ok((measure, before, after, change)));
+        }
+        for result in quality {
+            match result {
+                Ok((measure, before, after, change)) => self.estimate(measure, before, after, change),
+                Err(note) => self.note(&note),
+            }
+        }
+        self.against();
+        Ok(())
+    }
+
+    /// Divergence from the reference and agreement with it, where both runs have the same reference.
+    fn against(&mut self) {
+        let rows = self.rows();
+        let (Some(old_kld), Some(new_kld)) = (rows.0.kld, rows.1.kld) else {
+            return;
+        };
+        let (Some(old_top), Some(new_top)) = (rows.0.top1, rows.1.top1) else {
+            return;
+        };
+        if rows.0.is_reference && rows.1.is_reference {
+            return;
+        }
+        if self.old.0.reference_name(self.old.1) != self.new.0.reference_name(self.new.1) {
+            self.note("the references are different lanes, so divergences are not compared");
+            return;
+        }
+        let (old, new) = self.lanes();
+        if old.windows.is_empty() != new.windows.is_empty() {
+            return;
+        }
+        let kld = divergence_sums(new).zip(divergence_sums(old)).and_then(|(new, old)| mean_difference(&new, &old));
+        let matches = |(number, s): (&u32, &Sequence)| {
+            let other = old.scored().get(number)?.against.as_ref()?.top1_matches;
+            let own = s.against.as_ref()?.top1_matches;
+            Some(Cluster { sum: f64::from(own) - f64::from(other), count: u64::from(s.tokens) })
+        };
+        let top1 = stats::mean(&new.scored().iter().filter_map(matches).collect::<Vec<_>>());
+        self.estimate(Measure::Divergence, old_kld.mean, new_kld.mean, kld);
+        self.estimate(Measure::Agreement, old_top, new_top, top1);
+    }
+
+    /// Two estimates and, where they are paired, the change between them; else their intervals decide.
+    fn estimate(&mut self, measure: Measure, old: Estimate, new: Estimate, paired: Option<Estimate>) {
+        let none = if measure.is_ratio() { 1.0 } else { 0.0 };
+        let unpaired = || {
+            let value = if measure.is_ratio() { new.value / old.value } else { new.value - old.value };
+            let interval = new.interval.zip(old.interval).map(|(n, o)| match measure.is_ratio() {
+                true => Interval { low: n.low / o.high, high: n.high / o.low },
+                false => Interval { low: n.low - o.high, high: n.high - o.low },
+            });
+            Estimate { value, interval }
+        };
+        let change = paired.unwrap_or_else(unpaired);
+        let verdict = match change.interval {
+            _ if (change.value - none).abs() <= measure.rounding() => Verdict::Same,
+            None => Verdict::Undecided,
+            Some(i) if i.contains(none) => Verdict::Same,
+            Some(i) if (i.low > none) == measure.more_is_better() => Verdict::Improvement,
+            Some(_) => Verdict::Regression,
+        };
+        self.push(measure, None, (old.value, new.value), change, paired.is_some(), verdict);
+    }
+
+    fn tasks(&mut self) -> Result<()> {
+        let (old, new) = self.rows();
+        let (old, new) = (old.tasks.clone(), new.tasks.clone());
+        for task in &old {
+            let Some(other) = new.iter().find(|t| t.name == task.name) else {
+                self.note(&format!("only the old run has the task {}", task.name));
+                continue;
+            };
+            if other.version != task.version {
+                let what = format!(
+                    "task {} has version {} in the old run and {} in the new one",
+                    task.name, task.version, other.version
+                );
+                return Err(not_comparable(what));
+            }
+            let (before, after) = self.lanes();
+            let (before, after) = (&before.items[&task.name], &after.items[&task.name]);
+            let both: Vec<(bool, bool)> =
+                after.iter().filter_map(|(i, own)| Some((own.correct, before.get(i)?.correct))).collect();
+            let Some(pair) = stats::paired_accuracy(&both) else {
+                self.note(&format!("no item of the task {} is in both runs", task.name));
+                continue;
+            };
+            let verdict = match pair.p_value < 0.05 {
+                false => Verdict::Same,
+                true if pair.difference.value < 0.0 => Verdict::Regression,
+                true => Verdict::Improvement,
+            };
+            let values = (task.accuracy.value, other.accuracy.value);
+            self.push(Measure::Accuracy, Some(&task.name), values, pair.difference, true, verdict);
+        }
+        for task in new.iter().filter(|t| !old.iter().any(|o| o.name == t.name)) {
+            self.note(&format!("only the new run has the task {}", task.name));
+        }
+        Ok(())
+    }
+
+    fn speeds(&mut self) {
+        let (old, new) = self.rows();
+        let phases = [(Measure::Decode, old.decode, new.decode), (Measure::Prefill, old.prefill, new.prefill)];
+        let (old_device, new_device) = (old.device.clone(), new.device.clone());
+        if old_device != new_device && phases.iter().any(|p| p.1.is_some() && p.2.is_some()) {
+            self.note(&format!("speeds are not compared: the old run was made on {old_device}, the new one on {new_device}"));
+            return;
+        }
+        if let (Some(before), Some(after)) = (self.old.0.timings, self.new.0.timings)
+            && (before != after || before.0 != before.1)
+        {
+            self.note("timings of different record versions are not compared: they do not hold the same work");
+            return;
+        }
+        for (measure, old, new) in phases {
+            let name = if measure == Measure::Decode { "decode" } else { "prefill" };
+            match (old, new) {
+                (Some(old), Some(new)) if shape(&old) != shape(&new) => {
+                    self.note(&format!("{name} was timed with other tokens, depth or batch"));
+                }
+                (Some(old), Some(new)) => self.speed(measure, old, new),
+                (Some(_), None) => self.note(&format!("the new run has no timing of {name} that counts")),
+                (None, Some(_)) => self.note(&format!("the old run has no timing of {name} that counts")),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn speed(&mut self, measure: Measure, old: SpeedSummary, new: SpeedSummary) {
+        let interval = Interval { low: new.slowest / old.fastest, high: new.fastest / old.slowest };
+        let change = Estimate { value: new.tps / old.tps, interval: Some(interval) };
+        let verdict = match old.repetitions.min(new.repetitions) {
+            0 | 1 => Verdict::Undecided,
+            _ if (change.value - 1.0).abs() <= measure.rounding() || interval.contains(1.0) => Verdict::Same,
+            _ if change.value < 1.0 => Verdict::Regression,
+            _ => Verdict::Improvement,
+        };
+        self.push(measure, None, (old.tps, new.tps), change, false, verdict);
+    }
+}
+
+fn shape(speed: &SpeedSummary) -> (u32, u32, u32) {
+    (speed.tokens, speed.depth, speed.batch)
+}
+
+#[cfg(test)]
+mod tests;

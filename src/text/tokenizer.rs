@@ -1,0 +1,132 @@
+//! Text to token ids and back, on the `tokenizers` crate, from whichever description the checkpoint carries.
+//!
+//! The start token is put in front by us, by the rule the model's vocabulary states, so that a Hugging Face directory and
+//! the GGUF made of it give the same ids. Absent: reading vocabularies (see `bitworth_quant::vocab`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bitworth_quant::Checkpoint;
+
+/// What to do with the text of special tokens (`<|endoftext|>`) inside a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpecialText {
+    /// It is the special token, as in a prompt.
+    Parse,
+    /// It is plain text, as llama-perplexity reads a file.
+    Plain,
+}
+
+/// A tokenizer that cannot be built or cannot encode.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: tokenizer: {what}", path.display())]
+pub struct TokenizerError {
+    path: PathBuf,
+    what: String,
+}
+
+/// A model's tokenizer.
+#[derive(Clone)]
+pub struct Tokenizer {
+    path: PathBuf,
+    parsing: Arc<tokenizers::Tokenizer>,
+    plain: Arc<tokenizers::Tokenizer>,
+    start: Vec<u32>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    ends: Vec<u32>,
+    adds_eos: bool,
+}
+
+impl Tokenizer {
+    /// The tokenizer of a checkpoint.
+    ///
+    /// # Errors
+    /// A checkpoint without one, or with one of a kind that is not supported.
+    pub fn new(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
+        let path = checkpoint.path().to_owned();
+        let error = |e: tokenizers::Error| TokenizerError { path: path.clone(), what: e.to_string() };
+        let vocab = checkpoint.vocab()?;
+        let json = serde_json::to_vec(&checkpoint.tokenizer_json()?)?;
+        let mut parsing = tokenizers::Tokenizer::from_bytes(json).map_err(error)?;
+        // Files for training carry these; a text is never cut or padded here.
+        parsing.with_truncation(None).map_err(error)?;
+        parsing.with_padding(None);
+        let mut plain = parsing.clone();
+        plain.set_encode_special_tokens(true);
+        let ends = vocab.ends();
+        let start = vocab.bos.filter(|_| vocab.add_bos).into_iter().collect();
+        let (parsing, plain) = (Arc::new(parsing), Arc::new(plain));
+        Ok(Self { path: path.clone(), parsing, plain, start, bos: vocab.bos, eos: vocab.eos, ends, adds_eos: vocab.add_eos })
+    }
+
+    /// The same for texts that hold their start token themselves where they want one, as rendered chats do.
+    pub fn without_start(&self) -> Self {
+        Self { start: Vec::new(), ..self.clone() }
+    }
+
+    fn inner(&self, special: SpecialText) -> &tokenizers::Tokenizer {
+        match special {
+            SpecialText::Parse => &self.parsing,
+            SpecialText::Plain => &self.plain,
+        }
+    }
+
+    /// The ids of `text` alone, without start or end token.
+    ///
+    /// # Errors
+    /// A text the tokenizer cannot encode (a character outside a vocabulary without byte fallback).
+    pub fn encode(&self, text: &str, special: SpecialText) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner(special).encode_fast(text, false);
+        let encoding = encoding.map_err(|e| TokenizerError { path: self.path.clone(), what: e.to_string() })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of `text` and, for each, the byte of `text` behind it. Tokens that share a character share its end.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_ends(&self, text: &str, special: SpecialText) -> Result<(Vec<u32>, Vec<usize>), TokenizerError> {
+        let encoding = self.inner(special).encode(text, false);
+        let encoding = encoding.map_err(|e| TokenizerError { path: self.path.clone(), what: e.to_string() })?;
+        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(|&(_, end)| end).collect()))
+    }
+
+    /// The ids of `text` behind the start token, if the model wants one: what a prompt is.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str, special: SpecialText) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = self.start.clone();
+        ids.extend(self.encode(text, special)?);
+        Ok(ids)
+    }
+
+    /// The text of `ids`, special tokens left out.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        self.parsing.decode(ids, true).map_err(|e| TokenizerError { path: self.path.clone(), what: e.to_string() })
+    }
+
+    /// The start token that prompts begin with, if the model wants one.
+    pub fn start(&self) -> Option<u32> {
+        self.start.first().copied()
+    }
+
+    /// What a text without context is scored behind: the start token, or else the end token, as lm-evaluation-harness does.
+    pub fn prefix(&self) -> Option<u32> {
+        self.bos.or(self.eos)
+    }
+
+    /// Whether a model that says this token has finished: the end of a text or of a turn.
+    pub fn is_end(&self, token: u32) -> bool {
+        self.ends.contains(&token)
+    }
+
+    /// Whether the model's texts are closed by an end token (llama-perplexity refuses such models).
+    pub fn adds_eos(&self) -> bool {
+        self.adds_eos
+    }
+}
