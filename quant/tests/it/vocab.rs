@@ -1,17 +1,17 @@
 //! The tokenizer of every golden model: the keys that llama.cpp's converter wrote, and the reference's token ids both from
 //! the directory's own `tokenizer.json` and from the one rebuilt from those keys.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::Result;
 use bitworth_quant::gguf::{Metadata, Value};
 use bitworth_quant::vocab::{Algorithm, TokenType, Vocab, hf};
 use serde_json::{Value as Json, json};
-use support::manifest::{expected_pairs, found_pairs};
 use tempfile::TempDir;
 use tokenizers::Tokenizer;
+
+use crate::support;
+use crate::support::manifest::{expected_pairs, found_pairs};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hf").join(name)

@@ -1,7 +1,5 @@
 //! A Hugging Face directory opened as a checkpoint gives the metadata, tensors and bytes that llama.cpp's converter wrote.
 
-mod support;
-
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -12,7 +10,9 @@ use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Options, Output, quantize};
 use bitworth_quant::{Checkpoint, Recipe};
 use serde_json::{Value as Json, json};
-use support::manifest::{expected_pairs, found_pairs, sha256};
+
+use crate::support;
+use crate::support::manifest::{expected_pairs, found_pairs, sha256};
 
 const OUTTYPES: [&str; 3] = ["f32", "bf16", "f16"];
 /// Oracle models that llama.cpp's layout cannot represent: blocks with and without experts in no set order.

@@ -1,13 +1,13 @@
 //! Names, authorship, sampling defaults, special tokens and chat templates come out as gguf-py derives them, over variants
 //! of one model directory (see `fixtures/hf/gguf_py.py`).
 
-mod support;
-
 use std::path::Path;
 
 use bitworth_quant::Checkpoint;
 use bitworth_quant::gguf::{Array, Value};
 use serde_json::{Value as Json, json};
+
+use crate::support;
 
 const JSON_FILES: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
 /// What gguf-py is not asked for: the model's own keys and the token lists.

@@ -1,8 +1,6 @@
 //! The quantizer as a whole: llama-quantize's own file made again byte for byte, several files at once equal to each alone,
 //! and failures that leave nothing behind.
 
-mod support;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,8 +10,9 @@ use bitworth_quant::plan::Choices;
 use bitworth_quant::progress::{Silent, Unit};
 use bitworth_quant::quantize::{Options, Output, Written, encode_tensor, quantize, quantized_metadata};
 use bitworth_quant::{DType, Progress, Recipe, Result};
-use support::fixture;
-use support::memory::{Memory, output};
+
+use crate::support::fixture;
+use crate::support::memory::{Memory, output};
 
 fn run(source: &Memory, outputs: &[Output]) -> Result<Vec<Written>> {
     quantize(source, outputs, &Options::default(), &AtomicBool::new(false), &Silent)

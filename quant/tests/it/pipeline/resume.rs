@@ -9,8 +9,8 @@ use bitworth_quant::progress::Unit;
 use bitworth_quant::quantize::{Options, Output, Split, Written, quantize};
 use bitworth_quant::{DType, Error, Progress};
 
-use super::support::memory::{Memory, output_of};
 use super::{in_a_process_of_its_own, names_in, run};
+use crate::support::memory::{Memory, output_of};
 
 /// Set in the process that is to end in the middle, to the folder to write in.
 const VARIABLE: &str = "BITWORTH_TEST_KILLED_IN";
@@ -123,7 +123,7 @@ fn a_killed_run_is_taken_up() {
     let dir = tempfile::tempdir().unwrap();
     for blocks in [1, 9, 20, 20, 5] {
         std::fs::write(dir.path().join("blocks"), blocks.to_string()).unwrap();
-        let status = in_a_process_of_its_own("resume::a_killed_run_is_taken_up", (VARIABLE, dir.path()), "");
+        let status = in_a_process_of_its_own("pipeline::resume::a_killed_run_is_taken_up", (VARIABLE, dir.path()), "");
         assert!(!status.success());
     }
     let made = run(&source, &outputs(&source, dir.path()), &options).unwrap();

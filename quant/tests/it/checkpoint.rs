@@ -1,8 +1,6 @@
 //! A checkpoint is the same model whichever file it is opened from, gives rows in GGUF order, and says which tensor or key
 //! is at fault where it cannot be opened.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -15,6 +13,8 @@ use bitworth_quant::quantize::{Options, Output, Split, quantize};
 use bitworth_quant::{Checkpoint, DType, Plan, Recipe};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
+
+use crate::support;
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hf/llama31_gqa")

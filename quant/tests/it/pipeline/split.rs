@@ -8,9 +8,9 @@ use bitworth_quant::gguf::{GgufFile, Metadata, Value};
 use bitworth_quant::plan::Choices;
 use bitworth_quant::quantize::{Options, Output, Split};
 
-use super::support::fixture;
-use super::support::memory::{Memory, output_by, output_of};
 use super::{names_in, run};
+use crate::support::fixture;
+use crate::support::memory::{Memory, output_by, output_of};
 
 /// Makes one output and compares the files by name and hash.
 fn check(source: &Memory, output: Output, expected: &[(&str, &str)]) {

@@ -8,8 +8,8 @@ use bitworth_quant::progress::Unit;
 use bitworth_quant::quantize::{Options, Output, encode_tensor};
 use bitworth_quant::{DType, Imatrix};
 
-use super::support::memory::{Memory, output_of};
 use super::{in_a_process_of_its_own, names_in, run};
+use crate::support::memory::{Memory, output_of};
 
 /// Set in the process whose files may not grow, to the folder to write in.
 const VARIABLE: &str = "BITWORTH_TEST_FULL_DISK";
@@ -59,7 +59,7 @@ fn a_disk_that_fills_up_ends_the_run_and_leaves_what_was_there() {
     }
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("F32"), "as it was").unwrap();
-    let test = "failures::a_disk_that_fills_up_ends_the_run_and_leaves_what_was_there";
+    let test = "pipeline::failures::a_disk_that_fills_up_ends_the_run_and_leaves_what_was_there";
     // In blocks of 512 or 1024 bytes, as the shell has it; without the signal that would end the process.
     let status = in_a_process_of_its_own(test, (VARIABLE, dir.path()), "trap '' XFSZ; ulimit -f 5000;");
     assert!(status.success());

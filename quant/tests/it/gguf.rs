@@ -1,14 +1,13 @@
 //! Reading and writing GGUF: broken files each give one clear error, whole ones come back as they were written, and what
 //! llama.cpp wrote is read and laid out again byte for byte.
 
-mod support;
-
 use std::path::Path;
 
 use bitworth_quant::DType;
 use bitworth_quant::gguf::{Array, GgufFile, GgufWriter, Layout, Metadata, TensorSpec, Value};
 use proptest::prelude::*;
-use support::fixture;
+
+use crate::support::fixture;
 
 // Type ids of the specification, written out here so that a slip in the reader's own table shows.
 const U32: u32 = 4;

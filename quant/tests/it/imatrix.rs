@@ -1,8 +1,6 @@
 //! Importance matrices from files: both formats as llama.cpp writes them, and what strangers may write. The oracle's
 //! matrices are stand-ins made by its `quant_manifest.py`.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +10,8 @@ use bitworth_quant::gguf::{Array, GgufWriter, Layout, Metadata, TensorSpec, Valu
 use bitworth_quant::plan::{Choices, Origin, PlanInput};
 use bitworth_quant::recipe::ModelFacts;
 use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
-use support::oracle;
+
+use crate::support::oracle;
 
 /// The keys that `llama-imatrix` writes.
 fn keys() -> Metadata {

@@ -1,9 +1,6 @@
 //! How the quantizer runs: the same bytes however many threads and however little memory, split files as llama.cpp's tools
 //! make them, resuming, failures, and the error report.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod failures;
 mod report;
 mod resume;

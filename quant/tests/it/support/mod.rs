@@ -1,7 +1,5 @@
 //! What the tests of files, plans and the quantizer share: where the oracle is, where the fixtures are.
 
-#![allow(dead_code)] // every test binary uses its own part
-
 pub mod manifest;
 pub mod memory;
 

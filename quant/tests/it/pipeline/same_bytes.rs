@@ -6,8 +6,8 @@ use bitworth_quant::gguf::{GgufFile, Metadata};
 use bitworth_quant::quantize::{Options, Source, encode_tensor};
 use sha2::{Digest, Sha256};
 
-use super::support::memory::{Memory, output, output_of};
 use super::{names_in, run};
+use crate::support::memory::{Memory, output, output_of};
 
 /// Large and small matrices, single rows, and one row longer than any piece.
 fn mixed() -> Memory {

@@ -2,8 +2,6 @@
 //! byte for byte. Of files that only the oracle's hashes speak for, the hash of the whole file is compared; of files made with
 //! an importance matrix, which name its path, the hash of each tensor.
 
-mod support;
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +13,9 @@ use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Options, Output, quantize};
 use bitworth_quant::{Checkpoint, Imatrix, Recipe};
 use serde_json::Value;
-use support::{json, oracle};
+
+use crate::support;
+use crate::support::{json, oracle};
 
 fn sha256(path: &Path) -> String {
     support::manifest::sha256(&std::fs::read(path).unwrap())

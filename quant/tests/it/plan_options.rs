@@ -1,8 +1,6 @@
 //! The options of a plan, each with the meaning that llama-quantize gives it, and recipes of one's own. With `LLAMA_QUANTIZE`
 //! set to the program (b11434), the ignored test compares plans and metadata with what it makes:
-//! `LLAMA_QUANTIZE=... cargo test -p bitworth-quant --test plan_options against -- --ignored`.
-
-mod support;
+//! `LLAMA_QUANTIZE=... cargo test -p bitworth-quant --test it plan_options::against -- --ignored`.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +11,8 @@ use bitworth_quant::gguf::{Array, GgufFile, Metadata, Value};
 use bitworth_quant::plan::{Choices, Origin, PlanEntry, PlanInput, TensorType, parse_override_kv, parse_prune_layers};
 use bitworth_quant::recipe::ModelFacts;
 use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
-use support::{json, oracle};
+
+use crate::support::{json, oracle};
 
 /// A model of 8 blocks of a few small matrices, and a head if `head`.
 fn model(head: bool) -> (Metadata, Vec<Tensor>) {

@@ -9,7 +9,7 @@ use bitworth_quant::quantize::{Options, Output, TensorReport, encode_tensor};
 use bitworth_quant::{DType, Imatrix};
 
 use super::run;
-use super::support::memory::{Memory, output_of};
+use crate::support::memory::{Memory, output_of};
 
 const SHAPES: [(&str, &[usize]); 4] = [("plain", &[256, 300]), ("experts", &[256, 20, 3]), ("row", &[256]), ("zero", &[256, 2])];
 

@@ -1,8 +1,6 @@
 //! Plans against llama-quantize's own choices: `type_choice.json` of the oracle holds what it picks for published model
 //! shapes. `fixtures/gguf/type_choice.json` is a cut of it that is always there (two models, our recipes); to cut it anew:
-//! `cargo test -p bitworth-quant --test plan cut_the_fixture -- --ignored`.
-
-mod support;
+//! `cargo test -p bitworth-quant --test it plan::cut_the_fixture -- --ignored`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +11,8 @@ use bitworth_quant::plan::{Choices, Origin, PlanInput};
 use bitworth_quant::recipe::ModelFacts;
 use bitworth_quant::{DType, Imatrix, Plan, Recipe};
 use serde_json::{Value, json};
-use support::{fixture, json, oracle};
+
+use crate::support::{fixture, json, oracle};
 
 const FIXTURE_MODELS: [&str; 2] = ["llama-3-8b", "smollm2-135m"];
 

@@ -3,33 +3,19 @@
 //! ggml's bytes come from the oracle `shared/oracle/block_vectors.safetensors` (its maker, `block_vectors.py` beside it,
 //! gives the layout). `fixtures/formats/block_vectors.safetensors` is a cut of it that is always there: the types of our
 //! table, less the decoded importance rows. After a change of the table, cut it anew:
-//! `cargo test -p bitworth-quant --test formats cut_the_fixture -- --ignored`.
+//! `cargo test -p bitworth-quant --test it formats::cut_the_fixture -- --ignored`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bitworth_quant::DType;
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/formats/block_vectors.safetensors");
+use crate::support::oracle;
 
-/// The oracle's file, or why there is none; with `CI` set its absence is a failure.
-fn oracle() -> Option<PathBuf> {
-    let root = std::env::var_os("BITWORTH_SHARED").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
-    let path = root.join("oracle/block_vectors.safetensors");
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
-    #[allow(clippy::print_stderr)]
-    {
-        eprintln!("skipped: {} is not here (set BITWORTH_SHARED to the folder that holds `oracle`)", path.display());
-    }
-    None
-}
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/formats/block_vectors.safetensors");
 
 /// ggml's rows, read from one file.
 struct Vectors<'a> {
@@ -129,7 +115,7 @@ fn rows_of(dtype: DType, decoded_with_importance: usize) -> [usize; 6] {
 
 #[test]
 fn every_type_gives_ggmls_bytes_and_values() {
-    let Some(path) = oracle() else { return };
+    let Some(path) = oracle("block_vectors.safetensors") else { return };
     for (dtype, rows) in check_all(&std::fs::read(path).unwrap()) {
         assert_eq!(rows, rows_of(dtype, 16), "rows compared for {dtype}");
     }
@@ -145,7 +131,7 @@ fn every_type_gives_ggmls_bytes_and_values_in_the_fixture() {
 #[test]
 #[ignore = "writes the fixture; needs the oracle"]
 fn cut_the_fixture() {
-    let file = std::fs::read(oracle().expect("the oracle")).unwrap();
+    let file = std::fs::read(oracle("block_vectors.safetensors").expect("the oracle")).unwrap();
     let metadata = SafeTensors::read_metadata(&file).unwrap().1.metadata().clone().unwrap();
     let kept = |name: &str| {
         let (stem, suffix) = name.split_once('.').unwrap_or((name, ""));
