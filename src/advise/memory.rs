@@ -154,18 +154,22 @@ fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need
         return Err(Error::option("--runtime", "bitworth", what));
     };
     let (context, sequences) = (u64::from(usage.context), u64::from(usage.sequences));
-    let heads = (h.kv_heads() * (h.key_width() + h.value_width())) as u64;
+    // Every block has a cache as wide as the widest.
+    let heads = (h.largest(|block| h.kv_heads(block) * h.key_width(block))
+        + h.largest(|block| h.kv_heads(block) * h.value_width(block))) as u64;
     let rows = ROWS.min(context).max(sequences);
     let columns = workspace_columns(h) + h.embedding_length;
     let tables = if h.rope_local_base.is_some() { 2 } else { 1 };
     let angles = tables * context * h.rope_dim as u64;
     let logits = sequences * h.vocab_size as u64;
     let threads = u64::from(usage.threads);
-    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length };
+    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length.max() };
     let feed_forward = dense.max(h.expert_feed_forward_length * h.expert_count.min(1)).max(h.shared_feed_forward_length);
-    let widest = feed_forward.max(h.embedding_length).max(h.head_count * h.value_width()) as u64;
+    let widest =
+        feed_forward.max(h.embedding_length).max(h.largest(|block| h.head_count.of(block) * h.value_width(block))) as u64;
     let unpacked = PACKED.min(widest * h.embedding_length as u64) * threads.min(1);
-    let tiles = threads * (context * (h.key_width() + h.value_width() + TILE_ROWS) as u64 + TILE_COLUMNS * widest);
+    let tiles = threads
+        * (context * (h.largest(|block| h.key_width(block) + h.value_width(block)) + TILE_ROWS) as u64 + TILE_COLUMNS * widest);
     Ok(Need {
         weights: size.tensor_bytes,
         kv: h.block_count as u64 * heads * context * sequences * F32,
@@ -176,12 +180,15 @@ fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need
 /// Numbers that our own engine's workspace has of each row (`Workspace::columns` in `src/engine/forward.rs`, which a
 /// test compares).
 fn workspace_columns(h: &bitworth_quant::HParams) -> usize {
-    let (queries, keys) = (h.head_count * h.key_width(), h.kv_heads() * h.key_width());
-    let dense = h.feed_forward_length.max(h.shared_feed_forward_length);
+    let queries = h.largest(|block| h.head_count.of(block) * h.key_width(block));
+    let keys = h.largest(|block| h.kv_heads(block) * h.key_width(block));
+    let dense = h.feed_forward_length.max().max(h.shared_feed_forward_length);
     let slot = 2 * (h.embedding_length + h.expert_feed_forward_length);
     let experts = if h.expert_count > 0 { h.expert_count + h.expert_used_count * slot } else { 0 };
     let compressed = h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim));
-    let attention = queries + keys + h.kv_heads() * h.value_width() + h.head_count * h.value_width();
+    let values = h.largest(|block| h.kv_heads(block) * h.value_width(block));
+    let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
+    let attention = queries + keys + values + attended;
     attention + queries.max(keys).max(compressed) + 2 * compressed + 3 * h.embedding_length + 2 * dense + experts
 }
 

@@ -145,13 +145,14 @@ pub enum Keys<'a, B: Backend> {
 impl<B: Backend> KvCache<B> {
     /// Room for so many rows.
     pub fn new(backend: &B, h: &HParams, rows: usize) -> Result<Self> {
-        let wide = |columns: usize| backend.alloc(rows * h.kv_heads() * columns);
-        Ok(Self { k: wide(h.key_width())?, v: wide(h.value_width())? })
+        let k = h.largest(|block| h.kv_heads(block) * h.key_width(block));
+        let v = h.largest(|block| h.kv_heads(block) * h.value_width(block));
+        Ok(Self { k: backend.alloc(rows * k)?, v: backend.alloc(rows * v)? })
     }
 
-    /// Takes rows of keys and values.
-    fn take(&mut self, backend: &B, h: &HParams, from: [&B::Buffer; 2], [at, to, len]: [usize; 3]) -> Result<()> {
-        let (wide_k, wide_v) = (h.kv_heads() * h.key_width(), h.kv_heads() * h.value_width());
+    /// Takes rows of keys and values of these widths.
+    fn take(&mut self, backend: &B, widths: [usize; 2], from: [&B::Buffer; 2], [at, to, len]: [usize; 3]) -> Result<()> {
+        let [wide_k, wide_v] = widths;
         backend.copy(from[0], at * wide_k, &mut self.k, to * wide_k, len * wide_k)?;
         Ok(backend.copy(from[1], at * wide_v, &mut self.v, to * wide_v, len * wide_v)?)
     }
@@ -197,8 +198,9 @@ impl<B: Backend> Workspace<B> {
     /// For steps of up to `rows` rows.
     pub fn new(backend: &B, h: &HParams, rows: usize) -> Result<Self> {
         let buffer = |columns: usize| backend.alloc(rows * columns);
-        let (queries, keys) = (h.head_count * h.key_width(), h.kv_heads() * h.key_width());
-        let dense = h.feed_forward_length.max(h.shared_feed_forward_length);
+        let queries = h.largest(|block| h.head_count.of(block) * h.key_width(block));
+        let keys = h.largest(|block| h.kv_heads(block) * h.key_width(block));
+        let dense = h.feed_forward_length.max().max(h.shared_feed_forward_length);
         let experts = if h.expert_count > 0 {
             let slot = |columns: usize| buffer(h.expert_used_count * columns);
             Some(ExpertSpace {
@@ -214,11 +216,11 @@ impl<B: Backend> Workspace<B> {
         let scratch = Scratch {
             q: buffer(queries)?,
             k: buffer(keys)?,
-            v: buffer(h.kv_heads() * h.value_width())?,
+            v: buffer(h.largest(|block| h.kv_heads(block) * h.value_width(block)))?,
             raw: buffer(queries.max(keys).max(Self::latent(h)))?,
             latent: buffer(Self::latent(h))?,
             compressed: buffer(Self::latent(h))?,
-            attended: buffer(h.head_count * h.value_width())?,
+            attended: buffer(h.largest(|block| h.head_count.of(block) * h.value_width(block)))?,
             projected: buffer(h.embedding_length)?,
             post_normed: buffer(h.embedding_length)?,
             gate: buffer(dense)?,
@@ -230,11 +232,14 @@ impl<B: Backend> Workspace<B> {
 
     /// Numbers of all buffers together, for each row.
     pub fn columns(h: &HParams) -> usize {
-        let (queries, keys) = (h.head_count * h.key_width(), h.kv_heads() * h.key_width());
-        let dense = h.feed_forward_length.max(h.shared_feed_forward_length);
+        let queries = h.largest(|block| h.head_count.of(block) * h.key_width(block));
+        let keys = h.largest(|block| h.kv_heads(block) * h.key_width(block));
+        let dense = h.feed_forward_length.max().max(h.shared_feed_forward_length);
         let slot = 2 * (h.embedding_length + h.expert_feed_forward_length);
         let experts = if h.expert_count > 0 { h.expert_count + h.expert_used_count * slot } else { 0 };
-        let attention = queries + keys + h.kv_heads() * h.value_width() + h.head_count * h.value_width();
+        let values = h.largest(|block| h.kv_heads(block) * h.value_width(block));
+        let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
+        let attention = queries + keys + values + attended;
         let latent = queries.max(keys).max(Self::latent(h)) + 2 * Self::latent(h);
         attention + latent + 3 * h.embedding_length + 2 * dense + experts
     }
@@ -249,9 +254,9 @@ impl<B: Backend> Workspace<B> {
         let slots = h.expert_used_count * h.embedding_length.max(h.expert_feed_forward_length);
         [
             h.embedding_length,
-            h.head_count * h.key_width(),
-            h.head_count * h.value_width(),
-            h.feed_forward_length,
+            h.largest(|block| h.head_count.of(block) * h.key_width(block)),
+            h.largest(|block| h.head_count.of(block) * h.value_width(block)),
+            h.feed_forward_length.max(),
             h.shared_feed_forward_length,
             h.expert_count,
             slots,
@@ -319,7 +324,8 @@ impl<B: Backend> Step<'_, B> {
             Projections::Latent(latent) => self.project_latent(latent, weights.index, ws, normed),
             Projections::Plain { q, k, v } => {
                 self.linear(normed, v, &mut ws.v)?;
-                let parts = [(q, &weights.q_norm, h.head_count), (k, &weights.k_norm, h.head_count_kv)];
+                let (heads, kv_heads) = (h.head_count.of(weights.index), h.head_count_kv.of(weights.index));
+                let parts = [(q, &weights.q_norm, heads), (k, &weights.k_norm, kv_heads)];
                 for ((linear, norm, heads), out) in parts.into_iter().zip([&mut ws.q, &mut ws.k]) {
                     match norm {
                         None => self.linear(normed, linear, out)?,
@@ -330,7 +336,7 @@ impl<B: Backend> Step<'_, B> {
                             self.backend.norm(kind, &ws.raw, count, &norm.gain, h.norm_epsilon, out)?;
                         }
                     }
-                    self.rotate(out, heads, h.head_dim, 0, weights.index)?;
+                    self.rotate(out, heads, h.head_dim.of(weights.index), 0, weights.index)?;
                 }
                 Ok(())
             }
@@ -343,7 +349,7 @@ impl<B: Backend> Step<'_, B> {
         let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
         let Some(mla) = h.mla else { return Ok(()) };
         let (kind, epsilon) = (self.graph.traits.norm, self.graph.traits.latent_norm_epsilon);
-        let (key, plain) = (mla.key_length, mla.key_length - h.rope_dim);
+        let (key, plain, heads) = (mla.key_length, mla.key_length - h.rope_dim, h.head_count.of(block));
         match &latent.queries {
             Queries::Plain(linear) => self.linear(normed, linear, &mut ws.q)?,
             Queries::Compressed { down, norm, up } => {
@@ -353,19 +359,19 @@ impl<B: Backend> Step<'_, B> {
                 self.linear(&ws.compressed, up, &mut ws.q)?;
             }
         }
-        self.rotate(&mut ws.q, h.head_count, key, plain, block)?;
+        self.rotate(&mut ws.q, heads, key, plain, block)?;
 
         let both = mla.kv_lora_rank + h.rope_dim;
         self.linear(normed, &latent.down, &mut ws.raw)?;
         self.rotate(&mut ws.raw, 1, both, mla.kv_lora_rank, block)?;
         let shared = Columns { stride: both, first: mla.kv_lora_rank };
         let to = |first| Columns { stride: key, first };
-        backend.copy_columns(&ws.raw, shared, h.head_count, &mut ws.k, to(plain), count * h.head_count, h.rope_dim)?;
+        backend.copy_columns(&ws.raw, shared, heads, &mut ws.k, to(plain), count * heads, h.rope_dim)?;
         let tight = |stride| Columns { stride, first: 0 };
         backend.copy_columns(&ws.raw, tight(both), 1, &mut ws.latent, tight(mla.kv_lora_rank), count, mla.kv_lora_rank)?;
         backend.norm(kind, &ws.latent, count, &latent.norm, epsilon, &mut ws.compressed)?;
         self.linear(&ws.compressed, &latent.keys, &mut ws.raw)?;
-        backend.copy_columns(&ws.raw, tight(plain), 1, &mut ws.k, to(0), count * h.head_count, plain)?;
+        backend.copy_columns(&ws.raw, tight(plain), 1, &mut ws.k, to(0), count * heads, plain)?;
         self.linear(&ws.compressed, &latent.values, &mut ws.v)
     }
 
@@ -374,28 +380,28 @@ impl<B: Backend> Step<'_, B> {
         let (h, backend) = (&self.graph.hparams, self.backend);
         self.project(weights, ws, normed)?;
         let shape = AttentionShape {
-            heads: h.head_count,
-            kv_heads: h.kv_heads(),
-            head_dim: h.key_width(),
-            value_dim: h.value_width(),
+            heads: h.head_count.of(weights.index),
+            kv_heads: h.kv_heads(weights.index),
+            head_dim: h.key_width(weights.index),
+            value_dim: h.value_width(weights.index),
             scale: h.attention_scale,
             softcap: h.attention_softcap,
         };
-        let own = [&ws.k, &ws.v];
+        let (own, widths) = ([&ws.k, &ws.v], [shape.kv_heads * shape.head_dim, shape.kv_heads * shape.value_dim]);
         let [k, v] = match keys {
             Keys::Cached(cache, writes) => {
                 for &(from, to, len) in writes {
-                    cache.take(backend, h, own, [from, to, len])?;
+                    cache.take(backend, widths, own, [from, to, len])?;
                 }
                 [&cache.k, &cache.v]
             }
             Keys::Joined { kept, joined, copies } => {
                 for &(from, to, len) in &copies.keep {
-                    kept.take(backend, h, own, [from, to, len])?;
+                    kept.take(backend, widths, own, [from, to, len])?;
                 }
                 for &(source, from, to, len) in &copies.join {
                     let source = if source == KeySource::Step { own } else { [&kept.k, &kept.v] };
-                    joined.take(backend, h, source, [from, to, len])?;
+                    joined.take(backend, widths, source, [from, to, len])?;
                 }
                 if copies.join.is_empty() { own } else { [&joined.k, &joined.v] }
             }
@@ -405,7 +411,7 @@ impl<B: Backend> Step<'_, B> {
         if self.observer.is_some() && h.mla.is_some() {
             self.observe_latent(weights.index, ws, spans, shape)?;
         }
-        self.observe(weights.index, Site::AttentionOutput, &ws.attended, h.head_count * h.value_width())?;
+        self.observe(weights.index, Site::AttentionOutput, &ws.attended, shape.heads * shape.value_dim)?;
         self.linear(&ws.attended, &weights.attn_output, &mut ws.projected)
     }
 
@@ -419,8 +425,8 @@ impl<B: Backend> Step<'_, B> {
         let (mut q, mut k, mut gathered) = (buffer(key)?, buffer(key)?, buffer(rank)?);
         let one = AttentionShape { heads: 1, kv_heads: 1, value_dim: rank, ..shape };
         let tight = |stride| Columns { stride, first: 0 };
-        for head in 0..h.head_count {
-            let from = Columns { stride: h.head_count * key, first: head * key };
+        for head in 0..shape.heads {
+            let from = Columns { stride: shape.heads * key, first: head * key };
             backend.copy_columns(&ws.q, from, 1, &mut q, tight(plain), count, plain)?;
             self.observe_parts(block, Site::LatentKeys, &q, plain, &[(head, 0..count)])?;
             backend.copy_columns(&ws.q, from, 1, &mut q, tight(key), count, key)?;
@@ -512,7 +518,7 @@ impl<B: Backend> Step<'_, B> {
             FeedForward::Dense(dense) => {
                 let h = &self.graph.hparams;
                 self.observe(weights.index, Site::FeedForward, normed, h.embedding_length)?;
-                let (down, width) = ((weights.index, Site::FeedForwardDown), h.feed_forward_length);
+                let (down, width) = ((weights.index, Site::FeedForwardDown), h.feed_forward_length.of(weights.index));
                 self.dense(dense, down, width, normed, [&mut ws.gate, &mut ws.up], &mut ws.projected)
             }
         }

@@ -241,7 +241,7 @@ fn pass_rows(order: &Order, lengths: &[usize], places: &Range<usize>) -> usize {
 
 /// Numbers of a row of keys or of values, whichever are more.
 fn key_columns(h: &HParams) -> usize {
-    h.kv_heads() * h.key_width().max(h.value_width())
+    h.largest(|block| h.kv_heads(block) * h.key_width(block).max(h.value_width(block)))
 }
 
 /// Bytes of what lanes hold.
@@ -272,7 +272,7 @@ impl Sizes {
         Self {
             state,
             workspace: sum(&Workspace::<B>::columns),
-            keys: sum(&|h| h.kv_heads() * (h.key_width() + h.value_width())),
+            keys: sum(&|h| h.largest(|block| h.kv_heads(block) * (h.key_width(block) + h.value_width(block)))),
             blocks: block_bytes(lanes),
             head: 2 * head_tokens.min(vocab) * per_token,
             head_tokens,
@@ -347,7 +347,8 @@ fn flops(h: &HParams, lane: &Lane, rows: usize, sequences: &[Sequence]) -> f64 {
     let output = (h.vocab_size * h.embedding_length) as f64;
     let scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();
     let pairs: f64 = sequences.iter().map(|s| s.scored.end as f64 * (s.scored.end as f64 + 1.0) / 2.0).sum();
-    let attention = (h.block_count * h.head_count * (h.key_width() + h.value_width())) as f64 * pairs;
+    let heads = |block: usize| h.head_count.of(block) * (h.key_width(block) + h.value_width(block));
+    let attention = (0..h.block_count).map(heads).sum::<usize>() as f64 * pairs;
     2.0 * (weights * rows as f64 + output * scored as f64 + attention)
 }
 
