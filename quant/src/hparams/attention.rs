@@ -97,7 +97,7 @@ impl Keys<'_> {
             return Ok(stated);
         }
         let dim = match self.arch.block.attention_scale {
-            AttentionScale::EvenHeadAt(blocks) if blocks == block_count => embedding_length / head_count,
+            AttentionScale::EvenHeadAt(blocks) if blocks == block_count => embedding_length / head_count.max(1),
             _ => key_dim,
         };
         let logarithm = match scaling {

@@ -166,7 +166,7 @@ mod tests {
     fn sizes_by_block_are_read_where_the_architecture_has_them_and_refused_elsewhere() {
         let llama = find_gguf("llama").unwrap();
         let block = BlockTraits { shapes: Shapes::ByBlock, ..llama.block };
-        let by_block = ArchSpec { name: "llama", tensors: llama.tensors, hf: llama.hf, block, ..*llama };
+        let by_block = ArchSpec { block, ..*llama };
         let list = |values: [u32; 2]| Value::Array(Array::U32(values.to_vec()));
         let mut m = sound();
         m.set("llama.attention.head_count", list([4, 8]));

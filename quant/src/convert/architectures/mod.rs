@@ -43,7 +43,7 @@ const COMMON: Conversion = Conversion { name: "", keys: keys::add_base, computed
 
 /// Every architecture that can be converted.
 const CONVERSIONS: &[Conversion] = &[
-    Conversion { name: "llama", keys: keys::add_llama, computed: llama::rope_factors, ..COMMON },
+    Conversion { name: "llama", keys: keys::add_llama, computed: llama::rope_factors },
     Conversion { name: "cohere2", keys: cohere2::add_keys, ..COMMON },
     Conversion { name: "command-r", keys: command_r::add_keys, ..COMMON },
     Conversion { name: "deepseek2", keys: deepseek2::add_keys, ..COMMON },
@@ -53,14 +53,14 @@ const CONVERSIONS: &[Conversion] = &[
     Conversion { name: "glm4", keys: glm4::add_keys, ..COMMON },
     Conversion { name: "gpt2", keys: gpt2::add_keys, ..COMMON },
     Conversion { name: "gpt-oss", keys: gpt_oss::add_keys, ..COMMON },
-    Conversion { name: "granite", keys: granite::add_keys, computed: llama::rope_factors, ..COMMON },
+    Conversion { name: "granite", keys: granite::add_keys, computed: llama::rope_factors },
     Conversion { name: "olmo2", ..COMMON },
-    Conversion { name: "phi3", keys: phi3::add_keys, computed: phi3::rope_factors, ..COMMON },
+    Conversion { name: "phi3", keys: phi3::add_keys, computed: phi3::rope_factors },
     Conversion { name: "qwen2", ..COMMON },
     Conversion { name: "qwen2moe", keys: qwen2moe::add_keys, ..COMMON },
     Conversion { name: "qwen3", ..COMMON },
     Conversion { name: "qwen3moe", keys: qwen3moe::add_keys, ..COMMON },
-    Conversion { name: "smollm3", keys: keys::add_llama, computed: llama::rope_factors, ..COMMON },
+    Conversion { name: "smollm3", keys: keys::add_llama, computed: llama::rope_factors },
     Conversion { name: "stablelm", keys: stablelm::add_keys, ..COMMON },
     Conversion { name: "starcoder2", ..COMMON },
 ];
