@@ -7,12 +7,12 @@ use bitworth_quant::{DType, Error, Result};
 
 use super::choice::{Choice, Fit, Room};
 use super::claims::{Oracle, Usable};
+use super::file_size::FileSize;
 use super::hardware::{Catalogue, Machine};
 use super::memory::{self, Usage};
 use super::models::{self, ModelFigures};
 use super::quality::{Candidate, Quality};
 use super::request::Request;
-use super::sizes::FileSize;
 use super::speed::place::{self, Weights, Workload};
 use super::speed::{Backend, Calibration};
 

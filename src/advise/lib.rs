@@ -7,6 +7,7 @@ pub mod advice;
 pub mod advisor;
 pub mod choice;
 pub mod claims;
+pub mod file_size;
 pub mod hardware;
 pub mod memory;
 pub mod models;

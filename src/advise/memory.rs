@@ -2,16 +2,16 @@
 //! has it.
 //!
 //! Two runtimes. llama.cpp, as it printed its buffers in b11434, with flash attention (its default where the backend has it) and
-//! one batch of 512 tokens at a time. Our own engine (`src/engine/generate.rs`), which keeps f32 keys and values of all heads and
-//! positions, so a test holds it to what the engine allocates. Absent: what driver, context and operating system take, which the
+//! one batch of 512 tokens at a time. Our own engine, which says itself what it takes ([`bitworth_engine::footprint`]). Absent: what driver, context and operating system take, which the
 //! limits of a machine leave out.
 
+use bitworth_engine::footprint::{self, Decoding};
 use bitworth_quant::{DType, Error, Result};
 use serde::Serialize;
 
+use super::file_size::FileSize;
 use super::hardware::{Kind, Limit, Machine};
 use super::models::{KvLayers, ModelFigures, bytes_per_element};
-use super::sizes::FileSize;
 
 /// What runs the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -82,17 +82,12 @@ impl Need {
     }
 }
 
-/// Tokens that llama.cpp computes at a time (`n_ubatch`), and our own engine (`PROMPT_ROWS`).
+/// Tokens that llama.cpp computes at a time (`n_ubatch`).
 const ROWS: u64 = 512;
 /// llama.cpp's caches have a multiple of this many tokens (`llama-context.cpp`, `llama-kv-cache-iswa.cpp`, b11434).
 const CELLS: u64 = 256;
 /// The most sequences and tokens that are computed with.
 const MAX_TOKENS: u64 = 1 << 40;
-
-/// Decoded weights that the CPU keeps at once, and the tile of its products (`src/engine/cpu/gemm.rs`, AVX-512).
-const PACKED: u64 = 2 << 20;
-const TILE_ROWS: usize = 8;
-const TILE_COLUMNS: u64 = 48;
 
 const F32: u64 = size_of::<f32>() as u64;
 
@@ -137,43 +132,15 @@ fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -
     }
 }
 
-/// As `Generator::new`: a workspace and the residual stream of some rows, angles for every position, logits of every sequence. On
-/// the CPU also what products and attention keep there: decoded weights, and each thread's keys, values and scores of one head.
 fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need> {
     let Some(h) = &model.hparams else {
         let what = format!("{} is not run by our own engine, whose memory it was asked for", model.architecture);
         return Err(Error::option("--runtime", "bitworth", what));
     };
-    let (context, sequences) = (u64::from(usage.context), u64::from(usage.sequences));
-    let heads = (h.kv_heads() * (h.key_width() + h.value_width())) as u64;
-    let rows = ROWS.min(context).max(sequences);
-    let columns = workspace_columns(h) + h.embedding_length;
-    let tables = if h.rope_local_base.is_some() { 2 } else { 1 };
-    let angles = tables * context * h.rope_dim as u64;
-    let logits = sequences * h.vocab_size as u64;
-    let threads = u64::from(usage.threads);
-    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length };
-    let feed_forward = dense.max(h.expert_feed_forward_length * h.expert_count.min(1)).max(h.shared_feed_forward_length);
-    let widest = feed_forward.max(h.embedding_length).max(h.head_count * h.value_width()) as u64;
-    let unpacked = PACKED.min(widest * h.embedding_length as u64) * threads.min(1);
-    let tiles = threads * (context * (h.key_width() + h.value_width() + TILE_ROWS) as u64 + TILE_COLUMNS * widest);
-    Ok(Need {
-        weights: size.tensor_bytes,
-        kv: h.block_count as u64 * heads * context * sequences * F32,
-        compute: (rows * columns as u64 + angles + logits + unpacked + tiles) * F32,
-    })
-}
-
-/// Numbers that our own engine's workspace has of each row (`Workspace::columns` in `src/engine/forward.rs`, which a
-/// test compares).
-fn workspace_columns(h: &bitworth_quant::HParams) -> usize {
-    let (queries, keys) = (h.head_count * h.key_width(), h.kv_heads() * h.key_width());
-    let dense = h.feed_forward_length.max(h.shared_feed_forward_length);
-    let slot = 2 * (h.embedding_length + h.expert_feed_forward_length);
-    let experts = if h.expert_count > 0 { h.expert_count + h.expert_used_count * slot } else { 0 };
-    let compressed = h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim));
-    let attention = queries + keys + h.kv_heads() * h.value_width() + h.head_count * h.value_width();
-    attention + queries.max(keys).max(compressed) + 2 * compressed + 3 * h.embedding_length + 2 * dense + experts
+    let usage =
+        Decoding { context: u64::from(usage.context), sequences: u64::from(usage.sequences), threads: u64::from(usage.threads) };
+    let footprint = footprint::decoding(h, &usage);
+    Ok(Need { weights: size.tensor_bytes, kv: footprint.state, compute: footprint.compute })
 }
 
 /// Whether a model fits.
@@ -273,8 +240,6 @@ mod tests {
     use super::super::hardware::Catalogue;
     use super::super::models;
     use super::*;
-    use bitworth_engine::cpu::Cpu;
-    use bitworth_engine::forward::Workspace;
 
     const MIB: f64 = (1_u64 << 20) as f64;
 
@@ -282,18 +247,6 @@ mod tests {
         let model = models::find(model).unwrap();
         let size = model.size(&Recipe::find(recipe).unwrap()).unwrap();
         (model, size)
-    }
-
-    #[test]
-    fn the_workspace_is_the_engines() {
-        let mut compared = 0;
-        for (id, _) in models::known() {
-            if let Some(h) = &models::find(id).unwrap().hparams {
-                assert_eq!(workspace_columns(h), Workspace::<Cpu>::columns(h), "{id}");
-                compared += 1;
-            }
-        }
-        assert!(compared > 50);
     }
 
     /// What llama.cpp b11434 printed as KV and compute buffers on the CPU, in MiB, for a prompt of 512 behind so many tokens.

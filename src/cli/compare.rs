@@ -1,6 +1,6 @@
 //! `bitworth compare`: what candidates lost against a reference, on the same tokens, from one walk through the model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -13,7 +13,7 @@ use super::perplexity::TextArgs;
 use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::statistics::{Scored, pairs_block, pairs_document};
-use super::sweep::Files;
+use super::sweep::{Files, inputs};
 use super::{Outcome, ScoringArgs};
 use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::model::Variant;
@@ -160,11 +160,6 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         }
         None => Outcome::Done,
     })
-}
-
-/// The files of all models.
-pub fn inputs(lanes: &[Lane]) -> impl Iterator<Item = &Path> + Clone {
-    lanes.iter().flat_map(|lane| lane.variant.checkpoint().files()).map(PathBuf::as_path)
 }
 
 /// The reference through the other arithmetic.

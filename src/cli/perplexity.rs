@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::compare::inputs;
 use super::reference::KeepArgs;
 use super::session::Session;
 use super::statistics::{RecordsFolder, Scored};
 use super::sweep::SweepArgs;
+use super::sweep::inputs;
 use super::{Outcome, ScoringArgs};
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane};

@@ -143,3 +143,8 @@ impl Files {
         Ok(written)
     }
 }
+
+/// The files of all models.
+pub fn inputs(lanes: &[Lane]) -> impl Iterator<Item = &Path> + Clone {
+    lanes.iter().flat_map(|lane| lane.variant.checkpoint().files()).map(PathBuf::as_path)
+}

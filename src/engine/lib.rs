@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod cpu;
 pub mod error;
+pub mod footprint;
 pub mod forward;
 pub mod generate;
 #[cfg(feature = "gpu")]
@@ -15,7 +16,9 @@ mod prefetch;
 pub mod probe;
 pub mod rope;
 pub mod routing;
+pub mod state;
 #[cfg(test)]
 pub(crate) mod suite;
 pub mod supply;
 pub mod sweep;
+pub mod variant;

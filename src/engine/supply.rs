@@ -11,7 +11,7 @@ use bitworth_quant::quantize::Sink;
 use bitworth_quant::{Checkpoint, DType};
 
 use super::error::Result;
-use super::model::Variant;
+use super::variant::Variant;
 
 /// See the module.
 #[derive(Default)]

@@ -1,5 +1,5 @@
 //! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded; the
-//! report reads nothing else. Files are the report's matter (`report::frames`), statistics are in `stats`.
+//! report reads nothing else. files are written by [`super::records`], statistics are in `stats`.
 
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the machine
 /// drifted, and those that did count in no median.

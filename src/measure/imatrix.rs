@@ -21,7 +21,7 @@ use bitworth_engine::backend::Backend;
 use bitworth_engine::error::{EngineError, Result as EngineResult};
 use bitworth_engine::model::Variant;
 use bitworth_engine::observe::{Observed, Observer, Site};
-use bitworth_engine::sweep::{self, SweepLimits};
+use bitworth_engine::sweep::{self, Observation, SweepLimits};
 use bitworth_text::tokenizer::Tokenizer;
 
 /// Columns that one thread sums.
@@ -82,7 +82,8 @@ pub fn collect<B: Backend>(
         }
     };
     let collector = Collector { checkpoint, places: Mutex::default(), moments };
-    sweep::observe(backend, variant, sequences, how.cut, how.output, &collector, watch.progress, watch.stop)?;
+    let observation = Observation { variant, sequences, limits: how.cut, output: how.output, observer: &collector };
+    sweep::observe(backend, &observation, watch.progress, watch.stop)?;
     if let Some(moments) = collector.moments {
         moments.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
     }

@@ -1,6 +1,6 @@
 //! What the comparison of two runs says, as a page: regressions first, then improvements, then what stayed. Decided in `regression`.
 
-use crate::compare::change as percent_change;
+use crate::findings::change as percent_change;
 use crate::number::{bytes, percent, significant};
 use crate::page::{Block, Cell, Column, Page, Row, Section, Table};
 use crate::regression::{Change, Comparison, Measure, RUN_TO_RUN, Verdict};

@@ -1,7 +1,7 @@
 //! A run at a glance for a terminal: a line a lane with its size as a bar, its speed beside the reference's, and what can be told of
 //! its loss. Absent: ranges and p-values, which the report has.
 
-use crate::compare::{Standing, is_apart};
+use crate::findings::{Standing, is_apart};
 use crate::number::{bytes, significant};
 use crate::sheet::labels;
 use crate::summary::Summary;

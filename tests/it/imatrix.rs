@@ -11,7 +11,7 @@ use bitworth::engine::cpu::Cpu;
 use bitworth::engine::error::Result as EngineResult;
 use bitworth::engine::model::Variant;
 use bitworth::engine::observe::{Observed, Observer, Site};
-use bitworth::engine::sweep::{self, SweepLimits};
+use bitworth::engine::sweep::{self, Observation, SweepLimits};
 use bitworth::measure::Watch;
 use bitworth::measure::imatrix::{self, Collect};
 use bitworth::text::tokenizer::Tokenizer;
@@ -177,7 +177,8 @@ impl<B: Backend> Observer<B> for Capture {
 fn capture(variant: &Variant, windows: &[Vec<u32>]) -> BTreeMap<(usize, Site, usize), (usize, Vec<f32>)> {
     let seen = Capture::default();
     let stop = AtomicBool::new(false);
-    sweep::observe(&Cpu::new(), variant, windows, SweepLimits::default(), true, &seen, &Silent, &stop).unwrap();
+    let observation = Observation { variant, sequences: windows, limits: SweepLimits::default(), output: true, observer: &seen };
+    sweep::observe(&Cpu::new(), &observation, &Silent, &stop).unwrap();
     seen.0.into_inner().unwrap()
 }
 

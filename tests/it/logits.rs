@@ -185,6 +185,31 @@ fn check_sequences_side_by_side<B: Backend>(backend: &B, dir: &Path, variant: &V
     }
 }
 
+#[test]
+fn a_forked_sequence_goes_on_as_the_first_one_and_one_that_is_rewound_begins_anew() {
+    for_all_models(|dir| check_fork(&Cpu::new(), dir, &open(dir)));
+    if let Some(gpu) = common::gpu() {
+        for_all_models(|dir| check_fork(&gpu, dir, &open(dir)));
+    }
+}
+
+fn check_fork<B: Backend>(backend: &B, dir: &Path, variant: &Variant) {
+    let (tokens, greedy) = (ids(&golden(dir, "ids_a")), ids(&golden(dir, "greedy_a")));
+    let (last, begin) = tokens.split_last().unwrap();
+    let mut generator = Generator::new(backend, variant, tokens.len() + greedy.len(), 2).unwrap();
+    generator.prefill(0, begin).unwrap();
+    generator.prefill(1, &tokens[..1]).unwrap();
+    generator.fork(0, 1).unwrap();
+    assert_eq!(generator.length(1), begin.len());
+    let mut next = generator.greedy_each(&[*last; 2]).unwrap();
+    for (step, expected) in greedy.iter().enumerate() {
+        assert_eq!(next, [*expected; 2], "token {step} of a sequence and its fork");
+        next = generator.greedy_each(&next).unwrap();
+    }
+    generator.rewind(1, begin.len()).unwrap();
+    assert_eq!(generator.greedy(1, &[*last]).unwrap(), greedy[0], "the first token of a sequence that was rewound");
+}
+
 /// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace --test
 /// it other_golden -- --ignored` checks every folder in FOLDER, on the CPU and on a GPU.
 #[test]

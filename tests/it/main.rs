@@ -7,6 +7,7 @@ mod common;
 mod demo;
 mod devices;
 mod docs;
+mod examples;
 mod forecast;
 mod hub;
 mod imatrix;

@@ -74,7 +74,7 @@ fn check_shared<B: Backend>(backend: &B, lanes: &[Lane]) {
             assert_eq!(alone[0], together[i], "prompt {i}, lane {}, {}", lane.name, lane.variant.checkpoint().path().display());
         }
     }
-    let row = 4 * bitworth::engine::forward::Workspace::<B>::widest(lanes[0].variant.hparams());
+    let row = 4 * bitworth::engine::footprint::WorkspaceColumns::of(lanes[0].variant.hparams()).widest();
     for buffer_bytes in [1, 5 * row, 24 * row] {
         for activation_bytes in [usize::MAX, 40 * row] {
             let limits = SweepLimits { buffer_bytes, activation_bytes, ..SweepLimits::default() };

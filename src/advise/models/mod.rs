@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use bitworth_quant::checkpoint::{Checkpoint, Container, Model};
 use bitworth_quant::{Error, Result};
 
-use super::sizes::FileSize;
+use super::file_size::FileSize;
 use super::spelling::{closest, words};
 pub use figures::{KvLayers, ModelFigures};
 pub(crate) use figures::{bytes_per_element, is_expert};

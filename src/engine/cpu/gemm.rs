@@ -19,7 +19,9 @@ const DEPTH: usize = 256;
 /// Rows of activations per task.
 const ROW_BLOCK: usize = 96;
 /// f32 numbers of decoded weights kept at once (8 MiB).
-const PACKED: usize = 2 << 20;
+pub const PACKED: usize = 2 << 20;
+/// Rows and columns of the largest register tile of any instruction set.
+pub const LARGEST_TILE: (usize, usize) = (8, 48);
 
 thread_local! {
     /// Room for decoded weights, kept from one product to the next.
@@ -35,7 +37,7 @@ pub const fn tile(isa: Isa) -> (usize, usize) {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => (6, 16),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => (8, 48),
+        Isa::Avx512 => LARGEST_TILE,
     }
 }
 

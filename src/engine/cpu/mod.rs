@@ -26,6 +26,20 @@ use bitworth_quant::checkpoint::TensorBytes;
 
 use self::isa::Isa;
 pub use self::probe::CpuProbe;
+
+/// Numbers that products keep beside their operands, for whatever instruction set needs most.
+pub(crate) struct ProductScratch {
+    /// Decoded weights, all threads together.
+    pub decoded: usize,
+    /// Rows of a thread's tile.
+    pub tile_rows: usize,
+    /// Columns of a thread's tile.
+    pub tile_columns: usize,
+}
+
+/// See there.
+pub(crate) const PRODUCT_SCRATCH: ProductScratch =
+    ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
     Arithmetic, AttentionShape, Backend, Columns, DeviceError, DeviceInfo, DeviceKind, Gate, HeadRow, HostTensor, Map, Norm,
     Result, RopeShape, Targets, TileShape,

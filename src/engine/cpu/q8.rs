@@ -16,11 +16,9 @@ use rayon::prelude::*;
 
 use super::CpuWeight;
 use super::isa::{Isa, per_isa};
-use super::q8_kernel::{self, Dot, PANEL, Tile};
+use super::q8_kernel::{self, BLOCK, Dot, PANEL, Tile};
 use super::shared::SharedMut;
 
-/// Columns that share a scale of the activations.
-pub const BLOCK: usize = 32;
 /// Rows of activations per task.
 const ROW_BLOCK: usize = 96;
 

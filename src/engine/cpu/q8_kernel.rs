@@ -11,7 +11,9 @@ use std::arch::aarch64::*;
 use std::arch::x86_64::*;
 
 use super::isa::Isa;
-use super::q8::BLOCK;
+
+/// Columns that share a scale of the activations.
+pub const BLOCK: usize = 32;
 
 /// Columns of a panel.
 pub const PANEL: usize = 32;

@@ -11,17 +11,18 @@ use bitworth_quant::{HParams, Progress};
 use super::chunk::{ChunkLimits, Chunks, Piece};
 use super::layers::{LayerError, RowError};
 use super::plan::SweepPlan;
-use super::prefix::{Forest, Order, Path};
+use super::prefix::{Forest, Order, Path, paths};
 use super::state::State;
 use super::{Lane, LaneScores, Options, Reference, Scores, Sequence, StoredHidden, SweepLimits, not_numbers};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
-use crate::forward::{self, Batch, Graph, KeyCopies, Keys, KvCache, Rows, Workspace};
+use crate::forward::{self, Batch, Chunked, Graph, KvCopies, Past, Rows, Step, Workspace};
 use crate::head::{self, Scored};
 use crate::model::{Block, Embedding, Reader};
 use crate::observe::Observer;
 use crate::prefetch::prefetch;
 use crate::rope::{LengthClasses, Rope};
+use crate::state::{KvCache, Run};
 use crate::supply::Supply;
 
 /// What all passes have in common.
@@ -75,7 +76,8 @@ pub struct Chunk<B: Backend> {
     pub batch: Batch<B>,
     tokens: Vec<u32>,
     key_rows: usize,
-    copies: KeyCopies,
+    copies: KvCopies,
+    runs: Vec<Run>,
     /// Scored rows and the tokens that they should predict.
     rows: Vec<u32>,
     targets: Vec<u32>,
@@ -157,8 +159,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         widths.sort_unstable();
         widths.dedup();
         let batch = Batch::new(self.walk.backend, &positions, &angles, &laid.spans, &widths)?;
-        let (key_rows, copies) = (laid.key_rows, laid.copies.clone());
-        Ok(Chunk { batch, tokens, key_rows, copies, rows: Vec::new(), targets: Vec::new(), homes: Vec::new() })
+        let (key_rows, copies, runs) = (laid.key_rows, laid.copies.clone(), laid.runs.clone());
+        Ok(Chunk { batch, tokens, key_rows, copies, runs, rows: Vec::new(), targets: Vec::new(), homes: Vec::new() })
     }
 
     /// Notes what the sequence at a place wants of the rows of chunks.
@@ -232,8 +234,10 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
             let Space { workspace, kept, joined } = space;
             for (chunk, x) in self.chunks.iter().zip(&mut hidden[lane - walked.start]) {
                 self.walk.check_stop()?;
-                let keys = Keys::Joined { kept, joined, copies: &chunk.copies };
-                forward::block(*backend, graph, &weights, &chunk.batch, keys, Rows::Many, workspace, x, self.walk.observer)?;
+                let past = Past::Chunked(Chunked { kept, joined, copies: &chunk.copies, runs: &chunk.runs });
+                let observer = self.walk.observer;
+                let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: Rows::Many, observer };
+                forward::block(&step, &weights, past, workspace, x)?;
                 self.walk.progress.advance(chunk.batch.rows as u64);
             }
             drop(weights);
@@ -456,12 +460,4 @@ struct Space<B: Backend> {
     workspace: Workspace<B>,
     kept: KvCache<B>,
     joined: KvCache<B>,
-}
-
-/// The rows of sequences, with what tells sequences of different angles apart.
-pub fn paths(sequences: &[Sequence], class: impl Fn(usize) -> u32) -> Vec<Path<'_>> {
-    // `class` is asked for every sequence, be it of this pass or not; what it says of others does not matter.
-    let classes = sequences.iter().map(|sequence| class(sequence.scored.end));
-    let rows = sequences.iter().map(|sequence| &sequence.tokens[..sequence.scored.end]);
-    classes.zip(rows).map(|(class, tokens)| Path { class, tokens }).collect()
 }

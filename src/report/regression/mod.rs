@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::compare::{divergence_sums, mean_difference};
+use crate::findings::{divergence_sums, mean_difference};
 use crate::gather::{self, Gathered, LaneRecords};
 use crate::pareto::ROUNDING;
 use crate::summary::{self, SpeedSummary, Summary};

@@ -1,0 +1,136 @@
+//! Attention, plain and latent: queries, keys and values of the rows of a step, and what the heads gather.
+
+use super::workspace::Scratch;
+use super::{Chunked, KvSource, Past, Step};
+use crate::backend::{AttentionShape, Backend, Columns};
+use crate::error::Result;
+use crate::model::{Attention, Latent, Projections, Queries};
+use crate::observe::Site;
+use crate::state::SequenceState;
+
+impl<B: Backend> Step<'_, B> {
+    /// Queries, keys and values of the rows of `normed`, rotated, into the workspace.
+    fn project(&self, attention: &Attention<B>, block: usize, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
+        let h = &self.graph.hparams;
+        self.observe(block, Site::Attention, normed, h.embedding_length)?;
+        match &attention.projections {
+            Projections::Latent(latent) => self.project_latent(latent, block, ws, normed),
+            Projections::Plain { q, k, v } => {
+                self.linear(normed, v, &mut ws.v)?;
+                let parts = [(q, &attention.q_norm, h.head_count), (k, &attention.k_norm, h.head_count_kv)];
+                for ((linear, norm, heads), out) in parts.into_iter().zip([&mut ws.q, &mut ws.k]) {
+                    match norm {
+                        None => self.linear(normed, linear, out)?,
+                        Some(norm) => {
+                            self.linear(normed, linear, &mut ws.raw)?;
+                            let count = if norm.together { self.batch.rows } else { self.batch.rows * heads };
+                            let kind = self.graph.traits.norm;
+                            self.backend.norm(kind, &ws.raw, count, &norm.gain, h.norm_epsilon, out)?;
+                        }
+                    }
+                    self.rotate(out, heads, h.head_dim, 0, block)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Multi-head latent attention's queries, keys and values, expanded: keys are the products with the compressed ones beside
+    /// a rotated part that all heads share.
+    fn project_latent(&self, latent: &Latent<B>, block: usize, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
+        let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
+        let Some(mla) = h.mla else { return Ok(()) };
+        let (kind, epsilon) = (self.graph.traits.norm, self.graph.traits.latent_norm_epsilon);
+        let (key, plain) = (mla.key_length, mla.key_length - h.rope_dim);
+        match &latent.queries {
+            Queries::Plain(linear) => self.linear(normed, linear, &mut ws.q)?,
+            Queries::Compressed { down, norm, up } => {
+                self.linear(normed, down, &mut ws.raw)?;
+                backend.norm(kind, &ws.raw, count, norm, epsilon, &mut ws.compressed)?;
+                self.observe(block, Site::CompressedQueries, &ws.compressed, mla.q_lora_rank)?;
+                self.linear(&ws.compressed, up, &mut ws.q)?;
+            }
+        }
+        self.rotate(&mut ws.q, h.head_count, key, plain, block)?;
+
+        let both = mla.kv_lora_rank + h.rope_dim;
+        self.linear(normed, &latent.down, &mut ws.raw)?;
+        self.rotate(&mut ws.raw, 1, both, mla.kv_lora_rank, block)?;
+        let shared = Columns { stride: both, first: mla.kv_lora_rank };
+        let to = |first| Columns { stride: key, first };
+        backend.copy_columns(&ws.raw, shared, h.head_count, &mut ws.k, to(plain), count * h.head_count, h.rope_dim)?;
+        let tight = |stride| Columns { stride, first: 0 };
+        backend.copy_columns(&ws.raw, tight(both), 1, &mut ws.latent, tight(mla.kv_lora_rank), count, mla.kv_lora_rank)?;
+        backend.norm(kind, &ws.latent, count, &latent.norm, epsilon, &mut ws.compressed)?;
+        self.linear(&ws.compressed, &latent.keys, &mut ws.raw)?;
+        backend.copy_columns(&ws.raw, tight(plain), 1, &mut ws.k, to(0), count * h.head_count, plain)?;
+        self.linear(&ws.compressed, &latent.values, &mut ws.v)
+    }
+
+    /// Attention of the rows of `normed`, up to its output projection, into the workspace.
+    pub(super) fn attend(
+        &self,
+        attention: &Attention<B>,
+        block: usize,
+        past: Past<'_, B>,
+        ws: &mut Scratch<B>,
+        normed: &B::Buffer,
+    ) -> Result<()> {
+        let (h, backend) = (&self.graph.hparams, self.backend);
+        self.project(attention, block, ws, normed)?;
+        let shape = AttentionShape {
+            heads: h.head_count,
+            kv_heads: h.kv_heads(),
+            head_dim: h.key_width(),
+            value_dim: h.value_width(),
+            scale: h.attention_scale,
+            softcap: h.attention_softcap,
+        };
+        let own = [&ws.k, &ws.v];
+        let [k, v] = match past {
+            Past::Resident { state: SequenceState::Kv(kv), runs } => {
+                kv.advance(backend, h, own, runs)?;
+                [&kv.cache.k, &kv.cache.v]
+            }
+            Past::Chunked(Chunked { kept, joined, copies, .. }) => {
+                for &copy in &copies.keep {
+                    kept.take(backend, h, own, copy)?;
+                }
+                for &(source, copy) in &copies.join {
+                    let source = if source == KvSource::Step { own } else { [&kept.k, &kept.v] };
+                    joined.take(backend, h, source, copy)?;
+                }
+                if copies.join.is_empty() { own } else { [&joined.k, &joined.v] }
+            }
+        };
+        let (spans, sinks) = (self.batch.spans(h.window_of(block)), attention.sinks.as_ref());
+        backend.attention(&ws.q, k, v, spans, sinks, self.batch.rows, shape, &mut ws.attended)?;
+        if self.observer.is_some() && h.mla.is_some() {
+            self.observe_latent(block, ws, spans, shape)?;
+        }
+        self.observe(block, Site::AttentionOutput, &ws.attended, h.head_count * h.value_width())?;
+        self.linear(&ws.attended, &attention.output, &mut ws.projected)
+    }
+
+    /// Tells of what would meet the matrices of keys and values if they were absorbed, as GGUF has them: one head after the
+    /// other, the queries without their rotated part, and the compressed values that the head gathers. For whole sequences.
+    fn observe_latent(&self, block: usize, ws: &Scratch<B>, spans: &B::Indices, shape: AttentionShape) -> Result<()> {
+        let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
+        let Some(mla) = h.mla else { return Ok(()) };
+        let (key, plain, rank) = (mla.key_length, mla.key_length - h.rope_dim, mla.kv_lora_rank);
+        let buffer = |columns: usize| backend.alloc(count * columns);
+        let (mut q, mut k, mut gathered) = (buffer(key)?, buffer(key)?, buffer(rank)?);
+        let one = AttentionShape { heads: 1, kv_heads: 1, value_dim: rank, ..shape };
+        let tight = |stride| Columns { stride, first: 0 };
+        for head in 0..h.head_count {
+            let from = Columns { stride: h.head_count * key, first: head * key };
+            backend.copy_columns(&ws.q, from, 1, &mut q, tight(plain), count, plain)?;
+            self.observe_parts(block, Site::LatentKeys, &q, plain, &[(head, 0..count)])?;
+            backend.copy_columns(&ws.q, from, 1, &mut q, tight(key), count, key)?;
+            backend.copy_columns(&ws.k, from, 1, &mut k, tight(key), count, key)?;
+            backend.attention(&q, &k, &ws.compressed, spans, None, count, one, &mut gathered)?;
+            self.observe_parts(block, Site::LatentValues, &gathered, rank, &[(head, 0..count)])?;
+        }
+        Ok(())
+    }
+}
