@@ -2,7 +2,7 @@
 
 use super::guarded::{in_place, input, list, output};
 use super::{Random, U, check, f64s};
-use crate::backend::{AttentionShape, Backend, RopePairing, RopeShape};
+use crate::backend::{AttentionInputs, AttentionShape, Backend, RopePairing, RopeShape};
 
 /// Two products and a sum, relative to the pair's length.
 pub(super) fn rope<B: Backend>(b: &B) {
@@ -70,7 +70,8 @@ pub(super) fn attention<B: Backend>(b: &B) {
                 let [q, k, v] = [q, k, v].map(|data| input(b, &data));
                 let (spans, sinks) = (list(b, spans.as_flattened()), sinks.map(|sinks| input(b, &sinks)));
                 let what = format!("attention {heads}/{kv_heads} x {head_dim}/{value_dim}, cap {softcap}, {name}");
-                let attend = |out: &mut B::Buffer| b.attention(&q, &k, &v, &spans, sinks.as_ref(), rows, shape, out).unwrap();
+                let inputs = || AttentionInputs { q: &q, k: &k, v: &v, spans: &spans, sinks: sinks.as_ref() };
+                let attend = |out: &mut B::Buffer| b.attention(inputs(), rows, shape, out).unwrap();
                 check(&what, &output(b, &what, expected.len(), attend), &expected, |_| 4e-6 * 6.0);
             }
         }

@@ -7,7 +7,7 @@ use super::guarded::{input, list, output};
 use super::head::{logits, score};
 use super::weights::Product;
 use super::{Random, check_bits};
-use crate::backend::{AttentionShape, Backend, Norm};
+use crate::backend::{AttentionInputs, AttentionShape, Backend, Norm};
 
 /// A row of a batch of 70 equals, bit for bit, the same row computed alone.
 pub(super) fn rows_do_not_depend_on_their_batch<B: Backend>(b: &B) {
@@ -60,7 +60,8 @@ fn attention_rows_do_not_depend_on_their_batch<B: Backend>(b: &B) {
         let [k, v] = [(); 2].map(|()| input(b, &random.numbers(keys * shape.kv_heads * shape.head_dim)));
         let attend = |q: &[f32], spans: &[[u32; 2]]| {
             let (len, rows, q, spans) = (q.len(), spans.len(), input(b, q), list(b, spans.as_flattened()));
-            let run = |out: &mut B::Buffer| b.attention(&q, &k, &v, &spans, Some(&sinks), rows, shape, out).unwrap();
+            let inputs = AttentionInputs { q: &q, k: &k, v: &v, spans: &spans, sinks: Some(&sinks) };
+            let run = |out: &mut B::Buffer| b.attention(inputs, rows, shape, out).unwrap();
             output(b, "attention", len, run)
         };
         let together = attend(&q, &spans);

@@ -2,7 +2,7 @@
 
 use super::guarded::{Guarded, in_place, input, list, output};
 use super::{Random, U, check, check_bits};
-use crate::backend::{Backend, Columns, Gate, Map};
+use crate::backend::{Backend, ColumnCopy, Columns, CombineShape, Gate, Map, Terms};
 
 pub(super) fn transfers<B: Backend>(b: &B) {
     let data = Random::new(1).numbers(1000);
@@ -87,9 +87,9 @@ pub(super) fn combine<B: Backend>(b: &B) {
                 expected.push(sum);
                 sizes.push(size);
             }
-            let found = in_place(b, "combine", &old, |out| {
-                b.combine(&device_x, &device_slots, &device_weights, rows, per_row, cols, accumulate, out).unwrap();
-            });
+            let terms = Terms { x: &device_x, slots: &device_slots, weights: &device_weights };
+            let shape = CombineShape { rows, per_row, cols, accumulate };
+            let found = in_place(b, "combine", &old, |out| b.combine(terms, shape, out).unwrap());
             check("combine", &found, &expected, |i| 8.0 * U * sizes[i]);
         }
     }
@@ -101,7 +101,7 @@ pub(super) fn copy_columns<B: Backend>(b: &B) {
         let (from, to) = (Columns { stride: count + 3, first: 2 }, Columns { stride: count + 4, first: 1 });
         let src = random.numbers(rows * from.stride);
         let mut dst = Guarded::blank(b, rows * to.stride);
-        b.copy_columns(&input(b, &src), from, repeat, &mut dst.buffer, to, rows, count).unwrap();
+        b.copy_columns(&input(b, &src), &mut dst.buffer, ColumnCopy { from, to, rows, count, repeat }).unwrap();
         let own = |place: usize| (to.first..to.first + count).contains(&(place % to.stride));
         let found = dst.check("copy_columns", own);
         for (t, row) in found.chunks(to.stride).enumerate() {
