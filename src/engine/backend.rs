@@ -160,6 +160,43 @@ pub enum Map {
     Softcap(f32),
 }
 
+/// What attention reads; the shapes are those of [`Backend::attention`].
+pub struct AttentionInputs<'a, B: Backend + ?Sized> {
+    /// Queries.
+    pub q: &'a B::Buffer,
+    /// Keys.
+    pub k: &'a B::Buffer,
+    /// Values.
+    pub v: &'a B::Buffer,
+    /// For each query row the first and the one-past-last key row that it sees: `[T, 2]`.
+    pub spans: &'a B::Indices,
+    /// Scores of keys without values, one a head.
+    pub sinks: Option<&'a B::Buffer>,
+}
+
+/// What the sums of [`Backend::combine`] are made of.
+pub struct Terms<'a, B: Backend + ?Sized> {
+    /// The rows that are summed.
+    pub x: &'a B::Buffer,
+    /// `[T, per_row]`: which of them.
+    pub slots: &'a B::Indices,
+    /// `[T, per_row]`: their weights.
+    pub weights: &'a B::Buffer,
+}
+
+/// The geometry of [`Backend::combine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CombineShape {
+    /// Rows T of the output.
+    pub rows: usize,
+    /// Terms of each of them.
+    pub per_row: usize,
+    /// Columns of a row.
+    pub cols: usize,
+    /// Whether the sums are added to what stands there.
+    pub accumulate: bool,
+}
+
 /// Some neighbouring columns of the rows of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Columns {
@@ -167,6 +204,21 @@ pub struct Columns {
     pub stride: usize,
     /// The first of those meant.
     pub first: usize,
+}
+
+/// A copy of columns of one matrix to columns of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColumnCopy {
+    /// Where they are read.
+    pub from: Columns,
+    /// Where they are written.
+    pub to: Columns,
+    /// Rows that are written.
+    pub rows: usize,
+    /// Columns that are copied.
+    pub count: usize,
+    /// Rows that take the same row: row t takes row `t / repeat`.
+    pub repeat: usize,
 }
 
 /// Statistics of one scored row after all vocabulary tiles went through [`Backend::head_tile`].
@@ -310,14 +362,9 @@ pub trait Backend: Send + Sync {
     /// Softmax attention: query row t sees the key/value rows `spans[2t] .. spans[2t + 1]` (never empty).
     /// `q [T, heads * d], k [*, kv_heads * d], v [*, kv_heads * e] -> [T, heads * e]`. `sinks [heads]` are scores of keys
     /// without values: they take their part of the softmax and add nothing (Xiao et al. 2023, as gpt-oss has them).
-    #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
-        q: &Self::Buffer,
-        k: &Self::Buffer,
-        v: &Self::Buffer,
-        spans: &Self::Indices,
-        sinks: Option<&Self::Buffer>,
+        inputs: AttentionInputs<'_, Self>,
         rows: usize,
         shape: AttentionShape,
         out: &mut Self::Buffer,
@@ -332,33 +379,11 @@ pub trait Backend: Send + Sync {
     /// `x <- x + factor * y` over the first `len` numbers.
     fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer, factor: f32, len: usize) -> Result<()>;
 
-    /// `out[t] <- sum_j weights[t, j] * x[slots[t, j]]` over `per_row` rows of `x` for each of `rows` rows of `cols` numbers,
-    /// added to what stands there where `accumulate` is set (the outputs of experts).
-    #[allow(clippy::too_many_arguments)]
-    fn combine(
-        &self,
-        x: &Self::Buffer,
-        slots: &Self::Indices,
-        weights: &Self::Buffer,
-        rows: usize,
-        per_row: usize,
-        cols: usize,
-        accumulate: bool,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    /// `out[t] <- sum_j weights[t, j] * x[slots[t, j]]` (the outputs of experts): `[*, cols], [T, per_row] -> [T, cols]`.
+    fn combine(&self, terms: Terms<'_, Self>, shape: CombineShape, out: &mut Self::Buffer) -> Result<()>;
 
-    /// Copies `count` columns of each of `rows` rows to columns of `dst`; row t of `dst` takes row `t / repeat` of `src`.
-    #[allow(clippy::too_many_arguments)]
-    fn copy_columns(
-        &self,
-        src: &Self::Buffer,
-        from: Columns,
-        repeat: usize,
-        dst: &mut Self::Buffer,
-        to: Columns,
-        rows: usize,
-        count: usize,
-    ) -> Result<()>;
+    /// Copies columns of the rows of `src` to columns of the rows of `dst`; other columns stay as they are.
+    fn copy_columns(&self, src: &Self::Buffer, dst: &mut Self::Buffer, copy: ColumnCopy) -> Result<()>;
 
     /// Copies `len` numbers from `src[src_at..]` to `dst[dst_at..]`.
     fn copy(&self, src: &Self::Buffer, src_at: usize, dst: &mut Self::Buffer, dst_at: usize, len: usize) -> Result<()>;

@@ -9,26 +9,21 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::Cpu;
 use super::gemm::{self, Rows, Target};
 use super::interleave::interleave;
 use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
-use crate::backend::AttentionShape;
+use crate::backend::{AttentionInputs, AttentionShape};
 
 /// Query rows that share one packing of keys and values.
 const QUERY_BLOCK: usize = 128;
 
 /// See [`crate::backend::Backend::attention`].
-pub fn attention(
-    isa: Isa,
-    [q, k, v]: [&[f32]; 3],
-    spans: &[u32],
-    sinks: Option<&[f32]>,
-    rows: usize,
-    shape: AttentionShape,
-    out: &mut [f32],
-) {
+pub fn attention(isa: Isa, inputs: AttentionInputs<'_, Cpu>, rows: usize, shape: AttentionShape, out: &mut [f32]) {
+    let AttentionInputs { q, k, v, spans, sinks } = inputs;
+    let sinks = sinks.map(Vec::as_slice);
     let blocks = blocks(&spans[..2 * rows]);
     let out = SharedMut::new(&mut out[..rows * shape.heads * shape.value_dim]);
     // One by one, because a block costs the more, the more keys it sees.

@@ -41,8 +41,8 @@ pub(crate) struct ProductScratch {
 pub(crate) const PRODUCT_SCRATCH: ProductScratch =
     ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
-    Arithmetic, AttentionShape, Backend, Columns, DeviceError, DeviceInfo, DeviceKind, Gate, HeadRow, HostTensor, Map, Norm,
-    Result, RopeShape, Targets, TileShape,
+    Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceError, DeviceInfo, DeviceKind, Gate,
+    HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, Terms, TileShape,
 };
 
 /// An encoded tensor, as stored.
@@ -229,18 +229,8 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn attention(
-        &self,
-        q: &Vec<f32>,
-        k: &Vec<f32>,
-        v: &Vec<f32>,
-        spans: &Vec<u32>,
-        sinks: Option<&Vec<f32>>,
-        rows: usize,
-        shape: AttentionShape,
-        out: &mut Vec<f32>,
-    ) -> Result<()> {
-        attention::attention(self.isa, [q, k, v], spans, sinks.map(Vec::as_slice), rows, shape, out);
+    fn attention(&self, inputs: AttentionInputs<'_, Self>, rows: usize, shape: AttentionShape, out: &mut Vec<f32>) -> Result<()> {
+        attention::attention(self.isa, inputs, rows, shape, out);
         Ok(())
     }
 
@@ -259,34 +249,13 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn combine(
-        &self,
-        x: &Vec<f32>,
-        slots: &Vec<u32>,
-        weights: &Vec<f32>,
-        rows: usize,
-        per_row: usize,
-        cols: usize,
-        accumulate: bool,
-        out: &mut Vec<f32>,
-    ) -> Result<()> {
-        let count = rows * per_row;
-        let terms = rowwise::Terms { slots: &slots[..count], weights: &weights[..count], per_row };
-        rowwise::combine(self.isa, x, terms, cols, accumulate, &mut out[..rows * cols]);
+    fn combine(&self, terms: Terms<'_, Self>, shape: CombineShape, out: &mut Vec<f32>) -> Result<()> {
+        rowwise::combine(self.isa, terms, shape, out);
         Ok(())
     }
 
-    fn copy_columns(
-        &self,
-        src: &Vec<f32>,
-        from: Columns,
-        repeat: usize,
-        dst: &mut Vec<f32>,
-        to: Columns,
-        rows: usize,
-        count: usize,
-    ) -> Result<()> {
-        rowwise::copy_columns(src, from, repeat, &mut dst[..rows * to.stride], to, count);
+    fn copy_columns(&self, src: &Vec<f32>, dst: &mut Vec<f32>, copy: ColumnCopy) -> Result<()> {
+        rowwise::copy_columns(src, dst, copy);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::workspace::Scratch;
 use super::{Chunked, KvSource, Past, Step};
-use crate::backend::{AttentionShape, Backend, Columns};
+use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns};
 use crate::error::Result;
 use crate::model::{Attention, Latent, Projections, Queries};
 use crate::observe::Site;
@@ -58,12 +58,17 @@ impl<B: Backend> Step<'_, B> {
         self.rotate(&mut ws.raw, 1, both, mla.kv_lora_rank, block)?;
         let shared = Columns { stride: both, first: mla.kv_lora_rank };
         let to = |first| Columns { stride: key, first };
-        backend.copy_columns(&ws.raw, shared, h.head_count, &mut ws.k, to(plain), count * h.head_count, h.rope_dim)?;
+        let heads = count * h.head_count;
+        let copy = ColumnCopy { from: shared, to: to(plain), rows: heads, count: h.rope_dim, repeat: h.head_count };
+        backend.copy_columns(&ws.raw, &mut ws.k, copy)?;
         let tight = |stride| Columns { stride, first: 0 };
-        backend.copy_columns(&ws.raw, tight(both), 1, &mut ws.latent, tight(mla.kv_lora_rank), count, mla.kv_lora_rank)?;
+        let (from, to_latent) = (tight(both), tight(mla.kv_lora_rank));
+        let copy = ColumnCopy { from, to: to_latent, rows: count, count: mla.kv_lora_rank, repeat: 1 };
+        backend.copy_columns(&ws.raw, &mut ws.latent, copy)?;
         backend.norm(kind, &ws.latent, count, &latent.norm, epsilon, &mut ws.compressed)?;
         self.linear(&ws.compressed, &latent.keys, &mut ws.raw)?;
-        backend.copy_columns(&ws.raw, tight(plain), 1, &mut ws.k, to(0), count * h.head_count, plain)?;
+        let copy = ColumnCopy { from: tight(plain), to: to(0), rows: heads, count: plain, repeat: 1 };
+        backend.copy_columns(&ws.raw, &mut ws.k, copy)?;
         self.linear(&ws.compressed, &latent.values, &mut ws.v)
     }
 
@@ -104,7 +109,8 @@ impl<B: Backend> Step<'_, B> {
             }
         };
         let (spans, sinks) = (self.batch.spans(h.window_of(block)), attention.sinks.as_ref());
-        backend.attention(&ws.q, k, v, spans, sinks, self.batch.rows, shape, &mut ws.attended)?;
+        let inputs = AttentionInputs { q: &ws.q, k, v, spans, sinks };
+        backend.attention(inputs, self.batch.rows, shape, &mut ws.attended)?;
         if self.observer.is_some() && h.mla.is_some() {
             self.observe_latent(block, ws, spans, shape)?;
         }
@@ -115,21 +121,23 @@ impl<B: Backend> Step<'_, B> {
     /// Tells of what would meet the matrices of keys and values if they were absorbed, as GGUF has them: one head after the
     /// other, the queries without their rotated part, and the compressed values that the head gathers. For whole sequences.
     fn observe_latent(&self, block: usize, ws: &Scratch<B>, spans: &B::Indices, shape: AttentionShape) -> Result<()> {
-        let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
+        let (h, backend, rows) = (&self.graph.hparams, self.backend, self.batch.rows);
         let Some(mla) = h.mla else { return Ok(()) };
         let (key, plain, rank) = (mla.key_length, mla.key_length - h.rope_dim, mla.kv_lora_rank);
-        let buffer = |columns: usize| backend.alloc(count * columns);
+        let buffer = |columns: usize| backend.alloc(rows * columns);
         let (mut q, mut k, mut gathered) = (buffer(key)?, buffer(key)?, buffer(rank)?);
         let one = AttentionShape { heads: 1, kv_heads: 1, value_dim: rank, ..shape };
         let tight = |stride| Columns { stride, first: 0 };
         for head in 0..h.head_count {
             let from = Columns { stride: h.head_count * key, first: head * key };
-            backend.copy_columns(&ws.q, from, 1, &mut q, tight(plain), count, plain)?;
-            self.observe_parts(block, Site::LatentKeys, &q, plain, &[(head, 0..count)])?;
-            backend.copy_columns(&ws.q, from, 1, &mut q, tight(key), count, key)?;
-            backend.copy_columns(&ws.k, from, 1, &mut k, tight(key), count, key)?;
-            backend.attention(&q, &k, &ws.compressed, spans, None, count, one, &mut gathered)?;
-            self.observe_parts(block, Site::LatentValues, &gathered, rank, &[(head, 0..count)])?;
+            let part = |count: usize| ColumnCopy { from, to: tight(count), rows, count, repeat: 1 };
+            backend.copy_columns(&ws.q, &mut q, part(plain))?;
+            self.observe_parts(block, Site::LatentKeys, &q, plain, &[(head, 0..rows)])?;
+            backend.copy_columns(&ws.q, &mut q, part(key))?;
+            backend.copy_columns(&ws.k, &mut k, part(key))?;
+            let inputs = AttentionInputs { q: &q, k: &k, v: &ws.compressed, spans, sinks: None };
+            backend.attention(inputs, rows, one, &mut gathered)?;
+            self.observe_parts(block, Site::LatentValues, &gathered, rank, &[(head, 0..rows)])?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use bitworth_quant::arch::Mlp;
 
 use super::workspace::Scratch;
 use super::{Rows, Step};
-use crate::backend::{Backend, Gate, Map};
+use crate::backend::{Backend, CombineShape, Gate, Map, Terms};
 use crate::error::Result;
 use crate::model::{Block, Dense, Experts, FeedForward, Stack};
 use crate::observe::Site;
@@ -72,7 +72,9 @@ impl<B: Backend> Step<'_, B> {
         self.observe_parts(block, Site::ExpertsDown, &space.gate, inner, &routes.groups)?;
         stack(&experts.down, &space.gate, width, &mut space.out)?;
         let (places, weights) = (backend.indices(&routes.slots)?, backend.upload(&routes.weights)?);
-        backend.combine(&space.out, &places, &weights, count, used, width, false, &mut ws.projected)?;
+        let terms = Terms { x: &space.out, slots: &places, weights: &weights };
+        let shape = CombineShape { rows: count, per_row: used, cols: width, accumulate: false };
+        backend.combine(terms, shape, &mut ws.projected)?;
 
         let Some(shared) = &experts.shared else { return Ok(()) };
         let inner = h.shared_feed_forward_length;
@@ -83,7 +85,8 @@ impl<B: Backend> Step<'_, B> {
         self.linear(normed, gate, &mut space.scores)?;
         let weights: Vec<f32> = backend.read(&space.scores, 0..count)?.into_iter().map(routing::sigmoid).collect();
         let rows = backend.indices(&(0..count as u32).collect::<Vec<_>>())?;
-        Ok(backend.combine(&space.out, &rows, &backend.upload(&weights)?, count, 1, width, true, &mut ws.projected)?)
+        let terms = Terms { x: &space.out, slots: &rows, weights: &backend.upload(&weights)? };
+        Ok(backend.combine(terms, CombineShape { per_row: 1, accumulate: true, ..shape }, &mut ws.projected)?)
     }
 
     pub(super) fn feed_forward(&self, weights: &Block<B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {

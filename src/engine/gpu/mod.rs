@@ -34,7 +34,8 @@ pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
 use crate::backend::{
-    AttentionShape, Backend, Columns, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, TileShape,
+    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result,
+    RopeShape, Targets, Terms, TileShape,
 };
 
 impl Backend for Gpu {
@@ -110,16 +111,12 @@ impl Backend for Gpu {
 
     fn attention(
         &self,
-        q: &GpuBuffer,
-        k: &GpuBuffer,
-        v: &GpuBuffer,
-        spans: &GpuIndices,
-        sinks: Option<&GpuBuffer>,
+        inputs: AttentionInputs<'_, Self>,
         rows: usize,
         shape: AttentionShape,
         out: &mut GpuBuffer,
     ) -> Result<()> {
-        attention::record(self, [q, k, v], spans, sinks, rows, shape, out)
+        attention::record(self, inputs, rows, shape, out)
     }
 
     fn gate(&self, f: Gate, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) -> Result<()> {
@@ -134,31 +131,12 @@ impl Backend for Gpu {
         elementwise::record(self, elementwise::ADD, x, y, factor, len)
     }
 
-    fn combine(
-        &self,
-        x: &GpuBuffer,
-        slots: &GpuIndices,
-        weights: &GpuBuffer,
-        rows: usize,
-        per_row: usize,
-        cols: usize,
-        accumulate: bool,
-        out: &mut GpuBuffer,
-    ) -> Result<()> {
-        combine::record(self, x, slots, weights, combine::CombineShape { rows, per_row, cols, accumulate }, out)
+    fn combine(&self, terms: Terms<'_, Self>, shape: CombineShape, out: &mut GpuBuffer) -> Result<()> {
+        combine::record(self, terms, shape, out)
     }
 
-    fn copy_columns(
-        &self,
-        src: &GpuBuffer,
-        from: Columns,
-        repeat: usize,
-        dst: &mut GpuBuffer,
-        to: Columns,
-        rows: usize,
-        count: usize,
-    ) -> Result<()> {
-        copy_columns::record(self, (src, from, repeat), (dst, to), rows, count)
+    fn copy_columns(&self, src: &GpuBuffer, dst: &mut GpuBuffer, copy: ColumnCopy) -> Result<()> {
+        copy_columns::record(self, src, dst, copy)
     }
 
     fn copy(&self, src: &GpuBuffer, src_at: usize, dst: &mut GpuBuffer, dst_at: usize, len: usize) -> Result<()> {
