@@ -21,6 +21,7 @@ pub mod quantize;
 pub mod recipe;
 pub mod safetensors;
 pub mod synth;
+mod tensor;
 pub mod vocab;
 
 pub use about::About;

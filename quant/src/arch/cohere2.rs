@@ -1,16 +1,11 @@
 //! cohere2: Cohere's Command R7B, with a sliding window in three of four blocks, and no positions in the fourth
 //! (`conversion/command_r.py`, b11434).
 
-use super::command_r::LOGIT_SCALE;
 use super::rule::{head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, Norm, NormEpsilon, Residual, Role, RopePairing,
     Rotated, TensorRule, Windowed, neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const COHERE2: ArchSpec = ArchSpec {
@@ -44,7 +39,6 @@ pub(super) const COHERE2: ArchSpec = ArchSpec {
     ],
     understood: &["logit_scale"],
     dropped: &["lm_head.weight"],
-    keys,
     ..COMMON
 };
 
@@ -61,14 +55,3 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    keys::add_base(config, file_type, m)?;
-    let mut w = keys::Writer::new(config, m);
-    w.f32("logit_scale", config.keys().number("logit_scale")?.unwrap_or(LOGIT_SCALE));
-    w.u32("attention.sliding_window", config.keys().size("sliding_window")?);
-    w.u32("vocab_size", config.vocab_size);
-    w.u32("rope.dimension_count", config.embedding_length / config.head_count);
-    w.str("rope.scaling.type", "none");
-    Ok(())
-}

@@ -5,10 +5,6 @@ use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Residual, Role, RopePairing, Stated,
     TensorRule, neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const COMMAND_R: ArchSpec = ArchSpec {
@@ -29,7 +25,6 @@ pub(super) const COMMAND_R: ArchSpec = ArchSpec {
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
     understood: &["logit_scale", "use_qk_norm"],
     dropped: &["lm_head.weight"],
-    keys,
     ..COMMON
 };
 
@@ -48,14 +43,3 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    keys::add_base(config, file_type, m)?;
-    let mut w = keys::Writer::new(config, m);
-    w.f32("logit_scale", config.keys().number("logit_scale")?.unwrap_or(LOGIT_SCALE));
-    w.str("rope.scaling.type", "none");
-    Ok(())
-}
-
-/// transformers' default.
-pub(super) const LOGIT_SCALE: f64 = 0.0625;

@@ -5,9 +5,6 @@ use super::rule::{changed, head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, Mlp, Role, TensorRule, Transform, neutral,
 };
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const GEMMA: ArchSpec = ArchSpec {
@@ -29,10 +26,6 @@ pub(super) const GEMMA: ArchSpec = ArchSpec {
         neutral("use_bidirectional_attention", &["false"]),
     ],
     dropped: &["lm_head.weight"],
-    keys: |config, file_type, m| {
-        add_keys(config, file_type, m);
-        Ok(())
-    },
     ..COMMON
 };
 
@@ -50,16 +43,3 @@ const TENSORS: &[TensorRule] = &[
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
     head("lm_head.weight"),
 ];
-
-/// The keys that Gemma 1 and 2 share, in an order of their own.
-pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) {
-    let mut w = keys::Writer::new(config, m);
-    w.u32("context_length", config.context_length);
-    w.u32("embedding_length", config.embedding_length);
-    w.u32("block_count", config.block_count);
-    w.u32("feed_forward_length", config.feed_forward_length);
-    w.heads();
-    w.norm_epsilon();
-    w.head_dim();
-    w.file_type(file_type);
-}

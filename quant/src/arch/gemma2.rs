@@ -1,16 +1,11 @@
 //! gemma2: Gemma 2, with capped logits, norms after attention and MLP, and a sliding window in every second block. The file
 //! does not say the base of rotary embedding and the scale of attention (`conversion/gemma.py`, b11434).
 
-use super::gemma::add_keys;
 use super::rule::{changed, head, tensor};
 use super::{
     ArchSpec, AttentionScale, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, HfWindow, Mlp, Role,
     TensorRule, Transform, Windowed, neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const GEMMA2: ArchSpec = ArchSpec {
@@ -45,7 +40,6 @@ pub(super) const GEMMA2: ArchSpec = ArchSpec {
     ],
     understood: &["attn_logit_softcapping", "final_logit_softcapping"],
     dropped: &["lm_head.weight"],
-    keys,
     ..COMMON
 };
 
@@ -65,13 +59,3 @@ const TENSORS: &[TensorRule] = &[
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
     head("lm_head.weight"),
 ];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    add_keys(config, file_type, m);
-    let mut w = keys::Writer::new(config, m);
-    // The converter has no form for `null`, which means no cap.
-    w.optional_f32("attn_logit_softcapping", config.keys().number("attn_logit_softcapping")?);
-    w.optional_f32("final_logit_softcapping", config.keys().number("final_logit_softcapping")?);
-    w.u32("attention.sliding_window", config.keys().size("sliding_window")?);
-    Ok(())
-}

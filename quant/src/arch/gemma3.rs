@@ -7,10 +7,6 @@ use super::{
     ArchSpec, AttentionScale, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, HfWindow, Mlp, Role,
     TensorRule, Transform, Windowed, neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const GEMMA3: ArchSpec = ArchSpec {
@@ -42,7 +38,6 @@ pub(super) const GEMMA3: ArchSpec = ArchSpec {
         neutral("use_bidirectional_attention", &["false"]),
     ],
     understood: &["final_logit_softcapping"],
-    keys,
     ..COMMON
 };
 
@@ -64,14 +59,3 @@ const TENSORS: &[TensorRule] = &[
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
     head("lm_head.weight"),
 ];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    keys::add_base(config, file_type, m)?;
-    let mut w = keys::Writer::new(config, m);
-    w.optional_f32("final_logit_softcapping", config.keys().number("final_logit_softcapping")?);
-    // A pattern of 1 means that no block has the window.
-    if config.keys().count("sliding_window_pattern")? != Some(1) {
-        w.u32("attention.sliding_window", config.keys().size("sliding_window")?);
-    }
-    Ok(())
-}

@@ -6,10 +6,6 @@ use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, RopePairing, Stated, TensorRule,
     neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const GLM4: ArchSpec = ArchSpec {
@@ -26,7 +22,6 @@ pub(super) const GLM4: ArchSpec = ArchSpec {
     stated: &[Stated { key: "attention_bias", default: true, roles: &[Role::AttnQBias, Role::AttnKBias, Role::AttnVBias] }],
     block: BlockTraits { rope: RopePairing::Adjacent, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""])],
-    keys,
     ..COMMON
 };
 
@@ -48,10 +43,3 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    keys::add_base(config, file_type, m)?;
-    let rope_dim = (f64::from(config.head_dim) * config.rotary_part) as u32;
-    keys::Writer::new(config, m).u32("rope.dimension_count", rope_dim);
-    Ok(())
-}

@@ -5,10 +5,6 @@ use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Mlp, Norm, NormEpsilon, Role, Rotated, TensorRule, Transform,
     neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const GPT2: ArchSpec = ArchSpec {
@@ -30,7 +26,6 @@ pub(super) const GPT2: ArchSpec = ArchSpec {
         neutral("scale_attn_weights", &["true"]),
         neutral("scale_attn_by_inverse_layer_idx", &["false"]),
     ],
-    keys,
     ..COMMON
 };
 
@@ -53,15 +48,3 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::OutputNormBias, "transformer.ln_f.bias", &[Dim::Embd]),
     head("lm_head.weight"),
 ];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    let mut w = keys::Writer::new(config, m);
-    w.u32("block_count", config.block_count);
-    w.u32("context_length", config.context_length);
-    w.u32("embedding_length", config.embedding_length);
-    w.u32("feed_forward_length", config.feed_forward_length);
-    w.u32("attention.head_count", config.head_count);
-    w.norm_epsilon();
-    w.file_type(file_type);
-    Ok(())
-}

@@ -6,10 +6,6 @@ use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, Gating, HeadDim, HfClass, HfRouting, HfWindow, Mlp, Mxfp4Rows, NormEpsilon,
     Presence, Role, TensorRule, Transform, Windowed, neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const GPT_OSS: ArchSpec = ArchSpec {
@@ -40,7 +36,6 @@ pub(super) const GPT_OSS: ArchSpec = ArchSpec {
     },
     neutral: &[neutral("attention_bias", &["true"]), neutral("swiglu_limit", &["7", "7.0"]), neutral("swiglu_alpha", &["1.702"])],
     understood: &["num_local_experts", "quantization_config"],
-    keys,
     ..COMMON
 };
 
@@ -87,13 +82,4 @@ const fn in_mxfp4(first: usize) -> Transform {
 
 const fn expert(role: Role, hf: &'static str, shape: &'static [Dim], transform: Transform) -> TensorRule {
     TensorRule { presence: Presence::Experts, ..changed(role, hf, shape, transform) }
-}
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    config.keys().check_quantization("mxfp4")?;
-    keys::add_moe(config, file_type, m)?;
-    let mut w = keys::Writer::new(config, m);
-    w.u32("attention.sliding_window", config.keys().size("sliding_window")?);
-    w.u32("expert_feed_forward_length", config.feed_forward_length);
-    Ok(())
 }

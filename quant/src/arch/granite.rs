@@ -1,16 +1,12 @@
 //! granite: IBM's Granite 3, a llama with factors on embedding, attention, residual stream and logits
 //! (`conversion/granite.py`, b11434).
 
-use super::llama::{LLAMA_SCALINGS, rope_factors};
+use super::llama::LLAMA_SCALINGS;
 use super::rule::{changed, computed, head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, LogitScale, Role, RopePairing, TensorRule, Transform,
     neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const GRANITE: ArchSpec = ArchSpec {
@@ -26,8 +22,6 @@ pub(super) const GRANITE: ArchSpec = ArchSpec {
     block: BlockTraits { rope: RopePairing::Adjacent, logit_scale: LogitScale::Divides, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"]), neutral("mlp_bias", &["false"])],
     understood: &["attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"],
-    keys,
-    computed: rope_factors,
     ..COMMON
 };
 
@@ -46,18 +40,3 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    keys::add_llama(config, file_type, m)?;
-    let mut w = keys::Writer::new(config, m);
-    for (stem, key) in [
-        ("attention.scale", "attention_multiplier"),
-        ("embedding_scale", "embedding_multiplier"),
-        ("residual_scale", "residual_multiplier"),
-        ("logit_scale", "logits_scaling"),
-    ] {
-        // transformers' default, as for the rest of this class.
-        w.f32(stem, config.keys().number(key)?.unwrap_or(1.0));
-    }
-    Ok(())
-}

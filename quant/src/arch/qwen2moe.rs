@@ -5,10 +5,6 @@ use super::rule::{dense, experts, head, routed, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfRouting, HfWindow, Normalizes, Role, TensorRule, neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const QWEN2MOE: ArchSpec = ArchSpec {
@@ -31,7 +27,6 @@ pub(super) const QWEN2MOE: ArchSpec = ArchSpec {
     block: BlockTraits { normalizes_experts: false, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("qkv_bias", &["true"])],
     understood: &["num_experts", "mlp_only_layers", "decoder_sparse_step"],
-    keys,
     ..COMMON
 };
 
@@ -63,12 +58,3 @@ const TENSORS: &[TensorRule] = &[
 
 const EXPERT_IN: &[Dim] = &[Dim::Embd, Dim::ExpertFeedForward, Dim::Experts];
 const EXPERT_OUT: &[Dim] = &[Dim::ExpertFeedForward, Dim::Embd, Dim::Experts];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    let (moe, shared) = (config.keys().size("moe_intermediate_size")?, config.keys().size("shared_expert_intermediate_size")?);
-    keys::add_moe(config, file_type, m)?;
-    let mut w = keys::Writer::new(config, m);
-    w.u32("expert_feed_forward_length", moe);
-    w.u32("expert_shared_feed_forward_length", shared);
-    Ok(())
-}

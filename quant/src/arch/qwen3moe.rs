@@ -3,10 +3,6 @@
 
 use super::rule::{dense, experts, head, routed, tensor};
 use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, HfRouting, HfWindow, Normalizes, Role, TensorRule, neutral};
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const QWEN3MOE: ArchSpec = ArchSpec {
@@ -28,7 +24,6 @@ pub(super) const QWEN3MOE: ArchSpec = ArchSpec {
     tensors: TENSORS,
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
     understood: &["num_experts", "num_local_experts", "mlp_only_layers", "decoder_sparse_step"],
-    keys,
     ..COMMON
 };
 
@@ -55,10 +50,3 @@ const TENSORS: &[TensorRule] = &[
 
 const EXPERT_IN: &[Dim] = &[Dim::Embd, Dim::ExpertFeedForward, Dim::Experts];
 const EXPERT_OUT: &[Dim] = &[Dim::ExpertFeedForward, Dim::Embd, Dim::Experts];
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    let moe = config.keys().size("moe_intermediate_size")?;
-    keys::add_moe(config, file_type, m)?;
-    keys::Writer::new(config, m).u32("expert_feed_forward_length", moe);
-    Ok(())
-}

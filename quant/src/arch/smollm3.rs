@@ -1,13 +1,12 @@
 //! smollm3: SmolLM3, a llama whose every fourth block has no positions (`conversion/llama.py`, b11434). The file does not say
 //! which blocks.
 
-use super::llama::{LLAMA_SCALINGS, rope_factors};
+use super::llama::LLAMA_SCALINGS;
 use super::rule::{changed, computed, head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, Role, RopePairing, Rotated, TensorRule, Transform,
     neutral,
 };
-use crate::convert::keys;
 
 /// The row of the table.
 pub(super) const SMOLLM3: ArchSpec = ArchSpec {
@@ -25,8 +24,6 @@ pub(super) const SMOLLM3: ArchSpec = ArchSpec {
     block: BlockTraits { rope: RopePairing::Adjacent, rotated: Rotated::AllBut(4), ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"]), neutral("mlp_bias", &["false"])],
     understood: &["no_rope_layers"],
-    keys: keys::add_llama,
-    computed: rope_factors,
     ..COMMON
 };
 

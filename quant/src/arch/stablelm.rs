@@ -7,10 +7,6 @@ use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Presence, Residual, Role, Stated, TensorRule,
     Transform, neutral,
 };
-use crate::Result;
-use crate::convert::config::Config;
-use crate::convert::{FileType, keys};
-use crate::gguf::Metadata;
 
 /// The row of the table.
 pub(super) const STABLELM: ArchSpec = ArchSpec {
@@ -30,7 +26,6 @@ pub(super) const STABLELM: ArchSpec = ArchSpec {
     block: BlockTraits { norm: Norm::Layer, residual: Residual::Key, ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["qk_layernorm"],
-    keys,
     ..COMMON
 };
 
@@ -68,19 +63,4 @@ const fn sequential(role: Role, hf: &'static str, shape: &'static [Dim]) -> Tens
 
 const fn head_norms(role: Role, hf: &'static str, shape: &'static [Dim], heads: Dim) -> TensorRule {
     TensorRule { presence: Presence::Optional, ..changed(role, hf, shape, Transform::Stack(heads)) }
-}
-
-fn keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    let even = f64::from(config.embedding_length / config.head_count);
-    let mut w = keys::Writer::new(config, m);
-    w.u32("context_length", config.context_length);
-    w.u32("embedding_length", config.embedding_length);
-    w.u32("block_count", config.block_count);
-    w.u32("feed_forward_length", config.feed_forward_length);
-    w.u32("rope.dimension_count", (config.rotary_part * even) as u32);
-    w.heads();
-    w.bool("use_parallel_residual", config.keys().bool("use_parallel_residual")?.unwrap_or(false));
-    w.norm_epsilon();
-    w.file_type(file_type);
-    Ok(())
 }

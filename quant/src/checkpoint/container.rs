@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::place::Stored;
-use super::{Pages, Tensor, TensorBytes, gguf, tensors};
+use super::source::{Model, Origin, Source};
 use crate::gguf::Metadata;
+use crate::tensor::{Pages, Tensor, TensorBytes};
 use crate::{Error, Result};
 
 /// The files of a model, opened and mapped.
@@ -31,20 +32,12 @@ pub(super) struct Parts {
 }
 
 impl Container {
-    /// Opens a GGUF file of any architecture (of a split model: any of its files).
-    ///
-    /// # Errors
-    /// It is no GGUF file, or a broken one, or holds no model.
-    pub fn open(path: &Path) -> Result<Self> {
-        gguf::open_model(path)
-    }
-
     /// # Errors
     /// A tensor is there twice.
     pub(super) fn new(parts: Parts) -> Result<Self> {
         let Parts { path, files, name, metadata, tensors } = parts;
         let (tensors, stored): (Vec<_>, Vec<_>) = tensors.into_iter().unzip();
-        let index = tensors::index(&path, &tensors)?;
+        let index = index(&path, &tensors)?;
         Ok(Self { path, files, name, metadata, tensors, stored, index })
     }
 
@@ -87,21 +80,7 @@ impl Container {
     /// # Errors
     /// [`Error::Tensor`] where the tensor is not of this container or has fewer rows.
     pub fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
-        let i = *self.index.get(&tensor.name).ok_or_else(|| Error::tensor(&self.path, &tensor.name, "is missing"))?;
-        let own = &self.tensors[i];
-        if rows.start > rows.end || rows.end > own.rows() {
-            let what = format!("has {} rows; rows {} to {} were asked for", own.rows(), rows.start, rows.end);
-            return Err(Error::tensor(&self.path, &own.name, what));
-        }
-        Ok(self.stored[i].read(own, rows))
-    }
-
-    /// Has the system begin to read `rows` of one of the tensors. A request only: what cannot be asked for is read when it is
-    /// needed.
-    pub(crate) fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
-        if let Some(&i) = self.index.get(&tensor.name) {
-            self.stored[i].will_need(&self.tensors[i], rows);
-        }
+        Source::read(self, tensor, rows)
     }
 
     /// Says that `rows` of one of the tensors are not needed for now. They may be read again. A request only.
@@ -111,13 +90,73 @@ impl Container {
         }
     }
 
-    /// The bytes of the tensors that are in none of the files.
-    pub(super) fn computed_bytes(&self) -> Vec<u8> {
-        self.stored.iter().flat_map(|stored| stored.computed().iter().copied()).collect()
-    }
-
     /// The encoded bytes of all tensors together.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.iter().zip(&self.stored).map(|(t, s)| t.rows() as u64 * s.row_bytes as u64).sum()
     }
+}
+
+// The traits' methods are written on the fields, so that none can come to call itself.
+
+impl Source for Container {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    fn identity(&self) -> Vec<u8> {
+        self.stored.iter().flat_map(|stored| stored.computed().iter().copied()).collect()
+    }
+
+    fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
+        let i = *self.index.get(&tensor.name).ok_or_else(|| Error::tensor(&self.path, &tensor.name, "is missing"))?;
+        let own = &self.tensors[i];
+        if rows.start > rows.end || rows.end > own.rows() {
+            let what = format!("has {} rows; rows {} to {} were asked for", own.rows(), rows.start, rows.end);
+            return Err(Error::tensor(&self.path, &own.name, what));
+        }
+        Ok(self.stored[i].read(own, rows))
+    }
+
+    fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
+        if let Some(&i) = self.index.get(&tensor.name) {
+            self.stored[i].will_need(&self.tensors[i], rows);
+        }
+    }
+}
+
+impl Model for Container {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Gguf
+    }
+
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn output_metadata(&self) -> Result<Metadata> {
+        Ok(self.metadata.clone())
+    }
+}
+
+/// Position of every tensor by name.
+fn index(path: &Path, tensors: &[Tensor]) -> Result<HashMap<String, usize>> {
+    let mut index = HashMap::with_capacity(tensors.len());
+    for (i, tensor) in tensors.iter().enumerate() {
+        if index.insert(tensor.name.clone(), i).is_some() {
+            return Err(Error::tensor(path, &tensor.name, "occurs twice"));
+        }
+    }
+    Ok(index)
 }

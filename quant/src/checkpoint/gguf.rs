@@ -4,10 +4,12 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::container::Parts;
+use super::container::{Container, Parts};
+use super::known::{Checkpoint, Kind};
 use super::place::{Place, Span, Stored};
-use super::{Checkpoint, Container, Kind, Tensor, TensorBytes, tensors};
+use super::tensors;
 use crate::gguf::{GgufFile, Metadata, Value};
+use crate::tensor::{Tensor, TensorBytes};
 use crate::{Error, HParams, Result, arch};
 
 /// Opens the file at `path`, or all files of a split model.
@@ -40,16 +42,21 @@ fn architecture<'a>(path: &Path, metadata: &'a Metadata) -> Result<&'a str> {
     }
 }
 
-/// Opens a model of any architecture. What a plan asks of it must be there: the number of its blocks, unless it is one that
-/// llama.cpp quantizes without (`clip`, the projectors of multimodal models).
-pub(super) fn open_model(path: &Path) -> Result<Container> {
-    let container = open_container(path)?;
-    let arch = architecture(path, container.metadata())?;
-    let key = format!("{arch}.block_count");
-    if arch != "clip" && container.metadata().u64(&key).is_none() {
-        return Err(Error::key(path, key, "is missing or no number"));
+impl Container {
+    /// Opens a GGUF file of any architecture (of a split model: any of its files). What a plan asks of it must be there: the
+    /// number of its blocks, unless it is one that llama.cpp quantizes without (`clip`, the projectors of multimodal models).
+    ///
+    /// # Errors
+    /// It is no GGUF file, or a broken one, or holds no model.
+    pub fn open(path: &Path) -> Result<Self> {
+        let container = open_container(path)?;
+        let arch = architecture(path, container.metadata())?;
+        let key = format!("{arch}.block_count");
+        if arch != "clip" && container.metadata().u64(&key).is_none() {
+            return Err(Error::key(path, key, "is missing or no number"));
+        }
+        Ok(container)
     }
-    Ok(container)
 }
 
 /// Opens the same without a look at the architecture.

@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::container::Parts;
+use super::container::{Container, Parts};
+use super::known::{Checkpoint, Kind};
 use super::layout::layout;
 use super::place::{Place, Span, Stored};
-use super::{Checkpoint, Container, Kind, Tensor, tensors};
+use super::tensors;
 use crate::arch::{Mxfp4Rows, Presence, Role, TensorRule, Transform};
 use crate::convert::{self, FileType, config::Config};
 use crate::gguf::{Metadata, Value};
 use crate::safetensors::{HfTensor, HfTensors};
+use crate::tensor::Tensor;
 use crate::{DType, Error, HParams, Result};
 
 /// Buffers that checkpoints carry and no computation needs (the converter leaves out the same).
@@ -26,8 +28,8 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let config = Config::read(path)?;
     let arch = config.arch;
     let mut model_keys = Metadata::new();
-    (arch.computed)(&config, &mut model_keys)?;
-    (arch.keys)(&config, FileType::F32, &mut model_keys)?;
+    convert::architectures::computed(&config, &mut model_keys)?;
+    convert::architectures::add_keys(&config, FileType::F32, &mut model_keys)?;
     // Most architectures' files say it by their list of tokens.
     model_keys.set(arch.key("vocab_size"), Value::U32(config.vocab_size));
     convert::facts::add_keys(&config, &mut model_keys)?;
@@ -53,7 +55,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
 
 /// Tensors made from the configuration, which the converter writes first.
 fn computed_tensors(config: &Config) -> Result<Vec<(Tensor, Stored)>> {
-    let computed = (config.arch.computed)(config, &mut Metadata::new())?;
+    let computed = convert::architectures::computed(config, &mut Metadata::new())?;
     let mut found = Vec::with_capacity(computed.len());
     for c in computed {
         let tensor = Tensor { name: c.role.gguf_name(0), dtype: DType::F32, shape: vec![c.values.len()] };

@@ -5,10 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::mmap::FileMap;
-
-use super::{Pages, Tensor, TensorBytes};
-use crate::mmap::{evict, release, will_need};
+use crate::mmap::{FileMap, evict, release, will_need};
+use crate::tensor::{Pages, Tensor, TensorBytes};
 use crate::{DType, Error, Result};
 
 /// Bytes of a block of 32 MXFP4 codes.

@@ -1,26 +1,15 @@
 //! What both kinds of source share: the checks that a model has every tensor of its architecture in the right shape, and none
 //! besides. Absent: opening files.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Container, Tensor};
+use super::container::Container;
 use crate::arch::{ArchSpec, TensorRule};
+use crate::tensor::Tensor;
 use crate::{Error, HParams, Result};
 
 /// More missing tensors than this are counted, not named.
 const NAMED_MISSING: usize = 8;
-
-/// Position of every tensor by name.
-pub(super) fn index(path: &Path, tensors: &[Tensor]) -> Result<HashMap<String, usize>> {
-    let mut index = HashMap::with_capacity(tensors.len());
-    for (i, tensor) in tensors.iter().enumerate() {
-        if index.insert(tensor.name.clone(), i).is_some() {
-            return Err(Error::tensor(path, &tensor.name, "occurs twice"));
-        }
-    }
-    Ok(index)
-}
 
 /// Every tensor belongs to the architecture, to a block that exists, and has the shape the hyper-parameters give.
 pub(super) fn check_known(path: &Path, arch: &ArchSpec, h: &HParams, tensors: &[Tensor]) -> Result<()> {

@@ -8,6 +8,7 @@
 
 use serde_json::Value as Json;
 
+use super::architectures::longrope_original_context;
 use super::config::Config;
 use super::json::Keys;
 use super::rope::Rope;
@@ -218,7 +219,7 @@ fn original_context(config: &Config) -> Result<Option<u32>> {
         Rope::Yarn { original_context, .. } => {
             Ok(Some(config.keys().optional_size("original_max_position_embeddings")?.unwrap_or(original_context)))
         }
-        Rope::LongRope { .. } => crate::arch::longrope_original_context(config).map(Some),
+        Rope::LongRope { .. } => longrope_original_context(config).map(Some),
         _ => Ok(None),
     }
 }
@@ -233,7 +234,7 @@ fn magnitude(config: &Config) -> Result<f32> {
         }
         Rope::Yarn { factor, .. } => yarn(*factor, 1.0),
         Rope::LongRope { factor, .. } => {
-            let original = f64::from(crate::arch::longrope_original_context(config)?);
+            let original = f64::from(longrope_original_context(config)?);
             let factor = factor.unwrap_or(f64::from(config.context_length) / original);
             if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() }
         }
@@ -318,6 +319,7 @@ pub fn own_keys(m: &Metadata) -> Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convert::architectures;
     use serde_json::json;
 
     /// The keys of our own of a sound configuration of `class` with the keys of `changes`.
@@ -331,8 +333,8 @@ mod tests {
         object.extend(changes.as_object().unwrap().clone());
         let config = Config::parse("config.json".into(), object.clone())?;
         let mut m = Metadata::new();
-        (config.arch.computed)(&config, &mut m)?;
-        (config.arch.keys)(&config, crate::convert::FileType::F32, &mut m)?;
+        architectures::computed(&config, &mut m)?;
+        architectures::add_keys(&config, crate::convert::FileType::F32, &mut m)?;
         m.set(config.arch.key("vocab_size"), Value::U32(config.vocab_size));
         add_keys(&config, &mut m)?;
         let own = m.iter().filter_map(|(key, value)| Some((key.strip_prefix(OWN_PREFIX)?.to_owned(), value.clone())));
@@ -430,7 +432,7 @@ mod tests {
         let keys = |json: &Json| {
             let config = Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap();
             let mut m = Metadata::new();
-            (config.arch.keys)(&config, crate::convert::FileType::F32, &mut m).unwrap();
+            architectures::add_keys(&config, crate::convert::FileType::F32, &mut m).unwrap();
             add_keys(&config, &mut m).unwrap();
             HParams::from_metadata(&config.path, config.arch, &m).unwrap()
         };

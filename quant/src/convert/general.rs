@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 
 use super::card::{Card, CardValue};
 use super::config::{Config, read_json, read_text};
-use super::{WeightCount, model_name, naming};
+use super::naming::{self, model_name};
+use super::weights::WeightCount;
 use crate::Result;
 use crate::gguf::{Array, Metadata, Value};
 

@@ -1,14 +1,23 @@
 //! The metadata keys that describe a model's computation, in the order in which llama.cpp's converter writes them (b11434,
 //! `TextModel.set_gguf_parameters` in `conversion/base.py`). Architectures with an order of their own use the [`Writer`].
 //!
-//! Absent: what only one architecture writes (its file in `arch`) and `general.*` (see `general`).
+//! Absent: what only one architecture writes (see `architectures`) and `general.*` (see `general`).
 
-use super::FileType;
 use super::config::Config;
+use super::file_type::FileType;
 use super::rope::Rope;
 use crate::Result;
-use crate::arch::NormEpsilon;
+use crate::arch::{NormEpsilon, Role};
 use crate::gguf::{Metadata, Value};
+
+/// A tensor that is computed from the configuration.
+#[derive(Debug)]
+pub(crate) struct ComputedTensor {
+    /// What it is for.
+    pub(crate) role: Role,
+    /// Its values; it has one dimension and is stored as F32.
+    pub(crate) values: Vec<f32>,
+}
 
 /// Adds keys of one architecture by their stems. A key that is there keeps its place.
 pub(crate) struct Writer<'a> {

@@ -1,6 +1,35 @@
 //! What a model's name says about it: gguf-py's heuristics (b11434, `gguf/metadata.py`) that split `Llama-3.2-1B-Instruct`
 //! into base name, size, version and fine-tune, and make a title of it. Absent: where names come from (see `general`).
 
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// The name of a model directory, also where it was given as `.` or with a trailing slash. A commit's directory in the cache of
+/// Hugging Face's tools has the name of its repository, as if that had been cloned; the converter would take the commit for a
+/// name.
+pub fn model_name(dir: &Path) -> String {
+    let text = |name: Option<&OsStr>| name.unwrap_or_default().to_string_lossy().into_owned();
+    let full = || dir.canonicalize().unwrap_or_default();
+    match dir.file_name() {
+        Some(name) if is_commit(&name.to_string_lossy()) => repository_of(&full()).unwrap_or_else(|| text(Some(name))),
+        Some(name) => text(Some(name)),
+        None => repository_of(&full()).unwrap_or_else(|| text(full().file_name())),
+    }
+}
+
+/// The repository's name of `.../models--OWNER--NAME/snapshots/COMMIT`.
+fn repository_of(snapshot: &Path) -> Option<String> {
+    let mut parts = snapshot.iter().rev().map(OsStr::to_string_lossy);
+    let (commit, snapshots, repository) = (parts.next()?, parts.next()?, parts.next()?);
+    let name = repository.strip_prefix("models--")?.rsplit("--").next()?;
+    (is_commit(&commit) && snapshots == "snapshots" && !name.is_empty()).then(|| name.to_owned())
+}
+
+/// Whether a directory's name is a commit's hash, SHA-1 or SHA-256.
+fn is_commit(name: &str) -> bool {
+    matches!(name.len(), 40 | 64) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The parts of a model id, as far as they could be told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct NameParts {
@@ -317,5 +346,23 @@ mod tests {
         ] {
             assert_eq!(size_label(count), expected);
         }
+    }
+
+    #[test]
+    fn a_directory_in_the_shared_cache_has_its_repositorys_name() {
+        let cache = tempfile::TempDir::new().unwrap();
+        let check = |path: &str, expected: &str| {
+            let dir = cache.path().join(path);
+            std::fs::create_dir_all(&dir).unwrap();
+            assert_eq!(model_name(&dir), expected, "{path}");
+        };
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        check(&format!("models--owner--My-Model-1B/snapshots/{commit}"), "My-Model-1B");
+        check(&format!("models--gpt2/snapshots/{commit}"), "gpt2");
+        check(&format!("models--o--n/snapshots/{commit}/deeper"), "deeper");
+        check("models--o--n/snapshots/main", "main");
+        check(&format!("models--o--n/other/{commit}"), commit);
+        check(&format!("elsewhere/snapshots/{commit}"), commit);
+        check("My-Model-1B", "My-Model-1B");
     }
 }

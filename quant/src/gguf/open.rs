@@ -9,8 +9,8 @@ use crate::mmap::FileMap;
 
 use super::read::{Header, TensorEntry};
 use super::value::Metadata;
-use crate::checkpoint::TensorBytes;
 use crate::mmap::map_file;
+use crate::tensor::TensorBytes;
 use crate::{Error, Result};
 
 /// Keys of a split model, from llama.cpp's `gguf-split`: which file this is (from 0), how many there are, how many tensors

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::read;
-use crate::checkpoint::Tensor;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// What was collected for one tensor.

@@ -4,8 +4,8 @@
 
 use super::layers::{Layers, layer_in_name, visit_order};
 use super::{Choices, Origin, PlanEntry, PlanInput, importance, kept};
-use crate::checkpoint::Tensor;
 use crate::recipe::{Category, ModelFacts, Recipe, Site, fitting};
+use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 
 /// Why a tensor gets the recipe's default.

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use super::{Choices, Plan, PlanEntry, PlanInput};
-use crate::checkpoint::Tensor;
+use super::choices::Choices;
+use super::value::{Plan, PlanEntry, PlanInput};
 use crate::recipe::{Category, Recipe};
+use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 
 /// File type of llama-quantize's Q2_K_S.

@@ -3,8 +3,8 @@
 
 use std::cmp::Ordering;
 
-use crate::checkpoint::Tensor;
 use crate::recipe::{Category, Count, ModelFacts};
+use crate::tensor::Tensor;
 
 /// llama.cpp's `weight_name_comparer`: by layer, tensors of no layer first, then by the bytes of the name.
 pub(super) fn visit_order(a: &str, b: &str) -> Ordering {

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::{Choices, Plan};
+use super::choices::Choices;
+use super::value::Plan;
 use crate::convert::FileType;
 use crate::gguf::{Array, Metadata, SPLIT_KEYS, Value};
 use crate::recipe::{ModelFacts, ftype_of};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
-use super::{Plan, PlanEntry};
+use super::value::{Plan, PlanEntry};
 
 impl Serialize for Plan {
     /// `{"recipe", "file_type", "bytes", "bpw", "tensors": [{"tensor", "shape", "from", "to", "bytes", "reason"}]}`; in a tensor

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::hash::hex;
+use super::output::{Options, Output};
+use super::parts::Part;
 use super::report::Sums;
-use super::split::Part;
-use super::{Options, Output, Source};
 use crate::atomic_file::{AtomicFile, directory_of, sync_directory};
+use crate::checkpoint::Source;
 use crate::{Error, Result};
 
 /// Journals are a few KiB; what is larger is none.

@@ -7,14 +7,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::report::Sums;
-use super::rows::{self, Encoded, Encoder, Lane, SourceRows};
+use super::block::{Block, Payload, Permit, Permits};
+use super::output::{Options, Output};
+use super::rows::{self, Encoder, Lane, SourceRows};
 use super::writer::Writer;
-use super::{Options, Output, Source};
-use crate::checkpoint::Tensor;
+use crate::checkpoint::Source;
 use crate::progress::Unit;
+use crate::tensor::Tensor;
 use crate::{Error, Progress, Result};
 
 /// Most weights in a block: enough that its bookkeeping does not count, few enough that the slowest encoders end together.
@@ -47,73 +48,6 @@ struct Target {
     entry: usize,
     /// Number of the tensor's first block among those that the output gets.
     first_block: usize,
-}
-
-/// An encoded block of rows on its way to one output.
-pub(super) struct Block {
-    /// Blocks of an output are numbered in the order in which they are to be written.
-    pub(super) number: usize,
-    /// Entry of the plan.
-    pub(super) entry: usize,
-    /// Where it begins within the tensor.
-    pub(super) at: u64,
-    /// Bytes of the rows in the source.
-    pub(super) source_bytes: u64,
-    payload: Arc<Payload>,
-    lane: usize,
-}
-
-/// What became of one block of rows, shared by the outputs.
-struct Payload {
-    stored: SourceRows,
-    encoded: Vec<Encoded>,
-    /// Declared last, so that the memory is free before the next block may begin.
-    _permit: Permit,
-}
-
-impl Block {
-    pub(super) fn bytes(&self) -> &[u8] {
-        match &self.payload.encoded[self.lane].bytes {
-            copied if copied.is_empty() => &self.payload.stored,
-            bytes => bytes,
-        }
-    }
-
-    pub(super) fn sums(&self) -> &[Sums] {
-        &self.payload.encoded[self.lane].sums
-    }
-}
-
-/// How many more blocks may be under way.
-#[derive(Default)]
-struct Permits {
-    free: Mutex<usize>,
-    more: Condvar,
-}
-
-struct Permit(Arc<Permits>);
-
-impl Permits {
-    fn take(self: &Arc<Self>) -> Permit {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            free = self.more.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Permit(Arc::clone(self))
-    }
-
-    fn add(&self, n: usize) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        *free = free.saturating_add(n);
-        self.more.notify_all();
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.add(1);
-    }
 }
 
 /// A run under way.

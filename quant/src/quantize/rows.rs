@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::output::Clock;
 use super::report::Sums;
-use super::{Clock, Source};
-use crate::checkpoint::{Tensor, TensorBytes};
+use crate::checkpoint::Source;
+use crate::tensor::{Tensor, TensorBytes};
 use crate::{DType, Error, Result, mmap};
 
 /// Weights that are decoded, encoded and measured at a time: few enough to stay in the processor's cache, rows of the error

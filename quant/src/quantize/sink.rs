@@ -6,9 +6,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Output, Source, Written, WrittenFile, check_plan, encode_rows, refuse_same_paths, space};
-use crate::checkpoint::Tensor;
+use super::checks::{check_plan, refuse_same_paths};
+use super::encode::encode_rows;
+use super::output::{Output, Written, WrittenFile};
+use super::space;
+use crate::checkpoint::Source;
 use crate::gguf::{GgufWriter, Layout, TensorSpec};
+use crate::plan::PlanEntry;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// Weights that are encoded at once of tensors that never came.
@@ -38,8 +43,7 @@ impl Sink {
         refuse_same_paths(source, &outputs)?;
         let mut writers = Vec::with_capacity(outputs.len());
         for Output { plan, path, metadata, .. } in &outputs {
-            let spec =
-                |entry: &super::PlanEntry| TensorSpec { name: entry.tensor.clone(), dtype: entry.to, shape: entry.shape.clone() };
+            let spec = |entry: &PlanEntry| TensorSpec { name: entry.tensor.clone(), dtype: entry.to, shape: entry.shape.clone() };
             let specs: Vec<TensorSpec> = plan.entries.iter().map(spec).collect();
             writers.push(GgufWriter::create(path, Layout::new(path, metadata, &specs)?)?);
         }

@@ -1,13 +1,12 @@
-//! Cutting an output into several files, as llama.cpp's converter and quantizer do. What is absent: writing them.
+//! Cutting an output into several files, as llama.cpp's converter and quantizer do. What is absent: the
+//! files (see `parts`).
 
 use std::collections::HashSet;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::Output;
-use crate::gguf::{GgufFile, Layout, Metadata, SPLIT_KEYS, Value};
+use crate::gguf::GgufFile;
 use crate::plan::PlanEntry;
-use crate::{Error, Plan, Result};
+use crate::{Plan, Result};
 
 /// How an output is cut into files. Parts are named `STEM-00001-of-00003.gguf`, where STEM is the output's name without
 /// `.gguf`. All metadata stand in the first part; every part has the three `split.` keys.
@@ -48,7 +47,7 @@ impl Split {
     }
 
     /// How many tensors each part has.
-    fn counts(&self, plan: &Plan) -> Vec<usize> {
+    pub(super) fn counts(&self, plan: &Plan) -> Vec<usize> {
         let (max_bytes, max_tensors, metadata_alone) = match self {
             Self::None => return vec![plan.entries.len()],
             Self::Like(counts) => return counts.clone(),
@@ -71,56 +70,4 @@ impl Split {
         }
         counts
     }
-}
-
-/// One of the files of an output.
-pub(super) struct Part {
-    pub(super) path: PathBuf,
-    /// Which entries of the plan it holds.
-    pub(super) entries: Range<usize>,
-    pub(super) layout: Layout,
-}
-
-/// The files of `output`, in order.
-pub(super) fn parts(output: &Output) -> Result<Vec<Part>> {
-    let counts = output.split.counts(&output.plan);
-    let tensors = output.plan.entries.len();
-    if counts.iter().sum::<usize>() != tensors {
-        let what = format!("is to be split into {} tensors, but the model has {tensors}", counts.iter().sum::<usize>());
-        return Err(Error::file(&output.path, what));
-    }
-    let Ok(count) = u16::try_from(counts.len()) else {
-        let what = format!("would be split into {} files; allow larger ones (at most {} files)", counts.len(), u16::MAX);
-        return Err(Error::file(&output.path, what));
-    };
-    let Ok(total) = i32::try_from(tensors) else {
-        return Err(Error::file(&output.path, "has too many tensors to be split"));
-    };
-    let specs = output.plan.specs();
-    let mut begin = 0;
-    let mut parts = Vec::with_capacity(counts.len());
-    for (no, n) in (0..count).zip(counts) {
-        let entries = begin..begin + n;
-        begin = entries.end;
-        let path = part_path(&output.path, &output.split, no, count);
-        let mut metadata = if no == 0 { output.metadata.clone() } else { Metadata::new() };
-        if count > 1 {
-            let values = [Value::U16(no), Value::U16(count), Value::I32(total)];
-            SPLIT_KEYS.iter().zip(values).for_each(|(&key, value)| metadata.set(key, value));
-        }
-        let layout = Layout::new(&path, &metadata, &specs[entries.clone()])?;
-        parts.push(Part { path, entries, layout });
-    }
-    Ok(parts)
-}
-
-fn part_path(path: &Path, split: &Split, no: u16, count: u16) -> PathBuf {
-    if count == 1 && !matches!(split, Split::Like(_)) {
-        return path.to_owned();
-    }
-    let name = path.file_name().unwrap_or_default();
-    let stem = if path.extension().is_some_and(|e| e == "gguf") { path.file_stem().unwrap_or(name) } else { name };
-    let mut name = stem.to_owned();
-    name.push(format!("-{:05}-of-{count:05}.gguf", no + 1));
-    path.with_file_name(name)
 }

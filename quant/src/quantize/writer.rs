@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
 
+use super::block::Block;
 use super::hash::RunningHash;
 use super::journal::{self, Done};
-use super::pipeline::Block;
+use super::output::{Options, Output, Written, WrittenFile};
+use super::parts::{Part, parts};
 use super::report::{Sums, TensorReport};
-use super::split::{self, Part};
-use super::{Options, Output, Source, Written, WrittenFile};
+use crate::checkpoint::Source;
 use crate::gguf::GgufWriter;
 use crate::{Error, Progress, Result};
 
@@ -44,7 +45,7 @@ struct Checkpoint {
 impl<'a> Writer<'a> {
     /// Opens the output's files, and takes up what an earlier run left where that is wanted and it fits.
     pub(super) fn open(source: &dyn Source, output: &'a Output, options: &Options) -> Result<Self> {
-        let parts = split::parts(output)?;
+        let parts = parts(output)?;
         let fingerprint = match options.resume {
             true => Some(journal::fingerprint(source, output, &parts, options)?),
             false => None,

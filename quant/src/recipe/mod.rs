@@ -2,81 +2,23 @@
 //! llama-quantize are rows of `mixes`; recipes of one's own are TOML files (`own`). What is absent: walking a model's tensors,
 //! counting its layers, and options that go before any rule (see `plan`).
 
+mod builtin;
 mod mixes;
 mod own;
+mod rule;
 mod site;
 mod when;
 
-use std::borrow::Cow;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
-
-use regex::Regex;
+use std::sync::Arc;
 
 use crate::{DType, Error, Result};
+pub(crate) use builtin::ftype_of;
+pub use rule::{Recipe, Rule};
 pub use site::{Category, Count, ModelFacts, Site};
 pub use when::{Part, When};
 
-/// One rule: tensors of this category become `to` where all conditions hold.
-#[derive(Debug, Clone)]
-pub struct Rule {
-    /// Which tensors it is about; all where there is none.
-    pub on: Option<Category>,
-    /// The tensor's name must contain a match.
-    pub name: Option<Regex>,
-    /// All of these must hold.
-    pub when: Cow<'static, [When]>,
-    /// The encoding they get.
-    pub to: DType,
-    /// Why, for the plan's reader.
-    pub why: Cow<'static, str>,
-}
-
-impl Rule {
-    /// A rule known when the program is built.
-    const fn fixed(on: Option<Category>, when: &'static [When], to: DType, why: &'static str) -> Self {
-        Self { on, name: None, when: Cow::Borrowed(when), to, why: Cow::Borrowed(why) }
-    }
-
-    fn fits(&self, site: &Site, default: DType) -> bool {
-        self.on.is_none_or(|category| category == site.category)
-            && self.name.as_ref().is_none_or(|pattern| pattern.is_match(site.name))
-            && self.when.iter().all(|when| when.holds(site, default))
-    }
-}
-
-/// One quantized or plain file type, of llama-quantize or of one's own.
-#[derive(Debug, Clone)]
-pub struct Recipe {
-    /// Its name in lower case, as `q4_k_m`.
-    pub name: String,
-    /// `general.file_type` of the files it makes (llama.cpp's `llama_ftype`).
-    pub ftype: u32,
-    /// The encoding of every tensor that no rule names.
-    pub default: DType,
-    /// The rules; the first that fits decides.
-    pub rules: Vec<Rule>,
-    /// Whether every tensor stays as it is (llama-quantize's COPY), whatever `default` says.
-    pub only_copy: bool,
-}
-
-static ALL: LazyLock<Vec<Arc<Recipe>>> = LazyLock::new(|| {
-    let recipe = |row: &mixes::FileType| Recipe {
-        name: row.name.to_owned(),
-        ftype: row.ftype,
-        default: row.default,
-        rules: row.mix.concat(),
-        only_copy: row.name == mixes::COPY,
-    };
-    mixes::FILE_TYPES.iter().map(|row| Arc::new(recipe(row))).collect()
-});
-
 impl Recipe {
-    /// Every file type of llama-quantize, from most to fewest bits.
-    pub fn all() -> &'static [Arc<Self>] {
-        &ALL
-    }
-
     /// The recipe of that name, whatever its case; a name that ends in `.toml` is the path of a recipe of one's own.
     ///
     /// # Errors
@@ -85,10 +27,7 @@ impl Recipe {
         if Self::is_path(name) {
             return Self::open(Path::new(name)).map(Arc::new);
         }
-        let lower = name.to_ascii_lowercase();
-        let stands_for = mixes::ALIASES.iter().find(|(alias, _)| *alias == lower).map_or(lower.as_str(), |(_, whole)| whole);
-        let found = Self::all().iter().find(|r| r.name == stands_for);
-        found.cloned().ok_or_else(|| Error::unknown("recipe", name, Self::all().iter().map(|r| r.name.as_str())))
+        builtin::find(name)
     }
 
     /// Whether [`Recipe::find`] takes this for the path of a file.
@@ -104,35 +43,6 @@ impl Recipe {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
         own::parse(path, &text)
     }
-
-    /// How file names end, before `.gguf`: `Q4_K_M`.
-    pub fn file_stem_suffix(&self) -> String {
-        self.name.to_ascii_uppercase()
-    }
-
-    /// The first rule that fits, if any does.
-    pub fn rule(&self, site: &Site) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.fits(site, self.default))
-    }
-
-    /// Whether a rule asks for the layer as llama-quantize counts those of the MLP.
-    pub(crate) fn asks_for_layers(&self) -> bool {
-        self.rules.iter().flat_map(|rule| rule.when.iter()).any(|when| matches!(when, When::Layer(_)))
-    }
-
-    /// Whether it makes what llama.cpp's converter makes: floats, and no tensor treated apart.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.default.is_float() && self.rules.is_empty()
-    }
-}
-
-/// The file type of files whose tensors are mostly `dtype`, as llama.cpp's loader guesses it; `None` where none is.
-pub(crate) fn ftype_of(dtype: DType) -> Option<u32> {
-    /// Not among llama-quantize's types: such files come from training only.
-    const NVFP4: u32 = 39;
-    let by_name = || Recipe::find(dtype.name()).ok().map(|recipe| recipe.ftype);
-    let by_default = || Recipe::all().iter().find(|recipe| recipe.default == dtype).map(|recipe| recipe.ftype);
-    if dtype == DType::NVFP4 { Some(NVFP4) } else { by_name().or_else(by_default) }
 }
 
 /// What stands in for an encoding whose blocks do not divide a tensor's rows (llama.cpp's `tensor_type_fallback`). Where even

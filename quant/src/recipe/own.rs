@@ -17,7 +17,10 @@ use std::path::Path;
 use regex::Regex;
 use serde::Deserialize;
 
-use super::{Category, Part, Recipe, Rule, When, ftype_of};
+use super::builtin::ftype_of;
+use super::rule::{Recipe, Rule};
+use super::site::Category;
+use super::when::{Part, When};
 use crate::{DType, Error, Result};
 
 /// The file.

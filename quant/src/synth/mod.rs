@@ -13,11 +13,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::arch::{Presence, TensorRule};
-use crate::checkpoint::{Model, Source, Tensor, TensorBytes};
-use crate::convert::FileType;
+use crate::checkpoint::{Model, Origin, Source};
 use crate::convert::config::Config;
+use crate::convert::{FileType, architectures};
 use crate::gguf::{Metadata, Value};
-use crate::plan::Origin;
+use crate::tensor::{Tensor, TensorBytes};
 use crate::{DType, Error, HParams, Result};
 use weights::Distribution;
 
@@ -54,8 +54,8 @@ impl Synth {
         for (key, value) in [("architecture", config.arch.name), ("type", "model"), ("name", name)] {
             metadata.set(format!("general.{key}"), Value::String(value.to_owned()));
         }
-        let computed = (config.arch.computed)(config, &mut metadata)?;
-        (config.arch.keys)(config, FileType::F16, &mut metadata)?;
+        let computed = architectures::computed(config, &mut metadata)?;
+        architectures::add_keys(config, FileType::F16, &mut metadata)?;
         vocab::add_keys(config, &mut metadata)?;
         let h = HParams::from_metadata(&config.path, config.arch, &metadata)?;
 

@@ -2,7 +2,7 @@
 //! order, by any number of threads, anywhere. What is absent: tensors and their encodings.
 
 use crate::arch::Role;
-use crate::checkpoint::Tensor;
+use crate::tensor::Tensor;
 
 /// Mean and variance of the sum of four random bytes (Irwin-Hall): nearly normal, cut off at 3.45 standard deviations.
 const BYTES_MEAN: f32 = 510.0;

@@ -7,8 +7,9 @@
 use serde_json::{Map, Value as Json, json};
 use tokenizers::{Model as _, ModelWrapper};
 
+use super::normalizer::normalizer_of;
 use super::pre::PreTokenizer;
-use super::{rebuild, recognize};
+use super::recognize;
 
 /// What a file's other keys say of the same things.
 pub(super) enum Known<'a> {
@@ -33,7 +34,7 @@ pub(super) fn of(tokenizer: &Map<String, Json>, known: &Known) -> Map<String, Js
             let idle = pre_tokenizer["type"] == "Split" && pre_tokenizer["pattern"]["String"] == " ";
             let spaces_left = normalizer == Json::Null;
             let same = pre_tokenizer == Json::Null || idle && !spaces_left;
-            (rebuild::normalizer_of(*add_space_prefix), same, false)
+            (normalizer_of(*add_space_prefix), same, false)
         }
     };
     if normalizer != known_normalizer {

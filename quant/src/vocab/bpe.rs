@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json};
 
-use super::hf::{Files, Token, looks_special};
+use super::files::{Files, Token, looks_special};
 use super::{TokenType, published, recognize, special, unsupported_model};
 use crate::{Error, Result};
 

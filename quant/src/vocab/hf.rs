@@ -3,12 +3,13 @@
 //!
 //! Absent: special tokens and templates (see `special`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
 use super::beyond::{self, Known};
 use super::classes::{self, ClassRule, Source};
+use super::files::{Files, Token};
 use super::{BYTE_LEVEL_BPE, DEFAULT_PRE, MAX_TOKENS, SENTENCEPIECE, TokenType, bpe, key, pre, special, spm};
 use crate::convert::config::{Config, read_json};
 use crate::gguf::{Array, Metadata, Value};
@@ -37,37 +38,6 @@ impl<'a> Model<'a> {
             vocab_size: config.vocab_size,
             config: &config.json,
         }
-    }
-}
-
-/// The tokenizer files that are JSON, each read once.
-pub(super) struct Files {
-    dir: PathBuf,
-    /// `tokenizer.json`
-    pub tokenizer: Option<Map<String, Json>>,
-    /// `tokenizer_config.json`
-    pub config: Option<Map<String, Json>>,
-}
-
-impl Files {
-    fn read(dir: &Path) -> Result<Self> {
-        let read = |name| read_json(&dir.join(name));
-        Ok(Self { dir: dir.to_owned(), tokenizer: read("tokenizer.json")?, config: read("tokenizer_config.json")? })
-    }
-
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-
-    /// A value of `tokenizer_config.json`.
-    pub(super) fn setting(&self, name: &str) -> Option<&Json> {
-        self.config.as_ref()?.get(name)
-    }
-
-    /// The added tokens of `tokenizer.json`.
-    pub(super) fn added_tokens(&self) -> &[Json] {
-        let list = self.tokenizer.as_ref().and_then(|t| t.get("added_tokens")).and_then(Json::as_array);
-        list.map_or(&[], Vec::as_slice)
     }
 }
 
@@ -133,15 +103,6 @@ pub fn add_keys(model: &Model, m: &mut Metadata) -> Result<()> {
     Ok(())
 }
 
-/// A token of the vocabulary.
-#[derive(Debug, Clone)]
-pub(super) struct Token {
-    pub text: String,
-    /// 0 for byte-level BPE, which does not write it.
-    pub score: f32,
-    pub kind: TokenType,
-}
-
 /// The tokens by id, from the first source of the class that is there.
 fn read_tokens(model: &Model, files: &Files, rule: &ClassRule) -> Result<(Source, Vec<Token>)> {
     let class = files.setting("tokenizer_class").and_then(Json::as_str);
@@ -159,13 +120,4 @@ fn read_tokens(model: &Model, files: &Files, rule: &ClassRule) -> Result<(Source
     }
     // Byte-level BPE is always the last source where it is one, and says itself what it misses.
     Err(Error::file(files.path("tokenizer.model"), format!("is missing; {} needs a SentencePiece model", model.class)))
-}
-
-/// Control tokens that some models mark as ordinary (the converter's list).
-pub(super) fn looks_special(text: &str) -> bool {
-    let between = |start: &str, end: &str| text.starts_with(start) && text.ends_with(end);
-    matches!(text, "<pad>" | "<mask>" | "<2mass>" | "[@BOS@]")
-        || between("<|", "|>")
-        || between("<｜", "｜>")
-        || between("<unused", ">")
 }

@@ -7,7 +7,9 @@
 mod beyond;
 pub(crate) mod bpe;
 mod classes;
+mod files;
 pub mod hf;
+mod normalizer;
 mod pre;
 mod published;
 mod rebuild;

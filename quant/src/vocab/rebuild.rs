@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
+use super::normalizer::normalizer_of;
 use super::{Algorithm, PreTokenizer, TokenType, Vocab, beyond, key, pre, unsupported_pre};
 use crate::{Error, Result};
 
@@ -179,16 +180,7 @@ impl Vocab {
     }
 }
 
-/// `▁` for spaces, also for one before the text.
-pub(super) fn normalizer_of(add_space_prefix: bool) -> Value {
-    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
-    match add_space_prefix {
-        true => json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]}),
-        false => replace,
-    }
-}
-
-/// The reverse, with bytes put together to characters.
+/// The reverse of [`normalizer_of`], with bytes put together to characters.
 fn decoder_of(add_space_prefix: bool) -> Value {
     let mut steps = vec![
         json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
-use super::hf::Files;
+use super::files::Files;
 use super::key;
 use crate::convert::config::{read_json, read_text};
 use crate::gguf::{Array, Metadata, Value};

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value as Json};
 
 use super::classes::Source;
-use super::hf::{Files, Token, looks_special};
+use super::files::{Files, Token, looks_special};
 use super::{TokenType, sentencepiece, special};
 use crate::convert::config::read_json;
 use crate::{Error, Result};

@@ -1,0 +1,19 @@
+//! Metadata of GPT-2, which has no rotary embedding to describe.
+
+use crate::Result;
+use crate::convert::config::Config;
+use crate::convert::file_type::FileType;
+use crate::convert::keys;
+use crate::gguf::Metadata;
+
+pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    let mut w = keys::Writer::new(config, m);
+    w.u32("block_count", config.block_count);
+    w.u32("context_length", config.context_length);
+    w.u32("embedding_length", config.embedding_length);
+    w.u32("feed_forward_length", config.feed_forward_length);
+    w.u32("attention.head_count", config.head_count);
+    w.norm_epsilon();
+    w.file_type(file_type);
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! What conversion writes for one architecture and for no other: one row an architecture, and a file where the common keys
+//! (see `keys`) are not all.
+//!
+//! Absent: tensors of the files, their names and their layout (`crate::arch` describes them), and keys of our own (see `facts`).
+
+mod cohere2;
+mod command_r;
+mod deepseek2;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod glm4;
+mod gpt2;
+mod gpt_oss;
+mod granite;
+mod llama;
+mod phi3;
+mod qwen2moe;
+mod qwen3moe;
+mod stablelm;
+
+use super::config::Config;
+use super::file_type::FileType;
+use super::keys::{self, ComputedTensor};
+use crate::arch::ArchSpec;
+use crate::gguf::Metadata;
+use crate::{Error, Result};
+pub(super) use phi3::original_context as longrope_original_context;
+
+/// One architecture.
+struct Conversion {
+    /// Its name in `general.architecture`.
+    name: &'static str,
+    /// Adds the metadata keys that describe the computation, in the converter's order.
+    keys: fn(&Config, FileType, &mut Metadata) -> Result<()>,
+    /// Tensors that stand in no Hugging Face file and are computed from the configuration; they come first in the file, and
+    /// so do the keys that are added with them.
+    computed: fn(&Config, &mut Metadata) -> Result<Vec<ComputedTensor>>,
+}
+
+/// What most rows have in common.
+const COMMON: Conversion = Conversion { name: "", keys: keys::add_base, computed: |_, _| Ok(Vec::new()) };
+
+/// Every architecture that can be converted.
+const CONVERSIONS: &[Conversion] = &[
+    Conversion { name: "llama", keys: keys::add_llama, computed: llama::rope_factors, ..COMMON },
+    Conversion { name: "cohere2", keys: cohere2::add_keys, ..COMMON },
+    Conversion { name: "command-r", keys: command_r::add_keys, ..COMMON },
+    Conversion { name: "deepseek2", keys: deepseek2::add_keys, ..COMMON },
+    Conversion { name: "gemma", keys: gemma::add_keys, ..COMMON },
+    Conversion { name: "gemma2", keys: gemma2::add_keys, ..COMMON },
+    Conversion { name: "gemma3", keys: gemma3::add_keys, ..COMMON },
+    Conversion { name: "glm4", keys: glm4::add_keys, ..COMMON },
+    Conversion { name: "gpt2", keys: gpt2::add_keys, ..COMMON },
+    Conversion { name: "gpt-oss", keys: gpt_oss::add_keys, ..COMMON },
+    Conversion { name: "granite", keys: granite::add_keys, computed: llama::rope_factors, ..COMMON },
+    Conversion { name: "olmo2", ..COMMON },
+    Conversion { name: "phi3", keys: phi3::add_keys, computed: phi3::rope_factors, ..COMMON },
+    Conversion { name: "qwen2", ..COMMON },
+    Conversion { name: "qwen2moe", keys: qwen2moe::add_keys, ..COMMON },
+    Conversion { name: "qwen3", ..COMMON },
+    Conversion { name: "qwen3moe", keys: qwen3moe::add_keys, ..COMMON },
+    Conversion { name: "smollm3", keys: keys::add_llama, computed: llama::rope_factors, ..COMMON },
+    Conversion { name: "stablelm", keys: stablelm::add_keys, ..COMMON },
+    Conversion { name: "starcoder2", ..COMMON },
+];
+
+fn conversion(arch: &ArchSpec) -> Result<&'static Conversion> {
+    let unknown = || Error::unknown("architecture", arch.name, CONVERSIONS.iter().map(|row| row.name));
+    CONVERSIONS.iter().find(|row| row.name == arch.name).ok_or_else(unknown)
+}
+
+/// Adds the metadata keys that describe the computation, in the converter's order.
+///
+/// # Errors
+/// The configuration lacks a key or asks for something not understood.
+pub(crate) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
+    (conversion(config.arch)?.keys)(config, file_type, m)
+}
+
+/// The tensors that are computed from the configuration, and the keys that come with them.
+///
+/// # Errors
+/// The configuration says something of them that cannot be.
+pub(crate) fn computed(config: &Config, m: &mut Metadata) -> Result<Vec<ComputedTensor>> {
+    (conversion(config.arch)?.computed)(config, m)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::ARCHITECTURES;
+
+    #[test]
+    fn every_architecture_has_a_row() {
+        let described: Vec<&str> = ARCHITECTURES.iter().map(|arch| arch.name).collect();
+        let converted: Vec<&str> = CONVERSIONS.iter().map(|row| row.name).collect();
+        assert_eq!(converted, described);
+    }
+}

@@ -1,0 +1,103 @@
+//! Attention in the metadata: heads, the window, latent attention, the factor on q.k.
+
+use super::keys::{Keys, MAX_CONTEXT, MAX_WIDTH};
+use super::rope::yarn_magnitude;
+use super::{Mla, RopeScaling, Window};
+use crate::Result;
+use crate::arch::{AttentionScale, Windowed};
+
+/// The sizes of attention.
+pub(super) struct Heads {
+    pub(super) head_count: usize,
+    pub(super) head_count_kv: usize,
+    pub(super) head_dim: usize,
+    pub(super) value_dim: usize,
+    pub(super) rope_dim: usize,
+}
+
+impl Keys<'_> {
+    pub(super) fn heads(&self, embedding_length: usize) -> Result<Heads> {
+        let head_count = self.size("attention.head_count", MAX_WIDTH)?;
+        let head_count_kv = self.optional_size("attention.head_count_kv", MAX_WIDTH)?.unwrap_or(head_count);
+        if head_count % head_count_kv != 0 {
+            let what = format!("{head_count_kv} key/value heads do not divide {head_count} query heads");
+            return Err(self.error("attention.head_count_kv", what));
+        }
+        let head_dim = self.head_dim("attention.key_length", embedding_length, head_count)?;
+        let value_dim = self.head_dim("attention.value_length", embedding_length, head_count)?;
+        for (stem, heads, dim) in [("key", head_count, head_dim), ("value", head_count, value_dim)] {
+            if (heads * dim) as u64 > MAX_WIDTH {
+                let what = format!("{heads} heads of {dim} are wider than {MAX_WIDTH}");
+                return Err(self.error(&format!("attention.{stem}_length"), what));
+            }
+        }
+        let rope_dim = self.optional_size("rope.dimension_count", MAX_WIDTH)?.unwrap_or(head_dim);
+        if rope_dim % 2 != 0 || rope_dim > head_dim {
+            let what = format!("is {rope_dim}, but must be even and at most the head width {head_dim}");
+            return Err(self.error("rope.dimension_count", what));
+        }
+        Ok(Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim })
+    }
+
+    fn head_dim(&self, stem: &str, embedding_length: usize, head_count: usize) -> Result<usize> {
+        match self.optional_size(stem, MAX_WIDTH)? {
+            Some(dim) => Ok(dim),
+            None if embedding_length.is_multiple_of(head_count) => Ok(embedding_length / head_count),
+            None => {
+                Err(self.error(stem, format!("is missing, and {head_count} heads do not divide a width of {embedding_length}")))
+            }
+        }
+    }
+
+    pub(super) fn mla(&self, head_count: usize, rope_dim: usize) -> Result<Option<Mla>> {
+        const KEY: &str = "attention.key_length_mla";
+        let Some(kv_lora_rank) = self.optional_size("attention.kv_lora_rank", MAX_WIDTH)? else { return Ok(None) };
+        let key_length = self.size(KEY, MAX_WIDTH)?;
+        let value_length = self.size("attention.value_length_mla", MAX_WIDTH)?;
+        let widest = (head_count as u64).saturating_mul(key_length.max(value_length) as u64);
+        if key_length <= rope_dim || widest > MAX_WIDTH {
+            let what = format!("is {key_length}, but must be above {rope_dim}, and {head_count} heads at most {MAX_WIDTH} wide");
+            return Err(self.error(KEY, what));
+        }
+        let q_lora_rank = self.optional_size("attention.q_lora_rank", MAX_WIDTH)?.unwrap_or(0);
+        Ok(Some(Mla { q_lora_rank, kv_lora_rank, key_length, value_length }))
+    }
+
+    pub(super) fn window(&self, count: usize) -> Result<Option<Window>> {
+        let width = match self.count("attention.sliding_window", MAX_CONTEXT)? {
+            None | Some(0) => return Ok(None),
+            Some(width) => width,
+        };
+        let blocks = self.blocks("attention.sliding_window_blocks", count)?.unwrap_or_else(|| {
+            let windowed = |block: usize| match self.arch.block.windowed {
+                Windowed::All => true,
+                Windowed::AllBut(n) => !(block + 1).is_multiple_of(n),
+            };
+            (0..count).map(windowed).collect()
+        });
+        Ok(Some(Window { width, blocks }))
+    }
+
+    pub(super) fn attention_scale(
+        &self,
+        embedding_length: usize,
+        head_count: usize,
+        key_dim: usize,
+        block_count: usize,
+        scaling: RopeScaling,
+    ) -> Result<f32> {
+        let stated = self.factor("attention.scale", 0.0)?;
+        if stated != 0.0 {
+            return Ok(stated);
+        }
+        let dim = match self.arch.block.attention_scale {
+            AttentionScale::EvenHeadAt(blocks) if blocks == block_count => embedding_length / head_count,
+            _ => key_dim,
+        };
+        let logarithm = match scaling {
+            RopeScaling::Yarn(yarn) => yarn_magnitude(yarn.factor, self.yarn_log_multiplier()?),
+            _ => 1.0,
+        };
+        Ok(logarithm * logarithm / (dim as f32).sqrt())
+    }
+}

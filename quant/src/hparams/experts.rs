@@ -1,0 +1,66 @@
+//! Experts in the metadata: how many, how wide, in which blocks, and how they are chosen.
+
+use super::Routing;
+use super::keys::{Keys, MAX_BLOCKS, MAX_EXPERTS, MAX_WIDTH};
+use crate::Result;
+use crate::arch::Gating;
+
+impl Keys<'_> {
+    /// How many experts a block has, and how many of them a token uses; 0 and 0 where there are none.
+    pub(super) fn expert_counts(&self) -> Result<(usize, usize)> {
+        let count = self.count("expert_count", MAX_EXPERTS)?.unwrap_or(0);
+        let used_count = self.count("expert_used_count", MAX_EXPERTS)?.unwrap_or(0);
+        if used_count > count || (used_count == 0) != (count == 0) {
+            let what = format!("is {used_count}, but there are {count} experts");
+            return Err(self.error("expert_used_count", what));
+        }
+        Ok((count, used_count))
+    }
+
+    /// All shared experts together: their width, or their number times the width of one.
+    pub(super) fn shared_feed_forward_length(&self, expert_feed_forward_length: usize) -> Result<usize> {
+        const COUNT: &str = "expert_shared_count";
+        if let Some(width) = self.count("expert_shared_feed_forward_length", MAX_WIDTH)? {
+            return Ok(width);
+        }
+        let width = self.count(COUNT, MAX_EXPERTS)?.unwrap_or(0) * expert_feed_forward_length;
+        if width as u64 > MAX_WIDTH {
+            return Err(self.error(COUNT, format!("so many experts of {expert_feed_forward_length} are wider than {MAX_WIDTH}")));
+        }
+        Ok(width)
+    }
+
+    pub(super) fn expert_blocks(&self, count: usize, experts: usize) -> Result<Vec<bool>> {
+        if let Some(blocks) = self.blocks("expert_blocks", count)? {
+            if experts == 0 && blocks.contains(&true) {
+                return Err(self.error("expert_blocks", "says that blocks have experts, but there are 0"));
+            }
+            return Ok(blocks);
+        }
+        let dense = self.count("leading_dense_block_count", MAX_BLOCKS)?.unwrap_or(0);
+        Ok((0..count).map(|block| experts > 0 && block >= dense).collect())
+    }
+
+    pub(super) fn routing(&self, experts: usize, used: usize) -> Result<Routing> {
+        const GATING: &str = "expert_gating_func";
+        const GROUPS: &str = "expert_group_count";
+        let gating = match self.count(GATING, u64::from(u32::MAX))? {
+            None | Some(0) => self.arch.block.gating,
+            Some(number) => Gating::from_number(number as u64)
+                .ok_or_else(|| self.error(GATING, format!("{number} is not supported; known: 1, 2, 3")))?,
+        };
+        let groups = self.count(GROUPS, MAX_EXPERTS)?.unwrap_or(1).max(1);
+        let groups_used = self.count("expert_group_used_count", MAX_EXPERTS)?.unwrap_or(groups).clamp(1, groups);
+        if !experts.is_multiple_of(groups) || (experts > 0 && experts / groups * groups_used < used) {
+            let what = format!("{groups} groups, {groups_used} of them used, do not fit {experts} experts, {used} of them used");
+            return Err(self.error(GROUPS, what));
+        }
+        Ok(Routing {
+            gating,
+            normalizes: self.bool("expert_weights_norm")?.unwrap_or(self.arch.block.normalizes_experts),
+            scale: self.factor("expert_weights_scale", 1.0)?,
+            groups,
+            groups_used,
+        })
+    }
+}

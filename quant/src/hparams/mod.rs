@@ -1,0 +1,186 @@
+//! Hyper-parameters of a model, read (in `read`) from GGUF metadata keys and nothing else, so that a safetensors directory
+//! (through the metadata its conversion would have) and a GGUF file give the same values.
+//!
+//! Absent: what depends on the architecture (see `arch`) and anything about the tokenizer but the size of the vocabulary.
+
+mod attention;
+mod experts;
+mod keys;
+mod read;
+mod rope;
+
+use crate::arch::Gating;
+
+/// How positions are stretched beyond the context the model was first trained on. Divisors by frequency are not here: they are
+/// tensors (`rope_freqs.weight`, `rope_factors_long.weight`, `rope_factors_short.weight`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// Positions as they are.
+    None,
+    /// Positions divided by `factor` (Chen et al. 2023).
+    Linear {
+        /// The divisor, above 0.
+        factor: f32,
+    },
+    /// A larger base for sequences beyond the original context, by their length (NTK-aware interpolation, as transformers
+    /// computes it).
+    Dynamic {
+        /// How fast the base grows, above 0.
+        factor: f32,
+    },
+    /// YaRN (Peng et al. 2023).
+    Yarn(Yarn),
+}
+
+/// The constants of YaRN (Peng et al. 2023, section 3).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Yarn {
+    /// Divisor of the low frequencies.
+    pub factor: f32,
+    /// Weight of the unscaled high frequencies, 1 in the paper.
+    pub extrapolation: f32,
+    /// Turns within the original context above which frequencies stay as they are.
+    pub beta_fast: f32,
+    /// Turns below which they are divided.
+    pub beta_slow: f32,
+    /// Whether the ends of the ramp between the two are rounded outwards to whole pairs.
+    pub truncate: bool,
+}
+
+/// Attention that sees the last tokens only, in some blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// Tokens that a token sees, itself included.
+    pub width: usize,
+    /// Which blocks have it.
+    pub blocks: Vec<bool>,
+}
+
+/// How a router's scores become experts and weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Routing {
+    /// The function of the scores.
+    pub gating: Gating,
+    /// Whether the weights of the chosen are divided by their sum.
+    pub normalizes: bool,
+    /// What the weights are multiplied by then.
+    pub scale: f32,
+    /// Groups of neighbouring experts; 1 where there are none.
+    pub groups: usize,
+    /// Groups from which experts are chosen.
+    pub groups_used: usize,
+}
+
+/// The sizes of multi-head latent attention (DeepSeek-AI 2024, section 2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mla {
+    /// Width of compressed queries; 0 where queries are not compressed.
+    pub q_lora_rank: usize,
+    /// Width of compressed keys and values.
+    pub kv_lora_rank: usize,
+    /// Width of an expanded key head.
+    pub key_length: usize,
+    /// Width of an expanded value head.
+    pub value_length: usize,
+}
+
+/// The sizes and constants of one model. All have been checked: none is zero where it must not be, and products of two of
+/// them fit `usize` with room to spare.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HParams {
+    /// Decoder blocks.
+    pub block_count: usize,
+    /// Positions the model was trained for.
+    pub context_length: usize,
+    /// Width H of the residual stream.
+    pub embedding_length: usize,
+    /// Width F of the feed-forward network.
+    pub feed_forward_length: usize,
+    /// Query heads.
+    pub head_count: usize,
+    /// Key and value heads; divides `head_count`.
+    pub head_count_kv: usize,
+    /// Width of a query or key head (`attention.key_length`).
+    pub head_dim: usize,
+    /// Width of a value head (`attention.value_length`).
+    pub value_dim: usize,
+    /// Epsilon inside the root of normalization.
+    pub norm_epsilon: f32,
+    /// Base of the rotary frequencies.
+    pub rope_freq_base: f32,
+    /// The same in blocks with a sliding window, where it is another; positions are not stretched there.
+    pub rope_local_base: Option<f32>,
+    /// Components of a head that are rotated: even, at most `head_dim`.
+    pub rope_dim: usize,
+    /// Stretching of positions.
+    pub rope_scaling: RopeScaling,
+    /// Positions the model was first trained on.
+    pub rope_original_context: usize,
+    /// Factor on the cosines and sines of rotary embedding.
+    pub rope_magnitude: f32,
+    /// Which blocks rotate.
+    pub rope_blocks: Vec<bool>,
+    /// Attention that sees the last tokens only, where the model has it.
+    pub window: Option<Window>,
+    /// Factor on q.k before the softmax.
+    pub attention_scale: f32,
+    /// Attention scores s become `c tanh(s / c)` with this c; 0 where they stay as they are.
+    pub attention_softcap: f32,
+    /// The same for logits.
+    pub logit_softcap: f32,
+    /// Factor on logits, before they are capped.
+    pub logit_scale: f32,
+    /// Factor on token embeddings.
+    pub embedding_scale: f32,
+    /// Factor on what attention and feed-forward network add to the residual stream.
+    pub residual_scale: f32,
+    /// Whether attention and feed-forward network read the same norm.
+    pub parallel: bool,
+    /// Tokens V.
+    pub vocab_size: usize,
+    /// Experts of a block; 0 where the model has none.
+    pub expert_count: usize,
+    /// Experts that a token uses.
+    pub expert_used_count: usize,
+    /// Which blocks have experts in place of one feed-forward network.
+    pub expert_blocks: Vec<bool>,
+    /// How experts are chosen.
+    pub routing: Routing,
+    /// Width of the feed-forward network of one expert.
+    pub expert_feed_forward_length: usize,
+    /// Width of that of all shared experts together; 0 where there are none.
+    pub shared_feed_forward_length: usize,
+    /// Multi-head latent attention, where the model has it.
+    pub mla: Option<Mla>,
+}
+
+impl HParams {
+    /// Whether a block has experts in place of one feed-forward network.
+    pub fn has_experts(&self, block: usize) -> bool {
+        self.expert_blocks.get(block).copied().unwrap_or(false)
+    }
+
+    /// The width of the window of a block, where it has one.
+    pub fn window_of(&self, block: usize) -> Option<usize> {
+        self.window.as_ref().filter(|w| w.blocks.get(block).copied().unwrap_or(false)).map(|w| w.width)
+    }
+
+    /// Width of a query or key head as attention computes it: expanded, where it is stored compressed.
+    pub fn key_width(&self) -> usize {
+        self.mla.map_or(self.head_dim, |mla| mla.key_length)
+    }
+
+    /// The same for values.
+    pub fn value_width(&self) -> usize {
+        self.mla.map_or(self.value_dim, |mla| mla.value_length)
+    }
+
+    /// Key and value heads as attention computes them.
+    pub fn kv_heads(&self) -> usize {
+        if self.mla.is_some() { self.head_count } else { self.head_count_kv }
+    }
+}
+
+/// Prefix of the keys that say what llama.cpp's layout has no key for, or another meaning of; llama.cpp passes over them. The
+/// rest of the name is that of the architecture's own key, which it stands in for.
+pub(crate) const OWN_PREFIX: &str = "bitworth.";

@@ -1,0 +1,205 @@
+//! Hyper-parameters from metadata: every key is read once, in the order in which faults are told.
+//!
+//! Absent: what single groups of keys mean (see `attention`, `rope`, `experts`).
+
+use std::path::Path;
+
+use super::HParams;
+use super::attention::Heads;
+use super::keys::{Keys, MAX_BLOCKS, MAX_CONTEXT, MAX_VOCAB, MAX_WIDTH};
+use crate::Result;
+use crate::arch::{ArchSpec, EmbeddingScale, LogitScale, Residual};
+use crate::gguf::{Array, Metadata, Value};
+
+impl HParams {
+    /// Reads the hyper-parameters of an `arch` model from `metadata`; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for a key that is missing, of the wrong type or out of range.
+    pub fn from_metadata(path: &Path, arch: &ArchSpec, metadata: &Metadata) -> Result<Self> {
+        let keys = Keys { path, arch, metadata };
+        let embedding_length = keys.size("embedding_length", MAX_WIDTH)?;
+        let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim } = keys.heads(embedding_length)?;
+        let feed_forward_length = keys.size("feed_forward_length", MAX_WIDTH)?;
+        let (expert_count, expert_used_count) = keys.expert_counts()?;
+        let expert_width = keys.optional_size("expert_feed_forward_length", MAX_WIDTH)?;
+        let expert_feed_forward_length = expert_width.unwrap_or(feed_forward_length);
+        let block_count = keys.size("block_count", MAX_BLOCKS)?;
+        let context_length = keys.size("context_length", MAX_CONTEXT)?;
+        let mla = keys.mla(head_count, rope_dim)?;
+        let window = keys.window(block_count)?;
+        let rope_scaling = keys.rope_scaling()?;
+        let key_dim = mla.map_or(head_dim, |mla| mla.key_length);
+        Ok(Self {
+            block_count,
+            context_length,
+            embedding_length,
+            feed_forward_length,
+            head_count,
+            head_count_kv,
+            head_dim,
+            value_dim,
+            norm_epsilon: keys.norm_epsilon()?,
+            rope_freq_base: keys.rope_freq_base()?,
+            rope_local_base: keys.positive("rope.freq_base_swa")?.or(arch.block.local_rope_base),
+            rope_dim,
+            rope_magnitude: keys.rope_magnitude(rope_scaling)?,
+            rope_original_context: keys
+                .optional_size("rope.scaling.original_context_length", MAX_CONTEXT)?
+                .unwrap_or(context_length),
+            rope_scaling,
+            rope_blocks: keys.rope_blocks(block_count, window.as_ref())?,
+            window,
+            attention_scale: keys.attention_scale(embedding_length, head_count, key_dim, block_count, rope_scaling)?,
+            attention_softcap: keys.factor("attn_logit_softcapping", 0.0)?,
+            logit_softcap: keys.factor("final_logit_softcapping", 0.0)?,
+            logit_scale: keys.logit_scale()?,
+            embedding_scale: match arch.block.embedding_scale {
+                EmbeddingScale::Key => keys.factor("embedding_scale", 1.0)?,
+                EmbeddingScale::RootOfWidth => (embedding_length as f32).sqrt(),
+            },
+            residual_scale: keys.factor("residual_scale", 1.0)?,
+            parallel: match arch.block.residual {
+                Residual::Sequential => false,
+                Residual::Parallel => true,
+                Residual::Key => keys.bool("use_parallel_residual")?.unwrap_or(false),
+            },
+            vocab_size: keys.vocab_size()?,
+            expert_count,
+            expert_used_count,
+            expert_blocks: keys.expert_blocks(block_count, expert_count)?,
+            routing: keys.routing(expert_count, expert_used_count)?,
+            expert_feed_forward_length,
+            shared_feed_forward_length: keys.shared_feed_forward_length(expert_feed_forward_length)?,
+            mla,
+        })
+    }
+}
+
+impl Keys<'_> {
+    fn norm_epsilon(&self) -> Result<f32> {
+        const RMS: &str = "attention.layer_norm_rms_epsilon";
+        const LAYER: &str = "attention.layer_norm_epsilon";
+        let stem = if self.get(RMS).is_none() && self.get(LAYER).is_some() { LAYER } else { RMS };
+        let epsilon = self.positive(stem)?.ok_or_else(|| self.error(stem, "is missing"))?;
+        if epsilon > 1.0 {
+            return Err(self.error(stem, format!("is {epsilon}, but must be at most 1")));
+        }
+        Ok(epsilon)
+    }
+
+    fn logit_scale(&self) -> Result<f32> {
+        let scale = self.factor("logit_scale", 1.0)?;
+        Ok(match self.arch.block.logit_scale {
+            LogitScale::Multiplies => scale,
+            LogitScale::Divides => 1.0 / scale,
+        })
+    }
+
+    /// From its own key, else from the list of tokens.
+    fn vocab_size(&self) -> Result<usize> {
+        if let Some(size) = self.optional_size("vocab_size", MAX_VOCAB)? {
+            return Ok(size);
+        }
+        match self.metadata.get("tokenizer.ggml.tokens") {
+            Some(Value::Array(Array::String(tokens))) if !tokens.is_empty() => Ok(tokens.len()),
+            _ => Err(self.error("vocab_size", "is missing, and there is no list of tokens to count")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::find_gguf;
+    use crate::hparams::RopeScaling;
+
+    fn sound() -> Metadata {
+        let mut m = Metadata::new();
+        for (key, value) in [
+            ("block_count", 2),
+            ("context_length", 512),
+            ("embedding_length", 256),
+            ("feed_forward_length", 512),
+            ("attention.head_count", 4),
+            ("attention.head_count_kv", 2),
+            ("vocab_size", 384),
+        ] {
+            m.set(format!("llama.{key}"), Value::U32(value));
+        }
+        m.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
+        m
+    }
+
+    fn read(m: &Metadata) -> Result<HParams> {
+        HParams::from_metadata(Path::new("m.gguf"), find_gguf("llama").unwrap(), m)
+    }
+
+    /// Changes one key of sound metadata (or removes it) and expects an error that names it and says `what`.
+    fn check_refused(key: &str, value: Option<Value>, what: &str) {
+        let mut m = sound();
+        match value {
+            Some(value) => m.set(format!("llama.{key}"), value),
+            None => drop(m.remove(&format!("llama.{key}"))),
+        }
+        let error = read(&m).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("m.gguf: llama.{key}: ")) && error.contains(what), "{error}");
+    }
+
+    #[test]
+    fn absent_keys_take_their_defaults() {
+        let h = read(&sound()).unwrap();
+        assert_eq!((h.head_dim, h.value_dim, h.rope_dim), (64, 64, 64));
+        assert_eq!((h.rope_freq_base, h.rope_scaling), (10000.0, RopeScaling::None));
+        let mut m = sound();
+        m.remove("llama.attention.head_count_kv");
+        m.remove("llama.vocab_size");
+        m.set("tokenizer.ggml.tokens", Value::Array(Array::String(vec![String::new(); 9])));
+        let h = read(&m).unwrap();
+        assert_eq!((h.head_count_kv, h.vocab_size), (4, 9));
+    }
+
+    #[test]
+    fn rope_scaling_is_read_as_llama_cpp_reads_it() {
+        let check = |pairs: &[(&str, Value)], expected| {
+            let mut m = sound();
+            for (key, value) in pairs {
+                m.set(format!("llama.{key}"), value.clone());
+            }
+            assert_eq!(read(&m).unwrap().rope_scaling, expected, "{pairs:?}");
+        };
+        let factor = || ("rope.scaling.factor", Value::F32(4.0));
+        check(&[factor()], RopeScaling::Linear { factor: 4.0 });
+        check(&[("rope.scale_linear", Value::F32(2.0))], RopeScaling::Linear { factor: 2.0 });
+        check(&[factor(), ("rope.scaling.type", Value::String("linear".into()))], RopeScaling::Linear { factor: 4.0 });
+        check(&[factor(), ("rope.scaling.type", Value::String("none".into()))], RopeScaling::None);
+        check(&[("rope.scaling.factor", Value::F32(0.0))], RopeScaling::None);
+    }
+
+    #[test]
+    fn what_is_missing_zero_or_absurd_is_refused() {
+        check_refused("block_count", None, "missing");
+        check_refused("block_count", Some(Value::U32(0)), "between 1 and 4096");
+        check_refused("block_count", Some(Value::U32(u32::MAX)), "between 1 and 4096");
+        check_refused("block_count", Some(Value::I32(-1)), "whole number");
+        check_refused("block_count", Some(Value::String("2".into())), "whole number");
+        check_refused("embedding_length", Some(Value::U64(u64::MAX)), "between");
+        check_refused("vocab_size", None, "no list of tokens");
+        check_refused("attention.head_count", Some(Value::U32(0)), "between 1");
+        check_refused("attention.head_count", Some(Value::Array(Array::U32(vec![4, 4]))), "block to block");
+        check_refused("attention.head_count_kv", Some(Value::U32(3)), "do not divide");
+        check_refused("attention.head_count_kv", Some(Value::U32(8)), "do not divide");
+        check_refused("attention.key_length", Some(Value::U32(1 << 24)), "wider than");
+        check_refused("attention.layer_norm_rms_epsilon", None, "missing");
+        check_refused("attention.layer_norm_rms_epsilon", Some(Value::F32(f32::NAN)), "finite");
+        check_refused("attention.layer_norm_rms_epsilon", Some(Value::F32(-1e-5)), "above 0");
+        check_refused("rope.dimension_count", Some(Value::U32(33)), "even");
+        check_refused("rope.dimension_count", Some(Value::U32(66)), "at most");
+        check_refused("rope.freq_base", Some(Value::F32(0.0)), "above 0");
+        check_refused("rope.scaling.type", Some(Value::String("ntk".into())), "known: none, linear");
+
+        check_refused("expert_used_count", Some(Value::U32(1)), "0 experts");
+        check_refused("expert_count", Some(Value::U32(1 << 20)), "between");
+        check_refused("attention.kv_lora_rank", Some(Value::U32(0)), "between 1");
+    }
+}

@@ -1,0 +1,85 @@
+//! A tensor of a model: its name, encoding and shape, and its bytes as those who read them get them.
+//!
+//! Absent: where the bytes come from (see `checkpoint`, `gguf`) and what they decode to (see `formats`).
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use crate::arch::Role;
+use crate::mmap::FileMap;
+use crate::{DType, mmap};
+
+/// Encoded bytes of a tensor or of some of its rows: a view into the mapped file where the file has them as they are
+/// needed, else an own copy.
+#[derive(Clone)]
+pub enum TensorBytes {
+    /// A range of a mapped file.
+    Mapped(Arc<FileMap>, Range<usize>),
+    /// Bytes made for this call (permuted rows, computed tensors, freshly quantized weights).
+    Owned(Vec<u8>),
+    /// The same, for several who need them.
+    Shared(Arc<Vec<u8>>),
+}
+
+/// What becomes of pages of a mapped file that are no longer needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// They leave this process; the system may keep them and give them back without reading.
+    Unmapped,
+    /// They leave the system's file cache too, which has better use for the room where a model is larger than it.
+    Evicted,
+}
+
+impl TensorBytes {
+    /// Has the system read what is in a mapped file, in one go instead of page by page.
+    pub fn populate(&self) {
+        if let Self::Mapped(map, range) = self {
+            mmap::populate(map, range);
+        }
+    }
+}
+
+impl Deref for TensorBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map, range) => &map[range.clone()],
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// One tensor of a checkpoint, under its GGUF name.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    /// GGUF name, as `blk.0.attn_q.weight`.
+    pub name: String,
+    /// Encoding in the source.
+    pub dtype: DType,
+    /// Shape as GGUF stores it: `shape[0]` is the row length (columns), the last the slowest.
+    pub shape: Vec<usize>,
+}
+
+impl Tensor {
+    /// Length of a row (input columns K of a matmul).
+    pub fn cols(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Number of rows: the product of all dimensions but the first.
+    pub fn rows(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    /// Number of weights.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&d| d as u64).product()
+    }
+
+    /// What the tensor is for, and its block; `None` for a name outside the table of roles.
+    pub fn role(&self) -> Option<(Role, Option<usize>)> {
+        Role::parse(&self.name)
+    }
+}

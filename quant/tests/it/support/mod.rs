@@ -1,0 +1,40 @@
+//! What the tests of files, plans and the quantizer share: where the oracle is, where the fixtures are.
+
+pub mod manifest;
+pub mod memory;
+
+use std::path::{Path, PathBuf};
+
+/// A committed fixture.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf").join(name)
+}
+
+/// A file of the oracle, or `None` (and a line that says why) where it is not at hand. With `CI` set, absence is a failure.
+pub fn oracle(name: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("BITWORTH_SHARED").map(PathBuf::from);
+    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
+    let path = root.join("oracle").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
+    #[allow(clippy::print_stderr)]
+    {
+        eprintln!("skipped: {} is not here (set BITWORTH_SHARED to the folder that holds `oracle`)", path.display());
+    }
+    None
+}
+
+/// A JSON file.
+pub fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Takes out of an output's metadata the keys that llama.cpp's layout has not, so that the file is the converter's.
+pub fn without_own_keys(mut output: bitworth_quant::quantize::Output) -> bitworth_quant::quantize::Output {
+    for (key, _) in bitworth_quant::convert::facts::own_keys(&output.metadata).iter() {
+        output.metadata.remove(key);
+    }
+    output
+}
