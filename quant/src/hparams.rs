@@ -293,7 +293,7 @@ impl Keys<'_> {
         if self.metadata.get(&own).is_some() { own } else { self.arch.key(stem) }
     }
 
-    fn error(&self, stem: &str, what: impl Into<String>) -> Error {
+    fn error(&self, stem: &str, what: impl Into<crate::message::Message>) -> Error {
         Error::key(self.path, self.key(stem), what)
     }
 

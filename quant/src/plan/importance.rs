@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use super::choices::{IMATRIX, TENSOR_TYPE};
 use super::{Choices, Plan, PlanEntry, PlanInput};
 use crate::checkpoint::Tensor;
+use crate::message::Message;
 use crate::recipe::{Category, Recipe};
 use crate::{DType, Error, Result};
 
@@ -49,13 +51,14 @@ impl Plan {
     pub fn check_importance(&self, model: &Path) -> Result<()> {
         let Some(entry) = self.entries.iter().find(|e| e.needs_imatrix) else { return Ok(()) };
         let remedy = match &self.imatrix {
-            None => "give one with --imatrix".to_owned(),
+            None => Message::from("give one with ").then(IMATRIX),
             Some(matrix) => {
                 let path = matrix.path();
-                format!("{} has no entry for it, or one that was left out; name another type with --tensor-type", path.display())
+                let lacks = format!("{} has no entry for it, or one that was left out; name another type with ", path.display());
+                Message::from(lacks).then(TENSOR_TYPE)
             }
         };
-        let what = format!("would become {}, which is of use only with an importance matrix; {remedy}", entry.to);
-        Err(Error::tensor(model, entry.source(), what))
+        let what = format!("would become {}, which is of use only with an importance matrix; ", entry.to);
+        Err(Error::tensor(model, entry.source(), Message::from(what).then(remedy)))
     }
 }

@@ -2,7 +2,7 @@
 //! sized, compared and tested without a byte of weights. What is absent: the rules themselves (see `recipe`) and carrying a
 //! plan out (see `quantize`).
 
-mod choices;
+pub mod choices;
 mod decide;
 mod importance;
 mod kept;
@@ -16,10 +16,12 @@ use std::sync::Arc;
 
 use crate::checkpoint::{Model, Tensor};
 use crate::gguf::{TensorSpec, Value};
+use crate::message::Message;
 use crate::recipe::{ModelFacts, Recipe};
 use crate::{DType, Imatrix, Result};
 pub use choices::{Choices, TensorType, parse_override_kv, parse_prune_layers};
 pub use metadata::quantized_metadata;
+pub use show::Named;
 
 /// Where a model comes from, which decides what "plain" means: which tensors stay F32, and the order in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub struct PlanEntry {
     /// Encoding in the file to be written.
     pub to: DType,
     /// Why that one.
-    pub reason: String,
+    pub reason: Message,
     /// Whether llama-quantize would refuse it: the encoding needs importance weights, and there are none for this tensor.
     pub needs_imatrix: bool,
 }

@@ -31,6 +31,7 @@ use crate::atomic_file::directory_of;
 pub use crate::checkpoint::Source;
 use crate::checkpoint::{Model, Tensor};
 use crate::gguf::{MAGIC, Metadata};
+use crate::message::Setting;
 pub use crate::plan::quantized_metadata;
 use crate::plan::{Choices, PlanEntry};
 use crate::recipe::Category;
@@ -41,6 +42,11 @@ use rows::{Encoder, Lane, SourceRows};
 pub use sink::Sink;
 pub use split::Split;
 use writer::Writer;
+
+/// [`Options::allow_non_finite`].
+pub const ALLOW_NON_FINITE: Setting = Setting::new("allow_non_finite");
+/// [`Options::resume`].
+pub const RESUME: Setting = Setting::new("resume");
 
 /// A file to be made.
 #[derive(Debug, Clone)]

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::report::Sums;
-use super::{Clock, Source};
+use super::{ALLOW_NON_FINITE, Clock, Source};
 use crate::checkpoint::{Tensor, TensorBytes};
+use crate::message::Message;
 use crate::{DType, Error, Result, mmap};
 
 /// Weights that are decoded, encoded and measured at a time: few enough to stay in the processor's cache, rows of the error
@@ -120,7 +121,8 @@ impl Encoder<'_> {
             let weights = decode(tensor.dtype, piece, &mut buffer[..n * cols]);
             let fit = fit_f16(weights);
             if !fit && !self.allow_non_finite {
-                let what = "in the source; use a checkpoint without such weights, or allow them with --allow-non-finite";
+                let what = Message::from("in the source; use a checkpoint without such weights, or allow them with ")
+                    .then(ALLOW_NON_FINITE);
                 self.refuse_non_finite(at, weights, what)?;
             }
             for (lane, encoded) in lanes.iter().zip(&mut encoded) {
@@ -147,7 +149,7 @@ impl Encoder<'_> {
                         true => format!("as {dtype}, because importance weights are too large; collect the matrix again"),
                         false => format!("as {dtype}, because the weights are as large as {largest:e}; choose bf16 or f32"),
                     };
-                    self.refuse_non_finite(at, &back, &what)?;
+                    self.refuse_non_finite(at, &back, what.into())?;
                 }
                 if let Some(seconds) = took {
                     let mut sums = Sums { seconds, ..Sums::default() };
@@ -163,10 +165,10 @@ impl Encoder<'_> {
     }
 
     /// The error for the first weight among `weights` that is not finite.
-    fn refuse_non_finite(&self, at: Place, weights: &[f32], what: &str) -> Result<()> {
+    fn refuse_non_finite(&self, at: Place, weights: &[f32], what: Message) -> Result<()> {
         let Some(i) = weights.iter().position(|w| !w.is_finite()) else { return Ok(()) };
         let (row, column) = (at.row + i / at.tensor.cols(), i % at.tensor.cols());
-        let what = format!("row {row}, column {column}: the weight is {} {what}", weights[i]);
+        let what = Message::from(format!("row {row}, column {column}: the weight is {} ", weights[i])).then(what);
         Err(Error::tensor(self.source.path(), &at.tensor.name, what))
     }
 }
