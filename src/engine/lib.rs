@@ -19,3 +19,8 @@ pub mod routing;
 pub(crate) mod suite;
 pub mod supply;
 pub mod sweep;
+
+use bitworth_quant::message::Setting;
+
+/// Every setting that a message of this crate may name.
+pub const SETTINGS: &[Setting] = &[backend::ARITHMETIC, backend::DEVICE, error::MAX_MEMORY];

@@ -18,4 +18,5 @@ mod report;
 mod statistics;
 mod sweep;
 mod synth;
+mod tidy;
 mod tokenizer;
