@@ -14,6 +14,7 @@ pub mod formats;
 pub mod gguf;
 pub mod hparams;
 pub mod imatrix;
+pub mod message;
 mod mmap;
 pub mod plan;
 pub mod progress;
@@ -33,3 +34,22 @@ pub use imatrix::Imatrix;
 pub use plan::Plan;
 pub use progress::Progress;
 pub use recipe::Recipe;
+
+use message::Setting;
+
+/// Every setting that a message of this crate may name.
+pub const SETTINGS: &[Setting] = &[
+    imatrix::EXCLUDE_WEIGHTS,
+    imatrix::INCLUDE_WEIGHTS,
+    plan::choices::ALLOW_REQUANTIZE,
+    plan::choices::IMATRIX,
+    plan::choices::LEAVE_OUTPUT_TENSOR,
+    plan::choices::OUTPUT_TENSOR_TYPE,
+    plan::choices::OVERRIDE_KV,
+    plan::choices::PRUNE_LAYERS,
+    plan::choices::PURE,
+    plan::choices::TENSOR_TYPE,
+    plan::choices::TOKEN_EMBEDDING_TYPE,
+    quantize::ALLOW_NON_FINITE,
+    quantize::RESUME,
+];

@@ -13,6 +13,7 @@ use super::memory::{self, Usage};
 use super::models::{self, ModelFigures};
 use super::quality::{Candidate, Quality};
 use super::request::Request;
+use super::settings::HARDWARE;
 use super::speed::place::{self, Weights, Workload};
 use super::speed::{Backend, Calibration};
 
@@ -156,7 +157,7 @@ impl Oracle for Advisor<'_> {
 fn room(machine: &Machine, model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Room> {
     let need = memory::need(model, size, usage, machine.profile.kind)?;
     let fits = memory::fits(machine, &need);
-    let fit = fits.into_iter().next().ok_or_else(|| Error::option("--hardware", machine.id(), "has no memory"))?;
+    let fit = fits.into_iter().next().ok_or_else(|| Error::option(HARDWARE, machine.id(), "has no memory"))?;
     let bytes = |gib: f64| (gib * f64::from(1 << 30)) as u64;
     Ok(Room {
         fit: fit.verdict,

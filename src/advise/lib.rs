@@ -16,6 +16,9 @@ pub mod page;
 pub mod quality;
 pub mod rank;
 pub mod request;
+pub mod settings;
 pub mod sizes;
 pub mod speed;
 mod spelling;
+
+pub use settings::SETTINGS;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::file_size::FileSize;
 use super::hardware::{Kind, Limit, Machine};
 use super::models::{KvLayers, ModelFigures, bytes_per_element};
+use super::settings;
 
 /// What runs the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -96,9 +97,9 @@ const F32: u64 = size_of::<f32>() as u64;
 /// # Errors
 /// [`Error::Option`] for a context or a number of sequences of 0; for our own engine, a model that it does not run.
 pub fn need(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -> Result<Need> {
-    for (option, value) in [("--context", usage.context), ("--batch", usage.sequences)] {
+    for (setting, value) in [(settings::CONTEXT, usage.context), (settings::BATCH, usage.sequences)] {
         if value == 0 {
-            return Err(Error::option(option, "0", "there must be at least 1"));
+            return Err(Error::option(setting, "0", "there must be at least 1"));
         }
     }
     match usage.runtime {
@@ -135,7 +136,7 @@ fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -
 fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need> {
     let Some(h) = &model.hparams else {
         let what = format!("{} is not run by our own engine, whose memory it was asked for", model.architecture);
-        return Err(Error::option("--runtime", "bitworth", what));
+        return Err(Error::option(settings::RUNTIME, "bitworth", what));
     };
     let usage =
         Decoding { context: u64::from(usage.context), sequences: u64::from(usage.sequences), threads: u64::from(usage.threads) };
@@ -325,8 +326,8 @@ mod tests {
     fn impossible_uses_are_refused() {
         let (model, size) = sized("llama-8b", "q8_0");
         let refused = |usage| need(&model, &size, &usage, Kind::Cpu).unwrap_err().to_string();
-        assert!(refused(Usage::of_context(0)).contains("--context 0"));
-        assert!(refused(Usage { sequences: 0, ..Usage::of_context(1) }).contains("--batch 0"));
+        assert!(refused(Usage::of_context(0)).contains("context 0"));
+        assert!(refused(Usage { sequences: 0, ..Usage::of_context(1) }).contains("batch 0"));
         assert!(need(&model, &size, &Usage { sequences: u32::MAX, ..Usage::of_context(u32::MAX) }, Kind::Cpu).is_ok());
         let (model, size) = sized("llama-4-scout", "q8_0");
         let ours = Usage { runtime: Runtime::Bitworth, ..Usage::of_context(512) };

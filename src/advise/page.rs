@@ -67,7 +67,12 @@ pub fn page(advice: &Advice) -> Page {
         .title
         .clone()
         .unwrap_or_else(|| format!("{} on {}", advice.request.models.join(", "), advice.request.hardware.join(", ")));
-    Page { title, lead: lead.chain(advice.picks.iter().map(|p| p.sentence.clone())).collect(), about: about(advice), sections }
+    Page {
+        title,
+        lead: lead.chain(advice.picks.iter().map(|p| p.sentence.to_string())).collect(),
+        about: about(advice),
+        sections,
+    }
 }
 
 fn about(advice: &Advice) -> Vec<String> {

@@ -10,9 +10,9 @@ use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::Outcome;
 use super::forecast::{self, HardwareDirs};
 use super::session::Session;
+use super::{Outcome, output};
 use bitworth_advise::speed::place::{self, Placed};
 use bitworth_advise::speed::{Calibration, spread};
 
@@ -38,7 +38,7 @@ pub fn run(args: &CalibrateArgs, session: &Session) -> Result<Outcome> {
     let catalogue = args.dirs.catalogue(table.rows.iter().map(|row| row.hardware.as_str()))?;
     let Placed { decode, prefill, left_out } = place::observations(&catalogue, &table);
     for reason in &left_out {
-        session.note(reason);
+        session.note(&reason.describe(&output::flag));
     }
     for (phase, found) in [("decode (tg_tok_s)", decode.len()), ("prefill (pp_tok_s, n_prompt)", prefill.len())] {
         if found < LEAST {

@@ -14,7 +14,7 @@ use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::statistics::{Scored, pairs_block, pairs_document};
 use super::sweep::{Files, inputs};
-use super::{Outcome, ScoringArgs};
+use super::{Outcome, ScoringArgs, output};
 use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{Lane, Options};
@@ -177,7 +177,8 @@ fn floor(reference: &Lane, device: &Device) -> Result<Lane> {
         );
     }
     if let Err(e) = on_device!(device, backend => backend.check_arithmetic(other)) {
-        bail!("--noise-floor needs the {} arithmetic beside {}: {e}", other.name(), reference.arithmetic.name());
+        let why = e.message().describe(&output::flag);
+        bail!("--noise-floor needs the {} arithmetic beside {}: {why}", other.name(), reference.arithmetic.name());
     }
     Ok(Lane { name: format!("{name} ({})", other.name()), variant: reference.variant.clone(), arithmetic: other })
 }

@@ -14,6 +14,7 @@ use bitworth_quant::{DType, Recipe};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::output;
 use super::session::Session;
 use bitworth_report::tensors;
 
@@ -110,7 +111,7 @@ impl WriteArgs {
         let written = bitworth_quant::quantize::quantize(source, outputs, &options, watch.stop, watch.progress)?;
         if let Some(path) = &self.report {
             let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
-            tensors::parquet(path, &names, &written)?;
+            tensors::parquet(path, &names, &written, &output::flag)?;
         }
         folders.keep();
         let rows: Vec<_> = written.iter().zip(outputs).collect();

@@ -8,10 +8,11 @@ use bitworth_quant::atomic_file::write_whole;
 use clap::Args;
 use serde_json::json;
 
-use super::Outcome;
 use super::session::Session;
+use super::{Outcome, output};
 use bitworth_advise::hardware::Catalogue;
 use bitworth_advise::memory::Verdict;
+use bitworth_advise::settings::HARDWARE;
 use bitworth_advise::speed::place::{self, Answer};
 use bitworth_advise::speed::table::Table;
 use bitworth_advise::speed::{Calibration, Forecast};
@@ -57,7 +58,7 @@ impl HardwareDirs {
         if asked && !catalogue.profiles().iter().any(|profile| profile.id == THIS) {
             let measured = probe::default_path().filter(|path| path.is_file());
             let what = "has not been measured; run bitworth probe, or give the folder of its this.toml with --hardware-dir";
-            catalogue.add_file(&measured.ok_or_else(|| Error::option("hardware", THIS, what))?)?;
+            catalogue.add_file(&measured.ok_or_else(|| Error::option(HARDWARE, THIS, what))?)?;
         }
         Ok(catalogue)
     }
@@ -103,7 +104,7 @@ fn cells(answer: &Answer) -> Vec<String> {
         cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| significant(v[i]))));
     }
     cells.push(answer.fits.map_or("", fits_name).to_owned());
-    cells.push(answer.reason.clone());
+    cells.push(answer.reason.describe(&output::flag));
     cells
 }
 

@@ -13,7 +13,7 @@ use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
 use bitworth_measure::device::Device;
-use bitworth_measure::generation::{self, Generated, Sampling};
+use bitworth_measure::generation::{self, Continuation, Generated, Sampling};
 use bitworth_measure::models;
 use bitworth_measure::on_device;
 use bitworth_text::chat::{ChatTemplate, Date, Message, Role};
@@ -112,5 +112,6 @@ fn continue_prompt<B: Backend>(
             let _ = output::part(piece);
         }
     };
-    generation::generate(&mut generator, tokenizer, prompt, &args.stop, args.max_tokens, sampling, session.watch(), &mut show)
+    let asked = Continuation { prompt, stop: &args.stop, max_tokens: args.max_tokens, sampling };
+    Ok(generation::generate(&mut generator, tokenizer, &asked, session.watch(), &mut show)?)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bitworth_quant::Plan;
-use bitworth_quant::plan::{Choices, Origin};
+use bitworth_quant::plan::{Choices, Named, Origin};
 use bitworth_quant::quantize::Output;
 use clap::Args;
 use serde_json::Value;
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Outcome;
 use super::choices::ChoiceArgs;
 use super::files::{self, WriteArgs};
+use super::output;
 use super::session::Session;
 use bitworth_measure::models;
 
@@ -49,7 +50,8 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     }
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
         let plans = recipes.iter().map(|recipe| Plan::of(model.as_ref(), recipe, &choices)).collect::<Result<Vec<_>, _>>()?;
-        session.print(&plans, || plans.iter().map(Plan::to_string).collect::<Vec<_>>().join("\n"))?;
+        let plans: Vec<_> = plans.iter().map(|plan| plan.named(&output::flag)).collect();
+        session.print(&plans, || plans.iter().map(Named::to_string).collect::<Vec<_>>().join("\n"))?;
         return Ok(Outcome::Done);
     };
     let places = files::places(out, model.name(), &recipes)?;

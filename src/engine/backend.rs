@@ -8,23 +8,42 @@
 //! file and not a rounding of ours. Every operation computes each row independently of how many rows come with it: on one
 //! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
 
+use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
 use bitworth_quant::DType;
 pub use bitworth_quant::arch::{Norm, RopePairing};
 use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::message::{Message, Setting};
 use serde::Serialize;
 
 /// Why a device could not do something: out of memory, lost, over one of its limits.
 #[derive(Debug, thiserror::Error)]
-#[error("device {device}: {what}")]
 pub struct DeviceError {
     /// The device's name.
     pub device: String,
     /// What failed and what to do.
-    pub what: String,
+    pub what: Message,
 }
+
+impl DeviceError {
+    /// All of what it says.
+    pub fn message(&self) -> Message {
+        Message::from(format!("device {}: ", self.device)).then(&self.what)
+    }
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message().fmt(f)
+    }
+}
+
+/// Which device runs a model: `cpu`, `gpu`.
+pub const DEVICE: Setting = Setting::new("device");
+/// An [`Arithmetic`].
+pub const ARITHMETIC: Setting = Setting::new("arithmetic");
 
 /// Shorthand for a device operation's result.
 pub type Result<T> = std::result::Result<T, DeviceError>;
@@ -84,11 +103,11 @@ impl Arithmetic {
 }
 
 impl FromStr for Arithmetic {
-    type Err = String;
+    type Err = bitworth_quant::Error;
 
-    fn from_str(s: &str) -> std::result::Result<Self, String> {
+    fn from_str(s: &str) -> bitworth_quant::Result<Self> {
         let found = Self::ALL.into_iter().find(|arithmetic| arithmetic.name() == s);
-        found.ok_or_else(|| format!("unknown arithmetic {s:?}; known: {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| bitworth_quant::Error::unknown("arithmetic", s, Self::ALL.map(Self::name)))
     }
 }
 
@@ -300,10 +319,10 @@ pub trait Backend: Send + Sync {
     fn check_arithmetic(&self, arithmetic: Arithmetic) -> Result<()> {
         match arithmetic {
             Arithmetic::F32 => Ok(()),
-            Arithmetic::Q8 => Err(DeviceError {
-                device: self.info().name.clone(),
-                what: "it has no q8 arithmetic; use --arithmetic f32, or --device cpu".into(),
-            }),
+            Arithmetic::Q8 => {
+                let what = Message::from("it has no q8 arithmetic; use ").then(ARITHMETIC.with(Arithmetic::F32.name()));
+                Err(DeviceError { device: self.info().name.clone(), what: what.then(", or ").then(DEVICE.with("cpu")) })
+            }
         }
     }
     /// `range` of a buffer, after everything submitted before.

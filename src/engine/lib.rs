@@ -22,3 +22,8 @@ pub(crate) mod suite;
 pub mod supply;
 pub mod sweep;
 pub mod variant;
+
+use bitworth_quant::message::Setting;
+
+/// Every setting that a message of this crate may name.
+pub const SETTINGS: &[Setting] = &[backend::ARITHMETIC, backend::DEVICE, error::MAX_MEMORY];

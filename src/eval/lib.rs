@@ -18,3 +18,8 @@ pub mod sample;
 pub mod stats;
 pub mod task;
 pub mod tokens;
+
+use bitworth_quant::message::Setting;
+
+/// Every setting that a message of this crate may name.
+pub const SETTINGS: &[Setting] = &[records::OUT];

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::atomic_file::write_whole;
+use bitworth_quant::message::{Message, Setting};
 use bitworth_quant::{Error, Result};
 use polars::prelude::{
     BooleanType, ChunkedArray, Column, DataFrame, DataType, Float64Type, IntoColumn, ListBuilderTrait,
@@ -22,6 +23,8 @@ use crate::record::{
 
 /// The folder of a run that holds its records.
 pub const RECORDS: &str = "records";
+/// The folder of a run.
+pub const OUT: Setting = Setting::new("out");
 
 /// The file of one item of work; any text will do as `item`: what is not a letter, digit, `.`, `-` or `_` is written as `%XX`.
 pub fn path(dir: &Path, item: &str) -> PathBuf {
@@ -63,7 +66,9 @@ pub fn load(dir: &Path) -> Result<Vec<Record>> {
         }
     }
     if files.is_empty() {
-        return Err(Error::file(&folder, "holds no records (*.parquet); run `bitworth run` with this folder as --out first"));
+        let what =
+            Message::from("holds no records (*.parquet); run `bitworth run` with this folder as ").then(OUT).then(" first");
+        return Err(Error::file(&folder, what));
     }
     files.sort();
     let mut records = Vec::new();
@@ -180,8 +185,8 @@ fn read(path: &Path) -> Result<Vec<Record>> {
     (0..frame.height()).map(|row| record(Row { frame: &frame, row }).map_err(|what| bad_row(path, row, what))).collect()
 }
 
-fn bad_row(path: &Path, row: usize, what: String) -> Error {
-    Error::file(path, format!("row {row}: {what}"))
+fn bad_row(path: &Path, row: usize, what: Message) -> Error {
+    Error::file(path, Message::from(format!("row {row}: ")).then(what))
 }
 
 /// One row of a frame; the getters say what is missing.
@@ -192,77 +197,77 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn column(self, name: &str) -> Result<&'a Column, String> {
-        self.frame.column(name).map_err(|_| format!("column {name} is missing"))
+    fn column(self, name: &str) -> Result<&'a Column, Message> {
+        self.frame.column(name).map_err(|_| format!("column {name} is missing").into())
     }
 
-    fn typed<T: PolarsDataType>(self, name: &str) -> Result<&'a ChunkedArray<T>, String>
+    fn typed<T: PolarsDataType>(self, name: &str) -> Result<&'a ChunkedArray<T>, Message>
     where
         ChunkedArray<T>: 'static,
     {
         let series = self.column(name)?.as_materialized_series();
         let array = series.as_any().downcast_ref();
-        array.ok_or_else(|| format!("column {name} has the type {}, which is not the one it should have", series.dtype()))
+        array.ok_or_else(|| format!("column {name} has the type {}, which is not the one it should have", series.dtype()).into())
     }
 
-    fn opt_text(self, name: &str) -> Result<Option<String>, String> {
+    fn opt_text(self, name: &str) -> Result<Option<String>, Message> {
         Ok(self.typed::<StringType>(name)?.get(self.row).map(str::to_owned))
     }
 
-    fn text(self, name: &str) -> Result<String, String> {
+    fn text(self, name: &str) -> Result<String, Message> {
         self.opt_text(name)?.ok_or_else(|| empty(name))
     }
 
-    fn flag(self, name: &str) -> Result<bool, String> {
+    fn flag(self, name: &str) -> Result<bool, Message> {
         self.typed::<BooleanType>(name)?.get(self.row).ok_or_else(|| empty(name))
     }
 
-    fn u32(self, name: &str) -> Result<u32, String> {
+    fn u32(self, name: &str) -> Result<u32, Message> {
         self.typed::<UInt32Type>(name)?.get(self.row).ok_or_else(|| empty(name))
     }
 
-    fn u64(self, name: &str) -> Result<u64, String> {
+    fn u64(self, name: &str) -> Result<u64, Message> {
         self.opt_u64(name)?.ok_or_else(|| empty(name))
     }
 
-    fn opt_u64(self, name: &str) -> Result<Option<u64>, String> {
+    fn opt_u64(self, name: &str) -> Result<Option<u64>, Message> {
         Ok(self.typed::<UInt64Type>(name)?.get(self.row))
     }
 
-    fn opt_f64(self, name: &str) -> Result<Option<f64>, String> {
+    fn opt_f64(self, name: &str) -> Result<Option<f64>, Message> {
         Ok(self.typed::<Float64Type>(name)?.get(self.row))
     }
 
-    fn f64(self, name: &str) -> Result<f64, String> {
+    fn f64(self, name: &str) -> Result<f64, Message> {
         self.opt_f64(name)?.ok_or_else(|| empty(name))
     }
 
-    fn opt_list(self, name: &str) -> Result<Option<Vec<f64>>, String> {
+    fn opt_list(self, name: &str) -> Result<Option<Vec<f64>>, Message> {
         let lists = self.typed::<ListType>(name)?;
         let Some(values) = lists.get_as_series(self.row) else {
             return Ok(None);
         };
         let values = values.f64().map_err(|_| format!("column {name} does not hold lists of f64"))?;
-        values.iter().map(|v| v.ok_or_else(|| empty(name))).collect::<Result<Vec<f64>, String>>().map(Some)
+        values.iter().map(|v| v.ok_or_else(|| empty(name))).collect::<Result<Vec<f64>, Message>>().map(Some)
     }
 
-    fn named<T: Copy>(self, name: &str, table: &[(T, &str)]) -> Result<T, String> {
+    fn named<T: Copy>(self, name: &str, table: &[(T, &str)]) -> Result<T, Message> {
         let found = self.text(name)?;
         let entry = table.iter().find(|(_, known)| *known == found);
-        entry.map(|(value, _)| *value).ok_or_else(|| format!("column {name} holds {found:?}, which is not known"))
+        entry.map(|(value, _)| *value).ok_or_else(|| format!("column {name} holds {found:?}, which is not known").into())
     }
 }
 
-fn empty(name: &str) -> String {
-    format!("column {name} is empty")
+fn empty(name: &str) -> Message {
+    format!("column {name} is empty").into()
 }
 
-fn record(row: Row<'_>) -> Result<Record, String> {
+fn record(row: Row<'_>) -> Result<Record, Message> {
     let schema = row.u32("schema")?;
     if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema) {
         return Err(format!(
             "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new folder"
-        ));
+        ).into());
     }
     let origin = Origin {
         schema,
@@ -277,12 +282,12 @@ fn record(row: Row<'_>) -> Result<Record, String> {
         "sequence" => Body::Sequence(sequence(row)?),
         "item" => Body::Item(item(row)?),
         "speed" => Body::Speed(speed(row, schema)?),
-        other => return Err(format!("column kind holds {other:?}, which is not known")),
+        other => return Err(format!("column kind holds {other:?}, which is not known").into()),
     };
     Ok(Record { origin, body })
 }
 
-fn lane(row: Row<'_>) -> Result<Lane, String> {
+fn lane(row: Row<'_>) -> Result<Lane, Message> {
     Ok(Lane {
         recipe: row.text("recipe")?,
         is_reference: row.flag("is_reference")?,
@@ -294,13 +299,13 @@ fn lane(row: Row<'_>) -> Result<Lane, String> {
     })
 }
 
-fn sequence(row: Row<'_>) -> Result<Sequence, String> {
+fn sequence(row: Row<'_>) -> Result<Sequence, Message> {
     let protocol =
         Protocol { pass: row.named("pass", PASSES)?, ctx: row.u32("ctx")?, first: row.u32("first")?, bos: row.flag("bos")? };
     let tokens = row.u32("tokens")?;
     let against = row.opt_list("kld")?.map(|kld| against(row, kld)).transpose()?;
     if let Some(against) = against.as_ref().filter(|a| a.kld.len() != tokens as usize) {
-        return Err(format!("column kld holds {} values for {tokens} tokens", against.kld.len()));
+        return Err(format!("column kld holds {} values for {tokens} tokens", against.kld.len()).into());
     }
     Ok(Sequence {
         text_sha256: row.text("text_sha256")?,
@@ -313,7 +318,7 @@ fn sequence(row: Row<'_>) -> Result<Sequence, String> {
     })
 }
 
-fn against(row: Row<'_>, kld: Vec<f64>) -> Result<Against, String> {
+fn against(row: Row<'_>, kld: Vec<f64>) -> Result<Against, Message> {
     Ok(Against {
         kld,
         top1_matches: row.u32("top1_matches")?,
@@ -322,7 +327,7 @@ fn against(row: Row<'_>, kld: Vec<f64>) -> Result<Against, String> {
     })
 }
 
-fn item(row: Row<'_>) -> Result<Item, String> {
+fn item(row: Row<'_>) -> Result<Item, Message> {
     Ok(Item {
         task: row.text("task")?,
         task_version: row.u32("task_version")?,
@@ -333,7 +338,7 @@ fn item(row: Row<'_>) -> Result<Item, String> {
     })
 }
 
-fn speed(row: Row<'_>, schema: u32) -> Result<Speed, String> {
+fn speed(row: Row<'_>, schema: u32) -> Result<Speed, Message> {
     // Version 1 has no columns for what follows the seconds.
     let (drifted, joules, footprint) = match schema {
         1 => (false, None, Footprint::default()),
@@ -352,7 +357,7 @@ fn speed(row: Row<'_>, schema: u32) -> Result<Speed, String> {
     })
 }
 
-fn footprint(row: Row<'_>) -> Result<Footprint, String> {
+fn footprint(row: Row<'_>) -> Result<Footprint, Message> {
     Ok(Footprint {
         load_seconds: row.opt_f64("load_seconds")?,
         memory_bytes: row.opt_u64("memory_bytes")?,

@@ -148,7 +148,7 @@ impl<'a> Client<'a> {
                 return check_status(response);
             }
             let target = text(response.headers(), header::LOCATION.as_str()).unwrap_or_default();
-            url = follow(&url, target).map_err(Failure::Wrong)?;
+            url = follow(&url, target)?;
         }
         Err(Failure::Wrong(format!("the hub redirects more than {MAX_REDIRECTS} times; check HF_ENDPOINT")))
     }
@@ -317,7 +317,7 @@ fn is_same_origin(a: &str, b: &str) -> bool {
 }
 
 /// The address that a redirect from `url` to `target` means. Never from an encrypted connection to an open one.
-fn follow(url: &str, target: &str) -> Result<String, String> {
+fn follow(url: &str, target: &str) -> Result<String, Failure> {
     let encrypted = url.starts_with("https:");
     let scheme = |text: &str, scheme: &str| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
     let next = if scheme(target, "https://") || scheme(target, "http://") {
@@ -327,10 +327,11 @@ fn follow(url: &str, target: &str) -> Result<String, String> {
     } else if target.starts_with('/') {
         format!("{}{target}", origin(url))
     } else {
-        return Err(format!("the hub redirects to {target:?}, which is no address; check HF_ENDPOINT"));
+        let what = format!("the hub redirects to {target:?}, which is no address; check HF_ENDPOINT");
+        return Err(Failure::Wrong(what));
     };
     match encrypted && !scheme(&next, "https://") {
-        true => Err(format!("the hub redirects to the unencrypted {}; refused", origin(&next))),
+        true => Err(Failure::Wrong(format!("the hub redirects to the unencrypted {}; refused", origin(&next)))),
         false => Ok(next),
     }
 }

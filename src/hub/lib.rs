@@ -15,12 +15,13 @@ mod settings;
 use std::path::PathBuf;
 
 use bitworth_quant::convert::config::Config;
+use bitworth_quant::message::Message;
 
 use cache::Repository;
 pub use client::Watch;
 use client::{Client, Patience};
 pub use error::{Error, Result};
-use files::{BESIDE_WEIGHTS, Listing, first_missing, gguf_parts};
+use files::{BESIDE_WEIGHTS, Listing, file_error, first_missing, gguf_parts};
 pub use name::{ModelName, PREFIX};
 pub use settings::Settings;
 
@@ -87,12 +88,12 @@ fn fetch_listed(client: &Client, repository: &Repository, listing: &Listing) -> 
 }
 
 /// What the cache holds of the model's revision, or what it lacks.
-fn cached(model: &ModelName, repository: &Repository) -> Result<PathBuf, String> {
+fn cached(model: &ModelName, repository: &Repository) -> Result<PathBuf, Message> {
     let commit = model.commit().map(str::to_owned).or_else(|| repository.commit_of(&model.revision));
-    let Some(commit) = commit else { return Err(format!("nothing is known of the revision {:?}", model.revision)) };
+    let Some(commit) = commit else { return Err(format!("nothing is known of the revision {:?}", model.revision).into()) };
     match first_missing(&repository.snapshot(&commit), model.file.as_deref()) {
-        Some(missing) => Err(format!("{missing} is not")),
-        None => place(model, repository, &commit).map_err(|e| e.to_string()),
+        Some(missing) => Err(format!("{missing} is not").into()),
+        None => place(model, repository, &commit).map_err(|e| e.message()),
     }
 }
 
@@ -108,6 +109,6 @@ fn is_known_whole(model: &ModelName, repository: &Repository, commit: &str) -> b
 fn place(model: &ModelName, repository: &Repository, commit: &str) -> Result<PathBuf> {
     let snapshot = repository.snapshot(commit);
     let Some(file) = &model.file else { return Ok(snapshot) };
-    let parts = gguf_parts(file).map_err(|what| Error::File { model: model.to_string(), file: file.clone(), what })?;
+    let parts = gguf_parts(file).map_err(|what| file_error(model, file, what.to_string()))?;
     Ok(snapshot.join(&parts[0]))
 }

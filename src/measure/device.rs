@@ -3,13 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
-
-use bitworth_engine::backend::{Backend, DeviceInfo, DeviceKind};
+use bitworth_engine::backend::{Backend, DEVICE, DeviceInfo, DeviceKind};
 use bitworth_engine::cpu::Cpu;
 use bitworth_engine::gpu::{Gpu, GpuSelector, list_adapters};
+use bitworth_quant::message::Message;
 
-/// The value of `--device`.
+use super::error::{At, Result};
+
+/// Which device is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
     /// A hardware GPU if there is one, else the CPU.
@@ -24,9 +25,10 @@ pub enum DeviceChoice {
 }
 
 impl FromStr for DeviceChoice {
-    type Err = String;
+    type Err = bitworth_quant::Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> bitworth_quant::Result<Self> {
+        const KNOWN: [&str; 4] = ["auto", "cpu", "gpu", "gpu:N (N as in `bitworth devices`)"];
         match s {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
@@ -35,7 +37,7 @@ impl FromStr for DeviceChoice {
                 .strip_prefix("gpu:")
                 .and_then(|n| n.parse().ok())
                 .map(Self::GpuIndex)
-                .ok_or_else(|| format!("unknown device {s:?}; known: auto, cpu, gpu, gpu:N (N as in `bitworth devices`)")),
+                .ok_or_else(|| bitworth_quant::Error::unknown("device", s, KNOWN)),
         }
     }
 }
@@ -70,11 +72,12 @@ impl Device {
             DeviceChoice::Cpu => Ok(Self::Cpu(Cpu::new())),
             // A hardware GPU that is there but cannot be opened is an error, not a reason to run elsewhere unnoticed.
             DeviceChoice::Auto if list_adapters().iter().any(|adapter| adapter.auto) => {
-                gpu(GpuSelector::Auto).context("--device auto (--device cpu runs without it)")
+                let instead = Message::from(" (").then(DEVICE.with("cpu")).then(" runs without it)");
+                gpu(GpuSelector::Auto).at(|| DEVICE.with("auto").then(instead))
             }
             DeviceChoice::Auto => Ok(Self::Cpu(Cpu::new())),
-            DeviceChoice::Gpu => gpu(GpuSelector::Any).context("--device gpu"),
-            DeviceChoice::GpuIndex(index) => gpu(GpuSelector::Index(index)).with_context(|| format!("--device gpu:{index}")),
+            DeviceChoice::Gpu => gpu(GpuSelector::Any).at(|| DEVICE.with("gpu")),
+            DeviceChoice::GpuIndex(index) => gpu(GpuSelector::Index(index)).at(|| DEVICE.with(format!("gpu:{index}"))),
         }
     }
 

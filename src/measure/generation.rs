@@ -1,12 +1,10 @@
 //! Text from a model: greedy or sampled, until a stop text, an end token or a limit.
 
-use anyhow::{Result, bail};
-
 use super::Watch;
+use super::error::{Error, Result};
 use bitworth_quant::progress::Unit;
 
 use bitworth_engine::backend::Backend;
-use bitworth_engine::error::EngineError;
 use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
@@ -57,7 +55,8 @@ pub fn answer<B: Backend>(
     for (ids, stop, max_tokens) in prompts {
         generator.rewind(0, 0)?;
         let mut show = |_: &str| {};
-        texts.push(generate(&mut generator, tokenizer, &ids, stop, max_tokens, Sampling::Greedy, watch, &mut show)?.text);
+        let asked = Continuation { prompt: &ids, stop, max_tokens, sampling: Sampling::Greedy };
+        texts.push(generate(&mut generator, tokenizer, &asked, watch, &mut show)?.text);
         watch.progress.advance(1);
     }
     watch.progress.finish();
@@ -71,10 +70,13 @@ pub fn answer<B: Backend>(
 pub fn prompt(tokenizer: &Tokenizer, text: &str, max_tokens: usize, context: usize) -> Result<Vec<u32>> {
     let ids = tokenizer.encode_prompt(text, SpecialText::Parse)?;
     if ids.is_empty() {
-        bail!("the prompt has no tokens, and the model has no start token to begin with");
+        return Err(Error::unfit("the prompt has no tokens, and the model has no start token to begin with"));
     }
     if ids.len().saturating_add(max_tokens) > context {
-        bail!("a prompt of {} and {max_tokens} new tokens do not fit the model's context of {context}", ids.len());
+        return Err(Error::unfit(format!(
+            "a prompt of {} and {max_tokens} new tokens do not fit the model's context of {context}",
+            ids.len()
+        )));
     }
     Ok(ids)
 }
@@ -88,21 +90,31 @@ pub struct Generated {
     pub tokens: Vec<u32>,
 }
 
-/// Continues `prompt` in sequence 0 of a generator; `show` sees each piece of text as it comes.
+/// What to continue, and how far.
+#[derive(Debug, Clone, Copy)]
+pub struct Continuation<'a> {
+    /// The ids to continue, see [`prompt`].
+    pub prompt: &'a [u32],
+    /// Texts that end it.
+    pub stop: &'a [String],
+    /// The most new ids.
+    pub max_tokens: usize,
+    /// How they are chosen.
+    pub sampling: Sampling,
+}
+
+/// Continues what is `asked` in sequence 0 of a generator; `show` sees each piece of text as it comes.
 ///
 /// # Errors
 /// An empty prompt (see [`prompt`]), a sequence without room, a device that fails, an interruption.
-#[allow(clippy::too_many_arguments)]
 pub fn generate<B: Backend>(
     generator: &mut Generator<'_, B>,
     tokenizer: &Tokenizer,
-    prompt: &[u32],
-    stop: &[String],
-    max_tokens: usize,
-    sampling: Sampling,
+    asked: &Continuation<'_>,
     watch: Watch<'_>,
     show: &mut dyn FnMut(&str),
 ) -> Result<Generated> {
+    let &Continuation { prompt, stop, max_tokens, sampling } = asked;
     let mut made = Generated { text: String::new(), tokens: Vec::new() };
     let mut random = match sampling {
         Sampling::Random { seed, .. } => seed,
@@ -111,7 +123,7 @@ pub fn generate<B: Backend>(
     let mut input = prompt.to_vec();
     while made.tokens.len() < max_tokens {
         if watch.stopped() {
-            return Err(EngineError::Interrupted.into());
+            return Err(Error::interrupted());
         }
         let next = match sampling {
             Sampling::Greedy => generator.greedy(0, &input)?,

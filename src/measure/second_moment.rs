@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::checkpoint::TensorBytes;
 use bitworth_quant::{Checkpoint, DType};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::error::{Error, Result};
 use super::imatrix::{matrices, readers};
 use bitworth_engine::backend::{Backend, HostTensor};
 use bitworth_engine::cpu::Cpu;
@@ -74,7 +74,9 @@ impl SecondMoments {
         let mut at: u64 = 0;
         let mut put = |name: String, dtype: &str, bytes: usize, shape: Vec<usize>| -> Result<u64> {
             let size = shape.iter().try_fold(bytes as u64, |size, &d| size.checked_mul(d as u64));
-            let end = size.and_then(|size| at.checked_add(size)).context("the second moments would be too large for a file")?;
+            let end = size
+                .and_then(|size| at.checked_add(size))
+                .ok_or_else(|| Error::unfit("the second moments would be too large for a file"))?;
             header.insert(name, json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] }));
             Ok(std::mem::replace(&mut at, end))
         };
@@ -94,12 +96,12 @@ impl SecondMoments {
         let size = data.saturating_add(at);
         let mut file = AtomicFile::create(path)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let free = fs4::available_space(folder).with_context(|| folder.display().to_string())?;
+        let free = fs4::available_space(folder).map_err(|e| Error::io(folder, e))?;
         if size > free {
-            bail!(
+            return Err(Error::unfit(format!(
                 "{}: the second moments take {size} bytes, and the disk has {free} free; free some or write elsewhere",
                 path.display()
-            );
+            )));
         }
         file.write_at(0, &(text.len() as u64).to_le_bytes())?;
         file.write_at(8, &text)?;
@@ -159,7 +161,7 @@ impl SecondMoments {
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
         if let Some((block, site)) = self.places.keys().next() {
-            bail!("{}: nothing went into {site:?} of block {block}", self.file.path().display());
+            return Err(Error::unfit(format!("{}: nothing went into {site:?} of block {block}", self.file.path().display())));
         }
         Ok(self.file.commit()?)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 
 use bitworth_eval::record::{Body, Item, Lane, Origin, Pass, Protocol, Record, Sequence, Speed};
@@ -95,8 +96,8 @@ pub fn gather(records: &[Record]) -> Result<Gathered> {
     let mut task_versions = BTreeMap::new();
     for record in records {
         let key = Key::of(&record.origin);
-        let fail = |what: String| Error::file(Path::new("records"), format!("lane {}: {what}", key.lane));
-        let lane = lanes.get_mut(&key).ok_or_else(|| fail(format!("is not described for device {}", key.device)))?;
+        let fail = |what: Message| Error::file(Path::new("records"), Message::from(format!("lane {}: ", key.lane)).then(what));
+        let lane = lanes.get_mut(&key).ok_or_else(|| fail(format!("is not described for device {}", key.device).into()))?;
         let taken = match &record.body {
             Body::Lane(_) => Ok(()),
             Body::Speed(speed) => {
@@ -170,12 +171,12 @@ fn take_sequence(
     lane: &mut LaneRecords,
     texts: &mut BTreeMap<Pass, (String, Protocol)>,
     sequence: &Sequence,
-) -> Result<(), String> {
+) -> Result<(), Message> {
     let own = (sequence.text_sha256.clone(), sequence.protocol.clone());
     let known = texts.entry(sequence.protocol.pass).or_insert_with(|| own.clone());
     if *known != own {
         let show = |(sha, protocol): &(String, Protocol)| format!("text {sha}, {protocol}");
-        return Err(format!("was scored on {}, others on {}; {REMEDY}", show(&own), show(known)));
+        return Err(format!("was scored on {}, others on {}; {REMEDY}", show(&own), show(known)).into());
     }
     let sequences = match sequence.protocol.pass {
         Pass::Windows => &mut lane.windows,
@@ -184,11 +185,13 @@ fn take_sequence(
     keep_once(sequences, sequence.sequence, sequence).map_err(|()| twice("sequence", sequence.sequence))
 }
 
-fn take_item(lane: &mut LaneRecords, versions: &mut BTreeMap<String, u32>, item: &Item) -> Result<(), String> {
+fn take_item(lane: &mut LaneRecords, versions: &mut BTreeMap<String, u32>, item: &Item) -> Result<(), Message> {
     let version = *versions.entry(item.task.clone()).or_insert(item.task_version);
     if version != item.task_version {
         let (task, other) = (&item.task, item.task_version);
-        return Err(format!("task {task} is there in the versions {version} and {other}, which cannot be compared; {REMEDY}"));
+        return Err(
+            format!("task {task} is there in the versions {version} and {other}, which cannot be compared; {REMEDY}").into()
+        );
     }
     let items = lane.items.entry(item.task.clone()).or_default();
     keep_once(items, item.item, item).map_err(|()| twice(&item.task, item.item))
@@ -200,8 +203,8 @@ fn keep_once<T: Clone + PartialEq>(kept: &mut BTreeMap<u32, T>, number: u32, val
     if known == value { Ok(()) } else { Err(()) }
 }
 
-fn twice(what: &str, number: u32) -> String {
-    format!("{what} {number} is recorded twice with different numbers; {REMEDY}")
+fn twice(what: &str, number: u32) -> Message {
+    format!("{what} {number} is recorded twice with different numbers; {REMEDY}").into()
 }
 
 #[cfg(test)]

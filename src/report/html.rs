@@ -11,12 +11,12 @@ use crate::svg;
 ///
 /// # Errors
 /// The template's own, which a test rules out.
-pub fn render(page: &Page) -> Result<String, String> {
+pub fn render(page: &Page) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     // The name ends with .html, so everything that is put in is escaped unless marked as safe.
-    environment.add_template("page.html", include_str!("page.html.j2")).map_err(|e| e.to_string())?;
-    let template = environment.get_template("page.html").map_err(|e| e.to_string())?;
+    environment.add_template("page.html", include_str!("page.html.j2"))?;
+    let template = environment.get_template("page.html")?;
     let values = context! {
         title => &page.title,
         lead => &page.lead,
@@ -26,7 +26,7 @@ pub fn render(page: &Page) -> Result<String, String> {
         script => Value::from_safe_string(include_str!("page.js").into()),
         version => env!("CARGO_PKG_VERSION"),
     };
-    template.render(values).map_err(|e| e.to_string())
+    template.render(values)
 }
 
 fn section(section: &Section) -> Value {

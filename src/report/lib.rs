@@ -90,7 +90,7 @@ impl Report {
 pub fn write_page(dir: &Path, stem: &str, page: &page::Page) -> Result<[PathBuf; 2]> {
     let [markdown, html] = ["md", "html"].map(|extension| dir.join(format!("{stem}.{extension}")));
     write_text(&markdown, &markdown::render(page))?;
-    let text = html::render(page).map_err(|e| Error::file(&html, e))?;
+    let text = html::render(page).map_err(|e| Error::file(&html, e.to_string()))?;
     write_text(&html, &text)?;
     Ok([markdown, html])
 }

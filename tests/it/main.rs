@@ -19,4 +19,5 @@ mod report;
 mod statistics;
 mod sweep;
 mod synth;
+mod tidy;
 mod tokenizer;

@@ -264,7 +264,7 @@ fn memory_that_holds_no_layer_is_refused_with_what_would_do() {
     let lanes = lanes(&demo_model(&dir));
     let limits = SweepLimits { memory_bytes: 16 << 20, ..SweepLimits::default() };
     let message = sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits).unwrap_err().to_string();
-    let needed: usize = message.split("--max-memory ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
+    let needed: usize = message.split("max_memory ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
     let limits = |mib: usize| SweepLimits { memory_bytes: mib << 20, ..SweepLimits::default() };
     sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits(needed)).unwrap();
     sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits(needed - 2)).unwrap_err();

@@ -20,7 +20,7 @@ pub(crate) struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    pub(crate) fn error(self, key: &str, what: impl Into<String>) -> Error {
+    pub(crate) fn error(self, key: &str, what: impl Into<crate::message::Message>) -> Error {
         Error::key(self.path, key, what)
     }
 

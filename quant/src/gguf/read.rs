@@ -12,6 +12,7 @@ use std::path::Path;
 use super::cursor::Cursor;
 use super::value::{Metadata, Value};
 use super::wire;
+use crate::message::Message;
 use crate::{DType, Error, Result};
 
 /// Entries that room is made for before they are seen; more are believed as they come.
@@ -170,18 +171,18 @@ fn unknown_type(path: &Path, name: &str, type_id: u32) -> Error {
 }
 
 /// The encoded size of a tensor of this `shape`, or what is wrong with the shape.
-pub(super) fn tensor_bytes(dtype: DType, shape: &[usize]) -> std::result::Result<usize, String> {
+pub(super) fn tensor_bytes(dtype: DType, shape: &[usize]) -> std::result::Result<usize, Message> {
     if shape.is_empty() || shape.len() > MAX_DIMS || shape.contains(&0) {
-        return Err(format!("shape {shape:?} must have 1 to {MAX_DIMS} dimensions, none of them zero"));
+        return Err(format!("shape {shape:?} must have 1 to {MAX_DIMS} dimensions, none of them zero").into());
     }
     let (cols, block) = (shape[0], dtype.block_len());
     if !cols.is_multiple_of(block) {
-        return Err(format!("rows of {cols} weights do not divide into {} blocks of {block}", dtype.name()));
+        return Err(format!("rows of {cols} weights do not divide into {} blocks of {block}", dtype.name()).into());
     }
     let blocks = shape[1..].iter().try_fold(cols / block, |n, &d| n.checked_mul(d));
     let bytes = blocks.and_then(|n| n.checked_mul(dtype.block_bytes()));
     // Half the address space: so that offsets and paddings can be added without care.
-    bytes.filter(|&n| n <= usize::MAX / 2).ok_or_else(|| format!("the size of shape {shape:?} overflows"))
+    bytes.filter(|&n| n <= usize::MAX / 2).ok_or_else(|| format!("the size of shape {shape:?} overflows").into())
 }
 
 /// Turns the tensor's offset into an absolute one and checks that its bytes lie in the file.

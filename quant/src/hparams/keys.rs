@@ -31,7 +31,7 @@ impl Keys<'_> {
         if self.metadata.get(&own).is_some() { own } else { self.arch.key(stem) }
     }
 
-    pub(super) fn error(&self, stem: &str, what: impl Into<String>) -> Error {
+    pub(super) fn error(&self, stem: &str, what: impl Into<crate::message::Message>) -> Error {
         Error::key(self.path, self.key(stem), what)
     }
 

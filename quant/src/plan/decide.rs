@@ -2,8 +2,10 @@
 //! b11434): names that are never quantized, types asked for by option, types by pattern, the recipe's rules, its default; then
 //! what the row length allows. What is absent: the rules (see `recipe`).
 
+use super::choices::{ALLOW_REQUANTIZE, LEAVE_OUTPUT_TENSOR, OUTPUT_TENSOR_TYPE, PURE, TENSOR_TYPE, TOKEN_EMBEDDING_TYPE};
 use super::layers::{Layers, layer_in_name, visit_order};
 use super::{Choices, Origin, PlanEntry, PlanInput, importance, kept};
+use crate::message::Message;
 use crate::recipe::{Category, ModelFacts, Recipe, Site, fitting};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
@@ -12,7 +14,7 @@ use crate::{DType, Error, Result};
 pub(super) const DEFAULT: &str = "the recipe's type";
 
 /// A type and why.
-type Decision = (DType, String);
+type Decision = (DType, Message);
 
 /// All that stays the same from tensor to tensor.
 struct Decider<'a> {
@@ -58,16 +60,16 @@ pub(super) fn converted(input: &PlanInput, recipe: &Recipe, choices: &Choices) -
     let entry = |t: &Tensor| -> Result<PlanEntry> {
         let category = Category::of(&t.name);
         let (to, why) = match kept::f32_by_converter(&t.name, t.shape.len()) {
-            _ if !t.dtype.is_float() => (t.dtype, "quantized in the source".to_owned()),
-            Some(why) => (DType::F32, why.to_owned()),
-            None if recipe.only_copy => (t.dtype, "copied".to_owned()),
+            _ if !t.dtype.is_float() => (t.dtype, "quantized in the source".into()),
+            Some(why) => (DType::F32, why.into()),
+            None if recipe.only_copy => (t.dtype, "copied".into()),
             None => match by_option(choices, category, &t.name) {
                 Some(decision) => decision,
                 None if TERNARY.contains(&recipe.default) && matches!(category, Category::TokenEmbd | Category::Output) => {
-                    (DType::F16, "embedding and head of a ternary file".to_owned())
+                    (DType::F16, "embedding and head of a ternary file".into())
                 }
-                None if t.cols().is_multiple_of(recipe.default.block_len()) => (recipe.default, DEFAULT.to_owned()),
-                None => (DType::F16, format!("rows of {} do not divide into {} blocks", t.cols(), recipe.default)),
+                None if t.cols().is_multiple_of(recipe.default.block_len()) => (recipe.default, DEFAULT.into()),
+                None => (DType::F16, format!("rows of {} do not divide into {} blocks", t.cols(), recipe.default).into()),
             },
         };
         check_rows(input, t, to)?;
@@ -83,16 +85,14 @@ impl Decider<'_> {
         let (tensor, renamed_from) = renamed(self.choices, &t.name);
         let (to, reason) = match self.kept(&t.name, shape.len()) {
             // From a training checkpoint, llama-quantize would meet what the converter makes of it.
-            Some(why) if self.input.origin == Origin::Safetensors => (DType::F32, why.to_owned()),
-            Some(why) => (t.dtype, why.to_owned()),
+            Some(why) if self.input.origin == Origin::Safetensors => (DType::F32, why),
+            Some(why) => (t.dtype, why),
             None => self.quantized(layers, t, &tensor)?,
         };
         if !t.dtype.is_float() && to != t.dtype && !self.choices.allow_requantize {
-            let what = format!(
-                "is {} already and would become {to}; quantize from the F32, F16 or BF16 original, or allow the loss with \
-                 --allow-requantize",
-                t.dtype
-            );
+            let is = format!("is {} already and would become {to}; ", t.dtype);
+            let remedy = "quantize from the F32, F16 or BF16 original, or allow the loss with ";
+            let what = Message::from(is).then(remedy).then(ALLOW_REQUANTIZE);
             return Err(Error::tensor(self.input.path, &t.name, what));
         }
         let mut entry =
@@ -102,14 +102,14 @@ impl Decider<'_> {
     }
 
     /// Why a tensor is not quantized, if it is not.
-    fn kept(&self, name: &str, n_dims: usize) -> Option<&'static str> {
+    fn kept(&self, name: &str, n_dims: usize) -> Option<Message> {
         if self.recipe.only_copy {
-            return Some("copied");
+            return Some("copied".into());
         }
         if self.choices.leave_output_tensor && Category::of(name) == Category::Output {
-            return Some("left as it is by --leave-output-tensor");
+            return Some(Message::from("left as it is by ").then(LEAVE_OUTPUT_TENSOR));
         }
-        kept::never_quantized(&self.model.arch, name, n_dims)
+        kept::never_quantized(&self.model.arch, name, n_dims).map(Message::from)
     }
 
     /// The type of a tensor that is not kept; `name` is the one it will have.
@@ -123,25 +123,24 @@ impl Decider<'_> {
                 Some(_) => "the recipe's type; types by pattern are for recipes that quantize",
                 None => DEFAULT,
             };
-            return Ok((self.recipe.default, why.to_owned()));
+            return Ok((self.recipe.default, why.into()));
         }
         let (wanted, why) = if let Some(by_pattern) = self.choices.tensor_type(name) {
-            (by_pattern.dtype, format!("--tensor-type {}", by_pattern.pattern))
+            (by_pattern.dtype, TENSOR_TYPE.with(&by_pattern.pattern))
         } else if self.choices.pure {
-            (self.recipe.default, "all alike by --pure".to_owned())
+            (self.recipe.default, Message::from("all alike by ").then(PURE))
         } else {
             self.by_rule(layers, t, name)?
         };
         match fitting(wanted, t.cols()) {
             Some(to) if to == wanted => Ok((to, why)),
-            Some(to) => Ok((to, format!("{why}; rows of {} do not divide into {wanted} blocks", t.cols()))),
+            Some(to) => Ok((to, why.then(format!("; rows of {} do not divide into {wanted} blocks", t.cols())))),
             None => {
                 let (cols, block) = (t.cols(), wanted.block_len());
                 let what = format!(
-                    "rows of {cols} do not divide into {wanted} blocks of {block}, and no other type is meant to stand in; name \
-                     one with --tensor-type"
+                    "rows of {cols} do not divide into {wanted} blocks of {block}, and no other type is meant to stand in"
                 );
-                Err(Error::tensor(self.input.path, &t.name, what))
+                Err(Error::tensor(self.input.path, &t.name, Message::from(what).then("; name one with ").then(TENSOR_TYPE)))
             }
         }
     }
@@ -152,7 +151,7 @@ impl Decider<'_> {
             category => category,
         };
         if let (Category::Output, Some(to)) = (category, self.choices.output_tensor_type) {
-            return Ok((to, "--output-tensor-type; the embedding is the head too".to_owned()));
+            return Ok((to, Message::from(OUTPUT_TENSOR_TYPE).then("; the embedding is the head too")));
         }
         let place = layers.visit(category, name);
         let of_mlp = matches!(category, Category::FfnUp | Category::FfnGate | Category::FfnDown);
@@ -173,7 +172,7 @@ impl Decider<'_> {
             model: self.model,
         };
         let rule = self.recipe.rule(&site);
-        Ok(rule.map_or_else(|| (self.recipe.default, DEFAULT.to_owned()), |rule| (rule.to, rule.why.clone().into_owned())))
+        Ok(rule.map_or_else(|| (self.recipe.default, DEFAULT.into()), |rule| (rule.to, rule.why.as_ref().into())))
     }
 
     fn check_patterns(&self, tensors: &[&Tensor]) -> Result<()> {
@@ -191,8 +190,8 @@ impl Decider<'_> {
 fn by_option(choices: &Choices, category: Category, name: &str) -> Option<Decision> {
     let named_otherwise = || name == "per_layer_token_embd.weight" && choices.tensor_type(name).is_some();
     match category {
-        Category::TokenEmbd if !named_otherwise() => Some((choices.token_embedding_type?, "--token-embedding-type".to_owned())),
-        Category::Output => Some((choices.output_tensor_type?, "--output-tensor-type".to_owned())),
+        Category::TokenEmbd if !named_otherwise() => Some((choices.token_embedding_type?, TOKEN_EMBEDDING_TYPE.into())),
+        Category::Output => Some((choices.output_tensor_type?, OUTPUT_TENSOR_TYPE.into())),
         _ => None,
     }
 }

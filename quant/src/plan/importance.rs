@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use super::choices::Choices;
+use super::choices::{Choices, IMATRIX, TENSOR_TYPE};
 use super::value::{Plan, PlanEntry, PlanInput};
+use crate::message::Message;
 use crate::recipe::{Category, Recipe};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
@@ -50,13 +51,14 @@ impl Plan {
     pub fn check_importance(&self, model: &Path) -> Result<()> {
         let Some(entry) = self.entries.iter().find(|e| e.needs_imatrix) else { return Ok(()) };
         let remedy = match &self.imatrix {
-            None => "give one with --imatrix".to_owned(),
+            None => Message::from("give one with ").then(IMATRIX),
             Some(matrix) => {
                 let path = matrix.path();
-                format!("{} has no entry for it, or one that was left out; name another type with --tensor-type", path.display())
+                let lacks = format!("{} has no entry for it, or one that was left out; name another type with ", path.display());
+                Message::from(lacks).then(TENSOR_TYPE)
             }
         };
-        let what = format!("would become {}, which is of use only with an importance matrix; {remedy}", entry.to);
-        Err(Error::tensor(model, entry.source(), what))
+        let what = format!("would become {}, which is of use only with an importance matrix; ", entry.to);
+        Err(Error::tensor(model, entry.source(), Message::from(what).then(remedy)))
     }
 }

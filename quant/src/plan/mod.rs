@@ -2,7 +2,7 @@
 //! sized, compared and tested without a byte of weights. What is absent: the rules themselves (see `recipe`) and carrying a
 //! plan out (see `quantize`).
 
-mod choices;
+pub mod choices;
 mod decide;
 mod importance;
 mod kept;
@@ -19,6 +19,7 @@ pub use crate::checkpoint::Origin;
 use crate::recipe::{ModelFacts, Recipe};
 pub use choices::{Choices, TensorType, parse_override_kv, parse_prune_layers};
 pub use metadata::quantized_metadata;
+pub use show::Named;
 pub use value::{Plan, PlanEntry, PlanInput};
 
 impl Plan {

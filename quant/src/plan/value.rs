@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::Origin;
 use crate::gguf::{TensorSpec, Value};
+use crate::message::Message;
 use crate::recipe::{ModelFacts, Recipe};
 use crate::tensor::Tensor;
 use crate::{DType, Imatrix};
@@ -39,7 +40,7 @@ pub struct PlanEntry {
     /// Encoding in the file to be written.
     pub to: DType,
     /// Why that one.
-    pub reason: String,
+    pub reason: Message,
     /// Whether llama-quantize would refuse it: the encoding needs importance weights, and there are none for this tensor.
     pub needs_imatrix: bool,
 }

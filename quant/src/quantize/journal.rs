@@ -12,6 +12,7 @@ use super::parts::Part;
 use super::report::Sums;
 use crate::atomic_file::{AtomicFile, directory_of, sync_directory};
 use crate::checkpoint::Source;
+use crate::message::Message;
 use crate::{Error, Result};
 
 /// Journals are a few KiB; what is larger is none.
@@ -54,19 +55,19 @@ pub(super) fn write(path: &Path, done: &Done) -> Result<()> {
 ///
 /// # Errors
 /// Why it cannot be used.
-pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<Done>, String> {
+pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<Done>, Message> {
     let about = match std::fs::metadata(path) {
         Ok(about) => about,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e.to_string()),
+        Err(e) => return Err(e.to_string().into()),
     };
     if about.len() > MAX_BYTES {
-        return Err("its journal is too large to be one".to_owned());
+        return Err("its journal is too large to be one".into());
     }
     let text = std::fs::read(path).map_err(|e| e.to_string())?;
     let done: Done = serde_json::from_slice(&text).map_err(|e| format!("its journal is broken ({e})"))?;
     if done.fingerprint != fingerprint {
-        return Err("it was begun from another model, with other settings or by another version".to_owned());
+        return Err("it was begun from another model, with other settings or by another version".into());
     }
     Ok(Some(done))
 }

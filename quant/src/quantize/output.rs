@@ -9,9 +9,15 @@ use super::report::TensorReport;
 use super::split::Split;
 use crate::checkpoint::Model;
 use crate::gguf::Metadata;
+use crate::message::Setting;
 use crate::plan::{Choices, PlanEntry};
 use crate::recipe::Category;
 use crate::{DType, Imatrix, Plan, Recipe, Result};
+
+/// [`Options::allow_non_finite`].
+pub const ALLOW_NON_FINITE: Setting = Setting::new("allow_non_finite");
+/// [`Options::resume`].
+pub const RESUME: Setting = Setting::new("resume");
 
 /// A file to be made.
 #[derive(Debug, Clone)]

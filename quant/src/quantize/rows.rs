@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use super::output::ALLOW_NON_FINITE;
 use super::output::Clock;
 use super::report::Sums;
 use crate::checkpoint::Source;
+use crate::message::Message;
 use crate::tensor::{Tensor, TensorBytes};
 use crate::{DType, Error, Result, mmap};
 
@@ -121,7 +123,8 @@ impl Encoder<'_> {
             let weights = decode(tensor.dtype, piece, &mut buffer[..n * cols]);
             let fit = fit_f16(weights);
             if !fit && !self.allow_non_finite {
-                let what = "in the source; use a checkpoint without such weights, or allow them with --allow-non-finite";
+                let what = Message::from("in the source; use a checkpoint without such weights, or allow them with ")
+                    .then(ALLOW_NON_FINITE);
                 self.refuse_non_finite(at, weights, what)?;
             }
             for (lane, encoded) in lanes.iter().zip(&mut encoded) {
@@ -148,7 +151,7 @@ impl Encoder<'_> {
                         true => format!("as {dtype}, because importance weights are too large; collect the matrix again"),
                         false => format!("as {dtype}, because the weights are as large as {largest:e}; choose bf16 or f32"),
                     };
-                    self.refuse_non_finite(at, &back, &what)?;
+                    self.refuse_non_finite(at, &back, what.into())?;
                 }
                 if let Some(seconds) = took {
                     let mut sums = Sums { seconds, ..Sums::default() };
@@ -164,10 +167,10 @@ impl Encoder<'_> {
     }
 
     /// The error for the first weight among `weights` that is not finite.
-    fn refuse_non_finite(&self, at: Place, weights: &[f32], what: &str) -> Result<()> {
+    fn refuse_non_finite(&self, at: Place, weights: &[f32], what: Message) -> Result<()> {
         let Some(i) = weights.iter().position(|w| !w.is_finite()) else { return Ok(()) };
         let (row, column) = (at.row + i / at.tensor.cols(), i % at.tensor.cols());
-        let what = format!("row {row}, column {column}: the weight is {} {what}", weights[i]);
+        let what = Message::from(format!("row {row}, column {column}: the weight is {} ", weights[i])).then(what);
         Err(Error::tensor(self.source.path(), &at.tensor.name, what))
     }
 }

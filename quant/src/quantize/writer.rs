@@ -15,6 +15,7 @@ use super::parts::{Part, parts};
 use super::report::{Sums, TensorReport};
 use crate::checkpoint::Source;
 use crate::gguf::GgufWriter;
+use crate::message::Message;
 use crate::{Error, Progress, Result};
 
 /// An output being written.
@@ -85,14 +86,14 @@ impl<'a> Writer<'a> {
     }
 
     /// Takes up what the journal at `path` says is done; else begins anew, and says why where there was something to take up.
-    fn resume(&mut self, path: &Path, fingerprint: &str) -> Result<Result<(), String>> {
+    fn resume(&mut self, path: &Path, fingerprint: &str) -> Result<Result<(), Message>> {
         let why = match journal::read(path, fingerprint) {
             Ok(Some(done)) => match self.take_up(&done)? {
                 true => return Ok(Ok(())),
-                false => "the unfinished file has lost bytes that its journal has seen".to_owned(),
+                false => "the unfinished file has lost bytes that its journal has seen".into(),
             },
-            Ok(None) if self.parts.iter().all(|part| part.file().is_empty().unwrap_or(false)) => String::new(),
-            Ok(None) => "the unfinished file has no journal".to_owned(),
+            Ok(None) if self.parts.iter().all(|part| part.file().is_empty().unwrap_or(false)) => Message::default(),
+            Ok(None) => "the unfinished file has no journal".into(),
             Err(why) => why,
         };
         journal::remove(path)?;

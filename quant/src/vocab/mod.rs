@@ -268,7 +268,7 @@ struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    fn error(&self, key: &str, what: impl Into<String>) -> Error {
+    fn error(&self, key: &str, what: impl Into<crate::message::Message>) -> Error {
         Error::key(self.path, key, what)
     }
 

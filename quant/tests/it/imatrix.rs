@@ -129,8 +129,8 @@ fn entries_are_included_and_excluded_by_parts_of_names() {
     assert_eq!(left(&matrix().without(&parts(&["blk.0", "b"])).unwrap()), [false, false, false]);
     assert_eq!(left(&matrix().without(&parts(&["blk.0"])).unwrap()), [false, true, true]);
     assert_eq!(left(&matrix().only(&parts(&["blk.1", "0.a"])).unwrap()), [true, true, false]);
-    refused(matrix().only(&parts(&["blk.2"])), &["--include-weights blk.2", "no entry"]);
-    refused(matrix().without(&parts(&["q"])), &["--exclude-weights q", "no entry"]);
+    refused(matrix().only(&parts(&["blk.2"])), &["include_weights blk.2", "no entry"]);
+    refused(matrix().without(&parts(&["q"])), &["exclude_weights q", "no entry"]);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn types_that_need_a_matrix_are_refused_without() {
     let check = |recipe: &str, dtype: &str| {
         let error = plan(&tensors, recipe, &[]).unwrap_err().to_string();
         let expected = format!("model.gguf: tensor blk.0.ffn_up.weight: would become {dtype}, which is of use only");
-        assert!(error.contains(&expected) && error.contains("--imatrix"), "{recipe}: {error}");
+        assert!(error.contains(&expected) && error.contains("with imatrix"), "{recipe}: {error}");
         let made = plan(&tensors, recipe, &[("blk.0.ffn_up.weight", 256)]).unwrap();
         assert_eq!(made.get("blk.0.ffn_up.weight").unwrap().to.name(), dtype, "{recipe}");
         let error = plan(&tensors, recipe, &[("token_embd.weight", 256)]).unwrap_err().to_string();

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use bitworth_quant::{Error, Result};
 use regex::Regex;
 
+use super::super::settings::{COLUMN, HARDWARE};
 use super::super::spelling::{closest, words};
 use super::{HardwareProfile, Kind, MAX_BANDWIDTH_GBS, MAX_MEMORY_GB, Machine, MemoryOption, usable};
 
@@ -97,7 +98,7 @@ impl HardwareProfile {
         }
         let sizes: Vec<String> = self.memory.iter().map(|option| option.gb.to_string()).collect();
         let what = format!("{} comes with {} GB, not with {gb}; name one of these", self.name, sizes.join(", "));
-        Err(Error::option("--hardware", format!("{} {gb}GB", self.id), what))
+        Err(Error::option(HARDWARE, format!("{} {gb}GB", self.id), what))
     }
 
     fn largest(&self) -> MemoryOption {
@@ -185,7 +186,7 @@ pub(super) fn place(
 ) -> Result<Machine> {
     for (key, value, max) in [("memory_gb", memory_gb, MAX_MEMORY_GB), ("bandwidth_gbs", bandwidth_gbs, MAX_BANDWIDTH_GBS)] {
         if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0 && *v <= max)) {
-            return Err(Error::option("column", key, format!("is {value}, but must lie above 0 and at most at {max}")));
+            return Err(Error::option(COLUMN, key, format!("is {value}, but must lie above 0 and at most at {max}")));
         }
     }
     let (devices, query, found) = counted(hardware, |text| {

@@ -60,7 +60,9 @@ pub fn load(shape: &str, layers: Option<u32>) -> Result<Shape> {
         None => read(Path::new(shape))?,
     };
     let Some(mut keys) = keys else {
-        let what = "is missing: this model's figures are known, its shape is not; name one of the shapes that --help lists";
+        let known: Vec<&str> = names().collect();
+        let known = known.join(", ");
+        let what = format!("is missing: this model's figures are known, its shape is not; name one of these shapes: {known}");
         return Err(Error::key(path, ARCHITECTURES, what));
     };
     if let Some(layers) = layers {

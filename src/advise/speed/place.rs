@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bitworth_quant::message::Message;
 use bitworth_quant::recipe::Recipe;
 use bitworth_quant::{DType, Error, Result};
 
@@ -13,6 +14,7 @@ use super::validate::Observation;
 use crate::hardware::{Catalogue, HardwareProfile, Kind, Machine, Vendor};
 use crate::memory::{self, Fit, Usage, Verdict};
 use crate::models::{self, ModelFigures};
+use crate::settings::{BACKEND, MODEL_FILE_GIB, ROWS};
 use crate::sizes::recipe_like;
 
 /// When the software of a row without a date was made: now, as far as the measurements go.
@@ -73,7 +75,7 @@ impl Weights {
         if let Some(bytes) = file_bytes.filter(|bytes| !(0.5..=40.0).contains(&per_weight(*bytes))) {
             let what =
                 format!("is {:.3e} bits for each weight of {}; give the size of the file in GiB", per_weight(bytes), model.name);
-            return Err(Error::option("model_file_gib", (bytes / GIB).to_string(), what));
+            return Err(Error::option(MODEL_FILE_GIB, (bytes / GIB).to_string(), what));
         }
         let size = model.size(&recipe)?;
         let planned = size.file_bytes as f64;
@@ -184,7 +186,7 @@ pub fn case(machine: &Machine, model: &ModelFigures, weights: &Weights, load: &W
     let backend = Backend::parse(driver).ok_or_else(|| Error::unknown("backend", driver, Backend::names()))?;
     if !runs(profile, backend) {
         let what = format!("does not run on {}; use {}", profile.name, profile.backends.join(" or "));
-        return Err(Error::option("backend", driver, what));
+        return Err(Error::option(BACKEND, driver, what));
     }
     let build = match profile.kind {
         _ if backend == Backend::Cpu => Build::Cpu,
@@ -272,7 +274,7 @@ impl Asked {
         let mut need = memory::need(model, &size, &usage, machine.profile.kind)?;
         need.weights = (need.weights as f64 * weights.file_bytes / size.file_bytes as f64) as u64;
         let fits = memory::fits(machine, &need);
-        fits.into_iter().next().ok_or_else(|| Error::option("--rows", machine.id(), "has no memory"))
+        fits.into_iter().next().ok_or_else(|| Error::option(ROWS, machine.id(), "has no memory"))
     }
 }
 
@@ -286,7 +288,7 @@ pub struct Placed {
     /// Of prefill.
     pub prefill: Vec<Observation>,
     /// Rows that are not understood, and why.
-    pub left_out: Vec<String>,
+    pub left_out: Vec<Message>,
 }
 
 /// The measurements of a table that are fit for judging.
@@ -303,7 +305,7 @@ pub fn observations(catalogue: &Catalogue, table: &Table) -> Placed {
         let (case, line) = match asked {
             Ok(asked) => asked,
             Err(e) => {
-                placed.left_out.push(format!("row {}: {e}", index + 1));
+                placed.left_out.push(Message::from(format!("row {}: ", index + 1)).then(e.message()));
                 continue;
             }
         };
@@ -327,7 +329,7 @@ pub struct Answer {
     /// Whether the model fits into the memory.
     pub fits: Option<Verdict>,
     /// What the forecast rests on, or why there is none.
-    pub reason: String,
+    pub reason: Message,
 }
 
 /// Answers a row. Where it names no prompt or no number of tokens, llama-bench's are taken.
@@ -340,7 +342,7 @@ pub fn answer(catalogue: &Catalogue, calibration: &Calibration, row: &Row) -> An
     };
     let (asked, case) = match Asked::of(catalogue, &row).and_then(|asked| asked.case().map(|case| (asked, case))) {
         Ok(found) => found,
-        Err(e) => return Answer { decode: None, prefill: None, fits: None, reason: e.to_string() },
+        Err(e) => return Answer { decode: None, prefill: None, fits: None, reason: e.message() },
     };
     let prefill = calibration.prefill(&case);
     let mut reason = calibration.basis(&case);
@@ -349,10 +351,10 @@ pub fn answer(catalogue: &Catalogue, calibration: &Calibration, row: &Row) -> An
     }
     let fit = match asked.fit(&row.quant) {
         Ok(fit) => fit,
-        Err(e) => return Answer { decode: None, prefill: None, fits: None, reason: e.to_string() },
+        Err(e) => return Answer { decode: None, prefill: None, fits: None, reason: e.message() },
     };
     if fit.verdict != Verdict::Fits {
         reason += &format!("; {}", fit.sentence());
     }
-    Answer { decode: Some(calibration.decode(&case)), prefill, fits: Some(fit.verdict), reason }
+    Answer { decode: Some(calibration.decode(&case)), prefill, fits: Some(fit.verdict), reason: reason.into() }
 }

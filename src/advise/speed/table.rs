@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 
@@ -102,7 +103,7 @@ impl Table {
                 return Err(Error::file(path, format!("has more than {MAX_ROWS} rows")));
             }
             let row: Row = record.deserialize(Some(&headers)).map_err(fail)?;
-            row.check().map_err(|what| Error::file(path, format!("line {line}: {what}")))?;
+            row.check().map_err(|what| Error::file(path, Message::from(format!("line {line}: ")).then(what)))?;
             cells.push(record.iter().map(str::to_owned).collect());
             rows.push(row);
         }
@@ -126,7 +127,7 @@ impl Table {
 
 impl Row {
     /// Refuses numbers that mean nothing.
-    fn check(&self) -> std::result::Result<(), String> {
+    fn check(&self) -> std::result::Result<(), Message> {
         let positive = [
             ("memory_gb", self.memory_gb),
             ("bandwidth_gbs", self.bandwidth_gbs),
@@ -137,16 +138,16 @@ impl Row {
         ];
         for (name, value) in positive {
             if value.is_some_and(|v| !(v > 0.0 && v < 1e9)) {
-                return Err(format!("{name} is {}, expected a number above 0", value.unwrap_or_default()));
+                return Err(format!("{name} is {}, expected a number above 0", value.unwrap_or_default()).into());
             }
         }
         for (name, value) in [("n_prompt", self.n_prompt), ("n_gen", self.n_gen), ("depth", self.depth)] {
             if value.is_some_and(|v| !(0.0..1e9).contains(&v)) {
-                return Err(format!("{name} is {}, expected a number of tokens", value.unwrap_or_default()));
+                return Err(format!("{name} is {}, expected a number of tokens", value.unwrap_or_default()).into());
             }
         }
         match self.n_devices {
-            Some(n) if n == 0 || n > 1024 => Err(format!("n_devices is {n}, expected 1 to 1024")),
+            Some(n) if n == 0 || n > 1024 => Err(format!("n_devices is {n}, expected 1 to 1024").into()),
             _ => Ok(()),
         }
     }

@@ -134,7 +134,7 @@ impl Backend for Cpu {
         let mut buffer = Vec::new();
         buffer.try_reserve_exact(len).map_err(|_| DeviceError {
             device: self.info.name.clone(),
-            what: format!("no memory for {} MiB of activations; score fewer tokens at once", len >> 18),
+            what: format!("no memory for {} MiB of activations; score fewer tokens at once", len >> 18).into(),
         })?;
         buffer.resize(len, 0.0);
         Ok(buffer)
@@ -153,7 +153,7 @@ impl Backend for Cpu {
         let row_bytes = dtype.row_bytes(cols).filter(|row| row.checked_mul(rows) == Some(bytes.len()));
         let row_bytes = row_bytes.ok_or_else(|| DeviceError {
             device: self.info.name.clone(),
-            what: format!("a {dtype} tensor of {rows} x {cols} cannot have {} bytes", bytes.len()),
+            what: format!("a {dtype} tensor of {rows} x {cols} cannot have {} bytes", bytes.len()).into(),
         })?;
         Ok(CpuWeight { dtype, rows, cols, row_bytes, bytes, panels: None })
     }

@@ -1,8 +1,9 @@
 //! Finding a graphics adapter: what is there, which one is meant, what it offers. Does not open it (see `device.rs`).
 
+use bitworth_quant::message::Message;
 use serde::Serialize;
 
-use crate::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
+use crate::backend::{DEVICE, DeviceError, DeviceInfo, DeviceKind, Result};
 
 /// Which adapter to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,23 +94,27 @@ fn pick(adapters: &[wgpu::Adapter], selector: GpuSelector) -> Result<usize> {
     let is_software = |adapter: &wgpu::Adapter| kind(adapter.get_info().device_type) == DeviceKind::SoftwareGpu;
     match selector {
         GpuSelector::Auto => adapters.iter().position(|adapter| !is_software(adapter)).ok_or_else(|| {
-            let software = if adapters.is_empty() { "" } else { " (a software adapter exists; ask for it with --device gpu)" };
-            none_found(&format!("no hardware GPU found{software}"))
+            let none = Message::from("no hardware GPU found");
+            none_found(match adapters {
+                [] => none,
+                _ => none.then(" (a software adapter exists; ask for it with ").then(DEVICE.with("gpu")).then(")"),
+            })
         }),
         GpuSelector::Any if adapters.is_empty() => Err(none_found("no GPU adapter found")),
         GpuSelector::Any => Ok(0),
         GpuSelector::Index(index) if index < adapters.len() => Ok(index),
         GpuSelector::Index(index) => {
             let names: Vec<_> = adapters.iter().enumerate().map(|(i, a)| format!("gpu:{i} {}", a.get_info().name)).collect();
-            Err(none_found(&format!("there is no adapter {index}; found: [{}]", names.join(", "))))
+            Err(none_found(format!("there is no adapter {index}; found: [{}]", names.join(", "))))
         }
     }
 }
 
-fn none_found(what: &str) -> DeviceError {
-    let remedy = "install the vendor's Vulkan driver (Linux), a current graphics driver (Windows), or mesa-vulkan-drivers for a \
-                  software adapter; --device cpu always works";
-    DeviceError { device: "gpu".to_owned(), what: format!("{what}; {remedy}") }
+fn none_found(what: impl Into<Message>) -> DeviceError {
+    let remedy = "; install the vendor's Vulkan driver (Linux), a current graphics driver (Windows), or mesa-vulkan-drivers for a \
+                  software adapter; ";
+    let what = what.into().then(remedy).then(DEVICE.with("cpu")).then(" always works");
+    DeviceError { device: "gpu".to_owned(), what }
 }
 
 fn describe(index: usize, adapter: &wgpu::Adapter, auto: bool) -> AdapterDescription {

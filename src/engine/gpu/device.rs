@@ -86,7 +86,7 @@ impl Gpu {
             required_limits: limits.clone(),
             ..Default::default()
         }))
-        .map_err(|error| DeviceError { device: info.name.clone(), what: format!("cannot open the device: {error}") })?;
+        .map_err(|error| DeviceError { device: info.name.clone(), what: format!("cannot open the device: {error}").into() })?;
         let errors = Errors::listen(&device, &info.name);
         let tuning = Tuning::of(info.kind);
         let recorder = Recorder::new(&device, tuning.work_limit);
@@ -234,8 +234,7 @@ impl Gpu {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.errors.error(format!("waiting for the device: {error}"))),
             Err(_) => {
-                self.errors
-                    .note("the device was lost while it computed: a driver reset, a time limit, or memory ran out".to_owned());
+                self.errors.note("the device was lost while it computed: a driver reset, a time limit, or memory ran out");
                 self.errors.check()
             }
         }

@@ -108,7 +108,7 @@ impl SweepPlan {
     /// Decides.
     ///
     /// # Errors
-    /// [`EngineError::Unfit`] where not even the shortest pass fits the memory; it says what would.
+    /// [`EngineError::TooLittleMemory`] where not even the shortest pass fits the memory; it says what would.
     pub fn new<B: Backend>(backend: &B, lanes: &[Lane], sequences: &[Sequence], limits: &SweepLimits) -> Result<Self> {
         let ropes = lanes.iter().map(|lane| Rope::of(&lane.variant)).collect::<Result<Vec<_>>>()?;
         let ropes: Vec<&Rope> = ropes.iter().collect();
@@ -162,15 +162,11 @@ impl SweepPlan {
                     }
                     needed = mib(then);
                 }
-                return Err(EngineError::Unfit {
+                return Err(EngineError::TooLittleMemory {
                     model: lanes.first().map_or_else(String::new, |lane| lane.name.clone()),
-                    what: format!(
-                        "{} MiB of memory are too few for one layer of all lanes and a sequence of {longest} tokens; that takes {} MiB \
-                         (--max-memory {}), fewer lanes or shorter sequences take less",
-                        mib(limits.memory_bytes),
-                        needed,
-                        needed
-                    ),
+                    given_mib: mib(limits.memory_bytes),
+                    needed_mib: needed,
+                    longest,
                 });
             }
         }

@@ -1,6 +1,7 @@
 //! Generation with exact match: greedy text behind the prompt, cut at the first stop text and trimmed, must equal the answer.
 //! Absent: sampling, regular expressions, several right answers.
 
+use bitworth_quant::message::Message;
 use serde::Deserialize;
 
 use super::{Gold, Item, Kind, Row, Verdict, text};
@@ -28,14 +29,14 @@ pub struct GenerateUntil {
 }
 
 impl Kind for GenerateUntil {
-    fn item(&self, row: &Row) -> Result<Item, String> {
+    fn item(&self, row: &Row) -> Result<Item, Message> {
         let prompt = text(row, &self.fields.prompt)?;
         let gold = Gold::Text(text(row, &self.fields.answer)?);
         let request = Request::GenerateUntil { prompt, stop: self.stop.clone(), max_tokens: self.max_tokens };
         Ok(Item { requests: vec![request], gold })
     }
 
-    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, String> {
+    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, Message> {
         let [Answer::Text(generated)] = answers else {
             return Err("one generated text was asked for".into());
         };

@@ -11,16 +11,16 @@ mod profile;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use bitworth_quant::message::Message;
 use bitworth_quant::progress::Unit;
 use serde::Serialize;
 
 pub use self::profile::{check_path, default_path, write_profile};
 use super::Watch;
 use super::device::{Device, DeviceChoice};
+use super::error::{Error, Result};
 use bitworth_engine::backend::{Backend, DeviceInfo};
 use bitworth_engine::cpu::{Cpu, CpuProbe};
-use bitworth_engine::error::EngineError;
 use bitworth_engine::gpu::GpuProbe;
 use bitworth_engine::probe::Probe;
 use bitworth_eval::stats::Spread;
@@ -47,7 +47,7 @@ pub struct Measured {
     /// The graphics device, where one was chosen.
     pub gpu: Option<Rates>,
     /// The drive, or why it was not measured.
-    pub disk: std::result::Result<Disk, String>,
+    pub disk: Result<Disk, Message>,
 }
 
 /// What the system tells.
@@ -117,8 +117,8 @@ pub fn measure(choice: DeviceChoice, disk: &Path, watch: Watch<'_>) -> Result<Me
             read_gbs: spread(&read.rates, 1e9)?,
             how: format!("a temporary file in {}, read {}", disk.display(), read.cache.describe()),
         }),
-        Err(e) if matches!(e.downcast_ref(), Some(EngineError::Interrupted)) => return Err(e),
-        Err(e) => Err(format!("{e:#}")),
+        Err(e) if e.is_interruption() => return Err(e),
+        Err(e) => Err(e.message()),
     };
     watch.progress.advance(1);
     watch.progress.finish();
@@ -162,7 +162,7 @@ fn rates<P: Probe>(mut probe: P, device: &DeviceInfo, memory_bytes: Option<u64>,
 fn samples(watch: Watch<'_>, mut work: impl FnMut(u32) -> Result<f64>) -> Result<Vec<f64>> {
     let mut timed = |times: u32| -> Result<(f64, Duration)> {
         if watch.stopped() {
-            return Err(EngineError::Interrupted.into());
+            return Err(Error::interrupted());
         }
         let begin = Instant::now();
         Ok((work(times)?, begin.elapsed()))
@@ -185,5 +185,5 @@ fn samples(watch: Watch<'_>, mut work: impl FnMut(u32) -> Result<f64>) -> Result
 /// The spread of rates in units of `unit` a second.
 fn spread(rates: &[f64], unit: f64) -> Result<Spread> {
     let rates: Vec<f64> = rates.iter().map(|rate| rate / unit).collect();
-    Spread::of(&rates).ok_or_else(|| anyhow::anyhow!("nothing was measured"))
+    Spread::of(&rates).ok_or_else(|| Error::unfit("nothing was measured"))
 }

@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
 use bitworth_quant::Checkpoint;
 use serde_json::{Value, json};
 
 use super::logits_file::{LogitsFile, LogitsWriter};
 use super::store::{About, RowType, Store, StoreWriter};
 use crate::Watch;
+use crate::error::{Error, Result};
 use crate::text::TextWindows;
 use bitworth_engine::backend::Backend;
 use bitworth_engine::error::Result as EngineResult;
@@ -163,9 +163,9 @@ pub fn score<B: Backend>(
     watch: Watch<'_>,
 ) -> Result<Scores> {
     if matches!(source, Source::Logits(_)) && (kept.store.is_some() || kept.logits.is_some()) {
-        bail!("a logits file holds no hidden states to be kept; take the reference from the model");
+        return Err(Error::unfit("a logits file holds no hidden states to be kept; take the reference from the model"));
     }
-    let Some(reference) = lanes.first() else { bail!("there is no reference to score") };
+    let Some(reference) = lanes.first() else { return Err(Error::unfit("there is no reference to score")) };
     let keeper = RefCell::new(Keeper::begin(backend, reference, text, kept)?);
     let take = |sequence: usize, rows: &[f32]| keeper.borrow_mut().take(sequence, rows);
     let hidden: Option<sweep::HiddenTaker<'_>> = if kept.store.is_some() || kept.logits.is_some() { Some(&take) } else { None };

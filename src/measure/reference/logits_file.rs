@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::message::Message;
 use bitworth_quant::quantize::hex;
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::{Pieces, check_space, u32s};
 use super::log_probs::{self, Scale};
+use crate::settings::{CHUNKS, CTX};
 use crate::text::TextWindows;
 use bitworth_eval::record::Pass;
 
@@ -98,9 +100,10 @@ impl LogitsWriter {
         let number = |n: usize| i32::try_from(n).ok().map(|n| n as u32);
         let shape =
             number(vocab).zip(number(windows.len())).map(|(vocab, chunks)| Shape { ctx: text.protocol.ctx, vocab, chunks });
-        let (shape, bytes) = shape
-            .and_then(|shape| Some((shape, shape.file_bytes()?)))
-            .ok_or_else(|| Error::file(path, "more windows or tokens than llama.cpp's logits file can count; use --chunks"))?;
+        let (shape, bytes) = shape.and_then(|shape| Some((shape, shape.file_bytes()?))).ok_or_else(|| {
+            let many = Message::from("more windows or tokens than llama.cpp's logits file can count; use ");
+            Error::file(path, many.then(CHUNKS))
+        })?;
         let mut file = AtomicFile::create(path)?;
         check_space(path, bytes)?;
         let mut header = MAGIC.to_vec();
@@ -197,12 +200,16 @@ impl LogitsFile {
     /// What differs, and the first place of it.
     pub fn check(&self, text: &TextWindows, vocab: usize) -> Result<()> {
         let Shape { ctx, vocab: theirs, chunks } = self.shape;
-        let refuse = |what: String| Err(Error::file(self.pieces.path(), what));
+        let refuse = |what: Message| Err(Error::file(self.pieces.path(), what));
         if theirs as usize != vocab {
-            return refuse(format!("made with a vocabulary of {theirs} tokens, the model has {vocab}; they cannot be compared"));
+            return refuse(
+                format!("made with a vocabulary of {theirs} tokens, the model has {vocab}; they cannot be compared").into(),
+            );
         }
         if ctx != text.protocol.ctx {
-            return refuse(format!("made with windows of {ctx} tokens, not {}; give --ctx {ctx}", text.protocol.ctx));
+            return refuse(
+                Message::from(format!("made with windows of {ctx} tokens, not {}; give ", text.protocol.ctx)).then(CTX.with(ctx)),
+            );
         }
         let ours = ids_of(self.pieces.path(), text)?;
         for (window, (ours, theirs)) in ours.iter().zip(self.tokens.chunks_exact(ctx as usize)).enumerate() {
@@ -211,13 +218,17 @@ impl LogitsFile {
             let differs = |i: usize| ours[i] != theirs[i] && !(i == 0 && theirs[0] == fed);
             if let Some(i) = (0..ours.len()).find(|&i| differs(i)) {
                 let (a, b) = (theirs[i], ours[i]);
-                return refuse(format!(
-                    "made of another text or with another tokenizer: token {i} of window {window} is {a}, and {b} here"
-                ));
+                return refuse(
+                    format!("made of another text or with another tokenizer: token {i} of window {window} is {a}, and {b} here")
+                        .into(),
+                );
             }
         }
         if ours.len() > chunks as usize {
-            return refuse(format!("holds {chunks} windows, {} are to be scored; give --chunks {chunks}", ours.len()));
+            return refuse(
+                Message::from(format!("holds {chunks} windows, {} are to be scored; give ", ours.len()))
+                    .then(CHUNKS.with(chunks)),
+            );
         }
         Ok(())
     }

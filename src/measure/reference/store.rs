@@ -18,6 +18,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::file::{Pieces, check_space, u32s};
+use crate::settings::{CHUNKS, REFERENCE_TYPE};
 use bitworth_engine::sweep::Sequence;
 use bitworth_quant::quantize::hex;
 
@@ -106,11 +108,11 @@ impl RowType {
 }
 
 impl FromStr for RowType {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> std::result::Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == s);
-        found.ok_or_else(|| format!("unknown type {s:?}; known: {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| Error::unknown("type", s, Self::ALL.map(Self::name)))
     }
 }
 
@@ -221,20 +223,23 @@ impl StoreWriter {
     /// Another number of rows; numbers that are none, or too large for f16; a disk that is full.
     pub fn put(&mut self, sequence: usize, rows: &[f32]) -> Result<()> {
         let expected = self.layout.rows(sequence) * self.layout.width;
-        let refuse = |what: String| Err(Error::file(self.file.path(), format!("sequence {sequence}: {what}")));
+        let place = || Message::from(format!("sequence {sequence}: "));
+        let refuse = |what: Message| Err(Error::file(self.file.path(), place().then(what)));
         if rows.len() != expected {
-            return refuse(format!("{} hidden states came, not {expected}", rows.len()));
+            return refuse(format!("{} hidden states came, not {expected}", rows.len()).into());
         }
         let bytes: Vec<u8> = match self.layout.kind {
             RowType::F32 => rows.iter().flat_map(|v| v.to_le_bytes()).collect(),
             RowType::F16 => rows.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
         };
         if let Some(bad) = rows.iter().find(|v| !v.is_finite()) {
-            return refuse(format!("a hidden state is {bad}; the model's weights or the device must be broken"));
+            return refuse(format!("a hidden state is {bad}; the model's weights or the device must be broken").into());
         }
         let largest = f32::from(f16::MAX);
         if let Some(bad) = rows.iter().find(|&&v| self.layout.kind == RowType::F16 && !f16::from_f32(v).is_finite()) {
-            return refuse(format!("the hidden state {bad} is beyond f16's {largest}; use --reference-type f32"));
+            return refuse(
+                Message::from(format!("the hidden state {bad} is beyond f16's {largest}; use ")).then(REFERENCE_TYPE.with("f32")),
+            );
         }
         let (at, _) = self.layout.block(sequence);
         self.file.write_at(at, &bytes)?;
@@ -337,32 +342,35 @@ impl Store {
     /// # Errors
     /// What differs, and the first place of it.
     pub fn check(&self, about: &About, width: usize, sequences: &[Sequence]) -> Result<()> {
-        let (theirs, refuse) = (&self.about, |what: String| Err(Error::file(self.pieces.path(), what)));
+        let (theirs, refuse) = (&self.about, |what: Message| Err(Error::file(self.pieces.path(), what)));
         if (theirs.vocab_size, self.width()) != (about.vocab_size, width) {
-            return refuse(format!(
-                "made by {} with a vocabulary of {} tokens and {} hidden states a token; {} has {} and {width}",
-                theirs.model,
-                theirs.vocab_size,
-                self.width(),
-                about.model,
-                about.vocab_size
-            ));
+            return refuse(
+                format!(
+                    "made by {} with a vocabulary of {} tokens and {} hidden states a token; {} has {} and {width}",
+                    theirs.model,
+                    theirs.vocab_size,
+                    self.width(),
+                    about.model,
+                    about.vocab_size
+                )
+                .into(),
+            );
         }
         if theirs.head_sha256 != about.head_sha256 {
             return refuse(format!(
                 "made with another head (final norm and output matrix) than that of {}; give the {} that made it, or make it again",
                 about.model, theirs.model
-            ));
+            ).into());
         }
         if theirs.protocol != about.protocol {
-            return refuse(format!("made of {}, not of {}; cut the text as it was", theirs.protocol, about.protocol));
+            return refuse(format!("made of {}, not of {}; cut the text as it was", theirs.protocol, about.protocol).into());
         }
         for (i, (ours, stored)) in sequences.iter().zip(&self.sequences).enumerate() {
             if ours == stored {
                 continue;
             }
             let place = ours.tokens.iter().zip(&stored.tokens).position(|(a, b)| a != b);
-            return refuse(match place {
+            return refuse(Message::from(match place {
                 Some(at) => format!(
                     "made with other tokens: token {at} of sequence {i} is {}, and {} here; give the text that it was made of",
                     stored.tokens[at], ours.tokens[at]
@@ -374,11 +382,14 @@ impl Store {
                     ours.tokens.len(),
                     ours.scored
                 ),
-            });
+            }));
         }
         let there = self.sequences.len();
         if sequences.len() > there {
-            return refuse(format!("holds {there} sequences, {} are to be scored; give --chunks {there}", sequences.len()));
+            return refuse(
+                Message::from(format!("holds {there} sequences, {} are to be scored; give ", sequences.len()))
+                    .then(CHUNKS.with(there)),
+            );
         }
         Ok(())
     }

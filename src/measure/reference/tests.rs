@@ -226,7 +226,7 @@ fn a_store_of_something_else_is_refused_by_name() {
     check(&store, |_, _, s| s[2].tokens[3] = 5, &["token 3 of sequence 2 is 1, and 5 here"]);
     check(&store, |_, _, s| s[0].scored = 0..3, &["sequence 0", "1..3", "0..3"]);
     check(&store, |_, _, s| s[0].tokens.push(9), &["sequence 0 has 4 tokens"]);
-    check(&store, |_, _, s| s.push(s[0].clone()), &["holds 3 sequences, 4 are", "--chunks 3"]);
+    check(&store, |_, _, s| s.push(s[0].clone()), &["holds 3 sequences, 4 are", "chunks 3"]);
     // Another name, device or text around the same windows is no other reference.
     let renamed = About { model: "t".into(), device: "gpu".into(), text_sha256: "cc".into(), ..about() };
     store.check(&renamed, WIDTH, &sequences()[..2]).unwrap();
@@ -242,7 +242,7 @@ fn what_cannot_be_stored_is_refused() {
     };
     has(&refused(RowType::F32, 0, &hidden(3)), &["sequence 0", "9", "6"]);
     has(&refused(RowType::F32, 0, &[f32::NAN; 6]), &["sequence 0", "NaN"]);
-    has(&refused(RowType::F16, 2, &[7e4; 12]), &["sequence 2", "70000", "--reference-type f32"]);
+    has(&refused(RowType::F16, 2, &[7e4; 12]), &["sequence 2", "70000", "reference_type f32"]);
     let mut writer = StoreWriter::create(&path, &about(), RowType::F32, WIDTH, &sequences).unwrap();
     writer.put(0, &hidden(2)).unwrap();
     has(&writer.finish().unwrap_err().to_string(), &["sequence 1 is missing"]);
@@ -346,11 +346,11 @@ fn logits_of_something_else_are_refused_by_name() {
     check(&two_windows(), 9, &["vocabulary of 7", "has 9"]);
     let mut other = two_windows();
     other.protocol.ctx = 8;
-    check(&other, VOCAB, &["windows of 6", "not 8", "--ctx 6"]);
+    check(&other, VOCAB, &["windows of 6", "not 8", "ctx 6"]);
     check(&text(&[[1, 2, 3, 4, 5, 6], [6, 5, 4, 2, 2, 1]], Some(0)), VOCAB, &["token 3 of window 1 is 3, and 2 here"]);
     check(&text(&[[2, 2, 3, 4, 5, 6]], Some(0)), VOCAB, &["token 0 of window 0 is 1, and 2 here"]);
     let windows = [[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1], [0; 6]];
-    check(&text(&windows, Some(0)), VOCAB, &["2 windows, 3 are to be scored", "--chunks 2"]);
+    check(&text(&windows, Some(0)), VOCAB, &["2 windows, 3 are to be scored", "chunks 2"]);
     // Fewer windows, and a start token where the text had something else.
     file.check(&text(&windows[..1], Some(0)), VOCAB).unwrap();
     file.check(&text(&[[5, 2, 3, 4, 5, 6]], Some(1)), VOCAB).unwrap();

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
 use bitworth_quant::Checkpoint;
 
+use crate::error::Result;
 use crate::models;
 use crate::run::lane_record;
 use bitworth_engine::backend::DeviceInfo;

@@ -2,6 +2,22 @@
 
 use std::str::FromStr;
 
+/// A format that a day cannot be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// A code that is not known.
+    #[error("strftime_now does not know %{0}")]
+    Unknown(char),
+    /// A code that is missing.
+    #[error("strftime_now was given a format that ends with %")]
+    Open,
+}
+
+/// A text that is no day.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no day; write it as 2024-07-26")]
+pub struct NoDate(String);
+
 /// A day of the Gregorian calendar. Its time is midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Date {
@@ -47,7 +63,7 @@ impl Date {
     ///
     /// # Errors
     /// The code that is not known.
-    pub fn format(self, format: &str) -> Result<String, String> {
+    pub fn format(self, format: &str) -> Result<String, FormatError> {
         let mut text = String::new();
         let mut rest = format.chars();
         while let Some(c) = rest.next() {
@@ -90,8 +106,8 @@ impl Date {
                 Some('n') => "\n".to_owned(),
                 Some('t') => "\t".to_owned(),
                 Some('%') => "%".to_owned(),
-                Some(other) => return Err(format!("strftime_now does not know %{other}")),
-                None => return Err("strftime_now was given a format that ends with %".to_owned()),
+                Some(other) => return Err(FormatError::Unknown(other)),
+                None => return Err(FormatError::Open),
             };
         }
         Ok(text)
@@ -99,10 +115,10 @@ impl Date {
 }
 
 impl FromStr for Date {
-    type Err = String;
+    type Err = NoDate;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("{text:?} is no day; write it as 2024-07-26");
+    fn from_str(text: &str) -> Result<Self, NoDate> {
+        let error = || NoDate(text.to_owned());
         let parts: Vec<u32> = text.split('-').map(|part| part.parse().ok()).collect::<Option<_>>().ok_or_else(error)?;
         let &[year @ 1..=9999, month @ 1..=12, day] = parts.as_slice() else { return Err(error()) };
         let year = year as i32;
@@ -142,7 +158,7 @@ mod tests {
         check("2000-01-01", "%Y-%m-%d %a %y %H:%M:%S %p 100%%", "2000-01-01 Sat 00 00:00:00 AM 100%");
         check("1999-12-31", "%F %w%u %x %X %e", "1999-12-31 55 12/31/99 00:00:00 31");
         check("2026-11-25", "%c", "Wed Nov 25 00:00:00 2026");
-        assert!(Date::OF_RECORDS.format("%Q").unwrap_err().contains("%Q"));
+        assert!(Date::OF_RECORDS.format("%Q").unwrap_err().to_string().contains("%Q"));
         assert!(Date::OF_RECORDS.format("x%").is_err());
     }
 

@@ -19,7 +19,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use minijinja_contrib::pycompat;
 
-pub use date::Date;
+pub use date::{Date, FormatError, NoDate};
 
 /// The template's name in the environment.
 const NAME: &str = "chat";
@@ -38,10 +38,28 @@ const STACK: usize = 256 << 20;
 
 /// A chat template that is missing, broken or that refuses a chat.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: chat template: {what}", path.display())]
-pub struct ChatError {
-    path: PathBuf,
-    what: String,
+pub enum ChatError {
+    /// The model's vocabulary cannot be read.
+    #[error(transparent)]
+    Model(#[from] bitworth_quant::Error),
+    /// The template is missing or fails.
+    #[error("{}: chat template: {what}", path.display())]
+    Template {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong, and in which line of the template.
+        what: String,
+    },
+}
+
+impl ChatError {
+    /// All of what it says, causes included.
+    pub fn message(&self) -> bitworth_quant::message::Message {
+        match self {
+            Self::Model(e) => e.message(),
+            Self::Template { .. } => self.to_string().into(),
+        }
+    }
 }
 
 /// Who speaks.
@@ -95,18 +113,18 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// A model without one, or with one that is no Jinja.
-    pub fn of(checkpoint: &Checkpoint, today: Date) -> anyhow::Result<Self> {
+    pub fn of(checkpoint: &Checkpoint, today: Date) -> Result<Self, ChatError> {
         let vocab = checkpoint.vocab()?;
         let text = |id: Option<u32>| vocab.tokens.get(id? as usize).cloned();
-        let error = |what: String| ChatError { path: checkpoint.path().to_owned(), what };
+        let error = |what: String| ChatError::Template { path: checkpoint.path().to_owned(), what };
         let Some(source) = &vocab.chat_template else {
             let named = match checkpoint.metadata().get("tokenizer.chat_templates") {
                 Some(Key::Array(bitworth_quant::gguf::Array::String(names))) => names.join(", "),
-                _ => return Err(error("the model has none, so it cannot be asked as a chat".to_owned()).into()),
+                _ => return Err(error("the model has none, so it cannot be asked as a chat".to_owned())),
             };
-            return Err(error(format!("the model has no default one, only: {named}")).into());
+            return Err(error(format!("the model has no default one, only: {named}")));
         };
-        Ok(Self::new(checkpoint.path(), source, text(vocab.bos), text(vocab.eos), today)?)
+        Self::new(checkpoint.path(), source, text(vocab.bos), text(vocab.eos), today)
     }
 
     /// A template with the texts of a model's begin and end tokens; `path` is for messages.
@@ -114,7 +132,7 @@ impl ChatTemplate {
     /// # Errors
     /// A template that is no Jinja, or too long.
     pub fn new(path: &Path, source: &str, bos: Option<String>, eos: Option<String>, today: Date) -> Result<Self, ChatError> {
-        let fail = |what: String| ChatError { path: path.to_owned(), what };
+        let fail = |what: String| ChatError::Template { path: path.to_owned(), what };
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(fail(format!("it has {} bytes; at most {MAX_TEMPLATE_BYTES} are supported", source.len())));
         }
@@ -138,7 +156,7 @@ impl ChatTemplate {
     /// # Errors
     /// The template refuses the chat, fails, or does too much work: with the line of the template where that happens.
     pub fn render(&self, messages: &[Message]) -> Result<String, ChatError> {
-        let fail = |what: String| ChatError { path: self.path.clone(), what };
+        let fail = |what: String| ChatError::Template { path: self.path.clone(), what };
         let (environment, context) = self.prepare(messages);
         let (send, receive) = mpsc::channel();
         let work = move || send.send(environment.get_template(NAME).and_then(|template| template.render(context)));
@@ -184,7 +202,7 @@ fn environment(today: Date) -> Result<Environment<'static>, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("it says: {what}")))
     });
     environment.add_function("strftime_now", move |format: String| {
-        today.format(&format).map_err(|what| Error::new(ErrorKind::InvalidOperation, what))
+        today.format(&format).map_err(|e| Error::new(ErrorKind::InvalidOperation, e.to_string()))
     });
     Ok(environment)
 }

@@ -72,7 +72,7 @@ fn the_report_is_the_plain_sums_and_experts_have_their_own_importance() {
             let mut y = vec![0.0; x.len()];
             entry.to.decode_row(&expected, &mut y);
             check(report, &x, &y, rows_per_expert, w);
-            assert_eq!((report.from, report.to, report.reason.as_str()), (DType::F32, entry.to, "a test"));
+            assert_eq!((report.from, report.to, &report.reason), (DType::F32, entry.to, &"a test".into()));
             assert!(report.seconds >= 1.0, "the clock was asked");
         }
     }

@@ -101,7 +101,7 @@ pub fn output_of(source: &Memory, path: &Path, to: impl Fn(&Tensor) -> DType) ->
         shape: t.shape.clone(),
         from: t.dtype,
         to: to(t),
-        reason: "a test".to_owned(),
+        reason: "a test".into(),
         needs_imatrix: false,
     };
     let mut made = output(source, "f32", path, &Metadata::new());
