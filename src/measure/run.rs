@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::imatrix::{Format, Sums};
 use bitworth_quant::plan::Choices;
 use bitworth_quant::quantize::hex;
@@ -236,9 +236,7 @@ fn claim(out: &Path, identity: &Value) -> Result<()> {
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-            let mut file = AtomicFile::create(&path)?;
-            file.write_at(0, serde_json::to_string_pretty(identity)?.as_bytes())?;
-            file.commit()?;
+            write_whole(&path, serde_json::to_string_pretty(identity)?.as_bytes())?;
         }
         Err(e) => return Err(e).with_context(|| path.display().to_string()),
     }

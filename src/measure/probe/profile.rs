@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::write_whole;
 use serde::Serialize;
 
 use super::{Measured, Rates};
@@ -52,12 +52,7 @@ fn path_in(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 pub fn write_profile(path: &Path, measured: &Measured) -> Result<()> {
     check_path(path)?;
     let text = toml::to_string(&profile(measured)).context("the profile")?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    }
-    let mut file = AtomicFile::create(path)?;
-    file.write_at(0, format!("# Written by `bitworth probe`.\n{text}").as_bytes())?;
-    Ok(file.commit()?)
+    Ok(write_whole(path, format!("# Written by `bitworth probe`.\n{text}").as_bytes())?)
 }
 
 /// Whether a profile can have this name.

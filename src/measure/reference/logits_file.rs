@@ -13,12 +13,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::disk::check_room;
 use bitworth_quant::quantize::hex;
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::file::{Pieces, check_space, u32s};
+use super::file::{Pieces, u32s};
 use super::log_probs::{self, Scale};
 use crate::text::TextWindows;
 use bitworth_eval::record::Pass;
@@ -102,7 +103,7 @@ impl LogitsWriter {
             .and_then(|shape| Some((shape, shape.file_bytes()?)))
             .ok_or_else(|| Error::file(path, "more windows or tokens than llama.cpp's logits file can count; use --chunks"))?;
         let mut file = AtomicFile::create(path)?;
-        check_space(path, bytes)?;
+        check_room(path, bytes)?;
         let mut header = MAGIC.to_vec();
         let numbers = [shape.ctx, shape.vocab, shape.chunks];
         for number in numbers.iter().chain(windows.iter().flatten()) {
