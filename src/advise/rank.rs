@@ -4,6 +4,8 @@
 //! would notice ([`Yardstick::notable`]) do not decide: the faster one wins.
 
 use bitworth_quant::message::{Message, Setting};
+use bitworth_report::number::plain;
+use bitworth_report::pareto::beats;
 use serde::Serialize;
 
 use super::choice::Choice;
@@ -225,22 +227,18 @@ pub fn speed(rate: &super::speed::Forecast) -> String {
 
 /// Three significant digits at most, without an exponent.
 pub fn small(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return if value == 0.0 { "0".into() } else { value.to_string() };
-    }
-    let decimals = (2 - value.abs().log10().floor() as i32).clamp(0, 6) as usize;
-    format!("{value:.decimals$}")
+    plain(value, 3)
 }
 
 /// For every choice whether it is on its machine's Pareto front: no other that fits there is at least as fast and as good, and
 /// better in one. Choices that do not fit, and models without a score beside others, are not.
 pub fn front(choices: &[Choice]) -> Vec<bool> {
     let yardstick = Yardstick::of(choices);
-    let point = |c: &Choice| yardstick.merit(c).filter(|_| c.fits()).map(|merit| (c.decode.tps, merit));
-    let beats = |q: (f64, f64), p: (f64, f64)| q.0 >= p.0 && q.1 >= p.1 && q != p;
+    // As costs, of which less is better.
+    let costs = |c: &Choice| yardstick.merit(c).filter(|_| c.fits()).map(|merit| [-c.decode.tps, -merit]);
     let on_front = |c: &Choice| {
         let same = choices.iter().filter(|d| d.machine == c.machine);
-        point(c).is_some_and(|p| !same.filter_map(point).any(|q| beats(q, p)))
+        costs(c).is_some_and(|own| !same.filter_map(costs).any(|other| beats(&other, &own)))
     };
     choices.iter().map(on_front).collect()
 }

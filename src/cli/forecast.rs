@@ -17,6 +17,7 @@ use bitworth_advise::speed::place::{self, Answer};
 use bitworth_advise::speed::table::Table;
 use bitworth_advise::speed::{Calibration, Forecast};
 use bitworth_measure::probe;
+use bitworth_report::number::plain;
 
 /// Forecast the speeds of a table's rows.
 #[derive(Args)]
@@ -101,7 +102,7 @@ fn cells(answer: &Answer) -> Vec<String> {
     let mut cells = Vec::with_capacity(COLUMNS.len());
     for forecast in [answer.decode, answer.prefill] {
         let values = forecast.map(|Forecast { tps, low, high }| [tps, low, high]);
-        cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| significant(v[i]))));
+        cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| plain(v[i], 4))));
     }
     cells.push(answer.fits.map_or("", fits_name).to_owned());
     cells.push(answer.reason.describe(&output::flag));
@@ -114,10 +115,4 @@ fn fits_name(verdict: Verdict) -> &'static str {
         Verdict::FitsRaised => "raised",
         Verdict::DoesNotFit => "no",
     }
-}
-
-/// Four significant digits.
-fn significant(value: f64) -> String {
-    let digits = (3 - value.abs().max(1e-9).log10().floor() as i32).max(0) as usize;
-    format!("{value:.digits$}")
 }

@@ -28,6 +28,7 @@ mod report;
 mod run;
 mod score;
 mod session;
+mod size;
 mod statistics;
 mod sweep;
 mod synth;

@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::files::NewFolders;
+use super::size::{MEMORY_HELP, parse_memory};
 use bitworth_engine::sweep::{self, Lane, Resume, SweepLimits, SweepPlan};
 use bitworth_measure::device::Device;
 use bitworth_measure::models;
@@ -20,16 +21,15 @@ use bitworth_measure::text::TextWindows;
 /// How much memory a sweep may take.
 #[derive(Args)]
 pub struct MemoryArgs {
-    /// MiB of memory to take at most, mapped pages of models included; what does not fit is scored in another pass over the
-    /// model. Results do not depend on it.
-    #[arg(long, default_value_t = 4096, value_name = "MIB")]
-    max_memory: usize,
+    // Mapped pages of models included; what does not fit is scored in another pass over the model.
+    #[arg(long, default_value = "4G", value_parser = parse_memory, value_name = "SIZE", help = MEMORY_HELP)]
+    max_memory: u64,
 }
 
 impl MemoryArgs {
     /// How a sweep is cut.
     pub fn limits(&self) -> SweepLimits {
-        SweepLimits { memory_bytes: self.max_memory.saturating_mul(1 << 20), ..SweepLimits::default() }
+        SweepLimits { memory_bytes: usize::try_from(self.max_memory).unwrap_or(usize::MAX), ..SweepLimits::default() }
     }
 }
 

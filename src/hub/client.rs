@@ -26,9 +26,9 @@ const MAX_LISTING_BYTES: u64 = 32 << 20;
 /// How often in a row a request may fail, and how long to wait after the first failure; then twice as long each time.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause that a server may ask for.
 /// Pauses that a user is told of.
 const NOTICED: Duration = Duration::from_secs(4);
+/// The longest pause that a server may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How much of a message of the server's is shown.
 const MAX_MESSAGE: usize = 200;

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::imatrix::{Format, Sums};
 use bitworth_quant::message::Message;
 use bitworth_quant::plan::Choices;
@@ -249,9 +249,7 @@ fn claim(out: &Path, identity: &Value) -> Result<()> {
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
-            let mut file = AtomicFile::create(&path)?;
-            file.write_at(0, format!("{identity:#}").as_bytes())?;
-            file.commit()?;
+            write_whole(&path, format!("{identity:#}").as_bytes())?;
         }
         Err(e) => return Err(Error::io(&path, e)),
     }

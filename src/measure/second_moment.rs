@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::disk::check_room;
 use bitworth_quant::{Checkpoint, DType};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
@@ -95,14 +96,7 @@ impl SecondMoments {
         let data = 8 + text.len() as u64;
         let size = data.saturating_add(at);
         let mut file = AtomicFile::create(path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let free = fs4::available_space(folder).map_err(|e| Error::io(folder, e))?;
-        if size > free {
-            return Err(Error::unfit(format!(
-                "{}: the second moments take {size} bytes, and the disk has {free} free; free some or write elsewhere",
-                path.display()
-            )));
-        }
+        check_room(path, size)?;
         file.write_at(0, &(text.len() as u64).to_le_bytes())?;
         file.write_at(8, &text)?;
         file.set_len(size)?;

@@ -6,44 +6,32 @@ use bitworth::advise::hardware::Catalogue;
 use bitworth::advise::models;
 use bitworth::advise::sizes::recipe_like;
 use bitworth_quant::DType;
+use csv::StringRecord;
 
 use crate::common::{self, shared};
 
 /// The rows of a table: its columns by name.
 struct Table {
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
+    head: StringRecord,
+    rows: Vec<StringRecord>,
 }
 
 impl Table {
     fn read(name: &str) -> Option<Self> {
-        let text = std::fs::read_to_string(shared(&format!("published/{name}"))?).unwrap();
-        let mut rows: Vec<Vec<String>> = text.lines().map(cells).collect();
-        let head = rows.remove(0);
-        assert!(rows.iter().all(|row| row.len() == head.len()), "{name}: rows of another length");
+        // Rows of another length are errors of the reader.
+        let mut reader = csv::Reader::from_path(shared(&format!("published/{name}"))?).unwrap();
+        let head = reader.headers().unwrap().clone();
+        let rows = reader.records().collect::<Result<_, _>>().unwrap_or_else(|e| panic!("{name}: {e}"));
         Some(Self { head, rows })
     }
 
-    fn get<'a>(&self, row: &'a [String], column: &str) -> &'a str {
+    fn get<'a>(&self, row: &'a StringRecord, column: &str) -> &'a str {
         &row[self.head.iter().position(|name| name == column).unwrap_or_else(|| panic!("no column {column}"))]
     }
 
-    fn number(&self, row: &[String], column: &str) -> Option<f64> {
+    fn number(&self, row: &StringRecord, column: &str) -> Option<f64> {
         self.get(row, column).parse().ok()
     }
-}
-
-/// The cells of a line; quotes may hold commas.
-fn cells(line: &str) -> Vec<String> {
-    let (mut cells, mut quoted) = (vec![String::new()], false);
-    for c in line.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' if !quoted => cells.push(String::new()),
-            c => cells.last_mut().unwrap().push(c),
-        }
-    }
-    cells
 }
 
 #[test]

@@ -8,6 +8,7 @@ use bitworth::text::tokenizer::{SpecialText, Tokenizer};
 use bitworth_quant::plan::Choices;
 use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::random::SplitMix64;
 use bitworth_quant::vocab::{Algorithm, TokenType};
 use bitworth_quant::{Checkpoint, Recipe};
 use serde_json::Value;
@@ -73,16 +74,12 @@ fn directory_and_gguf_give_the_reference_ids() {
     }
 }
 
-/// SplitMix64, so that the texts are the same on every machine.
-struct Random(u64);
+/// Texts that are the same on every machine.
+struct Random(SplitMix64);
 
 impl Random {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
+        self.0.below(n)
     }
 
     fn of<'a>(&mut self, list: &[&'a str]) -> &'a str {
@@ -149,7 +146,7 @@ fn directory_and_gguf_agree_on_unusual_texts() {
             .collect();
         let sentencepiece = matches!(vocab.algorithm, Algorithm::SentencePiece { .. });
         let [(name, a), (_, b)] = &tokenizers(model, &work)[..] else { panic!() };
-        let mut random = Random(0);
+        let mut random = Random(SplitMix64::new(0));
         for _ in 0..200 {
             let text = random.text(&special);
             for mode in [SpecialText::Parse, SpecialText::Plain] {

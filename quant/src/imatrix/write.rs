@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Sums;
 use super::read::{ACTIVATIONS, CHUNK_COUNT_KEY, CHUNK_SIZE_KEY, COUNTS, DATASETS_KEY, SQUARES};
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::write_whole;
 use crate::gguf::{Array, GgufWriter, Layout, Metadata, TensorSpec, Value};
 use crate::{DType, Error, Result};
 
@@ -85,9 +85,7 @@ impl Sums {
         }
         out.extend(number(u64::from(self.chunk_count()))?.to_le_bytes());
         text(&mut out, self.datasets.last().map_or("", String::as_str))?;
-        let mut file = AtomicFile::create(path)?;
-        file.write_at(0, &out)?;
-        file.commit()
+        write_whole(path, &out)
     }
 }
 

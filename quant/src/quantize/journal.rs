@@ -10,7 +10,7 @@ use super::hash::hex;
 use super::output::{Options, Output};
 use super::parts::Part;
 use super::report::Sums;
-use crate::atomic_file::{AtomicFile, directory_of, sync_directory};
+use crate::atomic_file::{AtomicFile, directory_of, sync_directory, write_whole};
 use crate::checkpoint::Source;
 use crate::message::Message;
 use crate::{Error, Result};
@@ -46,9 +46,7 @@ pub(super) fn path(file: &AtomicFile) -> PathBuf {
 /// Replaces the journal.
 pub(super) fn write(path: &Path, done: &Done) -> Result<()> {
     let text = serde_json::to_vec(done).map_err(|e| Error::file(path, e.to_string()))?;
-    let mut file = AtomicFile::create(path)?;
-    file.write_at(0, &text)?;
-    file.commit()
+    write_whole(path, &text)
 }
 
 /// Reads the journal; `None` where there is none.

@@ -2,6 +2,7 @@
 
 use bitworth_quant::DType;
 use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::random::SplitMix64;
 use proptest::prelude::*;
 
 use super::gemm;
@@ -14,12 +15,8 @@ use crate::suite::{self, Random};
 
 /// Numbers that look random and have no pattern in common with any tile.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = SplitMix64::new(seed);
+    (0..len).map(|_| random.unit() as f32 - 0.5).collect()
 }
 
 fn tensor(dtype: DType, rows: usize, cols: usize) -> HostTensor {

@@ -9,7 +9,7 @@ use super::pipeline::Kernel;
 use crate::backend::{AttentionInputs, AttentionShape, Result};
 
 pub(super) const KERNEL: Kernel =
-    Kernel::plain("attention", include_str!("attention.wgsl"), &[false, false, false, false, false, true]);
+    Kernel::plain("attention", include_str!("attention.wgsl"), &[false, false, false, false, false, true]).with_functions();
 /// The widest head the kernel's registers and workgroup memory are laid out for.
 const MAX_HEAD_DIM: usize = 256;
 

@@ -83,7 +83,7 @@ pub(super) fn record(
     w_rows: Range<usize>,
     out: &mut GpuBuffer,
 ) -> Result<()> {
-    check("%s", gpu, x, &rows, w, &w_rows, out)?;
+    check("matmul", gpu, x, &rows, w, &w_rows, out)?;
     let kernel = gpu.tuning.matmul.kernel().decoding(w.dtype);
     let (tile_rows, tile_cols) = gpu.tuning.matmul.tile();
     for (part, range) in w.parts_in(w_rows.clone()) {

@@ -120,7 +120,7 @@ impl Backend for Gpu {
     }
 
     fn gate(&self, f: Gate, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) -> Result<()> {
-        elementwise::record(self, elementwise::gate_kernel(f), gate, up, 0.0, len)
+        elementwise::record_gate(self, f, gate, up, len)
     }
 
     fn map(&self, f: Map, x: &mut GpuBuffer, len: usize) -> Result<()> {
@@ -128,7 +128,7 @@ impl Backend for Gpu {
     }
 
     fn add(&self, x: &mut GpuBuffer, y: &GpuBuffer, factor: f32, len: usize) -> Result<()> {
-        elementwise::record(self, elementwise::ADD, x, y, factor, len)
+        elementwise::record_add(self, x, y, factor, len)
     }
 
     fn combine(&self, terms: Terms<'_, Self>, shape: CombineShape, out: &mut GpuBuffer) -> Result<()> {

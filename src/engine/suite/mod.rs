@@ -6,6 +6,7 @@
 
 use bitworth_quant::DType;
 use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::random::SplitMix64;
 
 use super::backend::{Backend, HostTensor};
 
@@ -44,28 +45,21 @@ pub(crate) fn run<B: Backend>(backend: &B) {
     batch::rows_do_not_depend_on_their_batch(backend);
 }
 
-/// Repeatable numbers (splitmix64, Steele et al. 2014), roughly normal.
-pub(crate) struct Random(u64);
+/// Repeatable numbers, roughly normal.
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(SplitMix64::new(seed))
     }
 
     pub(crate) fn below(&mut self, bound: usize) -> u32 {
-        (self.bits() % bound as u64) as u32
+        self.0.below(bound) as u32
     }
 
     /// Mean 0, variance 1.
     fn number(&mut self) -> f32 {
-        let sum: f64 = (0..12).map(|_| (self.bits() >> 11) as f64 / (1u64 << 53) as f64).sum();
+        let sum: f64 = (0..12).map(|_| self.0.unit()).sum();
         (sum - 6.0) as f32
     }
 

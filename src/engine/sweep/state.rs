@@ -11,7 +11,7 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::{AtomicFile, write_whole};
 use bitworth_quant::quantize::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -74,9 +74,7 @@ impl State {
                     let what = "holds other files; give the state of a sweep a folder of its own".to_owned();
                     return Err(unfit(folder, what));
                 }
-                let mut file = AtomicFile::create(&path)?;
-                file.write_at(0, identity.to_string().as_bytes())?;
-                file.commit()?;
+                write_whole(&path, identity.to_string().as_bytes())?;
             }
             Err(e) => return Err(bitworth_quant::Error::io(&path, e).into()),
         }

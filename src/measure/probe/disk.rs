@@ -6,6 +6,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bitworth_quant::random::SplitMix64;
+
 use super::Watch;
 use crate::error::{Error, Result};
 
@@ -86,14 +88,10 @@ pub fn measure(dir: &Path, watch: Watch<'_>) -> Result<DiskRead> {
 
 /// Writes whole blocks that no file system can compress, until there are enough or it took too long, and puts them on the drive.
 fn fill(file: &mut File, dir: &Path, watch: Watch<'_>) -> Result<usize> {
-    let mut word = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = SplitMix64::new(0);
     let mut block = Vec::with_capacity(BLOCK);
     while block.len() < BLOCK {
-        // Marsaglia 2003, "Xorshift RNGs".
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        block.extend_from_slice(&word.to_le_bytes());
+        block.extend_from_slice(&random.bits().to_le_bytes());
     }
     let (begin, mut bytes) = (Instant::now(), 0);
     while bytes < BYTES && (bytes == 0 || begin.elapsed() < LONGEST) {

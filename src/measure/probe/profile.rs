@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::write_whole;
 use serde::Serialize;
 
 use super::{Measured, Rates};
@@ -52,12 +52,7 @@ fn path_in(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 pub fn write_profile(path: &Path, measured: &Measured) -> Result<()> {
     check_path(path)?;
     let text = toml::to_string(&profile(measured)).map_err(|e| Error::unfit(format!("the profile: {e}")))?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    }
-    let mut file = AtomicFile::create(path)?;
-    file.write_at(0, format!("# Written by `bitworth probe`.\n{text}").as_bytes())?;
-    Ok(file.commit()?)
+    Ok(write_whole(path, format!("# Written by `bitworth probe`.\n{text}").as_bytes())?)
 }
 
 /// Whether a profile can have this name.

@@ -13,13 +13,14 @@ use std::ops::Range;
 use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::disk::check_room;
 use bitworth_quant::message::Message;
 use bitworth_quant::quantize::hex;
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::file::{Pieces, check_space, u32s};
+use super::file::{Pieces, u32s};
 use super::log_probs::{self, Scale};
 use crate::settings::{CHUNKS, CTX};
 use crate::text::TextWindows;
@@ -105,7 +106,7 @@ impl LogitsWriter {
             Error::file(path, many.then(CHUNKS))
         })?;
         let mut file = AtomicFile::create(path)?;
-        check_space(path, bytes)?;
+        check_room(path, bytes)?;
         let mut header = MAGIC.to_vec();
         let numbers = [shape.ctx, shape.vocab, shape.chunks];
         for number in numbers.iter().chain(windows.iter().flatten()) {

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::disk::check_room;
 use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use half::f16;
@@ -27,7 +28,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::file::{Pieces, check_space, u32s};
+use super::file::{Pieces, u32s};
 use crate::settings::{CHUNKS, REFERENCE_TYPE};
 use bitworth_engine::sweep::Sequence;
 use bitworth_quant::quantize::hex;
@@ -212,7 +213,7 @@ impl StoreWriter {
             }
         }
         let layout = Layout::new(kind, width, sequences, head.len() as u64);
-        check_space(path, layout.file_bytes())?;
+        check_room(path, layout.file_bytes())?;
         file.write_at(0, &head)?;
         Ok(Self { file, layout, head, blocks: vec![None; sequences.len()] })
     }

@@ -1,5 +1,6 @@
 //! Chat templates: what jinja2 makes of them in transformers, and what goes wrong.
 
+use bitworth_quant::random::SplitMix64;
 use serde_json::Value as Json;
 
 use super::*;
@@ -117,11 +118,8 @@ fn a_template_can_reach_nothing_but_its_chat() {
 
 #[test]
 fn broken_templates_are_errors_and_nothing_worse() {
-    let mut state = 1u64;
-    let mut below = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
+    let mut random = SplitMix64::new(1);
+    let mut below = |n| random.below(n);
     for line in GOLDEN.lines() {
         let case: Json = serde_json::from_str(line).unwrap();
         let lines: Vec<&str> = case["template"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
