@@ -64,8 +64,8 @@ impl SourceArgs {
     /// As [`Source::store`] and [`Source::logits`].
     pub fn open(&self, reference: &Lane, text: &TextWindows, device: &str) -> Result<Source> {
         match (&self.stored, &self.logits) {
-            (Some(path), _) => Source::store(path, reference, text, device),
-            (None, Some(path)) => Source::logits(path, reference.variant.checkpoint(), text),
+            (Some(path), _) => Ok(Source::store(path, reference, text, device)?),
+            (None, Some(path)) => Ok(Source::logits(path, reference.variant.checkpoint(), text)?),
             (None, None) => Ok(Source::Walked),
         }
     }

@@ -106,7 +106,7 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         bail!("--json and --output {:?} contradict each other; give one of them", args.output);
     }
     let checkpoints: Vec<Arc<Checkpoint>> =
-        args.models.iter().map(|model| models::open(model, session.watch())).collect::<Result<_>>()?;
+        args.models.iter().map(|model| models::open(model, session.watch())).collect::<Result<_, _>>()?;
     let device = Device::open(args.device.device)?;
     let variants: Vec<Variant> = checkpoints.iter().map(|checkpoint| Variant::Stored(checkpoint.clone())).collect();
     let timed = time(&device, &variants, &load, args.sequential, session)?;
