@@ -18,9 +18,10 @@ use serde::Serialize;
 pub use self::profile::{check_path, default_path, write_profile};
 use super::Watch;
 use super::device::{Device, DeviceChoice};
-use bitworth_engine::backend::{Backend, DeviceInfo};
+use bitworth_engine::backend::{Backend, DeviceInfo, DeviceKind};
 use bitworth_engine::cpu::{Cpu, CpuProbe};
 use bitworth_engine::error::EngineError;
+#[cfg(feature = "gpu")]
 use bitworth_engine::gpu::GpuProbe;
 use bitworth_engine::probe::Probe;
 use bitworth_eval::stats::Spread;
@@ -33,6 +34,7 @@ const AIM: Duration = Duration::from_millis(25);
 const ENOUGH: Duration = Duration::from_millis(700);
 const MOST_SAMPLES: usize = 15;
 /// As [`BYTES`], for graphics devices, whose caches are smaller.
+#[cfg(feature = "gpu")]
 const GPU_BYTES: usize = 1 << 29;
 /// Operations of the shortest measurement of arithmetic.
 const SMALLEST_FLOPS: f64 = 1e7;
@@ -103,11 +105,12 @@ pub fn measure(choice: DeviceChoice, disk: &Path, watch: Watch<'_>) -> Result<Me
     let processor = Cpu::new();
     let (system, available) = system(processor.info());
     let bytes = BYTES.min(available / 4) as usize;
-    let measurements = if matches!(device, Device::Gpu(_)) { 7 } else { 4 };
+    let measurements = if device.info().kind == DeviceKind::Cpu { 4 } else { 7 };
     watch.progress.start(measurements, Unit::Items, "measuring");
     let cpu = rates(CpuProbe::new(&processor, bytes), processor.info(), None, watch)?;
     let gpu = match &device {
         Device::Cpu(_) => None,
+        #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => Some(rates(GpuProbe::new(gpu, bytes.min(GPU_BYTES))?, device.info(), gpu.memory_bytes(), watch)?),
     };
     let disk = match disk::measure(disk, watch) {

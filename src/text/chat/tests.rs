@@ -10,7 +10,8 @@ const GOLDEN: &str = include_str!("golden.jsonl");
 
 fn template(source: &str) -> Result<ChatTemplate, String> {
     let text = |text: &str| Some(text.to_owned());
-    ChatTemplate::new(Path::new("model"), source, text("<s>"), text("</s>"), Date::OF_RECORDS).map_err(|e| e.to_string())
+    let tokens = Tokens { bos: text("<s>"), eos: text("</s>") };
+    ChatTemplate::new(Path::new("model"), source, tokens, Date::OF_RECORDS).map_err(|e| e.to_string())
 }
 
 fn render(source: &str) -> Result<String, String> {
