@@ -10,6 +10,7 @@ mod docs;
 mod forecast;
 mod hub;
 mod imatrix;
+mod layers;
 mod logits;
 mod published;
 mod quantize;
