@@ -261,7 +261,8 @@ fn record(row: Row<'_>) -> Result<Record, String> {
     let schema = row.u32("schema")?;
     if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema) {
         return Err(format!(
-            "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new folder"
+            "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new \
+             folder"
         ));
     }
     let origin = Origin {

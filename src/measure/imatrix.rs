@@ -74,8 +74,8 @@ pub fn collect<B: Backend>(
                 // Half of the memory is for activations.
                 let mib = (2 * rows * width * size_of::<f32>()).div_ceil(1 << 20);
                 bail!(
-                    "--second-moment: the activations of {rows} tokens must be in memory at once; give --max-memory {mib} (MiB) or \
-                     fewer --chunks"
+                    "--second-moment: the activations of {rows} tokens must be in memory at once; give --max-memory {mib} (MiB) \
+                     or fewer --chunks"
                 );
             }
             Some(Mutex::new(SecondMoments::create(path, checkpoint, how.output)?))
@@ -163,8 +163,8 @@ impl<B: Backend> Observer<B> for Collector<'_> {
             }
             if squares.iter().any(|sum| !sum.is_finite()) {
                 return Err(unfit(
-                    "what goes into it is infinite or not a number; some weights before it must be, too; quantizing names the first \
-                     such weight",
+                    "what goes into it is infinite or not a number; some weights before it must be, too; quantizing names the \
+                     first such weight",
                 ));
             }
             // All heads of a tensor get every row, and share one count.

@@ -1,6 +1,6 @@
 //! What the numbers allow to say, in sentences: how each lane stands to the reference and to the next larger lane, which lanes
-//! another one beats in everything, which cannot be told apart, where the tasks show a difference, and what follows from it. Decided
-//! on paired differences, as every lane saw the same tokens and items.
+//! another one beats in everything, which cannot be told apart, where the tasks show a difference, and what follows from it.
+//! Decided on paired differences, as every lane saw the same tokens and items.
 
 use std::collections::BTreeMap;
 
@@ -471,9 +471,8 @@ mod tests {
         let dominated = findings_of(&records).dominated;
         assert_eq!(
             dominated,
-            [
-                "q8_0 is dominated by bf16: it is smaller (4.07 MB against 4.10 MB) and as near to the reference (KLD 0 against -5.00e-10)."
-            ]
+            ["q8_0 is dominated by bf16: it is smaller (4.07 MB against 4.10 MB) and as near to the reference (KLD 0 against \
+                 -5.00e-10)."]
         );
     }
 
@@ -528,7 +527,8 @@ mod tests {
         assert_eq!(sums("bf16"), None, "the reference was compared with nothing");
     }
 
-    /// The findings of a run in which the lane's perplexity differs in each sequence from the reference's as `change(sequence)` says.
+    /// The findings of a run in which the lane's perplexity differs in each sequence from the reference's as `change(sequence)`
+    /// says.
     fn with_nll(lane: &str, change: impl Fn(u32) -> f64) -> (Findings, usize) {
         let mut records = sample::records();
         let reference: std::collections::BTreeMap<u32, f64> = records
@@ -558,10 +558,24 @@ mod tests {
             findings.uses[q6_k],
             "The smallest that cannot be told apart from the original by perplexity: the one to begin with."
         );
-        assert!(findings.answers[0].starts_with("q6_k is the smallest that cannot be told apart from bf16 by perplexity: 1.70 MB, 41.9 % of the size; perplexity +0.000 %"), "{:?}", findings.answers);
+        assert!(
+            findings.answers[0].starts_with(
+                "q6_k is the smallest that cannot be told apart from bf16 by perplexity: 1.70 \
+             MB, 41.9 % of the size; perplexity +0.000 %"
+            ),
+            "{:?}",
+            findings.answers
+        );
         // Each sequence a little worse is worse, however small the change.
         let (findings, q6_k) = with_nll("q6_k", |s| 0.1 + 0.001 * f64::from(s));
-        assert!(findings.verdicts[q6_k].starts_with("worse than the reference: perplexity +0.102 % (+0.098 % to +0.106 %); worse than q8_0, the next larger, by a KLD of 0.000347"), "{:?}", findings.verdicts[q6_k]);
+        assert!(
+            findings.verdicts[q6_k].starts_with(
+                "worse than the reference: perplexity +0.102 % (+0.098 % to +0.106 %); worse \
+             than q8_0, the next larger, by a KLD of 0.000347"
+            ),
+            "{:?}",
+            findings.verdicts[q6_k]
+        );
         assert!(
             findings.answers[0]
                 .starts_with("Every smaller lane can be told apart from bf16 by perplexity; q8_0 is the nearest: 2.20 MB"),

@@ -185,8 +185,8 @@ fn check_sequences_side_by_side<B: Backend>(backend: &B, dir: &Path, variant: &V
     }
 }
 
-/// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace --test
-/// it other_golden -- --ignored` checks every folder in FOLDER, on the CPU and on a GPU.
+/// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace
+/// --test it other_golden -- --ignored` checks every folder in FOLDER, on the CPU and on a GPU.
 #[test]
 #[ignore = "needs BITWORTH_GOLDEN"]
 fn other_golden_models() {

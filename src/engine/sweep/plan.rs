@@ -25,10 +25,11 @@ use crate::rope::{LengthClasses, Rope};
 pub struct SweepLimits {
     /// Bytes of memory that the sweep may take, mapped pages included.
     pub memory_bytes: usize,
-    /// Bytes of activations held at once, where that is less than fits the memory; the rest goes into another pass over the model.
+    /// Bytes of activations held at once, where that is less than fits the memory; the rest goes into another pass over the
+    /// model.
     pub activation_bytes: usize,
-    /// Bytes of one temporary buffer. Mixtures of experts have larger ones where there is room, because their rows are spread over
-    /// many matrices.
+    /// Bytes of one temporary buffer. Mixtures of experts have larger ones where there is room, because their rows are spread
+    /// over many matrices.
     pub buffer_bytes: usize,
 }
 
@@ -165,8 +166,8 @@ impl SweepPlan {
                 return Err(EngineError::Unfit {
                     model: lanes.first().map_or_else(String::new, |lane| lane.name.clone()),
                     what: format!(
-                        "{} MiB of memory are too few for one layer of all lanes and a sequence of {longest} tokens; that takes {} MiB \
-                         (--max-memory {}), fewer lanes or shorter sequences take less",
+                        "{} MiB of memory are too few for one layer of all lanes and a sequence of {longest} tokens; that takes \
+                         {} MiB (--max-memory {}), fewer lanes or shorter sequences take less",
                         mib(limits.memory_bytes),
                         needed,
                         needed

@@ -1,9 +1,9 @@
-//! What the machine at hand can do, measured in seconds: reading and copying memory, arithmetic in f32, reading a drive. The result is a
-//! hardware profile named `this`, in the form of `configs/hardware/*.toml`.
+//! What the machine at hand can do, measured in seconds: reading and copying memory, arithmetic in f32, reading a drive. The
+//! result is a hardware profile named `this`, in the form of `configs/hardware/*.toml`.
 //!
-//! Copied bytes count twice, once read and once written, as in STREAM (McCalpin 1995); that a cache may read a line before it is written
-//! is not counted. An operation is a multiplication or an addition. Absent: what a model reaches of these figures, and matrix units,
-//! which our kernels do not use.
+//! Copied bytes count twice, once read and once written, as in STREAM (McCalpin 1995); that a cache may read a line before it is
+//! written is not counted. An operation is a multiplication or an addition. Absent: what a model reaches of these figures, and
+//! matrix units, which our kernels do not use.
 
 mod disk;
 mod profile;
@@ -98,8 +98,8 @@ pub struct Disk {
 /// Measures the machine: its processor, the graphics device that `choice` means, the drive of the folder `disk`.
 ///
 /// # Errors
-/// A device that cannot be opened or fails, an interruption. A folder that cannot be written is none: the reason stands in the place of
-/// the figure.
+/// A device that cannot be opened or fails, an interruption. A folder that cannot be written is none: the reason stands in the
+/// place of the figure.
 pub fn measure(choice: DeviceChoice, disk: &Path, watch: Watch<'_>) -> Result<Measured> {
     let device = Device::open(choice)?;
     let processor = Cpu::new();

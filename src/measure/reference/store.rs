@@ -350,7 +350,8 @@ impl Store {
         }
         if theirs.head_sha256 != about.head_sha256 {
             return refuse(format!(
-                "made with another head (final norm and output matrix) than that of {}; give the {} that made it, or make it again",
+                "made with another head (final norm and output matrix) than that of {}; give the {} that made it, or make it \
+                 again",
                 about.model, theirs.model
             ));
         }
