@@ -168,7 +168,8 @@ fn notes(choices: &[Choice], yardstick: Yardstick, context: u32) -> Vec<String> 
         let trained = choices.iter().find(|c| c.model == model).map_or(0, |c| c.trained_context);
         if trained > 0 && trained < context {
             notes.push(format!(
-                "{model} was trained for {trained} tokens of context: {context} take stretching its positions, with losses that are not counted here."
+                "{model} was trained for {trained} tokens of context: {context} take stretching its positions, with losses that \
+                 are not counted here."
             ));
         }
     }

@@ -1,5 +1,5 @@
-//! One choice: a model under a recipe on a machine, with what it needs, how fast it is forecast to be and what it costs in quality.
-//! Values only; `rank` compares them, `advisor` makes them.
+//! One choice: a model under a recipe on a machine, with what it needs, how fast it is forecast to be and what it costs in
+//! quality. Values only; `rank` compares them, `advisor` makes them.
 
 use serde::Serialize;
 

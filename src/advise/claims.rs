@@ -1,5 +1,5 @@
-//! Statements in numbers, held against forecasts: holds, fails, or in part. The statements are data (`configs/claims/*.toml`); what
-//! answers them is an [`Oracle`], so that this file computes nothing about machines.
+//! Statements in numbers, held against forecasts: holds, fails, or in part. The statements are data (`configs/claims/*.toml`);
+//! what answers them is an [`Oracle`], so that this file computes nothing about machines.
 //!
 //! A range that is claimed holds where the forecast lies in it, fails where even the forecast's 80 % range does not reach it, and
 //! holds in part in between. A statement about several files is as its files agree.

@@ -1,5 +1,5 @@
-//! Advice as a page, a table and files for machines: `advice.md`, `advice.html`, `advice.csv`, `advice.parquet`. Renders values of
-//! `advise`; decides nothing.
+//! Advice as a page, a table and files for machines: `advice.md`, `advice.html`, `advice.csv`, `advice.parquet`. Renders values
+//! of `advise`; decides nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -18,8 +18,8 @@ use bitworth_report::page::{Block, Cell, Column, Page, Row, Section, Table};
 
 /// How to read the numbers.
 const READING: &[&str] = &[
-    "Speeds are forecasts of llama.cpp's speed, with half of the context filled; ranges beneath them held 4 of 5 measurements that \
-     the forecast had not seen.",
+    "Speeds are forecasts of llama.cpp's speed, with half of the context filled; ranges beneath them held 4 of 5 measurements \
+     that the forecast had not seen.",
     "KLD is the mean KL divergence from the unquantized model in nats per token: measured, published (the source is listed), or \
      estimated (~) from other figures, then with the range that held 4 of 5 figures that were left out.",
     "MMLU is the published score of the unquantized model, less what a divergence of that size takes from it. It is what makes \

@@ -1,5 +1,5 @@
-//! What a comparison is about: models, machines, recipes and needs, from a TOML file (`configs/runs/`) or from options. Only values;
-//! nothing is looked up here.
+//! What a comparison is about: models, machines, recipes and needs, from a TOML file (`configs/runs/`) or from options. Only
+//! values; nothing is looked up here.
 
 use std::path::Path;
 

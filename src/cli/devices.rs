@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
-use bitworth_engine::gpu::{AdapterDescription, list_adapters};
+use bitworth_engine::adapter::{AdapterDescription, list_adapters};
 use bitworth_measure::device::{Device, DeviceChoice};
 
 /// List devices, their limits, and what auto would pick.
@@ -41,6 +41,9 @@ pub fn run(_args: &DevicesArgs, session: &Session) -> Result<Outcome> {
         let mut text = format!("cpu    {} ({}, {threads} threads)\n", info.name, info.driver);
         for adapter in &adapters {
             text += &line(adapter);
+        }
+        if cfg!(not(feature = "gpu")) {
+            text += "gpu    none: this program was built without the feature `gpu`\n";
         }
         text + &format!("auto   {auto}\n")
     })?;

@@ -87,7 +87,10 @@ impl WriteArgs {
             }
         }
         if outputs.iter().any(|output| has_no_form_in_llama_cpp(&output.metadata)) {
-            session.note("some blocks of this model have experts and some have none; llama.cpp has no form for that and will not open the file, bitworth does");
+            session.note(
+                "some blocks of this model have experts and some have none; llama.cpp has no form for that and will not \
+                 open the file, bitworth does",
+            );
         }
         for output in outputs {
             let unweighted = output.unweighted();

@@ -211,7 +211,8 @@ fn table(stats: &[TensorStats]) -> String {
     for row in stats {
         let normalized = row.entropy_normalized.map_or_else(|| "-".to_owned(), |share| format!("{:.2}", 100.0 * share));
         text += &format!(
-            "{:>5} {:width$} {:>7} {:>14.4} {:>11.3e} {:>12.4} {:>8.2} {:>8.4} {normalized:>7} {:>7.2} {:>10.4} {:>10.4} {:>10.4} {:>10.4} {}\n",
+            "{:>5} {:width$} {:>7} {:>14.4} {:>11.3e} {:>12.4} {:>8.2} {:>8.4} {normalized:>7} {:>7.2} {:>10.4} {:>10.4} \
+             {:>10.4} {:>10.4} {}\n",
             block(row.block),
             row.tensor,
             row.elements,

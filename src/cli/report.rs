@@ -1,5 +1,5 @@
-//! `bitworth report`: tables, charts and pages from the records of earlier runs; a model card for their files; what changed between
-//! two of them.
+//! `bitworth report`: tables, charts and pages from the records of earlier runs; a model card for their files; what changed
+//! between two of them.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! What `perplexity` and `compare` say of their lanes: a row of JSON, a line of the table, the block of statistics that `--full` adds.
-//! Absent: computing them (see `eval::metrics` and `eval::tokens`).
+//! What `perplexity` and `compare` say of their lanes: a row of JSON, a line of the table, the block of statistics that `--full`
+//! adds. Absent: computing them (see `eval::metrics` and `eval::tokens`).
 
 use std::path::{Path, PathBuf};
 

@@ -264,7 +264,8 @@ pub struct HeadRow {
 pub struct Targets<'a, B: Backend + ?Sized> {
     /// Their ids: `[T]`.
     pub tokens: &'a B::Indices,
-    /// Their logits, to the last bit those that the tiles will hold: `[T]`. A rank counts what lies above, from the first tile on.
+    /// Their logits, to the last bit those that the tiles will hold: `[T]`. A rank counts what lies above, from the first tile
+    /// on.
     pub logits: &'a B::Buffer,
 }
 

@@ -1,6 +1,7 @@
 //! Runs models: one forward function ([`forward`]) over a [`backend::Backend`], layer-major scoring ([`sweep`]) and decoding
 //! ([`generate`]). Absent: tasks, statistics over items, files of records (see `eval`, `measure`).
 
+pub mod adapter;
 pub mod backend;
 pub mod cpu;
 pub mod error;

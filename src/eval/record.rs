@@ -1,8 +1,8 @@
-//! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded; the
-//! report reads nothing else. files are written by [`super::records`], statistics are in `stats`.
+//! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded;
+//! the report reads nothing else. Files are written by [`super::records`], statistics are in `stats`.
 
-/// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the machine
-/// drifted, and those that did count in no median.
+/// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
+/// machine drifted, and those that did count in no median.
 pub const SCHEMA_VERSION: u32 = 2;
 /// The earliest version that is still read; what it did not record is `None`, or not drifted.
 pub const OLDEST_SCHEMA: u32 = 1;

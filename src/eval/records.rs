@@ -266,8 +266,10 @@ fn record(row: Row<'_>) -> Result<Record, Message> {
     let schema = row.u32("schema")?;
     if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema) {
         return Err(format!(
-            "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new folder"
-        ).into());
+            "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new \
+             folder"
+        )
+        .into());
     }
     let origin = Origin {
         schema,

@@ -86,8 +86,8 @@ impl Task {
         Ok(Self { name, version, description, chance, items, kind })
     }
 
-    /// The task asked as a chat, as lm-evaluation-harness does with `--apply_chat_template`: what comes before an answer is what a
-    /// user says, `render` makes the chat of it up to where the model is to answer, and a choice follows without the space that
+    /// The task asked as a chat, as lm-evaluation-harness does with `--apply_chat_template`: what comes before an answer is what
+    /// a user says, `render` makes the chat of it up to where the model is to answer, and a choice follows without the space that
     /// set it apart. It is another task than the plain one, with a name that no task file can have: `NAME+chat`.
     ///
     /// # Errors
@@ -290,8 +290,8 @@ mod tests {
         }
     }
 
-    const TASK: &str = "name = 'pairs'\nversion = 3\nkind = 'minimal_pair'\ndata = 'pairs.jsonl'\ndescription = 'd'\nchance = 0.5\n\
-                        [fields]\ngood = 'g'\nbad = 'b'\n";
+    const TASK: &str = "name = 'pairs'\nversion = 3\nkind = 'minimal_pair'\ndata = 'pairs.jsonl'\ndescription = 'd'\nchance = \
+         0.5\n[fields]\ngood = 'g'\nbad = 'b'\n";
 
     /// Loads a task from a folder with this task file and this data.
     fn load(task: &str, data: &str) -> Result<Task, String> {

@@ -1,8 +1,10 @@
-//! Models by their names on the Hugging Face hub: `hf:OWNER/NAME[@REVISION]` becomes a folder on the disk, in the cache that other
-//! tools share, and `hf:OWNER/NAME[@REVISION]/FILE.gguf` a file in it. Only what a model needs is fetched; every file is checked.
+//! Models by their names on the Hugging Face hub: `hf:OWNER/NAME[@REVISION]` becomes a folder on the disk, in the cache that
+//! other tools share, and `hf:OWNER/NAME[@REVISION]/FILE.gguf` a file in it. Only what a model needs is fetched; every file is
+//! checked.
 //!
-//! [`ModelName`] is the name, [`Settings`] what the environment says; `files` chooses, `client` asks, `download` fetches one file,
-//! `cache` knows where things are. What is absent: uploading, data sets, the hub's other protocols (Xet), and opening models.
+//! [`ModelName`] is the name, [`Settings`] what the environment says; `files` chooses, `client` asks, `download` fetches one
+//! file, `cache` knows where things are. What is absent: uploading, data sets, the hub's other protocols (Xet), and opening
+//! models.
 
 mod cache;
 mod client;

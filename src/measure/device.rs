@@ -3,9 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bitworth_engine::backend::{Backend, DEVICE, DeviceInfo, DeviceKind};
+use bitworth_engine::adapter::{GpuSelector, list_adapters};
+#[cfg(feature = "gpu")]
+use bitworth_engine::backend::DeviceKind;
+use bitworth_engine::backend::{Backend, DEVICE, DeviceInfo};
 use bitworth_engine::cpu::Cpu;
-use bitworth_engine::gpu::{Gpu, GpuSelector, list_adapters};
+#[cfg(feature = "gpu")]
+use bitworth_engine::gpu::Gpu;
 use bitworth_quant::message::Message;
 
 use super::error::{At, Result};
@@ -58,6 +62,7 @@ pub enum Device {
     /// The processor.
     Cpu(Cpu),
     /// A graphics processor, or software that acts as one.
+    #[cfg(feature = "gpu")]
     Gpu(Box<Gpu>),
 }
 
@@ -67,24 +72,34 @@ impl Device {
     /// # Errors
     /// A GPU was asked for and there is none, or it cannot be opened.
     pub fn open(choice: DeviceChoice) -> Result<Self> {
-        let gpu = |selector| Gpu::open(selector).map(|gpu| Self::Gpu(Box::new(gpu)));
         match choice {
             DeviceChoice::Cpu => Ok(Self::Cpu(Cpu::new())),
             // A hardware GPU that is there but cannot be opened is an error, not a reason to run elsewhere unnoticed.
             DeviceChoice::Auto if list_adapters().iter().any(|adapter| adapter.auto) => {
                 let instead = Message::from(" (").then(DEVICE.with("cpu")).then(" runs without it)");
-                gpu(GpuSelector::Auto).at(|| DEVICE.with("auto").then(instead))
+                Self::gpu(GpuSelector::Auto).at(|| DEVICE.with("auto").then(instead))
             }
             DeviceChoice::Auto => Ok(Self::Cpu(Cpu::new())),
-            DeviceChoice::Gpu => gpu(GpuSelector::Any).at(|| DEVICE.with("gpu")),
-            DeviceChoice::GpuIndex(index) => gpu(GpuSelector::Index(index)).at(|| DEVICE.with(format!("gpu:{index}"))),
+            DeviceChoice::Gpu => Self::gpu(GpuSelector::Any).at(|| DEVICE.with("gpu")),
+            DeviceChoice::GpuIndex(index) => Self::gpu(GpuSelector::Index(index)).at(|| DEVICE.with(format!("gpu:{index}"))),
         }
+    }
+
+    #[cfg(feature = "gpu")]
+    fn gpu(selector: GpuSelector) -> Result<Self> {
+        Ok(Self::Gpu(Box::new(Gpu::open(selector)?)))
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn gpu(_: GpuSelector) -> Result<Self> {
+        Err(super::error::Error::unfit("this program was built without the feature `gpu`"))
     }
 
     /// The device as records name it.
     pub fn info(&self) -> &DeviceInfo {
         match self {
             Self::Cpu(cpu) => cpu.info(),
+            #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.info(),
         }
     }
@@ -93,6 +108,7 @@ impl Device {
     /// `None` where neither is told.
     pub fn free_memory(&self) -> Option<u64> {
         match self {
+            #[cfg(feature = "gpu")]
             Self::Gpu(gpu) if gpu.info().kind == DeviceKind::DiscreteGpu => gpu.memory_bytes(),
             _ => {
                 let mut system = sysinfo::System::new();
@@ -104,6 +120,8 @@ impl Device {
 }
 
 /// Runs an expression with the backend of a [`Device`], whichever it is.
+// Two macros, because a `cfg` inside of one would ask for the features of the crate that calls it.
+#[cfg(feature = "gpu")]
 #[macro_export]
 macro_rules! on_device {
     ($device:expr, $backend:ident => $body:expr) => {
@@ -115,4 +133,29 @@ macro_rules! on_device {
             }
         }
     };
+}
+
+/// Runs an expression with the backend of a [`Device`], which is the CPU's.
+#[cfg(not(feature = "gpu"))]
+#[macro_export]
+macro_rules! on_device {
+    ($device:expr, $backend:ident => $body:expr) => {
+        match $device {
+            $crate::device::Device::Cpu($backend) => $body,
+        }
+    };
+}
+
+#[cfg(all(test, not(feature = "gpu")))]
+mod tests {
+    use super::{Device, DeviceChoice};
+
+    #[test]
+    fn a_gpu_that_was_not_built_in_is_refused_and_auto_is_the_processor() {
+        for choice in [DeviceChoice::Gpu, DeviceChoice::GpuIndex(0)] {
+            let error = format!("{:#}", Device::open(choice).err().unwrap());
+            assert!(error.contains("built without the feature `gpu`"), "{error}");
+        }
+        assert_eq!(Device::open(DeviceChoice::Auto).unwrap().info().api, "cpu");
+    }
 }

@@ -167,8 +167,8 @@ impl<B: Backend> Observer<B> for Collector<'_> {
             }
             if squares.iter().any(|sum| !sum.is_finite()) {
                 return Err(unfit(
-                    "what goes into it is infinite or not a number; some weights before it must be, too; quantizing names the first \
-                     such weight",
+                    "what goes into it is infinite or not a number; some weights before it must be, too; quantizing names the \
+                     first such weight",
                 ));
             }
             // All heads of a tensor get every row, and share one count.

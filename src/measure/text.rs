@@ -76,8 +76,8 @@ impl TextWindows {
         Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
-    /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token (the end token
-    /// where the model has no start token).
+    /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token
+    /// (the end token where the model has no start token).
     ///
     /// # Errors
     /// A model with neither token.

@@ -50,7 +50,8 @@ impl Placed {
         self.ends.0 + part.clamp(0.0, 1.0) * (self.ends.1 - self.ends.0)
     }
 
-    /// Places and names of the ticks, at least `room` pixels apart; the line of what counts as 0 is the first, where there is one.
+    /// Places and names of the ticks, at least `room` pixels apart; the line of what counts as 0 is the first, where there is
+    /// one.
     pub fn ticks(&self, room: f64, has_zero: bool) -> Vec<(f64, String)> {
         let zero = (has_zero && matches!(self.scale, Scale::LogAbove(_))).then(|| (self.ends.0, "0".to_owned()));
         let apart = |place: f64, other: f64| (place - other).abs() >= room;

@@ -1,5 +1,5 @@
-//! A model card for the files of a run, ready to be put beside them on a hub: front matter, the table of quantizations, how they were
-//! measured. Says what was measured and what it was told, and makes nothing up: what is not given is left out.
+//! A model card for the files of a run, ready to be put beside them on a hub: front matter, the table of quantizations, how they
+//! were measured. Says what was measured and what it was told, and makes nothing up: what is not given is left out.
 
 use bitworth_quant::{Error, Result};
 
@@ -112,15 +112,17 @@ fn notes(report: &Report) -> Vec<String> {
     if rows.iter().any(|r| r.kld.is_some()) {
         let tokens = rows.iter().map(|r| r.tokens).max().unwrap_or(0);
         notes.push(format!(
-            "KLD is the mean KL divergence from the original's predictions, in nats per token, over {tokens} tokens; top-1 agreement \
-             the share of places where the likeliest token stays the same. Every file saw the same tokens. Ranges are 95 % intervals."
+            "KLD is the mean KL divergence from the original's predictions, in nats per token, over {tokens} tokens; top-1 \
+             agreement the share of places where the likeliest token stays the same. Every file saw the same tokens. Ranges are \
+             95 % intervals."
         ));
     }
     let mut devices: Vec<&str> = rows.iter().filter(|r| r.decode.or(r.prefill).is_some()).map(|r| r.device.as_str()).collect();
     devices.dedup();
     if !devices.is_empty() {
         notes.push(format!(
-            "Speeds are those of bitworth's own engine on {}, median and range of the repetitions; other programs and machines differ.",
+            "Speeds are those of bitworth's own engine on {}, median and range of the repetitions; other programs and machines \
+             differ.",
             devices.join("; ")
         ));
     }
@@ -151,9 +153,13 @@ mod tests {
             tags: vec!["tiny".into()],
         };
         let full = card(&facts);
-        assert!(full.starts_with(
-            "---\nbase_model: \"owner/demo\"\nbase_model_relation: quantized\nlicense: \"apache-2.0\"\nquantized_by: \"a: \\\"b\\\"\\n- c\"\n"
-        ), "{full}");
+        assert!(
+            full.starts_with(
+                "---\nbase_model: \"owner/demo\"\nbase_model_relation: quantized\nlicense: \"apache-2.0\"\nquantized_by: \"a: \
+             \\\"b\\\"\\n- c\"\n"
+            ),
+            "{full}"
+        );
         assert!(full.contains("- \"tiny\"\n---\n") && full.contains("[owner/demo](https://huggingface.co/owner/demo)"));
     }
 

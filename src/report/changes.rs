@@ -1,4 +1,5 @@
-//! What the comparison of two runs says, as a page: regressions first, then improvements, then what stayed. Decided in `regression`.
+//! What the comparison of two runs says, as a page: regressions first, then improvements, then what stayed. Decided in
+//! `regression`.
 
 use crate::findings::change as percent_change;
 use crate::number::{bytes, percent, significant};
@@ -51,14 +52,14 @@ pub fn answer(comparison: &Comparison) -> String {
 
 fn reading() -> Vec<String> {
     let spread = format!(
-        "Speeds differ where the slowest repetition of one run is faster than the fastest of the other, and the medians by more than \
-         {} %. Repetitions of a machine that drifted do not count.",
+        "Speeds differ where the slowest repetition of one run is faster than the fastest of the other, and the medians by more \
+         than {} %. Repetitions of a machine that drifted do not count.",
         100.0 * RUN_TO_RUN
     );
     vec![
-        "Quality differs where the 95 % interval of the paired differences, over the sequences and items that both runs have, holds \
-         no difference of 0. Each comparison is made by itself: of twenty that hold no difference, one shows one by chance, unless \
-         the runs are equal to the last bit."
+        "Quality differs where the 95 % interval of the paired differences, over the sequences and items that both runs have, \
+         holds no difference of 0. Each comparison is made by itself: of twenty that hold no difference, one shows one by \
+         chance, unless the runs are equal to the last bit."
             .into(),
         spread,
         "Sizes are compared exactly: one byte more is a regression.".into(),

@@ -1,5 +1,5 @@
-//! Charts as values: points in a plane of two axes, with ranges, lines and a Pareto front; or rows of bars or intervals. `svg` draws
-//! them. Which values they hold is decided elsewhere.
+//! Charts as values: points in a plane of two axes, with ranges, lines and a Pareto front; or rows of bars or intervals. `svg`
+//! draws them. Which values they hold is decided elsewhere.
 
 use crate::pareto;
 

@@ -1,5 +1,5 @@
-//! A page as one HTML file that needs nothing else: no network, no font, no library. What stands where is in `page.html.j2`, how it
-//! looks in `page.css`, what pointing at it does in `page.js`.
+//! A page as one HTML file that needs nothing else: no network, no font, no library. What stands where is in `page.html.j2`, how
+//! it looks in `page.css`, what pointing at it does in `page.js`.
 
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 

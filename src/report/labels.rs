@@ -36,8 +36,8 @@ pub(super) fn width(text: &str) -> f64 {
 }
 
 /// The places of the names: one after the other takes, of the places around its point, the first that covers the least of
-/// `obstacles`, of the names placed before and of what is outside `paper`. `None` for a name that even there would cover another name
-/// or leave the paper: it could not be read, nor could what it covers.
+/// `obstacles`, of the names placed before and of what is outside `paper`. `None` for a name that even there would cover another
+/// name or leave the paper: it could not be read, nor could what it covers.
 pub(super) fn place(named: &[Named<'_>], obstacles: &[Rect], paper: &Rect) -> Vec<Option<Rect>> {
     let mut places: Vec<Option<Rect>> = Vec::with_capacity(named.len());
     for point in named {

@@ -1,9 +1,9 @@
 //! Tables, charts and pages made from records; the only place that knows polars.
 //!
-//! The way: `bitworth_eval::records` (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row of numbers a
-//! lane) and [`findings`] (what the numbers allow to say) -> [`contents`] (a [`page::Page`]: tables and charts as values) ->
-//! [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of it. Pages on other matters, such as advice, are written
-//! out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
+//! The way: `bitworth_eval::records` (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row
+//! of numbers a lane) and [`findings`] (what the numbers allow to say) -> [`contents`] (a [`page::Page`]: tables and charts as
+//! values) -> [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of it. Pages on other matters, such as advice,
+//! are written out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
 
 mod axis;
 pub mod card;

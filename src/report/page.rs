@@ -1,5 +1,6 @@
 //! A page before it takes a form: headings, sentences, tables and charts as plain values, which `html` and `markdown` write out
-//! and `table` shows in a terminal. What a page says is made elsewhere (`contents`, `regression`, advice); nothing is computed here.
+//! and `table` shows in a terminal. What a page says is made elsewhere (`contents`, `regression`, advice); nothing is computed
+//! here.
 
 use crate::chart::Chart;
 

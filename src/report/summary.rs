@@ -51,7 +51,8 @@ pub struct Summary {
     pub prefill: Option<SpeedSummary>,
     /// Speed of making tokens.
     pub decode: Option<SpeedSummary>,
-    /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the process's.
+    /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the
+    /// process's.
     pub memory_bytes: Option<u64>,
     /// Tasks, by name.
     pub tasks: Vec<TaskScore>,

@@ -23,8 +23,8 @@ pub const COLOURS: usize = 6;
 /// Longer names of rows are cut.
 const ROW_NAME: usize = 30;
 
-/// The drawing, to be put into a page as it is; `alone` where no other chart stands beside it. `None` where there is not enough to
-/// draw.
+/// The drawing, to be put into a page as it is; `alone` where no other chart stands beside it. `None` where there is not enough
+/// to draw.
 pub fn draw(chart: &Chart, alone: bool) -> Option<String> {
     let inner = || match &chart.plot {
         Plot::Plane(plane) => {

@@ -1,5 +1,5 @@
-//! Scored tokens and sequences as parquet files, for those who analyze them elsewhere. Nothing rounded; the reference lane has nulls where
-//! a lane is compared with it. Absent: a report from them (see `bitworth_eval::records` for the records that reports are made of).
+//! Scored tokens and sequences as parquet files, for those who analyze them elsewhere. Nothing rounded; the reference lane has
+//! nulls where a lane is compared with it. Absent: a report from them (see `bitworth_eval::records` for the records that reports are made of).
 
 use std::path::{Path, PathBuf};
 
@@ -126,7 +126,10 @@ fn write_sequences(path: &Path, common: &Common<'_>, lanes: &[LaneTokens<'_>]) -
         column("nll_sum", r().map(|r| r.2.nll_sum)),
         column("entropy_sum", r().map(|r| r.1.tokens.iter().map(|t| t.entropy).sum::<f64>())),
         optional("kld_sum", against(|a| a.kld.iter().sum())),
-        optional("reverse_kld_sum", r().map(|r| r.1.tokens.iter().map(|t| t.against.map(|a| a.reverse_kld)).sum::<Option<f64>>().filter(|_| r.2.against.is_some()))),
+        optional("reverse_kld_sum", r().map(|r| {
+            let sum = r.1.tokens.iter().map(|t| t.against.map(|a| a.reverse_kld)).sum::<Option<f64>>();
+            sum.filter(|_| r.2.against.is_some())
+        })),
         optional("top1_matches", r().map(|r| r.2.against.as_ref().map(|a| a.top1_matches))),
         optional("delta_p_sum", against(|a| a.delta_p_sum)),
         optional("delta_p_sq_sum", against(|a| a.delta_p_sq_sum)),

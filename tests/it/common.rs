@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bitworth::engine::gpu::{Gpu, GpuSelector};
+use bitworth::engine::adapter::GpuSelector;
+use bitworth::engine::gpu::Gpu;
 use serde_json::Value;
 
 /// A file or folder of the golden data beside the repository (`../shared`, or `BITWORTH_SHARED`). Where there is none the caller

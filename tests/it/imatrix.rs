@@ -1,5 +1,5 @@
-//! Importance matrices: against those of llama-imatrix, against a naive sum over what goes into the matrices, against themselves in
-//! other cuts, threads and orders, and as a user meets them. The files of llama-imatrix: `tests/fixtures/imatrix/README.md`.
+//! Importance matrices: against those of llama-imatrix, against a naive sum over what goes into the matrices, against themselves
+//! in other cuts, threads and orders, and as a user meets them. The files of llama-imatrix: `tests/fixtures/imatrix/README.md`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -239,8 +239,8 @@ fn tensors(variant: &Variant, block: usize, site: Site) -> Vec<&bitworth_quant::
     if found.is_empty() { checkpoint.tensor("token_embd.weight").into_iter().collect() } else { found }
 }
 
-/// `found` is X^T X, symmetric to the bit. A chain of n products in f32 is off by at most n u times the sum of their sizes (Higham
-/// 2002, section 3.1), which the norms of the columns bound; blocks of rows are added up in f64.
+/// `found` is X^T X, symmetric to the bit. A chain of n products in f32 is off by at most n u times the sum of their sizes
+/// (Higham 2002, section 3.1), which the norms of the columns bound; blocks of rows are added up in f64.
 fn check_products(found: &[f32], x: &[f32], cols: usize, name: &str) {
     let norm = |i: usize| x.chunks_exact(cols).map(|row| f64::from(row[i]).powi(2)).sum::<f64>().sqrt();
     let norms: Vec<f64> = (0..cols).map(norm).collect();

@@ -210,8 +210,8 @@ fn check_fork<B: Backend>(backend: &B, dir: &Path, variant: &Variant) {
     assert_eq!(generator.greedy(1, &[*last]).unwrap(), greedy[0], "the first token of a sequence that was rewound");
 }
 
-/// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace --test
-/// it other_golden -- --ignored` checks every folder in FOLDER, on the CPU and on a GPU.
+/// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace
+/// --test it other_golden -- --ignored` checks every folder in FOLDER, on the CPU and on a GPU.
 #[test]
 #[ignore = "needs BITWORTH_GOLDEN"]
 fn other_golden_models() {

@@ -155,7 +155,8 @@ fn published_files_have_the_planned_sizes() {
                 continue;
             }
             let ours = size.file_bytes as f64 / f64::from(1 << 30);
-            // Published sizes are rounded to 0.01 GiB, not always to the nearest, and their vocabularies have words: up to 12 MiB.
+            // Published sizes are rounded to 0.01 GiB, not always to the nearest, and their vocabularies have words: up to 12
+            // MiB.
             let off = theirs - ours;
             assert!((-0.0075..0.022).contains(&off), "{file}: {} {quant}: {theirs} GiB, planned {ours:.3}", figures.id);
             compared += 1;

@@ -1,5 +1,5 @@
-//! `bitworth report` on records of our own: the card, the comparison of two runs, and the page in a browser. Headless Chromium runs a
-//! copy of the page with a script of ours in it that acts as a reader would and writes down what it saw.
+//! `bitworth report` on records of our own: the card, the comparison of two runs, and the page in a browser. Headless Chromium
+//! runs a copy of the page with a script of ours in it that acts as a reader would and writes down what it saw.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,7 +70,8 @@ const READER: &str = r##"
 "use strict";
 {
   const tip = document.getElementById("tip");
-  const fire = (target, name, more) => target.dispatchEvent(Object.assign(new Event(name, { bubbles: true, cancelable: true }), more));
+  const fire = (target, name, more) => target.dispatchEvent(
+    Object.assign(new Event(name, { bubbles: true, cancelable: true }), more));
   const points = (chart) => [...chart.querySelectorAll(".pt")];
   const charts = [...document.querySelectorAll(".plot svg")];
   const seen = { charts: charts.length, points: charts.map((c) => points(c).length) };
@@ -114,8 +115,8 @@ const READER: &str = r##"
 </script>
 "##;
 
-/// Chromium's headless shell, or Chromium; `BITWORTH_CHROMIUM` names another. Without one the caller skips and says so; in CI, which
-/// installs it, that is a failure.
+/// Chromium's headless shell, or Chromium; `BITWORTH_CHROMIUM` names another. Without one the caller skips and says so; in CI,
+/// which installs it, that is a failure.
 fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("BITWORTH_CHROMIUM").map(PathBuf::from);
     let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];

@@ -415,8 +415,9 @@ mod tests {
         check("LlamaForCausalLM", json!({"rope_scaling": {}, "rope_parameters": linear}), &[]);
         // Where blocks differ, the old name of the kind is passed over.
         let gemma3 = |kind: &str| {
-            let json = json!({"architectures": ["Gemma3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 6, "vocab_size": 384,
-                "num_attention_heads": 4, "intermediate_size": 64, "head_dim": 16, "rope_scaling": {kind: "linear", "factor": 8.0}});
+            let json = json!({"architectures": ["Gemma3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 6,
+                "vocab_size": 384, "num_attention_heads": 4, "intermediate_size": 64, "head_dim": 16,
+                "rope_scaling": {kind: "linear", "factor": 8.0}});
             Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap().rope
         };
         assert_eq!((gemma3("type"), gemma3("rope_type")), (Rope::Default, Rope::Linear { factor: 8.0 }));
@@ -426,9 +427,9 @@ mod tests {
     fn missing_keys_mean_what_the_class_takes_them_for() {
         let experts = json!({"num_local_experts": 8, "num_key_value_heads": 4});
         check("GptOssForCausalLM", experts, &[("rope.scaling.yarn_truncate", Value::Bool(false))]);
-        let mut json = json!({"architectures": ["DeepseekV3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 384,
-            "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 64, "kv_lora_rank": 16, "qk_rope_head_dim": 8,
-            "qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 16, "moe_intermediate_size": 16});
+        let mut json = json!({"architectures": ["DeepseekV3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 4,
+            "vocab_size": 384, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 64, "kv_lora_rank": 16,
+            "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 16, "moe_intermediate_size": 16});
         let keys = |json: &Json| {
             let config = Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap();
             let mut m = Metadata::new();
@@ -455,7 +456,8 @@ mod tests {
         refused("SmolLM3ForCausalLM", json!({"no_rope_layers": [1, 0]}), "list of 4 entries");
         refused(
             "Cohere2ForCausalLM",
-            json!({"sliding_window": 8, "layer_types": ["linear_attention", "full_attention", "full_attention", "full_attention"]}),
+            json!({"sliding_window": 8,
+                "layer_types": ["linear_attention", "full_attention", "full_attention", "full_attention"]}),
             "linear_attention",
         );
     }

@@ -27,7 +27,8 @@ pub use naming::model_name;
 use weights::WeightCount;
 
 /// All metadata of the converted model, and behind them `own`, the keys of our own (see [`facts`]). Where the tokenizer is not
-/// supported its keys are left out; whoever writes a file asks for the vocabulary first and so gets the reason (`Checkpoint::output_metadata`).
+/// supported its keys are left out; whoever writes a file asks for the vocabulary first and so gets the reason
+/// (`Checkpoint::output_metadata`).
 ///
 /// # Errors
 /// A file beside `config.json` cannot be read.

@@ -100,7 +100,8 @@ impl Sums {
             let (columns, matrices) = (t.cols(), t.shape.iter().skip(2).product::<usize>());
             if entry.squares.len() != columns * matrices || ![1, matrices].contains(&entry.counts.len()) {
                 let what = format!(
-                    "has {} sums and {} counts, but the model's has {columns} columns in {matrices} matrices; it is another model's",
+                    "has {} sums and {} counts, but the model's has {columns} columns in {matrices} matrices; it is another \
+                     model's",
                     entry.squares.len(),
                     entry.counts.len()
                 );

@@ -67,7 +67,8 @@ struct OwnRule {
 #[derive(Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected one or a list of output, token_embd, attn_q, attn_k, attn_v, attn_output, ffn_up, ffn_gate, ffn_down, other"
+    expecting = "expected one or a list of output, token_embd, attn_q, attn_k, attn_v, attn_output, ffn_up, ffn_gate, ffn_down, \
+         other"
 )]
 enum OneOrMore {
     One(Category),

@@ -1,8 +1,8 @@
 //! The vocabulary of a model as GGUF metadata hold it (`tokenizer.ggml.*`), and the `tokenizer.json` it amounts to.
 //!
 //! A Hugging Face tokenizer takes the same way: [`hf`] makes the metadata of it that llama.cpp's converter would write,
-//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text (but for the sample that tells published tokenizers). Byte-level BPE (`gpt2`) and SentencePiece (`llama`) are
-//! the kinds supported.
+//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text (but for the sample that tells published tokenizers).
+//! Byte-level BPE (`gpt2`) and SentencePiece (`llama`) are the kinds supported.
 
 mod beyond;
 pub(crate) mod bpe;

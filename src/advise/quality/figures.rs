@@ -1,4 +1,5 @@
-//! Figures of quality that others published: `configs/quality/*.toml`, one file a source. Read and checked here, judged elsewhere.
+//! Figures of quality that others published: `configs/quality/*.toml`, one file a source. Read and checked here, judged
+//! elsewhere.
 
 use std::path::Path;
 

@@ -136,8 +136,8 @@ impl Quality {
         &self.figures
     }
 
-    /// Figures of this model and recipe with unquantized activations and KV cache: measured before published, with the candidate's
-    /// choice of importance matrix before others, read before repeated.
+    /// Figures of this model and recipe with unquantized activations and KV cache: measured before published, with the
+    /// candidate's choice of importance matrix before others, read before repeated.
     fn matching(&self, candidate: &Candidate) -> Vec<&Figure> {
         let same = |f: &&Figure| f.kv.is_none() && f.recipe == candidate.recipe && names(candidate.model, &f.model);
         let mut known: Vec<&Figure> = self.figures.iter().filter(same).collect();

@@ -82,7 +82,8 @@ impl Calibration {
     pub fn render(&self) -> String {
         let body = toml::to_string(self).expect("numbers, texts and tables");
         format!(
-            "# Made by `bitworth calibrate`: constants of the speed model (src/advise/speed/formula.rs). Not to be edited.\n\n{body}"
+            "# Made by `bitworth calibrate`: constants of the speed model (src/advise/speed/formula.rs). Not to be edited.\n\n\
+             {body}"
         )
     }
 

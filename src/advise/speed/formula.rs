@@ -2,12 +2,12 @@
 //! constants are sums of named effects (this vendor, this generation, this type of weights, ...), each with a prior; `fit` finds
 //! them. Nothing is fitted or stored here.
 //!
-//! Decoding: `t = layers * launch + ((bytes / (bandwidth * efficiency))^p + (weights * operations / fp32)^p)^(1/p) + cache bytes /
-//! bandwidth * cost`. A constant share of the nominal bandwidth fails: the launches weigh on small models and on wide machines,
+//! Decoding: `t = layers * launch + ((bytes / (bandwidth * efficiency))^p + (weights * operations / fp32)^p)^(1/p) + cache bytes
+//! / bandwidth * cost`. A constant share of the nominal bandwidth fails: the launches weigh on small models and on wide machines,
 //! unpacking on machines with much bandwidth for little arithmetic.
 //!
-//! Prefill of n tokens: `t = ((2 n weights / rate)^2 + (batches * bytes / bandwidth)^2)^(1/2) + n attention / rate * cost + batches *
-//! layers * launch`, in batches of 512 as llama.cpp cuts them.
+//! Prefill of n tokens: `t = ((2 n weights / rate)^2 + (batches * bytes / bandwidth)^2)^(1/2) + n attention / rate * cost +
+//! batches * layers * launch`, in batches of 512 as llama.cpp cuts them.
 
 // Not the system's functions, which differ from machine to machine: the same rows give the same calibration everywhere.
 use libm::{exp, log, pow};
@@ -150,9 +150,9 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
     all.list
 }
 
-/// What is known of unpacking before any row: IQ1 to IQ3 look grids of eight weights up. On Metal with 17 TFLOPS an 8B model takes 12.5
-/// ms a token in IQ1_S and IQ2_XXS alike, which is some 20 operations a weight (llama.cpp of 2025 on an M4 Max; the machine is not
-/// stated, so those rows do not count in the fit).
+/// What is known of unpacking before any row: IQ1 to IQ3 look grids of eight weights up. On Metal with 17 TFLOPS an 8B model
+/// takes 12.5 ms a token in IQ1_S and IQ2_XXS alike, which is some 20 operations a weight (llama.cpp of 2025 on an M4 Max; the
+/// machine is not stated, so those rows do not count in the fit).
 fn unpacking(types: &str) -> f64 {
     if types == "codebook" { 1.6 } else { 0.0 }
 }

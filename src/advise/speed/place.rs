@@ -60,8 +60,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights of a model under a quantization: a recipe's name, or a free name like one (`UD-Q4_K_XL`). Where the file's size
-    /// is known it counts; else it is that of the recipe.
+    /// The weights of a model under a quantization: a recipe's name, or a free name like one (`UD-Q4_K_XL`). Where the file's
+    /// size is known it counts; else it is that of the recipe.
     ///
     /// # Errors
     /// A quantization that is not known.
@@ -158,8 +158,8 @@ fn nominal_bits(class: &str) -> Option<f64> {
     BITS.iter().find(|(name, _)| *name == class).map(|(_, bits)| *bits)
 }
 
-/// Whether a machine can be used through a backend: its profile says so, or the backend is for chips like its own. A card's memory
-/// is none of the CPU's.
+/// Whether a machine can be used through a backend: its profile says so, or the backend is for chips like its own. A card's
+/// memory is none of the CPU's.
 fn runs(profile: &HardwareProfile, backend: Backend) -> bool {
     let listed = profile.backends.iter().any(|name| Backend::parse(name) == Some(backend));
     let any = profile.vendor == Vendor::Other;

@@ -28,8 +28,8 @@ pub const FEATURES: [&str; 10] = [
 /// Place of the feature of a type that nobody measured on a backend.
 const UNKNOWN_TYPE: usize = 4;
 
-/// Least logarithm of a range's ends for such a type: unscored figures of IQ types on Metal lay a third off and more, and the rows
-/// left out, all of types that many tune, cannot say so.
+/// Least logarithm of a range's ends for such a type: unscored figures of IQ types on Metal lay a third off and more, and the
+/// rows left out, all of types that many tune, cannot say so.
 const UNMEASURED: f64 = 0.3;
 
 /// A left-out row: what is known of it, and the logarithm of seconds measured over seconds forecast.

@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
 use bytemuck::Pod;
 
-use super::adapter::{self, GpuSelector};
+use super::adapter;
 use super::errors::Errors;
 use super::matmul::MatmulKernel;
 use super::pipeline::{Kernel, Pipelines};
 use super::recorder::{PARAMS_BYTES, Recorder, Step};
+use crate::adapter::GpuSelector;
 use crate::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
 
 /// Bytes handed to the driver in one write, and taken back in one read: what bounds its hidden copies.

@@ -28,7 +28,7 @@ mod tests;
 
 use std::ops::Range;
 
-pub use adapter::{AdapterDescription, GpuSelector, list_adapters};
+pub(crate) use adapter::list;
 pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;

@@ -9,10 +9,8 @@ use super::adapter::choose;
 use super::attention::Tile;
 use super::matmul::MatmulKernel;
 use super::pipeline::Kernel;
-use super::{
-    Gpu, GpuSelector, add_bias, attention, combine, copy_columns, elementwise, embed, gather, head, list_adapters, matvec, norm,
-    probe, rope,
-};
+use super::{Gpu, add_bias, attention, combine, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, rope};
+use crate::adapter::{GpuSelector, list_adapters};
 use crate::backend::{Backend, Gate, HostTensor, Map, Norm};
 use crate::suite::{self, Random};
 

@@ -433,8 +433,8 @@ fn check_layers(lanes: &[Lane], reference: Reference<'_>) -> Result<()> {
             unfit(
                 lane,
                 format!(
-                    "{own_blocks} blocks of width {own_width}, but {} has {blocks} of {width}; their activations cannot be compared block by \
-                 block",
+                    "{own_blocks} blocks of width {own_width}, but {} has {blocks} of {width}; their activations cannot be \
+                     compared block by block",
                     first.name
                 ),
             )
@@ -456,8 +456,8 @@ fn check_tokens(lane: &Lane, tokens: &[u32], index: usize) -> Result<()> {
 fn not_numbers(lane: &Lane) -> EngineError {
     EngineError::Unfit {
         model: lane.name.clone(),
-        what: "its logits are not numbers; some of its weights must be infinite, not a number, or out of all proportion; quantizing it \
-               names the first such weight"
+        what: "its logits are not numbers; some of its weights must be infinite, not a number, or out of all proportion; \
+             quantizing it names the first such weight"
             .into(),
     }
 }

@@ -24,10 +24,11 @@ use crate::rope::{LengthClasses, Rope};
 pub struct SweepLimits {
     /// Bytes of memory that the sweep may take, mapped pages included.
     pub memory_bytes: usize,
-    /// Bytes of activations held at once, where that is less than fits the memory; the rest goes into another pass over the model.
+    /// Bytes of activations held at once, where that is less than fits the memory; the rest goes into another pass over the
+    /// model.
     pub activation_bytes: usize,
-    /// Bytes of one temporary buffer. Mixtures of experts have larger ones where there is room, because their rows are spread over
-    /// many matrices.
+    /// Bytes of one temporary buffer. Mixtures of experts have larger ones where there is room, because their rows are spread
+    /// over many matrices.
     pub buffer_bytes: usize,
 }
 

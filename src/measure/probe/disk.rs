@@ -1,5 +1,5 @@
-//! How fast a drive is read: a temporary file, written, put on the drive, and read from its beginning past the system's cache where the
-//! system lets us.
+//! How fast a drive is read: a temporary file, written, put on the drive, and read from its beginning past the system's cache
+//! where the system lets us.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

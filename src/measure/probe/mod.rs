@@ -1,9 +1,9 @@
-//! What the machine at hand can do, measured in seconds: reading and copying memory, arithmetic in f32, reading a drive. The result is a
-//! hardware profile named `this`, in the form of `configs/hardware/*.toml`.
+//! What the machine at hand can do, measured in seconds: reading and copying memory, arithmetic in f32, reading a drive. The
+//! result is a hardware profile named `this`, in the form of `configs/hardware/*.toml`.
 //!
-//! Copied bytes count twice, once read and once written, as in STREAM (McCalpin 1995); that a cache may read a line before it is written
-//! is not counted. An operation is a multiplication or an addition. Absent: what a model reaches of these figures, and matrix units,
-//! which our kernels do not use.
+//! Copied bytes count twice, once read and once written, as in STREAM (McCalpin 1995); that a cache may read a line before it is
+//! written is not counted. An operation is a multiplication or an addition. Absent: what a model reaches of these figures, and
+//! matrix units, which our kernels do not use.
 
 mod disk;
 mod profile;
@@ -19,8 +19,9 @@ pub use self::profile::{check_path, default_path, write_profile};
 use super::Watch;
 use super::device::{Device, DeviceChoice};
 use super::error::{Error, Result};
-use bitworth_engine::backend::{Backend, DeviceInfo};
+use bitworth_engine::backend::{Backend, DeviceInfo, DeviceKind};
 use bitworth_engine::cpu::{Cpu, CpuProbe};
+#[cfg(feature = "gpu")]
 use bitworth_engine::gpu::GpuProbe;
 use bitworth_engine::probe::Probe;
 use bitworth_eval::stats::Spread;
@@ -33,6 +34,7 @@ const AIM: Duration = Duration::from_millis(25);
 const ENOUGH: Duration = Duration::from_millis(700);
 const MOST_SAMPLES: usize = 15;
 /// As [`BYTES`], for graphics devices, whose caches are smaller.
+#[cfg(feature = "gpu")]
 const GPU_BYTES: usize = 1 << 29;
 /// Operations of the shortest measurement of arithmetic.
 const SMALLEST_FLOPS: f64 = 1e7;
@@ -96,18 +98,19 @@ pub struct Disk {
 /// Measures the machine: its processor, the graphics device that `choice` means, the drive of the folder `disk`.
 ///
 /// # Errors
-/// A device that cannot be opened or fails, an interruption. A folder that cannot be written is none: the reason stands in the place of
-/// the figure.
+/// A device that cannot be opened or fails, an interruption. A folder that cannot be written is none: the reason stands in the
+/// place of the figure.
 pub fn measure(choice: DeviceChoice, disk: &Path, watch: Watch<'_>) -> Result<Measured> {
     let device = Device::open(choice)?;
     let processor = Cpu::new();
     let (system, available) = system(processor.info());
     let bytes = BYTES.min(available / 4) as usize;
-    let measurements = if matches!(device, Device::Gpu(_)) { 7 } else { 4 };
+    let measurements = if device.info().kind == DeviceKind::Cpu { 4 } else { 7 };
     watch.progress.start(measurements, Unit::Items, "measuring");
     let cpu = rates(CpuProbe::new(&processor, bytes), processor.info(), None, watch)?;
     let gpu = match &device {
         Device::Cpu(_) => None,
+        #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => Some(rates(GpuProbe::new(gpu, bytes.min(GPU_BYTES))?, device.info(), gpu.memory_bytes(), watch)?),
     };
     let disk = match disk::measure(disk, watch) {

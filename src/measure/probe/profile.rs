@@ -85,8 +85,8 @@ fn profile(measured: &Measured) -> Profile {
         fp32_tflops: digits(rates.fp32_tflops.median),
         backends: vec![backend(&rates.device.api)],
         note: format!(
-            "All figures are measured, the bandwidth too: the nominal one is higher. Reading {:.1} GB/s ({:.1} to {:.1}), copying {:.1} \
-             GB/s ({:.1} to {:.1}), {} threads.",
+            "All figures are measured, the bandwidth too: the nominal one is higher. Reading {:.1} GB/s ({:.1} to {:.1}), \
+             copying {:.1} GB/s ({:.1} to {:.1}), {} threads.",
             read.median, read.min, read.max, copy.median, copy.min, copy.max, measured.system.threads
         ),
         source: format!("bitworth probe {}", env!("CARGO_PKG_VERSION")),

@@ -180,8 +180,8 @@ impl LogitsFile {
         let expected = shape.file_bytes();
         if expected != Some(pieces.len()) {
             let what = format!(
-                "{chunks} windows of {ctx} tokens over a vocabulary of {vocab} take {} bytes, the file has {}; it was cut short or \
-                 is broken, make it again",
+                "{chunks} windows of {ctx} tokens over a vocabulary of {vocab} take {} bytes, the file has {}; it was cut short \
+                 or is broken, make it again",
                 expected.map_or_else(|| "too many".to_owned(), |bytes| bytes.to_string()),
                 pieces.len()
             );

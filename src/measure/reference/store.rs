@@ -358,10 +358,14 @@ impl Store {
             );
         }
         if theirs.head_sha256 != about.head_sha256 {
-            return refuse(format!(
-                "made with another head (final norm and output matrix) than that of {}; give the {} that made it, or make it again",
-                about.model, theirs.model
-            ).into());
+            return refuse(
+                format!(
+                    "made with another head (final norm and output matrix) than that of {}; give the {} that made it, or make it \
+                 again",
+                    about.model, theirs.model
+                )
+                .into(),
+            );
         }
         if theirs.protocol != about.protocol {
             return refuse(format!("made of {}, not of {}; cut the text as it was", theirs.protocol, about.protocol).into());

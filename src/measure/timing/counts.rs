@@ -1,5 +1,5 @@
-//! Lists of numbers on the command line, in llama-bench's grammar: `first[-last[+step|*factor]]`, comma after comma. Unlike there,
-//! what names no number at all is an error.
+//! Lists of numbers on the command line, in llama-bench's grammar: `first[-last[+step|*factor]]`, comma after comma. Unlike
+//! there, what names no number at all is an error.
 
 use std::str::FromStr;
 

@@ -1,8 +1,8 @@
-//! Energy that the system counts: the processor's RAPL counters (Linux, `/sys/class/powercap`) and the power sensor of AMD graphics
-//! (`hwmon` of the driver amdgpu). What is not there or may not be read gives nothing, and a reason.
+//! Energy that the system counts: the processor's RAPL counters (Linux, `/sys/class/powercap`) and the power sensor of AMD
+//! graphics (`hwmon` of the driver amdgpu). What is not there or may not be read gives nothing, and a reason.
 //!
-//! Which of them belong to a device: a processor's figure is that of its packages and, where it is counted apart, of the memory. A
-//! graphics device inside the package is in the package's figure; its sensor counts only where there is no RAPL, because adding
+//! Which of them belong to a device: a processor's figure is that of its packages and, where it is counted apart, of the memory.
+//! A graphics device inside the package is in the package's figure; its sensor counts only where there is no RAPL, because adding
 //! both would count it twice. A discrete card's sensor is added to the packages that feed it. Absent: the rest of the machine
 //! (drives, fans, losses of the power supply), other systems than Linux.
 

@@ -2,11 +2,11 @@
 //! earlier tokens; every prompt and every number of tokens is a test of its own, at every depth and batch.
 //!
 //! What a timing holds (llama.cpp's `tools/llama-bench/llama-bench.cpp`, `test_prompt` and `test_gen`): all tokens of the test
-//! through the model, with the head behind the last token of a prompt and behind every decoded token; not the tokens that stand in
-//! the cache before. As there, what is fed are pseudo-random tokens and never the model's own, so that experts are chosen as by
-//! changing text. Two differences: the likeliest token is found on the device, where llama-bench copies the logits to the host; and
-//! the head is computed once per prompt, where llama-bench computes it every 2048 tokens. `batch` is the number of sequences at
-//! once (llama-batched-bench's `-npl`); prompts of a batch follow each other.
+//! through the model, with the head behind the last token of a prompt and behind every decoded token; not the tokens that stand
+//! in the cache before. As there, what is fed are pseudo-random tokens and never the model's own, so that experts are chosen as
+//! by changing text. Two differences: the likeliest token is found on the device, where llama-bench copies the logits to the
+//! host; and the head is computed once per prompt, where llama-bench computes it every 2048 tokens. `batch` is the number of
+//! sequences at once (llama-batched-bench's `-npl`); prompts of a batch follow each other.
 //!
 //! Absent: how results are shown.
 
@@ -36,7 +36,8 @@ use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
 use bitworth_eval::record::{Footprint, Phase, Speed};
 
-/// What to time. Every number of tokens in `prompt` is a prefill, every one in `generate` a decoding, each at every depth and batch.
+/// What to time. Every number of tokens in `prompt` is a prefill, every one in `generate` a decoding, each at every depth and
+/// batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
     /// Tokens of prompts; 0 stands for none.
@@ -191,8 +192,8 @@ pub struct Timings {
 /// r + 1 of any, so that what changes in the machine meets all alike.
 ///
 /// # Errors
-/// A workload longer than a model's context, a model that cannot be opened beside the others, a device that fails. An interruption
-/// is an error only before the first timing.
+/// A workload longer than a model's context, a model that cannot be opened beside the others, a device that fails. An
+/// interruption is an error only before the first timing.
 pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, watch: Watch<'_>) -> Result<Timings> {
     for model in models {
         load.check(sweep::longest_sequence(model.hparams()))?;

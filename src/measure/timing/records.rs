@@ -13,7 +13,8 @@ use bitworth_engine::sweep::Lane;
 use bitworth_eval::record::{Body, Origin, Record, Speed};
 use bitworth_eval::records;
 
-/// Writes the timings of `checkpoints` to the folder `dir`, one file each, and returns the files. A model is a lane of its own name.
+/// Writes the timings of `checkpoints` to the folder `dir`, one file each, and returns the files. A model is a lane of its own
+/// name.
 ///
 /// # Errors
 /// A folder or file that cannot be written.

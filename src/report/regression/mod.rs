@@ -1,5 +1,5 @@
-//! Two runs of the same lanes, an old and a new one: what became worse or better beyond noise. Quality by paired differences on the
-//! sequences and items that both saw, speed by the spread of the repetitions, size exactly. Nothing is measured here.
+//! Two runs of the same lanes, an old and a new one: what became worse or better beyond noise. Quality by paired differences on
+//! the sequences and items that both saw, speed by the spread of the repetitions, size exactly. Nothing is measured here.
 
 use serde::Serialize;
 
@@ -109,7 +109,8 @@ pub enum Verdict {
 /// Compares the records of two runs.
 ///
 /// # Errors
-/// Records that make no report ([`gather::gather`]); no lane in common; a text, protocol, tokenization or task version that differs.
+/// Records that make no report ([`gather::gather`]); no lane in common; a text, protocol, tokenization or task version that
+/// differs.
 pub fn compare(old: &[Record], new: &[Record]) -> Result<Comparison> {
     let (old, new) = (Run::of(old)?, Run::of(new)?);
     for (pass, known) in &old.gathered.texts {

@@ -3,6 +3,7 @@
 use bitworth_quant::random::SplitMix64;
 use serde_json::Value as Json;
 
+use super::jinja::MAX_TEMPLATE_BYTES;
 use super::*;
 
 /// Templates of our own, built like those of published models, with chats and what transformers 5.23 with jinja2 3.1.6 makes of
@@ -11,7 +12,8 @@ const GOLDEN: &str = include_str!("golden.jsonl");
 
 fn template(source: &str) -> Result<ChatTemplate, String> {
     let text = |text: &str| Some(text.to_owned());
-    ChatTemplate::new(Path::new("model"), source, text("<s>"), text("</s>"), Date::OF_RECORDS).map_err(|e| e.to_string())
+    let tokens = Tokens { bos: text("<s>"), eos: text("</s>") };
+    ChatTemplate::new(Path::new("model"), source, tokens, Date::OF_RECORDS).map_err(|e| e.to_string())
 }
 
 fn render(source: &str) -> Result<String, String> {
@@ -149,6 +151,7 @@ fn the_day_is_the_one_that_was_given() {
 
 #[test]
 fn a_token_that_the_model_lacks_is_undefined() {
-    let template = ChatTemplate::new(Path::new("m"), "[{{ bos_token }}{{ eos_token is defined }}]", None, None, Date::OF_RECORDS);
+    let template =
+        ChatTemplate::new(Path::new("m"), "[{{ bos_token }}{{ eos_token is defined }}]", Tokens::default(), Date::OF_RECORDS);
     assert_eq!(template.unwrap().render(&[]).unwrap(), "[False]");
 }
