@@ -2,6 +2,7 @@
 //! it. Absent: what rustfmt and clippy hold.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -47,26 +48,29 @@ fn library_lines<'a>(path: &str, text: &'a str) -> Vec<(usize, &'a str)> {
     if is_program(path) || path.ends_with("/tests.rs") {
         return Vec::new();
     }
-    let tests = Regex::new(r"(?m)^#\[cfg\(test\)\]\n(pub(\(\w+\))? )?mod \w+ \{").unwrap();
-    let code = &text[..tests.find(text).map_or(text.len(), |tests| tests.start())];
+    static TESTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^#\[cfg\(test\)\]\n(pub(\(\w+\))? )?mod \w+ \{").unwrap());
+    let code = &text[..TESTS.find(text).map_or(text.len(), |tests| tests.start())];
     (1..).zip(code.lines()).filter(|(_, line)| !line.trim_start().starts_with("//")).collect()
 }
 
-fn lines_with(path: &str, text: &str, pattern: &str, what: &str) -> Vec<String> {
-    let pattern = Regex::new(pattern).unwrap();
+fn lines_with(path: &str, text: &str, pattern: &Regex, what: &str) -> Vec<String> {
     let found = library_lines(path, text).into_iter().filter(|(_, line)| pattern.is_match(line));
     found.map(|(number, line)| format!("line {number}: {what}: {}", line.trim())).collect()
 }
 
 /// A library has settings (`bitworth_quant::message`); only the program knows what a user types for one.
 fn libraries_name_no_flags(path: &str, text: &str) -> Vec<String> {
-    lines_with(path, text, r#"(^|[\s"'(`=])--[a-z]"#, "an option of the program, give a `Setting`")
+    static FLAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"(^|[\s"'(`=])--[a-z]"#).unwrap());
+    lines_with(path, text, &FLAG, "an option of the program, give a `Setting`")
 }
 
 /// Callers tell errors apart by their types.
 fn libraries_have_typed_errors(path: &str, text: &str) -> Vec<String> {
-    let mut wrong = lines_with(path, text, r"\banyhow\b", "anyhow is for the program");
-    wrong.extend(lines_with(path, text, r"Result<.*, ?(String|&'static str)>|type Err = String", "an error without a type"));
+    static ANYHOW: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\banyhow\b").unwrap());
+    static UNTYPED: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"Result<.*, ?(String|&'static str)>|type Err = String").unwrap());
+    let mut wrong = lines_with(path, text, &ANYHOW, "anyhow is for the program");
+    wrong.extend(lines_with(path, text, &UNTYPED, "an error without a type"));
     wrong
 }
 
@@ -80,8 +84,8 @@ fn settings_are_in_their_tables(path: &str, text: &str) -> Vec<String> {
         bitworth::measure::SETTINGS,
     ];
     let all = tables.concat();
-    let new = Regex::new(r#"Setting::new\("([^"]*)"\)"#).unwrap();
-    let names = library_lines(path, text).into_iter().flat_map(|(_, line)| new.captures_iter(line));
+    static NEW: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"Setting::new\("([^"]*)"\)"#).unwrap());
+    let names = library_lines(path, text).into_iter().flat_map(|(_, line)| NEW.captures_iter(line));
     let missing = names.filter(|name| !all.iter().any(|setting| setting.name() == &name[1]));
     missing.map(|name| format!("the setting {} is in no table SETTINGS", &name[1])).collect()
 }
