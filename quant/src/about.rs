@@ -77,9 +77,10 @@ impl About {
     pub fn of(checkpoint: &Checkpoint) -> Self {
         let h = checkpoint.hparams();
         let has = |role: Role| checkpoint.tensor_of(role, 0).is_some();
-        let kind = match (h.mla.is_some(), h.head_count_kv) {
+        let (heads, kv_heads) = (h.head_count.max(), h.head_count_kv.max());
+        let kind = match (h.mla.is_some(), kv_heads) {
             (true, _) => "multi-head latent",
-            (false, kv) if kv == h.head_count => "multi-head",
+            (false, kv) if kv == heads => "multi-head",
             (false, 1) => "multi-query",
             (false, _) => "grouped-query",
         };
@@ -98,7 +99,7 @@ impl About {
             context_length: h.context_length,
             blocks: h.block_count,
             embedding_length: h.embedding_length,
-            feed_forward_length: h.feed_forward_length,
+            feed_forward_length: h.feed_forward_length.max(),
             vocab_size: h.vocab_size,
             tied: !has(Role::Output),
             norm: match checkpoint.arch().block.norm {
@@ -107,10 +108,10 @@ impl About {
             },
             attention: AboutAttention {
                 kind,
-                heads: h.head_count,
-                kv_heads: h.head_count_kv,
-                key_width: h.key_width(),
-                value_width: h.value_width(),
+                heads,
+                kv_heads,
+                key_width: h.largest(|block| h.key_width(block)),
+                value_width: h.largest(|block| h.value_width(block)),
                 window,
                 sinks: has(Role::AttnSinks),
             },
@@ -146,8 +147,9 @@ fn positions(checkpoint: &Checkpoint) -> String {
     if let Some(base) = h.rope_local_base.filter(|_| h.window.is_some()) {
         text += &format!(" ({base} in blocks with a window)");
     }
-    if h.rope_dim < h.key_width() {
-        text += &format!(", {} of {} components", h.rope_dim, h.key_width());
+    let width = h.largest(|block| h.key_width(block));
+    if h.rope_dim < width {
+        text += &format!(", {} of {width} components", h.rope_dim);
     }
     let rotated = h.rope_blocks.iter().filter(|&&rotates| rotates).count();
     if rotated < h.block_count {

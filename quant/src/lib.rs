@@ -1,16 +1,52 @@
-//! `quant`: everything bitworth knows about model files: tensor encodings, GGUF and safetensors, architectures as data,
-//! the plan of what becomes which type, and the quantizer that carries a plan out.
+//! Everything bitworth knows about model files: tensor encodings, GGUF and safetensors, architectures as data, the plan of
+//! what becomes which type, and the quantizer that carries a plan out. Files are llama.cpp's, byte for byte.
 //!
-//! What is absent: printing, GPU code, clocks, the environment. Callers pass a [`Progress`] and get errors that name the
-//! file, the tensor and the offset. The GPU's decoders (`formats/*.wgsl`) are carried here as text only.
+//! A model is opened ([`open_model`]: a Hugging Face directory or a GGUF file of any architecture; [`Checkpoint`] where the
+//! architecture must be known), a [`Recipe`] is found by its name, as `q4_k_m`, and a [`Plan`] says what every tensor becomes and
+//! why, before a byte is written. [`quantize()`](quantize::quantize) reads the model once and makes any number of [`Output`]s, in a
+//! fixed amount of memory.
+//!
+//! Nothing here prints, computes on a GPU, or reads a clock or the environment. Callers pass a [`Progress`] and get an [`Error`]
+//! that names the file, the tensor and the offset. The GPU's decoders (`formats/*.wgsl`) are carried as text only.
+//!
+//! ```
+//! use std::sync::atomic::AtomicBool;
+//!
+//! use bitworth_quant::progress::Silent;
+//! use bitworth_quant::quantize::quantize;
+//! use bitworth_quant::{Choices, Config, DType, GgufFile, Options, Output, Plan, Recipe, Synth};
+//!
+//! // A model of random weights; `open_model` opens one on disk.
+//! let json = serde_json::json!({
+//!     "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
+//!     "num_attention_heads": 4, "vocab_size": 384, "rms_norm_eps": 1e-5
+//! });
+//! let config = Config::parse("config.json".into(), json.as_object().unwrap().clone())?;
+//! let model = Synth::new("tiny", &config, 1)?;
+//!
+//! let (recipe, choices) = (Recipe::find("q4_k_m")?, Choices::default());
+//! let plan = Plan::of(&model, &recipe, &choices)?;
+//! let entry = plan.get("blk.0.attn_q.weight").unwrap();
+//! assert_eq!((entry.from, entry.to), (DType::F16, DType::Q4_K));
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("tiny.gguf");
+//! let output = Output::of(&model, &recipe, &choices, &path)?;
+//! quantize(&model, &[output], &Options::default(), &AtomicBool::new(false), &Silent)?;
+//!
+//! let file = GgufFile::open(&path)?;
+//! let tensor = file.tensors.iter().find(|tensor| tensor.name == "blk.0.attn_q.weight").unwrap();
+//! assert_eq!(tensor.dtype, DType::Q4_K);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-pub mod about;
+mod about;
 pub mod arch;
 pub mod atomic_file;
 pub mod checkpoint;
 pub mod convert;
 pub mod disk;
-pub mod error;
+mod error;
 pub mod formats;
 pub mod gguf;
 pub mod hparams;
@@ -28,14 +64,18 @@ mod tensor;
 pub mod vocab;
 
 pub use about::About;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, open_model};
+pub use convert::config::Config;
 pub use error::{Error, Result};
 pub use formats::DType;
+pub use gguf::GgufFile;
 pub use hparams::HParams;
 pub use imatrix::Imatrix;
-pub use plan::Plan;
+pub use plan::{Choices, Plan};
 pub use progress::Progress;
+pub use quantize::{Options, Output};
 pub use recipe::Recipe;
+pub use synth::Synth;
 
 use message::Setting;
 

@@ -51,18 +51,27 @@ impl Usage {
     }
 }
 
-/// How keys and values can be stored: what llama.cpp takes for `--cache-type-k`.
-pub const KV_TYPES: &[DType] =
-    &[DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q5_1, DType::Q5_0, DType::Q4_1, DType::Q4_0, DType::IQ4_NL];
+/// Whether keys and values can be stored so: what llama.cpp takes for its cache (`--cache-type-k`).
+fn holds_kv(dtype: DType) -> bool {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => true,
+        DType::Q8_0 | DType::Q5_1 | DType::Q5_0 | DType::Q4_1 | DType::Q4_0 | DType::IQ4_NL => true,
+        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => false,
+        DType::IQ4_XS | DType::IQ3_S | DType::IQ3_XXS | DType::IQ2_S | DType::IQ2_XS | DType::IQ2_XXS => false,
+        DType::IQ1_M | DType::IQ1_S | DType::TQ1_0 | DType::TQ2_0 => false,
+        DType::MXFP4 | DType::NVFP4 | DType::Q1_0 | DType::Q2_0 => false,
+    }
+}
 
 /// The type of keys and values of that name, as `q8_0`.
 ///
 /// # Errors
 /// [`Error::Unknown`].
 pub fn kv_type(name: &str) -> Result<DType> {
-    let found = KV_TYPES.iter().find(|dtype| dtype.name().eq_ignore_ascii_case(name));
-    let names = KV_TYPES.iter().map(|dtype| dtype.name().to_ascii_lowercase());
-    found.copied().ok_or_else(|| Error::unknown("type of keys and values", name, names))
+    let mut types = DType::ALL.iter().copied().filter(|&dtype| holds_kv(dtype));
+    let names = types.clone().map(|dtype| dtype.name().to_ascii_lowercase());
+    let found = types.find(|dtype| dtype.name().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| Error::unknown("type of keys and values", name, names))
 }
 
 /// Bytes that a model needs.

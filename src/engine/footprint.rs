@@ -5,6 +5,7 @@
 use bitworth_quant::HParams;
 
 use crate::cpu::PRODUCT_SCRATCH;
+use crate::state::KvColumns;
 
 /// Most rows of a prompt that go through the model at once in decoding.
 pub const PROMPT_ROWS: usize = 512;
@@ -50,18 +51,19 @@ pub struct ExpertColumns {
 impl WorkspaceColumns {
     /// Those of a model.
     pub fn of(h: &HParams) -> Self {
-        let (q, k) = (h.head_count * h.key_width(), h.kv_heads() * h.key_width());
+        let q = h.largest(|block| h.head_count.of(block) * h.key_width(block));
+        let KvColumns { k, v } = KvColumns::largest(h);
         let latent = h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim));
         Self {
             normed: h.embedding_length,
             q,
             k,
-            v: h.kv_heads() * h.value_width(),
+            v,
             raw: q.max(k).max(latent),
             latent,
-            attended: h.head_count * h.value_width(),
+            attended: h.largest(|block| h.head_count.of(block) * h.value_width(block)),
             projected: h.embedding_length,
-            gate: h.feed_forward_length.max(h.shared_feed_forward_length),
+            gate: h.feed_forward_length.max().max(h.shared_feed_forward_length),
             experts: (h.expert_count > 0).then(|| ExpertColumns {
                 scores: h.expert_count,
                 outer: h.expert_used_count * h.embedding_length,
@@ -87,11 +89,6 @@ impl WorkspaceColumns {
     pub fn widest(&self) -> usize {
         self.each().max().unwrap_or(1).max(1)
     }
-}
-
-/// Numbers of keys and values that a block keeps of each token.
-pub fn kv_columns(h: &HParams) -> usize {
-    h.kv_heads() * (h.key_width() + h.value_width())
 }
 
 /// How a model decodes.
@@ -124,15 +121,16 @@ pub fn decoding(h: &HParams, usage: &Decoding) -> Footprint {
     let tables = if h.rope_local_base.is_some() { 2 } else { 1 };
     let angles = tables * context * h.rope_dim as u64;
     let logits = sequences * h.vocab_size as u64;
-    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length };
+    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length.max() };
     let feed_forward = dense.max(h.expert_feed_forward_length * h.expert_count.min(1)).max(h.shared_feed_forward_length);
-    let widest = feed_forward.max(h.embedding_length).max(h.head_count * h.value_width()) as u64;
+    let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
+    let widest = feed_forward.max(h.embedding_length).max(attended) as u64;
+    let head = h.largest(|block| h.key_width(block) + h.value_width(block));
     let scratch = PRODUCT_SCRATCH;
     let decoded = (scratch.decoded as u64).min(widest * h.embedding_length as u64) * threads.min(1);
-    let tiles =
-        threads * (context * (h.key_width() + h.value_width() + scratch.tile_rows) as u64 + scratch.tile_columns as u64 * widest);
+    let tiles = threads * (context * (head + scratch.tile_rows) as u64 + scratch.tile_columns as u64 * widest);
     Footprint {
-        state: h.block_count as u64 * kv_columns(h) as u64 * context * sequences * F32,
+        state: (0..h.block_count).map(|block| KvColumns::of(h, block).total() as u64).sum::<u64>() * context * sequences * F32,
         compute: (rows * columns as u64 + angles + logits + decoded + tiles) * F32,
     }
 }

@@ -8,7 +8,7 @@ use super::footprint::PROMPT_ROWS;
 use super::forward::{self, Batch, Graph, Past, Rows, Step, Workspace};
 use super::model::{Block, Embedding, Mixer, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
-use super::state::{Run, SequenceState};
+use super::state::{KvColumns, Run, SequenceState};
 
 /// Up to this many rows a step reads weights once at the speed of memory.
 const FEW_ROWS: usize = 4;
@@ -54,7 +54,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         let reader = Reader::alone(variant, Arithmetic::F32);
         let blocks = (0..h.block_count).map(|i| Block::load(backend, &reader, i)).collect::<Result<Vec<_>>>()?;
         let state = |block: &Block<B>| match block.mixer {
-            Mixer::Attention(_) => SequenceState::kv(backend, &h, sequences, context),
+            Mixer::Attention(_) => SequenceState::kv(backend, KvColumns::of(&h, block.index), sequences, context),
         };
         let embedding = Embedding::load(backend, &reader)?;
         Ok(Self {
@@ -101,8 +101,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         if from == to {
             return Ok(());
         }
-        let (h, length) = (self.graph.hparams(), self.said[from].len());
-        self.states.iter_mut().try_for_each(|state| state.fork(self.backend, h, from, to, length))?;
+        let length = self.said[from].len();
+        self.states.iter_mut().try_for_each(|state| state.fork(self.backend, from, to, length))?;
         self.said[to] = self.said[from].clone();
         Ok(())
     }

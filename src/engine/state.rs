@@ -25,6 +25,33 @@ pub struct Run {
     pub to: Option<usize>,
 }
 
+/// Columns of the keys and of the values of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvColumns {
+    /// Heads with keys of their own times the width of a key.
+    pub k: usize,
+    /// The same of the values.
+    pub v: usize,
+}
+
+impl KvColumns {
+    /// Those of a block.
+    pub fn of(h: &HParams, block: usize) -> Self {
+        let heads = h.kv_heads(block);
+        Self { k: heads * h.key_width(block), v: heads * h.value_width(block) }
+    }
+
+    /// What is wide enough for every block.
+    pub fn largest(h: &HParams) -> Self {
+        Self { k: h.largest(|block| Self::of(h, block).k), v: h.largest(|block| Self::of(h, block).v) }
+    }
+
+    /// Both together.
+    pub fn total(self) -> usize {
+        self.k + self.v
+    }
+}
+
 /// Keys and values of some rows, for one block.
 pub struct KvCache<B: Backend> {
     /// `[rows, kv_heads * key_width]`
@@ -49,17 +76,15 @@ impl<B: Backend> KvCache<B> {
     ///
     /// # Errors
     /// A device without the memory.
-    pub fn new(backend: &B, h: &HParams, rows: usize) -> Result<Self> {
-        let wide = |columns: usize| backend.alloc(rows * h.kv_heads() * columns);
-        Ok(Self { k: wide(h.key_width())?, v: wide(h.value_width())? })
+    pub fn new(backend: &B, columns: KvColumns, rows: usize) -> Result<Self> {
+        Ok(Self { k: backend.alloc(rows * columns.k)?, v: backend.alloc(rows * columns.v)? })
     }
 
     /// Takes rows of keys and values.
-    pub(crate) fn take(&mut self, backend: &B, h: &HParams, from: [&B::Buffer; 2], copy: RowCopy) -> Result<()> {
-        let (wide_k, wide_v) = (h.kv_heads() * h.key_width(), h.kv_heads() * h.value_width());
-        let RowCopy { from: at, to, len } = copy;
-        backend.copy(from[0], at * wide_k, &mut self.k, to * wide_k, len * wide_k)?;
-        Ok(backend.copy(from[1], at * wide_v, &mut self.v, to * wide_v, len * wide_v)?)
+    pub(crate) fn take(&mut self, backend: &B, columns: KvColumns, from: [&B::Buffer; 2], copy: RowCopy) -> Result<()> {
+        let (KvColumns { k, v }, RowCopy { from: at, to, len }) = (columns, copy);
+        backend.copy(from[0], at * k, &mut self.k, to * k, len * k)?;
+        Ok(backend.copy(from[1], at * v, &mut self.v, to * v, len * v)?)
     }
 }
 
@@ -72,6 +97,7 @@ pub enum SequenceState<B: Backend> {
 /// Keys and values of sequences of up to `context` tokens; those of slot i begin at row i * context.
 pub struct ResidentKv<B: Backend> {
     pub(crate) cache: KvCache<B>,
+    columns: KvColumns,
     context: usize,
 }
 
@@ -85,11 +111,11 @@ impl<B: Backend> ResidentKv<B> {
     ///
     /// # Errors
     /// A device that fails.
-    pub(crate) fn advance(&mut self, backend: &B, h: &HParams, step: [&B::Buffer; 2], runs: &[Run]) -> Result<()> {
+    pub(crate) fn advance(&mut self, backend: &B, step: [&B::Buffer; 2], runs: &[Run]) -> Result<()> {
         for run in runs {
             let Some(slot) = run.to else { continue };
             let copy = RowCopy { from: run.rows.start, to: self.base(slot) + run.position, len: run.rows.len() };
-            self.cache.take(backend, h, step, copy)?;
+            self.cache.take(backend, self.columns, step, copy)?;
         }
         Ok(())
     }
@@ -100,22 +126,27 @@ impl<B: Backend> SequenceState<B> {
     ///
     /// # Errors
     /// A device without the memory.
-    pub fn kv(backend: &B, h: &HParams, slots: usize, context: usize) -> Result<Self> {
-        Ok(Self::Kv(ResidentKv { cache: KvCache::new(backend, h, slots * context)?, context }))
+    pub fn kv(backend: &B, columns: KvColumns, slots: usize, context: usize) -> Result<Self> {
+        Ok(Self::Kv(ResidentKv { cache: KvCache::new(backend, columns, slots * context)?, columns, context }))
     }
 
     /// Makes the sequence in slot `to` begin with the first `length` tokens of the one in slot `from`.
     ///
     /// # Errors
     /// A device that fails.
-    pub fn fork(&mut self, backend: &B, h: &HParams, from: usize, to: usize, length: usize) -> Result<()> {
+    pub fn fork(&mut self, backend: &B, from: usize, to: usize, length: usize) -> Result<()> {
         match self {
             Self::Kv(kv) => {
                 // A device copies from one buffer into another.
-                let mut between = KvCache::new(backend, h, length.max(1))?;
-                between.take(backend, h, [&kv.cache.k, &kv.cache.v], RowCopy { from: kv.base(from), to: 0, len: length })?;
+                let mut between = KvCache::new(backend, kv.columns, length.max(1))?;
+                between.take(
+                    backend,
+                    kv.columns,
+                    [&kv.cache.k, &kv.cache.v],
+                    RowCopy { from: kv.base(from), to: 0, len: length },
+                )?;
                 let to = kv.base(to);
-                kv.cache.take(backend, h, [&between.k, &between.v], RowCopy { from: 0, to, len: length })
+                kv.cache.take(backend, kv.columns, [&between.k, &between.v], RowCopy { from: 0, to, len: length })
             }
         }
     }

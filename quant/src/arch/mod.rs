@@ -41,7 +41,7 @@ pub(crate) use spec::neutral;
 pub use spec::{ArchSpec, NeutralKey, Stated};
 use traits::BLOCK;
 pub use traits::{
-    AttentionScale, BlockTraits, EmbeddingScale, Gating, LogitScale, Mlp, Norm, Residual, RopePairing, Rotated, Windowed,
+    AttentionScale, BlockTraits, EmbeddingScale, Gating, LogitScale, Mlp, Norm, Residual, RopePairing, Rotated, Shapes, Windowed,
 };
 
 /// Every architecture that can be read.

@@ -119,23 +119,26 @@ pub enum Dim {
 }
 
 impl Dim {
-    /// The dimension's size in a model; 0 where the model has nothing of the kind.
-    pub fn size(self, h: &HParams) -> usize {
+    /// The dimension's size in a block of a model; 0 where the model has nothing of the kind.
+    pub fn size(self, h: &HParams, block: usize) -> usize {
         let mla = |size: fn(&crate::hparams::Mla) -> usize| h.mla.as_ref().map_or(0, size);
         match self {
             Self::Embd => h.embedding_length,
-            Self::FeedForward => h.feed_forward_length,
-            Self::GateUp => 2 * h.feed_forward_length,
+            Self::FeedForward => h.feed_forward_length.of(block),
+            Self::GateUp => 2 * h.feed_forward_length.of(block),
             Self::Vocab => h.vocab_size,
             Self::Positions => h.context_length,
-            Self::HeadDim => h.head_dim,
-            Self::Heads => h.head_count,
-            Self::KvHeads => h.head_count_kv,
-            Self::Queries => h.head_count * h.head_dim,
-            Self::Keys => h.head_count_kv * h.head_dim,
-            Self::Values => h.head_count_kv * h.value_dim,
-            Self::Qkv => (h.head_count + h.head_count_kv) * h.head_dim + h.head_count_kv * h.value_dim,
-            Self::AttnOutput => h.head_count * h.value_dim,
+            Self::HeadDim => h.head_dim.of(block),
+            Self::Heads => h.head_count.of(block),
+            Self::KvHeads => h.head_count_kv.of(block),
+            Self::Queries => h.head_count.of(block) * h.head_dim.of(block),
+            Self::Keys => h.head_count_kv.of(block) * h.head_dim.of(block),
+            Self::Values => h.head_count_kv.of(block) * h.value_dim.of(block),
+            Self::Qkv => {
+                (h.head_count.of(block) + h.head_count_kv.of(block)) * h.head_dim.of(block)
+                    + h.head_count_kv.of(block) * h.value_dim.of(block)
+            }
+            Self::AttnOutput => h.head_count.of(block) * h.value_dim.of(block),
             Self::RopePairs => h.rope_dim / 2,
             Self::Experts => h.expert_count,
             Self::ExpertFeedForward => h.expert_feed_forward_length,
@@ -143,10 +146,10 @@ impl Dim {
             Self::QRank => mla(|m| m.q_lora_rank),
             Self::KvRank => mla(|m| m.kv_lora_rank),
             Self::KvRankAndRope => mla(|m| m.kv_lora_rank) + h.rope_dim,
-            Self::MlaQueries => h.head_count * mla(|m| m.key_length),
+            Self::MlaQueries => h.head_count.of(block) * mla(|m| m.key_length),
             Self::MlaKey => mla(|m| m.key_length).saturating_sub(h.rope_dim),
             Self::MlaValue => mla(|m| m.value_length),
-            Self::MlaOutput => h.head_count * mla(|m| m.value_length),
+            Self::MlaOutput => h.head_count.of(block) * mla(|m| m.value_length),
             Self::One => 1,
         }
     }
@@ -249,9 +252,10 @@ fn compresses_queries(h: &HParams) -> bool {
 }
 
 impl TensorRule {
-    /// The shape in GGUF order that a model with these hyper-parameters needs.
-    pub fn shape(&self, h: &HParams) -> Vec<usize> {
-        self.shape.iter().map(|dim| dim.size(h)).collect()
+    /// The shape in GGUF order that a block of a model with these hyper-parameters needs; `block` does not matter to tensors that
+    /// are there once.
+    pub fn shape(&self, h: &HParams, block: usize) -> Vec<usize> {
+        self.shape.iter().map(|dim| dim.size(h, block)).collect()
     }
 
     /// The name in a safetensors file of block `block` and part 0; the GGUF name for computed tensors.

@@ -35,6 +35,8 @@ pub struct BlockTraits {
     pub gating: Gating,
     /// Whether the weights of the chosen experts are divided by their sum, where the file does not say.
     pub normalizes_experts: bool,
+    /// Whether sizes differ from block to block.
+    pub shapes: Shapes,
     /// Epsilon of the norms of compressed queries, keys and values: transformers' constant, whatever the configuration says.
     pub latent_norm_epsilon: f32,
 }
@@ -54,6 +56,7 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     logit_scale: LogitScale::Multiplies,
     gating: Gating::Softmax,
     normalizes_experts: true,
+    shapes: Shapes::Uniform,
     latent_norm_epsilon: 1e-6,
 };
 
@@ -64,6 +67,15 @@ pub enum Norm {
     Rms,
     /// `(x - mean(x)) / sqrt(var(x) + eps) * gain + bias` (Ba et al. 2016); some models have no bias.
     Layer,
+}
+
+/// Whether the numbers of heads and the width of the feed-forward network may differ from block to block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shapes {
+    /// They are the same; a file that lists them is refused.
+    Uniform,
+    /// A file may list them, 0 for a block that has nothing of the kind.
+    ByBlock,
 }
 
 /// How rotary embedding pairs the components of a head.

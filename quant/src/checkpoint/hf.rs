@@ -144,7 +144,7 @@ fn group(rule: &TensorRule) -> &'static str {
 /// One GGUF tensor.
 fn map_tensor(path: &Path, sources: &Sources, block: usize, h: &HParams) -> Result<(Tensor, Stored)> {
     let rule = sources.rule;
-    let shape = rule.shape(h);
+    let shape = rule.shape(h, block);
     let missing = |name: String| Error::tensor(path, name, "is missing");
     let first = *sources.tensors.values().next().ok_or_else(|| missing(rule.hf_name(block)))?;
     let span = |t: &HfTensor| Span { map: Arc::clone(&t.map), range: t.range.clone() };
@@ -154,14 +154,14 @@ fn map_tensor(path: &Path, sources: &Sources, block: usize, h: &HParams) -> Resu
         let scales = sources.tensors.get(&(0, 1)).ok_or_else(|| missing(scales_name))?;
         return mxfp4(rule, block, shape, rows, codes, scales);
     }
-    let layout = layout(rule.transform, &shape, h);
+    let layout = layout(rule.transform, &shape, h, block);
     for t in sources.tensors.values() {
         let found: Vec<usize> = t.shape.iter().rev().copied().collect();
         tensors::check_shape(&t.file, &t.name, &found, &layout.shape)?;
     }
     let dtype = first.dtype()?;
     let (dtype, place) = match (rule.transform, layout.strides) {
-        (Transform::Stack(count), _) => (dtype, stacked(path, sources, block, count.size(h), dtype)?),
+        (Transform::Stack(count), _) => (dtype, stacked(path, sources, block, count.size(h, block), dtype)?),
         (Transform::AddOne, _) => (if dtype == DType::BF16 { DType::F32 } else { dtype }, Place::AddOne(span(first), dtype)),
         (_, Some(strides)) => (dtype, Place::Strided(span(first), strides)),
         (_, None) => (dtype, Place::Mapped(span(first))),

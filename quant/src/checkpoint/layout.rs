@@ -17,7 +17,7 @@ pub(super) struct Layout {
 }
 
 /// The layout in the file of a tensor that has `shape` in GGUF: C columns, R rows, and of three dimensions so many matrices.
-pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams) -> Layout {
+pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: usize) -> Layout {
     let dim = |i: usize| shape.get(i).copied().unwrap_or(1);
     let (cols, rows, matrices) = (dim(0), dim(1), dim(2));
     let walk = |front: [usize; 2], first: usize, digits: Vec<(usize, usize)>| {
@@ -27,8 +27,8 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams) -> Layo
     match transform {
         Transform::Same | Transform::AddOne | Transform::Mxfp4 { .. } => Layout { shape: shape.to_vec(), strides: None },
         Transform::Stack(_) => Layout { shape: shape[..shape.len().saturating_sub(1)].to_vec(), strides: None },
-        Transform::InterleaveQueryHeads => interleaved(shape, h.head_count),
-        Transform::InterleaveKeyHeads => interleaved(shape, h.head_count_kv),
+        Transform::InterleaveQueryHeads => interleaved(shape, h.head_count.of(block)),
+        Transform::InterleaveKeyHeads => interleaved(shape, h.head_count_kv.of(block)),
         // [R, C, n]
         Transform::Transpose => walk([rows, cols], 0, vec![(cols, rows), (rows, 1), (matrices, cols * rows)]),
         // [2R, C, n]
@@ -38,9 +38,9 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams) -> Layo
         // [2C, R]
         Transform::Alternate(first) => walk([2 * cols, rows], first, vec![(cols, 2), (rows, 2 * cols)]),
         // Of [rank, heads * (key + value)]: key columns, rank rows, a matrix a head.
-        Transform::ExpandedKeys => expanded(rows, h, vec![(cols, rows), (rows, 1)], 0),
+        Transform::ExpandedKeys => expanded(rows, (h, block), vec![(cols, rows), (rows, 1)], 0),
         // Rank columns, value rows, a matrix a head, each behind the head's key rows.
-        Transform::ExpandedValues => expanded(cols, h, vec![(cols, 1), (rows, cols)], Dim::MlaKey.size(h) * cols),
+        Transform::ExpandedValues => expanded(cols, (h, block), vec![(cols, 1), (rows, cols)], Dim::MlaKey.size(h, block) * cols),
     }
 }
 
@@ -57,8 +57,9 @@ fn interleaved(shape: &[usize], heads: usize) -> Layout {
 }
 
 /// A part of the matrix of `rank` columns that holds, for every head, its key rows and its value rows.
-fn expanded(rank: usize, h: &HParams, mut digits: Vec<(usize, usize)>, first: usize) -> Layout {
-    let head_rows = Dim::MlaKey.size(h) + Dim::MlaValue.size(h);
-    digits.push((h.head_count, head_rows * rank));
-    Layout { shape: vec![rank, h.head_count * head_rows], strides: Some(Strides { first, digits }) }
+fn expanded(rank: usize, (h, block): (&HParams, usize), mut digits: Vec<(usize, usize)>, first: usize) -> Layout {
+    let head_rows = Dim::MlaKey.size(h, block) + Dim::MlaValue.size(h, block);
+    let heads = h.head_count.of(block);
+    digits.push((heads, head_rows * rank));
+    Layout { shape: vec![rank, heads * head_rows], strides: Some(Strides { first, digits }) }
 }

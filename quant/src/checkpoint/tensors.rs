@@ -19,7 +19,7 @@ pub(super) fn check_known(path: &Path, arch: &ArchSpec, h: &HParams, tensors: &[
             return Err(Error::tensor(path, &tensor.name, what));
         };
         check_block(path, &tensor.name, rule, block, h)?;
-        check_shape(path, &tensor.name, &tensor.shape, &rule.shape(h))?;
+        check_shape(path, &tensor.name, &tensor.shape, &rule.shape(h, block.unwrap_or(0)))?;
     }
     Ok(())
 }

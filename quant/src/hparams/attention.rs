@@ -2,30 +2,35 @@
 
 use super::keys::{Keys, MAX_CONTEXT, MAX_WIDTH};
 use super::rope::yarn_magnitude;
-use super::{Mla, RopeScaling, Window};
+use super::{Mla, PerBlock, RopeScaling, Window};
 use crate::Result;
 use crate::arch::{AttentionScale, Windowed};
 
 /// The sizes of attention.
 pub(super) struct Heads {
-    pub(super) head_count: usize,
-    pub(super) head_count_kv: usize,
-    pub(super) head_dim: usize,
-    pub(super) value_dim: usize,
+    pub(super) head_count: PerBlock<usize>,
+    pub(super) head_count_kv: PerBlock<usize>,
+    pub(super) head_dim: PerBlock<usize>,
+    pub(super) value_dim: PerBlock<usize>,
     pub(super) rope_dim: usize,
 }
 
 impl Keys<'_> {
-    pub(super) fn heads(&self, embedding_length: usize) -> Result<Heads> {
-        let head_count = self.size("attention.head_count", MAX_WIDTH)?;
-        let head_count_kv = self.optional_size("attention.head_count_kv", MAX_WIDTH)?.unwrap_or(head_count);
-        if head_count % head_count_kv != 0 {
-            let what = format!("{head_count_kv} key/value heads do not divide {head_count} query heads");
-            return Err(self.error("attention.head_count_kv", what));
+    pub(super) fn heads(&self, embedding_length: usize, blocks: usize) -> Result<Heads> {
+        const HEADS: &str = "attention.head_count";
+        let head_count = self.sizes(HEADS, MAX_WIDTH, blocks)?.ok_or_else(|| self.error(HEADS, "is missing"))?;
+        let head_count_kv = self.sizes("attention.head_count_kv", MAX_WIDTH, blocks)?.unwrap_or_else(|| head_count.clone());
+        for (heads, kv) in (0..blocks).map(|block| (head_count.of(block), head_count_kv.of(block))) {
+            // A block without attention may have heads that nothing is kept for.
+            if kv != 0 && heads % kv != 0 {
+                let what = format!("{kv} key/value heads do not divide {heads} query heads");
+                return Err(self.error("attention.head_count_kv", what));
+            }
         }
-        let head_dim = self.head_dim("attention.key_length", embedding_length, head_count)?;
-        let value_dim = self.head_dim("attention.value_length", embedding_length, head_count)?;
-        for (stem, heads, dim) in [("key", head_count, head_dim), ("value", head_count, value_dim)] {
+        // Where a file does not say the width of a head, llama.cpp divides by the first block's heads.
+        let head_dim = self.head_dim("attention.key_length", embedding_length, head_count.of(0))?;
+        let value_dim = self.head_dim("attention.value_length", embedding_length, head_count.of(0))?;
+        for (stem, heads, dim) in [("key", head_count.max(), head_dim), ("value", head_count.max(), value_dim)] {
             if (heads * dim) as u64 > MAX_WIDTH {
                 let what = format!("{heads} heads of {dim} are wider than {MAX_WIDTH}");
                 return Err(self.error(&format!("attention.{stem}_length"), what));
@@ -36,13 +41,14 @@ impl Keys<'_> {
             let what = format!("is {rope_dim}, but must be even and at most the head width {head_dim}");
             return Err(self.error("rope.dimension_count", what));
         }
+        let (head_dim, value_dim) = (PerBlock::uniform(head_dim), PerBlock::uniform(value_dim));
         Ok(Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim })
     }
 
     fn head_dim(&self, stem: &str, embedding_length: usize, head_count: usize) -> Result<usize> {
         match self.optional_size(stem, MAX_WIDTH)? {
             Some(dim) => Ok(dim),
-            None if embedding_length.is_multiple_of(head_count) => Ok(embedding_length / head_count),
+            None if head_count > 0 && embedding_length.is_multiple_of(head_count) => Ok(embedding_length / head_count),
             None => {
                 Err(self.error(stem, format!("is missing, and {head_count} heads do not divide a width of {embedding_length}")))
             }

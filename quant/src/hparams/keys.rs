@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use super::OWN_PREFIX;
-use crate::arch::ArchSpec;
+use super::{OWN_PREFIX, PerBlock};
+use crate::arch::{ArchSpec, Shapes};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
@@ -79,6 +79,23 @@ impl Keys<'_> {
             return Err(self.error(stem, format!("is {size}, but must lie between 1 and {max}")));
         }
         usize::try_from(size).map(Some).map_err(|_| self.error(stem, format!("{size} is too large for this machine")))
+    }
+
+    /// A number from 1 to `max` for all blocks, or one from 0 to `max` for each where the architecture has such files; `None` where
+    /// the key is absent.
+    pub(super) fn sizes(&self, stem: &str, max: u64, blocks: usize) -> Result<Option<PerBlock<usize>>> {
+        let (Some(Value::Array(list)), Shapes::ByBlock) = (self.get(stem), self.arch.block.shapes) else {
+            return Ok(self.optional_size(stem, max)?.map(PerBlock::uniform));
+        };
+        let size = |number: i64| usize::try_from(number).ok().filter(|&size| size as u64 <= max);
+        let sizes: Option<Vec<usize>> = match list {
+            Array::I32(list) => list.iter().map(|&number| size(number.into())).collect(),
+            Array::U32(list) => list.iter().map(|&number| size(number.into())).collect(),
+            _ => None,
+        };
+        let sizes = sizes.filter(|sizes| sizes.len() == blocks).and_then(PerBlock::each);
+        let what = || format!("is not a list of {blocks} whole numbers up to {max}, one for each block");
+        sizes.map(Some).ok_or_else(|| self.error(stem, what()))
     }
 
     /// A size from 1 to `max`, or `None` where the key is absent.

@@ -6,10 +6,12 @@
 mod attention;
 mod experts;
 mod keys;
+mod per_block;
 mod read;
 mod rope;
 
 use crate::arch::Gating;
+pub use per_block::PerBlock;
 
 /// How positions are stretched beyond the context the model was first trained on. Divisors by frequency are not here: they are
 /// tensors (`rope_freqs.weight`, `rope_factors_long.weight`, `rope_factors_short.weight`).
@@ -95,15 +97,15 @@ pub struct HParams {
     /// Width H of the residual stream.
     pub embedding_length: usize,
     /// Width F of the feed-forward network.
-    pub feed_forward_length: usize,
+    pub feed_forward_length: PerBlock<usize>,
     /// Query heads.
-    pub head_count: usize,
+    pub head_count: PerBlock<usize>,
     /// Key and value heads; divides `head_count`.
-    pub head_count_kv: usize,
+    pub head_count_kv: PerBlock<usize>,
     /// Width of a query or key head (`attention.key_length`).
-    pub head_dim: usize,
+    pub head_dim: PerBlock<usize>,
     /// Width of a value head (`attention.value_length`).
-    pub value_dim: usize,
+    pub value_dim: PerBlock<usize>,
     /// Epsilon inside the root of normalization.
     pub norm_epsilon: f32,
     /// Base of the rotary frequencies.
@@ -165,19 +167,24 @@ impl HParams {
         self.window.as_ref().filter(|w| w.blocks.get(block).copied().unwrap_or(false)).map(|w| w.width)
     }
 
-    /// Width of a query or key head as attention computes it: expanded, where it is stored compressed.
-    pub fn key_width(&self) -> usize {
-        self.mla.map_or(self.head_dim, |mla| mla.key_length)
+    /// The largest that `size` gives for a block: how much room what serves all blocks needs.
+    pub fn largest(&self, size: impl Fn(usize) -> usize) -> usize {
+        (0..self.block_count).map(size).max().unwrap_or(0)
+    }
+
+    /// Width of a query or key head as attention of a block computes it: expanded, where it is stored compressed.
+    pub fn key_width(&self, block: usize) -> usize {
+        self.mla.map_or_else(|| self.head_dim.of(block), |mla| mla.key_length)
     }
 
     /// The same for values.
-    pub fn value_width(&self) -> usize {
-        self.mla.map_or(self.value_dim, |mla| mla.value_length)
+    pub fn value_width(&self, block: usize) -> usize {
+        self.mla.map_or_else(|| self.value_dim.of(block), |mla| mla.value_length)
     }
 
-    /// Key and value heads as attention computes them.
-    pub fn kv_heads(&self) -> usize {
-        if self.mla.is_some() { self.head_count } else { self.head_count_kv }
+    /// Key and value heads as attention of a block computes them.
+    pub fn kv_heads(&self, block: usize) -> usize {
+        if self.mla.is_some() { self.head_count.of(block) } else { self.head_count_kv.of(block) }
     }
 }
 

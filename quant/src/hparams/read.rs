@@ -19,17 +19,20 @@ impl HParams {
     pub fn from_metadata(path: &Path, arch: &ArchSpec, metadata: &Metadata) -> Result<Self> {
         let keys = Keys { path, arch, metadata };
         let embedding_length = keys.size("embedding_length", MAX_WIDTH)?;
-        let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim } = keys.heads(embedding_length)?;
-        let feed_forward_length = keys.size("feed_forward_length", MAX_WIDTH)?;
+        let block_count = keys.size("block_count", MAX_BLOCKS)?;
+        let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim } = keys.heads(embedding_length, block_count)?;
+        let feed_forward_length = keys
+            .sizes("feed_forward_length", MAX_WIDTH, block_count)?
+            .ok_or_else(|| keys.error("feed_forward_length", "is missing"))?;
         let (expert_count, expert_used_count) = keys.expert_counts()?;
         let expert_width = keys.optional_size("expert_feed_forward_length", MAX_WIDTH)?;
-        let expert_feed_forward_length = expert_width.unwrap_or(feed_forward_length);
-        let block_count = keys.size("block_count", MAX_BLOCKS)?;
+        let expert_feed_forward_length = expert_width.unwrap_or(feed_forward_length.max());
         let context_length = keys.size("context_length", MAX_CONTEXT)?;
-        let mla = keys.mla(head_count, rope_dim)?;
+        let mla = keys.mla(head_count.max(), rope_dim)?;
         let window = keys.window(block_count)?;
         let rope_scaling = keys.rope_scaling()?;
-        let key_dim = mla.map_or(head_dim, |mla| mla.key_length);
+        let key_dim = mla.map_or(head_dim.max(), |mla| mla.key_length);
+        let attention_scale = keys.attention_scale(embedding_length, head_count.max(), key_dim, block_count, rope_scaling)?;
         Ok(Self {
             block_count,
             context_length,
@@ -50,7 +53,7 @@ impl HParams {
             rope_scaling,
             rope_blocks: keys.rope_blocks(block_count, window.as_ref())?,
             window,
-            attention_scale: keys.attention_scale(embedding_length, head_count, key_dim, block_count, rope_scaling)?,
+            attention_scale,
             attention_softcap: keys.factor("attn_logit_softcapping", 0.0)?,
             logit_softcap: keys.factor("final_logit_softcapping", 0.0)?,
             logit_scale: keys.logit_scale()?,
@@ -111,7 +114,7 @@ impl Keys<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::find_gguf;
+    use crate::arch::{BlockTraits, Shapes, find_gguf};
     use crate::hparams::RopeScaling;
 
     fn sound() -> Metadata {
@@ -149,14 +152,40 @@ mod tests {
     #[test]
     fn absent_keys_take_their_defaults() {
         let h = read(&sound()).unwrap();
-        assert_eq!((h.head_dim, h.value_dim, h.rope_dim), (64, 64, 64));
+        assert_eq!((h.head_dim.of(0), h.value_dim.of(0), h.rope_dim), (64, 64, 64));
         assert_eq!((h.rope_freq_base, h.rope_scaling), (10000.0, RopeScaling::None));
         let mut m = sound();
         m.remove("llama.attention.head_count_kv");
         m.remove("llama.vocab_size");
         m.set("tokenizer.ggml.tokens", Value::Array(Array::String(vec![String::new(); 9])));
         let h = read(&m).unwrap();
-        assert_eq!((h.head_count_kv, h.vocab_size), (4, 9));
+        assert_eq!((h.head_count_kv.of(0), h.vocab_size), (4, 9));
+    }
+
+    #[test]
+    fn sizes_by_block_are_read_where_the_architecture_has_them_and_refused_elsewhere() {
+        let llama = find_gguf("llama").unwrap();
+        let block = BlockTraits { shapes: Shapes::ByBlock, ..llama.block };
+        let by_block = ArchSpec { name: "llama", tensors: llama.tensors, hf: llama.hf, block, ..*llama };
+        let list = |values: [u32; 2]| Value::Array(Array::U32(values.to_vec()));
+        let mut m = sound();
+        m.set("llama.attention.head_count", list([4, 8]));
+        m.set("llama.attention.head_count_kv", list([2, 0]));
+        m.set("llama.feed_forward_length", list([512, 256]));
+        m.set("llama.attention.key_length", Value::U32(64));
+        m.set("llama.attention.value_length", Value::U32(64));
+        let h = HParams::from_metadata(Path::new("m.gguf"), &by_block, &m).unwrap();
+        let shape = |block| (h.head_count.of(block), h.head_count_kv.of(block), h.feed_forward_length.of(block));
+        assert_eq!((shape(0), shape(1)), ((4, 2, 512), (8, 0, 256)));
+        assert_eq!(h.largest(|block| h.head_count.of(block) * h.key_width(block)), 512);
+        let error = read(&m).unwrap_err().to_string();
+        assert!(error.contains("head_count") && error.contains("block to block"), "{error}");
+        for broken in [Value::Array(Array::U32(vec![4])), Value::Array(Array::I32(vec![4, -1])), list([4, 1 << 25])] {
+            let mut m = m.clone();
+            m.set("llama.attention.head_count", broken);
+            let error = HParams::from_metadata(Path::new("m.gguf"), &by_block, &m).unwrap_err().to_string();
+            assert!(error.contains("one for each block"), "{error}");
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Synth {
             for block in
                 (0..blocks).filter(|&block| rule.presence.required(&h, block) || has_head(rule) || stated.contains(&rule.role))
             {
-                let (name, shape) = (rule.role.gguf_name(block), rule.shape(&h));
+                let (name, shape) = (rule.role.gguf_name(block), rule.shape(&h, block));
                 // A role can have two rules, for two forms in which files hold it.
                 if synth.index.contains_key(&name) {
                     continue;

@@ -77,7 +77,7 @@ fn a_file_opens_with_all_tensors_and_a_vocabulary() {
         let synth = synth(&[("tie_word_embeddings", json!(tied))], 0).unwrap();
         file(&synth, "q6_k", 2, folder.path());
         let checkpoint = Checkpoint::open(&folder.path().join("q6_k-2.gguf")).unwrap();
-        assert_eq!(checkpoint.hparams().head_count_kv, 2);
+        assert_eq!(checkpoint.hparams().head_count_kv.of(0), 2);
         assert_eq!(checkpoint.parameter_count(), synth.parameter_count());
         assert_eq!(checkpoint.tensor("blk.1.ffn_down.weight").unwrap().dtype, DType::Q6_K);
         assert_eq!(checkpoint.tensor("rope_freqs.weight").unwrap().shape, [32]);

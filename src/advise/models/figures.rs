@@ -237,9 +237,9 @@ impl ModelFigures {
     fn of_hparams(id: &str, arch: &ArchSpec, h: &HParams, metadata: &Metadata, tensors: &[Tensor]) -> Self {
         // llama.cpp has no key for some models' windows, and does without that of phi3 (`src/models/phi3.cpp`, b11434).
         let windows = arch.name != "phi3" && metadata.get(&arch.key("attention.sliding_window")).is_some();
-        let elements = |_block: usize| match h.mla {
+        let elements = |block: usize| match h.mla {
             Some(mla) => mla.kv_lora_rank + h.rope_dim,
-            None => h.head_count_kv * (h.head_dim + h.value_dim),
+            None => h.head_count_kv.of(block) * (h.head_dim.of(block) + h.value_dim.of(block)),
         };
         let mut kv: Vec<KvLayers> = Vec::new();
         for block in 0..h.block_count {
@@ -256,9 +256,9 @@ impl ModelFigures {
             active_params,
             hidden: h.embedding_length as u32,
             layers: h.block_count as u32,
-            heads: h.head_count as u32,
-            kv_heads: h.head_count_kv as u32,
-            head_dim: h.head_dim as u32,
+            heads: h.head_count.max() as u32,
+            kv_heads: h.head_count_kv.max() as u32,
+            head_dim: h.head_dim.max() as u32,
             vocab: h.vocab_size as u32,
             tied: is_tied(tensors),
             experts: h.expert_count as u32,
@@ -371,8 +371,9 @@ impl ModelFigures {
     /// that it prints. 0 where the shape is not known; the vocabulary is wider in all of those.
     pub(crate) fn widest_part(&self) -> u64 {
         let Some(h) = &self.hparams else { return 0 };
-        let feed_forward = h.feed_forward_length.max(h.expert_used_count * h.expert_feed_forward_length);
-        let latent = h.mla.map_or(0, |mla| h.head_count * (mla.key_length + h.rope_dim + 2 * mla.kv_lora_rank + h.rope_dim));
+        let feed_forward = h.feed_forward_length.max().max(h.expert_used_count * h.expert_feed_forward_length);
+        let latent =
+            h.mla.map_or(0, |mla| h.head_count.max() * (mla.key_length + h.rope_dim + 2 * mla.kv_lora_rank + h.rope_dim));
         (3 * feed_forward).max(latent) as u64
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bitworth_quant::DType;
 use bitworth_quant::recipe::Recipe;
 
 use super::figures::Figure;
@@ -100,8 +101,21 @@ impl Estimator {
 fn terms(recipe: &str, bpw: f64, imatrix: bool) -> [f64; TERMS] {
     let bpw = bpw.clamp(BITS.0, BITS.1);
     let imatrix = (imatrix || recipe.starts_with("iq")) && bpw < 6.0;
-    let legacy = matches!(recipe, "q4_0" | "q4_1" | "q5_0" | "q5_1");
+    let legacy = DType::from_name(recipe).is_some_and(is_legacy);
     [1.0, bpw, (bpw - 1.0).ln(), f64::from(u8::from(imatrix)), f64::from(u8::from(legacy))]
+}
+
+/// Whether files that are of one such encoding all through lose more than their bits let expect: blocks of 32 without scales of
+/// scales, from before llama.cpp's k-quants.
+fn is_legacy(dtype: DType) -> bool {
+    match dtype {
+        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 => true,
+        DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0 => false,
+        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => false,
+        DType::IQ4_NL | DType::IQ4_XS | DType::IQ3_S | DType::IQ3_XXS => false,
+        DType::IQ2_S | DType::IQ2_XS | DType::IQ2_XXS | DType::IQ1_M | DType::IQ1_S => false,
+        DType::TQ1_0 | DType::TQ2_0 | DType::MXFP4 | DType::NVFP4 | DType::Q1_0 | DType::Q2_0 => false,
+    }
 }
 
 /// Median bits per weight of each recipe of ours over the figures that state them.

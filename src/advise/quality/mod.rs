@@ -11,7 +11,7 @@ pub mod scores;
 
 use std::path::Path;
 
-use bitworth_quant::Result;
+use bitworth_quant::{DType, Result};
 use serde::Serialize;
 
 use estimate::Estimator;
@@ -178,7 +178,7 @@ fn stated(figure: &Figure, interval: Interval) -> Value {
 
 /// Whether a recipe leaves the weights in the 16 bits that models are published in.
 pub fn is_unquantized(recipe: &str) -> bool {
-    matches!(recipe, "f32" | "f16" | "bf16" | "copy")
+    recipe == "copy" || DType::from_name(recipe).is_some_and(DType::is_float)
 }
 
 /// Whether `name` is one of `names`, whatever the case and the marks between words.

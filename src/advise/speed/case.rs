@@ -120,49 +120,6 @@ impl Case {
     }
 }
 
-/// How a quantization's name begins, and the class of weight types with a speed of its own that it belongs to. The first match
-/// counts. Publishers' `Q8_K_XL` is Q8_0 with some tensors in 16 bits.
-const CLASSES: &[(&str, &str)] = &[
-    ("BF16", "BF16"),
-    ("F16", "F16"),
-    ("FP16", "F16"),
-    ("F32", "F32"),
-    ("Q8", "Q8_0"),
-    ("Q6_K", "Q6_K"),
-    ("Q5_K", "Q5_K"),
-    ("Q5_0", "Q5_0"),
-    ("Q5_1", "Q5_1"),
-    ("Q4_K", "Q4_K"),
-    ("Q4_0", "Q4_0"),
-    ("Q4_1", "Q4_1"),
-    ("Q3_K", "Q3_K"),
-    ("Q2_K", "Q2_K"),
-    ("MXFP4", "MXFP4"),
-    ("NVFP4", "NVFP4"),
-    ("IQ4", "IQ4"),
-    ("IQ3", "IQ3"),
-    ("IQ2", "IQ2"),
-    ("IQ1", "IQ1"),
-    ("TQ", "TQ"),
-];
-
-/// The class of a quantization's name: `UD-Q4_K_XL` and `q4_k_m` are `Q4_K`; what is not known is its own class.
-pub fn type_class(quant: &str) -> String {
-    let upper = quant.trim().to_ascii_uppercase();
-    let name = upper.strip_prefix("UD-").unwrap_or(&upper);
-    CLASSES.iter().find(|(start, _)| name.starts_with(start)).map_or_else(|| name.to_owned(), |(_, class)| (*class).to_owned())
-}
-
-/// The family of a class: kernels of one family share how they unpack, and how well somebody has tuned them.
-pub fn type_family(class: &str) -> &'static str {
-    match class {
-        "F32" | "F16" | "BF16" => "float",
-        "IQ1" | "IQ2" | "IQ3" | "TQ" => "codebook",
-        _ if class.ends_with("_K") => "k",
-        _ => "plain",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,19 +142,5 @@ mod tests {
     #[test]
     fn each_backend_is_named_once() {
         assert_eq!(Backend::names().collect::<Vec<_>>(), ["CUDA", "Metal", "Vulkan", "ROCm", "SYCL", "CPU"]);
-    }
-
-    #[test]
-    fn quantizations_fall_into_classes() {
-        for (quant, class) in [
-            ("UD-Q4_K_XL", "Q4_K"),
-            ("q4_k_m", "Q4_K"),
-            ("Q4_0 (QAT)", "Q4_0"),
-            ("IQ4_XS mix", "IQ4"),
-            ("BF16", "BF16"),
-            ("UD-Q8_K_XL", "Q8_0"),
-        ] {
-            assert_eq!(type_class(quant), class);
-        }
     }
 }

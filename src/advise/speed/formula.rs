@@ -12,7 +12,8 @@
 // Not the system's functions, which differ from machine to machine: the same rows give the same calibration everywhere.
 use libm::{exp, log, pow};
 
-use super::case::{Backend, Build, Case, type_family};
+use super::case::{Backend, Build, Case};
+use super::weight_type::type_family;
 
 /// A named constant in the sum of a slot.
 #[derive(Debug, Clone, PartialEq)]

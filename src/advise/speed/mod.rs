@@ -11,9 +11,11 @@ pub mod place;
 pub mod spread;
 pub mod table;
 pub mod validate;
+mod weight_type;
 
 pub use calibration::{Calibration, Forecast};
-pub use case::{Backend, Build, Case, type_class};
+pub use case::{Backend, Build, Case};
+pub use weight_type::type_class;
 
 #[cfg(test)]
 mod tests {

@@ -8,9 +8,10 @@ use bitworth_quant::recipe::Recipe;
 use bitworth_quant::{DType, Error, Result};
 
 use super::calibration::{Calibration, Forecast};
-use super::case::{Backend, Build, Case, type_class};
+use super::case::{Backend, Build, Case};
 use super::table::{Row, Table};
 use super::validate::Observation;
+use super::weight_type::{nominal_bits, type_class};
 use crate::hardware::{Catalogue, HardwareProfile, Kind, Machine, Vendor};
 use crate::memory::{self, Fit, Usage, Verdict};
 use crate::models::{self, ModelFigures};
@@ -129,33 +130,6 @@ fn lookups(model: &ModelFigures) -> f64 {
 /// The share of a block's experts that a token uses; 1 for dense models.
 fn experts_share(model: &ModelFigures) -> f64 {
     if model.experts > 0 { f64::from(model.experts_used) / f64::from(model.experts) } else { 1.0 }
-}
-
-/// Bits of a weight that files of a class have on the whole.
-fn nominal_bits(class: &str) -> Option<f64> {
-    const BITS: &[(&str, f64)] = &[
-        ("F32", 32.0),
-        ("F16", 16.0),
-        ("BF16", 16.0),
-        ("Q8_0", 8.5),
-        ("Q6_K", 6.5625),
-        ("Q5_K", 5.6),
-        ("Q5_1", 6.0),
-        ("Q5_0", 5.5),
-        ("Q4_K", 4.85),
-        ("Q4_1", 5.0),
-        ("Q4_0", 4.5),
-        ("IQ4", 4.4),
-        ("Q3_K", 3.9),
-        ("IQ3", 3.5),
-        ("Q2_K", 3.0),
-        ("IQ2", 2.6),
-        ("IQ1", 1.8),
-        ("MXFP4", 4.25),
-        ("NVFP4", 4.5),
-        ("TQ", 2.06),
-    ];
-    BITS.iter().find(|(name, _)| *name == class).map(|(_, bits)| *bits)
 }
 
 /// Whether a machine can be used through a backend: its profile says so, or the backend is for chips like its own. A card's

@@ -6,7 +6,7 @@ use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Colum
 use crate::error::Result;
 use crate::model::{Attention, Latent, Projections, Queries};
 use crate::observe::Site;
-use crate::state::SequenceState;
+use crate::state::{KvColumns, SequenceState};
 
 impl<B: Backend> Step<'_, B> {
     /// Queries, keys and values of the rows of `normed`, rotated, into the workspace.
@@ -17,7 +17,8 @@ impl<B: Backend> Step<'_, B> {
             Projections::Latent(latent) => self.project_latent(latent, block, ws, normed),
             Projections::Plain { q, k, v } => {
                 self.linear(normed, v, &mut ws.v)?;
-                let parts = [(q, &attention.q_norm, h.head_count), (k, &attention.k_norm, h.head_count_kv)];
+                let (heads, kv_heads) = (h.head_count.of(block), h.head_count_kv.of(block));
+                let parts = [(q, &attention.q_norm, heads), (k, &attention.k_norm, kv_heads)];
                 for ((linear, norm, heads), out) in parts.into_iter().zip([&mut ws.q, &mut ws.k]) {
                     match norm {
                         None => self.linear(normed, linear, out)?,
@@ -28,7 +29,7 @@ impl<B: Backend> Step<'_, B> {
                             self.backend.norm(kind, &ws.raw, count, &norm.gain, h.norm_epsilon, out)?;
                         }
                     }
-                    self.rotate(out, heads, h.head_dim, 0, block)?;
+                    self.rotate(out, heads, h.head_dim.of(block), 0, block)?;
                 }
                 Ok(())
             }
@@ -41,7 +42,7 @@ impl<B: Backend> Step<'_, B> {
         let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
         let Some(mla) = h.mla else { return Ok(()) };
         let (kind, epsilon) = (self.graph.traits.norm, self.graph.traits.latent_norm_epsilon);
-        let (key, plain) = (mla.key_length, mla.key_length - h.rope_dim);
+        let (key, plain, heads) = (mla.key_length, mla.key_length - h.rope_dim, h.head_count.of(block));
         match &latent.queries {
             Queries::Plain(linear) => self.linear(normed, linear, &mut ws.q)?,
             Queries::Compressed { down, norm, up } => {
@@ -51,15 +52,15 @@ impl<B: Backend> Step<'_, B> {
                 self.linear(&ws.compressed, up, &mut ws.q)?;
             }
         }
-        self.rotate(&mut ws.q, h.head_count, key, plain, block)?;
+        self.rotate(&mut ws.q, heads, key, plain, block)?;
 
         let both = mla.kv_lora_rank + h.rope_dim;
         self.linear(normed, &latent.down, &mut ws.raw)?;
         self.rotate(&mut ws.raw, 1, both, mla.kv_lora_rank, block)?;
         let shared = Columns { stride: both, first: mla.kv_lora_rank };
         let to = |first| Columns { stride: key, first };
-        let heads = count * h.head_count;
-        let copy = ColumnCopy { from: shared, to: to(plain), rows: heads, count: h.rope_dim, repeat: h.head_count };
+        let rows = count * heads;
+        let copy = ColumnCopy { from: shared, to: to(plain), rows, count: h.rope_dim, repeat: heads };
         backend.copy_columns(&ws.raw, &mut ws.k, copy)?;
         let tight = |stride| Columns { stride, first: 0 };
         let (from, to_latent) = (tight(both), tight(mla.kv_lora_rank));
@@ -67,7 +68,7 @@ impl<B: Backend> Step<'_, B> {
         backend.copy_columns(&ws.raw, &mut ws.latent, copy)?;
         backend.norm(kind, &ws.latent, count, &latent.norm, epsilon, &mut ws.compressed)?;
         self.linear(&ws.compressed, &latent.keys, &mut ws.raw)?;
-        let copy = ColumnCopy { from: tight(plain), to: to(0), rows: heads, count: plain, repeat: 1 };
+        let copy = ColumnCopy { from: tight(plain), to: to(0), rows, count: plain, repeat: 1 };
         backend.copy_columns(&ws.raw, &mut ws.k, copy)?;
         self.linear(&ws.compressed, &latent.values, &mut ws.v)
     }
@@ -84,26 +85,26 @@ impl<B: Backend> Step<'_, B> {
         let (h, backend) = (&self.graph.hparams, self.backend);
         self.project(attention, block, ws, normed)?;
         let shape = AttentionShape {
-            heads: h.head_count,
-            kv_heads: h.kv_heads(),
-            head_dim: h.key_width(),
-            value_dim: h.value_width(),
+            heads: h.head_count.of(block),
+            kv_heads: h.kv_heads(block),
+            head_dim: h.key_width(block),
+            value_dim: h.value_width(block),
             scale: h.attention_scale,
             softcap: h.attention_softcap,
         };
-        let own = [&ws.k, &ws.v];
+        let (own, columns) = ([&ws.k, &ws.v], KvColumns::of(h, block));
         let [k, v] = match past {
             Past::Resident { state: SequenceState::Kv(kv), runs } => {
-                kv.advance(backend, h, own, runs)?;
+                kv.advance(backend, own, runs)?;
                 [&kv.cache.k, &kv.cache.v]
             }
             Past::Chunked(Chunked { kept, joined, copies, .. }) => {
                 for &copy in &copies.keep {
-                    kept.take(backend, h, own, copy)?;
+                    kept.take(backend, columns, own, copy)?;
                 }
                 for &(source, copy) in &copies.join {
                     let source = if source == KvSource::Step { own } else { [&kept.k, &kept.v] };
-                    joined.take(backend, h, source, copy)?;
+                    joined.take(backend, columns, source, copy)?;
                 }
                 if copies.join.is_empty() { own } else { [&joined.k, &joined.v] }
             }
@@ -114,7 +115,7 @@ impl<B: Backend> Step<'_, B> {
         if self.observer.is_some() && h.mla.is_some() {
             self.observe_latent(block, ws, spans, shape)?;
         }
-        self.observe(block, Site::AttentionOutput, &ws.attended, h.head_count * h.value_width())?;
+        self.observe(block, Site::AttentionOutput, &ws.attended, shape.heads * shape.value_dim)?;
         self.linear(&ws.attended, &attention.output, &mut ws.projected)
     }
 
@@ -128,8 +129,8 @@ impl<B: Backend> Step<'_, B> {
         let (mut q, mut k, mut gathered) = (buffer(key)?, buffer(key)?, buffer(rank)?);
         let one = AttentionShape { heads: 1, kv_heads: 1, value_dim: rank, ..shape };
         let tight = |stride| Columns { stride, first: 0 };
-        for head in 0..h.head_count {
-            let from = Columns { stride: h.head_count * key, first: head * key };
+        for head in 0..shape.heads {
+            let from = Columns { stride: shape.heads * key, first: head * key };
             let part = |count: usize| ColumnCopy { from, to: tight(count), rows, count, repeat: 1 };
             backend.copy_columns(&ws.q, &mut q, part(plain))?;
             self.observe_parts(block, Site::LatentKeys, &q, plain, &[(head, 0..rows)])?;

@@ -95,7 +95,7 @@ impl<B: Backend> Step<'_, B> {
             FeedForward::Dense(dense) => {
                 let h = &self.graph.hparams;
                 self.observe(weights.index, Site::FeedForward, normed, h.embedding_length)?;
-                let (down, width) = ((weights.index, Site::FeedForwardDown), h.feed_forward_length);
+                let (down, width) = ((weights.index, Site::FeedForwardDown), h.feed_forward_length.of(weights.index));
                 self.dense(dense, down, width, normed, [&mut ws.gate, &mut ws.up], &mut ws.projected)
             }
         }

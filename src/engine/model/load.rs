@@ -85,8 +85,8 @@ impl<B: Backend> Loader<'_, B> {
         let sinks = self.reader.decoded(Role::AttnSinks, self.block)?;
         Ok(Attention {
             projections: self.projections(h)?,
-            q_norm: self.head_norm(Role::AttnQNorm, h.head_dim)?,
-            k_norm: self.head_norm(Role::AttnKNorm, h.head_dim)?,
+            q_norm: self.head_norm(Role::AttnQNorm, h.head_dim.of(self.block))?,
+            k_norm: self.head_norm(Role::AttnKNorm, h.head_dim.of(self.block))?,
             sinks: sinks.map(|sinks| self.backend.upload(&sinks)).transpose()?,
             output: self.linear(Role::AttnOutput, Some(Role::AttnOutputBias))?,
         })
@@ -104,11 +104,13 @@ impl<B: Backend> Loader<'_, B> {
                 queries,
                 down: self.linear(Role::AttnKvAMqa, None)?,
                 norm: self.weight(Role::AttnKvANorm)?,
-                keys: self.expanded_keys(mla.key_length - h.rope_dim, mla.kv_lora_rank, h.head_count)?,
+                keys: self.expanded_keys(mla.key_length - h.rope_dim, mla.kv_lora_rank, h.head_count.of(self.block))?,
                 values: self.linear(Role::AttnVB, None)?,
             }));
         }
-        let (queries, keys, values) = (h.head_count * h.head_dim, h.head_count_kv * h.head_dim, h.head_count_kv * h.value_dim);
+        let (heads, kv_heads) = (h.head_count.of(self.block), h.head_count_kv.of(self.block));
+        let (key, value) = (h.head_dim.of(self.block), h.value_dim.of(self.block));
+        let (queries, keys, values) = (heads * key, kv_heads * key, kv_heads * value);
         let [q, k, v] = if self.has(Role::AttnQkv) {
             self.parts(Role::AttnQkv, Some(Role::AttnQkvBias), [queries, keys, values])?
         } else {
@@ -158,7 +160,7 @@ impl<B: Backend> Loader<'_, B> {
                 (Role::FfnUp, Some(Role::FfnUpBias)),
                 (Role::FfnDown, Some(Role::FfnDownBias)),
             ];
-            return Ok(FeedForward::Dense(self.dense(roles, gated, h.feed_forward_length)?));
+            return Ok(FeedForward::Dense(self.dense(roles, gated, h.feed_forward_length.of(self.block))?));
         }
         let shared = if self.has(Role::FfnDownShexp) {
             let roles = [(Role::FfnGateShexp, None), (Role::FfnUpShexp, None), (Role::FfnDownShexp, None)];

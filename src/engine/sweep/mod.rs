@@ -359,7 +359,8 @@ enum Longer {
 fn check_length<B: Backend>(backend: &B, lanes: &[Lane], longest: usize, longer: Longer) -> Result<()> {
     for lane in lanes {
         let h = lane.variant.hparams();
-        let room = backend.max_buffer_len() / (h.kv_heads() * h.key_width().max(h.value_width())).max(1);
+        let columns = h.largest(|block| h.kv_heads(block) * h.key_width(block).max(h.value_width(block)));
+        let room = backend.max_buffer_len() / columns.max(1);
         let trained = longest_sequence(h);
         let learned = lane.variant.checkpoint().tensor_of(Role::PositionEmbd, 0).is_some();
         let context = if longer == Longer::Refused || learned { trained } else { usize::MAX };

@@ -22,7 +22,7 @@ use crate::model::{Block, Embedding, Reader};
 use crate::observe::Observer;
 use crate::prefetch::prefetch;
 use crate::rope::{LengthClasses, Rope};
-use crate::state::{KvCache, Run};
+use crate::state::{KvCache, KvColumns, Run};
 use crate::supply::Supply;
 
 /// What all passes have in common.
@@ -263,8 +263,9 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 let rows = self.chunks.iter().map(|chunk| chunk.batch.rows).max().unwrap_or(0);
                 let joined = self.chunks.iter().map(|chunk| chunk.key_rows).max().unwrap_or(0);
                 let workspace = Workspace::new(backend, h, rows)?;
-                let kept = KvCache::new(backend, h, self.layout.kept_rows.max(1))?;
-                let joined = KvCache::new(backend, h, joined.max(1))?;
+                let columns = KvColumns::largest(h);
+                let kept = KvCache::new(backend, columns, self.layout.kept_rows.max(1))?;
+                let joined = KvCache::new(backend, columns, joined.max(1))?;
                 all.push((h.clone(), Space { workspace, kept, joined }));
                 all.len() - 1
             }

@@ -15,9 +15,10 @@ use super::prefix::{Forest, Order, Path, paths};
 use super::{Lane, Sequence, widest};
 use crate::backend::{Arithmetic, Backend, HostTensor};
 use crate::error::{EngineError, Result};
-use crate::footprint::{WorkspaceColumns, kv_columns};
+use crate::footprint::WorkspaceColumns;
 use crate::head::TILE;
 use crate::rope::{LengthClasses, Rope};
+use crate::state::KvColumns;
 
 /// How a sweep is cut.
 #[derive(Debug, Clone, Copy)]
@@ -238,7 +239,7 @@ fn pass_rows(order: &Order, lengths: &[usize], places: &Range<usize>) -> usize {
 
 /// Numbers of a row of keys or of values, whichever are more.
 fn key_columns(h: &HParams) -> usize {
-    h.kv_heads() * h.key_width().max(h.value_width())
+    h.largest(|block| h.kv_heads(block) * h.key_width(block).max(h.value_width(block)))
 }
 
 /// Bytes of what lanes hold.
@@ -269,7 +270,7 @@ impl Sizes {
         Self {
             state,
             workspace: sum(&|h| WorkspaceColumns::of(h).total()),
-            keys: sum(&kv_columns),
+            keys: sum(&|h| KvColumns::largest(h).total()),
             blocks: block_bytes(lanes),
             head: 2 * head_tokens.min(vocab) * per_token,
             head_tokens,
@@ -344,7 +345,8 @@ fn flops(h: &HParams, lane: &Lane, rows: usize, sequences: &[Sequence]) -> f64 {
     let output = (h.vocab_size * h.embedding_length) as f64;
     let scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();
     let pairs: f64 = sequences.iter().map(|s| s.scored.end as f64 * (s.scored.end as f64 + 1.0) / 2.0).sum();
-    let attention = (h.block_count * h.head_count * (h.key_width() + h.value_width())) as f64 * pairs;
+    let heads = |block: usize| h.head_count.of(block) * (h.key_width(block) + h.value_width(block));
+    let attention = (0..h.block_count).map(heads).sum::<usize>() as f64 * pairs;
     2.0 * (weights * rows as f64 + output * scored as f64 + attention)
 }
 

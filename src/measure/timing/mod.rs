@@ -128,7 +128,8 @@ impl Workload {
         let tests = self.tests();
         let most = |of: fn(&Test) -> usize| tests.iter().map(of).max().unwrap_or(0) as u64;
         let rows = most(|test| test.depth.saturating_add(test.tokens)).saturating_mul(most(|test| test.batch));
-        let width = h.block_count * h.kv_heads() * (h.key_width() + h.value_width());
+        let width_of = |block: usize| h.kv_heads(block) * (h.key_width(block) + h.value_width(block));
+        let width: usize = (0..h.block_count).map(width_of).sum();
         rows.saturating_mul(width as u64).saturating_mul(size_of::<f32>() as u64)
     }
 
