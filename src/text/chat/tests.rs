@@ -59,7 +59,7 @@ fn a_template_that_fails_is_shown_with_its_line() {
     check_error("{% include 'x' %}", &["line 1"]);
     check_error("{% for x in %}", &["line 1", "syntax error"]);
     check_error("{{ strftime_now('%Q') }}", &["%Q"]);
-    check_error(&" ".repeat(MAX_TEMPLATE_BYTES + 1), &["1048577 bytes"]);
+    check_error(&" ".repeat(jinja::MAX_TEMPLATE_BYTES + 1), &["1048577 bytes"]);
     check_error(&format!("{{{{ {} + }}}}", "x".repeat(500)), &["xxx..."]);
 }
 
@@ -152,6 +152,7 @@ fn the_day_is_the_one_that_was_given() {
 
 #[test]
 fn a_token_that_the_model_lacks_is_undefined() {
-    let template = ChatTemplate::new(Path::new("m"), "[{{ bos_token }}{{ eos_token is defined }}]", None, None, Date::OF_RECORDS);
+    let template =
+        ChatTemplate::new(Path::new("m"), "[{{ bos_token }}{{ eos_token is defined }}]", Tokens::default(), Date::OF_RECORDS);
     assert_eq!(template.unwrap().render(&[]).unwrap(), "[False]");
 }

@@ -17,7 +17,7 @@ use super::{Date, Message, Role, Tokens};
 /// The template's name in the environment.
 const NAME: &str = "chat";
 /// Longer templates are none: published ones have up to some 20 KiB.
-const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+pub(super) const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 /// Work a template may do, in steps of the interpreter; 64 bytes of text count as one. Published templates take some thousand.
 const FUEL: u64 = 300_000;
 /// Templates may go over the text of the messages so many times.
