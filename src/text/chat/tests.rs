@@ -61,7 +61,7 @@ fn a_template_that_fails_is_shown_with_its_line() {
     check_error("{% include 'x' %}", &["line 1"]);
     check_error("{% for x in %}", &["line 1", "syntax error"]);
     check_error("{{ strftime_now('%Q') }}", &["%Q"]);
-    check_error(&" ".repeat(MAX_TEMPLATE_BYTES + 1), &["1048577 bytes"]);
+    check_error(&" ".repeat(jinja::MAX_TEMPLATE_BYTES + 1), &["1048577 bytes"]);
     check_error(&format!("{{{{ {} + }}}}", "x".repeat(500)), &["xxx..."]);
 }
 
