@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use bitworth::{Checkpoint, Recipe, Watch, open};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -21,11 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = arguments.next().map_or_else(|| temporary.path().join("model.gguf"), PathBuf::from);
 
     // The plan comes first: which tensor becomes what, and why. Nothing is written yet.
-    let output = Output::of(checkpoint.as_ref(), &recipe, &Choices::default(), &file)?;
+    let output = Output::of(checkpoint.as_ref(), &recipe, &PlanOptions::default(), &file)?;
     for entry in output.plan.entries.iter().take(4) {
         println!("{:24} {} -> {}", entry.tensor, entry.from, entry.to);
     }
-    quantize(checkpoint.as_ref(), &[output], &Options::default(), &stop, &Silent)?;
+    quantize(checkpoint.as_ref(), &[output], &QuantizeOptions::default(), &stop, &Silent)?;
 
     let made = Checkpoint::open(&file)?;
     println!("{}: {} tensors, {} bytes", file.display(), made.tensors().len(), made.total_bytes());

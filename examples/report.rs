@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use bitworth::eval::record::{Body, Lane as LaneRecord, Origin};
+use bitworth::eval::record::{Body, LaneRecord, Origin};
 use bitworth::{Cpu, Record, Report, SweepLimits, TextWindows, Tokenizer, Watch, candidate, demo, open, reference, score};
 use bitworth_quant::progress::Silent;
 

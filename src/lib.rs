@@ -56,7 +56,7 @@ pub use bitworth_eval::demo;
 pub use bitworth_eval::metrics::TextMetrics;
 pub use bitworth_eval::record::Record;
 pub use bitworth_measure::Watch;
-pub use bitworth_measure::device::{Device, DeviceChoice};
+pub use bitworth_measure::device::{Device, DeviceSelector};
 pub use bitworth_measure::models::{candidate, open, reference};
 pub use bitworth_measure::text::{TextWindows, score};
 pub use bitworth_quant::{Checkpoint, Recipe};

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bitworth::advise::hardware::Kind;
+use bitworth::advise::hardware::MachineKind;
 use bitworth::advise::memory::{Runtime, Usage, need};
 use bitworth::advise::models::{ModelFigures, shape};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::generate::Generator;
 use bitworth::engine::model::Variant;
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::synth::Synth;
 use bitworth_quant::{Checkpoint, Recipe};
 use peak_alloc::PeakAlloc;
@@ -29,14 +29,14 @@ fn check(folder: &Path, keys: &str, context: u32) {
     let synth = Synth::new("small", &shape.config, 0).unwrap();
     let recipe = Recipe::find("q8_0").unwrap();
     let file = folder.join("small.gguf");
-    let output = Output::of(&synth, &recipe, &Choices::default(), &file).unwrap();
-    quantize(&synth, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let output = Output::of(&synth, &recipe, &PlanOptions::default(), &file).unwrap();
+    quantize(&synth, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
 
     let figures = ModelFigures::parse(&path, keys).unwrap();
     let size = figures.size(&recipe).unwrap();
     assert_eq!(size.file_bytes, std::fs::metadata(&file).unwrap().len(), "{keys}: the planned size is the file's");
     let usage = Usage { runtime: Runtime::Bitworth, threads: 2, ..Usage::of_context(context) };
-    let need = need(&figures, &size, &usage, Kind::Cpu).unwrap();
+    let need = need(&figures, &size, &usage, MachineKind::Cpu).unwrap();
 
     // Threads of its own: what they keep from one product to the next is counted anew every time.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usage.threads as usize).build().unwrap();

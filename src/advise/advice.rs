@@ -5,11 +5,11 @@ use bitworth_quant::message::{Message, Names};
 use bitworth_quant::{Error, Result};
 use serde::Serialize;
 
-use super::choice::{Choice, Fit};
+use super::choice::{Choice, FitVerdict};
 use super::overtake::{self, Contest};
 use super::quality::Basis;
 use super::rank::{self, Needs, Pick, Yardstick};
-use super::request::Request;
+use super::request::AdviceRequest;
 use super::settings::{CONTEXT, MAX_KLD, MIN_TPS};
 
 /// A machine's pick.
@@ -25,7 +25,7 @@ pub struct MachinePick {
 
 /// Two machines against each other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Comparison {
+pub struct MachineComparison {
     /// Who leads at which speed.
     pub contest: Contest,
     /// The same in sentences.
@@ -36,7 +36,7 @@ pub struct Comparison {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Advice {
     /// What was asked.
-    pub request: Request,
+    pub request: AdviceRequest,
     /// The needs it comes to.
     pub needs: Needs,
     /// What quality is measured by.
@@ -50,7 +50,7 @@ pub struct Advice {
     /// The pick for each machine.
     pub picks: Vec<MachinePick>,
     /// Each pair of machines.
-    pub comparisons: Vec<Comparison>,
+    pub comparisons: Vec<MachineComparison>,
     /// What has to be known beside the numbers, in sentences.
     pub notes: Vec<String>,
 }
@@ -60,7 +60,7 @@ impl Advice {
     ///
     /// # Errors
     /// [`Error::Settings`] where no choice meets the stated needs, saying which to relax and how far.
-    pub fn new(request: Request, needs: Needs, machines: &[String], choices: Vec<Choice>) -> Result<Self> {
+    pub fn new(request: AdviceRequest, needs: Needs, machines: &[String], choices: Vec<Choice>) -> Result<Self> {
         let best = rank::pick(&choices, &needs, |_| true);
         let Some(best) = best else { return Err(contradiction(&choices, &needs)) };
         let yardstick = Yardstick::of(&choices);
@@ -70,7 +70,7 @@ impl Advice {
             for second in &machines[i + 1..] {
                 if let Some(contest) = overtake::contest(&choices, first, second) {
                     let sentences = contest.sentences(&choices);
-                    comparisons.push(Comparison { contest, sentences });
+                    comparisons.push(MachineComparison { contest, sentences });
                 }
             }
         }
@@ -173,7 +173,7 @@ fn notes(choices: &[Choice], yardstick: Yardstick, context: u32) -> Vec<String> 
             ));
         }
     }
-    if choices.iter().any(|c| c.room.fit == Fit::FitsRaised) {
+    if choices.iter().any(|c| c.room.fit == FitVerdict::FitsRaised) {
         notes.push("+ fits once the system's limit on GPU memory is raised.".to_owned());
     }
     notes
@@ -185,8 +185,13 @@ mod tests {
     use crate::choice::sample::{choice, too_large};
     use crate::rank::Use;
 
-    fn request() -> Request {
-        Request { models: vec!["m".into()], hardware: vec!["a".into(), "b".into()], context: 8192, ..Request::default() }
+    fn request() -> AdviceRequest {
+        AdviceRequest {
+            models: vec!["m".into()],
+            hardware: vec!["a".into(), "b".into()],
+            context: 8192,
+            ..AdviceRequest::default()
+        }
     }
 
     fn advise(choices: Vec<Choice>, min_tps: Option<f64>, max_kld: Option<f64>) -> Result<Advice> {

@@ -10,7 +10,7 @@ use bitworth_quant::{DType, Error, Result};
 use serde::Serialize;
 
 use super::file_size::FileSize;
-use super::hardware::{Kind, Limit, Machine};
+use super::hardware::{Limit, Machine, MachineKind};
 use super::models::{KvLayers, ModelFigures, bytes_per_element};
 use super::settings;
 
@@ -105,7 +105,7 @@ const F32: u64 = size_of::<f32>() as u64;
 ///
 /// # Errors
 /// [`Error::Option`] for a context or a number of sequences of 0; for our own engine, a model that it does not run.
-pub fn need(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -> Result<Need> {
+pub fn need(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: MachineKind) -> Result<Need> {
     for (setting, value) in [(settings::CONTEXT, usage.context), (settings::BATCH, usage.sequences)] {
         if value == 0 {
             return Err(Error::option(setting, "0", "there must be at least 1"));
@@ -117,7 +117,7 @@ pub fn need(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) ->
     }
 }
 
-fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -> Need {
+fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: MachineKind) -> Need {
     let sequences = u64::from(usage.sequences);
     let cells = (u64::from(usage.context) * sequences).min(MAX_TOKENS).next_multiple_of(CELLS);
     let rows = ROWS.min(cells);
@@ -134,7 +134,7 @@ fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -
     kinds.dedup();
     let mask: u64 = kinds.iter().map(|kept| kept * rows * 2).sum();
     // The host looks up embeddings itself; in one memory that makes no difference.
-    let aside = if kind == Kind::DiscreteGpu { size.lookup_bytes } else { 0 };
+    let aside = if kind == MachineKind::DiscreteGpu { size.lookup_bytes } else { 0 };
     Need {
         weights: size.tensor_bytes - aside,
         kv: kv as u64 + model.state_bytes * sequences,
@@ -156,7 +156,7 @@ fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need
 /// Whether a model fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum FitVerdict {
     /// As the platform comes.
     Fits,
     /// Once the platform's limit is raised.
@@ -172,7 +172,7 @@ pub struct Fit {
     /// Of the platform.
     pub platform: &'static str,
     /// The answer.
-    pub verdict: Verdict,
+    pub verdict: FitVerdict,
     /// GiB that are needed.
     pub need_gib: f64,
     /// GiB that a model may take as the platform comes, on all devices.
@@ -188,12 +188,12 @@ impl Fit {
     pub fn sentence(&self) -> String {
         let Self { need_gib, usable_gib, most_gib, platform, .. } = self;
         match self.verdict {
-            Verdict::Fits => format!("fits: {need_gib:.1} of {usable_gib:.1} GiB ({platform})"),
-            Verdict::FitsRaised => {
+            FitVerdict::Fits => format!("fits: {need_gib:.1} of {usable_gib:.1} GiB ({platform})"),
+            FitVerdict::FitsRaised => {
                 let how = self.how.as_deref().unwrap_or("raise the limit");
                 format!("fits with a raised limit: {need_gib:.1} GiB, {usable_gib:.1} as it comes ({platform}): {how}")
             }
-            Verdict::DoesNotFit => {
+            FitVerdict::DoesNotFit => {
                 format!(
                     "does not fit: {need_gib:.1} GiB, {:.1} more than the {most_gib:.1} there are ({platform})",
                     need_gib - most_gib
@@ -213,9 +213,9 @@ pub fn fits(machine: &Machine, need: &Need) -> Vec<Fit> {
     let fit = |limit: &Limit| {
         let (usable_gib, most_gib) = (limit.usable_gib * devices, limit.raised_gib.unwrap_or(limit.usable_gib) * devices);
         let verdict = match need_gib {
-            need if need <= usable_gib => Verdict::Fits,
-            need if need <= most_gib => Verdict::FitsRaised,
-            _ => Verdict::DoesNotFit,
+            need if need <= usable_gib => FitVerdict::Fits,
+            need if need <= most_gib => FitVerdict::FitsRaised,
+            _ => FitVerdict::DoesNotFit,
         };
         Fit { platform: limit.platform, verdict, need_gib, usable_gib, most_gib, how: limit.how_for(need_gib / devices) }
     };
@@ -283,7 +283,7 @@ mod tests {
             let text = format!("like = \"{model}\"\nnum_hidden_layers = {layers}\n");
             let model = ModelFigures::parse(std::path::Path::new("short.toml"), &text).unwrap();
             let size = model.size(&Recipe::find("q4_0").unwrap()).unwrap();
-            let found = need(&model, &size, &Usage { kv_type, ..Usage::of_context(context) }, Kind::Cpu).unwrap();
+            let found = need(&model, &size, &Usage { kv_type, ..Usage::of_context(context) }, MachineKind::Cpu).unwrap();
             let near = |ours: u64, theirs: f64, bound: f64| (ours as f64 / MIB / theirs - 1.0).abs() < bound;
             assert!(near(found.kv, kv, 0.002), "{text} {context}: {:.2} MiB of {kv}", found.kv as f64 / MIB);
             assert!(near(found.compute, compute, 0.03), "{text} {context}: {:.2} MiB of {compute}", found.compute as f64 / MIB);
@@ -293,15 +293,15 @@ mod tests {
     #[test]
     fn what_fits_where_is_said_with_the_way_to_raise_the_limit() {
         let known = Catalogue::builtin();
-        let check = |model: &str, recipe: &str, machine: &str, expected: &[(&str, Verdict)]| {
+        let check = |model: &str, recipe: &str, machine: &str, expected: &[(&str, FitVerdict)]| {
             let ((model, size), machine) = (sized(model, recipe), known.find(machine).unwrap());
             let need = need(&model, &size, &Usage::of_context(8192), machine.profile.kind).unwrap();
             let found = fits(&machine, &need);
-            let verdicts: Vec<(&str, Verdict)> = found.iter().map(|fit| (fit.platform, fit.verdict)).collect();
+            let verdicts: Vec<(&str, FitVerdict)> = found.iter().map(|fit| (fit.platform, fit.verdict)).collect();
             assert_eq!(verdicts, expected, "{found:?}");
             found[0].sentence()
         };
-        use Verdict::{DoesNotFit, Fits, FitsRaised};
+        use FitVerdict::{DoesNotFit, Fits, FitsRaised};
         let text = check("llama-3-70b", "q4_k_m", "m2-ultra-64gb", &[("macOS", Fits)]);
         assert!(text.starts_with("fits: 42.") && text.contains("of 48.0 GiB"), "{text}");
         let text = check("llama-3-70b", "q5_k_m", "m2-ultra-64gb", &[("macOS", FitsRaised)]);
@@ -321,7 +321,7 @@ mod tests {
         let ((model, size), machine) = (sized("llama-8b", "q8_0"), Catalogue::builtin().find("rtx-3080").unwrap());
         let gib = machine.memory.usable_gib();
         let takes = |context| {
-            let need = need(&model, &size, &Usage::of_context(context), Kind::DiscreteGpu).unwrap();
+            let need = need(&model, &size, &Usage::of_context(context), MachineKind::DiscreteGpu).unwrap();
             need.total() as f64 / GIB
         };
         let largest = largest_context(&model, &size, &Usage::of_context(1), &machine, gib).unwrap().unwrap();
@@ -334,13 +334,13 @@ mod tests {
     #[test]
     fn impossible_uses_are_refused() {
         let (model, size) = sized("llama-8b", "q8_0");
-        let refused = |usage| need(&model, &size, &usage, Kind::Cpu).unwrap_err().to_string();
+        let refused = |usage| need(&model, &size, &usage, MachineKind::Cpu).unwrap_err().to_string();
         assert!(refused(Usage::of_context(0)).contains("context 0"));
         assert!(refused(Usage { sequences: 0, ..Usage::of_context(1) }).contains("batch 0"));
-        assert!(need(&model, &size, &Usage { sequences: u32::MAX, ..Usage::of_context(u32::MAX) }, Kind::Cpu).is_ok());
+        assert!(need(&model, &size, &Usage { sequences: u32::MAX, ..Usage::of_context(u32::MAX) }, MachineKind::Cpu).is_ok());
         let (model, size) = sized("llama-4-scout", "q8_0");
         let ours = Usage { runtime: Runtime::Bitworth, ..Usage::of_context(512) };
-        assert!(need(&model, &size, &ours, Kind::Cpu).unwrap_err().to_string().contains("llama4"));
+        assert!(need(&model, &size, &ours, MachineKind::Cpu).unwrap_err().to_string().contains("llama4"));
         assert_eq!(kv_type("q8_0").unwrap(), DType::Q8_0);
         assert!(kv_type("q3_k").unwrap_err().to_string().contains("iq4_nl"));
     }

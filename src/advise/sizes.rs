@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::file_size::{FileSize, TypeBytes};
 use super::models::{self, ModelFigures, is_expert};
 use bitworth_quant::gguf::Layout;
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{Imatrix, Plan, Recipe, Result};
 
 /// Whose mean bits a weight stand in for those of a model without a shape.
@@ -59,12 +59,12 @@ impl ModelFigures {
     /// From the model's own tensors.
     fn planned(&self, recipe: &Arc<Recipe>) -> Result<FileSize> {
         let model = self.model.as_ref().expect("the model has a shape");
-        let mut plan = Plan::of(model.as_ref(), recipe, &Choices::default())?;
+        let mut plan = Plan::of(model.as_ref(), recipe, &PlanOptions::default())?;
         if plan.entries.iter().any(|entry| entry.needs_imatrix) {
             // There is no such file without a matrix; what it holds changes no type.
             let weights = BTreeMap::from([("output_norm.weight".to_owned(), vec![1.0])]);
             let imatrix = Some(Arc::new(Imatrix::new(Path::new("imatrix.gguf"), weights)));
-            plan = Plan::of(model.as_ref(), recipe, &Choices { imatrix, ..Choices::default() })?;
+            plan = Plan::of(model.as_ref(), recipe, &PlanOptions { imatrix, ..PlanOptions::default() })?;
         }
         let layout = Layout::new(model.path(), &plan.metadata(&model.output_metadata()?), &plan.specs())?;
         let has_output = plan.get("output.weight").is_some();

@@ -17,7 +17,7 @@ use super::sweep::{Files, inputs};
 use super::{Outcome, ScoringArgs, output};
 use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::{Lane, Options};
+use bitworth_engine::sweep::{Lane, SweepOptions};
 use bitworth_eval::stats::Estimate;
 use bitworth_eval::tokens::PairMetrics;
 use bitworth_measure::device::Device;
@@ -96,7 +96,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     let kept = args.keep.kept(inputs(&lanes).chain(args.source.files()))?;
     let begin = std::time::Instant::now();
     let sinks = made.as_ref().map_or(&[][..], Files::sinks);
-    let options = Options { sinks, layers: args.layers, ..args.text.sweep.options() };
+    let options = SweepOptions { sinks, layers: args.layers, ..args.text.sweep.options() };
     let swept = on_device!(&device, backend =>
         lane::score(backend, &lanes, &cut, &options, &source, &kept, session.watch()))?;
     let scores = cut.tokens_of_lanes(0, &swept.lanes);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::convert::facts::has_no_form_in_llama_cpp;
-use bitworth_quant::quantize::{Options, Output, Source, Split, Written};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Source, Split, Written};
 use bitworth_quant::{DType, Recipe};
 use clap::Args;
 use serde_json::{Value, json};
@@ -101,14 +101,14 @@ impl WriteArgs {
         }
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();
-        let options = Options {
+        let options = QuantizeOptions {
             max_memory: self.max_memory,
             allow_non_finite: self.allow_non_finite,
             resume: self.resume,
             sha256: self.sha256,
             report: self.report.is_some().then_some(&clock),
             note: &|text| session.note(text),
-            ..Options::default()
+            ..QuantizeOptions::default()
         };
         let watch = session.watch();
         let written = bitworth_quant::quantize::quantize(source, outputs, &options, watch.stop, watch.progress)?;
@@ -251,7 +251,7 @@ pub fn recipes(names: &[String]) -> Result<Vec<std::sync::Arc<Recipe>>> {
 ///
 /// # Errors
 /// Several recipes for one file.
-pub fn places(out: &Path, stem: &str, recipes: &[std::sync::Arc<Recipe>]) -> Result<Vec<PathBuf>> {
+pub fn output_paths(out: &Path, stem: &str, recipes: &[std::sync::Arc<Recipe>]) -> Result<Vec<PathBuf>> {
     let is_file = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && !out.is_dir();
     if is_file && recipes.len() > 1 {
         bail!("--out {}: {} recipes need a folder, not a file", out.display(), recipes.len());

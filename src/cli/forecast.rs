@@ -11,10 +11,10 @@ use serde_json::json;
 use super::session::Session;
 use super::{Outcome, output};
 use bitworth_advise::hardware::Catalogue;
-use bitworth_advise::memory::Verdict;
+use bitworth_advise::memory::FitVerdict;
 use bitworth_advise::settings::HARDWARE;
-use bitworth_advise::speed::place::{self, Answer};
-use bitworth_advise::speed::table::Table;
+use bitworth_advise::speed::resolve::{self, RowForecast};
+use bitworth_advise::speed::table::SpeedTable;
 use bitworth_advise::speed::{Calibration, Forecast};
 use bitworth_measure::probe;
 use bitworth_report::number::plain;
@@ -69,9 +69,9 @@ impl HardwareDirs {
 const COLUMNS: [&str; 8] = ["tg_forecast", "tg_low", "tg_high", "pp_forecast", "pp_low", "pp_high", "fits", "reason"];
 
 /// The text of a table's file, and the table.
-pub fn read(path: &Path) -> Result<(String, Table)> {
+pub fn read(path: &Path) -> Result<(String, SpeedTable)> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    let table = Table::parse(path, &text)?;
+    let table = SpeedTable::parse(path, &text)?;
     Ok((text, table))
 }
 
@@ -86,10 +86,10 @@ pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
     let (_, table) = read(&args.rows)?;
     let calibration = calibration(args.calibration.as_deref())?;
     let catalogue = args.dirs.catalogue(table.rows.iter().map(|row| row.hardware.as_str()))?;
-    let answers: Vec<Answer> = table.rows.iter().map(|row| place::answer(&catalogue, &calibration, row)).collect();
+    let answers: Vec<RowForecast> = table.rows.iter().map(|row| resolve::forecast_row(&catalogue, &calibration, row)).collect();
     let cells: Vec<Vec<String>> = answers.iter().map(cells).collect();
     write_whole(&args.out, table.render_with(&COLUMNS, &cells).as_bytes())?;
-    let count = |has: fn(&Answer) -> bool| answers.iter().filter(|a| has(a)).count();
+    let count = |has: fn(&RowForecast) -> bool| answers.iter().filter(|a| has(a)).count();
     let (decode, prefill) = (count(|a| a.decode.is_some()), count(|a| a.prefill.is_some()));
     let document = json!({ "rows": answers.len(), "decode": decode, "prefill": prefill, "out": args.out });
     session.print(&document, || {
@@ -98,7 +98,7 @@ pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn cells(answer: &Answer) -> Vec<String> {
+fn cells(answer: &RowForecast) -> Vec<String> {
     let mut cells = Vec::with_capacity(COLUMNS.len());
     for forecast in [answer.decode, answer.prefill] {
         let values = forecast.map(|Forecast { tps, low, high }| [tps, low, high]);
@@ -109,10 +109,10 @@ fn cells(answer: &Answer) -> Vec<String> {
     cells
 }
 
-fn fits_name(verdict: Verdict) -> &'static str {
+fn fits_name(verdict: FitVerdict) -> &'static str {
     match verdict {
-        Verdict::Fits => "yes",
-        Verdict::FitsRaised => "raised",
-        Verdict::DoesNotFit => "no",
+        FitVerdict::Fits => "yes",
+        FitVerdict::FitsRaised => "raised",
+        FitVerdict::DoesNotFit => "no",
     }
 }

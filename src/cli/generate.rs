@@ -16,7 +16,7 @@ use bitworth_measure::device::Device;
 use bitworth_measure::generation::{self, Continuation, Generated, Sampling};
 use bitworth_measure::models;
 use bitworth_measure::on_device;
-use bitworth_text::chat::{ChatTemplate, Date, Message, Role};
+use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message};
 use bitworth_text::tokenizer::Tokenizer;
 
 /// Continue a prompt, greedily or sampled.
@@ -68,8 +68,8 @@ pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
     let mut text = args.prompt.clone();
     if args.chat {
         let template = ChatTemplate::of(&checkpoint, args.date.unwrap_or_else(today))?;
-        let system = args.system.iter().map(|system| Message::new(Role::System, system.as_str()));
-        let messages: Vec<Message> = system.chain([Message::new(Role::User, text)]).collect();
+        let system = args.system.iter().map(|system| Message::new(ChatRole::System, system.as_str()));
+        let messages: Vec<Message> = system.chain([Message::new(ChatRole::User, text)]).collect();
         text = template.render(&messages)?;
         tokenizer = tokenizer.without_start();
     }

@@ -128,7 +128,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use anyhow::Context;
-    use bitworth_quant::plan::choices::ALLOW_REQUANTIZE;
+    use bitworth_quant::plan::options::ALLOW_REQUANTIZE;
     use clap::CommandFactory;
 
     use super::*;

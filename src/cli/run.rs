@@ -9,7 +9,7 @@ use serde_json::json;
 use super::session::Session;
 use super::{DeviceArgs, Outcome, output};
 use bitworth_measure::config::RunConfig;
-use bitworth_measure::device::{Device, DeviceChoice};
+use bitworth_measure::device::{Device, DeviceSelector};
 use bitworth_measure::run::{self, Finished};
 use bitworth_report::Report;
 
@@ -39,7 +39,7 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
     }
     let stem = args.config.as_ref().and_then(|path| path.file_stem()).map(PathBuf::from);
     let mut name = stem.unwrap_or_else(|| "demo".into()).into_os_string();
-    if args.device.device != DeviceChoice::Auto {
+    if args.device.device != DeviceSelector::Auto {
         // Runs on different devices are different runs.
         name.push(format!("-{}", args.device.device));
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::quantize::{Output, Sink, Written};
 use bitworth_quant::{Checkpoint, Imatrix, Recipe};
 use clap::Args;
@@ -49,9 +49,9 @@ pub struct SweepArgs {
 
 impl SweepArgs {
     /// What a sweep does.
-    pub fn options(&self) -> sweep::Options<'_> {
+    pub fn options(&self) -> sweep::SweepOptions<'_> {
         let resume = self.resume.as_deref().map(|folder| Resume { folder, every_layer: false });
-        sweep::Options { limits: self.memory.limits(), resume, ..sweep::Options::default() }
+        sweep::SweepOptions { limits: self.memory.limits(), resume, ..sweep::SweepOptions::default() }
     }
 
     /// The plan for a text, as JSON and for a person.
@@ -108,7 +108,7 @@ impl Files {
         for (lane, candidate) in candidates.iter().enumerate() {
             let Some(name) = candidate.strip_prefix('@') else { continue };
             let recipe = Recipe::find(name)?;
-            let choices = Choices { imatrix: imatrix.cloned(), ..Choices::default() };
+            let choices = PlanOptions { imatrix: imatrix.cloned(), ..PlanOptions::default() };
             let path = dir.join(models::file_name(checkpoint, &recipe));
             outputs.push(Output::of(checkpoint, &recipe, &choices, &path).with_context(|| candidate.clone())?);
             lanes.push(lane + 1);

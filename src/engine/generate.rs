@@ -5,8 +5,8 @@
 use super::backend::{Arithmetic, Backend, TileShape};
 use super::error::{EngineError, Result};
 use super::footprint::PROMPT_ROWS;
-use super::forward::{self, Batch, Graph, Past, Rows, Step, Workspace};
-use super::model::{Block, Embedding, Mixer, OutputHead, Reader, Variant};
+use super::forward::{self, Batch, Graph, Past, RowCount, Step, Workspace};
+use super::model::{BlockWeights, Embedding, Mixer, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
 use super::state::{KvColumns, Run, SequenceState};
 
@@ -22,7 +22,7 @@ pub struct Generator<'a, B: Backend> {
     /// The lengths of sequences that the graph's angles serve.
     classes: LengthClasses,
     embedding: Embedding<B>,
-    blocks: Vec<Block<B>>,
+    blocks: Vec<BlockWeights<B>>,
     head: OutputHead<B>,
     /// By block.
     states: Vec<SequenceState<B>>,
@@ -52,8 +52,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         let h = graph.hparams().clone();
         let rows = PROMPT_ROWS.min(context).max(sequences);
         let reader = Reader::alone(variant, Arithmetic::F32);
-        let blocks = (0..h.block_count).map(|i| Block::load(backend, &reader, i)).collect::<Result<Vec<_>>>()?;
-        let state = |block: &Block<B>| match block.mixer {
+        let blocks = (0..h.block_count).map(|i| BlockWeights::load(backend, &reader, i)).collect::<Result<Vec<_>>>()?;
+        let state = |block: &BlockWeights<B>| match block.mixer {
             Mixer::Attention(_) => SequenceState::kv(backend, KvColumns::of(&h, block.index), sequences, context),
         };
         let embedding = Embedding::load(backend, &reader)?;
@@ -273,7 +273,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         let backend = self.backend;
         let widths: Vec<usize> = self.graph.hparams().window.iter().map(|window| window.width).collect();
         let batch = Batch::new(backend, &positions, &angles, &spans, &widths)?;
-        let rows = if batch.rows <= FEW_ROWS { Rows::Few } else { Rows::Many };
+        let rows = if batch.rows <= FEW_ROWS { RowCount::Few } else { RowCount::Many };
         forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
         let step = Step { backend, graph: &self.graph, batch: &batch, rows, observer: None };
         for (weights, state) in self.blocks.iter().zip(&mut self.states) {

@@ -17,8 +17,8 @@ use polars_io::SerReader;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
 
 use crate::record::{
-    Against, Body, Footprint, Item, Lane, OLDEST_SCHEMA, Origin, PASSES, PHASES, Protocol, Record, SCHEMA_VERSION, Sequence,
-    Speed,
+    Against, Body, Footprint, ItemRecord, LaneRecord, OLDEST_SCHEMA, Origin, PHASES, Protocol, Record, SCHEMA_VERSION,
+    SequenceRecord, Speed, WINDOWINGS,
 };
 
 /// The folder of a run that holds its records.
@@ -130,7 +130,7 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("sha256", r, |r| r.as_lane()?.sha256.as_deref()),
         column("types", r, |r| r.as_lane()?.types.as_deref()),
         column("text_sha256", r, |r| Some(r.as_sequence()?.text_sha256.as_str())),
-        column("pass", r, |r| Some(name_of(PASSES, r.as_sequence()?.protocol.pass))),
+        column("pass", r, |r| Some(name_of(WINDOWINGS, r.as_sequence()?.protocol.pass))),
         column("ctx", r, |r| Some(r.as_sequence()?.protocol.ctx)),
         column("first", r, |r| Some(r.as_sequence()?.protocol.first)),
         column("bos", r, |r| Some(r.as_sequence()?.protocol.bos)),
@@ -182,7 +182,7 @@ fn read(path: &Path) -> Result<Vec<Record>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let frame = ParquetReader::new(file).read_parallel(ParallelStrategy::None).set_rechunk(true).finish();
     let frame = frame.map_err(|e| Error::file(path, format!("is not a readable parquet file: {e}; delete it and run again")))?;
-    (0..frame.height()).map(|row| record(Row { frame: &frame, row }).map_err(|what| bad_row(path, row, what))).collect()
+    (0..frame.height()).map(|row| record(FrameRow { frame: &frame, row }).map_err(|what| bad_row(path, row, what))).collect()
 }
 
 fn bad_row(path: &Path, row: usize, what: Message) -> Error {
@@ -191,12 +191,12 @@ fn bad_row(path: &Path, row: usize, what: Message) -> Error {
 
 /// One row of a frame; the getters say what is missing.
 #[derive(Clone, Copy)]
-struct Row<'a> {
+struct FrameRow<'a> {
     frame: &'a DataFrame,
     row: usize,
 }
 
-impl<'a> Row<'a> {
+impl<'a> FrameRow<'a> {
     fn column(self, name: &str) -> Result<&'a Column, Message> {
         self.frame.column(name).map_err(|_| format!("column {name} is missing").into())
     }
@@ -262,7 +262,7 @@ fn empty(name: &str) -> Message {
     format!("column {name} is empty").into()
 }
 
-fn record(row: Row<'_>) -> Result<Record, Message> {
+fn record(row: FrameRow<'_>) -> Result<Record, Message> {
     let schema = row.u32("schema")?;
     if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema) {
         return Err(format!(
@@ -289,8 +289,8 @@ fn record(row: Row<'_>) -> Result<Record, Message> {
     Ok(Record { origin, body })
 }
 
-fn lane(row: Row<'_>) -> Result<Lane, Message> {
-    Ok(Lane {
+fn lane(row: FrameRow<'_>) -> Result<LaneRecord, Message> {
+    Ok(LaneRecord {
         recipe: row.text("recipe")?,
         is_reference: row.flag("is_reference")?,
         file: row.opt_text("file")?,
@@ -301,15 +301,15 @@ fn lane(row: Row<'_>) -> Result<Lane, Message> {
     })
 }
 
-fn sequence(row: Row<'_>) -> Result<Sequence, Message> {
+fn sequence(row: FrameRow<'_>) -> Result<SequenceRecord, Message> {
     let protocol =
-        Protocol { pass: row.named("pass", PASSES)?, ctx: row.u32("ctx")?, first: row.u32("first")?, bos: row.flag("bos")? };
+        Protocol { pass: row.named("pass", WINDOWINGS)?, ctx: row.u32("ctx")?, first: row.u32("first")?, bos: row.flag("bos")? };
     let tokens = row.u32("tokens")?;
     let against = row.opt_list("kld")?.map(|kld| against(row, kld)).transpose()?;
     if let Some(against) = against.as_ref().filter(|a| a.kld.len() != tokens as usize) {
         return Err(format!("column kld holds {} values for {tokens} tokens", against.kld.len()).into());
     }
-    Ok(Sequence {
+    Ok(SequenceRecord {
         text_sha256: row.text("text_sha256")?,
         protocol,
         sequence: row.u32("sequence")?,
@@ -320,7 +320,7 @@ fn sequence(row: Row<'_>) -> Result<Sequence, Message> {
     })
 }
 
-fn against(row: Row<'_>, kld: Vec<f64>) -> Result<Against, Message> {
+fn against(row: FrameRow<'_>, kld: Vec<f64>) -> Result<Against, Message> {
     Ok(Against {
         kld,
         top1_matches: row.u32("top1_matches")?,
@@ -329,8 +329,8 @@ fn against(row: Row<'_>, kld: Vec<f64>) -> Result<Against, Message> {
     })
 }
 
-fn item(row: Row<'_>) -> Result<Item, Message> {
-    Ok(Item {
+fn item(row: FrameRow<'_>) -> Result<ItemRecord, Message> {
+    Ok(ItemRecord {
         task: row.text("task")?,
         task_version: row.u32("task_version")?,
         item: row.u32("item")?,
@@ -340,7 +340,7 @@ fn item(row: Row<'_>) -> Result<Item, Message> {
     })
 }
 
-fn speed(row: Row<'_>, schema: u32) -> Result<Speed, Message> {
+fn speed(row: FrameRow<'_>, schema: u32) -> Result<Speed, Message> {
     // Version 1 has no columns for what follows the seconds.
     let (drifted, joules, footprint) = match schema {
         1 => (false, None, Footprint::default()),
@@ -359,7 +359,7 @@ fn speed(row: Row<'_>, schema: u32) -> Result<Speed, Message> {
     })
 }
 
-fn footprint(row: Row<'_>) -> Result<Footprint, Message> {
+fn footprint(row: FrameRow<'_>) -> Result<Footprint, Message> {
     Ok(Footprint {
         load_seconds: row.opt_f64("load_seconds")?,
         memory_bytes: row.opt_u64("memory_bytes")?,
@@ -382,7 +382,7 @@ mod tests {
         let mut records = sample::records();
         records.truncate(400);
         records.extend(sample::rolling(&records, 0.1 + 0.2));
-        let text = Body::Item(Item {
+        let text = Body::Item(ItemRecord {
             task: "sums".into(),
             task_version: 2,
             item: 7,
@@ -390,7 +390,7 @@ mod tests {
             logprobs: Vec::new(),
             text: Some("5\n\"8\"".into()),
         });
-        let lane = Body::Lane(Lane {
+        let lane = Body::Lane(LaneRecord {
             recipe: "q4_k_m".into(),
             is_reference: false,
             file: Some("a.gguf".into()),

@@ -8,7 +8,7 @@ use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 
 use crate::demo;
-use crate::kinds::{Item, KINDS, Kind, Row, Verdict};
+use crate::kinds::{DataRow, Item, KINDS, TaskKind, Verdict};
 use crate::request::{Answer, Request};
 
 /// The tasks that come with the program: name and task file. A test compares this with the folder.
@@ -33,7 +33,7 @@ pub struct Task {
     pub chance: f64,
     /// Its items, in the order of the data file.
     pub items: Vec<Item>,
-    kind: Box<dyn Kind>,
+    kind: Box<dyn TaskKind>,
 }
 
 /// What became of one item of a task.
@@ -171,13 +171,13 @@ fn beside(path: &Path, data: &str) -> String {
     path.parent().unwrap_or(Path::new("")).join(data).to_string_lossy().into_owned()
 }
 
-fn read_items(data: &str, kind: &dyn Kind) -> Result<Vec<Item>> {
+fn read_items(data: &str, kind: &dyn TaskKind) -> Result<Vec<Item>> {
     let bytes = demo::read(data)?;
     let text = String::from_utf8(bytes).map_err(|e| Error::file(data, format!("is not UTF-8: {e}")))?;
     let mut items = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let fail = |what: Message| Error::file(data, Message::from(format!("line {}: ", number + 1)).then(what));
-        let row: Row = serde_json::from_str(line).map_err(|e| fail(e.to_string().into()))?;
+        let row: DataRow = serde_json::from_str(line).map_err(|e| fail(e.to_string().into()))?;
         items.push(kind.item(&row).map_err(fail)?);
     }
     if items.is_empty() {

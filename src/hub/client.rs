@@ -38,12 +38,12 @@ pub(super) struct Client<'a> {
     agent: Agent,
     settings: &'a Settings,
     pub(super) model: &'a ModelName,
-    pub(super) watch: Watch<'a>,
+    pub(super) watch: FetchWatch<'a>,
 }
 
 /// Who waits for a model.
 #[derive(Clone, Copy)]
-pub struct Watch<'a> {
+pub struct FetchWatch<'a> {
     /// Is told how many bytes have come.
     pub progress: &'a dyn Progress,
     /// Becomes true when the call should end early.
@@ -78,7 +78,7 @@ impl From<bitworth_quant::Error> for Failure {
 impl<'a> Client<'a> {
     /// # Errors
     /// `SSL_CERT_FILE` cannot be read.
-    pub(super) fn new(settings: &'a Settings, model: &'a ModelName, watch: Watch<'a>) -> Result<Self> {
+    pub(super) fn new(settings: &'a Settings, model: &'a ModelName, watch: FetchWatch<'a>) -> Result<Self> {
         let config = Agent::config_builder()
             .user_agent(concat!("bitworth/", env!("CARGO_PKG_VERSION")))
             // Sizes and hashes are those of the files, so they must come as they are.

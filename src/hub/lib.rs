@@ -20,7 +20,7 @@ use bitworth_quant::convert::config::Config;
 use bitworth_quant::message::Message;
 
 use cache::Repository;
-pub use client::Watch;
+pub use client::FetchWatch;
 use client::{Client, Patience};
 pub use error::{Error, Result};
 use files::{BESIDE_WEIGHTS, Listing, file_error, first_missing, gguf_parts};
@@ -35,10 +35,10 @@ pub use settings::Settings;
 /// # Errors
 /// There is no such model, it may not be read, it is none that can be read here; a file cannot be fetched or is not the one
 /// that is listed; the cache cannot be written. What has been fetched is kept for another try.
-pub fn fetch(model: &ModelName, settings: &Settings, watch: Watch) -> Result<PathBuf> {
+pub fn fetch(model: &ModelName, settings: &Settings, watch: FetchWatch) -> Result<PathBuf> {
     let repository = Repository::new(&settings.cache, model);
     if let Some(commit) = model.commit().filter(|commit| is_known_whole(model, &repository, commit)) {
-        return place(model, &repository, commit);
+        return local_path(model, &repository, commit);
     }
     let cached = cached(model, &repository);
     if settings.offline {
@@ -65,7 +65,7 @@ pub fn fetch(model: &ModelName, settings: &Settings, watch: Watch) -> Result<Pat
         Err(_) if !fetched => {}
         kept => kept?,
     }
-    place(model, &repository, &listing.commit)
+    local_path(model, &repository, &listing.commit)
 }
 
 /// Fetches what is missing of the listed model. Whether something was.
@@ -95,7 +95,7 @@ fn cached(model: &ModelName, repository: &Repository) -> Result<PathBuf, Message
     let Some(commit) = commit else { return Err(format!("nothing is known of the revision {:?}", model.revision).into()) };
     match first_missing(&repository.snapshot(&commit), model.file.as_deref()) {
         Some(missing) => Err(format!("{missing} is not").into()),
-        None => place(model, repository, &commit).map_err(|e| e.message()),
+        None => local_path(model, repository, &commit).map_err(|e| e.message()),
     }
 }
 
@@ -108,7 +108,7 @@ fn is_known_whole(model: &ModelName, repository: &Repository, commit: &str) -> b
 }
 
 /// The path that stands for the model.
-fn place(model: &ModelName, repository: &Repository, commit: &str) -> Result<PathBuf> {
+fn local_path(model: &ModelName, repository: &Repository, commit: &str) -> Result<PathBuf> {
     let snapshot = repository.snapshot(commit);
     let Some(file) = &model.file else { return Ok(snapshot) };
     let parts = gguf_parts(file).map_err(|what| file_error(model, file, what.to_string()))?;

@@ -16,7 +16,7 @@ use super::error::{At, Result};
 
 /// Which device is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
+pub enum DeviceSelector {
     /// A hardware GPU if there is one, else the CPU.
     #[default]
     Auto,
@@ -28,7 +28,7 @@ pub enum DeviceChoice {
     GpuIndex(usize),
 }
 
-impl FromStr for DeviceChoice {
+impl FromStr for DeviceSelector {
     type Err = bitworth_quant::Error;
 
     fn from_str(s: &str) -> bitworth_quant::Result<Self> {
@@ -46,7 +46,7 @@ impl FromStr for DeviceChoice {
     }
 }
 
-impl fmt::Display for DeviceChoice {
+impl fmt::Display for DeviceSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -71,17 +71,17 @@ impl Device {
     ///
     /// # Errors
     /// A GPU was asked for and there is none, or it cannot be opened.
-    pub fn open(choice: DeviceChoice) -> Result<Self> {
+    pub fn open(choice: DeviceSelector) -> Result<Self> {
         match choice {
-            DeviceChoice::Cpu => Ok(Self::Cpu(Cpu::new())),
+            DeviceSelector::Cpu => Ok(Self::Cpu(Cpu::new())),
             // A hardware GPU that is there but cannot be opened is an error, not a reason to run elsewhere unnoticed.
-            DeviceChoice::Auto if list_adapters().iter().any(|adapter| adapter.auto) => {
+            DeviceSelector::Auto if list_adapters().iter().any(|adapter| adapter.auto) => {
                 let instead = Message::from(" (").then(DEVICE.with("cpu")).then(" runs without it)");
                 Self::gpu(GpuSelector::Auto).at(|| DEVICE.with("auto").then(instead))
             }
-            DeviceChoice::Auto => Ok(Self::Cpu(Cpu::new())),
-            DeviceChoice::Gpu => Self::gpu(GpuSelector::Any).at(|| DEVICE.with("gpu")),
-            DeviceChoice::GpuIndex(index) => Self::gpu(GpuSelector::Index(index)).at(|| DEVICE.with(format!("gpu:{index}"))),
+            DeviceSelector::Auto => Ok(Self::Cpu(Cpu::new())),
+            DeviceSelector::Gpu => Self::gpu(GpuSelector::Any).at(|| DEVICE.with("gpu")),
+            DeviceSelector::GpuIndex(index) => Self::gpu(GpuSelector::Index(index)).at(|| DEVICE.with(format!("gpu:{index}"))),
         }
     }
 
@@ -148,14 +148,14 @@ macro_rules! on_device {
 
 #[cfg(all(test, not(feature = "gpu")))]
 mod tests {
-    use super::{Device, DeviceChoice};
+    use super::{Device, DeviceSelector};
 
     #[test]
     fn a_gpu_that_was_not_built_in_is_refused_and_auto_is_the_processor() {
-        for choice in [DeviceChoice::Gpu, DeviceChoice::GpuIndex(0)] {
+        for choice in [DeviceSelector::Gpu, DeviceSelector::GpuIndex(0)] {
             let error = format!("{:#}", Device::open(choice).err().unwrap());
             assert!(error.contains("built without the feature `gpu`"), "{error}");
         }
-        assert_eq!(Device::open(DeviceChoice::Auto).unwrap().info().api, "cpu");
+        assert_eq!(Device::open(DeviceSelector::Auto).unwrap().info().api, "cpu");
     }
 }

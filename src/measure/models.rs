@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitworth_quant::checkpoint::{Model, open_model};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
 
 use super::Watch;
@@ -24,7 +24,7 @@ const HUB_PREFIX: &str = "hf:";
 /// # Errors
 /// As [`Checkpoint::open`] and `bitworth_hub::fetch`; a demo path that does not exist.
 pub fn open(model: &str, watch: Watch) -> Result<Arc<Checkpoint>> {
-    Ok(Arc::new(Checkpoint::open(&place(model, watch)?)?))
+    Ok(Arc::new(Checkpoint::open(&fetched_path(model, watch)?)?))
 }
 
 /// Opens MODEL to convert or to quantize it, which works for GGUF files of any architecture.
@@ -32,7 +32,7 @@ pub fn open(model: &str, watch: Watch) -> Result<Arc<Checkpoint>> {
 /// # Errors
 /// As [`open`].
 pub fn open_to_quantize(model: &str, watch: Watch) -> Result<Box<dyn Model>> {
-    Ok(open_model(&place(model, watch)?)?)
+    Ok(open_model(&fetched_path(model, watch)?)?)
 }
 
 /// Where MODEL stands, for those who look at files that hold no model, too.
@@ -40,7 +40,7 @@ pub fn open_to_quantize(model: &str, watch: Watch) -> Result<Box<dyn Model>> {
 /// # Errors
 /// As [`open`], but for those of the model itself.
 pub fn locate(model: &str, watch: Watch) -> Result<PathBuf> {
-    place(model, watch)
+    fetched_path(model, watch)
 }
 
 /// Whether MODEL is a path, which counts from a folder, and not a name.
@@ -49,7 +49,7 @@ pub fn is_path(model: &str) -> bool {
 }
 
 /// Where MODEL stands, which may have to be fetched.
-fn place(model: &str, watch: Watch) -> Result<PathBuf> {
+fn fetched_path(model: &str, watch: Watch) -> Result<PathBuf> {
     if model.starts_with(HUB_PREFIX) {
         return fetch(model, watch);
     }
@@ -61,7 +61,7 @@ fn fetch(model: &str, watch: Watch) -> Result<PathBuf> {
     use bitworth_hub::{ModelName, Settings};
     let stop = || watch.stopped();
     let name = ModelName::parse(model)?;
-    Ok(bitworth_hub::fetch(&name, &Settings::from_env()?, bitworth_hub::Watch { progress: watch.progress, stop: &stop })?)
+    Ok(bitworth_hub::fetch(&name, &Settings::from_env()?, bitworth_hub::FetchWatch { progress: watch.progress, stop: &stop })?)
 }
 
 #[cfg(not(feature = "hub"))]
@@ -93,7 +93,7 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, imatrix: Option<&Arc<I
         });
     };
     let recipe = Recipe::find(recipe)?;
-    let choices = Choices { imatrix: imatrix.cloned(), ..Choices::default() };
+    let choices = PlanOptions { imatrix: imatrix.cloned(), ..PlanOptions::default() };
     let planned =
         Plan::of(reference.as_ref(), &recipe, &choices).and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
     // Options that the message names are those of another command.

@@ -10,7 +10,7 @@ use bitworth_engine::backend::{Backend, HeadRow};
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepLimits};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_eval::task::Task;
-use bitworth_text::chat::{ChatTemplate, Date, Message, Role};
+use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message};
 use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
 /// Answers `requests` with every lane: per lane one answer per request, in order.
@@ -53,7 +53,7 @@ pub fn answer<B: Backend>(
 /// A model without a chat template, or one that refuses an item; a task that cannot be asked so.
 pub fn as_chats(checkpoint: &Checkpoint, tokenizer: &Tokenizer, tasks: Vec<Task>) -> Result<(Vec<Task>, Tokenizer)> {
     let template = ChatTemplate::of(checkpoint, Date::OF_RECORDS)?;
-    let render = |text: &str| template.render(&[Message::new(Role::User, text)]).map_err(|e| e.message());
+    let render = |text: &str| template.render(&[Message::new(ChatRole::User, text)]).map_err(|e| e.message());
     let tasks = tasks.into_iter().map(|task| task.as_chat(render)).collect::<bitworth_quant::Result<_>>()?;
     Ok((tasks, tokenizer.without_start()))
 }

@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitworth_quant::atomic_file::write_whole;
-use bitworth_quant::imatrix::{Format, Sums};
+use bitworth_quant::imatrix::{ImatrixFormat, Sums};
 use bitworth_quant::message::Message;
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::quantize::hex;
-use bitworth_quant::quantize::{Options, Output};
+use bitworth_quant::quantize::{Output, QuantizeOptions};
 use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::config::{ImatrixConfig, RunConfig, SpeedConfig, TextConfig};
-use super::device::{Device, DeviceChoice};
+use super::device::{Device, DeviceSelector};
 use super::error::{At, Error, Result};
 use super::imatrix::{self, Collect};
 use super::text::{self, TextWindows};
@@ -32,7 +32,7 @@ use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
-use bitworth_eval::record::{Body, Item, Lane as LaneRecord, Origin, Record};
+use bitworth_eval::record::{Body, ItemRecord, LaneRecord, Origin, Record};
 use bitworth_eval::records;
 use bitworth_eval::task::{self, Task};
 use bitworth_text::tokenizer::Tokenizer;
@@ -71,7 +71,7 @@ pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) ->
     let imatrix = job.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
     let choices = |recipe: &Recipe| {
         let imatrix = imatrix.clone().filter(|_| job.guided.contains(&recipe.name));
-        Choices { imatrix, ..Choices::default() }
+        PlanOptions { imatrix, ..PlanOptions::default() }
     };
     let lanes = run.lanes(&job.recipes, choices)?;
     for text in &job.texts {
@@ -118,7 +118,7 @@ impl Job {
                 Some(Importance::Stored { imatrix, .. }) if guided.contains(&recipe.name) => Some(imatrix.clone()),
                 _ => None,
             };
-            Plan::of(checkpoint.as_ref(), recipe, &Choices { imatrix, ..Choices::default() })?
+            Plan::of(checkpoint.as_ref(), recipe, &PlanOptions { imatrix, ..PlanOptions::default() })?
                 .check_importance(checkpoint.path())
                 .at(|| format!("recipe {} (in a configuration, [imatrix] gives one)", recipe.name))?;
         }
@@ -282,7 +282,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Does an item of work unless its records are there already.
-    fn item(&self, name: &str, work: impl FnOnce() -> Result<Vec<Record>>) -> Result<()> {
+    fn work_unit(&self, name: &str, work: impl FnOnce() -> Result<Vec<Record>>) -> Result<()> {
         if records::has(self.out, name) {
             self.found.set(self.found.get() + 1);
             return Ok(());
@@ -316,22 +316,22 @@ impl Run<'_> {
             std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
             let variant = Variant::Stored(self.checkpoint.clone());
             let chunk_size = u32::try_from(ctx).map_err(|_| Error::unfit(format!("imatrix.ctx = {ctx} is too long")))?;
-            let sums = on_device!(&Device::open(DeviceChoice::Cpu)?, backend =>
+            let sums = on_device!(&Device::open(DeviceSelector::Cpu)?, backend =>
                 imatrix::collect(backend, &variant, windows, chunk_size, Collect::default(), self.watch))?;
-            Sums { datasets: vec![name.clone()], ..sums }.write(&path, Format::Gguf)?;
+            Sums { datasets: vec![name.clone()], ..sums }.write(&path, ImatrixFormat::Gguf)?;
         }
         // Models say what they were made with: a name that is the same whatever the folder.
         Ok(Arc::new(Imatrix::open(&path)?.named(&file)))
     }
 
     /// The reference and one lane per recipe, each in a GGUF file of its own; what is missing is made from one read.
-    fn lanes(&self, recipes: &[Arc<Recipe>], choices: impl Fn(&Recipe) -> Choices) -> Result<Vec<Lane>> {
+    fn lanes(&self, recipes: &[Arc<Recipe>], choices: impl Fn(&Recipe) -> PlanOptions) -> Result<Vec<Lane>> {
         let mut reference = models::reference(self.checkpoint);
         let stored = reference.name.clone();
         if recipes.iter().any(|recipe| recipe.name == stored) {
             reference.name = format!("{stored} (stored)");
         }
-        self.item("lane.reference", || {
+        self.work_unit("lane.reference", || {
             let bpw = 8.0 * self.checkpoint.total_bytes() as f64 / self.checkpoint.parameter_count() as f64;
             let bytes = models::stored_bytes(self.checkpoint)?;
             let body = lane_record(&reference, &stored, true, Some(self.checkpoint.path()), bytes, bpw, None);
@@ -339,7 +339,7 @@ impl Run<'_> {
         })?;
         let folder = self.out.join(MODELS);
         let path = |recipe: &Recipe| folder.join(models::file_name(self.checkpoint, recipe));
-        let made = |recipe: &&Arc<Recipe>| !records::has(self.out, &lane_item(recipe)) || !path(recipe).exists();
+        let made = |recipe: &&Arc<Recipe>| !records::has(self.out, &lane_unit(recipe)) || !path(recipe).exists();
         let missing: Vec<&Arc<Recipe>> = recipes.iter().filter(made).collect();
         if !missing.is_empty() {
             std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
@@ -350,7 +350,7 @@ impl Run<'_> {
             bitworth_quant::quantize::quantize(
                 self.checkpoint.as_ref(),
                 &outputs,
-                &Options::default(),
+                &QuantizeOptions::default(),
                 self.watch.stop,
                 self.watch.progress,
             )?;
@@ -363,17 +363,19 @@ impl Run<'_> {
                 variant: Variant::Stored(Arc::new(Checkpoint::open(&path)?)),
                 arithmetic: Arithmetic::F32,
             };
-            self.item(&lane_item(recipe), || Ok(vec![self.record(&lane, file_record(&lane, recipe, &path)?)]))?;
+            self.work_unit(&lane_unit(recipe), || Ok(vec![self.record(&lane, file_record(&lane, recipe, &path)?)]))?;
             lanes.push(lane);
         }
         Ok(lanes)
     }
 
     fn text(&self, lanes: &[Lane], text: &TextWindows, pass_tokens: usize) -> Result<()> {
-        let pass =
-            bitworth_eval::record::PASSES.iter().find(|(pass, _)| *pass == text.protocol.pass).map_or("text", |(_, name)| name);
+        let pass = bitworth_eval::record::WINDOWINGS
+            .iter()
+            .find(|(pass, _)| *pass == text.protocol.pass)
+            .map_or("text", |(_, name)| name);
         for (number, range) in sweep::cut_by_rows(&text.sequences, pass_tokens).into_iter().enumerate() {
-            self.item(&format!("text.{pass}.{number:05}"), || {
+            self.work_unit(&format!("text.{pass}.{number:05}"), || {
                 let scores = on_device!(self.device, backend =>
                     text::score(backend, lanes, text, range, SweepLimits::default(), self.watch))?;
                 let of_lane = |(lane, sequences): (&Lane, Vec<_>)| {
@@ -386,7 +388,7 @@ impl Run<'_> {
     }
 
     fn task(&self, lanes: &[Lane], task: &Task, limit: Option<usize>) -> Result<()> {
-        self.item(&format!("task.{}", task.name), || {
+        self.work_unit(&format!("task.{}", task.name), || {
             let items = task.first(limit);
             let asked = task::build(items);
             let answers = on_device!(self.device, backend =>
@@ -396,7 +398,7 @@ impl Run<'_> {
             for (lane, answers) in lanes.iter().zip(&answers) {
                 for result in task.judge(items, answers)? {
                     let verdict = result.verdict;
-                    let item = Item {
+                    let item = ItemRecord {
                         task: task.name.clone(),
                         task_version: task.version,
                         item: result.item as u32,
@@ -413,7 +415,7 @@ impl Run<'_> {
 
     fn speed(&self, lanes: &[Lane], load: &Workload) -> Result<()> {
         for lane in lanes {
-            self.item(&format!("speed.{}", lane.name), || {
+            self.work_unit(&format!("speed.{}", lane.name), || {
                 let timings = on_device!(self.device, backend => timing::measure(backend, &[&lane.variant], load, self.watch))?;
                 if let Some(drift) = timings.drift {
                     self.note(Message::from(format!("{}: ", lane.name)).then(drift));
@@ -444,7 +446,7 @@ fn recipe_identity(recipe: &Recipe) -> Value {
     }
 }
 
-fn lane_item(recipe: &Recipe) -> String {
+fn lane_unit(recipe: &Recipe) -> String {
     format!("lane.{}", recipe.name)
 }
 

@@ -31,13 +31,13 @@ const BLOCK_ROWS: usize = 256;
 pub struct SecondMoments {
     file: AtomicFile,
     cpu: Cpu,
-    places: BTreeMap<(usize, Site), Place>,
+    places: BTreeMap<(usize, Site), MomentLayout>,
     /// The block that is being collected, with its sums.
     open: BTreeMap<(usize, Site), Vec<Moment>>,
 }
 
 /// Where the moments of a site go.
-struct Place {
+struct MomentLayout {
     counts_at: u64,
     moments_at: u64,
     matrices: usize,
@@ -84,7 +84,7 @@ impl SecondMoments {
         // The wider numbers first, so that all are aligned.
         for (key, name, matrices, cols) in &inputs {
             let counts_at = put(format!("{name}.counts"), "I64", 8, vec![*matrices])?;
-            places.insert(*key, Place { counts_at, moments_at: 0, matrices: *matrices, cols: *cols });
+            places.insert(*key, MomentLayout { counts_at, moments_at: 0, matrices: *matrices, cols: *cols });
         }
         for (key, name, matrices, cols) in &inputs {
             let shape = if *matrices > 1 { vec![*matrices, *cols, *cols] } else { vec![*cols, *cols] };

@@ -9,7 +9,7 @@ use super::Watch;
 use super::error::{Error, Result};
 use bitworth_engine::backend::{Backend, HeadRow};
 use bitworth_engine::sweep::{self, Lane, LaneScores, Sequence, SweepLimits};
-use bitworth_eval::record::{Pass, Protocol, Sequence as SequenceRecord, Token, TokenAgainst, TokenSequence};
+use bitworth_eval::record::{Protocol, SequenceRecord, Token, TokenAgainst, TokenSequence, Windowing};
 use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
 /// A text cut into sequences by a stated protocol.
@@ -72,7 +72,8 @@ impl TextWindows {
             }
             sequences.push(Sequence { tokens, scored: first..ctx - 1 });
         }
-        let protocol = Protocol { pass: Pass::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
+        let protocol =
+            Protocol { pass: Windowing::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
         Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
@@ -97,7 +98,7 @@ impl TextWindows {
             bytes.push((end - begin) as u64);
             begin = end;
         }
-        let protocol = Protocol { pass: Pass::Rolling, ctx: ctx as u32, first: 0, bos: true };
+        let protocol = Protocol { pass: Windowing::Rolling, ctx: ctx as u32, first: 0, bos: true };
         let first_ids = vec![prefix; sequences.len()];
         Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }

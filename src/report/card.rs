@@ -6,7 +6,7 @@ use bitworth_quant::{Error, Result};
 use crate::Report;
 use crate::markdown::{escape, render_table};
 use crate::number::bytes;
-use crate::page::{Cell, Column, Row, Table};
+use crate::page::{Cell, Column, Table, TableRow};
 use crate::sheet;
 use crate::summary::Summary;
 
@@ -95,7 +95,7 @@ fn table(report: &Report) -> Table {
     ];
     let filled = columns.iter().filter(|(_, get)| (0..rows.len()).any(|i| get(i).is_some()));
     let filled: Vec<&(Column, Get<'_>)> = filled.collect();
-    let row = |i: usize| Row {
+    let row = |i: usize| TableRow {
         cells: filled.iter().map(|(_, get)| get(i).unwrap_or_default()).collect(),
         marked: rows[i].is_reference,
     };

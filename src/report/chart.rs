@@ -20,7 +20,7 @@ pub enum Plot {
     /// Points by two values.
     Plane(Plane),
     /// Named rows by one value.
-    Rows(Rows),
+    Rows(RowPlot),
 }
 
 /// Points in a plane.
@@ -138,7 +138,7 @@ pub enum Scope {
 
 /// Named rows, from top to bottom.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
+pub struct RowPlot {
     /// The horizontal axis.
     pub value: Axis,
     /// How a value is drawn.

@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use askama::Template;
 
 use crate::chart::Chart;
-use crate::page::{Block, Page};
+use crate::page::{Page, PageBlock};
 use crate::svg;
 
 /// The page as HTML.
@@ -79,18 +79,18 @@ fn order(value: &f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::{Cell, Column, Row, Section, Table};
+    use crate::page::{Cell, Column, Section, Table, TableRow};
 
     #[test]
     fn what_is_put_in_is_not_markup() {
         let table = Table {
             columns: vec![Column::words("a/b", "\"it's\" 1 < 2"), Column::numbers("n", "")],
-            rows: vec![Row { cells: vec![Cell::words("<b>"), Cell::number("2", 2.0).with_detail("1 & 3")], marked: true }],
+            rows: vec![TableRow { cells: vec![Cell::words("<b>"), Cell::number("2", 2.0).with_detail("1 & 3")], marked: true }],
             notes: vec!["a > b".into()],
         };
         let page = Page {
             title: "<i>".into(),
-            sections: vec![Section::new("", [Block::Table(table), Block::Terms(vec![("t".into(), "&".into())])])],
+            sections: vec![Section::new("", [PageBlock::Table(table), PageBlock::Terms(vec![("t".into(), "&".into())])])],
             ..Page::default()
         };
         let html = render(&page).unwrap();

@@ -7,7 +7,7 @@ use bitworth::engine::backend::{Arithmetic, Backend};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep::{self, Lane, Sequence, SweepLimits};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
 use bitworth_quant::{Checkpoint, Plan, Recipe};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ fn lanes(dir: &TempDir) -> Vec<Lane> {
     let mut lanes =
         vec![Lane { name: "reference".into(), variant: Variant::Stored(checkpoint.clone()), arithmetic: Arithmetic::F32 }];
     for recipe in Recipe::all() {
-        let plan = Arc::new(Plan::of(checkpoint.as_ref(), recipe, &Choices::default()).unwrap());
+        let plan = Arc::new(Plan::of(checkpoint.as_ref(), recipe, &PlanOptions::default()).unwrap());
         if plan.check_importance(checkpoint.path()).is_err() {
             continue; // needs an importance matrix
         }

@@ -16,7 +16,7 @@ use bitworth::measure::Watch;
 use bitworth::measure::imatrix::{self, Collect};
 use bitworth::text::tokenizer::Tokenizer;
 use bitworth_quant::gguf::GgufFile;
-use bitworth_quant::imatrix::{Entry, Format, Sums, tensor_stats};
+use bitworth_quant::imatrix::{Entry, ImatrixFormat, Sums, tensor_stats};
 use bitworth_quant::progress::Silent;
 use bitworth_quant::{Checkpoint, Imatrix};
 use safetensors::SafeTensors;
@@ -101,9 +101,9 @@ fn files_are_laid_out_as_llama_imatrix_lays_them_out() {
     let dir = TempDir::new().unwrap();
     let sums = Sums::open(&golden("mixtral.gguf"), 1).unwrap();
     let (dat, gguf) = (dir.path().join("m.dat"), dir.path().join("m.gguf"));
-    sums.write(&dat, Format::Dat).unwrap();
+    sums.write(&dat, ImatrixFormat::Dat).unwrap();
     assert!(std::fs::read(&dat).unwrap() == std::fs::read(golden("mixtral.dat")).unwrap());
-    sums.write(&gguf, Format::Gguf).unwrap();
+    sums.write(&gguf, ImatrixFormat::Gguf).unwrap();
     let (found, expected) = (GgufFile::open(&gguf).unwrap(), GgufFile::open(&golden("mixtral.gguf")).unwrap());
     let tensors = |file: &GgufFile| {
         let kept = file.tensors.iter().filter(|t| !t.name.ends_with(".stats"));
@@ -130,7 +130,7 @@ fn statistics_are_those_of_llama_imatrix() {
             let expected: Vec<f32> =
                 file.bytes(tensor).chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
             let change =
-                |pick: fn(bitworth_quant::imatrix::Change) -> Option<f64>| row.previous.and_then(pick).unwrap_or(f64::NAN);
+                |pick: fn(bitworth_quant::imatrix::InputChange) -> Option<f64>| row.previous.and_then(pick).unwrap_or(f64::NAN);
             let found = [
                 row.sum,
                 row.mean,
@@ -291,7 +291,7 @@ fn merged_files_are_one_run_over_all_texts() {
     let files = [("a.gguf", first), ("b.gguf", second)].map(|(name, windows)| {
         let path = dir.path().join(name);
         let sums = collect(&Cpu::new(), &variant, windows, Collect::default());
-        Sums { datasets: vec![name.into()], ..sums }.write(&path, Format::Gguf).unwrap();
+        Sums { datasets: vec![name.into()], ..sums }.write(&path, ImatrixFormat::Gguf).unwrap();
         path
     });
     let merged = imatrix::merge(&files, 512, Some(variant.checkpoint().as_ref())).unwrap();

@@ -41,7 +41,7 @@ fn every_published_machine_is_known() {
     for row in &table.rows {
         let (name, variant) = (table.get(row, "name"), table.get(row, "gpu_cores_or_variant"));
         let bandwidth = table.number(row, "bandwidth_gbs");
-        let machine = known.place(name, variant, None, bandwidth).unwrap_or_else(|e| panic!("{e}"));
+        let machine = known.identify(name, variant, None, bandwidth).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(Some(machine.profile.bandwidth_gbs), bandwidth, "{name} is {}", machine.profile.id);
         for (column, ours) in [("fp16_tflops", machine.profile.fp16_tflops), ("fp32_tflops", machine.profile.fp32_tflops)] {
             if let Some(theirs) = table.number(row, column) {
@@ -68,7 +68,7 @@ fn every_measured_row_is_placed() {
     for row in &table.rows {
         let (name, variant) = (table.get(row, "hardware"), table.get(row, "gpu_cores_or_variant"));
         let (memory, bandwidth) = (table.number(row, "memory_gb"), table.number(row, "bandwidth_gbs"));
-        let machine = known.place(name, variant, memory, bandwidth).unwrap_or_else(|e| panic!("{e}"));
+        let machine = known.identify(name, variant, memory, bandwidth).unwrap_or_else(|e| panic!("{e}"));
         assert!(memory.is_none_or(|gb| gb == machine.memory.gb), "{name}");
         if let Some(bandwidth) = bandwidth {
             assert!((bandwidth / machine.profile.bandwidth_gbs - 1.0).abs() < 0.01, "{name} is {}", machine.profile.id);

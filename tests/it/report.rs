@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bitworth::eval::record::{Against, Body, Footprint, Lane, Origin, Pass, Phase, Protocol, Record, Sequence, Speed};
+use bitworth::eval::record::{
+    Against, Body, Footprint, LaneRecord, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Windowing,
+};
 use bitworth::report;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,7 +24,7 @@ fn records(lanes: u32) -> Vec<Record> {
         let origin = Origin::new("a <b>model</b>", format!("lane-{lane}"), "device", "f32");
         let size = 1.0 + f64::from(lane * 37 % lanes) / f64::from(lanes);
         let kld = 0.1 * (-6.0 * (size - 1.0)).exp() * (1.0 + f64::from(lane % 5));
-        let mut bodies = vec![Body::Lane(Lane {
+        let mut bodies = vec![Body::Lane(LaneRecord {
             recipe: "q4_k_m".into(),
             is_reference: lane == 0,
             file: None,
@@ -34,9 +36,9 @@ fn records(lanes: u32) -> Vec<Record> {
         bodies.extend((0..40).map(|number| {
             let wave = 1.0 + 0.1 * f64::from((number * 7 + lane) % 11);
             let against = Against { kld: vec![kld * wave; 16], top1_matches: 15, delta_p_sum: -0.1, delta_p_sq_sum: 0.01 };
-            Body::Sequence(Sequence {
+            Body::Sequence(SequenceRecord {
                 text_sha256: "00".into(),
-                protocol: Protocol { pass: Pass::Windows, ctx: 32, first: 16, bos: true },
+                protocol: Protocol { pass: Windowing::Windows, ctx: 32, first: 16, bos: true },
                 sequence: number,
                 tokens: 16,
                 bytes: 64,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use bitworth::text::tokenizer::{SpecialText, Tokenizer};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::random::SplitMix64;
 use bitworth_quant::vocab::{Algorithm, TokenType};
 use bitworth_quant::{Checkpoint, Recipe};
@@ -42,8 +42,8 @@ fn tokenizers(model: &Path, work: &TempDir) -> Vec<(String, Tokenizer)> {
 }
 
 fn to_gguf(checkpoint: &Checkpoint, path: &Path) -> Checkpoint {
-    let output = Output::of(checkpoint, &Recipe::find("f32").unwrap(), &Choices::default(), path).unwrap();
-    quantize(checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let output = Output::of(checkpoint, &Recipe::find("f32").unwrap(), &PlanOptions::default(), path).unwrap();
+    quantize(checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
     Checkpoint::open(path).unwrap()
 }
 

@@ -5,7 +5,7 @@
 //! weights are no integers of 8 bits times a scale (floats, grids of points) have no such form.
 
 use super::Format;
-use super::block::Block;
+use super::block::QuantBlock;
 
 /// How a format's weights come apart.
 pub struct Integers {
@@ -21,7 +21,7 @@ pub struct Integers {
 pub type Unpack = fn(bytes: &[u8], codes: &mut [i8], scales: &mut [f32], offsets: &mut [f32]);
 
 /// A block of `N` weights in `GROUPS` groups.
-pub(super) trait Affine<const N: usize, const GROUPS: usize>: Block<N> {
+pub(super) trait Affine<const N: usize, const GROUPS: usize>: QuantBlock<N> {
     /// The block with scales of 1 and offsets of 0; the scales; the offsets. The decoder computes `scale * code + offset` with
     /// just these.
     fn split(&self) -> (Self, [f32; GROUPS], [f32; GROUPS]);

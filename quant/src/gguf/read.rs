@@ -72,7 +72,7 @@ impl Header {
 
         let data_offset = (from.at() as u64).next_multiple_of(alignment);
         for t in &mut tensors {
-            place(path, t, data_offset, alignment, bytes.len() as u64)?;
+            set_absolute_offset(path, t, data_offset, alignment, bytes.len() as u64)?;
         }
         refuse_overlap(path, &tensors)?;
         Ok(Self { version, alignment, metadata, tensors, data_offset })
@@ -186,7 +186,7 @@ pub(super) fn tensor_bytes(dtype: DType, shape: &[usize]) -> std::result::Result
 }
 
 /// Turns the tensor's offset into an absolute one and checks that its bytes lie in the file.
-fn place(path: &Path, t: &mut TensorEntry, data_offset: u64, alignment: u64, file_bytes: u64) -> Result<()> {
+fn set_absolute_offset(path: &Path, t: &mut TensorEntry, data_offset: u64, alignment: u64, file_bytes: u64) -> Result<()> {
     if !t.offset.is_multiple_of(alignment) {
         let what = format!("its offset {} is not a multiple of the alignment {alignment}", t.offset);
         return Err(Error::tensor(path, &t.name, what));

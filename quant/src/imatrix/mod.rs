@@ -20,9 +20,9 @@ pub const EXCLUDE_WEIGHTS: Setting = Setting::new("exclude_weights");
 /// The parts of names of [`Imatrix::only`].
 pub const INCLUDE_WEIGHTS: Setting = Setting::new("include_weights");
 
-pub use stats::{Change, LayerStats, TensorStats, layer_stats, tensor_stats};
+pub use stats::{InputChange, LayerStats, TensorStats, layer_stats, tensor_stats};
 pub use sums::{Entry, Sums};
-pub use write::Format;
+pub use write::ImatrixFormat;
 
 /// llama-quantize keeps strings that it adds to the metadata in 128 bytes with a closing zero.
 const MAX_METADATA_BYTES: usize = 127;

@@ -12,7 +12,7 @@ use crate::{DType, Error, Result};
 
 /// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ImatrixFormat {
     /// GGUF.
     Gguf,
     /// The older format, without sums of activations and without counts of experts.
@@ -25,10 +25,10 @@ impl Sums {
     /// # Errors
     /// [`Error::Io`]; [`Error::Tensor`] for a name that GGUF cannot hold; [`Error::File`] for more than the older format can
     /// count.
-    pub fn write(&self, path: &Path, format: Format) -> Result<()> {
+    pub fn write(&self, path: &Path, format: ImatrixFormat) -> Result<()> {
         match format {
-            Format::Gguf => self.write_gguf(path),
-            Format::Dat => self.write_dat(path),
+            ImatrixFormat::Gguf => self.write_gguf(path),
+            ImatrixFormat::Dat => self.write_dat(path),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
-use super::choices::IMATRIX;
+use super::options::IMATRIX;
 use super::value::{Plan, PlanEntry};
 use crate::message::{Message, Names, Setting};
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::Origin;
+use crate::checkpoint::ModelOrigin;
 use crate::gguf::{TensorSpec, Value};
 use crate::message::Message;
 use crate::recipe::{ModelFacts, Recipe};
@@ -19,7 +19,7 @@ pub struct PlanInput<'a> {
     /// The file or directory, for errors.
     pub path: &'a Path,
     /// What kind of file it is.
-    pub origin: Origin,
+    pub origin: ModelOrigin,
     /// What rules may ask about the model.
     pub model: &'a ModelFacts,
     /// Its tensors under their GGUF names, in the order of the file or of the converter.

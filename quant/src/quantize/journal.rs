@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::hash::hex;
-use super::output::{Options, Output};
+use super::output::{Output, QuantizeOptions};
 use super::parts::Part;
 use super::report::Sums;
 use crate::atomic_file::{AtomicFile, directory_of, sync_directory, write_whole};
@@ -82,7 +82,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
 /// change, what else its weights depend on, the headers of the output's files (and with them metadata, types and places), the
 /// importance of columns, whether weights may be no numbers; and whether the report is wanted, whose sums the journal then
 /// holds.
-pub(super) fn fingerprint(source: &dyn Source, output: &Output, parts: &[Part], options: &Options) -> Result<String> {
+pub(super) fn fingerprint(source: &dyn Source, output: &Output, parts: &[Part], options: &QuantizeOptions) -> Result<String> {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());

@@ -18,9 +18,9 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::builtin::ftype_of;
+use super::facts::Category;
 use super::rule::{Recipe, Rule};
-use super::site::Category;
-use super::when::{Part, When};
+use super::when::{LayerSpan, When};
 use crate::message::Message;
 use crate::{DType, Error, Result};
 
@@ -134,10 +134,10 @@ impl OwnRule {
             if first > last {
                 return Err(format!("blocks = [{first}, {last}]: the first comes after the last").into());
             }
-            when.push(When::Block(Part::Range(first, last)));
+            when.push(When::Block(LayerSpan::Range(first, last)));
         }
         for (key, parts, part) in
-            [("first_part", self.first_part, Part::First as fn(_) -> _), ("last_part", self.last_part, Part::Last)]
+            [("first_part", self.first_part, LayerSpan::First as fn(_) -> _), ("last_part", self.last_part, LayerSpan::Last)]
         {
             match parts {
                 Some(0) => return Err(format!("{key} = 0: give the number of parts, as 8 for an eighth").into()),
@@ -145,7 +145,7 @@ impl OwnRule {
                 None => {}
             }
         }
-        when.extend(self.more_bits.then_some(When::Block(Part::MoreBits)));
+        when.extend(self.more_bits.then_some(When::Block(LayerSpan::MoreBits)));
         when.extend(self.experts.map(When::Stacked));
         when.extend(self.min_weights.map(When::MinWeights));
         when.extend(self.max_weights.map(When::MaxWeights));

@@ -168,7 +168,7 @@ impl Vocab {
     /// # Errors
     /// [`Error::Key`] where a key is missing or broken, or the kind of vocabulary or its pre-tokenizer is not supported.
     pub fn from_metadata(path: &Path, metadata: &Metadata) -> Result<Self> {
-        let keys = Keys { path, metadata };
+        let keys = TokenizerReader { path, metadata };
         let model = keys.text(key::MODEL)?.ok_or_else(|| keys.error(key::MODEL, "is missing; this file has no tokenizer"))?;
         let tokens = keys.strings(key::TOKENS)?;
         let id = |name, default: Option<u32>| match keys.token_id(name, tokens.len())? {
@@ -262,12 +262,12 @@ fn unsupported_model(model: &str) -> String {
     format!("{kind} not supported; byte-level BPE (gpt2) and SentencePiece (llama) are")
 }
 
-struct Keys<'a> {
+struct TokenizerReader<'a> {
     path: &'a Path,
     metadata: &'a Metadata,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> TokenizerReader<'a> {
     fn error(&self, key: &str, what: impl Into<crate::message::Message>) -> Error {
         Error::key(self.path, key, what)
     }

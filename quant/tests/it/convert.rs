@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use bitworth_quant::arch::{ARCHITECTURES, Role};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::{Checkpoint, Recipe};
 use serde_json::{Value as Json, json};
 
@@ -37,15 +37,15 @@ fn check((dir, manifest): (PathBuf, PathBuf), outtype: &str) {
 
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("out.gguf");
-    let whole = Output::of(&checkpoint, &recipe, &Choices::default(), &path).unwrap();
-    quantize(&checkpoint, std::slice::from_ref(&whole), &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let whole = Output::of(&checkpoint, &recipe, &PlanOptions::default(), &path).unwrap();
+    quantize(&checkpoint, std::slice::from_ref(&whole), &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
     // What was written is the same model.
     assert_eq!(Checkpoint::open(&path).unwrap().hparams(), checkpoint.hparams(), "{}", dir.display());
 
     // Without what the converter leaves out it is the converter's file.
     let output = support::without_own_keys(whole);
     assert_eq!(found_pairs(&output.metadata), expected_pairs(&manifest), "{} as {outtype}", dir.display());
-    quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    quantize(&checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
 
     let file = bitworth_quant::gguf::GgufFile::open(&path).unwrap();
     let found: Vec<Json> = file
@@ -142,8 +142,8 @@ fn a_model_that_llama_cpp_has_no_form_for_converts_to_a_file_that_is_the_same_mo
         assert!(bitworth_quant::convert::facts::has_no_form_in_llama_cpp(checkpoint.metadata()), "{name}");
         let out = tempfile::tempdir().unwrap();
         let path = out.path().join("out.gguf");
-        let output = Output::of(&checkpoint, &Recipe::find("f32").unwrap(), &Choices::default(), &path).unwrap();
-        quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+        let output = Output::of(&checkpoint, &Recipe::find("f32").unwrap(), &PlanOptions::default(), &path).unwrap();
+        quantize(&checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
         assert_eq!(Checkpoint::open(&path).unwrap().hparams(), checkpoint.hparams(), "{name}");
     }
 }
@@ -218,8 +218,8 @@ fn the_demo_model_becomes_a_file_of_the_expected_size() {
     let recipe = Recipe::find("f16").unwrap();
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("demo.gguf");
-    let output = Output::of(&checkpoint, &recipe, &Choices::default(), &path).unwrap();
-    quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let output = Output::of(&checkpoint, &recipe, &PlanOptions::default(), &path).unwrap();
+    quantize(&checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 4_100_320);
 }
 
@@ -239,9 +239,9 @@ fn the_types_that_the_converter_quantizes_to_itself_are_its_bytes() {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let out = tempfile::tempdir().unwrap();
         let path = out.path().join("out.gguf");
-        let choices = Choices { as_converter: true, ..Choices::default() };
+        let choices = PlanOptions { as_converter: true, ..PlanOptions::default() };
         let output = Output::of(&checkpoint, &Recipe::find(outtype).unwrap(), &choices, &path).unwrap();
-        quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+        quantize(&checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
         assert_eq!(sha256(&std::fs::read(&path).unwrap()), hash, "{name} as {outtype}");
     }
 }
@@ -250,7 +250,7 @@ fn the_types_that_the_converter_quantizes_to_itself_are_its_bytes() {
 #[test]
 fn options_that_the_converter_has_not_are_refused_for_its_types() {
     let checkpoint = Checkpoint::open(&fixture("llama31_gqa", "f32").0).unwrap();
-    let choices = Choices { as_converter: true, pure: true, ..Choices::default() };
+    let choices = PlanOptions { as_converter: true, pure: true, ..PlanOptions::default() };
     let make = |recipe: &str| Output::of(&checkpoint, &Recipe::find(recipe).unwrap(), &choices, Path::new("out.gguf")).err();
     let error = make("q8_0").unwrap().to_string();
     assert!(error.starts_with("pure ") && error.contains("use quantize instead"), "{error}");

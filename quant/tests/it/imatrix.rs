@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::gguf::{Array, GgufWriter, Layout, Metadata, TensorSpec, Value};
-use bitworth_quant::plan::{Choices, Origin, PlanInput};
+use bitworth_quant::plan::{ModelOrigin, PlanInput, PlanOptions};
 use bitworth_quant::recipe::ModelFacts;
 use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
 
@@ -207,8 +207,8 @@ fn plan(tensors: &[Tensor], recipe: &str, entries: &[(&str, usize)]) -> Result<P
     let model = ModelFacts { arch: "llama".into(), block_count: 2, head_count: 4, head_count_kv: 4, expert_count: 0 };
     let entries: BTreeMap<_, _> = entries.iter().map(|&(name, n)| (name.to_owned(), vec![1.0; n])).collect();
     let imatrix = (!entries.is_empty()).then(|| Arc::new(Imatrix::new(Path::new("m.gguf"), entries)));
-    let input = PlanInput { path: Path::new("model.gguf"), origin: Origin::Gguf, model: &model, tensors };
-    let plan = Plan::new(&input, &Recipe::find(recipe).unwrap(), &Choices { imatrix, ..Choices::default() })?;
+    let input = PlanInput { path: Path::new("model.gguf"), origin: ModelOrigin::Gguf, model: &model, tensors };
+    let plan = Plan::new(&input, &Recipe::find(recipe).unwrap(), &PlanOptions { imatrix, ..PlanOptions::default() })?;
     plan.check_importance(input.path)?;
     Ok(plan)
 }

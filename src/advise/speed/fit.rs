@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::case::Case;
-use super::formula::{Effect, Phase};
+use super::formula::{Effect, SpeedFormula};
 
 /// Degrees of freedom of the measurements' t distribution.
 const NU: f64 = 4.0;
@@ -18,7 +18,7 @@ pub type Values = BTreeMap<String, f64>;
 
 /// A measurement: a case and the logarithm of the seconds it took.
 #[derive(Debug, Clone, Copy)]
-pub struct Measured<'a> {
+pub struct Measurement<'a> {
     /// What was measured.
     pub case: &'a Case,
     /// Natural logarithm of the seconds.
@@ -26,7 +26,7 @@ pub struct Measured<'a> {
 }
 
 /// The logarithm of the seconds of a case under fitted values.
-pub fn predict(phase: &Phase, values: &Values, case: &Case) -> f64 {
+pub fn predict(phase: &SpeedFormula, values: &Values, case: &Case) -> f64 {
     let mut slots = vec![0.0; phase.slots];
     for effect in (phase.effects)(case) {
         slots[effect.slot] += effect.weight * values.get(&effect.name).copied().unwrap_or(effect.mean);
@@ -35,8 +35,8 @@ pub fn predict(phase: &Phase, values: &Values, case: &Case) -> f64 {
 }
 
 /// One measurement with its effects as indices of unknowns.
-struct Row<'a> {
-    measured: Measured<'a>,
+struct DesignRow<'a> {
+    measured: Measurement<'a>,
     effects: Vec<(usize, usize, f64)>,
 }
 
@@ -60,8 +60,8 @@ impl Unknowns {
 
 /// What is fitted: measurements of one phase, and the unknowns in them.
 struct Problem<'a> {
-    phase: &'a Phase,
-    rows: Vec<Row<'a>>,
+    phase: &'a SpeedFormula,
+    rows: Vec<DesignRow<'a>>,
     unknowns: Unknowns,
 }
 
@@ -73,13 +73,13 @@ struct Point {
 }
 
 /// Fits a phase to measurements.
-pub fn fit(phase: &Phase, data: &[Measured<'_>]) -> Values {
+pub fn fit(phase: &SpeedFormula, data: &[Measurement<'_>]) -> Values {
     let mut unknowns = Unknowns::default();
-    let rows: Vec<Row<'_>> = data
+    let rows: Vec<DesignRow<'_>> = data
         .iter()
         .map(|&measured| {
             let effects = (phase.effects)(measured.case);
-            Row { measured, effects: effects.iter().map(|e| (e.slot, unknowns.index(e), e.weight)).collect() }
+            DesignRow { measured, effects: effects.iter().map(|e| (e.slot, unknowns.index(e), e.weight)).collect() }
         })
         .collect();
     let values = unknowns.mean.clone();
@@ -117,7 +117,7 @@ impl Problem<'_> {
         None
     }
 
-    fn slots(&self, row: &Row<'_>, values: &[f64]) -> Vec<f64> {
+    fn slots(&self, row: &DesignRow<'_>, values: &[f64]) -> Vec<f64> {
         let mut slots = vec![0.0; self.phase.slots];
         for &(slot, index, weight) in &row.effects {
             slots[slot] += weight * values[index];
@@ -128,7 +128,7 @@ impl Problem<'_> {
     /// Twice the negative logarithm of the posterior, up to a constant.
     fn cost(&self, values: &[f64]) -> f64 {
         let Self { phase, rows, unknowns } = self;
-        let square = |row: &Row<'_>| {
+        let square = |row: &DesignRow<'_>| {
             let forecast = (phase.log_seconds)(row.measured.case, &self.slots(row, values));
             let z = (row.measured.log_seconds - forecast) / phase.sigma;
             (NU + 1.0) * libm::log1p(z * z / NU)
@@ -234,7 +234,7 @@ mod tests {
         let cases: Vec<Case> =
             (1..=12).map(|i| Case { bytes: 1e9 * f64::from(i), weights: 2e9 * f64::from(i), ..case() }).collect();
         let truth = |c: &Case| (c.bytes / (c.bandwidth * 0.7) + c.layers * 50e-6).ln();
-        let mut data: Vec<Measured<'_>> = cases.iter().map(|case| Measured { case, log_seconds: truth(case) }).collect();
+        let mut data: Vec<Measurement<'_>> = cases.iter().map(|case| Measurement { case, log_seconds: truth(case) }).collect();
         let clean = fit(&DECODE, &data);
         data[5].log_seconds += 2.0;
         let bent = fit(&DECODE, &data);

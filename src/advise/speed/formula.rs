@@ -12,7 +12,7 @@
 // Not the system's functions, which differ from machine to machine: the same rows give the same calibration everywhere.
 use libm::{exp, log, pow};
 
-use super::case::{Backend, Build, Case};
+use super::case::{Build, Case, LlamaBackend};
 use super::weight_type::type_family;
 
 /// A named constant in the sum of a slot.
@@ -32,7 +32,7 @@ pub struct Effect {
 
 /// A formula with its effects.
 #[derive(Debug, Clone, Copy)]
-pub struct Phase {
+pub struct SpeedFormula {
     /// Name in files.
     pub name: &'static str,
     /// Number of slots.
@@ -46,12 +46,12 @@ pub struct Phase {
 }
 
 /// Decoding.
-pub const DECODE: Phase =
-    Phase { name: "decode", slots: 6, sigma: 0.1, effects: decode_effects, log_seconds: decode_log_seconds };
+pub const DECODE: SpeedFormula =
+    SpeedFormula { name: "decode", slots: 6, sigma: 0.1, effects: decode_effects, log_seconds: decode_log_seconds };
 
 /// Prefill.
-pub const PREFILL: Phase =
-    Phase { name: "prefill", slots: 3, sigma: 0.15, effects: prefill_effects, log_seconds: prefill_log_seconds };
+pub const PREFILL: SpeedFormula =
+    SpeedFormula { name: "prefill", slots: 3, sigma: 0.15, effects: prefill_effects, log_seconds: prefill_log_seconds };
 
 /// Collects the effects of one slot after the other.
 struct Effects<'a> {
@@ -109,7 +109,7 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
     let mut all = Effects::new(case);
     let age = all.age();
     // Intel's GPUs are known to reach little of their bandwidth in llama.cpp; the few measurements alone would not say so.
-    let intel = if vendor == "intel" && case.backend != Backend::Cpu { -0.3 } else { 0.0 };
+    let intel = if vendor == "intel" && case.backend != LlamaBackend::Cpu { -0.3 } else { 0.0 };
     all.slot(BANDWIDTH, "bandwidth")
         .of("all", log(0.8), 0.3)
         .of(format_args!("backend={backend}"), 0.0, 0.15)
@@ -183,8 +183,8 @@ fn prefill_effects(case: &Case) -> Vec<Effect> {
     // What is known of the kernels before any row: CUDA's multiply integers on matrix units, the others mostly do not; chips that
     // share their power with a CPU run below their nominal clock, and a CPU's nominal rate is that of its widest vectors.
     let kernels = match case.backend {
-        Backend::Cuda => 0.5,
-        Backend::Vulkan | Backend::Rocm => -0.2,
+        LlamaBackend::Cuda => 0.5,
+        LlamaBackend::Vulkan | LlamaBackend::Rocm => -0.2,
         _ => 0.0,
     };
     let power = match build {
@@ -192,7 +192,7 @@ fn prefill_effects(case: &Case) -> Vec<Effect> {
         Build::Cpu => -1.2,
         _ => 0.0,
     };
-    let intel = if vendor == "intel" && case.backend != Backend::Cpu { -0.3 } else { 0.0 };
+    let intel = if vendor == "intel" && case.backend != LlamaBackend::Cpu { -0.3 } else { 0.0 };
     all.slot(RATE, "rate")
         .of("all", log(0.45), 0.5)
         .of(format_args!("backend={backend}"), kernels, 0.3)

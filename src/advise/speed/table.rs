@@ -1,5 +1,5 @@
 //! A table of measured or asked-for speeds, in the columns of a spreadsheet: one row a machine, backend, model, quantization and
-//! workload. Reads and writes the text of such files; what the words in a row mean is the matter of `place`.
+//! workload. Reads and writes the text of such files; what the words in a row mean is the matter of `resolve`.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const MAX_ROWS: usize = 1_000_000;
 
 /// One row. Numbers that are not there are `None`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Row {
+pub struct SpeedRow {
     /// The machine's name.
     pub hardware: String,
     /// What tells it from others of that name.
@@ -68,16 +68,16 @@ pub struct Row {
 
 /// A table: the text of its cells, and what they say.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Table {
+pub struct SpeedTable {
     /// The header.
     pub columns: Vec<String>,
     /// The cells, as they stand in the file.
     pub cells: Vec<Vec<String>>,
     /// The rows, read.
-    pub rows: Vec<Row>,
+    pub rows: Vec<SpeedRow>,
 }
 
-impl Table {
+impl SpeedTable {
     /// Reads a table from the text of a file.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ impl Table {
             if rows.len() == MAX_ROWS {
                 return Err(Error::file(path, format!("has more than {MAX_ROWS} rows")));
             }
-            let row: Row = record.deserialize(Some(&headers)).map_err(fail)?;
+            let row: SpeedRow = record.deserialize(Some(&headers)).map_err(fail)?;
             row.check().map_err(|what| Error::file(path, Message::from(format!("line {line}: ")).then(what)))?;
             cells.push(record.iter().map(str::to_owned).collect());
             rows.push(row);
@@ -125,7 +125,7 @@ impl Table {
     }
 }
 
-impl Row {
+impl SpeedRow {
     /// Refuses numbers that mean nothing.
     fn check(&self) -> std::result::Result<(), Message> {
         let positive = [
@@ -175,8 +175,8 @@ mod tests {
 
     const TEXT: &str = "id,hardware,model,quant,tg_tok_s,date,note\ns1,RTX 3090,Llama-2-7B,Q4_0,120.6,2023-12,\"a, b\"\n";
 
-    fn parse(text: &str) -> Result<Table> {
-        Table::parse(Path::new("t.csv"), text)
+    fn parse(text: &str) -> Result<SpeedTable> {
+        SpeedTable::parse(Path::new("t.csv"), text)
     }
 
     #[test]
@@ -200,10 +200,10 @@ mod tests {
             ("2023-11 to 2025", (2023.0 + 10.5 / 12.0 + 2025.5) / 2.0),
             ("2026-05-16", 2026.375),
         ] {
-            let row = Row { date: date.into(), ..parse(TEXT).unwrap().rows[0].clone() };
+            let row = SpeedRow { date: date.into(), ..parse(TEXT).unwrap().rows[0].clone() };
             assert!((row.year().unwrap() - year).abs() < 1e-9, "{date}: {:?}", row.year());
         }
-        assert_eq!(Row { date: "b7938".into(), ..parse(TEXT).unwrap().rows[0].clone() }.year(), None);
+        assert_eq!(SpeedRow { date: "b7938".into(), ..parse(TEXT).unwrap().rows[0].clone() }.year(), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use bitworth_quant::message::Message;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use self::render::Row;
+use self::render::BenchRow;
 use super::session::Session;
 use super::{DeviceArgs, Outcome, output};
 use bitworth_engine::error::EngineError;
@@ -58,7 +58,7 @@ pub struct BenchArgs {
     sequential: bool,
     /// How to print the results (--json is --output json).
     #[arg(long, short = 'o', default_value = "table", value_name = "FORMAT")]
-    output: Format,
+    output: OutputFormat,
     /// Add the timings to the records in this folder, for `bitworth report`.
     #[arg(long, value_name = "DIR")]
     records: Option<PathBuf>,
@@ -68,7 +68,7 @@ pub struct BenchArgs {
 
 /// Forms of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum OutputFormat {
     /// For a person.
     Table,
     /// One document.
@@ -102,7 +102,7 @@ impl BenchArgs {
 
 pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     let load = args.workload()?;
-    if session.is_json() && !matches!(args.output, Format::Table | Format::Json) {
+    if session.is_json() && !matches!(args.output, OutputFormat::Table | OutputFormat::Json) {
         bail!("--json and --output {:?} contradict each other; give one of them", args.output);
     }
     let checkpoints: Vec<Arc<Checkpoint>> =
@@ -110,10 +110,10 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     let device = Device::open(args.device.device)?;
     let variants: Vec<Variant> = checkpoints.iter().map(|checkpoint| Variant::Stored(checkpoint.clone())).collect();
     let timed = time(&device, &variants, &load, args.sequential, session)?;
-    let rows: Vec<Row> = variants
+    let rows: Vec<BenchRow> = variants
         .iter()
         .zip(&timed.speeds)
-        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| Row::new(variant, test, speeds)))
+        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| BenchRow::new(variant, test, speeds)))
         .collect();
     let records = match &args.records {
         Some(dir) => timing::records::append(dir, device.info(), &checkpoints[..timed.speeds.len()], &timed.speeds)?,
@@ -123,16 +123,16 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     let document = json!({
         "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": timed.order,
         "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
-        "unsteady": rows.iter().any(Row::is_unsteady), "anchors": timed.anchors,
+        "unsteady": rows.iter().any(BenchRow::is_unsteady), "anchors": timed.anchors,
         "energy_sources": energy.ok(), "energy_missing": energy.err().map(NoEnergy::to_string), "records": records, "interrupted": timed.interrupted,
     });
     match args.output {
         _ if session.is_json() => output::json(&document)?,
-        Format::Json => output::json(&document)?,
-        Format::Jsonl => output::text(&render::lines(&rows)?)?,
-        Format::Csv => output::text(&render::csv(&rows)?)?,
-        Format::Md => output::text(&render::markdown(&rows))?,
-        Format::Table => output::text(&render::table(&rows))?,
+        OutputFormat::Json => output::json(&document)?,
+        OutputFormat::Jsonl => output::text(&render::lines(&rows)?)?,
+        OutputFormat::Csv => output::text(&render::csv(&rows)?)?,
+        OutputFormat::Md => output::text(&render::markdown(&rows))?,
+        OutputFormat::Table => output::text(&render::table(&rows))?,
     }
     if let Err(why) = energy {
         session.note(&why.to_string());

@@ -71,7 +71,7 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
                     let width = panel.min(columns - p * panel);
                     product(
                         isa,
-                        Rows { data: &x[depth..], stride: k, range: block_rows.clone() },
+                        MatrixRows { data: &x[depth..], stride: k, range: block_rows.clone() },
                         b,
                         panel,
                         deep,
@@ -101,7 +101,7 @@ fn pack(isa: Isa, w: &CpuWeight, first: usize, columns: usize, packed: &mut [f32
 }
 
 /// Some rows of a row-major matrix.
-pub struct Rows<'a> {
+pub struct MatrixRows<'a> {
     /// The matrix, beginning at the first column wanted.
     pub data: &'a [f32],
     /// Row length of the matrix.
@@ -126,7 +126,7 @@ pub struct Target<'a, 'b> {
 
 /// Multiplies rows with one panel `[deep, panel]`; the output rows have the numbers of the input rows.
 #[allow(unsafe_code)]
-pub fn product(isa: Isa, x: Rows<'_>, b: &[f32], panel: usize, deep: usize, out: Target<'_, '_>) {
+pub fn product(isa: Isa, x: MatrixRows<'_>, b: &[f32], panel: usize, deep: usize, out: Target<'_, '_>) {
     let rows = x.range;
     if rows.is_empty() || deep == 0 || out.width == 0 {
         return;

@@ -86,7 +86,7 @@ impl Panels {
 
 /// Some rows of activations in 8 bits.
 #[derive(Default)]
-struct Rows {
+struct Q8Buffer {
     /// `[T, K]`: the codes, made unsigned by 128 where the instructions want it so.
     codes: Vec<u8>,
     /// `[T, K / BLOCK]`
@@ -97,10 +97,10 @@ struct Rows {
 
 thread_local! {
     /// Room for them, kept from one task to the next.
-    static ROOM: Cell<Rows> = Cell::default();
+    static ROOM: Cell<Q8Buffer> = Cell::default();
 }
 
-impl Rows {
+impl Q8Buffer {
     fn round(&mut self, isa: Isa, x: &[f32], w: &Panels, unsigned: bool) {
         self.codes.resize(x.len(), 0);
         self.scales.resize(x.len() / BLOCK, 0.0);
@@ -185,7 +185,7 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
             while t < block.end {
                 let height = dot.height().min(block.end - t);
                 let from = t - block.start;
-                let x = q8_kernel::Rows {
+                let x = q8_kernel::Q8Rows {
                     codes: &rounded.codes[from * k..(from + height) * k],
                     scales: &rounded.scales[from * (k / BLOCK)..(from + height) * (k / BLOCK)],
                     sums: if rounded.sums.is_empty() { &[] } else { &rounded.sums[from * groups..(from + height) * groups] },

@@ -3,10 +3,10 @@
 use bitworth_quant::arch::Mlp;
 
 use super::workspace::Scratch;
-use super::{Rows, Step};
+use super::{RowCount, Step};
 use crate::backend::{Backend, CombineShape, Gate, Map, Terms};
 use crate::error::Result;
-use crate::model::{Block, Dense, Experts, FeedForward, Stack};
+use crate::model::{BlockWeights, Dense, Experts, FeedForward, Stack};
 use crate::observe::Site;
 use crate::routing;
 
@@ -54,8 +54,8 @@ impl<B: Backend> Step<'_, B> {
             for (expert, slots) in &routes.groups {
                 let w_rows = expert * rows..(expert + 1) * rows;
                 match self.rows {
-                    Rows::Many => backend.matmul(x, slots.clone(), &stack.weight, w_rows, out)?,
-                    Rows::Few => backend.matvec(x, slots.clone(), &stack.weight, w_rows, out)?,
+                    RowCount::Many => backend.matmul(x, slots.clone(), &stack.weight, w_rows, out)?,
+                    RowCount::Few => backend.matvec(x, slots.clone(), &stack.weight, w_rows, out)?,
                 }
             }
             if let Some(bias) = &stack.bias {
@@ -89,7 +89,7 @@ impl<B: Backend> Step<'_, B> {
         Ok(backend.combine(terms, CombineShape { per_row: 1, accumulate: true, ..shape }, &mut ws.projected)?)
     }
 
-    pub(super) fn feed_forward(&self, weights: &Block<B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
+    pub(super) fn feed_forward(&self, weights: &BlockWeights<B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
         match &weights.feed_forward {
             FeedForward::Experts(experts) => self.experts(experts, weights.index, ws, normed),
             FeedForward::Dense(dense) => {

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::backend::{Backend, Map, RopeShape};
 use crate::error::Result;
-use crate::model::{Block, Embedding, Linear, Mixer, Norm};
+use crate::model::{BlockWeights, Embedding, Linear, Mixer, NormWeights};
 use crate::observe::{Observed, Observer, Site};
 use crate::state::{KvCache, RowCopy, Run, SequenceState};
 pub use graph::{Batch, Graph};
@@ -21,7 +21,7 @@ pub use workspace::Workspace;
 
 /// Which matmul a step wants: many rows, each computed alone (scoring), or few rows at the speed of memory (decoding).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
+pub enum RowCount {
     /// [`Backend::matmul`]
     Many,
     /// [`Backend::matvec`]
@@ -76,7 +76,7 @@ pub struct Step<'a, B: Backend> {
     /// Its rows.
     pub batch: &'a Batch<B>,
     /// How its products are computed.
-    pub rows: Rows,
+    pub rows: RowCount,
     /// Who is told of what goes into the matrices; then the step holds whole sequences.
     pub observer: Option<&'a dyn Observer<B>>,
 }
@@ -85,8 +85,8 @@ impl<B: Backend> Step<'_, B> {
     fn linear(&self, x: &B::Buffer, w: &Linear<B>, out: &mut B::Buffer) -> Result<()> {
         let count = self.batch.rows;
         match self.rows {
-            Rows::Many => self.backend.matmul(x, 0..count, &w.weight, w.rows.clone(), out)?,
-            Rows::Few => self.backend.matvec(x, 0..count, &w.weight, w.rows.clone(), out)?,
+            RowCount::Many => self.backend.matmul(x, 0..count, &w.weight, w.rows.clone(), out)?,
+            RowCount::Few => self.backend.matvec(x, 0..count, &w.weight, w.rows.clone(), out)?,
         }
         if let Some(bias) = &w.bias {
             self.backend.add_bias(out, count, bias)?;
@@ -106,7 +106,7 @@ impl<B: Backend> Step<'_, B> {
         }
     }
 
-    fn norm(&self, x: &B::Buffer, norm: &Norm<B>, out: &mut B::Buffer) -> Result<()> {
+    fn norm(&self, x: &B::Buffer, norm: &NormWeights<B>, out: &mut B::Buffer) -> Result<()> {
         self::norm(self.backend, self.graph, x, self.batch.rows, norm, out)
     }
 
@@ -121,7 +121,7 @@ impl<B: Backend> Step<'_, B> {
     }
 
     /// Adds what the mixer or the feed-forward network has put into `ws.projected` to the residual stream.
-    fn join(&self, post_norm: Option<&Norm<B>>, ws: &mut Scratch<B>, x: &mut B::Buffer) -> Result<()> {
+    fn join(&self, post_norm: Option<&NormWeights<B>>, ws: &mut Scratch<B>, x: &mut B::Buffer) -> Result<()> {
         let h = &self.graph.hparams;
         let len = self.batch.rows * h.embedding_length;
         match post_norm {
@@ -141,7 +141,7 @@ pub fn norm<B: Backend>(
     graph: &Graph<B>,
     x: &B::Buffer,
     rows: usize,
-    norm: &Norm<B>,
+    norm: &NormWeights<B>,
     out: &mut B::Buffer,
 ) -> Result<()> {
     backend.norm(graph.traits.norm, x, rows, &norm.gain, graph.hparams.norm_epsilon, out)?;
@@ -189,7 +189,7 @@ pub fn finish_logits<B: Backend>(backend: &B, graph: &Graph<B>, logits: &mut B::
 /// A device that fails, and whatever the observer returns.
 pub fn block<B: Backend>(
     step: &Step<'_, B>,
-    weights: &Block<B>,
+    weights: &BlockWeights<B>,
     past: Past<'_, B>,
     ws: &mut Workspace<B>,
     x: &mut B::Buffer,
@@ -211,7 +211,7 @@ pub fn block<B: Backend>(
 /// What a part of the block reads: the norm of `x`, or `x` itself where the model has no norm there.
 fn pre_norm<'a, B: Backend>(
     step: &Step<'_, B>,
-    norm: Option<&Norm<B>>,
+    norm: Option<&NormWeights<B>>,
     x: &'a B::Buffer,
     normed: &'a mut B::Buffer,
 ) -> Result<&'a B::Buffer> {

@@ -7,14 +7,14 @@ use bitworth_quant::arch::Role;
 
 use super::load::Loader;
 use super::reader::Reader;
-use super::weights::{Linear, Norm};
+use super::weights::{Linear, NormWeights};
 use crate::backend::Backend;
 use crate::error::Result;
 
 /// The final norm and the output matrix, or some of its rows, on a device.
 pub struct OutputHead<B: Backend> {
     /// The final norm.
-    pub norm: Norm<B>,
+    pub norm: NormWeights<B>,
     /// `[V, H]`; the token embedding where the model ties them.
     pub output: Linear<B>,
 }
@@ -37,9 +37,9 @@ impl<B: Backend> OutputHead<B> {
 ///
 /// # Errors
 /// A tensor that is missing or cannot be read; a device that fails.
-pub fn output_norm<B: Backend>(backend: &B, reader: &Reader<'_>) -> Result<Norm<B>> {
+pub fn output_norm<B: Backend>(backend: &B, reader: &Reader<'_>) -> Result<NormWeights<B>> {
     let load = Loader { backend, reader, block: 0 };
-    Ok(Norm { gain: load.weight(Role::OutputNorm)?, bias: load.optional(Role::OutputNormBias)? })
+    Ok(NormWeights { gain: load.weight(Role::OutputNorm)?, bias: load.optional(Role::OutputNormBias)? })
 }
 
 /// The rows of the output matrix for some tokens.

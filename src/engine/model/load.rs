@@ -7,7 +7,8 @@ use bitworth_quant::arch::{Mlp, Role};
 
 use super::reader::{Reader, decode, f32_tensor};
 use super::weights::{
-    Attention, Block, Dense, Experts, FeedForward, HeadNorm, Latent, Linear, Mixer, Norm, Projections, Queries, Shared, Stack,
+    Attention, BlockWeights, Dense, Experts, FeedForward, HeadNorm, Latent, Linear, Mixer, NormWeights, Projections, Queries,
+    Shared, Stack,
 };
 use crate::backend::{Backend, HostTensor};
 use crate::error::{EngineError, Result};
@@ -64,10 +65,10 @@ impl<B: Backend> Loader<'_, B> {
         parts.try_into().map_err(|_| self.unfit("a fused matrix has another number of parts"))
     }
 
-    fn norm(&self, gain: Role, bias: Role) -> Result<Option<Norm<B>>> {
+    fn norm(&self, gain: Role, bias: Role) -> Result<Option<NormWeights<B>>> {
         match self.optional(gain)? {
             None => Ok(None),
-            Some(gain) => Ok(Some(Norm { gain, bias: self.optional(bias)? })),
+            Some(gain) => Ok(Some(NormWeights { gain, bias: self.optional(bias)? })),
         }
     }
 
@@ -184,13 +185,13 @@ impl<B: Backend> Loader<'_, B> {
     }
 }
 
-impl<B: Backend> Block<B> {
+impl<B: Backend> BlockWeights<B> {
     /// Reads block `index` of `variant` onto the device, its matrices for products in `arithmetic`.
     pub fn load(backend: &B, reader: &Reader<'_>, index: usize) -> Result<Self> {
         let (load, variant) = (Loader { backend, reader, block: index }, reader.variant);
         let (h, traits) = (variant.hparams(), variant.checkpoint().block_traits()?);
         // No architecture has a bias with these.
-        let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| Norm { gain, bias: None }));
+        let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| NormWeights { gain, bias: None }));
         // gpt-oss names the norm before the feed-forward network as others name that behind attention.
         let post = traits.ffn_norm != Role::AttnPostNorm;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! A model as the engine sees it: a [`Reader`] reads the tensors of a [`Variant`]; [`Block`] and [`OutputHead`] are weights on a device.
+//! A model as the engine sees it: a [`Reader`] reads the tensors of a [`Variant`]; [`BlockWeights`] and [`OutputHead`] are weights on a device.
 //! Nothing here holds more than the tensors asked for. Absent: the computation (`forward`) and the order of reading (`sweep`, `generate`).
 
 mod head;
@@ -10,5 +10,6 @@ pub use crate::variant::Variant;
 pub use head::{Embedding, OutputHead, output_norm, output_rows};
 pub use reader::Reader;
 pub use weights::{
-    Attention, Block, Dense, Experts, FeedForward, HeadNorm, Latent, Linear, Mixer, Norm, Projections, Queries, Shared, Stack,
+    Attention, BlockWeights, Dense, Experts, FeedForward, HeadNorm, Latent, Linear, Mixer, NormWeights, Projections, Queries,
+    Shared, Stack,
 };

@@ -18,7 +18,7 @@ pub struct Linear<B: Backend> {
 }
 
 /// A norm on a device.
-pub struct Norm<B: Backend> {
+pub struct NormWeights<B: Backend> {
     /// `[H]`, or `[heads, head_dim]`.
     pub gain: B::Weight,
     /// `[H]`, where the model has one.
@@ -136,19 +136,19 @@ pub struct Attention<B: Backend> {
 }
 
 /// The weights of one transformer block on a device.
-pub struct Block<B: Backend> {
+pub struct BlockWeights<B: Backend> {
     /// Its number.
     pub index: usize,
     /// Norm before the mixer; some models have none.
-    pub mixer_norm: Option<Norm<B>>,
+    pub mixer_norm: Option<NormWeights<B>>,
     /// What mixes tokens.
     pub mixer: Mixer<B>,
     /// Norm behind the mixer, where the model has one.
-    pub mixer_post_norm: Option<Norm<B>>,
+    pub mixer_post_norm: Option<NormWeights<B>>,
     /// Norm before the feed-forward network, where the model has one.
-    pub ffn_norm: Option<Norm<B>>,
+    pub ffn_norm: Option<NormWeights<B>>,
     /// The feed-forward network.
     pub feed_forward: FeedForward<B>,
     /// Norm behind it, where the model has one.
-    pub ffn_post_norm: Option<Norm<B>>,
+    pub ffn_post_norm: Option<NormWeights<B>>,
 }

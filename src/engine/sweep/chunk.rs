@@ -35,7 +35,7 @@ pub struct Piece {
 
 /// Rows that go through a layer together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Chunk {
+pub struct ChunkLayout {
     /// Number of rows.
     pub rows: usize,
     /// Its pieces, in order.
@@ -56,7 +56,7 @@ pub struct Chunks {
     /// All pieces; a piece stands behind its parent.
     pub pieces: Vec<Piece>,
     /// All chunks.
-    pub chunks: Vec<Chunk>,
+    pub chunks: Vec<ChunkLayout>,
     /// By place in the order: the piece of the sequence's last row.
     ends: Vec<Option<usize>>,
     /// Rows of keys and values that are kept for later chunks of the layer.
@@ -160,9 +160,9 @@ impl Chunks {
         runs
     }
 
-    fn chunk(&self, pieces: Range<usize>, kept: &[Option<usize>]) -> Chunk {
+    fn chunk(&self, pieces: Range<usize>, kept: &[Option<usize>]) -> ChunkLayout {
         let own = pieces.clone().all(|at| self.pieces[at].parent.is_none() || self.follows(at, pieces.start));
-        let mut chunk = Chunk { pieces: pieces.clone(), ..Chunk::default() };
+        let mut chunk = ChunkLayout { pieces: pieces.clone(), ..ChunkLayout::default() };
         let (mut base, mut key_rows) = (0, 0);
         for at in pieces.clone() {
             let piece = &self.pieces[at];

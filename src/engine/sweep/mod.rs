@@ -104,7 +104,7 @@ pub struct Resume<'a> {
 
 /// What a sweep does beside scoring.
 #[derive(Clone, Copy, Default)]
-pub struct Options<'a> {
+pub struct SweepOptions<'a> {
     /// How it is cut.
     pub limits: SweepLimits,
     /// Where it leaves what it needs to go on after it was ended, and finds what an earlier one left.
@@ -140,7 +140,7 @@ pub fn score<B: Backend>(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Vec<LaneScores>> {
-    Ok(sweep(backend, lanes, sequences, &Options { limits, ..Options::default() }, progress, stop)?.lanes)
+    Ok(sweep(backend, lanes, sequences, &SweepOptions { limits, ..SweepOptions::default() }, progress, stop)?.lanes)
 }
 
 /// Scores all `sequences` with every lane, with all there is to choose; lane 0 is the reference of the others.
@@ -155,7 +155,7 @@ pub fn sweep<B: Backend>(
     backend: &B,
     lanes: &[Lane],
     sequences: &[Sequence],
-    options: &Options<'_>,
+    options: &SweepOptions<'_>,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Scores> {

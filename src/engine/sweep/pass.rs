@@ -13,12 +13,12 @@ use super::layers::{LayerError, RowError};
 use super::plan::SweepPlan;
 use super::prefix::{Forest, Order, Path, paths};
 use super::state::State;
-use super::{Lane, LaneScores, Options, Reference, Scores, Sequence, StoredHidden, SweepLimits, not_numbers};
+use super::{Lane, LaneScores, Reference, Scores, Sequence, StoredHidden, SweepLimits, SweepOptions, not_numbers};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
-use crate::forward::{self, Batch, Chunked, Graph, KvCopies, Past, Rows, Step, Workspace};
+use crate::forward::{self, Batch, Chunked, Graph, KvCopies, Past, RowCount, Step, Workspace};
 use crate::head::{self, Scored};
-use crate::model::{Block, Embedding, Reader};
+use crate::model::{BlockWeights, Embedding, Reader};
 use crate::observe::Observer;
 use crate::prefetch::prefetch;
 use crate::rope::{LengthClasses, Rope};
@@ -222,7 +222,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let last_of = |block: usize, lane: usize| last.iter().rfind(|&&(other, _)| other == block) == Some(&(block, lane));
         let readers: Vec<Reader<'_>> = (0..self.walk.lanes.len()).map(|lane| self.walk.reader(lane)).collect();
         let load = |(block, lane): (usize, usize)| {
-            let weights = Block::load(*backend, &readers[lane], block)?;
+            let weights = BlockWeights::load(*backend, &readers[lane], block)?;
             if last_of(block, lane) {
                 supply.forget();
             }
@@ -236,7 +236,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 self.walk.check_stop()?;
                 let past = Past::Chunked(Chunked { kept, joined, copies: &chunk.copies, runs: &chunk.runs });
                 let observer = self.walk.observer;
-                let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: Rows::Many, observer };
+                let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: RowCount::Many, observer };
                 forward::block(&step, &weights, past, workspace, x)?;
                 self.walk.progress.advance(chunk.batch.rows as u64);
             }
@@ -274,7 +274,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     }
 
     /// Walks, and scores; with state, from where an earlier walk ended.
-    pub fn score(&self, plan: &SweepPlan, options: &Options<'_>, state: Option<(&State, usize)>) -> Result<Scores> {
+    pub fn score(&self, plan: &SweepPlan, options: &SweepOptions<'_>, state: Option<(&State, usize)>) -> Result<Scores> {
         let walk = self.walk;
         let found = match state {
             Some((state, number)) => state.layer(number, self)?,
@@ -305,7 +305,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     }
 
     /// Scores by lane and place.
-    fn head(&self, mut hidden: Hidden<B>, plan: &SweepPlan, options: &Options<'_>) -> Result<Vec<LaneScores>> {
+    fn head(&self, mut hidden: Hidden<B>, plan: &SweepPlan, options: &SweepOptions<'_>) -> Result<Vec<LaneScores>> {
         let walk = self.walk;
         let backend = walk.backend;
         let mut norms = Vec::with_capacity(walk.lanes.len());

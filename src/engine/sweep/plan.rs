@@ -281,7 +281,7 @@ impl Sizes {
     /// The most that a pass takes.
     fn peak(&self, paths: &[Path<'_>], order: &Order, pass: &PassPlan, sequences: &[Sequence], chunk: ChunkLimits) -> usize {
         let chunks = Chunks::of(&Forest::of(paths, order, pass.places.clone()), chunk);
-        let most = |f: &dyn Fn(&super::chunk::Chunk) -> usize| chunks.chunks.iter().map(f).max().unwrap_or(0);
+        let most = |f: &dyn Fn(&super::chunk::ChunkLayout) -> usize| chunks.chunks.iter().map(f).max().unwrap_or(0);
         let (rows, joined) = (most(&|chunk| chunk.rows), most(&|chunk| chunk.key_rows));
         let scored: usize = pass.places.clone().map(|place| sequences[order.sequences[place]].scored.len()).sum();
         let all_scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::layers::{LayerError, RowError};
 use super::pass::{Hidden, Pass};
 use super::plan::SweepPlan;
-use super::{Lane, Options, Reference, Resume, Scores, Sequence};
+use super::{Lane, Reference, Resume, Scores, Sequence, SweepOptions};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
 
@@ -51,7 +51,7 @@ impl State {
         lanes: &[Lane],
         sequences: &[Sequence],
         plan: &SweepPlan,
-        options: &Options<'_>,
+        options: &SweepOptions<'_>,
     ) -> Result<Self> {
         let folder = resume.folder;
         let identity = identity(lanes, sequences, plan, options)?;
@@ -214,7 +214,7 @@ impl State {
 }
 
 /// What makes a sweep another one: contents, not names of files.
-fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &Options<'_>) -> Result<Value> {
+fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &SweepOptions<'_>) -> Result<Value> {
     let mut hash = Sha256::new();
     for sequence in sequences {
         hash.update((sequence.tokens.len() as u64).to_le_bytes());

@@ -4,7 +4,7 @@
 use bitworth_quant::message::Message;
 use serde::Deserialize;
 
-use super::{Gold, Item, Kind, Row, Verdict, text};
+use super::{DataRow, Gold, Item, TaskKind, Verdict, text};
 use crate::request::{Answer, Request};
 
 /// Names of the fields of a row.
@@ -28,8 +28,8 @@ pub struct GenerateUntil {
     max_tokens: usize,
 }
 
-impl Kind for GenerateUntil {
-    fn item(&self, row: &Row) -> Result<Item, Message> {
+impl TaskKind for GenerateUntil {
+    fn item(&self, row: &DataRow) -> Result<Item, Message> {
         let prompt = text(row, &self.fields.prompt)?;
         let gold = Gold::Text(text(row, &self.fields.answer)?);
         let request = Request::GenerateUntil { prompt, stop: self.stop.clone(), max_tokens: self.max_tokens };

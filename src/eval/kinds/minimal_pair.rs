@@ -4,7 +4,7 @@
 use bitworth_quant::message::Message;
 use serde::Deserialize;
 
-use super::{Gold, Item, Kind, Row, Verdict, logprobs, text};
+use super::{DataRow, Gold, Item, TaskKind, Verdict, logprobs, text};
 use crate::request::{Answer, Request};
 
 /// Names of the fields of a row.
@@ -24,8 +24,8 @@ pub struct MinimalPair {
     fields: Fields,
 }
 
-impl Kind for MinimalPair {
-    fn item(&self, row: &Row) -> Result<Item, Message> {
+impl TaskKind for MinimalPair {
+    fn item(&self, row: &DataRow) -> Result<Item, Message> {
         let ask = |name: &str| Ok::<_, Message>(Request::LoglikelihoodRolling { text: text(row, name)? });
         Ok(Item { requests: vec![ask(&self.fields.good)?, ask(&self.fields.bad)?], gold: Gold::Choice(0) })
     }

@@ -14,15 +14,15 @@ use serde_json::{Map, Value};
 use crate::request::{Answer, Request};
 
 /// One row of a task's data file.
-pub type Row = Map<String, Value>;
+pub type DataRow = Map<String, Value>;
 
 /// A kind of task, made from the kind's own keys in the task file.
-pub trait Kind: Debug + Send + Sync {
+pub trait TaskKind: Debug + Send + Sync {
     /// What the row asks and what the right answer is.
     ///
     /// # Errors
     /// Says which field is missing or of the wrong type; the caller adds file and line.
-    fn item(&self, row: &Row) -> Result<Item, Message>;
+    fn item(&self, row: &DataRow) -> Result<Item, Message>;
 
     /// Judges the answers to the requests of one item, in their order.
     ///
@@ -65,7 +65,7 @@ pub struct KindEntry {
     /// The name in a task file's `kind`.
     pub name: &'static str,
     /// Makes the kind from the keys of the task file that are not common to all tasks.
-    pub parse: fn(toml::Table) -> Result<Box<dyn Kind>, Message>,
+    pub parse: fn(toml::Table) -> Result<Box<dyn TaskKind>, Message>,
 }
 
 /// Every kind of task.
@@ -75,18 +75,18 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { name: "generate_until", parse: parse::<generate_until::GenerateUntil> },
 ];
 
-fn parse<K: Kind + DeserializeOwned + 'static>(keys: toml::Table) -> Result<Box<dyn Kind>, Message> {
+fn parse<K: TaskKind + DeserializeOwned + 'static>(keys: toml::Table) -> Result<Box<dyn TaskKind>, Message> {
     let kind: K = keys.try_into().map_err(|e: toml::de::Error| e.to_string().trim_end().to_owned())?;
     Ok(Box::new(kind))
 }
 
 /// The string in field `name` of a row.
-fn text(row: &Row, name: &str) -> Result<String, Message> {
+fn text(row: &DataRow, name: &str) -> Result<String, Message> {
     let value = field(row, name)?;
     value.as_str().map(str::to_owned).ok_or_else(|| format!("field {name:?} must be a string").into())
 }
 
-fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value, Message> {
+fn field<'a>(row: &'a DataRow, name: &str) -> Result<&'a Value, Message> {
     row.get(name).ok_or_else(|| format!("field {name:?} is missing").into())
 }
 
@@ -113,13 +113,13 @@ mod test_help {
     use crate::request::Loglikelihood;
 
     /// A kind of the table from its TOML keys.
-    pub fn kind(name: &str, keys: &str) -> Box<dyn Kind> {
+    pub fn kind(name: &str, keys: &str) -> Box<dyn TaskKind> {
         let entry = KINDS.iter().find(|k| k.name == name).unwrap();
         (entry.parse)(toml::from_str(keys).unwrap()).unwrap()
     }
 
     /// A row from JSON.
-    pub fn row(json: &str) -> Row {
+    pub fn row(json: &str) -> DataRow {
         serde_json::from_str(json).unwrap()
     }
 

@@ -4,7 +4,7 @@
 use bitworth_quant::message::Message;
 use serde::Deserialize;
 
-use super::{Gold, Item, Kind, Row, Verdict, field, logprobs, text};
+use super::{DataRow, Gold, Item, TaskKind, Verdict, field, logprobs, text};
 use crate::request::{Answer, Request};
 
 /// Names of the fields of a row.
@@ -26,8 +26,8 @@ pub struct MultipleChoice {
     fields: Fields,
 }
 
-impl Kind for MultipleChoice {
-    fn item(&self, row: &Row) -> Result<Item, Message> {
+impl TaskKind for MultipleChoice {
+    fn item(&self, row: &DataRow) -> Result<Item, Message> {
         let Fields { context, choices, gold } = &self.fields;
         let context = text(row, context)?;
         let list = field(row, choices)?.as_array().ok_or_else(|| format!("field {choices:?} must be a list of strings"))?;

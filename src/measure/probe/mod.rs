@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use self::profile::{check_path, default_path, write_profile};
 use super::Watch;
-use super::device::{Device, DeviceChoice};
+use super::device::{Device, DeviceSelector};
 use super::error::{Error, Result};
 use bitworth_engine::backend::{Backend, DeviceInfo, DeviceKind};
 use bitworth_engine::cpu::{Cpu, CpuProbe};
@@ -100,7 +100,7 @@ pub struct Disk {
 /// # Errors
 /// A device that cannot be opened or fails, an interruption. A folder that cannot be written is none: the reason stands in the
 /// place of the figure.
-pub fn measure(choice: DeviceChoice, disk: &Path, watch: Watch<'_>) -> Result<Measured> {
+pub fn measure(choice: DeviceSelector, disk: &Path, watch: Watch<'_>) -> Result<Measured> {
     let device = Device::open(choice)?;
     let processor = Cpu::new();
     let (system, available) = system(processor.info());

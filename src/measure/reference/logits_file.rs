@@ -21,10 +21,10 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::file::{Pieces, u32s};
-use super::log_probs::{self, Scale};
+use super::log_probs::{self, CodeScale};
 use crate::settings::{CHUNKS, CTX};
 use crate::text::TextWindows;
-use bitworth_eval::record::Pass;
+use bitworth_eval::record::Windowing;
 
 const MAGIC: &[u8; 8] = b"_logits_";
 const HEADER_BYTES: u64 = 8 + 3 * 4;
@@ -67,7 +67,7 @@ impl Shape {
 /// # Errors
 /// Windows cut otherwise.
 fn ids_of(path: &Path, text: &TextWindows) -> Result<Vec<Vec<u32>>> {
-    if text.protocol.pass != Pass::Windows {
+    if text.protocol.pass != Windowing::Windows {
         return Err(Error::file(path, "llama.cpp's logits file holds windows scored in their second half, and no other ones"));
     }
     let window = |(sequence, &first): (&bitworth_engine::sweep::Sequence, &u32)| {
@@ -284,12 +284,12 @@ impl LogitsFile {
     }
 
     /// The codes of a row from token `first` on, and their scale.
-    fn codes(&self, row: usize, first: usize, out: &mut [u8]) -> Result<Scale> {
+    fn codes(&self, row: usize, first: usize, out: &mut [u8]) -> Result<CodeScale> {
         let at = self.shape.row_at(row);
         let mut scale = [0; 8];
         self.pieces.read(at, &mut scale)?;
         self.pieces.read(at + 8 + 2 * first as u64, out)?;
         let bad = || format!("scored row {row} has a scale that is none; the file is broken, make it again");
-        Scale::of(scale).ok_or_else(|| self.pieces.error(at, bad()))
+        CodeScale::of(scale).ok_or_else(|| self.pieces.error(at, bad()))
     }
 }

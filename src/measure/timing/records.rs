@@ -33,7 +33,7 @@ pub fn append(dir: &Path, device: &DeviceInfo, checkpoints: &[Arc<Checkpoint>], 
         let bytes = models::stored_bytes(checkpoint)?;
         let mut records = vec![record(lane_record(lane, recipe, false, Some(&file), bytes, bpw, None))];
         records.extend(speeds.iter().map(|speed| record(Body::Speed(speed.clone()))));
-        let item = free_item(dir, &lane.name);
+        let item = free_unit(dir, &lane.name);
         records::append(dir, &item, &records)?;
         files.push(records::path(dir, &item));
     }
@@ -41,7 +41,7 @@ pub fn append(dir: &Path, device: &DeviceInfo, checkpoints: &[Arc<Checkpoint>], 
 }
 
 /// The first name that no earlier timing of the lane has.
-fn free_item(dir: &Path, lane: &str) -> String {
+fn free_unit(dir: &Path, lane: &str) -> String {
     let name = |number: usize| format!("bench.{lane}.{number:04}");
     let mut number = 0;
     while records::has(dir, &name(number)) {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use bitworth_eval::stats::{self, Cluster, Estimate};
 
-use crate::gather::LaneRecords;
+use crate::gather::GatheredLane;
 
 /// Tokens and the sum of the divergences of every sequence, by its number.
 pub type DivergenceSums = BTreeMap<u32, Cluster>;
 
 /// The sums of a lane's divergences; `None` where it was compared with no reference.
-pub fn divergence_sums(lane: &LaneRecords) -> Option<DivergenceSums> {
-    let sum = |(number, s): (&u32, &bitworth_eval::record::Sequence)| {
+pub fn divergence_sums(lane: &GatheredLane) -> Option<DivergenceSums> {
+    let sum = |(number, s): (&u32, &bitworth_eval::record::SequenceRecord)| {
         let sum = s.against.as_ref()?.kld.iter().sum();
         Some((*number, Cluster { sum, count: u64::from(s.tokens) }))
     };

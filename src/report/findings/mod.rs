@@ -11,7 +11,7 @@ mod tests;
 use bitworth_eval::stats::Estimate;
 use serde::Serialize;
 
-use crate::gather::{Gathered, Key};
+use crate::gather::{Gathered, LaneKey};
 use crate::number::{bytes, percent, significant};
 use crate::pareto::divergence_cost;
 use crate::sheet::labels;
@@ -96,7 +96,7 @@ pub fn findings(gathered: &Gathered, rows: &[Summary]) -> Findings {
 
 /// The lanes of a report, ready to be compared.
 struct Lanes<'a> {
-    keys: Vec<&'a Key>,
+    keys: Vec<&'a LaneKey>,
     sums: Vec<Option<DivergenceSums>>,
     rows: &'a [Summary],
     labels: Vec<String>,
@@ -171,7 +171,7 @@ impl Lanes<'_> {
         let share = row.bytes as f64 / self.rows[reference].bytes.max(1) as f64;
         let mut parts = vec![format!("{}, {} of the size", bytes(row.bytes), percent(share))];
         if let Some(ratio) = row.ppl_ratio {
-            parts.push(format!("perplexity {}", change(ratio)));
+            parts.push(format!("perplexity {}", percent_change(ratio)));
         }
         if let Some(top1) = row.top1 {
             parts.push(format!("the same likeliest token in {} of places", percent(top1.value)));
@@ -185,7 +185,7 @@ impl Lanes<'_> {
     /// How a lane stands to the reference and to the next larger lane.
     fn verdict(&self, i: usize) -> String {
         let row = &self.rows[i];
-        let ratio = row.ppl_ratio.map(change).unwrap_or_default();
+        let ratio = row.ppl_ratio.map(percent_change).unwrap_or_default();
         let mut parts = vec![match Standing::of(row) {
             Standing::Reference | Standing::Unknown => return String::new(),
             Standing::Lossless => "predicts as the reference does, up to rounding".to_owned(),
@@ -243,7 +243,7 @@ impl Lanes<'_> {
                 let tied = self.next_larger(i).filter(|j| self.cannot_be_told_apart(i, *j));
                 match (tied, row.ppl_ratio) {
                     (Some(larger), _) => format!("As near to the original as {}, and smaller.", self.labels[larger]),
-                    (None, Some(ratio)) => format!("Perplexity {}: where nothing larger fits.", change(ratio)),
+                    (None, Some(ratio)) => format!("Perplexity {}: where nothing larger fits.", percent_change(ratio)),
                     (None, None) => String::new(),
                 }
             }
@@ -252,7 +252,7 @@ impl Lanes<'_> {
 }
 
 /// A ratio as a change in percent with its interval: `+0.11 % (+0.06 % to +0.17 %)`.
-pub fn change(ratio: Estimate) -> String {
+pub fn percent_change(ratio: Estimate) -> String {
     let percents = ratio.map(|v| 100.0 * (v - 1.0));
     let parts = [Some(percents.value), percents.low(), percents.high()];
     let decimals = if parts.iter().flatten().any(|v| v.abs() < 0.1) { 3 } else { 2 };

@@ -13,7 +13,7 @@ mod jinja;
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::Checkpoint;
-use bitworth_quant::gguf::Value as Key;
+use bitworth_quant::gguf::Value as MetadataValue;
 
 #[cfg(not(feature = "chat"))]
 use absent::Template;
@@ -49,7 +49,7 @@ impl ChatError {
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum ChatRole {
     /// Instructions for the whole chat.
     System,
     /// The one who asks.
@@ -62,14 +62,14 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Who speaks.
-    pub role: Role,
+    pub role: ChatRole,
     /// What is said.
     pub content: String,
 }
 
 impl Message {
     /// A turn.
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
+    pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
         Self { role, content: content.into() }
     }
 }
@@ -101,7 +101,7 @@ impl ChatTemplate {
         let error = |what: String| ChatError::Template { path: checkpoint.path().to_owned(), what };
         let Some(source) = &vocab.chat_template else {
             let named = match checkpoint.metadata().get("tokenizer.chat_templates") {
-                Some(Key::Array(bitworth_quant::gguf::Array::String(names))) => names.join(", "),
+                Some(MetadataValue::Array(bitworth_quant::gguf::Array::String(names))) => names.join(", "),
                 _ => return Err(error("the model has none, so it cannot be asked as a chat".to_owned())),
             };
             return Err(error(format!("the model has no default one, only: {named}")));

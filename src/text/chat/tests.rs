@@ -3,7 +3,6 @@
 use bitworth_quant::random::SplitMix64;
 use serde_json::Value as Json;
 
-use super::jinja::MAX_TEMPLATE_BYTES;
 use super::*;
 
 /// Templates of our own, built like those of published models, with chats and what transformers 5.23 with jinja2 3.1.6 makes of
@@ -17,7 +16,7 @@ fn template(source: &str) -> Result<ChatTemplate, String> {
 }
 
 fn render(source: &str) -> Result<String, String> {
-    template(source)?.render(&[Message::new(Role::User, "Hello!")]).map_err(|e| e.to_string())
+    template(source)?.render(&[Message::new(ChatRole::User, "Hello!")]).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -28,9 +27,9 @@ fn templates_give_what_jinja2_gives() {
         let lines: Vec<&str> = case["template"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
         let message = |m: &Json| {
             let role = match m["role"].as_str().unwrap() {
-                "system" => Role::System,
-                "user" => Role::User,
-                _ => Role::Assistant,
+                "system" => ChatRole::System,
+                "user" => ChatRole::User,
+                _ => ChatRole::Assistant,
             };
             Message::new(role, m["content"].as_str().unwrap())
         };

@@ -12,7 +12,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use minijinja_contrib::pycompat;
 
-use super::{Date, Message, Role, Tokens};
+use super::{ChatRole, Date, Message, Tokens};
 
 /// The template's name in the environment.
 const NAME: &str = "chat";
@@ -94,9 +94,9 @@ impl Template {
 
 fn value(message: &Message) -> Value {
     let role = match message.role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
+        ChatRole::System => "system",
+        ChatRole::User => "user",
+        ChatRole::Assistant => "assistant",
     };
     context! { role => role, content => message.content.as_str() }
 }

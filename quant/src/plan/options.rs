@@ -14,28 +14,28 @@ use crate::{DType, Error, Imatrix, Result};
 /// llama.cpp keeps keys and texts of overrides in 128 bytes with a closing zero.
 const MAX_OVERRIDE_BYTES: usize = 127;
 
-/// [`Choices::pure`].
+/// [`PlanOptions::pure`].
 pub const PURE: Setting = Setting::new("pure");
-/// [`Choices::leave_output_tensor`].
+/// [`PlanOptions::leave_output_tensor`].
 pub const LEAVE_OUTPUT_TENSOR: Setting = Setting::new("leave_output_tensor");
-/// [`Choices::allow_requantize`].
+/// [`PlanOptions::allow_requantize`].
 pub const ALLOW_REQUANTIZE: Setting = Setting::new("allow_requantize");
-/// [`Choices::output_tensor_type`].
+/// [`PlanOptions::output_tensor_type`].
 pub const OUTPUT_TENSOR_TYPE: Setting = Setting::new("output_tensor_type");
-/// [`Choices::token_embedding_type`].
+/// [`PlanOptions::token_embedding_type`].
 pub const TOKEN_EMBEDDING_TYPE: Setting = Setting::new("token_embedding_type");
-/// One of [`Choices::tensor_types`].
+/// One of [`PlanOptions::tensor_types`].
 pub const TENSOR_TYPE: Setting = Setting::new("tensor_type");
-/// One of [`Choices::override_kv`].
+/// One of [`PlanOptions::override_kv`].
 pub const OVERRIDE_KV: Setting = Setting::new("override_kv");
-/// [`Choices::prune_layers`].
+/// [`PlanOptions::prune_layers`].
 pub const PRUNE_LAYERS: Setting = Setting::new("prune_layers");
-/// [`Choices::imatrix`].
+/// [`PlanOptions::imatrix`].
 pub const IMATRIX: Setting = Setting::new("imatrix");
 
 /// Options of a plan; the default asks for nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Choices {
+pub struct PlanOptions {
     /// `--pure`: the recipe's default for every tensor; no rules.
     pub pure: bool,
     /// `--leave-output-tensor`: `output.weight` stays as it is.
@@ -133,7 +133,7 @@ pub fn parse_prune_layers(text: &str) -> Result<BTreeSet<usize>> {
     text.split(',').map(|number| number.parse().map_err(error)).collect()
 }
 
-impl Choices {
+impl PlanOptions {
     /// The importance matrix, unless nothing is left in it: then llama-quantize goes on as without one.
     pub(super) fn importance(&self) -> Option<&Imatrix> {
         self.imatrix.as_deref().filter(|matrix| !matrix.is_empty())
