@@ -90,3 +90,9 @@ impl Table {
         self.0.columns().iter().map(|column| format!("{:?}", column.get(i).unwrap())).collect()
     }
 }
+
+/// Whether a golden model is not read yet (`quant/tests/it/convert.rs` holds it to its refusal).
+pub fn is_refused(name: &str) -> bool {
+    let rows = include_str!("../../quant/tests/fixtures/refused.tsv").lines();
+    rows.filter_map(|line| line.split_once('\t')).any(|(refused, _)| refused == name)
+}

@@ -23,6 +23,10 @@ fn models() -> Vec<PathBuf> {
     for folder in [Some(fixtures), common::shared("oracle/models")].into_iter().flatten() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let dir = entry.unwrap().path();
+            let name = dir.file_name().unwrap().to_str().unwrap();
+            if common::is_refused(name) {
+                continue;
+            }
             if dir.join("golden.json").exists() && dir.join("model.safetensors").exists() {
                 models.push(dir);
             }

@@ -197,6 +197,7 @@ fn every_run_of_llama_quantize_is_made_again_byte_for_byte() {
         .filter(|path| path.extension().is_some_and(|e| e == "json"))
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
+    models.retain(|model| !support::is_refused(model));
     models.sort();
     let made: usize = models.iter().map(|model| check_all_runs(model)).sum();
     assert!(made > 590, "{made} runs");

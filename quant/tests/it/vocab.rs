@@ -24,6 +24,9 @@ fn models() -> Vec<(PathBuf, Option<PathBuf>)> {
     let (Some(models), Some(manifests)) = (support::oracle("models"), support::oracle("manifests")) else { return found };
     for entry in std::fs::read_dir(models).unwrap() {
         let dir = entry.unwrap().path();
+        if support::is_refused(dir.file_name().unwrap().to_str().unwrap()) {
+            continue;
+        }
         let manifest = manifests.join(format!("{}.f32.json", dir.file_name().unwrap().to_str().unwrap()));
         found.push((dir, Some(manifest).filter(|path| path.exists())));
     }
