@@ -1,6 +1,6 @@
 //! Speed of the CPU backend's products: `cargo bench --bench products`. Prints GFLOP/s (a multiplication and an addition are two)
-//! for shapes of SmolLM2-135M and llama-1b, the best of eight runs, in f32 and with activations in 8 bits, and as the yardstick what
-//! multiply-adds in registers alone reach.
+//! for shapes of SmolLM2-135M and llama-1b, the best of eight runs, in f32 and with activations in 8 bits, and as the yardstick
+//! what multiply-adds in registers alone reach.
 #![allow(clippy::print_stdout)]
 
 use std::hint::black_box;

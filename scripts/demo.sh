@@ -1,6 +1,6 @@
 #!/bin/sh
-# The main job on the embedded demo: builds the program, quantizes the demo model to five types, scores and times each, and
-# leaves the report in results/demo. Arguments go to `bitworth run` (for example: --device gpu).
+# The main job on the embedded demo: builds the program, quantizes the demo model to the types of configs/runs/demo.toml, scores
+# and times each, and leaves the report in results/demo. Arguments go to `bitworth run` (for example: --device gpu).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh

@@ -4,7 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
-need_packages gcc libc6-dev libvulkan1 mesa-vulkan-drivers
+need_packages gcc libc6-dev
+need_vulkan
 need_cargo
 if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
     XDG_RUNTIME_DIR=$(mktemp -d)

@@ -1,5 +1,5 @@
 //! The program `bitworth`; everything is in the library.
 
 fn main() -> std::process::ExitCode {
-    bitworth::cli::main(std::env::args_os())
+    bitworth::main(std::env::args_os())
 }

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bitworth::advise::hardware::Kind;
+use bitworth::advise::hardware::MachineKind;
 use bitworth::advise::memory::{Runtime, Usage, need};
 use bitworth::advise::models::{ModelFigures, shape};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::generate::Generator;
 use bitworth::engine::model::Variant;
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::synth::Synth;
 use bitworth_quant::{Checkpoint, Recipe};
 use peak_alloc::PeakAlloc;
@@ -29,18 +29,19 @@ fn check(folder: &Path, keys: &str, context: u32) {
     let synth = Synth::new("small", &shape.config, 0).unwrap();
     let recipe = Recipe::find("q8_0").unwrap();
     let file = folder.join("small.gguf");
-    let output = Output::of(&synth, &recipe, &Choices::default(), &file).unwrap();
-    quantize(&synth, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let output = Output::of(&synth, &recipe, &PlanOptions::default(), &file).unwrap();
+    quantize(&synth, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
 
     let figures = ModelFigures::parse(&path, keys).unwrap();
     let size = figures.size(&recipe).unwrap();
     assert_eq!(size.file_bytes, std::fs::metadata(&file).unwrap().len(), "{keys}: the planned size is the file's");
     let usage = Usage { runtime: Runtime::Bitworth, threads: 2, ..Usage::of_context(context) };
-    let need = need(&figures, &size, &usage, Kind::Cpu).unwrap();
+    let need = need(&figures, &size, &usage, MachineKind::Cpu).unwrap();
 
     // Threads of its own: what they keep from one product to the next is counted anew every time.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usage.threads as usize).build().unwrap();
-    // A vector that grows counts twice for the moment, though the system's own allocator remaps large ones; so it falls short a bit.
+    // A vector that grows counts twice for the moment, though the system's own allocator remaps large ones; so it falls short a
+    // bit.
     let allocated = pool.install(|| {
         let variant = Variant::Stored(Arc::new(Checkpoint::open(&file).unwrap()));
         let (cpu, tokens) = (Cpu::new(), vec![1; context as usize - 1]);
@@ -64,8 +65,8 @@ fn the_need_is_what_the_engine_allocates() {
     let folder = tempfile::tempdir().unwrap();
     let dense = "like = \"llama-1b\"\nnum_hidden_layers = 6\nvocab_size = 4096\nhidden_size = 768\nintermediate_size = 3072\n\
                  num_attention_heads = 12\nnum_key_value_heads = 4\n";
-    let experts = "like = \"qwen3-30b-a3b\"\nnum_hidden_layers = 2\nvocab_size = 4096\nhidden_size = 512\nnum_attention_heads = 8\n\
-                   num_key_value_heads = 2\nnum_experts = 16\nnum_experts_per_tok = 4\nmoe_intermediate_size = 256\n";
+    let experts = "like = \"qwen3-30b-a3b\"\nnum_hidden_layers = 2\nvocab_size = 4096\nhidden_size = 512\nnum_attention_heads = \
+         8\nnum_key_value_heads = 2\nnum_experts = 16\nnum_experts_per_tok = 4\nmoe_intermediate_size = 256\n";
     let windows =
         "like = \"gemma-3-1b\"\nnum_hidden_layers = 12\nvocab_size = 4096\nhidden_size = 512\nintermediate_size = 1024\n";
     for (keys, context) in [(dense, 512), (dense, 3072), (experts, 1024), (windows, 512), (windows, 1024)] {

@@ -14,7 +14,7 @@
 //!
 //! use bitworth_quant::progress::Silent;
 //! use bitworth_quant::quantize::quantize;
-//! use bitworth_quant::{Choices, Config, DType, GgufFile, Options, Output, Plan, Recipe, Synth};
+//! use bitworth_quant::{Config, DType, GgufFile, Output, Plan, PlanOptions, QuantizeOptions, Recipe, Synth};
 //!
 //! // A model of random weights; `open_model` opens one on disk.
 //! let json = serde_json::json!({
@@ -24,15 +24,15 @@
 //! let config = Config::parse("config.json".into(), json.as_object().unwrap().clone())?;
 //! let model = Synth::new("tiny", &config, 1)?;
 //!
-//! let (recipe, choices) = (Recipe::find("q4_k_m")?, Choices::default());
-//! let plan = Plan::of(&model, &recipe, &choices)?;
+//! let (recipe, options) = (Recipe::find("q4_k_m")?, PlanOptions::default());
+//! let plan = Plan::of(&model, &recipe, &options)?;
 //! let entry = plan.get("blk.0.attn_q.weight").unwrap();
 //! assert_eq!((entry.from, entry.to), (DType::F16, DType::Q4_K));
 //!
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("tiny.gguf");
-//! let output = Output::of(&model, &recipe, &choices, &path)?;
-//! quantize(&model, &[output], &Options::default(), &AtomicBool::new(false), &Silent)?;
+//! let output = Output::of(&model, &recipe, &options, &path)?;
+//! quantize(&model, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent)?;
 //!
 //! let file = GgufFile::open(&path)?;
 //! let tensor = file.tensors.iter().find(|tensor| tensor.name == "blk.0.attn_q.weight").unwrap();
@@ -45,15 +45,18 @@ pub mod arch;
 pub mod atomic_file;
 pub mod checkpoint;
 pub mod convert;
+pub mod disk;
 mod error;
 pub mod formats;
 pub mod gguf;
 pub mod hparams;
 pub mod imatrix;
+pub mod message;
 mod mmap;
 pub mod plan;
 pub mod progress;
 pub mod quantize;
+pub mod random;
 pub mod recipe;
 pub mod safetensors;
 pub mod synth;
@@ -68,8 +71,27 @@ pub use formats::DType;
 pub use gguf::GgufFile;
 pub use hparams::HParams;
 pub use imatrix::Imatrix;
-pub use plan::{Choices, Plan};
+pub use plan::{Plan, PlanOptions};
 pub use progress::Progress;
-pub use quantize::{Options, Output};
+pub use quantize::{Output, QuantizeOptions};
 pub use recipe::Recipe;
 pub use synth::Synth;
+
+use message::Setting;
+
+/// Every setting that a message of this crate may name.
+pub const SETTINGS: &[Setting] = &[
+    imatrix::EXCLUDE_WEIGHTS,
+    imatrix::INCLUDE_WEIGHTS,
+    plan::options::ALLOW_REQUANTIZE,
+    plan::options::IMATRIX,
+    plan::options::LEAVE_OUTPUT_TENSOR,
+    plan::options::OUTPUT_TENSOR_TYPE,
+    plan::options::OVERRIDE_KV,
+    plan::options::PRUNE_LAYERS,
+    plan::options::PURE,
+    plan::options::TENSOR_TYPE,
+    plan::options::TOKEN_EMBEDDING_TYPE,
+    quantize::ALLOW_NON_FINITE,
+    quantize::RESUME,
+];

@@ -1,14 +1,16 @@
 //! The advice: every choice with its place on the front, the pick for each machine, where machines overtake each other. Assembled
 //! from [`Choice`]s; rendered by `report`, printed by `cli`.
 
+use bitworth_quant::message::{Message, Names};
 use bitworth_quant::{Error, Result};
 use serde::Serialize;
 
-use super::choice::{Choice, Fit};
+use super::choice::{Choice, FitVerdict};
 use super::overtake::{self, Contest};
 use super::quality::Basis;
 use super::rank::{self, Needs, Pick, Yardstick};
-use super::request::Request;
+use super::request::AdviceRequest;
+use super::settings::{CONTEXT, MAX_KLD, MIN_TPS};
 
 /// A machine's pick.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,12 +20,12 @@ pub struct MachinePick {
     /// The pick; `None` where nothing meets the needs.
     pub pick: Option<Pick>,
     /// The pick in a sentence, or why there is none.
-    pub sentence: String,
+    pub sentence: Message,
 }
 
 /// Two machines against each other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Comparison {
+pub struct MachineComparison {
     /// Who leads at which speed.
     pub contest: Contest,
     /// The same in sentences.
@@ -34,7 +36,7 @@ pub struct Comparison {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Advice {
     /// What was asked.
-    pub request: Request,
+    pub request: AdviceRequest,
     /// The needs it comes to.
     pub needs: Needs,
     /// What quality is measured by.
@@ -48,7 +50,7 @@ pub struct Advice {
     /// The pick for each machine.
     pub picks: Vec<MachinePick>,
     /// Each pair of machines.
-    pub comparisons: Vec<Comparison>,
+    pub comparisons: Vec<MachineComparison>,
     /// What has to be known beside the numbers, in sentences.
     pub notes: Vec<String>,
 }
@@ -57,8 +59,8 @@ impl Advice {
     /// Ranks `choices`.
     ///
     /// # Errors
-    /// [`Error::Option`] where no choice meets the stated needs, saying which to relax and how far.
-    pub fn new(request: Request, needs: Needs, machines: &[String], choices: Vec<Choice>) -> Result<Self> {
+    /// [`Error::Settings`] where no choice meets the stated needs, saying which to relax and how far.
+    pub fn new(request: AdviceRequest, needs: Needs, machines: &[String], choices: Vec<Choice>) -> Result<Self> {
         let best = rank::pick(&choices, &needs, |_| true);
         let Some(best) = best else { return Err(contradiction(&choices, &needs)) };
         let yardstick = Yardstick::of(&choices);
@@ -68,7 +70,7 @@ impl Advice {
             for second in &machines[i + 1..] {
                 if let Some(contest) = overtake::contest(&choices, first, second) {
                     let sentences = contest.sentences(&choices);
-                    comparisons.push(Comparison { contest, sentences });
+                    comparisons.push(MachineComparison { contest, sentences });
                 }
             }
         }
@@ -76,59 +78,63 @@ impl Advice {
         let notes = notes(&choices, yardstick, needs.context);
         Ok(Self { request, needs, yardstick, front, best, picks, comparisons, notes, choices })
     }
+
+    /// The same advice with the names that `name` gives to settings.
+    #[must_use]
+    pub fn named(mut self, name: Names<'_>) -> Self {
+        for pick in &mut self.picks {
+            pick.sentence = pick.sentence.named(name);
+        }
+        self
+    }
 }
 
 fn machine_pick(choices: &[Choice], needs: &Needs, machine: &str) -> MachinePick {
     let pick = rank::pick(choices, needs, |choice| choice.machine == machine);
     let sentence = match &pick {
-        Some(pick) => format!("{machine}: {}", pick.reason),
+        Some(pick) => format!("{machine}: {}", pick.reason).into(),
         None => {
             let ours: Vec<Choice> = choices.iter().filter(|c| c.machine == machine).cloned().collect();
             let relax = rank::relaxations(&ours, needs);
-            format!("{machine}: nothing meets the needs{}.", alternatives(&ours, &relax))
+            Message::from(format!("{machine}: nothing meets the needs")).then(alternatives(&ours, &relax)).then(".")
         }
     };
     MachinePick { machine: machine.to_owned(), pick, sentence }
 }
 
 /// `; it takes A (gets X) or B (gets Y)`.
-fn alternatives(choices: &[Choice], relax: &[rank::Relaxation]) -> String {
+fn alternatives(choices: &[Choice], relax: &[rank::Relaxation]) -> Message {
     let one = |r: &rank::Relaxation| {
         let c = &choices[r.choice];
-        format!(
-            "{} ({} on {}: {}, KLD {})",
-            r.options.join(" and "),
-            c.title(),
-            c.machine,
-            rank::speed(&c.decode),
-            rank::small(c.loss.kld.value)
-        )
+        let (speed, kld) = (rank::speed(&c.decode), rank::small(c.loss.kld.value));
+        let then = format!(" ({} on {}: {speed}, KLD {kld})", c.title(), c.machine);
+        Message::joined(r.instead.iter().cloned(), " and ").then(then)
     };
-    let all: Vec<String> = relax.iter().map(one).collect();
-    if all.is_empty() { "; nothing here fits at any context".to_owned() } else { format!("; relax to {}", all.join(", or to ")) }
+    match relax {
+        [] => "; nothing here fits at any context".into(),
+        _ => Message::from("; relax to ").then(Message::joined(relax.iter().map(one), ", or to ")),
+    }
 }
 
 fn contradiction(choices: &[Choice], needs: &Needs) -> Error {
     let mut stated = Vec::new();
     if let Some(tps) = needs.min_tps {
-        stated.push(format!("--min-tps {tps}"));
+        stated.push(MIN_TPS.with(tps));
     }
     if let Some(kld) = needs.max_kld {
-        stated.push(format!("--max-kld {kld}"));
+        stated.push(MAX_KLD.with(kld));
     }
-    stated.push(needs.context.to_string());
+    stated.push(CONTEXT.with(needs.context));
     let relax = rank::relaxations(choices, needs);
     let scoreless = relax.is_empty() && choices.iter().any(Choice::fits);
     let what = if scoreless {
         let models: Vec<&str> = models(choices).into_iter().filter(|m| has_no_score(choices, m)).collect();
-        format!("no published score compares {}; ask for one model at a time, or add scores to configs/scores", models.join(", "))
+        let models = models.join(", ");
+        format!("no published score compares {models}; ask for one model at a time, or add scores to configs/scores").into()
     } else {
-        format!("nothing meets all needs at once{}", alternatives(choices, &relax))
+        Message::from("nothing meets all needs at once").then(alternatives(choices, &relax))
     };
-    let last = stated.pop().unwrap_or_default();
-    let (option, value) =
-        if stated.is_empty() { ("--context", last) } else { ("needs", format!("{} --context {last}", stated.join(" "))) };
-    Error::option(option, value, what)
+    Error::Settings { settings: Message::joined(stated, " "), what }
 }
 
 fn models(choices: &[Choice]) -> Vec<&str> {
@@ -162,11 +168,12 @@ fn notes(choices: &[Choice], yardstick: Yardstick, context: u32) -> Vec<String> 
         let trained = choices.iter().find(|c| c.model == model).map_or(0, |c| c.trained_context);
         if trained > 0 && trained < context {
             notes.push(format!(
-                "{model} was trained for {trained} tokens of context: {context} take stretching its positions, with losses that are not counted here."
+                "{model} was trained for {trained} tokens of context: {context} take stretching its positions, with losses that \
+                 are not counted here."
             ));
         }
     }
-    if choices.iter().any(|c| c.room.fit == Fit::FitsRaised) {
+    if choices.iter().any(|c| c.room.fit == FitVerdict::FitsRaised) {
         notes.push("+ fits once the system's limit on GPU memory is raised.".to_owned());
     }
     notes
@@ -178,8 +185,13 @@ mod tests {
     use crate::choice::sample::{choice, too_large};
     use crate::rank::Use;
 
-    fn request() -> Request {
-        Request { models: vec!["m".into()], hardware: vec!["a".into(), "b".into()], context: 8192, ..Request::default() }
+    fn request() -> AdviceRequest {
+        AdviceRequest {
+            models: vec!["m".into()],
+            hardware: vec!["a".into(), "b".into()],
+            context: 8192,
+            ..AdviceRequest::default()
+        }
     }
 
     fn advise(choices: Vec<Choice>, min_tps: Option<f64>, max_kld: Option<f64>) -> Result<Advice> {
@@ -216,7 +228,7 @@ mod tests {
         let advice = advise(choices(), Some(10.0), None).unwrap();
         assert_eq!(advice.picks[1].pick, None);
         assert!(
-            advice.picks[1].sentence.contains("b: nothing meets the needs; relax to --min-tps 5"),
+            advice.picks[1].sentence.to_string().contains("b: nothing meets the needs; relax to min_tps 5"),
             "{}",
             advice.picks[1].sentence
         );
@@ -225,16 +237,13 @@ mod tests {
     #[test]
     fn needs_that_contradict_each_other_are_an_error_that_says_what_to_relax() {
         let error = advise(choices(), Some(10.0), Some(0.01)).unwrap_err().to_string();
-        assert!(error.contains("--min-tps 10 --max-kld 0.01 --context 8192: nothing meets all needs"), "{error}");
-        assert!(
-            error.contains("--max-kld 0.03 (m q4_k_m on a: 12.0 tok/s") && error.contains("--min-tps 3 (m q8_0 on b"),
-            "{error}"
-        );
+        assert!(error.contains("min_tps 10 max_kld 0.01 context 8192: nothing meets all needs"), "{error}");
+        assert!(error.contains("max_kld 0.03 (m q4_k_m on a: 12.0 tok/s") && error.contains("min_tps 3 (m q8_0 on b"), "{error}");
         // What it says helps.
         assert!(advise(choices(), Some(10.0), Some(0.03)).is_ok() && advise(choices(), Some(3.0), Some(0.01)).is_ok());
         let none = vec![too_large(choice("a", "m", "f16", 1.0, 0.0, None), 0)];
         let error = advise(none, None, None).unwrap_err().to_string();
-        assert!(error.contains("--context 8192") && error.contains("nothing here fits at any context"), "{error}");
+        assert!(error.starts_with("context 8192: ") && error.contains("nothing here fits at any context"), "{error}");
     }
 
     #[test]

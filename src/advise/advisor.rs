@@ -5,20 +5,21 @@ use std::collections::BTreeSet;
 use bitworth_quant::recipe::Recipe;
 use bitworth_quant::{DType, Error, Result};
 
-use super::choice::{Choice, Fit, Room};
+use super::choice::{Choice, FitVerdict, Room};
 use super::claims::{Oracle, Usable};
+use super::file_size::FileSize;
 use super::hardware::{Catalogue, Machine};
 use super::memory::{self, Usage};
 use super::models::{self, ModelFigures};
 use super::quality::{Candidate, Quality};
-use super::request::Request;
-use super::sizes::FileSize;
-use super::speed::place::{self, Weights, Workload};
-use super::speed::{Backend, Calibration};
+use super::request::AdviceRequest;
+use super::settings::HARDWARE;
+use super::speed::resolve::{self, SpeedQuery, Weights};
+use super::speed::{Calibration, LlamaBackend};
 
 /// What all choices of an advisor have in common.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub struct AdvisorSettings {
     /// Type of the KV cache; f16 where none is named.
     pub kv_type: Option<String>,
     /// Backend in place of each machine's usual one.
@@ -46,14 +47,14 @@ impl<'a> Advisor<'a> {
     ///
     /// # Errors
     /// A backend or a type of the KV cache that is not known.
-    pub fn new(catalogue: Catalogue, calibration: &'a Calibration, quality: Quality, settings: Settings) -> Result<Self> {
+    pub fn new(catalogue: Catalogue, calibration: &'a Calibration, quality: Quality, settings: AdvisorSettings) -> Result<Self> {
         let kv_type = match settings.kv_type.as_deref() {
             None => DType::F16,
             Some(name) => memory::kv_type(name)?,
         };
         let backend = settings.backend.unwrap_or_default();
-        if !backend.is_empty() && Backend::parse(&backend).is_none() {
-            return Err(Error::unknown("backend", backend, Backend::names()));
+        if !backend.is_empty() && LlamaBackend::parse(&backend).is_none() {
+            return Err(Error::unknown("backend", backend, LlamaBackend::names()));
         }
         Ok(Self { catalogue, calibration, quality, kv_type, backend, imatrix: settings.imatrix })
     }
@@ -62,7 +63,7 @@ impl<'a> Advisor<'a> {
     ///
     /// # Errors
     /// A name that is not known; a recipe that a model cannot have.
-    pub fn choices(&self, request: &Request) -> Result<(Vec<String>, Vec<Choice>)> {
+    pub fn choices(&self, request: &AdviceRequest) -> Result<(Vec<String>, Vec<Choice>)> {
         let mut machines = request.hardware.iter().map(|name| self.catalogue.find(name)).collect::<Result<Vec<_>>>()?;
         let mut models = request.models.iter().map(|name| models::find(name)).collect::<Result<Vec<_>>>()?;
         // What is named twice is one.
@@ -103,9 +104,10 @@ impl<'a> Advisor<'a> {
         let size = model.size(&Recipe::find(recipe)?)?;
         let weights = Weights::of(model, recipe, None)?;
         let half = f64::from(context / 2);
-        let load = Workload { backend: self.backend.clone(), generate: GENERATE, kv_type: self.kv_type, ..Workload::default() };
-        let decode = place::case(machine, model, &weights, &Workload { depth: half, ..load.clone() })?;
-        let prefill = place::case(machine, model, &weights, &Workload { prompt: half.max(1.0), ..load })?;
+        let load =
+            SpeedQuery { backend: self.backend.clone(), generate: GENERATE, kv_type: self.kv_type, ..SpeedQuery::default() };
+        let decode = resolve::case(machine, model, &weights, &SpeedQuery { depth: half, ..load.clone() })?;
+        let prefill = resolve::case(machine, model, &weights, &SpeedQuery { prompt: half.max(1.0), ..load })?;
         let bpw = size.bits_per_weight();
         let loss = self.quality.loss(&Candidate { model: &names(model), recipe, bpw, imatrix: self.imatrix });
         let accuracy = self.quality.score(&names(model)).map(|score| score.after(&loss.kld));
@@ -156,7 +158,7 @@ impl Oracle for Advisor<'_> {
 fn room(machine: &Machine, model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Room> {
     let need = memory::need(model, size, usage, machine.profile.kind)?;
     let fits = memory::fits(machine, &need);
-    let fit = fits.into_iter().next().ok_or_else(|| Error::option("--hardware", machine.id(), "has no memory"))?;
+    let fit = fits.into_iter().next().ok_or_else(|| Error::option(HARDWARE, machine.id(), "has no memory"))?;
     let bytes = |gib: f64| (gib * f64::from(1 << 30)) as u64;
     Ok(Room {
         fit: fit.verdict,
@@ -164,6 +166,6 @@ fn room(machine: &Machine, model: &ModelFigures, size: &FileSize, usage: &Usage)
         usable: bytes(fit.usable_gib),
         raised: (fit.most_gib > fit.usable_gib).then_some(bytes(fit.most_gib)),
         largest_context: memory::largest_context(model, size, usage, machine, fit.most_gib)?.unwrap_or(0),
-        remedy: fit.how.filter(|_| fit.verdict == Fit::FitsRaised),
+        remedy: fit.how.filter(|_| fit.verdict == FitVerdict::FitsRaised),
     })
 }

@@ -1,17 +1,17 @@
-//! One choice: a model under a recipe on a machine, with what it needs, how fast it is forecast to be and what it costs in quality.
-//! Values only; `rank` compares them, `advisor` makes them.
+//! One choice: a model under a recipe on a machine, with what it needs, how fast it is forecast to be and what it costs in
+//! quality. Values only; `rank` compares them, `advisor` makes them.
 
 use serde::Serialize;
 
-pub use super::memory::Verdict as Fit;
-use super::quality::{Loss, Value, scores};
+pub use super::memory::FitVerdict;
+use super::quality::{Loss, RangedValue, scores};
 use super::speed::Forecast;
 
 /// What a choice takes of a machine's memory, bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Room {
     /// The verdict.
-    pub fit: Fit,
+    pub fit: FitVerdict,
     /// Weights, KV cache and buffers at the context asked for.
     pub needed: u64,
     /// What the machine gives as it comes.
@@ -48,13 +48,13 @@ pub struct Choice {
     /// What the recipe costs.
     pub loss: Loss,
     /// Expected share of right answers in the task that compares models, where the model has a published score.
-    pub accuracy: Option<Value>,
+    pub accuracy: Option<RangedValue>,
 }
 
 impl Choice {
     /// Whether it fits, be it with a raised limit.
     pub fn fits(&self) -> bool {
-        self.room.fit != Fit::DoesNotFit
+        self.room.fit != FitVerdict::DoesNotFit
     }
 
     /// Decoding speed times the share of what the model knows beyond guessing that the recipe leaves, tokens per second.
@@ -75,14 +75,20 @@ pub(super) mod sample {
     use super::*;
     use crate::quality::Basis;
 
-    fn value(value: f64) -> Value {
-        Value { value, low: value, high: value, basis: Basis::Published, source: "test".into() }
+    fn value(value: f64) -> RangedValue {
+        RangedValue { value, low: value, high: value, basis: Basis::Published, source: "test".into() }
     }
 
     /// A choice that fits, with a range of 10 % around `tps`.
     pub fn choice(machine: &str, model: &str, recipe: &str, tps: f64, kld: f64, accuracy: Option<f64>) -> Choice {
-        let room =
-            Room { fit: Fit::Fits, needed: 10 << 30, usable: 20 << 30, raised: None, largest_context: 16384, remedy: None };
+        let room = Room {
+            fit: FitVerdict::Fits,
+            needed: 10 << 30,
+            usable: 20 << 30,
+            raised: None,
+            largest_context: 16384,
+            remedy: None,
+        };
         Choice {
             model: model.into(),
             recipe: recipe.into(),
@@ -100,7 +106,7 @@ pub(super) mod sample {
 
     /// The same, too large.
     pub fn too_large(choice: Choice, largest_context: u32) -> Choice {
-        let room = Room { fit: Fit::DoesNotFit, needed: 30 << 30, largest_context, ..choice.room };
+        let room = Room { fit: FitVerdict::DoesNotFit, needed: 30 << 30, largest_context, ..choice.room };
         Choice { room, ..choice }
     }
 }

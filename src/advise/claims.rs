@@ -1,5 +1,5 @@
-//! Statements in numbers, held against forecasts: holds, fails, or in part. The statements are data (`configs/claims/*.toml`); what
-//! answers them is an [`Oracle`], so that this file computes nothing about machines.
+//! Statements in numbers, held against forecasts: holds, fails, or in part. The statements are data (`configs/claims/*.toml`);
+//! what answers them is an [`Oracle`], so that this file computes nothing about machines.
 //!
 //! A range that is claimed holds where the forecast lies in it, fails where even the forecast's 80 % range does not reach it, and
 //! holds in part in between. A statement about several files is as its files agree.
@@ -9,7 +9,7 @@ use std::path::Path;
 use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::choice::{Choice, Fit};
+use super::choice::{Choice, FitVerdict};
 use super::rank::small;
 use super::speed::Forecast;
 
@@ -19,7 +19,7 @@ pub const CLAIMS: &[(&str, &str)] = &[("m2-ultra-vs-ryzen-395", include_str!("..
 /// How a statement fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum ClaimVerdict {
     /// As stated.
     Holds,
     /// For some of what it speaks of, or at the edge.
@@ -28,7 +28,7 @@ pub enum Verdict {
     Fails,
 }
 
-impl Verdict {
+impl ClaimVerdict {
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
@@ -104,12 +104,12 @@ pub struct Claim {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    claim: Vec<Row>,
+    claim: Vec<ClaimEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct ClaimEntry {
     says: String,
     kind: String,
     machine: String,
@@ -146,7 +146,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Claim>> {
     file.claim.into_iter().map(|row| row.claim(path)).collect()
 }
 
-impl Row {
+impl ClaimEntry {
     fn claim(self, path: &Path) -> Result<Claim> {
         let says = self.says.clone();
         let wrong = |key: &str, what: String| Error::key(path, format!("claim {says:?}: {key}"), what);
@@ -215,7 +215,7 @@ pub struct Finding {
     /// Of what: a file, a platform.
     pub of: String,
     /// How the statement fares there.
-    pub verdict: Verdict,
+    pub verdict: ClaimVerdict,
     /// The figures, in words.
     pub figures: String,
 }
@@ -226,7 +226,7 @@ pub struct Checked {
     /// The claim as people say it.
     pub says: String,
     /// How it fares.
-    pub verdict: Verdict,
+    pub verdict: ClaimVerdict,
     /// Why.
     pub findings: Vec<Finding>,
     /// What was measured.
@@ -259,32 +259,32 @@ pub fn check(claim: &Claim, oracle: &impl Oracle) -> Result<Checked> {
 }
 
 /// One verdict from several: where one is enough, the best; else what they agree on.
-fn together(findings: &[Finding], any: bool) -> Verdict {
+fn together(findings: &[Finding], any: bool) -> ClaimVerdict {
     let all = |verdict| findings.iter().all(|f| f.verdict == verdict);
-    if any && findings.iter().any(|f| f.verdict == Verdict::Holds) || all(Verdict::Holds) {
-        Verdict::Holds
-    } else if all(Verdict::Fails) {
-        Verdict::Fails
+    if any && findings.iter().any(|f| f.verdict == ClaimVerdict::Holds) || all(ClaimVerdict::Holds) {
+        ClaimVerdict::Holds
+    } else if all(ClaimVerdict::Fails) {
+        ClaimVerdict::Fails
     } else {
-        Verdict::InPart
+        ClaimVerdict::InPart
     }
 }
 
 /// A forecast against a claimed range.
-fn within(forecast: &Forecast, [from, to]: [f64; 2]) -> Verdict {
+fn within(forecast: &Forecast, [from, to]: [f64; 2]) -> ClaimVerdict {
     if (from..=to).contains(&forecast.tps) {
-        Verdict::Holds
+        ClaimVerdict::Holds
     } else if forecast.high < from || forecast.low > to {
-        Verdict::Fails
+        ClaimVerdict::Fails
     } else {
-        Verdict::InPart
+        ClaimVerdict::InPart
     }
 }
 
 fn decode_finding(choice: &Choice, range: [f64; 2]) -> Finding {
     let of = format!("{} on {}", choice.title(), choice.machine);
-    if choice.room.fit == Fit::DoesNotFit {
-        return Finding { of, verdict: Verdict::Fails, figures: format!("does not fit: {}", memory(choice)) };
+    if choice.room.fit == FitVerdict::DoesNotFit {
+        return Finding { of, verdict: ClaimVerdict::Fails, figures: format!("does not fit: {}", memory(choice)) };
     }
     let figures = format!("forecast {}, claimed {} to {}", super::rank::speed(&choice.decode), small(range[0]), small(range[1]));
     Finding { of, verdict: within(&choice.decode, range), figures }
@@ -292,8 +292,12 @@ fn decode_finding(choice: &Choice, range: [f64; 2]) -> Finding {
 
 fn ratio_finding(one: &Choice, other: &Choice, range: [f64; 2]) -> Finding {
     let of = one.title();
-    if let Some(out) = [one, other].into_iter().find(|c| c.room.fit == Fit::DoesNotFit) {
-        return Finding { of, verdict: Verdict::Fails, figures: format!("does not fit on {}: {}", out.machine, memory(out)) };
+    if let Some(out) = [one, other].into_iter().find(|c| c.room.fit == FitVerdict::DoesNotFit) {
+        return Finding {
+            of,
+            verdict: ClaimVerdict::Fails,
+            figures: format!("does not fit on {}: {}", out.machine, memory(out)),
+        };
     }
     let ratio = ratio(&one.decode, &other.decode);
     let figures = format!(
@@ -324,9 +328,9 @@ fn ratio(one: &Forecast, other: &Forecast) -> Forecast {
 
 fn fit_finding(choice: &Choice) -> Finding {
     let (verdict, what) = match choice.room.fit {
-        Fit::Fits => (Verdict::Holds, "fits"),
-        Fit::FitsRaised => (Verdict::InPart, "fits with the limit raised"),
-        Fit::DoesNotFit => (Verdict::Fails, "does not fit"),
+        FitVerdict::Fits => (ClaimVerdict::Holds, "fits"),
+        FitVerdict::FitsRaised => (ClaimVerdict::InPart, "fits with the limit raised"),
+        FitVerdict::DoesNotFit => (ClaimVerdict::Fails, "does not fit"),
     };
     Finding { of: format!("{} on {}", choice.title(), choice.machine), verdict, figures: format!("{what}: {}", memory(choice)) }
 }
@@ -342,9 +346,9 @@ fn usable_finding(usable: &Usable, range: [f64; 2]) -> Finding {
     let raised = usable.raised_gib.unwrap_or(usable.gib);
     // Whether it is said of the machine as it comes; raising a limit is a condition that the claim does not name.
     let verdict = match usable.gib {
-        gib if (from..=to).contains(&gib) => Verdict::Holds,
-        gib if raised < from || gib > to => Verdict::Fails,
-        _ => Verdict::InPart,
+        gib if (from..=to).contains(&gib) => ClaimVerdict::Holds,
+        gib if raised < from || gib > to => ClaimVerdict::Fails,
+        _ => ClaimVerdict::InPart,
     };
     let more = usable.raised_gib.map_or(String::new(), |raised| format!(", {} with the limit raised", small(raised)));
     let figures = format!("{} GiB as it comes{more}; claimed {} to {}", small(usable.gib), small(from), small(to));
@@ -377,7 +381,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_claim(rest: &str, expected: Verdict) -> Checked {
+    fn check_claim(rest: &str, expected: ClaimVerdict) -> Checked {
         let claims = parse(Path::new("c.toml"), &format!("[[claim]]\nsays = 's'\n{rest}")).unwrap();
         let checked = check(&claims[0], &Fake).unwrap();
         assert_eq!(checked.verdict, expected, "{checked:?}");
@@ -389,21 +393,21 @@ mod tests {
         let decode = |range: &str, recipes: &str| {
             format!("kind = 'decode'\nmachine = 'a'\nmodels = ['m']\nrecipes = {recipes}\nrange = {range}")
         };
-        check_claim(&decode("[8, 12]", "['q8_0']"), Verdict::Holds);
+        check_claim(&decode("[8, 12]", "['q8_0']"), ClaimVerdict::Holds);
         // The forecast's range is 9 to 11.
-        check_claim(&decode("[10.5, 14]", "['q8_0']"), Verdict::InPart);
-        check_claim(&decode("[11.5, 14]", "['q8_0']"), Verdict::Fails);
-        check_claim(&decode("[2, 8.5]", "['q8_0']"), Verdict::Fails);
-        let mixed = check_claim(&decode("[8, 12]", "['q8_0', 'f16']"), Verdict::InPart);
+        check_claim(&decode("[10.5, 14]", "['q8_0']"), ClaimVerdict::InPart);
+        check_claim(&decode("[11.5, 14]", "['q8_0']"), ClaimVerdict::Fails);
+        check_claim(&decode("[2, 8.5]", "['q8_0']"), ClaimVerdict::Fails);
+        let mixed = check_claim(&decode("[8, 12]", "['q8_0', 'f16']"), ClaimVerdict::InPart);
         assert!(mixed.findings[1].figures.starts_with("does not fit: needs"), "{mixed:?}");
     }
 
     #[test]
     fn ratios_carry_the_ranges_of_both() {
         let text = "kind = 'ratio'\nmachine = 'a'\nover = 'b'\nmodels = ['m']\nrecipes = ['q8_0']\nrange = ";
-        check_claim(&format!("{text}[2, 3]"), Verdict::Holds);
-        check_claim(&format!("{text}[2.7, 4]"), Verdict::InPart);
-        check_claim(&format!("{text}[3, 4]"), Verdict::Fails);
+        check_claim(&format!("{text}[2, 3]"), ClaimVerdict::Holds);
+        check_claim(&format!("{text}[2.7, 4]"), ClaimVerdict::InPart);
+        check_claim(&format!("{text}[3, 4]"), ClaimVerdict::Fails);
         let tight = |tps| Forecast { tps, low: tps / 1.1, high: tps * 1.1 };
         let found = ratio(&tight(10.0), &tight(4.0));
         let expected = 2.5 * (2f64.sqrt() * 1.1f64.ln()).exp();
@@ -413,18 +417,18 @@ mod tests {
     #[test]
     fn fits_may_be_meant_of_one_or_of_all() {
         let text = "kind = 'fits'\nmachine = 'a'\nmodels = ['m']\nrecipes = ['f16', 'q8_0']";
-        check_claim(text, Verdict::InPart);
-        check_claim(&format!("{text}\nany = true"), Verdict::Holds);
-        check_claim("kind = 'fits'\nmachine = 'a'\nmodels = ['m']\nrecipes = ['f16']\nany = true", Verdict::Fails);
+        check_claim(text, ClaimVerdict::InPart);
+        check_claim(&format!("{text}\nany = true"), ClaimVerdict::Holds);
+        check_claim("kind = 'fits'\nmachine = 'a'\nmodels = ['m']\nrecipes = ['f16']\nany = true", ClaimVerdict::Fails);
     }
 
     #[test]
     fn usable_memory_is_as_the_platforms_agree() {
         let text = "kind = 'usable'\nmachine = 'a'\nrange = ";
-        let found = check_claim(&format!("{text}[96, 110]"), Verdict::InPart);
-        assert_eq!(found.findings.iter().map(|f| f.verdict).collect::<Vec<_>>(), [Verdict::Holds, Verdict::InPart]);
-        check_claim(&format!("{text}[120, 128]"), Verdict::Fails);
-        check_claim(&format!("{text}[60, 110]"), Verdict::Holds);
+        let found = check_claim(&format!("{text}[96, 110]"), ClaimVerdict::InPart);
+        assert_eq!(found.findings.iter().map(|f| f.verdict).collect::<Vec<_>>(), [ClaimVerdict::Holds, ClaimVerdict::InPart]);
+        check_claim(&format!("{text}[120, 128]"), ClaimVerdict::Fails);
+        check_claim(&format!("{text}[60, 110]"), ClaimVerdict::Holds);
     }
 
     #[track_caller]

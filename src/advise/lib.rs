@@ -7,6 +7,7 @@ pub mod advice;
 pub mod advisor;
 pub mod choice;
 pub mod claims;
+pub mod file_size;
 pub mod hardware;
 pub mod memory;
 pub mod models;
@@ -15,6 +16,9 @@ pub mod page;
 pub mod quality;
 pub mod rank;
 pub mod request;
+pub mod settings;
 pub mod sizes;
 pub mod speed;
 mod spelling;
+
+pub use settings::SETTINGS;

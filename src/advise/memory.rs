@@ -2,16 +2,17 @@
 //! has it.
 //!
 //! Two runtimes. llama.cpp, as it printed its buffers in b11434, with flash attention (its default where the backend has it) and
-//! one batch of 512 tokens at a time. Our own engine (`src/engine/generate.rs`), which keeps f32 keys and values of all heads and
-//! positions, so a test holds it to what the engine allocates. Absent: what driver, context and operating system take, which the
+//! one batch of 512 tokens at a time. Our own engine, which says itself what it takes ([`bitworth_engine::footprint`]). Absent: what driver, context and operating system take, which the
 //! limits of a machine leave out.
 
+use bitworth_engine::footprint::{self, Decoding};
 use bitworth_quant::{DType, Error, Result};
 use serde::Serialize;
 
-use super::hardware::{Kind, Limit, Machine};
+use super::file_size::FileSize;
+use super::hardware::{Limit, Machine, MachineKind};
 use super::models::{KvLayers, ModelFigures, bytes_per_element};
-use super::sizes::FileSize;
+use super::settings;
 
 /// What runs the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -91,17 +92,12 @@ impl Need {
     }
 }
 
-/// Tokens that llama.cpp computes at a time (`n_ubatch`), and our own engine (`PROMPT_ROWS`).
+/// Tokens that llama.cpp computes at a time (`n_ubatch`).
 const ROWS: u64 = 512;
 /// llama.cpp's caches have a multiple of this many tokens (`llama-context.cpp`, `llama-kv-cache-iswa.cpp`, b11434).
 const CELLS: u64 = 256;
 /// The most sequences and tokens that are computed with.
 const MAX_TOKENS: u64 = 1 << 40;
-
-/// Decoded weights that the CPU keeps at once, and the tile of its products (`src/engine/cpu/gemm.rs`, AVX-512).
-const PACKED: u64 = 2 << 20;
-const TILE_ROWS: usize = 8;
-const TILE_COLUMNS: u64 = 48;
 
 const F32: u64 = size_of::<f32>() as u64;
 
@@ -109,10 +105,10 @@ const F32: u64 = size_of::<f32>() as u64;
 ///
 /// # Errors
 /// [`Error::Option`] for a context or a number of sequences of 0; for our own engine, a model that it does not run.
-pub fn need(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -> Result<Need> {
-    for (option, value) in [("--context", usage.context), ("--batch", usage.sequences)] {
+pub fn need(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: MachineKind) -> Result<Need> {
+    for (setting, value) in [(settings::CONTEXT, usage.context), (settings::BATCH, usage.sequences)] {
         if value == 0 {
-            return Err(Error::option(option, "0", "there must be at least 1"));
+            return Err(Error::option(setting, "0", "there must be at least 1"));
         }
     }
     match usage.runtime {
@@ -121,7 +117,7 @@ pub fn need(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) ->
     }
 }
 
-fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -> Need {
+fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: MachineKind) -> Need {
     let sequences = u64::from(usage.sequences);
     let cells = (u64::from(usage.context) * sequences).min(MAX_TOKENS).next_multiple_of(CELLS);
     let rows = ROWS.min(cells);
@@ -138,7 +134,7 @@ fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -
     kinds.dedup();
     let mask: u64 = kinds.iter().map(|kept| kept * rows * 2).sum();
     // The host looks up embeddings itself; in one memory that makes no difference.
-    let aside = if kind == Kind::DiscreteGpu { size.lookup_bytes } else { 0 };
+    let aside = if kind == MachineKind::DiscreteGpu { size.lookup_bytes } else { 0 };
     Need {
         weights: size.tensor_bytes - aside,
         kv: kv as u64 + model.state_bytes * sequences,
@@ -146,56 +142,21 @@ fn llama_cpp(model: &ModelFigures, size: &FileSize, usage: &Usage, kind: Kind) -
     }
 }
 
-/// As `Generator::new`: a workspace and the residual stream of some rows, angles for every position, logits of every sequence. On
-/// the CPU also what products and attention keep there: decoded weights, and each thread's keys, values and scores of one head.
 fn bitworth(model: &ModelFigures, size: &FileSize, usage: &Usage) -> Result<Need> {
     let Some(h) = &model.hparams else {
         let what = format!("{} is not run by our own engine, whose memory it was asked for", model.architecture);
-        return Err(Error::option("--runtime", "bitworth", what));
+        return Err(Error::option(settings::RUNTIME, "bitworth", what));
     };
-    let (context, sequences) = (u64::from(usage.context), u64::from(usage.sequences));
-    // Every block has a cache as wide as the widest.
-    let heads = (h.largest(|block| h.kv_heads(block) * h.key_width(block))
-        + h.largest(|block| h.kv_heads(block) * h.value_width(block))) as u64;
-    let rows = ROWS.min(context).max(sequences);
-    let columns = workspace_columns(h) + h.embedding_length;
-    let tables = if h.rope_local_base.is_some() { 2 } else { 1 };
-    let angles = tables * context * h.rope_dim as u64;
-    let logits = sequences * h.vocab_size as u64;
-    let threads = u64::from(usage.threads);
-    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length.max() };
-    let feed_forward = dense.max(h.expert_feed_forward_length * h.expert_count.min(1)).max(h.shared_feed_forward_length);
-    let widest =
-        feed_forward.max(h.embedding_length).max(h.largest(|block| h.head_count.of(block) * h.value_width(block))) as u64;
-    let unpacked = PACKED.min(widest * h.embedding_length as u64) * threads.min(1);
-    let tiles = threads
-        * (context * (h.largest(|block| h.key_width(block) + h.value_width(block)) + TILE_ROWS) as u64 + TILE_COLUMNS * widest);
-    Ok(Need {
-        weights: size.tensor_bytes,
-        kv: h.block_count as u64 * heads * context * sequences * F32,
-        compute: (rows * columns as u64 + angles + logits + unpacked + tiles) * F32,
-    })
-}
-
-/// Numbers that our own engine's workspace has of each row (`Workspace::columns` in `src/engine/forward.rs`, which a
-/// test compares).
-fn workspace_columns(h: &bitworth_quant::HParams) -> usize {
-    let queries = h.largest(|block| h.head_count.of(block) * h.key_width(block));
-    let keys = h.largest(|block| h.kv_heads(block) * h.key_width(block));
-    let dense = h.feed_forward_length.max().max(h.shared_feed_forward_length);
-    let slot = 2 * (h.embedding_length + h.expert_feed_forward_length);
-    let experts = if h.expert_count > 0 { h.expert_count + h.expert_used_count * slot } else { 0 };
-    let compressed = h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim));
-    let values = h.largest(|block| h.kv_heads(block) * h.value_width(block));
-    let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
-    let attention = queries + keys + values + attended;
-    attention + queries.max(keys).max(compressed) + 2 * compressed + 3 * h.embedding_length + 2 * dense + experts
+    let usage =
+        Decoding { context: u64::from(usage.context), sequences: u64::from(usage.sequences), threads: u64::from(usage.threads) };
+    let footprint = footprint::decoding(h, &usage);
+    Ok(Need { weights: size.tensor_bytes, kv: footprint.state, compute: footprint.compute })
 }
 
 /// Whether a model fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum FitVerdict {
     /// As the platform comes.
     Fits,
     /// Once the platform's limit is raised.
@@ -211,7 +172,7 @@ pub struct Fit {
     /// Of the platform.
     pub platform: &'static str,
     /// The answer.
-    pub verdict: Verdict,
+    pub verdict: FitVerdict,
     /// GiB that are needed.
     pub need_gib: f64,
     /// GiB that a model may take as the platform comes, on all devices.
@@ -227,12 +188,12 @@ impl Fit {
     pub fn sentence(&self) -> String {
         let Self { need_gib, usable_gib, most_gib, platform, .. } = self;
         match self.verdict {
-            Verdict::Fits => format!("fits: {need_gib:.1} of {usable_gib:.1} GiB ({platform})"),
-            Verdict::FitsRaised => {
+            FitVerdict::Fits => format!("fits: {need_gib:.1} of {usable_gib:.1} GiB ({platform})"),
+            FitVerdict::FitsRaised => {
                 let how = self.how.as_deref().unwrap_or("raise the limit");
                 format!("fits with a raised limit: {need_gib:.1} GiB, {usable_gib:.1} as it comes ({platform}): {how}")
             }
-            Verdict::DoesNotFit => {
+            FitVerdict::DoesNotFit => {
                 format!(
                     "does not fit: {need_gib:.1} GiB, {:.1} more than the {most_gib:.1} there are ({platform})",
                     need_gib - most_gib
@@ -252,9 +213,9 @@ pub fn fits(machine: &Machine, need: &Need) -> Vec<Fit> {
     let fit = |limit: &Limit| {
         let (usable_gib, most_gib) = (limit.usable_gib * devices, limit.raised_gib.unwrap_or(limit.usable_gib) * devices);
         let verdict = match need_gib {
-            need if need <= usable_gib => Verdict::Fits,
-            need if need <= most_gib => Verdict::FitsRaised,
-            _ => Verdict::DoesNotFit,
+            need if need <= usable_gib => FitVerdict::Fits,
+            need if need <= most_gib => FitVerdict::FitsRaised,
+            _ => FitVerdict::DoesNotFit,
         };
         Fit { platform: limit.platform, verdict, need_gib, usable_gib, most_gib, how: limit.how_for(need_gib / devices) }
     };
@@ -289,8 +250,6 @@ mod tests {
     use super::super::hardware::Catalogue;
     use super::super::models;
     use super::*;
-    use bitworth_engine::cpu::Cpu;
-    use bitworth_engine::forward::Workspace;
 
     const MIB: f64 = (1_u64 << 20) as f64;
 
@@ -298,18 +257,6 @@ mod tests {
         let model = models::find(model).unwrap();
         let size = model.size(&Recipe::find(recipe).unwrap()).unwrap();
         (model, size)
-    }
-
-    #[test]
-    fn the_workspace_is_the_engines() {
-        let mut compared = 0;
-        for (id, _) in models::known() {
-            if let Some(h) = &models::find(id).unwrap().hparams {
-                assert_eq!(workspace_columns(h), Workspace::<Cpu>::columns(h), "{id}");
-                compared += 1;
-            }
-        }
-        assert!(compared > 50);
     }
 
     /// What llama.cpp b11434 printed as KV and compute buffers on the CPU, in MiB, for a prompt of 512 behind so many tokens.
@@ -336,7 +283,7 @@ mod tests {
             let text = format!("like = \"{model}\"\nnum_hidden_layers = {layers}\n");
             let model = ModelFigures::parse(std::path::Path::new("short.toml"), &text).unwrap();
             let size = model.size(&Recipe::find("q4_0").unwrap()).unwrap();
-            let found = need(&model, &size, &Usage { kv_type, ..Usage::of_context(context) }, Kind::Cpu).unwrap();
+            let found = need(&model, &size, &Usage { kv_type, ..Usage::of_context(context) }, MachineKind::Cpu).unwrap();
             let near = |ours: u64, theirs: f64, bound: f64| (ours as f64 / MIB / theirs - 1.0).abs() < bound;
             assert!(near(found.kv, kv, 0.002), "{text} {context}: {:.2} MiB of {kv}", found.kv as f64 / MIB);
             assert!(near(found.compute, compute, 0.03), "{text} {context}: {:.2} MiB of {compute}", found.compute as f64 / MIB);
@@ -346,15 +293,15 @@ mod tests {
     #[test]
     fn what_fits_where_is_said_with_the_way_to_raise_the_limit() {
         let known = Catalogue::builtin();
-        let check = |model: &str, recipe: &str, machine: &str, expected: &[(&str, Verdict)]| {
+        let check = |model: &str, recipe: &str, machine: &str, expected: &[(&str, FitVerdict)]| {
             let ((model, size), machine) = (sized(model, recipe), known.find(machine).unwrap());
             let need = need(&model, &size, &Usage::of_context(8192), machine.profile.kind).unwrap();
             let found = fits(&machine, &need);
-            let verdicts: Vec<(&str, Verdict)> = found.iter().map(|fit| (fit.platform, fit.verdict)).collect();
+            let verdicts: Vec<(&str, FitVerdict)> = found.iter().map(|fit| (fit.platform, fit.verdict)).collect();
             assert_eq!(verdicts, expected, "{found:?}");
             found[0].sentence()
         };
-        use Verdict::{DoesNotFit, Fits, FitsRaised};
+        use FitVerdict::{DoesNotFit, Fits, FitsRaised};
         let text = check("llama-3-70b", "q4_k_m", "m2-ultra-64gb", &[("macOS", Fits)]);
         assert!(text.starts_with("fits: 42.") && text.contains("of 48.0 GiB"), "{text}");
         let text = check("llama-3-70b", "q5_k_m", "m2-ultra-64gb", &[("macOS", FitsRaised)]);
@@ -374,7 +321,7 @@ mod tests {
         let ((model, size), machine) = (sized("llama-8b", "q8_0"), Catalogue::builtin().find("rtx-3080").unwrap());
         let gib = machine.memory.usable_gib();
         let takes = |context| {
-            let need = need(&model, &size, &Usage::of_context(context), Kind::DiscreteGpu).unwrap();
+            let need = need(&model, &size, &Usage::of_context(context), MachineKind::DiscreteGpu).unwrap();
             need.total() as f64 / GIB
         };
         let largest = largest_context(&model, &size, &Usage::of_context(1), &machine, gib).unwrap().unwrap();
@@ -387,13 +334,13 @@ mod tests {
     #[test]
     fn impossible_uses_are_refused() {
         let (model, size) = sized("llama-8b", "q8_0");
-        let refused = |usage| need(&model, &size, &usage, Kind::Cpu).unwrap_err().to_string();
-        assert!(refused(Usage::of_context(0)).contains("--context 0"));
-        assert!(refused(Usage { sequences: 0, ..Usage::of_context(1) }).contains("--batch 0"));
-        assert!(need(&model, &size, &Usage { sequences: u32::MAX, ..Usage::of_context(u32::MAX) }, Kind::Cpu).is_ok());
+        let refused = |usage| need(&model, &size, &usage, MachineKind::Cpu).unwrap_err().to_string();
+        assert!(refused(Usage::of_context(0)).contains("context 0"));
+        assert!(refused(Usage { sequences: 0, ..Usage::of_context(1) }).contains("batch 0"));
+        assert!(need(&model, &size, &Usage { sequences: u32::MAX, ..Usage::of_context(u32::MAX) }, MachineKind::Cpu).is_ok());
         let (model, size) = sized("llama-4-scout", "q8_0");
         let ours = Usage { runtime: Runtime::Bitworth, ..Usage::of_context(512) };
-        assert!(need(&model, &size, &ours, Kind::Cpu).unwrap_err().to_string().contains("llama4"));
+        assert!(need(&model, &size, &ours, MachineKind::Cpu).unwrap_err().to_string().contains("llama4"));
         assert_eq!(kv_type("q8_0").unwrap(), DType::Q8_0);
         assert!(kv_type("q3_k").unwrap_err().to_string().contains("iq4_nl"));
     }

@@ -223,8 +223,8 @@ mod tests {
         assert_eq!(
             found.headline(),
             "narrow is smarter up to 3.00 tok/s (beyond doubt up to 2.70); wide is smarter from 5.00 to 12.0 tok/s (beyond doubt \
-             from 5.50 to 10.8); wide is smarter from 20.0 to 60.0 tok/s (beyond doubt from 22.0 to 54.0); at other speeds neither \
-             surely is."
+             from 5.50 to 10.8); wide is smarter from 20.0 to 60.0 tok/s (beyond doubt from 22.0 to 54.0); at other speeds \
+             neither surely is."
         );
         let text = found.sentences(&all);
         assert!(text[0].starts_with("Up to 3.00 tok/s narrow is smarter: large q4_k_m with 84.0 %"), "{}", text[0]);

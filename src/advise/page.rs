@@ -1,5 +1,5 @@
-//! Advice as a page, a table and files for machines: `advice.md`, `advice.html`, `advice.csv`, `advice.parquet`. Renders values of
-//! `advise`; decides nothing.
+//! Advice as a page, a table and files for machines: `advice.md`, `advice.html`, `advice.csv`, `advice.parquet`. Renders values
+//! of `advise`; decides nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -7,19 +7,19 @@ use bitworth_quant::Result;
 use bitworth_report::columns::Columns;
 
 use crate::advice::Advice;
-use crate::choice::{Choice, Fit};
+use crate::choice::{Choice, FitVerdict};
 use crate::claims::Checked;
-use crate::quality::{Basis, Value};
+use crate::quality::{Basis, RangedValue};
 use crate::rank::{Yardstick, small};
 use crate::speed::Forecast;
 use bitworth_report::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
 use bitworth_report::number::bytes;
-use bitworth_report::page::{Block, Cell, Column, Page, Row, Section, Table};
+use bitworth_report::page::{Cell, Column, Page, PageBlock, Section, Table, TableRow};
 
 /// How to read the numbers.
 const READING: &[&str] = &[
-    "Speeds are forecasts of llama.cpp's speed, with half of the context filled; ranges beneath them held 4 of 5 measurements that \
-     the forecast had not seen.",
+    "Speeds are forecasts of llama.cpp's speed, with half of the context filled; ranges beneath them held 4 of 5 measurements \
+     that the forecast had not seen.",
     "KLD is the mean KL divergence from the unquantized model in nats per token: measured, published (the source is listed), or \
      estimated (~) from other figures, then with the range that held 4 of 5 figures that were left out.",
     "MMLU is the published score of the unquantized model, less what a divergence of that size takes from it. It is what makes \
@@ -48,17 +48,17 @@ pub fn page(advice: &Advice) -> Page {
     let chart = chart(advice);
     if chart.can_be_drawn() {
         let note = "Only what fits. A bold name is on its machine's front; so are the bars, the 80 % ranges of the forecasts.";
-        sections.push(Section::new("Quality against speed", vec![Block::Charts(vec![chart]), Block::Note(note.into())]));
+        sections.push(Section::new("Quality against speed", vec![PageBlock::Charts(vec![chart]), PageBlock::Note(note.into())]));
     }
     for comparison in &advice.comparisons {
         let [first, second] = &comparison.contest.machines;
-        let blocks = vec![Block::List(comparison.sentences.clone())];
+        let blocks = vec![PageBlock::List(comparison.sentences.clone())];
         sections.push(Section::new(format!("{first} or {second}"), blocks));
     }
-    sections.push(Section::new("What fits", vec![Block::Table(memory_table(advice))]));
-    sections.push(Section::new("Every choice that fits", vec![Block::Table(table(advice, |i| advice.choices[i].fits()))]));
-    sections.push(Section::new("How to read this", vec![Block::List(READING.iter().map(|s| (*s).to_owned()).collect())]));
-    sections.push(Section::new("Sources", vec![Block::List(sources(advice))]));
+    sections.push(Section::new("What fits", vec![PageBlock::Table(memory_table(advice))]));
+    sections.push(Section::new("Every choice that fits", vec![PageBlock::Table(table(advice, |i| advice.choices[i].fits()))]));
+    sections.push(Section::new("How to read this", vec![PageBlock::List(READING.iter().map(|s| (*s).to_owned()).collect())]));
+    sections.push(Section::new("Sources", vec![PageBlock::List(sources(advice))]));
     let best = &advice.choices[advice.best.choice];
     let lead = std::iter::once(format!("Pick: {} with {}.", best.machine, best.title()));
     let lead = lead.chain(advice.comparisons.iter().map(|c| c.contest.headline()));
@@ -67,7 +67,12 @@ pub fn page(advice: &Advice) -> Page {
         .title
         .clone()
         .unwrap_or_else(|| format!("{} on {}", advice.request.models.join(", "), advice.request.hardware.join(", ")));
-    Page { title, lead: lead.chain(advice.picks.iter().map(|p| p.sentence.clone())).collect(), about: about(advice), sections }
+    Page {
+        title,
+        lead: lead.chain(advice.picks.iter().map(|p| p.sentence.to_string())).collect(),
+        about: about(advice),
+        sections,
+    }
 }
 
 fn about(advice: &Advice) -> Vec<String> {
@@ -154,7 +159,7 @@ fn memory_table(advice: &Advice) -> Table {
             let choice = advice.choices.iter().find(|c| c.machine == *machine && c.title() == file.title());
             cells.push(choice.map_or_else(Cell::default, |c| Cell::words(fit(c)).with_detail(memory(c))));
         }
-        Row { cells, marked: false }
+        TableRow { cells, marked: false }
     };
     Table { columns, rows: files.iter().map(row).collect(), notes: Vec::new() }
 }
@@ -167,24 +172,24 @@ fn memory(choice: &Choice) -> String {
     format!(
         "{} of {} GiB{context}",
         gib(choice.room.needed),
-        gib(if choice.room.fit == Fit::Fits { choice.room.usable } else { most })
+        gib(if choice.room.fit == FitVerdict::Fits { choice.room.usable } else { most })
     )
 }
 
 fn fit(choice: &Choice) -> &'static str {
     match choice.room.fit {
-        Fit::Fits => "yes",
-        Fit::FitsRaised => "yes +",
-        Fit::DoesNotFit => "no",
+        FitVerdict::Fits => "yes",
+        FitVerdict::FitsRaised => "yes +",
+        FitVerdict::DoesNotFit => "no",
     }
 }
 
 /// The same for programs.
 fn fit_name(choice: &Choice) -> &'static str {
     match choice.room.fit {
-        Fit::Fits => "fits",
-        Fit::FitsRaised => "fits-raised",
-        Fit::DoesNotFit => "does-not-fit",
+        FitVerdict::Fits => "fits",
+        FitVerdict::FitsRaised => "fits-raised",
+        FitVerdict::DoesNotFit => "does-not-fit",
     }
 }
 
@@ -223,7 +228,7 @@ pub fn table(advice: &Advice, wanted: impl Fn(usize) -> bool) -> Table {
             }));
         }
         cells.push(Cell::number(small(choice.worth()), choice.worth()));
-        Row { cells, marked: advice.picks.iter().any(|p| p.pick.as_ref().is_some_and(|pick| pick.choice == i)) }
+        TableRow { cells, marked: advice.picks.iter().any(|p| p.pick.as_ref().is_some_and(|pick| pick.choice == i)) }
     };
     let rows = advice.choices.iter().enumerate().filter(|(i, _)| wanted(*i)).map(row).collect();
     Table { columns, rows, notes: advice.notes.clone() }
@@ -233,16 +238,16 @@ fn forecast(forecast: &Forecast) -> Cell {
     Cell::number(small(forecast.tps), forecast.tps).with_detail(format!("{} to {}", small(forecast.low), small(forecast.high)))
 }
 
-fn kld_text(kld: &Value) -> String {
+fn kld_text(kld: &RangedValue) -> String {
     let mark = if kld.basis == Basis::Estimated { "~" } else { "" };
     format!("{mark}{}", small(kld.value))
 }
 
-fn range(value: &Value) -> Option<(f64, f64)> {
+fn range(value: &RangedValue) -> Option<(f64, f64)> {
     (value.low < value.high).then_some((value.low, value.high))
 }
 
-fn range_text(value: &Value, scale: f64) -> String {
+fn range_text(value: &RangedValue, scale: f64) -> String {
     range(value).map_or(String::new(), |(low, high)| format!("{} to {}", small(scale * low), small(scale * high)))
 }
 
@@ -324,12 +329,12 @@ pub fn claims_table(checked: &[Checked]) -> Table {
                 Cell::words(&finding.of),
                 Cell::words(format!("{}: {}", finding.verdict.name(), finding.figures)),
             ];
-            rows.push(Row { cells, marked: i == 0 });
+            rows.push(TableRow { cells, marked: i == 0 });
         }
         for published in &claim.published {
             let cells = ["", "", "published"].map(Cell::words).into_iter();
             let figure = Cell::words(format!("{}: {} [{}]", small(published.value), published.of, published.source));
-            rows.push(Row { cells: cells.chain([figure]).collect(), marked: false });
+            rows.push(TableRow { cells: cells.chain([figure]).collect(), marked: false });
         }
     }
     let columns = ["claim", "verdict", "of", "figures"].map(|head| Column::words(head, "")).to_vec();

@@ -3,9 +3,13 @@
 //! Within one model quality is the divergence; across models it is the task score that is expected after it. Differences nobody
 //! would notice ([`Yardstick::notable`]) do not decide: the faster one wins.
 
+use bitworth_quant::message::{Message, Setting};
+use bitworth_report::number::plain;
+use bitworth_report::pareto::beats;
 use serde::Serialize;
 
 use super::choice::Choice;
+use super::settings::{CONTEXT, MAX_KLD, MIN_TPS};
 
 /// What the machine is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -223,22 +227,18 @@ pub fn speed(rate: &super::speed::Forecast) -> String {
 
 /// Three significant digits at most, without an exponent.
 pub fn small(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return if value == 0.0 { "0".into() } else { value.to_string() };
-    }
-    let decimals = (2 - value.abs().log10().floor() as i32).clamp(0, 6) as usize;
-    format!("{value:.decimals$}")
+    plain(value, 3)
 }
 
 /// For every choice whether it is on its machine's Pareto front: no other that fits there is at least as fast and as good, and
 /// better in one. Choices that do not fit, and models without a score beside others, are not.
 pub fn front(choices: &[Choice]) -> Vec<bool> {
     let yardstick = Yardstick::of(choices);
-    let point = |c: &Choice| yardstick.merit(c).filter(|_| c.fits()).map(|merit| (c.decode.tps, merit));
-    let beats = |q: (f64, f64), p: (f64, f64)| q.0 >= p.0 && q.1 >= p.1 && q != p;
+    // As costs, of which less is better.
+    let costs = |c: &Choice| yardstick.merit(c).filter(|_| c.fits()).map(|merit| [-c.decode.tps, -merit]);
     let on_front = |c: &Choice| {
         let same = choices.iter().filter(|d| d.machine == c.machine);
-        point(c).is_some_and(|p| !same.filter_map(point).any(|q| beats(q, p)))
+        costs(c).is_some_and(|own| !same.filter_map(costs).any(|other| beats(&other, &own)))
     };
     choices.iter().map(on_front).collect()
 }
@@ -246,8 +246,8 @@ pub fn front(choices: &[Choice]) -> Vec<bool> {
 /// A need to relax, and how far.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Relaxation {
-    /// What to ask for instead, as options: `--min-tps 7.3`.
-    pub options: Vec<String>,
+    /// What to ask for instead: `min_tps 7.3`.
+    pub instead: Vec<Message>,
     /// What then meets the needs: its place among the choices.
     pub choice: usize,
 }
@@ -258,9 +258,9 @@ pub fn relaxations(choices: &[Choice], needs: &Needs) -> Vec<Relaxation> {
     let lossier = |c: &Choice| needs.max_kld.filter(|max| c.loss.kld.value > *max);
     // A smaller context is no slower: the forecast at the one asked for holds.
     let longer = |c: &Choice| (!c.fits()).then_some(c.room.largest_context);
-    let tps = |c: &Choice| slower(c).map(|_| format!("--min-tps {}", round(c.decode.tps, f64::floor)));
-    let kld = |c: &Choice| lossier(c).map(|_| format!("--max-kld {}", round(c.loss.kld.value, f64::ceil)));
-    let context = |c: &Choice| longer(c).map(|tokens| format!("--context {tokens}"));
+    let tps = |c: &Choice| slower(c).map(|_| MIN_TPS.with(round(c.decode.tps, f64::floor)));
+    let kld = |c: &Choice| lossier(c).map(|_| MAX_KLD.with(round(c.loss.kld.value, f64::ceil)));
+    let context = |c: &Choice| longer(c).map(|tokens| CONTEXT.with(tokens));
     // How far a choice is from the needs, and in how many.
     let far = |c: &Choice| {
         let ratios = [
@@ -277,16 +277,15 @@ pub fn relaxations(choices: &[Choice], needs: &Needs) -> Vec<Relaxation> {
             continue;
         }
         let (count, distance) = far(c);
-        let options = [tps(c), kld(c), context(c)].into_iter().flatten().collect();
-        found.push((count, distance, Relaxation { options, choice }));
+        let instead = [tps(c), kld(c), context(c)].into_iter().flatten().collect();
+        found.push((count, distance, Relaxation { instead, choice }));
     }
     let fewest = found.iter().map(|f| f.0).min().unwrap_or(0);
     found.retain(|f| f.0 == fewest && fewest > 0);
     found.sort_by(|a, b| a.1.total_cmp(&b.1));
     // The nearest choice for each set of needs.
     let mut kept: Vec<Relaxation> = Vec::new();
-    let kinds =
-        |r: &Relaxation| -> Vec<String> { r.options.iter().filter_map(|o| o.split(' ').next()).map(str::to_owned).collect() };
+    let kinds = |r: &Relaxation| -> Vec<Setting> { r.instead.iter().flat_map(Message::settings).collect() };
     for (_, _, relaxation) in found {
         if kept.iter().all(|other| kinds(other) != kinds(&relaxation)) {
             kept.push(relaxation);
@@ -400,8 +399,8 @@ mod tests {
         let all = ladder();
         let asked = needs(Some(12.0), Some(0.1));
         let found = relaxations(&all, &asked);
-        let options: Vec<_> = found.iter().map(|r| r.options.join(" ")).collect();
-        assert_eq!(options, ["--min-tps 10", "--max-kld 0.44"]);
+        let instead: Vec<_> = found.iter().flat_map(|r| &r.instead).map(Message::to_string).collect();
+        assert_eq!((found.len(), instead), (2, vec!["min_tps 10".to_owned(), "max_kld 0.44".to_owned()]));
         // What is suggested is met.
         assert!(pick(&all, &needs(Some(10.0), Some(0.1)), |_| true).is_some());
         assert!(pick(&all, &needs(Some(12.0), Some(0.44)), |_| true).is_some());
@@ -411,7 +410,7 @@ mod tests {
     fn a_context_that_is_too_long_is_shortened_to_what_fits() {
         let all = [too_large(choice("a", "m", "q8_0", 5.5, 0.001, None), 2048)];
         let found = relaxations(&all, &needs(Some(5.0), None));
-        assert_eq!(found[0].options, ["--context 2048"]);
+        assert_eq!(found[0].instead, [CONTEXT.with(2048)]);
         assert!(relaxations(&[too_large(all[0].clone(), 0)], &needs(None, None)).is_empty());
     }
 
@@ -419,7 +418,7 @@ mod tests {
     fn two_needs_are_relaxed_where_one_is_not_enough() {
         let all = [choice("a", "m", "q4_k_m", 10.37, 0.0312, None)];
         let found = relaxations(&all, &needs(Some(20.0), Some(0.01)));
-        assert_eq!(found[0].options, ["--min-tps 10", "--max-kld 0.032"]);
+        assert_eq!(found[0].instead, [MIN_TPS.with(10), MAX_KLD.with(0.032)]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a comparison is about: models, machines, recipes and needs, from a TOML file (`configs/runs/`) or from options. Only values;
-//! nothing is looked up here.
+//! What a comparison is about: models, machines, recipes and needs, from a TOML file (`configs/runs/`) or from options. Only
+//! values; nothing is looked up here.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ const MAX_CONTEXT: u32 = 1 << 24;
 /// A comparison.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct AdviceRequest {
     /// What the report is called.
     #[serde(default)]
     pub title: Option<String>,
@@ -58,7 +58,7 @@ fn default_context() -> u32 {
     CONTEXT
 }
 
-impl Request {
+impl AdviceRequest {
     /// Reads a configuration; `path` is for messages.
     ///
     /// # Errors
@@ -112,8 +112,8 @@ impl Request {
 mod tests {
     use super::*;
 
-    fn parse(rest: &str) -> Result<Request> {
-        Request::parse(Path::new("r.toml"), &format!("models = ['m']\nhardware = ['a']\n{rest}"))
+    fn parse(rest: &str) -> Result<AdviceRequest> {
+        AdviceRequest::parse(Path::new("r.toml"), &format!("models = ['m']\nhardware = ['a']\n{rest}"))
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         refuse("context = 0", "context: 0 is no number of tokens");
         refuse("use = 'chess'", "unknown use \"chess\"; known: chat, code, batch");
         refuse("min-tps = 3", "unknown field `min-tps`");
-        let error = Request::parse(Path::new("r.toml"), "models = []\nhardware = ['a']").unwrap_err().to_string();
+        let error = AdviceRequest::parse(Path::new("r.toml"), "models = []\nhardware = ['a']").unwrap_err().to_string();
         assert!(error.contains("models: [] names none"), "{error}");
     }
 
@@ -149,7 +149,7 @@ mod tests {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
             if text.parse::<toml::Table>().unwrap().contains_key("models") {
-                Request::parse(&path, &text).unwrap();
+                AdviceRequest::parse(&path, &text).unwrap();
                 found += 1;
             }
         }

@@ -9,77 +9,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use bitworth_quant::gguf::Layout;
-use bitworth_quant::plan::Choices;
-use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
-use serde::Serialize;
-
+use super::file_size::{FileSize, TypeBytes};
 use super::models::{self, ModelFigures, is_expert};
+use bitworth_quant::gguf::Layout;
+use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::{Imatrix, Plan, Recipe, Result};
 
 /// Whose mean bits a weight stand in for those of a model without a shape.
 const LIKE_DENSE: &str = "llama-8b";
 const LIKE_MOE: &str = "qwen3-30b-a3b";
-
-/// Bytes of one tensor type.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct TypeBytes {
-    /// The encoding.
-    #[serde(serialize_with = "by_name")]
-    pub dtype: DType,
-    /// Bytes in the file.
-    pub bytes: u64,
-    /// Bytes that one token reads: of matrices of experts the part that it uses, of embeddings that are not the output matrix
-    /// too one row.
-    pub read: u64,
-    /// Of these, the experts'.
-    pub read_experts: u64,
-}
-
-fn by_name<S: serde::Serializer>(dtype: &DType, s: S) -> std::result::Result<S::Ok, S::Error> {
-    s.serialize_str(dtype.name())
-}
-
-/// The size of a file that a recipe makes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct FileSize {
-    /// The recipe's name.
-    pub recipe: String,
-    /// The whole file: header, tensors, padding.
-    pub file_bytes: u64,
-    /// The tensors alone.
-    pub tensor_bytes: u64,
-    /// Weights.
-    pub weights: u64,
-    /// By encoding, most bytes first.
-    pub types: Vec<TypeBytes>,
-    /// Bytes of embeddings that are looked up and not multiplied; runtimes leave them in the host's memory.
-    pub lookup_bytes: u64,
-    /// Whether it comes from the model's own tensors.
-    pub exact: bool,
-    experts: u32,
-    experts_used: u32,
-}
-
-impl FileSize {
-    /// Mean bits a weight, scales included, header not.
-    pub fn bits_per_weight(&self) -> f64 {
-        8.0 * self.tensor_bytes as f64 / self.weights as f64
-    }
-
-    /// Bytes of weights that one token reads.
-    pub fn read_per_token(&self) -> u64 {
-        self.types.iter().map(|t| t.read).sum()
-    }
-
-    /// Bytes of weights that a step over `batch` tokens reads, where each chooses its experts at random: of E experts, U a
-    /// token, `E (1 - (1 - U/E)^batch)` are used by some.
-    pub fn read_per_step(&self, batch: u32) -> f64 {
-        let (all, one) = (f64::from(self.experts), f64::from(self.experts_used));
-        let times = if one > 0.0 { all * (1.0 - (1.0 - one / all).powf(f64::from(batch))) / one } else { 1.0 };
-        self.types.iter().map(|t| (t.read - t.read_experts) as f64 + t.read_experts as f64 * times).sum()
-    }
-}
 
 /// The recipe whose file a published name stands for, and whether it is just that: `UD-Q4_K_XL` is like `q4_k_m`, `MXFP4` is
 /// `mxfp4_moe`. None for what is no file type of llama.cpp's.
@@ -121,12 +59,12 @@ impl ModelFigures {
     /// From the model's own tensors.
     fn planned(&self, recipe: &Arc<Recipe>) -> Result<FileSize> {
         let model = self.model.as_ref().expect("the model has a shape");
-        let mut plan = Plan::of(model.as_ref(), recipe, &Choices::default())?;
+        let mut plan = Plan::of(model.as_ref(), recipe, &PlanOptions::default())?;
         if plan.entries.iter().any(|entry| entry.needs_imatrix) {
             // There is no such file without a matrix; what it holds changes no type.
             let weights = BTreeMap::from([("output_norm.weight".to_owned(), vec![1.0])]);
             let imatrix = Some(Arc::new(Imatrix::new(Path::new("imatrix.gguf"), weights)));
-            plan = Plan::of(model.as_ref(), recipe, &Choices { imatrix, ..Choices::default() })?;
+            plan = Plan::of(model.as_ref(), recipe, &PlanOptions { imatrix, ..PlanOptions::default() })?;
         }
         let layout = Layout::new(model.path(), &plan.metadata(&model.output_metadata()?), &plan.specs())?;
         let has_output = plan.get("output.weight").is_some();

@@ -3,8 +3,6 @@
 //!
 //! Absent: what the names mean.
 
-use std::collections::BTreeSet;
-
 /// The words of a name: runs of letters or of digits, in lower case.
 pub(super) fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
@@ -30,20 +28,13 @@ pub(super) fn words(text: &str) -> Vec<String> {
 
 /// The known names most like `name`, at most `count`, the closest first: by shared pairs of neighbouring characters (Dice 1945).
 pub(super) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
-    let own = pairs(name);
-    let mut ranked: Vec<(f64, &str)> = known.into_iter().map(|known| (similarity(&own, &pairs(known)), known)).collect();
+    let plain = |text: &str| words(text).concat();
+    let own = plain(name);
+    let mut ranked: Vec<(f64, &str)> =
+        known.into_iter().map(|known| (strsim::sorensen_dice(&own, &plain(known)), known)).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     ranked.dedup_by(|a, b| a.1 == b.1);
     ranked.into_iter().take(count).map(|(_, name)| name).collect()
-}
-
-fn pairs(text: &str) -> BTreeSet<(char, char)> {
-    let joined: Vec<char> = words(text).concat().chars().collect();
-    joined.windows(2).map(|w| (w[0], w[1])).collect()
-}
-
-fn similarity(a: &BTreeSet<(char, char)>, b: &BTreeSet<(char, char)>) -> f64 {
-    2.0 * a.intersection(b).count() as f64 / (a.len() + b.len()).max(1) as f64
 }
 
 #[cfg(test)]

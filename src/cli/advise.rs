@@ -9,14 +9,16 @@ use serde_json::json;
 
 use super::Outcome;
 use super::forecast::HardwareDirs;
+use super::output;
 use super::session::Session;
 use bitworth_advise::advice::Advice;
-use bitworth_advise::advisor::{Advisor, Settings};
+use bitworth_advise::advisor::{Advisor, AdvisorSettings};
 use bitworth_advise::claims::{self, Checked};
 use bitworth_advise::page;
 use bitworth_advise::quality::Quality;
-use bitworth_advise::quality::figures::{Evidence, Figure, Interval};
-use bitworth_advise::request::{CONTEXT, Request};
+use bitworth_advise::quality::figures::{Evidence, Figure, FigureInterval};
+use bitworth_advise::request::{AdviceRequest, CONTEXT};
+use bitworth_advise::settings;
 use bitworth_advise::speed::Calibration;
 use bitworth_eval::stats::Estimate;
 use bitworth_report::{Summary, table};
@@ -76,34 +78,35 @@ pub struct AdviseArgs {
 pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
     let quality = Quality::with(measured(&args.records)?)?;
     if let Some(file) = &args.claims {
-        let settings = Settings { kv_type: args.kv_type.clone(), backend: args.backend.clone(), imatrix: true };
+        let settings = AdvisorSettings { kv_type: args.kv_type.clone(), backend: args.backend.clone(), imatrix: true };
         let advisor = Advisor::new(args.dirs.catalogue([])?, Calibration::embedded(), quality, settings)?;
         return check_claims(file.as_deref(), &advisor, session);
     }
     let request = request(args)?;
     let needs = request.needs(|key, value, what| match (key, &args.config) {
-        ("context", _) if args.context.is_some() => Error::option("--context", value, what),
-        ("min_tps", _) if args.min_tps.is_some() => Error::option("--min-tps", value, what),
-        ("max_kld", _) if args.max_kld.is_some() => Error::option("--max-kld", value, what),
-        ("models", None) => Error::option("--model", value, what),
-        (_, None) => Error::option("--hardware", value, what),
+        ("context", _) if args.context.is_some() => Error::option(settings::CONTEXT, value, what),
+        ("min_tps", _) if args.min_tps.is_some() => Error::option(settings::MIN_TPS, value, what),
+        ("max_kld", _) if args.max_kld.is_some() => Error::option(settings::MAX_KLD, value, what),
+        ("models", None) => Error::option(settings::MODEL, value, what),
+        (_, None) => Error::option(settings::HARDWARE, value, what),
         (key, Some(path)) => Error::key(path, key, format!("{value} {what}")),
     })?;
-    let settings = Settings { kv_type: request.kv_type.clone(), backend: request.backend.clone(), imatrix: request.imatrix };
+    let settings =
+        AdvisorSettings { kv_type: request.kv_type.clone(), backend: request.backend.clone(), imatrix: request.imatrix };
     let names = request.hardware.iter().map(String::as_str);
     let advisor = Advisor::new(args.dirs.catalogue(names)?, Calibration::embedded(), quality, settings)?;
     let (machines, choices) = advisor.choices(&request)?;
-    let advice = Advice::new(request, needs, &machines, choices)?;
+    let advice = Advice::new(request, needs, &machines, choices)?.named(&output::flag);
     let files = args.out.as_ref().map(|dir| page::write(dir, &advice)).transpose()?;
     session.print(&json!({ "advice": advice, "files": files }), || text(&advice, files.as_deref()))?;
     Ok(Outcome::Done)
 }
 
 /// The configuration with the options in it.
-fn request(args: &AdviseArgs) -> Result<Request> {
+fn request(args: &AdviseArgs) -> Result<AdviceRequest> {
     let mut request = match &args.config {
-        Some(path) => Request::parse(path, &std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?)?,
-        None => Request { context: CONTEXT, ..Request::default() },
+        Some(path) => AdviceRequest::parse(path, &std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?)?,
+        None => AdviceRequest { context: CONTEXT, ..AdviceRequest::default() },
     };
     for (list, given) in
         [(&mut request.models, &args.model), (&mut request.hardware, &args.hardware), (&mut request.recipes, &args.recipes)]
@@ -136,7 +139,7 @@ fn measured(dirs: &[PathBuf]) -> Result<Vec<Figure>> {
 fn figure(row: &Summary, dir: &Path) -> Figure {
     let interval = |e: &Estimate| {
         let (low, high) = e.interval.map_or((e.value, e.value), |i| (i.low, i.high));
-        Interval { value: e.value, low, high }
+        FigureInterval { value: e.value, low, high }
     };
     Figure {
         bpw: Some(row.bpw),

@@ -10,11 +10,11 @@ use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::Outcome;
 use super::forecast::{self, HardwareDirs};
 use super::session::Session;
-use bitworth_advise::speed::place::{self, Placed};
-use bitworth_advise::speed::{Calibration, spread};
+use super::{Outcome, output};
+use bitworth_advise::speed::resolve::{self, Observations};
+use bitworth_advise::speed::{Calibration, error_model};
 
 /// Fit the speed model to measured speeds, and check it on measurements left out.
 #[derive(Args)]
@@ -36,9 +36,9 @@ const LEAST: usize = 20;
 pub fn run(args: &CalibrateArgs, session: &Session) -> Result<Outcome> {
     let (text, table) = forecast::read(&args.rows)?;
     let catalogue = args.dirs.catalogue(table.rows.iter().map(|row| row.hardware.as_str()))?;
-    let Placed { decode, prefill, left_out } = place::observations(&catalogue, &table);
+    let Observations { decode, prefill, left_out } = resolve::observations(&catalogue, &table);
     for reason in &left_out {
-        session.note(reason);
+        session.note(&reason.describe(&output::flag));
     }
     for (phase, found) in [("decode (tg_tok_s)", decode.len()), ("prefill (pp_tok_s, n_prompt)", prefill.len())] {
         if found < LEAST {
@@ -51,7 +51,7 @@ pub fn run(args: &CalibrateArgs, session: &Session) -> Result<Outcome> {
         write_whole(out, calibration.render().as_bytes())?;
     }
     let document = json!({
-        "rows": table.rows.len(), "not_placed": left_out, "range": spread::SHARE,
+        "rows": table.rows.len(), "not_placed": left_out, "range": error_model::SHARE,
         "decode": { "rows": calibration.decode.rows, "validation": calibration.decode.validation },
         "prefill": { "rows": calibration.prefill.rows, "validation": calibration.prefill.validation },
         "out": args.out,

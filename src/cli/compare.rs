@@ -1,6 +1,6 @@
 //! `bitworth compare`: what candidates lost against a reference, on the same tokens, from one walk through the model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -13,11 +13,11 @@ use super::perplexity::TextArgs;
 use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::statistics::{Scored, pairs_block, pairs_document};
-use super::sweep::Files;
-use super::{Outcome, ScoringArgs};
+use super::sweep::{Files, inputs};
+use super::{Outcome, ScoringArgs, output};
 use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::{Lane, Options};
+use bitworth_engine::sweep::{Lane, SweepOptions};
 use bitworth_eval::stats::Estimate;
 use bitworth_eval::tokens::PairMetrics;
 use bitworth_measure::device::Device;
@@ -96,7 +96,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     let kept = args.keep.kept(inputs(&lanes).chain(args.source.files()))?;
     let begin = std::time::Instant::now();
     let sinks = made.as_ref().map_or(&[][..], Files::sinks);
-    let options = Options { sinks, layers: args.layers, ..args.text.sweep.options() };
+    let options = SweepOptions { sinks, layers: args.layers, ..args.text.sweep.options() };
     let swept = on_device!(&device, backend =>
         lane::score(backend, &lanes, &cut, &options, &source, &kept, session.watch()))?;
     let scores = cut.tokens_of_lanes(0, &swept.lanes);
@@ -162,11 +162,6 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     })
 }
 
-/// The files of all models.
-pub fn inputs(lanes: &[Lane]) -> impl Iterator<Item = &Path> + Clone {
-    lanes.iter().flat_map(|lane| lane.variant.checkpoint().files()).map(PathBuf::as_path)
-}
-
 /// The reference through the other arithmetic.
 fn floor(reference: &Lane, device: &Device) -> Result<Lane> {
     let name = &reference.name;
@@ -182,7 +177,8 @@ fn floor(reference: &Lane, device: &Device) -> Result<Lane> {
         );
     }
     if let Err(e) = on_device!(device, backend => backend.check_arithmetic(other)) {
-        bail!("--noise-floor needs the {} arithmetic beside {}: {e}", other.name(), reference.arithmetic.name());
+        let why = e.message().describe(&output::flag);
+        bail!("--noise-floor needs the {} arithmetic beside {}: {why}", other.name(), reference.arithmetic.name());
     }
     Ok(Lane { name: format!("{name} ({})", other.name()), variant: reference.variant.clone(), arithmetic: other })
 }

@@ -9,8 +9,8 @@ use bitworth_quant::quantize::Output;
 use clap::Args;
 
 use super::Outcome;
-use super::choices::ChoiceArgs;
 use super::files::{self, WriteArgs};
+use super::plan_args::PlanArgs;
 use super::session::Session;
 use bitworth_measure::models;
 
@@ -28,7 +28,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
     #[command(flatten, next_help_heading = "Types")]
-    choices: ChoiceArgs,
+    choices: PlanArgs,
     #[command(flatten, next_help_heading = "Files")]
     write: WriteArgs,
 }
@@ -43,7 +43,7 @@ pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
     let places = match recipes.len() {
         1 if !args.out.is_dir() => vec![args.out.clone()],
         _ if args.out.is_file() => bail!("--out {}: {} types need a folder, not a file", args.out.display(), recipes.len()),
-        _ => files::places(&args.out, model.name(), &recipes)?,
+        _ => files::output_paths(&args.out, model.name(), &recipes)?,
     };
     let mut outputs = Vec::with_capacity(recipes.len());
     for (recipe, place) in recipes.iter().zip(&places) {

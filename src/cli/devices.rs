@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::Outcome;
 use super::session::Session;
-use bitworth_engine::gpu::{AdapterDescription, list_adapters};
-use bitworth_measure::device::{Device, DeviceChoice};
+use bitworth_engine::adapter::{AdapterDescription, list_adapters};
+use bitworth_measure::device::{Device, DeviceSelector};
 
 /// List devices, their limits, and what auto would pick.
 #[derive(Args)]
@@ -31,7 +31,7 @@ fn line(adapter: &AdapterDescription) -> String {
 }
 
 pub fn run(_args: &DevicesArgs, session: &Session) -> Result<Outcome> {
-    let cpu = Device::open(DeviceChoice::Cpu)?;
+    let cpu = Device::open(DeviceSelector::Cpu)?;
     let adapters = list_adapters();
     let auto = adapters.iter().find(|a| a.auto).map_or_else(|| "cpu".to_owned(), |a| format!("gpu:{}", a.index));
     let document = json!({ "auto": auto, "cpu": cpu.info(), "gpus": adapters });
@@ -41,6 +41,9 @@ pub fn run(_args: &DevicesArgs, session: &Session) -> Result<Outcome> {
         let mut text = format!("cpu    {} ({}, {threads} threads)\n", info.name, info.driver);
         for adapter in &adapters {
             text += &line(adapter);
+        }
+        if cfg!(not(feature = "gpu")) {
+            text += "gpu    none: this program was built without the feature `gpu`\n";
         }
         text + &format!("auto   {auto}\n")
     })?;

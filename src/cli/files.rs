@@ -9,25 +9,26 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::convert::facts::has_no_form_in_llama_cpp;
-use bitworth_quant::quantize::{Options, Output, Source, Split, Written};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Source, Split, Written};
 use bitworth_quant::{DType, Recipe};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::output;
 use super::session::Session;
+use super::size::{MEMORY_HELP, parse_file_size, parse_memory};
 use bitworth_report::tensors;
 
 /// How files are written.
 #[derive(Args)]
 pub struct WriteArgs {
-    /// Most memory for weights on their way from one file to the other, as 256M or 1G.
-    #[arg(long, default_value = "256M", value_parser = parse_size, value_name = "SIZE")]
+    #[arg(long, default_value = "256M", value_parser = parse_memory, value_name = "SIZE", help = MEMORY_HELP)]
     max_memory: u64,
     /// Take up the unfinished files of an earlier run of the same command, and leave them when this one ends early.
     #[arg(long)]
     resume: bool,
     /// Cut files into parts with at most so many bytes of tensors, as 5G or 500M (thousands, as llama.cpp counts them).
-    #[arg(long, value_parser = parse_decimal_size, value_name = "SIZE")]
+    #[arg(long, value_parser = parse_file_size, value_name = "SIZE")]
     split_max_size: Option<u64>,
     /// Cut files into parts with at most so many tensors.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
@@ -86,7 +87,10 @@ impl WriteArgs {
             }
         }
         if outputs.iter().any(|output| has_no_form_in_llama_cpp(&output.metadata)) {
-            session.note("some blocks of this model have experts and some have none; llama.cpp has no form for that and will not open the file, bitworth does");
+            session.note(
+                "some blocks of this model have experts and some have none; llama.cpp has no form for that and will not \
+                 open the file, bitworth does",
+            );
         }
         for output in outputs {
             let unweighted = output.unweighted();
@@ -97,20 +101,20 @@ impl WriteArgs {
         }
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();
-        let options = Options {
+        let options = QuantizeOptions {
             max_memory: self.max_memory,
             allow_non_finite: self.allow_non_finite,
             resume: self.resume,
             sha256: self.sha256,
             report: self.report.is_some().then_some(&clock),
             note: &|text| session.note(text),
-            ..Options::default()
+            ..QuantizeOptions::default()
         };
         let watch = session.watch();
         let written = bitworth_quant::quantize::quantize(source, outputs, &options, watch.stop, watch.progress)?;
         if let Some(path) = &self.report {
             let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
-            tensors::parquet(path, &names, &written)?;
+            tensors::parquet(path, &names, &written, &output::flag)?;
         }
         folders.keep();
         let rows: Vec<_> = written.iter().zip(outputs).collect();
@@ -247,7 +251,7 @@ pub fn recipes(names: &[String]) -> Result<Vec<std::sync::Arc<Recipe>>> {
 ///
 /// # Errors
 /// Several recipes for one file.
-pub fn places(out: &Path, stem: &str, recipes: &[std::sync::Arc<Recipe>]) -> Result<Vec<PathBuf>> {
+pub fn output_paths(out: &Path, stem: &str, recipes: &[std::sync::Arc<Recipe>]) -> Result<Vec<PathBuf>> {
     let is_file = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && !out.is_dir();
     if is_file && recipes.len() > 1 {
         bail!("--out {}: {} recipes need a folder, not a file", out.display(), recipes.len());
@@ -257,44 +261,4 @@ pub fn places(out: &Path, stem: &str, recipes: &[std::sync::Arc<Recipe>]) -> Res
         false => out.join(format!("{stem}-{}.gguf", recipe.file_stem_suffix())),
     };
     Ok(recipes.iter().map(place).collect())
-}
-
-/// A number of bytes: `65536`, `64K`, `256M` or `1G`, in powers of 1024.
-fn parse_size(text: &str) -> Result<u64, String> {
-    parse_units(text, 1024)
-}
-
-/// The same in powers of 1000.
-fn parse_decimal_size(text: &str) -> Result<u64, String> {
-    parse_units(text, 1000)
-}
-
-fn parse_units(text: &str, kilo: u64) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" => Some(1),
-        "K" => Some(kilo),
-        "M" => Some(kilo.pow(2)),
-        "G" => Some(kilo.pow(3)),
-        _ => None,
-    };
-    let bytes = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor)).filter(|&bytes| bytes > 0);
-    bytes.ok_or_else(|| "give a number of bytes above 0, as 500M or 2G".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, binary, decimal) in
-            [("7", 7, 7), ("64k", 65_536, 64_000), ("256M", 256 << 20, 256_000_000), ("2G", 2 << 30, 2_000_000_000)]
-        {
-            assert_eq!((parse_size(text), parse_decimal_size(text)), (Ok(binary), Ok(decimal)), "{text}");
-        }
-        for text in ["", "0", "M", "-1", "1.5G", "1T", "99999999999999G"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
 }

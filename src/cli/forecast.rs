@@ -8,14 +8,16 @@ use bitworth_quant::atomic_file::write_whole;
 use clap::Args;
 use serde_json::json;
 
-use super::Outcome;
 use super::session::Session;
+use super::{Outcome, output};
 use bitworth_advise::hardware::Catalogue;
-use bitworth_advise::memory::Verdict;
-use bitworth_advise::speed::place::{self, Answer};
-use bitworth_advise::speed::table::Table;
+use bitworth_advise::memory::FitVerdict;
+use bitworth_advise::settings::HARDWARE;
+use bitworth_advise::speed::resolve::{self, RowForecast};
+use bitworth_advise::speed::table::SpeedTable;
 use bitworth_advise::speed::{Calibration, Forecast};
 use bitworth_measure::probe;
+use bitworth_report::number::plain;
 
 /// Forecast the speeds of a table's rows.
 #[derive(Args)]
@@ -57,7 +59,7 @@ impl HardwareDirs {
         if asked && !catalogue.profiles().iter().any(|profile| profile.id == THIS) {
             let measured = probe::default_path().filter(|path| path.is_file());
             let what = "has not been measured; run bitworth probe, or give the folder of its this.toml with --hardware-dir";
-            catalogue.add_file(&measured.ok_or_else(|| Error::option("hardware", THIS, what))?)?;
+            catalogue.add_file(&measured.ok_or_else(|| Error::option(HARDWARE, THIS, what))?)?;
         }
         Ok(catalogue)
     }
@@ -67,9 +69,9 @@ impl HardwareDirs {
 const COLUMNS: [&str; 8] = ["tg_forecast", "tg_low", "tg_high", "pp_forecast", "pp_low", "pp_high", "fits", "reason"];
 
 /// The text of a table's file, and the table.
-pub fn read(path: &Path) -> Result<(String, Table)> {
+pub fn read(path: &Path) -> Result<(String, SpeedTable)> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    let table = Table::parse(path, &text)?;
+    let table = SpeedTable::parse(path, &text)?;
     Ok((text, table))
 }
 
@@ -84,10 +86,10 @@ pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
     let (_, table) = read(&args.rows)?;
     let calibration = calibration(args.calibration.as_deref())?;
     let catalogue = args.dirs.catalogue(table.rows.iter().map(|row| row.hardware.as_str()))?;
-    let answers: Vec<Answer> = table.rows.iter().map(|row| place::answer(&catalogue, &calibration, row)).collect();
+    let answers: Vec<RowForecast> = table.rows.iter().map(|row| resolve::forecast_row(&catalogue, &calibration, row)).collect();
     let cells: Vec<Vec<String>> = answers.iter().map(cells).collect();
     write_whole(&args.out, table.render_with(&COLUMNS, &cells).as_bytes())?;
-    let count = |has: fn(&Answer) -> bool| answers.iter().filter(|a| has(a)).count();
+    let count = |has: fn(&RowForecast) -> bool| answers.iter().filter(|a| has(a)).count();
     let (decode, prefill) = (count(|a| a.decode.is_some()), count(|a| a.prefill.is_some()));
     let document = json!({ "rows": answers.len(), "decode": decode, "prefill": prefill, "out": args.out });
     session.print(&document, || {
@@ -96,27 +98,21 @@ pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn cells(answer: &Answer) -> Vec<String> {
+fn cells(answer: &RowForecast) -> Vec<String> {
     let mut cells = Vec::with_capacity(COLUMNS.len());
     for forecast in [answer.decode, answer.prefill] {
         let values = forecast.map(|Forecast { tps, low, high }| [tps, low, high]);
-        cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| significant(v[i]))));
+        cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| plain(v[i], 4))));
     }
     cells.push(answer.fits.map_or("", fits_name).to_owned());
-    cells.push(answer.reason.clone());
+    cells.push(answer.reason.describe(&output::flag));
     cells
 }
 
-fn fits_name(verdict: Verdict) -> &'static str {
+fn fits_name(verdict: FitVerdict) -> &'static str {
     match verdict {
-        Verdict::Fits => "yes",
-        Verdict::FitsRaised => "raised",
-        Verdict::DoesNotFit => "no",
+        FitVerdict::Fits => "yes",
+        FitVerdict::FitsRaised => "raised",
+        FitVerdict::DoesNotFit => "no",
     }
-}
-
-/// Four significant digits.
-fn significant(value: f64) -> String {
-    let digits = (3 - value.abs().max(1e-9).log10().floor() as i32).max(0) as usize;
-    format!("{value:.digits$}")
 }

@@ -13,10 +13,10 @@ use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
 use bitworth_measure::device::Device;
-use bitworth_measure::generation::{self, Generated, Sampling};
+use bitworth_measure::generation::{self, Continuation, Generated, Sampling};
 use bitworth_measure::models;
 use bitworth_measure::on_device;
-use bitworth_text::chat::{ChatTemplate, Date, Message, Role};
+use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message};
 use bitworth_text::tokenizer::Tokenizer;
 
 /// Continue a prompt, greedily or sampled.
@@ -68,8 +68,8 @@ pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
     let mut text = args.prompt.clone();
     if args.chat {
         let template = ChatTemplate::of(&checkpoint, args.date.unwrap_or_else(today))?;
-        let system = args.system.iter().map(|system| Message::new(Role::System, system.as_str()));
-        let messages: Vec<Message> = system.chain([Message::new(Role::User, text)]).collect();
+        let system = args.system.iter().map(|system| Message::new(ChatRole::System, system.as_str()));
+        let messages: Vec<Message> = system.chain([Message::new(ChatRole::User, text)]).collect();
         text = template.render(&messages)?;
         tokenizer = tokenizer.without_start();
     }
@@ -112,5 +112,6 @@ fn continue_prompt<B: Backend>(
             let _ = output::part(piece);
         }
     };
-    generation::generate(&mut generator, tokenizer, prompt, &args.stop, args.max_tokens, sampling, session.watch(), &mut show)
+    let asked = Continuation { prompt, stop: &args.stop, max_tokens: args.max_tokens, sampling };
+    Ok(generation::generate(&mut generator, tokenizer, &asked, session.watch(), &mut show)?)
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bitworth_quant::atomic_file::AtomicFile;
-use bitworth_quant::imatrix::{Change, Format, LayerStats, Sums, TensorStats, layer_stats, tensor_stats};
+use bitworth_quant::imatrix::{ImatrixFormat, InputChange, LayerStats, Sums, TensorStats, layer_stats, tensor_stats};
 use bitworth_quant::{Checkpoint, Imatrix};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -76,12 +76,12 @@ enum FormatArg {
 }
 
 impl ImatrixArgs {
-    fn format(&self, out: &Path) -> Format {
+    fn format(&self, out: &Path) -> ImatrixFormat {
         match self.format {
-            Some(FormatArg::Gguf) => Format::Gguf,
-            Some(FormatArg::Dat) => Format::Dat,
-            None if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("dat")) => Format::Dat,
-            None => Format::Gguf,
+            Some(FormatArg::Gguf) => ImatrixFormat::Gguf,
+            Some(FormatArg::Dat) => ImatrixFormat::Dat,
+            None if out.extension().is_some_and(|e| e.eq_ignore_ascii_case("dat")) => ImatrixFormat::Dat,
+            None => ImatrixFormat::Gguf,
         }
     }
 
@@ -190,8 +190,8 @@ fn cell(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
 
-fn change_cells(change: Option<Change>) -> String {
-    let of = |pick: fn(Change) -> Option<f64>| cell(change.and_then(pick));
+fn change_cells(change: Option<InputChange>) -> String {
+    let of = |pick: fn(InputChange) -> Option<f64>| cell(change.and_then(pick));
     let (gain, l2) = (of(|c| c.gain), of(|c| Some(c.l2)));
     format!("{gain:>9} {l2:>12} {:>8} {:>8} {:>10}", of(|c| c.cosine), of(|c| c.pearson), of(|c| Some(c.covariance)))
 }
@@ -211,7 +211,8 @@ fn table(stats: &[TensorStats]) -> String {
     for row in stats {
         let normalized = row.entropy_normalized.map_or_else(|| "-".to_owned(), |share| format!("{:.2}", 100.0 * share));
         text += &format!(
-            "{:>5} {:width$} {:>7} {:>14.4} {:>11.3e} {:>12.4} {:>8.2} {:>8.4} {normalized:>7} {:>7.2} {:>10.4} {:>10.4} {:>10.4} {:>10.4} {}\n",
+            "{:>5} {:width$} {:>7} {:>14.4} {:>11.3e} {:>12.4} {:>8.2} {:>8.4} {normalized:>7} {:>7.2} {:>10.4} {:>10.4} \
+             {:>10.4} {:>10.4} {}\n",
             block(row.block),
             row.tensor,
             row.elements,

@@ -27,7 +27,7 @@ pub struct InspectArgs {
     hash: bool,
 }
 
-struct Row {
+struct TensorRow {
     name: String,
     dtype: &'static str,
     shape: Vec<usize>,
@@ -41,7 +41,7 @@ struct Contents {
     kind: String,
     version: Option<u32>,
     metadata: Metadata,
-    rows: Vec<Row>,
+    rows: Vec<TensorRow>,
     /// Absent where the file holds no model, or one of an architecture that is not known here.
     about: Option<About>,
 }
@@ -94,7 +94,7 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
 
 fn of_gguf(path: &Path, hash: bool) -> Result<Contents> {
     let file = GgufFile::open(path)?;
-    let row = |tensor: &TensorEntry| Row {
+    let row = |tensor: &TensorEntry| TensorRow {
         name: tensor.name.clone(),
         dtype: tensor.dtype.name(),
         shape: tensor.shape.clone(),
@@ -115,7 +115,13 @@ fn of_directory(path: &Path, hash: bool) -> Result<Contents> {
         let whole = 0..tensor.rows();
         let bytes = tensor.dtype.row_bytes(tensor.cols()).unwrap_or(0) * tensor.rows();
         let sha256 = if hash { Some(hex(&Sha256::digest(&*checkpoint.read(tensor, whole)?))) } else { None };
-        rows.push(Row { name: tensor.name.clone(), dtype: tensor.dtype.name(), shape: tensor.shape.clone(), bytes, sha256 });
+        rows.push(TensorRow {
+            name: tensor.name.clone(),
+            dtype: tensor.dtype.name(),
+            shape: tensor.shape.clone(),
+            bytes,
+            sha256,
+        });
     }
     let kind = "Hugging Face directory, as GGUF".to_owned();
     let about = Some(About::of(&checkpoint));

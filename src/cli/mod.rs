@@ -6,7 +6,6 @@
 mod advise;
 mod bench;
 mod calibrate;
-mod choices;
 mod compare;
 mod convert;
 mod devices;
@@ -20,6 +19,7 @@ mod layers;
 mod logits;
 mod output;
 mod perplexity;
+mod plan_args;
 mod probe;
 mod progress;
 mod quantize;
@@ -28,6 +28,7 @@ mod report;
 mod run;
 mod score;
 mod session;
+mod size;
 mod statistics;
 mod sweep;
 mod synth;
@@ -39,7 +40,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use bitworth_engine::backend::{Arithmetic, Backend};
-use bitworth_measure::device::{Device, DeviceChoice};
+use bitworth_measure::device::{Device, DeviceSelector};
 use bitworth_measure::on_device;
 
 /// What is each bit worth? Quantizes language models, scores every quantization against its reference, times it, and says what
@@ -72,7 +73,7 @@ struct Global {
 struct DeviceArgs {
     /// Device to run on: auto (a hardware GPU if there is one, else cpu), cpu, gpu, or gpu:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
-    device: DeviceChoice,
+    device: DeviceSelector,
 }
 
 /// The same with the arithmetic, for commands that score.

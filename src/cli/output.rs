@@ -1,9 +1,16 @@
 //! The only place that writes to stdout and stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
+use bitworth_advise::settings;
+use bitworth_engine::backend::DeviceError;
+use bitworth_engine::error::EngineError;
+use bitworth_quant::message::{Message, Setting};
+use bitworth_text::chat::ChatError;
+use bitworth_text::tokenizer::TokenizerError;
 use serde::Serialize;
 
 /// Prints a result.
@@ -68,19 +75,43 @@ pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// An error and its causes in one line, each cause once.
+/// Settings that no option sets: columns of tables and keys of files, which go by their own names.
+const NO_OPTIONS: [Setting; 4] = [settings::BACKEND, settings::COLUMN, settings::MODEL_FILE_GIB, settings::RUNTIME];
+
+/// What a user types for a setting: `--max-memory`.
+pub fn flag(setting: Setting) -> String {
+    if NO_OPTIONS.contains(&setting) { setting.name().to_owned() } else { format!("--{}", setting.name().replace('_', "-")) }
+}
+
+/// An error and its causes in one line, each cause once, with settings as the user types them.
 pub fn chain(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let cause = cause.to_string();
-        if !line.contains(&cause) {
+        let message = message(cause);
+        let told = message.as_ref().map_or_else(|| cause.to_string(), |message| message.describe(&flag));
+        if !line.contains(&told) {
             if !line.is_empty() {
                 line.push_str(": ");
             }
-            line.push_str(&cause);
+            line.push_str(&told);
+        }
+        // The libraries' errors say what led to them.
+        if message.is_some() {
+            break;
         }
     }
     line
+}
+
+/// What an error of the libraries says.
+fn message(error: &(dyn Error + 'static)) -> Option<Message> {
+    let quant = || Some(error.downcast_ref::<bitworth_quant::Error>()?.message());
+    let device = || Some(error.downcast_ref::<DeviceError>()?.message());
+    let engine = || Some(error.downcast_ref::<EngineError>()?.message());
+    let tokenizer = || Some(error.downcast_ref::<TokenizerError>()?.message());
+    let chat = || Some(error.downcast_ref::<ChatError>()?.message());
+    let measure = || Some(error.downcast_ref::<bitworth_measure::Error>()?.message());
+    quant().or_else(device).or_else(engine).or_else(tokenizer).or_else(chat).or_else(measure)
 }
 
 /// Sends the library's log to stderr, at the level that `RUST_LOG` asks for (where it is not set: errors, and
@@ -90,4 +121,49 @@ pub fn log_to_stderr() {
     // Drivers' validation chatter is not the user's business unless asked for.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error,bitworth=warn"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use anyhow::Context;
+    use bitworth_quant::plan::options::ALLOW_REQUANTIZE;
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_that_a_message_may_name_is_an_option() {
+        let mut cli = crate::cli::Cli::command();
+        cli.build();
+        let options: BTreeSet<String> = cli
+            .get_subcommands()
+            .flat_map(|command| command.get_arguments())
+            .filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
+            .collect();
+        let all = [
+            bitworth_quant::SETTINGS,
+            bitworth_engine::SETTINGS,
+            bitworth_eval::SETTINGS,
+            bitworth_advise::SETTINGS,
+            bitworth_measure::SETTINGS,
+        ];
+        for &setting in all.concat().iter().filter(|setting| !NO_OPTIONS.contains(setting)) {
+            assert!(options.contains(&flag(setting)), "no command has {}", flag(setting));
+        }
+    }
+
+    #[test]
+    fn a_chain_says_everything_once_and_settings_as_they_are_typed() {
+        let tensor = || bitworth_quant::Error::tensor("m.gguf", "t", Message::from("allow it with ").then(ALLOW_REQUANTIZE));
+        let told = "m.gguf: tensor t: allow it with --allow-requantize";
+        assert_eq!(chain(&tensor().into()), told);
+        assert_eq!(chain(&EngineError::from(tensor()).into()), told);
+        let measure = bitworth_measure::Error::from(EngineError::from(tensor()));
+        let error = Err::<(), _>(measure).context("recipe r").unwrap_err();
+        assert_eq!(chain(&error), format!("recipe r: {told}"));
+        let io = bitworth_quant::Error::io("f", io::Error::other("gone"));
+        assert_eq!(chain(&Err::<(), _>(io).context("why").unwrap_err()), "why: f: gone");
+    }
 }

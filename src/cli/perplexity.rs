@@ -7,17 +7,17 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::compare::inputs;
 use super::reference::KeepArgs;
 use super::session::Session;
 use super::statistics::{RecordsFolder, Scored};
 use super::sweep::SweepArgs;
+use super::sweep::inputs;
 use super::{Outcome, ScoringArgs};
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane};
 use bitworth_measure::models;
 use bitworth_measure::on_device;
-use bitworth_measure::reference::lane::{self, Source};
+use bitworth_measure::reference::lane::{self, ReferenceSource};
 use bitworth_measure::text::TextWindows;
 use bitworth_text::tokenizer::Tokenizer;
 
@@ -107,7 +107,7 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
     let kept = args.keep.kept(inputs(&lanes))?;
     let begin = std::time::Instant::now();
     let swept = on_device!(&device, backend =>
-        lane::score(backend, &lanes, &cut, &args.text.sweep.options(), &Source::Walked, &kept, session.watch()))?;
+        lane::score(backend, &lanes, &cut, &args.text.sweep.options(), &ReferenceSource::Walked, &kept, session.watch()))?;
     let scores = cut.tokens_of_lanes(0, &swept.lanes);
     let seconds = begin.elapsed().as_secs_f64();
     let scored = Scored::all(&lanes, &scores, &cut)?;

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::session::Session;
-use super::{DeviceArgs, Outcome};
+use super::{DeviceArgs, Outcome, output};
 use bitworth_eval::stats::Spread;
 use bitworth_measure::probe::{self, Measured, Rates};
 
@@ -34,12 +34,12 @@ pub fn run(args: &ProbeArgs, session: &Session) -> Result<Outcome> {
     let seconds = begin.elapsed().as_secs_f64();
     let Measured { system, cpu, gpu, disk } = &measured;
     let document = json!({
-        "system": system, "cpu": cpu, "gpu": gpu, "disk": disk.as_ref().ok(), "disk_missing": disk.as_ref().err(),
+        "system": system, "cpu": cpu, "gpu": gpu, "disk": disk.as_ref().ok(), "disk_missing": disk.as_ref().err().map(|why| why.describe(&output::flag)),
         "profile": out, "seconds": seconds,
     });
     session.print(&document, || format!("{}profile      {}\n", table(&measured), out.display()))?;
     if let Err(why) = disk {
-        session.note(&format!("the drive was not measured: {why}"));
+        session.note(&format!("the drive was not measured: {}", why.describe(&output::flag)));
     }
     Ok(Outcome::Done)
 }

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bitworth_quant::Plan;
-use bitworth_quant::plan::{Choices, Origin};
+use bitworth_quant::plan::{ModelOrigin, Named, PlanOptions};
 use bitworth_quant::quantize::Output;
 use clap::Args;
 use serde_json::Value;
 
 use super::Outcome;
-use super::choices::ChoiceArgs;
 use super::files::{self, WriteArgs};
+use super::output;
+use super::plan_args::PlanArgs;
 use super::session::Session;
 use bitworth_measure::models;
 
@@ -32,7 +33,7 @@ pub struct QuantizeArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten, next_help_heading = "Types")]
-    choices: ChoiceArgs,
+    choices: PlanArgs,
     /// Cut the files as the model is cut.
     #[arg(long, conflicts_with_all = ["split_max_size", "split_max_tensors"])]
     keep_split: bool,
@@ -42,17 +43,18 @@ pub struct QuantizeArgs {
 
 pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     let recipes = files::recipes(&args.to)?;
-    let choices = Choices { keep_split: args.keep_split, ..args.choices.read()? };
+    let choices = PlanOptions { keep_split: args.keep_split, ..args.choices.read()? };
     let model = models::open_to_quantize(&args.model, session.watch())?;
-    if args.keep_split && model.origin() != Origin::Gguf {
+    if args.keep_split && model.origin() != ModelOrigin::Gguf {
         bail!("--keep-split: {} is no GGUF model; use --split-max-size", args.model);
     }
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
         let plans = recipes.iter().map(|recipe| Plan::of(model.as_ref(), recipe, &choices)).collect::<Result<Vec<_>, _>>()?;
-        session.print(&plans, || plans.iter().map(Plan::to_string).collect::<Vec<_>>().join("\n"))?;
+        let plans: Vec<_> = plans.iter().map(|plan| plan.named(&output::flag)).collect();
+        session.print(&plans, || plans.iter().map(Named::to_string).collect::<Vec<_>>().join("\n"))?;
         return Ok(Outcome::Done);
     };
-    let places = files::places(out, model.name(), &recipes)?;
+    let places = files::output_paths(out, model.name(), &recipes)?;
     let mut outputs = Vec::with_capacity(recipes.len());
     for (recipe, place) in recipes.iter().zip(&places) {
         let mut output = Output::of(model.as_ref(), recipe, &choices, place)?;

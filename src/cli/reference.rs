@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::files::check_replaceable;
 use bitworth_engine::sweep::Lane;
-use bitworth_measure::reference::lane::{Kept, Source};
-use bitworth_measure::reference::store::RowType;
+use bitworth_measure::reference::lane::{Kept, ReferenceSource};
+use bitworth_measure::reference::store::HiddenType;
 use bitworth_measure::reference::{logits_file, store};
 use bitworth_measure::text::TextWindows;
 
@@ -21,7 +21,7 @@ pub struct KeepArgs {
     save_reference: Option<PathBuf>,
     /// Numbers of the hidden states that are kept: f32 (exact), or f16 (half the size).
     #[arg(long, default_value = "f32", value_name = "TYPE", requires = "save_reference")]
-    reference_type: RowType,
+    reference_type: HiddenType,
     /// Keep the model's log-probabilities as llama-perplexity's --kl-divergence-base reads them.
     #[arg(long, value_name = "FILE")]
     save_logits: Option<PathBuf>,
@@ -61,12 +61,12 @@ impl SourceArgs {
     /// Opens it, and checks that it belongs to the text and to the reference.
     ///
     /// # Errors
-    /// As [`Source::store`] and [`Source::logits`].
-    pub fn open(&self, reference: &Lane, text: &TextWindows, device: &str) -> Result<Source> {
+    /// As [`ReferenceSource::store`] and [`ReferenceSource::logits`].
+    pub fn open(&self, reference: &Lane, text: &TextWindows, device: &str) -> Result<ReferenceSource> {
         match (&self.stored, &self.logits) {
-            (Some(path), _) => Source::store(path, reference, text, device),
-            (None, Some(path)) => Source::logits(path, reference.variant.checkpoint(), text),
-            (None, None) => Ok(Source::Walked),
+            (Some(path), _) => Ok(ReferenceSource::store(path, reference, text, device)?),
+            (None, Some(path)) => Ok(ReferenceSource::logits(path, reference.variant.checkpoint(), text)?),
+            (None, None) => Ok(ReferenceSource::Walked),
         }
     }
 

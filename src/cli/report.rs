@@ -1,5 +1,5 @@
-//! `bitworth report`: tables, charts and pages from the records of earlier runs; a model card for their files; what changed between
-//! two of them.
+//! `bitworth report`: tables, charts and pages from the records of earlier runs; a model card for their files; what changed
+//! between two of them.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Outcome;
 use super::session::Session;
 use bitworth_eval::records;
-use bitworth_report::regression::{self, Verdict};
+use bitworth_report::regression::{self, ChangeVerdict};
 use bitworth_report::{Report, card, changes};
 
 /// Make the report of one or several run folders again, or compare two of them.
@@ -51,7 +51,7 @@ struct CardArgs {
 
 pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     if let Some([old, new]) = args.compare.as_deref() {
-        return compare(old, new, args.out.as_deref(), session);
+        return compare_runs(old, new, args.out.as_deref(), session);
     }
     let report = Report::new(&bitworth_report::load(&args.dirs)?)?;
     let out = args.out.as_ref().unwrap_or(&args.dirs[0]);
@@ -73,8 +73,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn compare(old: &Path, new: &Path, out: Option<&Path>, session: &Session) -> Result<Outcome> {
-    let comparison = regression::compare(&records::load(old)?, &records::load(new)?)?;
+fn compare_runs(old: &Path, new: &Path, out: Option<&Path>, session: &Session) -> Result<Outcome> {
+    let comparison = regression::compare_runs(&records::load(old)?, &records::load(new)?)?;
     let files = match out {
         Some(out) => {
             let page = changes::page(&comparison, &old.display().to_string(), &new.display().to_string());
@@ -83,9 +83,10 @@ fn compare(old: &Path, new: &Path, out: Option<&Path>, session: &Session) -> Res
         None => Vec::new(),
     };
     let answer = changes::answer(&comparison);
-    let regressions = comparison.with(Verdict::Regression);
+    let regressions = comparison.with(ChangeVerdict::Regression);
     session.print(&json!({ "files": files, "regressions": regressions.len(), "comparison": comparison }), || {
-        let shown = [regressions.clone(), comparison.with(Verdict::Improvement), comparison.with(Verdict::Undecided)].concat();
+        let shown = [regressions.clone(), comparison.with(ChangeVerdict::Improvement), comparison.with(ChangeVerdict::Undecided)]
+            .concat();
         let table = if shown.is_empty() { String::new() } else { bitworth_report::table::render(&changes::table(&shown)) };
         let only = |names: &[String], run: &Path| match names {
             [] => String::new(),

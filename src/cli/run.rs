@@ -7,10 +7,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::session::Session;
-use super::{DeviceArgs, Outcome};
+use super::{DeviceArgs, Outcome, output};
 use bitworth_measure::config::RunConfig;
-use bitworth_measure::device::{Device, DeviceChoice};
-use bitworth_measure::run;
+use bitworth_measure::device::{Device, DeviceSelector};
+use bitworth_measure::run::{self, Finished};
 use bitworth_report::Report;
 
 /// Quantize, score, time and report what a configuration asks for; without one, the embedded demo. Goes on where an earlier
@@ -39,14 +39,17 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
     }
     let stem = args.config.as_ref().and_then(|path| path.file_stem()).map(PathBuf::from);
     let mut name = stem.unwrap_or_else(|| "demo".into()).into_os_string();
-    if args.device.device != DeviceChoice::Auto {
+    if args.device.device != DeviceSelector::Auto {
         // Runs on different devices are different runs.
         name.push(format!("-{}", args.device.device));
     }
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("results").join(name));
     let device = Device::open(args.device.device)?;
     session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
-    let found = run::run(&config, &out, &device, session.watch())?;
+    let Finished { found, notes } = run::run(&config, &out, &device, session.watch())?;
+    for note in &notes {
+        session.note(&note.describe(&output::flag));
+    }
     if found > 0 {
         session.note(&format!("{found} items of work were in {} already", out.display()));
     }

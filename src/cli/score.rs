@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
@@ -49,7 +49,7 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let begin = std::time::Instant::now();
     let answers = on_device!(&device, backend =>
         requests::answer(backend, &lanes, &tokenizer, &asked, args.memory.limits(), session.watch()))
-    .map_err(|e| e.context(args.requests.display().to_string()))?;
+    .with_context(|| args.requests.display().to_string())?;
     let rows: Vec<_> = answers
         .into_iter()
         .flatten()

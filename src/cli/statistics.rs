@@ -1,5 +1,5 @@
-//! What `perplexity` and `compare` say of their lanes: a row of JSON, a line of the table, the block of statistics that `--full` adds.
-//! Absent: computing them (see `eval::metrics` and `eval::tokens`).
+//! What `perplexity` and `compare` say of their lanes: a row of JSON, a line of the table, the block of statistics that `--full`
+//! adds. Absent: computing them (see `eval::metrics` and `eval::tokens`).
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::files::{NewFolders, check_replaceable, is_parquet};
 use super::layers::Layers;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::metrics::TextMetrics;
-use bitworth_eval::record::{Sequence, TokenSequence};
+use bitworth_eval::record::{SequenceRecord, TokenSequence};
 use bitworth_eval::stats::{Distribution, Estimate};
 use bitworth_eval::tokens::{PairMetrics, TOP, TokenAgainstMetrics, TokenMean, TokenMetrics};
 use bitworth_measure::text::TextWindows;
@@ -21,7 +21,7 @@ pub struct Scored<'a> {
     /// The lane.
     pub lane: &'a Lane,
     sequences: &'a [TokenSequence],
-    records: Vec<Sequence>,
+    records: Vec<SequenceRecord>,
     /// The figures that reports have, too.
     pub metrics: TextMetrics,
     /// All others.

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::quantize::{Output, Sink, Written};
 use bitworth_quant::{Checkpoint, Imatrix, Recipe};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::files::NewFolders;
+use super::size::{MEMORY_HELP, parse_memory};
 use bitworth_engine::sweep::{self, Lane, Resume, SweepLimits, SweepPlan};
 use bitworth_measure::device::Device;
 use bitworth_measure::models;
@@ -20,16 +21,15 @@ use bitworth_measure::text::TextWindows;
 /// How much memory a sweep may take.
 #[derive(Args)]
 pub struct MemoryArgs {
-    /// MiB of memory to take at most, mapped pages of models included; what does not fit is scored in another pass over the
-    /// model. Results do not depend on it.
-    #[arg(long, default_value_t = 4096, value_name = "MIB")]
-    max_memory: usize,
+    // Mapped pages of models included; what does not fit is scored in another pass over the model.
+    #[arg(long, default_value = "4G", value_parser = parse_memory, value_name = "SIZE", help = MEMORY_HELP)]
+    max_memory: u64,
 }
 
 impl MemoryArgs {
     /// How a sweep is cut.
     pub fn limits(&self) -> SweepLimits {
-        SweepLimits { memory_bytes: self.max_memory.saturating_mul(1 << 20), ..SweepLimits::default() }
+        SweepLimits { memory_bytes: usize::try_from(self.max_memory).unwrap_or(usize::MAX), ..SweepLimits::default() }
     }
 }
 
@@ -49,9 +49,9 @@ pub struct SweepArgs {
 
 impl SweepArgs {
     /// What a sweep does.
-    pub fn options(&self) -> sweep::Options<'_> {
+    pub fn options(&self) -> sweep::SweepOptions<'_> {
         let resume = self.resume.as_deref().map(|folder| Resume { folder, every_layer: false });
-        sweep::Options { limits: self.memory.limits(), resume, ..sweep::Options::default() }
+        sweep::SweepOptions { limits: self.memory.limits(), resume, ..sweep::SweepOptions::default() }
     }
 
     /// The plan for a text, as JSON and for a person.
@@ -108,7 +108,7 @@ impl Files {
         for (lane, candidate) in candidates.iter().enumerate() {
             let Some(name) = candidate.strip_prefix('@') else { continue };
             let recipe = Recipe::find(name)?;
-            let choices = Choices { imatrix: imatrix.cloned(), ..Choices::default() };
+            let choices = PlanOptions { imatrix: imatrix.cloned(), ..PlanOptions::default() };
             let path = dir.join(models::file_name(checkpoint, &recipe));
             outputs.push(Output::of(checkpoint, &recipe, &choices, &path).with_context(|| candidate.clone())?);
             lanes.push(lane + 1);
@@ -142,4 +142,9 @@ impl Files {
         self.folders.keep();
         Ok(written)
     }
+}
+
+/// The files of all models.
+pub fn inputs(lanes: &[Lane]) -> impl Iterator<Item = &Path> + Clone {
+    lanes.iter().flat_map(|lane| lane.variant.checkpoint().files()).map(PathBuf::as_path)
 }

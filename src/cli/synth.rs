@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::quantize::Output;
 use bitworth_quant::synth::Synth;
 use serde_json::{Value, json};
@@ -48,10 +48,10 @@ pub fn run(args: &SynthArgs, session: &Session) -> Result<Outcome> {
     let shape = shape::load(&args.shape, args.layers)?;
     let synth = Synth::new(&shape.name, &shape.config, args.seed)?;
     let recipes = files::recipes(&args.to)?;
-    let places = files::places(&args.out, &shape.name, &recipes)?;
+    let places = files::output_paths(&args.out, &shape.name, &recipes)?;
     let mut outputs = Vec::with_capacity(recipes.len());
     for (recipe, place) in recipes.iter().zip(&places) {
-        outputs.push(Output { split: args.write.split(), ..Output::of(&synth, recipe, &Choices::default(), place)? });
+        outputs.push(Output { split: args.write.split(), ..Output::of(&synth, recipe, &PlanOptions::default(), place)? });
     }
     let (parameters, seed) = (synth.parameter_count(), args.seed);
     let document = |files| json!({ "shape": shape.name, "parameters": parameters, "seed": seed, "files": Value::Array(files) });

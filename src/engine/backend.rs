@@ -8,23 +8,42 @@
 //! file and not a rounding of ours. Every operation computes each row independently of how many rows come with it: on one
 //! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
 
+use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
 use bitworth_quant::DType;
 pub use bitworth_quant::arch::{Norm, RopePairing};
 use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::message::{Message, Setting};
 use serde::Serialize;
 
 /// Why a device could not do something: out of memory, lost, over one of its limits.
 #[derive(Debug, thiserror::Error)]
-#[error("device {device}: {what}")]
 pub struct DeviceError {
     /// The device's name.
     pub device: String,
     /// What failed and what to do.
-    pub what: String,
+    pub what: Message,
 }
+
+impl DeviceError {
+    /// All of what it says.
+    pub fn message(&self) -> Message {
+        Message::from(format!("device {}: ", self.device)).then(&self.what)
+    }
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message().fmt(f)
+    }
+}
+
+/// Which device runs a model: `cpu`, `gpu`.
+pub const DEVICE: Setting = Setting::new("device");
+/// An [`Arithmetic`].
+pub const ARITHMETIC: Setting = Setting::new("arithmetic");
 
 /// Shorthand for a device operation's result.
 pub type Result<T> = std::result::Result<T, DeviceError>;
@@ -84,11 +103,11 @@ impl Arithmetic {
 }
 
 impl FromStr for Arithmetic {
-    type Err = String;
+    type Err = bitworth_quant::Error;
 
-    fn from_str(s: &str) -> std::result::Result<Self, String> {
+    fn from_str(s: &str) -> bitworth_quant::Result<Self> {
         let found = Self::ALL.into_iter().find(|arithmetic| arithmetic.name() == s);
-        found.ok_or_else(|| format!("unknown arithmetic {s:?}; known: {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| bitworth_quant::Error::unknown("arithmetic", s, Self::ALL.map(Self::name)))
     }
 }
 
@@ -160,6 +179,43 @@ pub enum Map {
     Softcap(f32),
 }
 
+/// What attention reads; the shapes are those of [`Backend::attention`].
+pub struct AttentionInputs<'a, B: Backend + ?Sized> {
+    /// Queries.
+    pub q: &'a B::Buffer,
+    /// Keys.
+    pub k: &'a B::Buffer,
+    /// Values.
+    pub v: &'a B::Buffer,
+    /// For each query row the first and the one-past-last key row that it sees: `[T, 2]`.
+    pub spans: &'a B::Indices,
+    /// Scores of keys without values, one a head.
+    pub sinks: Option<&'a B::Buffer>,
+}
+
+/// What the sums of [`Backend::combine`] are made of.
+pub struct Terms<'a, B: Backend + ?Sized> {
+    /// The rows that are summed.
+    pub x: &'a B::Buffer,
+    /// `[T, per_row]`: which of them.
+    pub slots: &'a B::Indices,
+    /// `[T, per_row]`: their weights.
+    pub weights: &'a B::Buffer,
+}
+
+/// The geometry of [`Backend::combine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CombineShape {
+    /// Rows T of the output.
+    pub rows: usize,
+    /// Terms of each of them.
+    pub per_row: usize,
+    /// Columns of a row.
+    pub cols: usize,
+    /// Whether the sums are added to what stands there.
+    pub accumulate: bool,
+}
+
 /// Some neighbouring columns of the rows of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Columns {
@@ -167,6 +223,21 @@ pub struct Columns {
     pub stride: usize,
     /// The first of those meant.
     pub first: usize,
+}
+
+/// A copy of columns of one matrix to columns of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColumnCopy {
+    /// Where they are read.
+    pub from: Columns,
+    /// Where they are written.
+    pub to: Columns,
+    /// Rows that are written.
+    pub rows: usize,
+    /// Columns that are copied.
+    pub count: usize,
+    /// Rows that take the same row: row t takes row `t / repeat`.
+    pub repeat: usize,
 }
 
 /// Statistics of one scored row after all vocabulary tiles went through [`Backend::head_tile`].
@@ -193,7 +264,8 @@ pub struct HeadRow {
 pub struct Targets<'a, B: Backend + ?Sized> {
     /// Their ids: `[T]`.
     pub tokens: &'a B::Indices,
-    /// Their logits, to the last bit those that the tiles will hold: `[T]`. A rank counts what lies above, from the first tile on.
+    /// Their logits, to the last bit those that the tiles will hold: `[T]`. A rank counts what lies above, from the first tile
+    /// on.
     pub logits: &'a B::Buffer,
 }
 
@@ -248,10 +320,10 @@ pub trait Backend: Send + Sync {
     fn check_arithmetic(&self, arithmetic: Arithmetic) -> Result<()> {
         match arithmetic {
             Arithmetic::F32 => Ok(()),
-            Arithmetic::Q8 => Err(DeviceError {
-                device: self.info().name.clone(),
-                what: "it has no q8 arithmetic; use --arithmetic f32, or --device cpu".into(),
-            }),
+            Arithmetic::Q8 => {
+                let what = Message::from("it has no q8 arithmetic; use ").then(ARITHMETIC.with(Arithmetic::F32.name()));
+                Err(DeviceError { device: self.info().name.clone(), what: what.then(", or ").then(DEVICE.with("cpu")) })
+            }
         }
     }
     /// `range` of a buffer, after everything submitted before.
@@ -310,14 +382,9 @@ pub trait Backend: Send + Sync {
     /// Softmax attention: query row t sees the key/value rows `spans[2t] .. spans[2t + 1]` (never empty).
     /// `q [T, heads * d], k [*, kv_heads * d], v [*, kv_heads * e] -> [T, heads * e]`. `sinks [heads]` are scores of keys
     /// without values: they take their part of the softmax and add nothing (Xiao et al. 2023, as gpt-oss has them).
-    #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
-        q: &Self::Buffer,
-        k: &Self::Buffer,
-        v: &Self::Buffer,
-        spans: &Self::Indices,
-        sinks: Option<&Self::Buffer>,
+        inputs: AttentionInputs<'_, Self>,
         rows: usize,
         shape: AttentionShape,
         out: &mut Self::Buffer,
@@ -332,33 +399,11 @@ pub trait Backend: Send + Sync {
     /// `x <- x + factor * y` over the first `len` numbers.
     fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer, factor: f32, len: usize) -> Result<()>;
 
-    /// `out[t] <- sum_j weights[t, j] * x[slots[t, j]]` over `per_row` rows of `x` for each of `rows` rows of `cols` numbers,
-    /// added to what stands there where `accumulate` is set (the outputs of experts).
-    #[allow(clippy::too_many_arguments)]
-    fn combine(
-        &self,
-        x: &Self::Buffer,
-        slots: &Self::Indices,
-        weights: &Self::Buffer,
-        rows: usize,
-        per_row: usize,
-        cols: usize,
-        accumulate: bool,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    /// `out[t] <- sum_j weights[t, j] * x[slots[t, j]]` (the outputs of experts): `[*, cols], [T, per_row] -> [T, cols]`.
+    fn combine(&self, terms: Terms<'_, Self>, shape: CombineShape, out: &mut Self::Buffer) -> Result<()>;
 
-    /// Copies `count` columns of each of `rows` rows to columns of `dst`; row t of `dst` takes row `t / repeat` of `src`.
-    #[allow(clippy::too_many_arguments)]
-    fn copy_columns(
-        &self,
-        src: &Self::Buffer,
-        from: Columns,
-        repeat: usize,
-        dst: &mut Self::Buffer,
-        to: Columns,
-        rows: usize,
-        count: usize,
-    ) -> Result<()>;
+    /// Copies columns of the rows of `src` to columns of the rows of `dst`; other columns stay as they are.
+    fn copy_columns(&self, src: &Self::Buffer, dst: &mut Self::Buffer, copy: ColumnCopy) -> Result<()>;
 
     /// Copies `len` numbers from `src[src_at..]` to `dst[dst_at..]`.
     fn copy(&self, src: &Self::Buffer, src_at: usize, dst: &mut Self::Buffer, dst_at: usize, len: usize) -> Result<()>;

@@ -4,12 +4,12 @@
 
 use super::backend::{Arithmetic, Backend, TileShape};
 use super::error::{EngineError, Result};
-use super::forward::{self, Batch, Graph, Keys, KvCache, Rows, Workspace};
-use super::model::{Block, Embedding, OutputHead, Reader, Variant};
+use super::footprint::PROMPT_ROWS;
+use super::forward::{self, Batch, Graph, Past, RowCount, Step, Workspace};
+use super::model::{BlockWeights, Embedding, Mixer, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
+use super::state::{KvColumns, Run, SequenceState};
 
-/// Most rows of a prompt that go through the model at once.
-const PROMPT_ROWS: usize = 512;
 /// Up to this many rows a step reads weights once at the speed of memory.
 const FEW_ROWS: usize = 4;
 
@@ -22,9 +22,10 @@ pub struct Generator<'a, B: Backend> {
     /// The lengths of sequences that the graph's angles serve.
     classes: LengthClasses,
     embedding: Embedding<B>,
-    blocks: Vec<Block<B>>,
+    blocks: Vec<BlockWeights<B>>,
     head: OutputHead<B>,
-    caches: Vec<KvCache<B>>,
+    /// By block.
+    states: Vec<SequenceState<B>>,
     workspace: Workspace<B>,
     x: B::Buffer,
     context: usize,
@@ -49,18 +50,20 @@ impl<'a, B: Backend> Generator<'a, B> {
         let classes = LengthClasses::new(&[&rope], [1, context]).reaching(context);
         let graph = Graph::new(backend, variant, rope, &classes)?;
         let h = graph.hparams().clone();
-        let capacity = context * sequences;
         let rows = PROMPT_ROWS.min(context).max(sequences);
-        let cache = || KvCache::new(backend, &h, capacity);
         let reader = Reader::alone(variant, Arithmetic::F32);
+        let blocks = (0..h.block_count).map(|i| BlockWeights::load(backend, &reader, i)).collect::<Result<Vec<_>>>()?;
+        let state = |block: &BlockWeights<B>| match block.mixer {
+            Mixer::Attention(_) => SequenceState::kv(backend, KvColumns::of(&h, block.index), sequences, context),
+        };
         let embedding = Embedding::load(backend, &reader)?;
         Ok(Self {
             backend,
             name: variant.checkpoint().name().to_owned(),
-            blocks: (0..h.block_count).map(|i| Block::load(backend, &reader, i)).collect::<Result<_>>()?,
             head: OutputHead::load(backend, &reader, Some(&embedding))?,
             embedding,
-            caches: (0..h.block_count).map(|_| cache()).collect::<Result<_>>()?,
+            states: blocks.iter().map(state).collect::<Result<_>>()?,
+            blocks,
             workspace: Workspace::new(backend, &h, rows)?,
             x: backend.alloc(rows * h.embedding_length)?,
             graph,
@@ -81,12 +84,27 @@ impl<'a, B: Backend> Generator<'a, B> {
         }
         self.said[index].truncate(length);
         let rope = self.graph.rope();
-        if LengthClasses::new(&[rope], [before]).serves(&[rope], length) {
+        let same_angles = LengthClasses::new(&[rope], [before]).serves(&[rope], length);
+        if same_angles && self.states.iter_mut().all(|state| state.truncate(index, length).is_some()) {
             return Ok(());
         }
-        // Where angles depend on the whole sequence's length, the cache has those of the longer one.
+        // Where angles depend on the whole sequence's length, the state has those of the longer one.
         let kept = std::mem::take(&mut self.said[index]);
         self.prefill(index, &kept)
+    }
+
+    /// Makes sequence `to` what sequence `from` is, so that each can go on in its own way.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn fork(&mut self, from: usize, to: usize) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        let length = self.said[from].len();
+        self.states.iter_mut().try_for_each(|state| state.fork(self.backend, from, to, length))?;
+        self.said[to] = self.said[from].clone();
+        Ok(())
     }
 
     /// Tokens that sequence `index` has in the cache.
@@ -239,11 +257,12 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// Runs the model over new tokens of some sequences; the last hidden states stay in `x`.
     fn step(&mut self, input: &[Feed<'_>]) -> Result<()> {
         let (mut tokens, mut positions, mut angles) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut spans, mut writes) = (Vec::new(), Vec::new());
+        let (mut spans, mut runs) = (Vec::new(), Vec::new());
         for feed in input {
             let (base, used) = (feed.index * self.context, self.said[feed.index].len());
             let first_angle = self.classes.first_position(&[self.graph.rope()], feed.length);
-            writes.push((tokens.len(), base + used, feed.tokens.len()));
+            let rows = tokens.len()..tokens.len() + feed.tokens.len();
+            runs.push(Run { rows, position: used, from: (used > 0).then_some(feed.index), to: Some(feed.index) });
             for (i, &token) in feed.tokens.iter().enumerate() {
                 tokens.push(token);
                 positions.push((used + i) as u32);
@@ -254,11 +273,12 @@ impl<'a, B: Backend> Generator<'a, B> {
         let backend = self.backend;
         let widths: Vec<usize> = self.graph.hparams().window.iter().map(|window| window.width).collect();
         let batch = Batch::new(backend, &positions, &angles, &spans, &widths)?;
-        let rows = if batch.rows <= FEW_ROWS { Rows::Few } else { Rows::Many };
+        let rows = if batch.rows <= FEW_ROWS { RowCount::Few } else { RowCount::Many };
         forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
-        for (weights, cache) in self.blocks.iter().zip(&mut self.caches) {
-            let keys = Keys::Cached(cache, writes.as_slice());
-            forward::block(backend, &self.graph, weights, &batch, keys, rows, &mut self.workspace, &mut self.x, None)?;
+        let step = Step { backend, graph: &self.graph, batch: &batch, rows, observer: None };
+        for (weights, state) in self.blocks.iter().zip(&mut self.states) {
+            let past = Past::Resident { state, runs: &runs };
+            forward::block(&step, weights, past, &mut self.workspace, &mut self.x)?;
         }
         for feed in input {
             self.said[feed.index].extend_from_slice(feed.tokens);

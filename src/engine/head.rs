@@ -8,7 +8,7 @@ use super::backend::{Backend, HeadRow, Targets, TileShape};
 use super::error::Result;
 use super::forward::{self, Graph};
 use super::model::{OutputHead, Reader, output_rows};
-use super::supply::Part;
+use super::supply::TensorRows;
 use crate::prefetch::prefetch;
 
 /// Tokens per vocabulary tile.
@@ -58,7 +58,11 @@ impl<B: Backend> Head<'_, B> {
     ///
     /// # Errors
     /// A model that cannot be read, a device that fails, and whatever `used` returns.
-    pub fn score(&self, scored: &[Scored<B>], mut used: impl FnMut(Vec<Part>) -> Result<()>) -> Result<Vec<Vec<Vec<HeadRow>>>> {
+    pub fn score(
+        &self,
+        scored: &[Scored<B>],
+        mut used: impl FnMut(Vec<TensorRows>) -> Result<()>,
+    ) -> Result<Vec<Vec<Vec<HeadRow>>>> {
         let backend = self.backend;
         let vocab = self.readers.first().map_or(0, |reader| reader.variant.hparams().vocab_size);
         let most = scored.iter().map(|chunk| chunk.targets.len()).max().unwrap_or(0);

@@ -1,9 +1,11 @@
 //! Runs models: one forward function ([`forward`]) over a [`backend::Backend`], layer-major scoring ([`sweep`]) and decoding
 //! ([`generate`]). Absent: tasks, statistics over items, files of records (see `eval`, `measure`).
 
+pub mod adapter;
 pub mod backend;
 pub mod cpu;
 pub mod error;
+pub mod footprint;
 pub mod forward;
 pub mod generate;
 #[cfg(feature = "gpu")]
@@ -15,7 +17,14 @@ mod prefetch;
 pub mod probe;
 pub mod rope;
 pub mod routing;
+pub mod state;
 #[cfg(test)]
 pub(crate) mod suite;
 pub mod supply;
 pub mod sweep;
+pub mod variant;
+
+use bitworth_quant::message::Setting;
+
+/// Every setting that a message of this crate may name.
+pub const SETTINGS: &[Setting] = &[backend::ARITHMETIC, backend::DEVICE, error::MAX_MEMORY];

@@ -1,5 +1,5 @@
-//! Work of known size, by which a device's memory and arithmetic are measured. Each backend has it in its own room; what it takes is
-//! the caller's to time.
+//! Work of known size, by which a device's memory and arithmetic are measured. Each backend has it in its own room; what it takes
+//! is the caller's to time.
 
 use super::backend::Result;
 
@@ -17,8 +17,8 @@ pub trait Probe {
     /// # Errors
     /// A device that fails.
     fn copy(&mut self) -> Result<()>;
-    /// Does about `flops` operations in f32, half of them multiplications and half additions, in fused pairs on numbers in registers,
-    /// on everything the device has; returns how many they were.
+    /// Does about `flops` operations in f32, half of them multiplications and half additions, in fused pairs on numbers in
+    /// registers, on everything the device has; returns how many they were.
     ///
     /// # Errors
     /// A device that fails.

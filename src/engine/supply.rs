@@ -11,7 +11,7 @@ use bitworth_quant::quantize::Sink;
 use bitworth_quant::{Checkpoint, DType};
 
 use super::error::Result;
-use super::model::Variant;
+use super::variant::Variant;
 
 /// See the module.
 #[derive(Default)]
@@ -28,17 +28,17 @@ struct State {
     /// What was encoded, and how many lanes still want it.
     made: HashMap<(Encoding, Range<usize>), (TensorBytes, usize)>,
     /// What was read.
-    read: Vec<Part>,
+    read: Vec<TensorRows>,
 }
 
 /// Rows of a tensor as it is stored.
-pub struct Part {
+pub struct TensorRows {
     checkpoint: Arc<Checkpoint>,
     tensor: String,
     rows: Range<usize>,
 }
 
-impl Part {
+impl TensorRows {
     /// Says that its pages are not needed for now.
     pub fn release(&self, pages: Pages) {
         if let Some(tensor) = self.checkpoint.tensor(&self.tensor) {
@@ -94,7 +94,7 @@ impl Supply {
                     self.state().made.insert(key, (bytes.clone(), lanes - 1));
                 }
                 let checkpoint = variant.checkpoint().clone();
-                self.state().read.push(Part { checkpoint, tensor: tensor.name.clone(), rows: rows.clone() });
+                self.state().read.push(TensorRows { checkpoint, tensor: tensor.name.clone(), rows: rows.clone() });
                 bytes
             }
         };
@@ -105,7 +105,7 @@ impl Supply {
     }
 
     /// What was read since the last call.
-    pub fn take_read(&self) -> Vec<Part> {
+    pub fn take_read(&self) -> Vec<TensorRows> {
         std::mem::take(&mut self.state().read)
     }
 

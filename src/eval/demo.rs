@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::{Error, Result};
 
 /// What a path into the demo world begins with: `demo:data/eval.txt`, `demo:demo-model`.
@@ -50,11 +50,7 @@ pub fn materialize(dir: &Path) -> Result<PathBuf> {
         if std::fs::read(&target).is_ok_and(|there| there == *bytes) {
             continue;
         }
-        let folder = target.parent().unwrap_or(dir);
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        let mut file = AtomicFile::create(&target)?;
-        file.write_at(0, bytes)?;
-        file.commit()?;
+        write_whole(&target, bytes)?;
     }
     Ok(dir.to_owned())
 }
@@ -93,6 +89,7 @@ fn unknown(path: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bitworth_quant::quantize::hex;
     use sha2::{Digest, Sha256};
 
     fn source() -> PathBuf {
@@ -103,7 +100,7 @@ mod tests {
     fn every_embedded_file_has_its_published_checksum() {
         let sums = std::fs::read_to_string(source().join("SHA256SUMS")).unwrap();
         for (path, bytes) in FILES {
-            let hash: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+            let hash = hex(&Sha256::digest(bytes));
             assert!(sums.lines().any(|line| line == format!("{hash}  {path}")), "{path} is not in SHA256SUMS with {hash}");
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! - [`request`]: what can be asked of a model, and its answers;
 //! - [`task`] and [`kinds`]: tasks as data, turned into requests, and answers turned into right and wrong;
-//! - [`record`]: the rows a run leaves behind, one per lane and sequence, item, or timing; [`records`] keeps them in parquet files;
+//! - [`record`]: the rows a run leaves behind, one per lane and sequence, item, or timing; [`records`] keeps them in parquet
+//!   files;
 //! - [`metrics`]: the figures of one lane on one text that reports have, [`tokens`]: all the others;
 //! - [`stats`]: means, intervals, quantiles, paired tests;
 //! - [`demo`]: the demo world carried inside the program.
@@ -18,3 +19,8 @@ pub mod sample;
 pub mod stats;
 pub mod task;
 pub mod tokens;
+
+use bitworth_quant::message::Setting;
+
+/// Every setting that a message of this crate may name.
+pub const SETTINGS: &[Setting] = &[records::OUT];

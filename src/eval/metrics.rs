@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::record::{Against, Sequence};
+use super::record::{Against, SequenceRecord};
 use super::stats::{self, Cluster, DeltaP, Divergence, Estimate};
 
 /// The figures of one lane on one text.
@@ -33,8 +33,8 @@ pub struct AgainstMetrics {
 
 impl TextMetrics {
     /// The figures of these sequences; `None` where nothing was scored.
-    pub fn of(sequences: &[&Sequence]) -> Option<Self> {
-        let clusters = |sum: fn(&Sequence) -> f64, count: fn(&Sequence) -> u64| -> Vec<Cluster> {
+    pub fn of(sequences: &[&SequenceRecord]) -> Option<Self> {
+        let clusters = |sum: fn(&SequenceRecord) -> f64, count: fn(&SequenceRecord) -> u64| -> Vec<Cluster> {
             sequences.iter().map(|s| Cluster { sum: sum(s), count: count(s) }).collect()
         };
         Some(Self {
@@ -47,7 +47,7 @@ impl TextMetrics {
 }
 
 impl AgainstMetrics {
-    fn of(sequences: &[&Sequence]) -> Option<Self> {
+    fn of(sequences: &[&SequenceRecord]) -> Option<Self> {
         let pairs: Vec<(&Against, u64)> =
             sequences.iter().map(|s| s.against.as_ref().map(|a| (a, u64::from(s.tokens)))).collect::<Option<_>>()?;
         let clusters = |sum: fn(&Against) -> f64| -> Vec<Cluster> {

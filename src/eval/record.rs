@@ -1,8 +1,8 @@
-//! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded; the
-//! report reads nothing else. Files are the report's matter (`report::frames`), statistics are in `stats`.
+//! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded;
+//! the report reads nothing else. Files are written by [`super::records`], statistics are in `stats`.
 
-/// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the machine
-/// drifted, and those that did count in no median.
+/// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
+/// machine drifted, and those that did count in no median.
 pub const SCHEMA_VERSION: u32 = 2;
 /// The earliest version that is still read; what it did not record is `None`, or not drifted.
 pub const OLDEST_SCHEMA: u32 = 1;
@@ -54,17 +54,17 @@ pub struct Record {
 
 impl Record {
     /// The body of a lane's record.
-    pub fn as_lane(&self) -> Option<&Lane> {
+    pub fn as_lane(&self) -> Option<&LaneRecord> {
         if let Body::Lane(lane) = &self.body { Some(lane) } else { None }
     }
 
     /// The body of a sequence's record.
-    pub fn as_sequence(&self) -> Option<&Sequence> {
+    pub fn as_sequence(&self) -> Option<&SequenceRecord> {
         if let Body::Sequence(sequence) = &self.body { Some(sequence) } else { None }
     }
 
     /// The body of an item's record.
-    pub fn as_item(&self) -> Option<&Item> {
+    pub fn as_item(&self) -> Option<&ItemRecord> {
         if let Body::Item(item) = &self.body { Some(item) } else { None }
     }
 
@@ -78,18 +78,18 @@ impl Record {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
     /// A lane: what was compared.
-    Lane(Lane),
+    Lane(LaneRecord),
     /// One scored sequence of a text.
-    Sequence(Sequence),
+    Sequence(SequenceRecord),
     /// One judged item of a task.
-    Item(Item),
+    Item(ItemRecord),
     /// One timing.
     Speed(Speed),
 }
 
 /// What a lane is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lane {
+pub struct LaneRecord {
     /// The recipe (`q4_k_m`), or the stored type of an unquantized model (`bf16`).
     pub recipe: String,
     /// Whether the other lanes are measured against this one.
@@ -110,7 +110,7 @@ pub struct Lane {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Protocol {
     /// Which walk over the text.
-    pub pass: Pass,
+    pub pass: Windowing,
     /// Ids in a window.
     pub ctx: u32,
     /// Place of the first id in a window that predicts a scored one.
@@ -121,7 +121,7 @@ pub struct Protocol {
 
 /// Ways to walk over a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Pass {
+pub enum Windowing {
     /// As llama-perplexity: whole windows, the later part of each is scored, a rest is left out.
     Windows,
     /// Every id once, in windows that follow each other (rolling log-likelihood).
@@ -130,7 +130,7 @@ pub enum Pass {
 
 /// One sequence of a text under one lane.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sequence {
+pub struct SequenceRecord {
     /// SHA-256 of the text, in hexadecimal.
     pub text_sha256: String,
     /// How the text is cut and scored.
@@ -160,7 +160,7 @@ pub struct Against {
     pub delta_p_sq_sum: f64,
 }
 
-/// The scored tokens of one sequence under one lane, for those who look closer than [`Sequence`] does.
+/// The scored tokens of one sequence under one lane, for those who look closer than [`SequenceRecord`] does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenSequence {
     /// Number of the sequence, from 0.
@@ -204,7 +204,7 @@ pub struct TokenAgainst {
 }
 
 impl TokenSequence {
-    /// Sums that a [`Sequence`] keeps: of the negative log-likelihoods, and of what compares the lane with the reference.
+    /// Sums that a [`SequenceRecord`] keeps: of the negative log-likelihoods, and of what compares the lane with the reference.
     pub fn sums(&self) -> (f64, Option<Against>) {
         let nll = self.tokens.iter().map(|t| t.nll).sum();
         let against: Option<Vec<TokenAgainst>> = self.tokens.iter().map(|t| t.against).collect();
@@ -235,7 +235,7 @@ pub struct Layer {
 
 /// One item of a task under one lane.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Item {
+pub struct ItemRecord {
     /// The task's name.
     pub task: String,
     /// The task's version.
@@ -295,15 +295,15 @@ pub enum Phase {
 }
 
 /// Every pass and its name in files.
-pub const PASSES: &[(Pass, &str)] = &[(Pass::Windows, "windows"), (Pass::Rolling, "rolling")];
+pub const WINDOWINGS: &[(Windowing, &str)] = &[(Windowing::Windows, "windows"), (Windowing::Rolling, "rolling")];
 
 /// Every phase and its name in files.
 pub const PHASES: &[(Phase, &str)] = &[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")];
 
-impl Pass {
+impl Windowing {
     /// Its name in files.
     pub fn name(self) -> &'static str {
-        PASSES.iter().find(|(pass, _)| *pass == self).map_or("?", |(_, name)| name)
+        WINDOWINGS.iter().find(|(pass, _)| *pass == self).map_or("?", |(_, name)| name)
     }
 }
 

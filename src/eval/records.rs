@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::atomic_file::write_whole;
+use bitworth_quant::message::{Message, Setting};
 use bitworth_quant::{Error, Result};
 use polars::prelude::{
     BooleanType, ChunkedArray, Column, DataFrame, DataType, Float64Type, IntoColumn, ListBuilderTrait,
@@ -16,12 +17,14 @@ use polars_io::SerReader;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
 
 use crate::record::{
-    Against, Body, Footprint, Item, Lane, OLDEST_SCHEMA, Origin, PASSES, PHASES, Protocol, Record, SCHEMA_VERSION, Sequence,
-    Speed,
+    Against, Body, Footprint, ItemRecord, LaneRecord, OLDEST_SCHEMA, Origin, PHASES, Protocol, Record, SCHEMA_VERSION,
+    SequenceRecord, Speed, WINDOWINGS,
 };
 
 /// The folder of a run that holds its records.
 pub const RECORDS: &str = "records";
+/// The folder of a run.
+pub const OUT: Setting = Setting::new("out");
 
 /// The file of one item of work; any text will do as `item`: what is not a letter, digit, `.`, `-` or `_` is written as `%XX`.
 pub fn path(dir: &Path, item: &str) -> PathBuf {
@@ -63,7 +66,9 @@ pub fn load(dir: &Path) -> Result<Vec<Record>> {
         }
     }
     if files.is_empty() {
-        return Err(Error::file(&folder, "holds no records (*.parquet); run `bitworth run` with this folder as --out first"));
+        let what =
+            Message::from("holds no records (*.parquet); run `bitworth run` with this folder as ").then(OUT).then(" first");
+        return Err(Error::file(&folder, what));
     }
     files.sort();
     let mut records = Vec::new();
@@ -125,7 +130,7 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("sha256", r, |r| r.as_lane()?.sha256.as_deref()),
         column("types", r, |r| r.as_lane()?.types.as_deref()),
         column("text_sha256", r, |r| Some(r.as_sequence()?.text_sha256.as_str())),
-        column("pass", r, |r| Some(name_of(PASSES, r.as_sequence()?.protocol.pass))),
+        column("pass", r, |r| Some(name_of(WINDOWINGS, r.as_sequence()?.protocol.pass))),
         column("ctx", r, |r| Some(r.as_sequence()?.protocol.ctx)),
         column("first", r, |r| Some(r.as_sequence()?.protocol.first)),
         column("bos", r, |r| Some(r.as_sequence()?.protocol.bos)),
@@ -177,92 +182,94 @@ fn read(path: &Path) -> Result<Vec<Record>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let frame = ParquetReader::new(file).read_parallel(ParallelStrategy::None).set_rechunk(true).finish();
     let frame = frame.map_err(|e| Error::file(path, format!("is not a readable parquet file: {e}; delete it and run again")))?;
-    (0..frame.height()).map(|row| record(Row { frame: &frame, row }).map_err(|what| bad_row(path, row, what))).collect()
+    (0..frame.height()).map(|row| record(FrameRow { frame: &frame, row }).map_err(|what| bad_row(path, row, what))).collect()
 }
 
-fn bad_row(path: &Path, row: usize, what: String) -> Error {
-    Error::file(path, format!("row {row}: {what}"))
+fn bad_row(path: &Path, row: usize, what: Message) -> Error {
+    Error::file(path, Message::from(format!("row {row}: ")).then(what))
 }
 
 /// One row of a frame; the getters say what is missing.
 #[derive(Clone, Copy)]
-struct Row<'a> {
+struct FrameRow<'a> {
     frame: &'a DataFrame,
     row: usize,
 }
 
-impl<'a> Row<'a> {
-    fn column(self, name: &str) -> Result<&'a Column, String> {
-        self.frame.column(name).map_err(|_| format!("column {name} is missing"))
+impl<'a> FrameRow<'a> {
+    fn column(self, name: &str) -> Result<&'a Column, Message> {
+        self.frame.column(name).map_err(|_| format!("column {name} is missing").into())
     }
 
-    fn typed<T: PolarsDataType>(self, name: &str) -> Result<&'a ChunkedArray<T>, String>
+    fn typed<T: PolarsDataType>(self, name: &str) -> Result<&'a ChunkedArray<T>, Message>
     where
         ChunkedArray<T>: 'static,
     {
         let series = self.column(name)?.as_materialized_series();
         let array = series.as_any().downcast_ref();
-        array.ok_or_else(|| format!("column {name} has the type {}, which is not the one it should have", series.dtype()))
+        array.ok_or_else(|| format!("column {name} has the type {}, which is not the one it should have", series.dtype()).into())
     }
 
-    fn opt_text(self, name: &str) -> Result<Option<String>, String> {
+    fn opt_text(self, name: &str) -> Result<Option<String>, Message> {
         Ok(self.typed::<StringType>(name)?.get(self.row).map(str::to_owned))
     }
 
-    fn text(self, name: &str) -> Result<String, String> {
+    fn text(self, name: &str) -> Result<String, Message> {
         self.opt_text(name)?.ok_or_else(|| empty(name))
     }
 
-    fn flag(self, name: &str) -> Result<bool, String> {
+    fn flag(self, name: &str) -> Result<bool, Message> {
         self.typed::<BooleanType>(name)?.get(self.row).ok_or_else(|| empty(name))
     }
 
-    fn u32(self, name: &str) -> Result<u32, String> {
+    fn u32(self, name: &str) -> Result<u32, Message> {
         self.typed::<UInt32Type>(name)?.get(self.row).ok_or_else(|| empty(name))
     }
 
-    fn u64(self, name: &str) -> Result<u64, String> {
+    fn u64(self, name: &str) -> Result<u64, Message> {
         self.opt_u64(name)?.ok_or_else(|| empty(name))
     }
 
-    fn opt_u64(self, name: &str) -> Result<Option<u64>, String> {
+    fn opt_u64(self, name: &str) -> Result<Option<u64>, Message> {
         Ok(self.typed::<UInt64Type>(name)?.get(self.row))
     }
 
-    fn opt_f64(self, name: &str) -> Result<Option<f64>, String> {
+    fn opt_f64(self, name: &str) -> Result<Option<f64>, Message> {
         Ok(self.typed::<Float64Type>(name)?.get(self.row))
     }
 
-    fn f64(self, name: &str) -> Result<f64, String> {
+    fn f64(self, name: &str) -> Result<f64, Message> {
         self.opt_f64(name)?.ok_or_else(|| empty(name))
     }
 
-    fn opt_list(self, name: &str) -> Result<Option<Vec<f64>>, String> {
+    fn opt_list(self, name: &str) -> Result<Option<Vec<f64>>, Message> {
         let lists = self.typed::<ListType>(name)?;
         let Some(values) = lists.get_as_series(self.row) else {
             return Ok(None);
         };
         let values = values.f64().map_err(|_| format!("column {name} does not hold lists of f64"))?;
-        values.iter().map(|v| v.ok_or_else(|| empty(name))).collect::<Result<Vec<f64>, String>>().map(Some)
+        values.iter().map(|v| v.ok_or_else(|| empty(name))).collect::<Result<Vec<f64>, Message>>().map(Some)
     }
 
-    fn named<T: Copy>(self, name: &str, table: &[(T, &str)]) -> Result<T, String> {
+    fn named<T: Copy>(self, name: &str, table: &[(T, &str)]) -> Result<T, Message> {
         let found = self.text(name)?;
         let entry = table.iter().find(|(_, known)| *known == found);
-        entry.map(|(value, _)| *value).ok_or_else(|| format!("column {name} holds {found:?}, which is not known"))
+        entry.map(|(value, _)| *value).ok_or_else(|| format!("column {name} holds {found:?}, which is not known").into())
     }
 }
 
-fn empty(name: &str) -> String {
-    format!("column {name} is empty")
+fn empty(name: &str) -> Message {
+    format!("column {name} is empty").into()
 }
 
-fn record(row: Row<'_>) -> Result<Record, String> {
+fn record(row: FrameRow<'_>) -> Result<Record, Message> {
     let schema = row.u32("schema")?;
     if !(OLDEST_SCHEMA..=SCHEMA_VERSION).contains(&schema) {
         return Err(format!(
-            "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new folder"
-        ));
+            "written in record version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; run again into a new \
+             folder"
+        )
+        .into());
     }
     let origin = Origin {
         schema,
@@ -277,13 +284,13 @@ fn record(row: Row<'_>) -> Result<Record, String> {
         "sequence" => Body::Sequence(sequence(row)?),
         "item" => Body::Item(item(row)?),
         "speed" => Body::Speed(speed(row, schema)?),
-        other => return Err(format!("column kind holds {other:?}, which is not known")),
+        other => return Err(format!("column kind holds {other:?}, which is not known").into()),
     };
     Ok(Record { origin, body })
 }
 
-fn lane(row: Row<'_>) -> Result<Lane, String> {
-    Ok(Lane {
+fn lane(row: FrameRow<'_>) -> Result<LaneRecord, Message> {
+    Ok(LaneRecord {
         recipe: row.text("recipe")?,
         is_reference: row.flag("is_reference")?,
         file: row.opt_text("file")?,
@@ -294,15 +301,15 @@ fn lane(row: Row<'_>) -> Result<Lane, String> {
     })
 }
 
-fn sequence(row: Row<'_>) -> Result<Sequence, String> {
+fn sequence(row: FrameRow<'_>) -> Result<SequenceRecord, Message> {
     let protocol =
-        Protocol { pass: row.named("pass", PASSES)?, ctx: row.u32("ctx")?, first: row.u32("first")?, bos: row.flag("bos")? };
+        Protocol { pass: row.named("pass", WINDOWINGS)?, ctx: row.u32("ctx")?, first: row.u32("first")?, bos: row.flag("bos")? };
     let tokens = row.u32("tokens")?;
     let against = row.opt_list("kld")?.map(|kld| against(row, kld)).transpose()?;
     if let Some(against) = against.as_ref().filter(|a| a.kld.len() != tokens as usize) {
-        return Err(format!("column kld holds {} values for {tokens} tokens", against.kld.len()));
+        return Err(format!("column kld holds {} values for {tokens} tokens", against.kld.len()).into());
     }
-    Ok(Sequence {
+    Ok(SequenceRecord {
         text_sha256: row.text("text_sha256")?,
         protocol,
         sequence: row.u32("sequence")?,
@@ -313,7 +320,7 @@ fn sequence(row: Row<'_>) -> Result<Sequence, String> {
     })
 }
 
-fn against(row: Row<'_>, kld: Vec<f64>) -> Result<Against, String> {
+fn against(row: FrameRow<'_>, kld: Vec<f64>) -> Result<Against, Message> {
     Ok(Against {
         kld,
         top1_matches: row.u32("top1_matches")?,
@@ -322,8 +329,8 @@ fn against(row: Row<'_>, kld: Vec<f64>) -> Result<Against, String> {
     })
 }
 
-fn item(row: Row<'_>) -> Result<Item, String> {
-    Ok(Item {
+fn item(row: FrameRow<'_>) -> Result<ItemRecord, Message> {
+    Ok(ItemRecord {
         task: row.text("task")?,
         task_version: row.u32("task_version")?,
         item: row.u32("item")?,
@@ -333,7 +340,7 @@ fn item(row: Row<'_>) -> Result<Item, String> {
     })
 }
 
-fn speed(row: Row<'_>, schema: u32) -> Result<Speed, String> {
+fn speed(row: FrameRow<'_>, schema: u32) -> Result<Speed, Message> {
     // Version 1 has no columns for what follows the seconds.
     let (drifted, joules, footprint) = match schema {
         1 => (false, None, Footprint::default()),
@@ -352,7 +359,7 @@ fn speed(row: Row<'_>, schema: u32) -> Result<Speed, String> {
     })
 }
 
-fn footprint(row: Row<'_>) -> Result<Footprint, String> {
+fn footprint(row: FrameRow<'_>) -> Result<Footprint, Message> {
     Ok(Footprint {
         load_seconds: row.opt_f64("load_seconds")?,
         memory_bytes: row.opt_u64("memory_bytes")?,
@@ -375,7 +382,7 @@ mod tests {
         let mut records = sample::records();
         records.truncate(400);
         records.extend(sample::rolling(&records, 0.1 + 0.2));
-        let text = Body::Item(Item {
+        let text = Body::Item(ItemRecord {
             task: "sums".into(),
             task_version: 2,
             item: 7,
@@ -383,7 +390,7 @@ mod tests {
             logprobs: Vec::new(),
             text: Some("5\n\"8\"".into()),
         });
-        let lane = Body::Lane(Lane {
+        let lane = Body::Lane(LaneRecord {
             recipe: "q4_k_m".into(),
             is_reference: false,
             file: Some("a.gguf".into()),

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,7 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Request>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
     let mut requests = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        requests.push(parse(line).map_err(|what| Error::file(path, format!("line {}: {what}", number + 1)))?);
+        requests.push(parse(line).map_err(|what| Error::file(path, Message::from(format!("line {}: ", number + 1)).then(what)))?);
     }
     if requests.is_empty() {
         return Err(Error::file(path, format!("holds no request; write one a line, {SHAPES}")));
@@ -84,14 +85,14 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Request>> {
 
 const SHAPES: &str = r#"{"context": "...", "continuation": "..."} or {"text": "..."}"#;
 
-fn parse(line: &str) -> Result<Request, String> {
+fn parse(line: &str) -> Result<Request, Message> {
     let line: Line = serde_json::from_str(line).map_err(|e| format!("{e}; expected {SHAPES}"))?;
     match line {
         Line { context: Some(context), continuation: Some(continuation), text: None } => {
             Ok(Request::Loglikelihood { context, continuation })
         }
         Line { context: None, continuation: None, text: Some(text) } => Ok(Request::LoglikelihoodRolling { text }),
-        _ => Err(format!("expected {SHAPES}")),
+        _ => Err(format!("expected {SHAPES}").into()),
     }
 }
 

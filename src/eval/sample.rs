@@ -1,7 +1,9 @@
 //! Made-up records for the tests of the report: the lanes of the demo model with sizes, divergences and accuracies near those of
 //! an earlier demo model, and invented speeds. The same numbers every time.
 
-use crate::record::{Against, Body, Footprint, Item, Lane, Origin, Pass, Phase, Protocol, Record, Sequence, Speed};
+use crate::record::{
+    Against, Body, Footprint, ItemRecord, LaneRecord, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Windowing,
+};
 
 const SEQUENCES: u32 = 60;
 const TOKENS: u32 = 127;
@@ -27,7 +29,8 @@ const LANES: &[(&str, u64, f64, f64, f64, f64, f64)] = &[
 const TASKS: &[(&str, u32, f64, f64)] =
     &[("arithmetic", 250, 0.456, 0.02), ("facts", 300, 0.93, 0.04), ("grammar", 250, 1.0, 0.0), ("sums", 100, 0.08, 0.0)];
 
-/// A small generator of even numbers between 0 and 1 (the 64-bit generator of Knuth's MMIX).
+/// A small generator of even numbers between 0 and 1 (the 64-bit generator of Knuth's MMIX). Not SplitMix64 as elsewhere: what tests
+/// say of these records follows from its numbers.
 struct Chance(u64);
 
 impl Chance {
@@ -52,7 +55,7 @@ pub fn rolling(records: &[Record], factor: f64) -> Vec<Record> {
     let again = |r: &Record| match &r.body {
         Body::Sequence(s) => {
             let mut s = s.clone();
-            s.protocol = Protocol { pass: Pass::Rolling, ctx: 256, first: 0, bos: true };
+            s.protocol = Protocol { pass: Windowing::Rolling, ctx: 256, first: 0, bos: true };
             s.nll_sum *= factor;
             Some(Record { origin: r.origin.clone(), body: Body::Sequence(s) })
         }
@@ -64,7 +67,7 @@ pub fn rolling(records: &[Record], factor: f64) -> Vec<Record> {
 fn lane(lane: &(&str, u64, f64, f64, f64, f64, f64)) -> Vec<Record> {
     let &(name, bytes, bpw, nll, kld, top1, decode) = lane;
     let is_reference = name == "bf16";
-    let about = Lane {
+    let about = LaneRecord {
         recipe: name.to_owned(),
         is_reference,
         file: (!is_reference).then(|| format!("demo-{}.gguf", name.to_uppercase())),
@@ -81,7 +84,7 @@ fn lane(lane: &(&str, u64, f64, f64, f64, f64, f64)) -> Vec<Record> {
     bodies.into_iter().map(|body| Record { origin: origin.clone(), body }).collect()
 }
 
-fn sequence(number: u32, nll: f64, against: Option<(f64, f64)>) -> Sequence {
+fn sequence(number: u32, nll: f64, against: Option<(f64, f64)>) -> SequenceRecord {
     let mut text = Chance(u64::from(number) + 1);
     text.normal();
     let hardness = 0.969 + 0.08 * text.normal();
@@ -95,9 +98,9 @@ fn sequence(number: u32, nll: f64, against: Option<(f64, f64)>) -> Sequence {
         let spread = f64::from(TOKENS) * kld / 4.0;
         Against { kld: values, top1_matches: matches, delta_p_sum: -spread * own.even(), delta_p_sq_sum: spread }
     });
-    Sequence {
+    SequenceRecord {
         text_sha256: "637a866d274f29d082fa82b167f5599f9a8005bed9dd2b3114be8387f23ad3c0".into(),
-        protocol: Protocol { pass: Pass::Windows, ctx: 256, first: 128, bos: true },
+        protocol: Protocol { pass: Windowing::Windows, ctx: 256, first: 128, bos: true },
         sequence: number,
         tokens: TOKENS,
         bytes: 330,
@@ -114,7 +117,14 @@ fn items(&(task, count, accuracy, loss): &(&str, u32, f64, f64), kld: f64) -> Ve
         let wobble =
             if kld > 0.0 && accuracy < 1.0 { 0.03 * (Chance((kld * 1e9) as u64 + u64::from(number)).normal()) } else { 0.0 };
         let correct = hardness.even() + wobble < accuracy - loss * (kld / 0.02431);
-        Body::Item(Item { task: task.into(), task_version: 1, item: number, correct, logprobs: vec![-1.5, -2.25], text: None })
+        Body::Item(ItemRecord {
+            task: task.into(),
+            task_version: 1,
+            item: number,
+            correct,
+            logprobs: vec![-1.5, -2.25],
+            text: None,
+        })
     };
     (0..count).map(item).collect()
 }

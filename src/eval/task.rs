@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 
 use crate::demo;
-use crate::kinds::{Item, KINDS, Kind, Row, Verdict};
+use crate::kinds::{DataRow, Item, KINDS, TaskKind, Verdict};
 use crate::request::{Answer, Request};
 
 /// The tasks that come with the program: name and task file. A test compares this with the folder.
@@ -32,7 +33,7 @@ pub struct Task {
     pub chance: f64,
     /// Its items, in the order of the data file.
     pub items: Vec<Item>,
-    kind: Box<dyn Kind>,
+    kind: Box<dyn TaskKind>,
 }
 
 /// What became of one item of a task.
@@ -85,14 +86,14 @@ impl Task {
         Ok(Self { name, version, description, chance, items, kind })
     }
 
-    /// The task asked as a chat, as lm-evaluation-harness does with `--apply_chat_template`: what comes before an answer is what a
-    /// user says, `render` makes the chat of it up to where the model is to answer, and a choice follows without the space that
+    /// The task asked as a chat, as lm-evaluation-harness does with `--apply_chat_template`: what comes before an answer is what
+    /// a user says, `render` makes the chat of it up to where the model is to answer, and a choice follows without the space that
     /// set it apart. It is another task than the plain one, with a name that no task file can have: `NAME+chat`.
     ///
     /// # Errors
     /// A task that scores whole texts; an item whose chat cannot be rendered.
-    pub fn as_chat(mut self, render: impl Fn(&str) -> Result<String, String>) -> Result<Self> {
-        let fail = |number: usize, what: String| Error::file(&self.name, format!("item {number}: {what}"));
+    pub fn as_chat(mut self, render: impl Fn(&str) -> Result<String, Message>) -> Result<Self> {
+        let fail = |number: usize, what: Message| Error::file(&self.name, Message::from(format!("item {number}: ")).then(what));
         for (number, item) in self.items.iter_mut().enumerate() {
             for request in &mut item.requests {
                 match request {
@@ -123,7 +124,7 @@ impl Task {
     /// # Errors
     /// More or fewer answers than requests, or answers that do not fit: named with the task and the item.
     pub fn judge(&self, items: &[Item], answers: &[Answer]) -> Result<Vec<ItemResult>> {
-        let fail = |item: usize, what: String| Error::file(&self.name, format!("item {item}: {what}"));
+        let fail = |item: usize, what: Message| Error::file(&self.name, Message::from(format!("item {item}: ")).then(what));
         let mut rest = answers;
         let mut results = Vec::with_capacity(items.len());
         for (number, item) in items.iter().enumerate() {
@@ -136,7 +137,7 @@ impl Task {
         }
         match rest.len() {
             0 => Ok(results),
-            left => Err(fail(items.len(), format!("{left} answers are left over"))),
+            left => Err(fail(items.len(), format!("{left} answers are left over").into())),
         }
     }
 }
@@ -151,13 +152,13 @@ pub fn task_names() -> impl Iterator<Item = &'static str> {
     TASKS.iter().map(|(name, _)| *name)
 }
 
-fn check_common(file: &TaskFile) -> Result<(), String> {
+fn check_common(file: &TaskFile) -> Result<(), Message> {
     let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if file.name.is_empty() || !file.name.chars().all(sound) {
-        return Err(format!("name {:?} may hold only small letters, digits and _", file.name));
+        return Err(format!("name {:?} may hold only small letters, digits and _", file.name).into());
     }
     if !(0.0..=1.0).contains(&file.chance) {
-        return Err(format!("chance {} must lie between 0 and 1", file.chance));
+        return Err(format!("chance {} must lie between 0 and 1", file.chance).into());
     }
     Ok(())
 }
@@ -170,13 +171,13 @@ fn beside(path: &Path, data: &str) -> String {
     path.parent().unwrap_or(Path::new("")).join(data).to_string_lossy().into_owned()
 }
 
-fn read_items(data: &str, kind: &dyn Kind) -> Result<Vec<Item>> {
+fn read_items(data: &str, kind: &dyn TaskKind) -> Result<Vec<Item>> {
     let bytes = demo::read(data)?;
     let text = String::from_utf8(bytes).map_err(|e| Error::file(data, format!("is not UTF-8: {e}")))?;
     let mut items = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let fail = |what: String| Error::file(data, format!("line {}: {what}", number + 1));
-        let row: Row = serde_json::from_str(line).map_err(|e| fail(e.to_string()))?;
+        let fail = |what: Message| Error::file(data, Message::from(format!("line {}: ", number + 1)).then(what));
+        let row: DataRow = serde_json::from_str(line).map_err(|e| fail(e.to_string().into()))?;
         items.push(kind.item(&row).map_err(fail)?);
     }
     if items.is_empty() {
@@ -275,7 +276,7 @@ mod tests {
         assert!(matches!(&sums.items[0].requests[0], Request::GenerateUntil { prompt, .. } if prompt.ends_with("<model>")));
         let error = Task::load("grammar").unwrap().as_chat(render).unwrap_err().to_string();
         assert!(error.contains("grammar") && error.contains("whole texts"), "{error}");
-        let error = Task::load("sums").unwrap().as_chat(|_| Err("no".to_owned())).unwrap_err().to_string();
+        let error = Task::load("sums").unwrap().as_chat(|_| Err("no".into())).unwrap_err().to_string();
         assert!(error.contains("sums: item 0: no"), "{error}");
     }
 
@@ -289,8 +290,8 @@ mod tests {
         }
     }
 
-    const TASK: &str = "name = 'pairs'\nversion = 3\nkind = 'minimal_pair'\ndata = 'pairs.jsonl'\ndescription = 'd'\nchance = 0.5\n\
-                        [fields]\ngood = 'g'\nbad = 'b'\n";
+    const TASK: &str = "name = 'pairs'\nversion = 3\nkind = 'minimal_pair'\ndata = 'pairs.jsonl'\ndescription = 'd'\nchance = \
+         0.5\n[fields]\ngood = 'g'\nbad = 'b'\n";
 
     /// Loads a task from a folder with this task file and this data.
     fn load(task: &str, data: &str) -> Result<Task, String> {

@@ -1,5 +1,5 @@
-//! What the scored tokens of the lanes say beyond [`super::metrics`]: the statistics of llama-perplexity, ranks and entropies, means by
-//! position, and lanes paired with each other. Absent: formulas (see [`super::stats`]), files and tables.
+//! What the scored tokens of the lanes say beyond [`super::metrics`]: the statistics of llama-perplexity, ranks and entropies,
+//! means by position, and lanes paired with each other. Absent: formulas (see [`super::stats`]), files and tables.
 
 use serde::Serialize;
 
@@ -144,8 +144,8 @@ impl TokenAgainstMetrics {
 }
 
 impl PairMetrics {
-    /// The figures of two candidates' sequences, the same ones in the same order; `None` where nothing was scored or sequences do not
-    /// match.
+    /// The figures of two candidates' sequences, the same ones in the same order; `None` where nothing was scored or sequences do
+    /// not match.
     pub fn of(first: &[TokenSequence], second: &[TokenSequence]) -> Option<Self> {
         let compared = |lane: &[TokenSequence]| all(lane).all(|t| t.against.is_some());
         if !matching(first, second) || !compared(first) || !compared(second) {
@@ -225,8 +225,8 @@ mod tests {
     use super::*;
     use crate::stats::Interval;
 
-    // Two windows of four tokens from position 2 on. The expected numbers come from NumPy; intervals of two sequences of equal length are
-    // their mean +- scipy.stats.t.ppf(.975, 1) times half their distance.
+    // Two windows of four tokens from position 2 on. The expected numbers come from NumPy; intervals of two sequences of equal
+    // length are their mean +- scipy.stats.t.ppf(.975, 1) times half their distance.
     const REFERENCE: [[f64; 4]; 2] = [[2.0, 1.0, 0.5, 4.0], [3.0, 0.25, 1.5, 2.0]];
     const LANE: [[f64; 4]; 2] = [[2.5, 1.25, 0.5, 4.5], [3.0, 0.5, 1.25, 2.5]];
     const KLD: [[f64; 4]; 2] = [[0.125, 0.0625, 0.0, 0.25], [0.5, 0.25, 0.0, 0.0625]];

@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::{Error, Result};
 
 use super::name::{ModelName, is_commit};
@@ -73,10 +73,7 @@ impl Repository {
             return Ok(());
         }
         let path = self.root.join("refs").join(revision);
-        create_parent(&path)?;
-        let mut file = AtomicFile::create(&path)?;
-        file.write_at(0, commit.as_bytes())?;
-        file.commit()
+        write_whole(&path, commit.as_bytes())
     }
 
     /// Whether it is known that the commit has no such file.

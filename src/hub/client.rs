@@ -26,9 +26,9 @@ const MAX_LISTING_BYTES: u64 = 32 << 20;
 /// How often in a row a request may fail, and how long to wait after the first failure; then twice as long each time.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause that a server may ask for.
 /// Pauses that a user is told of.
 const NOTICED: Duration = Duration::from_secs(4);
+/// The longest pause that a server may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How much of a message of the server's is shown.
 const MAX_MESSAGE: usize = 200;
@@ -38,12 +38,12 @@ pub(super) struct Client<'a> {
     agent: Agent,
     settings: &'a Settings,
     pub(super) model: &'a ModelName,
-    pub(super) watch: Watch<'a>,
+    pub(super) watch: FetchWatch<'a>,
 }
 
 /// Who waits for a model.
 #[derive(Clone, Copy)]
-pub struct Watch<'a> {
+pub struct FetchWatch<'a> {
     /// Is told how many bytes have come.
     pub progress: &'a dyn Progress,
     /// Becomes true when the call should end early.
@@ -78,7 +78,7 @@ impl From<bitworth_quant::Error> for Failure {
 impl<'a> Client<'a> {
     /// # Errors
     /// `SSL_CERT_FILE` cannot be read.
-    pub(super) fn new(settings: &'a Settings, model: &'a ModelName, watch: Watch<'a>) -> Result<Self> {
+    pub(super) fn new(settings: &'a Settings, model: &'a ModelName, watch: FetchWatch<'a>) -> Result<Self> {
         let config = Agent::config_builder()
             .user_agent(concat!("bitworth/", env!("CARGO_PKG_VERSION")))
             // Sizes and hashes are those of the files, so they must come as they are.
@@ -148,7 +148,7 @@ impl<'a> Client<'a> {
                 return check_status(response);
             }
             let target = text(response.headers(), header::LOCATION.as_str()).unwrap_or_default();
-            url = follow(&url, target).map_err(Failure::Wrong)?;
+            url = follow(&url, target)?;
         }
         Err(Failure::Wrong(format!("the hub redirects more than {MAX_REDIRECTS} times; check HF_ENDPOINT")))
     }
@@ -317,7 +317,7 @@ fn is_same_origin(a: &str, b: &str) -> bool {
 }
 
 /// The address that a redirect from `url` to `target` means. Never from an encrypted connection to an open one.
-fn follow(url: &str, target: &str) -> Result<String, String> {
+fn follow(url: &str, target: &str) -> Result<String, Failure> {
     let encrypted = url.starts_with("https:");
     let scheme = |text: &str, scheme: &str| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
     let next = if scheme(target, "https://") || scheme(target, "http://") {
@@ -327,10 +327,11 @@ fn follow(url: &str, target: &str) -> Result<String, String> {
     } else if target.starts_with('/') {
         format!("{}{target}", origin(url))
     } else {
-        return Err(format!("the hub redirects to {target:?}, which is no address; check HF_ENDPOINT"));
+        let what = format!("the hub redirects to {target:?}, which is no address; check HF_ENDPOINT");
+        return Err(Failure::Wrong(what));
     };
     match encrypted && !scheme(&next, "https://") {
-        true => Err(format!("the hub redirects to the unencrypted {}; refused", origin(&next))),
+        true => Err(Failure::Wrong(format!("the hub redirects to the unencrypted {}; refused", origin(&next)))),
         false => Ok(next),
     }
 }

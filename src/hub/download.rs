@@ -7,6 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use bitworth_quant::disk::free_bytes;
+use bitworth_quant::quantize::hex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use ureq::Body;
@@ -62,7 +64,7 @@ fn check_space(client: &Client, repository: &Repository, contents: &[&Entry]) ->
     let needed = contents.iter().fold(0u64, |sum, entry| sum.saturating_add(entry.size.saturating_sub(there(entry))));
     let folder = repository.root().ancestors().find(|folder| folder.is_dir());
     // Where the system does not say how much is free, the writing will show.
-    let Some(free) = folder.and_then(|folder| fs4::available_space(folder).ok()) else { return Ok(()) };
+    let Some(free) = folder.and_then(|folder| free_bytes(folder).ok()) else { return Ok(()) };
     if needed > free {
         let what = format!("{needed} bytes are to be fetched, {free} are free in {}", repository.root().display());
         return Err(Error::Model { model: client.model.to_string(), what: format!("{what}; free some, or set HF_HUB_CACHE") });
@@ -265,11 +267,10 @@ impl RunningHash {
     }
 
     fn hex(self) -> String {
-        let bytes = match self {
-            Self::Sha256(hash) => hash.finalize().to_vec(),
-            Self::Git(hash) => hash.finalize().to_vec(),
-        };
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        match self {
+            Self::Sha256(hash) => hex(&hash.finalize()),
+            Self::Git(hash) => hex(&hash.finalize()),
+        }
     }
 }
 

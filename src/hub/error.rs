@@ -1,5 +1,7 @@
 //! What can go wrong between a name and a model on the disk, and what to do about each.
 
+use bitworth_quant::message::Message;
+
 /// A failure to fetch a model. Every text says which model or setting, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,6 +56,17 @@ pub enum Error {
         /// The model as given.
         model: String,
     },
+}
+
+impl Error {
+    /// All of what it says, causes included.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::Disk(e) => e.message(),
+            // What a user can set here are variables of the environment, which go by one name everywhere.
+            other => other.to_string().into(),
+        }
+    }
 }
 
 /// Shorthand used throughout the hub.

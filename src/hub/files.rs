@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
+use bitworth_quant::message::Message;
 use serde::Deserialize;
 
 use super::error::{Error, Result};
@@ -136,7 +137,7 @@ impl Listing {
     /// There are none, or the index names what is not there.
     pub(super) fn weights(&self, model: &ModelName, snapshot: &Path) -> Result<Vec<Entry>> {
         if self.has(INDEX) {
-            let shards = shards(snapshot).map_err(|what| file_error(model, INDEX, what))?;
+            let shards = shards(snapshot).map_err(|what| file_error(model, INDEX, what.to_string()))?;
             return shards.iter().map(|shard| self.entry(model, shard)).collect();
         }
         if self.has(SINGLE) {
@@ -157,7 +158,8 @@ impl Listing {
             };
             return Err(file_error(model, path, what));
         }
-        gguf_parts(path).map_err(|what| file_error(model, path, what))?.iter().map(|part| self.entry(model, part)).collect()
+        let parts = gguf_parts(path).map_err(|what| file_error(model, path, what.to_string()))?;
+        parts.iter().map(|part| self.entry(model, part)).collect()
     }
 
     fn has(&self, path: &str) -> bool {
@@ -226,7 +228,7 @@ pub(super) fn first_missing(snapshot: &Path, file: Option<&str>) -> Option<Strin
 }
 
 /// The shards that the index in a folder names, each once.
-fn shards(snapshot: &Path) -> Result<BTreeSet<String>, String> {
+fn shards(snapshot: &Path) -> Result<BTreeSet<String>, Message> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: HashMap<String, String>,
@@ -234,20 +236,20 @@ fn shards(snapshot: &Path) -> Result<BTreeSet<String>, String> {
     let path = snapshot.join(INDEX);
     let size = std::fs::metadata(&path).map_err(|e| e.to_string())?.len();
     if size > MAX_BESIDE_WEIGHTS {
-        return Err(format!("has {size} bytes, more than any index of shards"));
+        return Err(format!("has {size} bytes, more than any index of shards").into());
     }
     let text = std::fs::read(&path).map_err(|e| e.to_string())?;
     let index: Index = serde_json::from_slice(&text).map_err(|e| format!("is not an index of shards: {e}"))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
     match shards.iter().find(|shard| !is_plain_path(shard) || shard.contains('/')) {
-        Some(shard) => Err(format!("names the shard {shard:?}, which is not a plain file name")),
-        None if shards.is_empty() => Err("names no shards".to_owned()),
+        Some(shard) => Err(format!("names the shard {shard:?}, which is not a plain file name").into()),
+        None if shards.is_empty() => Err("names no shards".into()),
         None => Ok(shards),
     }
 }
 
 /// All files of the GGUF model that `path` belongs to: itself, or every `NAME-0000i-of-0000n.gguf`, the first one first.
-pub(super) fn gguf_parts(path: &str) -> Result<Vec<String>, String> {
+pub(super) fn gguf_parts(path: &str) -> Result<Vec<String>, Message> {
     let number = |text: &str| (text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse::<u32>().ok())?;
     let split = || {
         let (stem, count) = path.get(..path.len().checked_sub(5)?)?.rsplit_once("-of-")?;
@@ -256,13 +258,13 @@ pub(super) fn gguf_parts(path: &str) -> Result<Vec<String>, String> {
     };
     let Some((stem, no, count)) = split() else { return Ok(vec![path.to_owned()]) };
     if no == 0 || no > count {
-        return Err(format!("says of itself to be part {no} of {count}"));
+        return Err(format!("says of itself to be part {no} of {count}").into());
     }
     let end = &path[path.len() - 5..];
     Ok((1..=count).map(|i| format!("{stem}-{i:05}-of-{count:05}{end}")).collect())
 }
 
-fn file_error(model: &ModelName, path: &str, what: String) -> Error {
+pub(super) fn file_error(model: &ModelName, path: &str, what: String) -> Error {
     Error::File { model: model.to_string(), file: path.to_owned(), what }
 }
 

@@ -1,8 +1,10 @@
-//! Models by their names on the Hugging Face hub: `hf:OWNER/NAME[@REVISION]` becomes a folder on the disk, in the cache that other
-//! tools share, and `hf:OWNER/NAME[@REVISION]/FILE.gguf` a file in it. Only what a model needs is fetched; every file is checked.
+//! Models by their names on the Hugging Face hub: `hf:OWNER/NAME[@REVISION]` becomes a folder on the disk, in the cache that
+//! other tools share, and `hf:OWNER/NAME[@REVISION]/FILE.gguf` a file in it. Only what a model needs is fetched; every file is
+//! checked.
 //!
-//! [`ModelName`] is the name, [`Settings`] what the environment says; `files` chooses, `client` asks, `download` fetches one file,
-//! `cache` knows where things are. What is absent: uploading, data sets, the hub's other protocols (Xet), and opening models.
+//! [`ModelName`] is the name, [`Settings`] what the environment says; `files` chooses, `client` asks, `download` fetches one
+//! file, `cache` knows where things are. What is absent: uploading, data sets, the hub's other protocols (Xet), and opening
+//! models.
 
 mod cache;
 mod client;
@@ -15,12 +17,13 @@ mod settings;
 use std::path::PathBuf;
 
 use bitworth_quant::convert::config::Config;
+use bitworth_quant::message::Message;
 
 use cache::Repository;
-pub use client::Watch;
+pub use client::FetchWatch;
 use client::{Client, Patience};
 pub use error::{Error, Result};
-use files::{BESIDE_WEIGHTS, Listing, first_missing, gguf_parts};
+use files::{BESIDE_WEIGHTS, Listing, file_error, first_missing, gguf_parts};
 pub use name::{ModelName, PREFIX};
 pub use settings::Settings;
 
@@ -32,10 +35,10 @@ pub use settings::Settings;
 /// # Errors
 /// There is no such model, it may not be read, it is none that can be read here; a file cannot be fetched or is not the one
 /// that is listed; the cache cannot be written. What has been fetched is kept for another try.
-pub fn fetch(model: &ModelName, settings: &Settings, watch: Watch) -> Result<PathBuf> {
+pub fn fetch(model: &ModelName, settings: &Settings, watch: FetchWatch) -> Result<PathBuf> {
     let repository = Repository::new(&settings.cache, model);
     if let Some(commit) = model.commit().filter(|commit| is_known_whole(model, &repository, commit)) {
-        return place(model, &repository, commit);
+        return local_path(model, &repository, commit);
     }
     let cached = cached(model, &repository);
     if settings.offline {
@@ -62,7 +65,7 @@ pub fn fetch(model: &ModelName, settings: &Settings, watch: Watch) -> Result<Pat
         Err(_) if !fetched => {}
         kept => kept?,
     }
-    place(model, &repository, &listing.commit)
+    local_path(model, &repository, &listing.commit)
 }
 
 /// Fetches what is missing of the listed model. Whether something was.
@@ -87,12 +90,12 @@ fn fetch_listed(client: &Client, repository: &Repository, listing: &Listing) -> 
 }
 
 /// What the cache holds of the model's revision, or what it lacks.
-fn cached(model: &ModelName, repository: &Repository) -> Result<PathBuf, String> {
+fn cached(model: &ModelName, repository: &Repository) -> Result<PathBuf, Message> {
     let commit = model.commit().map(str::to_owned).or_else(|| repository.commit_of(&model.revision));
-    let Some(commit) = commit else { return Err(format!("nothing is known of the revision {:?}", model.revision)) };
+    let Some(commit) = commit else { return Err(format!("nothing is known of the revision {:?}", model.revision).into()) };
     match first_missing(&repository.snapshot(&commit), model.file.as_deref()) {
-        Some(missing) => Err(format!("{missing} is not")),
-        None => place(model, repository, &commit).map_err(|e| e.to_string()),
+        Some(missing) => Err(format!("{missing} is not").into()),
+        None => local_path(model, repository, &commit).map_err(|e| e.message()),
     }
 }
 
@@ -105,9 +108,9 @@ fn is_known_whole(model: &ModelName, repository: &Repository, commit: &str) -> b
 }
 
 /// The path that stands for the model.
-fn place(model: &ModelName, repository: &Repository, commit: &str) -> Result<PathBuf> {
+fn local_path(model: &ModelName, repository: &Repository, commit: &str) -> Result<PathBuf> {
     let snapshot = repository.snapshot(commit);
     let Some(file) = &model.file else { return Ok(snapshot) };
-    let parts = gguf_parts(file).map_err(|what| Error::File { model: model.to_string(), file: file.clone(), what })?;
+    let parts = gguf_parts(file).map_err(|what| file_error(model, file, what.to_string()))?;
     Ok(snapshot.join(&parts[0]))
 }

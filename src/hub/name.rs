@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use bitworth_quant::message::Message;
+
 use super::error::{Error, Result};
 
 /// What the name of a model on the hub begins with.
@@ -95,15 +97,15 @@ fn split_revision(text: &str) -> (&str, Option<&str>) {
 }
 
 /// The hub's rules for owners and names.
-fn check_part(part: &str) -> Result<(), &'static str> {
+fn check_part(part: &str) -> Result<(), Message> {
     if part.is_empty() {
-        return Err("is empty");
+        return Err("is empty".into());
     }
     if !part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-        return Err("may have letters, digits, '-', '_' and '.' only");
+        return Err("may have letters, digits, '-', '_' and '.' only".into());
     }
     if part.starts_with(['-', '.']) || part.ends_with(['-', '.']) || part.contains("--") || part.contains("..") {
-        return Err("may neither begin nor end with '-' or '.', nor have two of one in a row");
+        return Err("may neither begin nor end with '-' or '.', nor have two of one in a row".into());
     }
     Ok(())
 }

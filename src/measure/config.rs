@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use bitworth_quant::Recipe;
 use serde::{Deserialize, Serialize};
 
+use super::error::{At, Error, Result};
 use super::models;
 
 /// The run that needs nothing but the program.
@@ -131,16 +131,16 @@ impl RunConfig {
     pub fn load(path: Option<&Path>) -> Result<Self> {
         let (text, name, folder) = match path {
             Some(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
                 (text, path.display().to_string(), path.parent().map(Path::to_owned).unwrap_or_default())
             }
             None => (DEMO.to_owned(), "configs/runs/demo.toml (embedded)".to_owned(), PathBuf::new()),
         };
-        Self::parse(&text, &folder).context(name)
+        Self::parse(&text, &folder).at(|| name)
     }
 
     fn parse(text: &str, folder: &Path) -> Result<Self> {
-        let mut config: Self = toml::from_str(text)?;
+        let mut config: Self = toml::from_str(text).map_err(|e| Error::unfit(e.to_string().trim_end()))?;
         let resolve = |name: &mut String| -> Result<()> {
             if Recipe::is_path(name) {
                 *name = folder.join(&*name).display().to_string();
@@ -152,29 +152,29 @@ impl RunConfig {
             Ok(())
         };
         for (i, name) in config.recipes.iter_mut().enumerate() {
-            resolve(name).with_context(|| format!("recipes[{i}]"))?;
+            resolve(name).at(|| format!("recipes[{i}]"))?;
         }
         for (i, name) in config.imatrix.iter_mut().filter_map(|imatrix| imatrix.recipes.as_mut()).flatten().enumerate() {
-            resolve(name).with_context(|| format!("imatrix.recipes[{i}]"))?;
+            resolve(name).at(|| format!("imatrix.recipes[{i}]"))?;
             if !config.recipes.contains(name) {
-                bail!("imatrix.recipes: {name} is none of the recipes of this run");
+                return Err(Error::unfit(format!("imatrix.recipes: {name} is none of the recipes of this run")));
             }
         }
         if let Some(twice) = (1..config.recipes.len()).find(|&i| config.recipes[..i].contains(&config.recipes[i])) {
-            bail!("recipes: {} occurs twice", config.recipes[twice]);
+            return Err(Error::unfit(format!("recipes: {} occurs twice", config.recipes[twice])));
         }
         if config.text.is_none() && config.tasks.is_none() && config.speed.is_none() {
-            bail!("nothing to measure: give at least one of [text], [tasks] and [speed]");
+            return Err(Error::unfit("nothing to measure: give at least one of [text], [tasks] and [speed]"));
         }
         if config.text.as_ref().is_some_and(|text| text.pass_tokens == 0) {
-            bail!("text.pass_tokens must be above 0");
+            return Err(Error::unfit("text.pass_tokens must be above 0"));
         }
         let text = config.text.as_ref();
         if config.imatrix.as_ref().is_some_and(|imatrix| imatrix.file.is_some() == imatrix.text.is_some()) {
-            bail!("[imatrix]: give either a file that holds one or a text to collect it on");
+            return Err(Error::unfit("[imatrix]: give either a file that holds one or a text to collect it on"));
         }
         if config.imatrix.as_ref().is_some_and(|imatrix| imatrix.ctx == 0 || u32::try_from(imatrix.ctx).is_err()) {
-            bail!("imatrix.ctx must be from 1 to {}", u32::MAX);
+            return Err(Error::unfit(format!("imatrix.ctx must be from 1 to {}", u32::MAX)));
         }
         for (key, count) in [
             ("imatrix.chunks", config.imatrix.as_ref().and_then(|i| i.chunks)),
@@ -183,7 +183,7 @@ impl RunConfig {
             ("tasks.limit", config.tasks.as_ref().and_then(|t| t.limit)),
         ] {
             if count == Some(0) {
-                bail!("{key} must be above 0; leave it out for all");
+                return Err(Error::unfit(format!("{key} must be above 0; leave it out for all")));
             }
         }
         let from_here = |path: &mut String| {
@@ -211,7 +211,7 @@ mod tests {
 
     #[track_caller]
     fn check_error(text: &str, expected: &str) {
-        let error = format!("{:#}", RunConfig::parse(text, Path::new("")).unwrap_err());
+        let error = RunConfig::parse(text, Path::new("")).unwrap_err().to_string();
         assert!(error.contains(expected), "{error:?} lacks {expected:?}");
     }
 

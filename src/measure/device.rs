@@ -3,15 +3,20 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
-
-use bitworth_engine::backend::{Backend, DeviceInfo, DeviceKind};
+use bitworth_engine::adapter::{GpuSelector, list_adapters};
+#[cfg(feature = "gpu")]
+use bitworth_engine::backend::DeviceKind;
+use bitworth_engine::backend::{Backend, DEVICE, DeviceInfo};
 use bitworth_engine::cpu::Cpu;
-use bitworth_engine::gpu::{Gpu, GpuSelector, list_adapters};
+#[cfg(feature = "gpu")]
+use bitworth_engine::gpu::Gpu;
+use bitworth_quant::message::Message;
 
-/// The value of `--device`.
+use super::error::{At, Result};
+
+/// Which device is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
+pub enum DeviceSelector {
     /// A hardware GPU if there is one, else the CPU.
     #[default]
     Auto,
@@ -23,10 +28,11 @@ pub enum DeviceChoice {
     GpuIndex(usize),
 }
 
-impl FromStr for DeviceChoice {
-    type Err = String;
+impl FromStr for DeviceSelector {
+    type Err = bitworth_quant::Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> bitworth_quant::Result<Self> {
+        const KNOWN: [&str; 4] = ["auto", "cpu", "gpu", "gpu:N (N as in `bitworth devices`)"];
         match s {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
@@ -35,12 +41,12 @@ impl FromStr for DeviceChoice {
                 .strip_prefix("gpu:")
                 .and_then(|n| n.parse().ok())
                 .map(Self::GpuIndex)
-                .ok_or_else(|| format!("unknown device {s:?}; known: auto, cpu, gpu, gpu:N (N as in `bitworth devices`)")),
+                .ok_or_else(|| bitworth_quant::Error::unknown("device", s, KNOWN)),
         }
     }
 }
 
-impl fmt::Display for DeviceChoice {
+impl fmt::Display for DeviceSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -56,6 +62,7 @@ pub enum Device {
     /// The processor.
     Cpu(Cpu),
     /// A graphics processor, or software that acts as one.
+    #[cfg(feature = "gpu")]
     Gpu(Box<Gpu>),
 }
 
@@ -64,24 +71,35 @@ impl Device {
     ///
     /// # Errors
     /// A GPU was asked for and there is none, or it cannot be opened.
-    pub fn open(choice: DeviceChoice) -> Result<Self> {
-        let gpu = |selector| Gpu::open(selector).map(|gpu| Self::Gpu(Box::new(gpu)));
+    pub fn open(choice: DeviceSelector) -> Result<Self> {
         match choice {
-            DeviceChoice::Cpu => Ok(Self::Cpu(Cpu::new())),
+            DeviceSelector::Cpu => Ok(Self::Cpu(Cpu::new())),
             // A hardware GPU that is there but cannot be opened is an error, not a reason to run elsewhere unnoticed.
-            DeviceChoice::Auto if list_adapters().iter().any(|adapter| adapter.auto) => {
-                gpu(GpuSelector::Auto).context("--device auto (--device cpu runs without it)")
+            DeviceSelector::Auto if list_adapters().iter().any(|adapter| adapter.auto) => {
+                let instead = Message::from(" (").then(DEVICE.with("cpu")).then(" runs without it)");
+                Self::gpu(GpuSelector::Auto).at(|| DEVICE.with("auto").then(instead))
             }
-            DeviceChoice::Auto => Ok(Self::Cpu(Cpu::new())),
-            DeviceChoice::Gpu => gpu(GpuSelector::Any).context("--device gpu"),
-            DeviceChoice::GpuIndex(index) => gpu(GpuSelector::Index(index)).with_context(|| format!("--device gpu:{index}")),
+            DeviceSelector::Auto => Ok(Self::Cpu(Cpu::new())),
+            DeviceSelector::Gpu => Self::gpu(GpuSelector::Any).at(|| DEVICE.with("gpu")),
+            DeviceSelector::GpuIndex(index) => Self::gpu(GpuSelector::Index(index)).at(|| DEVICE.with(format!("gpu:{index}"))),
         }
+    }
+
+    #[cfg(feature = "gpu")]
+    fn gpu(selector: GpuSelector) -> Result<Self> {
+        Ok(Self::Gpu(Box::new(Gpu::open(selector)?)))
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn gpu(_: GpuSelector) -> Result<Self> {
+        Err(super::error::Error::unfit("this program was built without the feature `gpu`"))
     }
 
     /// The device as records name it.
     pub fn info(&self) -> &DeviceInfo {
         match self {
             Self::Cpu(cpu) => cpu.info(),
+            #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.info(),
         }
     }
@@ -90,6 +108,7 @@ impl Device {
     /// `None` where neither is told.
     pub fn free_memory(&self) -> Option<u64> {
         match self {
+            #[cfg(feature = "gpu")]
             Self::Gpu(gpu) if gpu.info().kind == DeviceKind::DiscreteGpu => gpu.memory_bytes(),
             _ => {
                 let mut system = sysinfo::System::new();
@@ -101,6 +120,8 @@ impl Device {
 }
 
 /// Runs an expression with the backend of a [`Device`], whichever it is.
+// Two macros, because a `cfg` inside of one would ask for the features of the crate that calls it.
+#[cfg(feature = "gpu")]
 #[macro_export]
 macro_rules! on_device {
     ($device:expr, $backend:ident => $body:expr) => {
@@ -112,4 +133,29 @@ macro_rules! on_device {
             }
         }
     };
+}
+
+/// Runs an expression with the backend of a [`Device`], which is the CPU's.
+#[cfg(not(feature = "gpu"))]
+#[macro_export]
+macro_rules! on_device {
+    ($device:expr, $backend:ident => $body:expr) => {
+        match $device {
+            $crate::device::Device::Cpu($backend) => $body,
+        }
+    };
+}
+
+#[cfg(all(test, not(feature = "gpu")))]
+mod tests {
+    use super::{Device, DeviceSelector};
+
+    #[test]
+    fn a_gpu_that_was_not_built_in_is_refused_and_auto_is_the_processor() {
+        for choice in [DeviceSelector::Gpu, DeviceSelector::GpuIndex(0)] {
+            let error = format!("{:#}", Device::open(choice).err().unwrap());
+            assert!(error.contains("built without the feature `gpu`"), "{error}");
+        }
+        assert_eq!(Device::open(DeviceSelector::Auto).unwrap().info().api, "cpu");
+    }
 }

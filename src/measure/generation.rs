@@ -1,12 +1,11 @@
 //! Text from a model: greedy or sampled, until a stop text, an end token or a limit.
 
-use anyhow::{Result, bail};
-
 use super::Watch;
+use super::error::{Error, Result};
 use bitworth_quant::progress::Unit;
+use bitworth_quant::random::SplitMix64;
 
 use bitworth_engine::backend::Backend;
-use bitworth_engine::error::EngineError;
 use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
@@ -57,7 +56,8 @@ pub fn answer<B: Backend>(
     for (ids, stop, max_tokens) in prompts {
         generator.rewind(0, 0)?;
         let mut show = |_: &str| {};
-        texts.push(generate(&mut generator, tokenizer, &ids, stop, max_tokens, Sampling::Greedy, watch, &mut show)?.text);
+        let asked = Continuation { prompt: &ids, stop, max_tokens, sampling: Sampling::Greedy };
+        texts.push(generate(&mut generator, tokenizer, &asked, watch, &mut show)?.text);
         watch.progress.advance(1);
     }
     watch.progress.finish();
@@ -71,10 +71,13 @@ pub fn answer<B: Backend>(
 pub fn prompt(tokenizer: &Tokenizer, text: &str, max_tokens: usize, context: usize) -> Result<Vec<u32>> {
     let ids = tokenizer.encode_prompt(text, SpecialText::Parse)?;
     if ids.is_empty() {
-        bail!("the prompt has no tokens, and the model has no start token to begin with");
+        return Err(Error::unfit("the prompt has no tokens, and the model has no start token to begin with"));
     }
     if ids.len().saturating_add(max_tokens) > context {
-        bail!("a prompt of {} and {max_tokens} new tokens do not fit the model's context of {context}", ids.len());
+        return Err(Error::unfit(format!(
+            "a prompt of {} and {max_tokens} new tokens do not fit the model's context of {context}",
+            ids.len()
+        )));
     }
     Ok(ids)
 }
@@ -88,36 +91,44 @@ pub struct Generated {
     pub tokens: Vec<u32>,
 }
 
-/// Continues `prompt` in sequence 0 of a generator; `show` sees each piece of text as it comes.
+/// What to continue, and how far.
+#[derive(Debug, Clone, Copy)]
+pub struct Continuation<'a> {
+    /// The ids to continue, see [`prompt`].
+    pub prompt: &'a [u32],
+    /// Texts that end it.
+    pub stop: &'a [String],
+    /// The most new ids.
+    pub max_tokens: usize,
+    /// How they are chosen.
+    pub sampling: Sampling,
+}
+
+/// Continues what is `asked` in sequence 0 of a generator; `show` sees each piece of text as it comes.
 ///
 /// # Errors
 /// An empty prompt (see [`prompt`]), a sequence without room, a device that fails, an interruption.
-#[allow(clippy::too_many_arguments)]
 pub fn generate<B: Backend>(
     generator: &mut Generator<'_, B>,
     tokenizer: &Tokenizer,
-    prompt: &[u32],
-    stop: &[String],
-    max_tokens: usize,
-    sampling: Sampling,
+    asked: &Continuation<'_>,
     watch: Watch<'_>,
     show: &mut dyn FnMut(&str),
 ) -> Result<Generated> {
+    let &Continuation { prompt, stop, max_tokens, sampling } = asked;
     let mut made = Generated { text: String::new(), tokens: Vec::new() };
-    let mut random = match sampling {
+    let mut random = SplitMix64::new(match sampling {
         Sampling::Random { seed, .. } => seed,
         Sampling::Greedy => 0,
-    };
+    });
     let mut input = prompt.to_vec();
     while made.tokens.len() < max_tokens {
         if watch.stopped() {
-            return Err(EngineError::Interrupted.into());
+            return Err(Error::interrupted());
         }
         let next = match sampling {
             Sampling::Greedy => generator.greedy(0, &input)?,
-            Sampling::Random { temperature, top_p, .. } => {
-                draw(&generator.logits(0, &input)?, temperature, top_p, unit(&mut random))
-            }
+            Sampling::Random { temperature, top_p, .. } => draw(&generator.logits(0, &input)?, temperature, top_p, random.unit()),
         };
         if tokenizer.is_end(next) {
             break;
@@ -137,15 +148,6 @@ pub fn generate<B: Backend>(
         input = vec![next];
     }
     Ok(made)
-}
-
-/// The next number in [0, 1) of the SplitMix64 sequence (Steele, Lea and Flood 2014).
-fn unit(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Nucleus sampling (Holtzman et al. 2020): the token at which the summed probability of the likeliest passes `u` of the
@@ -186,13 +188,5 @@ mod tests {
         assert_eq!(draw(&logits, 1.0, 1.0, 0.0), 1);
         assert_eq!(draw(&logits, 1.0, 1.0, 0.95), 0);
         assert_eq!(draw(&logits, 0.01, 1.0, 0.999), 1, "a low temperature leaves the likeliest alone");
-    }
-
-    #[test]
-    fn a_seed_gives_the_same_numbers_again() {
-        let draw = |mut state: u64| (0..4).map(|_| unit(&mut state)).collect::<Vec<_>>();
-        assert_eq!(draw(7), draw(7));
-        assert_ne!(draw(7), draw(8));
-        assert!(draw(7).iter().all(|u| (0.0..1.0).contains(u)));
     }
 }

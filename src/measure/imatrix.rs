@@ -7,21 +7,23 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail};
 use bitworth_quant::Checkpoint;
 use bitworth_quant::arch::Role;
 use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::imatrix::{Entry, Sums};
+use bitworth_quant::message::Message;
 use rayon::prelude::*;
 
 use super::Watch;
+use super::error::{At, Error, Result};
 use super::second_moment::SecondMoments;
+use super::settings::{CHUNKS, FROM_CHUNK, SECOND_MOMENT};
 use super::text::TextWindows;
 use bitworth_engine::backend::Backend;
-use bitworth_engine::error::{EngineError, Result as EngineResult};
+use bitworth_engine::error::{EngineError, MAX_MEMORY, Result as EngineResult};
 use bitworth_engine::model::Variant;
 use bitworth_engine::observe::{Observed, Observer, Site};
-use bitworth_engine::sweep::{self, SweepLimits};
+use bitworth_engine::sweep::{self, Observation, SweepLimits};
 use bitworth_text::tokenizer::Tokenizer;
 
 /// Columns that one thread sums.
@@ -46,7 +48,8 @@ pub struct Collect<'a> {
 pub fn windows(tokenizer: &Tokenizer, text: &str, ctx: usize, skip: usize, limit: Option<usize>) -> Result<Vec<Vec<u32>>> {
     let windows = TextWindows::windows(tokenizer, text, ctx, limit.map(|limit| limit.saturating_add(skip)))?;
     if skip >= windows.sequences.len() {
-        bail!("--from-chunk {skip}: the text has {} windows of {ctx} tokens", windows.sequences.len());
+        let what = format!(": the text has {} windows of {ctx} tokens", windows.sequences.len());
+        return Err(Error::unfit(FROM_CHUNK.with(skip).then(what)));
     }
     Ok(windows.sequences.into_iter().skip(skip).map(|sequence| sequence.tokens).collect())
 }
@@ -73,16 +76,17 @@ pub fn collect<B: Backend>(
             if rows > sweep::pass_rows(variant.hparams(), how.cut) {
                 // Half of the memory is for activations.
                 let mib = (2 * rows * width * size_of::<f32>()).div_ceil(1 << 20);
-                bail!(
-                    "--second-moment: the activations of {rows} tokens must be in memory at once; give --max-memory {mib} (MiB) or \
-                     fewer --chunks"
-                );
+                let rows = format!(": the activations of {rows} tokens must be in memory at once; give ");
+                let what =
+                    Message::from(SECOND_MOMENT).then(rows).then(MAX_MEMORY.with(mib)).then(" (MiB) or fewer ").then(CHUNKS);
+                return Err(Error::unfit(what));
             }
             Some(Mutex::new(SecondMoments::create(path, checkpoint, how.output)?))
         }
     };
     let collector = Collector { checkpoint, places: Mutex::default(), moments };
-    sweep::observe(backend, variant, sequences, how.cut, how.output, &collector, watch.progress, watch.stop)?;
+    let observation = Observation { variant, sequences, limits: how.cut, output: how.output, observer: &collector };
+    sweep::observe(backend, &observation, watch.progress, watch.stop)?;
     if let Some(moments) = collector.moments {
         moments.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
     }
@@ -105,7 +109,7 @@ pub fn merge(files: &[impl AsRef<Path>], chunk_size: u32, model: Option<&Checkpo
         let path = file.as_ref();
         let sums = Sums::open(path, if all.chunk_size > 0 { all.chunk_size } else { chunk_size })?;
         if let Some(model) = model {
-            sums.check_model(path, model.tensors()).with_context(|| model.path().display().to_string())?;
+            sums.check_model(path, model.tensors()).at(|| model.path().display().to_string())?;
         }
         all.add(sums, path)?;
     }
@@ -163,8 +167,8 @@ impl<B: Backend> Observer<B> for Collector<'_> {
             }
             if squares.iter().any(|sum| !sum.is_finite()) {
                 return Err(unfit(
-                    "what goes into it is infinite or not a number; some weights before it must be, too; quantizing names the first \
-                     such weight",
+                    "what goes into it is infinite or not a number; some weights before it must be, too; quantizing names the \
+                     first such weight",
                 ));
             }
             // All heads of a tensor get every row, and share one count.

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod device;
+pub mod error;
 pub mod generation;
 pub mod imatrix;
 pub mod models;
@@ -11,12 +12,16 @@ pub mod reference;
 pub mod requests;
 pub mod run;
 pub mod second_moment;
+pub mod settings;
 pub mod text;
 pub mod timing;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitworth_quant::Progress;
+
+pub use error::{Error, Result};
+pub use settings::SETTINGS;
 
 /// What a long call is given to talk to whoever waits for it.
 #[derive(Clone, Copy)]

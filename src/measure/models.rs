@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
 use bitworth_quant::checkpoint::{Model, open_model};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
 
 use super::Watch;
+use super::error::{At, Error, Result};
 use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::Lane;
@@ -24,7 +24,7 @@ const HUB_PREFIX: &str = "hf:";
 /// # Errors
 /// As [`Checkpoint::open`] and `bitworth_hub::fetch`; a demo path that does not exist.
 pub fn open(model: &str, watch: Watch) -> Result<Arc<Checkpoint>> {
-    Ok(Arc::new(Checkpoint::open(&place(model, watch)?)?))
+    Ok(Arc::new(Checkpoint::open(&fetched_path(model, watch)?)?))
 }
 
 /// Opens MODEL to convert or to quantize it, which works for GGUF files of any architecture.
@@ -32,7 +32,7 @@ pub fn open(model: &str, watch: Watch) -> Result<Arc<Checkpoint>> {
 /// # Errors
 /// As [`open`].
 pub fn open_to_quantize(model: &str, watch: Watch) -> Result<Box<dyn Model>> {
-    Ok(open_model(&place(model, watch)?)?)
+    Ok(open_model(&fetched_path(model, watch)?)?)
 }
 
 /// Where MODEL stands, for those who look at files that hold no model, too.
@@ -40,7 +40,7 @@ pub fn open_to_quantize(model: &str, watch: Watch) -> Result<Box<dyn Model>> {
 /// # Errors
 /// As [`open`], but for those of the model itself.
 pub fn locate(model: &str, watch: Watch) -> Result<PathBuf> {
-    place(model, watch)
+    fetched_path(model, watch)
 }
 
 /// Whether MODEL is a path, which counts from a folder, and not a name.
@@ -49,7 +49,7 @@ pub fn is_path(model: &str) -> bool {
 }
 
 /// Where MODEL stands, which may have to be fetched.
-fn place(model: &str, watch: Watch) -> Result<PathBuf> {
+fn fetched_path(model: &str, watch: Watch) -> Result<PathBuf> {
     if model.starts_with(HUB_PREFIX) {
         return fetch(model, watch);
     }
@@ -61,12 +61,14 @@ fn fetch(model: &str, watch: Watch) -> Result<PathBuf> {
     use bitworth_hub::{ModelName, Settings};
     let stop = || watch.stopped();
     let name = ModelName::parse(model)?;
-    Ok(bitworth_hub::fetch(&name, &Settings::from_env()?, bitworth_hub::Watch { progress: watch.progress, stop: &stop })?)
+    Ok(bitworth_hub::fetch(&name, &Settings::from_env()?, bitworth_hub::FetchWatch { progress: watch.progress, stop: &stop })?)
 }
 
 #[cfg(not(feature = "hub"))]
 fn fetch(model: &str, _: Watch) -> Result<PathBuf> {
-    bail!("{model}: this program was built without the feature `hub`, which fetches models; give a folder or a file")
+    Err(Error::unfit(format!(
+        "{model}: this program was built without the feature `hub`, which fetches models; give a folder or a file"
+    )))
 }
 
 /// The reference as a lane, named by the type most of its weights have.
@@ -91,12 +93,11 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, imatrix: Option<&Arc<I
         });
     };
     let recipe = Recipe::find(recipe)?;
-    let choices = Choices { imatrix: imatrix.cloned(), ..Choices::default() };
+    let choices = PlanOptions { imatrix: imatrix.cloned(), ..PlanOptions::default() };
     let planned =
         Plan::of(reference.as_ref(), &recipe, &choices).and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
     // Options that the message names are those of another command.
-    let plan =
-        planned.with_context(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
+    let plan = planned.at(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)), arithmetic: Arithmetic::F32 })
 }
 
@@ -109,11 +110,11 @@ pub fn check_architecture(reference: &Checkpoint, candidate: &Checkpoint) -> Res
     if ours == theirs {
         return Ok(());
     }
-    bail!(
+    Err(Error::unfit(format!(
         "{}: its architecture is {ours}, but that of {} is {theirs}; compare a model with quantizations of its own",
         candidate.path().display(),
         reference.path().display()
-    )
+    )))
 }
 
 /// Two models can be compared token by token only where a token means the same in both.
@@ -124,13 +125,13 @@ fn check_vocabulary(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()
         None => Ok(()),
         Some(id) => {
             let text = |tokens: &[String]| tokens.get(id).map_or_else(|| "missing".to_owned(), |text| format!("{text:?}"));
-            bail!(
+            Err(Error::unfit(format!(
                 "{}: token {id} is {}, but {} in {}; they cannot be compared token by token",
                 candidate.path().display(),
                 text(&b.tokens),
                 text(&a.tokens),
                 reference.path().display()
-            )
+            )))
         }
     }
 }
@@ -151,7 +152,7 @@ pub fn number_duplicates(lanes: &mut [Lane]) {
 /// # Errors
 /// A file that went away.
 pub fn stored_bytes(checkpoint: &Checkpoint) -> Result<u64> {
-    let size = |path: &PathBuf| std::fs::metadata(path).map(|m| m.len()).with_context(|| path.display().to_string());
+    let size = |path: &PathBuf| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Error::io(path, e));
     checkpoint.files().iter().map(size).sum()
 }
 
@@ -169,11 +170,11 @@ fn demo_dir() -> PathBuf {
 /// A file that cannot be read, is empty, or is not UTF-8.
 pub fn read_text(path: &str) -> Result<String> {
     let path = demo::resolve(path, &demo_dir())?;
-    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let text = String::from_utf8(text)
-        .map_err(|e| anyhow::anyhow!("{}: not UTF-8 at byte {}", path.display(), e.utf8_error().valid_up_to()))?;
+    let text = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+    let broken = |at: usize| bitworth_quant::Error::file(&path, format!("not UTF-8 at byte {at}"));
+    let text = String::from_utf8(text).map_err(|e| broken(e.utf8_error().valid_up_to()))?;
     if text.is_empty() {
-        bail!("{}: the text is empty", path.display());
+        return Err(Error::unfit(format!("{}: the text is empty", path.display())));
     }
     Ok(text)
 }

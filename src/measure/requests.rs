@@ -1,9 +1,8 @@
 //! Answers requests in batches: log-likelihoods through one sweep over all requests and lanes, packed without padding;
 //! generated text lane by lane.
 
-use anyhow::{Result, bail};
-
 use super::Watch;
+use super::error::{At, Error, Result};
 use super::generation;
 use bitworth_quant::Checkpoint;
 
@@ -11,7 +10,7 @@ use bitworth_engine::backend::{Backend, HeadRow};
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepLimits};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_eval::task::Task;
-use bitworth_text::chat::{ChatTemplate, Date, Message, Role};
+use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message};
 use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
 /// Answers `requests` with every lane: per lane one answer per request, in order.
@@ -54,8 +53,8 @@ pub fn answer<B: Backend>(
 /// A model without a chat template, or one that refuses an item; a task that cannot be asked so.
 pub fn as_chats(checkpoint: &Checkpoint, tokenizer: &Tokenizer, tasks: Vec<Task>) -> Result<(Vec<Task>, Tokenizer)> {
     let template = ChatTemplate::of(checkpoint, Date::OF_RECORDS)?;
-    let render = |text: &str| template.render(&[Message::new(Role::User, text)]).map_err(|e| e.to_string());
-    let tasks = tasks.into_iter().map(|task| task.as_chat(render)).collect::<Result<_, _>>()?;
+    let render = |text: &str| template.render(&[Message::new(ChatRole::User, text)]).map_err(|e| e.message());
+    let tasks = tasks.into_iter().map(|task| task.as_chat(render)).collect::<bitworth_quant::Result<_>>()?;
     Ok((tasks, tokenizer.without_start()))
 }
 
@@ -85,7 +84,7 @@ impl Packed {
     fn new(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<Self> {
         let mut packed = Self::default();
         for (number, request) in requests.iter().enumerate() {
-            packed.add(tokenizer, request, context).map_err(|e| e.context(format!("request {}", number + 1)))?;
+            packed.add(tokenizer, request, context).at(|| format!("request {}", number + 1))?;
         }
         Ok(packed)
     }
@@ -136,13 +135,13 @@ fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, limit: usize) 
     let first = tokens.len() + known;
     tokens.extend(whole);
     if first >= tokens.len() {
-        bail!("the continuation adds no token to its context");
+        return Err(Error::unfit("the continuation adds no token to its context"));
     }
     let Some(before) = first.checked_sub(1) else {
-        bail!("nothing stands before the first token, and the model has no start token");
+        return Err(Error::unfit("nothing stands before the first token, and the model has no start token"));
     };
     if tokens.len() - 1 > limit {
-        bail!("{} tokens do not fit the model's context of {limit}", tokens.len() - 1);
+        return Err(Error::unfit(format!("{} tokens do not fit the model's context of {limit}", tokens.len() - 1)));
     }
     Ok(Sequence { scored: before..tokens.len() - 1, tokens })
 }
@@ -151,12 +150,12 @@ fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, limit: usize) 
 /// further one sees one id of the one before; the last reaches back as far as the context allows.
 fn rolling(tokenizer: &Tokenizer, text: &str, limit: usize) -> Result<Vec<Sequence>> {
     let Some(prefix) = tokenizer.prefix() else {
-        bail!("nothing stands before the first token, and the model has no start token");
+        return Err(Error::unfit("nothing stands before the first token, and the model has no start token"));
     };
     let mut ids = vec![prefix];
     ids.extend(tokenizer.encode(text, SpecialText::Parse)?);
     if ids.len() == 1 {
-        bail!("the text has no tokens");
+        return Err(Error::unfit("the text has no tokens"));
     }
     let mut sequences = Vec::new();
     let mut done = 1;

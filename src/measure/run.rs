@@ -3,25 +3,26 @@
 //!
 //! Absent: what the numbers mean (`eval::stats`) and how they are shown (`report`).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use bitworth_quant::atomic_file::AtomicFile;
-use bitworth_quant::imatrix::{Format, Sums};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::atomic_file::write_whole;
+use bitworth_quant::imatrix::{ImatrixFormat, Sums};
+use bitworth_quant::message::Message;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::quantize::hex;
-use bitworth_quant::quantize::{Options, Output};
+use bitworth_quant::quantize::{Output, QuantizeOptions};
 use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::config::{ImatrixConfig, RunConfig, SpeedConfig, TextConfig};
-use super::device::{Device, DeviceChoice};
+use super::device::{Device, DeviceSelector};
+use super::error::{At, Error, Result};
 use super::imatrix::{self, Collect};
 use super::text::{self, TextWindows};
 use super::timing::{self, Workload};
@@ -31,7 +32,7 @@ use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
-use bitworth_eval::record::{Body, Item, Lane as LaneRecord, Origin, Record};
+use bitworth_eval::record::{Body, ItemRecord, LaneRecord, Origin, Record};
 use bitworth_eval::records;
 use bitworth_eval::task::{self, Task};
 use bitworth_text::tokenizer::Tokenizer;
@@ -41,20 +42,36 @@ const IDENTITY: &str = "run.json";
 /// The folder of the GGUF files.
 const MODELS: &str = "models";
 
-/// Does what `config` says in the folder `out`; the records are there afterwards. Returns how many items of work were there
-/// before.
+/// What a run came to.
+#[derive(Debug)]
+pub struct Finished {
+    /// How many items of work were there before.
+    pub found: usize,
+    /// What the user should know and is no error: models that could not be timed, timings that drifted.
+    pub notes: Vec<Message>,
+}
+
+/// Does what `config` says in the folder `out`; the records are there afterwards.
 ///
 /// # Errors
 /// Anything that the steps say; a folder that holds another run. What is wrong with the configuration itself is found before
 /// anything is written.
-pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) -> Result<usize> {
+pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) -> Result<Finished> {
     let job = Job::prepare(config, watch)?;
     claim(out, &job.identity(config, device)?)?;
-    let run = Run { out, device, watch, checkpoint: &job.checkpoint, task_tokenizer: &job.task_tokenizer, found: Cell::new(0) };
+    let run = Run {
+        out,
+        device,
+        watch,
+        checkpoint: &job.checkpoint,
+        task_tokenizer: &job.task_tokenizer,
+        found: Cell::new(0),
+        notes: RefCell::default(),
+    };
     let imatrix = job.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
     let choices = |recipe: &Recipe| {
         let imatrix = imatrix.clone().filter(|_| job.guided.contains(&recipe.name));
-        Choices { imatrix, ..Choices::default() }
+        PlanOptions { imatrix, ..PlanOptions::default() }
     };
     let lanes = run.lanes(&job.recipes, choices)?;
     for text in &job.texts {
@@ -66,7 +83,7 @@ pub fn run(config: &RunConfig, out: &Path, device: &Device, watch: Watch<'_>) ->
     if let Some(load) = &job.workload {
         run.speed(&lanes, load)?;
     }
-    Ok(run.found.get())
+    Ok(Finished { found: run.found.get(), notes: run.notes.into_inner() })
 }
 
 /// All that a configuration names, opened and checked.
@@ -93,7 +110,7 @@ impl Job {
         let guided = guided(config)?;
         for (i, recipe) in recipes.iter().enumerate() {
             if recipes[..i].iter().any(|other| other.name == recipe.name) {
-                bail!("recipes: there are two named {}", recipe.name);
+                return Err(Error::unfit(format!("recipes: there are two named {}", recipe.name)));
             }
             let imatrix = match &importance {
                 // One that is yet to be collected covers every matrix.
@@ -101,27 +118,27 @@ impl Job {
                 Some(Importance::Stored { imatrix, .. }) if guided.contains(&recipe.name) => Some(imatrix.clone()),
                 _ => None,
             };
-            Plan::of(checkpoint.as_ref(), recipe, &Choices { imatrix, ..Choices::default() })?
+            Plan::of(checkpoint.as_ref(), recipe, &PlanOptions { imatrix, ..PlanOptions::default() })?
                 .check_importance(checkpoint.path())
-                .with_context(|| format!("recipe {} (in a configuration, [imatrix] gives one)", recipe.name))?;
+                .at(|| format!("recipe {} (in a configuration, [imatrix] gives one)", recipe.name))?;
         }
         let texts = config.text.as_ref().map(|text| passes(text, &tokenizer)).transpose()?.unwrap_or_default();
         let context = sweep::longest_sequence(checkpoint.hparams());
         if let Some(text) = config.text.as_ref().filter(|text| text.ctx > context) {
-            bail!("text.ctx = {} is longer than the model's context of {context}", text.ctx);
+            return Err(Error::unfit(format!("text.ctx = {} is longer than the model's context of {context}", text.ctx)));
         }
         let workload = config.speed.as_ref().map(|speed| {
             let SpeedConfig { prompt, generate, depth, batch, repetitions } = *speed;
             let [prompt, generate, depth, batch] = [prompt, generate, depth, batch].map(|count| vec![count]);
             Workload { prompt, generate, depth, batch, repetitions, ..Workload::default() }
         });
-        workload.as_ref().map_or(Ok(()), |load| load.check(context)).context("[speed]")?;
+        workload.as_ref().map_or(Ok(()), |load| load.check(context)).at(|| "[speed]")?;
         let mut tasks: Vec<Task> = Vec::new();
         let limit = config.tasks.as_ref().and_then(|tasks| tasks.limit);
         for name in config.tasks.iter().flat_map(|tasks| &tasks.names) {
             let task = Task::load(name)?;
             if tasks.iter().any(|other| other.name == task.name) {
-                bail!("tasks.names: there are two tasks named {}", task.name);
+                return Err(Error::unfit(format!("tasks.names: there are two tasks named {}", task.name)));
             }
             tasks.push(task);
         }
@@ -130,8 +147,7 @@ impl Job {
             (tasks, task_tokenizer) = requests::as_chats(&checkpoint, &tokenizer, tasks)?;
         }
         for task in &tasks {
-            requests::check(&task_tokenizer, &task::build(task.first(limit)), context)
-                .with_context(|| format!("task {}", task.name))?;
+            requests::check(&task_tokenizer, &task::build(task.first(limit)), context).at(|| format!("task {}", task.name))?;
         }
         Ok(Self { checkpoint, task_tokenizer, recipes, importance, guided, texts, tasks, workload })
     }
@@ -176,12 +192,12 @@ impl Importance {
     fn prepare(config: &ImatrixConfig, tokenizer: &Tokenizer) -> Result<Self> {
         if let Some(file) = &config.file {
             let path = PathBuf::from(file);
-            let sha256 = file_sha256(&path).with_context(|| path.display().to_string())?;
+            let sha256 = file_sha256(&path).map_err(|e| Error::io(&path, e))?;
             return Ok(Self::Stored { imatrix: Arc::new(Imatrix::open(&path)?), sha256 });
         }
         let name = config.text.clone().unwrap_or_default();
         let text = models::read_text(&name)?;
-        let windows = imatrix::windows(tokenizer, &text, config.ctx, 0, config.chunks).with_context(|| name.clone())?;
+        let windows = imatrix::windows(tokenizer, &text, config.ctx, 0, config.chunks).at(|| name.clone())?;
         Ok(Self::Collect { name, windows, ctx: config.ctx, sha256: hex(&Sha256::digest(text)) })
     }
 
@@ -203,8 +219,7 @@ fn guided(config: &RunConfig) -> Result<BTreeSet<String>> {
 /// The passes over the text.
 fn passes(config: &TextConfig, tokenizer: &Tokenizer) -> Result<Vec<TextWindows>> {
     let text = models::read_text(&config.file)?;
-    let mut passes =
-        vec![TextWindows::windows(tokenizer, &text, config.ctx, config.chunks).with_context(|| config.file.clone())?];
+    let mut passes = vec![TextWindows::windows(tokenizer, &text, config.ctx, config.chunks).at(|| config.file.clone())?];
     if config.bits_per_byte {
         let limit = config.bits_per_byte_chunks.or(config.chunks);
         passes.push(TextWindows::rolling(tokenizer, &text, config.ctx, limit)?);
@@ -218,29 +233,25 @@ fn claim(out: &Path, identity: &Value) -> Result<()> {
     let path = out.join(IDENTITY);
     match std::fs::read(&path) {
         Ok(there) => {
-            let there: Value = serde_json::from_slice(&there).with_context(|| path.display().to_string())?;
+            let there: Value = serde_json::from_slice(&there).map_err(|e| bitworth_quant::Error::file(&path, e.to_string()))?;
             if there != *identity {
                 let keys: BTreeSet<&String> =
                     [&there, identity].into_iter().filter_map(Value::as_object).flat_map(|object| object.keys()).collect();
                 let other: Vec<&str> =
                     keys.into_iter().filter(|key| there.get(key) != identity.get(key)).map(String::as_str).collect();
-                bail!(
-                    "{}: the folder holds another run (other {}); choose another --out or remove it",
-                    path.display(),
-                    other.join(", ")
-                );
+                let holds = format!("the folder holds another run (other {}); choose another ", other.join(", "));
+                let what = Message::from(holds).then(records::OUT).then(" or remove it");
+                return Err(bitworth_quant::Error::file(&path, what).into());
             }
             for folder in [out.to_owned(), out.join(MODELS), out.join(records::RECORDS)] {
                 remove_partial(&folder);
             }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-            let mut file = AtomicFile::create(&path)?;
-            file.write_at(0, serde_json::to_string_pretty(identity)?.as_bytes())?;
-            file.commit()?;
+            std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
+            write_whole(&path, format!("{identity:#}").as_bytes())?;
         }
-        Err(e) => return Err(e).with_context(|| path.display().to_string()),
+        Err(e) => return Err(Error::io(&path, e)),
     }
     Ok(())
 }
@@ -265,17 +276,23 @@ struct Run<'a> {
     task_tokenizer: &'a Tokenizer,
     /// Items of work that were there already.
     found: Cell<usize>,
+    /// See [`Finished::notes`].
+    notes: RefCell<Vec<Message>>,
 }
 
 impl Run<'_> {
     /// Does an item of work unless its records are there already.
-    fn item(&self, name: &str, work: impl FnOnce() -> Result<Vec<Record>>) -> Result<()> {
+    fn work_unit(&self, name: &str, work: impl FnOnce() -> Result<Vec<Record>>) -> Result<()> {
         if records::has(self.out, name) {
             self.found.set(self.found.get() + 1);
             return Ok(());
         }
         let records = work()?;
         Ok(records::append(self.out, name, &records)?)
+    }
+
+    fn note(&self, note: Message) {
+        self.notes.borrow_mut().push(note);
     }
 
     fn record(&self, lane: &Lane, body: Body) -> Record {
@@ -296,24 +313,25 @@ impl Run<'_> {
             self.found.set(self.found.get() + 1);
         } else {
             let folder = self.out.join(MODELS);
-            std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
             let variant = Variant::Stored(self.checkpoint.clone());
-            let sums = on_device!(&Device::open(DeviceChoice::Cpu)?, backend =>
-                imatrix::collect(backend, &variant, windows, u32::try_from(ctx)?, Collect::default(), self.watch))?;
-            Sums { datasets: vec![name.clone()], ..sums }.write(&path, Format::Gguf)?;
+            let chunk_size = u32::try_from(ctx).map_err(|_| Error::unfit(format!("imatrix.ctx = {ctx} is too long")))?;
+            let sums = on_device!(&Device::open(DeviceSelector::Cpu)?, backend =>
+                imatrix::collect(backend, &variant, windows, chunk_size, Collect::default(), self.watch))?;
+            Sums { datasets: vec![name.clone()], ..sums }.write(&path, ImatrixFormat::Gguf)?;
         }
         // Models say what they were made with: a name that is the same whatever the folder.
         Ok(Arc::new(Imatrix::open(&path)?.named(&file)))
     }
 
     /// The reference and one lane per recipe, each in a GGUF file of its own; what is missing is made from one read.
-    fn lanes(&self, recipes: &[Arc<Recipe>], choices: impl Fn(&Recipe) -> Choices) -> Result<Vec<Lane>> {
+    fn lanes(&self, recipes: &[Arc<Recipe>], choices: impl Fn(&Recipe) -> PlanOptions) -> Result<Vec<Lane>> {
         let mut reference = models::reference(self.checkpoint);
         let stored = reference.name.clone();
         if recipes.iter().any(|recipe| recipe.name == stored) {
             reference.name = format!("{stored} (stored)");
         }
-        self.item("lane.reference", || {
+        self.work_unit("lane.reference", || {
             let bpw = 8.0 * self.checkpoint.total_bytes() as f64 / self.checkpoint.parameter_count() as f64;
             let bytes = models::stored_bytes(self.checkpoint)?;
             let body = lane_record(&reference, &stored, true, Some(self.checkpoint.path()), bytes, bpw, None);
@@ -321,10 +339,10 @@ impl Run<'_> {
         })?;
         let folder = self.out.join(MODELS);
         let path = |recipe: &Recipe| folder.join(models::file_name(self.checkpoint, recipe));
-        let made = |recipe: &&Arc<Recipe>| !records::has(self.out, &lane_item(recipe)) || !path(recipe).exists();
+        let made = |recipe: &&Arc<Recipe>| !records::has(self.out, &lane_unit(recipe)) || !path(recipe).exists();
         let missing: Vec<&Arc<Recipe>> = recipes.iter().filter(made).collect();
         if !missing.is_empty() {
-            std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
             let outputs = missing
                 .iter()
                 .map(|r| Output::of(self.checkpoint.as_ref(), r, &choices(r), &path(r)))
@@ -332,7 +350,7 @@ impl Run<'_> {
             bitworth_quant::quantize::quantize(
                 self.checkpoint.as_ref(),
                 &outputs,
-                &Options::default(),
+                &QuantizeOptions::default(),
                 self.watch.stop,
                 self.watch.progress,
             )?;
@@ -345,17 +363,19 @@ impl Run<'_> {
                 variant: Variant::Stored(Arc::new(Checkpoint::open(&path)?)),
                 arithmetic: Arithmetic::F32,
             };
-            self.item(&lane_item(recipe), || Ok(vec![self.record(&lane, file_record(&lane, recipe, &path)?)]))?;
+            self.work_unit(&lane_unit(recipe), || Ok(vec![self.record(&lane, file_record(&lane, recipe, &path)?)]))?;
             lanes.push(lane);
         }
         Ok(lanes)
     }
 
     fn text(&self, lanes: &[Lane], text: &TextWindows, pass_tokens: usize) -> Result<()> {
-        let pass =
-            bitworth_eval::record::PASSES.iter().find(|(pass, _)| *pass == text.protocol.pass).map_or("text", |(_, name)| name);
+        let pass = bitworth_eval::record::WINDOWINGS
+            .iter()
+            .find(|(pass, _)| *pass == text.protocol.pass)
+            .map_or("text", |(_, name)| name);
         for (number, range) in sweep::cut_by_rows(&text.sequences, pass_tokens).into_iter().enumerate() {
-            self.item(&format!("text.{pass}.{number:05}"), || {
+            self.work_unit(&format!("text.{pass}.{number:05}"), || {
                 let scores = on_device!(self.device, backend =>
                     text::score(backend, lanes, text, range, SweepLimits::default(), self.watch))?;
                 let of_lane = |(lane, sequences): (&Lane, Vec<_>)| {
@@ -368,17 +388,17 @@ impl Run<'_> {
     }
 
     fn task(&self, lanes: &[Lane], task: &Task, limit: Option<usize>) -> Result<()> {
-        self.item(&format!("task.{}", task.name), || {
+        self.work_unit(&format!("task.{}", task.name), || {
             let items = task.first(limit);
             let asked = task::build(items);
             let answers = on_device!(self.device, backend =>
                 requests::answer(backend, lanes, self.task_tokenizer, &asked, SweepLimits::default(), self.watch))
-            .with_context(|| format!("task {}", task.name))?;
+            .at(|| format!("task {}", task.name))?;
             let mut records = Vec::new();
             for (lane, answers) in lanes.iter().zip(&answers) {
                 for result in task.judge(items, answers)? {
                     let verdict = result.verdict;
-                    let item = Item {
+                    let item = ItemRecord {
                         task: task.name.clone(),
                         task_version: task.version,
                         item: result.item as u32,
@@ -395,20 +415,23 @@ impl Run<'_> {
 
     fn speed(&self, lanes: &[Lane], load: &Workload) -> Result<()> {
         for lane in lanes {
-            self.item(&format!("speed.{}", lane.name), || {
+            self.work_unit(&format!("speed.{}", lane.name), || {
                 let timings = on_device!(self.device, backend => timing::measure(backend, &[&lane.variant], load, self.watch))?;
+                if let Some(drift) = timings.drift {
+                    self.note(Message::from(format!("{}: ", lane.name)).then(drift));
+                }
                 if timings.interrupted {
-                    return Err(EngineError::Interrupted.into());
+                    return Err(Error::interrupted());
                 }
                 Ok(timings.speeds.into_iter().flatten().map(|speed| self.record(lane, Body::Speed(speed))).collect())
             })
-            .or_else(|e| match e.downcast_ref::<EngineError>() {
+            .or_else(|e| match e {
                 // A model too large to be resident was scored all the same; its speed stays empty, and a later run tries again.
-                Some(EngineError::Device(why)) => {
-                    tracing::error!("{} is not timed: {why}", lane.name);
+                Error::Engine(EngineError::Device(why)) => {
+                    self.note(Message::from(format!("{} is not timed: ", lane.name)).then(why.message()));
                     Ok(())
                 }
-                _ => Err(e),
+                e => Err(e),
             })?;
         }
         Ok(())
@@ -423,15 +446,15 @@ fn recipe_identity(recipe: &Recipe) -> Value {
     }
 }
 
-fn lane_item(recipe: &Recipe) -> String {
+fn lane_unit(recipe: &Recipe) -> String {
     format!("lane.{}", recipe.name)
 }
 
 fn file_record(lane: &Lane, recipe: &Recipe, path: &PathBuf) -> Result<Body> {
-    let bytes = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
     let checkpoint = lane.variant.checkpoint();
     let bpw = 8.0 * checkpoint.total_bytes() as f64 / checkpoint.parameter_count() as f64;
-    let sha256 = file_sha256(path).with_context(|| path.display().to_string())?;
+    let sha256 = file_sha256(path).map_err(|e| Error::io(path, e))?;
     Ok(lane_record(lane, &recipe.name, false, Some(path), bytes, bpw, Some(sha256)))
 }
 

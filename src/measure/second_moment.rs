@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::disk::check_room;
 use bitworth_quant::{Checkpoint, DType};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::error::{Error, Result};
 use super::imatrix::{matrices, readers};
 use bitworth_engine::backend::{Backend, HostTensor};
 use bitworth_engine::cpu::Cpu;
@@ -30,13 +31,13 @@ const BLOCK_ROWS: usize = 256;
 pub struct SecondMoments {
     file: AtomicFile,
     cpu: Cpu,
-    places: BTreeMap<(usize, Site), Place>,
+    places: BTreeMap<(usize, Site), MomentLayout>,
     /// The block that is being collected, with its sums.
     open: BTreeMap<(usize, Site), Vec<Moment>>,
 }
 
 /// Where the moments of a site go.
-struct Place {
+struct MomentLayout {
     counts_at: u64,
     moments_at: u64,
     matrices: usize,
@@ -74,14 +75,16 @@ impl SecondMoments {
         let mut at: u64 = 0;
         let mut put = |name: String, dtype: &str, bytes: usize, shape: Vec<usize>| -> Result<u64> {
             let size = shape.iter().try_fold(bytes as u64, |size, &d| size.checked_mul(d as u64));
-            let end = size.and_then(|size| at.checked_add(size)).context("the second moments would be too large for a file")?;
+            let end = size
+                .and_then(|size| at.checked_add(size))
+                .ok_or_else(|| Error::unfit("the second moments would be too large for a file"))?;
             header.insert(name, json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] }));
             Ok(std::mem::replace(&mut at, end))
         };
         // The wider numbers first, so that all are aligned.
         for (key, name, matrices, cols) in &inputs {
             let counts_at = put(format!("{name}.counts"), "I64", 8, vec![*matrices])?;
-            places.insert(*key, Place { counts_at, moments_at: 0, matrices: *matrices, cols: *cols });
+            places.insert(*key, MomentLayout { counts_at, moments_at: 0, matrices: *matrices, cols: *cols });
         }
         for (key, name, matrices, cols) in &inputs {
             let shape = if *matrices > 1 { vec![*matrices, *cols, *cols] } else { vec![*cols, *cols] };
@@ -93,14 +96,7 @@ impl SecondMoments {
         let data = 8 + text.len() as u64;
         let size = data.saturating_add(at);
         let mut file = AtomicFile::create(path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let free = fs4::available_space(folder).with_context(|| folder.display().to_string())?;
-        if size > free {
-            bail!(
-                "{}: the second moments take {size} bytes, and the disk has {free} free; free some or write elsewhere",
-                path.display()
-            );
-        }
+        check_room(path, size)?;
         file.write_at(0, &(text.len() as u64).to_le_bytes())?;
         file.write_at(8, &text)?;
         file.set_len(size)?;
@@ -159,7 +155,7 @@ impl SecondMoments {
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
         if let Some((block, site)) = self.places.keys().next() {
-            bail!("{}: nothing went into {site:?} of block {block}", self.file.path().display());
+            return Err(Error::unfit(format!("{}: nothing went into {site:?} of block {block}", self.file.path().display())));
         }
         Ok(self.file.commit()?)
     }

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, bail};
 use bitworth_quant::quantize::hex;
 use sha2::{Digest, Sha256};
 
 use super::Watch;
+use super::error::{Error, Result};
 use bitworth_engine::backend::{Backend, HeadRow};
 use bitworth_engine::sweep::{self, Lane, LaneScores, Sequence, SweepLimits};
-use bitworth_eval::record::{Pass, Protocol, Sequence as SequenceRecord, Token, TokenAgainst, TokenSequence};
+use bitworth_eval::record::{Protocol, SequenceRecord, Token, TokenAgainst, TokenSequence, Windowing};
 use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
 /// A text cut into sequences by a stated protocol.
@@ -37,10 +37,14 @@ impl TextWindows {
     /// token.
     pub fn windows(tokenizer: &Tokenizer, text: &str, ctx: usize, limit: Option<usize>) -> Result<Self> {
         if ctx < 4 {
-            bail!("a window of {ctx} tokens is too short: the second half of a window must predict something");
+            return Err(Error::unfit(format!(
+                "a window of {ctx} tokens is too short: the second half of a window must predict something"
+            )));
         }
         if tokenizer.adds_eos() {
-            bail!("this model's tokenizer closes every text with an end token; windows of a text cannot be scored with it");
+            return Err(Error::unfit(
+                "this model's tokenizer closes every text with an end token; windows of a text cannot be scored with it",
+            ));
         }
         let body = text.strip_suffix('\n').unwrap_or(text);
         let (mut ids, mut ends) = tokenizer.encode_with_ends(body, SpecialText::Plain)?;
@@ -50,7 +54,10 @@ impl TextWindows {
         }
         let count = (ids.len() / ctx).min(limit.unwrap_or(usize::MAX));
         if ids.len() < ctx {
-            bail!("the text has {} tokens, fewer than one window of {ctx}; give a longer text or smaller windows", ids.len());
+            return Err(Error::unfit(format!(
+                "the text has {} tokens, fewer than one window of {ctx}; give a longer text or smaller windows",
+                ids.len()
+            )));
         }
         let first = ctx / 2;
         let mut sequences = Vec::with_capacity(count);
@@ -65,18 +72,19 @@ impl TextWindows {
             }
             sequences.push(Sequence { tokens, scored: first..ctx - 1 });
         }
-        let protocol = Protocol { pass: Pass::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
+        let protocol =
+            Protocol { pass: Windowing::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
         Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
-    /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token (the end token
-    /// where the model has no start token).
+    /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token
+    /// (the end token where the model has no start token).
     ///
     /// # Errors
     /// A model with neither token.
     pub fn rolling(tokenizer: &Tokenizer, text: &str, ctx: usize, limit: Option<usize>) -> Result<Self> {
         let Some(prefix) = tokenizer.prefix() else {
-            bail!("the model has neither a start nor an end token to score a text behind");
+            return Err(Error::unfit("the model has neither a start nor an end token to score a text behind"));
         };
         let (ids, ends) = tokenizer.encode_with_ends(text, SpecialText::Plain)?;
         let mut begin = 0;
@@ -90,7 +98,7 @@ impl TextWindows {
             bytes.push((end - begin) as u64);
             begin = end;
         }
-        let protocol = Protocol { pass: Pass::Rolling, ctx: ctx as u32, first: 0, bos: true };
+        let protocol = Protocol { pass: Windowing::Rolling, ctx: ctx as u32, first: 0, bos: true };
         let first_ids = vec![prefix; sequences.len()];
         Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }

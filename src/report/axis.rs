@@ -5,7 +5,7 @@ use crate::number::significant;
 
 /// An axis that knows its range and its ends on the paper.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Placed {
+pub(super) struct DrawnAxis {
     scale: Scale,
     /// The least and the greatest value that is drawn.
     range: (f64, f64),
@@ -13,7 +13,7 @@ pub(super) struct Placed {
     ends: (f64, f64),
 }
 
-impl Placed {
+impl DrawnAxis {
     /// An axis from `ends.0` to `ends.1` that holds `values` and, as far as they have a place, the ends of their intervals
     /// `around`. `from_zero` begins a linear axis at 0.
     pub fn new(scale: Scale, values: &[f64], around: &[f64], from_zero: bool, ends: (f64, f64)) -> Self {
@@ -40,7 +40,7 @@ impl Placed {
     }
 
     /// Where a value is drawn: within the axis, and on its low end if it counts as 0.
-    pub fn place(&self, value: f64) -> f64 {
+    pub fn pixel(&self, value: f64) -> f64 {
         let (low, high) = self.range;
         let part = match self.scale {
             Scale::Linear => (value - low) / (high - low),
@@ -50,13 +50,14 @@ impl Placed {
         self.ends.0 + part.clamp(0.0, 1.0) * (self.ends.1 - self.ends.0)
     }
 
-    /// Places and names of the ticks, at least `room` pixels apart; the line of what counts as 0 is the first, where there is one.
+    /// Places and names of the ticks, at least `room` pixels apart; the line of what counts as 0 is the first, where there is
+    /// one.
     pub fn ticks(&self, room: f64, has_zero: bool) -> Vec<(f64, String)> {
         let zero = (has_zero && matches!(self.scale, Scale::LogAbove(_))).then(|| (self.ends.0, "0".to_owned()));
         let apart = |place: f64, other: f64| (place - other).abs() >= room;
         let mut ticks: Vec<(f64, String)> = zero.into_iter().collect();
         for (value, name) in if self.scale == Scale::Linear { self.linear(room) } else { self.logarithmic(room) } {
-            let place = self.place(value);
+            let place = self.pixel(value);
             if ticks.iter().all(|(other, _)| apart(place, *other)) {
                 ticks.push((place, name));
             }
@@ -98,7 +99,7 @@ mod tests {
 
     fn names(scale: Scale, values: &[f64]) -> Vec<String> {
         let has_zero = values.iter().any(|v| scale.is_zero(*v));
-        Placed::new(scale, values, &[], false, (0.0, 400.0)).ticks(64.0, has_zero).into_iter().map(|(_, name)| name).collect()
+        DrawnAxis::new(scale, values, &[], false, (0.0, 400.0)).ticks(64.0, has_zero).into_iter().map(|(_, name)| name).collect()
     }
 
     #[test]
@@ -113,9 +114,9 @@ mod tests {
     #[test]
     fn what_is_only_rounding_stands_on_the_line_of_0_and_does_not_stretch_the_axis() {
         let scale = Scale::LogAbove(1e-6);
-        let axis = Placed::new(scale, &[0.0, -5e-10, 1e-4, 1e-2], &[-1e-9, 1e-9], false, (300.0, 0.0));
-        assert_eq!((axis.place(0.0), axis.place(-5e-10)), (300.0, 300.0));
-        assert!(axis.place(1e-4) < 280.0);
+        let axis = DrawnAxis::new(scale, &[0.0, -5e-10, 1e-4, 1e-2], &[-1e-9, 1e-9], false, (300.0, 0.0));
+        assert_eq!((axis.pixel(0.0), axis.pixel(-5e-10)), (300.0, 300.0));
+        assert!(axis.pixel(1e-4) < 280.0);
         assert_eq!(names(scale, &[0.0, 1e-4, 1e-2]), ["0", "0.0001", "0.001", "0.01"]);
     }
 
@@ -123,10 +124,10 @@ mod tests {
     fn odd_values_still_make_an_axis() {
         for scale in [Scale::Linear, Scale::Log, Scale::LogAbove(1e-6)] {
             for values in [&[][..], &[0.0], &[1.0, 1.0], &[f64::NAN, 1e300], &[1e-300], &[-3.0, -1.0], &[1e18, 1e18 + 4096.0]] {
-                let axis = Placed::new(scale, values, &[f64::INFINITY, -1.0], true, (40.0, 400.0));
+                let axis = DrawnAxis::new(scale, values, &[f64::INFINITY, -1.0], true, (40.0, 400.0));
                 let inside = |place: f64| (40.0..=400.0).contains(&place);
                 assert!(axis.ticks(40.0, true).iter().all(|(place, _)| inside(*place)), "{scale:?} {values:?}");
-                assert!(values.iter().filter(|v| v.is_finite()).all(|v| inside(axis.place(*v))), "{scale:?} {values:?}");
+                assert!(values.iter().filter(|v| v.is_finite()).all(|v| inside(axis.pixel(*v))), "{scale:?} {values:?}");
             }
         }
     }

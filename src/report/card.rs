@@ -1,12 +1,12 @@
-//! A model card for the files of a run, ready to be put beside them on a hub: front matter, the table of quantizations, how they were
-//! measured. Says what was measured and what it was told, and makes nothing up: what is not given is left out.
+//! A model card for the files of a run, ready to be put beside them on a hub: front matter, the table of quantizations, how they
+//! were measured. Says what was measured and what it was told, and makes nothing up: what is not given is left out.
 
 use bitworth_quant::{Error, Result};
 
 use crate::Report;
 use crate::markdown::{escape, render_table};
 use crate::number::bytes;
-use crate::page::{Cell, Column, Row, Table};
+use crate::page::{Cell, Column, Table, TableRow};
 use crate::sheet;
 use crate::summary::Summary;
 
@@ -95,7 +95,7 @@ fn table(report: &Report) -> Table {
     ];
     let filled = columns.iter().filter(|(_, get)| (0..rows.len()).any(|i| get(i).is_some()));
     let filled: Vec<&(Column, Get<'_>)> = filled.collect();
-    let row = |i: usize| Row {
+    let row = |i: usize| TableRow {
         cells: filled.iter().map(|(_, get)| get(i).unwrap_or_default()).collect(),
         marked: rows[i].is_reference,
     };
@@ -112,15 +112,17 @@ fn notes(report: &Report) -> Vec<String> {
     if rows.iter().any(|r| r.kld.is_some()) {
         let tokens = rows.iter().map(|r| r.tokens).max().unwrap_or(0);
         notes.push(format!(
-            "KLD is the mean KL divergence from the original's predictions, in nats per token, over {tokens} tokens; top-1 agreement \
-             the share of places where the likeliest token stays the same. Every file saw the same tokens. Ranges are 95 % intervals."
+            "KLD is the mean KL divergence from the original's predictions, in nats per token, over {tokens} tokens; top-1 \
+             agreement the share of places where the likeliest token stays the same. Every file saw the same tokens. Ranges are \
+             95 % intervals."
         ));
     }
     let mut devices: Vec<&str> = rows.iter().filter(|r| r.decode.or(r.prefill).is_some()).map(|r| r.device.as_str()).collect();
     devices.dedup();
     if !devices.is_empty() {
         notes.push(format!(
-            "Speeds are those of bitworth's own engine on {}, median and range of the repetitions; other programs and machines differ.",
+            "Speeds are those of bitworth's own engine on {}, median and range of the repetitions; other programs and machines \
+             differ.",
             devices.join("; ")
         ));
     }
@@ -151,9 +153,13 @@ mod tests {
             tags: vec!["tiny".into()],
         };
         let full = card(&facts);
-        assert!(full.starts_with(
-            "---\nbase_model: \"owner/demo\"\nbase_model_relation: quantized\nlicense: \"apache-2.0\"\nquantized_by: \"a: \\\"b\\\"\\n- c\"\n"
-        ), "{full}");
+        assert!(
+            full.starts_with(
+                "---\nbase_model: \"owner/demo\"\nbase_model_relation: quantized\nlicense: \"apache-2.0\"\nquantized_by: \"a: \
+             \\\"b\\\"\\n- c\"\n"
+            ),
+            "{full}"
+        );
         assert!(full.contains("- \"tiny\"\n---\n") && full.contains("[owner/demo](https://huggingface.co/owner/demo)"));
     }
 

@@ -1,40 +1,41 @@
-//! What the comparison of two runs says, as a page: regressions first, then improvements, then what stayed. Decided in `regression`.
+//! What the comparison of two runs says, as a page: regressions first, then improvements, then what stayed. Decided in
+//! `regression`.
 
-use crate::compare::change as percent_change;
+use crate::findings::percent_change;
 use crate::number::{bytes, percent, significant};
-use crate::page::{Block, Cell, Column, Page, Row, Section, Table};
-use crate::regression::{Change, Comparison, Measure, RUN_TO_RUN, Verdict};
+use crate::page::{Cell, Column, Page, PageBlock, Section, Table, TableRow};
+use crate::regression::{Change, ChangeVerdict, Measure, RUN_TO_RUN, RunComparison};
 use bitworth_eval::stats::Estimate;
 
 /// Every verdict with its heading, in the order of the page.
-const HEADINGS: &[(Verdict, &str)] = &[
-    (Verdict::Regression, "Regressions"),
-    (Verdict::Improvement, "Improvements"),
-    (Verdict::Undecided, "Measured too little to tell"),
-    (Verdict::Same, "Unchanged within noise"),
+const HEADINGS: &[(ChangeVerdict, &str)] = &[
+    (ChangeVerdict::Regression, "Regressions"),
+    (ChangeVerdict::Improvement, "Improvements"),
+    (ChangeVerdict::Undecided, "Measured too little to tell"),
+    (ChangeVerdict::Same, "Unchanged within noise"),
 ];
 
 /// The page; `old` and `new` name the runs.
-pub fn page(comparison: &Comparison, old: &str, new: &str) -> Page {
+pub fn page(comparison: &RunComparison, old: &str, new: &str) -> Page {
     let mut sections: Vec<Section> = HEADINGS
         .iter()
         .map(|(verdict, heading)| (heading, comparison.with(*verdict)))
         .filter(|(_, changes)| !changes.is_empty())
-        .map(|(heading, changes)| Section::new(*heading, vec![Block::Table(table(&changes))]))
+        .map(|(heading, changes)| Section::new(*heading, vec![PageBlock::Table(table(&changes))]))
         .collect();
     let only = |names: &[String], run: &str| (!names.is_empty()).then(|| format!("Only in {run}: {}.", names.join(", ")));
     let mut notes: Vec<String> = only(&comparison.only_old, old).into_iter().chain(only(&comparison.only_new, new)).collect();
     notes.extend(comparison.notes.iter().cloned());
     if !notes.is_empty() {
-        sections.push(Section::new("Not compared", vec![Block::List(notes)]));
+        sections.push(Section::new("Not compared", vec![PageBlock::List(notes)]));
     }
-    sections.push(Section::new("How to read this", vec![Block::List(reading())]));
+    sections.push(Section::new("How to read this", vec![PageBlock::List(reading())]));
     let about = format!("New: {new}. Old: {old}. {} figures of lanes that both runs have.", comparison.changes.len());
     Page { title: "What changed between two runs".into(), lead: vec![answer(comparison)], about: vec![about], sections }
 }
 
 /// The answer in a sentence.
-pub fn answer(comparison: &Comparison) -> String {
+pub fn answer(comparison: &RunComparison) -> String {
     let named = |verdict, one: &str, many: &str| {
         let changes = comparison.with(verdict);
         let names: Vec<String> = changes.iter().map(|c| format!("{} {}", c.lane, name(c))).collect();
@@ -44,21 +45,21 @@ pub fn answer(comparison: &Comparison) -> String {
             count => format!("{count} {many}: {}.", names.join(", ")),
         }
     };
-    let regressions = named(Verdict::Regression, "regression", "regressions");
-    let improvements = named(Verdict::Improvement, "improvement", "improvements");
+    let regressions = named(ChangeVerdict::Regression, "regression", "regressions");
+    let improvements = named(ChangeVerdict::Improvement, "improvement", "improvements");
     format!("{regressions} {improvements}")
 }
 
 fn reading() -> Vec<String> {
     let spread = format!(
-        "Speeds differ where the slowest repetition of one run is faster than the fastest of the other, and the medians by more than \
-         {} %. Repetitions of a machine that drifted do not count.",
+        "Speeds differ where the slowest repetition of one run is faster than the fastest of the other, and the medians by more \
+         than {} %. Repetitions of a machine that drifted do not count.",
         100.0 * RUN_TO_RUN
     );
     vec![
-        "Quality differs where the 95 % interval of the paired differences, over the sequences and items that both runs have, holds \
-         no difference of 0. Each comparison is made by itself: of twenty that hold no difference, one shows one by chance, unless \
-         the runs are equal to the last bit."
+        "Quality differs where the 95 % interval of the paired differences, over the sequences and items that both runs have, \
+         holds no difference of 0. Each comparison is made by itself: of twenty that hold no difference, one shows one by \
+         chance, unless the runs are equal to the last bit."
             .into(),
         spread,
         "Sizes are compared exactly: one byte more is a regression.".into(),
@@ -69,9 +70,9 @@ fn reading() -> Vec<String> {
 pub fn table(changes: &[&Change]) -> Table {
     let row = |c: &&Change| {
         let show = |value| Cell::number(value_text(c.measure, value), value);
-        Row {
+        TableRow {
             cells: vec![Cell::words(c.lane.clone()), Cell::words(name(c)), show(c.old), show(c.new), change_cell(c)],
-            marked: c.verdict == Verdict::Regression,
+            marked: c.verdict == ChangeVerdict::Regression,
         }
     };
     Table {
@@ -146,7 +147,7 @@ mod tests {
                 _ => {}
             }
         }
-        let page = |new: &[Record]| page(&regression::compare(&old, new).unwrap(), "old", "new");
+        let page = |new: &[Record]| page(&regression::compare_runs(&old, new).unwrap(), "old", "new");
         let text = markdown::render(&page(&new));
         assert!(text.contains("**1 regression: q4\\_0 perplexity. 1 improvement: q4\\_0 size.**"), "{text}");
         let headings: Vec<&str> = text.lines().filter(|l| l.starts_with("## ")).collect();

@@ -1,5 +1,5 @@
-//! Charts as values: points in a plane of two axes, with ranges, lines and a Pareto front; or rows of bars or intervals. `svg` draws
-//! them. Which values they hold is decided elsewhere.
+//! Charts as values: points in a plane of two axes, with ranges, lines and a Pareto front; or rows of bars or intervals. `svg`
+//! draws them. Which values they hold is decided elsewhere.
 
 use crate::pareto;
 
@@ -20,7 +20,7 @@ pub enum Plot {
     /// Points by two values.
     Plane(Plane),
     /// Named rows by one value.
-    Rows(Rows),
+    Rows(RowPlot),
 }
 
 /// Points in a plane.
@@ -138,7 +138,7 @@ pub enum Scope {
 
 /// Named rows, from top to bottom.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
+pub struct RowPlot {
     /// The horizontal axis.
     pub value: Axis,
     /// How a value is drawn.

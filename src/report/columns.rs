@@ -1,5 +1,5 @@
-//! Named columns over rows of any kind, written as CSV or parquet: how every table for machines is made. Nothing is rounded. Absent: which
-//! columns there are (see `export`).
+//! Named columns over rows of any kind, written as CSV or parquet: how every table for machines is made. Nothing is rounded.
+//! Absent: which columns there are (see `export`).
 
 use std::path::Path;
 

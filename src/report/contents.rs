@@ -1,13 +1,13 @@
-//! What the report of a run says, as a page: the answer, charts, tables, findings, how to read them. How it looks is the matter of
-//! `html` and `markdown`.
+//! What the report of a run says, as a page: the answer, charts, tables, findings, how to read them. How it looks is the matter
+//! of `html` and `markdown`.
 
 use crate::Report;
 use crate::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
 use crate::export::{task, task_names};
 use crate::number::{bytes, percent};
-use crate::page::{Block, Page, Section};
+use crate::page::{Page, PageBlock, Section};
 use crate::pareto::ROUNDING;
-use crate::sheet::{self, Part};
+use crate::sheet::{self, ColumnGroup};
 use crate::summary::Summary;
 use crate::svg;
 
@@ -16,9 +16,10 @@ const READING: &[&str] = &[
     "KLD is the mean KL divergence between the reference's and the lane's prediction of the next token, in nats. It sees every \
      change, also where the likeliest token stays the same: 0 means that nothing was lost. It tells lanes apart long before \
      perplexity or tasks do.",
-    "A KLD below 0.000001 is the rounding of 32-bit arithmetic, which can even be below 0, and counts as 0 in charts and findings.",
-    "Ranges are 95 % intervals. Those of KLD, perplexity and top-1 agreement take each sequence as one draw (tokens of a sequence \
-     are not independent); those of tasks are Wilson's. Ranges of speeds are the slowest and the fastest repetition.",
+    "A KLD below 0.000001 is the rounding of 32-bit arithmetic, which can even be below 0, and counts as 0 in charts and \
+     findings.",
+    "Ranges are 95 % intervals. Those of KLD, perplexity and top-1 agreement take each sequence as one draw (tokens of a \
+     sequence are not independent); those of tasks are Wilson's. Ranges of speeds are the slowest and the fastest repetition.",
     "All lanes saw the same tokens and items, so differences between lanes are surer than their ranges look: findings use paired \
      differences.",
     "A lane on the Pareto front is beaten by no other lane in both directions of a chart; every other lane has a better choice.",
@@ -27,7 +28,8 @@ const READING: &[&str] = &[
 
 /// What the numbers do not say.
 const CAVEATS: &[&str] = &[
-    "Quality is measured on the weights as stored, with 32-bit arithmetic. Programs that also round activations lose a little more.",
+    "Quality is measured on the weights as stored, with 32-bit arithmetic. Programs that also round activations lose a little \
+     more.",
     "Speeds are those of this program on the device named above, other programs and devices rank the types differently.",
     "Perplexities of different texts, windows or tokenizers must not be compared; see the protocol.",
     "Each comparison is made at the 95 % level by itself: of twenty that hold no difference, one shows one by chance.",
@@ -38,42 +40,42 @@ pub fn page(report: &Report) -> Page {
     let rows = &report.rows;
     let findings = &report.findings;
     let mut sections = Vec::new();
-    let mut add = |heading: &str, blocks: Vec<Block>| sections.push(Section::new(heading, blocks));
+    let mut add = |heading: &str, blocks: Vec<PageBlock>| sections.push(Section::new(heading, blocks));
     let charts: Vec<Chart> = charts(rows).into_iter().filter(Chart::can_be_drawn).collect();
     if !charts.is_empty() {
-        let note = "The reference diverges from itself by 0: it stands on the line of 0, as does what differs from it by rounding \
-                    alone. Bars are 95 % intervals, where they are larger than the dots; a bold name is on the Pareto front.";
-        add("Quality against size and speed", vec![Block::Charts(charts), Block::Note(note.into())]);
+        let note = "The reference diverges from itself by 0: it stands on the line of 0, as does what differs from it by \
+             rounding alone. Bars are 95 % intervals, where they are larger than the dots; a bold name is on the Pareto front.";
+        add("Quality against size and speed", vec![PageBlock::Charts(charts), PageBlock::Note(note.into())]);
     }
     let skills = skills(rows);
     if skills.can_be_drawn() {
         let note = "Differences on the same items, with their 95 % intervals: one that reaches over 0 may be chance.";
-        add("What each task loses", vec![Block::Charts(vec![skills]), Block::Note(note.into())]);
+        add("What each task loses", vec![PageBlock::Charts(vec![skills]), PageBlock::Note(note.into())]);
     }
-    if let Some(table) = sheet::part(rows, Part::Numbers) {
-        add("Numbers", vec![Block::Table(table)]);
+    if let Some(table) = sheet::group(rows, ColumnGroup::Numbers) {
+        add("Numbers", vec![PageBlock::Table(table)]);
     }
     let verdicts = sheet::labels(rows).into_iter().zip(findings.verdicts.clone()).filter(|(_, verdict)| !verdict.is_empty());
     let verdicts: Vec<(String, String)> = verdicts.collect();
     if !verdicts.is_empty() {
-        add("Verdicts", vec![Block::Terms(verdicts)]);
+        add("Verdicts", vec![PageBlock::Terms(verdicts)]);
     }
     if !findings.dominated.is_empty() {
-        add("Lanes with a better choice", vec![Block::List(findings.dominated.clone())]);
+        add("Lanes with a better choice", vec![PageBlock::List(findings.dominated.clone())]);
     }
     if !findings.ties.is_empty() {
-        let text = "The interval of the paired difference of their divergences holds 0: on this text, size and speed should decide \
-                    between";
-        add("Lanes that cannot be told apart", vec![Block::Text(text.into()), Block::List(findings.ties.clone())]);
+        let text = "The interval of the paired difference of their divergences holds 0: on this text, size and speed should \
+             decide between";
+        add("Lanes that cannot be told apart", vec![PageBlock::Text(text.into()), PageBlock::List(findings.ties.clone())]);
     }
-    if let Some(table) = sheet::part(rows, Part::Tasks) {
-        add("Tasks", vec![Block::Table(table), Block::List(findings.tasks.clone())]);
+    if let Some(table) = sheet::group(rows, ColumnGroup::Tasks) {
+        add("Tasks", vec![PageBlock::Table(table), PageBlock::List(findings.tasks.clone())]);
     }
-    let list = |lines: &[&str]| vec![Block::List(lines.iter().map(|line| (*line).to_owned()).collect())];
-    add("Columns", vec![Block::Terms(sheet::meanings(rows))]);
+    let list = |lines: &[&str]| vec![PageBlock::List(lines.iter().map(|line| (*line).to_owned()).collect())];
+    add("Columns", vec![PageBlock::Terms(sheet::meanings(rows))]);
     add("How to read this", list(READING));
     add("Caveats", list(CAVEATS));
-    add("Protocol", vec![Block::List(report.protocol.clone())]);
+    add("Protocol", vec![PageBlock::List(report.protocol.clone())]);
     Page {
         title: format!("{}: quality and speed", models(report)),
         lead: findings.answers.iter().chain(&findings.skills).cloned().collect(),

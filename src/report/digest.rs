@@ -1,7 +1,7 @@
-//! A run at a glance for a terminal: a line a lane with its size as a bar, its speed beside the reference's, and what can be told of
-//! its loss. Absent: ranges and p-values, which the report has.
+//! A run at a glance for a terminal: a line a lane with its size as a bar, its speed beside the reference's, and what can be told
+//! of its loss. Absent: ranges and p-values, which the report has.
 
-use crate::compare::{Standing, is_apart};
+use crate::findings::{Standing, is_apart};
 use crate::number::{bytes, significant};
 use crate::sheet::labels;
 use crate::summary::Summary;
@@ -11,7 +11,8 @@ const WIDTH: usize = 32;
 /// Parts of a character, from none to seven eighths.
 const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
-/// A line a lane of every run that has a reference and something smaller; empty where there is none. Every line ends with a newline.
+/// A line a lane of every run that has a reference and something smaller; empty where there is none. Every line ends with a
+/// newline.
 pub fn render(rows: &[Summary]) -> String {
     let labels = labels(rows);
     let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);

@@ -1,5 +1,5 @@
-//! The summary for machines: `summary.parquet`, `summary.csv` and JSON, one row a lane, nothing rounded. The first columns are fixed
-//! ([`COLUMNS`]), then come three for every task, then the rest; scripts go by names, never by places.
+//! The summary for machines: `summary.parquet`, `summary.csv` and JSON, one row a lane, nothing rounded. The first columns are
+//! fixed ([`COLUMNS`]), then come three for every task, then the rest; scripts go by names, never by places.
 
 use std::path::Path;
 
@@ -46,7 +46,8 @@ pub fn csv(path: &Path, rows: &[Summary]) -> Result<()> {
     columns(rows).write_csv(path)
 }
 
-/// The summary as JSON: a list with one object a lane, the columns of the CSV as keys. What was not measured or is not finite is null.
+/// The summary as JSON: a list with one object a lane, the columns of the CSV as keys. What was not measured or is not finite is
+/// null.
 ///
 /// # Errors
 /// Columns that cannot be laid out, which would be a mistake in this program.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 
-use bitworth_eval::record::{Body, Item, Lane, Origin, Pass, Protocol, Record, Sequence, Speed};
+use bitworth_eval::record::{Body, ItemRecord, LaneRecord, Origin, Protocol, Record, SequenceRecord, Speed, Windowing};
 
 /// What makes a row of the summary: where records differ in this, they are not put together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
+pub struct LaneKey {
     /// The model's name.
     pub model: String,
     /// The device that ran.
@@ -20,7 +21,7 @@ pub struct Key {
     pub lane: String,
 }
 
-impl Key {
+impl LaneKey {
     fn of(origin: &Origin) -> Self {
         let Origin { model, device, arithmetic, lane, .. } = origin.clone();
         Self { model, device, arithmetic, lane }
@@ -34,24 +35,24 @@ impl Key {
 
 /// All records of one lane.
 #[derive(Debug)]
-pub struct LaneRecords {
+pub struct GatheredLane {
     /// Which lane, where.
-    pub key: Key,
+    pub key: LaneKey,
     /// What it is.
-    pub lane: Lane,
+    pub lane: LaneRecord,
     /// Sequences of the pass over windows, by number.
-    pub windows: BTreeMap<u32, Sequence>,
+    pub windows: BTreeMap<u32, SequenceRecord>,
     /// Sequences of the rolling pass, by number.
-    pub rolling: BTreeMap<u32, Sequence>,
+    pub rolling: BTreeMap<u32, SequenceRecord>,
     /// Items by task and number.
-    pub items: BTreeMap<String, BTreeMap<u32, Item>>,
+    pub items: BTreeMap<String, BTreeMap<u32, ItemRecord>>,
     /// Timings, as they came.
     pub speeds: Vec<Speed>,
 }
 
-impl LaneRecords {
+impl GatheredLane {
     /// The sequences that perplexity and divergence are taken from: windows, or else the rolling pass.
-    pub fn scored(&self) -> &BTreeMap<u32, Sequence> {
+    pub fn scored(&self) -> &BTreeMap<u32, SequenceRecord> {
         if self.windows.is_empty() { &self.rolling } else { &self.windows }
     }
 }
@@ -60,15 +61,15 @@ impl LaneRecords {
 #[derive(Debug)]
 pub struct Gathered {
     /// The lanes, in the order of the summary.
-    pub lanes: Vec<LaneRecords>,
+    pub lanes: Vec<GatheredLane>,
     /// The text (its SHA-256) and the protocol of each pass that was made.
-    pub texts: BTreeMap<Pass, (String, Protocol)>,
+    pub texts: BTreeMap<Windowing, (String, Protocol)>,
     versions: Vec<String>,
 }
 
 impl Gathered {
     /// The reference that a lane was measured against; none for a reference.
-    pub fn reference_of(&self, lane: &LaneRecords) -> Option<usize> {
+    pub fn reference_of(&self, lane: &GatheredLane) -> Option<usize> {
         if lane.lane.is_reference {
             return None;
         }
@@ -94,9 +95,9 @@ pub fn gather(records: &[Record]) -> Result<Gathered> {
     let mut texts = BTreeMap::new();
     let mut task_versions = BTreeMap::new();
     for record in records {
-        let key = Key::of(&record.origin);
-        let fail = |what: String| Error::file(Path::new("records"), format!("lane {}: {what}", key.lane));
-        let lane = lanes.get_mut(&key).ok_or_else(|| fail(format!("is not described for device {}", key.device)))?;
+        let key = LaneKey::of(&record.origin);
+        let fail = |what: Message| Error::file(Path::new("records"), Message::from(format!("lane {}: ", key.lane)).then(what));
+        let lane = lanes.get_mut(&key).ok_or_else(|| fail(format!("is not described for device {}", key.device).into()))?;
         let taken = match &record.body {
             Body::Lane(_) => Ok(()),
             Body::Speed(speed) => {
@@ -108,7 +109,7 @@ pub fn gather(records: &[Record]) -> Result<Gathered> {
         };
         taken.map_err(fail)?;
     }
-    let mut lanes: Vec<LaneRecords> = lanes.into_values().collect();
+    let mut lanes: Vec<GatheredLane> = lanes.into_values().collect();
     lanes.sort_by(|a, b| order(a).cmp(&order(b)));
     one_reference(&lanes)?;
     let mut versions: Vec<String> = records.iter().map(|r| r.origin.bitworth.clone()).collect();
@@ -118,7 +119,7 @@ pub fn gather(records: &[Record]) -> Result<Gathered> {
 }
 
 /// References come first in a run: two of them stand side by side.
-fn one_reference(lanes: &[LaneRecords]) -> Result<()> {
+fn one_reference(lanes: &[GatheredLane]) -> Result<()> {
     let double = lanes.windows(2).find(|w| w.iter().all(|l| l.lane.is_reference) && w[0].key.same_run(&w[1].key));
     match double {
         Some([a, b]) => {
@@ -129,26 +130,26 @@ fn one_reference(lanes: &[LaneRecords]) -> Result<()> {
     }
 }
 
-fn order(lane: &LaneRecords) -> impl Ord {
-    let Key { model, device, arithmetic, lane: name } = lane.key.clone();
+fn order(lane: &GatheredLane) -> impl Ord {
+    let LaneKey { model, device, arithmetic, lane: name } = lane.key.clone();
     (model, device, arithmetic, !lane.lane.is_reference, std::cmp::Reverse(lane.lane.bytes), name)
 }
 
 /// The lanes that are described, still without numbers.
-fn described(records: &[Record]) -> Result<BTreeMap<Key, LaneRecords>> {
-    let mut lanes: BTreeMap<Key, LaneRecords> = BTreeMap::new();
+fn described(records: &[Record]) -> Result<BTreeMap<LaneKey, GatheredLane>> {
+    let mut lanes: BTreeMap<LaneKey, GatheredLane> = BTreeMap::new();
     for record in records {
         let Some(lane) = record.as_lane() else {
             continue;
         };
-        let key = Key::of(&record.origin);
+        let key = LaneKey::of(&record.origin);
         if let Some(known) = lanes.get(&key) {
             if known.lane != *lane {
                 return Err(Error::file("records", format!("lane {}: is described twice, differently; {REMEDY}", key.lane)));
             }
             continue;
         }
-        let empty = LaneRecords {
+        let empty = GatheredLane {
             key: key.clone(),
             lane: lane.clone(),
             windows: BTreeMap::new(),
@@ -167,28 +168,30 @@ fn described(records: &[Record]) -> Result<BTreeMap<Key, LaneRecords>> {
 const REMEDY: &str = "the folders hold different runs: report them one by one";
 
 fn take_sequence(
-    lane: &mut LaneRecords,
-    texts: &mut BTreeMap<Pass, (String, Protocol)>,
-    sequence: &Sequence,
-) -> Result<(), String> {
+    lane: &mut GatheredLane,
+    texts: &mut BTreeMap<Windowing, (String, Protocol)>,
+    sequence: &SequenceRecord,
+) -> Result<(), Message> {
     let own = (sequence.text_sha256.clone(), sequence.protocol.clone());
     let known = texts.entry(sequence.protocol.pass).or_insert_with(|| own.clone());
     if *known != own {
         let show = |(sha, protocol): &(String, Protocol)| format!("text {sha}, {protocol}");
-        return Err(format!("was scored on {}, others on {}; {REMEDY}", show(&own), show(known)));
+        return Err(format!("was scored on {}, others on {}; {REMEDY}", show(&own), show(known)).into());
     }
     let sequences = match sequence.protocol.pass {
-        Pass::Windows => &mut lane.windows,
-        Pass::Rolling => &mut lane.rolling,
+        Windowing::Windows => &mut lane.windows,
+        Windowing::Rolling => &mut lane.rolling,
     };
     keep_once(sequences, sequence.sequence, sequence).map_err(|()| twice("sequence", sequence.sequence))
 }
 
-fn take_item(lane: &mut LaneRecords, versions: &mut BTreeMap<String, u32>, item: &Item) -> Result<(), String> {
+fn take_item(lane: &mut GatheredLane, versions: &mut BTreeMap<String, u32>, item: &ItemRecord) -> Result<(), Message> {
     let version = *versions.entry(item.task.clone()).or_insert(item.task_version);
     if version != item.task_version {
         let (task, other) = (&item.task, item.task_version);
-        return Err(format!("task {task} is there in the versions {version} and {other}, which cannot be compared; {REMEDY}"));
+        return Err(
+            format!("task {task} is there in the versions {version} and {other}, which cannot be compared; {REMEDY}").into()
+        );
     }
     let items = lane.items.entry(item.task.clone()).or_default();
     keep_once(items, item.item, item).map_err(|()| twice(&item.task, item.item))
@@ -200,8 +203,8 @@ fn keep_once<T: Clone + PartialEq>(kept: &mut BTreeMap<u32, T>, number: u32, val
     if known == value { Ok(()) } else { Err(()) }
 }
 
-fn twice(what: &str, number: u32) -> String {
-    format!("{what} {number} is recorded twice with different numbers; {REMEDY}")
+fn twice(what: &str, number: u32) -> Message {
+    format!("{what} {number} is recorded twice with different numbers; {REMEDY}").into()
 }
 
 #[cfg(test)]
@@ -242,7 +245,7 @@ mod tests {
     }
 
     /// The first sequence among `records`.
-    fn sequence(records: &mut [Record]) -> &mut Sequence {
+    fn sequence(records: &mut [Record]) -> &mut SequenceRecord {
         records.iter_mut().find_map(|r| if let Body::Sequence(s) = &mut r.body { Some(s) } else { None }).unwrap()
     }
 

@@ -36,9 +36,9 @@ pub(super) fn width(text: &str) -> f64 {
 }
 
 /// The places of the names: one after the other takes, of the places around its point, the first that covers the least of
-/// `obstacles`, of the names placed before and of what is outside `paper`. `None` for a name that even there would cover another name
-/// or leave the paper: it could not be read, nor could what it covers.
-pub(super) fn place(named: &[Named<'_>], obstacles: &[Rect], paper: &Rect) -> Vec<Option<Rect>> {
+/// `obstacles`, of the names placed before and of what is outside `paper`. `None` for a name that even there would cover another
+/// name or leave the paper: it could not be read, nor could what it covers.
+pub(super) fn place_labels(named: &[Named<'_>], obstacles: &[Rect], paper: &Rect) -> Vec<Option<Rect>> {
     let mut places: Vec<Option<Rect>> = Vec::with_capacity(named.len());
     for point in named {
         let outside = |r: &Rect| r.area() - r.overlap(paper);
@@ -97,7 +97,7 @@ mod tests {
         let along_line = line.windows(2).flat_map(|w| along(w[0], w[1]));
         let obstacles: Vec<Rect> = points.iter().map(|p| dot(*p)).chain(along_line).collect();
         let paper = Rect(70.0, 4.0, 560.0, 350.0);
-        let places: Vec<Rect> = place(&named, &obstacles, &paper).into_iter().map(Option::unwrap).collect();
+        let places: Vec<Rect> = place_labels(&named, &obstacles, &paper).into_iter().map(Option::unwrap).collect();
         for (i, a) in places.iter().enumerate() {
             assert!(a.overlap(&paper) >= 0.95 * a.area(), "{a:?} leaves the paper");
             for b in &places[i + 1..] {
@@ -116,7 +116,7 @@ mod tests {
     fn names_without_room_are_left_out_and_the_first_ones_stay() {
         let named = vec![Named { at: (50.0, 30.0), text: "iq4_xs" }; 40];
         let paper = Rect(0.0, 0.0, 100.0, 60.0);
-        let places = place(&named, &[], &paper);
+        let places = place_labels(&named, &[], &paper);
         let drawn: Vec<Rect> = places.iter().copied().flatten().collect();
         assert!(places[0].is_some() && drawn.len() > 1 && drawn.len() < 10, "{places:?}");
         for (i, a) in drawn.iter().enumerate() {

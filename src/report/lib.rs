@@ -1,19 +1,19 @@
 //! Tables, charts and pages made from records; the only place that knows polars.
 //!
-//! The way: `bitworth_eval::records` (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row of numbers a
-//! lane) and [`compare`] (what the numbers allow to say) -> [`contents`] (a [`page::Page`]: tables and charts as values) ->
-//! [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of it. Pages on other matters, such as advice, are written
-//! out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
+//! The way: `bitworth_eval::records` (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row
+//! of numbers a lane) and [`findings`] (what the numbers allow to say) -> [`contents`] (a [`page::Page`]: tables and charts as
+//! values) -> [`export`], [`table`], [`markdown`], [`html`]. [`write()`] does all of it. Pages on other matters, such as advice,
+//! are written out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
 
 mod axis;
 pub mod card;
 pub mod changes;
 pub mod chart;
 pub mod columns;
-pub mod compare;
 pub mod contents;
 mod digest;
 pub mod export;
+pub mod findings;
 pub mod gather;
 pub mod html;
 mod labels;
@@ -45,7 +45,7 @@ pub struct Report {
     /// One row a lane: by model and device, the reference first, then from the largest to the smallest.
     pub rows: Vec<Summary>,
     /// What the numbers allow to say, in sentences.
-    pub findings: compare::Findings,
+    pub findings: findings::Findings,
     /// How the texts were cut and scored, and with which versions of the program, in sentences.
     pub protocol: Vec<String>,
 }
@@ -59,7 +59,7 @@ impl Report {
     pub fn new(records: &[Record]) -> Result<Self> {
         let gathered = gather::gather(records)?;
         let rows = summary::summarize(&gathered);
-        let findings = compare::findings(&gathered, &rows);
+        let findings = findings::findings(&gathered, &rows);
         Ok(Self { rows, findings, protocol: gathered.protocol_notes() })
     }
 
@@ -90,7 +90,7 @@ impl Report {
 pub fn write_page(dir: &Path, stem: &str, page: &page::Page) -> Result<[PathBuf; 2]> {
     let [markdown, html] = ["md", "html"].map(|extension| dir.join(format!("{stem}.{extension}")));
     write_text(&markdown, &markdown::render(page))?;
-    let text = html::render(page).map_err(|e| Error::file(&html, e))?;
+    let text = html::render(page).map_err(|e| Error::file(&html, e.to_string()))?;
     write_text(&html, &text)?;
     Ok([markdown, html])
 }

@@ -1,6 +1,6 @@
 //! A page as GitHub Markdown. Of charts only the fronts are named: their values stand in the tables.
 
-use crate::page::{Block, Page, Table};
+use crate::page::{Page, PageBlock, Table};
 
 /// The page as Markdown, with a heading of the first level.
 pub fn render(page: &Page) -> String {
@@ -22,13 +22,13 @@ pub fn render(page: &Page) -> String {
     out
 }
 
-fn render_block(block: &Block) -> String {
+fn render_block(block: &PageBlock) -> String {
     match block {
-        Block::Text(text) | Block::Note(text) => format!("\n{}\n", escape(text)),
-        Block::List(lines) => list(lines.iter().map(|line| escape(line))),
-        Block::Terms(terms) => list(terms.iter().map(|(name, meaning)| format!("**{}**: {}", escape(name), escape(meaning)))),
-        Block::Table(table) => "\n".to_owned() + &render_table(table),
-        Block::Charts(charts) => {
+        PageBlock::Text(text) | PageBlock::Note(text) => format!("\n{}\n", escape(text)),
+        PageBlock::List(lines) => list(lines.iter().map(|line| escape(line))),
+        PageBlock::Terms(terms) => list(terms.iter().map(|(name, meaning)| format!("**{}**: {}", escape(name), escape(meaning)))),
+        PageBlock::Table(table) => "\n".to_owned() + &render_table(table),
+        PageBlock::Charts(charts) => {
             let fronts = charts.iter().flat_map(|c| c.front_sentences().into_iter().map(|line| (c.title.as_str(), line)));
             list(fronts.map(|(title, line)| format!("{}: {}", escape(title), escape(&line))))
         }
@@ -78,12 +78,14 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::{Cell, Column, Row};
+    use crate::page::{Cell, Column, TableRow};
 
     #[test]
     fn a_table_has_a_line_a_row_with_as_many_cells_as_heads() {
-        let row =
-            |name: &str| Row { cells: vec![Cell::words(name), Cell::number("1.5", 1.5).with_detail("1 – 2")], marked: false };
+        let row = |name: &str| TableRow {
+            cells: vec![Cell::words(name), Cell::number("1.5", 1.5).with_detail("1 – 2")],
+            marked: false,
+        };
         let table = Table {
             columns: vec![Column::words("lane", ""), Column::numbers("KLD", "")],
             rows: vec![row("a|b"), row("<script>\n# c *d*")],

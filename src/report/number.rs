@@ -17,6 +17,15 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+/// About `digits` significant digits, without an exponent, and at most six behind the point: `12.1`, `0.00123`, `1234`.
+pub fn plain(value: f64, digits: usize) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return if value == 0.0 { "0".into() } else { value.to_string() };
+    }
+    let decimals = (digits as i32 - 1 - value.abs().log10().floor() as i32).clamp(0, 6) as usize;
+    format!("{value:.decimals$}")
+}
+
 /// `digits` significant digits, without an exponent from 0.00001 to 10 million, with one elsewhere.
 pub fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 || !value.is_finite() {
@@ -55,6 +64,17 @@ mod tests {
     fn shares_are_percentages() {
         check(percent(0.9333), "93.3 %");
         check(percent(1.0), "100.0 %");
+    }
+
+    #[test]
+    fn plain_numbers_have_no_exponent() {
+        check(plain(0.0, 3), "0");
+        check(plain(12.14, 3), "12.1");
+        check(plain(0.001_234, 3), "0.00123");
+        check(plain(0.000_000_12, 3), "0.000000");
+        check(plain(-1234.5, 4), "-1234");
+        check(plain(123_456_789.0, 4), "123456789");
+        check(plain(f64::NAN, 4), "NaN");
     }
 
     #[test]

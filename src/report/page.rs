@@ -1,5 +1,6 @@
 //! A page before it takes a form: headings, sentences, tables and charts as plain values, which `html` and `markdown` write out
-//! and `table` shows in a terminal. What a page says is made elsewhere (`contents`, `regression`, advice); nothing is computed here.
+//! and `table` shows in a terminal. What a page says is made elsewhere (`contents`, `regression`, advice); nothing is computed
+//! here.
 
 use crate::chart::Chart;
 
@@ -22,19 +23,19 @@ pub struct Section {
     /// The heading; an empty one is left out.
     pub heading: String,
     /// What stands below, in order.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<PageBlock>,
 }
 
 impl Section {
     /// A section of these blocks.
-    pub fn new(heading: impl Into<String>, blocks: impl Into<Vec<Block>>) -> Self {
+    pub fn new(heading: impl Into<String>, blocks: impl Into<Vec<PageBlock>>) -> Self {
         Self { heading: heading.into(), blocks: blocks.into() }
     }
 }
 
 /// A part of a section.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Block {
+pub enum PageBlock {
     /// A paragraph.
     Text(String),
     /// A paragraph in small letters.
@@ -55,7 +56,7 @@ pub struct Table {
     /// The columns, from left to right; the first holds the rows' names.
     pub columns: Vec<Column>,
     /// The rows, from top to bottom.
-    pub rows: Vec<Row>,
+    pub rows: Vec<TableRow>,
     /// Sentences below it.
     pub notes: Vec<String>,
 }
@@ -85,7 +86,7 @@ impl Column {
 
 /// A row of a table.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Row {
+pub struct TableRow {
     /// A cell a column.
     pub cells: Vec<Cell>,
     /// Whether it is set off from the others: the reference, or the pick.

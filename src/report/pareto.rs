@@ -1,7 +1,7 @@
 //! The Pareto front: which points no other point beats; and what counts as no divergence at all. Pure.
 
-/// Mean KL divergences below this, in nats per token, count as 0: 32-bit logits round by about 1e-7 of their size, so that a lossless
-/// copy of a model measures up to some 1e-8, now and then below 0 (the demo model in F16: -5e-10).
+/// Mean KL divergences below this, in nats per token, count as 0: 32-bit logits round by about 1e-7 of their size, so that a
+/// lossless copy of a model measures up to some 1e-8, now and then below 0 (the demo model in F16: -5e-10).
 pub const ROUNDING: f64 = 1e-6;
 
 /// A mean divergence as a cost: without what is only rounding (see [`ROUNDING`]).

@@ -2,13 +2,13 @@
 
 use crate::export::{task, task_names};
 use crate::number::{bytes, percent, significant};
-use crate::page::{self, Cell, Row, Table};
+use crate::page::{self, Cell, Table, TableRow};
 use crate::summary::{SpeedSummary, Summary};
 use bitworth_eval::stats::Estimate;
 
 /// Parts of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ColumnGroup {
     /// The lane's name, in every part.
     Lane,
     /// Size, text scores and speeds.
@@ -20,7 +20,7 @@ pub enum Part {
 /// A column with a cell a lane.
 struct Column {
     head: page::Column,
-    part: Part,
+    part: ColumnGroup,
     cells: Vec<Cell>,
 }
 
@@ -42,18 +42,18 @@ pub fn table(rows: &[Summary]) -> Table {
 }
 
 /// One part of the table; `None` where it would have no column but the lanes' names.
-pub fn part(rows: &[Summary], part: Part) -> Option<Table> {
-    let table = table_of(rows, |own| own == Part::Lane || own == part);
+pub fn group(rows: &[Summary], part: ColumnGroup) -> Option<Table> {
+    let table = table_of(rows, |own| own == ColumnGroup::Lane || own == part);
     (table.columns.len() > 1).then_some(table)
 }
 
-fn table_of(rows: &[Summary], wanted: impl Fn(Part) -> bool) -> Table {
+fn table_of(rows: &[Summary], wanted: impl Fn(ColumnGroup) -> bool) -> Table {
     let columns: Vec<Column> = columns(rows).into_iter().filter(|c| wanted(c.part)).collect();
-    let row = |i: usize| Row { cells: columns.iter().map(|c| c.cells[i].clone()).collect(), marked: rows[i].is_reference };
+    let row = |i: usize| TableRow { cells: columns.iter().map(|c| c.cells[i].clone()).collect(), marked: rows[i].is_reference };
     let reference =
         rows.iter().any(|r| r.is_reference).then(|| "* the reference: the other lanes are measured against it".to_owned());
     let drifted: usize = rows.iter().flat_map(|r| [r.prefill, r.decode]).flatten().map(|s| s.drifted).sum();
-    let drifted = (drifted > 0 && wanted(Part::Numbers))
+    let drifted = (drifted > 0 && wanted(ColumnGroup::Numbers))
         .then(|| format!("timings of a machine that drifted, which count in none of the speeds: {drifted}"));
     Table {
         rows: (0..rows.len()).map(row).collect(),
@@ -71,18 +71,21 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
     let labels = labels(rows);
     let name = |i: usize| format!("{}{}", labels[i], if rows[i].is_reference { " *" } else { "" });
     let lanes = (0..rows.len()).map(|i| Cell::words(name(i))).collect();
-    let mut columns = vec![Column { head: page::Column::words("lane", "* marks the reference"), part: Part::Lane, cells: lanes }];
-    let mut put = |part: Part, head: page::Column, get: &dyn Fn(&Summary) -> Option<Cell>| {
+    let mut columns =
+        vec![Column { head: page::Column::words("lane", "* marks the reference"), part: ColumnGroup::Lane, cells: lanes }];
+    let mut put = |part: ColumnGroup, head: page::Column, get: &dyn Fn(&Summary) -> Option<Cell>| {
         let cells: Vec<Cell> = rows.iter().map(|row| get(row).unwrap_or_default()).collect();
         if cells.iter().any(|c| !c.text.is_empty()) {
             columns.push(Column { head, part, cells });
         }
     };
-    put(Part::Numbers, page::Column::words("recipe", "what was made of the weights, where the name does not say it"), &|r| {
-        rows.iter().any(|r| r.recipe != r.lane).then(|| Cell::words(r.recipe.clone()))
-    });
+    put(
+        ColumnGroup::Numbers,
+        page::Column::words("recipe", "what was made of the weights, where the name does not say it"),
+        &|r| rows.iter().any(|r| r.recipe != r.lane).then(|| Cell::words(r.recipe.clone())),
+    );
     let mut add = |head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| {
-        put(Part::Numbers, page::Column::numbers(head, meaning), get);
+        put(ColumnGroup::Numbers, page::Column::numbers(head, meaning), get);
     };
     add("size", "of the file", &|r| Some(size(r.bytes)));
     add("bpw", "bits per weight", &|r| Some(Cell::number(format!("{:.2}", r.bpw), r.bpw)));
@@ -104,7 +107,7 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
         Some(Cell::number(format!("{:.4}", r.bits_per_byte?.value), r.bits_per_byte?.value))
     });
     for name in task_names(rows) {
-        put(Part::Tasks, page::Column::numbers(&name, "share of right answers in this task"), &|r| {
+        put(ColumnGroup::Tasks, page::Column::numbers(&name, "share of right answers in this task"), &|r| {
             Some(share(task(r, &name)?.accuracy))
         });
     }
@@ -160,7 +163,11 @@ mod tests {
         let mut rows = summarize(&sample::records()).unwrap();
         rows[1].decode.as_mut().unwrap().drifted = 3;
         let told = |t: Table| t.notes.iter().any(|n| n.starts_with("timings of a machine that drifted") && n.ends_with(": 3"));
-        assert!(told(table(&rows)) && told(part(&rows, Part::Numbers).unwrap()) && !told(part(&rows, Part::Tasks).unwrap()));
+        assert!(
+            told(table(&rows))
+                && told(group(&rows, ColumnGroup::Numbers).unwrap())
+                && !told(group(&rows, ColumnGroup::Tasks).unwrap())
+        );
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::gather::{Gathered, LaneRecords};
+use crate::gather::{Gathered, GatheredLane};
 use bitworth_eval::metrics::TextMetrics;
-use bitworth_eval::record::{Item, Phase, Sequence, Speed};
+use bitworth_eval::record::{ItemRecord, Phase, SequenceRecord, Speed};
 use bitworth_eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, Interval, PairedAccuracy};
 
 /// A lane's row. What was not measured is `None`.
@@ -51,7 +51,8 @@ pub struct Summary {
     pub prefill: Option<SpeedSummary>,
     /// Speed of making tokens.
     pub decode: Option<SpeedSummary>,
-    /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the process's.
+    /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the
+    /// process's.
     pub memory_bytes: Option<u64>,
     /// Tasks, by name.
     pub tasks: Vec<TaskScore>,
@@ -101,7 +102,7 @@ pub fn summarize(gathered: &Gathered) -> Vec<Summary> {
     gathered.lanes.iter().map(row).collect()
 }
 
-fn summary(lane: &LaneRecords, reference: Option<&LaneRecords>) -> Summary {
+fn summary(lane: &GatheredLane, reference: Option<&GatheredLane>) -> Summary {
     let (key, about, scored) = (&lane.key, &lane.lane, lane.scored());
     let metrics = text_metrics(scored);
     let against = metrics.and_then(|m| m.against);
@@ -131,7 +132,7 @@ fn summary(lane: &LaneRecords, reference: Option<&LaneRecords>) -> Summary {
     }
 }
 
-fn text_metrics(sequences: &BTreeMap<u32, Sequence>) -> Option<TextMetrics> {
+fn text_metrics(sequences: &BTreeMap<u32, SequenceRecord>) -> Option<TextMetrics> {
     TextMetrics::of(&sequences.values().collect::<Vec<_>>())
 }
 
@@ -144,18 +145,18 @@ const fn exactly(value: f64) -> Estimate {
 const NO_DIVERGENCE: Divergence = Divergence { mean: exactly(0.0), median: 0.0, p90: 0.0, p99: 0.0, p99_9: 0.0, max: 0.0 };
 
 /// Exp of the mean difference of negative log-likelihoods, over the sequences that both lanes have.
-fn perplexity_ratio(own: &BTreeMap<u32, Sequence>, reference: &BTreeMap<u32, Sequence>) -> Option<Estimate> {
-    let difference = |(number, s): (&u32, &Sequence)| {
+fn perplexity_ratio(own: &BTreeMap<u32, SequenceRecord>, reference: &BTreeMap<u32, SequenceRecord>) -> Option<Estimate> {
+    let difference = |(number, s): (&u32, &SequenceRecord)| {
         let other = reference.get(number).filter(|r| r.tokens == s.tokens)?;
         Some(Cluster { sum: s.nll_sum - other.nll_sum, count: u64::from(s.tokens) })
     };
     stats::perplexity(&own.iter().filter_map(difference).collect::<Vec<_>>())
 }
 
-fn task(name: &str, items: &BTreeMap<u32, Item>, reference: Option<&LaneRecords>) -> Option<TaskScore> {
+fn task(name: &str, items: &BTreeMap<u32, ItemRecord>, reference: Option<&GatheredLane>) -> Option<TaskScore> {
     let right = items.values().filter(|i| i.correct).count() as u64;
     let others = reference.and_then(|r| r.items.get(name));
-    let pair = |others: &BTreeMap<u32, Item>| {
+    let pair = |others: &BTreeMap<u32, ItemRecord>| {
         let both = items.iter().filter_map(|(number, own)| Some((own.correct, others.get(number)?.correct)));
         stats::paired_accuracy(&both.collect::<Vec<_>>())
     };

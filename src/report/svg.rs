@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use crate::axis::Placed;
-use crate::chart::{Axis, Chart, Plane, Plot, Point, Rows, Style};
+use crate::axis::DrawnAxis;
+use crate::chart::{Axis, Chart, Plane, Plot, Point, RowPlot, Style};
 use crate::labels::{self, Named, Rect};
 use crate::number::significant;
 
@@ -23,8 +23,8 @@ pub const COLOURS: usize = 6;
 /// Longer names of rows are cut.
 const ROW_NAME: usize = 30;
 
-/// The drawing, to be put into a page as it is; `alone` where no other chart stands beside it. `None` where there is not enough to
-/// draw.
+/// The drawing, to be put into a page as it is; `alone` where no other chart stands beside it. `None` where there is not enough
+/// to draw.
 pub fn draw(chart: &Chart, alone: bool) -> Option<String> {
     let inner = || match &chart.plot {
         Plot::Plane(plane) => {
@@ -64,7 +64,7 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
         let values: Vec<f64> = drawn.iter().map(|(_, p)| value(p)).collect();
         // An interval that leads below what counts as more than 0 is cut, not followed.
         let around = drawn.iter().filter_map(|(_, p)| range(p)).flat_map(|(low, high)| [low, high]);
-        let placed = Placed::new(axis.scale, &values, &around.collect::<Vec<_>>(), false, ends);
+        let placed = DrawnAxis::new(axis.scale, &values, &around.collect::<Vec<_>>(), false, ends);
         (placed, values.iter().any(|v| axis.scale.is_zero(*v)))
     };
     let (x, x_zero) = axis(&plane.x, |p| p.x, |p| p.x_range, (left, right));
@@ -73,7 +73,7 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
     let ticks = (&x.ticks(64.0, x_zero)[..], &y.ticks(34.0, y_zero)[..]);
     frame_at(&mut out, (left, top, right, bottom), ticks, (&plane.x.title, &plane.y.title), height);
 
-    let at = |p: &Point| (x.place(p.x), y.place(p.y));
+    let at = |p: &Point| (x.pixel(p.x), y.pixel(p.y));
     let mut obstacles: Vec<Rect> = Vec::new();
     let mut path = |out: &mut String, class: &str, places: &[(f64, f64)]| {
         let _ = write!(out, "<path class=\"{class}\" d=\"{}\"/>", line(places));
@@ -103,9 +103,9 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
         let class = format!("s{}{}{}", series % COLOURS, flag(on_front[*i], " front"), flag(p.marked, " marked"));
         let mut inner = String::new();
         let vertical =
-            p.y_range.filter(|_| !plane.y.scale.is_zero(p.y)).map(|(low, high)| [(cx, y.place(high)), (cx, y.place(low))]);
+            p.y_range.filter(|_| !plane.y.scale.is_zero(p.y)).map(|(low, high)| [(cx, y.pixel(high)), (cx, y.pixel(low))]);
         let across =
-            p.x_range.filter(|_| !plane.x.scale.is_zero(p.x)).map(|(low, high)| [(x.place(low), cy), (x.place(high), cy)]);
+            p.x_range.filter(|_| !plane.x.scale.is_zero(p.x)).map(|(low, high)| [(x.pixel(low), cy), (x.pixel(high), cy)]);
         for [from, to] in [vertical, across].into_iter().flatten().filter(|_| stands_out(*i)) {
             // A bar that the dot would hide is left out; in a crowd so are those of the rest, which would hide everything.
             if (to.0 - from.0).abs() + (to.1 - from.1).abs() > 10.0 {
@@ -121,7 +121,7 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
     let mut named: Vec<usize> = (0..drawn.len()).filter(|i| stands_out(*i) && !drawn[*i].1.unnamed).collect();
     named.sort_by_key(|i| !drawn[*i].1.marked);
     let names: Vec<Named<'_>> = named.iter().map(|i| Named { at: at(drawn[*i].1), text: &drawn[*i].1.label }).collect();
-    let places = labels::place(&names, &obstacles, &Rect(left + 2.0, top, right, bottom - 2.0));
+    let places = labels::place_labels(&names, &obstacles, &Rect(left + 2.0, top, right, bottom - 2.0));
     for ((i, name), rect) in named.iter().zip(&names).zip(places) {
         // Where names have no room the tip and the table have them.
         let Some(rect) = rect else {
@@ -135,7 +135,7 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
     out
 }
 
-fn rows_svg(chart: &Rows) -> (String, f64) {
+fn rows_svg(chart: &RowPlot) -> (String, f64) {
     let series = chart.series.len().max(1) as f64;
     let (mark_height, gap) = (15.0, 9.0);
     let row_height = series * mark_height + gap;
@@ -149,7 +149,7 @@ fn rows_svg(chart: &Rows) -> (String, f64) {
     let values: Vec<f64> = marks().map(|m| m.value).collect();
     let around: Vec<f64> = marks().filter_map(|m| m.range).flat_map(|(low, high)| [low, high]).collect();
     // To the right there is room for the value.
-    let axis = Placed::new(chart.value.scale, &values, &around, chart.style == Style::Bars, (left, WIDTH - 64.0));
+    let axis = DrawnAxis::new(chart.value.scale, &values, &around, chart.style == Style::Bars, (left, WIDTH - 64.0));
     let mut out = String::new();
     let has_zero = values.iter().any(|v| chart.value.scale.is_zero(*v));
     frame_at(
@@ -169,15 +169,15 @@ fn rows_svg(chart: &Rows) -> (String, f64) {
                 continue;
             };
             let y = begin + mark_height * (series as f64 + 0.5);
-            let x = axis.place(mark.value);
+            let x = axis.pixel(mark.value);
             let mut inner = String::new();
             if chart.style == Style::Bars {
-                let base = if axis.place(0.0) > left { axis.place(0.0) } else { left };
+                let base = if axis.pixel(0.0) > left { axis.pixel(0.0) } else { left };
                 let (from, width) = (base.min(x), (x - base).abs());
                 let _ = write!(inner, "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"11\"/>", y - 5.5);
             }
             let mut end = x;
-            if let Some((low, high)) = mark.range.map(|(low, high)| (axis.place(low), axis.place(high))) {
+            if let Some((low, high)) = mark.range.map(|(low, high)| (axis.pixel(low), axis.pixel(high))) {
                 whisker(&mut inner, (low, y), (high, y));
                 end = end.max(high);
             }
@@ -361,7 +361,7 @@ mod tests {
     fn rows_have_bars_or_intervals_for_every_series() {
         let mark = |value| Some(Mark { value, range: Some((value * 0.9, value * 1.1)), lines: vec!["x".into()] });
         let row = |label: &str, marks| RowMarks { label: label.into(), marks };
-        let rows = |style| Rows {
+        let rows = |style| RowPlot {
             value: Axis::new("tokens/s", Scale::Linear),
             style,
             series: vec!["one".into(), "two".into()],

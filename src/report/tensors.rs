@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use bitworth_quant::message::Names;
 use bitworth_quant::quantize::{TensorReport, Written};
 use polars::prelude::*;
 
@@ -11,15 +12,15 @@ use bitworth_eval::records::write_parquet;
 
 /// Writes the reports of `written`, the outputs of the recipes `names`. Columns: `recipe`, `file`, `tensor`, `shape` (row length
 /// first), `weights`, `from`, `to`, `reason`, `bytes`, `rmse`, `max_abs_error`, `cosine`, `weighted_error` (null without an
-/// importance matrix), `norm`, `encode_seconds`.
+/// importance matrix), `norm`, `encode_seconds`. In reasons, settings have the names that `settings` gives them.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn parquet(path: &Path, names: &[&str], written: &[Written]) -> Result<()> {
-    write_parquet(path, frame(names, written))
+pub fn parquet(path: &Path, names: &[&str], written: &[Written], settings: Names<'_>) -> Result<()> {
+    write_parquet(path, frame(names, written, settings))
 }
 
-fn frame(names: &[&str], written: &[Written]) -> PolarsResult<DataFrame> {
+fn frame(names: &[&str], written: &[Written], settings: Names<'_>) -> PolarsResult<DataFrame> {
     let outputs = || names.iter().zip(written).flat_map(|(name, w)| w.report.iter().map(move |row| (*name, w, row)));
     let text = |get: &dyn Fn(&TensorReport) -> String| outputs().map(|(_, _, row)| get(row)).collect::<Vec<_>>();
     let number = |get: fn(&TensorReport) -> f64| outputs().map(|(_, _, row)| get(row)).collect::<Vec<_>>();
@@ -34,7 +35,7 @@ fn frame(names: &[&str], written: &[Written]) -> PolarsResult<DataFrame> {
         "weights" => outputs().map(|(_, _, row)| weights(row)).collect::<Vec<_>>(),
         "from" => text(&|row| row.from.to_string()),
         "to" => text(&|row| row.to.to_string()),
-        "reason" => text(&|row| row.reason.clone()),
+        "reason" => text(&|row| row.reason.describe(settings)),
         "bytes" => outputs().map(|(_, _, row)| bytes(row)).collect::<Vec<_>>(),
         "rmse" => number(|row| row.rmse),
         "max_abs_error" => number(|row| row.max_abs_error),

@@ -1,12 +1,12 @@
-//! Scored tokens and sequences as parquet files, for those who analyze them elsewhere. Nothing rounded; the reference lane has nulls where
-//! a lane is compared with it. Absent: a report from them (see `frames` for the records that reports are made of).
+//! Scored tokens and sequences as parquet files, for those who analyze them elsewhere. Nothing rounded; the reference lane has
+//! nulls where a lane is compared with it. Absent: a report from them (see `bitworth_eval::records` for the records that reports are made of).
 
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::Result;
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 
-use bitworth_eval::record::{Against, Layer, Sequence, Token, TokenAgainst, TokenSequence};
+use bitworth_eval::record::{Against, Layer, SequenceRecord, Token, TokenAgainst, TokenSequence};
 use bitworth_eval::records::write_parquet;
 
 /// One lane's part in the files.
@@ -16,7 +16,7 @@ pub struct LaneTokens<'a> {
     /// The tokens of every sequence.
     pub sequences: &'a [TokenSequence],
     /// The records of the same sequences.
-    pub records: &'a [Sequence],
+    pub records: &'a [SequenceRecord],
 }
 
 /// What all lanes have in common.
@@ -83,8 +83,8 @@ where
 
 #[rustfmt::skip] // one column a line
 fn write_tokens(path: &Path, lanes: &[LaneTokens<'_>]) -> Result<()> {
-    type Row<'a> = (&'a str, &'a TokenSequence, u32, &'a Token);
-    let rows: Vec<Row<'_>> = lanes
+    type TokenRow<'a> = (&'a str, &'a TokenSequence, u32, &'a Token);
+    let rows: Vec<TokenRow<'_>> = lanes
         .iter()
         .flat_map(|lane| lane.sequences.iter().map(|s| (lane.lane, s)))
         .flat_map(|(lane, s)| (s.first..).zip(&s.tokens).map(move |(position, token)| (lane, s, position, token)))
@@ -109,7 +109,7 @@ fn write_tokens(path: &Path, lanes: &[LaneTokens<'_>]) -> Result<()> {
 
 #[rustfmt::skip] // one column a line
 fn write_sequences(path: &Path, common: &Common<'_>, lanes: &[LaneTokens<'_>]) -> Result<()> {
-    let rows: Vec<(&str, &TokenSequence, &Sequence)> =
+    let rows: Vec<(&str, &TokenSequence, &SequenceRecord)> =
         lanes.iter().flat_map(|lane| lane.sequences.iter().zip(lane.records).map(|(s, r)| (lane.lane, s, r))).collect();
     let r = || rows.iter();
     let against = |of: fn(&Against) -> f64| r().map(move |r| r.2.against.as_ref().map(of));
@@ -126,7 +126,10 @@ fn write_sequences(path: &Path, common: &Common<'_>, lanes: &[LaneTokens<'_>]) -
         column("nll_sum", r().map(|r| r.2.nll_sum)),
         column("entropy_sum", r().map(|r| r.1.tokens.iter().map(|t| t.entropy).sum::<f64>())),
         optional("kld_sum", against(|a| a.kld.iter().sum())),
-        optional("reverse_kld_sum", r().map(|r| r.1.tokens.iter().map(|t| t.against.map(|a| a.reverse_kld)).sum::<Option<f64>>().filter(|_| r.2.against.is_some()))),
+        optional("reverse_kld_sum", r().map(|r| {
+            let sum = r.1.tokens.iter().map(|t| t.against.map(|a| a.reverse_kld)).sum::<Option<f64>>();
+            sum.filter(|_| r.2.against.is_some())
+        })),
         optional("top1_matches", r().map(|r| r.2.against.as_ref().map(|a| a.top1_matches))),
         optional("delta_p_sum", against(|a| a.delta_p_sum)),
         optional("delta_p_sq_sum", against(|a| a.delta_p_sq_sum)),
@@ -141,7 +144,7 @@ mod tests {
     use polars_io::prelude::ParquetReader;
 
     use super::*;
-    use bitworth_eval::record::{Pass, Protocol};
+    use bitworth_eval::record::{Protocol, Windowing};
 
     fn token(nll: f64, against: Option<TokenAgainst>) -> Token {
         Token { token: 7, nll, rank: 3, entropy: 1.0 / 3.0, argmax: 9, against }
@@ -177,8 +180,8 @@ mod tests {
         ];
         let record = |s: &TokenSequence| {
             let (nll_sum, against) = s.sums();
-            let protocol = Protocol { pass: Pass::Windows, ctx: 512, first: 256, bos: true };
-            Sequence {
+            let protocol = Protocol { pass: Windowing::Windows, ctx: 512, first: 256, bos: true };
+            SequenceRecord {
                 text_sha256: "00ff".into(),
                 protocol,
                 sequence: s.sequence,
@@ -188,7 +191,7 @@ mod tests {
                 against,
             }
         };
-        let records: Vec<Vec<Sequence>> = lanes.iter().map(|lane| lane.iter().map(record).collect()).collect();
+        let records: Vec<Vec<SequenceRecord>> = lanes.iter().map(|lane| lane.iter().map(record).collect()).collect();
         let rows = |i: usize| LaneTokens { lane: ["ref", "q4_0"][i], sequences: &lanes[i], records: &records[i] };
         write(dir.path(), &Common { model: "m", device: "d" }, &[rows(0), rows(1)]).unwrap();
         let [tokens, sequences] = paths(dir.path());

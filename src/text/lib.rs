@@ -1,6 +1,6 @@
-//! Text on its way into a model and out of it: [`tokenizer`] (text to ids and back) and [`chat`] (conversations to text, by the model's
-//! own template). The only place that runs Jinja of strangers. Absent: reading vocabularies from files (see `bitworth_quant::vocab`).
+//! Text on its way into a model and out of it: [`tokenizer`] (text to ids and back) and [`chat`] (conversations to text, by the
+//! model's own template). The only place that runs Jinja of strangers. Absent: reading vocabularies from files (see
+//! `bitworth_quant::vocab`).
 
-#[cfg(feature = "chat")]
 pub mod chat;
 pub mod tokenizer;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitworth_quant::Checkpoint;
+use bitworth_quant::message::Message;
 
 /// What to do with the text of special tokens (`<|endoftext|>`) inside a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +20,28 @@ pub enum SpecialText {
 
 /// A tokenizer that cannot be built or cannot encode.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: tokenizer: {what}", path.display())]
-pub struct TokenizerError {
-    path: PathBuf,
-    what: String,
+pub enum TokenizerError {
+    /// The model's vocabulary cannot be read.
+    #[error(transparent)]
+    Model(#[from] bitworth_quant::Error),
+    /// The `tokenizers` crate refuses.
+    #[error("{}: tokenizer: {what}", path.display())]
+    Unfit {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl TokenizerError {
+    /// All of what it says, causes included.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::Model(e) => e.message(),
+            Self::Unfit { .. } => self.to_string().into(),
+        }
+    }
 }
 
 /// A model's tokenizer.
@@ -43,11 +62,11 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A checkpoint without one, or with one of a kind that is not supported.
-    pub fn new(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
+    pub fn new(checkpoint: &Checkpoint) -> Result<Self, TokenizerError> {
         let path = checkpoint.path().to_owned();
-        let error = |e: tokenizers::Error| TokenizerError { path: path.clone(), what: e.to_string() };
+        let error = |e: tokenizers::Error| TokenizerError::Unfit { path: path.clone(), what: e.to_string() };
         let vocab = checkpoint.vocab()?;
-        let json = serde_json::to_vec(&checkpoint.tokenizer_json()?)?;
+        let json = checkpoint.tokenizer_json()?.to_string().into_bytes();
         let mut parsing = tokenizers::Tokenizer::from_bytes(json).map_err(error)?;
         // Files for training carry these; a text is never cut or padded here.
         parsing.with_truncation(None).map_err(error)?;
@@ -78,7 +97,7 @@ impl Tokenizer {
     /// A text the tokenizer cannot encode (a character outside a vocabulary without byte fallback).
     pub fn encode(&self, text: &str, special: SpecialText) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self.inner(special).encode_fast(text, false);
-        let encoding = encoding.map_err(|e| TokenizerError { path: self.path.clone(), what: e.to_string() })?;
+        let encoding = encoding.map_err(|e| TokenizerError::Unfit { path: self.path.clone(), what: e.to_string() })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -88,7 +107,7 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`].
     pub fn encode_with_ends(&self, text: &str, special: SpecialText) -> Result<(Vec<u32>, Vec<usize>), TokenizerError> {
         let encoding = self.inner(special).encode(text, false);
-        let encoding = encoding.map_err(|e| TokenizerError { path: self.path.clone(), what: e.to_string() })?;
+        let encoding = encoding.map_err(|e| TokenizerError::Unfit { path: self.path.clone(), what: e.to_string() })?;
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(|&(_, end)| end).collect()))
     }
 
@@ -107,7 +126,7 @@ impl Tokenizer {
     /// # Errors
     /// An id outside the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        self.parsing.decode(ids, true).map_err(|e| TokenizerError { path: self.path.clone(), what: e.to_string() })
+        self.parsing.decode(ids, true).map_err(|e| TokenizerError::Unfit { path: self.path.clone(), what: e.to_string() })
     }
 
     /// The start token that prompts begin with, if the model wants one.

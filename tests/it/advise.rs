@@ -88,7 +88,8 @@ fn claims_get_a_verdict_with_figures() {
     assert!(claims.iter().all(|c| !c["findings"].as_array().unwrap().is_empty()));
     std::fs::write(
         dir.path().join("mine.toml"),
-        "[[claim]]\nsays = \"a file\"\nkind = \"fits\"\nmachine = \"m2-ultra-64gb\"\nmodels = [\"llama-3-8b\"]\nrecipes = [\"q8_0\"]\n",
+        "[[claim]]\nsays = \"a file\"\nkind = \"fits\"\nmachine = \"m2-ultra-64gb\"\nmodels = [\"llama-3-8b\"]\nrecipes = \
+         [\"q8_0\"]\n",
     )
     .unwrap();
     let mine = json(dir.path(), &["advise", "--claims", "mine.toml"]);

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bitworth::engine::gpu::{Gpu, GpuSelector};
+use bitworth::engine::adapter::GpuSelector;
+use bitworth::engine::gpu::Gpu;
 use serde_json::Value;
 
 /// A file or folder of the golden data beside the repository (`../shared`, or `BITWORTH_SHARED`). Where there is none the caller
@@ -88,4 +89,10 @@ impl Table {
     pub fn row(&self, i: usize) -> Vec<String> {
         self.0.columns().iter().map(|column| format!("{:?}", column.get(i).unwrap())).collect()
     }
+}
+
+/// Whether a golden model is not read yet (`quant/tests/it/convert.rs` holds it to its refusal).
+pub fn is_refused(name: &str) -> bool {
+    let rows = include_str!("../../quant/tests/fixtures/refused.tsv").lines();
+    rows.filter_map(|line| line.split_once('\t')).any(|(refused, _)| refused == name)
 }

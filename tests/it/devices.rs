@@ -7,7 +7,7 @@ use bitworth::engine::backend::{Arithmetic, Backend};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep::{self, Lane, Sequence, SweepLimits};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
 use bitworth_quant::{Checkpoint, Plan, Recipe};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ fn lanes(dir: &TempDir) -> Vec<Lane> {
     let mut lanes =
         vec![Lane { name: "reference".into(), variant: Variant::Stored(checkpoint.clone()), arithmetic: Arithmetic::F32 }];
     for recipe in Recipe::all() {
-        let plan = Arc::new(Plan::of(checkpoint.as_ref(), recipe, &Choices::default()).unwrap());
+        let plan = Arc::new(Plan::of(checkpoint.as_ref(), recipe, &PlanOptions::default()).unwrap());
         if plan.check_importance(checkpoint.path()).is_err() {
             continue; // needs an importance matrix
         }
@@ -160,6 +160,6 @@ fn lanes_in_8_bits_are_near_those_in_f32() {
         let lane = [in_q8(&exact[0])];
         let refused = sweep::score(&gpu, &lane, &sequences, SweepLimits::default(), &Silent, &AtomicBool::new(false));
         let message = refused.unwrap_err().to_string();
-        assert!(message.contains("q8") && message.contains("--device cpu"), "{message}");
+        assert!(message.contains("q8") && message.contains("or device cpu"), "{message}");
     }
 }

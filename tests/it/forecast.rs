@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 use crate::common;
 
-const HEADER: &str = "hardware,gpu_cores_or_variant,memory_gb,bandwidth_gbs,backend,date,model,params_b,quant,model_file_gib,n_prompt,n_gen,depth,n_devices\n";
+const HEADER: &str = "hardware,gpu_cores_or_variant,memory_gb,bandwidth_gbs,backend,date,model,\
+                      params_b,quant,model_file_gib,n_prompt,n_gen,depth,n_devices\n";
 
 /// The forecast of the rows, as cells by column.
 fn forecast(rows: &str) -> Vec<std::collections::BTreeMap<String, String>> {

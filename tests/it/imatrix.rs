@@ -1,5 +1,5 @@
-//! Importance matrices: against those of llama-imatrix, against a naive sum over what goes into the matrices, against themselves in
-//! other cuts, threads and orders, and as a user meets them. The files of llama-imatrix: `tests/fixtures/imatrix/README.md`.
+//! Importance matrices: against those of llama-imatrix, against a naive sum over what goes into the matrices, against themselves
+//! in other cuts, threads and orders, and as a user meets them. The files of llama-imatrix: `tests/fixtures/imatrix/README.md`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use bitworth::engine::cpu::Cpu;
 use bitworth::engine::error::Result as EngineResult;
 use bitworth::engine::model::Variant;
 use bitworth::engine::observe::{Observed, Observer, Site};
-use bitworth::engine::sweep::{self, SweepLimits};
+use bitworth::engine::sweep::{self, Observation, SweepLimits};
 use bitworth::measure::Watch;
 use bitworth::measure::imatrix::{self, Collect};
 use bitworth::text::tokenizer::Tokenizer;
 use bitworth_quant::gguf::GgufFile;
-use bitworth_quant::imatrix::{Entry, Format, Sums, tensor_stats};
+use bitworth_quant::imatrix::{Entry, ImatrixFormat, Sums, tensor_stats};
 use bitworth_quant::progress::Silent;
 use bitworth_quant::{Checkpoint, Imatrix};
 use safetensors::SafeTensors;
@@ -101,9 +101,9 @@ fn files_are_laid_out_as_llama_imatrix_lays_them_out() {
     let dir = TempDir::new().unwrap();
     let sums = Sums::open(&golden("mixtral.gguf"), 1).unwrap();
     let (dat, gguf) = (dir.path().join("m.dat"), dir.path().join("m.gguf"));
-    sums.write(&dat, Format::Dat).unwrap();
+    sums.write(&dat, ImatrixFormat::Dat).unwrap();
     assert!(std::fs::read(&dat).unwrap() == std::fs::read(golden("mixtral.dat")).unwrap());
-    sums.write(&gguf, Format::Gguf).unwrap();
+    sums.write(&gguf, ImatrixFormat::Gguf).unwrap();
     let (found, expected) = (GgufFile::open(&gguf).unwrap(), GgufFile::open(&golden("mixtral.gguf")).unwrap());
     let tensors = |file: &GgufFile| {
         let kept = file.tensors.iter().filter(|t| !t.name.ends_with(".stats"));
@@ -130,7 +130,7 @@ fn statistics_are_those_of_llama_imatrix() {
             let expected: Vec<f32> =
                 file.bytes(tensor).chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
             let change =
-                |pick: fn(bitworth_quant::imatrix::Change) -> Option<f64>| row.previous.and_then(pick).unwrap_or(f64::NAN);
+                |pick: fn(bitworth_quant::imatrix::InputChange) -> Option<f64>| row.previous.and_then(pick).unwrap_or(f64::NAN);
             let found = [
                 row.sum,
                 row.mean,
@@ -177,7 +177,8 @@ impl<B: Backend> Observer<B> for Capture {
 fn capture(variant: &Variant, windows: &[Vec<u32>]) -> BTreeMap<(usize, Site, usize), (usize, Vec<f32>)> {
     let seen = Capture::default();
     let stop = AtomicBool::new(false);
-    sweep::observe(&Cpu::new(), variant, windows, SweepLimits::default(), true, &seen, &Silent, &stop).unwrap();
+    let observation = Observation { variant, sequences: windows, limits: SweepLimits::default(), output: true, observer: &seen };
+    sweep::observe(&Cpu::new(), &observation, &Silent, &stop).unwrap();
     seen.0.into_inner().unwrap()
 }
 
@@ -238,8 +239,8 @@ fn tensors(variant: &Variant, block: usize, site: Site) -> Vec<&bitworth_quant::
     if found.is_empty() { checkpoint.tensor("token_embd.weight").into_iter().collect() } else { found }
 }
 
-/// `found` is X^T X, symmetric to the bit. A chain of n products in f32 is off by at most n u times the sum of their sizes (Higham
-/// 2002, section 3.1), which the norms of the columns bound; blocks of rows are added up in f64.
+/// `found` is X^T X, symmetric to the bit. A chain of n products in f32 is off by at most n u times the sum of their sizes
+/// (Higham 2002, section 3.1), which the norms of the columns bound; blocks of rows are added up in f64.
 fn check_products(found: &[f32], x: &[f32], cols: usize, name: &str) {
     let norm = |i: usize| x.chunks_exact(cols).map(|row| f64::from(row[i]).powi(2)).sum::<f64>().sqrt();
     let norms: Vec<f64> = (0..cols).map(norm).collect();
@@ -290,7 +291,7 @@ fn merged_files_are_one_run_over_all_texts() {
     let files = [("a.gguf", first), ("b.gguf", second)].map(|(name, windows)| {
         let path = dir.path().join(name);
         let sums = collect(&Cpu::new(), &variant, windows, Collect::default());
-        Sums { datasets: vec![name.into()], ..sums }.write(&path, Format::Gguf).unwrap();
+        Sums { datasets: vec![name.into()], ..sums }.write(&path, ImatrixFormat::Gguf).unwrap();
         path
     });
     let merged = imatrix::merge(&files, 512, Some(variant.checkpoint().as_ref())).unwrap();

@@ -6,44 +6,32 @@ use bitworth::advise::hardware::Catalogue;
 use bitworth::advise::models;
 use bitworth::advise::sizes::recipe_like;
 use bitworth_quant::DType;
+use csv::StringRecord;
 
 use crate::common::{self, shared};
 
 /// The rows of a table: its columns by name.
 struct Table {
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
+    head: StringRecord,
+    rows: Vec<StringRecord>,
 }
 
 impl Table {
     fn read(name: &str) -> Option<Self> {
-        let text = std::fs::read_to_string(shared(&format!("published/{name}"))?).unwrap();
-        let mut rows: Vec<Vec<String>> = text.lines().map(cells).collect();
-        let head = rows.remove(0);
-        assert!(rows.iter().all(|row| row.len() == head.len()), "{name}: rows of another length");
+        // Rows of another length are errors of the reader.
+        let mut reader = csv::Reader::from_path(shared(&format!("published/{name}"))?).unwrap();
+        let head = reader.headers().unwrap().clone();
+        let rows = reader.records().collect::<Result<_, _>>().unwrap_or_else(|e| panic!("{name}: {e}"));
         Some(Self { head, rows })
     }
 
-    fn get<'a>(&self, row: &'a [String], column: &str) -> &'a str {
+    fn get<'a>(&self, row: &'a StringRecord, column: &str) -> &'a str {
         &row[self.head.iter().position(|name| name == column).unwrap_or_else(|| panic!("no column {column}"))]
     }
 
-    fn number(&self, row: &[String], column: &str) -> Option<f64> {
+    fn number(&self, row: &StringRecord, column: &str) -> Option<f64> {
         self.get(row, column).parse().ok()
     }
-}
-
-/// The cells of a line; quotes may hold commas.
-fn cells(line: &str) -> Vec<String> {
-    let (mut cells, mut quoted) = (vec![String::new()], false);
-    for c in line.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' if !quoted => cells.push(String::new()),
-            c => cells.last_mut().unwrap().push(c),
-        }
-    }
-    cells
 }
 
 #[test]
@@ -53,7 +41,7 @@ fn every_published_machine_is_known() {
     for row in &table.rows {
         let (name, variant) = (table.get(row, "name"), table.get(row, "gpu_cores_or_variant"));
         let bandwidth = table.number(row, "bandwidth_gbs");
-        let machine = known.place(name, variant, None, bandwidth).unwrap_or_else(|e| panic!("{e}"));
+        let machine = known.identify(name, variant, None, bandwidth).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(Some(machine.profile.bandwidth_gbs), bandwidth, "{name} is {}", machine.profile.id);
         for (column, ours) in [("fp16_tflops", machine.profile.fp16_tflops), ("fp32_tflops", machine.profile.fp32_tflops)] {
             if let Some(theirs) = table.number(row, column) {
@@ -80,7 +68,7 @@ fn every_measured_row_is_placed() {
     for row in &table.rows {
         let (name, variant) = (table.get(row, "hardware"), table.get(row, "gpu_cores_or_variant"));
         let (memory, bandwidth) = (table.number(row, "memory_gb"), table.number(row, "bandwidth_gbs"));
-        let machine = known.place(name, variant, memory, bandwidth).unwrap_or_else(|e| panic!("{e}"));
+        let machine = known.identify(name, variant, memory, bandwidth).unwrap_or_else(|e| panic!("{e}"));
         assert!(memory.is_none_or(|gb| gb == machine.memory.gb), "{name}");
         if let Some(bandwidth) = bandwidth {
             assert!((bandwidth / machine.profile.bandwidth_gbs - 1.0).abs() < 0.01, "{name} is {}", machine.profile.id);
@@ -167,7 +155,8 @@ fn published_files_have_the_planned_sizes() {
                 continue;
             }
             let ours = size.file_bytes as f64 / f64::from(1 << 30);
-            // Published sizes are rounded to 0.01 GiB, not always to the nearest, and their vocabularies have words: up to 12 MiB.
+            // Published sizes are rounded to 0.01 GiB, not always to the nearest, and their vocabularies have words: up to 12
+            // MiB.
             let off = theirs - ours;
             assert!((-0.0075..0.022).contains(&off), "{file}: {} {quant}: {theirs} GiB, planned {ours:.3}", figures.id);
             compared += 1;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bitworth::engine::cpu::Cpu;
-use bitworth::engine::sweep::{self, Lane, Options, Resume, SweepLimits};
-use bitworth::measure::reference::lane::{Kept, Source, score};
-use bitworth::measure::reference::store::RowType;
+use bitworth::engine::sweep::{self, Lane, Resume, SweepLimits, SweepOptions};
+use bitworth::measure::reference::lane::{Kept, ReferenceSource, score};
+use bitworth::measure::reference::store::HiddenType;
 use bitworth::measure::text::TextWindows;
 use bitworth::measure::{Watch, models};
 use bitworth::text::tokenizer::Tokenizer;
@@ -208,26 +208,28 @@ fn a_reference_is_kept_by_a_sweep_that_was_stopped_behind_a_pass_and_goes_on() {
     let limits = SweepLimits { activation_bytes: 200 * row, ..SweepLimits::default() };
     let plan = sweep::plan(&Cpu::new(), &lanes, &text.sequences, &limits).unwrap();
     assert_eq!(plan.passes.len(), 2);
-    let keep = |name: &str, options: &Options<'_>, source: &Source, rows: u64| {
+    let keep = |name: &str, options: &SweepOptions<'_>, source: &ReferenceSource, rows: u64| {
         let stop = AtomicBool::new(false);
         let progress = StopAfter(AtomicU64::new(0), rows, &stop);
         let watch = Watch { progress: &progress, stop: &stop };
-        let kept =
-            Kept { store: Some((dir.path().join(name), RowType::F32)), logits: Some(dir.path().join(format!("{name}.logits"))) };
+        let kept = Kept {
+            store: Some((dir.path().join(name), HiddenType::F32)),
+            logits: Some(dir.path().join(format!("{name}.logits"))),
+        };
         score(&Cpu::new(), &lanes, &text, options, source, &kept, watch).map_err(|e| e.to_string())
     };
     let bytes = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
-    let whole = Options { limits, ..Options::default() };
-    let expected = keep("a", &whole, &Source::Walked, u64::MAX).unwrap();
+    let whole = SweepOptions { limits, ..SweepOptions::default() };
+    let expected = keep("a", &whole, &ReferenceSource::Walked, u64::MAX).unwrap();
     let folder = dir.path().join("state");
-    let resumed = Options { resume: Some(Resume { folder: &folder, every_layer: true }), ..whole };
+    let resumed = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..whole };
     let steps = (checkpoint.hparams().block_count + 1) * plan.rows_computed;
-    let error = keep("b", &resumed, &Source::Walked, steps as u64 * 3 / 4).unwrap_err();
+    let error = keep("b", &resumed, &ReferenceSource::Walked, steps as u64 * 3 / 4).unwrap_err();
     assert!(error.contains("interrupted") && folder.join("pass-00000.scores").exists(), "{error}");
     assert!(!dir.path().join("b").exists());
     // What was scored against another reference is not gone on with.
-    let store = Source::store(&dir.path().join("a"), &lanes[0], &text, "cpu").unwrap();
+    let store = ReferenceSource::store(&dir.path().join("a"), &lanes[0], &text, "cpu").unwrap();
     has(&keep("b", &resumed, &store, u64::MAX).unwrap_err(), &["state of another sweep", "reference"]);
-    assert_eq!(keep("b", &resumed, &Source::Walked, u64::MAX).unwrap(), expected);
+    assert_eq!(keep("b", &resumed, &ReferenceSource::Walked, u64::MAX).unwrap(), expected);
     assert!(bytes("a") == bytes("b") && bytes("a.logits") == bytes("b.logits"));
 }

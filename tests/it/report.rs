@@ -1,10 +1,12 @@
-//! `bitworth report` on records of our own: the card, the comparison of two runs, and the page in a browser. Headless Chromium runs a
-//! copy of the page with a script of ours in it that acts as a reader would and writes down what it saw.
+//! `bitworth report` on records of our own: the card, the comparison of two runs, and the page in a browser. Headless Chromium
+//! runs a copy of the page with a script of ours in it that acts as a reader would and writes down what it saw.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bitworth::eval::record::{Against, Body, Footprint, Lane, Origin, Pass, Phase, Protocol, Record, Sequence, Speed};
+use bitworth::eval::record::{
+    Against, Body, Footprint, LaneRecord, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Windowing,
+};
 use bitworth::report;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,7 +24,7 @@ fn records(lanes: u32) -> Vec<Record> {
         let origin = Origin::new("a <b>model</b>", format!("lane-{lane}"), "device", "f32");
         let size = 1.0 + f64::from(lane * 37 % lanes) / f64::from(lanes);
         let kld = 0.1 * (-6.0 * (size - 1.0)).exp() * (1.0 + f64::from(lane % 5));
-        let mut bodies = vec![Body::Lane(Lane {
+        let mut bodies = vec![Body::Lane(LaneRecord {
             recipe: "q4_k_m".into(),
             is_reference: lane == 0,
             file: None,
@@ -34,9 +36,9 @@ fn records(lanes: u32) -> Vec<Record> {
         bodies.extend((0..40).map(|number| {
             let wave = 1.0 + 0.1 * f64::from((number * 7 + lane) % 11);
             let against = Against { kld: vec![kld * wave; 16], top1_matches: 15, delta_p_sum: -0.1, delta_p_sq_sum: 0.01 };
-            Body::Sequence(Sequence {
+            Body::Sequence(SequenceRecord {
                 text_sha256: "00".into(),
-                protocol: Protocol { pass: Pass::Windows, ctx: 32, first: 16, bos: true },
+                protocol: Protocol { pass: Windowing::Windows, ctx: 32, first: 16, bos: true },
                 sequence: number,
                 tokens: 16,
                 bytes: 64,
@@ -70,7 +72,8 @@ const READER: &str = r##"
 "use strict";
 {
   const tip = document.getElementById("tip");
-  const fire = (target, name, more) => target.dispatchEvent(Object.assign(new Event(name, { bubbles: true, cancelable: true }), more));
+  const fire = (target, name, more) => target.dispatchEvent(
+    Object.assign(new Event(name, { bubbles: true, cancelable: true }), more));
   const points = (chart) => [...chart.querySelectorAll(".pt")];
   const charts = [...document.querySelectorAll(".plot svg")];
   const seen = { charts: charts.length, points: charts.map((c) => points(c).length) };
@@ -114,8 +117,8 @@ const READER: &str = r##"
 </script>
 "##;
 
-/// Chromium's headless shell, or Chromium; `BITWORTH_CHROMIUM` names another. Without one the caller skips and says so; in CI, which
-/// installs it, that is a failure.
+/// Chromium's headless shell, or Chromium; `BITWORTH_CHROMIUM` names another. Without one the caller skips and says so; in CI,
+/// which installs it, that is a failure.
 fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("BITWORTH_CHROMIUM").map(PathBuf::from);
     let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];

@@ -8,8 +8,8 @@ use bitworth::engine::backend::{Arithmetic, Backend};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::error::EngineError;
 use bitworth::engine::model::Variant;
-use bitworth::engine::sweep::{self, Lane, Options, Resume, Sequence, SweepLimits};
-use bitworth_quant::plan::Choices;
+use bitworth::engine::sweep::{self, Lane, Resume, Sequence, SweepLimits, SweepOptions};
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::{Progress, Silent, Unit};
 use bitworth_quant::quantize::{Output, Sink, quantize};
 use bitworth_quant::{Checkpoint, Plan, Recipe};
@@ -26,7 +26,7 @@ fn lanes(model: &Path) -> Vec<Lane> {
     let mut lanes = vec![lane("reference", Variant::Stored(checkpoint.clone()))];
     for recipe in RECIPES.into_iter().chain(["q8_0"]) {
         let recipe = Recipe::find(recipe).unwrap();
-        let plan = Plan::of(checkpoint.as_ref(), &recipe, &Choices::default()).unwrap();
+        let plan = Plan::of(checkpoint.as_ref(), &recipe, &PlanOptions::default()).unwrap();
         lanes.push(lane(&recipe.name, Variant::Planned(checkpoint.clone(), Arc::new(plan))));
     }
     lanes
@@ -74,7 +74,7 @@ fn check_shared<B: Backend>(backend: &B, lanes: &[Lane]) {
             assert_eq!(alone[0], together[i], "prompt {i}, lane {}, {}", lane.name, lane.variant.checkpoint().path().display());
         }
     }
-    let row = 4 * bitworth::engine::forward::Workspace::<B>::widest(lanes[0].variant.hparams());
+    let row = 4 * bitworth::engine::footprint::WorkspaceColumns::of(lanes[0].variant.hparams()).widest();
     for buffer_bytes in [1, 5 * row, 24 * row] {
         for activation_bytes in [usize::MAX, 40 * row] {
             let limits = SweepLimits { buffer_bytes, activation_bytes, ..SweepLimits::default() };
@@ -137,10 +137,10 @@ fn a_sweep_that_was_stopped_at_any_layer_goes_on_with_the_same_numbers() {
     let limits = SweepLimits { activation_bytes: 70 * row, ..SweepLimits::default() };
     let plan = sweep::plan(&Cpu::new(), &lanes, &prompts, &limits).unwrap();
     assert_eq!(plan.passes.len(), 2);
-    let whole = Options { limits, layers: true, ..Options::default() };
+    let whole = SweepOptions { limits, layers: true, ..SweepOptions::default() };
     let expected = sweep::sweep(&Cpu::new(), &lanes, &prompts, &whole, &Silent, &AtomicBool::new(false)).unwrap();
     let steps = (lanes[0].variant.hparams().block_count + 1) * lanes.len() * plan.rows_computed;
-    let options = Options { resume: Some(Resume { folder: &folder, every_layer: true }), ..whole };
+    let options = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..whole };
     // Every sweep gets one layer further than what it found, until one reaches the end.
     let (mut ends, mut last) = (0, 0);
     let found = loop {
@@ -169,7 +169,7 @@ fn state_of_another_sweep_or_a_broken_one_is_refused() {
     let lanes = lanes(&demo_model(&dir));
     let prompts = prompts(1024);
     let folder = dir.path().join("state");
-    let options = Options { resume: Some(Resume { folder: &folder, every_layer: true }), ..Options::default() };
+    let options = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..SweepOptions::default() };
     let sweep = |lanes: &[Lane], prompts: &[Sequence], limit: u64| {
         let stop = AtomicBool::new(false);
         let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
@@ -213,18 +213,19 @@ fn files_made_on_the_way_are_what_quantize_makes() {
         std::fs::create_dir(dir.path().join(folder)).unwrap();
         let output = |recipe: &str| {
             let path = dir.path().join(folder).join(recipe);
-            Output::of(&checkpoint, &Recipe::find(recipe).unwrap(), &Choices::default(), &path).unwrap()
+            Output::of(&checkpoint, &Recipe::find(recipe).unwrap(), &PlanOptions::default(), &path).unwrap()
         };
         RECIPES.map(output).to_vec()
     };
     let expected = outputs("quantized");
-    quantize(&checkpoint, &expected, &bitworth_quant::quantize::Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    quantize(&checkpoint, &expected, &bitworth_quant::quantize::QuantizeOptions::default(), &AtomicBool::new(false), &Silent)
+        .unwrap();
     let sinks: Vec<Arc<Sink>> = Sink::create_all(&checkpoint, outputs("swept")).unwrap().into_iter().map(Arc::new).collect();
     let by_lane: Vec<_> = std::iter::once(None).chain(sinks.iter().cloned().map(Some)).chain([None]).collect();
     // In two passes, of which only the first writes.
     let row: usize = lanes.iter().map(|lane| 4 * lane.variant.hparams().embedding_length).sum();
     let limits = SweepLimits { activation_bytes: 70 * row, ..SweepLimits::default() };
-    let options = Options { limits, sinks: &by_lane, ..Options::default() };
+    let options = SweepOptions { limits, sinks: &by_lane, ..SweepOptions::default() };
     sweep::sweep(&Cpu::new(), &lanes, &prompts(1024), &options, &Silent, &AtomicBool::new(false)).unwrap();
     drop(by_lane);
     for (sink, expected) in sinks.into_iter().zip(expected) {
@@ -239,7 +240,7 @@ fn errors_of_activations_grow_from_the_reference_on() {
     let dir = TempDir::new().unwrap();
     let lanes = lanes(&demo_model(&dir));
     let prompts = prompts(1024);
-    let options = Options { layers: true, ..Options::default() };
+    let options = SweepOptions { layers: true, ..SweepOptions::default() };
     let scores = sweep::sweep(&Cpu::new(), &lanes, &prompts, &options, &Silent, &AtomicBool::new(false)).unwrap();
     let blocks = lanes[0].variant.hparams().block_count;
     assert_eq!(scores.layers.len(), (lanes.len() - 1) * blocks * prompts.len());
@@ -254,7 +255,7 @@ fn errors_of_activations_grow_from_the_reference_on() {
     // Four bits lose more than eight, and two lanes of the same recipe the same.
     assert!((0..blocks).all(|block| of(2, block) > 4.0 * of(1, block) && of(1, block) == of(4, block)));
     let small = SweepLimits { buffer_bytes: 1, activation_bytes: 1, ..SweepLimits::default() };
-    let cut = Options { limits: small, layers: true, ..Options::default() };
+    let cut = SweepOptions { limits: small, layers: true, ..SweepOptions::default() };
     assert_eq!(sweep::sweep(&Cpu::new(), &lanes, &prompts, &cut, &Silent, &AtomicBool::new(false)).unwrap(), scores);
 }
 
@@ -264,7 +265,7 @@ fn memory_that_holds_no_layer_is_refused_with_what_would_do() {
     let lanes = lanes(&demo_model(&dir));
     let limits = SweepLimits { memory_bytes: 16 << 20, ..SweepLimits::default() };
     let message = sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits).unwrap_err().to_string();
-    let needed: usize = message.split("--max-memory ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
+    let needed: usize = message.split("max_memory ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
     let limits = |mib: usize| SweepLimits { memory_bytes: mib << 20, ..SweepLimits::default() };
     sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits(needed)).unwrap();
     sweep::plan(&Cpu::new(), &lanes, &prompts(1024), &limits(needed - 2)).unwrap_err();

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::place::Stored;
-use super::source::{Model, Origin, Source};
+use super::source::{Model, ModelOrigin, Source};
 use crate::gguf::Metadata;
 use crate::tensor::{Pages, Tensor, TensorBytes};
 use crate::{Error, Result};
@@ -137,8 +137,8 @@ impl Model for Container {
         &self.name
     }
 
-    fn origin(&self) -> Origin {
-        Origin::Gguf
+    fn origin(&self) -> ModelOrigin {
+        ModelOrigin::Gguf
     }
 
     fn metadata(&self) -> &Metadata {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::container::Container;
-use super::source::{Model, Origin, Source};
+use super::source::{Model, ModelOrigin, Source};
 use super::{runnable, tensors};
 use crate::arch::{ArchSpec, BlockTraits, Role};
 use crate::convert::config::Config;
@@ -50,7 +50,7 @@ impl Checkpoint {
     }
 
     /// What kind of file it came from, which decides what a plan for it keeps.
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> ModelOrigin {
         Model::origin(self)
     }
 
@@ -100,7 +100,7 @@ impl Checkpoint {
             && self.metadata().get(vocab::key::MODEL).is_none()
         {
             // The keys were left out; here is why.
-            vocab::hf::add_keys(&vocab::hf::Model::of(config), &mut Metadata::new())?;
+            vocab::hf::add_keys(&vocab::hf::TokenizerInput::of(config), &mut Metadata::new())?;
         }
         let vocab = Vocab::from_metadata(self.path(), self.metadata())?;
         Ok(self.vocab.get_or_init(|| vocab))
@@ -203,10 +203,10 @@ impl Model for Checkpoint {
         Model::name(&self.container)
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> ModelOrigin {
         match self.kind {
-            Kind::Hf(_) => Origin::Safetensors,
-            Kind::Gguf => Origin::Gguf,
+            Kind::Hf(_) => ModelOrigin::Safetensors,
+            Kind::Gguf => ModelOrigin::Gguf,
         }
     }
 

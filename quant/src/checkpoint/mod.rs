@@ -19,7 +19,7 @@ pub use crate::tensor::{Pages, Tensor, TensorBytes};
 use crate::{Error, Result};
 pub use container::Container;
 pub use known::Checkpoint;
-pub use source::{Model, Origin, Source};
+pub use source::{Model, ModelOrigin, Source};
 
 /// Opens what is to be planned for, quantized or converted: a Hugging Face directory as a [`Checkpoint`], a GGUF file as a
 /// [`Container`], of any architecture.

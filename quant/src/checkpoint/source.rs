@@ -11,7 +11,7 @@ use crate::tensor::{Tensor, TensorBytes};
 
 /// Where a model comes from, which decides what "plain" means: which tensors stay F32, and the order in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum ModelOrigin {
     /// A training checkpoint: plain recipes follow llama.cpp's converter, quantized ones llama-quantize on its F32 output.
     Safetensors,
     /// A GGUF file: all recipes follow llama-quantize.
@@ -41,7 +41,7 @@ pub trait Model: Source {
     /// The directory's name or the file's stem.
     fn name(&self) -> &str;
     /// What kind of file it came from, which decides what a plan for it keeps.
-    fn origin(&self) -> Origin;
+    fn origin(&self) -> ModelOrigin;
     /// The GGUF metadata, see [`Checkpoint::metadata`](super::Checkpoint::metadata).
     fn metadata(&self) -> &Metadata;
     /// The metadata for a file to be written, see [`Checkpoint::output_metadata`](super::Checkpoint::output_metadata).

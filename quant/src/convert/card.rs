@@ -1,8 +1,14 @@
-//! The front matter of a model card (`README.md`): the simple part of YAML that model cards use for authorship. Keys at the
-//! margin with a scalar or a list of scalars are read; anything nested is skipped, because no key we want is nested.
+//! The front matter of a model card (`README.md`). Keys at the margin with a scalar or a list of scalars are read; anything
+//! nested is skipped, because no key we want is nested.
 //!
-//! Absent: YAML's anchors, tags and typed scalars. A value is text, and a card that is not understood gives fewer keys,
-//! never an error: it describes the model and does not change it.
+//! The keys are told apart here and each is parsed by itself (by saphyr-parser), so that one that is no YAML, of which cards have
+//! many, costs no other. The parser's events are used and not a deserializer, because a value is text as it stands: `1.10` is
+//! no number and `no` no boolean.
+//!
+//! Absent: YAML's anchors, tags and types. A card that is not understood gives fewer keys, never an error: it describes the
+//! model and does not change it.
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
 
 /// A value at the margin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +35,7 @@ impl Card {
         let mut at = 0;
         while at < body.len() {
             let end = (at + 1..body.len()).find(|&i| starts_entry(body[i])).unwrap_or(body.len());
-            if let Some((key, value)) = parse_entry(body[at], &body[at + 1..end])
+            if let Some((key, value)) = parse_entry(&body[at..end])
                 && !pairs.iter().any(|(k, _)| *k == key)
             {
                 pairs.push((key, value));
@@ -59,118 +65,38 @@ fn starts_entry(line: &str) -> bool {
 }
 
 /// One key with the lines that follow it; `None` where the value is null, nested or not understood.
-fn parse_entry(line: &str, more: &[&str]) -> Option<(String, CardValue)> {
-    let (key, rest) = line.split_once(':')?;
-    if !rest.is_empty() && !rest.starts_with(char::is_whitespace) {
-        return None;
+fn parse_entry(lines: &[&str]) -> Option<(String, CardValue)> {
+    let mut yaml = String::new();
+    for line in lines {
+        // The end of a list at the margin, which YAML wants indented and cards do not.
+        yaml.extend([if line.starts_with(']') { " " } else { "" }, line, "\n"]);
     }
-    let key = unquote(key.trim_end()).unwrap_or_else(|| key.trim_end().to_owned());
-    let rest = without_comment(rest).trim();
-    let value = if let Some(style @ ('|' | '>')) = rest.chars().next() {
-        CardValue::Text(block_scalar(style, rest, more))
-    } else if let Some(inner) = rest.strip_prefix('[') {
-        let joined = std::iter::once(inner).chain(more.iter().map(|l| l.trim())).collect::<Vec<_>>().join(" ");
-        CardValue::List(flow_items(&joined)?)
-    } else if rest.is_empty() {
-        CardValue::List(block_items(more)?)
-    } else if rest.starts_with(['{', '&', '*', '!']) {
+    let events = Parser::new_from_str(&yaml).map(|event| event.map(|(event, _)| event));
+    let events: Vec<Event> = events.collect::<Result<_, _>>().ok()?;
+    let [Event::StreamStart, Event::DocumentStart(_), inner @ .., Event::DocumentEnd, Event::StreamEnd] = events.as_slice()
+    else {
         return None;
-    } else {
-        let folded = std::iter::once(rest)
-            .chain(more.iter().map(|l| without_comment(l).trim()).filter(|l| !l.is_empty()))
-            .collect::<Vec<_>>()
-            .join(" ");
-        CardValue::Text(scalar(&folded)?)
     };
-    Some((key, value))
-}
-
-/// `- item` lines; `None` where there are none or where one is no scalar.
-fn block_items(lines: &[&str]) -> Option<Vec<String>> {
-    let lines: Vec<&str> = lines.iter().map(|l| without_comment(l).trim()).filter(|l| !l.is_empty()).collect();
-    let items: Option<Vec<String>> = lines
-        .iter()
-        .map(|line| {
-            let item = line.strip_prefix("- ")?.trim();
-            let nested = item.ends_with(':') || item.contains(": ") && !item.starts_with(['"', '\'']);
-            if nested { None } else { scalar(item) }
-        })
-        .collect();
-    items.filter(|items| !items.is_empty())
-}
-
-/// What stands between `[` and `]`.
-fn flow_items(text: &str) -> Option<Vec<String>> {
-    let inner = text.trim().strip_suffix(']')?;
-    let (mut items, mut start, mut quote) = (Vec::new(), 0, None);
-    for (at, c) in inner.char_indices() {
-        match (quote, c) {
-            (None, '[' | '{') => return None,
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(q), _) if q == c => quote = None,
-            (None, ',') => {
-                items.push(&inner[start..at]);
-                start = at + 1;
-            }
-            _ => {}
+    let [Event::MappingStart(..), key, value @ .., Event::MappingEnd] = inner else { return None };
+    let value = match value {
+        [value] => CardValue::Text(scalar(value)?),
+        [Event::SequenceStart(0, None), items @ .., Event::SequenceEnd] => {
+            CardValue::List(items.iter().map(scalar).collect::<Option<_>>()?)
         }
-    }
-    items.push(&inner[start..]);
-    items.into_iter().map(str::trim).filter(|item| !item.is_empty()).map(scalar).collect()
+        _ => return None,
+    };
+    Some((scalar(key)?, value))
 }
 
-/// A literal (`|`) or folded (`>`) block.
-fn block_scalar(style: char, header: &str, lines: &[&str]) -> String {
-    let indent = lines.iter().filter(|l| !l.trim().is_empty()).map(|l| l.len() - l.trim_start().len()).min().unwrap_or(0);
-    let lines: Vec<&str> = lines.iter().map(|l| l.get(indent..).unwrap_or("")).collect();
-    let mut text = lines.join(if style == '|' { "\n" } else { " " }).trim_end().to_owned();
-    if !header.contains('-') {
-        text.push('\n');
-    }
-    text
-}
-
-/// A plain or quoted scalar; `None` for null.
-fn scalar(text: &str) -> Option<String> {
-    match unquote(text) {
-        Some(text) => Some(text),
-        None if matches!(text, "" | "~" | "null" | "Null" | "NULL") => None,
-        None => Some(text.to_owned()),
-    }
-}
-
-/// The inside of a quoted scalar; `None` where it is not quoted.
-fn unquote(text: &str) -> Option<String> {
-    if let Some(inner) = text.strip_prefix('\'').and_then(|t| t.strip_suffix('\'')) {
-        return Some(inner.replace("''", "'"));
-    }
-    let inner = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'))?;
-    let mut out = String::with_capacity(inner.len());
-    let mut chars = inner.chars();
-    while let Some(c) = chars.next() {
-        match (c, c == '\\') {
-            (_, true) => match chars.next() {
-                Some('n') => out.push('\n'),
-                Some('t') => out.push('\t'),
-                Some(other) => out.push(other),
-                None => {}
-            },
-            (c, false) => out.push(c),
+/// The text of a scalar as it stands, whatever type YAML gives it; `None` for null, and for one with a tag or an anchor.
+fn scalar(event: &Event) -> Option<String> {
+    match event {
+        Event::Scalar(text, style, 0, None) => {
+            let null = *style == ScalarStyle::Plain && matches!(&**text, "" | "~" | "null" | "Null" | "NULL");
+            (!null).then(|| text.to_string())
         }
+        _ => None,
     }
-    Some(out)
-}
-
-/// A line up to a comment: ` #` outside quotes.
-fn without_comment(line: &str) -> &str {
-    let trimmed = line.trim_start().trim_start_matches("- ");
-    if trimmed.starts_with(['"', '\'']) {
-        return line;
-    }
-    if line.trim_start().starts_with('#') {
-        return "";
-    }
-    line.find(" #").map_or(line, |at| &line[..at])
 }
 
 #[cfg(test)]
@@ -203,6 +129,27 @@ mod tests {
         check(CARD, "description", text("Two\nlines\n"));
         check(CARD, "long", text("a b"));
         check(CARD, "multi", list(&["one", "two"]));
+    }
+
+    #[test]
+    fn values_are_text_as_it_stands() {
+        const CARD: &str =
+            "---\nversion: 1.10\nfit: no\nname: \"a \\u00e9 \\\"b\\\"\" # c\nfolded: >-\n  one\n  two\n\n  three\n---\n";
+        check(CARD, "version", text("1.10"));
+        check(CARD, "fit", text("no"));
+        check(CARD, "name", text("a é \"b\""));
+        check(CARD, "folded", text("one two\nthree"));
+    }
+
+    #[test]
+    fn what_is_no_yaml_costs_no_other_key() {
+        let deep = "[".repeat(100_000);
+        let card = format!("---\na: 1\nb: [x\nc: \"\nd: @x\ne: {deep}\nf: &a 1\ng: *a\nh: !!str 1\nz: 2\na: 3\n---\n");
+        for key in ["b", "c", "d", "e", "f", "g", "h"] {
+            check(&card, key, None);
+        }
+        check(&card, "a", text("1"));
+        check(&card, "z", text("2"));
     }
 
     #[test]

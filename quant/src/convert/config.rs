@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::json::Keys;
+use super::json::JsonReader;
 pub use super::json::{read_bytes, read_json, read_text};
-use super::rope::Rope;
+use super::rope::RopeConfig;
 use crate::arch::{self, ArchSpec, HeadDim, HfClass, NeutralKey, NormEpsilon, neutral};
 use crate::{Error, Result};
 
@@ -35,10 +35,10 @@ pub struct Config {
     pub rope_theta: f64,
     /// Base of the rotary frequencies of blocks with a sliding window, where it is another.
     pub local_rope_theta: Option<f64>,
-    pub rope: Rope,
+    pub rope: RopeConfig,
     /// The part of a head that is rotated, above 0 and at most 1.
     pub rotary_part: f64,
-    pub experts: Option<Experts>,
+    pub experts: Option<ExpertConfig>,
     pub tie_word_embeddings: bool,
     /// The whole file.
     pub json: Map<String, Value>,
@@ -47,7 +47,7 @@ pub struct Config {
 /// What the configuration of a mixture of experts says, beyond sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // the GGUF stems
-pub struct Experts {
+pub struct ExpertConfig {
     pub count: u32,
     pub used_count: u32,
     pub group_count: Option<u32>,
@@ -135,9 +135,9 @@ impl Config {
     /// # Errors
     /// As [`Config::read`], but for those of the file itself.
     pub fn parse(path: PathBuf, mut json: Map<String, Value>) -> Result<Self> {
-        let (arch, class) = Keys { path: &path, json: &json }.architecture()?;
+        let (arch, class) = JsonReader { path: &path, json: &json }.architecture()?;
         add_defaults(class, &mut json);
-        let keys = Keys { path: &path, json: &json };
+        let keys = JsonReader { path: &path, json: &json };
         keys.check_all_neutral(arch, class)?;
         let embedding_length = keys.size_of(&["hidden_size", "n_embd"])?;
         let head_count = keys.size_of(&["num_attention_heads", "n_head"])?;
@@ -188,12 +188,12 @@ impl Config {
     }
 
     /// Access to further keys.
-    pub(crate) fn keys(&self) -> Keys<'_> {
-        Keys { path: &self.path, json: &self.json }
+    pub(crate) fn keys(&self) -> JsonReader<'_> {
+        JsonReader { path: &self.path, json: &self.json }
     }
 }
 
-impl<'a> Keys<'a> {
+impl<'a> JsonReader<'a> {
     fn architecture(self) -> Result<(&'static ArchSpec, &'static HfClass)> {
         match self.get("architectures").and_then(|v| v.get(0)) {
             Some(Value::String(class)) => {
@@ -253,7 +253,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn experts(self) -> Result<Option<Experts>> {
+    fn experts(self) -> Result<Option<ExpertConfig>> {
         let mut counts = EXPERT_COUNTS.iter().filter_map(|key| self.count(key).transpose());
         let count = match counts.next().transpose()? {
             None | Some(0) => return Ok(None),
@@ -265,7 +265,7 @@ impl<'a> Keys<'a> {
             Some(Value::String(name)) if name == "sigmoid" => Some(2),
             Some(v) => return Err(self.error("scoring_func", format!("{v} is not supported; known: softmax, sigmoid"))),
         };
-        Ok(Some(Experts {
+        Ok(Some(ExpertConfig {
             count,
             used_count: self.size("num_experts_per_tok")?,
             group_count: self.count("n_group")?,
@@ -332,7 +332,7 @@ mod tests {
         }
         let c = parse(json).unwrap();
         assert_eq!((c.head_count_kv, c.head_dim, c.context_length), (4, 64, 2048));
-        assert_eq!((c.norm_epsilon, c.rope_theta, c.rope, c.tie_word_embeddings), (1e-6, 10000.0, Rope::Default, false));
+        assert_eq!((c.norm_epsilon, c.rope_theta, c.rope, c.tie_word_embeddings), (1e-6, 10000.0, RopeConfig::Default, false));
     }
 
     #[test]

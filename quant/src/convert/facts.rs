@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 
 use super::architectures::longrope_original_context;
 use super::config::Config;
-use super::json::Keys;
-use super::rope::Rope;
+use super::json::JsonReader;
+use super::rope::RopeConfig;
 use crate::arch::{ExpertGroups, HfWindow, Normalizes, Rotated};
 use crate::gguf::{Array, Metadata, Value};
 use crate::hparams::{HParams, OWN_PREFIX, RopeScaling, Window, Yarn};
@@ -78,7 +78,7 @@ fn differ(a: f32, b: f32) -> bool {
 }
 
 /// One entry a block of a list in the configuration.
-fn list<'a>(keys: Keys<'a>, key: &str, count: usize) -> Result<Option<&'a [Json]>> {
+fn list<'a>(keys: JsonReader<'a>, key: &str, count: usize) -> Result<Option<&'a [Json]>> {
     match keys.get(key) {
         None => Ok(None),
         Some(Json::Array(list)) if list.len() == count => Ok(Some(list)),
@@ -87,7 +87,7 @@ fn list<'a>(keys: Keys<'a>, key: &str, count: usize) -> Result<Option<&'a [Json]
 }
 
 /// The blocks that `layer_types` gives a window.
-fn layer_types(keys: Keys<'_>, count: usize) -> Result<Option<Vec<bool>>> {
+fn layer_types(keys: JsonReader<'_>, count: usize) -> Result<Option<Vec<bool>>> {
     const KEY: &str = "layer_types";
     let windowed = |kind: &Json| match kind.as_str() {
         Some("sliding_attention") => Ok(true),
@@ -140,7 +140,7 @@ fn window(config: &Config) -> Result<Option<Window>> {
 }
 
 /// The blocks that rotate by `no_rope_layers` (1 means that a block does) or `no_rope_layer_interval`.
-fn no_rope_layers(keys: Keys<'_>, count: usize) -> Result<Vec<bool>> {
+fn no_rope_layers(keys: JsonReader<'_>, count: usize) -> Result<Vec<bool>> {
     const KEY: &str = "no_rope_layers";
     if let Some(entries) = list(keys, KEY, count)? {
         let rotates = |entry: &Json| match entry {
@@ -173,12 +173,12 @@ fn add_rope_scaling(config: &Config, m: &mut Metadata) -> Result<()> {
     };
     let wanted = match config.rope {
         // These are tensors.
-        Rope::Default | Rope::Llama3 { .. } | Rope::LongRope { .. } => RopeScaling::None,
-        Rope::Linear { factor: 1.0 } => RopeScaling::None,
-        Rope::Linear { factor } => RopeScaling::Linear { factor: factor as f32 },
-        Rope::Dynamic { factor } => RopeScaling::Dynamic { factor: factor as f32 },
+        RopeConfig::Default | RopeConfig::Llama3 { .. } | RopeConfig::LongRope { .. } => RopeScaling::None,
+        RopeConfig::Linear { factor: 1.0 } => RopeScaling::None,
+        RopeConfig::Linear { factor } => RopeScaling::Linear { factor: factor as f32 },
+        RopeConfig::Dynamic { factor } => RopeScaling::Dynamic { factor: factor as f32 },
         // transformers reads no extrapolation factor, though the converter writes it.
-        Rope::Yarn { factor, beta_fast, beta_slow, .. } => RopeScaling::Yarn(Yarn {
+        RopeConfig::Yarn { factor, beta_fast, beta_slow, .. } => RopeScaling::Yarn(Yarn {
             factor: factor as f32,
             extrapolation: 1.0,
             beta_fast: beta_fast.unwrap_or(32.0) as f32,
@@ -216,10 +216,10 @@ fn add_rope_scaling(config: &Config, m: &mut Metadata) -> Result<()> {
 /// that of the scaling; the converter knows the latter alone.
 fn original_context(config: &Config) -> Result<Option<u32>> {
     match config.rope {
-        Rope::Yarn { original_context, .. } => {
+        RopeConfig::Yarn { original_context, .. } => {
             Ok(Some(config.keys().optional_size("original_max_position_embeddings")?.unwrap_or(original_context)))
         }
-        Rope::LongRope { .. } => longrope_original_context(config).map(Some),
+        RopeConfig::LongRope { .. } => longrope_original_context(config).map(Some),
         _ => Ok(None),
     }
 }
@@ -228,12 +228,14 @@ fn original_context(config: &Config) -> Result<Option<u32>> {
 fn magnitude(config: &Config) -> Result<f32> {
     let yarn = |factor: f64, multiplier: f64| if factor <= 1.0 { 1.0 } else { 0.1 * multiplier * factor.ln() + 1.0 };
     Ok(match &config.rope {
-        Rope::Yarn { attention_factor: Some(stated), .. } | Rope::LongRope { attention_factor: Some(stated), .. } => *stated,
-        Rope::Yarn { factor, mscale: Some(mscale), mscale_all_dim: Some(all), .. } => {
+        RopeConfig::Yarn { attention_factor: Some(stated), .. } | RopeConfig::LongRope { attention_factor: Some(stated), .. } => {
+            *stated
+        }
+        RopeConfig::Yarn { factor, mscale: Some(mscale), mscale_all_dim: Some(all), .. } => {
             yarn(*factor, *mscale) / yarn(*factor, *all)
         }
-        Rope::Yarn { factor, .. } => yarn(*factor, 1.0),
-        Rope::LongRope { factor, .. } => {
+        RopeConfig::Yarn { factor, .. } => yarn(*factor, 1.0),
+        RopeConfig::LongRope { factor, .. } => {
             let original = f64::from(longrope_original_context(config)?);
             let factor = factor.unwrap_or(f64::from(config.context_length) / original);
             if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() }
@@ -415,20 +417,21 @@ mod tests {
         check("LlamaForCausalLM", json!({"rope_scaling": {}, "rope_parameters": linear}), &[]);
         // Where blocks differ, the old name of the kind is passed over.
         let gemma3 = |kind: &str| {
-            let json = json!({"architectures": ["Gemma3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 6, "vocab_size": 384,
-                "num_attention_heads": 4, "intermediate_size": 64, "head_dim": 16, "rope_scaling": {kind: "linear", "factor": 8.0}});
+            let json = json!({"architectures": ["Gemma3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 6,
+                "vocab_size": 384, "num_attention_heads": 4, "intermediate_size": 64, "head_dim": 16,
+                "rope_scaling": {kind: "linear", "factor": 8.0}});
             Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap().rope
         };
-        assert_eq!((gemma3("type"), gemma3("rope_type")), (Rope::Default, Rope::Linear { factor: 8.0 }));
+        assert_eq!((gemma3("type"), gemma3("rope_type")), (RopeConfig::Default, RopeConfig::Linear { factor: 8.0 }));
     }
 
     #[test]
     fn missing_keys_mean_what_the_class_takes_them_for() {
         let experts = json!({"num_local_experts": 8, "num_key_value_heads": 4});
         check("GptOssForCausalLM", experts, &[("rope.scaling.yarn_truncate", Value::Bool(false))]);
-        let mut json = json!({"architectures": ["DeepseekV3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 384,
-            "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 64, "kv_lora_rank": 16, "qk_rope_head_dim": 8,
-            "qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 16, "moe_intermediate_size": 16});
+        let mut json = json!({"architectures": ["DeepseekV3ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 4,
+            "vocab_size": 384, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 64, "kv_lora_rank": 16,
+            "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 16, "moe_intermediate_size": 16});
         let keys = |json: &Json| {
             let config = Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap();
             let mut m = Metadata::new();
@@ -455,7 +458,8 @@ mod tests {
         refused("SmolLM3ForCausalLM", json!({"no_rope_layers": [1, 0]}), "list of 4 entries");
         refused(
             "Cohere2ForCausalLM",
-            json!({"sliding_window": 8, "layer_types": ["linear_attention", "full_attention", "full_attention", "full_attention"]}),
+            json!({"sliding_window": 8,
+                "layer_types": ["linear_attention", "full_attention", "full_attention", "full_attention"]}),
             "linear_attention",
         );
     }

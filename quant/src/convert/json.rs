@@ -14,13 +14,13 @@ const MAX_JSON_BYTES: u64 = 1 << 28;
 
 /// The file with what messages need.
 #[derive(Clone, Copy)]
-pub(crate) struct Keys<'a> {
+pub(crate) struct JsonReader<'a> {
     pub(super) path: &'a Path,
     pub(super) json: &'a Map<String, Value>,
 }
 
-impl<'a> Keys<'a> {
-    pub(crate) fn error(self, key: &str, what: impl Into<String>) -> Error {
+impl<'a> JsonReader<'a> {
+    pub(crate) fn error(self, key: &str, what: impl Into<crate::message::Message>) -> Error {
         Error::key(self.path, key, what)
     }
 

@@ -5,7 +5,7 @@
 
 use super::config::Config;
 use super::file_type::FileType;
-use super::rope::Rope;
+use super::rope::RopeConfig;
 use crate::Result;
 use crate::arch::{NormEpsilon, Role};
 use crate::gguf::{Metadata, Value};
@@ -86,11 +86,11 @@ impl<'a> Writer<'a> {
 
     fn rope_scaling(&mut self) {
         match self.config.rope {
-            Rope::Linear { factor } => {
+            RopeConfig::Linear { factor } => {
                 self.str("rope.scaling.type", "linear");
                 self.f32("rope.scaling.factor", factor);
             }
-            Rope::Yarn {
+            RopeConfig::Yarn {
                 factor,
                 original_context,
                 extrapolation_factor,
@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
                 self.optional_f32("rope.scaling.yarn_beta_slow", beta_slow);
             }
             // Llama 3's factors and LongRoPE's are tensors; dynamic scaling has no key (see `facts`).
-            Rope::Default | Rope::Dynamic { .. } | Rope::Llama3 { .. } | Rope::LongRope { .. } => {}
+            RopeConfig::Default | RopeConfig::Dynamic { .. } | RopeConfig::Llama3 { .. } | RopeConfig::LongRope { .. } => {}
         }
     }
 }

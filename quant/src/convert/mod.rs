@@ -27,7 +27,8 @@ pub use naming::model_name;
 use weights::WeightCount;
 
 /// All metadata of the converted model, and behind them `own`, the keys of our own (see [`facts`]). Where the tokenizer is not
-/// supported its keys are left out; whoever writes a file asks for the vocabulary first and so gets the reason (`Checkpoint::output_metadata`).
+/// supported its keys are left out; whoever writes a file asks for the vocabulary first and so gets the reason
+/// (`Checkpoint::output_metadata`).
 ///
 /// # Errors
 /// A file beside `config.json` cannot be read.
@@ -40,7 +41,7 @@ pub fn metadata(config: &Config, dir: &Path, tensors: &[Tensor], own: &Metadata)
     architectures::add_keys(config, FileType::of(tensors), &mut m)?;
     m.set("general.quantization_version", Value::U32(GGML_QUANT_VERSION));
     let mut tokenizer = Metadata::new();
-    if vocab::hf::add_keys(&vocab::hf::Model::of(config), &mut tokenizer).is_ok() {
+    if vocab::hf::add_keys(&vocab::hf::TokenizerInput::of(config), &mut tokenizer).is_ok() {
         for (key, value) in tokenizer.iter() {
             m.set(key, value.clone());
         }

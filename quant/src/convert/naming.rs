@@ -43,7 +43,7 @@ pub(super) struct NameParts {
 
 /// What one hyphen-separated part of a name is.
 #[derive(Debug, Default, Clone)]
-struct Part {
+struct NamePart {
     text: String,
     basename: bool,
     size_label: bool,
@@ -52,7 +52,7 @@ struct Part {
     quant_type: bool,
 }
 
-impl Part {
+impl NamePart {
     fn kinds(&self) -> usize {
         [self.basename, self.size_label, self.finetune, self.version, self.quant_type].iter().filter(|&&k| k).count()
     }
@@ -67,10 +67,10 @@ pub(super) fn split_name(id: &str, parameter_count: u64) -> NameParts {
         Some((organization, name)) => ((!organization.starts_with('.')).then(|| organization.to_owned()), name),
         None => (None, id),
     };
-    let mut parts: Vec<Part> = full_name
+    let mut parts: Vec<NamePart> = full_name
         .split('-')
         .filter(|part| !part.is_empty())
-        .map(|part| Part { text: part.to_owned(), ..Part::default() })
+        .map(|part| NamePart { text: part.to_owned(), ..NamePart::default() })
         .collect();
     for (i, part) in parts.iter_mut().enumerate() {
         annotate(part, i == 0, parameter_count);
@@ -78,7 +78,7 @@ pub(super) fn split_name(id: &str, parameter_count: u64) -> NameParts {
     drop_word_sizes(&mut parts);
     mark_basename(&mut parts);
 
-    let join = |wanted: fn(&Part) -> bool| {
+    let join = |wanted: fn(&NamePart) -> bool| {
         let texts: Vec<&str> = parts.iter().filter(|p| wanted(p)).map(|p| p.text.as_str()).collect();
         (!texts.is_empty()).then(|| texts.join("-"))
     };
@@ -97,7 +97,7 @@ pub(super) fn split_name(id: &str, parameter_count: u64) -> NameParts {
     NameParts { full_name: full_name.to_owned(), organization, basename, finetune, version, size_label }
 }
 
-fn annotate(part: &mut Part, first: bool, parameter_count: u64) {
+fn annotate(part: &mut NamePart, first: bool, parameter_count: u64) {
     // ASCII only: what is recognized below is then ASCII too, and can be cut at any byte.
     let lower = part.text.to_ascii_lowercase();
     if is_version(&lower) {
@@ -206,7 +206,7 @@ fn lower_last(text: &str) -> String {
 }
 
 /// `small` and the like say nothing beside a number.
-fn drop_word_sizes(parts: &mut [Part]) {
+fn drop_word_sizes(parts: &mut [NamePart]) {
     if parts.iter().any(|p| p.size_label && p.text.chars().any(|c| c.is_ascii_digit())) {
         for part in parts.iter_mut().filter(|p| p.size_label && p.text.chars().all(char::is_alphabetic)) {
             part.size_label = false;
@@ -215,7 +215,7 @@ fn drop_word_sizes(parts: &mut [Part]) {
 }
 
 /// The base name is what comes before anything recognized but a version; a version at its end is not part of it.
-fn mark_basename(parts: &mut [Part]) {
+fn mark_basename(parts: &mut [NamePart]) {
     let mut at_start = true;
     for part in parts.iter_mut() {
         let unknown = part.kinds() == 0;

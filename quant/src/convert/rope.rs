@@ -5,13 +5,13 @@
 
 use serde_json::{Map, Value};
 
-use super::json::Keys;
+use super::json::JsonReader;
 use crate::arch::HfClass;
 use crate::{Error, Result};
 
 /// Rotary scaling as the configuration asks for it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Rope {
+pub enum RopeConfig {
     /// None.
     Default,
     /// Positions divided by `factor`.
@@ -73,7 +73,7 @@ pub enum Rope {
 pub(super) struct RopeKeys {
     pub(super) theta: f64,
     pub(super) local_theta: Option<f64>,
-    pub(super) scaling: Rope,
+    pub(super) scaling: RopeConfig,
     pub(super) part: f64,
 }
 
@@ -104,7 +104,7 @@ const KNOWN: &[&str] = &[
 /// More pairs than any head has.
 const MAX_FACTORS: usize = 1 << 16;
 
-impl<'a> Keys<'a> {
+impl<'a> JsonReader<'a> {
     /// Base, scaling and rotated part. As for transformers 5.23, the original context is the whole one where the scaling
     /// does not say.
     pub(super) fn rope(self, class: &HfClass, context_length: u32) -> Result<RopeKeys> {
@@ -151,7 +151,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn scaling(self, class: &HfClass, object: &Map<String, Value>, context_length: u32) -> Result<Rope> {
+    fn scaling(self, class: &HfClass, object: &Map<String, Value>, context_length: u32) -> Result<RopeConfig> {
         if let Some(key) = object.keys().find(|key| !KNOWN.contains(&key.as_str())) {
             return Err(self.error(key, "is not understood in the description of rotary embedding"));
         }
@@ -169,8 +169,8 @@ impl<'a> Keys<'a> {
         let need = |name| optional(name)?.ok_or_else(|| self.error(name, "is missing from rope_scaling"));
         let original = || Ok::<_, Error>(optional("original_max_position_embeddings")?.unwrap_or(f64::from(context_length)));
         Ok(match kind {
-            "linear" => Rope::Linear { factor: need("factor")? },
-            "dynamic" => Rope::Dynamic { factor: need("factor")? },
+            "linear" => RopeConfig::Linear { factor: need("factor")? },
+            "dynamic" => RopeConfig::Dynamic { factor: need("factor")? },
             "llama3" => {
                 let (low_freq_factor, high_freq_factor) = (need("low_freq_factor")?, need("high_freq_factor")?);
                 if high_freq_factor <= low_freq_factor {
@@ -180,9 +180,9 @@ impl<'a> Keys<'a> {
                 // transformers takes the key of the whole configuration first.
                 let whole = self.number("original_max_position_embeddings")?;
                 let original_context = whole.map_or_else(original, Ok)?;
-                Rope::Llama3 { factor: need("factor")?, low_freq_factor, high_freq_factor, original_context }
+                RopeConfig::Llama3 { factor: need("factor")?, low_freq_factor, high_freq_factor, original_context }
             }
-            "yarn" => Rope::Yarn {
+            "yarn" => RopeConfig::Yarn {
                 factor: need("factor")?,
                 original_context: original()? as u32,
                 extrapolation_factor: optional("extrapolation_factor")?,
@@ -193,13 +193,13 @@ impl<'a> Keys<'a> {
                 mscale: weight("mscale")?,
                 mscale_all_dim: weight("mscale_all_dim")?,
             },
-            "longrope" | "su" => Rope::LongRope {
+            "longrope" | "su" => RopeConfig::LongRope {
                 short: self.factors("short_factor", object)?,
                 long: self.factors("long_factor", object)?,
                 factor: optional("factor")?,
                 attention_factor: optional("attention_factor")?,
             },
-            _ => Rope::Default,
+            _ => RopeConfig::Default,
         })
     }
 
@@ -214,7 +214,7 @@ impl<'a> Keys<'a> {
 }
 
 /// The kind of scaling; older files call it `type`.
-fn kind<'o>(keys: Keys<'_>, object: &'o Map<String, Value>) -> Result<&'o str> {
+fn kind<'o>(keys: JsonReader<'_>, object: &'o Map<String, Value>) -> Result<&'o str> {
     match object.get("rope_type").or_else(|| object.get("type")).filter(|v| !v.is_null()) {
         None => Ok("default"),
         Some(Value::String(kind)) => Ok(kind),
@@ -247,34 +247,34 @@ mod tests {
 
     #[test]
     fn both_spellings_of_rope_mean_the_same() {
-        let check = |rope: Value, expected: &(f64, Rope)| {
+        let check = |rope: Value, expected: &(f64, RopeConfig)| {
             let c = parse("LlamaForCausalLM", &rope).unwrap();
             assert_eq!((c.rope_theta, c.rope), *expected, "{rope}");
         };
-        let linear = (500000.0, Rope::Linear { factor: 4.0 });
+        let linear = (500000.0, RopeConfig::Linear { factor: 4.0 });
         check(json!({"rope_scaling": {"type": "linear", "factor": 4.0}}), &linear);
         check(json!({"rope_scaling": {"rope_type": "linear", "factor": 4}}), &linear);
         check(
             json!({"rope_theta": null, "rope_parameters": {"rope_theta": 500000.0, "rope_type": "linear", "factor": 4.0}}),
             &linear,
         );
-        check(json!({"rope_parameters": {"rope_type": "default"}}), &(500000.0, Rope::Default));
+        check(json!({"rope_parameters": {"rope_type": "default"}}), &(500000.0, RopeConfig::Default));
         let llama3 =
-            (500000.0, Rope::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64.0 });
+            (500000.0, RopeConfig::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64.0 });
         let scaling = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 64});
         check(json!({"rope_scaling": scaling}), &llama3);
         check(json!({"rope_scaling": scaling, "rope_parameters": {"rope_type": "default"}}), &llama3);
         let without = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
         let whole =
-            (500000.0, Rope::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 512.0 });
+            (500000.0, RopeConfig::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 512.0 });
         check(json!({"rope_scaling": without}), &whole);
     }
 
     #[test]
     fn yarn_and_longrope_keep_their_numbers() {
         let yarn = json!({"rope_scaling": {"type": "yarn", "factor": 4.0, "attn_factor": 1.5, "beta_fast": 32}});
-        let Rope::Yarn { factor, original_context, attn_factor, beta_fast, beta_slow, .. } =
+        let RopeConfig::Yarn { factor, original_context, attn_factor, beta_fast, beta_slow, .. } =
             parse("Qwen2ForCausalLM", &yarn).unwrap().rope
         else {
             panic!("{yarn}")
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!((factor, original_context), (4.0, 512));
         assert_eq!((attn_factor, beta_fast, beta_slow), (Some(1.5), Some(32.0), None));
         let long = json!({"rope_scaling": {"type": "su", "short_factor": [1, 1.5], "long_factor": [2.0, 4.0]}});
-        let expected = Rope::LongRope { short: vec![1.0, 1.5], long: vec![2.0, 4.0], factor: None, attention_factor: None };
+        let expected = RopeConfig::LongRope { short: vec![1.0, 1.5], long: vec![2.0, 4.0], factor: None, attention_factor: None };
         assert_eq!(parse("Phi3ForCausalLM", &long).unwrap().rope, expected);
     }
 
@@ -292,13 +292,13 @@ mod tests {
             let c = parse("Gemma3ForCausalLM", &changes).unwrap();
             (c.rope_theta, c.local_rope_theta, c.rope)
         };
-        let linear = Rope::Linear { factor: 8.0 };
+        let linear = RopeConfig::Linear { factor: 8.0 };
         let old = json!({"rope_local_base_freq": 20000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}});
         assert_eq!(gemma(old), (500000.0, Some(20000.0), linear.clone()));
         let full = json!({"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6});
         let new = json!({"rope_parameters": {"full_attention": full, "sliding_attention": {"rope_theta": 20000.0}}});
         assert_eq!(gemma(new.clone()), (1e6, Some(20000.0), linear));
-        assert_eq!(gemma(json!({})), (500000.0, Some(10000.0), Rope::Default));
+        assert_eq!(gemma(json!({})), (500000.0, Some(10000.0), RopeConfig::Default));
         check_refused("LlamaForCausalLM", new, "full_attention", "by kind of block");
         let scaled = json!({"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}});
         check_refused("Gemma3ForCausalLM", scaled, "sliding_attention", "scaled");

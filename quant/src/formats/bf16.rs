@@ -5,7 +5,7 @@
 //!       emmmmmmm seeeeeee      s sign, e exponent, m mantissa
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::simd::F32x8;
 use super::{DType, Format};
 
@@ -29,7 +29,7 @@ impl BF16 {
     }
 }
 
-impl Block<1> for BF16 {
+impl QuantBlock<1> for BF16 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.iter().zip(blocks) {

@@ -13,7 +13,7 @@ use super::{DType, Format};
 /// The bytes of `N` weights as they lie in a file: only `u8` and `i8` fields, so that any byte address will do.
 ///
 /// Implementations are `#[inline(always)]`: a function that is not inlined would keep the old instruction set.
-pub(super) trait Block<const N: usize>: bytemuck::Pod {
+pub(super) trait QuantBlock<const N: usize>: bytemuck::Pod {
     /// Encodes `x` (`N * blocks.len()` weights) in ggml's reference arithmetic; see [`super::Encode`].
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]);
 
@@ -23,7 +23,7 @@ pub(super) trait Block<const N: usize>: bytemuck::Pod {
 
 impl Format {
     /// The table row of a format stored in blocks `B`.
-    pub(super) const fn of<B: Block<N>, const N: usize>(
+    pub(super) const fn of<B: QuantBlock<N>, const N: usize>(
         dtype: DType,
         name: &'static str,
         ggml_id: u32,
@@ -51,7 +51,7 @@ impl Format {
     }
 }
 
-fn encode<B: Block<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+fn encode<B: QuantBlock<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     let blocks: &mut [B] = bytemuck::cast_slice_mut(out);
     assert_eq!(x.len(), blocks.len() * N);
     #[cfg(target_arch = "x86_64")]
@@ -63,7 +63,7 @@ fn encode<B: Block<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, ou
     B::encode::<Baseline>(x, importance, blocks);
 }
 
-fn decode<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
+fn decode<B: QuantBlock<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
     let (out, rest) = out.as_chunks_mut::<N>();
     assert!(rest.is_empty() && out.len() == blocks.len());
@@ -77,7 +77,7 @@ fn decode<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
 }
 
 #[inline(always)]
-fn decode_blocks<B: Block<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]) {
+fn decode_blocks<B: QuantBlock<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]) {
     for (block, out) in blocks.iter().zip(out) {
         block.decode(out);
     }
@@ -85,13 +85,13 @@ fn decode_blocks<B: Block<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn encode_avx2<B: Block<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [B]) {
+fn encode_avx2<B: QuantBlock<N>, const N: usize>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [B]) {
     B::encode::<Avx2>(x, importance, blocks);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn decode_avx2<B: Block<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]) {
+fn decode_avx2<B: QuantBlock<N>, const N: usize>(blocks: &[B], out: &mut [[f32; N]]) {
     decode_blocks(blocks, out);
 }
 

@@ -8,7 +8,7 @@
 //! The conversions are branch-free so that they vectorize, and written out here because every NaN must become the same
 //! bits as in ggml (`ggml_compute_fp32_to_fp16`), which neither the F16C instructions nor the `half` crate give.
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::simd::F32x8;
 use super::{DType, Format};
 
@@ -55,7 +55,7 @@ impl F16 {
     }
 }
 
-impl Block<1> for F16 {
+impl QuantBlock<1> for F16 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.iter().zip(blocks) {

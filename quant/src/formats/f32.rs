@@ -5,7 +5,7 @@
 //!       mmmmmmmm mmmmmmmm emmmmmmm seeeeeee      s sign, e exponent, m mantissa
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::simd::F32x8;
 use super::{DType, Format};
 
@@ -17,7 +17,7 @@ pub(super) const FORMAT: Format = Format::of::<F32, 1>(DType::F32, "F32", 0, inc
 pub(super) struct F32([u8; 4]);
 const _: () = assert!(size_of::<F32>() == 4);
 
-impl Block<1> for F32 {
+impl QuantBlock<1> for F32 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.iter().zip(blocks) {

@@ -2,7 +2,7 @@
 //! Specification 1.0), and the search for the nearest. As in ggml the values are doubled, which makes them integers, and
 //! the formats' scales are halved for it.
 
-use super::simd::{F32x8, LANES};
+use super::simd::{F32x8, SIMD_WIDTH};
 
 /// The doubled values (`kvalues_mxfp4` of llama.cpp's `ggml/src/ggml-common.h`). Zero has no sign.
 pub(super) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -11,7 +11,7 @@ pub(super) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4,
 /// near. The distances are rounded as in ggml's `best_index_mxfp4`: far beyond the largest value many are equal.
 #[inline(always)]
 pub(super) fn nearest<V: F32x8>(x: &[f32], scale: f32, codes: &mut [u8]) {
-    for (x, codes) in x.as_chunks::<LANES>().0.iter().zip(codes.as_chunks_mut::<LANES>().0) {
+    for (x, codes) in x.as_chunks::<SIMD_WIDTH>().0.iter().zip(codes.as_chunks_mut::<SIMD_WIDTH>().0) {
         let magnitude = V::load(x).abs();
         let (mut code, mut best) = (V::splat(0.0), magnitude);
         for candidate in 1..8u8 {
@@ -22,7 +22,7 @@ pub(super) fn nearest<V: F32x8>(x: &[f32], scale: f32, codes: &mut [u8]) {
         let sign = V::select(V::load(x).lt(V::splat(0.0)), V::splat(8.0), V::splat(0.0));
         let sign = V::select(code.eq(V::splat(0.0)), V::splat(0.0), sign);
         let signed = (code + sign).store();
-        for l in 0..LANES {
+        for l in 0..SIMD_WIDTH {
             codes[l] = signed[l] as u8;
         }
     }

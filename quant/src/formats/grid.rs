@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use super::simd::{F32x8, LANES, Lanes};
+use super::simd::{Array8, F32x8, SIMD_WIDTH};
 
 /// Tuples of `D` codes, packed into the lower bits: eight codes 0..=2 of two bits, or four codes 0..=7 of three.
 pub(super) struct Grid<const D: usize> {
@@ -21,15 +21,15 @@ pub(super) struct Near {
     /// By tuple: the number of lists in the lower byte; above it the first of them, or the index where there are none.
     places: Vec<u32>,
     /// Points, padded with repetitions of the last one.
-    lists: Vec<Lanes<u16>>,
+    lists: Vec<Array8<u16>>,
 }
 
 /// Where a tuple stands.
-pub(super) enum Place<'a> {
+pub(super) enum GridMatch<'a> {
     /// On the grid.
     On,
     /// Off the grid; the points to choose from.
-    Off(&'a [Lanes<u16>]),
+    Off(&'a [Array8<u16>]),
 }
 
 impl<const D: usize> Grid<D> {
@@ -90,8 +90,8 @@ impl<const D: usize> Grid<D> {
             }
             let of = |&shell: &u8| candidates[..count].iter().filter(move |(distance, _)| *distance == shell);
             let mut list: Vec<u16> = shells.iter().flat_map(of).map(|&(_, point)| point).collect();
-            list.resize(list.len().next_multiple_of(LANES), list[list.len() - 1]);
-            near.places[tuple] = (near.lists.len() << 8 | (list.len() / LANES)) as u32;
+            list.resize(list.len().next_multiple_of(SIMD_WIDTH), list[list.len() - 1]);
+            near.places[tuple] = (near.lists.len() << 8 | (list.len() / SIMD_WIDTH)) as u32;
             near.lists.extend_from_slice(list.as_chunks().0);
         }
         near
@@ -100,10 +100,10 @@ impl<const D: usize> Grid<D> {
 
 impl Near {
     #[inline(always)]
-    pub(super) fn place(&self, tuple: u16) -> Place<'_> {
+    pub(super) fn lookup(&self, tuple: u16) -> GridMatch<'_> {
         let place = self.places[usize::from(tuple)] as usize;
         let (first, count) = (place >> 8, place & 0xff);
-        if count == 0 { Place::On } else { Place::Off(&self.lists[first..first + count]) }
+        if count == 0 { GridMatch::On } else { GridMatch::Off(&self.lists[first..first + count]) }
     }
 
     /// The index of a point of the grid.
@@ -116,7 +116,7 @@ impl Near {
 /// The point of `lists` with the least sum of costs, the first one among equals; the first of all if every sum is NaN or
 /// infinite. `costs` has for each axis the cost of every code, twice over where there are four.
 #[inline(always)]
-pub(super) fn cheapest<V: F32x8, const D: usize>(lists: &[Lanes<u16>], costs: &[V; D]) -> u16 {
+pub(super) fn cheapest<V: F32x8, const D: usize>(lists: &[Array8<u16>], costs: &[V; D]) -> u16 {
     let (mut least, mut at) = (V::splat(f32::MAX), V::splat(0.0));
     for (j, list) in lists.iter().enumerate() {
         let list = V::packed(list);
@@ -131,7 +131,7 @@ pub(super) fn cheapest<V: F32x8, const D: usize>(lists: &[Lanes<u16>], costs: &[
     }
     let (least, at) = (least.store(), at.store());
     let mut best = 0;
-    for l in 1..LANES {
+    for l in 1..SIMD_WIDTH {
         if least[l] < least[best] || (least[l] == least[best] && at[l] < at[best]) {
             best = l;
         }
@@ -183,9 +183,9 @@ mod tests {
                 let distance = |point: u16| codes(tuple).zip(codes(point)).map(|(a, b)| (a - b).pow(2)).sum::<i32>();
                 let mut all: Vec<(i32, usize)> = points.iter().enumerate().map(|(i, &point)| (distance(point), i)).collect();
                 all.sort();
-                match near.place(tuple) {
-                    Place::On => assert_eq!(all[0], (0, usize::from(near.index(tuple)))),
-                    Place::Off(lists) => {
+                match near.lookup(tuple) {
+                    GridMatch::On => assert_eq!(all[0], (0, usize::from(near.index(tuple)))),
+                    GridMatch::Off(lists) => {
                         let last = all.chunk_by(|a, b| a.0 == b.0).nth(shells - 1).unwrap()[0].0;
                         all.retain(|&(distance, _)| distance <= last);
                         let found: Vec<u16> = lists.as_flattened()[..all.len()].to_vec();
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn the_first_among_equals_is_cheapest() {
         let lists = [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15]];
-        let costs = |low: Lanes| [Plain::load(&low), Plain::splat(1.0), Plain::splat(0.0), Plain::splat(0.0)];
+        let costs = |low: Array8| [Plain::load(&low), Plain::splat(1.0), Plain::splat(0.0), Plain::splat(0.0)];
         assert_eq!(cheapest(&lists, &costs([3.0, 2.0, 2.0, 4.0, 5.0, 5.0, 2.0, 9.0])), 1);
         assert_eq!(cheapest(&lists, &costs([f32::NAN; 8])), 0);
         assert_eq!(cheapest(&lists, &costs([f32::INFINITY; 8])), 0);

@@ -4,9 +4,9 @@
 //! algorithm is that of `quantize_row_iq2_xxs_impl` and its four sisters in llama.cpp's `ggml/src/ggml-quants.c` (b11434);
 //! each expression keeps its order of operations, because the bytes must be the same. Packing is left to the formats.
 
-use super::grid::{Grid, Near, Place, cheapest};
+use super::grid::{Grid, GridMatch, Near, cheapest};
 use super::search::{Groups, mean_square, positive, scale_importance, transpose};
-use super::simd::{F32x8, LANES, Lanes, nearest_int};
+use super::simd::{Array8, F32x8, SIMD_WIDTH, nearest_int};
 
 /// How a type searches.
 pub(super) struct GridSearch<const D: usize> {
@@ -63,8 +63,8 @@ pub(super) struct Found {
 /// Tuples, by place in the group, of each of eight groups; bit `k` says that the rounded tuple `k` was off the grid.
 #[derive(Default)]
 struct Tuples {
-    packed: [Lanes<u16>; 8],
-    off_grid: Lanes<u8>,
+    packed: [Array8<u16>; 8],
+    off_grid: Array8<u8>,
 }
 
 impl<const D: usize> GridSearch<D> {
@@ -86,9 +86,9 @@ impl<const D: usize> GridSearch<D> {
         for (i, (block, x)) in blocks.iter_mut().zip(x.as_chunks::<256>().0).enumerate() {
             let sigma2 = mean_square(x, self.spread);
             let mut found = [Found::default(); M];
-            for (first, found) in (i * M..).step_by(LANES).zip(found.as_chunks_mut::<LANES>().0) {
-                let importance = importance.map(|importance| &importance[first..first + LANES]);
-                *found = self.groups::<V, N>(near, &x.as_chunks().0[first - i * M..][..LANES], importance, sigma2);
+            for (first, found) in (i * M..).step_by(SIMD_WIDTH).zip(found.as_chunks_mut::<SIMD_WIDTH>().0) {
+                let importance = importance.map(|importance| &importance[first..first + SIMD_WIDTH]);
+                *found = self.groups::<V, N>(near, &x.as_chunks().0[first - i * M..][..SIMD_WIDTH], importance, sigma2);
             }
             *block = store(&found);
         }
@@ -102,11 +102,11 @@ impl<const D: usize> GridSearch<D> {
         x: &[[f32; N]],
         importance: Option<&[[f32; N]]>,
         sigma2: f32,
-    ) -> [Found; LANES] {
+    ) -> [Found; SIMD_WIDTH] {
         let (mut x, zero) = (transpose(x), V::splat(0.0));
         let w = self.weights::<V, N>(&x, importance, sigma2);
         let mut signs = self.take_signs::<V, N>(&mut x, &w);
-        let (mut root_w, mut wx) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
+        let (mut root_w, mut wx) = ([[0.0; SIMD_WIDTH]; N], [[0.0; SIMD_WIDTH]; N]);
         let mut max = V::load(&x[0]);
         for i in 0..N {
             let (x, w) = (V::load(&x[i]), V::load(&w[i]));
@@ -130,7 +130,7 @@ impl<const D: usize> GridSearch<D> {
 
         let (mut best, mut tuples) = (zero, Tuples::default());
         if let Refine::AllIfOffGrid = self.refine {
-            tuples.off_grid = [0xff; LANES]; // unless a trial says otherwise
+            tuples.off_grid = [0xff; SIMD_WIDTH]; // unless a trial says otherwise
         }
         for step in -self.steps..=self.steps {
             let inverse = V::splat(Self::TOP + step as f32 * self.step) / reach;
@@ -152,7 +152,7 @@ impl<const D: usize> GridSearch<D> {
             Refine::AllIfOffGrid if scales[l] > 0.0 && tuples.off_grid[l] != 0 => 0xff,
             _ => 0,
         });
-        if anew != [0; LANES] {
+        if anew != [0; SIMD_WIDTH] {
             let refined = self.round::<V, N>(near, &x, &root_w, V::splat(1.0) / scale, scale);
             tuples.take(&refined, anew);
             let (sum_qx, sum_q2) = sums::<V, D, N>(&wx, &w, &tuples);
@@ -177,7 +177,7 @@ impl<const D: usize> GridSearch<D> {
         let squares = |spread: f32| x.map(|x| (V::splat(spread) + V::load(&x) * V::load(&x)).store());
         let mut w = match (importance, &self.plain) {
             (Some(importance), _) => transpose(importance),
-            (None, Plain::Ones) => [[1.0; LANES]; N],
+            (None, Plain::Ones) => [[1.0; SIMD_WIDTH]; N],
             (None, Plain::Squares) => return squares(0.0),
             (None, Plain::SquaresAndSpread) => return squares(0.25 * sigma2),
         };
@@ -188,9 +188,9 @@ impl<const D: usize> GridSearch<D> {
     /// Leaves the magnitudes. With `even_signs`, of each eight weights with an odd number of minus signs the one that
     /// matters least has its sign turned.
     #[inline(always)]
-    fn take_signs<V: F32x8, const N: usize>(&self, x: &mut Groups<N>, w: &Groups<N>) -> Lanes<u32> {
+    fn take_signs<V: F32x8, const N: usize>(&self, x: &mut Groups<N>, w: &Groups<N>) -> Array8<u32> {
         let (zero, one) = (V::splat(0.0), V::splat(1.0));
-        let mut signs = [0; LANES];
+        let mut signs = [0; SIMD_WIDTH];
         for k in 0..N / 8 {
             let (mut bits, mut odd) = (zero, zero);
             let (mut least, mut least_at) = (V::splat(f32::INFINITY), zero);
@@ -206,7 +206,7 @@ impl<const D: usize> GridSearch<D> {
                 x[8 * k + i] = number.abs().store();
             }
             let (bits, odd, least_at) = (bits.store(), odd.store(), least_at.store());
-            for l in 0..LANES {
+            for l in 0..SIMD_WIDTH {
                 let mut bits = bits[l] as u32;
                 if self.even_signs && odd[l] == 1.0 {
                     bits ^= 1 << least_at[l] as u32;
@@ -235,9 +235,9 @@ impl<const D: usize> GridSearch<D> {
                 packed = packed + code * V::splat((1 << (i as u32 * Grid::<D>::BITS)) as f32);
             }
             let packed = packed.store();
-            for l in 0..LANES {
+            for l in 0..SIMD_WIDTH {
                 let mut tuple = packed[l].to_bits() as u16;
-                if let Place::Off(lists) = near.place(tuple) {
+                if let GridMatch::Off(lists) = near.lookup(tuple) {
                     tuples.off_grid[l] |= 1 << k;
                     let reached = V::splat(scales[l]) * levels;
                     let costs: [V; D] = std::array::from_fn(|i| {
@@ -256,7 +256,7 @@ impl<const D: usize> GridSearch<D> {
 impl Tuples {
     /// Takes over tuple `k` of a group where bit `k` is set.
     #[inline(always)]
-    fn take(&mut self, other: &Self, which: Lanes<u8>) {
+    fn take(&mut self, other: &Self, which: Array8<u8>) {
         for (l, which) in which.into_iter().enumerate() {
             for k in (0..8).filter(|k| which >> k & 1 != 0) {
                 self.packed[k][l] = other.packed[k][l];

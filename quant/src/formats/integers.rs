@@ -5,7 +5,7 @@
 //! weights are no integers of 8 bits times a scale (floats, grids of points) have no such form.
 
 use super::Format;
-use super::block::Block;
+use super::block::QuantBlock;
 
 /// How a format's weights come apart.
 pub struct Integers {
@@ -21,7 +21,7 @@ pub struct Integers {
 pub type Unpack = fn(bytes: &[u8], codes: &mut [i8], scales: &mut [f32], offsets: &mut [f32]);
 
 /// A block of `N` weights in `GROUPS` groups.
-pub(super) trait Affine<const N: usize, const GROUPS: usize>: Block<N> {
+pub(super) trait Affine<const N: usize, const GROUPS: usize>: QuantBlock<N> {
     /// The block with scales of 1 and offsets of 0; the scales; the offsets. The decoder computes `scale * code + offset` with
     /// just these.
     fn split(&self) -> (Self, [f32; GROUPS], [f32; GROUPS]);
@@ -62,22 +62,19 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::super::DType;
+    use crate::random::SplitMix64;
 
     /// Any bytes but scales that are not finite: codes, scales and offsets give the decoder's weights to the last bit.
     #[test]
     fn integers_scales_and_offsets_are_the_weights() {
-        let mut state = 1u64;
-        let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        };
+        let mut random = SplitMix64::new(1);
         let mut tried = Vec::new();
         for &dtype in DType::ALL {
             let Some(integers) = dtype.integers() else { continue };
             tried.push(dtype);
             let (mut offsets_seen, mut finite) = (false, 0);
             for _ in 0..200 {
-                let bytes: Vec<u8> = (0..dtype.row_bytes(512).unwrap()).map(|_| random()).collect();
+                let bytes: Vec<u8> = (0..dtype.row_bytes(512).unwrap()).map(|_| random.bits() as u8).collect();
                 let (mut decoded, mut codes) = ([0.0; 512], [0; 512]);
                 let (mut scales, mut offsets) = (vec![0.0; 512 / integers.group], vec![0.0; 512 / integers.group]);
                 dtype.decode_row(&bytes, &mut decoded);

@@ -9,12 +9,12 @@
 //!       lower eight         2 j (l) and 2 j + 1 (h), - shifted down                          f four bits of the f16 d
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::Near;
 use super::grid_search::scale_codes;
 use super::search::{Groups, transpose};
-use super::simd::{F32x8, LANES, Lanes};
+use super::simd::{Array8, F32x8, SIMD_WIDTH};
 use super::ternary::{Cut, Cuts, Found, GRID, LEVELS, decode_eight, largest, settle, sorted, weights};
 use super::{DType, Format, grid_points};
 
@@ -36,12 +36,12 @@ impl BlockIQ1M {
     #[inline(always)]
     fn new<V: F32x8>(near: &Near, x: &[f32; 256], w: &[f32; 256]) -> Self {
         let mut found = [Found::default(); 16];
-        let groups = x.as_chunks::<16>().0.chunks(LANES).zip(w.as_chunks::<16>().0.chunks(LANES));
-        for ((x, w), found) in groups.zip(found.as_chunks_mut::<LANES>().0) {
+        let groups = x.as_chunks::<16>().0.chunks(SIMD_WIDTH).zip(w.as_chunks::<16>().0.chunks(SIMD_WIDTH));
+        for ((x, w), found) in groups.zip(found.as_chunks_mut::<SIMD_WIDTH>().0) {
             let (x, w) = (transpose(x), transpose(w));
             let order = sorted::<V, 16>(&x);
             let (largest, cuts) = (largest::<V, 16>(&x).store(), Self::cut::<V>(&x, &w, &order));
-            for l in 0..LANES {
+            for l in 0..SIMD_WIDTH {
                 if let Some((scale, at)) = cuts[l].filter(|_| largest[l] >= 1e-7) {
                     let down = (at / 2 % 2) | ((at % 2) << 1);
                     let cut = Cut { scale, first: at / 68, second: at / 4 % 17, down: down as u8 };
@@ -55,9 +55,9 @@ impl BlockIQ1M {
     /// The best of all cuts of each group, named `68 i1 + 4 i2`, two more where the levels of the first eight weights are
     /// shifted down, and one more where those of the other eight are.
     #[inline(always)]
-    fn cut<V: F32x8>(x: &Groups<16>, w: &Groups<16>, order: &[Lanes<u8>; 16]) -> Lanes<Option<(f32, usize)>> {
+    fn cut<V: F32x8>(x: &Groups<16>, w: &Groups<16>, order: &[Array8<u8>; 16]) -> Array8<Option<(f32, usize)>> {
         // Sums over the first so many numbers, those of each half of the group by themselves.
-        let (mut sum_x, mut sum_w) = ([[[0.0; LANES]; 2]; 17], [[[0.0; LANES]; 2]; 17]);
+        let (mut sum_x, mut sum_w) = ([[[0.0; SIMD_WIDTH]; 2]; 17], [[[0.0; SIMD_WIDTH]; 2]; 17]);
         for (place, order) in order.iter().enumerate() {
             for half in 0..2 {
                 let only = |values: &Groups<16>| {
@@ -125,7 +125,7 @@ impl BlockIQ1M {
     }
 }
 
-impl Block<256> for BlockIQ1M {
+impl QuantBlock<256> for BlockIQ1M {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let near = GRID.near();

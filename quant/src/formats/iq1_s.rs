@@ -8,12 +8,12 @@
 //!             lower eight
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::Near;
 use super::grid_search::scale_codes;
 use super::search::{Groups, transpose};
-use super::simd::{F32x8, LANES, Lanes};
+use super::simd::{Array8, F32x8, SIMD_WIDTH};
 use super::ternary::{Cut, Cuts, Found, GRID, LEVELS, decode_eight, largest, settle, sorted, weights};
 use super::{DType, Format, grid_points};
 
@@ -39,8 +39,8 @@ impl BlockIQ1S {
         let (x, w): (Groups<32>, Groups<32>) = (transpose(x.as_chunks().0), transpose(w.as_chunks().0));
         let order = sorted::<V, 32>(&x);
         let (largest, cuts) = (largest::<V, 32>(&x).store(), Self::cut::<V>(&x, &w, &order));
-        let mut found = [Found::default(); LANES];
-        for l in 0..LANES {
+        let mut found = [Found::default(); SIMD_WIDTH];
+        for l in 0..SIMD_WIDTH {
             if let Some((scale, at)) = cuts[l].filter(|_| largest[l] >= 1e-12) {
                 let cut = Cut { scale, first: at / 66, second: at / 2 % 33, down: if at % 2 == 0 { 0 } else { 0xf } };
                 found[l] = settle::<V, 32>(near, &x, &w, &order, l, cut);
@@ -51,8 +51,8 @@ impl BlockIQ1S {
 
     /// The best of all cuts of each group, named `66 i1 + 2 i2` and one more where the levels are shifted down.
     #[inline(always)]
-    fn cut<V: F32x8>(x: &Groups<32>, w: &Groups<32>, order: &[Lanes<u8>; 32]) -> Lanes<Option<(f32, usize)>> {
-        let (mut sum_x, mut sum_w) = ([[0.0; LANES]; 33], [[0.0; LANES]; 33]);
+    fn cut<V: F32x8>(x: &Groups<32>, w: &Groups<32>, order: &[Array8<u8>; 32]) -> Array8<Option<(f32, usize)>> {
+        let (mut sum_x, mut sum_w) = ([[0.0; SIMD_WIDTH]; 33], [[0.0; SIMD_WIDTH]; 33]);
         for (place, order) in order.iter().enumerate() {
             let x = V::load(&std::array::from_fn(|l| x[usize::from(order[l])][l]));
             let w = V::load(&std::array::from_fn(|l| w[usize::from(order[l])][l]));
@@ -62,7 +62,7 @@ impl BlockIQ1S {
 
         let [up, down] = LEVELS.map(|levels| levels.map(V::splat));
         // What the numbers of level 1 add to the sums, by their place and shift.
-        let mut top = [[[0.0; LANES]; 4]; 33];
+        let mut top = [[[0.0; SIMD_WIDTH]; 4]; 33];
         for i2 in 0..33 {
             let x = V::load(&sum_x[32]) - V::load(&sum_x[i2]);
             let w = V::load(&sum_w[32]) - V::load(&sum_w[i2]);
@@ -96,7 +96,7 @@ impl BlockIQ1S {
     }
 }
 
-impl Block<256> for BlockIQ1S {
+impl QuantBlock<256> for BlockIQ1S {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let near = GRID.near();

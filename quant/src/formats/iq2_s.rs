@@ -9,7 +9,7 @@
 //!             lower eight   weights                    indexes 4 i (a) .. 4 i + 3 (d)
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
@@ -59,7 +59,7 @@ impl BlockIQ2S {
     }
 }
 
-impl Block<256> for BlockIQ2S {
+impl QuantBlock<256> for BlockIQ2S {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         SEARCH.encode::<V, 16, 16, Self>(x, importance, blocks, Self::store);

@@ -7,7 +7,7 @@
 //!       f16   sssssssp pppppppp   p index, s signs hhhhllll   l s[2 i], h s[2 i + 1]
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point, even_signs, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
@@ -54,7 +54,7 @@ impl BlockIQ2XS {
     }
 }
 
-impl Block<256> for BlockIQ2XS {
+impl QuantBlock<256> for BlockIQ2XS {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         SEARCH.encode::<V, 16, 16, Self>(x, importance, blocks, Self::store);

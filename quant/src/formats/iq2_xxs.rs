@@ -7,7 +7,7 @@
 //!       f16   ssss ddddddd ccccccc bbbbbbb aaaaaaa   s scale; a, b, c, d signs 0..7 of each eight weights
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point, even_signs, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
@@ -55,7 +55,7 @@ impl BlockIQ2XXS {
     }
 }
 
-impl Block<256> for BlockIQ2XXS {
+impl QuantBlock<256> for BlockIQ2XXS {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         SEARCH.encode::<V, 32, 8, Self>(x, importance, blocks, Self::store);

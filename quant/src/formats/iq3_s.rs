@@ -8,7 +8,7 @@
 //!             lower eight     of index 8 j + k             weights
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
@@ -62,7 +62,7 @@ impl BlockIQ3S {
     }
 }
 
-impl Block<256> for BlockIQ3S {
+impl QuantBlock<256> for BlockIQ3S {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         SEARCH.encode::<V, 32, 8, Self>(x, importance, blocks, Self::store);

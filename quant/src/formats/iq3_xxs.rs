@@ -8,7 +8,7 @@
 //!       f16   index i        ssss ddddddd ccccccc bbbbbbb aaaaaaa   s scale; a, b, c, d signs 0..7 of each eight weights
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point, even_signs};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
@@ -58,7 +58,7 @@ impl BlockIQ3XXS {
     }
 }
 
-impl Block<256> for BlockIQ3XXS {
+impl QuantBlock<256> for BlockIQ3XXS {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         SEARCH.encode::<V, 32, 8, Self>(x, importance, blocks, Self::store);

@@ -3,7 +3,7 @@
 
 use super::nibbles::{look_up, nibbles};
 use super::search::{Groups, ZERO_GROUP, largest, scale_importance, transpose};
-use super::simd::{Codebook, F32x8, LANES, Lanes};
+use super::simd::{Array8, Codebook, F32x8, SIMD_WIDTH};
 
 /// `kvalues_iq4nl` of llama.cpp's `ggml/src/ggml-common.h`.
 pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -13,7 +13,7 @@ const BOOK: Codebook = Codebook::new(&VALUES);
 /// importance by `x^2`: least squares at each of 16 roundings (`quantize_row_iq4_nl_impl` with 7 tries to either side). A group
 /// of zeros has scale 0.
 #[inline(always)]
-pub(super) fn scales<V: F32x8>(x: &Groups<32>, importance: Option<&[[f32; 32]]>, sigma2: V) -> Lanes {
+pub(super) fn scales<V: F32x8>(x: &Groups<32>, importance: Option<&[[f32; 32]]>, sigma2: V) -> Array8 {
     let zero = V::splat(0.0);
     let w = match importance {
         Some(importance) => {
@@ -55,17 +55,17 @@ fn sums<V: F32x8>(x: &Groups<32>, w: &Groups<32>, inverse: V) -> (V, V) {
 
 /// Each group's codes at its scale, packed: byte `i` is `hhhhllll`, l the code of weight `i`, h that of weight `i + 16`.
 #[inline(always)]
-pub(super) fn codes<V: F32x8>(x: &Groups<32>, scales: &Lanes) -> [[u8; 16]; LANES] {
+pub(super) fn codes<V: F32x8>(x: &Groups<32>, scales: &Array8) -> [[u8; 16]; SIMD_WIDTH] {
     let inverse = V::load(&scales.map(|scale| if scale == 0.0 { 0.0 } else { 1.0 / scale }));
-    let mut pairs = [[0.0; LANES]; 16];
+    let mut pairs = [[0.0; SIMD_WIDTH]; 16];
     for i in 0..16 {
         let low = (inverse * V::load(&x[i])).nearest_in(&BOOK).1;
         let high = (inverse * V::load(&x[i + 16])).nearest_in(&BOOK).1;
         pairs[i] = (low + V::splat(16.0) * high).store();
     }
-    let mut packed = [[0; 16]; LANES];
+    let mut packed = [[0; 16]; SIMD_WIDTH];
     for i in 0..16 {
-        for l in 0..LANES {
+        for l in 0..SIMD_WIDTH {
             packed[l][i] = pairs[i][l] as u8;
         }
     }

@@ -7,11 +7,11 @@
 //!       f16   hhhhllll               l code of weight i, h code of weight i + 16
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::search::transpose;
-use super::simd::{F32x8, LANES};
+use super::simd::{F32x8, SIMD_WIDTH};
 use super::{DType, Format, iq4};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIq4Nl, 32>(DType::IQ4_NL, "IQ4_NL", 20, include_str!("iq4_nl.wgsl"))
@@ -26,15 +26,15 @@ pub(super) struct BlockIq4Nl {
 }
 const _: () = assert!(size_of::<BlockIq4Nl>() == 18);
 
-impl Block<32> for BlockIq4Nl {
+impl QuantBlock<32> for BlockIq4Nl {
     /// ggml's `quantize_iq4_nl`, which weighs by the mean square of the block.
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let importance = importance.map(|w| w.as_chunks::<32>().0);
-        for (i, (x, blocks)) in x.as_chunks::<32>().0.chunks(LANES).zip(blocks.chunks_mut(LANES)).enumerate() {
+        for (i, (x, blocks)) in x.as_chunks::<32>().0.chunks(SIMD_WIDTH).zip(blocks.chunks_mut(SIMD_WIDTH)).enumerate() {
             let lanes = transpose(x);
             let squares = lanes.iter().fold(V::splat(0.0), |sum, x| sum + V::load(x) * V::load(x));
-            let importance = importance.map(|w| &w[i * LANES..][..x.len()]);
+            let importance = importance.map(|w| &w[i * SIMD_WIDTH..][..x.len()]);
             let scales = iq4::scales(&lanes, importance, squares * V::splat(2.0 / 32.0));
             let codes = iq4::codes::<V>(&lanes, &scales);
             for ((block, d), qs) in blocks.iter_mut().zip(scales).zip(codes) {

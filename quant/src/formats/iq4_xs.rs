@@ -9,7 +9,7 @@
 //!                                sc[2i] (l), sc[2i + 1] (h)
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::search::{mean_square, signed_max, transpose};
@@ -62,7 +62,7 @@ impl BlockIq4Xs {
     }
 }
 
-impl Block<256> for BlockIq4Xs {
+impl QuantBlock<256> for BlockIq4Xs {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let x = x.as_chunks::<32>().0.as_chunks::<8>().0;

@@ -7,7 +7,7 @@
 //!       u8   hhhhllll               l code of weight i, h code of weight i + 16
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::nibbles::{look_up, nibbles};
 use super::search::largest_magnitude;
 use super::simd::F32x8;
@@ -43,7 +43,7 @@ fn scale(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x20_0000 << e } else { u32::from(e - 1) << 23 })
 }
 
-impl Block<32> for BlockMxfp4 {
+impl QuantBlock<32> for BlockMxfp4 {
     /// ggml's `quantize_row_mxfp4_ref`; it takes no notice of importance.
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {

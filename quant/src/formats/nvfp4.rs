@@ -8,7 +8,7 @@
 //!       UE4M3: 0eeeemmm     byte i: hhhhllll   l code of weight i, h code of weight i + 8
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::nibbles::{look_up, nibbles};
 use super::search::largest_magnitude;
 use super::simd::F32x8;
@@ -52,7 +52,7 @@ fn half_of_ue4m3(d: u8) -> f32 {
     }
 }
 
-impl Block<64> for BlockNvfp4 {
+impl QuantBlock<64> for BlockNvfp4 {
     /// ggml's `quantize_row_nvfp4_ref`; it takes no notice of importance.
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {

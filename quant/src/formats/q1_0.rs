@@ -6,7 +6,7 @@
 //!       f16   byte i, bit b: weight 8 i + b
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::simd::F32x8;
@@ -24,7 +24,7 @@ pub(super) struct BlockQ1_0 {
 }
 const _: () = assert!(size_of::<BlockQ1_0>() == 18);
 
-impl Block<128> for BlockQ1_0 {
+impl QuantBlock<128> for BlockQ1_0 {
     /// ggml's `quantize_row_q1_0_ref`: the mean magnitude and the signs; it takes no notice of importance.
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {

@@ -7,7 +7,7 @@
 //!       f16   ddccbbaa      codes of weights 4 i (a), 4 i + 1 (b), 4 i + 2 (c), 4 i + 3 (d)
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::search::{largest_magnitude, reciprocal};
@@ -26,7 +26,7 @@ pub(super) struct BlockQ2_0 {
 }
 const _: () = assert!(size_of::<BlockQ2_0>() == 18);
 
-impl Block<64> for BlockQ2_0 {
+impl QuantBlock<64> for BlockQ2_0 {
     /// ggml's `quantize_row_q2_0_ref`: the largest magnitude is the scale; it takes no notice of importance.
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {

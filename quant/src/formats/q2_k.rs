@@ -8,11 +8,11 @@
 //!               s sc[j], m m[j]
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::search::{AffineSearch, Loss, affine, by_group, in_steps, mean_square, positive, scale_importance, sum, transpose};
-use super::simd::{F32x8, LANES, nearest_int};
+use super::simd::{F32x8, SIMD_WIDTH, nearest_int};
 use super::{DType, Format, two_bit};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ2K, 256>(DType::Q2_K, "Q2_K", 10, include_str!("q2_k.wgsl"))
@@ -79,10 +79,10 @@ impl BlockQ2K {
     fn search<V: F32x8>(x: &[[f32; 16]; 16], importance: Option<&[[f32; 16]; 16]>) -> Searched {
         let mut all = Searched { scale: [0.0; 16], min: [0.0; 16], sum_w: [0.0; 16], codes: [[0; 16]; 16] };
         let sigma2 = V::splat(importance.map_or(0.0, |_| mean_square(x.as_flattened(), 1.0)));
-        for first in [0, LANES] {
-            let eight = first..first + LANES;
+        for first in [0, SIMD_WIDTH] {
+            let eight = first..first + SIMD_WIDTH;
             let lanes = transpose(&x[eight.clone()]);
-            let mut codes = [[0.0; LANES]; 16];
+            let mut codes = [[0.0; SIMD_WIDTH]; 16];
             let found = match importance {
                 None => affine::<V, 16>(&lanes, &lanes.map(|x| x.map(f32::abs)), &PLAIN, &mut codes),
                 Some(importance) => {
@@ -107,7 +107,7 @@ impl BlockQ2K {
     }
 }
 
-impl Block<256> for BlockQ2K {
+impl QuantBlock<256> for BlockQ2K {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let x = x.as_chunks::<16>().0.as_chunks::<16>().0;

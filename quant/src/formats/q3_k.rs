@@ -11,13 +11,13 @@
 //!       scales[8..12]   ddccbbaa   upper two of sc[j] (a), sc[j + 4] (b), sc[j + 8] (c), sc[j + 12] (d)   (j = 0..4)
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::search::{
     Groups, ZERO_GROUP, by_group, largest, mean_square, scale_importance, signed_max, sum, symmetric, transpose,
 };
-use super::simd::{F32x8, LANES, Lanes, nearest_int};
+use super::simd::{Array8, F32x8, SIMD_WIDTH, nearest_int};
 use super::{DType, Format, two_bit};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ3K, 256>(DType::Q3_K, "Q3_K", 11, include_str!("q3_k.wgsl"))
@@ -49,8 +49,8 @@ impl BlockQ3K {
     #[inline(always)]
     fn plain<V: F32x8>(x: &[[f32; 16]; 16]) -> Self {
         let mut found = NOTHING;
-        let lanes = [transpose(&x[..LANES]), transpose(&x[LANES..])];
-        let mut codes = [[[0.0; LANES]; 16]; 2];
+        let lanes = [transpose(&x[..SIMD_WIDTH]), transpose(&x[SIMD_WIDTH..])];
+        let mut codes = [[[0.0; SIMD_WIDTH]; 16]; 2];
         let scales = descend::<V>(&lanes, &mut codes);
         found.scale.copy_from_slice(scales.as_flattened());
         for (half, codes) in codes.iter().enumerate() {
@@ -69,21 +69,21 @@ impl BlockQ3K {
     /// sub-blocks are searched for eight blocks at a time.
     #[inline(always)]
     fn weighted<V: F32x8>(x: &[[[f32; 16]; 16]], importance: &[[[f32; 16]; 16]], blocks: &mut [Self]) {
-        let mut found = [NOTHING; LANES];
+        let mut found = [NOTHING; SIMD_WIDTH];
         for ((x, importance), found) in x.iter().zip(importance).zip(&mut found) {
             let sigma2 = V::splat(mean_square(x.as_flattened(), 2.0));
             for half in 0..2 {
-                let eight = half * LANES..(half + 1) * LANES;
+                let eight = half * SIMD_WIDTH..(half + 1) * SIMD_WIDTH;
                 let (lanes, mut w) = (transpose(&x[eight.clone()]), transpose(&importance[eight.clone()]));
                 scale_importance::<V, 16>(&lanes, &mut w, sigma2);
-                let mut codes = [[0.0; LANES]; 16];
+                let mut codes = [[0.0; SIMD_WIDTH]; 16];
                 found.scale[eight.clone()].copy_from_slice(&symmetric::<V, 16>(&lanes, &w, 4, &mut codes));
                 found.sum_w[eight].copy_from_slice(&sum::<V, 16>(&w));
                 found.keep_codes(half, &codes);
             }
         }
         let (scale, sum_w) = (transpose(&found.map(|f| f.scale)), transpose(&found.map(|f| f.sum_w)));
-        let mut sc = [[0.0; LANES]; 16];
+        let mut sc = [[0.0; SIMD_WIDTH]; 16];
         let d = symmetric::<V, 16>(&scale, &sum_w, 32, &mut sc);
         for (l, (x, block)) in x.iter().zip(blocks).enumerate() {
             *block = Self::new(x, d[l], &sc.map(|sc| sc[l] as u8), &found[l].codes);
@@ -129,7 +129,7 @@ impl BlockQ3K {
 impl Searched {
     #[inline(always)]
     fn keep_codes(&mut self, half: usize, codes: &Groups<16>) {
-        self.codes[half * LANES..(half + 1) * LANES].copy_from_slice(&by_group(codes));
+        self.codes[half * SIMD_WIDTH..(half + 1) * SIMD_WIDTH].copy_from_slice(&by_group(codes));
     }
 }
 
@@ -150,11 +150,11 @@ fn pack_scales(sc: &[u8; 16]) -> [u8; 12] {
 /// that lowers the squared error weighted by `x^2`. Each step waits for the one before, so two vectors go side by side.
 /// Codes come back shifted up by 4; a group of zeros has scale 0 and codes 0.
 #[inline(always)]
-fn descend<V: F32x8>(x: &[Groups<16>; 2], codes: &mut [Groups<16>; 2]) -> [Lanes; 2] {
+fn descend<V: F32x8>(x: &[Groups<16>; 2], codes: &mut [Groups<16>; 2]) -> [Array8; 2] {
     let (zero, four) = (V::splat(0.0), V::splat(4.0));
     let (mut amax, mut sum_lx, mut sum_l2) = ([zero; 2], [zero; 2], [zero; 2]);
     // `x^2` and `x^3`
-    let (mut w, mut wx) = ([[[0.0; LANES]; 16]; 2], [[[0.0; LANES]; 16]; 2]);
+    let (mut w, mut wx) = ([[[0.0; SIMD_WIDTH]; 16]; 2], [[[0.0; SIMD_WIDTH]; 16]; 2]);
     for p in 0..2 {
         let max;
         (amax[p], max) = largest(&x[p]);
@@ -203,7 +203,7 @@ fn descend<V: F32x8>(x: &[Groups<16>; 2], codes: &mut [Groups<16>; 2]) -> [Lanes
     })
 }
 
-impl Block<256> for BlockQ3K {
+impl QuantBlock<256> for BlockQ3K {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let x = x.as_chunks::<16>().0.as_chunks::<16>().0;
@@ -214,7 +214,9 @@ impl Block<256> for BlockQ3K {
             return;
         };
         let importance = importance.as_chunks::<16>().0.as_chunks::<16>().0;
-        for ((x, importance), blocks) in x.chunks(LANES).zip(importance.chunks(LANES)).zip(blocks.chunks_mut(LANES)) {
+        for ((x, importance), blocks) in
+            x.chunks(SIMD_WIDTH).zip(importance.chunks(SIMD_WIDTH)).zip(blocks.chunks_mut(SIMD_WIDTH))
+        {
             Self::weighted::<V>(x, importance, blocks);
         }
     }

@@ -6,7 +6,7 @@
 //!       f16   hhhhllll               l code of weight i, h code of weight i + 16
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::nibbles::nibbles;
@@ -34,7 +34,7 @@ impl BlockQ4_0 {
     }
 }
 
-impl Block<32> for BlockQ4_0 {
+impl QuantBlock<32> for BlockQ4_0 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         if let Some(importance) = importance {

@@ -6,7 +6,7 @@
 //!       f16   f16   hhhhllll               l code of weight i, h code of weight i + 16
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::nibbles::nibbles;
@@ -39,7 +39,7 @@ impl BlockQ4_1 {
     }
 }
 
-impl Block<32> for BlockQ4_1 {
+impl QuantBlock<32> for BlockQ4_1 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         affine_row::<V, Self>(x, importance, &WEIGHTED, blocks, Self::pack);

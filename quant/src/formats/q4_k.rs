@@ -7,7 +7,7 @@
 //!       f16   f16                   run r, byte i: hhhhllll   l weight i of sub-block 2r, h of sub-block 2r + 1
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::integers::{Affine, integers};
 use super::search::{AffineSearch, Loss};
 use super::simd::F32x8;
@@ -42,7 +42,7 @@ impl BlockQ4K {
     }
 }
 
-impl Block<256> for BlockQ4K {
+impl QuantBlock<256> for BlockQ4K {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         SixBit::encode::<V, Self>(x, importance, &SEARCHES, blocks, Self::store);

@@ -7,7 +7,7 @@
 //!             fifth bit of weight i
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::nibbles::fifth_bits;
@@ -37,7 +37,7 @@ impl BlockQ5_0 {
     }
 }
 
-impl Block<32> for BlockQ5_0 {
+impl QuantBlock<32> for BlockQ5_0 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         if let Some(importance) = importance {

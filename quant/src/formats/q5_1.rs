@@ -7,7 +7,7 @@
 //!                   fifth bit of weight i
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::nibbles::fifth_bits;
@@ -41,7 +41,7 @@ impl BlockQ5_1 {
     }
 }
 
-impl Block<32> for BlockQ5_1 {
+impl QuantBlock<32> for BlockQ5_1 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         affine_row::<V, Self>(x, importance, &WEIGHTED, blocks, Self::pack);

@@ -8,7 +8,7 @@
 //!                                  of weight i of sub-block j     l weight i of sub-block 2r, h of sub-block 2r + 1
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::integers::{Affine, integers};
 use super::search::{AffineSearch, Loss};
 use super::simd::F32x8;
@@ -45,7 +45,7 @@ impl BlockQ5K {
     }
 }
 
-impl Block<256> for BlockQ5K {
+impl QuantBlock<256> for BlockQ5K {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         SixBit::encode::<V, Self>(x, importance, &SEARCHES, blocks, Self::store);

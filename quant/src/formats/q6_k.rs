@@ -11,11 +11,11 @@
 //!       qh[i]       ddccbbaa   upper two bits of weights i (a), i + 32 (b), i + 64 (c), i + 96 (d)
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::search::{ZERO_GROUP, by_group, symmetric, transpose};
-use super::simd::{F32x8, LANES, nearest_int};
+use super::simd::{F32x8, SIMD_WIDTH, nearest_int};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ6K, 256>(DType::Q6_K, "Q6_K", 14, include_str!("q6_k.wgsl"))
@@ -68,15 +68,15 @@ impl BlockQ6K {
     #[inline(always)]
     fn search<V: F32x8>(x: &[[f32; 16]; 16], importance: Option<&[[f32; 16]; 16]>) -> ([f32; 16], [[u8; 16]; 16]) {
         let (mut scales, mut codes) = ([0.0; 16], [[0; 16]; 16]);
-        for first in [0, LANES] {
-            let lanes = transpose(&x[first..first + LANES]);
+        for first in [0, SIMD_WIDTH] {
+            let lanes = transpose(&x[first..first + SIMD_WIDTH]);
             let w = match importance {
-                Some(importance) => transpose(&importance[first..first + LANES]),
+                Some(importance) => transpose(&importance[first..first + SIMD_WIDTH]),
                 None => lanes.map(|x| x.map(|x| x * x)),
             };
-            let mut found = [[0.0; LANES]; 16];
-            scales[first..first + LANES].copy_from_slice(&symmetric::<V, 16>(&lanes, &w, 32, &mut found));
-            codes[first..first + LANES].copy_from_slice(&by_group(&found));
+            let mut found = [[0.0; SIMD_WIDTH]; 16];
+            scales[first..first + SIMD_WIDTH].copy_from_slice(&symmetric::<V, 16>(&lanes, &w, 32, &mut found));
+            codes[first..first + SIMD_WIDTH].copy_from_slice(&by_group(&found));
         }
         (scales, codes)
     }
@@ -94,7 +94,7 @@ impl BlockQ6K {
     }
 }
 
-impl Block<256> for BlockQ6K {
+impl QuantBlock<256> for BlockQ6K {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], importance: Option<&[f32]>, blocks: &mut [Self]) {
         let x = x.as_chunks::<16>().0.as_chunks::<16>().0;

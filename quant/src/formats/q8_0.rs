@@ -6,11 +6,11 @@
 //!       f16   i8
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::search::{largest_magnitude, reciprocal};
-use super::simd::{F32x8, LANES};
+use super::simd::{F32x8, SIMD_WIDTH};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ8_0, 32>(DType::Q8_0, "Q8_0", 8, include_str!("q8_0.wgsl"))
@@ -31,14 +31,14 @@ const _: () = assert!(size_of::<BlockQ8_0>() == 34);
 fn rounded<V: F32x8>(x: &[f32; 32], inverse: f32) -> [i8; 32] {
     let (zero, half) = (V::splat(0.0), V::splat(0.499_999_97));
     let mut parts = [zero; 4];
-    for (part, x) in parts.iter_mut().zip(x.as_chunks::<LANES>().0) {
+    for (part, x) in parts.iter_mut().zip(x.as_chunks::<SIMD_WIDTH>().0) {
         let x = V::load(x) * V::splat(inverse);
         *part = V::select(x.lt(zero), x - half, x + half);
     }
     bytemuck::cast(V::bytes(parts))
 }
 
-impl Block<32> for BlockQ8_0 {
+impl QuantBlock<32> for BlockQ8_0 {
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {
         for (x, block) in x.as_chunks::<32>().0.iter().zip(blocks) {

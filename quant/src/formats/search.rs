@@ -5,10 +5,10 @@
 //! `make_qkx3_quants` and `make_qp_quants` in llama.cpp's `ggml/src/ggml-quants.c` (b11434); each expression keeps its
 //! order of operations, because the bytes must be the same. Packing codes into bytes is left to the formats.
 
-use super::simd::{F32x8, LANES, Lanes, nearest_int};
+use super::simd::{Array8, F32x8, SIMD_WIDTH, nearest_int};
 
 /// Number `i` of each of eight groups in row `i`.
-pub(super) type Groups<const N: usize> = [Lanes; N];
+pub(super) type Groups<const N: usize> = [Array8; N];
 
 /// A group whose largest magnitude is smaller counts as all zeros (`GROUP_MAX_EPS`).
 pub(super) const ZERO_GROUP: f32 = 1e-15;
@@ -16,8 +16,8 @@ pub(super) const ZERO_GROUP: f32 = 1e-15;
 /// Up to eight groups, transposed; absent ones are zeros.
 #[inline(always)]
 pub(super) fn transpose<const N: usize>(groups: &[[f32; N]]) -> Groups<N> {
-    let mut out = [[0.0; LANES]; N];
-    for (lane, group) in groups.iter().enumerate().take(LANES) {
+    let mut out = [[0.0; SIMD_WIDTH]; N];
+    for (lane, group) in groups.iter().enumerate().take(SIMD_WIDTH) {
         for (row, &x) in out.iter_mut().zip(group) {
             row[lane] = x;
         }
@@ -27,8 +27,8 @@ pub(super) fn transpose<const N: usize>(groups: &[[f32; N]]) -> Groups<N> {
 
 /// The codes of each of eight groups.
 #[inline(always)]
-pub(super) fn by_group<const N: usize>(codes: &Groups<N>) -> [[u8; N]; LANES] {
-    let mut out = [[0; N]; LANES];
+pub(super) fn by_group<const N: usize>(codes: &Groups<N>) -> [[u8; N]; SIMD_WIDTH] {
+    let mut out = [[0; N]; SIMD_WIDTH];
     for (i, lanes) in codes.iter().enumerate() {
         for (group, &code) in out.iter_mut().zip(lanes) {
             group[i] = code as u8;
@@ -47,7 +47,7 @@ pub(super) fn reciprocal(d: f32) -> f32 {
 
 /// The largest of eight numbers, none of them NaN.
 #[inline(always)]
-fn largest_of(x: Lanes) -> f32 {
+fn largest_of(x: Array8) -> f32 {
     let larger = |a: f32, b: f32| if a > b { a } else { b };
     let four: [f32; 4] = std::array::from_fn(|l| larger(x[l], x[l + 4]));
     larger(larger(four[0], four[2]), larger(four[1], four[3]))
@@ -56,9 +56,9 @@ fn largest_of(x: Lanes) -> f32 {
 /// The largest magnitude. NaN is passed over.
 #[inline(always)]
 pub(super) fn largest_magnitude<V: F32x8, const N: usize>(x: &[f32; N]) -> f32 {
-    const { assert!(N.is_multiple_of(LANES)) };
+    const { assert!(N.is_multiple_of(SIMD_WIDTH)) };
     let mut amax = V::splat(0.0);
-    for x in x.as_chunks::<LANES>().0 {
+    for x in x.as_chunks::<SIMD_WIDTH>().0 {
         amax = V::load(x).abs().max(amax);
     }
     largest_of(amax.store())
@@ -67,9 +67,9 @@ pub(super) fn largest_magnitude<V: F32x8, const N: usize>(x: &[f32; N]) -> f32 {
 /// The number of largest magnitude, the first one among equals; 0 if all are zeros. NaN is passed over.
 #[inline(always)]
 pub(super) fn signed_max<V: F32x8, const N: usize>(x: &[f32; N]) -> f32 {
-    const { assert!(N.is_multiple_of(LANES)) };
+    const { assert!(N.is_multiple_of(SIMD_WIDTH)) };
     let (mut high, mut low) = (V::splat(0.0), V::splat(0.0));
-    for x in x.as_chunks::<LANES>().0 {
+    for x in x.as_chunks::<SIMD_WIDTH>().0 {
         let x = V::load(x);
         high = x.max(high);
         low = x.min(low);
@@ -90,7 +90,7 @@ pub(super) fn signed_max<V: F32x8, const N: usize>(x: &[f32; N]) -> f32 {
 #[inline(always)]
 pub(super) fn truncated_codes<V: F32x8>(x: &[f32; 32], inverse: f32, offset: f32, top: f32) -> [u8; 32] {
     let mut parts = [V::splat(0.0); 4];
-    for (part, x) in parts.iter_mut().zip(x.as_chunks::<LANES>().0) {
+    for (part, x) in parts.iter_mut().zip(x.as_chunks::<SIMD_WIDTH>().0) {
         // In this order NaN stays NaN.
         *part = V::splat(top).min(V::load(x) * V::splat(inverse) + V::splat(offset));
     }
@@ -114,10 +114,10 @@ pub(super) fn largest<V: F32x8, const N: usize>(x: &Groups<N>) -> (V, V) {
 /// explicit weights): least squares at each of 19 roundings. Codes come back shifted up by `levels`; a group of zeros has
 /// scale 0 and codes 0.
 #[inline(always)]
-pub(super) fn symmetric<V: F32x8, const N: usize>(x: &Groups<N>, w: &Groups<N>, levels: i32, codes: &mut Groups<N>) -> Lanes {
+pub(super) fn symmetric<V: F32x8, const N: usize>(x: &Groups<N>, w: &Groups<N>, levels: i32, codes: &mut Groups<N>) -> Array8 {
     let zero = V::splat(0.0);
     let (amax, max) = largest(x);
-    let mut wx = [[0.0; LANES]; N];
+    let mut wx = [[0.0; SIMD_WIDTH]; N];
     for i in 0..N {
         wx[i] = (V::load(&w[i]) * V::load(&x[i])).store();
     }
@@ -191,8 +191,8 @@ pub(super) enum Loss {
 
 /// What [`affine`] found: weight = `scale * code - min`.
 pub(super) struct Affine {
-    pub scale: Lanes,
-    pub min: Lanes,
+    pub scale: Array8,
+    pub min: Array8,
 }
 
 /// Scales and (non-negative) minimums for codes `0..=max_code` that lose least: least squares at each of several roundings
@@ -226,7 +226,7 @@ pub(super) fn affine<V: F32x8, const N: usize>(
     }
     let mut best_error = affine_error(x, w, codes, scale, min, search.loss);
 
-    let mut trial = [[0.0; LANES]; N];
+    let mut trial = [[0.0; SIMD_WIDTH]; N];
     for step in 0..search.count {
         let steps = search.first + search.delta * step as f32 + search.max_code as f32;
         let inverse = V::splat(steps) / (max - min);
@@ -378,10 +378,10 @@ pub(super) fn symmetric_row<V: F32x8, B>(
 ) {
     let sigma2 = mean_square(x, 1.0);
     let (x, importance) = (x.as_chunks::<32>().0, importance.as_chunks::<32>().0);
-    for ((x, importance), blocks) in x.chunks(LANES).zip(importance.chunks(LANES)).zip(blocks.chunks_mut(LANES)) {
+    for ((x, importance), blocks) in x.chunks(SIMD_WIDTH).zip(importance.chunks(SIMD_WIDTH)).zip(blocks.chunks_mut(SIMD_WIDTH)) {
         let (x, mut w) = (transpose(x), transpose(importance));
         scale_importance::<V, 32>(&x, &mut w, V::splat(sigma2));
-        let mut codes = [[0.0; LANES]; 32];
+        let mut codes = [[0.0; SIMD_WIDTH]; 32];
         let scales = symmetric::<V, 32>(&x, &w, levels, &mut codes);
         for ((block, scale), codes) in blocks.iter_mut().zip(scales).zip(by_group(&codes)) {
             pack(block, scale, &codes);
@@ -407,7 +407,7 @@ pub(super) fn affine_row<V: F32x8, B>(
             let d = (max - min) / weighted.max_code as f32;
             let inverse = reciprocal(d);
             let (mut parts, top) = ([V::splat(0.0); 4], V::splat(weighted.max_code as f32));
-            for (part, x) in parts.iter_mut().zip(x.as_chunks::<LANES>().0) {
+            for (part, x) in parts.iter_mut().zip(x.as_chunks::<SIMD_WIDTH>().0) {
                 let code = (V::load(x) - V::splat(min)) * V::splat(inverse) + V::splat(0.5);
                 *part = top.min(code.max(V::splat(0.0)));
             }
@@ -417,10 +417,12 @@ pub(super) fn affine_row<V: F32x8, B>(
     };
     let sigma2 = V::splat(mean_square(x, 1.0));
     let importance = importance.as_chunks::<32>().0;
-    for ((x, importance), blocks) in x_blocks.chunks(LANES).zip(importance.chunks(LANES)).zip(blocks.chunks_mut(LANES)) {
+    for ((x, importance), blocks) in
+        x_blocks.chunks(SIMD_WIDTH).zip(importance.chunks(SIMD_WIDTH)).zip(blocks.chunks_mut(SIMD_WIDTH))
+    {
         let (x, mut w) = (transpose(x), transpose(importance));
         scale_importance::<V, 32>(&x, &mut w, sigma2);
-        let mut codes = [[0.0; LANES]; 32];
+        let mut codes = [[0.0; SIMD_WIDTH]; 32];
         let found = affine::<V, 32>(&x, &w, weighted, &mut codes);
         for (l, (block, codes)) in blocks.iter_mut().zip(by_group(&codes)).enumerate() {
             *block = pack(found.scale[l], -found.min[l], &codes);
@@ -432,7 +434,7 @@ pub(super) fn affine_row<V: F32x8, B>(
 #[inline(always)]
 fn range<V: F32x8>(x: &[f32; 32]) -> (f32, f32) {
     let (mut min, mut max) = (V::splat(f32::MAX), V::splat(f32::MIN));
-    for x in x.as_chunks::<LANES>().0 {
+    for x in x.as_chunks::<SIMD_WIDTH>().0 {
         let x = V::load(x);
         min = x.min(min);
         max = x.max(max);
@@ -454,7 +456,7 @@ pub(super) fn scale_importance<V: F32x8, const N: usize>(x: &Groups<N>, w: &mut 
 
 /// The sum of each group, added up in order.
 #[inline(always)]
-pub(super) fn sum<V: F32x8, const N: usize>(x: &Groups<N>) -> Lanes {
+pub(super) fn sum<V: F32x8, const N: usize>(x: &Groups<N>) -> Array8 {
     x.iter().fold(V::splat(0.0), |sum, x| sum + V::load(x)).store()
 }
 
@@ -480,15 +482,15 @@ mod tests {
     fn numbers_on_a_grid_are_met_exactly() {
         let codes_in: [i32; 16] = std::array::from_fn(|i| (i as i32 * 7) % 16 - 8);
         let x = transpose(&[codes_in.map(|q| q as f32 * 0.25)]);
-        let mut codes = [[0.0; LANES]; 16];
-        let scale = symmetric::<Plain, 16>(&x, &[[1.0; LANES]; 16], 8, &mut codes);
+        let mut codes = [[0.0; SIMD_WIDTH]; 16];
+        let scale = symmetric::<Plain, 16>(&x, &[[1.0; SIMD_WIDTH]; 16], 8, &mut codes);
         assert_eq!(scale[0], 0.25);
         assert_eq!(std::array::from_fn(|i| codes[i][0] as i32 - 8), codes_in);
         assert_eq!((scale[1], codes[3][1]), (0.0, 0.0), "an absent group is zeros");
 
         let x = transpose(&[codes_in.map(|q| (q + 8) as f32 * 0.25 - 1.0)]);
         let search = AffineSearch { max_code: 15, first: -1.0, delta: 0.1, count: 21, clamp_first: false, loss: Loss::Squared };
-        let found = affine::<Plain, 16>(&x, &[[1.0; LANES]; 16], &search, &mut codes);
+        let found = affine::<Plain, 16>(&x, &[[1.0; SIMD_WIDTH]; 16], &search, &mut codes);
         assert_eq!((found.scale[0], found.min[0]), (0.25, 1.0));
         assert_eq!(std::array::from_fn(|i| codes[i][0] as i32 - 8), codes_in);
 

@@ -9,7 +9,7 @@
 
 use super::f16::F16;
 use super::search::{AffineSearch, Groups, affine, in_steps, mean_square, positive, scale_importance, sum, transpose};
-use super::simd::{F32x8, LANES, nearest_int};
+use super::simd::{F32x8, SIMD_WIDTH, nearest_int};
 
 /// How a format searches.
 pub(super) struct Searches {
@@ -97,11 +97,11 @@ impl SixBit {
             sum = sum + V::load(x) * V::load(x);
         }
         let rms = (sum / V::splat(32.0)).sqrt();
-        let mut w = [[0.0; LANES]; 32];
+        let mut w = [[0.0; SIMD_WIDTH]; 32];
         for (w, x) in w.iter_mut().zip(&lanes) {
             *w = (rms + V::load(x).abs()).store();
         }
-        let mut codes = [[0.0; LANES]; 32];
+        let mut codes = [[0.0; SIMD_WIDTH]; 32];
         let found = affine::<V, 32>(&lanes, &w, search, &mut codes);
         let ((d, sc), (dmin, m)) = (in_steps(&found.scale, 63.0), in_steps(&found.min, 63.0));
         Self::with_scales(x, d, dmin, &sc.map(|sc| sc.min(63)), &m.map(|m| m.min(63)), &codes, search.max_code)
@@ -114,7 +114,7 @@ impl SixBit {
         let (lanes, mut w) = (transpose(x), transpose(importance));
         scale_importance::<V, 32>(&lanes, &mut w, sigma2);
         let sum_w = sum::<V, 32>(&w);
-        let mut codes = [[0.0; LANES]; 32];
+        let mut codes = [[0.0; SIMD_WIDTH]; 32];
         let found = affine::<V, 32>(&lanes, &w, search, &mut codes);
         let (mut sc, mut m) = ([0; 8], [0; 8]);
         let d = positive(&found.scale, &sum_w, 63, &mut sc);

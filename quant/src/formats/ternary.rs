@@ -5,10 +5,10 @@
 //! keeps its order of operations. Eight groups are searched side by side. The cuts themselves, whose sums differ between the
 //! two, and packing are left to the formats.
 
-use super::grid::{Grid, Near, Place, cheapest};
+use super::grid::{Grid, GridMatch, Near, cheapest};
 use super::grid_points;
 use super::search::{Groups, mean_square};
-use super::simd::{F32x8, LANES, Lanes};
+use super::simd::{Array8, F32x8, SIMD_WIDTH};
 
 pub(super) static GRID: Grid<8> = Grid::new(&grid_points::IQ1, 3);
 
@@ -41,9 +41,9 @@ pub(super) fn weights<V: F32x8>(x: &[f32; 256], importance: &[f32; 256]) -> [f32
 
 /// Which weight comes at each place when a group is sorted; equal ones keep their order (glibc's `qsort` is stable).
 #[inline(always)]
-pub(super) fn sorted<V: F32x8, const N: usize>(x: &Groups<N>) -> [Lanes<u8>; N] {
+pub(super) fn sorted<V: F32x8, const N: usize>(x: &Groups<N>) -> [Array8<u8>; N] {
     let (zero, one) = (V::splat(0.0), V::splat(1.0));
-    let mut places = [[0.0; LANES]; N];
+    let mut places = [[0.0; SIMD_WIDTH]; N];
     for j in 1..N {
         let this = V::load(&x[j]);
         let mut place = zero;
@@ -54,7 +54,7 @@ pub(super) fn sorted<V: F32x8, const N: usize>(x: &Groups<N>) -> [Lanes<u8>; N] 
         }
         places[j] = place.store();
     }
-    let mut order = [[0; LANES]; N];
+    let mut order = [[0; SIMD_WIDTH]; N];
     for (i, places) in places.iter().enumerate() {
         for (l, &place) in places.iter().enumerate() {
             order[place as usize][l] = i as u8;
@@ -95,7 +95,7 @@ impl<V: F32x8> Cuts<V> {
 
     /// Scale and name of the best cut of each group; none where there is none.
     #[inline(always)]
-    pub(super) fn best(&self) -> Lanes<Option<(f32, usize)>> {
+    pub(super) fn best(&self) -> Array8<Option<(f32, usize)>> {
         let (scale, at) = (self.scale.store(), self.at.store());
         std::array::from_fn(|l| (at[l] >= 0.0).then_some((scale[l], at[l] as usize)))
     }
@@ -115,7 +115,7 @@ pub(super) fn settle<V: F32x8, const N: usize>(
     near: &Near,
     x: &Groups<N>,
     w: &Groups<N>,
-    order: &[Lanes<u8>; N],
+    order: &[Array8<u8>; N],
     lane: usize,
     cut: Cut,
 ) -> Found {
@@ -132,9 +132,9 @@ pub(super) fn settle<V: F32x8, const N: usize>(
     let mut tuples = [0; 4];
     for k in 0..N / 8 {
         let tuple = (0..8).fold(0, |tuple, i| tuple | codes[8 * k + i] << (2 * i));
-        tuples[k] = match near.place(tuple) {
-            Place::On => tuple,
-            Place::Off(lists) => {
+        tuples[k] = match near.lookup(tuple) {
+            GridMatch::On => tuple,
+            GridMatch::Off(lists) => {
                 all_on_grid = false;
                 let levels = &LEVELS[usize::from(down >> k & 1)];
                 let reached = V::splat(found.scale) * V::load(&std::array::from_fn(|l| levels[(l % 4).min(2)]));

@@ -11,7 +11,7 @@
 //! times the byte, above bit 8, is the first digit, and what is below goes on with the others.
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::simd::F32x8;
@@ -54,7 +54,7 @@ fn unpack<const N: usize>(bytes: &[u8; N], d: f32, out: &mut [f32]) {
     }
 }
 
-impl Block<256> for BlockTq1_0 {
+impl QuantBlock<256> for BlockTq1_0 {
     /// ggml's `quantize_row_tq1_0_ref`; it takes no notice of importance.
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {

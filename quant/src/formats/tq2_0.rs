@@ -6,7 +6,7 @@
 //!       see two_bit.rs       f16
 //! ```
 
-use super::block::Block;
+use super::block::QuantBlock;
 use super::f16::F16;
 use super::integers::{Affine, integers};
 use super::search::{largest_magnitude, reciprocal};
@@ -34,7 +34,7 @@ pub(super) fn ternary<V: F32x8>(x: &[f32; 256]) -> (F16, [u8; 256]) {
     (F16::from_f32(d), x.map(|x| 1 + u8::from(x * inverse >= 0.5) - u8::from(x * inverse <= -0.5)))
 }
 
-impl Block<256> for BlockTq2_0 {
+impl QuantBlock<256> for BlockTq2_0 {
     /// ggml's `quantize_row_tq2_0_ref`; it takes no notice of importance.
     #[inline(always)]
     fn encode<V: F32x8>(x: &[f32], _importance: Option<&[f32]>, blocks: &mut [Self]) {

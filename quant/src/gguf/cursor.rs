@@ -23,7 +23,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// An error at the place of the cursor.
-    pub(crate) fn error(&self, what: impl Into<String>) -> Error {
+    pub(crate) fn error(&self, what: impl Into<crate::message::Message>) -> Error {
         Error::gguf(self.path, self.at as u64, what)
     }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use super::cursor::Cursor;
 use super::value::{Metadata, Value};
 use super::wire;
+use crate::message::Message;
 use crate::{DType, Error, Result};
 
 /// Entries that room is made for before they are seen; more are believed as they come.
@@ -71,7 +72,7 @@ impl Header {
 
         let data_offset = (from.at() as u64).next_multiple_of(alignment);
         for t in &mut tensors {
-            place(path, t, data_offset, alignment, bytes.len() as u64)?;
+            set_absolute_offset(path, t, data_offset, alignment, bytes.len() as u64)?;
         }
         refuse_overlap(path, &tensors)?;
         Ok(Self { version, alignment, metadata, tensors, data_offset })
@@ -170,22 +171,22 @@ fn unknown_type(path: &Path, name: &str, type_id: u32) -> Error {
 }
 
 /// The encoded size of a tensor of this `shape`, or what is wrong with the shape.
-pub(super) fn tensor_bytes(dtype: DType, shape: &[usize]) -> std::result::Result<usize, String> {
+pub(super) fn tensor_bytes(dtype: DType, shape: &[usize]) -> std::result::Result<usize, Message> {
     if shape.is_empty() || shape.len() > MAX_DIMS || shape.contains(&0) {
-        return Err(format!("shape {shape:?} must have 1 to {MAX_DIMS} dimensions, none of them zero"));
+        return Err(format!("shape {shape:?} must have 1 to {MAX_DIMS} dimensions, none of them zero").into());
     }
     let (cols, block) = (shape[0], dtype.block_len());
     if !cols.is_multiple_of(block) {
-        return Err(format!("rows of {cols} weights do not divide into {} blocks of {block}", dtype.name()));
+        return Err(format!("rows of {cols} weights do not divide into {} blocks of {block}", dtype.name()).into());
     }
     let blocks = shape[1..].iter().try_fold(cols / block, |n, &d| n.checked_mul(d));
     let bytes = blocks.and_then(|n| n.checked_mul(dtype.block_bytes()));
     // Half the address space: so that offsets and paddings can be added without care.
-    bytes.filter(|&n| n <= usize::MAX / 2).ok_or_else(|| format!("the size of shape {shape:?} overflows"))
+    bytes.filter(|&n| n <= usize::MAX / 2).ok_or_else(|| format!("the size of shape {shape:?} overflows").into())
 }
 
 /// Turns the tensor's offset into an absolute one and checks that its bytes lie in the file.
-fn place(path: &Path, t: &mut TensorEntry, data_offset: u64, alignment: u64, file_bytes: u64) -> Result<()> {
+fn set_absolute_offset(path: &Path, t: &mut TensorEntry, data_offset: u64, alignment: u64, file_bytes: u64) -> Result<()> {
     if !t.offset.is_multiple_of(alignment) {
         let what = format!("its offset {} is not a multiple of the alignment {alignment}", t.offset);
         return Err(Error::tensor(path, &t.name, what));

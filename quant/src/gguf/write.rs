@@ -28,7 +28,7 @@ pub struct TensorSpec {
 
 /// Where one tensor goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct TensorExtent {
     /// From the start of the file.
     offset: u64,
     /// Without padding.
@@ -39,7 +39,7 @@ struct Place {
 #[derive(Debug, Clone)]
 pub struct Layout {
     header: Vec<u8>,
-    places: Vec<Place>,
+    places: Vec<TensorExtent>,
     alignment: u64,
     file_bytes: u64,
 }
@@ -60,7 +60,7 @@ impl Layout {
         for t in tensors {
             check_name(path, t, &mut seen)?;
             let bytes = tensor_bytes(t.dtype, &t.shape).map_err(|what| Error::tensor(path, &t.name, what))? as u64;
-            places.push(Place { offset: end, bytes });
+            places.push(TensorExtent { offset: end, bytes });
             end = end.checked_add(bytes).and_then(|e| e.checked_next_multiple_of(alignment)).ok_or_else(|| too_large(t))?;
         }
 
@@ -114,7 +114,7 @@ fn check_name<'a>(path: &Path, t: &'a TensorSpec, seen: &mut HashSet<&'a str>) -
 }
 
 /// The header without padding; offsets in it count from the start of the data section.
-fn header(metadata: &Metadata, tensors: &[TensorSpec], places: &[Place]) -> Vec<u8> {
+fn header(metadata: &Metadata, tensors: &[TensorSpec], places: &[TensorExtent]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend(VERSION.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());

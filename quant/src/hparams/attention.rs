@@ -1,6 +1,6 @@
 //! Attention in the metadata: heads, the window, latent attention, the factor on q.k.
 
-use super::keys::{Keys, MAX_CONTEXT, MAX_WIDTH};
+use super::keys::{MAX_CONTEXT, MAX_WIDTH, MetadataReader};
 use super::rope::yarn_magnitude;
 use super::{Mla, PerBlock, RopeScaling, Window};
 use crate::Result;
@@ -15,7 +15,7 @@ pub(super) struct Heads {
     pub(super) rope_dim: usize,
 }
 
-impl Keys<'_> {
+impl MetadataReader<'_> {
     pub(super) fn heads(&self, embedding_length: usize, blocks: usize) -> Result<Heads> {
         const HEADS: &str = "attention.head_count";
         let head_count = self.sizes(HEADS, MAX_WIDTH, blocks)?.ok_or_else(|| self.error(HEADS, "is missing"))?;

@@ -1,11 +1,11 @@
 //! Experts in the metadata: how many, how wide, in which blocks, and how they are chosen.
 
 use super::Routing;
-use super::keys::{Keys, MAX_BLOCKS, MAX_EXPERTS, MAX_WIDTH};
+use super::keys::{MAX_BLOCKS, MAX_EXPERTS, MAX_WIDTH, MetadataReader};
 use crate::Result;
 use crate::arch::Gating;
 
-impl Keys<'_> {
+impl MetadataReader<'_> {
     /// How many experts a block has, and how many of them a token uses; 0 and 0 where there are none.
     pub(super) fn expert_counts(&self) -> Result<(usize, usize)> {
         let count = self.count("expert_count", MAX_EXPERTS)?.unwrap_or(0);

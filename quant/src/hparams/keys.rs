@@ -18,20 +18,20 @@ pub(super) const MAX_CONTEXT: u64 = 1 << 26;
 pub(super) const MAX_EXPERTS: u64 = 1 << 16;
 
 /// The metadata with what messages need.
-pub(super) struct Keys<'a> {
+pub(super) struct MetadataReader<'a> {
     pub(super) path: &'a Path,
     pub(super) arch: &'a ArchSpec,
     pub(super) metadata: &'a Metadata,
 }
 
-impl Keys<'_> {
+impl MetadataReader<'_> {
     /// The key of a stem: our own where it is there, else the architecture's.
     pub(super) fn key(&self, stem: &str) -> String {
         let own = format!("{OWN_PREFIX}{stem}");
         if self.metadata.get(&own).is_some() { own } else { self.arch.key(stem) }
     }
 
-    pub(super) fn error(&self, stem: &str, what: impl Into<String>) -> Error {
+    pub(super) fn error(&self, stem: &str, what: impl Into<crate::message::Message>) -> Error {
         Error::key(self.path, self.key(stem), what)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::HParams;
 use super::attention::Heads;
-use super::keys::{Keys, MAX_BLOCKS, MAX_CONTEXT, MAX_VOCAB, MAX_WIDTH};
+use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_VOCAB, MAX_WIDTH, MetadataReader};
 use crate::Result;
 use crate::arch::{ArchSpec, EmbeddingScale, LogitScale, Residual};
 use crate::gguf::{Array, Metadata, Value};
@@ -17,7 +17,7 @@ impl HParams {
     /// # Errors
     /// [`Error::Key`] for a key that is missing, of the wrong type or out of range.
     pub fn from_metadata(path: &Path, arch: &ArchSpec, metadata: &Metadata) -> Result<Self> {
-        let keys = Keys { path, arch, metadata };
+        let keys = MetadataReader { path, arch, metadata };
         let embedding_length = keys.size("embedding_length", MAX_WIDTH)?;
         let block_count = keys.size("block_count", MAX_BLOCKS)?;
         let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim } = keys.heads(embedding_length, block_count)?;
@@ -79,7 +79,7 @@ impl HParams {
     }
 }
 
-impl Keys<'_> {
+impl MetadataReader<'_> {
     fn norm_epsilon(&self) -> Result<f32> {
         const RMS: &str = "attention.layer_norm_rms_epsilon";
         const LAYER: &str = "attention.layer_norm_epsilon";

@@ -1,6 +1,6 @@
 //! Rotary embedding in the metadata: base, stretching of positions, and which blocks rotate.
 
-use super::keys::Keys;
+use super::keys::MetadataReader;
 use super::{RopeScaling, Window, Yarn};
 use crate::Result;
 use crate::arch::Rotated;
@@ -9,7 +9,7 @@ use crate::gguf::Value;
 /// llama.cpp's own default where a file gives no base.
 const DEFAULT_ROPE_FREQ_BASE: f32 = 10000.0;
 
-impl Keys<'_> {
+impl MetadataReader<'_> {
     pub(super) fn rope_freq_base(&self) -> Result<f32> {
         Ok(self.positive("rope.freq_base")?.unwrap_or(DEFAULT_ROPE_FREQ_BASE))
     }

@@ -11,12 +11,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::gguf::Value;
+use crate::message::Setting;
 use crate::recipe::Category;
 use crate::{Error, Result};
 
-pub use stats::{Change, LayerStats, TensorStats, layer_stats, tensor_stats};
+/// The parts of names of [`Imatrix::without`].
+pub const EXCLUDE_WEIGHTS: Setting = Setting::new("exclude_weights");
+/// The parts of names of [`Imatrix::only`].
+pub const INCLUDE_WEIGHTS: Setting = Setting::new("include_weights");
+
+pub use stats::{InputChange, LayerStats, TensorStats, layer_stats, tensor_stats};
 pub use sums::{Entry, Sums};
-pub use write::Format;
+pub use write::ImatrixFormat;
 
 /// llama-quantize keeps strings that it adds to the metadata in 128 bytes with a closing zero.
 const MAX_METADATA_BYTES: usize = 127;
@@ -94,7 +100,7 @@ impl Imatrix {
     /// # Errors
     /// [`Error::Option`] for a part that no entry's name has.
     pub fn without(mut self, parts: &[String]) -> Result<Self> {
-        self.check_parts("--exclude-weights", parts)?;
+        self.check_parts(EXCLUDE_WEIGHTS, parts)?;
         self.entries.retain(|name, _| !parts.iter().any(|part| name.contains(part.as_str())));
         Ok(self)
     }
@@ -104,16 +110,16 @@ impl Imatrix {
     /// # Errors
     /// [`Error::Option`] for a part that no entry's name has.
     pub fn only(mut self, parts: &[String]) -> Result<Self> {
-        self.check_parts("--include-weights", parts)?;
+        self.check_parts(INCLUDE_WEIGHTS, parts)?;
         self.entries.retain(|name, _| parts.iter().any(|part| name.contains(part.as_str())));
         Ok(self)
     }
 
-    fn check_parts(&self, option: &'static str, parts: &[String]) -> Result<()> {
+    fn check_parts(&self, setting: Setting, parts: &[String]) -> Result<()> {
         match parts.iter().find(|part| !self.entries.keys().any(|name| name.contains(part.as_str()))) {
             Some(part) => {
                 let what = format!("occurs in the name of no entry of {}", self.path.display());
-                Err(Error::option(option, part, what))
+                Err(Error::option(setting, part, what))
             }
             None => Ok(()),
         }

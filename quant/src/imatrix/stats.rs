@@ -47,12 +47,12 @@ pub struct TensorStats {
     /// Fourth standardized moment less 3.
     pub kurtosis: f64,
     /// Against the same tensor of the nearest block before that has it.
-    pub previous: Option<Change>,
+    pub previous: Option<InputChange>,
 }
 
 /// A tensor's inputs against those of the block before.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Change {
+pub struct InputChange {
     /// Root mean square over that of the block before; `None` where that is zero.
     pub gain: Option<f64>,
     /// Euclidean distance.
@@ -73,7 +73,7 @@ pub struct LayerStats {
     /// Sum of the mean squares of its tensors.
     pub sum: f64,
     /// Against the block before, over the tensors that both have, as one vector.
-    pub previous: Option<Change>,
+    pub previous: Option<InputChange>,
 }
 
 /// Sums over the pairs of columns of two tensors, which add up over tensors.
@@ -129,10 +129,10 @@ impl Pairs {
         }
     }
 
-    fn change(&self) -> Change {
+    fn change(&self) -> InputChange {
         let over = |sum: f64, [a, b]: [f64; 2]| (a > 0.0 && b > 0.0).then(|| (sum / (a.sqrt() * b.sqrt())).clamp(-1.0, 1.0));
         let [(sum, n), (sum_before, n_before)] = self.energy;
-        Change {
+        InputChange {
             gain: (sum_before > 0.0).then(|| (sum / n).sqrt() / (sum_before / n_before).sqrt()),
             l2: self.distance.sqrt(),
             cosine: over(self.dot, self.squares),
@@ -196,7 +196,7 @@ pub fn layer_stats(sums: &Sums) -> Vec<LayerStats> {
     layers.into_iter().map(row).collect()
 }
 
-fn of_tensor(name: &str, block: Option<usize>, entry: &Entry, previous: Option<Change>) -> Option<TensorStats> {
+fn of_tensor(name: &str, block: Option<usize>, entry: &Entry, previous: Option<InputChange>) -> Option<TensorStats> {
     let squares: Vec<f64> = by_matrix(entry, false).into_iter().flatten().collect();
     let of_activations = entry.activations.is_some();
     let values: Vec<f64> = by_matrix(entry, of_activations).into_iter().flatten().collect();

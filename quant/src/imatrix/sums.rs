@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::read;
+use crate::message::Message;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -99,7 +100,8 @@ impl Sums {
             let (columns, matrices) = (t.cols(), t.shape.iter().skip(2).product::<usize>());
             if entry.squares.len() != columns * matrices || ![1, matrices].contains(&entry.counts.len()) {
                 let what = format!(
-                    "has {} sums and {} counts, but the model's has {columns} columns in {matrices} matrices; it is another model's",
+                    "has {} sums and {} counts, but the model's has {columns} columns in {matrices} matrices; it is another \
+                     model's",
                     entry.squares.len(),
                     entry.counts.len()
                 );
@@ -118,18 +120,19 @@ impl Sums {
 }
 
 impl Entry {
-    fn add(&mut self, other: Self) -> Result<(), String> {
+    fn add(&mut self, other: Self) -> Result<(), Message> {
         if self.squares.len() != other.squares.len() {
             return Err(format!(
                 "has {} sums, but {} are there already; it is another model's",
                 other.squares.len(),
                 self.squares.len()
-            ));
+            )
+            .into());
         }
         let counts = match (self.counts.len(), other.counts.len()) {
             (a, b) if a == b => a.max(b),
             (1, n) | (n, 1) => n,
-            (a, b) => return Err(format!("has {b} counts, but {a} are there already; it is another model's")),
+            (a, b) => return Err(format!("has {b} counts, but {a} are there already; it is another model's").into()),
         };
         let count = |counts: &[u64], i: usize| if counts.len() == 1 { counts[0] } else { counts[i] };
         self.counts = (0..counts).map(|i| count(&self.counts, i).saturating_add(count(&other.counts, i))).collect();

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use super::Sums;
 use super::read::{ACTIVATIONS, CHUNK_COUNT_KEY, CHUNK_SIZE_KEY, COUNTS, DATASETS_KEY, SQUARES};
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::write_whole;
 use crate::gguf::{Array, GgufWriter, Layout, Metadata, TensorSpec, Value};
 use crate::{DType, Error, Result};
 
 /// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ImatrixFormat {
     /// GGUF.
     Gguf,
     /// The older format, without sums of activations and without counts of experts.
@@ -25,10 +25,10 @@ impl Sums {
     /// # Errors
     /// [`Error::Io`]; [`Error::Tensor`] for a name that GGUF cannot hold; [`Error::File`] for more than the older format can
     /// count.
-    pub fn write(&self, path: &Path, format: Format) -> Result<()> {
+    pub fn write(&self, path: &Path, format: ImatrixFormat) -> Result<()> {
         match format {
-            Format::Gguf => self.write_gguf(path),
-            Format::Dat => self.write_dat(path),
+            ImatrixFormat::Gguf => self.write_gguf(path),
+            ImatrixFormat::Dat => self.write_dat(path),
         }
     }
 
@@ -85,9 +85,7 @@ impl Sums {
         }
         out.extend(number(u64::from(self.chunk_count()))?.to_le_bytes());
         text(&mut out, self.datasets.last().map_or("", String::as_str))?;
-        let mut file = AtomicFile::create(path)?;
-        file.write_at(0, &out)?;
-        file.commit()
+        write_whole(path, &out)
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use super::choices::Choices;
+use super::options::{IMATRIX, PlanOptions, TENSOR_TYPE};
 use super::value::{Plan, PlanEntry, PlanInput};
+use crate::message::Message;
 use crate::recipe::{Category, Recipe};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
@@ -17,19 +18,19 @@ const FTYPE_Q2_K_S: u32 = 21;
 const NOT_IN_LAYERS: [DType; 3] = [DType::IQ3_XXS, DType::IQ2_S, DType::IQ1_M];
 
 /// Whether `entry` for `t` would be encoded to a type that needs importance weights, and has none.
-pub(super) fn is_lacking(recipe: &Recipe, choices: &Choices, t: &Tensor, entry: &PlanEntry) -> Result<bool> {
+pub(super) fn is_lacking(recipe: &Recipe, options: &PlanOptions, t: &Tensor, entry: &PlanEntry) -> Result<bool> {
     if entry.to == entry.from {
         return Ok(false);
     }
-    let weights = choices.importance().map(|matrix| matrix.weights_for(entry.source(), &t.shape)).transpose()?.flatten();
+    let weights = options.importance().map(|matrix| matrix.weights_for(entry.source(), &t.shape)).transpose()?.flatten();
     let in_layers = !matches!(Category::of(&t.name), Category::TokenEmbd | Category::Output);
     let not_here = in_layers && (NOT_IN_LAYERS.contains(&entry.to) || (entry.to == DType::Q2_K && recipe.ftype == FTYPE_Q2_K_S));
     Ok(weights.is_none() && (not_here || entry.to.needs_importance()))
 }
 
 /// A matrix of which no entry is of any tensor was collected on another model.
-pub(super) fn refuse_another_models(input: &PlanInput, choices: &Choices) -> Result<()> {
-    let Some(matrix) = choices.importance() else { return Ok(()) };
+pub(super) fn refuse_another_models(input: &PlanInput, options: &PlanOptions) -> Result<()> {
+    let Some(matrix) = options.importance() else { return Ok(()) };
     if input.tensors.iter().any(|t| matrix.weights(&t.name).is_some()) {
         return Ok(());
     }
@@ -50,13 +51,14 @@ impl Plan {
     pub fn check_importance(&self, model: &Path) -> Result<()> {
         let Some(entry) = self.entries.iter().find(|e| e.needs_imatrix) else { return Ok(()) };
         let remedy = match &self.imatrix {
-            None => "give one with --imatrix".to_owned(),
+            None => Message::from("give one with ").then(IMATRIX),
             Some(matrix) => {
                 let path = matrix.path();
-                format!("{} has no entry for it, or one that was left out; name another type with --tensor-type", path.display())
+                let lacks = format!("{} has no entry for it, or one that was left out; name another type with ", path.display());
+                Message::from(lacks).then(TENSOR_TYPE)
             }
         };
-        let what = format!("would become {}, which is of use only with an importance matrix; {remedy}", entry.to);
-        Err(Error::tensor(model, entry.source(), what))
+        let what = format!("would become {}, which is of use only with an importance matrix; ", entry.to);
+        Err(Error::tensor(model, entry.source(), Message::from(what).then(remedy)))
     }
 }

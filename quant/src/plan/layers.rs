@@ -18,7 +18,7 @@ pub(super) fn layer_in_name(name: &str) -> Option<usize> {
     tail[..digits].parse().ok()
 }
 
-/// Where a tensor stands among the layers, by each way of counting that rules know (see [`crate::recipe::Site`]).
+/// Where a tensor stands among the layers, by each way of counting that rules know (see [`crate::recipe::TensorFacts`]).
 pub(super) struct Position {
     pub(super) visit: Count,
     pub(super) layer: Option<Count>,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::choices::Choices;
+use super::options::PlanOptions;
 use super::value::Plan;
 use crate::convert::FileType;
 use crate::gguf::{Array, Metadata, SPLIT_KEYS, Value};
@@ -36,15 +36,15 @@ fn append(metadata: &mut Metadata, key: &str, value: Value) {
     metadata.set(key, value);
 }
 
-/// The keys that `choices` set, in llama-quantize's order: overrides, what is to be known of the importance matrix (unless
+/// The keys that `options` set, in llama-quantize's order: overrides, what is to be known of the importance matrix (unless
 /// `plain`: floats are not weighed), the number of blocks that are left.
-pub(super) fn chosen_keys(choices: &Choices, model: &ModelFacts, plain: bool) -> Vec<(String, Value)> {
-    let mut keys = choices.override_kv.clone();
-    if let Some(matrix) = choices.importance().filter(|_| !plain) {
+pub(super) fn chosen_keys(options: &PlanOptions, model: &ModelFacts, plain: bool) -> Vec<(String, Value)> {
+    let mut keys = options.override_kv.clone();
+    if let Some(matrix) = options.importance().filter(|_| !plain) {
         keys.extend(matrix.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)));
     }
-    if !choices.prune_layers.is_empty() {
-        let left = model.block_count - choices.prune_layers.len();
+    if !options.prune_layers.is_empty() {
+        let left = model.block_count - options.prune_layers.len();
         keys.push((format!("{}.block_count", model.arch), Value::U32(left as u32)));
     }
     keys

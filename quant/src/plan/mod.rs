@@ -2,12 +2,12 @@
 //! sized, compared and tested without a byte of weights. What is absent: the rules themselves (see `recipe`) and carrying a
 //! plan out (see `quantize`).
 
-mod choices;
 mod decide;
 mod importance;
 mod kept;
 mod layers;
 mod metadata;
+pub mod options;
 mod show;
 mod value;
 
@@ -15,10 +15,11 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::checkpoint::Model;
-pub use crate::checkpoint::Origin;
+pub use crate::checkpoint::ModelOrigin;
 use crate::recipe::{ModelFacts, Recipe};
-pub use choices::{Choices, TensorType, parse_override_kv, parse_prune_layers};
 pub use metadata::quantized_metadata;
+pub use options::{PlanOptions, TensorType, parse_override_kv, parse_prune_layers};
+pub use show::Named;
 pub use value::{Plan, PlanEntry, PlanInput};
 
 impl Plan {
@@ -30,24 +31,24 @@ impl Plan {
     /// matrix has other sizes, or a tensor of a model with experts does not say its layer.
     /// [`Error::Option`](crate::Error::Option) where a choice does not fit the model, [`Error::File`](crate::Error::File) where
     /// the importance matrix is another model's.
-    pub fn new(input: &PlanInput, recipe: &Arc<Recipe>, choices: &Choices) -> Result<Self> {
-        choices.check_pruning(input.model)?;
-        let by_converter = recipe.is_plain() || choices.as_converter && decide::converter_makes(recipe);
-        let plain = by_converter && input.origin == Origin::Safetensors;
+    pub fn new(input: &PlanInput, recipe: &Arc<Recipe>, options: &PlanOptions) -> Result<Self> {
+        options.check_pruning(input.model)?;
+        let by_converter = recipe.is_plain() || options.as_converter && decide::converter_makes(recipe);
+        let plain = by_converter && input.origin == ModelOrigin::Safetensors;
         let entries = if plain {
             if !recipe.is_plain() {
-                choices.check_for_converter(&recipe.name)?;
+                options.check_for_converter(&recipe.name)?;
             }
-            decide::converted(input, recipe, choices)?
+            decide::converted(input, recipe, options)?
         } else {
-            decide::quantized(input, &choices.overridden(input.model)?, recipe, choices)?
+            decide::quantized(input, &options.overridden(input.model)?, recipe, options)?
         };
         Ok(Self {
             recipe: Arc::clone(recipe),
             entries,
-            keys: metadata::chosen_keys(choices, input.model, plain),
-            pruned: choices.prune_layers.clone(),
-            imatrix: choices.imatrix.clone().filter(|matrix| !matrix.is_empty()),
+            keys: metadata::chosen_keys(options, input.model, plain),
+            pruned: options.prune_layers.clone(),
+            imatrix: options.imatrix.clone().filter(|matrix| !matrix.is_empty()),
             plain,
         })
     }
@@ -56,9 +57,9 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn of(model: &dyn Model, recipe: &Arc<Recipe>, choices: &Choices) -> Result<Self> {
+    pub fn of(model: &dyn Model, recipe: &Arc<Recipe>, options: &PlanOptions) -> Result<Self> {
         let facts = ModelFacts::of(model.metadata());
         let (path, origin) = (model.path(), model.origin());
-        Self::new(&PlanInput { path, origin, model: &facts, tensors: model.tensors() }, recipe, choices)
+        Self::new(&PlanInput { path, origin, model: &facts, tensors: model.tensors() }, recipe, options)
     }
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::Origin;
+use crate::checkpoint::ModelOrigin;
 use crate::gguf::{TensorSpec, Value};
+use crate::message::Message;
 use crate::recipe::{ModelFacts, Recipe};
 use crate::tensor::Tensor;
 use crate::{DType, Imatrix};
@@ -18,7 +19,7 @@ pub struct PlanInput<'a> {
     /// The file or directory, for errors.
     pub path: &'a Path,
     /// What kind of file it is.
-    pub origin: Origin,
+    pub origin: ModelOrigin,
     /// What rules may ask about the model.
     pub model: &'a ModelFacts,
     /// Its tensors under their GGUF names, in the order of the file or of the converter.
@@ -39,7 +40,7 @@ pub struct PlanEntry {
     /// Encoding in the file to be written.
     pub to: DType,
     /// Why that one.
-    pub reason: String,
+    pub reason: Message,
     /// Whether llama-quantize would refuse it: the encoding needs importance weights, and there are none for this tensor.
     pub needs_imatrix: bool,
 }

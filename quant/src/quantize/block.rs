@@ -7,7 +7,7 @@ use super::report::Sums;
 use super::rows::{Encoded, SourceRows};
 
 /// An encoded block of rows on its way to one output.
-pub(super) struct Block {
+pub(super) struct EncodedRows {
     /// Blocks of an output are numbered in the order in which they are to be written.
     pub(super) number: usize,
     /// Entry of the plan.
@@ -19,7 +19,7 @@ pub(super) struct Block {
     /// What became of its rows, shared by the outputs.
     pub(super) payload: Arc<Payload>,
     /// Which encoding of them it is.
-    pub(super) lane: usize,
+    pub(super) encoding: usize,
 }
 
 /// What became of one block of rows, shared by the outputs.
@@ -30,16 +30,16 @@ pub(super) struct Payload {
     pub(super) _permit: Permit,
 }
 
-impl Block {
+impl EncodedRows {
     pub(super) fn bytes(&self) -> &[u8] {
-        match &self.payload.encoded[self.lane].bytes {
+        match &self.payload.encoded[self.encoding].bytes {
             copied if copied.is_empty() => &self.payload.stored,
             bytes => bytes,
         }
     }
 
     pub(super) fn sums(&self) -> &[Sums] {
-        &self.payload.encoded[self.lane].sums
+        &self.payload.encoded[self.encoding].sums
     }
 }
 

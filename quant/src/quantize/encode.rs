@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::output::importance_of;
-use super::rows::{self, Encoder, Lane, SourceRows};
+use super::rows::{self, Encoder, SourceRows, WantedEncoding};
 use crate::checkpoint::Source;
 use crate::tensor::Tensor;
 use crate::{DType, Error, Imatrix, Result};
@@ -26,13 +26,13 @@ pub fn encode_rows(source: &dyn Source, name: &str, rows: Range<usize>, to: DTyp
     };
     let row_bytes = rows::row_bytes(source, tensor, to)?;
     let block_rows = rows::block_rows(tensor, BLOCK_WEIGHTS);
-    let lanes = [Lane { dtype: to, importance }];
+    let encodings = [WantedEncoding { dtype: to, importance }];
     let encoder = Encoder { source, allow_non_finite: false, clock: None };
     let mut out = vec![0; row_bytes.saturating_mul(rows.len())];
     out.par_chunks_mut((block_rows * row_bytes).max(1)).enumerate().try_for_each(|(block, out)| {
         let first = rows.start + block * block_rows;
         let stored = SourceRows::read(source, tensor, first..first + out.len() / row_bytes)?;
-        let encoded = encoder.encode(tensor, first, &stored, &lanes)?;
+        let encoded = encoder.encode(tensor, first, &stored, &encodings)?;
         out.copy_from_slice(if to == tensor.dtype { &stored } else { &encoded[0].bytes });
         Ok(())
     })?;

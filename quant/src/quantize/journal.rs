@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::hash::hex;
-use super::output::{Options, Output};
+use super::output::{Output, QuantizeOptions};
 use super::parts::Part;
 use super::report::Sums;
-use crate::atomic_file::{AtomicFile, directory_of, sync_directory};
+use crate::atomic_file::{AtomicFile, directory_of, sync_directory, write_whole};
 use crate::checkpoint::Source;
+use crate::message::Message;
 use crate::{Error, Result};
 
 /// Journals are a few KiB; what is larger is none.
@@ -45,28 +46,26 @@ pub(super) fn path(file: &AtomicFile) -> PathBuf {
 /// Replaces the journal.
 pub(super) fn write(path: &Path, done: &Done) -> Result<()> {
     let text = serde_json::to_vec(done).map_err(|e| Error::file(path, e.to_string()))?;
-    let mut file = AtomicFile::create(path)?;
-    file.write_at(0, &text)?;
-    file.commit()
+    write_whole(path, &text)
 }
 
 /// Reads the journal; `None` where there is none.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<Done>, String> {
+pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<Done>, Message> {
     let about = match std::fs::metadata(path) {
         Ok(about) => about,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e.to_string()),
+        Err(e) => return Err(e.to_string().into()),
     };
     if about.len() > MAX_BYTES {
-        return Err("its journal is too large to be one".to_owned());
+        return Err("its journal is too large to be one".into());
     }
     let text = std::fs::read(path).map_err(|e| e.to_string())?;
     let done: Done = serde_json::from_slice(&text).map_err(|e| format!("its journal is broken ({e})"))?;
     if done.fingerprint != fingerprint {
-        return Err("it was begun from another model, with other settings or by another version".to_owned());
+        return Err("it was begun from another model, with other settings or by another version".into());
     }
     Ok(Some(done))
 }
@@ -83,7 +82,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
 /// change, what else its weights depend on, the headers of the output's files (and with them metadata, types and places), the
 /// importance of columns, whether weights may be no numbers; and whether the report is wanted, whose sums the journal then
 /// holds.
-pub(super) fn fingerprint(source: &dyn Source, output: &Output, parts: &[Part], options: &Options) -> Result<String> {
+pub(super) fn fingerprint(source: &dyn Source, output: &Output, parts: &[Part], options: &QuantizeOptions) -> Result<String> {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());

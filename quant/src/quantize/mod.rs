@@ -4,7 +4,7 @@
 //!
 //! Every file is written as `.NAME.partial` and renamed when all files of the run are whole and on the disk. Renames come one
 //! after another: where one fails, the files renamed before it stand, whole, under their names, and the error says which one
-//! failed. A run with [`Options::resume`] keeps its unfinished files, each output with a journal beside its first file
+//! failed. A run with [`QuantizeOptions::resume`] keeps its unfinished files, each output with a journal beside its first file
 //! (`.NAME.partial.json`), and takes up what an earlier one left, tensor by tensor.
 
 mod block;
@@ -30,14 +30,14 @@ use crate::{Error, Progress, Result};
 use checks::{check_plan, refuse_same_paths};
 pub use encode::{encode_rows, encode_tensor};
 pub use hash::hex;
-pub use output::{Clock, Options, Output, Written, WrittenFile};
+pub use output::{ALLOW_NON_FINITE, Clock, Output, QuantizeOptions, RESUME, Written, WrittenFile};
 pub use report::TensorReport;
 pub use sink::Sink;
 pub use split::Split;
 use writer::Writer;
 
 /// Makes all `outputs` from one read of `source`. Files appear under their names when all of them are whole; on any error,
-/// and when `cancel` becomes true, none is left behind, unless [`Options::resume`] is set.
+/// and when `cancel` becomes true, none is left behind, unless [`QuantizeOptions::resume`] is set.
 ///
 /// `progress` counts bytes of the source, once for each output that gets something made of them. Work runs on the current
 /// rayon pool, one more thread per output writes; the bytes do not depend on the pool's size.
@@ -49,7 +49,7 @@ use writer::Writer;
 pub fn quantize(
     source: &dyn Source,
     outputs: &[Output],
-    options: &Options,
+    options: &QuantizeOptions,
     cancel: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Vec<Written>> {

@@ -9,9 +9,15 @@ use super::report::TensorReport;
 use super::split::Split;
 use crate::checkpoint::Model;
 use crate::gguf::Metadata;
-use crate::plan::{Choices, PlanEntry};
+use crate::message::Setting;
+use crate::plan::{PlanEntry, PlanOptions};
 use crate::recipe::Category;
 use crate::{DType, Imatrix, Plan, Recipe, Result};
+
+/// [`QuantizeOptions::allow_non_finite`].
+pub const ALLOW_NON_FINITE: Setting = Setting::new("allow_non_finite");
+/// [`QuantizeOptions::resume`].
+pub const RESUME: Setting = Setting::new("resume");
 
 /// A file to be made.
 #[derive(Debug, Clone)]
@@ -33,15 +39,15 @@ impl Output {
     ///
     /// # Errors
     /// As [`Plan::of`], [`Plan::check_importance`] and [`Model::output_metadata`].
-    pub fn of(model: &dyn Model, recipe: &Arc<Recipe>, choices: &Choices, path: &Path) -> Result<Self> {
-        let plan = Plan::of(model, recipe, choices)?;
+    pub fn of(model: &dyn Model, recipe: &Arc<Recipe>, options: &PlanOptions, path: &Path) -> Result<Self> {
+        let plan = Plan::of(model, recipe, options)?;
         plan.check_importance(model.path())?;
         let metadata = plan.metadata(&model.output_metadata()?);
-        Ok(Self { plan, path: path.to_owned(), metadata, imatrix: choices.imatrix.clone(), split: Split::None })
+        Ok(Self { plan, path: path.to_owned(), metadata, imatrix: options.imatrix.clone(), split: Split::None })
     }
 
     /// Cuts it as its source, the GGUF model at `like`, is cut (llama-quantize `--keep-split`). It must have been planned with
-    /// [`Choices::keep_split`].
+    /// [`PlanOptions::keep_split`].
     ///
     /// # Errors
     /// As [`Split::like`].
@@ -73,7 +79,7 @@ pub type Clock<'a> = &'a (dyn Fn() -> f64 + Sync);
 
 /// How outputs are made. The bytes do not depend on it, but for [`Self::allow_non_finite`].
 #[derive(Clone, Copy)]
-pub struct Options<'a> {
+pub struct QuantizeOptions<'a> {
     /// Bytes that all rows under way may take: the pages of the source and the encoded rows. At least a piece of 16 Ki
     /// weights, or one row, is under way in each thread however little this is.
     pub max_memory: u64,
@@ -92,7 +98,7 @@ pub struct Options<'a> {
     pub note: &'a (dyn Fn(&str) + Sync),
 }
 
-impl Default for Options<'_> {
+impl Default for QuantizeOptions<'_> {
     fn default() -> Self {
         Self {
             max_memory: 256 << 20,

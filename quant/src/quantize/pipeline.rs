@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::block::{Block, Payload, Permit, Permits};
-use super::output::{Options, Output};
-use super::rows::{self, Encoder, Lane, SourceRows};
+use super::block::{EncodedRows, Payload, Permit, Permits};
+use super::output::{Output, QuantizeOptions};
+use super::rows::{self, Encoder, SourceRows, WantedEncoding};
 use super::writer::Writer;
 use crate::checkpoint::Source;
 use crate::progress::Unit;
@@ -25,17 +25,17 @@ const BLOCK_WEIGHTS: usize = 256 << 10;
 const READ_AHEAD: usize = 64;
 
 /// One tensor and all that is wanted of it.
-struct Job<'a> {
+struct TensorJob<'a> {
     tensor: &'a Tensor,
     block_rows: usize,
     /// Number of its first block in the run.
     first_block: usize,
     /// Each encoding once, and who wants it.
-    lanes: Vec<Lane<'a>>,
+    encodings: Vec<WantedEncoding<'a>>,
     targets: Vec<Vec<Target>>,
 }
 
-impl Job<'_> {
+impl TensorJob<'_> {
     fn blocks(&self) -> usize {
         self.tensor.rows().div_ceil(self.block_rows)
     }
@@ -53,7 +53,7 @@ struct Target {
 /// A run under way.
 struct Run<'a> {
     encoder: Encoder<'a>,
-    jobs: Vec<Job<'a>>,
+    jobs: Vec<TensorJob<'a>>,
     blocks: usize,
     next: AtomicUsize,
     cancel: &'a AtomicBool,
@@ -68,7 +68,7 @@ pub(super) fn run<'a>(
     source: &'a dyn Source,
     outputs: &'a [Output],
     writers: Vec<Writer<'a>>,
-    options: &Options<'a>,
+    options: &QuantizeOptions<'a>,
     cancel: &'a AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Vec<Writer<'a>>> {
@@ -76,7 +76,7 @@ pub(super) fn run<'a>(
     // One block in each thread, as many waiting to be written, and some for a disk that hesitates.
     let under_way = 2 * threads + 4;
     let jobs = jobs(source, outputs, &writers, options, under_way)?;
-    let source_bytes = |job: &Job| stored_bytes(job.tensor) * job.targets.iter().flatten().count() as u64;
+    let source_bytes = |job: &TensorJob| stored_bytes(job.tensor) * job.targets.iter().flatten().count() as u64;
     progress.start(jobs.iter().map(source_bytes).sum(), Unit::Bytes, "quantizing");
     let run = Run {
         encoder: Encoder { source, allow_non_finite: options.allow_non_finite, clock: options.report },
@@ -129,7 +129,7 @@ impl Drop for StopOnPanic<'_, '_> {
 
 impl Run<'_> {
     /// Encodes one block after another until there are no more.
-    fn work(&self, senders: &[Sender<Block>]) {
+    fn work(&self, senders: &[Sender<EncodedRows>]) {
         let _guard = StopOnPanic(self);
         loop {
             let permit = self.permits.take();
@@ -150,14 +150,14 @@ impl Run<'_> {
     }
 
     /// The tensor and the rows of a block, and its number within the tensor.
-    fn rows_of(&self, number: usize) -> (&Job<'_>, usize, Range<usize>) {
+    fn rows_of(&self, number: usize) -> (&TensorJob<'_>, usize, Range<usize>) {
         let job = &self.jobs[self.jobs.partition_point(|job| job.first_block <= number) - 1];
         let block = number - job.first_block;
         let rows = block * job.block_rows..job.tensor.rows().min((block + 1) * job.block_rows);
         (job, block, rows)
     }
 
-    fn block(&self, number: usize, permit: Permit, senders: &[Sender<Block>]) -> Result<()> {
+    fn block(&self, number: usize, permit: Permit, senders: &[Sender<EncodedRows>]) -> Result<()> {
         if number + READ_AHEAD < self.blocks {
             let (job, _, rows) = self.rows_of(number + READ_AHEAD);
             self.encoder.source.will_need(job.tensor, rows);
@@ -165,18 +165,18 @@ impl Run<'_> {
         let (job, block, rows) = self.rows_of(number);
         let tensor = job.tensor;
         let stored = SourceRows::read(self.encoder.source, tensor, rows.clone())?;
-        let encoded = self.encoder.encode(tensor, rows.start, &stored, &job.lanes)?;
+        let encoded = self.encoder.encode(tensor, rows.start, &stored, &job.encodings)?;
         let payload = Arc::new(Payload { stored, encoded, _permit: permit });
-        for (lane, targets) in job.targets.iter().enumerate() {
-            let row_bytes = rows::row_bytes(self.encoder.source, tensor, job.lanes[lane].dtype)?;
+        for (encoding, targets) in job.targets.iter().enumerate() {
+            let row_bytes = rows::row_bytes(self.encoder.source, tensor, job.encodings[encoding].dtype)?;
             for target in targets {
-                let block = Block {
+                let block = EncodedRows {
                     number: target.first_block + block,
                     entry: target.entry,
                     at: rows.start as u64 * row_bytes as u64,
                     source_bytes: payload.stored.len() as u64,
                     payload: Arc::clone(&payload),
-                    lane,
+                    encoding,
                 };
                 // A writer that has failed takes no more, and has said so.
                 let _ = senders[target.output].send(block);
@@ -207,30 +207,30 @@ fn jobs<'a>(
     source: &'a dyn Source,
     outputs: &'a [Output],
     writers: &[Writer],
-    options: &Options,
+    options: &QuantizeOptions,
     under_way: usize,
-) -> Result<Vec<Job<'a>>> {
+) -> Result<Vec<TensorJob<'a>>> {
     let numbers: HashMap<&str, usize> = source.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
     let mut place: HashMap<usize, usize> = HashMap::new();
-    let mut jobs: Vec<Job> = Vec::new();
+    let mut jobs: Vec<TensorJob> = Vec::new();
     for (o, (output, writer)) in outputs.iter().zip(writers).enumerate() {
         for (e, entry) in output.plan.entries.iter().enumerate().filter(|&(e, _)| !writer.has(e)) {
             let Some(&number) = numbers.get(entry.source()) else { continue };
             let job = *place.entry(number).or_insert_with(|| {
                 let tensor = &source.tensors()[number];
-                jobs.push(Job { tensor, block_rows: 0, first_block: 0, lanes: Vec::new(), targets: Vec::new() });
+                jobs.push(TensorJob { tensor, block_rows: 0, first_block: 0, encodings: Vec::new(), targets: Vec::new() });
                 jobs.len() - 1
             });
             let job = &mut jobs[job];
-            let lane = Lane { dtype: entry.to, importance: output.importance(entry)? };
-            let same = |own: &Lane| {
-                own.dtype == lane.dtype && own.importance.map(<[f32]>::as_ptr) == lane.importance.map(<[f32]>::as_ptr)
+            let encoding = WantedEncoding { dtype: entry.to, importance: output.importance(entry)? };
+            let same = |own: &WantedEncoding| {
+                own.dtype == encoding.dtype && own.importance.map(<[f32]>::as_ptr) == encoding.importance.map(<[f32]>::as_ptr)
             };
             let target = Target { output: o, entry: e, first_block: 0 };
-            match job.lanes.iter().position(same) {
-                Some(lane) => job.targets[lane].push(target),
+            match job.encodings.iter().position(same) {
+                Some(encoding) => job.targets[encoding].push(target),
                 None => {
-                    job.lanes.push(lane);
+                    job.encodings.push(encoding);
                     job.targets.push(vec![target]);
                 }
             }
@@ -252,10 +252,10 @@ fn jobs<'a>(
 }
 
 /// Rows per block of `job`, of which everything takes at most `bytes`, or the smallest piece.
-fn block_rows(source: &dyn Source, job: &Job, bytes: u64) -> Result<usize> {
+fn block_rows(source: &dyn Source, job: &TensorJob, bytes: u64) -> Result<usize> {
     let mut row_bytes = stored_bytes(job.tensor) / job.tensor.rows().max(1) as u64;
-    for lane in job.lanes.iter().filter(|lane| lane.dtype != job.tensor.dtype) {
-        row_bytes += rows::row_bytes(source, job.tensor, lane.dtype)? as u64;
+    for encoding in job.encodings.iter().filter(|encoding| encoding.dtype != job.tensor.dtype) {
+        row_bytes += rows::row_bytes(source, job.tensor, encoding.dtype)? as u64;
     }
     let rows = usize::try_from(bytes / row_bytes.max(1)).unwrap_or(usize::MAX);
     Ok(rows::block_rows(job.tensor, rows.saturating_mul(job.tensor.cols()).min(BLOCK_WEIGHTS)))

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::DType;
+use crate::message::Message;
 use crate::plan::PlanEntry;
 
 /// What encoding did to one tensor. `x` are the weights of the source, `y` those decoded from the file written.
@@ -18,7 +19,7 @@ pub struct TensorReport {
     /// Encoding in the file written.
     pub to: DType,
     /// Why that one.
-    pub reason: String,
+    pub reason: Message,
     /// `sqrt(mean((x - y)^2))`.
     pub rmse: f64,
     /// `max |x - y|`.

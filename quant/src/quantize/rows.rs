@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use super::output::ALLOW_NON_FINITE;
 use super::output::Clock;
 use super::report::Sums;
 use crate::checkpoint::Source;
+use crate::message::Message;
 use crate::tensor::{Tensor, TensorBytes};
 use crate::{DType, Error, Result, mmap};
 
@@ -17,7 +19,7 @@ const F16_MAX: f32 = 65504.0;
 
 /// One encoding that is wanted of a tensor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lane<'a> {
+pub(super) struct WantedEncoding<'a> {
     pub(super) dtype: DType,
     /// One weight per column, for tensors of experts one run of columns after another.
     pub(super) importance: Option<&'a [f32]>,
@@ -97,18 +99,24 @@ impl SourceRows {
 }
 
 impl Encoder<'_> {
-    /// `stored`, the rows of `tensor` from `first_row` on (the first of a piece), in each of the encodings of `lanes`.
-    pub(super) fn encode(&self, tensor: &Tensor, first_row: usize, stored: &[u8], lanes: &[Lane]) -> Result<Vec<Encoded>> {
+    /// `stored`, the rows of `tensor` from `first_row` on (the first of a piece), in each of the encodings of `encodings`.
+    pub(super) fn encode(
+        &self,
+        tensor: &Tensor,
+        first_row: usize,
+        stored: &[u8],
+        encodings: &[WantedEncoding],
+    ) -> Result<Vec<Encoded>> {
         let cols = tensor.cols();
         let stored_row_bytes = row_bytes(self.source, tensor, tensor.dtype)?;
         let rows = stored.len() / stored_row_bytes;
-        let mut encoded = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let row_bytes = row_bytes(self.source, tensor, lane.dtype)?;
-            let bytes = if lane.dtype == tensor.dtype { Vec::new() } else { vec![0; rows * row_bytes] };
+        let mut encoded = Vec::with_capacity(encodings.len());
+        for encoding in encodings {
+            let row_bytes = row_bytes(self.source, tensor, encoding.dtype)?;
+            let bytes = if encoding.dtype == tensor.dtype { Vec::new() } else { vec![0; rows * row_bytes] };
             encoded.push(Encoded { bytes, sums: Vec::new() });
         }
-        let only_copies = self.clock.is_none() && lanes.iter().all(|lane| lane.dtype == tensor.dtype);
+        let only_copies = self.clock.is_none() && encodings.iter().all(|encoding| encoding.dtype == tensor.dtype);
         if only_copies && (self.allow_non_finite || stored_is_finite(tensor.dtype, stored)) {
             return Ok(encoded);
         }
@@ -116,45 +124,46 @@ impl Encoder<'_> {
         let piece_rows = piece_rows(tensor).min(rows);
         let (mut buffer, mut back) = (vec![0.0; piece_rows * cols], Vec::new());
         for (p, piece) in stored.chunks(piece_rows * stored_row_bytes).enumerate() {
-            let at = Place { tensor, row: first_row + p * piece_rows };
+            let at = PieceStart { tensor, row: first_row + p * piece_rows };
             let n = piece.len() / stored_row_bytes;
             let weights = decode(tensor.dtype, piece, &mut buffer[..n * cols]);
             let fit = fit_f16(weights);
             if !fit && !self.allow_non_finite {
-                let what = "in the source; use a checkpoint without such weights, or allow them with --allow-non-finite";
+                let what = Message::from("in the source; use a checkpoint without such weights, or allow them with ")
+                    .then(ALLOW_NON_FINITE);
                 self.refuse_non_finite(at, weights, what)?;
             }
-            for (lane, encoded) in lanes.iter().zip(&mut encoded) {
+            for (encoding, encoded) in encodings.iter().zip(&mut encoded) {
                 let row_bytes = encoded.bytes.len() / rows;
                 let bytes = &mut encoded.bytes[p * piece_rows * row_bytes..][..n * row_bytes];
                 let began = self.clock.map(|clock| clock());
-                if lane.dtype != tensor.dtype {
+                if encoding.dtype != tensor.dtype {
                     for (r, (row, out)) in weights.chunks_exact(cols).zip(bytes.chunks_exact_mut(row_bytes)).enumerate() {
-                        lane.dtype.encode_row(row, at.importance(lane, r), out);
+                        encoding.dtype.encode_row(row, at.importance(encoding, r), out);
                     }
                 }
                 let took = self.clock.map(|clock| clock() - began.unwrap_or_default());
-                let copied = lane.dtype == tensor.dtype;
+                let copied = encoding.dtype == tensor.dtype;
                 // Weights that fit have scales that fit, unless the sums of a search overflow by their importance.
-                let check = (!fit || lane.importance.is_some()) && !copied && !self.allow_non_finite;
+                let check = (!fit || encoding.importance.is_some()) && !copied && !self.allow_non_finite;
                 if !copied && (check || took.is_some()) {
                     back.resize(weights.len(), 0.0);
-                    lane.dtype.decode_row(bytes, &mut back);
+                    encoding.dtype.decode_row(bytes, &mut back);
                 }
                 if check {
                     let largest = weights.iter().fold(0f32, |largest, w| largest.max(w.abs()));
-                    let dtype = lane.dtype;
+                    let dtype = encoding.dtype;
                     let what = match fit {
                         true => format!("as {dtype}, because importance weights are too large; collect the matrix again"),
                         false => format!("as {dtype}, because the weights are as large as {largest:e}; choose bf16 or f32"),
                     };
-                    self.refuse_non_finite(at, &back, &what)?;
+                    self.refuse_non_finite(at, &back, what.into())?;
                 }
                 if let Some(seconds) = took {
                     let mut sums = Sums { seconds, ..Sums::default() };
                     let decoded = if copied { weights } else { &back };
                     for (r, (x, y)) in weights.chunks_exact(cols).zip(decoded.chunks_exact(cols)).enumerate() {
-                        sums.add_row(x, y, at.importance(lane, r));
+                        sums.add_row(x, y, at.importance(encoding, r));
                     }
                     encoded.sums.push(sums);
                 }
@@ -164,26 +173,26 @@ impl Encoder<'_> {
     }
 
     /// The error for the first weight among `weights` that is not finite.
-    fn refuse_non_finite(&self, at: Place, weights: &[f32], what: &str) -> Result<()> {
+    fn refuse_non_finite(&self, at: PieceStart, weights: &[f32], what: Message) -> Result<()> {
         let Some(i) = weights.iter().position(|w| !w.is_finite()) else { return Ok(()) };
         let (row, column) = (at.row + i / at.tensor.cols(), i % at.tensor.cols());
-        let what = format!("row {row}, column {column}: the weight is {} {what}", weights[i]);
+        let what = Message::from(format!("row {row}, column {column}: the weight is {} ", weights[i])).then(what);
         Err(Error::tensor(self.source.path(), &at.tensor.name, what))
     }
 }
 
 /// Where a piece begins.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct PieceStart<'a> {
     tensor: &'a Tensor,
     row: usize,
 }
 
-impl Place<'_> {
+impl PieceStart<'_> {
     /// The importance of the columns of row `r` of the piece: that of its expert.
-    fn importance<'i>(&self, lane: &Lane<'i>, r: usize) -> Option<&'i [f32]> {
+    fn importance<'i>(&self, encoding: &WantedEncoding<'i>, r: usize) -> Option<&'i [f32]> {
         let expert = (self.row + r) / rows_per_expert(self.tensor);
-        lane.importance.map(|weights| &weights[expert * self.tensor.cols()..][..self.tensor.cols()])
+        encoding.importance.map(|weights| &weights[expert * self.tensor.cols()..][..self.tensor.cols()])
     }
 }
 

@@ -1,12 +1,12 @@
-//! Whether the outputs fit their disks, asked before anything is written. What is absent: reserving the space; a disk that
-//! others fill meanwhile still ends the run.
+//! Whether the outputs of a run fit their disks together, asked before anything is written. What is absent: a single file (see
+//! `disk`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::atomic_file::directory_of;
 use crate::gguf::GgufWriter;
-use crate::{Error, Result};
+use crate::{Error, Result, disk};
 
 /// Refuses outputs that do not fit: for each file system, their sizes less what unfinished files hold already.
 pub(super) fn check<'a>(parts: impl Iterator<Item = &'a GgufWriter>) -> Result<()> {
@@ -18,11 +18,7 @@ pub(super) fn check<'a>(parts: impl Iterator<Item = &'a GgufWriter>) -> Result<(
         *sum = sum.saturating_add(bytes);
     }
     for (directory, bytes) in needed.into_values() {
-        let free = fs4::available_space(directory).map_err(|e| Error::io(directory, e))?;
-        if bytes > free {
-            let what = format!("the disk has {free} bytes free, {bytes} are needed; free some space or write elsewhere");
-            return Err(Error::file(directory, what));
-        }
+        disk::check(directory, bytes, disk::free_bytes(directory)?)?;
     }
     Ok(())
 }

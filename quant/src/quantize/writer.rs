@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
 
-use super::block::Block;
+use super::block::EncodedRows;
 use super::hash::RunningHash;
 use super::journal::{self, Done};
-use super::output::{Options, Output, Written, WrittenFile};
+use super::output::{Output, QuantizeOptions, Written, WrittenFile};
 use super::parts::{Part, parts};
 use super::report::{Sums, TensorReport};
 use crate::checkpoint::Source;
 use crate::gguf::GgufWriter;
+use crate::message::Message;
 use crate::{Error, Progress, Result};
 
 /// An output being written.
@@ -37,14 +38,14 @@ struct Journal {
 }
 
 /// What is to be put on the disk: files, and then the journal that says so.
-struct Checkpoint {
+struct SyncPoint {
     files: Vec<(PathBuf, Arc<File>)>,
     journal: Option<(PathBuf, Done)>,
 }
 
 impl<'a> Writer<'a> {
     /// Opens the output's files, and takes up what an earlier run left where that is wanted and it fits.
-    pub(super) fn open(source: &dyn Source, output: &'a Output, options: &Options) -> Result<Self> {
+    pub(super) fn open(source: &dyn Source, output: &'a Output, options: &QuantizeOptions) -> Result<Self> {
         let parts = parts(output)?;
         let fingerprint = match options.resume {
             true => Some(journal::fingerprint(source, output, &parts, options)?),
@@ -85,14 +86,14 @@ impl<'a> Writer<'a> {
     }
 
     /// Takes up what the journal at `path` says is done; else begins anew, and says why where there was something to take up.
-    fn resume(&mut self, path: &Path, fingerprint: &str) -> Result<Result<(), String>> {
+    fn resume(&mut self, path: &Path, fingerprint: &str) -> Result<Result<(), Message>> {
         let why = match journal::read(path, fingerprint) {
             Ok(Some(done)) => match self.take_up(&done)? {
                 true => return Ok(Ok(())),
-                false => "the unfinished file has lost bytes that its journal has seen".to_owned(),
+                false => "the unfinished file has lost bytes that its journal has seen".into(),
             },
-            Ok(None) if self.parts.iter().all(|part| part.file().is_empty().unwrap_or(false)) => String::new(),
-            Ok(None) => "the unfinished file has no journal".to_owned(),
+            Ok(None) if self.parts.iter().all(|part| part.file().is_empty().unwrap_or(false)) => Message::default(),
+            Ok(None) => "the unfinished file has no journal".into(),
             Err(why) => why,
         };
         journal::remove(path)?;
@@ -129,9 +130,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes what comes until no more comes, and has it put on the disk meanwhile; with a journal, all of it in the end.
-    pub(super) fn run(mut self, blocks: &Receiver<Block>, progress: &dyn Progress) -> Result<Self> {
+    pub(super) fn run(mut self, blocks: &Receiver<EncodedRows>, progress: &dyn Progress) -> Result<Self> {
         // No room in the channel: it is taken only when the one before is on the disk.
-        let (due, dues) = sync_channel::<Checkpoint>(0);
+        let (due, dues) = sync_channel::<SyncPoint>(0);
         std::thread::scope(|scope| {
             let disk = scope.spawn(move || dues.iter().try_for_each(|checkpoint| checkpoint.carry_out()));
             let written = self.write_all(blocks, progress, |checkpoint| match due.try_send(checkpoint) {
@@ -153,9 +154,9 @@ impl<'a> Writer<'a> {
     /// `sync` begins to put things on the disk: whether it could, or `None` where it failed before.
     fn write_all(
         &mut self,
-        blocks: &Receiver<Block>,
+        blocks: &Receiver<EncodedRows>,
         progress: &dyn Progress,
-        sync: impl Fn(Checkpoint) -> Option<bool>,
+        sync: impl Fn(SyncPoint) -> Option<bool>,
     ) -> Result<()> {
         let (mut early, mut next, mut unsynced) = (BTreeMap::new(), 0, 0);
         // Less at first, so that a run which ends soon has something to be resumed.
@@ -180,7 +181,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a block; how many bytes.
-    fn write(&mut self, block: &Block) -> Result<u64> {
+    fn write(&mut self, block: &EncodedRows) -> Result<u64> {
         let (part, index) = self.places[block.entry];
         let writer = &mut self.parts[part];
         let bytes = block.bytes();
@@ -194,14 +195,14 @@ impl<'a> Writer<'a> {
         Ok(bytes.len() as u64)
     }
 
-    fn checkpoint(&self) -> Checkpoint {
+    fn checkpoint(&self) -> SyncPoint {
         let files = self.parts.iter().map(|part| (part.file().path().to_owned(), part.file().handle())).collect();
         let journal = self.journal.as_ref().map(|journal| {
             let tensors: Vec<usize> = (0..self.places.len()).filter(|&entry| self.has(entry)).collect();
             let sums = tensors.iter().filter_map(|&entry| self.sums.get(entry)).map(|sums| sums.to_bits()).collect();
             (journal.path.clone(), Done { fingerprint: journal.fingerprint.clone(), tensors, sums })
         });
-        Checkpoint { files, journal }
+        SyncPoint { files, journal }
     }
 
     /// Everything to the disk, and the hashes that are wanted; the files keep their temporary names.
@@ -234,7 +235,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Checkpoint {
+impl SyncPoint {
     fn carry_out(&self) -> Result<()> {
         for (path, file) in &self.files {
             file.sync_data().map_err(|e| Error::io(path, e))?;

@@ -2,9 +2,9 @@
 //! rule one line, in the order in which they decide. Groups that several file types share stand once. What is absent: the
 //! meaning of a condition (see `when`) and recipes of one's own (see `own`).
 
+use super::facts::Category;
 use super::rule::Rule;
-use super::site::Category;
-use super::when::Part::{First, Middle, MoreBits, Range};
+use super::when::LayerSpan::{First, Middle, MoreBits, Range};
 use super::when::When;
 use super::when::When::{
     Arch, Experts, Imatrix, Is70b, Layer, ManyExperts, NameHas, NotArch, SharedHeads, Stacked, UnevenRow, Visit,

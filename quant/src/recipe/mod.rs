@@ -3,10 +3,10 @@
 //! counting its layers, and options that go before any rule (see `plan`).
 
 mod builtin;
+mod facts;
 mod mixes;
 mod own;
 mod rule;
-mod site;
 mod when;
 
 use std::path::Path;
@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use crate::{DType, Error, Result};
 pub(crate) use builtin::ftype_of;
+pub use facts::{Category, Count, ModelFacts, TensorFacts};
 pub use rule::{Recipe, Rule};
-pub use site::{Category, Count, ModelFacts, Site};
-pub use when::{Part, When};
+pub use when::{LayerSpan, When};
 
 impl Recipe {
     /// The recipe of that name, whatever its case; a name that ends in `.toml` is the path of a recipe of one's own.

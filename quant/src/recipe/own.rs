@@ -18,9 +18,10 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::builtin::ftype_of;
+use super::facts::Category;
 use super::rule::{Recipe, Rule};
-use super::site::Category;
-use super::when::{Part, When};
+use super::when::{LayerSpan, When};
+use crate::message::Message;
 use crate::{DType, Error, Result};
 
 /// The file.
@@ -66,7 +67,8 @@ struct OwnRule {
 #[derive(Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected one or a list of output, token_embd, attn_q, attn_k, attn_v, attn_output, ffn_up, ffn_gate, ffn_down, other"
+    expecting = "expected one or a list of output, token_embd, attn_q, attn_k, attn_v, attn_output, ffn_up, ffn_gate, ffn_down, \
+         other"
 )]
 enum OneOrMore {
     One(Category),
@@ -79,10 +81,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Recipe> {
     let name = own.name.to_ascii_lowercase();
     check_name(&name).map_err(|what| Error::file(path, what))?;
     let base = match (&own.base, &own.default) {
-        (Some(base), None) if Recipe::is_path(base) => Err("base must be one of llama.cpp's recipes, not a file".to_owned()),
-        (Some(base), None) => Recipe::find(base).map(|base| (*base).clone()).map_err(|e| format!("base: {e}")),
+        (Some(base), None) if Recipe::is_path(base) => Err("base must be one of llama.cpp's recipes, not a file".into()),
+        (Some(base), None) => {
+            Recipe::find(base).map(|base| (*base).clone()).map_err(|e| Message::from("base: ").then(e.message()))
+        }
         (None, Some(default)) => plain_base(default),
-        _ => Err("give either base = \"RECIPE\" or default = \"TYPE\"".to_owned()),
+        _ => Err("give either base = \"RECIPE\" or default = \"TYPE\"".into()),
     };
     let base = base.map_err(|what| Error::file(path, what))?;
     if base.only_copy {
@@ -90,57 +94,58 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Recipe> {
     }
     let mut rules = Vec::new();
     for (i, rule) in own.rules.into_iter().enumerate() {
-        rules.extend(rule.into_rules().map_err(|what| Error::file(path, format!("rule {}: {what}", i + 1)))?);
+        rules.extend(rule.into_rules().map_err(|what| Error::file(path, Message::from(format!("rule {}: ", i + 1)).then(what)))?);
     }
     rules.extend(base.rules);
     Ok(Recipe { name, ftype: base.ftype, default: base.default, rules, only_copy: false })
 }
 
 /// The name becomes part of file names and stands beside those of llama.cpp's recipes.
-fn check_name(name: &str) -> Result<(), String> {
+fn check_name(name: &str) -> Result<(), Message> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if name.is_empty() || !name.chars().all(plain) {
-        return Err(format!("name {name:?} may hold letters, digits, '_' and '-' only: it becomes part of file names"));
+        return Err(format!("name {name:?} may hold letters, digits, '_' and '-' only: it becomes part of file names").into());
     }
     match Recipe::find(name) {
-        Ok(recipe) => Err(format!("name {name:?} is llama.cpp's recipe {}; choose another", recipe.name)),
+        Ok(recipe) => Err(format!("name {name:?} is llama.cpp's recipe {}; choose another", recipe.name).into()),
         Err(_) => Ok(()),
     }
 }
 
 /// A recipe without rules, of the file type that llama.cpp gives files with mostly this type.
-fn plain_base(name: &str) -> Result<Recipe, String> {
+fn plain_base(name: &str) -> Result<Recipe, Message> {
     let default = dtype("default", name)?;
     let ftype = ftype_of(default).ok_or_else(|| format!("default: llama.cpp has no file type of {default}"))?;
     Ok(Recipe { name: String::new(), ftype, default, rules: Vec::new(), only_copy: false })
 }
 
-fn dtype(key: &str, name: &str) -> Result<DType, String> {
-    DType::from_name(name).ok_or_else(|| format!("{key}: {}", Error::unknown("type", name, DType::ALL.iter().map(|d| d.name()))))
+fn dtype(key: &str, name: &str) -> Result<DType, Message> {
+    let unknown = || Error::unknown("type", name, DType::ALL.iter().map(|d| d.name()));
+    DType::from_name(name).ok_or_else(|| Message::from(format!("{key}: ")).then(unknown().message()))
 }
 
 impl OwnRule {
     /// One rule for each category.
-    fn into_rules(self) -> Result<Vec<Rule>, String> {
+    fn into_rules(self) -> Result<Vec<Rule>, Message> {
         let to = dtype("to", &self.to)?;
         let name = self.name.map(|pattern| Regex::new(&pattern)).transpose().map_err(|e| format!("name: {e}"))?;
         let mut when = Vec::new();
         if let Some((first, last)) = self.blocks {
             if first > last {
-                return Err(format!("blocks = [{first}, {last}]: the first comes after the last"));
+                return Err(format!("blocks = [{first}, {last}]: the first comes after the last").into());
             }
-            when.push(When::Block(Part::Range(first, last)));
+            when.push(When::Block(LayerSpan::Range(first, last)));
         }
         for (key, parts, part) in
-            [("first_part", self.first_part, Part::First as fn(_) -> _), ("last_part", self.last_part, Part::Last)]
+            [("first_part", self.first_part, LayerSpan::First as fn(_) -> _), ("last_part", self.last_part, LayerSpan::Last)]
         {
             match parts {
-                Some(0) => return Err(format!("{key} = 0: give the number of parts, as 8 for an eighth")),
+                Some(0) => return Err(format!("{key} = 0: give the number of parts, as 8 for an eighth").into()),
                 Some(parts) => when.push(When::Block(part(parts))),
                 None => {}
             }
         }
-        when.extend(self.more_bits.then_some(When::Block(Part::MoreBits)));
+        when.extend(self.more_bits.then_some(When::Block(LayerSpan::MoreBits)));
         when.extend(self.experts.map(When::Stacked));
         when.extend(self.min_weights.map(When::MinWeights));
         when.extend(self.max_weights.map(When::MaxWeights));

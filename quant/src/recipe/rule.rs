@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use regex::Regex;
 
-use super::site::{Category, Site};
+use super::facts::{Category, TensorFacts};
 use super::when::When;
 use crate::DType;
 
@@ -31,7 +31,7 @@ impl Rule {
         Self { on, name: None, when: Cow::Borrowed(when), to, why: Cow::Borrowed(why) }
     }
 
-    fn fits(&self, site: &Site, default: DType) -> bool {
+    fn fits(&self, site: &TensorFacts, default: DType) -> bool {
         self.on.is_none_or(|category| category == site.category)
             && self.name.as_ref().is_none_or(|pattern| pattern.is_match(site.name))
             && self.when.iter().all(|when| when.holds(site, default))
@@ -60,7 +60,7 @@ impl Recipe {
     }
 
     /// The first rule that fits, if any does.
-    pub fn rule(&self, site: &Site) -> Option<&Rule> {
+    pub fn rule(&self, site: &TensorFacts) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.fits(site, self.default))
     }
 

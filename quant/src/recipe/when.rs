@@ -1,6 +1,6 @@
 //! Conditions of rules, as data. What is absent: which rules there are (see `mixes` and `own`).
 
-use super::site::{Count, Site};
+use super::facts::{Count, TensorFacts};
 use crate::DType;
 
 /// A condition of a rule.
@@ -31,16 +31,16 @@ pub enum When {
     /// The tensor has at most so many weights.
     MaxWeights(u64),
     /// Where among the tensors of its category, in the order in which llama-quantize meets them.
-    Visit(Part),
-    /// Where among the layers, as llama-quantize counts those of the MLP (see [`Site::layer`]).
-    Layer(Part),
+    Visit(LayerSpan),
+    /// Where among the layers, as llama-quantize counts those of the MLP (see [`TensorFacts::layer`]).
+    Layer(LayerSpan),
     /// Where among the blocks, by the number in the name.
-    Block(Part),
+    Block(LayerSpan),
 }
 
 /// A part of the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum LayerSpan {
     /// The first eighth, the last eighth, and every third layer between (llama.cpp's `use_more_bits`).
     MoreBits,
     /// The first n-th, rounded down.
@@ -53,7 +53,7 @@ pub enum Part {
     Range(usize, usize),
 }
 
-impl Part {
+impl LayerSpan {
     fn holds(self, Count { number: i, of: n }: Count) -> bool {
         match self {
             Self::MoreBits => {
@@ -71,8 +71,8 @@ impl Part {
 
 impl When {
     /// Whether the condition holds in a recipe with this `default`.
-    pub(super) fn holds(self, site: &Site, default: DType) -> bool {
-        let (model, in_part) = (site.model, |part: Part, count: Option<Count>| count.is_some_and(|c| part.holds(c)));
+    pub(super) fn holds(self, site: &TensorFacts, default: DType) -> bool {
+        let (model, in_part) = (site.model, |part: LayerSpan, count: Option<Count>| count.is_some_and(|c| part.holds(c)));
         match self {
             Self::Arch(name) => model.arch == name,
             Self::NotArch(name) => model.arch != name,
@@ -99,16 +99,16 @@ mod tests {
 
     #[test]
     fn parts_are_cut_as_llama_quantize_cuts_them() {
-        let check = |part: Part, of: usize, expected: &[usize]| {
+        let check = |part: LayerSpan, of: usize, expected: &[usize]| {
             let held: Vec<usize> = (0..of).filter(|&number| part.holds(Count { number, of })).collect();
             assert_eq!(held, expected, "{part:?} of {of}");
         };
-        check(Part::MoreBits, 16, &[0, 1, 4, 7, 10, 13, 14, 15]);
-        check(Part::MoreBits, 2, &[1]);
-        check(Part::First(8), 20, &[0, 1]);
-        check(Part::First(16), 15, &[]);
-        check(Part::Last(8), 20, &[17, 18, 19]);
-        check(Part::Middle(8), 9, &[1, 2, 3, 4, 5, 6]);
-        check(Part::Range(2, 3), 9, &[2, 3]);
+        check(LayerSpan::MoreBits, 16, &[0, 1, 4, 7, 10, 13, 14, 15]);
+        check(LayerSpan::MoreBits, 2, &[1]);
+        check(LayerSpan::First(8), 20, &[0, 1]);
+        check(LayerSpan::First(16), 15, &[]);
+        check(LayerSpan::Last(8), 20, &[17, 18, 19]);
+        check(LayerSpan::Middle(8), 9, &[1, 2, 3, 4, 5, 6]);
+        check(LayerSpan::Range(2, 3), 9, &[2, 3]);
     }
 }

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::arch::{Presence, TensorRule};
-use crate::checkpoint::{Model, Origin, Source};
+use crate::checkpoint::{Model, ModelOrigin, Source};
 use crate::convert::config::Config;
 use crate::convert::{FileType, architectures};
 use crate::gguf::{Metadata, Value};
@@ -152,8 +152,8 @@ impl Model for Synth {
         &self.name
     }
 
-    fn origin(&self) -> Origin {
-        Origin::Gguf
+    fn origin(&self) -> ModelOrigin {
+        ModelOrigin::Gguf
     }
 
     fn metadata(&self) -> &Metadata {

@@ -2,6 +2,7 @@
 //! order, by any number of threads, anywhere. What is absent: tensors and their encodings.
 
 use crate::arch::Role;
+use crate::random::SplitMix64;
 use crate::tensor::Tensor;
 
 /// Mean and variance of the sum of four random bytes (Irwin-Hall): nearly normal, cut off at 3.45 standard deviations.
@@ -24,13 +25,13 @@ impl Distribution {
     pub(super) fn of(tensor: &Tensor, seed: u64) -> Self {
         let is_norm = tensor.role().is_some_and(|(role, _)| matches!(role, Role::AttnNorm | Role::FfnNorm | Role::OutputNorm));
         let (mean, deviation) = if is_norm { (1.0, GAIN_DEVIATION) } else { (0.0, 1.0 / (tensor.cols() as f64).sqrt()) };
-        let key = tensor.name.bytes().fold(splitmix(seed), |key, byte| splitmix(key ^ u64::from(byte)));
+        let key = tensor.name.bytes().fold(mixed(seed), |key, byte| mixed(key ^ u64::from(byte)));
         Self { key, mean, scale: (deviation / BYTES_VARIANCE.sqrt()) as f32 }
     }
 
     /// Fills `out` with the weights of a row.
     pub(super) fn draw(&self, row: usize, out: &mut [f32]) {
-        let key = splitmix(self.key ^ row as u64);
+        let key = mixed(self.key ^ row as u64);
         let keys = (key as u32, (key >> 32) as u32);
         for (column, weight) in (0u32..).zip(out) {
             *weight = self.mean + (sum_of_bytes(hash(column, keys)) as f32 - BYTES_MEAN) * self.scale;
@@ -54,12 +55,9 @@ fn sum_of_bytes(x: u32) -> i32 {
     ((pairs & 0xffff) + (pairs >> 16)) as i32
 }
 
-/// One step of SplitMix64 (Steele, Lea and Flood 2014).
-fn splitmix(x: u64) -> u64 {
-    let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
+/// What a key becomes: the first number of its sequence.
+fn mixed(key: u64) -> u64 {
+    SplitMix64::new(key).bits()
 }
 
 #[cfg(test)]

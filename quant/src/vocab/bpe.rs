@@ -55,7 +55,7 @@ impl<'a> Tokenizer<'a> {
         }
     }
 
-    fn error(&self, what: impl Into<String>) -> Error {
+    fn error(&self, what: impl Into<crate::message::Message>) -> Error {
         Error::file(&self.path, what)
     }
 

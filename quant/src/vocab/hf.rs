@@ -17,7 +17,7 @@ use crate::{Error, Result};
 
 /// What of a model its tokenizer's keys depend on.
 #[derive(Debug, Clone, Copy)]
-pub struct Model<'a> {
+pub struct TokenizerInput<'a> {
     /// The directory.
     pub dir: &'a Path,
     /// `architectures[0]` of `config.json`.
@@ -28,7 +28,7 @@ pub struct Model<'a> {
     pub config: &'a Map<String, Json>,
 }
 
-impl<'a> Model<'a> {
+impl<'a> TokenizerInput<'a> {
     /// The model of a configuration.
     pub fn of(config: &'a Config) -> Self {
         let class = config.json.get("architectures").and_then(|classes| classes.get(0)).and_then(Json::as_str);
@@ -53,7 +53,7 @@ pub fn tokenizer_json(dir: &Path) -> Result<Option<Map<String, Json>>> {
 ///
 /// # Errors
 /// A file is missing or broken, or the tokenizer is of a kind that is not supported.
-pub fn add_keys(model: &Model, m: &mut Metadata) -> Result<()> {
+pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
     if model.vocab_size as usize > MAX_TOKENS {
         let what = format!("is {}; vocabularies of more than {MAX_TOKENS} tokens are not supported", model.vocab_size);
         return Err(Error::key(model.dir.join("config.json"), "vocab_size", what));
@@ -104,7 +104,7 @@ pub fn add_keys(model: &Model, m: &mut Metadata) -> Result<()> {
 }
 
 /// The tokens by id, from the first source of the class that is there.
-fn read_tokens(model: &Model, files: &Files, rule: &ClassRule) -> Result<(Source, Vec<Token>)> {
+fn read_tokens(model: &TokenizerInput, files: &Files, rule: &ClassRule) -> Result<(Source, Vec<Token>)> {
     let class = files.setting("tokenizer_class").and_then(Json::as_str);
     let byte_level = rule.byte_level_class.is_some() && rule.byte_level_class == class;
     let sources = if byte_level { &[Source::ByteLevel] } else { rule.sources };

@@ -1,8 +1,8 @@
 //! The vocabulary of a model as GGUF metadata hold it (`tokenizer.ggml.*`), and the `tokenizer.json` it amounts to.
 //!
 //! A Hugging Face tokenizer takes the same way: [`hf`] makes the metadata of it that llama.cpp's converter would write,
-//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text (but for the sample that tells published tokenizers). Byte-level BPE (`gpt2`) and SentencePiece (`llama`) are
-//! the kinds supported.
+//! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text (but for the sample that tells published tokenizers).
+//! Byte-level BPE (`gpt2`) and SentencePiece (`llama`) are the kinds supported.
 
 mod beyond;
 pub(crate) mod bpe;
@@ -168,7 +168,7 @@ impl Vocab {
     /// # Errors
     /// [`Error::Key`] where a key is missing or broken, or the kind of vocabulary or its pre-tokenizer is not supported.
     pub fn from_metadata(path: &Path, metadata: &Metadata) -> Result<Self> {
-        let keys = Keys { path, metadata };
+        let keys = TokenizerReader { path, metadata };
         let model = keys.text(key::MODEL)?.ok_or_else(|| keys.error(key::MODEL, "is missing; this file has no tokenizer"))?;
         let tokens = keys.strings(key::TOKENS)?;
         let id = |name, default: Option<u32>| match keys.token_id(name, tokens.len())? {
@@ -262,13 +262,13 @@ fn unsupported_model(model: &str) -> String {
     format!("{kind} not supported; byte-level BPE (gpt2) and SentencePiece (llama) are")
 }
 
-struct Keys<'a> {
+struct TokenizerReader<'a> {
     path: &'a Path,
     metadata: &'a Metadata,
 }
 
-impl<'a> Keys<'a> {
-    fn error(&self, key: &str, what: impl Into<String>) -> Error {
+impl<'a> TokenizerReader<'a> {
+    fn error(&self, key: &str, what: impl Into<crate::message::Message>) -> Error {
         Error::key(self.path, key, what)
     }
 

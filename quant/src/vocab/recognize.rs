@@ -10,6 +10,7 @@ use super::pre::{
     BAILING, DEEPSEEK_HAN, DEEPSEEK_LETTERS, DEEPSEEK_LLM, DEEPSEEK_PUNCTUATION, DEEPSEEK3, GPT4O, LLAMA3, PreTokenizer, QWEN2,
     QWEN35, SEED_CODER, Step, TEKKEN,
 };
+use crate::message::Message;
 
 /// A structure as files have it, and its names.
 struct Structure {
@@ -85,12 +86,12 @@ const TOTAL: [&str; 5] = [LLAMA3, QWEN2, QWEN35, TEKKEN, GPT4O];
 ///
 /// # Errors
 /// What about its structure is not known.
-pub(super) fn name(pre_tokenizer: &Value, ignore_merges: bool, class: &str) -> Result<&'static str, String> {
+pub(super) fn name(pre_tokenizer: &Value, ignore_merges: bool, class: &str) -> Result<&'static str, Message> {
     let steps = read_steps(pre_tokenizer)?;
     let fits = |s: &&Structure| same_steps(s.steps, &steps) && s.ignore_merges.is_none_or(|flag| flag == ignore_merges);
     let Some(structure) = STRUCTURES.iter().find(fits) else {
         let known: Vec<_> = STRUCTURES.iter().map(|s| s.name).collect();
-        return Err(format!("its steps {steps:?} with ignore_merges {ignore_merges} are none of: {}", known.join(", ")));
+        return Err(format!("its steps {steps:?} with ignore_merges {ignore_merges} are none of: {}", known.join(", ")).into());
     };
     let own = structure.by_class.iter().find(|(_, classes)| classes.contains(&class));
     Ok(own.map_or(structure.name, |(name, _)| name))
@@ -104,14 +105,14 @@ pub(super) fn is(pre_tokenizer: &Value, known: &PreTokenizer) -> bool {
 }
 
 /// The steps before byte-level encoding.
-fn read_steps(pre_tokenizer: &Value) -> Result<Vec<Step<'_>>, String> {
+fn read_steps(pre_tokenizer: &Value) -> Result<Vec<Step<'_>>, Message> {
     let mut parts = Vec::new();
     flatten(pre_tokenizer, &mut parts)?;
     let mut steps = Vec::new();
     let mut byte_level = false;
     for part in parts {
         if byte_level {
-            return Err("byte-level encoding is not its last step".to_owned());
+            return Err("byte-level encoding is not its last step".into());
         }
         match read_step(part)? {
             Read::Step(step) => steps.push(step),
@@ -122,7 +123,7 @@ fn read_steps(pre_tokenizer: &Value) -> Result<Vec<Step<'_>>, String> {
         }
     }
     if !byte_level {
-        return Err("it has no byte-level encoding".to_owned());
+        return Err("it has no byte-level encoding".into());
     }
     Ok(steps)
 }
@@ -141,7 +142,7 @@ fn same_step(a: &Step, b: &Step) -> bool {
 }
 
 /// A sequence's members, however nested.
-fn flatten<'a>(value: &'a Value, parts: &mut Vec<&'a Map<String, Value>>) -> Result<(), String> {
+fn flatten<'a>(value: &'a Value, parts: &mut Vec<&'a Map<String, Value>>) -> Result<(), Message> {
     let object = value.as_object().ok_or("it is missing")?;
     if object.get("type").and_then(Value::as_str) != Some("Sequence") {
         parts.push(object);
@@ -156,10 +157,10 @@ enum Read<'a> {
     ByteLevel { regex: bool },
 }
 
-fn read_step(part: &Map<String, Value>) -> Result<Read<'_>, String> {
+fn read_step(part: &Map<String, Value>) -> Result<Read<'_>, Message> {
     let flag = |name, default| part.get(name).and_then(Value::as_bool).unwrap_or(default);
     match part.get("type").and_then(Value::as_str) {
-        Some("ByteLevel") if flag("add_prefix_space", true) => Err("ByteLevel with add_prefix_space is not supported".to_owned()),
+        Some("ByteLevel") if flag("add_prefix_space", true) => Err("ByteLevel with add_prefix_space is not supported".into()),
         Some("ByteLevel") => Ok(Read::ByteLevel { regex: flag("use_regex", true) }),
         Some("Digits") if flag("individual_digits", false) => Ok(Read::Step(Step::Digits)),
         Some("Split") => {
@@ -167,11 +168,11 @@ fn read_step(part: &Map<String, Value>) -> Result<Read<'_>, String> {
             match (part.get("behavior").and_then(Value::as_str), flag("invert", false)) {
                 (Some("Isolated"), false) => Ok(Read::Step(Step::Split(regex))),
                 (Some("Removed"), true) if TOTAL.contains(&regex) => Ok(Read::Step(Step::Split(regex))),
-                _ => Err(format!("a Split by {regex} that leaves text out or is not Isolated is not supported")),
+                _ => Err(format!("a Split by {regex} that leaves text out or is not Isolated is not supported").into()),
             }
         }
-        Some(other) => Err(format!("{other} is not supported")),
-        None => Err("a step has no type".to_owned()),
+        Some(other) => Err(format!("{other} is not supported").into()),
+        None => Err("a step has no type".into()),
     }
 }
 
@@ -208,11 +209,11 @@ mod tests {
                 {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})
         };
         assert_eq!(name(&keep(LLAMA3), false, "Olmo2ForCausalLM").unwrap(), "dbrx");
-        assert!(name(&keep("x+"), false, "").unwrap_err().contains("leaves text out"));
+        assert!(name(&keep("x+"), false, "").unwrap_err().to_string().contains("leaves text out"));
     }
 
     fn check_refused(pre_tokenizer: Value, what: &str) {
-        let error = name(&pre_tokenizer, false, "LlamaForCausalLM").unwrap_err();
+        let error = name(&pre_tokenizer, false, "LlamaForCausalLM").unwrap_err().to_string();
         assert!(error.contains(what), "{pre_tokenizer}: {error}");
     }
 

@@ -1,12 +1,16 @@
 //! `tokenizer.model`: the SentencePiece `ModelProto` (`sentencepiece_model.proto` of google/sentencepiece), as far as its
 //! vocabulary goes: the pieces with their scores and types, and the algorithm it was trained for.
 //!
+//! The wire format is read here and not by prost: it would build all pieces before they can be counted, some twenty times the
+//! bytes of a hostile file, and its errors do not say which piece is broken.
+//!
 //! Absent: the normalizer's and the denormalizer's rules, which llama.cpp's converter does not read either, and encoding.
 
 use std::path::Path;
 
 use super::{MAX_TOKENS, TokenType};
 use crate::convert::config::read_bytes;
+use crate::message::Message;
 use crate::{Error, Result};
 
 /// A token of a SentencePiece model.
@@ -32,30 +36,30 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<Piece>>> {
 /// The values of `TrainerSpec.model_type` other than BPE (2). The first is what an empty field means.
 const OTHER_ALGORITHMS: [(u64, &str); 3] = [(1, "Unigram"), (3, "word"), (4, "character")];
 
-fn parse(bytes: &[u8]) -> Result<Vec<Piece>, String> {
+fn parse(bytes: &[u8]) -> Result<Vec<Piece>, Message> {
     let mut pieces = Vec::new();
     let mut reader = Reader::new(bytes);
     while let Some((field, value)) = reader.field()? {
         match (field, value) {
             (1, Field::Bytes(piece)) => {
                 if pieces.len() == MAX_TOKENS {
-                    return Err(format!("it has more than {MAX_TOKENS} pieces"));
+                    return Err(format!("it has more than {MAX_TOKENS} pieces").into());
                 }
                 pieces.push(parse_piece(piece).map_err(|what| format!("piece {}: {what}", pieces.len()))?);
             }
             (2, Field::Bytes(trainer)) => check_trainer(trainer)?,
-            (1 | 2, _) => return Err(format!("field {field} is no message")),
+            (1 | 2, _) => return Err(format!("field {field} is no message").into()),
             _ => {}
         }
     }
     if pieces.is_empty() {
-        return Err("it has no pieces".to_owned());
+        return Err("it has no pieces".into());
     }
     Ok(pieces)
 }
 
 /// Merging by score, which is all that GGUF's `llama` vocabularies know, gives other ids than the other algorithms would.
-fn check_trainer(bytes: &[u8]) -> Result<(), String> {
+fn check_trainer(bytes: &[u8]) -> Result<(), Message> {
     let mut model_type = OTHER_ALGORITHMS[0].0;
     let mut reader = Reader::new(bytes);
     while let Some((field, value)) = reader.field()? {
@@ -64,12 +68,12 @@ fn check_trainer(bytes: &[u8]) -> Result<(), String> {
         }
     }
     match OTHER_ALGORITHMS.iter().find(|(id, _)| *id == model_type) {
-        Some((_, name)) => Err(format!("it is a {name} model; only BPE models are supported")),
+        Some((_, name)) => Err(format!("it is a {name} model; only BPE models are supported").into()),
         None => Ok(()),
     }
 }
 
-fn parse_piece(bytes: &[u8]) -> Result<Piece, String> {
+fn parse_piece(bytes: &[u8]) -> Result<Piece, Message> {
     let mut piece = Piece { text: String::new(), score: 0.0, kind: TokenType::Normal };
     let mut reader = Reader::new(bytes);
     while let Some((field, value)) = reader.field()? {
@@ -83,7 +87,7 @@ fn parse_piece(bytes: &[u8]) -> Result<Piece, String> {
                     i32::try_from(id).ok().and_then(TokenType::from_id).ok_or_else(|| format!("its type {id} is unknown"))?;
                 piece.kind = if kind == TokenType::UserDefined { TokenType::Normal } else { kind };
             }
-            (1..=3, _) => return Err(format!("its field {field} is of another type")),
+            (1..=3, _) => return Err(format!("its field {field} is of another type").into()),
             _ => {}
         }
     }
@@ -110,7 +114,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field's number and value; `None` at the end.
-    fn field(&mut self) -> Result<Option<(u64, Field<'a>)>, String> {
+    fn field(&mut self) -> Result<Option<(u64, Field<'a>)>, Message> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -127,19 +131,19 @@ impl<'a> Reader<'a> {
                 bits.copy_from_slice(self.take(4)?);
                 Field::Fixed32(bits)
             }
-            other => return Err(format!("wire type {other} is not supported")),
+            other => return Err(format!("wire type {other} is not supported").into()),
         };
         Ok(Some((tag >> 3, value)))
     }
 
-    fn take(&mut self, length: u64) -> Result<&'a [u8], String> {
+    fn take(&mut self, length: u64) -> Result<&'a [u8], Message> {
         let split = usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length));
         let (taken, rest) = split.ok_or_else(|| format!("{length} bytes are wanted, but {} are left", self.rest.len()))?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn varint(&mut self) -> Result<u64, String> {
+    fn varint(&mut self) -> Result<u64, Message> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.take(1)?[0];
@@ -152,7 +156,7 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        Err("a number has more than 64 bits".to_owned())
+        Err("a number has more than 64 bits".into())
     }
 }
 
@@ -214,7 +218,7 @@ mod tests {
             ([piece("a", 0.0, 1), bytes(2, &[])].concat(), "a Unigram model"),
             ([piece("a", 0.0, 1), bytes(2, &[0x18, 3])].concat(), "a word model"),
         ] {
-            let error = parse(&bytes).unwrap_err();
+            let error = parse(&bytes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
     }

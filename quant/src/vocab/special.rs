@@ -14,7 +14,8 @@ use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
 /// A kind of special token as configuration files name it, the GGUF key of its id, and of the flag that adds it, where the
-/// converter writes them. The order is that of writing. `eot` counts only where the post-processor ends texts with another token than `eos`.
+/// converter writes them. The order is that of writing. `eot` counts only where the post-processor ends texts with another token
+/// than `eos`.
 const KINDS: &[(&str, Option<&str>, Option<&str>)] = &[
     ("bos", Some(key::BOS), Some(key::ADD_BOS)),
     ("eos", Some(key::EOS), Some(key::ADD_EOS)),

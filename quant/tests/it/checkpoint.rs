@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use bitworth_quant::arch::Role;
 use bitworth_quant::checkpoint::{Container, TensorBytes};
 use bitworth_quant::gguf::{Array, GgufFile, Metadata, Value};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, Split, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Split, quantize};
 use bitworth_quant::{Checkpoint, DType, Plan, Recipe};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -39,9 +39,9 @@ fn edit(dir: &TempDir, name: &str, change: impl FnOnce(&mut Json)) {
 
 /// Writes `checkpoint` unchanged but for `metadata` to a GGUF file.
 fn write_gguf(checkpoint: &Checkpoint, metadata: Metadata, path: &Path) {
-    let plan = Plan::of(checkpoint, &Recipe::find("bf16").unwrap(), &Choices::default()).unwrap();
+    let plan = Plan::of(checkpoint, &Recipe::find("bf16").unwrap(), &PlanOptions::default()).unwrap();
     let output = Output { plan, path: path.to_owned(), metadata, imatrix: None, split: Split::None };
-    quantize(checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    quantize(checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
 }
 
 fn open_error(path: &Path) -> String {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use bitworth_quant::arch::{ARCHITECTURES, Role};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::{Checkpoint, Recipe};
 use serde_json::{Value as Json, json};
 
@@ -37,15 +37,15 @@ fn check((dir, manifest): (PathBuf, PathBuf), outtype: &str) {
 
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("out.gguf");
-    let whole = Output::of(&checkpoint, &recipe, &Choices::default(), &path).unwrap();
-    quantize(&checkpoint, std::slice::from_ref(&whole), &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let whole = Output::of(&checkpoint, &recipe, &PlanOptions::default(), &path).unwrap();
+    quantize(&checkpoint, std::slice::from_ref(&whole), &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
     // What was written is the same model.
     assert_eq!(Checkpoint::open(&path).unwrap().hparams(), checkpoint.hparams(), "{}", dir.display());
 
     // Without what the converter leaves out it is the converter's file.
     let output = support::without_own_keys(whole);
     assert_eq!(found_pairs(&output.metadata), expected_pairs(&manifest), "{} as {outtype}", dir.display());
-    quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    quantize(&checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
 
     let file = bitworth_quant::gguf::GgufFile::open(&path).unwrap();
     let found: Vec<Json> = file
@@ -67,14 +67,26 @@ fn the_fixture_converts_to_the_converters_bytes() {
     }
 }
 
-/// The names of all oracle models; none where the oracle is not at hand.
+/// The names of all oracle models that are read; none where the oracle is not at hand.
 fn oracle_models() -> Vec<String> {
     let Some(dir) = support::oracle("models") else { return Vec::new() };
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.collect();
+    names.retain(|name| !support::is_refused(name));
     names.sort();
     assert!(names.len() > 40);
     names
+}
+
+/// A golden model whose class or encoding is not read yet is refused by its name, and leaves the list once it opens.
+#[test]
+fn models_that_are_not_read_yet_are_refused_by_name() {
+    for (name, what) in support::refused() {
+        let Some(dir) = support::oracle(&format!("models/{name}")) else { return };
+        let error = Checkpoint::open(&dir).err().unwrap_or_else(|| panic!("{name} opens: take it out of refused.tsv"));
+        let error = error.to_string();
+        assert!(error.contains("config.json") && error.contains(what), "{name}: {error}");
+    }
 }
 
 /// Runs `check` for every oracle model that GGUF can represent, and says all for which it fails.
@@ -142,8 +154,8 @@ fn a_model_that_llama_cpp_has_no_form_for_converts_to_a_file_that_is_the_same_mo
         assert!(bitworth_quant::convert::facts::has_no_form_in_llama_cpp(checkpoint.metadata()), "{name}");
         let out = tempfile::tempdir().unwrap();
         let path = out.path().join("out.gguf");
-        let output = Output::of(&checkpoint, &Recipe::find("f32").unwrap(), &Choices::default(), &path).unwrap();
-        quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+        let output = Output::of(&checkpoint, &Recipe::find("f32").unwrap(), &PlanOptions::default(), &path).unwrap();
+        quantize(&checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
         assert_eq!(Checkpoint::open(&path).unwrap().hparams(), checkpoint.hparams(), "{name}");
     }
 }
@@ -218,8 +230,8 @@ fn the_demo_model_becomes_a_file_of_the_expected_size() {
     let recipe = Recipe::find("f16").unwrap();
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("demo.gguf");
-    let output = Output::of(&checkpoint, &recipe, &Choices::default(), &path).unwrap();
-    quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let output = Output::of(&checkpoint, &recipe, &PlanOptions::default(), &path).unwrap();
+    quantize(&checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 4_100_320);
 }
 
@@ -239,9 +251,9 @@ fn the_types_that_the_converter_quantizes_to_itself_are_its_bytes() {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let out = tempfile::tempdir().unwrap();
         let path = out.path().join("out.gguf");
-        let choices = Choices { as_converter: true, ..Choices::default() };
+        let choices = PlanOptions { as_converter: true, ..PlanOptions::default() };
         let output = Output::of(&checkpoint, &Recipe::find(outtype).unwrap(), &choices, &path).unwrap();
-        quantize(&checkpoint, &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+        quantize(&checkpoint, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
         assert_eq!(sha256(&std::fs::read(&path).unwrap()), hash, "{name} as {outtype}");
     }
 }
@@ -250,9 +262,9 @@ fn the_types_that_the_converter_quantizes_to_itself_are_its_bytes() {
 #[test]
 fn options_that_the_converter_has_not_are_refused_for_its_types() {
     let checkpoint = Checkpoint::open(&fixture("llama31_gqa", "f32").0).unwrap();
-    let choices = Choices { as_converter: true, pure: true, ..Choices::default() };
+    let choices = PlanOptions { as_converter: true, pure: true, ..PlanOptions::default() };
     let make = |recipe: &str| Output::of(&checkpoint, &Recipe::find(recipe).unwrap(), &choices, Path::new("out.gguf")).err();
     let error = make("q8_0").unwrap().to_string();
-    assert!(error.contains("--pure") && error.contains("use quantize instead"), "{error}");
+    assert!(error.starts_with("pure ") && error.contains("use quantize instead"), "{error}");
     assert!(make("q4_k_m").is_none() && make("f16").is_none());
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::gguf::{Array, GgufWriter, Layout, Metadata, TensorSpec, Value};
-use bitworth_quant::plan::{Choices, Origin, PlanInput};
+use bitworth_quant::plan::{ModelOrigin, PlanInput, PlanOptions};
 use bitworth_quant::recipe::ModelFacts;
 use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
 
@@ -129,8 +129,8 @@ fn entries_are_included_and_excluded_by_parts_of_names() {
     assert_eq!(left(&matrix().without(&parts(&["blk.0", "b"])).unwrap()), [false, false, false]);
     assert_eq!(left(&matrix().without(&parts(&["blk.0"])).unwrap()), [false, true, true]);
     assert_eq!(left(&matrix().only(&parts(&["blk.1", "0.a"])).unwrap()), [true, true, false]);
-    refused(matrix().only(&parts(&["blk.2"])), &["--include-weights blk.2", "no entry"]);
-    refused(matrix().without(&parts(&["q"])), &["--exclude-weights q", "no entry"]);
+    refused(matrix().only(&parts(&["blk.2"])), &["include_weights blk.2", "no entry"]);
+    refused(matrix().without(&parts(&["q"])), &["exclude_weights q", "no entry"]);
 }
 
 #[test]
@@ -207,8 +207,8 @@ fn plan(tensors: &[Tensor], recipe: &str, entries: &[(&str, usize)]) -> Result<P
     let model = ModelFacts { arch: "llama".into(), block_count: 2, head_count: 4, head_count_kv: 4, expert_count: 0 };
     let entries: BTreeMap<_, _> = entries.iter().map(|&(name, n)| (name.to_owned(), vec![1.0; n])).collect();
     let imatrix = (!entries.is_empty()).then(|| Arc::new(Imatrix::new(Path::new("m.gguf"), entries)));
-    let input = PlanInput { path: Path::new("model.gguf"), origin: Origin::Gguf, model: &model, tensors };
-    let plan = Plan::new(&input, &Recipe::find(recipe).unwrap(), &Choices { imatrix, ..Choices::default() })?;
+    let input = PlanInput { path: Path::new("model.gguf"), origin: ModelOrigin::Gguf, model: &model, tensors };
+    let plan = Plan::new(&input, &Recipe::find(recipe).unwrap(), &PlanOptions { imatrix, ..PlanOptions::default() })?;
     plan.check_importance(input.path)?;
     Ok(plan)
 }
@@ -219,7 +219,7 @@ fn types_that_need_a_matrix_are_refused_without() {
     let check = |recipe: &str, dtype: &str| {
         let error = plan(&tensors, recipe, &[]).unwrap_err().to_string();
         let expected = format!("model.gguf: tensor blk.0.ffn_up.weight: would become {dtype}, which is of use only");
-        assert!(error.contains(&expected) && error.contains("--imatrix"), "{recipe}: {error}");
+        assert!(error.contains(&expected) && error.contains("with imatrix"), "{recipe}: {error}");
         let made = plan(&tensors, recipe, &[("blk.0.ffn_up.weight", 256)]).unwrap();
         assert_eq!(made.get("blk.0.ffn_up.weight").unwrap().to.name(), dtype, "{recipe}");
         let error = plan(&tensors, recipe, &[("token_embd.weight", 256)]).unwrap_err().to_string();

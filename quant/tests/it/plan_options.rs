@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::gguf::{Array, GgufFile, Metadata, Value};
-use bitworth_quant::plan::{Choices, Origin, PlanEntry, PlanInput, TensorType, parse_override_kv, parse_prune_layers};
+use bitworth_quant::plan::{ModelOrigin, PlanEntry, PlanInput, PlanOptions, TensorType, parse_override_kv, parse_prune_layers};
 use bitworth_quant::recipe::ModelFacts;
 use bitworth_quant::{DType, Imatrix, Plan, Recipe, Result};
 
@@ -35,13 +35,13 @@ fn model(head: bool) -> (Metadata, Vec<Tensor>) {
     (metadata, tensors)
 }
 
-fn plan_of(metadata: &Metadata, tensors: &[Tensor], recipe: &str, choices: &Choices) -> Result<Plan> {
+fn plan_of(metadata: &Metadata, tensors: &[Tensor], recipe: &str, choices: &PlanOptions) -> Result<Plan> {
     let facts = ModelFacts::of(metadata);
-    let input = PlanInput { path: Path::new("model.gguf"), origin: Origin::Gguf, model: &facts, tensors };
+    let input = PlanInput { path: Path::new("model.gguf"), origin: ModelOrigin::Gguf, model: &facts, tensors };
     Plan::new(&input, &Recipe::find(recipe).unwrap(), choices)
 }
 
-fn plan(head: bool, recipe: &str, choices: &Choices) -> Result<Plan> {
+fn plan(head: bool, recipe: &str, choices: &PlanOptions) -> Result<Plan> {
     let (metadata, tensors) = model(head);
     plan_of(&metadata, &tensors, recipe, choices)
 }
@@ -53,7 +53,7 @@ fn patterns(texts: &[&str]) -> Vec<TensorType> {
 #[track_caller]
 fn check(plan: &Plan, tensor: &str, to: DType, reason: &str) {
     let entry: &PlanEntry = plan.get(tensor).unwrap();
-    assert!(entry.to == to && entry.reason.contains(reason), "{tensor}: {} because {}", entry.to, entry.reason);
+    assert!(entry.to == to && entry.reason.to_string().contains(reason), "{tensor}: {} because {}", entry.to, entry.reason);
 }
 
 #[track_caller]
@@ -64,61 +64,61 @@ fn refused(plan: Result<Plan>, expected: &[&str]) {
 
 #[test]
 fn pure_is_the_default_everywhere() {
-    let plan = plan(true, "q4_k_m", &Choices { pure: true, ..Choices::default() }).unwrap();
+    let plan = plan(true, "q4_k_m", &PlanOptions { pure: true, ..PlanOptions::default() }).unwrap();
     for entry in plan.entries.iter().filter(|e| e.shape.len() > 1) {
-        check(&plan, &entry.tensor, DType::Q4_K, "--pure");
+        check(&plan, &entry.tensor, DType::Q4_K, "pure");
     }
 }
 
 #[test]
 fn head_and_embedding_have_options_of_their_own() {
-    let choices = Choices {
+    let choices = PlanOptions {
         output_tensor_type: Some(DType::Q5_0),
         token_embedding_type: Some(DType::BF16),
         pure: true,
-        ..Choices::default()
+        ..PlanOptions::default()
     };
     let apart = plan(true, "q4_k_m", &choices).unwrap();
-    check(&apart, "output.weight", DType::Q5_0, "--output-tensor-type");
-    check(&apart, "token_embd.weight", DType::BF16, "--token-embedding-type");
+    check(&apart, "output.weight", DType::Q5_0, "output_tensor_type");
+    check(&apart, "token_embd.weight", DType::BF16, "token_embedding_type");
     let tied = plan(false, "q4_k_m", &choices).unwrap();
-    check(&tied, "token_embd.weight", DType::BF16, "--token-embedding-type");
+    check(&tied, "token_embd.weight", DType::BF16, "token_embedding_type");
     // The embedding that is the head too follows the head's option only where rules are asked.
-    let head_only = Choices { token_embedding_type: None, ..choices };
-    check(&plan(false, "q4_k_m", &head_only).unwrap(), "token_embd.weight", DType::Q4_K, "--pure");
-    let head_only = Choices { pure: false, ..head_only };
-    check(&plan(false, "q4_k_m", &head_only).unwrap(), "token_embd.weight", DType::Q5_0, "--output-tensor-type");
-    check(&plan(true, "f16", &head_only).unwrap(), "output.weight", DType::Q5_0, "--output-tensor-type");
+    let head_only = PlanOptions { token_embedding_type: None, ..choices };
+    check(&plan(false, "q4_k_m", &head_only).unwrap(), "token_embd.weight", DType::Q4_K, "pure");
+    let head_only = PlanOptions { pure: false, ..head_only };
+    check(&plan(false, "q4_k_m", &head_only).unwrap(), "token_embd.weight", DType::Q5_0, "output_tensor_type");
+    check(&plan(true, "f16", &head_only).unwrap(), "output.weight", DType::Q5_0, "output_tensor_type");
     check(&plan(false, "f16", &head_only).unwrap(), "token_embd.weight", DType::F16, "the recipe's type");
 
     let (metadata, mut tensors) = model(true);
     tensors[1].shape = vec![96, 4];
-    let choices = Choices { output_tensor_type: Some(DType::Q6_K), ..Choices::default() };
+    let choices = PlanOptions { output_tensor_type: Some(DType::Q6_K), ..PlanOptions::default() };
     refused(plan_of(&metadata, &tensors, "q4_0", &choices), &["output.weight", "rows of 96", "Q6_K", "choose another"]);
 }
 
 #[test]
 fn the_first_pattern_decides_before_any_rule() {
     let tensor_types = patterns(&["BLK\\.[01]\\..*=q8_0", "attn_v=q3_k", "ffn_down\\.weight$=f16"]);
-    let choices = Choices { tensor_types, ..Choices::default() };
+    let choices = PlanOptions { tensor_types, ..PlanOptions::default() };
     let made = plan(true, "q4_k_m", &choices).unwrap();
-    check(&made, "blk.0.attn_v.weight", DType::Q8_0, r"--tensor-type blk\.[01]\..*");
-    check(&made, "blk.2.attn_v.weight", DType::Q3_K, "--tensor-type attn_v");
-    check(&made, "blk.7.ffn_down.weight", DType::F16, "--tensor-type");
+    check(&made, "blk.0.attn_v.weight", DType::Q8_0, r"tensor_type blk\.[01]\..*");
+    check(&made, "blk.2.attn_v.weight", DType::Q3_K, "tensor_type attn_v");
+    check(&made, "blk.7.ffn_down.weight", DType::F16, "tensor_type");
     check(&made, "blk.7.attn_q.weight", DType::Q4_K, "the recipe's type");
     check(&made, "blk.0.attn_norm.weight", DType::F32, "single row");
     // Patterns go before --pure, and are nothing to recipes of floats.
-    let pure = Choices { pure: true, ..choices.clone() };
-    check(&plan(true, "q4_k_m", &pure).unwrap(), "blk.2.attn_v.weight", DType::Q3_K, "--tensor-type");
+    let pure = PlanOptions { pure: true, ..choices.clone() };
+    check(&plan(true, "q4_k_m", &pure).unwrap(), "blk.2.attn_v.weight", DType::Q3_K, "tensor_type");
     check(&plan(true, "bf16", &choices).unwrap(), "blk.2.attn_v.weight", DType::BF16, "for recipes that quantize");
     // The options for head and embedding go before patterns.
-    let both = Choices {
+    let both = PlanOptions {
         tensor_types: patterns(&["embd=q3_k", "output=q3_k"]),
         token_embedding_type: Some(DType::Q8_0),
-        ..Choices::default()
+        ..PlanOptions::default()
     };
-    check(&plan(true, "q4_k_m", &both).unwrap(), "token_embd.weight", DType::Q8_0, "--token-embedding-type");
-    check(&plan(true, "q4_k_m", &both).unwrap(), "output.weight", DType::Q3_K, "--tensor-type output");
+    check(&plan(true, "q4_k_m", &both).unwrap(), "token_embd.weight", DType::Q8_0, "token_embedding_type");
+    check(&plan(true, "q4_k_m", &both).unwrap(), "output.weight", DType::Q3_K, "tensor_type output");
 }
 
 #[test]
@@ -127,8 +127,8 @@ fn what_a_pattern_takes_is_not_counted_as_a_layer() {
     let layers = |plan: &Plan| -> Vec<usize> {
         (0..8).filter(|b| plan.get(&format!("blk.{b}.ffn_down.weight")).unwrap().to == DType::Q6_K).collect()
     };
-    assert_eq!(layers(&plan(true, "q4_k_m", &Choices::default()).unwrap()), [0, 3, 6, 7]);
-    let choices = Choices { tensor_types: patterns(&["blk.[01].ffn_down=q5_k"]), ..Choices::default() };
+    assert_eq!(layers(&plan(true, "q4_k_m", &PlanOptions::default()).unwrap()), [0, 3, 6, 7]);
+    let choices = PlanOptions { tensor_types: patterns(&["blk.[01].ffn_down=q5_k"]), ..PlanOptions::default() };
     assert_eq!(layers(&plan(true, "q4_k_m", &choices).unwrap()), [2, 5]);
 }
 
@@ -136,23 +136,20 @@ fn what_a_pattern_takes_is_not_counted_as_a_layer() {
 fn a_table_of_embeddings_per_layer_may_be_named_by_a_pattern() {
     let (metadata, mut tensors) = model(true);
     tensors.push(Tensor { name: "per_layer_token_embd.weight".into(), dtype: DType::F16, shape: vec![256, 4] });
-    let mut choices = Choices { token_embedding_type: Some(DType::Q8_0), ..Choices::default() };
+    let mut choices = PlanOptions { token_embedding_type: Some(DType::Q8_0), ..PlanOptions::default() };
     let made = plan_of(&metadata, &tensors, "q4_0", &choices).unwrap();
-    check(&made, "per_layer_token_embd.weight", DType::Q8_0, "--token-embedding-type");
+    check(&made, "per_layer_token_embd.weight", DType::Q8_0, "token_embedding_type");
     choices.tensor_types = patterns(&["token_embd=q5_0"]);
     let made = plan_of(&metadata, &tensors, "q4_0", &choices).unwrap();
-    check(&made, "per_layer_token_embd.weight", DType::Q5_0, "--tensor-type");
-    check(&made, "token_embd.weight", DType::Q8_0, "--token-embedding-type");
+    check(&made, "per_layer_token_embd.weight", DType::Q5_0, "tensor_type");
+    check(&made, "token_embd.weight", DType::Q8_0, "token_embedding_type");
 }
 
 #[test]
 fn a_pattern_that_does_nothing_is_refused() {
-    let choices = |text: &str| Choices { tensor_types: patterns(&["attn=q8_0", text]), ..Choices::default() };
-    refused(plan(true, "q4_0", &choices("blk.8=q8_0")), &["--tensor-type blk.8=Q8_0", "fits no tensor"]);
-    refused(
-        plan(true, "q4_0", &choices("norm=q8_0")),
-        &["--tensor-type norm=Q8_0", "left as they are", "blk.0.attn_norm.weight"],
-    );
+    let choices = |text: &str| PlanOptions { tensor_types: patterns(&["attn=q8_0", text]), ..PlanOptions::default() };
+    refused(plan(true, "q4_0", &choices("blk.8=q8_0")), &["tensor_type blk.8=Q8_0", "fits no tensor"]);
+    refused(plan(true, "q4_0", &choices("norm=q8_0")), &["tensor_type norm=Q8_0", "left as they are", "blk.0.attn_norm.weight"]);
     refused(plan(false, "q4_0", &choices("^output=q8_0")), &["fits no tensor"]);
 }
 
@@ -160,25 +157,28 @@ fn a_pattern_that_does_nothing_is_refused() {
 fn rows_too_odd_for_a_type_without_stand_in_are_refused() {
     let (metadata, mut tensors) = model(true);
     tensors[2].shape = vec![192, 4];
-    refused(plan_of(&metadata, &tensors, "q1_0", &Choices::default()), &["blk.0.attn_q.weight", "192", "Q1_0", "--tensor-type"]);
-    let choices = Choices { tensor_types: patterns(&["blk.0.attn_q=q5_k"]), ..Choices::default() };
+    refused(
+        plan_of(&metadata, &tensors, "q1_0", &PlanOptions::default()),
+        &["blk.0.attn_q.weight", "192", "Q1_0", "tensor_type"],
+    );
+    let choices = PlanOptions { tensor_types: patterns(&["blk.0.attn_q=q5_k"]), ..PlanOptions::default() };
     let made = plan_of(&metadata, &tensors, "q1_0", &choices).unwrap();
     check(&made, "blk.0.attn_q.weight", DType::Q5_1, "rows of 192 do not divide into Q5_K blocks");
 }
 
 #[test]
 fn the_head_may_be_left_as_it_is() {
-    let choices = Choices { leave_output_tensor: true, output_tensor_type: Some(DType::Q4_0), ..Choices::default() };
-    check(&plan(true, "q4_k_m", &choices).unwrap(), "output.weight", DType::F16, "--leave-output-tensor");
-    check(&plan(false, "q4_k_m", &choices).unwrap(), "token_embd.weight", DType::Q4_0, "--output-tensor-type");
+    let choices = PlanOptions { leave_output_tensor: true, output_tensor_type: Some(DType::Q4_0), ..PlanOptions::default() };
+    check(&plan(true, "q4_k_m", &choices).unwrap(), "output.weight", DType::F16, "leave_output_tensor");
+    check(&plan(false, "q4_k_m", &choices).unwrap(), "token_embd.weight", DType::Q4_0, "output_tensor_type");
 }
 
 #[test]
 fn quantized_tensors_become_others_only_when_allowed() {
     let (metadata, mut tensors) = model(true);
     tensors.iter_mut().filter(|t| t.shape.len() > 1).for_each(|t| t.dtype = DType::Q8_0);
-    refused(plan_of(&metadata, &tensors, "q4_0", &Choices::default()), &["is Q8_0 already", "--allow-requantize"]);
-    let choices = Choices { allow_requantize: true, ..Choices::default() };
+    refused(plan_of(&metadata, &tensors, "q4_0", &PlanOptions::default()), &["is Q8_0 already", "allow_requantize"]);
+    let choices = PlanOptions { allow_requantize: true, ..PlanOptions::default() };
     let made = plan_of(&metadata, &tensors, "q4_0", &choices).unwrap();
     check(&made, "blk.0.attn_q.weight", DType::Q4_0, "the recipe's type");
     check(&plan_of(&metadata, &tensors, "f32", &choices).unwrap(), "output.weight", DType::F32, "the recipe's type");
@@ -188,9 +188,9 @@ fn quantized_tensors_become_others_only_when_allowed() {
 fn copy_leaves_everything_and_the_file_type() {
     let (mut metadata, mut tensors) = model(true);
     tensors[0].dtype = DType::Q8_0;
-    let choices = Choices { pure: true, output_tensor_type: Some(DType::Q8_0), ..Choices::default() };
+    let choices = PlanOptions { pure: true, output_tensor_type: Some(DType::Q8_0), ..PlanOptions::default() };
     let made = plan_of(&metadata, &tensors, "copy", &choices).unwrap();
-    assert!(made.entries.iter().all(|e| e.from == e.to && e.reason == "copied"));
+    assert!(made.entries.iter().all(|e| e.from == e.to && e.reason == "copied".into()));
     assert_eq!(made.metadata(&metadata).u64("general.file_type"), Some(1024 + 1), "mostly F16, guessed");
     metadata.set("general.file_type", Value::U32(7));
     assert_eq!(made.metadata(&metadata).u64("general.file_type"), Some(7));
@@ -201,7 +201,7 @@ fn overrides_reach_the_rules_and_the_metadata() {
     let (metadata, _) = model(true);
     let keys = ["llama.block_count=int:16", "llama.expert_count=int:8", "general.name=str:x", "a.b=float:0.5", "a.c=bool:true"];
     let override_kv = keys.map(|text| parse_override_kv(text).unwrap()).to_vec();
-    let made = plan(true, "q4_k_m", &Choices { override_kv, ..Choices::default() }).unwrap();
+    let made = plan(true, "q4_k_m", &PlanOptions { override_kv, ..PlanOptions::default() }).unwrap();
     check(&made, "blk.1.ffn_down.weight", DType::Q6_K, "more bits"); // 1 is in the first eighth of 16, not of 8
     check(&made, "blk.4.attn_v.weight", DType::Q8_0, "8 experts");
     let written = made.metadata(&metadata);
@@ -211,13 +211,16 @@ fn overrides_reach_the_rules_and_the_metadata() {
     assert_eq!((&last[..5], &last[5..]), (&expected[..], &["a.b", "a.c"][..]));
     assert_eq!(written.get("a.b"), Some(&Value::F32(0.5)));
     let override_kv = vec![parse_override_kv("llama.block_count=float:2").unwrap()];
-    refused(plan(true, "q4_0", &Choices { override_kv, ..Choices::default() }), &["--override-kv llama.block_count", "int"]);
+    refused(
+        plan(true, "q4_0", &PlanOptions { override_kv, ..PlanOptions::default() }),
+        &["override_kv llama.block_count", "int"],
+    );
 }
 
 #[test]
 fn pruned_blocks_go_and_the_rest_move_up() {
     let (metadata, _) = model(true);
-    let prune = |text: &str| Choices { prune_layers: parse_prune_layers(text).unwrap(), ..Choices::default() };
+    let prune = |text: &str| PlanOptions { prune_layers: parse_prune_layers(text).unwrap(), ..PlanOptions::default() };
     let made = plan(true, "q4_0", &prune("2,5")).unwrap();
     assert_eq!(made.entries.len(), 2 + 6 * 4);
     let source = |name: &str| made.get(name).unwrap().source();
@@ -231,8 +234,8 @@ fn pruned_blocks_go_and_the_rest_move_up() {
     source.set("bitworth.rope.blocks", list([true, true, false, true, true, false, true, true]));
     let left = made.metadata(&source).get("bitworth.rope.blocks").cloned();
     assert_eq!(left, Some(Value::Array(Array::Bool(vec![true; 6]))));
-    refused(plan(true, "q4_0", &prune("8")), &["--prune-layers 8", "8 blocks"]);
-    refused(plan(true, "q4_0", &prune("0,1,2,3,4,5,6,7")), &["--prune-layers", "no block"]);
+    refused(plan(true, "q4_0", &prune("8")), &["prune_layers 8", "8 blocks"]);
+    refused(plan(true, "q4_0", &prune("0,1,2,3,4,5,6,7")), &["prune_layers", "no block"]);
 }
 
 fn shipped(name: &str) -> String {
@@ -247,7 +250,7 @@ fn the_shipped_recipes_are_sound_and_named_like_their_files() {
         let path = entry.unwrap().path();
         let recipe = Recipe::open(&path).unwrap();
         assert_eq!(recipe.name, path.file_stem().unwrap().to_str().unwrap());
-        plan(true, path.to_str().unwrap(), &Choices::default()).unwrap();
+        plan(true, path.to_str().unwrap(), &PlanOptions::default()).unwrap();
         seen += 1;
     }
     assert!(seen >= 3);
@@ -255,13 +258,13 @@ fn the_shipped_recipes_are_sound_and_named_like_their_files() {
 
 #[test]
 fn own_rules_decide_before_those_of_the_base() {
-    let made = plan(true, &shipped("q4_k_m_safe"), &Choices::default()).unwrap();
+    let made = plan(true, &shipped("q4_k_m_safe"), &PlanOptions::default()).unwrap();
     check(&made, "token_embd.weight", DType::Q8_0, "embedding and head");
     check(&made, "blk.3.attn_q.weight", DType::Q8_0, "attention");
     check(&made, "blk.3.ffn_down.weight", DType::Q6_K, "a layer that gets more bits");
     check(&made, "blk.4.ffn_down.weight", DType::Q4_K, "the recipe's type");
     assert_eq!(made.metadata(&model(true).0).u64("general.file_type"), Some(15));
-    let edges = plan(true, &shipped("q3_edges"), &Choices::default()).unwrap();
+    let edges = plan(true, &shipped("q3_edges"), &PlanOptions::default()).unwrap();
     check(&edges, "blk.0.ffn_down.weight", DType::Q5_K, "first blocks");
     check(&edges, "blk.1.ffn_down.weight", DType::Q3_K, "the recipe's type");
     check(&edges, "blk.7.attn_q.weight", DType::Q5_K, "last blocks");
@@ -285,7 +288,7 @@ fn experts_get_few_bits_by_the_shipped_recipe() {
         shape: t["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect(),
     };
     let tensors: Vec<Tensor> = manifest["tensors"].as_array().unwrap().iter().map(tensor).collect();
-    let made = plan_of(&metadata, &tensors, &shipped("moe_low_experts"), &Choices::default()).unwrap();
+    let made = plan_of(&metadata, &tensors, &shipped("moe_low_experts"), &PlanOptions::default()).unwrap();
     check(&made, "blk.0.ffn_up_exps.weight", DType::Q3_K, "experts");
     check(&made, "blk.0.ffn_down_exps.weight", DType::Q5_K, "ffn_down in blocks that get more bits");
     check(&made, "blk.0.attn_q.weight", DType::Q6_K, "the recipe's type");
@@ -293,8 +296,8 @@ fn experts_get_few_bits_by_the_shipped_recipe() {
 }
 
 /// Options as they stand on llama-quantize's command line.
-fn choices_of(arguments: &[&str]) -> Choices {
-    let mut choices = Choices::default();
+fn choices_of(arguments: &[&str]) -> PlanOptions {
+    let mut choices = PlanOptions::default();
     let (mut kept, mut dropped) = (Vec::new(), Vec::new());
     let mut rest = arguments.iter().copied();
     while let Some(option) = rest.next() {

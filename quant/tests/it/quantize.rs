@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bitworth_quant::checkpoint::open_model;
 use bitworth_quant::gguf::{GgufFile, Metadata, Value};
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::{Silent, Unit};
-use bitworth_quant::quantize::{Options, Output, Written, encode_tensor, quantize, quantized_metadata};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Written, encode_tensor, quantize, quantized_metadata};
 use bitworth_quant::{DType, Progress, Recipe, Result};
 
 use crate::support::fixture;
 use crate::support::memory::{Memory, output};
 
 fn run(source: &Memory, outputs: &[Output]) -> Result<Vec<Written>> {
-    quantize(source, outputs, &Options::default(), &AtomicBool::new(false), &Silent)
+    quantize(source, outputs, &QuantizeOptions::default(), &AtomicBool::new(false), &Silent)
 }
 
 fn files_in(dir: &Path) -> usize {
@@ -83,8 +83,8 @@ fn a_gguf_file_of_an_architecture_unknown_here_is_quantized_by_the_same_rules() 
     let model = open_model(&path).unwrap();
     assert!(bitworth_quant::Checkpoint::open(&path).is_err());
     let made = dir.path().join("made.gguf");
-    let output = Output::of(model.as_ref(), &Recipe::find("q4_k_m").unwrap(), &Choices::default(), &made).unwrap();
-    quantize(model.as_ref(), &[output], &Options::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let output = Output::of(model.as_ref(), &Recipe::find("q4_k_m").unwrap(), &PlanOptions::default(), &made).unwrap();
+    quantize(model.as_ref(), &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
     let (made, expected) = (GgufFile::open(&made).unwrap(), GgufFile::open(&fixture("llama31_gqa.Q4_K_M.gguf")).unwrap());
     assert_eq!(made.metadata.str("general.architecture"), Some("unheard-of"));
     assert_eq!(made.tensors.len(), expected.tensors.len());
@@ -169,7 +169,7 @@ fn cancelling_leaves_nothing_behind() {
     let source = Memory::of_matrices(&["a.weight"], 8);
     let dir = tempfile::tempdir().unwrap();
     let output = output(&source, "q8_0", &dir.path().join("a.gguf"), &Metadata::new());
-    let error = quantize(&source, &[output], &Options::default(), &AtomicBool::new(true), &Silent).unwrap_err();
+    let error = quantize(&source, &[output], &QuantizeOptions::default(), &AtomicBool::new(true), &Silent).unwrap_err();
     assert!(matches!(error, bitworth_quant::Error::Cancelled), "{error}");
     assert_eq!(files_in(dir.path()), 0);
 }
@@ -214,7 +214,7 @@ fn progress_counts_source_bytes_once_per_output() {
     let dir = tempfile::tempdir().unwrap();
     let outputs = ["q8_0", "f16"].map(|r| output(&source, r, &dir.path().join(r), &Metadata::new()));
     let progress = Counted::default();
-    quantize(&source, &outputs, &Options::default(), &AtomicBool::new(false), &progress).unwrap();
+    quantize(&source, &outputs, &QuantizeOptions::default(), &AtomicBool::new(false), &progress).unwrap();
     let expected = 2 * 2 * 20_000 * 256 * 4;
     assert_eq!((progress.total.into_inner(), progress.done.into_inner()), (expected, expected));
     assert!(progress.finished.into_inner());

@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::convert::config::Config;
-use bitworth_quant::plan::Choices;
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, Source, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Source, quantize};
 use bitworth_quant::synth::Synth;
 use bitworth_quant::{Checkpoint, DType, Recipe};
 use serde_json::{Value, json};
@@ -28,9 +28,9 @@ fn synth(changes: &[(&str, Value)], seed: u64) -> bitworth_quant::Result<Synth> 
 
 fn file(synth: &Synth, recipe: &str, threads: usize, folder: &Path) -> Vec<u8> {
     let path = folder.join(format!("{recipe}-{threads}.gguf"));
-    let output = Output::of(synth, &Recipe::find(recipe).unwrap(), &Choices::default(), &path).unwrap();
+    let output = Output::of(synth, &Recipe::find(recipe).unwrap(), &PlanOptions::default(), &path).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| quantize(synth, &[output], &Options::default(), &AtomicBool::new(false), &Silent)).unwrap();
+    pool.install(|| quantize(synth, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent)).unwrap();
     std::fs::read(path).unwrap()
 }
 

@@ -24,6 +24,9 @@ fn models() -> Vec<(PathBuf, Option<PathBuf>)> {
     let (Some(models), Some(manifests)) = (support::oracle("models"), support::oracle("manifests")) else { return found };
     for entry in std::fs::read_dir(models).unwrap() {
         let dir = entry.unwrap().path();
+        if support::is_refused(dir.file_name().unwrap().to_str().unwrap()) {
+            continue;
+        }
         let manifest = manifests.join(format!("{}.f32.json", dir.file_name().unwrap().to_str().unwrap()));
         found.push((dir, Some(manifest).filter(|path| path.exists())));
     }
@@ -40,7 +43,7 @@ fn keys(dir: &Path) -> Result<Metadata> {
 /// The same for another class or size than `config.json` says.
 fn keys_of(dir: &Path, class: Option<&str>, vocab_size: Option<u32>) -> Result<Metadata> {
     let config = support::json(&dir.join("config.json"));
-    let model = hf::Model {
+    let model = hf::TokenizerInput {
         dir,
         class: class.unwrap_or_else(|| config["architectures"][0].as_str().unwrap()),
         vocab_size: vocab_size.unwrap_or_else(|| config["vocab_size"].as_u64().unwrap() as u32),

@@ -20,7 +20,7 @@ pub use usable::Limit;
 /// What kind of machine it is; how much of its memory a model may take follows from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum MachineKind {
     /// Apple silicon: one memory for CPU and GPU.
     AppleUnified,
     /// An AMD processor with graphics in the same memory.
@@ -84,12 +84,12 @@ pub struct HardwareProfile {
     /// Other names.
     pub aliases: Vec<String>,
     /// What kind of machine it is.
-    pub kind: Kind,
+    pub kind: MachineKind,
     /// Who made what computes.
     pub vendor: Vendor,
     /// The generation of what computes: `m2`, `ampere`, `rdna3.5`, `zen4`, ...
     pub generation: String,
-    /// GPU cores, streaming multiprocessors, compute units, Xe cores; processor cores of a [`Kind::Cpu`].
+    /// GPU cores, streaming multiprocessors, compute units, Xe cores; processor cores of a [`MachineKind::Cpu`].
     pub compute_units: Option<u32>,
     /// The year it came out, with a fraction.
     pub released: Option<f64>,
@@ -130,7 +130,7 @@ struct File {
     usual: bool,
     #[serde(default)]
     aliases: Vec<String>,
-    kind: Kind,
+    kind: MachineKind,
     #[serde(default)]
     vendor: Vendor,
     #[serde(default)]
@@ -257,11 +257,11 @@ impl HardwareProfile {
 }
 
 /// What a machine is used through, where its file does not say.
-fn usual_backend(kind: Kind, vendor: Vendor) -> &'static str {
+fn usual_backend(kind: MachineKind, vendor: Vendor) -> &'static str {
     match (kind, vendor) {
-        (Kind::Cpu, _) => "CPU",
-        (Kind::AppleUnified, _) | (_, Vendor::Apple) => "Metal",
-        (Kind::NvidiaUnified, _) | (_, Vendor::Nvidia) => "CUDA",
+        (MachineKind::Cpu, _) => "CPU",
+        (MachineKind::AppleUnified, _) | (_, Vendor::Apple) => "Metal",
+        (MachineKind::NvidiaUnified, _) | (_, Vendor::Nvidia) => "CUDA",
         _ => "Vulkan",
     }
 }
@@ -277,7 +277,7 @@ pub struct Machine {
     pub memory: MemoryOption,
     /// Equal devices side by side, as in `2x RTX 3090`.
     pub devices: u32,
-    /// Nominal bandwidth of one device in GB/s: the profile's, or what [`Catalogue::place`] was told.
+    /// Nominal bandwidth of one device in GB/s: the profile's, or what [`Catalogue::identify`] was told.
     pub bandwidth_gbs: f64,
 }
 
@@ -378,8 +378,8 @@ impl Catalogue {
     ///
     /// # Errors
     /// [`Error::Unknown`] with the closest names; [`Error::Option`] for figures that are negative or absurd.
-    pub fn place(&self, hardware: &str, variant: &str, memory_gb: Option<f64>, bandwidth_gbs: Option<f64>) -> Result<Machine> {
-        names::place(&self.profiles, hardware, variant, memory_gb, bandwidth_gbs)
+    pub fn identify(&self, hardware: &str, variant: &str, memory_gb: Option<f64>, bandwidth_gbs: Option<f64>) -> Result<Machine> {
+        names::identify(&self.profiles, hardware, variant, memory_gb, bandwidth_gbs)
     }
 }
 

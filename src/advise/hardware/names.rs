@@ -9,8 +9,9 @@ use std::sync::{Arc, LazyLock};
 use bitworth_quant::{Error, Result};
 use regex::Regex;
 
+use super::super::settings::{COLUMN, HARDWARE};
 use super::super::spelling::{closest, words};
-use super::{HardwareProfile, Kind, MAX_BANDWIDTH_GBS, MAX_MEMORY_GB, Machine, MemoryOption, usable};
+use super::{HardwareProfile, MAX_BANDWIDTH_GBS, MAX_MEMORY_GB, Machine, MachineKind, MemoryOption, usable};
 
 /// Words that tell no two machines apart.
 const SILENT: &[&str] = &[
@@ -92,12 +93,12 @@ impl HardwareProfile {
             return Ok(option.clone());
         }
         let range = self.memory[0].gb..=self.memory[self.memory.len() - 1].gb;
-        if self.kind == Kind::Cpu && range.contains(&gb) {
+        if self.kind == MachineKind::Cpu && range.contains(&gb) {
             return Ok(MemoryOption { gb, limits: usable::limits(self.kind, gb) });
         }
         let sizes: Vec<String> = self.memory.iter().map(|option| option.gb.to_string()).collect();
         let what = format!("{} comes with {} GB, not with {gb}; name one of these", self.name, sizes.join(", "));
-        Err(Error::option("--hardware", format!("{} {gb}GB", self.id), what))
+        Err(Error::option(HARDWARE, format!("{} {gb}GB", self.id), what))
     }
 
     fn largest(&self) -> MemoryOption {
@@ -175,8 +176,8 @@ fn machine(profile: &Arc<HardwareProfile>, memory: MemoryOption, devices: u32) -
     Machine { profile: Arc::clone(profile), memory, devices, bandwidth_gbs: profile.bandwidth_gbs }
 }
 
-/// See [`super::Catalogue::place`].
-pub(super) fn place(
+/// See [`super::Catalogue::identify`].
+pub(super) fn identify(
     profiles: &[Arc<HardwareProfile>],
     hardware: &str,
     variant: &str,
@@ -185,7 +186,7 @@ pub(super) fn place(
 ) -> Result<Machine> {
     for (key, value, max) in [("memory_gb", memory_gb, MAX_MEMORY_GB), ("bandwidth_gbs", bandwidth_gbs, MAX_BANDWIDTH_GBS)] {
         if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0 && *v <= max)) {
-            return Err(Error::option("column", key, format!("is {value}, but must lie above 0 and at most at {max}")));
+            return Err(Error::option(COLUMN, key, format!("is {value}, but must lie above 0 and at most at {max}")));
         }
     }
     let (devices, query, found) = counted(hardware, |text| {
@@ -272,7 +273,7 @@ mod tests {
     fn rows_of_measurements_are_placed() {
         let known = Catalogue::builtin();
         let check = |hardware: &str, variant: &str, gb: Option<f64>, bandwidth: Option<f64>, id: &str, found: (f64, f64)| {
-            let machine = known.place(hardware, variant, gb, bandwidth).unwrap_or_else(|e| panic!("{hardware}: {e}"));
+            let machine = known.identify(hardware, variant, gb, bandwidth).unwrap_or_else(|e| panic!("{hardware}: {e}"));
             assert_eq!(machine.profile.id, id, "{hardware} {variant}");
             assert_eq!((machine.memory.gb, machine.bandwidth_gbs), found, "{hardware} {variant}");
         };
@@ -292,8 +293,8 @@ mod tests {
         check("unstated (M4 Max 40-core class)", "", None, None, "m4-max-40", (128.0, 546.0));
         check("EPYC 9004", "", Some(576.0), Some(400.0), "epyc-9004", (576.0, 400.0));
         for bad in [-1.0, 0.0, f64::NAN, 1e12] {
-            assert!(known.place("RTX 4090", "", Some(bad), None).is_err());
-            assert!(known.place("RTX 4090", "", None, Some(bad)).is_err());
+            assert!(known.identify("RTX 4090", "", Some(bad), None).is_err());
+            assert!(known.identify("RTX 4090", "", None, Some(bad)).is_err());
         }
     }
 

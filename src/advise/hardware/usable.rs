@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::Kind;
+use super::MachineKind;
 
 /// How much of a machine's memory a model may take on one platform.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -69,24 +69,26 @@ fn all_but_system(gb: f64) -> f64 {
 }
 
 /// The limits of a kind of machine with `gb` of memory, the usual platform first.
-pub(super) fn limits(kind: Kind, gb: f64) -> Vec<Limit> {
+pub(super) fn limits(kind: MachineKind, gb: f64) -> Vec<Limit> {
     match kind {
         // Metal's recommendedMaxWorkingSetSize: 2/3 of the memory up to 36 GB, 3/4 above (5.33 of 8, 10.67 of 16, 21.33 of 32, 36
         // of 48, 48 of 64, 144 of 192 GiB in XiongjieDai's notebooks).
-        Kind::AppleUnified => vec![Limit::raised(MACOS, gb * if gb <= 36.0 { 2.0 / 3.0 } else { 0.75 }, all_but_system(gb))],
+        MachineKind::AppleUnified => {
+            vec![Limit::raised(MACOS, gb * if gb <= 36.0 { 2.0 / 3.0 } else { 0.75 }, all_but_system(gb))]
+        }
         // Linux: the kernel's graphics translation table takes half of the memory unless told otherwise; 120 to 124 of 128 GiB
         // are in use (lhl/strix-halo-testing, kyuz0/amd-strix-halo-toolboxes). Windows: Variable Graphics Memory dedicates up to
         // three quarters, and Vulkan adds half of the rest (AMD's answers on VGM, 2025-07-29: 96 + 16 of 128).
-        Kind::AmdUnified => {
+        MachineKind::AmdUnified => {
             vec![Limit::raised(GTT, gb / 2.0, all_but_system(gb)), Limit::raised(VGM, gb * 0.75, gb * 0.875)]
         }
         // Windows shares half of the memory with graphics, newer drivers 57 %.
-        Kind::IntelUnified => vec![Limit::raised(WINDOWS, gb / 2.0, gb * 0.57)],
+        MachineKind::IntelUnified => vec![Limit::raised(WINDOWS, gb / 2.0, gb * 0.57)],
         // CUDA may use all that the system leaves.
-        Kind::NvidiaUnified => vec![Limit::fixed("Linux", all_but_system(gb))],
+        MachineKind::NvidiaUnified => vec![Limit::fixed("Linux", all_but_system(gb))],
         // The driver, its context and a display take 0.3 to 1 GiB.
-        Kind::DiscreteGpu => vec![Limit::fixed("VRAM", gb - (gb / 8.0).min(1.0))],
-        Kind::Cpu => vec![Limit::fixed("RAM", all_but_system(gb))],
+        MachineKind::DiscreteGpu => vec![Limit::fixed("VRAM", gb - (gb / 8.0).min(1.0))],
+        MachineKind::Cpu => vec![Limit::fixed("RAM", all_but_system(gb))],
     }
 }
 
@@ -100,21 +102,21 @@ mod tests {
             let found: Vec<(f64, Option<f64>)> = limits(kind, gb).iter().map(|l| (l.usable_gib, l.raised_gib)).collect();
             assert_eq!(found, expected, "{kind:?} {gb}");
         };
-        check(Kind::AppleUnified, 36.0, &[(24.0, Some(28.0))]);
-        check(Kind::AppleUnified, 64.0, &[(48.0, Some(56.0))]);
-        check(Kind::AppleUnified, 192.0, &[(144.0, Some(184.0))]);
-        check(Kind::AmdUnified, 128.0, &[(64.0, Some(120.0)), (96.0, Some(112.0))]);
-        check(Kind::DiscreteGpu, 24.0, &[(23.0, None)]);
-        check(Kind::DiscreteGpu, 4.0, &[(3.5, None)]);
-        check(Kind::Cpu, 16.0, &[(12.0, None)]);
+        check(MachineKind::AppleUnified, 36.0, &[(24.0, Some(28.0))]);
+        check(MachineKind::AppleUnified, 64.0, &[(48.0, Some(56.0))]);
+        check(MachineKind::AppleUnified, 192.0, &[(144.0, Some(184.0))]);
+        check(MachineKind::AmdUnified, 128.0, &[(64.0, Some(120.0)), (96.0, Some(112.0))]);
+        check(MachineKind::DiscreteGpu, 24.0, &[(23.0, None)]);
+        check(MachineKind::DiscreteGpu, 4.0, &[(3.5, None)]);
+        check(MachineKind::Cpu, 16.0, &[(12.0, None)]);
     }
 
     #[test]
     fn raising_a_limit_is_said_as_a_command_for_what_is_needed() {
-        let mac = &limits(Kind::AppleUnified, 64.0)[0];
+        let mac = &limits(MachineKind::AppleUnified, 64.0)[0];
         assert_eq!(mac.how_for(50.2).unwrap(), "sudo sysctl iogpu.wired_limit_mb=52224 (lost when restarted)");
         assert_eq!((mac.how_for(40.0), mac.how_for(57.0)), (None, None));
-        let linux = &limits(Kind::AmdUnified, 128.0)[0];
+        let linux = &limits(MachineKind::AmdUnified, 128.0)[0];
         assert!(linux.how_for(119.5).unwrap().contains("ttm.pages_limit=31457280"), "120 GiB in pages of 4 KiB");
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use bitworth_quant::checkpoint::{Checkpoint, Container, Model};
 use bitworth_quant::{Error, Result};
 
-use super::sizes::FileSize;
+use super::file_size::FileSize;
 use super::spelling::{closest, words};
 pub use figures::{KvLayers, ModelFigures};
 pub(crate) use figures::{bytes_per_element, is_expert};
@@ -219,8 +219,9 @@ mod tests {
     #[test]
     fn figures_without_a_shape_are_checked() {
         let check = |change: (&str, &str), expected: &[&str]| {
-            let text = "[figures]\narchitecture = \"new\"\nparams_b = 10.0\nactive_params_b = 1.0\nhidden = 64\nlayers = 2\nheads = 4\n\
-                        kv_heads = 2\nhead_dim = 16\nvocab = 1000\nmax_context = 4096\nkv = [{ layers = 2, elements = 64 }]\n";
+            let text = "[figures]\narchitecture = \"new\"\nparams_b = 10.0\nactive_params_b = 1.0\nhidden = 64\nlayers = 2\n\
+                 heads = 4\nkv_heads = 2\nhead_dim = 16\nvocab = 1000\nmax_context = 4096\nkv = [{ layers = 2, elements = 64 \
+                 }]\n";
             let changed = text.replace(change.0, change.1);
             assert_ne!(changed, text, "{}", change.0);
             let error = ModelFigures::parse(Path::new("mine.toml"), &changed).unwrap_err().to_string();

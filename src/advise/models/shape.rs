@@ -15,7 +15,7 @@ use super::super::spelling::closest;
 use super::MODELS;
 
 /// The keys of a `config.json`.
-type Keys = Map<String, Value>;
+type ConfigMap = Map<String, Value>;
 
 /// The key of a TOML file that names another model.
 const LIKE: &str = "like";
@@ -38,7 +38,7 @@ pub struct Shape {
 /// What a file of a model says.
 pub(super) struct Parsed {
     /// The configuration; none where the file has figures alone.
-    pub keys: Option<Keys>,
+    pub keys: Option<ConfigMap>,
     /// The table `[figures]`.
     pub figures: Value,
 }
@@ -60,7 +60,9 @@ pub fn load(shape: &str, layers: Option<u32>) -> Result<Shape> {
         None => read(Path::new(shape))?,
     };
     let Some(mut keys) = keys else {
-        let what = "is missing: this model's figures are known, its shape is not; name one of the shapes that --help lists";
+        let known: Vec<&str> = names().collect();
+        let known = known.join(", ");
+        let what = format!("is missing: this model's figures are known, its shape is not; name one of these shapes: {known}");
         return Err(Error::key(path, ARCHITECTURES, what));
     };
     if let Some(layers) = layers {
@@ -78,7 +80,7 @@ pub(super) fn embedded(id: &str) -> Result<Option<(PathBuf, Parsed)>> {
 }
 
 /// Name, file and keys of a shape that does not come with the program.
-fn read(shape: &Path) -> Result<(String, PathBuf, Option<Keys>)> {
+fn read(shape: &Path) -> Result<(String, PathBuf, Option<ConfigMap>)> {
     let file = if shape.is_dir() { shape.join("config.json") } else { shape.to_owned() };
     let text = || std::fs::read_to_string(&file).map_err(|e| Error::io(&file, e));
     match file.extension().and_then(OsStr::to_str) {
@@ -103,23 +105,23 @@ fn read(shape: &Path) -> Result<(String, PathBuf, Option<Keys>)> {
 
 /// Reads the TOML file of a model.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed> {
-    let mut keys: Keys = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
+    let mut keys: ConfigMap = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
     let figures = keys.remove(FIGURES).unwrap_or(Value::Object(Map::new()));
     let keys = match keys.remove(LIKE) {
         None => keys.contains_key(ARCHITECTURES).then_some(keys),
-        Some(like) => Some(Keys::from_iter(base(path, &like)?.into_iter().chain(keys))),
+        Some(like) => Some(ConfigMap::from_iter(base(path, &like)?.into_iter().chain(keys))),
     };
     Ok(Parsed { keys, figures })
 }
 
 /// The keys of the model that `like` names: one of the program's that has keys of its own.
-fn base(path: &Path, like: &Value) -> Result<Keys> {
+fn base(path: &Path, like: &Value) -> Result<ConfigMap> {
     let bases = MODELS.iter().filter(|(_, text)| text.lines().any(|line| line.starts_with(ARCHITECTURES)));
     let Some((_, text)) = bases.clone().find(|(name, _)| Some(*name) == like.as_str()) else {
         let names = closest(like.as_str().unwrap_or_default(), bases.map(|(name, _)| *name), CLOSEST);
         return Err(Error::key(path, LIKE, format!("{like} is not a model with keys of its own, as {}", names.join(", "))));
     };
-    let mut keys: Keys = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
+    let mut keys: ConfigMap = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
     keys.remove(FIGURES);
     Ok(keys)
 }

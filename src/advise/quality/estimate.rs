@@ -10,7 +10,7 @@ use bitworth_quant::DType;
 use bitworth_quant::recipe::Recipe;
 
 use super::figures::Figure;
-use super::{Basis, Candidate, Value, key};
+use super::{Basis, Candidate, RangedValue, key};
 use bitworth_eval::stats::quantile;
 
 /// Terms that do not depend on the model.
@@ -33,8 +33,8 @@ pub struct Range {
 }
 
 impl Range {
-    pub(super) fn value(self, source: String) -> Value {
-        Value { value: self.value, low: self.low, high: self.high, basis: Basis::Estimated, source }
+    pub(super) fn value(self, source: String) -> RangedValue {
+        RangedValue { value: self.value, low: self.low, high: self.high, basis: Basis::Estimated, source }
     }
 }
 
@@ -72,7 +72,7 @@ impl Estimator {
     }
 
     /// The divergence of a candidate that has no figure.
-    pub fn estimate(&self, candidate: &Candidate) -> Value {
+    pub fn estimate(&self, candidate: &Candidate) -> RangedValue {
         let x = terms(candidate.recipe, candidate.bpw, candidate.imatrix);
         let known = candidate.model.iter().find_map(|name| self.offsets.get(&key(name)));
         let line = dot(&self.terms, &x) + known.map_or(0.0, |(offset, _)| *offset);

@@ -1,4 +1,5 @@
-//! Figures of quality that others published: `configs/quality/*.toml`, one file a source. Read and checked here, judged elsewhere.
+//! Figures of quality that others published: `configs/quality/*.toml`, one file a source. Read and checked here, judged
+//! elsewhere.
 
 use std::path::Path;
 
@@ -58,7 +59,7 @@ pub enum Evidence {
 
 /// A value and the ends of its interval; all three the same where none is known.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Interval {
+pub struct FigureInterval {
     /// The value.
     pub value: f64,
     /// Lower end.
@@ -67,7 +68,7 @@ pub struct Interval {
     pub high: f64,
 }
 
-impl Interval {
+impl FigureInterval {
     /// A value without an interval.
     pub fn at(value: f64) -> Self {
         Self { value, low: value, high: value }
@@ -88,11 +89,11 @@ pub struct Figure {
     /// Bits per weight of the file.
     pub bpw: Option<f64>,
     /// Perplexity over the unquantized model's.
-    pub ppl_ratio: Option<Interval>,
+    pub ppl_ratio: Option<FigureInterval>,
     /// Mean KL divergence, nats per token.
-    pub kld: Option<Interval>,
+    pub kld: Option<FigureInterval>,
     /// Share of tokens with the same most probable successor.
-    pub top1: Option<Interval>,
+    pub top1: Option<FigureInterval>,
     /// A task and the share of its items that are right.
     pub accuracy: Option<(String, f64)>,
     /// What else has to be known.
@@ -133,12 +134,12 @@ struct File {
     date: String,
     evidence: Evidence,
     corpus: Option<String>,
-    figures: Vec<Row>,
+    figures: Vec<FigureEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct FigureEntry {
     model: String,
     recipe: String,
     imatrix: Option<String>,
@@ -168,7 +169,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Figure>> {
     file.figures.into_iter().map(|row| row.figure(path, &source, &file.date, file.evidence)).collect()
 }
 
-impl Row {
+impl FigureEntry {
     fn figure(self, path: &Path, source: &str, date: &str, evidence: Evidence) -> Result<Figure> {
         let place = |key: &str| format!("figures of {} {}: {key}", self.model, self.recipe);
         let within = |key: &str, value: Option<f64>, low: f64, high: f64| match value {
@@ -198,9 +199,9 @@ impl Row {
             imatrix: self.imatrix.map(|text| text != "none"),
             kv: self.kv.filter(|kv| kv != "f16/f16"),
             bpw,
-            ppl_ratio: ratio.map(Interval::at),
-            kld: kld.map(Interval::at),
-            top1: top1.map(Interval::at),
+            ppl_ratio: ratio.map(FigureInterval::at),
+            kld: kld.map(FigureInterval::at),
+            top1: top1.map(FigureInterval::at),
             accuracy,
             note: self.note,
             date: self.date.unwrap_or_else(|| date.to_owned()),

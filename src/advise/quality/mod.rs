@@ -15,7 +15,7 @@ use bitworth_quant::{DType, Result};
 use serde::Serialize;
 
 use estimate::Estimator;
-use figures::{Evidence, Figure, Interval};
+use figures::{Evidence, Figure, FigureInterval};
 use scores::Score;
 
 /// Where a value comes from, best first.
@@ -46,7 +46,7 @@ impl Basis {
 
 /// A value, its range, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Value {
+pub struct RangedValue {
     /// The value.
     pub value: f64,
     /// Lower end: of the 95 % interval if measured, of the 80 % range if estimated, the value itself if published without one.
@@ -63,11 +63,11 @@ pub struct Value {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Loss {
     /// Mean KL divergence from the unquantized model, nats per token.
-    pub kld: Value,
+    pub kld: RangedValue,
     /// Perplexity over the unquantized model's, where it is known.
-    pub ppl_ratio: Option<Value>,
+    pub ppl_ratio: Option<RangedValue>,
     /// Share of tokens with the unquantized model's most probable successor, where it is known.
-    pub top1: Option<Value>,
+    pub top1: Option<RangedValue>,
 }
 
 /// One candidate, as quality sees it.
@@ -112,7 +112,7 @@ impl Quality {
             // Published figures of 16 bits are the noise of how they were taken.
             known.retain(|figure| figure.evidence == Evidence::Measured);
         }
-        let from = |get: fn(&Figure) -> Option<Interval>| {
+        let from = |get: fn(&Figure) -> Option<FigureInterval>| {
             known.iter().find_map(|figure| get(figure).map(|interval| stated(figure, interval)))
         };
         let ppl_ratio = from(|f| f.ppl_ratio);
@@ -136,8 +136,8 @@ impl Quality {
         &self.figures
     }
 
-    /// Figures of this model and recipe with unquantized activations and KV cache: measured before published, with the candidate's
-    /// choice of importance matrix before others, read before repeated.
+    /// Figures of this model and recipe with unquantized activations and KV cache: measured before published, with the
+    /// candidate's choice of importance matrix before others, read before repeated.
     fn matching(&self, candidate: &Candidate) -> Vec<&Figure> {
         let same = |f: &&Figure| f.kv.is_none() && f.recipe == candidate.recipe && names(candidate.model, &f.model);
         let mut known: Vec<&Figure> = self.figures.iter().filter(same).collect();
@@ -148,10 +148,10 @@ impl Quality {
     }
 
     /// The divergence where nobody states it.
-    fn unstated(&self, candidate: &Candidate, ppl_ratio: Option<&Value>) -> Value {
+    fn unstated(&self, candidate: &Candidate, ppl_ratio: Option<&RangedValue>) -> RangedValue {
         if is_unquantized(candidate.recipe) {
             let source = "16 bits or more, as published".to_owned();
-            return Value { value: 0.0, low: 0.0, high: 0.0, basis: Basis::Exact, source };
+            return RangedValue { value: 0.0, low: 0.0, high: 0.0, basis: Basis::Exact, source };
         }
         if let Some(ratio) = ppl_ratio
             && let Some(range) = self.estimator.from_ppl_ratio(ratio.value)
@@ -162,7 +162,7 @@ impl Quality {
     }
 }
 
-fn stated(figure: &Figure, interval: Interval) -> Value {
+fn stated(figure: &Figure, interval: FigureInterval) -> RangedValue {
     let basis = match figure.evidence {
         Evidence::Measured => Basis::Measured,
         Evidence::Computed => Basis::Exact,
@@ -173,7 +173,7 @@ fn stated(figure: &Figure, interval: Interval) -> Value {
         (_, Some(note)) => format!("{}, {note}", figure.source),
         _ => figure.source.clone(),
     };
-    Value { value: interval.value, low: interval.low, high: interval.high, basis, source }
+    RangedValue { value: interval.value, low: interval.low, high: interval.high, basis, source }
 }
 
 /// Whether a recipe leaves the weights in the 16 bits that models are published in.
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn measured_figures_come_before_published_ones() {
         let measured = Figure {
-            kld: Some(Interval { value: 0.05, low: 0.04, high: 0.06 }),
+            kld: Some(FigureInterval { value: 0.05, low: 0.04, high: 0.06 }),
             ..Figure::new("Llama-3-8B", "q4_k_m", Evidence::Measured, "runs/x")
         };
         let quality = Quality::with(vec![measured]).unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Value;
+use super::RangedValue;
 use super::figures::Evidence;
 
 /// The one table, and its name in the folder.
@@ -43,9 +43,9 @@ const EXPONENT: f64 = 1.78;
 
 impl Score {
     /// The accuracy to expect after a divergence of `kld`: guessing + what is known * exp(-(kld / 0.99)^1.78).
-    pub fn after(&self, kld: &Value) -> Value {
+    pub fn after(&self, kld: &RangedValue) -> RangedValue {
         let at = |kld: f64| self.chance + (self.accuracy - self.chance) * kept(kld);
-        Value { value: at(kld.value), low: at(kld.high), high: at(kld.low), basis: kld.basis, source: self.source.clone() }
+        RangedValue { value: at(kld.value), low: at(kld.high), high: at(kld.low), basis: kld.basis, source: self.source.clone() }
     }
 }
 
@@ -59,12 +59,12 @@ pub fn kept(kld: f64) -> f64 {
 struct File {
     task: String,
     chance: f64,
-    scores: Vec<Row>,
+    scores: Vec<ScoreEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct ScoreEntry {
     model: String,
     accuracy: f64,
     setting: Option<String>,
@@ -82,7 +82,7 @@ pub fn embedded() -> Result<Vec<Score>> {
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Score>> {
     let file: File = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
-    let score = |row: Row| {
+    let score = |row: ScoreEntry| {
         if !(file.chance..=1.0).contains(&row.accuracy) {
             let what = format!("{} is not a share between guessing ({}) and 1", row.accuracy, file.chance);
             return Err(Error::key(path, format!("scores of {}: accuracy", row.model), what));

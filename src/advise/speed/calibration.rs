@@ -8,9 +8,9 @@ use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::case::Case;
-use super::fit::{Measured, Values, fit, predict};
-use super::formula::{DECODE, PREFILL, Phase};
-use super::spread::{FEATURES, Spread, features, knows_type};
+use super::error_model::{ErrorModel, FEATURES, features, knows_type};
+use super::fit::{Measurement, Values, fit, predict};
+use super::formula::{DECODE, PREFILL, SpeedFormula};
 use super::validate::{Observation, Validation, validate};
 
 /// Tokens per second with the range that holds four of five measurements.
@@ -30,7 +30,7 @@ pub struct Fitted {
     /// Rows behind it.
     pub rows: usize,
     /// Its ranges.
-    pub spread: Spread,
+    pub spread: ErrorModel,
     /// How well it does on rows it has not seen.
     pub validation: Vec<Validation>,
     /// Its effects.
@@ -82,7 +82,8 @@ impl Calibration {
     pub fn render(&self) -> String {
         let body = toml::to_string(self).expect("numbers, texts and tables");
         format!(
-            "# Made by `bitworth calibrate`: constants of the speed model (src/advise/speed/formula.rs). Not to be edited.\n\n{body}"
+            "# Made by `bitworth calibrate`: constants of the speed model (src/advise/speed/formula.rs). Not to be edited.\n\n\
+             {body}"
         )
     }
 
@@ -121,7 +122,7 @@ impl Calibration {
 }
 
 impl Fitted {
-    fn forecast(&self, phase: &Phase, case: &Case, tokens: f64) -> Forecast {
+    fn forecast(&self, phase: &SpeedFormula, case: &Case, tokens: f64) -> Forecast {
         let log_seconds = predict(phase, &self.effects, case);
         let (low, high) = self.spread.range(&features(phase, &self.effects, case));
         let tps = |log_ratio: f64| tokens / libm::exp(log_seconds + log_ratio);
@@ -129,13 +130,13 @@ impl Fitted {
     }
 }
 
-fn fitted(phase: &Phase, data: &[Observation]) -> Fitted {
-    let measured: Vec<Measured<'_>> = data.iter().map(|o| Measured { case: &o.case, log_seconds: o.log_seconds }).collect();
+fn fitted(phase: &SpeedFormula, data: &[Observation]) -> Fitted {
+    let measured: Vec<Measurement<'_>> = data.iter().map(|o| Measurement { case: &o.case, log_seconds: o.log_seconds }).collect();
     let (spread, mut validation) = validate(phase, data);
     for v in &mut validation {
         (v.median_error, v.within_30, v.in_range) = (rounded(v.median_error), rounded(v.within_30), rounded(v.in_range));
     }
-    let spread = Spread {
+    let spread = ErrorModel {
         scale: spread.scale.iter().map(|v| rounded(*v)).collect(),
         low: rounded(spread.low),
         high: rounded(spread.high),

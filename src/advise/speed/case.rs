@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// The programming interface llama.cpp was built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub enum Backend {
+pub enum LlamaBackend {
     /// NVIDIA's.
     Cuda,
     /// Apple's.
@@ -21,18 +21,18 @@ pub enum Backend {
 }
 
 /// Every backend, the word its name begins with, and how it is written.
-const BACKENDS: &[(Backend, &str, &str)] = &[
-    (Backend::Cuda, "cuda", "CUDA"),
-    (Backend::Metal, "metal", "Metal"),
-    (Backend::Vulkan, "vulkan", "Vulkan"),
-    (Backend::Rocm, "rocm", "ROCm"),
-    (Backend::Rocm, "hip", "ROCm"),
-    (Backend::Sycl, "sycl", "SYCL"),
-    (Backend::Sycl, "ipex", "SYCL"),
-    (Backend::Cpu, "cpu", "CPU"),
+const BACKENDS: &[(LlamaBackend, &str, &str)] = &[
+    (LlamaBackend::Cuda, "cuda", "CUDA"),
+    (LlamaBackend::Metal, "metal", "Metal"),
+    (LlamaBackend::Vulkan, "vulkan", "Vulkan"),
+    (LlamaBackend::Rocm, "rocm", "ROCm"),
+    (LlamaBackend::Rocm, "hip", "ROCm"),
+    (LlamaBackend::Sycl, "sycl", "SYCL"),
+    (LlamaBackend::Sycl, "ipex", "SYCL"),
+    (LlamaBackend::Cpu, "cpu", "CPU"),
 ];
 
-impl Backend {
+impl LlamaBackend {
     /// The backend of a free spelling: `Vulkan (RADV)`, `ROCm (HIP+hipBLASLt)`, `IPEX-LLM`.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
@@ -74,7 +74,7 @@ pub struct Case {
     /// How its memory hangs on it.
     pub build: Build,
     /// The backend.
-    pub backend: Backend,
+    pub backend: LlamaBackend,
     /// The backend with its driver or version: `Vulkan (RADV)`.
     pub driver: String,
     /// Memory bandwidth, bytes/s: the vendor's figure.
@@ -127,20 +127,20 @@ mod tests {
     #[test]
     fn backends_are_found_under_free_spellings() {
         for (text, expected) in [
-            ("CUDA", Some(Backend::Cuda)),
-            ("Vulkan (RADV)", Some(Backend::Vulkan)),
-            ("ROCm (HIP rocWMMA+hipBLASLt)", Some(Backend::Rocm)),
-            ("IPEX-LLM", Some(Backend::Sycl)),
-            ("Metal?", Some(Backend::Metal)),
-            ("cpu", Some(Backend::Cpu)),
+            ("CUDA", Some(LlamaBackend::Cuda)),
+            ("Vulkan (RADV)", Some(LlamaBackend::Vulkan)),
+            ("ROCm (HIP rocWMMA+hipBLASLt)", Some(LlamaBackend::Rocm)),
+            ("IPEX-LLM", Some(LlamaBackend::Sycl)),
+            ("Metal?", Some(LlamaBackend::Metal)),
+            ("cpu", Some(LlamaBackend::Cpu)),
             ("OpenCL", None),
         ] {
-            assert_eq!(Backend::parse(text), expected, "{text}");
+            assert_eq!(LlamaBackend::parse(text), expected, "{text}");
         }
     }
 
     #[test]
     fn each_backend_is_named_once() {
-        assert_eq!(Backend::names().collect::<Vec<_>>(), ["CUDA", "Metal", "Vulkan", "ROCm", "SYCL", "CPU"]);
+        assert_eq!(LlamaBackend::names().collect::<Vec<_>>(), ["CUDA", "Metal", "Vulkan", "ROCm", "SYCL", "CPU"]);
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::case::Case;
-use super::formula::{Effect, Phase};
+use super::formula::{Effect, SpeedFormula};
 
 /// Degrees of freedom of the measurements' t distribution.
 const NU: f64 = 4.0;
@@ -18,7 +18,7 @@ pub type Values = BTreeMap<String, f64>;
 
 /// A measurement: a case and the logarithm of the seconds it took.
 #[derive(Debug, Clone, Copy)]
-pub struct Measured<'a> {
+pub struct Measurement<'a> {
     /// What was measured.
     pub case: &'a Case,
     /// Natural logarithm of the seconds.
@@ -26,7 +26,7 @@ pub struct Measured<'a> {
 }
 
 /// The logarithm of the seconds of a case under fitted values.
-pub fn predict(phase: &Phase, values: &Values, case: &Case) -> f64 {
+pub fn predict(phase: &SpeedFormula, values: &Values, case: &Case) -> f64 {
     let mut slots = vec![0.0; phase.slots];
     for effect in (phase.effects)(case) {
         slots[effect.slot] += effect.weight * values.get(&effect.name).copied().unwrap_or(effect.mean);
@@ -35,8 +35,8 @@ pub fn predict(phase: &Phase, values: &Values, case: &Case) -> f64 {
 }
 
 /// One measurement with its effects as indices of unknowns.
-struct Row<'a> {
-    measured: Measured<'a>,
+struct DesignRow<'a> {
+    measured: Measurement<'a>,
     effects: Vec<(usize, usize, f64)>,
 }
 
@@ -58,121 +58,124 @@ impl Unknowns {
     }
 }
 
+/// What is fitted: measurements of one phase, and the unknowns in them.
+struct Problem<'a> {
+    phase: &'a SpeedFormula,
+    rows: Vec<DesignRow<'a>>,
+    unknowns: Unknowns,
+}
+
+/// Where the fit stands: the constants, their cost, and how much the next step is damped.
+struct Point {
+    values: Vec<f64>,
+    cost: f64,
+    damping: f64,
+}
+
 /// Fits a phase to measurements.
-pub fn fit(phase: &Phase, data: &[Measured<'_>]) -> Values {
+pub fn fit(phase: &SpeedFormula, data: &[Measurement<'_>]) -> Values {
     let mut unknowns = Unknowns::default();
-    let rows: Vec<Row<'_>> = data
+    let rows: Vec<DesignRow<'_>> = data
         .iter()
         .map(|&measured| {
             let effects = (phase.effects)(measured.case);
-            Row { measured, effects: effects.iter().map(|e| (e.slot, unknowns.index(e), e.weight)).collect() }
+            DesignRow { measured, effects: effects.iter().map(|e| (e.slot, unknowns.index(e), e.weight)).collect() }
         })
         .collect();
-    let mut values = unknowns.mean.clone();
-    let mut cost = cost(phase, &rows, &unknowns, &values);
-    let mut damping = 1e-3;
+    let values = unknowns.mean.clone();
+    let problem = Problem { phase, rows, unknowns };
+    let cost = problem.cost(&values);
+    let mut point = Point { values, cost, damping: 1e-3 };
     for _ in 0..STEPS {
-        let (matrix, gradient) = normal_equations(phase, &rows, &unknowns, &values);
-        let Some((next, gain)) = step(phase, &rows, &unknowns, &values, &matrix, &gradient, &mut damping, cost) else {
-            break;
-        };
-        values = next;
-        cost -= gain;
-        if gain < 1e-6 {
+        if problem.step(&mut point).is_none_or(|gain| gain < 1e-6) {
             break;
         }
     }
-    unknowns.index.into_iter().map(|(name, i)| (name, values[i])).collect()
+    problem.unknowns.index.into_iter().map(|(name, i)| (name, point.values[i])).collect()
 }
 
-/// A step that lowers the cost, and by how much; `None` where there is none.
-#[expect(clippy::too_many_arguments, reason = "the state of one iteration")]
-fn step(
-    phase: &Phase,
-    rows: &[Row<'_>],
-    unknowns: &Unknowns,
-    values: &[f64],
-    matrix: &[f64],
-    gradient: &[f64],
-    damping: &mut f64,
-    before: f64,
-) -> Option<(Vec<f64>, f64)> {
-    let n = values.len();
-    for _ in 0..12 {
-        let mut damped = matrix.to_vec();
-        for i in 0..n {
-            damped[i * n + i] *= 1.0 + *damping;
+impl Problem<'_> {
+    /// Takes a step that lowers the cost, and says by how much; `None` where there is none.
+    fn step(&self, point: &mut Point) -> Option<f64> {
+        let (matrix, gradient) = self.normal_equations(&point.values);
+        let n = point.values.len();
+        for _ in 0..12 {
+            let mut damped = matrix.clone();
+            for i in 0..n {
+                damped[i * n + i] *= 1.0 + point.damping;
+            }
+            let direction = solve(damped, gradient.clone())?;
+            // The constants are logarithms: no step changes one by more than a factor of two.
+            let next: Vec<f64> = point.values.iter().zip(&direction).map(|(v, d)| v + d.clamp(-0.7, 0.7)).collect();
+            let gain = point.cost - self.cost(&next);
+            if gain > 0.0 {
+                *point = Point { values: next, cost: point.cost - gain, damping: (point.damping / 5.0).max(1e-9) };
+                return Some(gain);
+            }
+            point.damping *= 5.0;
         }
-        let direction = solve(damped, gradient.to_vec())?;
-        // The constants are logarithms: no step changes one by more than a factor of two.
-        let next: Vec<f64> = values.iter().zip(&direction).map(|(v, d)| v + d.clamp(-0.7, 0.7)).collect();
-        let after = cost(phase, rows, unknowns, &next);
-        if after < before {
-            *damping = (*damping / 5.0).max(1e-9);
-            return Some((next, before - after));
+        None
+    }
+
+    fn slots(&self, row: &DesignRow<'_>, values: &[f64]) -> Vec<f64> {
+        let mut slots = vec![0.0; self.phase.slots];
+        for &(slot, index, weight) in &row.effects {
+            slots[slot] += weight * values[index];
         }
-        *damping *= 5.0;
+        slots
     }
-    None
-}
 
-fn slots(phase: &Phase, row: &Row<'_>, values: &[f64]) -> Vec<f64> {
-    let mut slots = vec![0.0; phase.slots];
-    for &(slot, index, weight) in &row.effects {
-        slots[slot] += weight * values[index];
-    }
-    slots
-}
-
-/// Twice the negative logarithm of the posterior, up to a constant.
-fn cost(phase: &Phase, rows: &[Row<'_>], unknowns: &Unknowns, values: &[f64]) -> f64 {
-    let likelihood: f64 = rows
-        .iter()
-        .map(|row| {
-            let z = (row.measured.log_seconds - (phase.log_seconds)(row.measured.case, &slots(phase, row, values))) / phase.sigma;
+    /// Twice the negative logarithm of the posterior, up to a constant.
+    fn cost(&self, values: &[f64]) -> f64 {
+        let Self { phase, rows, unknowns } = self;
+        let square = |row: &DesignRow<'_>| {
+            let forecast = (phase.log_seconds)(row.measured.case, &self.slots(row, values));
+            let z = (row.measured.log_seconds - forecast) / phase.sigma;
             (NU + 1.0) * libm::log1p(z * z / NU)
-        })
-        .sum();
-    let prior: f64 = values.iter().zip(&unknowns.mean).zip(&unknowns.sd).map(|((v, m), sd)| ((v - m) / sd).powi(2)).sum();
-    if likelihood.is_finite() { likelihood + prior } else { f64::INFINITY }
-}
+        };
+        let likelihood: f64 = rows.iter().map(square).sum();
+        let prior: f64 = values.iter().zip(&unknowns.mean).zip(&unknowns.sd).map(|((v, m), sd)| ((v - m) / sd).powi(2)).sum();
+        if likelihood.is_finite() { likelihood + prior } else { f64::INFINITY }
+    }
 
-/// The matrix (row-major, symmetric) and the right side of the Gauss-Newton step.
-fn normal_equations(phase: &Phase, rows: &[Row<'_>], unknowns: &Unknowns, values: &[f64]) -> (Vec<f64>, Vec<f64>) {
-    const H: f64 = 1e-5;
-    let n = values.len();
-    let (mut matrix, mut right) = (vec![0.0; n * n], vec![0.0; n]);
-    for row in rows {
-        let case = row.measured.case;
-        let mut slots = slots(phase, row, values);
-        let residual = row.measured.log_seconds - (phase.log_seconds)(case, &slots);
-        let by_slot: Vec<f64> = (0..phase.slots)
-            .map(|s| {
-                let centre = slots[s];
-                slots[s] = centre + H;
-                let above = (phase.log_seconds)(case, &slots);
-                slots[s] = centre - H;
-                let below = (phase.log_seconds)(case, &slots);
-                slots[s] = centre;
-                (above - below) / (2.0 * H)
-            })
-            .collect();
-        let z = residual / phase.sigma;
-        let weight = (NU + 1.0) / (NU + z * z) / (phase.sigma * phase.sigma);
-        for &(slot, i, factor) in &row.effects {
-            let di = by_slot[slot] * factor;
-            right[i] += weight * di * residual;
-            for &(other, j, times) in &row.effects {
-                matrix[i * n + j] += weight * di * by_slot[other] * times;
+    /// The matrix (row-major, symmetric) and the right side of the Gauss-Newton step.
+    fn normal_equations(&self, values: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        const H: f64 = 1e-5;
+        let Self { phase, rows, unknowns } = self;
+        let n = values.len();
+        let (mut matrix, mut right) = (vec![0.0; n * n], vec![0.0; n]);
+        for row in rows {
+            let case = row.measured.case;
+            let mut slots = self.slots(row, values);
+            let residual = row.measured.log_seconds - (phase.log_seconds)(case, &slots);
+            let by_slot: Vec<f64> = (0..phase.slots)
+                .map(|s| {
+                    let centre = slots[s];
+                    slots[s] = centre + H;
+                    let above = (phase.log_seconds)(case, &slots);
+                    slots[s] = centre - H;
+                    let below = (phase.log_seconds)(case, &slots);
+                    slots[s] = centre;
+                    (above - below) / (2.0 * H)
+                })
+                .collect();
+            let z = residual / phase.sigma;
+            let weight = (NU + 1.0) / (NU + z * z) / (phase.sigma * phase.sigma);
+            for &(slot, i, factor) in &row.effects {
+                let di = by_slot[slot] * factor;
+                right[i] += weight * di * residual;
+                for &(other, j, times) in &row.effects {
+                    matrix[i * n + j] += weight * di * by_slot[other] * times;
+                }
             }
         }
+        for i in 0..n {
+            let precision = unknowns.sd[i].powi(-2);
+            matrix[i * n + i] += precision;
+            right[i] -= (values[i] - unknowns.mean[i]) * precision;
+        }
+        (matrix, right)
     }
-    for i in 0..n {
-        let precision = unknowns.sd[i].powi(-2);
-        matrix[i * n + i] += precision;
-        right[i] -= (values[i] - unknowns.mean[i]) * precision;
-    }
-    (matrix, right)
 }
 
 /// Solves a symmetric positive definite system (row-major) by Cholesky's decomposition; `None` if it is not one.
@@ -231,7 +234,7 @@ mod tests {
         let cases: Vec<Case> =
             (1..=12).map(|i| Case { bytes: 1e9 * f64::from(i), weights: 2e9 * f64::from(i), ..case() }).collect();
         let truth = |c: &Case| (c.bytes / (c.bandwidth * 0.7) + c.layers * 50e-6).ln();
-        let mut data: Vec<Measured<'_>> = cases.iter().map(|case| Measured { case, log_seconds: truth(case) }).collect();
+        let mut data: Vec<Measurement<'_>> = cases.iter().map(|case| Measurement { case, log_seconds: truth(case) }).collect();
         let clean = fit(&DECODE, &data);
         data[5].log_seconds += 2.0;
         let bent = fit(&DECODE, &data);

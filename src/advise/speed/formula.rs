@@ -2,17 +2,17 @@
 //! constants are sums of named effects (this vendor, this generation, this type of weights, ...), each with a prior; `fit` finds
 //! them. Nothing is fitted or stored here.
 //!
-//! Decoding: `t = layers * launch + ((bytes / (bandwidth * efficiency))^p + (weights * operations / fp32)^p)^(1/p) + cache bytes /
-//! bandwidth * cost`. A constant share of the nominal bandwidth fails: the launches weigh on small models and on wide machines,
+//! Decoding: `t = layers * launch + ((bytes / (bandwidth * efficiency))^p + (weights * operations / fp32)^p)^(1/p) + cache bytes
+//! / bandwidth * cost`. A constant share of the nominal bandwidth fails: the launches weigh on small models and on wide machines,
 //! unpacking on machines with much bandwidth for little arithmetic.
 //!
-//! Prefill of n tokens: `t = ((2 n weights / rate)^2 + (batches * bytes / bandwidth)^2)^(1/2) + n attention / rate * cost + batches *
-//! layers * launch`, in batches of 512 as llama.cpp cuts them.
+//! Prefill of n tokens: `t = ((2 n weights / rate)^2 + (batches * bytes / bandwidth)^2)^(1/2) + n attention / rate * cost +
+//! batches * layers * launch`, in batches of 512 as llama.cpp cuts them.
 
 // Not the system's functions, which differ from machine to machine: the same rows give the same calibration everywhere.
 use libm::{exp, log, pow};
 
-use super::case::{Backend, Build, Case};
+use super::case::{Build, Case, LlamaBackend};
 use super::weight_type::type_family;
 
 /// A named constant in the sum of a slot.
@@ -32,7 +32,7 @@ pub struct Effect {
 
 /// A formula with its effects.
 #[derive(Debug, Clone, Copy)]
-pub struct Phase {
+pub struct SpeedFormula {
     /// Name in files.
     pub name: &'static str,
     /// Number of slots.
@@ -46,12 +46,12 @@ pub struct Phase {
 }
 
 /// Decoding.
-pub const DECODE: Phase =
-    Phase { name: "decode", slots: 6, sigma: 0.1, effects: decode_effects, log_seconds: decode_log_seconds };
+pub const DECODE: SpeedFormula =
+    SpeedFormula { name: "decode", slots: 6, sigma: 0.1, effects: decode_effects, log_seconds: decode_log_seconds };
 
 /// Prefill.
-pub const PREFILL: Phase =
-    Phase { name: "prefill", slots: 3, sigma: 0.15, effects: prefill_effects, log_seconds: prefill_log_seconds };
+pub const PREFILL: SpeedFormula =
+    SpeedFormula { name: "prefill", slots: 3, sigma: 0.15, effects: prefill_effects, log_seconds: prefill_log_seconds };
 
 /// Collects the effects of one slot after the other.
 struct Effects<'a> {
@@ -109,7 +109,7 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
     let mut all = Effects::new(case);
     let age = all.age();
     // Intel's GPUs are known to reach little of their bandwidth in llama.cpp; the few measurements alone would not say so.
-    let intel = if vendor == "intel" && case.backend != Backend::Cpu { -0.3 } else { 0.0 };
+    let intel = if vendor == "intel" && case.backend != LlamaBackend::Cpu { -0.3 } else { 0.0 };
     all.slot(BANDWIDTH, "bandwidth")
         .of("all", log(0.8), 0.3)
         .of(format_args!("backend={backend}"), 0.0, 0.15)
@@ -151,9 +151,9 @@ fn decode_effects(case: &Case) -> Vec<Effect> {
     all.list
 }
 
-/// What is known of unpacking before any row: IQ1 to IQ3 look grids of eight weights up. On Metal with 17 TFLOPS an 8B model takes 12.5
-/// ms a token in IQ1_S and IQ2_XXS alike, which is some 20 operations a weight (llama.cpp of 2025 on an M4 Max; the machine is not
-/// stated, so those rows do not count in the fit).
+/// What is known of unpacking before any row: IQ1 to IQ3 look grids of eight weights up. On Metal with 17 TFLOPS an 8B model
+/// takes 12.5 ms a token in IQ1_S and IQ2_XXS alike, which is some 20 operations a weight (llama.cpp of 2025 on an M4 Max; the
+/// machine is not stated, so those rows do not count in the fit).
 fn unpacking(types: &str) -> f64 {
     if types == "codebook" { 1.6 } else { 0.0 }
 }
@@ -183,8 +183,8 @@ fn prefill_effects(case: &Case) -> Vec<Effect> {
     // What is known of the kernels before any row: CUDA's multiply integers on matrix units, the others mostly do not; chips that
     // share their power with a CPU run below their nominal clock, and a CPU's nominal rate is that of its widest vectors.
     let kernels = match case.backend {
-        Backend::Cuda => 0.5,
-        Backend::Vulkan | Backend::Rocm => -0.2,
+        LlamaBackend::Cuda => 0.5,
+        LlamaBackend::Vulkan | LlamaBackend::Rocm => -0.2,
         _ => 0.0,
     };
     let power = match build {
@@ -192,7 +192,7 @@ fn prefill_effects(case: &Case) -> Vec<Effect> {
         Build::Cpu => -1.2,
         _ => 0.0,
     };
-    let intel = if vendor == "intel" && case.backend != Backend::Cpu { -0.3 } else { 0.0 };
+    let intel = if vendor == "intel" && case.backend != LlamaBackend::Cpu { -0.3 } else { 0.0 };
     all.slot(RATE, "rate")
         .of("all", log(0.45), 0.5)
         .of(format_args!("backend={backend}"), kernels, 0.3)

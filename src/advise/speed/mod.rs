@@ -1,20 +1,20 @@
 //! How fast llama.cpp decodes and takes in prompts on machines one does not own: a formula of bytes, operations and launches
 //! ([`formula`]) whose constants are fitted to published measurements ([`fit`]), checked on rows left out ([`validate`]), with
-//! ranges learned from those errors ([`spread`]). The result is a file ([`calibration`]). Nothing is measured here, and memory is
+//! ranges learned from those errors ([`error_model`]). The result is a file ([`calibration`]). Nothing is measured here, and memory is
 //! not asked about.
 
 pub mod calibration;
 pub mod case;
+pub mod error_model;
 pub mod fit;
 pub mod formula;
-pub mod place;
-pub mod spread;
+pub mod resolve;
 pub mod table;
 pub mod validate;
 mod weight_type;
 
 pub use calibration::{Calibration, Forecast};
-pub use case::{Backend, Build, Case};
+pub use case::{Build, Case, LlamaBackend};
 pub use weight_type::type_class;
 
 #[cfg(test)]
@@ -28,7 +28,7 @@ mod tests {
             vendor: "nobody".into(),
             generation: "first".into(),
             build: Build::Card,
-            backend: Backend::Vulkan,
+            backend: LlamaBackend::Vulkan,
             driver: "Vulkan".into(),
             bandwidth: 500e9,
             fp32: Some(20e12),

@@ -1,8 +1,9 @@
 //! A table of measured or asked-for speeds, in the columns of a spreadsheet: one row a machine, backend, model, quantization and
-//! workload. Reads and writes the text of such files; what the words in a row mean is the matter of `place`.
+//! workload. Reads and writes the text of such files; what the words in a row mean is the matter of `resolve`.
 
 use std::path::Path;
 
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 
@@ -11,7 +12,7 @@ const MAX_ROWS: usize = 1_000_000;
 
 /// One row. Numbers that are not there are `None`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Row {
+pub struct SpeedRow {
     /// The machine's name.
     pub hardware: String,
     /// What tells it from others of that name.
@@ -67,16 +68,16 @@ pub struct Row {
 
 /// A table: the text of its cells, and what they say.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Table {
+pub struct SpeedTable {
     /// The header.
     pub columns: Vec<String>,
     /// The cells, as they stand in the file.
     pub cells: Vec<Vec<String>>,
     /// The rows, read.
-    pub rows: Vec<Row>,
+    pub rows: Vec<SpeedRow>,
 }
 
-impl Table {
+impl SpeedTable {
     /// Reads a table from the text of a file.
     ///
     /// # Errors
@@ -101,8 +102,8 @@ impl Table {
             if rows.len() == MAX_ROWS {
                 return Err(Error::file(path, format!("has more than {MAX_ROWS} rows")));
             }
-            let row: Row = record.deserialize(Some(&headers)).map_err(fail)?;
-            row.check().map_err(|what| Error::file(path, format!("line {line}: {what}")))?;
+            let row: SpeedRow = record.deserialize(Some(&headers)).map_err(fail)?;
+            row.check().map_err(|what| Error::file(path, Message::from(format!("line {line}: ")).then(what)))?;
             cells.push(record.iter().map(str::to_owned).collect());
             rows.push(row);
         }
@@ -124,9 +125,9 @@ impl Table {
     }
 }
 
-impl Row {
+impl SpeedRow {
     /// Refuses numbers that mean nothing.
-    fn check(&self) -> std::result::Result<(), String> {
+    fn check(&self) -> std::result::Result<(), Message> {
         let positive = [
             ("memory_gb", self.memory_gb),
             ("bandwidth_gbs", self.bandwidth_gbs),
@@ -137,16 +138,16 @@ impl Row {
         ];
         for (name, value) in positive {
             if value.is_some_and(|v| !(v > 0.0 && v < 1e9)) {
-                return Err(format!("{name} is {}, expected a number above 0", value.unwrap_or_default()));
+                return Err(format!("{name} is {}, expected a number above 0", value.unwrap_or_default()).into());
             }
         }
         for (name, value) in [("n_prompt", self.n_prompt), ("n_gen", self.n_gen), ("depth", self.depth)] {
             if value.is_some_and(|v| !(0.0..1e9).contains(&v)) {
-                return Err(format!("{name} is {}, expected a number of tokens", value.unwrap_or_default()));
+                return Err(format!("{name} is {}, expected a number of tokens", value.unwrap_or_default()).into());
             }
         }
         match self.n_devices {
-            Some(n) if n == 0 || n > 1024 => Err(format!("n_devices is {n}, expected 1 to 1024")),
+            Some(n) if n == 0 || n > 1024 => Err(format!("n_devices is {n}, expected 1 to 1024").into()),
             _ => Ok(()),
         }
     }
@@ -174,8 +175,8 @@ mod tests {
 
     const TEXT: &str = "id,hardware,model,quant,tg_tok_s,date,note\ns1,RTX 3090,Llama-2-7B,Q4_0,120.6,2023-12,\"a, b\"\n";
 
-    fn parse(text: &str) -> Result<Table> {
-        Table::parse(Path::new("t.csv"), text)
+    fn parse(text: &str) -> Result<SpeedTable> {
+        SpeedTable::parse(Path::new("t.csv"), text)
     }
 
     #[test]
@@ -199,10 +200,10 @@ mod tests {
             ("2023-11 to 2025", (2023.0 + 10.5 / 12.0 + 2025.5) / 2.0),
             ("2026-05-16", 2026.375),
         ] {
-            let row = Row { date: date.into(), ..parse(TEXT).unwrap().rows[0].clone() };
+            let row = SpeedRow { date: date.into(), ..parse(TEXT).unwrap().rows[0].clone() };
             assert!((row.year().unwrap() - year).abs() < 1e-9, "{date}: {:?}", row.year());
         }
-        assert_eq!(Row { date: "b7938".into(), ..parse(TEXT).unwrap().rows[0].clone() }.year(), None);
+        assert_eq!(SpeedRow { date: "b7938".into(), ..parse(TEXT).unwrap().rows[0].clone() }.year(), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! How wrong forecasts are, by leaving measurements out of the fit: every row is forecast from a fit that has not seen its
-//! machine, its model, either, or just itself. The errors are what [`Spread`] learns from and what a calibration reports.
+//! machine, its model, either, or just itself. The errors are what [`ErrorModel`] learns from and what a calibration reports.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::case::Case;
-use super::fit::{Measured, fit, predict};
-use super::formula::Phase;
-use super::spread::{Error, Spread, features};
+use super::error_model::{Deviation, ErrorModel, features};
+use super::fit::{Measurement, fit, predict};
+use super::formula::SpeedFormula;
 
 /// A measured speed with the groups it is left out by.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,23 +60,23 @@ pub struct Validation {
 }
 
 /// The ranges learned from all schemes' errors, and what each scheme says.
-pub fn validate(phase: &Phase, data: &[Observation]) -> (Spread, Vec<Validation>) {
-    let errors: Vec<Vec<Error>> = SCHEMES.iter().map(|scheme| left_out_errors(phase, data, *scheme)).collect();
-    let all: Vec<Error> = errors.concat();
+pub fn validate(phase: &SpeedFormula, data: &[Observation]) -> (ErrorModel, Vec<Validation>) {
+    let errors: Vec<Vec<Deviation>> = SCHEMES.iter().map(|scheme| left_out_errors(phase, data, *scheme)).collect();
+    let all: Vec<Deviation> = errors.concat();
     let lines: BTreeSet<&str> = data.iter().map(|o| o.line.as_str()).collect();
-    let without: Vec<(&str, Spread)> = lines
+    let without: Vec<(&str, ErrorModel)> = lines
         .into_par_iter()
         .map(|line| {
             let others =
                 errors.iter().flat_map(|scheme| scheme.iter().zip(data).filter(|(_, o)| o.line != line).map(|(e, _)| e.clone()));
-            (line, Spread::learn(&others.collect::<Vec<_>>()))
+            (line, ErrorModel::learn(&others.collect::<Vec<_>>()))
         })
         .collect();
     let validations = SCHEMES.iter().zip(&errors).map(|(scheme, errors)| summarize(*scheme, data, errors, &without)).collect();
-    (Spread::learn(&all), validations)
+    (ErrorModel::learn(&all), validations)
 }
 
-fn summarize(scheme: Scheme, data: &[Observation], errors: &[Error], without: &[(&str, Spread)]) -> Validation {
+fn summarize(scheme: Scheme, data: &[Observation], errors: &[Deviation], without: &[(&str, ErrorModel)]) -> Validation {
     let mut sizes: Vec<f64> = errors.iter().map(|e| (libm::exp(e.log_ratio) - 1.0).abs()).collect();
     sizes.sort_by(f64::total_cmp);
     let share = |count: usize| count as f64 / data.len().max(1) as f64;
@@ -95,7 +95,7 @@ fn summarize(scheme: Scheme, data: &[Observation], errors: &[Error], without: &[
 }
 
 /// The error of every row, in order, forecast without its group.
-fn left_out_errors(phase: &Phase, data: &[Observation], scheme: Scheme) -> Vec<Error> {
+fn left_out_errors(phase: &SpeedFormula, data: &[Observation], scheme: Scheme) -> Vec<Deviation> {
     let group = |index: usize| match scheme {
         Scheme::Machines => data[index].line.clone(),
         Scheme::Models => data[index].case.shape.clone(),
@@ -108,19 +108,19 @@ fn left_out_errors(phase: &Phase, data: &[Observation], scheme: Scheme) -> Vec<E
         _ => group(row) != group(out),
     };
     let groups: BTreeSet<String> = (0..data.len()).map(group).collect();
-    let mut errors: Vec<(usize, Error)> = groups
+    let mut errors: Vec<(usize, Deviation)> = groups
         .into_par_iter()
         .flat_map_iter(|name| {
             let out: Vec<usize> = (0..data.len()).filter(|i| group(*i) == name).collect();
-            let kept: Vec<Measured<'_>> = (0..data.len())
+            let kept: Vec<Measurement<'_>> = (0..data.len())
                 .filter(|i| stays(*i, out[0]))
-                .map(|i| Measured { case: &data[i].case, log_seconds: data[i].log_seconds })
+                .map(|i| Measurement { case: &data[i].case, log_seconds: data[i].log_seconds })
                 .collect();
             let values = fit(phase, &kept);
             out.into_iter().map(move |i| {
                 let Observation { case, log_seconds, .. } = &data[i];
                 let log_ratio = log_seconds - predict(phase, &values, case);
-                (i, Error { features: features(phase, &values, case), log_ratio })
+                (i, Deviation { features: features(phase, &values, case), log_ratio })
             })
         })
         .collect();

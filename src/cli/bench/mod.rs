@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bitworth_quant::Checkpoint;
+use bitworth_quant::message::Message;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use self::render::Row;
+use self::render::BenchRow;
 use super::session::Session;
 use super::{DeviceArgs, Outcome, output};
 use bitworth_engine::error::EngineError;
@@ -20,7 +21,7 @@ use bitworth_eval::record::Speed;
 use bitworth_measure::device::Device;
 use bitworth_measure::models;
 use bitworth_measure::on_device;
-use bitworth_measure::timing::{self, Counts, Timings, Workload};
+use bitworth_measure::timing::{self, Counts, NoEnergy, Timings, Workload};
 
 /// Time prefill and decoding. Lists and ranges are written as for llama-bench: 128,512 or 128-512, 128-512+128, 128-512*2.
 #[derive(Args)]
@@ -57,7 +58,7 @@ pub struct BenchArgs {
     sequential: bool,
     /// How to print the results (--json is --output json).
     #[arg(long, short = 'o', default_value = "table", value_name = "FORMAT")]
-    output: Format,
+    output: OutputFormat,
     /// Add the timings to the records in this folder, for `bitworth report`.
     #[arg(long, value_name = "DIR")]
     records: Option<PathBuf>,
@@ -67,7 +68,7 @@ pub struct BenchArgs {
 
 /// Forms of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum OutputFormat {
     /// For a person.
     Table,
     /// One document.
@@ -101,18 +102,18 @@ impl BenchArgs {
 
 pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     let load = args.workload()?;
-    if session.is_json() && !matches!(args.output, Format::Table | Format::Json) {
+    if session.is_json() && !matches!(args.output, OutputFormat::Table | OutputFormat::Json) {
         bail!("--json and --output {:?} contradict each other; give one of them", args.output);
     }
     let checkpoints: Vec<Arc<Checkpoint>> =
-        args.models.iter().map(|model| models::open(model, session.watch())).collect::<Result<_>>()?;
+        args.models.iter().map(|model| models::open(model, session.watch())).collect::<Result<_, _>>()?;
     let device = Device::open(args.device.device)?;
     let variants: Vec<Variant> = checkpoints.iter().map(|checkpoint| Variant::Stored(checkpoint.clone())).collect();
     let timed = time(&device, &variants, &load, args.sequential, session)?;
-    let rows: Vec<Row> = variants
+    let rows: Vec<BenchRow> = variants
         .iter()
         .zip(&timed.speeds)
-        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| Row::new(variant, test, speeds)))
+        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| BenchRow::new(variant, test, speeds)))
         .collect();
     let records = match &args.records {
         Some(dir) => timing::records::append(dir, device.info(), &checkpoints[..timed.speeds.len()], &timed.speeds)?,
@@ -122,19 +123,22 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     let document = json!({
         "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": timed.order,
         "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
-        "unsteady": rows.iter().any(Row::is_unsteady), "anchors": timed.anchors,
-        "energy_sources": energy.ok(), "energy_missing": energy.err(), "records": records, "interrupted": timed.interrupted,
+        "unsteady": rows.iter().any(BenchRow::is_unsteady), "anchors": timed.anchors,
+        "energy_sources": energy.ok(), "energy_missing": energy.err().map(NoEnergy::to_string), "records": records, "interrupted": timed.interrupted,
     });
     match args.output {
         _ if session.is_json() => output::json(&document)?,
-        Format::Json => output::json(&document)?,
-        Format::Jsonl => output::text(&render::lines(&rows)?)?,
-        Format::Csv => output::text(&render::csv(&rows)?)?,
-        Format::Md => output::text(&render::markdown(&rows))?,
-        Format::Table => output::text(&render::table(&rows))?,
+        OutputFormat::Json => output::json(&document)?,
+        OutputFormat::Jsonl => output::text(&render::lines(&rows)?)?,
+        OutputFormat::Csv => output::text(&render::csv(&rows)?)?,
+        OutputFormat::Md => output::text(&render::markdown(&rows))?,
+        OutputFormat::Table => output::text(&render::table(&rows))?,
     }
     if let Err(why) = energy {
-        session.note(why);
+        session.note(&why.to_string());
+    }
+    for drift in &timed.drift {
+        session.note(&drift.describe(&output::flag));
     }
     if timed.interrupted {
         return Err(EngineError::Interrupted).context("what is shown was timed before");
@@ -148,7 +152,9 @@ struct All {
     speeds: Vec<Vec<Speed>>,
     /// One list for all models that took turns, one for each that did not.
     anchors: Vec<Vec<f64>>,
-    energy: Result<Vec<String>, String>,
+    energy: Result<Vec<String>, NoEnergy>,
+    /// What to do where timings drifted.
+    drift: Vec<Message>,
     interrupted: bool,
 }
 
@@ -181,7 +187,7 @@ fn time(device: &Device, variants: &[Variant], load: &Workload, sequential: bool
     for models in all.chunks(if sequential { 1 } else { all.len() }) {
         match on_device!(device, backend => timing::measure(backend, models, load, session.watch())) {
             // What was timed before is whole.
-            Err(e) if !parts.is_empty() && matches!(e.downcast_ref(), Some(EngineError::Interrupted)) => {
+            Err(e) if !parts.is_empty() && e.is_interruption() => {
                 parts.iter_mut().for_each(|part| part.interrupted = true);
             }
             timings => parts.push(timings?),
@@ -192,7 +198,8 @@ fn time(device: &Device, variants: &[Variant], load: &Workload, sequential: bool
     }
     let interrupted = parts.iter().any(|part| part.interrupted);
     let energy = parts.first().map_or_else(|| Ok(Vec::new()), |part| part.energy.clone());
+    let drift = parts.iter().filter_map(|part| part.drift.clone()).collect();
     let (speeds, anchors): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.speeds, part.anchors)).unzip();
     let order = if sequential { "sequential" } else { "interleaved" };
-    Ok(All { order, speeds: speeds.concat(), anchors, energy, interrupted })
+    Ok(All { order, speeds: speeds.concat(), anchors, energy, drift, interrupted })
 }

@@ -13,7 +13,7 @@ use bitworth_measure::timing::Test;
 
 /// One test of one model. Speeds are in tokens per second over the timings that did not drift.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct BenchRow {
     model: String,
     /// Bytes of the weights.
     bytes: u64,
@@ -46,7 +46,7 @@ pub struct Row {
     is_drifted: Vec<bool>,
 }
 
-impl Row {
+impl BenchRow {
     /// What the timings of a test say; `None` if there are none.
     pub fn new(variant: &Variant, test: Test, speeds: &[Speed]) -> Option<Self> {
         Self::of(variant.checkpoint().name(), variant.bytes(), test, speeds)
@@ -119,8 +119,8 @@ const UNSTEADY: &str =
     "! the machine itself changed its speed during half of the timings or more: not to be relied on, time again";
 
 /// For a person.
-pub fn table(rows: &[Row]) -> String {
-    let lines: Vec<[String; 10]> = std::iter::once(TITLES.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
+pub fn table(rows: &[BenchRow]) -> String {
+    let lines: Vec<[String; 10]> = std::iter::once(TITLES.map(str::to_owned)).chain(rows.iter().map(BenchRow::cells)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..TITLES.len()).map(width).collect();
     let mut text = String::new();
@@ -132,7 +132,7 @@ pub fn table(rows: &[Row]) -> String {
         text += out.trim_end();
         text.push('\n');
     }
-    if rows.iter().any(Row::is_unsteady) {
+    if rows.iter().any(BenchRow::is_unsteady) {
         text += UNSTEADY;
         text.push('\n');
     }
@@ -140,20 +140,20 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 /// A table in Markdown.
-pub fn markdown(rows: &[Row]) -> String {
+pub fn markdown(rows: &[BenchRow]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let escape = |cell: String| cell.replace('\\', "\\\\").replace('|', "\\|");
     let rule = LEFT.map(|left| if left { "---" } else { "---:" }.to_owned());
     let mut text = line(&TITLES.map(str::to_owned)) + &line(&rule);
     text.extend(rows.iter().map(|row| line(&row.cells().map(escape))));
-    if rows.iter().any(Row::is_unsteady) {
+    if rows.iter().any(BenchRow::is_unsteady) {
         let _ = writeln!(text, "\n{UNSTEADY}");
     }
     text
 }
 
 /// The columns of CSV: everything but lists.
-pub fn csv(rows: &[Row]) -> Result<String> {
+pub fn csv(rows: &[BenchRow]) -> Result<String> {
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
         let Value::Object(cells) = serde_json::to_value(row)? else { continue };
@@ -180,7 +180,7 @@ fn csv_cell(value: &Value) -> String {
 }
 
 /// One JSON object a line.
-pub fn lines(rows: &[Row]) -> Result<String> {
+pub fn lines(rows: &[BenchRow]) -> Result<String> {
     let lines: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
     Ok(lines.join("\n"))
 }
@@ -197,9 +197,9 @@ mod tests {
         Speed { phase: Phase::Decode, tokens: 20, depth, batch, repetition: 0, seconds, drifted, joules, footprint }
     }
 
-    fn row(model: &str, timings: &[(f64, bool)]) -> Row {
+    fn row(model: &str, timings: &[(f64, bool)]) -> BenchRow {
         let speeds: Vec<Speed> = timings.iter().map(|&(seconds, drifted)| timing(seconds, drifted)).collect();
-        Row::of(model, 3 << 20, TEST, &speeds).unwrap()
+        BenchRow::of(model, 3 << 20, TEST, &speeds).unwrap()
     }
 
     #[test]
@@ -223,9 +223,9 @@ mod tests {
     #[test]
     fn timings_of_other_tests_do_not_mix() {
         let other = Test { depth: 0, ..TEST };
-        assert!(Row::of("m", 1, other, &[timing(1.0, false)]).is_none());
+        assert!(BenchRow::of("m", 1, other, &[timing(1.0, false)]).is_none());
         let prefill = Test { phase: Phase::Prefill, ..TEST };
-        assert!(Row::of("m", 1, prefill, &[timing(1.0, false)]).is_none());
+        assert!(BenchRow::of("m", 1, prefill, &[timing(1.0, false)]).is_none());
     }
 
     #[test]

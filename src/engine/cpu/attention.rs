@@ -9,33 +9,28 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{self, Rows, Target};
+use super::Cpu;
+use super::gemm::{self, MatrixRows, Target};
 use super::interleave::interleave;
 use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
-use crate::backend::AttentionShape;
+use crate::backend::{AttentionInputs, AttentionShape};
 
 /// Query rows that share one packing of keys and values.
 const QUERY_BLOCK: usize = 128;
 
 /// See [`crate::backend::Backend::attention`].
-pub fn attention(
-    isa: Isa,
-    [q, k, v]: [&[f32]; 3],
-    spans: &[u32],
-    sinks: Option<&[f32]>,
-    rows: usize,
-    shape: AttentionShape,
-    out: &mut [f32],
-) {
+pub fn attention(isa: Isa, inputs: AttentionInputs<'_, Cpu>, rows: usize, shape: AttentionShape, out: &mut [f32]) {
+    let AttentionInputs { q, k, v, spans, sinks } = inputs;
+    let sinks = sinks.map(Vec::as_slice);
     let blocks = blocks(&spans[..2 * rows]);
     let out = SharedMut::new(&mut out[..rows * shape.heads * shape.value_dim]);
     // One by one, because a block costs the more, the more keys it sees.
     (0..blocks.len() * shape.kv_heads).into_par_iter().with_max_len(1).for_each(|task| {
         let mut scratch = ROOM.take();
         let (block, kv_head) = (blocks[task / shape.kv_heads].clone(), task % shape.kv_heads);
-        Block { isa, q, k, v, spans, sinks, shape, rows: block, kv_head }.run(&mut scratch, &out);
+        QueryBlock { isa, q, k, v, spans, sinks, shape, rows: block, kv_head }.run(&mut scratch, &out);
         ROOM.set(scratch);
     });
 }
@@ -70,7 +65,7 @@ thread_local! {
     static ROOM: Cell<Scratch> = Cell::default();
 }
 
-struct Block<'a> {
+struct QueryBlock<'a> {
     isa: Isa,
     q: &'a [f32],
     k: &'a [f32],
@@ -82,7 +77,7 @@ struct Block<'a> {
     kv_head: usize,
 }
 
-impl Block<'_> {
+impl QueryBlock<'_> {
     fn span(&self, t: usize) -> Range<usize> {
         self.spans[2 * t] as usize..self.spans[2 * t + 1] as usize
     }
@@ -101,8 +96,11 @@ impl Block<'_> {
             let count = height.min(self.rows.end - t);
             let seen = self.span(t + count - 1).end - first;
             for head in self.kv_head * (heads / kv_heads)..(self.kv_head + 1) * (heads / kv_heads) {
-                let q =
-                    Rows { data: &self.q[t * heads * head_dim + head * head_dim..], stride: heads * head_dim, range: 0..count };
+                let q = MatrixRows {
+                    data: &self.q[t * heads * head_dim + head * head_dim..],
+                    stride: heads * head_dim,
+                    range: 0..count,
+                };
                 self.score(q, seen, panel, stride, scratch);
                 for i in 0..count {
                     let span = self.span(t + i);
@@ -114,7 +112,7 @@ impl Block<'_> {
                     let at = p * value_panel;
                     gemm::product(
                         self.isa,
-                        Rows { data: &scratch.scores, stride, range: 0..count },
+                        MatrixRows { data: &scratch.scores, stride, range: 0..count },
                         values,
                         value_panel,
                         seen,
@@ -132,13 +130,13 @@ impl Block<'_> {
     }
 
     /// q.k of some query rows with the first `seen` keys.
-    fn score(&self, q: Rows<'_>, seen: usize, panel: usize, stride: usize, scratch: &mut Scratch) {
+    fn score(&self, q: MatrixRows<'_>, seen: usize, panel: usize, stride: usize, scratch: &mut Scratch) {
         let head_dim = self.shape.head_dim;
         let scores = SharedMut::new(&mut scratch.scores);
         for (p, keys) in scratch.keys.chunks_exact(panel * head_dim).take(seen.div_ceil(panel)).enumerate() {
             gemm::product(
                 self.isa,
-                Rows { data: q.data, stride: q.stride, range: q.range.clone() },
+                MatrixRows { data: q.data, stride: q.stride, range: q.range.clone() },
                 keys,
                 panel,
                 head_dim,

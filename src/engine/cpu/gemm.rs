@@ -19,7 +19,9 @@ const DEPTH: usize = 256;
 /// Rows of activations per task.
 const ROW_BLOCK: usize = 96;
 /// f32 numbers of decoded weights kept at once (8 MiB).
-const PACKED: usize = 2 << 20;
+pub const PACKED: usize = 2 << 20;
+/// Rows and columns of the largest register tile of any instruction set.
+pub const LARGEST_TILE: (usize, usize) = (8, 48);
 
 thread_local! {
     /// Room for decoded weights, kept from one product to the next.
@@ -35,7 +37,7 @@ pub const fn tile(isa: Isa) -> (usize, usize) {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => (6, 16),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => (8, 48),
+        Isa::Avx512 => LARGEST_TILE,
     }
 }
 
@@ -69,7 +71,7 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
                     let width = panel.min(columns - p * panel);
                     product(
                         isa,
-                        Rows { data: &x[depth..], stride: k, range: block_rows.clone() },
+                        MatrixRows { data: &x[depth..], stride: k, range: block_rows.clone() },
                         b,
                         panel,
                         deep,
@@ -99,7 +101,7 @@ fn pack(isa: Isa, w: &CpuWeight, first: usize, columns: usize, packed: &mut [f32
 }
 
 /// Some rows of a row-major matrix.
-pub struct Rows<'a> {
+pub struct MatrixRows<'a> {
     /// The matrix, beginning at the first column wanted.
     pub data: &'a [f32],
     /// Row length of the matrix.
@@ -124,7 +126,7 @@ pub struct Target<'a, 'b> {
 
 /// Multiplies rows with one panel `[deep, panel]`; the output rows have the numbers of the input rows.
 #[allow(unsafe_code)]
-pub fn product(isa: Isa, x: Rows<'_>, b: &[f32], panel: usize, deep: usize, out: Target<'_, '_>) {
+pub fn product(isa: Isa, x: MatrixRows<'_>, b: &[f32], panel: usize, deep: usize, out: Target<'_, '_>) {
     let rows = x.range;
     if rows.is_empty() || deep == 0 || out.width == 0 {
         return;

@@ -224,7 +224,8 @@ per_isa! {
         for (row, reference) in row.chunks(BLOCK).zip(reference.chunks(BLOCK)) {
             let len = row.len();
             let reference = &reference[..len];
-            let [exps, moments, exps_reference, from, from_curved, to, to_curved] = terms.each_mut().map(|terms| &mut terms[..len]);
+            let parts = terms.each_mut().map(|terms| &mut terms[..len]);
+            let [exps, moments, exps_reference, from, from_curved, to, to_curved] = parts;
             for i in 0..len {
                 let below = (row[i] - base).max(LOWEST);
                 let e = math::exp(below);

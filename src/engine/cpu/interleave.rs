@@ -45,8 +45,8 @@ per_isa! {
     }
 }
 
-/// A square of 16 x 16 numbers, its rows `stride` apart, to one with rows `out_stride` apart: numbers, then pairs, then quarters of
-/// vectors change places. SAFETY: all rows of both squares are valid.
+/// A square of 16 x 16 numbers, its rows `stride` apart, to one with rows `out_stride` apart: numbers, then pairs, then quarters
+/// of vectors change places. SAFETY: all rows of both squares are valid.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn exchange(rows: *const f32, stride: usize, out: *mut f32, out_stride: usize) {

@@ -26,9 +26,23 @@ use bitworth_quant::checkpoint::TensorBytes;
 
 use self::isa::Isa;
 pub use self::probe::CpuProbe;
+
+/// Numbers that products keep beside their operands, for whatever instruction set needs most.
+pub(crate) struct ProductScratch {
+    /// Decoded weights, all threads together.
+    pub decoded: usize,
+    /// Rows of a thread's tile.
+    pub tile_rows: usize,
+    /// Columns of a thread's tile.
+    pub tile_columns: usize,
+}
+
+/// See there.
+pub(crate) const PRODUCT_SCRATCH: ProductScratch =
+    ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
-    Arithmetic, AttentionShape, Backend, Columns, DeviceError, DeviceInfo, DeviceKind, Gate, HeadRow, HostTensor, Map, Norm,
-    Result, RopeShape, Targets, TileShape,
+    Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceError, DeviceInfo, DeviceKind, Gate,
+    HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, Terms, TileShape,
 };
 
 /// An encoded tensor, as stored.
@@ -120,7 +134,7 @@ impl Backend for Cpu {
         let mut buffer = Vec::new();
         buffer.try_reserve_exact(len).map_err(|_| DeviceError {
             device: self.info.name.clone(),
-            what: format!("no memory for {} MiB of activations; score fewer tokens at once", len >> 18),
+            what: format!("no memory for {} MiB of activations; score fewer tokens at once", len >> 18).into(),
         })?;
         buffer.resize(len, 0.0);
         Ok(buffer)
@@ -139,7 +153,7 @@ impl Backend for Cpu {
         let row_bytes = dtype.row_bytes(cols).filter(|row| row.checked_mul(rows) == Some(bytes.len()));
         let row_bytes = row_bytes.ok_or_else(|| DeviceError {
             device: self.info.name.clone(),
-            what: format!("a {dtype} tensor of {rows} x {cols} cannot have {} bytes", bytes.len()),
+            what: format!("a {dtype} tensor of {rows} x {cols} cannot have {} bytes", bytes.len()).into(),
         })?;
         Ok(CpuWeight { dtype, rows, cols, row_bytes, bytes, panels: None })
     }
@@ -215,18 +229,8 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn attention(
-        &self,
-        q: &Vec<f32>,
-        k: &Vec<f32>,
-        v: &Vec<f32>,
-        spans: &Vec<u32>,
-        sinks: Option<&Vec<f32>>,
-        rows: usize,
-        shape: AttentionShape,
-        out: &mut Vec<f32>,
-    ) -> Result<()> {
-        attention::attention(self.isa, [q, k, v], spans, sinks.map(Vec::as_slice), rows, shape, out);
+    fn attention(&self, inputs: AttentionInputs<'_, Self>, rows: usize, shape: AttentionShape, out: &mut Vec<f32>) -> Result<()> {
+        attention::attention(self.isa, inputs, rows, shape, out);
         Ok(())
     }
 
@@ -245,34 +249,13 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn combine(
-        &self,
-        x: &Vec<f32>,
-        slots: &Vec<u32>,
-        weights: &Vec<f32>,
-        rows: usize,
-        per_row: usize,
-        cols: usize,
-        accumulate: bool,
-        out: &mut Vec<f32>,
-    ) -> Result<()> {
-        let count = rows * per_row;
-        let terms = rowwise::Terms { slots: &slots[..count], weights: &weights[..count], per_row };
-        rowwise::combine(self.isa, x, terms, cols, accumulate, &mut out[..rows * cols]);
+    fn combine(&self, terms: Terms<'_, Self>, shape: CombineShape, out: &mut Vec<f32>) -> Result<()> {
+        rowwise::combine(self.isa, terms, shape, out);
         Ok(())
     }
 
-    fn copy_columns(
-        &self,
-        src: &Vec<f32>,
-        from: Columns,
-        repeat: usize,
-        dst: &mut Vec<f32>,
-        to: Columns,
-        rows: usize,
-        count: usize,
-    ) -> Result<()> {
-        rowwise::copy_columns(src, from, repeat, &mut dst[..rows * to.stride], to, count);
+    fn copy_columns(&self, src: &Vec<f32>, dst: &mut Vec<f32>, copy: ColumnCopy) -> Result<()> {
+        rowwise::copy_columns(src, dst, copy);
         Ok(())
     }
 

@@ -86,8 +86,8 @@ fn flops_per_round(isa: Isa) -> f64 {
     } as f64
 }
 
-/// So many rounds on numbers from 0 on, enough of them to hide the latency of an instruction; returns their sum. The compiler does
-/// not know that they are alike, and computes every one.
+/// So many rounds on numbers from 0 on, enough of them to hide the latency of an instruction; returns their sum. The compiler
+/// does not know that they are alike, and computes every one.
 #[allow(unsafe_code)]
 fn multiply(isa: Isa, rounds: u64) -> f32 {
     match isa {

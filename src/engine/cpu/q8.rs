@@ -2,10 +2,10 @@
 //! a scale (`bitworth_quant::formats::Integers`).
 //!
 //! Activations are rounded a row at a time in blocks of 32, as llama.cpp's Q8_0 has them: `d = max |x| / 127`, codes
-//! `round(x / d)`; `d` stays f32. Weights are taken apart once, when the matrix is made, into panels of neighbouring rows. Integers
-//! are multiplied and added exactly within a group of 16 or 32 columns; the groups' results are scaled and added up in f32 in
-//! the order of k, one multiply-add each. So the instruction set, the number of rows and of threads change no bit, and the naive
-//! loop (`naive.rs`) is an exact referee.
+//! `round(x / d)`; `d` stays f32. Weights are taken apart once, when the matrix is made, into panels of neighbouring rows.
+//! Integers are multiplied and added exactly within a group of 16 or 32 columns; the groups' results are scaled and added up in
+//! f32 in the order of k, one multiply-add each. So the instruction set, the number of rows and of threads change no bit, and the
+//! naive loop (`naive.rs`) is an exact referee.
 //!
 //! Absent: weights without an integer form (floats, grids); those are for `gemm.rs`.
 
@@ -16,11 +16,9 @@ use rayon::prelude::*;
 
 use super::CpuWeight;
 use super::isa::{Isa, per_isa};
-use super::q8_kernel::{self, Dot, PANEL, Tile};
+use super::q8_kernel::{self, BLOCK, Dot, PANEL, Tile};
 use super::shared::SharedMut;
 
-/// Columns that share a scale of the activations.
-pub const BLOCK: usize = 32;
 /// Rows of activations per task.
 const ROW_BLOCK: usize = 96;
 
@@ -88,7 +86,7 @@ impl Panels {
 
 /// Some rows of activations in 8 bits.
 #[derive(Default)]
-struct Rows {
+struct Q8Buffer {
     /// `[T, K]`: the codes, made unsigned by 128 where the instructions want it so.
     codes: Vec<u8>,
     /// `[T, K / BLOCK]`
@@ -99,10 +97,10 @@ struct Rows {
 
 thread_local! {
     /// Room for them, kept from one task to the next.
-    static ROOM: Cell<Rows> = Cell::default();
+    static ROOM: Cell<Q8Buffer> = Cell::default();
 }
 
-impl Rows {
+impl Q8Buffer {
     fn round(&mut self, isa: Isa, x: &[f32], w: &Panels, unsigned: bool) {
         self.codes.resize(x.len(), 0);
         self.scales.resize(x.len() / BLOCK, 0.0);
@@ -187,7 +185,7 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
             while t < block.end {
                 let height = dot.height().min(block.end - t);
                 let from = t - block.start;
-                let x = q8_kernel::Rows {
+                let x = q8_kernel::Q8Rows {
                     codes: &rounded.codes[from * k..(from + height) * k],
                     scales: &rounded.scales[from * (k / BLOCK)..(from + height) * (k / BLOCK)],
                     sums: if rounded.sums.is_empty() { &[] } else { &rounded.sums[from * groups..(from + height) * groups] },

@@ -11,7 +11,9 @@ use std::arch::aarch64::*;
 use std::arch::x86_64::*;
 
 use super::isa::Isa;
-use super::q8::BLOCK;
+
+/// Columns that share a scale of the activations.
+pub const BLOCK: usize = 32;
 
 /// Columns of a panel.
 pub const PANEL: usize = 32;
@@ -98,7 +100,7 @@ macro_rules! by_height {
 }
 
 /// Some rows of activations: codes `[count, K]`, their scales `[count, K / BLOCK]` and, for offsets, sums `[count, K / group]`.
-pub struct Rows<'a> {
+pub struct Q8Rows<'a> {
     pub codes: &'a [u8],
     pub scales: &'a [f32],
     pub sums: &'a [f32],
@@ -115,7 +117,7 @@ pub struct Tile<'a> {
 }
 
 /// The sums of `x.count` rows, at most `dot.height()`, with the columns of a panel.
-pub fn product(dot: Dot, x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
+pub fn product(dot: Dot, x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
     let k = w.codes.len() / PANEL;
     let groups = k / w.group;
     // What the kernels rely on.
@@ -140,7 +142,7 @@ pub fn product(dot: Dot, x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MA
     }
 }
 
-fn portable(x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
+fn portable(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
     let k = w.codes.len() / PANEL;
     let groups = k / w.group;
     for (row, out) in out[..x.count].iter_mut().enumerate() {
@@ -173,7 +175,7 @@ fn portable(x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
 /// 32 columns at once, in two vectors. SAFETY: `product` checked the lengths; the processor has AVX-512 VNNI.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn avx512_vnni<const R: usize>(x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
+unsafe fn avx512_vnni<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
     match (w.group, w.offsets.is_empty()) {
         (16, true) => avx512_vnni_rows::<R, 16, false>(x, w, out),
         (16, false) => avx512_vnni_rows::<R, 16, true>(x, w, out),
@@ -185,7 +187,7 @@ unsafe fn avx512_vnni<const R: usize>(x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f3
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn avx512_vnni_rows<const R: usize, const GROUP: usize, const OFFSETS: bool>(
-    x: &Rows<'_>,
+    x: &Q8Rows<'_>,
     w: &Tile<'_>,
     out: &mut [[f32; PANEL]; MAX_HEIGHT],
 ) {
@@ -238,7 +240,7 @@ unsafe fn avx512_vnni_rows<const R: usize, const GROUP: usize, const OFFSETS: bo
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn avx2_rows<const R: usize>(
-    x: &Rows<'_>,
+    x: &Q8Rows<'_>,
     w: &Tile<'_>,
     unsigned: bool,
     multiply: impl Fn(__m256i, __m256i, __m256i) -> __m256i,
@@ -291,7 +293,7 @@ unsafe fn avx2_rows<const R: usize>(
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const R: usize>(x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
+unsafe fn avx2<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
     // |w| * sign(w) x: activations are -127 .. 127, so that a pair of products is at most 2 * 128 * 127 and fits 16 bits.
     let multiply = |sums, a, b| {
         let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(b), _mm256_sign_epi8(a, b));
@@ -302,14 +304,14 @@ unsafe fn avx2<const R: usize>(x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANE
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn avx_vnni<const R: usize>(x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
+unsafe fn avx_vnni<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
     avx2_rows::<R>(x, w, true, |sums, a, b| _mm256_dpbusd_avx_epi32(sums, a, b), out);
 }
 
 /// 8 columns at a time. SAFETY: `product` checked the lengths.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
-unsafe fn neon<const R: usize>(x: &Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
+unsafe fn neon<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
     let k = w.codes.len() / PANEL;
     let groups = k / w.group;
     let (x_codes, w_codes) = (x.codes.as_ptr(), w.codes.as_ptr());

@@ -4,10 +4,10 @@
 
 use rayon::prelude::*;
 
-use super::CpuWeight;
 use super::isa::{Isa, per_isa};
 use super::math;
-use crate::backend::{Columns, Gate, Map, Norm, RopePairing, RopeShape};
+use super::{Cpu, CpuWeight};
+use crate::backend::{ColumnCopy, CombineShape, Gate, Map, Norm, RopePairing, RopeShape, Terms};
 
 /// Rows per parallel task.
 const TASK_ROWS: usize = 32;
@@ -189,32 +189,23 @@ per_isa! {
     }
 }
 
-/// What a row of a weighted sum is made of.
-#[derive(Clone, Copy)]
-pub struct Terms<'a> {
-    /// `[T, per_row]`: rows of the other matrix.
-    pub slots: &'a [u32],
-    /// Their weights.
-    pub weights: &'a [f32],
-    /// Terms of each row.
-    pub per_row: usize,
-}
-
 /// `out[t] (+)= sum_j weights[t, j] * x[slots[t, j]]`, in the order of j.
-pub fn combine(isa: Isa, x: &[f32], terms: Terms<'_>, cols: usize, accumulate: bool, out: &mut [f32]) {
-    out.par_chunks_exact_mut(cols).enumerate().for_each(|(t, out)| {
+pub fn combine(isa: Isa, terms: Terms<'_, Cpu>, shape: CombineShape, out: &mut [f32]) {
+    let CombineShape { rows, per_row, cols, accumulate } = shape;
+    out[..rows * cols].par_chunks_exact_mut(cols).enumerate().for_each(|(t, out)| {
         if !accumulate {
             out.fill(0.0);
         }
-        for j in t * terms.per_row..(t + 1) * terms.per_row {
-            add_scaled(isa, out, &x[terms.slots[j] as usize * cols..][..cols], terms.weights[j]);
+        for j in t * per_row..(t + 1) * per_row {
+            add_scaled(isa, out, &terms.x[terms.slots[j] as usize * cols..][..cols], terms.weights[j]);
         }
     });
 }
 
-/// Columns of one matrix into columns of another; row t of `dst` takes row `t / repeat` of `src`.
-pub fn copy_columns(src: &[f32], from: Columns, repeat: usize, dst: &mut [f32], to: Columns, count: usize) {
-    dst.par_chunks_exact_mut(to.stride).enumerate().for_each(|(t, row)| {
+/// Columns of one matrix into columns of another.
+pub fn copy_columns(src: &[f32], dst: &mut [f32], copy: ColumnCopy) {
+    let ColumnCopy { from, to, rows, count, repeat } = copy;
+    dst[..rows * to.stride].par_chunks_exact_mut(to.stride).enumerate().for_each(|(t, row)| {
         row[to.first..][..count].copy_from_slice(&src[t / repeat * from.stride + from.first..][..count]);
     });
 }

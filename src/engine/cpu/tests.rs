@@ -2,6 +2,7 @@
 
 use bitworth_quant::DType;
 use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::random::SplitMix64;
 use proptest::prelude::*;
 
 use super::gemm;
@@ -9,17 +10,13 @@ use super::isa::Isa;
 use super::q8::{self, Panels};
 use super::q8_kernel::Dot;
 use super::{Cpu, CpuWeight, naive};
-use crate::backend::{Arithmetic, AttentionShape, Backend, HostTensor};
+use crate::backend::{Arithmetic, AttentionInputs, AttentionShape, Backend, HostTensor};
 use crate::suite::{self, Random};
 
 /// Numbers that look random and have no pattern in common with any tile.
 fn noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = SplitMix64::new(seed);
+    (0..len).map(|_| random.unit() as f32 - 0.5).collect()
 }
 
 fn tensor(dtype: DType, rows: usize, cols: usize) -> HostTensor {
@@ -112,7 +109,8 @@ fn attention_does_not_depend_on_instruction_set_or_threads() {
     for isa in Isa::available() {
         for threads in [1, 3] {
             let mut out = vec![f32::NAN; rows * 480];
-            on_threads(threads, || super::attention::attention(isa, [&q, &k, &v], &spans, None, rows, shape, &mut out));
+            let inputs = AttentionInputs { q: &q, k: &k, v: &v, spans: &spans, sinks: None };
+            on_threads(threads, || super::attention::attention(isa, inputs, rows, shape, &mut out));
             let first = first.get_or_insert_with(|| out.clone());
             assert!(same_bits(&out, first), "{isa:?}, {threads} threads");
         }
@@ -266,9 +264,9 @@ proptest! {
         let expected = suite::attend(&q, &k, &v, &spans, sinks.as_deref(), shape);
         for isa in Isa::available() {
             let mut out = vec![0.0; expected.len()];
-            Cpu::with_isa(isa)
-                .attention(&q, &k, &v, &spans.as_flattened().to_vec(), sinks.as_ref(), rows, shape, &mut out)
-                .unwrap();
+            let spans = spans.as_flattened().to_vec();
+            let inputs = AttentionInputs { q: &q, k: &k, v: &v, spans: &spans, sinks: sinks.as_ref() };
+            Cpu::with_isa(isa).attention(inputs, rows, shape, &mut out).unwrap();
             for (found, expected) in out.iter().zip(&expected) {
                 prop_assert!((f64::from(*found) - expected).abs() <= 4e-6 * 6.0, "{isa:?}: {found}, not {expected}");
             }

@@ -1,52 +1,12 @@
 //! Finding a graphics adapter: what is there, which one is meant, what it offers. Does not open it (see `device.rs`).
 
-use serde::Serialize;
+use bitworth_quant::message::Message;
 
-use crate::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
+use crate::adapter::{AdapterDescription, GpuSelector};
+use crate::backend::{DEVICE, DeviceError, DeviceInfo, DeviceKind, Result};
 
-/// Which adapter to open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GpuSelector {
-    /// The best hardware adapter; a software adapter is never picked by itself.
-    Auto,
-    /// The best adapter, software included when there is no hardware (asked for by the user's `gpu`).
-    Any,
-    /// The adapter with this place in [`list_adapters`].
-    Index(usize),
-}
-
-/// One adapter for `bitworth devices`: what it is, and the limits and features that decide how models run on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AdapterDescription {
-    /// Its place in the list, as `gpu:n` names it.
-    pub index: usize,
-    /// Name, interface, kind and driver.
-    #[serde(flatten)]
-    pub info: DeviceInfo,
-    /// Bytes of device-local memory; absent where the interface does not tell (Metal, DX12).
-    pub memory_bytes: Option<u64>,
-    /// The largest buffer, in bytes.
-    pub max_buffer_bytes: u64,
-    /// The largest piece of a buffer that a kernel can see, in bytes; weights beyond it are split by rows.
-    pub max_binding_bytes: u64,
-    /// Workgroup (shared) memory, in bytes.
-    pub workgroup_memory_bytes: u32,
-    /// Invocations in one workgroup.
-    pub workgroup_invocations: u32,
-    /// Smallest and largest subgroup (warp, wave).
-    pub subgroup_sizes: (u32, u32),
-    /// f16 arithmetic in shaders. Reported only: everything accumulates in f32.
-    pub shader_f16: bool,
-    /// Subgroup operations. Reported only: no kernel needs them.
-    pub subgroup: bool,
-    /// GPU timestamps. Reported only: times are taken around a wait for the device.
-    pub timestamp_query: bool,
-    /// Whether [`GpuSelector::Auto`] would open this one.
-    pub auto: bool,
-}
-
-/// Every adapter of this machine, in the order that `gpu:n` counts: hardware before software, the fastest kind first.
-pub fn list_adapters() -> Vec<AdapterDescription> {
+/// See [`crate::adapter::list_adapters`].
+pub(crate) fn list() -> Vec<AdapterDescription> {
     let adapters = adapters();
     let auto = pick(&adapters, GpuSelector::Auto).ok();
     adapters.iter().enumerate().map(|(index, adapter)| describe(index, adapter, auto == Some(index))).collect()
@@ -93,23 +53,27 @@ fn pick(adapters: &[wgpu::Adapter], selector: GpuSelector) -> Result<usize> {
     let is_software = |adapter: &wgpu::Adapter| kind(adapter.get_info().device_type) == DeviceKind::SoftwareGpu;
     match selector {
         GpuSelector::Auto => adapters.iter().position(|adapter| !is_software(adapter)).ok_or_else(|| {
-            let software = if adapters.is_empty() { "" } else { " (a software adapter exists; ask for it with --device gpu)" };
-            none_found(&format!("no hardware GPU found{software}"))
+            let none = Message::from("no hardware GPU found");
+            none_found(match adapters {
+                [] => none,
+                _ => none.then(" (a software adapter exists; ask for it with ").then(DEVICE.with("gpu")).then(")"),
+            })
         }),
         GpuSelector::Any if adapters.is_empty() => Err(none_found("no GPU adapter found")),
         GpuSelector::Any => Ok(0),
         GpuSelector::Index(index) if index < adapters.len() => Ok(index),
         GpuSelector::Index(index) => {
             let names: Vec<_> = adapters.iter().enumerate().map(|(i, a)| format!("gpu:{i} {}", a.get_info().name)).collect();
-            Err(none_found(&format!("there is no adapter {index}; found: [{}]", names.join(", "))))
+            Err(none_found(format!("there is no adapter {index}; found: [{}]", names.join(", "))))
         }
     }
 }
 
-fn none_found(what: &str) -> DeviceError {
-    let remedy = "install the vendor's Vulkan driver (Linux), a current graphics driver (Windows), or mesa-vulkan-drivers for a \
-                  software adapter; --device cpu always works";
-    DeviceError { device: "gpu".to_owned(), what: format!("{what}; {remedy}") }
+fn none_found(what: impl Into<Message>) -> DeviceError {
+    let remedy = "; install the vendor's Vulkan driver (Linux), a current graphics driver (Windows), or mesa-vulkan-drivers for a \
+                  software adapter; ";
+    let what = what.into().then(remedy).then(DEVICE.with("cpu")).then(" always works");
+    DeviceError { device: "gpu".to_owned(), what }
 }
 
 fn describe(index: usize, adapter: &wgpu::Adapter, auto: bool) -> AdapterDescription {

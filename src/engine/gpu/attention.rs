@@ -6,10 +6,10 @@ use super::device::{Gpu, Groups};
 use super::matmul::rows_within;
 use super::memory::{GpuBuffer, GpuIndices};
 use super::pipeline::Kernel;
-use crate::backend::{AttentionShape, Result};
+use crate::backend::{AttentionInputs, AttentionShape, Result};
 
 pub(super) const KERNEL: Kernel =
-    Kernel::plain("attention", include_str!("attention.wgsl"), &[false, false, false, false, false, true]);
+    Kernel::plain("attention", include_str!("attention.wgsl"), &[false, false, false, false, false, true]).with_functions();
 /// The widest head the kernel's registers and workgroup memory are laid out for.
 const MAX_HEAD_DIM: usize = 256;
 
@@ -75,13 +75,12 @@ impl Tile {
 
 pub(super) fn record(
     gpu: &Gpu,
-    [q, k, v]: [&GpuBuffer; 3],
-    spans: &GpuIndices,
-    sinks: Option<&GpuBuffer>,
+    inputs: AttentionInputs<'_, Gpu>,
     rows: usize,
     shape: AttentionShape,
     out: &mut GpuBuffer,
 ) -> Result<()> {
+    let AttentionInputs { q, k, v, spans, sinks } = inputs;
     let AttentionShape { heads, kv_heads, head_dim, value_dim, scale, softcap } = shape;
     let widths = 1..=MAX_HEAD_DIM;
     if kv_heads == 0 || heads % kv_heads != 0 || !widths.contains(&head_dim) || !widths.contains(&value_dim) {

@@ -67,19 +67,13 @@ fn query_at(query: u32, kv_head: u32) -> u32 {
     return (query / group) * p.heads + kv_head * group + query % group;
 }
 
-// The scaled score, capped if need be, in powers of two. tanh by its series near 0, where the quotient would lose digits, and by
-// exp(-2|x|), which cannot overflow, elsewhere.
+// The scaled score, capped if need be, in powers of two. `tanh_of` is in `functions.wgsl`, which precedes this text.
 fn capped(product: f32) -> f32 {
     let s = product * p.scale;
     if (p.softcap == 0.0) {
         return s;
     }
-    let x = s / p.softcap;
-    let square = x * x;
-    let series = x * fma(square, fma(square, fma(square, fma(square, 0.021869488, -0.053968254), 0.13333334), -0.33333334), 1.0);
-    let e = exp(-2.0 * min(abs(x), 40.0));
-    let tail = sign(x) * (1.0 - e) / (1.0 + e);
-    return p.softcap * LOG2_E * select(tail, series, abs(x) < 0.25);
+    return p.softcap * LOG2_E * tanh_of(s / p.softcap);
 }
 
 fn load_q(query: u32, kv_head: u32, d: u32) -> vec4<f32> {

@@ -3,21 +3,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::device::{Gpu, Groups};
-use super::memory::{GpuBuffer, GpuIndices};
+use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
-use crate::backend::Result;
+use crate::backend::{CombineShape, Result, Terms};
 
 pub(super) const KERNEL: Kernel = Kernel::plain("combine", include_str!("combine.wgsl"), &[false, false, false, true]);
 const LANES: usize = 256;
-
-/// Which rows go into which sum.
-#[derive(Clone, Copy)]
-pub(super) struct CombineShape {
-    pub rows: usize,
-    pub per_row: usize,
-    pub cols: usize,
-    pub accumulate: bool,
-}
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -28,19 +19,13 @@ struct Params {
     accumulate: u32,
 }
 
-pub(super) fn record(
-    gpu: &Gpu,
-    x: &GpuBuffer,
-    slots: &GpuIndices,
-    weights: &GpuBuffer,
-    shape: CombineShape,
-    out: &mut GpuBuffer,
-) -> Result<()> {
+pub(super) fn record(gpu: &Gpu, terms: Terms<'_, Gpu>, shape: CombineShape, out: &mut GpuBuffer) -> Result<()> {
+    let Terms { x, slots, weights } = terms;
     let CombineShape { rows, per_row, cols, accumulate } = shape;
-    let (terms, len) = (rows.saturating_mul(per_row), rows.saturating_mul(cols));
-    gpu.require("combine", "the slot list", slots.host.len(), terms)?;
-    gpu.require_below("combine", "slot", &slots.host[..terms], x.len.checked_div(cols).unwrap_or(usize::MAX))?;
-    gpu.require("combine", "the weights", weights.len, terms)?;
+    let (count, len) = (rows.saturating_mul(per_row), rows.saturating_mul(cols));
+    gpu.require("combine", "the slot list", slots.host.len(), count)?;
+    gpu.require_below("combine", "slot", &slots.host[..count], x.len.checked_div(cols).unwrap_or(usize::MAX))?;
+    gpu.require("combine", "the weights", weights.len, count)?;
     gpu.require("combine", "the output", out.len, len)?;
     let params = Params { rows: rows as u32, per_row: per_row as u32, cols: cols as u32, accumulate: u32::from(accumulate) };
     let bindings = [&x.raw, &slots.raw, &weights.raw, &out.raw];

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
-use crate::backend::{Columns, Result};
+use crate::backend::{ColumnCopy, Columns, Result};
 
 pub(super) const KERNEL: Kernel = Kernel::plain("copy_columns", include_str!("copy_columns.wgsl"), &[false, true]);
 const LANES: usize = 256;
@@ -22,13 +22,8 @@ struct Params {
     to_first: u32,
 }
 
-pub(super) fn record(
-    gpu: &Gpu,
-    (src, from, repeat): (&GpuBuffer, Columns, usize),
-    (dst, to): (&mut GpuBuffer, Columns),
-    rows: usize,
-    count: usize,
-) -> Result<()> {
+pub(super) fn record(gpu: &Gpu, src: &GpuBuffer, dst: &mut GpuBuffer, copy: ColumnCopy) -> Result<()> {
+    let ColumnCopy { from, to, rows, count, repeat } = copy;
     let inside = |columns: Columns| columns.first.saturating_add(count) <= columns.stride;
     if repeat == 0 || !inside(from) || !inside(to) {
         let what =

@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
 use bytemuck::Pod;
 
-use super::adapter::{self, GpuSelector};
+use super::adapter;
 use super::errors::Errors;
 use super::matmul::MatmulKernel;
 use super::pipeline::{Kernel, Pipelines};
 use super::recorder::{PARAMS_BYTES, Recorder, Step};
+use crate::adapter::GpuSelector;
 use crate::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
 
 /// Bytes handed to the driver in one write, and taken back in one read: what bounds its hidden copies.
@@ -86,7 +87,7 @@ impl Gpu {
             required_limits: limits.clone(),
             ..Default::default()
         }))
-        .map_err(|error| DeviceError { device: info.name.clone(), what: format!("cannot open the device: {error}") })?;
+        .map_err(|error| DeviceError { device: info.name.clone(), what: format!("cannot open the device: {error}").into() })?;
         let errors = Errors::listen(&device, &info.name);
         let tuning = Tuning::of(info.kind);
         let recorder = Recorder::new(&device, tuning.work_limit);
@@ -234,8 +235,7 @@ impl Gpu {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.errors.error(format!("waiting for the device: {error}"))),
             Err(_) => {
-                self.errors
-                    .note("the device was lost while it computed: a driver reset, a time limit, or memory ran out".to_owned());
+                self.errors.note("the device was lost while it computed: a driver reset, a time limit, or memory ran out");
                 self.errors.check()
             }
         }

@@ -8,10 +8,25 @@ use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
 use crate::backend::{Gate, Map, Result};
 
-const GATE: Kernel = Kernel::plain("gate", include_str!("gate.wgsl"), &[true, false]);
-const MAP: Kernel = Kernel::plain("map", include_str!("map.wgsl"), &[true]);
+const GATE: Kernel = Kernel::plain("gate", include_str!("gate.wgsl"), &[true, false]).with_functions();
+const MAP: Kernel = Kernel::plain("map", include_str!("map.wgsl"), &[true]).with_functions();
 pub(super) const ADD: Kernel = Kernel::plain("add", include_str!("add.wgsl"), &[true, false]);
 const LANES: usize = 256;
+
+/// What [`GATE`] reads.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct GateParams {
+    len: u32,
+}
+
+/// What [`MAP`] and [`ADD`] read.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    len: u32,
+    value: f32,
+}
 
 /// The kernel of a gate.
 pub(super) const fn gate_kernel(f: Gate) -> Kernel<'static> {
@@ -31,19 +46,21 @@ pub(super) const fn map_kernel(f: Map) -> (Kernel<'static>, f32) {
     }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
-    len: u32,
-    value: f32,
+/// Records a gate over the first `len` numbers of `gate` (changed) and `up`.
+pub(super) fn record_gate(gpu: &Gpu, f: Gate, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) -> Result<()> {
+    record(gpu, gate_kernel(f), GateParams { len: len as u32 }, gate, up, len)
 }
 
-/// Records `kernel` with the parameter `value` over the first `len` numbers of `x` (changed) and `y`.
-pub(super) fn record(gpu: &Gpu, kernel: Kernel, x: &mut GpuBuffer, y: &GpuBuffer, value: f32, len: usize) -> Result<()> {
+/// Records `x + factor * y` over the first `len` numbers of `x` (changed) and `y`.
+pub(super) fn record_add(gpu: &Gpu, x: &mut GpuBuffer, y: &GpuBuffer, factor: f32, len: usize) -> Result<()> {
+    record(gpu, ADD, Params { len: len as u32, value: factor }, x, y, len)
+}
+
+fn record<P: Pod>(gpu: &Gpu, kernel: Kernel, params: P, x: &mut GpuBuffer, y: &GpuBuffer, len: usize) -> Result<()> {
     gpu.require(kernel.name, "the first operand", x.len, len)?;
     gpu.require(kernel.name, "the second operand", y.len, len)?;
     let groups = Groups::Linear(len.div_ceil(LANES));
-    gpu.dispatch(&kernel, &Params { len: len as u32, value }, &[&x.raw, &y.raw], groups, len as f64)
+    gpu.dispatch(&kernel, &params, &[&x.raw, &y.raw], groups, len as f64)
 }
 
 /// Records a function of one number over the first `len` numbers of `x`.

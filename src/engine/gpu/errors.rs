@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::backend::{DeviceError, Result};
+use bitworth_quant::message::Message;
+
+use crate::backend::{DEVICE, DeviceError, Result};
 
 /// The first complaint of a device, shared with its callbacks. It stays: after one, results are not to be trusted.
 #[derive(Clone)]
@@ -15,8 +17,8 @@ pub(super) struct Errors {
 /// The loss of the device explains whatever else was reported, and may be reported after it.
 #[derive(Default)]
 struct Kept {
-    lost: Option<String>,
-    first: Option<String>,
+    lost: Option<Message>,
+    first: Option<Message>,
 }
 
 impl Errors {
@@ -37,14 +39,15 @@ impl Errors {
     }
 
     /// Keeps `what` if it is the first.
-    pub fn note(&self, what: String) {
-        self.kept().first.get_or_insert(what);
+    pub fn note(&self, what: impl Into<Message>) {
+        self.kept().first.get_or_insert(what.into());
     }
 
     /// Keeps that the device is gone.
     pub fn note_loss(&self, why: &str) {
         let text = || {
-            format!("the device was lost ({why}): a driver reset, a time limit or too little memory; --device cpu always works")
+            let lost = format!("the device was lost ({why}): a driver reset, a time limit or too little memory; ");
+            Message::from(lost).then(DEVICE.with("cpu")).then(" always works")
         };
         self.kept().lost.get_or_insert_with(text);
     }
@@ -59,7 +62,7 @@ impl Errors {
     }
 
     /// An error of this device.
-    pub fn error(&self, what: impl Into<String>) -> DeviceError {
+    pub fn error(&self, what: impl Into<Message>) -> DeviceError {
         DeviceError { device: self.device.clone(), what: what.into() }
     }
 
@@ -75,14 +78,16 @@ impl Errors {
         complaints.for_each(drop);
         match first {
             None => Ok(made),
-            Some(error) => Err(self.error(format!("{what}: {}", remedy(&error)))),
+            Some(error) => Err(self.error(Message::from(format!("{what}: ")).then(remedy(&error)))),
         }
     }
 }
 
-fn remedy(error: &wgpu::Error) -> String {
+fn remedy(error: &wgpu::Error) -> Message {
     match error {
-        wgpu::Error::OutOfMemory { .. } => "out of device memory: use a smaller batch or --device cpu".to_owned(),
-        other => other.to_string(),
+        wgpu::Error::OutOfMemory { .. } => {
+            Message::from("out of device memory: use a smaller batch or ").then(DEVICE.with("cpu"))
+        }
+        other => other.to_string().into(),
     }
 }

@@ -1,20 +1,13 @@
 // gate <- f(gate) * up: with silu(g) = g / (1 + exp(-g)) (Shazeer 2020) if KIND is 0, the tanh form of GELU if it is 1, and
-// gpt-oss's clamped function if it is 2.
+// gpt-oss's clamped function if it is 2. `functions.wgsl` precedes this text.
 
 struct Params {
     len: u32,
-    value: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> gate: array<f32>;
 @group(0) @binding(2) var<storage, read> up: array<f32>;
-
-// 1 / (1 + exp(-x)). exp(80) is finite; beyond it the result is below 1e-34 either way, and shaders may not assume that
-// infinity works.
-fn sigmoid(x: f32) -> f32 {
-    return 1.0 / (1.0 + exp(min(-x, 80.0)));
-}
 
 @compute @workgroup_size(256)
 fn main(
@@ -29,7 +22,7 @@ fn main(
     let g = gate[i];
     let u = up[i];
     if (KIND == 0u) {
-        gate[i] = g / (1.0 + exp(min(-g, 80.0))) * u;
+        gate[i] = g / sigmoid_divisor(g) * u;
     } else if (KIND == 1u) {
         gate[i] = g * sigmoid(1.5957692 * fma(0.044715 * g * g, g, g)) * u;
     } else {

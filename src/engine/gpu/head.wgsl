@@ -49,7 +49,8 @@ var<workgroup> maxima: array<vec2<f32>, LANES>;
 var<workgroup> argmaxes: array<vec2<u32>, LANES>;
 // Sums of exp(l), of exp(r), of exp(r) d, of exp(r) (d + exp(-d) - 1).
 var<workgroup> sums: array<vec4<f32>, LANES>;
-// Sums of exp(l) (l - max), of exp(l) -d, of exp(l) (-d + exp(d) - 1), and the number of tokens before the target, which f32 holds.
+// Sums of exp(l) (l - max), of exp(l) -d, of exp(l) (-d + exp(d) - 1), and the number of tokens before the target, which f32
+// holds.
 var<workgroup> own_sums: array<vec4<f32>, LANES>;
 
 // d + exp(-d) - 1 for |d| < 1/4: its Taylor series, the next term of which is below 2e-8 of the whole.

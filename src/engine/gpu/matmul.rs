@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 
 use super::device::{Gpu, Groups};
-use super::memory::{GpuBuffer, GpuWeight, Part};
+use super::memory::{GpuBuffer, GpuWeight, WeightRows};
 use super::pipeline::Kernel;
 use crate::backend::Result;
 
@@ -61,7 +61,7 @@ pub(super) struct Params {
 
 impl Params {
     /// For the rows `rows` and the part's share `range` of the weight rows `w_rows`.
-    pub fn new(rows: Range<usize>, w: &GpuWeight, part: &Part, range: &Range<usize>, w_rows: &Range<usize>) -> Self {
+    pub fn new(rows: Range<usize>, w: &GpuWeight, part: &WeightRows, range: &Range<usize>, w_rows: &Range<usize>) -> Self {
         Self {
             row_first: rows.start as u32,
             row_end: rows.end as u32,
@@ -83,7 +83,7 @@ pub(super) fn record(
     w_rows: Range<usize>,
     out: &mut GpuBuffer,
 ) -> Result<()> {
-    check("%s", gpu, x, &rows, w, &w_rows, out)?;
+    check("matmul", gpu, x, &rows, w, &w_rows, out)?;
     let kernel = gpu.tuning.matmul.kernel().decoding(w.dtype);
     let (tile_rows, tile_cols) = gpu.tuning.matmul.tile();
     for (part, range) in w.parts_in(w_rows.clone()) {

@@ -22,7 +22,7 @@ pub(super) fn record(
     w_rows: Range<usize>,
     out: &mut GpuBuffer,
 ) -> Result<()> {
-    check("%s", gpu, x, &rows, w, &w_rows, out)?;
+    check(KERNEL.name, gpu, x, &rows, w, &w_rows, out)?;
     let most = ROWS[ROWS.len() - 1] as usize;
     for (part, range) in w.parts_in(w_rows.clone()) {
         for row_first in rows.clone().step_by(most) {

@@ -27,11 +27,11 @@ pub struct GpuWeight {
     pub(super) cols: usize,
     /// Bytes from one row to the next on the device.
     pub(super) row_bytes: usize,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<WeightRows>,
 }
 
 /// Some rows of a matrix in a buffer of their own.
-pub(super) struct Part {
+pub(super) struct WeightRows {
     pub raw: wgpu::Buffer,
     pub rows: Range<usize>,
 }
@@ -89,7 +89,7 @@ impl Gpu {
         row_bytes: usize,
         padding: usize,
         rows: Range<usize>,
-    ) -> Result<Part> {
+    ) -> Result<WeightRows> {
         let raw = self.storage(rows.len() * row_bytes + padding, "weights")?;
         let bytes = &tensor.bytes[rows.start * stored..rows.end * stored];
         if stored == row_bytes {
@@ -101,14 +101,14 @@ impl Gpu {
             }
             self.write(&raw, 0, &padded)?;
         }
-        Ok(Part { raw, rows })
+        Ok(WeightRows { raw, rows })
     }
 }
 
 impl GpuWeight {
     /// The parts that hold rows of `range`, each with the rows it contributes.
-    pub(super) fn parts_in(&self, range: Range<usize>) -> impl Iterator<Item = (&Part, Range<usize>)> {
-        let overlap = move |part: &Part| part.rows.start.max(range.start)..part.rows.end.min(range.end);
+    pub(super) fn parts_in(&self, range: Range<usize>) -> impl Iterator<Item = (&WeightRows, Range<usize>)> {
+        let overlap = move |part: &WeightRows| part.rows.start.max(range.start)..part.rows.end.min(range.end);
         self.parts.iter().map(move |part| (part, overlap(part))).filter(|(_, rows)| !rows.is_empty())
     }
 

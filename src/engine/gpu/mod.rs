@@ -28,13 +28,14 @@ mod tests;
 
 use std::ops::Range;
 
-pub use adapter::{AdapterDescription, GpuSelector, list_adapters};
+pub(crate) use adapter::list;
 pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
 use crate::backend::{
-    AttentionShape, Backend, Columns, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, TileShape,
+    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result,
+    RopeShape, Targets, Terms, TileShape,
 };
 
 impl Backend for Gpu {
@@ -110,20 +111,16 @@ impl Backend for Gpu {
 
     fn attention(
         &self,
-        q: &GpuBuffer,
-        k: &GpuBuffer,
-        v: &GpuBuffer,
-        spans: &GpuIndices,
-        sinks: Option<&GpuBuffer>,
+        inputs: AttentionInputs<'_, Self>,
         rows: usize,
         shape: AttentionShape,
         out: &mut GpuBuffer,
     ) -> Result<()> {
-        attention::record(self, [q, k, v], spans, sinks, rows, shape, out)
+        attention::record(self, inputs, rows, shape, out)
     }
 
     fn gate(&self, f: Gate, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) -> Result<()> {
-        elementwise::record(self, elementwise::gate_kernel(f), gate, up, 0.0, len)
+        elementwise::record_gate(self, f, gate, up, len)
     }
 
     fn map(&self, f: Map, x: &mut GpuBuffer, len: usize) -> Result<()> {
@@ -131,34 +128,15 @@ impl Backend for Gpu {
     }
 
     fn add(&self, x: &mut GpuBuffer, y: &GpuBuffer, factor: f32, len: usize) -> Result<()> {
-        elementwise::record(self, elementwise::ADD, x, y, factor, len)
+        elementwise::record_add(self, x, y, factor, len)
     }
 
-    fn combine(
-        &self,
-        x: &GpuBuffer,
-        slots: &GpuIndices,
-        weights: &GpuBuffer,
-        rows: usize,
-        per_row: usize,
-        cols: usize,
-        accumulate: bool,
-        out: &mut GpuBuffer,
-    ) -> Result<()> {
-        combine::record(self, x, slots, weights, combine::CombineShape { rows, per_row, cols, accumulate }, out)
+    fn combine(&self, terms: Terms<'_, Self>, shape: CombineShape, out: &mut GpuBuffer) -> Result<()> {
+        combine::record(self, terms, shape, out)
     }
 
-    fn copy_columns(
-        &self,
-        src: &GpuBuffer,
-        from: Columns,
-        repeat: usize,
-        dst: &mut GpuBuffer,
-        to: Columns,
-        rows: usize,
-        count: usize,
-    ) -> Result<()> {
-        copy_columns::record(self, (src, from, repeat), (dst, to), rows, count)
+    fn copy_columns(&self, src: &GpuBuffer, dst: &mut GpuBuffer, copy: ColumnCopy) -> Result<()> {
+        copy_columns::record(self, src, dst, copy)
     }
 
     fn copy(&self, src: &GpuBuffer, src_at: usize, dst: &mut GpuBuffer, dst_at: usize, len: usize) -> Result<()> {

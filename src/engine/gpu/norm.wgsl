@@ -1,5 +1,5 @@
-// out[t, k] = (x[t, k] - m) / sqrt(mean_k((x - m)^2) + eps) * weights[t % gain_rows, k], where m is the row's mean if CENTERED is 1
-// (layer norm) and 0 else (RMS norm): one workgroup per row, partial sums joined as a tree.
+// out[t, k] = (x[t, k] - m) / sqrt(mean_k((x - m)^2) + eps) * weights[t % gain_rows, k], where m is the row's mean if CENTERED is
+// 1 (layer norm) and 0 else (RMS norm): one workgroup per row, partial sums joined as a tree.
 
 struct Params {
     rows: u32,

@@ -1,5 +1,5 @@
-//! Compute pipelines, made when first needed and kept. A kernel's text is put together from its constants, the decoder of the
-//! weight's encoding, and its body; no preprocessor. Knows nothing of what kernels compute.
+//! Compute pipelines, made when first needed and kept. A kernel's text is put together from its constants, the functions that
+//! kernels share, the decoder of the weight's encoding, and its body; no preprocessor. Knows nothing of what kernels compute.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -20,6 +20,8 @@ pub(super) struct Kernel<'a> {
     pub body: &'static str,
     /// The encoding whose `decode4` the body calls on its binding `weights`.
     pub dtype: Option<DType>,
+    /// Whether the body calls functions of `functions.wgsl`.
+    pub functions: bool,
     /// Constants put before the body, as `const NAME: u32 = value;`.
     pub constants: &'a [(&'static str, u32)],
     /// For every storage binding, in order, whether the kernel writes to it.
@@ -29,12 +31,17 @@ pub(super) struct Kernel<'a> {
 impl<'a> Kernel<'a> {
     /// A kernel without weights and constants.
     pub const fn plain(name: &'static str, body: &'static str, writes: &'static [bool]) -> Self {
-        Self { name, body, dtype: None, constants: &[], writes }
+        Self { name, body, dtype: None, functions: false, constants: &[], writes }
     }
 
     /// The same for weights of the encoding `dtype`.
     pub const fn decoding(self, dtype: DType) -> Self {
         Self { dtype: Some(dtype), ..self }
+    }
+
+    /// The same with the functions of `functions.wgsl` before it.
+    pub const fn with_functions(self) -> Self {
+        Self { functions: true, ..self }
     }
 
     /// The same with `constants`.
@@ -50,6 +57,9 @@ impl<'a> Kernel<'a> {
         let mut text = String::new();
         for (name, value) in self.constants {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
+        }
+        if self.functions {
+            text.push_str(include_str!("functions.wgsl"));
         }
         if let Some(dtype) = self.dtype {
             text.push_str(PRELUDE_WGSL);

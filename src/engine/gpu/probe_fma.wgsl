@@ -1,5 +1,5 @@
-// 32 numbers of every invocation: x <- x factor + term, `count` times; out[i] <- their sum. `start` is 0, which no compiler knows: to it
-// all numbers differ, and none is computed for several of them.
+// 32 numbers of every invocation: x <- x factor + term, `count` times; out[i] <- their sum. `start` is 0, which no compiler
+// knows: to it all numbers differ, and none is computed for several of them.
 
 struct Params {
     count: u32,

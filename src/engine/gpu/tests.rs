@@ -9,10 +9,8 @@ use super::adapter::choose;
 use super::attention::Tile;
 use super::matmul::MatmulKernel;
 use super::pipeline::Kernel;
-use super::{
-    Gpu, GpuSelector, add_bias, attention, combine, copy_columns, elementwise, embed, gather, head, list_adapters, matvec, norm,
-    probe, rope,
-};
+use super::{Gpu, add_bias, attention, combine, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, rope};
+use crate::adapter::{GpuSelector, list_adapters};
 use crate::backend::{Backend, Gate, HostTensor, Map, Norm};
 use crate::suite::{self, Random};
 
@@ -151,6 +149,9 @@ fn what_does_not_fit_is_an_error_that_names_it() {
     fails(gpu.weight(short).map(drop), "a Q8_0 tensor of 2 x 32 does not take 67 bytes");
     let ragged = HostTensor { dtype: DType::Q8_0, rows: 1, cols: 33, bytes: TensorBytes::Owned(vec![0; 34]) };
     fails(gpu.weight(ragged).map(drop), "33 columns is not a whole number of Q8_0 blocks");
+    let x = gpu.upload(&[1.0; 4]).unwrap();
+    fails(gpu.matmul(&x, 0..2, &table, 0..5, &mut out), "matmul: the input holds 4 numbers where 8 are needed");
+    fails(gpu.matvec(&x, 0..1, &table, 0..6, &mut out), "matvec: weight rows 0..6 of 5");
     gpu.synchronize().unwrap();
 }
 

@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::prefix::Forest;
-use crate::forward::{KeyCopies, KeySource};
+use crate::forward::{KvCopies, KvSource};
+use crate::state::{RowCopy, Run};
 
 /// How large a chunk may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Piece {
 
 /// Rows that go through a layer together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Chunk {
+pub struct ChunkLayout {
     /// Number of rows.
     pub rows: usize,
     /// Its pieces, in order.
@@ -44,7 +45,9 @@ pub struct Chunk {
     /// Rows of keys that are copied together; 0 where the spans count the chunk's own rows.
     pub key_rows: usize,
     /// What is copied.
-    pub copies: KeyCopies,
+    pub copies: KvCopies,
+    /// Its rows by sequence, with the slots of the states that they begin with and leave.
+    pub runs: Vec<Run>,
 }
 
 /// A forest in chunks.
@@ -53,11 +56,13 @@ pub struct Chunks {
     /// All pieces; a piece stands behind its parent.
     pub pieces: Vec<Piece>,
     /// All chunks.
-    pub chunks: Vec<Chunk>,
+    pub chunks: Vec<ChunkLayout>,
     /// By place in the order: the piece of the sequence's last row.
     ends: Vec<Option<usize>>,
     /// Rows of keys and values that are kept for later chunks of the layer.
     pub kept_rows: usize,
+    /// Slots for states that are kept for later runs of the layer.
+    pub slots: usize,
 }
 
 impl Chunks {
@@ -76,7 +81,7 @@ impl Chunks {
             last_piece.push(build.pieces.len() - 1);
         }
         let ends = forest.ends.iter().map(|end| end.map(|node| last_piece[node])).collect();
-        let mut chunks = Self { pieces: build.pieces, chunks: Vec::new(), ends, kept_rows: 0 };
+        let mut chunks = Self { pieces: build.pieces, chunks: Vec::new(), ends, kept_rows: 0, slots: 0 };
         chunks.lay_out();
         chunks
     }
@@ -96,11 +101,13 @@ impl Chunks {
 
     fn lay_out(&mut self) {
         let kept = self.keep();
+        let runs = self.runs();
         let mut begin = 0;
         while begin < self.pieces.len() {
             let number = self.pieces[begin].chunk;
             let end = begin + self.pieces[begin..].iter().take_while(|piece| piece.chunk == number).count();
-            let chunk = self.chunk(begin..end, &kept);
+            let mut chunk = self.chunk(begin..end, &kept);
+            chunk.runs = runs[begin..end].to_vec();
             self.chunks.push(chunk);
             begin = end;
         }
@@ -127,14 +134,40 @@ impl Chunks {
         kept
     }
 
-    fn chunk(&self, pieces: Range<usize>, kept: &[Option<usize>]) -> Chunk {
+    /// Each piece as a run: it begins with the state that its parent left, and leaves its own where it has children. Whatever begins
+    /// last with a state takes its slot over.
+    fn runs(&mut self) -> Vec<Run> {
+        let mut children = vec![0_usize; self.pieces.len()];
+        self.pieces.iter().filter_map(|piece| piece.parent).for_each(|parent| children[parent] += 1);
+        let mut slot_of: Vec<Option<usize>> = vec![None; self.pieces.len()];
+        let mut free: Vec<usize> = Vec::new();
+        let mut runs = Vec::with_capacity(self.pieces.len());
+        for (at, piece) in self.pieces.iter().enumerate() {
+            let from = piece.parent.and_then(|parent| slot_of[parent]);
+            if let Some(parent) = piece.parent {
+                children[parent] -= 1;
+                free.extend(from.filter(|_| children[parent] == 0));
+            }
+            if children[at] > 0 {
+                slot_of[at] = free.pop().or_else(|| {
+                    self.slots += 1;
+                    Some(self.slots - 1)
+                });
+            }
+            let rows = piece.first..piece.first + piece.rows.len();
+            runs.push(Run { rows, position: piece.rows.start, from, to: slot_of[at] });
+        }
+        runs
+    }
+
+    fn chunk(&self, pieces: Range<usize>, kept: &[Option<usize>]) -> ChunkLayout {
         let own = pieces.clone().all(|at| self.pieces[at].parent.is_none() || self.follows(at, pieces.start));
-        let mut chunk = Chunk { pieces: pieces.clone(), ..Chunk::default() };
+        let mut chunk = ChunkLayout { pieces: pieces.clone(), ..ChunkLayout::default() };
         let (mut base, mut key_rows) = (0, 0);
         for at in pieces.clone() {
             let piece = &self.pieces[at];
             if let Some(to) = kept[at] {
-                chunk.copies.keep.push((piece.first, to, piece.rows.len()));
+                chunk.copies.keep.push(RowCopy { from: piece.first, to, len: piece.rows.len() });
             }
             if !self.follows(at, pieces.start) {
                 base = key_rows;
@@ -142,13 +175,14 @@ impl Chunks {
                 for &above in &path[..path.len() - 1] {
                     let Piece { chunk: number, first, rows, .. } = &self.pieces[above];
                     let (source, from) = match kept[above] {
-                        Some(from) if *number < piece.chunk => (KeySource::Kept, from),
-                        _ => (KeySource::Step, *first),
+                        Some(from) if *number < piece.chunk => (KvSource::Kept, from),
+                        _ => (KvSource::Step, *first),
                     };
-                    chunk.copies.join.push((source, from, base + rows.start, rows.len()));
+                    chunk.copies.join.push((source, RowCopy { from, to: base + rows.start, len: rows.len() }));
                 }
             }
-            chunk.copies.join.push((KeySource::Step, piece.first, base + piece.rows.start, piece.rows.len()));
+            let own = RowCopy { from: piece.first, to: base + piece.rows.start, len: piece.rows.len() };
+            chunk.copies.join.push((KvSource::Step, own));
             for position in piece.rows.clone() {
                 chunk.spans.extend([base as u32, (base + position + 1) as u32]);
             }
@@ -206,6 +240,10 @@ mod tests {
     use super::super::prefix::{Order, Path};
     use super::*;
 
+    fn copy(from: usize, to: usize, len: usize) -> RowCopy {
+        RowCopy { from, to, len }
+    }
+
     fn forest(tokens: &[Vec<u32>]) -> (Order, Forest) {
         let paths: Vec<Path<'_>> = tokens.iter().map(|tokens| Path { class: 0, tokens }).collect();
         let order = Order::of(&paths);
@@ -219,7 +257,7 @@ mod tests {
         let chunks = Chunks::of(&forest(&tokens).1, ChunkLimits { rows: 8, key_rows: 8 });
         assert_eq!(chunks.chunks.iter().map(|chunk| chunk.rows).collect::<Vec<_>>(), [8, 4]);
         assert_eq!(chunks.chunks[0].spans[..12], [0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 5, 6]);
-        assert!(chunks.chunks.iter().all(|chunk| chunk.key_rows == 0 && chunk.copies == KeyCopies::default()));
+        assert!(chunks.chunks.iter().all(|chunk| chunk.key_rows == 0 && chunk.copies == KvCopies::default()));
         assert_eq!(chunks.kept_rows, 0);
     }
 
@@ -227,12 +265,12 @@ mod tests {
     fn a_sequence_longer_than_a_chunk_keeps_its_keys() {
         let chunks = Chunks::of(&forest(&[(0..10).collect()]).1, ChunkLimits { rows: 4, key_rows: 4 });
         assert_eq!(chunks.chunks.iter().map(|chunk| chunk.rows).collect::<Vec<_>>(), [4, 4, 2]);
-        assert_eq!(chunks.kept_rows, 8);
-        assert_eq!(chunks.chunks[0].copies, KeyCopies { keep: vec![(0, 0, 4)], join: vec![] });
+        assert_eq!((chunks.kept_rows, chunks.slots), (8, 1));
+        assert_eq!(chunks.chunks[0].copies, KvCopies { keep: vec![copy(0, 0, 4)], join: vec![] });
         let last = &chunks.chunks[2];
         assert_eq!((last.key_rows, &last.spans[..]), (10, &[0, 9, 0, 10][..]));
-        let join = vec![(KeySource::Kept, 0, 0, 4), (KeySource::Kept, 4, 4, 4), (KeySource::Step, 0, 8, 2)];
-        assert_eq!(last.copies, KeyCopies { keep: vec![], join });
+        let join = vec![(KvSource::Kept, copy(0, 0, 4)), (KvSource::Kept, copy(4, 4, 4)), (KvSource::Step, copy(0, 8, 2))];
+        assert_eq!(last.copies, KvCopies { keep: vec![], join });
     }
 
     proptest! {
@@ -247,21 +285,33 @@ mod tests {
             let (order, forest) = forest(&tokens);
             let chunks = Chunks::of(&forest, ChunkLimits { rows, key_rows });
             let mut kept: Vec<Option<u32>> = vec![None; chunks.kept_rows];
+            let mut states: Vec<Vec<u32>> = vec![Vec::new(); chunks.slots];
             for chunk in &chunks.chunks {
                 prop_assert!(chunk.rows <= rows && chunk.spans.len() == 2 * chunk.rows);
                 let pieces = &chunks.pieces[chunk.pieces.clone()];
                 let step: Vec<u32> =
                     pieces.iter().flat_map(|piece| tokens[piece.sequence][piece.rows.clone()].iter().copied()).collect();
-                for &(from, to, len) in &chunk.copies.keep {
+                for &RowCopy { from, to, len } in &chunk.copies.keep {
                     (0..len).for_each(|i| kept[to + i] = Some(step[from + i]));
+                }
+                // A state that is the list of all tokens so far: runs in order give each row its own past.
+                prop_assert_eq!(chunk.runs.len(), pieces.len());
+                for (run, piece) in chunk.runs.iter().zip(pieces) {
+                    let mut state = run.from.map_or(Vec::new(), |slot| states[slot].clone());
+                    prop_assert_eq!(&state[..], &tokens[piece.sequence][..run.position]);
+                    state.extend_from_slice(&step[run.rows.clone()]);
+                    prop_assert_eq!(&state[..], &tokens[piece.sequence][..piece.rows.end]);
+                    if let Some(slot) = run.to {
+                        states[slot] = state;
+                    }
                 }
                 let mut keys: Vec<Option<u32>> = step.iter().copied().map(Some).collect();
                 if chunk.key_rows > 0 {
                     keys = vec![None; chunk.key_rows];
-                    for &(source, from, to, len) in &chunk.copies.join {
+                    for &(source, RowCopy { from, to, len }) in &chunk.copies.join {
                         (0..len).for_each(|i| keys[to + i] = match source {
-                            KeySource::Step => Some(step[from + i]),
-                            KeySource::Kept => kept[from + i],
+                            KvSource::Step => Some(step[from + i]),
+                            KvSource::Kept => kept[from + i],
                         });
                     }
                 }

@@ -29,7 +29,8 @@ use bitworth_quant::{HParams, Progress};
 
 use super::backend::{Arithmetic, Backend, HeadRow};
 use super::error::{EngineError, Result};
-use super::forward::{self, Workspace};
+use super::footprint::WorkspaceColumns;
+use super::forward;
 use super::head::{self, StoredLogProbs};
 use super::model::{OutputHead, Reader, Variant};
 use super::observe::{Observed, Observer, Site};
@@ -103,7 +104,7 @@ pub struct Resume<'a> {
 
 /// What a sweep does beside scoring.
 #[derive(Clone, Copy, Default)]
-pub struct Options<'a> {
+pub struct SweepOptions<'a> {
     /// How it is cut.
     pub limits: SweepLimits,
     /// Where it leaves what it needs to go on after it was ended, and finds what an earlier one left.
@@ -139,7 +140,7 @@ pub fn score<B: Backend>(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Vec<LaneScores>> {
-    Ok(sweep(backend, lanes, sequences, &Options { limits, ..Options::default() }, progress, stop)?.lanes)
+    Ok(sweep(backend, lanes, sequences, &SweepOptions { limits, ..SweepOptions::default() }, progress, stop)?.lanes)
 }
 
 /// Scores all `sequences` with every lane, with all there is to choose; lane 0 is the reference of the others.
@@ -154,7 +155,7 @@ pub fn sweep<B: Backend>(
     backend: &B,
     lanes: &[Lane],
     sequences: &[Sequence],
-    options: &Options<'_>,
+    options: &SweepOptions<'_>,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Scores> {
@@ -272,23 +273,32 @@ pub fn logits<B: Backend>(
     Ok(())
 }
 
-/// Runs all rows of `sequences` through every layer and tells `observer` of what goes into the matrices, with `output` of the
-/// output matrix, too. Where the activations take more than one pass, each pass begins again with the first layer. Rows that
-/// sequences have in common are computed for each of them.
+/// What is observed: all rows of all sequences, on their way through a model.
+pub struct Observation<'a, B: Backend> {
+    /// The model.
+    pub variant: &'a Variant,
+    /// Token ids of each sequence.
+    pub sequences: &'a [Vec<u32>],
+    /// How the walk is cut.
+    pub limits: SweepLimits,
+    /// Whether the output matrix is of interest, too.
+    pub output: bool,
+    /// Who is told.
+    pub observer: &'a dyn Observer<B>,
+}
+
+/// Runs all rows through every layer and tells the observer of what goes into the matrices. Where the activations take more than one
+/// pass, each pass begins again with the first layer. Rows that sequences have in common are computed for each of them.
 ///
 /// # Errors
 /// As [`score`], and whatever the observer returns.
-#[allow(clippy::too_many_arguments)]
 pub fn observe<B: Backend>(
     backend: &B,
-    variant: &Variant,
-    sequences: &[Vec<u32>],
-    limits: SweepLimits,
-    output: bool,
-    observer: &dyn Observer<B>,
+    observation: &Observation<'_, B>,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<()> {
+    let Observation { variant, sequences, limits, output, observer } = *observation;
     let lanes = [alone(variant)];
     let whole = whole(&lanes[0], sequences)?;
     let (h, longest) = (variant.hparams(), sequences.iter().map(Vec::len).max().unwrap_or(0));
@@ -424,8 +434,8 @@ fn check_layers(lanes: &[Lane], reference: Reference<'_>) -> Result<()> {
             unfit(
                 lane,
                 format!(
-                    "{own_blocks} blocks of width {own_width}, but {} has {blocks} of {width}; their activations cannot be compared block by \
-                 block",
+                    "{own_blocks} blocks of width {own_width}, but {} has {blocks} of {width}; their activations cannot be \
+                     compared block by block",
                     first.name
                 ),
             )
@@ -447,13 +457,13 @@ fn check_tokens(lane: &Lane, tokens: &[u32], index: usize) -> Result<()> {
 fn not_numbers(lane: &Lane) -> EngineError {
     EngineError::Unfit {
         model: lane.name.clone(),
-        what: "its logits are not numbers; some of its weights must be infinite, not a number, or out of all proportion; quantizing it \
-               names the first such weight"
+        what: "its logits are not numbers; some of its weights must be infinite, not a number, or out of all proportion; \
+             quantizing it names the first such weight"
             .into(),
     }
 }
 
 /// The most columns of a temporary buffer of any lane.
-fn widest<B: Backend>(lanes: &[Lane]) -> usize {
-    lanes.iter().map(|lane| Workspace::<B>::widest(lane.variant.hparams())).max().unwrap_or(1)
+fn widest(lanes: &[Lane]) -> usize {
+    lanes.iter().map(|lane| WorkspaceColumns::of(lane.variant.hparams()).widest()).max().unwrap_or(1)
 }

@@ -11,17 +11,18 @@ use bitworth_quant::{HParams, Progress};
 use super::chunk::{ChunkLimits, Chunks, Piece};
 use super::layers::{LayerError, RowError};
 use super::plan::SweepPlan;
-use super::prefix::{Forest, Order, Path};
+use super::prefix::{Forest, Order, Path, paths};
 use super::state::State;
-use super::{Lane, LaneScores, Options, Reference, Scores, Sequence, StoredHidden, SweepLimits, not_numbers};
+use super::{Lane, LaneScores, Reference, Scores, Sequence, StoredHidden, SweepLimits, SweepOptions, not_numbers};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
-use crate::forward::{self, Batch, Graph, KeyCopies, Keys, KvCache, Rows, Workspace};
+use crate::forward::{self, Batch, Chunked, Graph, KvCopies, Past, RowCount, Step, Workspace};
 use crate::head::{self, Scored};
-use crate::model::{Block, Embedding, Reader};
+use crate::model::{BlockWeights, Embedding, Reader};
 use crate::observe::Observer;
 use crate::prefetch::prefetch;
 use crate::rope::{LengthClasses, Rope};
+use crate::state::{KvCache, KvColumns, Run};
 use crate::supply::Supply;
 
 /// What all passes have in common.
@@ -75,7 +76,8 @@ pub struct Chunk<B: Backend> {
     pub batch: Batch<B>,
     tokens: Vec<u32>,
     key_rows: usize,
-    copies: KeyCopies,
+    copies: KvCopies,
+    runs: Vec<Run>,
     /// Scored rows and the tokens that they should predict.
     rows: Vec<u32>,
     targets: Vec<u32>,
@@ -157,8 +159,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         widths.sort_unstable();
         widths.dedup();
         let batch = Batch::new(self.walk.backend, &positions, &angles, &laid.spans, &widths)?;
-        let (key_rows, copies) = (laid.key_rows, laid.copies.clone());
-        Ok(Chunk { batch, tokens, key_rows, copies, rows: Vec::new(), targets: Vec::new(), homes: Vec::new() })
+        let (key_rows, copies, runs) = (laid.key_rows, laid.copies.clone(), laid.runs.clone());
+        Ok(Chunk { batch, tokens, key_rows, copies, runs, rows: Vec::new(), targets: Vec::new(), homes: Vec::new() })
     }
 
     /// Notes what the sequence at a place wants of the rows of chunks.
@@ -220,7 +222,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let last_of = |block: usize, lane: usize| last.iter().rfind(|&&(other, _)| other == block) == Some(&(block, lane));
         let readers: Vec<Reader<'_>> = (0..self.walk.lanes.len()).map(|lane| self.walk.reader(lane)).collect();
         let load = |(block, lane): (usize, usize)| {
-            let weights = Block::load(*backend, &readers[lane], block)?;
+            let weights = BlockWeights::load(*backend, &readers[lane], block)?;
             if last_of(block, lane) {
                 supply.forget();
             }
@@ -232,8 +234,10 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
             let Space { workspace, kept, joined } = space;
             for (chunk, x) in self.chunks.iter().zip(&mut hidden[lane - walked.start]) {
                 self.walk.check_stop()?;
-                let keys = Keys::Joined { kept, joined, copies: &chunk.copies };
-                forward::block(*backend, graph, &weights, &chunk.batch, keys, Rows::Many, workspace, x, self.walk.observer)?;
+                let past = Past::Chunked(Chunked { kept, joined, copies: &chunk.copies, runs: &chunk.runs });
+                let observer = self.walk.observer;
+                let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: RowCount::Many, observer };
+                forward::block(&step, &weights, past, workspace, x)?;
                 self.walk.progress.advance(chunk.batch.rows as u64);
             }
             drop(weights);
@@ -259,8 +263,9 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 let rows = self.chunks.iter().map(|chunk| chunk.batch.rows).max().unwrap_or(0);
                 let joined = self.chunks.iter().map(|chunk| chunk.key_rows).max().unwrap_or(0);
                 let workspace = Workspace::new(backend, h, rows)?;
-                let kept = KvCache::new(backend, h, self.layout.kept_rows.max(1))?;
-                let joined = KvCache::new(backend, h, joined.max(1))?;
+                let columns = KvColumns::largest(h);
+                let kept = KvCache::new(backend, columns, self.layout.kept_rows.max(1))?;
+                let joined = KvCache::new(backend, columns, joined.max(1))?;
                 all.push((h.clone(), Space { workspace, kept, joined }));
                 all.len() - 1
             }
@@ -269,7 +274,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     }
 
     /// Walks, and scores; with state, from where an earlier walk ended.
-    pub fn score(&self, plan: &SweepPlan, options: &Options<'_>, state: Option<(&State, usize)>) -> Result<Scores> {
+    pub fn score(&self, plan: &SweepPlan, options: &SweepOptions<'_>, state: Option<(&State, usize)>) -> Result<Scores> {
         let walk = self.walk;
         let found = match state {
             Some((state, number)) => state.layer(number, self)?,
@@ -300,7 +305,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     }
 
     /// Scores by lane and place.
-    fn head(&self, mut hidden: Hidden<B>, plan: &SweepPlan, options: &Options<'_>) -> Result<Vec<LaneScores>> {
+    fn head(&self, mut hidden: Hidden<B>, plan: &SweepPlan, options: &SweepOptions<'_>) -> Result<Vec<LaneScores>> {
         let walk = self.walk;
         let backend = walk.backend;
         let mut norms = Vec::with_capacity(walk.lanes.len());
@@ -456,12 +461,4 @@ struct Space<B: Backend> {
     workspace: Workspace<B>,
     kept: KvCache<B>,
     joined: KvCache<B>,
-}
-
-/// The rows of sequences, with what tells sequences of different angles apart.
-pub fn paths(sequences: &[Sequence], class: impl Fn(usize) -> u32) -> Vec<Path<'_>> {
-    // `class` is asked for every sequence, be it of this pass or not; what it says of others does not matter.
-    let classes = sequences.iter().map(|sequence| class(sequence.scored.end));
-    let rows = sequences.iter().map(|sequence| &sequence.tokens[..sequence.scored.end]);
-    classes.zip(rows).map(|(class, tokens)| Path { class, tokens }).collect()
 }

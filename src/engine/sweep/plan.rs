@@ -11,24 +11,25 @@ use bitworth_quant::{DType, HParams};
 use serde::Serialize;
 
 use super::chunk::{ChunkLimits, Chunks};
-use super::pass::paths;
-use super::prefix::{Forest, Order, Path};
+use super::prefix::{Forest, Order, Path, paths};
 use super::{Lane, Sequence, widest};
 use crate::backend::{Arithmetic, Backend, HostTensor};
 use crate::error::{EngineError, Result};
-use crate::forward::Workspace;
+use crate::footprint::WorkspaceColumns;
 use crate::head::TILE;
 use crate::rope::{LengthClasses, Rope};
+use crate::state::KvColumns;
 
 /// How a sweep is cut.
 #[derive(Debug, Clone, Copy)]
 pub struct SweepLimits {
     /// Bytes of memory that the sweep may take, mapped pages included.
     pub memory_bytes: usize,
-    /// Bytes of activations held at once, where that is less than fits the memory; the rest goes into another pass over the model.
+    /// Bytes of activations held at once, where that is less than fits the memory; the rest goes into another pass over the
+    /// model.
     pub activation_bytes: usize,
-    /// Bytes of one temporary buffer. Mixtures of experts have larger ones where there is room, because their rows are spread over
-    /// many matrices.
+    /// Bytes of one temporary buffer. Mixtures of experts have larger ones where there is room, because their rows are spread
+    /// over many matrices.
     pub buffer_bytes: usize,
 }
 
@@ -50,7 +51,7 @@ const SCORE_BYTES: usize = 256;
 impl SweepLimits {
     /// Rows of a chunk where memory is no matter.
     pub fn chunk_rows<B: Backend>(&self, backend: &B, lanes: &[Lane]) -> usize {
-        let widest = widest::<B>(lanes);
+        let widest = widest(lanes);
         let experts = |lane: &Lane| {
             let h = lane.variant.hparams();
             EXPERT_ROWS * h.expert_count / h.expert_used_count.max(1)
@@ -109,14 +110,14 @@ impl SweepPlan {
     /// Decides.
     ///
     /// # Errors
-    /// [`EngineError::Unfit`] where not even the shortest pass fits the memory; it says what would.
+    /// [`EngineError::TooLittleMemory`] where not even the shortest pass fits the memory; it says what would.
     pub fn new<B: Backend>(backend: &B, lanes: &[Lane], sequences: &[Sequence], limits: &SweepLimits) -> Result<Self> {
         let ropes = lanes.iter().map(|lane| Rope::of(&lane.variant)).collect::<Result<Vec<_>>>()?;
         let ropes: Vec<&Rope> = ropes.iter().collect();
         let classes = LengthClasses::new(&ropes, sequences.iter().map(|sequence| sequence.scored.end));
         let paths = paths(sequences, |length| classes.first_position(&ropes, length));
         let order = Order::of(&paths);
-        let sizes = Sizes::of::<B>(lanes, limits);
+        let sizes = Sizes::of(lanes, limits);
         let lengths: Vec<usize> = paths.iter().map(|path| path.tokens.len()).collect();
         let rows_given: usize = lengths.iter().sum();
         let longest = lengths.iter().copied().max().unwrap_or(0);
@@ -138,7 +139,8 @@ impl SweepPlan {
                 .collect();
             let peak = passes.iter().map(|pass| sizes.peak(&paths, &order, pass, sequences, chunk)).max().unwrap_or(0);
             if peak <= limits.memory_bytes {
-                return Ok(Self::of(lanes, sequences, order, passes, chunk, peak, rows_given, &sizes, limits));
+                let found = Found { order, passes, chunk, peak, rows_given, head_tokens: sizes.head_tokens };
+                return Ok(Self::of(lanes, sequences, limits, found));
             }
             // First smaller chunks, as far as that costs little; then more passes; then the rest.
             let enough = cut.chunk_rows > 8 * FEWEST_ROWS && cut.chunk_rows * sizes.workspace > limits.memory_bytes / 4;
@@ -155,39 +157,25 @@ impl SweepPlan {
                 let mut needed = mib(peak);
                 loop {
                     let larger = SweepLimits { memory_bytes: needed << 20, ..*limits };
-                    let sizes = Sizes::of::<B>(lanes, &larger);
+                    let sizes = Sizes::of(lanes, &larger);
                     let then = passes.iter().map(|pass| sizes.peak(&paths, &order, pass, sequences, chunk)).max().unwrap_or(0);
                     if mib(then) <= needed {
                         break;
                     }
                     needed = mib(then);
                 }
-                return Err(EngineError::Unfit {
+                return Err(EngineError::TooLittleMemory {
                     model: lanes.first().map_or_else(String::new, |lane| lane.name.clone()),
-                    what: format!(
-                        "{} MiB of memory are too few for one layer of all lanes and a sequence of {longest} tokens; that takes {} MiB \
-                         (--max-memory {}), fewer lanes or shorter sequences take less",
-                        mib(limits.memory_bytes),
-                        needed,
-                        needed
-                    ),
+                    given_mib: mib(limits.memory_bytes),
+                    needed_mib: needed,
+                    longest,
                 });
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn of(
-        lanes: &[Lane],
-        sequences: &[Sequence],
-        order: Order,
-        passes: Vec<PassPlan>,
-        chunk: ChunkLimits,
-        peak: usize,
-        rows_given: usize,
-        sizes: &Sizes,
-        limits: &SweepLimits,
-    ) -> Self {
+    fn of(lanes: &[Lane], sequences: &[Sequence], limits: &SweepLimits, found: Found) -> Self {
+        let Found { order, passes, chunk, peak, rows_given, head_tokens } = found;
         let mut files: BTreeMap<PathBuf, u64> = BTreeMap::new();
         for lane in lanes {
             let checkpoint = lane.variant.checkpoint();
@@ -207,7 +195,7 @@ impl SweepPlan {
             passes,
             order,
             chunk,
-            head_tokens: sizes.head_tokens,
+            head_tokens,
             steps: lanes.iter().map(|lane| lane.variant.hparams().block_count + 1).collect(),
         }
     }
@@ -221,6 +209,16 @@ impl SweepPlan {
     pub(super) fn steps_of(&self, pass: &PassPlan, lanes: usize) -> u64 {
         (pass.rows * self.steps[self.steps.len() - lanes..].iter().sum::<usize>()) as u64
     }
+}
+
+/// A cut that fits.
+struct Found {
+    order: Order,
+    passes: Vec<PassPlan>,
+    chunk: ChunkLimits,
+    peak: usize,
+    rows_given: usize,
+    head_tokens: usize,
 }
 
 /// What is tried.
@@ -261,7 +259,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of<B: Backend>(lanes: &[Lane], limits: &SweepLimits) -> Self {
+    fn of(lanes: &[Lane], limits: &SweepLimits) -> Self {
         let mut shapes: Vec<&HParams> = lanes.iter().map(|lane| lane.variant.hparams()).collect();
         let state = shapes.iter().map(|h| h.embedding_length * size_of::<f32>()).sum();
         shapes.dedup();
@@ -271,8 +269,8 @@ impl Sizes {
         let head_tokens = (limits.memory_bytes / 32 / per_token.max(1)).clamp(TILE, vocab.max(TILE));
         Self {
             state,
-            workspace: sum(&Workspace::<B>::columns),
-            keys: sum(&|h| h.largest(|block| h.kv_heads(block) * (h.key_width(block) + h.value_width(block)))),
+            workspace: sum(&|h| WorkspaceColumns::of(h).total()),
+            keys: sum(&|h| KvColumns::largest(h).total()),
             blocks: block_bytes(lanes),
             head: 2 * head_tokens.min(vocab) * per_token,
             head_tokens,
@@ -283,7 +281,7 @@ impl Sizes {
     /// The most that a pass takes.
     fn peak(&self, paths: &[Path<'_>], order: &Order, pass: &PassPlan, sequences: &[Sequence], chunk: ChunkLimits) -> usize {
         let chunks = Chunks::of(&Forest::of(paths, order, pass.places.clone()), chunk);
-        let most = |f: &dyn Fn(&super::chunk::Chunk) -> usize| chunks.chunks.iter().map(f).max().unwrap_or(0);
+        let most = |f: &dyn Fn(&super::chunk::ChunkLayout) -> usize| chunks.chunks.iter().map(f).max().unwrap_or(0);
         let (rows, joined) = (most(&|chunk| chunk.rows), most(&|chunk| chunk.key_rows));
         let scored: usize = pass.places.clone().map(|place| sequences[order.sequences[place]].scored.len()).sum();
         let all_scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();

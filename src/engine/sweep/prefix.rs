@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use super::Sequence;
+
 /// Fewer common tokens than this are computed for each sequence anew: nearly all begin with the same start token.
 pub const SHORTEST_SHARED: usize = 8;
 
@@ -135,6 +137,14 @@ impl Forest {
         }
         forest
     }
+}
+
+/// The rows of sequences, with what tells sequences of different angles apart.
+pub fn paths(sequences: &[Sequence], class: impl Fn(usize) -> u32) -> Vec<Path<'_>> {
+    // `class` is asked for every sequence, be it of this pass or not; what it says of others does not matter.
+    let classes = sequences.iter().map(|sequence| class(sequence.scored.end));
+    let rows = sequences.iter().map(|sequence| &sequence.tokens[..sequence.scored.end]);
+    classes.zip(rows).map(|(class, tokens)| Path { class, tokens }).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::{AtomicFile, write_whole};
 use bitworth_quant::quantize::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::layers::{LayerError, RowError};
 use super::pass::{Hidden, Pass};
 use super::plan::SweepPlan;
-use super::{Lane, Options, Reference, Resume, Scores, Sequence};
+use super::{Lane, Reference, Resume, Scores, Sequence, SweepOptions};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
 
@@ -51,7 +51,7 @@ impl State {
         lanes: &[Lane],
         sequences: &[Sequence],
         plan: &SweepPlan,
-        options: &Options<'_>,
+        options: &SweepOptions<'_>,
     ) -> Result<Self> {
         let folder = resume.folder;
         let identity = identity(lanes, sequences, plan, options)?;
@@ -74,9 +74,7 @@ impl State {
                     let what = "holds other files; give the state of a sweep a folder of its own".to_owned();
                     return Err(unfit(folder, what));
                 }
-                let mut file = AtomicFile::create(&path)?;
-                file.write_at(0, identity.to_string().as_bytes())?;
-                file.commit()?;
+                write_whole(&path, identity.to_string().as_bytes())?;
             }
             Err(e) => return Err(bitworth_quant::Error::io(&path, e).into()),
         }
@@ -216,7 +214,7 @@ impl State {
 }
 
 /// What makes a sweep another one: contents, not names of files.
-fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &Options<'_>) -> Result<Value> {
+fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &SweepOptions<'_>) -> Result<Value> {
     let mut hash = Sha256::new();
     for sequence in sequences {
         hash.update((sequence.tokens.len() as u64).to_le_bytes());

@@ -1,9 +1,10 @@
 //! Generation with exact match: greedy text behind the prompt, cut at the first stop text and trimmed, must equal the answer.
 //! Absent: sampling, regular expressions, several right answers.
 
+use bitworth_quant::message::Message;
 use serde::Deserialize;
 
-use super::{Gold, Item, Kind, Row, Verdict, text};
+use super::{DataRow, Gold, Item, TaskKind, Verdict, text};
 use crate::request::{Answer, Request};
 
 /// Names of the fields of a row.
@@ -27,15 +28,15 @@ pub struct GenerateUntil {
     max_tokens: usize,
 }
 
-impl Kind for GenerateUntil {
-    fn item(&self, row: &Row) -> Result<Item, String> {
+impl TaskKind for GenerateUntil {
+    fn item(&self, row: &DataRow) -> Result<Item, Message> {
         let prompt = text(row, &self.fields.prompt)?;
         let gold = Gold::Text(text(row, &self.fields.answer)?);
         let request = Request::GenerateUntil { prompt, stop: self.stop.clone(), max_tokens: self.max_tokens };
         Ok(Item { requests: vec![request], gold })
     }
 
-    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, String> {
+    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, Message> {
         let [Answer::Text(generated)] = answers else {
             return Err("one generated text was asked for".into());
         };

@@ -1,9 +1,10 @@
 //! Minimal pairs, as in BLiMP (Warstadt et al. 2020): of two sentences the sound one must be more probable, each scored whole
 //! behind the start token. Equal probabilities count as wrong.
 
+use bitworth_quant::message::Message;
 use serde::Deserialize;
 
-use super::{Gold, Item, Kind, Row, Verdict, logprobs, text};
+use super::{DataRow, Gold, Item, TaskKind, Verdict, logprobs, text};
 use crate::request::{Answer, Request};
 
 /// Names of the fields of a row.
@@ -23,13 +24,13 @@ pub struct MinimalPair {
     fields: Fields,
 }
 
-impl Kind for MinimalPair {
-    fn item(&self, row: &Row) -> Result<Item, String> {
-        let ask = |name: &str| Ok::<_, String>(Request::LoglikelihoodRolling { text: text(row, name)? });
+impl TaskKind for MinimalPair {
+    fn item(&self, row: &DataRow) -> Result<Item, Message> {
+        let ask = |name: &str| Ok::<_, Message>(Request::LoglikelihoodRolling { text: text(row, name)? });
         Ok(Item { requests: vec![ask(&self.fields.good)?, ask(&self.fields.bad)?], gold: Gold::Choice(0) })
     }
 
-    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, String> {
+    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, Message> {
         let logprobs = logprobs(answers, item.requests.len())?;
         let correct = matches!(logprobs[..], [good, bad] if good > bad);
         Ok(Verdict { correct, logprobs, text: None })
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_row_without_the_bad_sentence_is_an_error() {
-        let error = kind("minimal_pair", KEYS).item(&row(r#"{"good": "It is."}"#)).unwrap_err();
+        let error = kind("minimal_pair", KEYS).item(&row(r#"{"good": "It is."}"#)).unwrap_err().to_string();
         assert!(error.contains("\"bad\" is missing"), "{error}");
     }
 }

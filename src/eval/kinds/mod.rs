@@ -7,27 +7,28 @@ mod multiple_choice;
 
 use std::fmt::Debug;
 
+use bitworth_quant::message::Message;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::request::{Answer, Request};
 
 /// One row of a task's data file.
-pub type Row = Map<String, Value>;
+pub type DataRow = Map<String, Value>;
 
 /// A kind of task, made from the kind's own keys in the task file.
-pub trait Kind: Debug + Send + Sync {
+pub trait TaskKind: Debug + Send + Sync {
     /// What the row asks and what the right answer is.
     ///
     /// # Errors
     /// Says which field is missing or of the wrong type; the caller adds file and line.
-    fn item(&self, row: &Row) -> Result<Item, String>;
+    fn item(&self, row: &DataRow) -> Result<Item, Message>;
 
     /// Judges the answers to the requests of one item, in their order.
     ///
     /// # Errors
     /// Answers of another kind or number than the requests; log-probabilities that are not numbers.
-    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, String>;
+    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, Message>;
 }
 
 /// One item of a task, ready to be asked.
@@ -64,7 +65,7 @@ pub struct KindEntry {
     /// The name in a task file's `kind`.
     pub name: &'static str,
     /// Makes the kind from the keys of the task file that are not common to all tasks.
-    pub parse: fn(toml::Table) -> Result<Box<dyn Kind>, String>,
+    pub parse: fn(toml::Table) -> Result<Box<dyn TaskKind>, Message>,
 }
 
 /// Every kind of task.
@@ -74,30 +75,30 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { name: "generate_until", parse: parse::<generate_until::GenerateUntil> },
 ];
 
-fn parse<K: Kind + DeserializeOwned + 'static>(keys: toml::Table) -> Result<Box<dyn Kind>, String> {
+fn parse<K: TaskKind + DeserializeOwned + 'static>(keys: toml::Table) -> Result<Box<dyn TaskKind>, Message> {
     let kind: K = keys.try_into().map_err(|e: toml::de::Error| e.to_string().trim_end().to_owned())?;
     Ok(Box::new(kind))
 }
 
 /// The string in field `name` of a row.
-fn text(row: &Row, name: &str) -> Result<String, String> {
+fn text(row: &DataRow, name: &str) -> Result<String, Message> {
     let value = field(row, name)?;
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("field {name:?} must be a string"))
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("field {name:?} must be a string").into())
 }
 
-fn field<'a>(row: &'a Row, name: &str) -> Result<&'a Value, String> {
-    row.get(name).ok_or_else(|| format!("field {name:?} is missing"))
+fn field<'a>(row: &'a DataRow, name: &str) -> Result<&'a Value, Message> {
+    row.get(name).ok_or_else(|| format!("field {name:?} is missing").into())
 }
 
 /// The log-probability of every answer; `expected` is the number of requests.
-fn logprobs(answers: &[Answer], expected: usize) -> Result<Vec<f64>, String> {
+fn logprobs(answers: &[Answer], expected: usize) -> Result<Vec<f64>, Message> {
     if answers.len() != expected {
-        return Err(format!("{} answers came to {expected} requests", answers.len()));
+        return Err(format!("{} answers came to {expected} requests", answers.len()).into());
     }
     answers.iter().map(logprob).collect()
 }
 
-fn logprob(answer: &Answer) -> Result<f64, String> {
+fn logprob(answer: &Answer) -> Result<f64, Message> {
     match answer {
         Answer::Loglikelihood(score) if score.logprob.is_nan() => Err("a log-probability is not a number".into()),
         Answer::Loglikelihood(score) => Ok(score.logprob),
@@ -112,13 +113,13 @@ mod test_help {
     use crate::request::Loglikelihood;
 
     /// A kind of the table from its TOML keys.
-    pub fn kind(name: &str, keys: &str) -> Box<dyn Kind> {
+    pub fn kind(name: &str, keys: &str) -> Box<dyn TaskKind> {
         let entry = KINDS.iter().find(|k| k.name == name).unwrap();
         (entry.parse)(toml::from_str(keys).unwrap()).unwrap()
     }
 
     /// A row from JSON.
-    pub fn row(json: &str) -> Row {
+    pub fn row(json: &str) -> DataRow {
         serde_json::from_str(json).unwrap()
     }
 

@@ -1,9 +1,10 @@
 //! Multiple choice: the choice with the largest sum of log-probabilities behind the context wins, the first among equals
 //! (the `acc` of lm-evaluation-harness). Absent: length-normalised sums, few-shot prompts.
 
+use bitworth_quant::message::Message;
 use serde::Deserialize;
 
-use super::{Gold, Item, Kind, Row, Verdict, field, logprobs, text};
+use super::{DataRow, Gold, Item, TaskKind, Verdict, field, logprobs, text};
 use crate::request::{Answer, Request};
 
 /// Names of the fields of a row.
@@ -25,8 +26,8 @@ pub struct MultipleChoice {
     fields: Fields,
 }
 
-impl Kind for MultipleChoice {
-    fn item(&self, row: &Row) -> Result<Item, String> {
+impl TaskKind for MultipleChoice {
+    fn item(&self, row: &DataRow) -> Result<Item, Message> {
         let Fields { context, choices, gold } = &self.fields;
         let context = text(row, context)?;
         let list = field(row, choices)?.as_array().ok_or_else(|| format!("field {choices:?} must be a list of strings"))?;
@@ -40,7 +41,7 @@ impl Kind for MultipleChoice {
         Ok(Item { requests, gold: Gold::Choice(number) })
     }
 
-    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, String> {
+    fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, Message> {
         let logprobs = logprobs(answers, item.requests.len())?;
         let correct = first_largest(&logprobs).map(Gold::Choice) == Some(item.gold.clone());
         Ok(Verdict { correct, logprobs, text: None })
@@ -89,15 +90,15 @@ mod tests {
     fn answers_that_do_not_fit_are_errors() {
         let kind = kind("multiple_choice", KEYS);
         let item = kind.item(&row(ROW)).unwrap();
-        assert!(kind.judge(&item, &scores(&[-1.0, -2.0])).unwrap_err().contains("2 answers"));
-        assert!(kind.judge(&item, &scores(&[-1.0, f64::NAN, -2.0])).unwrap_err().contains("not a number"));
+        assert!(kind.judge(&item, &scores(&[-1.0, -2.0])).unwrap_err().to_string().contains("2 answers"));
+        assert!(kind.judge(&item, &scores(&[-1.0, f64::NAN, -2.0])).unwrap_err().to_string().contains("not a number"));
         let text = vec![Answer::Text("x".into()); 3];
-        assert!(kind.judge(&item, &text).unwrap_err().contains("text"));
+        assert!(kind.judge(&item, &text).unwrap_err().to_string().contains("text"));
     }
 
     #[track_caller]
     fn check_row_error(json: &str, expected: &str) {
-        let error = kind("multiple_choice", KEYS).item(&row(json)).unwrap_err();
+        let error = kind("multiple_choice", KEYS).item(&row(json)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 

@@ -76,9 +76,9 @@ pub fn correlation(pairs: &[(f64, f64)]) -> Option<f64> {
     r.is_finite().then_some(r)
 }
 
-/// The standard error of the mean of independent values, `sqrt((mean(x^2) - mean(x)^2) / (n - 1))`, as llama-perplexity prints it for
-/// tokens (tools/perplexity/perplexity.cpp). Tokens of a text are not independent: see [`super::mean`]. `None` for fewer than two values
-/// and where one is not finite.
+/// The standard error of the mean of independent values, `sqrt((mean(x^2) - mean(x)^2) / (n - 1))`, as llama-perplexity prints it
+/// for tokens (tools/perplexity/perplexity.cpp). Tokens of a text are not independent: see [`super::mean`]. `None` for fewer than
+/// two values and where one is not finite.
 pub fn independent_error(values: &[f64]) -> Option<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;

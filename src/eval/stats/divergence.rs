@@ -1,4 +1,5 @@
-//! How far one model's predictions are from the reference's, token by token: KL divergence and change of the target's probability.
+//! How far one model's predictions are from the reference's, token by token: KL divergence and change of the target's
+//! probability.
 
 use serde::Serialize;
 

@@ -41,8 +41,8 @@ pub struct PairedAccuracy {
 
 /// Compares two models by the items that one got right and the other wrong. The interval is that of Agresti and Min (2005,
 /// "Simple improved confidence intervals for comparing matched proportions"): Wald's with half an item added to each of
-/// the four cells, so that it keeps a width where no item differs. The p-value is exact: the binomial test on the items that differ
-/// (McNemar 1947). `None` without an item.
+/// the four cells, so that it keeps a width where no item differs. The p-value is exact: the binomial test on the items that
+/// differ (McNemar 1947). `None` without an item.
 pub fn paired_accuracy(pairs: &[(bool, bool)]) -> Option<PairedAccuracy> {
     let items = pairs.len() as u64;
     if items == 0 {

@@ -1,15 +1,15 @@
-//! How fast a drive is read: a temporary file, written, put on the drive, and read from its beginning past the system's cache where the
-//! system lets us.
+//! How fast a drive is read: a temporary file, written, put on the drive, and read from its beginning past the system's cache
+//! where the system lets us.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use bitworth_quant::random::SplitMix64;
 
 use super::Watch;
-use bitworth_engine::error::EngineError;
+use crate::error::{Error, Result};
 
 /// Bytes of the file; fewer where writing them takes longer than [`LONGEST`].
 const BYTES: usize = 256 << 20;
@@ -56,10 +56,10 @@ impl Cache {
 /// # Errors
 /// A folder or file that cannot be written or read; an interruption.
 pub fn measure(dir: &Path, watch: Watch<'_>) -> Result<DiskRead> {
-    let named = || dir.display().to_string();
-    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(named)?;
-    let bytes = fill(file.as_file_mut(), watch).with_context(named)?;
-    let (mut reader, cache) = uncached(file.path()).with_context(named)?;
+    let failed = |e: std::io::Error| Error::io(dir, e);
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    let bytes = fill(file.as_file_mut(), dir, watch)?;
+    let (mut reader, cache) = uncached(file.path()).map_err(failed)?;
     // One page more, so that the block can begin at the beginning of one.
     let mut room = vec![0u8; BLOCK + PAGE];
     let start = room.as_ptr().align_offset(PAGE).min(PAGE);
@@ -70,13 +70,13 @@ pub fn measure(dir: &Path, watch: Watch<'_>) -> Result<DiskRead> {
         if cache == Cache::Dropped {
             drop_cache(&reader);
         }
-        reader.seek(SeekFrom::Start(0)).with_context(named)?;
+        reader.seek(SeekFrom::Start(0)).map_err(failed)?;
         let (begin, mut left) = (Instant::now(), bytes);
         while left > 0 {
             if watch.stopped() {
-                return Err(EngineError::Interrupted.into());
+                return Err(Error::interrupted());
             }
-            match reader.read(block).with_context(named)? {
+            match reader.read(block).map_err(failed)? {
                 0 => break,
                 read => left = left.saturating_sub(read),
             }
@@ -87,25 +87,20 @@ pub fn measure(dir: &Path, watch: Watch<'_>) -> Result<DiskRead> {
 }
 
 /// Writes whole blocks that no file system can compress, until there are enough or it took too long, and puts them on the drive.
-fn fill(file: &mut File, watch: Watch<'_>) -> Result<usize> {
-    let mut word = 0x9e37_79b9_7f4a_7c15u64;
+fn fill(file: &mut File, dir: &Path, watch: Watch<'_>) -> Result<usize> {
+    let mut random = SplitMix64::new(0);
     let mut block = Vec::with_capacity(BLOCK);
     while block.len() < BLOCK {
-        // Marsaglia 2003, "Xorshift RNGs".
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        block.extend_from_slice(&word.to_le_bytes());
+        block.extend_from_slice(&random.bits().to_le_bytes());
     }
     let (begin, mut bytes) = (Instant::now(), 0);
     while bytes < BYTES && (bytes == 0 || begin.elapsed() < LONGEST) {
         if watch.stopped() {
-            return Err(EngineError::Interrupted.into());
+            return Err(Error::interrupted());
         }
         // Nor may it find the same block twice.
         block[..8].copy_from_slice(&(bytes as u64).to_le_bytes());
-        file.write_all(&block)?;
-        file.sync_data()?;
+        file.write_all(&block).and_then(|()| file.sync_data()).map_err(|e| Error::io(dir, e))?;
         bytes += BLOCK;
     }
     Ok(bytes)

@@ -1,9 +1,9 @@
-//! What the machine at hand can do, measured in seconds: reading and copying memory, arithmetic in f32, reading a drive. The result is a
-//! hardware profile named `this`, in the form of `configs/hardware/*.toml`.
+//! What the machine at hand can do, measured in seconds: reading and copying memory, arithmetic in f32, reading a drive. The
+//! result is a hardware profile named `this`, in the form of `configs/hardware/*.toml`.
 //!
-//! Copied bytes count twice, once read and once written, as in STREAM (McCalpin 1995); that a cache may read a line before it is written
-//! is not counted. An operation is a multiplication or an addition. Absent: what a model reaches of these figures, and matrix units,
-//! which our kernels do not use.
+//! Copied bytes count twice, once read and once written, as in STREAM (McCalpin 1995); that a cache may read a line before it is
+//! written is not counted. An operation is a multiplication or an addition. Absent: what a model reaches of these figures, and
+//! matrix units, which our kernels do not use.
 
 mod disk;
 mod profile;
@@ -11,16 +11,17 @@ mod profile;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use bitworth_quant::message::Message;
 use bitworth_quant::progress::Unit;
 use serde::Serialize;
 
 pub use self::profile::{check_path, default_path, write_profile};
 use super::Watch;
-use super::device::{Device, DeviceChoice};
-use bitworth_engine::backend::{Backend, DeviceInfo};
+use super::device::{Device, DeviceSelector};
+use super::error::{Error, Result};
+use bitworth_engine::backend::{Backend, DeviceInfo, DeviceKind};
 use bitworth_engine::cpu::{Cpu, CpuProbe};
-use bitworth_engine::error::EngineError;
+#[cfg(feature = "gpu")]
 use bitworth_engine::gpu::GpuProbe;
 use bitworth_engine::probe::Probe;
 use bitworth_eval::stats::Spread;
@@ -33,6 +34,7 @@ const AIM: Duration = Duration::from_millis(25);
 const ENOUGH: Duration = Duration::from_millis(700);
 const MOST_SAMPLES: usize = 15;
 /// As [`BYTES`], for graphics devices, whose caches are smaller.
+#[cfg(feature = "gpu")]
 const GPU_BYTES: usize = 1 << 29;
 /// Operations of the shortest measurement of arithmetic.
 const SMALLEST_FLOPS: f64 = 1e7;
@@ -47,7 +49,7 @@ pub struct Measured {
     /// The graphics device, where one was chosen.
     pub gpu: Option<Rates>,
     /// The drive, or why it was not measured.
-    pub disk: std::result::Result<Disk, String>,
+    pub disk: Result<Disk, Message>,
 }
 
 /// What the system tells.
@@ -96,18 +98,19 @@ pub struct Disk {
 /// Measures the machine: its processor, the graphics device that `choice` means, the drive of the folder `disk`.
 ///
 /// # Errors
-/// A device that cannot be opened or fails, an interruption. A folder that cannot be written is none: the reason stands in the place of
-/// the figure.
-pub fn measure(choice: DeviceChoice, disk: &Path, watch: Watch<'_>) -> Result<Measured> {
+/// A device that cannot be opened or fails, an interruption. A folder that cannot be written is none: the reason stands in the
+/// place of the figure.
+pub fn measure(choice: DeviceSelector, disk: &Path, watch: Watch<'_>) -> Result<Measured> {
     let device = Device::open(choice)?;
     let processor = Cpu::new();
     let (system, available) = system(processor.info());
     let bytes = BYTES.min(available / 4) as usize;
-    let measurements = if matches!(device, Device::Gpu(_)) { 7 } else { 4 };
+    let measurements = if device.info().kind == DeviceKind::Cpu { 4 } else { 7 };
     watch.progress.start(measurements, Unit::Items, "measuring");
     let cpu = rates(CpuProbe::new(&processor, bytes), processor.info(), None, watch)?;
     let gpu = match &device {
         Device::Cpu(_) => None,
+        #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => Some(rates(GpuProbe::new(gpu, bytes.min(GPU_BYTES))?, device.info(), gpu.memory_bytes(), watch)?),
     };
     let disk = match disk::measure(disk, watch) {
@@ -117,8 +120,8 @@ pub fn measure(choice: DeviceChoice, disk: &Path, watch: Watch<'_>) -> Result<Me
             read_gbs: spread(&read.rates, 1e9)?,
             how: format!("a temporary file in {}, read {}", disk.display(), read.cache.describe()),
         }),
-        Err(e) if matches!(e.downcast_ref(), Some(EngineError::Interrupted)) => return Err(e),
-        Err(e) => Err(format!("{e:#}")),
+        Err(e) if e.is_interruption() => return Err(e),
+        Err(e) => Err(e.message()),
     };
     watch.progress.advance(1);
     watch.progress.finish();
@@ -162,7 +165,7 @@ fn rates<P: Probe>(mut probe: P, device: &DeviceInfo, memory_bytes: Option<u64>,
 fn samples(watch: Watch<'_>, mut work: impl FnMut(u32) -> Result<f64>) -> Result<Vec<f64>> {
     let mut timed = |times: u32| -> Result<(f64, Duration)> {
         if watch.stopped() {
-            return Err(EngineError::Interrupted.into());
+            return Err(Error::interrupted());
         }
         let begin = Instant::now();
         Ok((work(times)?, begin.elapsed()))
@@ -185,5 +188,5 @@ fn samples(watch: Watch<'_>, mut work: impl FnMut(u32) -> Result<f64>) -> Result
 /// The spread of rates in units of `unit` a second.
 fn spread(rates: &[f64], unit: f64) -> Result<Spread> {
     let rates: Vec<f64> = rates.iter().map(|rate| rate / unit).collect();
-    Spread::of(&rates).ok_or_else(|| anyhow::anyhow!("nothing was measured"))
+    Spread::of(&rates).ok_or_else(|| Error::unfit("nothing was measured"))
 }

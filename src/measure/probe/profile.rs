@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::atomic_file::write_whole;
 use serde::Serialize;
 
 use super::{Measured, Rates};
+use crate::error::{Error, Result};
 use bitworth_engine::backend::DeviceKind;
 
 /// The keys of a profile that measuring can fill.
@@ -51,13 +51,8 @@ fn path_in(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 /// A name that does not end in `.toml`, a folder or file that cannot be written.
 pub fn write_profile(path: &Path, measured: &Measured) -> Result<()> {
     check_path(path)?;
-    let text = toml::to_string(&profile(measured)).context("the profile")?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    }
-    let mut file = AtomicFile::create(path)?;
-    file.write_at(0, format!("# Written by `bitworth probe`.\n{text}").as_bytes())?;
-    Ok(file.commit()?)
+    let text = toml::to_string(&profile(measured)).map_err(|e| Error::unfit(format!("the profile: {e}")))?;
+    Ok(write_whole(path, format!("# Written by `bitworth probe`.\n{text}").as_bytes())?)
 }
 
 /// Whether a profile can have this name.
@@ -66,7 +61,7 @@ pub fn write_profile(path: &Path, measured: &Measured) -> Result<()> {
 /// It does not end in `.toml`.
 pub fn check_path(path: &Path) -> Result<()> {
     if path.extension().is_none_or(|extension| extension != "toml") {
-        bail!("{}: a hardware profile's name ends in .toml", path.display());
+        return Err(Error::unfit(format!("{}: a hardware profile's name ends in .toml", path.display())));
     }
     Ok(())
 }
@@ -90,8 +85,8 @@ fn profile(measured: &Measured) -> Profile {
         fp32_tflops: digits(rates.fp32_tflops.median),
         backends: vec![backend(&rates.device.api)],
         note: format!(
-            "All figures are measured, the bandwidth too: the nominal one is higher. Reading {:.1} GB/s ({:.1} to {:.1}), copying {:.1} \
-             GB/s ({:.1} to {:.1}), {} threads.",
+            "All figures are measured, the bandwidth too: the nominal one is higher. Reading {:.1} GB/s ({:.1} to {:.1}), \
+             copying {:.1} GB/s ({:.1} to {:.1}), {} threads.",
             read.median, read.min, read.max, copy.median, copy.min, copy.max, measured.system.threads
         ),
         source: format!("bitworth probe {}", env!("CARGO_PKG_VERSION")),

@@ -67,14 +67,3 @@ impl Pieces {
 pub fn u32s(bytes: &[u8]) -> impl Iterator<Item = u32> {
     bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b))
 }
-
-/// Refuses a file of `bytes` that its disk has no room for, before hours are spent on what goes into it.
-pub fn check_space(path: &Path, bytes: u64) -> Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let free = fs4::available_space(directory).map_err(|e| Error::io(path, e))?;
-    if bytes > free {
-        let what = format!("the disk has {free} bytes free, {bytes} are needed; free some space or write elsewhere");
-        return Err(Error::file(path, what));
-    }
-    Ok(())
-}

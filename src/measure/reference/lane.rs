@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
 use bitworth_quant::Checkpoint;
 use serde_json::{Value, json};
 
 use super::logits_file::{LogitsFile, LogitsWriter};
-use super::store::{About, RowType, Store, StoreWriter};
+use super::store::{HiddenType, Store, StoreIdentity, StoreWriter};
 use crate::Watch;
+use crate::error::{Error, Result};
 use crate::text::TextWindows;
 use bitworth_engine::backend::Backend;
 use bitworth_engine::error::Result as EngineResult;
@@ -18,13 +18,13 @@ use bitworth_engine::forward::Graph;
 use bitworth_engine::head::{self, StoredLogProbs};
 use bitworth_engine::model::{OutputHead, Reader};
 use bitworth_engine::rope::{LengthClasses, Rope};
-use bitworth_engine::sweep::{self, Lane, LaneScores, Options, Reference, Scores, StoredHidden};
+use bitworth_engine::sweep::{self, Lane, LaneScores, Reference, Scores, StoredHidden, SweepOptions};
 
 /// Bytes of logits computed at once for a logits file, one row at least.
 const LOGIT_BYTES: usize = 64 << 20;
 
 /// Where the reference lane comes from.
-pub enum Source {
+pub enum ReferenceSource {
     /// A walk through the model.
     Walked,
     /// Hidden states of an earlier walk, and the model's head.
@@ -54,7 +54,7 @@ impl StoredLogProbs for LogitsFile {
     }
 }
 
-impl Source {
+impl ReferenceSource {
     /// A store of the scored rows of `text` under the head of `reference`.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Source {
     pub fn describe(&self) -> Option<Value> {
         match self {
             Self::Walked => None,
-            Self::Store(store) => Some(json!({ "store": store.about(), "type": store.row_type().name() })),
+            Self::Store(store) => Some(json!({ "store": store.about(), "type": store.hidden_type().name() })),
             Self::Logits(file) => Some(json!({ "logits": { "windows": file.windows() } })),
         }
     }
@@ -130,14 +130,14 @@ impl Source {
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
     /// As a store, with its numbers so.
-    pub store: Option<(PathBuf, RowType)>,
+    pub store: Option<(PathBuf, HiddenType)>,
     /// As a logits file.
     pub logits: Option<PathBuf>,
 }
 
-fn about(reference: &Lane, text: &TextWindows, device: &str) -> Result<About> {
+fn about(reference: &Lane, text: &TextWindows, device: &str) -> Result<StoreIdentity> {
     let checkpoint = reference.variant.checkpoint();
-    Ok(About {
+    Ok(StoreIdentity {
         model: checkpoint.name().to_owned(),
         vocab_size: checkpoint.hparams().vocab_size,
         head_sha256: super::head::sha256(checkpoint)?,
@@ -157,19 +157,19 @@ pub fn score<B: Backend>(
     backend: &B,
     lanes: &[Lane],
     text: &TextWindows,
-    options: &Options<'_>,
-    source: &Source,
+    options: &SweepOptions<'_>,
+    source: &ReferenceSource,
     kept: &Kept,
     watch: Watch<'_>,
 ) -> Result<Scores> {
-    if matches!(source, Source::Logits(_)) && (kept.store.is_some() || kept.logits.is_some()) {
-        bail!("a logits file holds no hidden states to be kept; take the reference from the model");
+    if matches!(source, ReferenceSource::Logits(_)) && (kept.store.is_some() || kept.logits.is_some()) {
+        return Err(Error::unfit("a logits file holds no hidden states to be kept; take the reference from the model"));
     }
-    let Some(reference) = lanes.first() else { bail!("there is no reference to score") };
+    let Some(reference) = lanes.first() else { return Err(Error::unfit("there is no reference to score")) };
     let keeper = RefCell::new(Keeper::begin(backend, reference, text, kept)?);
     let take = |sequence: usize, rows: &[f32]| keeper.borrow_mut().take(sequence, rows);
     let hidden: Option<sweep::HiddenTaker<'_>> = if kept.store.is_some() || kept.logits.is_some() { Some(&take) } else { None };
-    let options = Options { reference: source.reference(), hidden, ..*options };
+    let options = SweepOptions { reference: source.reference(), hidden, ..*options };
     let mut scores = sweep::sweep(backend, lanes, &text.sequences, &options, watch.progress, watch.stop)?;
     keeper.into_inner().finish()?;
     source.settle(&mut scores.lanes, text)?;

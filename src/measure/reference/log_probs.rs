@@ -21,14 +21,14 @@ pub const fn row_len(vocab: usize) -> usize {
 
 /// How the codes of a row are to be read.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
+pub struct CodeScale {
     /// The difference between neighbouring codes.
     pub scale: f32,
     /// The log-probability of code 0.
     pub min: f32,
 }
 
-impl Scale {
+impl CodeScale {
     /// From the beginning of a row; `None` where it is no scale of log-probabilities.
     pub fn of(row: [u8; 8]) -> Option<Self> {
         let [a, b, c, d, e, f, g, h] = row;
@@ -97,9 +97,9 @@ mod tests {
         (scale, min - max - log_sum, codes)
     }
 
-    fn decoded(row: &[u16]) -> Scale {
+    fn decoded(row: &[u16]) -> CodeScale {
         let bytes: Vec<u8> = row[..4].iter().flat_map(|v| v.to_le_bytes()).collect();
-        Scale::of(bytes.try_into().unwrap()).unwrap()
+        CodeScale::of(bytes.try_into().unwrap()).unwrap()
     }
 
     fn check(logits: &[f32]) {
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_scale_that_is_none_is_refused() {
-        let of = |scale: f32, min: f32| Scale::of([scale.to_le_bytes(), min.to_le_bytes()].concat().try_into().unwrap());
+        let of = |scale: f32, min: f32| CodeScale::of([scale.to_le_bytes(), min.to_le_bytes()].concat().try_into().unwrap());
         assert!(of(0.0, -3.0).is_some());
         for (scale, min) in [
             (0.0, 1.0),

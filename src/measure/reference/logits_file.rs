@@ -13,15 +13,18 @@ use std::ops::Range;
 use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::disk::check_room;
+use bitworth_quant::message::Message;
 use bitworth_quant::quantize::hex;
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::file::{Pieces, check_space, u32s};
-use super::log_probs::{self, Scale};
+use super::file::{Pieces, u32s};
+use super::log_probs::{self, CodeScale};
+use crate::settings::{CHUNKS, CTX};
 use crate::text::TextWindows;
-use bitworth_eval::record::Pass;
+use bitworth_eval::record::Windowing;
 
 const MAGIC: &[u8; 8] = b"_logits_";
 const HEADER_BYTES: u64 = 8 + 3 * 4;
@@ -64,7 +67,7 @@ impl Shape {
 /// # Errors
 /// Windows cut otherwise.
 fn ids_of(path: &Path, text: &TextWindows) -> Result<Vec<Vec<u32>>> {
-    if text.protocol.pass != Pass::Windows {
+    if text.protocol.pass != Windowing::Windows {
         return Err(Error::file(path, "llama.cpp's logits file holds windows scored in their second half, and no other ones"));
     }
     let window = |(sequence, &first): (&bitworth_engine::sweep::Sequence, &u32)| {
@@ -98,11 +101,12 @@ impl LogitsWriter {
         let number = |n: usize| i32::try_from(n).ok().map(|n| n as u32);
         let shape =
             number(vocab).zip(number(windows.len())).map(|(vocab, chunks)| Shape { ctx: text.protocol.ctx, vocab, chunks });
-        let (shape, bytes) = shape
-            .and_then(|shape| Some((shape, shape.file_bytes()?)))
-            .ok_or_else(|| Error::file(path, "more windows or tokens than llama.cpp's logits file can count; use --chunks"))?;
+        let (shape, bytes) = shape.and_then(|shape| Some((shape, shape.file_bytes()?))).ok_or_else(|| {
+            let many = Message::from("more windows or tokens than llama.cpp's logits file can count; use ");
+            Error::file(path, many.then(CHUNKS))
+        })?;
         let mut file = AtomicFile::create(path)?;
-        check_space(path, bytes)?;
+        check_room(path, bytes)?;
         let mut header = MAGIC.to_vec();
         let numbers = [shape.ctx, shape.vocab, shape.chunks];
         for number in numbers.iter().chain(windows.iter().flatten()) {
@@ -176,8 +180,8 @@ impl LogitsFile {
         let expected = shape.file_bytes();
         if expected != Some(pieces.len()) {
             let what = format!(
-                "{chunks} windows of {ctx} tokens over a vocabulary of {vocab} take {} bytes, the file has {}; it was cut short or \
-                 is broken, make it again",
+                "{chunks} windows of {ctx} tokens over a vocabulary of {vocab} take {} bytes, the file has {}; it was cut short \
+                 or is broken, make it again",
                 expected.map_or_else(|| "too many".to_owned(), |bytes| bytes.to_string()),
                 pieces.len()
             );
@@ -197,12 +201,16 @@ impl LogitsFile {
     /// What differs, and the first place of it.
     pub fn check(&self, text: &TextWindows, vocab: usize) -> Result<()> {
         let Shape { ctx, vocab: theirs, chunks } = self.shape;
-        let refuse = |what: String| Err(Error::file(self.pieces.path(), what));
+        let refuse = |what: Message| Err(Error::file(self.pieces.path(), what));
         if theirs as usize != vocab {
-            return refuse(format!("made with a vocabulary of {theirs} tokens, the model has {vocab}; they cannot be compared"));
+            return refuse(
+                format!("made with a vocabulary of {theirs} tokens, the model has {vocab}; they cannot be compared").into(),
+            );
         }
         if ctx != text.protocol.ctx {
-            return refuse(format!("made with windows of {ctx} tokens, not {}; give --ctx {ctx}", text.protocol.ctx));
+            return refuse(
+                Message::from(format!("made with windows of {ctx} tokens, not {}; give ", text.protocol.ctx)).then(CTX.with(ctx)),
+            );
         }
         let ours = ids_of(self.pieces.path(), text)?;
         for (window, (ours, theirs)) in ours.iter().zip(self.tokens.chunks_exact(ctx as usize)).enumerate() {
@@ -211,13 +219,17 @@ impl LogitsFile {
             let differs = |i: usize| ours[i] != theirs[i] && !(i == 0 && theirs[0] == fed);
             if let Some(i) = (0..ours.len()).find(|&i| differs(i)) {
                 let (a, b) = (theirs[i], ours[i]);
-                return refuse(format!(
-                    "made of another text or with another tokenizer: token {i} of window {window} is {a}, and {b} here"
-                ));
+                return refuse(
+                    format!("made of another text or with another tokenizer: token {i} of window {window} is {a}, and {b} here")
+                        .into(),
+                );
             }
         }
         if ours.len() > chunks as usize {
-            return refuse(format!("holds {chunks} windows, {} are to be scored; give --chunks {chunks}", ours.len()));
+            return refuse(
+                Message::from(format!("holds {chunks} windows, {} are to be scored; give ", ours.len()))
+                    .then(CHUNKS.with(chunks)),
+            );
         }
         Ok(())
     }
@@ -272,12 +284,12 @@ impl LogitsFile {
     }
 
     /// The codes of a row from token `first` on, and their scale.
-    fn codes(&self, row: usize, first: usize, out: &mut [u8]) -> Result<Scale> {
+    fn codes(&self, row: usize, first: usize, out: &mut [u8]) -> Result<CodeScale> {
         let at = self.shape.row_at(row);
         let mut scale = [0; 8];
         self.pieces.read(at, &mut scale)?;
         self.pieces.read(at + 8 + 2 * first as u64, out)?;
         let bad = || format!("scored row {row} has a scale that is none; the file is broken, make it again");
-        Scale::of(scale).ok_or_else(|| self.pieces.error(at, bad()))
+        CodeScale::of(scale).ok_or_else(|| self.pieces.error(at, bad()))
     }
 }

@@ -1,6 +1,6 @@
 //! A reference that is kept for later: its final hidden states ([`store`]), from which the head computes the same logits
-//! again, or its log-probabilities as llama-perplexity keeps them ([`logits_file`]). [`lane`] puts either in the place of a lane that
-//! walks. What is absent: the walk, and what is made of the scores.
+//! again, or its log-probabilities as llama-perplexity keeps them ([`logits_file`]). [`lane`] puts either in the place of a lane
+//! that walks. What is absent: the walk, and what is made of the scores.
 
 mod file;
 pub mod head;

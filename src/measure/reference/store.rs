@@ -18,6 +18,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use bitworth_quant::atomic_file::AtomicFile;
+use bitworth_quant::disk::check_room;
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -26,11 +28,12 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::file::{Pieces, check_space, u32s};
+use super::file::{Pieces, u32s};
+use crate::settings::{CHUNKS, REFERENCE_TYPE};
 use bitworth_engine::sweep::Sequence;
 use bitworth_quant::quantize::hex;
 
-/// The key of [`About`] in the header.
+/// The key of [`StoreIdentity`] in the header.
 const KEY: &str = "bitworth.reference";
 /// Grows whenever a part changes its meaning.
 const VERSION: u32 = 1;
@@ -42,7 +45,7 @@ const NAMES: [&str; 5] = ["tokens", "sequences", "hidden", "blocks", "whole"];
 /// Where the hidden states come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct About {
+pub struct StoreIdentity {
     /// The model's name.
     pub model: String,
     /// Tokens of its vocabulary V.
@@ -71,14 +74,14 @@ struct Versioned {
 
 /// How numbers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowType {
+pub enum HiddenType {
     /// As they are.
     F32,
     /// Rounded to half precision.
     F16,
 }
 
-impl RowType {
+impl HiddenType {
     /// Both.
     pub const ALL: [Self; 2] = [Self::F32, Self::F16];
 
@@ -105,12 +108,12 @@ impl RowType {
     }
 }
 
-impl FromStr for RowType {
-    type Err = String;
+impl FromStr for HiddenType {
+    type Err = Error;
 
-    fn from_str(s: &str) -> std::result::Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == s);
-        found.ok_or_else(|| format!("unknown type {s:?}; known: {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| Error::unknown("type", s, Self::ALL.map(Self::name)))
     }
 }
 
@@ -122,7 +125,7 @@ pub fn is_one(path: &Path) -> bool {
 
 /// Where everything lies.
 struct Layout {
-    kind: RowType,
+    kind: HiddenType,
     /// H.
     width: usize,
     /// The first scored row of each sequence, and the number of all.
@@ -134,7 +137,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(kind: RowType, width: usize, sequences: &[Sequence], hidden_at: u64) -> Self {
+    fn new(kind: HiddenType, width: usize, sequences: &[Sequence], hidden_at: u64) -> Self {
         let mut first_row = vec![0];
         for sequence in sequences {
             first_row.push(first_row[first_row.len() - 1] + sequence.scored.len());
@@ -175,7 +178,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// A place that cannot be written, a disk without room.
-    pub fn create(path: &Path, about: &About, kind: RowType, width: usize, sequences: &[Sequence]) -> Result<Self> {
+    pub fn create(path: &Path, about: &StoreIdentity, kind: HiddenType, width: usize, sequences: &[Sequence]) -> Result<Self> {
         let mut file = AtomicFile::create(path)?;
         let broken = |e: &dyn std::fmt::Display| Error::file(path, format!("cannot be described: {e}"));
         let rest = serde_json::to_value(about).map_err(|e| broken(&e))?;
@@ -210,7 +213,7 @@ impl StoreWriter {
             }
         }
         let layout = Layout::new(kind, width, sequences, head.len() as u64);
-        check_space(path, layout.file_bytes())?;
+        check_room(path, layout.file_bytes())?;
         file.write_at(0, &head)?;
         Ok(Self { file, layout, head, blocks: vec![None; sequences.len()] })
     }
@@ -221,20 +224,23 @@ impl StoreWriter {
     /// Another number of rows; numbers that are none, or too large for f16; a disk that is full.
     pub fn put(&mut self, sequence: usize, rows: &[f32]) -> Result<()> {
         let expected = self.layout.rows(sequence) * self.layout.width;
-        let refuse = |what: String| Err(Error::file(self.file.path(), format!("sequence {sequence}: {what}")));
+        let place = || Message::from(format!("sequence {sequence}: "));
+        let refuse = |what: Message| Err(Error::file(self.file.path(), place().then(what)));
         if rows.len() != expected {
-            return refuse(format!("{} hidden states came, not {expected}", rows.len()));
+            return refuse(format!("{} hidden states came, not {expected}", rows.len()).into());
         }
         let bytes: Vec<u8> = match self.layout.kind {
-            RowType::F32 => rows.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            RowType::F16 => rows.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+            HiddenType::F32 => rows.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            HiddenType::F16 => rows.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
         };
         if let Some(bad) = rows.iter().find(|v| !v.is_finite()) {
-            return refuse(format!("a hidden state is {bad}; the model's weights or the device must be broken"));
+            return refuse(format!("a hidden state is {bad}; the model's weights or the device must be broken").into());
         }
         let largest = f32::from(f16::MAX);
-        if let Some(bad) = rows.iter().find(|&&v| self.layout.kind == RowType::F16 && !f16::from_f32(v).is_finite()) {
-            return refuse(format!("the hidden state {bad} is beyond f16's {largest}; use --reference-type f32"));
+        if let Some(bad) = rows.iter().find(|&&v| self.layout.kind == HiddenType::F16 && !f16::from_f32(v).is_finite()) {
+            return refuse(
+                Message::from(format!("the hidden state {bad} is beyond f16's {largest}; use ")).then(REFERENCE_TYPE.with("f32")),
+            );
         }
         let (at, _) = self.layout.block(sequence);
         self.file.write_at(at, &bytes)?;
@@ -262,7 +268,7 @@ impl StoreWriter {
 /// Reads a store, sequence by sequence.
 pub struct Store {
     pieces: Pieces,
-    about: About,
+    about: StoreIdentity,
     layout: Layout,
     sequences: Vec<Sequence>,
     blocks: Vec<u8>,
@@ -285,7 +291,7 @@ impl Store {
             let what = format!("the store should end at byte {expected}; it was cut short or is broken, make it again");
             return Err(pieces.error(pieces.len(), what));
         }
-        let (kind, &[rows, width]) = (row_type(hidden.dtype), hidden.shape.as_slice()) else {
+        let (kind, &[rows, width]) = (hidden_type(hidden.dtype), hidden.shape.as_slice()) else {
             return Err(broken(&pieces, at(hidden), "the hidden states have no rows"));
         };
         let head = pieces.bytes(0, at(hidden))?;
@@ -312,12 +318,12 @@ impl Store {
     }
 
     /// Where it comes from.
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &StoreIdentity {
         &self.about
     }
 
     /// How its numbers are kept.
-    pub fn row_type(&self) -> RowType {
+    pub fn hidden_type(&self) -> HiddenType {
         self.layout.kind
     }
 
@@ -336,33 +342,40 @@ impl Store {
     ///
     /// # Errors
     /// What differs, and the first place of it.
-    pub fn check(&self, about: &About, width: usize, sequences: &[Sequence]) -> Result<()> {
-        let (theirs, refuse) = (&self.about, |what: String| Err(Error::file(self.pieces.path(), what)));
+    pub fn check(&self, about: &StoreIdentity, width: usize, sequences: &[Sequence]) -> Result<()> {
+        let (theirs, refuse) = (&self.about, |what: Message| Err(Error::file(self.pieces.path(), what)));
         if (theirs.vocab_size, self.width()) != (about.vocab_size, width) {
-            return refuse(format!(
-                "made by {} with a vocabulary of {} tokens and {} hidden states a token; {} has {} and {width}",
-                theirs.model,
-                theirs.vocab_size,
-                self.width(),
-                about.model,
-                about.vocab_size
-            ));
+            return refuse(
+                format!(
+                    "made by {} with a vocabulary of {} tokens and {} hidden states a token; {} has {} and {width}",
+                    theirs.model,
+                    theirs.vocab_size,
+                    self.width(),
+                    about.model,
+                    about.vocab_size
+                )
+                .into(),
+            );
         }
         if theirs.head_sha256 != about.head_sha256 {
-            return refuse(format!(
-                "made with another head (final norm and output matrix) than that of {}; give the {} that made it, or make it again",
-                about.model, theirs.model
-            ));
+            return refuse(
+                format!(
+                    "made with another head (final norm and output matrix) than that of {}; give the {} that made it, or make it \
+                 again",
+                    about.model, theirs.model
+                )
+                .into(),
+            );
         }
         if theirs.protocol != about.protocol {
-            return refuse(format!("made of {}, not of {}; cut the text as it was", theirs.protocol, about.protocol));
+            return refuse(format!("made of {}, not of {}; cut the text as it was", theirs.protocol, about.protocol).into());
         }
         for (i, (ours, stored)) in sequences.iter().zip(&self.sequences).enumerate() {
             if ours == stored {
                 continue;
             }
             let place = ours.tokens.iter().zip(&stored.tokens).position(|(a, b)| a != b);
-            return refuse(match place {
+            return refuse(Message::from(match place {
                 Some(at) => format!(
                     "made with other tokens: token {at} of sequence {i} is {}, and {} here; give the text that it was made of",
                     stored.tokens[at], ours.tokens[at]
@@ -374,11 +387,14 @@ impl Store {
                     ours.tokens.len(),
                     ours.scored
                 ),
-            });
+            }));
         }
         let there = self.sequences.len();
         if sequences.len() > there {
-            return refuse(format!("holds {there} sequences, {} are to be scored; give --chunks {there}", sequences.len()));
+            return refuse(
+                Message::from(format!("holds {there} sequences, {} are to be scored; give ", sequences.len()))
+                    .then(CHUNKS.with(there)),
+            );
         }
         Ok(())
     }
@@ -394,8 +410,8 @@ impl Store {
             return Err(broken(&self.pieces, at, &format!("the checksum of sequence {sequence} does not match")));
         }
         Ok(match self.layout.kind {
-            RowType::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-            RowType::F16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b)).collect::<Vec<_>>().to_f32_vec(),
+            HiddenType::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            HiddenType::F16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b)).collect::<Vec<_>>().to_f32_vec(),
         })
     }
 }
@@ -417,7 +433,7 @@ fn read_header(pieces: &Pieces) -> Result<(Metadata, u64)> {
     Ok((header, 8 + length))
 }
 
-fn read_about(pieces: &Pieces, header: &Metadata) -> Result<About> {
+fn read_about(pieces: &Pieces, header: &Metadata) -> Result<StoreIdentity> {
     let text = header.metadata().as_ref().and_then(|all| all.get(KEY));
     let text = text.ok_or_else(|| pieces.error(8, format!("no reference store of bitworth: the header has no {KEY}")))?;
     let about: Versioned = serde_json::from_str(text).map_err(|e| broken(pieces, 8, &format!("{KEY}: {e}")))?;
@@ -456,8 +472,8 @@ fn parts<'a>(pieces: &Pieces, header: &'a Metadata) -> Result<[&'a TensorInfo; 5
     }
 }
 
-fn row_type(dtype: Dtype) -> RowType {
-    if dtype == Dtype::F16 { RowType::F16 } else { RowType::F32 }
+fn hidden_type(dtype: Dtype) -> HiddenType {
+    if dtype == Dtype::F16 { HiddenType::F16 } else { HiddenType::F32 }
 }
 
 /// The sequences whose tokens, one behind the other, are `tokens`; `None` where the numbers do not fit.

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::log_probs::{self, Scale};
+use super::log_probs::{self, CodeScale};
 use super::logits_file::{LogitsFile, LogitsWriter};
-use super::store::{About, RowType, Store, StoreWriter};
+use super::store::{HiddenType, Store, StoreIdentity, StoreWriter};
 use crate::text::TextWindows;
 use bitworth_engine::sweep::Sequence;
-use bitworth_eval::record::{Pass, Protocol};
+use bitworth_eval::record::{Protocol, Windowing};
 
 const VOCAB: usize = 7;
 const WIDTH: usize = 3;
 
-fn about() -> About {
-    About {
+fn about() -> StoreIdentity {
+    StoreIdentity {
         model: "tiny".into(),
         vocab_size: VOCAB,
         head_sha256: "aa".into(),
@@ -40,7 +40,7 @@ fn hidden(rows: usize) -> Vec<f32> {
     (0..rows * WIDTH).map(|i| (i as f32).mul_add(0.37, -1.0)).collect()
 }
 
-fn write_store(path: &Path, kind: RowType) {
+fn write_store(path: &Path, kind: HiddenType) {
     let sequences = sequences();
     let mut writer = StoreWriter::create(path, &about(), kind, WIDTH, &sequences).unwrap();
     // In another order than they lie in.
@@ -68,7 +68,7 @@ fn text(windows: &[[u32; 6]], bos: Option<u32>) -> TextWindows {
         })
         .collect();
     TextWindows {
-        protocol: Protocol { pass: Pass::Windows, ctx: 6, first: 3, bos: bos.is_some() },
+        protocol: Protocol { pass: Windowing::Windows, ctx: 6, first: 3, bos: bos.is_some() },
         sha256: "bb".into(),
         sequences,
         first_ids: windows.iter().map(|ids| ids[0]).collect(),
@@ -124,13 +124,16 @@ fn has(error: &str, parts: &[&str]) {
 #[test]
 fn a_store_gives_back_what_was_put() {
     let (_dir, path) = folder();
-    for kind in [RowType::F32, RowType::F16] {
+    for kind in [HiddenType::F32, HiddenType::F16] {
         write_store(&path, kind);
         let store = Store::open(&path).unwrap();
-        assert_eq!((store.about(), store.sequences(), store.width(), store.row_type()), (&about(), &*sequences(), WIDTH, kind));
+        assert_eq!(
+            (store.about(), store.sequences(), store.width(), store.hidden_type()),
+            (&about(), &*sequences(), WIDTH, kind)
+        );
         for (i, sequence) in sequences().iter().enumerate() {
             let expected = hidden(sequence.scored.len());
-            let rounded = expected.iter().map(|&v| if kind == RowType::F32 { v } else { half::f16::from_f32(v).to_f32() });
+            let rounded = expected.iter().map(|&v| if kind == HiddenType::F32 { v } else { half::f16::from_f32(v).to_f32() });
             assert_eq!(store.rows(i).unwrap(), rounded.collect::<Vec<_>>());
         }
     }
@@ -140,8 +143,8 @@ fn a_store_gives_back_what_was_put() {
 fn the_same_store_has_the_same_bytes_and_is_safetensors() {
     let (dir, path) = folder();
     let other = dir.path().join("other.bin");
-    write_store(&path, RowType::F32);
-    write_store(&other, RowType::F32);
+    write_store(&path, HiddenType::F32);
+    write_store(&other, HiddenType::F32);
     let bytes = std::fs::read(&path).unwrap();
     assert_eq!(bytes, std::fs::read(&other).unwrap());
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -152,7 +155,7 @@ fn the_same_store_has_the_same_bytes_and_is_safetensors() {
 #[test]
 fn a_store_with_any_byte_changed_is_refused() {
     let (_dir, path) = folder();
-    write_store(&path, RowType::F16);
+    write_store(&path, HiddenType::F16);
     let whole = std::fs::read(&path).unwrap();
     for at in 0..whole.len() {
         for flip in [1, 0x80] {
@@ -166,7 +169,7 @@ fn a_store_with_any_byte_changed_is_refused() {
 #[test]
 fn a_file_of_any_other_length_is_refused() {
     let (_dir, path) = folder();
-    write_store(&path, RowType::F32);
+    write_store(&path, HiddenType::F32);
     let whole = std::fs::read(&path).unwrap();
     for len in 0..whole.len() {
         has(&refusal(&path, &whole[..len], read_store), &["at byte"]);
@@ -184,7 +187,7 @@ fn a_file_of_any_other_length_is_refused() {
 #[test]
 fn a_store_names_what_of_it_is_broken() {
     let (_dir, path) = folder();
-    write_store(&path, RowType::F32);
+    write_store(&path, HiddenType::F32);
     let whole = std::fs::read(&path).unwrap();
     let find = |text: &str| whole.windows(text.len()).position(|part| part == text.as_bytes()).unwrap();
     let changed = |text: &str, by: &str| {
@@ -210,10 +213,10 @@ fn a_store_names_what_of_it_is_broken() {
 #[test]
 fn a_store_of_something_else_is_refused_by_name() {
     let (_dir, path) = folder();
-    write_store(&path, RowType::F32);
+    write_store(&path, HiddenType::F32);
     let store = Store::open(&path).unwrap();
     #[track_caller]
-    fn check(store: &Store, change: impl FnOnce(&mut About, &mut usize, &mut Vec<Sequence>), parts: &[&str]) {
+    fn check(store: &Store, change: impl FnOnce(&mut StoreIdentity, &mut usize, &mut Vec<Sequence>), parts: &[&str]) {
         let (mut about, mut width, mut sequences) = (about(), WIDTH, sequences());
         change(&mut about, &mut width, &mut sequences);
         let error = store.check(&about, width, &sequences).unwrap_err().to_string();
@@ -226,9 +229,9 @@ fn a_store_of_something_else_is_refused_by_name() {
     check(&store, |_, _, s| s[2].tokens[3] = 5, &["token 3 of sequence 2 is 1, and 5 here"]);
     check(&store, |_, _, s| s[0].scored = 0..3, &["sequence 0", "1..3", "0..3"]);
     check(&store, |_, _, s| s[0].tokens.push(9), &["sequence 0 has 4 tokens"]);
-    check(&store, |_, _, s| s.push(s[0].clone()), &["holds 3 sequences, 4 are", "--chunks 3"]);
+    check(&store, |_, _, s| s.push(s[0].clone()), &["holds 3 sequences, 4 are", "chunks 3"]);
     // Another name, device or text around the same windows is no other reference.
-    let renamed = About { model: "t".into(), device: "gpu".into(), text_sha256: "cc".into(), ..about() };
+    let renamed = StoreIdentity { model: "t".into(), device: "gpu".into(), text_sha256: "cc".into(), ..about() };
     store.check(&renamed, WIDTH, &sequences()[..2]).unwrap();
 }
 
@@ -240,10 +243,10 @@ fn what_cannot_be_stored_is_refused() {
         let mut writer = StoreWriter::create(&path, &about(), kind, WIDTH, &sequences).unwrap();
         writer.put(sequence, rows).unwrap_err().to_string()
     };
-    has(&refused(RowType::F32, 0, &hidden(3)), &["sequence 0", "9", "6"]);
-    has(&refused(RowType::F32, 0, &[f32::NAN; 6]), &["sequence 0", "NaN"]);
-    has(&refused(RowType::F16, 2, &[7e4; 12]), &["sequence 2", "70000", "--reference-type f32"]);
-    let mut writer = StoreWriter::create(&path, &about(), RowType::F32, WIDTH, &sequences).unwrap();
+    has(&refused(HiddenType::F32, 0, &hidden(3)), &["sequence 0", "9", "6"]);
+    has(&refused(HiddenType::F32, 0, &[f32::NAN; 6]), &["sequence 0", "NaN"]);
+    has(&refused(HiddenType::F16, 2, &[7e4; 12]), &["sequence 2", "70000", "reference_type f32"]);
+    let mut writer = StoreWriter::create(&path, &about(), HiddenType::F32, WIDTH, &sequences).unwrap();
     writer.put(0, &hidden(2)).unwrap();
     has(&writer.finish().unwrap_err().to_string(), &["sequence 1 is missing"]);
     let mut writer = LogitsWriter::create(&path, &two_windows(), VOCAB).unwrap();
@@ -251,7 +254,7 @@ fn what_cannot_be_stored_is_refused() {
     writer.put(0, &logits(3)).unwrap();
     has(&writer.finish().unwrap_err().to_string(), &["scored row 3 is missing"]);
     let mut rolling = two_windows();
-    rolling.protocol.pass = Pass::Rolling;
+    rolling.protocol.pass = Windowing::Rolling;
     has(&LogitsWriter::create(&path, &rolling, VOCAB).err().unwrap().to_string(), &["second half"]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
 }
@@ -346,11 +349,11 @@ fn logits_of_something_else_are_refused_by_name() {
     check(&two_windows(), 9, &["vocabulary of 7", "has 9"]);
     let mut other = two_windows();
     other.protocol.ctx = 8;
-    check(&other, VOCAB, &["windows of 6", "not 8", "--ctx 6"]);
+    check(&other, VOCAB, &["windows of 6", "not 8", "ctx 6"]);
     check(&text(&[[1, 2, 3, 4, 5, 6], [6, 5, 4, 2, 2, 1]], Some(0)), VOCAB, &["token 3 of window 1 is 3, and 2 here"]);
     check(&text(&[[2, 2, 3, 4, 5, 6]], Some(0)), VOCAB, &["token 0 of window 0 is 1, and 2 here"]);
     let windows = [[1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1], [0; 6]];
-    check(&text(&windows, Some(0)), VOCAB, &["2 windows, 3 are to be scored", "--chunks 2"]);
+    check(&text(&windows, Some(0)), VOCAB, &["2 windows, 3 are to be scored", "chunks 2"]);
     // Fewer windows, and a start token where the text had something else.
     file.check(&text(&windows[..1], Some(0)), VOCAB).unwrap();
     file.check(&text(&[[5, 2, 3, 4, 5, 6]], Some(1)), VOCAB).unwrap();
@@ -387,7 +390,7 @@ proptest! {
             let _ = read_logits(&path);
             let _ = read_store(&path);
         }
-        if let Some(scale) = Scale::of(scale) {
+        if let Some(scale) = CodeScale::of(scale) {
             prop_assert!(scale.counted(u16::MAX).is_finite() && scale.counted(0).is_finite());
         }
     }

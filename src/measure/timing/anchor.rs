@@ -1,9 +1,10 @@
-//! The drift guard: a fixed piece of work, done again between timings, that tells whether the machine is still the machine it was.
+//! The drift guard: a fixed piece of work, done again between timings, that tells whether the machine is still the machine it
+//! was.
 //!
-//! The anchor reads a matrix once (as decoding does, bound by memory) and multiplies rows with a part of it (as prefill does, bound by
-//! arithmetic), through the backend that is timed and with its threads. Whatever slows models down slows it down: heat, a power
-//! limit, other programs on the processor, on the memory or on the graphics device. It is the same for every model, and independent
-//! of their number.
+//! The anchor reads a matrix once (as decoding does, bound by memory) and multiplies rows with a part of it (as prefill does,
+//! bound by arithmetic), through the backend that is timed and with its threads. Whatever slows models down slows it down: heat,
+//! a power limit, other programs on the processor, on the memory or on the graphics device. It is the same for every model, and
+//! independent of their number.
 
 use std::time::{Duration, Instant};
 
@@ -64,8 +65,8 @@ impl<'a, B: Backend> Anchor<'a, B> {
     }
 }
 
-/// For every timing whether it drifted: whether the mean of the anchors before and after it differs from the median of all anchors
-/// by more than the share `bound`. `anchors` has one more than there are timings.
+/// For every timing whether it drifted: whether the mean of the anchors before and after it differs from the median of all
+/// anchors by more than the share `bound`. `anchors` has one more than there are timings.
 pub fn drifted(anchors: &[f64], bound: f64) -> Vec<bool> {
     let mut sorted = anchors.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,7 +1,9 @@
-//! Lists of numbers on the command line, in llama-bench's grammar: `first[-last[+step|*factor]]`, comma after comma. Unlike there,
-//! what names no number at all is an error.
+//! Lists of numbers on the command line, in llama-bench's grammar: `first[-last[+step|*factor]]`, comma after comma. Unlike
+//! there, what names no number at all is an error.
 
 use std::str::FromStr;
+
+use bitworth_quant::message::Message;
 
 /// Most numbers in one list.
 const MOST: usize = 1 << 12;
@@ -11,19 +13,19 @@ const MOST: usize = 1 << 12;
 pub struct Counts(pub Vec<usize>);
 
 impl FromStr for Counts {
-    type Err = String;
+    type Err = Message;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self, Message> {
         let mut all = Vec::new();
         // llama-bench takes a comma at the end.
         for part in s.strip_suffix(',').unwrap_or(s).split(',') {
-            extend(&mut all, part).map_err(|why| format!("{part:?}: {why}"))?;
+            extend(&mut all, part).map_err(|why| Message::from(format!("{part:?}: ")).then(why))?;
         }
         Ok(Self(all))
     }
 }
 
-fn extend(all: &mut Vec<usize>, part: &str) -> Result<(), String> {
+fn extend(all: &mut Vec<usize>, part: &str) -> Result<(), Message> {
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| text.parse::<usize>().ok()).flatten().ok_or_else(|| {
@@ -38,18 +40,18 @@ fn extend(all: &mut Vec<usize>, part: &str) -> Result<(), String> {
     };
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
-        return Err(format!("the range ends at {last}, before it begins at {first}"));
+        return Err(format!("the range ends at {last}, before it begins at {first}").into());
     }
     let (operator, step) = step.map_or(Ok((b'+', 1)), |(operator, step)| number(step).map(|step| (operator, step)))?;
     let mut value = first;
     loop {
         all.push(value);
         if all.len() > MOST {
-            return Err(format!("more than {MOST} numbers; give a larger step"));
+            return Err(format!("more than {MOST} numbers; give a larger step").into());
         }
         let next = if operator == b'+' { value.checked_add(step) } else { value.checked_mul(step) };
         match next {
-            Some(next) if next <= value => return Err(format!("a step of {step} from {value} leads nowhere")),
+            Some(next) if next <= value => return Err(format!("a step of {step} from {value} leads nowhere").into()),
             Some(next) if next <= last => value = next,
             _ => return Ok(()),
         }
@@ -67,7 +69,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(text: &str, named: &str) {
-        let error = text.parse::<Counts>().unwrap_err();
+        let error = text.parse::<Counts>().unwrap_err().to_string();
         assert!(error.contains(named), "{text}: {error}");
     }
 

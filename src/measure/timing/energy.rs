@@ -1,8 +1,8 @@
-//! Energy that the system counts: the processor's RAPL counters (Linux, `/sys/class/powercap`) and the power sensor of AMD graphics
-//! (`hwmon` of the driver amdgpu). What is not there or may not be read gives nothing, and a reason.
+//! Energy that the system counts: the processor's RAPL counters (Linux, `/sys/class/powercap`) and the power sensor of AMD
+//! graphics (`hwmon` of the driver amdgpu). What is not there or may not be read gives nothing, and a reason.
 //!
-//! Which of them belong to a device: a processor's figure is that of its packages and, where it is counted apart, of the memory. A
-//! graphics device inside the package is in the package's figure; its sensor counts only where there is no RAPL, because adding
+//! Which of them belong to a device: a processor's figure is that of its packages and, where it is counted apart, of the memory.
+//! A graphics device inside the package is in the package's figure; its sensor counts only where there is no RAPL, because adding
 //! both would count it twice. A discrete card's sensor is added to the packages that feed it. Absent: the rest of the machine
 //! (drives, fans, losses of the power supply), other systems than Linux.
 
@@ -22,6 +22,20 @@ const SAMPLE: Duration = Duration::from_millis(20);
 pub struct EnergyMeter {
     zones: Vec<Zone>,
     sensors: Vec<Sampled>,
+}
+
+/// Why energy is not measured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoEnergy {
+    /// There is a counter for others.
+    #[error("energy is not measured: {} may not be read (on most systems by root only)", counter.display())]
+    Denied {
+        /// The counter.
+        counter: PathBuf,
+    },
+    /// There is no counter.
+    #[error("energy is not measured: the system counts none (no RAPL in /sys/class/powercap)")]
+    None,
 }
 
 /// A counter in microjoules that begins again at `range`.
@@ -49,12 +63,12 @@ impl EnergyMeter {
     /// What counts the energy of a device of this kind.
     ///
     /// # Errors
-    /// Why nothing does, in a sentence.
-    pub fn open(kind: DeviceKind) -> Result<Self, String> {
+    /// Why nothing does.
+    pub fn open(kind: DeviceKind) -> Result<Self, NoEnergy> {
         Self::under(Path::new("/sys/class"), kind)
     }
 
-    fn under(class: &Path, kind: DeviceKind) -> Result<Self, String> {
+    fn under(class: &Path, kind: DeviceKind) -> Result<Self, NoEnergy> {
         let (zones, denied) = zones(&class.join("powercap"));
         let sensors = match kind {
             DeviceKind::Cpu | DeviceKind::SoftwareGpu => Vec::new(),
@@ -65,8 +79,8 @@ impl EnergyMeter {
             return Ok(Self { zones, sensors: sensors.into_iter().map(|(name, path)| Sampled::start(name, path)).collect() });
         }
         Err(match denied {
-            Some(path) => format!("energy is not measured: {} may not be read (on most systems by root only)", path.display()),
-            None => "energy is not measured: the system counts none (no RAPL in /sys/class/powercap)".into(),
+            Some(counter) => NoEnergy::Denied { counter },
+            None => NoEnergy::None,
         })
     }
 
@@ -241,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_a_reason() {
-        let why = |dir: &tempfile::TempDir| EnergyMeter::under(dir.path(), DeviceKind::Cpu).err().unwrap();
+        let why = |dir: &tempfile::TempDir| EnergyMeter::under(dir.path(), DeviceKind::Cpu).err().unwrap().to_string();
         assert!(why(&class(&[])).contains("counts none"));
         assert!(why(&class(AMD)).contains("counts none"), "a sensor of the graphics device is not the processor's");
         assert!(why(&class(&RAPL[..1])).contains("energy_uj may not be read"));

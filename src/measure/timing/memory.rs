@@ -1,6 +1,6 @@
-//! How much memory of the process a model took at most. Linux counts the peak anew when asked (`VmHWM` of `/proc/self/status`, after
-//! `/proc/self/clear_refs`), Apple's systems from the start of the process (`getrusage`); elsewhere it is not known. Memory of a
-//! graphics device is the backend's to count.
+//! How much memory of the process a model took at most. Linux counts the peak anew when asked (`VmHWM` of `/proc/self/status`,
+//! after `/proc/self/clear_refs`), Apple's systems from the start of the process (`getrusage`); elsewhere it is not known. Memory
+//! of a graphics device is the backend's to count.
 
 /// The process's memory at one time, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 //! earlier tokens; every prompt and every number of tokens is a test of its own, at every depth and batch.
 //!
 //! What a timing holds (llama.cpp's `tools/llama-bench/llama-bench.cpp`, `test_prompt` and `test_gen`): all tokens of the test
-//! through the model, with the head behind the last token of a prompt and behind every decoded token; not the tokens that stand in
-//! the cache before. As there, what is fed are pseudo-random tokens and never the model's own, so that experts are chosen as by
-//! changing text. Two differences: the likeliest token is found on the device, where llama-bench copies the logits to the host; and
-//! the head is computed once per prompt, where llama-bench computes it every 2048 tokens. `batch` is the number of sequences at
-//! once (llama-batched-bench's `-npl`); prompts of a batch follow each other.
+//! through the model, with the head behind the last token of a prompt and behind every decoded token; not the tokens that stand
+//! in the cache before. As there, what is fed are pseudo-random tokens and never the model's own, so that experts are chosen as
+//! by changing text. Two differences: the likeliest token is found on the device, where llama-bench copies the logits to the
+//! host; and the head is computed once per prompt, where llama-bench computes it every 2048 tokens. `batch` is the number of
+//! sequences at once (llama-batched-bench's `-npl`); prompts of a batch follow each other.
 //!
 //! Absent: how results are shown.
 
@@ -18,23 +18,26 @@ pub mod records;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
 use bitworth_quant::HParams;
+use bitworth_quant::message::Message;
 use bitworth_quant::progress::Unit;
 
 use self::anchor::Anchor;
 pub use self::counts::Counts;
 use self::energy::EnergyMeter;
+pub use self::energy::NoEnergy;
 use self::memory::PeakMemory;
 use super::Watch;
+use super::error::{Error, Result};
+use super::settings::DELAY;
 use bitworth_engine::backend::Backend;
-use bitworth_engine::error::EngineError;
 use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
 use bitworth_eval::record::{Footprint, Phase, Speed};
 
-/// What to time. Every number of tokens in `prompt` is a prefill, every one in `generate` a decoding, each at every depth and batch.
+/// What to time. Every number of tokens in `prompt` is a prefill, every one in `generate` a decoding, each at every depth and
+/// batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
     /// Tokens of prompts; 0 stands for none.
@@ -137,32 +140,35 @@ impl Workload {
     pub fn check(&self, context: usize) -> Result<()> {
         for (name, count) in self.batch.iter().map(|&batch| ("batch", batch)).chain([("repetitions", self.repetitions)]) {
             if count == 0 || count > Self::MOST {
-                bail!("{name} {count}: must lie between 1 and {}", Self::MOST);
+                return Err(Error::unfit(format!("{name} {count}: must lie between 1 and {}", Self::MOST)));
             }
         }
         let lists = [("prompt", &self.prompt), ("generate", &self.generate), ("depth", &self.depth), ("batch", &self.batch)];
         for (name, list) in lists {
             if let Some(twice) = (1..list.len()).find(|&i| list[..i].contains(&list[i])) {
-                bail!("{name} names {} twice; name every number once and use repetitions", list[twice]);
+                return Err(Error::unfit(format!(
+                    "{name} names {} twice; name every number once and use repetitions",
+                    list[twice]
+                )));
             }
         }
         if self.delay > Self::LONGEST_DELAY {
-            bail!("delay: at most {} seconds", Self::LONGEST_DELAY.as_secs());
+            return Err(Error::unfit(format!("delay: at most {} seconds", Self::LONGEST_DELAY.as_secs())));
         }
         if !(self.drift_bound > 0.0 && self.drift_bound <= 10.0) {
-            bail!("drift bound {}: must lie above 0 and be at most 10 (1000 %)", self.drift_bound);
+            return Err(Error::unfit(format!("drift bound {}: must lie above 0 and be at most 10 (1000 %)", self.drift_bound)));
         }
         let counts = [self.prompt.len() + self.generate.len(), self.depth.len(), self.batch.len()];
         if counts.iter().product::<usize>() > Self::MOST {
-            bail!("more than {} tests; give shorter lists", Self::MOST);
+            return Err(Error::unfit(format!("more than {} tests; give shorter lists", Self::MOST)));
         }
         let tests = self.tests();
         if tests.is_empty() {
-            bail!("nothing to time: prompt and generate are both 0");
+            return Err(Error::unfit("nothing to time: prompt and generate are both 0"));
         }
         match tests.iter().find(|test| test.depth.saturating_add(test.tokens) > context) {
-            Some(test) => {
-                bail!("depth {} and {} tokens do not fit the model's context of {context}", test.depth, test.tokens)
+            Some(Test { depth, tokens, .. }) => {
+                Err(Error::unfit(format!("depth {depth} and {tokens} tokens do not fit the model's context of {context}")))
             }
             None => Ok(()),
         }
@@ -176,7 +182,9 @@ pub struct Timings {
     /// What the anchors took, in seconds: one before all timings and one after each.
     pub anchors: Vec<f64>,
     /// What counted the energy, or why nothing did.
-    pub energy: Result<Vec<String>, String>,
+    pub energy: Result<Vec<String>, NoEnergy>,
+    /// What to do where too many timings drifted.
+    pub drift: Option<Message>,
     /// Whether it was stopped early. All timings there are complete.
     pub interrupted: bool,
 }
@@ -185,8 +193,8 @@ pub struct Timings {
 /// r + 1 of any, so that what changes in the machine meets all alike.
 ///
 /// # Errors
-/// A workload longer than a model's context, a model that cannot be opened beside the others, a device that fails. An interruption
-/// is an error only before the first timing.
+/// A workload longer than a model's context, a model that cannot be opened beside the others, a device that fails. An
+/// interruption is an error only before the first timing.
 pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, watch: Watch<'_>) -> Result<Timings> {
     for model in models {
         load.check(sweep::longest_sequence(model.hparams()))?;
@@ -200,8 +208,8 @@ pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, wa
     for model in models {
         open.push(Timed::open(backend, model, load, &tests, watch)?);
     }
-    let mut anchor = Anchor::new(backend).map_err(EngineError::from)?;
-    let mut anchors = vec![anchor.measure().map_err(EngineError::from)?];
+    let mut anchor = Anchor::new(backend)?;
+    let mut anchors = vec![anchor.measure()?];
     // By time, each with the number of its model.
     let mut done: Vec<(usize, Speed)> = Vec::new();
     let mut interrupted = false;
@@ -219,7 +227,7 @@ pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, wa
             for test in &tests {
                 let timing = pause(load.delay, watch).and_then(|()| model.time(*test, meter.as_ref().ok(), watch));
                 let (seconds, joules) = match timing {
-                    Err(e) if is_interruption(&e) => {
+                    Err(e) if e.is_interruption() => {
                         interrupted = true;
                         break 'all;
                     }
@@ -237,7 +245,7 @@ pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, wa
                     footprint: model.footprint,
                 };
                 done.push((number, speed));
-                anchors.push(anchor.measure().map_err(EngineError::from)?);
+                anchors.push(anchor.measure()?);
                 watch.progress.advance(1);
             }
         }
@@ -246,14 +254,14 @@ pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, wa
     flag(&mut done, &anchors, load.drift_bound);
     watch.progress.finish();
     if done.is_empty() {
-        return Err(EngineError::Interrupted.into());
+        return Err(Error::interrupted());
     }
-    warn_of_drift(&done, load);
+    let drift = drift(&done, load);
     let mut speeds = vec![Vec::new(); models.len()];
     for (number, speed) in done {
         speeds[number].push(speed);
     }
-    Ok(Timings { speeds, anchors, energy: meter.map(|meter| meter.sources()), interrupted })
+    Ok(Timings { speeds, anchors, energy: meter.map(|meter| meter.sources()), drift, interrupted })
 }
 
 fn flag(done: &mut [(usize, Speed)], anchors: &[f64], bound: f64) {
@@ -271,20 +279,18 @@ fn enough_steady(done: &[(usize, Speed)], models: usize, tests: &[Test], load: &
     (0..models).all(|number| tests.iter().all(|test| 2 * steady(number, test) >= load.repetitions))
 }
 
-fn warn_of_drift(done: &[(usize, Speed)], load: &Workload) {
+/// What to do where at least half of the timings drifted.
+fn drift(done: &[(usize, Speed)], load: &Workload) -> Option<Message> {
     let drifted = done.iter().filter(|(_, speed)| speed.drifted).count();
-    if 2 * drifted >= done.len() {
-        tracing::warn!(
-            "{drifted} of {} timings drifted: the machine's own speed changed by more than {:.0} % meanwhile. Close other programs, let \
-             it cool (--delay), and time again",
-            done.len(),
-            100.0 * load.drift_bound
-        );
+    if 2 * drifted < done.len() {
+        return None;
     }
-}
-
-fn is_interruption(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(EngineError::Interrupted))
+    let (all, percent) = (done.len(), 100.0 * load.drift_bound);
+    let changed = format!(
+        "{drifted} of {all} timings drifted: the machine's own speed changed by more than {percent:.0} % meanwhile. Close other \
+         programs, let it cool ("
+    );
+    Some(Message::from(changed).then(DELAY).then("), and time again"))
 }
 
 /// Waits, unless asked to stop.
@@ -292,7 +298,7 @@ fn pause(delay: Duration, watch: Watch<'_>) -> Result<()> {
     let end = Instant::now() + delay;
     loop {
         if watch.stopped() {
-            return Err(EngineError::Interrupted.into());
+            return Err(Error::interrupted());
         }
         match end.checked_duration_since(Instant::now()) {
             Some(left) if !left.is_zero() => std::thread::sleep(left.min(Duration::from_millis(50))),
@@ -344,7 +350,7 @@ impl<'a, B: Backend> Timed<'a, B> {
         }
         self.generator.synchronize()?;
         if watch.stopped() {
-            return Err(EngineError::Interrupted.into());
+            return Err(Error::interrupted());
         }
         let from = meter.map(EnergyMeter::read);
         let begin = Instant::now();
@@ -358,7 +364,7 @@ impl<'a, B: Backend> Timed<'a, B> {
                 let mut step = vec![0; batch];
                 for i in 0..count {
                     if watch.stopped() {
-                        return Err(EngineError::Interrupted.into());
+                        return Err(Error::interrupted());
                     }
                     // Other tokens in each sequence, so that they do not all choose the same experts.
                     step.iter_mut().enumerate().for_each(|(s, t)| *t = self.tokens[(depth + i + s) % self.tokens.len()]);
@@ -453,6 +459,6 @@ mod tests {
         assert_eq!(repetitions, [0, 0, 1, 1]);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         let error = measure(&cpu, &[&model], &load(10.0), watch).err().unwrap();
-        assert!(is_interruption(&error), "{error}");
+        assert!(error.is_interruption(), "{error}");
     }
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
 use bitworth_quant::Checkpoint;
 
+use crate::error::Result;
 use crate::models;
 use crate::run::lane_record;
 use bitworth_engine::backend::DeviceInfo;
@@ -13,7 +13,8 @@ use bitworth_engine::sweep::Lane;
 use bitworth_eval::record::{Body, Origin, Record, Speed};
 use bitworth_eval::records;
 
-/// Writes the timings of `checkpoints` to the folder `dir`, one file each, and returns the files. A model is a lane of its own name.
+/// Writes the timings of `checkpoints` to the folder `dir`, one file each, and returns the files. A model is a lane of its own
+/// name.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
@@ -32,7 +33,7 @@ pub fn append(dir: &Path, device: &DeviceInfo, checkpoints: &[Arc<Checkpoint>], 
         let bytes = models::stored_bytes(checkpoint)?;
         let mut records = vec![record(lane_record(lane, recipe, false, Some(&file), bytes, bpw, None))];
         records.extend(speeds.iter().map(|speed| record(Body::Speed(speed.clone()))));
-        let item = free_item(dir, &lane.name);
+        let item = free_unit(dir, &lane.name);
         records::append(dir, &item, &records)?;
         files.push(records::path(dir, &item));
     }
@@ -40,7 +41,7 @@ pub fn append(dir: &Path, device: &DeviceInfo, checkpoints: &[Arc<Checkpoint>], 
 }
 
 /// The first name that no earlier timing of the lane has.
-fn free_item(dir: &Path, lane: &str) -> String {
+fn free_unit(dir: &Path, lane: &str) -> String {
     let name = |number: usize| format!("bench.{lane}.{number:04}");
     let mut number = 0;
     while records::has(dir, &name(number)) {

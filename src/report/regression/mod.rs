@@ -1,13 +1,13 @@
-//! Two runs of the same lanes, an old and a new one: what became worse or better beyond noise. Quality by paired differences on the
-//! sequences and items that both saw, speed by the spread of the repetitions, size exactly. Nothing is measured here.
+//! Two runs of the same lanes, an old and a new one: what became worse or better beyond noise. Quality by paired differences on
+//! the sequences and items that both saw, speed by the spread of the repetitions, size exactly. Nothing is measured here.
 
 use serde::Serialize;
 
-use crate::compare::{divergence_sums, mean_difference};
-use crate::gather::{self, Gathered, LaneRecords};
+use crate::findings::{divergence_sums, mean_difference};
+use crate::gather::{self, Gathered, GatheredLane};
 use crate::pareto::ROUNDING;
 use crate::summary::{self, SpeedSummary, Summary};
-use bitworth_eval::record::{Pass, Record, Sequence};
+use bitworth_eval::record::{Record, SequenceRecord, Windowing};
 use bitworth_eval::stats::{self, Cluster, Estimate, Interval};
 use bitworth_quant::{Error, Result};
 
@@ -17,7 +17,7 @@ pub const RUN_TO_RUN: f64 = 0.03;
 
 /// What two runs say about each other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Comparison {
+pub struct RunComparison {
     /// Every figure that both runs have, lane by lane.
     pub changes: Vec<Change>,
     /// Lanes that only the old run has.
@@ -47,7 +47,7 @@ pub struct Change {
     /// Whether the interval is that of paired differences.
     pub paired: bool,
     /// What it means.
-    pub verdict: Verdict,
+    pub verdict: ChangeVerdict,
 }
 
 /// What is compared.
@@ -95,7 +95,7 @@ impl Measure {
 /// What a change means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum ChangeVerdict {
     /// Worse beyond noise.
     Regression,
     /// Better beyond noise.
@@ -109,8 +109,9 @@ pub enum Verdict {
 /// Compares the records of two runs.
 ///
 /// # Errors
-/// Records that make no report ([`gather::gather`]); no lane in common; a text, protocol, tokenization or task version that differs.
-pub fn compare(old: &[Record], new: &[Record]) -> Result<Comparison> {
+/// Records that make no report ([`gather::gather`]); no lane in common; a text, protocol, tokenization or task version that
+/// differs.
+pub fn compare_runs(old: &[Record], new: &[Record]) -> Result<RunComparison> {
     let (old, new) = (Run::of(old)?, Run::of(new)?);
     for (pass, known) in &old.gathered.texts {
         if let Some(other) = new.gathered.texts.get(pass).filter(|other| *other != known) {
@@ -123,21 +124,21 @@ pub fn compare(old: &[Record], new: &[Record]) -> Result<Comparison> {
         let names = |run: &Run| run.labels.join(", ");
         return Err(not_comparable(format!("no lane is in both: the old run has {}, the new one {}", names(&old), names(&new))));
     }
-    let mut comparison = Comparison {
+    let mut comparison = RunComparison {
         changes: Vec::new(),
         only_old: missing(&old.labels, pairs.iter().map(|p| p.0)),
         only_new: missing(&new.labels, pairs.iter().map(|p| p.1)),
         notes: Vec::new(),
     };
     for (i, j) in pairs {
-        Pair { old: (&old, i), new: (&new, j), into: &mut comparison }.compare()?;
+        Pair { old: (&old, i), new: (&new, j), into: &mut comparison }.judge()?;
     }
     Ok(comparison)
 }
 
-impl Comparison {
+impl RunComparison {
     /// The changes that mean this.
-    pub fn with(&self, verdict: Verdict) -> Vec<&Change> {
+    pub fn with(&self, verdict: ChangeVerdict) -> Vec<&Change> {
         self.changes.iter().filter(|c| c.verdict == verdict).collect()
     }
 }
@@ -171,14 +172,14 @@ impl Run {
 
 /// Lanes of the same name, model, arithmetic and device; where only the device differs, the one lane on each side.
 fn pairs(old: &Run, new: &Run) -> Vec<(usize, usize)> {
-    let matches = |a: &LaneRecords, b: &LaneRecords| {
+    let matches = |a: &GatheredLane, b: &GatheredLane| {
         (&a.key.model, &a.key.lane, &a.key.arithmetic) == (&b.key.model, &b.key.lane, &b.key.arithmetic)
     };
-    let alike = |run: &Run, lane: &LaneRecords| {
+    let alike = |run: &Run, lane: &GatheredLane| {
         let found = run.gathered.lanes.iter().enumerate().filter(|(_, other)| matches(lane, other)).map(|(i, _)| i);
         found.collect::<Vec<usize>>()
     };
-    let partner = |lane: &LaneRecords| {
+    let partner = |lane: &GatheredLane| {
         let same = new.gathered.lanes.iter().position(|other| other.key == lane.key);
         same.or_else(|| match (&alike(new, lane)[..], alike(old, lane).len()) {
             ([one], 1) => Some(*one),
@@ -197,7 +198,7 @@ fn missing(labels: &[String], present: impl Iterator<Item = usize>) -> Vec<Strin
 struct Pair<'a> {
     old: (&'a Run, usize),
     new: (&'a Run, usize),
-    into: &'a mut Comparison,
+    into: &'a mut RunComparison,
 }
 
 impl Pair<'_> {
@@ -209,7 +210,7 @@ impl Pair<'_> {
         (&self.old.0.rows[self.old.1], &self.new.0.rows[self.new.1])
     }
 
-    fn lanes(&self) -> (&LaneRecords, &LaneRecords) {
+    fn lanes(&self) -> (&GatheredLane, &GatheredLane) {
         (&self.old.0.gathered.lanes[self.old.1], &self.new.0.gathered.lanes[self.new.1])
     }
 
@@ -220,7 +221,7 @@ impl Pair<'_> {
         values: (f64, f64),
         change: Estimate,
         paired: bool,
-        verdict: Verdict,
+        verdict: ChangeVerdict,
     ) {
         let (old, new) = values;
         let lane = self.label().to_owned();
@@ -232,12 +233,12 @@ impl Pair<'_> {
         self.into.notes.push(note);
     }
 
-    fn compare(&mut self) -> Result<()> {
+    fn judge(&mut self) -> Result<()> {
         let (old, new) = (self.rows().0.bytes, self.rows().1.bytes);
         let verdict = match new.cmp(&old) {
-            std::cmp::Ordering::Less => Verdict::Improvement,
-            std::cmp::Ordering::Equal => Verdict::Same,
-            std::cmp::Ordering::Greater => Verdict::Regression,
+            std::cmp::Ordering::Less => ChangeVerdict::Improvement,
+            std::cmp::Ordering::Equal => ChangeVerdict::Same,
+            std::cmp::Ordering::Greater => ChangeVerdict::Regression,
         };
         let ratio = Estimate { value: new as f64 / old.max(1) as f64, interval: None };
         self.push(Measure::Bytes, None, (old as f64, new as f64), ratio, false, verdict);
@@ -251,8 +252,8 @@ impl Pair<'_> {
     fn texts(&mut self) -> Result<()> {
         let (old, new) = self.lanes();
         let passes = [
-            (Pass::Windows, Measure::Perplexity, &old.windows, &new.windows),
-            (Pass::Rolling, Measure::BitsPerByte, &old.rolling, &new.rolling),
+            (Windowing::Windows, Measure::Perplexity, &old.windows, &new.windows),
+            (Windowing::Rolling, Measure::BitsPerByte, &old.rolling, &new.rolling),
         ];
         let mut quality = Vec::new();
         for (pass, measure, old, new) in passes {
@@ -260,31 +261,32 @@ impl Pair<'_> {
                 quality.push(Err(format!("only one of the runs made the pass over {}", pass.name())));
                 continue;
             }
-            let common: Vec<(&Sequence, &Sequence)> = old.iter().filter_map(|(i, s)| Some((s, new.get(i)?))).collect();
+            let common: Vec<(&SequenceRecord, &SequenceRecord)> =
+                old.iter().filter_map(|(i, s)| Some((s, new.get(i)?))).collect();
             if common.iter().any(|(a, b)| (a.tokens, a.bytes) != (b.tokens, b.bytes)) {
                 return Err(not_comparable(format!("{} was tokenized in another way", self.label())));
             }
             // For bits per byte the clusters count bytes, so that the ratio is of nats per byte; it is that of the bits.
-            let value = |sequences: &std::collections::BTreeMap<u32, Sequence>| {
-                let of = |s: &Sequence| Cluster {
+            let value = |sequences: &std::collections::BTreeMap<u32, SequenceRecord>| {
+                let of = |s: &SequenceRecord| Cluster {
                     sum: s.nll_sum,
-                    count: if pass == Pass::Windows { u64::from(s.tokens) } else { s.bytes },
+                    count: if pass == Windowing::Windows { u64::from(s.tokens) } else { s.bytes },
                 };
                 let clusters: Vec<Cluster> = sequences.values().map(of).collect();
-                if pass == Pass::Windows { stats::perplexity(&clusters) } else { stats::bits_per_byte(&clusters) }
+                if pass == Windowing::Windows { stats::perplexity(&clusters) } else { stats::bits_per_byte(&clusters) }
             };
             let (Some(before), Some(after)) = (value(old), value(new)) else {
                 continue;
             };
-            let difference = |(a, b): &(&Sequence, &Sequence)| Cluster {
+            let difference = |(a, b): &(&SequenceRecord, &SequenceRecord)| Cluster {
                 sum: b.nll_sum - a.nll_sum,
-                count: if pass == Pass::Windows { u64::from(b.tokens) } else { b.bytes },
+                count: if pass == Windowing::Windows { u64::from(b.tokens) } else { b.bytes },
             };
             let paired = stats::mean(&common.iter().map(difference).collect::<Vec<_>>());
             let change = match (pass, paired) {
-                (Pass::Windows, paired) => paired.map(|mean| mean.map(libm::exp)),
+                (Windowing::Windows, paired) => paired.map(|mean| mean.map(libm::exp)),
                 // The old value is common to all draws: the paired difference in bits over it, plus 1.
-                (Pass::Rolling, paired) => paired.map(|mean| mean.map(|d| 1.0 + d / std::f64::consts::LN_2 / before.value)),
+                (Windowing::Rolling, paired) => paired.map(|mean| mean.map(|d| 1.0 + d / std::f64::consts::LN_2 / before.value)),
             };
             quality.push(Ok((measure, before, after, change)));
         }
@@ -319,7 +321,7 @@ impl Pair<'_> {
             return;
         }
         let kld = divergence_sums(new).zip(divergence_sums(old)).and_then(|(new, old)| mean_difference(&new, &old));
-        let matches = |(number, s): (&u32, &Sequence)| {
+        let matches = |(number, s): (&u32, &SequenceRecord)| {
             let other = old.scored().get(number)?.against.as_ref()?.top1_matches;
             let own = s.against.as_ref()?.top1_matches;
             Some(Cluster { sum: f64::from(own) - f64::from(other), count: u64::from(s.tokens) })
@@ -342,11 +344,11 @@ impl Pair<'_> {
         };
         let change = paired.unwrap_or_else(unpaired);
         let verdict = match change.interval {
-            _ if (change.value - none).abs() <= measure.rounding() => Verdict::Same,
-            None => Verdict::Undecided,
-            Some(i) if i.contains(none) => Verdict::Same,
-            Some(i) if (i.low > none) == measure.more_is_better() => Verdict::Improvement,
-            Some(_) => Verdict::Regression,
+            _ if (change.value - none).abs() <= measure.rounding() => ChangeVerdict::Same,
+            None => ChangeVerdict::Undecided,
+            Some(i) if i.contains(none) => ChangeVerdict::Same,
+            Some(i) if (i.low > none) == measure.more_is_better() => ChangeVerdict::Improvement,
+            Some(_) => ChangeVerdict::Regression,
         };
         self.push(measure, None, (old.value, new.value), change, paired.is_some(), verdict);
     }
@@ -375,9 +377,9 @@ impl Pair<'_> {
                 continue;
             };
             let verdict = match pair.p_value < 0.05 {
-                false => Verdict::Same,
-                true if pair.difference.value < 0.0 => Verdict::Regression,
-                true => Verdict::Improvement,
+                false => ChangeVerdict::Same,
+                true if pair.difference.value < 0.0 => ChangeVerdict::Regression,
+                true => ChangeVerdict::Improvement,
             };
             let values = (task.accuracy.value, other.accuracy.value);
             self.push(Measure::Accuracy, Some(&task.name), values, pair.difference, true, verdict);
@@ -420,10 +422,10 @@ impl Pair<'_> {
         let interval = Interval { low: new.slowest / old.fastest, high: new.fastest / old.slowest };
         let change = Estimate { value: new.tps / old.tps, interval: Some(interval) };
         let verdict = match old.repetitions.min(new.repetitions) {
-            0 | 1 => Verdict::Undecided,
-            _ if (change.value - 1.0).abs() <= measure.rounding() || interval.contains(1.0) => Verdict::Same,
-            _ if change.value < 1.0 => Verdict::Regression,
-            _ => Verdict::Improvement,
+            0 | 1 => ChangeVerdict::Undecided,
+            _ if (change.value - 1.0).abs() <= measure.rounding() || interval.contains(1.0) => ChangeVerdict::Same,
+            _ if change.value < 1.0 => ChangeVerdict::Regression,
+            _ => ChangeVerdict::Improvement,
         };
         self.push(measure, None, (old.tps, new.tps), change, false, verdict);
     }

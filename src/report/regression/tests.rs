@@ -4,27 +4,27 @@ use super::*;
 use bitworth_eval::record::{Body, Phase};
 use bitworth_eval::sample;
 
-fn changed(change: impl Fn(&mut Record)) -> Result<Comparison> {
+fn changed(change: impl Fn(&mut Record)) -> Result<RunComparison> {
     let old = sample::records();
     let mut new = old.clone();
     new.iter_mut().for_each(change);
-    compare(&old, &new)
+    compare_runs(&old, &new)
 }
 
-fn regressions(comparison: &Comparison) -> Vec<(String, Measure)> {
-    comparison.with(Verdict::Regression).into_iter().map(|c| (c.lane.clone(), c.measure)).collect()
+fn regressions(comparison: &RunComparison) -> Vec<(String, Measure)> {
+    comparison.with(ChangeVerdict::Regression).into_iter().map(|c| (c.lane.clone(), c.measure)).collect()
 }
 
 #[test]
 fn a_run_is_like_itself() {
     let comparison = changed(|_| {}).unwrap();
     assert!(comparison.changes.len() > 12 * 8, "{}", comparison.changes.len());
-    assert!(comparison.changes.iter().all(|c| c.verdict == Verdict::Same));
+    assert!(comparison.changes.iter().all(|c| c.verdict == ChangeVerdict::Same));
     assert!(comparison.only_old.is_empty() && comparison.only_new.is_empty() && comparison.notes.is_empty());
 }
 
 /// The sequences of `q4_0`, changed.
-fn sequences(change: impl Fn(&mut Sequence)) -> Comparison {
+fn sequences(change: impl Fn(&mut SequenceRecord)) -> RunComparison {
     let in_lane = |r: &mut Record| {
         if let (Body::Sequence(s), "q4_0") = (&mut r.body, r.origin.lane.as_str()) {
             change(s);
@@ -38,7 +38,7 @@ fn a_small_loss_in_every_sequence_is_a_regression_and_noise_is_not() {
     let worse = sequences(|s| s.nll_sum += 0.01 + 1e-5 * f64::from(s.sequence));
     assert_eq!(regressions(&worse), [("q4_0".to_owned(), Measure::Perplexity)]);
     let better = sequences(|s| s.nll_sum -= 0.01 + 1e-5 * f64::from(s.sequence));
-    assert_eq!(better.with(Verdict::Improvement).len(), 1);
+    assert_eq!(better.with(ChangeVerdict::Improvement).len(), 1);
     let noise = sequences(|s| s.nll_sum += if s.sequence % 2 == 0 { 0.01 } else { -0.01 });
     let rounding = sequences(|s| s.nll_sum *= 1.0 + 1e-7);
     assert!(regressions(&noise).is_empty() && regressions(&rounding).is_empty());
@@ -53,10 +53,10 @@ fn divergence_and_agreement_are_paired_too() {
     });
     let found = regressions(&worse);
     assert_eq!(found, [("q4_0".to_owned(), Measure::Divergence), ("q4_0".to_owned(), Measure::Agreement)]);
-    assert!(worse.with(Verdict::Regression).iter().all(|c| c.paired));
+    assert!(worse.with(ChangeVerdict::Regression).iter().all(|c| c.paired));
 }
 
-fn timings(factor: f64, drifted: bool) -> Comparison {
+fn timings(factor: f64, drifted: bool) -> RunComparison {
     let slower = |r: &mut Record| {
         if let (Body::Speed(s), "q4_0") = (&mut r.body, r.origin.lane.as_str())
             && s.phase == Phase::Decode
@@ -72,7 +72,7 @@ fn timings(factor: f64, drifted: bool) -> Comparison {
 #[test]
 fn speed_is_judged_by_the_spread_of_the_repetitions_and_drifted_ones_do_not_count() {
     assert_eq!(regressions(&timings(1.2, false)), [("q4_0".to_owned(), Measure::Decode)]);
-    assert_eq!(timings(0.8, false).with(Verdict::Improvement).len(), 1);
+    assert_eq!(timings(0.8, false).with(ChangeVerdict::Improvement).len(), 1);
     // The repetitions spread by 4 %.
     assert!(regressions(&timings(1.02, false)).is_empty());
     assert!(regressions(&timings(3.0, true)).is_empty());
@@ -96,7 +96,7 @@ fn a_task_is_worse_when_its_items_are() {
         }
     };
     let comparison = changed(worse).unwrap();
-    let found = comparison.with(Verdict::Regression);
+    let found = comparison.with(ChangeVerdict::Regression);
     assert_eq!((found.len(), found[0].task.as_deref(), found[0].change.value), (1, Some("grammar"), -0.04));
 }
 
@@ -104,8 +104,8 @@ fn a_task_is_worse_when_its_items_are() {
 fn lanes_of_one_side_are_named() {
     let old = sample::records();
     let new: Vec<Record> = old.iter().filter(|r| r.origin.lane != "q5_0").cloned().collect();
-    assert_eq!(compare(&old, &new).unwrap().only_old, ["q5_0"]);
-    assert_eq!(compare(&new, &old).unwrap().only_new, ["q5_0"]);
+    assert_eq!(compare_runs(&old, &new).unwrap().only_old, ["q5_0"]);
+    assert_eq!(compare_runs(&new, &old).unwrap().only_new, ["q5_0"]);
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn timings_of_different_record_versions_are_not_compared() {
 fn bits_per_byte_are_compared_on_the_rolling_pass() {
     let windows = sample::records();
     let run = |factor| [windows.clone(), sample::rolling(&windows, factor)].concat();
-    let comparison = compare(&run(2.0), &run(2.002)).unwrap();
+    let comparison = compare_runs(&run(2.0), &run(2.002)).unwrap();
     let bits: Vec<&Change> = comparison.changes.iter().filter(|c| c.measure == Measure::BitsPerByte).collect();
-    assert!(bits.len() == 12 && bits.iter().all(|c| c.verdict == Verdict::Regression && c.paired));
+    assert!(bits.len() == 12 && bits.iter().all(|c| c.verdict == ChangeVerdict::Regression && c.paired));
     assert!(bits.iter().all(|c| (c.change.value - 1.001).abs() < 1e-9 && (c.new / c.old - 1.001).abs() < 1e-9), "{bits:?}");
-    let notes = compare(&windows, &run(2.0)).unwrap().notes;
+    let notes = compare_runs(&windows, &run(2.0)).unwrap().notes;
     assert!(notes[0].contains("only one of the runs made the pass over rolling"), "{notes:?}");
 }
 
@@ -151,9 +151,9 @@ fn one_sequence_or_one_repetition_decides_nothing() {
             _ => {}
         }
     }
-    let comparison = compare(&old, &new).unwrap();
-    assert!(comparison.with(Verdict::Regression).is_empty());
-    let undecided = |m: Measure| comparison.with(Verdict::Undecided).iter().filter(|c| c.measure == m).count();
+    let comparison = compare_runs(&old, &new).unwrap();
+    assert!(comparison.with(ChangeVerdict::Regression).is_empty());
+    let undecided = |m: Measure| comparison.with(ChangeVerdict::Undecided).iter().filter(|c| c.measure == m).count();
     assert_eq!((undecided(Measure::Perplexity), undecided(Measure::Decode)), (12, 12));
 }
 
@@ -169,18 +169,18 @@ fn runs_that_share_no_sequence_are_compared_by_their_intervals() {
         }
         records
     };
-    let verdicts = |comparison: &Comparison| -> Vec<Verdict> {
+    let verdicts = |comparison: &RunComparison| -> Vec<ChangeVerdict> {
         let perplexities = comparison.changes.iter().filter(|c| c.measure == Measure::Perplexity && !c.paired);
         perplexities.map(|c| c.verdict).collect()
     };
-    assert_eq!(verdicts(&compare(&part(0, 0.0), &part(1, 0.0)).unwrap()), [Verdict::Same; 12]);
-    assert_eq!(verdicts(&compare(&part(0, 0.0), &part(1, 0.5)).unwrap()), [Verdict::Regression; 12]);
+    assert_eq!(verdicts(&compare_runs(&part(0, 0.0), &part(1, 0.0)).unwrap()), [ChangeVerdict::Same; 12]);
+    assert_eq!(verdicts(&compare_runs(&part(0, 0.0), &part(1, 0.5)).unwrap()), [ChangeVerdict::Regression; 12]);
 }
 
 #[test]
 fn runs_of_other_things_are_refused() {
     let error = |change: &dyn Fn(&mut Record)| changed(change).unwrap_err().to_string();
-    let sequence = |r: &mut Record, change: &dyn Fn(&mut Sequence)| {
+    let sequence = |r: &mut Record, change: &dyn Fn(&mut SequenceRecord)| {
         if let Body::Sequence(s) = &mut r.body {
             change(s);
         }

@@ -1,128 +1,81 @@
-//! The day that a template may ask for, and Python's `strftime` of it. No clock: the day is given.
+//! The day that a template may ask for, and Python's `strftime` of it, by chrono. No clock: the day is given.
 
+use std::fmt::Write;
 use std::str::FromStr;
+
+use chrono::{NaiveDate, NaiveTime};
+
+/// A format that a day cannot be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// A code that is not known.
+    #[error("strftime_now does not know %{0}")]
+    Unknown(char),
+    /// A code that is missing.
+    #[error("strftime_now was given a format that ends with %")]
+    Open,
+}
+
+/// A text that is no day.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no day; write it as 2024-07-26")]
+pub struct NoDate(String);
 
 /// A day of the Gregorian calendar. Its time is midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Date {
-    year: i32,
-    /// From 1.
-    month: u32,
-    /// From 1.
-    day: u32,
-}
+pub struct Date(NaiveDate);
 
 impl Date {
     /// The day of chats whose results are kept, so that the same inputs give the same records whenever they are made: the one
     /// that Llama 3's templates name where there is no clock.
-    pub const OF_RECORDS: Self = Self { year: 2024, month: 7, day: 26 };
+    pub const OF_RECORDS: Self = Self(NaiveDate::from_ymd_opt(2024, 7, 26).unwrap());
 
-    /// The day so many days after 1 January 1970 (H. Hinnant, "chrono-compatible low-level date algorithms").
+    /// The day so many days after 1 January 1970; the last one there is where there are not so many.
     pub fn from_days(days: i64) -> Self {
-        let z = days + 719_468;
-        let era = z.div_euclid(146_097);
-        let of_era = z.rem_euclid(146_097);
-        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * shifted + 2) / 5 + 1;
-        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        Self { year: year as i32, month: month as u32, day: day as u32 }
-    }
-
-    /// Its place in the year, from 1.
-    fn day_of_year(self) -> u32 {
-        (1..self.month).map(|month| days_of(self.year, month)).sum::<u32>() + self.day
-    }
-
-    /// From 0 for Sunday (Zeller's congruence by way of the days since year 0).
-    fn weekday(self) -> usize {
-        let before = i64::from(self.year) - 1;
-        let leaps = before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400);
-        (before * 365 + leaps + i64::from(self.day_of_year())).rem_euclid(7) as usize
+        // 1 January of the year 1 is day 1.
+        let day = i32::try_from(days.saturating_add(719_163)).ok().and_then(NaiveDate::from_num_days_from_ce_opt);
+        Self(day.unwrap_or(NaiveDate::MAX))
     }
 
     /// The day as Python's `strftime` writes it, in English.
     ///
     /// # Errors
     /// The code that is not known.
-    pub fn format(self, format: &str) -> Result<String, String> {
+    pub fn format(self, format: &str) -> Result<String, FormatError> {
+        let midnight = self.0.and_time(NaiveTime::MIN);
         let mut text = String::new();
-        let mut rest = format.chars();
-        while let Some(c) = rest.next() {
-            if c != '%' {
-                text.push(c);
-                continue;
-            }
-            let mut code = rest.next();
-            let plain = code == Some('-');
-            if plain {
-                code = rest.next();
-            }
-            let number = |n: u32, width: usize| if plain { n.to_string() } else { format!("{n:0width$}") };
-            let name = |list: [&str; 7]| list[self.weekday()].to_owned();
-            let month = MONTHS[self.month as usize - 1];
-            text += &match code {
-                Some('Y') => self.year.to_string(),
-                Some('y') => number(self.year.rem_euclid(100) as u32, 2),
-                Some('m') => number(self.month, 2),
-                Some('d') => number(self.day, 2),
-                Some('e') => format!("{:2}", self.day),
-                Some('j') => number(self.day_of_year(), 3),
-                Some('B') => month.to_owned(),
-                Some('b' | 'h') => month[..3].to_owned(),
-                Some('A') => name(WEEKDAYS),
-                Some('a') => name(WEEKDAYS)[..3].to_owned(),
-                Some('w') => self.weekday().to_string(),
-                Some('u') => (1 + (self.weekday() + 6) % 7).to_string(),
-                Some('H' | 'M' | 'S') => number(0, 2),
-                Some('I') => number(12, 2),
-                Some('p') => "AM".to_owned(),
-                Some('f') => "000000".to_owned(),
-                // A time without a zone, as `datetime.now()` gives.
-                Some('z' | 'Z') => String::new(),
-                Some('F') => self.format("%Y-%m-%d")?,
-                Some('D' | 'x') => self.format("%m/%d/%y")?,
-                Some('T' | 'X') => "00:00:00".to_owned(),
-                Some('R') => "00:00".to_owned(),
-                Some('c') => self.format("%a %b %e %T %Y")?,
-                Some('n') => "\n".to_owned(),
-                Some('t') => "\t".to_owned(),
-                Some('%') => "%".to_owned(),
-                Some(other) => return Err(format!("strftime_now does not know %{other}")),
-                None => return Err("strftime_now was given a format that ends with %".to_owned()),
+        let mut rest = format;
+        while let Some((before, code)) = rest.split_once('%') {
+            text += before;
+            // With a hyphen: without leading zeros.
+            let (hyphen, code) = code.strip_prefix('-').map_or(("", code), |code| ("-", code));
+            let Some(letter) = code.chars().next() else {
+                return Err(FormatError::Open);
             };
+            rest = &code[letter.len_utf8()..];
+            // chrono would take signs and digits for codes of its own.
+            let is_code = letter.is_ascii_alphabetic() || letter == '%';
+            match letter {
+                // Python gives microseconds, chrono nanoseconds.
+                'f' => text += "000000",
+                // A time without a zone, as `datetime.now()` gives.
+                'z' | 'Z' => {}
+                _ if is_code && write!(text, "{}", midnight.format(&format!("%{hyphen}{letter}"))).is_ok() => {}
+                _ => return Err(FormatError::Unknown(letter)),
+            }
         }
-        Ok(text)
+        Ok(text + rest)
     }
 }
 
 impl FromStr for Date {
-    type Err = String;
+    type Err = NoDate;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("{text:?} is no day; write it as 2024-07-26");
+    fn from_str(text: &str) -> Result<Self, NoDate> {
+        let error = || NoDate(text.to_owned());
         let parts: Vec<u32> = text.split('-').map(|part| part.parse().ok()).collect::<Option<_>>().ok_or_else(error)?;
-        let &[year @ 1..=9999, month @ 1..=12, day] = parts.as_slice() else { return Err(error()) };
-        let year = year as i32;
-        if day == 0 || day > days_of(year, month) {
-            return Err(error());
-        }
-        Ok(Self { year, month, day })
-    }
-}
-
-const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
-const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-
-fn days_of(year: i32, month: u32) -> u32 {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        2 => 28 + u32::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
+        let &[year @ 1..=9999, month, day] = parts.as_slice() else { return Err(error()) };
+        NaiveDate::from_ymd_opt(year as i32, month, day).map(Self).ok_or_else(error)
     }
 }
 
@@ -142,12 +95,17 @@ mod tests {
         check("2000-01-01", "%Y-%m-%d %a %y %H:%M:%S %p 100%%", "2000-01-01 Sat 00 00:00:00 AM 100%");
         check("1999-12-31", "%F %w%u %x %X %e", "1999-12-31 55 12/31/99 00:00:00 31");
         check("2026-11-25", "%c", "Wed Nov 25 00:00:00 2026");
-        assert!(Date::OF_RECORDS.format("%Q").unwrap_err().contains("%Q"));
+        check("2026-01-04", "%D %T %R %I %h %f [%z%Z] %-m/%-d %n%t.", "01/04/26 00:00:00 00:00 12 Jan 000000 [] 1/4 \n\t.");
+        check("2026-01-04", "%G-W%V %U %W %C", "2026-W01 01 00 20");
+        for code in ["%Q", "%:", "%+", "%.", "%3", "%é"] {
+            assert!(Date::OF_RECORDS.format(code).unwrap_err().to_string().ends_with(code), "{code}");
+        }
         assert!(Date::OF_RECORDS.format("x%").is_err());
     }
 
     #[test]
     fn days_are_counted_from_1970() {
+        assert!(Date::from_days(i64::MAX).format("%Y").is_ok());
         for (days, expected) in [(0, "1970-01-01"), (19_930, "2024-07-26"), (11_016, "2000-02-29"), (-1, "1969-12-31")] {
             assert_eq!(Date::from_days(days).format("%F").unwrap(), expected);
         }

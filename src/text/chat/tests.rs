@@ -1,5 +1,6 @@
 //! Chat templates: what jinja2 makes of them in transformers, and what goes wrong.
 
+use bitworth_quant::random::SplitMix64;
 use serde_json::Value as Json;
 
 use super::*;
@@ -10,11 +11,12 @@ const GOLDEN: &str = include_str!("golden.jsonl");
 
 fn template(source: &str) -> Result<ChatTemplate, String> {
     let text = |text: &str| Some(text.to_owned());
-    ChatTemplate::new(Path::new("model"), source, text("<s>"), text("</s>"), Date::OF_RECORDS).map_err(|e| e.to_string())
+    let tokens = Tokens { bos: text("<s>"), eos: text("</s>") };
+    ChatTemplate::new(Path::new("model"), source, tokens, Date::OF_RECORDS).map_err(|e| e.to_string())
 }
 
 fn render(source: &str) -> Result<String, String> {
-    template(source)?.render(&[Message::new(Role::User, "Hello!")]).map_err(|e| e.to_string())
+    template(source)?.render(&[Message::new(ChatRole::User, "Hello!")]).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -25,9 +27,9 @@ fn templates_give_what_jinja2_gives() {
         let lines: Vec<&str> = case["template"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
         let message = |m: &Json| {
             let role = match m["role"].as_str().unwrap() {
-                "system" => Role::System,
-                "user" => Role::User,
-                _ => Role::Assistant,
+                "system" => ChatRole::System,
+                "user" => ChatRole::User,
+                _ => ChatRole::Assistant,
             };
             Message::new(role, m["content"].as_str().unwrap())
         };
@@ -58,7 +60,7 @@ fn a_template_that_fails_is_shown_with_its_line() {
     check_error("{% include 'x' %}", &["line 1"]);
     check_error("{% for x in %}", &["line 1", "syntax error"]);
     check_error("{{ strftime_now('%Q') }}", &["%Q"]);
-    check_error(&" ".repeat(MAX_TEMPLATE_BYTES + 1), &["1048577 bytes"]);
+    check_error(&" ".repeat(jinja::MAX_TEMPLATE_BYTES + 1), &["1048577 bytes"]);
     check_error(&format!("{{{{ {} + }}}}", "x".repeat(500)), &["xxx..."]);
 }
 
@@ -117,11 +119,8 @@ fn a_template_can_reach_nothing_but_its_chat() {
 
 #[test]
 fn broken_templates_are_errors_and_nothing_worse() {
-    let mut state = 1u64;
-    let mut below = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
+    let mut random = SplitMix64::new(1);
+    let mut below = |n| random.below(n);
     for line in GOLDEN.lines() {
         let case: Json = serde_json::from_str(line).unwrap();
         let lines: Vec<&str> = case["template"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
@@ -151,6 +150,7 @@ fn the_day_is_the_one_that_was_given() {
 
 #[test]
 fn a_token_that_the_model_lacks_is_undefined() {
-    let template = ChatTemplate::new(Path::new("m"), "[{{ bos_token }}{{ eos_token is defined }}]", None, None, Date::OF_RECORDS);
+    let template =
+        ChatTemplate::new(Path::new("m"), "[{{ bos_token }}{{ eos_token is defined }}]", Tokens::default(), Date::OF_RECORDS);
     assert_eq!(template.unwrap().render(&[]).unwrap(), "[False]");
 }

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::convert::config::Config;
 use crate::convert::file_type::FileType;
 use crate::convert::keys;
-use crate::convert::rope::Rope;
+use crate::convert::rope::RopeConfig;
 use crate::gguf::Metadata;
 
 pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
@@ -30,7 +30,7 @@ pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -
         w.bool("expert_weights_norm", true);
     }
     w.u32("rope.dimension_count", rope);
-    if let Rope::Yarn { mscale_all_dim: Some(mscale), .. } = config.rope {
+    if let RopeConfig::Yarn { mscale_all_dim: Some(mscale), .. } = config.rope {
         // A tenth of it, as YaRN's logarithm has that factor (Peng et al. 2023, section 3.4).
         w.f32("rope.scaling.yarn_log_multiplier", 0.1 * mscale);
     }

@@ -4,13 +4,13 @@ use crate::Result;
 use crate::arch::Role;
 use crate::convert::config::Config;
 use crate::convert::keys::ComputedTensor;
-use crate::convert::rope::Rope;
+use crate::convert::rope::RopeConfig;
 use crate::gguf::Metadata;
 
 /// Llama 3's divisors of the rotary frequencies, for all heirs of the converter's llama class.
 pub(super) fn rope_factors(config: &Config, _: &mut Metadata) -> Result<Vec<ComputedTensor>> {
     Ok(match config.rope {
-        Rope::Llama3 { .. } => vec![ComputedTensor { role: Role::RopeFreqs, values: llama3_rope_factors(config) }],
+        RopeConfig::Llama3 { .. } => vec![ComputedTensor { role: Role::RopeFreqs, values: llama3_rope_factors(config) }],
         _ => Vec::new(),
     })
 }
@@ -20,7 +20,7 @@ pub(super) fn rope_factors(config: &Config, _: &mut Metadata) -> Result<Vec<Comp
 /// rounded to f32 and `a / tensor` is `1 / tensor * a`, as PyTorch computes it. The power goes through f64, so that it
 /// does not depend on the system's `powf`.
 fn llama3_rope_factors(config: &Config) -> Vec<f32> {
-    let Rope::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } = config.rope else {
+    let RopeConfig::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } = config.rope else {
         return Vec::new();
     };
     let low_freq_wavelen = (original_context / low_freq_factor) as f32;

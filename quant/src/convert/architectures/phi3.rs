@@ -5,7 +5,7 @@ use crate::arch::Role;
 use crate::convert::config::Config;
 use crate::convert::file_type::FileType;
 use crate::convert::keys::{self, ComputedTensor};
-use crate::convert::rope::Rope;
+use crate::convert::rope::RopeConfig;
 use crate::gguf::Metadata;
 
 /// Positions the model was first trained on, where the configuration does not say (transformers' default).
@@ -39,7 +39,7 @@ pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -
 
 /// LongRoPE's divisors, and the factor by which it scales attention (Ding et al. 2024, as transformers computes it).
 pub(super) fn rope_factors(config: &Config, m: &mut Metadata) -> Result<Vec<ComputedTensor>> {
-    let Rope::LongRope { short, long, .. } = &config.rope else { return Ok(Vec::new()) };
+    let RopeConfig::LongRope { short, long, .. } = &config.rope else { return Ok(Vec::new()) };
     let pairs = rope_dim(config) as usize / 2;
     for (name, list) in [("short_factor", short), ("long_factor", long)] {
         if list.len() != pairs {

@@ -6,9 +6,9 @@
 use std::ops::{Add, Div, Mul, Sub};
 
 /// Numbers in one vector.
-pub(super) const LANES: usize = 8;
+pub(super) const SIMD_WIDTH: usize = 8;
 /// One number for each lane.
-pub(super) type Lanes<T = f32> = [T; LANES];
+pub(super) type Array8<T = f32> = [T; SIMD_WIDTH];
 
 /// Eight f32 numbers.
 pub(super) trait F32x8: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
@@ -17,8 +17,8 @@ pub(super) trait F32x8: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Out
     /// Sixteen bits for each lane.
     type Packed: Copy;
 
-    fn load(from: &Lanes) -> Self;
-    fn store(self) -> Lanes;
+    fn load(from: &Array8) -> Self;
+    fn store(self) -> Array8;
     fn splat(x: f32) -> Self;
     fn abs(self) -> Self;
     fn sqrt(self) -> Self;
@@ -42,7 +42,7 @@ pub(super) trait F32x8: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Out
     fn nearest_in(self, book: &Codebook) -> (Self, Self);
     /// Each number without its fraction, the lowest byte of it; 0 for NaN and for what does not fit 31 bits.
     fn bytes(parts: [Self; 4]) -> [u8; 32];
-    fn packed(from: &Lanes<u16>) -> Self::Packed;
+    fn packed(from: &Array8<u16>) -> Self::Packed;
     /// For each lane, that number of `self` which the three bits from `shift` on name.
     fn pick(self, packed: Self::Packed, shift: u32) -> Self;
 
@@ -84,7 +84,7 @@ const MAGIC: f32 = 12_582_912.0;
 /// Eight lanes on any processor.
 #[cfg_attr(target_arch = "aarch64", allow(dead_code))] // only the tests' referee there
 #[derive(Clone, Copy)]
-pub(super) struct Plain(Lanes);
+pub(super) struct Plain(Array8);
 
 macro_rules! plain_operator {
     ($trait:ident, $method:ident, $op:tt) => {
@@ -103,20 +103,20 @@ plain_operator!(Mul, mul, *);
 plain_operator!(Div, div, /);
 
 impl F32x8 for Plain {
-    type Mask = Lanes<bool>;
-    type Packed = Lanes<u16>;
+    type Mask = Array8<bool>;
+    type Packed = Array8<u16>;
 
     #[inline(always)]
-    fn load(from: &Lanes) -> Self {
+    fn load(from: &Array8) -> Self {
         Self(*from)
     }
     #[inline(always)]
-    fn store(self) -> Lanes {
+    fn store(self) -> Array8 {
         self.0
     }
     #[inline(always)]
     fn splat(x: f32) -> Self {
-        Self([x; LANES])
+        Self([x; SIMD_WIDTH])
     }
     #[inline(always)]
     fn abs(self) -> Self {
@@ -148,7 +148,7 @@ impl F32x8 for Plain {
     }
     #[inline(always)]
     fn any(mask: Self::Mask) -> bool {
-        mask != [false; LANES]
+        mask != [false; SIMD_WIDTH]
     }
     #[inline(always)]
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self {
@@ -166,10 +166,10 @@ impl F32x8 for Plain {
     #[inline(always)]
     fn bytes(parts: [Self; 4]) -> [u8; 32] {
         let byte = |x: f32| if x.abs() < 2_147_483_648.0 { x as i32 as u8 } else { 0 };
-        std::array::from_fn(|i| byte(parts[i / LANES].0[i % LANES]))
+        std::array::from_fn(|i| byte(parts[i / SIMD_WIDTH].0[i % SIMD_WIDTH]))
     }
     #[inline(always)]
-    fn packed(from: &Lanes<u16>) -> Self::Packed {
+    fn packed(from: &Array8<u16>) -> Self::Packed {
         *from
     }
     #[inline(always)]
@@ -197,7 +197,7 @@ mod avx2 {
     use std::mem::transmute;
     use std::ops::{Add, Div, Mul, Sub};
 
-    use super::{Codebook, F32x8, Lanes, MAGIC};
+    use super::{Array8, Codebook, F32x8, MAGIC};
 
     /// Eight lanes in a register. For code that `block.rs` runs after it found AVX2, and for no other.
     #[derive(Clone, Copy)]
@@ -226,14 +226,14 @@ mod avx2 {
         type Packed = __m256i;
 
         #[inline(always)]
-        fn load(from: &Lanes) -> Self {
+        fn load(from: &Array8) -> Self {
             // SAFETY: see above.
-            Self(unsafe { transmute::<Lanes, __m256>(*from) })
+            Self(unsafe { transmute::<Array8, __m256>(*from) })
         }
         #[inline(always)]
-        fn store(self) -> Lanes {
+        fn store(self) -> Array8 {
             // SAFETY: see above.
-            unsafe { transmute::<__m256, Lanes>(self.0) }
+            unsafe { transmute::<__m256, Array8>(self.0) }
         }
         #[inline(always)]
         fn splat(x: f32) -> Self {
@@ -340,9 +340,9 @@ mod avx2 {
             }
         }
         #[inline(always)]
-        fn packed(from: &Lanes<u16>) -> Self::Packed {
+        fn packed(from: &Array8<u16>) -> Self::Packed {
             // SAFETY: see above.
-            unsafe { _mm256_cvtepu16_epi32(transmute::<Lanes<u16>, __m128i>(*from)) }
+            unsafe { _mm256_cvtepu16_epi32(transmute::<Array8<u16>, __m128i>(*from)) }
         }
         #[inline(always)]
         fn pick(self, packed: Self::Packed, shift: u32) -> Self {

@@ -5,7 +5,7 @@ use std::array::from_fn;
 use std::mem::transmute;
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::{Codebook, F32x8, Lanes, MAGIC};
+use super::{Array8, Codebook, F32x8, MAGIC};
 
 /// Eight lanes.
 #[derive(Clone, Copy)]
@@ -34,14 +34,14 @@ impl F32x8 for Neon {
     type Packed = [uint32x4_t; 2];
 
     #[inline(always)]
-    fn load(from: &Lanes) -> Self {
+    fn load(from: &Array8) -> Self {
         // SAFETY: see above.
-        Self(unsafe { transmute::<Lanes, [float32x4_t; 2]>(*from) })
+        Self(unsafe { transmute::<Array8, [float32x4_t; 2]>(*from) })
     }
     #[inline(always)]
-    fn store(self) -> Lanes {
+    fn store(self) -> Array8 {
         // SAFETY: see above.
-        unsafe { transmute::<[float32x4_t; 2], Lanes>(self.0) }
+        unsafe { transmute::<[float32x4_t; 2], Array8>(self.0) }
     }
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -134,10 +134,10 @@ impl F32x8 for Neon {
         }
     }
     #[inline(always)]
-    fn packed(from: &Lanes<u16>) -> Self::Packed {
+    fn packed(from: &Array8<u16>) -> Self::Packed {
         // SAFETY: see above.
         unsafe {
-            let from = transmute::<Lanes<u16>, uint16x8_t>(*from);
+            let from = transmute::<Array8<u16>, uint16x8_t>(*from);
             [vmovl_u16(vget_low_u16(from)), vmovl_high_u16(from)]
         }
     }

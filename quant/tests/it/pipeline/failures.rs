@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::progress::Unit;
-use bitworth_quant::quantize::{Options, Output, encode_tensor};
+use bitworth_quant::quantize::{Output, QuantizeOptions, encode_tensor};
 use bitworth_quant::{DType, Imatrix};
 
 use super::{in_a_process_of_its_own, names_in, run};
@@ -22,11 +22,11 @@ fn two_runs_do_not_write_the_same_file() {
     let output = || output_of(&source, &path, |t| t.dtype);
     let other = bitworth_quant::atomic_file::AtomicFile::create(&path).unwrap();
     for resume in [false, true] {
-        let error = run(&source, &[output()], &Options { resume, ..Options::default() }).unwrap_err().to_string();
+        let error = run(&source, &[output()], &QuantizeOptions { resume, ..QuantizeOptions::default() }).unwrap_err().to_string();
         assert!(error.contains("a.gguf: is being written by another process"), "{error}");
     }
     drop(other);
-    run(&source, &[output()], &Options::default()).unwrap();
+    run(&source, &[output()], &QuantizeOptions::default()).unwrap();
     assert_eq!(names_in(dir.path()), ["a.gguf"]);
 }
 
@@ -37,7 +37,7 @@ fn outputs_that_cannot_fit_the_disk_are_refused_before_anything_is_read() {
     source.tensors[0].shape[1] = 1 << 40;
     let dir = tempfile::tempdir().unwrap();
     let outputs = ["a", "b"].map(|name| output_of(&source, &dir.path().join(name), |t| t.dtype));
-    let error = run(&source, &outputs, &Options::default()).unwrap_err().to_string();
+    let error = run(&source, &outputs, &QuantizeOptions::default()).unwrap_err().to_string();
     let needed: u64 = 2 * ((256 * 4) << 40);
     let said: u64 = error.split(" are needed").next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     assert!(error.contains("bytes free") && (needed - 8192..needed + 8192).contains(&said), "{error}");
@@ -53,7 +53,7 @@ fn a_disk_that_fills_up_ends_the_run_and_leaves_what_was_there() {
     let outputs = |dir: &Path| [DType::Q4_0, DType::F32].map(|dtype| output_of(&source, &dir.join(dtype.name()), |_| dtype));
     if let Some(dir) = std::env::var_os(VARIABLE) {
         let dir = PathBuf::from(dir);
-        let error = run(&source, &outputs(&dir), &Options::default()).unwrap_err().to_string();
+        let error = run(&source, &outputs(&dir), &QuantizeOptions::default()).unwrap_err().to_string();
         std::fs::write(dir.join("error"), &error).unwrap();
         return;
     }
@@ -85,8 +85,9 @@ fn a_name_that_cannot_be_taken_leaves_the_outputs_named_before() {
     }
     let obstacle = Obstacle(dir.path().join("b"));
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let error =
-        bitworth_quant::quantize::quantize(&source, &outputs, &Options::default(), &stop, &obstacle).unwrap_err().to_string();
+    let error = bitworth_quant::quantize::quantize(&source, &outputs, &QuantizeOptions::default(), &stop, &obstacle)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("/b: "), "{error}");
     assert_eq!(names_in(dir.path()), ["a", "b"]);
     assert_eq!(bitworth_quant::gguf::GgufFile::open(&dir.path().join("a")).unwrap().tensors.len(), 1);
@@ -103,7 +104,7 @@ fn the_first_bad_weight_is_named() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
     for dtype in [DType::Q4_0, DType::F32] {
         let output = output_of(&source, &dir.path().join("a"), |_| dtype);
-        let error = pool.install(|| run(&source, &[output], &Options::default())).unwrap_err().to_string();
+        let error = pool.install(|| run(&source, &[output], &QuantizeOptions::default())).unwrap_err().to_string();
         assert!(error.contains("tensor b: row 4321, column 9: the weight is NaN"), "{error}");
     }
     assert_eq!(names_in(dir.path()), [""; 0]);
@@ -127,7 +128,7 @@ fn weights_that_are_no_numbers_are_written_where_they_are_allowed() {
             .iter()
             .map(|&dtype| Output { imatrix: imatrix.clone(), ..output_of(&source, &dir.path().join(dtype.name()), |_| dtype) })
             .collect();
-        let options = Options { allow_non_finite: true, report: Some(&clock), ..Options::default() };
+        let options = QuantizeOptions { allow_non_finite: true, report: Some(&clock), ..QuantizeOptions::default() };
         let made = run(&source, &outputs, &options).unwrap();
         for ((made, clean), dtype) in made.iter().zip(&clean).zip(DType::ALL).filter(|_| imatrix.is_none()) {
             let bytes = std::fs::read(&made.path).unwrap();
@@ -148,7 +149,7 @@ fn importance_that_makes_scales_overflow_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let imatrix = Arc::new(Imatrix::new(Path::new("m"), [("a".to_owned(), vec![3e38; 256])].into()));
     let output = |dtype| Output { imatrix: Some(Arc::clone(&imatrix)), ..output_of(&source, &dir.path().join("a"), |_| dtype) };
-    let error = run(&source, &[output(DType::Q4_K)], &Options::default()).unwrap_err().to_string();
+    let error = run(&source, &[output(DType::Q4_K)], &QuantizeOptions::default()).unwrap_err().to_string();
     assert!(error.contains("tensor a: row 0") && error.contains("importance weights are too large"), "{error}");
     assert_eq!(names_in(dir.path()), [""; 0]);
 }
@@ -177,7 +178,7 @@ fn the_importance_of_other_columns_is_refused() {
         let imatrix = Imatrix::new(Path::new("some.imatrix"), [(name.to_owned(), vec![1.0; n])].into());
         let on_the_fly = encode_tensor(&source, name, to, Some(&imatrix)).err().map(|e| e.to_string());
         let output = Output { imatrix: Some(Arc::new(imatrix)), ..output_of(&source, &dir.path().join("a"), |_| to) };
-        let error = run(&source, &[output], &Options::default()).err().map(|e| e.to_string());
+        let error = run(&source, &[output], &QuantizeOptions::default()).err().map(|e| e.to_string());
         assert_eq!(error.as_deref(), expected);
         assert_eq!(on_the_fly.as_deref(), expected);
     };

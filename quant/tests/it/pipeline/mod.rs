@@ -11,9 +11,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Options, Output, Source, Written, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Source, Written, quantize};
 
-fn run(source: &dyn Source, outputs: &[Output], options: &Options) -> bitworth_quant::Result<Vec<Written>> {
+fn run(source: &dyn Source, outputs: &[Output], options: &QuantizeOptions) -> bitworth_quant::Result<Vec<Written>> {
     quantize(source, outputs, options, &AtomicBool::new(false), &Silent)
 }
 

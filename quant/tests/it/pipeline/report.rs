@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bitworth_quant::checkpoint::Tensor;
-use bitworth_quant::quantize::{Options, Output, TensorReport, encode_tensor};
+use bitworth_quant::quantize::{Output, QuantizeOptions, TensorReport, encode_tensor};
 use bitworth_quant::{DType, Imatrix};
 
 use super::run;
@@ -55,7 +55,7 @@ fn the_report_is_the_plain_sums_and_experts_have_their_own_importance() {
         Output { imatrix, ..output_of(&source, &path, |t| if t.shape.len() == 1 { DType::F32 } else { dtype }) }
     };
     let outputs: Vec<_> = types.iter().flat_map(|&t| [output(t, None), output(t, Some(Arc::clone(&imatrix)))]).collect();
-    let made = run(&source, &outputs, &Options { report: Some(&clock), ..Options::default() }).unwrap();
+    let made = run(&source, &outputs, &QuantizeOptions { report: Some(&clock), ..QuantizeOptions::default() }).unwrap();
     for (made, output) in made.iter().zip(&outputs) {
         let bytes = bitworth_quant::gguf::GgufFile::open(&made.path).unwrap();
         for ((entry, report), (name, shape)) in output.plan.entries.iter().zip(&made.report).zip(SHAPES) {
@@ -72,7 +72,7 @@ fn the_report_is_the_plain_sums_and_experts_have_their_own_importance() {
             let mut y = vec![0.0; x.len()];
             entry.to.decode_row(&expected, &mut y);
             check(report, &x, &y, rows_per_expert, w);
-            assert_eq!((report.from, report.to, report.reason.as_str()), (DType::F32, entry.to, "a test"));
+            assert_eq!((report.from, report.to, &report.reason), (DType::F32, entry.to, &"a test".into()));
             assert!(report.seconds >= 1.0, "the clock was asked");
         }
     }
@@ -98,6 +98,6 @@ fn check(report: &TensorReport, x: &[f32], y: &[f32], rows_per_expert: usize, w:
 fn there_is_no_report_unless_it_is_asked_for() {
     let source = source();
     let dir = tempfile::tempdir().unwrap();
-    let made = run(&source, &[output_of(&source, &dir.path().join("a"), |t| t.dtype)], &Options::default()).unwrap();
+    let made = run(&source, &[output_of(&source, &dir.path().join("a"), |t| t.dtype)], &QuantizeOptions::default()).unwrap();
     assert_eq!((made[0].report.len(), &made[0].files[0].sha256), (0, &None));
 }

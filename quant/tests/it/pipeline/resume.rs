@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bitworth_quant::gguf::Value;
 use bitworth_quant::progress::Unit;
-use bitworth_quant::quantize::{Options, Output, Split, Written, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Split, Written, quantize};
 use bitworth_quant::{DType, Error, Progress};
 
 use super::{in_a_process_of_its_own, names_in, run};
@@ -20,8 +20,8 @@ fn source() -> Memory {
     Memory::of_matrices(&["a", "b", "c", "d", "e", "f", "g", "h"], 512)
 }
 
-fn small_blocks() -> Options<'static> {
-    Options { max_memory: 0, ..Options::default() }
+fn small_blocks() -> QuantizeOptions<'static> {
+    QuantizeOptions { max_memory: 0, ..QuantizeOptions::default() }
 }
 
 /// Two outputs, the second split and in another order.
@@ -49,7 +49,7 @@ impl<F: Fn() + Sync> Progress for After<F> {
     fn finish(&self) {}
 }
 
-fn stopped_after(blocks: u64, source: &Memory, outputs: &[Output], options: &Options) -> Error {
+fn stopped_after(blocks: u64, source: &Memory, outputs: &[Output], options: &QuantizeOptions) -> Error {
     let cancel = AtomicBool::new(false);
     let progress = After { blocks: AtomicU64::new(blocks), then: || cancel.store(true, Ordering::Relaxed) };
     // Few threads, so that few blocks are under way and the run does not end before it is stopped.
@@ -76,7 +76,7 @@ fn a_run_that_was_stopped_is_taken_up_tensor_by_tensor() {
     let silent = Mutex::new(Vec::new());
     let note = |text: &str| silent.lock().unwrap().push(text.to_owned());
     let options =
-        Options { resume: true, sha256: true, report: Some(&clock), note: &note, sync_bytes: 1 << 16, ..small_blocks() };
+        QuantizeOptions { resume: true, sha256: true, report: Some(&clock), note: &note, sync_bytes: 1 << 16, ..small_blocks() };
     let whole = tempfile::tempdir().unwrap();
     let uninterrupted = run(&source, &outputs(&source, whole.path()), &options).unwrap();
     for blocks in [1, 20, 65, 100] {
@@ -110,7 +110,7 @@ fn a_run_that_was_stopped_is_taken_up_tensor_by_tensor() {
 
 #[test]
 fn a_killed_run_is_taken_up() {
-    let options = Options { resume: true, sync_bytes: 1, ..small_blocks() };
+    let options = QuantizeOptions { resume: true, sync_bytes: 1, ..small_blocks() };
     if let Some(dir) = std::env::var_os(VARIABLE) {
         let (dir, source) = (PathBuf::from(dir), source());
         let blocks = std::fs::read_to_string(dir.join("blocks")).unwrap().parse().unwrap();
@@ -161,7 +161,7 @@ fn what_does_not_fit_is_begun_anew_and_said() {
         let mut output = output_of(&source, &dir.path().join("a.gguf"), |_| DType::Q8_0);
         let notes = Mutex::new(Vec::new());
         let note = |text: &str| notes.lock().unwrap().push(text.to_owned());
-        let options = Options { resume: true, note: &note, ..small_blocks() };
+        let options = QuantizeOptions { resume: true, note: &note, ..small_blocks() };
         stopped_after(40, &source, std::slice::from_ref(&output), &options);
         assert_eq!(*notes.lock().unwrap(), [""; 0]);
 
@@ -182,8 +182,8 @@ fn weights_that_are_no_numbers_are_not_taken_up_where_they_are_not_allowed() {
     source.set("a", 5, f32::NAN);
     let dir = tempfile::tempdir().unwrap();
     let output = output_of(&source, &dir.path().join("a.gguf"), |_| DType::Q8_0);
-    let options = Options { resume: true, ..small_blocks() };
-    stopped_after(40, &source, std::slice::from_ref(&output), &Options { allow_non_finite: true, ..options });
+    let options = QuantizeOptions { resume: true, ..small_blocks() };
+    stopped_after(40, &source, std::slice::from_ref(&output), &QuantizeOptions { allow_non_finite: true, ..options });
     let error = run(&source, &[output], &options).unwrap_err().to_string();
     assert!(error.contains("tensor a: row 0, column 5: the weight is NaN"), "{error}");
 }
@@ -193,12 +193,12 @@ fn without_resuming_nothing_is_taken_up_and_nothing_left() {
     let source = source();
     let dir = tempfile::tempdir().unwrap();
     let outputs = outputs(&source, dir.path());
-    stopped_after(40, &source, &outputs, &Options { resume: true, ..small_blocks() });
+    stopped_after(40, &source, &outputs, &QuantizeOptions { resume: true, ..small_blocks() });
     let error = stopped_after(40, &source, &outputs, &small_blocks());
     assert!(matches!(error, Error::Cancelled), "{error}");
     assert_eq!(names_in(dir.path()), [""; 0]);
 
-    stopped_after(40, &source, &outputs, &Options { resume: true, ..small_blocks() });
+    stopped_after(40, &source, &outputs, &QuantizeOptions { resume: true, ..small_blocks() });
     let made = run(&source, &outputs, &small_blocks()).unwrap();
     assert!(contents(&made) == expected(&source));
     assert_eq!(names_in(dir.path()).len(), 4);
@@ -209,7 +209,7 @@ fn an_output_is_taken_up_whatever_else_is_written() {
     let source = source();
     let dir = tempfile::tempdir().unwrap();
     let outputs = outputs(&source, dir.path());
-    let options = Options { resume: true, ..small_blocks() };
+    let options = QuantizeOptions { resume: true, ..small_blocks() };
     stopped_after(100, &source, &outputs, &options);
     let expected = expected(&source);
     let second = contents(&run(&source, &outputs[1..], &options).unwrap());

@@ -3,7 +3,7 @@
 use bitworth_quant::DType;
 use bitworth_quant::checkpoint::{Tensor, TensorBytes};
 use bitworth_quant::gguf::{GgufFile, Metadata};
-use bitworth_quant::quantize::{Options, Source, encode_tensor};
+use bitworth_quant::quantize::{QuantizeOptions, Source, encode_tensor};
 use sha2::{Digest, Sha256};
 
 use super::{names_in, run};
@@ -36,7 +36,8 @@ fn neither_threads_nor_memory_change_the_bytes_hashes_and_reports() {
         for max_memory in [0, 1 << 20, 1 << 40] {
             let types = [DType::Q8_0, DType::F32, DType::Q4_K];
             let outputs = types.map(|dtype| output_of(&source, &dir.path().join(dtype.name()), fitting(dtype)));
-            let options = Options { max_memory, sync_bytes: 1, sha256: true, report: Some(&clock), ..Options::default() };
+            let options =
+                QuantizeOptions { max_memory, sync_bytes: 1, sha256: true, report: Some(&clock), ..QuantizeOptions::default() };
             let made = pool.install(|| run(&source, &outputs, &options)).unwrap();
             for made in &made {
                 let bytes = std::fs::read(&made.path).unwrap();
@@ -57,7 +58,7 @@ fn blocks_are_as_small_as_the_memory_asks_for() {
     let largest = |max_memory: u64| {
         source.reads.lock().unwrap().clear();
         let output = output_of(&source, &dir.path().join("a"), fitting(DType::Q8_0));
-        run(&source, &[output], &Options { max_memory, ..Options::default() }).unwrap();
+        run(&source, &[output], &QuantizeOptions { max_memory, ..QuantizeOptions::default() }).unwrap();
         let reads = source.reads.lock().unwrap();
         reads.iter().filter(|(name, _)| name == "1.weight").map(|(_, rows)| rows.len()).max().unwrap()
     };
@@ -71,7 +72,7 @@ fn the_hash_of_a_file_that_is_not_written_in_order_is_that_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let [first, mut second] = ["a", "b"].map(|name| output_of(&source, &dir.path().join(name), fitting(DType::F16)));
     second.plan.entries.reverse();
-    let made = run(&source, &[first, second], &Options { sha256: true, ..Options::default() }).unwrap();
+    let made = run(&source, &[first, second], &QuantizeOptions { sha256: true, ..QuantizeOptions::default() }).unwrap();
     let hash: String = Sha256::digest(std::fs::read(&made[1].path).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(made[1].files[0].sha256.as_ref(), Some(&hash));
 }
@@ -81,7 +82,7 @@ fn a_tensor_encoded_on_the_fly_is_the_one_in_the_file() {
     let source = mixed();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.gguf");
-    run(&source, &[output(&source, "q8_0", &path, &Metadata::new())], &Options::default()).unwrap();
+    run(&source, &[output(&source, "q8_0", &path, &Metadata::new())], &QuantizeOptions::default()).unwrap();
     let file = GgufFile::open(&path).unwrap();
     for entry in &file.tensors {
         let made = encode_tensor(&source, &entry.name, entry.dtype, None).unwrap();
@@ -138,9 +139,9 @@ fn a_mapped_file_is_read_as_it_is() {
     let memory = mixed();
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    run(&memory, &[output_of(&memory, &path("source.gguf"), |t| t.dtype)], &Options::default()).unwrap();
+    run(&memory, &[output_of(&memory, &path("source.gguf"), |t| t.dtype)], &QuantizeOptions::default()).unwrap();
     let mapped = Mapped(GgufFile::open(&path("source.gguf")).unwrap(), mixed());
-    let options = Options { max_memory: 0, ..Options::default() };
+    let options = QuantizeOptions { max_memory: 0, ..QuantizeOptions::default() };
     for (name, source) in [("memory", &memory as &dyn Source), ("mapped", &mapped)] {
         let outputs = [DType::F32, DType::Q4_0, DType::F16]
             .map(|dtype| output_of(&memory, &path(&format!("{name}.{dtype}")), fitting(dtype)));

@@ -5,8 +5,8 @@ use std::path::Path;
 use bitworth_quant::DType;
 use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::gguf::{GgufFile, Metadata, Value};
-use bitworth_quant::plan::Choices;
-use bitworth_quant::quantize::{Options, Output, Split};
+use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::quantize::{Output, QuantizeOptions, Split};
 
 use super::{names_in, run};
 use crate::support::fixture;
@@ -15,7 +15,7 @@ use crate::support::memory::{Memory, output_by, output_of};
 /// Makes one output and compares the files by name and hash.
 fn check(source: &Memory, output: Output, expected: &[(&str, &str)]) {
     let foretold = output.files().unwrap();
-    let made = run(source, &[output], &Options { sha256: true, ..Options::default() }).unwrap().remove(0);
+    let made = run(source, &[output], &QuantizeOptions { sha256: true, ..QuantizeOptions::default() }).unwrap().remove(0);
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
     let files: Vec<_> = made.files.iter().map(|f| (name(&f.path), f.sha256.clone().unwrap())).collect();
     let expected: Vec<_> = expected.iter().map(|&(name, hash)| (name.to_owned(), hash.to_owned())).collect();
@@ -91,7 +91,7 @@ fn a_split_is_kept_as_llama_quantize_keeps_it() {
     let keep = |from: &Path, to: &str, expected: &[(&str, &str)]| {
         let file = GgufFile::open(from).unwrap();
         let source = Memory::of_file(&file);
-        let choices = Choices { keep_split: true, ..Choices::default() };
+        let choices = PlanOptions { keep_split: true, ..PlanOptions::default() };
         let mut output = output_by(&source, "q4_k_m", &path(to), &file.metadata, &choices);
         output.keep_split(from).unwrap();
         check(&source, output, expected);
@@ -100,7 +100,7 @@ fn a_split_is_kept_as_llama_quantize_keeps_it() {
     let split = |name: &str, split: Split| {
         let mut output = output_of(&memory, &path(name), |t| t.dtype);
         (output.metadata, output.split) = (whole.metadata.clone(), split);
-        let made = run(&memory, &[output], &Options::default()).unwrap().remove(0);
+        let made = run(&memory, &[output], &QuantizeOptions::default()).unwrap().remove(0);
         made.files.into_iter().map(|f| f.path).collect::<Vec<_>>()
     };
     let files = split("src.gguf", limits(None, Some(12), false));
@@ -128,7 +128,7 @@ fn a_split_that_does_not_fit_the_model_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut output = output_of(&source, &dir.path().join("a.gguf"), |t| t.dtype);
     output.split = Split::Like(vec![1, 2]);
-    let error = run(&source, &[output], &Options::default()).unwrap_err().to_string();
+    let error = run(&source, &[output], &QuantizeOptions::default()).unwrap_err().to_string();
     assert!(error.contains("a.gguf: is to be split into 3 tensors, but the model has 2"), "{error}");
     assert_eq!(names_in(dir.path()), [""; 0]);
 }
@@ -172,10 +172,10 @@ fn a_kept_split_decides_in_the_order_of_the_file() {
         split: limits(None, Some(50), false),
         ..output_of(&memory, &dir.path().join("names.gguf"), |_| DType::F32)
     };
-    let made = run(&memory, &[source], &Options::default()).unwrap().remove(0);
+    let made = run(&memory, &[source], &QuantizeOptions::default()).unwrap().remove(0);
     let keep = |prune: &str, to: &str, expected: &[(&str, &str)]| {
         let prune_layers = prune.split_terminator(',').map(|n| n.parse().unwrap()).collect();
-        let choices = Choices { keep_split: true, prune_layers, ..Choices::default() };
+        let choices = PlanOptions { keep_split: true, prune_layers, ..PlanOptions::default() };
         let mut output = output_by(&memory, "q4_k_m", &dir.path().join(to), &metadata, &choices);
         output.metadata = output.plan.metadata(&metadata);
         output.keep_split(&made.path).unwrap();
@@ -202,11 +202,11 @@ fn parts_at_the_end_that_keep_no_tensor_go_away() {
     let dir = tempfile::tempdir().unwrap();
     let mut output = output_of(&source, &dir.path().join("a.gguf"), |t| t.dtype);
     output.split = limits(None, Some(1), false);
-    let made = run(&source, &[output.clone()], &Options::default()).unwrap().remove(0);
+    let made = run(&source, &[output.clone()], &QuantizeOptions::default()).unwrap().remove(0);
     assert_eq!(made.files.len(), 3);
     output.plan.entries.pop();
     output.path = dir.path().join("b.gguf");
     output.keep_split(&made.path).unwrap();
-    let kept = run(&source, &[output], &Options::default()).unwrap().remove(0);
+    let kept = run(&source, &[output], &QuantizeOptions::default()).unwrap().remove(0);
     assert!(kept.files.len() == 2 && kept.path.ends_with("b-00001-of-00002.gguf"), "{kept:?}");
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use bitworth_quant::checkpoint::{Tensor, TensorBytes};
 use bitworth_quant::gguf::{GgufFile, Metadata};
-use bitworth_quant::plan::{Choices, Origin, PlanEntry, PlanInput};
+use bitworth_quant::plan::{ModelOrigin, PlanEntry, PlanInput, PlanOptions};
 use bitworth_quant::quantize::{Output, Source, Split, quantized_metadata};
 use bitworth_quant::recipe::ModelFacts;
 use bitworth_quant::{DType, Plan, Recipe, Result};
@@ -80,15 +80,15 @@ impl Source for Memory {
 
 /// What a recipe makes of the model, for the file at `path`.
 pub fn output(source: &Memory, recipe: &str, path: &Path, metadata: &Metadata) -> Output {
-    output_by(source, recipe, path, metadata, &Choices::default())
+    output_by(source, recipe, path, metadata, &PlanOptions::default())
 }
 
 /// The same with options. Blocks are as many as the metadata say, or two.
-pub fn output_by(source: &Memory, recipe: &str, path: &Path, metadata: &Metadata, choices: &Choices) -> Output {
+pub fn output_by(source: &Memory, recipe: &str, path: &Path, metadata: &Metadata, choices: &PlanOptions) -> Output {
     let recipe = Recipe::find(recipe).unwrap();
     let block_count = metadata.u64("llama.block_count").map_or(2, |n| n as usize);
     let model = ModelFacts { arch: "llama".into(), block_count, head_count: 4, head_count_kv: 2, expert_count: 0 };
-    let input = PlanInput { path: source.path(), origin: Origin::Gguf, model: &model, tensors: &source.tensors };
+    let input = PlanInput { path: source.path(), origin: ModelOrigin::Gguf, model: &model, tensors: &source.tensors };
     let plan = Plan::new(&input, &recipe, choices).unwrap();
     Output { plan, path: path.to_owned(), metadata: quantized_metadata(metadata, &recipe), imatrix: None, split: Split::None }
 }
@@ -101,7 +101,7 @@ pub fn output_of(source: &Memory, path: &Path, to: impl Fn(&Tensor) -> DType) ->
         shape: t.shape.clone(),
         from: t.dtype,
         to: to(t),
-        reason: "a test".to_owned(),
+        reason: "a test".into(),
         needs_imatrix: false,
     };
     let mut made = output(source, "f32", path, &Metadata::new());

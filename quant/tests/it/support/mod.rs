@@ -26,6 +26,17 @@ pub fn oracle(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// Golden models that are not read yet, each with what its refusal names.
+pub fn refused() -> Vec<(&'static str, &'static str)> {
+    let rows = include_str!("../../fixtures/refused.tsv").lines().filter(|line| !line.starts_with('#'));
+    rows.map(|line| line.split_once('\t').unwrap()).collect()
+}
+
+/// Whether a golden model is one of those.
+pub fn is_refused(name: &str) -> bool {
+    refused().iter().any(|(refused, _)| *refused == name)
+}
+
 /// A JSON file.
 pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()

@@ -62,7 +62,7 @@ impl Category {
 
 /// All that a rule may ask about a tensor and its model.
 #[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
+pub struct TensorFacts<'a> {
     /// GGUF name.
     pub name: &'a str,
     /// What the tensor is for; the embedding of a model without a head is [`Category::Output`].

@@ -4,14 +4,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::case::{Backend, Case};
+use super::case::{Case, LlamaBackend};
 use super::fit::{Values, solve};
-use super::formula::Phase;
+use super::formula::SpeedFormula;
 
 /// Share of truths that a range is to hold.
 pub const SHARE: f64 = 0.8;
 
-/// What the scale depends on, in the order of [`Spread::scale`].
+/// What the scale depends on, in the order of [`ErrorModel::scale`].
 pub const FEATURES: [&str; 10] = [
     "always",
     "unknown machine",
@@ -28,13 +28,13 @@ pub const FEATURES: [&str; 10] = [
 /// Place of the feature of a type that nobody measured on a backend.
 const UNKNOWN_TYPE: usize = 4;
 
-/// Least logarithm of a range's ends for such a type: unscored figures of IQ types on Metal lay a third off and more, and the rows
-/// left out, all of types that many tune, cannot say so.
+/// Least logarithm of a range's ends for such a type: unscored figures of IQ types on Metal lay a third off and more, and the
+/// rows left out, all of types that many tune, cannot say so.
 const UNMEASURED: f64 = 0.3;
 
 /// A left-out row: what is known of it, and the logarithm of seconds measured over seconds forecast.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Error {
+pub struct Deviation {
     /// [`features`] of the case.
     pub features: [f64; FEATURES.len()],
     /// ln(measured / forecast) of the seconds.
@@ -42,7 +42,7 @@ pub struct Error {
 }
 
 /// The features of a case, given what the fit knew.
-pub fn features(phase: &Phase, values: &Values, case: &Case) -> [f64; FEATURES.len()] {
+pub fn features(phase: &SpeedFormula, values: &Values, case: &Case) -> [f64; FEATURES.len()] {
     let known = |word: &str| (phase.effects)(case).iter().any(|e| e.name.contains(word) && values.contains_key(&e.name));
     let flag = |condition: bool| f64::from(u8::from(condition));
     let deep = case.cache_bytes > 0.25 * case.bytes || case.attention > 0.5 * case.weights;
@@ -55,20 +55,20 @@ pub fn features(phase: &Phase, values: &Values, case: &Case) -> [f64; FEATURES.l
         flag(case.is_sparse()),
         flag(case.recurrent),
         flag(deep),
-        flag(!matches!(case.backend, Backend::Cuda | Backend::Metal)),
+        flag(!matches!(case.backend, LlamaBackend::Cuda | LlamaBackend::Metal)),
         flag(case.year < 2025.0),
     ]
 }
 
 /// Whether the type of a case's weights was measured on its backend: kernels differ.
-pub fn knows_type(phase: &Phase, values: &Values, case: &Case) -> bool {
+pub fn knows_type(phase: &SpeedFormula, values: &Values, case: &Case) -> bool {
     let of_type = |name: &str| name.contains(" type=") && name.contains(" backend=") && !name.contains("experts");
     (phase.effects)(case).iter().any(|e| of_type(&e.name) && values.contains_key(&e.name))
 }
 
 /// Ranges of one phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Spread {
+pub struct ErrorModel {
     /// Coefficients of [`FEATURES`] for the logarithm of the error's scale.
     pub scale: Vec<f64>,
     /// Quantile of ln(measured / forecast) over the scale at (1 - [`SHARE`]) / 2.
@@ -77,9 +77,9 @@ pub struct Spread {
     pub high: f64,
 }
 
-impl Spread {
+impl ErrorModel {
     /// Learns scale and quantiles.
-    pub fn learn(errors: &[Error]) -> Self {
+    pub fn learn(errors: &[Deviation]) -> Self {
         let scale = scale(errors);
         let mut ratios: Vec<f64> = errors.iter().map(|e| e.log_ratio / size(&scale, &e.features)).collect();
         ratios.sort_by(f64::total_cmp);
@@ -100,7 +100,7 @@ fn size(scale: &[f64], features: &[f64]) -> f64 {
 }
 
 /// Newton's method on `sum(log s + |e| / s) + ridge`, with `log s` linear in the features: convex.
-fn scale(errors: &[Error]) -> [f64; FEATURES.len()] {
+fn scale(errors: &[Deviation]) -> [f64; FEATURES.len()] {
     const N: usize = FEATURES.len();
     // A feature's effect is a factor of up to two or so; the first, the level, is free.
     const RIDGE: f64 = 4.0;
@@ -138,14 +138,14 @@ mod tests {
     use super::*;
 
     /// Errors of two kinds: those with the feature are three times as large.
-    fn errors() -> Vec<Error> {
+    fn errors() -> Vec<Deviation> {
         (0..400)
             .map(|i| {
                 let sparse = i % 2 == 0;
                 let mut features = [0.0; FEATURES.len()];
                 (features[0], features[5]) = (1.0, f64::from(u8::from(sparse)));
                 let uniform = (f64::from(i) * 0.618_033_988_75).fract() - 0.5;
-                Error { features, log_ratio: uniform * if sparse { 0.6 } else { 0.2 } }
+                Deviation { features, log_ratio: uniform * if sparse { 0.6 } else { 0.2 } }
             })
             .collect()
     }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn ranges_hold_their_share_and_are_wider_where_errors_are() {
         let errors = errors();
-        let spread = Spread::learn(&errors);
+        let spread = ErrorModel::learn(&errors);
         let within = errors
             .iter()
             .filter(|e| {
@@ -162,13 +162,13 @@ mod tests {
             })
             .count();
         assert!((310..=330).contains(&within), "{within}");
-        let width = |e: &Error| spread.range(&e.features).1;
+        let width = |e: &Deviation| spread.range(&e.features).1;
         let ratio = width(&errors[0]) / width(&errors[1]);
         assert!((2.5..3.2).contains(&ratio), "{ratio}");
     }
 
     #[test]
     fn without_errors_there_is_no_range() {
-        assert_eq!(Spread::learn(&[]).range(&[0.0; FEATURES.len()]), (0.0, 0.0));
+        assert_eq!(ErrorModel::learn(&[]).range(&[0.0; FEATURES.len()]), (0.0, 0.0));
     }
 }

@@ -7,19 +7,35 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::gguf::Value;
+use crate::message::Setting;
 use crate::recipe::ModelFacts;
 use crate::{DType, Error, Imatrix, Result};
 
 /// llama.cpp keeps keys and texts of overrides in 128 bytes with a closing zero.
 const MAX_OVERRIDE_BYTES: usize = 127;
 
-const TENSOR_TYPE: &str = "--tensor-type";
-const OVERRIDE_KV: &str = "--override-kv";
-const PRUNE_LAYERS: &str = "--prune-layers";
+/// [`PlanOptions::pure`].
+pub const PURE: Setting = Setting::new("pure");
+/// [`PlanOptions::leave_output_tensor`].
+pub const LEAVE_OUTPUT_TENSOR: Setting = Setting::new("leave_output_tensor");
+/// [`PlanOptions::allow_requantize`].
+pub const ALLOW_REQUANTIZE: Setting = Setting::new("allow_requantize");
+/// [`PlanOptions::output_tensor_type`].
+pub const OUTPUT_TENSOR_TYPE: Setting = Setting::new("output_tensor_type");
+/// [`PlanOptions::token_embedding_type`].
+pub const TOKEN_EMBEDDING_TYPE: Setting = Setting::new("token_embedding_type");
+/// One of [`PlanOptions::tensor_types`].
+pub const TENSOR_TYPE: Setting = Setting::new("tensor_type");
+/// One of [`PlanOptions::override_kv`].
+pub const OVERRIDE_KV: Setting = Setting::new("override_kv");
+/// [`PlanOptions::prune_layers`].
+pub const PRUNE_LAYERS: Setting = Setting::new("prune_layers");
+/// [`PlanOptions::imatrix`].
+pub const IMATRIX: Setting = Setting::new("imatrix");
 
 /// Options of a plan; the default asks for nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Choices {
+pub struct PlanOptions {
     /// `--pure`: the recipe's default for every tensor; no rules.
     pub pure: bool,
     /// `--leave-output-tensor`: `output.weight` stays as it is.
@@ -117,7 +133,7 @@ pub fn parse_prune_layers(text: &str) -> Result<BTreeSet<usize>> {
     text.split(',').map(|number| number.parse().map_err(error)).collect()
 }
 
-impl Choices {
+impl PlanOptions {
     /// The importance matrix, unless nothing is left in it: then llama-quantize goes on as without one.
     pub(super) fn importance(&self) -> Option<&Imatrix> {
         self.imatrix.as_deref().filter(|matrix| !matrix.is_empty())
@@ -170,15 +186,15 @@ impl Choices {
     pub(super) fn check_for_converter(&self, recipe: &str) -> Result<()> {
         let given = [
             (self.tensor_types.is_empty(), TENSOR_TYPE),
-            (!self.pure, "--pure"),
-            (!self.leave_output_tensor, "--leave-output-tensor"),
-            (self.imatrix.is_none(), "--imatrix"),
+            (!self.pure, PURE),
+            (!self.leave_output_tensor, LEAVE_OUTPUT_TENSOR),
+            (self.imatrix.is_none(), IMATRIX),
         ];
         match given.into_iter().find(|(absent, _)| !absent) {
             None => Ok(()),
-            Some((_, option)) => {
+            Some((_, setting)) => {
                 let what = "has no effect on files that are made as llama.cpp's converter makes them; use quantize instead";
-                Err(Error::option(option, recipe, what))
+                Err(Error::option(setting, recipe, what))
             }
         }
     }
@@ -205,9 +221,9 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused<T: std::fmt::Debug>(read: Result<T>, expected: &str) {
+    fn refused<T: std::fmt::Debug>(read: Result<T>, setting: Setting, expected: &str) {
         let error = read.unwrap_err().to_string();
-        assert!(error.starts_with("--") && error.contains(expected), "{error:?} lacks {expected:?}");
+        assert!(error.starts_with(setting.name()) && error.contains(expected), "{error:?} lacks {expected:?}");
     }
 
     #[test]
@@ -224,7 +240,7 @@ mod tests {
             ("(=q8_0", "unclosed"),
             ("a=b=q8_0", "b=q8_0"),
         ] {
-            refused(TensorType::parse(text), expected);
+            refused(TensorType::parse(text), TENSOR_TYPE, expected);
         }
     }
 
@@ -237,7 +253,7 @@ mod tests {
         check("k=str:a=b:c", Value::String("a=b:c".into()));
         let long = format!("k=str:{}", "x".repeat(128));
         for text in ["k", "k=3", "k=int:", "k=int:-1", "k=int:4294967296", "k=bool:yes", "k=float:x", "k=u8:1", "=int:1", &long] {
-            refused(parse_override_kv(text), text);
+            refused(parse_override_kv(text), OVERRIDE_KV, text);
         }
     }
 
@@ -245,7 +261,7 @@ mod tests {
     fn blocks_to_prune_are_numbers() {
         assert_eq!(parse_prune_layers("3,1,3").unwrap(), BTreeSet::from([1, 3]));
         for text in ["", "1,", "a", "-1", "1-3"] {
-            refused(parse_prune_layers(text), "block numbers");
+            refused(parse_prune_layers(text), PRUNE_LAYERS, "block numbers");
         }
     }
 }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bitworth_quant::plan::{Choices, TensorType, parse_override_kv, parse_prune_layers};
+use bitworth_quant::plan::{PlanOptions, TensorType, parse_override_kv, parse_prune_layers};
 use bitworth_quant::{DType, Imatrix};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 /// What becomes which type, beside the recipe.
 #[derive(Args)]
-pub struct ChoiceArgs {
+pub struct PlanArgs {
     /// Importance matrix, as llama-imatrix writes it (GGUF or .dat).
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
@@ -45,13 +45,13 @@ pub struct ChoiceArgs {
     prune_layers: Option<String>,
 }
 
-impl ChoiceArgs {
+impl PlanArgs {
     /// Reads the files they name and checks their form.
     ///
     /// # Errors
     /// A file that cannot be read, an option that does not parse.
-    pub fn read(&self) -> Result<Choices> {
-        Ok(Choices {
+    pub fn read(&self) -> Result<PlanOptions> {
+        Ok(PlanOptions {
             pure: self.pure,
             leave_output_tensor: self.leave_output_tensor,
             allow_requantize: self.allow_requantize,

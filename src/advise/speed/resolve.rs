@@ -3,17 +3,19 @@
 
 use std::sync::Arc;
 
+use bitworth_quant::message::Message;
 use bitworth_quant::recipe::Recipe;
 use bitworth_quant::{DType, Error, Result};
 
 use super::calibration::{Calibration, Forecast};
-use super::case::{Backend, Build, Case};
-use super::table::{Row, Table};
+use super::case::{Build, Case, LlamaBackend};
+use super::table::{SpeedRow, SpeedTable};
 use super::validate::Observation;
 use super::weight_type::{nominal_bits, type_class};
-use crate::hardware::{Catalogue, HardwareProfile, Kind, Machine, Vendor};
-use crate::memory::{self, Fit, Usage, Verdict};
+use crate::hardware::{Catalogue, HardwareProfile, Machine, MachineKind, Vendor};
+use crate::memory::{self, Fit, FitVerdict, Usage};
 use crate::models::{self, ModelFigures};
+use crate::settings::{BACKEND, MODEL_FILE_GIB, ROWS};
 use crate::sizes::recipe_like;
 
 /// When the software of a row without a date was made: now, as far as the measurements go.
@@ -21,7 +23,7 @@ pub const NEWEST: f64 = 2026.4;
 
 /// What is asked of a machine.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Workload {
+pub struct SpeedQuery {
     /// The backend with its driver or version; the machine's usual one where it is empty.
     pub backend: String,
     /// When the software was made, as a year.
@@ -36,7 +38,7 @@ pub struct Workload {
     pub kv_type: DType,
 }
 
-impl Default for Workload {
+impl Default for SpeedQuery {
     /// llama-bench's: 512 tokens of prompt, 128 to decode, an empty cache in F16.
     fn default() -> Self {
         Self { backend: String::new(), year: NEWEST, prompt: 512.0, generate: 128.0, depth: 0.0, kv_type: DType::F16 }
@@ -59,8 +61,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights of a model under a quantization: a recipe's name, or a free name like one (`UD-Q4_K_XL`). Where the file's size
-    /// is known it counts; else it is that of the recipe.
+    /// The weights of a model under a quantization: a recipe's name, or a free name like one (`UD-Q4_K_XL`). Where the file's
+    /// size is known it counts; else it is that of the recipe.
     ///
     /// # Errors
     /// A quantization that is not known.
@@ -74,7 +76,7 @@ impl Weights {
         if let Some(bytes) = file_bytes.filter(|bytes| !(0.5..=40.0).contains(&per_weight(*bytes))) {
             let what =
                 format!("is {:.3e} bits for each weight of {}; give the size of the file in GiB", per_weight(bytes), model.name);
-            return Err(Error::option("model_file_gib", (bytes / GIB).to_string(), what));
+            return Err(Error::option(MODEL_FILE_GIB, (bytes / GIB).to_string(), what));
         }
         let size = model.size(&recipe)?;
         let planned = size.file_bytes as f64;
@@ -130,20 +132,20 @@ fn experts_share(model: &ModelFigures) -> f64 {
     if model.experts > 0 { f64::from(model.experts_used) / f64::from(model.experts) } else { 1.0 }
 }
 
-/// Whether a machine can be used through a backend: its profile says so, or the backend is for chips like its own. A card's memory
-/// is none of the CPU's.
-fn runs(profile: &HardwareProfile, backend: Backend) -> bool {
-    let listed = profile.backends.iter().any(|name| Backend::parse(name) == Some(backend));
+/// Whether a machine can be used through a backend: its profile says so, or the backend is for chips like its own. A card's
+/// memory is none of the CPU's.
+fn runs(profile: &HardwareProfile, backend: LlamaBackend) -> bool {
+    let listed = profile.backends.iter().any(|name| LlamaBackend::parse(name) == Some(backend));
     let any = profile.vendor == Vendor::Other;
-    let gpu = profile.kind != Kind::Cpu;
+    let gpu = profile.kind != MachineKind::Cpu;
     listed
         || match backend {
-            Backend::Cpu => profile.kind != Kind::DiscreteGpu,
-            Backend::Metal => gpu && profile.vendor == Vendor::Apple,
-            Backend::Cuda => gpu && (any || profile.vendor == Vendor::Nvidia),
-            Backend::Rocm => gpu && (any || profile.vendor == Vendor::Amd),
-            Backend::Sycl => gpu && profile.vendor != Vendor::Apple,
-            Backend::Vulkan => gpu,
+            LlamaBackend::Cpu => profile.kind != MachineKind::DiscreteGpu,
+            LlamaBackend::Metal => gpu && profile.vendor == Vendor::Apple,
+            LlamaBackend::Cuda => gpu && (any || profile.vendor == Vendor::Nvidia),
+            LlamaBackend::Rocm => gpu && (any || profile.vendor == Vendor::Amd),
+            LlamaBackend::Sycl => gpu && profile.vendor != Vendor::Apple,
+            LlamaBackend::Vulkan => gpu,
         }
 }
 
@@ -151,23 +153,25 @@ fn runs(profile: &HardwareProfile, backend: Backend) -> bool {
 ///
 /// # Errors
 /// A backend that is not known, or that the machine cannot be used through.
-pub fn case(machine: &Machine, model: &ModelFigures, weights: &Weights, load: &Workload) -> Result<Case> {
+pub fn case(machine: &Machine, model: &ModelFigures, weights: &Weights, load: &SpeedQuery) -> Result<Case> {
     let profile = &machine.profile;
     let usual = profile.backends.first().map_or("CPU", String::as_str);
     let driver = if load.backend.trim().is_empty() { usual } else { load.backend.trim().trim_end_matches('?') };
-    let backend = Backend::parse(driver).ok_or_else(|| Error::unknown("backend", driver, Backend::names()))?;
+    let backend = LlamaBackend::parse(driver).ok_or_else(|| Error::unknown("backend", driver, LlamaBackend::names()))?;
     if !runs(profile, backend) {
         let what = format!("does not run on {}; use {}", profile.name, profile.backends.join(" or "));
-        return Err(Error::option("backend", driver, what));
+        return Err(Error::option(BACKEND, driver, what));
     }
     let build = match profile.kind {
-        _ if backend == Backend::Cpu => Build::Cpu,
-        Kind::Cpu => Build::Cpu,
-        Kind::DiscreteGpu => Build::Card,
-        Kind::AppleUnified | Kind::AmdUnified | Kind::NvidiaUnified | Kind::IntelUnified => Build::Shared,
+        _ if backend == LlamaBackend::Cpu => Build::Cpu,
+        MachineKind::Cpu => Build::Cpu,
+        MachineKind::DiscreteGpu => Build::Card,
+        MachineKind::AppleUnified | MachineKind::AmdUnified | MachineKind::NvidiaUnified | MachineKind::IntelUnified => {
+            Build::Shared
+        }
     };
     // What a GPU can do says nothing of the CPU beside it.
-    let rate = |tflops: Option<f64>| tflops.filter(|_| build != Build::Cpu || profile.kind == Kind::Cpu).map(|t| t * 1e12);
+    let rate = |tflops: Option<f64>| tflops.filter(|_| build != Build::Cpu || profile.kind == MachineKind::Cpu).map(|t| t * 1e12);
     let (vendor, generation) = match build {
         Build::Cpu => ("cpu".to_owned(), "cpu".to_owned()),
         _ => (format!("{:?}", profile.vendor).to_lowercase(), profile.generation.clone()),
@@ -208,20 +212,20 @@ struct Asked {
     machine: Machine,
     model: Arc<ModelFigures>,
     weights: Weights,
-    load: Workload,
+    load: SpeedQuery,
 }
 
 impl Asked {
-    fn of(catalogue: &Catalogue, row: &Row) -> Result<Self> {
+    fn of(catalogue: &Catalogue, row: &SpeedRow) -> Result<Self> {
         let devices = row.n_devices.unwrap_or(1);
         // The processor beside a GPU is another machine, with a profile of its own where there is one.
-        let on_cpu = Backend::parse(&row.backend) == Some(Backend::Cpu) && !row.hardware.contains("(CPU)");
+        let on_cpu = LlamaBackend::parse(&row.backend) == Some(LlamaBackend::Cpu) && !row.hardware.contains("(CPU)");
         let hardware = if on_cpu { format!("{} (CPU)", row.hardware) } else { row.hardware.clone() };
-        let mut machine = catalogue.place(&hardware, &row.gpu_cores_or_variant, row.memory_gb, row.bandwidth_gbs)?;
+        let mut machine = catalogue.identify(&hardware, &row.gpu_cores_or_variant, row.memory_gb, row.bandwidth_gbs)?;
         machine.devices = devices;
         let model = models::find(&row.model)?;
         let weights = Weights::of(&model, &row.quant, row.model_file_gib.map(|gib| gib * GIB))?;
-        let load = Workload {
+        let load = SpeedQuery {
             backend: row.backend.clone(),
             year: row.year().unwrap_or(NEWEST),
             prompt: row.n_prompt.unwrap_or(0.0),
@@ -246,7 +250,7 @@ impl Asked {
         let mut need = memory::need(model, &size, &usage, machine.profile.kind)?;
         need.weights = (need.weights as f64 * weights.file_bytes / size.file_bytes as f64) as u64;
         let fits = memory::fits(machine, &need);
-        fits.into_iter().next().ok_or_else(|| Error::option("--rows", machine.id(), "has no memory"))
+        fits.into_iter().next().ok_or_else(|| Error::option(ROWS, machine.id(), "has no memory"))
     }
 }
 
@@ -254,18 +258,18 @@ const GIB: f64 = (1u64 << 30) as f64;
 
 /// The measurements of a table.
 #[derive(Debug, Default)]
-pub struct Placed {
+pub struct Observations {
     /// Of decoding.
     pub decode: Vec<Observation>,
     /// Of prefill.
     pub prefill: Vec<Observation>,
     /// Rows that are not understood, and why.
-    pub left_out: Vec<String>,
+    pub left_out: Vec<Message>,
 }
 
 /// The measurements of a table that are fit for judging.
-pub fn observations(catalogue: &Catalogue, table: &Table) -> Placed {
-    let mut placed = Placed::default();
+pub fn observations(catalogue: &Catalogue, table: &SpeedTable) -> Observations {
+    let mut placed = Observations::default();
     for (index, row) in table.rows.iter().enumerate() {
         let counts = |score: Option<f64>| score.is_none_or(|s| s > 0.0);
         let decode = row.tg_tok_s.filter(|_| counts(row.score_tg));
@@ -277,7 +281,7 @@ pub fn observations(catalogue: &Catalogue, table: &Table) -> Placed {
         let (case, line) = match asked {
             Ok(asked) => asked,
             Err(e) => {
-                placed.left_out.push(format!("row {}: {e}", index + 1));
+                placed.left_out.push(Message::from(format!("row {}: ", index + 1)).then(e.message()));
                 continue;
             }
         };
@@ -293,28 +297,28 @@ pub fn observations(catalogue: &Catalogue, table: &Table) -> Placed {
 
 /// The answer to a row that asks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct RowForecast {
     /// Decoding; `None` where the row cannot be placed.
     pub decode: Option<Forecast>,
     /// Prefill; `None` also where the machine's rate is not known.
     pub prefill: Option<Forecast>,
     /// Whether the model fits into the memory.
-    pub fits: Option<Verdict>,
+    pub fits: Option<FitVerdict>,
     /// What the forecast rests on, or why there is none.
-    pub reason: String,
+    pub reason: Message,
 }
 
 /// Answers a row. Where it names no prompt or no number of tokens, llama-bench's are taken.
-pub fn answer(catalogue: &Catalogue, calibration: &Calibration, row: &Row) -> Answer {
-    let usual = Workload::default();
-    let row = Row {
+pub fn forecast_row(catalogue: &Catalogue, calibration: &Calibration, row: &SpeedRow) -> RowForecast {
+    let usual = SpeedQuery::default();
+    let row = SpeedRow {
         n_prompt: row.n_prompt.filter(|n| *n > 0.0).or(Some(usual.prompt)),
         n_gen: row.n_gen.filter(|n| *n > 0.0).or(Some(usual.generate)),
         ..row.clone()
     };
     let (asked, case) = match Asked::of(catalogue, &row).and_then(|asked| asked.case().map(|case| (asked, case))) {
         Ok(found) => found,
-        Err(e) => return Answer { decode: None, prefill: None, fits: None, reason: e.to_string() },
+        Err(e) => return RowForecast { decode: None, prefill: None, fits: None, reason: e.message() },
     };
     let prefill = calibration.prefill(&case);
     let mut reason = calibration.basis(&case);
@@ -323,10 +327,10 @@ pub fn answer(catalogue: &Catalogue, calibration: &Calibration, row: &Row) -> An
     }
     let fit = match asked.fit(&row.quant) {
         Ok(fit) => fit,
-        Err(e) => return Answer { decode: None, prefill: None, fits: None, reason: e.to_string() },
+        Err(e) => return RowForecast { decode: None, prefill: None, fits: None, reason: e.message() },
     };
-    if fit.verdict != Verdict::Fits {
+    if fit.verdict != FitVerdict::Fits {
         reason += &format!("; {}", fit.sentence());
     }
-    Answer { decode: Some(calibration.decode(&case)), prefill, fits: Some(fit.verdict), reason }
+    RowForecast { decode: Some(calibration.decode(&case)), prefill, fits: Some(fit.verdict), reason: reason.into() }
 }

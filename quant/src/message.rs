@@ -1,0 +1,176 @@
+//! Texts for people in which settings of a library stand as values: "allow the loss with `allow_requantize`" is a text and a
+//! [`Setting`], and a program with a command line tells it as "allow the loss with --allow-requantize".
+//!
+//! What is absent: the names that programs give to settings. [`Message::describe`] is told them.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// Something that a caller of a library can set, under the name that the library has for it: `allow_requantize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Setting(&'static str);
+
+impl Setting {
+    /// A setting; its name is in lower case, with underscores.
+    pub const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// It with a value, as a remedy or a cause: `max_memory 4096`.
+    pub fn with(self, value: impl fmt::Display) -> Message {
+        Message { pieces: vec![Piece::Setting(self, Some(value.to_string()))] }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// What a program calls a setting.
+pub type Names<'a> = &'a dyn Fn(Setting) -> String;
+
+/// A text with settings in it. Displayed, settings have the library's own names.
+///
+/// It is also the error of small functions whose callers know which file or option it is about.
+///
+/// ```
+/// use bitworth_quant::message::{Message, Setting};
+///
+/// const DEVICE: Setting = Setting::new("device");
+/// let message = Message::from("out of memory: use ").then(DEVICE.with("cpu"));
+/// assert_eq!(message.to_string(), "out of memory: use device cpu");
+/// assert_eq!(message.describe(&|setting| format!("--{setting}")), "out of memory: use --device cpu");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Message {
+    pieces: Vec<Piece>,
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// A setting, and the value it has or should have.
+    Setting(Setting, Option<String>),
+}
+
+impl Message {
+    /// It and what comes behind it.
+    #[must_use]
+    pub fn then(mut self, more: impl Into<Self>) -> Self {
+        for piece in more.into().pieces {
+            match (self.pieces.last_mut(), piece) {
+                (Some(Piece::Text(text)), Piece::Text(more)) => text.push_str(&more),
+                (_, piece) => self.pieces.push(piece),
+            }
+        }
+        self
+    }
+
+    /// Several messages with a text between each two.
+    pub fn joined(messages: impl IntoIterator<Item = Self>, between: &str) -> Self {
+        let join = |all: Self, next: Self| all.then(between).then(next);
+        messages.into_iter().reduce(join).unwrap_or_default()
+    }
+
+    /// The text, with settings by the names that `name` gives them.
+    pub fn describe(&self, name: Names<'_>) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Setting(setting, None) => name(*setting),
+            Piece::Setting(setting, Some(value)) => format!("{} {value}", name(*setting)),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+
+    /// The same message with the names that `name` gives to its settings: whatever shows it then shows those.
+    #[must_use]
+    pub fn named(&self, name: Names<'_>) -> Self {
+        self.describe(name).into()
+    }
+
+    /// The settings in it.
+    pub fn settings(&self) -> impl Iterator<Item = Setting> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Setting(setting, _) => Some(*setting),
+        })
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe(&|setting| setting.name().to_owned()))
+    }
+}
+
+impl std::error::Error for Message {}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self { pieces: if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] } }
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<Setting> for Message {
+    fn from(setting: Setting) -> Self {
+        Self { pieces: vec![Piece::Setting(setting, None)] }
+    }
+}
+
+impl From<&Message> for Message {
+    fn from(message: &Message) -> Self {
+        message.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICE: Setting = Setting::new("device");
+    const MAX_MEMORY: Setting = Setting::new("max_memory");
+
+    #[test]
+    fn settings_have_the_librarys_names_or_those_of_the_caller() {
+        let message = Message::from("give ").then(MAX_MEMORY.with(64)).then(", or another ").then(DEVICE).then(".");
+        assert_eq!(message.to_string(), "give max_memory 64, or another device.");
+        let flag = |setting: Setting| format!("--{}", setting.name().replace('_', "-"));
+        assert_eq!(message.describe(&flag), "give --max-memory 64, or another --device.");
+        assert_eq!(message.named(&flag).to_string(), "give --max-memory 64, or another --device.");
+        assert_eq!(message.settings().collect::<Vec<_>>(), [MAX_MEMORY, DEVICE]);
+    }
+
+    #[test]
+    fn a_message_is_the_same_however_it_is_put_together() {
+        assert_eq!(Message::from("a").then("").then("b"), Message::from("ab"));
+        assert_eq!(Message::from(""), Message::default());
+        assert_eq!(Message::joined(["a", "b", "c"].map(Message::from), " and "), "a and b and c".into());
+        assert!(Message::joined([], " and ").is_empty());
+    }
+}

@@ -1,0 +1,136 @@
+//! What running a model takes beside its weights, from its hyper-parameters alone: columns of the buffers of a step, and bytes that
+//! decoding keeps. The buffers themselves are allocated by these figures (`forward::Workspace`). Absent: weights, and how a sweep is
+//! cut (see `sweep::plan`).
+
+use bitworth_quant::HParams;
+
+use crate::cpu::PRODUCT_SCRATCH;
+use crate::state::KvColumns;
+
+/// Most rows of a prompt that go through the model at once in decoding.
+pub const PROMPT_ROWS: usize = 512;
+
+const F32: u64 = size_of::<f32>() as u64;
+
+/// Columns of each buffer that the blocks of a step reuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkspaceColumns {
+    /// What a part of the block reads.
+    pub normed: usize,
+    /// Queries of all heads.
+    pub q: usize,
+    /// Keys of all heads that have their own.
+    pub k: usize,
+    /// Their values.
+    pub v: usize,
+    /// Queries or keys before their norm, and what latent attention makes of them in between.
+    pub raw: usize,
+    /// What latent attention compresses; 0 without it.
+    pub latent: usize,
+    /// What the heads have gathered.
+    pub attended: usize,
+    /// What goes into the residual stream, and its norm.
+    pub projected: usize,
+    /// The gate of a network without experts, or of the shared one, and as many columns beside it.
+    pub gate: usize,
+    /// Those of a mixture of experts.
+    pub experts: Option<ExpertColumns>,
+}
+
+/// Columns of the buffers of a mixture of experts, for each row: a row has as many slots as experts are used for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertColumns {
+    /// Scores of the experts.
+    pub scores: usize,
+    /// What goes into the experts, and what comes out.
+    pub outer: usize,
+    /// Gates, and as many columns beside them.
+    pub inner: usize,
+}
+
+impl WorkspaceColumns {
+    /// Those of a model.
+    pub fn of(h: &HParams) -> Self {
+        let q = h.largest(|block| h.head_count.of(block) * h.key_width(block));
+        let KvColumns { k, v } = KvColumns::largest(h);
+        let latent = h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim));
+        Self {
+            normed: h.embedding_length,
+            q,
+            k,
+            v,
+            raw: q.max(k).max(latent),
+            latent,
+            attended: h.largest(|block| h.head_count.of(block) * h.value_width(block)),
+            projected: h.embedding_length,
+            gate: h.feed_forward_length.max().max(h.shared_feed_forward_length),
+            experts: (h.expert_count > 0).then(|| ExpertColumns {
+                scores: h.expert_count,
+                outer: h.expert_used_count * h.embedding_length,
+                inner: h.expert_used_count * h.expert_feed_forward_length,
+            }),
+        }
+    }
+
+    /// The columns of all buffers: some stand there twice.
+    fn each(&self) -> impl Iterator<Item = usize> {
+        let block = [self.normed, self.q, self.k, self.v, self.raw, self.latent, self.latent, self.attended];
+        let stream = [self.projected, self.projected, self.gate, self.gate];
+        let experts = self.experts.map(|e| [e.scores, e.outer, e.inner, e.inner, e.outer]);
+        block.into_iter().chain(stream).chain(experts.into_iter().flatten())
+    }
+
+    /// Numbers of all buffers together, for each row.
+    pub fn total(&self) -> usize {
+        self.each().sum()
+    }
+
+    /// The widest buffer's columns: what limits the rows of a step.
+    pub fn widest(&self) -> usize {
+        self.each().max().unwrap_or(1).max(1)
+    }
+}
+
+/// How a model decodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoding {
+    /// Tokens of each sequence, prompt and answer together.
+    pub context: u64,
+    /// Sequences at a time.
+    pub sequences: u64,
+    /// Threads that compute on the CPU; 0 where a graphics device computes.
+    pub threads: u64,
+}
+
+/// Bytes that decoding takes beside the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// States of all sequences: keys and values.
+    pub state: u64,
+    /// Buffers of the computation.
+    pub compute: u64,
+}
+
+/// As [`Generator::new`](crate::generate::Generator::new) allocates: a workspace and the residual stream of some rows, angles for every
+/// position, logits of every sequence. On the CPU also what products and attention keep there: decoded weights, and each thread's
+/// keys, values and scores of one head.
+pub fn decoding(h: &HParams, usage: &Decoding) -> Footprint {
+    let Decoding { context, sequences, threads } = *usage;
+    let rows = (PROMPT_ROWS as u64).min(context).max(sequences);
+    let columns = WorkspaceColumns::of(h).total() + h.embedding_length;
+    let tables = if h.rope_local_base.is_some() { 2 } else { 1 };
+    let angles = tables * context * h.rope_dim as u64;
+    let logits = sequences * h.vocab_size as u64;
+    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length.max() };
+    let feed_forward = dense.max(h.expert_feed_forward_length * h.expert_count.min(1)).max(h.shared_feed_forward_length);
+    let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
+    let widest = feed_forward.max(h.embedding_length).max(attended) as u64;
+    let head = h.largest(|block| h.key_width(block) + h.value_width(block));
+    let scratch = PRODUCT_SCRATCH;
+    let decoded = (scratch.decoded as u64).min(widest * h.embedding_length as u64) * threads.min(1);
+    let tiles = threads * (context * (head + scratch.tile_rows) as u64 + scratch.tile_columns as u64 * widest);
+    Footprint {
+        state: (0..h.block_count).map(|block| KvColumns::of(h, block).total() as u64).sum::<u64>() * context * sequences * F32,
+        compute: (rows * columns as u64 + angles + logits + decoded + tiles) * F32,
+    }
+}

@@ -1,0 +1,145 @@
+//! Attention, plain and latent: queries, keys and values of the rows of a step, and what the heads gather.
+
+use super::workspace::Scratch;
+use super::{Chunked, KvSource, Past, Step};
+use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns};
+use crate::error::Result;
+use crate::model::{Attention, Latent, Projections, Queries};
+use crate::observe::Site;
+use crate::state::{KvColumns, SequenceState};
+
+impl<B: Backend> Step<'_, B> {
+    /// Queries, keys and values of the rows of `normed`, rotated, into the workspace.
+    fn project(&self, attention: &Attention<B>, block: usize, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
+        let h = &self.graph.hparams;
+        self.observe(block, Site::Attention, normed, h.embedding_length)?;
+        match &attention.projections {
+            Projections::Latent(latent) => self.project_latent(latent, block, ws, normed),
+            Projections::Plain { q, k, v } => {
+                self.linear(normed, v, &mut ws.v)?;
+                let (heads, kv_heads) = (h.head_count.of(block), h.head_count_kv.of(block));
+                let parts = [(q, &attention.q_norm, heads), (k, &attention.k_norm, kv_heads)];
+                for ((linear, norm, heads), out) in parts.into_iter().zip([&mut ws.q, &mut ws.k]) {
+                    match norm {
+                        None => self.linear(normed, linear, out)?,
+                        Some(norm) => {
+                            self.linear(normed, linear, &mut ws.raw)?;
+                            let count = if norm.together { self.batch.rows } else { self.batch.rows * heads };
+                            let kind = self.graph.traits.norm;
+                            self.backend.norm(kind, &ws.raw, count, &norm.gain, h.norm_epsilon, out)?;
+                        }
+                    }
+                    self.rotate(out, heads, h.head_dim.of(block), 0, block)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Multi-head latent attention's queries, keys and values, expanded: keys are the products with the compressed ones beside
+    /// a rotated part that all heads share.
+    fn project_latent(&self, latent: &Latent<B>, block: usize, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
+        let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
+        let Some(mla) = h.mla else { return Ok(()) };
+        let (kind, epsilon) = (self.graph.traits.norm, self.graph.traits.latent_norm_epsilon);
+        let (key, plain, heads) = (mla.key_length, mla.key_length - h.rope_dim, h.head_count.of(block));
+        match &latent.queries {
+            Queries::Plain(linear) => self.linear(normed, linear, &mut ws.q)?,
+            Queries::Compressed { down, norm, up } => {
+                self.linear(normed, down, &mut ws.raw)?;
+                backend.norm(kind, &ws.raw, count, norm, epsilon, &mut ws.compressed)?;
+                self.observe(block, Site::CompressedQueries, &ws.compressed, mla.q_lora_rank)?;
+                self.linear(&ws.compressed, up, &mut ws.q)?;
+            }
+        }
+        self.rotate(&mut ws.q, heads, key, plain, block)?;
+
+        let both = mla.kv_lora_rank + h.rope_dim;
+        self.linear(normed, &latent.down, &mut ws.raw)?;
+        self.rotate(&mut ws.raw, 1, both, mla.kv_lora_rank, block)?;
+        let shared = Columns { stride: both, first: mla.kv_lora_rank };
+        let to = |first| Columns { stride: key, first };
+        let rows = count * heads;
+        let copy = ColumnCopy { from: shared, to: to(plain), rows, count: h.rope_dim, repeat: heads };
+        backend.copy_columns(&ws.raw, &mut ws.k, copy)?;
+        let tight = |stride| Columns { stride, first: 0 };
+        let (from, to_latent) = (tight(both), tight(mla.kv_lora_rank));
+        let copy = ColumnCopy { from, to: to_latent, rows: count, count: mla.kv_lora_rank, repeat: 1 };
+        backend.copy_columns(&ws.raw, &mut ws.latent, copy)?;
+        backend.norm(kind, &ws.latent, count, &latent.norm, epsilon, &mut ws.compressed)?;
+        self.linear(&ws.compressed, &latent.keys, &mut ws.raw)?;
+        let copy = ColumnCopy { from: tight(plain), to: to(0), rows, count: plain, repeat: 1 };
+        backend.copy_columns(&ws.raw, &mut ws.k, copy)?;
+        self.linear(&ws.compressed, &latent.values, &mut ws.v)
+    }
+
+    /// Attention of the rows of `normed`, up to its output projection, into the workspace.
+    pub(super) fn attend(
+        &self,
+        attention: &Attention<B>,
+        block: usize,
+        past: Past<'_, B>,
+        ws: &mut Scratch<B>,
+        normed: &B::Buffer,
+    ) -> Result<()> {
+        let (h, backend) = (&self.graph.hparams, self.backend);
+        self.project(attention, block, ws, normed)?;
+        let shape = AttentionShape {
+            heads: h.head_count.of(block),
+            kv_heads: h.kv_heads(block),
+            head_dim: h.key_width(block),
+            value_dim: h.value_width(block),
+            scale: h.attention_scale,
+            softcap: h.attention_softcap,
+        };
+        let (own, columns) = ([&ws.k, &ws.v], KvColumns::of(h, block));
+        let [k, v] = match past {
+            Past::Resident { state: SequenceState::Kv(kv), runs } => {
+                kv.advance(backend, own, runs)?;
+                [&kv.cache.k, &kv.cache.v]
+            }
+            Past::Chunked(Chunked { kept, joined, copies, .. }) => {
+                for &copy in &copies.keep {
+                    kept.take(backend, columns, own, copy)?;
+                }
+                for &(source, copy) in &copies.join {
+                    let source = if source == KvSource::Step { own } else { [&kept.k, &kept.v] };
+                    joined.take(backend, columns, source, copy)?;
+                }
+                if copies.join.is_empty() { own } else { [&joined.k, &joined.v] }
+            }
+        };
+        let (spans, sinks) = (self.batch.spans(h.window_of(block)), attention.sinks.as_ref());
+        let inputs = AttentionInputs { q: &ws.q, k, v, spans, sinks };
+        backend.attention(inputs, self.batch.rows, shape, &mut ws.attended)?;
+        if self.observer.is_some() && h.mla.is_some() {
+            self.observe_latent(block, ws, spans, shape)?;
+        }
+        self.observe(block, Site::AttentionOutput, &ws.attended, shape.heads * shape.value_dim)?;
+        self.linear(&ws.attended, &attention.output, &mut ws.projected)
+    }
+
+    /// Tells of what would meet the matrices of keys and values if they were absorbed, as GGUF has them: one head after the
+    /// other, the queries without their rotated part, and the compressed values that the head gathers. For whole sequences.
+    fn observe_latent(&self, block: usize, ws: &Scratch<B>, spans: &B::Indices, shape: AttentionShape) -> Result<()> {
+        let (h, backend, rows) = (&self.graph.hparams, self.backend, self.batch.rows);
+        let Some(mla) = h.mla else { return Ok(()) };
+        let (key, plain, rank) = (mla.key_length, mla.key_length - h.rope_dim, mla.kv_lora_rank);
+        let buffer = |columns: usize| backend.alloc(rows * columns);
+        let (mut q, mut k, mut gathered) = (buffer(key)?, buffer(key)?, buffer(rank)?);
+        let one = AttentionShape { heads: 1, kv_heads: 1, value_dim: rank, ..shape };
+        let tight = |stride| Columns { stride, first: 0 };
+        for head in 0..shape.heads {
+            let from = Columns { stride: shape.heads * key, first: head * key };
+            let part = |count: usize| ColumnCopy { from, to: tight(count), rows, count, repeat: 1 };
+            backend.copy_columns(&ws.q, &mut q, part(plain))?;
+            self.observe_parts(block, Site::LatentKeys, &q, plain, &[(head, 0..rows)])?;
+            backend.copy_columns(&ws.q, &mut q, part(key))?;
+            backend.copy_columns(&ws.k, &mut k, part(key))?;
+            let inputs = AttentionInputs { q: &q, k: &k, v: &ws.compressed, spans, sinks: None };
+            backend.attention(inputs, rows, one, &mut gathered)?;
+            self.observe_parts(block, Site::LatentValues, &gathered, rank, &[(head, 0..rows)])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! One decoder block: the only forward function there is. What differs between architectures is a field of
+//! [`BlockTraits`](bitworth_quant::arch::BlockTraits), a hyper-parameter, or the presence of a tensor.
+//!
+//! It knows neither files nor layers' order: `sweep` walks it layer by layer over a data set, `generate` token by token.
+
+mod attention;
+mod feed_forward;
+mod graph;
+mod workspace;
+
+use std::ops::Range;
+
+use crate::backend::{Backend, Map, RopeShape};
+use crate::error::Result;
+use crate::model::{BlockWeights, Embedding, Linear, Mixer, NormWeights};
+use crate::observe::{Observed, Observer, Site};
+use crate::state::{KvCache, RowCopy, Run, SequenceState};
+pub use graph::{Batch, Graph};
+use workspace::Scratch;
+pub use workspace::Workspace;
+
+/// Which matmul a step wants: many rows, each computed alone (scoring), or few rows at the speed of memory (decoding).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowCount {
+    /// [`Backend::matmul`]
+    Many,
+    /// [`Backend::matvec`]
+    Few,
+}
+
+/// Where keys and values are copied from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvSource {
+    /// The step that is being computed.
+    Step,
+    /// Those that earlier steps of the block kept.
+    Kept,
+}
+
+/// Copies of keys and values for sequences that do not lie in one piece in a step.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KvCopies {
+    /// For later steps: from the step's rows to those that are kept.
+    pub keep: Vec<RowCopy>,
+    /// What this step sees: to the joined rows, and from where; empty where it sees its own.
+    pub join: Vec<(KvSource, RowCopy)>,
+}
+
+/// What the rows of a step see of their sequences' past, for one block; the spans of the step's [`Batch`] count its rows.
+pub enum Past<'a, B: Backend> {
+    /// Decoding: the states of the sequences, which the step advances.
+    #[allow(missing_docs)]
+    Resident { state: &'a mut SequenceState<B>, runs: &'a [Run] },
+    /// Scoring: what the step's rows need of earlier steps of the block.
+    Chunked(Chunked<'a, B>),
+}
+
+/// The past of the rows of a chunk.
+pub struct Chunked<'a, B: Backend> {
+    /// Keys and values that earlier chunks kept for later ones.
+    pub kept: &'a mut KvCache<B>,
+    /// Room for the keys and values of whole sequences.
+    pub joined: &'a mut KvCache<B>,
+    /// What is copied where.
+    pub copies: &'a KvCopies,
+    /// The rows by sequence, for mixers that carry a state: attention does not need them.
+    pub runs: &'a [Run],
+}
+
+/// What all blocks of a step have in common.
+pub struct Step<'a, B: Backend> {
+    /// Where it runs.
+    pub backend: &'a B,
+    /// The model's constants.
+    pub graph: &'a Graph<B>,
+    /// Its rows.
+    pub batch: &'a Batch<B>,
+    /// How its products are computed.
+    pub rows: RowCount,
+    /// Who is told of what goes into the matrices; then the step holds whole sequences.
+    pub observer: Option<&'a dyn Observer<B>>,
+}
+
+impl<B: Backend> Step<'_, B> {
+    fn linear(&self, x: &B::Buffer, w: &Linear<B>, out: &mut B::Buffer) -> Result<()> {
+        let count = self.batch.rows;
+        match self.rows {
+            RowCount::Many => self.backend.matmul(x, 0..count, &w.weight, w.rows.clone(), out)?,
+            RowCount::Few => self.backend.matvec(x, 0..count, &w.weight, w.rows.clone(), out)?,
+        }
+        if let Some(bias) = &w.bias {
+            self.backend.add_bias(out, count, bias)?;
+        }
+        Ok(())
+    }
+
+    /// Tells of all rows of `x`, which go into the matrices of `site`.
+    fn observe(&self, block: usize, site: Site, x: &B::Buffer, cols: usize) -> Result<()> {
+        self.observe_parts(block, site, x, cols, &[(0, 0..self.batch.rows)])
+    }
+
+    fn observe_parts(&self, block: usize, site: Site, x: &B::Buffer, cols: usize, parts: &[(usize, Range<usize>)]) -> Result<()> {
+        match self.observer {
+            None => Ok(()),
+            Some(observer) => observer.observe(self.backend, &Observed { block, site, x, cols, parts }),
+        }
+    }
+
+    fn norm(&self, x: &B::Buffer, norm: &NormWeights<B>, out: &mut B::Buffer) -> Result<()> {
+        self::norm(self.backend, self.graph, x, self.batch.rows, norm, out)
+    }
+
+    fn rotate(&self, x: &mut B::Buffer, heads: usize, head_dim: usize, first: usize, block: usize) -> Result<()> {
+        let h = &self.graph.hparams;
+        if !h.rope_blocks[block] {
+            return Ok(());
+        }
+        let local = self.graph.local_table.as_ref().filter(|_| h.window_of(block).is_some());
+        let shape = RopeShape { rows: self.batch.rows, heads, head_dim, first, dim: h.rope_dim, pairs: self.graph.traits.rope };
+        Ok(self.backend.rope(x, shape, local.unwrap_or(&self.graph.table), &self.batch.angles)?)
+    }
+
+    /// Adds what the mixer or the feed-forward network has put into `ws.projected` to the residual stream.
+    fn join(&self, post_norm: Option<&NormWeights<B>>, ws: &mut Scratch<B>, x: &mut B::Buffer) -> Result<()> {
+        let h = &self.graph.hparams;
+        let len = self.batch.rows * h.embedding_length;
+        match post_norm {
+            None => self.backend.add(x, &ws.projected, h.residual_scale, len)?,
+            Some(norm) => {
+                self.norm(&ws.projected, norm, &mut ws.post_normed)?;
+                self.backend.add(x, &ws.post_normed, h.residual_scale, len)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The norm that the architecture uses: `[T, H] -> [T, H]`.
+pub fn norm<B: Backend>(
+    backend: &B,
+    graph: &Graph<B>,
+    x: &B::Buffer,
+    rows: usize,
+    norm: &NormWeights<B>,
+    out: &mut B::Buffer,
+) -> Result<()> {
+    backend.norm(graph.traits.norm, x, rows, &norm.gain, graph.hparams.norm_epsilon, out)?;
+    if let Some(bias) = &norm.bias {
+        backend.add_bias(out, rows, bias)?;
+    }
+    Ok(())
+}
+
+/// The embeddings of tokens at their positions: what goes into the first block.
+pub fn embed<B: Backend>(
+    backend: &B,
+    graph: &Graph<B>,
+    embedding: &Embedding<B>,
+    tokens: &B::Indices,
+    batch: &Batch<B>,
+    x: &mut B::Buffer,
+) -> Result<()> {
+    let h = &graph.hparams;
+    backend.embed(&embedding.tokens, tokens, batch.rows, x)?;
+    if h.embedding_scale != 1.0 {
+        backend.map(Map::Scale(h.embedding_scale), x, batch.rows * h.embedding_length)?;
+    }
+    if let Some(positions) = &embedding.positions {
+        backend.add_rows(x, batch.rows, positions, &batch.positions)?;
+    }
+    Ok(())
+}
+
+/// What follows the product with the output matrix: the scale of the logits and their cap.
+pub fn finish_logits<B: Backend>(backend: &B, graph: &Graph<B>, logits: &mut B::Buffer, len: usize) -> Result<()> {
+    let h = &graph.hparams;
+    if h.logit_scale != 1.0 {
+        backend.map(Map::Scale(h.logit_scale), logits, len)?;
+    }
+    if h.logit_softcap != 0.0 {
+        backend.map(Map::Softcap(h.logit_softcap), logits, len)?;
+    }
+    Ok(())
+}
+
+/// Runs one block over the rows of `step`, in place: `x [T, H] -> [T, H]`.
+///
+/// # Errors
+/// A device that fails, and whatever the observer returns.
+pub fn block<B: Backend>(
+    step: &Step<'_, B>,
+    weights: &BlockWeights<B>,
+    past: Past<'_, B>,
+    ws: &mut Workspace<B>,
+    x: &mut B::Buffer,
+) -> Result<()> {
+    let Workspace { normed, scratch } = ws;
+    {
+        let input = pre_norm(step, weights.mixer_norm.as_ref(), x, normed)?;
+        match &weights.mixer {
+            Mixer::Attention(attention) => step.attend(attention, weights.index, past, scratch, input)?,
+        }
+    }
+    step.join(weights.mixer_post_norm.as_ref(), scratch, x)?;
+    let shares = step.graph.hparams.parallel;
+    let input = if shares { &*normed } else { pre_norm(step, weights.ffn_norm.as_ref(), x, normed)? };
+    step.feed_forward(weights, scratch, input)?;
+    step.join(weights.ffn_post_norm.as_ref(), scratch, x)
+}
+
+/// What a part of the block reads: the norm of `x`, or `x` itself where the model has no norm there.
+fn pre_norm<'a, B: Backend>(
+    step: &Step<'_, B>,
+    norm: Option<&NormWeights<B>>,
+    x: &'a B::Buffer,
+    normed: &'a mut B::Buffer,
+) -> Result<&'a B::Buffer> {
+    match norm {
+        None => Ok(x),
+        Some(norm) => {
+            step.norm(x, norm, normed)?;
+            Ok(normed)
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The two ends of a model on a device: the embeddings, and the final norm with the output matrix.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bitworth_quant::arch::Role;
+
+use super::load::Loader;
+use super::reader::Reader;
+use super::weights::{Linear, NormWeights};
+use crate::backend::Backend;
+use crate::error::Result;
+
+/// The final norm and the output matrix, or some of its rows, on a device.
+pub struct OutputHead<B: Backend> {
+    /// The final norm.
+    pub norm: NormWeights<B>,
+    /// `[V, H]`; the token embedding where the model ties them.
+    pub output: Linear<B>,
+}
+
+impl<B: Backend> OutputHead<B> {
+    /// Reads the head onto the device; a tied one is the embedding, where the caller has that there (which is for f32 products).
+    pub fn load(backend: &B, reader: &Reader<'_>, embedding: Option<&Embedding<B>>) -> Result<Self> {
+        let h = reader.variant.hparams();
+        let output = match embedding.filter(|_| reader.variant.output_role() == Role::TokenEmbd) {
+            Some(Embedding { tokens, .. }) => {
+                Linear { weight: tokens.clone(), bias: None, rows: 0..h.vocab_size, cols: h.embedding_length }
+            }
+            None => output_rows(backend, reader, 0..h.vocab_size)?,
+        };
+        Ok(Self { norm: output_norm(backend, reader)?, output })
+    }
+}
+
+/// The norm before the output matrix.
+///
+/// # Errors
+/// A tensor that is missing or cannot be read; a device that fails.
+pub fn output_norm<B: Backend>(backend: &B, reader: &Reader<'_>) -> Result<NormWeights<B>> {
+    let load = Loader { backend, reader, block: 0 };
+    Ok(NormWeights { gain: load.weight(Role::OutputNorm)?, bias: load.optional(Role::OutputNormBias)? })
+}
+
+/// The rows of the output matrix for some tokens.
+///
+/// # Errors
+/// As [`output_norm`].
+pub fn output_rows<B: Backend>(backend: &B, reader: &Reader<'_>, tokens: Range<usize>) -> Result<Linear<B>> {
+    let tensor = reader.rows(reader.variant.require(reader.variant.output_role(), 0)?, tokens)?;
+    let (rows, cols) = (tensor.rows, tensor.cols);
+    Ok(Linear { weight: Arc::new(backend.matrix(tensor, reader.arithmetic)?), rows: 0..rows, bias: None, cols })
+}
+
+/// The embeddings on a device.
+pub struct Embedding<B: Backend> {
+    /// `[V, H]`, or the rows of some tokens.
+    pub tokens: Arc<B::Weight>,
+    /// Learned positions `[context, H]`, where the model has them.
+    pub positions: Option<B::Weight>,
+}
+
+impl<B: Backend> Embedding<B> {
+    /// Reads the embeddings onto the device.
+    pub fn load(backend: &B, reader: &Reader<'_>) -> Result<Self> {
+        let load = Loader { backend, reader, block: 0 };
+        Ok(Self { tokens: Arc::new(load.weight(Role::TokenEmbd)?), positions: load.optional(Role::PositionEmbd)? })
+    }
+
+    /// Reads the embeddings of some tokens onto the device.
+    pub fn of_tokens(backend: &B, reader: &Reader<'_>, tokens: &[u32]) -> Result<Self> {
+        let load = Loader { backend, reader, block: 0 };
+        let picked = Arc::new(backend.weight(reader.picked(Role::TokenEmbd, tokens)?)?);
+        Ok(Self { tokens: picked, positions: load.optional(Role::PositionEmbd)? })
+    }
+}

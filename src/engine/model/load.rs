@@ -1,0 +1,207 @@
+//! Puts the weights of one block onto a device: which tensors it has, fused ones in parts, norms where the model has them.
+
+use std::sync::Arc;
+
+use bitworth_quant::HParams;
+use bitworth_quant::arch::{Mlp, Role};
+
+use super::reader::{Reader, decode, f32_tensor};
+use super::weights::{
+    Attention, BlockWeights, Dense, Experts, FeedForward, HeadNorm, Latent, Linear, Mixer, NormWeights, Projections, Queries,
+    Shared, Stack,
+};
+use crate::backend::{Backend, HostTensor};
+use crate::error::{EngineError, Result};
+
+/// Reads the tensors of one block (or of none) onto a device.
+pub(super) struct Loader<'a, B: Backend> {
+    pub backend: &'a B,
+    pub reader: &'a Reader<'a>,
+    pub block: usize,
+}
+
+impl<B: Backend> Loader<'_, B> {
+    fn has(&self, role: Role) -> bool {
+        self.reader.variant.checkpoint().tensor_of(role, self.block).is_some()
+    }
+
+    pub fn weight(&self, role: Role) -> Result<B::Weight> {
+        Ok(self.backend.weight(self.reader.require(role, self.block)?)?)
+    }
+
+    /// A matrix for products.
+    fn matrix(&self, tensor: HostTensor) -> Result<Arc<B::Weight>> {
+        Ok(Arc::new(self.backend.matrix(tensor, self.reader.arithmetic)?))
+    }
+
+    pub fn optional(&self, role: Role) -> Result<Option<B::Weight>> {
+        Ok(self.reader.tensor(role, self.block)?.map(|tensor| self.backend.weight(tensor)).transpose()?)
+    }
+
+    fn linear(&self, weight: Role, bias: Option<Role>) -> Result<Linear<B>> {
+        let tensor = self.reader.require(weight, self.block)?;
+        let (rows, cols) = (tensor.rows, tensor.cols);
+        let bias = bias.map(|role| self.optional(role)).transpose()?.flatten();
+        Ok(Linear { weight: self.matrix(tensor)?, rows: 0..rows, bias, cols })
+    }
+
+    /// The parts of a matrix that holds several ones, of so many rows each.
+    fn parts<const N: usize>(&self, weight: Role, bias: Option<Role>, rows: [usize; N]) -> Result<[Linear<B>; N]> {
+        let tensor = self.reader.require(weight, self.block)?;
+        let cols = tensor.cols;
+        let weight = self.matrix(tensor)?;
+        let bias = bias.map(|role| self.reader.decoded(role, self.block)).transpose()?.flatten();
+        let mut first = 0;
+        let mut part = |rows: usize| {
+            let range = first..first + rows;
+            first += rows;
+            let bias = bias.as_ref().map(|bias| self.backend.weight(f32_tensor(1, rows, &bias[range.clone()]))).transpose()?;
+            Ok::<_, EngineError>(Linear { weight: weight.clone(), rows: range, bias, cols })
+        };
+        let mut parts = Vec::with_capacity(N);
+        for rows in rows {
+            parts.push(part(rows)?);
+        }
+        parts.try_into().map_err(|_| self.unfit("a fused matrix has another number of parts"))
+    }
+
+    fn norm(&self, gain: Role, bias: Role) -> Result<Option<NormWeights<B>>> {
+        match self.optional(gain)? {
+            None => Ok(None),
+            Some(gain) => Ok(Some(NormWeights { gain, bias: self.optional(bias)? })),
+        }
+    }
+
+    fn head_norm(&self, gain: Role, head_dim: usize) -> Result<Option<HeadNorm<B>>> {
+        let Some(tensor) = self.reader.tensor(gain, self.block)? else { return Ok(None) };
+        let together = tensor.cols != head_dim;
+        Ok(Some(HeadNorm { gain: self.backend.weight(tensor)?, together }))
+    }
+
+    fn unfit(&self, what: &str) -> EngineError {
+        EngineError::Unfit { model: self.reader.variant.checkpoint().path().display().to_string(), what: what.to_owned() }
+    }
+
+    fn attention(&self, h: &HParams) -> Result<Attention<B>> {
+        let sinks = self.reader.decoded(Role::AttnSinks, self.block)?;
+        Ok(Attention {
+            projections: self.projections(h)?,
+            q_norm: self.head_norm(Role::AttnQNorm, h.head_dim.of(self.block))?,
+            k_norm: self.head_norm(Role::AttnKNorm, h.head_dim.of(self.block))?,
+            sinks: sinks.map(|sinks| self.backend.upload(&sinks)).transpose()?,
+            output: self.linear(Role::AttnOutput, Some(Role::AttnOutputBias))?,
+        })
+    }
+
+    fn projections(&self, h: &HParams) -> Result<Projections<B>> {
+        if let Some(mla) = h.mla {
+            let queries = if self.has(Role::AttnQA) {
+                let norm = self.weight(Role::AttnQANorm)?;
+                Queries::Compressed { down: self.linear(Role::AttnQA, None)?, norm, up: self.linear(Role::AttnQB, None)? }
+            } else {
+                Queries::Plain(self.linear(Role::AttnQ, None)?)
+            };
+            return Ok(Projections::Latent(Latent {
+                queries,
+                down: self.linear(Role::AttnKvAMqa, None)?,
+                norm: self.weight(Role::AttnKvANorm)?,
+                keys: self.expanded_keys(mla.key_length - h.rope_dim, mla.kv_lora_rank, h.head_count.of(self.block))?,
+                values: self.linear(Role::AttnVB, None)?,
+            }));
+        }
+        let (heads, kv_heads) = (h.head_count.of(self.block), h.head_count_kv.of(self.block));
+        let (key, value) = (h.head_dim.of(self.block), h.value_dim.of(self.block));
+        let (queries, keys, values) = (heads * key, kv_heads * key, kv_heads * value);
+        let [q, k, v] = if self.has(Role::AttnQkv) {
+            self.parts(Role::AttnQkv, Some(Role::AttnQkvBias), [queries, keys, values])?
+        } else {
+            [
+                self.linear(Role::AttnQ, Some(Role::AttnQBias))?,
+                self.linear(Role::AttnK, Some(Role::AttnKBias))?,
+                self.linear(Role::AttnV, Some(Role::AttnVBias))?,
+            ]
+        };
+        Ok(Projections::Plain { q, k, v })
+    }
+
+    /// The matrix that expands compressed keys. GGUF stores it the other way round, for the products after absorption
+    /// (DeepSeek-AI 2024, section 2.1.2); its numbers are decoded, exchanged and kept in F32, which changes none of them.
+    fn expanded_keys(&self, width: usize, rank: usize, heads: usize) -> Result<Linear<B>> {
+        let stored = decode(&self.reader.require(Role::AttnKB, self.block)?);
+        let mut turned = vec![0.0; stored.len()];
+        for (stored, turned) in stored.chunks_exact(width * rank).zip(turned.chunks_exact_mut(width * rank)) {
+            for (r, row) in stored.chunks_exact(width).enumerate() {
+                for (n, &value) in row.iter().enumerate() {
+                    turned[n * rank + r] = value;
+                }
+            }
+        }
+        let rows = heads * width;
+        let weight = self.matrix(f32_tensor(rows, rank, &turned))?;
+        Ok(Linear { weight, rows: 0..rows, bias: None, cols: rank })
+    }
+
+    /// The network of a block without experts, or the one that all tokens share beside them.
+    fn dense(&self, [gate, up, down]: [(Role, Option<Role>); 3], gated: bool, width: usize) -> Result<Dense<B>> {
+        let (gate, up_matrix) = match (gated, self.has(gate.0)) {
+            (false, _) => (None, self.linear(up.0, up.1)?),
+            (true, true) => (Some(self.linear(gate.0, gate.1)?), self.linear(up.0, up.1)?),
+            (true, false) => {
+                let [gate, up] = self.parts(up.0, up.1, [width, width])?;
+                (Some(gate), up)
+            }
+        };
+        Ok(Dense { gate, up: up_matrix, down: self.linear(down.0, down.1)? })
+    }
+
+    fn feed_forward(&self, h: &HParams, gated: bool) -> Result<FeedForward<B>> {
+        if !h.has_experts(self.block) {
+            let roles = [
+                (Role::FfnGate, Some(Role::FfnGateBias)),
+                (Role::FfnUp, Some(Role::FfnUpBias)),
+                (Role::FfnDown, Some(Role::FfnDownBias)),
+            ];
+            return Ok(FeedForward::Dense(self.dense(roles, gated, h.feed_forward_length.of(self.block))?));
+        }
+        let shared = if self.has(Role::FfnDownShexp) {
+            let roles = [(Role::FfnGateShexp, None), (Role::FfnUpShexp, None), (Role::FfnDownShexp, None)];
+            let gate = if self.has(Role::FfnGateInpShexp) { Some(self.linear(Role::FfnGateInpShexp, None)?) } else { None };
+            Some(Shared { gate, network: self.dense(roles, gated, h.shared_feed_forward_length)? })
+        } else {
+            None
+        };
+        let stack = |weight, bias| {
+            let weight = self.matrix(self.reader.require(weight, self.block)?)?;
+            Ok::<_, EngineError>(Stack { weight, bias: self.optional(bias)? })
+        };
+        Ok(FeedForward::Experts(Experts {
+            router: self.linear(Role::FfnGateInp, Some(Role::FfnGateInpBias))?,
+            choice_bias: self.reader.decoded(Role::ExpProbsBias, self.block)?,
+            gate: stack(Role::FfnGateExps, Role::FfnGateExpsBias)?,
+            up: stack(Role::FfnUpExps, Role::FfnUpExpsBias)?,
+            down: stack(Role::FfnDownExps, Role::FfnDownExpsBias)?,
+            shared,
+        }))
+    }
+}
+
+impl<B: Backend> BlockWeights<B> {
+    /// Reads block `index` of `variant` onto the device, its matrices for products in `arithmetic`.
+    pub fn load(backend: &B, reader: &Reader<'_>, index: usize) -> Result<Self> {
+        let (load, variant) = (Loader { backend, reader, block: index }, reader.variant);
+        let (h, traits) = (variant.hparams(), variant.checkpoint().block_traits()?);
+        // No architecture has a bias with these.
+        let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| NormWeights { gain, bias: None }));
+        // gpt-oss names the norm before the feed-forward network as others name that behind attention.
+        let post = traits.ffn_norm != Role::AttnPostNorm;
+        Ok(Self {
+            index,
+            mixer_norm: load.norm(Role::AttnNorm, Role::AttnNormBias)?,
+            mixer: Mixer::Attention(load.attention(h)?),
+            mixer_post_norm: if post { gain(Role::AttnPostNorm)? } else { None },
+            ffn_norm: load.norm(traits.ffn_norm, Role::FfnNormBias)?,
+            feed_forward: load.feed_forward(h, traits.mlp != Mlp::Gelu)?,
+            ffn_post_norm: gain(Role::FfnPostNorm)?,
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! A model as the engine sees it: a [`Reader`] reads the tensors of a [`Variant`]; [`BlockWeights`] and [`OutputHead`] are weights on a device.
+//! Nothing here holds more than the tensors asked for. Absent: the computation (`forward`) and the order of reading (`sweep`, `generate`).
+
+mod head;
+mod load;
+mod reader;
+mod weights;
+
+pub use crate::variant::Variant;
+pub use head::{Embedding, OutputHead, output_norm, output_rows};
+pub use reader::Reader;
+pub use weights::{
+    Attention, BlockWeights, Dense, Experts, FeedForward, HeadNorm, Latent, Linear, Mixer, NormWeights, Projections, Queries,
+    Shared, Stack,
+};

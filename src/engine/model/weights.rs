@@ -1,0 +1,154 @@
+//! The weights of one block on a device, as values. Absent: reading them (`load`) and computing with them (`forward`).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+
+/// `y = W x (+ b)` on a device, with some of the rows of a matrix.
+pub struct Linear<B: Backend> {
+    /// `[*, K]`, as stored; shared where the head is the token embedding, and between the parts of a fused matrix.
+    pub weight: Arc<B::Weight>,
+    /// The N rows of W that are meant.
+    pub rows: Range<usize>,
+    /// `[N]`, where the model has one.
+    pub bias: Option<B::Weight>,
+    /// K.
+    pub cols: usize,
+}
+
+/// A norm on a device.
+pub struct NormWeights<B: Backend> {
+    /// `[H]`, or `[heads, head_dim]`.
+    pub gain: B::Weight,
+    /// `[H]`, where the model has one.
+    pub bias: Option<B::Weight>,
+}
+
+/// A norm of queries or keys on a device.
+pub struct HeadNorm<B: Backend> {
+    /// `[head_dim]`, `[heads, head_dim]` or `[heads * head_dim]`.
+    pub gain: B::Weight,
+    /// Whether all heads of a row are one vector to it.
+    pub together: bool,
+}
+
+/// Where queries, keys and values come from.
+pub enum Projections<B: Backend> {
+    /// A matrix each.
+    #[allow(missing_docs)]
+    Plain { q: Linear<B>, k: Linear<B>, v: Linear<B> },
+    /// Compressed keys and values.
+    Latent(Latent<B>),
+}
+
+/// Multi-head latent attention (DeepSeek-AI 2024, section 2.1), as it is before absorption.
+pub struct Latent<B: Backend> {
+    /// Queries.
+    pub queries: Queries<B>,
+    /// To compressed keys and values, and the rotated part of the key behind them.
+    pub down: Linear<B>,
+    /// Gain of the norm of what is compressed.
+    pub norm: B::Weight,
+    /// To the keys' parts that are not rotated: `[heads * width, rank]`.
+    pub keys: Linear<B>,
+    /// To the values: `[heads * width, rank]`.
+    pub values: Linear<B>,
+}
+
+/// Queries of latent attention.
+pub enum Queries<B: Backend> {
+    /// From the block's input.
+    Plain(Linear<B>),
+    /// Compressed in between.
+    #[allow(missing_docs)]
+    Compressed { down: Linear<B>, norm: B::Weight, up: Linear<B> },
+}
+
+/// A feed-forward network.
+pub struct Dense<B: Backend> {
+    /// The gate, where the architecture has one.
+    pub gate: Option<Linear<B>>,
+    /// Up projection.
+    pub up: Linear<B>,
+    /// Down projection.
+    pub down: Linear<B>,
+}
+
+/// The matrices of all experts, one behind the other.
+pub struct Stack<B: Backend> {
+    /// `[experts * N, K]`
+    pub weight: Arc<B::Weight>,
+    /// `[experts, N]`, where the model has one.
+    pub bias: Option<B::Weight>,
+}
+
+/// The network that all tokens share.
+pub struct Shared<B: Backend> {
+    /// Its weight is the sigmoid of this product; 1 where there is none.
+    pub gate: Option<Linear<B>>,
+    /// The network.
+    pub network: Dense<B>,
+}
+
+/// A mixture of experts.
+pub struct Experts<B: Backend> {
+    /// Scores of the experts.
+    pub router: Linear<B>,
+    /// What is added to the scores to choose, on the host.
+    pub choice_bias: Option<Vec<f32>>,
+    /// Gates.
+    pub gate: Stack<B>,
+    /// Up projections.
+    pub up: Stack<B>,
+    /// Down projections.
+    pub down: Stack<B>,
+    /// The network beside them, where the model has one.
+    pub shared: Option<Shared<B>>,
+}
+
+/// What follows attention.
+#[allow(missing_docs)]
+pub enum FeedForward<B: Backend> {
+    Dense(Dense<B>),
+    Experts(Experts<B>),
+}
+
+/// What a block mixes the tokens of a sequence with. What a sequence carries from token to token is its
+/// [`SequenceState`](crate::state::SequenceState).
+pub enum Mixer<B: Backend> {
+    /// Softmax attention over the keys and values of all earlier tokens.
+    Attention(Attention<B>),
+}
+
+/// The weights of attention.
+pub struct Attention<B: Backend> {
+    /// Queries, keys and values.
+    pub projections: Projections<B>,
+    /// Norm of the queries, where the model has one: of each head, or of all together.
+    pub q_norm: Option<HeadNorm<B>>,
+    /// The same of the keys.
+    pub k_norm: Option<HeadNorm<B>>,
+    /// Scores of keys without values, one a head, where the model has them.
+    pub sinks: Option<B::Buffer>,
+    /// Output projection.
+    pub output: Linear<B>,
+}
+
+/// The weights of one transformer block on a device.
+pub struct BlockWeights<B: Backend> {
+    /// Its number.
+    pub index: usize,
+    /// Norm before the mixer; some models have none.
+    pub mixer_norm: Option<NormWeights<B>>,
+    /// What mixes tokens.
+    pub mixer: Mixer<B>,
+    /// Norm behind the mixer, where the model has one.
+    pub mixer_post_norm: Option<NormWeights<B>>,
+    /// Norm before the feed-forward network, where the model has one.
+    pub ffn_norm: Option<NormWeights<B>>,
+    /// The feed-forward network.
+    pub feed_forward: FeedForward<B>,
+    /// Norm behind it, where the model has one.
+    pub ffn_post_norm: Option<NormWeights<B>>,
+}

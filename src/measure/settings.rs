@@ -1,0 +1,19 @@
+//! What callers set of a measurement, as messages name it. Absent: the values (each stands with what it sets).
+
+use bitworth_quant::message::Setting;
+
+/// How many windows of a text, the first ones.
+pub const CHUNKS: Setting = Setting::new("chunks");
+/// Tokens in a window of a text.
+pub const CTX: Setting = Setting::new("ctx");
+/// [`crate::timing::Workload::delay`].
+pub const DELAY: Setting = Setting::new("delay");
+/// The first window of a text that an importance matrix is collected on.
+pub const FROM_CHUNK: Setting = Setting::new("from_chunk");
+/// How a store keeps numbers: [`crate::reference::store::RowType`].
+pub const REFERENCE_TYPE: Setting = Setting::new("reference_type");
+/// [`crate::imatrix::Collect::second_moment`].
+pub const SECOND_MOMENT: Setting = Setting::new("second_moment");
+
+/// All of them.
+pub const SETTINGS: &[Setting] = &[CHUNKS, CTX, DELAY, FROM_CHUNK, REFERENCE_TYPE, SECOND_MOMENT];

@@ -1,0 +1,61 @@
+//! Which lanes another one beats in everything, and in what.
+
+use super::Lanes;
+use crate::number::{bytes, significant};
+use crate::pareto::{beats, divergence_cost};
+use crate::summary::Summary;
+
+impl Lanes<'_> {
+    /// The lane that beats this one in everything: of several the nearest to the reference, then the smallest.
+    pub(super) fn beaten_by(&self, a: usize) -> Option<usize> {
+        let better = |b: &usize| {
+            let timed = self.rows[a].decode.is_some() && self.rows[*b].decode.is_some();
+            let costs = costs(&self.rows[*b], timed).zip(costs(&self.rows[a], timed));
+            self.keys[a].same_run(self.keys[*b]) && costs.is_some_and(|(b, a)| beats(&b, &a))
+        };
+        let rank = |b: &usize| (self.rows[*b].kld.map_or(f64::INFINITY, |k| k.mean.value), self.rows[*b].bytes);
+        (0..self.rows.len()).filter(better).min_by(|x, y| rank(x).0.total_cmp(&rank(y).0).then(rank(x).1.cmp(&rank(y).1)))
+    }
+
+    pub(super) fn dominated(&self) -> Vec<String> {
+        let say = |a: usize| {
+            let b = self.beaten_by(a)?;
+            let apart = !self.cannot_be_told_apart(b, a);
+            let better = better_in(&self.rows[b], &self.rows[a], apart);
+            Some(format!("{} is dominated by {}: {better}.", self.labels[a], self.labels[b]))
+        };
+        (0..self.rows.len()).filter(|i| !self.rows[*i].is_reference).filter_map(say).collect()
+    }
+}
+
+/// What a lane costs: size, divergence and, where `timed`, the time of a token.
+fn costs(row: &Summary, timed: bool) -> Option<Vec<f64>> {
+    let mut costs = vec![row.bytes as f64, divergence_cost(row.kld?.mean.value)];
+    if timed {
+        costs.push(1.0 / row.decode?.tps);
+    }
+    Some(costs)
+}
+
+/// In what `better` beats `worse`.
+fn better_in(better: &Summary, worse: &Summary, apart: bool) -> String {
+    let size = if better.bytes < worse.bytes { "smaller" } else { "no larger" };
+    let mut parts = vec![format!("it is {size} ({} against {})", bytes(better.bytes), bytes(worse.bytes))];
+    if let (Some(b), Some(w)) = (better.kld, worse.kld) {
+        let (b, w) = (b.mean.value, w.mean.value);
+        let nearer = match apart {
+            _ if divergence_cost(b) == divergence_cost(w) => "as near to the reference",
+            true => "nearer to the reference",
+            false => "as near to the reference as can be told",
+        };
+        parts.push(format!("{nearer} (KLD {} against {})", significant(b, 3), significant(w, 3)));
+    }
+    if let (Some(b), Some(w)) = (better.decode, worse.decode) {
+        let faster = if b.slowest > w.fastest { "faster" } else { "as fast, within the spread of the timings" };
+        parts.push(format!("{faster} ({} against {} tokens/s)", significant(b.tps, 3), significant(w.tps, 3)));
+    }
+    match parts.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => parts.concat(),
+    }
+}

@@ -1,0 +1,262 @@
+//! What the numbers allow to say, in sentences: how each lane stands to the reference and to the next larger lane, which lanes
+//! another one beats in everything, which cannot be told apart, where the tasks show a difference, and what follows from it. Decided
+//! on paired differences, as every lane saw the same tokens and items.
+
+mod divergence;
+mod dominance;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+use bitworth_eval::stats::Estimate;
+use serde::Serialize;
+
+use crate::gather::{Gathered, LaneKey};
+use crate::number::{bytes, percent, significant};
+use crate::pareto::divergence_cost;
+use crate::sheet::labels;
+use crate::summary::Summary;
+pub use divergence::{DivergenceSums, divergence_sums, mean_difference};
+pub(crate) use tasks::is_apart;
+
+/// The sentences, by subject.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Findings {
+    /// The answer: which lane is the smallest that is as good as the reference. One sentence a run.
+    pub answers: Vec<String>,
+    /// How each lane stands; by row, empty where nothing was compared.
+    pub verdicts: Vec<String>,
+    /// What each lane is good for; by row.
+    pub uses: Vec<String>,
+    /// Lanes that another lane beats in size, divergence and (where timed) speed.
+    pub dominated: Vec<String>,
+    /// Lanes whose divergences cannot be told apart.
+    pub ties: Vec<String>,
+    /// Which tasks lose first as lanes get smaller, and which do not lose. One sentence a run.
+    pub skills: Vec<String>,
+    /// Where tasks show a difference from the reference, and where not.
+    pub tasks: Vec<String>,
+}
+
+/// How a lane stands to its reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the reference.
+    Reference,
+    /// Its divergence is no more than rounding.
+    Lossless,
+    /// The interval of the paired ratio of perplexities holds 1.
+    Tied,
+    /// The interval lies above 1.
+    Worse,
+    /// The interval lies below 1.
+    Lower,
+    /// There is nothing to compare.
+    Unknown,
+}
+
+impl Standing {
+    /// How the lane of a row stands.
+    pub fn of(row: &Summary) -> Self {
+        let interval = row.ppl_ratio.and_then(|r| r.interval);
+        match (row.kld, interval) {
+            _ if row.is_reference => Self::Reference,
+            (Some(kld), _) if divergence_cost(kld.mean.value) == 0.0 => Self::Lossless,
+            (_, None) => Self::Unknown,
+            (_, Some(i)) if i.contains(1.0) => Self::Tied,
+            (_, Some(i)) if i.low > 1.0 => Self::Worse,
+            (_, Some(_)) => Self::Lower,
+        }
+    }
+
+    /// Whether no difference from the reference can be seen in perplexity.
+    fn is_as_good(self) -> bool {
+        matches!(self, Self::Lossless | Self::Tied)
+    }
+}
+
+/// Draws the conclusions; `rows` are the summaries of the lanes in `gathered`.
+pub fn findings(gathered: &Gathered, rows: &[Summary]) -> Findings {
+    let lanes = Lanes {
+        keys: gathered.lanes.iter().map(|l| &l.key).collect(),
+        sums: gathered.lanes.iter().map(divergence_sums).collect(),
+        rows,
+        labels: labels(rows),
+    };
+    Findings {
+        answers: lanes.answers(),
+        verdicts: (0..rows.len()).map(|i| lanes.verdict(i)).collect(),
+        uses: (0..rows.len()).map(|i| lanes.good_for(i)).collect(),
+        dominated: lanes.dominated(),
+        ties: lanes.ties(),
+        skills: lanes.skills(),
+        tasks: tasks::tasks(rows, &lanes.labels),
+    }
+}
+
+/// The lanes of a report, ready to be compared.
+struct Lanes<'a> {
+    keys: Vec<&'a LaneKey>,
+    sums: Vec<Option<DivergenceSums>>,
+    rows: &'a [Summary],
+    labels: Vec<String>,
+}
+
+impl Lanes<'_> {
+    /// Mean difference of two lanes' divergences; `None` where they were not measured against the same reference.
+    fn difference(&self, first: usize, second: usize) -> Option<Estimate> {
+        let same = self.keys[first].same_run(self.keys[second]);
+        mean_difference(self.sums[first].as_ref().filter(|_| same)?, self.sums[second].as_ref()?)
+    }
+
+    /// Whether the paired interval of the lanes' difference holds 0.
+    fn cannot_be_told_apart(&self, first: usize, second: usize) -> bool {
+        self.difference(first, second).and_then(|d| d.interval).is_some_and(|i| i.contains(0.0))
+    }
+
+    fn ties(&self) -> Vec<String> {
+        let tied = |i: usize| -> Vec<&str> {
+            (i + 1..self.rows.len()).filter(|j| self.cannot_be_told_apart(i, *j)).map(|j| self.labels[j].as_str()).collect()
+        };
+        let say = |i: usize| match tied(i)[..] {
+            [] => None,
+            [one] => Some(format!("{} and {one}", self.labels[i])),
+            ref many => Some(format!("{} and each of {}", self.labels[i], many.join(", "))),
+        };
+        (0..self.rows.len()).filter_map(say).collect()
+    }
+
+    /// The row of the reference that a lane was measured against.
+    fn reference_of(&self, i: usize) -> Option<usize> {
+        (0..self.rows.len()).find(|j| self.rows[*j].is_reference && self.keys[*j].same_run(self.keys[i]))
+    }
+
+    /// The lane of the same run that is the next larger one, other than the reference: rows go from large to small.
+    fn next_larger(&self, i: usize) -> Option<usize> {
+        i.checked_sub(1).filter(|j| !self.rows[*j].is_reference && self.keys[*j].same_run(self.keys[i]))
+    }
+
+    fn answers(&self) -> Vec<String> {
+        let say = |reference: usize| {
+            let run: Vec<usize> = (0..self.rows.len()).filter(|i| self.keys[*i].same_run(self.keys[reference])).collect();
+            let compared = || {
+                run.iter().copied().filter(|i| !matches!(Standing::of(&self.rows[*i]), Standing::Reference | Standing::Unknown))
+            };
+            let smaller = |i: &usize| self.rows[*i].bytes < self.rows[reference].bytes;
+            let as_good = compared().filter(smaller).filter(|i| Standing::of(&self.rows[*i]).is_as_good());
+            let name = &self.labels[reference];
+            if let Some(i) = as_good.min_by_key(|i| self.rows[*i].bytes) {
+                return Some(format!(
+                    "{} is the smallest that cannot be told apart from {name} by perplexity: {}.",
+                    self.labels[i],
+                    self.numbers(i, reference)
+                ));
+            }
+            let nearest = compared().filter(smaller).min_by(|a, b| {
+                let kld = |i: &usize| self.rows[*i].kld.map_or(f64::INFINITY, |k| k.mean.value);
+                kld(a).total_cmp(&kld(b))
+            })?;
+            Some(format!(
+                "Every smaller lane can be told apart from {name} by perplexity; {} is the nearest: {}.",
+                self.labels[nearest],
+                self.numbers(nearest, reference)
+            ))
+        };
+        (0..self.rows.len()).filter(|i| self.rows[*i].is_reference).filter_map(say).collect()
+    }
+
+    /// Size, perplexity and agreement of a lane beside its reference.
+    fn numbers(&self, i: usize, reference: usize) -> String {
+        let row = &self.rows[i];
+        let share = row.bytes as f64 / self.rows[reference].bytes.max(1) as f64;
+        let mut parts = vec![format!("{}, {} of the size", bytes(row.bytes), percent(share))];
+        if let Some(ratio) = row.ppl_ratio {
+            parts.push(format!("perplexity {}", percent_change(ratio)));
+        }
+        if let Some(top1) = row.top1 {
+            parts.push(format!("the same likeliest token in {} of places", percent(top1.value)));
+        }
+        if let (Some(own), Some(other)) = (row.decode, self.rows[reference].decode) {
+            parts.push(format!("{} times the decode speed", significant(own.tps / other.tps, 3)));
+        }
+        parts.join("; ")
+    }
+
+    /// How a lane stands to the reference and to the next larger lane.
+    fn verdict(&self, i: usize) -> String {
+        let row = &self.rows[i];
+        let ratio = row.ppl_ratio.map(percent_change).unwrap_or_default();
+        let mut parts = vec![match Standing::of(row) {
+            Standing::Reference | Standing::Unknown => return String::new(),
+            Standing::Lossless => "predicts as the reference does, up to rounding".to_owned(),
+            Standing::Tied => format!("cannot be told apart from the reference by perplexity ({ratio})"),
+            Standing::Worse => format!("worse than the reference: perplexity {ratio}"),
+            Standing::Lower => format!("changed, though not for the worse: perplexity {ratio}"),
+        }];
+        if let Some((larger, difference)) = self.next_larger(i).and_then(|j| Some((j, self.difference(i, j)?))) {
+            let (label, show) = (&self.labels[larger], |v: f64| significant(v.abs(), 3));
+            let range = |low: f64, high: f64| format!("{} – {}", show(low), show(high));
+            parts.extend(difference.interval.map(|interval| match interval {
+                i if i.contains(0.0) => format!("its divergence cannot be told apart from that of {label}, the next larger"),
+                i if i.low > 0.0 => {
+                    format!(
+                        "worse than {label}, the next larger, by a KLD of {} ({})",
+                        show(difference.value),
+                        range(i.low, i.high)
+                    )
+                }
+                i => format!(
+                    "nearer to the reference than {label}, the next larger, by a KLD of {} ({})",
+                    show(difference.value),
+                    range(i.high, i.low)
+                ),
+            }));
+        }
+        parts.join("; ") + "."
+    }
+
+    /// What a lane is good for, in one sentence that the paired intervals carry.
+    fn good_for(&self, i: usize) -> String {
+        let row = &self.rows[i];
+        let standing = Standing::of(row);
+        // A copy without loss is not told to be exchanged for the original that is to be replaced.
+        let better =
+            self.beaten_by(i).filter(|b| !(row.is_reference || standing == Standing::Lossless && self.rows[*b].is_reference));
+        if let Some(better) = better {
+            return format!("Better take {}.", self.labels[better]);
+        }
+        let smaller_as_good = || {
+            (0..self.rows.len()).any(|j| {
+                self.rows[j].bytes < row.bytes && self.keys[j].same_run(self.keys[i]) && Standing::of(&self.rows[j]).is_as_good()
+            })
+        };
+        match standing {
+            Standing::Reference => "What the others are measured against.".to_owned(),
+            Standing::Unknown => String::new(),
+            Standing::Lossless | Standing::Tied if self.reference_of(i).is_none() => String::new(),
+            Standing::Lossless => "Predicts as the original, up to rounding.".to_owned(),
+            Standing::Tied if !smaller_as_good() => {
+                "The smallest that cannot be told apart from the original by perplexity: the one to begin with.".to_owned()
+            }
+            Standing::Tied => "Cannot be told apart from the original by perplexity.".to_owned(),
+            Standing::Worse | Standing::Lower => {
+                let tied = self.next_larger(i).filter(|j| self.cannot_be_told_apart(i, *j));
+                match (tied, row.ppl_ratio) {
+                    (Some(larger), _) => format!("As near to the original as {}, and smaller.", self.labels[larger]),
+                    (None, Some(ratio)) => format!("Perplexity {}: where nothing larger fits.", percent_change(ratio)),
+                    (None, None) => String::new(),
+                }
+            }
+        }
+    }
+}
+
+/// A ratio as a change in percent with its interval: `+0.11 % (+0.06 % to +0.17 %)`.
+pub fn percent_change(ratio: Estimate) -> String {
+    let percents = ratio.map(|v| 100.0 * (v - 1.0));
+    let parts = [Some(percents.value), percents.low(), percents.high()];
+    let decimals = if parts.iter().flatten().any(|v| v.abs() < 0.1) { 3 } else { 2 };
+    let show = |v: f64| format!("{v:+.decimals$} %");
+    let range = percents.interval.map_or(String::new(), |i| format!(" ({} to {})", show(i.low), show(i.high)));
+    show(percents.value) + &range
+}

@@ -1,0 +1,201 @@
+//! Tests of the findings, on the made-up records of `sample`.
+
+use super::divergence::{divergence_sums, mean_difference};
+use super::*;
+use crate::Report;
+use crate::gather::gather;
+use bitworth_eval::record::{Body, Record};
+use bitworth_eval::sample;
+
+fn findings_of(records: &[Record]) -> Findings {
+    Report::new(records).unwrap().findings
+}
+
+#[test]
+fn a_smaller_nearer_and_faster_lane_dominates() {
+    let mut records = sample::records();
+    for record in &mut records {
+        // Give iq4_xs, which is smaller and nearer than q4_0, more speed as well.
+        if let (Body::Speed(speed), "iq4_xs") = (&mut record.body, record.origin.lane.as_str()) {
+            speed.seconds /= 2.0;
+        }
+    }
+    let dominated = findings_of(&records).dominated;
+    let q4_0 = dominated.iter().find(|s| s.starts_with("q4_0 ")).unwrap();
+    assert!(q4_0.contains("dominated by iq4_xs: it is smaller (1.19 MB against 1.25 MB), nearer"), "{q4_0}");
+    assert!(q4_0.contains("and faster (2480 against"), "{q4_0}");
+    assert!(!findings_of(&sample::records()).dominated.iter().any(|s| s.starts_with("q4_0 ")), "it is faster there");
+    assert!(dominated.iter().all(|s| !s.starts_with("bf16")), "the reference is not dominated");
+}
+
+#[test]
+fn tasks_are_told_in_the_order_in_which_they_lose() {
+    let mut records = sample::records();
+    for record in &mut records {
+        let lane = record.origin.lane.clone();
+        if let Body::Item(item) = &mut record.body {
+            let spoiled = match item.task.as_str() {
+                "grammar" => ["q2_k", "iq2_xxs"].contains(&lane.as_str()) && item.item % 5 == 0,
+                // One that recovers farther down loses only from there on where nothing does.
+                "arithmetic" => ["q6_k", "iq4_xs", "q3_k_m", "q2_k", "iq2_xxs"].contains(&lane.as_str()) && item.item % 3 == 0,
+                _ => lane == "iq2_xxs" && item.task == "facts" && item.item % 2 == 0,
+            };
+            item.correct &= !spoiled;
+        }
+    }
+    let skills = findings_of(&records).skills;
+    let [told] = &skills[..] else { panic!("{skills:?}") };
+    // The sample's facts lose from q2_k down by themselves.
+    let order =
+        ["Of the tasks arithmetic pays first, from iq4_xs down (-", "; facts from q2_k down (-", "; grammar from q2_k down (-"];
+    let places: Vec<usize> = order.iter().map(|part| told.find(part).unwrap_or_else(|| panic!("{told} lacks {part}"))).collect();
+    assert!(places.is_sorted(), "{told}");
+    assert!(told.ends_with("; no loss can be told in sums."), "{told}");
+}
+
+#[test]
+fn a_lossless_copy_that_is_larger_than_the_reference_has_a_better_choice() {
+    let mut records = sample::records();
+    records.retain(|r| ["bf16", "q8_0"].contains(&r.origin.lane.as_str()) && !matches!(r.body, Body::Speed(_)));
+    for record in records.iter_mut().filter(|r| r.origin.lane == "q8_0") {
+        match &mut record.body {
+            Body::Lane(lane) => lane.bytes = 4_100_320,
+            Body::Sequence(sequence) => sequence.against.as_mut().unwrap().kld.fill(-5e-10),
+            _ => {}
+        }
+    }
+    let dominated = findings_of(&records).dominated;
+    assert_eq!(
+        dominated,
+        [
+            "q8_0 is dominated by bf16: it is smaller (4.07 MB against 4.10 MB) and as near to the reference (KLD 0 against -5.00e-10)."
+        ]
+    );
+}
+
+#[test]
+fn without_timings_size_and_divergence_decide() {
+    let mut records = sample::records();
+    records.retain(|r| !matches!(r.body, Body::Speed(_)));
+    let q4_0 = findings_of(&records).dominated.into_iter().find(|s| s.starts_with("q4_0 ")).unwrap();
+    assert!(q4_0.contains("iq4_xs") && !q4_0.contains("tokens/s"), "{q4_0}");
+}
+
+/// The sample with lane `copy` made of lane `of`, its divergences changed by `change(token)`.
+fn with_copy(of: &str, change: impl Fn(usize) -> f64) -> Vec<Record> {
+    let mut records = sample::records();
+    let mut copy: Vec<Record> = records.iter().filter(|r| r.origin.lane == of).cloned().collect();
+    for record in &mut copy {
+        record.origin.lane = "copy".into();
+        if let Body::Sequence(sequence) = &mut record.body {
+            let kld = &mut sequence.against.as_mut().unwrap().kld;
+            let shift = change(sequence.sequence as usize);
+            kld.iter_mut().for_each(|k| *k += shift);
+        }
+    }
+    records.extend(copy);
+    records
+}
+
+#[track_caller]
+fn check_tie(change: impl Fn(usize) -> f64, expected: bool) {
+    let ties = findings_of(&with_copy("q4_0", change)).ties;
+    let found = ties.iter().any(|t| t == "copy and q4_0" || t == "q4_0 and copy");
+    assert_eq!(found, expected, "{ties:?}");
+}
+
+#[test]
+fn lanes_are_tied_when_the_paired_interval_holds_zero() {
+    check_tie(|_| 0.0, true);
+    check_tie(|sequence| if sequence % 2 == 0 { 1e-4 } else { -1e-4 }, true);
+    // Far less than the interval of either lane alone, but the same in every sequence.
+    check_tie(|sequence| 2e-6 + 1e-9 * sequence as f64, false);
+}
+
+#[test]
+fn the_difference_is_signed_and_needs_the_same_sequences() {
+    let gathered = gather(&with_copy("q4_0", |_| 0.5)).unwrap();
+    let sums = |name: &str| divergence_sums(gathered.lanes.iter().find(|l| l.key.lane == name).unwrap());
+    let (mut copy, own) = (sums("copy").unwrap(), sums("q4_0").unwrap());
+    let difference = mean_difference(&copy, &own).unwrap();
+    assert!((difference.value - 0.5).abs() < 1e-12, "{difference:?}");
+    copy.values_mut().for_each(|c| c.count += 1);
+    assert_eq!(mean_difference(&copy, &own), None);
+    assert_eq!(sums("bf16"), None, "the reference was compared with nothing");
+}
+
+/// The findings of a run in which the lane's perplexity differs in each sequence from the reference's as `change(sequence)` says.
+fn with_nll(lane: &str, change: impl Fn(u32) -> f64) -> (Findings, usize) {
+    let mut records = sample::records();
+    let reference: std::collections::BTreeMap<u32, f64> = records
+        .iter()
+        .filter(|r| r.origin.lane == "bf16")
+        .filter_map(|r| r.as_sequence().map(|s| (s.sequence, s.nll_sum)))
+        .collect();
+    for record in records.iter_mut().filter(|r| r.origin.lane == lane) {
+        if let Body::Sequence(s) = &mut record.body {
+            s.nll_sum = reference[&s.sequence] + change(s.sequence);
+        }
+    }
+    let report = Report::new(&records).unwrap();
+    let place = report.rows.iter().position(|r| r.lane == lane).unwrap();
+    (report.findings, place)
+}
+
+#[test]
+fn verdicts_follow_the_paired_interval_of_the_perplexities() {
+    let (findings, q6_k) = with_nll("q6_k", |s| if s % 2 == 0 { 0.1 } else { -0.1 });
+    assert!(
+        findings.verdicts[q6_k].starts_with("cannot be told apart from the reference by perplexity (+0.000 % (-0.02"),
+        "{:?}",
+        findings.verdicts[q6_k]
+    );
+    assert_eq!(
+        findings.uses[q6_k],
+        "The smallest that cannot be told apart from the original by perplexity: the one to begin with."
+    );
+    assert!(findings.answers[0].starts_with("q6_k is the smallest that cannot be told apart from bf16 by perplexity: 1.70 MB, 41.9 % of the size; perplexity +0.000 %"), "{:?}", findings.answers);
+    // Each sequence a little worse is worse, however small the change.
+    let (findings, q6_k) = with_nll("q6_k", |s| 0.1 + 0.001 * f64::from(s));
+    assert!(findings.verdicts[q6_k].starts_with("worse than the reference: perplexity +0.102 % (+0.098 % to +0.106 %); worse than q8_0, the next larger, by a KLD of 0.000347"), "{:?}", findings.verdicts[q6_k]);
+    assert!(
+        findings.answers[0]
+            .starts_with("Every smaller lane can be told apart from bf16 by perplexity; q8_0 is the nearest: 2.20 MB"),
+        "{:?}",
+        findings.answers
+    );
+    let (findings, q6_k) = with_nll("q6_k", |s| -0.1 - 0.001 * f64::from(s));
+    assert!(
+        findings.verdicts[q6_k].starts_with("changed, though not for the worse: perplexity -0.102 % ("),
+        "{:?}",
+        findings.verdicts[q6_k]
+    );
+}
+
+#[test]
+fn a_lane_with_no_reference_has_no_verdict() {
+    let mut records = sample::records();
+    records.retain(|r| r.origin.lane != "bf16");
+    records.iter_mut().for_each(|r| {
+        if let Body::Sequence(s) = &mut r.body {
+            s.against = None
+        }
+    });
+    let findings = findings_of(&records);
+    assert!(findings.verdicts.iter().all(String::is_empty) && findings.answers.is_empty(), "{findings:?}");
+}
+
+#[test]
+fn tasks_name_the_lanes_that_differ_and_say_when_none_does() {
+    let mut records = sample::records();
+    for record in &mut records {
+        if let (Body::Item(item), "iq2_xxs") = (&mut record.body, record.origin.lane.as_str()) {
+            item.correct &= item.task != "grammar" || item.item >= 10;
+        }
+    }
+    let tasks = findings_of(&records).tasks;
+    let grammar = tasks.iter().find(|s| s.starts_with("grammar")).unwrap();
+    assert_eq!(grammar, "grammar (250 items), against the reference: iq2_xxs -4.0 points (p = 0.0020).");
+    let tasks = findings_of(&sample::records()).tasks;
+    assert!(tasks.contains(&"grammar (250 items): no lane can be told from the reference.".to_owned()), "{tasks:?}");
+}
