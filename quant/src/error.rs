@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::message::{Message, Setting};
-use crate::quantize::RESUME;
+
+/// [`QuantizeOptions::resume`](crate::quantize::QuantizeOptions::resume), which the error of an interrupted run names.
+pub(crate) const RESUME: Setting = Setting::new("resume");
 
 /// Shorthand used throughout the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

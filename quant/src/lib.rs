@@ -93,5 +93,5 @@ pub const SETTINGS: &[Setting] = &[
     plan::options::TENSOR_TYPE,
     plan::options::TOKEN_EMBEDDING_TYPE,
     quantize::ALLOW_NON_FINITE,
-    quantize::RESUME,
+    error::RESUME,
 ];

@@ -30,7 +30,7 @@ use crate::{Error, Progress, Result};
 use checks::{check_plan, refuse_same_paths};
 pub use encode::{encode_rows, encode_tensor};
 pub use hash::hex;
-pub use output::{ALLOW_NON_FINITE, Clock, Output, QuantizeOptions, RESUME, Written, WrittenFile};
+pub use output::{ALLOW_NON_FINITE, Clock, Output, QuantizeOptions, Written, WrittenFile};
 pub use report::TensorReport;
 pub use sink::Sink;
 pub use split::Split;

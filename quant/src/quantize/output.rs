@@ -16,8 +16,6 @@ use crate::{DType, Imatrix, Plan, Recipe, Result};
 
 /// [`QuantizeOptions::allow_non_finite`].
 pub const ALLOW_NON_FINITE: Setting = Setting::new("allow_non_finite");
-/// [`QuantizeOptions::resume`].
-pub const RESUME: Setting = Setting::new("resume");
 
 /// A file to be made.
 #[derive(Debug, Clone)]
