@@ -43,7 +43,7 @@ impl ModelFigures {
         let known = |sizes: &super::models::Sizes| {
             sizes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&recipe.name).cloned()
         };
-        // A recipe of one's own may share its name with another.
+        // A custom recipe may share its name with another.
         let keeps = Recipe::all().iter().any(|known| Arc::ptr_eq(known, recipe));
         if let Some(size) = known(&self.sizes).filter(|_| keeps) {
             return Ok(size);

@@ -438,7 +438,7 @@ impl Run<'_> {
     }
 }
 
-/// The name of one of llama.cpp's recipes; of one's own, the rules too.
+/// The name of one of llama.cpp's recipes; of a custom one, the rules too.
 fn recipe_identity(recipe: &Recipe) -> Value {
     match Recipe::find(&recipe.name) {
         Ok(_) => json!(recipe.name),

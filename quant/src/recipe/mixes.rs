@@ -1,6 +1,6 @@
 //! The file types of llama-quantize as rows: what its `llama_tensor_get_type_impl` decides (src/llama-quant.cpp, b11434), each
 //! rule one line, in the order in which they decide. Groups that several file types share stand once. What is absent: the
-//! meaning of a condition (see `when`) and recipes of one's own (see `own`).
+//! meaning of a condition (see `when`) and custom recipes (see `custom`).
 
 use super::facts::Category;
 use super::rule::Rule;

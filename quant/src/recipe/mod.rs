@@ -1,11 +1,11 @@
 //! Recipes: a default encoding and an ordered list of rules, of which the first that fits a tensor decides. The file types of
-//! llama-quantize are rows of `mixes`; recipes of one's own are TOML files (`own`). What is absent: walking a model's tensors,
+//! llama-quantize are rows of `mixes`; custom recipes are TOML files (`custom`). What is absent: walking a model's tensors,
 //! counting its layers, and options that go before any rule (see `plan`).
 
 mod builtin;
+mod custom;
 mod facts;
 mod mixes;
-mod own;
 mod rule;
 mod when;
 
@@ -19,7 +19,7 @@ pub use rule::{Recipe, Rule};
 pub use when::{LayerSpan, When};
 
 impl Recipe {
-    /// The recipe of that name, whatever its case; a name that ends in `.toml` is the path of a recipe of one's own.
+    /// The recipe of that name, whatever its case; a name that ends in `.toml` is the path of a custom recipe.
     ///
     /// # Errors
     /// [`Error::Unknown`] with all names; as [`Recipe::open`].
@@ -35,13 +35,13 @@ impl Recipe {
         name.ends_with(".toml")
     }
 
-    /// Reads a recipe of one's own; `configs/recipes/` shows the keys.
+    /// Reads a custom recipe; `configs/recipes/` shows the keys.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::File`] for TOML that does not parse, unknown keys and types, and rules that can never hold.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        own::parse(path, &text)
+        custom::parse(path, &text)
     }
 }
 

@@ -38,7 +38,7 @@ impl Rule {
     }
 }
 
-/// One quantized or plain file type, of llama-quantize or of one's own.
+/// One quantized or plain file type, of llama-quantize or custom.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     /// Its name in lower case, as `q4_k_m`.

@@ -1,4 +1,4 @@
-//! The options of a plan, each with the meaning that llama-quantize gives it, and recipes of one's own. With `LLAMA_QUANTIZE`
+//! The options of a plan, each with the meaning that llama-quantize gives it, and custom recipes. With `LLAMA_QUANTIZE`
 //! set to the program (b11434), the ignored test compares plans and metadata with what it makes:
 //! `LLAMA_QUANTIZE=... cargo test -p bitworth-quant --test it plan_options::against -- --ignored`.
 

@@ -1,4 +1,4 @@
-//! Recipes of one's own, in TOML: a base recipe or a default encoding, and rules that go before those of the base.
+//! Custom recipes, in TOML: a base recipe or a default encoding, and rules that go before those of the base.
 //!
 //! ```toml
 //! name = "q4_k_m_q8"          # ends the file names: MODEL-Q4_K_M_Q8.gguf
@@ -27,18 +27,18 @@ use crate::{DType, Error, Result};
 /// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OwnRecipe {
+struct CustomRecipe {
     name: String,
     base: Option<String>,
     default: Option<String>,
     #[serde(default, rename = "rule")]
-    rules: Vec<OwnRule>,
+    rules: Vec<CustomRule>,
 }
 
 /// A rule. All keys that are given must hold.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OwnRule {
+struct CustomRule {
     /// What the tensor is for.
     category: Option<OneOrMore>,
     /// A regular expression that the tensor's GGUF name must contain a match of.
@@ -77,7 +77,7 @@ enum OneOrMore {
 
 /// Reads the recipe in `text`; `path` is for messages.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Recipe> {
-    let own: OwnRecipe = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
+    let own: CustomRecipe = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
     let name = own.name.to_ascii_lowercase();
     check_name(&name).map_err(|what| Error::file(path, what))?;
     let base = match (&own.base, &own.default) {
@@ -124,7 +124,7 @@ fn dtype(key: &str, name: &str) -> Result<DType, Message> {
     DType::from_name(name).ok_or_else(|| Message::from(format!("{key}: ")).then(unknown().message()))
 }
 
-impl OwnRule {
+impl CustomRule {
     /// One rule for each category.
     fn into_rules(self) -> Result<Vec<Rule>, Message> {
         let to = dtype("to", &self.to)?;
