@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use bytemuck::Pod;
 
@@ -25,7 +25,7 @@ pub struct Gpu {
     queue: wgpu::Queue,
     info: DeviceInfo,
     pub(super) errors: Errors,
-    pipelines: Pipelines,
+    pipelines: Arc<Pipelines>,
     recorder: Mutex<Recorder>,
     pub(super) tuning: Tuning,
     /// Bytes that a kernel can see of one buffer.
@@ -95,7 +95,7 @@ impl Gpu {
         // A binding's length must be a multiple of 4; 16 keeps rounded allocations inside.
         let max_binding_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(u64::from(u32::MAX));
         let max_binding_bytes = max_binding_bytes as usize & !15;
-        let (recorder, pipelines) = (Mutex::new(recorder), Pipelines::default());
+        let (recorder, pipelines) = (Mutex::new(recorder), Arc::default());
         let memory_bytes = adapter::memory_bytes(adapter);
         Ok(Self { device, queue, info, errors, pipelines, recorder, tuning, max_binding_bytes, memory_bytes })
     }
@@ -108,6 +108,23 @@ impl Gpu {
     /// Bytes of the largest device-local memory; `None` where the interface does not tell.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.memory_bytes
+    }
+
+    /// The same device, tuned differently. Pipelines made through either serve both.
+    #[cfg(test)]
+    pub(super) fn tuned(&self, change: impl FnOnce(&mut Tuning)) -> Self {
+        let mut tuning = self.tuning;
+        change(&mut tuning);
+        Self {
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            info: self.info.clone(),
+            errors: self.errors.clone(),
+            pipelines: self.pipelines.clone(),
+            recorder: Mutex::new(Recorder::new(&self.device, tuning.work_limit)),
+            tuning,
+            ..*self
+        }
     }
 
     /// Compiles a kernel ahead of its first use.

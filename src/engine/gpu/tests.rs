@@ -14,16 +14,33 @@ use crate::adapter::{GpuSelector, list_adapters};
 use crate::backend::{Backend, Gate, HostTensor, Map, Norm};
 use crate::suite::{self, Random};
 
-/// The adapter under test, opened once. Its absence is a failure, unless someone without any says so (never on CI).
+/// The adapter under test, opened once for each share of the suite, with no more than WebGPU's default limits, whatever the
+/// adapter offers. Compiling kernels is nearly all that a software adapter does here: every kernel is compiled on one of these
+/// devices and not again, and the shares run side by side. A missing adapter is a failure, unless someone without any says so
+/// (never on CI).
+fn device(share: Share) -> Option<&'static Gpu> {
+    static DEVICES: [OnceLock<Option<Gpu>>; 3] = [const { OnceLock::new() }; 3];
+    DEVICES[share as usize].get_or_init(open).as_ref()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Share {
+    /// Operations on plain numbers, and everything that needs but a few kernels.
+    Plain,
+    /// Every other encoding, from the first on.
+    Even,
+    /// The rest of them.
+    Odd,
+}
+
 fn gpu() -> Option<&'static Gpu> {
-    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    GPU.get_or_init(open).as_ref()
+    device(Share::Plain)
 }
 
 #[allow(clippy::print_stderr)]
 fn open() -> Option<Gpu> {
     let skip = std::env::var_os("BITWORTH_SKIP_GPU").is_some_and(|v| v == "1") && std::env::var_os("CI").is_none();
-    match Gpu::open(GpuSelector::Any) {
+    match choose(GpuSelector::Any).and_then(|adapter| Gpu::with_limits(&adapter, wgpu::Limits::default())) {
         Ok(gpu) => Some(gpu),
         Err(error) if skip => {
             eprintln!("skipped, as BITWORTH_SKIP_GPU=1 asks: {error}");
@@ -33,55 +50,64 @@ fn open() -> Option<Gpu> {
     }
 }
 
-/// The same adapter with something set differently.
-fn gpu_with(change: impl FnOnce(&mut Gpu)) -> Option<Gpu> {
+/// A device of its own with all that the adapter offers.
+fn fresh() -> Option<Gpu> {
     gpu()?;
-    let mut gpu = open()?;
-    change(&mut gpu);
-    Some(gpu)
+    Some(Gpu::open(GpuSelector::Any).unwrap())
+}
+
+/// The device as it is; with the other matmul kernel; and with a work limit of almost nothing, which cuts every large operation
+/// between tiles and submits after each.
+fn tunings(gpu: &Gpu) -> [Gpu; 3] {
+    let other = MatmulKernel::ALL.into_iter().find(|&kernel| kernel != gpu.tuning.matmul).unwrap();
+    [gpu.tuned(|_| ()), gpu.tuned(|tuning| tuning.matmul = other), gpu.tuned(|tuning| tuning.work_limit = 1e5)]
 }
 
 #[test]
-fn every_operation_agrees_with_the_referee() {
-    if let Some(gpu) = gpu() {
-        suite::run(gpu);
+fn every_operation_on_plain_numbers_agrees_with_the_referee() {
+    let Some(gpu) = gpu() else { return };
+    tunings(gpu).iter().for_each(suite::plain);
+}
+
+#[test]
+fn every_operation_agrees_with_the_referee_in_every_other_encoding() {
+    check_encodings(Share::Even);
+}
+
+#[test]
+fn every_operation_agrees_with_the_referee_in_the_encodings_between() {
+    check_encodings(Share::Odd);
+}
+
+fn check_encodings(share: Share) {
+    let Some(gpu) = device(share) else { return };
+    let first = match share {
+        Share::Odd => 1,
+        Share::Plain | Share::Even => 0,
+    };
+    let tunings = tunings(gpu);
+    // One encoding at a time: a software adapter keeps machine code for so many kernels only, and translates the others again.
+    for &dtype in DType::ALL.iter().skip(first).step_by(2) {
+        for gpu in &tunings {
+            suite::encoded(gpu, &[dtype]);
+        }
+        a_matrix_beyond_the_binding_limit_is_split_between_rows(gpu, dtype);
+        every_kernel_compiles_for(gpu, dtype);
     }
 }
 
-#[test]
-fn every_operation_agrees_with_the_referee_with_the_other_matmul_kernel() {
-    let other =
-        |gpu: &mut Gpu| gpu.tuning.matmul = MatmulKernel::ALL.into_iter().find(|&kernel| kernel != gpu.tuning.matmul).unwrap();
-    if let Some(gpu) = gpu_with(other) {
-        suite::run(&gpu);
-    }
-}
-
-/// A work limit of almost nothing cuts every large operation between tiles, and submits after each.
-#[test]
-fn every_operation_agrees_with_the_referee_when_all_is_split() {
-    let small = |gpu: &mut Gpu| gpu.tuning.work_limit = 1e5;
-    if let Some(gpu) = gpu_with(small) {
-        suite::run(&gpu);
-    }
-}
-
-#[test]
-fn a_matrix_beyond_the_binding_limit_is_split_between_rows() {
-    let Some(mut gpu) = gpu_with(|_| ()) else { return };
+fn a_matrix_beyond_the_binding_limit_is_split_between_rows(gpu: &Gpu, dtype: DType) {
     let mut random = Random::new(21);
     let (rows, inner, cols) = (3, 256, 70);
     let x = random.numbers(rows * inner);
-    for &dtype in DType::ALL {
-        let (tensor, _) = random.weight(dtype, cols, inner);
-        let split = HostTensor { bytes: TensorBytes::Owned(tensor.bytes.to_vec()), ..tensor };
-        let expected = multiply_and_embed(&gpu, &gpu.weight(tensor).unwrap(), &x);
-        let whole = std::mem::replace(&mut gpu.max_binding_bytes, 2048);
-        let split = gpu.weight(split).unwrap();
-        gpu.max_binding_bytes = whole;
-        assert!(split.parts.len() > 1, "{dtype}");
-        assert_eq!(multiply_and_embed(&gpu, &split, &x), expected, "{dtype}");
-    }
+    let (tensor, _) = random.weight(dtype, cols, inner);
+    let split = HostTensor { bytes: TensorBytes::Owned(tensor.bytes.to_vec()), ..tensor };
+    let expected = multiply_and_embed(gpu, &gpu.weight(tensor).unwrap(), &x);
+    let mut narrow = gpu.tuned(|_| ());
+    narrow.max_binding_bytes = 2048;
+    let split = narrow.weight(split).unwrap();
+    assert!(split.parts.len() > 1, "{dtype}");
+    assert_eq!(multiply_and_embed(gpu, &split, &x), expected, "{dtype}");
 }
 
 /// Both products and an embedding with one matrix.
@@ -95,41 +121,42 @@ fn multiply_and_embed(gpu: &Gpu, weight: &super::GpuWeight, x: &[f32]) -> Vec<Ve
     [(matmul, len), (matvec, len), (embedded, 4 * weight.cols)].map(|(buffer, len)| gpu.read(&buffer, 0..len).unwrap()).to_vec()
 }
 
-/// On a device that offers no more than WebGPU's default limits, whatever the adapter has.
+fn compile(gpu: &Gpu, kernel: Kernel) {
+    gpu.compile(&kernel).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Also those that no test runs, within the default limits.
 #[test]
-fn every_kernel_compiles_for_every_encoding_within_the_default_limits() {
-    if gpu().is_none() {
-        return;
-    }
-    let gpu = Gpu::with_limits(&choose(GpuSelector::Any).unwrap(), wgpu::Limits::default()).unwrap();
-    let compile = |kernel: Kernel| gpu.compile(&kernel).unwrap_or_else(|error| panic!("{error}"));
+fn every_kernel_without_weights_compiles() {
+    let Some(gpu) = gpu() else { return };
     for kernel in [probe::READ, probe::COPY, probe::FMA] {
-        compile(kernel);
+        compile(gpu, kernel);
     }
     for kernel in [elementwise::ADD, gather::KERNEL, rope::KERNEL, head::KERNEL, combine::KERNEL, copy_columns::KERNEL] {
-        compile(kernel);
+        compile(gpu, kernel);
     }
     for f in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu] {
-        compile(elementwise::gate_kernel(f));
+        compile(gpu, elementwise::gate_kernel(f));
     }
     for f in [Map::Gelu, Map::Scale(2.0), Map::Softcap(30.0)] {
-        compile(elementwise::map_kernel(f).0);
+        compile(gpu, elementwise::map_kernel(f).0);
     }
     for tile in Tile::ALL {
         for (key, value) in [(1, 1), (16, 16), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (48, 32), (256, 256)] {
-            compile(attention::KERNEL.with(&tile.constants(key, value)));
+            compile(gpu, attention::KERNEL.with(&tile.constants(key, value)));
         }
     }
-    for &dtype in DType::ALL {
-        for kernel in [embed::EMBED, embed::ADD_ROWS, norm::kernel(Norm::Rms), norm::kernel(Norm::Layer), add_bias::KERNEL] {
-            compile(kernel.decoding(dtype));
-        }
-        for kernel in MatmulKernel::ALL {
-            compile(kernel.kernel().decoding(dtype));
-        }
-        for rows in matvec::ROWS {
-            compile(matvec::KERNEL.decoding(dtype).with(&[("ROWS", rows)]));
-        }
+}
+
+fn every_kernel_compiles_for(gpu: &Gpu, dtype: DType) {
+    for kernel in [embed::EMBED, embed::ADD_ROWS, norm::kernel(Norm::Rms), norm::kernel(Norm::Layer), add_bias::KERNEL] {
+        compile(gpu, kernel.decoding(dtype));
+    }
+    for kernel in MatmulKernel::ALL {
+        compile(gpu, kernel.kernel().decoding(dtype));
+    }
+    for rows in matvec::ROWS {
+        compile(gpu, matvec::KERNEL.decoding(dtype).with(&[("ROWS", rows)]));
     }
 }
 
@@ -181,7 +208,7 @@ fn plain_work_is_done_as_it_is_counted() {
 /// Weights uploaded, used and dropped in turn never take the room of all of them together.
 #[test]
 fn a_sweep_frees_what_it_drops() {
-    let Some(gpu) = gpu_with(|_| ()) else { return };
+    let Some(gpu) = fresh() else { return };
     let (rows, cols, layers) = (1024, 4096, 40u8);
     let layer_bytes = 4 * (rows * cols) as u64;
     let x = gpu.upload(&vec![1.0; cols]).unwrap();
@@ -201,7 +228,7 @@ fn a_sweep_frees_what_it_drops() {
 
 #[test]
 fn a_lost_device_is_an_error_and_not_a_panic() {
-    let Some(gpu) = gpu_with(|_| ()) else { return };
+    let Some(gpu) = fresh() else { return };
     let (mut x, y) = (gpu.upload(&[1.0; 8]).unwrap(), gpu.upload(&[1.0; 8]).unwrap());
     gpu.add(&mut x, &y, 1.0, 8).unwrap();
     gpu.device.destroy();

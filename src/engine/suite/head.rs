@@ -112,8 +112,8 @@ fn rank(row: &[f32], target: usize) -> u32 {
 }
 
 /// KL divergences within 1e-6 nats: below what any two quantizations differ by. An entropy is a mean of log-probabilities, each
-/// rounded relative to its size; 32 u of the mean and of the log-sum-exp that is taken from it is what the chains of sums add up to.
-/// Where this lane alone is sure of something, its divergence from the reference is a mean of large differences, which two
+/// rounded relative to its size; 32 u of the mean and of the log-sum-exp that is taken from it is what the chains of sums add up
+/// to. Where this lane alone is sure of something, its divergence from the reference is a mean of large differences, which two
 /// subtractions of f32 numbers each round by up to u of their size.
 pub(super) fn head<B: Backend>(b: &B) {
     let mut random = Random::new(11);

@@ -26,14 +26,13 @@ const ROWS: [usize; 5] = [1, 3, 64, 65, 130];
 
 /// Runs every check on `backend`; panics at the first operation that is wrong, naming it.
 pub(crate) fn run<B: Backend>(backend: &B) {
+    plain(backend);
+    encoded(backend, DType::ALL);
+}
+
+/// Operations on plain numbers.
+pub(crate) fn plain<B: Backend>(backend: &B) {
     rowwise::transfers(backend);
-    weights::embed(backend);
-    weights::norm(backend);
-    weights::products(backend);
-    weights::products_of_parts_of_the_weights(backend);
-    weights::products_in_every_arithmetic_write_their_own(backend);
-    weights::add_bias(backend);
-    weights::add_rows(backend);
     attention::rope(backend);
     attention::attention(backend);
     rowwise::elementwise(backend);
@@ -42,7 +41,20 @@ pub(crate) fn run<B: Backend>(backend: &B) {
     rowwise::gather(backend);
     head::head(backend);
     head::small_divergences_keep_their_leading_digits(backend);
-    batch::rows_do_not_depend_on_their_batch(backend);
+    batch::attention_rows_do_not_depend_on_their_batch(backend);
+    batch::head_rows_do_not_depend_on_their_batch(backend);
+}
+
+/// Operations on weights in these encodings.
+pub(crate) fn encoded<B: Backend>(backend: &B, dtypes: &[DType]) {
+    weights::embed(backend, dtypes);
+    weights::norm(backend, dtypes);
+    weights::products(backend, dtypes);
+    weights::products_of_parts_of_the_weights(backend, dtypes);
+    weights::products_in_every_arithmetic_write_their_own(backend, dtypes);
+    weights::add_bias(backend, dtypes);
+    weights::add_rows(backend, dtypes);
+    batch::rows_do_not_depend_on_their_batch(backend, dtypes);
 }
 
 /// Repeatable numbers, roughly normal.

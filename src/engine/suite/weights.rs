@@ -9,9 +9,9 @@ use super::{ROWS, Random, U, check, check_bits, f64s, widths};
 use crate::backend::{Arithmetic, Backend, Norm, Result};
 
 /// Decoding is exact, so the rows come back bit for bit.
-pub(super) fn embed<B: Backend>(b: &B) {
+pub(super) fn embed<B: Backend>(b: &B, dtypes: &[DType]) {
     let mut random = Random::new(2);
-    for &dtype in DType::ALL {
+    for &dtype in dtypes {
         for cols in widths(dtype) {
             let (tensor, decoded) = random.weight(dtype, 37, cols);
             let tokens: Vec<_> = (0..50).map(|_| random.below(37)).chain([0, 36]).collect();
@@ -24,10 +24,11 @@ pub(super) fn embed<B: Backend>(b: &B) {
     }
 }
 
-/// Bound 16 u of a number and of what its mean was summed from: the tree of a few hundred squares, a root, a division, two products.
-pub(super) fn norm<B: Backend>(b: &B) {
+/// Bound 16 u of a number and of what its mean was summed from: the tree of a few hundred squares, a root, a division, two
+/// products.
+pub(super) fn norm<B: Backend>(b: &B, dtypes: &[DType]) {
     let mut random = Random::new(3);
-    for &dtype in DType::ALL {
+    for &dtype in dtypes {
         for (cols, rows) in widths(dtype).into_iter().zip([3, 65, 1, 64]) {
             // One row of gains for all, or three that take turns.
             for gains in [1, 3] {
@@ -77,9 +78,9 @@ fn product_bound(inner: usize) -> f64 {
     (8.0 + 2.0 * (inner as f64).sqrt()) * U
 }
 
-pub(super) fn products<B: Backend>(b: &B) {
+pub(super) fn products<B: Backend>(b: &B, dtypes: &[DType]) {
     let mut random = Random::new(4);
-    for &dtype in DType::ALL {
+    for &dtype in dtypes {
         for (inner, cols) in widths(dtype).into_iter().zip([65, 33, 130, 7]) {
             let (tensor, w) = random.weight(dtype, cols, inner);
             let weight = b.weight(tensor).unwrap();
@@ -117,10 +118,10 @@ fn check_product<B: Backend>(b: &B, what: &str, run: Product<B>, x: &[f32], weig
 }
 
 /// A range of weight rows gives exactly those columns (experts, tiles of the head).
-pub(super) fn products_of_parts_of_the_weights<B: Backend>(b: &B) {
+pub(super) fn products_of_parts_of_the_weights<B: Backend>(b: &B, dtypes: &[DType]) {
     let mut random = Random::new(5);
     let (rows, inner, cols, range) = (5, 256, 100, 37..93);
-    for &dtype in DType::ALL {
+    for &dtype in dtypes {
         let weight = b.weight(random.weight(dtype, cols, inner).0).unwrap();
         let x = input(b, &random.numbers(rows * inner));
         for run in [B::matmul as Product<B>, B::matvec] {
@@ -152,12 +153,12 @@ fn in_two_steps<B: Backend>(
 }
 
 /// What products in another arithmetic give is for their backend to test; what they write is the same.
-pub(super) fn products_in_every_arithmetic_write_their_own<B: Backend>(b: &B) {
+pub(super) fn products_in_every_arithmetic_write_their_own<B: Backend>(b: &B, dtypes: &[DType]) {
     let mut random = Random::new(24);
     let (rows, inner, cols) = (9, 256, 70);
     let x = input(b, &random.numbers(rows * inner));
     for arithmetic in Arithmetic::ALL.into_iter().filter(|&arithmetic| b.check_arithmetic(arithmetic).is_ok()) {
-        for &dtype in DType::ALL {
+        for &dtype in dtypes {
             let matrix = b.matrix(random.weight(dtype, cols, inner).0, arithmetic).unwrap();
             for run in [B::matmul as Product<B>, B::matvec] {
                 let what = format!("product in {} with {dtype}", arithmetic.name());
@@ -170,9 +171,9 @@ pub(super) fn products_in_every_arithmetic_write_their_own<B: Backend>(b: &B) {
 }
 
 /// One sum; but a GPU's compiler may join it with a decoder's own subtraction, whose terms are as large as the largest weight.
-pub(super) fn add_bias<B: Backend>(b: &B) {
+pub(super) fn add_bias<B: Backend>(b: &B, dtypes: &[DType]) {
     let mut random = Random::new(6);
-    for &dtype in DType::ALL {
+    for &dtype in dtypes {
         for (cols, rows) in widths(dtype).into_iter().zip(ROWS) {
             let (tensor, bias) = random.weight(dtype, 1, cols);
             let x = random.numbers(rows * cols);
@@ -186,9 +187,9 @@ pub(super) fn add_bias<B: Backend>(b: &B) {
 }
 
 /// As [`add_bias`], with a row of the table for each row.
-pub(super) fn add_rows<B: Backend>(b: &B) {
+pub(super) fn add_rows<B: Backend>(b: &B, dtypes: &[DType]) {
     let mut random = Random::new(16);
-    for &dtype in DType::ALL {
+    for &dtype in dtypes {
         for (cols, rows) in widths(dtype).into_iter().zip(ROWS) {
             let (tensor, table) = random.weight(dtype, 9, cols);
             let (x, index) = (random.numbers(rows * cols), (0..rows).map(|_| random.below(9)).collect::<Vec<_>>());
