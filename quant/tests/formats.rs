@@ -5,6 +5,8 @@
 //! table, less the decoded importance rows. After a change of the table, cut it anew:
 //! `cargo test -p bitworth-quant --test formats cut_the_fixture -- --ignored`.
 
+mod support;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -17,18 +19,7 @@ const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/forma
 
 /// The oracle's file, or why there is none; with `CI` set its absence is a failure.
 fn oracle() -> Option<PathBuf> {
-    let root = std::env::var_os("BITWORTH_SHARED").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
-    let path = root.join("oracle/block_vectors.safetensors");
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
-    #[allow(clippy::print_stderr)]
-    {
-        eprintln!("skipped: {} is not here (set BITWORTH_SHARED to the folder that holds `oracle`)", path.display());
-    }
-    None
+    support::oracle("block_vectors.safetensors")
 }
 
 /// ggml's rows, read from one file.

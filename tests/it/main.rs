@@ -15,6 +15,7 @@ mod published;
 mod quantize;
 mod reference;
 mod report;
+mod skip;
 mod statistics;
 mod sweep;
 mod synth;

@@ -1,5 +1,8 @@
 //! The GPU backend against the suite that every backend runs, and what only it has: adapters, kernels, splitting, limits.
 
+#[path = "../../../tests/it/skip.rs"]
+mod skip;
+
 use std::sync::OnceLock;
 
 use quant::DType;
@@ -18,27 +21,25 @@ use crate::engine::suite::{self, Random};
 
 /// The adapter under test, opened once. Its absence is a failure, unless someone without any says so (never on CI).
 fn gpu() -> Option<&'static Gpu> {
-    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    GPU.get_or_init(open).as_ref()
-}
-
-#[allow(clippy::print_stderr)]
-fn open() -> Option<Gpu> {
-    let skip = std::env::var_os("BITWORTH_SKIP_GPU").is_some_and(|v| v == "1") && std::env::var_os("CI").is_none();
-    match Gpu::open(GpuSelector::Any) {
+    static GPU: OnceLock<Result<Gpu, String>> = OnceLock::new();
+    match GPU.get_or_init(open) {
         Ok(gpu) => Some(gpu),
-        Err(error) if skip => {
-            eprintln!("skipped, as BITWORTH_SKIP_GPU=1 asks: {error}");
+        Err(error) if std::env::var_os("BITWORTH_SKIP_GPU").is_some_and(|v| v == "1") => {
+            skip::skip("a GPU", error);
             None
         }
         Err(error) => panic!("{error} (BITWORTH_SKIP_GPU=1 skips these tests)"),
     }
 }
 
+fn open() -> Result<Gpu, String> {
+    Gpu::open(GpuSelector::Any).map_err(|error| error.to_string())
+}
+
 /// The same adapter with something set differently.
 fn gpu_with(change: impl FnOnce(&mut Gpu)) -> Option<Gpu> {
     gpu()?;
-    let mut gpu = open()?;
+    let mut gpu = open().unwrap();
     change(&mut gpu);
     Some(gpu)
 }
