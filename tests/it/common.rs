@@ -7,6 +7,8 @@ use bitworth::engine::adapter::GpuSelector;
 use bitworth::engine::gpu::Gpu;
 use serde_json::Value;
 
+use crate::skip::skip;
+
 /// A file or folder of the golden data beside the repository (`../shared`, or `BITWORTH_SHARED`). Where there is none the caller
 /// skips and says so; in CI that is a failure, because nothing may be skipped there.
 pub fn shared(path: &str) -> Option<PathBuf> {
@@ -16,17 +18,11 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     if found.exists() {
         return Some(found);
     }
-    skip(&format!("{} is missing", found.display()));
+    skip("golden data (../shared, or what BITWORTH_SHARED names)", &format!("{} is missing", found.display()));
     None
 }
 
-/// Says that a test is skipped, and why; in CI that is a failure.
-pub fn skip(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{why}, and in CI nothing may be skipped");
-    say(&format!("skipped: {why}"));
-}
-
-/// Says why a test is skipped, or what it measured.
+/// Says what a test measured.
 #[allow(clippy::print_stderr)]
 pub fn say(text: &str) {
     eprintln!("{text}");
@@ -37,8 +33,8 @@ pub fn say(text: &str) {
 pub fn gpu() -> Option<Gpu> {
     match Gpu::open(GpuSelector::Any) {
         Ok(gpu) => Some(gpu),
-        Err(e) if std::env::var_os("BITWORTH_SKIP_GPU").is_some() && std::env::var_os("CI").is_none() => {
-            say(&format!("skipped, as BITWORTH_SKIP_GPU asks: {e}"));
+        Err(e) if std::env::var_os("BITWORTH_SKIP_GPU").is_some_and(|v| v == "1") => {
+            skip("a GPU", &e.to_string());
             None
         }
         Err(e) => panic!("{e}"),

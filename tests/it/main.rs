@@ -17,6 +17,7 @@ mod published;
 mod quantize;
 mod reference;
 mod report;
+mod skip;
 mod statistics;
 mod sweep;
 mod synth;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common;
+use crate::skip::skip;
 
 const LANES: u32 = 200;
 /// A desktop's window and a phone's.
@@ -126,7 +127,7 @@ fn chromium() -> Option<PathBuf> {
     let found =
         named.or_else(|| names.iter().flat_map(|n| std::env::split_paths(&path).map(move |p| p.join(n))).find(|p| p.is_file()));
     if found.is_none() {
-        common::skip("Chromium is missing");
+        skip("Chromium", "Chromium is missing");
     }
     found
 }

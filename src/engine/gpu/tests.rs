@@ -1,5 +1,8 @@
 //! The GPU backend against the suite that every backend runs, and what only it has: adapters, kernels, splitting, limits.
 
+#[path = "../../../tests/it/skip.rs"]
+mod skip;
+
 use std::sync::OnceLock;
 
 use bitworth_quant::DType;
@@ -37,13 +40,11 @@ fn gpu() -> Option<&'static Gpu> {
     device(Share::Plain)
 }
 
-#[allow(clippy::print_stderr)]
 fn open() -> Option<Gpu> {
-    let skip = std::env::var_os("BITWORTH_SKIP_GPU").is_some_and(|v| v == "1") && std::env::var_os("CI").is_none();
     match choose(GpuSelector::Any).and_then(|adapter| Gpu::with_limits(&adapter, wgpu::Limits::default())) {
         Ok(gpu) => Some(gpu),
-        Err(error) if skip => {
-            eprintln!("skipped, as BITWORTH_SKIP_GPU=1 asks: {error}");
+        Err(error) if std::env::var_os("BITWORTH_SKIP_GPU").is_some_and(|v| v == "1") => {
+            skip::skip("a GPU", &error.to_string());
             None
         }
         Err(error) => panic!("{error} (BITWORTH_SKIP_GPU=1 skips these tests)"),
