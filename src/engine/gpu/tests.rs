@@ -22,8 +22,15 @@ use crate::suite::{self, Random};
 /// devices and not again, and the shares run side by side. A missing adapter is a failure, unless someone without any says so
 /// (never on CI).
 fn device(share: Share) -> Option<&'static Gpu> {
-    static DEVICES: [OnceLock<Option<Gpu>>; 3] = [const { OnceLock::new() }; 3];
-    DEVICES[share as usize].get_or_init(open).as_ref()
+    static DEVICES: [OnceLock<Result<Gpu, String>>; 3] = [const { OnceLock::new() }; 3];
+    match DEVICES[share as usize].get_or_init(open) {
+        Ok(gpu) => Some(gpu),
+        Err(error) if std::env::var_os("BITWORTH_SKIP_GPU").is_some_and(|v| v == "1") => {
+            skip::skip("a GPU", error);
+            None
+        }
+        Err(error) => panic!("{error} (BITWORTH_SKIP_GPU=1 skips these tests)"),
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,15 +47,9 @@ fn gpu() -> Option<&'static Gpu> {
     device(Share::Plain)
 }
 
-fn open() -> Option<Gpu> {
-    match choose(GpuSelector::Any).and_then(|adapter| Gpu::with_limits(&adapter, wgpu::Limits::default())) {
-        Ok(gpu) => Some(gpu),
-        Err(error) if std::env::var_os("BITWORTH_SKIP_GPU").is_some_and(|v| v == "1") => {
-            skip::skip("a GPU", &error.to_string());
-            None
-        }
-        Err(error) => panic!("{error} (BITWORTH_SKIP_GPU=1 skips these tests)"),
-    }
+fn open() -> Result<Gpu, String> {
+    let opened = choose(GpuSelector::Any).and_then(|adapter| Gpu::with_limits(&adapter, wgpu::Limits::default()));
+    opened.map_err(|error| error.to_string())
 }
 
 /// A device of its own with all that the adapter offers.

@@ -2,7 +2,7 @@
 
 pub mod manifest;
 pub mod memory;
-#[path = "../../../tests/it/skip.rs"]
+#[path = "../../../../tests/it/skip.rs"]
 mod skip;
 
 use std::path::{Path, PathBuf};
