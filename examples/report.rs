@@ -1,5 +1,5 @@
-//! Makes a report from records: `cargo run --example report [RUN...]`, where each RUN is a folder that `bitworth run` left. Without arguments
-//! it scores a recipe of the embedded demo model and makes the records itself.
+//! Makes a report from records: `cargo run --example report [RUN...]`, where each RUN is a folder that `bitworth run` left.
+//! Without arguments it scores a recipe of the embedded demo model and makes the records itself.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;

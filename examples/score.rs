@@ -1,5 +1,5 @@
-//! Scores recipes of a model against the model itself on a text: `cargo run --example score [MODEL] [TEXT]`. Without arguments it takes
-//! the embedded demo model and its text.
+//! Scores recipes of a model against the model itself on a text: `cargo run --example score [MODEL] [TEXT]`. Without arguments it
+//! takes the embedded demo model and its text.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;

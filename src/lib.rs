@@ -1,10 +1,10 @@
-//! What is each bit worth? bitworth quantizes language models, scores every quantization against its reference, times it, and reports
-//! what each bit width costs in quality and gains in speed.
+//! What is each bit worth? bitworth quantizes language models, scores every quantization against its reference, times it, and
+//! reports what each bit width costs in quality and gains in speed.
 //!
-//! This crate joins the others and holds the program. A [`Checkpoint`] is a model on disk; a [`Lane`] is one variant of it: the file as
-//! stored, or a [`Recipe`] applied to each layer as it is read. [`score`] walks all lanes through the model at once, layer by layer, over
-//! all [`TextWindows`], so that every comparison is paired. What comes out are [`Record`]s; a [`Report`] is made from them and from
-//! nothing else.
+//! This crate joins the others and holds the program. A [`Checkpoint`] is a model on disk; a [`Lane`] is one variant of it: the
+//! file as stored, or a [`Recipe`] applied to each layer as it is read. [`score`] walks all lanes through the model at once,
+//! layer by layer, over all [`TextWindows`], so that every comparison is paired. What comes out are [`Record`]s; a [`Report`] is
+//! made from them and from nothing else.
 //!
 //! To read, plan and quantize files alone, [`bitworth_quant`] is enough.
 //!

@@ -3,8 +3,8 @@
 //!
 //! A model is opened ([`open_model`]: a Hugging Face directory or a GGUF file of any architecture; [`Checkpoint`] where the
 //! architecture must be known), a [`Recipe`] is found by its name, as `q4_k_m`, and a [`Plan`] says what every tensor becomes and
-//! why, before a byte is written. [`quantize()`](quantize::quantize) reads the model once and makes any number of [`Output`]s, in a
-//! fixed amount of memory.
+//! why, before a byte is written. [`quantize()`](quantize::quantize) reads the model once and makes any number of [`Output`]s, in
+//! a fixed amount of memory.
 //!
 //! Nothing here prints, computes on a GPU, or reads a clock or the environment. Callers pass a [`Progress`] and get an [`Error`]
 //! that names the file, the tensor and the offset. The GPU's decoders (`formats/*.wgsl`) are carried as text only.

@@ -2,8 +2,8 @@
 //! has it.
 //!
 //! Two runtimes. llama.cpp, as it printed its buffers in b11434, with flash attention (its default where the backend has it) and
-//! one batch of 512 tokens at a time. Our own engine, which says itself what it takes ([`bitworth_engine::footprint`]). Absent: what driver, context and operating system take, which the
-//! limits of a machine leave out.
+//! one batch of 512 tokens at a time. Our own engine, which says itself what it takes ([`bitworth_engine::footprint`]). Absent:
+//! what driver, context and operating system take, which the limits of a machine leave out.
 
 use bitworth_engine::footprint::{self, Decoding};
 use bitworth_quant::{DType, Error, Result};

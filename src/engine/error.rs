@@ -50,8 +50,8 @@ impl EngineError {
             Self::Unfit { model, what } => format!("{model}: {what}").into(),
             Self::TooLittleMemory { model, given_mib, needed_mib, longest } => {
                 let few = format!(
-                    "{model}: {given_mib} MiB of memory are too few for one layer of all lanes and a sequence of {longest} tokens; \
-                     that takes {needed_mib} MiB ("
+                    "{model}: {given_mib} MiB of memory are too few for one layer of all lanes and a sequence of {longest} \
+                     tokens; that takes {needed_mib} MiB ("
                 );
                 let remedy = MAX_MEMORY.with(needed_mib).then("), fewer lanes or shorter sequences take less");
                 Message::from(few).then(remedy)

@@ -1,6 +1,6 @@
-//! What running a model takes beside its weights, from its hyper-parameters alone: columns of the buffers of a step, and bytes that
-//! decoding keeps. The buffers themselves are allocated by these figures (`forward::Workspace`). Absent: weights, and how a sweep is
-//! cut (see `sweep::plan`).
+//! What running a model takes beside its weights, from its hyper-parameters alone: columns of the buffers of a step, and bytes
+//! that decoding keeps. The buffers themselves are allocated by these figures (`forward::Workspace`). Absent: weights, and how a
+//! sweep is cut (see `sweep::plan`).
 
 use bitworth_quant::HParams;
 
@@ -111,9 +111,9 @@ pub struct Footprint {
     pub compute: u64,
 }
 
-/// As [`Generator::new`](crate::generate::Generator::new) allocates: a workspace and the residual stream of some rows, angles for every
-/// position, logits of every sequence. On the CPU also what products and attention keep there: decoded weights, and each thread's
-/// keys, values and scores of one head.
+/// As [`Generator::new`](crate::generate::Generator::new) allocates: a workspace and the residual stream of some rows, angles for
+/// every position, logits of every sequence. On the CPU also what products and attention keep there: decoded weights, and each
+/// thread's keys, values and scores of one head.
 pub fn decoding(h: &HParams, usage: &Decoding) -> Footprint {
     let Decoding { context, sequences, threads } = *usage;
     let rows = (PROMPT_ROWS as u64).min(context).max(sequences);

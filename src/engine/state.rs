@@ -1,8 +1,8 @@
 //! What a sequence carries from token to token within one block: keys and values of its tokens, or whatever else a mixer needs.
 //!
-//! Decoding keeps one state a sequence ([`SequenceState`]). Scoring walks a block over all sequences at once: a chunk is a list of
-//! [`Run`]s, each of which begins with the state that an earlier one left; where several sequences begin alike, several runs begin with
-//! the same state. Absent: who needs which rows (see `sweep::chunk`) and the computation (see `forward`).
+//! Decoding keeps one state a sequence ([`SequenceState`]). Scoring walks a block over all sequences at once: a chunk is a list
+//! of [`Run`]s, each of which begins with the state that an earlier one left; where several sequences begin alike, several runs
+//! begin with the same state. Absent: who needs which rows (see `sweep::chunk`) and the computation (see `forward`).
 
 use std::ops::Range;
 
@@ -11,8 +11,8 @@ use bitworth_quant::HParams;
 use crate::backend::Backend;
 use crate::error::Result;
 
-/// Rows of one sequence that stand one behind the other in a step. Runs are walked in order: what one leaves in a slot is there for
-/// those behind it. A run may leave its state in the slot that it began with.
+/// Rows of one sequence that stand one behind the other in a step. Runs are walked in order: what one leaves in a slot is there
+/// for those behind it. A run may leave its state in the slot that it began with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// Rows of the step.
@@ -151,8 +151,8 @@ impl<B: Backend> SequenceState<B> {
         }
     }
 
-    /// Goes back to the first `length` tokens of the sequence in a slot. `None` where a state cannot go back: then those tokens have to
-    /// be fed anew.
+    /// Goes back to the first `length` tokens of the sequence in a slot. `None` where a state cannot go back: then those tokens
+    /// have to be fed anew.
     pub fn truncate(&mut self, _slot: usize, _length: usize) -> Option<()> {
         match self {
             // Rows behind the end are written over and not looked at.

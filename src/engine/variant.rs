@@ -1,5 +1,5 @@
-//! One version of a model's weights: a checkpoint as stored, or a checkpoint with a plan applied on the fly, tensor by tensor. Absent:
-//! devices (see `model`).
+//! One version of a model's weights: a checkpoint as stored, or a checkpoint with a plan applied on the fly, tensor by tensor.
+//! Absent: devices (see `model`).
 
 use std::ops::Range;
 use std::sync::Arc;

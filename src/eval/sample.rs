@@ -29,8 +29,8 @@ const LANES: &[(&str, u64, f64, f64, f64, f64, f64)] = &[
 const TASKS: &[(&str, u32, f64, f64)] =
     &[("arithmetic", 250, 0.456, 0.02), ("facts", 300, 0.93, 0.04), ("grammar", 250, 1.0, 0.0), ("sums", 100, 0.08, 0.0)];
 
-/// A small generator of even numbers between 0 and 1 (the 64-bit generator of Knuth's MMIX). Not SplitMix64 as elsewhere: what tests
-/// say of these records follows from its numbers.
+/// A small generator of even numbers between 0 and 1 (the 64-bit generator of Knuth's MMIX). Not SplitMix64 as elsewhere: what
+/// tests say of these records follows from its numbers.
 struct Chance(u64);
 
 impl Chance {

@@ -1,5 +1,6 @@
 //! Scored tokens and sequences as parquet files, for those who analyze them elsewhere. Nothing rounded; the reference lane has
-//! nulls where a lane is compared with it. Absent: a report from them (see `bitworth_eval::records` for the records that reports are made of).
+//! nulls where a lane is compared with it. Absent: a report from them (see `bitworth_eval::records` for the records that reports
+//! are made of).
 
 use std::path::{Path, PathBuf};
 

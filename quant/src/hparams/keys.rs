@@ -81,8 +81,8 @@ impl MetadataReader<'_> {
         usize::try_from(size).map(Some).map_err(|_| self.error(stem, format!("{size} is too large for this machine")))
     }
 
-    /// A number from 1 to `max` for all blocks, or one from 0 to `max` for each where the architecture has such files; `None` where
-    /// the key is absent.
+    /// A number from 1 to `max` for all blocks, or one from 0 to `max` for each where the architecture has such files; `None`
+    /// where the key is absent.
     pub(super) fn sizes(&self, stem: &str, max: u64, blocks: usize) -> Result<Option<PerBlock<usize>>> {
         let (Some(Value::Array(list)), Shapes::ByBlock) = (self.get(stem), self.arch.block.shapes) else {
             return Ok(self.optional_size(stem, max)?.map(PerBlock::uniform));

@@ -10,11 +10,12 @@ use crate::checkpoint::Source;
 use crate::tensor::Tensor;
 use crate::{DType, Error, Imatrix, Result};
 
-/// The bytes of `rows` of one tensor in another encoding, for those who quantize on the fly; the same as [`quantize`](super::quantize) writes.
+/// The bytes of `rows` of one tensor in another encoding, for those who quantize on the fly; the same as
+/// [`quantize`](super::quantize) writes.
 ///
 /// # Errors
-/// As [`quantize`](super::quantize); and [`Error::Tensor`] where the source has no such tensor or not so many rows, or its rows do not divide
-/// into blocks.
+/// As [`quantize`](super::quantize); and [`Error::Tensor`] where the source has no such tensor or not so many rows, or its rows
+/// do not divide into blocks.
 pub fn encode_rows(source: &dyn Source, name: &str, rows: Range<usize>, to: DType, imatrix: Option<&Imatrix>) -> Result<Vec<u8>> {
     /// Fewer than in a run, because all threads share one tensor.
     const BLOCK_WEIGHTS: usize = 64 << 10;

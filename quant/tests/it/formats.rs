@@ -263,8 +263,8 @@ proptest! {
     }
 }
 
-/// 64 rows of 256 normal numbers, by Box and Muller from a fixed generator. Not SplitMix64 as elsewhere: the bounds below were set on
-/// these numbers.
+/// 64 rows of 256 normal numbers, by Box and Muller from a fixed generator. Not SplitMix64 as elsewhere: the bounds below were
+/// set on these numbers.
 fn normal_rows() -> Vec<f32> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut uniform = move || {

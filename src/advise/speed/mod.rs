@@ -1,7 +1,7 @@
 //! How fast llama.cpp decodes and takes in prompts on machines one does not own: a formula of bytes, operations and launches
 //! ([`formula`]) whose constants are fitted to published measurements ([`fit`]), checked on rows left out ([`validate`]), with
-//! ranges learned from those errors ([`error_model`]). The result is a file ([`calibration`]). Nothing is measured here, and memory is
-//! not asked about.
+//! ranges learned from those errors ([`error_model`]). The result is a file ([`calibration`]). Nothing is measured here, and
+//! memory is not asked about.
 
 pub mod calibration;
 pub mod case;

@@ -70,8 +70,8 @@ fn pick(adapters: &[wgpu::Adapter], selector: GpuSelector) -> Result<usize> {
 }
 
 fn none_found(what: impl Into<Message>) -> DeviceError {
-    let remedy = "; install the vendor's Vulkan driver (Linux), a current graphics driver (Windows), or mesa-vulkan-drivers for a \
-                  software adapter; ";
+    let remedy = "; install the vendor's Vulkan driver (Linux), a current graphics driver (Windows), or mesa-vulkan-drivers for \
+         a software adapter; ";
     let what = what.into().then(remedy).then(DEVICE.with("cpu")).then(" always works");
     DeviceError { device: "gpu".to_owned(), what }
 }

@@ -1,5 +1,6 @@
-//! A model as the engine sees it: a [`Reader`] reads the tensors of a [`Variant`]; [`BlockWeights`] and [`OutputHead`] are weights on a device.
-//! Nothing here holds more than the tensors asked for. Absent: the computation (`forward`) and the order of reading (`sweep`, `generate`).
+//! A model as the engine sees it: a [`Reader`] reads the tensors of a [`Variant`]; [`BlockWeights`] and [`OutputHead`] are
+//! weights on a device. Nothing here holds more than the tensors asked for. Absent: the computation (`forward`) and the order of
+//! reading (`sweep`, `generate`).
 
 mod head;
 mod load;

@@ -1,4 +1,5 @@
-//! Reads the tensors of one variant: whole ones, some rows, or their numbers. What is encoded on the fly is encoded here. Absent: devices.
+//! Reads the tensors of one variant: whole ones, some rows, or their numbers. What is encoded on the fly is encoded here. Absent:
+//! devices.
 
 use std::ops::Range;
 

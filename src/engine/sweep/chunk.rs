@@ -134,8 +134,8 @@ impl Chunks {
         kept
     }
 
-    /// Each piece as a run: it begins with the state that its parent left, and leaves its own where it has children. Whatever begins
-    /// last with a state takes its slot over.
+    /// Each piece as a run: it begins with the state that its parent left, and leaves its own where it has children. Whatever
+    /// begins last with a state takes its slot over.
     fn runs(&mut self) -> Vec<Run> {
         let mut children = vec![0_usize; self.pieces.len()];
         self.pieces.iter().filter_map(|piece| piece.parent).for_each(|parent| children[parent] += 1);

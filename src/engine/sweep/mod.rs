@@ -287,8 +287,8 @@ pub struct Observation<'a, B: Backend> {
     pub observer: &'a dyn Observer<B>,
 }
 
-/// Runs all rows through every layer and tells the observer of what goes into the matrices. Where the activations take more than one
-/// pass, each pass begins again with the first layer. Rows that sequences have in common are computed for each of them.
+/// Runs all rows through every layer and tells the observer of what goes into the matrices. Where the activations take more than
+/// one pass, each pass begins again with the first layer. Rows that sequences have in common are computed for each of them.
 ///
 /// # Errors
 /// As [`score`], and whatever the observer returns.

@@ -1,6 +1,6 @@
 //! What the numbers allow to say, in sentences: how each lane stands to the reference and to the next larger lane, which lanes
-//! another one beats in everything, which cannot be told apart, where the tasks show a difference, and what follows from it. Decided
-//! on paired differences, as every lane saw the same tokens and items.
+//! another one beats in everything, which cannot be told apart, where the tasks show a difference, and what follows from it.
+//! Decided on paired differences, as every lane saw the same tokens and items.
 
 mod divergence;
 mod dominance;

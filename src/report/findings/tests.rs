@@ -67,9 +67,8 @@ fn a_lossless_copy_that_is_larger_than_the_reference_has_a_better_choice() {
     let dominated = findings_of(&records).dominated;
     assert_eq!(
         dominated,
-        [
-            "q8_0 is dominated by bf16: it is smaller (4.07 MB against 4.10 MB) and as near to the reference (KLD 0 against -5.00e-10)."
-        ]
+        ["q8_0 is dominated by bf16: it is smaller (4.07 MB against 4.10 MB) and as near to the reference (KLD 0 against \
+             -5.00e-10)."]
     );
 }
 
@@ -154,10 +153,24 @@ fn verdicts_follow_the_paired_interval_of_the_perplexities() {
         findings.uses[q6_k],
         "The smallest that cannot be told apart from the original by perplexity: the one to begin with."
     );
-    assert!(findings.answers[0].starts_with("q6_k is the smallest that cannot be told apart from bf16 by perplexity: 1.70 MB, 41.9 % of the size; perplexity +0.000 %"), "{:?}", findings.answers);
+    assert!(
+        findings.answers[0].starts_with(
+            "q6_k is the smallest that cannot be told apart from bf16 by perplexity: 1.70 MB, \
+         41.9 % of the size; perplexity +0.000 %"
+        ),
+        "{:?}",
+        findings.answers
+    );
     // Each sequence a little worse is worse, however small the change.
     let (findings, q6_k) = with_nll("q6_k", |s| 0.1 + 0.001 * f64::from(s));
-    assert!(findings.verdicts[q6_k].starts_with("worse than the reference: perplexity +0.102 % (+0.098 % to +0.106 %); worse than q8_0, the next larger, by a KLD of 0.000347"), "{:?}", findings.verdicts[q6_k]);
+    assert!(
+        findings.verdicts[q6_k].starts_with(
+            "worse than the reference: perplexity +0.102 % (+0.098 % to +0.106 %); worse \
+         than q8_0, the next larger, by a KLD of 0.000347"
+        ),
+        "{:?}",
+        findings.verdicts[q6_k]
+    );
     assert!(
         findings.answers[0]
             .starts_with("Every smaller lane can be told apart from bf16 by perplexity; q8_0 is the nearest: 2.20 MB"),

@@ -1,17 +1,17 @@
 //! In the place of `jinja/` where the feature `chat` is off: templates are refused, with the reason.
 
-use super::{Date, Message, Tokens};
+use super::{Date, Fault, Message, Tokens};
 
 /// There is none.
 #[derive(Debug)]
 pub(super) enum Template {}
 
 impl Template {
-    pub fn new(_: &str, _: Tokens, _: Date) -> Result<Self, String> {
-        Err("this program was built without the feature `chat`, which renders it".to_owned())
+    pub fn new(_: &str, _: Tokens, _: Date) -> Result<Self, Fault> {
+        Err("this program was built without the feature `chat`, which renders it".into())
     }
 
-    pub fn render(&self, _: &[Message]) -> Result<String, String> {
+    pub fn render(&self, _: &[Message]) -> Result<String, Fault> {
         match *self {}
     }
 }

@@ -47,6 +47,16 @@ impl ChatError {
     }
 }
 
+/// What is wrong with a template; [`ChatError`] adds whose it is.
+#[derive(Debug)]
+struct Fault(String);
+
+impl<T: Into<String>> From<T> for Fault {
+    fn from(what: T) -> Self {
+        Self(what.into())
+    }
+}
+
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChatRole {
@@ -116,7 +126,7 @@ impl ChatTemplate {
     /// A template that is no Jinja, or too long; any, where the feature `chat` is off.
     pub fn new(path: &Path, source: &str, tokens: Tokens, today: Date) -> Result<Self, ChatError> {
         let template =
-            Template::new(source, tokens, today).map_err(|what| ChatError::Template { path: path.to_owned(), what })?;
+            Template::new(source, tokens, today).map_err(|Fault(what)| ChatError::Template { path: path.to_owned(), what })?;
         Ok(Self { path: path.to_owned(), template })
     }
 
@@ -125,7 +135,7 @@ impl ChatTemplate {
     /// # Errors
     /// The template refuses the chat, fails, or does too much work: with the line of the template where that happens.
     pub fn render(&self, messages: &[Message]) -> Result<String, ChatError> {
-        self.template.render(messages).map_err(|what| ChatError::Template { path: self.path.clone(), what })
+        self.template.render(messages).map_err(|Fault(what)| ChatError::Template { path: self.path.clone(), what })
     }
 }
 

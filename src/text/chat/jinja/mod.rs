@@ -12,7 +12,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use minijinja_contrib::pycompat;
 
-use super::{ChatRole, Date, Message, Tokens};
+use super::{ChatRole, Date, Fault, Message, Tokens};
 
 /// The template's name in the environment.
 const NAME: &str = "chat";
@@ -39,14 +39,14 @@ pub(super) struct Template {
 }
 
 impl Template {
-    pub fn new(source: &str, tokens: Tokens, today: Date) -> Result<Self, String> {
+    pub fn new(source: &str, tokens: Tokens, today: Date) -> Result<Self, Fault> {
         if source.len() > MAX_TEMPLATE_BYTES {
-            return Err(format!("it has {} bytes; at most {MAX_TEMPLATE_BYTES} are supported", source.len()));
+            return Err(format!("it has {} bytes; at most {MAX_TEMPLATE_BYTES} are supported", source.len()).into());
         }
         let source = without_generation_tags(source);
         if let Some((line, what)) = namespaces::misused(&source) {
             let text = source.lines().nth(line - 1).unwrap_or_default().trim();
-            return Err(format!("{what} in line {line}: {text}"));
+            return Err(format!("{what} in line {line}: {text}").into());
         }
         let environment = environment(today).and_then(|mut environment| {
             environment.add_template_owned(NAME, source.clone())?;
@@ -58,7 +58,7 @@ impl Template {
         Ok(Self { source, environment, tokens })
     }
 
-    pub fn render(&self, messages: &[Message]) -> Result<String, String> {
+    pub fn render(&self, messages: &[Message]) -> Result<String, Fault> {
         let (environment, context) = self.prepare(messages);
         let (send, receive) = mpsc::channel();
         let work = move || send.send(environment.get_template(NAME).and_then(|template| template.render(context)));
@@ -66,9 +66,9 @@ impl Template {
         let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
         thread.map_err(|e| format!("no thread to render it on: {e}"))?;
         match receive.recv_timeout(TIME) {
-            Ok(rendered) => rendered.map_err(|e| describe(&self.source, &e)),
-            Err(RecvTimeoutError::Timeout) => Err(ENDLESS.to_owned()),
-            Err(RecvTimeoutError::Disconnected) => Err("rendering it failed".to_owned()),
+            Ok(rendered) => Ok(rendered.map_err(|e| describe(&self.source, &e))?),
+            Err(RecvTimeoutError::Timeout) => Err(ENDLESS.into()),
+            Err(RecvTimeoutError::Disconnected) => Err("rendering it failed".into()),
         }
     }
 
