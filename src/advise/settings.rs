@@ -2,21 +2,21 @@
 
 use bitworth_quant::message::Setting;
 
-/// A backend: [`crate::request::Request::backend`], or a column of a table of measurements.
+/// A backend: [`crate::request::AdviceRequest::backend`], or a column of a table of measurements.
 pub const BACKEND: Setting = Setting::new("backend");
 /// [`crate::memory::Usage::sequences`].
 pub const BATCH: Setting = Setting::new("batch");
 /// A column of a table of measurements.
 pub const COLUMN: Setting = Setting::new("column");
-/// [`crate::request::Request::context`].
+/// [`crate::request::AdviceRequest::context`].
 pub const CONTEXT: Setting = Setting::new("context");
-/// [`crate::request::Request::hardware`].
+/// [`crate::request::AdviceRequest::hardware`].
 pub const HARDWARE: Setting = Setting::new("hardware");
-/// [`crate::request::Request::max_kld`].
+/// [`crate::request::AdviceRequest::max_kld`].
 pub const MAX_KLD: Setting = Setting::new("max_kld");
-/// [`crate::request::Request::min_tps`].
+/// [`crate::request::AdviceRequest::min_tps`].
 pub const MIN_TPS: Setting = Setting::new("min_tps");
-/// [`crate::request::Request::models`].
+/// [`crate::request::AdviceRequest::models`].
 pub const MODEL: Setting = Setting::new("model");
 /// The size of a model's file: a column of a table of measurements.
 pub const MODEL_FILE_GIB: Setting = Setting::new("model_file_gib");

@@ -10,7 +10,7 @@ pub const CTX: Setting = Setting::new("ctx");
 pub const DELAY: Setting = Setting::new("delay");
 /// The first window of a text that an importance matrix is collected on.
 pub const FROM_CHUNK: Setting = Setting::new("from_chunk");
-/// How a store keeps numbers: [`crate::reference::store::RowType`].
+/// How a store keeps numbers: [`crate::reference::store::HiddenType`].
 pub const REFERENCE_TYPE: Setting = Setting::new("reference_type");
 /// [`crate::imatrix::Collect::second_moment`].
 pub const SECOND_MOMENT: Setting = Setting::new("second_moment");

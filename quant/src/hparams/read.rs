@@ -15,7 +15,7 @@ impl HParams {
     /// Reads the hyper-parameters of an `arch` model from `metadata`; `path` is for messages.
     ///
     /// # Errors
-    /// [`Error::Key`] for a key that is missing, of the wrong type or out of range.
+    /// [`crate::Error::Key`] for a key that is missing, of the wrong type or out of range.
     pub fn from_metadata(path: &Path, arch: &ArchSpec, metadata: &Metadata) -> Result<Self> {
         let keys = MetadataReader { path, arch, metadata };
         let embedding_length = keys.size("embedding_length", MAX_WIDTH)?;
