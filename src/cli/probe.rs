@@ -34,7 +34,8 @@ pub fn run(args: &ProbeArgs, session: &Session) -> Result<Outcome> {
     let seconds = begin.elapsed().as_secs_f64();
     let Measured { system, cpu, gpu, disk } = &measured;
     let document = json!({
-        "system": system, "cpu": cpu, "gpu": gpu, "disk": disk.as_ref().ok(), "disk_missing": disk.as_ref().err().map(|why| why.describe(&output::flag)),
+        "system": system, "cpu": cpu, "gpu": gpu, "disk": disk.as_ref().ok(),
+        "disk_missing": disk.as_ref().err().map(|why| why.describe(&output::flag)),
         "profile": out, "seconds": seconds,
     });
     session.print(&document, || format!("{}profile      {}\n", table(&measured), out.display()))?;

@@ -124,7 +124,8 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": timed.order,
         "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
         "unsteady": rows.iter().any(BenchRow::is_unsteady), "anchors": timed.anchors,
-        "energy_sources": energy.ok(), "energy_missing": energy.err().map(NoEnergy::to_string), "records": records, "interrupted": timed.interrupted,
+        "energy_sources": energy.ok(), "energy_missing": energy.err().map(NoEnergy::to_string),
+        "records": records, "interrupted": timed.interrupted,
     });
     match args.output {
         _ if session.is_json() => output::json(&document)?,
