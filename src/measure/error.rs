@@ -6,7 +6,6 @@ use std::path::Path;
 use bitworth_engine::backend::DeviceError;
 use bitworth_engine::error::EngineError;
 use bitworth_quant::message::Message;
-#[cfg(feature = "chat")]
 use bitworth_text::chat::ChatError;
 use bitworth_text::tokenizer::TokenizerError;
 
@@ -20,7 +19,6 @@ pub enum Error {
     /// A model whose tokenizer cannot be used.
     Tokenizer(#[from] TokenizerError),
     /// A model that cannot be asked as a chat.
-    #[cfg(feature = "chat")]
     Chat(#[from] ChatError),
     /// A model that cannot be had from the hub.
     #[cfg(feature = "hub")]
@@ -73,8 +71,7 @@ impl Error {
             Self::Engine(e) => e.message(),
             Self::File(e) => e.message(),
             Self::Tokenizer(e) => e.message(),
-            #[cfg(feature = "chat")]
-            Self::Chat(e) => e.message(),
+                    Self::Chat(e) => e.message(),
             #[cfg(feature = "hub")]
             Self::Hub(e) => e.message(),
             Self::Unfit { what } => what.clone(),
