@@ -71,7 +71,7 @@ impl Error {
             Self::Engine(e) => e.message(),
             Self::File(e) => e.message(),
             Self::Tokenizer(e) => e.message(),
-                    Self::Chat(e) => e.message(),
+            Self::Chat(e) => e.message(),
             #[cfg(feature = "hub")]
             Self::Hub(e) => e.message(),
             Self::Unfit { what } => what.clone(),
