@@ -70,12 +70,12 @@ fn main(
     for (var row = 0u; row < ROWS; row++) {
         sums[row * LANES + lane] = acc[row];
     }
+    // Each level of the tree is shared out among all invocations.
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
-        if (lane < half) {
-            for (var row = 0u; row < ROWS; row++) {
-                sums[row * LANES + lane] += sums[row * LANES + lane + half];
-            }
+        for (var i = lane; i < ROWS * half; i += LANES) {
+            let at = i / half * LANES + i % half;
+            sums[at] += sums[at + half];
         }
     }
     workgroupBarrier();
