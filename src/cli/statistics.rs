@@ -35,7 +35,7 @@ impl<'a> Scored<'a> {
     /// Nothing was scored.
     pub fn all(lanes: &'a [Lane], scores: &'a [Vec<TokenSequence>], text: &TextWindows) -> Result<Vec<Self>> {
         let one = |(i, (lane, sequences)): (usize, (&'a Lane, &'a Vec<TokenSequence>))| {
-            let records = text.records(sequences);
+            let records = text.records(sequences, false);
             let metrics = TextMetrics::of(&records.iter().collect::<Vec<_>>()).context("nothing was scored")?;
             let reference = (i > 0).then(|| scores[0].as_slice());
             let tokens = TokenMetrics::of(sequences, reference).context("nothing was scored")?;

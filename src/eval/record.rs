@@ -2,8 +2,8 @@
 //! the report reads nothing else. Files are written by [`super::records`], statistics are in `stats`.
 
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
-/// machine drifted, and those that did count in no median.
-pub const SCHEMA_VERSION: u32 = 2;
+/// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens.
+pub const SCHEMA_VERSION: u32 = 3;
 /// The earliest version that is still read; what it did not record is `None`, or not drifted.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -131,6 +131,8 @@ pub enum Windowing {
 /// One sequence of a text under one lane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SequenceRecord {
+    /// The text's name; `None` in records of earlier versions, which have one text.
+    pub text: Option<String>,
     /// SHA-256 of the text, in hexadecimal.
     pub text_sha256: String,
     /// How the text is cut and scored.
@@ -145,6 +147,8 @@ pub struct SequenceRecord {
     pub nll_sum: f64,
     /// The comparison with the reference lane; `None` for the reference, or where there is none.
     pub against: Option<Against>,
+    /// What is known of every scored token, where it was kept. The first of them stands behind `protocol.first + 1` tokens.
+    pub kept: Option<Vec<Token>>,
 }
 
 /// A sequence's tokens against those of the reference lane.

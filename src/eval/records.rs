@@ -18,7 +18,7 @@ use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
 
 use crate::record::{
     Against, Body, Footprint, ItemRecord, LaneRecord, OLDEST_SCHEMA, Origin, PHASES, Protocol, Record, SCHEMA_VERSION,
-    SequenceRecord, Speed, WINDOWINGS,
+    SequenceRecord, Speed, Token, TokenAgainst, WINDOWINGS,
 };
 
 /// The folder of a run that holds its records.
@@ -98,12 +98,23 @@ where
     Series::new(name.into(), values).into_column()
 }
 
-fn list<'a>(name: &str, records: &'a [Record], get: impl Fn(&'a Record) -> Option<&'a [f64]>) -> Column {
+fn count_list<'a>(name: &str, records: &'a [Record], get: impl Fn(&'a Record) -> Option<Vec<u32>>) -> Column {
+    let mut builder = ListPrimitiveChunkedBuilder::<UInt32Type>::new(name.into(), records.len(), records.len(), DataType::UInt32);
+    for record in records {
+        match get(record) {
+            Some(values) => builder.append_slice(&values),
+            None => builder.append_null(),
+        }
+    }
+    builder.finish().into_column()
+}
+
+fn number_list<'a>(name: &str, records: &'a [Record], get: impl Fn(&'a Record) -> Option<Vec<f64>>) -> Column {
     let mut builder =
         ListPrimitiveChunkedBuilder::<Float64Type>::new(name.into(), records.len(), records.len(), DataType::Float64);
     for record in records {
         match get(record) {
-            Some(values) => builder.append_slice(values),
+            Some(values) => builder.append_slice(&values),
             None => builder.append_null(),
         }
     }
@@ -114,6 +125,10 @@ fn list<'a>(name: &str, records: &'a [Record], get: impl Fn(&'a Record) -> Optio
 fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
     let r = records;
     fn against(r: &Record) -> Option<&Against> { r.as_sequence()?.against.as_ref() }
+    fn kept<T>(r: &Record, of: fn(&Token) -> T) -> Option<Vec<T>> { Some(r.as_sequence()?.kept.as_ref()?.iter().map(of).collect()) }
+    fn compared<T>(r: &Record, of: fn(&TokenAgainst) -> T) -> Option<Vec<T>> {
+        r.as_sequence()?.kept.as_ref()?.iter().map(|t| t.against.as_ref().map(of)).collect::<Option<Vec<T>>>().filter(|v| !v.is_empty())
+    }
     let columns = vec![
         column("schema", r, |r| Some(r.origin.schema)),
         column("bitworth", r, |r| Some(r.origin.bitworth.as_str())),
@@ -129,6 +144,7 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("bpw", r, |r| Some(r.as_lane()?.bpw)),
         column("sha256", r, |r| r.as_lane()?.sha256.as_deref()),
         column("types", r, |r| r.as_lane()?.types.as_deref()),
+        column("text_name", r, |r| r.as_sequence()?.text.as_deref()),
         column("text_sha256", r, |r| Some(r.as_sequence()?.text_sha256.as_str())),
         column("pass", r, |r| Some(name_of(WINDOWINGS, r.as_sequence()?.protocol.pass))),
         column("ctx", r, |r| Some(r.as_sequence()?.protocol.ctx)),
@@ -138,15 +154,23 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("tokens", r, |r| r.as_sequence().map(|s| s.tokens).or(r.as_speed().map(|s| s.tokens))),
         column("bytes", r, |r| Some(r.as_sequence()?.bytes)),
         column("nll_sum", r, |r| Some(r.as_sequence()?.nll_sum)),
-        list("kld", r, |r| Some(against(r)?.kld.as_slice())),
+        number_list("kld", r, |r| Some(against(r)?.kld.clone())),
         column("top1_matches", r, |r| Some(against(r)?.top1_matches)),
         column("delta_p_sum", r, |r| Some(against(r)?.delta_p_sum)),
         column("delta_p_sq_sum", r, |r| Some(against(r)?.delta_p_sq_sum)),
+        count_list("token_ids", r, |r| kept(r, |t| t.token)),
+        number_list("token_nll", r, |r| kept(r, |t| t.nll)),
+        count_list("token_rank", r, |r| kept(r, |t| t.rank)),
+        number_list("token_entropy", r, |r| kept(r, |t| t.entropy)),
+        count_list("token_argmax", r, |r| kept(r, |t| t.argmax)),
+        number_list("token_reverse_kld", r, |r| compared(r, |a| a.reverse_kld)),
+        number_list("token_delta_p", r, |r| compared(r, |a| a.delta_p)),
+        count_list("token_same_top", r, |r| compared(r, |a| u32::from(a.same_top))),
         column("task", r, |r| Some(r.as_item()?.task.as_str())),
         column("task_version", r, |r| Some(r.as_item()?.task_version)),
         column("item", r, |r| Some(r.as_item()?.item)),
         column("correct", r, |r| Some(r.as_item()?.correct)),
-        list("logprobs", r, |r| Some(r.as_item()?.logprobs.as_slice())),
+        number_list("logprobs", r, |r| Some(r.as_item()?.logprobs.clone())),
         column("text", r, |r| r.as_item()?.text.as_deref()),
         column("phase", r, |r| Some(name_of(PHASES, r.as_speed()?.phase))),
         column("depth", r, |r| Some(r.as_speed()?.depth)),
@@ -251,6 +275,24 @@ impl<'a> FrameRow<'a> {
         values.iter().map(|v| v.ok_or_else(|| empty(name))).collect::<Result<Vec<f64>, Message>>().map(Some)
     }
 
+    fn opt_counts(self, name: &str) -> Result<Option<Vec<u32>>, Message> {
+        let lists = self.typed::<ListType>(name)?;
+        let Some(values) = lists.get_as_series(self.row) else {
+            return Ok(None);
+        };
+        let values = values.u32().map_err(|_| format!("column {name} does not hold lists of u32"))?;
+        values.iter().map(|v| v.ok_or_else(|| empty(name))).collect::<Result<Vec<u32>, Message>>().map(Some)
+    }
+
+    /// A list with a number for each of `count` tokens.
+    fn of_tokens<T>(self, name: &str, count: usize, list: Option<Vec<T>>) -> Result<Vec<T>, Message> {
+        let list = list.ok_or_else(|| empty(name))?;
+        if list.len() != count {
+            return Err(format!("column {name} holds {} values for {count} tokens", list.len()).into());
+        }
+        Ok(list)
+    }
+
     fn named<T: Copy>(self, name: &str, table: &[(T, &str)]) -> Result<T, Message> {
         let found = self.text(name)?;
         let entry = table.iter().find(|(_, known)| *known == found);
@@ -281,7 +323,7 @@ fn record(row: FrameRow<'_>) -> Result<Record, Message> {
     };
     let body = match row.text("kind")?.as_str() {
         "lane" => Body::Lane(lane(row)?),
-        "sequence" => Body::Sequence(sequence(row)?),
+        "sequence" => Body::Sequence(sequence(row, schema)?),
         "item" => Body::Item(item(row)?),
         "speed" => Body::Speed(speed(row, schema)?),
         other => return Err(format!("column kind holds {other:?}, which is not known").into()),
@@ -301,7 +343,7 @@ fn lane(row: FrameRow<'_>) -> Result<LaneRecord, Message> {
     })
 }
 
-fn sequence(row: FrameRow<'_>) -> Result<SequenceRecord, Message> {
+fn sequence(row: FrameRow<'_>, schema: u32) -> Result<SequenceRecord, Message> {
     let protocol =
         Protocol { pass: row.named("pass", WINDOWINGS)?, ctx: row.u32("ctx")?, first: row.u32("first")?, bos: row.flag("bos")? };
     let tokens = row.u32("tokens")?;
@@ -309,7 +351,13 @@ fn sequence(row: FrameRow<'_>) -> Result<SequenceRecord, Message> {
     if let Some(against) = against.as_ref().filter(|a| a.kld.len() != tokens as usize) {
         return Err(format!("column kld holds {} values for {tokens} tokens", against.kld.len()).into());
     }
+    // Versions before 3 have no columns for them.
+    let (text, kept) = match schema {
+        1 | 2 => (None, None),
+        _ => (row.opt_text("text_name")?, kept(row, tokens as usize, against.as_ref())?),
+    };
     Ok(SequenceRecord {
+        text,
         text_sha256: row.text("text_sha256")?,
         protocol,
         sequence: row.u32("sequence")?,
@@ -317,7 +365,35 @@ fn sequence(row: FrameRow<'_>) -> Result<SequenceRecord, Message> {
         bytes: row.u64("bytes")?,
         nll_sum: row.f64("nll_sum")?,
         against,
+        kept,
     })
+}
+
+/// The tokens of a sequence, where they were kept.
+fn kept(row: FrameRow<'_>, count: usize, against: Option<&Against>) -> Result<Option<Vec<Token>>, Message> {
+    let Some(ids) = row.opt_counts("token_ids")? else { return Ok(None) };
+    let ids = row.of_tokens("token_ids", count, Some(ids))?;
+    let counts = |name| row.of_tokens(name, count, row.opt_counts(name)?);
+    let numbers = |name| row.of_tokens(name, count, row.opt_list(name)?);
+    let (nll, rank, entropy) = (numbers("token_nll")?, counts("token_rank")?, numbers("token_entropy")?);
+    let argmax = counts("token_argmax")?;
+    let compared = match against {
+        Some(_) => Some((numbers("token_reverse_kld")?, numbers("token_delta_p")?, counts("token_same_top")?)),
+        None => None,
+    };
+    let against = |i: usize| {
+        let ((reverse_kld, delta_p, same_top), against) = (compared.as_ref()?, against?);
+        Some(TokenAgainst { kld: against.kld[i], reverse_kld: reverse_kld[i], delta_p: delta_p[i], same_top: same_top[i] == 1 })
+    };
+    let token = |i: usize| Token {
+        token: ids[i],
+        nll: nll[i],
+        rank: rank[i],
+        entropy: entropy[i],
+        argmax: argmax[i],
+        against: against(i),
+    };
+    Ok(Some((0..count).map(token).collect()))
 }
 
 fn against(row: FrameRow<'_>, kld: Vec<f64>) -> Result<Against, Message> {
@@ -382,6 +458,7 @@ mod tests {
         let mut records = sample::records();
         records.truncate(400);
         records.extend(sample::rolling(&records, 0.1 + 0.2));
+        records.extend(sample::with_tokens(&records));
         let text = Body::Item(ItemRecord {
             task: "sums".into(),
             task_version: 2,

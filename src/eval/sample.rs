@@ -2,7 +2,8 @@
 //! an earlier demo model, and invented speeds. The same numbers every time.
 
 use crate::record::{
-    Against, Body, Footprint, ItemRecord, LaneRecord, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Windowing,
+    Against, Body, Footprint, ItemRecord, LaneRecord, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Token,
+    TokenAgainst, Windowing,
 };
 
 const SEQUENCES: u32 = 60;
@@ -64,6 +65,29 @@ pub fn rolling(records: &[Record], factor: f64) -> Vec<Record> {
     records.iter().filter_map(again).collect()
 }
 
+/// The sequences of `records` as scored on another text, with every token.
+pub fn with_tokens(records: &[Record]) -> Vec<Record> {
+    let again = |r: &Record| match &r.body {
+        Body::Sequence(s) => {
+            let token = |i: usize| {
+                let part = s.nll_sum / f64::from(s.tokens) * (0.5 + (i % 3) as f64 / 2.0);
+                let against = s.against.as_ref().map(|a| TokenAgainst {
+                    kld: a.kld[i],
+                    reverse_kld: 1.5 * a.kld[i],
+                    delta_p: -0.001 * i as f64,
+                    same_top: i as u32 >= s.tokens - a.top1_matches,
+                });
+                Token { token: i as u32, nll: part, rank: i as u32 % 7, entropy: part / 3.0, argmax: i as u32 + 1, against }
+            };
+            let tokens: Vec<Token> = (0..s.tokens as usize).map(token).collect();
+            let s = SequenceRecord { text: Some("prose".into()), text_sha256: "00ff".into(), kept: Some(tokens), ..s.clone() };
+            Some(Record { origin: r.origin.clone(), body: Body::Sequence(s) })
+        }
+        _ => None,
+    };
+    records.iter().filter_map(again).collect()
+}
+
 fn lane(lane: &(&str, u64, f64, f64, f64, f64, f64)) -> Vec<Record> {
     let &(name, bytes, bpw, nll, kld, top1, decode) = lane;
     let is_reference = name == "bf16";
@@ -99,6 +123,8 @@ fn sequence(number: u32, nll: f64, against: Option<(f64, f64)>) -> SequenceRecor
         Against { kld: values, top1_matches: matches, delta_p_sum: -spread * own.even(), delta_p_sq_sum: spread }
     });
     SequenceRecord {
+        text: None,
+        kept: None,
         text_sha256: "637a866d274f29d082fa82b167f5599f9a8005bed9dd2b3114be8387f23ad3c0".into(),
         protocol: Protocol { pass: Windowing::Windows, ctx: 256, first: 128, bos: true },
         sequence: number,

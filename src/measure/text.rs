@@ -14,6 +14,8 @@ use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
 /// A text cut into sequences by a stated protocol.
 pub struct TextWindows {
+    /// The text's name in records, where it has one.
+    pub name: Option<String>,
     /// How it was cut.
     pub protocol: Protocol,
     /// SHA-256 of the text, in hexadecimal.
@@ -74,7 +76,7 @@ impl TextWindows {
         }
         let protocol =
             Protocol { pass: Windowing::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
-        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
+        Ok(Self { name: None, protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
     /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token
@@ -100,7 +102,7 @@ impl TextWindows {
         }
         let protocol = Protocol { pass: Windowing::Rolling, ctx: ctx as u32, first: 0, bos: true };
         let first_ids = vec![prefix; sequences.len()];
-        Ok(Self { protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
+        Ok(Self { name: None, protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
     }
 
     /// Scored tokens in all sequences.
@@ -122,7 +124,7 @@ pub fn score<B: Backend>(
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<SequenceRecord>>> {
     let scores = sweep::score(backend, lanes, &text.sequences[range.clone()], cut, watch.progress, watch.stop)?;
-    Ok(text.tokens_of_lanes(range.start, &scores).iter().map(|sequences| text.records(sequences)).collect())
+    Ok(text.tokens_of_lanes(range.start, &scores).iter().map(|sequences| text.records(sequences, true)).collect())
 }
 
 impl TextWindows {
@@ -156,11 +158,13 @@ impl TextWindows {
         }
     }
 
-    /// The records of scored sequences.
-    pub fn records(&self, sequences: &[TokenSequence]) -> Vec<SequenceRecord> {
+    /// The records of scored sequences, with every token where `keep` says so.
+    pub fn records(&self, sequences: &[TokenSequence], keep: bool) -> Vec<SequenceRecord> {
         let record = |s: &TokenSequence| {
             let (nll_sum, against) = s.sums();
             SequenceRecord {
+                text: self.name.clone(),
+                kept: keep.then(|| s.tokens.clone()),
                 text_sha256: self.sha256.clone(),
                 protocol: self.protocol.clone(),
                 sequence: s.sequence,

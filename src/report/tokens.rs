@@ -183,6 +183,8 @@ mod tests {
             let (nll_sum, against) = s.sums();
             let protocol = Protocol { pass: Windowing::Windows, ctx: 512, first: 256, bos: true };
             SequenceRecord {
+                text: None,
+                kept: None,
                 text_sha256: "00ff".into(),
                 protocol,
                 sequence: s.sequence,

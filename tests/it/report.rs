@@ -38,6 +38,8 @@ fn records(lanes: u32) -> Vec<Record> {
             let wave = 1.0 + 0.1 * f64::from((number * 7 + lane) % 11);
             let against = Against { kld: vec![kld * wave; 16], top1_matches: 15, delta_p_sum: -0.1, delta_p_sq_sum: 0.01 };
             Body::Sequence(SequenceRecord {
+                text: None,
+                kept: None,
                 text_sha256: "00".into(),
                 protocol: Protocol { pass: Windowing::Windows, ctx: 32, first: 16, bos: true },
                 sequence: number,

@@ -68,6 +68,7 @@ fn text(windows: &[[u32; 6]], bos: Option<u32>) -> TextWindows {
         })
         .collect();
     TextWindows {
+        name: None,
         protocol: Protocol { pass: Windowing::Windows, ctx: 6, first: 3, bos: bos.is_some() },
         sha256: "bb".into(),
         sequences,
