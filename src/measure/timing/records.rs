@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bitworth_quant::Checkpoint;
 
 use crate::error::Result;
+use crate::execute::lane_record;
 use crate::models;
-use crate::run::lane_record;
 use bitworth_engine::backend::DeviceInfo;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::record::{Body, Origin, Record, Speed};
