@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::session::Session;
 use super::{Outcome, output};
@@ -30,9 +30,35 @@ impl Written {
 
     /// The report for a terminal, and where its files are.
     pub fn to_text(&self) -> String {
-        let files: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
-        format!("{}\n{}\n", self.report.to_text(), files.join("\n"))
+        format!("{}\n{}", self.report.to_text(), self.file_lines())
     }
+
+    /// The files of the report, one a line.
+    pub fn file_lines(&self) -> String {
+        self.files.iter().map(|file| format!("{}\n", file.display())).collect()
+    }
+}
+
+/// A job made of arguments, checked.
+///
+/// # Errors
+/// As [`Job::check`].
+pub fn checked(mut job: Job) -> Result<Job> {
+    job.check().map_err(|what| anyhow!("{}", what.describe(&output::flag)))?;
+    Ok(job)
+}
+
+/// Does a job: in the folder `out` where there is one, and else in memory, without files.
+///
+/// # Errors
+/// As [`execute()`].
+pub fn execute_or_keep(job: &Job, out: Option<&Path>, device: &Device, session: &Session) -> Result<Written> {
+    let Some(out) = out else {
+        let finished = execute::execute(job, None, device, session.watch())?;
+        finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
+        return Ok(Written { report: Report::new(&finished.records)?, files: Vec::new() });
+    };
+    execute(job, out, device, session)
 }
 
 /// Does a job in the folder `out`, and reports all that the folder holds then.

@@ -31,6 +31,8 @@ pub struct Job {
     pub arithmetic: Option<String>,
     /// How the files of the recipes are cut into parts.
     pub split: Option<SplitSpec>,
+    /// Most memory that scoring takes, in MiB [default: 4096]. Results do not depend on it.
+    pub max_memory_mib: Option<u64>,
     /// Whether a candidate that is no version of its model ends the job, instead of being left out with a note.
     pub strict: bool,
 }
@@ -189,6 +191,7 @@ struct Written {
     speed: Option<SpeedSpec>,
     arithmetic: Option<String>,
     split: Option<SplitSpec>,
+    max_memory_mib: Option<u64>,
     #[serde(default)]
     strict: bool,
 }
@@ -224,7 +227,20 @@ impl Job {
     }
 
     fn of(written: Written, folder: &Path) -> Result<Self, Message> {
-        let Written { model, models, recipes, candidates, imatrix, texts, tasks, speed, arithmetic, split, strict } = written;
+        let Written {
+            model,
+            models,
+            recipes,
+            candidates,
+            imatrix,
+            texts,
+            tasks,
+            speed,
+            arithmetic,
+            split,
+            max_memory_mib,
+            strict,
+        } = written;
         let own = |model: NameOr<WrittenModel>| {
             let WrittenModel { model, recipes: own_recipes, candidates: own_candidates, imatrix: own_imatrix } = match model {
                 NameOr::Name(model) => WrittenModel { model, recipes: None, candidates: None, imatrix: None },
@@ -243,7 +259,7 @@ impl Job {
             (Some(_), false) => return Err("give either model or models".into()),
             (None, true) => return Err("missing field `model` (or `models`, for several)".into()),
         };
-        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, strict };
+        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict };
         job.look_from(folder);
         Ok(job)
     }

@@ -73,6 +73,11 @@ pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
     Lane { name, variant, arithmetic: Arithmetic::F32 }
 }
 
+/// The name of the recipe that made a model, as its file says; of one that says none, the type most of its weights have.
+pub fn recipe_name(checkpoint: &Arc<Checkpoint>) -> String {
+    Recipe::of_file_type(checkpoint.metadata()).map_or_else(|| reference(checkpoint).name, |recipe| recipe.name.clone())
+}
+
 /// The lane of a candidate: `@recipe` applied to `reference`, with `imatrix` where there is one, or a model of its own.
 ///
 /// # Errors

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bitworth_quant::checkpoint::Model;
 use bitworth_quant::imatrix::{ImatrixFormat, Sums};
 use bitworth_quant::quantize::{Output, QuantizeOptions, Split, hex};
-use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
+use bitworth_quant::{Checkpoint, Imatrix, Plan};
 use sha2::{Digest, Sha256};
 
 use super::folder::MODELS;
@@ -107,17 +108,17 @@ impl Run<'_> {
                     let plan = Plan::of(checkpoint.as_ref(), recipe, &self.model.choices(recipe, imatrix))?;
                     let variant = Variant::Planned(checkpoint.clone(), Arc::new(plan));
                     let lane = Lane { name: recipe.name.clone(), variant, arithmetic };
-                    self.on_the_fly(&lane, recipe, imatrix)?;
+                    self.on_the_fly(&lane)?;
                     lanes.push(RunLane { lane, generation: 0 });
                 }
             }
         }
         for lane in &self.model.candidates {
             match &lane.variant {
-                Variant::Planned(_, plan) => self.on_the_fly(lane, &plan.recipe.clone(), imatrix)?,
+                Variant::Planned(..) => self.on_the_fly(lane)?,
                 Variant::Stored(stored) => {
                     if self.found(&plan::lane_item(&lane.name))?.is_none() {
-                        let recipe = file_type(stored).unwrap_or_else(|| models::reference(stored).name);
+                        let recipe = models::recipe_name(stored);
                         let body = stored_record(lane, &recipe, false, None)?;
                         self.keep(&plan::lane_item(&lane.name), vec![self.record(lane, body)])?;
                     }
@@ -136,7 +137,8 @@ impl Run<'_> {
         let mut outputs = Vec::new();
         for recipe in &model.recipes {
             let output = Output::of(source, recipe, &model.choices(recipe, imatrix), &file_of(folder, source, recipe))?;
-            outputs.push(Output { split: self.split(), ..output });
+            self.note_fall_back(&output.plan);
+            outputs.push(Output { split: model.split.clone(), ..output });
         }
         let files = |output: &Output| -> Result<Vec<PathBuf>> { Ok(output.files()?.into_iter().map(|(path, _)| path).collect()) };
         let mut missing = Vec::new();
@@ -174,32 +176,27 @@ impl Run<'_> {
         Ok(lanes)
     }
 
-    fn split(&self) -> Split {
-        self.model.split.clone()
+    fn note_fall_back(&self, plan: &Plan) {
+        if let Some(note) = plan.fall_back_note() {
+            self.note(note.into());
+        }
     }
 
     /// Describes a lane that has no file.
-    fn on_the_fly(&self, lane: &Lane, recipe: &Arc<Recipe>, imatrix: Option<&Arc<Imatrix>>) -> Result<()> {
+    fn on_the_fly(&self, lane: &Lane) -> Result<()> {
         let item = plan::lane_item(&lane.name);
         if self.found(&item)?.is_some() {
             return Ok(());
         }
-        let Variant::Planned(checkpoint, applied) = &lane.variant else { return Ok(()) };
-        let choices = bitworth_quant::PlanOptions { imatrix: imatrix.cloned(), ..Default::default() };
-        let output = Output::of(checkpoint.as_ref(), recipe, &choices, Path::new("none.gguf"))?;
-        let bytes = output.files()?.iter().map(|(_, bytes)| bytes).sum();
-        let body = lane_record(lane, &recipe.name, false, None, bytes, applied.bits_per_weight(), None);
+        let Variant::Planned(_, applied) = &lane.variant else { return Ok(()) };
+        self.note_fall_back(applied);
+        let body = describe_lane(lane, false)?;
         self.keep(&item, vec![self.record(lane, body)])
     }
 }
 
 fn create(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))
-}
-
-/// The name of the recipe that a GGUF file says it was made by.
-fn file_type(checkpoint: &Checkpoint) -> Option<String> {
-    Some(Recipe::of_file_type(checkpoint.metadata())?.name.clone())
 }
 
 /// The record of a lane that stands in files.
@@ -210,8 +207,29 @@ fn stored_record(lane: &Lane, recipe: &str, is_reference: bool, sha256: Option<S
     Ok(lane_record(lane, recipe, is_reference, Some(checkpoint.path()), bytes, bpw, sha256))
 }
 
+/// The record of a lane that is measured without a job: from its file, or on the fly.
+///
+/// # Errors
+/// A file that went away.
+pub fn describe_lane(lane: &Lane, is_reference: bool) -> Result<Body> {
+    match &lane.variant {
+        Variant::Stored(checkpoint) => stored_record(lane, &models::recipe_name(checkpoint), is_reference, None),
+        Variant::Planned(checkpoint, plan) => {
+            let output = Output {
+                metadata: plan.metadata(&Model::output_metadata(checkpoint.as_ref())?),
+                plan: (**plan).clone(),
+                path: PathBuf::from("none.gguf"),
+                imatrix: None,
+                split: Split::None,
+            };
+            let bytes = output.files()?.iter().map(|(_, bytes)| bytes).sum();
+            Ok(lane_record(lane, &plan.recipe.name, is_reference, None, bytes, plan.bits_per_weight(), None))
+        }
+    }
+}
+
 /// The record that describes a lane.
-pub(crate) fn lane_record(
+pub fn lane_record(
     lane: &Lane,
     recipe: &str,
     is_reference: bool,

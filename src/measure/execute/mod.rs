@@ -26,12 +26,12 @@ use super::timing;
 use super::{Watch, requests};
 use crate::on_device;
 use bitworth_engine::error::EngineError;
-use bitworth_engine::sweep::{self, Lane, Resume, SweepLimits, SweepOptions};
+use bitworth_engine::sweep::{self, Lane, Resume, SweepOptions};
 use bitworth_eval::job::Job;
 use bitworth_eval::record::{Body, ItemRecord, Origin, Record};
 use bitworth_eval::task::{self, Task};
 
-pub(crate) use self::lanes::lane_record;
+pub use self::lanes::{describe_lane, lane_record};
 pub use self::plan::{JobPlan, ModelPlan, StagePlan, plan};
 
 /// The folder of a run in which passes that were interrupted keep their state.
@@ -220,7 +220,7 @@ impl Run<'_> {
             swept.extend(others.map(|lane| (*lane).clone()).collect::<Vec<_>>());
             let state = self.folder().map(|folder| folder.join(STATE).join(&item));
             let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
-            let options = SweepOptions { limits: SweepLimits::default(), resume, ..SweepOptions::default() };
+            let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
             let scores = on_device!(self.device, backend =>
                 sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, self.watch.progress, self.watch.stop))?;
             let scored = text.tokens_of_lanes(range.start, &scores.lanes);
@@ -248,7 +248,7 @@ impl Run<'_> {
         let stage = self.stages.begin(&format!("task {}", task.name));
         let asked: Vec<Lane> = missing.iter().flat_map(|(_, lanes)| lanes).map(|lane| (*lane).clone()).collect();
         let answers = on_device!(self.device, backend => {
-            let (tokenizer, limits) = (&self.model.task_tokenizer, SweepLimits::default());
+            let (tokenizer, limits) = (&self.model.task_tokenizer, self.model.limits);
             requests::answer(backend, &asked, tokenizer, &task::build(items), limits, self.watch)
         })
         .at(|| format!("task {}", task.name))?;

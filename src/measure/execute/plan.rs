@@ -13,7 +13,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::{Watch, models, on_device};
 use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::{self, Lane, SweepLimits, SweepPlan};
+use bitworth_engine::sweep::{self, Lane, SweepPlan};
 use bitworth_eval::job::Job;
 use bitworth_eval::records;
 use bitworth_eval::task::Task;
@@ -140,7 +140,7 @@ pub fn plan(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>) ->
             let passes = sweep::cut_by_rows(&walk.windows.sequences, walk.pass_tokens).len();
             let is_done = folder.is_some_and(|f| (0..passes).all(|number| records::has(f, &text_item(walk, number))));
             let sequences = &walk.windows.sequences;
-            let sweep = on_device!(device, backend => sweep::plan(backend, &lanes, sequences, &SweepLimits::default()))?;
+            let sweep = on_device!(device, backend => sweep::plan(backend, &lanes, sequences, &model.limits))?;
             stages.push(StagePlan { name: walk.name(), is_done, estimated_seconds: sweep.flops / rate, sweep });
         }
         plans.push(ModelPlan {

@@ -17,7 +17,7 @@ use crate::timing::Workload;
 use crate::{Watch, imatrix, models, requests};
 use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::{self, Lane};
+use bitworth_engine::sweep::{self, Lane, SweepLimits};
 use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
 use bitworth_eval::task::{self, Task};
 use bitworth_text::tokenizer::Tokenizer;
@@ -41,6 +41,8 @@ pub struct Prepared {
     pub limit: Option<usize>,
     pub workload: Option<Workload>,
     pub arithmetic: Arithmetic,
+    /// How much memory scoring takes.
+    pub limits: SweepLimits,
     /// How the files of the recipes are cut.
     pub split: Split,
     /// What the user should know and is no error.
@@ -103,6 +105,7 @@ impl Prepared {
             limit,
             workload,
             arithmetic,
+            limits: limits(job),
             split: job.split.as_ref().map_or(Split::None, split),
             notes,
         })
@@ -168,6 +171,11 @@ fn candidate(checkpoint: &Arc<Checkpoint>, name: &str, importance: Option<&Impor
     let lane = models::candidate(checkpoint, name, imatrix, watch)?;
     models::check_architecture(checkpoint, lane.variant.checkpoint())?;
     Ok(lane)
+}
+
+fn limits(job: &Job) -> SweepLimits {
+    let bytes = |mib: u64| usize::try_from(mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
+    job.max_memory_mib.map_or_else(SweepLimits::default, |mib| SweepLimits { memory_bytes: bytes(mib), ..SweepLimits::default() })
 }
 
 fn split(spec: &SplitSpec) -> Split {

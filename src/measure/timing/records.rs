@@ -20,7 +20,7 @@ use bitworth_eval::records;
 /// A folder or file that cannot be written.
 pub fn append(dir: &Path, device: &DeviceInfo, checkpoints: &[Arc<Checkpoint>], speeds: &[Vec<Speed>]) -> Result<Vec<PathBuf>> {
     let mut lanes: Vec<Lane> = checkpoints.iter().map(models::reference).collect();
-    let recipes: Vec<String> = lanes.iter().map(|lane| lane.name.clone()).collect();
+    let recipes: Vec<String> = checkpoints.iter().map(models::recipe_name).collect();
     lanes.iter_mut().zip(checkpoints).for_each(|(lane, checkpoint)| lane.name = checkpoint.name().to_owned());
     models::number_duplicates(&mut lanes);
     let mut files = Vec::new();
