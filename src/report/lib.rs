@@ -22,6 +22,7 @@ pub mod number;
 pub mod page;
 pub mod pareto;
 pub mod regression;
+pub mod scored;
 pub mod sheet;
 pub mod summary;
 pub mod svg;
