@@ -1,6 +1,6 @@
 //! The summary for machines: `summary.parquet`, `summary.csv` and JSON, one row a lane, nothing rounded. The first columns are
 //! fixed ([`COLUMNS`]), then come three for every task, then the rest, those of single texts at last; scripts go by names, never
-//! by places.
+//! by places. What each column means is in `schema`.
 
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use polars::prelude::{AnyValue, Column};
 use serde_json::{Map, Value};
 
 use crate::columns::Columns;
+use crate::statistics::{self, Figure};
 use crate::summary::{Summary, TaskScore, TextScore};
 use bitworth_eval::stats::Estimate;
 
@@ -85,11 +86,12 @@ pub fn scores(path: &Path, scores: &[Loglikelihood]) -> Result<()> {
     columns.write_parquet(path)
 }
 
-fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
+pub(crate) fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
     let begin = || Columns::of(rows);
     let (mut first, mut scores, mut last) = (begin(), begin(), begin());
     fixed(&mut first);
     details(&mut last);
+    token_figures(&mut last, rows, &first.names());
     let mut taken = [first.names(), last.names()].concat();
     let tasks = part_columns(task_names(rows), "task_", &TASK_ENDS, &mut taken);
     for (name, column) in &tasks {
@@ -107,10 +109,10 @@ fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
 }
 
 /// What a task's columns end with.
-const TASK_ENDS: [&str; 8] = ["", "_low", "_high", "_items", "_diff", "_diff_low", "_diff_high", "_p"];
+pub(crate) const TASK_ENDS: [&str; 8] = ["", "_low", "_high", "_items", "_diff", "_diff_low", "_diff_high", "_p"];
 
 /// What a text's columns end with.
-const TEXT_ENDS: [&str; 17] = [
+pub(crate) const TEXT_ENDS: [&str; 17] = [
     "_tokens",
     "_ppl",
     "_ppl_low",
@@ -199,6 +201,23 @@ fn task_details(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
     c.count(&items, |r| Some(task(r, name)?.items));
     c.estimate([&diff, &low, &high], |r| Some(pair(r)?.difference));
     c.number(&p, |r| Some(pair(r)?.p_value));
+}
+
+/// The figures of kept tokens, where a lane has some; without those that are there already.
+fn token_figures(c: &mut Columns<'_, Summary>, rows: &[Summary], before: &[String]) {
+    if rows.iter().all(|r| r.token_metrics.is_none()) {
+        return;
+    }
+    let figures = |row: &Summary| {
+        let text = row.text_metrics();
+        let both = text.as_ref().zip(row.token_metrics.as_deref());
+        statistics::of_lane(both).into_iter().chain(statistics::of_comparison(both)).collect()
+    };
+    let all: Vec<Vec<Figure>> = rows.iter().map(figures).collect();
+    let taken = [before, &c.names()].concat();
+    for (place, figure) in all.first().into_iter().flatten().enumerate().filter(|(_, f)| !taken.contains(&f.name)) {
+        c.numbers(&figure.name, all.iter().map(|figures| figures[place].value).collect());
+    }
 }
 
 fn text_details(c: &mut Columns<'_, Summary>, name: &str, column: &str) {

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use crate::gather::{Gathered, GatheredLane, GatheredText};
 use crate::scored::pairs;
-use bitworth_eval::metrics::TextMetrics;
-use bitworth_eval::record::{ItemRecord, Phase, Protocol, SequenceRecord, Speed};
+use bitworth_eval::metrics::{AgainstMetrics, TextMetrics};
+use bitworth_eval::record::{ItemRecord, Phase, Protocol, SequenceRecord, Speed, TokenSequence};
 use bitworth_eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, Interval, PairedAccuracy};
+use bitworth_eval::tokens::TokenMetrics;
 
 /// A lane's row. What was not measured is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,6 +58,8 @@ pub struct Summary {
     /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the
     /// process's.
     pub memory_bytes: Option<u64>,
+    /// What the kept tokens of the windows say, of all texts together; `None` where some were not kept.
+    pub token_metrics: Option<Box<TokenMetrics>>,
     /// Texts, by name.
     pub texts: Vec<TextScore>,
     /// Tasks, by name.
@@ -121,8 +124,47 @@ pub struct SpeedSummary {
 
 /// One row a lane, in the order of `gathered`.
 pub fn summarize(gathered: &Gathered<'_>) -> Vec<Summary> {
-    let row = |lane| summary(lane, gathered.reference_of(lane).map(|i| &gathered.lanes[i]), &gathered.texts);
-    gathered.lanes.iter().map(row).collect()
+    // The tokens of a reference are laid out once for all lanes of its run.
+    let mut reference: Option<(usize, Option<Vec<TokenSequence>>)> = None;
+    let mut rows = Vec::with_capacity(gathered.lanes.len());
+    for lane in &gathered.lanes {
+        let place = gathered.reference_of(lane);
+        let mut row = summary(lane, place.map(|i| &gathered.lanes[i]), &gathered.texts);
+        if let Some(place) = place.filter(|place| reference.as_ref().is_none_or(|known| known.0 != *place)) {
+            reference = Some((place, kept_tokens(&gathered.lanes[place])));
+        }
+        row.token_metrics = kept_tokens(lane).and_then(|own| {
+            let others = match place {
+                Some(_) => Some(reference.as_ref()?.1.as_deref()?),
+                None => None,
+            };
+            TokenMetrics::of(&own, others).map(Box::new)
+        });
+        rows.push(row);
+    }
+    rows
+}
+
+/// The tokens of every window; `None` where there is no window or one whose tokens were not kept.
+fn kept_tokens(lane: &GatheredLane<'_>) -> Option<Vec<TokenSequence>> {
+    let sequence = |s: &SequenceRecord| {
+        let tokens = s.kept.clone()?;
+        Some(TokenSequence { sequence: s.sequence, bytes: s.bytes, first: s.protocol.first + 1, tokens })
+    };
+    lane.windows.all().map(sequence).collect::<Option<Vec<_>>>().filter(|sequences| !sequences.is_empty())
+}
+
+impl Summary {
+    /// The lane's figures on all texts together in the form in which single texts are evaluated; `None` where nothing was scored.
+    pub fn text_metrics(&self) -> Option<TextMetrics> {
+        let against = |delta_p| Some(AgainstMetrics { kld: self.kld?, top1_agreement: self.top1?, delta_p });
+        Some(TextMetrics {
+            tokens: self.tokens,
+            perplexity: self.ppl?,
+            bits_per_byte: self.bits_per_byte,
+            against: self.delta_p.and_then(against),
+        })
+    }
 }
 
 fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts: &[GatheredText]) -> Summary {
@@ -150,6 +192,7 @@ fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts:
         prefill: speed(&lane.speeds, Phase::Prefill),
         decode: speed(&lane.speeds, Phase::Decode),
         memory_bytes: memory(&lane.speeds),
+        token_metrics: None,
         texts: texts.iter().filter_map(|text| text_score(text, lane, reference)).collect(),
         tasks: lane.items.iter().filter_map(|(name, items)| task(name, items, reference)).collect(),
     }
