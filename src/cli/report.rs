@@ -11,14 +11,17 @@ use super::Outcome;
 use super::session::Session;
 use bitworth_eval::records;
 use bitworth_report::regression::{self, ChangeVerdict};
-use bitworth_report::{Report, card, changes};
+use bitworth_report::{Report, card, changes, markdown, schema};
 
 /// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
 pub struct ReportArgs {
     /// Folders that `bitworth run` left, each with a folder `records`.
-    #[arg(required_unless_present = "compare", value_name = "DIR")]
+    #[arg(required_unless_present_any = ["compare", "columns"], value_name = "DIR")]
     dirs: Vec<PathBuf>,
+    /// Print what every column of summary.csv and summary.parquet means, as Markdown, and do nothing else.
+    #[arg(long, conflicts_with_all = ["dirs", "compare", "out", "card"])]
+    columns: bool,
     /// Compare the lanes of two run folders: what became worse or better beyond noise; exit code 1 if anything became worse.
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "dirs")]
     compare: Option<Vec<PathBuf>>,
@@ -50,6 +53,13 @@ struct CardArgs {
 }
 
 pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
+    if args.columns {
+        let rows = schema::schema();
+        let document: Vec<_> =
+            rows.iter().map(|c| json!({ "column": c.name, "unit": c.unit, "meaning": c.meaning })).collect();
+        session.print(&json!({ "columns": document }), || markdown::render_table(&schema::table()))?;
+        return Ok(Outcome::Done);
+    }
     if let Some([old, new]) = args.compare.as_deref() {
         return compare_runs(old, new, args.out.as_deref(), session);
     }

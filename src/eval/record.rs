@@ -1,6 +1,8 @@
 //! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded;
 //! the report reads nothing else. Files are written by [`super::records`], statistics are in `stats`.
 
+use serde::Serialize;
+
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
 /// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens.
 pub const SCHEMA_VERSION: u32 = 3;
@@ -107,7 +109,7 @@ pub struct LaneRecord {
 }
 
 /// How a text is cut and scored; numbers of different protocols must not be compared.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Protocol {
     /// Which walk over the text.
     pub pass: Windowing,
@@ -120,7 +122,8 @@ pub struct Protocol {
 }
 
 /// Ways to walk over a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Windowing {
     /// As llama-perplexity: whole windows, the later part of each is scored, a rest is left out.
     Windows,

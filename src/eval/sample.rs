@@ -88,6 +88,13 @@ pub fn with_tokens(records: &[Record]) -> Vec<Record> {
     records.iter().filter_map(again).collect()
 }
 
+/// The run of [`records`] on its text and on another one, of which every token was kept.
+pub fn two_texts() -> Vec<Record> {
+    let records = records();
+    let more = with_tokens(&records);
+    [records, more].concat()
+}
+
 fn lane(lane: &(&str, u64, f64, f64, f64, f64, f64)) -> Vec<Record> {
     let &(name, bytes, bpw, nll, kld, top1, decode) = lane;
     let is_reference = name == "bf16";

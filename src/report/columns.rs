@@ -34,6 +34,11 @@ impl<'a, T> Columns<'a, T> {
         self.push(name, Series::new("".into(), values));
     }
 
+    /// A column of numbers that were taken out of the rows before.
+    pub(crate) fn numbers(&mut self, name: &str, values: Vec<Option<f64>>) {
+        self.push(name, Series::new("".into(), values));
+    }
+
     /// A column of counts.
     pub fn count(&mut self, name: &str, get: impl Fn(&'a T) -> Option<u64>) {
         let values: Vec<Option<u64>> = self.rows.iter().map(get).collect();

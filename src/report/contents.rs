@@ -55,6 +55,10 @@ pub fn page(report: &Report) -> Page {
     if let Some(table) = sheet::group(rows, ColumnGroup::Numbers) {
         add("Numbers", vec![PageBlock::Table(table)]);
     }
+    if let Some(table) = sheet::by_text(rows) {
+        let note = "The figures above are over all texts together; these are of each text alone.";
+        add("By text", vec![PageBlock::Text(note.into()), PageBlock::Table(table)]);
+    }
     let verdicts = sheet::labels(rows).into_iter().zip(findings.verdicts.clone()).filter(|(_, verdict)| !verdict.is_empty());
     let verdicts: Vec<(String, String)> = verdicts.collect();
     if !verdicts.is_empty() {

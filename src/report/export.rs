@@ -1,5 +1,6 @@
 //! The summary for machines: `summary.parquet`, `summary.csv` and JSON, one row a lane, nothing rounded. The first columns are
-//! fixed ([`COLUMNS`]), then come three for every task, then the rest; scripts go by names, never by places.
+//! fixed ([`COLUMNS`]), then come three for every task, then the rest, those of single texts at last; scripts go by names, never
+//! by places. What each column means is in `schema`.
 
 use std::path::Path;
 
@@ -9,7 +10,9 @@ use polars::prelude::{AnyValue, Column};
 use serde_json::{Map, Value};
 
 use crate::columns::Columns;
-use crate::summary::{Summary, TaskScore};
+use crate::statistics::{self, Figure};
+use crate::summary::{Summary, TaskScore, TextScore};
+use bitworth_eval::stats::Estimate;
 
 /// The columns that every summary begins with. Scripts rely on them.
 pub const COLUMNS: &[&str] = &[
@@ -98,33 +101,62 @@ pub fn scores_of_lanes(path: &Path, lanes: &[(&str, Vec<Loglikelihood>)]) -> Res
     columns.write_parquet(path)
 }
 
-fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
+pub(crate) fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
     let begin = || Columns::of(rows);
     let (mut first, mut scores, mut last) = (begin(), begin(), begin());
     fixed(&mut first);
     details(&mut last);
-    let names = task_columns(rows, [first.names(), last.names()].concat());
-    for (name, column) in &names {
+    token_figures(&mut last, rows, &first.names());
+    let mut taken = [first.names(), last.names()].concat();
+    let tasks = part_columns(task_names(rows), "task_", &TASK_ENDS, &mut taken);
+    for (name, column) in &tasks {
         task_scores(&mut scores, name, column);
     }
-    for (name, column) in &names {
+    for (name, column) in &tasks {
         task_details(&mut last, name, column);
+    }
+    // One text's figures are the lane's own.
+    let texts = Some(text_names(rows)).filter(|names| names.len() > 1).unwrap_or_default();
+    for (name, column) in part_columns(texts, "text_", &TEXT_ENDS, &mut taken) {
+        text_details(&mut last, &name, &column);
     }
     first.then(scores).then(last)
 }
 
 /// What a task's columns end with.
-const TASK_ENDS: [&str; 8] = ["", "_low", "_high", "_items", "_diff", "_diff_low", "_diff_high", "_p"];
+pub(crate) const TASK_ENDS: [&str; 8] = ["", "_low", "_high", "_items", "_diff", "_diff_low", "_diff_high", "_p"];
 
-/// Every task's name and what its columns begin with: the name too, with `task_` before it where that is taken already.
-fn task_columns(rows: &[Summary], mut taken: Vec<String>) -> Vec<(String, String)> {
+/// What a text's columns end with.
+pub(crate) const TEXT_ENDS: [&str; 17] = [
+    "_tokens",
+    "_ppl",
+    "_ppl_low",
+    "_ppl_high",
+    "_ppl_ratio",
+    "_ppl_ratio_low",
+    "_ppl_ratio_high",
+    "_kld_mean",
+    "_kld_low",
+    "_kld_high",
+    "_kld_p99",
+    "_top1_agreement",
+    "_top1_low",
+    "_top1_high",
+    "_bits_per_byte",
+    "_bits_per_byte_low",
+    "_bits_per_byte_high",
+];
+
+/// Every task's or text's name and what its columns begin with: the name too, with `before` before it where a column of such a
+/// name is taken already.
+fn part_columns(all: Vec<String>, before: &str, ends: &[&str], taken: &mut Vec<String>) -> Vec<(String, String)> {
     let mut names = Vec::new();
-    for name in task_names(rows) {
+    for name in all {
         let mut column = name.clone();
-        while TASK_ENDS.iter().any(|end| taken.contains(&format!("{column}{end}"))) {
-            column.insert_str(0, "task_");
+        while ends.iter().any(|end| taken.contains(&format!("{column}{end}"))) {
+            column.insert_str(0, before);
         }
-        taken.extend(TASK_ENDS.map(|end| format!("{column}{end}")));
+        taken.extend(ends.iter().map(|end| format!("{column}{end}")));
         names.push((name, column));
     }
     names
@@ -151,6 +183,7 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.text("activation_arithmetic", |r| Some(&r.arithmetic));
     c.text("types", |r| r.types.as_deref());
     c.count("tokens", |r| Some(r.tokens));
+    c.count("sequences", |r| Some(r.sequences));
     c.number("kld_median", |r| Some(r.kld?.median));
     c.number("kld_p90", |r| Some(r.kld?.p90));
     c.number("kld_p999", |r| Some(r.kld?.p99_9));
@@ -183,6 +216,49 @@ fn task_details(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
     c.count(&items, |r| Some(task(r, name)?.items));
     c.estimate([&diff, &low, &high], |r| Some(pair(r)?.difference));
     c.number(&p, |r| Some(pair(r)?.p_value));
+}
+
+/// The figures of kept tokens, where a lane has some; without those that are there already.
+fn token_figures(c: &mut Columns<'_, Summary>, rows: &[Summary], before: &[String]) {
+    if rows.iter().all(|r| r.token_metrics.is_none()) {
+        return;
+    }
+    let figures = |row: &Summary| {
+        let text = row.text_metrics();
+        let both = text.as_ref().zip(row.token_metrics.as_deref());
+        statistics::of_lane(both).into_iter().chain(statistics::of_comparison(both)).collect()
+    };
+    let all: Vec<Vec<Figure>> = rows.iter().map(figures).collect();
+    let taken = [before, &c.names()].concat();
+    for (place, figure) in all.first().into_iter().flatten().enumerate().filter(|(_, f)| !taken.contains(&f.name)) {
+        c.numbers(&figure.name, all.iter().map(|figures| figures[place].value).collect());
+    }
+}
+
+fn text_details(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
+    let at = |end: &str| format!("{column}{end}");
+    let mut estimate = |stem: &str, ends: [&str; 3], get: fn(&TextScore) -> Option<Estimate>| {
+        let [value, low, high] = ends.map(|end| at(&format!("{stem}{end}")));
+        c.estimate([&value, &low, &high], |r| get(text(r, name)?));
+    };
+    estimate("_ppl", ["", "_low", "_high"], |t| t.ppl);
+    estimate("_ppl_ratio", ["", "_low", "_high"], |t| t.ppl_ratio);
+    estimate("_kld", ["_mean", "_low", "_high"], |t| Some(t.kld?.mean));
+    estimate("_top1", ["_agreement", "_low", "_high"], |t| t.top1);
+    estimate("_bits_per_byte", ["", "_low", "_high"], |t| t.bits_per_byte);
+    c.number(&at("_kld_p99"), |r| Some(text(r, name)?.kld?.p99));
+    c.count(&at("_tokens"), |r| Some(text(r, name)?.tokens));
+}
+
+/// A lane's figures on the text `name`.
+pub(super) fn text<'a>(row: &'a Summary, name: &str) -> Option<&'a TextScore> {
+    row.texts.iter().find(|t| t.name == name)
+}
+
+/// The names of all texts that any lane was scored on, sorted.
+pub(super) fn text_names(rows: &[Summary]) -> Vec<String> {
+    let names: std::collections::BTreeSet<&String> = rows.iter().flat_map(|r| &r.texts).map(|t| &t.name).collect();
+    names.into_iter().cloned().collect()
 }
 
 /// A lane's score in the task `name`.
@@ -236,6 +312,22 @@ mod tests {
         let names = names(&rows());
         let of_task: Vec<&str> = names.iter().filter_map(|n| n.strip_prefix("facts")).collect();
         assert_eq!(of_task, TASK_ENDS);
+    }
+
+    #[test]
+    fn texts_have_columns_where_there_are_several() {
+        let own = |name: &String| name.starts_with("prose_") || name.starts_with("637a866d_");
+        assert!(!names(&rows()).iter().any(own), "the figures of one text are those of the lane");
+        let mut rows = summarize(&sample::two_texts()).unwrap();
+        let all = names(&rows);
+        let mut ends: Vec<&str> = all.iter().filter_map(|n| n.strip_prefix("prose")).collect();
+        ends.sort_unstable();
+        let mut expected = TEXT_ENDS;
+        expected.sort_unstable();
+        assert_eq!(ends, expected);
+        assert_eq!(all.iter().filter(|n| own(n)).count(), 2 * TEXT_ENDS.len());
+        rows.iter_mut().for_each(|r| r.texts[0].name = "delta".into());
+        assert!(names(&rows).contains(&"text_delta_ppl".to_owned()), "delta_ppl is taken");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The summary as a table for people: one list of columns, for the terminal, the Markdown and the page alike.
 
-use crate::export::{task, task_names};
+use crate::export::{task, task_names, text, text_names};
 use crate::number::{bytes, percent, significant};
 use crate::page::{self, Cell, Table, TableRow};
-use crate::summary::{SpeedSummary, Summary};
+use crate::summary::{SpeedSummary, Summary, TextScore};
 use bitworth_eval::stats::Estimate;
 
 /// Parts of the table.
@@ -60,6 +60,35 @@ fn table_of(rows: &[Summary], wanted: impl Fn(ColumnGroup) -> bool) -> Table {
         notes: reference.into_iter().chain(drifted).collect(),
         columns: columns.into_iter().map(|c| c.head).collect(),
     }
+}
+
+/// A row a text and lane, with the figures that the lanes' rows have over all texts together; `None` where there is one text.
+pub fn by_text(rows: &[Summary]) -> Option<Table> {
+    let names = Some(text_names(rows)).filter(|names| names.len() > 1)?;
+    let labels = labels(rows);
+    let lines: Vec<(&String, usize, &TextScore)> =
+        names.iter().flat_map(|name| rows.iter().enumerate().filter_map(move |(i, r)| Some((name, i, text(r, name)?)))).collect();
+    type Get = fn(&TextScore) -> Option<Cell>;
+    let numbers: [(&str, Get); 6] = [
+        ("tokens", |t| Some(Cell::number(t.tokens.to_string(), t.tokens as f64))),
+        ("KLD", |t| Some(small(t.kld?.mean))),
+        ("top-1", |t| Some(share(t.top1?))),
+        ("ppl", |t| Some(spread(t.ppl?, |v| significant(v, 5)))),
+        ("ppl ratio", |t| Some(spread(t.ppl_ratio?, |v| format!("{v:.4}")))),
+        ("bits/byte", |t| Some(spread(t.bits_per_byte?, |v| format!("{v:.4}")))),
+    ];
+    let filled: Vec<&(&str, Get)> = numbers.iter().filter(|(_, get)| lines.iter().any(|line| get(line.2).is_some())).collect();
+    let row = |(name, i, text): &(&String, usize, &TextScore)| {
+        let words = [Cell::words(name.as_str()), Cell::words(labels[*i].as_str())];
+        let numbers = filled.iter().map(|(_, get)| get(text).unwrap_or_default());
+        TableRow { cells: words.into_iter().chain(numbers).collect(), marked: rows[*i].is_reference }
+    };
+    let heads = [page::Column::words("text", ""), page::Column::words("lane", "")].into_iter();
+    Some(Table {
+        columns: heads.chain(filled.iter().map(|(head, _)| page::Column::numbers(*head, ""))).collect(),
+        rows: lines.iter().map(row).collect(),
+        notes: Vec::new(),
+    })
 }
 
 /// What the columns mean, by their heads.
@@ -168,6 +197,16 @@ mod tests {
                 && told(group(&rows, ColumnGroup::Numbers).unwrap())
                 && !told(group(&rows, ColumnGroup::Tasks).unwrap())
         );
+    }
+
+    #[test]
+    fn every_lane_has_a_row_for_each_of_several_texts() {
+        assert_eq!(by_text(&summarize(&sample::records()).unwrap()), None);
+        let table = by_text(&summarize(&sample::two_texts()).unwrap()).unwrap();
+        let name = |i: usize| [&table.rows[i].cells[0].text, &table.rows[i].cells[1].text].map(String::as_str);
+        assert_eq!((table.rows.len(), name(0), name(23)), (24, ["637a866d", "bf16"], ["prose", "iq2_xxs"]));
+        let heads: Vec<&str> = table.columns.iter().map(|c| c.head.as_str()).collect();
+        assert_eq!(heads, ["text", "lane", "tokens", "KLD", "top-1", "ppl", "ppl ratio"]);
     }
 
     #[test]

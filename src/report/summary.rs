@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::gather::{Gathered, GatheredLane};
-use bitworth_eval::metrics::TextMetrics;
-use bitworth_eval::record::{ItemRecord, Phase, SequenceRecord, Speed};
+use crate::gather::{Gathered, GatheredLane, GatheredText};
+use crate::scored::pairs;
+use bitworth_eval::metrics::{AgainstMetrics, TextMetrics};
+use bitworth_eval::record::{ItemRecord, Phase, Protocol, SequenceRecord, Speed, TokenSequence};
 use bitworth_eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, Interval, PairedAccuracy};
+use bitworth_eval::tokens::TokenMetrics;
 
 /// A lane's row. What was not measured is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,8 +35,10 @@ pub struct Summary {
     pub device: String,
     /// The arithmetic of the activations.
     pub arithmetic: String,
-    /// Scored tokens behind `ppl`, `kld` and `top1`.
+    /// Scored tokens behind `ppl`, `kld` and `top1`, of all texts together.
     pub tokens: u64,
+    /// Scored sequences behind them: the draws of their intervals.
+    pub sequences: u64,
     /// Perplexity.
     pub ppl: Option<Estimate>,
     /// Perplexity over the reference's, from the paired differences of the sequences.
@@ -54,8 +58,30 @@ pub struct Summary {
     /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the
     /// process's.
     pub memory_bytes: Option<u64>,
+    /// What the kept tokens of the windows say, of all texts together; `None` where some were not kept.
+    pub token_metrics: Option<Box<TokenMetrics>>,
+    /// Texts, by name.
+    pub texts: Vec<TextScore>,
     /// Tasks, by name.
     pub tasks: Vec<TaskScore>,
+}
+
+/// A lane's figures on one text: those that [`Summary`] has over all texts together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs)] // see the fields of `Summary`
+pub struct TextScore {
+    /// The text's name.
+    pub name: String,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+    /// How it was cut and scored.
+    pub protocol: Protocol,
+    pub tokens: u64,
+    pub ppl: Option<Estimate>,
+    pub ppl_ratio: Option<Estimate>,
+    pub kld: Option<Divergence>,
+    pub top1: Option<Estimate>,
+    pub bits_per_byte: Option<Estimate>,
 }
 
 /// A lane's result in one task.
@@ -97,16 +123,53 @@ pub struct SpeedSummary {
 }
 
 /// One row a lane, in the order of `gathered`.
-pub fn summarize(gathered: &Gathered) -> Vec<Summary> {
-    let row = |lane| summary(lane, gathered.reference_of(lane).map(|i| &gathered.lanes[i]));
-    gathered.lanes.iter().map(row).collect()
+pub fn summarize(gathered: &Gathered<'_>) -> Vec<Summary> {
+    // The tokens of a reference are laid out once for all lanes of its run.
+    let mut reference: Option<(usize, Option<Vec<TokenSequence>>)> = None;
+    let mut rows = Vec::with_capacity(gathered.lanes.len());
+    for lane in &gathered.lanes {
+        let place = gathered.reference_of(lane);
+        let mut row = summary(lane, place.map(|i| &gathered.lanes[i]), &gathered.texts);
+        if let Some(place) = place.filter(|place| reference.as_ref().is_none_or(|known| known.0 != *place)) {
+            reference = Some((place, kept_tokens(&gathered.lanes[place])));
+        }
+        row.token_metrics = kept_tokens(lane).and_then(|own| {
+            let others = match place {
+                Some(_) => Some(reference.as_ref()?.1.as_deref()?),
+                None => None,
+            };
+            TokenMetrics::of(&own, others).map(Box::new)
+        });
+        rows.push(row);
+    }
+    rows
 }
 
-fn summary(lane: &GatheredLane, reference: Option<&GatheredLane>) -> Summary {
-    let (key, about, scored) = (&lane.key, &lane.lane, lane.scored());
-    let metrics = text_metrics(scored);
-    let against = metrics.and_then(|m| m.against);
-    let itself = metrics.filter(|_| about.is_reference);
+/// The tokens of every window; `None` where there is no window or one whose tokens were not kept.
+fn kept_tokens(lane: &GatheredLane<'_>) -> Option<Vec<TokenSequence>> {
+    let sequence = |s: &SequenceRecord| {
+        let tokens = s.kept.clone()?;
+        Some(TokenSequence { sequence: s.sequence, bytes: s.bytes, first: s.protocol.first + 1, tokens })
+    };
+    lane.windows.all().map(sequence).collect::<Option<Vec<_>>>().filter(|sequences| !sequences.is_empty())
+}
+
+impl Summary {
+    /// The lane's figures on all texts together in the form in which single texts are evaluated; `None` where nothing was scored.
+    pub fn text_metrics(&self) -> Option<TextMetrics> {
+        let against = |delta_p| Some(AgainstMetrics { kld: self.kld?, top1_agreement: self.top1?, delta_p });
+        Some(TextMetrics {
+            tokens: self.tokens,
+            perplexity: self.ppl?,
+            bits_per_byte: self.bits_per_byte,
+            against: self.delta_p.and_then(against),
+        })
+    }
+}
+
+fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts: &[GatheredText]) -> Summary {
+    let (key, about, scored) = (&lane.key, lane.lane, lane.scored());
+    let figures = Figures::of(scored.all(), about.is_reference);
     Summary {
         model: key.model.clone(),
         lane: key.lane.clone(),
@@ -118,22 +181,69 @@ fn summary(lane: &GatheredLane, reference: Option<&GatheredLane>) -> Summary {
         types: about.types.clone(),
         device: key.device.clone(),
         arithmetic: key.arithmetic.clone(),
-        tokens: metrics.map_or(0, |m| m.tokens),
-        ppl: metrics.map(|m| m.perplexity),
-        ppl_ratio: reference.and_then(|r| perplexity_ratio(scored, r.scored())),
-        kld: itself.map(|_| NO_DIVERGENCE).or(against.map(|a| a.kld)),
-        top1: itself.map(|_| exactly(1.0)).or(against.map(|a| a.top1_agreement)),
-        delta_p: against.map(|a| a.delta_p),
-        bits_per_byte: text_metrics(&lane.rolling).and_then(|m| m.bits_per_byte),
+        tokens: figures.tokens,
+        sequences: scored.all().filter(|s| s.tokens > 0).count() as u64,
+        ppl: figures.ppl,
+        ppl_ratio: reference.and_then(|r| perplexity_ratio(&scored.pairs(r.scored()))),
+        kld: figures.kld,
+        top1: figures.top1,
+        delta_p: figures.delta_p,
+        bits_per_byte: bits_per_byte(lane.rolling.all()),
         prefill: speed(&lane.speeds, Phase::Prefill),
         decode: speed(&lane.speeds, Phase::Decode),
         memory_bytes: memory(&lane.speeds),
+        token_metrics: None,
+        texts: texts.iter().filter_map(|text| text_score(text, lane, reference)).collect(),
         tasks: lane.items.iter().filter_map(|(name, items)| task(name, items, reference)).collect(),
     }
 }
 
-fn text_metrics(sequences: &BTreeMap<u32, SequenceRecord>) -> Option<TextMetrics> {
-    TextMetrics::of(&sequences.values().collect::<Vec<_>>())
+/// What sequences say of a lane by themselves and by what they recorded of the reference.
+#[derive(Default)]
+struct Figures {
+    tokens: u64,
+    ppl: Option<Estimate>,
+    kld: Option<Divergence>,
+    top1: Option<Estimate>,
+    delta_p: Option<DeltaP>,
+}
+
+impl Figures {
+    fn of<'a>(sequences: impl Iterator<Item = &'a SequenceRecord>, is_reference: bool) -> Self {
+        let Some(metrics) = TextMetrics::of(&sequences.collect::<Vec<_>>()) else { return Self::default() };
+        let against = metrics.against;
+        Self {
+            tokens: metrics.tokens,
+            ppl: Some(metrics.perplexity),
+            kld: if is_reference { Some(NO_DIVERGENCE) } else { against.map(|a| a.kld) },
+            top1: if is_reference { Some(exactly(1.0)) } else { against.map(|a| a.top1_agreement) },
+            delta_p: against.map(|a| a.delta_p),
+        }
+    }
+}
+
+fn bits_per_byte<'a>(sequences: impl Iterator<Item = &'a SequenceRecord>) -> Option<Estimate> {
+    let cluster = |s: &SequenceRecord| Cluster { sum: s.nll_sum, count: s.bytes };
+    stats::bits_per_byte(&sequences.map(cluster).collect::<Vec<_>>())
+}
+
+/// A lane's figures on one text of the pass that its perplexity is of; bits per byte are those of the rolling pass over it.
+fn text_score(text: &GatheredText, lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>) -> Option<TextScore> {
+    let own = lane.scored().of(&text.key())?;
+    let others = reference.and_then(|r| r.scored().of(&text.key()));
+    let figures = Figures::of(own.values().copied(), lane.lane.is_reference);
+    let rolling = lane.rolling.by_text().find(|(key, _)| key.sha256 == text.sha256);
+    Some(TextScore {
+        name: text.name.clone(),
+        sha256: text.sha256.clone(),
+        protocol: text.protocol.clone(),
+        tokens: figures.tokens,
+        ppl: figures.ppl,
+        ppl_ratio: others.and_then(|others| perplexity_ratio(&pairs(own, others))),
+        kld: figures.kld,
+        top1: figures.top1,
+        bits_per_byte: rolling.and_then(|(_, sequences)| bits_per_byte(sequences.values().copied())),
+    })
 }
 
 /// A value that is known, not measured.
@@ -144,19 +254,18 @@ const fn exactly(value: f64) -> Estimate {
 /// The divergence of the reference from itself.
 const NO_DIVERGENCE: Divergence = Divergence { mean: exactly(0.0), median: 0.0, p90: 0.0, p99: 0.0, p99_9: 0.0, max: 0.0 };
 
-/// Exp of the mean difference of negative log-likelihoods, over the sequences that both lanes have.
-fn perplexity_ratio(own: &BTreeMap<u32, SequenceRecord>, reference: &BTreeMap<u32, SequenceRecord>) -> Option<Estimate> {
-    let difference = |(number, s): (&u32, &SequenceRecord)| {
-        let other = reference.get(number).filter(|r| r.tokens == s.tokens)?;
-        Some(Cluster { sum: s.nll_sum - other.nll_sum, count: u64::from(s.tokens) })
-    };
-    stats::perplexity(&own.iter().filter_map(difference).collect::<Vec<_>>())
+/// Exp of the mean difference of negative log-likelihoods, over the sequences that both lanes have: of this one (first) and the
+/// reference.
+fn perplexity_ratio(pairs: &[(&SequenceRecord, &SequenceRecord)]) -> Option<Estimate> {
+    let same = pairs.iter().filter(|(own, other)| own.tokens == other.tokens);
+    let difference = same.map(|(own, other)| Cluster { sum: own.nll_sum - other.nll_sum, count: u64::from(own.tokens) });
+    stats::perplexity(&difference.collect::<Vec<_>>())
 }
 
-fn task(name: &str, items: &BTreeMap<u32, ItemRecord>, reference: Option<&GatheredLane>) -> Option<TaskScore> {
+fn task(name: &str, items: &BTreeMap<u32, &ItemRecord>, reference: Option<&GatheredLane<'_>>) -> Option<TaskScore> {
     let right = items.values().filter(|i| i.correct).count() as u64;
     let others = reference.and_then(|r| r.items.get(name));
-    let pair = |others: &BTreeMap<u32, ItemRecord>| {
+    let pair = |others: &BTreeMap<u32, &ItemRecord>| {
         let both = items.iter().filter_map(|(number, own)| Some((own.correct, others.get(number)?.correct)));
         stats::paired_accuracy(&both.collect::<Vec<_>>())
     };
@@ -171,9 +280,9 @@ fn task(name: &str, items: &BTreeMap<u32, ItemRecord>, reference: Option<&Gather
 
 /// The timings of one phase. Where several shapes were timed, those of the least depth, then the smallest batch, then the most
 /// tokens count, so that lanes are compared in the same shape. Timings of a machine that drifted do not count.
-fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
+fn speed(speeds: &[&Speed], phase: Phase) -> Option<SpeedSummary> {
     let shape = |s: &Speed| (s.depth, s.batch, std::cmp::Reverse(s.tokens));
-    let timed = || speeds.iter().filter(|s| s.phase == phase && s.seconds > 0.0 && s.tokens > 0);
+    let timed = || speeds.iter().copied().filter(|s| s.phase == phase && s.seconds > 0.0 && s.tokens > 0);
     let chosen = timed().filter(|s| !s.drifted).map(shape).min()?;
     let (drifted, kept): (Vec<&Speed>, Vec<&Speed>) = timed().filter(|s| shape(s) == chosen).partition(|s| s.drifted);
     let mut rates: Vec<f64> = kept.iter().map(|s| f64::from(s.tokens) / s.seconds).collect();
@@ -194,8 +303,8 @@ fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
 }
 
 /// The most memory over all timings. A model that fits into what the process had before takes none that could be told.
-fn memory(speeds: &[Speed]) -> Option<u64> {
-    let most = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(of).filter(|bytes| *bytes > 0).max();
+fn memory(speeds: &[&Speed]) -> Option<u64> {
+    let most = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(|s| of(s)).filter(|bytes| *bytes > 0).max();
     most(|s| s.footprint.device_bytes).or_else(|| most(|s| s.footprint.memory_bytes))
 }
 
@@ -256,6 +365,31 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_several_texts_are_of_all_together_and_of_each_alone() {
+        let alone = rows();
+        assert_eq!(alone[3].texts.len(), 1);
+        assert_eq!((alone[3].texts[0].ppl, alone[3].texts[0].kld), (alone[3].ppl, alone[3].kld), "one text is all texts");
+        let mut records = sample::two_texts();
+        for record in &mut records {
+            if let Body::Sequence(s) = &mut record.body
+                && s.text_sha256 == "00ff"
+            {
+                s.nll_sum *= 2.0;
+            }
+        }
+        let rows = summarize(&records).unwrap();
+        let ln = |e: Option<Estimate>| e.unwrap().value.ln();
+        for (row, alone) in rows.iter().zip(&alone) {
+            let [first, second] = &row.texts[..] else { panic!("{:?}", row.texts) };
+            assert_eq!((first.name.as_str(), second.name.as_str()), ("637a866d", "prose"));
+            assert_eq!((first.ppl, first.kld, first.top1, first.ppl_ratio), (alone.ppl, alone.kld, alone.top1, alone.ppl_ratio));
+            assert_eq!((row.tokens, row.sequences), (2 * alone.tokens, 120));
+            assert!((ln(second.ppl) / ln(first.ppl) - 2.0).abs() < 1e-12);
+            assert!((ln(row.ppl) / ln(first.ppl) - 1.5).abs() < 1e-12);
+        }
+    }
+
+    #[test]
     fn task_scores_are_shares_of_items_paired_with_the_reference() {
         for row in &rows()[1..] {
             for task in &row.tasks {
@@ -264,6 +398,14 @@ mod tests {
                 assert!(task.accuracy.interval.unwrap().contains(task.accuracy.value));
             }
         }
+    }
+
+    fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
+        super::speed(&speeds.iter().collect::<Vec<_>>(), phase)
+    }
+
+    fn memory(speeds: &[Speed]) -> Option<u64> {
+        super::memory(&speeds.iter().collect::<Vec<_>>())
     }
 
     fn timing(depth: u32, tokens: u32, seconds: f64) -> Speed {

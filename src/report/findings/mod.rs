@@ -76,7 +76,7 @@ impl Standing {
 }
 
 /// Draws the conclusions; `rows` are the summaries of the lanes in `gathered`.
-pub fn findings(gathered: &Gathered, rows: &[Summary]) -> Findings {
+pub fn findings(gathered: &Gathered<'_>, rows: &[Summary]) -> Findings {
     let lanes = Lanes {
         keys: gathered.lanes.iter().map(|l| &l.key).collect(),
         sums: gathered.lanes.iter().map(divergence_sums).collect(),
@@ -97,7 +97,7 @@ pub fn findings(gathered: &Gathered, rows: &[Summary]) -> Findings {
 /// The lanes of a report, ready to be compared.
 struct Lanes<'a> {
     keys: Vec<&'a LaneKey>,
-    sums: Vec<Option<DivergenceSums>>,
+    sums: Vec<Option<DivergenceSums<'a>>>,
     rows: &'a [Summary],
     labels: Vec<String>,
 }

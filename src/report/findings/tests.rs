@@ -113,14 +113,42 @@ fn lanes_are_tied_when_the_paired_interval_holds_zero() {
 
 #[test]
 fn the_difference_is_signed_and_needs_the_same_sequences() {
-    let gathered = gather(&with_copy("q4_0", |_| 0.5)).unwrap();
+    let records = with_copy("q4_0", |_| 0.5);
+    let gathered = gather(&records).unwrap();
     let sums = |name: &str| divergence_sums(gathered.lanes.iter().find(|l| l.key.lane == name).unwrap());
     let (mut copy, own) = (sums("copy").unwrap(), sums("q4_0").unwrap());
     let difference = mean_difference(&copy, &own).unwrap();
     assert!((difference.value - 0.5).abs() < 1e-12, "{difference:?}");
-    copy.values_mut().for_each(|c| c.count += 1);
+    copy[0].1.iter_mut().for_each(|(_, c)| c.count += 1);
     assert_eq!(mean_difference(&copy, &own), None);
-    assert_eq!(sums("bf16"), None, "the reference was compared with nothing");
+    assert!(sums("bf16").is_none(), "the reference was compared with nothing");
+}
+
+#[test]
+fn divergences_are_paired_by_text_and_sequence() {
+    let mut records = sample::two_texts();
+    for record in records.iter_mut().filter(|r| r.origin.lane == "q4_0") {
+        if let Body::Sequence(s) = &mut record.body {
+            let shift = if s.text_sha256 == "00ff" { 0.25 } else { 0.75 };
+            s.against.as_mut().unwrap().kld.iter_mut().for_each(|k| *k += shift);
+        }
+    }
+    let (changed, plain) = (gather(&records).unwrap(), sample::two_texts());
+    let plain = gather(&plain).unwrap();
+    let sums = |gathered: &crate::gather::Gathered<'_>| -> Vec<(String, u32, f64)> {
+        let lane = gathered.lanes.iter().find(|l| l.key.lane == "q4_0").unwrap();
+        let texts = divergence_sums(lane).unwrap();
+        texts.iter().flat_map(|(key, s)| s.iter().map(|(n, c)| (key.sha256.to_owned(), *n, c.sum))).collect()
+    };
+    assert_eq!(sums(&changed).len(), 120);
+    for ((text, _, own), (_, _, before)) in sums(&changed).into_iter().zip(sums(&plain)) {
+        let shift = if text == "00ff" { 0.25 } else { 0.75 };
+        assert!((own - before - 127.0 * shift).abs() < 1e-9);
+    }
+    let lane = |g: &crate::gather::Gathered<'_>| g.lanes.iter().position(|l| l.key.lane == "q4_0").unwrap();
+    let of = |g| divergence_sums(g).unwrap();
+    let difference = mean_difference(&of(&changed.lanes[lane(&changed)]), &of(&plain.lanes[lane(&plain)])).unwrap();
+    assert!((difference.value - 0.5).abs() < 1e-12, "{difference:?}");
 }
 
 /// The findings of a run in which the lane's perplexity differs in each sequence from the reference's as `change(sequence)` says.

@@ -4,8 +4,9 @@
 use serde::Serialize;
 
 use crate::findings::{divergence_sums, mean_difference};
-use crate::gather::{self, Gathered, GatheredLane};
+use crate::gather::{self, Gathered, GatheredLane, GatheredText};
 use crate::pareto::ROUNDING;
+use crate::scored::{Sequences, TextKey};
 use crate::summary::{self, SpeedSummary, Summary};
 use bitworth_eval::record::{Record, SequenceRecord, Windowing};
 use bitworth_eval::stats::{self, Cluster, Estimate, Interval};
@@ -113,15 +114,10 @@ pub enum ChangeVerdict {
 /// differs.
 pub fn compare_runs(old: &[Record], new: &[Record]) -> Result<RunComparison> {
     let (old, new) = (Run::of(old)?, Run::of(new)?);
-    for (pass, known) in &old.gathered.texts {
-        if let Some(other) = new.gathered.texts.get(pass).filter(|other| *other != known) {
-            let show = |(sha, protocol): &(String, bitworth_eval::record::Protocol)| format!("text {sha}, {protocol}");
-            return Err(not_comparable(format!("the old run scored {}, the new one {}", show(known), show(other))));
-        }
-    }
+    same_texts(&old, &new)?;
     let pairs = pairs(&old, &new);
     if pairs.is_empty() {
-        let names = |run: &Run| run.labels.join(", ");
+        let names = |run: &Run<'_>| run.labels.join(", ");
         return Err(not_comparable(format!("no lane is in both: the old run has {}, the new one {}", names(&old), names(&new))));
     }
     let mut comparison = RunComparison {
@@ -143,20 +139,43 @@ impl RunComparison {
     }
 }
 
+/// A pass that both runs made, they made over the same texts.
+fn same_texts(old: &Run<'_>, new: &Run<'_>) -> Result<()> {
+    for pass in [Windowing::Windows, Windowing::Rolling] {
+        let of = |run: &Run<'_>| -> Vec<String> {
+            let mut texts: Vec<TextKey<'_>> = run.gathered.texts.iter().map(GatheredText::key).collect();
+            texts.retain(|key| key.protocol.pass == pass);
+            texts.sort();
+            texts.iter().map(ToString::to_string).collect()
+        };
+        let (known, other) = (of(old), of(new));
+        if !known.is_empty() && !other.is_empty() && known != other {
+            // Of many texts those that one run alone has say what is wrong.
+            let alone = |of: &[String], others: &[String]| {
+                let alone: Vec<&str> = of.iter().filter(|t| !others.contains(t)).map(String::as_str).collect();
+                if alone.is_empty() { "nothing else".to_owned() } else { alone.join("; ") }
+            };
+            let (known, other) = (alone(&known, &other), alone(&other, &known));
+            return Err(not_comparable(format!("the old run scored {known}, the new one {other}")));
+        }
+    }
+    Ok(())
+}
+
 fn not_comparable(what: String) -> Error {
     Error::file("records", format!("the runs cannot be compared: {what}; compare runs of one configuration"))
 }
 
-struct Run {
+struct Run<'a> {
     /// The record versions of its timings, the earliest and the latest: what a timing holds changed between them.
     timings: Option<(u32, u32)>,
-    gathered: Gathered,
+    gathered: Gathered<'a>,
     rows: Vec<Summary>,
     labels: Vec<String>,
 }
 
-impl Run {
-    fn of(records: &[Record]) -> Result<Self> {
+impl<'a> Run<'a> {
+    fn of(records: &'a [Record]) -> Result<Self> {
         let gathered = gather::gather(records)?;
         let rows = summary::summarize(&gathered);
         let labels = crate::sheet::labels(&rows);
@@ -171,15 +190,15 @@ impl Run {
 }
 
 /// Lanes of the same name, model, arithmetic and device; where only the device differs, the one lane on each side.
-fn pairs(old: &Run, new: &Run) -> Vec<(usize, usize)> {
-    let matches = |a: &GatheredLane, b: &GatheredLane| {
+fn pairs(old: &Run<'_>, new: &Run<'_>) -> Vec<(usize, usize)> {
+    let matches = |a: &GatheredLane<'_>, b: &GatheredLane<'_>| {
         (&a.key.model, &a.key.lane, &a.key.arithmetic) == (&b.key.model, &b.key.lane, &b.key.arithmetic)
     };
-    let alike = |run: &Run, lane: &GatheredLane| {
+    let alike = |run: &Run<'_>, lane: &GatheredLane<'_>| {
         let found = run.gathered.lanes.iter().enumerate().filter(|(_, other)| matches(lane, other)).map(|(i, _)| i);
         found.collect::<Vec<usize>>()
     };
-    let partner = |lane: &GatheredLane| {
+    let partner = |lane: &GatheredLane<'_>| {
         let same = new.gathered.lanes.iter().position(|other| other.key == lane.key);
         same.or_else(|| match (&alike(new, lane)[..], alike(old, lane).len()) {
             ([one], 1) => Some(*one),
@@ -196,12 +215,12 @@ fn missing(labels: &[String], present: impl Iterator<Item = usize>) -> Vec<Strin
 
 /// One lane in both runs.
 struct Pair<'a> {
-    old: (&'a Run, usize),
-    new: (&'a Run, usize),
+    old: (&'a Run<'a>, usize),
+    new: (&'a Run<'a>, usize),
     into: &'a mut RunComparison,
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
     fn label(&self) -> &str {
         &self.new.0.labels[self.new.1]
     }
@@ -210,7 +229,7 @@ impl Pair<'_> {
         (&self.old.0.rows[self.old.1], &self.new.0.rows[self.new.1])
     }
 
-    fn lanes(&self) -> (&GatheredLane, &GatheredLane) {
+    fn lanes(&self) -> (&'a GatheredLane<'a>, &'a GatheredLane<'a>) {
         (&self.old.0.gathered.lanes[self.old.1], &self.new.0.gathered.lanes[self.new.1])
     }
 
@@ -261,18 +280,17 @@ impl Pair<'_> {
                 quality.push(Err(format!("only one of the runs made the pass over {}", pass.name())));
                 continue;
             }
-            let common: Vec<(&SequenceRecord, &SequenceRecord)> =
-                old.iter().filter_map(|(i, s)| Some((s, new.get(i)?))).collect();
+            let common = old.pairs(new);
             if common.iter().any(|(a, b)| (a.tokens, a.bytes) != (b.tokens, b.bytes)) {
                 return Err(not_comparable(format!("{} was tokenized in another way", self.label())));
             }
             // For bits per byte the clusters count bytes, so that the ratio is of nats per byte; it is that of the bits.
-            let value = |sequences: &std::collections::BTreeMap<u32, SequenceRecord>| {
+            let value = |sequences: &Sequences<'_>| {
                 let of = |s: &SequenceRecord| Cluster {
                     sum: s.nll_sum,
                     count: if pass == Windowing::Windows { u64::from(s.tokens) } else { s.bytes },
                 };
-                let clusters: Vec<Cluster> = sequences.values().map(of).collect();
+                let clusters: Vec<Cluster> = sequences.all().map(of).collect();
                 if pass == Windowing::Windows { stats::perplexity(&clusters) } else { stats::bits_per_byte(&clusters) }
             };
             let (Some(before), Some(after)) = (value(old), value(new)) else {
@@ -321,12 +339,11 @@ impl Pair<'_> {
             return;
         }
         let kld = divergence_sums(new).zip(divergence_sums(old)).and_then(|(new, old)| mean_difference(&new, &old));
-        let matches = |(number, s): (&u32, &SequenceRecord)| {
-            let other = old.scored().get(number)?.against.as_ref()?.top1_matches;
-            let own = s.against.as_ref()?.top1_matches;
-            Some(Cluster { sum: f64::from(own) - f64::from(other), count: u64::from(s.tokens) })
+        let matches = |(own, other): (&SequenceRecord, &SequenceRecord)| {
+            let sum = f64::from(own.against.as_ref()?.top1_matches) - f64::from(other.against.as_ref()?.top1_matches);
+            Some(Cluster { sum, count: u64::from(own.tokens) })
         };
-        let top1 = stats::mean(&new.scored().iter().filter_map(matches).collect::<Vec<_>>());
+        let top1 = stats::mean(&new.scored().pairs(old.scored()).into_iter().filter_map(matches).collect::<Vec<_>>());
         self.estimate(Measure::Divergence, old_kld.mean, new_kld.mean, kld);
         self.estimate(Measure::Agreement, old_top, new_top, top1);
     }
@@ -369,7 +386,7 @@ impl Pair<'_> {
                 return Err(not_comparable(what));
             }
             let (before, after) = self.lanes();
-            let (before, after) = (&before.items[&task.name], &after.items[&task.name]);
+            let (before, after) = (&before.items[task.name.as_str()], &after.items[task.name.as_str()]);
             let both: Vec<(bool, bool)> =
                 after.iter().filter_map(|(i, own)| Some((own.correct, before.get(i)?.correct))).collect();
             let Some(pair) = stats::paired_accuracy(&both) else {

@@ -136,6 +136,25 @@ fn bits_per_byte_are_compared_on_the_rolling_pass() {
 }
 
 #[test]
+fn several_texts_are_compared_together_and_must_be_the_same() {
+    let old = sample::two_texts();
+    let mut new = old.clone();
+    for record in new.iter_mut().filter(|r| r.origin.lane == "q4_0") {
+        if let Body::Sequence(s) = &mut record.body
+            && s.text_sha256 == "00ff"
+        {
+            s.nll_sum += 0.02 + 1e-5 * f64::from(s.sequence);
+        }
+    }
+    let comparison = compare_runs(&old, &new).unwrap();
+    assert_eq!(regressions(&comparison), [("q4_0".to_owned(), Measure::Perplexity)]);
+    let change = comparison.with(ChangeVerdict::Regression)[0].change;
+    assert!((change.value.ln() * 127.0 / 0.0101 - 1.0).abs() < 0.02, "half of the tokens changed: {change:?}");
+    let error = compare_runs(&old, &sample::records()).unwrap_err().to_string();
+    assert!(error.contains("the old run scored text 00ff") && error.contains("the new one nothing else"), "{error}");
+}
+
+#[test]
 fn one_sequence_or_one_repetition_decides_nothing() {
     let mut old = sample::records();
     old.retain(|r| match &r.body {
