@@ -4,6 +4,7 @@
 use bitworth_quant::{Error, Result};
 
 use crate::Report;
+use crate::findings::few_windows;
 use crate::markdown::{escape, render_table};
 use crate::number::bytes;
 use crate::page::{Cell, Column, Table, TableRow};
@@ -117,6 +118,7 @@ fn notes(report: &Report) -> Vec<String> {
              95 % intervals."
         ));
     }
+    notes.extend(few_windows(rows));
     let mut devices: Vec<&str> = rows.iter().filter(|r| r.decode.or(r.prefill).is_some()).map(|r| r.device.as_str()).collect();
     devices.dedup();
     if !devices.is_empty() {
@@ -125,6 +127,9 @@ fn notes(report: &Report) -> Vec<String> {
              differ.",
             devices.join("; ")
         ));
+    }
+    if sheet::has_unsure_speeds(rows) {
+        notes.push(format!("{}.", sheet::UNSURE));
     }
     notes.extend(report.protocol.iter().cloned());
     notes

@@ -186,6 +186,8 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.number("decode_tps_slowest", |r| Some(r.decode?.slowest));
     c.number("decode_tps_fastest", |r| Some(r.decode?.fastest));
     c.number("decode_tokens_per_joule", |r| r.decode?.tokens_per_joule);
+    c.count("prefill_repetitions", |r| Some(r.prefill?.repetitions as u64));
+    c.count("decode_repetitions", |r| Some(r.decode?.repetitions as u64));
     c.count("drifted_repetitions", |r| Some((r.prefill.map_or(0, |s| s.drifted) + r.decode.map_or(0, |s| s.drifted)) as u64));
     c.count("memory_bytes", |r| r.memory_bytes);
 }

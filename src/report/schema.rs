@@ -68,7 +68,9 @@ const ALWAYS: &[(&str, &str, &str)] = &[
     ("decode_tps_slowest", "tokens/s", "the slowest repetition of `decode_tps`"),
     ("decode_tps_fastest", "tokens/s", "the fastest repetition of `decode_tps`"),
     ("decode_tokens_per_joule", "tokens/J", "new tokens per joule of energy that the system counted"),
-    ("drifted_repetitions", "", "timings of a machine that drifted, of both phases: they are in none of the speeds"),
+    ("prefill_repetitions", "", "repetitions behind `prefill_tps`; 0 where the machine drifted in all, and it is of those"),
+    ("decode_repetitions", "", "repetitions behind `decode_tps`; 0 where the machine drifted in all, and it is of those"),
+    ("drifted_repetitions", "", "timings of a machine that drifted, of both phases: they are in no speed that has others"),
     ("memory_bytes", "bytes", "the most memory that the model took while it was timed"),
 ];
 

@@ -439,6 +439,7 @@ impl<'a> Pair<'a> {
         let interval = Interval { low: new.slowest / old.fastest, high: new.fastest / old.slowest };
         let change = Estimate { value: new.tps / old.tps, interval: Some(interval) };
         let verdict = match old.repetitions.min(new.repetitions) {
+            _ if old.is_unsure() || new.is_unsure() => ChangeVerdict::Undecided,
             0 | 1 => ChangeVerdict::Undecided,
             _ if (change.value - 1.0).abs() <= measure.rounding() || interval.contains(1.0) => ChangeVerdict::Same,
             _ if change.value < 1.0 => ChangeVerdict::Regression,
