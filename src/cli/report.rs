@@ -37,6 +37,9 @@ pub struct ReportArgs {
     card: CardArgs,
 }
 
+/// How the card says that files are run.
+const COMMANDS: [&str; 2] = ["llama-cli -m FILE", "bitworth generate FILE --prompt \"Once upon a time\""];
+
 /// Options of the model card.
 #[derive(Args)]
 struct CardArgs {
@@ -52,6 +55,9 @@ struct CardArgs {
     /// Who quantized it, for the card.
     #[arg(long, value_name = "NAME", requires = "card")]
     quantized_by: Option<String>,
+    /// How a prompt has to be written for the model, for the card.
+    #[arg(long, value_name = "TEXT", requires = "card", allow_hyphen_values = true)]
+    prompt_format: Option<String>,
     /// A tag for the card, besides gguf and quantized; may be given several times.
     #[arg(long = "tag", value_name = "TAG", requires = "card")]
     tags: Vec<String>,
@@ -76,6 +82,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
         license: args.card.license.clone(),
         quantized_by: args.card.quantized_by.clone(),
         tags: args.card.tags.clone(),
+        prompt_format: args.card.prompt_format.clone(),
+        commands: COMMANDS.map(|command| command.replace("FILE", card::FILE)).to_vec(),
     };
     // A card that cannot be made is said before anything is written.
     let card = args.card.card.then(|| card::render(&report, &facts)).transpose()?;

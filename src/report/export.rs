@@ -167,6 +167,9 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.flag("is_reference", |r| r.is_reference);
     c.text("activation_arithmetic", |r| Some(&r.arithmetic));
     c.text("types", |r| r.types.as_deref());
+    c.text("imatrix", |r| r.imatrix.as_deref());
+    c.count("fell_back", |r| r.fell_back);
+    c.count("parts", |r| r.parts.map(u64::from));
     c.count("tokens", |r| Some(r.tokens));
     c.count("sequences", |r| Some(r.sequences));
     c.number("kld_median", |r| Some(r.kld?.median));

@@ -31,6 +31,12 @@ pub struct Summary {
     pub bpw: f64,
     /// How many weights have which type, where known.
     pub types: Option<String>,
+    /// The importance matrix and its text, where one was used and is known.
+    pub imatrix: Option<String>,
+    /// Tensors that have another type than the recipe says, where known.
+    pub fell_back: Option<u64>,
+    /// Files that it is split into, where known.
+    pub parts: Option<u32>,
     /// The device that ran.
     pub device: String,
     /// The arithmetic of the activations.
@@ -188,6 +194,9 @@ fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts:
         bytes: about.bytes,
         bpw: about.bpw,
         types: about.types.clone(),
+        imatrix: about.imatrix.clone(),
+        fell_back: about.fell_back,
+        parts: about.parts,
         device: key.device.clone(),
         arithmetic: key.arithmetic.clone(),
         tokens: figures.tokens,
