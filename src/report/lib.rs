@@ -22,6 +22,8 @@ pub mod number;
 pub mod page;
 pub mod pareto;
 pub mod regression;
+#[cfg(test)]
+mod scale;
 pub mod schema;
 pub mod scored;
 pub mod sheet;
