@@ -43,6 +43,9 @@ fn records() -> Result<Vec<Record>, Box<dyn Error>> {
             bpw: 8.0 * lane.variant.bytes() as f64 / weights as f64,
             sha256: None,
             types: None,
+            imatrix: None,
+            fell_back: None,
+            parts: None,
         };
         let origin = Origin::new(checkpoint.name(), lane.name.trim_start_matches('@'), "cpu", "f32");
         let bodies = std::iter::once(Body::Lane(about)).chain(sequences.into_iter().map(Body::Sequence));

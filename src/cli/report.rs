@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Outcome;
 use super::session::Session;
 use bitworth_eval::records;
-use bitworth_report::regression::{self, ChangeVerdict};
+use bitworth_report::regression::{self, ChangeVerdict, Tolerance, Tolerances};
 use bitworth_report::{Report, card, changes, markdown, schema};
 
 /// Make the report of one or several run folders again, or compare two of them.
@@ -25,12 +25,20 @@ pub struct ReportArgs {
     /// Compare the lanes of two run folders: what became worse or better beyond noise; exit code 1 if anything became worse.
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "dirs")]
     compare: Option<Vec<PathBuf>>,
+    /// What may become worse, and by how much: size, ppl, bits_per_byte, kld, top1, accuracy, prefill, decode, memory, energy, each
+    /// with a percentage (of top1 and accuracy: points) or a plain number, as in size=1%,decode=5%,kld=0.001. Sizes may change
+    /// unless they are named; nothing else may.
+    #[arg(long, value_name = "MEASURE=BOUND", value_delimiter = ',', requires = "compare")]
+    tolerate: Vec<Tolerance>,
     /// Folder for the report [default: the first DIR; with --compare none: nothing is written].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
     card: CardArgs,
 }
+
+/// How the card says that files are run.
+const COMMANDS: [&str; 2] = ["llama-cli -m FILE", "bitworth generate FILE --prompt \"Once upon a time\""];
 
 /// Options of the model card.
 #[derive(Args)]
@@ -47,6 +55,9 @@ struct CardArgs {
     /// Who quantized it, for the card.
     #[arg(long, value_name = "NAME", requires = "card")]
     quantized_by: Option<String>,
+    /// How a prompt has to be written for the model, for the card.
+    #[arg(long, value_name = "TEXT", requires = "card", allow_hyphen_values = true)]
+    prompt_format: Option<String>,
     /// A tag for the card, besides gguf and quantized; may be given several times.
     #[arg(long = "tag", value_name = "TAG", requires = "card")]
     tags: Vec<String>,
@@ -61,7 +72,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     if let Some([old, new]) = args.compare.as_deref() {
-        return compare_runs(old, new, args.out.as_deref(), session);
+        let tolerances = Tolerances::new(args.tolerate.iter().copied());
+        return compare_runs(old, new, &tolerances, args.out.as_deref(), session);
     }
     let report = Report::new(&bitworth_report::load(&args.dirs)?)?;
     let out = args.out.as_ref().unwrap_or(&args.dirs[0]);
@@ -70,6 +82,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
         license: args.card.license.clone(),
         quantized_by: args.card.quantized_by.clone(),
         tags: args.card.tags.clone(),
+        prompt_format: args.card.prompt_format.clone(),
+        commands: COMMANDS.map(|command| command.replace("FILE", card::FILE)).to_vec(),
     };
     // A card that cannot be made is said before anything is written.
     let card = args.card.card.then(|| card::render(&report, &facts)).transpose()?;
@@ -79,12 +93,21 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     }
     let document =
         json!({ "files": files, "findings": report.findings, "summary": bitworth_report::export::json(&report.rows)? });
-    session.print(&document, || report.to_text())?;
+    session.print(&document, || {
+        let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
+        format!("{}\n{written}", report.to_text())
+    })?;
     Ok(Outcome::Done)
 }
 
-fn compare_runs(old: &Path, new: &Path, out: Option<&Path>, session: &Session) -> Result<Outcome> {
-    let comparison = regression::compare_runs(&records::load(old)?, &records::load(new)?)?;
+fn compare_runs(
+    old: &Path,
+    new: &Path,
+    tolerances: &Tolerances,
+    out: Option<&Path>,
+    session: &Session,
+) -> Result<Outcome> {
+    let comparison = regression::compare_runs_within(&records::load(old)?, &records::load(new)?, tolerances)?;
     let files = match out {
         Some(out) => {
             let page = changes::page(&comparison, &old.display().to_string(), &new.display().to_string());
@@ -95,15 +118,19 @@ fn compare_runs(old: &Path, new: &Path, out: Option<&Path>, session: &Session) -
     let answer = changes::answer(&comparison);
     let regressions = comparison.with(ChangeVerdict::Regression);
     session.print(&json!({ "files": files, "regressions": regressions.len(), "comparison": comparison }), || {
-        let shown = [regressions.clone(), comparison.with(ChangeVerdict::Improvement), comparison.with(ChangeVerdict::Undecided)]
-            .concat();
+        let rest = [ChangeVerdict::Tolerated, ChangeVerdict::Improvement, ChangeVerdict::Undecided];
+        let rest = rest.into_iter().flat_map(|verdict| comparison.with(verdict));
+        let shown: Vec<_> = regressions.iter().copied().chain(rest).collect();
         let table = if shown.is_empty() { String::new() } else { bitworth_report::table::render(&changes::table(&shown)) };
         let only = |names: &[String], run: &Path| match names {
             [] => String::new(),
             names => format!("only in {}: {}\n", run.display(), names.join(", ")),
         };
         let notes: String = comparison.notes.iter().map(|n| format!("{n}\n")).collect();
-        format!("{table}{}{}{notes}{answer}\n", only(&comparison.only_old, old), only(&comparison.only_new, new))
+        // A regression is the reason of the failure, which is said behind this.
+        let answer = if regressions.is_empty() { format!("{answer}\n") } else { String::new() };
+        let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
+        format!("{table}{}{}{notes}{written}{answer}", only(&comparison.only_old, old), only(&comparison.only_new, new))
     })?;
     Ok(match regressions.is_empty() {
         true => Outcome::Done,

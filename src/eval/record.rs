@@ -4,7 +4,8 @@
 use serde::Serialize;
 
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
-/// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens.
+/// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens, and lanes
+/// what they were made with.
 pub const SCHEMA_VERSION: u32 = 3;
 /// The earliest version that is still read; what it did not record is `None`, or not drifted.
 pub const OLDEST_SCHEMA: u32 = 1;
@@ -106,6 +107,13 @@ pub struct LaneRecord {
     pub sha256: Option<String>,
     /// How many weights have which type, where known: `Q4_K 884736, Q6_K 393216, F32 1792`.
     pub types: Option<String>,
+    /// The importance matrix that it was quantized with: the file's name, and that of the text it was measured on, as one wants
+    /// to read it; `None` without one, or where it is not known.
+    pub imatrix: Option<String>,
+    /// Tensors that have another type than the recipe says, as their rows do not fit its blocks; where known.
+    pub fell_back: Option<u64>,
+    /// Files that the lane is split into, where known; `file` is the first of them.
+    pub parts: Option<u32>,
 }
 
 /// How a text is cut and scored; numbers of different protocols must not be compared.

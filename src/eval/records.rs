@@ -154,6 +154,9 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("bpw", r, |r| Some(r.as_lane()?.bpw)),
         column("sha256", r, |r| r.as_lane()?.sha256.as_deref()),
         column("types", r, |r| r.as_lane()?.types.as_deref()),
+        column("imatrix", r, |r| r.as_lane()?.imatrix.as_deref()),
+        column("fell_back", r, |r| r.as_lane()?.fell_back),
+        column("parts", r, |r| r.as_lane()?.parts),
         column("text_name", r, |r| r.as_sequence()?.text.as_deref()),
         column("text_sha256", r, |r| Some(r.as_sequence()?.text_sha256.as_str())),
         column("pass", r, |r| Some(name_of(WINDOWINGS, r.as_sequence()?.protocol.pass))),
@@ -257,7 +260,11 @@ impl<'a> FrameRow<'a> {
     }
 
     fn u32(self, name: &str) -> Result<u32, Message> {
-        self.typed::<UInt32Type>(name)?.get(self.row).ok_or_else(|| empty(name))
+        self.opt_u32(name)?.ok_or_else(|| empty(name))
+    }
+
+    fn opt_u32(self, name: &str) -> Result<Option<u32>, Message> {
+        Ok(self.typed::<UInt32Type>(name)?.get(self.row))
     }
 
     fn u64(self, name: &str) -> Result<u64, Message> {
@@ -332,7 +339,7 @@ fn record(row: FrameRow<'_>) -> Result<Record, Message> {
         arithmetic: row.text("arithmetic")?,
     };
     let body = match row.text("kind")?.as_str() {
-        "lane" => Body::Lane(lane(row)?),
+        "lane" => Body::Lane(lane(row, schema)?),
         "sequence" => Body::Sequence(sequence(row, schema)?),
         "item" => Body::Item(item(row)?),
         "speed" => Body::Speed(speed(row, schema)?),
@@ -341,8 +348,16 @@ fn record(row: FrameRow<'_>) -> Result<Record, Message> {
     Ok(Record { origin, body })
 }
 
-fn lane(row: FrameRow<'_>) -> Result<LaneRecord, Message> {
+fn lane(row: FrameRow<'_>, schema: u32) -> Result<LaneRecord, Message> {
+    // Versions before 3 have no columns for them.
+    let (imatrix, fell_back, parts) = match schema {
+        1 | 2 => (None, None, None),
+        _ => (row.opt_text("imatrix")?, row.opt_u64("fell_back")?, row.opt_u32("parts")?),
+    };
     Ok(LaneRecord {
+        imatrix,
+        fell_back,
+        parts,
         recipe: row.text("recipe")?,
         is_reference: row.flag("is_reference")?,
         file: row.opt_text("file")?,
@@ -485,6 +500,9 @@ mod tests {
             bpw: 1.0 / 3.0,
             sha256: Some("00ff".into()),
             types: Some("Q4_K 3".into()),
+            imatrix: Some("m.gguf, prose.txt".into()),
+            fell_back: Some(u64::MAX),
+            parts: Some(2),
         });
         records.extend([text, lane].map(|body| Record { origin: origin(), body }));
         append(dir.path(), "everything", &records).unwrap();

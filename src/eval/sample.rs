@@ -106,6 +106,9 @@ fn lane(lane: &(&str, u64, f64, f64, f64, f64, f64)) -> Vec<Record> {
         bpw,
         sha256: None,
         types: None,
+        imatrix: None,
+        fell_back: None,
+        parts: None,
     };
     let mut bodies = vec![Body::Lane(about)];
     bodies.extend((0..SEQUENCES).map(|s| Body::Sequence(sequence(s, nll, (!is_reference).then_some((kld, top1))))));

@@ -4,6 +4,7 @@
 use bitworth_quant::{Error, Result};
 
 use crate::Report;
+use crate::findings::few_windows;
 use crate::markdown::{escape, render_table};
 use crate::number::bytes;
 use crate::page::{Cell, Column, Table, TableRow};
@@ -21,7 +22,14 @@ pub struct Facts {
     pub quantized_by: Option<String>,
     /// Tags, besides `gguf` and `quantized`.
     pub tags: Vec<String>,
+    /// How a prompt has to be written for the model, as it is.
+    pub prompt_format: Option<String>,
+    /// Commands that run a file, with [`FILE`] in its place.
+    pub commands: Vec<String>,
 }
+
+/// Stands in [`Facts::commands`] for a file's name.
+pub const FILE: &str = "{file}";
 
 /// The card as Markdown with YAML front matter.
 ///
@@ -45,11 +53,56 @@ pub fn render(report: &Report, facts: &Facts) -> Result<String> {
         out += &format!("\n{}\n", escape(answer));
     }
     out += &format!("\n## Files\n\n{}", render_table(&table(report)));
+    out += &usage(report, facts);
     out += "\n## How they were measured\n\n";
     for line in notes(report) {
         out += &format!("- {}\n", escape(&line));
     }
     Ok(out)
+}
+
+/// How to prompt the model and how to run each file, as far as it was told.
+fn usage(report: &Report, facts: &Facts) -> String {
+    let mut out = String::new();
+    if let Some(format) = &facts.prompt_format {
+        out += &format!("\n## Prompt format\n\n{}", fenced("", format));
+    }
+    let files = report.rows.iter().filter_map(|row| files(row).into_iter().next());
+    let of_file = |file: String| -> Vec<String> {
+        facts.commands.iter().map(|command| command.replace(FILE, &quoted_for_shell(&file))).collect()
+    };
+    let lines: Vec<String> = files.flat_map(of_file).collect();
+    if !lines.is_empty() {
+        out += &format!("\n## How to run them\n\n{}", fenced("sh", &lines.join("\n")));
+    }
+    out
+}
+
+/// A text as it is, between more backticks than it has itself.
+fn fenced(language: &str, text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}{language}\n{}\n{fence}\n", text.trim_end_matches('\n'))
+}
+
+/// A file's name as a shell reads it.
+fn quoted_for_shell(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c)) && !name.starts_with('-');
+    if plain { name.to_owned() } else { format!("'./{}'", name.replace('\'', "'\\''").replace(char::is_control, " ")) }
+}
+
+/// The names of a lane's files: of one that is split (`NAME-00001-of-00003.gguf`) all parts.
+fn files(row: &Summary) -> Vec<String> {
+    let Some(file) = row.file.as_deref() else { return Vec::new() };
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    let split = || {
+        let (stem, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (stem, number) = stem.rsplit_once('-')?;
+        let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+        let parts: u32 = count.parse().ok().filter(|n| *n > 1 && digits(number) && digits(count))?;
+        Some((1..=parts).map(|part| format!("{stem}-{part:05}-of-{count}.gguf")).collect())
+    };
+    split().unwrap_or_else(|| vec![name.to_owned()])
 }
 
 /// YAML in which every text is a JSON string, which YAML reads as it is.
@@ -76,11 +129,15 @@ fn front_matter(facts: &Facts) -> String {
 fn table(report: &Report) -> Table {
     let rows = &report.rows;
     let labels = sheet::labels(rows);
-    let file = |row: &Summary| row.file.as_deref().map(|f| f.rsplit(['/', '\\']).next().unwrap_or(f).to_owned());
+    let file = |row: &Summary| {
+        let files = files(row);
+        let (first, rest) = files.split_first()?;
+        Some(Cell::words(first.as_str()).with_detail(rest.join(", ")))
+    };
     type Get<'a> = Box<dyn Fn(usize) -> Option<Cell> + 'a>;
     let columns: Vec<(Column, Get<'_>)> = vec![
         (Column::words("quantization", ""), Box::new(|i| Some(Cell::words(labels[i].clone())))),
-        (Column::words("file", ""), Box::new(|i| file(&rows[i]).map(Cell::words))),
+        (Column::words("file", ""), Box::new(|i| file(&rows[i]))),
         (Column::numbers("size", ""), Box::new(|i| Some(Cell::words(bytes(rows[i].bytes))))),
         (Column::numbers("bits per weight", ""), Box::new(|i| Some(Cell::words(format!("{:.2}", rows[i].bpw))))),
         (Column::numbers("KLD", ""), Box::new(|i| Some(sheet::small(rows[i].kld?.mean)))),
@@ -117,6 +174,8 @@ fn notes(report: &Report) -> Vec<String> {
              95 % intervals."
         ));
     }
+    notes.extend(few_windows(rows));
+    notes.extend(made_of(rows));
     let mut devices: Vec<&str> = rows.iter().filter(|r| r.decode.or(r.prefill).is_some()).map(|r| r.device.as_str()).collect();
     devices.dedup();
     if !devices.is_empty() {
@@ -126,8 +185,34 @@ fn notes(report: &Report) -> Vec<String> {
             devices.join("; ")
         ));
     }
+    if sheet::has_unsure_speeds(rows) {
+        notes.push(format!("{}.", sheet::UNSURE));
+    }
     notes.extend(report.protocol.iter().cloned());
     notes
+}
+
+/// Importance matrices and what fell back, in sentences.
+fn made_of(rows: &[Summary]) -> Vec<String> {
+    let labels = sheet::labels(rows);
+    let mut matrices: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (row, label) in rows.iter().zip(&labels) {
+        let Some(matrix) = row.imatrix.as_deref() else { continue };
+        match matrices.iter_mut().find(|(known, _)| *known == matrix) {
+            Some((_, lanes)) => lanes.push(label),
+            None => matrices.push((matrix, vec![label])),
+        }
+    }
+    let quantized =
+        matrices.into_iter().map(|(m, lanes)| format!("Quantized with the importance matrix {m}: {}.", lanes.join(", ")));
+    let fell = rows.iter().zip(&labels).filter_map(|(row, label)| match row.fell_back? {
+        0 => None,
+        1 => Some(format!("{label} 1 tensor")),
+        count => Some(format!("{label} {count} tensors")),
+    });
+    let fell: Vec<String> = fell.collect();
+    let told = format!("Of another type than the recipe says, as their rows do not fit its blocks: {}.", fell.join(", "));
+    quantized.chain((!fell.is_empty()).then_some(told)).collect()
 }
 
 #[cfg(test)]
@@ -151,6 +236,7 @@ mod tests {
             license: Some("apache-2.0".into()),
             quantized_by: Some("a: \"b\"\n- c".into()),
             tags: vec!["tiny".into()],
+            ..Facts::default()
         };
         let full = card(&facts);
         assert!(
@@ -172,6 +258,37 @@ mod tests {
         let q4 = lines.iter().find(|l| l.starts_with("| q4\\_k\\_m |")).unwrap();
         assert!(q4.contains("| demo-Q4\\_K\\_M.gguf | 1.29 MB | 4.95 | 0.00106<br>0.000998 – 0.00112 |"), "{q4}");
         assert!(q4.ends_with("| Perplexity +0.115 % (+0.093 % to +0.137 %): where nothing larger fits. |"), "{q4}");
+    }
+
+    #[test]
+    fn a_card_tells_parts_matrices_prompts_and_how_to_run() {
+        let mut records = sample::records();
+        for record in &mut records {
+            let lane = record.origin.lane.clone();
+            let bitworth_eval::record::Body::Lane(about) = &mut record.body else { continue };
+            match lane.as_str() {
+                "q8_0" => about.file = Some("out/demo q8-00001-of-00003.gguf".into()),
+                "q4_0" => (about.imatrix, about.fell_back) = (Some("m.gguf of prose.txt".into()), Some(3)),
+                "q2_k" => (about.imatrix, about.fell_back) = (Some("m.gguf of prose.txt".into()), Some(0)),
+                _ => {}
+            }
+        }
+        let report = Report::new(&records).unwrap();
+        let facts = Facts {
+            prompt_format: Some("<|user|>\n```{prompt}```\n".into()),
+            commands: vec!["llama-cli -m {file}".into(), "bitworth generate {file}".into()],
+            ..Facts::default()
+        };
+        let card = render(&report, &facts).unwrap();
+        let part = |n: u32| format!("demo q8-0000{n}-of-00003.gguf");
+        assert!(card.contains(&format!("| {}<br>{}, {} |", part(1), part(2), part(3))), "{card}");
+        assert!(card.contains("- Quantized with the importance matrix m.gguf of prose.txt: q4\\_0, q2\\_k.\n"), "{card}");
+        assert!(card.contains("do not fit its blocks: q4\\_0 3 tensors.\n"), "{card}");
+        assert!(card.contains("## Prompt format\n\n````\n<|user|>\n```{prompt}```\n````\n"), "{card}");
+        assert!(card.contains("```sh\nllama-cli -m './demo q8-00001-of-00003.gguf'\nbitworth generate './demo q8"), "{card}");
+        assert!(card.contains("\nllama-cli -m demo-Q4_0.gguf\nbitworth generate demo-Q4_0.gguf\n") && !card.contains("-m bf16"));
+        let plain = super::render(&report, &Facts::default()).unwrap();
+        assert!(!plain.contains("## Prompt format") && !plain.contains("## How to run"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bitworth_eval::stats::Estimate;
 const HEADINGS: &[(ChangeVerdict, &str)] = &[
     (ChangeVerdict::Regression, "Regressions"),
     (ChangeVerdict::Improvement, "Improvements"),
+    (ChangeVerdict::Tolerated, "Worse, within what is tolerated"),
     (ChangeVerdict::Undecided, "Measured too little to tell"),
     (ChangeVerdict::Same, "Unchanged within noise"),
 ];
@@ -29,7 +30,7 @@ pub fn page(comparison: &RunComparison, old: &str, new: &str) -> Page {
     if !notes.is_empty() {
         sections.push(Section::new("Not compared", vec![PageBlock::List(notes)]));
     }
-    sections.push(Section::new("How to read this", vec![PageBlock::List(reading())]));
+    sections.push(Section::new("How to read this", vec![PageBlock::List(reading(comparison))]));
     let about = format!("New: {new}. Old: {old}. {} figures of lanes that both runs have.", comparison.changes.len());
     Page { title: "What changed between two runs".into(), lead: vec![answer(comparison)], about: vec![about], sections }
 }
@@ -50,10 +51,10 @@ pub fn answer(comparison: &RunComparison) -> String {
     format!("{regressions} {improvements}")
 }
 
-fn reading() -> Vec<String> {
+fn reading(comparison: &RunComparison) -> Vec<String> {
     let spread = format!(
-        "Speeds differ where the slowest repetition of one run is faster than the fastest of the other, and the medians by more \
-         than {} %. Repetitions of a machine that drifted do not count.",
+        "Speeds and energies differ where the slowest repetition of one run is faster than the fastest of the other, and the medians by more \
+         than {0} %. Repetitions of a machine that drifted do not count. Memory differs by more than {0} %.",
         100.0 * RUN_TO_RUN
     );
     vec![
@@ -62,7 +63,10 @@ fn reading() -> Vec<String> {
          chance, unless the runs are equal to the last bit."
             .into(),
         spread,
-        "Sizes are compared exactly: one byte more is a regression.".into(),
+        match &comparison.tolerated[..] {
+            [] => "Sizes may change; nothing else that becomes worse is tolerated.".into(),
+            all => format!("Tolerated: {}. Where sizes are not named, they may change.", all.join(", ")),
+        },
     ]
 }
 
@@ -98,15 +102,17 @@ fn name(change: &Change) -> String {
         Measure::Accuracy => change.task.clone().unwrap_or_default(),
         Measure::Prefill => "prefill tokens/s".into(),
         Measure::Decode => "decode tokens/s".into(),
+        Measure::Memory => "memory".into(),
+        Measure::Energy => "decode tokens/J".into(),
     }
 }
 
 fn value_text(measure: Measure, value: f64) -> String {
     match measure {
-        Measure::Bytes => bytes(value as u64),
+        Measure::Bytes | Measure::Memory => bytes(value as u64),
         Measure::Perplexity => significant(value, 5),
         Measure::BitsPerByte => format!("{value:.4}"),
-        Measure::Divergence | Measure::Prefill | Measure::Decode => significant(value, 3),
+        Measure::Divergence | Measure::Prefill | Measure::Decode | Measure::Energy => significant(value, 3),
         Measure::Agreement | Measure::Accuracy => percent(value),
     }
 }

@@ -4,6 +4,7 @@
 use crate::Report;
 use crate::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
 use crate::export::{task, task_names};
+use crate::findings::few_windows;
 use crate::number::{bytes, percent};
 use crate::page::{Page, PageBlock, Section};
 use crate::pareto::ROUNDING;
@@ -22,6 +23,9 @@ const READING: &[&str] = &[
      sequence are not independent); those of tasks are Wilson's. Ranges of speeds are the slowest and the fastest repetition.",
     "All lanes saw the same tokens and items, so differences between lanes are surer than their ranges look: findings use paired \
      differences.",
+    "A lane is as good as the reference where the paired interval of the perplexities' ratio holds 1 and is no wider than 1 % to \
+     either side, the mean KLD is at most 0.01 (what a loss of 1 % would be on text that the reference itself would write) and \
+     the likeliest token is the same in 95 % of places. Where the interval is wider, the text was too short to tell.",
     "A lane on the Pareto front is beaten by no other lane in both directions of a chart; every other lane has a better choice.",
     "bpw are the bits per weight over all tensors as they are stored, not what the type's name promises.",
 ];
@@ -39,13 +43,18 @@ const CAVEATS: &[&str] = &[
 pub fn page(report: &Report) -> Page {
     let rows = &report.rows;
     let findings = &report.findings;
+    let few = few_windows(rows);
     let mut sections = Vec::new();
     let mut add = |heading: &str, blocks: Vec<PageBlock>| sections.push(Section::new(heading, blocks));
     let charts: Vec<Chart> = charts(rows).into_iter().filter(Chart::can_be_drawn).collect();
     if !charts.is_empty() {
         let note = "The reference diverges from itself by 0: it stands on the line of 0, as does what differs from it by \
              rounding alone. Bars are 95 % intervals, where they are larger than the dots; a bold name is on the Pareto front.";
-        add("Quality against size and speed", vec![PageBlock::Charts(charts), PageBlock::Note(note.into())]);
+        let mut blocks = vec![PageBlock::Charts(charts), PageBlock::Note(note.into())];
+        if sheet::has_unsure_speeds(rows) {
+            blocks.push(PageBlock::Note("Speeds of a machine that drifted are left out of the chart.".into()));
+        }
+        add("Quality against size and speed", blocks);
     }
     let skills = skills(rows);
     if skills.can_be_drawn() {
@@ -76,9 +85,10 @@ pub fn page(report: &Report) -> Page {
         add("Tasks", vec![PageBlock::Table(table), PageBlock::List(findings.tasks.clone())]);
     }
     let list = |lines: &[&str]| vec![PageBlock::List(lines.iter().map(|line| (*line).to_owned()).collect())];
+    let caveats: Vec<&str> = few.as_deref().into_iter().chain(CAVEATS.iter().copied()).collect();
     add("Columns", vec![PageBlock::Terms(sheet::meanings(rows))]);
     add("How to read this", list(READING));
-    add("Caveats", list(CAVEATS));
+    add("Caveats", list(&caveats));
     add("Protocol", vec![PageBlock::List(report.protocol.clone())]);
     Page {
         title: format!("{}: quality and speed", models(report)),
@@ -104,7 +114,8 @@ fn about(report: &Report) -> Vec<String> {
         .find(|(r, _)| r.is_reference)
         .map_or(String::new(), |(_, label)| format!(", measured against {label}"));
     let devices = distinct(rows.iter().map(|r| r.device.as_str())).join("; ");
-    vec![format!("{} lanes{tokens}{reference}. Device: {devices}.", rows.len())]
+    let about = format!("{} lanes{tokens}{reference}. Device: {devices}.", rows.len());
+    [about].into_iter().chain(few_windows(rows)).collect()
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
@@ -147,7 +158,9 @@ fn charts(rows: &[Summary]) -> Vec<Chart> {
     let speed = "decode speed (tokens per second)".to_owned();
     vec![
         chart("Quality and size", "down and left is better", size, Better::Less, &|r| Some(r.bytes as f64 / divisor)),
-        chart("Quality and speed", "down and right is better", speed, Better::More, &|r| Some(r.decode?.tps)),
+        chart("Quality and speed", "down and right is better", speed, Better::More, &|r| {
+            Some(r.decode.filter(|speed| !speed.is_unsure())?.tps)
+        }),
     ]
 }
 

@@ -45,10 +45,11 @@ fn bar(share: f64) -> String {
     "█".repeat(eighths / 8) + PARTS[eighths % 8]
 }
 
-/// The decode speed in units of the reference's.
+/// The decode speed in units of the reference's, with the mark of speeds that are unsure.
 fn speed(row: &Summary, reference: &Summary) -> String {
-    let ratio = row.decode.zip(reference.decode).map(|(own, other)| own.tps / other.tps);
-    ratio.map_or_else(String::new, |ratio| format!("{}x", significant(ratio, 3)))
+    let Some((own, other)) = row.decode.zip(reference.decode) else { return String::new() };
+    let mark = if own.is_unsure() || other.is_unsure() { "!" } else { "" };
+    format!("{}x{mark}", significant(own.tps / other.tps, 3))
 }
 
 /// What can be told of a lane: perplexity, and the tasks that lose, the most first.
@@ -57,7 +58,9 @@ fn told(row: &Summary, reference: &str) -> String {
     match (Standing::of(row), row.ppl_ratio) {
         (Standing::Reference, _) => parts.push("the original".to_owned()),
         (Standing::Lossless, _) => parts.push(format!("predicts as {reference}")),
-        (Standing::Tied, _) => parts.push(format!("cannot be told from {reference} by perplexity")),
+        (Standing::AsGood, _) => parts.push(format!("as good as {reference}")),
+        (Standing::Unresolved, _) => parts.push("too little text to tell".to_owned()),
+        (Standing::Changed, _) => parts.push("changed, though not in perplexity".to_owned()),
         (Standing::Worse | Standing::Lower, Some(ratio)) => {
             parts.push(format!("perplexity {:+.2} %", 100.0 * (ratio.value - 1.0)));
         }

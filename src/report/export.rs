@@ -182,6 +182,9 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.flag("is_reference", |r| r.is_reference);
     c.text("activation_arithmetic", |r| Some(&r.arithmetic));
     c.text("types", |r| r.types.as_deref());
+    c.text("imatrix", |r| r.imatrix.as_deref());
+    c.count("fell_back", |r| r.fell_back);
+    c.count("parts", |r| r.parts.map(u64::from));
     c.count("tokens", |r| Some(r.tokens));
     c.count("sequences", |r| Some(r.sequences));
     c.number("kld_median", |r| Some(r.kld?.median));
@@ -201,6 +204,8 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.number("decode_tps_slowest", |r| Some(r.decode?.slowest));
     c.number("decode_tps_fastest", |r| Some(r.decode?.fastest));
     c.number("decode_tokens_per_joule", |r| r.decode?.tokens_per_joule);
+    c.count("prefill_repetitions", |r| Some(r.prefill?.repetitions as u64));
+    c.count("decode_repetitions", |r| Some(r.decode?.repetitions as u64));
     c.count("drifted_repetitions", |r| Some((r.prefill.map_or(0, |s| s.drifted) + r.decode.map_or(0, |s| s.drifted)) as u64));
     c.count("memory_bytes", |r| r.memory_bytes);
 }

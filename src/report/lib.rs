@@ -22,6 +22,8 @@ pub mod number;
 pub mod page;
 pub mod pareto;
 pub mod regression;
+#[cfg(test)]
+mod scale;
 pub mod schema;
 pub mod scored;
 pub mod sheet;
@@ -70,7 +72,8 @@ impl Report {
     pub fn to_text(&self) -> String {
         let answers: String =
             self.findings.answers.iter().chain(&self.findings.skills).map(|answer| format!("\n{answer}\n")).collect();
-        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers
+        let few = findings::few_windows(&self.rows).map_or(String::new(), |warning| format!("\n{warning}\n"));
+        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers + &few
     }
 
     /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.

@@ -43,6 +43,9 @@ const ALWAYS: &[(&str, &str, &str)] = &[
     ("is_reference", "", "whether the other lanes are measured against this one"),
     ("activation_arithmetic", "", "the arithmetic of the activations: f32 or q8"),
     ("types", "", "how many weights have which type"),
+    ("imatrix", "", "the importance matrix that it was quantized with, and its text"),
+    ("fell_back", "tensors", "tensors that have another type than the recipe says, as their rows do not fit its blocks"),
+    ("parts", "files", "files that it is split into"),
     ("tokens", "tokens", "scored tokens behind `ppl`, `kld_*` and `top1_*`, of all texts together"),
     ("sequences", "sequences", "scored sequences behind them: the draws of their intervals"),
     ("kld_median", "nats", "median of KL(reference || lane) over tokens"),
@@ -68,7 +71,9 @@ const ALWAYS: &[(&str, &str, &str)] = &[
     ("decode_tps_slowest", "tokens/s", "the slowest repetition of `decode_tps`"),
     ("decode_tps_fastest", "tokens/s", "the fastest repetition of `decode_tps`"),
     ("decode_tokens_per_joule", "tokens/J", "new tokens per joule of energy that the system counted"),
-    ("drifted_repetitions", "", "timings of a machine that drifted, of both phases: they are in none of the speeds"),
+    ("prefill_repetitions", "", "repetitions behind `prefill_tps`; 0 where the machine drifted in all, and it is of those"),
+    ("decode_repetitions", "", "repetitions behind `decode_tps`; 0 where the machine drifted in all, and it is of those"),
+    ("drifted_repetitions", "", "timings of a machine that drifted, of both phases: they are in no speed that has others"),
     ("memory_bytes", "bytes", "the most memory that the model took while it was timed"),
 ];
 

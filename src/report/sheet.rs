@@ -53,11 +53,13 @@ fn table_of(rows: &[Summary], wanted: impl Fn(ColumnGroup) -> bool) -> Table {
     let reference =
         rows.iter().any(|r| r.is_reference).then(|| "* the reference: the other lanes are measured against it".to_owned());
     let drifted: usize = rows.iter().flat_map(|r| [r.prefill, r.decode]).flatten().map(|s| s.drifted).sum();
-    let drifted = (drifted > 0 && wanted(ColumnGroup::Numbers))
-        .then(|| format!("timings of a machine that drifted, which count in none of the speeds: {drifted}"));
+    let numbers = wanted(ColumnGroup::Numbers);
+    let drifted = (drifted > 0 && numbers)
+        .then(|| format!("timings of a machine that drifted, which count in none of the speeds without `!`: {drifted}"));
+    let unsure = Some(rows).filter(|rows| numbers && has_unsure_speeds(rows)).map(|_| UNSURE.to_owned());
     Table {
         rows: (0..rows.len()).map(row).collect(),
-        notes: reference.into_iter().chain(drifted).collect(),
+        notes: reference.into_iter().chain(drifted).chain(unsure).collect(),
         columns: columns.into_iter().map(|c| c.head).collect(),
     }
 }
@@ -128,8 +130,9 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
     add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
     add("memory", "the most memory that the program took for the model while it was timed", &|r| Some(size(r.memory_bytes?)));
     add("tok/J", "new tokens per joule of energy that the system counted", &|r| {
-        let rate = r.decode?.tokens_per_joule?;
-        Some(Cell::number(significant(rate, 3), rate))
+        let speed = r.decode?;
+        let (rate, mark) = (speed.tokens_per_joule?, if speed.is_unsure() { " !" } else { "" });
+        Some(Cell::number(significant(rate, 3) + mark, rate))
     });
     add("ppl ratio", "perplexity over the reference's, paired", &|r| Some(spread(r.ppl_ratio?, |v| format!("{v:.4}"))));
     add("bits/byte", "bits per byte of text; less is better", &|r| {
@@ -141,6 +144,15 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
         });
     }
     columns
+}
+
+/// What the mark behind a speed means.
+pub(crate) const UNSURE: &str =
+    "! the machine drifted in half of the repetitions or more: the speed is unsure, and nothing is concluded from it";
+
+/// Whether a speed of these rows has the mark.
+pub(crate) fn has_unsure_speeds(rows: &[Summary]) -> bool {
+    rows.iter().flat_map(|r| [r.prefill, r.decode]).flatten().any(|speed| speed.is_unsure())
 }
 
 fn size(of: u64) -> Cell {
@@ -166,8 +178,10 @@ pub(super) fn share(estimate: Estimate) -> Cell {
 
 pub(super) fn rate(speed: SpeedSummary) -> Cell {
     let show = |v| significant(v, 3);
-    let detail = (speed.repetitions > 1).then(|| format!("{} – {}", show(speed.slowest), show(speed.fastest)));
-    Cell::number(show(speed.tps), speed.tps).with_detail(detail.unwrap_or_default())
+    let several = speed.slowest < speed.fastest || speed.repetitions > 1;
+    let detail = several.then(|| format!("{} – {}", show(speed.slowest), show(speed.fastest)));
+    let mark = if speed.is_unsure() { " !" } else { "" };
+    Cell::number(show(speed.tps) + mark, speed.tps).with_detail(detail.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -192,6 +206,16 @@ mod tests {
         let mut rows = summarize(&sample::records()).unwrap();
         rows[1].decode.as_mut().unwrap().drifted = 3;
         let told = |t: Table| t.notes.iter().any(|n| n.starts_with("timings of a machine that drifted") && n.ends_with(": 3"));
+        let marks = |rows: &[Summary]| {
+            let table = table(rows);
+            let place = table.columns.iter().position(|c| c.head == "decode").unwrap();
+            let marked = table.rows.iter().filter(|r| r.cells[place].text.ends_with(" !")).count();
+            (marked, table.notes.iter().filter(|n| n.starts_with("! the machine drifted")).count())
+        };
+        assert_eq!(marks(&rows), (0, 0), "3 of 8");
+        let mut more = rows.clone();
+        more[1].decode.as_mut().unwrap().drifted = 5;
+        assert_eq!(marks(&more), (1, 1), "5 of 10");
         assert!(
             told(table(&rows))
                 && told(group(&rows, ColumnGroup::Numbers).unwrap())

@@ -31,6 +31,12 @@ pub struct Summary {
     pub bpw: f64,
     /// How many weights have which type, where known.
     pub types: Option<String>,
+    /// The importance matrix and its text, where one was used and is known.
+    pub imatrix: Option<String>,
+    /// Tensors that have another type than the recipe says, where known.
+    pub fell_back: Option<u64>,
+    /// Files that it is split into, where known.
+    pub parts: Option<u32>,
     /// The device that ran.
     pub device: String,
     /// The arithmetic of the activations.
@@ -102,13 +108,13 @@ pub struct TaskScore {
 /// Timings of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SpeedSummary {
-    /// Median over the repetitions, tokens per second.
+    /// Median over the repetitions that count, tokens per second; over those that drifted where none counts.
     pub tps: f64,
     /// The slowest repetition.
     pub slowest: f64,
     /// The fastest repetition.
     pub fastest: f64,
-    /// Repetitions.
+    /// Repetitions that count: 0 where the machine drifted in all of them, and the numbers are of those that drifted.
     pub repetitions: usize,
     /// Tokens of one repetition.
     pub tokens: u32,
@@ -116,10 +122,19 @@ pub struct SpeedSummary {
     pub depth: u32,
     /// Sequences at once.
     pub batch: u32,
-    /// Repetitions of a machine that drifted: they are in none of the numbers.
+    /// Repetitions of a machine that drifted: they are in none of the numbers, unless all are.
     pub drifted: usize,
     /// Tokens per joule, over the repetitions whose energy was counted.
     pub tokens_per_joule: Option<f64>,
+    /// The least and the most of it over these repetitions.
+    pub tokens_per_joule_range: Option<Interval>,
+}
+
+impl SpeedSummary {
+    /// Whether the machine drifted in half of the repetitions or more: nothing should rest on such a speed.
+    pub fn is_unsure(&self) -> bool {
+        self.drifted > 0 && self.drifted >= self.repetitions
+    }
 }
 
 /// One row a lane, in the order of `gathered`.
@@ -179,6 +194,9 @@ fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts:
         bytes: about.bytes,
         bpw: about.bpw,
         types: about.types.clone(),
+        imatrix: about.imatrix.clone(),
+        fell_back: about.fell_back,
+        parts: about.parts,
         device: key.device.clone(),
         arithmetic: key.arithmetic.clone(),
         tokens: figures.tokens,
@@ -246,9 +264,9 @@ fn text_score(text: &GatheredText, lane: &GatheredLane<'_>, reference: Option<&G
     })
 }
 
-/// A value that is known, not measured.
+/// A value that is known, not measured: it has no interval.
 const fn exactly(value: f64) -> Estimate {
-    Estimate { value, interval: Some(Interval { low: value, high: value }) }
+    Estimate { value, interval: None }
 }
 
 /// The divergence of the reference from itself.
@@ -279,26 +297,35 @@ fn task(name: &str, items: &BTreeMap<u32, &ItemRecord>, reference: Option<&Gathe
 }
 
 /// The timings of one phase. Where several shapes were timed, those of the least depth, then the smallest batch, then the most
-/// tokens count, so that lanes are compared in the same shape. Timings of a machine that drifted do not count.
+/// tokens count, so that lanes are compared in the same shape. Timings of a machine that drifted do not count, unless there are
+/// no others.
 fn speed(speeds: &[&Speed], phase: Phase) -> Option<SpeedSummary> {
     let shape = |s: &Speed| (s.depth, s.batch, std::cmp::Reverse(s.tokens));
     let timed = || speeds.iter().copied().filter(|s| s.phase == phase && s.seconds > 0.0 && s.tokens > 0);
-    let chosen = timed().filter(|s| !s.drifted).map(shape).min()?;
+    let chosen = timed().filter(|s| !s.drifted).map(shape).min().or_else(|| timed().map(shape).min())?;
     let (drifted, kept): (Vec<&Speed>, Vec<&Speed>) = timed().filter(|s| shape(s) == chosen).partition(|s| s.drifted);
-    let mut rates: Vec<f64> = kept.iter().map(|s| f64::from(s.tokens) / s.seconds).collect();
-    rates.sort_by(f64::total_cmp);
-    let counted = || kept.iter().filter_map(|s| Some((f64::from(s.tokens), s.joules.filter(|j| *j > 0.0)?)));
-    let (tokens, joules) = counted().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let shown = if kept.is_empty() { &drifted } else { &kept };
+    let sorted = |mut rates: Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates
+    };
+    let rates = sorted(shown.iter().map(|s| f64::from(s.tokens) / s.seconds).collect());
+    let counted: Vec<(f64, f64)> =
+        shown.iter().filter_map(|s| Some((f64::from(s.tokens), s.joules.filter(|j| *j > 0.0)?))).collect();
+    let (tokens, joules) = counted.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let efficiencies = sorted(counted.iter().map(|(tokens, joules)| tokens / joules).collect());
+    let range = efficiencies.first().zip(efficiencies.last()).map(|(low, high)| Interval { low: *low, high: *high });
     Some(SpeedSummary {
         tps: stats::quantile(&rates, 0.5)?,
         slowest: *rates.first()?,
         fastest: *rates.last()?,
-        repetitions: rates.len(),
+        repetitions: kept.len(),
         tokens: chosen.2.0,
         depth: chosen.0,
         batch: chosen.1,
         drifted: drifted.len(),
         tokens_per_joule: (joules > 0.0).then(|| tokens / joules),
+        tokens_per_joule_range: range,
     })
 }
 
@@ -324,7 +351,8 @@ mod tests {
         let reference = rows().remove(0);
         assert!(reference.is_reference);
         let kld = reference.kld.unwrap();
-        assert_eq!((kld.mean.value, kld.mean.low(), kld.p99, kld.max), (0.0, Some(0.0), 0.0, 0.0));
+        assert_eq!((kld.mean.value, kld.p99, kld.max), (0.0, 0.0, 0.0));
+        assert_eq!((kld.mean.interval, reference.top1.unwrap().interval), (None, None), "nothing was measured");
         assert_eq!(reference.top1.unwrap().value, 1.0);
         assert_eq!((reference.ppl_ratio, reference.delta_p), (None, None));
         assert!(reference.tasks.iter().all(|t| t.against_reference.is_none()));
@@ -424,7 +452,12 @@ mod tests {
         let drifted = std::slice::from_ref(&drifted);
         let with_drifted = speed(&[&speeds[..], drifted].concat(), Phase::Decode);
         assert_eq!(with_drifted, Some(SpeedSummary { drifted: 1, ..s }));
-        assert_eq!(speed(drifted, Phase::Decode), None);
+        assert!(!with_drifted.unwrap().is_unsure());
+        let alone = speed(drifted, Phase::Decode).unwrap();
+        assert_eq!((alone.repetitions, alone.drifted, alone.is_unsure()), (0, 1, true));
+        assert!((alone.tps - 10.0 / 9.0).abs() < 1e-12, "what drifted is shown where there is nothing else");
+        let half = [drifted, &speeds[..1]].concat();
+        assert!(speed(&half, Phase::Decode).unwrap().is_unsure(), "half is too much");
     }
 
     #[test]
@@ -432,6 +465,7 @@ mod tests {
         let counted = |joules| Speed { joules, ..timing(0, 10, 1.0) };
         let s = speed(&[counted(Some(4.0)), counted(None), counted(Some(1.0)), counted(Some(0.0))], Phase::Decode).unwrap();
         assert_eq!((s.tokens_per_joule, s.repetitions), (Some(4.0), 4));
+        assert_eq!(s.tokens_per_joule_range, Some(Interval { low: 2.5, high: 10.0 }));
         assert_eq!(speed(&[timing(0, 10, 1.0)], Phase::Decode).unwrap().tokens_per_joule, None);
     }
 

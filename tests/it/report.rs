@@ -33,6 +33,9 @@ fn records(lanes: u32) -> Vec<Record> {
             bpw: 4.0 * size,
             sha256: None,
             types: None,
+            imatrix: None,
+            fell_back: None,
+            parts: None,
         })];
         bodies.extend((0..40).map(|number| {
             let wave = 1.0 + 0.1 * f64::from((number * 7 + lane) % 11);

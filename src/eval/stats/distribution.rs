@@ -27,7 +27,7 @@ impl Distribution {
     /// The distribution of these values, in any order; `None` without a value.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
-        sorted.sort_by(f64::total_cmp);
+        sorted.sort_unstable_by(f64::total_cmp);
         let at = |fraction| quantile(&sorted, fraction);
         Some(Self {
             min: at(0.0)?,

@@ -26,7 +26,7 @@ pub struct Divergence {
 pub fn divergence(sequences: &[&[f64]]) -> Option<Divergence> {
     let clusters: Vec<Cluster> = sequences.iter().map(|kld| Cluster { sum: kld.iter().sum(), count: kld.len() as u64 }).collect();
     let mut sorted = sequences.concat();
-    sorted.sort_by(f64::total_cmp);
+    sorted.sort_unstable_by(f64::total_cmp);
     Some(Divergence {
         mean: mean(&clusters).map(at_least_zero)?,
         median: quantile(&sorted, 0.5)?,

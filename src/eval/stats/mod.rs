@@ -16,6 +16,8 @@ pub use divergence::{DeltaP, Divergence, at_least_zero, delta_p, divergence, qua
 pub use proportion::{PairedAccuracy, paired_accuracy, wilson};
 pub use spread::Spread;
 
+use std::sync::OnceLock;
+
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
@@ -72,14 +74,18 @@ impl Estimate {
     }
 }
 
-/// The 97.5 % point of Student's t distribution; `None` without a degree of freedom.
+/// The 97.5 % point of Student's t distribution; `None` without a degree of freedom. It is searched for in some 10 microseconds,
+/// and a report of many lanes asks for the same few a hundred thousand times: what was found is kept.
 fn student(degrees: usize) -> Option<f64> {
-    Some(StudentsT::new(0.0, 1.0, degrees as f64).ok()?.inverse_cdf(UPPER))
+    static KNOWN: [OnceLock<Option<f64>>; 4096] = [const { OnceLock::new() }; 4096];
+    let find = || Some(StudentsT::new(0.0, 1.0, degrees as f64).ok()?.inverse_cdf(UPPER));
+    KNOWN.get(degrees).map_or_else(find, |known| *known.get_or_init(find))
 }
 
 /// The 97.5 % point of the normal distribution.
 fn normal() -> f64 {
-    Normal::standard().inverse_cdf(UPPER)
+    static KNOWN: OnceLock<f64> = OnceLock::new();
+    *KNOWN.get_or_init(|| Normal::standard().inverse_cdf(UPPER))
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use super::Lanes;
 use crate::number::{bytes, significant};
 use crate::pareto::{beats, divergence_cost};
-use crate::summary::Summary;
+use crate::summary::{SpeedSummary, Summary};
 
 impl Lanes<'_> {
     /// The lane that beats this one in everything: of several the nearest to the reference, then the smallest.
     pub(super) fn beaten_by(&self, a: usize) -> Option<usize> {
         let better = |b: &usize| {
-            let timed = self.rows[a].decode.is_some() && self.rows[*b].decode.is_some();
+            let timed = sure(&self.rows[a]).is_some() && sure(&self.rows[*b]).is_some();
             let costs = costs(&self.rows[*b], timed).zip(costs(&self.rows[a], timed));
             self.keys[a].same_run(self.keys[*b]) && costs.is_some_and(|(b, a)| beats(&b, &a))
         };
@@ -28,11 +28,16 @@ impl Lanes<'_> {
     }
 }
 
+/// The decode speed, unless the machine drifted for so long that nothing may rest on it.
+fn sure(row: &Summary) -> Option<SpeedSummary> {
+    row.decode.filter(|speed| !speed.is_unsure())
+}
+
 /// What a lane costs: size, divergence and, where `timed`, the time of a token.
 fn costs(row: &Summary, timed: bool) -> Option<Vec<f64>> {
     let mut costs = vec![row.bytes as f64, divergence_cost(row.kld?.mean.value)];
     if timed {
-        costs.push(1.0 / row.decode?.tps);
+        costs.push(1.0 / sure(row)?.tps);
     }
     Some(costs)
 }
@@ -50,7 +55,7 @@ fn better_in(better: &Summary, worse: &Summary, apart: bool) -> String {
         };
         parts.push(format!("{nearer} (KLD {} against {})", significant(b, 3), significant(w, 3)));
     }
-    if let (Some(b), Some(w)) = (better.decode, worse.decode) {
+    if let (Some(b), Some(w)) = (sure(better), sure(worse)) {
         let faster = if b.slowest > w.fastest { "faster" } else { "as fast, within the spread of the timings" };
         parts.push(format!("{faster} ({} against {} tokens/s)", significant(b.tps, 3), significant(w.tps, 3)));
     }

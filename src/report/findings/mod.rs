@@ -4,6 +4,7 @@
 
 mod divergence;
 mod dominance;
+mod standing;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -13,10 +14,10 @@ use serde::Serialize;
 
 use crate::gather::{Gathered, LaneKey};
 use crate::number::{bytes, percent, significant};
-use crate::pareto::divergence_cost;
 use crate::sheet::labels;
 use crate::summary::Summary;
 pub use divergence::{DivergenceSums, divergence_sums, mean_difference};
+pub use standing::{AGREEMENT, DIVERGENCE, FEW, RESOLUTION, Standing, few_windows, resolution};
 pub(crate) use tasks::is_apart;
 
 /// The sentences, by subject.
@@ -36,43 +37,6 @@ pub struct Findings {
     pub skills: Vec<String>,
     /// Where tasks show a difference from the reference, and where not.
     pub tasks: Vec<String>,
-}
-
-/// How a lane stands to its reference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It is the reference.
-    Reference,
-    /// Its divergence is no more than rounding.
-    Lossless,
-    /// The interval of the paired ratio of perplexities holds 1.
-    Tied,
-    /// The interval lies above 1.
-    Worse,
-    /// The interval lies below 1.
-    Lower,
-    /// There is nothing to compare.
-    Unknown,
-}
-
-impl Standing {
-    /// How the lane of a row stands.
-    pub fn of(row: &Summary) -> Self {
-        let interval = row.ppl_ratio.and_then(|r| r.interval);
-        match (row.kld, interval) {
-            _ if row.is_reference => Self::Reference,
-            (Some(kld), _) if divergence_cost(kld.mean.value) == 0.0 => Self::Lossless,
-            (_, None) => Self::Unknown,
-            (_, Some(i)) if i.contains(1.0) => Self::Tied,
-            (_, Some(i)) if i.low > 1.0 => Self::Worse,
-            (_, Some(_)) => Self::Lower,
-        }
-    }
-
-    /// Whether no difference from the reference can be seen in perplexity.
-    fn is_as_good(self) -> bool {
-        matches!(self, Self::Lossless | Self::Tied)
-    }
 }
 
 /// Draws the conclusions; `rows` are the summaries of the lanes in `gathered`.
@@ -147,7 +111,7 @@ impl Lanes<'_> {
             let name = &self.labels[reference];
             if let Some(i) = as_good.min_by_key(|i| self.rows[*i].bytes) {
                 return Some(format!(
-                    "{} is the smallest that cannot be told apart from {name} by perplexity: {}.",
+                    "{} is the smallest that is as good as {name} by perplexity, KLD and top-1 agreement: {}.",
                     self.labels[i],
                     self.numbers(i, reference)
                 ));
@@ -156,11 +120,14 @@ impl Lanes<'_> {
                 let kld = |i: &usize| self.rows[*i].kld.map_or(f64::INFINITY, |k| k.mean.value);
                 kld(a).total_cmp(&kld(b))
             })?;
-            Some(format!(
-                "Every smaller lane can be told apart from {name} by perplexity; {} is the nearest: {}.",
-                self.labels[nearest],
-                self.numbers(nearest, reference)
-            ))
+            let row = &self.rows[nearest];
+            let beginning = match (Standing::of(row), standing::limits(row)) {
+                (Standing::Unresolved | Standing::Changed, Some(limits)) => {
+                    format!("No smaller lane is shown to be as good as {name} (with {}, {limits})", self.labels[nearest])
+                }
+                _ => format!("Every smaller lane can be told apart from {name}"),
+            };
+            Some(format!("{beginning}; {} is the nearest: {}.", self.labels[nearest], self.numbers(nearest, reference)))
         };
         (0..self.rows.len()).filter(|i| self.rows[*i].is_reference).filter_map(say).collect()
     }
@@ -173,26 +140,16 @@ impl Lanes<'_> {
         if let Some(ratio) = row.ppl_ratio {
             parts.push(format!("perplexity {}", percent_change(ratio)));
         }
-        if let Some(top1) = row.top1 {
-            parts.push(format!("the same likeliest token in {} of places", percent(top1.value)));
-        }
-        if let (Some(own), Some(other)) = (row.decode, self.rows[reference].decode) {
-            parts.push(format!("{} times the decode speed", significant(own.tps / other.tps, 3)));
-        }
+        parts.push(standing::predictions(row));
+        parts.extend(standing::speed_ratio(row, &self.rows[reference]));
+        parts.retain(|part| !part.is_empty());
         parts.join("; ")
     }
 
     /// How a lane stands to the reference and to the next larger lane.
     fn verdict(&self, i: usize) -> String {
-        let row = &self.rows[i];
-        let ratio = row.ppl_ratio.map(percent_change).unwrap_or_default();
-        let mut parts = vec![match Standing::of(row) {
-            Standing::Reference | Standing::Unknown => return String::new(),
-            Standing::Lossless => "predicts as the reference does, up to rounding".to_owned(),
-            Standing::Tied => format!("cannot be told apart from the reference by perplexity ({ratio})"),
-            Standing::Worse => format!("worse than the reference: perplexity {ratio}"),
-            Standing::Lower => format!("changed, though not for the worse: perplexity {ratio}"),
-        }];
+        let Some(standing) = standing::words(&self.rows[i]) else { return String::new() };
+        let mut parts = vec![standing];
         if let Some((larger, difference)) = self.next_larger(i).and_then(|j| Some((j, self.difference(i, j)?))) {
             let (label, show) = (&self.labels[larger], |v: f64| significant(v.abs(), 3));
             let range = |low: f64, high: f64| format!("{} – {}", show(low), show(high));
@@ -233,16 +190,24 @@ impl Lanes<'_> {
         match standing {
             Standing::Reference => "What the others are measured against.".to_owned(),
             Standing::Unknown => String::new(),
-            Standing::Lossless | Standing::Tied if self.reference_of(i).is_none() => String::new(),
+            Standing::Lossless | Standing::AsGood if self.reference_of(i).is_none() => String::new(),
             Standing::Lossless => "Predicts as the original, up to rounding.".to_owned(),
-            Standing::Tied if !smaller_as_good() => {
-                "The smallest that cannot be told apart from the original by perplexity: the one to begin with.".to_owned()
+            Standing::AsGood if !smaller_as_good() => {
+                "The smallest that is as good as the original by perplexity, KLD and top-1 agreement: the one to begin with."
+                    .to_owned()
             }
-            Standing::Tied => "Cannot be told apart from the original by perplexity.".to_owned(),
-            Standing::Worse | Standing::Lower => {
+            Standing::AsGood => "As good as the original by perplexity, KLD and top-1 agreement.".to_owned(),
+            Standing::Unresolved => {
+                let limits = standing::limits(row).unwrap_or_default();
+                format!("Not told from the original, but {limits}: score more text before relying on it.")
+            }
+            Standing::Changed | Standing::Worse | Standing::Lower => {
                 let tied = self.next_larger(i).filter(|j| self.cannot_be_told_apart(i, *j));
                 match (tied, row.ppl_ratio) {
                     (Some(larger), _) => format!("As near to the original as {}, and smaller.", self.labels[larger]),
+                    (None, Some(_)) if standing == Standing::Changed => {
+                        format!("Changed ({}): where nothing larger fits.", standing::predictions(row))
+                    }
                     (None, Some(ratio)) => format!("Perplexity {}: where nothing larger fits.", percent_change(ratio)),
                     (None, None) => String::new(),
                 }

@@ -173,17 +173,18 @@ fn with_nll(lane: &str, change: impl Fn(u32) -> f64) -> (Findings, usize) {
 fn verdicts_follow_the_paired_interval_of_the_perplexities() {
     let (findings, q6_k) = with_nll("q6_k", |s| if s % 2 == 0 { 0.1 } else { -0.1 });
     assert!(
-        findings.verdicts[q6_k].starts_with("cannot be told apart from the reference by perplexity (+0.000 % (-0.02"),
+        findings.verdicts[q6_k].starts_with("as good as the reference: perplexity +0.000 % (-0.02")
+            && findings.verdicts[q6_k].contains("losses under 0.021 % cannot be seen in 60 windows; KLD 0.000"),
         "{:?}",
         findings.verdicts[q6_k]
     );
     assert_eq!(
         findings.uses[q6_k],
-        "The smallest that cannot be told apart from the original by perplexity: the one to begin with."
+        "The smallest that is as good as the original by perplexity, KLD and top-1 agreement: the one to begin with."
     );
     assert!(
         findings.answers[0].starts_with(
-            "q6_k is the smallest that cannot be told apart from bf16 by perplexity: 1.70 MB, \
+            "q6_k is the smallest that is as good as bf16 by perplexity, KLD and top-1 agreement: 1.70 MB, \
          41.9 % of the size; perplexity +0.000 %"
         ),
         "{:?}",
@@ -200,8 +201,7 @@ fn verdicts_follow_the_paired_interval_of_the_perplexities() {
         findings.verdicts[q6_k]
     );
     assert!(
-        findings.answers[0]
-            .starts_with("Every smaller lane can be told apart from bf16 by perplexity; q8_0 is the nearest: 2.20 MB"),
+        findings.answers[0].starts_with("Every smaller lane can be told apart from bf16; q8_0 is the nearest: 2.20 MB"),
         "{:?}",
         findings.answers
     );
@@ -211,6 +211,79 @@ fn verdicts_follow_the_paired_interval_of_the_perplexities() {
         "{:?}",
         findings.verdicts[q6_k]
     );
+}
+
+/// The sample's bf16 and q6_k in `windows` windows, the latter's perplexity off by `noise` to and fro, its divergence and agreement
+/// as given.
+fn short(windows: u32, noise: f64, kld: f64, top1: f64) -> (Report, usize) {
+    let mut records = sample::records();
+    records.retain(|r| ["bf16", "q6_k"].contains(&r.origin.lane.as_str()));
+    records.retain(|r| r.as_sequence().is_none_or(|s| s.sequence < windows));
+    for record in &mut records {
+        if let Body::Sequence(s) = &mut record.body {
+            s.nll_sum = f64::from(s.tokens);
+            if let Some(against) = &mut s.against {
+                s.nll_sum += f64::from(s.tokens) * if s.sequence % 2 == 0 { noise } else { -noise };
+                against.kld.fill(kld);
+                against.top1_matches = (top1 * f64::from(s.tokens)).round() as u32;
+            }
+        }
+    }
+    (Report::new(&records).unwrap(), 1)
+}
+
+#[track_caller]
+fn check_standing((report, place): (Report, usize), expected: Standing, verdict: &str) {
+    assert_eq!(Standing::of(&report.rows[place]), expected);
+    let found = &report.findings.verdicts[place];
+    assert!(found.contains(verdict), "{found}");
+    let (uses, answer) = (&report.findings.uses[place], &report.findings.answers[0]);
+    assert_eq!(uses.contains("the one to begin with"), expected == Standing::AsGood, "{uses}");
+    assert_eq!(answer.contains("is as good as bf16"), expected == Standing::AsGood, "{answer}");
+}
+
+#[test]
+fn what_a_short_text_cannot_show_is_not_found() {
+    // Four windows: half the width is t(3) times the error of four draws of +-n, 3.18 n / sqrt(3).
+    let limits = "losses under 2.4 % cannot be seen in 4 windows";
+    check_standing(short(4, 0.0131, 0.03, 0.88), Standing::Changed, limits);
+    check_standing(short(4, 0.0131, 0.03, 0.88), Standing::Changed, "KLD 0.0300, the same likeliest token in 88.2 % of places");
+    check_standing(short(4, 0.0131, 0.002, 0.98), Standing::Unresolved, limits);
+    check_standing(short(4, 0.002, 0.002, 0.98), Standing::AsGood, "losses under 0.37 % cannot be seen in 4 windows");
+    // A narrow interval does not outweigh what every token shows.
+    check_standing(short(4, 0.002, 0.03, 0.98), Standing::Changed, "KLD 0.0300");
+    check_standing(short(4, 0.002, 0.002, 0.90), Standing::Changed, "89.8 % of places");
+    let (report, _) = short(4, 0.0131, 0.002, 0.98);
+    let answer = &report.findings.answers[0];
+    assert!(answer.starts_with("No smaller lane is shown to be as good as bf16 (with q6_k, losses under 2.4 %"), "{answer}");
+}
+
+#[test]
+fn intervals_of_few_windows_are_told_everywhere() {
+    let told = |windows| {
+        let (report, _) = short(windows, 0.01, 0.002, 0.98);
+        let card = crate::card::render(&report, &crate::card::Facts::default()).unwrap();
+        let page = crate::markdown::render(&crate::contents::page(&report));
+        [report.to_text(), card, page].map(|text| text.contains(&format!("Only {windows} window")))
+    };
+    assert_eq!([told(1), told(7), told(8)], [[true; 3], [true; 3], [false; 3]]);
+}
+
+#[test]
+fn nothing_rests_on_a_speed_of_a_machine_that_drifted() {
+    let mut records = sample::records();
+    for record in &mut records {
+        if let (Body::Speed(speed), "iq4_xs") = (&mut record.body, record.origin.lane.as_str()) {
+            speed.seconds /= 2.0;
+            speed.drifted = speed.repetition > 1;
+        }
+    }
+    let report = Report::new(&records).unwrap();
+    let q4_0 = report.findings.dominated.iter().find(|s| s.starts_with("q4_0 ")).unwrap();
+    assert!(!q4_0.contains("tokens/s"), "{q4_0}");
+    let text = report.to_text();
+    let line = |begin: &str, what: &str| text.lines().any(|l| l.starts_with(begin) && l.contains(what));
+    assert!(line("iq4_xs ", " ! ") && line("iq4_xs ", "x!") && line("! the machine drifted", "unsure"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Two runs of the same lanes, an old and a new one: what became worse or better beyond noise. Quality by paired differences on
-//! the sequences and items that both saw, speed by the spread of the repetitions, size exactly. Nothing is measured here.
+//! the sequences and items that both saw, speed and energy by the spread of the repetitions, size exactly. Nothing is measured here.
+
+mod tolerance;
 
 use serde::Serialize;
 
@@ -12,7 +14,9 @@ use bitworth_eval::record::{Record, SequenceRecord, Windowing};
 use bitworth_eval::stats::{self, Cluster, Estimate, Interval};
 use bitworth_quant::{Error, Result};
 
-/// Speeds of two runs that differ by less are equal, whatever the spread within each: what two runs of `bench` on a quiet machine
+pub use tolerance::{Bound, NAMES, Tolerance, Tolerances};
+
+/// Speeds, energies and memory of two runs that differ by less are equal, whatever the spread within each: what two runs of `bench` on a quiet machine
 /// agree within.
 pub const RUN_TO_RUN: f64 = 0.03;
 
@@ -27,6 +31,8 @@ pub struct RunComparison {
     pub only_new: Vec<String>,
     /// What could not be compared, and why, in sentences.
     pub notes: Vec<String>,
+    /// What was tolerated, in words: `decode 5 %`.
+    pub tolerated: Vec<String>,
 }
 
 /// One figure of one lane in both runs.
@@ -71,23 +77,27 @@ pub enum Measure {
     Prefill,
     /// New tokens per second; more is better.
     Decode,
+    /// The most memory while the model was timed, in bytes; less is better.
+    Memory,
+    /// New tokens per joule; more is better.
+    Energy,
 }
 
 impl Measure {
     /// Whether a change is a ratio, not a difference.
     pub fn is_ratio(self) -> bool {
-        matches!(self, Self::Bytes | Self::Perplexity | Self::BitsPerByte | Self::Prefill | Self::Decode)
+        !matches!(self, Self::Divergence | Self::Agreement | Self::Accuracy)
     }
 
     fn more_is_better(self) -> bool {
-        matches!(self, Self::Agreement | Self::Accuracy | Self::Prefill | Self::Decode)
+        matches!(self, Self::Agreement | Self::Accuracy | Self::Prefill | Self::Decode | Self::Energy)
     }
 
     /// What rounding alone may change.
     fn rounding(self) -> f64 {
         match self {
             Self::Perplexity | Self::BitsPerByte | Self::Divergence => ROUNDING,
-            Self::Prefill | Self::Decode => RUN_TO_RUN,
+            Self::Prefill | Self::Decode | Self::Memory | Self::Energy => RUN_TO_RUN,
             Self::Bytes | Self::Agreement | Self::Accuracy => 0.0,
         }
     }
@@ -97,8 +107,10 @@ impl Measure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeVerdict {
-    /// Worse beyond noise.
+    /// Worse beyond noise, and by more than is tolerated.
     Regression,
+    /// Worse beyond noise, and within what is tolerated.
+    Tolerated,
     /// Better beyond noise.
     Improvement,
     /// Within noise.
@@ -107,12 +119,20 @@ pub enum ChangeVerdict {
     Undecided,
 }
 
-/// Compares the records of two runs.
+/// Compares the records of two runs; nothing that became worse is tolerated, but for sizes.
+///
+/// # Errors
+/// See [`compare_runs_within`].
+pub fn compare_runs(old: &[Record], new: &[Record]) -> Result<RunComparison> {
+    compare_runs_within(old, new, &Tolerances::default())
+}
+
+/// Compares the records of two runs; what became worse within `tolerances` is no regression.
 ///
 /// # Errors
 /// Records that make no report ([`gather::gather`]); no lane in common; a text, protocol, tokenization or task version that
 /// differs.
-pub fn compare_runs(old: &[Record], new: &[Record]) -> Result<RunComparison> {
+pub fn compare_runs_within(old: &[Record], new: &[Record], tolerances: &Tolerances) -> Result<RunComparison> {
     let (old, new) = (Run::of(old)?, Run::of(new)?);
     same_texts(&old, &new)?;
     let pairs = pairs(&old, &new);
@@ -125,9 +145,10 @@ pub fn compare_runs(old: &[Record], new: &[Record]) -> Result<RunComparison> {
         only_old: missing(&old.labels, pairs.iter().map(|p| p.0)),
         only_new: missing(&new.labels, pairs.iter().map(|p| p.1)),
         notes: Vec::new(),
+        tolerated: tolerances.words(),
     };
     for (i, j) in pairs {
-        Pair { old: (&old, i), new: (&new, j), into: &mut comparison }.judge()?;
+        Pair { old: (&old, i), new: (&new, j), tolerances, into: &mut comparison }.judge()?;
     }
     Ok(comparison)
 }
@@ -217,6 +238,7 @@ fn missing(labels: &[String], present: impl Iterator<Item = usize>) -> Vec<Strin
 struct Pair<'a> {
     old: (&'a Run<'a>, usize),
     new: (&'a Run<'a>, usize),
+    tolerances: &'a Tolerances,
     into: &'a mut RunComparison,
 }
 
@@ -243,6 +265,10 @@ impl<'a> Pair<'a> {
         verdict: ChangeVerdict,
     ) {
         let (old, new) = values;
+        let verdict = match verdict {
+            ChangeVerdict::Regression if self.tolerances.allow(measure, change.value, old) => ChangeVerdict::Tolerated,
+            verdict => verdict,
+        };
         let lane = self.label().to_owned();
         self.into.changes.push(Change { lane, measure, task: task.map(str::to_owned), old, new, change, paired, verdict });
     }
@@ -433,18 +459,52 @@ impl<'a> Pair<'a> {
                 (None, None) => {}
             }
         }
+        self.footprint();
+    }
+
+    /// Memory, and energy by the spread of its repetitions.
+    fn footprint(&mut self) {
+        let (old, new) = self.rows();
+        let memory = old.memory_bytes.zip(new.memory_bytes);
+        let same = old.decode.zip(new.decode).filter(|(old, new)| shape(old) == shape(new));
+        if let Some((old, new)) = memory {
+            let (old, new) = (old as f64, new as f64);
+            let change = Estimate { value: new / old, interval: None };
+            let verdict = match change.value - 1.0 {
+                change if change.abs() <= Measure::Memory.rounding() => ChangeVerdict::Same,
+                change if change > 0.0 => ChangeVerdict::Regression,
+                _ => ChangeVerdict::Improvement,
+            };
+            self.push(Measure::Memory, None, (old, new), change, false, verdict);
+        }
+        if let Some((old, new)) = same {
+            let energy = |s: SpeedSummary| Some((s.tokens_per_joule?, s.tokens_per_joule_range?));
+            if let Some((old, new)) = energy(old).zip(energy(new)) {
+                let sure = same.is_some_and(|(old, new)| !old.is_unsure() && !new.is_unsure());
+                self.repeated(Measure::Energy, old, new, sure);
+            }
+        }
     }
 
     fn speed(&mut self, measure: Measure, old: SpeedSummary, new: SpeedSummary) {
-        let interval = Interval { low: new.slowest / old.fastest, high: new.fastest / old.slowest };
-        let change = Estimate { value: new.tps / old.tps, interval: Some(interval) };
-        let verdict = match old.repetitions.min(new.repetitions) {
-            0 | 1 => ChangeVerdict::Undecided,
-            _ if (change.value - 1.0).abs() <= measure.rounding() || interval.contains(1.0) => ChangeVerdict::Same,
-            _ if change.value < 1.0 => ChangeVerdict::Regression,
-            _ => ChangeVerdict::Improvement,
+        let rates = |s: SpeedSummary| (s.tps, Interval { low: s.slowest, high: s.fastest });
+        let sure = !old.is_unsure() && !new.is_unsure();
+        self.repeated(measure, rates(old), rates(new), sure && old.repetitions.min(new.repetitions) > 1);
+    }
+
+    /// What was measured several times, with its extremes: it changed where they do not overlap.
+    fn repeated(&mut self, measure: Measure, old: (f64, Interval), new: (f64, Interval), sure: bool) {
+        let interval = Interval { low: new.1.low / old.1.high, high: new.1.high / old.1.low };
+        let change = Estimate { value: new.0 / old.0, interval: Some(interval) };
+        // One repetition has no extremes.
+        let several = old.1.low < old.1.high && new.1.low < new.1.high || measure != Measure::Energy;
+        let verdict = match () {
+            () if !sure || !several => ChangeVerdict::Undecided,
+            () if (change.value - 1.0).abs() <= measure.rounding() || interval.contains(1.0) => ChangeVerdict::Same,
+            () if change.value < 1.0 => ChangeVerdict::Regression,
+            () => ChangeVerdict::Improvement,
         };
-        self.push(measure, None, (old.tps, new.tps), change, false, verdict);
+        self.push(measure, None, (old.0, new.0), change, false, verdict);
     }
 }
 

@@ -78,14 +78,75 @@ fn speed_is_judged_by_the_spread_of_the_repetitions_and_drifted_ones_do_not_coun
     assert!(regressions(&timings(3.0, true)).is_empty());
 }
 
+/// The sample, and the sample with `change`, compared within these tolerances.
+fn within(tolerances: &[&str], change: impl Fn(&mut Record)) -> RunComparison {
+    let old = sample::records();
+    let mut new = old.clone();
+    new.iter_mut().for_each(change);
+    let tolerances = Tolerances::new(tolerances.iter().map(|t| t.parse().unwrap()));
+    compare_runs_within(&old, &new, &tolerances).unwrap()
+}
+
 #[test]
-fn sizes_are_compared_exactly() {
+fn sizes_may_change_unless_a_bound_is_given() {
     let larger = |r: &mut Record| {
         if let (Body::Lane(lane), "q4_0") = (&mut r.body, r.origin.lane.as_str()) {
             lane.bytes += 1;
         }
     };
-    assert_eq!(regressions(&changed(larger).unwrap()), [("q4_0".to_owned(), Measure::Bytes)]);
+    let plain = within(&[], larger);
+    assert!(regressions(&plain).is_empty() && plain.with(ChangeVerdict::Tolerated)[0].measure == Measure::Bytes);
+    assert_eq!(regressions(&within(&["size=0"], larger)), [("q4_0".to_owned(), Measure::Bytes)]);
+    assert!(regressions(&within(&["size=0.001%"], larger)).is_empty());
+}
+
+#[test]
+fn what_is_tolerated_is_no_regression_and_what_exceeds_it_is() {
+    let slower = |r: &mut Record| match &mut r.body {
+        Body::Speed(s) if r.origin.lane == "q4_0" && s.phase == Phase::Decode => s.seconds *= 1.25,
+        Body::Sequence(s) if r.origin.lane == "q4_0" => s.nll_sum += 0.01 + 1e-5 * f64::from(s.sequence),
+        _ => {}
+    };
+    let found = |tolerances: &[&str]| -> Vec<Measure> {
+        regressions(&within(tolerances, slower)).into_iter().map(|(_, measure)| measure).collect()
+    };
+    assert_eq!(found(&[]), [Measure::Perplexity, Measure::Decode]);
+    assert_eq!(found(&["decode=21%"]), [Measure::Perplexity]);
+    assert_eq!(found(&["decode=19%", "ppl=0.1%"]), [Measure::Decode]);
+    let comparison = within(&["decode=21%", "ppl=0.001"], slower);
+    assert_eq!(
+        (comparison.with(ChangeVerdict::Tolerated).len(), comparison.tolerated.join(", ")),
+        (2, "decode 21 %, ppl 0.001".into())
+    );
+}
+
+#[test]
+fn memory_and_energy_are_compared() {
+    let run = |memory: u64, joules: f64| {
+        let mut records = sample::records();
+        for record in records.iter_mut().filter(|r| r.origin.lane == "q4_0") {
+            if let Body::Speed(s) = &mut record.body {
+                s.footprint.memory_bytes = Some(memory);
+                s.joules = Some(joules * (1.0 + 0.01 * f64::from(s.repetition)));
+            }
+        }
+        records
+    };
+    let found = |old: &[Record], new: &[Record]| {
+        let comparison = compare_runs(old, new).unwrap();
+        let of = |m: Measure| comparison.changes.iter().find(|c| c.measure == m).map(|c| (c.verdict, c.old, c.new));
+        (of(Measure::Memory), of(Measure::Energy))
+    };
+    let old = run(1_000_000, 10.0);
+    let (memory, energy) = found(&old, &run(1_100_000, 20.0));
+    assert_eq!(memory, Some((ChangeVerdict::Regression, 1e6, 1.1e6)));
+    assert_eq!(energy.unwrap().0, ChangeVerdict::Regression);
+    assert!((energy.unwrap().1 / energy.unwrap().2 - 2.0).abs() < 1e-9, "tokens per joule: {energy:?}");
+    let (memory, energy) = found(&old, &run(900_000, 5.0));
+    assert_eq!([memory.unwrap().0, energy.unwrap().0], [ChangeVerdict::Improvement; 2]);
+    let (memory, energy) = found(&old, &run(1_020_000, 10.2));
+    assert_eq!([memory.unwrap().0, energy.unwrap().0], [ChangeVerdict::Same; 2]);
+    assert_eq!(found(&sample::records(), &old), (None, None));
 }
 
 #[test]
