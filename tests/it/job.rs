@@ -126,8 +126,18 @@ fn a_folder_goes_on_with_what_it_was_made_of_and_with_nothing_else() {
         assert!(text.contains(from), "{text}");
         write(dir, "m/config.json", &text.replace(from, to));
     };
-    check("norm epsilon", &["other model"], &|| config_json("\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1e-06"), &["m/config.json"]);
-    check("rope base", &["other model"], &|| config_json("\"rope_theta\": 10000.0", "\"rope_theta\": 20000.0"), &["m/config.json"]);
+    check(
+        "norm epsilon",
+        &["other model"],
+        &|| config_json("\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1e-06"),
+        &["m/config.json"],
+    );
+    check(
+        "rope base",
+        &["other model"],
+        &|| config_json("\"rope_theta\": 10000.0", "\"rope_theta\": 20000.0"),
+        &["m/config.json"],
+    );
     let weights = dir.join("m/model.safetensors");
     let last = std::fs::metadata(&weights).unwrap().len() as usize - 1;
     check("the last weight", &["other model"], &|| spoil(&weights, last), &["m/model.safetensors"]);
@@ -213,7 +223,9 @@ fn a_comparison_of_several_texts_leaves_a_page() {
     assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| row["a_ppl"].as_f64() > Some(1.0) && row["b_ppl"].as_f64() > Some(1.0)), "{rows:?}");
     assert!(rows.iter().any(|row| row["recipe"] == "q4_k_m"), "the file says which recipe it was made by");
-    assert!(std::fs::read_to_string(dir.join("out/report.html")).unwrap().contains("theirs") || dir.join("out/report.html").exists());
+    assert!(
+        std::fs::read_to_string(dir.join("out/report.html")).unwrap().contains("theirs") || dir.join("out/report.html").exists()
+    );
     // Alone, each text has the figures of its own.
     let alone = json(dir, &["compare", "demo", "@q4_0", "--text", "a.txt", "--ctx", "64", "--chunks", "4", "--device", "cpu"]);
     let together = rows.iter().find(|row| row["recipe"] == "q4_0").unwrap();
