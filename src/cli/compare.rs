@@ -13,7 +13,7 @@ use super::layers::Layers;
 use super::perplexity::TextArgs;
 use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
-use super::statistics::{Scored, pairs_block, pairs_document};
+use super::statistics::{Scored, pairs};
 use super::sweep::{Files, inputs};
 use super::{Outcome, ScoringArgs, job, output};
 use bitworth_engine::backend::{Arithmetic, Backend};
@@ -26,7 +26,7 @@ use bitworth_measure::device::Device;
 use bitworth_measure::models;
 use bitworth_measure::on_device;
 use bitworth_measure::reference::lane;
-use bitworth_report::Summary;
+use bitworth_report::{Summary, statistics};
 use bitworth_text::tokenizer::Tokenizer;
 
 /// Compare candidates with a reference: perplexity, KL divergence, agreement, from one walk through the model.
@@ -131,7 +131,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         }
     }
     let mut document = json!({
-        "reference": reference.row(), "candidates": rows, "pairs": pairs_document(candidates),
+        "reference": reference.row(), "candidates": rows, "pairs": statistics::pairs_document(&pairs(candidates)),
         "tokens": reference.metrics.tokens, "windows": cut.sequences.len(), "ctx": args.text.ctx, "text_sha256": cut.sha256,
         "seconds": seconds, "resumed": resumed, "device": device.info(), "arithmetic": args.scoring.arithmetic,
     });
@@ -156,7 +156,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         text += &format!("{} tokens scored per lane in {seconds:.1} s{rest}\n", reference.metrics.tokens);
         if args.text.full {
             text.extend(scored.iter().map(|lane| lane.block(reference)));
-            text += &pairs_block(candidates);
+            text += &statistics::pairs_block(&pairs(candidates));
         }
         if args.layers {
             text += &layers.table();
