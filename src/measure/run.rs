@@ -477,6 +477,9 @@ pub(super) fn lane_record(
         bpw,
         sha256,
         types: Some(types.join(", ")),
+        imatrix: None,
+        fell_back: None,
+        parts: None,
     })
 }
 
