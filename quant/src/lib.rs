@@ -44,6 +44,7 @@ mod about;
 pub mod arch;
 pub mod atomic_file;
 pub mod checkpoint;
+pub mod content;
 pub mod convert;
 pub mod disk;
 mod error;

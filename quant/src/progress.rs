@@ -8,6 +8,8 @@ pub trait Progress: Sync {
     fn advance(&self, delta: u64);
     /// All of it is done.
     fn finish(&self);
+    /// A part of the same work begins, under another name; what was counted goes on.
+    fn stage(&self, _what: &str) {}
 }
 
 /// What work is counted in.

@@ -1,5 +1,6 @@
 //! `bitworth compare`: what candidates lost against a reference, on the same tokens, from one walk through the model.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,16 +15,18 @@ use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::statistics::{Scored, pairs_block, pairs_document};
 use super::sweep::{Files, inputs};
-use super::{Outcome, ScoringArgs, output};
+use super::{Outcome, ScoringArgs, job, output};
 use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{Lane, SweepOptions};
+use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, TextSpec};
 use bitworth_eval::stats::Estimate;
 use bitworth_eval::tokens::PairMetrics;
 use bitworth_measure::device::Device;
 use bitworth_measure::models;
 use bitworth_measure::on_device;
 use bitworth_measure::reference::lane;
+use bitworth_report::Summary;
 use bitworth_text::tokenizer::Tokenizer;
 
 /// Compare candidates with a reference: perplexity, KL divergence, agreement, from one walk through the model.
@@ -42,6 +45,10 @@ pub struct CompareArgs {
     /// Also write the GGUF file of every candidate that is quantized on the fly into this folder: MODEL-Q4_K_M.gguf.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    /// Leave records and the report (page, Markdown, CSV, parquet) in this folder, and go on with what an interrupted comparison
+    /// left there. Several --text are compared each for itself and together.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Also say how far the activations of each candidate are from the reference's behind every block.
     #[arg(long)]
     layers: bool,
@@ -63,6 +70,9 @@ pub struct CompareArgs {
 pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     if args.max_kld.is_some_and(|bound| !(bound.is_finite() && bound >= 0.0)) {
         bail!("--max-kld must be a number of nats, 0 or more");
+    }
+    if args.out.is_some() || args.text.texts.len() > 1 {
+        return run_job(args, session);
     }
     let checkpoint = models::open(&args.reference, session.watch())?;
     let mut lanes = vec![Lane {
@@ -94,6 +104,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     let records = args.text.open_records()?;
     let source = args.source.open(&lanes[0], &cut, &device.info().name)?;
     let kept = args.keep.kept(inputs(&lanes).chain(args.source.files()))?;
+    let resumed = args.text.sweep.is_resumed();
     let begin = std::time::Instant::now();
     let sinks = made.as_ref().map_or(&[][..], Files::sinks);
     let options = SweepOptions { sinks, layers: args.layers, ..args.text.sweep.options() };
@@ -104,6 +115,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     let seconds = begin.elapsed().as_secs_f64();
     let scored = Scored::all(&lanes, &scores, &cut)?;
     let layers = Layers::of(&lanes, &swept.layers);
+    lanes.iter().filter_map(|lane| fall_back_note(&lane.variant)).for_each(|note| session.note(&note));
     let files = records.map(|folder| folder.write(&device.info().name, &scored, args.layers.then_some(&layers))).transpose()?;
     let (reference, others) = (&scored[0], &scored[1..]);
     let (candidates, floor) = others.split_at(args.candidates.len());
@@ -121,7 +133,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     let mut document = json!({
         "reference": reference.row(), "candidates": rows, "pairs": pairs_document(candidates),
         "tokens": reference.metrics.tokens, "windows": cut.sequences.len(), "ctx": args.text.ctx, "text_sha256": cut.sha256,
-        "seconds": seconds, "device": device.info(), "arithmetic": args.scoring.arithmetic,
+        "seconds": seconds, "resumed": resumed, "device": device.info(), "arithmetic": args.scoring.arithmetic,
     });
     if let Some(floor) = floor {
         document["noise_floor"] = floor.row();
@@ -140,7 +152,8 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     }
     session.print(&document, || {
         let mut text = table(&scored, floor);
-        text += &format!("{} tokens scored per lane in {seconds:.1} s\n", reference.metrics.tokens);
+        let rest = if resumed { ", what was scored before it was taken up again not counted" } else { "" };
+        text += &format!("{} tokens scored per lane in {seconds:.1} s{rest}\n", reference.metrics.tokens);
         if args.text.full {
             text.extend(scored.iter().map(|lane| lane.block(reference)));
             text += &pairs_block(candidates);
@@ -157,6 +170,64 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         Some(lane) => {
             let (name, kld) = (&lane.lane.name, lane.kld().unwrap_or(f64::NAN));
             Outcome::GateFailed(format!("{name}: mean KL divergence {kld:.6} is above --max-kld {bound}"))
+        }
+        None => Outcome::Done,
+    })
+}
+
+/// The comparison as a job, which leaves a folder and takes several texts.
+fn run_job(args: &CompareArgs, session: &Session) -> Result<Outcome> {
+    let alone = [
+        ("--layers", args.layers),
+        ("--noise-floor", args.noise_floor),
+        ("--write", args.write.is_some()),
+        ("--records", args.text.records.is_some()),
+        ("--resume", args.text.sweep.resume.is_some()),
+        ("--full", args.text.full),
+        ("--reference and --logits", args.source.files().next().is_some()),
+        ("--save-reference and --save-logits", args.keep.is_asked()),
+    ];
+    if let Some((option, _)) = alone.iter().find(|(_, asked)| *asked) {
+        bail!("{option} works with one --text and without --out; --out keeps records and tokens, and goes on by itself");
+    }
+    let chunks = args.text.chunks.map(NonZeroUsize::get);
+    let imatrix = |file: &PathBuf| ImatrixSpec {
+        file: Some(file.display().to_string()),
+        text: None,
+        ctx: args.text.ctx,
+        chunks: None,
+        recipes: None,
+    };
+    let model = ModelSpec {
+        model: args.reference.clone(),
+        candidates: args.candidates.clone(),
+        imatrix: args.imatrix.as_ref().map(imatrix),
+        ..ModelSpec::default()
+    };
+    let job = job::checked(Job {
+        models: vec![model],
+        texts: args.text.texts.iter().map(|file| TextSpec::windows(file, args.text.ctx, chunks)).collect(),
+        arithmetic: Some(args.scoring.arithmetic.name().to_owned()),
+        max_memory_mib: Some(args.text.sweep.memory.mib()),
+        strict: true,
+        ..Job::default()
+    })?;
+    let device = args.scoring.open()?;
+    if args.text.sweep.dry_run {
+        return job::print_plan(&job, args.out.as_deref(), &device, session);
+    }
+    let done = job::execute_or_keep(&job, args.out.as_deref(), &device, session)?;
+    let document = json!({
+        "out": args.out, "files": done.files, "device": device.info(), "arithmetic": args.scoring.arithmetic,
+        "summary": done.summary()?, "findings": done.report.findings,
+    });
+    session.print(&document, || done.to_text())?;
+    let Some(bound) = args.max_kld else { return Ok(Outcome::Done) };
+    let too_far = |row: &&Summary| row.kld.is_none_or(|kld| kld.mean.value.is_nan() || kld.mean.value > bound);
+    Ok(match done.report.rows.iter().filter(|row| !row.is_reference).find(too_far) {
+        Some(row) => {
+            let kld = row.kld.map_or(f64::NAN, |kld| kld.mean.value);
+            Outcome::GateFailed(format!("{}: mean KL divergence {kld:.6} is above --max-kld {bound}", row.lane))
         }
         None => Outcome::Done,
     })
@@ -183,6 +254,13 @@ fn floor(reference: &Lane, device: &Device) -> Result<Lane> {
     Ok(Lane { name: format!("{name} ({})", other.name()), variant: reference.variant.clone(), arithmetic: other })
 }
 
+fn fall_back_note(variant: &Variant) -> Option<String> {
+    match variant {
+        Variant::Stored(_) => None,
+        Variant::Planned(_, plan) => plan.fall_back_note(),
+    }
+}
+
 /// Whether what a candidate loses more than the floor is more than chance; `None` where one sequence says nothing about that.
 fn is_above(difference: Estimate) -> Option<bool> {
     difference.low().map(|low| low > 0.0)
@@ -191,13 +269,13 @@ fn is_above(difference: Estimate) -> Option<bool> {
 fn table(scored: &[Scored<'_>], floor: Option<&Scored<'_>>) -> String {
     let width = scored.iter().map(|s| s.lane.name.chars().count()).max().unwrap_or(0).max(9);
     let mut text = format!(
-        "{:width$} {:>10} {:>10} {:>9} {:>10} {:>21} {:>9} {:>9} {:>9} {:>8} {:>9}",
-        "lane", "MiB", "ppl", "ppl +%", "mean KLD", "95 % interval", "median", "99 %", "99.9 %", "top-1 %", "rms dp %"
+        "{:width$} {:>14} {:>10} {:>9} {:>10} {:>21} {:>9} {:>9} {:>9} {:>8} {:>9}",
+        "lane", "MiB of tensors", "ppl", "ppl +%", "mean KLD", "95 % interval", "median", "99 %", "99.9 %", "top-1 %", "rms dp %"
     );
     text += if floor.is_some() { "  noise floor\n" } else { "\n" };
     for s in scored {
         let mib = s.lane.variant.bytes() as f64 / (1 << 20) as f64;
-        text += &format!("{:width$} {mib:10.1} {:10.4}", s.lane.name, s.metrics.perplexity.value);
+        text += &format!("{:width$} {mib:14.1} {:10.4}", s.lane.name, s.metrics.perplexity.value);
         if let (Some(a), Some(b)) = (s.metrics.against, &s.tokens.against) {
             let interval = a.kld.mean.interval.map_or(String::new(), |i| format!("{:.6} - {:.6}", i.low, i.high));
             text += &format!(

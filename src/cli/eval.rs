@@ -1,6 +1,7 @@
 //! `bitworth eval`: task accuracies with intervals, and for several models the paired difference from the first.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -8,14 +9,12 @@ use serde_json::{Value, json};
 
 use super::session::Session;
 use super::sweep::MemoryArgs;
-use super::{Outcome, ScoringArgs};
-use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::Lane;
-use bitworth_eval::stats;
-use bitworth_eval::task::{self, Task};
-use bitworth_measure::on_device;
-use bitworth_measure::{models, requests};
-use bitworth_text::tokenizer::Tokenizer;
+use super::{Outcome, ScoringArgs, job};
+use bitworth_eval::job::{Job, ModelSpec, TasksSpec};
+use bitworth_eval::stats::Estimate;
+use bitworth_eval::task::Task;
+use bitworth_report::Summary;
+use bitworth_report::summary::TaskScore;
 
 /// Score tasks: accuracies with 95 % intervals.
 #[derive(Args)]
@@ -33,81 +32,92 @@ pub struct EvalArgs {
     /// Ask as a chat: each item is what a user says, put into the first model's chat template. Tasks are then named NAME+chat.
     #[arg(long)]
     chat: bool,
+    /// Keep the answer to every item in this folder, go on with what an interrupted run left there, and leave the report.
+    #[arg(long, visible_alias = "out", value_name = "DIR")]
+    records: Option<PathBuf>,
     #[command(flatten)]
     memory: MemoryArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
 
+impl EvalArgs {
+    fn job(&self) -> Result<Job> {
+        let model = ModelSpec { model: self.models[0].clone(), candidates: self.models[1..].to_vec(), ..ModelSpec::default() };
+        let limit = self.limit.map(NonZeroUsize::get);
+        job::checked(Job {
+            models: vec![model],
+            tasks: Some(TasksSpec { names: self.tasks.clone(), limit, chat: self.chat }),
+            arithmetic: Some(self.scoring.arithmetic.name().to_owned()),
+            max_memory_mib: Some(self.memory.mib()),
+            strict: true,
+            ..Job::default()
+        })
+    }
+}
+
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
-    let mut tasks = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
-    let checkpoint = models::open(&args.models[0], session.watch())?;
-    let mut lanes = vec![Lane {
-        name: checkpoint.name().to_owned(),
-        variant: Variant::Stored(checkpoint.clone()),
-        arithmetic: args.scoring.arithmetic,
-    }];
-    for model in &args.models[1..] {
-        let lane = models::candidate(&checkpoint, model, None, session.watch())?;
-        lanes.push(Lane { arithmetic: args.scoring.arithmetic, ..lane });
-    }
-    models::number_duplicates(&mut lanes);
-    let mut tokenizer = Tokenizer::new(&checkpoint)?;
-    if args.chat {
-        (tasks, tokenizer) = requests::as_chats(&checkpoint, &tokenizer, tasks)?;
-    }
+    let job = args.job()?;
     let device = args.scoring.open()?;
+    let done = job::execute_or_keep(&job, args.records.as_deref(), &device, session)?;
+    let chances = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
+    let chance = |task: &str| {
+        let plain = task.strip_suffix("+chat").unwrap_or(task);
+        chances.iter().find(|known| known.name == plain).map(|task| task.chance)
+    };
     let mut rows = Vec::new();
-    for task in &tasks {
-        let items = task.first(args.limit.map(NonZeroUsize::get));
-        let asked = task::build(items);
-        let answers = on_device!(&device, backend =>
-            requests::answer(backend, &lanes, &tokenizer, &asked, args.memory.limits(), session.watch()))
-        .with_context(|| format!("task {}", task.name))?;
-        let mut reference: Vec<bool> = Vec::new();
-        for (lane, answers) in lanes.iter().zip(&answers) {
-            let correct: Vec<bool> = task.judge(items, answers)?.iter().map(|r| r.verdict.correct).collect();
-            if reference.is_empty() {
-                reference = correct.clone();
-            }
-            rows.push(row(lane, task, &correct, &reference).context("the task has no items")?);
+    for known in &chances {
+        let name = if args.chat { format!("{}+chat", known.name) } else { known.name.clone() };
+        for summary in &done.report.rows {
+            let score = summary.tasks.iter().find(|score| score.name == name).context("the task has no items")?;
+            rows.push(row(summary, score, chance(&name)));
         }
     }
-    session
-        .print(&json!({ "results": rows, "device": device.info(), "arithmetic": args.scoring.arithmetic }), || table(&rows))?;
+    let mut document = json!({ "results": rows, "device": device.info(), "arithmetic": args.scoring.arithmetic });
+    if !done.files.is_empty() {
+        document["files"] = json!(done.files);
+    }
+    session.print(&document, || table(&rows) + &done.file_lines())?;
     Ok(Outcome::Done)
 }
 
-fn row(lane: &Lane, task: &Task, correct: &[bool], reference: &[bool]) -> Option<Value> {
-    let right = correct.iter().filter(|c| **c).count() as u64;
-    let accuracy = stats::wilson(right, correct.len() as u64)?;
-    let pairs: Vec<(bool, bool)> = correct.iter().copied().zip(reference.iter().copied()).collect();
-    let paired = stats::paired_accuracy(&pairs)?;
-    Some(json!({
-        "model": lane.name, "task": task.name, "version": task.version, "items": correct.len(), "chance": task.chance,
-        "accuracy": accuracy.value, "low": accuracy.interval.map(|i| i.low), "high": accuracy.interval.map(|i| i.high),
-        "difference": paired.difference.value, "difference_low": paired.difference.interval.map(|i| i.low),
-        "difference_high": paired.difference.interval.map(|i| i.high), "p_value": paired.p_value,
-    }))
+fn row(summary: &Summary, score: &TaskScore, chance: Option<f64>) -> Value {
+    let paired = score.against_reference;
+    let difference = paired.map(|p| p.difference);
+    let [low, high] = [Estimate::low, Estimate::high].map(|end| difference.as_ref().and_then(end));
+    json!({
+        "model": if summary.is_reference { &summary.model } else { &summary.lane }, "task": score.name,
+        "version": score.version, "items": score.items, "chance": chance,
+        "accuracy": score.accuracy.value, "low": score.accuracy.low(), "high": score.accuracy.high(),
+        "difference": difference.map(|d| d.value), "difference_low": low, "difference_high": high,
+        "p_value": paired.map(|p| p.p_value),
+    })
 }
 
 fn table(rows: &[Value]) -> String {
     let percent = |row: &Value, key: &str| row[key].as_f64().map_or(String::new(), |v| format!("{:.1}", 100.0 * v));
     let wide = rows.iter().filter_map(|row| row["model"].as_str()).map(|name| name.chars().count()).max().unwrap_or(5);
     let mut text = format!(
-        "{:wide$} {:12} {:>6} {:>10} {:>15} {:>12}\n",
-        "model", "task", "items", "accuracy %", "95 % interval", "difference"
+        "{:wide$} {:12} {:>6} {:>10} {:>15} {:>12} {:>15}\n",
+        "model", "task", "items", "accuracy %", "95 % interval", "difference", "95 % interval"
     );
     for row in rows {
-        let interval = format!("{} - {}", percent(row, "low"), percent(row, "high"));
-        text += &format!(
-            "{:wide$} {:12} {:>6} {:>10} {interval:>15} {:>12}\n",
+        let range = |low: &str, high: &str| match row[low].is_null() {
+            true => String::new(),
+            false => format!("{} to {}", percent(row, low), percent(row, high)),
+        };
+        let line = format!(
+            "{:wide$} {:12} {:>6} {:>10} {:>15} {:>12} {:>15}",
             row["model"].as_str().unwrap_or(""),
             row["task"].as_str().unwrap_or(""),
             row["items"],
             percent(row, "accuracy"),
-            percent(row, "difference")
+            range("low", "high"),
+            percent(row, "difference"),
+            range("difference_low", "difference_high"),
         );
+        text += line.trim_end();
+        text.push('\n');
     }
     text
 }

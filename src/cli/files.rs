@@ -93,6 +93,9 @@ impl WriteArgs {
             );
         }
         for output in outputs {
+            if let Some(note) = output.plan.fall_back_note() {
+                session.note(&note);
+            }
             let unweighted = output.unweighted();
             if let Some(first) = unweighted.first() {
                 let (recipe, count) = (&output.plan.recipe.name, unweighted.len());

@@ -15,6 +15,7 @@ mod forecast;
 mod generate;
 mod imatrix;
 mod inspect;
+mod job;
 mod layers;
 mod logits;
 mod output;

@@ -1,8 +1,10 @@
 //! The only place that writes to stdout and stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use bitworth_advise::settings;
@@ -120,13 +122,29 @@ pub fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     // Drivers' validation chatter is not the user's business unless asked for.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error,bitworth=warn"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_target(false);
+    let _ = log.with_writer(|| Once).try_init();
+}
+
+/// Writes each line to stderr once: what is true of a model is not said for each of its lanes.
+struct Once;
+
+impl Write for Once {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        static SAID: Mutex<BTreeSet<Vec<u8>>> = Mutex::new(BTreeSet::new());
+        if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_vec()) {
+            io::stderr().lock().write_all(line)?;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use anyhow::Context;
     use bitworth_quant::plan::options::ALLOW_REQUANTIZE;
     use clap::CommandFactory;

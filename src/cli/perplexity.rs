@@ -1,7 +1,7 @@
 //! `bitworth perplexity`: as llama-perplexity scores a text.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -37,15 +37,15 @@ pub struct PerplexityArgs {
 /// Which text, and how it is cut.
 #[derive(Args)]
 pub struct TextArgs {
-    /// The text file.
-    #[arg(long, value_name = "FILE")]
-    text: String,
+    /// The text file; `compare` takes several.
+    #[arg(long = "text", required = true, value_name = "FILE")]
+    pub texts: Vec<String>,
     /// Tokens in a window.
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub ctx: usize,
     /// Score only the first N windows.
     #[arg(long, value_name = "N")]
-    chunks: Option<NonZeroUsize>,
+    pub chunks: Option<NonZeroUsize>,
     #[command(flatten)]
     pub sweep: SweepArgs,
     /// Print all statistics of each lane, in the manner of llama-perplexity.
@@ -53,14 +53,17 @@ pub struct TextArgs {
     pub full: bool,
     /// Write what is known of every scored token and every window to tokens.parquet and sequences.parquet in this folder.
     #[arg(long, value_name = "DIR")]
-    records: Option<PathBuf>,
+    pub records: Option<PathBuf>,
 }
 
 impl TextArgs {
     /// The text, cut into windows.
     pub fn cut(&self, tokenizer: &Tokenizer) -> Result<TextWindows> {
-        let text = models::read_text(&self.text)?;
-        TextWindows::windows(tokenizer, &text, self.ctx, self.chunks.map(NonZeroUsize::get)).with_context(|| self.text.clone())
+        let [file] = &self.texts[..] else { bail!("--text: this takes one text; `bitworth compare` takes several") };
+        let text = models::read_text(file)?;
+        let windows = TextWindows::windows(tokenizer, &text, self.ctx, self.chunks.map(NonZeroUsize::get));
+        let name = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Ok(TextWindows { name, ..windows.with_context(|| file.clone())? })
     }
 
     /// Windows must fit the context that every model was trained for.

@@ -82,6 +82,18 @@ impl Progress for Reporter {
         }
     }
 
+    fn stage(&self, what: &str) {
+        match self {
+            Self::Quiet => {}
+            Self::Bar(bar) => bar.set_message(what.to_owned()),
+            Self::Lines(lines) => {
+                if let Ok(mut lines) = lines.lock() {
+                    what.clone_into(&mut lines.what);
+                }
+            }
+        }
+    }
+
     fn finish(&self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();

@@ -28,6 +28,11 @@ pub struct KeepArgs {
 }
 
 impl KeepArgs {
+    /// Whether anything is to be kept.
+    pub fn is_asked(&self) -> bool {
+        self.save_reference.is_some() || self.save_logits.is_some()
+    }
+
     /// Where it is to be kept.
     ///
     /// # Errors

@@ -10,9 +10,11 @@ use super::files::{NewFolders, check_replaceable, is_parquet};
 use super::layers::Layers;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::metrics::TextMetrics;
-use bitworth_eval::record::{SequenceRecord, TokenSequence};
+use bitworth_eval::record::{Body, Origin, Record, SequenceRecord, TokenSequence};
+use bitworth_eval::records;
 use bitworth_eval::stats::{Distribution, Estimate};
 use bitworth_eval::tokens::{PairMetrics, TOP, TokenAgainstMetrics, TokenMean, TokenMetrics};
+use bitworth_measure::execute::describe_lane;
 use bitworth_measure::text::TextWindows;
 use bitworth_report::tokens::{Common, LaneTokens, layers_path, paths, write, write_layers};
 
@@ -35,7 +37,7 @@ impl<'a> Scored<'a> {
     /// Nothing was scored.
     pub fn all(lanes: &'a [Lane], scores: &'a [Vec<TokenSequence>], text: &TextWindows) -> Result<Vec<Self>> {
         let one = |(i, (lane, sequences)): (usize, (&'a Lane, &'a Vec<TokenSequence>))| {
-            let records = text.records(sequences, false);
+            let records = text.records(sequences, true);
             let metrics = TextMetrics::of(&records.iter().collect::<Vec<_>>()).context("nothing was scored")?;
             let reference = (i > 0).then(|| scores[0].as_slice());
             let tokens = TokenMetrics::of(sequences, reference).context("nothing was scored")?;
@@ -269,6 +271,26 @@ impl RecordsFolder {
         Ok(Self { dir: dir.to_owned(), folders })
     }
 
+    /// Writes the records that `report` and `advise` read; those of an earlier comparison in the folder are replaced.
+    fn for_reports(&self, device: &str, lanes: &[Scored<'_>]) -> Result<Vec<PathBuf>> {
+        let model = lanes.first().map_or("", |lane| lane.lane.variant.checkpoint().name());
+        let old = std::fs::read_dir(self.dir.join(records::RECORDS)).into_iter().flatten().flatten();
+        for file in old.filter(|file| file.file_name().to_string_lossy().starts_with("compare.")) {
+            std::fs::remove_file(file.path()).with_context(|| file.path().display().to_string())?;
+        }
+        let mut written = Vec::new();
+        for (i, scored) in lanes.iter().enumerate() {
+            let lane = scored.lane;
+            let record = |body| Record { origin: Origin::new(model, &lane.name, device, lane.arithmetic.name()), body };
+            let mut rows = vec![record(describe_lane(lane, i == 0)?)];
+            rows.extend(scored.records.iter().map(|sequence| record(Body::Sequence(sequence.clone()))));
+            let item = format!("compare.{}", lane.name);
+            records::append(&self.dir, &item, &rows)?;
+            written.push(records::path(&self.dir, &item));
+        }
+        Ok(written)
+    }
+
     /// Writes the tokens and sequences of all lanes, and where there are some the errors of activations; returns the files.
     ///
     /// # Errors
@@ -281,6 +303,7 @@ impl RecordsFolder {
         };
         write(&self.dir, &Common { model, device }, &lanes.iter().map(row).collect::<Vec<_>>())?;
         let mut files = paths(&self.dir).to_vec();
+        files.extend(self.for_reports(device, lanes)?);
         if let Some(layers) = layers {
             let path = layers_path(&self.dir);
             check_replaceable(&path, std::iter::empty(), "parquet file", is_parquet)?;

@@ -27,6 +27,11 @@ pub struct MemoryArgs {
 }
 
 impl MemoryArgs {
+    /// The memory in MiB, one at least.
+    pub fn mib(&self) -> u64 {
+        (self.max_memory >> 20).max(1)
+    }
+
     /// How a sweep is cut.
     pub fn limits(&self) -> SweepLimits {
         SweepLimits { memory_bytes: usize::try_from(self.max_memory).unwrap_or(usize::MAX), ..SweepLimits::default() }
@@ -37,14 +42,14 @@ impl MemoryArgs {
 #[derive(Args)]
 pub struct SweepArgs {
     #[command(flatten)]
-    memory: MemoryArgs,
+    pub memory: MemoryArgs,
     /// Print the plan (passes, bytes to be read, memory, estimated time) and score nothing.
     #[arg(long)]
     pub dry_run: bool,
     /// Keep in this folder what is needed to go on after an interruption, and go on with what is there. It is removed when
     /// all is scored.
     #[arg(long, value_name = "DIR")]
-    resume: Option<PathBuf>,
+    pub resume: Option<PathBuf>,
 }
 
 impl SweepArgs {
@@ -52,6 +57,11 @@ impl SweepArgs {
     pub fn options(&self) -> sweep::SweepOptions<'_> {
         let resume = self.resume.as_deref().map(|folder| Resume { folder, every_layer: false });
         sweep::SweepOptions { limits: self.memory.limits(), resume, ..sweep::SweepOptions::default() }
+    }
+
+    /// Whether there is something to go on with.
+    pub fn is_resumed(&self) -> bool {
+        self.resume.as_deref().is_some_and(|folder| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
     }
 
     /// The plan for a text, as JSON and for a person.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bitworth_quant::arch::Role;
 use bitworth_quant::checkpoint::{Tensor, TensorBytes};
-use bitworth_quant::{Checkpoint, DType, HParams, Imatrix, Plan};
+use bitworth_quant::{Checkpoint, DType, HParams, Imatrix, Plan, content};
 use sha2::{Digest, Sha256};
 
 use crate::error::{EngineError, Result};
@@ -78,15 +78,20 @@ impl Variant {
         }
     }
 
-    /// Tells variants apart without reading all of them: names, types, shapes and the first row of every tensor.
+    /// Tells variants apart by all that the computation reads: hyper-parameters and traits, the tensors' names, types and
+    /// shapes, every byte of the files that hold them, and the importance of the weights that are encoded on the fly.
     ///
     /// # Errors
     /// A model that cannot be read.
     pub fn fingerprint(&self) -> Result<[u8; 32]> {
         let mut hash = Sha256::new();
-        for tensor in self.checkpoint().tensors() {
+        let checkpoint = self.checkpoint();
+        hash.update(format!("{} {:?} {:?}\n", checkpoint.arch().name, checkpoint.block_traits()?, checkpoint.hparams()));
+        for file in checkpoint.files() {
+            hash.update(content::hash(file)?);
+        }
+        for tensor in checkpoint.tensors() {
             hash.update(format!("{} {} {} {:?}\n", tensor.name, tensor.dtype, self.dtype(tensor), tensor.shape));
-            hash.update(&*self.checkpoint().read(tensor, 0..1)?);
             let weights = self.imatrix().and_then(|imatrix| imatrix.weights(&tensor.name));
             weights.into_iter().flatten().for_each(|weight| hash.update(weight.to_le_bytes()));
         }

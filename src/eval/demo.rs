@@ -11,6 +11,21 @@ use bitworth_quant::{Error, Result};
 /// What a path into the demo world begins with: `demo:data/eval.txt`, `demo:demo-model`.
 pub const PREFIX: &str = "demo:";
 
+/// What a name on the hub begins with: `hf:OWNER/NAME`.
+pub const HUB_PREFIX: &str = "hf:";
+/// The short name of the demo's model.
+pub const MODEL: &str = "demo";
+
+/// Whether the name of a model or a text is a path, which counts from a folder.
+pub fn is_path(name: &str) -> bool {
+    !name.starts_with(PREFIX) && !name.starts_with(HUB_PREFIX) && !is_model(name)
+}
+
+/// Whether a name means the demo's model, for short. What stands under that name on the disk comes first.
+pub fn is_model(name: &str) -> bool {
+    name == MODEL && !Path::new(name).exists()
+}
+
 /// One row of [`FILES`]: the path under datasets/demo, and the bytes of that file.
 macro_rules! embed {
     ($($path:literal),* $(,)?) => {

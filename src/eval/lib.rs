@@ -9,6 +9,7 @@
 //! - [`demo`]: the demo world carried inside the program.
 
 pub mod demo;
+pub mod job;
 pub mod kinds;
 pub mod metrics;
 pub mod record;

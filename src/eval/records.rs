@@ -78,6 +78,16 @@ pub fn load(dir: &Path) -> Result<Vec<Record>> {
     Ok(records)
 }
 
+/// The records of one item of the run's folder `dir`.
+///
+/// # Errors
+/// As [`load`]; an item that has no records.
+pub fn load_item(dir: &Path, item: &str) -> Result<Vec<Record>> {
+    let path = path(dir, item);
+    let records = read(&path)?;
+    if records.is_empty() { Err(Error::file(&path, "holds no record; delete it and run again")) } else { Ok(records) }
+}
+
 /// Writes a frame in one step: beside, then renamed.
 ///
 /// # Errors

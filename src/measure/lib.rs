@@ -1,16 +1,15 @@
 //! Joins evaluation and engine: opens models and devices, packs requests into sweeps, times lanes, and keeps the records of a
 //! run. Absent: what scores mean (`eval`), how they are shown (`report`, `cli`).
 
-pub mod config;
 pub mod device;
 pub mod error;
+pub mod execute;
 pub mod generation;
 pub mod imatrix;
 pub mod models;
 pub mod probe;
 pub mod reference;
 pub mod requests;
-pub mod run;
 pub mod second_moment;
 pub mod settings;
 pub mod text;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bitworth_quant::checkpoint::{Model, open_model};
 use bitworth_quant::plan::PlanOptions;
-use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
+use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe, content};
 
 use super::Watch;
 use super::error::{At, Error, Result};
@@ -15,11 +15,8 @@ use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::demo;
 
-/// What a name on the hub begins with (`bitworth_hub::PREFIX`).
-const HUB_PREFIX: &str = "hf:";
-
-/// Opens MODEL: a Hugging Face directory, a GGUF file, `hf:OWNER/NAME` on the hub, or `demo:PATH` inside the embedded
-/// demo world.
+/// Opens MODEL: a Hugging Face directory, a GGUF file, `hf:OWNER/NAME` on the hub, `demo:PATH` inside the embedded
+/// demo world, or `demo` for its model.
 ///
 /// # Errors
 /// As [`Checkpoint::open`] and `bitworth_hub::fetch`; a demo path that does not exist.
@@ -43,15 +40,13 @@ pub fn locate(model: &str, watch: Watch) -> Result<PathBuf> {
     fetched_path(model, watch)
 }
 
-/// Whether MODEL is a path, which counts from a folder, and not a name.
-pub fn is_path(model: &str) -> bool {
-    !model.starts_with(demo::PREFIX) && !model.starts_with(HUB_PREFIX)
-}
-
 /// Where MODEL stands, which may have to be fetched.
 fn fetched_path(model: &str, watch: Watch) -> Result<PathBuf> {
-    if model.starts_with(HUB_PREFIX) {
+    if model.starts_with(demo::HUB_PREFIX) {
         return fetch(model, watch);
+    }
+    if demo::is_model(model) {
+        return Ok(demo::resolve("demo:demo-model", &demo_dir())?);
     }
     Ok(demo::resolve(model, &demo_dir())?)
 }
@@ -76,6 +71,11 @@ pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
     let variant = Variant::Stored(checkpoint.clone());
     let name = variant.types().first().map_or("reference", |(dtype, _)| dtype.name()).to_lowercase();
     Lane { name, variant, arithmetic: Arithmetic::F32 }
+}
+
+/// The name of the recipe that made a model, as its file says; of one that says none, the type most of its weights have.
+pub fn recipe_name(checkpoint: &Arc<Checkpoint>) -> String {
+    Recipe::of_file_type(checkpoint.metadata()).map_or_else(|| reference(checkpoint).name, |recipe| recipe.name.clone())
 }
 
 /// The lane of a candidate: `@recipe` applied to `reference`, with `imatrix` where there is one, or a model of its own.
@@ -158,10 +158,7 @@ pub fn stored_bytes(checkpoint: &Checkpoint) -> Result<u64> {
 
 /// Where the embedded demo world is put on the disk: the user's cache folder.
 fn demo_dir() -> PathBuf {
-    let home =
-        || std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()).or_else(home);
-    cache.unwrap_or_else(std::env::temp_dir).join("bitworth").join(concat!("demo-", env!("CARGO_PKG_VERSION")))
+    content::cache_folder().join(concat!("demo-", env!("CARGO_PKG_VERSION")))
 }
 
 /// Reads a text file; `demo:PATH` reads the embedded demo world.

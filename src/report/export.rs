@@ -86,6 +86,21 @@ pub fn scores(path: &Path, scores: &[Loglikelihood]) -> Result<()> {
     columns.write_parquet(path)
 }
 
+/// The same of several lanes, one behind the other, each with its name in the column `lane`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn scores_of_lanes(path: &Path, lanes: &[(&str, Vec<Loglikelihood>)]) -> Result<()> {
+    let rows: Vec<(&str, &Loglikelihood)> = lanes.iter().flat_map(|(lane, all)| all.iter().map(move |s| (*lane, s))).collect();
+    let mut columns = Columns::of(&rows);
+    columns.text("lane", |r| Some(r.0));
+    columns.number("logprob", |r| Some(r.1.logprob));
+    columns.count("tokens", |r| Some(r.1.tokens as u64));
+    columns.flag("is_greedy", |r| r.1.is_greedy);
+    columns.count("bytes", |r| Some(r.1.bytes as u64));
+    columns.write_parquet(path)
+}
+
 pub(crate) fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
     let begin = || Columns::of(rows);
     let (mut first, mut scores, mut last) = (begin(), begin(), begin());

@@ -105,6 +105,26 @@ impl Plan {
         8.0 * self.bytes() as f64 / self.weights() as f64
     }
 
+    /// Matrices whose rows do not divide into the blocks of the recipe's encoding, and which another one stands in for.
+    pub fn fell_back(&self) -> usize {
+        let block = self.recipe.default.block_len();
+        let fell = |e: &&PlanEntry| e.shape.len() > 1 && e.from != e.to && !e.shape[0].is_multiple_of(block);
+        self.entries.iter().filter(fell).count()
+    }
+
+    /// What to say of a recipe whose encoding does not fit this model; `None` where it does.
+    pub fn fall_back_note(&self) -> Option<String> {
+        let (count, all) = (self.fell_back(), self.entries.iter().filter(|e| e.shape.len() > 1).count());
+        let (recipe, default) = (&self.recipe.name, self.recipe.default);
+        let which = if count == all { "all".to_owned() } else { format!("{count} of {all}") };
+        (count > 0).then(|| {
+            format!(
+                "{recipe}: the rows of {which} matrices do not divide into {default} blocks of {}; other types stand in for it",
+                default.block_len()
+            )
+        })
+    }
+
     /// The tensors of the file to be written, in order.
     pub fn specs(&self) -> Vec<TensorSpec> {
         let spec = |e: &PlanEntry| TensorSpec { name: e.tensor.clone(), dtype: e.to, shape: e.shape.clone() };

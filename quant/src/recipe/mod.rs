@@ -12,6 +12,7 @@ mod when;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::gguf::{Metadata, Value};
 use crate::{DType, Error, Result};
 pub(crate) use builtin::ftype_of;
 pub use facts::{Category, Count, ModelFacts, TensorFacts};
@@ -33,6 +34,14 @@ impl Recipe {
     /// Whether [`Recipe::find`] takes this for the path of a file.
     pub fn is_path(name: &str) -> bool {
         name.ends_with(".toml")
+    }
+
+    /// The recipe that a GGUF file says it was made by (`general.file_type`), if it says one that is known.
+    pub fn of_file_type(metadata: &Metadata) -> Option<Arc<Self>> {
+        // llama.cpp's LLAMA_FTYPE_GUESSED: the number was guessed from the tensors.
+        const GUESSED: u32 = 1024;
+        let Some(&Value::U32(ftype)) = metadata.get("general.file_type") else { return None };
+        Self::all().iter().find(|recipe| !recipe.only_copy && recipe.ftype == ftype & !GUESSED).cloned()
     }
 
     /// Reads a custom recipe; `configs/recipes/` shows the keys.

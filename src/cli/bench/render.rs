@@ -112,7 +112,8 @@ impl BenchRow {
     }
 }
 
-const TITLES: [&str; 10] = ["model", "MiB", "test", "tok/s", "min - max", "mean ± sd", "steady", "load s", "memory MiB", "tok/J"];
+const TITLES: [&str; 10] =
+    ["model", "MiB of tensors", "test", "tok/s", "min - max", "mean ± sd", "steady", "load s", "memory MiB", "tok/J"];
 /// Columns of text; the others are of numbers.
 const LEFT: [bool; 10] = [true, false, true, false, false, false, false, false, false, false];
 const UNSTEADY: &str =

@@ -50,6 +50,7 @@ pub struct Sequence {
 }
 
 /// One version of the model on its way through the sweep.
+#[derive(Clone)]
 pub struct Lane {
     /// Name in records.
     pub name: String,

@@ -24,7 +24,7 @@ use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
 
 /// Grows whenever the files' layout changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The file that says which sweep the folder is of.
 const IDENTITY: &str = "sweep.json";
 /// How many times as long as writing took nothing is written.
@@ -88,6 +88,7 @@ impl State {
     pub fn finished(&self, pass: usize, numbers: &[usize], sequences: &[Sequence]) -> Result<Option<Scores>> {
         let Some(mut input) = Input::open(&self.scores_path(pass))? else { return Ok(None) };
         let mut scores = Scores { lanes: Vec::new(), layers: Vec::new() };
+        input.expect(pass)?;
         for _ in 0..input.number()? {
             let mut lane = Vec::new();
             for &number in numbers {
@@ -112,7 +113,7 @@ impl State {
         let path = self.scores_path(pass);
         if !path.exists() {
             let mut output = Output::create(&path)?;
-            output.words(&[scores.lanes.len() as u64])?;
+            output.words(&[pass as u64, scores.lanes.len() as u64])?;
             for row in scores.lanes.iter().flatten().flatten() {
                 output.words(&head_row_words(row))?;
             }
@@ -144,7 +145,7 @@ impl State {
         }
         let begin = Instant::now();
         let mut output = Output::create(&self.layer_path(pass))?;
-        output.words(&[block as u64, errors.len() as u64])?;
+        output.words(&[pass as u64, block as u64, errors.len() as u64])?;
         for error in errors {
             output.words(&[error.lane, error.block, error.chunk, error.rows.len()].map(|number| number as u64))?;
             for row in &error.rows {
@@ -169,6 +170,7 @@ impl State {
     #[allow(clippy::type_complexity)]
     pub fn layer<B: Backend>(&self, pass: usize, walk: &Pass<'_, '_, B>) -> Result<Option<(usize, Hidden<B>, Vec<RowError>)>> {
         let Some(mut input) = Input::open(&self.layer_path(pass))? else { return Ok(None) };
+        input.expect(pass)?;
         let [block, count] = input.words::<2>()?.map(|word| word as usize);
         let mut errors = Vec::new();
         for _ in 0..count {
@@ -354,6 +356,11 @@ impl Input {
             *word = u64::from_le_bytes(bytes);
         }
         Ok(words)
+    }
+
+    /// The number of the pass that the file is of, which renaming it does not change.
+    fn expect(&mut self, pass: usize) -> Result<()> {
+        if self.number()? == pass { Ok(()) } else { Err(self.broken()) }
     }
 
     fn number(&mut self) -> Result<usize> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bitworth_quant::Checkpoint;
 
 use crate::error::Result;
+use crate::execute::lane_record;
 use crate::models;
-use crate::run::lane_record;
 use bitworth_engine::backend::DeviceInfo;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::record::{Body, Origin, Record, Speed};
@@ -20,7 +20,7 @@ use bitworth_eval::records;
 /// A folder or file that cannot be written.
 pub fn append(dir: &Path, device: &DeviceInfo, checkpoints: &[Arc<Checkpoint>], speeds: &[Vec<Speed>]) -> Result<Vec<PathBuf>> {
     let mut lanes: Vec<Lane> = checkpoints.iter().map(models::reference).collect();
-    let recipes: Vec<String> = lanes.iter().map(|lane| lane.name.clone()).collect();
+    let recipes: Vec<String> = checkpoints.iter().map(models::recipe_name).collect();
     lanes.iter_mut().zip(checkpoints).for_each(|(lane, checkpoint)| lane.name = checkpoint.name().to_owned());
     models::number_duplicates(&mut lanes);
     let mut files = Vec::new();

@@ -1,0 +1,560 @@
+//! What to measure, as a value: models, their quantizations and other candidates, texts, tasks, timings. Read from TOML, written
+//! by commands, printed, hashed; `bitworth_measure::execute` does what it says. Nothing is opened here.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use bitworth_quant::message::Message;
+use bitworth_quant::{Error, Recipe, Result};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::demo;
+
+/// The job that needs nothing but the program.
+const DEMO: &str = include_str!("../../configs/runs/demo.toml");
+
+/// What to measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Default)]
+pub struct Job {
+    /// The models; each is measured for itself, with the same texts, tasks and timings.
+    pub models: Vec<ModelSpec>,
+    /// The texts to score.
+    pub texts: Vec<TextSpec>,
+    /// The tasks to score.
+    pub tasks: Option<TasksSpec>,
+    /// What to time.
+    pub speed: Option<SpeedSpec>,
+    /// The arithmetic of the activations: `f32` [default] or `q8`.
+    pub arithmetic: Option<String>,
+    /// How the files of the recipes are cut into parts.
+    pub split: Option<SplitSpec>,
+    /// Most memory that scoring takes, in MiB [default: 4096]. Results do not depend on it.
+    pub max_memory_mib: Option<u64>,
+    /// Whether a candidate that is no version of its model ends the job, instead of being left out with a note.
+    pub strict: bool,
+}
+
+/// A model, and what it is compared with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// The reference: a Hugging Face directory or a GGUF file, seen from the configuration's folder; or `hf:OWNER/NAME`
+    /// on the hub, or `demo:PATH`.
+    pub model: String,
+    /// The recipes of which files are made: names, or paths of TOML files seen from the configuration's folder.
+    #[serde(default)]
+    pub recipes: Vec<String>,
+    /// Other versions of the model: GGUF files and directories that are there already, whoever made them, and `@RECIPE` for the
+    /// model quantized on the fly, without a file.
+    #[serde(default)]
+    pub candidates: Vec<String>,
+    /// What matters how much to the recipes' rounding.
+    pub imatrix: Option<ImatrixSpec>,
+}
+
+/// An importance matrix, as llama-quantize's `--imatrix`: a file made before, or a text to collect it on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImatrixSpec {
+    /// The file (GGUF or .dat), seen from the configuration's folder.
+    pub file: Option<String>,
+    /// The text to collect it on from the reference, seen from the configuration's folder, or `demo:PATH`.
+    pub text: Option<String>,
+    /// Tokens in a window of the text.
+    #[serde(default = "default_ctx")]
+    pub ctx: usize,
+    /// Only so many windows.
+    pub chunks: Option<usize>,
+    /// The recipes that use it [default: all].
+    pub recipes: Option<Vec<String>>,
+}
+
+/// A text and how it is scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSpec {
+    /// The file, seen from the configuration's folder, or `demo:PATH`.
+    pub file: String,
+    /// Its name in records and tables [default: the file's name without its ending].
+    #[serde(default)]
+    pub name: String,
+    /// Tokens in a window.
+    #[serde(default = "default_ctx")]
+    pub ctx: usize,
+    /// Only so many windows.
+    pub chunks: Option<usize>,
+    /// Tokens scored between two writes of records.
+    #[serde(default = "default_pass_tokens")]
+    pub pass_tokens: usize,
+    /// Whether to score every token of the text once more, for bits per byte.
+    #[serde(default = "default_true")]
+    pub bits_per_byte: bool,
+    /// Bits per byte of only so many windows [default: as `chunks`].
+    pub bits_per_byte_chunks: Option<usize>,
+    /// Whether records keep every scored token: about 50 bytes for each token and lane.
+    #[serde(default = "default_true")]
+    pub keep_tokens: bool,
+}
+
+impl TextSpec {
+    /// A text in whole windows, without bits per byte.
+    pub fn windows(file: impl Into<String>, ctx: usize, chunks: Option<usize>) -> Self {
+        let (pass_tokens, bits_per_byte) = (default_pass_tokens(), false);
+        let (file, name) = (file.into(), String::new());
+        Self { file, name, ctx, chunks, pass_tokens, bits_per_byte, bits_per_byte_chunks: None, keep_tokens: true }
+    }
+}
+
+/// Tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TasksSpec {
+    /// Names of tasks that come with the program, or task files seen from the configuration's folder.
+    pub names: Vec<String>,
+    /// Only the first items of each.
+    pub limit: Option<usize>,
+    /// Whether they are asked as chats, in the model's chat template.
+    #[serde(default)]
+    pub chat: bool,
+}
+
+/// Timings; see `bitworth_measure::timing::Workload`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SpeedSpec {
+    #[serde(default = "default_ctx")]
+    pub prompt: usize,
+    #[serde(default = "default_generate")]
+    pub generate: usize,
+    #[serde(default)]
+    pub depth: usize,
+    #[serde(default = "default_batch")]
+    pub batch: usize,
+    #[serde(default = "default_repetitions")]
+    pub repetitions: usize,
+}
+
+/// Parts of files, as llama-gguf-split cuts them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitSpec {
+    /// At most so many bytes of tensors in a part.
+    pub max_bytes: Option<u64>,
+    /// At most so many tensors in a part.
+    pub max_tensors: Option<usize>,
+}
+
+fn default_ctx() -> usize {
+    512
+}
+
+fn default_pass_tokens() -> usize {
+    1 << 16
+}
+
+fn default_true() -> bool {
+    true
+}
+
+fn default_generate() -> usize {
+    128
+}
+
+fn default_batch() -> usize {
+    1
+}
+
+fn default_repetitions() -> usize {
+    3
+}
+
+/// A job as it stands in TOML. Unknown keys are errors.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// The only model, or none.
+    model: Option<String>,
+    /// Several models, by name or with what is their own.
+    #[serde(default)]
+    models: Vec<NameOr<WrittenModel>>,
+    /// Of every model that names none of its own.
+    recipes: Option<Vec<String>>,
+    candidates: Option<Vec<String>>,
+    imatrix: Option<ImatrixSpec>,
+    #[serde(default, rename = "text")]
+    texts: OneOrMany<TextSpec>,
+    tasks: Option<TasksSpec>,
+    speed: Option<SpeedSpec>,
+    arithmetic: Option<String>,
+    split: Option<SplitSpec>,
+    max_memory_mib: Option<u64>,
+    #[serde(default)]
+    strict: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenModel {
+    model: String,
+    recipes: Option<Vec<String>>,
+    candidates: Option<Vec<String>>,
+    imatrix: Option<ImatrixSpec>,
+}
+
+impl Job {
+    /// Reads a job; without a path, the embedded demo.
+    ///
+    /// # Errors
+    /// A file that cannot be read; TOML that does not parse; an unknown key or recipe; nothing to measure. All name the file.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Self::parse(DEMO, Path::new(""), "configs/runs/demo.toml (embedded)") };
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new("")), &path.display().to_string())
+    }
+
+    /// Reads a job from TOML; relative paths are seen from `folder`, messages begin with `name`.
+    ///
+    /// # Errors
+    /// As [`Job::load`].
+    pub fn parse(text: &str, folder: &Path, name: &str) -> Result<Self> {
+        let job = toml::from_str::<Written>(text).map_err(|e| Message::from(e.to_string().trim_end().to_owned()));
+        let job = job.and_then(|written| Self::of(written, folder));
+        job.and_then(|mut job| job.check().map(|()| job)).map_err(|what| Error::file(Path::new(name), what))
+    }
+
+    fn of(written: Written, folder: &Path) -> Result<Self, Message> {
+        let Written {
+            model,
+            models,
+            recipes,
+            candidates,
+            imatrix,
+            texts,
+            tasks,
+            speed,
+            arithmetic,
+            split,
+            max_memory_mib,
+            strict,
+        } = written;
+        let own = |model: NameOr<WrittenModel>| {
+            let WrittenModel { model, recipes: own_recipes, candidates: own_candidates, imatrix: own_imatrix } = match model {
+                NameOr::Name(model) => WrittenModel { model, recipes: None, candidates: None, imatrix: None },
+                NameOr::Whole(model) => model,
+            };
+            ModelSpec {
+                model,
+                recipes: own_recipes.or_else(|| recipes.clone()).unwrap_or_default(),
+                candidates: own_candidates.or_else(|| candidates.clone()).unwrap_or_default(),
+                imatrix: own_imatrix.or_else(|| imatrix.clone()),
+            }
+        };
+        let models: Vec<ModelSpec> = match (model, models.is_empty()) {
+            (Some(model), true) => vec![own(NameOr::Name(model))],
+            (None, false) => models.into_iter().map(own).collect(),
+            (Some(_), false) => return Err("give either model or models".into()),
+            (None, true) => return Err("missing field `model` (or `models`, for several)".into()),
+        };
+        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict };
+        job.look_from(folder);
+        Ok(job)
+    }
+
+    /// Relative paths count from `folder`.
+    fn look_from(&mut self, folder: &Path) {
+        let from_here = |path: &mut String| {
+            if demo::is_path(path) {
+                *path = folder.join(&*path).display().to_string();
+            }
+        };
+        let recipe = |name: &mut String| {
+            if Recipe::is_path(name) {
+                *name = folder.join(&*name).display().to_string();
+            }
+        };
+        for model in &mut self.models {
+            from_here(&mut model.model);
+            model.recipes.iter_mut().for_each(recipe);
+            for candidate in &mut model.candidates {
+                match candidate.strip_prefix('@') {
+                    Some(name) if Recipe::is_path(name) => *candidate = format!("@{}", folder.join(name).display()),
+                    Some(_) => {}
+                    None => from_here(candidate),
+                }
+            }
+            if let Some(imatrix) = &mut model.imatrix {
+                imatrix.file.iter_mut().chain(&mut imatrix.text).for_each(from_here);
+                imatrix.recipes.iter_mut().flatten().for_each(recipe);
+            }
+        }
+        self.texts.iter_mut().for_each(|text| from_here(&mut text.file));
+        for task in self.tasks.iter_mut().flat_map(|tasks| &mut tasks.names).filter(|name| name.ends_with(".toml")) {
+            from_here(task);
+        }
+    }
+
+    /// Checks what can be checked without opening anything, gives recipes their own spelling and every text a name.
+    ///
+    /// # Errors
+    /// An unknown recipe, one that is there twice, nothing to measure, a count of 0, two texts of one name.
+    pub fn check(&mut self) -> Result<(), Message> {
+        for model in &mut self.models {
+            check_recipes(model)?;
+        }
+        if self.texts.is_empty() && self.tasks.is_none() && self.speed.is_none() {
+            return Err("nothing to measure: give at least one of [text], [tasks] and [speed]".into());
+        }
+        if self.tasks.as_ref().and_then(|t| t.limit) == Some(0) {
+            return Err(above_zero("tasks.limit"));
+        }
+        let split = self.split.as_ref();
+        if split.is_some_and(|s| s.max_bytes.is_none() == s.max_tensors.is_none()) {
+            return Err("[split]: give either max_bytes or max_tensors".into());
+        }
+        if split.is_some_and(|s| s.max_bytes == Some(0) || s.max_tensors == Some(0)) {
+            return Err("[split]: max_bytes and max_tensors must be above 0".into());
+        }
+        self.check_texts()
+    }
+
+    fn check_texts(&mut self) -> Result<(), Message> {
+        for text in &self.texts {
+            if text.pass_tokens == 0 {
+                return Err("text.pass_tokens must be above 0".into());
+            }
+            for (key, count) in [("text.chunks", text.chunks), ("text.bits_per_byte_chunks", text.bits_per_byte_chunks)] {
+                if count == Some(0) {
+                    return Err(above_zero(key));
+                }
+            }
+        }
+        for i in 0..self.texts.len() {
+            let given = !self.texts[i].name.is_empty();
+            let stem = Path::new(self.texts[i].file.trim_start_matches(demo::PREFIX)).file_stem();
+            let wanted = if given { self.texts[i].name.clone() } else { stem.unwrap_or_default().to_string_lossy().into_owned() };
+            let taken = |name: &str| self.texts[..i].iter().any(|text| text.name == name);
+            if given && taken(&wanted) {
+                return Err(format!("text: two texts are named {wanted}").into());
+            }
+            let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+            let free = std::iter::once(wanted.clone()).chain(numbered).find(|name| !taken(name));
+            self.texts[i].name = free.unwrap_or(wanted);
+        }
+        Ok(())
+    }
+
+    /// The folders of its models below that of the run: the run's own where there is one model, and else one for each, named by
+    /// the model.
+    pub fn folders(&self, out: &Path) -> Vec<PathBuf> {
+        if self.models.len() == 1 {
+            return vec![out.to_owned()];
+        }
+        let mut names: Vec<String> = Vec::new();
+        for model in &self.models {
+            let path = Path::new(model.model.trim_start_matches(demo::PREFIX).trim_start_matches(demo::HUB_PREFIX));
+            let is_file = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+            let stem = if is_file { path.file_stem() } else { path.file_name() };
+            let stem = stem.map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().replace([':', '@'], "-"));
+            let numbered = (2..).map(|number| format!("{stem}-{number}"));
+            let free = std::iter::once(stem.clone()).chain(numbered).find(|name| !names.contains(name));
+            names.push(free.unwrap_or(stem));
+        }
+        names.into_iter().map(|name| out.join(name)).collect()
+    }
+
+    /// SHA-256 over all that it says, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        use sha2::{Digest, Sha256};
+        bitworth_quant::quantize::hex(&Sha256::digest(serde_json::json!(self).to_string()))
+    }
+}
+
+fn above_zero(key: &str) -> Message {
+    format!("{key} must be above 0; leave it out for all").into()
+}
+
+fn check_recipes(model: &mut ModelSpec) -> Result<(), Message> {
+    let resolve = |name: &mut String, place: String| -> Result<(), Message> {
+        let recipe = Recipe::find(name).map_err(|e| Message::from(format!("{place}: ")).then(e.message()))?;
+        if !Recipe::is_path(name) {
+            name.clone_from(&recipe.name);
+        }
+        Ok(())
+    };
+    for (i, name) in model.recipes.iter_mut().enumerate() {
+        resolve(name, format!("recipes[{i}]"))?;
+    }
+    for (i, candidate) in model.candidates.iter().enumerate() {
+        if let Some(name) = candidate.strip_prefix('@') {
+            resolve(&mut name.to_owned(), format!("candidates[{i}]"))?;
+        }
+    }
+    for (key, names) in [("recipes", &model.recipes), ("candidates", &model.candidates)] {
+        if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            return Err(format!("{key}: {} occurs twice", names[twice]).into());
+        }
+    }
+    let Some(imatrix) = &mut model.imatrix else { return Ok(()) };
+    for (i, name) in imatrix.recipes.iter_mut().flatten().enumerate() {
+        resolve(name, format!("imatrix.recipes[{i}]"))?;
+        if !model.recipes.contains(name) {
+            return Err(format!("imatrix.recipes: {name} is none of the recipes of this run").into());
+        }
+    }
+    if imatrix.file.is_some() == imatrix.text.is_some() {
+        return Err("[imatrix]: give either a file that holds one or a text to collect it on".into());
+    }
+    if imatrix.ctx == 0 || u32::try_from(imatrix.ctx).is_err() {
+        return Err(format!("imatrix.ctx must be from 1 to {}", u32::MAX).into());
+    }
+    if imatrix.chunks == Some(0) {
+        return Err(above_zero("imatrix.chunks"));
+    }
+    Ok(())
+}
+
+/// One value, or a list of them.
+struct OneOrMany<T>(Vec<T>);
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Values<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table or a list of tables")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(OneOrMany)
+            }
+        }
+        deserializer.deserialize_any(Values(PhantomData))
+    }
+}
+
+/// A name alone, or a table.
+enum NameOr<T> {
+    Name(String),
+    Whole(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Value<T> {
+            type Value = NameOr<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a model's name or a table")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(NameOr::Name(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(NameOr::Whole)
+            }
+        }
+        deserializer.deserialize_any(Value(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_error(text: &str, expected: &str) {
+        let error = Job::parse(text, Path::new(""), "job.toml").unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("job.toml"), "{error:?} lacks {expected:?}");
+    }
+
+    fn parse(text: &str) -> Job {
+        Job::parse(text, Path::new("/a"), "job.toml").unwrap()
+    }
+
+    #[test]
+    fn the_embedded_demo_and_the_shipped_configurations_are_sound() {
+        Job::load(None).unwrap();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/runs");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            // The others are for `bitworth advise` (`advise::request` reads them).
+            if text.parse::<toml::Table>().unwrap().contains_key("model") {
+                Job::load(Some(&path)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn paths_are_seen_from_the_configurations_folder() {
+        let job = parse("model = \"m\"\n[text]\nfile = \"demo:data/eval.txt\"");
+        assert_eq!(job.models[0].model, Path::new("/a").join("m").display().to_string());
+        assert_eq!((job.texts[0].file.as_str(), job.texts[0].name.as_str()), ("demo:data/eval.txt", "eval"));
+        let job = parse("model = \"hf:o/n@v1\"\ncandidates = [\"q.gguf\", \"@q4_0\"]\n[speed]");
+        assert_eq!(job.models[0].model, "hf:o/n@v1");
+        assert_eq!(job.models[0].candidates, [Path::new("/a").join("q.gguf").display().to_string(), "@q4_0".to_owned()]);
+    }
+
+    #[test]
+    fn several_models_share_what_none_has_of_its_own() {
+        let job = parse(
+            "models = [\"m\", { model = \"n\", recipes = [\"q8_0\"], candidates = [\"n.gguf\"] }]\nrecipes = [\"Q4_0\"]\n[speed]",
+        );
+        let of = |i: usize| (&job.models[i].recipes[..], job.models[i].candidates.len());
+        assert_eq!((of(0), of(1)), ((&["q4_0".to_owned()][..], 0), (&["q8_0".to_owned()][..], 1)));
+        assert_eq!(job.folders(Path::new("out")), [Path::new("out/m"), Path::new("out/n")]);
+        let job = parse("models = [\"x/m\", \"y/m.gguf\"]\n[speed]");
+        assert_eq!(job.folders(Path::new("out")), [Path::new("out/m"), Path::new("out/m-2")]);
+    }
+
+    #[test]
+    fn texts_are_one_or_many_and_have_names_of_their_own() {
+        let job = parse(
+            "model = \"m\"\n[[text]]\nfile = \"a/t.txt\"\n[[text]]\nfile = \"b/t.txt\"\n[[text]]\nname = \"c\"\nfile = \"t\"",
+        );
+        assert!(job.texts.iter().map(|t| t.name.as_str()).eq(["t", "t-2", "c"]));
+        check_error(
+            "model = \"m\"\n[[text]]\nname = \"c\"\nfile = \"t\"\n[[text]]\nname = \"c\"\nfile = \"u\"",
+            "two texts are named c",
+        );
+    }
+
+    #[test]
+    fn another_job_has_another_hash() {
+        let [a, b] = ["q8_0", "q4_0"].map(|recipe| parse(&format!("model = \"m\"\nrecipes = [\"{recipe}\"]\n[speed]")).sha256());
+        assert!(a != b && a.len() == 64);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        check_error("model = \"m\"\nrecipes = [\"q9_9\"]\n[speed]", "q9_9");
+        check_error("model = \"m\"\ncandidates = [\"@q9_9\"]\n[speed]", "candidates[0]");
+        check_error("model = \"m\"\nrecipes = []\nrecipe = 1", "recipe");
+        check_error("model = \"m\"\nrecipes = [\"q8_0\", \"Q8_0\"]\n[speed]", "twice");
+        check_error("model = \"m\"\nrecipes = []", "nothing to measure");
+        check_error("recipes = []\n[speed]", "model");
+        check_error("model = \"m\"\nmodels = [\"n\"]\n[speed]", "either model or models");
+        check_error("model = \"m\"\nrecipes = []\n[text]\nfile = \"t\"\nctxx = 3", "ctxx");
+        check_error("models = [{ model = \"m\", reciped = [] }]\n[speed]", "reciped");
+        check_error("model = \"m\"\n[speed]\n[split]", "max_bytes");
+    }
+}

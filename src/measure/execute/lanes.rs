@@ -1,0 +1,268 @@
+//! The lanes of a run: the reference, a file for each recipe, and the candidates that are there already. What is missing is made
+//! from one read of the model.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bitworth_quant::checkpoint::Model;
+use bitworth_quant::imatrix::{ImatrixFormat, Sums};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Split, hex};
+use bitworth_quant::{Checkpoint, Imatrix, Plan};
+use sha2::{Digest, Sha256};
+
+use super::folder::MODELS;
+use super::prepare::{Importance, Prepared, file_of};
+use super::{Run, plan};
+use crate::device::{Device, DeviceSelector};
+use crate::error::{Error, Result};
+use crate::imatrix::{self, Collect};
+use crate::{models, on_device};
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep::Lane;
+use bitworth_eval::record::{Body, LaneRecord};
+
+/// A lane, and with which addition to the run it came.
+pub struct RunLane {
+    pub lane: Lane,
+    pub generation: u32,
+}
+
+/// The names of all lanes, which differ from each other.
+pub struct Names {
+    /// The reference's.
+    pub reference: String,
+    /// The type that most of the reference's weights have.
+    pub stored: String,
+    /// The candidates', in order.
+    pub candidates: Vec<String>,
+}
+
+/// Gives every lane a name of its own.
+pub fn names(model: &mut Prepared) -> Names {
+    let stored = models::reference(&model.checkpoint).name;
+    let taken = model.recipes.iter().any(|recipe| recipe.name == stored);
+    let reference = if taken { format!("{stored} (stored)") } else { stored.clone() };
+    let mut used: Vec<String> = model.recipes.iter().map(|recipe| recipe.name.clone()).collect();
+    used.push(reference.clone());
+    for lane in &mut model.candidates {
+        let numbered = (2..).map(|number| format!("{}#{number}", lane.name));
+        let free = std::iter::once(lane.name.clone()).chain(numbered).find(|name| !used.contains(name));
+        lane.name = free.unwrap_or_default();
+        used.push(lane.name.clone());
+    }
+    Names { reference, stored, candidates: model.candidates.iter().map(|lane| lane.name.clone()).collect() }
+}
+
+impl Run<'_> {
+    /// The importance matrix, which is collected once and then stands beside the models. The CPU collects it whatever the
+    /// run's device: its sums are the same bits on every machine, and so are the models made with them.
+    pub fn importance(&self, importance: &Importance) -> Result<Arc<Imatrix>> {
+        let (name, windows, ctx) = match importance {
+            Importance::Stored { imatrix, .. } => return Ok(imatrix.clone()),
+            Importance::Collect { name, windows, ctx, .. } => (name, windows, *ctx),
+        };
+        let checkpoint = &self.model.checkpoint;
+        let file = format!("{}.imatrix.gguf", checkpoint.name());
+        let collect = || {
+            let stage = self.stages.begin("importance matrix");
+            let variant = Variant::Stored(checkpoint.clone());
+            let chunk_size = u32::try_from(ctx).map_err(|_| Error::unfit(format!("imatrix.ctx = {ctx} is too long")))?;
+            let sums = on_device!(&Device::open(DeviceSelector::Cpu)?, backend =>
+                imatrix::collect(backend, &variant, windows, chunk_size, Collect::default(), self.watch))?;
+            self.stages.end(stage);
+            Ok::<_, Error>(Sums { datasets: vec![name.clone()], ..sums })
+        };
+        let Some(folder) = self.folder() else {
+            // Kept nowhere, but read as a file is, so that the models are the same.
+            let passing = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+            let path = passing.path().join(&file);
+            collect()?.write(&path, ImatrixFormat::Gguf)?;
+            return Ok(Arc::new(Imatrix::open(&path)?.named(&file)));
+        };
+        let path = folder.join(MODELS).join(&file);
+        if path.exists() {
+            self.found.set(self.found.get() + 1);
+        } else {
+            create(&folder.join(MODELS))?;
+            collect()?.write(&path, ImatrixFormat::Gguf)?;
+            self.store.borrow_mut().note_files(std::slice::from_ref(&path))?;
+        }
+        // Models say what they were made with: a name that is the same whatever the folder.
+        Ok(Arc::new(Imatrix::open(&path)?.named(&file)))
+    }
+
+    /// The reference, one lane for each recipe, and the candidates.
+    pub fn lanes(&self, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<RunLane>> {
+        let checkpoint = &self.model.checkpoint;
+        let arithmetic = self.model.arithmetic;
+        let reference = Lane { name: self.names.reference.clone(), arithmetic, ..models::reference(checkpoint) };
+        if self.found(plan::REFERENCE_ITEM)?.is_none() {
+            let body = stored_record(&reference, &self.names.stored, true, None)?;
+            self.keep(plan::REFERENCE_ITEM, vec![self.record(&reference, body)])?;
+        }
+        let mut lanes = vec![RunLane { lane: reference, generation: 0 }];
+        match self.folder() {
+            Some(folder) => lanes.extend(self.files(&folder.join(MODELS), imatrix)?),
+            None => {
+                for recipe in &self.model.recipes {
+                    let plan = Plan::of(checkpoint.as_ref(), recipe, &self.model.choices(recipe, imatrix))?;
+                    let variant = Variant::Planned(checkpoint.clone(), Arc::new(plan));
+                    let lane = Lane { name: recipe.name.clone(), variant, arithmetic };
+                    self.on_the_fly(&lane)?;
+                    lanes.push(RunLane { lane, generation: 0 });
+                }
+            }
+        }
+        for lane in &self.model.candidates {
+            match &lane.variant {
+                Variant::Planned(..) => self.on_the_fly(lane)?,
+                Variant::Stored(stored) => {
+                    if self.found(&plan::lane_item(&lane.name))?.is_none() {
+                        let recipe = models::recipe_name(stored);
+                        let body = stored_record(lane, &recipe, false, None)?;
+                        self.keep(&plan::lane_item(&lane.name), vec![self.record(lane, body)])?;
+                    }
+                }
+            }
+            lanes.push(RunLane { lane: lane.clone(), generation: self.store.borrow().generation(&lane.name) });
+        }
+        Ok(lanes)
+    }
+
+    /// A GGUF file for each recipe.
+    fn files(&self, folder: &Path, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<RunLane>> {
+        let model = self.model;
+        let source = model.checkpoint.as_ref();
+        let mut lanes = Vec::new();
+        let mut outputs = Vec::new();
+        for recipe in &model.recipes {
+            let output = Output::of(source, recipe, &model.choices(recipe, imatrix), &file_of(folder, source, recipe))?;
+            self.note_fall_back(&output.plan);
+            outputs.push(Output { split: model.split.clone(), ..output });
+        }
+        let files = |output: &Output| -> Result<Vec<PathBuf>> { Ok(output.files()?.into_iter().map(|(path, _)| path).collect()) };
+        let mut missing = Vec::new();
+        for (recipe, output) in model.recipes.iter().zip(&outputs) {
+            let made = self.store.borrow().found(&plan::lane_item(&recipe.name))?.is_some();
+            if !made || !files(output)?.iter().all(|path| path.exists()) {
+                missing.push(output.clone());
+            }
+        }
+        if !missing.is_empty() {
+            create(folder)?;
+            let stage = self.stages.begin("quantizing");
+            let options = QuantizeOptions::default();
+            bitworth_quant::quantize::quantize(source, &missing, &options, self.watch.stop, self.watch.progress)?;
+            for output in &missing {
+                self.store.borrow_mut().note_files(&files(output)?)?;
+            }
+            self.stages.end(stage);
+        }
+        for (recipe, output) in model.recipes.iter().zip(&outputs) {
+            let files = files(output)?;
+            let variant = Variant::Stored(Arc::new(Checkpoint::open(&files[0])?));
+            let lane = Lane { name: recipe.name.clone(), variant, arithmetic: model.arithmetic };
+            let item = plan::lane_item(&recipe.name);
+            if self.found(&item)?.is_none() {
+                let sha256 = match &files[..] {
+                    [file] => Some(file_sha256(file)?),
+                    _ => None,
+                };
+                let body = stored_record(&lane, &recipe.name, false, sha256)?;
+                self.keep(&item, vec![self.record(&lane, body)])?;
+            }
+            lanes.push(RunLane { generation: self.store.borrow().generation(&lane.name), lane });
+        }
+        Ok(lanes)
+    }
+
+    fn note_fall_back(&self, plan: &Plan) {
+        if let Some(note) = plan.fall_back_note() {
+            self.note(note.into());
+        }
+    }
+
+    /// Describes a lane that has no file.
+    fn on_the_fly(&self, lane: &Lane) -> Result<()> {
+        let item = plan::lane_item(&lane.name);
+        if self.found(&item)?.is_some() {
+            return Ok(());
+        }
+        let Variant::Planned(_, applied) = &lane.variant else { return Ok(()) };
+        self.note_fall_back(applied);
+        let body = describe_lane(lane, false)?;
+        self.keep(&item, vec![self.record(lane, body)])
+    }
+}
+
+fn create(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))
+}
+
+/// The record of a lane that stands in files.
+fn stored_record(lane: &Lane, recipe: &str, is_reference: bool, sha256: Option<String>) -> Result<Body> {
+    let checkpoint = lane.variant.checkpoint();
+    let bpw = 8.0 * checkpoint.total_bytes() as f64 / checkpoint.parameter_count() as f64;
+    let bytes = models::stored_bytes(checkpoint)?;
+    Ok(lane_record(lane, recipe, is_reference, Some(checkpoint.path()), bytes, bpw, sha256))
+}
+
+/// The record of a lane that is measured without a job: from its file, or on the fly.
+///
+/// # Errors
+/// A file that went away.
+pub fn describe_lane(lane: &Lane, is_reference: bool) -> Result<Body> {
+    match &lane.variant {
+        Variant::Stored(checkpoint) => stored_record(lane, &models::recipe_name(checkpoint), is_reference, None),
+        Variant::Planned(checkpoint, plan) => {
+            let output = Output {
+                metadata: plan.metadata(&Model::output_metadata(checkpoint.as_ref())?),
+                plan: (**plan).clone(),
+                path: PathBuf::from("none.gguf"),
+                imatrix: None,
+                split: Split::None,
+            };
+            let bytes = output.files()?.iter().map(|(_, bytes)| bytes).sum();
+            Ok(lane_record(lane, &plan.recipe.name, is_reference, None, bytes, plan.bits_per_weight(), None))
+        }
+    }
+}
+
+/// The record that describes a lane.
+pub fn lane_record(
+    lane: &Lane,
+    recipe: &str,
+    is_reference: bool,
+    file: Option<&Path>,
+    bytes: u64,
+    bpw: f64,
+    sha256: Option<String>,
+) -> Body {
+    let types: Vec<String> = lane.variant.types().iter().map(|(dtype, weights)| format!("{dtype} {weights}")).collect();
+    Body::Lane(LaneRecord {
+        recipe: recipe.to_owned(),
+        is_reference,
+        file: file.map(|path| path.display().to_string()),
+        bytes,
+        bpw,
+        sha256,
+        types: Some(types.join(", ")),
+        imatrix: None,
+        fell_back: None,
+        parts: None,
+    })
+}
+
+fn file_sha256(path: &Path) -> Result<String> {
+    use std::io::Read;
+    let mut hash = Sha256::new();
+    let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut block).map_err(|e| Error::io(path, e))?;
+        if read == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&block[..read]);
+    }
+}

@@ -1,0 +1,306 @@
+//! Does what a [`Job`] says: quantize, score, ask, time. The work is a list of items; each leaves its records in one file when it
+//! is done, and a later job in the same folder does only what is not there: what a job adds to a finished run is all that is done.
+//!
+//! Absent: what the numbers mean (`eval::stats`) and how they are shown (`report`).
+
+mod folder;
+mod lanes;
+mod plan;
+mod prepare;
+mod stages;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use bitworth_quant::message::Message;
+use serde_json::json;
+
+use self::folder::{Store, Wanted};
+use self::lanes::RunLane;
+use self::prepare::{Prepared, Walk};
+use self::stages::Stages;
+use super::device::Device;
+use super::error::{At, Error, Result};
+use super::timing;
+use super::{Watch, requests};
+use crate::on_device;
+use bitworth_engine::error::EngineError;
+use bitworth_engine::sweep::{self, Lane, Resume, SweepOptions};
+use bitworth_eval::job::Job;
+use bitworth_eval::record::{Body, ItemRecord, Origin, Record};
+use bitworth_eval::task::{self, Task};
+
+pub use self::lanes::{describe_lane, lane_record};
+pub use self::plan::{JobPlan, ModelPlan, StagePlan, plan};
+
+/// The folder of a run in which passes that were interrupted keep their state.
+const STATE: &str = "state";
+
+/// What a job came to.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// The folders with the records, one for each model; none where nothing was to be written.
+    pub folders: Vec<PathBuf>,
+    /// The records, where they were kept in memory.
+    pub records: Vec<Record>,
+    /// How many items of work were there before.
+    pub found: usize,
+    /// What the user should know and is no error: models that could not be timed, timings that drifted, candidates left out.
+    pub notes: Vec<Message>,
+}
+
+/// Does what `job` says. With a folder, files and records are there afterwards, and a job that was interrupted goes on; without
+/// one, recipes are applied on the fly, and the records are returned.
+///
+/// # Errors
+/// Anything that the steps say; a folder that holds another run. What is wrong with the job itself is found before anything is
+/// written.
+pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>) -> Result<Finished> {
+    let mut finished = Finished::default();
+    let folders = out.map(|out| job.folders(out)).unwrap_or_default();
+    // A model that does not open is known before hours of work on another.
+    let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
+    let several = prepared.len() > 1;
+    for (i, model) in prepared.into_iter().enumerate() {
+        let name = model.checkpoint.name().to_owned();
+        let done = execute_one(model, folders.get(i).map(PathBuf::as_path), device, watch, several);
+        let done = if several { done.at(|| name)? } else { done? };
+        finished.records.extend(done.records);
+        finished.found += done.found;
+        finished.notes.extend(done.notes);
+    }
+    finished.folders = folders;
+    Ok(finished)
+}
+
+fn execute_one(mut model: Prepared, out: Option<&Path>, device: &Device, watch: Watch<'_>, several: bool) -> Result<Finished> {
+    let notes = std::mem::take(&mut model.notes);
+    let names = lanes::names(&mut model);
+    let store = match out {
+        Some(out) => Store::open(out, wanted(&model, &names, device)?)?,
+        None => Store::Memory(Vec::new()),
+    };
+    let title = if several { format!("{}: ", model.checkpoint.name()) } else { String::new() };
+    let stages = Stages::new(watch.progress, title, &plan::weights(&model, &store));
+    let run = Run {
+        device,
+        watch: Watch { progress: &stages, ..watch },
+        stages: &stages,
+        model: &model,
+        names: &names,
+        store: RefCell::new(store),
+        found: Cell::new(0),
+        notes: RefCell::new(notes),
+    };
+    let imatrix = model.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
+    let lanes = run.lanes(imatrix.as_ref())?;
+    for walk in &model.texts {
+        run.text(&lanes, walk)?;
+    }
+    for task in &model.tasks {
+        run.task(&lanes, task)?;
+    }
+    if let Some(load) = &model.workload {
+        run.speed(&lanes, load)?;
+    }
+    watch.progress.finish();
+    let (found, notes) = (run.found.get(), run.notes.into_inner());
+    let records = match run.store.into_inner() {
+        Store::Memory(records) => records,
+        Store::Folder { path, .. } => {
+            let _ = std::fs::remove_dir(path.join(STATE));
+            Vec::new()
+        }
+    };
+    Ok(Finished { folders: Vec::new(), records, found, notes })
+}
+
+fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wanted> {
+    let mut lanes: Vec<_> = model.recipes.iter().map(|recipe| (recipe.name.clone(), model.lane_identity(recipe))).collect();
+    for (lane, name) in model.candidates.iter().zip(&names.candidates) {
+        let content = bitworth_quant::quantize::hex(&lane.variant.fingerprint()?);
+        lanes.push((name.clone(), json!({ "content": content })));
+    }
+    Ok(Wanted {
+        device: json!(device.info()),
+        model: model.model_identity()?,
+        arithmetic: model.arithmetic.name().to_owned(),
+        imatrix: model.importance.as_ref().map_or(json!(null), prepare::Importance::identity),
+        speed: model.workload.as_ref().map_or(json!(null), |load| json!(format!("{load:?}"))),
+        lanes,
+        walks: model.texts.iter().map(|walk| (walk.name(), walk.identity.clone())).collect(),
+        tasks: model.tasks.iter().map(|task| (task.name.clone(), model.task_identity(task))).collect(),
+    })
+}
+
+/// One run's surroundings.
+struct Run<'a> {
+    device: &'a Device,
+    watch: Watch<'a>,
+    stages: &'a Stages<'a>,
+    model: &'a Prepared,
+    names: &'a lanes::Names,
+    store: RefCell<Store>,
+    /// Items of work that were there already.
+    found: Cell<usize>,
+    /// See [`Finished::notes`].
+    notes: RefCell<Vec<Message>>,
+}
+
+impl Run<'_> {
+    fn note(&self, note: Message) {
+        self.notes.borrow_mut().push(note);
+    }
+
+    fn record(&self, lane: &Lane, body: Body) -> Record {
+        let device = &self.device.info().name;
+        Record { origin: Origin::new(self.model.checkpoint.name(), &lane.name, device, lane.arithmetic.name()), body }
+    }
+
+    /// The records of an item that is done; it counts as found.
+    fn found(&self, item: &str) -> Result<Option<Vec<Record>>> {
+        let found = self.store.borrow().found(item)?;
+        if found.is_some() {
+            self.found.set(self.found.get() + 1);
+        }
+        Ok(found)
+    }
+
+    fn keep(&self, item: &str, records: Vec<Record>) -> Result<()> {
+        self.store.borrow_mut().keep(item, records)
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        self.store.borrow().folder().map(Path::to_owned)
+    }
+
+    /// The parts of an item that are missing, one for each addition to the run, with the lanes behind the reference that came with
+    /// it. Those that are there are checked to be records of this item, and to hold all `numbers` of each lane.
+    fn missing<'l>(
+        &self,
+        item: &str,
+        lanes: &'l [RunLane],
+        is_own: impl Fn(&Record) -> bool,
+        numbers: &BTreeSet<u32>,
+    ) -> Result<Vec<(String, Vec<&'l Lane>)>> {
+        let generations: BTreeSet<u32> = lanes.iter().map(|lane| lane.generation).collect();
+        let mut missing = Vec::new();
+        for generation in generations {
+            let name = if generation == 0 { item.to_owned() } else { format!("{item}.{generation}") };
+            let own: Vec<&Lane> = lanes.iter().filter(|l| l.generation == generation).map(|l| &l.lane).collect();
+            match self.found(&name)? {
+                Some(found) => {
+                    let all = own.iter().flat_map(|lane| numbers.iter().map(|&number| (lane.name.clone(), number)));
+                    let folder = self.folder().unwrap_or_default();
+                    folder::check_found(&folder, &name, &found, &all.collect(), found.iter().all(&is_own))?;
+                }
+                None => missing.push((name, own)),
+            }
+        }
+        Ok(missing)
+    }
+
+    fn text(&self, lanes: &[RunLane], walk: &Walk) -> Result<()> {
+        let text = &walk.windows;
+        for (number, range) in sweep::cut_by_rows(&text.sequences, walk.pass_tokens).into_iter().enumerate() {
+            let item = plan::text_item(walk, number);
+            let numbers = range.clone().map(|sequence| sequence as u32).collect();
+            let is_own = |record: &Record| {
+                record.as_sequence().is_some_and(|s| s.text_sha256 == text.sha256 && s.protocol == text.protocol)
+            };
+            let missing = self.missing(&item, lanes, is_own, &numbers)?;
+            if missing.is_empty() {
+                continue;
+            }
+            let stage = self.stages.begin(&format!("scoring {}", walk.name()));
+            // One walk for all that is missing; the reference comes first, whether its own records are there or not.
+            let mut swept = vec![lanes[0].lane.clone()];
+            let others = missing.iter().flat_map(|(_, lanes)| lanes).filter(|lane| lane.name != swept[0].name);
+            swept.extend(others.map(|lane| (*lane).clone()).collect::<Vec<_>>());
+            let state = self.folder().map(|folder| folder.join(STATE).join(&item));
+            let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
+            let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
+            let scores = on_device!(self.device, backend =>
+                sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, self.watch.progress, self.watch.stop))?;
+            let scored = text.tokens_of_lanes(range.start, &scores.lanes);
+            for (name, own) in missing {
+                let of_lane = |lane: &Lane| {
+                    let place = swept.iter().position(|other| other.name == lane.name);
+                    let sequences = place.map(|place| text.records(&scored[place], walk.keep_tokens)).unwrap_or_default();
+                    sequences.into_iter().map(|s| self.record(lane, Body::Sequence(s))).collect::<Vec<_>>()
+                };
+                self.keep(&name, own.into_iter().flat_map(of_lane).collect())?;
+            }
+            self.stages.end(stage);
+        }
+        Ok(())
+    }
+
+    fn task(&self, lanes: &[RunLane], task: &Task) -> Result<()> {
+        let items = task.first(self.model.limit);
+        let item = plan::task_item(task);
+        let numbers = (0..items.len()).map(|number| number as u32).collect();
+        let missing = self.missing(&item, lanes, |record| record.as_item().is_some_and(|i| i.task == task.name), &numbers)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let stage = self.stages.begin(&format!("task {}", task.name));
+        let asked: Vec<Lane> = missing.iter().flat_map(|(_, lanes)| lanes).map(|lane| (*lane).clone()).collect();
+        let answers = on_device!(self.device, backend => {
+            let (tokenizer, limits) = (&self.model.task_tokenizer, self.model.limits);
+            requests::answer(backend, &asked, tokenizer, &task::build(items), limits, self.watch)
+        })
+        .at(|| format!("task {}", task.name))?;
+        let mut answers = answers.iter();
+        for (name, own) in missing {
+            let mut records = Vec::new();
+            for (lane, answers) in own.iter().zip(&mut answers) {
+                for result in task.judge(items, answers)? {
+                    let verdict = result.verdict;
+                    let item = ItemRecord {
+                        task: task.name.clone(),
+                        task_version: task.version,
+                        item: result.item as u32,
+                        correct: verdict.correct,
+                        logprobs: verdict.logprobs,
+                        text: verdict.text,
+                    };
+                    records.push(self.record(lane, Body::Item(item)));
+                }
+            }
+            self.keep(&name, records)?;
+        }
+        self.stages.end(stage);
+        Ok(())
+    }
+
+    fn speed(&self, lanes: &[RunLane], load: &timing::Workload) -> Result<()> {
+        for RunLane { lane, .. } in lanes {
+            let item = plan::speed_item(&lane.name);
+            if self.found(&item)?.is_some() {
+                continue;
+            }
+            let stage = self.stages.begin(&format!("timing {}", lane.name));
+            match on_device!(self.device, backend => timing::measure(backend, &[&lane.variant], load, self.watch)) {
+                Ok(timings) => {
+                    if let Some(drift) = timings.drift {
+                        self.note(Message::from(format!("{}: ", lane.name)).then(drift));
+                    }
+                    if timings.interrupted {
+                        return Err(Error::interrupted());
+                    }
+                    let speeds = timings.speeds.into_iter().flatten();
+                    self.keep(&item, speeds.map(|speed| self.record(lane, Body::Speed(speed))).collect())?;
+                }
+                // A model too large to be resident was scored all the same; its speed stays empty, and a later run tries again.
+                Err(Error::Engine(EngineError::Device(why))) => {
+                    self.note(Message::from(format!("{} is not timed: ", lane.name)).then(why.message()));
+                }
+                Err(e) => return Err(e),
+            }
+            self.stages.end(stage);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! A model's share of a job, opened and checked: nothing is computed and nothing written. What is wrong with a job is found here.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bitworth_quant::message::Message;
+use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::quantize::{Split, hex};
+use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe, content};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::{At, Error, Result};
+use crate::text::TextWindows;
+use crate::timing::Workload;
+use crate::{Watch, imatrix, models, requests};
+use bitworth_engine::backend::Arithmetic;
+use bitworth_engine::model::Variant;
+use bitworth_engine::sweep::{self, Lane, SweepLimits};
+use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
+use bitworth_eval::task::{self, Task};
+use bitworth_text::tokenizer::Tokenizer;
+
+/// All that a job names for one model, opened and checked.
+pub struct Prepared {
+    /// The reference.
+    pub checkpoint: Arc<Checkpoint>,
+    /// For the texts of the tasks.
+    pub task_tokenizer: Tokenizer,
+    /// The recipes of which files are made.
+    pub recipes: Vec<Arc<Recipe>>,
+    /// The other versions, as they stand.
+    pub candidates: Vec<Lane>,
+    pub importance: Option<Importance>,
+    /// The recipes that use it.
+    pub guided: BTreeSet<String>,
+    pub texts: Vec<Walk>,
+    pub tasks: Vec<Task>,
+    /// Only so many items of each.
+    pub limit: Option<usize>,
+    pub workload: Option<Workload>,
+    pub arithmetic: Arithmetic,
+    /// How much memory scoring takes.
+    pub limits: SweepLimits,
+    /// How the files of the recipes are cut.
+    pub split: Split,
+    /// What the user should know and is no error.
+    pub notes: Vec<Message>,
+}
+
+/// One walk over a text.
+pub struct Walk {
+    pub windows: TextWindows,
+    /// What makes it another one than a walk of the same name.
+    pub identity: Value,
+    /// Tokens scored between two writes of records.
+    pub pass_tokens: usize,
+    pub keep_tokens: bool,
+}
+
+impl Walk {
+    /// Its name among the walks of a run.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.windows.name.as_deref().unwrap_or("text"), self.windows.protocol.pass.name())
+    }
+}
+
+impl Prepared {
+    /// Opens what `job` names for `model`.
+    pub fn new(job: &Job, model: &ModelSpec, watch: Watch<'_>) -> Result<Self> {
+        let checkpoint = models::open(&model.model, watch)?;
+        checkpoint.block_traits()?;
+        let tokenizer = Tokenizer::new(&checkpoint)?;
+        let arithmetic = job.arithmetic.as_deref().map_or(Ok(Arithmetic::F32), str::parse)?;
+        let recipes = model.recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
+        let importance = model.imatrix.as_ref().map(|imatrix| Importance::prepare(imatrix, &tokenizer)).transpose()?;
+        let guided = guided(model)?;
+        check_recipes(&checkpoint, &recipes, importance.as_ref(), &guided)?;
+        let mut notes = Vec::new();
+        let mut candidates = Vec::new();
+        for name in &model.candidates {
+            match candidate(&checkpoint, name, importance.as_ref(), watch) {
+                Ok(lane) => candidates.push(Lane { arithmetic, ..lane }),
+                Err(e) if job.strict || e.is_interruption() => return Err(e),
+                Err(e) => notes.push(Message::from(format!("{name} is left out: ")).then(e.message())),
+            }
+        }
+        let context = sweep::longest_sequence(checkpoint.hparams());
+        let walks = job.texts.iter().map(|text| walks(text, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
+        let workload = job.speed.as_ref().map(workload);
+        workload.as_ref().map_or(Ok(()), |load| load.check(context)).at(|| "[speed]")?;
+        let (tasks, task_tokenizer) = tasks(job, &checkpoint, tokenizer, context)?;
+        let limit = job.tasks.as_ref().and_then(|tasks| tasks.limit);
+        let texts = walks.into_iter().flatten().collect();
+        Ok(Self {
+            checkpoint,
+            task_tokenizer,
+            recipes,
+            candidates,
+            importance,
+            guided,
+            texts,
+            tasks,
+            limit,
+            workload,
+            arithmetic,
+            limits: limits(job),
+            split: job.split.as_ref().map_or(Split::None, split),
+            notes,
+        })
+    }
+
+    /// What a recipe is applied with, once the importance matrix is there.
+    pub fn choices(&self, recipe: &Recipe, imatrix: Option<&Arc<Imatrix>>) -> PlanOptions {
+        let imatrix = imatrix.filter(|_| self.guided.contains(&recipe.name)).cloned();
+        PlanOptions { imatrix, ..PlanOptions::default() }
+    }
+
+    /// What the lanes beside the reference are, by name: contents, not paths.
+    pub fn lane_identity(&self, recipe: &Recipe) -> Value {
+        let rules = match Recipe::find(&recipe.name) {
+            Ok(_) => json!(recipe.name),
+            Err(_) => json!([recipe.name, hex(&Sha256::digest(format!("{recipe:?}")))]),
+        };
+        let importance = self.importance.as_ref().filter(|_| self.guided.contains(&recipe.name));
+        json!({ "recipe": rules, "imatrix": importance.map(Importance::identity) })
+    }
+
+    /// What a task is: its version and the items that are asked.
+    pub fn task_identity(&self, task: &Task) -> Value {
+        json!([task.version, hex(&Sha256::digest(format!("{:?}", task.first(self.limit))))])
+    }
+
+    /// What makes the model another one, beside its name.
+    pub fn model_identity(&self) -> Result<Value> {
+        let tokenizer = hex(&Sha256::digest(self.checkpoint.tokenizer_json()?.to_string()));
+        Ok(json!([self.checkpoint.name(), hex(&Variant::Stored(self.checkpoint.clone()).fingerprint()?), tokenizer]))
+    }
+}
+
+/// The recipes of one name only, and each with the importance that it needs.
+fn check_recipes(
+    checkpoint: &Checkpoint,
+    recipes: &[Arc<Recipe>],
+    importance: Option<&Importance>,
+    guided: &BTreeSet<String>,
+) -> Result<()> {
+    for (i, recipe) in recipes.iter().enumerate() {
+        if recipes[..i].iter().any(|other| other.name == recipe.name) {
+            return Err(Error::unfit(format!("recipes: there are two named {}", recipe.name)));
+        }
+        let imatrix = match importance {
+            // One that is yet to be collected covers every matrix.
+            Some(Importance::Collect { .. }) if guided.contains(&recipe.name) => continue,
+            Some(Importance::Stored { imatrix, .. }) if guided.contains(&recipe.name) => Some(imatrix.clone()),
+            _ => None,
+        };
+        Plan::of(checkpoint, recipe, &PlanOptions { imatrix, ..PlanOptions::default() })?
+            .check_importance(checkpoint.path())
+            .at(|| format!("recipe {} (in a configuration, [imatrix] gives one)", recipe.name))?;
+    }
+    Ok(())
+}
+
+fn candidate(checkpoint: &Arc<Checkpoint>, name: &str, importance: Option<&Importance>, watch: Watch<'_>) -> Result<Lane> {
+    let imatrix = match importance {
+        Some(Importance::Stored { imatrix, .. }) => Some(imatrix),
+        _ => None,
+    };
+    let lane = models::candidate(checkpoint, name, imatrix, watch)?;
+    models::check_architecture(checkpoint, lane.variant.checkpoint())?;
+    Ok(lane)
+}
+
+fn limits(job: &Job) -> SweepLimits {
+    let bytes = |mib: u64| usize::try_from(mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
+    job.max_memory_mib.map_or_else(SweepLimits::default, |mib| SweepLimits { memory_bytes: bytes(mib), ..SweepLimits::default() })
+}
+
+fn split(spec: &SplitSpec) -> Split {
+    Split::Limits { max_bytes: spec.max_bytes, max_tensors: spec.max_tensors, metadata_alone: false }
+}
+
+fn workload(speed: &SpeedSpec) -> Workload {
+    let SpeedSpec { prompt, generate, depth, batch, repetitions } = *speed;
+    let [prompt, generate, depth, batch] = [prompt, generate, depth, batch].map(|count| vec![count]);
+    Workload { prompt, generate, depth, batch, repetitions, ..Workload::default() }
+}
+
+fn tasks(job: &Job, checkpoint: &Checkpoint, tokenizer: Tokenizer, context: usize) -> Result<(Vec<Task>, Tokenizer)> {
+    let Some(spec) = &job.tasks else { return Ok((Vec::new(), tokenizer)) };
+    let mut tasks: Vec<Task> = Vec::new();
+    for name in &spec.names {
+        let task = Task::load(name)?;
+        if tasks.iter().any(|other| other.name == task.name) {
+            return Err(Error::unfit(format!("tasks.names: there are two tasks named {}", task.name)));
+        }
+        tasks.push(task);
+    }
+    let (tasks, tokenizer) = match spec.chat {
+        true => requests::as_chats(checkpoint, &tokenizer, tasks)?,
+        false => (tasks, tokenizer),
+    };
+    for task in &tasks {
+        requests::check(&tokenizer, &task::build(task.first(spec.limit)), context).at(|| format!("task {}", task.name))?;
+    }
+    Ok((tasks, tokenizer))
+}
+
+/// The walks over one text.
+fn walks(spec: &TextSpec, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Walk>> {
+    if spec.ctx > context {
+        return Err(Error::unfit(format!("text.ctx = {} is longer than the model's context of {context}", spec.ctx)));
+    }
+    let text = models::read_text(&spec.file)?;
+    let mut walks = vec![TextWindows::windows(tokenizer, &text, spec.ctx, spec.chunks).at(|| spec.file.clone())?];
+    if spec.bits_per_byte {
+        walks.push(TextWindows::rolling(tokenizer, &text, spec.ctx, spec.bits_per_byte_chunks.or(spec.chunks))?);
+    }
+    let walk = |windows: TextWindows| Walk {
+        identity: json!([windows.protocol.to_string(), windows.sha256, windows.sequences.len(), spec.pass_tokens]),
+        windows: TextWindows { name: Some(spec.name.clone()), ..windows },
+        pass_tokens: spec.pass_tokens,
+        keep_tokens: spec.keep_tokens,
+    };
+    Ok(walks.into_iter().map(walk).collect())
+}
+
+/// Where the importance matrix comes from.
+pub enum Importance {
+    /// A file, and the hash of its bytes.
+    Stored { imatrix: Arc<Imatrix>, hash: String },
+    /// A text, cut into windows.
+    Collect { name: String, windows: Vec<Vec<u32>>, ctx: usize, sha256: String },
+}
+
+impl Importance {
+    fn prepare(spec: &ImatrixSpec, tokenizer: &Tokenizer) -> Result<Self> {
+        if let Some(file) = &spec.file {
+            let path = PathBuf::from(file);
+            return Ok(Self::Stored { hash: content::hash(&path)?, imatrix: Arc::new(Imatrix::open(&path)?) });
+        }
+        let name = spec.text.clone().unwrap_or_default();
+        let text = models::read_text(&name)?;
+        let windows = imatrix::windows(tokenizer, &text, spec.ctx, 0, spec.chunks).at(|| name.clone())?;
+        Ok(Self::Collect { name, windows, ctx: spec.ctx, sha256: hex(&Sha256::digest(text)) })
+    }
+
+    pub fn identity(&self) -> Value {
+        match self {
+            Self::Stored { hash, .. } => json!(["file", hash]),
+            Self::Collect { windows, ctx, sha256, .. } => json!(["text", sha256, ctx, windows.len()]),
+        }
+    }
+}
+
+/// The names of the recipes that use the importance matrix.
+fn guided(model: &ModelSpec) -> Result<BTreeSet<String>> {
+    let Some(imatrix) = &model.imatrix else { return Ok(BTreeSet::new()) };
+    let names = imatrix.recipes.as_ref().unwrap_or(&model.recipes);
+    names.iter().map(|name| Ok(Recipe::find(name)?.name.clone())).collect()
+}
+
+/// The name of a model's file for a recipe.
+pub fn file_of(folder: &Path, checkpoint: &Checkpoint, recipe: &Recipe) -> PathBuf {
+    folder.join(models::file_name(checkpoint, recipe))
+}

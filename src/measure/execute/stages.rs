@@ -1,0 +1,142 @@
+//! The progress of a whole job: its stages have names and numbers, and one estimate of the time that is left.
+
+use std::sync::{Mutex, PoisonError};
+
+use bitworth_quant::Progress;
+use bitworth_quant::progress::Unit;
+
+/// What progress counts to.
+const WHOLE: f64 = 1e6;
+
+/// Puts the progress of single calls into that of the whole.
+pub struct Stages<'a> {
+    inner: &'a dyn Progress,
+    /// What every stage's name begins with.
+    title: String,
+    count: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Shares of the whole by stage, in order.
+    shares: Vec<f64>,
+    /// Stages that were begun.
+    begun: usize,
+    /// The whole's share of the stages that are done.
+    done: f64,
+    /// What the present call counts to, and what it has counted.
+    call: (u64, u64),
+    /// What was told of the whole.
+    told: u64,
+}
+
+impl<'a> Stages<'a> {
+    /// Stages of these weights.
+    pub fn new(inner: &'a dyn Progress, title: String, weights: &[f64]) -> Self {
+        let sum: f64 = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        let shares = weights.iter().map(|weight| weight / sum).collect();
+        inner.start(WHOLE as u64, Unit::Items, &title);
+        Self { inner, title, count: weights.len(), state: Mutex::new(State { shares, ..State::default() }) }
+    }
+
+    /// Begins the next stage and returns its number, for [`Stages::end`].
+    pub fn begin(&self, name: &str) -> usize {
+        let mut state = self.state();
+        let number = state.begun;
+        state.begun += 1;
+        state.call = (0, 0);
+        // A stage that nobody planned (a part that a later job added) counts as the last one.
+        let count = self.count.max(number + 1);
+        self.inner.stage(&format!("{}[{}/{count}] {name}", self.title, number + 1));
+        number
+    }
+
+    /// Ends a stage.
+    pub fn end(&self, number: usize) {
+        let mut state = self.state();
+        state.done += state.shares.get(number).copied().unwrap_or(0.0);
+        state.call = (0, 0);
+        self.tell(&mut state);
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the whole's progress, which never goes back.
+    fn tell(&self, state: &mut State) {
+        let share = state.begun.checked_sub(1).and_then(|number| state.shares.get(number)).copied().unwrap_or(0.0);
+        let part = state.call.1 as f64 / state.call.0.max(1) as f64;
+        let now = (WHOLE * (state.done + share * part.min(1.0)).min(1.0)) as u64;
+        if now > state.told {
+            self.inner.advance(now - state.told);
+            state.told = now;
+        }
+    }
+}
+
+impl Progress for Stages<'_> {
+    fn start(&self, total: u64, _unit: Unit, _what: &str) {
+        self.state().call = (total, 0);
+    }
+
+    fn advance(&self, delta: u64) {
+        let mut state = self.state();
+        state.call.1 += delta;
+        self.tell(&mut state);
+    }
+
+    fn finish(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Told {
+        names: Mutex<Vec<String>>,
+        sum: Mutex<u64>,
+    }
+
+    impl Progress for Told {
+        fn start(&self, total: u64, _: Unit, _: &str) {
+            assert_eq!(total, 1_000_000);
+        }
+
+        fn advance(&self, delta: u64) {
+            *self.sum.lock().unwrap() += delta;
+        }
+
+        fn finish(&self) {}
+
+        fn stage(&self, name: &str) {
+            self.names.lock().unwrap().push(name.to_owned());
+        }
+    }
+
+    #[test]
+    fn stages_are_numbered_and_add_up_to_the_whole() {
+        let told = Told::default();
+        let stages = Stages::new(&told, "m: ".into(), &[1.0, 3.0]);
+        let sum = || *told.sum.lock().unwrap();
+        let first = stages.begin("a");
+        stages.start(10, Unit::Items, "whatever");
+        stages.advance(5);
+        assert_eq!(sum(), 125_000);
+        stages.advance(50);
+        assert_eq!(sum(), 250_000, "no more than its share");
+        stages.end(first);
+        let second = stages.begin("b");
+        stages.start(4, Unit::Bytes, "x");
+        stages.advance(2);
+        assert_eq!(sum(), 625_000);
+        stages.start(4, Unit::Bytes, "once more");
+        stages.advance(1);
+        assert_eq!(sum(), 625_000, "it never goes back");
+        stages.end(second);
+        assert_eq!(sum(), 1_000_000);
+        assert_eq!(*told.names.lock().unwrap(), ["m: [1/2] a", "m: [2/2] b"]);
+    }
+}
