@@ -66,8 +66,7 @@ struct CardArgs {
 pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     if args.columns {
         let rows = schema::schema();
-        let document: Vec<_> =
-            rows.iter().map(|c| json!({ "column": c.name, "unit": c.unit, "meaning": c.meaning })).collect();
+        let document: Vec<_> = rows.iter().map(|c| json!({ "column": c.name, "unit": c.unit, "meaning": c.meaning })).collect();
         session.print(&json!({ "columns": document }), || markdown::render_table(&schema::table()))?;
         return Ok(Outcome::Done);
     }
@@ -100,13 +99,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn compare_runs(
-    old: &Path,
-    new: &Path,
-    tolerances: &Tolerances,
-    out: Option<&Path>,
-    session: &Session,
-) -> Result<Outcome> {
+fn compare_runs(old: &Path, new: &Path, tolerances: &Tolerances, out: Option<&Path>, session: &Session) -> Result<Outcome> {
     let comparison = regression::compare_runs_within(&records::load(old)?, &records::load(new)?, tolerances)?;
     let files = match out {
         Some(out) => {
