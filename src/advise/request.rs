@@ -148,7 +148,7 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            if text.parse::<toml::Table>().unwrap().contains_key("models") {
+            if text.parse::<toml::Table>().unwrap().contains_key("hardware") {
                 AdviceRequest::parse(&path, &text).unwrap();
                 found += 1;
             }

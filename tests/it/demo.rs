@@ -205,12 +205,12 @@ fn a_folder_takes_no_second_run_of_another_kind() {
     let dir = TempDir::new().unwrap();
     let small = SMALL.replace("chunks = 48", "chunks = 2").replace("limit = 40", "limit = 2");
     std::fs::write(dir.path().join("a.toml"), &small).unwrap();
-    std::fs::write(dir.path().join("b.toml"), small.replace("q4_0", "q6_k")).unwrap();
+    std::fs::write(dir.path().join("b.toml"), small.replace("chunks = 2", "chunks = 3")).unwrap();
     json(dir.path(), &["run", "a.toml", "--device", "cpu", "--out", "out"]);
     json(dir.path(), &["run", "a.toml", "--device", "cpu", "--out", "out"]);
     let other = common::run(dir.path(), &["run", "b.toml", "--device", "cpu", "--out", "out"]);
     assert_eq!(other.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&other.stderr).contains("another run (other recipes)"));
+    assert!(String::from_utf8_lossy(&other.stderr).contains("another run (other text eval.windows)"));
     let report = json(dir.path(), &["report", "out", "--out", "again"]);
     assert_eq!(report["summary"].as_array().unwrap().len(), 3);
 }

@@ -11,6 +11,7 @@ mod examples;
 mod forecast;
 mod hub;
 mod imatrix;
+mod job;
 mod layers;
 mod logits;
 mod published;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use bitworth_quant::arch::Role;
+use bitworth_quant::arch::{ARCHITECTURES, Role};
 use bitworth_quant::checkpoint::{Container, TensorBytes};
 use bitworth_quant::gguf::{Array, GgufFile, Metadata, Value};
 use bitworth_quant::plan::PlanOptions;
@@ -440,7 +440,7 @@ fn shapes_of_changed_tensors_are_checked_as_they_are_stored() {
 }
 
 /// An oracle model of every class.
-const ONE_OF_EACH: [&str; 23] = [
+const ONE_OF_EACH: &[&str] = &[
     "cohere_qknorm",
     "cohere2",
     "deepseek_v2",
@@ -460,11 +460,24 @@ const ONE_OF_EACH: [&str; 23] = [
     "phi4_mini",
     "qwen2",
     "qwen2_moe",
+    "qwen3",
     "qwen3_moe",
     "smollm3",
     "stablelm_qknorm",
     "starcoder2",
 ];
+
+#[test]
+fn every_class_has_a_model_among_them() {
+    let mut classes = Vec::new();
+    for name in ONE_OF_EACH {
+        let Some(dir) = support::oracle(&format!("models/{name}")) else { return };
+        classes.push(support::json(&dir.join("config.json"))["architectures"][0].clone());
+    }
+    for class in ARCHITECTURES.iter().flat_map(|arch| arch.hf) {
+        assert!(classes.contains(&json!(class.name)), "ONE_OF_EACH names no model of {}", class.name);
+    }
+}
 
 #[test]
 fn no_number_in_a_configuration_makes_a_panic() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitworth_quant::checkpoint::Model;
+use bitworth_quant::gguf::Value;
 use bitworth_quant::imatrix::{ImatrixFormat, Sums};
 use bitworth_quant::quantize::{Output, QuantizeOptions, Split, hex};
 use bitworth_quant::{Checkpoint, Imatrix, Plan};
@@ -168,7 +169,10 @@ impl Run<'_> {
                     [file] => Some(file_sha256(file)?),
                     _ => None,
                 };
-                let body = stored_record(&lane, &recipe.name, false, sha256)?;
+                let mut body = stored_record(&lane, &recipe.name, false, sha256)?;
+                if let Body::Lane(record) = &mut body {
+                    record.fell_back = Some(output.plan.fell_back() as u64);
+                }
                 self.keep(&item, vec![self.record(&lane, body)])?;
             }
             lanes.push(RunLane { generation: self.store.borrow().generation(&lane.name), lane });
@@ -247,9 +251,12 @@ pub fn lane_record(
         bpw,
         sha256,
         types: Some(types.join(", ")),
-        imatrix: None,
-        fell_back: None,
-        parts: None,
+        imatrix: importance(lane),
+        fell_back: match &lane.variant {
+            Variant::Planned(_, plan) => Some(plan.fell_back() as u64),
+            Variant::Stored(_) => None,
+        },
+        parts: file.map(|_| lane.variant.checkpoint().files().len() as u32),
     })
 }
 
@@ -264,5 +271,24 @@ fn file_sha256(path: &Path) -> Result<String> {
             return Ok(hex(&hash.finalize()));
         }
         hash.update(&block[..read]);
+    }
+}
+
+/// The importance matrix of a lane and the text that it was collected on, as far as the file or the matrix says.
+fn importance(lane: &Lane) -> Option<String> {
+    let told =
+        |file: &str, text: Option<&str>| text.map_or_else(|| file.to_owned(), |text| format!("{file}, collected on {text}"));
+    match &lane.variant {
+        Variant::Planned(_, plan) => {
+            let imatrix = plan.imatrix()?;
+            Some(told(&imatrix.path().to_string_lossy(), imatrix.datasets().first().map(String::as_str)))
+        }
+        Variant::Stored(checkpoint) => {
+            let text = |key: &str| match checkpoint.metadata().get(key) {
+                Some(Value::String(text)) => Some(text.as_str()),
+                _ => None,
+            };
+            Some(told(text("quantize.imatrix.file")?, text("quantize.imatrix.dataset")))
+        }
     }
 }

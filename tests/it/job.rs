@@ -1,0 +1,276 @@
+//! Jobs as folders: what is added to a finished run, what makes a folder refuse, several models and texts, files that are there
+//! already; and the other commands that leave a folder.
+
+use std::path::{Path, PathBuf};
+
+use bitworth::eval::record::Record;
+use bitworth::eval::records;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::common::{self, json};
+
+/// The demo's model and data in a folder of the test's own, where they can be changed.
+fn world() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    json(dir.path(), &["inspect", "demo:demo-model"]);
+    let cache = dir.path().join("cache/bitworth");
+    let demo = std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path());
+    let demo = demo.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("demo-"))).next().unwrap();
+    std::fs::create_dir(dir.path().join("m")).unwrap();
+    for file in std::fs::read_dir(demo.join("demo-model")).unwrap() {
+        let file = file.unwrap().path();
+        std::fs::copy(&file, dir.path().join("m").join(file.file_name().unwrap())).unwrap();
+    }
+    for (from, to) in [("eval.txt", "a.txt"), ("calib.txt", "b.txt")] {
+        std::fs::copy(demo.join("data").join(from), dir.path().join(to)).unwrap();
+    }
+    dir
+}
+
+fn write(dir: &Path, name: &str, text: &str) {
+    std::fs::write(dir.join(name), text).unwrap();
+}
+
+fn job(dir: &Path, config: &str, out: &str) -> Value {
+    write(dir, "job.toml", config);
+    json(dir, &["run", "job.toml", "--device", "cpu", "--no-speed", "--out", out])
+}
+
+/// What a run is refused with.
+#[track_caller]
+fn refusal(dir: &Path, args: &[&str]) -> String {
+    let output = common::run(dir, &[args, &["--device", "cpu", "--quiet"]].concat());
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+    error
+}
+
+/// All records of a run but the paths of files, in an order that does not depend on when they were made.
+fn recorded(folder: &Path) -> Vec<String> {
+    let plain = |mut record: Record| {
+        if let bitworth::eval::record::Body::Lane(lane) = &mut record.body {
+            lane.file = None;
+        }
+        format!("{record:?}")
+    };
+    let mut all: Vec<String> = records::load(folder).unwrap().into_iter().map(plain).collect();
+    all.sort();
+    all
+}
+
+const TEXT_A: &str = "[[text]]\nfile = \"a.txt\"\nctx = 64\nchunks = 6\npass_tokens = 128\n";
+const TEXT_B: &str = "[[text]]\nfile = \"b.txt\"\nctx = 32\nchunks = 3\n";
+const TASKS: &str = "[tasks]\nnames = [\"facts\"]\nlimit = 5\n";
+
+#[test]
+fn what_is_added_to_a_finished_run_is_all_that_is_done() {
+    let dir = world();
+    let dir = dir.path();
+    json(dir, &["quantize", "m", "--to", "q5_0", "--out", "theirs.gguf"]);
+    let whole = format!(
+        "model = \"m\"\nrecipes = [\"q8_0\", \"q4_0\"]\ncandidates = [\"theirs.gguf\", \"@q6_k\"]\n{TEXT_A}{TEXT_B}{TASKS}"
+    );
+    let document = job(dir, &whole, "whole");
+    let lanes: Vec<&str> = document["summary"].as_array().unwrap().iter().map(|r| r["lane"].as_str().unwrap()).collect();
+    assert_eq!(lanes, ["bf16", "q8_0", "@q6_k", "theirs", "q4_0"], "the reference, then from the largest on");
+
+    job(dir, &format!("model = \"m\"\nrecipes = [\"q8_0\"]\n{TEXT_A}"), "grown");
+    let before = modified(&dir.join("grown/records"));
+    job(dir, &format!("model = \"m\"\nrecipes = [\"q8_0\", \"q4_0\"]\n{TEXT_A}"), "grown");
+    job(dir, &format!("model = \"m\"\nrecipes = [\"q8_0\"]\ncandidates = [\"theirs.gguf\"]\n{TEXT_A}{TEXT_B}"), "grown");
+    job(dir, &whole, "grown");
+    for (path, time) in before {
+        assert_eq!(path.metadata().unwrap().modified().unwrap(), time, "{} was done again", path.display());
+    }
+    let (grown, whole) = (recorded(&dir.join("grown")), recorded(&dir.join("whole")));
+    assert!(grown == whole, "{} records, {} of the run in one go", grown.len(), whole.len());
+    let run: Value = serde_json::from_slice(&std::fs::read(dir.join("grown/run.json")).unwrap()).unwrap();
+    assert_eq!(run["sessions"].as_array().unwrap().len(), 4);
+    assert!(run["sessions"][0]["threads"].as_u64() > Some(0));
+}
+
+fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
+}
+
+/// Changes one byte of a file.
+fn spoil(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_folder_goes_on_with_what_it_was_made_of_and_with_nothing_else() {
+    let dir = world();
+    let dir = dir.path();
+    let config = format!("model = \"m\"\nrecipes = [\"q4_0\"]\n{TEXT_A}{TASKS}");
+    job(dir, &config, "out");
+    let again = ["run", "job.toml", "--no-speed", "--out", "out"];
+    let check = |what: &str, expected: &[&str], change: &dyn Fn(), back: &[&str]| {
+        let kept: Vec<(PathBuf, Vec<u8>)> = back.iter().map(|f| (dir.join(f), std::fs::read(dir.join(f)).unwrap())).collect();
+        change();
+        let error = refusal(dir, &again);
+        for part in expected {
+            assert!(error.contains(part), "{what}: {error:?} lacks {part:?}");
+        }
+        for (path, bytes) in kept {
+            std::fs::write(path, bytes).unwrap();
+        }
+        json(dir, &[&again[..], &["--device", "cpu"]].concat());
+    };
+    let config_json = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(dir.join("m/config.json")).unwrap();
+        assert!(text.contains(from), "{text}");
+        write(dir, "m/config.json", &text.replace(from, to));
+    };
+    check(
+        "norm epsilon",
+        &["other model"],
+        &|| config_json("\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1e-06"),
+        &["m/config.json"],
+    );
+    check(
+        "rope base",
+        &["other model"],
+        &|| config_json("\"rope_theta\": 10000.0", "\"rope_theta\": 20000.0"),
+        &["m/config.json"],
+    );
+    let weights = dir.join("m/model.safetensors");
+    let last = std::fs::metadata(&weights).unwrap().len() as usize - 1;
+    check("the last weight", &["other model"], &|| spoil(&weights, last), &["m/model.safetensors"]);
+    let made = "out/models/m-Q4_0.gguf";
+    let end = std::fs::metadata(dir.join(made)).unwrap().len() as usize - 1;
+    check("a file of the run", &["m-Q4_0.gguf", "not the file that was measured"], &|| spoil(&dir.join(made), end), &[made]);
+    check("the text", &["other text a.windows"], &|| write(dir, "a.txt", &"other words ".repeat(2000)), &["a.txt"]);
+    let pass = |n: u32| format!("out/records/text.a.windows.{n:05}.parquet");
+    let swap = || std::fs::copy(dir.join(pass(1)), dir.join(pass(0))).map(drop).unwrap();
+    check("a renumbered pass", &["text.a.windows.00000", "measured again"], &swap, &[&pass(0)]);
+    let identity = |key: &str, value: Value| {
+        let mut run: Value = serde_json::from_slice(&std::fs::read(dir.join("out/run.json")).unwrap()).unwrap();
+        run[key] = value;
+        write(dir, "out/run.json", &run.to_string());
+    };
+    check("another version", &["made by version 9.9.9"], &|| identity("bitworth", "9.9.9".into()), &["out/run.json"]);
+    check("an old format", &["made by version 0.1.0", "format 1"], &|| identity("format", Value::Null), &["out/run.json"]);
+    check("no identity", &["no run.json"], &|| std::fs::remove_file(dir.join("out/run.json")).unwrap(), &["out/run.json"]);
+    // A file of the run that was removed is made again, the same.
+    std::fs::remove_file(dir.join(made)).unwrap();
+    let before = recorded(&dir.join("out"));
+    json(dir, &[&again[..], &["--device", "cpu"]].concat());
+    assert!(dir.join(made).exists() && recorded(&dir.join("out")) == before);
+}
+
+#[test]
+fn several_models_make_one_report_and_stay_apart() {
+    let dir = world();
+    let dir = dir.path();
+    json(dir, &["quantize", "m", "--to", "q8_0", "--out", "n.gguf"]);
+    let config = format!("models = [\"m\", {{ model = \"n.gguf\", candidates = [] }}]\ncandidates = [\"@q4_0\"]\n{TEXT_A}");
+    let plan = {
+        write(dir, "job.toml", &config);
+        json(dir, &["run", "job.toml", "--device", "cpu", "--out", "out", "--dry-run"])
+    };
+    assert_eq!(plan["models"].as_array().unwrap().len(), 2);
+    assert_eq!(plan["models"][0]["stages"][0]["name"], "a.windows");
+    assert!(plan["estimated_seconds"].as_f64() > Some(0.0) && !dir.join("out").exists());
+    let document = job(dir, &config, "out");
+    assert_eq!(document["summary"].as_array().unwrap().len(), 3);
+    for file in ["out/m/run.json", "out/n/run.json", "out/report.html", "out/summary.csv"] {
+        assert!(dir.join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn a_candidate_of_another_model_is_left_out_by_name_or_refused() {
+    let dir = world();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("other")).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer_config.json"] {
+        std::fs::copy(dir.join("m").join(file), dir.join("other").join(file)).unwrap();
+    }
+    let words = std::fs::read_to_string(dir.join("m/tokenizer.json")).unwrap();
+    let mut words: Value = serde_json::from_str(&words).unwrap();
+    let vocab = words["model"]["vocab"].as_object_mut().unwrap();
+    let (first, second) = {
+        let mut names = vocab.iter().filter(|(_, id)| [600, 601].map(Value::from).contains(id)).map(|(name, _)| name.clone());
+        (names.next().unwrap(), names.next().unwrap())
+    };
+    let (a, b) = (vocab[&first].clone(), vocab[&second].clone());
+    vocab[&first] = b;
+    vocab[&second] = a;
+    write(dir, "other/tokenizer.json", &words.to_string());
+    let config = format!("model = \"m\"\ncandidates = [\"@q8_0\", \"other\"]\n{TEXT_A}");
+    write(dir, "job.toml", &config);
+    let args = ["run", "job.toml", "--no-speed", "--device", "cpu", "--out"];
+    let output = common::run(dir, &[&args[..], &["out"]].concat());
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && notes.contains("other is left out"), "{notes}");
+    assert!(refusal(dir, &["run", "job.toml", "--no-speed", "--out", "strict", "--strict"]).contains("other"));
+}
+
+#[test]
+fn a_comparison_of_several_texts_leaves_a_page() {
+    let dir = world();
+    let dir = dir.path();
+    json(dir, &["quantize", "m", "--to", "q4_k_m", "--out", "theirs/m-Q4_K_M.gguf"]);
+    let texts = ["--text", "a.txt", "--text", "b.txt", "--ctx", "64", "--chunks", "4", "--device", "cpu"];
+    let args = [&["compare", "demo", "@q4_0", "theirs/m-Q4_K_M.gguf"][..], &texts, &["--out", "out"]].concat();
+    let document = json(dir, &args);
+    let rows = document["summary"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row["a_ppl"].as_f64() > Some(1.0) && row["b_ppl"].as_f64() > Some(1.0)), "{rows:?}");
+    assert!(rows.iter().any(|row| row["recipe"] == "q4_k_m"), "the file says which recipe it was made by");
+    assert!(
+        std::fs::read_to_string(dir.join("out/report.html")).unwrap().contains("theirs") || dir.join("out/report.html").exists()
+    );
+    // Alone, each text has the figures of its own.
+    let alone = json(dir, &["compare", "demo", "@q4_0", "--text", "a.txt", "--ctx", "64", "--chunks", "4", "--device", "cpu"]);
+    let together = rows.iter().find(|row| row["recipe"] == "q4_0").unwrap();
+    assert_eq!(together["a_ppl"], alone["candidates"][0]["ppl"]);
+    let failed = common::run(dir, &[&args[..], &["--max-kld", "1e-9"]].concat());
+    assert_eq!(failed.status.code(), Some(1), "the gate works on a finished folder, too");
+    assert!(refusal(dir, &[&args[..args.len() - 2], &["--layers"]].concat()).contains("--layers"));
+}
+
+#[test]
+fn what_compare_and_eval_keep_is_what_report_reads() {
+    let dir = world();
+    let dir = dir.path();
+    let text = ["--text", "a.txt", "--ctx", "64", "--chunks", "3", "--device", "cpu"];
+    let compared = json(dir, &[&["compare", "m", "@q4_0", "--records", "c"], &text[..]].concat());
+    let rows = json(dir, &["report", "c"])["summary"].clone();
+    assert_eq!(rows[1]["kld_mean"], compared["candidates"][0]["kld_mean"]);
+    assert_eq!(rows[0]["ppl"], compared["reference"]["ppl"]);
+    let eval = ["eval", "m", "@q4_0", "--tasks", "facts", "--limit", "8", "--device", "cpu"];
+    let plain = json(dir, &eval);
+    let kept = json(dir, &[&eval[..], &["--records", "e"]].concat());
+    assert_eq!(plain["results"], kept["results"]);
+    assert!(plain["results"][0]["p_value"].is_null(), "a model is not compared with itself");
+    assert!(plain["results"][1]["difference_low"].as_f64() <= plain["results"][1]["difference"].as_f64());
+    let rows = json(dir, &["report", "e"])["summary"].clone();
+    assert_eq!(rows[1]["facts"], plain["results"][1]["accuracy"]);
+    assert!(dir.join("e/report.html").exists());
+}
+
+#[test]
+fn several_models_are_asked_in_one_walk() {
+    let dir = world();
+    let dir = dir.path();
+    write(dir, "r.jsonl", "{\"context\": \"the sun\", \"continuation\": \" is\"}\n{\"text\": \"one two three\"}\n");
+    let score = |models: &[&str], out: &str| {
+        let args = [&["score"], models, &["--requests", "r.jsonl", "--out", out, "--device", "cpu"]].concat();
+        json(dir, &args);
+        common::parquet(&dir.join(out))
+    };
+    let (one, two) = (score(&["m"], "one.parquet"), score(&["m", "@q4_0"], "two.parquet"));
+    assert_eq!((one.len(), two.len()), (2, 4));
+    assert_eq!(two.names()[0], "lane");
+    for row in 0..2 {
+        assert_eq!(two.row(row)[1..], one.row(row)[..]);
+        assert_eq!((two.row(row)[0].as_str(), two.row(row + 2)[0].as_str()), ("m", "@q4_0"));
+        assert_ne!(two.row(row + 2)[1], one.row(row)[0]);
+    }
+}
