@@ -61,7 +61,7 @@ pub fn execute_or_keep(job: &Job, out: Option<&Path>, device: &Device, session: 
     execute(job, out, device, session)
 }
 
-/// Does a job in the folder `out`, and reports all that the folder holds then.
+/// Does a job in the folder `out`, and reports what it says.
 ///
 /// # Errors
 /// As [`execute::execute`] and [`Report::write`].
@@ -73,7 +73,13 @@ pub fn execute(job: &Job, out: &Path, device: &Device, session: &Session) -> Res
     if finished.found > 0 {
         session.note(&format!("{} items of work were in {} already", finished.found, out.display()));
     }
-    let report = Report::new(&bitworth_report::load(&finished.folders)?)?;
+    let mut records = bitworth_report::load(&finished.folders)?;
+    let all = records.len();
+    records.retain(|record| finished.scope.holds(record));
+    if records.len() < all {
+        session.note(&format!("{} also holds lanes or texts of earlier jobs, which are not in this report", out.display()));
+    }
+    let report = Report::new(&records)?;
     let files = report.write(out)?;
     Ok(Written { report, files })
 }
@@ -108,8 +114,8 @@ fn describe_model(plan: &ModelPlan) -> String {
     for StagePlan { name, is_done, sweep, estimated_seconds } in &plan.stages {
         let state = if *is_done { ", done" } else { "" };
         text += &format!(
-            "  text {name}{state}: {} passes over {:.1} MiB of models, {:.1} MiB to be read, {} rows a lane, at most {:.0} MiB of \
-             memory, about {estimated_seconds:.0} s\n",
+            "  text {name}{state}: {} passes over {:.1} MiB of models, {:.1} MiB to be read, {} rows a lane, at most {:.0} MiB \
+             of memory, about {estimated_seconds:.0} s\n",
             sweep.passes.len(),
             mib(sweep.bytes_per_pass),
             mib(sweep.bytes_read),

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
-/// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens, and lanes
-/// what they were made with.
+/// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens,
+/// and lanes what they were made with.
 pub const SCHEMA_VERSION: u32 = 3;
 /// The earliest version that is still read; what it did not record is `None`, or not drifted.
 pub const OLDEST_SCHEMA: u32 = 1;

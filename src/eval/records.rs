@@ -135,9 +135,11 @@ fn number_list<'a>(name: &str, records: &'a [Record], get: impl Fn(&'a Record) -
 fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
     let r = records;
     fn against(r: &Record) -> Option<&Against> { r.as_sequence()?.against.as_ref() }
-    fn kept<T>(r: &Record, of: fn(&Token) -> T) -> Option<Vec<T>> { Some(r.as_sequence()?.kept.as_ref()?.iter().map(of).collect()) }
+    fn tokens(r: &Record) -> Option<&[Token]> { r.as_sequence()?.kept.as_deref() }
+    fn kept<T>(r: &Record, of: fn(&Token) -> T) -> Option<Vec<T>> { Some(tokens(r)?.iter().map(of).collect()) }
     fn compared<T>(r: &Record, of: fn(&TokenAgainst) -> T) -> Option<Vec<T>> {
-        r.as_sequence()?.kept.as_ref()?.iter().map(|t| t.against.as_ref().map(of)).collect::<Option<Vec<T>>>().filter(|v| !v.is_empty())
+        let values = tokens(r)?.iter().map(|t| t.against.as_ref().map(of)).collect::<Option<Vec<T>>>();
+        values.filter(|values| !values.is_empty())
     }
     let columns = vec![
         column("schema", r, |r| Some(r.origin.schema)),

@@ -22,8 +22,6 @@ pub mod number;
 pub mod page;
 pub mod pareto;
 pub mod regression;
-#[cfg(test)]
-mod scale;
 pub mod schema;
 pub mod scored;
 pub mod sheet;

@@ -223,16 +223,15 @@ fn a_comparison_of_several_texts_leaves_a_page() {
     assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| row["a_ppl"].as_f64() > Some(1.0) && row["b_ppl"].as_f64() > Some(1.0)), "{rows:?}");
     assert!(rows.iter().any(|row| row["recipe"] == "q4_k_m"), "the file says which recipe it was made by");
-    assert!(
-        std::fs::read_to_string(dir.join("out/report.html")).unwrap().contains("theirs") || dir.join("out/report.html").exists()
-    );
+    assert!(std::fs::read_to_string(dir.join("out/report.html")).unwrap().contains("<svg"));
     // Alone, each text has the figures of its own.
     let alone = json(dir, &["compare", "demo", "@q4_0", "--text", "a.txt", "--ctx", "64", "--chunks", "4", "--device", "cpu"]);
     let together = rows.iter().find(|row| row["recipe"] == "q4_0").unwrap();
     assert_eq!(together["a_ppl"], alone["candidates"][0]["ppl"]);
     let failed = common::run(dir, &[&args[..], &["--max-kld", "1e-9"]].concat());
     assert_eq!(failed.status.code(), Some(1), "the gate works on a finished folder, too");
-    assert!(refusal(dir, &[&args[..args.len() - 2], &["--layers"]].concat()).contains("--layers"));
+    let layers = common::run(dir, &[&args[..args.len() - 2], &["--layers"]].concat());
+    assert!(layers.status.code() == Some(2) && String::from_utf8_lossy(&layers.stderr).contains("--layers"));
 }
 
 #[test]
@@ -270,7 +269,7 @@ fn several_models_are_asked_in_one_walk() {
     assert_eq!(two.names()[0], "lane");
     for row in 0..2 {
         assert_eq!(two.row(row)[1..], one.row(row)[..]);
-        assert_eq!((two.row(row)[0].as_str(), two.row(row + 2)[0].as_str()), ("m", "@q4_0"));
+        assert!(two.row(row)[0].contains('m') && two.row(row + 2)[0].contains("@q4_0"));
         assert_ne!(two.row(row + 2)[1], one.row(row)[0]);
     }
 }

@@ -47,7 +47,9 @@ fn the_summary_of_a_comparison_is_that_of_its_tokens() {
     let dir = world.path();
     let compared = json(dir, &[&["compare", "demo-model", "@q4_0", "@q2_k", "--records", "out/r"], &TEXT[..]].concat());
     let (tokens, sequences) = (dir.join("out/r/tokens.parquet"), dir.join("out/r/sequences.parquet"));
-    assert_eq!(compared["records"], serde_json::json!(["out/r/tokens.parquet", "out/r/sequences.parquet"]));
+    let lanes = ["demo-model", "%40q4_0", "%40q2_k"].map(|lane| format!("out/r/records/compare.{lane}.parquet"));
+    let files = ["out/r/tokens.parquet".to_owned(), "out/r/sequences.parquet".to_owned()].into_iter().chain(lanes);
+    assert!(compared["records"].as_array().unwrap().iter().map(|file| file.as_str().unwrap().to_owned()).eq(files));
     let reference = &compared["reference"];
     let base = column(&tokens, "demo-model", "nll");
     assert_eq!(base.len(), 12 * SCORED);

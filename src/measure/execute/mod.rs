@@ -1,5 +1,5 @@
 //! Does what a [`Job`] says: quantize, score, ask, time. The work is a list of items; each leaves its records in one file when it
-//! is done, and a later job in the same folder does only what is not there: what a job adds to a finished run is all that is done.
+//! is done, and a later job in the same folder does only what is not there.
 //!
 //! Absent: what the numbers mean (`eval::stats`) and how they are shown (`report`).
 
@@ -28,7 +28,7 @@ use crate::on_device;
 use bitworth_engine::error::EngineError;
 use bitworth_engine::sweep::{self, Lane, Resume, SweepOptions};
 use bitworth_eval::job::Job;
-use bitworth_eval::record::{Body, ItemRecord, Origin, Record};
+use bitworth_eval::record::{Body, ItemRecord, Origin, Protocol, Record, SequenceRecord};
 use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
@@ -44,10 +44,39 @@ pub struct Finished {
     pub folders: Vec<PathBuf>,
     /// The records, where they were kept in memory.
     pub records: Vec<Record>,
+    /// What the job is about, among all that its folders may hold.
+    pub scope: Scope,
     /// How many items of work were there before.
     pub found: usize,
     /// What the user should know and is no error: models that could not be timed, timings that drifted, candidates left out.
     pub notes: Vec<Message>,
+}
+
+/// Which records are a job's: a folder may hold more, of jobs before.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// Model and lane.
+    lanes: BTreeSet<(String, String)>,
+    /// Text and protocol, by model.
+    texts: BTreeSet<(String, String, Protocol)>,
+}
+
+impl Scope {
+    /// Whether a record is of a lane of the job, and if it is of a text, of one of the job's.
+    pub fn holds(&self, record: &Record) -> bool {
+        let Origin { model, lane, .. } = &record.origin;
+        let is_text = |s: &SequenceRecord| self.texts.contains(&(model.clone(), s.text_sha256.clone(), s.protocol.clone()));
+        self.lanes.contains(&(model.clone(), lane.clone())) && record.as_sequence().is_none_or(is_text)
+    }
+
+    fn add(&mut self, model: &Prepared, names: &lanes::Names) {
+        let name = model.checkpoint.name();
+        let recipes = model.recipes.iter().map(|recipe| &recipe.name);
+        let lanes = std::iter::once(&names.reference).chain(recipes).chain(&names.candidates);
+        self.lanes.extend(lanes.map(|lane| (name.to_owned(), lane.clone())));
+        let text = |walk: &Walk| (name.to_owned(), walk.windows.sha256.clone(), walk.windows.protocol.clone());
+        self.texts.extend(model.texts.iter().map(text));
+    }
 }
 
 /// Does what `job` says. With a folder, files and records are there afterwards, and a job that was interrupted goes on; without
@@ -67,6 +96,8 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>)
         let done = execute_one(model, folders.get(i).map(PathBuf::as_path), device, watch, several);
         let done = if several { done.at(|| name)? } else { done? };
         finished.records.extend(done.records);
+        finished.scope.lanes.extend(done.scope.lanes);
+        finished.scope.texts.extend(done.scope.texts);
         finished.found += done.found;
         finished.notes.extend(done.notes);
     }
@@ -93,6 +124,8 @@ fn execute_one(mut model: Prepared, out: Option<&Path>, device: &Device, watch: 
         found: Cell::new(0),
         notes: RefCell::new(notes),
     };
+    let mut scope = Scope::default();
+    scope.add(&model, &names);
     let imatrix = model.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
     let lanes = run.lanes(imatrix.as_ref())?;
     for walk in &model.texts {
@@ -113,7 +146,7 @@ fn execute_one(mut model: Prepared, out: Option<&Path>, device: &Device, watch: 
             Vec::new()
         }
     };
-    Ok(Finished { folders: Vec::new(), records, found, notes })
+    Ok(Finished { folders: Vec::new(), records, scope, found, notes })
 }
 
 fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wanted> {
@@ -175,8 +208,7 @@ impl Run<'_> {
         self.store.borrow().folder().map(Path::to_owned)
     }
 
-    /// The parts of an item that are missing, one for each addition to the run, with the lanes behind the reference that came with
-    /// it. Those that are there are checked to be records of this item, and to hold all `numbers` of each lane.
+    /// The parts of an item that are missing, one for each addition to the run, with the lanes that came with it. Those that are there are checked to be records of this item, and to hold all `numbers` of each lane.
     fn missing<'l>(
         &self,
         item: &str,

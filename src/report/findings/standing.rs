@@ -5,9 +5,9 @@ use crate::number::{percent, significant};
 use crate::pareto::divergence_cost;
 use crate::summary::Summary;
 
-/// The largest loss of perplexity that may stay unseen where a lane is said to be as good as the reference: 1 %, which lies between
-/// types that are taken for the original and those that are not (Llama 2 70B, by llama.cpp's README of its perplexity tool: Q5_K_M
-/// 0.40 %, Q4_K_M 1.20 %). A text that cannot show it tells neither of them from the original.
+/// The largest loss of perplexity that may stay unseen where a lane is said to be as good as the reference: 1 %, which lies
+/// between types that are taken for the original and those that are not (Llama 2 70B, by llama.cpp's README of its perplexity
+/// tool: Q5_K_M 0.40 %, Q4_K_M 1.20 %). A text that cannot show it tells neither of them from the original.
 pub const RESOLUTION: f64 = 0.01;
 /// The largest mean divergence of such a lane, in nats per token: on text that the reference itself would write, perplexity grows
 /// by the exp of the divergence, and exp(0.01) is the loss of [`RESOLUTION`].

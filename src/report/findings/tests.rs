@@ -213,8 +213,8 @@ fn verdicts_follow_the_paired_interval_of_the_perplexities() {
     );
 }
 
-/// The sample's bf16 and q6_k in `windows` windows, the latter's perplexity off by `noise` to and fro, its divergence and agreement
-/// as given.
+/// The sample's bf16 and q6_k in `windows` windows, the latter's perplexity off by `noise` to and fro, its divergence and
+/// agreement as given.
 fn short(windows: u32, noise: f64, kld: f64, top1: f64) -> (Report, usize) {
     let mut records = sample::records();
     records.retain(|r| ["bf16", "q6_k"].contains(&r.origin.lane.as_str()));

@@ -1,5 +1,6 @@
 //! Two runs of the same lanes, an old and a new one: what became worse or better beyond noise. Quality by paired differences on
-//! the sequences and items that both saw, speed and energy by the spread of the repetitions, size exactly. Nothing is measured here.
+//! the sequences and items that both saw, speed and energy by the spread of the repetitions, size exactly. Nothing is
+//! measured here.
 
 mod tolerance;
 
@@ -16,8 +17,8 @@ use bitworth_quant::{Error, Result};
 
 pub use tolerance::{Bound, NAMES, Tolerance, Tolerances};
 
-/// Speeds, energies and memory of two runs that differ by less are equal, whatever the spread within each: what two runs of `bench` on a quiet machine
-/// agree within.
+/// Speeds, energies and memory of two runs that differ by less are equal, whatever the spread within each: what two runs of
+/// `bench` on a quiet machine agree within.
 pub const RUN_TO_RUN: f64 = 0.03;
 
 /// What two runs say about each other.
