@@ -26,8 +26,8 @@ pub struct ReportArgs {
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "dirs")]
     compare: Option<Vec<PathBuf>>,
     /// What may become worse, and by how much: size, ppl, bits_per_byte, kld, top1, accuracy, prefill, decode, memory, energy,
-    /// each with a percentage (of top1 and accuracy: points) or a plain number, as in size=1%,decode=5%,kld=0.001. Sizes may change
-    /// unless they are named; nothing else may.
+    /// each with a percentage (of top1 and accuracy: points) or a plain number, as in size=1%,decode=5%,kld=0.001. Sizes
+    /// may change unless they are named; nothing else may.
     #[arg(long, value_name = "MEASURE=BOUND", value_delimiter = ',', requires = "compare")]
     tolerate: Vec<Tolerance>,
     /// Folder for the report [default: the first DIR; with --compare none: nothing is written].

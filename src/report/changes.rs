@@ -53,8 +53,8 @@ pub fn answer(comparison: &RunComparison) -> String {
 
 fn reading(comparison: &RunComparison) -> Vec<String> {
     let spread = format!(
-        "Speeds and energies differ where the slowest repetition of one run is faster than the fastest of the other, and the medians \
-         by more than {0} %. Repetitions of a machine that drifted do not count. Memory differs by more than {0} %.",
+        "Speeds and energies differ where the slowest repetition of one run is faster than the fastest of the other, and the \
+         medians by more than {0} %. Repetitions of a machine that drifted do not count. Memory differs by more than {0} %.",
         100.0 * RUN_TO_RUN
     );
     vec![

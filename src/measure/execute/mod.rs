@@ -208,7 +208,8 @@ impl Run<'_> {
         self.store.borrow().folder().map(Path::to_owned)
     }
 
-    /// The parts of an item that are missing, one for each addition to the run, with the lanes that came with it. Those that are there are checked to be records of this item, and to hold all `numbers` of each lane.
+    /// The parts of an item that are missing, one for each addition to the run, with the lanes that came with it.
+    /// Those that are there are checked to be records of this item, and to hold all `numbers` of each lane.
     fn missing<'l>(
         &self,
         item: &str,
