@@ -375,7 +375,7 @@ fn bench_prints_every_form_and_keeps_records_that_report_reads() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(text(&[]).starts_with("model") && text(&[]).contains("tg4"));
-    assert!(text(&["-o", "md"]).starts_with("| model | MiB | test |"));
+    assert!(text(&["-o", "md"]).starts_with("| model | MiB of tensors | test |"));
     let csv = text(&["-o", "csv", "--records", "kept"]);
     assert!(csv.starts_with("model,bytes,test,phase,") && csv.lines().count() == 5, "{csv}");
     let lines = text(&["-o", "jsonl", "--records", "kept"]);
