@@ -27,7 +27,7 @@ pub struct Job {
     pub tasks: Option<TasksSpec>,
     /// What to time.
     pub speed: Option<SpeedSpec>,
-    /// The arithmetic of the activations: `f32` [default] or `q8`.
+    /// The arithmetic of the activations: `f32` (the default) or `q8`.
     pub arithmetic: Option<String>,
     /// How the files of the recipes are cut into parts.
     pub split: Option<SplitSpec>,

@@ -371,7 +371,10 @@ fn a_run_quantizes_with_the_matrix_of_a_text_or_a_file() {
     write("wrong.toml", "[imatrix]\ntext = \"text.txt\"\nrecipes = [\"q4_0\"]\n");
     refused(&["run", "wrong.toml", "--out", "wrong"], &["iq2_xxs", "[imatrix]"]);
     refused(&["run", "both.toml", "--out", "both"], &["both.toml", "[imatrix]", "either"]);
-    refused(&["run", "file.toml", "--device", "cpu", "--out", "text"], &["holds another run (other imatrix, lane iq2_xxs, lane q4_0)"]);
+    refused(
+        &["run", "file.toml", "--device", "cpu", "--out", "text"],
+        &["holds another run (other imatrix, lane iq2_xxs, lane q4_0)"],
+    );
     std::fs::write(dir.join("m.gguf"), "GGUF").unwrap();
     refused(&["run", "file.toml", "--out", "broken"], &["m.gguf"]);
     assert!(!dir.join("broken").exists() && !dir.join("none").exists(), "nothing is written before what is asked for is checked");

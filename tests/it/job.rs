@@ -15,8 +15,8 @@ fn world() -> TempDir {
     let dir = TempDir::new().unwrap();
     json(dir.path(), &["inspect", "demo:demo-model"]);
     let cache = dir.path().join("cache/bitworth");
-    let demo = std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path());
-    let demo = demo.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("demo-"))).next().unwrap();
+    let mut folders = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
+    let demo = folders.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("demo-"))).unwrap();
     std::fs::create_dir(dir.path().join("m")).unwrap();
     for file in std::fs::read_dir(demo.join("demo-model")).unwrap() {
         let file = file.unwrap().path();

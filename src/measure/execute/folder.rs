@@ -69,7 +69,7 @@ pub struct Wanted {
 
 /// Where records go: a folder that outlasts the run, or memory.
 pub enum Store {
-    Folder { path: PathBuf, identity: RunIdentity },
+    Folder { path: PathBuf, identity: Box<RunIdentity> },
     Memory(Vec<Record>),
 }
 
@@ -101,7 +101,7 @@ impl Store {
         };
         identity.add(wanted);
         identity.sessions.push(session());
-        let store = Self::Folder { path: path.to_owned(), identity };
+        let store = Self::Folder { path: path.to_owned(), identity: Box::new(identity) };
         store.save()?;
         Ok(store)
     }
@@ -296,5 +296,5 @@ pub fn check_found(folder: &Path, item: &str, found: &[Record], expected: &BTree
         return Ok(());
     }
     let what = "holds other lanes, windows or items than this part of the run; remove it, and it is measured again";
-    Err(bitworth_quant::Error::file(&records::path(folder, item), what).into())
+    Err(bitworth_quant::Error::file(records::path(folder, item), what).into())
 }
