@@ -67,7 +67,9 @@ fn usage(report: &Report, facts: &Facts) -> String {
     if let Some(format) = &facts.prompt_format {
         out += &format!("\n## Prompt format\n\n{}", fenced("", format));
     }
-    let files = report.rows.iter().filter_map(|row| files(row).into_iter().next());
+    // A folder of safetensors is no file that they open.
+    let is_gguf = |file: &String| file.to_ascii_lowercase().ends_with(".gguf");
+    let files = report.rows.iter().filter_map(|row| files(row).into_iter().next()).filter(is_gguf);
     let of_file = |file: String| -> Vec<String> {
         facts.commands.iter().map(|command| command.replace(FILE, &quoted_for_shell(&file))).collect()
     };

@@ -60,7 +60,7 @@ fn told(row: &Summary, reference: &str) -> String {
         (Standing::Lossless, _) => parts.push(format!("predicts as {reference}")),
         (Standing::AsGood, _) => parts.push(format!("as good as {reference}")),
         (Standing::Unresolved, _) => parts.push("too little text to tell".to_owned()),
-        (Standing::Changed, _) => parts.push("changed, though not in perplexity".to_owned()),
+        (Standing::Changed, _) => parts.push("changed in KLD or top-1".to_owned()),
         (Standing::Worse | Standing::Lower, Some(ratio)) => {
             parts.push(format!("perplexity {:+.2} %", 100.0 * (ratio.value - 1.0)));
         }
