@@ -216,7 +216,7 @@ fn run_job(args: &CompareArgs, session: &Session) -> Result<Outcome> {
     if args.text.sweep.dry_run {
         return job::print_plan(&job, args.out.as_deref(), &device, session);
     }
-    let done = job::execute_or_keep(&job, args.out.as_deref(), &device, session)?;
+    let done = job::execute(&job, args.out.as_deref(), &device, session)?;
     let document = json!({
         "out": args.out, "files": done.files, "device": device.info(), "arithmetic": args.scoring.arithmetic,
         "summary": done.summary()?, "findings": done.report.findings,

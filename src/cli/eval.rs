@@ -59,7 +59,7 @@ impl EvalArgs {
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     let job = args.job()?;
     let device = args.scoring.open()?;
-    let done = job::execute_or_keep(&job, args.records.as_deref(), &device, session)?;
+    let done = job::execute(&job, args.records.as_deref(), &device, session)?;
     let chances = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
     let chance = |task: &str| {
         let plain = task.strip_suffix("+chat").unwrap_or(task);

@@ -48,36 +48,22 @@ pub fn checked(mut job: Job) -> Result<Job> {
     Ok(job)
 }
 
-/// Does a job: in the folder `out` where there is one, and else in memory, without files.
-///
-/// # Errors
-/// As [`execute()`].
-pub fn execute_or_keep(job: &Job, out: Option<&Path>, device: &Device, session: &Session) -> Result<Written> {
-    let Some(out) = out else {
-        let finished = execute::execute(job, None, device, session.watch())?;
-        finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
-        return Ok(Written { report: Report::new(&finished.records)?, files: Vec::new() });
-    };
-    execute(job, out, device, session)
-}
-
-/// Does a job in the folder `out`, and reports what it says.
+/// Does a job and reports what it says: in the folder `out` where there is one, and else in memory, without files.
 ///
 /// # Errors
 /// As [`execute::execute`] and [`Report::write`].
-pub fn execute(job: &Job, out: &Path, device: &Device, session: &Session) -> Result<Written> {
-    let finished = execute::execute(job, Some(out), device, session.watch())?;
-    for note in &finished.notes {
-        session.note(&note.describe(&output::flag));
-    }
+pub fn execute(job: &Job, out: Option<&Path>, device: &Device, session: &Session) -> Result<Written> {
+    let finished = execute::execute(job, out, device, session.watch())?;
+    finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
+    let Some(out) = out else { return Ok(Written { report: Report::new(&finished.records)?, files: Vec::new() }) };
     if finished.found > 0 {
-        session.note(&format!("{} items of work were in {} already", finished.found, out.display()));
+        session.note(&format!("{} files of records were in {} already", finished.found, out.display()));
     }
     let mut records = bitworth_report::load(&finished.folders)?;
     let all = records.len();
     records.retain(|record| finished.scope.holds(record));
     if records.len() < all {
-        session.note(&format!("{} also holds lanes or texts of earlier jobs, which are not in this report", out.display()));
+        session.note(&format!("{} also holds results of earlier jobs, which are not in this report", out.display()));
     }
     let report = Report::new(&records)?;
     let files = report.write(out)?;
@@ -114,9 +100,12 @@ fn describe_model(plan: &ModelPlan) -> String {
     for StagePlan { name, is_done, sweep, estimated_seconds } in &plan.stages {
         let state = if *is_done { ", done" } else { "" };
         text += &format!(
-            "  text {name}{state}: {} passes over {:.1} MiB of models, {:.1} MiB to be read, {} rows a lane, at most {:.0} MiB \
+            "  text {name}{state}: {} over {:.1} MiB of models, {:.1} MiB to be read, {} rows a lane, at most {:.0} MiB \
              of memory, about {estimated_seconds:.0} s\n",
-            sweep.passes.len(),
+            match sweep.passes.len() {
+                1 => "1 pass".to_owned(),
+                passes => format!("{passes} passes"),
+            },
             mib(sweep.bytes_per_pass),
             mib(sweep.bytes_read),
             sweep.rows_computed,

@@ -48,7 +48,7 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
         return job::print_plan(&job, Some(&out), &device, session);
     }
     session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
-    let written = job::execute(&job, &out, &device, session)?;
+    let written = job::execute(&job, Some(&out), &device, session)?;
     session
         .print(&json!({ "out": out, "files": written.files, "device": device.info(), "summary": written.summary()? }), || {
             written.to_text()

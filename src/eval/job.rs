@@ -47,8 +47,8 @@ pub struct ModelSpec {
     /// The recipes of which files are made: names, or paths of TOML files seen from the configuration's folder.
     #[serde(default)]
     pub recipes: Vec<String>,
-    /// Other versions of the model: GGUF files and directories that are there already, whoever made them, and `@RECIPE` for the
-    /// model quantized on the fly, without a file.
+    /// Other versions of the model: existing GGUF files and directories, your own or others', and `@RECIPE` for the model
+    /// quantized on the fly, without a file.
     #[serde(default)]
     pub candidates: Vec<String>,
     /// What matters how much to the recipes' rounding.
@@ -66,7 +66,7 @@ pub struct ImatrixSpec {
     /// Tokens in a window of the text.
     #[serde(default = "default_ctx")]
     pub ctx: usize,
-    /// Only so many windows.
+    /// The number of windows [default: all].
     pub chunks: Option<usize>,
     /// The recipes that use it [default: all].
     pub recipes: Option<Vec<String>>,
@@ -84,7 +84,7 @@ pub struct TextSpec {
     /// Tokens in a window.
     #[serde(default = "default_ctx")]
     pub ctx: usize,
-    /// Only so many windows.
+    /// The number of windows [default: all].
     pub chunks: Option<usize>,
     /// Tokens scored between two writes of records.
     #[serde(default = "default_pass_tokens")]
@@ -92,7 +92,7 @@ pub struct TextSpec {
     /// Whether to score every token of the text once more, for bits per byte.
     #[serde(default = "default_true")]
     pub bits_per_byte: bool,
-    /// Bits per byte of only so many windows [default: as `chunks`].
+    /// The number of windows for bits per byte [default: as `chunks`].
     pub bits_per_byte_chunks: Option<usize>,
     /// Whether records keep every scored token: about 50 bytes for each token and lane.
     #[serde(default = "default_true")]
@@ -142,9 +142,9 @@ pub struct SpeedSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitSpec {
-    /// At most so many bytes of tensors in a part.
+    /// The most bytes of tensors in a part.
     pub max_bytes: Option<u64>,
-    /// At most so many tensors in a part.
+    /// The most tensors in a part.
     pub max_tensors: Option<usize>,
 }
 
@@ -340,9 +340,7 @@ impl Job {
             if given && taken(&wanted) {
                 return Err(format!("text: two texts are named {wanted}").into());
             }
-            let numbered = (2..).map(|number| format!("{wanted}-{number}"));
-            let free = std::iter::once(wanted.clone()).chain(numbered).find(|name| !taken(name));
-            self.texts[i].name = free.unwrap_or(wanted);
+            self.texts[i].name = free_name(&wanted, '-', taken);
         }
         Ok(())
     }
@@ -359,9 +357,7 @@ impl Job {
             let is_file = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
             let stem = if is_file { path.file_stem() } else { path.file_name() };
             let stem = stem.map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().replace([':', '@'], "-"));
-            let numbered = (2..).map(|number| format!("{stem}-{number}"));
-            let free = std::iter::once(stem.clone()).chain(numbered).find(|name| !names.contains(name));
-            names.push(free.unwrap_or(stem));
+            names.push(free_name(&stem, '-', |name| names.iter().any(|known| known == name)));
         }
         names.into_iter().map(|name| out.join(name)).collect()
     }
@@ -371,6 +367,17 @@ impl Job {
         use sha2::{Digest, Sha256};
         bitworth_quant::quantize::hex(&Sha256::digest(serde_json::json!(self).to_string()))
     }
+}
+
+/// `wanted`, or where that is taken `wanted` with a number behind `mark`, from 2 on.
+pub fn free_name(wanted: &str, mark: char, taken: impl Fn(&str) -> bool) -> String {
+    let mut name = wanted.to_owned();
+    let mut number = 1;
+    while taken(&name) {
+        number += 1;
+        name = format!("{wanted}{mark}{number}");
+    }
+    name
 }
 
 fn above_zero(key: &str) -> Message {

@@ -51,11 +51,24 @@ pub fn append(dir: &Path, item: &str, records: &[Record]) -> Result<()> {
     write_parquet(&path(dir, item), frame(records))
 }
 
-/// All records of the run's folder `dir`, file by file in the order of their names.
+/// All records of the run's folder `dir`, file by file in the order of their names. A folder that holds one for each of several
+/// models has the records of all of them.
 ///
 /// # Errors
 /// No folder `records` with parquet files in it; a file that is damaged, or of a later [`SCHEMA_VERSION`].
 pub fn load(dir: &Path) -> Result<Vec<Record>> {
+    if !dir.join(RECORDS).exists() {
+        let mut runs: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        runs.retain(|run| run.join(RECORDS).is_dir());
+        runs.sort();
+        if !runs.is_empty() {
+            return Ok(runs.iter().map(|run| load_run(run)).collect::<Result<Vec<_>>>()?.concat());
+        }
+    }
+    load_run(dir)
+}
+
+fn load_run(dir: &Path) -> Result<Vec<Record>> {
     let folder = dir.join(RECORDS);
     let entries = std::fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))?;
     let mut files = Vec::new();

@@ -14,6 +14,7 @@ use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::demo;
+use bitworth_eval::job::free_name;
 
 /// Opens MODEL: a Hugging Face directory, a GGUF file, `hf:OWNER/NAME` on the hub, `demo:PATH` inside the embedded
 /// demo world, or `demo` for its model.
@@ -138,12 +139,8 @@ fn check_vocabulary(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()
 
 /// Makes lanes of one name distinct, so that records and tables are unambiguous.
 pub fn number_duplicates(lanes: &mut [Lane]) {
-    let names: Vec<String> = lanes.iter().map(|lane| lane.name.clone()).collect();
-    for (i, lane) in lanes.iter_mut().enumerate() {
-        let earlier = names[..i].iter().filter(|name| **name == lane.name).count();
-        if earlier > 0 {
-            lane.name = format!("{}#{}", lane.name, earlier + 1);
-        }
+    for i in 1..lanes.len() {
+        lanes[i].name = free_name(&lanes[i].name, '#', |name| lanes[..i].iter().any(|lane| lane.name == name));
     }
 }
 

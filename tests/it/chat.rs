@@ -65,7 +65,11 @@ fn tasks_asked_as_chats_have_names_of_their_own() {
     let both = run(dir, &["run", "run.toml", "--out", "false", "--device", "cpu", "--quiet"]);
     assert_eq!(both.status.code(), Some(0), "a task asked as a chat is another task, which is added");
     let header = std::fs::read_to_string(dir.join("false/summary.csv")).unwrap();
-    assert!(header.contains(",facts,") && header.contains(",facts+chat,"), "{header}");
+    assert!(header.contains(",facts+chat,") && !header.contains(",facts,"), "{header}");
+    let all = run(dir, &["report", "false", "--out", "all", "--quiet"]);
+    assert_eq!(all.status.code(), Some(0));
+    let header = std::fs::read_to_string(dir.join("all/summary.csv")).unwrap();
+    assert!(header.contains(",facts,") && header.contains(",facts+chat,"), "what was done before is kept: {header}");
 }
 
 #[track_caller]

@@ -194,9 +194,9 @@ fn a_killed_run_goes_on_where_it_stopped_with_the_same_numbers() {
         .collect();
     assert!(finished.len() >= 4);
     json(dir.path(), &["run", "small.toml", "--device", "cpu", "--out", "cut"]);
-    for (before, path) in finished {
-        assert_eq!(modified(&path), before, "{} was done again", path.display());
-    }
+    // A record counts once `run.json` names it; the kill may fall between the two, and then that one is measured again.
+    let again = finished.iter().filter(|(before, path)| modified(path) != *before).count();
+    assert!(again <= 1, "{again} of {} records were made again", finished.len());
     assert_eq!(measured(&dir.path().join("cut")), measured(&dir.path().join("whole")));
 }
 

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bitworth::eval::record::Record;
 use bitworth::eval::records;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -46,15 +45,9 @@ fn refusal(dir: &Path, args: &[&str]) -> String {
     error
 }
 
-/// All records of a run but the paths of files, in an order that does not depend on when they were made.
+/// All records of a run, in an order that does not depend on when they were made.
 fn recorded(folder: &Path) -> Vec<String> {
-    let plain = |mut record: Record| {
-        if let bitworth::eval::record::Body::Lane(lane) = &mut record.body {
-            lane.file = None;
-        }
-        format!("{record:?}")
-    };
-    let mut all: Vec<String> = records::load(folder).unwrap().into_iter().map(plain).collect();
+    let mut all: Vec<String> = records::load(folder).unwrap().iter().map(|record| format!("{record:?}")).collect();
     all.sort();
     all
 }
@@ -93,6 +86,59 @@ fn what_is_added_to_a_finished_run_is_all_that_is_done() {
 fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files.map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
+}
+
+#[test]
+fn what_leaves_a_job_leaves_its_report_and_comes_back() {
+    let dir = world();
+    let dir = dir.path();
+    let both = format!("model = \"m\"\nrecipes = [\"q8_0\", \"q4_0\"]\n{TEXT_A}{TASKS}");
+    let lanes = |document: Value| document["summary"].as_array().unwrap().len();
+    assert_eq!(lanes(job(dir, &both, "out")), 3);
+    let whole = recorded(&dir.join("out"));
+    // A lane of the first job is dropped, and a text comes that it is not scored on.
+    let one = format!("model = \"m\"\nrecipes = [\"q8_0\"]\n{TEXT_A}{TEXT_B}");
+    let document = job(dir, &one, "out");
+    assert!(document["summary"][0].get("facts").is_none(), "a task that is not asked is not reported");
+    assert_eq!(lanes(document), 2);
+    assert_eq!(lanes(job(dir, &both, "out")), 3);
+    let back = format!("model = \"m\"\nrecipes = [\"q8_0\", \"q4_0\"]\n{TEXT_A}{TEXT_B}{TASKS}");
+    assert_eq!(lanes(job(dir, &back, "out")), 3);
+    let all = recorded(&dir.join("out"));
+    assert!(whole.iter().all(|record| all.contains(record)) && all.len() > whole.len());
+    job(dir, &back, "again");
+    assert_eq!(recorded(&dir.join("again")), all, "and so are the records of one go, in another folder");
+    let summary = json(dir, &["report", "out", "again", "--out", "joint"])["summary"].clone();
+    assert_eq!(lanes(serde_json::json!({ "summary": summary })), 3, "two runs of the same are one");
+}
+
+#[test]
+fn a_job_that_cannot_be_reported_is_refused_before_the_work() {
+    let dir = world();
+    let dir = dir.path();
+    let check = |config: &str, out: &str, expected: &[&str]| {
+        write(dir, "bad.toml", config);
+        let error = refusal(dir, &["run", "bad.toml", "--no-speed", "--out", out]);
+        for part in expected {
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+        }
+    };
+    std::fs::copy(dir.join("a.txt"), dir.join("copy.txt")).unwrap();
+    let twice = format!("model = \"m\"\n{TEXT_A}{}", TEXT_A.replace("a.txt", "copy.txt"));
+    check(&twice, "twice", &["a and copy are the same text"]);
+    check(&format!("models = [\"m\", \"m\"]\n{TEXT_A}"), "models", &["both named m"]);
+    check(&format!("model = \"m\"\ncandidates = [\"nope.gguf\"]\n{TEXT_A}"), "nope", &["nope.gguf"]);
+    assert!(["twice", "models", "nope"].iter().all(|out| !dir.join(out).exists()));
+    job(dir, &format!("model = \"m\"\n{TEXT_A}"), "out");
+    let named = format!("model = \"m\"\n{}", TEXT_A.replace("ctx", "name = \"other\"\nctx"));
+    check(&named, "out", &["text other.windows is a.windows of this run under another name"]);
+    let several = format!("models = [\"m\", \"n.gguf\"]\n{TEXT_A}");
+    json(dir, &["quantize", "m", "--to", "q8_0", "--out", "n.gguf"]);
+    check(&several, "out", &["the folder holds a run of one model"]);
+    job(dir, &format!("model = \"m\"\n{TEXT_A}"), "out");
+    let held = std::fs::File::create(dir.join("out/.lock")).unwrap();
+    held.lock().unwrap();
+    check(&format!("model = \"m\"\n{TEXT_A}"), "out", &["another run is at work"]);
 }
 
 /// Changes one byte of a file.
@@ -148,11 +194,22 @@ fn a_folder_goes_on_with_what_it_was_made_of_and_with_nothing_else() {
     let pass = |n: u32| format!("out/records/text.a.windows.{n:05}.parquet");
     let swap = || std::fs::copy(dir.join(pass(1)), dir.join(pass(0))).map(drop).unwrap();
     check("a renumbered pass", &["text.a.windows.00000", "measured again"], &swap, &[&pass(0)]);
+    let middle = std::fs::metadata(dir.join(pass(1))).unwrap().len() as usize / 2;
+    check("a damaged record", &["text.a.windows.00001", "measured again"], &|| spoil(&dir.join(pass(1)), middle), &[&pass(1)]);
+    // A model of the same shape leaves records of the same form.
+    let text = "other/records/text.a.windows.00001.parquet";
+    spoil(&weights, last);
+    job(dir, &config, "other");
+    spoil(&weights, last);
+    write(dir, "job.toml", &config);
+    let foreign = || std::fs::copy(dir.join(text), dir.join(pass(1))).map(drop).unwrap();
+    check("a record of another model", &["text.a.windows.00001", "not the file that the run wrote"], &foreign, &[&pass(1)]);
     let identity = |key: &str, value: Value| {
         let mut run: Value = serde_json::from_slice(&std::fs::read(dir.join("out/run.json")).unwrap()).unwrap();
         run[key] = value;
         write(dir, "out/run.json", &run.to_string());
     };
+    check("damaged identity", &["run.json: is damaged", "--out"], &|| write(dir, "out/run.json", ""), &["out/run.json"]);
     check("another version", &["made by version 9.9.9"], &|| identity("bitworth", "9.9.9".into()), &["out/run.json"]);
     check("an old format", &["made by version 0.1.0", "format 1"], &|| identity("format", Value::Null), &["out/run.json"]);
     check("no identity", &["no run.json"], &|| std::fs::remove_file(dir.join("out/run.json")).unwrap(), &["out/run.json"]);
@@ -181,6 +238,8 @@ fn several_models_make_one_report_and_stay_apart() {
     for file in ["out/m/run.json", "out/n/run.json", "out/report.html", "out/summary.csv"] {
         assert!(dir.join(file).exists(), "{file}");
     }
+    let again = json(dir, &["report", "out"]);
+    assert_eq!(again["summary"], document["summary"], "a folder of several models is read as one");
 }
 
 #[test]
@@ -207,7 +266,7 @@ fn a_candidate_of_another_model_is_left_out_by_name_or_refused() {
     let args = ["run", "job.toml", "--no-speed", "--device", "cpu", "--out"];
     let output = common::run(dir, &[&args[..], &["out"]].concat());
     let notes = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && notes.contains("other is left out"), "{notes}");
+    assert!(output.status.success() && notes.contains("left out: other: token 600"), "{notes}");
     assert!(refusal(dir, &["run", "job.toml", "--no-speed", "--out", "strict", "--strict"]).contains("other"));
 }
 

@@ -2,6 +2,7 @@
 //! is added; what does not belong is refused by name. Records of different models, programs or devices never mix.
 
 use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,24 +36,17 @@ pub struct RunIdentity {
     arithmetic: String,
     imatrix: Value,
     speed: Value,
-    /// The lanes beside the reference, in the order in which they came.
-    lanes: Vec<LaneIdentity>,
+    /// By name: what the lanes beside the reference are.
+    lanes: Map<String, Value>,
     /// By name: what is scored.
     walks: Map<String, Value>,
     tasks: Map<String, Value>,
     /// By name: the hash of each file in [`MODELS`].
     files: Map<String, Value>,
+    /// By item of work: the hash of its file of records.
+    records: Map<String, Value>,
     /// Every start of the program on this folder.
     sessions: Vec<Value>,
-}
-
-/// A lane of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct LaneIdentity {
-    name: String,
-    content: Value,
-    /// With which addition to the run it came; 0 for the first lanes.
-    generation: u32,
 }
 
 /// What a job brings to a folder.
@@ -69,7 +63,12 @@ pub struct Wanted {
 
 /// Where records go: a folder that outlasts the run, or memory.
 pub enum Store {
-    Folder { path: PathBuf, identity: Box<RunIdentity> },
+    /// With the lock that keeps other programs out.
+    Folder {
+        path: PathBuf,
+        identity: Box<RunIdentity>,
+        _lock: File,
+    },
     Memory(Vec<Record>),
 }
 
@@ -78,6 +77,8 @@ impl Store {
     /// left half-written.
     pub fn open(path: &Path, wanted: Wanted) -> Result<Self> {
         let file = path.join(IDENTITY);
+        std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
+        let lock = lock(path)?;
         let mut identity = match std::fs::read(&file) {
             Ok(there) => {
                 let identity = read(&file, &there)?;
@@ -94,20 +95,19 @@ impl Store {
                     let what = Message::from(format!("holds records and no {IDENTITY} that says of what; choose another "));
                     return Err(refusal(path, what));
                 }
-                std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
                 RunIdentity::new(&wanted)
             }
             Err(e) => return Err(Error::io(&file, e)),
         };
         identity.add(wanted);
         identity.sessions.push(session());
-        let store = Self::Folder { path: path.to_owned(), identity: Box::new(identity) };
+        let store = Self::Folder { path: path.to_owned(), identity: Box::new(identity), _lock: lock };
         store.save()?;
         Ok(store)
     }
 
     fn save(&self) -> Result<()> {
-        let Self::Folder { path, identity } = self else { return Ok(()) };
+        let Self::Folder { path, identity, .. } = self else { return Ok(()) };
         let text = serde_json::to_string_pretty(identity).map_err(|e| Error::unfit(e.to_string()))?;
         Ok(write_whole(&path.join(IDENTITY), text.as_bytes())?)
     }
@@ -120,18 +120,31 @@ impl Store {
         }
     }
 
-    /// The records of an item of work that was done before.
-    pub fn found(&self, item: &str) -> Result<Option<Vec<Record>>> {
+    /// Whether an item of work was done before.
+    pub fn has(&self, item: &str) -> Result<bool> {
         match self {
-            Self::Folder { path, .. } if records::has(path, item) => Ok(Some(records::load_item(path, item)?)),
-            _ => Ok(None),
+            Self::Folder { path, identity, .. } => identity.has(path, item),
+            Self::Memory(_) => Ok(false),
+        }
+    }
+
+    /// What was done before of an item that later jobs may have added lanes to.
+    pub fn parts(&self, item: &str) -> Result<Parts> {
+        match self {
+            Self::Folder { path, identity, .. } => identity.parts(path, item),
+            Self::Memory(_) => Ok(Parts { lanes: BTreeSet::new(), next: item.to_owned() }),
         }
     }
 
     /// Keeps the records of an item of work.
     pub fn keep(&mut self, item: &str, new: Vec<Record>) -> Result<()> {
         match self {
-            Self::Folder { path, .. } => Ok(records::append(path, item, &new)?),
+            Self::Folder { path, identity, .. } => {
+                records::append(path, item, &new)?;
+                let hash = content::hash(&records::path(path, item))?;
+                identity.records.insert(item.to_owned(), json!(hash));
+                self.save()
+            }
             Self::Memory(all) => {
                 all.extend(new);
                 Ok(())
@@ -148,11 +161,49 @@ impl Store {
         }
         self.save()
     }
+}
 
-    /// With which addition a lane came to the run.
-    pub fn generation(&self, lane: &str) -> u32 {
-        let Self::Folder { identity, .. } = self else { return 0 };
-        identity.lanes.iter().find(|known| known.name == lane).map_or(0, |known| known.generation)
+/// What a folder holds of one item of work.
+pub struct Parts {
+    /// The lanes that it was done for.
+    pub lanes: BTreeSet<String>,
+    /// The name under which more is to be kept.
+    pub next: String,
+}
+
+/// Keeps other programs out of a folder for as long as the file lives.
+fn lock(path: &Path) -> Result<File> {
+    let place = path.join(".lock");
+    let file = File::create(&place).map_err(|e| Error::io(&place, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let what = "another run is at work in this folder; wait until it is done, or choose another ";
+            Err(bitworth_quant::Error::file(path, Message::from(what).then(records::OUT)).into())
+        }
+        Err(TryLockError::Error(e)) => Err(Error::io(&place, e)),
+    }
+}
+
+/// A folder is of one model, or holds one folder for each of several.
+pub fn check_kind(out: &Path, several: bool) -> Result<()> {
+    let is_one = out.join(IDENTITY).exists();
+    let holds = |entry: std::fs::DirEntry| entry.path().join(IDENTITY).exists();
+    let is_several = std::fs::read_dir(out).into_iter().flatten().flatten().any(holds);
+    match (several, is_one, is_several) {
+        (true, true, _) => Err(refusal(out, "the folder holds a run of one model; for several choose another ".into())),
+        (false, _, true) => Err(refusal(out, "the folder holds runs of several models; for one choose another ".into())),
+        _ => Ok(()),
+    }
+}
+
+/// What a folder says that it is of, where it is a run's.
+pub fn identity(path: &Path) -> Result<Option<RunIdentity>> {
+    let file = path.join(IDENTITY);
+    match std::fs::read(&file) {
+        Ok(bytes) => read(&file, &bytes).map(Some),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(&file, e)),
     }
 }
 
@@ -161,18 +212,18 @@ fn refusal(path: &Path, what: Message) -> Error {
 }
 
 fn read(file: &Path, bytes: &[u8]) -> Result<RunIdentity> {
-    let broken = |e: serde_json::Error| bitworth_quant::Error::file(file, e.to_string());
+    let broken = |e: serde_json::Error| refusal(file, format!("is damaged ({e}); put it back, choose another ").into());
     let there: Value = serde_json::from_slice(bytes).map_err(broken)?;
     if there["format"].as_u64() != Some(u64::from(FORMAT)) {
-        let by = there["bitworth"].as_str().unwrap_or("of unknown number");
+        let by = there["bitworth"].as_str().map_or("an unknown version".to_owned(), |by| format!("version {by}"));
         let format = there["format"].as_u64().unwrap_or(1);
         let what = format!(
-            "the run was made by version {by} in format {format}, this program goes on with format {FORMAT}; `bitworth report` \
+            "the run was made by {by} in format {format}, this program goes on with format {FORMAT}; `bitworth report` \
              reads its records; choose another "
         );
         return Err(refusal(file, what.into()));
     }
-    Ok(serde_json::from_value(there).map_err(broken)?)
+    serde_json::from_value(there).map_err(broken)
 }
 
 impl RunIdentity {
@@ -185,10 +236,11 @@ impl RunIdentity {
             arithmetic: wanted.arithmetic.clone(),
             imatrix: Value::Null,
             speed: Value::Null,
-            lanes: Vec::new(),
+            lanes: Map::new(),
             walks: Map::new(),
             tasks: Map::new(),
             files: Map::new(),
+            records: Map::new(),
             sessions: Vec::new(),
         }
     }
@@ -215,19 +267,65 @@ impl RunIdentity {
         let known = |here: &Value, new: &Value| here.is_null() || new.is_null() || here == new;
         compare("imatrix", known(&self.imatrix, &wanted.imatrix));
         compare("speed", known(&self.speed, &wanted.speed));
-        for (name, content) in &wanted.lanes {
-            let here = self.lanes.iter().find(|lane| lane.name == *name);
-            compare(&format!("lane {name}"), here.is_none_or(|lane| lane.content == *content));
-        }
-        for (kind, here, new) in [("text", &self.walks, &wanted.walks), ("task", &self.tasks, &wanted.tasks)] {
+        let named =
+            [("lane", &self.lanes, &wanted.lanes), ("text", &self.walks, &wanted.walks), ("task", &self.tasks, &wanted.tasks)];
+        for (kind, here, new) in named {
             for (name, content) in new {
                 compare(&format!("{kind} {name}"), here.get(name).is_none_or(|there| there == content));
             }
         }
+        // The importance matrix and the fingerprints of candidates differ because the model does.
+        if others.first().is_some_and(|first| first == "model") {
+            others.truncate(1);
+        }
         if others.is_empty() {
-            return Ok(());
+            return self.check_names(folder, wanted);
         }
         Err(refusal(folder, format!("the folder holds another run (other {}); choose another ", others.join(", ")).into()))
+    }
+
+    /// Windows are known by the text's content: under a second name they would be recorded twice.
+    fn check_names(&self, folder: &Path, wanted: &Wanted) -> Result<()> {
+        for (name, content) in &wanted.walks {
+            // Protocol and hash of the text.
+            let is_same = |other: &Value| (&other[0], &other[1]) == (&content[0], &content[1]);
+            if let Some((known, _)) = self.walks.iter().find(|(known, other)| *known != name && is_same(other)) {
+                let what =
+                    format!("text {name} is {known} of this run under another name; name it as before, or choose another ");
+                return Err(refusal(folder, what.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an item was done; its file must be what was written.
+    fn has(&self, folder: &Path, item: &str) -> Result<bool> {
+        let path = records::path(folder, item);
+        let Some(hash) = self.records.get(item).filter(|_| path.exists()) else { return Ok(false) };
+        if json!(content::hash(&path)?) == *hash {
+            return Ok(true);
+        }
+        let what = "is not the file that the run wrote; remove it, and it is measured again, or choose another ";
+        Err(bitworth_quant::Error::file(&path, Message::from(what).then(records::OUT)).into())
+    }
+
+    /// What was done of an item: its file, and one more for each job that added lanes.
+    pub fn parts(&self, folder: &Path, item: &str) -> Result<Parts> {
+        // No item's own name begins so.
+        let name = |number: usize| if number == 1 { item.to_owned() } else { format!("part.{number}.{item}") };
+        let is_part =
+            |key: &str| key.strip_prefix("part.").and_then(|rest| rest.split_once('.')).is_some_and(|(_, of)| of == item);
+        let mut lanes = BTreeSet::new();
+        for part in self.records.keys().filter(|key| *key == item || is_part(key)) {
+            if self.has(folder, part)? {
+                lanes.extend(records::load_item(folder, part)?.into_iter().map(|record| record.origin.lane));
+            }
+        }
+        let mut number = 1;
+        while self.has(folder, &name(number))? {
+            number += 1;
+        }
+        Ok(Parts { lanes, next: name(number) })
     }
 
     /// Files that were made must be what they were.
@@ -244,12 +342,7 @@ impl RunIdentity {
     }
 
     fn add(&mut self, wanted: Wanted) {
-        let generation = self.lanes.iter().map(|lane| lane.generation + 1).max().unwrap_or(0);
-        for (name, content) in wanted.lanes {
-            if !self.lanes.iter().any(|lane| lane.name == name) {
-                self.lanes.push(LaneIdentity { name, content, generation });
-            }
-        }
+        self.lanes.extend(wanted.lanes);
         if !wanted.imatrix.is_null() {
             self.imatrix = wanted.imatrix;
         }
@@ -283,18 +376,4 @@ fn remove_partial(folder: &Path) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-}
-
-/// Whether records that were found are those of an item of work.
-pub fn check_found(folder: &Path, item: &str, found: &[Record], expected: &BTreeSet<(String, u32)>, is_own: bool) -> Result<()> {
-    let number = |record: &Record| {
-        let numbers = (record.as_sequence().map(|s| s.sequence), record.as_item().map(|i| i.item));
-        numbers.0.or(numbers.1).unwrap_or(0)
-    };
-    let there: BTreeSet<(String, u32)> = found.iter().map(|record| (record.origin.lane.clone(), number(record))).collect();
-    if there == *expected && is_own {
-        return Ok(());
-    }
-    let what = "holds other lanes, windows or items than this part of the run; remove it, and it is measured again";
-    Err(bitworth_quant::Error::file(records::path(folder, item), what).into())
 }

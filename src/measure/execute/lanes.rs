@@ -20,13 +20,8 @@ use crate::imatrix::{self, Collect};
 use crate::{models, on_device};
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::Lane;
+use bitworth_eval::job::free_name;
 use bitworth_eval::record::{Body, LaneRecord};
-
-/// A lane, and with which addition to the run it came.
-pub struct RunLane {
-    pub lane: Lane,
-    pub generation: u32,
-}
 
 /// The names of all lanes, which differ from each other.
 pub struct Names {
@@ -46,9 +41,7 @@ pub fn names(model: &mut Prepared) -> Names {
     let mut used: Vec<String> = model.recipes.iter().map(|recipe| recipe.name.clone()).collect();
     used.push(reference.clone());
     for lane in &mut model.candidates {
-        let numbered = (2..).map(|number| format!("{}#{number}", lane.name));
-        let free = std::iter::once(lane.name.clone()).chain(numbered).find(|name| !used.contains(name));
-        lane.name = free.unwrap_or_default();
+        lane.name = free_name(&lane.name, '#', |name| used.iter().any(|known| known == name));
         used.push(lane.name.clone());
     }
     Names { reference, stored, candidates: model.candidates.iter().map(|lane| lane.name.clone()).collect() }
@@ -93,15 +86,15 @@ impl Run<'_> {
     }
 
     /// The reference, one lane for each recipe, and the candidates.
-    pub fn lanes(&self, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<RunLane>> {
+    pub fn lanes(&self, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<Lane>> {
         let checkpoint = &self.model.checkpoint;
         let arithmetic = self.model.arithmetic;
         let reference = Lane { name: self.names.reference.clone(), arithmetic, ..models::reference(checkpoint) };
-        if self.found(plan::REFERENCE_ITEM)?.is_none() {
+        if !self.is_done(plan::REFERENCE_ITEM)? {
             let body = stored_record(&reference, &self.names.stored, true, None)?;
             self.keep(plan::REFERENCE_ITEM, vec![self.record(&reference, body)])?;
         }
-        let mut lanes = vec![RunLane { lane: reference, generation: 0 }];
+        let mut lanes = vec![reference];
         match self.folder() {
             Some(folder) => lanes.extend(self.files(&folder.join(MODELS), imatrix)?),
             None => {
@@ -110,7 +103,7 @@ impl Run<'_> {
                     let variant = Variant::Planned(checkpoint.clone(), Arc::new(plan));
                     let lane = Lane { name: recipe.name.clone(), variant, arithmetic };
                     self.on_the_fly(&lane)?;
-                    lanes.push(RunLane { lane, generation: 0 });
+                    lanes.push(lane);
                 }
             }
         }
@@ -118,20 +111,20 @@ impl Run<'_> {
             match &lane.variant {
                 Variant::Planned(..) => self.on_the_fly(lane)?,
                 Variant::Stored(stored) => {
-                    if self.found(&plan::lane_item(&lane.name))?.is_none() {
+                    if !self.is_done(&plan::lane_item(&lane.name))? {
                         let recipe = models::recipe_name(stored);
                         let body = stored_record(lane, &recipe, false, None)?;
                         self.keep(&plan::lane_item(&lane.name), vec![self.record(lane, body)])?;
                     }
                 }
             }
-            lanes.push(RunLane { lane: lane.clone(), generation: self.store.borrow().generation(&lane.name) });
+            lanes.push(lane.clone());
         }
         Ok(lanes)
     }
 
     /// A GGUF file for each recipe.
-    fn files(&self, folder: &Path, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<RunLane>> {
+    fn files(&self, folder: &Path, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<Lane>> {
         let model = self.model;
         let source = model.checkpoint.as_ref();
         let mut lanes = Vec::new();
@@ -144,7 +137,7 @@ impl Run<'_> {
         let files = |output: &Output| -> Result<Vec<PathBuf>> { Ok(output.files()?.into_iter().map(|(path, _)| path).collect()) };
         let mut missing = Vec::new();
         for (recipe, output) in model.recipes.iter().zip(&outputs) {
-            let made = self.store.borrow().found(&plan::lane_item(&recipe.name))?.is_some();
+            let made = self.store.borrow().has(&plan::lane_item(&recipe.name))?;
             if !made || !files(output)?.iter().all(|path| path.exists()) {
                 missing.push(output.clone());
             }
@@ -164,7 +157,7 @@ impl Run<'_> {
             let variant = Variant::Stored(Arc::new(Checkpoint::open(&files[0])?));
             let lane = Lane { name: recipe.name.clone(), variant, arithmetic: model.arithmetic };
             let item = plan::lane_item(&recipe.name);
-            if self.found(&item)?.is_none() {
+            if !self.is_done(&item)? {
                 let sha256 = match &files[..] {
                     [file] => Some(file_sha256(file)?),
                     _ => None,
@@ -172,10 +165,13 @@ impl Run<'_> {
                 let mut body = stored_record(&lane, &recipe.name, false, sha256)?;
                 if let Body::Lane(record) = &mut body {
                     record.fell_back = Some(output.plan.fell_back() as u64);
+                    // Seen from the run's folder: the same run has the same records wherever it stands.
+                    let name = files[0].file_name().unwrap_or_default().to_string_lossy();
+                    record.file = Some(format!("{MODELS}/{name}"));
                 }
                 self.keep(&item, vec![self.record(&lane, body)])?;
             }
-            lanes.push(RunLane { generation: self.store.borrow().generation(&lane.name), lane });
+            lanes.push(lane);
         }
         Ok(lanes)
     }
@@ -189,7 +185,7 @@ impl Run<'_> {
     /// Describes a lane that has no file.
     fn on_the_fly(&self, lane: &Lane) -> Result<()> {
         let item = plan::lane_item(&lane.name);
-        if self.found(&item)?.is_some() {
+        if self.is_done(&item)? {
             return Ok(());
         }
         let Variant::Planned(_, applied) = &lane.variant else { return Ok(()) };

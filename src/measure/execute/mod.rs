@@ -12,12 +12,13 @@ mod stages;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::folder::{Store, Wanted};
-use self::lanes::RunLane;
 use self::prepare::{Prepared, Walk};
 use self::stages::Stages;
 use super::device::Device;
@@ -28,7 +29,7 @@ use crate::on_device;
 use bitworth_engine::error::EngineError;
 use bitworth_engine::sweep::{self, Lane, Resume, SweepOptions};
 use bitworth_eval::job::Job;
-use bitworth_eval::record::{Body, ItemRecord, Origin, Protocol, Record, SequenceRecord};
+use bitworth_eval::record::{Body, ItemRecord, Origin, Protocol, Record};
 use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
@@ -57,16 +58,23 @@ pub struct Finished {
 pub struct Scope {
     /// Model and lane.
     lanes: BTreeSet<(String, String)>,
-    /// Text and protocol, by model.
+    /// Model, text and protocol.
     texts: BTreeSet<(String, String, Protocol)>,
+    tasks: BTreeSet<String>,
+    timed: bool,
 }
 
 impl Scope {
-    /// Whether a record is of a lane of the job, and if it is of a text, of one of the job's.
+    /// Whether a record is of a lane of the job, and of what the job measures.
     pub fn holds(&self, record: &Record) -> bool {
         let Origin { model, lane, .. } = &record.origin;
-        let is_text = |s: &SequenceRecord| self.texts.contains(&(model.clone(), s.text_sha256.clone(), s.protocol.clone()));
-        self.lanes.contains(&(model.clone(), lane.clone())) && record.as_sequence().is_none_or(is_text)
+        let is_measured = match &record.body {
+            Body::Lane(_) => true,
+            Body::Sequence(s) => self.texts.contains(&(model.clone(), s.text_sha256.clone(), s.protocol.clone())),
+            Body::Item(item) => self.tasks.contains(&item.task),
+            Body::Speed(_) => self.timed,
+        };
+        is_measured && self.lanes.contains(&(model.clone(), lane.clone()))
     }
 
     fn add(&mut self, model: &Prepared, names: &lanes::Names) {
@@ -76,6 +84,8 @@ impl Scope {
         self.lanes.extend(lanes.map(|lane| (name.to_owned(), lane.clone())));
         let text = |walk: &Walk| (name.to_owned(), walk.windows.sha256.clone(), walk.windows.protocol.clone());
         self.texts.extend(model.texts.iter().map(text));
+        self.tasks.extend(model.tasks.iter().map(|task| task.name.clone()));
+        self.timed |= model.workload.is_some();
     }
 }
 
@@ -91,13 +101,16 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>)
     // A model that does not open is known before hours of work on another.
     let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
     let several = prepared.len() > 1;
+    prepare::check_names(&prepared)?;
+    if let Some(out) = out {
+        folder::check_kind(out, several)?;
+    }
     for (i, model) in prepared.into_iter().enumerate() {
         let name = model.checkpoint.name().to_owned();
-        let done = execute_one(model, folders.get(i).map(PathBuf::as_path), device, watch, several);
+        let folder = folders.get(i).map(PathBuf::as_path);
+        let done = execute_one(model, folder, device, watch, several.then_some(name.as_str()), &mut finished.scope);
         let done = if several { done.at(|| name)? } else { done? };
         finished.records.extend(done.records);
-        finished.scope.lanes.extend(done.scope.lanes);
-        finished.scope.texts.extend(done.scope.texts);
         finished.found += done.found;
         finished.notes.extend(done.notes);
     }
@@ -105,14 +118,22 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>)
     Ok(finished)
 }
 
-fn execute_one(mut model: Prepared, out: Option<&Path>, device: &Device, watch: Watch<'_>, several: bool) -> Result<Finished> {
+/// Does what a job says of one model, which goes by `title` where there are several.
+fn execute_one(
+    mut model: Prepared,
+    out: Option<&Path>,
+    device: &Device,
+    watch: Watch<'_>,
+    title: Option<&str>,
+    scope: &mut Scope,
+) -> Result<Finished> {
     let notes = std::mem::take(&mut model.notes);
     let names = lanes::names(&mut model);
     let store = match out {
         Some(out) => Store::open(out, wanted(&model, &names, device)?)?,
         None => Store::Memory(Vec::new()),
     };
-    let title = if several { format!("{}: ", model.checkpoint.name()) } else { String::new() };
+    let title = title.map_or_else(String::new, |title| format!("{title}: "));
     let stages = Stages::new(watch.progress, title, &plan::weights(&model, &store));
     let run = Run {
         device,
@@ -124,7 +145,6 @@ fn execute_one(mut model: Prepared, out: Option<&Path>, device: &Device, watch: 
         found: Cell::new(0),
         notes: RefCell::new(notes),
     };
-    let mut scope = Scope::default();
     scope.add(&model, &names);
     let imatrix = model.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
     let lanes = run.lanes(imatrix.as_ref())?;
@@ -146,11 +166,12 @@ fn execute_one(mut model: Prepared, out: Option<&Path>, device: &Device, watch: 
             Vec::new()
         }
     };
-    Ok(Finished { folders: Vec::new(), records, scope, found, notes })
+    Ok(Finished { records, found, notes, ..Finished::default() })
 }
 
 fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wanted> {
-    let mut lanes: Vec<_> = model.recipes.iter().map(|recipe| (recipe.name.clone(), model.lane_identity(recipe))).collect();
+    let recipe = |recipe: &Arc<Recipe>| (recipe.name.clone(), model.lane_identity(recipe));
+    let mut lanes: Vec<(String, Value)> = model.recipes.iter().map(recipe).collect();
     for (lane, name) in model.candidates.iter().zip(&names.candidates) {
         let content = bitworth_quant::quantize::hex(&lane.variant.fingerprint()?);
         lanes.push((name.clone(), json!({ "content": content })));
@@ -191,13 +212,11 @@ impl Run<'_> {
         Record { origin: Origin::new(self.model.checkpoint.name(), &lane.name, device, lane.arithmetic.name()), body }
     }
 
-    /// The records of an item that is done; it counts as found.
-    fn found(&self, item: &str) -> Result<Option<Vec<Record>>> {
-        let found = self.store.borrow().found(item)?;
-        if found.is_some() {
-            self.found.set(self.found.get() + 1);
-        }
-        Ok(found)
+    /// Whether an item is done; then it counts as found.
+    fn is_done(&self, item: &str) -> Result<bool> {
+        let is_done = self.store.borrow().has(item)?;
+        self.found.set(self.found.get() + usize::from(is_done));
+        Ok(is_done)
     }
 
     fn keep(&self, item: &str, records: Vec<Record>) -> Result<()> {
@@ -208,110 +227,75 @@ impl Run<'_> {
         self.store.borrow().folder().map(Path::to_owned)
     }
 
-    /// The parts of an item that are missing, one for each addition to the run, with the lanes that came with it.
-    /// Those that are there are checked to be records of this item, and to hold all `numbers` of each lane.
-    fn missing<'l>(
-        &self,
-        item: &str,
-        lanes: &'l [RunLane],
-        is_own: impl Fn(&Record) -> bool,
-        numbers: &BTreeSet<u32>,
-    ) -> Result<Vec<(String, Vec<&'l Lane>)>> {
-        let generations: BTreeSet<u32> = lanes.iter().map(|lane| lane.generation).collect();
-        let mut missing = Vec::new();
-        for generation in generations {
-            let name = if generation == 0 { item.to_owned() } else { format!("{item}.{generation}") };
-            let own: Vec<&Lane> = lanes.iter().filter(|l| l.generation == generation).map(|l| &l.lane).collect();
-            match self.found(&name)? {
-                Some(found) => {
-                    let all = own.iter().flat_map(|lane| numbers.iter().map(|&number| (lane.name.clone(), number)));
-                    let folder = self.folder().unwrap_or_default();
-                    folder::check_found(&folder, &name, &found, &all.collect(), found.iter().all(&is_own))?;
-                }
-                None => missing.push((name, own)),
-            }
-        }
-        Ok(missing)
+    /// The lanes that an item is yet to be done for, and the name that their records get; `None` where there are none.
+    fn missing<'l>(&self, item: &str, lanes: &'l [Lane]) -> Result<Option<(String, Vec<&'l Lane>)>> {
+        let parts = self.store.borrow().parts(item)?;
+        let missing: Vec<&Lane> = lanes.iter().filter(|lane| !parts.lanes.contains(&lane.name)).collect();
+        self.found.set(self.found.get() + usize::from(missing.is_empty()));
+        Ok((!missing.is_empty()).then_some((parts.next, missing)))
     }
 
-    fn text(&self, lanes: &[RunLane], walk: &Walk) -> Result<()> {
+    fn text(&self, lanes: &[Lane], walk: &Walk) -> Result<()> {
         let text = &walk.windows;
         for (number, range) in sweep::cut_by_rows(&text.sequences, walk.pass_tokens).into_iter().enumerate() {
             let item = plan::text_item(walk, number);
-            let numbers = range.clone().map(|sequence| sequence as u32).collect();
-            let is_own = |record: &Record| {
-                record.as_sequence().is_some_and(|s| s.text_sha256 == text.sha256 && s.protocol == text.protocol)
-            };
-            let missing = self.missing(&item, lanes, is_own, &numbers)?;
-            if missing.is_empty() {
-                continue;
-            }
+            let Some((name, missing)) = self.missing(&item, lanes)? else { continue };
             let stage = self.stages.begin(&format!("scoring {}", walk.name()));
-            // One walk for all that is missing; the reference comes first, whether its own records are there or not.
-            let mut swept = vec![lanes[0].lane.clone()];
-            let others = missing.iter().flat_map(|(_, lanes)| lanes).filter(|lane| lane.name != swept[0].name);
-            swept.extend(others.map(|lane| (*lane).clone()).collect::<Vec<_>>());
+            // The reference comes first, whether its own records are there or not.
+            let has_reference = missing[0].name == lanes[0].name;
+            let reference = (!has_reference).then_some(&lanes[0]);
+            let swept: Vec<Lane> = reference.into_iter().chain(missing).cloned().collect();
             let state = self.folder().map(|folder| folder.join(STATE).join(&item));
             let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
             let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
             let scores = on_device!(self.device, backend =>
                 sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, self.watch.progress, self.watch.stop))?;
             let scored = text.tokens_of_lanes(range.start, &scores.lanes);
-            for (name, own) in missing {
-                let of_lane = |lane: &Lane| {
-                    let place = swept.iter().position(|other| other.name == lane.name);
-                    let sequences = place.map(|place| text.records(&scored[place], walk.keep_tokens)).unwrap_or_default();
-                    sequences.into_iter().map(|s| self.record(lane, Body::Sequence(s))).collect::<Vec<_>>()
-                };
-                self.keep(&name, own.into_iter().flat_map(of_lane).collect())?;
-            }
+            let of_lane = |(lane, sequences): (&Lane, &Vec<_>)| {
+                let records = text.records(sequences, walk.keep_tokens).into_iter();
+                records.map(|s| self.record(lane, Body::Sequence(s))).collect::<Vec<_>>()
+            };
+            let new = swept.iter().zip(&scored).skip(usize::from(!has_reference));
+            self.keep(&name, new.flat_map(of_lane).collect())?;
             self.stages.end(stage);
         }
         Ok(())
     }
 
-    fn task(&self, lanes: &[RunLane], task: &Task) -> Result<()> {
+    fn task(&self, lanes: &[Lane], task: &Task) -> Result<()> {
         let items = task.first(self.model.limit);
-        let item = plan::task_item(task);
-        let numbers = (0..items.len()).map(|number| number as u32).collect();
-        let missing = self.missing(&item, lanes, |record| record.as_item().is_some_and(|i| i.task == task.name), &numbers)?;
-        if missing.is_empty() {
-            return Ok(());
-        }
+        let Some((name, missing)) = self.missing(&plan::task_item(task), lanes)? else { return Ok(()) };
         let stage = self.stages.begin(&format!("task {}", task.name));
-        let asked: Vec<Lane> = missing.iter().flat_map(|(_, lanes)| lanes).map(|lane| (*lane).clone()).collect();
+        let asked: Vec<Lane> = missing.into_iter().cloned().collect();
         let answers = on_device!(self.device, backend => {
             let (tokenizer, limits) = (&self.model.task_tokenizer, self.model.limits);
             requests::answer(backend, &asked, tokenizer, &task::build(items), limits, self.watch)
         })
         .at(|| format!("task {}", task.name))?;
-        let mut answers = answers.iter();
-        for (name, own) in missing {
-            let mut records = Vec::new();
-            for (lane, answers) in own.iter().zip(&mut answers) {
-                for result in task.judge(items, answers)? {
-                    let verdict = result.verdict;
-                    let item = ItemRecord {
-                        task: task.name.clone(),
-                        task_version: task.version,
-                        item: result.item as u32,
-                        correct: verdict.correct,
-                        logprobs: verdict.logprobs,
-                        text: verdict.text,
-                    };
-                    records.push(self.record(lane, Body::Item(item)));
-                }
+        let mut records = Vec::new();
+        for (lane, answers) in asked.iter().zip(&answers) {
+            for result in task.judge(items, answers)? {
+                let verdict = result.verdict;
+                let item = ItemRecord {
+                    task: task.name.clone(),
+                    task_version: task.version,
+                    item: result.item as u32,
+                    correct: verdict.correct,
+                    logprobs: verdict.logprobs,
+                    text: verdict.text,
+                };
+                records.push(self.record(lane, Body::Item(item)));
             }
-            self.keep(&name, records)?;
         }
+        self.keep(&name, records)?;
         self.stages.end(stage);
         Ok(())
     }
 
-    fn speed(&self, lanes: &[RunLane], load: &timing::Workload) -> Result<()> {
-        for RunLane { lane, .. } in lanes {
+    fn speed(&self, lanes: &[Lane], load: &timing::Workload) -> Result<()> {
+        for lane in lanes {
             let item = plan::speed_item(&lane.name);
-            if self.found(&item)?.is_some() {
+            if self.is_done(&item)? {
                 continue;
             }
             let stage = self.stages.begin(&format!("timing {}", lane.name));

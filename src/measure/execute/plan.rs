@@ -7,7 +7,7 @@ use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{Plan, Recipe};
 use serde::Serialize;
 
-use super::folder::{IDENTITY, Store};
+use super::folder::{self, Store};
 use super::prepare::{Prepared, Walk};
 use crate::device::Device;
 use crate::error::Result;
@@ -134,11 +134,18 @@ pub fn plan(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>) ->
             files.push((models::file_name(&model.checkpoint, recipe), bytes));
         }
         lanes.extend(model.candidates.iter().cloned());
-        let folder = folders.get(i).filter(|folder| folder.join(IDENTITY).exists());
+        let folder = folders.get(i);
+        let identity = folder.map(|folder| folder::identity(folder)).transpose()?.flatten();
+        let identity = folder.zip(identity.as_ref());
         let mut stages = Vec::new();
         for walk in &model.texts {
             let passes = sweep::cut_by_rows(&walk.windows.sequences, walk.pass_tokens).len();
-            let is_done = folder.is_some_and(|f| (0..passes).all(|number| records::has(f, &text_item(walk, number))));
+            let mut is_done = identity.is_some();
+            for number in 0..passes {
+                let Some((folder, identity)) = identity.filter(|_| is_done) else { break };
+                let parts = identity.parts(folder, &text_item(walk, number))?;
+                is_done &= lanes.iter().all(|lane| parts.lanes.contains(&lane.name));
+            }
             let sequences = &walk.windows.sequences;
             let sweep = on_device!(device, backend => sweep::plan(backend, &lanes, sequences, &model.limits))?;
             stages.push(StagePlan { name: walk.name(), is_done, estimated_seconds: sweep.flops / rate, sweep });

@@ -82,17 +82,19 @@ impl Prepared {
         for name in &model.candidates {
             match candidate(&checkpoint, name, importance.as_ref(), watch) {
                 Ok(lane) => candidates.push(Lane { arithmetic, ..lane }),
-                Err(e) if job.strict || e.is_interruption() => return Err(e),
-                Err(e) => notes.push(Message::from(format!("{name} is left out: ")).then(e.message())),
+                // One that opens, and is no version of this model.
+                Err(e @ Error::Unfit { .. }) if !job.strict => notes.push(Message::from("left out: ").then(e.message())),
+                Err(e) => return Err(e),
             }
         }
         let context = sweep::longest_sequence(checkpoint.hparams());
         let walks = job.texts.iter().map(|text| walks(text, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
+        let texts: Vec<Walk> = walks.into_iter().flatten().collect();
+        check_texts(&texts)?;
         let workload = job.speed.as_ref().map(workload);
         workload.as_ref().map_or(Ok(()), |load| load.check(context)).at(|| "[speed]")?;
         let (tasks, task_tokenizer) = tasks(job, &checkpoint, tokenizer, context)?;
         let limit = job.tasks.as_ref().and_then(|tasks| tasks.limit);
-        let texts = walks.into_iter().flatten().collect();
         Ok(Self {
             checkpoint,
             task_tokenizer,
@@ -124,7 +126,8 @@ impl Prepared {
             Err(_) => json!([recipe.name, hex(&Sha256::digest(format!("{recipe:?}")))]),
         };
         let importance = self.importance.as_ref().filter(|_| self.guided.contains(&recipe.name));
-        json!({ "recipe": rules, "imatrix": importance.map(Importance::identity) })
+        let split = (self.split != Split::None).then(|| format!("{:?}", self.split));
+        json!({ "recipe": rules, "imatrix": importance.map(Importance::identity), "split": split })
     }
 
     /// What a task is: its version and the items that are asked.
@@ -137,6 +140,30 @@ impl Prepared {
         let tokenizer = hex(&Sha256::digest(self.checkpoint.tokenizer_json()?.to_string()));
         Ok(json!([self.checkpoint.name(), hex(&Variant::Stored(self.checkpoint.clone()).fingerprint()?), tokenizer]))
     }
+}
+
+/// Windows are known by the text's content: the same text cannot be scored twice in one way.
+fn check_texts(walks: &[Walk]) -> Result<()> {
+    for (i, walk) in walks.iter().enumerate() {
+        let key = |walk: &Walk| (walk.windows.sha256.clone(), walk.windows.protocol.clone());
+        if let Some(same) = walks[..i].iter().find(|other| key(other) == key(walk)) {
+            let names = [same, walk].map(|walk| walk.windows.name.clone().unwrap_or_default());
+            return Err(Error::unfit(format!("text: {} and {} are the same text, cut in the same way", names[0], names[1])));
+        }
+    }
+    Ok(())
+}
+
+/// Records know a model by its name.
+pub fn check_names(models: &[Prepared]) -> Result<()> {
+    for (i, model) in models.iter().enumerate() {
+        let name = model.checkpoint.name();
+        if let Some(other) = models[..i].iter().find(|other| other.checkpoint.name() == name) {
+            let paths = [other, model].map(|model| model.checkpoint.path().display());
+            return Err(Error::unfit(format!("models: {} and {} are both named {name}; rename one", paths[0], paths[1])));
+        }
+    }
+    Ok(())
 }
 
 /// The recipes of one name only, and each with the importance that it needs.

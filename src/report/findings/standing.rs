@@ -16,7 +16,8 @@ pub const DIVERGENCE: f64 = 0.01;
 /// places at most. Near ties flip with any rounding, so that all is too much to ask: the demo model, whose text has many of them,
 /// changes 3.4 % of its likeliest tokens in Q8_0 and 8.8 % in Q6_K.
 pub const AGREEMENT: f64 = 0.95;
-/// Of fewer sequences than this, an interval rests on their few differences alone, and is told with a warning.
+/// Of fewer sequences than this, an interval rests on their few differences alone: it is told with a warning, and nothing is
+/// called as good on the strength of it.
 pub const FEW: u64 = 8;
 
 /// How a lane stands to its reference.
@@ -26,9 +27,11 @@ pub enum Standing {
     Reference,
     /// Its divergence is no more than rounding.
     Lossless,
-    /// The paired interval of the ratio of perplexities holds 1 and is narrow, and neither divergence nor agreement contradict.
+    /// The paired interval of the ratio of perplexities holds 1, is narrow and rests on [`FEW`] sequences or more, and neither
+    /// divergence nor agreement contradict.
     AsGood,
-    /// The interval holds 1 but is too wide to say more; divergence and agreement show no more than a small change.
+    /// The interval holds 1 but is too wide, or rests on too few sequences, to say more; divergence and agreement show no
+    /// more than a small change.
     Unresolved,
     /// The interval holds 1, but divergence or agreement show a change that this perplexity does not.
     Changed,
@@ -52,7 +55,7 @@ impl Standing {
             (_, Some(i)) if i.high < 1.0 => Self::Lower,
             _ if shows_a_change(row) => Self::Changed,
             // What was not compared token by token contradicts nothing, but shows nothing either.
-            (Some(_), Some(_)) if resolution(row).is_some_and(|half| half <= RESOLUTION) => Self::AsGood,
+            (Some(_), Some(_)) if row.sequences >= FEW && resolution(row).is_some_and(|half| half <= RESOLUTION) => Self::AsGood,
             _ => Self::Unresolved,
         }
     }

@@ -41,7 +41,7 @@ impl Lanes<'_> {
                 parts.push(format!("{name}{verb} from {} down ({there:+.1} points{further})", self.labels[first]));
             }
             if !holding.is_empty() {
-                parts.push(format!("no loss can be told in {}", holding.join(", ")));
+                parts.push(format!("no loss can be seen in {}", holding.join(", ")));
             }
             (!parts.is_empty()).then(|| format!("Of the tasks {}.", parts.join("; ")))
         };
