@@ -8,10 +8,12 @@ mod experts;
 mod keys;
 mod per_block;
 mod read;
+mod recurrent;
 mod rope;
 
 use crate::arch::Gating;
 pub use per_block::PerBlock;
+pub use recurrent::{Recurrent, RecurrentKind};
 
 /// How positions are stretched beyond the context the model was first trained on. Divisors by frequency are not here: they are
 /// tensors (`rope_freqs.weight`, `rope_factors_long.weight`, `rope_factors_short.weight`).
@@ -154,6 +156,10 @@ pub struct HParams {
     pub shared_feed_forward_length: usize,
     /// Multi-head latent attention, where the model has it.
     pub mla: Option<Mla>,
+    /// The mixer that carries a state, where the model has one.
+    pub recurrent: Option<Recurrent>,
+    /// Which blocks have it.
+    pub recurrent_blocks: Vec<bool>,
 }
 
 impl HParams {

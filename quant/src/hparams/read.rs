@@ -75,6 +75,8 @@ impl HParams {
             expert_feed_forward_length,
             shared_feed_forward_length: keys.shared_feed_forward_length(expert_feed_forward_length)?,
             mla,
+            recurrent: None,
+            recurrent_blocks: vec![false; block_count],
         })
     }
 }
