@@ -91,7 +91,7 @@ impl About {
             shared_feed_forward_length: h.shared_feed_forward_length,
             blocks: h.expert_blocks.iter().filter(|&&has| has).count(),
         });
-        let window = h.window.as_ref().map(|w| (w.width, w.blocks.iter().filter(|&&has| has).count()));
+        let window = h.window.as_ref().map(|w| (w.sight.width(), w.blocks.iter().filter(|&&has| has).count()));
         Self {
             architecture: checkpoint.arch().name,
             parameters: checkpoint.parameter_count(),

@@ -5,7 +5,7 @@
 use super::backend::{Arithmetic, Backend, TileShape};
 use super::error::{EngineError, Result};
 use super::footprint::PROMPT_ROWS;
-use super::forward::{self, Batch, Graph, Past, RowCount, Step, Workspace};
+use super::forward::{self, Batch, Graph, Past, Positional, RowCount, Step, Workspace};
 use super::model::{BlockWeights, Embedding, Mixer, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
 use super::state::{KvColumns, Run, SequenceState};
@@ -271,8 +271,8 @@ impl<'a, B: Backend> Generator<'a, B> {
             }
         }
         let backend = self.backend;
-        let widths: Vec<usize> = self.graph.hparams().window.iter().map(|window| window.width).collect();
-        let batch = Batch::new(backend, &positions, &angles, &spans, &widths)?;
+        let positional = Positional::of([self.graph.hparams()]);
+        let batch = Batch::new(backend, &positions, &angles, &spans, &positional)?;
         let rows = if batch.rows <= FEW_ROWS { RowCount::Few } else { RowCount::Many };
         forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
         let step = Step { backend, graph: &self.graph, batch: &batch, rows, observer: None };

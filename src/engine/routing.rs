@@ -21,6 +21,15 @@ pub struct Routes {
     pub weights: Vec<f32>,
 }
 
+impl Routes {
+    /// For each slot its weight.
+    pub fn slot_weights(&self) -> Vec<f32> {
+        let mut weights = vec![0.0; self.slots.len()];
+        self.slots.iter().zip(&self.weights).for_each(|(&slot, &weight)| weights[slot as usize] = weight);
+        weights
+    }
+}
+
 /// Sends each row of `scores [T, experts]` to `used` experts. `bias [experts]` takes part in the choice and not in the weights.
 pub fn route(scores: &[f32], experts: usize, used: usize, bias: Option<&[f32]>, routing: &Routing) -> Routes {
     let rows = scores.len() / experts;
@@ -182,6 +191,7 @@ mod tests {
         assert_eq!(routes.slots, [1, 4, 0, 2, 3, 5]);
         for (i, &slot) in routes.slots.iter().enumerate() {
             assert_eq!(routes.rows[slot as usize] as usize, i / 2);
+            assert_eq!(routes.slot_weights()[slot as usize].to_bits(), routes.weights[i].to_bits());
         }
         assert!(routes.weights.chunks(2).all(|w| (w[0] + w[1] - 1.0).abs() < 1e-6));
     }

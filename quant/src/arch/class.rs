@@ -10,12 +10,16 @@ use super::traits::Gating;
 pub struct HfClass {
     /// Its name in `architectures`.
     pub name: &'static str,
+    /// Kinds of language model (`model_type`) that its `text_config` can describe; empty for a class that is one itself.
+    pub text_types: &'static [&'static str],
     /// The width of a head.
     pub head_dim: HeadDim,
     /// The keys that can hold the context length; the first that is there counts.
     pub context_keys: &'static [&'static str],
     /// The context length; `None` where the configuration must say it.
     pub context_length: Option<u32>,
+    /// The keys that can hold the width of the feed-forward network; the first that is there counts.
+    pub feed_forward_keys: &'static [&'static str],
     /// The width of the feed-forward network in multiples of the embedding; `None` where the configuration must say it.
     pub feed_forward_factor: Option<u32>,
     /// The key of the epsilon of normalization, and its value.
@@ -28,6 +32,8 @@ pub struct HfClass {
     pub partial_rotary: Option<f64>,
     /// The kinds of rotary scaling that conversion carries over.
     pub scalings: &'static [&'static str],
+    /// Keys in the description of rotary embedding that this class understands and most do not.
+    pub rope_keys: &'static [&'static str],
     /// Whether the output matrix is the token embedding.
     pub tied: bool,
     /// Further keys that `config.json` can leave out, with what they mean then, as JSON text.
@@ -37,6 +43,8 @@ pub struct HfClass {
     /// The key whose value is one over the square of the factor on q.k, and its default; `None` where the width of a head
     /// gives that.
     pub attention_scalar: Option<(&'static str, f64)>,
+    /// The key of the number of experts that a token uses; `None` where the architecture's own conversion reads it.
+    pub experts_used_key: Option<&'static str>,
     /// How experts are chosen.
     pub routing: HfRouting,
 }
@@ -44,19 +52,23 @@ pub struct HfClass {
 /// What most classes have in common.
 pub(super) const CLASS: HfClass = HfClass {
     name: "",
+    text_types: &[],
     head_dim: HeadDim::Stated,
     context_keys: &["max_position_embeddings"],
     context_length: None,
+    feed_forward_keys: &["intermediate_size", "n_inner"],
     feed_forward_factor: None,
     norm: NormEpsilon::Rms("rms_norm_eps", 1e-6),
     rope_theta: 10000.0,
     local_rope_theta: None,
     partial_rotary: None,
     scalings: &["default", "linear", "dynamic", "yarn"],
+    rope_keys: &[],
     tied: false,
     defaults: &[],
     window: HfWindow::None,
     attention_scalar: None,
+    experts_used_key: Some("num_experts_per_tok"),
     routing: HfRouting { gating: Gating::Softmax, normalizes: Normalizes::Always, groups: ExpertGroups::Never },
 };
 
@@ -73,6 +85,8 @@ pub enum HeadDim {
     Fixed(u32),
     /// The value of another key; always said.
     Of(&'static str),
+    /// The same, never said.
+    UnsaidOf(&'static str),
 }
 
 /// The epsilon inside the root of normalization.
@@ -101,6 +115,10 @@ pub enum HfWindow {
     AlternateBelowMaxWindowLayers,
     /// If `use_sliding_window` says so: `layer_types`, else those that do not rotate.
     Unrotated,
+    /// `layer_types`, else by `sliding_window_pattern`: all but every so manieth, or letters of which L is a window.
+    Letters,
+    /// Chunks of `attention_chunk_size`: `layer_types`, else the blocks that rotate.
+    Chunked,
 }
 
 impl HfWindow {
@@ -109,6 +127,7 @@ impl HfWindow {
         match key {
             // Classes without a window pass over its width.
             "sliding_window" => true,
+            "no_rope_layers" => self == Self::Chunked,
             "layer_types" => !matches!(self, Self::None | Self::All | Self::AllIfUsed),
             _ => false,
         }

@@ -1,11 +1,11 @@
-//! deepseek2: DeepSeek-V2 and V3, with multi-head latent attention, shared experts and routing by groups. GGUF splits the
+//! deepseek2: DeepSeek-V2 and V3, and GLM-4.7-Flash, with multi-head latent attention, shared experts and routing by groups. GGUF splits the
 //! matrix that expands keys and values, and describes attention as it runs after absorption, with one key head
 //! (`conversion/deepseek.py`, b11434). Absent: the blocks that predict further tokens.
 
 use super::rule::{changed, dense, experts, head, routed, tensor};
 use super::{
-    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, ExpertGroups, Gating, HeadDim, HfClass, HfRouting, Normalizes, Presence,
-    Role, RopePairing, TensorRule, Transform, neutral,
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, ExpertGroups, Gating, HeadDim, HfClass, HfRouting, NormEpsilon, Normalizes,
+    Presence, Role, RopePairing, TensorRule, Transform, neutral,
 };
 
 /// The row of the table.
@@ -40,6 +40,25 @@ pub(super) const DEEPSEEK2: ArchSpec = ArchSpec {
                 ("topk_group", "4"),
                 ("num_experts_per_tok", "8"),
                 ("num_nextn_predict_layers", "1"),
+            ],
+            ..CLASS
+        },
+        HfClass {
+            name: "Glm4MoeLiteForCausalLM",
+            head_dim: HeadDim::UnsaidOf("qk_rope_head_dim"),
+            norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
+            partial_rotary: Some(1.0),
+            routing: HfRouting { gating: Gating::Sigmoid, normalizes: Normalizes::Key, groups: ExpertGroups::Always },
+            defaults: &[
+                ("num_key_value_heads", "20"),
+                ("max_position_embeddings", "202752"),
+                ("routed_scaling_factor", "1.8"),
+                ("norm_topk_prob", "true"),
+                ("first_k_dense_replace", "1"),
+                ("n_shared_experts", "1"),
+                ("n_group", "1"),
+                ("topk_group", "1"),
+                ("num_experts_per_tok", "4"),
             ],
             ..CLASS
         },

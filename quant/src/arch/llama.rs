@@ -60,7 +60,7 @@ pub(super) const LLAMA: ArchSpec = ArchSpec {
 /// The kinds of rotary scaling of the converter's llama class.
 pub(super) const LLAMA_SCALINGS: &[&str] = &["default", "linear", "dynamic", "llama3", "yarn"];
 
-const NEUTRAL: &[NeutralKey] = &[neutral("hidden_act", &["\"silu\""])];
+pub(super) const NEUTRAL: &[NeutralKey] = &[neutral("hidden_act", &["\"silu\""])];
 
 const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),

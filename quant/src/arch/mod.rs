@@ -3,26 +3,39 @@
 //!
 //! Absent: code that runs a model, and any `if arch == ...` elsewhere. What differs between architectures is a field here.
 
+mod apertus;
 mod class;
 mod cohere2;
 mod command_r;
 mod deepseek2;
+mod ernie4_5;
+mod ernie4_5_moe;
+mod exaone4;
 mod gemma;
 mod gemma2;
 mod gemma3;
 mod glm4;
+mod glm4moe;
 mod gpt2;
 mod gpt_oss;
 mod granite;
+mod hunyuan_dense;
+mod hunyuan_moe;
 mod llama;
+mod llama4;
+mod minimax_m2;
+mod mistral3;
 mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
+mod qwen3vl;
+mod qwen3vlmoe;
 mod role;
 mod rule;
+mod seed_oss;
 mod smollm3;
 mod spec;
 mod stablelm;
@@ -38,45 +51,67 @@ pub(crate) use role::{fill, match_pattern};
 pub use rule::{Dim, Mxfp4Rows, Presence, TensorRule, Transform};
 use spec::COMMON;
 pub(crate) use spec::neutral;
-pub use spec::{ArchSpec, NeutralKey, Stated};
+pub use spec::{ArchSpec, MtpBlocks, NeutralKey, Stated};
 use traits::BLOCK;
 pub use traits::{
-    AttentionScale, BlockTraits, EmbeddingScale, Gating, LogitScale, Mlp, Norm, Residual, RopePairing, Rotated, Shapes, Windowed,
+    AttentionScale, BlockTraits, EmbeddingScale, Gating, HeadNorms, LocalRope, LogitScale, Mlp, Norm, QueryTemperature, Residual,
+    RopePairing, Rotated, Shapes, Weighs, Windowed, YarnLog,
 };
 
 /// Every architecture that can be read.
 pub const ARCHITECTURES: &[&ArchSpec] = &[
     &llama::LLAMA,
+    &apertus::APERTUS,
     &cohere2::COHERE2,
     &command_r::COMMAND_R,
     &deepseek2::DEEPSEEK2,
+    &ernie4_5::ERNIE4_5,
+    &ernie4_5_moe::ERNIE4_5_MOE,
+    &exaone4::EXAONE4,
     &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &glm4::GLM4,
+    &glm4moe::GLM4MOE,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
     &granite::GRANITE,
+    &hunyuan_dense::HUNYUAN_DENSE,
+    &hunyuan_moe::HUNYUAN_MOE,
+    &llama4::LLAMA4,
+    &minimax_m2::MINIMAX_M2,
+    &mistral3::MISTRAL3,
     &olmo2::OLMO2,
     &phi3::PHI3,
     &qwen2::QWEN2,
     &qwen2moe::QWEN2MOE,
     &qwen3::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &qwen3vl::QWEN3VL,
+    &qwen3vlmoe::QWEN3VLMOE,
+    &seed_oss::SEED_OSS,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
     &starcoder2::STARCODER2,
 ];
 
-/// The architecture of a class name in `config.json`, and the class.
+/// The architecture of a class name in `config.json`, and the class. Of a class that wraps language models of several kinds,
+/// `text_type` says which.
 ///
 /// # Errors
-/// [`Error::Unknown`] with all known class names.
-pub fn find_hf(class: &str) -> Result<(&'static ArchSpec, &'static HfClass)> {
-    let mut classes = ARCHITECTURES.iter().flat_map(|arch| arch.hf.iter().map(|hf| (*arch, hf)));
-    classes.find(|(_, hf)| hf.name == class).ok_or_else(|| {
-        Error::unknown("architecture", class, ARCHITECTURES.iter().flat_map(|arch| arch.hf.iter().map(|hf| hf.name)))
-    })
+/// [`Error::Unknown`] with all known class names, or with all kinds of language model that the class can wrap.
+pub fn find_hf(class: &str, text_type: Option<&str>) -> Result<(&'static ArchSpec, &'static HfClass)> {
+    let classes = || ARCHITECTURES.iter().flat_map(|arch| arch.hf.iter().map(|hf| (*arch, hf)));
+    let named: Vec<_> = classes().filter(|(_, hf)| hf.name == class).collect();
+    let fits = |hf: &HfClass| hf.text_types.is_empty() || text_type.is_some_and(|kind| hf.text_types.contains(&kind));
+    match named.iter().find(|(_, hf)| fits(hf)) {
+        Some(&found) => Ok(found),
+        None if named.is_empty() => Err(Error::unknown("architecture", class, classes().map(|(_, hf)| hf.name))),
+        None => {
+            let known = named.iter().flat_map(|(_, hf)| hf.text_types.iter().copied());
+            Err(Error::unknown("kind of text_config", text_type.unwrap_or_default(), known))
+        }
+    }
 }
 
 /// The architecture of `general.architecture` in a GGUF file.
@@ -101,14 +136,15 @@ mod tests {
             assert_eq!(find_gguf(arch.name).unwrap().name, arch.name);
             assert!(!arch.hf.is_empty(), "{}", arch.name);
             for class in arch.hf {
-                assert_eq!(find_hf(class.name).unwrap().0.name, arch.name);
+                let found = find_hf(class.name, class.text_types.first().copied()).unwrap();
+                assert_eq!((found.0.name, found.1.text_types), (arch.name, class.text_types));
             }
         }
     }
 
     #[test]
     fn an_unknown_architecture_is_refused_with_the_known_ones() {
-        let error = find_hf("MambaForCausalLM").unwrap_err().to_string();
+        let error = find_hf("MambaForCausalLM", None).unwrap_err().to_string();
         assert!(error.contains("MambaForCausalLM") && error.contains("LlamaForCausalLM"), "{error}");
         let error = find_gguf("mamba").unwrap_err().to_string();
         assert!(error.contains("\"mamba\"") && error.contains("known: llama"), "{error}");

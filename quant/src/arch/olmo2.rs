@@ -1,22 +1,34 @@
 //! olmo2: OLMo 2, with norms after attention and MLP in place of before, and over all query and key heads together
-//! (`conversion/olmo.py`, b11434). Absent: OLMo 3's sliding window.
+//! (`conversion/olmo.py`, b11434). OLMo 3 has a sliding window in three of four blocks, whose positions are not stretched.
 
 use super::rule::{head, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HfClass, NormEpsilon, Role, TensorRule, neutral};
+use super::{
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, LocalRope, NormEpsilon, Role, TensorRule, Windowed,
+    neutral,
+};
 
 /// The row of the table.
 pub(super) const OLMO2: ArchSpec = ArchSpec {
     name: "olmo2",
-    hf: &[HfClass {
-        name: "Olmo2ForCausalLM",
-        context_length: Some(2048),
-        norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
-        ..CLASS
-    }],
+    hf: &[
+        TEXT,
+        HfClass {
+            name: "Olmo3ForCausalLM",
+            rope_theta: 500_000.0,
+            local_rope_theta: Some(500_000.0),
+            window: HfWindow::Pattern(4),
+            defaults: &[("sliding_window", "4096")],
+            ..TEXT
+        },
+    ],
     tensors: TENSORS,
+    block: BlockTraits { local_rope: LocalRope::Unscaled, windowed: Windowed::AllBut(4), ..BLOCK },
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
     ..COMMON
 };
+
+const TEXT: HfClass =
+    HfClass { name: "Olmo2ForCausalLM", context_length: Some(2048), norm: NormEpsilon::Rms("rms_norm_eps", 1e-5), ..CLASS };
 
 const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),

@@ -2,7 +2,7 @@
 //! b11434).
 
 use super::rule::{head, tensor};
-use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, Role, TensorRule, neutral};
+use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, NeutralKey, Role, TensorRule, neutral};
 
 /// The row of the table.
 pub(super) const QWEN3: ArchSpec = ArchSpec {
@@ -20,11 +20,13 @@ pub(super) const QWEN3: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
-    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
+    neutral: NEUTRAL,
     ..COMMON
 };
 
-const TENSORS: &[TensorRule] = &[
+pub(super) const NEUTRAL: &[NeutralKey] = &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])];
+
+pub(super) const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
     tensor(Role::AttnNorm, "model.layers.{}.input_layernorm.weight", &[Dim::Embd]),
     tensor(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries]),

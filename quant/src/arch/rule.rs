@@ -53,6 +53,21 @@ pub(super) const fn experts(role: Role, hf: &'static str, shape: &'static [Dim])
     TensorRule { presence: Presence::Experts, ..changed(role, hf, shape, Transform::Stack(Dim::Experts)) }
 }
 
+/// A tensor of blocks that predict further tokens.
+pub(super) const fn mtp(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::Mtp, ..tensor(role, hf, shape) }
+}
+
+/// A tensor that some of those blocks have.
+pub(super) const fn mtp_optional(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::MtpOptional, ..tensor(role, hf, shape) }
+}
+
+/// A tensor of blocks with experts that is changed on the way.
+pub(super) const fn routed_changed(role: Role, hf: &'static str, shape: &'static [Dim], transform: Transform) -> TensorRule {
+    TensorRule { presence: Presence::Experts, ..changed(role, hf, shape, transform) }
+}
+
 /// A tensor made from the configuration.
 pub(super) const fn computed(role: Role, shape: &'static [Dim]) -> TensorRule {
     TensorRule { role, hf: None, shape, transform: Transform::Same, presence: Presence::Optional }
@@ -70,6 +85,8 @@ pub enum Dim {
     Embd,
     /// `feed_forward_length`
     FeedForward,
+    /// Twice `embedding_length`.
+    TwiceEmbd,
     /// `2 * feed_forward_length`: gate and up in one.
     GateUp,
     /// `vocab_size`
@@ -125,6 +142,7 @@ impl Dim {
         match self {
             Self::Embd => h.embedding_length,
             Self::FeedForward => h.feed_forward_length.of(block),
+            Self::TwiceEmbd => 2 * h.embedding_length,
             Self::GateUp => 2 * h.feed_forward_length.of(block),
             Self::Vocab => h.vocab_size,
             Self::Positions => h.context_length,
@@ -168,6 +186,8 @@ pub enum Transform {
     Transpose,
     /// Of a matrix stored transposed, every second column, from this one (0 or 1): gate and up that alternate.
     TransposeAlternate(usize),
+    /// Of a matrix stored transposed, this half of the columns (0 or 1): gate and up one behind the other.
+    TransposeHalf(usize),
     /// Every second column, from this one (0 or 1).
     Alternate(usize),
     /// 1 added to every weight: norms stored as the difference from 1.
@@ -211,6 +231,10 @@ pub enum Presence {
     PlainQueries,
     /// Models with latent attention have it that compress queries.
     CompressedQueries,
+    /// Blocks that predict further tokens have it.
+    Mtp,
+    /// Some of them have it.
+    MtpOptional,
     /// Models have it whose feed-forward network does not read the norm of attention.
     Sequential,
     /// The computation that uses it is skipped where it is absent (biases, rope factors).
@@ -230,7 +254,8 @@ impl Presence {
             Self::Sequential => !h.parallel,
             Self::PlainQueries => !compresses_queries(h),
             Self::CompressedQueries => compresses_queries(h),
-            Self::Optional | Self::TiedToTokenEmbd => false,
+            Self::Mtp => h.is_mtp(block),
+            Self::MtpOptional | Self::Optional | Self::TiedToTokenEmbd => false,
         }
     }
 
@@ -239,6 +264,7 @@ impl Presence {
         match self {
             Self::Dense if h.has_experts(block) => Some("has experts"),
             Self::Experts if !h.has_experts(block) => Some("has no experts"),
+            Self::Mtp | Self::MtpOptional if !h.is_mtp(block) => Some("does not predict further tokens"),
             Self::Sequential if h.parallel => Some("has attention and feed-forward network side by side"),
             Self::PlainQueries if compresses_queries(h) => Some("compresses queries"),
             Self::CompressedQueries if !compresses_queries(h) => Some("does not compress queries"),

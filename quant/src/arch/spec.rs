@@ -29,6 +29,10 @@ pub struct ArchSpec {
     pub understood: &'static [&'static str],
     /// Keys of `config.json` that say which optional tensors there are.
     pub stated: &'static [Stated],
+    /// What becomes of blocks that predict further tokens.
+    pub mtp: MtpBlocks,
+    /// Names of tensors that become metadata, the first `{}` for the block.
+    pub as_metadata: &'static [&'static str],
     /// Tensors of the safetensors files of tied models that conversion leaves out, because another takes their place.
     pub dropped: &'static [&'static str],
 }
@@ -43,8 +47,19 @@ pub(super) const COMMON: ArchSpec = ArchSpec {
     neutral: &[],
     understood: &[],
     stated: &[],
+    mtp: MtpBlocks::LeftOut,
+    as_metadata: &[],
     dropped: &[],
 };
+
+/// What becomes of blocks that predict further tokens (multi-token prediction).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MtpBlocks {
+    /// The converter leaves them out.
+    LeftOut,
+    /// They are converted. Their names count on behind the other blocks', or begin with `mtp.`.
+    Kept,
+}
 
 /// A key of `config.json` that is understood only at the values that leave the computation alone.
 #[derive(Debug, Clone, Copy)]

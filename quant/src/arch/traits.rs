@@ -17,8 +17,16 @@ pub struct BlockTraits {
     pub rotated: Rotated,
     /// The blocks that a sliding window is for, where the model has one.
     pub windowed: Windowed,
-    /// Base of the rotary frequencies in blocks with a window, where it is another and the file does not say.
-    pub local_rope_base: Option<f32>,
+    /// Tokens of a chunk that attention with a window does not look beyond, where the file does not say a window.
+    pub chunk: Option<usize>,
+    /// How blocks with a window rotate, where the file does not say.
+    pub local_rope: LocalRope,
+    /// Where the logarithm of YaRN goes that a file weighs by a key.
+    pub yarn_log: YarnLog,
+    /// The factor on queries by position.
+    pub temperature: QueryTemperature,
+    /// The norms of queries and keys.
+    pub head_norms: HeadNorms,
     /// The factor on q.k.
     pub attention_scale: AttentionScale,
     /// The feed-forward network, dense or of an expert.
@@ -35,6 +43,10 @@ pub struct BlockTraits {
     pub gating: Gating,
     /// Whether the weights of the chosen experts are divided by their sum, where the file does not say.
     pub normalizes_experts: bool,
+    /// Shared experts beside the others, where the file does not say.
+    pub shared_experts: usize,
+    /// What the weights of the chosen experts multiply.
+    pub weighs: Weighs,
     /// Whether sizes differ from block to block.
     pub shapes: Shapes,
     /// Epsilon of the norms of compressed queries, keys and values: transformers' constant, whatever the configuration says.
@@ -47,7 +59,11 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     rope: RopePairing::Halves,
     rotated: Rotated::All,
     windowed: Windowed::All,
-    local_rope_base: None,
+    chunk: None,
+    local_rope: LocalRope::Same,
+    yarn_log: YarnLog::AttentionScale,
+    temperature: QueryTemperature::Never,
+    head_norms: HeadNorms::BeforeRope,
     attention_scale: AttentionScale::Head,
     mlp: Mlp::SwiGlu,
     residual: Residual::Sequential,
@@ -56,6 +72,8 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     logit_scale: LogitScale::Multiplies,
     gating: Gating::Softmax,
     normalizes_experts: true,
+    shared_experts: 0,
+    weighs: Weighs::Outputs,
     shapes: Shapes::Uniform,
     latent_norm_epsilon: 1e-6,
 };
@@ -98,6 +116,60 @@ pub enum Rotated {
     AllBut(usize),
     /// Those with a sliding window.
     Windowed,
+    /// Those with a sliding window in models that have one, else all.
+    WindowedOrAll,
+}
+
+/// How blocks with a window rotate, where the file does not say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LocalRope {
+    /// As all others.
+    Same,
+    /// By a base of their own, and positions are not stretched.
+    Base(f32),
+    /// By the same base, but positions are not stretched.
+    Unscaled,
+}
+
+/// Where the logarithm of YaRN goes that the key `rope.scaling.yarn_log_multiplier` weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum YarnLog {
+    /// Its square is in the scale of attention (DeepSeek).
+    AttentionScale,
+    /// The factor on cosines and sines is divided by it (Mistral).
+    Magnitude,
+}
+
+/// The factor on queries by position (see [`Temperature`](crate::hparams::Temperature)).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum QueryTemperature {
+    /// There is none.
+    Never,
+    /// In all blocks, as the file says; it grows after each length of the original context.
+    Key,
+    /// In the blocks that do not rotate; this, where the file does not say.
+    #[allow(missing_docs)] // as in Temperature
+    Unrotated { scale: f32, floor: usize },
+}
+
+/// The norms of queries and keys, in models that have their weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// Before they are rotated.
+    BeforeRope,
+    /// Behind.
+    AfterRope,
+    /// Behind, in blocks that rotate; without weights, so that a key says whether the model has them (Llama 4).
+    AfterRopeUnweighted,
+}
+
+/// What the weights of the chosen experts multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weighs {
+    /// What comes out of them.
+    Outputs,
+    /// What goes into them.
+    Inputs,
 }
 
 /// Which blocks have the sliding window, where the file does not say.
@@ -127,6 +199,8 @@ pub enum Mlp {
     GeGlu,
     /// `down(gelu(up(x)))`, the tanh form of GELU (Hendrycks and Gimpel 2016).
     Gelu,
+    /// `down(xielu(up(x)))` (Huang and Schlag 2024), with parameters by block.
+    Xielu,
     /// gpt-oss's: `down((clamp(up(x)) + 1) * g * sigmoid(1.702 g))` with `g = min(gate(x), 7)`, up clamped to -7 .. 7.
     SwiGluOai,
 }

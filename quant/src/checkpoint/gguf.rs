@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::container::{Container, Parts};
-use super::known::{Checkpoint, Kind};
+use super::known::{Checkpoint, Kind, OtherParts};
 use super::place::{Place, Span, Stored};
 use super::tensors;
 use crate::gguf::{GgufFile, Metadata, Value};
@@ -20,7 +20,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let hparams = HParams::from_metadata(path, arch, container.metadata())?;
     tensors::check_known(path, arch, &hparams, container.tensors())?;
     tensors::check_complete(path, arch, &hparams, &container)?;
-    Ok(Checkpoint { container, arch, hparams, kind: Kind::Gguf, vocab: OnceLock::new() })
+    Ok(Checkpoint { container, arch, hparams, kind: Kind::Gguf, other_parts: OtherParts::default(), vocab: OnceLock::new() })
 }
 
 /// The file's stem; of a split model without the number of the part.

@@ -3,16 +3,18 @@
 //!
 //! Absent: reading safetensors (see `crate::safetensors`), the bytes (see `place`) and the metadata (see `crate::convert`).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::container::{Container, Parts};
-use super::known::{Checkpoint, Kind};
+use super::known::{Checkpoint, Kind, OtherParts};
 use super::layout::layout;
 use super::place::{Place, Span, Stored};
 use super::tensors;
-use crate::arch::{Mxfp4Rows, Presence, Role, TensorRule, Transform};
+use crate::arch::{MtpBlocks, Mxfp4Rows, Presence, Role, TensorRule, Transform};
+use crate::convert::wrapper::text_name;
 use crate::convert::{self, FileType, config::Config};
 use crate::gguf::{Metadata, Value};
 use crate::safetensors::{HfTensor, HfTensors};
@@ -27,17 +29,18 @@ const LEFT_OUT: &[&str] =
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let config = Config::read(path)?;
     let arch = config.arch;
+    let files = HfTensors::open(path)?;
     let mut model_keys = Metadata::new();
-    convert::architectures::computed(&config, &mut model_keys)?;
+    convert::architectures::computed(&config, files.tensors(), &mut model_keys)?;
     convert::architectures::add_keys(&config, FileType::F32, &mut model_keys)?;
     // Most architectures' files say it by their list of tokens.
     model_keys.set(arch.key("vocab_size"), Value::U32(config.vocab_size));
     convert::facts::add_keys(&config, &mut model_keys)?;
     let hparams = HParams::from_metadata(&config.path, arch, &model_keys)?;
 
-    let files = HfTensors::open(path)?;
-    let mut found = computed_tensors(&config)?;
-    found.extend(map_tensors(path, &files, &config, &hparams)?);
+    let mut found = computed_tensors(&config, &files)?;
+    let (mapped, other_parts) = map_tensors(path, &files, &config, &hparams)?;
+    found.extend(mapped);
     let mut container = Container::new(Parts {
         path: path.to_owned(),
         files: files.files().iter().map(|file| file.to_path_buf()).collect(),
@@ -49,13 +52,13 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     check_head(path, &config, &container)?;
     check_stated(path, &config, &container)?;
     let own = convert::facts::own_keys(&model_keys);
-    container.set_metadata(convert::metadata(&config, path, container.tensors(), &own)?);
-    Ok(Checkpoint { container, arch, hparams, kind: Kind::Hf(Box::new(config)), vocab: OnceLock::new() })
+    container.set_metadata(convert::metadata(&config, files.tensors(), container.tensors(), &own)?);
+    Ok(Checkpoint { container, arch, hparams, kind: Kind::Hf(Box::new(config)), other_parts, vocab: OnceLock::new() })
 }
 
 /// Tensors made from the configuration, which the converter writes first.
-fn computed_tensors(config: &Config) -> Result<Vec<(Tensor, Stored)>> {
-    let computed = convert::architectures::computed(config, &mut Metadata::new())?;
+fn computed_tensors(config: &Config, files: &HfTensors) -> Result<Vec<(Tensor, Stored)>> {
+    let computed = convert::architectures::computed(config, files.tensors(), &mut Metadata::new())?;
     let mut found = Vec::with_capacity(computed.len());
     for c in computed {
         let tensor = Tensor { name: c.role.gguf_name(0), dtype: DType::F32, shape: vec![c.values.len()] };
@@ -77,17 +80,24 @@ struct Sources<'a> {
 
 /// All tensors of the files under their GGUF names, in the converter's order: that of the files, where what is made from
 /// several tensors comes when the last of them is met, and repacked MXFP4 before everything else.
-fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> Result<Vec<(Tensor, Stored)>> {
+fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<(Tensor, Stored)>, OtherParts)> {
+    let mut other_parts = OtherParts::default();
     // By rule and block.
     let mut sources: BTreeMap<(usize, usize), Sources> = BTreeMap::new();
     for (at, tensor) in files.tensors().iter().enumerate() {
-        let left_out = LEFT_OUT.iter().any(|end| tensor.name.ends_with(end));
-        let dropped = config.arch.dropped.contains(&tensor.name.as_str()) && is_the_embedding(files, config, tensor);
-        if left_out || dropped || predicts_further(config, &tensor.name)? {
+        let Some(name) = model_name(config, &tensor.name) else {
+            other_parts.tensors += 1;
+            other_parts.bytes += tensor.range.len() as u64;
+            continue;
+        };
+        let left_out = LEFT_OUT.iter().any(|end| name.ends_with(end));
+        let as_metadata = config.arch.as_metadata.iter().any(|pattern| crate::arch::match_pattern(pattern, &name).is_some());
+        let dropped = config.arch.dropped.contains(&&*name) && is_the_embedding(files, config, tensor);
+        if left_out || as_metadata || dropped || is_mtp_left_out(config, &name)? {
             continue;
         }
         let mut known = false;
-        let whole_name = config.arch.whole_name(&tensor.name);
+        let whole_name = config.arch.whole_name(&name);
         for (number, rule, numbers) in config.arch.match_hf(&whole_name) {
             known = true;
             tensors::check_block(&tensor.file, &tensor.name, rule, numbers.block, h)?;
@@ -113,23 +123,58 @@ fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> 
         let repacked = matches!(s.rule.transform, Transform::Mxfp4 { .. });
         (!repacked, group_last[&(group(s.rule), *block)], *number)
     });
-    order.into_iter().map(|((_, block), s)| map_tensor(path, s, *block, h)).collect()
+    let mapped = order.into_iter().map(|((_, block), s)| map_tensor(path, s, *block, h)).collect::<Result<_>>()?;
+    Ok((mapped, other_parts))
 }
+
+/// The name of a tensor in a language model that stands alone and whose blocks are numbered through; `None` where it is of another
+/// part of the model.
+fn model_name<'a>(config: &Config, name: &'a str) -> Option<Cow<'a, str>> {
+    let name = if config.class.text_types.is_empty() { name.into() } else { text_name(name)? };
+    if config.arch.mtp == MtpBlocks::LeftOut {
+        return Some(name);
+    }
+    // The blocks behind the last, and what joins their inputs, under names of their own.
+    let first = config.block_count as usize;
+    let apart = name.strip_prefix("mtp.").and_then(|rest| match rest.strip_prefix("layers.") {
+        Some(rest) => {
+            let (number, rest) = rest.split_once('.')?;
+            Some(format!("model.layers.{}.{rest}", first.checked_add(number.parse().ok()?)?))
+        }
+        None => {
+            let (_, own) = MTP_NAMES.iter().find(|(theirs, _)| *theirs == rest)?;
+            Some(format!("model.layers.{first}.{own}"))
+        }
+    });
+    Some(apart.map_or(name, Cow::Owned))
+}
+
+/// What joins the inputs of the first block that predicts further tokens: its names in files that keep such blocks apart and in
+/// those that number them on.
+const MTP_NAMES: &[(&str, &str)] = &[
+    ("fc.weight", "eh_proj.weight"),
+    ("pre_fc_norm_embedding.weight", "enorm.weight"),
+    ("pre_fc_norm_hidden.weight", "hnorm.weight"),
+    ("norm.weight", "shared_head.norm.weight"),
+];
 
 /// Whether a tensor of a tied model is the token embedding once more. One that differs counts: transformers does not tie then.
 fn is_the_embedding(files: &HfTensors, config: &Config, tensor: &HfTensor) -> bool {
     let name = config.arch.rule(Role::TokenEmbd).map(|rule| rule.hf_name(0));
-    let embedding = files.tensors().iter().find(|other| Some(&other.name) == name.as_ref());
+    let embedding = files.tensors().iter().find(|other| model_name(config, &other.name).as_deref() == name.as_deref());
     let same = |other: &HfTensor| other.map[other.range.clone()] == tensor.map[tensor.range.clone()];
     config.tie_word_embeddings && embedding.is_some_and(same)
 }
 
-/// Whether a tensor is of the blocks behind the last, which predict further tokens (`num_nextn_predict_layers`). The
-/// converter leaves them out, too.
-fn predicts_further(config: &Config, name: &str) -> Result<bool> {
-    let further = config.keys().count("num_nextn_predict_layers")?.unwrap_or(0);
+/// Whether a tensor is of the blocks behind the last, which predict further tokens, of an architecture of which the converter
+/// leaves those out.
+fn is_mtp_left_out(config: &Config, name: &str) -> Result<bool> {
+    if config.arch.mtp == MtpBlocks::Kept {
+        return Ok(false);
+    }
+    let count = config.keys().mtp_block_count()?;
     let block = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
-    Ok(block.is_some_and(|block| (config.block_count..config.block_count.saturating_add(further)).contains(&block)))
+    Ok(block.is_some_and(|block| (config.block_count..config.block_count.saturating_add(count)).contains(&block)))
 }
 
 /// What rules have in common whose tensors are written together: the file name up to the number of the part.
@@ -231,7 +276,7 @@ fn check_stated(path: &Path, config: &Config, container: &Container) -> Result<(
     for stated in config.arch.stated {
         let wanted = config.keys().bool(stated.key)?.unwrap_or(stated.default);
         for rule in config.arch.tensors.iter().filter(|rule| stated.roles.contains(&rule.role)) {
-            for block in 0..config.block_count as usize {
+            for block in 0..(config.block_count + config.mtp_block_count) as usize {
                 if container.tensor(&rule.role.gguf_name(block)).is_some() != wanted {
                     let (is, says) = if wanted { ("is missing", "says") } else { ("is there", "does not say") };
                     let what = format!("{is}, and config.json {says} {} = true", stated.key);

@@ -22,6 +22,7 @@ pub struct Checkpoint {
     pub(super) arch: &'static ArchSpec,
     pub(super) hparams: HParams,
     pub(super) kind: Kind,
+    pub(super) other_parts: OtherParts,
     pub(super) vocab: OnceLock<Vocab>,
 }
 
@@ -33,7 +34,21 @@ pub(super) enum Kind {
     Gguf,
 }
 
+/// Tensors of a directory that are of no language model: of encoders of images or sound. They are left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OtherParts {
+    /// How many.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 impl Checkpoint {
+    /// What was left out because it is of no language model.
+    pub fn other_parts(&self) -> OtherParts {
+        self.other_parts
+    }
+
     /// The directory or file it was opened by.
     pub fn path(&self) -> &Path {
         self.container.path()

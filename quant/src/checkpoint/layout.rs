@@ -35,6 +35,10 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
         Transform::TransposeAlternate(first) => {
             walk([2 * rows, cols], first, vec![(cols, 2 * rows), (rows, 2), (matrices, 2 * rows * cols)])
         }
+        // [2R, C, n]
+        Transform::TransposeHalf(half) => {
+            walk([2 * rows, cols], half * rows, vec![(cols, 2 * rows), (rows, 1), (matrices, 2 * rows * cols)])
+        }
         // [2C, R]
         Transform::Alternate(first) => walk([2 * cols, rows], first, vec![(cols, 2), (rows, 2 * cols)]),
         // Of [rank, heads * (key + value)]: key columns, rank rows, a matrix a head.

@@ -27,8 +27,8 @@ pub(super) fn check_known(path: &Path, arch: &ArchSpec, h: &HParams, tensors: &[
 /// The block of a tensor is one of the model's, and of the kind that has such a tensor.
 pub(super) fn check_block(path: &Path, name: &str, rule: &TensorRule, block: Option<usize>, h: &HParams) -> Result<()> {
     let Some(block) = block else { return Ok(()) };
-    if block >= h.block_count {
-        let what = format!("is of block {block}, but the model has {} blocks (counted from 0)", h.block_count);
+    if block >= h.stored_block_count() {
+        let what = format!("is of block {block}, but the model has {} blocks (counted from 0)", h.stored_block_count());
         return Err(Error::tensor(path, name, what));
     }
     if let Some(instead) = rule.presence.misplaced(h, block) {
@@ -52,7 +52,7 @@ pub(super) fn check_shape(path: &Path, name: &str, found: &[usize], expected: &[
 pub(super) fn check_complete(path: &Path, arch: &ArchSpec, h: &HParams, found: &Container) -> Result<()> {
     let mut missing = Vec::new();
     for rule in arch.tensors {
-        let blocks = if rule.role.per_block() { h.block_count } else { 1 };
+        let blocks = if rule.role.per_block() { h.stored_block_count() } else { 1 };
         for block in (0..blocks).filter(|&block| rule.presence.required(h, block)) {
             let name = rule.role.gguf_name(block);
             if found.tensor(&name).is_none() {

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use super::json::JsonReader;
 pub use super::json::{read_bytes, read_json, read_text};
 use super::rope::RopeConfig;
-use crate::arch::{self, ArchSpec, HeadDim, HfClass, NeutralKey, NormEpsilon, neutral};
+use super::wrapper;
+use crate::arch::{self, ArchSpec, HeadDim, HfClass, MtpBlocks, NeutralKey, NormEpsilon, neutral};
 use crate::{Error, Result};
 
 /// The keys that conversion needs. Absent optional keys have the defaults of transformers' class (see [`HfClass`]).
@@ -22,6 +23,8 @@ pub struct Config {
     pub arch: &'static ArchSpec,
     pub class: &'static HfClass,
     pub block_count: u32,
+    /// Blocks behind them that predict further tokens, where the architecture's conversion keeps them.
+    pub mtp_block_count: u32,
     pub context_length: u32,
     pub embedding_length: u32,
     pub feed_forward_length: u32,
@@ -40,7 +43,7 @@ pub struct Config {
     pub rotary_part: f64,
     pub experts: Option<ExpertConfig>,
     pub tie_word_embeddings: bool,
-    /// The whole file.
+    /// The whole file; of a class that wraps a language model, with its keys at the outer level.
     pub json: Map<String, Value>,
 }
 
@@ -49,7 +52,7 @@ pub struct Config {
 #[allow(missing_docs)] // the GGUF stems
 pub struct ExpertConfig {
     pub count: u32,
-    pub used_count: u32,
+    pub used_count: Option<u32>,
     pub group_count: Option<u32>,
     pub group_used_count: Option<u32>,
     /// How the router's scores become weights (llama.cpp's `llama_expert_gating_func_type`).
@@ -136,6 +139,9 @@ impl Config {
     /// As [`Config::read`], but for those of the file itself.
     pub fn parse(path: PathBuf, mut json: Map<String, Value>) -> Result<Self> {
         let (arch, class) = JsonReader { path: &path, json: &json }.architecture()?;
+        if !class.text_types.is_empty() {
+            json = wrapper::flatten(&path, json)?;
+        }
         add_defaults(class, &mut json);
         let keys = JsonReader { path: &path, json: &json };
         keys.check_all_neutral(arch, class)?;
@@ -151,10 +157,10 @@ impl Config {
             Some(key) => keys.size(key)?,
             None => class.context_length.ok_or_else(|| keys.error(class.context_keys[0], "is missing"))?,
         };
-        let feed_forward_length = match (keys.optional_size_of(&["intermediate_size", "n_inner"])?, class.feed_forward_factor) {
+        let feed_forward_length = match (keys.optional_size_of(class.feed_forward_keys)?, class.feed_forward_factor) {
             (Some(size), _) => size,
             (None, Some(factor)) => embedding_length.saturating_mul(factor),
-            (None, None) => return Err(keys.error("intermediate_size", "is missing")),
+            (None, None) => return Err(keys.error(class.feed_forward_keys[0], "is missing")),
         };
         let (NormEpsilon::Rms(epsilon, default) | NormEpsilon::Layer(epsilon, default)) = class.norm;
         let block_count = keys.size_of(&["num_hidden_layers", "n_layer"])?;
@@ -162,11 +168,16 @@ impl Config {
             let what = format!("is {block_count}, but must be at most {MAX_BLOCKS}");
             return Err(keys.error("num_hidden_layers", what));
         }
-        let rope = keys.rope(class, context_length)?;
+        let mtp_block_count = match arch.mtp {
+            MtpBlocks::LeftOut => 0,
+            MtpBlocks::Kept => keys.mtp_block_count()?,
+        };
+        let rope = keys.rope(class, context_length, head_dim)?;
         Ok(Self {
             arch,
             class,
             block_count,
+            mtp_block_count,
             context_length,
             embedding_length,
             feed_forward_length,
@@ -180,7 +191,7 @@ impl Config {
             local_rope_theta: rope.local_theta,
             rope: rope.scaling,
             rotary_part: rope.part,
-            experts: keys.experts()?,
+            experts: keys.experts(class)?,
             tie_word_embeddings: keys.bool("tie_word_embeddings")?.unwrap_or(class.tied),
             path,
             json,
@@ -197,7 +208,7 @@ impl<'a> JsonReader<'a> {
     fn architecture(self) -> Result<(&'static ArchSpec, &'static HfClass)> {
         match self.get("architectures").and_then(|v| v.get(0)) {
             Some(Value::String(class)) => {
-                arch::find_hf(class).map_err(|unknown| self.error("architectures", unknown.to_string()))
+                arch::find_hf(class, wrapper::text_type(self)).map_err(|unknown| self.error("architectures", unknown.to_string()))
             }
             _ => Err(self.error("architectures", "is missing or does not name a class, as [\"LlamaForCausalLM\"]")),
         }
@@ -216,7 +227,7 @@ impl<'a> JsonReader<'a> {
     fn head_dim(self, class: &HfClass, embedding_length: u32, head_count: u32) -> Result<(u32, bool)> {
         let stated = match class.head_dim {
             HeadDim::Ignored => None,
-            HeadDim::Of(key) => Some(self.size(key)?),
+            HeadDim::Of(key) | HeadDim::UnsaidOf(key) => Some(self.size(key)?),
             HeadDim::Fixed(default) => Some(self.optional_size("head_dim")?.unwrap_or(default)),
             HeadDim::Stated | HeadDim::Even => self.optional_size("head_dim")?,
         };
@@ -234,7 +245,8 @@ impl<'a> JsonReader<'a> {
         if !head_dim.is_multiple_of(2) {
             return Err(self.error("head_dim", format!("is {head_dim}, but rotary embedding needs an even width")));
         }
-        Ok((head_dim, stated.is_some() || class.head_dim == HeadDim::Even))
+        let unsaid = matches!(class.head_dim, HeadDim::UnsaidOf(_));
+        Ok((head_dim, (stated.is_some() && !unsaid) || class.head_dim == HeadDim::Even))
     }
 
     /// Checks that the weights are quantized, if at all, by `method`.
@@ -253,7 +265,17 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    fn experts(self) -> Result<Option<ExpertConfig>> {
+    /// Blocks that predict further tokens (multi-token prediction), under either name.
+    pub(crate) fn mtp_block_count(self) -> Result<u32> {
+        const KEYS: [&str; 2] = ["num_nextn_predict_layers", "mtp_num_hidden_layers"];
+        let count = KEYS.iter().find_map(|key| self.count(key).transpose()).transpose()?.unwrap_or(0);
+        if count > MAX_BLOCKS {
+            return Err(self.error(KEYS[0], format!("is {count}, but must be at most {MAX_BLOCKS}")));
+        }
+        Ok(count)
+    }
+
+    fn experts(self, class: &HfClass) -> Result<Option<ExpertConfig>> {
         let mut counts = EXPERT_COUNTS.iter().filter_map(|key| self.count(key).transpose());
         let count = match counts.next().transpose()? {
             None | Some(0) => return Ok(None),
@@ -267,7 +289,7 @@ impl<'a> JsonReader<'a> {
         };
         Ok(Some(ExpertConfig {
             count,
-            used_count: self.size("num_experts_per_tok")?,
+            used_count: class.experts_used_key.map(|key| self.size(key)).transpose()?,
             group_count: self.count("n_group")?,
             group_used_count: self.count("topk_group")?,
             gating_func,
@@ -376,7 +398,7 @@ mod tests {
             parse(json)
         };
         let experts = read(json!(8)).unwrap().experts.unwrap();
-        assert_eq!((experts.count, experts.used_count, experts.gating_func), (8, 2, None));
+        assert_eq!((experts.count, experts.used_count, experts.gating_func), (8, Some(2), None));
         assert_eq!(read(json!(0)).unwrap().experts, None);
         assert!(read(json!(-1)).unwrap_err().to_string().contains("num_local_experts: is -1"));
     }

@@ -12,9 +12,9 @@ use super::architectures::longrope_original_context;
 use super::config::Config;
 use super::json::JsonReader;
 use super::rope::RopeConfig;
-use crate::arch::{ExpertGroups, HfWindow, Normalizes, Rotated};
+use crate::arch::{ExpertGroups, HeadNorms, HfWindow, Normalizes, QueryTemperature, Rotated};
 use crate::gguf::{Array, Metadata, Value};
-use crate::hparams::{HParams, OWN_PREFIX, RopeScaling, Window, Yarn};
+use crate::hparams::{HParams, OWN_PREFIX, RopeScaling, Sight, Window, Yarn};
 use crate::{Error, Result};
 
 /// Adds to `m`, which holds the converter's keys, those of our own that it takes.
@@ -28,14 +28,24 @@ pub(crate) fn add_keys(config: &Config, m: &mut Metadata) -> Result<()> {
 
     let window = window(config)?;
     let h = read(m)?;
-    if h.window.as_ref().map(|w| w.width) != window.as_ref().map(|w| w.width) {
-        own(m, "attention.sliding_window", Value::U32(window.as_ref().map_or(0, |w| w.width as u32)));
+    if h.window.as_ref().map(|w| w.sight) != window.as_ref().map(|w| w.sight) {
+        let (chunk, last) = match window.as_ref().map(|w| w.sight) {
+            None => (0, 0),
+            Some(Sight::Chunk(width)) => (width, 0),
+            Some(Sight::Last(width)) => (0, width),
+        };
+        if config.class.window == HfWindow::Chunked {
+            own(m, "attention.chunk_size", Value::U32(chunk as u32));
+        } else {
+            own(m, "attention.sliding_window", Value::U32(last as u32));
+        }
     }
     let h = read(m)?;
     if let (Some(found), Some(wanted)) = (&h.window, &window)
-        && found.blocks != wanted.blocks
+        && found.blocks[..h.block_count] != wanted.blocks
     {
-        own(m, "attention.sliding_window_blocks", Value::Array(Array::Bool(wanted.blocks.clone())));
+        let rest = vec![false; h.mtp_block_count];
+        own(m, "attention.sliding_window_blocks", Value::Array(Array::Bool([&wanted.blocks[..], &rest].concat())));
     }
     let h = read(m)?;
     let rotated = rotated(config, h.window.as_ref(), &h.rope_blocks)?;
@@ -60,13 +70,14 @@ pub(crate) fn add_keys(config: &Config, m: &mut Metadata) -> Result<()> {
     if differ(h.rope_magnitude, magnitude) {
         own(m, "rope.scaling.magnitude", Value::F32(magnitude));
     }
+    add_temperature(config, m)?;
     if let Some((key, default)) = config.class.attention_scalar {
         let wanted = (1.0 / config.keys().number(key)?.unwrap_or(default).sqrt()) as f32;
         if differ(h.attention_scale, wanted) {
             own(m, "attention.scale", Value::F32(wanted));
         }
     }
-    if config.experts.is_some() {
+    if h.expert_count > 0 {
         add_experts(config, &h, m)?;
     }
     Ok(())
@@ -90,7 +101,7 @@ fn list<'a>(keys: JsonReader<'a>, key: &str, count: usize) -> Result<Option<&'a 
 fn layer_types(keys: JsonReader<'_>, count: usize) -> Result<Option<Vec<bool>>> {
     const KEY: &str = "layer_types";
     let windowed = |kind: &Json| match kind.as_str() {
-        Some("sliding_attention") => Ok(true),
+        Some("sliding_attention" | "chunked_attention") => Ok(true),
         Some("full_attention") => Ok(false),
         _ => Err(keys.error(KEY, format!("{kind} is not supported; known: sliding_attention, full_attention"))),
     };
@@ -121,6 +132,15 @@ fn window(config: &Config) -> Result<Option<Window>> {
             };
             (width()?, by_layer(&|block| (block + 1) % n != 0)?)
         }
+        HfWindow::Letters => {
+            let windowed = letters(keys)?;
+            (width()?, by_layer(&|block| windowed(block))?)
+        }
+        HfWindow::Chunked => {
+            let rotated = no_rope_layers(keys, count)?;
+            let width = keys.count("attention_chunk_size")?.filter(|&width| width > 0);
+            (width, by_layer(&|block| rotated[block])?)
+        }
         HfWindow::FromMaxWindowLayers if used()? => {
             let first = max_layers()?;
             (width()?, by_layer(&|block| block >= first)?)
@@ -136,7 +156,34 @@ fn window(config: &Config) -> Result<Option<Window>> {
         HfWindow::FromMaxWindowLayers | HfWindow::AlternateBelowMaxWindowLayers | HfWindow::Unrotated => (None, Vec::new()),
     };
     // Where no block has it, there is none, whatever its width.
-    Ok(width.filter(|_| blocks.contains(&true)).map(|width| Window { width: width as usize, blocks }))
+    let sight = |width: u32| match config.class.window {
+        HfWindow::Chunked => Sight::Chunk(width as usize),
+        _ => Sight::Last(width as usize),
+    };
+    Ok(width.filter(|_| blocks.contains(&true)).map(|width| Window { sight: sight(width), blocks }))
+}
+
+/// Which blocks have the window, those that predict further tokens included; none where the model has no window.
+pub(super) fn windowed_blocks(config: &Config) -> Result<Vec<bool>> {
+    let mut blocks = window(config)?.map_or_else(|| vec![false; config.block_count as usize], |window| window.blocks);
+    blocks.resize((config.block_count + config.mtp_block_count) as usize, false);
+    Ok(blocks)
+}
+
+/// Which blocks have a window by `sliding_window_pattern`: all but every so manieth, or by letters that repeat.
+fn letters(keys: JsonReader<'_>) -> Result<Box<dyn Fn(usize) -> bool>> {
+    const KEY: &str = "sliding_window_pattern";
+    Ok(match keys.get(KEY) {
+        Some(Json::String(text)) if !text.is_empty() && text.bytes().all(|b| b == b'L' || b == b'G') => {
+            let pattern = text.clone().into_bytes();
+            Box::new(move |block| pattern[block % pattern.len()] == b'L')
+        }
+        Some(Json::String(text)) => return Err(keys.error(KEY, format!("is {text:?}, but must be made of the letters L and G"))),
+        _ => {
+            let n = keys.optional_size(KEY)?.unwrap_or(4) as usize;
+            Box::new(move |block| (block + 1) % n != 0)
+        }
+    })
 }
 
 /// The blocks that rotate by `no_rope_layers` (1 means that a block does) or `no_rope_layer_interval`.
@@ -156,11 +203,43 @@ fn no_rope_layers(keys: JsonReader<'_>, count: usize) -> Result<Vec<bool>> {
 /// Which blocks rotate.
 fn rotated(config: &Config, window: Option<&Window>, found: &[bool]) -> Result<Vec<bool>> {
     let count = config.block_count as usize;
-    Ok(match config.arch.block.rotated {
+    let mut blocks = match config.arch.block.rotated {
         Rotated::All | Rotated::Never => found.to_vec(),
         Rotated::AllBut(_) => no_rope_layers(config.keys(), count)?,
-        Rotated::Windowed => window.map_or_else(|| vec![false; count], |w| w.blocks.clone()),
-    })
+        Rotated::Windowed => window.map_or_else(|| vec![false; count], |w| w.blocks[..count].to_vec()),
+        // transformers asks for the width, whether a block has the window or not.
+        Rotated::WindowedOrAll if config.keys().count("sliding_window")?.is_none() => vec![true; count],
+        Rotated::WindowedOrAll => window.map_or_else(|| vec![false; count], |w| w.blocks[..count].to_vec()),
+    };
+    blocks.extend(found.iter().skip(blocks.len()));
+    Ok(blocks)
+}
+
+/// The factor on queries by position, and norms of queries and keys without weights, where llama.cpp has them in its code.
+fn add_temperature(config: &Config, m: &mut Metadata) -> Result<()> {
+    let keys = config.keys();
+    let h = HParams::from_metadata(&config.path, config.arch, m)?;
+    if let QueryTemperature::Unrotated { scale, floor } = config.arch.block.temperature {
+        let wanted = match keys.bool("attn_temperature_tuning")?.unwrap_or(true) {
+            true => keys.number("attn_scale")?.map_or(scale, |v| v as f32),
+            false => 0.0,
+        };
+        if h.temperature.map_or(0.0, |t| t.scale) != wanted {
+            m.set(format!("{OWN_PREFIX}attention.temperature_scale"), Value::F32(wanted));
+        }
+        // transformers counts with a floating-point number, of which whole ones alone are known.
+        let wanted = keys.number("floor_scale")?.map_or(floor, |v| v as usize);
+        if wanted != h.temperature.map_or(floor, |t| t.floor) {
+            m.set(format!("{OWN_PREFIX}attention.temperature_floor"), Value::U32(wanted as u32));
+        }
+    }
+    if config.arch.block.head_norms == HeadNorms::AfterRopeUnweighted {
+        let wanted = keys.bool("use_qk_norm")?.unwrap_or(true);
+        if h.unweighted_head_norms != wanted {
+            m.set(format!("{OWN_PREFIX}attention.head_norms"), Value::Bool(wanted));
+        }
+    }
+    Ok(())
 }
 
 /// The scaling that the configuration asks for, where the converter's keys say another.
@@ -272,6 +351,13 @@ fn add_experts(config: &Config, h: &HParams, m: &mut Metadata) -> Result<()> {
         own("expert_group_count", Value::U32(1));
         own("expert_group_used_count", Value::U32(1));
     }
+    // transformers makes the shared ones so wide (`modeling_ernie4_5_moe.py`).
+    if let Some(shared) = keys.count("moe_num_shared_experts")? {
+        let wanted = u64::from(shared) * h.expert_feed_forward_length as u64;
+        if wanted != h.shared_feed_forward_length as u64 {
+            own("expert_shared_feed_forward_length", Value::U32(u32::try_from(wanted).unwrap_or(u32::MAX)));
+        }
+    }
     let blocks = expert_blocks(config, &h.expert_blocks)?;
     if blocks != h.expert_blocks {
         own("expert_blocks", Value::Array(Array::Bool(blocks)));
@@ -292,6 +378,14 @@ fn expert_blocks(config: &Config, found: &[bool]) -> Result<Vec<bool>> {
     let mut blocks = found.to_vec();
     for (block, experts) in blocks.iter_mut().enumerate() {
         *experts &= (block + 1) % step == 0;
+    }
+    if let Some(last) = keys.get("moe_layer_end_index").and_then(Json::as_u64) {
+        blocks.iter_mut().skip(last as usize + 1).for_each(|experts| *experts = false);
+    }
+    // Llama 4 can list the blocks that have experts.
+    if let Some(listed) = keys.get("moe_layers") {
+        let listed = listed.as_array().ok_or_else(|| keys.error("moe_layers", "must be a list of blocks"))?;
+        blocks = (0..blocks.len()).map(|block| listed.contains(&Json::from(block))).collect();
     }
     for entry in dense {
         let block = entry.as_u64().and_then(|block| usize::try_from(block).ok());
@@ -335,7 +429,7 @@ mod tests {
         object.extend(changes.as_object().unwrap().clone());
         let config = Config::parse("config.json".into(), object.clone())?;
         let mut m = Metadata::new();
-        architectures::computed(&config, &mut m)?;
+        architectures::computed(&config, &[], &mut m)?;
         architectures::add_keys(&config, crate::convert::FileType::F32, &mut m)?;
         m.set(config.arch.key("vocab_size"), Value::U32(config.vocab_size));
         add_keys(&config, &mut m)?;

@@ -7,8 +7,9 @@ use super::config::Config;
 use super::file_type::FileType;
 use super::rope::RopeConfig;
 use crate::Result;
-use crate::arch::{NormEpsilon, Role};
-use crate::gguf::{Metadata, Value};
+use crate::arch::{LocalRope, NormEpsilon, Role};
+use crate::gguf::{Array, Metadata, Value};
+use serde_json::Value as Json;
 
 /// A tensor that is computed from the configuration.
 #[derive(Debug)]
@@ -60,6 +61,30 @@ impl<'a> Writer<'a> {
         if let Some(value) = value {
             self.u32(stem, value);
         }
+    }
+
+    pub(crate) fn bools(&mut self, stem: &str, values: Vec<bool>) {
+        self.set(stem, Value::Array(Array::Bool(values)));
+    }
+
+    pub(crate) fn i32s(&mut self, stem: &str, values: Vec<i32>) {
+        self.set(stem, Value::Array(Array::I32(values)));
+    }
+
+    /// The sections of a head that multimodal rotary embedding turns by time, height and width; for text all three are the same.
+    pub(crate) fn rope_sections(&mut self) -> Result<()> {
+        let keys = self.config.keys();
+        let listed = keys.rope_object()?.and_then(|object| object.get("mrope_section")).filter(|v| !v.is_null());
+        let number = |v: &Json| v.as_u64().and_then(|n| i32::try_from(n).ok());
+        let sections = match listed {
+            None => return Ok(()),
+            Some(Json::Array(list)) if list.len() <= 4 => list.iter().map(number).collect::<Option<Vec<i32>>>(),
+            Some(_) => None,
+        };
+        let mut sections = sections.ok_or_else(|| keys.error("mrope_section", "must be a list of at most 4 whole numbers"))?;
+        sections.resize(4, 0);
+        self.i32s("rope.dimension_sections", sections);
+        Ok(())
     }
 
     pub(crate) fn heads(&mut self) {
@@ -120,18 +145,20 @@ impl<'a> Writer<'a> {
 /// None; architectures that add their own keys have some.
 pub(crate) fn add_base(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
     let mut w = Writer::new(config, m);
-    w.u32("block_count", config.block_count);
+    w.u32("block_count", config.block_count + config.mtp_block_count);
     w.u32("context_length", config.context_length);
     w.u32("embedding_length", config.embedding_length);
     w.u32("feed_forward_length", config.feed_forward_length);
     w.heads();
     w.rope_scaling();
+    w.rope_sections()?;
     w.f32("rope.freq_base", config.rope_theta);
-    w.optional_f32("rope.freq_base_swa", config.local_rope_theta);
+    // The converter does not know of a base of their own in blocks that it takes for the same but unscaled (see `facts`).
+    w.optional_f32("rope.freq_base_swa", config.local_rope_theta.filter(|_| config.arch.block.local_rope != LocalRope::Unscaled));
     w.norm_epsilon();
     if let Some(experts) = config.experts {
         w.u32("expert_count", experts.count);
-        w.u32("expert_used_count", experts.used_count);
+        w.optional_u32("expert_used_count", experts.used_count);
         w.optional_u32("expert_group_count", experts.group_count);
         w.optional_u32("expert_group_used_count", experts.group_used_count);
         w.optional_u32("expert_gating_func", experts.gating_func);

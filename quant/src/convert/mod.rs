@@ -15,10 +15,12 @@ pub(crate) mod keys;
 mod naming;
 pub mod rope;
 mod weights;
+pub(crate) mod wrapper;
 
 use std::path::Path;
 
 use crate::gguf::{Metadata, Value};
+use crate::safetensors::HfTensor;
 use crate::tensor::Tensor;
 use crate::{Result, vocab};
 use config::Config;
@@ -32,10 +34,11 @@ use weights::WeightCount;
 ///
 /// # Errors
 /// A file beside `config.json` cannot be read.
-pub fn metadata(config: &Config, dir: &Path, tensors: &[Tensor], own: &Metadata) -> Result<Metadata> {
+pub(crate) fn metadata(config: &Config, stored: &[HfTensor], tensors: &[Tensor], own: &Metadata) -> Result<Metadata> {
+    let dir = config.path.parent().unwrap_or(Path::new("."));
     let mut m = Metadata::new();
     m.set("general.architecture", Value::String(config.arch.name.to_owned()));
-    architectures::computed(config, &mut m)?;
+    architectures::computed(config, stored, &mut m)?;
     m.set("general.type", Value::String("model".to_owned()));
     general::add_keys(config, dir, &WeightCount::of(tensors), &mut m)?;
     architectures::add_keys(config, FileType::of(tensors), &mut m)?;

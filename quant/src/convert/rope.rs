@@ -107,7 +107,7 @@ const MAX_FACTORS: usize = 1 << 16;
 impl<'a> JsonReader<'a> {
     /// Base, scaling and rotated part. As for transformers 5.23, the original context is the whole one where the scaling
     /// does not say.
-    pub(super) fn rope(self, class: &HfClass, context_length: u32) -> Result<RopeKeys> {
+    pub(super) fn rope(self, class: &HfClass, context_length: u32, head_dim: u32) -> Result<RopeKeys> {
         let object = self.rope_object()?;
         let part_of = |name: &str| object.and_then(|o| o.get(name)).filter(|v| !v.is_null());
         let inner = |name: &str| match part_of(name) {
@@ -136,7 +136,24 @@ impl<'a> JsonReader<'a> {
                 Some(stated.unwrap_or(default))
             }
         };
-        Ok(RopeKeys { theta, local_theta, scaling: self.scaling(class, main, context_length)?, part: self.part(class, main)? })
+        let (theta, scaling) = match self.alpha(class, main)? {
+            Some(alpha) => {
+                let dim = f64::from(head_dim);
+                (theta * alpha.powf(dim / (dim - 2.0)), RopeConfig::Default)
+            }
+            None => (theta, self.scaling(class, main, context_length)?),
+        };
+        Ok(RopeKeys { theta, local_theta, scaling, part: self.part(class, main)? })
+    }
+
+    /// The factor by which Hunyuan's dynamic scaling enlarges the base once and for all, where the class has that.
+    fn alpha(self, class: &HfClass, object: &Map<String, Value>) -> Result<Option<f64>> {
+        const KEY: &str = "alpha";
+        if !class.rope_keys.contains(&KEY) || kind(self, object)? != "dynamic" {
+            return Ok(None);
+        }
+        let alpha = self.positive(KEY, object)?.ok_or_else(|| self.error(KEY, "is missing from rope_scaling"))?;
+        Ok(Some(alpha))
     }
 
     /// The part of a head that is rotated.
@@ -152,7 +169,7 @@ impl<'a> JsonReader<'a> {
     }
 
     fn scaling(self, class: &HfClass, object: &Map<String, Value>, context_length: u32) -> Result<RopeConfig> {
-        if let Some(key) = object.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+        if let Some(key) = object.keys().find(|key| !KNOWN.contains(&key.as_str()) && !class.rope_keys.contains(&key.as_str())) {
             return Err(self.error(key, "is not understood in the description of rotary embedding"));
         }
         let kind = kind(self, object)?;

@@ -1,10 +1,11 @@
 //! Attention in the metadata: heads, the window, latent attention, the factor on q.k.
 
-use super::keys::{MAX_CONTEXT, MAX_WIDTH, MetadataReader};
+use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_WIDTH, MetadataReader};
 use super::rope::yarn_magnitude;
-use super::{Mla, PerBlock, RopeScaling, Window};
+use super::{Mla, PerBlock, RopeScaling, Sight, Temperature, Window};
 use crate::Result;
-use crate::arch::{AttentionScale, Windowed};
+use crate::arch::{AttentionScale, QueryTemperature, Windowed, YarnLog};
+use crate::gguf::Value;
 
 /// The sizes of attention.
 pub(super) struct Heads {
@@ -70,18 +71,44 @@ impl MetadataReader<'_> {
     }
 
     pub(super) fn window(&self, count: usize) -> Result<Option<Window>> {
-        let width = match self.count("attention.sliding_window", MAX_CONTEXT)? {
-            None | Some(0) => return Ok(None),
-            Some(width) => width,
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        let sight = match self.count("attention.chunk_size", MAX_CONTEXT)?.or(self.arch.block.chunk) {
+            Some(width) if width > 0 => Sight::Chunk(width),
+            _ => match self.count("attention.sliding_window", MAX_CONTEXT)? {
+                None | Some(0) => return Ok(None),
+                Some(width) => Sight::Last(width),
+            },
         };
-        let blocks = self.blocks("attention.sliding_window_blocks", count)?.unwrap_or_else(|| {
-            let windowed = |block: usize| match self.arch.block.windowed {
-                Windowed::All => true,
-                Windowed::AllBut(n) => !(block + 1).is_multiple_of(n),
-            };
-            (0..count).map(windowed).collect()
-        });
-        Ok(Some(Window { width, blocks }))
+        let but_every = |n: usize| (0..count).map(|block| n == 0 || !(block + 1).is_multiple_of(n)).collect();
+        let blocks = match self.blocks("attention.sliding_window_blocks", count)? {
+            Some(blocks) => blocks,
+            None => match self.get(PATTERN) {
+                Some(Value::Array(_)) => self.blocks(PATTERN, count)?.unwrap_or_default(),
+                Some(_) => but_every(self.count(PATTERN, MAX_BLOCKS)?.unwrap_or(0)),
+                None => match self.arch.block.windowed {
+                    Windowed::All => vec![true; count],
+                    Windowed::AllBut(n) => but_every(n),
+                },
+            },
+        };
+        Ok(Some(Window { sight, blocks }))
+    }
+
+    /// The factor on queries by position, and which blocks have it.
+    pub(super) fn temperature(&self, original_context: usize, rotated: &[bool]) -> Result<(Option<Temperature>, Vec<bool>)> {
+        const SCALE: &str = "attention.temperature_scale";
+        let (default, floor, offset, blocks) = match self.arch.block.temperature {
+            QueryTemperature::Never => return Ok((None, vec![false; rotated.len()])),
+            QueryTemperature::Key => (0.0, original_context, 0, vec![true; rotated.len()]),
+            QueryTemperature::Unrotated { scale, floor } => (scale, floor, 1, rotated.iter().map(|rotates| !rotates).collect()),
+        };
+        let floor = self.optional_size("attention.temperature_floor", MAX_CONTEXT)?.unwrap_or(floor);
+        let scale = match self.get(SCALE).map(|_| self.metadata.f32(&self.key(SCALE))) {
+            None => default,
+            Some(Some(scale)) if scale.is_finite() && scale >= 0.0 => scale,
+            Some(_) => return Err(self.error(SCALE, "must be a finite number of 0 or more")),
+        };
+        Ok(((scale > 0.0).then_some(Temperature { scale, floor, offset }), blocks))
     }
 
     pub(super) fn attention_scale(
@@ -101,7 +128,9 @@ impl MetadataReader<'_> {
             _ => key_dim,
         };
         let logarithm = match scaling {
-            RopeScaling::Yarn(yarn) => yarn_magnitude(yarn.factor, self.yarn_log_multiplier()?),
+            RopeScaling::Yarn(yarn) if self.arch.block.yarn_log == YarnLog::AttentionScale => {
+                yarn_magnitude(yarn.factor, self.yarn_log_multiplier()?)
+            }
             _ => 1.0,
         };
         Ok(logarithm * logarithm / (dim as f32).sqrt())

@@ -23,7 +23,8 @@ impl MetadataReader<'_> {
         if let Some(width) = self.count("expert_shared_feed_forward_length", MAX_WIDTH)? {
             return Ok(width);
         }
-        let width = self.count(COUNT, MAX_EXPERTS)?.unwrap_or(0) * expert_feed_forward_length;
+        let count = self.count(COUNT, MAX_EXPERTS)?.unwrap_or(self.arch.block.shared_experts);
+        let width = count * expert_feed_forward_length;
         if width as u64 > MAX_WIDTH {
             return Err(self.error(COUNT, format!("so many experts of {expert_feed_forward_length} are wider than {MAX_WIDTH}")));
         }
@@ -38,7 +39,9 @@ impl MetadataReader<'_> {
             return Ok(blocks);
         }
         let dense = self.count("leading_dense_block_count", MAX_BLOCKS)?.unwrap_or(0);
-        Ok((0..count).map(|block| experts > 0 && block >= dense).collect())
+        let step = self.optional_size("interleave_moe_layer_step", MAX_BLOCKS)?.unwrap_or(1);
+        let has = |block: usize| experts > 0 && block >= dense && (block + 1).is_multiple_of(step);
+        Ok((0..count).map(has).collect())
     }
 
     pub(super) fn routing(&self, experts: usize, used: usize) -> Result<Routing> {

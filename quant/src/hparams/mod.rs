@@ -51,13 +51,65 @@ pub struct Yarn {
     pub truncate: bool,
 }
 
-/// Attention that sees the last tokens only, in some blocks.
+/// Attention that does not see all earlier tokens, in some blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// Tokens that a token sees, itself included.
-    pub width: usize,
+    /// What it sees.
+    pub sight: Sight,
     /// Which blocks have it.
     pub blocks: Vec<bool>,
+}
+
+/// Which tokens attention with a window sees, a token itself included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// The last so many.
+    Last(usize),
+    /// Those of the same chunk of so many, counted from the beginning of the sequence (Llama 4).
+    Chunk(usize),
+}
+
+impl Sight {
+    /// Most tokens that a token sees.
+    pub fn width(self) -> usize {
+        match self {
+            Self::Last(width) | Self::Chunk(width) => width,
+        }
+    }
+
+    /// The first key row that a row sees, where the sequence's keys begin at row `start` and its own key is the last before `end`.
+    pub fn first(self, start: u32, end: u32) -> u32 {
+        let width = u32::try_from(self.width()).unwrap_or(u32::MAX);
+        match self {
+            Self::Last(_) => start.max(end.saturating_sub(width)),
+            Self::Chunk(_) => start + end.saturating_sub(start + 1) / width.max(1) * width,
+        }
+    }
+}
+
+/// A factor on queries that grows with their position: `1 + scale ln(1 + floor((position + offset) / floor))` (Llama 4,
+/// Ministral 3).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Temperature {
+    /// Weight of the logarithm.
+    pub scale: f32,
+    /// Positions after which it grows.
+    pub floor: usize,
+    /// What is added to positions, which count from 0.
+    pub offset: usize,
+}
+
+/// The function of a feed-forward network that goes by parameters (xIELU, Huang and Schlag 2024), as it is computed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Xielu {
+    /// Weight of the square of positive numbers.
+    pub alpha_p: f32,
+    /// Weight of the exponential of the others.
+    pub alpha_n: f32,
+    /// Weight of the number itself.
+    pub beta: f32,
+    /// The exponent's upper limit.
+    pub eps: f32,
 }
 
 /// How a router's scores become experts and weights.
@@ -94,6 +146,9 @@ pub struct Mla {
 pub struct HParams {
     /// Decoder blocks.
     pub block_count: usize,
+    /// Blocks behind them that predict further tokens (multi-token prediction): they are converted and quantized, and take no
+    /// part in the computation.
+    pub mtp_block_count: usize,
     /// Positions the model was trained for.
     pub context_length: usize,
     /// Width H of the residual stream.
@@ -124,10 +179,18 @@ pub struct HParams {
     pub rope_magnitude: f32,
     /// Which blocks rotate.
     pub rope_blocks: Vec<bool>,
-    /// Attention that sees the last tokens only, where the model has it.
+    /// Attention that does not see all earlier tokens, where the model has it.
     pub window: Option<Window>,
     /// Factor on q.k before the softmax.
     pub attention_scale: f32,
+    /// A factor on queries by position, where the model has it.
+    pub temperature: Option<Temperature>,
+    /// Which blocks have it.
+    pub temperature_blocks: Vec<bool>,
+    /// Whether queries and keys of blocks that rotate are normalized without weights behind it (Llama 4).
+    pub unweighted_head_norms: bool,
+    /// The parameters of the feed-forward network's function by block, where it has some; empty else.
+    pub xielu: Vec<Xielu>,
     /// Attention scores s become `c tanh(s / c)` with this c; 0 where they stay as they are.
     pub attention_softcap: f32,
     /// The same for logits.
@@ -163,14 +226,29 @@ pub struct HParams {
 }
 
 impl HParams {
+    /// Blocks that a file has, those that predict further tokens included.
+    pub fn stored_block_count(&self) -> usize {
+        self.block_count + self.mtp_block_count
+    }
+
+    /// Whether a block is one that predicts further tokens.
+    pub fn is_mtp(&self, block: usize) -> bool {
+        (self.block_count..self.stored_block_count()).contains(&block)
+    }
+
     /// Whether a block has experts in place of one feed-forward network.
     pub fn has_experts(&self, block: usize) -> bool {
         self.expert_blocks.get(block).copied().unwrap_or(false)
     }
 
-    /// The width of the window of a block, where it has one.
-    pub fn window_of(&self, block: usize) -> Option<usize> {
-        self.window.as_ref().filter(|w| w.blocks.get(block).copied().unwrap_or(false)).map(|w| w.width)
+    /// What attention of a block sees, where that is not all.
+    pub fn window_of(&self, block: usize) -> Option<Sight> {
+        self.window.as_ref().filter(|w| w.blocks.get(block).copied().unwrap_or(false)).map(|w| w.sight)
+    }
+
+    /// The factor on queries by position of a block, where it has one.
+    pub fn temperature_of(&self, block: usize) -> Option<&Temperature> {
+        self.temperature.as_ref().filter(|_| self.temperature_blocks.get(block).copied().unwrap_or(false))
     }
 
     /// The largest that `size` gives for a block: how much room what serves all blocks needs.

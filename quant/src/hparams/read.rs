@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use super::HParams;
 use super::attention::Heads;
 use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_VOCAB, MAX_WIDTH, MetadataReader};
-use crate::Result;
-use crate::arch::{ArchSpec, EmbeddingScale, LogitScale, Residual};
+use super::{HParams, Xielu};
+use crate::arch::{ArchSpec, EmbeddingScale, HeadNorms, LogitScale, Mlp, MtpBlocks, Residual};
 use crate::gguf::{Array, Metadata, Value};
+use crate::{Error, Result};
 
 impl HParams {
     /// Reads the hyper-parameters of an `arch` model from `metadata`; `path` is for messages.
@@ -19,22 +19,30 @@ impl HParams {
     pub fn from_metadata(path: &Path, arch: &ArchSpec, metadata: &Metadata) -> Result<Self> {
         let keys = MetadataReader { path, arch, metadata };
         let embedding_length = keys.size("embedding_length", MAX_WIDTH)?;
-        let block_count = keys.size("block_count", MAX_BLOCKS)?;
-        let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim } = keys.heads(embedding_length, block_count)?;
+        let stored = keys.size("block_count", MAX_BLOCKS)?;
+        let mtp_block_count = keys.mtp_block_count(stored)?;
+        let block_count = stored - mtp_block_count;
+        let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim } = keys.heads(embedding_length, stored)?;
         let feed_forward_length = keys
-            .sizes("feed_forward_length", MAX_WIDTH, block_count)?
+            .sizes("feed_forward_length", MAX_WIDTH, stored)?
             .ok_or_else(|| keys.error("feed_forward_length", "is missing"))?;
         let (expert_count, expert_used_count) = keys.expert_counts()?;
         let expert_width = keys.optional_size("expert_feed_forward_length", MAX_WIDTH)?;
         let expert_feed_forward_length = expert_width.unwrap_or(feed_forward_length.max());
         let context_length = keys.size("context_length", MAX_CONTEXT)?;
         let mla = keys.mla(head_count.max(), rope_dim)?;
-        let window = keys.window(block_count)?;
+        let window = keys.window(stored)?;
         let rope_scaling = keys.rope_scaling()?;
         let key_dim = mla.map_or(head_dim.max(), |mla| mla.key_length);
         let attention_scale = keys.attention_scale(embedding_length, head_count.max(), key_dim, block_count, rope_scaling)?;
+        let rope_blocks = keys.rope_blocks(stored, window.as_ref())?;
+        let rope_freq_base = keys.rope_freq_base()?;
+        let rope_original_context =
+            keys.optional_size("rope.scaling.original_context_length", MAX_CONTEXT)?.unwrap_or(context_length);
+        let (temperature, temperature_blocks) = keys.temperature(rope_original_context, &rope_blocks)?;
         Ok(Self {
             block_count,
+            mtp_block_count,
             context_length,
             embedding_length,
             feed_forward_length,
@@ -43,17 +51,19 @@ impl HParams {
             head_dim,
             value_dim,
             norm_epsilon: keys.norm_epsilon()?,
-            rope_freq_base: keys.rope_freq_base()?,
-            rope_local_base: keys.positive("rope.freq_base_swa")?.or(arch.block.local_rope_base),
+            rope_freq_base,
+            rope_local_base: keys.rope_local_base(rope_freq_base, rope_scaling)?,
             rope_dim,
             rope_magnitude: keys.rope_magnitude(rope_scaling)?,
-            rope_original_context: keys
-                .optional_size("rope.scaling.original_context_length", MAX_CONTEXT)?
-                .unwrap_or(context_length),
+            rope_original_context,
             rope_scaling,
-            rope_blocks: keys.rope_blocks(block_count, window.as_ref())?,
+            rope_blocks,
             window,
             attention_scale,
+            temperature,
+            temperature_blocks,
+            unweighted_head_norms: keys.unweighted_head_norms(expert_count)?,
+            xielu: keys.xielu(block_count)?,
             attention_softcap: keys.factor("attn_logit_softcapping", 0.0)?,
             logit_softcap: keys.factor("final_logit_softcapping", 0.0)?,
             logit_scale: keys.logit_scale()?,
@@ -70,18 +80,60 @@ impl HParams {
             vocab_size: keys.vocab_size()?,
             expert_count,
             expert_used_count,
-            expert_blocks: keys.expert_blocks(block_count, expert_count)?,
+            expert_blocks: keys.expert_blocks(stored, expert_count)?,
             routing: keys.routing(expert_count, expert_used_count)?,
             expert_feed_forward_length,
             shared_feed_forward_length: keys.shared_feed_forward_length(expert_feed_forward_length)?,
             mla,
             recurrent: None,
-            recurrent_blocks: vec![false; block_count],
+            recurrent_blocks: vec![false; stored],
         })
     }
 }
 
 impl MetadataReader<'_> {
+    /// How many of the `stored` blocks predict further tokens, where the architecture has such blocks.
+    fn mtp_block_count(&self, stored: usize) -> Result<usize> {
+        const KEY: &str = "nextn_predict_layers";
+        if self.arch.mtp == MtpBlocks::LeftOut {
+            return Ok(0);
+        }
+        let count = self.count(KEY, MAX_BLOCKS)?.unwrap_or(0);
+        if count >= stored {
+            return Err(self.error(KEY, format!("is {count}, but there are {stored} blocks in all")));
+        }
+        Ok(count)
+    }
+
+    /// llama.cpp tells the one model without them by its 128 experts (b11434, `llama_model_llama4`).
+    fn unweighted_head_norms(&self, expert_count: usize) -> Result<bool> {
+        if self.arch.block.head_norms != HeadNorms::AfterRopeUnweighted {
+            return Ok(false);
+        }
+        Ok(self.bool("attention.head_norms")?.unwrap_or(expert_count != 128))
+    }
+
+    /// The parameters of xIELU by block, which stand outside of the architecture's keys. They are stored as they are learned: the
+    /// weights are their softplus (Huang and Schlag 2024).
+    fn xielu(&self, blocks: usize) -> Result<Vec<Xielu>> {
+        if self.arch.block.mlp != Mlp::Xielu {
+            return Ok(Vec::new());
+        }
+        let list = |name: &str| match self.metadata.get(&format!("xielu.{name}")) {
+            Some(Value::Array(Array::F32(list))) if list.len() == blocks && list.iter().all(|v| v.is_finite()) => Ok(list),
+            _ => Err(Error::key(self.path, format!("xielu.{name}"), format!("must be a list of {blocks} finite numbers"))),
+        };
+        let (alpha_p, alpha_n, beta, eps) = (list("alpha_p")?, list("alpha_n")?, list("beta")?, list("eps")?);
+        let softplus = |x: f32| if x > 20.0 { x } else { f64::from(x).exp().ln_1p() as f32 };
+        let of = |i: usize| Xielu {
+            alpha_p: softplus(alpha_p[i]),
+            alpha_n: beta[i] + softplus(alpha_n[i]),
+            beta: beta[i],
+            eps: eps[i],
+        };
+        Ok((0..blocks).map(of).collect())
+    }
+
     fn norm_epsilon(&self) -> Result<f32> {
         const RMS: &str = "attention.layer_norm_rms_epsilon";
         const LAYER: &str = "attention.layer_norm_epsilon";

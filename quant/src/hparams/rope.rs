@@ -3,7 +3,7 @@
 use super::keys::MetadataReader;
 use super::{RopeScaling, Window, Yarn};
 use crate::Result;
-use crate::arch::Rotated;
+use crate::arch::{LocalRope, Rotated, YarnLog};
 use crate::gguf::Value;
 
 /// llama.cpp's own default where a file gives no base.
@@ -12,6 +12,18 @@ const DEFAULT_ROPE_FREQ_BASE: f32 = 10000.0;
 impl MetadataReader<'_> {
     pub(super) fn rope_freq_base(&self) -> Result<f32> {
         Ok(self.positive("rope.freq_base")?.unwrap_or(DEFAULT_ROPE_FREQ_BASE))
+    }
+
+    /// Base of the blocks with a window, where those have their own or are not stretched.
+    pub(super) fn rope_local_base(&self, base: f32, scaling: RopeScaling) -> Result<Option<f32>> {
+        if let Some(stated) = self.positive("rope.freq_base_swa")? {
+            return Ok(Some(stated));
+        }
+        Ok(match self.arch.block.local_rope {
+            LocalRope::Same => None,
+            LocalRope::Base(local) => Some(local),
+            LocalRope::Unscaled => (scaling != RopeScaling::None).then_some(base),
+        })
     }
 
     /// As llama.cpp reads it: a factor without a type means linear, a factor of 0 means none, and `rope.scale_linear` is
@@ -46,9 +58,15 @@ impl MetadataReader<'_> {
         }
     }
 
-    /// The logarithm's factor in the scale of attention (`mscale_all_dim` of DeepSeek's configuration); 0 where there is none.
+    /// The weight of YaRN's logarithm by which attention is scaled in place of cosines and sines (`mscale_all_dim`); 0 where there
+    /// is none.
     pub(super) fn yarn_log_multiplier(&self) -> Result<f32> {
-        Ok(self.factor("rope.scaling.yarn_log_multiplier", 0.0)? / 0.1)
+        let stated = self.factor("rope.scaling.yarn_log_multiplier", 0.0)?;
+        Ok(match self.arch.block.yarn_log {
+            // The converter writes a tenth of it for this architecture.
+            YarnLog::AttentionScale => stated / 0.1,
+            YarnLog::Magnitude => stated,
+        })
     }
 
     /// As llama.cpp computes it where no key of ours says it (`llama_context`, b11434): YaRN's logarithm (Peng et al. 2023,
@@ -57,8 +75,12 @@ impl MetadataReader<'_> {
         if let Some(magnitude) = self.positive("rope.scaling.magnitude")? {
             return Ok(magnitude);
         }
+        let multiplier = self.yarn_log_multiplier()?;
         let logarithm = match scaling {
-            RopeScaling::Yarn(yarn) if self.yarn_log_multiplier()? == 0.0 => yarn_magnitude(yarn.factor, 1.0),
+            RopeScaling::Yarn(yarn) if multiplier == 0.0 => yarn_magnitude(yarn.factor, 1.0),
+            RopeScaling::Yarn(yarn) if self.arch.block.yarn_log == YarnLog::Magnitude => {
+                yarn_magnitude(yarn.factor, 1.0) / yarn_magnitude(yarn.factor, multiplier)
+            }
             _ => 1.0,
         };
         Ok(logarithm * self.factor("rope.scaling.attn_factor", 1.0)?)
@@ -74,6 +96,7 @@ impl MetadataReader<'_> {
                 Rotated::Never => false,
                 Rotated::AllBut(n) => !(block + 1).is_multiple_of(n),
                 Rotated::Windowed => window.is_some_and(|w| w.blocks[block]),
+                Rotated::WindowedOrAll => window.is_none_or(|w| w.blocks[block]),
             })
             .collect())
     }

@@ -54,7 +54,7 @@ impl Synth {
         for (key, value) in [("architecture", config.arch.name), ("type", "model"), ("name", name)] {
             metadata.set(format!("general.{key}"), Value::String(value.to_owned()));
         }
-        let computed = architectures::computed(config, &mut metadata)?;
+        let computed = architectures::computed(config, &[], &mut metadata)?;
         architectures::add_keys(config, FileType::F16, &mut metadata)?;
         vocab::add_keys(config, &mut metadata)?;
         let h = HParams::from_metadata(&config.path, config.arch, &metadata)?;
@@ -73,7 +73,7 @@ impl Synth {
             }
         }
         for rule in config.arch.tensors {
-            let blocks = if rule.role.per_block() { h.block_count } else { 1 };
+            let blocks = if rule.role.per_block() { h.stored_block_count() } else { 1 };
             for block in
                 (0..blocks).filter(|&block| rule.presence.required(&h, block) || has_head(rule) || stated.contains(&rule.role))
             {

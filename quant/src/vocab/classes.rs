@@ -2,7 +2,11 @@
 //! what it adds of its own, by class name in `config.json`. A class that is not listed has byte-level BPE in `tokenizer.json`
 //! and nothing of its own.
 
+use serde_json::Value as Json;
+
+use super::hf::TokenizerInput;
 use super::key;
+use crate::convert::config::read_json;
 use crate::gguf::{Metadata, Value};
 
 /// A kind of tokenizer file.
@@ -31,8 +35,8 @@ pub(super) struct ClassRule {
     pub space_prefix: bool,
     /// Special tokens by kind and text, where no file names one of that kind. The tokens must exist.
     pub special_tokens: &'static [(&'static str, &'static str)],
-    /// Changes to the keys at the end, by the file that was read and the size of the vocabulary.
-    pub finish: fn(Source, u32, &mut Metadata),
+    /// Changes to the keys at the end, by the file that was read and the model.
+    pub finish: fn(Source, &TokenizerInput, &mut Metadata),
 }
 
 const PLAIN: ClassRule = ClassRule {
@@ -56,6 +60,9 @@ const CLASS_RULES: &[ClassRule] = &[
             "GraniteForCausalLM",
             "GraniteMoeForCausalLM",
             "ArceeForCausalLM",
+            "ApertusForCausalLM",
+            "Ministral3ForCausalLM",
+            "Mistral3ForConditionalGeneration",
         ],
         sources: &[Source::SentencePiece, Source::ByteFallback, Source::ByteLevel],
         space_prefix: true,
@@ -70,10 +77,10 @@ const CLASS_RULES: &[ClassRule] = &[
     ClassRule {
         classes: &["GemmaForCausalLM"],
         sources: &[Source::SentencePiece],
-        finish: |source, size, m| {
+        finish: |source, model, m| {
             // Meant for CodeGemma, written for all; its other tokens have no keys.
             m.set(key::EOT, Value::U32(107));
-            no_space_prefix(source, size, m);
+            no_space_prefix(source, model, m);
         },
         ..PLAIN
     },
@@ -95,6 +102,28 @@ const CLASS_RULES: &[ClassRule] = &[
         special_tokens: &[("eos", "<|endoftext|>"), ("eot", "<|user|>"), ("unk", "<|endoftext|>"), ("bos", "<|endoftext|>")],
         ..PLAIN
     },
+    ClassRule {
+        classes: &["Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM"],
+        special_tokens: &[("bos", "[gMASK]"), ("eot", "<|user|>"), ("unk", "<|endoftext|>"), ("eom", "<|observation|>")],
+        ..PLAIN
+    },
+    ClassRule {
+        classes: &["Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM"],
+        sources: &[Source::SentencePiece],
+        space_prefix: true,
+        ..PLAIN
+    },
+    ClassRule { classes: &["HunYuanDenseV1ForCausalLM"], finish: finish_hunyuan, ..PLAIN },
+    // The converter overwrites what the published configurations say.
+    ClassRule {
+        classes: &["HunYuanMoEV1ForCausalLM"],
+        finish: |_, model, m| {
+            if model.vocab_size > 127_959 {
+                m.set(key::BOS, Value::U32(127_959));
+            }
+        },
+        ..PLAIN
+    },
 ];
 
 /// The rule for a class.
@@ -103,8 +132,8 @@ pub(super) fn find(class: &str) -> &'static ClassRule {
 }
 
 /// The converter knows CodeLlama by its size, and small Granite models by theirs, which SmolLM2 shares.
-fn finish_llama(_: Source, vocab_size: u32, m: &mut Metadata) {
-    match vocab_size {
+fn finish_llama(_: Source, model: &TokenizerInput, m: &mut Metadata) {
+    match model.vocab_size {
         32016 => m.set(key::EOT, Value::U32(32010)),
         49152 => m.set(key::ADD_BOS, Value::Bool(false)),
         _ => {}
@@ -112,9 +141,21 @@ fn finish_llama(_: Source, vocab_size: u32, m: &mut Metadata) {
 }
 
 /// Gemma's SentencePiece models put no space before a text.
-fn no_space_prefix(source: Source, _: u32, m: &mut Metadata) {
+fn no_space_prefix(source: Source, _: &TokenizerInput, m: &mut Metadata) {
     if source == Source::SentencePiece {
         m.set(key::ADD_SPACE_PREFIX, Value::Bool(false));
+    }
+}
+
+/// The first of several ends that Hunyuan's `generation_config.json` names ends a turn.
+fn finish_hunyuan(_: Source, model: &TokenizerInput, m: &mut Metadata) {
+    let id = |value: Option<&Json>| value.and_then(Json::as_u64).and_then(|id| u32::try_from(id).ok());
+    let Ok(Some(generation)) = read_json(&model.dir.join("generation_config.json")) else { return };
+    if let Some(Json::Array(ends)) = generation.get("eos_token_id")
+        && ends.len() > 1
+        && let Some(eot) = id(ends.first())
+    {
+        m.set(key::EOT, Value::U32(eot));
     }
 }
 
@@ -139,7 +180,9 @@ mod tests {
             ("Starcoder2ForCausalLM", 49152, vec![]),
         ] {
             let mut m = Metadata::new();
-            (find(class).finish)(Source::ByteLevel, size, &mut m);
+            let config = serde_json::Map::new();
+            let model = TokenizerInput { dir: std::path::Path::new("."), class, vocab_size: size, config: &config };
+            (find(class).finish)(Source::ByteLevel, &model, &mut m);
             assert_eq!(m.iter().map(|(key, value)| (key, value.clone())).collect::<Vec<_>>(), expected, "{class}");
         }
     }

@@ -87,7 +87,7 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
     }
     found.add_keys(m);
     special::add_templates(&files, m)?;
-    (rule.finish)(source, model.vocab_size, m);
+    (rule.finish)(source, model, m);
     if source == Source::ByteFallback {
         // There are no scores, without which llama.cpp merges from left to right; with these our own reader does better.
         m.set(key::OWN_MERGES, Value::Array(Array::String(bpe::merges(&files)?)));

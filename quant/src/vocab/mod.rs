@@ -63,6 +63,7 @@ pub(crate) mod key {
     pub(crate) const BOS: &str = "tokenizer.ggml.bos_token_id";
     pub(crate) const EOS: &str = "tokenizer.ggml.eos_token_id";
     pub(crate) const EOT: &str = "tokenizer.ggml.eot_token_id";
+    pub(crate) const EOM: &str = "tokenizer.ggml.eom_token_id";
     pub(crate) const UNK: &str = "tokenizer.ggml.unknown_token_id";
     pub(crate) const SEP: &str = "tokenizer.ggml.seperator_token_id";
     pub(crate) const PAD: &str = "tokenizer.ggml.padding_token_id";

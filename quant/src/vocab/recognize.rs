@@ -26,7 +26,7 @@ struct Structure {
 /// Names of Llama 3's expression that do not depend on `ignore_merges`.
 const LLAMA3_BY_CLASS: &[(&str, &[&str])] = &[
     ("smaug-bpe", &["SmolLM3ForCausalLM"]),
-    ("glm4", &["Glm4ForCausalLM"]),
+    ("glm4", &["Glm4ForCausalLM", "Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM"]),
     ("dbrx", &["Olmo2ForCausalLM", "Olmo3ForCausalLM", "Phi3ForCausalLM", "GraniteForCausalLM", "GraniteMoeForCausalLM"]),
 ];
 
@@ -34,7 +34,10 @@ const LLAMA3_BY_CLASS: &[(&str, &[&str])] = &[
 const STRUCTURES: &[Structure] = &[
     Structure { ignore_merges: Some(true), by_class: LLAMA3_BY_CLASS, ..plain("llama-bpe", &[Step::Split(LLAMA3)]) },
     Structure { by_class: LLAMA3_BY_CLASS, ..plain("smaug-bpe", &[Step::Split(LLAMA3)]) },
-    Structure { by_class: &[("olmo", &["OlmoForCausalLM"])], ..plain("gpt-2", &[Step::Gpt2]) },
+    Structure {
+        by_class: &[("olmo", &["OlmoForCausalLM"]), ("exaone4", &["Exaone4ForCausalLM"])],
+        ..plain("gpt-2", &[Step::Gpt2])
+    },
     Structure {
         by_class: &[
             ("command-r", &["CohereForCausalLM", "Cohere2ForCausalLM"]),
@@ -43,14 +46,24 @@ const STRUCTURES: &[Structure] = &[
         ],
         ..plain("smollm", &[Step::Digits, Step::Gpt2])
     },
-    Structure { by_class: &[("stablelm2", &["StableLmForCausalLM"])], ..plain("qwen2", &[Step::Split(QWEN2)]) },
+    Structure {
+        by_class: &[("stablelm2", &["StableLmForCausalLM"]), ("hunyuan", &["HunYuanMoEV1ForCausalLM"])],
+        ..plain("qwen2", &[Step::Split(QWEN2)])
+    },
     Structure { ignore_merges: Some(true), ..plain("tekken", &[Step::Split(TEKKEN)]) },
-    Structure { ignore_merges: None, by_class: &[("llama4", &["Llama4ForCausalLM"])], ..plain("gpt-4o", &[Step::Split(GPT4O)]) },
+    Structure {
+        ignore_merges: None,
+        by_class: &[
+            ("llama4", &["Llama4ForCausalLM", "Llama4ForConditionalGeneration", "MuseGlimmerForConditionalGeneration"]),
+            ("minimax-m2", &["MiniMaxM2ForCausalLM"]),
+        ],
+        ..plain("gpt-4o", &[Step::Split(GPT4O)])
+    },
     plain("qwen35", &[Step::Split(QWEN35)]),
     plain("seed-coder", &[Step::Split(SEED_CODER)]),
     plain("bailingmoe", &[Step::Split(BAILING)]),
     plain("tiny_aya", &[Step::Split(r"\d{1,3}(?=(?:\d{3})*\b)"), Step::Split(GPT4O)]),
-    plain("deepseek-v3", DEEPSEEK3),
+    Structure { by_class: &[("hunyuan-dense", &["HunYuanDenseV1ForCausalLM"])], ..plain("deepseek-v3", DEEPSEEK3) },
     plain("deepseek-llm", DEEPSEEK_LLM),
     // Files that take numbers apart; llama.cpp makes no difference.
     plain(

@@ -25,6 +25,7 @@ const KINDS: &[(&str, Option<&str>, Option<&str>)] = &[
     ("cls", None, None),
     ("mask", Some(key::MASK), None),
     ("eot", Some(key::EOT), None),
+    ("eom", Some(key::EOM), None),
 ];
 /// How many of the kinds always count.
 const PLAIN_KINDS: usize = 7;

@@ -42,7 +42,10 @@ fn keys(dir: &Path) -> Result<Metadata> {
 
 /// The same for another class or size than `config.json` says.
 fn keys_of(dir: &Path, class: Option<&str>, vocab_size: Option<u32>) -> Result<Metadata> {
-    let config = support::json(&dir.join("config.json"));
+    let mut config = support::json(&dir.join("config.json"));
+    if let Some(Json::Object(text)) = config.get("text_config").cloned() {
+        text.into_iter().for_each(|(key, value)| config[key] = value);
+    }
     let model = hf::TokenizerInput {
         dir,
         class: class.unwrap_or_else(|| config["architectures"][0].as_str().unwrap()),

@@ -243,7 +243,7 @@ impl ModelFigures {
         };
         let mut kv: Vec<KvLayers> = Vec::new();
         for block in 0..h.block_count {
-            let (elements, window) = (elements(block) as u32, h.window_of(block).filter(|_| windows).map(|w| w as u32));
+            let (elements, window) = (elements(block) as u32, h.window_of(block).filter(|_| windows).map(|w| w.width() as u32));
             match kv.iter_mut().find(|kv| kv.elements == elements && kv.window == window) {
                 Some(kv) => kv.layers += 1,
                 None => kv.push(KvLayers { layers: 1, elements, window }),

@@ -1,8 +1,10 @@
 //! Attention, plain and latent: queries, keys and values of the rows of a step, and what the heads gather.
 
+use bitworth_quant::arch::HeadNorms;
+
 use super::workspace::Scratch;
 use super::{Chunked, KvSource, Past, Step};
-use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns};
+use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns, CombineShape, Terms};
 use crate::error::Result;
 use crate::model::{Attention, Latent, Projections, Queries};
 use crate::observe::Site;
@@ -20,16 +22,27 @@ impl<B: Backend> Step<'_, B> {
                 let (heads, kv_heads) = (h.head_count.of(block), h.head_count_kv.of(block));
                 let parts = [(q, &attention.q_norm, heads), (k, &attention.k_norm, kv_heads)];
                 for ((linear, norm, heads), out) in parts.into_iter().zip([&mut ws.q, &mut ws.k]) {
-                    match norm {
-                        None => self.linear(normed, linear, out)?,
-                        Some(norm) => {
-                            self.linear(normed, linear, &mut ws.raw)?;
-                            let count = if norm.together { self.batch.rows } else { self.batch.rows * heads };
-                            let kind = self.graph.traits.norm;
-                            self.backend.norm(kind, &ws.raw, count, &norm.gain, h.norm_epsilon, out)?;
-                        }
+                    let Some(norm) = norm else {
+                        self.linear(normed, linear, out)?;
+                        self.rotate(out, heads, h.head_dim.of(block), 0, block)?;
+                        continue;
+                    };
+                    let before = self.graph.traits.head_norms == HeadNorms::BeforeRope;
+                    self.linear(normed, linear, &mut ws.raw)?;
+                    if !before {
+                        self.rotate(&mut ws.raw, heads, h.head_dim.of(block), 0, block)?;
                     }
-                    self.rotate(out, heads, h.head_dim.of(block), 0, block)?;
+                    let count = if norm.together { self.batch.rows } else { self.batch.rows * heads };
+                    self.backend.norm(self.graph.traits.norm, &ws.raw, count, &norm.gain, h.norm_epsilon, out)?;
+                    if before {
+                        self.rotate(out, heads, h.head_dim.of(block), 0, block)?;
+                    }
+                }
+                if let Some((slots, weights)) = self.batch.factors(h.temperature_of(block)) {
+                    let shape =
+                        CombineShape { rows: self.batch.rows, per_row: 1, cols: heads * h.head_dim.of(block), accumulate: false };
+                    self.backend.combine(Terms { x: &ws.q, slots, weights }, shape, &mut ws.raw)?;
+                    self.backend.copy(&ws.raw, 0, &mut ws.q, 0, shape.rows * shape.cols)?;
                 }
                 Ok(())
             }

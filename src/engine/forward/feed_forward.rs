@@ -1,6 +1,7 @@
 //! What follows the mixer: a network of two or three matrices, or a mixture of such networks.
 
-use bitworth_quant::arch::Mlp;
+use bitworth_quant::arch::{Mlp, Weighs};
+use bitworth_quant::hparams::Xielu;
 
 use super::workspace::Scratch;
 use super::{RowCount, Step};
@@ -31,7 +32,7 @@ impl<B: Backend> Step<'_, B> {
                 self.linear(gate, &network.down, out)
             }
             _ => {
-                self.backend.map(Map::Gelu, up, len)?;
+                self.backend.map(self.function(block), up, len)?;
                 self.observe(block, down, up, width)?;
                 self.linear(up, &network.down, out)
             }
@@ -48,7 +49,16 @@ impl<B: Backend> Step<'_, B> {
         let scores = backend.read(&space.scores, 0..count * h.expert_count)?;
         let routes = routing::route(&scores, h.expert_count, used, experts.choice_bias.as_deref(), &h.routing);
         let slots = count * used;
-        backend.gather(normed, &backend.indices(&routes.rows)?, slots, width, &mut space.gathered)?;
+        let (rows, mut factors) = (backend.indices(&routes.rows)?, routes.weights.clone());
+        match self.graph.traits.weighs {
+            Weighs::Outputs => backend.gather(normed, &rows, slots, width, &mut space.gathered)?,
+            Weighs::Inputs => {
+                let terms = Terms { x: normed, slots: &rows, weights: &backend.upload(&routes.slot_weights())? };
+                let shape = CombineShape { rows: slots, per_row: 1, cols: width, accumulate: false };
+                backend.combine(terms, shape, &mut space.gathered)?;
+                factors.fill(1.0);
+            }
+        }
         let index = backend.indices(&routes.experts)?;
         let stack = |stack: &Stack<B>, x: &B::Buffer, rows: usize, out: &mut B::Buffer| -> Result<()> {
             for (expert, slots) in &routes.groups {
@@ -71,7 +81,7 @@ impl<B: Backend> Step<'_, B> {
         }
         self.observe_parts(block, Site::ExpertsDown, &space.gate, inner, &routes.groups)?;
         stack(&experts.down, &space.gate, width, &mut space.out)?;
-        let (places, weights) = (backend.indices(&routes.slots)?, backend.upload(&routes.weights)?);
+        let (places, weights) = (backend.indices(&routes.slots)?, backend.upload(&factors)?);
         let terms = Terms { x: &space.out, slots: &places, weights: &weights };
         let shape = CombineShape { rows: count, per_row: used, cols: width, accumulate: false };
         backend.combine(terms, shape, &mut ws.projected)?;
@@ -87,6 +97,14 @@ impl<B: Backend> Step<'_, B> {
         let rows = backend.indices(&(0..count as u32).collect::<Vec<_>>())?;
         let terms = Terms { x: &space.out, slots: &rows, weights: &backend.upload(&weights)? };
         Ok(backend.combine(terms, CombineShape { per_row: 1, accumulate: true, ..shape }, &mut ws.projected)?)
+    }
+
+    /// The function of a network without a gate.
+    fn function(&self, block: usize) -> Map {
+        match self.graph.hparams.xielu.get(block) {
+            None => Map::Gelu,
+            Some(&Xielu { alpha_p, alpha_n, beta, eps }) => Map::Xielu { alpha_p, alpha_n, beta, eps },
+        }
     }
 
     pub(super) fn feed_forward(&self, weights: &BlockWeights<B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
@@ -108,6 +126,6 @@ fn gate_of(mlp: Mlp) -> Option<Gate> {
         Mlp::SwiGlu => Some(Gate::Silu),
         Mlp::GeGlu => Some(Gate::Gelu),
         Mlp::SwiGluOai => Some(Gate::ClampedSilu),
-        Mlp::Gelu => None,
+        Mlp::Gelu | Mlp::Xielu => None,
     }
 }

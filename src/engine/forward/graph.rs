@@ -2,6 +2,7 @@
 
 use bitworth_quant::HParams;
 use bitworth_quant::arch::BlockTraits;
+use bitworth_quant::hparams::{Sight, Temperature};
 
 use crate::backend::Backend;
 use crate::error::Result;
@@ -59,31 +60,74 @@ pub struct Batch<B: Backend> {
     pub angles: B::Indices,
     /// For each row the first and the one-past-last key row that it sees.
     pub spans: B::Indices,
-    /// The same for sliding windows, by their width.
-    pub windows: Vec<(usize, B::Indices)>,
+    /// The same for blocks that do not see everything, by what they see.
+    pub windows: Vec<(Sight, B::Indices)>,
+    /// The numbers of the rows, and for each temperature that blocks have a factor for each row.
+    pub temperatures: Option<(B::Indices, Vec<(Temperature, B::Buffer)>)>,
+}
+
+/// What blocks of the models of a step make of positions, beside rotary embedding.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Positional {
+    sights: Vec<Sight>,
+    temperatures: Vec<Temperature>,
+}
+
+impl Positional {
+    /// Of these models.
+    pub fn of<'h>(models: impl IntoIterator<Item = &'h HParams>) -> Self {
+        let mut found = Self::default();
+        for h in models {
+            found
+                .sights
+                .extend(h.window.iter().map(|w| w.sight).filter(|sight| !found.sights.contains(sight)).collect::<Vec<_>>());
+            found.temperatures.extend(h.temperature.filter(|t| !found.temperatures.contains(t)));
+        }
+        found
+    }
 }
 
 impl<B: Backend> Batch<B> {
-    /// From lists, one entry a row (two for `spans`), for models with windows of these widths. A row's own key is the last that
-    /// it sees.
-    pub fn new(backend: &B, positions: &[u32], angles: &[u32], spans: &[u32], widths: &[usize]) -> Result<Self> {
-        let within = |width: usize| {
-            let (pairs, _) = spans.as_chunks::<2>();
-            let first = |end: u32| end.saturating_sub(u32::try_from(width).unwrap_or(u32::MAX));
-            pairs.iter().flat_map(|&[start, end]| [start.max(first(end)), end]).collect::<Vec<u32>>()
+    /// From lists, one entry a row (two for `spans`). A row's own key is the last that it sees.
+    pub fn new(backend: &B, positions: &[u32], angles: &[u32], spans: &[u32], positional: &Positional) -> Result<Self> {
+        let (pairs, _) = spans.as_chunks::<2>();
+        let within = |sight: Sight| pairs.iter().flat_map(|&[start, end]| [sight.first(start, end), end]).collect::<Vec<u32>>();
+        let windows = positional.sights.iter().map(|&sight| Ok((sight, backend.indices(&within(sight))?)));
+        let factors = |t: &Temperature| {
+            let factors: Vec<f32> = positions.iter().map(|&position| factor_at(t, position)).collect();
+            Ok((*t, backend.upload(&factors)?))
         };
-        let windows = widths.iter().map(|&width| Ok((width, backend.indices(&within(width))?)));
+        let temperatures = if positional.temperatures.is_empty() {
+            None
+        } else {
+            let rows: Vec<u32> = (0..positions.len() as u32).collect();
+            Some((backend.indices(&rows)?, positional.temperatures.iter().map(factors).collect::<Result<_>>()?))
+        };
         Ok(Self {
             rows: positions.len(),
             positions: backend.indices(positions)?,
             angles: backend.indices(angles)?,
             spans: backend.indices(spans)?,
             windows: windows.collect::<Result<_>>()?,
+            temperatures,
         })
     }
 
-    pub(super) fn spans(&self, window: Option<usize>) -> &B::Indices {
-        let list = window.and_then(|width| self.windows.iter().find(|(known, _)| *known == width));
+    pub(super) fn spans(&self, window: Option<Sight>) -> &B::Indices {
+        let list = window.and_then(|sight| self.windows.iter().find(|(known, _)| *known == sight));
         list.map_or(&self.spans, |(_, spans)| spans)
     }
+
+    /// The numbers of the rows and their factors, in blocks with this temperature.
+    pub(super) fn factors(&self, temperature: Option<&Temperature>) -> Option<(&B::Indices, &B::Buffer)> {
+        let (rows, lists) = self.temperatures.as_ref()?;
+        let (_, factors) = lists.iter().find(|(known, _)| Some(known) == temperature)?;
+        Some((rows, factors))
+    }
+}
+
+/// The factor on queries at a position: `1 + scale ln(1 + floor((position + offset) / floor))`.
+fn factor_at(t: &Temperature, position: u32) -> f32 {
+    let steps = (position as usize + t.offset) / t.floor.max(1);
+    (1.0 + f64::from(t.scale) * libm::log(1.0 + steps as f64)) as f32
 }

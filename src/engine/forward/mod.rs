@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::model::{BlockWeights, Embedding, Linear, Mixer, NormWeights};
 use crate::observe::{Observed, Observer, Site};
 use crate::state::{KvCache, RowCopy, Run, SequenceState};
-pub use graph::{Batch, Graph};
+pub use graph::{Batch, Graph, Positional};
 use workspace::Scratch;
 pub use workspace::Workspace;
 

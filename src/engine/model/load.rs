@@ -78,16 +78,24 @@ impl<B: Backend> Loader<'_, B> {
         Ok(Some(HeadNorm { gain: self.backend.weight(tensor)?, together }))
     }
 
+    /// Norms of heads that have no weights: all of them are 1.
+    fn unweighted(&self, width: usize) -> Result<HeadNorm<B>> {
+        Ok(HeadNorm { gain: self.backend.weight(f32_tensor(1, width, &vec![1.0; width]))?, together: false })
+    }
+
     fn unfit(&self, what: &str) -> EngineError {
         EngineError::Unfit { model: self.reader.variant.checkpoint().path().display().to_string(), what: what.to_owned() }
     }
 
     fn attention(&self, h: &HParams) -> Result<Attention<B>> {
         let sinks = self.reader.decoded(Role::AttnSinks, self.block)?;
+        let head_dim = h.head_dim.of(self.block);
+        let unweighted = h.unweighted_head_norms && h.rope_blocks[self.block];
+        let head_norm = |gain| if unweighted { self.unweighted(head_dim).map(Some) } else { self.head_norm(gain, head_dim) };
         Ok(Attention {
             projections: self.projections(h)?,
-            q_norm: self.head_norm(Role::AttnQNorm, h.head_dim.of(self.block))?,
-            k_norm: self.head_norm(Role::AttnKNorm, h.head_dim.of(self.block))?,
+            q_norm: head_norm(Role::AttnQNorm)?,
+            k_norm: head_norm(Role::AttnKNorm)?,
             sinks: sinks.map(|sinks| self.backend.upload(&sinks)).transpose()?,
             output: self.linear(Role::AttnOutput, Some(Role::AttnOutputBias))?,
         })
@@ -200,7 +208,7 @@ impl<B: Backend> BlockWeights<B> {
             mixer: Mixer::Attention(load.attention(h)?),
             mixer_post_norm: if post { gain(Role::AttnPostNorm)? } else { None },
             ffn_norm: load.norm(traits.ffn_norm, Role::FfnNormBias)?,
-            feed_forward: load.feed_forward(h, traits.mlp != Mlp::Gelu)?,
+            feed_forward: load.feed_forward(h, !matches!(traits.mlp, Mlp::Gelu | Mlp::Xielu))?,
             ffn_post_norm: gain(Role::FfnPostNorm)?,
         })
     }

@@ -16,7 +16,7 @@ use super::state::State;
 use super::{Lane, LaneScores, Reference, Scores, Sequence, StoredHidden, SweepLimits, SweepOptions, not_numbers};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
-use crate::forward::{self, Batch, Chunked, Graph, KvCopies, Past, RowCount, Step, Workspace};
+use crate::forward::{self, Batch, Chunked, Graph, KvCopies, Past, Positional, RowCount, Step, Workspace};
 use crate::head::{self, Scored};
 use crate::model::{BlockWeights, Embedding, Reader};
 use crate::observe::Observer;
@@ -154,11 +154,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 angles.push(path.class + position as u32);
             }
         }
-        let mut widths: Vec<usize> =
-            self.walk.lanes.iter().filter_map(|lane| lane.variant.hparams().window.as_ref()).map(|w| w.width).collect();
-        widths.sort_unstable();
-        widths.dedup();
-        let batch = Batch::new(self.walk.backend, &positions, &angles, &laid.spans, &widths)?;
+        let positional = Positional::of(self.walk.lanes.iter().map(|lane| lane.variant.hparams()));
+        let batch = Batch::new(self.walk.backend, &positions, &angles, &laid.spans, &positional)?;
         let (key_rows, copies, runs) = (laid.key_rows, laid.copies.clone(), laid.runs.clone());
         Ok(Chunk { batch, tokens, key_rows, copies, runs, rows: Vec::new(), targets: Vec::new(), homes: Vec::new() })
     }

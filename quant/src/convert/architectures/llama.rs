@@ -6,9 +6,10 @@ use crate::convert::config::Config;
 use crate::convert::keys::ComputedTensor;
 use crate::convert::rope::RopeConfig;
 use crate::gguf::Metadata;
+use crate::safetensors::HfTensor;
 
 /// Llama 3's divisors of the rotary frequencies, for all heirs of the converter's llama class.
-pub(super) fn rope_factors(config: &Config, _: &mut Metadata) -> Result<Vec<ComputedTensor>> {
+pub(super) fn rope_factors(config: &Config, _: &[HfTensor], _: &mut Metadata) -> Result<Vec<ComputedTensor>> {
     Ok(match config.rope {
         RopeConfig::Llama3 { .. } => vec![ComputedTensor { role: Role::RopeFreqs, values: llama3_rope_factors(config) }],
         _ => Vec::new(),

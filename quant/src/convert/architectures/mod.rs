@@ -3,20 +3,32 @@
 //!
 //! Absent: tensors of the files, their names and their layout (`crate::arch` describes them), and keys of our own (see `facts`).
 
+mod apertus;
 mod cohere2;
 mod command_r;
 mod deepseek2;
+mod ernie4_5_moe;
+mod exaone4;
 mod gemma;
 mod gemma2;
 mod gemma3;
 mod glm4;
+mod glm4moe;
 mod gpt2;
 mod gpt_oss;
 mod granite;
+mod hunyuan_dense;
+mod hunyuan_moe;
 mod llama;
+mod llama4;
+mod minimax_m2;
+mod mistral3;
+mod olmo2;
 mod phi3;
 mod qwen2moe;
 mod qwen3moe;
+mod qwen3vl;
+mod qwen3vlmoe;
 mod stablelm;
 
 use super::config::Config;
@@ -24,6 +36,7 @@ use super::file_type::FileType;
 use super::keys::{self, ComputedTensor};
 use crate::arch::ArchSpec;
 use crate::gguf::Metadata;
+use crate::safetensors::HfTensor;
 use crate::{Error, Result};
 pub(super) use phi3::original_context as longrope_original_context;
 
@@ -33,33 +46,46 @@ struct Conversion {
     name: &'static str,
     /// Adds the metadata keys that describe the computation, in the converter's order.
     keys: fn(&Config, FileType, &mut Metadata) -> Result<()>,
-    /// Tensors that stand in no Hugging Face file and are computed from the configuration; they come first in the file, and
+    /// Tensors that stand in no Hugging Face file and are computed from the configuration, and keys from small tensors; they come first in the file, and
     /// so do the keys that are added with them.
-    computed: fn(&Config, &mut Metadata) -> Result<Vec<ComputedTensor>>,
+    computed: fn(&Config, &[HfTensor], &mut Metadata) -> Result<Vec<ComputedTensor>>,
 }
 
 /// What most rows have in common.
-const COMMON: Conversion = Conversion { name: "", keys: keys::add_base, computed: |_, _| Ok(Vec::new()) };
+const COMMON: Conversion = Conversion { name: "", keys: keys::add_base, computed: |_, _, _| Ok(Vec::new()) };
 
 /// Every architecture that can be converted.
 const CONVERSIONS: &[Conversion] = &[
     Conversion { name: "llama", keys: keys::add_llama, computed: llama::rope_factors },
+    Conversion { name: "apertus", keys: keys::add_llama, computed: apertus::computed },
     Conversion { name: "cohere2", keys: cohere2::add_keys, ..COMMON },
     Conversion { name: "command-r", keys: command_r::add_keys, ..COMMON },
     Conversion { name: "deepseek2", keys: deepseek2::add_keys, ..COMMON },
+    Conversion { name: "ernie4_5", ..COMMON },
+    Conversion { name: "ernie4_5-moe", keys: ernie4_5_moe::add_keys, ..COMMON },
+    Conversion { name: "exaone4", keys: exaone4::add_keys, computed: llama::rope_factors },
     Conversion { name: "gemma", keys: gemma::add_keys, ..COMMON },
     Conversion { name: "gemma2", keys: gemma2::add_keys, ..COMMON },
     Conversion { name: "gemma3", keys: gemma3::add_keys, ..COMMON },
     Conversion { name: "glm4", keys: glm4::add_keys, ..COMMON },
+    Conversion { name: "glm4moe", keys: glm4moe::add_keys, ..COMMON },
     Conversion { name: "gpt2", keys: gpt2::add_keys, ..COMMON },
     Conversion { name: "gpt-oss", keys: gpt_oss::add_keys, ..COMMON },
     Conversion { name: "granite", keys: granite::add_keys, computed: llama::rope_factors },
-    Conversion { name: "olmo2", ..COMMON },
+    Conversion { name: "hunyuan-dense", keys: hunyuan_dense::add_keys, ..COMMON },
+    Conversion { name: "hunyuan-moe", keys: hunyuan_moe::add_keys, ..COMMON },
+    Conversion { name: "llama4", keys: llama4::add_keys, computed: llama::rope_factors },
+    Conversion { name: "minimax-m2", keys: minimax_m2::add_keys, ..COMMON },
+    Conversion { name: "mistral3", keys: mistral3::add_keys, computed: llama::rope_factors },
+    Conversion { name: "olmo2", keys: olmo2::add_keys, ..COMMON },
     Conversion { name: "phi3", keys: phi3::add_keys, computed: phi3::rope_factors },
     Conversion { name: "qwen2", ..COMMON },
     Conversion { name: "qwen2moe", keys: qwen2moe::add_keys, ..COMMON },
     Conversion { name: "qwen3", ..COMMON },
     Conversion { name: "qwen3moe", keys: qwen3moe::add_keys, ..COMMON },
+    Conversion { name: "qwen3vl", keys: qwen3vl::add_keys, ..COMMON },
+    Conversion { name: "qwen3vlmoe", keys: qwen3vlmoe::add_keys, ..COMMON },
+    Conversion { name: "seed_oss", ..COMMON },
     Conversion { name: "smollm3", keys: keys::add_llama, computed: llama::rope_factors },
     Conversion { name: "stablelm", keys: stablelm::add_keys, ..COMMON },
     Conversion { name: "starcoder2", ..COMMON },
@@ -82,8 +108,8 @@ pub(crate) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -
 ///
 /// # Errors
 /// The configuration says something of them that cannot be.
-pub(crate) fn computed(config: &Config, m: &mut Metadata) -> Result<Vec<ComputedTensor>> {
-    (conversion(config.arch)?.computed)(config, m)
+pub(crate) fn computed(config: &Config, stored: &[HfTensor], m: &mut Metadata) -> Result<Vec<ComputedTensor>> {
+    (conversion(config.arch)?.computed)(config, stored, m)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::convert::file_type::FileType;
 use crate::convert::keys::{self, ComputedTensor};
 use crate::convert::rope::RopeConfig;
 use crate::gguf::Metadata;
+use crate::safetensors::HfTensor;
 
 /// Positions the model was first trained on, where the configuration does not say (transformers' default).
 const ORIGINAL_CONTEXT: u32 = 4096;
@@ -38,7 +39,7 @@ pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -
 }
 
 /// LongRoPE's divisors, and the factor by which it scales attention (Ding et al. 2024, as transformers computes it).
-pub(super) fn rope_factors(config: &Config, m: &mut Metadata) -> Result<Vec<ComputedTensor>> {
+pub(super) fn rope_factors(config: &Config, _: &[HfTensor], m: &mut Metadata) -> Result<Vec<ComputedTensor>> {
     let RopeConfig::LongRope { short, long, .. } = &config.rope else { return Ok(Vec::new()) };
     let pairs = rope_dim(config) as usize / 2;
     for (name, list) in [("short_factor", short), ("long_factor", long)] {

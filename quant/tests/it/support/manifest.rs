@@ -24,10 +24,21 @@ fn describe(value: &Value) -> Json {
             let bytes = list.iter().flat_map(|s| [&(s.len() as u64).to_le_bytes()[..], s.as_bytes()].concat()).collect();
             array("STRING", list.len(), bytes)
         }
+        Value::Array(Array::Bool(list)) => array("BOOL", list.len(), list.iter().map(|&v| u8::from(v)).collect()),
         Value::Array(Array::I32(list)) => array("INT32", list.len(), list.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Value::Array(Array::F32(list)) => array("FLOAT32", list.len(), list.iter().flat_map(|v| v.to_le_bytes()).collect()),
         other => panic!("no converter of ours writes {other:?}"),
     }
+}
+
+/// The metadata are those of the manifest, in its order; the first that differs is named.
+pub fn check_pairs(metadata: &Metadata, manifest: &Json, what: &str) {
+    let (found, expected) = (found_pairs(metadata), expected_pairs(manifest));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected, "{what}");
+    }
+    let beyond = |list: &[(String, Json)], other: usize| list.iter().skip(other).map(|(key, _)| key.clone()).collect::<Vec<_>>();
+    assert_eq!(beyond(&found, expected.len()), beyond(&expected, found.len()), "{what}");
 }
 
 /// Metadata as ordered pairs.
@@ -43,6 +54,10 @@ pub fn expected_pairs(manifest: &Json) -> Vec<(String, Json)> {
             let mut value = value.clone();
             if value["type"] == "ARRAY" {
                 value.as_object_mut().unwrap().remove("value");
+            }
+            // The reader of JSON is not exact in the last bit.
+            if let Some(number) = value["value"].as_f64().filter(|_| value["type"] == "FLOAT32") {
+                value["value"] = json!(f64::from(number as f32));
             }
             (key.clone(), value)
         })
