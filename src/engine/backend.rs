@@ -166,6 +166,8 @@ pub enum Gate {
     Gelu,
     /// gpt-oss's: `g * sigmoid(1.702 g) * (u + 1)` with g at most 7 and u from -7 to 7.
     ClampedSilu,
+    /// `sigmoid(g) * u`: what lets outputs of attention and of shared experts through.
+    Sigmoid,
 }
 
 /// A function of one number.
@@ -177,6 +179,14 @@ pub enum Map {
     Scale(f32),
     /// `c tanh(x / c)` with this c.
     Softcap(f32),
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)^2` (So et al. 2021).
+    ReluSquared,
+    /// xIELU (Huang and Schlag 2024): `alpha_p x^2 + beta x` above 0, else `alpha_n (expm1(min(x, eps)) - x) + beta x`. The alphas
+    /// are what the softplus of the learned ones gives, `beta` added for `alpha_n`.
+    #[allow(missing_docs)]
+    Xielu { alpha_p: f32, alpha_n: f32, beta: f32, eps: f32 },
 }
 
 /// What attention reads; the shapes are those of [`Backend::attention`].

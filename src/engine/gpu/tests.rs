@@ -145,10 +145,11 @@ fn every_kernel_without_weights_compiles() {
     for kernel in [elementwise::ADD, gather::KERNEL, rope::KERNEL, head::KERNEL, combine::KERNEL, copy_columns::KERNEL] {
         compile(gpu, kernel);
     }
-    for f in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu] {
+    for f in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu, Gate::Sigmoid] {
         compile(gpu, elementwise::gate_kernel(f));
     }
-    for f in [Map::Gelu, Map::Scale(2.0), Map::Softcap(30.0)] {
+    let xielu = Map::Xielu { alpha_p: 0.8, alpha_n: 1.3, beta: 0.5, eps: -1e-6 };
+    for f in [Map::Gelu, Map::Scale(2.0), Map::Softcap(30.0), Map::Silu, Map::ReluSquared, xielu] {
         compile(gpu, elementwise::map_kernel(f).0);
     }
     for tile in Tile::ALL {
