@@ -1,4 +1,4 @@
-//! What a device must be able to do to run a model: about a dozen operations on device buffers.
+//! What a device must be able to do to run a model: some twenty operations on device buffers.
 //!
 //! One forward function (`forward.rs`) calls these and nothing else, so the CPU and every GPU run the same graph. Absent on
 //! purpose: layers, architectures, sequences as objects, files. An operation sees rows of numbers and index lists.
@@ -17,6 +17,8 @@ pub use bitworth_quant::arch::{Norm, RopePairing};
 use bitworth_quant::checkpoint::TensorBytes;
 use bitworth_quant::message::{Message, Setting};
 use serde::Serialize;
+
+use crate::state::RunList;
 
 /// Why a device could not do something: out of memory, lost, over one of its limits.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +168,8 @@ pub enum Gate {
     Gelu,
     /// gpt-oss's: `g * sigmoid(1.702 g) * (u + 1)` with g at most 7 and u from -7 to 7.
     ClampedSilu,
+    /// `sigmoid(g) * u`: what lets outputs of attention and of shared experts through.
+    Sigmoid,
 }
 
 /// A function of one number.
@@ -177,6 +181,14 @@ pub enum Map {
     Scale(f32),
     /// `c tanh(x / c)` with this c.
     Softcap(f32),
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)^2` (So et al. 2021).
+    ReluSquared,
+    /// xIELU (Huang and Schlag 2024): `alpha_p x^2 + beta x` above 0, else `alpha_n (expm1(min(x, eps)) - x) + beta x`. The alphas
+    /// are what the softplus of the learned ones gives, `beta` added for `alpha_n`.
+    #[allow(missing_docs)]
+    Xielu { alpha_p: f32, alpha_n: f32, beta: f32, eps: f32 },
 }
 
 /// What attention reads; the shapes are those of [`Backend::attention`].
@@ -214,6 +226,66 @@ pub struct CombineShape {
     pub cols: usize,
     /// Whether the sums are added to what stands there.
     pub accumulate: bool,
+}
+
+/// What [`Backend::conv`] does to the rows of runs.
+pub struct Filter<'a, B: Backend + ?Sized> {
+    /// `[C, K]`: the last column is for a row itself, those before it for the rows before.
+    pub weight: &'a B::Weight,
+    /// `[C]`
+    pub bias: Option<&'a B::Buffer>,
+    /// Whether `x sigmoid(x)` follows.
+    pub silu: bool,
+}
+
+/// The linear recurrence of a mixer with a state: what its state S `[key_dim, value_dim]` becomes with each row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Recurrence {
+    /// That of gated delta nets (Yang et al. 2024): with `g = exp(a softplus(gate + dt_bias))` and `d = (v - g S^T k) sigmoid(beta)`
+    /// `S <- g S + k d^T`; the output is `S^T q`.
+    Delta,
+    /// That of Mamba-2 (Dao and Gu 2024): with dt = softplus(gate + dt_bias), at least `dt_min` and at most `dt_max`,
+    /// `S <- exp(dt a) S + k (dt v)^T`; the output is `S^T q + d v`.
+    #[allow(missing_docs)]
+    Scan { dt_min: f32, dt_max: f32 },
+}
+
+/// The geometry of [`Backend::recur`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RecurShape {
+    /// What is computed.
+    pub kind: Recurrence,
+    /// Heads, each with values, gates and a state of its own.
+    pub heads: usize,
+    /// Heads of keys and queries; divides `heads`.
+    pub key_heads: usize,
+    /// Width of a key.
+    pub key_dim: usize,
+    /// Width of a value.
+    pub value_dim: usize,
+    /// Head h has the keys of `h % key_heads` where they are tiled, else those of `h / (heads / key_heads)`.
+    pub tiled: bool,
+}
+
+impl RecurShape {
+    /// The keys of a head.
+    pub(crate) fn key_head(&self, head: usize) -> usize {
+        if self.tiled { head % self.key_heads } else { head / (self.heads / self.key_heads) }
+    }
+}
+
+/// What [`Backend::recur`] reads; T rows, all tight.
+pub struct RecurInputs<'a, B: Backend + ?Sized> {
+    /// Queries (Mamba-2 calls them C): `[T, key_heads * key_dim]`.
+    pub q: &'a B::Buffer,
+    /// Keys (B of Mamba-2): the same.
+    pub k: &'a B::Buffer,
+    /// `[T, heads]`: alpha of delta nets, dt of Mamba-2, as projected.
+    pub gate: &'a B::Buffer,
+    /// `[T, heads]`, as projected; for [`Recurrence::Delta`], and not read else.
+    pub beta: Option<&'a B::Buffer>,
+    /// `[3, heads]`: `a` as GGUF has it (`-exp(A_log)`), `dt_bias`, and `d`, which [`Recurrence::Delta`] does not read.
+    pub parameters: &'a B::Buffer,
 }
 
 /// Some neighbouring columns of the rows of a matrix.
@@ -388,6 +460,23 @@ pub trait Backend: Send + Sync {
         rows: usize,
         shape: AttentionShape,
         out: &mut Self::Buffer,
+    ) -> Result<()>;
+
+    /// A causal convolution of each column along the rows of runs, in place: `x[t, c] <- f(sum_j w[c, j] x[t - (K - 1) + j, c] +
+    /// bias[c])`, `[T, C] -> [T, C]`. The rows before a run's first are those that its slot of `state [slots, K - 1, C]` has, zero
+    /// at the beginning of a sequence; the last K - 1 of what a run has convolved go into the slot that it leaves. Other rows of `x`
+    /// stay as they are. How rows are cut into runs does not change results.
+    fn conv(&self, x: &mut Self::Buffer, filter: Filter<'_, Self>, runs: &RunList<Self>, state: &mut Self::Buffer) -> Result<()>;
+
+    /// A [`Recurrence`] along the rows of runs, whose values `[T, heads * value_dim]` become its outputs in place. `state [slots,
+    /// heads, key_dim, value_dim]` is as in [`Backend::conv`], and so is what is said there of rows and runs.
+    fn recur(
+        &self,
+        inputs: RecurInputs<'_, Self>,
+        shape: RecurShape,
+        runs: &RunList<Self>,
+        state: &mut Self::Buffer,
+        values: &mut Self::Buffer,
     ) -> Result<()>;
 
     /// `gate <- f(gate, up)` over the first `len` numbers.

@@ -5,7 +5,7 @@
 use bitworth_quant::HParams;
 
 use crate::cpu::PRODUCT_SCRATCH;
-use crate::state::KvColumns;
+use crate::state::{KvColumns, StateColumns};
 
 /// Most rows of a prompt that go through the model at once in decoding.
 pub const PROMPT_ROWS: usize = 512;
@@ -105,7 +105,7 @@ pub struct Decoding {
 /// Bytes that decoding takes beside the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// States of all sequences: keys and values.
+    /// States of all sequences: keys and values, and what mixers with a state keep.
     pub state: u64,
     /// Buffers of the computation.
     pub compute: u64,
@@ -129,8 +129,10 @@ pub fn decoding(h: &HParams, usage: &Decoding) -> Footprint {
     let scratch = PRODUCT_SCRATCH;
     let decoded = (scratch.decoded as u64).min(widest * h.embedding_length as u64) * threads.min(1);
     let tiles = threads * (context * (head + scratch.tile_rows) as u64 + scratch.tile_columns as u64 * widest);
+    let keys: u64 = (0..h.block_count).map(|block| KvColumns::of(h, block).total() as u64).sum();
+    let states: u64 = (0..h.block_count).filter_map(|block| StateColumns::of(h, block)).map(|c| c.total() as u64).sum();
     Footprint {
-        state: (0..h.block_count).map(|block| KvColumns::of(h, block).total() as u64).sum::<u64>() * context * sequences * F32,
+        state: (keys * context + states) * sequences * F32,
         compute: (rows * columns as u64 + angles + logits + decoded + tiles) * F32,
     }
 }

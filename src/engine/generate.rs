@@ -6,9 +6,9 @@ use super::backend::{Arithmetic, Backend, TileShape};
 use super::error::{EngineError, Result};
 use super::footprint::PROMPT_ROWS;
 use super::forward::{self, Batch, Graph, Past, Positional, RowCount, Step, Workspace};
-use super::model::{BlockWeights, Embedding, Mixer, OutputHead, Reader, Variant};
+use super::model::{BlockWeights, Embedding, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
-use super::state::{KvColumns, Run, SequenceState};
+use super::state::{Run, RunList, SequenceState};
 
 /// Up to this many rows a step reads weights once at the speed of memory.
 const FEW_ROWS: usize = 4;
@@ -53,9 +53,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         let rows = PROMPT_ROWS.min(context).max(sequences);
         let reader = Reader::alone(variant, Arithmetic::F32);
         let blocks = (0..h.block_count).map(|i| BlockWeights::load(backend, &reader, i)).collect::<Result<Vec<_>>>()?;
-        let state = |block: &BlockWeights<B>| match block.mixer {
-            Mixer::Attention(_) => SequenceState::kv(backend, KvColumns::of(&h, block.index), sequences, context),
-        };
+        let state = |block: &BlockWeights<B>| SequenceState::new(backend, &h, block.index, sequences, context);
         let embedding = Embedding::load(backend, &reader)?;
         Ok(Self {
             backend,
@@ -273,12 +271,12 @@ impl<'a, B: Backend> Generator<'a, B> {
         let backend = self.backend;
         let positional = Positional::of([self.graph.hparams()]);
         let batch = Batch::new(backend, &positions, &angles, &spans, &positional)?;
+        let runs = RunList::new(backend, &runs)?;
         let rows = if batch.rows <= FEW_ROWS { RowCount::Few } else { RowCount::Many };
         forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
         let step = Step { backend, graph: &self.graph, batch: &batch, rows, observer: None };
         for (weights, state) in self.blocks.iter().zip(&mut self.states) {
-            let past = Past::Resident { state, runs: &runs };
-            forward::block(&step, weights, past, &mut self.workspace, &mut self.x)?;
+            forward::block(&step, weights, Past::resident(state, &runs), &mut self.workspace, &mut self.x)?;
         }
         for feed in input {
             self.said[feed.index].extend_from_slice(feed.tokens);

@@ -224,7 +224,9 @@ fn every_rule_has_a_golden_model() {
             let elsewhere = stated && tried.iter().any(|(_, role)| *role == rule.role);
             assert!(
                 matches!(rule.role, Role::Output | Role::RopeFreqs)
-                    || unseen || elsewhere || tried.contains(&(arch.name, rule.role)),
+                    || unseen
+                    || elsewhere
+                    || tried.contains(&(arch.name, rule.role)),
                 "{}: {:?} is in no golden model",
                 arch.name,
                 rule.role

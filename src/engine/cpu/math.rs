@@ -26,6 +26,12 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { p * scale }
 }
 
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
 /// x * sigmoid(x).
 #[inline(always)]
 pub fn silu(x: f32) -> f32 {
@@ -52,6 +58,31 @@ pub fn tanh(x: f32) -> f32 {
     let e = exp(-2.0 * x.abs());
     let tail = ((1.0 - e) / (1.0 + e)).copysign(x);
     if x.abs() < 0.25 { series } else { tail }
+}
+
+/// e^x - 1 within 4 ulp for x up to 0: by its Taylor polynomial of degree 8 (the next term is about 1e-8 of the whole) or by e^x.
+#[inline(always)]
+pub fn expm1(x: f32) -> f32 {
+    let mut p = 1.0 / 40_320.0;
+    for c in [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5] {
+        p = x.mul_add(p, c);
+    }
+    let series = (x * x).mul_add(p, x);
+    if x > -0.5 { series } else { exp(x) - 1.0 }
+}
+
+/// ln(1 + e^x) within 6 ulp: the larger of x and 0, and ln(1 + z) of z = e^-|x| as twice the area tangent of z / (2 + z), which is
+/// a third at most (the next term of its series is about 1e-9 of the whole).
+#[inline(always)]
+pub fn softplus(x: f32) -> f32 {
+    let z = exp(-x.abs());
+    let s = z / (2.0 + z);
+    let square = s * s;
+    let mut p = 2.0 / 15.0;
+    for c in [2.0 / 13.0, 2.0 / 11.0, 2.0 / 9.0, 2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0, 2.0] {
+        p = square.mul_add(p, c);
+    }
+    s.mul_add(p, x.max(0.0))
 }
 
 /// How many partial results a reduction keeps. Fixed, so that the order of a sum is the same on every machine.
@@ -124,6 +155,30 @@ mod tests {
         }
         assert!(worst < 4.0 * f64::from(f32::EPSILON), "relative error {worst:e}");
         assert_eq!((tanh(0.0), tanh(1e30), tanh(-1e30)), (0.0, 1.0, -1.0));
+    }
+
+    #[test]
+    fn expm1_is_within_four_ulp_of_the_true_value() {
+        let mut worst = 0.0f64;
+        for i in 0..200_000 {
+            let x = -(i as f32 * 1e-4 + 0.000_037);
+            let truth = libm::expm1(f64::from(x));
+            worst = worst.max(((f64::from(expm1(x)) - truth) / truth).abs());
+        }
+        assert!(worst < 4.0 * f64::from(f32::EPSILON), "relative error {worst:e}");
+        assert_eq!((expm1(0.0), expm1(-1e30), expm1(-1e-6)), (0.0, -1.0, libm::expm1(f64::from(-1e-6f32)) as f32));
+    }
+
+    #[test]
+    fn softplus_is_within_six_ulp_of_the_true_value() {
+        let mut worst = 0.0f64;
+        for i in -80_000..80_000 {
+            let x = i as f32 * 1e-3 + 0.000_37;
+            let truth = libm::log1p(libm::exp(f64::from(x)));
+            worst = worst.max((f64::from(softplus(x)) - truth).abs() / truth);
+        }
+        assert!(worst < 6.0 * f64::from(f32::EPSILON), "relative error {worst:e}");
+        assert_eq!((softplus(1e30), softplus(-1e30)), (1e30, 0.0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! bits (`q8.rs`). Results are the same bits for every instruction set, number of threads and batch size (`gemm.rs` says how).
 
 mod attention;
+mod conv;
 mod gemm;
 mod head;
 mod interleave;
@@ -14,6 +15,7 @@ mod naive;
 mod probe;
 mod q8;
 mod q8_kernel;
+mod recur;
 mod rowwise;
 mod shared;
 #[cfg(test)]
@@ -41,9 +43,10 @@ pub(crate) struct ProductScratch {
 pub(crate) const PRODUCT_SCRATCH: ProductScratch =
     ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
-    Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceError, DeviceInfo, DeviceKind, Gate,
-    HeadRow, HostTensor, Map, Norm, Result, RopeShape, Targets, Terms, TileShape,
+    Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceError, DeviceInfo, DeviceKind, Filter,
+    Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, Targets, Terms, TileShape,
 };
+use super::state::RunList;
 
 /// An encoded tensor, as stored.
 pub struct CpuWeight {
@@ -231,6 +234,23 @@ impl Backend for Cpu {
 
     fn attention(&self, inputs: AttentionInputs<'_, Self>, rows: usize, shape: AttentionShape, out: &mut Vec<f32>) -> Result<()> {
         attention::attention(self.isa, inputs, rows, shape, out);
+        Ok(())
+    }
+
+    fn conv(&self, x: &mut Vec<f32>, filter: Filter<'_, Self>, runs: &RunList<Self>, state: &mut Vec<f32>) -> Result<()> {
+        conv::conv(self.isa, x, filter, runs, state);
+        Ok(())
+    }
+
+    fn recur(
+        &self,
+        inputs: RecurInputs<'_, Self>,
+        shape: RecurShape,
+        runs: &RunList<Self>,
+        state: &mut Vec<f32>,
+        values: &mut Vec<f32>,
+    ) -> Result<()> {
+        recur::recur(self.isa, inputs, shape, runs, state, values);
         Ok(())
     }
 

@@ -122,6 +122,7 @@ pub fn gate(isa: Isa, f: Gate, gate: &mut [f32], up: &[f32]) {
         Gate::Silu => silu_gate(isa, gate, up),
         Gate::Gelu => gelu_gate(isa, gate, up),
         Gate::ClampedSilu => clamped_silu_gate(isa, gate, up),
+        Gate::Sigmoid => sigmoid_gate(isa, gate, up),
     });
 }
 
@@ -150,12 +151,23 @@ per_isa! {
     }
 }
 
+per_isa! {
+    fn sigmoid_gate(gate: &mut [f32], up: &[f32]) {
+        for (g, u) in gate.iter_mut().zip(up) {
+            *g = math::sigmoid(*g) * u;
+        }
+    }
+}
+
 /// `x <- f(x)`.
 pub fn map(isa: Isa, f: Map, x: &mut [f32]) {
     x.par_chunks_mut(TASK_LEN).for_each(|x| match f {
         Map::Gelu => gelu_all(isa, x),
         Map::Scale(factor) => x.iter_mut().for_each(|x| *x *= factor),
         Map::Softcap(cap) => softcap(isa, x, cap),
+        Map::Silu => silu_all(isa, x),
+        Map::ReluSquared => x.iter_mut().for_each(|x| *x = x.max(0.0) * x.max(0.0)),
+        Map::Xielu { alpha_p, alpha_n, beta, eps } => xielu(isa, x, alpha_p, alpha_n, beta, eps),
     });
 }
 
@@ -163,6 +175,24 @@ per_isa! {
     fn gelu_all(x: &mut [f32]) {
         for x in x.iter_mut() {
             *x = math::gelu(*x);
+        }
+    }
+}
+
+per_isa! {
+    fn silu_all(x: &mut [f32]) {
+        for x in x.iter_mut() {
+            *x = math::silu(*x);
+        }
+    }
+}
+
+per_isa! {
+    fn xielu(x: &mut [f32], alpha_p: f32, alpha_n: f32, beta: f32, eps: f32) {
+        for x in x.iter_mut() {
+            let v = *x;
+            let bent = if v > 0.0 { alpha_p * v * v } else { alpha_n * (math::expm1(v.min(eps)) - v) };
+            *x = beta.mul_add(v, bent);
         }
     }
 }

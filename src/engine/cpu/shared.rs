@@ -10,7 +10,7 @@ pub struct SharedMut<'a> {
     life: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: only `as_ptr` and `rows` give access, and their callers promise disjoint elements.
+// SAFETY: only `as_ptr`, `slice` and `read` give access, and their callers promise disjoint elements.
 unsafe impl Sync for SharedMut<'_> {}
 // SAFETY: as above; f32 may move between threads.
 unsafe impl Send for SharedMut<'_> {}
@@ -40,5 +40,15 @@ impl<'a> SharedMut<'a> {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: in bounds by the assertion, unshared by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(range.start), range.len()) }
+    }
+
+    /// Elements `range`, to be read by any number of threads.
+    ///
+    /// # Safety
+    /// Nobody writes to these elements while the slice lives.
+    pub unsafe fn read(&self, range: std::ops::Range<usize>) -> &[f32] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: in bounds by the assertion, not written to by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.data.add(range.start), range.len()) }
     }
 }

@@ -10,7 +10,10 @@ use super::isa::Isa;
 use super::q8::{self, Panels};
 use super::q8_kernel::Dot;
 use super::{Cpu, CpuWeight, naive};
-use crate::backend::{Arithmetic, AttentionInputs, AttentionShape, Backend, HostTensor};
+use crate::backend::{
+    Arithmetic, AttentionInputs, AttentionShape, Backend, Filter, HostTensor, RecurInputs, RecurShape, Recurrence,
+};
+use crate::state::{Run, RunList};
 use crate::suite::{self, Random};
 
 /// Numbers that look random and have no pattern in common with any tile.
@@ -113,6 +116,39 @@ fn attention_does_not_depend_on_instruction_set_or_threads() {
             on_threads(threads, || super::attention::attention(isa, inputs, rows, shape, &mut out));
             let first = first.get_or_insert_with(|| out.clone());
             assert!(same_bits(&out, first), "{isa:?}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn recurrences_do_not_depend_on_instruction_set_or_threads() {
+    let shape = RecurShape { kind: Recurrence::Delta, heads: 6, key_heads: 2, key_dim: 80, value_dim: 70, tiled: false };
+    let scan = RecurShape { kind: Recurrence::Scan { dt_min: 0.0, dt_max: 9.0 }, ..shape };
+    let rows = 40;
+    let run = |rows: std::ops::Range<usize>, from, to| Run { rows, position: 0, from, to };
+    let runs =
+        [run(0..10, None, Some(1)), run(10..13, Some(1), None), run(13..39, Some(1), Some(0)), run(39..40, Some(0), Some(1))];
+    let runs = RunList::new(&Cpu::new(), &runs).unwrap();
+    let (q, k) = (noise(rows * 160, 1), noise(rows * 160, 2));
+    let (gate, beta, mut parameters) = (noise(rows * 6, 3), noise(rows * 6, 4), noise(18, 5));
+    parameters[..6].iter_mut().for_each(|a| *a = -a.abs());
+    let filter = weight(DType::F32, 420, 4);
+    let mut first: Option<Vec<f32>> = None;
+    for isa in Isa::available() {
+        for threads in [1, 3] {
+            let cpu = Cpu::with_isa(isa);
+            let (mut values, mut last, mut state) = (noise(rows * 420, 6), noise(2 * 3 * 420, 7), noise(2 * 6 * 80 * 70, 8));
+            on_threads(threads, || {
+                cpu.conv(&mut values, Filter { weight: &filter, bias: None, silu: true }, &runs, &mut last).unwrap();
+                for shape in [shape, scan] {
+                    let inputs = RecurInputs { q: &q, k: &k, gate: &gate, beta: Some(&beta), parameters: &parameters };
+                    cpu.recur(inputs, shape, &runs, &mut state, &mut values).unwrap();
+                }
+            });
+            let all = [values, last, state].concat();
+            assert!(all.iter().all(|x| x.is_finite()));
+            let first = first.get_or_insert_with(|| all.clone());
+            assert!(same_bits(&all, first), "{isa:?}, {threads} threads");
         }
     }
 }

@@ -3,12 +3,12 @@
 use bitworth_quant::arch::HeadNorms;
 
 use super::workspace::Scratch;
-use super::{Chunked, KvSource, Past, Step};
+use super::{Chunked, KvPast, KvSource, Past, Step};
 use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns, CombineShape, Terms};
 use crate::error::Result;
 use crate::model::{Attention, Latent, Projections, Queries};
 use crate::observe::Site;
-use crate::state::{KvColumns, SequenceState};
+use crate::state::KvColumns;
 
 impl<B: Backend> Step<'_, B> {
     /// Queries, keys and values of the rows of `normed`, rotated, into the workspace.
@@ -91,7 +91,7 @@ impl<B: Backend> Step<'_, B> {
         &self,
         attention: &Attention<B>,
         block: usize,
-        past: Past<'_, B>,
+        past: &mut Past<'_, B>,
         ws: &mut Scratch<B>,
         normed: &B::Buffer,
     ) -> Result<()> {
@@ -106,12 +106,12 @@ impl<B: Backend> Step<'_, B> {
             softcap: h.attention_softcap,
         };
         let (own, columns) = ([&ws.k, &ws.v], KvColumns::of(h, block));
-        let [k, v] = match past {
-            Past::Resident { state: SequenceState::Kv(kv), runs } => {
-                kv.advance(backend, own, runs)?;
+        let [k, v] = match &mut past.kv {
+            KvPast::Resident(kv) => {
+                kv.advance(backend, own, past.runs)?;
                 [&kv.cache.k, &kv.cache.v]
             }
-            Past::Chunked(Chunked { kept, joined, copies, .. }) => {
+            KvPast::Chunked(Chunked { kept, joined, copies }) => {
                 for &copy in &copies.keep {
                     kept.take(backend, columns, own, copy)?;
                 }

@@ -14,7 +14,7 @@ use crate::backend::{Backend, Map, RopeShape};
 use crate::error::Result;
 use crate::model::{BlockWeights, Embedding, Linear, Mixer, NormWeights};
 use crate::observe::{Observed, Observer, Site};
-use crate::state::{KvCache, RowCopy, Run, SequenceState};
+use crate::state::{KvCache, RecurrentState, ResidentKv, RowCopy, RunList, SequenceState};
 pub use graph::{Batch, Graph, Positional};
 use workspace::Scratch;
 pub use workspace::Workspace;
@@ -47,15 +47,31 @@ pub struct KvCopies {
 }
 
 /// What the rows of a step see of their sequences' past, for one block; the spans of the step's [`Batch`] count its rows.
-pub enum Past<'a, B: Backend> {
+pub struct Past<'a, B: Backend> {
+    /// What attention sees.
+    pub kv: KvPast<'a, B>,
+    /// What a mixer with a state begins with, where the block has one.
+    pub states: Option<&'a mut RecurrentState<B>>,
+    /// The rows by sequence, with the slots of their states.
+    pub runs: &'a RunList<B>,
+}
+
+impl<'a, B: Backend> Past<'a, B> {
     /// Decoding: the states of the sequences, which the step advances.
-    #[allow(missing_docs)]
-    Resident { state: &'a mut SequenceState<B>, runs: &'a [Run] },
+    pub fn resident(state: &'a mut SequenceState<B>, runs: &'a RunList<B>) -> Self {
+        Self { kv: KvPast::Resident(&mut state.kv), states: state.recurrent.as_mut(), runs }
+    }
+}
+
+/// Keys and values of the past.
+pub enum KvPast<'a, B: Backend> {
+    /// Decoding: those of all tokens of the sequences.
+    Resident(&'a mut ResidentKv<B>),
     /// Scoring: what the step's rows need of earlier steps of the block.
     Chunked(Chunked<'a, B>),
 }
 
-/// The past of the rows of a chunk.
+/// Keys and values that the rows of a chunk see.
 pub struct Chunked<'a, B: Backend> {
     /// Keys and values that earlier chunks kept for later ones.
     pub kept: &'a mut KvCache<B>,
@@ -63,8 +79,6 @@ pub struct Chunked<'a, B: Backend> {
     pub joined: &'a mut KvCache<B>,
     /// What is copied where.
     pub copies: &'a KvCopies,
-    /// The rows by sequence, for mixers that carry a state: attention does not need them.
-    pub runs: &'a [Run],
 }
 
 /// What all blocks of a step have in common.
@@ -190,7 +204,7 @@ pub fn finish_logits<B: Backend>(backend: &B, graph: &Graph<B>, logits: &mut B::
 pub fn block<B: Backend>(
     step: &Step<'_, B>,
     weights: &BlockWeights<B>,
-    past: Past<'_, B>,
+    mut past: Past<'_, B>,
     ws: &mut Workspace<B>,
     x: &mut B::Buffer,
 ) -> Result<()> {
@@ -198,7 +212,7 @@ pub fn block<B: Backend>(
     {
         let input = pre_norm(step, weights.mixer_norm.as_ref(), x, normed)?;
         match &weights.mixer {
-            Mixer::Attention(attention) => step.attend(attention, weights.index, past, scratch, input)?,
+            Mixer::Attention(attention) => step.attend(attention, weights.index, &mut past, scratch, input)?,
         }
     }
     step.join(weights.mixer_post_norm.as_ref(), scratch, x)?;

@@ -20,12 +20,20 @@ struct GateParams {
     len: u32,
 }
 
-/// What [`MAP`] and [`ADD`] read.
+/// What [`ADD`] reads.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
     len: u32,
     value: f32,
+}
+
+/// What [`MAP`] reads.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct MapParams {
+    len: u32,
+    values: [f32; 4],
 }
 
 /// The kernel of a gate.
@@ -34,15 +42,19 @@ pub(super) const fn gate_kernel(f: Gate) -> Kernel<'static> {
         Gate::Silu => GATE.with(&[("KIND", 0)]),
         Gate::Gelu => GATE.with(&[("KIND", 1)]),
         Gate::ClampedSilu => GATE.with(&[("KIND", 2)]),
+        Gate::Sigmoid => GATE.with(&[("KIND", 3)]),
     }
 }
 
-/// The kernel of a function, and its parameter.
-pub(super) const fn map_kernel(f: Map) -> (Kernel<'static>, f32) {
+/// The kernel of a function, and its parameters.
+pub(super) const fn map_kernel(f: Map) -> (Kernel<'static>, [f32; 4]) {
     match f {
-        Map::Gelu => (MAP.with(&[("KIND", 0)]), 0.0),
-        Map::Scale(factor) => (MAP.with(&[("KIND", 1)]), factor),
-        Map::Softcap(cap) => (MAP.with(&[("KIND", 2)]), cap),
+        Map::Gelu => (MAP.with(&[("KIND", 0)]), [0.0; 4]),
+        Map::Scale(factor) => (MAP.with(&[("KIND", 1)]), [factor, 0.0, 0.0, 0.0]),
+        Map::Softcap(cap) => (MAP.with(&[("KIND", 2)]), [cap, 0.0, 0.0, 0.0]),
+        Map::Silu => (MAP.with(&[("KIND", 3)]), [0.0; 4]),
+        Map::ReluSquared => (MAP.with(&[("KIND", 4)]), [0.0; 4]),
+        Map::Xielu { alpha_p, alpha_n, beta, eps } => (MAP.with(&[("KIND", 5)]), [alpha_p, alpha_n, beta, eps]),
     }
 }
 
@@ -65,8 +77,8 @@ fn record<P: Pod>(gpu: &Gpu, kernel: Kernel, params: P, x: &mut GpuBuffer, y: &G
 
 /// Records a function of one number over the first `len` numbers of `x`.
 pub(super) fn record_map(gpu: &Gpu, f: Map, x: &mut GpuBuffer, len: usize) -> Result<()> {
-    let (kernel, value) = map_kernel(f);
+    let (kernel, values) = map_kernel(f);
     gpu.require(kernel.name, "the operand", x.len, len)?;
     let groups = Groups::Linear(len.div_ceil(LANES));
-    gpu.dispatch(&kernel, &Params { len: len as u32, value }, &[&x.raw], groups, len as f64)
+    gpu.dispatch(&kernel, &MapParams { len: len as u32, values }, &[&x.raw], groups, len as f64)
 }

@@ -1,5 +1,5 @@
-// gate <- f(gate) * up: with silu(g) = g / (1 + exp(-g)) (Shazeer 2020) if KIND is 0, the tanh form of GELU if it is 1, and
-// gpt-oss's clamped function if it is 2. `functions.wgsl` precedes this text.
+// gate <- f(gate) * up: with silu(g) = g / (1 + exp(-g)) (Shazeer 2020) if KIND is 0, the tanh form of GELU if it is 1,
+// gpt-oss's clamped function if it is 2, and the sigmoid if it is 3. `functions.wgsl` precedes this text.
 
 struct Params {
     len: u32,
@@ -25,6 +25,8 @@ fn main(
         gate[i] = g / sigmoid_divisor(g) * u;
     } else if (KIND == 1u) {
         gate[i] = g * sigmoid(1.5957692 * fma(0.044715 * g * g, g, g)) * u;
+    } else if (KIND == 3u) {
+        gate[i] = sigmoid(g) * u;
     } else {
         let clamped = min(g, 7.0);
         gate[i] = clamped * sigmoid(1.702 * clamped) * (clamp(u, -7.0, 7.0) + 1.0);

@@ -1,9 +1,13 @@
-// x <- f(x): the tanh form of GELU, x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), if KIND is 0; value * x if it is 1;
-// value * tanh(x / value) if it is 2. `functions.wgsl` precedes this text.
+// x <- f(x): the tanh form of GELU, x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), if KIND is 0; a x if it is 1; a tanh(x / a) if it
+// is 2; x sigmoid(x) if it is 3; max(x, 0)^2 if it is 4; xIELU (Huang and Schlag 2024) with alpha_p = a, alpha_n = b, beta = c and
+// eps = d if it is 5. `functions.wgsl` precedes this text.
 
 struct Params {
     len: u32,
-    value: f32,
+    a: f32,
+    b: f32,
+    c: f32,
+    d: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -24,8 +28,15 @@ fn main(
         let u = 1.5957692 * fma(0.044715 * v * v, v, v);
         x[i] = v / sigmoid_divisor(u);
     } else if (KIND == 1u) {
-        x[i] = v * p.value;
+        x[i] = v * p.a;
+    } else if (KIND == 2u) {
+        x[i] = p.a * tanh_of(v / p.a);
+    } else if (KIND == 3u) {
+        x[i] = v / sigmoid_divisor(v);
+    } else if (KIND == 4u) {
+        x[i] = max(v, 0.0) * max(v, 0.0);
     } else {
-        x[i] = p.value * tanh_of(v / p.value);
+        let bent = select(p.b * (expm1_of(min(v, p.d)) - v), p.a * v * v, v > 0.0);
+        x[i] = fma(p.c, v, bent);
     }
 }

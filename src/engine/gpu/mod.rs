@@ -8,6 +8,7 @@ mod adapter;
 mod add_bias;
 mod attention;
 mod combine;
+mod conv;
 mod copy_columns;
 mod device;
 mod elementwise;
@@ -22,6 +23,7 @@ mod norm;
 mod pipeline;
 mod probe;
 mod recorder;
+mod recur;
 mod rope;
 #[cfg(test)]
 mod tests;
@@ -34,9 +36,10 @@ pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
 use crate::backend::{
-    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Gate, HeadRow, HostTensor, Map, Norm, Result,
-    RopeShape, Targets, Terms, TileShape,
+    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Filter, Gate, HeadRow, HostTensor, Map, Norm,
+    RecurInputs, RecurShape, Result, RopeShape, Targets, Terms, TileShape,
 };
+use crate::state::RunList;
 
 impl Backend for Gpu {
     type Buffer = GpuBuffer;
@@ -117,6 +120,21 @@ impl Backend for Gpu {
         out: &mut GpuBuffer,
     ) -> Result<()> {
         attention::record(self, inputs, rows, shape, out)
+    }
+
+    fn conv(&self, x: &mut GpuBuffer, filter: Filter<'_, Self>, runs: &RunList<Self>, state: &mut GpuBuffer) -> Result<()> {
+        conv::record(self, x, filter, runs, state)
+    }
+
+    fn recur(
+        &self,
+        inputs: RecurInputs<'_, Self>,
+        shape: RecurShape,
+        runs: &RunList<Self>,
+        state: &mut GpuBuffer,
+        values: &mut GpuBuffer,
+    ) -> Result<()> {
+        recur::record(self, inputs, shape, runs, state, values)
     }
 
     fn gate(&self, f: Gate, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) -> Result<()> {

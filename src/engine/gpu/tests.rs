@@ -12,9 +12,11 @@ use super::adapter::choose;
 use super::attention::Tile;
 use super::matmul::MatmulKernel;
 use super::pipeline::Kernel;
-use super::{Gpu, add_bias, attention, combine, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, rope};
+use super::{
+    Gpu, add_bias, attention, combine, conv, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, recur, rope,
+};
 use crate::adapter::{GpuSelector, list_adapters};
-use crate::backend::{Backend, Gate, HostTensor, Map, Norm};
+use crate::backend::{Backend, Gate, HostTensor, Map, Norm, Recurrence};
 use crate::suite::{self, Random};
 
 /// The adapter under test, opened once for each share of the suite, with no more than WebGPU's default limits, whatever the
@@ -71,6 +73,14 @@ fn tunings(gpu: &Gpu) -> [Gpu; 3] {
 fn each_operation_on_plain_numbers_agrees_with_the_referee() {
     let Some(gpu) = gpu() else { return };
     tunings(gpu).iter().for_each(suite::plain);
+}
+
+/// The same part of it alone.
+#[test]
+#[ignore = "a part of the test above"]
+fn each_operation_on_states_agrees_with_the_referee() {
+    let Some(gpu) = gpu() else { return };
+    tunings(gpu).iter().for_each(suite::recurrent);
 }
 
 #[test]
@@ -145,11 +155,22 @@ fn every_kernel_without_weights_compiles() {
     for kernel in [elementwise::ADD, gather::KERNEL, rope::KERNEL, head::KERNEL, combine::KERNEL, copy_columns::KERNEL] {
         compile(gpu, kernel);
     }
-    for f in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu] {
+    for f in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu, Gate::Sigmoid] {
         compile(gpu, elementwise::gate_kernel(f));
     }
-    for f in [Map::Gelu, Map::Scale(2.0), Map::Softcap(30.0)] {
+    let xielu = Map::Xielu { alpha_p: 0.8, alpha_n: 1.3, beta: 0.5, eps: -1e-6 };
+    for f in [Map::Gelu, Map::Scale(2.0), Map::Softcap(30.0), Map::Silu, Map::ReluSquared, xielu] {
         compile(gpu, elementwise::map_kernel(f).0);
+    }
+    for kind in [Recurrence::Delta, Recurrence::Scan { dt_min: 0.0, dt_max: 1.0 }] {
+        for key_dim in [1, 16, 64, 96, 128, 192, 256, 4096] {
+            compile(gpu, recur::KERNEL.with(&recur::constants(kind, key_dim)));
+        }
+    }
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for before in [1, 2, 3] {
+            compile(gpu, conv::KERNEL.decoding(dtype).with(&[("BEFORE", before)]));
+        }
     }
     for tile in Tile::ALL {
         for (key, value) in [(1, 1), (16, 16), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (48, 32), (256, 256)] {

@@ -14,6 +14,7 @@ mod attention;
 mod batch;
 mod guarded;
 mod head;
+mod recurrent;
 mod rowwise;
 mod weights;
 
@@ -39,10 +40,18 @@ pub(crate) fn plain<B: Backend>(backend: &B) {
     rowwise::combine(backend);
     rowwise::copy_columns(backend);
     rowwise::gather(backend);
+    recurrent(backend);
     head::head(backend);
     head::small_divergences_keep_their_leading_digits(backend);
     batch::attention_rows_do_not_depend_on_their_batch(backend);
     batch::head_rows_do_not_depend_on_their_batch(backend);
+}
+
+/// Operations on the states of mixers.
+pub(crate) fn recurrent<B: Backend>(backend: &B) {
+    recurrent::conv(backend);
+    recurrent::recurrences(backend);
+    recurrent::results_do_not_depend_on_runs(backend);
 }
 
 /// Operations on weights in these encodings.

@@ -32,12 +32,13 @@ pub(super) fn elementwise<B: Backend>(b: &B) {
         let f = |kind: Gate, g: f64, u: f64| match kind {
             Gate::Silu => g * sigmoid(g) * u,
             Gate::Gelu => gelu(g) * u,
+            Gate::Sigmoid => sigmoid(g) * u,
             Gate::ClampedSilu => g.min(7.0) * sigmoid(1.702 * g.min(7.0)) * (u.clamp(-7.0, 7.0) + 1.0),
         };
         // Graphics interfaces allow exp(x) an error of 3 + 2 |x| units in the last place. The exponent of GELU is a cube, and
         // what is rounded in it comes out as many times as it is large.
         let rounding = |g: f32| (16.0 + 4.0 * f64::from(g.abs()).max(0.1 * f64::from(g * g * g).abs())).min(1e4) * U;
-        for kind in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu] {
+        for kind in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu, Gate::Sigmoid] {
             let what = format!("{kind:?} gate");
             let found = in_place(b, &what, &gate, |gate| b.gate(kind, gate, &other, len).unwrap());
             let expected: Vec<_> = gate.iter().zip(&up).map(|(&g, &u)| f(kind, g.into(), u.into())).collect();
@@ -46,16 +47,26 @@ pub(super) fn elementwise<B: Backend>(b: &B) {
             let bound = |i: usize| rounding(gate[i]) * expected[i].abs() + slack(i) + 1e-30;
             check(&what, &found, &expected, bound);
         }
-        for kind in [Map::Gelu, Map::Scale(1.7), Map::Softcap(0.9), Map::Softcap(30.0)] {
+        let xielu = Map::Xielu { alpha_p: 0.8, alpha_n: 1.3, beta: 0.5, eps: -1e-6 };
+        for kind in [Map::Gelu, Map::Scale(1.7), Map::Softcap(0.9), Map::Softcap(30.0), Map::Silu, Map::ReluSquared, xielu] {
             let what = format!("{kind:?}");
             let found = in_place(b, &what, &gate, |x| b.map(kind, x, len).unwrap());
             let f = |x: f64| match kind {
                 Map::Gelu => gelu(x),
                 Map::Scale(factor) => f64::from(factor) * x,
                 Map::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+                Map::Silu => x * sigmoid(x),
+                Map::ReluSquared => x.max(0.0) * x.max(0.0),
+                Map::Xielu { alpha_p, alpha_n, beta, eps } => {
+                    let [alpha_p, alpha_n, beta, eps] = [alpha_p, alpha_n, beta, eps].map(f64::from);
+                    let bent = if x > 0.0 { alpha_p * x * x } else { alpha_n * (x.min(eps).exp_m1() - x) };
+                    bent + beta * x
+                }
             };
             let expected: Vec<_> = gate.iter().map(|&x| f(x.into())).collect();
-            let bound = |i: usize| rounding(gate[i]) * expected[i].abs() + 1e-30;
+            // What is below zero is the difference of two numbers of the size of x.
+            let slack = |x: f32| if matches!(kind, Map::Xielu { .. }) { 8.0 * U * f64::from(x.abs()) } else { 0.0 };
+            let bound = |i: usize| rounding(gate[i]) * expected[i].abs() + slack(gate[i]) + 1e-30;
             check(&what, &found, &expected, bound);
         }
 

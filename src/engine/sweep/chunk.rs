@@ -4,11 +4,15 @@
 //! piece in the chunk the step's own keys serve; else keys are copied together, path by path, from the step's rows and from
 //! those that earlier chunks kept. Keys are kept for one layer only. Pure: numbers of rows, no buffers.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::prefix::Forest;
 use crate::forward::{KvCopies, KvSource};
 use crate::state::{RowCopy, Run};
+
+/// Slots of states up to which none is used twice in a chunk.
+const SPREAD_SLOTS: usize = 16;
 
 /// How large a chunk may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,21 +139,31 @@ impl Chunks {
     }
 
     /// Each piece as a run: it begins with the state that its parent left, and leaves its own where it has children. Whatever
-    /// begins last with a state takes its slot over.
+    /// begins last with a state may take its slot over. Others had better not in the same chunk, while slots are few: they would
+    /// have to wait for it.
     fn runs(&mut self) -> Vec<Run> {
         let mut children = vec![0_usize; self.pieces.len()];
         self.pieces.iter().filter_map(|piece| piece.parent).for_each(|parent| children[parent] += 1);
         let mut slot_of: Vec<Option<usize>> = vec![None; self.pieces.len()];
-        let mut free: Vec<usize> = Vec::new();
+        // With the chunks that freed them, first come first.
+        let mut free: VecDeque<(usize, usize)> = VecDeque::new();
         let mut runs = Vec::with_capacity(self.pieces.len());
         for (at, piece) in self.pieces.iter().enumerate() {
             let from = piece.parent.and_then(|parent| slot_of[parent]);
             if let Some(parent) = piece.parent {
                 children[parent] -= 1;
-                free.extend(from.filter(|_| children[parent] == 0));
+                // Its own takes it first.
+                let unused = from.filter(|_| children[parent] == 0).map(|slot| (slot, piece.chunk));
+                if children[at] > 0 {
+                    slot_of[at] = unused.map(|(slot, _)| slot);
+                } else {
+                    free.extend(unused);
+                }
             }
-            if children[at] > 0 {
-                slot_of[at] = free.pop().or_else(|| {
+            if children[at] > 0 && slot_of[at].is_none() {
+                let waits = |&(_, chunk): &(usize, usize)| chunk == piece.chunk && self.slots < SPREAD_SLOTS;
+                let used = if free.front().is_some_and(|first| !waits(first)) { free.pop_front() } else { None };
+                slot_of[at] = used.map(|(slot, _)| slot).or_else(|| {
                     self.slots += 1;
                     Some(self.slots - 1)
                 });

@@ -16,13 +16,13 @@ use super::state::State;
 use super::{Lane, LaneScores, Reference, Scores, Sequence, StoredHidden, SweepLimits, SweepOptions, not_numbers};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
-use crate::forward::{self, Batch, Chunked, Graph, KvCopies, Past, Positional, RowCount, Step, Workspace};
+use crate::forward::{self, Batch, Chunked, Graph, KvCopies, KvPast, Past, Positional, RowCount, Step, Workspace};
 use crate::head::{self, Scored};
 use crate::model::{BlockWeights, Embedding, Reader};
 use crate::observe::Observer;
 use crate::prefetch::prefetch;
 use crate::rope::{LengthClasses, Rope};
-use crate::state::{KvCache, KvColumns, Run};
+use crate::state::{KvCache, KvColumns, RecurrentState, RunList, StateColumns};
 use crate::supply::Supply;
 
 /// What all passes have in common.
@@ -77,7 +77,7 @@ pub struct Chunk<B: Backend> {
     tokens: Vec<u32>,
     key_rows: usize,
     copies: KvCopies,
-    runs: Vec<Run>,
+    runs: RunList<B>,
     /// Scored rows and the tokens that they should predict.
     rows: Vec<u32>,
     targets: Vec<u32>,
@@ -156,7 +156,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         }
         let positional = Positional::of(self.walk.lanes.iter().map(|lane| lane.variant.hparams()));
         let batch = Batch::new(self.walk.backend, &positions, &angles, &laid.spans, &positional)?;
-        let (key_rows, copies, runs) = (laid.key_rows, laid.copies.clone(), laid.runs.clone());
+        let (key_rows, copies, runs) = (laid.key_rows, laid.copies.clone(), RunList::new(self.walk.backend, &laid.runs)?);
         Ok(Chunk { batch, tokens, key_rows, copies, runs, rows: Vec::new(), targets: Vec::new(), homes: Vec::new() })
     }
 
@@ -228,10 +228,11 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         prefetch(jobs.into_iter(), load, |(block, lane, weights, read)| {
             let graph = &self.graphs[lane];
             let space = self.space(&mut spaces, graph.hparams())?;
-            let Space { workspace, kept, joined } = space;
+            let Space { workspace, kept, joined, states } = space;
             for (chunk, x) in self.chunks.iter().zip(&mut hidden[lane - walked.start]) {
                 self.walk.check_stop()?;
-                let past = Past::Chunked(Chunked { kept, joined, copies: &chunk.copies, runs: &chunk.runs });
+                let kv = KvPast::Chunked(Chunked { kept, joined, copies: &chunk.copies });
+                let past = Past { kv, states: states.as_mut(), runs: &chunk.runs };
                 let observer = self.walk.observer;
                 let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: RowCount::Many, observer };
                 forward::block(&step, &weights, past, workspace, x)?;
@@ -263,7 +264,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 let columns = KvColumns::largest(h);
                 let kept = KvCache::new(backend, columns, self.layout.kept_rows.max(1))?;
                 let joined = KvCache::new(backend, columns, joined.max(1))?;
-                all.push((h.clone(), Space { workspace, kept, joined }));
+                let states = StateColumns::of_model(h).map(|columns| RecurrentState::new(backend, columns, self.layout.slots));
+                all.push((h.clone(), Space { workspace, kept, joined, states: states.transpose()? }));
                 all.len() - 1
             }
         };
@@ -458,4 +460,5 @@ struct Space<B: Backend> {
     workspace: Workspace<B>,
     kept: KvCache<B>,
     joined: KvCache<B>,
+    states: Option<RecurrentState<B>>,
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::hparams::{Recurrent, RecurrentKind};
 use bitworth_quant::{DType, HParams};
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ use crate::error::{EngineError, Result};
 use crate::footprint::WorkspaceColumns;
 use crate::head::TILE;
 use crate::rope::{LengthClasses, Rope};
-use crate::state::KvColumns;
+use crate::state::{KvColumns, StateColumns};
 
 /// How a sweep is cut.
 #[derive(Debug, Clone, Copy)]
@@ -250,6 +251,8 @@ struct Sizes {
     workspace: usize,
     /// A row of keys and values, all shapes.
     keys: usize,
+    /// What a mixer with a state keeps in a slot, all shapes.
+    slot: usize,
     /// Weights: two blocks, and what was encoded for several lanes.
     blocks: usize,
     /// A range of the output matrices of all lanes, twice.
@@ -271,6 +274,7 @@ impl Sizes {
             state,
             workspace: sum(&|h| WorkspaceColumns::of(h).total()),
             keys: sum(&|h| KvColumns::largest(h).total()),
+            slot: sum(&|h| StateColumns::of_model(h).map_or(0, StateColumns::total)),
             blocks: block_bytes(lanes),
             head: 2 * head_tokens.min(vocab) * per_token,
             head_tokens,
@@ -285,7 +289,8 @@ impl Sizes {
         let (rows, joined) = (most(&|chunk| chunk.rows), most(&|chunk| chunk.key_rows));
         let scored: usize = pass.places.clone().map(|place| sequences[order.sequences[place]].scored.len()).sum();
         let all_scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();
-        let layers = self.blocks + rows * self.workspace + (joined + chunks.kept_rows) * self.keys;
+        let kept = (joined + chunks.kept_rows) * self.keys + chunks.slots * self.slot;
+        let layers = self.blocks + rows * self.workspace + kept;
         // Targets are in no order of rows: a chunk may score more rows than it has.
         let head = self.head + scored.div_ceil(chunks.chunks.len().max(1)) * (2 * TILE * size_of::<f32>() + self.state);
         let scores = (all_scored + scored) * SCORE_BYTES * self.lanes;
@@ -331,7 +336,7 @@ fn block_bytes(lanes: &[Lane]) -> usize {
     2 * largest + encoded.into_values().max().unwrap_or(0)
 }
 
-/// Multiplications and additions of one lane: of products with weights, and of attention.
+/// Multiplications and additions of one lane: of products with weights, of attention, and of what mixers with a state do to it.
 fn flops(h: &HParams, lane: &Lane, rows: usize, sequences: &[Sequence]) -> f64 {
     let checkpoint = lane.variant.checkpoint();
     let mut weights = 0.0;
@@ -345,9 +350,16 @@ fn flops(h: &HParams, lane: &Lane, rows: usize, sequences: &[Sequence]) -> f64 {
     let output = (h.vocab_size * h.embedding_length) as f64;
     let scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();
     let pairs: f64 = sequences.iter().map(|s| s.scored.end as f64 * (s.scored.end as f64 + 1.0) / 2.0).sum();
+    let attends = |block: &usize| h.kv_heads(*block) > 0;
     let heads = |block: usize| h.head_count.of(block) * (h.key_width(block) + h.value_width(block));
-    let attention = (0..h.block_count).map(heads).sum::<usize>() as f64 * pairs;
-    2.0 * (weights * rows as f64 + output * scored as f64 + attention)
+    let attention = (0..h.block_count).filter(attends).map(heads).sum::<usize>() as f64 * pairs;
+    // A state is decayed, added to and read; a delta net reads it twice.
+    let state = |mixer: &Recurrent| match mixer.kind {
+        RecurrentKind::DeltaNet => 4 * mixer.head_state(),
+        RecurrentKind::Mamba2 | RecurrentKind::ShortConv => 3 * mixer.head_state(),
+    };
+    let states: usize = (0..h.block_count).filter_map(|block| h.recurrent_of(block)).map(state).sum();
+    2.0 * ((weights + states as f64) * rows as f64 + output * scored as f64 + attention)
 }
 
 /// Multiplications and additions that a device does in a second, from a product that takes some tens of milliseconds on a
