@@ -261,13 +261,16 @@ fn cuts() -> Vec<(&'static str, Vec<Vec<Run>>)> {
     ]
 }
 
+/// What calls of runs make of the same rows and states.
+type Walk<'a> = dyn Fn(&[Vec<Run>]) -> [Vec<f32>; 2] + 'a;
+
 /// However rows are cut into runs and calls, every row and every state that is left has the same bits.
 pub(super) fn results_do_not_depend_on_runs<B: Backend>(b: &B) {
     let mut random = Random::new(32);
     let rows = 33;
     // The second sequence begins as the first does.
     let share = |data: &mut [f32]| data.copy_within(0..data.len() / rows * 4, data.len() / 3);
-    let same = |what: &str, cols: usize, slot: usize, walk: &dyn Fn(&[Vec<Run>]) -> [Vec<f32>; 2]| {
+    let same = |what: &str, cols: usize, slot: usize, walk: &Walk<'_>| {
         let cuts = cuts();
         let whole = walk(&cuts[0].1);
         for (name, calls) in &cuts[1..] {
