@@ -185,8 +185,8 @@ pub enum Map {
     Silu,
     /// `max(x, 0)^2` (So et al. 2021).
     ReluSquared,
-    /// xIELU (Huang and Schlag 2024): `alpha_p x^2 + beta x` above 0, else `alpha_n (expm1(min(x, eps)) - x) + beta x`. The alphas
-    /// are what the softplus of the learned ones gives, `beta` added for `alpha_n`.
+    /// xIELU (Huang and Schlag 2024): `alpha_p x^2 + beta x` above 0, else `alpha_n (expm1(min(x, eps)) - x) + beta x`. The
+    /// alphas are what the softplus of the learned ones gives, `beta` added for `alpha_n`.
     #[allow(missing_docs)]
     Xielu { alpha_p: f32, alpha_n: f32, beta: f32, eps: f32 },
 }
@@ -241,8 +241,8 @@ pub struct Filter<'a, B: Backend + ?Sized> {
 /// The linear recurrence of a mixer with a state: what its state S `[key_dim, value_dim]` becomes with each row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Recurrence {
-    /// That of gated delta nets (Yang et al. 2024): with `g = exp(a softplus(gate + dt_bias))` and `d = (v - g S^T k) sigmoid(beta)`
-    /// `S <- g S + k d^T`; the output is `S^T q`.
+    /// That of gated delta nets (Yang et al. 2024): `S <- g S + k d^T` with `g = exp(a softplus(gate + dt_bias))` and
+    /// `d = (v - g S^T k) sigmoid(beta)`; the output is `S^T q`.
     Delta,
     /// That of Mamba-2 (Dao and Gu 2024): with dt = softplus(gate + dt_bias), at least `dt_min` and at most `dt_max`,
     /// `S <- exp(dt a) S + k (dt v)^T`; the output is `S^T q + d v`.
@@ -284,7 +284,7 @@ pub struct RecurInputs<'a, B: Backend + ?Sized> {
     pub gate: &'a B::Buffer,
     /// `[T, heads]`, as projected; for [`Recurrence::Delta`], and not read else.
     pub beta: Option<&'a B::Buffer>,
-    /// `[3, heads]`: `a` as GGUF has it (`-exp(A_log)`), `dt_bias`, and `d`, which [`Recurrence::Delta`] does not read.
+    /// `[3, heads]`: `a` as GGUF has it (`-exp(A_log)`), `dt_bias`, and `d`, any numbers for [`Recurrence::Delta`].
     pub parameters: &'a B::Buffer,
 }
 
@@ -463,9 +463,9 @@ pub trait Backend: Send + Sync {
     ) -> Result<()>;
 
     /// A causal convolution of each column along the rows of runs, in place: `x[t, c] <- f(sum_j w[c, j] x[t - (K - 1) + j, c] +
-    /// bias[c])`, `[T, C] -> [T, C]`. The rows before a run's first are those that its slot of `state [slots, K - 1, C]` has, zero
-    /// at the beginning of a sequence; the last K - 1 of what a run has convolved go into the slot that it leaves. Other rows of `x`
-    /// stay as they are. How rows are cut into runs does not change results.
+    /// bias[c])`, `[T, C] -> [T, C]`. The rows before a run's first are those that its slot of `state [slots, K - 1, C]` has,
+    /// zero at the beginning of a sequence; the last K - 1 of what a run has convolved go into the slot that it leaves. Other
+    /// rows of `x` stay as they are. How rows are cut into runs does not change results.
     fn conv(&self, x: &mut Self::Buffer, filter: Filter<'_, Self>, runs: &RunList<Self>, state: &mut Self::Buffer) -> Result<()>;
 
     /// A [`Recurrence`] along the rows of runs, whose values `[T, heads * value_dim]` become its outputs in place. `state [slots,

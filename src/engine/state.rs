@@ -32,7 +32,8 @@ pub struct RunList<B: Backend + ?Sized> {
     pub(crate) runs: Vec<Run>,
     /// Which of them make a wave.
     pub(crate) waves: Vec<Range<usize>>,
-    /// `[runs, 4]`: the first row, the one past the last, and the slots that it begins with and leaves, each plus one; 0 for none.
+    /// `[runs, 4]`: the first row, the one past the last, and the slots that it begins with and leaves, each plus one; 0 for
+    /// none.
     pub(crate) list: B::Indices,
 }
 
@@ -282,8 +283,8 @@ impl<B: Backend> SequenceState<B> {
         }
     }
 
-    /// Goes back to the first `length` tokens of the sequence in a slot, which has more. `None` where a state cannot go back: then
-    /// those tokens have to be fed anew, to a sequence that begins.
+    /// Goes back to the first `length` tokens of the sequence in a slot, which has more. `None` where a state cannot go back:
+    /// then those tokens have to be fed anew, to a sequence that begins.
     pub fn truncate(&mut self, _slot: usize, length: usize) -> Option<()> {
         // Keys behind the end are written over and not looked at; a sequence that begins does not look at a state.
         (length == 0 || self.recurrent.is_none()).then_some(())
@@ -320,6 +321,17 @@ mod tests {
             }
         }
         (seen, slots)
+    }
+
+    #[test]
+    fn a_fork_copies_one_slot() {
+        let cpu = Cpu::new();
+        let mut state = RecurrentState::new(&cpu, StateColumns { conv: 2, heads: 3 }, 3).unwrap();
+        state.conv = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        state.heads = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        state.fork(&cpu, 2, 0).unwrap();
+        assert_eq!(state.conv, [5.0, 6.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(state.heads, [7.0, 8.0, 9.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
     }
 
     proptest! {

@@ -71,8 +71,8 @@ pub fn expm1(x: f32) -> f32 {
     if x > -0.5 { series } else { exp(x) - 1.0 }
 }
 
-/// ln(1 + e^x) within 6 ulp: the larger of x and 0, and ln(1 + z) of z = e^-|x| as twice the area tangent of z / (2 + z), which is
-/// a third at most (the next term of its series is about 1e-9 of the whole).
+/// ln(1 + e^x) within 6 ulp: the larger of x and 0, and ln(1 + z) of z = e^-|x| as twice the area tangent of z / (2 + z), which
+/// is a third at most (the next term of its series is about 1e-9 of the whole).
 #[inline(always)]
 pub fn softplus(x: f32) -> f32 {
     let z = exp(-x.abs());

@@ -1,5 +1,5 @@
-//! The recurrences of mixers with a state. A thread takes some columns of the state of a head through all rows of a run: columns do
-//! not depend on each other, and those of a task stay in the nearest cache. Sums go over the keys in order, whatever the task.
+//! The recurrences of mixers with a state. A thread takes some columns of the state of a head through all rows of a run: columns
+//! do not depend on each other, and those of a task stay in the nearest cache. Sums go over the keys in order, whatever the task.
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -1,6 +1,6 @@
 // x[t, c] <- f(sum_j weights[c, j] * x[t - BEFORE + j, c] + bias[c]) along the rows of a run, which begins with the BEFORE rows
-// that its slot of the state has and leaves its last BEFORE ones. One invocation takes a column of a run, row by row, with the rows
-// before in registers: no other invocation sees them. `functions.wgsl` precedes this text.
+// that its slot of the state has and leaves its last BEFORE ones. One invocation takes a column of a run, row by row, with the
+// rows before in registers: no other invocation sees them. `functions.wgsl` precedes this text.
 
 struct Params {
     channels: u32,

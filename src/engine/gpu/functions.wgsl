@@ -28,7 +28,8 @@ fn expm1_of(x: f32) -> f32 {
     return select(exp(max(x, -80.0)) - 1.0, series, x > -0.5);
 }
 
-// log(1 + exp(x)): the larger of x and 0, and log(1 + z) of z = exp(-|x|) as twice the area tangent of z / (2 + z), by its series.
+// log(1 + exp(x)): the larger of x and 0, and log(1 + z) of z = exp(-|x|) as twice the area tangent of z / (2 + z), by its
+// series.
 fn softplus_of(x: f32) -> f32 {
     let z = exp(-min(abs(x), 80.0));
     let s = z / (2.0 + z);

@@ -1,6 +1,6 @@
 // x <- f(x): the tanh form of GELU, x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), if KIND is 0; a x if it is 1; a tanh(x / a) if it
-// is 2; x sigmoid(x) if it is 3; max(x, 0)^2 if it is 4; xIELU (Huang and Schlag 2024) with alpha_p = a, alpha_n = b, beta = c and
-// eps = d if it is 5. `functions.wgsl` precedes this text.
+// is 2; x sigmoid(x) if it is 3; max(x, 0)^2 if it is 4; xIELU (Huang and Schlag 2024) with alpha_p = a, alpha_n = b, beta = c
+// and eps = d if it is 5. `functions.wgsl` precedes this text.
 
 struct Params {
     len: u32,

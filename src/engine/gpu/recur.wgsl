@@ -1,8 +1,8 @@
-// The state S [KEY_DIM, value_dim] of a head along the rows of a run, by S <- g S + k d^T, and the outputs S^T q in the place of the
-// values v. If KIND is 0, a gated delta net (Yang et al. 2024): g = exp(a softplus(gate + dt_bias)), d = (v - g S^T k) sigmoid(beta).
-// If it is 1, Mamba-2 (Dao and Gu 2024): dt = softplus(gate + dt_bias) within its limits, g = exp(dt a), d = dt v, and the output has
-// the head's own multiple of v beside. A workgroup takes COLUMNS columns of a head and run, an invocation one of them: none sees what
-// another writes, so nothing waits. `functions.wgsl` precedes this text.
+// The state S [KEY_DIM, value_dim] of a head along the rows of a run, by S <- g S + k d^T, and the outputs S^T q in the place of
+// the values v. If KIND is 0, a gated delta net (Yang et al. 2024): g = exp(a softplus(gate + dt_bias)) and
+// d = (v - g S^T k) sigmoid(beta). If it is 1, Mamba-2 (Dao and Gu 2024): dt = softplus(gate + dt_bias) within its limits,
+// g = exp(dt a), d = dt v, and the output has the head's own multiple of v beside. A workgroup takes COLUMNS columns of a head
+// and run, an invocation one of them: none sees what another writes, so nothing waits. `functions.wgsl` precedes this text.
 
 struct Params {
     heads: u32,

@@ -147,8 +147,8 @@ struct Head {
 }
 
 /// A rounding of a column counts relative to its length: neither recurrence makes an error of a column longer than the decay
-/// leaves it. What a row adds to it are the roundings of two sums over the keys, which walk at random, and of the gates, for whose
-/// exponential functions graphics interfaces allow some units in the last place.
+/// leaves it. What a row adds to it are the roundings of two sums over the keys, which walk at random, and of the gates, for
+/// whose exponential functions graphics interfaces allow some units in the last place.
 fn recurrence(inputs: &Inputs, shape: RecurShape, runs: &[Run], old: &[f32]) -> [(Vec<f64>, Vec<f64>); 2] {
     let RecurShape { kind, heads, key_heads, key_dim, value_dim, tiled } = shape;
     let unit = (40.0 + 2.0 * (key_dim as f64).sqrt()) * U;
@@ -240,8 +240,8 @@ pub(super) fn recurrences<B: Backend>(b: &B) {
     }
 }
 
-/// Three sequences of 11 rows, the first two alike in their first 4, as calls of runs: whole, in pieces of one call, row by row in
-/// as many calls, and with what is shared computed once. Rows of a sequence lie one behind the other.
+/// Three sequences of 11 rows, the first two alike in their first 4, as calls of runs: whole, in pieces of one call, row by row
+/// in as many calls, and with what is shared computed once. Rows of a sequence lie one behind the other.
 fn cuts() -> Vec<(&'static str, Vec<Vec<Run>>)> {
     let run = |sequence: usize, rows: std::ops::Range<usize>, from: Option<usize>, to: usize| {
         let rows = sequence * 11 + rows.start..sequence * 11 + rows.end;
@@ -261,13 +261,16 @@ fn cuts() -> Vec<(&'static str, Vec<Vec<Run>>)> {
     ]
 }
 
+/// What calls of runs make of the same rows and states.
+type Walk<'a> = dyn Fn(&[Vec<Run>]) -> [Vec<f32>; 2] + 'a;
+
 /// However rows are cut into runs and calls, every row and every state that is left has the same bits.
 pub(super) fn results_do_not_depend_on_runs<B: Backend>(b: &B) {
     let mut random = Random::new(32);
     let rows = 33;
     // The second sequence begins as the first does.
     let share = |data: &mut [f32]| data.copy_within(0..data.len() / rows * 4, data.len() / 3);
-    let same = |what: &str, cols: usize, slot: usize, walk: &dyn Fn(&[Vec<Run>]) -> [Vec<f32>; 2]| {
+    let same = |what: &str, cols: usize, slot: usize, walk: &Walk<'_>| {
         let cuts = cuts();
         let whole = walk(&cuts[0].1);
         for (name, calls) in &cuts[1..] {

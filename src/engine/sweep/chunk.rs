@@ -253,6 +253,8 @@ mod tests {
 
     use super::super::prefix::{Order, Path};
     use super::*;
+    use crate::cpu::Cpu;
+    use crate::state::RunList;
 
     fn copy(from: usize, to: usize, len: usize) -> RowCopy {
         RowCopy { from, to, len }
@@ -285,6 +287,20 @@ mod tests {
         assert_eq!((last.key_rows, &last.spans[..]), (10, &[0, 9, 0, 10][..]));
         let join = vec![(KvSource::Kept, copy(0, 0, 4)), (KvSource::Kept, copy(4, 4, 4)), (KvSource::Step, copy(0, 8, 2))];
         assert_eq!(last.copies, KvCopies { keep: vec![], join });
+    }
+
+    /// Contexts with several endings, each context's state in a slot of its own: no run waits for another context's.
+    #[test]
+    fn contexts_of_a_chunk_do_not_wait_for_each_other() {
+        let ending = |context: u32, end: u32| [vec![context; 20], vec![end]].concat();
+        let tokens: Vec<Vec<u32>> = (0..6).flat_map(|context| [ending(context, 10), ending(context, 11)]).collect();
+        let chunks = Chunks::of(&forest(&tokens).1, ChunkLimits { rows: 200, key_rows: 1000 });
+        assert_eq!((chunks.chunks.len(), chunks.slots), (1, 6));
+        let runs = RunList::new(&Cpu::new(), &chunks.chunks[0].runs).unwrap();
+        assert_eq!(runs.waves, [0..6, 6..18]);
+        // Where there are many, slots change hands.
+        let tokens: Vec<Vec<u32>> = (0..60).flat_map(|context| [ending(context, 100), ending(context, 101)]).collect();
+        assert_eq!(Chunks::of(&forest(&tokens).1, ChunkLimits { rows: 2000, key_rows: 9000 }).slots, SPREAD_SLOTS);
     }
 
     proptest! {
