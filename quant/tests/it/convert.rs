@@ -128,6 +128,7 @@ const OWN_KEYS: &[(&str, &[&str])] = &[
     ("gemma3_pattern", &["bitworth.attention.sliding_window_blocks", "bitworth.attention.scale"]),
     ("glm4_moe_lite", &["bitworth.expert_gating_func"]),
     ("gpt_oss_yarn", &["bitworth.rope.scaling.yarn_truncate"]),
+    ("llama4", &["bitworth.attention.chunk_size", "bitworth.attention.temperature_floor"]),
     ("mistral_swa", &["bitworth.attention.sliding_window"]),
     ("qwen2_moe_mixed", &["bitworth.expert_weights_norm", "bitworth.expert_blocks"]),
     ("qwen2_swa", &["bitworth.attention.sliding_window", "bitworth.attention.sliding_window_blocks"]),
