@@ -30,7 +30,10 @@ mod phi3;
 mod qwen2;
 mod qwen2moe;
 mod qwen3;
+mod qwen35;
+mod qwen35moe;
 mod qwen3moe;
+mod qwen3next;
 mod qwen3vl;
 mod qwen3vlmoe;
 mod role;
@@ -48,14 +51,14 @@ use class::CLASS;
 pub use class::{ExpertGroups, HeadDim, HfClass, HfRouting, HfWindow, NormEpsilon, Normalizes};
 pub use role::{ROLES, Role};
 pub(crate) use role::{fill, match_pattern};
-pub use rule::{Dim, Mxfp4Rows, Presence, TensorRule, Transform};
+pub use rule::{Dim, Mxfp4Rows, Presence, TensorRule, Tiled, Transform};
 use spec::COMMON;
 pub(crate) use spec::neutral;
 pub use spec::{ArchSpec, MtpBlocks, NeutralKey, Stated};
 use traits::BLOCK;
 pub use traits::{
-    AttentionScale, BlockTraits, EmbeddingScale, Gating, HeadNorms, LocalRope, LogitScale, Mlp, Norm, QueryTemperature, Residual,
-    RopePairing, Rotated, Shapes, Weighs, Windowed, YarnLog,
+    AttentionGate, AttentionScale, BlockTraits, EmbeddingScale, Gating, HeadNorms, LocalRope, LogitScale, Mlp, Norm,
+    QueryTemperature, Recurs, Residual, RopePairing, Rotated, Shapes, Weighs, Windowed, YarnLog,
 };
 
 /// Every architecture that can be read.
@@ -86,7 +89,10 @@ pub const ARCHITECTURES: &[&ArchSpec] = &[
     &qwen2::QWEN2,
     &qwen2moe::QWEN2MOE,
     &qwen3::QWEN3,
+    &qwen35::QWEN35,
+    &qwen35moe::QWEN35MOE,
     &qwen3moe::QWEN3MOE,
+    &qwen3next::QWEN3NEXT,
     &qwen3vl::QWEN3VL,
     &qwen3vlmoe::QWEN3VLMOE,
     &seed_oss::SEED_OSS,

@@ -8,7 +8,7 @@ use super::{Gating, Role};
 use crate::HParams;
 
 /// One tensor (or one per block) of an architecture. A role can have two rules where checkpoints hold it in two forms.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct TensorRule {
     /// What it is for; gives the GGUF name.
     pub role: Role,
@@ -53,9 +53,24 @@ pub(super) const fn experts(role: Role, hf: &'static str, shape: &'static [Dim])
     TensorRule { presence: Presence::Experts, ..changed(role, hf, shape, Transform::Stack(Dim::Experts)) }
 }
 
+/// A tensor of blocks with attention.
+pub(super) const fn attention(role: Role, hf: &'static str, shape: &'static [Dim], transform: Transform) -> TensorRule {
+    TensorRule { presence: Presence::Attention, ..changed(role, hf, shape, transform) }
+}
+
+/// A tensor of blocks with a mixer that carries a state.
+pub(super) const fn recurrent(role: Role, hf: &'static str, shape: &'static [Dim], transform: Transform) -> TensorRule {
+    TensorRule { presence: Presence::Recurrent, ..changed(role, hf, shape, transform) }
+}
+
 /// A tensor of blocks that predict further tokens.
 pub(super) const fn mtp(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
     TensorRule { presence: Presence::Mtp, ..tensor(role, hf, shape) }
+}
+
+/// A norm of blocks that predict further tokens, stored as the difference from 1.
+pub(super) const fn mtp_changed(role: Role, hf: &'static str) -> TensorRule {
+    TensorRule { presence: Presence::Mtp, ..changed(role, hf, &[Dim::Embd], Transform::AddOne) }
 }
 
 /// A tensor that some of those blocks have.
@@ -117,6 +132,20 @@ pub enum Dim {
     ExpertFeedForward,
     /// The width of all shared experts together.
     SharedFeedForward,
+    /// `2 * head_count * head_dim`: all query heads, each with its gate behind it.
+    QueriesAndGates,
+    /// Tokens that the convolution of a mixer with a state sees.
+    ConvKernel,
+    /// Columns that go through it.
+    ConvChannels,
+    /// Heads of such a mixer.
+    StateHeads,
+    /// Twice as many.
+    TwiceStateHeads,
+    /// All their values.
+    StateValues,
+    /// The width of one value.
+    StateValueDim,
     /// `attention.q_lora_rank`: compressed queries of multi-head latent attention.
     QRank,
     /// `attention.kv_lora_rank`: compressed keys and values of the same.
@@ -139,6 +168,7 @@ impl Dim {
     /// The dimension's size in a block of a model; 0 where the model has nothing of the kind.
     pub fn size(self, h: &HParams, block: usize) -> usize {
         let mla = |size: fn(&crate::hparams::Mla) -> usize| h.mla.as_ref().map_or(0, size);
+        let state = |size: fn(&crate::hparams::Recurrent) -> usize| h.recurrent.as_ref().map_or(0, size);
         match self {
             Self::Embd => h.embedding_length,
             Self::FeedForward => h.feed_forward_length.of(block),
@@ -161,6 +191,13 @@ impl Dim {
             Self::Experts => h.expert_count,
             Self::ExpertFeedForward => h.expert_feed_forward_length,
             Self::SharedFeedForward => h.shared_feed_forward_length,
+            Self::QueriesAndGates => 2 * h.head_count.of(block) * h.head_dim.of(block),
+            Self::ConvKernel => state(|r| r.conv_kernel),
+            Self::ConvChannels => h.recurrent.as_ref().map_or(0, |r| r.conv_channels(h.embedding_length)),
+            Self::StateHeads => state(|r| r.heads),
+            Self::TwiceStateHeads => 2 * state(|r| r.heads),
+            Self::StateValues => state(|r| r.values()),
+            Self::StateValueDim => state(|r| r.value_dim),
             Self::QRank => mla(|m| m.q_lora_rank),
             Self::KvRank => mla(|m| m.kv_lora_rank),
             Self::KvRankAndRope => mla(|m| m.kv_lora_rank) + h.rope_dim,
@@ -186,12 +223,27 @@ pub enum Transform {
     Transpose,
     /// Of a matrix stored transposed, every second column, from this one (0 or 1): gate and up that alternate.
     TransposeAlternate(usize),
+    /// This half of the rows of each matrix (0 or 1): gate and up one behind the other.
+    Half(usize),
     /// Of a matrix stored transposed, this half of the columns (0 or 1): gate and up one behind the other.
     TransposeHalf(usize),
     /// Every second column, from this one (0 or 1).
     Alternate(usize),
     /// 1 added to every weight: norms stored as the difference from 1.
     AddOne,
+    /// The dimension of 1 in the middle of the weights of a convolution left out.
+    Squeeze,
+    /// The heads of values brought from the order of the keys that they share (all of the first key, all of the second, ...) to one
+    /// in which those of one key are not neighbours (the first of each key, the second of each, ...). llama.cpp wants them so.
+    Tile(Tiled),
+    /// `-exp(x)`, of heads that are tiled.
+    NegExpTiled,
+    /// `-exp(x)`.
+    NegExp,
+    /// Of rows that hold, key by key, its query, the key, its values and their gates: all queries, then all keys, then all values.
+    QueriesKeysValues,
+    /// Of the same, the gates.
+    ValueGates,
     /// So many tensors of the file, the second `{}` of the name counting them, one behind the other.
     Stack(Dim),
     /// Of the matrix that expands compressed keys and values, each head's rows for the key, transposed.
@@ -205,6 +257,21 @@ pub enum Transform {
         /// Which rows.
         rows: Mxfp4Rows,
     },
+}
+
+/// Where the heads of values stand that are tiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tiled {
+    /// A row (or of a vector a number) is a head.
+    Heads,
+    /// So many rows as a value is wide are a head.
+    Rows,
+    /// So many columns are.
+    Columns,
+    /// So many rows, behind those of all queries and keys.
+    RowsBehindKeys,
+    /// The same of the weights of a convolution, with a dimension of 1 in their middle.
+    Convolution,
 }
 
 /// Which rows of a tensor of MXFP4 codes are meant.
@@ -225,6 +292,12 @@ pub enum Presence {
     Dense,
     /// Blocks with experts have it.
     Experts,
+    /// Blocks with attention have it.
+    Attention,
+    /// Blocks with a mixer that carries a state have it.
+    Recurrent,
+    /// Some of those have it.
+    RecurrentOptional,
     /// Blocks with experts have it whose router is a sigmoid.
     SigmoidRouter,
     /// Models with latent attention have it that do not compress queries.
@@ -250,12 +323,14 @@ impl Presence {
             Self::Required => true,
             Self::Dense => !h.has_experts(block),
             Self::Experts => h.has_experts(block),
+            Self::Attention => h.has_attention(block),
+            Self::Recurrent => h.recurrent_of(block).is_some(),
             Self::SigmoidRouter => h.has_experts(block) && h.routing.gating == Gating::Sigmoid,
             Self::Sequential => !h.parallel,
             Self::PlainQueries => !compresses_queries(h),
             Self::CompressedQueries => compresses_queries(h),
             Self::Mtp => h.is_mtp(block),
-            Self::MtpOptional | Self::Optional | Self::TiedToTokenEmbd => false,
+            Self::MtpOptional | Self::RecurrentOptional | Self::Optional | Self::TiedToTokenEmbd => false,
         }
     }
 
@@ -264,6 +339,8 @@ impl Presence {
         match self {
             Self::Dense if h.has_experts(block) => Some("has experts"),
             Self::Experts if !h.has_experts(block) => Some("has no experts"),
+            Self::Attention if !h.has_attention(block) => Some("has no attention"),
+            Self::Recurrent | Self::RecurrentOptional if h.recurrent_of(block).is_none() => Some("carries no state"),
             Self::Mtp | Self::MtpOptional if !h.is_mtp(block) => Some("does not predict further tokens"),
             Self::Sequential if h.parallel => Some("has attention and feed-forward network side by side"),
             Self::PlainQueries if compresses_queries(h) => Some("compresses queries"),

@@ -21,6 +21,10 @@ pub struct BlockTraits {
     pub chunk: Option<usize>,
     /// How blocks with a window rotate, where the file does not say.
     pub local_rope: LocalRope,
+    /// The mixer that carries a state.
+    pub recurs: Recurs,
+    /// What lets the outputs of attention through.
+    pub attention_gate: AttentionGate,
     /// Where the logarithm of YaRN goes that a file weighs by a key.
     pub yarn_log: YarnLog,
     /// The factor on queries by position.
@@ -61,6 +65,8 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     windowed: Windowed::All,
     chunk: None,
     local_rope: LocalRope::Same,
+    recurs: Recurs::Never,
+    attention_gate: AttentionGate::None,
     yarn_log: YarnLog::AttentionScale,
     temperature: QueryTemperature::Never,
     head_norms: HeadNorms::BeforeRope,
@@ -129,6 +135,25 @@ pub enum LocalRope {
     Base(f32),
     /// By the same base, but positions are not stretched.
     Unscaled,
+}
+
+/// The mixer with a state that some blocks have in place of attention (see [`Recurrent`](crate::hparams::Recurrent)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recurs {
+    /// There is none.
+    Never,
+    /// A gated delta net, whose heads of values are tiled or keep the order of their keys.
+    #[allow(missing_docs)]
+    DeltaNet { tiled: bool },
+}
+
+/// The sigmoid gate on the outputs of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionGate {
+    /// There is none.
+    None,
+    /// The matrix of queries has it, head by head, behind each query.
+    BehindQueries,
 }
 
 /// Where the logarithm of YaRN goes that the key `rope.scaling.yarn_log_multiplier` weighs.

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use super::container::{Container, Parts};
 use super::known::{Checkpoint, Kind, OtherParts};
 use super::layout::layout;
-use super::place::{Place, Span, Stored};
+use super::place::{Change, Place, Span, Stored};
 use super::tensors;
 use crate::arch::{MtpBlocks, Mxfp4Rows, Presence, Role, TensorRule, Transform};
 use crate::convert::wrapper::text_name;
@@ -205,9 +205,11 @@ fn map_tensor(path: &Path, sources: &Sources, block: usize, h: &HParams) -> Resu
         tensors::check_shape(&t.file, &t.name, &found, &layout.shape)?;
     }
     let dtype = first.dtype()?;
+    let widened = if dtype == DType::BF16 { DType::F32 } else { dtype };
     let (dtype, place) = match (rule.transform, layout.strides) {
         (Transform::Stack(count), _) => (dtype, stacked(path, sources, block, count.size(h, block), dtype)?),
-        (Transform::AddOne, _) => (if dtype == DType::BF16 { DType::F32 } else { dtype }, Place::AddOne(span(first), dtype)),
+        (Transform::AddOne, walk) => (widened, Place::Changed(span(first), dtype, walk, Change::AddOne)),
+        (Transform::NegExp | Transform::NegExpTiled, walk) => (widened, Place::Changed(span(first), dtype, walk, Change::NegExp)),
         (_, Some(strides)) => (dtype, Place::Strided(span(first), strides)),
         (_, None) => (dtype, Place::Mapped(span(first))),
     };

@@ -3,9 +3,10 @@
 //!
 //! Absent: reading (see `place`) and finding the tensors (see `hf`).
 
-use super::place::Strides;
+use super::place::{Strides, Walk};
 use crate::HParams;
-use crate::arch::{Dim, Transform};
+use crate::arch::{Dim, Tiled, Transform};
+use crate::hparams::Recurrent;
 
 /// A tensor as the safetensors file must hold it.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(super) struct Layout {
     /// Its shape, row length first; of a stack, that of one part.
     pub(super) shape: Vec<usize>,
     /// The walk that gives GGUF's order; `None` where it has that order.
-    pub(super) strides: Option<Strides>,
+    pub(super) strides: Option<Walk>,
 }
 
 /// The layout in the file of a tensor that has `shape` in GGUF: C columns, R rows, and of three dimensions so many matrices.
@@ -22,19 +23,28 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
     let (cols, rows, matrices) = (dim(0), dim(1), dim(2));
     let walk = |front: [usize; 2], first: usize, digits: Vec<(usize, usize)>| {
         let shape = front.into_iter().chain(shape.iter().skip(2).copied()).collect();
-        Layout { shape, strides: Some(Strides { first, digits }) }
+        Layout { shape, strides: Some(Walk(vec![Strides { first, digits }])) }
     };
     match transform {
-        Transform::Same | Transform::AddOne | Transform::Mxfp4 { .. } => Layout { shape: shape.to_vec(), strides: None },
+        Transform::Same | Transform::AddOne | Transform::NegExp | Transform::Mxfp4 { .. } => {
+            Layout { shape: shape.to_vec(), strides: None }
+        }
         Transform::Stack(_) => Layout { shape: shape[..shape.len().saturating_sub(1)].to_vec(), strides: None },
         Transform::InterleaveQueryHeads => interleaved(shape, h.head_count.of(block)),
         Transform::InterleaveKeyHeads => interleaved(shape, h.head_count_kv.of(block)),
+        Transform::Squeeze => Layout { shape: vec![cols, 1, rows], strides: None },
+        Transform::Tile(_) | Transform::NegExpTiled | Transform::QueriesKeysValues | Transform::ValueGates => {
+            let whole = Layout { shape: shape.to_vec(), strides: None };
+            h.recurrent.as_ref().filter(|r| r.key_heads > 0).map_or(whole, |r| value_heads(transform, shape, r))
+        }
         // [R, C, n]
         Transform::Transpose => walk([rows, cols], 0, vec![(cols, rows), (rows, 1), (matrices, cols * rows)]),
         // [2R, C, n]
         Transform::TransposeAlternate(first) => {
             walk([2 * rows, cols], first, vec![(cols, 2 * rows), (rows, 2), (matrices, 2 * rows * cols)])
         }
+        // [C, 2R, n]
+        Transform::Half(half) => walk([cols, 2 * rows], half * rows * cols, vec![(rows * cols, 1), (matrices, 2 * rows * cols)]),
         // [2R, C, n]
         Transform::TransposeHalf(half) => {
             walk([2 * rows, cols], half * rows, vec![(cols, 2 * rows), (rows, 1), (matrices, 2 * rows * cols)])
@@ -57,7 +67,44 @@ fn interleaved(shape: &[usize], heads: usize) -> Layout {
     };
     let half = units / heads.max(1) / 2;
     let digits = vec![(row, 1), (2, half * row), (half, row), (heads, 2 * half * row)];
-    Layout { shape: shape.to_vec(), strides: Some(Strides { first: 0, digits }) }
+    Layout { shape: shape.to_vec(), strides: Some(Walk(vec![Strides { first: 0, digits }])) }
+}
+
+/// Layouts of what has heads of values, of which each key has as many.
+fn value_heads(transform: Transform, shape: &[usize], r: &Recurrent) -> Layout {
+    let (cols, rows) = (shape[0], shape.get(1).copied().unwrap_or(1));
+    let (keys, of_key, dim) = (r.key_heads, r.heads / r.key_heads, r.value_dim);
+    // `unit` weights of a head lie one behind the other; in the file those of a key are neighbours.
+    let tiled = |unit: usize, first: usize| Strides { first, digits: vec![(unit, 1), (keys, of_key * unit), (of_key, unit)] };
+    let as_is = |first: usize, count: usize| Strides { first, digits: vec![(count, 1)] };
+    let layout = |shape: Vec<usize>, walk: Vec<Strides>| Layout { shape, strides: Some(Walk(walk)) };
+    let behind_keys = 2 * r.keys() * cols;
+    // Rows of the file for each key: query, key, values, gates.
+    let group = 2 * r.key_dim + 2 * of_key * dim;
+    let grouped =
+        |first: usize, count: usize| Strides { first: first * cols, digits: vec![(count * cols, 1), (keys, group * cols)] };
+    match transform {
+        Transform::Tile(Tiled::Rows) => layout(shape.to_vec(), vec![tiled(dim * cols, 0)]),
+        Transform::Tile(Tiled::Columns) => {
+            let mut strides = tiled(dim, 0);
+            strides.digits.push((rows, cols));
+            layout(shape.to_vec(), vec![strides])
+        }
+        Transform::Tile(Tiled::RowsBehindKeys) => {
+            layout(shape.to_vec(), vec![as_is(0, behind_keys), tiled(dim * cols, behind_keys)])
+        }
+        Transform::Tile(Tiled::Convolution) => {
+            layout(vec![cols, 1, rows], vec![as_is(0, behind_keys), tiled(dim * cols, behind_keys)])
+        }
+        Transform::QueriesKeysValues => layout(
+            vec![cols, keys * group],
+            vec![grouped(0, r.key_dim), grouped(r.key_dim, r.key_dim), grouped(2 * r.key_dim, of_key * dim)],
+        ),
+        Transform::ValueGates => layout(vec![cols, keys * group], vec![grouped(2 * r.key_dim + of_key * dim, of_key * dim)]),
+        // Of a vector a number is a head, of a matrix a row.
+        _ if shape.len() < 2 => layout(shape.to_vec(), vec![tiled(1, 0)]),
+        _ => layout(shape.to_vec(), vec![tiled(cols, 0)]),
+    }
 }
 
 /// A part of the matrix of `rank` columns that holds, for every head, its key rows and its value rows.
@@ -65,5 +112,5 @@ fn expanded(rank: usize, (h, block): (&HParams, usize), mut digits: Vec<(usize, 
     let head_rows = Dim::MlaKey.size(h, block) + Dim::MlaValue.size(h, block);
     let heads = h.head_count.of(block);
     digits.push((heads, head_rows * rank));
-    Layout { shape: vec![rank, heads * head_rows], strides: Some(Strides { first, digits }) }
+    Layout { shape: vec![rank, heads * head_rows], strides: Some(Walk(vec![Strides { first, digits }])) }
 }

@@ -44,16 +44,67 @@ pub(super) struct Stored {
 pub(super) enum Place {
     /// In a mapped file, in the order needed.
     Mapped(Span),
-    /// In a mapped file, each weight where the strides say.
-    Strided(Span, Strides),
+    /// In a mapped file, each weight where the walk says.
+    Strided(Span, Walk),
     /// In mapped files, parts of equal size one behind the other.
     Stacked(Vec<Span>),
-    /// In a mapped file, with 1 to be added to each weight of this type.
-    AddOne(Span, DType),
+    /// In a mapped file, as weights of this type, in the order needed or each where the walk says, that are changed on the way.
+    Changed(Span, DType, Option<Walk>, Change),
     /// MXFP4 codes and block scales apart from each other; the tensor's rows are those from `first` in steps of `step`.
     Mxfp4 { codes: Span, scales: Span, first: usize, step: usize },
     /// Made from the configuration.
     Computed(Vec<u8>),
+}
+
+/// What becomes of each weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// 1 is added.
+    AddOne,
+    /// `-exp(x)`.
+    NegExp,
+}
+
+/// A walk over the weights of a tensor in their order, part after part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Walk(pub(super) Vec<Strides>);
+
+impl Walk {
+    /// The part that weight `index` is in, and its number there.
+    fn part(&self, mut index: usize) -> (&Strides, usize) {
+        for part in &self.0[..self.0.len() - 1] {
+            let weights = part.weights();
+            if index < weights {
+                return (part, index);
+            }
+            index -= weights;
+        }
+        (&self.0[self.0.len() - 1], index)
+    }
+
+    /// The weight of the file for weight `index`, and how many from there on lie one behind the other.
+    fn run(&self, index: usize) -> (usize, usize) {
+        let (part, index) = self.part(index);
+        (part.position(index), part.run(index))
+    }
+
+    /// See [`Strides::extent`]; of several parts, all.
+    fn extent(&self, weights: Range<usize>, available: usize) -> Range<usize> {
+        match &self.0[..] {
+            [whole] => whole.extent(weights, available),
+            _ => 0..available,
+        }
+    }
+
+    /// Whether the walk has `weights` weights, and all of them are within a file tensor of `available`.
+    fn fits(&self, weights: usize, available: usize) -> bool {
+        let counts = self.0.iter().try_fold(0usize, |sum, part| {
+            let count = part.digits.iter().try_fold(1usize, |n, &(extent, _)| n.checked_mul(extent))?;
+            part.fits(count, available).then_some(())?;
+            sum.checked_add(count)
+        });
+        !self.0.is_empty() && counts == Some(weights)
+    }
 }
 
 /// A walk over the weights of a tensor in their order: an odometer whose digits, the fastest first, each move so many
@@ -67,6 +118,11 @@ pub(super) struct Strides {
 }
 
 impl Strides {
+    /// How many weights it has.
+    fn weights(&self) -> usize {
+        self.digits.iter().map(|&(extent, _)| extent).product()
+    }
+
     /// The weight of the file for weight `index`.
     fn position(&self, index: usize) -> usize {
         let mut rest = index;
@@ -148,7 +204,11 @@ impl Stored {
                 let weights = tensor.cols().checked_mul(tensor.rows());
                 weights.is_some_and(|n| strides.fits(n, span.range.len() / tensor.dtype.block_bytes()))
             }
-            Place::AddOne(span, stored) => stored.row_bytes(tensor.cols() * tensor.rows()) == Some(span.range.len()),
+            Place::Changed(span, stored, walk, _) => {
+                let weights = tensor.cols() * tensor.rows();
+                let fits = |walk: &Walk| walk.fits(weights, span.range.len() / stored.block_bytes());
+                stored.row_bytes(weights) == Some(span.range.len()) && walk.as_ref().is_none_or(fits)
+            }
             Place::Mxfp4 { codes, scales, first, step } => {
                 let (blocks, rows) = (tensor.cols() / tensor.dtype.block_len(), tensor.rows() * step);
                 let whole = scales.range.len() == rows * blocks && codes.range.len() == rows * blocks * MXFP4_CODES;
@@ -191,7 +251,7 @@ impl Stored {
                 f(&codes.map, &codes.within((first + rows.start * step).min(end) * row..end * row));
             }
             // Norms, and what is in memory.
-            Place::AddOne(..) | Place::Computed(_) => {}
+            Place::Changed(..) | Place::Computed(_) => {}
         }
     }
 
@@ -204,12 +264,15 @@ impl Stored {
             Place::Stacked(parts) => stacked(parts, part),
             Place::Strided(span, strides) => {
                 let from = span.within(strided_bytes(span, strides, tensor, &rows));
-                let out = strided(span.bytes(), strides, tensor, rows);
+                let weights = rows.start * tensor.cols()..rows.end * tensor.cols();
+                let out = strided(span.bytes(), strides, tensor.dtype.block_bytes(), weights);
                 // What was copied need not stay in memory too.
                 release(&span.map, &from);
                 TensorBytes::Owned(out)
             }
-            Place::AddOne(span, stored) => TensorBytes::Owned(add_one(span.bytes(), *stored, tensor, rows)),
+            Place::Changed(span, stored, walk, change) => {
+                TensorBytes::Owned(changed(span.bytes(), (*stored, walk.as_ref(), *change), tensor, rows))
+            }
             Place::Mxfp4 { codes, scales, first, step } => {
                 let blocks = tensor.cols() / tensor.dtype.block_len();
                 let mut out = Vec::with_capacity(part.len());
@@ -241,35 +304,46 @@ fn stacked(parts: &[Span], range: Range<usize>) -> TensorBytes {
 }
 
 /// The bytes of a span that rows of a tensor are among.
-fn strided_bytes(span: &Span, strides: &Strides, tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
+fn strided_bytes(span: &Span, strides: &Walk, tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
     let width = tensor.dtype.block_bytes();
     let weights = rows.start * tensor.cols()..rows.end * tensor.cols();
     let extent = strides.extent(weights, span.range.len() / width);
     extent.start * width..extent.end * width
 }
 
-fn strided(bytes: &[u8], strides: &Strides, tensor: &Tensor, rows: Range<usize>) -> Vec<u8> {
-    let (width, end) = (tensor.dtype.block_bytes(), rows.end * tensor.cols());
-    let mut at = rows.start * tensor.cols();
+fn strided(bytes: &[u8], strides: &Walk, width: usize, weights: Range<usize>) -> Vec<u8> {
+    let (mut at, end) = (weights.start, weights.end);
     let mut out = Vec::with_capacity((end - at) * width);
     while at < end {
-        let (from, run) = (strides.position(at), strides.run(at).min(end - at));
+        let (from, run) = strides.run(at);
+        let run = run.min(end - at);
         out.extend_from_slice(&bytes[from * width..(from + run) * width]);
         at += run;
     }
     out
 }
 
-/// PyTorch adds in f32 and rounds to the stored type; the converter widens BF16 before, so its sums stay F32.
-fn add_one(bytes: &[u8], stored: DType, tensor: &Tensor, rows: Range<usize>) -> Vec<u8> {
+/// PyTorch computes in f32 and rounds to the stored type; the converter widens BF16 before, so what comes out stays F32.
+fn changed(bytes: &[u8], (stored, walk, change): (DType, Option<&Walk>, Change), tensor: &Tensor, rows: Range<usize>) -> Vec<u8> {
     let weights = rows.start * tensor.cols()..rows.end * tensor.cols();
     let width = stored.block_bytes();
     let mut values = vec![0.0; weights.len()];
-    stored.decode_row(&bytes[weights.start * width..weights.end * width], &mut values);
-    values.iter_mut().for_each(|v| *v += 1.0);
+    match walk {
+        None => stored.decode_row(&bytes[weights.start * width..weights.end * width], &mut values),
+        Some(walk) => stored.decode_row(&strided(bytes, walk, width, weights), &mut values),
+    }
+    values.iter_mut().for_each(|v| match change {
+        Change::AddOne => *v += 1.0,
+        Change::NegExp => *v = -exp(*v),
+    });
     let mut out = vec![0; values.len() * tensor.dtype.block_bytes()];
     tensor.dtype.encode_row(&values, None, &mut out);
     out
+}
+
+/// The exponential, rounded once.
+fn exp(x: f32) -> f32 {
+    f64::from(x).exp() as f32
 }
 
 /// Appends one row of ggml's MXFP4 blocks. Both sides store a scale a block and a code of four bits a weight; where the file

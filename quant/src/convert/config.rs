@@ -160,6 +160,7 @@ impl Config {
         let feed_forward_length = match (keys.optional_size_of(class.feed_forward_keys)?, class.feed_forward_factor) {
             (Some(size), _) => size,
             (None, Some(factor)) => embedding_length.saturating_mul(factor),
+            (None, None) if class.feed_forward_keys.is_empty() => 0,
             (None, None) => return Err(keys.error(class.feed_forward_keys[0], "is missing")),
         };
         let (NormEpsilon::Rms(epsilon, default) | NormEpsilon::Layer(epsilon, default)) = class.norm;

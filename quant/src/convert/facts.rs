@@ -122,7 +122,7 @@ fn window(config: &Config) -> Result<Option<Window>> {
         Ok::<_, Error>(layer_types(keys, count)?.unwrap_or_else(|| (0..count).map(otherwise).collect()))
     };
     let (width, blocks) = match config.class.window {
-        HfWindow::None => (None, Vec::new()),
+        HfWindow::None | HfWindow::Recurrent => (None, Vec::new()),
         HfWindow::All => (width()?, vec![true; count]),
         HfWindow::AllIfUsed => (if used()? { width()? } else { None }, vec![true; count]),
         HfWindow::Pattern(default) => {

@@ -148,7 +148,9 @@ pub(crate) fn add_base(config: &Config, file_type: FileType, m: &mut Metadata) -
     w.u32("block_count", config.block_count + config.mtp_block_count);
     w.u32("context_length", config.context_length);
     w.u32("embedding_length", config.embedding_length);
-    w.u32("feed_forward_length", config.feed_forward_length);
+    if config.feed_forward_length > 0 {
+        w.u32("feed_forward_length", config.feed_forward_length);
+    }
     w.heads();
     w.rope_scaling();
     w.rope_sections()?;

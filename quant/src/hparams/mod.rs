@@ -266,9 +266,14 @@ impl HParams {
         self.mla.map_or_else(|| self.value_dim.of(block), |mla| mla.value_length)
     }
 
+    /// Whether a block has attention.
+    pub fn has_attention(&self, block: usize) -> bool {
+        self.head_count_kv.of(block) > 0
+    }
+
     /// Key and value heads as attention of a block computes them.
     pub fn kv_heads(&self, block: usize) -> usize {
-        if self.mla.is_some() { self.head_count.of(block) } else { self.head_count_kv.of(block) }
+        if self.mla.is_some() && self.has_attention(block) { self.head_count.of(block) } else { self.head_count_kv.of(block) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::attention::Heads;
 use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_VOCAB, MAX_WIDTH, MetadataReader};
-use super::{HParams, Xielu};
+use super::{HParams, PerBlock, Xielu};
 use crate::arch::{ArchSpec, EmbeddingScale, HeadNorms, LogitScale, Mlp, MtpBlocks, Residual};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
@@ -23,14 +23,20 @@ impl HParams {
         let mtp_block_count = keys.mtp_block_count(stored)?;
         let block_count = stored - mtp_block_count;
         let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim } = keys.heads(embedding_length, stored)?;
-        let feed_forward_length = keys
-            .sizes("feed_forward_length", MAX_WIDTH, stored)?
-            .ok_or_else(|| keys.error("feed_forward_length", "is missing"))?;
         let (expert_count, expert_used_count) = keys.expert_counts()?;
         let expert_width = keys.optional_size("expert_feed_forward_length", MAX_WIDTH)?;
+        // A model whose every block has experts need not say another width.
+        let feed_forward_length = keys
+            .sizes("feed_forward_length", MAX_WIDTH, stored)?
+            .or(expert_width.filter(|_| expert_count > 0).map(PerBlock::uniform))
+            .ok_or_else(|| keys.error("feed_forward_length", "is missing"))?;
         let expert_feed_forward_length = expert_width.unwrap_or(feed_forward_length.max());
         let context_length = keys.size("context_length", MAX_CONTEXT)?;
         let mla = keys.mla(head_count.max(), rope_dim)?;
+        let (recurrent, recurrent_blocks) = keys.recurrent(block_count, stored)?;
+        // What carries a state does so in place of attention.
+        let kv_heads = |block: usize| if recurrent_blocks[block] { 0 } else { head_count_kv.of(block) };
+        let head_count_kv = PerBlock::each((0..stored).map(kv_heads).collect()).unwrap_or(head_count_kv);
         let window = keys.window(stored)?;
         let rope_scaling = keys.rope_scaling()?;
         let key_dim = mla.map_or(head_dim.max(), |mla| mla.key_length);
@@ -85,8 +91,8 @@ impl HParams {
             expert_feed_forward_length,
             shared_feed_forward_length: keys.shared_feed_forward_length(expert_feed_forward_length)?,
             mla,
-            recurrent: None,
-            recurrent_blocks: vec![false; stored],
+            recurrent,
+            recurrent_blocks,
         })
     }
 }

@@ -26,6 +26,7 @@ mod mistral3;
 mod olmo2;
 mod phi3;
 mod qwen2moe;
+mod qwen35;
 mod qwen3moe;
 mod qwen3vl;
 mod qwen3vlmoe;
@@ -82,7 +83,10 @@ const CONVERSIONS: &[Conversion] = &[
     Conversion { name: "qwen2", ..COMMON },
     Conversion { name: "qwen2moe", keys: qwen2moe::add_keys, ..COMMON },
     Conversion { name: "qwen3", ..COMMON },
+    Conversion { name: "qwen35", keys: qwen35::add_keys, ..COMMON },
+    Conversion { name: "qwen35moe", keys: qwen35::add_moe_keys, ..COMMON },
     Conversion { name: "qwen3moe", keys: qwen3moe::add_keys, ..COMMON },
+    Conversion { name: "qwen3next", keys: qwen35::add_moe_keys, ..COMMON },
     Conversion { name: "qwen3vl", keys: qwen3vl::add_keys, ..COMMON },
     Conversion { name: "qwen3vlmoe", keys: qwen3vlmoe::add_keys, ..COMMON },
     Conversion { name: "seed_oss", ..COMMON },
