@@ -29,6 +29,8 @@ pub struct WorkspaceColumns {
     pub latent: usize,
     /// What the heads have gathered.
     pub attended: usize,
+    /// Gates of the heads of a mixer with a state, twice; 0 without one.
+    pub state_gates: usize,
     /// What goes into the residual stream, and its norm.
     pub projected: usize,
     /// The gate of a network without experts, or of the shared one, and as many columns beside it.
@@ -53,17 +55,23 @@ impl WorkspaceColumns {
     pub fn of(h: &HParams) -> Self {
         let q = h.largest(|block| h.head_count.of(block) * h.key_width(block));
         let KvColumns { k, v } = KvColumns::largest(h);
+        let (state_keys, state_values) = h.recurrent.map_or((0, 0), |r| (r.keys(), r.values()));
+        let channels = h.recurrent.map_or(0, |r| r.conv_channels(h.embedding_length));
+        let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
+        let gate = h.feed_forward_length.max().max(h.shared_feed_forward_length).max(state_values);
         let latent = h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim));
         Self {
             normed: h.embedding_length,
-            q,
-            k,
-            v,
-            raw: q.max(k).max(latent),
+            q: q.max(state_keys),
+            k: k.max(state_keys),
+            v: v.max(state_values),
+            // Queries may have their gates beside them.
+            raw: if h.gates_attention { (2 * q).max(k).max(channels) } else { q.max(k).max(latent).max(channels) },
             latent,
-            attended: h.largest(|block| h.head_count.of(block) * h.value_width(block)),
+            attended: attended.max(state_keys).max(state_values),
+            state_gates: h.recurrent.map_or(0, |r| r.heads),
             projected: h.embedding_length,
-            gate: h.feed_forward_length.max().max(h.shared_feed_forward_length),
+            gate: if h.gates_attention { gate.max(attended) } else { gate },
             experts: (h.expert_count > 0).then(|| ExpertColumns {
                 scores: h.expert_count,
                 outer: h.expert_used_count * h.embedding_length,
@@ -75,7 +83,7 @@ impl WorkspaceColumns {
     /// The columns of all buffers: some stand there twice.
     fn each(&self) -> impl Iterator<Item = usize> {
         let block = [self.normed, self.q, self.k, self.v, self.raw, self.latent, self.latent, self.attended];
-        let stream = [self.projected, self.projected, self.gate, self.gate];
+        let stream = [self.projected, self.projected, self.gate, self.gate, self.state_gates, self.state_gates];
         let experts = self.experts.map(|e| [e.scores, e.outer, e.inner, e.inner, e.outer]);
         block.into_iter().chain(stream).chain(experts.into_iter().flatten())
     }

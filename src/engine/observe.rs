@@ -11,7 +11,7 @@ use super::error::Result;
 /// A place in a model where activations meet matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Site {
-    /// The input of attention.
+    /// The input of attention, or of the mixer in its place.
     Attention,
     /// Latent attention's compressed queries.
     CompressedQueries,
@@ -22,6 +22,8 @@ pub enum Site {
     LatentValues,
     /// What all heads have gathered.
     AttentionOutput,
+    /// What a mixer with a state puts out.
+    StateOutput,
     /// The input of a network without experts.
     FeedForward,
     /// What its gate lets through.
@@ -40,12 +42,13 @@ pub enum Site {
 
 impl Site {
     /// All sites of a block, in the order of its computation.
-    pub const OF_BLOCK: [Self; 11] = [
+    pub const OF_BLOCK: [Self; 12] = [
         Self::Attention,
         Self::CompressedQueries,
         Self::LatentKeys,
         Self::LatentValues,
         Self::AttentionOutput,
+        Self::StateOutput,
         Self::FeedForward,
         Self::FeedForwardDown,
         Self::Router,
@@ -57,11 +60,23 @@ impl Site {
     /// The matrices that read it; a model has some of them.
     pub fn readers(self) -> &'static [Role] {
         match self {
-            Self::Attention => &[Role::AttnQ, Role::AttnK, Role::AttnV, Role::AttnQkv, Role::AttnQA, Role::AttnKvAMqa],
+            Self::Attention => &[
+                Role::AttnQ,
+                Role::AttnK,
+                Role::AttnV,
+                Role::AttnQkv,
+                Role::AttnQA,
+                Role::AttnKvAMqa,
+                Role::AttnGate,
+                Role::SsmAlpha,
+                Role::SsmBeta,
+                Role::SsmBa,
+            ],
             Self::CompressedQueries => &[Role::AttnQB],
             Self::LatentKeys => &[Role::AttnKB],
             Self::LatentValues => &[Role::AttnVB],
             Self::AttentionOutput => &[Role::AttnOutput],
+            Self::StateOutput => &[Role::SsmOut],
             Self::FeedForward => &[Role::FfnGate, Role::FfnUp],
             Self::FeedForwardDown => &[Role::FfnDown],
             Self::Router => &[Role::FfnGateInp, Role::FfnGateInpShexp, Role::FfnGateShexp, Role::FfnUpShexp],

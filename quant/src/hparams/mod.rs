@@ -187,6 +187,8 @@ pub struct HParams {
     pub temperature: Option<Temperature>,
     /// Which blocks have it.
     pub temperature_blocks: Vec<bool>,
+    /// Whether a sigmoid gate lets the outputs of attention through.
+    pub gates_attention: bool,
     /// Whether queries and keys of blocks that rotate are normalized without weights behind it (Llama 4).
     pub unweighted_head_norms: bool,
     /// The parameters of the feed-forward network's function by block, where it has some; empty else.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::attention::Heads;
 use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_VOCAB, MAX_WIDTH, MetadataReader};
 use super::{HParams, PerBlock, Xielu};
-use crate::arch::{ArchSpec, EmbeddingScale, HeadNorms, LogitScale, Mlp, MtpBlocks, Residual};
+use crate::arch::{ArchSpec, AttentionGate, EmbeddingScale, HeadNorms, LogitScale, Mlp, MtpBlocks, Residual};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
@@ -68,6 +68,7 @@ impl HParams {
             attention_scale,
             temperature,
             temperature_blocks,
+            gates_attention: arch.block.attention_gate != AttentionGate::None,
             unweighted_head_norms: keys.unweighted_head_norms(expert_count)?,
             xielu: keys.xielu(block_count)?,
             attention_softcap: keys.factor("attn_logit_softcapping", 0.0)?,

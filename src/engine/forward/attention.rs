@@ -4,9 +4,9 @@ use bitworth_quant::arch::HeadNorms;
 
 use super::workspace::Scratch;
 use super::{Chunked, KvPast, KvSource, Past, Step};
-use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns, CombineShape, Terms};
+use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns, CombineShape, Gate, Terms};
 use crate::error::Result;
-use crate::model::{Attention, Latent, Projections, Queries};
+use crate::model::{Attention, Gated, HeadNorm, Latent, Linear, Projections, Queries};
 use crate::observe::Site;
 use crate::state::KvColumns;
 
@@ -19,6 +19,9 @@ impl<B: Backend> Step<'_, B> {
             Projections::Latent(latent) => self.project_latent(latent, block, ws, normed),
             Projections::Plain { q, k, v } => {
                 self.linear(normed, v, &mut ws.v)?;
+                if let Gated::BehindQueries = attention.gate {
+                    return self.project_gated(attention, (q, k), block, ws, normed);
+                }
                 let (heads, kv_heads) = (h.head_count.of(block), h.head_count_kv.of(block));
                 let parts = [(q, &attention.q_norm, heads), (k, &attention.k_norm, kv_heads)];
                 for ((linear, norm, heads), out) in parts.into_iter().zip([&mut ws.q, &mut ws.k]) {
@@ -47,6 +50,48 @@ impl<B: Backend> Step<'_, B> {
                 Ok(())
             }
         }
+    }
+
+    /// Queries with their gates beside them, head by head, and keys.
+    fn project_gated(
+        &self,
+        attention: &Attention<B>,
+        (q, k): (&Linear<B>, &Linear<B>),
+        block: usize,
+        ws: &mut Scratch<B>,
+        normed: &B::Buffer,
+    ) -> Result<()> {
+        let (h, backend, rows) = (&self.graph.hparams, self.backend, self.batch.rows);
+        let (heads, kv_heads, dim) = (h.head_count.of(block), h.head_count_kv.of(block), h.head_dim.of(block));
+        self.linear(normed, q, &mut ws.raw)?;
+        let part = |first| ColumnCopy {
+            from: Columns { stride: 2 * dim, first },
+            to: Columns { stride: dim, first: 0 },
+            rows: rows * heads,
+            count: dim,
+            repeat: 1,
+        };
+        backend.copy_columns(&ws.raw, &mut ws.attended, part(0))?;
+        backend.copy_columns(&ws.raw, &mut ws.gate, part(dim))?;
+        self.head_norm(attention.q_norm.as_ref(), (heads, dim), &ws.attended, &mut ws.q)?;
+        self.rotate(&mut ws.q, heads, dim, 0, block)?;
+        self.linear(normed, k, &mut ws.raw)?;
+        self.head_norm(attention.k_norm.as_ref(), (kv_heads, dim), &ws.raw, &mut ws.k)?;
+        self.rotate(&mut ws.k, kv_heads, dim, 0, block)
+    }
+
+    /// The norm of heads of a width, where the model has one; else they are copied.
+    fn head_norm(
+        &self,
+        norm: Option<&HeadNorm<B>>,
+        (heads, dim): (usize, usize),
+        x: &B::Buffer,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        let (h, rows) = (&self.graph.hparams, self.batch.rows);
+        let Some(norm) = norm else { return Ok(self.backend.copy(x, 0, out, 0, rows * heads * dim)?) };
+        let count = if norm.together { rows } else { rows * heads };
+        Ok(self.backend.norm(self.graph.traits.norm, x, count, &norm.gain, h.norm_epsilon, out)?)
     }
 
     /// Multi-head latent attention's queries, keys and values, expanded: keys are the products with the compressed ones beside
@@ -128,8 +173,18 @@ impl<B: Backend> Step<'_, B> {
         if self.observer.is_some() && h.mla.is_some() {
             self.observe_latent(block, ws, spans, shape)?;
         }
-        self.observe(block, Site::AttentionOutput, &ws.attended, shape.heads * shape.value_dim)?;
-        self.linear(&ws.attended, &attention.output, &mut ws.projected)
+        let width = shape.heads * shape.value_dim;
+        match &attention.gate {
+            Gated::No => {
+                self.observe(block, Site::AttentionOutput, &ws.attended, width)?;
+                return self.linear(&ws.attended, &attention.output, &mut ws.projected);
+            }
+            Gated::BehindQueries => {}
+            Gated::Own(gate) => self.linear(normed, gate, &mut ws.gate)?,
+        }
+        backend.gate(Gate::Sigmoid, &mut ws.gate, &ws.attended, self.batch.rows * width)?;
+        self.observe(block, Site::AttentionOutput, &ws.gate, width)?;
+        self.linear(&ws.gate, &attention.output, &mut ws.projected)
     }
 
     /// Tells of what would meet the matrices of keys and values if they were absorbed, as GGUF has them: one head after the

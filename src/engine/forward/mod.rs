@@ -4,6 +4,7 @@
 //! It knows neither files nor layers' order: `sweep` walks it layer by layer over a data set, `generate` token by token.
 
 mod attention;
+mod delta_net;
 mod feed_forward;
 mod graph;
 mod workspace;
@@ -213,6 +214,7 @@ pub fn block<B: Backend>(
         let input = pre_norm(step, weights.mixer_norm.as_ref(), x, normed)?;
         match &weights.mixer {
             Mixer::Attention(attention) => step.attend(attention, weights.index, &mut past, scratch, input)?,
+            Mixer::DeltaNet(net) => step.delta_net(net, weights.index, &mut past, scratch, input)?,
         }
     }
     step.join(weights.mixer_post_norm.as_ref(), scratch, x)?;

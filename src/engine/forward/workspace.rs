@@ -23,6 +23,9 @@ pub(super) struct Scratch<B: Backend> {
     pub latent: B::Buffer,
     pub compressed: B::Buffer,
     pub attended: B::Buffer,
+    /// Decays and rates of the heads of a mixer with a state.
+    pub decays: B::Buffer,
+    pub rates: B::Buffer,
     /// What goes into the residual stream, and its norm.
     pub projected: B::Buffer,
     pub post_normed: B::Buffer,
@@ -68,6 +71,8 @@ impl<B: Backend> Workspace<B> {
             latent: buffer(columns.latent)?,
             compressed: buffer(columns.latent)?,
             attended: buffer(columns.attended)?,
+            decays: buffer(columns.state_gates)?,
+            rates: buffer(columns.state_gates)?,
             projected: buffer(columns.projected)?,
             post_normed: buffer(columns.projected)?,
             gate: buffer(columns.gate)?,

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bitworth_quant::HParams;
-use bitworth_quant::arch::{Mlp, Role};
+use bitworth_quant::arch::{AttentionGate, Mlp, Role};
+use bitworth_quant::checkpoint::TensorBytes;
+use bitworth_quant::hparams::Recurrent;
 
 use super::reader::{Reader, decode, f32_tensor};
 use super::weights::{
-    Attention, BlockWeights, Dense, Experts, FeedForward, HeadNorm, Latent, Linear, Mixer, NormWeights, Projections, Queries,
-    Shared, Stack,
+    Attention, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, Linear, Mixer, NormWeights,
+    Projections, Queries, Shared, Stack,
 };
 use crate::backend::{Backend, HostTensor};
 use crate::error::{EngineError, Result};
@@ -87,7 +89,49 @@ impl<B: Backend> Loader<'_, B> {
         EngineError::Unfit { model: self.reader.variant.checkpoint().path().display().to_string(), what: what.to_owned() }
     }
 
-    fn attention(&self, h: &HParams) -> Result<Attention<B>> {
+    /// A matrix of some rows of a tensor, in this order.
+    fn picked(&self, tensor: &HostTensor, rows: impl Iterator<Item = usize>) -> Result<Linear<B>> {
+        let row_bytes = tensor.bytes.len() / tensor.rows.max(1);
+        let bytes: Vec<u8> = rows.flat_map(|row| tensor.bytes[row * row_bytes..][..row_bytes].iter().copied()).collect();
+        let (rows, cols) = (bytes.len() / row_bytes.max(1), tensor.cols);
+        let picked = HostTensor { dtype: tensor.dtype, rows, cols, bytes: TensorBytes::Owned(bytes) };
+        Ok(Linear { weight: self.matrix(picked)?, rows: 0..rows, bias: None, cols })
+    }
+
+    /// One number a row, that a block must have.
+    fn numbers(&self, role: Role) -> Result<Vec<f32>> {
+        Ok(decode(&self.reader.require(role, self.block)?))
+    }
+
+    fn delta_net(&self, r: &Recurrent) -> Result<DeltaNet<B>> {
+        let constant = |value: f64| self.backend.weight(f32_tensor(1, r.key_dim, &vec![value as f32; r.key_dim]));
+        let (decay, rate) = if self.has(Role::SsmBa) {
+            // Key by key the rates of its heads, then their decays.
+            let (both, of_key) = (self.reader.require(Role::SsmBa, self.block)?, r.heads / r.key_heads);
+            let part = |first: usize| {
+                let rows = (0..r.heads).map(move |head| head / of_key * 2 * of_key + first + head % of_key);
+                self.picked(&both, rows)
+            };
+            (part(of_key)?, part(0)?)
+        } else {
+            (self.linear(Role::SsmAlpha, None)?, self.linear(Role::SsmBeta, None)?)
+        };
+        let parameters = [self.numbers(Role::SsmA)?, self.numbers(Role::SsmDtBias)?, vec![0.0; r.heads]].concat();
+        Ok(DeltaNet {
+            projection: self.linear(Role::AttnQkv, None)?,
+            gate: self.linear(Role::AttnGate, None)?,
+            decay,
+            rate,
+            conv: self.weight(Role::SsmConv1d)?,
+            parameters: self.backend.upload(&parameters)?,
+            query_norm: constant(1.0 / r.key_dim as f64)?,
+            key_norm: constant(1.0 / (r.key_dim as f64).sqrt())?,
+            norm: self.weight(Role::SsmNorm)?,
+            output: self.linear(Role::SsmOut, None)?,
+        })
+    }
+
+    fn attention(&self, h: &HParams, gate: AttentionGate) -> Result<Attention<B>> {
         let sinks = self.reader.decoded(Role::AttnSinks, self.block)?;
         let head_dim = h.head_dim.of(self.block);
         let unweighted = h.unweighted_head_norms && h.rope_blocks[self.block];
@@ -96,6 +140,10 @@ impl<B: Backend> Loader<'_, B> {
             projections: self.projections(h)?,
             q_norm: head_norm(Role::AttnQNorm)?,
             k_norm: head_norm(Role::AttnKNorm)?,
+            gate: match gate {
+                AttentionGate::None => Gated::No,
+                AttentionGate::BehindQueries => Gated::BehindQueries,
+            },
             sinks: sinks.map(|sinks| self.backend.upload(&sinks)).transpose()?,
             output: self.linear(Role::AttnOutput, Some(Role::AttnOutputBias))?,
         })
@@ -196,8 +244,8 @@ impl<B: Backend> Loader<'_, B> {
 impl<B: Backend> BlockWeights<B> {
     /// Reads block `index` of `variant` onto the device, its matrices for products in `arithmetic`.
     pub fn load(backend: &B, reader: &Reader<'_>, index: usize) -> Result<Self> {
-        let (load, variant) = (Loader { backend, reader, block: index }, reader.variant);
-        let (h, traits) = (variant.hparams(), variant.checkpoint().block_traits()?);
+        let (h, traits) = (reader.variant.hparams(), reader.variant.checkpoint().block_traits()?);
+        let load = Loader { backend, reader, block: index };
         // No architecture has a bias with these.
         let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| NormWeights { gain, bias: None }));
         // gpt-oss names the norm before the feed-forward network as others name that behind attention.
@@ -205,7 +253,10 @@ impl<B: Backend> BlockWeights<B> {
         Ok(Self {
             index,
             mixer_norm: load.norm(Role::AttnNorm, Role::AttnNormBias)?,
-            mixer: Mixer::Attention(load.attention(h)?),
+            mixer: match h.recurrent_of(index) {
+                Some(r) => Mixer::DeltaNet(load.delta_net(r)?),
+                None => Mixer::Attention(load.attention(h, traits.attention_gate)?),
+            },
             mixer_post_norm: if post { gain(Role::AttnPostNorm)? } else { None },
             ffn_norm: load.norm(traits.ffn_norm, Role::FfnNormBias)?,
             feed_forward: load.feed_forward(h, !matches!(traits.mlp, Mlp::Gelu | Mlp::Xielu))?,

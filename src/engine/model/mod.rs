@@ -11,6 +11,6 @@ pub use crate::variant::Variant;
 pub use head::{Embedding, OutputHead, output_norm, output_rows};
 pub use reader::Reader;
 pub use weights::{
-    Attention, BlockWeights, Dense, Experts, FeedForward, HeadNorm, Latent, Linear, Mixer, NormWeights, Projections, Queries,
-    Shared, Stack,
+    Attention, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, Linear, Mixer, NormWeights,
+    Projections, Queries, Shared, Stack,
 };

@@ -119,6 +119,32 @@ pub enum FeedForward<B: Backend> {
 pub enum Mixer<B: Backend> {
     /// Softmax attention over the keys and values of all earlier tokens.
     Attention(Attention<B>),
+    /// A gated delta net.
+    DeltaNet(DeltaNet<B>),
+}
+
+/// The weights of a gated delta net (Yang et al. 2024).
+pub struct DeltaNet<B: Backend> {
+    /// Queries, keys and values, before the convolution.
+    pub projection: Linear<B>,
+    /// What lets the outputs through.
+    pub gate: Linear<B>,
+    /// Decays of the heads.
+    pub decay: Linear<B>,
+    /// Their rates.
+    pub rate: Linear<B>,
+    /// `[channels, conv_kernel]`
+    pub conv: B::Weight,
+    /// `[3, heads]`: see [`RecurInputs`](crate::backend::RecurInputs).
+    pub parameters: B::Buffer,
+    /// Gains by which the norm of a query divides it by its length and by the root of its width: `[1, key_dim]`.
+    pub query_norm: B::Weight,
+    /// The same of a key, which is divided by its length alone.
+    pub key_norm: B::Weight,
+    /// Gain of the norm of a head's output: `[value_dim]`.
+    pub norm: B::Weight,
+    /// Output projection.
+    pub output: Linear<B>,
 }
 
 /// The weights of attention.
@@ -131,8 +157,20 @@ pub struct Attention<B: Backend> {
     pub k_norm: Option<HeadNorm<B>>,
     /// Scores of keys without values, one a head, where the model has them.
     pub sinks: Option<B::Buffer>,
+    /// What lets the outputs of the heads through, where the model has a gate.
+    pub gate: Gated<B>,
     /// Output projection.
     pub output: Linear<B>,
+}
+
+/// The sigmoid gate on the outputs of attention.
+pub enum Gated<B: Backend> {
+    /// There is none.
+    No,
+    /// The matrix of queries has it, head by head, behind each query.
+    BehindQueries,
+    /// A matrix of its own.
+    Own(Linear<B>),
 }
 
 /// The weights of one transformer block on a device.
