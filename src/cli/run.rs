@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 
 use super::session::Session;
-use super::{DeviceArgs, Outcome, job};
+use super::{DeviceArgs, Outcome, job, output};
 use bitworth_eval::job::Job;
 use bitworth_measure::device::{Device, DeviceSelector};
 
@@ -34,6 +34,11 @@ pub struct RunArgs {
 }
 
 pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
+    // What is wrong stands in the configuration, under its keys.
+    run_configuration(args, session).map_err(|e| anyhow!("{}", output::told(&e, &output::key)))
+}
+
+fn run_configuration(args: &RunArgs, session: &Session) -> Result<Outcome> {
     let mut job = Job::load(args.config.as_deref())?;
     job.strict |= args.strict;
     if args.no_speed {
@@ -50,7 +55,7 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
     session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
     let written = job::execute(&job, Some(&out), &device, session)?;
     session
-        .print(&json!({ "out": out, "files": written.files, "device": device.info(), "summary": written.summary()? }), || {
+        .print(&json!({ "out": out, "files": written.files, "device": device.info(), "summary": written.summary()?, "left_out": written.report.left_out }), || {
             written.to_text()
         })?;
     Ok(Outcome::Done)

@@ -243,6 +243,61 @@ fn several_models_make_one_report_and_stay_apart() {
 }
 
 #[test]
+fn too_little_memory_is_known_before_the_work_by_its_key() {
+    let dir = world();
+    let dir = dir.path();
+    for measured in [TEXT_A, TASKS] {
+        write(dir, "job.toml", &format!("model = \"m\"\nrecipes = [\"q4_0\"]\nmax_memory_mib = 64\n{measured}"));
+        for more in [&["--dry-run"][..], &[]] {
+            let error = refusal(dir, &[&["run", "job.toml", "--no-speed", "--out", "out"], more].concat());
+            assert!(error.contains("(max_memory_mib ") && !error.contains("--max-memory"), "{error}");
+            assert!(!dir.join("out").exists(), "nothing is made");
+        }
+    }
+    // What is done takes none.
+    let config = format!("model = \"m\"\nrecipes = [\"q4_0\"]\n{TEXT_A}");
+    job(dir, &config, "out");
+    job(dir, &format!("max_memory_mib = 64\n{config}"), "out");
+    let args = ["compare", "m", "@q4_0", "--text", "a.txt", "--ctx", "64", "--max-memory", "64M", "--out", "c"];
+    assert!(refusal(dir, &args).contains("(--max-memory "));
+}
+
+#[test]
+fn a_plan_lists_files_candidates_tasks_and_what_is_done() {
+    let dir = world();
+    let dir = dir.path();
+    json(dir, &["quantize", "m", "--to", "q5_0", "--out", "theirs.gguf"]);
+    let config = |more: &str| {
+        format!("model = \"m\"\nrecipes = [\"q8_0\"]\ncandidates = [\"theirs.gguf\", \"@q6_k\"{more}]\n{TEXT_A}{TASKS}[speed]\n")
+    };
+    let plan = |config: &str| {
+        write(dir, "job.toml", config);
+        json(dir, &["run", "job.toml", "--device", "cpu", "--out", "out", "--dry-run"])["models"][0].clone()
+    };
+    let before = plan(&config(""));
+    assert_eq!((&before["files"][0]["exists"], &before["candidates"][0]["file"]), (&false.into(), &"theirs.gguf".into()));
+    assert_eq!((&before["candidates"][0]["lane"], &before["candidates"][1]["file"]), (&"theirs".into(), &Value::Null));
+    let task = &before["tasks"][0];
+    assert_eq!((&task["name"], &task["items"], &task["is_done"]), (&"facts".into(), &5.into(), &false.into()));
+    assert!(task["sweep"]["rows_computed"].as_u64() > Some(0) && before["timings"].as_array().unwrap().len() == 4);
+    job(dir, &config(""), "out");
+    let after = plan(&config(", \"@q4_0\""));
+    assert_eq!((&after["files"][0]["exists"], &after["stages"][0]["done_lanes"]), (&true.into(), &4.into()));
+    assert_eq!((&after["stages"][0]["is_done"], &after["tasks"][0]["is_done"]), (&false.into(), &false.into()));
+    assert_eq!(plan(&config(""))["stages"][0]["is_done"], true);
+    let text = common::run(dir, &["run", "job.toml", "--device", "cpu", "--out", "out", "--dry-run"]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    for line in
+        ["file m-Q8_0.gguf: is there, ", "candidate theirs: theirs.gguf, ", "task facts: done, 5 items\n", "timing q8_0: to be"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+    // Another file under a candidate's name is no reason to call it done.
+    json(dir, &["quantize", "m", "--to", "q4_1", "--out", "theirs.gguf"]);
+    assert!(refusal(dir, &["run", "job.toml", "--out", "out", "--dry-run"]).contains("other lane theirs"));
+}
+
+#[test]
 fn a_candidate_of_another_model_is_left_out_by_name_or_refused() {
     let dir = world();
     let dir = dir.path();
@@ -267,7 +322,19 @@ fn a_candidate_of_another_model_is_left_out_by_name_or_refused() {
     let output = common::run(dir, &[&args[..], &["out"]].concat());
     let notes = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && notes.contains("left out: other: token 600"), "{notes}");
+    for page in ["out/report.html", "out/report.md"] {
+        let page = std::fs::read_to_string(dir.join(page)).unwrap();
+        assert!(page.contains("Left out") && page.contains("token 600"), "{page}");
+    }
+    let again = json(dir, &["report", "out"]);
+    assert_eq!((&again["left_out"][0]["candidate"], again["summary"].as_array().unwrap().len()), (&"other".into(), 2));
+    assert!(again["left_out"][0]["reason"].as_str().unwrap().contains("token 600"));
     assert!(refusal(dir, &["run", "job.toml", "--no-speed", "--out", "strict", "--strict"]).contains("other"));
+    // Once it is a version of the model, it is a lane and not left out any more.
+    std::fs::copy(dir.join("m/tokenizer.json"), dir.join("other/tokenizer.json")).unwrap();
+    let document = job(dir, &config, "out");
+    assert_eq!((document["left_out"].as_array().unwrap().len(), document["summary"].as_array().unwrap().len()), (0, 3));
+    assert_eq!(json(dir, &["report", "out"])["left_out"].as_array().unwrap().len(), 0);
 }
 
 #[test]

@@ -33,7 +33,7 @@ use bitworth_eval::record::{Body, ItemRecord, Origin, Protocol, Record};
 use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
-pub use self::plan::{JobPlan, ModelPlan, StagePlan, plan};
+pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, StagePlan, TimingPlan, plan};
 
 /// The folder of a run in which passes that were interrupted keep their state.
 const STATE: &str = "state";
@@ -58,6 +58,8 @@ pub struct Finished {
 pub struct Scope {
     /// Model and lane.
     lanes: BTreeSet<(String, String)>,
+    /// Model and candidate.
+    left_out: BTreeSet<(String, String)>,
     /// Model, text and protocol.
     texts: BTreeSet<(String, String, Protocol)>,
     tasks: BTreeSet<String>,
@@ -73,6 +75,7 @@ impl Scope {
             Body::Sequence(s) => self.texts.contains(&(model.clone(), s.text_sha256.clone(), s.protocol.clone())),
             Body::Item(item) => self.tasks.contains(&item.task),
             Body::Speed(_) => self.timed,
+            Body::LeftOut(_) => return self.left_out.contains(&(model.clone(), lane.clone())),
         };
         is_measured && self.lanes.contains(&(model.clone(), lane.clone()))
     }
@@ -82,6 +85,7 @@ impl Scope {
         let recipes = model.recipes.iter().map(|recipe| &recipe.name);
         let lanes = std::iter::once(&names.reference).chain(recipes).chain(&names.candidates);
         self.lanes.extend(lanes.map(|lane| (name.to_owned(), lane.clone())));
+        self.left_out.extend(model.left_out.iter().map(|(candidate, _)| (name.to_owned(), candidate.clone())));
         let text = |walk: &Walk| (name.to_owned(), walk.windows.sha256.clone(), walk.windows.protocol.clone());
         self.texts.extend(model.texts.iter().map(text));
         self.tasks.extend(model.tasks.iter().map(|task| task.name.clone()));
@@ -99,16 +103,20 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>)
     let mut finished = Finished::default();
     let folders = out.map(|out| job.folders(out)).unwrap_or_default();
     // A model that does not open is known before hours of work on another.
-    let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
+    let mut prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
     let several = prepared.len() > 1;
     prepare::check_names(&prepared)?;
     if let Some(out) = out {
         folder::check_kind(out, several)?;
     }
-    for (i, model) in prepared.into_iter().enumerate() {
+    let folder = |i: usize| folders.get(i).map(PathBuf::as_path);
+    let names: Vec<lanes::Names> = prepared.iter_mut().map(lanes::names).collect();
+    for (i, (model, names)) in prepared.iter().zip(&names).enumerate() {
+        plan::check(model, names, folder(i), device)?;
+    }
+    for (i, (model, names)) in prepared.into_iter().zip(&names).enumerate() {
         let name = model.checkpoint.name().to_owned();
-        let folder = folders.get(i).map(PathBuf::as_path);
-        let done = execute_one(model, folder, device, watch, several.then_some(name.as_str()), &mut finished.scope);
+        let done = execute_one(model, names, folder(i), device, watch, several.then_some(name.as_str()), &mut finished.scope);
         let done = if several { done.at(|| name)? } else { done? };
         finished.records.extend(done.records);
         finished.found += done.found;
@@ -120,17 +128,17 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>)
 
 /// Does what a job says of one model, which goes by `title` where there are several.
 fn execute_one(
-    mut model: Prepared,
+    model: Prepared,
+    names: &lanes::Names,
     out: Option<&Path>,
     device: &Device,
     watch: Watch<'_>,
     title: Option<&str>,
     scope: &mut Scope,
 ) -> Result<Finished> {
-    let notes = std::mem::take(&mut model.notes);
-    let names = lanes::names(&mut model);
+    let notes = model.notes();
     let store = match out {
-        Some(out) => Store::open(out, wanted(&model, &names, device)?)?,
+        Some(out) => Store::open(out, wanted(&model, names, device)?)?,
         None => Store::Memory(Vec::new()),
     };
     let title = title.map_or_else(String::new, |title| format!("{title}: "));
@@ -140,12 +148,13 @@ fn execute_one(
         watch: Watch { progress: &stages, ..watch },
         stages: &stages,
         model: &model,
-        names: &names,
+        names,
         store: RefCell::new(store),
         found: Cell::new(0),
         notes: RefCell::new(notes),
     };
-    scope.add(&model, &names);
+    scope.add(&model, names);
+    run.left_out()?;
     let imatrix = model.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
     let lanes = run.lanes(imatrix.as_ref())?;
     for walk in &model.texts {
@@ -210,6 +219,19 @@ impl Run<'_> {
     fn record(&self, lane: &Lane, body: Body) -> Record {
         let device = &self.device.info().name;
         Record { origin: Origin::new(self.model.checkpoint.name(), &lane.name, device, lane.arithmetic.name()), body }
+    }
+
+    /// Records which candidates are left out, and that those which were are not any more.
+    fn left_out(&self) -> Result<()> {
+        for name in &self.model.taken {
+            self.store.borrow_mut().forget(&plan::left_out_item(name))?;
+        }
+        for (name, why) in &self.model.left_out {
+            let (model, device) = (self.model.checkpoint.name(), &self.device.info().name);
+            let origin = Origin::new(model, name, device, self.model.arithmetic.name());
+            self.keep(&plan::left_out_item(name), vec![Record { origin, body: Body::LeftOut(why.to_string()) }])?;
+        }
+        Ok(())
     }
 
     /// Whether an item is done; then it counts as found.

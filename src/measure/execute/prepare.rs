@@ -45,8 +45,10 @@ pub struct Prepared {
     pub limits: SweepLimits,
     /// How the files of the recipes are cut.
     pub split: Split,
-    /// What the user should know and is no error.
-    pub notes: Vec<Message>,
+    /// What the job calls the candidates that are.
+    pub taken: Vec<String>,
+    /// Candidates that are no versions of the model, as the job names them, and why.
+    pub left_out: Vec<(String, Message)>,
 }
 
 /// One walk over a text.
@@ -77,13 +79,16 @@ impl Prepared {
         let importance = model.imatrix.as_ref().map(|imatrix| Importance::prepare(imatrix, &tokenizer)).transpose()?;
         let guided = guided(model)?;
         check_recipes(&checkpoint, &recipes, importance.as_ref(), &guided)?;
-        let mut notes = Vec::new();
+        let (mut taken, mut left_out) = (Vec::new(), Vec::new());
         let mut candidates = Vec::new();
         for name in &model.candidates {
             match candidate(&checkpoint, name, importance.as_ref(), watch) {
-                Ok(lane) => candidates.push(Lane { arithmetic, ..lane }),
+                Ok(lane) => {
+                    candidates.push(Lane { arithmetic, ..lane });
+                    taken.push(name.clone());
+                }
                 // One that opens, and is no version of this model.
-                Err(e @ Error::Unfit { .. }) if !job.strict => notes.push(Message::from("left out: ").then(e.message())),
+                Err(e @ Error::Unfit { .. }) if !job.strict => left_out.push((name.clone(), e.message())),
                 Err(e) => return Err(e),
             }
         }
@@ -109,8 +114,14 @@ impl Prepared {
             arithmetic,
             limits: limits(job),
             split: job.split.as_ref().map_or(Split::None, split),
-            notes,
+            taken,
+            left_out,
         })
+    }
+
+    /// The candidates that were left out, for people.
+    pub fn notes(&self) -> Vec<Message> {
+        self.left_out.iter().map(|(_, why)| Message::from("left out: ").then(why)).collect()
     }
 
     /// What a recipe is applied with, once the importance matrix is there.
@@ -238,7 +249,8 @@ fn tasks(job: &Job, checkpoint: &Checkpoint, tokenizer: Tokenizer, context: usiz
 /// The walks over one text.
 fn walks(spec: &TextSpec, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Walk>> {
     if spec.ctx > context {
-        return Err(Error::unfit(format!("text.ctx = {} is longer than the model's context of {context}", spec.ctx)));
+        let what = format!("text {}: ctx = {} is longer than the model's context of {context}", spec.name, spec.ctx);
+        return Err(Error::unfit(what));
     }
     let text = models::read_text(&spec.file)?;
     let mut walks = vec![TextWindows::windows(tokenizer, &text, spec.ctx, spec.chunks).at(|| spec.file.clone())?];
