@@ -11,6 +11,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::slice::Slice;
 use super::{demo, records};
 
 /// The fewest tokens in a window.
@@ -40,6 +41,8 @@ pub struct Job {
     pub max_memory_mib: Option<u64>,
     /// Whether a candidate that is no version of its model ends the job, instead of being left out with a note.
     pub strict: bool,
+    /// Which of its windows and items are done.
+    pub slice: Slice,
 }
 
 /// A model, and what it is compared with.
@@ -287,7 +290,8 @@ impl Job {
             let what = "recipes is empty and there are no candidates; name some, or leave recipes out to measure the model alone";
             return Err(what.into());
         }
-        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict };
+        let slice = Slice::WHOLE;
+        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict, slice };
         // Before an empty path becomes that of a folder.
         job.check_names()?;
         job.look_from(folder);
@@ -416,6 +420,19 @@ impl Job {
             names.push(free_name(&stem, '-', |name| names.iter().any(|known| known == name)));
         }
         names.into_iter().map(|name| out.join(name)).collect()
+    }
+
+    /// The `number`-th, from 1 on, of `of` disjoint parts of this job, by windows of texts and items of tasks. The records of all of
+    /// them are those of the whole; timings, which cannot be divided, are made by the first.
+    ///
+    /// # Errors
+    /// No such part; a job that is a part already.
+    pub fn slice(&self, number: usize, of: usize) -> Result<Self, Message> {
+        if !self.slice.is_whole() {
+            return Err(format!("this job is slice {} of one already", self.slice).into());
+        }
+        let slice = Slice::new(number, of)?;
+        Ok(Self { slice, speed: self.speed.clone().filter(|_| slice.is_first()), ..self.clone() })
     }
 
     /// SHA-256 over all that it says, in hexadecimal.
@@ -605,6 +622,15 @@ mod tests {
     fn another_job_has_another_hash() {
         let [a, b] = ["q8_0", "q4_0"].map(|recipe| parse(&format!("model = \"m\"\nrecipes = [\"{recipe}\"]\n[speed]")).sha256());
         assert!(a != b && a.len() == 64);
+    }
+
+    #[test]
+    fn a_slice_is_a_job_of_its_own() {
+        let job = parse("model = \"m\"\n[text]\nfile = \"t\"\n[speed]");
+        let [first, second] = [1, 2].map(|k| job.slice(k, 2).unwrap());
+        assert!(first.speed.is_some() && second.speed.is_none(), "timings are made once");
+        assert!(first.sha256() != second.sha256() && second.sha256() != job.sha256());
+        assert!(job.slice(3, 2).is_err() && first.slice(1, 2).is_err());
     }
 
     #[test]

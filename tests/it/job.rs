@@ -399,3 +399,32 @@ fn several_models_are_asked_in_one_walk() {
         assert_ne!(two.row(row + 2)[1], one.row(row)[0]);
     }
 }
+
+#[test]
+fn the_records_of_all_slices_are_those_of_the_whole() {
+    let dir = world();
+    let dir = dir.path();
+    let config = format!("model = \"m\"\nrecipes = [\"q4_0\"]\ncandidates = [\"@q6_k\"]\n{TEXT_A}{TEXT_B}{TASKS}");
+    let document = job(dir, &config, "whole");
+    let whole = recorded(&dir.join("whole"));
+    // More slices than some of the texts have windows, too.
+    for of in [2, 3, 7] {
+        let folders: Vec<String> = (1..=of).map(|k| format!("part-{k}-of-{of}")).collect();
+        let mut all = Vec::new();
+        for (k, folder) in folders.iter().enumerate() {
+            let slice = format!("{}/{of}", k + 1);
+            json(dir, &["run", "job.toml", "--device", "cpu", "--no-speed", "--slice", &slice, "--out", folder]);
+            all.extend(recorded(&dir.join(folder)));
+        }
+        let measured = |records: &[String]| records.iter().filter(|record| !record.contains("body: Lane(")).count();
+        assert_eq!(measured(&all), measured(&whole), "{of} slices: every window and item once");
+        all.sort();
+        all.dedup();
+        assert!(all == whole, "{of} slices: {} records, {} of the whole", all.len(), whole.len());
+        let joint = [&["report"], &folders.iter().map(String::as_str).collect::<Vec<_>>()[..], &["--out", "joint"]].concat();
+        assert_eq!(json(dir, &joint)["summary"], document["summary"]);
+    }
+    let other = refusal(dir, &["run", "job.toml", "--no-speed", "--slice", "2/3", "--out", "part-1-of-3"]);
+    assert!(other.contains("other text a.windows"), "{other}");
+    assert!(refusal(dir, &["run", "job.toml", "--slice", "4/3", "--out", "x"]).contains("no slice 4/3"));
+}

@@ -114,44 +114,44 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>)
     for (i, (model, names)) in prepared.iter().zip(&names).enumerate() {
         plan::check(model, names, folder(i), device)?;
     }
+    let weights: Vec<Vec<f64>> = prepared.iter().enumerate().map(|(i, model)| plan::weights(model, folder(i))).collect();
+    let stages = Stages::new(watch.progress, &weights);
     for (i, (model, names)) in prepared.into_iter().zip(&names).enumerate() {
         let name = model.checkpoint.name().to_owned();
-        let done = execute_one(model, names, folder(i), device, watch, several.then_some(name.as_str()), &mut finished.scope);
+        stages.enter(i, if several { format!("{name}: ") } else { String::new() });
+        let done = execute_one(model, names, folder(i), device, (&stages, watch), &mut finished.scope);
         let done = if several { done.at(|| name)? } else { done? };
         finished.records.extend(done.records);
         finished.found += done.found;
         finished.notes.extend(done.notes);
     }
+    watch.progress.finish();
     finished.folders = folders;
     Ok(finished)
 }
 
-/// Does what a job says of one model, which goes by `title` where there are several.
+/// Does what a job says of one model.
 fn execute_one(
     model: Prepared,
     names: &lanes::Names,
     out: Option<&Path>,
     device: &Device,
-    watch: Watch<'_>,
-    title: Option<&str>,
+    (stages, watch): (&Stages<'_>, Watch<'_>),
     scope: &mut Scope,
 ) -> Result<Finished> {
-    let notes = model.notes();
     let store = match out {
         Some(out) => Store::open(out, wanted(&model, names, device)?)?,
         None => Store::Memory(Vec::new()),
     };
-    let title = title.map_or_else(String::new, |title| format!("{title}: "));
-    let stages = Stages::new(watch.progress, title, &plan::weights(&model, &store));
     let run = Run {
         device,
-        watch: Watch { progress: &stages, ..watch },
-        stages: &stages,
+        watch: Watch { progress: stages, ..watch },
+        stages,
         model: &model,
         names,
         store: RefCell::new(store),
         found: Cell::new(0),
-        notes: RefCell::new(notes),
+        notes: RefCell::new(model.notes()),
     };
     scope.add(&model, names);
     run.left_out()?;
@@ -166,7 +166,6 @@ fn execute_one(
     if let Some(load) = &model.workload {
         run.speed(&lanes, load)?;
     }
-    watch.progress.finish();
     let (found, notes) = (run.found.get(), run.notes.into_inner());
     let records = match run.store.into_inner() {
         Store::Memory(records) => records,
@@ -259,7 +258,7 @@ impl Run<'_> {
 
     fn text(&self, lanes: &[Lane], walk: &Walk) -> Result<()> {
         let text = &walk.windows;
-        for (number, range) in sweep::cut_by_rows(&text.sequences, walk.pass_tokens).into_iter().enumerate() {
+        for (number, range) in walk.passes().into_iter().enumerate() {
             let item = plan::text_item(walk, number);
             let Some((name, missing)) = self.missing(&item, lanes)? else { continue };
             let stage = self.stages.begin(&format!("scoring {}", walk.name()));
@@ -285,7 +284,10 @@ impl Run<'_> {
     }
 
     fn task(&self, lanes: &[Lane], task: &Task) -> Result<()> {
-        let items = task.first(self.model.limit);
+        let (first, items) = self.model.items(task);
+        if items.is_empty() {
+            return Ok(());
+        }
         let Some((name, missing)) = self.missing(&plan::task_item(task), lanes)? else { return Ok(()) };
         let stage = self.stages.begin(&format!("task {}", task.name));
         let asked: Vec<Lane> = missing.into_iter().cloned().collect();
@@ -301,7 +303,7 @@ impl Run<'_> {
                 let item = ItemRecord {
                     task: task.name.clone(),
                     task_version: task.version,
-                    item: result.item as u32,
+                    item: (first + result.item) as u32,
                     correct: verdict.correct,
                     logprobs: verdict.logprobs,
                     text: verdict.text,

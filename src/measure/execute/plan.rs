@@ -10,7 +10,7 @@ use bitworth_quant::{Plan, Recipe};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::folder::{self, MODELS, RunIdentity, Store};
+use super::folder::{self, MODELS, RunIdentity};
 use super::lanes::{Names, names};
 use super::prepare::{self, Prepared, Walk};
 use crate::device::Device;
@@ -53,8 +53,8 @@ pub fn speed_item(lane: &str) -> String {
 }
 
 /// How hard a stage is: multiplications and additions, roughly.
-pub fn weights(model: &Prepared, store: &Store) -> Vec<f64> {
-    let is_done = |item: &str| store.folder().is_some_and(|folder| records::has(folder, item));
+pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
+    let is_done = |item: &str| folder.is_some_and(|folder| records::has(folder, item));
     let parameters = model.checkpoint.parameter_count() as f64;
     let lanes = (1 + model.recipes.len() + model.candidates.len()) as f64;
     let mut weights = Vec::new();
@@ -62,19 +62,19 @@ pub fn weights(model: &Prepared, store: &Store) -> Vec<f64> {
         let done = model.recipes.iter().any(|recipe| is_done(&lane_item(&recipe.name)));
         weights.extend((!done).then_some(parameters * 2e4));
     }
-    if model.recipes.iter().any(|recipe| !is_done(&lane_item(&recipe.name))) && store.folder().is_some() {
+    if model.recipes.iter().any(|recipe| !is_done(&lane_item(&recipe.name))) && folder.is_some() {
         // Searching for the scales of a weight takes some thousand operations.
         weights.push(parameters * 2e3 * model.recipes.len() as f64);
     }
     for walk in &model.texts {
-        for (number, range) in sweep::cut_by_rows(&walk.windows.sequences, walk.pass_tokens).into_iter().enumerate() {
+        for (number, range) in walk.passes().into_iter().enumerate() {
             let rows: usize = walk.windows.sequences[range].iter().map(|s| s.tokens.len()).sum();
             weights.extend((!is_done(&text_item(walk, number))).then_some(2.0 * parameters * rows as f64 * lanes));
         }
     }
     for task in &model.tasks {
         // About a hundred tokens an item.
-        let items = task.first(model.limit).len() as f64;
+        let items = model.items(task).1.len() as f64;
         weights.extend((!is_done(&task_item(task))).then_some(2.0 * parameters * 100.0 * items * lanes));
     }
     if let Some(load) = &model.workload {
@@ -285,22 +285,22 @@ impl PlannedStage {
 
 fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
     let walk = |walk: &Walk| {
-        let passes = sweep::cut_by_rows(&walk.windows.sequences, walk.pass_tokens).len();
+        let passes = walk.passes().len();
         Ok(PlannedStage {
             name: walk.name(),
             title: format!("text {}", walk.name()),
             work: (0..passes).map(|number| text_item(walk, number)).collect(),
-            sequences: walk.windows.sequences.clone(),
+            sequences: walk.windows.sequences[walk.range.clone()].to_vec(),
             items: None,
         })
     };
     let task = |task: &Task| {
-        let items = task.first(model.limit);
+        let (_, items) = model.items(task);
         let context = sweep::longest_sequence(model.checkpoint.hparams());
         let title = format!("task {}", task.name);
         Ok(PlannedStage {
             name: task.name.clone(),
-            work: vec![task_item(task)],
+            work: if items.is_empty() { Vec::new() } else { vec![task_item(task)] },
             sequences: requests::sequences(&model.task_tokenizer, &task::build(items), context).at(|| title.clone())?,
             title,
             items: Some(items.len()),
@@ -334,6 +334,10 @@ impl<'a> There<'a> {
     /// The lanes for which a part of a stage is not done.
     fn missing(&self, stage: &PlannedStage, lanes: &[Lane]) -> Result<BTreeSet<String>> {
         let all = || lanes.iter().map(|lane| lane.name.clone());
+        // Of a slice that has nothing of it.
+        if stage.work.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let Some((folder, identity)) = self.folder.zip(self.identity.as_ref()) else { return Ok(all().collect()) };
         let mut missing = BTreeSet::new();
         for item in &stage.work {

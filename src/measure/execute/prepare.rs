@@ -1,6 +1,7 @@
 //! A model's share of a job, opened and checked: nothing is computed and nothing written. What is wrong with a job is found here.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
 use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
+use bitworth_eval::kinds::Item;
+use bitworth_eval::slice::Slice;
 use bitworth_eval::task::{self, Task};
 use bitworth_text::tokenizer::Tokenizer;
 
@@ -38,7 +41,9 @@ pub struct Prepared {
     pub texts: Vec<Walk>,
     pub tasks: Vec<Task>,
     /// Only so many items of each.
-    pub limit: Option<usize>,
+    limit: Option<usize>,
+    /// And of these, and of the windows, only these.
+    slice: Slice,
     pub workload: Option<Workload>,
     pub arithmetic: Arithmetic,
     /// How much memory scoring takes.
@@ -56,6 +61,8 @@ pub struct Walk {
     pub windows: TextWindows,
     /// What makes it another one than a walk of the same name.
     pub identity: Value,
+    /// The windows that are scored.
+    pub range: Range<usize>,
     /// Tokens scored between two writes of records.
     pub pass_tokens: usize,
     pub keep_tokens: bool,
@@ -65,6 +72,12 @@ impl Walk {
     /// Its name among the walks of a run.
     pub fn name(&self) -> String {
         format!("{}.{}", self.windows.name.as_deref().unwrap_or("text"), self.windows.protocol.pass.name())
+    }
+
+    /// The windows that are scored, cut where records are written.
+    pub fn passes(&self) -> Vec<Range<usize>> {
+        let passes = sweep::cut_by_rows(&self.windows.sequences[self.range.clone()], self.pass_tokens);
+        passes.into_iter().map(|pass| pass.start + self.range.start..pass.end + self.range.start).collect()
     }
 }
 
@@ -93,7 +106,7 @@ impl Prepared {
             }
         }
         let context = sweep::longest_sequence(checkpoint.hparams());
-        let walks = job.texts.iter().map(|text| walks(text, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
+        let walks = job.texts.iter().map(|text| walks(text, job.slice, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
         let texts: Vec<Walk> = walks.into_iter().flatten().collect();
         check_texts(&texts)?;
         let workload = job.speed.as_ref().map(workload);
@@ -110,6 +123,7 @@ impl Prepared {
             texts,
             tasks,
             limit,
+            slice: job.slice,
             workload,
             arithmetic,
             limits: limits(job),
@@ -141,9 +155,16 @@ impl Prepared {
         json!({ "recipe": rules, "imatrix": importance.map(Importance::identity), "split": split })
     }
 
+    /// The items of a task that are asked, and the number of the first.
+    pub fn items<'t>(&self, task: &'t Task) -> (usize, &'t [Item]) {
+        let items = task.first(self.limit);
+        let range = self.slice.range(items.len());
+        (range.start, &items[range])
+    }
+
     /// What a task is: its version and the items that are asked.
     pub fn task_identity(&self, task: &Task) -> Value {
-        json!([task.version, hex(&Sha256::digest(format!("{:?}", task.first(self.limit))))])
+        json!([task.version, hex(&Sha256::digest(format!("{:?}", self.items(task).1)))])
     }
 
     /// What makes the model another one, beside its name.
@@ -247,7 +268,7 @@ fn tasks(job: &Job, checkpoint: &Checkpoint, tokenizer: Tokenizer, context: usiz
 }
 
 /// The walks over one text.
-fn walks(spec: &TextSpec, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Walk>> {
+fn walks(spec: &TextSpec, slice: Slice, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Walk>> {
     if spec.ctx > context {
         let what = format!("text {}: ctx = {} is longer than the model's context of {context}", spec.name, spec.ctx);
         return Err(Error::unfit(what));
@@ -257,8 +278,15 @@ fn walks(spec: &TextSpec, tokenizer: &Tokenizer, context: usize) -> Result<Vec<W
     if spec.bits_per_byte {
         walks.push(TextWindows::rolling(tokenizer, &text, spec.ctx, spec.bits_per_byte_chunks.or(spec.chunks))?);
     }
+    let identity = |windows: &TextWindows| {
+        let mut all = vec![json!(windows.protocol.to_string()), json!(windows.sha256), json!(windows.sequences.len())];
+        all.push(json!(spec.pass_tokens));
+        all.extend((!slice.is_whole()).then(|| json!(slice)));
+        json!(all)
+    };
     let walk = |windows: TextWindows| Walk {
-        identity: json!([windows.protocol.to_string(), windows.sha256, windows.sequences.len(), spec.pass_tokens]),
+        identity: identity(&windows),
+        range: slice.range(windows.sequences.len()),
         windows: TextWindows { name: Some(spec.name.clone()), ..windows },
         pass_tokens: spec.pass_tokens,
         keep_tokens: spec.keep_tokens,
