@@ -8,7 +8,7 @@ use super::session::Session;
 use super::{Outcome, output};
 use bitworth_eval::job::Job;
 use bitworth_measure::device::Device;
-use bitworth_measure::execute::{self, CandidatePlan, FilePlan, JobPlan, ModelPlan, StagePlan, TimingPlan};
+use bitworth_measure::execute::{self, CandidatePlan, FilePlan, JobPlan, ModelPlan, Ready, StagePlan, TimingPlan};
 use bitworth_report::{Report, number};
 
 /// A job that was done, and its report.
@@ -70,12 +70,12 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, session: &Session
     Ok(Written { report, files })
 }
 
-/// Prints what a job would do.
+/// Prints what would be done.
 ///
 /// # Errors
-/// As [`execute::plan`].
-pub fn print_plan(job: &Job, out: Option<&Path>, device: &Device, session: &Session) -> Result<Outcome> {
-    let plan = execute::plan(job, out, device, session.watch())?;
+/// As [`Ready::plan`].
+pub fn print_plan(ready: &Ready<'_>, device: &Device, session: &Session) -> Result<Outcome> {
+    let plan = ready.plan()?;
     let mut document = serde_json::to_value(&plan)?;
     document["device"] = serde_json::json!(device.info());
     session.print(&document, || describe(&plan))?;

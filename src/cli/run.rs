@@ -11,6 +11,7 @@ use super::{DeviceArgs, Outcome, job, output};
 use bitworth_eval::job::Job;
 use bitworth_eval::slice::Slice;
 use bitworth_measure::device::{Device, DeviceSelector};
+use bitworth_measure::execute::Ready;
 
 /// Quantize, score, time and report what a configuration asks for; without one, the embedded demo. Goes on where an earlier
 /// run stopped, and does what was added to the configuration since.
@@ -60,7 +61,7 @@ fn run_configuration(args: &RunArgs, session: &Session) -> Result<Outcome> {
     let out = args.out.clone().unwrap_or_else(|| default_folder(args));
     let device = Device::open(args.device.device)?;
     if args.dry_run {
-        return job::print_plan(&job, Some(&out), &device, session);
+        return job::print_plan(&Ready::new(&job, Some(&out), &device, session.watch())?, &device, session);
     }
     session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
     let written = job::execute(&job, Some(&out), &device, session)?;

@@ -39,6 +39,8 @@ pub struct Job {
     pub split: Option<SplitSpec>,
     /// Most memory that scoring takes, in MiB [default: 4096]. Results do not depend on it.
     pub max_memory_mib: Option<u64>,
+    /// Whether the reference is scored through the other arithmetic, too, as a lane behind the candidates.
+    pub noise_floor: bool,
     /// Whether a candidate that is no version of its model ends the job, instead of being left out with a note.
     pub strict: bool,
     /// Which of its windows and items are done.
@@ -61,6 +63,9 @@ pub struct ModelSpec {
     pub candidates: Vec<String>,
     /// What matters how much to the recipes' rounding.
     pub imatrix: Option<ImatrixSpec>,
+    /// Whether the reference goes by the model's name among the lanes, and not by the type of its weights.
+    #[serde(skip_deserializing)]
+    pub by_name: bool,
 }
 
 /// An importance matrix, as llama-quantize's `--imatrix`: a file made before, or a text to collect it on.
@@ -123,6 +128,12 @@ impl TextSpec {
             }
         }
         Ok(())
+    }
+
+    /// The same, scored without a pause for records.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        Self { pass_tokens: usize::MAX, ..self }
     }
 
     /// A text in whole windows, without bits per byte.
@@ -277,6 +288,7 @@ impl Job {
                 recipes: own_recipes.or_else(|| recipes.clone()).unwrap_or_default(),
                 candidates: own_candidates.or_else(|| candidates.clone()).unwrap_or_default(),
                 imatrix: own_imatrix.or_else(|| imatrix.clone()),
+                by_name: false,
             }
         };
         let models: Vec<ModelSpec> = match (model, models.is_empty()) {
@@ -290,8 +302,8 @@ impl Job {
             let what = "recipes is empty and there are no candidates; name some, or leave recipes out to measure the model alone";
             return Err(what.into());
         }
-        let slice = Slice::WHOLE;
-        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict, slice };
+        let mut job =
+            Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict, ..Self::default() };
         // Before an empty path becomes that of a folder.
         job.check_names()?;
         job.look_from(folder);

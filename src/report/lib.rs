@@ -17,6 +17,7 @@ pub mod findings;
 pub mod gather;
 pub mod html;
 mod labels;
+pub mod lanes;
 pub mod markdown;
 pub mod number;
 pub mod page;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
+use bitworth_quant::quantize::Sink;
 use serde_json::{Value, json};
 
 use self::folder::{Store, Wanted};
@@ -23,17 +24,20 @@ use self::prepare::{Prepared, Walk};
 use self::stages::Stages;
 use super::device::Device;
 use super::error::{At, Error, Result};
+use super::reference::lane::{self, Kept, ReferenceSource};
+use super::settings::NOISE_FLOOR;
+use super::text::TextWindows;
 use super::timing;
 use super::{Watch, requests};
 use crate::on_device;
 use bitworth_engine::error::EngineError;
-use bitworth_engine::sweep::{self, Lane, Resume, SweepOptions};
+use bitworth_engine::sweep::{self, Lane, LayerError, Resume, SweepOptions};
 use bitworth_eval::job::Job;
 use bitworth_eval::record::{Body, ItemRecord, Origin, Protocol, Record};
 use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
-pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, StagePlan, TimingPlan, plan};
+pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, StagePlan, TimingPlan};
 
 /// The folder of a run in which passes that were interrupted keep their state.
 const STATE: &str = "state";
@@ -45,6 +49,8 @@ pub struct Finished {
     pub folders: Vec<PathBuf>,
     /// The records, where they were kept in memory.
     pub records: Vec<Record>,
+    /// Where they were wanted: errors of activations, by lane but the first, block and sequence.
+    pub layers: Vec<LayerError>,
     /// What the job is about, among all that its folders may hold.
     pub scope: Scope,
     /// How many items of work were there before.
@@ -93,41 +99,126 @@ impl Scope {
     }
 }
 
+/// A job that was opened and checked; nothing is done or written yet.
+pub struct Ready<'a> {
+    device: &'a Device,
+    watch: Watch<'a>,
+    models: Vec<(Prepared, lanes::Names)>,
+    /// One for each model; none where nothing is to be written.
+    folders: Vec<PathBuf>,
+}
+
+/// What is done beside scoring, on the way of the one walk over the one text of a job without a folder.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// Where the reference comes from.
+    pub source: &'a ReferenceSource,
+    /// Where it is kept.
+    pub kept: &'a Kept,
+    /// By lane: the file that is made of the tensors that it reads.
+    pub sinks: &'a [Option<Arc<Sink>>],
+    /// Whether the error of every lane's activations behind every block is wanted.
+    pub layers: bool,
+    /// Where the walk leaves what it needs to go on after it was ended.
+    pub resume: Option<Resume<'a>>,
+}
+
 /// Does what `job` says. With a folder, files and records are there afterwards, and a job that was interrupted goes on; without
 /// one, recipes are applied on the fly, and the records are returned.
 ///
 /// # Errors
-/// Anything that the steps say; a folder that holds another run. What is wrong with the job itself is found before anything is
-/// written.
+/// As [`Ready::new`]; anything that the steps say.
 pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>) -> Result<Finished> {
-    let mut finished = Finished::default();
-    let folders = out.map(|out| job.folders(out)).unwrap_or_default();
-    // A model that does not open is known before hours of work on another.
-    let mut prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
-    let several = prepared.len() > 1;
-    prepare::check_names(&prepared)?;
-    if let Some(out) = out {
-        folder::check_kind(out, several)?;
+    Ready::new(job, out, device, watch)?.execute(None)
+}
+
+impl<'a> Ready<'a> {
+    /// Opens and checks all that `job` names, for the folder `out` or for memory.
+    ///
+    /// # Errors
+    /// What is wrong with the job; a folder that holds another run.
+    pub fn new(job: &Job, out: Option<&Path>, device: &'a Device, watch: Watch<'a>) -> Result<Self> {
+        if job.noise_floor && out.is_some() {
+            let what = ": its lane has another arithmetic than its reference, which a report cannot hold; measure it without a ";
+            return Err(Error::unfit(Message::from(NOISE_FLOOR).then(what).then("folder")));
+        }
+        // A model that does not open is known before hours of work on another.
+        let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
+        prepare::check_names(&prepared)?;
+        let folders = out.map(|out| job.folders(out)).unwrap_or_default();
+        if let Some(out) = out {
+            folder::check_kind(out, prepared.len() > 1)?;
+        }
+        let mut models = Vec::new();
+        for (i, mut model) in prepared.into_iter().enumerate() {
+            let names = lanes::names(&mut model);
+            plan::check(&model, &names, folders.get(i).map(PathBuf::as_path), device)?;
+            models.push((model, names));
+        }
+        Ok(Self { device, watch, models, folders })
     }
-    let folder = |i: usize| folders.get(i).map(PathBuf::as_path);
-    let names: Vec<lanes::Names> = prepared.iter_mut().map(lanes::names).collect();
-    for (i, (model, names)) in prepared.iter().zip(&names).enumerate() {
-        plan::check(model, names, folder(i), device)?;
+
+    /// What would be done.
+    ///
+    /// # Errors
+    /// A folder that holds another run; a device that fails.
+    pub fn plan(&self) -> Result<JobPlan> {
+        plan::plan(&self.models, &self.folders, self.device)
     }
-    let weights: Vec<Vec<f64>> = prepared.iter().enumerate().map(|(i, model)| plan::weights(model, folder(i))).collect();
-    let stages = Stages::new(watch.progress, &weights);
-    for (i, (model, names)) in prepared.into_iter().zip(&names).enumerate() {
-        let name = model.checkpoint.name().to_owned();
-        stages.enter(i, if several { format!("{name}: ") } else { String::new() });
-        let done = execute_one(model, names, folder(i), device, (&stages, watch), &mut finished.scope);
-        let done = if several { done.at(|| name)? } else { done? };
-        finished.records.extend(done.records);
-        finished.found += done.found;
-        finished.notes.extend(done.notes);
+
+    /// The lanes of all models, recipes on the fly: model by model, the reference first.
+    ///
+    /// # Errors
+    /// A recipe that a model cannot have.
+    pub fn lanes(&self) -> Result<Vec<Lane>> {
+        let lanes = self.models.iter().map(|(model, names)| plan::planned_lanes(model, names));
+        Ok(lanes.collect::<Result<Vec<_>>>()?.concat())
     }
-    watch.progress.finish();
-    finished.folders = folders;
-    Ok(finished)
+
+    /// The first text of the first model, cut into windows.
+    pub fn text(&self) -> Option<&TextWindows> {
+        self.models.first()?.0.texts.first().map(|walk| &walk.windows)
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Anything that the steps say; `beside` where there is a folder, or more than one walk.
+    pub fn execute(self, beside: Option<&Beside<'_>>) -> Result<Finished> {
+        let mut finished = Finished::default();
+        let Self { device, watch, models, folders } = self;
+        let walks: usize = models.iter().flat_map(|(model, _)| &model.texts).map(|walk| walk.passes().len()).sum();
+        if beside.is_some() && (!folders.is_empty() || walks != 1) {
+            return Err(Error::unfit("this takes one walk over one text, without a folder"));
+        }
+        let several = models.len() > 1;
+        let folder = |i: usize| folders.get(i).map(PathBuf::as_path);
+        let weights: Vec<Vec<f64>> = models.iter().enumerate().map(|(i, (model, _))| plan::weights(model, folder(i))).collect();
+        let stages = Stages::new(watch.progress, &weights);
+        for (i, (model, names)) in models.into_iter().enumerate() {
+            let name = model.checkpoint.name().to_owned();
+            stages.enter(i, if several { format!("{name}: ") } else { String::new() });
+            let surroundings = Surroundings { device, watch, stages: &stages, beside };
+            let done = execute_one(model, &names, folder(i), surroundings, &mut finished.scope);
+            let done = if several { done.at(|| name)? } else { done? };
+            finished.records.extend(done.records);
+            finished.layers.extend(done.layers);
+            finished.found += done.found;
+            finished.notes.extend(done.notes);
+        }
+        watch.progress.finish();
+        finished.folders = folders;
+        Ok(finished)
+    }
+}
+
+/// What all models of a job have in common.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    device: &'a Device,
+    watch: Watch<'a>,
+    stages: &'a Stages<'a>,
+    beside: Option<&'a Beside<'a>>,
 }
 
 /// Does what a job says of one model.
@@ -135,10 +226,10 @@ fn execute_one(
     model: Prepared,
     names: &lanes::Names,
     out: Option<&Path>,
-    device: &Device,
-    (stages, watch): (&Stages<'_>, Watch<'_>),
+    surroundings: Surroundings<'_>,
     scope: &mut Scope,
 ) -> Result<Finished> {
+    let Surroundings { device, watch, stages, beside } = surroundings;
     let store = match out {
         Some(out) => Store::open(out, wanted(&model, names, device)?)?,
         None => Store::Memory(Vec::new()),
@@ -147,6 +238,8 @@ fn execute_one(
         device,
         watch: Watch { progress: stages, ..watch },
         stages,
+        beside,
+        layers: RefCell::new(Vec::new()),
         model: &model,
         names,
         store: RefCell::new(store),
@@ -166,7 +259,7 @@ fn execute_one(
     if let Some(load) = &model.workload {
         run.speed(&lanes, load)?;
     }
-    let (found, notes) = (run.found.get(), run.notes.into_inner());
+    let (found, notes, layers) = (run.found.get(), run.notes.into_inner(), run.layers.into_inner());
     let records = match run.store.into_inner() {
         Store::Memory(records) => records,
         Store::Folder { path, .. } => {
@@ -174,7 +267,7 @@ fn execute_one(
             Vec::new()
         }
     };
-    Ok(Finished { records, found, notes, ..Finished::default() })
+    Ok(Finished { records, layers, found, notes, ..Finished::default() })
 }
 
 fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wanted> {
@@ -201,6 +294,8 @@ struct Run<'a> {
     device: &'a Device,
     watch: Watch<'a>,
     stages: &'a Stages<'a>,
+    beside: Option<&'a Beside<'a>>,
+    layers: RefCell<Vec<LayerError>>,
     model: &'a Prepared,
     names: &'a lanes::Names,
     store: RefCell<Store>,
@@ -269,8 +364,15 @@ impl Run<'_> {
             let state = self.folder().map(|folder| folder.join(STATE).join(&item));
             let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
             let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
-            let scores = on_device!(self.device, backend =>
-                sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, self.watch.progress, self.watch.stop))?;
+            let scores = match self.beside {
+                None => on_device!(self.device, backend =>
+                    sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, self.watch.progress, self.watch.stop))?,
+                Some(Beside { source, kept, sinks, layers, resume }) => {
+                    let options = SweepOptions { sinks, layers: *layers, resume: *resume, ..options };
+                    on_device!(self.device, backend => lane::score(backend, &swept, text, &options, source, kept, self.watch))?
+                }
+            };
+            self.layers.borrow_mut().extend(scores.layers);
             let scored = text.tokens_of_lanes(range.start, &scores.lanes);
             let of_lane = |(lane, sequences): (&Lane, &Vec<_>)| {
                 let records = text.records(sequences, walk.keep_tokens).into_iter();

@@ -1,7 +1,7 @@
 //! What a job would do, without doing it: items of work, passes, bytes, memory, time. Also the names of the items.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitworth_quant::plan::PlanOptions;
@@ -11,15 +11,14 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::folder::{self, MODELS, RunIdentity};
-use super::lanes::{Names, names};
-use super::prepare::{self, Prepared, Walk};
+use super::lanes::Names;
+use super::prepare::{Prepared, Walk};
 use crate::device::Device;
 use crate::error::{At, Error, Result};
-use crate::{Watch, models, on_device, requests};
+use crate::{models, on_device, requests};
 use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepPlan};
-use bitworth_eval::job::Job;
 use bitworth_eval::records;
 use bitworth_eval::task::{self, Task};
 
@@ -166,23 +165,13 @@ pub struct TimingPlan {
     pub is_done: bool,
 }
 
-/// Plans `job` for the folder `out`.
-///
-/// # Errors
-/// As [`super::execute`] before it begins.
-pub fn plan(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>) -> Result<JobPlan> {
-    let folders = out.map(|out| job.folders(out)).unwrap_or_default();
-    let mut prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
-    prepare::check_names(&prepared)?;
-    if let Some(out) = out {
-        folder::check_kind(out, prepared.len() > 1)?;
-    }
+/// Plans what is ready.
+pub fn plan(models: &[(Prepared, Names)], folders: &[PathBuf], device: &Device) -> Result<JobPlan> {
     let rate = on_device!(device, backend => sweep::flops_per_second(backend))?;
     let mut plans = Vec::new();
-    for (i, model) in prepared.iter_mut().enumerate() {
-        let names = names(model);
-        let there = There::of(model, &names, folders.get(i).map(|folder| folder.as_path()), device)?;
-        plans.push(plan_one(model, &names, &there, device, rate)?);
+    for (i, (model, names)) in models.iter().enumerate() {
+        let there = There::of(model, names, folders.get(i).map(PathBuf::as_path), device)?;
+        plans.push(plan_one(model, names, &there, device, rate)?);
     }
     let stages = plans.iter().flat_map(|plan| plan.stages.iter().chain(&plan.tasks));
     Ok(JobPlan { estimated_seconds: stages.map(|stage| stage.estimated_seconds).sum(), models: plans })
@@ -349,7 +338,7 @@ impl<'a> There<'a> {
 }
 
 /// The reference, a lane for each recipe, whose file need not be there, and the candidates.
-fn planned_lanes(model: &Prepared, names: &Names) -> Result<Vec<Lane>> {
+pub fn planned_lanes(model: &Prepared, names: &Names) -> Result<Vec<Lane>> {
     let reference = Lane { name: names.reference.clone(), arithmetic: model.arithmetic, ..models::reference(&model.checkpoint) };
     let of = |recipe: &Arc<Recipe>| {
         let plan = Plan::of(model.checkpoint.as_ref(), recipe, &PlanOptions::default())?;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{At, Error, Result};
 use crate::text::TextWindows;
 use crate::timing::Workload;
+use crate::settings::NOISE_FLOOR;
 use crate::{Watch, imatrix, models, requests};
 use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
@@ -50,6 +51,10 @@ pub struct Prepared {
     pub limits: SweepLimits,
     /// How the files of the recipes are cut.
     pub split: Split,
+    /// See [`ModelSpec::by_name`].
+    pub by_name: bool,
+    /// Whether the last of the candidates is the reference through the other arithmetic.
+    pub noise_floor: bool,
     /// What the job calls the candidates that are.
     pub taken: Vec<String>,
     /// Candidates that are no versions of the model, as the job names them, and why.
@@ -105,6 +110,9 @@ impl Prepared {
                 Err(e) => return Err(e),
             }
         }
+        if job.noise_floor {
+            candidates.push(noise_floor(&checkpoint, arithmetic)?);
+        }
         let context = sweep::longest_sequence(checkpoint.hparams());
         let walks = job.texts.iter().map(|text| walks(text, job.slice, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
         let texts: Vec<Walk> = walks.into_iter().flatten().collect();
@@ -128,6 +136,8 @@ impl Prepared {
             arithmetic,
             limits: limits(job),
             split: job.split.as_ref().map_or(Split::None, split),
+            by_name: model.by_name,
+            noise_floor: job.noise_floor,
             taken,
             left_out,
         })
@@ -220,6 +230,24 @@ fn check_recipes(
             .at(|| format!("recipe {} (in a configuration, [imatrix] gives one)", recipe.name))?;
     }
     Ok(())
+}
+
+/// The reference through the other arithmetic.
+fn noise_floor(checkpoint: &Arc<Checkpoint>, arithmetic: Arithmetic) -> Result<Lane> {
+    let unfit = |what: String| Error::unfit(Message::from(NOISE_FLOOR).then(": ").then(what));
+    let (name, ours) = (checkpoint.name(), arithmetic.name());
+    let Some(other) = Arithmetic::ALL.into_iter().find(|&other| other != arithmetic) else {
+        return Err(unfit(format!("there is no other arithmetic than {ours}")));
+    };
+    let variant = Variant::Stored(checkpoint.clone());
+    if variant.types().iter().all(|(dtype, _)| dtype.is_float()) {
+        return Err(unfit(format!(
+            "the weights of {name} are plain numbers, which {ours} and {} compute alike; give a reference with quantized weights, \
+             as a Q8_0 file",
+            other.name()
+        )));
+    }
+    Ok(Lane { name: name.to_owned(), variant, arithmetic: other })
 }
 
 fn candidate(checkpoint: &Arc<Checkpoint>, name: &str, importance: Option<&Importance>, watch: Watch<'_>) -> Result<Lane> {
