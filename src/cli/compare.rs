@@ -118,9 +118,7 @@ fn scored(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome> {
             text.extend(scoring.scored.iter().map(|lane| lane.block(reference)));
             text += &statistics::pairs_block(&lanes::pairs(candidates));
         }
-        if args.layers {
-            text += &scoring.layers().table();
-        }
+        text.extend(scoring.layers.as_ref().map(|layers| format!("\n{}", table::render(&layers.table()))));
         let written = scoring.written.iter().flatten();
         text.extend(written.map(|file| format!("wrote {} ({} bytes)\n", file.path.display(), file.bytes)));
         text
@@ -158,8 +156,8 @@ fn document(args: &CompareArgs, scoring: &Scoring, device: &Device) -> Value {
     if let Some(files) = &scoring.records {
         document["records"] = json!(files);
     }
-    if args.layers {
-        document["layers"] = scoring.layers().document();
+    if let Some(layers) = &scoring.layers {
+        document["layers"] = layers.document();
     }
     if let Some(written) = &scoring.written {
         document["written"] = json!(written);

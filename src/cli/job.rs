@@ -85,7 +85,7 @@ pub fn print_plan(ready: &Ready<'_>, device: &Device, session: &Session) -> Resu
 fn describe(plan: &JobPlan) -> String {
     let mut text: String = plan.models.iter().map(describe_model).collect();
     text += &format!(
-        "about {:.0} s of scoring at the speed of a large product here (reading, quantizing, generating and timing not counted)\n",
+        "about {:.0} s of scoring at the speed of a large product here (reading, quantizing, generating, timing not counted)\n",
         plan.estimated_seconds
     );
     text

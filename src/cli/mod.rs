@@ -16,7 +16,6 @@ mod generate;
 mod imatrix;
 mod inspect;
 mod job;
-mod layers;
 mod logits;
 mod output;
 mod perplexity;

@@ -90,7 +90,9 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     if let Some(card) = card {
         files.push(bitworth_report::write_text(&out.join("model-card.md"), &card)?);
     }
-    let document = json!({ "files": files, "findings": report.findings, "left_out": report.left_out, "summary": export::json(&report.rows)? });
+    let document = json!({
+        "files": files, "findings": report.findings, "left_out": report.left_out, "summary": export::json(&report.rows)?,
+    });
     session.print(&document, || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
         format!("{}\n{written}", report.to_text())

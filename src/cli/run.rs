@@ -29,8 +29,8 @@ pub struct RunArgs {
     /// Print the plan (files, passes, bytes to be read, memory, estimated time) and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Do the K-th of N parts of the windows and items only, as 2/3: each part into a folder of its own, on any machine; `bitworth
-    /// report` of all the folders is the report of the whole.
+    /// Do the K-th of N parts of the windows and items only, as 2/3: each part into a folder of its own, on any machine;
+    /// `bitworth report` of all the folders is the report of the whole.
     #[arg(long, value_name = "K/N", default_value_t = Slice::WHOLE, hide_default_value = true)]
     slice: Slice,
     /// End with an error where a candidate is no version of its model, instead of leaving it out with a note.
@@ -65,10 +65,11 @@ fn run_configuration(args: &RunArgs, session: &Session) -> Result<Outcome> {
     }
     session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
     let written = job::execute(&job, Some(&out), &device, session)?;
-    session
-        .print(&json!({ "out": out, "files": written.files, "device": device.info(), "summary": written.summary()?, "left_out": written.report.left_out }), || {
-            written.to_text()
-        })?;
+    let document = json!({
+        "out": out, "files": written.files, "device": device.info(), "summary": written.summary()?,
+        "left_out": written.report.left_out,
+    });
+    session.print(&document, || written.to_text())?;
     Ok(Outcome::Done)
 }
 

@@ -9,17 +9,16 @@ use bitworth_quant::quantize::Written;
 use serde_json::Value;
 
 use super::files::{NewFolders, check_replaceable, is_parquet};
-use super::layers::Layers;
 use super::output;
 use super::perplexity::TextArgs;
 use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::sweep::{Files, inputs};
-use bitworth_engine::sweep::{Lane, LayerError};
+use bitworth_engine::sweep::Lane;
 use bitworth_measure::device::Device;
 use bitworth_measure::execute::{Beside, Ready};
 use bitworth_measure::reference::lane::ReferenceSource;
-use bitworth_report::lanes::{self, ScoredLane};
+use bitworth_report::lanes::{self, LaneLayers, ScoredLane};
 use bitworth_report::tokens;
 
 /// What is done beside scoring.
@@ -42,7 +41,8 @@ pub struct Scoring {
     pub lanes: Vec<Lane>,
     /// The same with their scores.
     pub scored: Vec<ScoredLane>,
-    errors: Vec<LayerError>,
+    /// How far activations are from the reference's, where that was asked.
+    pub layers: Option<LaneLayers>,
     /// Windows of the text.
     pub windows: usize,
     /// SHA-256 of the text.
@@ -79,28 +79,21 @@ impl Scoring {
         let resumed = asked.text.sweep.is_resumed();
         let begin = Instant::now();
         let sinks = made.as_ref().map_or(&[][..], Files::sinks);
-        let beside =
-            Beside { source: &source, kept: &kept, sinks, layers: asked.layers, resume: asked.text.sweep.resume() };
+        let beside = Beside { source: &source, kept: &kept, sinks, layers: asked.layers, resume: asked.text.sweep.resume() };
         let finished = ready.execute(Some(&beside))?;
         finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
         let written = made.map(|files| files.finish(lanes[0].variant.checkpoint())).transpose()?;
         let seconds = begin.elapsed().as_secs_f64();
         let scored = ScoredLane::all(&finished.records)?;
-        let errors = finished.layers;
-        let layers = asked.layers.then(|| Layers::of(&lanes, &errors));
+        let layers = asked.layers.then(|| LaneLayers::new(finished.layers));
         let records = folder.map(|folder| folder.write(&scored, &finished.records, layers.as_ref())).transpose()?;
         let from = source.describe();
-        Ok(Self { lanes, scored, errors, windows, text_sha256, seconds, resumed, from, records, written })
+        Ok(Self { lanes, scored, layers, windows, text_sha256, seconds, resumed, from, records, written })
     }
 
     /// Everything of a lane as JSON.
     pub fn row(&self, lane: usize) -> Value {
         self.scored[lane].row(self.lanes[lane].variant.bytes())
-    }
-
-    /// How far activations are from the reference's.
-    pub fn layers(&self) -> Layers<'_> {
-        Layers::of(&self.lanes, &self.errors)
     }
 }
 
@@ -127,7 +120,7 @@ impl RecordsFolder {
         mut self,
         scored: &[ScoredLane],
         records: &[bitworth_eval::record::Record],
-        layers: Option<&Layers<'_>>,
+        layers: Option<&LaneLayers>,
     ) -> Result<Vec<PathBuf>> {
         let mut files = lanes::write(&self.dir, scored, records)?;
         if let Some(layers) = layers {

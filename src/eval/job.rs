@@ -31,6 +31,8 @@ pub struct Job {
     pub texts: Vec<TextSpec>,
     /// The tasks to score.
     pub tasks: Option<TasksSpec>,
+    /// A file of requests, JSON lines, to answer; they leave answers and no records.
+    pub requests: Option<String>,
     /// What to time.
     pub speed: Option<SpeedSpec>,
     /// The arithmetic of the activations: `f32` (the default) or `q8`.
@@ -302,8 +304,7 @@ impl Job {
             let what = "recipes is empty and there are no candidates; name some, or leave recipes out to measure the model alone";
             return Err(what.into());
         }
-        let mut job =
-            Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict, ..Self::default() };
+        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict, ..Self::default() };
         // Before an empty path becomes that of a folder.
         job.check_names()?;
         job.look_from(folder);
@@ -352,7 +353,7 @@ impl Job {
         for model in &mut self.models {
             check_recipes(model)?;
         }
-        if self.texts.is_empty() && self.tasks.is_none() && self.speed.is_none() {
+        if self.texts.is_empty() && self.tasks.is_none() && self.speed.is_none() && self.requests.is_none() {
             return Err("nothing to measure: give at least one of [text], [tasks] and [speed]".into());
         }
         if self.tasks.as_ref().is_some_and(|tasks| tasks.names.is_empty()) {
@@ -434,8 +435,8 @@ impl Job {
         names.into_iter().map(|name| out.join(name)).collect()
     }
 
-    /// The `number`-th, from 1 on, of `of` disjoint parts of this job, by windows of texts and items of tasks. The records of all of
-    /// them are those of the whole; timings, which cannot be divided, are made by the first.
+    /// The `number`-th, from 1 on, of `of` disjoint parts of this job, by windows of texts and items of tasks. The records of
+    /// all of them are those of the whole; timings, which cannot be divided, are made by the first.
     ///
     /// # Errors
     /// No such part; a job that is a part already.

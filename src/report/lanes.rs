@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::{Error, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::page::{Cell, Column, Table, TableRow};
 use crate::statistics::{self, LaneFigures};
 use crate::tokens::{self, Common, LaneTokens};
 use bitworth_eval::metrics::TextMetrics;
-use bitworth_eval::record::{Record, SequenceRecord, TokenSequence};
+use bitworth_eval::record::{Layer, Record, SequenceRecord, TokenSequence};
 use bitworth_eval::records;
 use bitworth_eval::stats::Estimate;
 use bitworth_eval::tokens::{PairMetrics, TokenMetrics};
@@ -135,8 +135,57 @@ pub fn table(lanes: &[ScoredLane], bytes: &[u64], floor: bool) -> Table {
     Table { columns, rows, notes: Vec::new() }
 }
 
-/// Writes tokens and sequences of all lanes into `dir` ([`tokens::paths`]), and the records that reports read; those of an earlier
-/// comparison there are replaced. Returns the files.
+/// How far the activations of candidates are from the reference's, block by block: by lane but the first.
+#[derive(Debug, Default)]
+pub struct LaneLayers {
+    lanes: Vec<(String, Vec<Layer>)>,
+}
+
+impl LaneLayers {
+    /// Of these lanes.
+    pub fn new(lanes: Vec<(String, Vec<Layer>)>) -> Self {
+        Self { lanes }
+    }
+
+    /// The lanes' names and errors.
+    pub fn lanes(&self) -> impl Iterator<Item = (&str, &[Layer])> {
+        self.lanes.iter().map(|(name, layers)| (name.as_str(), layers.as_slice()))
+    }
+
+    /// `|x - r| / |r|` over all rows behind each block.
+    fn relative(layers: &[Layer]) -> Vec<f64> {
+        let block = |all: &[Layer]| {
+            let sum = |f: fn(&Layer) -> f64| all.iter().map(f).sum::<f64>();
+            (sum(|layer| layer.error) / sum(|layer| layer.reference)).sqrt()
+        };
+        layers.chunk_by(|a, b| a.block == b.block).map(block).collect()
+    }
+
+    /// As JSON: by lane, one number a block.
+    pub fn document(&self) -> Value {
+        self.lanes().map(|(name, layers)| json!({ "name": name, "relative_error": Self::relative(layers) })).collect()
+    }
+
+    /// As a table with a row a block.
+    pub fn table(&self) -> Table {
+        let errors: Vec<Vec<f64>> = self.lanes().map(|(_, layers)| Self::relative(layers)).collect();
+        let blocks = errors.iter().map(Vec::len).max().unwrap_or(0);
+        let cell = |error: Option<&f64>| error.map_or_else(Cell::default, |e| Cell::number(format!("{e:.3e}"), *e));
+        let row = |block: usize| {
+            let own = errors.iter().map(|errors| cell(errors.get(block)));
+            TableRow { cells: std::iter::once(Cell::words(block.to_string())).chain(own).collect(), marked: false }
+        };
+        let heads = self.lanes().map(|(name, _)| Column::numbers(name, ""));
+        Table {
+            columns: std::iter::once(Column::words("block", "")).chain(heads).collect(),
+            rows: (0..blocks).map(row).collect(),
+            notes: vec!["relative error of activations behind each block".into()],
+        }
+    }
+}
+
+/// Writes tokens and sequences of all lanes into `dir` ([`tokens::paths`]), and the records that reports read; those of an
+/// earlier comparison there are replaced. Returns the files.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -160,4 +209,48 @@ pub fn write(dir: &Path, lanes: &[ScoredLane], records: &[Record]) -> Result<Vec
         files.push(records::path(dir, &item));
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{summarize, table::render};
+    use bitworth_eval::sample;
+
+    fn kept() -> Vec<Record> {
+        let mut records = sample::two_texts();
+        records.retain(|r| r.as_sequence().is_none_or(|s| s.kept.is_some()));
+        records
+    }
+
+    #[test]
+    fn lanes_of_records_have_the_figures_of_their_summary() {
+        let records = kept();
+        let lanes = ScoredLane::all(&records).unwrap();
+        for row in summarize(&records).unwrap() {
+            let lane = lanes.iter().find(|lane| lane.name == row.lane).unwrap();
+            assert_eq!(Some(lane.metrics.perplexity), row.ppl, "{}", lane.name);
+            assert_eq!(lane.metrics.against.map(|a| a.kld), row.kld.filter(|_| !row.is_reference), "{}", lane.name);
+            assert_eq!(Some(&lane.tokens), row.token_metrics.as_deref(), "{}", lane.name);
+        }
+        assert_eq!(pairs(&lanes[1..]).len(), (lanes.len() - 1) * (lanes.len() - 2) / 2);
+        let bytes = vec![1_290_000; lanes.len()];
+        let text = render(&table(&lanes, &bytes, true));
+        assert!(text.lines().next().unwrap().ends_with("noise floor") && text.contains("1.29 MB"), "{text}");
+        assert!(text.lines().last().unwrap().ends_with("is it") && text.lines().count() == lanes.len() + 2, "{text}");
+        let plain = render(&table(&lanes, &bytes, false));
+        assert!(!plain.contains("noise floor") && !plain.contains("is it"), "{plain}");
+        let mut without = records;
+        without.retain(|r| r.as_sequence().is_none());
+        assert!(ScoredLane::all(&without).unwrap_err().to_string().contains("nothing was scored"));
+    }
+
+    #[test]
+    fn errors_of_activations_are_of_all_rows_behind_a_block() {
+        let layer = |block, error| Layer { block, sequence: 0, rows: 1, error, reference: 4.0 };
+        let layers = LaneLayers::new(vec![("q4_0".into(), vec![layer(0, 1.0), layer(0, 1.0), layer(1, 4.0)])]);
+        assert_eq!(layers.document()[0]["relative_error"], json!([0.5, 1.0]));
+        let text = render(&layers.table());
+        assert!(text.starts_with("block") && text.contains("5.000e-1") && text.contains("1.000e0"), "{text}");
+    }
 }

@@ -6,6 +6,7 @@
 //! are written out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
 
 mod axis;
+pub mod bench;
 pub mod card;
 pub mod changes;
 pub mod chart;

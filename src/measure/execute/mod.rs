@@ -30,10 +30,12 @@ use super::text::TextWindows;
 use super::timing;
 use super::{Watch, requests};
 use crate::on_device;
+use bitworth_engine::backend::Backend;
 use bitworth_engine::error::EngineError;
 use bitworth_engine::sweep::{self, Lane, LayerError, Resume, SweepOptions};
 use bitworth_eval::job::Job;
-use bitworth_eval::record::{Body, ItemRecord, Origin, Protocol, Record};
+use bitworth_eval::record::{Body, ItemRecord, Layer, Origin, Protocol, Record};
+use bitworth_eval::request::Answer;
 use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
@@ -49,8 +51,10 @@ pub struct Finished {
     pub folders: Vec<PathBuf>,
     /// The records, where they were kept in memory.
     pub records: Vec<Record>,
-    /// Where they were wanted: errors of activations, by lane but the first, block and sequence.
-    pub layers: Vec<LayerError>,
+    /// The answers to the job's requests, by lane.
+    pub answers: Vec<(String, Vec<Answer>)>,
+    /// Where they were wanted: errors of activations, by lane but the first.
+    pub layers: Vec<(String, Vec<Layer>)>,
     /// What the job is about, among all that its folders may hold.
     pub scope: Scope,
     /// How many items of work were there before.
@@ -142,6 +146,9 @@ impl<'a> Ready<'a> {
             let what = ": its lane has another arithmetic than its reference, which a report cannot hold; measure it without a ";
             return Err(Error::unfit(Message::from(NOISE_FLOOR).then(what).then("folder")));
         }
+        if job.requests.is_some() && out.is_some() {
+            return Err(Error::unfit("requests leave answers and no records: they are asked without a folder"));
+        }
         // A model that does not open is known before hours of work on another.
         let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
         prepare::check_names(&prepared)?;
@@ -152,6 +159,9 @@ impl<'a> Ready<'a> {
         let mut models = Vec::new();
         for (i, mut model) in prepared.into_iter().enumerate() {
             let names = lanes::names(&mut model);
+            if let Some(floor) = model.candidates.last().filter(|_| job.noise_floor) {
+                on_device!(device, backend => backend.check_arithmetic(floor.arithmetic)).at(|| NOISE_FLOOR)?;
+            }
             plan::check(&model, &names, folders.get(i).map(PathBuf::as_path), device)?;
             models.push((model, names));
         }
@@ -203,6 +213,7 @@ impl<'a> Ready<'a> {
             let done = if several { done.at(|| name)? } else { done? };
             finished.records.extend(done.records);
             finished.layers.extend(done.layers);
+            finished.answers.extend(done.answers);
             finished.found += done.found;
             finished.notes.extend(done.notes);
         }
@@ -256,6 +267,14 @@ fn execute_one(
     for task in &model.tasks {
         run.task(&lanes, task)?;
     }
+    let mut answers = Vec::new();
+    if let Some((file, asked)) = &model.requests {
+        let stage = stages.begin("requests");
+        let (tokenizer, limits) = (&model.task_tokenizer, model.limits);
+        let all = on_device!(device, backend => requests::answer(backend, &lanes, tokenizer, asked, limits, run.watch));
+        answers.extend(lanes.iter().map(|lane| lane.name.clone()).zip(all.at(|| file.clone())?));
+        stages.end(stage);
+    }
     if let Some(load) = &model.workload {
         run.speed(&lanes, load)?;
     }
@@ -267,7 +286,20 @@ fn execute_one(
             Vec::new()
         }
     };
-    Ok(Finished { records, layers, found, notes, ..Finished::default() })
+    Ok(Finished { records, answers, layers, found, notes, ..Finished::default() })
+}
+
+/// Errors of activations, by lane but the first.
+fn layers(lanes: &[Lane], errors: &[LayerError]) -> Vec<(String, Vec<Layer>)> {
+    let layer = |error: &LayerError| Layer {
+        block: error.block as u32,
+        sequence: error.sequence as u32,
+        rows: error.rows as u32,
+        error: error.error,
+        reference: error.reference,
+    };
+    let of = |lane: usize| errors.iter().filter(|error| error.lane == lane).map(layer).collect();
+    lanes.iter().enumerate().skip(1).map(|(number, lane)| (lane.name.clone(), of(number))).collect()
 }
 
 fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wanted> {
@@ -295,7 +327,7 @@ struct Run<'a> {
     watch: Watch<'a>,
     stages: &'a Stages<'a>,
     beside: Option<&'a Beside<'a>>,
-    layers: RefCell<Vec<LayerError>>,
+    layers: RefCell<Vec<(String, Vec<Layer>)>>,
     model: &'a Prepared,
     names: &'a lanes::Names,
     store: RefCell<Store>,
@@ -364,15 +396,18 @@ impl Run<'_> {
             let state = self.folder().map(|folder| folder.join(STATE).join(&item));
             let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
             let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
+            let (progress, stop) = (self.watch.progress, self.watch.stop);
             let scores = match self.beside {
                 None => on_device!(self.device, backend =>
-                    sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, self.watch.progress, self.watch.stop))?,
+                    sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, progress, stop))?,
                 Some(Beside { source, kept, sinks, layers, resume }) => {
                     let options = SweepOptions { sinks, layers: *layers, resume: *resume, ..options };
                     on_device!(self.device, backend => lane::score(backend, &swept, text, &options, source, kept, self.watch))?
                 }
             };
-            self.layers.borrow_mut().extend(scores.layers);
+            if self.beside.is_some_and(|beside| beside.layers) {
+                self.layers.borrow_mut().extend(layers(&swept, &scores.layers));
+            }
             let scored = text.tokens_of_lanes(range.start, &scores.lanes);
             let of_lane = |(lane, sequences): (&Lane, &Vec<_>)| {
                 let records = text.records(sequences, walk.keep_tokens).into_iter();

@@ -20,6 +20,7 @@ use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepPlan};
 use bitworth_eval::records;
+use bitworth_eval::request::Request;
 use bitworth_eval::task::{self, Task};
 
 /// The item that describes the reference.
@@ -76,6 +77,8 @@ pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
         let items = model.items(task).1.len() as f64;
         weights.extend((!is_done(&task_item(task))).then_some(2.0 * parameters * 100.0 * items * lanes));
     }
+    // About a hundred tokens a request, too.
+    weights.extend(model.requests.as_ref().map(|(_, asked)| 2.0 * parameters * 100.0 * asked.len() as f64 * lanes));
     if let Some(load) = &model.workload {
         let tokens: usize = load.prompt.iter().sum::<usize>() + 20 * load.generate.iter().sum::<usize>();
         let timed = 2.0 * parameters * (tokens * (load.repetitions + 1)) as f64;
@@ -295,7 +298,18 @@ fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
             items: Some(items.len()),
         })
     };
-    model.texts.iter().map(walk).chain(model.tasks.iter().map(task)).collect()
+    let requests = |(file, asked): &(String, Vec<Request>)| {
+        let context = sweep::longest_sequence(model.checkpoint.hparams());
+        Ok(PlannedStage {
+            name: file.clone(),
+            title: file.clone(),
+            work: vec![file.clone()],
+            sequences: requests::sequences(&model.task_tokenizer, asked, context).at(|| file.clone())?,
+            items: Some(asked.len()),
+        })
+    };
+    let stages = model.texts.iter().map(walk).chain(model.tasks.iter().map(task));
+    stages.chain(model.requests.iter().map(requests)).collect()
 }
 
 /// What a run's folder holds already.

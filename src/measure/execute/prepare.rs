@@ -13,15 +13,16 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::{At, Error, Result};
+use crate::settings::NOISE_FLOOR;
 use crate::text::TextWindows;
 use crate::timing::Workload;
-use crate::settings::NOISE_FLOOR;
 use crate::{Watch, imatrix, models, requests};
 use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
 use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
 use bitworth_eval::kinds::Item;
+use bitworth_eval::request::{self, Request};
 use bitworth_eval::slice::Slice;
 use bitworth_eval::task::{self, Task};
 use bitworth_text::tokenizer::Tokenizer;
@@ -45,6 +46,8 @@ pub struct Prepared {
     limit: Option<usize>,
     /// And of these, and of the windows, only these.
     slice: Slice,
+    /// Requests that are answered, and their file.
+    pub requests: Option<(String, Vec<Request>)>,
     pub workload: Option<Workload>,
     pub arithmetic: Arithmetic,
     /// How much memory scoring takes.
@@ -100,7 +103,8 @@ impl Prepared {
         let (mut taken, mut left_out) = (Vec::new(), Vec::new());
         let mut candidates = Vec::new();
         for name in &model.candidates {
-            match candidate(&checkpoint, name, importance.as_ref(), watch) {
+            let of_its_architecture = job.requests.is_none();
+            match candidate(&checkpoint, name, importance.as_ref(), of_its_architecture, watch) {
                 Ok(lane) => {
                     candidates.push(Lane { arithmetic, ..lane });
                     taken.push(name.clone());
@@ -120,6 +124,7 @@ impl Prepared {
         let workload = job.speed.as_ref().map(workload);
         workload.as_ref().map_or(Ok(()), |load| load.check(context)).at(|| "[speed]")?;
         let (tasks, task_tokenizer) = tasks(job, &checkpoint, tokenizer, context)?;
+        let requests = job.requests.as_ref().map(|file| requests_of(file, &task_tokenizer, context)).transpose()?;
         let limit = job.tasks.as_ref().and_then(|tasks| tasks.limit);
         Ok(Self {
             checkpoint,
@@ -132,6 +137,7 @@ impl Prepared {
             tasks,
             limit,
             slice: job.slice,
+            requests,
             workload,
             arithmetic,
             limits: limits(job),
@@ -242,21 +248,30 @@ fn noise_floor(checkpoint: &Arc<Checkpoint>, arithmetic: Arithmetic) -> Result<L
     let variant = Variant::Stored(checkpoint.clone());
     if variant.types().iter().all(|(dtype, _)| dtype.is_float()) {
         return Err(unfit(format!(
-            "the weights of {name} are plain numbers, which {ours} and {} compute alike; give a reference with quantized weights, \
-             as a Q8_0 file",
+            "the weights of {name} are plain numbers, which {ours} and {} compute alike; give a reference with quantized \
+             weights, as a Q8_0 file",
             other.name()
         )));
     }
     Ok(Lane { name: name.to_owned(), variant, arithmetic: other })
 }
 
-fn candidate(checkpoint: &Arc<Checkpoint>, name: &str, importance: Option<&Importance>, watch: Watch<'_>) -> Result<Lane> {
+/// A candidate's lane. To be compared it must be a version of the model; requests can be asked of any model of the same words.
+fn candidate(
+    checkpoint: &Arc<Checkpoint>,
+    name: &str,
+    importance: Option<&Importance>,
+    of_its_architecture: bool,
+    watch: Watch<'_>,
+) -> Result<Lane> {
     let imatrix = match importance {
         Some(Importance::Stored { imatrix, .. }) => Some(imatrix),
         _ => None,
     };
     let lane = models::candidate(checkpoint, name, imatrix, watch)?;
-    models::check_architecture(checkpoint, lane.variant.checkpoint())?;
+    if of_its_architecture {
+        models::check_architecture(checkpoint, lane.variant.checkpoint())?;
+    }
     Ok(lane)
 }
 
@@ -293,6 +308,12 @@ fn tasks(job: &Job, checkpoint: &Checkpoint, tokenizer: Tokenizer, context: usiz
         requests::check(&tokenizer, &task::build(task.first(spec.limit)), context).at(|| format!("task {}", task.name))?;
     }
     Ok((tasks, tokenizer))
+}
+
+fn requests_of(file: &str, tokenizer: &Tokenizer, context: usize) -> Result<(String, Vec<Request>)> {
+    let asked = request::read_jsonl(Path::new(file))?;
+    requests::check(tokenizer, &asked, context).at(|| file.to_owned())?;
+    Ok((file.to_owned(), asked))
 }
 
 /// The walks over one text.

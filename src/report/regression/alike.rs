@@ -25,8 +25,8 @@ pub fn uneven(old: &Run<'_>, new: &Run<'_>, pairs: &[(usize, usize)]) -> Vec<Str
     let mut notes: Vec<String> = Vec::new();
     let mut say = |what: String, unit: &str, old: usize, new: usize, both: usize| {
         let note = format!(
-            "{what}: the old run has {old} {unit}, the new one {new}; each value is over the run's own, each change over the {both} \
-             that both have."
+            "{what}: the old run has {old} {unit}, the new one {new}; each value is over the run's own, each change over the \
+             {both} that both have."
         );
         if (old, new) != (both, both) && !notes.contains(&note) {
             notes.push(note);

@@ -1,7 +1,5 @@
 //! `bitworth bench`: speeds, as llama-bench means them.
 
-mod render;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +10,6 @@ use bitworth_quant::message::Message;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use self::render::BenchRow;
 use super::session::Session;
 use super::{DeviceArgs, Outcome, output};
 use bitworth_engine::error::EngineError;
@@ -21,7 +18,9 @@ use bitworth_eval::record::Speed;
 use bitworth_measure::device::Device;
 use bitworth_measure::models;
 use bitworth_measure::on_device;
-use bitworth_measure::timing::{self, Counts, NoEnergy, Timings, Workload};
+use bitworth_measure::timing::{self, Counts, NoEnergy, Test, Timings, Workload};
+use bitworth_report::bench::{self, BenchRow};
+use bitworth_report::{markdown, table};
 
 /// Time prefill and decoding. Lists and ranges are written as for llama-bench: 128,512 or 128-512, 128-512+128, 128-512*2.
 #[derive(Args)]
@@ -113,7 +112,7 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     let rows: Vec<BenchRow> = variants
         .iter()
         .zip(&timed.speeds)
-        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| BenchRow::new(variant, test, speeds)))
+        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| row(variant, test, speeds)))
         .collect();
     let records = match &args.records {
         Some(dir) => timing::records::append(dir, device.info(), &checkpoints[..timed.speeds.len()], &timed.speeds)?,
@@ -130,10 +129,10 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     match args.output {
         _ if session.is_json() => output::json(&document)?,
         OutputFormat::Json => output::json(&document)?,
-        OutputFormat::Jsonl => output::text(&render::lines(&rows)?)?,
-        OutputFormat::Csv => output::text(&render::csv(&rows)?)?,
-        OutputFormat::Md => output::text(&render::markdown(&rows))?,
-        OutputFormat::Table => output::text(&render::table(&rows))?,
+        OutputFormat::Jsonl => output::text(&bench::lines(&rows)?)?,
+        OutputFormat::Csv => output::text(&bench::csv(&rows)?)?,
+        OutputFormat::Md => output::text(&markdown::render_table(&bench::table(&rows)))?,
+        OutputFormat::Table => output::text(&table::render(&bench::table(&rows)))?,
     }
     if let Err(why) = energy {
         session.note(&why.to_string());
@@ -145,6 +144,12 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         return Err(EngineError::Interrupted).context("what is shown was timed before");
     }
     Ok(Outcome::Done)
+}
+
+/// What the timings of a test say.
+fn row(variant: &Variant, test: Test, speeds: &[Speed]) -> Option<BenchRow> {
+    let own: Vec<&Speed> = speeds.iter().filter(|speed| test.is_of(speed)).collect();
+    BenchRow::of(variant.checkpoint().name(), variant.bytes(), &test.name(), &own)
 }
 
 /// The timings of all models, or of the first ones where it was stopped between them.
