@@ -108,7 +108,7 @@ fn scored(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome> {
     let asked = Asked { text: &args.text, keep: &args.keep, source, write, layers: args.layers };
     let scoring = Scoring::of(ready, &device, &asked, session)?;
     let (reference, others) = (&scoring.scored[0], &scoring.scored[1..]);
-    let (candidates, floor) = others.split_at(args.candidates.len());
+    let candidates = &others[..args.candidates.len()];
     session.print(&document(args, &scoring, &device), || {
         let bytes: Vec<u64> = scoring.lanes.iter().map(|lane| lane.variant.bytes()).collect();
         let mut text = table::render(&lanes::table(&scoring.scored, &bytes, args.noise_floor));
@@ -123,7 +123,6 @@ fn scored(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome> {
         text.extend(written.map(|file| format!("wrote {} ({} bytes)\n", file.path.display(), file.bytes)));
         text
     })?;
-    debug_assert_eq!(floor.len(), usize::from(args.noise_floor));
     Ok(args.gate(candidates.iter().map(|lane| (lane.name.as_str(), lane.kld()))))
 }
 
@@ -167,18 +166,19 @@ fn document(args: &CompareArgs, scoring: &Scoring, device: &Device) -> Value {
 
 /// The comparison as a folder with a report, or of several texts.
 fn reported(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome> {
+    let of_one_walk = "what is kept belongs to one walk over one text";
     let alone = [
-        ("--layers", args.layers),
-        ("--noise-floor", args.noise_floor),
-        ("--write", args.write.is_some()),
-        ("--records", args.text.records.is_some()),
-        ("--resume", args.text.sweep.resume.is_some()),
-        ("--full", args.text.full),
-        ("--reference and --logits", args.source.files().next().is_some()),
-        ("--save-reference and --save-logits", args.keep.is_asked()),
+        ("--layers", args.layers, "no record holds errors of activations"),
+        ("--noise-floor", args.noise_floor, "its lane has another arithmetic than the reference that a report compares with"),
+        ("--write", args.write.is_some(), "`bitworth run` leaves the files of its recipes beside the report"),
+        ("--records", args.text.records.is_some(), "--out keeps records and tokens"),
+        ("--resume", args.text.sweep.resume.is_some(), "--out goes on by itself"),
+        ("--full", args.text.full, "summary.csv in --out has these figures"),
+        ("--reference and --logits", args.source.files().next().is_some(), of_one_walk),
+        ("--save-reference and --save-logits", args.keep.is_asked(), of_one_walk),
     ];
-    if let Some((option, _)) = alone.iter().find(|(_, asked)| *asked) {
-        bail!("{option} works with one --text and without --out; --out keeps records and tokens, and goes on by itself");
+    if let Some((option, _, why)) = alone.iter().find(|(_, asked, _)| *asked) {
+        bail!("{option} works with one --text and without --out: {why}");
     }
     let device = args.scoring.open()?;
     if args.text.sweep.dry_run {

@@ -13,6 +13,7 @@ use super::{Outcome, ScoringArgs, job};
 use bitworth_eval::job::{Job, ModelSpec, TasksSpec};
 use bitworth_eval::stats::Estimate;
 use bitworth_eval::task::Task;
+use bitworth_measure::execute::Ready;
 use bitworth_report::page::{Cell, Column, Table, TableRow};
 use bitworth_report::summary::TaskScore;
 use bitworth_report::{Summary, table};
@@ -36,6 +37,9 @@ pub struct EvalArgs {
     /// Keep the answer to every item in this folder, go on with what an interrupted run left there, and leave the report.
     #[arg(long, visible_alias = "out", value_name = "DIR")]
     records: Option<PathBuf>,
+    /// Print the plan (passes, bytes to be read, memory, estimated time) and ask nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     memory: MemoryArgs,
     #[command(flatten)]
@@ -60,6 +64,9 @@ impl EvalArgs {
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     let job = args.job()?;
     let device = args.scoring.open()?;
+    if args.dry_run {
+        return job::print_plan(&Ready::new(&job, args.records.as_deref(), &device, session.watch())?, &device, session);
+    }
     let done = job::execute(&job, args.records.as_deref(), &device, session)?;
     let chances = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
     let chance = |task: &str| {

@@ -29,6 +29,9 @@ pub struct ScoreArgs {
     /// and line, the model's name in the column lane.
     #[arg(long, value_name = "OUT.parquet")]
     out: PathBuf,
+    /// Print the plan (passes, bytes to be read, memory, estimated time) and ask nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     memory: MemoryArgs,
     #[command(flatten)]
@@ -58,6 +61,9 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let job = args.job()?;
     let device = args.scoring.open()?;
     let ready = Ready::new(&job, None, &device, session.watch())?;
+    if args.dry_run {
+        return job::print_plan(&ready, &device, session);
+    }
     let lanes = ready.lanes()?;
     check_replaceable(&args.out, inputs(&lanes).chain([args.requests.as_path()]), "parquet file", is_parquet)?;
     // Begun before the work, so that a place that cannot be written is known at once.

@@ -356,8 +356,11 @@ fn a_comparison_of_several_texts_leaves_a_page() {
     assert_eq!(together["a_ppl"], alone["candidates"][0]["ppl"]);
     let failed = common::run(dir, &[&args[..], &["--max-kld", "1e-9"]].concat());
     assert_eq!(failed.status.code(), Some(1), "the gate works on a finished folder, too");
-    let layers = common::run(dir, &[&args[..args.len() - 2], &["--layers"]].concat());
-    assert!(layers.status.code() == Some(2) && String::from_utf8_lossy(&layers.stderr).contains("--layers"));
+    for (option, why) in [("--layers", "no record holds"), ("--noise-floor", "another arithmetic"), ("--full", "summary.csv")] {
+        let texts = ["--text", "a.txt", "--text", "b.txt", "--ctx", "64"];
+        let error = refusal(dir, &[&["compare", "demo", "@q4_0", option][..], &texts].concat());
+        assert!(error.contains(option) && error.contains(why), "{error}");
+    }
 }
 
 #[test]
@@ -385,6 +388,12 @@ fn several_models_are_asked_in_one_walk() {
     let dir = world();
     let dir = dir.path();
     write(dir, "r.jsonl", "{\"context\": \"the sun\", \"continuation\": \" is\"}\n{\"text\": \"one two three\"}\n");
+    let plan = json(dir, &["score", "m", "@q4_0", "--requests", "r.jsonl", "--out", "p.parquet", "--device", "cpu", "--dry-run"]);
+    let stage = &plan["models"][0]["tasks"][0];
+    assert_eq!((&stage["name"], &stage["items"], &plan["models"][0]["lanes"][0]), (&"r.jsonl".into(), &2.into(), &"m".into()));
+    let plan = json(dir, &["eval", "m", "@q4_0", "--tasks", "facts", "--limit", "3", "--device", "cpu", "--dry-run"]);
+    assert_eq!(plan["models"][0]["tasks"][0]["items"], 3);
+    assert!(!dir.join("p.parquet").exists());
     let score = |models: &[&str], out: &str| {
         let args = [&["score"], models, &["--requests", "r.jsonl", "--out", out, "--device", "cpu"]].concat();
         json(dir, &args);
