@@ -254,6 +254,12 @@ fn too_little_memory_is_known_before_the_work_by_its_key() {
             assert!(!dir.join("out").exists(), "nothing is made");
         }
     }
+    // What is named is enough for everything.
+    let all = |memory: &str| format!("model = \"m\"\nrecipes = [\"q4_0\"]\nmax_memory_mib = {memory}\n{TEXT_A}{TEXT_B}{TASKS}");
+    write(dir, "job.toml", &all("64"));
+    let error = refusal(dir, &["run", "job.toml", "--no-speed", "--out", "all"]);
+    let needed = error.split("(max_memory_mib ").nth(1).and_then(|rest| rest.split(')').next()).unwrap();
+    job(dir, &all(needed), "all");
     // What is done takes none.
     let config = format!("model = \"m\"\nrecipes = [\"q4_0\"]\n{TEXT_A}");
     job(dir, &config, "out");

@@ -156,14 +156,18 @@ impl<'a> Ready<'a> {
         if let Some(out) = out {
             folder::check_kind(out, prepared.len() > 1)?;
         }
-        let mut models = Vec::new();
+        let (mut models, mut worst) = (Vec::new(), None::<(usize, Error)>);
         for (i, mut model) in prepared.into_iter().enumerate() {
             let names = lanes::names(&mut model);
             if let Some(floor) = model.candidates.last().filter(|_| job.noise_floor) {
                 on_device!(device, backend => backend.check_arithmetic(floor.arithmetic)).at(|| NOISE_FLOOR)?;
             }
-            plan::check(&model, &names, folders.get(i).map(PathBuf::as_path), device)?;
+            let unfit = plan::check(&model, &names, folders.get(i).map(PathBuf::as_path), device)?;
+            worst = worst.into_iter().chain(unfit).max_by_key(|(needed, _)| *needed);
             models.push((model, names));
+        }
+        if let Some((_, e)) = worst {
+            return Err(e);
         }
         Ok(Self { device, watch, models, folders })
     }

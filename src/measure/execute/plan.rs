@@ -228,31 +228,38 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
     })
 }
 
-/// Refuses what would only be found behind hours of work: a model whose sweeps do not fit the memory.
-pub fn check(model: &Prepared, names: &Names, folder: Option<&Path>, device: &Device) -> Result<()> {
+/// Refuses what would only be found behind hours of work: a model whose sweeps do not fit the memory. Of several that do not, the
+/// one that needs most is returned, with what it needs: then one more try is enough.
+pub fn check(model: &Prepared, names: &Names, folder: Option<&Path>, device: &Device) -> Result<Option<(usize, Error)>> {
     let lanes = planned_lanes(model, names)?;
-    for stage in all_stages(model)? {
+    let mut worst: Option<(usize, Error)> = None;
+    for stage in all_stages(model)?.into_iter().filter(|stage| !stage.sequences.is_empty()) {
         let plan = |lanes: &[Lane]| {
             on_device!(device, backend => sweep::plan(backend, lanes, &stage.sequences, &model.limits)).map(drop)
         };
-        if stage.sequences.is_empty() {
-            continue;
-        }
-        match plan(&lanes) {
+        let fits = match plan(&lanes) {
             Err(e @ EngineError::TooLittleMemory { .. }) => {
                 // What is done already takes none.
                 let missing = There::of(model, names, folder, device)?.missing(&stage, &lanes)?;
-                let fits = match missing.len() {
+                match missing.len() {
                     0 => Ok(()),
                     count if count == lanes.len() => Err(e),
                     _ => plan(&stage.swept(&lanes, &missing)),
-                };
-                fits.map_err(Error::from).at(|| stage.title.clone())?;
+                }
             }
-            planned => planned.map_err(Error::from).at(|| stage.title.clone())?,
+            planned => planned,
+        };
+        let needed = match &fits {
+            Err(EngineError::TooLittleMemory { needed_mib, .. }) => Some(*needed_mib),
+            _ => None,
+        };
+        match (needed, fits.map_err(Error::from).at(|| stage.title.clone())) {
+            (Some(needed), Err(e)) if worst.as_ref().is_none_or(|(most, _)| *most < needed) => worst = Some((needed, e)),
+            (Some(_), _) => {}
+            (None, fits) => fits?,
         }
     }
-    Ok(())
+    Ok(worst)
 }
 
 /// A text's walk or a task, as it is swept.
