@@ -117,8 +117,9 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         None => Vec::new(),
     };
     let energy = timed.energy.as_ref();
+    let order = if timed.sequential { "sequential" } else { "interleaved" };
     let document = json!({
-        "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": if timed.sequential { "sequential" } else { "interleaved" },
+        "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": order,
         "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
         "unsteady": rows.iter().any(BenchRow::is_unsteady), "anchors": timed.anchors,
         "energy_sources": energy.ok(), "energy_missing": energy.err().map(NoEnergy::to_string),

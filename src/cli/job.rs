@@ -102,8 +102,7 @@ fn describe_model(plan: &ModelPlan) -> String {
         text += &format!("  candidate {lane}: {place}, {} of tensors\n", number::bytes(*bytes));
     }
     let lanes = plan.lanes.len();
-    text.extend(plan.stages.iter().map(|stage| describe_stage("text", stage, lanes)));
-    text.extend(plan.tasks.iter().map(|stage| describe_stage("task", stage, lanes)));
+    text.extend(plan.stages.iter().chain(&plan.tasks).map(|stage| describe_stage(stage, lanes)));
     for TimingPlan { lane, is_done } in &plan.timings {
         text += &format!("  timing {lane}: {}\n", if *is_done { "done" } else { "to be done" });
     }
@@ -111,7 +110,7 @@ fn describe_model(plan: &ModelPlan) -> String {
     text
 }
 
-fn describe_stage(kind: &str, stage: &StagePlan, lanes: usize) -> String {
+fn describe_stage(stage: &StagePlan, lanes: usize) -> String {
     let mut parts = Vec::new();
     match stage.done_lanes {
         0 => {}
@@ -135,5 +134,5 @@ fn describe_stage(kind: &str, stage: &StagePlan, lanes: usize) -> String {
             stage.estimated_seconds,
         )),
     }
-    format!("  {kind} {}: {}\n", stage.name, parts.join(", "))
+    format!("  {} {}: {}\n", stage.kind, stage.name, parts.join(", "))
 }

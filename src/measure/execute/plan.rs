@@ -112,7 +112,7 @@ pub struct ModelPlan {
     pub candidates: Vec<CandidatePlan>,
     /// The walks over texts.
     pub stages: Vec<StagePlan>,
-    /// The tasks.
+    /// The tasks, and a file of requests.
     pub tasks: Vec<StagePlan>,
     /// The lanes that are timed.
     pub timings: Vec<TimingPlan>,
@@ -145,6 +145,8 @@ pub struct CandidatePlan {
 /// One walk over a text, or one task.
 #[derive(Debug, Serialize)]
 pub struct StagePlan {
+    /// `text`, `task` or `requests`.
+    pub kind: &'static str,
     /// The text and how it is walked, or the task.
     pub name: String,
     /// Lanes whose records are there already.
@@ -205,6 +207,7 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
             .at(|| stage.title.clone())?;
         let is_done = missing.is_empty();
         stages.push(StagePlan {
+            kind: stage.kind,
             done_lanes: lanes.len() - missing.len(),
             is_done,
             items: stage.items,
@@ -264,6 +267,7 @@ pub fn check(model: &Prepared, names: &Names, folder: Option<&Path>, device: &De
 
 /// A text's walk or a task, as it is swept.
 struct PlannedStage {
+    kind: &'static str,
     name: String,
     /// What messages call it.
     title: String,
@@ -286,6 +290,7 @@ fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
     let walk = |walk: &Walk| {
         let passes = walk.passes().len();
         Ok(PlannedStage {
+            kind: "text",
             name: walk.name(),
             title: format!("text {}", walk.name()),
             work: (0..passes).map(|number| text_item(walk, number)).collect(),
@@ -298,6 +303,7 @@ fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
         let context = sweep::longest_sequence(model.checkpoint.hparams());
         let title = format!("task {}", task.name);
         Ok(PlannedStage {
+            kind: "task",
             name: task.name.clone(),
             work: if items.is_empty() { Vec::new() } else { vec![task_item(task)] },
             sequences: requests::sequences(&model.task_tokenizer, &task::build(items), context).at(|| title.clone())?,
@@ -308,6 +314,7 @@ fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
     let requests = |(file, asked): &(String, Vec<Request>)| {
         let context = sweep::longest_sequence(model.checkpoint.hparams());
         Ok(PlannedStage {
+            kind: "requests",
             name: file.clone(),
             title: file.clone(),
             work: vec![file.clone()],
