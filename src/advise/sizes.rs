@@ -5,7 +5,6 @@
 //! smaller than a published file's; its tensors are exact. A model with figures alone is estimated from the mean bits a weight
 //! that the recipe gives one like it, and says so. Absent: memory beyond the file (see `memory`).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,12 +58,16 @@ impl ModelFigures {
     /// From the model's own tensors.
     fn planned(&self, recipe: &Arc<Recipe>) -> Result<FileSize> {
         let model = self.model.as_ref().expect("the model has a shape");
-        let mut plan = Plan::of(model.as_ref(), recipe, &PlanOptions::default())?;
+        // A file that is quantized already stands for its original, which has the same shapes.
+        let options = PlanOptions { allow_requantize: true, ..PlanOptions::default() };
+        let mut plan = Plan::of(model.as_ref(), recipe, &options)?;
         if plan.entries.iter().any(|entry| entry.needs_imatrix) {
-            // There is no such file without a matrix; what it holds changes no type.
-            let weights = BTreeMap::from([("output_norm.weight".to_owned(), vec![1.0])]);
-            let imatrix = Some(Arc::new(Imatrix::new(Path::new("imatrix.gguf"), weights)));
-            plan = Plan::of(model.as_ref(), recipe, &PlanOptions { imatrix, ..PlanOptions::default() })?;
+            // There is no such file without a matrix; what it holds changes no type, but one entry must fit the model.
+            let columns = |shape: &[usize]| shape.iter().enumerate().filter(|(i, _)| *i != 1).map(|(_, n)| n).product::<usize>();
+            let smallest = plan.entries.iter().min_by_key(|entry| columns(&entry.shape));
+            let weights = smallest.map(|entry| (entry.source().to_owned(), vec![1.0; columns(&entry.shape)]));
+            let imatrix = Some(Arc::new(Imatrix::new(Path::new("imatrix.gguf"), weights.into_iter().collect())));
+            plan = Plan::of(model.as_ref(), recipe, &PlanOptions { imatrix, ..options })?;
         }
         let layout = Layout::new(model.path(), &plan.metadata(&model.output_metadata()?), &plan.specs())?;
         let has_output = plan.get("output.weight").is_some();

@@ -21,6 +21,7 @@ use bitworth_advise::request::{AdviceRequest, CONTEXT};
 use bitworth_advise::settings;
 use bitworth_advise::speed::Calibration;
 use bitworth_eval::stats::Estimate;
+use bitworth_measure::models;
 use bitworth_report::{Summary, table};
 
 /// Terminals get every choice up to this many, beyond it those on a front.
@@ -32,7 +33,8 @@ pub struct AdviseArgs {
     /// A comparison, as configs/runs/m2-ultra-vs-ryzen-395.toml; options take the place of what it says.
     #[arg(value_name = "CONFIG.toml")]
     config: Option<PathBuf>,
-    /// Models: names as in configs/models, checkpoints, GGUF files.
+    /// Models: names as in configs/models, checkpoints, GGUF files, hf:OWNER/NAME, demo. A file that is quantized already stands
+    /// for its original.
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     model: Vec<String>,
     /// Machines: names as in configs/hardware with their memory (m2-ultra-64gb), or TOML files.
@@ -82,7 +84,11 @@ pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
         let advisor = Advisor::new(args.dirs.catalogue([])?, Calibration::embedded(), quality, settings)?;
         return check_claims(file.as_deref(), &advisor, session);
     }
-    let request = request(args)?;
+    let mut request = request(args)?;
+    // What is no name of configs/models but a place: the advisor looks at files.
+    for model in request.models.iter_mut().filter(|model| models::is_elsewhere(model)) {
+        *model = models::locate(model, session.watch())?.display().to_string();
+    }
     let needs = request.needs(|key, value, what| match (key, &args.config) {
         ("context", _) if args.context.is_some() => Error::option(settings::CONTEXT, value, what),
         ("min_tps", _) if args.min_tps.is_some() => Error::option(settings::MIN_TPS, value, what),

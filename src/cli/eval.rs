@@ -13,8 +13,10 @@ use super::{Outcome, ScoringArgs, job};
 use bitworth_eval::job::{Job, ModelSpec, TasksSpec};
 use bitworth_eval::stats::Estimate;
 use bitworth_eval::task::Task;
-use bitworth_report::Summary;
+use bitworth_measure::execute::Ready;
+use bitworth_report::page::{Cell, Column, Table, TableRow};
 use bitworth_report::summary::TaskScore;
+use bitworth_report::{Summary, table};
 
 /// Score tasks: accuracies with 95 % intervals.
 #[derive(Args)]
@@ -35,6 +37,9 @@ pub struct EvalArgs {
     /// Keep the answer to every item in this folder, go on with what an interrupted run left there, and leave the report.
     #[arg(long, visible_alias = "out", value_name = "DIR")]
     records: Option<PathBuf>,
+    /// Print the plan (passes, bytes to be read, memory, estimated time) and ask nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     memory: MemoryArgs,
     #[command(flatten)]
@@ -59,6 +64,9 @@ impl EvalArgs {
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     let job = args.job()?;
     let device = args.scoring.open()?;
+    if args.dry_run {
+        return job::print_plan(&Ready::new(&job, args.records.as_deref(), &device, session.watch())?, &device, session);
+    }
     let done = job::execute(&job, args.records.as_deref(), &device, session)?;
     let chances = args.tasks.iter().map(|name| Task::load(name)).collect::<Result<Vec<_>, _>>()?;
     let chance = |task: &str| {
@@ -77,7 +85,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     if !done.files.is_empty() {
         document["files"] = json!(done.files);
     }
-    session.print(&document, || table(&rows) + &done.file_lines())?;
+    session.print(&document, || table::render(&table(&rows)) + &done.file_lines())?;
     Ok(Outcome::Done)
 }
 
@@ -94,30 +102,28 @@ fn row(summary: &Summary, score: &TaskScore, chance: Option<f64>) -> Value {
     })
 }
 
-fn table(rows: &[Value]) -> String {
+fn table(rows: &[Value]) -> Table {
     let percent = |row: &Value, key: &str| row[key].as_f64().map_or(String::new(), |v| format!("{:.1}", 100.0 * v));
-    let wide = rows.iter().filter_map(|row| row["model"].as_str()).map(|name| name.chars().count()).max().unwrap_or(5);
-    let mut text = format!(
-        "{:wide$} {:12} {:>6} {:>10} {:>15} {:>12} {:>15}\n",
-        "model", "task", "items", "accuracy %", "95 % interval", "difference", "95 % interval"
-    );
-    for row in rows {
-        let range = |low: &str, high: &str| match row[low].is_null() {
-            true => String::new(),
-            false => format!("{} to {}", percent(row, low), percent(row, high)),
-        };
-        let line = format!(
-            "{:wide$} {:12} {:>6} {:>10} {:>15} {:>12} {:>15}",
-            row["model"].as_str().unwrap_or(""),
-            row["task"].as_str().unwrap_or(""),
-            row["items"],
+    let range = |row: &Value, low: &str, high: &str| match row[low].is_null() {
+        true => String::new(),
+        false => format!("{} to {}", percent(row, low), percent(row, high)),
+    };
+    let line = |row: &Value| {
+        let cells = [
+            row["model"].as_str().unwrap_or("").to_owned(),
+            row["task"].as_str().unwrap_or("").to_owned(),
+            row["items"].to_string(),
             percent(row, "accuracy"),
-            range("low", "high"),
+            range(row, "low", "high"),
             percent(row, "difference"),
-            range("difference_low", "difference_high"),
-        );
-        text += line.trim_end();
-        text.push('\n');
+            range(row, "difference_low", "difference_high"),
+        ];
+        TableRow { cells: cells.map(Cell::words).into(), marked: false }
+    };
+    let heads = ["items", "accuracy %", "95 % interval", "difference", "95 % interval"].map(|head| Column::numbers(head, ""));
+    Table {
+        columns: ["model", "task"].map(|head| Column::words(head, "")).into_iter().chain(heads).collect(),
+        rows: rows.iter().map(line).collect(),
+        notes: Vec::new(),
     }
-    text
 }

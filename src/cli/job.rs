@@ -8,8 +8,8 @@ use super::session::Session;
 use super::{Outcome, output};
 use bitworth_eval::job::Job;
 use bitworth_measure::device::Device;
-use bitworth_measure::execute::{self, JobPlan, ModelPlan, StagePlan};
-use bitworth_report::Report;
+use bitworth_measure::execute::{self, CandidatePlan, FilePlan, JobPlan, ModelPlan, Ready, StagePlan, TimingPlan};
+use bitworth_report::{Report, number};
 
 /// A job that was done, and its report.
 pub struct Written {
@@ -70,12 +70,12 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, session: &Session
     Ok(Written { report, files })
 }
 
-/// Prints what a job would do.
+/// Prints what would be done.
 ///
 /// # Errors
-/// As [`execute::plan`].
-pub fn print_plan(job: &Job, out: Option<&Path>, device: &Device, session: &Session) -> Result<Outcome> {
-    let plan = execute::plan(job, out, device, session.watch())?;
+/// As [`Ready::plan`].
+pub fn print_plan(ready: &Ready<'_>, device: &Device, session: &Session) -> Result<Outcome> {
+    let plan = ready.plan()?;
     let mut document = serde_json::to_value(&plan)?;
     document["device"] = serde_json::json!(device.info());
     session.print(&document, || describe(&plan))?;
@@ -85,33 +85,54 @@ pub fn print_plan(job: &Job, out: Option<&Path>, device: &Device, session: &Sess
 fn describe(plan: &JobPlan) -> String {
     let mut text: String = plan.models.iter().map(describe_model).collect();
     text += &format!(
-        "about {:.0} s of scoring at the speed of a large product here (reading, quantizing, tasks and timings not counted)\n",
+        "about {:.0} s of scoring at the speed of a large product here (reading, quantizing, generating, timing not counted)\n",
         plan.estimated_seconds
     );
     text
 }
 
 fn describe_model(plan: &ModelPlan) -> String {
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut text = format!("{}: {} lanes: {}\n", plan.model, plan.lanes.len(), plan.lanes.join(", "));
-    for (file, bytes) in &plan.files {
-        text += &format!("  file {file}, {:.1} MiB of tensors\n", mib(*bytes));
+    for FilePlan { file, bytes, exists } in &plan.files {
+        let state = if *exists { "is there" } else { "to be made" };
+        text += &format!("  file {file}: {state}, {} of tensors\n", number::bytes(*bytes));
     }
-    for StagePlan { name, is_done, sweep, estimated_seconds } in &plan.stages {
-        let state = if *is_done { ", done" } else { "" };
-        text += &format!(
-            "  text {name}{state}: {} over {:.1} MiB of models, {:.1} MiB to be read, {} rows a lane, at most {:.0} MiB \
-             of memory, about {estimated_seconds:.0} s\n",
+    for CandidatePlan { lane, file, bytes } in &plan.candidates {
+        let place = file.as_deref().unwrap_or("made on the fly");
+        text += &format!("  candidate {lane}: {place}, {} of tensors\n", number::bytes(*bytes));
+    }
+    let lanes = plan.lanes.len();
+    text.extend(plan.stages.iter().chain(&plan.tasks).map(|stage| describe_stage(stage, lanes)));
+    for TimingPlan { lane, is_done } in &plan.timings {
+        text += &format!("  timing {lane}: {}\n", if *is_done { "done" } else { "to be done" });
+    }
+    text.extend(plan.notes.iter().map(|note| format!("  {note}\n")));
+    text
+}
+
+fn describe_stage(stage: &StagePlan, lanes: usize) -> String {
+    let mut parts = Vec::new();
+    match stage.done_lanes {
+        0 => {}
+        _ if stage.is_done => parts.push("done".to_owned()),
+        done => parts.push(format!("done for {done} of {lanes} lanes")),
+    }
+    parts.extend(stage.items.map(|items| format!("{items} items")));
+    match &stage.sweep {
+        _ if stage.is_done => {}
+        None => parts.push("text is generated".to_owned()),
+        Some(sweep) => parts.push(format!(
+            "{} over {} of models, {} to be read, {} rows a lane, at most {} of memory, about {:.0} s",
             match sweep.passes.len() {
                 1 => "1 pass".to_owned(),
                 passes => format!("{passes} passes"),
             },
-            mib(sweep.bytes_per_pass),
-            mib(sweep.bytes_read),
+            number::bytes(sweep.bytes_per_pass),
+            number::bytes(sweep.bytes_read),
             sweep.rows_computed,
-            mib(sweep.peak_bytes),
-        );
+            number::bytes(sweep.peak_bytes),
+            stage.estimated_seconds,
+        )),
     }
-    text.extend(plan.notes.iter().map(|note| format!("  {note}\n")));
-    text
+    format!("  {} {}: {}\n", stage.kind, stage.name, parts.join(", "))
 }

@@ -9,8 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use bitworth_advise::settings;
 use bitworth_engine::backend::DeviceError;
-use bitworth_engine::error::EngineError;
-use bitworth_quant::message::{Message, Setting};
+use bitworth_engine::error::{EngineError, MAX_MEMORY};
+use bitworth_measure::settings::{CHUNKS, CTX};
+use bitworth_quant::message::{Message, Names, Setting};
 use bitworth_text::chat::ChatError;
 use bitworth_text::tokenizer::TokenizerError;
 use serde::Serialize;
@@ -85,12 +86,25 @@ pub fn flag(setting: Setting) -> String {
     if NO_OPTIONS.contains(&setting) { setting.name().to_owned() } else { format!("--{}", setting.name().replace('_', "-")) }
 }
 
+/// Settings that a configuration of `bitworth run` holds, with their keys there.
+const KEYS: [(Setting, &str); 3] = [(MAX_MEMORY, "max_memory_mib"), (CHUNKS, "chunks"), (CTX, "ctx")];
+
+/// What a user writes for a setting where a configuration holds it: `max_memory_mib`.
+pub fn key(setting: Setting) -> String {
+    KEYS.iter().find(|(known, _)| *known == setting).map_or_else(|| flag(setting), |(_, key)| (*key).to_owned())
+}
+
 /// An error and its causes in one line, each cause once, with settings as the user types them.
 pub fn chain(error: &anyhow::Error) -> String {
+    told(error, &flag)
+}
+
+/// The same with settings by the names that `name` gives them.
+pub fn told(error: &anyhow::Error, name: Names<'_>) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let message = message(cause);
-        let told = message.as_ref().map_or_else(|| cause.to_string(), |message| message.describe(&flag));
+        let told = message.as_ref().map_or_else(|| cause.to_string(), |message| message.describe(name));
         if !line.contains(&told) {
             if !line.is_empty() {
                 line.push_str(": ");

@@ -1,25 +1,19 @@
 //! `bitworth perplexity`: as llama-perplexity scores a text.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
 use super::reference::KeepArgs;
+use super::scored::{Asked, Scoring};
 use super::session::Session;
-use super::statistics::{RecordsFolder, Scored};
 use super::sweep::SweepArgs;
-use super::sweep::inputs;
-use super::{Outcome, ScoringArgs};
-use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::{self, Lane};
-use bitworth_measure::models;
-use bitworth_measure::on_device;
-use bitworth_measure::reference::lane::{self, ReferenceSource};
-use bitworth_measure::text::TextWindows;
-use bitworth_text::tokenizer::Tokenizer;
+use super::{Outcome, ScoringArgs, job};
+use bitworth_eval::job::{Job, ModelSpec, TextSpec};
+use bitworth_measure::execute::Ready;
 
 /// Perplexity of a text: the second half of each window is scored.
 #[derive(Args)]
@@ -45,7 +39,7 @@ pub struct TextArgs {
     pub ctx: usize,
     /// Score only the first N windows.
     #[arg(long, value_name = "N")]
-    pub chunks: Option<NonZeroUsize>,
+    chunks: Option<NonZeroUsize>,
     #[command(flatten)]
     pub sweep: SweepArgs,
     /// Print all statistics of each lane, in the manner of llama-perplexity.
@@ -57,83 +51,61 @@ pub struct TextArgs {
 }
 
 impl TextArgs {
-    /// The text, cut into windows.
-    pub fn cut(&self, tokenizer: &Tokenizer) -> Result<TextWindows> {
-        let [file] = &self.texts[..] else { bail!("--text: this takes one text; `bitworth compare` takes several") };
-        let text = models::read_text(file)?;
-        let windows = TextWindows::windows(tokenizer, &text, self.ctx, self.chunks.map(NonZeroUsize::get));
-        let name = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        Ok(TextWindows { name, ..windows.with_context(|| file.clone())? })
-    }
-
-    /// Windows must fit the context that every model was trained for.
+    /// The job that scores `model` and its candidates on the texts.
     ///
     /// # Errors
-    /// One of them does not have it.
-    pub fn check_context(&self, lanes: &[Lane]) -> Result<()> {
-        for lane in lanes {
-            let context = sweep::longest_sequence(lane.variant.hparams());
-            if self.ctx > context {
-                let path = lane.variant.checkpoint().path().display();
-                bail!(
-                    "{path}: its context has {context} tokens, less than the windows of --ctx {}; give --ctx {context}",
-                    self.ctx
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// The folder of `--records`.
-    ///
-    /// # Errors
-    /// As [`RecordsFolder::open`].
-    pub fn open_records(&self) -> Result<Option<RecordsFolder>> {
-        self.records.as_deref().map(RecordsFolder::open).transpose()
+    /// As [`job::checked`].
+    pub fn job(&self, model: ModelSpec, scoring: &ScoringArgs) -> Result<Job> {
+        let chunks = self.chunks.map(NonZeroUsize::get);
+        job::checked(Job {
+            models: vec![model],
+            texts: self.texts.iter().map(|file| TextSpec::windows(file, self.ctx, chunks)).collect(),
+            arithmetic: Some(scoring.arithmetic.name().to_owned()),
+            max_memory_mib: Some(self.sweep.memory.mib()),
+            strict: true,
+            ..Job::default()
+        })
     }
 }
 
+/// A job without a folder: its reference goes by the model's name, and its one text is scored without a pause.
+pub fn in_memory(mut job: Job) -> Job {
+    job.models.iter_mut().for_each(|model| model.by_name = true);
+    job.texts = job.texts.into_iter().map(TextSpec::at_once).collect();
+    job
+}
+
 pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
-    let checkpoint = models::open(&args.model, session.watch())?;
-    let tokenizer = Tokenizer::new(&checkpoint)?;
-    let cut = args.text.cut(&tokenizer)?;
-    let lanes =
-        [Lane { name: checkpoint.name().to_owned(), variant: Variant::Stored(checkpoint), arithmetic: args.scoring.arithmetic }];
-    args.text.check_context(&lanes)?;
-    let device = args.scoring.open()?;
-    if args.text.sweep.dry_run {
-        let (document, text) = args.text.sweep.plan(&device, &lanes, &cut)?;
-        session.print(&document, || text)?;
-        return Ok(Outcome::Done);
+    if args.text.texts.len() > 1 {
+        bail!("--text: this takes one text; `bitworth compare` takes several");
     }
-    let records = args.text.open_records()?;
-    let kept = args.keep.kept(inputs(&lanes))?;
-    let begin = std::time::Instant::now();
-    let swept = on_device!(&device, backend =>
-        lane::score(backend, &lanes, &cut, &args.text.sweep.options(), &ReferenceSource::Walked, &kept, session.watch()))?;
-    let scores = cut.tokens_of_lanes(0, &swept.lanes);
-    let seconds = begin.elapsed().as_secs_f64();
-    let scored = Scored::all(&lanes, &scores, &cut)?;
-    let files = records.map(|folder| folder.write(&device.info().name, &scored, None)).transpose()?;
-    let (lane, ppl) = (&scored[0], scored[0].metrics.perplexity);
-    let mut document = lane.row();
+    let job = in_memory(args.text.job(ModelSpec { model: args.model.clone(), ..ModelSpec::default() }, &args.scoring)?);
+    let device = args.scoring.open()?;
+    let ready = Ready::new(&job, None, &device, session.watch())?;
+    if args.text.sweep.dry_run {
+        return job::print_plan(&ready, &device, session);
+    }
+    let asked = Asked { text: &args.text, keep: &args.keep, source: None, write: None, layers: false };
+    let scoring = Scoring::of(ready, &device, &asked, session)?;
+    let (lane, windows, seconds) = (&scoring.scored[0], scoring.windows, scoring.seconds);
+    let mut document = scoring.row(0);
     let more = json!({
-        "model": lanes[0].name, "windows": cut.sequences.len(), "ctx": args.text.ctx, "text_sha256": cut.sha256,
+        "model": lane.name, "windows": windows, "ctx": args.text.ctx, "text_sha256": scoring.text_sha256,
         "seconds": seconds, "device": device.info(), "arithmetic": args.scoring.arithmetic,
     });
     for (key, value) in more.as_object().into_iter().flatten() {
         document[key] = value.clone();
     }
-    if let Some(files) = &files {
+    if let Some(files) = &scoring.records {
         document["records"] = json!(files);
     }
     session.print(&document, || {
+        let ppl = lane.metrics.perplexity;
         let interval = ppl.interval.map_or(String::new(), |i| format!(" (95 %: {:.4} to {:.4})", i.low, i.high));
         let mut text = format!(
-            "perplexity {:.4}{interval}, {} tokens scored in {} windows of {}, {seconds:.1} s on {}\n",
+            "perplexity {:.4}{interval}, {} tokens scored in {windows} windows of {}, {seconds:.1} s on {}\n",
             ppl.value,
             lane.metrics.tokens,
-            cut.sequences.len(),
             args.text.ctx,
             device.info().name
         );

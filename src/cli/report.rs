@@ -11,7 +11,7 @@ use super::Outcome;
 use super::session::Session;
 use bitworth_eval::records;
 use bitworth_report::regression::{self, ChangeVerdict, Tolerance, Tolerances};
-use bitworth_report::{Report, card, changes, markdown, schema};
+use bitworth_report::{Report, card, changes, export, schema};
 
 /// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
@@ -67,7 +67,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     if args.columns {
         let rows = schema::schema();
         let document: Vec<_> = rows.iter().map(|c| json!({ "column": c.name, "unit": c.unit, "meaning": c.meaning })).collect();
-        session.print(&json!({ "columns": document }), || markdown::render_table(&schema::table()))?;
+        session.print(&json!({ "columns": document }), schema::markdown)?;
         return Ok(Outcome::Done);
     }
     if let Some([old, new]) = args.compare.as_deref() {
@@ -90,8 +90,9 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     if let Some(card) = card {
         files.push(bitworth_report::write_text(&out.join("model-card.md"), &card)?);
     }
-    let document =
-        json!({ "files": files, "findings": report.findings, "summary": bitworth_report::export::json(&report.rows)? });
+    let document = json!({
+        "files": files, "findings": report.findings, "left_out": report.left_out, "summary": export::json(&report.rows)?,
+    });
     session.print(&document, || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
         format!("{}\n{written}", report.to_text())

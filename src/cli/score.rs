@@ -2,21 +2,18 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
 use super::files::{check_replaceable, is_parquet};
 use super::session::Session;
 use super::sweep::{MemoryArgs, inputs};
-use super::{Outcome, ScoringArgs};
-use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::Lane;
-use bitworth_eval::request::{self, Answer, Loglikelihood};
-use bitworth_measure::on_device;
-use bitworth_measure::{models, requests};
+use super::{Outcome, ScoringArgs, job};
+use bitworth_eval::job::{Job, ModelSpec};
+use bitworth_eval::request::{Answer, Loglikelihood};
+use bitworth_measure::execute::Ready;
 use bitworth_report::export;
-use bitworth_text::tokenizer::Tokenizer;
 
 /// Score prompts in batches.
 #[derive(Args)]
@@ -32,37 +29,53 @@ pub struct ScoreArgs {
     /// and line, the model's name in the column lane.
     #[arg(long, value_name = "OUT.parquet")]
     out: PathBuf,
+    /// Print the plan (passes, bytes to be read, memory, estimated time) and ask nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     memory: MemoryArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
 
-pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
-    let asked = request::read_jsonl(&args.requests)?;
-    let checkpoint = models::open(&args.models[0], session.watch())?;
-    let tokenizer = Tokenizer::new(&checkpoint)?;
-    let arithmetic = args.scoring.arithmetic;
-    let name = checkpoint.name().to_owned();
-    let mut lanes = vec![Lane { name, variant: Variant::Stored(checkpoint.clone()), arithmetic }];
-    for model in &args.models[1..] {
-        lanes.push(Lane { arithmetic, ..models::candidate(&checkpoint, model, None, session.watch())? });
+impl ScoreArgs {
+    fn job(&self) -> Result<Job> {
+        let model = ModelSpec {
+            model: self.models[0].clone(),
+            candidates: self.models[1..].to_vec(),
+            by_name: true,
+            ..ModelSpec::default()
+        };
+        job::checked(Job {
+            models: vec![model],
+            requests: Some(self.requests.display().to_string()),
+            arithmetic: Some(self.scoring.arithmetic.name().to_owned()),
+            max_memory_mib: Some(self.memory.mib()),
+            strict: true,
+            ..Job::default()
+        })
     }
-    models::number_duplicates(&mut lanes);
-    check_replaceable(&args.out, inputs(&lanes).chain([args.requests.as_path()]), "parquet file", is_parquet)?;
+}
+
+pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
+    let job = args.job()?;
     let device = args.scoring.open()?;
+    let ready = Ready::new(&job, None, &device, session.watch())?;
+    if args.dry_run {
+        return job::print_plan(&ready, &device, session);
+    }
+    let lanes = ready.lanes()?;
+    check_replaceable(&args.out, inputs(&lanes).chain([args.requests.as_path()]), "parquet file", is_parquet)?;
     // Begun before the work, so that a place that cannot be written is known at once.
     drop(bitworth_quant::atomic_file::AtomicFile::create(&args.out)?);
     let begin = std::time::Instant::now();
-    let answers = on_device!(&device, backend =>
-        requests::answer(backend, &lanes, &tokenizer, &asked, args.memory.limits(), session.watch()))
-    .with_context(|| args.requests.display().to_string())?;
-    let scores = |answers: Vec<Answer>| -> Vec<Loglikelihood> {
-        let score = |answer| if let Answer::Loglikelihood(score) = answer { Some(score) } else { None };
-        answers.into_iter().filter_map(score).collect()
+    let answers = ready.execute(None)?.answers;
+    let scores = |answers: &[Answer]| -> Vec<Loglikelihood> {
+        let score = |answer: &Answer| if let Answer::Loglikelihood(score) = answer { Some(*score) } else { None };
+        answers.iter().filter_map(score).collect()
     };
     let scored: Vec<(&str, Vec<Loglikelihood>)> =
-        lanes.iter().zip(answers).map(|(lane, answers)| (lane.name.as_str(), scores(answers))).collect();
+        answers.iter().map(|(lane, answers)| (lane.as_str(), scores(answers))).collect();
     match &scored[..] {
         [(_, rows)] => export::scores(&args.out, rows)?,
         lanes => export::scores_of_lanes(&args.out, lanes)?,
@@ -72,7 +85,7 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let seconds = begin.elapsed().as_secs_f64();
     let document = json!({
         "file": args.out, "rows": rows, "tokens": tokens, "seconds": seconds, "device": device.info(),
-        "arithmetic": arithmetic, "lanes": lanes.iter().map(|lane| &lane.name).collect::<Vec<_>>(),
+        "arithmetic": args.scoring.arithmetic, "lanes": lanes.iter().map(|lane| &lane.name).collect::<Vec<_>>(),
     });
     session.print(&document, || format!("{rows} rows, {tokens} scored tokens in {seconds:.1} s -> {}", args.out.display()))?;
     Ok(Outcome::Done)

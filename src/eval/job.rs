@@ -11,7 +11,13 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::demo;
+use super::slice::Slice;
+use super::{demo, records};
+
+/// The fewest tokens in a window.
+const MIN_CTX: usize = 4;
+/// The most letters of a text's name in the names of its files of records, which are a little longer.
+const MAX_NAME: usize = 180;
 
 /// The job that needs nothing but the program.
 const DEMO: &str = include_str!("../../configs/runs/demo.toml");
@@ -25,6 +31,8 @@ pub struct Job {
     pub texts: Vec<TextSpec>,
     /// The tasks to score.
     pub tasks: Option<TasksSpec>,
+    /// A file of requests, JSON lines, to answer; they leave answers and no records.
+    pub requests: Option<String>,
     /// What to time.
     pub speed: Option<SpeedSpec>,
     /// The arithmetic of the activations: `f32` (the default) or `q8`.
@@ -33,8 +41,12 @@ pub struct Job {
     pub split: Option<SplitSpec>,
     /// Most memory that scoring takes, in MiB [default: 4096]. Results do not depend on it.
     pub max_memory_mib: Option<u64>,
+    /// Whether the reference is scored through the other arithmetic, too, as a lane behind the candidates.
+    pub noise_floor: bool,
     /// Whether a candidate that is no version of its model ends the job, instead of being left out with a note.
     pub strict: bool,
+    /// Which of its windows and items are done.
+    pub slice: Slice,
 }
 
 /// A model, and what it is compared with.
@@ -53,6 +65,9 @@ pub struct ModelSpec {
     pub candidates: Vec<String>,
     /// What matters how much to the recipes' rounding.
     pub imatrix: Option<ImatrixSpec>,
+    /// Whether the reference goes by the model's name among the lanes, and not by the type of its weights.
+    #[serde(skip_deserializing)]
+    pub by_name: bool,
 }
 
 /// An importance matrix, as llama-quantize's `--imatrix`: a file made before, or a text to collect it on.
@@ -100,6 +115,29 @@ pub struct TextSpec {
 }
 
 impl TextSpec {
+    /// Checks the counts.
+    fn check(&self) -> Result<(), Message> {
+        if self.ctx < MIN_CTX {
+            let what = "is too short: the second half of a window must predict something";
+            return Err(format!("ctx = {} {what}; give {MIN_CTX} or more", self.ctx).into());
+        }
+        if self.pass_tokens == 0 {
+            return Err("pass_tokens must be above 0".into());
+        }
+        for (key, count) in [("chunks", self.chunks), ("bits_per_byte_chunks", self.bits_per_byte_chunks)] {
+            if count == Some(0) {
+                return Err(above_zero(key));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, scored without a pause for records.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        Self { pass_tokens: usize::MAX, ..self }
+    }
+
     /// A text in whole windows, without bits per byte.
     pub fn windows(file: impl Into<String>, ctx: usize, chunks: Option<usize>) -> Self {
         let (pass_tokens, bits_per_byte) = (default_pass_tokens(), false);
@@ -241,6 +279,7 @@ impl Job {
             max_memory_mib,
             strict,
         } = written;
+        let written_recipes = recipes.clone();
         let own = |model: NameOr<WrittenModel>| {
             let WrittenModel { model, recipes: own_recipes, candidates: own_candidates, imatrix: own_imatrix } = match model {
                 NameOr::Name(model) => WrittenModel { model, recipes: None, candidates: None, imatrix: None },
@@ -251,6 +290,7 @@ impl Job {
                 recipes: own_recipes.or_else(|| recipes.clone()).unwrap_or_default(),
                 candidates: own_candidates.or_else(|| candidates.clone()).unwrap_or_default(),
                 imatrix: own_imatrix.or_else(|| imatrix.clone()),
+                by_name: false,
             }
         };
         let models: Vec<ModelSpec> = match (model, models.is_empty()) {
@@ -259,7 +299,14 @@ impl Job {
             (Some(_), false) => return Err("give either model or models".into()),
             (None, true) => return Err("missing field `model` (or `models`, for several)".into()),
         };
-        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict };
+        let alone = |model: &ModelSpec| model.recipes.is_empty() && model.candidates.is_empty();
+        if written_recipes.is_some_and(|recipes| recipes.is_empty()) && models.iter().all(alone) {
+            let what = "recipes is empty and there are no candidates; name some, or leave recipes out to measure the model alone";
+            return Err(what.into());
+        }
+        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict, ..Self::default() };
+        // Before an empty path becomes that of a folder.
+        job.check_names()?;
         job.look_from(folder);
         Ok(job)
     }
@@ -302,14 +349,21 @@ impl Job {
     /// # Errors
     /// An unknown recipe, one that is there twice, nothing to measure, a count of 0, two texts of one name.
     pub fn check(&mut self) -> Result<(), Message> {
+        self.check_names()?;
         for model in &mut self.models {
             check_recipes(model)?;
         }
-        if self.texts.is_empty() && self.tasks.is_none() && self.speed.is_none() {
+        if self.texts.is_empty() && self.tasks.is_none() && self.speed.is_none() && self.requests.is_none() {
             return Err("nothing to measure: give at least one of [text], [tasks] and [speed]".into());
+        }
+        if self.tasks.as_ref().is_some_and(|tasks| tasks.names.is_empty()) {
+            return Err("tasks.names is empty; name a task, or leave [tasks] out".into());
         }
         if self.tasks.as_ref().and_then(|t| t.limit) == Some(0) {
             return Err(above_zero("tasks.limit"));
+        }
+        if self.max_memory_mib == Some(0) {
+            return Err("max_memory_mib must be above 0; leave it out for 4096".into());
         }
         let split = self.split.as_ref();
         if split.is_some_and(|s| s.max_bytes.is_none() == s.max_tensors.is_none()) {
@@ -321,28 +375,47 @@ impl Job {
         self.check_texts()
     }
 
-    fn check_texts(&mut self) -> Result<(), Message> {
-        for text in &self.texts {
-            if text.pass_tokens == 0 {
-                return Err("text.pass_tokens must be above 0".into());
-            }
-            for (key, count) in [("text.chunks", text.chunks), ("text.bits_per_byte_chunks", text.bits_per_byte_chunks)] {
-                if count == Some(0) {
-                    return Err(above_zero(key));
-                }
-            }
+    /// Nothing that is named has an empty name.
+    fn check_names(&self) -> Result<(), Message> {
+        let check = |key: String, name: &str| match name.trim().is_empty() {
+            true => Err(Message::from(format!("{key} is empty: it names nothing"))),
+            false => Ok(()),
+        };
+        let all =
+            |key: &str, names: &[String]| names.iter().enumerate().try_for_each(|(i, name)| check(format!("{key}[{i}]"), name));
+        for model in &self.models {
+            check("model".into(), &model.model)?;
+            all("recipes", &model.recipes)?;
+            all("candidates", &model.candidates)?;
+            let imatrix = model.imatrix.as_ref();
+            imatrix.and_then(|imatrix| imatrix.file.as_ref()).map_or(Ok(()), |file| check("imatrix.file".into(), file))?;
+            imatrix.and_then(|imatrix| imatrix.text.as_ref()).map_or(Ok(()), |text| check("imatrix.text".into(), text))?;
         }
+        for (i, text) in self.texts.iter().enumerate() {
+            check(format!("text[{i}].file"), &text.file)?;
+        }
+        self.tasks.as_ref().map_or(Ok(()), |tasks| all("tasks.names", &tasks.names))
+    }
+
+    fn check_texts(&mut self) -> Result<(), Message> {
         for i in 0..self.texts.len() {
             let given = !self.texts[i].name.is_empty();
             let stem = Path::new(self.texts[i].file.trim_start_matches(demo::PREFIX)).file_stem();
             let wanted = if given { self.texts[i].name.clone() } else { stem.unwrap_or_default().to_string_lossy().into_owned() };
+            if records::escaped(&wanted).len() > MAX_NAME {
+                let begin: String = wanted.chars().take(20).collect();
+                let what = "its name is too long for files of records; give a shorter name";
+                return Err(format!("text {begin}...: {what}").into());
+            }
             let taken = |name: &str| self.texts[..i].iter().any(|text| text.name == name);
             if given && taken(&wanted) {
                 return Err(format!("text: two texts are named {wanted}").into());
             }
             self.texts[i].name = free_name(&wanted, '-', taken);
         }
-        Ok(())
+        self.texts
+            .iter()
+            .try_for_each(|text| text.check().map_err(|what| Message::from(format!("text {}: ", text.name)).then(what)))
     }
 
     /// The folders of its models below that of the run: the run's own where there is one model, and else one for each, named by
@@ -360,6 +433,19 @@ impl Job {
             names.push(free_name(&stem, '-', |name| names.iter().any(|known| known == name)));
         }
         names.into_iter().map(|name| out.join(name)).collect()
+    }
+
+    /// The `number`-th, from 1 on, of `of` disjoint parts of this job, by windows of texts and items of tasks. The records of
+    /// all of them are those of the whole; timings, which cannot be divided, are made by the first.
+    ///
+    /// # Errors
+    /// No such part; a job that is a part already.
+    pub fn slice(&self, number: usize, of: usize) -> Result<Self, Message> {
+        if !self.slice.is_whole() {
+            return Err(format!("this job is slice {} of one already", self.slice).into());
+        }
+        let slice = Slice::new(number, of)?;
+        Ok(Self { slice, speed: self.speed.clone().filter(|_| slice.is_first()), ..self.clone() })
     }
 
     /// SHA-256 over all that it says, in hexadecimal.
@@ -552,12 +638,34 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_is_a_job_of_its_own() {
+        let job = parse("model = \"m\"\n[text]\nfile = \"t\"\n[speed]");
+        let [first, second] = [1, 2].map(|k| job.slice(k, 2).unwrap());
+        assert!(first.speed.is_some() && second.speed.is_none(), "timings are made once");
+        assert!(first.sha256() != second.sha256() && second.sha256() != job.sha256());
+        assert!(job.slice(3, 2).is_err() && first.slice(1, 2).is_err());
+    }
+
+    #[test]
     fn mistakes_are_named() {
         check_error("model = \"m\"\nrecipes = [\"q9_9\"]\n[speed]", "q9_9");
         check_error("model = \"m\"\ncandidates = [\"@q9_9\"]\n[speed]", "candidates[0]");
         check_error("model = \"m\"\nrecipes = []\nrecipe = 1", "recipe");
+        check_error("model = \"\"\n[speed]", "model is empty");
+        check_error("models = [\"m\", \" \"]\n[speed]", "model is empty");
+        check_error("model = \"m\"\ncandidates = [\"@q4_0\", \"\"]\n[speed]", "candidates[1] is empty");
+        check_error("model = \"m\"\nrecipes = [\"\"]\n[speed]", "recipes[0] is empty");
+        check_error("model = \"m\"\nrecipes = []\n[speed]", "recipes is empty");
+        check_error("model = \"m\"\n[tasks]\nnames = []", "tasks.names is empty");
+        check_error("model = \"m\"\n[tasks]\nnames = [\"\"]", "tasks.names[0] is empty");
+        check_error("model = \"m\"\nmax_memory_mib = 0\n[speed]", "max_memory_mib must be above 0");
+        check_error("model = \"m\"\n[text]\nfile = \"\"", "text[0].file is empty");
+        let two = "model = \"m\"\n[[text]]\nfile = \"a.txt\"\n[[text]]\nfile = \"b.txt\"\n";
+        check_error(&format!("{two}ctx = 3"), "text b: ctx = 3");
+        check_error(&format!("{two}chunks = 0"), "text b: chunks must be above 0");
+        check_error(&format!("{two}name = \"{}\"", "n".repeat(300)), "text nnnnnnnnnnnnnnnnnnnn...: its name is too long");
         check_error("model = \"m\"\nrecipes = [\"q8_0\", \"Q8_0\"]\n[speed]", "twice");
-        check_error("model = \"m\"\nrecipes = []", "nothing to measure");
+        check_error("model = \"m\"", "nothing to measure");
         check_error("recipes = []\n[speed]", "model");
         check_error("model = \"m\"\nmodels = [\"n\"]\n[speed]", "either model or models");
         check_error("model = \"m\"\nrecipes = []\n[text]\nfile = \"t\"\nctxx = 3", "ctxx");

@@ -17,6 +17,7 @@ pub mod records;
 pub mod request;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
+pub mod slice;
 pub mod stats;
 pub mod task;
 pub mod tokens;

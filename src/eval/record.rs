@@ -75,6 +75,11 @@ impl Record {
     pub fn as_speed(&self) -> Option<&Speed> {
         if let Body::Speed(speed) = &self.body { Some(speed) } else { None }
     }
+
+    /// Why a candidate was left out.
+    pub fn as_left_out(&self) -> Option<&str> {
+        if let Body::LeftOut(why) = &self.body { Some(why) } else { None }
+    }
 }
 
 /// What a record says.
@@ -88,6 +93,8 @@ pub enum Body {
     Item(ItemRecord),
     /// One timing.
     Speed(Speed),
+    /// Why a candidate is none: it was left out, and has no other records.
+    LeftOut(String),
 }
 
 /// What a lane is.

@@ -26,8 +26,8 @@ pub const RECORDS: &str = "records";
 /// The folder of a run.
 pub const OUT: Setting = Setting::new("out");
 
-/// The file of one item of work; any text will do as `item`: what is not a letter, digit, `.`, `-` or `_` is written as `%XX`.
-pub fn path(dir: &Path, item: &str) -> PathBuf {
+/// `item` as files are named by it: what is not a letter, digit, `.`, `-` or `_` is written as `%XX`.
+pub fn escaped(item: &str) -> String {
     let mut name = String::new();
     for byte in item.bytes() {
         match byte {
@@ -35,7 +35,12 @@ pub fn path(dir: &Path, item: &str) -> PathBuf {
             other => name.push_str(&format!("%{other:02X}")),
         }
     }
-    dir.join(RECORDS).join(name + ".parquet")
+    name
+}
+
+/// The file of one item of work; any text will do as `item`.
+pub fn path(dir: &Path, item: &str) -> PathBuf {
+    dir.join(RECORDS).join(escaped(item) + ".parquet")
 }
 
 /// Whether the records of `item` were written to the run's folder `dir`.
@@ -199,7 +204,7 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("item", r, |r| Some(r.as_item()?.item)),
         column("correct", r, |r| Some(r.as_item()?.correct)),
         number_list("logprobs", r, |r| Some(r.as_item()?.logprobs.clone())),
-        column("text", r, |r| r.as_item()?.text.as_deref()),
+        column("text", r, |r| r.as_item().map_or_else(|| r.as_left_out(), |item| item.text.as_deref())),
         column("phase", r, |r| Some(name_of(PHASES, r.as_speed()?.phase))),
         column("depth", r, |r| Some(r.as_speed()?.depth)),
         column("batch", r, |r| Some(r.as_speed()?.batch)),
@@ -221,6 +226,7 @@ fn kind(body: &Body) -> &'static str {
         Body::Sequence(_) => "sequence",
         Body::Item(_) => "item",
         Body::Speed(_) => "speed",
+        Body::LeftOut(_) => "left_out",
     }
 }
 
@@ -358,6 +364,7 @@ fn record(row: FrameRow<'_>) -> Result<Record, Message> {
         "sequence" => Body::Sequence(sequence(row, schema)?),
         "item" => Body::Item(item(row)?),
         "speed" => Body::Speed(speed(row, schema)?),
+        "left_out" => Body::LeftOut(row.text("text")?),
         other => return Err(format!("column kind holds {other:?}, which is not known").into()),
     };
     Ok(Record { origin, body })

@@ -41,6 +41,11 @@ pub fn locate(model: &str, watch: Watch) -> Result<PathBuf> {
     fetched_path(model, watch)
 }
 
+/// Whether MODEL is no path: it stands on the hub or in the embedded demo world.
+pub fn is_elsewhere(model: &str) -> bool {
+    model.starts_with(demo::HUB_PREFIX) || model.starts_with(demo::PREFIX) || demo::is_model(model)
+}
+
 /// Where MODEL stands, which may have to be fetched.
 fn fetched_path(model: &str, watch: Watch) -> Result<PathBuf> {
     if model.starts_with(demo::HUB_PREFIX) {

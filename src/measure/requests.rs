@@ -66,6 +66,14 @@ pub fn check(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Res
     Packed::new(tokenizer, requests, context).map(drop)
 }
 
+/// The sequences that are scored to answer `requests`; text is generated without any.
+///
+/// # Errors
+/// As [`answer`].
+pub fn sequences(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<Vec<Sequence>> {
+    Ok(Packed::new(tokenizer, requests, context)?.sequences)
+}
+
 /// All requests' sequences one behind the other.
 #[derive(Default)]
 struct Packed {

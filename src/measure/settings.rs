@@ -10,10 +10,12 @@ pub const CTX: Setting = Setting::new("ctx");
 pub const DELAY: Setting = Setting::new("delay");
 /// The first window of a text that an importance matrix is collected on.
 pub const FROM_CHUNK: Setting = Setting::new("from_chunk");
+/// `Job::noise_floor` of `bitworth_eval::job`.
+pub const NOISE_FLOOR: Setting = Setting::new("noise_floor");
 /// How a store keeps numbers: [`crate::reference::store::HiddenType`].
 pub const REFERENCE_TYPE: Setting = Setting::new("reference_type");
 /// [`crate::imatrix::Collect::second_moment`].
 pub const SECOND_MOMENT: Setting = Setting::new("second_moment");
 
 /// All of them.
-pub const SETTINGS: &[Setting] = &[CHUNKS, CTX, DELAY, FROM_CHUNK, REFERENCE_TYPE, SECOND_MOMENT];
+pub const SETTINGS: &[Setting] = &[CHUNKS, CTX, DELAY, FROM_CHUNK, NOISE_FLOOR, REFERENCE_TYPE, SECOND_MOMENT];

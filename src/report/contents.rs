@@ -73,6 +73,11 @@ pub fn page(report: &Report) -> Page {
     if !verdicts.is_empty() {
         add("Verdicts", vec![PageBlock::Terms(verdicts)]);
     }
+    let left_out = report.left_out_terms();
+    if !left_out.is_empty() {
+        let text = "These candidates are no versions of the model, and were not measured.";
+        add("Left out", vec![PageBlock::Text(text.into()), PageBlock::Terms(left_out)]);
+    }
     if !findings.dominated.is_empty() {
         add("Lanes with a better choice", vec![PageBlock::List(findings.dominated.clone())]);
     }
@@ -292,6 +297,18 @@ mod tests {
         assert_eq!(charts_in(&both(&records)[0]), 0);
         records.retain(|r| matches!(r.body, Body::Lane(_)));
         assert!(both(&records)[0].contains("bf16"));
+    }
+
+    #[test]
+    fn candidates_that_were_left_out_stand_on_the_page() {
+        let mut records = sample::records();
+        assert!(!both(&records).concat().contains("Left out"));
+        let origin = bitworth_eval::record::Origin { lane: "other.gguf".into(), ..records[0].origin.clone() };
+        records.push(Record { origin, body: Body::LeftOut("its words differ".into()) });
+        for page in both(&records) {
+            assert!(page.contains("Left out") && page.contains("other.gguf") && page.contains("its words differ"), "{page}");
+        }
+        assert!(Report::new(&records).unwrap().to_text().contains("left out: other.gguf: its words differ\n"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
+use serde::Serialize;
 
 use crate::scored::{Sequences, TextKey};
 use bitworth_eval::record::{Body, ItemRecord, LaneRecord, Origin, Protocol, Record, Speed, Windowing};
@@ -83,6 +84,17 @@ impl GatheredText {
     }
 }
 
+/// A candidate that is no version of its model, and was not measured.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LeftOut {
+    /// The model's name.
+    pub model: String,
+    /// The candidate, as the job names it.
+    pub candidate: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// All records, by lane.
 #[derive(Debug)]
 pub struct Gathered<'a> {
@@ -90,6 +102,8 @@ pub struct Gathered<'a> {
     pub lanes: Vec<GatheredLane<'a>>,
     /// The texts, by pass and name.
     pub texts: Vec<GatheredText>,
+    /// Candidates that were left out, each once.
+    pub left_out: Vec<LeftOut>,
     versions: Vec<&'a str>,
 }
 
@@ -133,21 +147,25 @@ pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
     let mut task_versions = BTreeMap::new();
     // Records of a lane follow each other: the place is looked up once for all of them.
     let mut last: Option<(&Origin, usize)> = None;
+    let mut left_out = BTreeSet::new();
     for record in records {
+        if let Some(reason) = record.as_left_out() {
+            let Origin { model, lane, .. } = record.origin.clone();
+            left_out.insert(LeftOut { model, candidate: lane, reason: reason.to_owned() });
+            continue;
+        }
         let fail = |what: Message| {
             let lane = format!("lane {}: ", record.origin.lane);
             Error::file(Path::new("records"), Message::from(lane).then(what))
         };
         let place = match last {
             Some((origin, place)) if *origin == record.origin => place,
-            _ => *places
-                .get(&LaneKey::of(&record.origin))
-                .ok_or_else(|| fail(format!("is not described for device {}", record.origin.device).into()))?,
+            _ => *places.get(&LaneKey::of(&record.origin)).ok_or_else(|| fail(undescribed(&record.origin)))?,
         };
         last = Some((&record.origin, place));
         let lane = &mut lanes[place];
         let taken = match &record.body {
-            Body::Lane(_) => Ok(()),
+            Body::Lane(_) | Body::LeftOut(_) => Ok(()),
             Body::Speed(speed) => {
                 lane.speeds.push(speed);
                 Ok(())
@@ -167,7 +185,17 @@ pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
     one_reference(&lanes)?;
     same_texts(&lanes)?;
     let versions: BTreeSet<&str> = records.iter().map(|r| r.origin.bitworth.as_str()).collect();
-    Ok(Gathered { texts: texts(&lanes), lanes, versions: versions.into_iter().collect() })
+    let left_out = left_out.into_iter().collect();
+    Ok(Gathered { texts: texts(&lanes), lanes, left_out, versions: versions.into_iter().collect() })
+}
+
+fn undescribed(origin: &Origin) -> Message {
+    let Origin { model, device, arithmetic, .. } = origin;
+    format!(
+        "was measured ({model} on {device}, {arithmetic}), but no record says what it is: a file of records is missing that \
+         describes it; put it back, or run again into a new folder"
+    )
+    .into()
 }
 
 /// References come first in a run: two of them stand side by side.
@@ -332,7 +360,7 @@ mod tests {
     fn records_that_do_not_belong_together_are_refused() {
         assert!(error(|r| r.clear()).contains("no lane"));
         assert!(error(|r| r.retain(|r| !matches!(r.body, Body::Lane(_)))).contains("no lane"));
-        assert!(error(|r| r[0].origin.lane = "other".into()).contains("is not described"));
+        assert!(error(|r| r[0].origin.lane = "other".into()).contains("no record says what it is"));
         assert!(error(|r| sequence(r).text_sha256 = "ff".into()).contains("text ff"));
         assert!(error(|r| sequence(r).protocol.ctx = 512).contains("windows of 512"));
         let double = |r: &mut Vec<Record>| {
@@ -354,6 +382,18 @@ mod tests {
             item.unwrap().task_version += 1;
         };
         assert!(error(version).contains("versions"));
+    }
+
+    #[test]
+    fn candidates_that_were_left_out_are_told_apart_from_lanes() {
+        let mut records = sample::records();
+        let origin = Origin { lane: "other.gguf".into(), ..records[0].origin.clone() };
+        let why = Record { origin, body: Body::LeftOut("it is another model".into()) };
+        records.extend([why.clone(), why]);
+        let gathered = gather(&records).unwrap();
+        assert_eq!(gathered.lanes.len(), gather(&sample::records()).unwrap().lanes.len());
+        let [LeftOut { candidate, reason, .. }] = &gathered.left_out[..] else { panic!("{:?}", gathered.left_out) };
+        assert_eq!((candidate.as_str(), reason.as_str()), ("other.gguf", "it is another model"));
     }
 
     #[test]

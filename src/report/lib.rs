@@ -6,6 +6,7 @@
 //! are written out the same way: [`write_page`]. Nothing is measured here, and nothing printed.
 
 mod axis;
+pub mod bench;
 pub mod card;
 pub mod changes;
 pub mod chart;
@@ -17,6 +18,7 @@ pub mod findings;
 pub mod gather;
 pub mod html;
 mod labels;
+pub mod lanes;
 pub mod markdown;
 pub mod number;
 pub mod page;
@@ -49,6 +51,8 @@ pub struct Report {
     pub rows: Vec<Summary>,
     /// What the numbers allow to say, in sentences.
     pub findings: findings::Findings,
+    /// Candidates that were left out, and why.
+    pub left_out: Vec<gather::LeftOut>,
     /// How the texts were cut and scored, and with which versions of the program, in sentences.
     pub protocol: Vec<String>,
 }
@@ -63,7 +67,17 @@ impl Report {
         let gathered = gather::gather(records)?;
         let rows = summary::summarize(&gathered);
         let findings = findings::findings(&gathered, &rows);
-        Ok(Self { rows, findings, protocol: gathered.protocol_notes() })
+        Ok(Self { rows, findings, protocol: gathered.protocol_notes(), left_out: gathered.left_out })
+    }
+
+    /// The candidates that were left out, each with the reason; with its model's name where there are several models.
+    pub fn left_out_terms(&self) -> Vec<(String, String)> {
+        let several = self.rows.iter().any(|row| row.model != self.rows[0].model);
+        let name = |left: &gather::LeftOut| match several {
+            true => format!("{}, candidate of {}", left.candidate, left.model),
+            false => left.candidate.clone(),
+        };
+        self.left_out.iter().map(|left| (name(left), left.reason.clone())).collect()
     }
 
     /// The table, the lanes at a glance and the answers for a terminal.
@@ -71,7 +85,9 @@ impl Report {
         let answers: String =
             self.findings.answers.iter().chain(&self.findings.skills).map(|answer| format!("\n{answer}\n")).collect();
         let few = findings::few_windows(&self.rows).map_or(String::new(), |warning| format!("\n{warning}\n"));
-        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers + &few
+        let left_out: String =
+            self.left_out_terms().iter().map(|(name, why)| table::clean(&format!("left out: {name}: {why}")) + "\n").collect();
+        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers + &few + &left_out
     }
 
     /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.

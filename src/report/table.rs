@@ -33,7 +33,7 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>, shapes: &[(usize, bool)]) -> S
 }
 
 /// Names come from files: control characters must not reach a terminal.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -179,3 +179,22 @@ fn contradictory_needs_say_which_to_relax_and_how_far_and_that_helps() {
         assert_eq!(status.success(), alone, "{option} {value}: {error}");
     }
 }
+
+#[test]
+fn a_model_of_ones_own_is_advised_on_whatever_its_types() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    json(dir, &["quantize", "demo", "--to", "q4_0", "--out", "small.gguf"]);
+    let sizes = |model: &str| -> Vec<(String, u64)> {
+        let document = json(dir, &["advise", "--model", model, "--hardware", "m2-ultra-64gb", "--context", "128"]);
+        let choices = document["advice"]["choices"].as_array().unwrap().clone();
+        choices.iter().map(|c| (c["recipe"].as_str().unwrap().to_owned(), c["bytes"].as_u64().unwrap())).collect()
+    };
+    let demo = sizes("demo");
+    assert!(demo.iter().any(|(recipe, _)| recipe == "iq2_xxs") && demo.len() > 8, "{demo:?}");
+    let small = sizes("small.gguf");
+    assert!(small.iter().map(|s| &s.0).eq(demo.iter().map(|s| &s.0)), "{small:?}");
+    let made = json(dir, &["quantize", "demo", "--to", "q4_k_m", "--out", "made.gguf"]);
+    let bytes = std::fs::metadata(dir.join("made.gguf")).unwrap().len();
+    assert_eq!(demo.iter().find(|s| s.0 == "q4_k_m").unwrap().1, bytes, "{made}");
+}

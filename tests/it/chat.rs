@@ -54,7 +54,7 @@ fn tasks_asked_as_chats_have_names_of_their_own() {
     assert_eq!(names(json(dir, &args)), ["facts", "sums"]);
     assert_eq!(names(json(dir, &[&args[..], &["--chat"]].concat())), ["facts+chat", "sums+chat"]);
 
-    let config = "model = \"demo-model\"\nrecipes = []\n[tasks]\nnames = [\"facts\"]\nlimit = 4\nchat = ";
+    let config = "model = \"demo-model\"\n[tasks]\nnames = [\"facts\"]\nlimit = 4\nchat = ";
     for chat in ["false", "true"] {
         std::fs::write(dir.join("run.toml"), format!("{config}{chat}\n")).unwrap();
         let done = run(dir, &["run", "run.toml", "--out", chat, "--device", "cpu", "--quiet"]);

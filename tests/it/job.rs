@@ -243,6 +243,67 @@ fn several_models_make_one_report_and_stay_apart() {
 }
 
 #[test]
+fn too_little_memory_is_known_before_the_work_by_its_key() {
+    let dir = world();
+    let dir = dir.path();
+    for measured in [TEXT_A, TASKS] {
+        write(dir, "job.toml", &format!("model = \"m\"\nrecipes = [\"q4_0\"]\nmax_memory_mib = 64\n{measured}"));
+        for more in [&["--dry-run"][..], &[]] {
+            let error = refusal(dir, &[&["run", "job.toml", "--no-speed", "--out", "out"], more].concat());
+            assert!(error.contains("(max_memory_mib ") && !error.contains("--max-memory"), "{error}");
+            assert!(!dir.join("out").exists(), "nothing is made");
+        }
+    }
+    // What is named is enough for everything.
+    let all = |memory: &str| format!("model = \"m\"\nrecipes = [\"q4_0\"]\nmax_memory_mib = {memory}\n{TEXT_A}{TEXT_B}{TASKS}");
+    write(dir, "job.toml", &all("64"));
+    let error = refusal(dir, &["run", "job.toml", "--no-speed", "--out", "all"]);
+    let needed = error.split("(max_memory_mib ").nth(1).and_then(|rest| rest.split(')').next()).unwrap();
+    job(dir, &all(needed), "all");
+    // What is done takes none.
+    let config = format!("model = \"m\"\nrecipes = [\"q4_0\"]\n{TEXT_A}");
+    job(dir, &config, "out");
+    job(dir, &format!("max_memory_mib = 64\n{config}"), "out");
+    let args = ["compare", "m", "@q4_0", "--text", "a.txt", "--ctx", "64", "--max-memory", "64M", "--out", "c"];
+    assert!(refusal(dir, &args).contains("(--max-memory "));
+}
+
+#[test]
+fn a_plan_lists_files_candidates_tasks_and_what_is_done() {
+    let dir = world();
+    let dir = dir.path();
+    json(dir, &["quantize", "m", "--to", "q5_0", "--out", "theirs.gguf"]);
+    let config = |more: &str| {
+        format!("model = \"m\"\nrecipes = [\"q8_0\"]\ncandidates = [\"theirs.gguf\", \"@q6_k\"{more}]\n{TEXT_A}{TASKS}[speed]\n")
+    };
+    let plan = |config: &str| {
+        write(dir, "job.toml", config);
+        json(dir, &["run", "job.toml", "--device", "cpu", "--out", "out", "--dry-run"])["models"][0].clone()
+    };
+    let before = plan(&config(""));
+    assert_eq!((&before["files"][0]["exists"], &before["candidates"][0]["file"]), (&false.into(), &"theirs.gguf".into()));
+    assert_eq!((&before["candidates"][0]["lane"], &before["candidates"][1]["file"]), (&"theirs".into(), &Value::Null));
+    let task = &before["tasks"][0];
+    assert_eq!((&task["name"], &task["items"], &task["is_done"]), (&"facts".into(), &5.into(), &false.into()));
+    assert!(task["sweep"]["rows_computed"].as_u64() > Some(0) && before["timings"].as_array().unwrap().len() == 4);
+    job(dir, &config(""), "out");
+    let after = plan(&config(", \"@q4_0\""));
+    assert_eq!((&after["files"][0]["exists"], &after["stages"][0]["done_lanes"]), (&true.into(), &4.into()));
+    assert_eq!((&after["stages"][0]["is_done"], &after["tasks"][0]["is_done"]), (&false.into(), &false.into()));
+    assert_eq!(plan(&config(""))["stages"][0]["is_done"], true);
+    let text = common::run(dir, &["run", "job.toml", "--device", "cpu", "--out", "out", "--dry-run"]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    for line in
+        ["file m-Q8_0.gguf: is there, ", "candidate theirs: theirs.gguf, ", "task facts: done, 5 items\n", "timing q8_0: to be"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+    // Another file under a candidate's name is no reason to call it done.
+    json(dir, &["quantize", "m", "--to", "q4_1", "--out", "theirs.gguf"]);
+    assert!(refusal(dir, &["run", "job.toml", "--out", "out", "--dry-run"]).contains("other lane theirs"));
+}
+
+#[test]
 fn a_candidate_of_another_model_is_left_out_by_name_or_refused() {
     let dir = world();
     let dir = dir.path();
@@ -267,7 +328,19 @@ fn a_candidate_of_another_model_is_left_out_by_name_or_refused() {
     let output = common::run(dir, &[&args[..], &["out"]].concat());
     let notes = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && notes.contains("left out: other: token 600"), "{notes}");
+    for page in ["out/report.html", "out/report.md"] {
+        let page = std::fs::read_to_string(dir.join(page)).unwrap();
+        assert!(page.contains("Left out") && page.contains("token 600"), "{page}");
+    }
+    let again = json(dir, &["report", "out"]);
+    assert_eq!((&again["left_out"][0]["candidate"], again["summary"].as_array().unwrap().len()), (&"other".into(), 2));
+    assert!(again["left_out"][0]["reason"].as_str().unwrap().contains("token 600"));
     assert!(refusal(dir, &["run", "job.toml", "--no-speed", "--out", "strict", "--strict"]).contains("other"));
+    // Once it is a version of the model, it is a lane and not left out any more.
+    std::fs::copy(dir.join("m/tokenizer.json"), dir.join("other/tokenizer.json")).unwrap();
+    let document = job(dir, &config, "out");
+    assert_eq!((document["left_out"].as_array().unwrap().len(), document["summary"].as_array().unwrap().len()), (0, 3));
+    assert_eq!(json(dir, &["report", "out"])["left_out"].as_array().unwrap().len(), 0);
 }
 
 #[test]
@@ -289,8 +362,11 @@ fn a_comparison_of_several_texts_leaves_a_page() {
     assert_eq!(together["a_ppl"], alone["candidates"][0]["ppl"]);
     let failed = common::run(dir, &[&args[..], &["--max-kld", "1e-9"]].concat());
     assert_eq!(failed.status.code(), Some(1), "the gate works on a finished folder, too");
-    let layers = common::run(dir, &[&args[..args.len() - 2], &["--layers"]].concat());
-    assert!(layers.status.code() == Some(2) && String::from_utf8_lossy(&layers.stderr).contains("--layers"));
+    for (option, why) in [("--layers", "no record holds"), ("--noise-floor", "another arithmetic"), ("--full", "summary.csv")] {
+        let texts = ["--text", "a.txt", "--text", "b.txt", "--ctx", "64"];
+        let error = refusal(dir, &[&["compare", "demo", "@q4_0", option][..], &texts].concat());
+        assert!(error.contains(option) && error.contains(why), "{error}");
+    }
 }
 
 #[test]
@@ -318,6 +394,12 @@ fn several_models_are_asked_in_one_walk() {
     let dir = world();
     let dir = dir.path();
     write(dir, "r.jsonl", "{\"context\": \"the sun\", \"continuation\": \" is\"}\n{\"text\": \"one two three\"}\n");
+    let plan = json(dir, &["score", "m", "@q4_0", "--requests", "r.jsonl", "--out", "p.parquet", "--device", "cpu", "--dry-run"]);
+    let stage = &plan["models"][0]["tasks"][0];
+    assert_eq!((&stage["name"], &stage["items"], &plan["models"][0]["lanes"][0]), (&"r.jsonl".into(), &2.into(), &"m".into()));
+    let plan = json(dir, &["eval", "m", "@q4_0", "--tasks", "facts", "--limit", "3", "--device", "cpu", "--dry-run"]);
+    assert_eq!(plan["models"][0]["tasks"][0]["items"], 3);
+    assert!(!dir.join("p.parquet").exists());
     let score = |models: &[&str], out: &str| {
         let args = [&["score"], models, &["--requests", "r.jsonl", "--out", out, "--device", "cpu"]].concat();
         json(dir, &args);
@@ -331,4 +413,33 @@ fn several_models_are_asked_in_one_walk() {
         assert!(two.row(row)[0].contains('m') && two.row(row + 2)[0].contains("@q4_0"));
         assert_ne!(two.row(row + 2)[1], one.row(row)[0]);
     }
+}
+
+#[test]
+fn the_records_of_all_slices_are_those_of_the_whole() {
+    let dir = world();
+    let dir = dir.path();
+    let config = format!("model = \"m\"\nrecipes = [\"q4_0\"]\ncandidates = [\"@q6_k\"]\n{TEXT_A}{TEXT_B}{TASKS}");
+    let document = job(dir, &config, "whole");
+    let whole = recorded(&dir.join("whole"));
+    // More slices than some of the texts have windows, too.
+    for of in [2, 3, 7] {
+        let folders: Vec<String> = (1..=of).map(|k| format!("part-{k}-of-{of}")).collect();
+        let mut all = Vec::new();
+        for (k, folder) in folders.iter().enumerate() {
+            let slice = format!("{}/{of}", k + 1);
+            json(dir, &["run", "job.toml", "--device", "cpu", "--no-speed", "--slice", &slice, "--out", folder]);
+            all.extend(recorded(&dir.join(folder)));
+        }
+        let measured = |records: &[String]| records.iter().filter(|record| !record.contains("body: Lane(")).count();
+        assert_eq!(measured(&all), measured(&whole), "{of} slices: every window and item once");
+        all.sort();
+        all.dedup();
+        assert!(all == whole, "{of} slices: {} records, {} of the whole", all.len(), whole.len());
+        let joint = [&["report"], &folders.iter().map(String::as_str).collect::<Vec<_>>()[..], &["--out", "joint"]].concat();
+        assert_eq!(json(dir, &joint)["summary"], document["summary"]);
+    }
+    let other = refusal(dir, &["run", "job.toml", "--no-speed", "--slice", "2/3", "--out", "part-1-of-3"]);
+    assert!(other.contains("other text a.windows"), "{other}");
+    assert!(refusal(dir, &["run", "job.toml", "--slice", "4/3", "--out", "x"]).contains("no slice 4/3"));
 }

@@ -280,6 +280,14 @@ fn a_run_that_became_worse_fails_the_gate() {
 }
 
 #[test]
+fn columns_are_told_in_plain_markdown() {
+    let output = common::run(Path::new("."), &["report", "--columns"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("| `<task>_low` | share | lower end of Wilson's 95 % interval of `<task>` |\n"), "{text}");
+    assert!(!text.contains("\\`") && !text.contains("&lt;"), "{text}");
+}
+
+#[test]
 fn a_card_is_written_when_asked_for() {
     let dir = TempDir::new().unwrap();
     folder(dir.path(), "run", &records(4));

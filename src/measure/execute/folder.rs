@@ -152,6 +152,19 @@ impl Store {
         }
     }
 
+    /// Removes the records of an item of work, where there are some.
+    pub fn forget(&mut self, item: &str) -> Result<()> {
+        let Self::Folder { path, identity, .. } = self else { return Ok(()) };
+        if identity.records.remove(item).is_none() {
+            return Ok(());
+        }
+        let file = records::path(path, item);
+        if file.exists() {
+            std::fs::remove_file(&file).map_err(|e| Error::io(&file, e))?;
+        }
+        self.save()
+    }
+
     /// Notes the hashes of files in [`MODELS`], before anything is measured of them.
     pub fn note_files(&mut self, files: &[PathBuf]) -> Result<()> {
         let Self::Folder { identity, .. } = self else { return Ok(()) };
@@ -246,7 +259,7 @@ impl RunIdentity {
     }
 
     /// Refuses by name what is not what it was.
-    fn check(&self, folder: &Path, wanted: &Wanted) -> Result<()> {
+    pub fn check(&self, folder: &Path, wanted: &Wanted) -> Result<()> {
         if self.bitworth != env!("CARGO_PKG_VERSION") {
             let what = format!(
                 "the run was made by version {}, this is {}; go on with that version, or choose another ",
@@ -299,7 +312,7 @@ impl RunIdentity {
     }
 
     /// Whether an item was done; its file must be what was written.
-    fn has(&self, folder: &Path, item: &str) -> Result<bool> {
+    pub fn has(&self, folder: &Path, item: &str) -> Result<bool> {
         let path = records::path(folder, item);
         let Some(hash) = self.records.get(item).filter(|_| path.exists()) else { return Ok(false) };
         if json!(content::hash(&path)?) == *hash {
@@ -329,7 +342,7 @@ impl RunIdentity {
     }
 
     /// Files that were made must be what they were.
-    fn check_files(&self, folder: &Path) -> Result<()> {
+    pub fn check_files(&self, folder: &Path) -> Result<()> {
         for (name, hash) in &self.files {
             let path = folder.join(MODELS).join(name);
             // One that was removed is made again.

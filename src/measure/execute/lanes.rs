@@ -37,9 +37,16 @@ pub struct Names {
 pub fn names(model: &mut Prepared) -> Names {
     let stored = models::reference(&model.checkpoint).name;
     let taken = model.recipes.iter().any(|recipe| recipe.name == stored);
-    let reference = if taken { format!("{stored} (stored)") } else { stored.clone() };
+    let reference = match () {
+        () if model.by_name => model.checkpoint.name().to_owned(),
+        () if taken => format!("{stored} (stored)"),
+        () => stored.clone(),
+    };
     let mut used: Vec<String> = model.recipes.iter().map(|recipe| recipe.name.clone()).collect();
     used.push(reference.clone());
+    if let Some(floor) = model.candidates.last_mut().filter(|_| model.noise_floor) {
+        floor.name = format!("{reference} ({})", floor.arithmetic.name());
+    }
     for lane in &mut model.candidates {
         lane.name = free_name(&lane.name, '#', |name| used.iter().any(|known| known == name));
         used.push(lane.name.clone());

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
+use bitworth_quant::quantize::Sink;
 use serde_json::{Value, json};
 
 use self::folder::{Store, Wanted};
@@ -23,17 +24,22 @@ use self::prepare::{Prepared, Walk};
 use self::stages::Stages;
 use super::device::Device;
 use super::error::{At, Error, Result};
+use super::reference::lane::{self, Kept, ReferenceSource};
+use super::settings::NOISE_FLOOR;
+use super::text::TextWindows;
 use super::timing;
 use super::{Watch, requests};
 use crate::on_device;
+use bitworth_engine::backend::Backend;
 use bitworth_engine::error::EngineError;
-use bitworth_engine::sweep::{self, Lane, Resume, SweepOptions};
+use bitworth_engine::sweep::{self, Lane, LayerError, Resume, SweepOptions};
 use bitworth_eval::job::Job;
-use bitworth_eval::record::{Body, ItemRecord, Origin, Protocol, Record};
+use bitworth_eval::record::{Body, ItemRecord, Layer, Origin, Protocol, Record};
+use bitworth_eval::request::Answer;
 use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
-pub use self::plan::{JobPlan, ModelPlan, StagePlan, plan};
+pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, StagePlan, TimingPlan};
 
 /// The folder of a run in which passes that were interrupted keep their state.
 const STATE: &str = "state";
@@ -45,6 +51,10 @@ pub struct Finished {
     pub folders: Vec<PathBuf>,
     /// The records, where they were kept in memory.
     pub records: Vec<Record>,
+    /// The answers to the job's requests, by lane.
+    pub answers: Vec<(String, Vec<Answer>)>,
+    /// Where they were wanted: errors of activations, by lane but the first.
+    pub layers: Vec<(String, Vec<Layer>)>,
     /// What the job is about, among all that its folders may hold.
     pub scope: Scope,
     /// How many items of work were there before.
@@ -58,6 +68,8 @@ pub struct Finished {
 pub struct Scope {
     /// Model and lane.
     lanes: BTreeSet<(String, String)>,
+    /// Model and candidate.
+    left_out: BTreeSet<(String, String)>,
     /// Model, text and protocol.
     texts: BTreeSet<(String, String, Protocol)>,
     tasks: BTreeSet<String>,
@@ -73,6 +85,7 @@ impl Scope {
             Body::Sequence(s) => self.texts.contains(&(model.clone(), s.text_sha256.clone(), s.protocol.clone())),
             Body::Item(item) => self.tasks.contains(&item.task),
             Body::Speed(_) => self.timed,
+            Body::LeftOut(_) => return self.left_out.contains(&(model.clone(), lane.clone())),
         };
         is_measured && self.lanes.contains(&(model.clone(), lane.clone()))
     }
@@ -82,6 +95,7 @@ impl Scope {
         let recipes = model.recipes.iter().map(|recipe| &recipe.name);
         let lanes = std::iter::once(&names.reference).chain(recipes).chain(&names.candidates);
         self.lanes.extend(lanes.map(|lane| (name.to_owned(), lane.clone())));
+        self.left_out.extend(model.left_out.iter().map(|(candidate, _)| (name.to_owned(), candidate.clone())));
         let text = |walk: &Walk| (name.to_owned(), walk.windows.sha256.clone(), walk.windows.protocol.clone());
         self.texts.extend(model.texts.iter().map(text));
         self.tasks.extend(model.tasks.iter().map(|task| task.name.clone()));
@@ -89,63 +103,166 @@ impl Scope {
     }
 }
 
+/// A job that was opened and checked; nothing is done or written yet.
+pub struct Ready<'a> {
+    device: &'a Device,
+    watch: Watch<'a>,
+    models: Vec<(Prepared, lanes::Names)>,
+    /// One for each model; none where nothing is to be written.
+    folders: Vec<PathBuf>,
+}
+
+/// What is done beside scoring, on the way of the one walk over the one text of a job without a folder.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// Where the reference comes from.
+    pub source: &'a ReferenceSource,
+    /// Where it is kept.
+    pub kept: &'a Kept,
+    /// By lane: the file that is made of the tensors that it reads.
+    pub sinks: &'a [Option<Arc<Sink>>],
+    /// Whether the error of every lane's activations behind every block is wanted.
+    pub layers: bool,
+    /// Where the walk leaves what it needs to go on after it was ended.
+    pub resume: Option<Resume<'a>>,
+}
+
 /// Does what `job` says. With a folder, files and records are there afterwards, and a job that was interrupted goes on; without
 /// one, recipes are applied on the fly, and the records are returned.
 ///
 /// # Errors
-/// Anything that the steps say; a folder that holds another run. What is wrong with the job itself is found before anything is
-/// written.
+/// As [`Ready::new`]; anything that the steps say.
 pub fn execute(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>) -> Result<Finished> {
-    let mut finished = Finished::default();
-    let folders = out.map(|out| job.folders(out)).unwrap_or_default();
-    // A model that does not open is known before hours of work on another.
-    let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
-    let several = prepared.len() > 1;
-    prepare::check_names(&prepared)?;
-    if let Some(out) = out {
-        folder::check_kind(out, several)?;
-    }
-    for (i, model) in prepared.into_iter().enumerate() {
-        let name = model.checkpoint.name().to_owned();
-        let folder = folders.get(i).map(PathBuf::as_path);
-        let done = execute_one(model, folder, device, watch, several.then_some(name.as_str()), &mut finished.scope);
-        let done = if several { done.at(|| name)? } else { done? };
-        finished.records.extend(done.records);
-        finished.found += done.found;
-        finished.notes.extend(done.notes);
-    }
-    finished.folders = folders;
-    Ok(finished)
+    Ready::new(job, out, device, watch)?.execute(None)
 }
 
-/// Does what a job says of one model, which goes by `title` where there are several.
+impl<'a> Ready<'a> {
+    /// Opens and checks all that `job` names, for the folder `out` or for memory.
+    ///
+    /// # Errors
+    /// What is wrong with the job; a folder that holds another run.
+    pub fn new(job: &Job, out: Option<&Path>, device: &'a Device, watch: Watch<'a>) -> Result<Self> {
+        if job.noise_floor && out.is_some() {
+            let what = ": its lane has another arithmetic than its reference, which a report cannot hold; measure it without a ";
+            return Err(Error::unfit(Message::from(NOISE_FLOOR).then(what).then("folder")));
+        }
+        if job.requests.is_some() && out.is_some() {
+            return Err(Error::unfit("requests leave answers and no records: they are asked without a folder"));
+        }
+        // A model that does not open is known before hours of work on another.
+        let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
+        prepare::check_names(&prepared)?;
+        let folders = out.map(|out| job.folders(out)).unwrap_or_default();
+        if let Some(out) = out {
+            folder::check_kind(out, prepared.len() > 1)?;
+        }
+        let (mut models, mut worst) = (Vec::new(), None::<(usize, Error)>);
+        for (i, mut model) in prepared.into_iter().enumerate() {
+            let names = lanes::names(&mut model);
+            if let Some(floor) = model.candidates.last().filter(|_| job.noise_floor) {
+                on_device!(device, backend => backend.check_arithmetic(floor.arithmetic)).at(|| NOISE_FLOOR)?;
+            }
+            let unfit = plan::check(&model, &names, folders.get(i).map(PathBuf::as_path), device)?;
+            worst = worst.into_iter().chain(unfit).max_by_key(|(needed, _)| *needed);
+            models.push((model, names));
+        }
+        if let Some((_, e)) = worst {
+            return Err(e);
+        }
+        Ok(Self { device, watch, models, folders })
+    }
+
+    /// What would be done.
+    ///
+    /// # Errors
+    /// A folder that holds another run; a device that fails.
+    pub fn plan(&self) -> Result<JobPlan> {
+        plan::plan(&self.models, &self.folders, self.device)
+    }
+
+    /// The lanes of all models, recipes on the fly: model by model, the reference first.
+    ///
+    /// # Errors
+    /// A recipe that a model cannot have.
+    pub fn lanes(&self) -> Result<Vec<Lane>> {
+        let lanes = self.models.iter().map(|(model, names)| plan::planned_lanes(model, names));
+        Ok(lanes.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The first text of the first model, cut into windows.
+    pub fn text(&self) -> Option<&TextWindows> {
+        self.models.first()?.0.texts.first().map(|walk| &walk.windows)
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Anything that the steps say; `beside` where there is a folder, or more than one walk.
+    pub fn execute(self, beside: Option<&Beside<'_>>) -> Result<Finished> {
+        let mut finished = Finished::default();
+        let Self { device, watch, models, folders } = self;
+        let walks: usize = models.iter().flat_map(|(model, _)| &model.texts).map(|walk| walk.passes().len()).sum();
+        if beside.is_some() && (!folders.is_empty() || walks != 1) {
+            return Err(Error::unfit("this takes one walk over one text, without a folder"));
+        }
+        let several = models.len() > 1;
+        let folder = |i: usize| folders.get(i).map(PathBuf::as_path);
+        let weights: Vec<Vec<f64>> = models.iter().enumerate().map(|(i, (model, _))| plan::weights(model, folder(i))).collect();
+        let stages = Stages::new(watch.progress, &weights);
+        for (i, (model, names)) in models.into_iter().enumerate() {
+            let name = model.checkpoint.name().to_owned();
+            stages.enter(i, if several { format!("{name}: ") } else { String::new() });
+            let surroundings = Surroundings { device, watch, stages: &stages, beside };
+            let done = execute_one(model, &names, folder(i), surroundings, &mut finished.scope);
+            let done = if several { done.at(|| name)? } else { done? };
+            finished.records.extend(done.records);
+            finished.layers.extend(done.layers);
+            finished.answers.extend(done.answers);
+            finished.found += done.found;
+            finished.notes.extend(done.notes);
+        }
+        watch.progress.finish();
+        finished.folders = folders;
+        Ok(finished)
+    }
+}
+
+/// What all models of a job have in common.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    device: &'a Device,
+    watch: Watch<'a>,
+    stages: &'a Stages<'a>,
+    beside: Option<&'a Beside<'a>>,
+}
+
+/// Does what a job says of one model.
 fn execute_one(
-    mut model: Prepared,
+    model: Prepared,
+    names: &lanes::Names,
     out: Option<&Path>,
-    device: &Device,
-    watch: Watch<'_>,
-    title: Option<&str>,
+    surroundings: Surroundings<'_>,
     scope: &mut Scope,
 ) -> Result<Finished> {
-    let notes = std::mem::take(&mut model.notes);
-    let names = lanes::names(&mut model);
+    let Surroundings { device, watch, stages, beside } = surroundings;
     let store = match out {
-        Some(out) => Store::open(out, wanted(&model, &names, device)?)?,
+        Some(out) => Store::open(out, wanted(&model, names, device)?)?,
         None => Store::Memory(Vec::new()),
     };
-    let title = title.map_or_else(String::new, |title| format!("{title}: "));
-    let stages = Stages::new(watch.progress, title, &plan::weights(&model, &store));
     let run = Run {
         device,
-        watch: Watch { progress: &stages, ..watch },
-        stages: &stages,
+        watch: Watch { progress: stages, ..watch },
+        stages,
+        beside,
+        layers: RefCell::new(Vec::new()),
         model: &model,
-        names: &names,
+        names,
         store: RefCell::new(store),
         found: Cell::new(0),
-        notes: RefCell::new(notes),
+        notes: RefCell::new(model.notes()),
     };
-    scope.add(&model, &names);
+    scope.add(&model, names);
+    run.left_out()?;
     let imatrix = model.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
     let lanes = run.lanes(imatrix.as_ref())?;
     for walk in &model.texts {
@@ -154,11 +271,18 @@ fn execute_one(
     for task in &model.tasks {
         run.task(&lanes, task)?;
     }
+    let mut answers = Vec::new();
+    if let Some((file, asked)) = &model.requests {
+        let stage = stages.begin("requests");
+        let (tokenizer, limits) = (&model.task_tokenizer, model.limits);
+        let all = on_device!(device, backend => requests::answer(backend, &lanes, tokenizer, asked, limits, run.watch));
+        answers.extend(lanes.iter().map(|lane| lane.name.clone()).zip(all.at(|| file.clone())?));
+        stages.end(stage);
+    }
     if let Some(load) = &model.workload {
         run.speed(&lanes, load)?;
     }
-    watch.progress.finish();
-    let (found, notes) = (run.found.get(), run.notes.into_inner());
+    let (found, notes, layers) = (run.found.get(), run.notes.into_inner(), run.layers.into_inner());
     let records = match run.store.into_inner() {
         Store::Memory(records) => records,
         Store::Folder { path, .. } => {
@@ -166,7 +290,20 @@ fn execute_one(
             Vec::new()
         }
     };
-    Ok(Finished { records, found, notes, ..Finished::default() })
+    Ok(Finished { records, answers, layers, found, notes, ..Finished::default() })
+}
+
+/// Errors of activations, by lane but the first.
+fn layers(lanes: &[Lane], errors: &[LayerError]) -> Vec<(String, Vec<Layer>)> {
+    let layer = |error: &LayerError| Layer {
+        block: error.block as u32,
+        sequence: error.sequence as u32,
+        rows: error.rows as u32,
+        error: error.error,
+        reference: error.reference,
+    };
+    let of = |lane: usize| errors.iter().filter(|error| error.lane == lane).map(layer).collect();
+    lanes.iter().enumerate().skip(1).map(|(number, lane)| (lane.name.clone(), of(number))).collect()
 }
 
 fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wanted> {
@@ -193,6 +330,8 @@ struct Run<'a> {
     device: &'a Device,
     watch: Watch<'a>,
     stages: &'a Stages<'a>,
+    beside: Option<&'a Beside<'a>>,
+    layers: RefCell<Vec<(String, Vec<Layer>)>>,
     model: &'a Prepared,
     names: &'a lanes::Names,
     store: RefCell<Store>,
@@ -210,6 +349,19 @@ impl Run<'_> {
     fn record(&self, lane: &Lane, body: Body) -> Record {
         let device = &self.device.info().name;
         Record { origin: Origin::new(self.model.checkpoint.name(), &lane.name, device, lane.arithmetic.name()), body }
+    }
+
+    /// Records which candidates are left out, and that those which were are not any more.
+    fn left_out(&self) -> Result<()> {
+        for name in &self.model.taken {
+            self.store.borrow_mut().forget(&plan::left_out_item(name))?;
+        }
+        for (name, why) in &self.model.left_out {
+            let (model, device) = (self.model.checkpoint.name(), &self.device.info().name);
+            let origin = Origin::new(model, name, device, self.model.arithmetic.name());
+            self.keep(&plan::left_out_item(name), vec![Record { origin, body: Body::LeftOut(why.to_string()) }])?;
+        }
+        Ok(())
     }
 
     /// Whether an item is done; then it counts as found.
@@ -237,7 +389,7 @@ impl Run<'_> {
 
     fn text(&self, lanes: &[Lane], walk: &Walk) -> Result<()> {
         let text = &walk.windows;
-        for (number, range) in sweep::cut_by_rows(&text.sequences, walk.pass_tokens).into_iter().enumerate() {
+        for (number, range) in walk.passes().into_iter().enumerate() {
             let item = plan::text_item(walk, number);
             let Some((name, missing)) = self.missing(&item, lanes)? else { continue };
             let stage = self.stages.begin(&format!("scoring {}", walk.name()));
@@ -248,8 +400,18 @@ impl Run<'_> {
             let state = self.folder().map(|folder| folder.join(STATE).join(&item));
             let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
             let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
-            let scores = on_device!(self.device, backend =>
-                sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, self.watch.progress, self.watch.stop))?;
+            let (progress, stop) = (self.watch.progress, self.watch.stop);
+            let scores = match self.beside {
+                None => on_device!(self.device, backend =>
+                    sweep::sweep(backend, &swept, &text.sequences[range.clone()], &options, progress, stop))?,
+                Some(Beside { source, kept, sinks, layers, resume }) => {
+                    let options = SweepOptions { sinks, layers: *layers, resume: *resume, ..options };
+                    on_device!(self.device, backend => lane::score(backend, &swept, text, &options, source, kept, self.watch))?
+                }
+            };
+            if self.beside.is_some_and(|beside| beside.layers) {
+                self.layers.borrow_mut().extend(layers(&swept, &scores.layers));
+            }
             let scored = text.tokens_of_lanes(range.start, &scores.lanes);
             let of_lane = |(lane, sequences): (&Lane, &Vec<_>)| {
                 let records = text.records(sequences, walk.keep_tokens).into_iter();
@@ -263,7 +425,10 @@ impl Run<'_> {
     }
 
     fn task(&self, lanes: &[Lane], task: &Task) -> Result<()> {
-        let items = task.first(self.model.limit);
+        let (first, items) = self.model.items(task);
+        if items.is_empty() {
+            return Ok(());
+        }
         let Some((name, missing)) = self.missing(&plan::task_item(task), lanes)? else { return Ok(()) };
         let stage = self.stages.begin(&format!("task {}", task.name));
         let asked: Vec<Lane> = missing.into_iter().cloned().collect();
@@ -279,7 +444,7 @@ impl Run<'_> {
                 let item = ItemRecord {
                     task: task.name.clone(),
                     task_version: task.version,
-                    item: result.item as u32,
+                    item: (first + result.item) as u32,
                     correct: verdict.correct,
                     logprobs: verdict.logprobs,
                     text: verdict.text,

@@ -1,22 +1,27 @@
 //! What a job would do, without doing it: items of work, passes, bytes, memory, time. Also the names of the items.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::quantize::hex;
 use bitworth_quant::{Plan, Recipe};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use super::folder::{self, Store};
+use super::folder::{self, MODELS, RunIdentity};
+use super::lanes::Names;
 use super::prepare::{Prepared, Walk};
 use crate::device::Device;
-use crate::error::Result;
-use crate::{Watch, models, on_device};
+use crate::error::{At, Error, Result};
+use crate::{models, on_device, requests};
+use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::{self, Lane, SweepPlan};
-use bitworth_eval::job::Job;
+use bitworth_engine::sweep::{self, Lane, Sequence, SweepPlan};
 use bitworth_eval::records;
-use bitworth_eval::task::Task;
+use bitworth_eval::request::Request;
+use bitworth_eval::task::{self, Task};
 
 /// The item that describes the reference.
 pub const REFERENCE_ITEM: &str = "lane.reference";
@@ -24,6 +29,12 @@ pub const REFERENCE_ITEM: &str = "lane.reference";
 /// The item that describes a lane.
 pub fn lane_item(lane: &str) -> String {
     format!("lane.{lane}")
+}
+
+/// The item that says why a candidate was left out.
+pub fn left_out_item(candidate: &str) -> String {
+    // A path may be longer than the name of a file.
+    format!("left_out.{}", &hex(&Sha256::digest(candidate))[..16])
 }
 
 /// The item of a pass over a text.
@@ -42,8 +53,8 @@ pub fn speed_item(lane: &str) -> String {
 }
 
 /// How hard a stage is: multiplications and additions, roughly.
-pub fn weights(model: &Prepared, store: &Store) -> Vec<f64> {
-    let is_done = |item: &str| store.folder().is_some_and(|folder| records::has(folder, item));
+pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
+    let is_done = |item: &str| folder.is_some_and(|folder| records::has(folder, item));
     let parameters = model.checkpoint.parameter_count() as f64;
     let lanes = (1 + model.recipes.len() + model.candidates.len()) as f64;
     let mut weights = Vec::new();
@@ -51,21 +62,23 @@ pub fn weights(model: &Prepared, store: &Store) -> Vec<f64> {
         let done = model.recipes.iter().any(|recipe| is_done(&lane_item(&recipe.name)));
         weights.extend((!done).then_some(parameters * 2e4));
     }
-    if model.recipes.iter().any(|recipe| !is_done(&lane_item(&recipe.name))) && store.folder().is_some() {
+    if model.recipes.iter().any(|recipe| !is_done(&lane_item(&recipe.name))) && folder.is_some() {
         // Searching for the scales of a weight takes some thousand operations.
         weights.push(parameters * 2e3 * model.recipes.len() as f64);
     }
     for walk in &model.texts {
-        for (number, range) in sweep::cut_by_rows(&walk.windows.sequences, walk.pass_tokens).into_iter().enumerate() {
+        for (number, range) in walk.passes().into_iter().enumerate() {
             let rows: usize = walk.windows.sequences[range].iter().map(|s| s.tokens.len()).sum();
             weights.extend((!is_done(&text_item(walk, number))).then_some(2.0 * parameters * rows as f64 * lanes));
         }
     }
     for task in &model.tasks {
         // About a hundred tokens an item.
-        let items = task.first(model.limit).len() as f64;
+        let items = model.items(task).1.len() as f64;
         weights.extend((!is_done(&task_item(task))).then_some(2.0 * parameters * 100.0 * items * lanes));
     }
+    // About a hundred tokens a request, too.
+    weights.extend(model.requests.as_ref().map(|(_, asked)| 2.0 * parameters * 100.0 * asked.len() as f64 * lanes));
     if let Some(load) = &model.workload {
         let tokens: usize = load.prompt.iter().sum::<usize>() + 20 * load.generate.iter().sum::<usize>();
         let timed = 2.0 * parameters * (tokens * (load.repetitions + 1)) as f64;
@@ -82,7 +95,7 @@ pub fn weights(model: &Prepared, store: &Store) -> Vec<f64> {
 pub struct JobPlan {
     /// By model.
     pub models: Vec<ModelPlan>,
-    /// About how long all of it takes; reading, quantizing and timing not counted.
+    /// About how long all of it takes; reading, quantizing, generating text and timing not counted.
     pub estimated_seconds: f64,
 }
 
@@ -93,79 +106,273 @@ pub struct ModelPlan {
     pub model: String,
     /// The lanes, the reference first.
     pub lanes: Vec<String>,
-    /// The files to be made, with their bytes.
-    pub files: Vec<(String, u64)>,
-    /// The sweeps.
+    /// The files of the recipes.
+    pub files: Vec<FilePlan>,
+    /// The candidates that are there already, or are made on the fly.
+    pub candidates: Vec<CandidatePlan>,
+    /// The walks over texts.
     pub stages: Vec<StagePlan>,
+    /// The tasks, and a file of requests.
+    pub tasks: Vec<StagePlan>,
+    /// The lanes that are timed.
+    pub timings: Vec<TimingPlan>,
     /// Candidates that would be left out, and why.
     pub notes: Vec<String>,
 }
 
-/// One walk over a text.
+/// A file of a recipe.
+#[derive(Debug, Serialize)]
+pub struct FilePlan {
+    /// Its name.
+    pub file: String,
+    /// Bytes of its tensors.
+    pub bytes: u64,
+    /// Whether it is there already.
+    pub exists: bool,
+}
+
+/// A candidate.
+#[derive(Debug, Serialize)]
+pub struct CandidatePlan {
+    /// Its lane.
+    pub lane: String,
+    /// Where it stands; `None` for one that is made on the fly.
+    pub file: Option<String>,
+    /// Bytes of its tensors.
+    pub bytes: u64,
+}
+
+/// One walk over a text, or one task.
 #[derive(Debug, Serialize)]
 pub struct StagePlan {
-    /// The text and how it is walked.
+    /// `text`, `task` or `requests`.
+    pub kind: &'static str,
+    /// The text and how it is walked, or the task.
     pub name: String,
-    /// Whether its records are there already.
+    /// Lanes whose records are there already.
+    pub done_lanes: usize,
+    /// Whether all of them are.
     pub is_done: bool,
-    /// How the engine would go.
-    pub sweep: SweepPlan,
-    /// About how long it takes at the device's speed in large products.
+    /// Items of a task.
+    pub items: Option<usize>,
+    /// How the engine would go for the lanes that are not done, or where all are, for all; `None` for a task that only generates.
+    pub sweep: Option<SweepPlan>,
+    /// About how long what is left takes at the device's speed in large products.
     pub estimated_seconds: f64,
 }
 
-/// Plans `job` for the folder `out`.
-///
-/// # Errors
-/// As [`super::execute`] before it begins.
-pub fn plan(job: &Job, out: Option<&Path>, device: &Device, watch: Watch<'_>) -> Result<JobPlan> {
-    let rate = on_device!(device, backend => sweep::flops_per_second(backend))?;
-    let folders = out.map(|out| job.folders(out)).unwrap_or_default();
-    let mut plans = Vec::new();
-    for (i, spec) in job.models.iter().enumerate() {
-        let mut model = Prepared::new(job, spec, watch)?;
-        let names = super::lanes::names(&mut model);
-        let mut lanes =
-            vec![Lane { name: names.reference, arithmetic: model.arithmetic, ..models::reference(&model.checkpoint) }];
-        let mut files = Vec::new();
-        for recipe in &model.recipes {
-            let (lane, bytes) = planned(&model, recipe)?;
-            lanes.push(lane);
-            files.push((models::file_name(&model.checkpoint, recipe), bytes));
-        }
-        lanes.extend(model.candidates.iter().cloned());
-        let folder = folders.get(i);
-        let identity = folder.map(|folder| folder::identity(folder)).transpose()?.flatten();
-        let identity = folder.zip(identity.as_ref());
-        let mut stages = Vec::new();
-        for walk in &model.texts {
-            let passes = sweep::cut_by_rows(&walk.windows.sequences, walk.pass_tokens).len();
-            let mut is_done = identity.is_some();
-            for number in 0..passes {
-                let Some((folder, identity)) = identity.filter(|_| is_done) else { break };
-                let parts = identity.parts(folder, &text_item(walk, number))?;
-                is_done &= lanes.iter().all(|lane| parts.lanes.contains(&lane.name));
-            }
-            let sequences = &walk.windows.sequences;
-            let sweep = on_device!(device, backend => sweep::plan(backend, &lanes, sequences, &model.limits))?;
-            stages.push(StagePlan { name: walk.name(), is_done, estimated_seconds: sweep.flops / rate, sweep });
-        }
-        plans.push(ModelPlan {
-            model: model.checkpoint.name().to_owned(),
-            lanes: lanes.iter().map(|lane| lane.name.clone()).collect(),
-            files,
-            stages,
-            notes: model.notes.iter().map(ToString::to_string).collect(),
-        });
-    }
-    let left = plans.iter().flat_map(|plan| &plan.stages).filter(|stage| !stage.is_done);
-    Ok(JobPlan { estimated_seconds: left.map(|stage| stage.estimated_seconds).sum(), models: plans })
+/// One lane's timings.
+#[derive(Debug, Serialize)]
+pub struct TimingPlan {
+    /// The lane.
+    pub lane: String,
+    /// Whether its records are there already.
+    pub is_done: bool,
 }
 
-/// The lane of a recipe whose file need not be there, and the bytes that its tensors take.
-fn planned(model: &Prepared, recipe: &Arc<Recipe>) -> Result<(Lane, u64)> {
-    let plan = Plan::of(model.checkpoint.as_ref(), recipe, &PlanOptions::default())?;
-    let bytes = plan.bytes();
-    let variant = Variant::Planned(model.checkpoint.clone(), Arc::new(plan));
-    Ok((Lane { name: recipe.name.clone(), variant, arithmetic: model.arithmetic }, bytes))
+/// Plans what is ready.
+pub fn plan(models: &[(Prepared, Names)], folders: &[PathBuf], device: &Device) -> Result<JobPlan> {
+    let rate = on_device!(device, backend => sweep::flops_per_second(backend))?;
+    let mut plans = Vec::new();
+    for (i, (model, names)) in models.iter().enumerate() {
+        let there = There::of(model, names, folders.get(i).map(PathBuf::as_path), device)?;
+        plans.push(plan_one(model, names, &there, device, rate)?);
+    }
+    let stages = plans.iter().flat_map(|plan| plan.stages.iter().chain(&plan.tasks));
+    Ok(JobPlan { estimated_seconds: stages.map(|stage| stage.estimated_seconds).sum(), models: plans })
+}
+
+fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device, rate: f64) -> Result<ModelPlan> {
+    let lanes = planned_lanes(model, names)?;
+    let mut files = Vec::new();
+    for (recipe, lane) in model.recipes.iter().zip(&lanes[1..]) {
+        let file = models::file_name(&model.checkpoint, recipe);
+        let exists = there.folder.is_some_and(|folder| folder.join(MODELS).join(&file).exists());
+        files.push(FilePlan { file, bytes: lane.variant.bytes(), exists });
+    }
+    let candidate = |lane: &Lane| {
+        let file = match &lane.variant {
+            Variant::Stored(stored) => Some(stored.path().display().to_string()),
+            Variant::Planned(..) => None,
+        };
+        CandidatePlan { lane: lane.name.clone(), file, bytes: lane.variant.bytes() }
+    };
+    let mut stages = Vec::new();
+    for stage in all_stages(model)? {
+        let missing = there.missing(&stage, &lanes)?;
+        let swept = if missing.is_empty() { lanes.clone() } else { stage.swept(&lanes, &missing) };
+        let sweep = (!stage.sequences.is_empty())
+            .then(|| on_device!(device, backend => sweep::plan(backend, &swept, &stage.sequences, &model.limits)))
+            .transpose()
+            .at(|| stage.title.clone())?;
+        let is_done = missing.is_empty();
+        stages.push(StagePlan {
+            kind: stage.kind,
+            done_lanes: lanes.len() - missing.len(),
+            is_done,
+            items: stage.items,
+            estimated_seconds: sweep.as_ref().filter(|_| !is_done).map_or(0.0, |sweep| sweep.flops / rate),
+            sweep,
+            name: stage.name,
+        });
+    }
+    let timed = lanes.iter().filter(|_| model.workload.is_some());
+    let timing = |lane: &Lane| Ok(TimingPlan { lane: lane.name.clone(), is_done: there.has(&speed_item(&lane.name))? });
+    let (stages, tasks) = stages.into_iter().partition(|stage| stage.items.is_none());
+    Ok(ModelPlan {
+        model: model.checkpoint.name().to_owned(),
+        lanes: lanes.iter().map(|lane| lane.name.clone()).collect(),
+        files,
+        candidates: model.candidates.iter().map(candidate).collect(),
+        stages,
+        tasks,
+        timings: timed.map(timing).collect::<Result<_>>()?,
+        notes: model.notes().iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Refuses what would only be found behind hours of work: a model whose sweeps do not fit the memory. Of several that do not, the
+/// one that needs most is returned, with what it needs: then one more try is enough.
+pub fn check(model: &Prepared, names: &Names, folder: Option<&Path>, device: &Device) -> Result<Option<(usize, Error)>> {
+    let lanes = planned_lanes(model, names)?;
+    let mut worst: Option<(usize, Error)> = None;
+    for stage in all_stages(model)?.into_iter().filter(|stage| !stage.sequences.is_empty()) {
+        let plan = |lanes: &[Lane]| {
+            on_device!(device, backend => sweep::plan(backend, lanes, &stage.sequences, &model.limits)).map(drop)
+        };
+        let fits = match plan(&lanes) {
+            Err(e @ EngineError::TooLittleMemory { .. }) => {
+                // What is done already takes none.
+                let missing = There::of(model, names, folder, device)?.missing(&stage, &lanes)?;
+                match missing.len() {
+                    0 => Ok(()),
+                    count if count == lanes.len() => Err(e),
+                    _ => plan(&stage.swept(&lanes, &missing)),
+                }
+            }
+            planned => planned,
+        };
+        let needed = match &fits {
+            Err(EngineError::TooLittleMemory { needed_mib, .. }) => Some(*needed_mib),
+            _ => None,
+        };
+        match (needed, fits.map_err(Error::from).at(|| stage.title.clone())) {
+            (Some(needed), Err(e)) if worst.as_ref().is_none_or(|(most, _)| *most < needed) => worst = Some((needed, e)),
+            (Some(_), _) => {}
+            (None, fits) => fits?,
+        }
+    }
+    Ok(worst)
+}
+
+/// A text's walk or a task, as it is swept.
+struct PlannedStage {
+    kind: &'static str,
+    name: String,
+    /// What messages call it.
+    title: String,
+    /// The items of work that it is made of.
+    work: Vec<String>,
+    sequences: Vec<Sequence>,
+    items: Option<usize>,
+}
+
+impl PlannedStage {
+    /// The lanes that are swept so that `missing` are done: divergences are measured against the reference.
+    fn swept(&self, lanes: &[Lane], missing: &BTreeSet<String>) -> Vec<Lane> {
+        let reference = self.items.is_none();
+        let wanted = |(i, lane): &(usize, &Lane)| (reference && *i == 0) || missing.contains(&lane.name);
+        lanes.iter().enumerate().filter(wanted).map(|(_, lane)| lane.clone()).collect()
+    }
+}
+
+fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
+    let walk = |walk: &Walk| {
+        let passes = walk.passes().len();
+        Ok(PlannedStage {
+            kind: "text",
+            name: walk.name(),
+            title: format!("text {}", walk.name()),
+            work: (0..passes).map(|number| text_item(walk, number)).collect(),
+            sequences: walk.windows.sequences[walk.range.clone()].to_vec(),
+            items: None,
+        })
+    };
+    let task = |task: &Task| {
+        let (_, items) = model.items(task);
+        let context = sweep::longest_sequence(model.checkpoint.hparams());
+        let title = format!("task {}", task.name);
+        Ok(PlannedStage {
+            kind: "task",
+            name: task.name.clone(),
+            work: if items.is_empty() { Vec::new() } else { vec![task_item(task)] },
+            sequences: requests::sequences(&model.task_tokenizer, &task::build(items), context).at(|| title.clone())?,
+            title,
+            items: Some(items.len()),
+        })
+    };
+    let requests = |(file, asked): &(String, Vec<Request>)| {
+        let context = sweep::longest_sequence(model.checkpoint.hparams());
+        Ok(PlannedStage {
+            kind: "requests",
+            name: file.clone(),
+            title: file.clone(),
+            work: vec![file.clone()],
+            sequences: requests::sequences(&model.task_tokenizer, asked, context).at(|| file.clone())?,
+            items: Some(asked.len()),
+        })
+    };
+    let stages = model.texts.iter().map(walk).chain(model.tasks.iter().map(task));
+    stages.chain(model.requests.iter().map(requests)).collect()
+}
+
+/// What a run's folder holds already.
+struct There<'a> {
+    folder: Option<&'a Path>,
+    identity: Option<RunIdentity>,
+}
+
+impl<'a> There<'a> {
+    /// Looks, and refuses what a run in the folder would.
+    fn of(model: &Prepared, names: &Names, folder: Option<&'a Path>, device: &Device) -> Result<Self> {
+        let identity = folder.map(folder::identity).transpose()?.flatten();
+        if let Some((folder, identity)) = folder.zip(identity.as_ref()) {
+            identity.check(folder, &super::wanted(model, names, device)?)?;
+            identity.check_files(folder)?;
+        }
+        Ok(Self { folder, identity })
+    }
+
+    /// Whether an item of work is done.
+    fn has(&self, item: &str) -> Result<bool> {
+        self.folder.zip(self.identity.as_ref()).map_or(Ok(false), |(folder, identity)| identity.has(folder, item))
+    }
+
+    /// The lanes for which a part of a stage is not done.
+    fn missing(&self, stage: &PlannedStage, lanes: &[Lane]) -> Result<BTreeSet<String>> {
+        let all = || lanes.iter().map(|lane| lane.name.clone());
+        // Of a slice that has nothing of it.
+        if stage.work.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let Some((folder, identity)) = self.folder.zip(self.identity.as_ref()) else { return Ok(all().collect()) };
+        let mut missing = BTreeSet::new();
+        for item in &stage.work {
+            let parts = identity.parts(folder, item)?;
+            missing.extend(all().filter(|lane| !parts.lanes.contains(lane)));
+        }
+        Ok(missing)
+    }
+}
+
+/// The reference, a lane for each recipe, whose file need not be there, and the candidates.
+pub fn planned_lanes(model: &Prepared, names: &Names) -> Result<Vec<Lane>> {
+    let reference = Lane { name: names.reference.clone(), arithmetic: model.arithmetic, ..models::reference(&model.checkpoint) };
+    let of = |recipe: &Arc<Recipe>| {
+        let plan = Plan::of(model.checkpoint.as_ref(), recipe, &PlanOptions::default())?;
+        let variant = Variant::Planned(model.checkpoint.clone(), Arc::new(plan));
+        Ok(Lane { name: recipe.name.clone(), variant, arithmetic: model.arithmetic })
+    };
+    let recipes = model.recipes.iter().map(of).collect::<Result<Vec<_>>>()?;
+    Ok(std::iter::once(reference).chain(recipes).chain(model.candidates.iter().cloned()).collect())
 }

@@ -1,6 +1,7 @@
 //! A model's share of a job, opened and checked: nothing is computed and nothing written. What is wrong with a job is found here.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::{At, Error, Result};
+use crate::settings::NOISE_FLOOR;
 use crate::text::TextWindows;
 use crate::timing::Workload;
 use crate::{Watch, imatrix, models, requests};
@@ -19,6 +21,9 @@ use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
 use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
+use bitworth_eval::kinds::Item;
+use bitworth_eval::request::{self, Request};
+use bitworth_eval::slice::Slice;
 use bitworth_eval::task::{self, Task};
 use bitworth_text::tokenizer::Tokenizer;
 
@@ -38,15 +43,25 @@ pub struct Prepared {
     pub texts: Vec<Walk>,
     pub tasks: Vec<Task>,
     /// Only so many items of each.
-    pub limit: Option<usize>,
+    limit: Option<usize>,
+    /// And of these, and of the windows, only these.
+    slice: Slice,
+    /// Requests that are answered, and their file.
+    pub requests: Option<(String, Vec<Request>)>,
     pub workload: Option<Workload>,
     pub arithmetic: Arithmetic,
     /// How much memory scoring takes.
     pub limits: SweepLimits,
     /// How the files of the recipes are cut.
     pub split: Split,
-    /// What the user should know and is no error.
-    pub notes: Vec<Message>,
+    /// See [`ModelSpec::by_name`].
+    pub by_name: bool,
+    /// Whether the last of the candidates is the reference through the other arithmetic.
+    pub noise_floor: bool,
+    /// What the job calls the candidates that are.
+    pub taken: Vec<String>,
+    /// Candidates that are no versions of the model, as the job names them, and why.
+    pub left_out: Vec<(String, Message)>,
 }
 
 /// One walk over a text.
@@ -54,6 +69,8 @@ pub struct Walk {
     pub windows: TextWindows,
     /// What makes it another one than a walk of the same name.
     pub identity: Value,
+    /// The windows that are scored.
+    pub range: Range<usize>,
     /// Tokens scored between two writes of records.
     pub pass_tokens: usize,
     pub keep_tokens: bool,
@@ -63,6 +80,12 @@ impl Walk {
     /// Its name among the walks of a run.
     pub fn name(&self) -> String {
         format!("{}.{}", self.windows.name.as_deref().unwrap_or("text"), self.windows.protocol.pass.name())
+    }
+
+    /// The windows that are scored, cut where records are written.
+    pub fn passes(&self) -> Vec<Range<usize>> {
+        let passes = sweep::cut_by_rows(&self.windows.sequences[self.range.clone()], self.pass_tokens);
+        passes.into_iter().map(|pass| pass.start + self.range.start..pass.end + self.range.start).collect()
     }
 }
 
@@ -77,23 +100,31 @@ impl Prepared {
         let importance = model.imatrix.as_ref().map(|imatrix| Importance::prepare(imatrix, &tokenizer)).transpose()?;
         let guided = guided(model)?;
         check_recipes(&checkpoint, &recipes, importance.as_ref(), &guided)?;
-        let mut notes = Vec::new();
+        let (mut taken, mut left_out) = (Vec::new(), Vec::new());
         let mut candidates = Vec::new();
         for name in &model.candidates {
-            match candidate(&checkpoint, name, importance.as_ref(), watch) {
-                Ok(lane) => candidates.push(Lane { arithmetic, ..lane }),
+            let of_its_architecture = job.requests.is_none();
+            match candidate(&checkpoint, name, importance.as_ref(), of_its_architecture, watch) {
+                Ok(lane) => {
+                    candidates.push(Lane { arithmetic, ..lane });
+                    taken.push(name.clone());
+                }
                 // One that opens, and is no version of this model.
-                Err(e @ Error::Unfit { .. }) if !job.strict => notes.push(Message::from("left out: ").then(e.message())),
+                Err(e @ Error::Unfit { .. }) if !job.strict => left_out.push((name.clone(), e.message())),
                 Err(e) => return Err(e),
             }
         }
+        if job.noise_floor {
+            candidates.push(noise_floor(&checkpoint, arithmetic)?);
+        }
         let context = sweep::longest_sequence(checkpoint.hparams());
-        let walks = job.texts.iter().map(|text| walks(text, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
+        let walks = job.texts.iter().map(|text| walks(text, job.slice, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
         let texts: Vec<Walk> = walks.into_iter().flatten().collect();
         check_texts(&texts)?;
         let workload = job.speed.as_ref().map(workload);
         workload.as_ref().map_or(Ok(()), |load| load.check(context)).at(|| "[speed]")?;
         let (tasks, task_tokenizer) = tasks(job, &checkpoint, tokenizer, context)?;
+        let requests = job.requests.as_ref().map(|file| requests_of(file, &task_tokenizer, context)).transpose()?;
         let limit = job.tasks.as_ref().and_then(|tasks| tasks.limit);
         Ok(Self {
             checkpoint,
@@ -105,12 +136,22 @@ impl Prepared {
             texts,
             tasks,
             limit,
+            slice: job.slice,
+            requests,
             workload,
             arithmetic,
             limits: limits(job),
             split: job.split.as_ref().map_or(Split::None, split),
-            notes,
+            by_name: model.by_name,
+            noise_floor: job.noise_floor,
+            taken,
+            left_out,
         })
+    }
+
+    /// The candidates that were left out, for people.
+    pub fn notes(&self) -> Vec<Message> {
+        self.left_out.iter().map(|(_, why)| Message::from("left out: ").then(why)).collect()
     }
 
     /// What a recipe is applied with, once the importance matrix is there.
@@ -130,9 +171,16 @@ impl Prepared {
         json!({ "recipe": rules, "imatrix": importance.map(Importance::identity), "split": split })
     }
 
+    /// The items of a task that are asked, and the number of the first.
+    pub fn items<'t>(&self, task: &'t Task) -> (usize, &'t [Item]) {
+        let items = task.first(self.limit);
+        let range = self.slice.range(items.len());
+        (range.start, &items[range])
+    }
+
     /// What a task is: its version and the items that are asked.
     pub fn task_identity(&self, task: &Task) -> Value {
-        json!([task.version, hex(&Sha256::digest(format!("{:?}", task.first(self.limit))))])
+        json!([task.version, hex(&Sha256::digest(format!("{:?}", self.items(task).1)))])
     }
 
     /// What makes the model another one, beside its name.
@@ -190,13 +238,40 @@ fn check_recipes(
     Ok(())
 }
 
-fn candidate(checkpoint: &Arc<Checkpoint>, name: &str, importance: Option<&Importance>, watch: Watch<'_>) -> Result<Lane> {
+/// The reference through the other arithmetic.
+fn noise_floor(checkpoint: &Arc<Checkpoint>, arithmetic: Arithmetic) -> Result<Lane> {
+    let unfit = |what: String| Error::unfit(Message::from(NOISE_FLOOR).then(": ").then(what));
+    let (name, ours) = (checkpoint.name(), arithmetic.name());
+    let Some(other) = Arithmetic::ALL.into_iter().find(|&other| other != arithmetic) else {
+        return Err(unfit(format!("there is no other arithmetic than {ours}")));
+    };
+    let variant = Variant::Stored(checkpoint.clone());
+    if variant.types().iter().all(|(dtype, _)| dtype.is_float()) {
+        return Err(unfit(format!(
+            "the weights of {name} are plain numbers, which {ours} and {} compute alike; give a reference with quantized \
+             weights, as a Q8_0 file",
+            other.name()
+        )));
+    }
+    Ok(Lane { name: name.to_owned(), variant, arithmetic: other })
+}
+
+/// A candidate's lane. To be compared it must be a version of the model; requests can be asked of any model of the same words.
+fn candidate(
+    checkpoint: &Arc<Checkpoint>,
+    name: &str,
+    importance: Option<&Importance>,
+    of_its_architecture: bool,
+    watch: Watch<'_>,
+) -> Result<Lane> {
     let imatrix = match importance {
         Some(Importance::Stored { imatrix, .. }) => Some(imatrix),
         _ => None,
     };
     let lane = models::candidate(checkpoint, name, imatrix, watch)?;
-    models::check_architecture(checkpoint, lane.variant.checkpoint())?;
+    if of_its_architecture {
+        models::check_architecture(checkpoint, lane.variant.checkpoint())?;
+    }
     Ok(lane)
 }
 
@@ -235,18 +310,32 @@ fn tasks(job: &Job, checkpoint: &Checkpoint, tokenizer: Tokenizer, context: usiz
     Ok((tasks, tokenizer))
 }
 
+fn requests_of(file: &str, tokenizer: &Tokenizer, context: usize) -> Result<(String, Vec<Request>)> {
+    let asked = request::read_jsonl(Path::new(file))?;
+    requests::check(tokenizer, &asked, context).at(|| file.to_owned())?;
+    Ok((file.to_owned(), asked))
+}
+
 /// The walks over one text.
-fn walks(spec: &TextSpec, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Walk>> {
+fn walks(spec: &TextSpec, slice: Slice, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Walk>> {
     if spec.ctx > context {
-        return Err(Error::unfit(format!("text.ctx = {} is longer than the model's context of {context}", spec.ctx)));
+        let what = format!("text {}: ctx = {} is longer than the model's context of {context}", spec.name, spec.ctx);
+        return Err(Error::unfit(what));
     }
     let text = models::read_text(&spec.file)?;
     let mut walks = vec![TextWindows::windows(tokenizer, &text, spec.ctx, spec.chunks).at(|| spec.file.clone())?];
     if spec.bits_per_byte {
         walks.push(TextWindows::rolling(tokenizer, &text, spec.ctx, spec.bits_per_byte_chunks.or(spec.chunks))?);
     }
+    let identity = |windows: &TextWindows| {
+        let mut all = vec![json!(windows.protocol.to_string()), json!(windows.sha256), json!(windows.sequences.len())];
+        all.push(json!(spec.pass_tokens));
+        all.extend((!slice.is_whole()).then(|| json!(slice)));
+        json!(all)
+    };
     let walk = |windows: TextWindows| Walk {
-        identity: json!([windows.protocol.to_string(), windows.sha256, windows.sequences.len(), spec.pass_tokens]),
+        identity: identity(&windows),
+        range: slice.range(windows.sequences.len()),
         windows: TextWindows { name: Some(spec.name.clone()), ..windows },
         pass_tokens: spec.pass_tokens,
         keep_tokens: spec.keep_tokens,

@@ -11,14 +11,16 @@ const WHOLE: f64 = 1e6;
 /// Puts the progress of single calls into that of the whole.
 pub struct Stages<'a> {
     inner: &'a dyn Progress,
-    /// What every stage's name begins with.
-    title: String,
     count: usize,
+    /// By model, the number of its first stage.
+    first: Vec<usize>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// What the stages' names begin with.
+    title: String,
     /// Shares of the whole by stage, in order.
     shares: Vec<f64>,
     /// Stages that were begun.
@@ -32,12 +34,26 @@ struct State {
 }
 
 impl<'a> Stages<'a> {
-    /// Stages of these weights.
-    pub fn new(inner: &'a dyn Progress, title: String, weights: &[f64]) -> Self {
-        let sum: f64 = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-        let shares = weights.iter().map(|weight| weight / sum).collect();
-        inner.start(WHOLE as u64, Unit::Items, &title);
-        Self { inner, title, count: weights.len(), state: Mutex::new(State { shares, ..State::default() }) }
+    /// Stages of these weights, by model.
+    pub fn new(inner: &'a dyn Progress, weights: &[Vec<f64>]) -> Self {
+        let sum: f64 = weights.iter().flatten().sum::<f64>().max(f64::MIN_POSITIVE);
+        let shares: Vec<f64> = weights.iter().flatten().map(|weight| weight / sum).collect();
+        let first = weights.iter().scan(0, |next, own| Some(std::mem::replace(next, *next + own.len()))).collect();
+        inner.start(WHOLE as u64, Unit::Items, "");
+        Self { inner, count: shares.len(), first, state: Mutex::new(State { shares, ..State::default() }) }
+    }
+
+    /// Goes on to the stages of a model, whose names begin with `title`; what was not done of the model before is left behind.
+    pub fn enter(&self, model: usize, title: String) {
+        let mut state = self.state();
+        state.title = title;
+        state.begun = self.first.get(model).copied().unwrap_or(self.count);
+        state.call = (0, 0);
+        state.done = state.shares[..state.begun].iter().sum();
+        // Of no stage yet.
+        let now = (WHOLE * state.done) as u64;
+        self.inner.advance(now.saturating_sub(state.told));
+        state.told = state.told.max(now);
     }
 
     /// Begins the next stage and returns its number, for [`Stages::end`].
@@ -48,7 +64,7 @@ impl<'a> Stages<'a> {
         state.call = (0, 0);
         // A stage that nobody planned (a part that a later job added) counts as the last one.
         let count = self.count.max(number + 1);
-        self.inner.stage(&format!("{}[{}/{count}] {name}", self.title, number + 1));
+        self.inner.stage(&format!("{}[{}/{count}] {name}", state.title, number + 1));
         number
     }
 
@@ -117,9 +133,29 @@ mod tests {
     }
 
     #[test]
+    fn the_stages_of_several_models_are_one_whole() {
+        let told = Told::default();
+        let stages = Stages::new(&told, &[vec![1.0, 1.0], vec![2.0]]);
+        let sum = || *told.sum.lock().unwrap();
+        stages.enter(0, "m: ".into());
+        let first = stages.begin("a");
+        stages.end(first);
+        stages.enter(1, "n: ".into());
+        assert_eq!(sum(), 500_000, "a stage that was not needed counts as done");
+        let second = stages.begin("b");
+        stages.start(2, Unit::Items, "");
+        stages.advance(1);
+        assert_eq!(sum(), 750_000);
+        stages.end(second);
+        assert_eq!(sum(), 1_000_000);
+        assert_eq!(*told.names.lock().unwrap(), ["m: [1/3] a", "n: [3/3] b"]);
+    }
+
+    #[test]
     fn stages_are_numbered_and_add_up_to_the_whole() {
         let told = Told::default();
-        let stages = Stages::new(&told, "m: ".into(), &[1.0, 3.0]);
+        let stages = Stages::new(&told, &[vec![1.0, 3.0]]);
+        stages.enter(0, "m: ".into());
         let sum = || *told.sum.lock().unwrap();
         let first = stages.begin("a");
         stages.start(10, Unit::Items, "whatever");

@@ -15,6 +15,7 @@ mod counts;
 mod energy;
 mod memory;
 pub mod records;
+mod together;
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ pub use self::counts::Counts;
 use self::energy::EnergyMeter;
 pub use self::energy::NoEnergy;
 use self::memory::PeakMemory;
+pub use self::together::{TimedModels, measure_all};
 use super::Watch;
 use super::error::{Error, Result};
 use super::settings::DELAY;

@@ -10,6 +10,7 @@ use crate::summary::Summary;
 impl Lanes<'_> {
     /// The order in which tasks lose: each from the largest lane below which every lane does worse than the reference.
     pub(super) fn skills(&self) -> Vec<String> {
+        let several = self.rows.iter().filter(|row| row.is_reference).count() > 1;
         let say = |reference: usize| {
             let lanes: Vec<usize> = (0..self.rows.len())
                 .filter(|i| *i != reference && self.keys[*i].same_run(self.keys[reference]))
@@ -43,7 +44,9 @@ impl Lanes<'_> {
             if !holding.is_empty() {
                 parts.push(format!("no loss can be seen in {}", holding.join(", ")));
             }
-            (!parts.is_empty()).then(|| format!("Of the tasks {}.", parts.join("; ")))
+            // Of several runs each says whose it is.
+            let begin = if several { format!("Against {}, of the tasks", self.labels[reference]) } else { "Of the tasks".into() };
+            (!parts.is_empty()).then(|| format!("{begin} {}.", parts.join("; ")))
         };
         (0..self.rows.len()).filter(|i| self.rows[*i].is_reference).filter_map(say).collect()
     }

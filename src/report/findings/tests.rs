@@ -316,3 +316,18 @@ fn tasks_name_the_lanes_that_differ_and_say_when_none_does() {
     let tasks = findings_of(&sample::records()).tasks;
     assert!(tasks.contains(&"grammar (250 items): no lane can be told from the reference.".to_owned()), "{tasks:?}");
 }
+
+#[test]
+fn of_two_models_each_sentence_says_whose_it_is() {
+    let one = sample::records();
+    let mut both = one.clone();
+    both.extend(one.iter().cloned().map(|mut record| {
+        record.origin.model = "other".into();
+        record
+    }));
+    let skills = findings_of(&both).skills;
+    assert_eq!(skills.len(), 2, "{skills:?}");
+    assert!(skills.iter().any(|s| s.starts_with("Against bf16 (other), of the tasks ")), "{skills:?}");
+    assert_ne!(skills[0], skills[1]);
+    assert!(findings_of(&one).skills[0].starts_with("Of the tasks "));
+}

@@ -2,6 +2,7 @@
 //! the sequences and items that both saw, speed and energy by the spread of the repetitions, size exactly. Nothing is
 //! measured here.
 
+mod alike;
 mod tolerance;
 
 use serde::Serialize;
@@ -138,14 +139,13 @@ pub fn compare_runs_within(old: &[Record], new: &[Record], tolerances: &Toleranc
     same_texts(&old, &new)?;
     let pairs = pairs(&old, &new);
     if pairs.is_empty() {
-        let names = |run: &Run<'_>| run.labels.join(", ");
-        return Err(not_comparable(format!("no lane is in both: the old run has {}, the new one {}", names(&old), names(&new))));
+        return Err(not_comparable(alike::why_no_lane(&old, &new)));
     }
     let mut comparison = RunComparison {
         changes: Vec::new(),
         only_old: missing(&old.labels, pairs.iter().map(|p| p.0)),
         only_new: missing(&new.labels, pairs.iter().map(|p| p.1)),
-        notes: Vec::new(),
+        notes: alike::uneven(&old, &new, &pairs),
         tolerated: tolerances.words(),
     };
     for (i, j) in pairs {

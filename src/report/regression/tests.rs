@@ -268,11 +268,32 @@ fn runs_of_other_things_are_refused() {
     assert!(error(&|r| sequence(r, &|s| s.text_sha256 = "ff".into())).contains("the new one text ff"));
     assert!(error(&|r| sequence(r, &|s| s.protocol.ctx = 512)).contains("windows of 512"));
     assert!(error(&|r| sequence(r, &|s| s.bytes += 1)).contains("tokenized in another way"));
-    assert!(error(&|r| r.origin.model = "other".into()).contains("no lane is in both"));
+    assert!(
+        error(&|r| r.origin.model = "other".into()).contains("no lane is in both: those of the same name differ in model (old")
+    );
+    let q8 = error(&|r| r.origin.arithmetic = "q8".into());
+    assert!(q8.contains("differ in arithmetic (old f32, new q8)"), "{q8}");
+    assert!(error(&|r| r.origin.lane.insert(0, 'x')).contains("no lane is in both: the old run has bf16"));
     let version = |r: &mut Record| {
         if let Body::Item(item) = &mut r.body {
             item.task_version += 1;
         }
     };
     assert!(error(&version).contains("has version 1 in the old run and 2 in the new one"));
+}
+
+#[test]
+fn other_windows_and_items_are_said_once() {
+    let old = sample::records();
+    let mut new = old.clone();
+    new.retain(|r| {
+        r.as_sequence().is_none_or(|s| s.sequence < 40) && r.as_item().is_none_or(|i| i.task != "facts" || i.item < 30)
+    });
+    let notes = compare_runs(&old, &new).unwrap().notes;
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(
+        notes[0].contains("the old run has 60 windows, the new one 40") && notes[0].contains("over the 40 that"),
+        "{notes:?}"
+    );
+    assert!(notes[1].starts_with("task facts: the old run has") && notes[1].contains("the new one 30"), "{notes:?}");
 }

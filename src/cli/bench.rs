@@ -1,18 +1,14 @@
 //! `bitworth bench`: speeds, as llama-bench means them.
 
-mod render;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bitworth_quant::Checkpoint;
-use bitworth_quant::message::Message;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use self::render::BenchRow;
 use super::session::Session;
 use super::{DeviceArgs, Outcome, output};
 use bitworth_engine::error::EngineError;
@@ -20,8 +16,9 @@ use bitworth_engine::model::Variant;
 use bitworth_eval::record::Speed;
 use bitworth_measure::device::Device;
 use bitworth_measure::models;
-use bitworth_measure::on_device;
-use bitworth_measure::timing::{self, Counts, NoEnergy, Timings, Workload};
+use bitworth_measure::timing::{self, Counts, NoEnergy, Test, Workload};
+use bitworth_report::bench::{self, BenchRow};
+use bitworth_report::{markdown, table};
 
 /// Time prefill and decoding. Lists and ranges are written as for llama-bench: 128,512 or 128-512, 128-512+128, 128-512*2.
 #[derive(Args)]
@@ -109,19 +106,20 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         args.models.iter().map(|model| models::open(model, session.watch())).collect::<Result<_, _>>()?;
     let device = Device::open(args.device.device)?;
     let variants: Vec<Variant> = checkpoints.iter().map(|checkpoint| Variant::Stored(checkpoint.clone())).collect();
-    let timed = time(&device, &variants, &load, args.sequential, session)?;
+    let timed = timing::measure_all(&device, &variants, &load, args.sequential, session.watch())?;
     let rows: Vec<BenchRow> = variants
         .iter()
         .zip(&timed.speeds)
-        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| BenchRow::new(variant, test, speeds)))
+        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| row(variant, test, speeds)))
         .collect();
     let records = match &args.records {
         Some(dir) => timing::records::append(dir, device.info(), &checkpoints[..timed.speeds.len()], &timed.speeds)?,
         None => Vec::new(),
     };
     let energy = timed.energy.as_ref();
+    let order = if timed.sequential { "sequential" } else { "interleaved" };
     let document = json!({
-        "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": timed.order,
+        "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": order,
         "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
         "unsteady": rows.iter().any(BenchRow::is_unsteady), "anchors": timed.anchors,
         "energy_sources": energy.ok(), "energy_missing": energy.err().map(NoEnergy::to_string),
@@ -130,16 +128,16 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     match args.output {
         _ if session.is_json() => output::json(&document)?,
         OutputFormat::Json => output::json(&document)?,
-        OutputFormat::Jsonl => output::text(&render::lines(&rows)?)?,
-        OutputFormat::Csv => output::text(&render::csv(&rows)?)?,
-        OutputFormat::Md => output::text(&render::markdown(&rows))?,
-        OutputFormat::Table => output::text(&render::table(&rows))?,
+        OutputFormat::Jsonl => output::text(&bench::lines(&rows)?)?,
+        OutputFormat::Csv => output::text(&bench::csv(&rows)?)?,
+        OutputFormat::Md => output::text(&markdown::render_table(&bench::table(&rows)))?,
+        OutputFormat::Table => output::text(&table::render(&bench::table(&rows)))?,
     }
     if let Err(why) = energy {
         session.note(&why.to_string());
     }
-    for drift in &timed.drift {
-        session.note(&drift.describe(&output::flag));
+    for note in &timed.notes {
+        session.note(&note.describe(&output::flag));
     }
     if timed.interrupted {
         return Err(EngineError::Interrupted).context("what is shown was timed before");
@@ -147,60 +145,8 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The timings of all models, or of the first ones where it was stopped between them.
-struct All {
-    order: &'static str,
-    speeds: Vec<Vec<Speed>>,
-    /// One list for all models that took turns, one for each that did not.
-    anchors: Vec<Vec<f64>>,
-    energy: Result<Vec<String>, NoEnergy>,
-    /// What to do where timings drifted.
-    drift: Vec<Message>,
-    interrupted: bool,
-}
-
-fn time(device: &Device, variants: &[Variant], load: &Workload, sequential: bool, session: &Session) -> Result<All> {
-    for variant in variants {
-        load.check(bitworth_engine::sweep::longest_sequence(variant.hparams()))
-            .with_context(|| variant.checkpoint().path().display().to_string())?;
-    }
-    let free = device.free_memory();
-    let mut needed = 0u64;
-    for variant in variants {
-        let cache = load.cache_bytes(variant.hparams());
-        // A cache is not mapped from a file: the system cannot give way.
-        if let Some(free) = free.filter(|&free| cache > free) {
-            let [cache, free] = [cache, free].map(|bytes| bytes as f64 / f64::from(1 << 30));
-            bail!(
-                "{}: keys and values of that depth and batch take {cache:.1} GiB, and {free:.1} are free",
-                variant.checkpoint().name()
-            );
-        }
-        needed = needed.saturating_add(variant.bytes()).saturating_add(cache);
-    }
-    let together = free.is_none_or(|free| needed < free / 10 * 9);
-    let sequential = variants.len() > 1 && (sequential || !together);
-    if sequential && !together {
-        session.note("the models do not fit into memory together: one is timed after the other");
-    }
-    let all: Vec<&Variant> = variants.iter().collect();
-    let mut parts: Vec<Timings> = Vec::new();
-    for models in all.chunks(if sequential { 1 } else { all.len() }) {
-        match on_device!(device, backend => timing::measure(backend, models, load, session.watch())) {
-            // What was timed before is whole.
-            Err(e) if !parts.is_empty() && e.is_interruption() => {
-                parts.iter_mut().for_each(|part| part.interrupted = true);
-            }
-            timings => parts.push(timings?),
-        }
-        if parts.iter().any(|part| part.interrupted) {
-            break;
-        }
-    }
-    let interrupted = parts.iter().any(|part| part.interrupted);
-    let energy = parts.first().map_or_else(|| Ok(Vec::new()), |part| part.energy.clone());
-    let drift = parts.iter().filter_map(|part| part.drift.clone()).collect();
-    let (speeds, anchors): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.speeds, part.anchors)).unzip();
-    let order = if sequential { "sequential" } else { "interleaved" };
-    Ok(All { order, speeds: speeds.concat(), anchors, energy, drift, interrupted })
+/// What the timings of a test say.
+fn row(variant: &Variant, test: Test, speeds: &[Speed]) -> Option<BenchRow> {
+    let own: Vec<&Speed> = speeds.iter().filter(|speed| test.is_of(speed)).collect();
+    BenchRow::of(variant.checkpoint().name(), variant.bytes(), &test.name(), &own)
 }

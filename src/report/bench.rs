@@ -1,15 +1,12 @@
-//! The results of `bitworth bench` as rows, and the rows as a table, Markdown, CSV and lines of JSON.
+//! The results of `bitworth bench` as rows, and the rows as a table, CSV and lines of JSON.
 
-use std::fmt::Write as _;
-
-use anyhow::Result;
+use bitworth_quant::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use bitworth_engine::model::Variant;
+use crate::page::{Cell, Column, Table, TableRow};
 use bitworth_eval::record::{Phase, Speed};
 use bitworth_eval::stats::Spread;
-use bitworth_measure::timing::Test;
 
 /// One test of one model. Speeds are in tokens per second over the timings that did not drift.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -22,8 +19,8 @@ pub struct BenchRow {
     phase: &'static str,
     /// Over all sequences.
     tokens: u32,
-    depth: usize,
-    batch: usize,
+    depth: u32,
+    batch: u32,
     /// The median; none where every timing drifted.
     tps: Option<f64>,
     tps_min: Option<f64>,
@@ -47,13 +44,9 @@ pub struct BenchRow {
 }
 
 impl BenchRow {
-    /// What the timings of a test say; `None` if there are none.
-    pub fn new(variant: &Variant, test: Test, speeds: &[Speed]) -> Option<Self> {
-        Self::of(variant.checkpoint().name(), variant.bytes(), test, speeds)
-    }
-
-    fn of(model: &str, bytes: u64, test: Test, speeds: &[Speed]) -> Option<Self> {
-        let all: Vec<&Speed> = speeds.iter().filter(|speed| test.is_of(speed)).collect();
+    /// What the timings of a test say, which all are of one model and have the same shape; `None` if there are none. `test` is
+    /// its name, as llama-bench gives it, `bytes` those of the weights.
+    pub fn of(model: &str, bytes: u64, test: &str, all: &[&Speed]) -> Option<Self> {
         let first = all.first()?;
         let steady: Vec<&Speed> = all.iter().copied().filter(|speed| !speed.drifted).collect();
         let rates: Vec<f64> = steady.iter().map(|s| f64::from(s.tokens) / s.seconds.max(1e-9)).collect();
@@ -63,11 +56,11 @@ impl BenchRow {
         Some(Self {
             model: model.to_owned(),
             bytes,
-            test: test.name(),
-            phase: if test.phase == Phase::Prefill { "prefill" } else { "decode" },
+            test: test.to_owned(),
+            phase: if first.phase == Phase::Prefill { "prefill" } else { "decode" },
             tokens: first.tokens,
-            depth: test.depth,
-            batch: test.batch,
+            depth: first.depth,
+            batch: first.batch,
             tps: rate.map(|r| r.median),
             tps_min: rate.map(|r| r.min),
             tps_max: rate.map(|r| r.max),
@@ -91,73 +84,69 @@ impl BenchRow {
         self.drifted >= self.repetitions
     }
 
-    fn cells(&self) -> [String; 10] {
-        let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
-        let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.2}"));
+    fn cells(&self) -> Vec<Cell> {
+        let number = |value: Option<f64>, decimals: usize| match value {
+            Some(value) => Cell::number(format!("{value:.decimals$}"), value),
+            None => Cell::words("-"),
+        };
+        let mib = |bytes: Option<u64>| number(bytes.map(|bytes| bytes as f64 / f64::from(1 << 20)), 1);
         let range = self.tps_min.zip(self.tps_max).map_or("-".to_owned(), |(min, max)| format!("{min:.2} - {max:.2}"));
         let mean = self.tps_mean.zip(self.tps_stddev).map_or("-".to_owned(), |(mean, sd)| format!("{mean:.2} ± {sd:.2}"));
-        let warning = if self.is_unsteady() { "!" } else { "" };
-        [
-            self.model.clone(),
-            mib(self.bytes),
-            self.test.clone(),
-            rate(self.tps) + warning,
-            range,
-            mean,
-            format!("{} of {}", self.repetitions, self.repetitions + self.drifted),
-            self.load_seconds.map_or("-".to_owned(), |seconds| format!("{seconds:.2}")),
-            self.memory_bytes.map_or("-".to_owned(), mib),
-            self.tokens_per_joule.map_or("-".to_owned(), |rate| format!("{rate:.2}")),
+        let mut rate = number(self.tps, 2);
+        rate.text += if self.is_unsteady() { "!" } else { "" };
+        vec![
+            Cell::words(self.model.clone()),
+            mib(Some(self.bytes)),
+            Cell::words(self.test.clone()),
+            rate,
+            Cell::words(range),
+            Cell::words(mean),
+            Cell::words(format!("{} of {}", self.repetitions, self.repetitions + self.drifted)),
+            number(self.load_seconds, 2),
+            mib(self.memory_bytes),
+            number(self.tokens_per_joule, 2),
         ]
     }
 }
 
-const TITLES: [&str; 10] =
-    ["model", "MiB of tensors", "test", "tok/s", "min - max", "mean ± sd", "steady", "load s", "memory MiB", "tok/J"];
-/// Columns of text; the others are of numbers.
-const LEFT: [bool; 10] = [true, false, true, false, false, false, false, false, false, false];
+/// Heads of the columns, and whether they hold words.
+const HEADS: [(&str, bool); 10] = [
+    ("model", true),
+    ("MiB of tensors", false),
+    ("test", true),
+    ("tok/s", false),
+    ("min - max", false),
+    ("mean ± sd", false),
+    ("steady", false),
+    ("load s", false),
+    ("memory MiB", false),
+    ("tok/J", false),
+];
 const UNSTEADY: &str =
     "! the machine itself changed its speed during half of the timings or more: not to be relied on, time again";
 
 /// For a person.
-pub fn table(rows: &[BenchRow]) -> String {
-    let lines: Vec<[String; 10]> = std::iter::once(TITLES.map(str::to_owned)).chain(rows.iter().map(BenchRow::cells)).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..TITLES.len()).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let mut out = String::new();
-        for ((cell, wide), left) in line.iter().zip(&widths).zip(LEFT) {
-            let _ = if left { write!(out, "{cell:wide$}  ") } else { write!(out, "{cell:>wide$}  ") };
-        }
-        text += out.trim_end();
-        text.push('\n');
+pub fn table(rows: &[BenchRow]) -> Table {
+    let column = |(head, words): (&str, bool)| if words { Column::words(head, "") } else { Column::numbers(head, "") };
+    Table {
+        columns: HEADS.map(column).into(),
+        rows: rows.iter().map(|row| TableRow { cells: row.cells(), marked: false }).collect(),
+        notes: rows.iter().any(BenchRow::is_unsteady).then(|| UNSTEADY.to_owned()).into_iter().collect(),
     }
-    if rows.iter().any(BenchRow::is_unsteady) {
-        text += UNSTEADY;
-        text.push('\n');
-    }
-    text
 }
 
-/// A table in Markdown.
-pub fn markdown(rows: &[BenchRow]) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let escape = |cell: String| cell.replace('\\', "\\\\").replace('|', "\\|");
-    let rule = LEFT.map(|left| if left { "---" } else { "---:" }.to_owned());
-    let mut text = line(&TITLES.map(str::to_owned)) + &line(&rule);
-    text.extend(rows.iter().map(|row| line(&row.cells().map(escape))));
-    if rows.iter().any(BenchRow::is_unsteady) {
-        let _ = writeln!(text, "\n{UNSTEADY}");
-    }
-    text
+fn broken(e: serde_json::Error) -> Error {
+    Error::file("results", e.to_string())
 }
 
 /// The columns of CSV: everything but lists.
+///
+/// # Errors
+/// Rows that cannot be laid out, which would be a mistake in this program.
 pub fn csv(rows: &[BenchRow]) -> Result<String> {
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
-        let Value::Object(cells) = serde_json::to_value(row)? else { continue };
+        let Value::Object(cells) = serde_json::to_value(row).map_err(broken)? else { continue };
         let cells: Vec<_> = cells.into_iter().filter(|(_, value)| !value.is_array()).collect();
         if i == 0 {
             text += &cells.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",");
@@ -181,17 +170,20 @@ fn csv_cell(value: &Value) -> String {
 }
 
 /// One JSON object a line.
+///
+/// # Errors
+/// As [`csv`].
 pub fn lines(rows: &[BenchRow]) -> Result<String> {
-    let lines: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    let lines: Vec<String> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(broken)?;
     Ok(lines.join("\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::markdown;
+    use crate::table::render;
     use bitworth_eval::record::Footprint;
-
-    const TEST: Test = Test { phase: Phase::Decode, tokens: 10, depth: 64, batch: 2 };
 
     fn timing(seconds: f64, drifted: bool) -> Speed {
         let (depth, batch, joules, footprint) = (64, 2, Some(4.0 * seconds), Footprint::default());
@@ -200,7 +192,7 @@ mod tests {
 
     fn row(model: &str, timings: &[(f64, bool)]) -> BenchRow {
         let speeds: Vec<Speed> = timings.iter().map(|&(seconds, drifted)| timing(seconds, drifted)).collect();
-        BenchRow::of(model, 3 << 20, TEST, &speeds).unwrap()
+        BenchRow::of(model, 3 << 20, "tg10 x2 @ d64", &speeds.iter().collect::<Vec<_>>()).unwrap()
     }
 
     #[test]
@@ -217,16 +209,13 @@ mod tests {
     fn a_test_without_a_steady_timing_has_no_speed() {
         let row = row("m", &[(1.0, true), (2.0, true)]);
         assert_eq!((row.tps, row.tps_mean, row.joules, row.is_unsteady()), (None, None, None, true));
-        let text = table(&[row]);
+        let text = render(&table(&[row]));
         assert!(text.contains("-!") && text.contains("0 of 2") && text.ends_with(&format!("{UNSTEADY}\n")), "{text}");
     }
 
     #[test]
-    fn timings_of_other_tests_do_not_mix() {
-        let other = Test { depth: 0, ..TEST };
-        assert!(BenchRow::of("m", 1, other, &[timing(1.0, false)]).is_none());
-        let prefill = Test { phase: Phase::Prefill, ..TEST };
-        assert!(BenchRow::of("m", 1, prefill, &[timing(1.0, false)]).is_none());
+    fn no_timing_is_no_row() {
+        assert!(BenchRow::of("m", 1, "pp1", &[]).is_none());
     }
 
     #[test]
@@ -237,10 +226,11 @@ mod tests {
         assert!(lines[0].starts_with("model,bytes,test,phase,tokens,depth,batch,tps,"), "{}", lines[0]);
         assert!(lines[1].starts_with("\"a,\"\"b\"\"|c\",3145728,tg10 x2 @ d64,decode,20,64,2,20.0,"), "{}", lines[1]);
         assert!(lines[2].starts_with("plain,") && lines.len() == 3);
-        assert!(markdown(&rows).contains("| a,\"b\"\\|c | 3.0 | tg10 x2 @ d64 | 20.00 |"), "{}", markdown(&rows));
+        let text = markdown::render_table(&table(&rows));
+        assert!(text.contains("| a,\"b\"\\|c | 3.0 | tg10 x2 @ d64 | 20.00 |"), "{text}");
         let lines = super::lines(&rows).unwrap();
         let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&parsed[0]["tps"], &parsed[1]["seconds"][1]), (&20.0.into(), &2.0.into()));
-        assert_eq!(table(&rows).lines().count(), 3);
+        assert_eq!(render(&table(&rows)).lines().count(), 4);
     }
 }
