@@ -62,6 +62,7 @@ const MODELS: &[(&str, &str)] = &[
     ("mistral_swa", "a sliding window that GGUF does not say"),
     ("mixtral", "a mixture of experts"),
     ("mixtral_k", "experts with whole 256-blocks"),
+    ("muse_glimmer", "gated attention, a norm on embeddings, windows, no positions in the last block, capped logits"),
     ("olmo2", "no norm before, norms behind and over all heads"),
     ("olmo3", "windows that are not stretched, YaRN elsewhere"),
     ("phi3", "fused attention and MLP"),

@@ -117,6 +117,8 @@ pub enum HfWindow {
     Unrotated,
     /// `layer_types`, else by `sliding_window_pattern`: all but every so manieth, or letters of which L is a window.
     Letters,
+    /// `layer_types`, else all but every so manieth, counted from the last.
+    FromEnd(usize),
     /// None; `layer_types` says which blocks have attention at all.
     Recurrent,
     /// Chunks of `attention_chunk_size`: `layer_types`, else the blocks that rotate.

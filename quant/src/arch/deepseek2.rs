@@ -1,5 +1,5 @@
-//! deepseek2: DeepSeek-V2 and V3, and GLM-4.7-Flash, with multi-head latent attention, shared experts and routing by groups. GGUF splits the
-//! matrix that expands keys and values, and describes attention as it runs after absorption, with one key head
+//! deepseek2: DeepSeek-V2 and V3, and GLM-4.7-Flash, with multi-head latent attention, shared experts and routing by groups.
+//! GGUF splits the matrix that expands keys and values, and describes attention as it runs after absorption, with one key head
 //! (`conversion/deepseek.py`, b11434). Absent: the blocks that predict further tokens.
 
 use super::rule::{changed, dense, experts, head, routed, tensor};

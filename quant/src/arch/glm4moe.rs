@@ -1,6 +1,6 @@
 //! glm4moe: GLM-4.5 to 4.7, with sigmoid routing, a shared expert, half of each head rotated, and a block behind the last that
-//! predicts a further token (`conversion/glm.py`, b11434). The norm before the feed-forward network goes by the name of one behind
-//! attention.
+//! predicts a further token (`conversion/glm.py`, b11434). The norm before the feed-forward network goes by the name of one
+//! behind attention.
 
 use super::rule::{dense, experts, head, mtp, mtp_optional, optional, routed, tensor};
 use super::{

@@ -1,6 +1,6 @@
 //! llama4: Llama 4 Scout and Maverick: chunked attention in three of four blocks, no positions but a factor on queries in the
-//! fourth, one expert a token, whose input is weighed, and a shared one (`conversion/llama.py`, b11434). llama.cpp has the chunks,
-//! the factor and which blocks have them in its code. Absent: the image encoder.
+//! fourth, one expert a token, whose input is weighed, and a shared one (`conversion/llama.py`, b11434). llama.cpp has the
+//! chunks, the factor and which blocks have them in its code. Absent: the image encoder.
 
 use super::llama::LLAMA_SCALINGS;
 use super::rule::{changed, computed, dense, head, optional, routed, routed_changed, tensor};

@@ -1,5 +1,6 @@
-//! mistral3: Mistral Small 3.1 and later, Ministral 3, with and without their image encoders: llama's tensors, and for Ministral 3
-//! a factor on queries by position (`conversion/mistral3.py`, b11434). The file does not say Mistral's sliding window.
+//! mistral3: Mistral Small 3.1 and later, Ministral 3, with and without their image encoders: llama's tensors, and for
+//! Ministral 3 a factor on queries by position (`conversion/mistral3.py`, b11434). The file does not say Mistral's sliding
+//! window.
 
 use super::llama::{self, LLAMA_SCALINGS};
 use super::rule::{changed, computed, head, tensor};

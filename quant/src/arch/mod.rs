@@ -25,6 +25,7 @@ mod llama;
 mod llama4;
 mod minimax_m2;
 mod mistral3;
+mod muse_glimmer;
 mod olmo2;
 mod phi3;
 mod qwen2;
@@ -84,6 +85,7 @@ pub const ARCHITECTURES: &[&ArchSpec] = &[
     &llama4::LLAMA4,
     &minimax_m2::MINIMAX_M2,
     &mistral3::MISTRAL3,
+    &muse_glimmer::MUSE_GLIMMER,
     &olmo2::OLMO2,
     &phi3::PHI3,
     &qwen2::QWEN2,

@@ -1,5 +1,5 @@
-//! qwen3next: Qwen3-Next: the mixers of Qwen3.5, whose queries, keys, values and gates stand in one matrix key by key, with experts
-//! (`conversion/qwen.py`, b11434). Heads of values keep the order of their keys.
+//! qwen3next: Qwen3-Next: the mixers of Qwen3.5, whose queries, keys, values and gates stand in one matrix key by key, with
+//! experts (`conversion/qwen.py`, b11434). Heads of values keep the order of their keys.
 
 use super::qwen35::{
     BLOCK_35, CLASS_35, FFN_NORM, KEY_NORM, KEYS, MTP, NEUTRAL, OUTPUT, QUERIES, QUERY_NORM, STATE_NORM, VALUES,

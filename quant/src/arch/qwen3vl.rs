@@ -1,5 +1,6 @@
-//! qwen3vl: the language models of Qwen3-VL, which are Qwen3's; its position embedding turns by time, height and width, which for
-//! text are the same (`conversion/qwenvl.py`, b11434). Absent: the image encoder, whose inner layers are added to the first blocks.
+//! qwen3vl: the language models of Qwen3-VL, which are Qwen3's; its position embedding turns by time, height and width, which
+//! for text are the same (`conversion/qwenvl.py`, b11434). Absent: the image encoder, whose inner layers are added to the first
+//! blocks.
 
 use super::qwen3;
 use super::{ArchSpec, CLASS, COMMON, HeadDim, HfClass, NormEpsilon};

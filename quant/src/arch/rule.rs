@@ -231,16 +231,20 @@ pub enum Transform {
     Alternate(usize),
     /// 1 added to every weight: norms stored as the difference from 1.
     AddOne,
+    /// A vector of one number throughout, made where another tensor stands: the value of a key of the configuration, or 1.
+    Filled(Option<&'static str>),
     /// The dimension of 1 in the middle of the weights of a convolution left out.
     Squeeze,
-    /// The heads of values brought from the order of the keys that they share (all of the first key, all of the second, ...) to one
-    /// in which those of one key are not neighbours (the first of each key, the second of each, ...). llama.cpp wants them so.
+    /// The heads of values brought from the order of the keys that they share (all of the first key, all of the second, ...) to
+    /// one in which those of one key are not neighbours (the first of each key, the second of each, ...). llama.cpp wants them
+    /// so.
     Tile(Tiled),
     /// `-exp(x)`, of heads that are tiled.
     NegExpTiled,
     /// `-exp(x)`.
     NegExp,
-    /// Of rows that hold, key by key, its query, the key, its values and their gates: all queries, then all keys, then all values.
+    /// Of rows that hold, key by key, its query, the key, its values and their gates: all queries, then all keys, then all
+    /// values.
     QueriesKeysValues,
     /// Of the same, the gates.
     ValueGates,

@@ -1,5 +1,5 @@
-//! seed_oss: ByteDance's Seed-OSS: llama's block with biases on queries, keys and values; the norm before the feed-forward network
-//! goes by the name of one behind attention (`conversion/llama.py`, b11434).
+//! seed_oss: ByteDance's Seed-OSS: llama's block with biases on queries, keys and values; the norm before the feed-forward
+//! network goes by the name of one behind attention (`conversion/llama.py`, b11434).
 
 use super::rule::{head, optional, tensor};
 use super::{ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, Role, Stated, TensorRule, neutral};

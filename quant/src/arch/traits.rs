@@ -39,6 +39,10 @@ pub struct BlockTraits {
     pub residual: Residual,
     /// The norm before the feed-forward network; most files name it by its own role.
     pub ffn_norm: Role,
+    /// Whether embeddings are normalized, without weights.
+    pub norms_embeddings: bool,
+    /// Epsilon of the norms behind attention and feed-forward network, where it is another and the file does not say.
+    pub post_norm_epsilon: Option<f32>,
     /// The factor on token embeddings.
     pub embedding_scale: EmbeddingScale,
     /// What `logit_scale` does.
@@ -74,6 +78,8 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     mlp: Mlp::SwiGlu,
     residual: Residual::Sequential,
     ffn_norm: Role::FfnNorm,
+    norms_embeddings: false,
+    post_norm_epsilon: None,
     embedding_scale: EmbeddingScale::Key,
     logit_scale: LogitScale::Multiplies,
     gating: Gating::Softmax,
@@ -154,6 +160,8 @@ pub enum AttentionGate {
     None,
     /// The matrix of queries has it, head by head, behind each query.
     BehindQueries,
+    /// It has a matrix of its own.
+    Own,
 }
 
 /// Where the logarithm of YaRN goes that the key `rope.scaling.yarn_log_multiplier` weighs.

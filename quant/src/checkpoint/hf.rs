@@ -39,7 +39,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let hparams = HParams::from_metadata(&config.path, arch, &model_keys)?;
 
     let mut found = computed_tensors(&config, &files)?;
-    let (mapped, other_parts) = map_tensors(path, &files, &config, &hparams)?;
+    let (mapped, other_parts) = map_tensors(&files, &config, &hparams)?;
     found.extend(mapped);
     let mut container = Container::new(Parts {
         path: path.to_owned(),
@@ -80,7 +80,7 @@ struct Sources<'a> {
 
 /// All tensors of the files under their GGUF names, in the converter's order: that of the files, where what is made from
 /// several tensors comes when the last of them is met, and repacked MXFP4 before everything else.
-fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<(Tensor, Stored)>, OtherParts)> {
+fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<(Tensor, Stored)>, OtherParts)> {
     let mut other_parts = OtherParts::default();
     // By rule and block.
     let mut sources: BTreeMap<(usize, usize), Sources> = BTreeMap::new();
@@ -123,12 +123,12 @@ fn map_tensors(path: &Path, files: &HfTensors, config: &Config, h: &HParams) -> 
         let repacked = matches!(s.rule.transform, Transform::Mxfp4 { .. });
         (!repacked, group_last[&(group(s.rule), *block)], *number)
     });
-    let mapped = order.into_iter().map(|((_, block), s)| map_tensor(path, s, *block, h)).collect::<Result<_>>()?;
+    let mapped = order.into_iter().map(|((_, block), s)| map_tensor(config, s, *block, h)).collect::<Result<_>>()?;
     Ok((mapped, other_parts))
 }
 
-/// The name of a tensor in a language model that stands alone and whose blocks are numbered through; `None` where it is of another
-/// part of the model.
+/// The name of a tensor in a language model that stands alone and whose blocks are numbered through; `None` where it is of
+/// another part of the model.
 fn model_name<'a>(config: &Config, name: &'a str) -> Option<Cow<'a, str>> {
     let name = if config.class.text_types.is_empty() { name.into() } else { text_name(name)? };
     if config.arch.mtp == MtpBlocks::LeftOut {
@@ -187,8 +187,8 @@ fn group(rule: &TensorRule) -> &'static str {
 }
 
 /// One GGUF tensor.
-fn map_tensor(path: &Path, sources: &Sources, block: usize, h: &HParams) -> Result<(Tensor, Stored)> {
-    let rule = sources.rule;
+fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> Result<(Tensor, Stored)> {
+    let (rule, path) = (sources.rule, config.path.parent().unwrap_or(Path::new(".")));
     let shape = rule.shape(h, block);
     let missing = |name: String| Error::tensor(path, name, "is missing");
     let first = *sources.tensors.values().next().ok_or_else(|| missing(rule.hf_name(block)))?;
@@ -198,6 +198,13 @@ fn map_tensor(path: &Path, sources: &Sources, block: usize, h: &HParams) -> Resu
         let codes = sources.tensors.get(&(0, 0)).ok_or_else(|| missing(rule.hf_name(block)))?;
         let scales = sources.tensors.get(&(0, 1)).ok_or_else(|| missing(scales_name))?;
         return mxfp4(rule, block, shape, rows, codes, scales);
+    }
+    if let Transform::Filled(key) = rule.transform {
+        let value = key.map_or(Ok(Some(1.0)), |key| config.keys().number(key))?.unwrap_or(1.0) as f32;
+        let tensor = Tensor { name: rule.role.gguf_name(block), dtype: DType::F32, shape };
+        let bytes = value.to_le_bytes().repeat(tensor.cols() * tensor.rows());
+        let stored = Stored::new(&first.file, &tensor, Place::Computed(bytes))?;
+        return Ok((tensor, stored));
     }
     let layout = layout(rule.transform, &shape, h, block);
     for t in sources.tensors.values() {

@@ -26,7 +26,7 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
         Layout { shape, strides: Some(Walk(vec![Strides { first, digits }])) }
     };
     match transform {
-        Transform::Same | Transform::AddOne | Transform::NegExp | Transform::Mxfp4 { .. } => {
+        Transform::Same | Transform::Filled(_) | Transform::AddOne | Transform::NegExp | Transform::Mxfp4 { .. } => {
             Layout { shape: shape.to_vec(), strides: None }
         }
         Transform::Stack(_) => Layout { shape: shape[..shape.len().saturating_sub(1)].to_vec(), strides: None },

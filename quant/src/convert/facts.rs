@@ -71,6 +71,9 @@ pub(crate) fn add_keys(config: &Config, m: &mut Metadata) -> Result<()> {
         own(m, "rope.scaling.magnitude", Value::F32(magnitude));
     }
     add_temperature(config, m)?;
+    if let Some(wanted) = config.keys().number("post_norm_eps")?.map(|v| v as f32).filter(|v| differ(*v, h.post_norm_epsilon)) {
+        own(m, "attention.post_norm_epsilon", Value::F32(wanted));
+    }
     if let Some((key, default)) = config.class.attention_scalar {
         let wanted = (1.0 / config.keys().number(key)?.unwrap_or(default).sqrt()) as f32;
         if differ(h.attention_scale, wanted) {
@@ -132,6 +135,7 @@ fn window(config: &Config) -> Result<Option<Window>> {
             };
             (width()?, by_layer(&|block| (block + 1) % n != 0)?)
         }
+        HfWindow::FromEnd(n) => (width()?, by_layer(&|block| (count - 1 - block) % n != 0)?),
         HfWindow::Letters => {
             let windowed = letters(keys)?;
             (width()?, by_layer(&|block| windowed(block))?)
@@ -206,6 +210,8 @@ fn rotated(config: &Config, window: Option<&Window>, found: &[bool]) -> Result<V
     let mut blocks = match config.arch.block.rotated {
         Rotated::All | Rotated::Never => found.to_vec(),
         Rotated::AllBut(_) => no_rope_layers(config.keys(), count)?,
+        // Positions go by a list of their own there, of which only 0 means none (transformers 5.23, `modeling_muse_glimmer.py`).
+        Rotated::Windowed if matches!(config.class.window, HfWindow::FromEnd(_)) => from_end(config)?,
         Rotated::Windowed => window.map_or_else(|| vec![false; count], |w| w.blocks[..count].to_vec()),
         // transformers asks for the width, whether a block has the window or not.
         Rotated::WindowedOrAll if config.keys().count("sliding_window")?.is_none() => vec![true; count],
@@ -240,6 +246,19 @@ fn add_temperature(config: &Config, m: &mut Metadata) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The blocks that rotate by `layer_rope_theta`, else all but every so manieth, counted from the last.
+fn from_end(config: &Config) -> Result<Vec<bool>> {
+    let count = config.block_count as usize;
+    let n = match config.class.window {
+        HfWindow::FromEnd(n) => n,
+        _ => 1,
+    };
+    Ok(match list(config.keys(), "layer_rope_theta", count)? {
+        Some(bases) => bases.iter().map(|base| base.as_f64().is_some_and(|base| base != 0.0)).collect(),
+        None => (0..count).map(|block| (count - 1 - block) % n != 0).collect(),
+    })
 }
 
 /// The scaling that the configuration asks for, where the converter's keys say another.

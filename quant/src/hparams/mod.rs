@@ -77,7 +77,8 @@ impl Sight {
         }
     }
 
-    /// The first key row that a row sees, where the sequence's keys begin at row `start` and its own key is the last before `end`.
+    /// The first key row that a row sees, where the sequence's keys begin at row `start` and its own key is the last before
+    /// `end`.
     pub fn first(self, start: u32, end: u32) -> u32 {
         let width = u32::try_from(self.width()).unwrap_or(u32::MAX);
         match self {
@@ -165,6 +166,10 @@ pub struct HParams {
     pub value_dim: PerBlock<usize>,
     /// Epsilon inside the root of normalization.
     pub norm_epsilon: f32,
+    /// The same of the norms behind attention and feed-forward network.
+    pub post_norm_epsilon: f32,
+    /// Whether embeddings are normalized, without weights.
+    pub norms_embeddings: bool,
     /// Base of the rotary frequencies.
     pub rope_freq_base: f32,
     /// The same in blocks with a sliding window, where it is another; positions are not stretched there.

@@ -43,6 +43,7 @@ impl HParams {
         let attention_scale = keys.attention_scale(embedding_length, head_count.max(), key_dim, block_count, rope_scaling)?;
         let rope_blocks = keys.rope_blocks(stored, window.as_ref())?;
         let rope_freq_base = keys.rope_freq_base()?;
+        let norm_epsilon = keys.norm_epsilon()?;
         let rope_original_context =
             keys.optional_size("rope.scaling.original_context_length", MAX_CONTEXT)?.unwrap_or(context_length);
         let (temperature, temperature_blocks) = keys.temperature(rope_original_context, &rope_blocks)?;
@@ -56,7 +57,12 @@ impl HParams {
             head_count_kv,
             head_dim,
             value_dim,
-            norm_epsilon: keys.norm_epsilon()?,
+            norm_epsilon,
+            post_norm_epsilon: keys
+                .positive("attention.post_norm_epsilon")?
+                .or(arch.block.post_norm_epsilon)
+                .unwrap_or(norm_epsilon),
+            norms_embeddings: arch.block.norms_embeddings,
             rope_freq_base,
             rope_local_base: keys.rope_local_base(rope_freq_base, rope_scaling)?,
             rope_dim,

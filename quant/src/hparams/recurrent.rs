@@ -77,8 +77,8 @@ impl HParams {
 }
 
 impl MetadataReader<'_> {
-    /// The mixer with a state, and which of the `stored` blocks have it: none of those that predict further tokens, which stand behind
-    /// the first `blocks`.
+    /// The mixer with a state, and which of the `stored` blocks have it: none of those that predict further tokens, which stand
+    /// behind the first `blocks`.
     pub(super) fn recurrent(&self, blocks: usize, stored: usize) -> Result<(Option<Recurrent>, Vec<bool>)> {
         const LAYERS: &str = "attention.recurrent_layers";
         let found = match self.arch.block.recurs {

@@ -58,8 +58,8 @@ impl MetadataReader<'_> {
         }
     }
 
-    /// The weight of YaRN's logarithm by which attention is scaled in place of cosines and sines (`mscale_all_dim`); 0 where there
-    /// is none.
+    /// The weight of YaRN's logarithm by which attention is scaled in place of cosines and sines (`mscale_all_dim`); 0 where
+    /// there is none.
     pub(super) fn yarn_log_multiplier(&self) -> Result<f32> {
         let stated = self.factor("rope.scaling.yarn_log_multiplier", 0.0)?;
         Ok(match self.arch.block.yarn_log {

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::hf::TokenizerInput;
 use super::key;
 use crate::convert::config::read_json;
-use crate::gguf::{Metadata, Value};
+use crate::gguf::{Array, Metadata, Value};
 
 /// A kind of tokenizer file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +114,16 @@ const CLASS_RULES: &[ClassRule] = &[
         ..PLAIN
     },
     ClassRule { classes: &["HunYuanDenseV1ForCausalLM"], finish: finish_hunyuan, ..PLAIN },
+    ClassRule {
+        classes: &["MuseGlimmerForConditionalGeneration"],
+        finish: |_, _, m| {
+            let Some(Value::Array(Array::String(tokens))) = m.get(key::TOKENS) else { return };
+            if let Some(id) = tokens.iter().position(|token| token == "<|eot|>") {
+                m.set(key::EOT, Value::U32(id as u32));
+            }
+        },
+        ..PLAIN
+    },
     // The converter overwrites what the published configurations say.
     ClassRule {
         classes: &["HunYuanMoEV1ForCausalLM"],

@@ -470,6 +470,7 @@ const ONE_OF_EACH: &[&str] = &[
     "mistral3_ministral",
     "mistral_nemo",
     "mixtral",
+    "muse_glimmer",
     "olmo2",
     "olmo3",
     "phi4_mini",

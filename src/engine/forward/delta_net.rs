@@ -1,5 +1,5 @@
-//! Gated delta nets (Yang et al. 2024): a convolution over queries, keys and values, a recurrence along the rows of each sequence,
-//! and a gate on what comes out.
+//! Gated delta nets (Yang et al. 2024): a convolution over queries, keys and values, a recurrence along the rows of each
+//! sequence, and a gate on what comes out.
 
 use bitworth_quant::arch::Recurs;
 

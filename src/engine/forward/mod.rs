@@ -142,7 +142,8 @@ impl<B: Backend> Step<'_, B> {
         match post_norm {
             None => self.backend.add(x, &ws.projected, h.residual_scale, len)?,
             Some(norm) => {
-                self.norm(&ws.projected, norm, &mut ws.post_normed)?;
+                let (kind, rows) = (self.graph.traits.norm, self.batch.rows);
+                self.backend.norm(kind, &ws.projected, rows, &norm.gain, h.post_norm_epsilon, &mut ws.post_normed)?;
                 self.backend.add(x, &ws.post_normed, h.residual_scale, len)?;
             }
         }
@@ -182,6 +183,11 @@ pub fn embed<B: Backend>(
     }
     if let Some(positions) = &embedding.positions {
         backend.add_rows(x, batch.rows, positions, &batch.positions)?;
+    }
+    if let Some(norm) = &embedding.norm {
+        let mut normed = backend.alloc(batch.rows * h.embedding_length)?;
+        backend.norm(graph.traits.norm, x, batch.rows, norm, h.norm_epsilon, &mut normed)?;
+        backend.copy(&normed, 0, x, 0, batch.rows * h.embedding_length)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bitworth_quant::arch::Role;
 
 use super::load::Loader;
-use super::reader::Reader;
+use super::reader::{Reader, f32_tensor};
 use super::weights::{Linear, NormWeights};
 use crate::backend::Backend;
 use crate::error::Result;
@@ -58,19 +58,28 @@ pub struct Embedding<B: Backend> {
     pub tokens: Arc<B::Weight>,
     /// Learned positions `[context, H]`, where the model has them.
     pub positions: Option<B::Weight>,
+    /// Gains of the norm of embeddings, all 1, where the model has that norm.
+    pub norm: Option<B::Weight>,
 }
 
 impl<B: Backend> Embedding<B> {
     /// Reads the embeddings onto the device.
     pub fn load(backend: &B, reader: &Reader<'_>) -> Result<Self> {
         let load = Loader { backend, reader, block: 0 };
-        Ok(Self { tokens: Arc::new(load.weight(Role::TokenEmbd)?), positions: load.optional(Role::PositionEmbd)? })
+        Self::with(&load, Arc::new(load.weight(Role::TokenEmbd)?))
     }
 
     /// Reads the embeddings of some tokens onto the device.
     pub fn of_tokens(backend: &B, reader: &Reader<'_>, tokens: &[u32]) -> Result<Self> {
         let load = Loader { backend, reader, block: 0 };
         let picked = Arc::new(backend.weight(reader.picked(Role::TokenEmbd, tokens)?)?);
-        Ok(Self { tokens: picked, positions: load.optional(Role::PositionEmbd)? })
+        Self::with(&load, picked)
+    }
+
+    fn with(load: &Loader<'_, B>, tokens: Arc<B::Weight>) -> Result<Self> {
+        let h = load.reader.variant.hparams();
+        let ones = |width: usize| load.backend.weight(f32_tensor(1, width, &vec![1.0; width]));
+        let norm = if h.norms_embeddings { Some(ones(h.embedding_length)?) } else { None };
+        Ok(Self { tokens, positions: load.optional(Role::PositionEmbd)?, norm })
     }
 }

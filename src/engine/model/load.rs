@@ -143,6 +143,7 @@ impl<B: Backend> Loader<'_, B> {
             gate: match gate {
                 AttentionGate::None => Gated::No,
                 AttentionGate::BehindQueries => Gated::BehindQueries,
+                AttentionGate::Own => Gated::Own(self.linear(Role::AttnGate, None)?),
             },
             sinks: sinks.map(|sinks| self.backend.upload(&sinks)).transpose()?,
             output: self.linear(Role::AttnOutput, Some(Role::AttnOutputBias))?,

@@ -23,6 +23,7 @@ mod llama;
 mod llama4;
 mod minimax_m2;
 mod mistral3;
+mod muse_glimmer;
 mod olmo2;
 mod phi3;
 mod qwen2moe;
@@ -47,8 +48,8 @@ struct Conversion {
     name: &'static str,
     /// Adds the metadata keys that describe the computation, in the converter's order.
     keys: fn(&Config, FileType, &mut Metadata) -> Result<()>,
-    /// Tensors that stand in no Hugging Face file and are computed from the configuration, and keys from small tensors; they come first in the file, and
-    /// so do the keys that are added with them.
+    /// Tensors that stand in no Hugging Face file and are computed from the configuration, and keys from small tensors; they
+    /// come first in the file, and so do the keys that are added with them.
     computed: fn(&Config, &[HfTensor], &mut Metadata) -> Result<Vec<ComputedTensor>>,
 }
 
@@ -78,6 +79,7 @@ const CONVERSIONS: &[Conversion] = &[
     Conversion { name: "llama4", keys: llama4::add_keys, computed: llama::rope_factors },
     Conversion { name: "minimax-m2", keys: minimax_m2::add_keys, ..COMMON },
     Conversion { name: "mistral3", keys: mistral3::add_keys, computed: llama::rope_factors },
+    Conversion { name: "muse-glimmer", keys: muse_glimmer::add_keys, ..COMMON },
     Conversion { name: "olmo2", keys: olmo2::add_keys, ..COMMON },
     Conversion { name: "phi3", keys: phi3::add_keys, computed: phi3::rope_factors },
     Conversion { name: "qwen2", ..COMMON },
