@@ -5,7 +5,8 @@
 
 use crate::Checkpoint;
 use crate::arch::{Norm, Role, Rotated};
-use crate::hparams::RopeScaling;
+use crate::checkpoint::OtherParts;
+use crate::hparams::{RecurrentKind, RopeScaling};
 
 /// A model in a few words and numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,12 @@ pub struct About {
     pub context_length: usize,
     /// Decoder blocks.
     pub blocks: usize,
+    /// Blocks behind them that predict further tokens and take no part in the computation.
+    pub mtp_blocks: usize,
+    /// Mixers that carry a state in place of attention, by kind, and how many blocks have them.
+    pub recurrent: Option<(&'static str, usize)>,
+    /// Tensors of a directory that are of no language model and are left out.
+    pub other_parts: OtherParts,
     /// Width of the residual stream.
     pub embedding_length: usize,
     /// Width of the feed-forward network.
@@ -89,15 +96,26 @@ impl About {
             used: h.expert_used_count,
             feed_forward_length: h.expert_feed_forward_length,
             shared_feed_forward_length: h.shared_feed_forward_length,
-            blocks: h.expert_blocks.iter().filter(|&&has| has).count(),
+            blocks: (0..h.block_count).filter(|&block| h.has_experts(block)).count(),
         });
-        let window = h.window.as_ref().map(|w| (w.sight.width(), w.blocks.iter().filter(|&&has| has).count()));
+        let recurrent = h.recurrent.map(|r| {
+            let kind = match r.kind {
+                RecurrentKind::DeltaNet => "gated delta net",
+                RecurrentKind::Mamba2 => "Mamba-2",
+                RecurrentKind::ShortConv => "short convolution",
+            };
+            (kind, (0..h.block_count).filter(|&block| h.recurrent_of(block).is_some()).count())
+        });
+        let window = h.window.as_ref().map(|w| (w.sight.width(), w.blocks[..h.block_count].iter().filter(|&&has| has).count()));
         Self {
             architecture: checkpoint.arch().name,
             parameters: checkpoint.parameter_count(),
             active_parameters: active(checkpoint),
             context_length: h.context_length,
             blocks: h.block_count,
+            mtp_blocks: h.mtp_block_count,
+            recurrent,
+            other_parts: checkpoint.other_parts(),
             embedding_length: h.embedding_length,
             feed_forward_length: h.feed_forward_length.max(),
             vocab_size: h.vocab_size,
@@ -128,6 +146,7 @@ fn active(checkpoint: &Checkpoint) -> u64 {
         |role: Role| matches!(role, Role::FfnGateExps | Role::FfnUpExps | Role::FfnDownExps) || of_expert_biases(role);
     let used = |elements: u64| elements / (h.expert_count as u64).max(1) * h.expert_used_count as u64;
     let tensors = checkpoint.tensors().iter().map(|tensor| match tensor.role() {
+        Some((_, Some(block))) if h.is_mtp(block) => 0,
         Some((role, _)) if of_experts(role) => used(tensor.elements()),
         _ => tensor.elements(),
     });
@@ -151,9 +170,11 @@ fn positions(checkpoint: &Checkpoint) -> String {
     if h.rope_dim < width {
         text += &format!(", {} of {width} components", h.rope_dim);
     }
-    let rotated = h.rope_blocks.iter().filter(|&&rotates| rotates).count();
-    if rotated < h.block_count {
-        text += &format!(", in {rotated} of {} blocks", h.block_count);
+    let attends = |block: &usize| h.has_attention(*block);
+    let attending = (0..h.block_count).filter(attends).count();
+    let rotated = (0..h.block_count).filter(attends).filter(|&block| h.rope_blocks[block]).count();
+    if rotated < attending {
+        text += &format!(", in {rotated} of {attending} blocks");
     }
     match h.rope_scaling {
         RopeScaling::None => {}

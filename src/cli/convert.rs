@@ -8,10 +8,10 @@ use bitworth_quant::checkpoint::Model;
 use bitworth_quant::quantize::Output;
 use clap::Args;
 
-use super::Outcome;
 use super::files::{self, WriteArgs};
 use super::plan_args::PlanArgs;
 use super::session::Session;
+use super::{Outcome, output};
 use bitworth_measure::models;
 
 /// Convert a checkpoint to GGUF, to one or several types in one read.
@@ -49,6 +49,9 @@ pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
     for (recipe, place) in recipes.iter().zip(&places) {
         let output = Output::of(model.as_ref(), recipe, &choices, place)?;
         outputs.push(Output { split: args.write.split(), ..output });
+    }
+    if let Some(text) = output::left_out(model.other_parts()) {
+        session.note(&format!("left out: {text}"));
     }
     args.write.write(
         model.as_ref(),

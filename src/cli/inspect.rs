@@ -136,6 +136,9 @@ fn about_json(about: &About) -> Value {
         "active_parameters": about.active_parameters,
         "context_length": about.context_length,
         "blocks": about.blocks,
+        "mtp_blocks": about.mtp_blocks,
+        "recurrent": about.recurrent.map(|(kind, blocks)| json!({ "kind": kind, "blocks": blocks })),
+        "left_out": { "tensors": about.other_parts.tensors, "bytes": about.other_parts.bytes },
         "embedding_length": about.embedding_length,
         "feed_forward_length": about.feed_forward_length,
         "vocab_size": about.vocab_size,
@@ -187,6 +190,15 @@ fn about_lines(about: &About) -> Vec<(&'static str, String)> {
             format!("{} tokens, {}", about.vocab_size, if about.tied { "output tied to embedding" } else { "output untied" }),
         ),
     ];
+    if let Some((kind, blocks)) = about.recurrent {
+        lines.push(("state", format!("{kind} in {blocks} of {} blocks", about.blocks)));
+    }
+    if about.mtp_blocks > 0 {
+        lines.push(("further tokens", format!("{} blocks behind the last predict them; not computed", about.mtp_blocks)));
+    }
+    if let Some(text) = output::left_out(about.other_parts) {
+        lines.push(("left out", text));
+    }
     if let Some(experts) = about.experts {
         let mut text = format!(
             "{} of {} used, {} wide, in {} of {} blocks",

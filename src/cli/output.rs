@@ -11,6 +11,7 @@ use bitworth_advise::settings;
 use bitworth_engine::backend::DeviceError;
 use bitworth_engine::error::{EngineError, MAX_MEMORY};
 use bitworth_measure::settings::{CHUNKS, CTX};
+use bitworth_quant::checkpoint::OtherParts;
 use bitworth_quant::message::{Message, Names, Setting};
 use bitworth_text::chat::ChatError;
 use bitworth_text::tokenizer::TokenizerError;
@@ -57,6 +58,12 @@ pub fn note(text: &str) {
 /// A line to stderr. Whoever closed it does not want to hear.
 fn to_stderr(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// What of a model's directory is of no language model, where anything is.
+pub fn left_out(parts: OtherParts) -> Option<String> {
+    let mib = parts.bytes as f64 / f64::from(1 << 20);
+    (parts.tensors > 0).then(|| format!("{} tensors of encoders for images or sound, {mib:.1} MiB", parts.tensors))
 }
 
 /// Says why the command failed.

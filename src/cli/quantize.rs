@@ -65,6 +65,9 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
         }
         outputs.push(output);
     }
+    if let Some(text) = output::left_out(model.other_parts()) {
+        session.note(&format!("left out: {text}"));
+    }
     args.write.write(model.as_ref(), &outputs, session, Value::from)?;
     Ok(Outcome::Done)
 }

@@ -135,6 +135,18 @@ impl Checkpoint {
         self.vocab()?.to_tokenizer_json()
     }
 
+    /// The template of a Hugging Face directory's chats where it stands in a file of its own, which is what transformers takes; with
+    /// the newlines that Python reads.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn template_file(&self) -> Result<Option<String>> {
+        match self.kind {
+            Kind::Hf(_) => vocab::template_file(self.path()),
+            Kind::Gguf => Ok(None),
+        }
+    }
+
     /// All tensors, in the order in which the converter writes them, or in file order.
     pub fn tensors(&self) -> &[Tensor] {
         self.container.tensors()
@@ -227,6 +239,10 @@ impl Model for Checkpoint {
 
     fn metadata(&self) -> &Metadata {
         Model::metadata(&self.container)
+    }
+
+    fn other_parts(&self) -> OtherParts {
+        self.other_parts
     }
 
     fn output_metadata(&self) -> Result<Metadata> {

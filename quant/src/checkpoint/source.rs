@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::known::OtherParts;
 use crate::Result;
 use crate::gguf::Metadata;
 use crate::tensor::{Tensor, TensorBytes};
@@ -49,4 +50,8 @@ pub trait Model: Source {
     /// # Errors
     /// Where keys had to be left out.
     fn output_metadata(&self) -> Result<Metadata>;
+    /// What was left out because it is of no language model.
+    fn other_parts(&self) -> OtherParts {
+        OtherParts::default()
+    }
 }

@@ -26,6 +26,7 @@ use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
 pub use pre::{PRE_TOKENIZERS, PreTokenizer};
+pub use special::template_file;
 
 /// What a token is (llama.cpp's `LLAMA_TOKEN_TYPE_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

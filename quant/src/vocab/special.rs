@@ -266,6 +266,22 @@ pub(super) fn add_templates(files: &Files, m: &mut Metadata) -> Result<()> {
     Ok(())
 }
 
+/// The file of a template, as transformers writes it since 4.52.
+const TEMPLATE_FILE: &str = "chat_template.jinja";
+
+/// The template of a directory that stands in a file of its own.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn template_file(dir: &Path) -> Result<Option<String>> {
+    read_template(&dir.join(TEMPLATE_FILE))
+}
+
+/// A template as Python reads it: with newlines of one kind.
+fn read_template(path: &Path) -> Result<Option<String>> {
+    Ok(read_text(path)?.map(|text| text.replace("\r\n", "\n").replace('\r', "\n")))
+}
+
 /// Chat templates.
 #[derive(Default)]
 struct Templates {
@@ -279,7 +295,7 @@ impl Templates {
         if let Some(value) = tokenizer_config.get("chat_template") {
             return Ok(Self::from_json(value));
         }
-        if let Some(text) = read_text(&files.path("chat_template.jinja"))? {
+        if let Some(text) = read_template(&files.path(TEMPLATE_FILE))? {
             return Ok(Self { default: Some(text), named: additional(&files.path("additional_chat_templates"))? });
         }
         match read_json(&files.path("chat_template.json"))? {

@@ -109,7 +109,17 @@ impl ChatTemplate {
         let vocab = checkpoint.vocab()?;
         let text = |id: Option<u32>| vocab.tokens.get(id? as usize).cloned();
         let error = |what: String| ChatError::Template { path: checkpoint.path().to_owned(), what };
-        let Some(source) = &vocab.chat_template else {
+        let file = checkpoint.template_file()?;
+        if let (Some(file), Some(entry)) = (&file, &vocab.chat_template)
+            && newlines(file) != newlines(entry)
+        {
+            tracing::warn!(
+                "{} has a chat_template.jinja and another template in tokenizer_config.json; chats of the folder use the file, a \
+                 GGUF made of it has the other",
+                checkpoint.path().display()
+            );
+        }
+        let Some(source) = file.as_ref().or(vocab.chat_template.as_ref()) else {
             let named = match checkpoint.metadata().get("tokenizer.chat_templates") {
                 Some(MetadataValue::Array(bitworth_quant::gguf::Array::String(names))) => names.join(", "),
                 _ => return Err(error("the model has none, so it cannot be asked as a chat".to_owned())),
@@ -137,6 +147,11 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message]) -> Result<String, ChatError> {
         self.template.render(messages).map_err(|Fault(what)| ChatError::Template { path: self.path.clone(), what })
     }
+}
+
+/// A template with newlines of one kind.
+fn newlines(template: &str) -> String {
+    template.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 #[cfg(all(test, feature = "chat"))]

@@ -43,7 +43,8 @@ impl Template {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(format!("it has {} bytes; at most {MAX_TEMPLATE_BYTES} are supported", source.len()).into());
         }
-        let source = without_generation_tags(source);
+        // jinja2 knows newlines of one kind.
+        let source = without_generation_tags(&source.replace("\r\n", "\n").replace('\r', "\n"));
         if let Some((line, what)) = namespaces::misused(&source) {
             let text = source.lines().nth(line - 1).unwrap_or_default().trim();
             return Err(format!("{what} in line {line}: {text}").into());
