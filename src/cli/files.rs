@@ -92,6 +92,16 @@ impl WriteArgs {
                  open the file, bitworth does",
             );
         }
+        if let Some(output) = outputs.first() {
+            let cut = bitworth_quant::vocab::cut_by_llama_cpp(&output.metadata);
+            if let Some(first) = cut.first() {
+                session.note(&format!(
+                    "only tokenizer.json calls {first:?} and {} others tokens to be kept whole; llama.cpp will cut them to pieces, \
+                     bitworth does not",
+                    cut.len() - 1
+                ));
+            }
+        }
         for output in outputs {
             if let Some(note) = output.plan.fall_back_note() {
                 session.note(&note);

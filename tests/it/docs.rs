@@ -27,6 +27,18 @@ fn every_path_in_the_maps_exists() {
 }
 
 #[test]
+fn the_readme_lists_every_class_and_architecture() {
+    let readme = read("README.md");
+    for arch in bitworth_quant::arch::ARCHITECTURES {
+        let row = readme.lines().find(|line| line.starts_with("| `") && line.contains(&format!("| `{}` |", arch.name)));
+        let row = row.unwrap_or_else(|| panic!("README.md has no row for {}", arch.name));
+        for class in arch.hf {
+            assert!(row.contains(&format!("`{}`", class.name)), "README.md does not list {} under {}", class.name, arch.name);
+        }
+    }
+}
+
+#[test]
 fn the_readme_lists_every_command() {
     let readme = read("README.md");
     let help = common::run(Path::new("."), &["--help"]);

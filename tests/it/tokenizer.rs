@@ -78,6 +78,41 @@ fn directory_and_gguf_give_the_reference_ids() {
     }
 }
 
+/// A token that only `tokenizer.json` calls special is kept whole by the directory and by the GGUF made of it, though its type in the
+/// file stays that of an ordinary one, as llama.cpp's converter has it.
+#[test]
+fn a_token_that_only_the_json_calls_special_is_kept_whole() {
+    for name in ["gemma2", "gemma3_text", "llama2_mha"] {
+        let Some(model) = common::shared(&format!("oracle/models/{name}")) else { return };
+        let work = TempDir::new().unwrap();
+        let dir = work.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        for entry in std::fs::read_dir(model).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+        }
+        let path = dir.join("tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let added: HashSet<u64> = json["added_tokens"].as_array().unwrap().iter().map(|t| t["id"].as_u64().unwrap()).collect();
+        // The last ordinary token, whatever it is, becomes special.
+        let vocab = json["model"]["vocab"].as_object().unwrap();
+        let ordinary = vocab.iter().filter(|(text, id)| text.len() > 2 && !added.contains(&id.as_u64().unwrap()));
+        let (text, id) =
+            ordinary.max_by_key(|(_, id)| id.as_u64()).map(|(text, id)| (text.clone(), id.as_u64().unwrap())).unwrap();
+        let token = serde_json::json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true});
+        json["added_tokens"].as_array_mut().unwrap().push(token);
+        std::fs::write(&path, json.to_string()).unwrap();
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        assert_eq!(checkpoint.vocab().unwrap().types[id as usize], TokenType::Normal, "{name}");
+        let said = format!("before{text}behind {text}");
+        let found: Vec<Vec<u32>> =
+            tokenizers(&dir, &work).iter().map(|(_, tokenizer)| tokenizer.encode(&said, SpecialText::Parse).unwrap()).collect();
+        assert_eq!(found[0].iter().filter(|&&found| u64::from(found) == id).count(), 2, "{name}: {text} in {:?}", found[0]);
+        assert_eq!(found[0], found[1], "{name}: {text}");
+    }
+}
+
 /// Texts that are the same on every machine.
 struct Random(SplitMix64);
 

@@ -1,6 +1,7 @@
 //! cohere2: Cohere's Command R7B, with a sliding window in three of four blocks, and no positions in the fourth
 //! (`conversion/command_r.py`, b11434).
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, Norm, NormEpsilon, Residual, Role, RopePairing,
@@ -28,9 +29,9 @@ pub(super) const COHERE2: ArchSpec = ArchSpec {
         residual: Residual::Parallel,
         ..BLOCK
     },
+    stated: &[ATTENTION_BIAS],
     neutral: &[
         neutral("hidden_act", &["\"silu\""]),
-        neutral("attention_bias", &["false"]),
         neutral("rotary_pct", &["1", "1.0"]),
         neutral("position_embedding_type", &["\"rope_gptj\""]),
         neutral("use_gated_activation", &["true"]),
@@ -52,6 +53,10 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

@@ -1,5 +1,6 @@
 //! command-r: Cohere's Command R and Aya 23, whose attention and MLP read one norm (`conversion/command_r.py`, b11434).
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{head, optional, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, Norm, NormEpsilon, Residual, Role, RopePairing, Stated,
@@ -20,9 +21,9 @@ pub(super) const COMMAND_R: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
-    stated: &[Stated { key: "use_qk_norm", default: false, roles: &[Role::AttnQNorm, Role::AttnKNorm] }],
+    stated: &[ATTENTION_BIAS, Stated { key: "use_qk_norm", default: false, roles: &[Role::AttnQNorm, Role::AttnKNorm] }],
     block: BlockTraits { norm: Norm::Layer, rope: RopePairing::Adjacent, residual: Residual::Parallel, ..BLOCK },
-    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
+    neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["logit_scale", "use_qk_norm"],
     dropped: &["lm_head.weight"],
     ..COMMON
@@ -40,6 +41,10 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

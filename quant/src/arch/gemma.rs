@@ -1,6 +1,7 @@
 //! gemma: Gemma 1. Norm weights are stored as the difference from 1. The file does not say the base of rotary embedding
 //! (`conversion/gemma.py`, b11434).
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{changed, head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, Mlp, Role, TensorRule, Transform, neutral,
@@ -18,11 +19,11 @@ pub(super) const GEMMA: ArchSpec = ArchSpec {
     }],
     tensors: TENSORS,
     block: BlockTraits { mlp: Mlp::GeGlu, embedding_scale: EmbeddingScale::RootOfWidth, ..BLOCK },
+    stated: &[ATTENTION_BIAS],
     neutral: &[
         // transformers takes the old name for the same function.
         neutral("hidden_act", &["\"gelu_pytorch_tanh\"", "\"gelu\""]),
         neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
-        neutral("attention_bias", &["false"]),
         neutral("use_bidirectional_attention", &["false"]),
     ],
     dropped: &["lm_head.weight"],
@@ -40,6 +41,10 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
     head("lm_head.weight"),
 ];

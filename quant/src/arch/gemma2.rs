@@ -1,6 +1,7 @@
 //! gemma2: Gemma 2, with capped logits, norms after attention and MLP, and a sliding window in every second block. The file
 //! does not say the base of rotary embedding and the scale of attention (`conversion/gemma.py`, b11434).
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{changed, head, tensor};
 use super::{
     ArchSpec, AttentionScale, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, HfWindow, Mlp, Role,
@@ -33,11 +34,8 @@ pub(super) const GEMMA2: ArchSpec = ArchSpec {
         embedding_scale: EmbeddingScale::RootOfWidth,
         ..BLOCK
     },
-    neutral: &[
-        neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
-        neutral("attention_bias", &["false"]),
-        neutral("use_bidirectional_attention", &["false"]),
-    ],
+    stated: &[ATTENTION_BIAS],
+    neutral: &[neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]), neutral("use_bidirectional_attention", &["false"])],
     understood: &["attn_logit_softcapping", "final_logit_softcapping"],
     dropped: &["lm_head.weight"],
     ..COMMON
@@ -56,6 +54,10 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     changed(Role::FfnPostNorm, "model.layers.{}.post_feedforward_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
     head("lm_head.weight"),
 ];

@@ -2,6 +2,7 @@
 //! in five of six blocks. The file does not say the scale of attention and which blocks have the window
 //! (`conversion/gemma.py`, b11434). Absent: the image encoder of some of the models.
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{changed, head, tensor};
 use super::{
     ArchSpec, AttentionScale, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, HfWindow, LocalRope, Mlp,
@@ -24,11 +25,8 @@ pub(super) const GEMMA3: ArchSpec = ArchSpec {
         embedding_scale: EmbeddingScale::RootOfWidth,
         ..BLOCK
     },
-    neutral: &[
-        neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
-        neutral("attention_bias", &["false"]),
-        neutral("use_bidirectional_attention", &["false"]),
-    ],
+    stated: &[ATTENTION_BIAS],
+    neutral: &[neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]), neutral("use_bidirectional_attention", &["false"])],
     understood: &["final_logit_softcapping"],
     ..COMMON
 };
@@ -72,6 +70,10 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     changed(Role::FfnPostNorm, "model.layers.{}.post_feedforward_layernorm.weight", &[Dim::Embd], Transform::AddOne),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     changed(Role::OutputNorm, "model.norm.weight", &[Dim::Embd], Transform::AddOne),
     head("lm_head.weight"),
 ];

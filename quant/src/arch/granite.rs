@@ -1,6 +1,7 @@
 //! granite: IBM's Granite 3, a llama with factors on embedding, attention, residual stream and logits
 //! (`conversion/granite.py`, b11434).
 
+use super::biases::{ATTENTION_BIAS, INTERLEAVED_BIASES, MLP_BIAS, MLP_BIASES};
 use super::llama::LLAMA_SCALINGS;
 use super::rule::{changed, computed, head, tensor};
 use super::{
@@ -20,7 +21,8 @@ pub(super) const GRANITE: ArchSpec = ArchSpec {
     }],
     tensors: TENSORS,
     block: BlockTraits { rope: RopePairing::Adjacent, logit_scale: LogitScale::Divides, ..BLOCK },
-    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"]), neutral("mlp_bias", &["false"])],
+    stated: &[ATTENTION_BIAS, MLP_BIAS],
+    neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"],
     ..COMMON
 };
@@ -37,6 +39,13 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    INTERLEAVED_BIASES[0],
+    INTERLEAVED_BIASES[1],
+    INTERLEAVED_BIASES[2],
+    INTERLEAVED_BIASES[3],
+    MLP_BIASES[0],
+    MLP_BIASES[1],
+    MLP_BIASES[2],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

@@ -4,6 +4,7 @@
 //! Absent: code that runs a model, and any `if arch == ...` elsewhere. What differs between architectures is a field here.
 
 mod apertus;
+mod biases;
 mod class;
 mod cohere2;
 mod command_r;

@@ -1,6 +1,7 @@
 //! olmo2: OLMo 2, with norms after attention and MLP in place of before, and over all query and key heads together
 //! (`conversion/olmo.py`, b11434). OLMo 3 has a sliding window in three of four blocks, whose positions are not stretched.
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, LocalRope, NormEpsilon, Role, TensorRule, Windowed,
@@ -23,7 +24,8 @@ pub(super) const OLMO2: ArchSpec = ArchSpec {
     ],
     tensors: TENSORS,
     block: BlockTraits { local_rope: LocalRope::Unscaled, windowed: Windowed::AllBut(4), ..BLOCK },
-    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
+    stated: &[ATTENTION_BIAS],
+    neutral: &[neutral("hidden_act", &["\"silu\""])],
     ..COMMON
 };
 
@@ -43,6 +45,10 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     tensor(Role::FfnPostNorm, "model.layers.{}.post_feedforward_layernorm.weight", &[Dim::Embd]),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

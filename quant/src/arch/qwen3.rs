@@ -1,6 +1,7 @@
 //! qwen3: Qwen3, with norms on the query and key heads. The converter leaves out the sliding window (`conversion/qwen.py`,
 //! b11434).
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{head, tensor};
 use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, NeutralKey, Role, TensorRule, neutral};
 
@@ -20,11 +21,12 @@ pub(super) const QWEN3: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
+    stated: &[ATTENTION_BIAS],
     neutral: NEUTRAL,
     ..COMMON
 };
 
-pub(super) const NEUTRAL: &[NeutralKey] = &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])];
+pub(super) const NEUTRAL: &[NeutralKey] = &[neutral("hidden_act", &["\"silu\""])];
 
 pub(super) const TENSORS: &[TensorRule] = &[
     tensor(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab]),
@@ -39,6 +41,10 @@ pub(super) const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

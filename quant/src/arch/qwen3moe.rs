@@ -1,6 +1,7 @@
 //! qwen3moe: Qwen3-30B-A3B and its kin. Blocks without experts among those with experts have no form in GGUF, and llama.cpp
 //! always normalizes the chosen experts' weights (`conversion/qwen.py`, b11434).
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{dense, experts, head, routed, tensor};
 use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, HfRouting, HfWindow, Normalizes, Role, TensorRule, neutral};
 
@@ -22,7 +23,8 @@ pub(super) const QWEN3MOE: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
-    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
+    stated: &[ATTENTION_BIAS],
+    neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["num_experts", "num_local_experts", "mlp_only_layers", "decoder_sparse_step"],
     ..COMMON
 };
@@ -44,6 +46,10 @@ const TENSORS: &[TensorRule] = &[
     experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
     experts(Role::FfnGateExps, "model.layers.{}.mlp.experts.{}.gate_proj.weight", EXPERT_IN),
     experts(Role::FfnUpExps, "model.layers.{}.mlp.experts.{}.up_proj.weight", EXPERT_IN),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

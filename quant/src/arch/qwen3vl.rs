@@ -2,6 +2,7 @@
 //! for text are the same (`conversion/qwenvl.py`, b11434). Absent: the image encoder, whose inner layers are added to the first
 //! blocks.
 
+use super::biases::ATTENTION_BIAS;
 use super::qwen3;
 use super::{ArchSpec, CLASS, COMMON, HeadDim, HfClass, NormEpsilon};
 
@@ -19,6 +20,7 @@ pub(super) const QWEN3VL: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: qwen3::TENSORS,
+    stated: &[ATTENTION_BIAS],
     neutral: qwen3::NEUTRAL,
     ..COMMON
 };

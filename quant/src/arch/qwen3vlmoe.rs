@@ -1,6 +1,7 @@
 //! qwen3vlmoe: the language models of Qwen3-VL with experts. All experts of a block are one tensor of the file, transposed
 //! (`conversion/qwenvl.py`, b11434). Absent: the image encoder.
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{head, routed, routed_changed, tensor};
 use super::{ArchSpec, CLASS, COMMON, Dim, HeadDim, HfClass, NormEpsilon, Role, TensorRule, Transform, neutral};
 
@@ -24,7 +25,8 @@ pub(super) const QWEN3VLMOE: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
-    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
+    stated: &[ATTENTION_BIAS],
+    neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["num_experts", "num_local_experts", "mlp_only_layers", "decoder_sparse_step"],
     ..COMMON
 };
@@ -43,6 +45,10 @@ const TENSORS: &[TensorRule] = &[
     routed_changed(Role::FfnDownExps, "model.layers.{}.mlp.experts.down_proj", EXPERT_OUT, Transform::Transpose),
     routed_changed(Role::FfnGateExps, "model.layers.{}.mlp.experts.gate_up_proj", EXPERT_IN, Transform::TransposeHalf(0)),
     routed_changed(Role::FfnUpExps, "model.layers.{}.mlp.experts.gate_up_proj", EXPERT_IN, Transform::TransposeHalf(1)),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

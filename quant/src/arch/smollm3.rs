@@ -1,6 +1,7 @@
 //! smollm3: SmolLM3, a llama whose every fourth block has no positions (`conversion/llama.py`, b11434). The file does not say
 //! which blocks.
 
+use super::biases::{ATTENTION_BIAS, INTERLEAVED_BIASES, MLP_BIAS, MLP_BIASES};
 use super::llama::LLAMA_SCALINGS;
 use super::rule::{changed, computed, head, tensor};
 use super::{
@@ -22,7 +23,8 @@ pub(super) const SMOLLM3: ArchSpec = ArchSpec {
     }],
     tensors: TENSORS,
     block: BlockTraits { rope: RopePairing::Adjacent, rotated: Rotated::AllBut(4), ..BLOCK },
-    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"]), neutral("mlp_bias", &["false"])],
+    stated: &[ATTENTION_BIAS, MLP_BIAS],
+    neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["no_rope_layers"],
     ..COMMON
 };
@@ -39,6 +41,13 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     tensor(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    INTERLEAVED_BIASES[0],
+    INTERLEAVED_BIASES[1],
+    INTERLEAVED_BIASES[2],
+    INTERLEAVED_BIASES[3],
+    MLP_BIASES[0],
+    MLP_BIASES[1],
+    MLP_BIASES[2],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

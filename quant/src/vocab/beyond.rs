@@ -9,7 +9,7 @@ use tokenizers::{Model as _, ModelWrapper};
 
 use super::normalizer::normalizer_of;
 use super::pre::PreTokenizer;
-use super::recognize;
+use super::{TokenType, recognize};
 
 /// What a file's other keys say of the same things.
 pub(super) enum Known<'a> {
@@ -20,7 +20,9 @@ pub(super) enum Known<'a> {
 }
 
 /// The parts of a `tokenizer.json` that `known` does not give; empty where there are none.
-pub(super) fn of(tokenizer: &Map<String, Json>, known: &Known) -> Map<String, Json> {
+///
+/// `types` are those that the file's keys give the tokens.
+pub(super) fn of(tokenizer: &Map<String, Json>, known: &Known, types: &[TokenType]) -> Map<String, Json> {
     let mut beyond = Map::new();
     let part = |name| tokenizer.get(name).unwrap_or(&Json::Null);
     let (normalizer, pre_tokenizer) = (plain(part("normalizer")), plain(part("pre_tokenizer")));
@@ -46,7 +48,8 @@ pub(super) fn of(tokenizer: &Map<String, Json>, known: &Known) -> Map<String, Js
     if ignore_merges != known_ignore_merges && !merges_suffice(part("model")) {
         beyond.insert("ignore_merges".to_owned(), json!(ignore_merges));
     }
-    let added = added_tokens(part("added_tokens"), normalizer != Json::Null && matches!(known, Known::ByteLevel(_)));
+    let changed = normalizer != Json::Null && matches!(known, Known::ByteLevel(_));
+    let added = added_tokens(part("added_tokens"), changed, types);
     if !added.is_empty() {
         beyond.insert("added_tokens".to_owned(), Json::Object(added));
     }
@@ -62,25 +65,42 @@ fn merges_suffice(model: &Json) -> bool {
     model.get_vocab().keys().all(whole)
 }
 
-/// The flags of added tokens, by id, that are set. Whether a token is looked for in the text as it is or as it was normalized
+/// The flags of added tokens, by id, that are set; of a token that the file's keys take for an ordinary one, with its text and whether
+/// it is special. Whether a token is looked for in the text as it is or as it was normalized
 /// makes a difference only where a text is changed or where some tokens are and others are not.
-fn added_tokens(list: &Json, changed: bool) -> Map<String, Json> {
+fn added_tokens(list: &Json, changed: bool, types: &[TokenType]) -> Map<String, Json> {
     let list = list.as_array().map_or(&[][..], Vec::as_slice);
     let set = |token: &Json, flag: &str| token.get(flag).and_then(Json::as_bool).unwrap_or(false);
     let normalized = list.iter().filter(|token| set(token, "normalized")).count();
     let mixed = normalized > 0 && (changed || normalized < list.len());
     let mut found = Map::new();
     for token in list {
-        let flags: Map<String, Json> = FLAGS
+        let mut flags: Map<String, Json> = FLAGS
             .iter()
             .filter(|&&flag| set(token, flag) && (flag != "normalized" || mixed))
             .map(|flag| ((*flag).to_owned(), json!(true)))
             .collect();
-        if let Some(id) = token.get("id").and_then(Json::as_u64).filter(|_| !flags.is_empty()) {
+        let Some(id) = token.get("id").and_then(Json::as_u64) else { continue };
+        let ordinary = usize::try_from(id).ok().and_then(|id| types.get(id)) == Some(&TokenType::Normal);
+        if let Some(content) = token.get("content").filter(|_| ordinary) {
+            flags.insert(CONTENT.to_owned(), content.clone());
+            flags.insert(SPECIAL.to_owned(), json!(set(token, SPECIAL)));
+        }
+        if !flags.is_empty() {
             found.insert(id.to_string(), Json::Object(flags));
         }
     }
     found
+}
+
+/// What is kept of an added token that the file's keys take for an ordinary one.
+const CONTENT: &str = "content";
+const SPECIAL: &str = "special";
+
+/// The texts of added tokens that the file's other keys take for ordinary ones, which other programs cut to pieces.
+pub(super) fn cut_elsewhere(beyond: &Map<String, Json>) -> Vec<&str> {
+    let added = beyond.get("added_tokens").and_then(Json::as_object);
+    added.into_iter().flat_map(|added| added.values()).filter_map(|flags| flags.get(CONTENT)?.as_str()).collect()
 }
 
 /// The flags of an added token.
@@ -97,7 +117,17 @@ pub(super) fn put(beyond: &Map<String, Json>, tokenizer: &mut Json) {
         tokenizer["model"]["ignore_merges"] = flag.clone();
     }
     let Some(added) = beyond.get("added_tokens").and_then(Json::as_object) else { return };
-    for token in tokenizer["added_tokens"].as_array_mut().into_iter().flatten() {
+    let Some(list) = tokenizer["added_tokens"].as_array_mut() else { return };
+    for (id, flags) in added {
+        if let (Ok(id), Some(content)) = (id.parse::<u64>(), flags.get(CONTENT))
+            && !list.iter().any(|token| token["id"] == id)
+        {
+            list.push(json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": flags.get(SPECIAL).unwrap_or(&Json::Bool(true))}));
+        }
+    }
+    list.sort_by_key(|token| token["id"].as_u64());
+    for token in list {
         let flags = token["id"].as_u64().and_then(|id| added.get(&id.to_string()));
         for name in FLAGS {
             if let Some(flag) = flags.and_then(|flags| flags.get(name)) {
@@ -129,7 +159,8 @@ mod tests {
 
     #[track_caller]
     fn check(tokenizer: Json, known: &Known, expected: Json) {
-        assert_eq!(Json::Object(of(tokenizer.as_object().unwrap(), known)), expected, "{tokenizer}");
+        let types = [TokenType::Control; 16];
+        assert_eq!(Json::Object(of(tokenizer.as_object().unwrap(), known, &types)), expected, "{tokenizer}");
     }
 
     #[test]

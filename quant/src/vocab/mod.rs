@@ -164,6 +164,13 @@ pub enum Algorithm {
     },
 }
 
+/// The texts of tokens that only keys of our own call special or added: llama.cpp takes them for ordinary ones and cuts them to pieces.
+pub fn cut_by_llama_cpp(metadata: &Metadata) -> Vec<String> {
+    let Some(Value::String(text)) = metadata.get(key::OWN_JSON) else { return Vec::new() };
+    let Ok(serde_json::Value::Object(beyond)) = serde_json::from_str(text) else { return Vec::new() };
+    beyond::cut_elsewhere(&beyond).into_iter().map(str::to_owned).collect()
+}
+
 impl Vocab {
     /// Reads the `tokenizer.*` keys; `path` is for messages.
     ///

@@ -35,6 +35,11 @@ fn templates_give_what_jinja2_gives() {
         };
         let messages: Vec<Message> = case["messages"].as_array().unwrap().iter().map(message).collect();
         let found = template(&lines.join("\n")).and_then(|t| t.render(&messages).map_err(|e| e.to_string()));
+        // jinja2 takes every kind of newline for the same.
+        let windows = template(&lines.join("\r\n")).and_then(|t| t.render(&messages).map_err(|e| e.to_string()));
+        if windows != found {
+            failed.push(format!("{} with carriage returns\n  found    {windows:?}", case["name"]));
+        }
         if found.as_deref() != Ok(case["expected"].as_str().unwrap()) {
             failed.push(format!("{}\n  found    {found:?}\n  expected {}", case["name"], case["expected"]));
         }
