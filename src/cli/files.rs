@@ -96,8 +96,8 @@ impl WriteArgs {
             let cut = bitworth_quant::vocab::cut_by_llama_cpp(&output.metadata);
             if let Some(first) = cut.first() {
                 session.note(&format!(
-                    "only tokenizer.json calls {first:?} and {} others tokens to be kept whole; llama.cpp will cut them to pieces, \
-                     bitworth does not",
+                    "only tokenizer.json calls {first:?} and {} others tokens to be kept whole; llama.cpp will cut them to \
+                     pieces, bitworth does not",
                     cut.len() - 1
                 ));
             }

@@ -68,6 +68,9 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
         json!({ "metadata": keys, "tensors": tensors, "version": version, "weights": weights, "bytes": bytes, "bpw": bpw });
     if let Some(about) = &about {
         document["model"] = about_json(about);
+        if about.other_parts.tensors > 0 {
+            document["left_out"] = json!({ "tensors": about.other_parts.tensors, "bytes": about.other_parts.bytes });
+        }
     }
     session.print(&document, || {
         let mut text = format!("{kind}, {} keys, {} tensors\n\n", metadata.len(), rows.len());
@@ -138,7 +141,6 @@ fn about_json(about: &About) -> Value {
         "blocks": about.blocks,
         "mtp_blocks": about.mtp_blocks,
         "recurrent": about.recurrent.map(|(kind, blocks)| json!({ "kind": kind, "blocks": blocks })),
-        "left_out": { "tensors": about.other_parts.tensors, "bytes": about.other_parts.bytes },
         "embedding_length": about.embedding_length,
         "feed_forward_length": about.feed_forward_length,
         "vocab_size": about.vocab_size,

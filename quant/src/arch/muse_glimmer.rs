@@ -1,7 +1,7 @@
-//! muse-glimmer: Muse Glimmer's language model: a norm on embeddings, norms without weights on query and key heads with a factor on
-//! queries, a sigmoid gate on what attention puts out, a sliding window in three of four blocks and no positions in the fourth,
-//! scaled and capped logits (`conversion/muse_glimmer.py`, b11434). The file has the head norms as tensors that are the same
-//! throughout. Absent: the image encoder.
+//! muse-glimmer: Muse Glimmer's language model: a norm on embeddings, norms without weights on query and key heads with a
+//! factor on queries, a sigmoid gate on what attention puts out, a sliding window in three of four blocks and no positions in
+//! the fourth, scaled and capped logits (`conversion/muse_glimmer.py`, b11434). The file has the head norms as tensors that are
+//! the same throughout. Absent: the image encoder.
 
 use super::rule::{changed, head, tensor};
 use super::{

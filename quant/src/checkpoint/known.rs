@@ -135,8 +135,8 @@ impl Checkpoint {
         self.vocab()?.to_tokenizer_json()
     }
 
-    /// The template of a Hugging Face directory's chats where it stands in a file of its own, which is what transformers takes; with
-    /// the newlines that Python reads.
+    /// The template of a Hugging Face directory's chats where it stands in a file of its own, which is what transformers takes;
+    /// with the newlines that Python reads.
     ///
     /// # Errors
     /// The file cannot be read.

@@ -65,9 +65,9 @@ fn merges_suffice(model: &Json) -> bool {
     model.get_vocab().keys().all(whole)
 }
 
-/// The flags of added tokens, by id, that are set; of a token that the file's keys take for an ordinary one, with its text and whether
-/// it is special. Whether a token is looked for in the text as it is or as it was normalized
-/// makes a difference only where a text is changed or where some tokens are and others are not.
+/// The flags of added tokens, by id, that are set; of a token that the file's keys take for an ordinary one, with its text and
+/// whether it is special. Whether a token is looked for in the text as it is or as it was normalized makes a difference only
+/// where a text is changed or where some tokens are and others are not.
 fn added_tokens(list: &Json, changed: bool, types: &[TokenType]) -> Map<String, Json> {
     let list = list.as_array().map_or(&[][..], Vec::as_slice);
     let set = |token: &Json, flag: &str| token.get(flag).and_then(Json::as_bool).unwrap_or(false);

@@ -164,7 +164,8 @@ pub enum Algorithm {
     },
 }
 
-/// The texts of tokens that only keys of our own call special or added: llama.cpp takes them for ordinary ones and cuts them to pieces.
+/// The texts of tokens that only keys of our own call special or added: llama.cpp takes them for ordinary ones and cuts them to
+/// pieces.
 pub fn cut_by_llama_cpp(metadata: &Metadata) -> Vec<String> {
     let Some(Value::String(text)) = metadata.get(key::OWN_JSON) else { return Vec::new() };
     let Ok(serde_json::Value::Object(beyond)) = serde_json::from_str(text) else { return Vec::new() };
