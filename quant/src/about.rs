@@ -142,8 +142,9 @@ impl About {
 /// The weights that one token goes through.
 fn active(checkpoint: &Checkpoint) -> u64 {
     let h = checkpoint.hparams();
-    let of_experts =
-        |role: Role| matches!(role, Role::FfnGateExps | Role::FfnUpExps | Role::FfnDownExps) || of_expert_biases(role);
+    let of_experts = |role: Role| {
+        matches!(role, Role::FfnGateExps | Role::FfnUpExps | Role::FfnGateUpExps | Role::FfnDownExps) || of_expert_biases(role)
+    };
     let used = |elements: u64| elements / (h.expert_count as u64).max(1) * h.expert_used_count as u64;
     let tensors = checkpoint.tensors().iter().map(|tensor| match tensor.role() {
         Some((_, Some(block))) if h.is_mtp(block) => 0,

@@ -37,6 +37,8 @@ pub struct WorkspaceColumns {
     pub gate: usize,
     /// Those of a mixture of experts.
     pub experts: Option<ExpertColumns>,
+    /// What blocks read beside the stream, thrice, and the embedding that it is made of; 0 where there is nothing.
+    pub layer_input: [usize; 2],
 }
 
 /// Columns of the buffers of a mixture of experts, for each row: a row has as many slots as experts are used for it.
@@ -48,6 +50,8 @@ pub struct ExpertColumns {
     pub outer: usize,
     /// Gates, and as many columns beside them.
     pub inner: usize,
+    /// What the router and the experts read where a dense network beside them reads something else, both; 0 elsewhere.
+    pub normed: usize,
 }
 
 impl WorkspaceColumns {
@@ -58,7 +62,7 @@ impl WorkspaceColumns {
         let (state_keys, state_values) = h.recurrent.map_or((0, 0), |r| (r.keys(), r.values()));
         let channels = h.recurrent.map_or(0, |r| r.conv_channels(h.embedding_length));
         let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
-        let gate = h.feed_forward_length.max().max(h.shared_feed_forward_length).max(state_values);
+        let gate = h.feed_forward_length.max().max(h.shared_feed_forward_length).max(state_values).max(h.layer_input_length);
         let latent = h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim));
         Self {
             normed: h.embedding_length,
@@ -66,7 +70,7 @@ impl WorkspaceColumns {
             k: k.max(state_keys),
             v: v.max(state_values),
             // Queries may have their gates beside them.
-            raw: if h.gates_attention { (2 * q).max(k).max(channels) } else { q.max(k).max(latent).max(channels) },
+            raw: if h.gates_attention { (2 * q).max(k).max(channels) } else { q.max(k).max(v).max(latent).max(channels) },
             latent,
             attended: attended.max(state_keys).max(state_values),
             state_gates: h.recurrent.map_or(0, |r| r.heads),
@@ -76,7 +80,9 @@ impl WorkspaceColumns {
                 scores: h.expert_count,
                 outer: h.expert_used_count * h.embedding_length,
                 inner: h.expert_used_count * h.expert_feed_forward_length,
+                normed: if h.dense_beside_experts { h.embedding_length } else { 0 },
             }),
+            layer_input: if h.layer_input_length > 0 { [h.layer_input_length, h.embedding_length] } else { [0, 0] },
         }
     }
 
@@ -84,8 +90,10 @@ impl WorkspaceColumns {
     fn each(&self) -> impl Iterator<Item = usize> {
         let block = [self.normed, self.q, self.k, self.v, self.raw, self.latent, self.latent, self.attended];
         let stream = [self.projected, self.projected, self.gate, self.gate, self.state_gates, self.state_gates];
-        let experts = self.experts.map(|e| [e.scores, e.outer, e.inner, e.inner, e.outer]);
-        block.into_iter().chain(stream).chain(experts.into_iter().flatten())
+        let experts = self.experts.map(|e| [e.scores, e.outer, e.inner, e.inner, e.outer, e.normed, e.normed]);
+        let [input, embedded] = self.layer_input;
+        let beside = [input, input, input, embedded];
+        block.into_iter().chain(stream).chain(experts.into_iter().flatten()).chain(beside)
     }
 
     /// Numbers of all buffers together, for each row.
@@ -125,11 +133,12 @@ pub struct Footprint {
 pub fn decoding(h: &HParams, usage: &Decoding) -> Footprint {
     let Decoding { context, sequences, threads } = *usage;
     let rows = (PROMPT_ROWS as u64).min(context).max(sequences);
-    let columns = WorkspaceColumns::of(h).total() + h.embedding_length;
-    let tables = if h.rope_local_base.is_some() { 2 } else { 1 };
-    let angles = tables * context * h.rope_dim as u64;
+    let columns = WorkspaceColumns::of(h).total() + h.embedding_length + h.block_count * h.layer_input_length;
+    let local = if h.rope_local_base.is_some() { h.rope_local_dim } else { 0 };
+    let angles = context * (h.rope_dim + local) as u64;
     let logits = sequences * h.vocab_size as u64;
-    let dense = if h.expert_blocks.iter().all(|&experts| experts) { 0 } else { h.feed_forward_length.max() };
+    let only_experts = !h.dense_beside_experts && h.expert_blocks.iter().all(|&experts| experts);
+    let dense = if only_experts { 0 } else { h.feed_forward_length.max() };
     let feed_forward = dense.max(h.expert_feed_forward_length * h.expert_count.min(1)).max(h.shared_feed_forward_length);
     let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
     let widest = feed_forward.max(h.embedding_length).max(attended) as u64;

@@ -3,10 +3,11 @@
 //! Absent: sampling rules and stop strings (see `eval` and `measure`): a step gives logits or the greedy choice.
 
 use super::backend::{Arithmetic, Backend, TileShape};
+use super::backend::{ColumnCopy, Columns};
 use super::error::{EngineError, Result};
 use super::footprint::PROMPT_ROWS;
-use super::forward::{self, Batch, Graph, Past, Positional, RowCount, Step, Workspace};
-use super::model::{BlockWeights, Embedding, OutputHead, Reader, Variant};
+use super::forward::{self, Batch, Graph, LayerSpace, Past, Positional, RowCount, Step, Workspace};
+use super::model::{BlockWeights, Embedding, InputTables, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
 use super::state::{Run, RunList, SequenceState};
 
@@ -27,10 +28,19 @@ pub struct Generator<'a, B: Backend> {
     /// By block.
     states: Vec<SequenceState<B>>,
     workspace: Workspace<B>,
+    inputs: Option<Inputs<B>>,
     x: B::Buffer,
     context: usize,
     /// What each sequence has in the cache.
     said: Vec<Vec<u32>>,
+}
+
+/// What blocks read beside the stream.
+struct Inputs<B: Backend> {
+    tables: InputTables<B>,
+    space: LayerSpace<B>,
+    /// The rows of a step's tokens for all blocks: `[T, blocks * d]`.
+    rows: B::Buffer,
 }
 
 /// New tokens of a sequence, and how long it will be when all that come with them are fed.
@@ -55,6 +65,12 @@ impl<'a, B: Backend> Generator<'a, B> {
         let blocks = (0..h.block_count).map(|i| BlockWeights::load(backend, &reader, i)).collect::<Result<Vec<_>>>()?;
         let state = |block: &BlockWeights<B>| SequenceState::new(backend, &h, block.index, sequences, context);
         let embedding = Embedding::load(backend, &reader)?;
+        let inputs = match (InputTables::load(backend, &reader)?, LayerSpace::new(backend, &h, rows)?) {
+            (Some(tables), Some(space)) => {
+                Some(Inputs { tables, space, rows: backend.alloc(rows * h.block_count * h.layer_input_length)? })
+            }
+            _ => None,
+        };
         Ok(Self {
             backend,
             name: variant.checkpoint().name().to_owned(),
@@ -63,6 +79,7 @@ impl<'a, B: Backend> Generator<'a, B> {
             states: blocks.iter().map(state).collect::<Result<_>>()?,
             blocks,
             workspace: Workspace::new(backend, &h, rows)?,
+            inputs,
             x: backend.alloc(rows * h.embedding_length)?,
             graph,
             classes,
@@ -273,10 +290,33 @@ impl<'a, B: Backend> Generator<'a, B> {
         let batch = Batch::new(backend, &positions, &angles, &spans, &positional)?;
         let runs = RunList::new(backend, &runs)?;
         let rows = if batch.rows <= FEW_ROWS { RowCount::Few } else { RowCount::Many };
-        forward::embed(backend, &self.graph, &self.embedding, &backend.indices(&tokens)?, &batch, &mut self.x)?;
+        let h = self.graph.hparams();
+        let tokens = backend.indices(&tokens)?;
+        forward::embed(backend, &self.graph, &self.embedding, &tokens, &batch, &mut self.x)?;
+        if let Some(Inputs { tables, space, rows }) = &mut self.inputs {
+            backend.embed(&tables.tokens, &tokens, batch.rows, rows)?;
+            backend.copy(&self.x, 0, &mut space.embedded, 0, batch.rows * h.embedding_length)?;
+        }
         let step = Step { backend, graph: &self.graph, batch: &batch, rows, observer: None };
-        for (weights, state) in self.blocks.iter().zip(&mut self.states) {
-            forward::block(&step, weights, Past::resident(state, &runs), &mut self.workspace, &mut self.x)?;
+        for weights in &self.blocks {
+            let block = weights.index;
+            let input = match &mut self.inputs {
+                None => None,
+                Some(Inputs { tables, space, rows }) => {
+                    let width = h.layer_input_length;
+                    let from = Columns { stride: h.block_count * width, first: block * width };
+                    let to = Columns { stride: width, first: 0 };
+                    backend.copy_columns(
+                        rows,
+                        &mut space.input,
+                        ColumnCopy { from, to, rows: batch.rows, count: width, repeat: 1 },
+                    )?;
+                    forward::layer_input(&step, &tables.blocks[block], space)?;
+                    Some(&space.input)
+                }
+            };
+            let past = Past::resident(&mut self.states[h.kv_blocks[block]], &runs, input);
+            forward::block(&step, weights, past, &mut self.workspace, &mut self.x)?;
         }
         for feed in input {
             self.said[feed.index].extend_from_slice(feed.tokens);

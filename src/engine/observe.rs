@@ -36,13 +36,17 @@ pub enum Site {
     ExpertsDown,
     /// What the gate of the shared expert lets through.
     SharedDown,
+    /// The stream, where a block's gate on its other input reads it.
+    LayerGate,
+    /// What that gate lets through.
+    LayerProjection,
     /// The input of the output matrix.
     Output,
 }
 
 impl Site {
     /// All sites of a block, in the order of its computation.
-    pub const OF_BLOCK: [Self; 12] = [
+    pub const OF_BLOCK: [Self; 14] = [
         Self::Attention,
         Self::CompressedQueries,
         Self::LatentKeys,
@@ -55,6 +59,8 @@ impl Site {
         Self::Experts,
         Self::ExpertsDown,
         Self::SharedDown,
+        Self::LayerGate,
+        Self::LayerProjection,
     ];
 
     /// The matrices that read it; a model has some of them.
@@ -80,9 +86,11 @@ impl Site {
             Self::FeedForward => &[Role::FfnGate, Role::FfnUp],
             Self::FeedForwardDown => &[Role::FfnDown],
             Self::Router => &[Role::FfnGateInp, Role::FfnGateInpShexp, Role::FfnGateShexp, Role::FfnUpShexp],
-            Self::Experts => &[Role::FfnGateExps, Role::FfnUpExps],
+            Self::Experts => &[Role::FfnGateExps, Role::FfnUpExps, Role::FfnGateUpExps],
             Self::ExpertsDown => &[Role::FfnDownExps],
             Self::SharedDown => &[Role::FfnDownShexp],
+            Self::LayerGate => &[Role::InpGate],
+            Self::LayerProjection => &[Role::Proj],
             Self::Output => &[Role::Output],
         }
     }

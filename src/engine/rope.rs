@@ -25,6 +25,8 @@ pub struct Rope {
     magnitude: f32,
     /// Base in blocks with a sliding window, where it is another.
     local_base: Option<f32>,
+    /// What is rotated of a head there.
+    local_dim: usize,
     divisors: Divisors,
 }
 
@@ -60,6 +62,7 @@ impl Rope {
             original_context: h.rope_original_context,
             magnitude: h.rope_magnitude,
             local_base: h.rope_local_base,
+            local_dim: h.rope_local_dim,
             divisors,
         })
     }
@@ -94,20 +97,12 @@ impl Rope {
             }
             _ => f64::from(self.base),
         };
-        let plain = self.plain_frequencies(base);
+        let plain = plain_frequencies(base, self.dim);
         match self.scaling {
             RopeScaling::Yarn(yarn) => self.yarn(&yarn, &plain),
             RopeScaling::Linear { factor } => plain.iter().enumerate().map(|(i, f)| f / divisor(i) / factor).collect(),
             _ => plain.iter().enumerate().map(|(i, f)| f / divisor(i)).collect(),
         }
-    }
-
-    fn plain_frequencies(&self, base: f64) -> Vec<f32> {
-        let frequency = |i: usize| {
-            let exponent = (2 * i) as f32 / self.dim as f32;
-            1.0 / libm::pow(base, f64::from(exponent)) as f32
-        };
-        (0..self.dim / 2).map(frequency).collect()
     }
 
     /// High frequencies as they are, low ones divided, blended in between (Peng et al. 2023, section 3.2).
@@ -141,9 +136,18 @@ impl Rope {
 
     /// The same for blocks with a sliding window, where those have a base of their own.
     pub fn local_table(&self, classes: &LengthClasses) -> Option<Vec<f32>> {
-        let frequencies = self.plain_frequencies(f64::from(self.local_base?));
+        let frequencies = plain_frequencies(f64::from(self.local_base?), self.local_dim);
         Some(classes.positions.iter().flat_map(|&positions| angles(&frequencies, positions, 1.0)).collect())
     }
+}
+
+/// The frequency of every pair of a part of a head that is `dim` wide.
+fn plain_frequencies(base: f64, dim: usize) -> Vec<f32> {
+    let frequency = |i: usize| {
+        let exponent = (2 * i) as f32 / dim as f32;
+        1.0 / libm::pow(base, f64::from(exponent)) as f32
+    };
+    (0..dim / 2).map(frequency).collect()
 }
 
 fn angles(frequencies: &[f32], positions: usize, magnitude: f32) -> Vec<f32> {
@@ -209,7 +213,7 @@ mod tests {
     use super::*;
 
     fn rope(scaling: RopeScaling, divisors: Divisors) -> Rope {
-        Rope { dim: 8, base: 10000.0, scaling, original_context: 64, magnitude: 1.0, local_base: None, divisors }
+        Rope { dim: 8, base: 10000.0, scaling, original_context: 64, magnitude: 1.0, local_base: None, local_dim: 8, divisors }
     }
 
     fn check(found: &[f32], expected: [f64; 4]) {

@@ -150,7 +150,7 @@ impl<B: Backend> RecurrentState<B> {
     }
 }
 
-/// Columns of the keys and of the values of a block: none where it has no attention.
+/// Columns of the keys and of the values of a block: none where it has none of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvColumns {
     /// Heads with keys of their own times the width of a key.
@@ -162,13 +162,18 @@ pub struct KvColumns {
 impl KvColumns {
     /// Those of a block.
     pub fn of(h: &HParams, block: usize) -> Self {
-        let heads = h.kv_heads(block);
+        let heads = if h.has_own_keys(block) { h.kv_heads(block) } else { 0 };
         Self { k: heads * h.key_width(block), v: heads * h.value_width(block) }
     }
 
     /// What is wide enough for every block.
     pub fn largest(h: &HParams) -> Self {
         Self { k: h.largest(|block| Self::of(h, block).k), v: h.largest(|block| Self::of(h, block).v) }
+    }
+
+    /// Of all blocks whose keys and values later ones use: these are kept while a walk goes through the layers.
+    pub fn lent(h: &HParams) -> usize {
+        (0..h.block_count).filter(|&block| h.lends_keys(block, block)).map(|block| Self::of(h, block).total()).sum()
     }
 
     /// Both together.

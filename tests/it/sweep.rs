@@ -8,6 +8,7 @@ use bitworth::engine::backend::{Arithmetic, Backend};
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::error::EngineError;
 use bitworth::engine::model::Variant;
+use bitworth::engine::state::KvColumns;
 use bitworth::engine::sweep::{self, Lane, Resume, Sequence, SweepLimits, SweepOptions};
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::{Progress, Silent, Unit};
@@ -96,13 +97,17 @@ fn prompts_with_common_beginnings_score_what_they_score_alone_on_a_gpu() {
     check_shared(&gpu, &lanes(&demo_model(&dir))[..2]);
 }
 
-/// Windows, sinks, experts, latent attention and angles by length, too.
+/// Windows, sinks, experts, latent attention and angles by length, too; where the golden data is at hand, mixers with a state,
+/// keys that several blocks use and inputs beside the stream.
 #[test]
 fn every_kind_of_attention_takes_common_beginnings() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("quant/tests/fixtures/hf");
-    for model in ["gemma3_pattern", "gpt_oss_mxfp4", "deepseek_v2_groups", "llama31_gqa", "phi4_mini", "stablelm_qknorm"] {
-        let checkpoint = Arc::new(Checkpoint::open(&models.join(model)).unwrap());
-        let lane = Lane { name: model.into(), variant: Variant::Stored(checkpoint), arithmetic: Arithmetic::F32 };
+    let fixtures = ["gemma3_pattern", "gpt_oss_mxfp4", "deepseek_v2_groups", "llama31_gqa", "phi4_mini", "stablelm_qknorm"];
+    let oracle = ["gemma4", "gemma4_e2b", "gemma4_moe", "qwen35"];
+    let at_hand = oracle.iter().filter_map(|model| common::shared(&format!("oracle/models/{model}")));
+    for model in fixtures.iter().map(|model| models.join(model)).chain(at_hand) {
+        let checkpoint = Arc::new(Checkpoint::open(&model).unwrap());
+        let lane = Lane { name: "stored".into(), variant: Variant::Stored(checkpoint), arithmetic: Arithmetic::F32 };
         check_shared(&Cpu::new(), &[lane]);
     }
 }
@@ -129,24 +134,30 @@ impl Progress for StopAfter<'_> {
 #[test]
 fn a_sweep_that_was_stopped_at_any_layer_goes_on_with_the_same_numbers() {
     let dir = TempDir::new().unwrap();
-    let lanes = lanes(&demo_model(&dir));
-    let prompts = prompts(1024);
-    let folder = dir.path().join("state");
-    let row: usize = lanes.iter().map(|lane| 4 * lane.variant.hparams().embedding_length).sum();
+    check_stopped(&lanes(&demo_model(&dir)), &dir.path().join("state"));
+    if let Some(model) = common::shared("oracle/models/gemma4_e2b") {
+        check_stopped(&lanes(&model), &dir.path().join("state"));
+    }
+}
+
+fn check_stopped(lanes: &[Lane], folder: &Path) {
+    let prompts = prompts(lanes[0].variant.hparams().vocab_size as u32);
+    let columns = |lane: &Lane| lane.variant.hparams().embedding_length + KvColumns::lent(lane.variant.hparams());
+    let row: usize = lanes.iter().map(|lane| 4 * columns(lane)).sum();
     // Two passes.
     let limits = SweepLimits { activation_bytes: 70 * row, ..SweepLimits::default() };
-    let plan = sweep::plan(&Cpu::new(), &lanes, &prompts, &limits).unwrap();
+    let plan = sweep::plan(&Cpu::new(), lanes, &prompts, &limits).unwrap();
     assert_eq!(plan.passes.len(), 2);
     let whole = SweepOptions { limits, layers: true, ..SweepOptions::default() };
-    let expected = sweep::sweep(&Cpu::new(), &lanes, &prompts, &whole, &Silent, &AtomicBool::new(false)).unwrap();
+    let expected = sweep::sweep(&Cpu::new(), lanes, &prompts, &whole, &Silent, &AtomicBool::new(false)).unwrap();
     let steps = (lanes[0].variant.hparams().block_count + 1) * lanes.len() * plan.rows_computed;
-    let options = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..whole };
+    let options = SweepOptions { resume: Some(Resume { folder, every_layer: true }), ..whole };
     // Every sweep gets one layer further than what it found, until one reaches the end.
     let (mut ends, mut last) = (0, 0);
     let found = loop {
         let stop = AtomicBool::new(false);
         let progress = StopAfter { rows: AtomicU64::new(0), limit: last + 1, stop: &stop };
-        let result = sweep::sweep(&Cpu::new(), &lanes, &prompts, &options, &progress, &stop);
+        let result = sweep::sweep(&Cpu::new(), lanes, &prompts, &options, &progress, &stop);
         let reached = progress.rows.load(Ordering::Relaxed);
         match result {
             Ok(found) => break found,

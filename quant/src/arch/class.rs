@@ -109,6 +109,8 @@ pub enum HfWindow {
     AllIfUsed,
     /// `layer_types`, else all but every so manieth, by `sliding_window_pattern` or this.
     Pattern(usize),
+    /// The same without that key, and never the last block.
+    PatternButLast(usize),
     /// If `use_sliding_window` says so: `layer_types`, else those from `max_window_layers` on.
     FromMaxWindowLayers,
     /// If `use_sliding_window` says so: `layer_types`, else every second from the first on below `max_window_layers`.

@@ -15,6 +15,7 @@ mod exaone4;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod glm4;
 mod glm4moe;
 mod gpt2;
@@ -56,7 +57,7 @@ pub(crate) use role::{fill, match_pattern};
 pub use rule::{Dim, Mxfp4Rows, Presence, TensorRule, Tiled, Transform};
 use spec::COMMON;
 pub(crate) use spec::neutral;
-pub use spec::{ArchSpec, MtpBlocks, NeutralKey, Stated};
+pub use spec::{ArchSpec, MtpBlocks, NeutralKey, Spared, Stated};
 use traits::BLOCK;
 pub use traits::{
     AttentionGate, AttentionScale, BlockTraits, EmbeddingScale, Gating, HeadNorms, LocalRope, LogitScale, Mlp, Norm,
@@ -76,6 +77,7 @@ pub const ARCHITECTURES: &[&ArchSpec] = &[
     &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
+    &gemma4::GEMMA4,
     &glm4::GLM4,
     &glm4moe::GLM4MOE,
     &gpt2::GPT2,

@@ -83,6 +83,11 @@ pub(super) const fn routed_changed(role: Role, hf: &'static str, shape: &'static
     TensorRule { presence: Presence::Experts, ..changed(role, hf, shape, transform) }
 }
 
+/// A tensor of models whose blocks have inputs of their own beside the stream.
+pub(super) const fn layered(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::LayerInputs, ..tensor(role, hf, shape) }
+}
+
 /// A tensor made from the configuration.
 pub(super) const fn computed(role: Role, shape: &'static [Dim]) -> TensorRule {
     TensorRule { role, hf: None, shape, transform: Transform::Same, presence: Presence::Optional }
@@ -130,6 +135,8 @@ pub enum Dim {
     Experts,
     /// `expert_feed_forward_length`
     ExpertFeedForward,
+    /// Gate and up of an expert in one.
+    ExpertGateUp,
     /// The width of all shared experts together.
     SharedFeedForward,
     /// `2 * head_count * head_dim`: all query heads, each with its gate behind it.
@@ -160,6 +167,10 @@ pub enum Dim {
     MlaValue,
     /// `head_count * value_length_mla`: what it puts out.
     MlaOutput,
+    /// `embedding_length_per_layer_input`: what a block reads beside the stream.
+    LayerInput,
+    /// The same for all blocks together.
+    LayerInputs,
     /// 1
     One,
 }
@@ -190,6 +201,7 @@ impl Dim {
             Self::RopePairs => h.rope_dim / 2,
             Self::Experts => h.expert_count,
             Self::ExpertFeedForward => h.expert_feed_forward_length,
+            Self::ExpertGateUp => 2 * h.expert_feed_forward_length,
             Self::SharedFeedForward => h.shared_feed_forward_length,
             Self::QueriesAndGates => 2 * h.head_count.of(block) * h.head_dim.of(block),
             Self::ConvKernel => state(|r| r.conv_kernel),
@@ -205,6 +217,8 @@ impl Dim {
             Self::MlaKey => mla(|m| m.key_length).saturating_sub(h.rope_dim),
             Self::MlaValue => mla(|m| m.value_length),
             Self::MlaOutput => h.head_count.of(block) * mla(|m| m.value_length),
+            Self::LayerInput => h.layer_input_length,
+            Self::LayerInputs => h.block_count * h.layer_input_length,
             Self::One => 1,
         }
     }
@@ -308,6 +322,12 @@ pub enum Presence {
     PlainQueries,
     /// Models with latent attention have it that compress queries.
     CompressedQueries,
+    /// Blocks with keys of their own have it; others may have it, and do not use it.
+    OwnKeys,
+    /// Of those, the ones with a window have it. In the others keys may be the values too.
+    OwnValues,
+    /// Models have it whose blocks have inputs of their own beside the stream.
+    LayerInputs,
     /// Blocks that predict further tokens have it.
     Mtp,
     /// Some of them have it.
@@ -333,6 +353,12 @@ impl Presence {
             Self::Sequential => !h.parallel,
             Self::PlainQueries => !compresses_queries(h),
             Self::CompressedQueries => compresses_queries(h),
+            Self::OwnKeys => h.has_own_keys(block),
+            Self::OwnValues => {
+                let differ = h.head_dim.of(block) != h.value_dim.of(block);
+                h.has_own_keys(block) && (differ || h.window_of(block).is_some())
+            }
+            Self::LayerInputs => h.layer_input_length > 0,
             Self::Mtp => h.is_mtp(block),
             Self::MtpOptional | Self::RecurrentOptional | Self::Optional | Self::TiedToTokenEmbd => false,
         }
@@ -346,6 +372,7 @@ impl Presence {
             Self::Attention if !h.has_attention(block) => Some("has no attention"),
             Self::Recurrent | Self::RecurrentOptional if h.recurrent_of(block).is_none() => Some("carries no state"),
             Self::Mtp | Self::MtpOptional if !h.is_mtp(block) => Some("does not predict further tokens"),
+            Self::LayerInputs if h.layer_input_length == 0 => Some("has no inputs beside the stream"),
             Self::Sequential if h.parallel => Some("has attention and feed-forward network side by side"),
             Self::PlainQueries if compresses_queries(h) => Some("compresses queries"),
             Self::CompressedQueries if !compresses_queries(h) => Some("does not compress queries"),

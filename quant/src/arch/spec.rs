@@ -9,6 +9,7 @@ use super::class::HfClass;
 use super::role::{Numbers, Role, match_pattern};
 use super::rule::TensorRule;
 use super::traits::{BLOCK, BlockTraits};
+use crate::HParams;
 
 /// One architecture.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct ArchSpec {
     pub understood: &'static [&'static str],
     /// Keys of `config.json` that say which optional tensors there are.
     pub stated: &'static [Stated],
+    /// Keys of `config.json` that say which blocks do without a tensor.
+    pub spared: &'static [Spared],
     /// What becomes of blocks that predict further tokens.
     pub mtp: MtpBlocks,
     /// Names of tensors that become metadata, the first `{}` for the block.
@@ -47,6 +50,7 @@ pub(super) const COMMON: ArchSpec = ArchSpec {
     neutral: &[],
     understood: &[],
     stated: &[],
+    spared: &[],
     mtp: MtpBlocks::LeftOut,
     as_metadata: &[],
     dropped: &[],
@@ -79,6 +83,19 @@ pub struct Stated {
     pub default: bool,
     /// The tensors.
     pub roles: &'static [Role],
+}
+
+/// A key of `config.json` that says whether some blocks do without a tensor.
+#[derive(Debug)]
+pub struct Spared {
+    /// The key.
+    pub key: &'static str,
+    /// What transformers takes where it is missing.
+    pub default: bool,
+    /// The tensor.
+    pub role: Role,
+    /// Whether a block is one that it speaks of; all others have the tensor.
+    pub of: fn(&HParams, usize) -> bool,
 }
 
 /// `key` is understood only at `accepted`.

@@ -31,6 +31,8 @@ pub struct BlockTraits {
     pub temperature: QueryTemperature,
     /// The norms of queries and keys.
     pub head_norms: HeadNorms,
+    /// Whether values are normalized without weights, head by head.
+    pub normalizes_values: bool,
     /// The factor on q.k.
     pub attention_scale: AttentionScale,
     /// The feed-forward network, dense or of an expert.
@@ -53,6 +55,8 @@ pub struct BlockTraits {
     pub normalizes_experts: bool,
     /// Shared experts beside the others, where the file does not say.
     pub shared_experts: usize,
+    /// Whether blocks with experts have a dense network beside them, each with its own norms.
+    pub dense_beside_experts: bool,
     /// What the weights of the chosen experts multiply.
     pub weighs: Weighs,
     /// Whether sizes differ from block to block.
@@ -74,6 +78,7 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     yarn_log: YarnLog::AttentionScale,
     temperature: QueryTemperature::Never,
     head_norms: HeadNorms::BeforeRope,
+    normalizes_values: false,
     attention_scale: AttentionScale::Head,
     mlp: Mlp::SwiGlu,
     residual: Residual::Sequential,
@@ -85,6 +90,7 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     gating: Gating::Softmax,
     normalizes_experts: true,
     shared_experts: 0,
+    dense_beside_experts: false,
     weighs: Weighs::Outputs,
     shapes: Shapes::Uniform,
     latent_norm_epsilon: 1e-6,
@@ -219,7 +225,10 @@ pub enum Windowed {
 pub enum AttentionScale {
     /// One over the root of the width of a head.
     Head,
-    /// The same, but in models of this many blocks of the width of the embedding by the number of heads.
+    /// 1.
+    One,
+    /// One over the root of the width of a head, but in models of this many blocks of the width of the embedding by the number of
+    /// heads.
     EvenHeadAt(usize),
 }
 

@@ -51,6 +51,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     tensors::check_complete(path, arch, &hparams, &container)?;
     check_head(path, &config, &container)?;
     check_stated(path, &config, &container)?;
+    check_spared(path, &config, &hparams, &container)?;
     let own = convert::facts::own_keys(&model_keys);
     container.set_metadata(convert::metadata(&config, files.tensors(), container.tensors(), &own)?);
     Ok(Checkpoint { container, arch, hparams, kind: Kind::Hf(Box::new(config)), other_parts, vocab: OnceLock::new() })
@@ -291,6 +292,21 @@ fn check_stated(path: &Path, config: &Config, container: &Container) -> Result<(
                     let what = format!("{is}, and config.json {says} {} = true", stated.key);
                     return Err(Error::tensor(path, rule.hf_name(block), what));
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Blocks that by the configuration do without a tensor have none, where transformers would pass over it, and all others have it.
+fn check_spared(path: &Path, config: &Config, h: &HParams, container: &Container) -> Result<()> {
+    for spared in config.arch.spared {
+        let flag = config.keys().bool(spared.key)?.unwrap_or(spared.default);
+        for block in (0..h.block_count).filter(|&block| (spared.of)(h, block)) {
+            if container.tensor(&spared.role.gguf_name(block)).is_some() == flag {
+                let is = if flag { "is there" } else { "is missing" };
+                let name = config.arch.rule(spared.role).map_or_else(String::new, |rule| rule.hf_name(block));
+                return Err(Error::tensor(path, name, format!("{is}, and config.json says {} = {flag}", spared.key)));
             }
         }
     }

@@ -94,7 +94,7 @@ const NEUTRAL: &[NeutralKey] = &[
 
 /// More blocks and wider heads than any model has; lists of so many entries are made of them.
 const MAX_BLOCKS: u32 = 1 << 12;
-const MAX_HEAD_DIM: u32 = 1 << 16;
+pub(super) const MAX_HEAD_DIM: u32 = 1 << 16;
 
 /// Puts in what the class takes for keys that are missing; `null` is a value. Rotary embedding that is described under either
 /// name has no default.

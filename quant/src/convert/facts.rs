@@ -136,6 +136,11 @@ fn window(config: &Config) -> Result<Option<Window>> {
             (width()?, by_layer(&|block| (block + 1) % n != 0)?)
         }
         HfWindow::FromEnd(n) => (width()?, by_layer(&|block| (count - 1 - block) % n != 0)?),
+        HfWindow::PatternButLast(n) => {
+            let mut blocks = by_layer(&|block| (block + 1) % n != 0)?;
+            blocks.last_mut().into_iter().for_each(|last| *last = false);
+            (width()?, blocks)
+        }
         HfWindow::Letters => {
             let windowed = letters(keys)?;
             (width()?, by_layer(&|block| windowed(block))?)

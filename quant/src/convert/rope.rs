@@ -132,6 +132,9 @@ impl<'a> JsonReader<'a> {
                 if !matches!(kind(self, sliding)?, "default") {
                     return Err(self.error("sliding_attention", "scaled frequencies are not supported for these blocks"));
                 }
+                if self.positive("partial_rotary_factor", sliding)?.is_some_and(|part| part != 1.0) {
+                    return Err(self.error("sliding_attention", "only whole heads are supported for these blocks"));
+                }
                 let stated = self.positive("rope_theta", sliding)?.or(self.number("rope_local_base_freq")?);
                 Some(stated.unwrap_or(default))
             }
@@ -186,6 +189,9 @@ impl<'a> JsonReader<'a> {
         let need = |name| optional(name)?.ok_or_else(|| self.error(name, "is missing from rope_scaling"));
         let original = || Ok::<_, Error>(optional("original_max_position_embeddings")?.unwrap_or(f64::from(context_length)));
         Ok(match kind {
+            "proportional" if optional("factor")?.is_some_and(|factor| factor != 1.0) => {
+                return Err(self.error("factor", "only 1 is supported for proportional frequencies"));
+            }
             "linear" => RopeConfig::Linear { factor: need("factor")? },
             "dynamic" => RopeConfig::Dynamic { factor: need("factor")? },
             "llama3" => {

@@ -3,9 +3,9 @@
 use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_WIDTH, MetadataReader};
 use super::rope::yarn_magnitude;
 use super::{Mla, PerBlock, RopeScaling, Sight, Temperature, Window};
-use crate::Result;
 use crate::arch::{AttentionScale, QueryTemperature, Windowed, YarnLog};
 use crate::gguf::Value;
+use crate::{Error, Result};
 
 /// The sizes of attention.
 pub(super) struct Heads {
@@ -14,10 +14,11 @@ pub(super) struct Heads {
     pub(super) head_dim: PerBlock<usize>,
     pub(super) value_dim: PerBlock<usize>,
     pub(super) rope_dim: usize,
+    pub(super) rope_local_dim: usize,
 }
 
 impl MetadataReader<'_> {
-    pub(super) fn heads(&self, embedding_length: usize, blocks: usize) -> Result<Heads> {
+    pub(super) fn heads(&self, embedding_length: usize, blocks: usize, window: Option<&Window>) -> Result<Heads> {
         const HEADS: &str = "attention.head_count";
         let head_count = self.sizes(HEADS, MAX_WIDTH, blocks)?.ok_or_else(|| self.error(HEADS, "is missing"))?;
         let head_count_kv = self.sizes("attention.head_count_kv", MAX_WIDTH, blocks)?.unwrap_or_else(|| head_count.clone());
@@ -31,19 +32,62 @@ impl MetadataReader<'_> {
         // Where a file does not say the width of a head, llama.cpp divides by the first block's heads.
         let head_dim = self.head_dim("attention.key_length", embedding_length, head_count.of(0))?;
         let value_dim = self.head_dim("attention.value_length", embedding_length, head_count.of(0))?;
-        for (stem, heads, dim) in [("key", head_count.max(), head_dim), ("value", head_count.max(), value_dim)] {
+        let local = |stem: &str, dim| Ok::<_, Error>(self.optional_size(stem, MAX_WIDTH)?.unwrap_or(dim));
+        let local_dim = local("attention.key_length_swa", head_dim)?;
+        let local_value = local("attention.value_length_swa", value_dim)?;
+        for (stem, dim) in [
+            ("key_length", head_dim),
+            ("value_length", value_dim),
+            ("key_length_swa", local_dim),
+            ("value_length_swa", local_value),
+        ] {
+            let heads = head_count.max();
             if (heads * dim) as u64 > MAX_WIDTH {
                 let what = format!("{heads} heads of {dim} are wider than {MAX_WIDTH}");
-                return Err(self.error(&format!("attention.{stem}_length"), what));
+                return Err(self.error(&format!("attention.{stem}"), what));
             }
         }
-        let rope_dim = self.optional_size("rope.dimension_count", MAX_WIDTH)?.unwrap_or(head_dim);
-        if rope_dim % 2 != 0 || rope_dim > head_dim {
-            let what = format!("is {rope_dim}, but must be even and at most the head width {head_dim}");
-            return Err(self.error("rope.dimension_count", what));
+        let rope_dim = self.rope_dim("rope.dimension_count", head_dim, head_dim)?;
+        let default = if local_dim == head_dim { rope_dim } else { local_dim };
+        let rope_local_dim = self.rope_dim("rope.dimension_count_swa", default, local_dim)?;
+        let by_kind = |local: usize, other: usize| {
+            let has_window = |block: usize| window.is_some_and(|window| window.blocks[block]);
+            let sizes = (0..blocks).map(|block| if has_window(block) { local } else { other }).collect();
+            PerBlock::each(sizes).unwrap_or(PerBlock::uniform(other))
+        };
+        let (head_dim, value_dim) = (by_kind(local_dim, head_dim), by_kind(local_value, value_dim));
+        Ok(Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim, rope_local_dim })
+    }
+
+    /// Components that are rotated of a head of `head_dim`.
+    fn rope_dim(&self, stem: &str, default: usize, head_dim: usize) -> Result<usize> {
+        let dim = self.optional_size(stem, MAX_WIDTH)?.unwrap_or(default);
+        if dim % 2 != 0 || dim > head_dim {
+            return Err(self.error(stem, format!("is {dim}, but must be even and at most the head width {head_dim}")));
         }
-        let (head_dim, value_dim) = (PerBlock::uniform(head_dim), PerBlock::uniform(value_dim));
-        Ok(Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim })
+        Ok(dim)
+    }
+
+    /// For each block the one whose keys and values its attention sees: of the last ones, the last of those before them that is
+    /// of the same kind, with or without a window (transformers 5.24, `modeling_gemma4.py`; llama.cpp takes the last two).
+    pub(super) fn kv_blocks(&self, blocks: usize, heads: &Heads, window: Option<&Window>) -> Result<Vec<usize>> {
+        const SHARED: &str = "attention.shared_kv_layers";
+        let shared = self.count(SHARED, MAX_BLOCKS)?.unwrap_or(0);
+        if shared >= blocks {
+            return Err(self.error(SHARED, format!("is {shared}, but there are {blocks} blocks, of which some have their own")));
+        }
+        let own = blocks - shared;
+        let kind = |block: usize| (window.is_some_and(|window| window.blocks[block]), heads.head_count_kv.of(block));
+        let source = |block: usize| match block < own {
+            true => Ok(block),
+            false => (0..own).rfind(|&earlier| kind(earlier) == kind(block)).ok_or_else(|| {
+                self.error(
+                    SHARED,
+                    format!("block {block} has no block of its kind before those {shared} whose keys it could use"),
+                )
+            }),
+        };
+        (0..blocks).map(source).collect()
     }
 
     fn head_dim(&self, stem: &str, embedding_length: usize, head_count: usize) -> Result<usize> {
@@ -124,6 +168,7 @@ impl MetadataReader<'_> {
             return Ok(stated);
         }
         let dim = match self.arch.block.attention_scale {
+            AttentionScale::One => 1,
             AttentionScale::EvenHeadAt(blocks) if blocks == block_count => embedding_length / head_count.max(1),
             _ => key_dim,
         };

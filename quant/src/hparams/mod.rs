@@ -176,6 +176,8 @@ pub struct HParams {
     pub rope_local_base: Option<f32>,
     /// Components of a head that are rotated: even, at most `head_dim`.
     pub rope_dim: usize,
+    /// The same in blocks with a sliding window, where those have their own base.
+    pub rope_local_dim: usize,
     /// Stretching of positions.
     pub rope_scaling: RopeScaling,
     /// Positions the model was first trained on.
@@ -186,6 +188,8 @@ pub struct HParams {
     pub rope_blocks: Vec<bool>,
     /// Attention that does not see all earlier tokens, where the model has it.
     pub window: Option<Window>,
+    /// For each block the one whose keys and values its attention sees: itself, or an earlier one of its kind.
+    pub kv_blocks: Vec<usize>,
     /// Factor on q.k before the softmax.
     pub attention_scale: f32,
     /// A factor on queries by position, where the model has it.
@@ -206,6 +210,9 @@ pub struct HParams {
     pub logit_scale: f32,
     /// Factor on token embeddings.
     pub embedding_scale: f32,
+    /// Width of what each block reads of a token beside the stream (`embedding_length_per_layer_input`); 0 where there is
+    /// nothing.
+    pub layer_input_length: usize,
     /// Factor on what attention and feed-forward network add to the residual stream.
     pub residual_scale: f32,
     /// Whether attention and feed-forward network read the same norm.
@@ -218,6 +225,8 @@ pub struct HParams {
     pub expert_used_count: usize,
     /// Which blocks have experts in place of one feed-forward network.
     pub expert_blocks: Vec<bool>,
+    /// Whether blocks with experts have a dense network beside them.
+    pub dense_beside_experts: bool,
     /// How experts are chosen.
     pub routing: Routing,
     /// Width of the feed-forward network of one expert.
@@ -276,6 +285,16 @@ impl HParams {
     /// Whether a block has attention.
     pub fn has_attention(&self, block: usize) -> bool {
         self.head_count_kv.of(block) > 0
+    }
+
+    /// Whether attention of a block sees keys and values of its own, and not those of an earlier block.
+    pub fn has_own_keys(&self, block: usize) -> bool {
+        self.has_attention(block) && self.kv_blocks.get(block).is_none_or(|&of| of == block)
+    }
+
+    /// Whether attention of a block behind `last` sees the keys and values of `block`, which is not behind that.
+    pub fn lends_keys(&self, block: usize, last: usize) -> bool {
+        self.kv_blocks.iter().skip(last + 1).any(|&of| of == block)
     }
 
     /// Key and value heads as attention of a block computes them.

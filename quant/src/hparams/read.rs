@@ -22,7 +22,10 @@ impl HParams {
         let stored = keys.size("block_count", MAX_BLOCKS)?;
         let mtp_block_count = keys.mtp_block_count(stored)?;
         let block_count = stored - mtp_block_count;
-        let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim } = keys.heads(embedding_length, stored)?;
+        let window = keys.window(stored)?;
+        let heads = keys.heads(embedding_length, stored, window.as_ref())?;
+        let kv_blocks = keys.kv_blocks(stored, &heads, window.as_ref())?;
+        let Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim, rope_local_dim } = heads;
         let (expert_count, expert_used_count) = keys.expert_counts()?;
         let expert_width = keys.optional_size("expert_feed_forward_length", MAX_WIDTH)?;
         // A model whose every block has experts need not say another width.
@@ -37,7 +40,6 @@ impl HParams {
         // What carries a state does so in place of attention.
         let kv_heads = |block: usize| if recurrent_blocks[block] { 0 } else { head_count_kv.of(block) };
         let head_count_kv = PerBlock::each((0..stored).map(kv_heads).collect()).unwrap_or(head_count_kv);
-        let window = keys.window(stored)?;
         let rope_scaling = keys.rope_scaling()?;
         let key_dim = mla.map_or(head_dim.max(), |mla| mla.key_length);
         let attention_scale = keys.attention_scale(embedding_length, head_count.max(), key_dim, block_count, rope_scaling)?;
@@ -66,11 +68,13 @@ impl HParams {
             rope_freq_base,
             rope_local_base: keys.rope_local_base(rope_freq_base, rope_scaling)?,
             rope_dim,
+            rope_local_dim,
             rope_magnitude: keys.rope_magnitude(rope_scaling)?,
             rope_original_context,
             rope_scaling,
             rope_blocks,
             window,
+            kv_blocks,
             attention_scale,
             temperature,
             temperature_blocks,
@@ -84,6 +88,7 @@ impl HParams {
                 EmbeddingScale::Key => keys.factor("embedding_scale", 1.0)?,
                 EmbeddingScale::RootOfWidth => (embedding_length as f32).sqrt(),
             },
+            layer_input_length: keys.count("embedding_length_per_layer_input", MAX_WIDTH)?.unwrap_or(0),
             residual_scale: keys.factor("residual_scale", 1.0)?,
             parallel: match arch.block.residual {
                 Residual::Sequential => false,
@@ -94,6 +99,7 @@ impl HParams {
             expert_count,
             expert_used_count,
             expert_blocks: keys.expert_blocks(stored, expert_count)?,
+            dense_beside_experts: arch.block.dense_beside_experts && expert_count > 0,
             routing: keys.routing(expert_count, expert_used_count)?,
             expert_feed_forward_length,
             shared_feed_forward_length: keys.shared_feed_forward_length(expert_feed_forward_length)?,
@@ -253,6 +259,49 @@ mod tests {
             let error = HParams::from_metadata(Path::new("m.gguf"), &by_block, &m).unwrap_err().to_string();
             assert!(error.contains("one for each block"), "{error}");
         }
+    }
+
+    #[test]
+    fn blocks_with_a_window_have_their_own_heads_and_the_last_ones_keys_of_earlier_ones() {
+        let mut m = Metadata::new();
+        for (key, value) in [
+            ("block_count", 5),
+            ("context_length", 512),
+            ("embedding_length", 256),
+            ("feed_forward_length", 512),
+            ("attention.head_count", 4),
+            ("attention.key_length", 64),
+            ("attention.value_length", 64),
+            ("attention.key_length_swa", 32),
+            ("attention.value_length_swa", 32),
+            ("attention.sliding_window", 16),
+            ("attention.shared_kv_layers", 2),
+            ("vocab_size", 384),
+        ] {
+            m.set(format!("gemma4.{key}"), Value::U32(value));
+        }
+        let list = |values: [i32; 5]| Value::Array(Array::I32(values.to_vec()));
+        m.set("gemma4.attention.head_count_kv", list([2, 1, 2, 2, 1]));
+        m.set("gemma4.attention.layer_norm_rms_epsilon", Value::F32(1e-6));
+        let windows = |blocks: [bool; 5]| Value::Array(Array::Bool(blocks.to_vec()));
+        m.set("gemma4.attention.sliding_window_pattern", windows([true, false, true, true, false]));
+        let read = |m: &Metadata| HParams::from_metadata(Path::new("m.gguf"), find_gguf("gemma4").unwrap(), m);
+        let h = read(&m).unwrap();
+        assert_eq!([0, 1, 4].map(|block| (h.head_dim.of(block), h.value_dim.of(block))), [(32, 32), (64, 64), (64, 64)]);
+        assert_eq!((h.rope_dim, h.rope_local_dim, h.rope_local_base), (64, 32, Some(10000.0)));
+        assert_eq!((h.kv_blocks.clone(), h.attention_scale), (vec![0, 1, 2, 2, 1], 1.0));
+        assert!(h.lends_keys(1, 1) && h.lends_keys(1, 3) && h.lends_keys(2, 2) && !h.lends_keys(2, 3) && !h.lends_keys(0, 0));
+        let refused = |key: &str, value: Value, said: &str| {
+            let mut m = m.clone();
+            m.set(format!("gemma4.attention.{key}"), value);
+            let error = read(&m).unwrap_err().to_string();
+            assert!(error.starts_with("m.gguf: gemma4.") && error.contains(said), "{error}");
+        };
+        refused("shared_kv_layers", Value::U32(5), "there are 5 blocks");
+        refused("shared_kv_layers", Value::U32(4), "block 1 has no block of its kind");
+        refused("head_count_kv", list([2, 1, 2, 2, 2]), "block 4 has no block of its kind");
+        refused("key_length_swa", Value::U32(33), "must be even");
+        refused("key_length_swa", Value::U32(1 << 24), "wider than");
     }
 
     #[test]

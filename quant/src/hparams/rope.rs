@@ -19,7 +19,10 @@ impl MetadataReader<'_> {
         if let Some(stated) = self.positive("rope.freq_base_swa")? {
             return Ok(Some(stated));
         }
+        // Another part of a head is rotated by angles of its own.
+        let own_part = self.get("rope.dimension_count_swa").is_some() || self.get("attention.key_length_swa").is_some();
         Ok(match self.arch.block.local_rope {
+            LocalRope::Same if own_part => Some(base),
             LocalRope::Same => None,
             LocalRope::Base(local) => Some(local),
             LocalRope::Unscaled => (scaling != RopeScaling::None).then_some(base),

@@ -18,6 +18,8 @@ pub(super) enum Source {
     SentencePiecePhi3,
     /// SentencePiece turned into BPE with byte fallback in `tokenizer.json`.
     ByteFallback,
+    /// The same with its merges (Gemma 4).
+    ByteFallbackMerges,
     /// Byte-level BPE in `tokenizer.json`.
     ByteLevel,
 }
@@ -35,6 +37,8 @@ pub(super) struct ClassRule {
     pub space_prefix: bool,
     /// Special tokens by kind and text, where no file names one of that kind. The tokens must exist.
     pub special_tokens: &'static [(&'static str, &'static str)],
+    /// Tokens that are shown though they are special, because a chat is read by them.
+    pub visible: &'static [&'static str],
     /// Changes to the keys at the end, by the file that was read and the model.
     pub finish: fn(Source, &TokenizerInput, &mut Metadata),
 }
@@ -45,6 +49,7 @@ const PLAIN: ClassRule = ClassRule {
     byte_level_class: None,
     space_prefix: false,
     special_tokens: &[],
+    visible: &[],
     finish: |_, _, _| {},
 };
 
@@ -89,6 +94,16 @@ const CLASS_RULES: &[ClassRule] = &[
         classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
         sources: &[Source::SentencePiece, Source::ByteLevel],
         finish: no_space_prefix,
+        ..PLAIN
+    },
+    ClassRule {
+        classes: &["Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"],
+        sources: &[Source::ByteFallbackMerges],
+        visible: &["<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>"],
+        finish: |_, _, m| {
+            m.set(key::ADD_SPACE_PREFIX, Value::Bool(false));
+            m.set(key::ADD_BOS, Value::Bool(true));
+        },
         ..PLAIN
     },
     ClassRule {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use super::beyond::{self, Known};
 use super::classes::{self, ClassRule, Source};
 use super::files::{Files, Token};
-use super::{BYTE_LEVEL_BPE, DEFAULT_PRE, MAX_TOKENS, SENTENCEPIECE, TokenType, bpe, key, pre, special, spm};
+use super::{BYTE_FALLBACK_BPE, BYTE_LEVEL_BPE, DEFAULT_PRE, MAX_TOKENS, SENTENCEPIECE, TokenType, bpe, key, pre, special, spm};
 use crate::convert::config::{Config, read_json};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
@@ -63,11 +63,20 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
     if let Some(Json::Bool(add)) = files.setting("add_prefix_space").filter(|_| rule.space_prefix) {
         m.set(key::ADD_SPACE_PREFIX, Value::Bool(*add));
     }
-    let (source, tokens) = read_tokens(model, &files, rule)?;
+    let (source, mut tokens) = read_tokens(model, &files, rule)?;
+    let visible = |token: &&mut Token| rule.visible.contains(&token.text.as_str());
+    tokens.iter_mut().filter(visible).for_each(|token| token.kind = TokenType::UserDefined);
     let byte_level = source == Source::ByteLevel;
     let pre_name = if byte_level { bpe::pre(&files, model.class)? } else { DEFAULT_PRE };
-    m.set(key::MODEL, Value::String(if byte_level { BYTE_LEVEL_BPE } else { SENTENCEPIECE }.to_owned()));
-    m.set(key::PRE, Value::String(pre_name.to_owned()));
+    let model_name = match source {
+        Source::ByteLevel => BYTE_LEVEL_BPE,
+        Source::ByteFallbackMerges => BYTE_FALLBACK_BPE,
+        Source::SentencePiece | Source::SentencePiecePhi3 | Source::ByteFallback => SENTENCEPIECE,
+    };
+    m.set(key::MODEL, Value::String(model_name.to_owned()));
+    if source != Source::ByteFallbackMerges {
+        m.set(key::PRE, Value::String(pre_name.to_owned()));
+    }
 
     let mut found = special::Special::find(&files, model.config, (!byte_level).then_some(tokens.len()))?;
     for &(kind, text) in rule.special_tokens {
@@ -83,7 +92,7 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
         m.set(key::SCORES, Value::Array(Array::F32(scores)));
     }
     m.set(key::TOKEN_TYPE, Value::Array(Array::I32(types)));
-    if byte_level {
+    if byte_level || source == Source::ByteFallbackMerges {
         m.set(key::MERGES, Value::Array(Array::String(bpe::merges(&files)?)));
     }
     found.add_keys(m);
@@ -112,12 +121,16 @@ fn read_tokens(model: &TokenizerInput, files: &Files, rule: &ClassRule) -> Resul
     for &source in sources {
         let tokens = match source {
             Source::SentencePiece | Source::SentencePiecePhi3 => spm::from_model(files, model.vocab_size, source)?,
-            Source::ByteFallback => spm::from_json(files)?,
+            Source::ByteFallback | Source::ByteFallbackMerges => spm::from_json(files)?,
             Source::ByteLevel => Some(bpe::tokens(files, model.vocab_size)?),
         };
         if let Some(tokens) = tokens {
             return Ok((source, tokens));
         }
+    }
+    if sources == [Source::ByteFallbackMerges] {
+        let what = format!("is missing, or no BPE with byte fallback, which {} needs", model.class);
+        return Err(Error::file(files.path("tokenizer.json"), what));
     }
     // Byte-level BPE is always the last source where it is one, and says itself what it misses.
     Err(Error::file(files.path("tokenizer.model"), format!("is missing; {} needs a SentencePiece model", model.class)))

@@ -2,7 +2,7 @@
 //!
 //! A Hugging Face tokenizer takes the same way: [`hf`] makes the metadata of it that llama.cpp's converter would write,
 //! and [`Vocab::from_metadata`] reads those. Absent: tokenizing text (but for the sample that tells published tokenizers).
-//! Byte-level BPE (`gpt2`) and SentencePiece (`llama`) are the kinds supported.
+//! Byte-level BPE (`gpt2`), SentencePiece (`llama`) and BPE with byte fallback (`gemma4`) are the kinds supported.
 
 mod beyond;
 pub(crate) mod bpe;
@@ -79,6 +79,8 @@ pub(crate) mod key {
 
 /// The name of byte-level BPE in `tokenizer.ggml.model`.
 pub(crate) const BYTE_LEVEL_BPE: &str = "gpt2";
+/// The name of BPE with byte fallback and merges in `tokenizer.ggml.model`: SentencePiece's form of BPE, but for its scores.
+pub(crate) const BYTE_FALLBACK_BPE: &str = "gemma4";
 /// The name of SentencePiece in `tokenizer.ggml.model`.
 pub(crate) const SENTENCEPIECE: &str = "llama";
 /// Vocabularies beyond this are no vocabularies: the largest published ones have a million tokens.
@@ -159,6 +161,8 @@ pub enum Algorithm {
         scores: Vec<f32>,
         /// As in byte-level BPE, instead of the scores. Only for vocabularies that never had scores.
         merges: Option<Vec<String>>,
+        /// The key that has them.
+        merges_key: &'static str,
         /// Whether a space goes before a text.
         add_space_prefix: bool,
     },
@@ -205,12 +209,18 @@ impl Vocab {
                 (Algorithm::ByteLevel { pre: pre.to_owned(), merges }, known.is_some_and(|known| known.add_bos), [None; 3])
             }
             SENTENCEPIECE => {
+                let (merges_key, add) = (key::OWN_MERGES, keys.bool(key::ADD_SPACE_PREFIX)?.unwrap_or(true));
+                let merges = metadata.get(merges_key).map(|_| keys.strings(merges_key)).transpose()?.map(<[_]>::to_vec);
                 let scores = keys.scores(tokens.len())?.to_vec();
-                let merges = metadata.get(key::OWN_MERGES).map(|_| keys.strings(key::OWN_MERGES)).transpose()?;
-                let add_space_prefix = keys.bool(key::ADD_SPACE_PREFIX)?.unwrap_or(true);
-                let algorithm = Algorithm::SentencePiece { scores, merges: merges.map(<[_]>::to_vec), add_space_prefix };
                 let default = |id: u32| Some(id).filter(|&id| (id as usize) < tokens.len());
+                let algorithm = Algorithm::SentencePiece { scores, merges, merges_key, add_space_prefix: add };
                 (algorithm, true, [1, 2, 0].map(default))
+            }
+            // llama.cpp passes over the scores.
+            BYTE_FALLBACK_BPE => {
+                let (merges_key, add) = (key::MERGES, keys.bool(key::ADD_SPACE_PREFIX)?.unwrap_or(false));
+                let (scores, merges) = (vec![0.0; tokens.len()], Some(keys.strings(merges_key)?.to_vec()));
+                (Algorithm::SentencePiece { scores, merges, merges_key, add_space_prefix: add }, true, [None; 3])
             }
             other => return Err(keys.error(key::MODEL, unsupported_model(other))),
         };
@@ -269,7 +279,7 @@ fn unsupported_model(model: &str) -> String {
         "t5" => "Unigram vocabularies (t5) are",
         other => &format!("the tokenizer {other:?} is"),
     };
-    format!("{kind} not supported; byte-level BPE (gpt2) and SentencePiece (llama) are")
+    format!("{kind} not supported; byte-level BPE (gpt2), SentencePiece (llama) and BPE with byte fallback (gemma4) are")
 }
 
 struct TokenizerReader<'a> {

@@ -46,12 +46,12 @@ impl Vocab {
                 pre_tokenizer = known.map_or(Value::Null, PreTokenizer::to_json);
                 decoder = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
             }
-            Algorithm::SentencePiece { scores, merges, add_space_prefix } => {
+            Algorithm::SentencePiece { scores, merges, merges_key, add_space_prefix } => {
                 model["unk_token"] = self.unk.map(|id| self.tokens[id as usize].as_str()).into();
                 model["fuse_unk"] = true.into();
                 model["byte_fallback"] = true.into();
                 model["merges"] = match merges {
-                    Some(merges) => self.merge_pairs(key::OWN_MERGES, merges)?.into(),
+                    Some(merges) => self.merge_pairs(merges_key, merges)?.into(),
                     None => self.scored_merges(scores)?.into(),
                 };
                 normalizer = normalizer_of(*add_space_prefix);

@@ -259,7 +259,7 @@ fn vocabularies_that_cannot_be_reproduced_are_refused_by_name() {
     check(MODEL, Some("t5"), &["Unigram"]);
     check(MODEL, Some("rwkv"), &["RWKV"]);
     check(MODEL, Some("none"), &["has no tokenizer"]);
-    check(MODEL, Some("gemma4"), &["\"gemma4\""]);
+    check(MODEL, Some("plamo2"), &["\"plamo2\""]);
     check(MODEL, None, &["has no tokenizer"]);
     const PRE: &str = "tokenizer.ggml.pre";
     check(PRE, Some("chameleon"), &["\"chameleon\" is not supported", "llama-bpe"]);

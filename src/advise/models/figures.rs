@@ -239,6 +239,7 @@ impl ModelFigures {
         let windows = arch.name != "phi3" && metadata.get(&arch.key("attention.sliding_window")).is_some();
         let elements = |block: usize| match h.mla {
             Some(mla) => mla.kv_lora_rank + h.rope_dim,
+            None if !h.has_own_keys(block) => 0,
             None => h.head_count_kv.of(block) * (h.head_dim.of(block) + h.value_dim.of(block)),
         };
         let mut kv: Vec<KvLayers> = Vec::new();

@@ -3,12 +3,12 @@
 use bitworth_quant::arch::HeadNorms;
 
 use super::workspace::Scratch;
-use super::{Chunked, KvPast, KvSource, Past, Step};
+use super::{Chunked, KvPast, KvSource, Lent, Past, Step};
 use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns, CombineShape, Gate, Terms};
 use crate::error::Result;
 use crate::model::{Attention, Gated, HeadNorm, Latent, Linear, Projections, Queries};
 use crate::observe::Site;
-use crate::state::KvColumns;
+use crate::state::{KvColumns, RowCopy};
 
 impl<B: Backend> Step<'_, B> {
     /// Queries, keys and values of the rows of `normed`, rotated, into the workspace.
@@ -17,39 +17,71 @@ impl<B: Backend> Step<'_, B> {
         self.observe(block, Site::Attention, normed, h.embedding_length)?;
         match &attention.projections {
             Projections::Latent(latent) => self.project_latent(latent, block, ws, normed),
+            Projections::Queries(q) => {
+                let heads = h.head_count.of(block);
+                self.rotated(Some(q), attention.q_norm.as_ref(), (heads, block), normed, [&mut ws.raw, &mut ws.q])?;
+                self.temper(block, ws)
+            }
             Projections::Plain { q, k, v } => {
-                self.linear(normed, v, &mut ws.v)?;
                 if let Gated::BehindQueries = attention.gate {
+                    self.linear(normed, v.as_ref().unwrap_or(k), &mut ws.v)?;
                     return self.project_gated(attention, (q, k), block, ws, normed);
                 }
                 let (heads, kv_heads) = (h.head_count.of(block), h.head_count_kv.of(block));
-                let parts = [(q, &attention.q_norm, heads), (k, &attention.k_norm, kv_heads)];
-                for ((linear, norm, heads), out) in parts.into_iter().zip([&mut ws.q, &mut ws.k]) {
-                    let Some(norm) = norm else {
-                        self.linear(normed, linear, out)?;
-                        self.rotate(out, heads, h.head_dim.of(block), 0, block)?;
-                        continue;
-                    };
-                    let before = self.graph.traits.head_norms == HeadNorms::BeforeRope;
-                    self.linear(normed, linear, &mut ws.raw)?;
-                    if !before {
-                        self.rotate(&mut ws.raw, heads, h.head_dim.of(block), 0, block)?;
-                    }
-                    let count = if norm.together { self.batch.rows } else { self.batch.rows * heads };
-                    self.backend.norm(self.graph.traits.norm, &ws.raw, count, &norm.gain, h.norm_epsilon, out)?;
-                    if before {
-                        self.rotate(out, heads, h.head_dim.of(block), 0, block)?;
+                self.rotated(Some(q), attention.q_norm.as_ref(), (heads, block), normed, [&mut ws.raw, &mut ws.q])?;
+                let values = v.as_ref().unwrap_or(k);
+                match &attention.v_norm {
+                    None => self.linear(normed, values, &mut ws.v)?,
+                    Some(_) => {
+                        self.linear(normed, values, &mut ws.raw)?;
+                        let shape = (kv_heads, h.value_dim.of(block));
+                        self.head_norm(attention.v_norm.as_ref(), shape, &ws.raw, &mut ws.v)?;
                     }
                 }
-                if let Some((slots, weights)) = self.batch.factors(h.temperature_of(block)) {
-                    let shape =
-                        CombineShape { rows: self.batch.rows, per_row: 1, cols: heads * h.head_dim.of(block), accumulate: false };
-                    self.backend.combine(Terms { x: &ws.q, slots, weights }, shape, &mut ws.raw)?;
-                    self.backend.copy(&ws.raw, 0, &mut ws.q, 0, shape.rows * shape.cols)?;
-                }
-                Ok(())
+                // Values that are keys have left those there.
+                let k = Some(k).filter(|_| v.is_some() || attention.v_norm.is_none());
+                self.rotated(k, attention.k_norm.as_ref(), (kv_heads, block), normed, [&mut ws.raw, &mut ws.k])?;
+                self.temper(block, ws)
             }
         }
+    }
+
+    /// Queries or keys of `heads` heads, normalized and rotated, in `out`; without a matrix, of what is in `raw`.
+    fn rotated(
+        &self,
+        linear: Option<&Linear<B>>,
+        norm: Option<&HeadNorm<B>>,
+        (heads, block): (usize, usize),
+        normed: &B::Buffer,
+        [raw, out]: [&mut B::Buffer; 2],
+    ) -> Result<()> {
+        let dim = self.graph.hparams.head_dim.of(block);
+        if norm.is_none() {
+            match linear {
+                Some(linear) => self.linear(normed, linear, out)?,
+                None => self.head_norm(None, (heads, dim), raw, out)?,
+            }
+            return self.rotate(out, heads, dim, 0, block);
+        }
+        if let Some(linear) = linear {
+            self.linear(normed, linear, raw)?;
+        }
+        if self.graph.traits.head_norms == HeadNorms::BeforeRope {
+            self.head_norm(norm, (heads, dim), raw, out)?;
+            return self.rotate(out, heads, dim, 0, block);
+        }
+        self.rotate(raw, heads, dim, 0, block)?;
+        self.head_norm(norm, (heads, dim), raw, out)
+    }
+
+    /// Queries times the factor of their positions, in blocks that have one.
+    fn temper(&self, block: usize, ws: &mut Scratch<B>) -> Result<()> {
+        let h = &self.graph.hparams;
+        let Some((slots, weights)) = self.batch.factors(h.temperature_of(block)) else { return Ok(()) };
+        let cols = h.head_count.of(block) * h.head_dim.of(block);
+        let shape = CombineShape { rows: self.batch.rows, per_row: 1, cols, accumulate: false };
+        self.backend.combine(Terms { x: &ws.q, slots, weights }, shape, &mut ws.raw)?;
+        Ok(self.backend.copy(&ws.raw, 0, &mut ws.q, 0, shape.rows * shape.cols)?)
     }
 
     /// Queries with their gates beside them, head by head, and keys.
@@ -150,13 +182,24 @@ impl<B: Backend> Step<'_, B> {
             scale: h.attention_scale,
             softcap: h.attention_softcap,
         };
-        let (own, columns) = ([&ws.k, &ws.v], KvColumns::of(h, block));
+        let own = [&ws.k, &ws.v];
         let [k, v] = match &mut past.kv {
             KvPast::Resident(kv) => {
-                kv.advance(backend, own, past.runs)?;
+                if h.has_own_keys(block) {
+                    kv.advance(backend, own, past.runs)?;
+                }
                 [&kv.cache.k, &kv.cache.v]
             }
-            KvPast::Chunked(Chunked { kept, joined, copies }) => {
+            KvPast::Chunked(Chunked { kept, joined, copies, lent }) => {
+                let columns = KvColumns::of(h, h.kv_blocks[block]);
+                let own = match lent {
+                    Lent::No => own,
+                    Lent::Given(kv) => {
+                        kv.take(backend, columns, own, RowCopy { from: 0, to: 0, len: self.batch.rows })?;
+                        own
+                    }
+                    Lent::Taken(kv) => [&kv.k, &kv.v],
+                };
                 for &copy in &copies.keep {
                     kept.take(backend, columns, own, copy)?;
                 }

@@ -7,7 +7,7 @@ use super::workspace::Scratch;
 use super::{RowCount, Step};
 use crate::backend::{Backend, CombineShape, Gate, Map, Terms};
 use crate::error::Result;
-use crate::model::{BlockWeights, Dense, Experts, FeedForward, Stack};
+use crate::model::{Beside, BlockWeights, Dense, Experts, FeedForward, Stack};
 use crate::observe::Site;
 use crate::routing;
 
@@ -39,13 +39,40 @@ impl<B: Backend> Step<'_, B> {
         }
     }
 
-    /// A mixture of experts, each computed for the rows that are sent to it: `normed [T, H] -> ws.projected [T, H]`.
-    fn experts(&self, experts: &Experts<B>, block: usize, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
+    /// Experts beside a dense network (Gemma 4): `normed [T, H]`, and another norm of `x [T, H]` for the experts, and a third for
+    /// the router `-> ws.projected [T, H]`.
+    fn both(
+        &self,
+        experts: &Experts<B>,
+        beside: &Beside<B>,
+        block: usize,
+        ws: &mut Scratch<B>,
+        [normed, x]: [&B::Buffer; 2],
+    ) -> Result<()> {
+        let (h, backend, rows) = (&self.graph.hparams, self.backend, self.batch.rows);
+        let Some([mut routed, mut input]) = ws.beside.take() else { return Ok(()) };
+        backend.norm(self.graph.traits.norm, x, rows, &beside.router_gain, h.norm_epsilon, &mut routed)?;
+        self.norm(x, &beside.experts_norm, &mut input)?;
+        self.experts(experts, block, ws, [&routed, &input])?;
+        self.norm(&ws.projected, &beside.experts_post_norm, &mut routed)?;
+
+        self.observe(block, Site::FeedForward, normed, h.embedding_length)?;
+        let (down, width) = ((block, Site::FeedForwardDown), h.feed_forward_length.of(block));
+        self.dense(&beside.network, down, width, normed, [&mut ws.gate, &mut ws.up], &mut ws.post_normed)?;
+        self.norm(&ws.post_normed, &beside.post_norm, &mut ws.projected)?;
+        backend.add(&mut ws.projected, &routed, 1.0, rows * h.embedding_length)?;
+        ws.beside = Some([routed, input]);
+        Ok(())
+    }
+
+    /// A mixture of experts, each computed for the rows that are sent to it, by a router that may read something else: `routed,
+    /// normed [T, H] -> ws.projected [T, H]`.
+    fn experts(&self, experts: &Experts<B>, block: usize, ws: &mut Scratch<B>, [routed, normed]: [&B::Buffer; 2]) -> Result<()> {
         let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
         let (width, inner, used) = (h.embedding_length, h.expert_feed_forward_length, h.expert_used_count);
         let Some(space) = &mut ws.experts else { return Ok(()) };
-        self.observe(block, Site::Router, normed, width)?;
-        self.linear(normed, &experts.router, &mut space.scores)?;
+        self.observe(block, Site::Router, routed, width)?;
+        self.linear(routed, &experts.router, &mut space.scores)?;
         let scores = backend.read(&space.scores, 0..count * h.expert_count)?;
         let routes = routing::route(&scores, h.expert_count, used, experts.choice_bias.as_deref(), &h.routing);
         let slots = count * used;
@@ -59,10 +86,15 @@ impl<B: Backend> Step<'_, B> {
                 factors.fill(1.0);
             }
         }
+        if let Some(scales) = &experts.scales {
+            let of = |slot: u32| scales[routes.experts[slot as usize] as usize];
+            factors.iter_mut().zip(&routes.slots).for_each(|(factor, &slot)| *factor *= of(slot));
+        }
         let index = backend.indices(&routes.experts)?;
         let stack = |stack: &Stack<B>, x: &B::Buffer, rows: usize, out: &mut B::Buffer| -> Result<()> {
             for (expert, slots) in &routes.groups {
-                let w_rows = expert * rows..(expert + 1) * rows;
+                let first = expert * stack.stride + stack.first;
+                let w_rows = first..first + rows;
                 match self.rows {
                     RowCount::Many => backend.matmul(x, slots.clone(), &stack.weight, w_rows, out)?,
                     RowCount::Few => backend.matvec(x, slots.clone(), &stack.weight, w_rows, out)?,
@@ -107,9 +139,19 @@ impl<B: Backend> Step<'_, B> {
         }
     }
 
-    pub(super) fn feed_forward(&self, weights: &BlockWeights<B>, ws: &mut Scratch<B>, normed: &B::Buffer) -> Result<()> {
+    /// The network of a block, whose norm of the stream `x` is `normed`.
+    pub(super) fn feed_forward(
+        &self,
+        weights: &BlockWeights<B>,
+        ws: &mut Scratch<B>,
+        normed: &B::Buffer,
+        x: &B::Buffer,
+    ) -> Result<()> {
         match &weights.feed_forward {
-            FeedForward::Experts(experts) => self.experts(experts, weights.index, ws, normed),
+            FeedForward::Experts(experts) => match &experts.beside {
+                None => self.experts(experts, weights.index, ws, [normed, normed]),
+                Some(beside) => self.both(experts, beside, weights.index, ws, [normed, x]),
+            },
             FeedForward::Dense(dense) => {
                 let h = &self.graph.hparams;
                 self.observe(weights.index, Site::FeedForward, normed, h.embedding_length)?;
@@ -121,7 +163,7 @@ impl<B: Backend> Step<'_, B> {
 }
 
 /// The function of a gated network; `None` for one without a gate.
-fn gate_of(mlp: Mlp) -> Option<Gate> {
+pub(super) fn gate_of(mlp: Mlp) -> Option<Gate> {
     match mlp {
         Mlp::SwiGlu => Some(Gate::Silu),
         Mlp::GeGlu => Some(Gate::Gelu),

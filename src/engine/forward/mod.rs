@@ -7,6 +7,7 @@ mod attention;
 mod delta_net;
 mod feed_forward;
 mod graph;
+mod layer_input;
 mod workspace;
 
 use std::ops::Range;
@@ -16,9 +17,11 @@ use crate::error::Result;
 use crate::model::{BlockWeights, Embedding, Linear, Mixer, NormWeights};
 use crate::observe::{Observed, Observer, Site};
 use crate::state::{KvCache, RecurrentState, ResidentKv, RowCopy, RunList, SequenceState};
+use feed_forward::gate_of;
 pub use graph::{Batch, Graph, Positional};
+pub use layer_input::layer_input;
 use workspace::Scratch;
-pub use workspace::Workspace;
+pub use workspace::{LayerSpace, Workspace};
 
 /// Which matmul a step wants: many rows, each computed alone (scoring), or few rows at the speed of memory (decoding).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +58,14 @@ pub struct Past<'a, B: Backend> {
     pub states: Option<&'a mut RecurrentState<B>>,
     /// The rows by sequence, with the slots of their states.
     pub runs: &'a RunList<B>,
+    /// The block's input beside the stream, where it has one: `[T, d]`.
+    pub input: Option<&'a B::Buffer>,
 }
 
 impl<'a, B: Backend> Past<'a, B> {
-    /// Decoding: the states of the sequences, which the step advances.
-    pub fn resident(state: &'a mut SequenceState<B>, runs: &'a RunList<B>) -> Self {
-        Self { kv: KvPast::Resident(&mut state.kv), states: state.recurrent.as_mut(), runs }
+    /// Decoding: the states of the sequences, which the step advances; those of the block whose keys the block uses.
+    pub fn resident(state: &'a mut SequenceState<B>, runs: &'a RunList<B>, input: Option<&'a B::Buffer>) -> Self {
+        Self { kv: KvPast::Resident(&mut state.kv), states: state.recurrent.as_mut(), runs, input }
     }
 }
 
@@ -80,6 +85,18 @@ pub struct Chunked<'a, B: Backend> {
     pub joined: &'a mut KvCache<B>,
     /// What is copied where.
     pub copies: &'a KvCopies,
+    /// The step's keys and values that blocks have in common.
+    pub lent: Lent<'a, B>,
+}
+
+/// Keys and values of a step that later blocks use, too.
+pub enum Lent<'a, B: Backend> {
+    /// The block has its own, for itself.
+    No,
+    /// It has its own, and leaves them here.
+    Given(&'a mut KvCache<B>),
+    /// It has none, and takes these.
+    Taken(&'a KvCache<B>),
 }
 
 /// What all blocks of a step have in common.
@@ -131,7 +148,8 @@ impl<B: Backend> Step<'_, B> {
             return Ok(());
         }
         let local = self.graph.local_table.as_ref().filter(|_| h.window_of(block).is_some());
-        let shape = RopeShape { rows: self.batch.rows, heads, head_dim, first, dim: h.rope_dim, pairs: self.graph.traits.rope };
+        let dim = if local.is_some() { h.rope_local_dim } else { h.rope_dim };
+        let shape = RopeShape { rows: self.batch.rows, heads, head_dim, first, dim, pairs: self.graph.traits.rope };
         Ok(self.backend.rope(x, shape, local.unwrap_or(&self.graph.table), &self.batch.angles)?)
     }
 
@@ -226,8 +244,18 @@ pub fn block<B: Backend>(
     step.join(weights.mixer_post_norm.as_ref(), scratch, x)?;
     let shares = step.graph.hparams.parallel;
     let input = if shares { &*normed } else { pre_norm(step, weights.ffn_norm.as_ref(), x, normed)? };
-    step.feed_forward(weights, scratch, input)?;
-    step.join(weights.ffn_post_norm.as_ref(), scratch, x)
+    step.feed_forward(weights, scratch, input, x)?;
+    step.join(weights.ffn_post_norm.as_ref(), scratch, x)?;
+    if let (Some(gate), Some(input)) = (&weights.layer_gate, past.input) {
+        step.read_beside(gate, weights.index, input, scratch, x)?;
+    }
+    match weights.output_scale {
+        None => Ok(()),
+        Some(scale) => {
+            let len = step.batch.rows * step.graph.hparams.embedding_length;
+            Ok(step.backend.map(Map::Scale(scale), x, len)?)
+        }
+    }
 }
 
 /// What a part of the block reads: the norm of `x`, or `x` itself where the model has no norm there.

@@ -32,6 +32,8 @@ pub(super) struct Scratch<B: Backend> {
     pub gate: B::Buffer,
     pub up: B::Buffer,
     pub experts: Option<ExpertSpace<B>>,
+    /// What the router and what the experts read, where a dense network beside them reads something else.
+    pub beside: Option<[B::Buffer; 2]>,
 }
 
 /// Buffers of mixtures of experts; a slot is a row together with one of its experts.
@@ -45,6 +47,32 @@ pub(super) struct ExpertSpace<B: Backend> {
     pub out: B::Buffer,
 }
 
+/// Buffers of what blocks read beside the stream.
+pub struct LayerSpace<B: Backend> {
+    /// The embeddings of a step's tokens: `[T, H]`.
+    pub embedded: B::Buffer,
+    /// The rows of the tokens in the block's table, and then the input: `[T, d]`.
+    pub input: B::Buffer,
+    pub(super) projected: B::Buffer,
+    pub(super) normed: B::Buffer,
+}
+
+impl<B: Backend> LayerSpace<B> {
+    /// For steps of up to `rows` rows; `None` where blocks read nothing beside the stream.
+    ///
+    /// # Errors
+    /// A device without the memory.
+    pub fn new(backend: &B, h: &HParams, rows: usize) -> Result<Option<Self>> {
+        let [input, embedded] = WorkspaceColumns::of(h).layer_input;
+        if input == 0 {
+            return Ok(None);
+        }
+        let buffer = |columns: usize| backend.alloc(rows * columns);
+        let (embedded, normed) = (buffer(embedded)?, buffer(input)?);
+        Ok(Some(Self { embedded, input: buffer(input)?, projected: buffer(input)?, normed }))
+    }
+}
+
 impl<B: Backend> Workspace<B> {
     /// For steps of up to `rows` rows.
     ///
@@ -53,6 +81,10 @@ impl<B: Backend> Workspace<B> {
     pub fn new(backend: &B, h: &HParams, rows: usize) -> Result<Self> {
         let columns = WorkspaceColumns::of(h);
         let buffer = |columns: usize| backend.alloc(rows * columns);
+        let beside = match columns.experts {
+            Some(columns) if columns.normed > 0 => Some([buffer(columns.normed)?, buffer(columns.normed)?]),
+            _ => None,
+        };
         let experts = match columns.experts {
             None => None,
             Some(columns) => Some(ExpertSpace {
@@ -78,6 +110,7 @@ impl<B: Backend> Workspace<B> {
             gate: buffer(columns.gate)?,
             up: buffer(columns.gate)?,
             experts,
+            beside,
         };
         Ok(Self { normed: buffer(columns.normed)?, scratch })
     }

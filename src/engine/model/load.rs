@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bitworth_quant::HParams;
-use bitworth_quant::arch::{AttentionGate, Mlp, Role};
+use bitworth_quant::arch::{AttentionGate, BlockTraits, Mlp, Role};
 use bitworth_quant::checkpoint::TensorBytes;
 use bitworth_quant::hparams::Recurrent;
 
 use super::reader::{Reader, decode, f32_tensor};
 use super::weights::{
-    Attention, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, Linear, Mixer, NormWeights,
-    Projections, Queries, Shared, Stack,
+    Attention, Beside, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, LayerGate, Linear, Mixer,
+    NormWeights, Projections, Queries, Shared, Stack,
 };
 use crate::backend::{Backend, HostTensor};
 use crate::error::{EngineError, Result};
@@ -40,7 +40,7 @@ impl<B: Backend> Loader<'_, B> {
         Ok(self.reader.tensor(role, self.block)?.map(|tensor| self.backend.weight(tensor)).transpose()?)
     }
 
-    fn linear(&self, weight: Role, bias: Option<Role>) -> Result<Linear<B>> {
+    pub fn linear(&self, weight: Role, bias: Option<Role>) -> Result<Linear<B>> {
         let tensor = self.reader.require(weight, self.block)?;
         let (rows, cols) = (tensor.rows, tensor.cols);
         let bias = bias.map(|role| self.optional(role)).transpose()?.flatten();
@@ -131,7 +131,7 @@ impl<B: Backend> Loader<'_, B> {
         })
     }
 
-    fn attention(&self, h: &HParams, gate: AttentionGate) -> Result<Attention<B>> {
+    fn attention(&self, h: &HParams, traits: &BlockTraits) -> Result<Attention<B>> {
         let sinks = self.reader.decoded(Role::AttnSinks, self.block)?;
         let head_dim = h.head_dim.of(self.block);
         let unweighted = h.unweighted_head_norms && h.rope_blocks[self.block];
@@ -139,8 +139,9 @@ impl<B: Backend> Loader<'_, B> {
         Ok(Attention {
             projections: self.projections(h)?,
             q_norm: head_norm(Role::AttnQNorm)?,
-            k_norm: head_norm(Role::AttnKNorm)?,
-            gate: match gate {
+            k_norm: if h.has_own_keys(self.block) { head_norm(Role::AttnKNorm)? } else { None },
+            v_norm: traits.normalizes_values.then(|| self.unweighted(h.value_dim.of(self.block))).transpose()?,
+            gate: match traits.attention_gate {
                 AttentionGate::None => Gated::No,
                 AttentionGate::BehindQueries => Gated::BehindQueries,
                 AttentionGate::Own => Gated::Own(self.linear(Role::AttnGate, None)?),
@@ -166,19 +167,21 @@ impl<B: Backend> Loader<'_, B> {
                 values: self.linear(Role::AttnVB, None)?,
             }));
         }
+        if !h.has_own_keys(self.block) {
+            return Ok(Projections::Queries(self.linear(Role::AttnQ, Some(Role::AttnQBias))?));
+        }
         let (heads, kv_heads) = (h.head_count.of(self.block), h.head_count_kv.of(self.block));
         let (key, value) = (h.head_dim.of(self.block), h.value_dim.of(self.block));
         let (queries, keys, values) = (heads * key, kv_heads * key, kv_heads * value);
-        let [q, k, v] = if self.has(Role::AttnQkv) {
-            self.parts(Role::AttnQkv, Some(Role::AttnQkvBias), [queries, keys, values])?
-        } else {
-            [
-                self.linear(Role::AttnQ, Some(Role::AttnQBias))?,
-                self.linear(Role::AttnK, Some(Role::AttnKBias))?,
-                self.linear(Role::AttnV, Some(Role::AttnVBias))?,
-            ]
-        };
-        Ok(Projections::Plain { q, k, v })
+        if self.has(Role::AttnQkv) {
+            let [q, k, v] = self.parts(Role::AttnQkv, Some(Role::AttnQkvBias), [queries, keys, values])?;
+            return Ok(Projections::Plain { q, k, v: Some(v) });
+        }
+        Ok(Projections::Plain {
+            q: self.linear(Role::AttnQ, Some(Role::AttnQBias))?,
+            k: self.linear(Role::AttnK, Some(Role::AttnKBias))?,
+            v: self.has(Role::AttnV).then(|| self.linear(Role::AttnV, Some(Role::AttnVBias))).transpose()?,
+        })
     }
 
     /// The matrix that expands compressed keys. GGUF stores it the other way round, for the products after absorption
@@ -212,13 +215,14 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     fn feed_forward(&self, h: &HParams, gated: bool) -> Result<FeedForward<B>> {
+        let roles = [
+            (Role::FfnGate, Some(Role::FfnGateBias)),
+            (Role::FfnUp, Some(Role::FfnUpBias)),
+            (Role::FfnDown, Some(Role::FfnDownBias)),
+        ];
+        let dense = || self.dense(roles, gated, h.feed_forward_length.of(self.block));
         if !h.has_experts(self.block) {
-            let roles = [
-                (Role::FfnGate, Some(Role::FfnGateBias)),
-                (Role::FfnUp, Some(Role::FfnUpBias)),
-                (Role::FfnDown, Some(Role::FfnDownBias)),
-            ];
-            return Ok(FeedForward::Dense(self.dense(roles, gated, h.feed_forward_length.of(self.block))?));
+            return Ok(FeedForward::Dense(dense()?));
         }
         let shared = if self.has(Role::FfnDownShexp) {
             let roles = [(Role::FfnGateShexp, None), (Role::FfnUpShexp, None), (Role::FfnDownShexp, None)];
@@ -227,18 +231,52 @@ impl<B: Backend> Loader<'_, B> {
         } else {
             None
         };
-        let stack = |weight, bias| {
+        let inner = h.expert_feed_forward_length;
+        let stack = |weight, bias, stride| {
             let weight = self.matrix(self.reader.require(weight, self.block)?)?;
-            Ok::<_, EngineError>(Stack { weight, bias: self.optional(bias)? })
+            Ok::<_, EngineError>(Stack { weight, bias: self.optional(bias)?, stride, first: 0 })
         };
+        let (gate, up) = if self.has(Role::FfnGateUpExps) {
+            let weight = self.matrix(self.reader.require(Role::FfnGateUpExps, self.block)?)?;
+            let part = |first| Stack { weight: weight.clone(), bias: None, stride: 2 * inner, first };
+            (part(0), part(inner))
+        } else {
+            (stack(Role::FfnGateExps, Role::FfnGateExpsBias, inner)?, stack(Role::FfnUpExps, Role::FfnUpExpsBias, inner)?)
+        };
+        let beside = if h.dense_beside_experts { Some(self.beside(h, dense()?)?) } else { None };
         Ok(FeedForward::Experts(Experts {
             router: self.linear(Role::FfnGateInp, Some(Role::FfnGateInpBias))?,
             choice_bias: self.reader.decoded(Role::ExpProbsBias, self.block)?,
-            gate: stack(Role::FfnGateExps, Role::FfnGateExpsBias)?,
-            up: stack(Role::FfnUpExps, Role::FfnUpExpsBias)?,
-            down: stack(Role::FfnDownExps, Role::FfnDownExpsBias)?,
+            gate,
+            up,
+            down: stack(Role::FfnDownExps, Role::FfnDownExpsBias, h.embedding_length)?,
             shared,
+            scales: self.reader.decoded(Role::FfnDownExpsScale, self.block)?,
+            beside,
         }))
+    }
+
+    /// A norm without a bias that a block must have.
+    fn gain(&self, role: Role) -> Result<NormWeights<B>> {
+        Ok(NormWeights { gain: self.weight(role)?, bias: None })
+    }
+
+    /// The router reads a norm without weights, times a weight for each column, by the root of their number: one gain.
+    fn beside(&self, h: &HParams, network: Dense<B>) -> Result<Beside<B>> {
+        let root = (h.embedding_length as f32).sqrt();
+        let gains: Vec<f32> = self.numbers(Role::FfnGateInpScale)?.into_iter().map(|scale| scale / root).collect();
+        Ok(Beside {
+            network,
+            post_norm: self.gain(Role::FfnPostNorm1)?,
+            router_gain: self.backend.weight(f32_tensor(1, gains.len(), &gains))?,
+            experts_norm: self.gain(Role::FfnPreNorm2)?,
+            experts_post_norm: self.gain(Role::FfnPostNorm2)?,
+        })
+    }
+
+    fn layer_gate(&self) -> Result<LayerGate<B>> {
+        let (gate, projection) = (self.linear(Role::InpGate, None)?, self.linear(Role::Proj, None)?);
+        Ok(LayerGate { gate, projection, post_norm: self.gain(Role::PostNorm)? })
     }
 }
 
@@ -256,12 +294,14 @@ impl<B: Backend> BlockWeights<B> {
             mixer_norm: load.norm(Role::AttnNorm, Role::AttnNormBias)?,
             mixer: match h.recurrent_of(index) {
                 Some(r) => Mixer::DeltaNet(load.delta_net(r)?),
-                None => Mixer::Attention(load.attention(h, traits.attention_gate)?),
+                None => Mixer::Attention(load.attention(h, traits)?),
             },
             mixer_post_norm: if post { gain(Role::AttnPostNorm)? } else { None },
             ffn_norm: load.norm(traits.ffn_norm, Role::FfnNormBias)?,
             feed_forward: load.feed_forward(h, !matches!(traits.mlp, Mlp::Gelu | Mlp::Xielu))?,
             ffn_post_norm: gain(Role::FfnPostNorm)?,
+            layer_gate: (h.layer_input_length > 0).then(|| load.layer_gate()).transpose()?,
+            output_scale: reader.decoded(Role::LayerOutputScale, index)?.and_then(|scale| scale.first().copied()),
         })
     }
 }

@@ -3,14 +3,16 @@
 //! reading (`sweep`, `generate`).
 
 mod head;
+mod inputs;
 mod load;
 mod reader;
 mod weights;
 
 pub use crate::variant::Variant;
 pub use head::{Embedding, OutputHead, output_norm, output_rows};
+pub use inputs::InputTables;
 pub use reader::Reader;
 pub use weights::{
-    Attention, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, Linear, Mixer, NormWeights,
-    Projections, Queries, Shared, Stack,
+    Attention, Beside, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, LayerGate, LayerInput,
+    Linear, Mixer, NormWeights, Projections, Queries, Shared, Stack,
 };

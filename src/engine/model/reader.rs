@@ -59,6 +59,23 @@ impl<'a> Reader<'a> {
         Ok(HostTensor { dtype, rows: rows.len(), cols: tensor.cols(), bytes })
     }
 
+    /// Some columns of such rows, as numbers: only the blocks of weights that these are in are decoded.
+    pub(super) fn columns(&self, role: Role, rows: &[u32], cols: Range<usize>) -> Result<HostTensor> {
+        let tensor = self.variant.require(role, 0)?;
+        let dtype = self.variant.dtype(tensor);
+        let (len, bytes) = (dtype.block_len(), dtype.block_bytes());
+        let blocks = cols.start / len..cols.end.div_ceil(len);
+        let skip = cols.start - blocks.start * len;
+        let one = |&row: &u32| {
+            let encoded = self.variant.encoded(tensor, row as usize..row as usize + 1, dtype)?;
+            let mut numbers = vec![0.0; blocks.len() * len];
+            dtype.decode_row(&encoded[blocks.start * bytes..blocks.end * bytes], &mut numbers);
+            Ok(numbers[skip..skip + cols.len()].to_vec())
+        };
+        let picked = rows.par_iter().map(one).collect::<Result<Vec<Vec<f32>>>>()?;
+        Ok(f32_tensor(rows.len(), cols.len(), &picked.concat()))
+    }
+
     pub(super) fn require(&self, role: Role, block: usize) -> Result<HostTensor> {
         let tensor = self.variant.require(role, block)?;
         self.rows(tensor, 0..tensor.rows())

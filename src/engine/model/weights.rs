@@ -35,9 +35,11 @@ pub struct HeadNorm<B: Backend> {
 
 /// Where queries, keys and values come from.
 pub enum Projections<B: Backend> {
-    /// A matrix each.
+    /// A matrix each. Where there is none for values, the keys are the values, before they are normalized and rotated.
     #[allow(missing_docs)]
-    Plain { q: Linear<B>, k: Linear<B>, v: Linear<B> },
+    Plain { q: Linear<B>, k: Linear<B>, v: Option<Linear<B>> },
+    /// One for queries. Keys and values are those of an earlier block.
+    Queries(Linear<B>),
     /// Compressed keys and values.
     Latent(Latent<B>),
 }
@@ -81,6 +83,10 @@ pub struct Stack<B: Backend> {
     pub weight: Arc<B::Weight>,
     /// `[experts, N]`, where the model has one.
     pub bias: Option<B::Weight>,
+    /// Rows from one expert's to the next's: more than N where gate and up are in one tensor.
+    pub stride: usize,
+    /// The first of an expert's N rows among those.
+    pub first: usize,
 }
 
 /// The network that all tokens share.
@@ -105,6 +111,44 @@ pub struct Experts<B: Backend> {
     pub down: Stack<B>,
     /// The network beside them, where the model has one.
     pub shared: Option<Shared<B>>,
+    /// Factors on the weights of the experts, on the host.
+    pub scales: Option<Vec<f32>>,
+    /// A dense network beside them that reads another norm, where the model has one.
+    pub beside: Option<Beside<B>>,
+}
+
+/// A dense network beside experts: both read norms of their own of the same stream, and the norms of what they put out are added
+/// (Gemma 4).
+pub struct Beside<B: Backend> {
+    /// The network; it reads the block's norm before the feed-forward network.
+    pub network: Dense<B>,
+    /// Norm behind it.
+    pub post_norm: NormWeights<B>,
+    /// Gain of the norm before the router.
+    pub router_gain: B::Weight,
+    /// Norm before the experts.
+    pub experts_norm: NormWeights<B>,
+    /// Norm behind them.
+    pub experts_post_norm: NormWeights<B>,
+}
+
+/// What makes the input of a block beside the stream: `(norm(P e / sqrt H) + sqrt d t) / sqrt 2` of the embedding e of a token
+/// and its row t in a table of the block's (Gemma 4).
+pub struct LayerInput<B: Backend> {
+    /// P: `[d, H]`
+    pub projection: Linear<B>,
+    /// Gain of the norm: `[d]`.
+    pub norm: B::Weight,
+}
+
+/// How a block reads its input beside the stream: `norm(W (gelu(G x) * input))` is added to the stream.
+pub struct LayerGate<B: Backend> {
+    /// G: `[d, H]`
+    pub gate: Linear<B>,
+    /// W: `[H, d]`
+    pub projection: Linear<B>,
+    /// Norm behind it.
+    pub post_norm: NormWeights<B>,
 }
 
 /// What follows attention.
@@ -155,6 +199,8 @@ pub struct Attention<B: Backend> {
     pub q_norm: Option<HeadNorm<B>>,
     /// The same of the keys.
     pub k_norm: Option<HeadNorm<B>>,
+    /// The same of the values.
+    pub v_norm: Option<HeadNorm<B>>,
     /// Scores of keys without values, one a head, where the model has them.
     pub sinks: Option<B::Buffer>,
     /// What lets the outputs of the heads through, where the model has a gate.
@@ -189,4 +235,8 @@ pub struct BlockWeights<B: Backend> {
     pub feed_forward: FeedForward<B>,
     /// Norm behind it, where the model has one.
     pub ffn_post_norm: Option<NormWeights<B>>,
+    /// What reads the block's input beside the stream, where the model has one.
+    pub layer_gate: Option<LayerGate<B>>,
+    /// Factor on what the block puts out, where the model has one.
+    pub output_scale: Option<f32>,
 }

@@ -34,6 +34,7 @@ use super::forward;
 use super::head::{self, StoredLogProbs};
 use super::model::{OutputHead, Reader, Variant};
 use super::observe::{Observed, Observer, Site};
+use super::state::KvColumns;
 use super::supply::Supply;
 pub use layers::LayerError;
 use pass::{Pass, Walk};
@@ -261,7 +262,7 @@ pub fn logits<B: Backend>(
                 walk.check_stop()?;
                 let count = at_once.min(piece.rows.len() - first);
                 let mut x = backend.alloc(count * width)?;
-                backend.copy(&hidden[0][piece.chunk], (piece.first + first) * width, &mut x, 0, count * width)?;
+                backend.copy(&hidden.x[0][piece.chunk], (piece.first + first) * width, &mut x, 0, count * width)?;
                 all.extend(head::logits(backend, &pass.graphs[0], &head, &x, count)?);
             }
         }
@@ -318,7 +319,7 @@ pub fn observe<B: Backend>(
             continue;
         }
         let norm = super::model::output_norm(backend, &Reader::alone(variant, Arithmetic::F32))?;
-        for (chunk, x) in pass.chunks.iter().zip(&hidden[0]) {
+        for (chunk, x) in pass.chunks.iter().zip(&hidden.x[0]) {
             walk.check_stop()?;
             let (rows, cols) = (chunk.batch.rows, h.embedding_length);
             let mut normed = backend.alloc(rows * cols)?;
@@ -333,7 +334,8 @@ pub fn observe<B: Backend>(
 
 /// Rows of one model whose activations are held at once.
 pub fn pass_rows(h: &HParams, limits: SweepLimits) -> usize {
-    (limits.activation_bytes.min(limits.memory_bytes / 2) / (h.embedding_length * size_of::<f32>()).max(1)).max(1)
+    let columns = h.embedding_length + KvColumns::lent(h);
+    (limits.activation_bytes.min(limits.memory_bytes / 2) / (columns * size_of::<f32>()).max(1)).max(1)
 }
 
 /// A model as the only lane.

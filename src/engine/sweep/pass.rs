@@ -1,7 +1,7 @@
 //! One pass: as many sequences as have room walk through all layers together, and through the head.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,9 +16,11 @@ use super::state::State;
 use super::{Lane, LaneScores, Reference, Scores, Sequence, StoredHidden, SweepLimits, SweepOptions, not_numbers};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
-use crate::forward::{self, Batch, Chunked, Graph, KvCopies, KvPast, Past, Positional, RowCount, Step, Workspace};
+use crate::forward::{
+    self, Batch, Chunked, Graph, KvCopies, KvPast, LayerSpace, Lent, Past, Positional, RowCount, Step, Workspace,
+};
 use crate::head::{self, Scored};
-use crate::model::{BlockWeights, Embedding, Reader};
+use crate::model::{BlockWeights, Embedding, LayerInput, Reader};
 use crate::observe::Observer;
 use crate::prefetch::prefetch;
 use crate::rope::{LengthClasses, Rope};
@@ -96,8 +98,23 @@ impl<B: Backend> Chunk<B> {
     }
 }
 
-/// By lane that is walked, by chunk: activations.
-pub type Hidden<B> = Vec<Vec<<B as Backend>::Buffer>>;
+/// What a walk takes from layer to layer, by lane that is walked.
+pub struct Hidden<B: Backend> {
+    /// By chunk: activations.
+    pub x: Vec<Vec<B::Buffer>>,
+    /// By block and chunk: keys and values that later blocks use.
+    pub lent: Vec<BTreeMap<usize, Vec<KvCache<B>>>>,
+}
+
+/// What the inputs are made of that blocks have beside the stream.
+struct Inputs<B: Backend> {
+    /// All tokens of the pass, each once, in order.
+    known: Vec<u32>,
+    /// By chunk: which of them its rows have.
+    picks: Vec<B::Indices>,
+    /// By lane that is walked: their embeddings, where its blocks have such inputs.
+    embeddings: Vec<Option<Embedding<B>>>,
+}
 
 /// Some sequences on their way.
 pub struct Pass<'w, 'a, B: Backend> {
@@ -180,12 +197,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     /// What goes into the first layer.
     pub fn embed(&self) -> Result<Hidden<B>> {
         let backend = self.walk.backend;
-        let mut known: Vec<u32> = self.chunks.iter().flat_map(|chunk| chunk.tokens.iter().copied()).collect();
-        known.sort_unstable();
-        known.dedup();
-        let place = |token: &u32| known.binary_search(token).unwrap_or(0) as u32;
-        let picks: Vec<Vec<u32>> = self.chunks.iter().map(|chunk| chunk.tokens.iter().map(place).collect()).collect();
-        let picks = picks.iter().map(|picks| Ok(backend.indices(picks)?)).collect::<Result<Vec<_>>>()?;
+        let (known, picks) = self.tokens()?;
         let mut hidden = Vec::with_capacity(self.walk.walked.len());
         for lane in self.walk.walked.clone() {
             self.walk.check_stop()?;
@@ -198,7 +210,29 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
             };
             hidden.push(self.chunks.iter().zip(&picks).map(one).collect::<Result<Vec<_>>>()?);
         }
-        Ok(hidden)
+        let lent = hidden.iter().map(|_| BTreeMap::new()).collect();
+        Ok(Hidden { x: hidden, lent })
+    }
+
+    /// All tokens of the pass, each once, and which of them the rows of each chunk have.
+    fn tokens(&self) -> Result<(Vec<u32>, Vec<B::Indices>)> {
+        let mut known: Vec<u32> = self.chunks.iter().flat_map(|chunk| chunk.tokens.iter().copied()).collect();
+        known.sort_unstable();
+        known.dedup();
+        let place = |token: &u32| known.binary_search(token).unwrap_or(0) as u32;
+        let picks: Vec<Vec<u32>> = self.chunks.iter().map(|chunk| chunk.tokens.iter().map(place).collect()).collect();
+        let picks = picks.iter().map(|picks| Ok(self.walk.backend.indices(picks)?)).collect::<Result<Vec<_>>>()?;
+        Ok((known, picks))
+    }
+
+    /// What blocks' inputs beside the stream are made of, where a lane has such blocks.
+    fn inputs(&self) -> Result<Inputs<B>> {
+        let has = |lane: usize| self.graphs[lane].hparams().layer_input_length > 0;
+        let walked = self.walk.walked.clone();
+        let (known, picks) = if walked.clone().any(has) { self.tokens()? } else { (Vec::new(), Vec::new()) };
+        let embedding = |lane: usize| Embedding::of_tokens(self.walk.backend, &self.walk.reader(lane), &known);
+        let embeddings = walked.map(|lane| has(lane).then(|| embedding(lane)).transpose()).collect::<Result<_>>()?;
+        Ok(Inputs { known, picks, embeddings })
     }
 
     /// Runs the blocks from `first` on, of all lanes that are walked; `behind` is called when all lanes have one behind them.
@@ -218,26 +252,53 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let last = jobs.clone();
         let last_of = |block: usize, lane: usize| last.iter().rfind(|&&(other, _)| other == block) == Some(&(block, lane));
         let readers: Vec<Reader<'_>> = (0..self.walk.lanes.len()).map(|lane| self.walk.reader(lane)).collect();
+        let inputs = self.inputs()?;
         let load = |(block, lane): (usize, usize)| {
             let weights = BlockWeights::load(*backend, &readers[lane], block)?;
+            let input = LayerInput::load(*backend, &readers[lane], block, &inputs.known)?;
             if last_of(block, lane) {
                 supply.forget();
             }
-            Ok((block, lane, weights, supply.take_read()))
+            Ok((block, lane, weights, input, supply.take_read()))
         };
-        prefetch(jobs.into_iter(), load, |(block, lane, weights, read)| {
-            let graph = &self.graphs[lane];
-            let space = self.space(&mut spaces, graph.hparams())?;
-            let Space { workspace, kept, joined, states } = space;
-            for (chunk, x) in self.chunks.iter().zip(&mut hidden[lane - walked.start]) {
+        prefetch(jobs.into_iter(), load, |(block, lane, weights, input, read)| {
+            let (graph, at) = (&self.graphs[lane], lane - walked.start);
+            let h = graph.hparams();
+            let Space { workspace, kept, joined, states, inputs: input_space } = self.space(&mut spaces, h)?;
+            let Hidden { x, lent } = &mut *hidden;
+            let mut given: Vec<KvCache<B>> = Vec::new();
+            for (number, (chunk, x)) in self.chunks.iter().zip(&mut x[at]).enumerate() {
                 self.walk.check_stop()?;
-                let kv = KvPast::Chunked(Chunked { kept, joined, copies: &chunk.copies });
-                let past = Past { kv, states: states.as_mut(), runs: &chunk.runs };
+                let rows = chunk.batch.rows;
+                let lent = match lent[at].get(&h.kv_blocks[block]).and_then(|chunks| chunks.get(number)) {
+                    Some(kv) => Lent::Taken(kv),
+                    None if h.lends_keys(block, block) => {
+                        given.push(KvCache::new(*backend, KvColumns::of(h, block), rows)?);
+                        given.last_mut().map_or(Lent::No, Lent::Given)
+                    }
+                    None => Lent::No,
+                };
                 let observer = self.walk.observer;
                 let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: RowCount::Many, observer };
+                let beside = match (&input, &inputs.embeddings[at], &mut *input_space) {
+                    (Some((input, table)), Some(embedding), Some(space)) => {
+                        let picks = &inputs.picks[number];
+                        forward::embed(*backend, graph, embedding, picks, &chunk.batch, &mut space.embedded)?;
+                        backend.embed(table, picks, rows, &mut space.input)?;
+                        forward::layer_input(&step, input, space)?;
+                        Some(&space.input)
+                    }
+                    _ => None,
+                };
+                let kv = KvPast::Chunked(Chunked { kept, joined, copies: &chunk.copies, lent });
+                let past = Past { kv, states: states.as_mut(), runs: &chunk.runs, input: beside };
                 forward::block(&step, &weights, past, workspace, x)?;
-                self.walk.progress.advance(chunk.batch.rows as u64);
+                self.walk.progress.advance(rows as u64);
             }
+            if !given.is_empty() {
+                lent[at].insert(block, given);
+            }
+            lent[at].retain(|&of, _| h.lends_keys(of, block));
             drop(weights);
             read.iter().for_each(|part| part.release(Pages::Unmapped));
             done.extend(read);
@@ -265,7 +326,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 let kept = KvCache::new(backend, columns, self.layout.kept_rows.max(1))?;
                 let joined = KvCache::new(backend, columns, joined.max(1))?;
                 let states = StateColumns::of_model(h).map(|columns| RecurrentState::new(backend, columns, self.layout.slots));
-                all.push((h.clone(), Space { workspace, kept, joined, states: states.transpose()? }));
+                let (states, inputs) = (states.transpose()?, LayerSpace::new(backend, h, rows)?);
+                all.push((h.clone(), Space { workspace, kept, joined, states, inputs }));
                 all.len() - 1
             }
         };
@@ -325,7 +387,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                     (0, Reference::Hidden(stored)) => backend.upload(&self.stored(chunk, stored, width)?)?,
                     _ => {
                         // An empty buffer takes its place.
-                        let x = std::mem::replace(&mut hidden[lane - walk.walked.start][number], backend.alloc(1)?);
+                        let x = std::mem::replace(&mut hidden.x[lane - walk.walked.start][number], backend.alloc(1)?);
                         let rows = backend.indices(&chunk.rows)?;
                         let mut picked = backend.alloc((chunk.rows.len() * width).max(1))?;
                         if !chunk.rows.is_empty() {
@@ -405,16 +467,42 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         Ok(self.walk.backend.read(x, 0..self.chunks[chunk].batch.rows * width)?)
     }
 
-    /// Activations from numbers, asked for by their count: lane by lane, chunk by chunk.
-    pub fn upload(&self, mut numbers: impl FnMut(usize) -> Result<Vec<f32>>) -> Result<Hidden<B>> {
-        let mut hidden = Vec::new();
-        for lane in self.walk.walked.clone() {
-            let width = self.graphs[lane].hparams().embedding_length;
-            let mut chunks = Vec::new();
-            for chunk in &self.chunks {
-                chunks.push(self.walk.backend.upload(&numbers(chunk.batch.rows * width)?)?);
+    /// All that is taken from layer to layer behind a block, as numbers: lane by lane, chunk by chunk.
+    pub fn each(&self, hidden: &Hidden<B>, mut take: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        for (lane, (x, lent)) in hidden.x.iter().zip(&hidden.lent).enumerate() {
+            let h = self.graphs[self.walk.walked.start + lane].hparams();
+            for (number, x) in x.iter().enumerate() {
+                take(&self.read(lane, number, x)?)?;
+                for (&block, chunks) in lent {
+                    let (columns, rows) = (KvColumns::of(h, block), self.chunks[number].batch.rows);
+                    take(&self.walk.backend.read(&chunks[number].k, 0..rows * columns.k)?)?;
+                    take(&self.walk.backend.read(&chunks[number].v, 0..rows * columns.v)?)?;
+                }
             }
-            hidden.push(chunks);
+        }
+        Ok(())
+    }
+
+    /// The same from numbers, asked for by their count.
+    pub fn upload(&self, block: usize, mut numbers: impl FnMut(usize) -> Result<Vec<f32>>) -> Result<Hidden<B>> {
+        let backend = self.walk.backend;
+        let mut hidden = Hidden { x: Vec::new(), lent: Vec::new() };
+        for lane in self.walk.walked.clone() {
+            let h = self.graphs[lane].hparams();
+            let lenders: Vec<usize> = (0..=block).filter(|&of| h.lends_keys(of, block)).collect();
+            let (mut x, mut lent) = (Vec::new(), BTreeMap::new());
+            for chunk in &self.chunks {
+                let rows = chunk.batch.rows;
+                x.push(backend.upload(&numbers(rows * h.embedding_length)?)?);
+                for &of in &lenders {
+                    let columns = KvColumns::of(h, of);
+                    let (k, v) = (numbers(rows * columns.k)?, numbers(rows * columns.v)?);
+                    let kv = KvCache { k: backend.upload(&k)?, v: backend.upload(&v)? };
+                    lent.entry(of).or_insert_with(Vec::new).push(kv);
+                }
+            }
+            hidden.x.push(x);
+            hidden.lent.push(lent);
         }
         Ok(hidden)
     }
@@ -423,8 +511,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     fn row_errors(&self, block: usize, hidden: &Hidden<B>) -> Result<Vec<RowError>> {
         let mut errors = Vec::new();
         for chunk in 0..self.chunks.len() {
-            let reference = self.read(0, chunk, &hidden[0][chunk])?;
-            for (lane, (graph, x)) in self.graphs.iter().zip(hidden).enumerate().skip(1) {
+            let reference = self.read(0, chunk, &hidden.x[0][chunk])?;
+            for (lane, (graph, x)) in self.graphs.iter().zip(&hidden.x).enumerate().skip(1) {
                 let own = self.read(lane, chunk, &x[chunk])?;
                 errors.push(RowError::of(lane, block, chunk, &reference, &own, graph.hparams().embedding_length));
             }
@@ -461,4 +549,5 @@ struct Space<B: Backend> {
     kept: KvCache<B>,
     joined: KvCache<B>,
     states: Option<RecurrentState<B>>,
+    inputs: Option<LayerSpace<B>>,
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use bitworth_quant::arch::Role;
 use bitworth_quant::checkpoint::TensorBytes;
 use bitworth_quant::hparams::{Recurrent, RecurrentKind};
 use bitworth_quant::{DType, HParams};
@@ -245,7 +246,7 @@ fn key_columns(h: &HParams) -> usize {
 
 /// Bytes of what lanes hold.
 struct Sizes {
-    /// Activations of a row, all lanes.
+    /// Activations of a row, and keys and values that later blocks use, all lanes.
     state: usize,
     /// Temporary buffers of a row of a chunk, all shapes.
     workspace: usize,
@@ -255,6 +256,8 @@ struct Sizes {
     slot: usize,
     /// Weights: two blocks, and what was encoded for several lanes.
     blocks: usize,
+    /// What blocks' inputs beside the stream are made of, for a token, all lanes.
+    token: usize,
     /// A range of the output matrices of all lanes, twice.
     head: usize,
     head_tokens: usize,
@@ -264,7 +267,7 @@ struct Sizes {
 impl Sizes {
     fn of(lanes: &[Lane], limits: &SweepLimits) -> Self {
         let mut shapes: Vec<&HParams> = lanes.iter().map(|lane| lane.variant.hparams()).collect();
-        let state = shapes.iter().map(|h| h.embedding_length * size_of::<f32>()).sum();
+        let state = shapes.iter().map(|h| (h.embedding_length + KvColumns::lent(h)) * size_of::<f32>()).sum();
         shapes.dedup();
         let sum = |f: &dyn Fn(&HParams) -> usize| shapes.iter().map(|h| f(h) * size_of::<f32>()).sum::<usize>();
         let per_token: usize = lanes.iter().map(output_row_bytes).sum();
@@ -276,10 +279,21 @@ impl Sizes {
             keys: sum(&|h| KvColumns::largest(h).total()),
             slot: sum(&|h| StateColumns::of_model(h).map_or(0, StateColumns::total)),
             blocks: block_bytes(lanes),
+            token: lanes.iter().map(token_bytes).sum(),
             head: 2 * head_tokens.min(vocab) * per_token,
             head_tokens,
             lanes: lanes.len(),
         }
+    }
+
+    /// Different tokens of a pass, where that matters.
+    fn tokens(&self, paths: &[Path<'_>], order: &Order, pass: &PassPlan) -> usize {
+        if self.token == 0 {
+            return 0;
+        }
+        let places = pass.places.clone();
+        let tokens = places.flat_map(|place| paths[order.sequences[place]].tokens.iter().copied());
+        tokens.collect::<std::collections::HashSet<u32>>().len()
     }
 
     /// The most that a pass takes.
@@ -290,12 +304,21 @@ impl Sizes {
         let scored: usize = pass.places.clone().map(|place| sequences[order.sequences[place]].scored.len()).sum();
         let all_scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();
         let kept = (joined + chunks.kept_rows) * self.keys + chunks.slots * self.slot;
-        let layers = self.blocks + rows * self.workspace + kept;
+        let layers = self.blocks + rows * self.workspace + kept + self.tokens(paths, order, pass) * self.token;
         // Targets are in no order of rows: a chunk may score more rows than it has.
         let head = self.head + scored.div_ceil(chunks.chunks.len().max(1)) * (2 * TILE * size_of::<f32>() + self.state);
         let scores = (all_scored + scored) * SCORE_BYTES * self.lanes;
         BASE_BYTES + pass.rows.max(scored) * self.state + layers.max(head) + scores
     }
+}
+
+/// Bytes of what a lane's blocks make their inputs beside the stream of, for a token: its embedding, and its rows in the tables
+/// of two blocks.
+fn token_bytes(lane: &Lane) -> usize {
+    let width = lane.variant.hparams().layer_input_length;
+    let checkpoint = lane.variant.checkpoint();
+    let Some(tensor) = checkpoint.tensor_of(Role::TokenEmbd, 0).filter(|_| width > 0) else { return 0 };
+    lane.variant.dtype(tensor).row_bytes(tensor.cols()).unwrap_or(0) + 2 * width * size_of::<f32>()
 }
 
 /// Bytes of a weight as it is held for products.

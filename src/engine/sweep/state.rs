@@ -152,12 +152,7 @@ impl State {
                 output.words(&row.map(f64::to_bits))?;
             }
         }
-        for (lane, chunks) in hidden.iter().enumerate() {
-            for (chunk, x) in chunks.iter().enumerate() {
-                let numbers = walk.read(lane, chunk, x)?;
-                output.bytes(bytemuck::cast_slice(&numbers))?;
-            }
-        }
+        walk.each(hidden, |numbers| output.bytes(bytemuck::cast_slice(numbers)))?;
         output.finish()?;
         self.last.set(Some((Instant::now(), begin.elapsed())));
         Ok(())
@@ -178,7 +173,7 @@ impl State {
             let rows = (0..rows).map(|_| Ok(input.words::<2>()?.map(f64::from_bits))).collect::<Result<Vec<_>>>()?;
             errors.push(RowError { lane, block, chunk, rows });
         }
-        let hidden = walk.upload(|len| {
+        let hidden = walk.upload(block, |len| {
             let mut numbers = vec![0f32; len];
             input.bytes(bytemuck::cast_slice_mut(&mut numbers))?;
             Ok(numbers)

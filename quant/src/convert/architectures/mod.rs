@@ -12,6 +12,7 @@ mod exaone4;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod glm4;
 mod glm4moe;
 mod gpt2;
@@ -69,6 +70,7 @@ const CONVERSIONS: &[Conversion] = &[
     Conversion { name: "gemma", keys: gemma::add_keys, ..COMMON },
     Conversion { name: "gemma2", keys: gemma2::add_keys, ..COMMON },
     Conversion { name: "gemma3", keys: gemma3::add_keys, ..COMMON },
+    Conversion { name: "gemma4", keys: gemma4::add_keys, computed: gemma4::rope_factors },
     Conversion { name: "glm4", keys: glm4::add_keys, ..COMMON },
     Conversion { name: "glm4moe", keys: glm4moe::add_keys, ..COMMON },
     Conversion { name: "gpt2", keys: gpt2::add_keys, ..COMMON },
