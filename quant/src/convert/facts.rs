@@ -262,7 +262,7 @@ fn from_end(config: &Config) -> Result<Vec<bool>> {
     };
     Ok(match list(config.keys(), "layer_rope_theta", count)? {
         Some(bases) => bases.iter().map(|base| base.as_f64().is_some_and(|base| base != 0.0)).collect(),
-        None => (0..count).map(|block| (count - 1 - block) % n != 0).collect(),
+        None => (0..count).map(|block| !(count - 1 - block).is_multiple_of(n)).collect(),
     })
 }
 

@@ -62,8 +62,16 @@ pub struct Batch<B: Backend> {
     pub spans: B::Indices,
     /// The same for blocks that do not see everything, by what they see.
     pub windows: Vec<(Sight, B::Indices)>,
-    /// The numbers of the rows, and for each temperature that blocks have a factor for each row.
-    pub temperatures: Option<(B::Indices, Vec<(Temperature, B::Buffer)>)>,
+    /// Factors on queries, where blocks have some.
+    pub temperatures: Option<Temperatures<B>>,
+}
+
+/// Factors on the queries of the rows of a step.
+pub struct Temperatures<B: Backend> {
+    /// The numbers of the rows.
+    pub rows: B::Indices,
+    /// For each temperature that blocks have, a factor for each row.
+    pub factors: Vec<(Temperature, B::Buffer)>,
 }
 
 /// What blocks of the models of a step make of positions, beside rotary embedding.
@@ -101,7 +109,8 @@ impl<B: Backend> Batch<B> {
             None
         } else {
             let rows: Vec<u32> = (0..positions.len() as u32).collect();
-            Some((backend.indices(&rows)?, positional.temperatures.iter().map(factors).collect::<Result<_>>()?))
+            let factors = positional.temperatures.iter().map(factors).collect::<Result<_>>()?;
+            Some(Temperatures { rows: backend.indices(&rows)?, factors })
         };
         Ok(Self {
             rows: positions.len(),
@@ -120,8 +129,8 @@ impl<B: Backend> Batch<B> {
 
     /// The numbers of the rows and their factors, in blocks with this temperature.
     pub(super) fn factors(&self, temperature: Option<&Temperature>) -> Option<(&B::Indices, &B::Buffer)> {
-        let (rows, lists) = self.temperatures.as_ref()?;
-        let (_, factors) = lists.iter().find(|(known, _)| Some(known) == temperature)?;
+        let Temperatures { rows, factors } = self.temperatures.as_ref()?;
+        let (_, factors) = factors.iter().find(|(known, _)| Some(known) == temperature)?;
         Some((rows, factors))
     }
 }

@@ -244,7 +244,7 @@ impl<B: Backend> Loader<'_, B> {
             (stack(Role::FfnGateExps, Role::FfnGateExpsBias, inner)?, stack(Role::FfnUpExps, Role::FfnUpExpsBias, inner)?)
         };
         let beside = if h.dense_beside_experts { Some(self.beside(h, dense()?)?) } else { None };
-        Ok(FeedForward::Experts(Experts {
+        Ok(FeedForward::Experts(Box::new(Experts {
             router: self.linear(Role::FfnGateInp, Some(Role::FfnGateInpBias))?,
             choice_bias: self.reader.decoded(Role::ExpProbsBias, self.block)?,
             gate,
@@ -253,7 +253,7 @@ impl<B: Backend> Loader<'_, B> {
             shared,
             scales: self.reader.decoded(Role::FfnDownExpsScale, self.block)?,
             beside,
-        }))
+        })))
     }
 
     /// A norm without a bias that a block must have.

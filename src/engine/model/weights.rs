@@ -155,7 +155,7 @@ pub struct LayerGate<B: Backend> {
 #[allow(missing_docs)]
 pub enum FeedForward<B: Backend> {
     Dense(Dense<B>),
-    Experts(Experts<B>),
+    Experts(Box<Experts<B>>),
 }
 
 /// What a block mixes the tokens of a sequence with. What a sequence carries from token to token is its
