@@ -33,7 +33,8 @@ pub struct RunList<B: Backend + ?Sized> {
     /// Which of them make a wave.
     pub(crate) waves: Vec<Range<usize>>,
     /// `[runs, 4]`: the first row, the one past the last, and the slots that it begins with and leaves, each plus one; 0 for
-    /// none.
+    /// none. For graphics devices.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
     pub(crate) list: B::Indices,
 }
 
@@ -58,6 +59,7 @@ impl<B: Backend> RunList<B> {
     }
 }
 
+#[cfg(any(feature = "gpu", test))]
 impl<B: Backend + ?Sized> RunList<B> {
     /// One past the last row of all runs.
     pub(crate) fn rows(&self) -> usize {
