@@ -51,17 +51,32 @@ struct Feed<'t> {
 }
 
 impl<'a, B: Backend> Generator<'a, B> {
-    /// Loads all weights and makes room for `sequences` sequences of `context` tokens each.
+    /// Loads all weights for products in f32 and makes room for `sequences` sequences of `context` tokens each.
     ///
     /// # Errors
     /// A model that cannot be read, or a device without the memory.
     pub fn new(backend: &'a B, variant: &Variant, context: usize, sequences: usize) -> Result<Self> {
+        Self::with_arithmetic(backend, variant, Arithmetic::F32, context, sequences)
+    }
+
+    /// The same for products in an arithmetic.
+    ///
+    /// # Errors
+    /// As [`Generator::new`]; a device without that arithmetic.
+    pub fn with_arithmetic(
+        backend: &'a B,
+        variant: &Variant,
+        arithmetic: Arithmetic,
+        context: usize,
+        sequences: usize,
+    ) -> Result<Self> {
+        backend.check_arithmetic(arithmetic)?;
         let rope = Rope::of(variant)?;
         let classes = LengthClasses::new(&[&rope], [1, context]).reaching(context);
         let graph = Graph::new(backend, variant, rope, &classes)?;
         let h = graph.hparams().clone();
         let rows = PROMPT_ROWS.min(context).max(sequences);
-        let reader = Reader::alone(variant, Arithmetic::F32);
+        let reader = Reader::alone(variant, arithmetic);
         let blocks = (0..h.block_count).map(|i| BlockWeights::load(backend, &reader, i)).collect::<Result<Vec<_>>>()?;
         let state = |block: &BlockWeights<B>| SequenceState::new(backend, &h, block.index, sequences, context);
         let embedding = Embedding::load(backend, &reader)?;

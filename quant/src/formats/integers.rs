@@ -1,8 +1,8 @@
 //! Weights as small integers: `weight = scale * code + offset`, with one scale and one offset for 16 or 32 neighbours. What
 //! products with activations in 8 bits are made of.
 //!
-//! The codes of a block are what it decodes to with every scale 1 and every offset 0, so nothing here unpacks bits. Formats whose
-//! weights are no integers of 8 bits times a scale (floats, grids of points) have no such form.
+//! The codes of a block are what it decodes to with every scale 1 and every offset 0, so nothing here unpacks bits. A scale is a
+//! base, shared by more neighbours, times a level of 8 bits; so is an offset. Floats have no such form.
 
 use super::Format;
 use super::block::QuantBlock;
@@ -11,44 +11,143 @@ use super::block::QuantBlock;
 pub struct Integers {
     /// Neighbours that share a scale: 16 or 32.
     pub group: usize,
+    /// Neighbours that share a base: a multiple of `group`.
+    pub base: usize,
     /// Whether offsets may be other than 0.
     pub has_offsets: bool,
-    /// Takes whole blocks apart.
-    pub unpack: Unpack,
+    /// What the codes can be.
+    pub codes: CodeValues,
+    /// What the levels can be.
+    pub levels: LevelValues,
+    take_apart: fn(bytes: &[u8], parts: &mut Parts),
 }
 
-/// Takes whole blocks apart: a code per weight, a scale and an offset per group.
-pub type Unpack = fn(bytes: &[u8], codes: &mut [i8], scales: &mut [f32], offsets: &mut [f32]);
+/// The values that codes have.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum CodeValues {
+    /// `-offset .. 2^bits - offset`
+    Range {
+        /// Bits that hold one.
+        bits: u8,
+        /// What is added to make it one from 0 on.
+        offset: u8,
+    },
+    /// -1 and 1
+    Signs,
+    /// The entries of a table.
+    Table(&'static [i8; 16]),
+    /// Any of 8 bits, stored in fewer as points of a grid.
+    Grid,
+}
 
-/// A block of `N` weights in `GROUPS` groups.
-pub(super) trait Affine<const N: usize, const GROUPS: usize>: QuantBlock<N> {
-    /// The block with scales of 1 and offsets of 0; the scales; the offsets. The decoder computes `scale * code + offset` with
-    /// just these.
-    fn split(&self) -> (Self, [f32; GROUPS], [f32; GROUPS]);
+/// The values that levels have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelValues {
+    /// All are 1.
+    One,
+    /// 0 .. 16
+    Nibbles,
+    /// Any of 8 bits.
+    Bytes,
+}
+
+/// Weights that were taken apart: `scale = base * level`, and the same for offsets.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// One per weight.
+    pub codes: Vec<i8>,
+    /// One per group.
+    pub scale_levels: Vec<i8>,
+    /// One per group.
+    pub offset_levels: Vec<i8>,
+    /// One per base.
+    pub scale_bases: Vec<f32>,
+    /// One per base.
+    pub offset_bases: Vec<f32>,
+}
+
+impl Parts {
+    /// The scale and the offset of a group.
+    pub fn factors(&self, group: usize) -> (f32, f32) {
+        let base = group / (self.scale_levels.len() / self.scale_bases.len());
+        let scale = self.scale_bases[base] * f32::from(self.scale_levels[group]);
+        (scale, self.offset_bases[base] * f32::from(self.offset_levels[group]))
+    }
+
+    fn resize(&mut self, weights: usize, groups: usize, bases: usize) {
+        self.codes.resize(weights, 0);
+        self.scale_levels.resize(groups, 0);
+        self.offset_levels.resize(groups, 0);
+        self.scale_bases.resize(bases, 0.0);
+        self.offset_bases.resize(bases, 0.0);
+    }
+}
+
+/// What the scales and offsets of a block are made of.
+pub(super) struct Factors<const GROUPS: usize, const BASES: usize = 1> {
+    pub scale_bases: [f32; BASES],
+    pub offset_bases: [f32; BASES],
+    pub scale_levels: [i8; GROUPS],
+    pub offset_levels: [i8; GROUPS],
+}
+
+impl<const GROUPS: usize, const BASES: usize> Factors<GROUPS, BASES> {
+    /// Scales that are their bases, and no offsets.
+    pub fn scales(scale_bases: [f32; BASES]) -> Self {
+        Self { scale_bases, offset_bases: [0.0; BASES], scale_levels: [1; GROUPS], offset_levels: [1; GROUPS] }
+    }
+
+    /// Scales of these levels, and no offsets.
+    pub fn leveled(scale_bases: [f32; BASES], scale_levels: [i8; GROUPS]) -> Self {
+        Self { scale_levels, ..Self::scales(scale_bases) }
+    }
+}
+
+/// A block of `N` weights in `GROUPS` groups with `BASES` bases.
+pub(super) trait Affine<const N: usize, const GROUPS: usize, const BASES: usize = 1>: QuantBlock<N> {
+    /// The block with scales of 1 and offsets of 0, and what its own are made of. The decoder computes `scale * code + offset`
+    /// with just these.
+    fn split(&self) -> (Self, Factors<GROUPS, BASES>);
 }
 
 /// The form of a format with offsets, or without.
-pub(super) const fn integers<B: Affine<N, GROUPS>, const N: usize, const GROUPS: usize>(has_offsets: bool) -> Integers {
+pub(super) const fn integers<B: Affine<N, GROUPS, BASES>, const N: usize, const GROUPS: usize, const BASES: usize>(
+    codes: CodeValues,
+    levels: LevelValues,
+    has_offsets: bool,
+) -> Integers {
     const { assert!(N / GROUPS == 16 || N / GROUPS == 32) };
-    Integers { group: N / GROUPS, has_offsets, unpack: unpack::<B, N, GROUPS> }
+    let take_apart = take_apart::<B, N, GROUPS, BASES>;
+    Integers { group: N / GROUPS, base: N / BASES, has_offsets, codes, levels, take_apart }
 }
 
-fn unpack<B: Affine<N, GROUPS>, const N: usize, const GROUPS: usize>(
+fn take_apart<B: Affine<N, GROUPS, BASES>, const N: usize, const GROUPS: usize, const BASES: usize>(
     bytes: &[u8],
-    codes: &mut [i8],
-    scales: &mut [f32],
-    offsets: &mut [f32],
+    parts: &mut Parts,
 ) {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
-    let (codes, scales) = (codes.as_chunks_mut::<N>().0, scales.as_chunks_mut::<GROUPS>().0);
-    let offsets = offsets.as_chunks_mut::<GROUPS>().0;
-    assert!([codes.len(), scales.len(), offsets.len()] == [blocks.len(); 3], "so many blocks were not expected");
+    parts.resize(blocks.len() * N, blocks.len() * GROUPS, blocks.len() * BASES);
     let mut decoded = [0.0; N];
-    for (((block, codes), scales), offsets) in blocks.iter().zip(codes).zip(scales).zip(offsets) {
-        let unit;
-        (unit, *scales, *offsets) = block.split();
+    for (i, block) in blocks.iter().enumerate() {
+        let (unit, factors) = block.split();
         unit.decode(&mut decoded);
-        *codes = decoded.map(|code| code as i8);
+        for (code, decoded) in parts.codes[i * N..][..N].iter_mut().zip(&decoded) {
+            *code = *decoded as i8;
+        }
+        parts.scale_levels[i * GROUPS..][..GROUPS].copy_from_slice(&factors.scale_levels);
+        parts.offset_levels[i * GROUPS..][..GROUPS].copy_from_slice(&factors.offset_levels);
+        parts.scale_bases[i * BASES..][..BASES].copy_from_slice(&factors.scale_bases);
+        parts.offset_bases[i * BASES..][..BASES].copy_from_slice(&factors.offset_bases);
+    }
+}
+
+impl Integers {
+    /// Takes whole blocks apart.
+    ///
+    /// # Panics
+    /// If `bytes` is not a whole number of blocks.
+    pub fn take_apart(&self, bytes: &[u8], parts: &mut Parts) {
+        (self.take_apart)(bytes, parts);
     }
 }
 
@@ -62,35 +161,53 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::super::DType;
+    use super::{CodeValues, LevelValues, Parts};
     use crate::random::SplitMix64;
 
-    /// Any bytes but scales that are not finite: codes, scales and offsets give the decoder's weights to the last bit.
+    /// Any bytes but scales that are not finite: codes, scales and offsets give the decoder's weights to the last bit, and are what
+    /// the form says.
     #[test]
     fn integers_scales_and_offsets_are_the_weights() {
         let mut random = SplitMix64::new(1);
-        let mut tried = Vec::new();
-        for &dtype in DType::ALL {
-            let Some(integers) = dtype.integers() else { continue };
-            tried.push(dtype);
+        for &dtype in DType::ALL.iter().filter(|dtype| !dtype.is_float()) {
+            let integers = dtype.integers().unwrap_or_else(|| panic!("{dtype} has no integers"));
             let (mut offsets_seen, mut finite) = (false, 0);
             for _ in 0..200 {
                 let bytes: Vec<u8> = (0..dtype.row_bytes(512).unwrap()).map(|_| random.bits() as u8).collect();
-                let (mut decoded, mut codes) = ([0.0; 512], [0; 512]);
-                let (mut scales, mut offsets) = (vec![0.0; 512 / integers.group], vec![0.0; 512 / integers.group]);
+                let (mut decoded, mut parts) = ([0.0; 512], Parts::default());
                 dtype.decode_row(&bytes, &mut decoded);
-                (integers.unpack)(&bytes, &mut codes, &mut scales, &mut offsets);
+                integers.take_apart(&bytes, &mut parts);
+                assert_eq!(parts.codes.len(), 512, "{dtype}");
+                assert_eq!(parts.scale_levels.len(), 512 / integers.group, "{dtype}");
+                assert_eq!(parts.scale_bases.len(), 512 / integers.base, "{dtype}");
                 for (i, decoded) in decoded.iter().enumerate().filter(|(_, weight)| weight.is_finite()) {
-                    let product = scales[i / integers.group] * f32::from(codes[i]);
-                    let offset = offsets[i / integers.group];
+                    let (scale, offset) = parts.factors(i / integers.group);
+                    let product = scale * f32::from(parts.codes[i]);
                     let weight = if integers.has_offsets { product + offset } else { product };
                     assert_eq!(weight.to_bits(), decoded.to_bits(), "{dtype}: weight {i}");
                     offsets_seen |= offset != 0.0;
                     finite += 1;
                 }
+                for &code in &parts.codes {
+                    let known = match integers.codes {
+                        CodeValues::Range { bits, offset } => (0..1 << bits).contains(&(i32::from(code) + i32::from(offset))),
+                        CodeValues::Signs => code.abs() == 1,
+                        CodeValues::Table(table) => table.contains(&code),
+                        CodeValues::Grid => true,
+                    };
+                    assert!(known, "{dtype}: {code}");
+                }
+                for &level in parts.scale_levels.iter().chain(&parts.offset_levels) {
+                    let known = match integers.levels {
+                        LevelValues::One => level == 1,
+                        LevelValues::Nibbles => (0..16).contains(&level),
+                        LevelValues::Bytes => true,
+                    };
+                    assert!(known, "{dtype}: level {level}");
+                }
             }
             assert_eq!(offsets_seen, integers.has_offsets, "{dtype}");
             assert!(finite > 1000, "{dtype}");
         }
-        assert!(tried.len() >= 13, "{tried:?}");
     }
 }

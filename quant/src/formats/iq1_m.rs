@@ -13,13 +13,15 @@ use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::Near;
 use super::grid_search::scale_codes;
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{Groups, transpose};
 use super::simd::{Array8, F32x8, SIMD_WIDTH};
 use super::ternary::{Cut, Cuts, Found, GRID, LEVELS, decode_eight, largest, settle, sorted, weights};
 use super::{DType, Format, grid_points};
 
-pub(super) const FORMAT: Format =
-    Format::of::<BlockIQ1M, 256>(DType::IQ1_M, "IQ1_M", 29, include_str!("iq1_m.wgsl")).on_grid(&grid_points::IQ1);
+pub(super) const FORMAT: Format = Format::of::<BlockIQ1M, 256>(DType::IQ1_M, "IQ1_M", 29, include_str!("iq1_m.wgsl"))
+    .on_grid(&grid_points::IQ1)
+    .of_integers(integers::<BlockIQ1M, 256, 16, 1>(CodeValues::Grid, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -97,6 +99,13 @@ impl BlockIQ1M {
         cuts.best()
     }
 
+    /// The scale of the scales, whose bits are spread over these.
+    #[inline(always)]
+    fn base(&self) -> f32 {
+        let d = self.scales.iter().enumerate().fold(0, |d, (i, scales)| d | u16::from_le_bytes(*scales) >> 12 << (4 * i));
+        bytemuck::cast::<[u8; 2], F16>(d.to_le_bytes()).to_f32()
+    }
+
     #[inline(always)]
     fn store(x: &[f32; 256], w: &[f32; 256], found: &[Found; 16]) -> Self {
         let qs = found.map(|found| [found.points[0] as u8, found.points[1] as u8]);
@@ -142,14 +151,25 @@ impl QuantBlock<256> for BlockIQ1M {
     #[inline(always)]
     fn decode(&self, out: &mut [f32; 256]) {
         let scales = self.scales.map(u16::from_le_bytes);
-        let d = (0..4).fold(0, |d, i| d | scales[i] >> 12 << (4 * i));
-        let d = bytemuck::cast::<[u8; 2], F16>(d.to_le_bytes()).to_f32();
+        let d = self.base();
         for (i, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
             let (j, k) = (i / 2, i % 2);
             let scale = d * f32::from(2 * (scales[j / 4] >> (3 * (j % 4)) & 7) + 1);
             let upper = self.qh[j] >> (4 * k);
             decode_eight(usize::from(self.qs[j][k]) | usize::from(upper & 7) << 8, upper & 8 != 0, scale, out);
         }
+    }
+}
+
+impl Affine<256, 16> for BlockIQ1M {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<16, 1>) {
+        let scales = self.scales.map(u16::from_le_bytes);
+        let levels = std::array::from_fn(|j| 2 * (scales[j / 4] >> (3 * (j % 4)) & 7) as i8 + 1);
+        // Eighths, because the shift is one.
+        let eight = u16::from_le_bytes(bytemuck::cast(F16::from_f32(8.0)));
+        let unit = Self { scales: std::array::from_fn(|i| (eight >> (4 * i) << 12).to_le_bytes()), ..*self };
+        (unit, Factors::leveled([0.125 * self.base()], levels))
     }
 }
 

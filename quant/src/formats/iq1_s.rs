@@ -12,6 +12,7 @@ use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::Near;
 use super::grid_search::scale_codes;
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{Groups, transpose};
 use super::simd::{Array8, F32x8, SIMD_WIDTH};
 use super::ternary::{Cut, Cuts, Found, GRID, LEVELS, decode_eight, largest, settle, sorted, weights};
@@ -19,7 +20,8 @@ use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ1S, 256>(DType::IQ1_S, "IQ1_S", 19, include_str!("iq1_s.wgsl"))
     .on_grid(&grid_points::IQ1)
-    .needing_importance();
+    .needing_importance()
+    .of_integers(integers::<BlockIQ1S, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -116,6 +118,16 @@ impl QuantBlock<256> for BlockIQ1S {
                 decode_eight(usize::from(qs[k]) | (qh >> (3 * k) & 7) << 8, qh >> 15 == 1, scale, out);
             }
         }
+    }
+}
+
+impl Affine<256, 8> for BlockIQ1S {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<8, 1>) {
+        let levels = self.qh.map(|[_, high]| 2 * (high >> 4 & 7) as i8 + 1);
+        // Eighths, because the shift is one.
+        let qh = self.qh.map(|[low, high]| [low, high & 0x8f]);
+        (Self { d: F16::from_f32(8.0), qh, ..*self }, Factors::leveled([0.125 * self.d.to_f32()], levels))
     }
 }
 

@@ -13,11 +13,13 @@ use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
-pub(super) const FORMAT: Format =
-    Format::of::<BlockIQ2S, 256>(DType::IQ2_S, "IQ2_S", 22, include_str!("iq2_s.wgsl")).on_grid(&grid_points::IQ2_S);
+pub(super) const FORMAT: Format = Format::of::<BlockIQ2S, 256>(DType::IQ2_S, "IQ2_S", 22, include_str!("iq2_s.wgsl"))
+    .on_grid(&grid_points::IQ2_S)
+    .of_integers(integers::<BlockIQ2S, 256, 16, 1>(CodeValues::Grid, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -73,6 +75,15 @@ impl QuantBlock<256> for BlockIQ2S {
             let index = usize::from(self.qs[i]) | usize::from(self.qh[i / 4] >> (2 * (i % 4)) & 3) << 8;
             decode_point::<8>(SEARCH.grid.point(index), u32::from(self.signs[i]), scale, iq2_level, out);
         }
+    }
+}
+
+impl Affine<256, 16> for BlockIQ2S {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<16, 1>) {
+        let levels = std::array::from_fn(|j| 2 * (self.scales[j / 2] >> (4 * (j % 2)) & 15) as i8 + 1);
+        // 8 * 0.5 * 0.25 = 1
+        (Self { d: F16::from_f32(8.0), scales: [0; 8], ..*self }, Factors::leveled([0.125 * self.d.to_f32()], levels))
     }
 }
 

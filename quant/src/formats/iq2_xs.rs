@@ -11,13 +11,15 @@ use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point, even_signs, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::ZERO_GROUP;
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ2XS, 256>(DType::IQ2_XS, "IQ2_XS", 17, include_str!("iq2_xs.wgsl"))
     .on_grid(&grid_points::IQ2_XS)
-    .needing_importance();
+    .needing_importance()
+    .of_integers(integers::<BlockIQ2XS, 256, 16, 1>(CodeValues::Grid, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -69,6 +71,15 @@ impl QuantBlock<256> for BlockIQ2XS {
             let point = SEARCH.grid.point(usize::from(q & 511));
             decode_point::<8>(point, even_signs(u32::from(q >> 9)), scale, iq2_level, out);
         }
+    }
+}
+
+impl Affine<256, 16> for BlockIQ2XS {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<16, 1>) {
+        let levels = std::array::from_fn(|j| 2 * (self.scales[j / 2] >> (4 * (j % 2)) & 15) as i8 + 1);
+        // 8 * 0.5 * 0.25 = 1
+        (Self { d: F16::from_f32(8.0), scales: [0; 8], ..*self }, Factors::leveled([0.125 * self.d.to_f32()], levels))
     }
 }
 

@@ -11,13 +11,15 @@ use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point, even_signs, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::ZERO_GROUP;
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ2XXS, 256>(DType::IQ2_XXS, "IQ2_XXS", 16, include_str!("iq2_xxs.wgsl"))
     .on_grid(&grid_points::IQ2_XXS)
-    .needing_importance();
+    .needing_importance()
+    .of_integers(integers::<BlockIQ2XXS, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -72,6 +74,16 @@ impl QuantBlock<256> for BlockIQ2XXS {
                 decode_point::<8>(SEARCH.grid.point(usize::from(point)), signs, scale, iq2_level, out);
             }
         }
+    }
+}
+
+impl Affine<256, 8> for BlockIQ2XXS {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<8, 1>) {
+        let levels = self.qs.map(|qs| 2 * (qs[7] >> 4) as i8 + 1);
+        let qs = self.qs.map(|[a, b, c, d, e, f, g, h]| [a, b, c, d, e, f, g, h & 15]);
+        // 8 * 0.5 * 0.25 = 1
+        (Self { d: F16::from_f32(8.0), qs }, Factors::leveled([0.125 * self.d.to_f32()], levels))
     }
 }
 

@@ -12,11 +12,13 @@ use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
-pub(super) const FORMAT: Format =
-    Format::of::<BlockIQ3S, 256>(DType::IQ3_S, "IQ3_S", 21, include_str!("iq3_s.wgsl")).on_grid(&grid_points::IQ3_S);
+pub(super) const FORMAT: Format = Format::of::<BlockIQ3S, 256>(DType::IQ3_S, "IQ3_S", 21, include_str!("iq3_s.wgsl"))
+    .on_grid(&grid_points::IQ3_S)
+    .of_integers(integers::<BlockIQ3S, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -79,6 +81,14 @@ impl QuantBlock<256> for BlockIQ3S {
                 decode_point::<4>(SEARCH.grid.point(index), signs, scale, |code| 2 * code + 1, out);
             }
         }
+    }
+}
+
+impl Affine<256, 8> for BlockIQ3S {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<8, 1>) {
+        let levels = std::array::from_fn(|j| 2 * (self.scales[j / 2] >> (4 * (j % 2)) & 15) as i8 + 1);
+        (Self { d: F16::ONE, scales: [0; 4], ..*self }, Factors::leveled([self.d.to_f32()], levels))
     }
 }
 

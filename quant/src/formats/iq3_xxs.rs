@@ -12,11 +12,13 @@ use super::block::QuantBlock;
 use super::f16::F16;
 use super::grid::{Grid, decode_point, even_signs};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
-pub(super) const FORMAT: Format =
-    Format::of::<BlockIQ3XXS, 256>(DType::IQ3_XXS, "IQ3_XXS", 18, include_str!("iq3_xxs.wgsl")).on_grid(&grid_points::IQ3_XXS);
+pub(super) const FORMAT: Format = Format::of::<BlockIQ3XXS, 256>(DType::IQ3_XXS, "IQ3_XXS", 18, include_str!("iq3_xxs.wgsl"))
+    .on_grid(&grid_points::IQ3_XXS)
+    .of_integers(integers::<BlockIQ3XXS, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -75,6 +77,16 @@ impl QuantBlock<256> for BlockIQ3XXS {
                 decode_point::<4>(SEARCH.grid.point(usize::from(*point)), signs, scale, level, out);
             }
         }
+    }
+}
+
+impl Affine<256, 8> for BlockIQ3XXS {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<8, 1>) {
+        let levels = self.scales_and_signs.map(|word| 2 * (word[3] >> 4) as i8 + 1);
+        let scales_and_signs = self.scales_and_signs.map(|[a, b, c, d]| [a, b, c, d & 15]);
+        // 4 * 0.5 * 0.5 = 1
+        (Self { d: F16::from_f32(4.0), scales_and_signs, ..*self }, Factors::leveled([0.25 * self.d.to_f32()], levels))
     }
 }
 

@@ -9,13 +9,13 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::transpose;
 use super::simd::{F32x8, SIMD_WIDTH};
 use super::{DType, Format, iq4};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIq4Nl, 32>(DType::IQ4_NL, "IQ4_NL", 20, include_str!("iq4_nl.wgsl"))
-    .of_integers(integers::<BlockIq4Nl, 32, 1>(false));
+    .of_integers(integers::<BlockIq4Nl, 32, 1, 1>(CodeValues::Table(&iq4::VALUES), LevelValues::One, false));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -51,8 +51,8 @@ impl QuantBlock<32> for BlockIq4Nl {
 
 impl Affine<32, 1> for BlockIq4Nl {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
-        (Self { d: F16::ONE, ..*self }, [self.d.to_f32()], [0.0])
+    fn split(&self) -> (Self, Factors<1, 1>) {
+        (Self { d: F16::ONE, ..*self }, Factors::scales([self.d.to_f32()]))
     }
 }
 

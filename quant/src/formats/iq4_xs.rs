@@ -11,13 +11,13 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{mean_square, signed_max, transpose};
 use super::simd::{F32x8, nearest_int};
 use super::{DType, Format, iq4};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIq4Xs, 256>(DType::IQ4_XS, "IQ4_XS", 23, include_str!("iq4_xs.wgsl"))
-    .of_integers(integers::<BlockIq4Xs, 256, 8>(false));
+    .of_integers(integers::<BlockIq4Xs, 256, 8, 1>(CodeValues::Table(&iq4::VALUES), LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -54,10 +54,15 @@ impl BlockIq4Xs {
     #[inline(always)]
     fn unpack_scales(&self) -> [f32; 8] {
         let d = self.d.to_f32();
+        self.scale_levels().map(|level| d * f32::from(level))
+    }
+
+    #[inline(always)]
+    fn scale_levels(&self) -> [i8; 8] {
         std::array::from_fn(|j| {
             let lower = self.scales_l[j / 2] >> (j % 2 * 4) & 15;
             let upper = self.scales_h[j / 4] >> (j % 4 * 2) & 3;
-            d * (f32::from(lower | upper << 4) - 32.0)
+            (lower | upper << 4) as i8 - 32
         })
     }
 }
@@ -82,10 +87,10 @@ impl QuantBlock<256> for BlockIq4Xs {
 
 impl Affine<256, 8> for BlockIq4Xs {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
+    fn split(&self) -> (Self, Factors<8, 1>) {
         // A scale of 1 is stored as 33.
         let unit = Self { d: F16::ONE, scales_h: [0xaa; 2], scales_l: [0x11; 4], ..*self };
-        (unit, self.unpack_scales(), [0.0; 8])
+        (unit, Factors::leveled([self.d.to_f32()], self.scale_levels()))
     }
 }
 

@@ -45,7 +45,7 @@ mod tq1_0;
 mod tq2_0;
 mod two_bit;
 
-pub use integers::Integers;
+pub use integers::{CodeValues, Integers, LevelValues, Parts};
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -8,12 +8,14 @@
 //! ```
 
 use super::block::QuantBlock;
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::nibbles::{look_up, nibbles};
 use super::search::largest_magnitude;
 use super::simd::F32x8;
 use super::{DType, Format, fp4};
 
-pub(super) const FORMAT: Format = Format::of::<BlockMxfp4, 32>(DType::MXFP4, "MXFP4", 39, include_str!("mxfp4.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockMxfp4, 32>(DType::MXFP4, "MXFP4", 39, include_str!("mxfp4.wgsl"))
+    .of_integers(integers::<BlockMxfp4, 32, 1, 1>(CodeValues::Table(&fp4::VALUES), LevelValues::One, false));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -63,6 +65,14 @@ impl QuantBlock<32> for BlockMxfp4 {
         for (out, value) in out.iter_mut().zip(look_up::<32>(&fp4::VALUES, &nibbles(&self.qs))) {
             *out = f32::from(value) * d;
         }
+    }
+}
+
+impl Affine<32, 1> for BlockMxfp4 {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<1, 1>) {
+        // 2^(128 - 128)
+        (Self { e: 128, ..*self }, Factors::scales([scale(self.e)]))
     }
 }
 

@@ -9,12 +9,14 @@
 //! ```
 
 use super::block::QuantBlock;
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::nibbles::{look_up, nibbles};
 use super::search::largest_magnitude;
 use super::simd::F32x8;
 use super::{DType, Format, fp4};
 
-pub(super) const FORMAT: Format = Format::of::<BlockNvfp4, 64>(DType::NVFP4, "NVFP4", 40, include_str!("nvfp4.wgsl"));
+pub(super) const FORMAT: Format = Format::of::<BlockNvfp4, 64>(DType::NVFP4, "NVFP4", 40, include_str!("nvfp4.wgsl"))
+    .of_integers(integers::<BlockNvfp4, 64, 4, 4>(CodeValues::Table(&fp4::VALUES), LevelValues::One, false));
 
 /// 64 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -74,6 +76,14 @@ impl QuantBlock<64> for BlockNvfp4 {
                 *out = f32::from(value) * d;
             }
         }
+    }
+}
+
+impl Affine<64, 4, 4> for BlockNvfp4 {
+    #[inline(always)]
+    fn split(&self) -> (Self, Factors<4, 4>) {
+        // Half of 2.0 in that format of four bits of exponent.
+        (Self { d: [0x40; 4], ..*self }, Factors::scales(self.d.map(half_of_ue4m3)))
     }
 }
 

@@ -8,12 +8,12 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ1_0, 128>(DType::Q1_0, "Q1_0", 41, include_str!("q1_0.wgsl"))
-    .of_integers(integers::<BlockQ1_0, 128, 4>(false));
+    .of_integers(integers::<BlockQ1_0, 128, 4, 1>(CodeValues::Signs, LevelValues::One, false));
 
 /// 128 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -49,8 +49,8 @@ impl QuantBlock<128> for BlockQ1_0 {
 
 impl Affine<128, 4> for BlockQ1_0 {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 4], [f32; 4]) {
-        (Self { d: F16::ONE, ..*self }, [self.d.to_f32(); 4], [0.0; 4])
+    fn split(&self) -> (Self, Factors<4, 1>) {
+        (Self { d: F16::ONE, ..*self }, Factors::scales([self.d.to_f32()]))
     }
 }
 

@@ -9,13 +9,13 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{largest_magnitude, reciprocal};
 use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ2_0, 64>(DType::Q2_0, "Q2_0", 42, include_str!("q2_0.wgsl"))
-    .of_integers(integers::<BlockQ2_0, 64, 2>(false));
+    .of_integers(integers::<BlockQ2_0, 64, 2, 1>(CodeValues::Range { bits: 2, offset: 1 }, LevelValues::One, false));
 
 /// 64 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -55,8 +55,8 @@ impl QuantBlock<64> for BlockQ2_0 {
 
 impl Affine<64, 2> for BlockQ2_0 {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 2], [f32; 2]) {
-        (Self { d: F16::ONE, ..*self }, [self.d.to_f32(); 2], [0.0; 2])
+    fn split(&self) -> (Self, Factors<2, 1>) {
+        (Self { d: F16::ONE, ..*self }, Factors::scales([self.d.to_f32()]))
     }
 }
 

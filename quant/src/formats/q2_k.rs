@@ -10,13 +10,13 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{AffineSearch, Loss, affine, by_group, in_steps, mean_square, positive, scale_importance, sum, transpose};
 use super::simd::{F32x8, SIMD_WIDTH, nearest_int};
 use super::{DType, Format, two_bit};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ2K, 256>(DType::Q2_K, "Q2_K", 10, include_str!("q2_k.wgsl"))
-    .of_integers(integers::<BlockQ2K, 256, 16>(true));
+    .of_integers(integers::<BlockQ2K, 256, 16, 1>(CodeValues::Range { bits: 2, offset: 0 }, LevelValues::Nibbles, true));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -129,9 +129,14 @@ impl QuantBlock<256> for BlockQ2K {
 
 impl Affine<256, 16> for BlockQ2K {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 16], [f32; 16]) {
-        let (scale, min) = self.unpack();
-        (Self { scales: [1; 16], d: F16::ONE, dmin: F16::ZERO, ..*self }, scale, min.map(|min| -min))
+    fn split(&self) -> (Self, Factors<16, 1>) {
+        let factors = Factors {
+            scale_bases: [self.d.to_f32()],
+            offset_bases: [-self.dmin.to_f32()],
+            scale_levels: self.scales.map(|byte| (byte & 15) as i8),
+            offset_levels: self.scales.map(|byte| (byte >> 4) as i8),
+        };
+        (Self { scales: [1; 16], d: F16::ONE, dmin: F16::ZERO, ..*self }, factors)
     }
 }
 

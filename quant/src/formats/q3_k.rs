@@ -13,7 +13,7 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{
     Groups, ZERO_GROUP, by_group, largest, mean_square, scale_importance, signed_max, sum, symmetric, transpose,
 };
@@ -21,7 +21,7 @@ use super::simd::{Array8, F32x8, SIMD_WIDTH, nearest_int};
 use super::{DType, Format, two_bit};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ3K, 256>(DType::Q3_K, "Q3_K", 11, include_str!("q3_k.wgsl"))
-    .of_integers(integers::<BlockQ3K, 256, 16>(false));
+    .of_integers(integers::<BlockQ3K, 256, 16, 1>(CodeValues::Range { bits: 3, offset: 4 }, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -118,10 +118,15 @@ impl BlockQ3K {
     #[inline(always)]
     fn unpack_scales(&self) -> [f32; 16] {
         let d = self.d.to_f32();
+        self.scale_levels().map(|level| d * f32::from(level))
+    }
+
+    #[inline(always)]
+    fn scale_levels(&self) -> [i8; 16] {
         std::array::from_fn(|j| {
             let lower = self.scales[j % 8] >> (j / 8 * 4) & 15;
             let upper = self.scales[8 + j % 4] >> (j / 4 * 2) & 3;
-            d * (f32::from(lower | upper << 4) - 32.0)
+            (lower | upper << 4) as i8 - 32
         })
     }
 }
@@ -238,8 +243,8 @@ impl QuantBlock<256> for BlockQ3K {
 
 impl Affine<256, 16> for BlockQ3K {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 16], [f32; 16]) {
-        (Self { scales: pack_scales(&[33; 16]), d: F16::ONE, ..*self }, self.unpack_scales(), [0.0; 16])
+    fn split(&self) -> (Self, Factors<16, 1>) {
+        (Self { scales: pack_scales(&[33; 16]), d: F16::ONE, ..*self }, Factors::leveled([self.d.to_f32()], self.scale_levels()))
     }
 }
 

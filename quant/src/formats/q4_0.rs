@@ -8,14 +8,14 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::nibbles::nibbles;
 use super::search::{reciprocal, signed_max, symmetric_row, truncated_codes};
 use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ4_0, 32>(DType::Q4_0, "Q4_0", 2, include_str!("q4_0.wgsl"))
-    .of_integers(integers::<BlockQ4_0, 32, 1>(false));
+    .of_integers(integers::<BlockQ4_0, 32, 1, 1>(CodeValues::Range { bits: 4, offset: 8 }, LevelValues::One, false));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -60,8 +60,8 @@ impl QuantBlock<32> for BlockQ4_0 {
 
 impl Affine<32, 1> for BlockQ4_0 {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
-        (Self { d: F16::ONE, ..*self }, [self.d.to_f32()], [0.0])
+    fn split(&self) -> (Self, Factors<1, 1>) {
+        (Self { d: F16::ONE, ..*self }, Factors::scales([self.d.to_f32()]))
     }
 }
 

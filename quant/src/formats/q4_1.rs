@@ -8,14 +8,14 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::nibbles::nibbles;
 use super::search::{AffineSearch, Loss, affine_row};
 use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ4_1, 32>(DType::Q4_1, "Q4_1", 3, include_str!("q4_1.wgsl"))
-    .of_integers(integers::<BlockQ4_1, 32, 1>(true));
+    .of_integers(integers::<BlockQ4_1, 32, 1, 1>(CodeValues::Range { bits: 4, offset: 0 }, LevelValues::One, true));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -57,8 +57,11 @@ impl QuantBlock<32> for BlockQ4_1 {
 
 impl Affine<32, 1> for BlockQ4_1 {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
-        (Self { d: F16::ONE, m: F16::ZERO, ..*self }, [self.d.to_f32()], [self.m.to_f32()])
+    fn split(&self) -> (Self, Factors<1, 1>) {
+        (
+            Self { d: F16::ONE, m: F16::ZERO, ..*self },
+            Factors { offset_bases: [self.m.to_f32()], ..Factors::scales([self.d.to_f32()]) },
+        )
     }
 }
 

@@ -8,14 +8,14 @@
 //! ```
 
 use super::block::QuantBlock;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{AffineSearch, Loss};
 use super::simd::F32x8;
 use super::six_bit::{Codes, Searches, SixBit};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ4K, 256>(DType::Q4_K, "Q4_K", 12, include_str!("q4_k.wgsl"))
-    .of_integers(integers::<BlockQ4K, 256, 8>(true));
+    .of_integers(integers::<BlockQ4K, 256, 8, 1>(CodeValues::Range { bits: 4, offset: 0 }, LevelValues::Bytes, true));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -62,9 +62,8 @@ impl QuantBlock<256> for BlockQ4K {
 
 impl Affine<256, 8> for BlockQ4K {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
-        let (scale, min) = self.scales.unpack();
-        (Self { scales: SixBit::UNIT, ..*self }, scale, min.map(|min| -min))
+    fn split(&self) -> (Self, Factors<8, 1>) {
+        (Self { scales: SixBit::UNIT, ..*self }, self.scales.factors())
     }
 }
 

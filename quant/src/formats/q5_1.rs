@@ -9,14 +9,14 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::nibbles::fifth_bits;
 use super::search::{AffineSearch, Loss, affine_row};
 use super::simd::F32x8;
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ5_1, 32>(DType::Q5_1, "Q5_1", 7, include_str!("q5_1.wgsl"))
-    .of_integers(integers::<BlockQ5_1, 32, 1>(true));
+    .of_integers(integers::<BlockQ5_1, 32, 1, 1>(CodeValues::Range { bits: 5, offset: 0 }, LevelValues::One, true));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -62,8 +62,11 @@ impl QuantBlock<32> for BlockQ5_1 {
 
 impl Affine<32, 1> for BlockQ5_1 {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
-        (Self { d: F16::ONE, m: F16::ZERO, ..*self }, [self.d.to_f32()], [self.m.to_f32()])
+    fn split(&self) -> (Self, Factors<1, 1>) {
+        (
+            Self { d: F16::ONE, m: F16::ZERO, ..*self },
+            Factors { offset_bases: [self.m.to_f32()], ..Factors::scales([self.d.to_f32()]) },
+        )
     }
 }
 

@@ -9,14 +9,14 @@
 //! ```
 
 use super::block::QuantBlock;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{AffineSearch, Loss};
 use super::simd::F32x8;
 use super::six_bit::{Codes, Searches, SixBit};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ5K, 256>(DType::Q5_K, "Q5_K", 13, include_str!("q5_k.wgsl"))
-    .of_integers(integers::<BlockQ5K, 256, 8>(true));
+    .of_integers(integers::<BlockQ5K, 256, 8, 1>(CodeValues::Range { bits: 5, offset: 0 }, LevelValues::Bytes, true));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -67,9 +67,8 @@ impl QuantBlock<256> for BlockQ5K {
 
 impl Affine<256, 8> for BlockQ5K {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
-        let (scale, min) = self.scales.unpack();
-        (Self { scales: SixBit::UNIT, ..*self }, scale, min.map(|min| -min))
+    fn split(&self) -> (Self, Factors<8, 1>) {
+        (Self { scales: SixBit::UNIT, ..*self }, self.scales.factors())
     }
 }
 

@@ -13,13 +13,13 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{ZERO_GROUP, by_group, symmetric, transpose};
 use super::simd::{F32x8, SIMD_WIDTH, nearest_int};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ6K, 256>(DType::Q6_K, "Q6_K", 14, include_str!("q6_k.wgsl"))
-    .of_integers(integers::<BlockQ6K, 256, 16>(false));
+    .of_integers(integers::<BlockQ6K, 256, 16, 1>(CodeValues::Range { bits: 6, offset: 32 }, LevelValues::Bytes, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -131,9 +131,8 @@ impl QuantBlock<256> for BlockQ6K {
 
 impl Affine<256, 16> for BlockQ6K {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 16], [f32; 16]) {
-        let d = self.d.to_f32();
-        (Self { scales: [1; 16], d: F16::ONE, ..*self }, self.scales.map(|scale| d * f32::from(scale)), [0.0; 16])
+    fn split(&self) -> (Self, Factors<16, 1>) {
+        (Self { scales: [1; 16], d: F16::ONE, ..*self }, Factors::leveled([self.d.to_f32()], self.scales))
     }
 }
 

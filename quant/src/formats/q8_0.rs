@@ -8,13 +8,13 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{largest_magnitude, reciprocal};
 use super::simd::{F32x8, SIMD_WIDTH};
 use super::{DType, Format};
 
 pub(super) const FORMAT: Format = Format::of::<BlockQ8_0, 32>(DType::Q8_0, "Q8_0", 8, include_str!("q8_0.wgsl"))
-    .of_integers(integers::<BlockQ8_0, 32, 1>(false));
+    .of_integers(integers::<BlockQ8_0, 32, 1, 1>(CodeValues::Range { bits: 8, offset: 128 }, LevelValues::One, false));
 
 /// 32 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -58,8 +58,8 @@ impl QuantBlock<32> for BlockQ8_0 {
 
 impl Affine<32, 1> for BlockQ8_0 {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 1], [f32; 1]) {
-        (Self { d: F16::ONE, ..*self }, [self.d.to_f32()], [0.0])
+    fn split(&self) -> (Self, Factors<1, 1>) {
+        (Self { d: F16::ONE, ..*self }, Factors::scales([self.d.to_f32()]))
     }
 }
 

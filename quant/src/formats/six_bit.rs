@@ -8,6 +8,7 @@
 //! ```
 
 use super::f16::F16;
+use super::integers::Factors;
 use super::search::{AffineSearch, Groups, affine, in_steps, mean_square, positive, scale_importance, sum, transpose};
 use super::simd::{F32x8, SIMD_WIDTH, nearest_int};
 
@@ -151,6 +152,18 @@ impl SixBit {
         let (d, dmin) = (self.d.to_f32(), self.dmin.to_f32());
         let (sc, m) = unpack_scales(&self.scales);
         (sc.map(|sc| d * f32::from(sc)), m.map(|m| dmin * f32::from(m)))
+    }
+
+    /// What scales and offsets are made of.
+    #[inline(always)]
+    pub(super) fn factors(&self) -> Factors<8, 1> {
+        let (sc, m) = unpack_scales(&self.scales);
+        Factors {
+            scale_bases: [self.d.to_f32()],
+            offset_bases: [-self.dmin.to_f32()],
+            scale_levels: sc.map(|sc| sc as i8),
+            offset_levels: m.map(|m| m as i8),
+        }
     }
 }
 

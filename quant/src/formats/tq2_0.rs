@@ -8,13 +8,13 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::integers::{Affine, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{largest_magnitude, reciprocal};
 use super::simd::F32x8;
 use super::{DType, Format, two_bit};
 
 pub(super) const FORMAT: Format = Format::of::<BlockTq2_0, 256>(DType::TQ2_0, "TQ2_0", 35, include_str!("tq2_0.wgsl"))
-    .of_integers(integers::<BlockTq2_0, 256, 8>(false));
+    .of_integers(integers::<BlockTq2_0, 256, 8, 1>(CodeValues::Range { bits: 2, offset: 1 }, LevelValues::One, false));
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -53,8 +53,8 @@ impl QuantBlock<256> for BlockTq2_0 {
 
 impl Affine<256, 8> for BlockTq2_0 {
     #[inline(always)]
-    fn split(&self) -> (Self, [f32; 8], [f32; 8]) {
-        (Self { d: F16::ONE, ..*self }, [self.d.to_f32(); 8], [0.0; 8])
+    fn split(&self) -> (Self, Factors<8, 1>) {
+        (Self { d: F16::ONE, ..*self }, Factors::scales([self.d.to_f32()]))
     }
 }
 

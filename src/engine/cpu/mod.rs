@@ -12,9 +12,12 @@ mod isa;
 mod math;
 mod matvec;
 mod naive;
+mod packed;
 mod probe;
 mod q8;
 mod q8_kernel;
+#[cfg(target_arch = "x86_64")]
+mod q8_x86;
 mod recur;
 mod rowwise;
 mod shared;
@@ -54,23 +57,31 @@ pub struct CpuWeight {
     rows: usize,
     cols: usize,
     row_bytes: usize,
+    /// None where there are panels.
     bytes: TensorBytes,
     /// What products in 8 bits read.
-    panels: Option<q8::Panels>,
+    panels: Option<packed::Panels>,
 }
 
 impl CpuWeight {
     /// Row `row`, decoded.
     fn decode_row(&self, row: usize, out: &mut [f32]) {
-        self.dtype.decode_row(&self.bytes[row * self.row_bytes..][..self.row_bytes], &mut out[..self.cols]);
+        match &self.panels {
+            Some(panels) => panels.decode_row(row, &mut out[..self.cols]),
+            None => self.dtype.decode_row(&self.bytes[row * self.row_bytes..][..self.row_bytes], &mut out[..self.cols]),
+        }
     }
 
     /// The same for products in 8 bits; in a format without integers as it is.
     fn in_panels(self) -> Self {
-        let panels = q8::Panels::of(&self);
-        // Nothing but products is asked of it, and those read the panels.
-        let bytes = if panels.is_some() { TensorBytes::Owned(Vec::new()) } else { self.bytes };
-        Self { panels, bytes, ..self }
+        let (dtype, rows, cols, row_bytes) = (self.dtype, self.rows, self.cols, self.row_bytes);
+        match packed::Panels::of(self) {
+            Err(weight) => weight,
+            Ok(panels) => {
+                let bytes = TensorBytes::Owned(Vec::new());
+                Self { dtype, rows, cols, row_bytes, bytes, panels: Some(panels) }
+            }
+        }
     }
 
     /// All of it, decoded (norm gains and biases).

@@ -1,24 +1,23 @@
-//! The kernels of `q8.rs`: a few rows of 8-bit activations times one panel of 8-bit weights, on each instruction set.
+//! The kernels of `q8.rs`: a few rows of 8-bit activations times one panel of small integers, on each instruction set.
 //!
 //! All compute the same: exact integers within a group, then `sum = fma(integer, weight scale * activation scale, sum)`, then,
-//! where there are offsets, `sum = fma(offset, activation sum, sum)`, group after group.
+//! where there are offsets, `sum = fma(offset, activation sum, sum)`, group after group. Weights that are not negative multiply as
+//! bytes without a sign; what was added to them for that comes off again with the sum of the activations (`corrections`).
 //! Indices instead of iterators: rows and vectors are numbered by the tile.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
 
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::*;
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
 
 use super::isa::Isa;
+use super::packed::{BLOCK, PANEL, Packing, Panel, Unpack};
+#[cfg(target_arch = "x86_64")]
+use super::q8_x86 as x86;
 
-/// Columns that share a scale of the activations.
-pub const BLOCK: usize = 32;
-
-/// Columns of a panel.
-pub const PANEL: usize = 32;
 /// The most rows of a tile.
 pub const MAX_HEIGHT: usize = 6;
+/// The sums of a tile: of a panel, by row.
+pub type Sums = [[f32; PANEL]; MAX_HEIGHT];
 
 /// The instructions that multiply integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub enum Dot {
     /// AVX-VNNI: four products in 32 bits.
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
-    /// AVX-512 VNNI: the same, twice as wide.
+    /// AVX-512 VNNI: the same, and twice as wide.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
 }
@@ -61,6 +60,17 @@ impl Dot {
         all
     }
 
+    /// Up to this many rows it reads packed codes; for more it is faster to unpack them once.
+    pub fn narrow(self) -> usize {
+        match self {
+            Self::Portable => 0,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => 0,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => 8,
+        }
+    }
+
     /// Rows of a tile.
     pub fn height(self) -> usize {
         match self {
@@ -68,93 +78,111 @@ impl Dot {
             #[cfg(target_arch = "aarch64")]
             Self::Neon => 2,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 | Self::AvxVnni => 3,
+            Self::Avx2 | Self::AvxVnni => 4,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => MAX_HEIGHT,
         }
     }
 
-    /// Whether it takes activations as 0 .. 255.
-    pub fn unsigned(self) -> bool {
+    /// What unpacks codes for it.
+    pub fn unpack(self) -> Unpack {
         match self {
-            Self::Portable => false,
+            Self::Portable => super::packed::unpack,
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => false,
+            Self::Neon => super::packed::unpack,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => false,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => x86::unpack,
+        }
+    }
+
+    /// What is added to codes in a product: what packing added, or what makes signed ones unsigned.
+    pub fn added(self, packing: Packing, added: u8) -> i32 {
+        match self {
             #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni | Self::Avx512Vnni => true,
+            Self::AvxVnni | Self::Avx512Vnni if packing.signed() => 128,
+            _ if packing.signed() => 0,
+            _ => i32::from(added),
         }
     }
 }
 
-/// Calls the copy of a kernel that is compiled for the number of rows.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-macro_rules! by_height {
-    ($kernel:ident, $x:ident, $w:ident, $out:ident; $($height:literal)+) => {
-        match $x.count {
-            $($height => $kernel::<$height>($x, $w, $out),)+
-            _ => {}
-        }
-    };
-}
-
-/// Some rows of activations: codes `[count, K]`, their scales `[count, K / BLOCK]` and, for offsets, sums `[count, K / group]`.
+/// Some rows of activations of K columns.
 pub struct Q8Rows<'a> {
-    pub codes: &'a [u8],
+    /// `[count, K]`
+    pub codes: &'a [i8],
+    /// `[count, K / BLOCK]`
     pub scales: &'a [f32],
+    /// `[count, K / group]`: scale times sum of the codes; where there are offsets.
     pub sums: &'a [f32],
+    /// `[count, K / group]`: what the sum of a group's products begins with.
+    pub corrections: &'a [i32],
     pub count: usize,
 }
 
-/// A panel of weights, in the layout of `q8::Panels`.
-pub struct Tile<'a> {
-    pub group: usize,
-    pub codes: &'a [i8],
-    pub scales: &'a [f32],
-    pub offsets: &'a [f32],
-    pub excess: &'a [i32],
-}
-
-/// The sums of `x.count` rows, at most `dot.height()`, with the columns of a panel.
-pub fn product(dot: Dot, x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
-    let k = w.codes.len() / PANEL;
-    let groups = k / w.group;
-    // What the kernels rely on.
-    assert!(k.is_multiple_of(BLOCK) && matches!(w.group, 16 | 32) && x.count <= dot.height());
-    assert!(x.codes.len() == x.count * k && x.scales.len() == x.count * (k / BLOCK));
-    assert!(w.scales.len() == groups * PANEL && w.excess.len() == groups * PANEL);
-    assert!(w.offsets.is_empty() || (w.offsets.len() == groups * PANEL && x.sums.len() == x.count * groups));
-    match dot {
-        Dot::Portable => portable(x, w, out),
-        // SAFETY: the assertions cover all that a kernel reads; a Dot comes from Dot::of, which checked the processor.
-        #[cfg(target_arch = "aarch64")]
-        Dot::Neon => unsafe { by_height!(neon, x, w, out; 1 2) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Dot::Avx2 => unsafe { by_height!(avx2, x, w, out; 1 2 3) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Dot::AvxVnni => unsafe { by_height!(avx_vnni, x, w, out; 1 2 3) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Dot::Avx512Vnni => unsafe { by_height!(avx512_vnni, x, w, out; 1 2 3 4 5 6) },
+/// The sums of `x.count` rows, at most `dot.height()`, with the rows of one panel or of two neighbouring ones.
+pub fn product(dot: Dot, x: &Q8Rows<'_>, panels: [Option<&Panel<'_>>; 2], out: &mut [Sums; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Dot::Avx512Vnni, [Some(first), Some(second)]) = (dot, panels)
+        && first.codes.unpacked
+        && second.codes.unpacked
+    {
+        check(dot, x, first);
+        check(dot, x, second);
+        // SAFETY: `check` covers all that a kernel reads; a Dot comes from Dot::of, which checked the processor.
+        return unsafe { x86::two_panels(x, [first, second], out) };
+    }
+    for (panel, out) in panels.into_iter().zip(out) {
+        let Some(panel) = panel else { continue };
+        check(dot, x, panel);
+        match dot {
+            Dot::Portable => portable(x, panel, out),
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Dot::Neon => unsafe {
+                match x.count {
+                    1 => neon::<1>(x, panel, out),
+                    _ => neon::<2>(x, panel, out),
+                }
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Dot::Avx2 => unsafe { x86::avx2(x, panel, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Dot::AvxVnni => unsafe { x86::avx_vnni(x, panel, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Dot::Avx512Vnni => unsafe { x86::avx512_vnni(x, panel, out) },
+        }
     }
 }
 
-fn portable(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
-    let k = w.codes.len() / PANEL;
+/// What the kernels rely on.
+fn check(dot: Dot, x: &Q8Rows<'_>, w: &Panel<'_>) {
+    let blocks = x.codes.len() / x.count.max(1) / BLOCK;
+    let (k, groups) = (blocks * BLOCK, blocks * BLOCK / w.group);
+    assert!(matches!(w.group, 16 | 32) && 0 < x.count && x.count <= dot.height());
+    assert!(x.codes.len() == x.count * k && x.scales.len() == x.count * blocks && x.corrections.len() == x.count * groups);
+    let block_bytes = if w.codes.unpacked { BLOCK * PANEL } else { w.codes.packing.block_bytes() };
+    assert!(w.codes.bytes.len() == blocks * block_bytes && w.scales.len() == groups * PANEL);
+    assert!(w.offsets.is_empty() || (w.offsets.len() == groups * PANEL && x.sums.len() == x.count * groups));
+    assert!(w.codes.unpacked || dot.narrow() > 0);
+}
+
+fn portable(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
+    let k = x.codes.len() / x.count;
     let groups = k / w.group;
-    for (row, out) in out[..x.count].iter_mut().enumerate() {
+    let lines = w.codes.bytes.as_chunks::<4>().0.as_chunks::<PANEL>().0;
+    for row in 0..x.count {
+        let out = &mut out[row];
+        out.fill(0.0);
         let x_quads = x.codes[row * k..][..k].as_chunks::<4>().0;
-        let w_quads = w.codes.as_chunks::<4>().0.as_chunks::<PANEL>().0;
-        *out = [0.0; PANEL];
         for g in 0..groups {
-            let mut dots = [0i32; PANEL];
+            let mut dots = [x.corrections[row * groups + g]; PANEL];
             for q in g * w.group / 4..(g + 1) * w.group / 4 {
-                for (dot, w) in dots.iter_mut().zip(&w_quads[q]) {
+                for (dot, w) in dots.iter_mut().zip(&lines[q]) {
                     for i in 0..4 {
-                        *dot += i32::from(x_quads[q][i] as i8) * i32::from(w[i]);
+                        *dot += i32::from(x_quads[q][i]) * i32::from(w[i] as i8);
                     }
                 }
             }
@@ -172,149 +200,13 @@ fn portable(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) 
     }
 }
 
-/// 32 columns at once, in two vectors. SAFETY: `product` checked the lengths; the processor has AVX-512 VNNI.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn avx512_vnni<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
-    match (w.group, w.offsets.is_empty()) {
-        (16, true) => avx512_vnni_rows::<R, 16, false>(x, w, out),
-        (16, false) => avx512_vnni_rows::<R, 16, true>(x, w, out),
-        (_, true) => avx512_vnni_rows::<R, 32, false>(x, w, out),
-        (_, false) => avx512_vnni_rows::<R, 32, true>(x, w, out),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn avx512_vnni_rows<const R: usize, const GROUP: usize, const OFFSETS: bool>(
-    x: &Q8Rows<'_>,
-    w: &Tile<'_>,
-    out: &mut [[f32; PANEL]; MAX_HEIGHT],
-) {
-    let k = w.codes.len() / PANEL;
-    let groups = k / GROUP;
-    let (x_codes, w_codes) = (x.codes.as_ptr(), w.codes.as_ptr());
-    let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    for g in 0..groups {
-        let at = g * PANEL;
-        let excess = w.excess.as_ptr().add(at);
-        let mut dots = [[_mm512_loadu_si512(excess.cast()), _mm512_loadu_si512(excess.add(16).cast())]; R];
-        for q in g * (GROUP / 4)..(g + 1) * (GROUP / 4) {
-            let b = w_codes.add(q * PANEL * 4);
-            let b = [_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast())];
-            for i in 0..R {
-                let a = _mm512_set1_epi32(x_codes.add(i * k + q * 4).cast::<i32>().read_unaligned());
-                for v in 0..2 {
-                    dots[i][v] = _mm512_dpbusd_epi32(dots[i][v], a, b[v]);
-                }
-            }
-        }
-        let scales = w.scales.as_ptr().add(at);
-        let scales = [_mm512_loadu_ps(scales), _mm512_loadu_ps(scales.add(16))];
-        for i in 0..R {
-            let scale = _mm512_set1_ps(*x.scales.as_ptr().add(i * (k / BLOCK) + g * GROUP / BLOCK));
-            for v in 0..2 {
-                sums[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[i][v]), _mm512_mul_ps(scales[v], scale), sums[i][v]);
-            }
-        }
-        if OFFSETS {
-            let offsets = w.offsets.as_ptr().add(at);
-            let offsets = [_mm512_loadu_ps(offsets), _mm512_loadu_ps(offsets.add(16))];
-            for i in 0..R {
-                let sum = _mm512_set1_ps(*x.sums.as_ptr().add(i * groups + g));
-                for v in 0..2 {
-                    sums[i][v] = _mm512_fmadd_ps(offsets[v], sum, sums[i][v]);
-                }
-            }
-        }
-    }
-    for i in 0..R {
-        for v in 0..2 {
-            _mm512_storeu_ps(out[i].as_mut_ptr().add(v * 16), sums[i][v]);
-        }
-    }
-}
-
-/// 16 columns at a time, in two vectors, with `multiply(sums, x, w)` for the four products of each column.
-/// SAFETY: `product` checked the lengths; the processor has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-unsafe fn avx2_rows<const R: usize>(
-    x: &Q8Rows<'_>,
-    w: &Tile<'_>,
-    unsigned: bool,
-    multiply: impl Fn(__m256i, __m256i, __m256i) -> __m256i,
-    out: &mut [[f32; PANEL]; MAX_HEIGHT],
-) {
-    let k = w.codes.len() / PANEL;
-    let groups = k / w.group;
-    let (x_codes, w_codes) = (x.codes.as_ptr(), w.codes.as_ptr());
-    for j in (0..PANEL).step_by(16) {
-        let mut sums = [[_mm256_setzero_ps(); 2]; R];
-        for g in 0..groups {
-            let at = g * PANEL + j;
-            let mut dots = [[_mm256_setzero_si256(); 2]; R];
-            if unsigned {
-                let excess = w.excess.as_ptr().add(at);
-                dots = [[_mm256_loadu_si256(excess.cast()), _mm256_loadu_si256(excess.add(8).cast())]; R];
-            }
-            for q in g * w.group / 4..(g + 1) * w.group / 4 {
-                let b = w_codes.add((q * PANEL + j) * 4);
-                let b = [_mm256_loadu_si256(b.cast()), _mm256_loadu_si256(b.add(32).cast())];
-                for i in 0..R {
-                    let a = _mm256_set1_epi32(x_codes.add(i * k + q * 4).cast::<i32>().read_unaligned());
-                    for v in 0..2 {
-                        dots[i][v] = multiply(dots[i][v], a, b[v]);
-                    }
-                }
-            }
-            for i in 0..R {
-                let scale = _mm256_set1_ps(*x.scales.as_ptr().add(i * (k / BLOCK) + g * w.group / BLOCK));
-                for v in 0..2 {
-                    let scale = _mm256_mul_ps(_mm256_loadu_ps(w.scales.as_ptr().add(at + v * 8)), scale);
-                    sums[i][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[i][v]), scale, sums[i][v]);
-                }
-                if !w.offsets.is_empty() {
-                    let sum = _mm256_set1_ps(*x.sums.as_ptr().add(i * groups + g));
-                    for v in 0..2 {
-                        let offset = _mm256_loadu_ps(w.offsets.as_ptr().add(at + v * 8));
-                        sums[i][v] = _mm256_fmadd_ps(offset, sum, sums[i][v]);
-                    }
-                }
-            }
-        }
-        for i in 0..R {
-            for v in 0..2 {
-                _mm256_storeu_ps(out[i].as_mut_ptr().add(j + v * 8), sums[i][v]);
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
-    // |w| * sign(w) x: activations are -127 .. 127, so that a pair of products is at most 2 * 128 * 127 and fits 16 bits.
-    let multiply = |sums, a, b| {
-        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(b), _mm256_sign_epi8(a, b));
-        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-    };
-    avx2_rows::<R>(x, w, false, multiply, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn avx_vnni<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
-    avx2_rows::<R>(x, w, true, |sums, a, b| _mm256_dpbusd_avx_epi32(sums, a, b), out);
-}
-
-/// 8 columns at a time. SAFETY: `product` checked the lengths.
+/// 8 columns at a time. SAFETY: `check` has passed.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
-unsafe fn neon<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PANEL]; MAX_HEIGHT]) {
-    let k = w.codes.len() / PANEL;
+unsafe fn neon<const R: usize>(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
+    let k = x.codes.len() / x.count;
     let groups = k / w.group;
-    let (x_codes, w_codes) = (x.codes.as_ptr(), w.codes.as_ptr());
+    let (x_codes, w_codes) = (x.codes.as_ptr(), w.codes.bytes.as_ptr().cast::<i8>());
     for j in (0..PANEL).step_by(8) {
         let mut sums = [[vdupq_n_f32(0.0); 2]; R];
         for g in 0..groups {
@@ -335,10 +227,11 @@ unsafe fn neon<const R: usize>(x: &Q8Rows<'_>, w: &Tile<'_>, out: &mut [[f32; PA
             }
             for i in 0..R {
                 let scale = *x.scales.as_ptr().add(i * (k / BLOCK) + g * w.group / BLOCK);
+                let correction = vdupq_n_s32(*x.corrections.as_ptr().add(i * groups + g));
                 for v in 0..2 {
-                    let dots = vcvtq_f32_s32(vpaddq_s32(halves[i][2 * v], halves[i][2 * v + 1]));
+                    let dots = vaddq_s32(vpaddq_s32(halves[i][2 * v], halves[i][2 * v + 1]), correction);
                     let scale = vmulq_n_f32(vld1q_f32(w.scales.as_ptr().add(at + v * 4)), scale);
-                    sums[i][v] = vfmaq_f32(sums[i][v], dots, scale);
+                    sums[i][v] = vfmaq_f32(sums[i][v], vcvtq_f32_s32(dots), scale);
                     if !w.offsets.is_empty() {
                         let offset = vld1q_f32(w.offsets.as_ptr().add(at + v * 4));
                         sums[i][v] = vfmaq_n_f32(sums[i][v], offset, *x.sums.as_ptr().add(i * groups + g));

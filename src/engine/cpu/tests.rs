@@ -7,9 +7,10 @@ use proptest::prelude::*;
 
 use super::gemm;
 use super::isa::Isa;
-use super::q8::{self, Panels};
+use super::packed::Panels;
+use super::q8;
 use super::q8_kernel::Dot;
-use super::{Cpu, CpuWeight, naive};
+use super::{Cpu, CpuWeight, matvec, naive};
 use crate::backend::{
     Arithmetic, AttentionInputs, AttentionShape, Backend, Filter, HostTensor, RecurInputs, RecurShape, Recurrence,
 };
@@ -72,6 +73,24 @@ fn tiles_give_the_bits_of_the_naive_loop() {
 fn every_format_is_decoded_the_same_in_tiles() {
     for &dtype in DType::ALL {
         check_matmul(dtype, 5, 50, 512);
+    }
+}
+
+#[test]
+fn floats_multiplied_as_they_are_read_give_the_bits_of_decoded_ones() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for k in [1, 63, 64, 200, 513] {
+            let (x, w) = (noise(k, 1), weight(dtype, 5, k));
+            let mut decoded = vec![0.0; k];
+            for isa in Isa::available() {
+                let mut out = [f32::NAN; 5];
+                matvec::matvec(isa, &x, 1, &w, 0, 5, &mut out);
+                for (row, sum) in out.iter().enumerate() {
+                    w.decode_row(row, &mut decoded);
+                    assert_eq!(sum.to_bits(), matvec::dot(Isa::Portable, &x, &decoded).to_bits(), "{dtype}, {k}, {isa:?}");
+                }
+            }
+        }
     }
 }
 
@@ -158,7 +177,7 @@ fn check_q8(dtype: DType, rows: usize, n: usize, k: usize) {
     let (mut x, w) = (noise(rows * k, 1), weight(dtype, n, k));
     x[..32].fill(0.0); // a block without a scale
     let expected = naive::matmul_q8(&x, rows, &w);
-    let panels = Panels::of(&w).unwrap();
+    let panels = Panels::of(w).unwrap_or_else(|_| panic!("no integers"));
     for isa in Isa::available() {
         for dot in Dot::of(isa) {
             for threads in [1, 3] {
@@ -177,7 +196,32 @@ fn products_in_8_bits_have_the_bits_of_the_naive_loop() {
         check_q8(DType::Q4_1, rows, n, k);
     }
     for &dtype in DType::ALL.iter().filter(|dtype| dtype.integers().is_some()) {
-        check_q8(dtype, 7, 50, 512);
+        // Few rows and many, which read packed and unpacked codes.
+        for rows in [1, 2, 3, 7, 17] {
+            check_q8(dtype, rows, 50, 512);
+        }
+    }
+}
+
+#[test]
+fn panels_hold_the_weights_in_about_the_bytes_of_the_file() {
+    let (rows, cols) = (48, 1024);
+    for &dtype in DType::ALL.iter().filter(|dtype| dtype.integers().is_some()) {
+        let (stored, packed) = (weight(dtype, rows, cols), matrix_q8(dtype, rows, cols));
+        let (mut a, mut b) = (vec![0.0; cols], vec![1.0; cols]);
+        for row in 0..rows {
+            stored.decode_row(row, &mut a);
+            packed.decode_row(row, &mut b);
+            assert!(same_bits(&a, &b), "{dtype}: row {row}");
+        }
+        // Three values take two bits where TQ1_0 has five of them in a byte; NVFP4's scales take two bytes each.
+        let most = match dtype {
+            DType::TQ1_0 => 1.23,
+            DType::NVFP4 => 1.12,
+            _ => 1.06,
+        };
+        let ratio = packed.panels.unwrap().bytes() as f64 / stored.bytes.len() as f64;
+        assert!(ratio <= most, "{dtype}: {ratio}");
     }
 }
 
@@ -194,7 +238,7 @@ fn the_largest_integers_do_not_overflow() {
     let w = Cpu::new().weight(tensor).unwrap();
     let x: Vec<f32> = (0..rows * k).map(|i| if i / 32 % 2 == 0 { 1.0 } else { -1.0 }).collect();
     let expected = naive::matmul_q8(&x, rows, &w);
-    let panels = Panels::of(&w).unwrap();
+    let panels = Panels::of(w).unwrap_or_else(|_| panic!("no integers"));
     for isa in Isa::available() {
         for dot in Dot::of(isa) {
             let mut out = vec![0.0; rows * n];

@@ -20,7 +20,7 @@ pub struct OutputHead<B: Backend> {
 }
 
 impl<B: Backend> OutputHead<B> {
-    /// Reads the head onto the device; a tied one is the embedding, where the caller has that there (which is for f32 products).
+    /// Reads the head onto the device; a tied one is the embedding, where the caller has that there.
     pub fn load(backend: &B, reader: &Reader<'_>, embedding: Option<&Embedding<B>>) -> Result<Self> {
         let h = reader.variant.hparams();
         let output = match embedding.filter(|_| reader.variant.output_role() == Role::TokenEmbd) {
@@ -63,10 +63,14 @@ pub struct Embedding<B: Backend> {
 }
 
 impl<B: Backend> Embedding<B> {
-    /// Reads the embeddings onto the device.
+    /// Reads the embeddings onto the device; for products too, where they are the output matrix.
     pub fn load(backend: &B, reader: &Reader<'_>) -> Result<Self> {
         let load = Loader { backend, reader, block: 0 };
-        Self::with(&load, Arc::new(load.weight(Role::TokenEmbd)?))
+        let tokens = match reader.variant.output_role() {
+            Role::TokenEmbd => load.linear(Role::TokenEmbd, None)?.weight,
+            _ => Arc::new(load.weight(Role::TokenEmbd)?),
+        };
+        Self::with(&load, tokens)
     }
 
     /// Reads the embeddings of some tokens onto the device.

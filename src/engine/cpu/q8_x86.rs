@@ -1,0 +1,475 @@
+//! The kernels of `q8_kernel.rs` for x86-64: AVX2, and VNNI on half or whole vectors. They read codes packed as `packed.rs` has
+//! them, unpacking in registers.
+#![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
+
+use std::arch::x86_64::*;
+
+use super::isa::Isa;
+use super::packed::{BLOCK, PANEL, Packing, Panel};
+use super::q8_kernel::{Q8Rows, Sums};
+
+/// Bytes of a line.
+const LINE: usize = 4 * PANEL;
+
+/// Codes of a block as vectors: 8 rows by 4 columns.
+trait Codes: Copy {
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// How many products of pairs, each with activations of at most 127, a sum in 16 bits holds; 0 where codes have a sign, and
+    /// where not even one of unsigned ones fits.
+    const FIT: usize;
+
+    /// Columns `16 * half .. 16 * half + 16` of the rows `8 * v .. 8 * v + 8`.
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4];
+}
+
+#[inline(always)]
+unsafe fn load(block: *const u8, line: usize, v: usize) -> __m256i {
+    _mm256_loadu_si256(block.add(line * LINE + v * 32).cast())
+}
+
+/// The codes of four bits in two lines.
+#[inline(always)]
+unsafe fn nibbles(block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+    let mask = _mm256_set1_epi8(15);
+    let (a, b) = (load(block, 2 * half, v), load(block, 2 * half + 1, v));
+    let upper = |x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask);
+    [_mm256_and_si256(a, mask), upper(a), _mm256_and_si256(b, mask), upper(b)]
+}
+
+/// Two bits of each of four codes in a line, `UP` places up.
+#[inline(always)]
+unsafe fn pairs<const UP: i32>(line: __m256i) -> [__m256i; 4] {
+    let mask = _mm256_set1_epi8(3 << UP);
+    let at = if UP == 0 {
+        [line, _mm256_srli_epi16::<2>(line), _mm256_srli_epi16::<4>(line), _mm256_srli_epi16::<6>(line)]
+    } else {
+        [_mm256_slli_epi16::<4>(line), _mm256_slli_epi16::<2>(line), line, _mm256_srli_epi16::<2>(line)]
+    };
+    [0, 1, 2, 3].map(|q| _mm256_and_si256(at[q], mask))
+}
+
+/// One bit of each of the four codes of a half, `UP` places up.
+#[inline(always)]
+unsafe fn bits<const UP: i32>(line: __m256i, half: usize) -> [__m256i; 4] {
+    let mask = _mm256_set1_epi8(1 << UP);
+    let line = if half == 0 { line } else { _mm256_srli_epi16::<4>(line) };
+    let at = match UP {
+        1 => [_mm256_slli_epi16::<1>(line), line, _mm256_srli_epi16::<1>(line), _mm256_srli_epi16::<2>(line)],
+        2 => [_mm256_slli_epi16::<2>(line), _mm256_slli_epi16::<1>(line), line, _mm256_srli_epi16::<1>(line)],
+        _ => [
+            _mm256_slli_epi16::<4>(line),
+            _mm256_slli_epi16::<3>(line),
+            _mm256_slli_epi16::<2>(line),
+            _mm256_slli_epi16::<1>(line),
+        ],
+    };
+    [0, 1, 2, 3].map(|q| _mm256_and_si256(at[q], mask))
+}
+
+#[inline(always)]
+unsafe fn both(a: [__m256i; 4], b: [__m256i; 4]) -> [__m256i; 4] {
+    [0, 1, 2, 3].map(|q| _mm256_or_si256(a[q], b[q]))
+}
+
+#[derive(Clone, Copy)]
+struct Signs;
+impl Codes for Signs {
+    const BYTES: usize = Packing::Signs.block_bytes();
+    const FIT: usize = 8;
+    #[inline(always)]
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+        bits::<1>(load(block, 0, v), half)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Two;
+impl Codes for Two {
+    const BYTES: usize = Packing::Two.block_bytes();
+    const FIT: usize = 8;
+    #[inline(always)]
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+        pairs::<0>(load(block, half, v))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Three;
+impl Codes for Three {
+    const BYTES: usize = Packing::Three.block_bytes();
+    const FIT: usize = 8;
+    #[inline(always)]
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+        both(pairs::<0>(load(block, half, v)), bits::<2>(load(block, 2, v), half))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Four;
+impl Codes for Four {
+    const BYTES: usize = Packing::Four.block_bytes();
+    // 15 * 127 * 2 * 8 = 30480
+    const FIT: usize = 8;
+    #[inline(always)]
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+        nibbles(block, half, v)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Five;
+impl Codes for Five {
+    const BYTES: usize = Packing::Five.block_bytes();
+    // 31 * 127 * 2 * 4 = 31496
+    const FIT: usize = 4;
+    #[inline(always)]
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+        both(nibbles(block, half, v), bits::<4>(load(block, 4, v), half))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Six;
+impl Codes for Six {
+    const BYTES: usize = Packing::Six.block_bytes();
+    // 63 * 127 * 2 * 2 = 32004
+    const FIT: usize = 2;
+    #[inline(always)]
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+        both(nibbles(block, half, v), pairs::<4>(load(block, 4 + half, v)))
+    }
+}
+
+/// Unpacked codes, of which so many pairs fit.
+#[derive(Clone, Copy)]
+struct Bytes<const FIT: usize>;
+impl<const FIT: usize> Codes for Bytes<FIT> {
+    const BYTES: usize = BLOCK * PANEL;
+    const FIT: usize = FIT;
+    #[inline(always)]
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+        [0, 1, 2, 3].map(|q| load(block, 4 * half + q, v))
+    }
+}
+
+/// Codes of four bits that stand for the entries of a table.
+#[derive(Clone, Copy)]
+struct Table(__m256i);
+impl Codes for Table {
+    const BYTES: usize = Packing::Four.block_bytes();
+    const FIT: usize = 0;
+    #[inline(always)]
+    unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
+        nibbles(block, half, v).map(|codes| _mm256_shuffle_epi8(self.0, codes))
+    }
+}
+
+#[inline(always)]
+unsafe fn table(entries: &[i8; 16]) -> Table {
+    Table(_mm256_broadcastsi128_si256(_mm_loadu_si128(entries.as_ptr().cast())))
+}
+
+/// Calls `$kernel` for the codes of the panel, their number of rows and their group.
+macro_rules! by_codes {
+    ($w:ident, $x:ident, $out:ident, $kernel:ident) => {
+        match ($w.codes.unpacked, $w.codes.packing) {
+            (false, Packing::Signs) => by_height!($kernel, Signs, Signs, $x, $w, $out),
+            (false, Packing::Two) => by_height!($kernel, Two, Two, $x, $w, $out),
+            (false, Packing::Three) => by_height!($kernel, Three, Three, $x, $w, $out),
+            (false, Packing::Four) => by_height!($kernel, Four, Four, $x, $w, $out),
+            (false, Packing::Five) => by_height!($kernel, Five, Five, $x, $w, $out),
+            (false, Packing::Six) => by_height!($kernel, Six, Six, $x, $w, $out),
+            (false, Packing::Table(entries)) => by_height!($kernel, Table, table(entries), $x, $w, $out),
+            (true, Packing::Signs | Packing::Two | Packing::Three | Packing::Four) => {
+                by_height!($kernel, Bytes<8>, Bytes::<8>, $x, $w, $out)
+            }
+            (true, Packing::Five) => by_height!($kernel, Bytes<4>, Bytes::<4>, $x, $w, $out),
+            (true, Packing::Six) => by_height!($kernel, Bytes<2>, Bytes::<2>, $x, $w, $out),
+            (_, Packing::Eight) | (true, Packing::Table(_)) => by_height!($kernel, Bytes<0>, Bytes::<0>, $x, $w, $out),
+        }
+    };
+}
+
+/// Rows in tiles of four, two and one.
+macro_rules! by_height {
+    ($kernel:ident, $codes:ty, $value:expr, $x:ident, $w:ident, $out:ident) => {{
+        let mut row = 0;
+        while row < $x.count {
+            let rest = $x.count - row;
+            row += match ($w.group, rest) {
+                (16, 4..) => $kernel::<$codes, 4, 16>($value, $x, row, $w, $out),
+                (16, 2..) => $kernel::<$codes, 2, 16>($value, $x, row, $w, $out),
+                (16, _) => $kernel::<$codes, 1, 16>($value, $x, row, $w, $out),
+                (_, 4..) => $kernel::<$codes, 4, 32>($value, $x, row, $w, $out),
+                (_, 2..) => $kernel::<$codes, 2, 32>($value, $x, row, $w, $out),
+                _ => $kernel::<$codes, 1, 32>($value, $x, row, $w, $out),
+            };
+        }
+    }};
+}
+
+/// SAFETY: `q8_kernel::check` has passed; the processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub unsafe fn avx2(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
+    by_codes!(w, x, out, avx2_rows);
+}
+
+/// SAFETY: as [`avx2`], and the processor has AVX-VNNI.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+pub unsafe fn avx_vnni(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
+    by_codes!(w, x, out, avx_vnni_rows);
+}
+
+/// SAFETY: as [`avx2`], and the processor has AVX-512 F, BW, VL and VNNI.
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub unsafe fn avx512_vnni(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
+    by_codes!(w, x, out, avx512_vnni_rows);
+}
+
+/// The activations of four columns of a row, for all rows of a panel.
+#[inline(always)]
+unsafe fn broadcast(codes: *const i8) -> __m256i {
+    _mm256_set1_epi32(codes.cast::<i32>().read_unaligned())
+}
+
+/// Adds the integers of a group to the sums of a row.
+#[inline(always)]
+unsafe fn add_group(sums: __m256, dots: __m256i, x: &Q8Rows<'_>, row: usize, w: &Panel<'_>, group: usize, v: usize) -> __m256 {
+    let (groups, at) = (x.corrections.len() / x.count, group * PANEL + v * 8);
+    let blocks = groups * w.group / BLOCK;
+    let scale = _mm256_set1_ps(*x.scales.as_ptr().add(row * blocks + group * w.group / BLOCK));
+    let scale = _mm256_mul_ps(_mm256_loadu_ps(w.scales.as_ptr().add(at)), scale);
+    let sums = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, sums);
+    if w.offsets.is_empty() {
+        return sums;
+    }
+    let sum = _mm256_set1_ps(*x.sums.as_ptr().add(row * groups + group));
+    _mm256_fmadd_ps(_mm256_loadu_ps(w.offsets.as_ptr().add(at)), sum, sums)
+}
+
+/// Rows `first .. first + R`; returns R.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2_rows<C: Codes, const R: usize, const GROUP: usize>(
+    codes: C,
+    x: &Q8Rows<'_>,
+    first: usize,
+    w: &Panel<'_>,
+    out: &mut Sums,
+) -> usize {
+    let k = x.codes.len() / x.count;
+    let groups = k / GROUP;
+    let x_codes = x.codes.as_ptr().add(first * k);
+    let ones = _mm256_set1_epi16(1);
+    let mut sums = [[_mm256_setzero_ps(); 2]; R];
+    for g in 0..groups {
+        let block = w.codes.bytes.as_ptr().add(g * GROUP / BLOCK * C::BYTES);
+        let halves = g * GROUP % BLOCK / 16;
+        for v in 0..2 {
+            let mut dots = [_mm256_setzero_si256(); R];
+            let mut short = [_mm256_setzero_si256(); R];
+            for i in 0..R {
+                dots[i] = _mm256_set1_epi32(*x.corrections.as_ptr().add((first + i) * groups + g));
+            }
+            for half in 0..GROUP / 16 {
+                let four = codes.four(block, halves + half, v);
+                for q in 0..4 {
+                    let a = x_codes.add(g * GROUP + half * 16 + q * 4);
+                    if C::FIT == 0 {
+                        let magnitude = _mm256_abs_epi8(four[q]);
+                        for i in 0..R {
+                            // Activations are -127 .. 127, so that a pair of products is at most 2 * 128 * 127.
+                            let signed = _mm256_sign_epi8(broadcast(a.add(i * k)), four[q]);
+                            let pairs = _mm256_maddubs_epi16(magnitude, signed);
+                            dots[i] = _mm256_add_epi32(dots[i], _mm256_madd_epi16(pairs, ones));
+                        }
+                        continue;
+                    }
+                    for i in 0..R {
+                        short[i] = _mm256_add_epi16(short[i], _mm256_maddubs_epi16(four[q], broadcast(a.add(i * k))));
+                        if (half * 4 + q + 1) % C::FIT.max(1) == 0 {
+                            dots[i] = _mm256_add_epi32(dots[i], _mm256_madd_epi16(short[i], ones));
+                            short[i] = _mm256_setzero_si256();
+                        }
+                    }
+                }
+            }
+            for i in 0..R {
+                if C::FIT > GROUP / 4 {
+                    dots[i] = _mm256_add_epi32(dots[i], _mm256_madd_epi16(short[i], ones));
+                }
+                sums[i][v] = add_group(sums[i][v], dots[i], x, first + i, w, g, v);
+            }
+        }
+    }
+    for i in 0..R {
+        for v in 0..2 {
+            _mm256_storeu_ps(out[first + i].as_mut_ptr().add(v * 8), sums[i][v]);
+        }
+    }
+    R
+}
+
+/// The same with `multiply(sums, w, x)` for the four products of each row of the panel, of which the codes have no sign.
+#[inline(always)]
+unsafe fn vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
+    codes: C,
+    x: &Q8Rows<'_>,
+    first: usize,
+    w: &Panel<'_>,
+    multiply: impl Fn(__m256i, __m256i, __m256i) -> __m256i,
+    out: &mut Sums,
+) -> usize {
+    let k = x.codes.len() / x.count;
+    let groups = k / GROUP;
+    let x_codes = x.codes.as_ptr().add(first * k);
+    let mut sums = [[_mm256_setzero_ps(); 2]; R];
+    for g in 0..groups {
+        let block = w.codes.bytes.as_ptr().add(g * GROUP / BLOCK * C::BYTES);
+        let halves = g * GROUP % BLOCK / 16;
+        for v in 0..2 {
+            let mut dots = [_mm256_setzero_si256(); R];
+            for i in 0..R {
+                dots[i] = _mm256_set1_epi32(*x.corrections.as_ptr().add((first + i) * groups + g));
+            }
+            for half in 0..GROUP / 16 {
+                let mut four = codes.four(block, halves + half, v);
+                for q in 0..4 {
+                    if C::FIT == 0 {
+                        four[q] = _mm256_xor_si256(four[q], _mm256_set1_epi8(-128));
+                    }
+                    for i in 0..R {
+                        let a = broadcast(x_codes.add(i * k + g * GROUP + half * 16 + q * 4));
+                        dots[i] = multiply(dots[i], four[q], a);
+                    }
+                }
+            }
+            for i in 0..R {
+                sums[i][v] = add_group(sums[i][v], dots[i], x, first + i, w, g, v);
+            }
+        }
+    }
+    for i in 0..R {
+        for v in 0..2 {
+            _mm256_storeu_ps(out[first + i].as_mut_ptr().add(v * 8), sums[i][v]);
+        }
+    }
+    R
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn avx_vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
+    codes: C,
+    x: &Q8Rows<'_>,
+    first: usize,
+    w: &Panel<'_>,
+    out: &mut Sums,
+) -> usize {
+    vnni_rows::<C, R, GROUP>(codes, x, first, w, |sums, w, x| _mm256_dpbusd_avx_epi32(sums, w, x), out)
+}
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn avx512_vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
+    codes: C,
+    x: &Q8Rows<'_>,
+    first: usize,
+    w: &Panel<'_>,
+    out: &mut Sums,
+) -> usize {
+    vnni_rows::<C, R, GROUP>(codes, x, first, w, |sums, w, x| _mm256_dpbusd_epi32(sums, w, x), out)
+}
+
+/// Unpacked panels side by side, a vector each. SAFETY: as [`avx512_vnni`], for both panels.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub unsafe fn two_panels(x: &Q8Rows<'_>, w: [&Panel<'_>; 2], out: &mut [Sums; 2]) {
+    let signed = w[0].codes.packing.signed();
+    match x.count {
+        1 => two_panels_rows::<1>(x, w, signed, out),
+        2 => two_panels_rows::<2>(x, w, signed, out),
+        3 => two_panels_rows::<3>(x, w, signed, out),
+        4 => two_panels_rows::<4>(x, w, signed, out),
+        5 => two_panels_rows::<5>(x, w, signed, out),
+        _ => two_panels_rows::<6>(x, w, signed, out),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn two_panels_rows<const R: usize>(x: &Q8Rows<'_>, w: [&Panel<'_>; 2], signed: bool, out: &mut [Sums; 2]) {
+    let k = x.codes.len() / x.count;
+    let (group, groups) = (w[0].group, k / w[0].group);
+    let x_codes = x.codes.as_ptr();
+    let flip = if signed { _mm512_set1_epi8(-128) } else { _mm512_setzero_si512() };
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    for g in 0..groups {
+        let mut dots = [[_mm512_setzero_si512(); 2]; R];
+        for i in 0..R {
+            dots[i] = [_mm512_set1_epi32(*x.corrections.as_ptr().add(i * groups + g)); 2];
+        }
+        for q in g * (group / 4)..(g + 1) * (group / 4) {
+            let mut b = [_mm512_setzero_si512(); 2];
+            for v in 0..2 {
+                b[v] = _mm512_xor_si512(_mm512_loadu_si512(w[v].codes.bytes.as_ptr().add(q * LINE).cast()), flip);
+            }
+            for i in 0..R {
+                let a = _mm512_set1_epi32(x_codes.add(i * k + q * 4).cast::<i32>().read_unaligned());
+                for v in 0..2 {
+                    dots[i][v] = _mm512_dpbusd_epi32(dots[i][v], b[v], a);
+                }
+            }
+        }
+        for i in 0..R {
+            let scale = _mm512_set1_ps(*x.scales.as_ptr().add(i * (k / BLOCK) + g * group / BLOCK));
+            for v in 0..2 {
+                let scale = _mm512_mul_ps(_mm512_loadu_ps(w[v].scales.as_ptr().add(g * PANEL)), scale);
+                sums[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[i][v]), scale, sums[i][v]);
+                if !w[v].offsets.is_empty() {
+                    let sum = _mm512_set1_ps(*x.sums.as_ptr().add(i * groups + g));
+                    let offset = _mm512_loadu_ps(w[v].offsets.as_ptr().add(g * PANEL));
+                    sums[i][v] = _mm512_fmadd_ps(offset, sum, sums[i][v]);
+                }
+            }
+        }
+    }
+    for i in 0..R {
+        for v in 0..2 {
+            _mm512_storeu_ps(out[v][i].as_mut_ptr(), sums[i][v]);
+        }
+    }
+}
+
+/// [`super::packed::Unpack`] with AVX2.
+pub fn unpack(_: Isa, packing: Packing, blocks: &[u8], out: &mut [u8]) {
+    assert!(out.len() * packing.block_bytes() == blocks.len() * BLOCK * PANEL);
+    // SAFETY: as many blocks come out as go in; this is for processors with AVX2 alone.
+    unsafe {
+        match packing {
+            Packing::Signs => unpack_codes(Signs, blocks, out),
+            Packing::Two => unpack_codes(Two, blocks, out),
+            Packing::Three => unpack_codes(Three, blocks, out),
+            Packing::Four => unpack_codes(Four, blocks, out),
+            Packing::Five => unpack_codes(Five, blocks, out),
+            Packing::Six => unpack_codes(Six, blocks, out),
+            Packing::Eight => out.copy_from_slice(blocks),
+            Packing::Table(entries) => unpack_table(entries, blocks, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn unpack_table(entries: &[i8; 16], blocks: &[u8], out: &mut [u8]) {
+    unpack_codes(table(entries), blocks, out);
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn unpack_codes<C: Codes>(codes: C, blocks: &[u8], out: &mut [u8]) {
+    for (block, out) in blocks.chunks_exact(C::BYTES).zip(out.chunks_exact_mut(BLOCK * PANEL)) {
+        for half in 0..2 {
+            for v in 0..2 {
+                let four = codes.four(block.as_ptr(), half, v);
+                for q in 0..4 {
+                    _mm256_storeu_si256(out.as_mut_ptr().add((4 * half + q) * LINE + v * 32).cast(), four[q]);
+                }
+            }
+        }
+    }
+}
