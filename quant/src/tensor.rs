@@ -37,6 +37,13 @@ impl TensorBytes {
             mmap::populate(map, range);
         }
     }
+
+    /// Lets go of the pages of a mapped file, which are read again if they are asked for again.
+    pub fn release(&self) {
+        if let Self::Mapped(map, range) = self {
+            mmap::release(map, range);
+        }
+    }
 }
 
 impl Deref for TensorBytes {

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::session::Session;
-use super::{DeviceArgs, Outcome, output};
+use super::{DecodingArgs, DeviceArgs, Outcome, output};
 use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_eval::record::Speed;
@@ -61,6 +61,8 @@ pub struct BenchArgs {
     records: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    decoding: DecodingArgs,
 }
 
 /// Forms of the results.
@@ -93,6 +95,7 @@ impl BenchArgs {
             warm_up: !self.no_warmup,
             delay: Duration::try_from_secs_f64(self.delay).with_context(|| format!("--delay {}", self.delay))?,
             drift_bound: self.drift_bound / 100.0,
+            arithmetic: self.decoding.arithmetic,
         })
     }
 }

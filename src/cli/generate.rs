@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::session::Session;
-use super::{DeviceArgs, Outcome, output};
+use super::{DecodingArgs, DeviceArgs, Outcome, output};
 use bitworth_engine::backend::Backend;
 use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
@@ -53,6 +53,8 @@ pub struct GenerateArgs {
     seed: u64,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    decoding: DecodingArgs,
 }
 
 pub fn run(args: &GenerateArgs, session: &Session) -> Result<Outcome> {
@@ -101,7 +103,8 @@ fn continue_prompt<B: Backend>(
     args: &GenerateArgs,
     session: &Session,
 ) -> Result<Generated> {
-    let mut generator = Generator::new(backend, variant, prompt.len() + args.max_tokens, 1)?;
+    let arithmetic = args.decoding.arithmetic.unwrap_or_else(|| backend.decoding_arithmetic());
+    let mut generator = Generator::with_arithmetic(backend, variant, arithmetic, prompt.len() + args.max_tokens, 1)?;
     let sampling = match args.temperature {
         0.0 => Sampling::Greedy,
         temperature => Sampling::Random { temperature, top_p: args.top_p, seed: args.seed },

@@ -76,6 +76,15 @@ struct DeviceArgs {
     device: DeviceSelector,
 }
 
+/// The arithmetic of commands that make text or time it.
+#[derive(Args)]
+struct DecodingArgs {
+    /// Products of activations with weights: q8 (activations in 8 bits, as llama.cpp's CPU kernels have them; weights that are
+    /// floats stay in f32), or f32 [default: q8 on the CPU, f32 elsewhere].
+    #[arg(long, value_name = "ARITHMETIC")]
+    arithmetic: Option<Arithmetic>,
+}
+
 /// The same with the arithmetic, for commands that score.
 #[derive(Args)]
 struct ScoringArgs {

@@ -398,6 +398,10 @@ pub trait Backend: Send + Sync {
             }
         }
     }
+    /// The arithmetic that text is made in and speed is measured in, unless asked otherwise: q8 where the device has it.
+    fn decoding_arithmetic(&self) -> Arithmetic {
+        if self.check_arithmetic(Arithmetic::Q8).is_ok() { Arithmetic::Q8 } else { Arithmetic::F32 }
+    }
     /// `range` of a buffer, after everything submitted before.
     fn read(&self, buffer: &Self::Buffer, range: Range<usize>) -> Result<Vec<f32>>;
     /// Waits until everything submitted before is done (for timing).

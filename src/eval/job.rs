@@ -174,6 +174,9 @@ pub struct SpeedSpec {
     pub batch: usize,
     #[serde(default = "default_repetitions")]
     pub repetitions: usize,
+    /// Of the products; the device's own for decoding, where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<String>,
 }
 
 /// Parts of files, as llama-gguf-split cuts them.

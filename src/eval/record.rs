@@ -6,7 +6,7 @@ use serde::Serialize;
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
 /// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens,
 /// and lanes what they were made with.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 /// The earliest version that is still read; what it did not record is `None`, or not drifted.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -291,6 +291,8 @@ pub struct Speed {
     pub drifted: bool,
     /// Energy that the system counted meanwhile, in joules; `None` where it counts none.
     pub joules: Option<f64>,
+    /// The arithmetic of the products: `f32` or `q8`.
+    pub arithmetic: String,
     /// What the model took to be there.
     pub footprint: Footprint,
 }

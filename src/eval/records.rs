@@ -212,6 +212,7 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("seconds", r, |r| Some(r.as_speed()?.seconds)),
         column("drifted", r, |r| Some(r.as_speed()?.drifted)),
         column("joules", r, |r| r.as_speed()?.joules),
+        column("speed_arithmetic", r, |r| Some(r.as_speed()?.arithmetic.as_str())),
         column("load_seconds", r, |r| r.as_speed()?.footprint.load_seconds),
         column("memory_bytes", r, |r| r.as_speed()?.footprint.memory_bytes),
         column("device_bytes", r, |r| r.as_speed()?.footprint.device_bytes),
@@ -478,6 +479,8 @@ fn speed(row: FrameRow<'_>, schema: u32) -> Result<Speed, Message> {
         seconds: row.f64("seconds")?,
         drifted,
         joules,
+        // Earlier versions computed products in f32 alone.
+        arithmetic: if schema < 4 { "f32".into() } else { row.text("speed_arithmetic")? },
         footprint,
     })
 }
@@ -544,6 +547,7 @@ mod tests {
                 seconds,
                 drifted: seconds > 3.0,
                 joules: (seconds > 2.0).then_some(seconds / 3.0),
+                arithmetic: "q8".into(),
                 footprint: Footprint { load_seconds: None, memory_bytes: Some(u64::MAX), device_bytes: None },
             });
             Record { origin: origin(), body }
@@ -606,7 +610,7 @@ mod tests {
         let mut table = frame(&records).unwrap();
         let since_3 = ["text_name", "token_ids", "token_nll", "token_rank", "token_entropy", "token_argmax"];
         let compared = ["token_reverse_kld", "token_delta_p", "token_same_top"];
-        let since_2 = ["drifted", "joules", "load_seconds", "memory_bytes", "device_bytes"];
+        let since_2 = ["speed_arithmetic", "drifted", "joules", "load_seconds", "memory_bytes", "device_bytes"];
         for later in [&since_3[..], &compared, &since_2].concat() {
             table = table.drop(later).unwrap();
         }

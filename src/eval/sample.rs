@@ -177,6 +177,7 @@ fn timing(phase: Phase, repetition: u32, tps: f64) -> Body {
         seconds,
         drifted: false,
         joules: None,
+        arithmetic: "f32".into(),
         footprint: Footprint::default(),
     })
 }

@@ -14,6 +14,8 @@ pub struct BenchRow {
     model: String,
     /// Bytes of the weights.
     bytes: u64,
+    /// Of the products: `f32` or `q8`.
+    arithmetic: String,
     /// As llama-bench names it.
     test: String,
     phase: &'static str,
@@ -56,6 +58,7 @@ impl BenchRow {
         Some(Self {
             model: model.to_owned(),
             bytes,
+            arithmetic: first.arithmetic.clone(),
             test: test.to_owned(),
             phase: if first.phase == Phase::Prefill { "prefill" } else { "decode" },
             tokens: first.tokens,
@@ -97,6 +100,7 @@ impl BenchRow {
         vec![
             Cell::words(self.model.clone()),
             mib(Some(self.bytes)),
+            Cell::words(self.arithmetic.clone()),
             Cell::words(self.test.clone()),
             rate,
             Cell::words(range),
@@ -110,9 +114,10 @@ impl BenchRow {
 }
 
 /// Heads of the columns, and whether they hold words.
-const HEADS: [(&str, bool); 10] = [
+const HEADS: [(&str, bool); 11] = [
     ("model", true),
     ("MiB of tensors", false),
+    ("products", true),
     ("test", true),
     ("tok/s", false),
     ("min - max", false),
@@ -187,7 +192,8 @@ mod tests {
 
     fn timing(seconds: f64, drifted: bool) -> Speed {
         let (depth, batch, joules, footprint) = (64, 2, Some(4.0 * seconds), Footprint::default());
-        Speed { phase: Phase::Decode, tokens: 20, depth, batch, repetition: 0, seconds, drifted, joules, footprint }
+        let arithmetic = "q8".to_owned();
+        Speed { phase: Phase::Decode, tokens: 20, depth, batch, repetition: 0, seconds, drifted, joules, arithmetic, footprint }
     }
 
     fn row(model: &str, timings: &[(f64, bool)]) -> BenchRow {

@@ -128,6 +128,14 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
     add("ppl", "perplexity; less is better", &|r| Some(spread(r.ppl?, |v| significant(v, 5))));
     add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
     add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
+    put(
+        ColumnGroup::Numbers,
+        page::Column::words("products", "arithmetic of the products that were timed: f32, or q8 (activations in 8 bits)"),
+        &|r| Some(Cell::words(r.speed_arithmetic.clone()?)),
+    );
+    let mut add = |head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| {
+        put(ColumnGroup::Numbers, page::Column::numbers(head, meaning), get);
+    };
     add("memory", "the most memory that the program took for the model while it was timed", &|r| Some(size(r.memory_bytes?)));
     add("tok/J", "new tokens per joule of energy that the system counted", &|r| {
         let speed = r.decode?;

@@ -61,6 +61,8 @@ pub struct Summary {
     pub prefill: Option<SpeedSummary>,
     /// Speed of making tokens.
     pub decode: Option<SpeedSummary>,
+    /// The arithmetic of the products of both: `f32` or `q8`.
+    pub speed_arithmetic: Option<String>,
     /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the
     /// process's.
     pub memory_bytes: Option<u64>,
@@ -185,6 +187,9 @@ impl Summary {
 fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts: &[GatheredText]) -> Summary {
     let (key, about, scored) = (&lane.key, lane.lane, lane.scored());
     let figures = Figures::of(scored.all(), about.is_reference);
+    // Timings in another arithmetic are not speeds of the same thing.
+    let fastest = lane.speeds.iter().map(|speed| speed.arithmetic.as_str()).max();
+    let speeds: Vec<&Speed> = lane.speeds.iter().copied().filter(|speed| Some(speed.arithmetic.as_str()) == fastest).collect();
     Summary {
         model: key.model.clone(),
         lane: key.lane.clone(),
@@ -207,8 +212,9 @@ fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts:
         top1: figures.top1,
         delta_p: figures.delta_p,
         bits_per_byte: bits_per_byte(lane.rolling.all()),
-        prefill: speed(&lane.speeds, Phase::Prefill),
-        decode: speed(&lane.speeds, Phase::Decode),
+        prefill: speed(&speeds, Phase::Prefill),
+        decode: speed(&speeds, Phase::Decode),
+        speed_arithmetic: speeds.first().map(|speed| speed.arithmetic.clone()),
         memory_bytes: memory(&lane.speeds),
         token_metrics: None,
         texts: texts.iter().filter_map(|text| text_score(text, lane, reference)).collect(),
@@ -438,7 +444,8 @@ mod tests {
 
     fn timing(depth: u32, tokens: u32, seconds: f64) -> Speed {
         let (phase, footprint) = (Phase::Decode, Default::default());
-        Speed { phase, tokens, depth, batch: 1, repetition: 0, seconds, drifted: false, joules: None, footprint }
+        let arithmetic = "q8".to_owned();
+        Speed { phase, tokens, depth, batch: 1, repetition: 0, seconds, drifted: false, joules: None, arithmetic, footprint }
     }
 
     #[test]

@@ -64,6 +64,7 @@ fn records(lanes: u32) -> Vec<Record> {
                 seconds,
                 drifted: false,
                 joules: None,
+                arithmetic: "f32".into(),
                 footprint,
             })
         }));

@@ -306,6 +306,7 @@ impl Panels {
         drop(work);
         match (Bases::of(&scales), Bases::of(&offsets)) {
             (Some(scale_bases), Some(offset_bases)) => {
+                weight.bytes.release();
                 let stored = Stored::Packed { packing, added, codes, scale_bases, offset_bases, scale_levels, offset_levels };
                 Ok(Self { rows, cols, integers, stored })
             }

@@ -322,12 +322,12 @@ fn token_bytes(lane: &Lane) -> usize {
 }
 
 /// Bytes of a weight as it is held for products.
-fn held_bytes(lane: &Lane, dtype: DType, elements: usize, bytes: usize) -> usize {
+fn held_bytes(lane: &Lane, dtype: DType, bytes: usize) -> usize {
     match lane.arithmetic {
         Arithmetic::F32 => bytes,
-        // Integers of 8 bits and their scales, made from the stored ones.
         Arithmetic::Q8 if dtype.is_float() => bytes,
-        Arithmetic::Q8 => bytes + elements + elements / 4,
+        // Panels beside the stored bytes that they are made from; what they take at most is held by a test of theirs.
+        Arithmetic::Q8 => bytes + bytes / 4 * 5,
     }
 }
 
@@ -336,7 +336,7 @@ fn output_row_bytes(lane: &Lane) -> usize {
     let checkpoint = lane.variant.checkpoint();
     let Some(tensor) = checkpoint.tensor_of(lane.variant.output_role(), 0) else { return 0 };
     let dtype = lane.variant.dtype(tensor);
-    held_bytes(lane, dtype, tensor.cols(), dtype.row_bytes(tensor.cols()).unwrap_or(0))
+    held_bytes(lane, dtype, dtype.row_bytes(tensor.cols()).unwrap_or(0))
 }
 
 /// The largest two blocks of any lanes that exist at a time, and what is encoded once for several lanes.
@@ -349,7 +349,7 @@ fn block_bytes(lanes: &[Lane]) -> usize {
             let Some((_, Some(block))) = tensor.role() else { continue };
             let dtype = lane.variant.dtype(tensor);
             let bytes = dtype.row_bytes(tensor.cols()).unwrap_or(0) * tensor.rows();
-            *blocks.entry(block).or_default() += held_bytes(lane, dtype, tensor.elements() as usize, bytes);
+            *blocks.entry(block).or_default() += held_bytes(lane, dtype, bytes);
             if dtype != tensor.dtype {
                 *encoded.entry(block).or_default() += bytes;
             }

@@ -121,7 +121,7 @@ impl Prepared {
         let walks = job.texts.iter().map(|text| walks(text, job.slice, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
         let texts: Vec<Walk> = walks.into_iter().flatten().collect();
         check_texts(&texts)?;
-        let workload = job.speed.as_ref().map(workload);
+        let workload = job.speed.as_ref().map(workload).transpose()?;
         workload.as_ref().map_or(Ok(()), |load| load.check(context)).at(|| "[speed]")?;
         let (tasks, task_tokenizer) = tasks(job, &checkpoint, tokenizer, context)?;
         let requests = job.requests.as_ref().map(|file| requests_of(file, &task_tokenizer, context)).transpose()?;
@@ -284,10 +284,11 @@ fn split(spec: &SplitSpec) -> Split {
     Split::Limits { max_bytes: spec.max_bytes, max_tensors: spec.max_tensors, metadata_alone: false }
 }
 
-fn workload(speed: &SpeedSpec) -> Workload {
-    let SpeedSpec { prompt, generate, depth, batch, repetitions } = *speed;
+fn workload(speed: &SpeedSpec) -> Result<Workload> {
+    let SpeedSpec { prompt, generate, depth, batch, repetitions, ref arithmetic } = *speed;
     let [prompt, generate, depth, batch] = [prompt, generate, depth, batch].map(|count| vec![count]);
-    Workload { prompt, generate, depth, batch, repetitions, ..Workload::default() }
+    let arithmetic = arithmetic.as_deref().map(str::parse).transpose()?;
+    Ok(Workload { prompt, generate, depth, batch, repetitions, arithmetic, ..Workload::default() })
 }
 
 fn tasks(job: &Job, checkpoint: &Checkpoint, tokenizer: Tokenizer, context: usize) -> Result<(Vec<Task>, Tokenizer)> {

@@ -32,7 +32,7 @@ pub use self::together::{TimedModels, measure_all};
 use super::Watch;
 use super::error::{Error, Result};
 use super::settings::DELAY;
-use bitworth_engine::backend::Backend;
+use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
@@ -58,6 +58,8 @@ pub struct Workload {
     pub delay: Duration,
     /// By what share the machine's speed may differ from its median before a timing has drifted.
     pub drift_bound: f64,
+    /// Of the products; `None` for the device's own ([`Backend::decoding_arithmetic`]).
+    pub arithmetic: Option<Arithmetic>,
 }
 
 impl Default for Workload {
@@ -72,6 +74,7 @@ impl Default for Workload {
             warm_up: true,
             delay: Duration::ZERO,
             drift_bound: 0.1,
+            arithmetic: None,
         }
     }
 }
@@ -206,6 +209,7 @@ pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, wa
     let warm_ups = if load.warm_up { per_round } else { 0 };
     watch.progress.start((warm_ups + load.repetitions * per_round) as u64, Unit::Items, "timing");
     let meter = EnergyMeter::open(backend.info().kind);
+    let arithmetic = load.arithmetic.unwrap_or_else(|| backend.decoding_arithmetic());
     let mut open = Vec::new();
     for model in models {
         open.push(Timed::open(backend, model, load, &tests, watch)?);
@@ -227,7 +231,10 @@ pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, wa
         }
         for (number, model) in open.iter_mut().enumerate() {
             for test in &tests {
-                let timing = pause(load.delay, watch).and_then(|()| model.time(*test, meter.as_ref().ok(), watch));
+                let timing = pause(load.delay, watch).and_then(|()| {
+                    // From within the threads that compute, which then need not be woken for each product.
+                    rayon::scope(|_| model.time(*test, meter.as_ref().ok(), watch))
+                });
                 let (seconds, joules) = match timing {
                     Err(e) if e.is_interruption() => {
                         interrupted = true;
@@ -244,6 +251,7 @@ pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, wa
                     seconds,
                     drifted: false,
                     joules,
+                    arithmetic: arithmetic.name().to_owned(),
                     footprint: model.footprint,
                 };
                 done.push((number, speed));
@@ -325,7 +333,8 @@ impl<'a, B: Backend> Timed<'a, B> {
         let vocab = model.hparams().vocab_size as u32;
         let tokens = (0..room as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) % vocab).collect();
         let (memory, device_before, begin) = (PeakMemory::begin(), backend.allocated_bytes(), Instant::now());
-        let generator = Generator::new(backend, model, room, batch)?;
+        let arithmetic = load.arithmetic.unwrap_or_else(|| backend.decoding_arithmetic());
+        let generator = Generator::with_arithmetic(backend, model, arithmetic, room, batch)?;
         generator.synchronize()?;
         let load_seconds = Some(begin.elapsed().as_secs_f64());
         let mut timed = Self { generator, tokens, footprint: Footprint { load_seconds, ..Footprint::default() } };
