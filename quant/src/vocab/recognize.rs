@@ -27,8 +27,23 @@ struct Structure {
 const LLAMA3_BY_CLASS: &[(&str, &[&str])] = &[
     ("smaug-bpe", &["SmolLM3ForCausalLM"]),
     ("glm4", &["Glm4ForCausalLM", "Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM"]),
-    ("dbrx", &["Olmo2ForCausalLM", "Olmo3ForCausalLM", "Phi3ForCausalLM", "GraniteForCausalLM", "GraniteMoeForCausalLM"]),
+    (
+        "dbrx",
+        &[
+            "Olmo2ForCausalLM",
+            "Olmo3ForCausalLM",
+            "Phi3ForCausalLM",
+            "GraniteForCausalLM",
+            "GraniteMoeForCausalLM",
+            "GraniteMoeHybridForCausalLM",
+        ],
+    ),
+    ("lfm2", &["Lfm2ForCausalLM", "Lfm2MoeForCausalLM"]),
+    ("falcon-h1", &["FalconH1ForCausalLM"]),
 ];
+
+/// The same of Mistral's newer expression.
+const TEKKEN_BY_CLASS: &[(&str, &[&str])] = &[("pixtral", &["NemotronHForCausalLM"])];
 
 /// Every structure that is known.
 const STRUCTURES: &[Structure] = &[
@@ -50,7 +65,8 @@ const STRUCTURES: &[Structure] = &[
         by_class: &[("stablelm2", &["StableLmForCausalLM"]), ("hunyuan", &["HunYuanMoEV1ForCausalLM"])],
         ..plain("qwen2", &[Step::Split(QWEN2)])
     },
-    Structure { ignore_merges: Some(true), ..plain("tekken", &[Step::Split(TEKKEN)]) },
+    Structure { ignore_merges: Some(true), by_class: TEKKEN_BY_CLASS, ..plain("tekken", &[Step::Split(TEKKEN)]) },
+    Structure { by_class: TEKKEN_BY_CLASS, ..plain("tekken", &[Step::Split(TEKKEN)]) },
     Structure {
         ignore_merges: None,
         by_class: &[
