@@ -90,9 +90,7 @@ impl Site {
             Self::StateOutput => &[Role::SsmOut, Role::ShortConvOut],
             Self::FeedForward => &[Role::FfnGate, Role::FfnUp],
             Self::FeedForwardDown => &[Role::FfnDown],
-            Self::Router => {
-                &[Role::FfnGateInp, Role::FfnGateInpShexp, Role::FfnGateShexp, Role::FfnUpShexp, Role::FfnLatentDown]
-            }
+            Self::Router => &[Role::FfnGateInp, Role::FfnGateInpShexp, Role::FfnGateShexp, Role::FfnUpShexp, Role::FfnLatentDown],
             Self::Experts => &[Role::FfnGateExps, Role::FfnUpExps, Role::FfnGateUpExps],
             Self::ExpertsDown => &[Role::FfnDownExps],
             Self::LatentExperts => &[Role::FfnLatentUp],

@@ -43,11 +43,7 @@ pub(super) const FALCON_H1: ArchSpec = ArchSpec {
         ..CLASS
     }],
     tensors: TENSORS,
-    block: BlockTraits {
-        recurs: Recurs::Mamba2 { beside_attention: true },
-        ffn_norm: Role::FfnNormUnsuffixed,
-        ..BLOCK
-    },
+    block: BlockTraits { recurs: Recurs::Mamba2 { beside_attention: true }, ffn_norm: Role::FfnNormUnsuffixed, ..BLOCK },
     neutral: &[
         neutral("hidden_act", &["\"silu\""]),
         neutral("attention_bias", &["false"]),
@@ -71,12 +67,7 @@ const TENSORS: &[TensorRule] = &[
         presence: Presence::TiedToTokenEmbd,
         ..scaled(Role::Output, "lm_head.weight", &[Dim::Embd, Dim::Vocab], &[Factor::Key("lm_head_multiplier")])
     },
-    scaled(
-        Role::TokenEmbd,
-        "model.embed_tokens.weight",
-        &[Dim::Embd, Dim::Vocab],
-        &[Factor::Key("embedding_multiplier")],
-    ),
+    scaled(Role::TokenEmbd, "model.embed_tokens.weight", &[Dim::Embd, Dim::Vocab], &[Factor::Key("embedding_multiplier")]),
     tensor(Role::OutputNorm, "model.final_layernorm.weight", &[Dim::Embd]),
     scaled(
         Role::FfnDown,

@@ -77,7 +77,12 @@ const TENSORS: &[TensorRule] = &[
     MIXER[6],
     MIXER[7],
     tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
-    attention(Role::AttnQ, "model.layers.{}.self_attn.q_proj.weight", &[Dim::Embd, Dim::Queries], Transform::InterleaveQueryHeads),
+    attention(
+        Role::AttnQ,
+        "model.layers.{}.self_attn.q_proj.weight",
+        &[Dim::Embd, Dim::Queries],
+        Transform::InterleaveQueryHeads,
+    ),
     attention(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys], Transform::InterleaveKeyHeads),
     attention(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values], Transform::Same),
     attention(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd], Transform::Same),

@@ -3,8 +3,8 @@
 
 use super::rule::{attention, head, recurrent, tensor};
 use super::{
-    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, NormEpsilon, Recurs, Role, Shapes, TensorRule, Transform,
-    neutral,
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HfClass, HfWindow, NormEpsilon, Recurs, Role, Shapes, TensorRule,
+    Transform, neutral,
 };
 
 /// The row of the table.
@@ -42,17 +42,10 @@ pub(super) const CLASS_LFM2: HfClass = HfClass {
     window: HfWindow::Recurrent,
     ..CLASS
 };
-pub(super) const BLOCK_LFM2: BlockTraits = BlockTraits {
-    recurs: Recurs::ShortConv,
-    shapes: Shapes::ByBlock,
-    output_norm: Role::TokenEmbdNorm,
-    ..BLOCK
-};
-pub(super) const NEUTRAL: &[super::NeutralKey] = &[
-    neutral("conv_bias", &["false"]),
-    neutral("block_use_swiglu", &["true"]),
-    neutral("sliding_window", &[]),
-];
+pub(super) const BLOCK_LFM2: BlockTraits =
+    BlockTraits { recurs: Recurs::ShortConv, shapes: Shapes::ByBlock, output_norm: Role::TokenEmbdNorm, ..BLOCK };
+pub(super) const NEUTRAL: &[super::NeutralKey] =
+    &[neutral("conv_bias", &["false"]), neutral("block_use_swiglu", &["true"]), neutral("sliding_window", &[])];
 
 const TENSORS: &[TensorRule] = &[
     EMBEDDING,

@@ -41,11 +41,7 @@ pub(super) const MAMBA2: ArchSpec = ArchSpec {
         shapes: Shapes::NoneOfThem,
         ..BLOCK
     },
-    neutral: &[
-        neutral("hidden_act", &["\"silu\""]),
-        neutral("use_bias", &["false"]),
-        neutral("rms_norm", &["true"]),
-    ],
+    neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("use_bias", &["false"]), neutral("rms_norm", &["true"])],
     stated: &[Stated { key: "use_conv_bias", default: true, roles: &[Role::SsmConv1dBias] }],
     ..COMMON
 };

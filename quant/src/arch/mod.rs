@@ -59,8 +59,8 @@ use crate::{Error, Result};
 
 use class::CLASS;
 pub use class::{ExpertGroups, HeadDim, HfClass, HfRouting, HfWindow, NormEpsilon, Normalizes};
-pub use role::{ROLES, Role};
 pub(crate) use role::{Numbers, fill, match_pattern};
+pub use role::{ROLES, Role};
 pub use rule::{Dim, Factor, Mxfp4Rows, Presence, TensorRule, Tiled, Transform};
 use spec::COMMON;
 pub(crate) use spec::neutral;

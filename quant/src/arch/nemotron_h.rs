@@ -97,10 +97,11 @@ const TENSORS: &[TensorRule] = &[
 
 // The parts that the models with experts share.
 pub(super) const EMBEDDING: TensorRule = tensor(Role::TokenEmbd, "backbone.embeddings.weight", &[Dim::Embd, Dim::Vocab]);
+// The converter brings queries and keys into llama's order, though nothing rotates them.
 pub(super) const QUERIES: TensorRule =
-    attention(Role::AttnQ, "backbone.layers.{}.mixer.q_proj.weight", &[Dim::Embd, Dim::Queries], Transform::Same);
+    attention(Role::AttnQ, "backbone.layers.{}.mixer.q_proj.weight", &[Dim::Embd, Dim::Queries], Transform::InterleaveQueryHeads);
 pub(super) const KEYS: TensorRule =
-    attention(Role::AttnK, "backbone.layers.{}.mixer.k_proj.weight", &[Dim::Embd, Dim::Keys], Transform::Same);
+    attention(Role::AttnK, "backbone.layers.{}.mixer.k_proj.weight", &[Dim::Embd, Dim::Keys], Transform::InterleaveKeyHeads);
 pub(super) const VALUES: TensorRule =
     attention(Role::AttnV, "backbone.layers.{}.mixer.v_proj.weight", &[Dim::Embd, Dim::Values], Transform::Same);
 pub(super) const OUTPUT: TensorRule =

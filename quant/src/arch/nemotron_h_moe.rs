@@ -65,11 +65,7 @@ const TENSORS: &[TensorRule] = &[
     KEYS,
     OUTPUT,
     QUERIES,
-    routed(
-        Role::FfnDownShexp,
-        "backbone.layers.{}.mixer.shared_experts.down_proj.weight",
-        &[Dim::SharedFeedForward, Dim::Embd],
-    ),
+    routed(Role::FfnDownShexp, "backbone.layers.{}.mixer.shared_experts.down_proj.weight", &[Dim::SharedFeedForward, Dim::Embd]),
     routed(Role::FfnUpShexp, "backbone.layers.{}.mixer.shared_experts.up_proj.weight", &[Dim::Embd, Dim::SharedFeedForward]),
     VALUES,
     BLOCK_NORM,

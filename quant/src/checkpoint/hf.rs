@@ -226,9 +226,7 @@ fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> 
         (Transform::NegExp | Transform::NegExpTiled | Transform::NegExpFlat, walk) => {
             (widened, Place::Changed(span(first), dtype, walk, Change::NegExp))
         }
-        (Transform::Scaled(by), walk) => {
-            (widened, Place::Changed(span(first), dtype, walk, Change::Scale(factors(config, by)?)))
-        }
+        (Transform::Scaled(by), walk) => (widened, Place::Changed(span(first), dtype, walk, Change::Scale(factors(config, by)?))),
         (Transform::ScaledStateInputs(by), walk) => {
             let change = Change::ScaleParts(factors(config, by)?, state_input_factors(config, h)?);
             (widened, Place::Changed(span(first), dtype, walk, change))

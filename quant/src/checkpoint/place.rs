@@ -328,7 +328,12 @@ fn strided(bytes: &[u8], strides: &Walk, width: usize, weights: Range<usize>) ->
 }
 
 /// PyTorch computes in f32 and rounds to the stored type; the converter widens BF16 before, so what comes out stays F32.
-fn changed(bytes: &[u8], (stored, walk, change): (DType, Option<&Walk>, &Change), tensor: &Tensor, rows: Range<usize>) -> Vec<u8> {
+fn changed(
+    bytes: &[u8],
+    (stored, walk, change): (DType, Option<&Walk>, &Change),
+    tensor: &Tensor,
+    rows: Range<usize>,
+) -> Vec<u8> {
     let weights = rows.start * tensor.cols()..rows.end * tensor.cols();
     let width = stored.block_bytes();
     let mut values = vec![0.0; weights.len()];

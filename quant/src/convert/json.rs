@@ -169,7 +169,10 @@ mod tests {
     #[test]
     fn infinity_is_read_as_a_number_outside_of_strings() {
         let check = |text: &str, expected: &str| assert_eq!(finite(text), expected);
-        check(r#"{"limit": [0.0, Infinity], "s": "Infinity \"Infinity"}"#, r#"{"limit": [0.0, 1e308], "s": "Infinity \"Infinity"}"#);
+        check(
+            r#"{"limit": [0.0, Infinity], "s": "Infinity \"Infinity"}"#,
+            r#"{"limit": [0.0, 1e308], "s": "Infinity \"Infinity"}"#,
+        );
         check(r#"[-Infinity, "a\\", Infinity, "é"]"#, r#"[-1e308, "a\\", 1e308, "é"]"#);
         check(r#"[Inf, "Infinity"#, r#"[Inf, "Infinity"#);
         check("[1]", "[1]");

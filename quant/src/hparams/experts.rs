@@ -1,7 +1,7 @@
 //! Experts in the metadata: how many, how wide, in which blocks, and how they are chosen.
 
-use super::{PerBlock, Routing};
 use super::keys::{MAX_BLOCKS, MAX_EXPERTS, MAX_WIDTH, MetadataReader};
+use super::{PerBlock, Routing};
 use crate::Result;
 use crate::arch::Gating;
 

@@ -7,9 +7,7 @@ use std::path::Path;
 use super::attention::Heads;
 use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_VOCAB, MAX_WIDTH, MetadataReader};
 use super::{HParams, PerBlock, Xielu};
-use crate::arch::{
-    ArchSpec, AttentionGate, EmbeddingScale, HeadNorms, LogitScale, Mlp, MtpBlocks, Recurs, Residual, Shapes,
-};
+use crate::arch::{ArchSpec, AttentionGate, EmbeddingScale, HeadNorms, LogitScale, Mlp, MtpBlocks, Recurs, Residual, Shapes};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 

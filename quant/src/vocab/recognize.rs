@@ -222,7 +222,10 @@ mod tests {
             assert_eq!(name(&json, ignore_merges, "").unwrap(), structure.name);
             assert_eq!(name(&built.to_json(), built.ignore_merges, "").unwrap(), structure.name);
             for (own, classes) in structure.by_class {
-                assert_eq!(pre::find(own).unwrap().steps, structure.steps, "{own}");
+                // llama.cpp builds Llama 3's for this one; files get a key of our own with the steps.
+                if *own != "pixtral" {
+                    assert_eq!(pre::find(own).unwrap().steps, structure.steps, "{own}");
+                }
                 for class in *classes {
                     assert_eq!(name(&json, ignore_merges, class).unwrap(), *own, "{class}");
                 }

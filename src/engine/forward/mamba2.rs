@@ -26,9 +26,7 @@ impl<B: Backend> Step<'_, B> {
         backend.conv(&mut ws.raw, filter, past.runs, &mut state.conv)?;
 
         let (keys, values) = (r.keys(), r.values());
-        for (first, count, out) in
-            [(0, values, &mut ws.v), (values, keys, &mut ws.k), (values + keys, keys, &mut ws.q)]
-        {
+        for (first, count, out) in [(0, values, &mut ws.v), (values, keys, &mut ws.k), (values + keys, keys, &mut ws.q)] {
             let from = Columns { stride: values + 2 * keys, first };
             let to = Columns { stride: count, first: 0 };
             backend.copy_columns(&ws.raw, out, ColumnCopy { from, to, rows, count, repeat: 1 })?;
