@@ -16,6 +16,7 @@ use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::{Checkpoint, Recipe};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use tempfile::TempDir;
 
 use crate::common;
@@ -243,6 +244,40 @@ fn check_fork<B: Backend>(backend: &B, dir: &Path, variant: &Variant) {
     }
     generator.rewind(1, begin.len()).unwrap();
     assert_eq!(generator.greedy(1, &[*last]).unwrap(), greedy[0], "the first token of a sequence that was rewound");
+}
+
+/// There is no golden model whose experts read and write something narrower than the stream. One whose stream goes there and back
+/// as it is computes what the model without that does.
+#[test]
+fn experts_behind_identities_are_those_that_read_the_stream() {
+    let Some(dir) = folder("nemotron_h_moe") else { return };
+    let temp = TempDir::new().unwrap();
+    let changed = temp.path().join("latent");
+    std::fs::create_dir(&changed).unwrap();
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), changed.join(entry.file_name())).unwrap();
+    }
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+    let width = config["hidden_size"].as_u64().unwrap() as usize;
+    config["moe_latent_size"] = width.into();
+    std::fs::write(changed.join("config.json"), config.to_string()).unwrap();
+    let weights = std::fs::read(dir.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&weights).unwrap();
+    let identity: Vec<u8> = (0..width * width).flat_map(|i| f32::from(u8::from(i % (width + 1) == 0)).to_le_bytes()).collect();
+    let view = || TensorView::new(safetensors::Dtype::F32, vec![width, width], &identity).unwrap();
+    let names = [1, 4].into_iter().flat_map(|block| {
+        ["fc1", "fc2"].map(|matrix| (format!("backbone.layers.{block}.mixer.{matrix}_latent_proj.weight"), view()))
+    });
+    let tensors: Vec<(String, TensorView<'_>)> = file.tensors().into_iter().chain(names).collect();
+    safetensors::serialize_to_file(tensors, None, &changed.join("model.safetensors")).unwrap();
+    let tokens = [ids(&golden(&dir, "ids_a"))];
+    let variant = open(&changed);
+    assert!(variant.checkpoint().tensor("blk.4.ffn_latent_up.weight").is_some());
+    assert!(logits(&Cpu::new(), &variant, &tokens) == logits(&Cpu::new(), &open(&dir), &tokens));
+    if let Some(gpu) = common::gpu() {
+        check(&gpu, &dir, &variant, 1e-3);
+    }
 }
 
 /// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace
