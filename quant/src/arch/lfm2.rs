@@ -1,5 +1,5 @@
-//! lfm2: Liquid AI's LFM2: short gated convolutions in most blocks, attention with norms of heads in the others. The final norm goes
-//! by the name of one behind the embedding (`conversion/lfm2.py`, b11434).
+//! lfm2: Liquid AI's LFM2: short gated convolutions in most blocks, attention with norms of heads in the others. The final norm
+//! goes by the name of one behind the embedding (`conversion/lfm2.py`, b11434).
 
 use super::rule::{attention, head, recurrent, tensor};
 use super::{

@@ -1,6 +1,6 @@
-//! nemotron_h_moe: Nemotron 3: Nemotron-H with experts in place of its networks, chosen by a sigmoid, a shared one beside them; in
-//! some models the experts read and write something narrower than the stream (`conversion/nemotron.py`, b11434). Absent: blocks
-//! that predict further tokens.
+//! nemotron_h_moe: Nemotron 3: Nemotron-H with experts in place of its networks, chosen by a sigmoid, a shared one beside them;
+//! in some models the experts read and write something narrower than the stream (`conversion/nemotron.py`, b11434). Absent:
+//! blocks that predict further tokens.
 
 use super::mamba2::MIXER;
 use super::nemotron_h::{BLOCK_H, BLOCK_NORM, CLASS_H, EMBEDDING, FINAL_NORM, KEYS, NEUTRAL, OUTPUT, QUERIES, STATED, VALUES};
