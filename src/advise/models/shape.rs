@@ -94,7 +94,7 @@ fn read(shape: &Path) -> Result<(String, PathBuf, Option<ConfigMap>)> {
             let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let missing = || Error::io(&file, std::io::ErrorKind::NotFound.into());
             let keys = read_json(&file)?.ok_or_else(missing)?;
-            Ok((model_name(folder), file.clone(), Some(keys)))
+            Ok((model_name(folder), file, Some(keys)))
         }
         _ => {
             let found = shape.to_string_lossy();
