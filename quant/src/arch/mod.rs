@@ -212,9 +212,9 @@ mod tests {
         for arch in ARCHITECTURES {
             for rule in arch.tensors.iter().filter(|rule| rule.hf.is_some()) {
                 // A block has experts or none.
-                let apart = |other: &TensorRule| match (rule.presence, other.presence) {
-                    (Presence::Dense, Presence::Experts) | (Presence::Experts, Presence::Dense) => true,
-                    _ => false,
+                let apart = |other: &TensorRule| {
+                    let pair = [rule.presence, other.presence];
+                    pair.contains(&Presence::Dense) && pair.contains(&Presence::Experts)
                 };
                 let served = arch.tensors.iter().filter(|other| other.hf == rule.hf && !apart(other)).count();
                 let split = !matches!(rule.transform, Transform::Same | Transform::AddOne | Transform::Stack(_));
