@@ -4,7 +4,7 @@
 //! Absent: metadata and tensors themselves, and how anything is shown.
 
 use crate::Checkpoint;
-use crate::arch::{Norm, Role, Rotated};
+use crate::arch::{Norm, Role};
 use crate::checkpoint::OtherParts;
 use crate::hparams::{RecurrentKind, RopeScaling};
 
@@ -87,6 +87,7 @@ impl About {
         let (heads, kv_heads) = (h.head_count.max(), h.head_count_kv.max());
         let kind = match (h.mla.is_some(), kv_heads) {
             (true, _) => "multi-head latent",
+            (false, 0) => "none",
             (false, kv) if kv == heads => "multi-head",
             (false, 1) => "multi-query",
             (false, _) => "grouped-query",
@@ -160,8 +161,12 @@ fn of_expert_biases(role: Role) -> bool {
 
 fn positions(checkpoint: &Checkpoint) -> String {
     let h = checkpoint.hparams();
-    if checkpoint.arch().block.rotated == Rotated::Never {
+    let rotates = |block: usize| h.has_attention(block) && h.rope_blocks[block];
+    if checkpoint.tensor_of(Role::PositionEmbd, 0).is_some() {
         return "learned".to_owned();
+    }
+    if !(0..h.block_count).any(rotates) {
+        return "none".to_owned();
     }
     let mut text = format!("rotary, base {}", h.rope_freq_base);
     if let Some(base) = h.rope_local_base.filter(|_| h.window.is_some()) {

@@ -173,7 +173,10 @@ fn about_lines(about: &About) -> Vec<(&'static str, String)> {
         (key, value) if key == value => format!("{key} wide"),
         (key, value) => format!("{key} and {value} wide"),
     };
-    let mut heads = format!("{}, {} query and {} key heads, {widths}", attention.kind, attention.heads, attention.kv_heads);
+    let mut heads = match attention.kv_heads {
+        0 => attention.kind.to_owned(),
+        kv => format!("{}, {} query and {kv} key heads, {widths}", attention.kind, attention.heads),
+    };
     if let Some((width, blocks)) = attention.window {
         heads += &format!(", window of {width} in {blocks} of {} blocks", about.blocks);
     }

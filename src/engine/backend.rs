@@ -170,6 +170,8 @@ pub enum Gate {
     ClampedSilu,
     /// `sigmoid(g) * u`: what lets outputs of attention and of shared experts through.
     Sigmoid,
+    /// `g * u`: the gates of short convolutions.
+    Product,
 }
 
 /// A function of one number.

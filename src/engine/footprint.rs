@@ -3,6 +3,7 @@
 //! sweep is cut (see `sweep::plan`).
 
 use bitworth_quant::HParams;
+use bitworth_quant::hparams::RecurrentKind;
 
 use crate::cpu::PRODUCT_SCRATCH;
 use crate::state::{KvColumns, StateColumns};
@@ -62,7 +63,10 @@ impl WorkspaceColumns {
         let (state_keys, state_values) = h.recurrent.map_or((0, 0), |r| (r.keys(), r.values()));
         let channels = h.recurrent.map_or(0, |r| r.conv_channels(h.embedding_length));
         let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
-        let gate = h.feed_forward_length.max().max(h.shared_feed_forward_length).max(state_values).max(h.layer_input_length);
+        // A short convolution has what it convolves there, and its gates.
+        let convolved = h.recurrent.filter(|r| r.kind == RecurrentKind::ShortConv).map_or(0, |_| channels);
+        let network = h.feed_forward_length.max().max(h.shared_feed_forward_length);
+        let gate = network.max(state_values).max(convolved).max(h.layer_input_length);
         let latent = h.mla.map_or(0, |mla| mla.q_lora_rank.max(mla.kv_lora_rank + h.rope_dim));
         Self {
             normed: h.embedding_length,

@@ -34,6 +34,8 @@ pub enum Site {
     Experts,
     /// What the experts' gates let through.
     ExpertsDown,
+    /// What experts that write something narrower than the stream have written.
+    LatentExperts,
     /// What the gate of the shared expert lets through.
     SharedDown,
     /// The stream, where a block's gate on its other input reads it.
@@ -46,7 +48,7 @@ pub enum Site {
 
 impl Site {
     /// All sites of a block, in the order of its computation.
-    pub const OF_BLOCK: [Self; 14] = [
+    pub const OF_BLOCK: [Self; 15] = [
         Self::Attention,
         Self::CompressedQueries,
         Self::LatentKeys,
@@ -58,6 +60,7 @@ impl Site {
         Self::Router,
         Self::Experts,
         Self::ExpertsDown,
+        Self::LatentExperts,
         Self::SharedDown,
         Self::LayerGate,
         Self::LayerProjection,
@@ -77,17 +80,20 @@ impl Site {
                 Role::SsmAlpha,
                 Role::SsmBeta,
                 Role::SsmBa,
+                Role::SsmIn,
+                Role::ShortConvIn,
             ],
             Self::CompressedQueries => &[Role::AttnQB],
             Self::LatentKeys => &[Role::AttnKB],
             Self::LatentValues => &[Role::AttnVB],
             Self::AttentionOutput => &[Role::AttnOutput],
-            Self::StateOutput => &[Role::SsmOut],
+            Self::StateOutput => &[Role::SsmOut, Role::ShortConvOut],
             Self::FeedForward => &[Role::FfnGate, Role::FfnUp],
             Self::FeedForwardDown => &[Role::FfnDown],
-            Self::Router => &[Role::FfnGateInp, Role::FfnGateInpShexp, Role::FfnGateShexp, Role::FfnUpShexp],
+            Self::Router => &[Role::FfnGateInp, Role::FfnGateInpShexp, Role::FfnGateShexp, Role::FfnUpShexp, Role::FfnLatentDown],
             Self::Experts => &[Role::FfnGateExps, Role::FfnUpExps, Role::FfnGateUpExps],
             Self::ExpertsDown => &[Role::FfnDownExps],
+            Self::LatentExperts => &[Role::FfnLatentUp],
             Self::SharedDown => &[Role::FfnDownShexp],
             Self::LayerGate => &[Role::InpGate],
             Self::LayerProjection => &[Role::Proj],

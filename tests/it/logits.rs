@@ -16,6 +16,7 @@ use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::{Checkpoint, Recipe};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use tempfile::TempDir;
 
 use crate::common;
@@ -33,6 +34,7 @@ const MODELS: &[(&str, &str)] = &[
     ("ernie4_5", "adjacent pairs without a permutation, one key head"),
     ("ernie4_5_moe", "softmax routing with a bias, shared experts, a dense block first"),
     ("exaone4", "windows in three of four blocks, no positions in the fourth, norms behind"),
+    ("falcon_h1", "Mamba-2 and attention side by side, factors in the weights"),
     ("gemma", "gated GELU, scaled embeddings"),
     ("gemma2", "capped scores and logits, norms behind, alternating windows"),
     ("gemma2_scalar", "a scale of attention and a base that GGUF does not say"),
@@ -50,13 +52,17 @@ const MODELS: &[(&str, &str)] = &[
     ("gpt_oss_mxfp4", "MXFP4 experts"),
     ("gpt_oss_yarn", "YaRN without rounding"),
     ("granite", "factors on embedding, attention, residual stream and logits"),
+    ("granite_hybrid", "Mamba-2 in two of three blocks, no positions in the third, experts with a shared one"),
     ("hunyuan_v1_dense", "head norms behind rotary embedding, an enlarged base"),
     ("hunyuan_v1_moe", "the same with experts, a shared one"),
+    ("lfm2", "short convolutions in three of four blocks"),
+    ("lfm2_moe", "the same with experts behind the first block"),
     ("llama2_mha", "multi-head attention, SentencePiece"),
     ("llama31_gqa", "grouped queries, llama3 scaling, tied"),
     ("llama4", "chunks, unweighted head norms, a factor on queries by position, one weighed expert"),
     ("llama_linear_bias", "linear scaling, biases, F32"),
     ("llama_yi", "one key head, three shards"),
+    ("mamba2", "Mamba-2 alone"),
     ("minimax_m2", "sigmoid routing, norms over all heads, half of each rotated"),
     ("ministral3", "YaRN, a factor on queries by position"),
     ("mistral3", "inside of a model with an image encoder"),
@@ -66,6 +72,8 @@ const MODELS: &[(&str, &str)] = &[
     ("mixtral", "a mixture of experts"),
     ("mixtral_k", "experts with whole 256-blocks"),
     ("muse_glimmer", "gated attention, a norm on embeddings, windows, no positions in the last block, capped logits"),
+    ("nemotron_h", "blocks of Mamba-2, of attention without positions, of a network of squared ReLU"),
+    ("nemotron_h_moe", "the same with experts without gates"),
     ("olmo2", "no norm before, norms behind and over all heads"),
     ("olmo3", "windows that are not stretched, YaRN elsewhere"),
     ("phi3", "fused attention and MLP"),
@@ -236,6 +244,40 @@ fn check_fork<B: Backend>(backend: &B, dir: &Path, variant: &Variant) {
     }
     generator.rewind(1, begin.len()).unwrap();
     assert_eq!(generator.greedy(1, &[*last]).unwrap(), greedy[0], "the first token of a sequence that was rewound");
+}
+
+/// There is no golden model whose experts read and write something narrower than the stream. One whose stream goes there and back
+/// as it is computes what the model without that does.
+#[test]
+fn experts_behind_identities_are_those_that_read_the_stream() {
+    let Some(dir) = folder("nemotron_h_moe") else { return };
+    let temp = TempDir::new().unwrap();
+    let changed = temp.path().join("latent");
+    std::fs::create_dir(&changed).unwrap();
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), changed.join(entry.file_name())).unwrap();
+    }
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+    let width = config["hidden_size"].as_u64().unwrap() as usize;
+    config["moe_latent_size"] = width.into();
+    std::fs::write(changed.join("config.json"), config.to_string()).unwrap();
+    let weights = std::fs::read(dir.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&weights).unwrap();
+    let identity: Vec<u8> = (0..width * width).flat_map(|i| f32::from(u8::from(i % (width + 1) == 0)).to_le_bytes()).collect();
+    let view = || TensorView::new(safetensors::Dtype::F32, vec![width, width], &identity).unwrap();
+    let names = [1, 4].into_iter().flat_map(|block| {
+        ["fc1", "fc2"].map(|matrix| (format!("backbone.layers.{block}.mixer.{matrix}_latent_proj.weight"), view()))
+    });
+    let tensors: Vec<(String, TensorView<'_>)> = file.tensors().into_iter().chain(names).collect();
+    safetensors::serialize_to_file(tensors, None, &changed.join("model.safetensors")).unwrap();
+    let tokens = [ids(&golden(&dir, "ids_a"))];
+    let variant = open(&changed);
+    assert!(variant.checkpoint().tensor("blk.4.ffn_latent_up.weight").is_some());
+    assert!(logits(&Cpu::new(), &variant, &tokens) == logits(&Cpu::new(), &open(&dir), &tokens));
+    if let Some(gpu) = common::gpu() {
+        check(&gpu, &dir, &variant, 1e-3);
+    }
 }
 
 /// Golden models of your own, made by the oracle's script with other shapes: `BITWORTH_GOLDEN=FOLDER cargo test --workspace

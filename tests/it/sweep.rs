@@ -103,7 +103,7 @@ fn prompts_with_common_beginnings_score_what_they_score_alone_on_a_gpu() {
 fn every_kind_of_attention_takes_common_beginnings() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("quant/tests/fixtures/hf");
     let fixtures = ["gemma3_pattern", "gpt_oss_mxfp4", "deepseek_v2_groups", "llama31_gqa", "phi4_mini", "stablelm_qknorm"];
-    let oracle = ["gemma4", "gemma4_e2b", "gemma4_moe", "qwen35"];
+    let oracle = ["gemma4", "gemma4_e2b", "gemma4_moe", "qwen35", "lfm2_moe", "nemotron_h_moe", "falcon_h1"];
     let at_hand = oracle.iter().filter_map(|model| common::shared(&format!("oracle/models/{model}")));
     for model in fixtures.iter().map(|model| models.join(model)).chain(at_hand) {
         let checkpoint = Arc::new(Checkpoint::open(&model).unwrap());

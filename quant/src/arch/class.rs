@@ -12,6 +12,8 @@ pub struct HfClass {
     pub name: &'static str,
     /// Kinds of language model (`model_type`) that its `text_config` can describe; empty for a class that is one itself.
     pub text_types: &'static [&'static str],
+    /// A key of `config.json` that tells models of this architecture from those of another that the same class has.
+    pub told_by: Option<&'static str>,
     /// The width of a head.
     pub head_dim: HeadDim,
     /// The keys that can hold the context length; the first that is there counts.
@@ -43,6 +45,8 @@ pub struct HfClass {
     /// The key whose value is one over the square of the factor on q.k, and its default; `None` where the width of a head
     /// gives that.
     pub attention_scalar: Option<(&'static str, f64)>,
+    /// The key of the least step of a state-space mixer; `None` where `time_step_limit` says the least and the most.
+    pub least_step: Option<&'static str>,
     /// The key of the number of experts that a token uses; `None` where the architecture's own conversion reads it.
     pub experts_used_key: Option<&'static str>,
     /// How experts are chosen.
@@ -53,6 +57,7 @@ pub struct HfClass {
 pub(super) const CLASS: HfClass = HfClass {
     name: "",
     text_types: &[],
+    told_by: None,
     head_dim: HeadDim::Stated,
     context_keys: &["max_position_embeddings"],
     context_length: None,
@@ -68,6 +73,7 @@ pub(super) const CLASS: HfClass = HfClass {
     defaults: &[],
     window: HfWindow::None,
     attention_scalar: None,
+    least_step: None,
     experts_used_key: Some("num_experts_per_tok"),
     routing: HfRouting { gating: Gating::Softmax, normalizes: Normalizes::Always, groups: ExpertGroups::Never },
 };
@@ -121,7 +127,7 @@ pub enum HfWindow {
     Letters,
     /// `layer_types`, else all but every so manieth, counted from the last.
     FromEnd(usize),
-    /// None; `layer_types` says which blocks have attention at all.
+    /// None; `layer_types` says which blocks have attention at all, where the class reads it.
     Recurrent,
     /// Chunks of `attention_chunk_size`: `layer_types`, else the blocks that rotate.
     Chunked,

@@ -12,6 +12,7 @@ mod deepseek2;
 mod ernie4_5;
 mod ernie4_5_moe;
 mod exaone4;
+mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -21,13 +22,19 @@ mod glm4moe;
 mod gpt2;
 mod gpt_oss;
 mod granite;
+mod granite_hybrid;
 mod hunyuan_dense;
 mod hunyuan_moe;
+mod lfm2;
+mod lfm2moe;
 mod llama;
 mod llama4;
+mod mamba2;
 mod minimax_m2;
 mod mistral3;
 mod muse_glimmer;
+mod nemotron_h;
+mod nemotron_h_moe;
 mod olmo2;
 mod phi3;
 mod qwen2;
@@ -52,9 +59,9 @@ use crate::{Error, Result};
 
 use class::CLASS;
 pub use class::{ExpertGroups, HeadDim, HfClass, HfRouting, HfWindow, NormEpsilon, Normalizes};
+pub(crate) use role::{Numbers, fill, match_pattern};
 pub use role::{ROLES, Role};
-pub(crate) use role::{fill, match_pattern};
-pub use rule::{Dim, Mxfp4Rows, Presence, TensorRule, Tiled, Transform};
+pub use rule::{Dim, Factor, Mxfp4Rows, Presence, TensorRule, Tiled, Transform};
 use spec::COMMON;
 pub(crate) use spec::neutral;
 pub use spec::{ArchSpec, MtpBlocks, NeutralKey, Spared, Stated};
@@ -74,6 +81,7 @@ pub const ARCHITECTURES: &[&ArchSpec] = &[
     &ernie4_5::ERNIE4_5,
     &ernie4_5_moe::ERNIE4_5_MOE,
     &exaone4::EXAONE4,
+    &falcon_h1::FALCON_H1,
     &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
@@ -83,12 +91,18 @@ pub const ARCHITECTURES: &[&ArchSpec] = &[
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
     &granite::GRANITE,
+    &granite_hybrid::GRANITE_HYBRID,
     &hunyuan_dense::HUNYUAN_DENSE,
     &hunyuan_moe::HUNYUAN_MOE,
+    &lfm2::LFM2,
+    &lfm2moe::LFM2MOE,
     &llama4::LLAMA4,
+    &mamba2::MAMBA2,
     &minimax_m2::MINIMAX_M2,
     &mistral3::MISTRAL3,
     &muse_glimmer::MUSE_GLIMMER,
+    &nemotron_h::NEMOTRON_H,
+    &nemotron_h_moe::NEMOTRON_H_MOE,
     &olmo2::OLMO2,
     &phi3::PHI3,
     &qwen2::QWEN2,
@@ -107,15 +121,21 @@ pub const ARCHITECTURES: &[&ArchSpec] = &[
 ];
 
 /// The architecture of a class name in `config.json`, and the class. Of a class that wraps language models of several kinds,
-/// `text_type` says which.
+/// `text_type` says which; of one whose models are of several architectures, `has_key`, which is asked for a key.
 ///
 /// # Errors
 /// [`Error::Unknown`] with all known class names, or with all kinds of language model that the class can wrap.
-pub fn find_hf(class: &str, text_type: Option<&str>) -> Result<(&'static ArchSpec, &'static HfClass)> {
+pub fn find_hf(
+    class: &str,
+    text_type: Option<&str>,
+    has_key: impl Fn(&str) -> bool,
+) -> Result<(&'static ArchSpec, &'static HfClass)> {
     let classes = || ARCHITECTURES.iter().flat_map(|arch| arch.hf.iter().map(|hf| (*arch, hf)));
     let named: Vec<_> = classes().filter(|(_, hf)| hf.name == class).collect();
     let fits = |hf: &HfClass| hf.text_types.is_empty() || text_type.is_some_and(|kind| hf.text_types.contains(&kind));
-    match named.iter().find(|(_, hf)| fits(hf)) {
+    let told = |hf: &HfClass| hf.told_by.is_some_and(&has_key);
+    let found = named.iter().find(|(_, hf)| fits(hf) && told(hf));
+    match found.or_else(|| named.iter().find(|(_, hf)| fits(hf) && hf.told_by.is_none())) {
         Some(&found) => Ok(found),
         None if named.is_empty() => Err(Error::unknown("architecture", class, classes().map(|(_, hf)| hf.name))),
         None => {
@@ -147,7 +167,8 @@ mod tests {
             assert_eq!(find_gguf(arch.name).unwrap().name, arch.name);
             assert!(!arch.hf.is_empty(), "{}", arch.name);
             for class in arch.hf {
-                let found = find_hf(class.name, class.text_types.first().copied()).unwrap();
+                let told = |key: &str| class.told_by == Some(key);
+                let found = find_hf(class.name, class.text_types.first().copied(), told).unwrap();
                 assert_eq!((found.0.name, found.1.text_types), (arch.name, class.text_types));
             }
         }
@@ -155,7 +176,7 @@ mod tests {
 
     #[test]
     fn an_unknown_architecture_is_refused_with_the_known_ones() {
-        let error = find_hf("MambaForCausalLM", None).unwrap_err().to_string();
+        let error = find_hf("MambaForCausalLM", None, |_| false).unwrap_err().to_string();
         assert!(error.contains("MambaForCausalLM") && error.contains("LlamaForCausalLM"), "{error}");
         let error = find_gguf("mamba").unwrap_err().to_string();
         assert!(error.contains("\"mamba\"") && error.contains("known: llama"), "{error}");
@@ -190,7 +211,12 @@ mod tests {
     fn a_file_tensor_that_is_split_is_split_by_every_rule_it_serves() {
         for arch in ARCHITECTURES {
             for rule in arch.tensors.iter().filter(|rule| rule.hf.is_some()) {
-                let served = arch.tensors.iter().filter(|other| other.hf == rule.hf).count();
+                // A block has experts or none.
+                let apart = |other: &TensorRule| {
+                    let pair = [rule.presence, other.presence];
+                    pair.contains(&Presence::Dense) && pair.contains(&Presence::Experts)
+                };
+                let served = arch.tensors.iter().filter(|other| other.hf == rule.hf && !apart(other)).count();
                 let split = !matches!(rule.transform, Transform::Same | Transform::AddOne | Transform::Stack(_));
                 assert!(served == 1 || split, "{}: {:?}", arch.name, rule.hf);
             }

@@ -8,6 +8,7 @@
 #[allow(missing_docs)] // GGUF's own names; the table below gives them
 pub enum Role {
     TokenEmbd,
+    TokenEmbdNorm,
     PerLayerTokenEmbd,
     PerLayerModelProj,
     PerLayerProjNorm,
@@ -54,6 +55,7 @@ pub enum Role {
     ShortConvOut,
     AttnPostNorm,
     FfnNorm,
+    FfnNormUnsuffixed,
     FfnNormBias,
     FfnGateInp,
     FfnGateInpBias,
@@ -73,6 +75,8 @@ pub enum Role {
     FfnDownExpsBias,
     FfnDownExpsScale,
     FfnGateUpExps,
+    FfnLatentDown,
+    FfnLatentUp,
     FfnGateInpShexp,
     FfnGateShexp,
     FfnUpShexp,
@@ -99,6 +103,7 @@ pub enum Role {
 /// Role and GGUF name (gguf-py `TENSOR_NAMES` plus suffix); `{}` stands for the number of the block.
 pub const ROLES: &[(Role, &str)] = &[
     (Role::TokenEmbd, "token_embd.weight"),
+    (Role::TokenEmbdNorm, "token_embd_norm.weight"),
     (Role::PerLayerTokenEmbd, "per_layer_token_embd.weight"),
     (Role::PerLayerModelProj, "per_layer_model_proj.weight"),
     (Role::PerLayerProjNorm, "per_layer_proj_norm.weight"),
@@ -145,6 +150,7 @@ pub const ROLES: &[(Role, &str)] = &[
     (Role::ShortConvOut, "blk.{}.shortconv.out_proj.weight"),
     (Role::AttnPostNorm, "blk.{}.post_attention_norm.weight"),
     (Role::FfnNorm, "blk.{}.ffn_norm.weight"),
+    (Role::FfnNormUnsuffixed, "blk.{}.ffn_norm"),
     (Role::FfnNormBias, "blk.{}.ffn_norm.bias"),
     (Role::FfnGateInp, "blk.{}.ffn_gate_inp.weight"),
     (Role::FfnGateInpBias, "blk.{}.ffn_gate_inp.bias"),
@@ -164,6 +170,8 @@ pub const ROLES: &[(Role, &str)] = &[
     (Role::FfnDownExpsBias, "blk.{}.ffn_down_exps.bias"),
     (Role::FfnDownExpsScale, "blk.{}.ffn_down_exps.scale"),
     (Role::FfnGateUpExps, "blk.{}.ffn_gate_up_exps.weight"),
+    (Role::FfnLatentDown, "blk.{}.ffn_latent_down.weight"),
+    (Role::FfnLatentUp, "blk.{}.ffn_latent_up.weight"),
     (Role::FfnGateInpShexp, "blk.{}.ffn_gate_inp_shexp.weight"),
     (Role::FfnGateShexp, "blk.{}.ffn_gate_shexp.weight"),
     (Role::FfnUpShexp, "blk.{}.ffn_up_shexp.weight"),

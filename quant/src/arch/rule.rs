@@ -63,6 +63,11 @@ pub(super) const fn recurrent(role: Role, hf: &'static str, shape: &'static [Dim
     TensorRule { presence: Presence::Recurrent, ..changed(role, hf, shape, transform) }
 }
 
+/// A tensor that some of those blocks have.
+pub(super) const fn recurrent_optional(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::RecurrentOptional, ..tensor(role, hf, shape) }
+}
+
 /// A tensor of blocks that predict further tokens.
 pub(super) const fn mtp(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
     TensorRule { presence: Presence::Mtp, ..tensor(role, hf, shape) }
@@ -137,6 +142,10 @@ pub enum Dim {
     ExpertFeedForward,
     /// Gate and up of an expert in one.
     ExpertGateUp,
+    /// What goes into an expert and comes out: `embedding_length`, or less where it is compressed.
+    ExpertEmbd,
+    /// `moe_latent_size`: the same where it is compressed.
+    ExpertLatent,
     /// The width of all shared experts together.
     SharedFeedForward,
     /// `2 * head_count * head_dim`: all query heads, each with its gate behind it.
@@ -149,6 +158,14 @@ pub enum Dim {
     StateHeads,
     /// Twice as many.
     TwiceStateHeads,
+    /// Groups of keys of such a mixer.
+    StateGroups,
+    /// The values of the heads that share a group's keys.
+    StateGroupValues,
+    /// What goes into Mamba-2: gates, what is convolved, and the steps of the heads.
+    StateInputs,
+    /// Three times `embedding_length`: two gates and what goes through a short convolution.
+    ThriceEmbd,
     /// All their values.
     StateValues,
     /// The width of one value.
@@ -203,11 +220,17 @@ impl Dim {
             Self::ExpertFeedForward => h.expert_feed_forward_length,
             Self::ExpertGateUp => 2 * h.expert_feed_forward_length,
             Self::SharedFeedForward => h.shared_feed_forward_length,
+            Self::ExpertEmbd => h.expert_embedding_length(),
+            Self::ExpertLatent => h.expert_latent_length,
             Self::QueriesAndGates => 2 * h.head_count.of(block) * h.head_dim.of(block),
             Self::ConvKernel => state(|r| r.conv_kernel),
             Self::ConvChannels => h.recurrent.as_ref().map_or(0, |r| r.conv_channels(h.embedding_length)),
             Self::StateHeads => state(|r| r.heads),
             Self::TwiceStateHeads => 2 * state(|r| r.heads),
+            Self::StateGroups => state(|r| r.key_heads),
+            Self::StateGroupValues => state(|r| r.values() / r.key_heads.max(1)),
+            Self::StateInputs => h.recurrent.as_ref().map_or(0, |r| r.values() + r.conv_channels(h.embedding_length) + r.heads),
+            Self::ThriceEmbd => 3 * h.embedding_length,
             Self::StateValues => state(|r| r.values()),
             Self::StateValueDim => state(|r| r.value_dim),
             Self::QRank => mla(|m| m.q_lora_rank),
@@ -247,6 +270,11 @@ pub enum Transform {
     AddOne,
     /// A vector of one number throughout, made where another tensor stands: the value of a key of the configuration, or 1.
     Filled(Option<&'static str>),
+    /// Every weight multiplied by these, one behind the other.
+    Scaled(&'static [Factor]),
+    /// The same of what goes into Mamba-2, and then each of its five parts by its own factor, `ssm_multipliers`: gates, values,
+    /// keys, queries and steps.
+    ScaledStateInputs(&'static [Factor]),
     /// The dimension of 1 in the middle of the weights of a convolution left out.
     Squeeze,
     /// The heads of values brought from the order of the keys that they share (all of the first key, all of the second, ...) to
@@ -257,6 +285,10 @@ pub enum Transform {
     NegExpTiled,
     /// `-exp(x)`.
     NegExp,
+    /// `-exp(x)` of a vector.
+    NegExpFlat,
+    /// Of a vector, the weights in their order.
+    Flat,
     /// Of rows that hold, key by key, its query, the key, its values and their gates: all queries, then all keys, then all
     /// values.
     QueriesKeysValues,
@@ -275,6 +307,15 @@ pub enum Transform {
         /// Which rows.
         rows: Mxfp4Rows,
     },
+}
+
+/// A factor on the weights of a tensor, by the key of `config.json` that says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Factor {
+    /// The key's value.
+    Key(&'static str),
+    /// So manieth entry of the key's list, from 0.
+    Item(&'static str, usize),
 }
 
 /// Where the heads of values stand that are tiled.
@@ -310,6 +351,8 @@ pub enum Presence {
     Dense,
     /// Blocks with experts have it.
     Experts,
+    /// Some of those have it.
+    ExpertsOptional,
     /// Blocks with attention have it.
     Attention,
     /// Blocks with a mixer that carries a state have it.
@@ -328,6 +371,8 @@ pub enum Presence {
     OwnValues,
     /// Models have it whose blocks have inputs of their own beside the stream.
     LayerInputs,
+    /// Models have it whose experts read and write something narrower than the stream.
+    LatentExperts,
     /// Blocks that predict further tokens have it.
     Mtp,
     /// Some of them have it.
@@ -345,7 +390,7 @@ impl Presence {
     pub fn required(self, h: &HParams, block: usize) -> bool {
         match self {
             Self::Required => true,
-            Self::Dense => !h.has_experts(block),
+            Self::Dense => h.has_dense_network(block),
             Self::Experts => h.has_experts(block),
             Self::Attention => h.has_attention(block),
             Self::Recurrent => h.recurrent_of(block).is_some(),
@@ -359,8 +404,9 @@ impl Presence {
                 h.has_own_keys(block) && (differ || h.window_of(block).is_some())
             }
             Self::LayerInputs => h.layer_input_length > 0,
+            Self::LatentExperts => h.has_experts(block) && h.expert_latent_length > 0,
             Self::Mtp => h.is_mtp(block),
-            Self::MtpOptional | Self::RecurrentOptional | Self::Optional | Self::TiedToTokenEmbd => false,
+            Self::MtpOptional | Self::RecurrentOptional | Self::ExpertsOptional | Self::Optional | Self::TiedToTokenEmbd => false,
         }
     }
 
@@ -368,7 +414,9 @@ impl Presence {
     pub fn misplaced(self, h: &HParams, block: usize) -> Option<&'static str> {
         match self {
             Self::Dense if h.has_experts(block) => Some("has experts"),
-            Self::Experts if !h.has_experts(block) => Some("has no experts"),
+            Self::Dense if !h.has_dense_network(block) => Some("has no feed-forward network"),
+            Self::Experts | Self::ExpertsOptional | Self::LatentExperts if !h.has_experts(block) => Some("has no experts"),
+            Self::LatentExperts if h.expert_latent_length == 0 => Some("has experts that read the stream itself"),
             Self::Attention if !h.has_attention(block) => Some("has no attention"),
             Self::Recurrent | Self::RecurrentOptional if h.recurrent_of(block).is_none() => Some("carries no state"),
             Self::Mtp | Self::MtpOptional if !h.is_mtp(block) => Some("does not predict further tokens"),

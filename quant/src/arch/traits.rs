@@ -41,6 +41,8 @@ pub struct BlockTraits {
     pub residual: Residual,
     /// The norm before the feed-forward network; most files name it by its own role.
     pub ffn_norm: Role,
+    /// The norm before the output matrix.
+    pub output_norm: Role,
     /// Whether embeddings are normalized, without weights.
     pub norms_embeddings: bool,
     /// Epsilon of the norms behind attention and feed-forward network, where it is another and the file does not say.
@@ -83,6 +85,7 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     mlp: Mlp::SwiGlu,
     residual: Residual::Sequential,
     ffn_norm: Role::FfnNorm,
+    output_norm: Role::OutputNorm,
     norms_embeddings: false,
     post_norm_epsilon: None,
     embedding_scale: EmbeddingScale::Key,
@@ -112,6 +115,8 @@ pub enum Shapes {
     Uniform,
     /// A file may list them, 0 for a block that has nothing of the kind.
     ByBlock,
+    /// There is neither attention nor a feed-forward network; a file says 0.
+    NoneOfThem,
 }
 
 /// How rotary embedding pairs the components of a head.
@@ -136,6 +141,8 @@ pub enum Rotated {
     Windowed,
     /// Those with a sliding window in models that have one, else all.
     WindowedOrAll,
+    /// All, or none where the key `rope.scaling.finetuned` says false (Granite 4).
+    Finetuned,
 }
 
 /// How blocks with a window rotate, where the file does not say.
@@ -157,6 +164,12 @@ pub enum Recurs {
     /// A gated delta net, whose heads of values are tiled or keep the order of their keys.
     #[allow(missing_docs)]
     DeltaNet { tiled: bool },
+    /// A short convolution (LFM2), in blocks without keys.
+    ShortConv,
+    /// Mamba-2, beside attention in all blocks, or in blocks that have no keys and, where a block is one part alone, no
+    /// feed-forward network.
+    #[allow(missing_docs)]
+    Mamba2 { beside_attention: bool },
 }
 
 /// The sigmoid gate on the outputs of attention.
@@ -241,6 +254,8 @@ pub enum Mlp {
     GeGlu,
     /// `down(gelu(up(x)))`, the tanh form of GELU (Hendrycks and Gimpel 2016).
     Gelu,
+    /// `down(max(up(x), 0)^2)` (So et al. 2021).
+    ReluSquared,
     /// `down(xielu(up(x)))` (Huang and Schlag 2024), with parameters by block.
     Xielu,
     /// gpt-oss's: `down((clamp(up(x)) + 1) * g * sigmoid(1.702 g))` with `g = min(gate(x), 7)`, up clamped to -7 .. 7.
@@ -256,6 +271,8 @@ pub enum Residual {
     Parallel,
     /// One or the other, as the key `use_parallel_residual` says.
     Key,
+    /// A block is a mixer or a feed-forward network, never both (Nemotron-H).
+    OneOfThem,
 }
 
 /// The factor on token embeddings.

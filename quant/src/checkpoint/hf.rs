@@ -13,7 +13,7 @@ use super::known::{Checkpoint, Kind, OtherParts};
 use super::layout::layout;
 use super::place::{Change, Place, Span, Stored};
 use super::tensors;
-use crate::arch::{MtpBlocks, Mxfp4Rows, Presence, Role, TensorRule, Transform};
+use crate::arch::{Factor, MtpBlocks, Mxfp4Rows, Numbers, Presence, Role, TensorRule, Transform};
 use crate::convert::wrapper::text_name;
 use crate::convert::{self, FileType, config::Config};
 use crate::gguf::{Metadata, Value};
@@ -50,7 +50,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     })?;
     tensors::check_complete(path, arch, &hparams, &container)?;
     check_head(path, &config, &container)?;
-    check_stated(path, &config, &container)?;
+    check_stated(path, &config, &hparams, &container)?;
     check_spared(path, &config, &hparams, &container)?;
     let own = convert::facts::own_keys(&model_keys);
     container.set_metadata(convert::metadata(&config, files.tensors(), container.tensors(), &own)?);
@@ -99,7 +99,13 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<(
         }
         let mut known = false;
         let whole_name = config.arch.whole_name(&name);
-        for (number, rule, numbers) in config.arch.match_hf(&whole_name) {
+        let rules: Vec<_> = config.arch.match_hf(&whole_name).collect();
+        let placed = |(_, rule, numbers): &(usize, &TensorRule, Numbers)| {
+            numbers.block.is_none_or(|block| rule.presence.misplaced(h, block).is_none())
+        };
+        // Blocks of several kinds can call what is different by one name.
+        let any_placed = rules.iter().any(placed);
+        for (number, rule, numbers) in rules.into_iter().filter(|found| !any_placed || placed(found)) {
             known = true;
             tensors::check_block(&tensor.file, &tensor.name, rule, numbers.block, h)?;
             let new = || Sources { rule, tensors: BTreeMap::new(), last: at };
@@ -217,13 +223,47 @@ fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> 
     let (dtype, place) = match (rule.transform, layout.strides) {
         (Transform::Stack(count), _) => (dtype, stacked(path, sources, block, count.size(h, block), dtype)?),
         (Transform::AddOne, walk) => (widened, Place::Changed(span(first), dtype, walk, Change::AddOne)),
-        (Transform::NegExp | Transform::NegExpTiled, walk) => (widened, Place::Changed(span(first), dtype, walk, Change::NegExp)),
+        (Transform::NegExp | Transform::NegExpTiled | Transform::NegExpFlat, walk) => {
+            (widened, Place::Changed(span(first), dtype, walk, Change::NegExp))
+        }
+        (Transform::Scaled(by), walk) => (widened, Place::Changed(span(first), dtype, walk, Change::Scale(factors(config, by)?))),
+        (Transform::ScaledStateInputs(by), walk) => {
+            let change = Change::ScaleParts(factors(config, by)?, state_input_factors(config, h)?);
+            (widened, Place::Changed(span(first), dtype, walk, change))
+        }
         (_, Some(strides)) => (dtype, Place::Strided(span(first), strides)),
         (_, None) => (dtype, Place::Mapped(span(first))),
     };
     let tensor = Tensor { name: rule.role.gguf_name(block), dtype, shape };
     let stored = Stored::new(&first.file, &tensor, place)?;
     Ok((tensor, stored))
+}
+
+/// The values of factors by the configuration.
+fn factors(config: &Config, by: &[Factor]) -> Result<Vec<f32>> {
+    let one = |factor: &Factor| match *factor {
+        Factor::Key(key) => Ok(config.keys().number(key)?.unwrap_or(1.0) as f32),
+        Factor::Item(key, at) => {
+            let value = config.keys().get(key).and_then(|list| list.get(at)?.as_f64());
+            let value = value.map(|value| value as f32).filter(|value| value.is_finite());
+            value.ok_or_else(|| config.keys().error(key, format!("must be a list of numbers, of more than {at}")))
+        }
+    };
+    by.iter().map(one).collect()
+}
+
+/// The factors on what goes into Mamba-2, each with the row that its part ends before.
+fn state_input_factors(config: &Config, h: &HParams) -> Result<Vec<(usize, f32)>> {
+    const KEY: &str = "ssm_multipliers";
+    let Some(r) = &h.recurrent else { return Ok(Vec::new()) };
+    let rows = [r.values(), r.values(), r.keys(), r.keys(), r.heads];
+    let by: Vec<Factor> = (0..rows.len()).map(|part| Factor::Item(KEY, part)).collect();
+    let mut end = 0;
+    let part = |(rows, factor)| {
+        end += rows;
+        (end, factor)
+    };
+    Ok(rows.into_iter().zip(factors(config, &by)?).map(part).collect())
 }
 
 /// `count` file tensors of one type, one behind the other.
@@ -282,11 +322,11 @@ fn mxfp4(
 
 /// Optional tensors are there where the configuration says so, and nowhere else: transformers would make up the former and pass
 /// over the latter.
-fn check_stated(path: &Path, config: &Config, container: &Container) -> Result<()> {
+fn check_stated(path: &Path, config: &Config, h: &HParams, container: &Container) -> Result<()> {
     for stated in config.arch.stated {
         let wanted = config.keys().bool(stated.key)?.unwrap_or(stated.default);
         for rule in config.arch.tensors.iter().filter(|rule| stated.roles.contains(&rule.role)) {
-            for block in 0..(config.block_count + config.mtp_block_count) as usize {
+            for block in (0..h.stored_block_count()).filter(|&block| rule.presence.misplaced(h, block).is_none()) {
                 if container.tensor(&rule.role.gguf_name(block)).is_some() != wanted {
                     let (is, says) = if wanted { ("is missing", "says") } else { ("is there", "does not say") };
                     let what = format!("{is}, and config.json {says} {} = true", stated.key);

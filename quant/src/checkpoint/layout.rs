@@ -26,9 +26,14 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
         Layout { shape, strides: Some(Walk(vec![Strides { first, digits }])) }
     };
     match transform {
-        Transform::Same | Transform::Filled(_) | Transform::AddOne | Transform::NegExp | Transform::Mxfp4 { .. } => {
-            Layout { shape: shape.to_vec(), strides: None }
-        }
+        Transform::Same
+        | Transform::Filled(_)
+        | Transform::AddOne
+        | Transform::NegExp
+        | Transform::Scaled(_)
+        | Transform::ScaledStateInputs(_)
+        | Transform::Mxfp4 { .. } => Layout { shape: shape.to_vec(), strides: None },
+        Transform::Flat | Transform::NegExpFlat => Layout { shape: vec![shape.iter().product()], strides: None },
         Transform::Stack(_) => Layout { shape: shape[..shape.len().saturating_sub(1)].to_vec(), strides: None },
         Transform::InterleaveQueryHeads => interleaved(shape, h.head_count.of(block)),
         Transform::InterleaveKeyHeads => interleaved(shape, h.head_count_kv.of(block)),

@@ -57,12 +57,16 @@ pub(super) enum Place {
 }
 
 /// What becomes of each weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Change {
     /// 1 is added.
     AddOne,
     /// `-exp(x)`.
     NegExp,
+    /// It is multiplied by each of these.
+    Scale(Vec<f32>),
+    /// The same, and then by the factor of the part that it is in, of which each ends with so manieth row.
+    ScaleParts(Vec<f32>, Vec<(usize, f32)>),
 }
 
 /// A walk over the weights of a tensor in their order, part after part.
@@ -271,7 +275,7 @@ impl Stored {
                 TensorBytes::Owned(out)
             }
             Place::Changed(span, stored, walk, change) => {
-                TensorBytes::Owned(changed(span.bytes(), (*stored, walk.as_ref(), *change), tensor, rows))
+                TensorBytes::Owned(changed(span.bytes(), (*stored, walk.as_ref(), change), tensor, rows))
             }
             Place::Mxfp4 { codes, scales, first, step } => {
                 let blocks = tensor.cols() / tensor.dtype.block_len();
@@ -324,7 +328,12 @@ fn strided(bytes: &[u8], strides: &Walk, width: usize, weights: Range<usize>) ->
 }
 
 /// PyTorch computes in f32 and rounds to the stored type; the converter widens BF16 before, so what comes out stays F32.
-fn changed(bytes: &[u8], (stored, walk, change): (DType, Option<&Walk>, Change), tensor: &Tensor, rows: Range<usize>) -> Vec<u8> {
+fn changed(
+    bytes: &[u8],
+    (stored, walk, change): (DType, Option<&Walk>, &Change),
+    tensor: &Tensor,
+    rows: Range<usize>,
+) -> Vec<u8> {
     let weights = rows.start * tensor.cols()..rows.end * tensor.cols();
     let width = stored.block_bytes();
     let mut values = vec![0.0; weights.len()];
@@ -332,13 +341,37 @@ fn changed(bytes: &[u8], (stored, walk, change): (DType, Option<&Walk>, Change),
         None => stored.decode_row(&bytes[weights.start * width..weights.end * width], &mut values),
         Some(walk) => stored.decode_row(&strided(bytes, walk, width, weights), &mut values),
     }
-    values.iter_mut().for_each(|v| match change {
-        Change::AddOne => *v += 1.0,
-        Change::NegExp => *v = -exp(*v),
-    });
+    match change {
+        Change::AddOne => values.iter_mut().for_each(|v| *v += 1.0),
+        Change::NegExp => values.iter_mut().for_each(|v| *v = -exp(*v)),
+        Change::Scale(factors) => factors.iter().for_each(|&factor| scale(&mut values, factor, tensor.dtype)),
+        Change::ScaleParts(factors, parts) => {
+            factors.iter().for_each(|&factor| scale(&mut values, factor, tensor.dtype));
+            let mut start = 0;
+            for &(end, factor) in parts {
+                let within = |row: usize| (row.clamp(rows.start, rows.end) - rows.start) * tensor.cols();
+                scale(&mut values[within(start)..within(end)], factor, tensor.dtype);
+                start = end;
+            }
+        }
+    }
     let mut out = vec![0; values.len() * tensor.dtype.block_bytes()];
     tensor.dtype.encode_row(&values, None, &mut out);
     out
+}
+
+/// Multiplied in f32 and rounded to what PyTorch keeps in between.
+fn scale(values: &mut [f32], factor: f32, kept: DType) {
+    let mut bytes = vec![0; kept.block_bytes()];
+    for value in values {
+        *value *= factor;
+        if kept != DType::F32 {
+            let mut rounded = [0.0];
+            kept.encode_row(&[*value], None, &mut bytes);
+            kept.decode_row(&bytes, &mut rounded);
+            [*value] = rounded;
+        }
+    }
 }
 
 /// The exponential, rounded once.

@@ -209,7 +209,8 @@ impl<'a> JsonReader<'a> {
     fn architecture(self) -> Result<(&'static ArchSpec, &'static HfClass)> {
         match self.get("architectures").and_then(|v| v.get(0)) {
             Some(Value::String(class)) => {
-                arch::find_hf(class, wrapper::text_type(self)).map_err(|unknown| self.error("architectures", unknown.to_string()))
+                let found = arch::find_hf(class, wrapper::text_type(self), |key| self.json.contains_key(key));
+                found.map_err(|unknown| self.error("architectures", unknown.to_string()))
             }
             _ => Err(self.error("architectures", "is missing or does not name a class, as [\"LlamaForCausalLM\"]")),
         }

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use super::architectures::longrope_original_context;
 use super::config::Config;
+use super::hybrid;
 use super::json::JsonReader;
 use super::rope::RopeConfig;
 use crate::arch::{ExpertGroups, HeadNorms, HfWindow, Normalizes, QueryTemperature, Rotated};
@@ -83,7 +84,7 @@ pub(crate) fn add_keys(config: &Config, m: &mut Metadata) -> Result<()> {
     if h.expert_count > 0 {
         add_experts(config, &h, m)?;
     }
-    Ok(())
+    hybrid::add_own_keys(config, m)
 }
 
 /// Whether two numbers differ by more than the rounding of the ways in which they were computed.
@@ -215,6 +216,10 @@ fn rotated(config: &Config, window: Option<&Window>, found: &[bool]) -> Result<V
     let mut blocks = match config.arch.block.rotated {
         Rotated::All | Rotated::Never => found.to_vec(),
         Rotated::AllBut(_) => no_rope_layers(config.keys(), count)?,
+        Rotated::Finetuned => {
+            let kind = config.keys().get("position_embedding_type").and_then(Json::as_str);
+            vec![kind == Some("rope"); count]
+        }
         // Positions go by a list of their own there, of which only 0 means none (transformers 5.23, `modeling_muse_glimmer.py`).
         Rotated::Windowed if matches!(config.class.window, HfWindow::FromEnd(_)) => from_end(config)?,
         Rotated::Windowed => window.map_or_else(|| vec![false; count], |w| w.blocks[..count].to_vec()),
@@ -381,6 +386,9 @@ fn add_experts(config: &Config, h: &HParams, m: &mut Metadata) -> Result<()> {
         if wanted != h.shared_feed_forward_length as u64 {
             own("expert_shared_feed_forward_length", Value::U32(u32::try_from(wanted).unwrap_or(u32::MAX)));
         }
+    }
+    if let Some(scale) = keys.number("routed_scaling_factor")?.map(|v| v as f32).filter(|v| differ(*v, found.scale)) {
+        own("expert_weights_scale", Value::F32(scale));
     }
     let blocks = expert_blocks(config, &h.expert_blocks)?;
     if blocks != h.expert_blocks {

@@ -3,6 +3,7 @@
 //!
 //! Absent: which keys mean what (see `config`).
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -90,11 +91,50 @@ impl<'a> JsonReader<'a> {
 /// The file cannot be read, is too large, or holds no JSON object.
 pub fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
     let Some(text) = read_text(path)? else { return Ok(None) };
-    match serde_json::from_str(&text) {
+    match serde_json::from_str(&finite(&text)) {
         Ok(Value::Object(object)) => Ok(Some(object)),
         Ok(_) => Err(Error::file(path, "is no JSON object")),
         Err(e) => Err(Error::file(path, format!("is no JSON: {e}"))),
     }
+}
+
+/// The text with numbers for what Python writes for infinity, which JSON does not have; what is no such word stays.
+fn finite(text: &str) -> Cow<'_, str> {
+    const WORD: &str = "Infinity";
+    if !text.contains(WORD) {
+        return text.into();
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(['"', 'I']) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let taken = if let Some(behind) = rest.strip_prefix(WORD) {
+            out.push_str("1e308");
+            rest.len() - behind.len()
+        } else if rest.starts_with('"') {
+            // A string, to the end that no backslash takes.
+            let mut bytes = rest.bytes().enumerate().skip(1);
+            let mut end = rest.len();
+            while let Some((i, byte)) = bytes.next() {
+                match byte {
+                    b'\\' => drop(bytes.next()),
+                    b'"' => {
+                        end = i + 1;
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+            out.push_str(&rest[..end]);
+            end
+        } else {
+            out.push('I');
+            1
+        };
+        rest = &rest[taken..];
+    }
+    out.push_str(rest);
+    out.into()
 }
 
 /// The text of `path`; `None` where there is no such file.
@@ -120,4 +160,21 @@ pub fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(_) => {}
     }
     std::fs::read(path).map(Some).map_err(|e| Error::io(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinity_is_read_as_a_number_outside_of_strings() {
+        let check = |text: &str, expected: &str| assert_eq!(finite(text), expected);
+        check(
+            r#"{"limit": [0.0, Infinity], "s": "Infinity \"Infinity"}"#,
+            r#"{"limit": [0.0, 1e308], "s": "Infinity \"Infinity"}"#,
+        );
+        check(r#"[-Infinity, "a\\", Infinity, "é"]"#, r#"[-1e308, "a\\", 1e308, "é"]"#);
+        check(r#"[Inf, "Infinity"#, r#"[Inf, "Infinity"#);
+        check("[1]", "[1]");
+    }
 }

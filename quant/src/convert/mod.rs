@@ -10,6 +10,7 @@ pub mod config;
 pub mod facts;
 mod file_type;
 mod general;
+mod hybrid;
 mod json;
 pub(crate) mod keys;
 mod naming;

@@ -3,7 +3,7 @@
 use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_WIDTH, MetadataReader};
 use super::rope::yarn_magnitude;
 use super::{Mla, PerBlock, RopeScaling, Sight, Temperature, Window};
-use crate::arch::{AttentionScale, QueryTemperature, Windowed, YarnLog};
+use crate::arch::{AttentionScale, QueryTemperature, Shapes, Windowed, YarnLog};
 use crate::gguf::Value;
 use crate::{Error, Result};
 
@@ -20,6 +20,11 @@ pub(super) struct Heads {
 impl MetadataReader<'_> {
     pub(super) fn heads(&self, embedding_length: usize, blocks: usize, window: Option<&Window>) -> Result<Heads> {
         const HEADS: &str = "attention.head_count";
+        if self.arch.block.shapes == Shapes::NoneOfThem {
+            let none = || PerBlock::uniform(0);
+            let (head_count, head_count_kv, head_dim, value_dim) = (none(), none(), none(), none());
+            return Ok(Heads { head_count, head_count_kv, head_dim, value_dim, rope_dim: 0, rope_local_dim: 0 });
+        }
         let head_count = self.sizes(HEADS, MAX_WIDTH, blocks)?.ok_or_else(|| self.error(HEADS, "is missing"))?;
         let head_count_kv = self.sizes("attention.head_count_kv", MAX_WIDTH, blocks)?.unwrap_or_else(|| head_count.clone());
         for (heads, kv) in (0..blocks).map(|block| (head_count.of(block), head_count_kv.of(block))) {
@@ -178,6 +183,6 @@ impl MetadataReader<'_> {
             }
             _ => 1.0,
         };
-        Ok(logarithm * logarithm / (dim as f32).sqrt())
+        Ok(logarithm * logarithm / (dim.max(1) as f32).sqrt())
     }
 }

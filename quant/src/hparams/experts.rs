@@ -1,7 +1,7 @@
 //! Experts in the metadata: how many, how wide, in which blocks, and how they are chosen.
 
-use super::Routing;
 use super::keys::{MAX_BLOCKS, MAX_EXPERTS, MAX_WIDTH, MetadataReader};
+use super::{PerBlock, Routing};
 use crate::Result;
 use crate::arch::Gating;
 
@@ -31,7 +31,17 @@ impl MetadataReader<'_> {
         Ok(width)
     }
 
-    pub(super) fn expert_blocks(&self, count: usize, experts: usize) -> Result<Vec<bool>> {
+    /// Width of what experts read and write, where that is compressed; 0 where it is not.
+    pub(super) fn expert_latent_length(&self, embedding_length: usize) -> Result<usize> {
+        const KEY: &str = "moe_latent_size";
+        let width = self.count(KEY, MAX_WIDTH)?.unwrap_or(0);
+        if width > embedding_length {
+            return Err(self.error(KEY, format!("is {width}, but must be at most embedding_length, {embedding_length}")));
+        }
+        Ok(width)
+    }
+
+    pub(super) fn expert_blocks(&self, count: usize, experts: usize, feed_forward: &PerBlock<usize>) -> Result<Vec<bool>> {
         if let Some(blocks) = self.blocks("expert_blocks", count)? {
             if experts == 0 && blocks.contains(&true) {
                 return Err(self.error("expert_blocks", "says that blocks have experts, but there are 0"));
@@ -40,7 +50,9 @@ impl MetadataReader<'_> {
         }
         let dense = self.count("leading_dense_block_count", MAX_BLOCKS)?.unwrap_or(0);
         let step = self.optional_size("interleave_moe_layer_step", MAX_BLOCKS)?.unwrap_or(1);
-        let has = |block: usize| experts > 0 && block >= dense && (block + 1).is_multiple_of(step);
+        // A file says so of blocks that have none.
+        let none = |block: usize| feed_forward.of(block) == 0;
+        let has = |block: usize| experts > 0 && block >= dense && (block + 1).is_multiple_of(step) && !none(block);
         Ok((0..count).map(has).collect())
     }
 

@@ -231,6 +231,8 @@ pub struct HParams {
     pub routing: Routing,
     /// Width of the feed-forward network of one expert.
     pub expert_feed_forward_length: usize,
+    /// Width of what experts read and write where that is compressed; 0 where it is the stream.
+    pub expert_latent_length: usize,
     /// Width of that of all shared experts together; 0 where there are none.
     pub shared_feed_forward_length: usize,
     /// Multi-head latent attention, where the model has it.
@@ -255,6 +257,16 @@ impl HParams {
     /// Whether a block has experts in place of one feed-forward network.
     pub fn has_experts(&self, block: usize) -> bool {
         self.expert_blocks.get(block).copied().unwrap_or(false)
+    }
+
+    /// Whether a block has a feed-forward network without experts.
+    pub fn has_dense_network(&self, block: usize) -> bool {
+        !self.has_experts(block) && self.feed_forward_length.of(block) > 0
+    }
+
+    /// Width of what experts read and write.
+    pub fn expert_embedding_length(&self) -> usize {
+        if self.expert_latent_length > 0 { self.expert_latent_length } else { self.embedding_length }
     }
 
     /// What attention of a block sees, where that is not all.

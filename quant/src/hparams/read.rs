@@ -7,7 +7,7 @@ use std::path::Path;
 use super::attention::Heads;
 use super::keys::{MAX_BLOCKS, MAX_CONTEXT, MAX_VOCAB, MAX_WIDTH, MetadataReader};
 use super::{HParams, PerBlock, Xielu};
-use crate::arch::{ArchSpec, AttentionGate, EmbeddingScale, HeadNorms, LogitScale, Mlp, MtpBlocks, Residual};
+use crate::arch::{ArchSpec, AttentionGate, EmbeddingScale, HeadNorms, LogitScale, Mlp, MtpBlocks, Recurs, Residual, Shapes};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
@@ -29,17 +29,26 @@ impl HParams {
         let (expert_count, expert_used_count) = keys.expert_counts()?;
         let expert_width = keys.optional_size("expert_feed_forward_length", MAX_WIDTH)?;
         // A model whose every block has experts need not say another width.
-        let feed_forward_length = keys
-            .sizes("feed_forward_length", MAX_WIDTH, stored)?
-            .or(expert_width.filter(|_| expert_count > 0).map(PerBlock::uniform))
-            .ok_or_else(|| keys.error("feed_forward_length", "is missing"))?;
+        let feed_forward_length = match arch.block.shapes {
+            Shapes::NoneOfThem => PerBlock::uniform(0),
+            Shapes::Uniform | Shapes::ByBlock => keys
+                .sizes("feed_forward_length", MAX_WIDTH, stored)?
+                .or(expert_width.filter(|_| expert_count > 0).map(PerBlock::uniform))
+                .ok_or_else(|| keys.error("feed_forward_length", "is missing"))?,
+        };
         let expert_feed_forward_length = expert_width.unwrap_or(feed_forward_length.max());
         let context_length = keys.size("context_length", MAX_CONTEXT)?;
         let mla = keys.mla(head_count.max(), rope_dim)?;
-        let (recurrent, recurrent_blocks) = keys.recurrent(block_count, stored)?;
-        // What carries a state does so in place of attention.
-        let kv_heads = |block: usize| if recurrent_blocks[block] { 0 } else { head_count_kv.of(block) };
+        let is_mixed = |block: usize| {
+            let alone = arch.block.residual == Residual::OneOfThem && feed_forward_length.of(block) > 0;
+            head_count_kv.of(block) > 0 || alone
+        };
+        let (recurrent, recurrent_blocks) = keys.recurrent(block_count, stored, embedding_length, is_mixed)?;
+        // What carries a state does so in place of attention, or beside it.
+        let in_place = arch.block.recurs != Recurs::Mamba2 { beside_attention: true };
+        let kv_heads = |block: usize| if recurrent_blocks[block] && in_place { 0 } else { head_count_kv.of(block) };
         let head_count_kv = PerBlock::each((0..stored).map(kv_heads).collect()).unwrap_or(head_count_kv);
+        let expert_blocks = keys.expert_blocks(stored, expert_count, &feed_forward_length)?;
         let rope_scaling = keys.rope_scaling()?;
         let key_dim = mla.map_or(head_dim.max(), |mla| mla.key_length);
         let attention_scale = keys.attention_scale(embedding_length, head_count.max(), key_dim, block_count, rope_scaling)?;
@@ -91,17 +100,18 @@ impl HParams {
             layer_input_length: keys.count("embedding_length_per_layer_input", MAX_WIDTH)?.unwrap_or(0),
             residual_scale: keys.factor("residual_scale", 1.0)?,
             parallel: match arch.block.residual {
-                Residual::Sequential => false,
+                Residual::Sequential | Residual::OneOfThem => false,
                 Residual::Parallel => true,
                 Residual::Key => keys.bool("use_parallel_residual")?.unwrap_or(false),
             },
             vocab_size: keys.vocab_size()?,
             expert_count,
             expert_used_count,
-            expert_blocks: keys.expert_blocks(stored, expert_count)?,
+            expert_blocks,
             dense_beside_experts: arch.block.dense_beside_experts && expert_count > 0,
             routing: keys.routing(expert_count, expert_used_count)?,
             expert_feed_forward_length,
+            expert_latent_length: keys.expert_latent_length(embedding_length)?,
             shared_feed_forward_length: keys.shared_feed_forward_length(expert_feed_forward_length)?,
             mla,
             recurrent,
@@ -187,7 +197,7 @@ impl MetadataReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{BlockTraits, Shapes, find_gguf};
+    use crate::arch::{BlockTraits, find_gguf};
     use crate::hparams::RopeScaling;
 
     fn sound() -> Metadata {

@@ -23,7 +23,7 @@ pub enum RecurrentKind {
 }
 
 /// A mixer that carries a state. Heads share the keys of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Recurrent {
     /// What it computes.
     pub kind: RecurrentKind,
@@ -37,7 +37,12 @@ pub struct Recurrent {
     pub key_dim: usize,
     /// Width of a value: columns of the state of a head.
     pub value_dim: usize,
+    /// The least and the most that a step of [`RecurrentKind::Mamba2`] can be.
+    pub step_limits: [f32; 2],
 }
+
+/// A step that is not limited: it is positive as it is.
+const NO_LIMITS: [f32; 2] = [0.0, f32::INFINITY];
 
 impl Recurrent {
     /// Columns of all values.
@@ -78,11 +83,26 @@ impl HParams {
 
 impl MetadataReader<'_> {
     /// The mixer with a state, and which of the `stored` blocks have it: none of those that predict further tokens, which stand
-    /// behind the first `blocks`.
-    pub(super) fn recurrent(&self, blocks: usize, stored: usize) -> Result<(Option<Recurrent>, Vec<bool>)> {
+    /// behind the first `blocks`. `is_mixed` says of a block whether it has attention, or is a feed-forward network alone.
+    pub(super) fn recurrent(
+        &self,
+        blocks: usize,
+        stored: usize,
+        embedding_length: usize,
+        is_mixed: impl Fn(usize) -> bool,
+    ) -> Result<(Option<Recurrent>, Vec<bool>)> {
         const LAYERS: &str = "attention.recurrent_layers";
+        let others = || (0..stored).map(|block| block < blocks && !is_mixed(block)).collect();
         let found = match self.arch.block.recurs {
             Recurs::Never => return Ok((None, vec![false; stored])),
+            Recurs::ShortConv => return Ok((Some(self.short_conv(embedding_length)?), others())),
+            Recurs::Mamba2 { beside_attention: false } => {
+                return Ok((Some(self.heads_with_state(RecurrentKind::Mamba2)?), others()));
+            }
+            Recurs::Mamba2 { beside_attention: true } => {
+                let found = self.heads_with_state(RecurrentKind::Mamba2)?;
+                return Ok((Some(found), (0..stored).map(|block| block < blocks).collect()));
+            }
             Recurs::DeltaNet { .. } => self.heads_with_state(RecurrentKind::DeltaNet)?,
         };
         let recurs = match self.blocks(LAYERS, stored)? {
@@ -98,12 +118,26 @@ impl MetadataReader<'_> {
         Ok((Some(found), recurs))
     }
 
-    fn heads_with_state(&self, kind: RecurrentKind) -> Result<Recurrent> {
-        let (kernel, inner) = ("ssm.conv_kernel", "ssm.inner_size");
-        let conv_kernel = self.size(kernel, MAX_KERNEL)?;
-        if conv_kernel < 2 {
-            return Err(self.error(kernel, format!("is {conv_kernel}, but must be at least 2")));
+    fn kernel(&self, stem: &str) -> Result<usize> {
+        match self.size(stem, MAX_KERNEL)? {
+            kernel if kernel < 2 => Err(self.error(stem, format!("is {kernel}, but must be at least 2"))),
+            kernel => Ok(kernel),
         }
+    }
+
+    fn short_conv(&self, embedding_length: usize) -> Result<Recurrent> {
+        const KERNEL: &str = "shortconv.l_cache";
+        let (kind, conv_kernel) = (RecurrentKind::ShortConv, self.kernel(KERNEL)?);
+        if 3 * embedding_length as u64 > MAX_WIDTH {
+            return Err(self.error(KERNEL, format!("its gates and inputs together are wider than {MAX_WIDTH}")));
+        }
+        let (heads, key_heads, key_dim, value_dim) = (0, 0, 0, 0);
+        Ok(Recurrent { kind, conv_kernel, heads, key_heads, key_dim, value_dim, step_limits: NO_LIMITS })
+    }
+
+    fn heads_with_state(&self, kind: RecurrentKind) -> Result<Recurrent> {
+        let inner = "ssm.inner_size";
+        let conv_kernel = self.kernel("ssm.conv_kernel")?;
         let heads = self.size("ssm.time_step_rank", MAX_WIDTH)?;
         let key_heads = self.size("ssm.group_count", MAX_WIDTH)?;
         let values = self.size(inner, MAX_WIDTH)?;
@@ -118,10 +152,21 @@ impl MetadataReader<'_> {
             key_heads,
             key_dim: self.size("ssm.state_size", MAX_KEY)?,
             value_dim: values / heads,
+            step_limits: self.step_limits()?,
         };
         if (2 * found.keys() + found.values()) as u64 > MAX_WIDTH {
             return Err(self.error(inner, format!("all keys and values together are wider than {MAX_WIDTH}")));
         }
         Ok(found)
+    }
+
+    fn step_limits(&self) -> Result<[f32; 2]> {
+        const MAX: &str = "ssm.time_step_max";
+        let [least, most] = NO_LIMITS;
+        let limits = [self.factor("ssm.time_step_min", least)?, self.positive(MAX)?.unwrap_or(most)];
+        if limits[0] > limits[1] {
+            return Err(self.error(MAX, format!("is {}, but must be at least ssm.time_step_min, {}", limits[1], limits[0])));
+        }
+        Ok(limits)
     }
 }

@@ -93,10 +93,12 @@ impl MetadataReader<'_> {
         if let Some(blocks) = self.blocks("rope.blocks", count)? {
             return Ok(blocks);
         }
+        let finetuned = self.bool("rope.scaling.finetuned")?.unwrap_or(true);
         Ok((0..count)
             .map(|block| match self.arch.block.rotated {
                 Rotated::All => true,
                 Rotated::Never => false,
+                Rotated::Finetuned => finetuned,
                 Rotated::AllBut(n) => !(block + 1).is_multiple_of(n),
                 Rotated::Windowed => window.is_some_and(|w| w.blocks[block]),
                 Rotated::WindowedOrAll => window.is_none_or(|w| w.blocks[block]),

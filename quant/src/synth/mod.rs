@@ -74,9 +74,8 @@ impl Synth {
         }
         for rule in config.arch.tensors {
             let blocks = if rule.role.per_block() { h.stored_block_count() } else { 1 };
-            for block in
-                (0..blocks).filter(|&block| rule.presence.required(&h, block) || has_head(rule) || stated.contains(&rule.role))
-            {
+            let is_stated = |block: usize| stated.contains(&rule.role) && rule.presence.misplaced(&h, block).is_none();
+            for block in (0..blocks).filter(|&block| rule.presence.required(&h, block) || has_head(rule) || is_stated(block)) {
                 let (name, shape) = (rule.role.gguf_name(block), rule.shape(&h, block));
                 // A role can have two rules, for two forms in which files hold it.
                 if synth.index.contains_key(&name) {

@@ -33,6 +33,8 @@ pub(super) struct ClassRule {
     pub sources: &'static [Source],
     /// A `tokenizer_class` in `tokenizer_config.json` that means byte-level BPE, whatever `sources` say.
     pub byte_level_class: Option<&'static str>,
+    /// The number of tokens is filled up to a multiple of this; `config.json` can say another one by this key.
+    pub pad_to: (u32, Option<&'static str>),
     /// Whether `add_prefix_space` of `tokenizer_config.json` is written.
     pub space_prefix: bool,
     /// Special tokens by kind and text, where no file names one of that kind. The tokens must exist.
@@ -47,6 +49,7 @@ const PLAIN: ClassRule = ClassRule {
     classes: &[],
     sources: &[Source::ByteLevel],
     byte_level_class: None,
+    pad_to: (1, None),
     space_prefix: false,
     special_tokens: &[],
     visible: &[],
@@ -128,6 +131,19 @@ const CLASS_RULES: &[ClassRule] = &[
         space_prefix: true,
         ..PLAIN
     },
+    ClassRule {
+        classes: &["Mamba2ForCausalLM"],
+        sources: &[Source::SentencePiece, Source::ByteLevel],
+        pad_to: (16, Some("pad_vocab_size_multiple")),
+        ..PLAIN
+    },
+    ClassRule {
+        classes: &["GraniteMoeHybridForCausalLM"],
+        sources: &[Source::SentencePiece, Source::ByteLevel],
+        pad_to: (8, None),
+        ..PLAIN
+    },
+    ClassRule { classes: &["NemotronHForCausalLM"], pad_to: (8, None), ..PLAIN },
     ClassRule { classes: &["HunYuanDenseV1ForCausalLM"], finish: finish_hunyuan, ..PLAIN },
     ClassRule {
         classes: &["MuseGlimmerForConditionalGeneration"],

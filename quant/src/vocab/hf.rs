@@ -60,6 +60,7 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
     }
     let files = Files::read(model.dir)?;
     let rule = classes::find(model.class);
+    let model = &TokenizerInput { vocab_size: padded_size(model), ..*model };
     if let Some(Json::Bool(add)) = files.setting("add_prefix_space").filter(|_| rule.space_prefix) {
         m.set(key::ADD_SPACE_PREFIX, Value::Bool(*add));
     }
@@ -111,6 +112,14 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many tokens the converter writes: for some classes more than there are.
+pub(crate) fn padded_size(model: &TokenizerInput) -> u32 {
+    let (multiple, key) = classes::find(model.class).pad_to;
+    let stated = key.and_then(|key| model.config.get(key)?.as_u64()).and_then(|n| u32::try_from(n).ok());
+    let multiple = stated.filter(|&n| n > 0).unwrap_or(multiple);
+    model.vocab_size.checked_next_multiple_of(multiple).unwrap_or(model.vocab_size)
 }
 
 /// The tokens by id, from the first source of the class that is there.

@@ -63,7 +63,10 @@ fn every_tokenizer_has_the_converters_keys() {
         let Some(manifest) = manifest else { continue };
         let mut expected: Vec<(String, Json)> = expected_pairs(&support::json(&manifest));
         expected.retain(|(key, _)| key.starts_with("tokenizer."));
-        assert_eq!(found_pairs(&keys(&dir).unwrap()), expected, "{}", dir.display());
+        // Keys of our own are tried with the other ones (see `convert`).
+        let mut found = found_pairs(&keys(&dir).unwrap());
+        found.retain(|(key, _)| key.starts_with("tokenizer."));
+        assert_eq!(found, expected, "{}", dir.display());
     }
 }
 

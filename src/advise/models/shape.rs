@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use bitworth_quant::convert::config::Config;
+use bitworth_quant::convert::config::{Config, read_json};
 use bitworth_quant::convert::model_name;
 use bitworth_quant::{Error, Result};
 use serde_json::{Map, Value};
@@ -92,7 +92,8 @@ fn read(shape: &Path) -> Result<(String, PathBuf, Option<ConfigMap>)> {
         Some("json") => {
             // The file has the same name everywhere; its folder is called as the model is.
             let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let keys = serde_json::from_str(&text()?).map_err(|e| Error::file(&file, e.to_string()))?;
+            let missing = || Error::io(&file, std::io::ErrorKind::NotFound.into());
+            let keys = read_json(&file)?.ok_or_else(missing)?;
             Ok((model_name(folder), file, Some(keys)))
         }
         _ => {

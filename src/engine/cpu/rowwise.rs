@@ -123,6 +123,7 @@ pub fn gate(isa: Isa, f: Gate, gate: &mut [f32], up: &[f32]) {
         Gate::Gelu => gelu_gate(isa, gate, up),
         Gate::ClampedSilu => clamped_silu_gate(isa, gate, up),
         Gate::Sigmoid => sigmoid_gate(isa, gate, up),
+        Gate::Product => gate.iter_mut().zip(up).for_each(|(g, u)| *g *= u),
     });
 }
 

@@ -7,7 +7,7 @@ use super::workspace::Scratch;
 use super::{RowCount, Step};
 use crate::backend::{Backend, CombineShape, Gate, Map, Terms};
 use crate::error::Result;
-use crate::model::{Beside, BlockWeights, Dense, Experts, FeedForward, Stack};
+use crate::model::{Beside, Dense, Experts, FeedForward, Stack};
 use crate::observe::Site;
 use crate::routing;
 
@@ -69,18 +69,24 @@ impl<B: Backend> Step<'_, B> {
     /// normed [T, H] -> ws.projected [T, H]`.
     fn experts(&self, experts: &Experts<B>, block: usize, ws: &mut Scratch<B>, [routed, normed]: [&B::Buffer; 2]) -> Result<()> {
         let (h, backend, count) = (&self.graph.hparams, self.backend, self.batch.rows);
-        let (width, inner, used) = (h.embedding_length, h.expert_feed_forward_length, h.expert_used_count);
+        let (inner, used) = (h.expert_feed_forward_length, h.expert_used_count);
+        // Of what the experts read and write.
+        let width = h.expert_embedding_length();
         let Some(space) = &mut ws.experts else { return Ok(()) };
-        self.observe(block, Site::Router, routed, width)?;
+        self.observe(block, Site::Router, routed, h.embedding_length)?;
         self.linear(routed, &experts.router, &mut space.scores)?;
         let scores = backend.read(&space.scores, 0..count * h.expert_count)?;
         let routes = routing::route(&scores, h.expert_count, used, experts.choice_bias.as_deref(), &h.routing);
         let slots = count * used;
+        if let Some([down, _]) = &experts.latent {
+            self.linear(normed, down, &mut ws.post_normed)?;
+        }
+        let input = if experts.latent.is_some() { &ws.post_normed } else { normed };
         let (rows, mut factors) = (backend.indices(&routes.rows)?, routes.weights.clone());
         match self.graph.traits.weighs {
-            Weighs::Outputs => backend.gather(normed, &rows, slots, width, &mut space.gathered)?,
+            Weighs::Outputs => backend.gather(input, &rows, slots, width, &mut space.gathered)?,
             Weighs::Inputs => {
-                let terms = Terms { x: normed, slots: &rows, weights: &backend.upload(&routes.slot_weights())? };
+                let terms = Terms { x: input, slots: &rows, weights: &backend.upload(&routes.slot_weights())? };
                 let shape = CombineShape { rows: slots, per_row: 1, cols: width, accumulate: false };
                 backend.combine(terms, shape, &mut space.gathered)?;
                 factors.fill(1.0);
@@ -106,20 +112,34 @@ impl<B: Backend> Step<'_, B> {
             Ok(())
         };
         self.observe_parts(block, Site::Experts, &space.gathered, width, &routes.groups)?;
-        stack(&experts.gate, &space.gathered, inner, &mut space.gate)?;
         stack(&experts.up, &space.gathered, inner, &mut space.up)?;
-        if let Some(f) = gate_of(self.graph.traits.mlp) {
-            backend.gate(f, &mut space.gate, &space.up, slots * inner)?;
-        }
-        self.observe_parts(block, Site::ExpertsDown, &space.gate, inner, &routes.groups)?;
-        stack(&experts.down, &space.gate, width, &mut space.out)?;
+        let through = match (&experts.gate, gate_of(self.graph.traits.mlp)) {
+            (Some(gate), Some(f)) => {
+                stack(gate, &space.gathered, inner, &mut space.gate)?;
+                backend.gate(f, &mut space.gate, &space.up, slots * inner)?;
+                &space.gate
+            }
+            _ => {
+                backend.map(self.function(block), &mut space.up, slots * inner)?;
+                &space.up
+            }
+        };
+        self.observe_parts(block, Site::ExpertsDown, through, inner, &routes.groups)?;
+        stack(&experts.down, through, width, &mut space.out)?;
         let (places, weights) = (backend.indices(&routes.slots)?, backend.upload(&factors)?);
         let terms = Terms { x: &space.out, slots: &places, weights: &weights };
         let shape = CombineShape { rows: count, per_row: used, cols: width, accumulate: false };
-        backend.combine(terms, shape, &mut ws.projected)?;
+        match &experts.latent {
+            None => backend.combine(terms, shape, &mut ws.projected)?,
+            Some([_, up]) => {
+                backend.combine(terms, shape, &mut ws.post_normed)?;
+                self.observe(block, Site::LatentExperts, &ws.post_normed, width)?;
+                self.linear(&ws.post_normed, up, &mut ws.projected)?;
+            }
+        }
 
         let Some(shared) = &experts.shared else { return Ok(()) };
-        let inner = h.shared_feed_forward_length;
+        let (inner, width) = (h.shared_feed_forward_length, h.embedding_length);
         self.dense(&shared.network, (block, Site::SharedDown), inner, normed, [&mut ws.gate, &mut ws.up], &mut space.out)?;
         let Some(gate) = &shared.gate else {
             return Ok(backend.add(&mut ws.projected, &space.out, 1.0, count * width)?);
@@ -128,12 +148,14 @@ impl<B: Backend> Step<'_, B> {
         let weights: Vec<f32> = backend.read(&space.scores, 0..count)?.into_iter().map(routing::sigmoid).collect();
         let rows = backend.indices(&(0..count as u32).collect::<Vec<_>>())?;
         let terms = Terms { x: &space.out, slots: &rows, weights: &backend.upload(&weights)? };
-        Ok(backend.combine(terms, CombineShape { per_row: 1, accumulate: true, ..shape }, &mut ws.projected)?)
+        let shape = CombineShape { rows: count, per_row: 1, cols: width, accumulate: true };
+        Ok(backend.combine(terms, shape, &mut ws.projected)?)
     }
 
     /// The function of a network without a gate.
     fn function(&self, block: usize) -> Map {
         match self.graph.hparams.xielu.get(block) {
+            None if self.graph.traits.mlp == Mlp::ReluSquared => Map::ReluSquared,
             None => Map::Gelu,
             Some(&Xielu { alpha_p, alpha_n, beta, eps }) => Map::Xielu { alpha_p, alpha_n, beta, eps },
         }
@@ -142,20 +164,20 @@ impl<B: Backend> Step<'_, B> {
     /// The network of a block, whose norm of the stream `x` is `normed`.
     pub(super) fn feed_forward(
         &self,
-        weights: &BlockWeights<B>,
+        network: &FeedForward<B>,
+        block: usize,
         ws: &mut Scratch<B>,
-        normed: &B::Buffer,
-        x: &B::Buffer,
+        [normed, x]: [&B::Buffer; 2],
     ) -> Result<()> {
-        match &weights.feed_forward {
+        match network {
             FeedForward::Experts(experts) => match &experts.beside {
-                None => self.experts(experts, weights.index, ws, [normed, normed]),
-                Some(beside) => self.both(experts, beside, weights.index, ws, [normed, x]),
+                None => self.experts(experts, block, ws, [normed, normed]),
+                Some(beside) => self.both(experts, beside, block, ws, [normed, x]),
             },
             FeedForward::Dense(dense) => {
                 let h = &self.graph.hparams;
-                self.observe(weights.index, Site::FeedForward, normed, h.embedding_length)?;
-                let (down, width) = ((weights.index, Site::FeedForwardDown), h.feed_forward_length.of(weights.index));
+                self.observe(block, Site::FeedForward, normed, h.embedding_length)?;
+                let (down, width) = ((block, Site::FeedForwardDown), h.feed_forward_length.of(block));
                 self.dense(dense, down, width, normed, [&mut ws.gate, &mut ws.up], &mut ws.projected)
             }
         }
@@ -163,11 +185,11 @@ impl<B: Backend> Step<'_, B> {
 }
 
 /// The function of a gated network; `None` for one without a gate.
-pub(super) fn gate_of(mlp: Mlp) -> Option<Gate> {
+pub(crate) fn gate_of(mlp: Mlp) -> Option<Gate> {
     match mlp {
         Mlp::SwiGlu => Some(Gate::Silu),
         Mlp::GeGlu => Some(Gate::Gelu),
         Mlp::SwiGluOai => Some(Gate::ClampedSilu),
-        Mlp::Gelu | Mlp::Xielu => None,
+        Mlp::Gelu | Mlp::Xielu | Mlp::ReluSquared => None,
     }
 }

@@ -8,6 +8,8 @@ mod delta_net;
 mod feed_forward;
 mod graph;
 mod layer_input;
+mod mamba2;
+mod short_conv;
 mod workspace;
 
 use std::ops::Range;
@@ -17,7 +19,7 @@ use crate::error::Result;
 use crate::model::{BlockWeights, Embedding, Linear, Mixer, NormWeights};
 use crate::observe::{Observed, Observer, Site};
 use crate::state::{KvCache, RecurrentState, ResidentKv, RowCopy, RunList, SequenceState};
-use feed_forward::gate_of;
+pub(crate) use feed_forward::gate_of;
 pub use graph::{Batch, Graph, Positional};
 pub use layer_input::layer_input;
 use workspace::Scratch;
@@ -234,18 +236,25 @@ pub fn block<B: Backend>(
     x: &mut B::Buffer,
 ) -> Result<()> {
     let Workspace { normed, scratch } = ws;
-    {
-        let input = pre_norm(step, weights.mixer_norm.as_ref(), x, normed)?;
-        match &weights.mixer {
+    if let Some(norm) = &weights.mixer_norm {
+        step.norm(x, norm, normed)?;
+    }
+    for mixer in &weights.mixers {
+        let input = if weights.mixer_norm.is_some() { &*normed } else { &*x };
+        match mixer {
             Mixer::Attention(attention) => step.attend(attention, weights.index, &mut past, scratch, input)?,
             Mixer::DeltaNet(net) => step.delta_net(net, weights.index, &mut past, scratch, input)?,
+            Mixer::Mamba2(mamba) => step.mamba2(mamba, weights.index, &mut past, scratch, input)?,
+            Mixer::ShortConv(conv) => step.short_conv(conv, weights.index, &mut past, scratch, input)?,
         }
+        step.join(weights.mixer_post_norm.as_ref(), scratch, x)?;
     }
-    step.join(weights.mixer_post_norm.as_ref(), scratch, x)?;
-    let shares = step.graph.hparams.parallel;
-    let input = if shares { &*normed } else { pre_norm(step, weights.ffn_norm.as_ref(), x, normed)? };
-    step.feed_forward(weights, scratch, input, x)?;
-    step.join(weights.ffn_post_norm.as_ref(), scratch, x)?;
+    if let Some(network) = &weights.feed_forward {
+        let shares = step.graph.hparams.parallel;
+        let input = if shares { &*normed } else { pre_norm(step, weights.ffn_norm.as_ref(), x, normed)? };
+        step.feed_forward(network, weights.index, scratch, [input, x])?;
+        step.join(weights.ffn_post_norm.as_ref(), scratch, x)?;
+    }
     if let (Some(gate), Some(input)) = (&weights.layer_gate, past.input) {
         step.read_beside(gate, weights.index, input, scratch, x)?;
     }

@@ -43,6 +43,7 @@ pub(super) const fn gate_kernel(f: Gate) -> Kernel<'static> {
         Gate::Gelu => GATE.with(&[("KIND", 1)]),
         Gate::ClampedSilu => GATE.with(&[("KIND", 2)]),
         Gate::Sigmoid => GATE.with(&[("KIND", 3)]),
+        Gate::Product => GATE.with(&[("KIND", 4)]),
     }
 }
 

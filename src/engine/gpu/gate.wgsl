@@ -1,5 +1,5 @@
 // gate <- f(gate) * up: with silu(g) = g / (1 + exp(-g)) (Shazeer 2020) if KIND is 0, the tanh form of GELU if it is 1,
-// gpt-oss's clamped function if it is 2, and the sigmoid if it is 3. `functions.wgsl` precedes this text.
+// gpt-oss's clamped function if it is 2, the sigmoid if it is 3, and g itself if it is 4. `functions.wgsl` precedes this text.
 
 struct Params {
     len: u32,
@@ -27,6 +27,8 @@ fn main(
         gate[i] = g * sigmoid(1.5957692 * fma(0.044715 * g * g, g, g)) * u;
     } else if (KIND == 3u) {
         gate[i] = sigmoid(g) * u;
+    } else if (KIND == 4u) {
+        gate[i] = g * u;
     } else {
         let clamped = min(g, 7.0);
         gate[i] = clamped * sigmoid(1.702 * clamped) * (clamp(u, -7.0, 7.0) + 1.0);

@@ -155,7 +155,7 @@ fn every_kernel_without_weights_compiles() {
     for kernel in [elementwise::ADD, gather::KERNEL, rope::KERNEL, head::KERNEL, combine::KERNEL, copy_columns::KERNEL] {
         compile(gpu, kernel);
     }
-    for f in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu, Gate::Sigmoid] {
+    for f in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu, Gate::Sigmoid, Gate::Product] {
         compile(gpu, elementwise::gate_kernel(f));
     }
     let xielu = Map::Xielu { alpha_p: 0.8, alpha_n: 1.3, beta: 0.5, eps: -1e-6 };

@@ -39,7 +39,8 @@ impl<B: Backend> OutputHead<B> {
 /// A tensor that is missing or cannot be read; a device that fails.
 pub fn output_norm<B: Backend>(backend: &B, reader: &Reader<'_>) -> Result<NormWeights<B>> {
     let load = Loader { backend, reader, block: 0 };
-    Ok(NormWeights { gain: load.weight(Role::OutputNorm)?, bias: load.optional(Role::OutputNormBias)? })
+    let gain = reader.variant.checkpoint().block_traits()?.output_norm;
+    Ok(NormWeights { gain: load.weight(gain)?, bias: load.optional(Role::OutputNormBias)? })
 }
 
 /// The rows of the output matrix for some tokens.

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use bitworth_quant::HParams;
-use bitworth_quant::arch::{AttentionGate, BlockTraits, Mlp, Role};
+use bitworth_quant::arch::{AttentionGate, BlockTraits, Role};
 use bitworth_quant::checkpoint::TensorBytes;
-use bitworth_quant::hparams::Recurrent;
+use bitworth_quant::hparams::{Recurrent, RecurrentKind};
 
 use super::reader::{Reader, decode, f32_tensor};
 use super::weights::{
-    Attention, Beside, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, LayerGate, Linear, Mixer,
-    NormWeights, Projections, Queries, Shared, Stack,
+    Attention, Beside, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, LayerGate, Linear, Mamba2,
+    Mixer, NormWeights, Projections, Queries, Shared, ShortConv, Stack,
 };
 use crate::backend::{Backend, HostTensor};
 use crate::error::{EngineError, Result};
+use crate::forward::gate_of;
 
 /// Reads the tensors of one block (or of none) onto a device.
 pub(super) struct Loader<'a, B: Backend> {
@@ -131,6 +132,45 @@ impl<B: Backend> Loader<'_, B> {
         })
     }
 
+    fn mamba2(&self, h: &HParams, r: &Recurrent) -> Result<Mamba2<B>> {
+        let [gate, projection, steps] =
+            self.parts(Role::SsmIn, None, [r.values(), r.conv_channels(h.embedding_length), r.heads])?;
+        let parameters = [self.numbers(Role::SsmA)?, self.numbers(Role::SsmDtBias)?, self.numbers(Role::SsmD)?].concat();
+        let conv_bias = self.reader.decoded(Role::SsmConv1dBias, self.block)?;
+        Ok(Mamba2 {
+            gate,
+            projection,
+            steps,
+            conv: self.weight(Role::SsmConv1d)?,
+            conv_bias: conv_bias.map(|bias| self.backend.upload(&bias)).transpose()?,
+            parameters: self.backend.upload(&parameters)?,
+            norm: self.optional(Role::SsmNorm)?,
+            output: self.linear(Role::SsmOut, None)?,
+        })
+    }
+
+    fn short_conv(&self, h: &HParams) -> Result<ShortConv<B>> {
+        let width = h.embedding_length;
+        let [gate_in, gate_out, projection] = self.parts(Role::ShortConvIn, None, [width; 3])?;
+        let (conv, output) = (self.weight(Role::ShortConv)?, self.linear(Role::ShortConvOut, None)?);
+        Ok(ShortConv { gate_in, gate_out, projection, conv, output })
+    }
+
+    fn mixers(&self, h: &HParams, traits: &BlockTraits) -> Result<Vec<Mixer<B>>> {
+        let mut mixers = Vec::new();
+        if let Some(r) = h.recurrent_of(self.block) {
+            mixers.push(match r.kind {
+                RecurrentKind::DeltaNet => Mixer::DeltaNet(self.delta_net(r)?),
+                RecurrentKind::Mamba2 => Mixer::Mamba2(self.mamba2(h, r)?),
+                RecurrentKind::ShortConv => Mixer::ShortConv(self.short_conv(h)?),
+            });
+        }
+        if h.has_attention(self.block) {
+            mixers.push(Mixer::Attention(self.attention(h, traits)?));
+        }
+        Ok(mixers)
+    }
+
     fn attention(&self, h: &HParams, traits: &BlockTraits) -> Result<Attention<B>> {
         let sinks = self.reader.decoded(Role::AttnSinks, self.block)?;
         let head_dim = h.head_dim.of(self.block);
@@ -214,15 +254,18 @@ impl<B: Backend> Loader<'_, B> {
         Ok(Dense { gate, up: up_matrix, down: self.linear(down.0, down.1)? })
     }
 
-    fn feed_forward(&self, h: &HParams, gated: bool) -> Result<FeedForward<B>> {
+    fn feed_forward(&self, h: &HParams, gated: bool) -> Result<Option<FeedForward<B>>> {
         let roles = [
             (Role::FfnGate, Some(Role::FfnGateBias)),
             (Role::FfnUp, Some(Role::FfnUpBias)),
             (Role::FfnDown, Some(Role::FfnDownBias)),
         ];
         let dense = || self.dense(roles, gated, h.feed_forward_length.of(self.block));
+        if h.has_dense_network(self.block) {
+            return Ok(Some(FeedForward::Dense(dense()?)));
+        }
         if !h.has_experts(self.block) {
-            return Ok(FeedForward::Dense(dense()?));
+            return Ok(None);
         }
         let shared = if self.has(Role::FfnDownShexp) {
             let roles = [(Role::FfnGateShexp, None), (Role::FfnUpShexp, None), (Role::FfnDownShexp, None)];
@@ -239,21 +282,27 @@ impl<B: Backend> Loader<'_, B> {
         let (gate, up) = if self.has(Role::FfnGateUpExps) {
             let weight = self.matrix(self.reader.require(Role::FfnGateUpExps, self.block)?)?;
             let part = |first| Stack { weight: weight.clone(), bias: None, stride: 2 * inner, first };
-            (part(0), part(inner))
+            (Some(part(0)), part(inner))
         } else {
-            (stack(Role::FfnGateExps, Role::FfnGateExpsBias, inner)?, stack(Role::FfnUpExps, Role::FfnUpExpsBias, inner)?)
+            let gate = gated.then(|| stack(Role::FfnGateExps, Role::FfnGateExpsBias, inner)).transpose()?;
+            (gate, stack(Role::FfnUpExps, Role::FfnUpExpsBias, inner)?)
+        };
+        let latent = match h.expert_latent_length {
+            0 => None,
+            _ => Some([self.linear(Role::FfnLatentDown, None)?, self.linear(Role::FfnLatentUp, None)?]),
         };
         let beside = if h.dense_beside_experts { Some(self.beside(h, dense()?)?) } else { None };
-        Ok(FeedForward::Experts(Box::new(Experts {
+        Ok(Some(FeedForward::Experts(Box::new(Experts {
             router: self.linear(Role::FfnGateInp, Some(Role::FfnGateInpBias))?,
             choice_bias: self.reader.decoded(Role::ExpProbsBias, self.block)?,
             gate,
             up,
-            down: stack(Role::FfnDownExps, Role::FfnDownExpsBias, h.embedding_length)?,
+            down: stack(Role::FfnDownExps, Role::FfnDownExpsBias, h.expert_embedding_length())?,
+            latent,
             shared,
             scales: self.reader.decoded(Role::FfnDownExpsScale, self.block)?,
             beside,
-        })))
+        }))))
     }
 
     /// A norm without a bias that a block must have.
@@ -289,16 +338,17 @@ impl<B: Backend> BlockWeights<B> {
         let gain = |role: Role| Ok::<_, EngineError>(load.optional(role)?.map(|gain| NormWeights { gain, bias: None }));
         // gpt-oss names the norm before the feed-forward network as others name that behind attention.
         let post = traits.ffn_norm != Role::AttnPostNorm;
+        let mixers = load.mixers(h, traits)?;
+        let feed_forward = load.feed_forward(h, gate_of(traits.mlp).is_some())?;
+        let mixer_norm = if mixers.is_empty() { None } else { load.norm(Role::AttnNorm, Role::AttnNormBias)? };
+        let ffn_norm = if feed_forward.is_some() { load.norm(traits.ffn_norm, Role::FfnNormBias)? } else { None };
         Ok(Self {
             index,
-            mixer_norm: load.norm(Role::AttnNorm, Role::AttnNormBias)?,
-            mixer: match h.recurrent_of(index) {
-                Some(r) => Mixer::DeltaNet(load.delta_net(r)?),
-                None => Mixer::Attention(load.attention(h, traits)?),
-            },
+            mixer_norm,
+            mixers,
             mixer_post_norm: if post { gain(Role::AttnPostNorm)? } else { None },
-            ffn_norm: load.norm(traits.ffn_norm, Role::FfnNormBias)?,
-            feed_forward: load.feed_forward(h, !matches!(traits.mlp, Mlp::Gelu | Mlp::Xielu))?,
+            ffn_norm,
+            feed_forward,
             ffn_post_norm: gain(Role::FfnPostNorm)?,
             layer_gate: (h.layer_input_length > 0).then(|| load.layer_gate()).transpose()?,
             output_scale: reader.decoded(Role::LayerOutputScale, index)?.and_then(|scale| scale.first().copied()),

@@ -14,5 +14,5 @@ pub use inputs::InputTables;
 pub use reader::Reader;
 pub use weights::{
     Attention, Beside, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, LayerGate, LayerInput,
-    Linear, Mixer, NormWeights, Projections, Queries, Shared, Stack,
+    Linear, Mamba2, Mixer, NormWeights, Projections, Queries, Shared, ShortConv, Stack,
 };

@@ -103,12 +103,14 @@ pub struct Experts<B: Backend> {
     pub router: Linear<B>,
     /// What is added to the scores to choose, on the host.
     pub choice_bias: Option<Vec<f32>>,
-    /// Gates.
-    pub gate: Stack<B>,
+    /// Gates, where the architecture has them.
+    pub gate: Option<Stack<B>>,
     /// Up projections.
     pub up: Stack<B>,
     /// Down projections.
     pub down: Stack<B>,
+    /// From the stream to what they read and from what they write back to it, where that is narrower.
+    pub latent: Option<[Linear<B>; 2]>,
     /// The network beside them, where the model has one.
     pub shared: Option<Shared<B>>,
     /// Factors on the weights of the experts, on the host.
@@ -165,6 +167,44 @@ pub enum Mixer<B: Backend> {
     Attention(Attention<B>),
     /// A gated delta net.
     DeltaNet(DeltaNet<B>),
+    /// Mamba-2.
+    Mamba2(Mamba2<B>),
+    /// A short convolution.
+    ShortConv(ShortConv<B>),
+}
+
+/// The weights of Mamba-2 (Dao and Gu 2024).
+pub struct Mamba2<B: Backend> {
+    /// What lets the outputs through.
+    pub gate: Linear<B>,
+    /// Values, keys and queries, before the convolution.
+    pub projection: Linear<B>,
+    /// Steps of the heads.
+    pub steps: Linear<B>,
+    /// `[channels, conv_kernel]`
+    pub conv: B::Weight,
+    /// `[channels]`, where the model has one.
+    pub conv_bias: Option<B::Buffer>,
+    /// `[3, heads]`: see [`RecurInputs`](crate::backend::RecurInputs).
+    pub parameters: B::Buffer,
+    /// Gains of the norm of what the gate lets through, by groups: `[groups, values / groups]`; some models have none.
+    pub norm: Option<B::Weight>,
+    /// Output projection.
+    pub output: Linear<B>,
+}
+
+/// The weights of a short convolution between two gates (LFM2).
+pub struct ShortConv<B: Backend> {
+    /// The gate on what is convolved.
+    pub gate_in: Linear<B>,
+    /// The gate on what comes out.
+    pub gate_out: Linear<B>,
+    /// What is convolved.
+    pub projection: Linear<B>,
+    /// `[H, conv_kernel]`
+    pub conv: B::Weight,
+    /// Output projection.
+    pub output: Linear<B>,
 }
 
 /// The weights of a gated delta net (Yang et al. 2024).
@@ -225,14 +265,15 @@ pub struct BlockWeights<B: Backend> {
     pub index: usize,
     /// Norm before the mixer; some models have none.
     pub mixer_norm: Option<NormWeights<B>>,
-    /// What mixes tokens.
-    pub mixer: Mixer<B>,
+    /// What mixes tokens: one as a rule, in some models two that read the same, or none where a block is a feed-forward network
+    /// alone.
+    pub mixers: Vec<Mixer<B>>,
     /// Norm behind the mixer, where the model has one.
     pub mixer_post_norm: Option<NormWeights<B>>,
     /// Norm before the feed-forward network, where the model has one.
     pub ffn_norm: Option<NormWeights<B>>,
-    /// The feed-forward network.
-    pub feed_forward: FeedForward<B>,
+    /// The feed-forward network, where the block has one.
+    pub feed_forward: Option<FeedForward<B>>,
     /// Norm behind it, where the model has one.
     pub ffn_post_norm: Option<NormWeights<B>>,
     /// What reads the block's input beside the stream, where the model has one.

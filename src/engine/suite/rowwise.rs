@@ -33,12 +33,13 @@ pub(super) fn elementwise<B: Backend>(b: &B) {
             Gate::Silu => g * sigmoid(g) * u,
             Gate::Gelu => gelu(g) * u,
             Gate::Sigmoid => sigmoid(g) * u,
+            Gate::Product => g * u,
             Gate::ClampedSilu => g.min(7.0) * sigmoid(1.702 * g.min(7.0)) * (u.clamp(-7.0, 7.0) + 1.0),
         };
         // Graphics interfaces allow exp(x) an error of 3 + 2 |x| units in the last place. The exponent of GELU is a cube, and
         // what is rounded in it comes out as many times as it is large.
         let rounding = |g: f32| (16.0 + 4.0 * f64::from(g.abs()).max(0.1 * f64::from(g * g * g).abs())).min(1e4) * U;
-        for kind in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu, Gate::Sigmoid] {
+        for kind in [Gate::Silu, Gate::Gelu, Gate::ClampedSilu, Gate::Sigmoid, Gate::Product] {
             let what = format!("{kind:?} gate");
             let found = in_place(b, &what, &gate, |gate| b.gate(kind, gate, &other, len).unwrap());
             let expected: Vec<_> = gate.iter().zip(&up).map(|(&g, &u)| f(kind, g.into(), u.into())).collect();

@@ -26,7 +26,7 @@ pub fn sha256(checkpoint: &Checkpoint) -> Result<String> {
     for scalar in [h.norm_epsilon, h.logit_scale, h.logit_softcap] {
         hash.update(scalar.to_le_bytes());
     }
-    let gain = of(Role::OutputNorm).ok_or_else(|| missing(Role::OutputNorm))?;
+    let gain = of(traits.output_norm).ok_or_else(|| missing(traits.output_norm))?;
     let output = of(Role::Output).or_else(|| of(Role::TokenEmbd)).ok_or_else(|| missing(Role::TokenEmbd))?;
     for (part, tensor) in [("gain", Some(gain)), ("bias", of(Role::OutputNormBias)), ("output", Some(output))] {
         if let Some(tensor) = tensor {

@@ -8,7 +8,11 @@ use crate::gguf::Metadata;
 
 pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
     keys::add_llama(config, file_type, m)?;
-    let mut w = keys::Writer::new(config, m);
+    add_factors(config, &mut keys::Writer::new(config, m))
+}
+
+/// The factors on embedding, attention, residual stream and logits.
+pub(super) fn add_factors(config: &Config, w: &mut keys::Writer<'_>) -> Result<()> {
     for (stem, key) in [
         ("attention.scale", "attention_multiplier"),
         ("embedding_scale", "embedding_multiplier"),

@@ -9,6 +9,7 @@ mod command_r;
 mod deepseek2;
 mod ernie4_5_moe;
 mod exaone4;
+mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -18,13 +19,17 @@ mod glm4moe;
 mod gpt2;
 mod gpt_oss;
 mod granite;
+mod granite_hybrid;
 mod hunyuan_dense;
 mod hunyuan_moe;
+mod lfm2;
 mod llama;
 mod llama4;
+mod mamba2;
 mod minimax_m2;
 mod mistral3;
 mod muse_glimmer;
+mod nemotron_h;
 mod olmo2;
 mod phi3;
 mod qwen2moe;
@@ -67,6 +72,7 @@ const CONVERSIONS: &[Conversion] = &[
     Conversion { name: "ernie4_5", ..COMMON },
     Conversion { name: "ernie4_5-moe", keys: ernie4_5_moe::add_keys, ..COMMON },
     Conversion { name: "exaone4", keys: exaone4::add_keys, computed: llama::rope_factors },
+    Conversion { name: "falcon-h1", keys: falcon_h1::add_keys, ..COMMON },
     Conversion { name: "gemma", keys: gemma::add_keys, ..COMMON },
     Conversion { name: "gemma2", keys: gemma2::add_keys, ..COMMON },
     Conversion { name: "gemma3", keys: gemma3::add_keys, ..COMMON },
@@ -76,12 +82,18 @@ const CONVERSIONS: &[Conversion] = &[
     Conversion { name: "gpt2", keys: gpt2::add_keys, ..COMMON },
     Conversion { name: "gpt-oss", keys: gpt_oss::add_keys, ..COMMON },
     Conversion { name: "granite", keys: granite::add_keys, computed: llama::rope_factors },
+    Conversion { name: "granitehybrid", keys: granite_hybrid::add_keys, ..COMMON },
     Conversion { name: "hunyuan-dense", keys: hunyuan_dense::add_keys, ..COMMON },
     Conversion { name: "hunyuan-moe", keys: hunyuan_moe::add_keys, ..COMMON },
+    Conversion { name: "lfm2", keys: lfm2::add_keys, ..COMMON },
+    Conversion { name: "lfm2moe", keys: lfm2::add_moe_keys, ..COMMON },
     Conversion { name: "llama4", keys: llama4::add_keys, computed: llama::rope_factors },
+    Conversion { name: "mamba2", keys: mamba2::add_keys, ..COMMON },
     Conversion { name: "minimax-m2", keys: minimax_m2::add_keys, ..COMMON },
     Conversion { name: "mistral3", keys: mistral3::add_keys, computed: llama::rope_factors },
     Conversion { name: "muse-glimmer", keys: muse_glimmer::add_keys, ..COMMON },
+    Conversion { name: "nemotron_h", keys: nemotron_h::add_keys, ..COMMON },
+    Conversion { name: "nemotron_h_moe", keys: nemotron_h::add_keys, ..COMMON },
     Conversion { name: "olmo2", keys: olmo2::add_keys, ..COMMON },
     Conversion { name: "phi3", keys: phi3::add_keys, computed: phi3::rope_factors },
     Conversion { name: "qwen2", ..COMMON },
