@@ -159,7 +159,7 @@ mod tests {
     fn an_unknown_shape_is_refused_with_the_closest_ones() {
         let error = load("llama-9b", None).unwrap_err().to_string();
         assert!(error.contains("llama-9b") && error.contains("llama-8b") && error.contains("a .toml file"), "{error}");
-        let error = load("glm-4.5-air", None).unwrap_err().to_string();
+        let error = load("dots.llm1", None).unwrap_err().to_string();
         assert!(error.contains("figures are known"), "{error}");
     }
 }
