@@ -59,7 +59,9 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
             h.recurrent.as_ref().filter(|r| r.key_heads > 0).map_or(whole, |r| value_heads(transform, shape, r))
         }
         // [R, C, n]
-        Transform::Transpose | Transform::EitherWay(None) => walk([rows, cols], 0, vec![(cols, rows), (rows, 1), (matrices, cols * rows)]),
+        Transform::Transpose | Transform::EitherWay(None) => {
+            walk([rows, cols], 0, vec![(cols, rows), (rows, 1), (matrices, cols * rows)])
+        }
         // [2R, C, n]
         Transform::TransposeAlternate(first) => {
             walk([2 * rows, cols], first, vec![(cols, 2 * rows), (rows, 2), (matrices, 2 * rows * cols)])

@@ -181,7 +181,8 @@ const REFUSED: &[(u32, &str, &str)] = &[
 
 fn unknown_type(path: &Path, name: &str, type_id: u32) -> Error {
     if let Some((_, named, what)) = REFUSED.iter().find(|(id, ..)| *id == type_id) {
-        let what = format!("is of the type {named} ({type_id}), {what}; make the file anew as BF16 or F16 from the original model");
+        let what =
+            format!("is of the type {named} ({type_id}), {what}; make the file anew as BF16 or F16 from the original model");
         return Error::tensor(path, name, what);
     }
     let known: Vec<String> = DType::ALL.iter().map(|d| format!("{} ({})", d.name(), d.ggml_id())).collect();

@@ -6,9 +6,7 @@ use super::facts::Category;
 use super::rule::Rule;
 use super::when::LayerSpan::{First, Middle, MoreBits, Range};
 use super::when::When;
-use super::when::When::{
-    Arch, Experts, Imatrix, Is70b, Layer, ManyExperts, NameHas, NotArch, SharedHeads, UnevenRow, Visit,
-};
+use super::when::When::{Arch, Experts, Imatrix, Is70b, Layer, ManyExperts, NameHas, NotArch, SharedHeads, UnevenRow, Visit};
 use crate::DType;
 use Category::{AttnK, AttnOutput, AttnQ, AttnV, FfnDown, FfnGate, FfnUp, Output, TokenEmbd};
 use DType::{
