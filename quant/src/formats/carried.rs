@@ -3,11 +3,21 @@
 //!
 //! Absent: a decoder for the GPU, because nothing that is run has them.
 
-use super::{DType, Format};
+use super::{DType, Decode, Encode, Format};
 
 /// The row of a type that stands in memory as Rust's `$number`.
 macro_rules! carried {
-    ($dtype:ident, $number:ident, $ggml_id:literal) => {
+    ($dtype:ident, $number:ident, $ggml_id:literal) => {{
+        const ENCODE: Encode = |x, _, out| {
+            for (x, out) in x.iter().zip(out.as_chunks_mut::<{ size_of::<$number>() }>().0) {
+                *out = (*x as $number).to_le_bytes();
+            }
+        };
+        const DECODE: Decode = |bytes, out| {
+            for (bytes, out) in bytes.as_chunks().0.iter().zip(out) {
+                *out = $number::from_le_bytes(*bytes) as f32;
+            }
+        };
         Format {
             dtype: DType::$dtype,
             name: stringify!($dtype),
@@ -16,23 +26,15 @@ macro_rules! carried {
             block_bytes: size_of::<$number>(),
             float: false,
             needs_importance: false,
-            encode: |x, _, out| {
-                for (x, out) in x.iter().zip(out.as_chunks_mut::<{ size_of::<$number>() }>().0) {
-                    *out = (*x as $number).to_le_bytes();
-                }
-            },
-            decode: |bytes, out| {
-                for (bytes, out) in bytes.as_chunks().0.iter().zip(out) {
-                    *out = $number::from_le_bytes(*bytes) as f32;
-                }
-            },
+            encode: ENCODE,
+            decode: DECODE,
             #[cfg(test)]
-            plain: (|_, _, _| (), |_, _| ()),
+            plain: (ENCODE, DECODE),
             wgsl: "",
             integers: None,
             grid: None,
         }
-    };
+    }};
 }
 
 pub(super) const I8: Format = carried!(I8, i8, 24);

@@ -322,6 +322,6 @@ fn experts_become_mxfp4_by_their_names_alone() {
         tensor("output.weight", &[64, 32]),
     ];
     use DType::{MXFP4, Q8_0};
-    // Q8_0 first: latent attention's stack of matrices is of no experts. One expert's stack has two dimensions.
-    assert_eq!(types(&facts, &tensors, "mxfp4_moe"), [Q8_0, MXFP4, MXFP4, Q8_0, MXFP4, Q8_0]);
+    // The head comes first. Latent attention's stack of matrices is of no experts. One expert's stack has two dimensions.
+    assert_eq!(types(&facts, &tensors, "mxfp4_moe"), [Q8_0, Q8_0, MXFP4, MXFP4, Q8_0, MXFP4]);
 }
