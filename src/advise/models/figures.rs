@@ -222,7 +222,8 @@ impl ModelFigures {
         })
     }
 
-    fn of_synth(id: &str, synth: Synth, config: &Config) -> Result<Self> {
+    /// From a shape.
+    pub(super) fn of_synth(id: &str, synth: Synth, config: &Config) -> Result<Self> {
         let h = HParams::from_metadata(&config.path, config.arch, synth.metadata())?;
         let figures = Self::of_hparams(id, config.arch, &h, synth.metadata(), synth.tensors());
         Ok(Self { model: Some(std::sync::Arc::new(synth)), ..figures })

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use bitworth_quant::checkpoint::{Checkpoint, Container, Model};
+use bitworth_quant::synth::Synth;
 use bitworth_quant::{Error, Result};
 
 use super::file_size::FileSize;
@@ -114,9 +115,17 @@ fn open(path: &Path) -> Result<ModelFigures> {
         // A GGUF file of an architecture that is not known here has a header all the same.
         Err(error) => match Container::open(path) {
             Ok(container) => ModelFigures::of_container(container).map_err(|_| error),
-            Err(_) => Err(error),
+            // Weights of a directory that are missing, or in an encoding that is not read, change nothing of its shape.
+            Err(_) => of_config(path).map_err(|_| error),
         },
     }
+}
+
+/// The figures of a directory by its configuration alone.
+fn of_config(path: &Path) -> Result<ModelFigures> {
+    let shape::Shape { name, config } = shape::of_folder(path)?;
+    let figures = ModelFigures::of_synth(&name, Synth::new(&name, &config, 0)?, &config)?;
+    Ok(ModelFigures { source: "config.json".into(), evidence: "read".into(), ..figures })
 }
 
 /// A model that its figures keep, for plans.
