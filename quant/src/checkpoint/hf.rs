@@ -208,7 +208,11 @@ fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> 
         return Ok((tensor, stored));
     }
     let found: Vec<usize> = first.shape.iter().rev().copied().collect();
-    let transform = resolve(rule.transform, &shape, &found).map_err(|what| Error::tensor(&first.file, &first.name, what))?;
+    let transform = resolve(rule.transform, &shape, &found).ok_or_else(|| {
+        let what = "has as many rows as columns, so that nothing says whether it is transposed: as published it is, as saved by \
+                    transformers 5 it is not";
+        Error::tensor(&first.file, &first.name, what)
+    })?;
     let layout = layout(transform, &shape, h, block);
     for t in sources.tensors.values() {
         let found: Vec<usize> = t.shape.iter().rev().copied().collect();

@@ -17,25 +17,20 @@ pub(super) struct Layout {
     pub(super) strides: Option<Walk>,
 }
 
-/// What an [`Transform::EitherWay`] is by the shape that the file has, row length first; others are what they are. What is wrong
-/// where the shape does not say.
-pub(super) fn resolve(transform: Transform, shape: &[usize], found: &[usize]) -> Result<Transform, String> {
-    let Transform::EitherWay(half) = transform else { return Ok(transform) };
+/// What an [`Transform::EitherWay`] is by the shape that the file has, row length first; others are what they are. `None` where
+/// rows are as long as columns, so that the shape does not say.
+pub(super) fn resolve(transform: Transform, shape: &[usize], found: &[usize]) -> Option<Transform> {
+    let Transform::EitherWay(half) = transform else { return Some(transform) };
     let cols = shape.first().copied().unwrap_or(1);
     let rows = shape.get(1).copied().unwrap_or(1) * if half.is_some() { 2 } else { 1 };
-    if cols == rows {
-        return Err(format!(
-            "has {rows} rows and as many columns, so that nothing says whether it is transposed: as published it is, as transformers 5 \
-             saves it it is not"
-        ));
-    }
     let as_rows = found.first() == Some(&cols);
-    Ok(match half {
+    let found = match half {
         None if as_rows => Transform::Same,
         None => Transform::Transpose,
         Some(half) if as_rows => Transform::Half(half),
         Some(half) => Transform::TransposeHalf(half),
-    })
+    };
+    (cols != rows).then_some(found)
 }
 
 /// The layout in the file of a tensor that has `shape` in GGUF: C columns, R rows, and of three dimensions so many matrices.
@@ -151,8 +146,7 @@ mod tests {
         check(None, &[256, 32, 4], Transform::Same);
         check(None, &[32, 256, 4], Transform::Transpose);
         for (half, shape) in [(Some(0), [64, 32, 4]), (None, [64, 64, 4])] {
-            let error = resolve(either(half), &shape, &[64, 64, 4]).unwrap_err();
-            assert!(error.contains("has 64 rows and as many columns, so that nothing says whether"), "{error}");
+            assert_eq!(resolve(either(half), &shape, &[64, 64, 4]), None);
         }
     }
 }

@@ -136,7 +136,8 @@ fn read_tokens(model: &TokenizerInput, files: &Files, rule: &ClassRule) -> Resul
     }
     // Byte-level BPE is always the last source where it is one, and says itself what it misses.
     let what = format!(
-        "is missing; {} needs a SentencePiece model (that of the model it was made from), or a tokenizer.json with BPE and byte fallback",
+        "is missing; {} needs a SentencePiece model (that of the model it was made from), or a tokenizer.json with BPE and byte \
+         fallback",
         model.class
     );
     Err(Error::file(files.path("tokenizer.model"), what))
