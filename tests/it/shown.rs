@@ -73,6 +73,11 @@ fn check(arch: &str, dir: &Path) {
         let path = entry.unwrap().path();
         std::fs::copy(&path, here.join(name).join(path.file_name().unwrap())).unwrap();
     }
+    // The only template there: a GGUF file takes the one in the configuration, if there is any.
+    let config = here.join(name).join("tokenizer_config.json");
+    let mut settings = read(&config);
+    settings.as_object_mut().unwrap().remove("chat_template");
+    std::fs::write(config, settings.to_string()).unwrap();
     std::fs::write(here.join(name).join("chat_template.jinja"), TEMPLATE).unwrap();
     let oracle = |path: String| read(&dir.join("../..").join(path));
 
