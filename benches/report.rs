@@ -86,7 +86,19 @@ fn records(keep: bool) -> Vec<Record> {
             [Phase::Prefill, Phase::Decode].map(|phase| {
                 let seconds = 1.0 + 0.01 * chance([lane, repetition, 3, 9]);
                 let (drifted, joules, footprint) = (false, Some(10.0), Default::default());
-                Body::Speed(Speed { phase, tokens: 64, depth: 0, batch: 1, repetition, seconds, drifted, joules, footprint })
+                let (arithmetic, batch) = ("q8".into(), 1);
+                Body::Speed(Speed {
+                    phase,
+                    tokens: 64,
+                    depth: 0,
+                    batch,
+                    repetition,
+                    seconds,
+                    drifted,
+                    joules,
+                    arithmetic,
+                    footprint,
+                })
             })
         });
         let origin = Origin::new("model", format!("lane-{lane}"), "device", "f32");

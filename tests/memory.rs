@@ -22,7 +22,7 @@ use peak_alloc::PeakAlloc;
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
 /// Decodes a token behind a full context and compares the most that was allocated, and the file that is mapped, with the need.
-fn check(folder: &Path, keys: &str, context: u32) {
+fn check(folder: &Path, keys: &str, context: u32, sequences: u32) {
     let path = folder.join("small.toml");
     std::fs::write(&path, keys).unwrap();
     let shape = shape::load(path.to_str().unwrap(), None).unwrap();
@@ -35,7 +35,7 @@ fn check(folder: &Path, keys: &str, context: u32) {
     let figures = ModelFigures::parse(&path, keys).unwrap();
     let size = figures.size(&recipe).unwrap();
     assert_eq!(size.file_bytes, std::fs::metadata(&file).unwrap().len(), "{keys}: the planned size is the file's");
-    let usage = Usage { runtime: Runtime::Bitworth, threads: 2, ..Usage::of_context(context) };
+    let usage = Usage { runtime: Runtime::Bitworth, threads: 2, sequences, ..Usage::of_context(context) };
     let need = need(&figures, &size, &usage, MachineKind::Cpu).unwrap();
 
     // Threads of its own: what they keep from one product to the next is counted anew every time.
@@ -47,16 +47,16 @@ fn check(folder: &Path, keys: &str, context: u32) {
         let (cpu, tokens) = (Cpu::new(), vec![1; context as usize - 1]);
         let before = ALLOCATED.current_usage();
         ALLOCATED.reset_peak_usage();
-        let mut generator = Generator::new(&cpu, &variant, context as usize, 1).unwrap();
+        let mut generator = Generator::new(&cpu, &variant, context as usize, sequences as usize).unwrap();
         let next = generator.greedy(0, &tokens).unwrap();
-        generator.greedy_each(&[next]).unwrap();
+        generator.greedy_each(&vec![next; sequences as usize]).unwrap();
         (ALLOCATED.peak_usage() - before) as u64
     });
 
     // Weights are mapped, the rest is allocated; so the bound on the rest is the stricter one.
     let buffers = need.kv + need.compute;
     let off = buffers as f64 / allocated as f64 - 1.0;
-    assert!(off.abs() < 0.05, "{keys}{context}: {buffers} bytes of buffers forecast, {allocated} allocated");
+    assert!(off.abs() < 0.05, "{keys}{context} x {sequences}: {buffers} bytes of buffers forecast, {allocated} allocated");
     assert_eq!(need.weights, size.tensor_bytes);
 }
 
@@ -69,7 +69,36 @@ fn the_need_is_what_the_engine_allocates() {
          8\nnum_key_value_heads = 2\nnum_experts = 16\nnum_experts_per_tok = 4\nmoe_intermediate_size = 256\n";
     let windows =
         "like = \"gemma-3-1b\"\nnum_hidden_layers = 12\nvocab_size = 4096\nhidden_size = 512\nintermediate_size = 1024\n";
-    for (keys, context) in [(dense, 512), (dense, 3072), (experts, 1024), (windows, 512), (windows, 1024)] {
-        check(folder.path(), keys, context);
+    // States outweigh keys and values where contexts are short and sequences many.
+    let delta_nets = "like = \"qwen3.5-0.8b\"\nnum_hidden_layers = 8\nvocab_size = 4096\nhidden_size = 512\nintermediate_size = \
+                      1024\nnum_attention_heads = 4\nnum_key_value_heads = 1\n";
+    let delta_nets_and_experts = "like = \"qwen3.5-35b-a3b\"\nnum_hidden_layers = 4\nvocab_size = 4096\nhidden_size = 512\n\
+                                  num_attention_heads = 4\nnum_key_value_heads = 1\nnum_experts = 16\nnum_experts_per_tok = 4\n\
+                                  moe_intermediate_size = 256\nshared_expert_intermediate_size = 256\n";
+    // The last four of eight blocks use the keys and values of earlier ones.
+    let window = "\"sliding_attention\"";
+    let types = [[window; 3].join(", "), "\"full_attention\"".into()].join(", ");
+    let shared = format!(
+        "like = \"gemma-4-e4b\"\nnum_hidden_layers = 8\nnum_kv_shared_layers = 4\nlayer_types = [{types}, {types}]\nvocab_size = \
+         4096\nvocab_size_per_layer_input = 4096\nhidden_size = 512\nintermediate_size = 1024\n"
+    );
+    let wide = "like = \"gemma-4-31b\"\nnum_hidden_layers = 6\nvocab_size = 4096\nhidden_size = 512\nintermediate_size = 1024\n\
+                num_attention_heads = 4\nnum_key_value_heads = 2\nnum_global_key_value_heads = 1\n";
+    for (keys, context, sequences) in [
+        (dense, 512, 1),
+        (dense, 3072, 1),
+        (experts, 1024, 1),
+        (windows, 512, 1),
+        (windows, 1024, 1),
+        (delta_nets, 512, 1),
+        (delta_nets, 256, 8),
+        // Further on, the buffers of attention grow in steps, and count twice meanwhile (heads of 256 columns, two threads).
+        (delta_nets, 1024, 1),
+        (delta_nets_and_experts, 512, 4),
+        (&shared, 1024, 1),
+        (&shared, 512, 4),
+        (wide, 1024, 2),
+    ] {
+        check(folder.path(), keys, context, sequences);
     }
 }

@@ -60,6 +60,7 @@ fn holds_kv(dtype: DType) -> bool {
         DType::IQ4_XS | DType::IQ3_S | DType::IQ3_XXS | DType::IQ2_S | DType::IQ2_XS | DType::IQ2_XXS => false,
         DType::IQ1_M | DType::IQ1_S | DType::TQ1_0 | DType::TQ2_0 => false,
         DType::MXFP4 | DType::NVFP4 | DType::Q1_0 | DType::Q2_0 => false,
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => false,
     }
 }
 

@@ -145,10 +145,15 @@ pub fn decoding(h: &HParams, usage: &Decoding) -> Footprint {
     let dense = if only_experts { 0 } else { h.feed_forward_length.max() };
     let feed_forward = dense.max(h.expert_feed_forward_length * h.expert_count.min(1)).max(h.shared_feed_forward_length);
     let attended = h.largest(|block| h.head_count.of(block) * h.value_width(block));
-    let widest = feed_forward.max(h.embedding_length).max(attended) as u64;
+    // What a product reads of a row, and the rows of its weights: a mixer with a state and gates of attention have more of these.
+    let values = h.recurrent.map_or(0, |r| r.values());
+    let widest = feed_forward.max(h.embedding_length).max(attended).max(values) as u64;
+    let channels = h.recurrent.map_or(0, |r| r.conv_channels(h.embedding_length));
+    let gated = if h.gates_attention { 2 * h.largest(|block| h.head_count.of(block) * h.key_width(block)) } else { 0 };
+    let longest = widest.max(channels as u64).max(gated as u64);
     let head = h.largest(|block| h.key_width(block) + h.value_width(block));
     let scratch = PRODUCT_SCRATCH;
-    let decoded = (scratch.decoded as u64).min(widest * h.embedding_length as u64) * threads.min(1);
+    let decoded = (scratch.decoded as u64).min(longest * h.embedding_length as u64) * threads.min(1);
     let tiles = threads * (context * (head + scratch.tile_rows) as u64 + scratch.tile_columns as u64 * widest);
     let keys: u64 = (0..h.block_count).map(|block| KvColumns::of(h, block).total() as u64).sum();
     let states: u64 = (0..h.block_count).filter_map(|block| StateColumns::of(h, block)).map(|c| c.total() as u64).sum();

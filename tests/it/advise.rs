@@ -198,3 +198,22 @@ fn a_model_of_ones_own_is_advised_on_whatever_its_types() {
     let bytes = std::fs::metadata(dir.join("made.gguf")).unwrap().len();
     assert_eq!(demo.iter().find(|s| s.0 == "q4_k_m").unwrap().1, bytes, "{made}");
 }
+
+#[test]
+fn a_folder_is_advised_on_by_its_configuration_whatever_its_weights_are() {
+    let dir = TempDir::new().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("quant/tests/fixtures/hf/llama31_gqa/config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(fixture).unwrap()).unwrap();
+    config["quantization_config"] = serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+    std::fs::create_dir(dir.path().join("mine")).unwrap();
+    std::fs::write(dir.path().join("mine/config.json"), config.to_string()).unwrap();
+    let found = json(dir.path(), &["advise", "--model", "./mine", "--hardware", "rtx-4090"]);
+    let choices = found["advice"]["choices"].as_array().unwrap();
+    assert!(!choices.is_empty() && choices[0]["bytes"].as_u64().unwrap() > 0, "{found}");
+    // A class that is not known has no shape.
+    config["architectures"] = serde_json::json!(["NobodysForCausalLM"]);
+    std::fs::write(dir.path().join("mine/config.json"), config.to_string()).unwrap();
+    let refused = run(dir.path(), &["advise", "--model", "./mine", "--hardware", "rtx-4090"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("NobodysForCausalLM"));
+}

@@ -18,6 +18,7 @@ mod published;
 mod quantize;
 mod reference;
 mod report;
+mod shown;
 mod skip;
 mod statistics;
 mod sweep;

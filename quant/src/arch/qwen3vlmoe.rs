@@ -1,5 +1,6 @@
-//! qwen3vlmoe: the language models of Qwen3-VL with experts. All experts of a block are one tensor of the file, transposed
-//! (`conversion/qwenvl.py`, b11434). Absent: the image encoder.
+//! qwen3vlmoe: the language models of Qwen3-VL with experts. All experts of a block are one tensor of the file, transposed where
+//! it was published so (`conversion/qwenvl.py`, b11434), not so where transformers 5 saved it (5.23, `Transpose` with
+//! `check_dims` in `core_model_loading.py`), which the converter misreads. Absent: the image encoder.
 
 use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{head, routed, routed_changed, tensor};
@@ -42,9 +43,9 @@ const TENSORS: &[TensorRule] = &[
     tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd]),
     tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
     routed(Role::FfnGateInp, "model.layers.{}.mlp.gate.weight", &[Dim::Embd, Dim::Experts]),
-    routed_changed(Role::FfnDownExps, "model.layers.{}.mlp.experts.down_proj", EXPERT_OUT, Transform::Transpose),
-    routed_changed(Role::FfnGateExps, "model.layers.{}.mlp.experts.gate_up_proj", EXPERT_IN, Transform::TransposeHalf(0)),
-    routed_changed(Role::FfnUpExps, "model.layers.{}.mlp.experts.gate_up_proj", EXPERT_IN, Transform::TransposeHalf(1)),
+    routed_changed(Role::FfnDownExps, "model.layers.{}.mlp.experts.down_proj", EXPERT_OUT, Transform::EitherWay(None)),
+    routed_changed(Role::FfnGateExps, "model.layers.{}.mlp.experts.gate_up_proj", EXPERT_IN, Transform::EitherWay(Some(0))),
+    routed_changed(Role::FfnUpExps, "model.layers.{}.mlp.experts.gate_up_proj", EXPERT_IN, Transform::EitherWay(Some(1))),
     ATTENTION_BIASES[0],
     ATTENTION_BIASES[1],
     ATTENTION_BIASES[2],

@@ -264,6 +264,9 @@ pub enum Transform {
     Half(usize),
     /// Of a matrix stored transposed, this half of the columns (0 or 1): gate and up one behind the other.
     TransposeHalf(usize),
+    /// As [`Self::Transpose`] (with a number as [`Self::TransposeHalf`]), unless the file's shape says that rows are rows: then
+    /// it is the same, or this [`Self::Half`].
+    EitherWay(Option<usize>),
     /// Every second column, from this one (0 or 1).
     Alternate(usize),
     /// 1 added to every weight: norms stored as the difference from 1.

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::container::{Container, Parts};
 use super::known::{Checkpoint, Kind, OtherParts};
-use super::layout::layout;
+use super::layout::{layout, resolve};
 use super::place::{Change, Place, Span, Stored};
 use super::tensors;
 use crate::arch::{Factor, MtpBlocks, Mxfp4Rows, Numbers, Presence, Role, TensorRule, Transform};
@@ -213,14 +213,20 @@ fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> 
         let stored = Stored::new(&first.file, &tensor, Place::Computed(bytes))?;
         return Ok((tensor, stored));
     }
-    let layout = layout(rule.transform, &shape, h, block);
+    let found: Vec<usize> = first.shape.iter().rev().copied().collect();
+    let transform = resolve(rule.transform, &shape, &found).ok_or_else(|| {
+        let what = "has as many rows as columns, so that nothing says whether it is transposed: as published it is, as saved by \
+                    transformers 5 it is not";
+        Error::tensor(&first.file, &first.name, what)
+    })?;
+    let layout = layout(transform, &shape, h, block);
     for t in sources.tensors.values() {
         let found: Vec<usize> = t.shape.iter().rev().copied().collect();
         tensors::check_shape(&t.file, &t.name, &found, &layout.shape)?;
     }
     let dtype = first.dtype()?;
     let widened = if dtype == DType::BF16 { DType::F32 } else { dtype };
-    let (dtype, place) = match (rule.transform, layout.strides) {
+    let (dtype, place) = match (transform, layout.strides) {
         (Transform::Stack(count), _) => (dtype, stacked(path, sources, block, count.size(h, block), dtype)?),
         (Transform::AddOne, walk) => (widened, Place::Changed(span(first), dtype, walk, Change::AddOne)),
         (Transform::NegExp | Transform::NegExpTiled | Transform::NegExpFlat, walk) => {

@@ -17,6 +17,22 @@ pub(super) struct Layout {
     pub(super) strides: Option<Walk>,
 }
 
+/// What an [`Transform::EitherWay`] is by the shape that the file has, row length first; others are what they are. `None` where
+/// rows are as long as columns, so that the shape does not say.
+pub(super) fn resolve(transform: Transform, shape: &[usize], found: &[usize]) -> Option<Transform> {
+    let Transform::EitherWay(half) = transform else { return Some(transform) };
+    let cols = shape.first().copied().unwrap_or(1);
+    let rows = shape.get(1).copied().unwrap_or(1) * if half.is_some() { 2 } else { 1 };
+    let as_rows = found.first() == Some(&cols);
+    let found = match half {
+        None if as_rows => Transform::Same,
+        None => Transform::Transpose,
+        Some(half) if as_rows => Transform::Half(half),
+        Some(half) => Transform::TransposeHalf(half),
+    };
+    (cols != rows).then_some(found)
+}
+
 /// The layout in the file of a tensor that has `shape` in GGUF: C columns, R rows, and of three dimensions so many matrices.
 pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: usize) -> Layout {
     let dim = |i: usize| shape.get(i).copied().unwrap_or(1);
@@ -43,7 +59,9 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
             h.recurrent.as_ref().filter(|r| r.key_heads > 0).map_or(whole, |r| value_heads(transform, shape, r))
         }
         // [R, C, n]
-        Transform::Transpose => walk([rows, cols], 0, vec![(cols, rows), (rows, 1), (matrices, cols * rows)]),
+        Transform::Transpose | Transform::EitherWay(None) => {
+            walk([rows, cols], 0, vec![(cols, rows), (rows, 1), (matrices, cols * rows)])
+        }
         // [2R, C, n]
         Transform::TransposeAlternate(first) => {
             walk([2 * rows, cols], first, vec![(cols, 2 * rows), (rows, 2), (matrices, 2 * rows * cols)])
@@ -51,7 +69,7 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
         // [C, 2R, n]
         Transform::Half(half) => walk([cols, 2 * rows], half * rows * cols, vec![(rows * cols, 1), (matrices, 2 * rows * cols)]),
         // [2R, C, n]
-        Transform::TransposeHalf(half) => {
+        Transform::TransposeHalf(half) | Transform::EitherWay(Some(half)) => {
             walk([2 * rows, cols], half * rows, vec![(cols, 2 * rows), (rows, 1), (matrices, 2 * rows * cols)])
         }
         // [2C, R]
@@ -118,4 +136,22 @@ fn expanded(rank: usize, (h, block): (&HParams, usize), mut digits: Vec<(usize, 
     let heads = h.head_count.of(block);
     digits.push((heads, head_rows * rank));
     Layout { shape: vec![rank, heads * head_rows], strides: Some(Walk(vec![Strides { first, digits }])) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_way_experts_stand_follows_from_the_shape_or_is_refused() {
+        let either = Transform::EitherWay;
+        let check = |half, found: &[usize], expected| assert_eq!(resolve(either(half), &[256, 32, 4], found).unwrap(), expected);
+        check(Some(1), &[256, 64, 4], Transform::Half(1));
+        check(Some(0), &[64, 256, 4], Transform::TransposeHalf(0));
+        check(None, &[256, 32, 4], Transform::Same);
+        check(None, &[32, 256, 4], Transform::Transpose);
+        for (half, shape) in [(Some(0), [64, 32, 4]), (None, [64, 64, 4])] {
+            assert_eq!(resolve(either(half), &shape, &[64, 64, 4]), None);
+        }
+    }
 }

@@ -18,6 +18,10 @@ pub(super) fn check_known(path: &Path, arch: &ArchSpec, h: &HParams, tensors: &[
             let what = format!("is no tensor of the architecture {}; leaving it out would change the model", arch.name);
             return Err(Error::tensor(path, &tensor.name, what));
         };
+        if tensor.dtype.is_carried() {
+            let what = format!("is stored as {}, which is no encoding of weights; the file is broken", tensor.dtype);
+            return Err(Error::tensor(path, &tensor.name, what));
+        }
         check_block(path, &tensor.name, rule, block, h)?;
         check_shape(path, &tensor.name, &tensor.shape, &rule.shape(h, block.unwrap_or(0)))?;
     }

@@ -5,6 +5,7 @@
 
 mod bf16;
 mod block;
+mod carried;
 mod f16;
 mod f32;
 mod fp4;
@@ -120,80 +121,98 @@ impl Format {
 
 /// Makes the enum and the table from one list, so that they cannot disagree.
 macro_rules! formats {
-    ($($(#[$doc:meta])* $variant:ident: $file:ident,)+) => {
+    (weights { $($(#[$doc:meta])* $variant:ident: $file:ident,)+ } carried { $($(#[$note:meta])* $number:ident,)+ }) => {
         /// A tensor encoding, named as ggml names it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(non_camel_case_types)]
         pub enum DType {
             $($(#[$doc])* $variant,)+
+            $($(#[$note])* $number,)+
         }
 
-        static TABLE: &[Format] = &[$($file::FORMAT),+];
+        static TABLE: &[Format] = &[$($file::FORMAT,)+ $(carried::$number),+];
 
         impl DType {
-            /// Every encoding, in the order of the table.
+            /// Every encoding of weights, in the order of the table.
             pub const ALL: &'static [DType] = &[$(DType::$variant),+];
+
+            /// What files hold that is no encoding of weights; see [`DType::is_carried`].
+            pub const CARRIED: &'static [DType] = &[$(DType::$number),+];
         }
     };
 }
 
 formats! {
-    /// IEEE single precision.
-    F32: f32,
-    /// IEEE half precision.
-    F16: f16,
-    /// The upper half of a single.
-    BF16: bf16,
-    /// 32 weights: f16 scale, 4-bit codes.
-    Q4_0: q4_0,
-    /// 32 weights: f16 scale and offset, 4-bit codes.
-    Q4_1: q4_1,
-    /// 32 weights: f16 scale, 5-bit codes.
-    Q5_0: q5_0,
-    /// 32 weights: f16 scale and offset, 5-bit codes.
-    Q5_1: q5_1,
-    /// 32 weights: f16 scale, 8-bit codes.
-    Q8_0: q8_0,
-    /// 256 weights: 16 sub-blocks with 4-bit scale and minimum, 2-bit codes.
-    Q2_K: q2_k,
-    /// 256 weights: 16 sub-blocks with 6-bit scale, 3-bit codes.
-    Q3_K: q3_k,
-    /// 256 weights: 8 sub-blocks with 6-bit scale and minimum, 4-bit codes.
-    Q4_K: q4_k,
-    /// 256 weights: 8 sub-blocks with 6-bit scale and minimum, 5-bit codes.
-    Q5_K: q5_k,
-    /// 256 weights: 16 sub-blocks with 8-bit scale, 6-bit codes.
-    Q6_K: q6_k,
-    /// 32 weights: f16 scale, 4-bit codes of unevenly spaced values.
-    IQ4_NL: iq4_nl,
-    /// 256 weights: 8 sub-blocks with 6-bit scale, 4-bit codes of unevenly spaced values.
-    IQ4_XS: iq4_xs,
-    /// 256 weights: f16 scale, three values, five weights a byte.
-    TQ1_0: tq1_0,
-    /// 256 weights: f16 scale, three values, 2-bit codes.
-    TQ2_0: tq2_0,
-    /// 32 weights: a power of two as scale, 4-bit floats.
-    MXFP4: mxfp4,
-    /// 64 weights: 4 sub-blocks with 8-bit float scale, 4-bit floats.
-    NVFP4: nvfp4,
-    /// 128 weights: f16 scale, signs.
-    Q1_0: q1_0,
-    /// 64 weights: f16 scale, 2-bit codes.
-    Q2_0: q2_0,
-    /// 256 weights: 8 groups with 4-bit scale, of 256 points for eight weights.
-    IQ2_XXS: iq2_xxs,
-    /// 256 weights: 16 groups with 4-bit scale, of 512 points for eight weights.
-    IQ2_XS: iq2_xs,
-    /// 256 weights: 16 groups with 4-bit scale, of 1024 points for eight weights.
-    IQ2_S: iq2_s,
-    /// 256 weights: 8 groups with 4-bit scale, of 256 points for four weights.
-    IQ3_XXS: iq3_xxs,
-    /// 256 weights: 8 groups with 4-bit scale, of 512 points for four weights.
-    IQ3_S: iq3_s,
-    /// 256 weights: 8 groups with 3-bit scale and a shift, of 2048 points for eight ternary weights.
-    IQ1_S: iq1_s,
-    /// 256 weights: 16 groups with 3-bit scale and two shifts, of 2048 points for eight ternary weights.
-    IQ1_M: iq1_m,
+    weights {
+        /// IEEE single precision.
+        F32: f32,
+        /// IEEE half precision.
+        F16: f16,
+        /// The upper half of a single.
+        BF16: bf16,
+        /// 32 weights: f16 scale, 4-bit codes.
+        Q4_0: q4_0,
+        /// 32 weights: f16 scale and offset, 4-bit codes.
+        Q4_1: q4_1,
+        /// 32 weights: f16 scale, 5-bit codes.
+        Q5_0: q5_0,
+        /// 32 weights: f16 scale and offset, 5-bit codes.
+        Q5_1: q5_1,
+        /// 32 weights: f16 scale, 8-bit codes.
+        Q8_0: q8_0,
+        /// 256 weights: 16 sub-blocks with 4-bit scale and minimum, 2-bit codes.
+        Q2_K: q2_k,
+        /// 256 weights: 16 sub-blocks with 6-bit scale, 3-bit codes.
+        Q3_K: q3_k,
+        /// 256 weights: 8 sub-blocks with 6-bit scale and minimum, 4-bit codes.
+        Q4_K: q4_k,
+        /// 256 weights: 8 sub-blocks with 6-bit scale and minimum, 5-bit codes.
+        Q5_K: q5_k,
+        /// 256 weights: 16 sub-blocks with 8-bit scale, 6-bit codes.
+        Q6_K: q6_k,
+        /// 32 weights: f16 scale, 4-bit codes of unevenly spaced values.
+        IQ4_NL: iq4_nl,
+        /// 256 weights: 8 sub-blocks with 6-bit scale, 4-bit codes of unevenly spaced values.
+        IQ4_XS: iq4_xs,
+        /// 256 weights: f16 scale, three values, five weights a byte.
+        TQ1_0: tq1_0,
+        /// 256 weights: f16 scale, three values, 2-bit codes.
+        TQ2_0: tq2_0,
+        /// 32 weights: a power of two as scale, 4-bit floats.
+        MXFP4: mxfp4,
+        /// 64 weights: 4 sub-blocks with 8-bit float scale, 4-bit floats.
+        NVFP4: nvfp4,
+        /// 128 weights: f16 scale, signs.
+        Q1_0: q1_0,
+        /// 64 weights: f16 scale, 2-bit codes.
+        Q2_0: q2_0,
+        /// 256 weights: 8 groups with 4-bit scale, of 256 points for eight weights.
+        IQ2_XXS: iq2_xxs,
+        /// 256 weights: 16 groups with 4-bit scale, of 512 points for eight weights.
+        IQ2_XS: iq2_xs,
+        /// 256 weights: 16 groups with 4-bit scale, of 1024 points for eight weights.
+        IQ2_S: iq2_s,
+        /// 256 weights: 8 groups with 4-bit scale, of 256 points for four weights.
+        IQ3_XXS: iq3_xxs,
+        /// 256 weights: 8 groups with 4-bit scale, of 512 points for four weights.
+        IQ3_S: iq3_s,
+        /// 256 weights: 8 groups with 3-bit scale and a shift, of 2048 points for eight ternary weights.
+        IQ1_S: iq1_s,
+        /// 256 weights: 16 groups with 3-bit scale and two shifts, of 2048 points for eight ternary weights.
+        IQ1_M: iq1_m,
+    }
+    carried {
+        /// An integer of 8 bits.
+        I8,
+        /// An integer of 16 bits.
+        I16,
+        /// An integer of 32 bits.
+        I32,
+        /// An integer of 64 bits.
+        I64,
+        /// IEEE double precision.
+        F64,
+    }
 }
 
 impl DType {
@@ -207,7 +226,7 @@ impl DType {
         self.format().name
     }
 
-    /// The encoding of that name, whatever its case.
+    /// The encoding of weights of that name, whatever its case.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|dtype| dtype.name().eq_ignore_ascii_case(name))
     }
@@ -219,7 +238,13 @@ impl DType {
 
     /// The encoding with that `ggml_type`.
     pub fn from_ggml_id(id: u32) -> Option<Self> {
-        Self::ALL.iter().copied().find(|dtype| dtype.ggml_id() == id)
+        Self::ALL.iter().chain(Self::CARRIED).copied().find(|dtype| dtype.ggml_id() == id)
+    }
+
+    /// Whether these are numbers that are no weights (integers, double precision): they are copied from file to file, and
+    /// no model is run with them.
+    pub fn is_carried(self) -> bool {
+        Self::CARRIED.contains(&self)
     }
 
     /// Weights per block.

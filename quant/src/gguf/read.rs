@@ -164,7 +164,27 @@ fn read_tensor(from: &mut Cursor, path: &Path, i: usize, shard: usize) -> Result
     Ok(TensorEntry { name, dtype, shape, offset, bytes, shard })
 }
 
+/// Types that a file may name and that are not read: `ggml_type`, its name, what it is.
+const REFUSED: &[(u32, &str, &str)] = &[
+    (4, "Q4_2", "which llama.cpp gave up in 2023"),
+    (5, "Q4_3", "which llama.cpp gave up in 2023"),
+    (9, "Q8_1", "which is for activations"),
+    (15, "Q8_K", "which is for activations"),
+    (31, "Q4_0_4_4", "an order of Q4_0 that llama.cpp gave up"),
+    (32, "Q4_0_4_8", "an order of Q4_0 that llama.cpp gave up"),
+    (33, "Q4_0_8_8", "an order of Q4_0 that llama.cpp gave up"),
+    (36, "IQ4_NL_4_4", "an order of IQ4_NL that llama.cpp gave up"),
+    (37, "IQ4_NL_4_8", "an order of IQ4_NL that llama.cpp gave up"),
+    (38, "IQ4_NL_8_8", "an order of IQ4_NL that llama.cpp gave up"),
+    (43, "F8_E4M3", "which llama.cpp's converter writes since b12032 of checkpoints in FP8"),
+];
+
 fn unknown_type(path: &Path, name: &str, type_id: u32) -> Error {
+    if let Some((_, named, what)) = REFUSED.iter().find(|(id, ..)| *id == type_id) {
+        let what =
+            format!("is of the type {named} ({type_id}), {what}; make the file anew as BF16 or F16 from the original model");
+        return Error::tensor(path, name, what);
+    }
     let known: Vec<String> = DType::ALL.iter().map(|d| format!("{} ({})", d.name(), d.ggml_id())).collect();
     let what = format!("has the tensor type {type_id}, which is not known here; known types: {}", known.join(", "));
     Error::tensor(path, name, what)

@@ -13,6 +13,9 @@ use crate::{DType, Error, Result};
 /// Why a tensor gets the recipe's default.
 pub(super) const DEFAULT: &str = "the recipe's type";
 
+/// Why a tensor of numbers that are no weights stays as it is.
+const NO_WEIGHTS: &str = "numbers that are no weights";
+
 /// A type and why.
 type Decision = (DType, Message);
 
@@ -60,6 +63,7 @@ pub(super) fn converted(input: &PlanInput, recipe: &Recipe, options: &PlanOption
     let entry = |t: &Tensor| -> Result<PlanEntry> {
         let category = Category::of(&t.name);
         let (to, why) = match kept::f32_by_converter(&t.name, t.shape.len()) {
+            _ if t.dtype.is_carried() => (t.dtype, NO_WEIGHTS.into()),
             _ if !t.dtype.is_float() => (t.dtype, "quantized in the source".into()),
             Some(why) => (DType::F32, why.into()),
             None if recipe.only_copy => (t.dtype, "copied".into()),
@@ -84,6 +88,8 @@ impl Decider<'_> {
         let shape = without_trailing_ones(&t.shape);
         let (tensor, renamed_from) = renamed(self.options, &t.name);
         let (to, reason) = match self.kept(&t.name, shape.len()) {
+            // llama-quantize copies those that its own models have, and fails at others.
+            _ if t.dtype.is_carried() => (t.dtype, NO_WEIGHTS.into()),
             // From a training checkpoint, llama-quantize would meet what the converter makes of it.
             Some(why) if self.input.origin == ModelOrigin::Safetensors => (DType::F32, why),
             Some(why) => (t.dtype, why),
@@ -177,8 +183,8 @@ impl Decider<'_> {
 
     fn check_patterns(&self, tensors: &[&Tensor]) -> Result<()> {
         let names: Vec<String> = tensors.iter().map(|t| renamed(self.options, &t.name).0).collect();
-        let may =
-            |i: &usize| self.recipe.only_copy || self.kept(&names[*i], without_trailing_ones(&tensors[*i].shape).len()).is_none();
+        let is_kept = |i: usize| self.kept(&names[i], without_trailing_ones(&tensors[i].shape).len()).is_some();
+        let may = |i: &usize| self.recipe.only_copy || !tensors[*i].dtype.is_carried() && !is_kept(*i);
         let (quantizable, others): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(may);
         let of = |numbers: Vec<usize>| numbers.into_iter().map(|i| names[i].as_str()).collect::<Vec<_>>();
         self.options.check_patterns(&of(quantizable), &of(others))

@@ -116,8 +116,9 @@ impl Encoder<'_> {
             let bytes = if encoding.dtype == tensor.dtype { Vec::new() } else { vec![0; rows * row_bytes] };
             encoded.push(Encoded { bytes, sums: Vec::new() });
         }
+        let allow_non_finite = self.allow_non_finite || tensor.dtype.is_carried();
         let only_copies = self.clock.is_none() && encodings.iter().all(|encoding| encoding.dtype == tensor.dtype);
-        if only_copies && (self.allow_non_finite || stored_is_finite(tensor.dtype, stored)) {
+        if only_copies && (allow_non_finite || stored_is_finite(tensor.dtype, stored)) {
             return Ok(encoded);
         }
 
@@ -128,7 +129,7 @@ impl Encoder<'_> {
             let n = piece.len() / stored_row_bytes;
             let weights = decode(tensor.dtype, piece, &mut buffer[..n * cols]);
             let fit = fit_f16(weights);
-            if !fit && !self.allow_non_finite {
+            if !fit && !allow_non_finite {
                 let what = Message::from("in the source; use a checkpoint without such weights, or allow them with ")
                     .then(ALLOW_NON_FINITE);
                 self.refuse_non_finite(at, weights, what)?;

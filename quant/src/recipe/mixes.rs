@@ -6,9 +6,7 @@ use super::facts::Category;
 use super::rule::Rule;
 use super::when::LayerSpan::{First, Middle, MoreBits, Range};
 use super::when::When;
-use super::when::When::{
-    Arch, Experts, Imatrix, Is70b, Layer, ManyExperts, NameHas, NotArch, SharedHeads, Stacked, UnevenRow, Visit,
-};
+use super::when::When::{Arch, Experts, Imatrix, Is70b, Layer, ManyExperts, NameHas, NotArch, SharedHeads, UnevenRow, Visit};
 use crate::DType;
 use Category::{AttnK, AttnOutput, AttnQ, AttnV, FfnDown, FfnGate, FfnUp, Output, TokenEmbd};
 use DType::{
@@ -154,12 +152,12 @@ const FOR_IQ4: &[Rule] = &[
     rule(FfnDown, &[Imatrix(false), Layer(First(8))], Q5_K, "ffn_down of the first layers, without an importance matrix"),
 ];
 
+/// As llama.cpp has it since b12032: experts are told by their names. Until then every stacked matrix was one, those of
+/// latent attention too.
 const FOR_MXFP4_MOE: &[Rule] = &[
     rule(Output, &[], Q8_0, "head"),
-    rule(FfnUp, &[Stacked(true)], MXFP4, "experts"),
-    rule(FfnGate, &[Stacked(true)], MXFP4, "experts"),
-    rule(FfnDown, &[Stacked(true)], MXFP4, "experts"),
-    any(&[NotArch("bailingmoe3"), Stacked(true)], MXFP4, "stacked matrices"),
+    any(&[NameHas("_exps.")], MXFP4, "experts"),
+    any(&[NameHas("_chexps.")], MXFP4, "experts"),
     any(&[], Q8_0, "not of the experts"),
 ];
 

@@ -20,12 +20,16 @@ pub(super) struct Distribution {
 }
 
 impl Distribution {
-    /// Gains near 1 for norms; else a mean of 0 and a standard deviation of `1 / sqrt(columns)`, with which activations keep
-    /// their size (0.022 for 2048 columns, much like trained layers).
+    /// Gains near 1 for norms; factors near -1 where a state decays by their exponential, which must not let it grow; else a
+    /// mean of 0 and a standard deviation of `1 / sqrt(columns)`, with which activations keep their size (0.022 for 2048
+    /// columns, much like trained layers).
     pub(super) fn of(tensor: &Tensor, seed: u64) -> Self {
-        let norms = [Role::AttnNorm, Role::FfnNorm, Role::FfnNormUnsuffixed, Role::OutputNorm, Role::TokenEmbdNorm];
-        let is_norm = tensor.role().is_some_and(|(role, _)| norms.contains(&role));
-        let (mean, deviation) = if is_norm { (1.0, GAIN_DEVIATION) } else { (0.0, 1.0 / (tensor.cols() as f64).sqrt()) };
+        use Role::{AttnNorm, FfnNorm, FfnNormUnsuffixed, OutputNorm, SsmA, TokenEmbdNorm};
+        let (mean, deviation) = match tensor.role().map(|(role, _)| role) {
+            Some(AttnNorm | FfnNorm | FfnNormUnsuffixed | OutputNorm | TokenEmbdNorm) => (1.0, GAIN_DEVIATION),
+            Some(SsmA) => (-1.0, GAIN_DEVIATION),
+            _ => (0.0, 1.0 / (tensor.cols() as f64).sqrt()),
+        };
         let key = tensor.name.bytes().fold(mixed(seed), |key, byte| mixed(key ^ u64::from(byte)));
         Self { key, mean, scale: (deviation / BYTES_VARIANCE.sqrt()) as f32 }
     }

@@ -20,6 +20,8 @@ pub(super) enum Source {
     ByteFallback,
     /// The same with its merges (Gemma 4).
     ByteFallbackMerges,
+    /// The same in the place of a `tokenizer.model` that transformers 5 did not save. The converter has no such way.
+    ByteFallbackScored,
     /// Byte-level BPE in `tokenizer.json`.
     ByteLevel,
 }
@@ -84,7 +86,7 @@ const CLASS_RULES: &[ClassRule] = &[
     },
     ClassRule {
         classes: &["GemmaForCausalLM"],
-        sources: &[Source::SentencePiece],
+        sources: &[Source::SentencePiece, Source::ByteFallbackScored],
         finish: |source, model, m| {
             // Meant for CodeGemma, written for all; its other tokens have no keys.
             m.set(key::EOT, Value::U32(107));
@@ -92,10 +94,15 @@ const CLASS_RULES: &[ClassRule] = &[
         },
         ..PLAIN
     },
-    ClassRule { classes: &["Gemma2ForCausalLM"], sources: &[Source::SentencePiece], finish: no_space_prefix, ..PLAIN },
+    ClassRule {
+        classes: &["Gemma2ForCausalLM"],
+        sources: &[Source::SentencePiece, Source::ByteFallbackScored],
+        finish: no_space_prefix,
+        ..PLAIN
+    },
     ClassRule {
         classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
-        sources: &[Source::SentencePiece, Source::ByteLevel],
+        sources: &[Source::SentencePiece, Source::ByteFallbackScored, Source::ByteLevel],
         finish: no_space_prefix,
         ..PLAIN
     },
@@ -111,7 +118,8 @@ const CLASS_RULES: &[ClassRule] = &[
     },
     ClassRule {
         classes: &["Phi3ForCausalLM"],
-        sources: &[Source::SentencePiecePhi3],
+        // Of Phi 4, transformers 5 saves no class that says so.
+        sources: &[Source::SentencePiecePhi3, Source::ByteFallbackScored, Source::ByteLevel],
         byte_level_class: Some("GPT2Tokenizer"),
         ..PLAIN
     },
@@ -127,7 +135,7 @@ const CLASS_RULES: &[ClassRule] = &[
     },
     ClassRule {
         classes: &["Ernie4_5ForCausalLM", "Ernie4_5_MoeForCausalLM"],
-        sources: &[Source::SentencePiece],
+        sources: &[Source::SentencePiece, Source::ByteFallbackScored],
         space_prefix: true,
         ..PLAIN
     },
@@ -183,7 +191,7 @@ fn finish_llama(_: Source, model: &TokenizerInput, m: &mut Metadata) {
 
 /// Gemma's SentencePiece models put no space before a text.
 fn no_space_prefix(source: Source, _: &TokenizerInput, m: &mut Metadata) {
-    if source == Source::SentencePiece {
+    if matches!(source, Source::SentencePiece | Source::ByteFallbackScored) {
         m.set(key::ADD_SPACE_PREFIX, Value::Bool(false));
     }
 }

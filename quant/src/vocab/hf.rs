@@ -72,7 +72,7 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
     let model_name = match source {
         Source::ByteLevel => BYTE_LEVEL_BPE,
         Source::ByteFallbackMerges => BYTE_FALLBACK_BPE,
-        Source::SentencePiece | Source::SentencePiecePhi3 | Source::ByteFallback => SENTENCEPIECE,
+        Source::SentencePiece | Source::SentencePiecePhi3 | Source::ByteFallback | Source::ByteFallbackScored => SENTENCEPIECE,
     };
     m.set(key::MODEL, Value::String(model_name.to_owned()));
     if source != Source::ByteFallbackMerges {
@@ -99,8 +99,9 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
     found.add_keys(m);
     special::add_templates(&files, m)?;
     (rule.finish)(source, model, m);
-    if source == Source::ByteFallback {
-        // There are no scores, without which llama.cpp merges from left to right; with these our own reader does better.
+    if matches!(source, Source::ByteFallback | Source::ByteFallbackScored) {
+        // Without scores llama.cpp merges from left to right; with these our own reader does better. Scores made of the merges
+        // say the same only where these are a SentencePiece model's.
         m.set(key::OWN_MERGES, Value::Array(Array::String(bpe::merges(&files)?)));
     }
     if let Some(tokenizer) = &files.tokenizer {
@@ -131,6 +132,7 @@ fn read_tokens(model: &TokenizerInput, files: &Files, rule: &ClassRule) -> Resul
         let tokens = match source {
             Source::SentencePiece | Source::SentencePiecePhi3 => spm::from_model(files, model.vocab_size, source)?,
             Source::ByteFallback | Source::ByteFallbackMerges => spm::from_json(files)?,
+            Source::ByteFallbackScored => spm::from_json_scored(files, model.vocab_size)?,
             Source::ByteLevel => Some(bpe::tokens(files, model.vocab_size)?),
         };
         if let Some(tokens) = tokens {
@@ -142,5 +144,10 @@ fn read_tokens(model: &TokenizerInput, files: &Files, rule: &ClassRule) -> Resul
         return Err(Error::file(files.path("tokenizer.json"), what));
     }
     // Byte-level BPE is always the last source where it is one, and says itself what it misses.
-    Err(Error::file(files.path("tokenizer.model"), format!("is missing; {} needs a SentencePiece model", model.class)))
+    let what = format!(
+        "is missing; {} needs a SentencePiece model (that of the model it was made from), or a tokenizer.json with BPE and byte \
+         fallback",
+        model.class
+    );
+    Err(Error::file(files.path("tokenizer.model"), what))
 }

@@ -4,13 +4,13 @@
 //!
 //! Absent: reading `tokenizer.model` itself (see `sentencepiece`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value as Json};
 
 use super::classes::Source;
 use super::files::{Files, Token, looks_special};
-use super::{TokenType, sentencepiece, special};
+use super::{TokenType, bpe, sentencepiece, special};
 use crate::convert::config::read_json;
 use crate::{Error, Result};
 
@@ -23,7 +23,6 @@ const ADDED_SCORE: f32 = -1000.0;
 /// `vocab_size` on are left out.
 pub(super) fn from_model(files: &Files, vocab_size: u32, source: Source) -> Result<Option<Vec<Token>>> {
     let Some(pieces) = sentencepiece::read(&files.path("tokenizer.model"))? else { return Ok(None) };
-    let padding = |id| Token { text: format!("[PAD{id}]"), score: PADDING_SCORE, kind: TokenType::Unused };
     let mut tokens: Vec<Token> = pieces
         .into_iter()
         .map(|piece| Token { text: piece.text, score: piece.score, kind: piece.kind })
@@ -53,6 +52,11 @@ pub(super) fn from_model(files: &Files, vocab_size: u32, source: Source) -> Resu
     Ok(Some(tokens))
 }
 
+/// What fills an id that no token has.
+fn padding(id: usize) -> Token {
+    Token { text: format!("[PAD{id}]"), score: PADDING_SCORE, kind: TokenType::Unused }
+}
+
 fn content(token: &Json) -> Option<&str> {
     token.get("content")?.as_str()
 }
@@ -77,39 +81,94 @@ fn put_added(tokens: &mut [Token], id: u64, text: &str, token: &Json, source: So
 /// The tokens by id of a `tokenizer.json` with BPE and byte fallback; `None` where it is missing or of another kind. It has
 /// no scores, and what the vocabulary lacks is not filled up.
 pub(super) fn from_json(files: &Files) -> Result<Option<Vec<Token>>> {
-    let Some(tokenizer) = &files.tokenizer else { return Ok(None) };
-    let Some(vocab) = byte_fallback_vocab(tokenizer) else { return Ok(None) };
-    let path = files.path("tokenizer.json");
-    let error = |what: String| Error::file(&path, what);
+    let Some(texts) = texts_of_json(files)? else { return Ok(None) };
     let special: HashSet<&str> = files.config.as_ref().map(special::named_tokens).unwrap_or_default().into_iter().collect();
-    let mut tokens: Vec<Option<Token>> = vec![None; vocab.len()];
+    let in_vocab = texts.len() as u64;
+    let mut tokens: Vec<Token> = texts
+        .into_iter()
+        .map(|text| {
+            let kind = match &text {
+                _ if is_byte(&text) => TokenType::Byte,
+                _ if special.contains(text.as_str()) => TokenType::Control,
+                _ => TokenType::Normal,
+            };
+            Token { text, score: ADDED_SCORE, kind }
+        })
+        .collect();
+    for (id, text, _) in added_tokens(files)?.into_iter().filter(|(id, ..)| *id >= in_vocab) {
+        let kind = if special.contains(text) { TokenType::Control } else { TokenType::UserDefined };
+        append(files, &mut tokens, id, Token { text: text.to_owned(), score: ADDED_SCORE, kind })?;
+    }
+    Ok(Some(tokens))
+}
+
+/// The same where the class wants a `tokenizer.model`, which transformers 5 does not save: as many tokens as the model has
+/// rows, added ones by what the file says of them, scores that go down with the rank of the first merge that makes a token. By
+/// these llama.cpp merges as the list of merges says.
+pub(super) fn from_json_scored(files: &Files, vocab_size: u32) -> Result<Option<Vec<Token>>> {
+    let Some(texts) = texts_of_json(files)? else { return Ok(None) };
+    let merges = bpe::merges(files)?;
+    let mut ranks: HashMap<String, usize> = HashMap::with_capacity(merges.len());
+    for (rank, merge) in merges.iter().enumerate() {
+        ranks.entry(merge.replacen(' ', "", 1)).or_insert(rank);
+    }
+    let score = |text: &str| -(ranks.get(text).copied().unwrap_or(merges.len()) as f32);
+    let in_vocab = texts.len() as u64;
+    let mut tokens: Vec<Token> = texts
+        .into_iter()
+        .map(|text| match is_byte(&text) {
+            true => Token { score: 0.0, kind: TokenType::Byte, text },
+            false => Token { score: score(&text), kind: TokenType::Normal, text },
+        })
+        .collect();
+    for (id, text, special) in added_tokens(files)? {
+        let kind = if special { TokenType::Control } else { TokenType::UserDefined };
+        match id < in_vocab {
+            true => put(&mut tokens, id, text, kind),
+            false => append(files, &mut tokens, id, Token { text: text.to_owned(), score: ADDED_SCORE, kind })?,
+        }
+    }
+    tokens.truncate(vocab_size as usize);
+    tokens.extend((tokens.len()..vocab_size as usize).map(padding));
+    Ok(Some(tokens))
+}
+
+/// The texts by id of the vocabulary, without what is added to it.
+fn texts_of_json(files: &Files) -> Result<Option<Vec<String>>> {
+    let Some(vocab) = files.tokenizer.as_ref().and_then(byte_fallback_vocab) else { return Ok(None) };
+    let mut texts: Vec<Option<String>> = vec![None; vocab.len()];
     for (text, id) in vocab {
-        let slot = id.as_u64().and_then(|id| tokens.get_mut(usize::try_from(id).ok()?));
+        let slot = id.as_u64().and_then(|id| texts.get_mut(usize::try_from(id).ok()?));
         let Some(slot) = slot.filter(|slot| slot.is_none()) else {
-            return Err(error(format!("the id {id} of {text:?} is not one of 0 to {}, each used once", vocab.len() - 1)));
+            let what = format!("the id {id} of {text:?} is not one of 0 to {}, each used once", vocab.len() - 1);
+            return Err(Error::file(files.path("tokenizer.json"), what));
         };
-        let kind = match text {
-            _ if is_byte(text) => TokenType::Byte,
-            _ if special.contains(text.as_str()) => TokenType::Control,
-            _ => TokenType::Normal,
-        };
-        *slot = Some(Token { text: text.clone(), score: ADDED_SCORE, kind });
+        *slot = Some(text.clone());
     }
     // As many ids as slots, each used once: none is left empty.
-    let mut tokens: Vec<Token> = tokens.into_iter().flatten().collect();
+    Ok(Some(texts.into_iter().flatten().collect()))
+}
+
+/// Id, text, and whether it is special, of every added token of a `tokenizer.json`.
+fn added_tokens(files: &Files) -> Result<Vec<(u64, &str, bool)>> {
+    let error = |what: String| Error::file(files.path("tokenizer.json"), what);
+    let mut found = Vec::new();
     for token in files.added_tokens() {
         let text = content(token).ok_or_else(|| error("an added token has no content".to_owned()))?;
         let id = token.get("id").and_then(Json::as_u64).ok_or_else(|| error(format!("{text:?} has no id")))?;
-        if id < vocab.len() as u64 {
-            continue;
-        }
-        if id != tokens.len() as u64 {
-            return Err(error(format!("the added token {text:?} has the id {id}, but the next one is {}", tokens.len())));
-        }
-        let kind = if special.contains(text) { TokenType::Control } else { TokenType::UserDefined };
-        tokens.push(Token { text: text.to_owned(), score: ADDED_SCORE, kind });
+        found.push((id, text, token.get("special") == Some(&Json::Bool(true))));
     }
-    Ok(Some(tokens))
+    Ok(found)
+}
+
+/// Adds an added token, whose id is the next one.
+fn append(files: &Files, tokens: &mut Vec<Token>, id: u64, token: Token) -> Result<()> {
+    if id != tokens.len() as u64 {
+        let what = format!("the added token {:?} has the id {id}, but the next one is {}", token.text, tokens.len());
+        return Err(Error::file(files.path("tokenizer.json"), what));
+    }
+    tokens.push(token);
+    Ok(())
 }
 
 /// The vocabulary of BPE with byte fallback whose decoder is a sequence of steps, as SentencePiece's is.

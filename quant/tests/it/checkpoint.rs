@@ -553,3 +553,37 @@ fn a_file_of_an_unknown_architecture_opens_as_a_container() {
     };
     assert_eq!(encoded(&container), encoded(&hf));
 }
+
+/// Experts as transformers 5 saves them stand as rows; as published, they are transposed. Both are the same model.
+#[test]
+fn experts_stand_either_way_where_their_shape_tells() {
+    let Some(dir) = oracle_copy("qwen3_vl_moe") else { return };
+    let published = Checkpoint::open(dir.path()).unwrap();
+    let files = bitworth_quant::safetensors::HfTensors::open(dir.path()).unwrap();
+    let turned = tempfile::tempdir().unwrap();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(dir.path().join(name), turned.path().join(name)).unwrap();
+    }
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for tensor in files.tensors() {
+        let (mut shape, mut bytes) = (tensor.shape.clone(), tensor.bytes().to_vec());
+        if let (true, [count, rows, cols]) = (tensor.name.contains("mlp.experts."), &tensor.shape[..]) {
+            let at = |(e, c, r): (usize, usize, usize)| (e * rows * cols + r * cols + c) * 2;
+            let order = (0..*count).flat_map(|e| (0..*cols).flat_map(move |c| (0..*rows).map(move |r| (e, c, r))));
+            bytes = order.map(at).flat_map(|at| [tensor.bytes()[at], tensor.bytes()[at + 1]]).collect();
+            shape = vec![*count, *cols, *rows];
+        }
+        let entry = json!({"dtype": "BF16", "shape": shape, "data_offsets": [data.len(), data.len() + bytes.len()]});
+        header.insert(tensor.name.clone(), entry);
+        data.extend(bytes);
+    }
+    let header = Json::Object(header).to_string();
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
+    std::fs::write(turned.path().join("model.safetensors"), file).unwrap();
+    let saved = Checkpoint::open(turned.path()).unwrap();
+    for tensor in published.tensors() {
+        let other = saved.tensor(&tensor.name).unwrap();
+        let rows = || 0..tensor.rows();
+        assert!(published.read(tensor, rows()).unwrap()[..] == saved.read(other, rows()).unwrap()[..], "{}", tensor.name);
+    }
+}

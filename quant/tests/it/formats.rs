@@ -210,6 +210,7 @@ fn worst_error(dtype: DType) -> (f32, f32) {
         DType::Q1_0 => (1.0, 1.0),
         DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S => (1.25, 512.0),
         DType::IQ1_S | DType::IQ1_M => (9.0 * 1.25, 512.0),
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => (0.0, 0.0),
     }
 }
 
@@ -319,6 +320,7 @@ fn normal_error(dtype: DType) -> (f64, f64) {
         DType::IQ2_XXS => (0.32, 0.36),
         DType::IQ1_M => (0.32, 0.9),
         DType::IQ1_S => (0.32, 0.9),
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => (0.0, 0.0),
     }
 }
 

@@ -160,6 +160,9 @@ fn every_broken_file_gives_its_error() {
     check("dimensions overflow", new().tensor(b"x", &[1 << 32, 1 << 32], 0, 0).data(32), "tensor x: the size of shape");
     check("bytes overflow", new().tensor(b"x", &[1 << 62], 0, 0).data(32), "tensor x: the size of shape");
     check("unknown tensor type", new().tensor(b"x", &[4], 250, 0).data(32), "tensor x: has the tensor type 250");
+    let refused = |id| new().tensor(b"x", &[4], id, 0).data(32);
+    check("FP8", refused(43), "tensor x: is of the type F8_E4M3 (43), which llama.cpp's converter writes since b12032");
+    check("a type given up", refused(31), "tensor x: is of the type Q4_0_4_4 (31)");
     check(
         "rows of half a block",
         new().tensor(b"x", &[48], 8, 0).data(64),

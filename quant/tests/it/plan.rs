@@ -307,3 +307,21 @@ blk.0.attn_q.weight  256 x 4  F16   Q4_0    576  the recipe's type
     assert_eq!(json["tensors"][1]["to"], "Q4_0");
     assert_eq!(json["tensors"][1]["shape"], json!([256, 4]));
 }
+
+#[test]
+fn experts_become_mxfp4_by_their_names_alone() {
+    let (mut facts, _) = small("deepseek2", 1, "attn_q");
+    facts.expert_count = 4;
+    let tensor = |name: &str, shape: &[usize]| Tensor { name: name.into(), dtype: DType::F16, shape: shape.to_vec() };
+    let tensors = [
+        tensor("blk.0.attn_k_b.weight", &[64, 32, 4]),
+        tensor("blk.0.ffn_down_chexps.weight", &[64, 32, 4]),
+        tensor("blk.0.ffn_down_exps.weight", &[64, 32, 4]),
+        tensor("blk.0.ffn_down_shexp.weight", &[64, 32]),
+        tensor("blk.0.ffn_up_exps.weight", &[64, 32]),
+        tensor("output.weight", &[64, 32]),
+    ];
+    use DType::{MXFP4, Q8_0};
+    // The head comes first. Latent attention's stack of matrices is of no experts. One expert's stack has two dimensions.
+    assert_eq!(types(&facts, &tensors, "mxfp4_moe"), [Q8_0, Q8_0, MXFP4, MXFP4, Q8_0, MXFP4]);
+}

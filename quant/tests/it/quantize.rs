@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bitworth_quant::checkpoint::open_model;
+use bitworth_quant::checkpoint::{Tensor, open_model};
 use bitworth_quant::gguf::{GgufFile, Metadata, Value};
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::{Silent, Unit};
@@ -233,4 +233,32 @@ fn metadata_end_with_version_and_file_type_and_lose_the_split() {
     let expected =
         [("a", Value::Bool(true)), ("general.quantization_version", Value::U32(2)), ("general.file_type", Value::U32(15))];
     assert_eq!(pairs, expected);
+}
+
+#[test]
+fn numbers_that_are_no_weights_are_copied_by_every_recipe() {
+    let mut source = Memory::of_matrices(&["token_embd.weight", "blk.0.attn_q.weight"], 4);
+    let carried = DType::CARRIED.iter().map(|&dtype| {
+        let name = format!("blk.0.ffn_gate_tid2eid_{}.weight", dtype.name().to_lowercase());
+        // Every byte value, so that doubles are not finite among others.
+        let bytes: Vec<u8> = (0..4 * 64 * dtype.block_bytes()).map(|i| (255 - i % 256) as u8).collect();
+        (Tensor { name, dtype, shape: vec![64, 4] }, bytes)
+    });
+    for (tensor, bytes) in carried {
+        source.bytes.insert(tensor.name.clone(), bytes);
+        source.tensors.push(tensor);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut metadata = Metadata::new();
+    metadata.set("llama.block_count", Value::U32(1));
+    for recipe in ["f16", "q4_k_m", "q8_0", "copy"] {
+        let path = dir.path().join(recipe);
+        run(&source, &[output(&source, recipe, &path, &metadata)]).unwrap();
+        let made = GgufFile::open(&path).unwrap();
+        for tensor in source.tensors.iter().filter(|t| t.dtype.is_carried()) {
+            let found = made.tensors.iter().find(|t| t.name == tensor.name).unwrap();
+            assert_eq!((found.dtype, &found.shape), (tensor.dtype, &tensor.shape), "{recipe}");
+            assert!(made.bytes(found)[..] == source.bytes[&tensor.name][..], "{recipe}: {}", tensor.name);
+        }
+    }
 }

@@ -179,6 +179,81 @@ fn a_llama_without_tokenizer_model_keeps_its_merges_under_a_key_of_our_own() {
     assert!(error.contains("tokenizer.ggml.scores: are all the same"), "{error}");
 }
 
+/// A golden model's tokenizer as transformers 5 saves it: no `tokenizer.model`, no list of added tokens in
+/// `tokenizer_config.json`, a mask token behind the vocabulary, and Gemma's split by spaces that are not there any more.
+fn saved_by_transformers_5(from: &Path) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for name in ["config.json", "tokenizer.json", "golden.json"] {
+        std::fs::copy(from.join(name), dir.path().join(name)).unwrap();
+    }
+    let old = support::json(&from.join("tokenizer_config.json"));
+    let vocab_size = support::json(&dir.path().join("config.json"))["vocab_size"].take();
+    edit(&dir, "tokenizer_config.json", |c| {
+        *c = json!({"backend": "tokenizers", "is_local": true, "mask_token": "<mask>", "tokenizer_class": "TokenizersBackend"});
+        for name in ["bos_token", "eos_token", "pad_token", "unk_token", "add_prefix_space"] {
+            let token = old.get(name).map(|token| token.get("content").unwrap_or(token).clone());
+            token.into_iter().for_each(|token| c[name] = token);
+        }
+    });
+    edit(&dir, "tokenizer.json", |t| {
+        if t["normalizer"]["type"] == "Replace" {
+            t["pre_tokenizer"] =
+                json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
+        }
+        let known = t["model"]["vocab"].as_object().unwrap().len() as u64;
+        let added = t["added_tokens"].as_array_mut().unwrap();
+        let next = added.iter().filter_map(|token| token["id"].as_u64()).map(|id| id + 1).fold(known, u64::max);
+        if Some(next) == vocab_size.as_u64() {
+            added.push(json!({"id": next, "content": "<mask>", "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true}));
+        }
+    });
+    dir
+}
+
+#[test]
+fn what_transformers_5_saves_without_tokenizer_model_gives_the_same_tokens_and_ids() {
+    let (Some(models), Some(manifests)) = (support::oracle("models"), support::oracle("manifests")) else { return };
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(models).unwrap() {
+        let from = entry.unwrap().path();
+        let name = from.file_name().unwrap().to_str().unwrap().to_owned();
+        let llama = keys(&from).is_ok_and(|keys| keys.get("bitworth.tokenizer.merges").is_some());
+        if support::is_refused(&name) || !from.join("tokenizer.model").exists() || llama {
+            continue;
+        }
+        let dir = saved_by_transformers_5(&from);
+        let keys = keys(dir.path()).unwrap();
+        let mut vocab = Vocab::from_metadata(dir.path(), &keys).unwrap();
+        check_ids(dir.path(), &vocab);
+        let class = support::json(&from.join("config.json"))["architectures"][0].take();
+        // Of Llama and its kin the converter itself takes such folders, with other types and no scores.
+        if keys.get("tokenizer.ggml.scores").is_some_and(|scores| *scores == constant(-1000.0, vocab.len())) {
+            continue;
+        }
+        seen.push(class.as_str().unwrap().to_owned());
+        // What the converter made of the tokenizer.model.
+        let manifest = manifests.join(format!("{name}.f32.json"));
+        let expected: Vec<(String, Json)> = expected_pairs(&support::json(&manifest));
+        for key in ["model", "tokens", "token_type", "bos_token_id", "eos_token_id", "add_bos_token", "add_space_prefix"] {
+            let key = format!("tokenizer.ggml.{key}");
+            let find = |pairs: &[(String, Json)]| pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone());
+            assert_eq!(find(&found_pairs(&keys)), find(&expected), "{name}: {key}");
+        }
+        // By the scores alone, as llama.cpp merges.
+        let Algorithm::SentencePiece { merges, .. } = &mut vocab.algorithm else { panic!("{name}") };
+        assert!(merges.take().is_some());
+        check_ids(dir.path(), &vocab);
+    }
+    for class in ["GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", PHI3] {
+        assert!(seen.iter().any(|seen| seen == class), "{class}: {seen:?}");
+    }
+}
+
+fn constant(score: f32, count: usize) -> Value {
+    Value::Array(bitworth_quant::gguf::Array::F32(vec![score; count]))
+}
+
 #[test]
 fn files_that_a_class_does_not_take_are_refused_with_the_reason() {
     let check = |class: &str, vocab_size: Option<u32>, change: &dyn Fn(&TempDir), said: &str| {
@@ -188,7 +263,11 @@ fn files_that_a_class_does_not_take_are_refused_with_the_reason() {
         assert!(error.contains(said), "{error}");
     };
     let without_model = |dir: &TempDir| std::fs::remove_file(dir.path().join("tokenizer.model")).unwrap();
-    check("GemmaForCausalLM", None, &without_model, "tokenizer.model: is missing; GemmaForCausalLM needs a SentencePiece model");
+    let without = |dir: &TempDir| {
+        without_model(dir);
+        edit(dir, "tokenizer.json", |t| t["model"]["byte_fallback"] = json!(false));
+    };
+    check("GemmaForCausalLM", None, &without, "tokenizer.model: is missing; GemmaForCausalLM needs a SentencePiece model");
     check("Starcoder2ForCausalLM", None, &|_| {}, "tokenizer.json: has byte_fallback");
     let gpt2 = |dir: &TempDir| edit(dir, "tokenizer_config.json", |c| c["tokenizer_class"] = json!("GPT2Tokenizer"));
     check(PHI3, None, &gpt2, "tokenizer.json: has byte_fallback");

@@ -9,6 +9,7 @@ use bitworth_quant::arch::{ArchSpec, Role};
 use bitworth_quant::checkpoint::{Checkpoint, Container, Model, Source, Tensor};
 use bitworth_quant::convert::config::Config;
 use bitworth_quant::gguf::{Array, Metadata, Value};
+use bitworth_quant::hparams::Recurrent;
 use bitworth_quant::synth::Synth;
 use bitworth_quant::{DType, Error, HParams, Result};
 use serde::{Deserialize, Serialize};
@@ -221,7 +222,8 @@ impl ModelFigures {
         })
     }
 
-    fn of_synth(id: &str, synth: Synth, config: &Config) -> Result<Self> {
+    /// From a shape.
+    pub(super) fn of_synth(id: &str, synth: Synth, config: &Config) -> Result<Self> {
         let h = HParams::from_metadata(&config.path, config.arch, synth.metadata())?;
         let figures = Self::of_hparams(id, config.arch, &h, synth.metadata(), synth.tensors());
         Ok(Self { model: Some(std::sync::Arc::new(synth)), ..figures })
@@ -239,17 +241,21 @@ impl ModelFigures {
         let windows = arch.name != "phi3" && metadata.get(&arch.key("attention.sliding_window")).is_some();
         let elements = |block: usize| match h.mla {
             Some(mla) => mla.kv_lora_rank + h.rope_dim,
-            None if !h.has_own_keys(block) => 0,
+            None if !h.has_own_keys(block) || h.recurrent_of(block).is_some() => 0,
             None => h.head_count_kv.of(block) * (h.head_dim.of(block) + h.value_dim.of(block)),
         };
         let mut kv: Vec<KvLayers> = Vec::new();
         for block in 0..h.block_count {
             let (elements, window) = (elements(block) as u32, h.window_of(block).filter(|_| windows).map(|w| w.width() as u32));
             match kv.iter_mut().find(|kv| kv.elements == elements && kv.window == window) {
+                _ if elements == 0 => {}
                 Some(kv) => kv.layers += 1,
                 None => kv.push(KvLayers { layers: 1, elements, window }),
             }
         }
+        // llama.cpp has these states in f32, as our own engine (`llama-memory-recurrent.cpp`, b11434).
+        let state = |r: &Recurrent| (r.conv_state(h.embedding_length) + r.head_state()) * size_of::<f32>();
+        let state_bytes: usize = (0..h.block_count).filter_map(|block| h.recurrent_of(block)).map(state).sum();
         let (params, active_params) = counts(tensors, h.expert_count as u64, h.expert_used_count as u64);
         Self {
             architecture: arch.name.to_owned(),
@@ -266,6 +272,7 @@ impl ModelFigures {
             experts_used: h.expert_used_count as u32,
             max_context: h.context_length as u32,
             kv,
+            state_bytes: state_bytes as u64,
             hparams: Some(h.clone()),
             ..Self::nameless(id)
         }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use bitworth_quant::checkpoint::{Checkpoint, Container, Model};
+use bitworth_quant::synth::Synth;
 use bitworth_quant::{Error, Result};
 
 use super::file_size::FileSize;
@@ -114,9 +115,17 @@ fn open(path: &Path) -> Result<ModelFigures> {
         // A GGUF file of an architecture that is not known here has a header all the same.
         Err(error) => match Container::open(path) {
             Ok(container) => ModelFigures::of_container(container).map_err(|_| error),
-            Err(_) => Err(error),
+            // Weights of a directory that are missing, or in an encoding that is not read, change nothing of its shape.
+            Err(_) => of_config(path).map_err(|_| error),
         },
     }
+}
+
+/// The figures of a directory by its configuration alone.
+fn of_config(path: &Path) -> Result<ModelFigures> {
+    let shape::Shape { name, config } = shape::of_folder(path)?;
+    let figures = ModelFigures::of_synth(&name, Synth::new(&name, &config, 0)?, &config)?;
+    Ok(ModelFigures { source: "config.json".into(), evidence: "read".into(), ..figures })
 }
 
 /// A model that its figures keep, for plans.
@@ -194,6 +203,21 @@ mod tests {
             ("command-r-plus", 103_811, 103_811, 262_144),
             ("command-r", 34_981, 34_981, 1_310_720),
             ("gemma-3-27b", 27_009, 27_009, 507_904),
+            ("gemma-4-31b", 30_697, 30_697, 901_120),
+            ("gemma-4-26b-a4b", 25_233, 3_800, 225_280),
+            ("gemma-4-e2b", 4_647, 2_300, 18_432),
+            ("gemma-4-e4b", 7_518, 4_500, 57_344),
+            ("qwen3.5-0.8b", 752, 752, 12_288),
+            ("qwen3.5-9b", 8_954, 8_954, 32_768),
+            ("qwen3.5-27b", 26_896, 26_896, 65_536),
+            ("qwen3.8-27b", 27_321, 26_900, 65_536),
+            ("qwen3.5-122b-a10b", 122_112, 9_771, 24_576),
+            ("qwen3-next-80b-a3b", 79_674, 3_875, 24_576),
+            ("glm-4.5", 356_786, 32_000, 376_832),
+            ("glm-4.7-flash", 29_943, 3_850, 54_144),
+            ("minimax-m2", 228_690, 10_000, 253_952),
+            ("kimi-k2", 1_026_408, 32_000, 70_272),
+            ("devstral-small-2-24b", 23_572, 23_572, 163_840),
             ("phi-4-mini", 3836, 3836, 131_072),
         ] {
             let figures = find(name).unwrap();

@@ -79,6 +79,18 @@ pub(super) fn embedded(id: &str) -> Result<Option<(PathBuf, Parsed)>> {
     Ok(Some((path, parsed)))
 }
 
+/// The shape of a folder or of a `config.json`, however weights beside it are encoded.
+pub(super) fn of_folder(path: &Path) -> Result<Shape> {
+    const ENCODING: &str = "quantization_config";
+    let (name, path, keys) = read(path)?;
+    let mut keys = keys.unwrap_or_default();
+    keys.remove(ENCODING);
+    if let Some(Value::Object(text)) = keys.get_mut("text_config") {
+        text.remove(ENCODING);
+    }
+    Ok(Shape { name, config: Config::parse(path, keys)? })
+}
+
 /// Name, file and keys of a shape that does not come with the program.
 fn read(shape: &Path) -> Result<(String, PathBuf, Option<ConfigMap>)> {
     let file = if shape.is_dir() { shape.join("config.json") } else { shape.to_owned() };
@@ -160,7 +172,7 @@ mod tests {
     fn an_unknown_shape_is_refused_with_the_closest_ones() {
         let error = load("llama-9b", None).unwrap_err().to_string();
         assert!(error.contains("llama-9b") && error.contains("llama-8b") && error.contains("a .toml file"), "{error}");
-        let error = load("glm-4.5-air", None).unwrap_err().to_string();
+        let error = load("dots.llm1", None).unwrap_err().to_string();
         assert!(error.contains("figures are known"), "{error}");
     }
 }

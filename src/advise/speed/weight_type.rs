@@ -62,6 +62,7 @@ fn class_of(dtype: DType) -> Option<Class> {
         DType::NVFP4 => class("NVFP4", 4.5, Plain),
         DType::TQ1_0 | DType::TQ2_0 => class("TQ", 2.06, Codebook),
         DType::Q1_0 | DType::Q2_0 => None,
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => None,
     }
 }
 
