@@ -229,11 +229,11 @@ mod tests {
         let rows = [row("a,\"b\"|c", &[(1.0, false)]), row("plain", &[(2.0, false), (2.0, false)])];
         let text = csv(&rows).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("model,bytes,test,phase,tokens,depth,batch,tps,"), "{}", lines[0]);
-        assert!(lines[1].starts_with("\"a,\"\"b\"\"|c\",3145728,tg10 x2 @ d64,decode,20,64,2,20.0,"), "{}", lines[1]);
+        assert!(lines[0].starts_with("model,bytes,arithmetic,test,phase,tokens,depth,batch,tps,"), "{}", lines[0]);
+        assert!(lines[1].starts_with("\"a,\"\"b\"\"|c\",3145728,q8,tg10 x2 @ d64,decode,20,64,2,20.0,"), "{}", lines[1]);
         assert!(lines[2].starts_with("plain,") && lines.len() == 3);
         let text = markdown::render_table(&table(&rows));
-        assert!(text.contains("| a,\"b\"\\|c | 3.0 | tg10 x2 @ d64 | 20.00 |"), "{text}");
+        assert!(text.contains("| a,\"b\"\\|c | 3.0 | q8 | tg10 x2 @ d64 | 20.00 |"), "{text}");
         let lines = super::lines(&rows).unwrap();
         let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&parsed[0]["tps"], &parsed[1]["seconds"][1]), (&20.0.into(), &2.0.into()));
