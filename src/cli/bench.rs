@@ -7,18 +7,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bitworth_quant::Checkpoint;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use serde_json::json;
 
 use super::session::Session;
 use super::{DecodingArgs, DeviceArgs, Outcome, output};
+use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
+use bitworth_engine::sweep;
 use bitworth_eval::record::Speed;
 use bitworth_measure::device::Device;
 use bitworth_measure::models;
+use bitworth_measure::on_device;
 use bitworth_measure::timing::{self, Counts, NoEnergy, Test, Workload};
 use bitworth_report::bench::{self, BenchRow};
 use bitworth_report::{markdown, table};
+use bitworth_text::tokenizer::Tokenizer;
 
 /// Time prefill and decoding. Lists and ranges are written as for llama-bench: 128,512 or 128-512, 128-512+128, 128-512*2.
 #[derive(Args)]
@@ -50,6 +55,9 @@ pub struct BenchArgs {
     /// By how much the speed of the machine itself may change before a timing is flagged as drifted and left out of the median.
     #[arg(long, default_value_t = 10.0, value_name = "PERCENT")]
     drift_bound: f64,
+    /// Say, too, how far decoding in q8 is from f32, on text of each model's own.
+    #[arg(long)]
+    full: bool,
     /// One model after the other, where they do not fit into memory together; otherwise they take turns.
     #[arg(long)]
     sequential: bool,
@@ -119,6 +127,7 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         Some(dir) => timing::records::append(dir, device.info(), &checkpoints[..timed.speeds.len()], &timed.speeds)?,
         None => Vec::new(),
     };
+    let divergences = if args.full { divergences(&device, &variants, load.arithmetic, session)? } else { Vec::new() };
     let energy = timed.energy.as_ref();
     let order = if timed.sequential { "sequential" } else { "interleaved" };
     let document = json!({
@@ -126,7 +135,7 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
         "unsteady": rows.iter().any(BenchRow::is_unsteady), "anchors": timed.anchors,
         "energy_sources": energy.ok(), "energy_missing": energy.err().map(NoEnergy::to_string),
-        "records": records, "interrupted": timed.interrupted,
+        "records": records, "interrupted": timed.interrupted, "divergences": args.full.then_some(&divergences),
     });
     match args.output {
         _ if session.is_json() => output::json(&document)?,
@@ -139,6 +148,9 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
     if let Err(why) = energy {
         session.note(&why.to_string());
     }
+    for one in &divergences {
+        session.note(&one.sentence());
+    }
     for note in &timed.notes {
         session.note(&note.describe(&output::flag));
     }
@@ -146,6 +158,48 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         return Err(EngineError::Interrupted).context("what is shown was timed before");
     }
     Ok(Outcome::Done)
+}
+
+/// How far the decoding of a model is from that in f32.
+#[derive(Serialize)]
+struct FromF32 {
+    model: String,
+    arithmetic: Arithmetic,
+    tokens: usize,
+    kld: f64,
+    same_top: f64,
+}
+
+impl FromF32 {
+    fn sentence(&self) -> String {
+        let Self { model, arithmetic, tokens, kld, same_top } = self;
+        let (name, percent) = (arithmetic.name(), 100.0 * same_top);
+        format!(
+            "{model}: decoding in {name} is {kld:.5} nats a token from f32 (KL divergence over {tokens} tokens of the model's own), \
+             with the same likeliest token in {percent:.1} %"
+        )
+    }
+}
+
+/// Tokens that arithmetics are compared on.
+const COMPARED: usize = 128;
+
+/// The same of all models; none where they are decoded in f32.
+fn divergences(device: &Device, variants: &[Variant], asked: Option<Arithmetic>, session: &Session) -> Result<Vec<FromF32>> {
+    let arithmetic = on_device!(device, backend => asked.unwrap_or_else(|| backend.decoding_arithmetic()));
+    let variants = variants.iter().filter(|_| arithmetic != Arithmetic::F32);
+    let one = |variant: &Variant| {
+        let checkpoint = variant.checkpoint();
+        // A model of random weights has no tokenizer.
+        let start = Tokenizer::new(checkpoint).ok().and_then(|tokenizer| tokenizer.start()).unwrap_or(0);
+        let tokens = COMPARED.min(sweep::longest_sequence(variant.hparams()));
+        let found = on_device!(device, backend => {
+            timing::divergence(backend, variant, arithmetic, (start, tokens), session.watch())
+        })?;
+        let (model, tokens) = (checkpoint.name().to_owned(), found.tokens);
+        Ok(FromF32 { model, arithmetic, tokens, kld: found.kld, same_top: found.same_top })
+    };
+    variants.map(one).collect()
 }
 
 /// What the timings of a test say.

@@ -73,15 +73,9 @@ impl CpuWeight {
     }
 
     /// The same for products in 8 bits; in a format without integers as it is.
-    fn in_panels(self) -> Self {
-        let (dtype, rows, cols, row_bytes) = (self.dtype, self.rows, self.cols, self.row_bytes);
-        match packed::Panels::of(self) {
-            Err(weight) => weight,
-            Ok(panels) => {
-                let bytes = TensorBytes::Owned(Vec::new());
-                Self { dtype, rows, cols, row_bytes, bytes, panels: Some(panels) }
-            }
-        }
+    fn in_panels(mut self) -> Self {
+        self.panels = packed::Panels::of(&mut self);
+        self
     }
 
     /// All of it, decoded (norm gains and biases).

@@ -239,12 +239,13 @@ fn widen(bits: u16, brain: bool) -> f32 {
 }
 
 impl Panels {
-    /// Takes a matrix apart; gives it back where its format has no integers or its scales do not fit.
-    pub fn of(weight: CpuWeight) -> Result<Self, CpuWeight> {
-        let CpuWeight { dtype, rows, cols, row_bytes, .. } = weight;
-        let Some(integers) = dtype.integers().filter(|_| cols.is_multiple_of(BLOCK)) else { return Err(weight) };
+    /// Takes a matrix apart, and its bytes away; `None` where its format has no integers.
+    pub fn of(weight: &mut CpuWeight) -> Option<Self> {
+        let CpuWeight { dtype, rows, cols, row_bytes, .. } = *weight;
+        let integers = dtype.integers().filter(|_| cols.is_multiple_of(BLOCK))?;
+        let bytes = std::mem::replace(&mut weight.bytes, TensorBytes::Owned(Vec::new()));
         let Some((packing, added)) = Packing::of(integers.codes) else {
-            return Ok(Self { rows, cols, integers, stored: Stored::Rows { bytes: weight.bytes, row_bytes } });
+            return Some(Self { rows, cols, integers, stored: Stored::Rows { bytes, row_bytes } });
         };
         let panels = rows.div_ceil(PANEL);
         let (groups, bases) = (cols / integers.group, cols / integers.base);
@@ -271,7 +272,7 @@ impl Panels {
             |parts, (p, ((((codes, scales), levels), offset_levels), offsets))| {
                 let mut blocks = vec![[[0u8; LINE]; BLOCK / 4]; cols / BLOCK];
                 for j in 0..PANEL.min(rows - p * PANEL) {
-                    integers.take_apart(&weight.bytes[(p * PANEL + j) * row_bytes..][..row_bytes], parts);
+                    integers.take_apart(&bytes[(p * PANEL + j) * row_bytes..][..row_bytes], parts);
                     for (block, codes) in blocks.iter_mut().zip(parts.codes.as_chunks::<BLOCK>().0) {
                         for (c, &code) in codes.iter().enumerate() {
                             block[c / 4][4 * j + c % 4] = match packing {
@@ -304,14 +305,15 @@ impl Panels {
             },
         );
         drop(work);
-        match (Bases::of(&scales), Bases::of(&offsets)) {
+        let stored = match (Bases::of(&scales), Bases::of(&offsets)) {
             (Some(scale_bases), Some(offset_bases)) => {
-                weight.bytes.release();
-                let stored = Stored::Packed { packing, added, codes, scale_bases, offset_bases, scale_levels, offset_levels };
-                Ok(Self { rows, cols, integers, stored })
+                bytes.release();
+                Stored::Packed { packing, added, codes, scale_bases, offset_bases, scale_levels, offset_levels }
             }
-            _ => Ok(Self { rows, cols, integers, stored: Stored::Rows { bytes: weight.bytes, row_bytes } }),
-        }
+            // Scales that no half precision holds.
+            _ => Stored::Rows { bytes, row_bytes },
+        };
+        Some(Self { rows, cols, integers, stored })
     }
 
     /// Columns.

@@ -174,10 +174,10 @@ fn recurrences_do_not_depend_on_instruction_set_or_threads() {
 
 #[track_caller]
 fn check_q8(dtype: DType, rows: usize, n: usize, k: usize) {
-    let (mut x, w) = (noise(rows * k, 1), weight(dtype, n, k));
+    let (mut x, mut w) = (noise(rows * k, 1), weight(dtype, n, k));
     x[..32].fill(0.0); // a block without a scale
     let expected = naive::matmul_q8(&x, rows, &w);
-    let panels = Panels::of(w).unwrap_or_else(|_| panic!("no integers"));
+    let panels = Panels::of(&mut w).unwrap();
     for isa in Isa::available() {
         for dot in Dot::of(isa) {
             for threads in [1, 3] {
@@ -235,10 +235,10 @@ fn the_largest_integers_do_not_overflow() {
         bytes.extend([if block % 3 == 0 { 127u8 } else { 0x80 }; 32]);
     }
     let tensor = HostTensor { dtype: DType::Q8_0, rows: n, cols: k, bytes: TensorBytes::Owned(bytes) };
-    let w = Cpu::new().weight(tensor).unwrap();
+    let mut w = Cpu::new().weight(tensor).unwrap();
     let x: Vec<f32> = (0..rows * k).map(|i| if i / 32 % 2 == 0 { 1.0 } else { -1.0 }).collect();
     let expected = naive::matmul_q8(&x, rows, &w);
-    let panels = Panels::of(w).unwrap_or_else(|_| panic!("no integers"));
+    let panels = Panels::of(&mut w).unwrap();
     for isa in Isa::available() {
         for dot in Dot::of(isa) {
             let mut out = vec![0.0; rows * n];

@@ -12,6 +12,7 @@
 
 mod anchor;
 mod counts;
+mod divergence;
 mod energy;
 mod memory;
 pub mod records;
@@ -25,6 +26,7 @@ use bitworth_quant::progress::Unit;
 
 use self::anchor::Anchor;
 pub use self::counts::Counts;
+pub use self::divergence::{Divergence, divergence};
 use self::energy::EnergyMeter;
 pub use self::energy::NoEnergy;
 use self::memory::PeakMemory;
