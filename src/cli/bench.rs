@@ -175,8 +175,8 @@ impl FromF32 {
         let Self { model, arithmetic, tokens, kld, same_top } = self;
         let (name, percent) = (arithmetic.name(), 100.0 * same_top);
         format!(
-            "{model}: decoding in {name} is {kld:.5} nats a token from f32 (KL divergence over {tokens} tokens of the model's own), \
-             with the same likeliest token in {percent:.1} %"
+            "{model}: decoding in {name} is {kld:.5} nats a token from f32 (KL divergence over {tokens} tokens of the model's \
+             own), with the same likeliest token in {percent:.1} %"
         )
     }
 }

@@ -385,7 +385,7 @@ pub trait Backend: Send + Sync {
     fn indices(&self, data: &[u32]) -> Result<Self::Indices>;
     /// A tensor as stored.
     fn weight(&self, tensor: HostTensor) -> Result<Self::Weight>;
-    /// A matrix for [`Backend::matmul`], [`Backend::matvec`] and [`Backend::embed`], brought into the form that `arithmetic` wants.
+    /// A matrix for [`Backend::matmul`], [`Backend::matvec`] and [`Backend::embed`], in the form that `arithmetic` wants.
     fn matrix(&self, tensor: HostTensor, arithmetic: Arithmetic) -> Result<Self::Weight> {
         self.check_arithmetic(arithmetic)?;
         self.weight(tensor)

@@ -164,8 +164,8 @@ mod tests {
     use super::{CodeValues, LevelValues, Parts};
     use crate::random::SplitMix64;
 
-    /// Any bytes but scales that are not finite: codes, scales and offsets give the decoder's weights to the last bit, and are what
-    /// the form says.
+    /// Any bytes but scales that are not finite: codes, scales and offsets give the decoder's weights to the last bit, and are
+    /// what the form says.
     #[test]
     fn integers_scales_and_offsets_are_the_weights() {
         let mut random = SplitMix64::new(1);

@@ -1,10 +1,10 @@
 //! A matrix of small integers (`bitworth_quant::formats::Integers`) as products in 8 bits read it: panels of 16 neighbouring
 //! rows, in about as many bytes as the format takes.
 //!
-//! Four neighbouring columns of the 16 rows of a panel, one byte each, are a line of 64 bytes, so that an instruction multiplies a
-//! line, or half of one, with four activations and has a sum for each row. Codes of fewer than 8 bits are packed: byte by byte,
-//! several lines lie in one. A block of 32 columns has the lines of its lower four bits (two in one, in the order of columns), then
-//! those of the next two bits (four in one), then those of one bit (eight in one), as far as its codes have such bits.
+//! Four neighbouring columns of the 16 rows of a panel, one byte each, are a line of 64 bytes, so that an instruction multiplies
+//! a line, or half of one, with four activations and has a sum for each row. Codes of fewer than 8 bits are packed: byte by byte,
+//! several lines lie in one. A block of 32 columns has the lines of its lower four bits (two in one, in the order of columns),
+//! then those of the next two bits (four in one), then those of one bit (eight in one), as far as its codes have such bits.
 //!
 //! Formats whose codes are points of a grid take up many more bits so; they stay as they are and are taken apart panel by panel.
 

@@ -4,9 +4,9 @@
 //! Activations are rounded a row at a time in blocks of 32, as llama.cpp's Q8_0 has them: `d = max |x| / 127`, codes
 //! `round(x / d)`; `d` stays f32. Weights are packed once, when the matrix is made, into panels of neighbouring rows
 //! (`packed.rs`); a few rows are multiplied with them as they lie, more rows with a panel that is unpacked once. Integers are
-//! multiplied and added exactly within a group of 16 or 32 columns; the groups' results are scaled and added up in f32 in the order
-//! of k, one multiply-add each. So the instruction set, the number of rows and of threads change no bit, and the naive loop
-//! (`naive.rs`) is an exact referee.
+//! multiplied and added exactly within a group of 16 or 32 columns; the groups' results are scaled and added up in f32 in the
+//! order of k, one multiply-add each. So the instruction set, the number of rows and of threads change no bit, and the naive
+//! loop (`naive.rs`) is an exact referee.
 //!
 //! Absent: weights without an integer form (floats); those are for `gemm.rs`.
 

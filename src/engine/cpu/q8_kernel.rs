@@ -1,7 +1,7 @@
 //! The kernels of `q8.rs`: a few rows of 8-bit activations times one panel of small integers, on each instruction set.
 //!
-//! All compute the same: exact integers within a group, then `sum = fma(integer, weight scale * activation scale, sum)`, then,
-//! where there are offsets, `sum = fma(offset, activation sum, sum)`, group after group. Weights that are not negative multiply as
+//! All compute the same: exact integers within a group, then `sum = fma(integer, weight scale * activation scale, sum)`; then,
+//! with offsets, `sum = fma(offset, activation sum, sum)`, group after group. Weights that are not negative multiply as
 //! bytes without a sign; what was added to them for that comes off again with the sum of the activations (`corrections`).
 //! Indices instead of iterators: rows and vectors are numbered by the tile.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
