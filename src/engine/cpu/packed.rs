@@ -8,6 +8,8 @@
 //!
 //! Formats whose codes are points of a grid take up many more bits so; they stay as they are and are taken apart panel by panel.
 
+use std::ops::Range;
+
 use bitworth_quant::DType;
 use bitworth_quant::checkpoint::TensorBytes;
 use bitworth_quant::formats::{CodeValues, Integers, LevelValues, Parts};
@@ -198,6 +200,8 @@ pub struct PanelRoom {
     codes: Vec<u8>,
     scales: Vec<f32>,
     offsets: Vec<f32>,
+    /// Bases of either as singles.
+    widened: Vec<f32>,
     parts: Parts,
 }
 
@@ -379,7 +383,7 @@ impl Panels {
 
     /// The rows of a panel, taken apart.
     fn take_rows(&self, bytes: &[u8], row_bytes: usize, p: usize, room: &mut PanelRoom) {
-        let PanelRoom { codes, scales, offsets, parts } = room;
+        let PanelRoom { codes, scales, offsets, parts, .. } = room;
         codes.clear();
         codes.resize(self.cols * PANEL, 0);
         scales.fill(0.0);
@@ -400,30 +404,22 @@ impl Panels {
     }
 
     /// The scales and offsets of a packed panel.
-    fn expand(&self, isa: Isa, p: usize, room: &mut PanelRoom) {
+    fn expand<'a>(&'a self, isa: Isa, p: usize, room: &mut PanelRoom) {
         let Stored::Packed { scale_bases, offset_bases, scale_levels, offset_levels, .. } = &self.stored else { return };
         let (groups, bases) = (self.cols / self.integers.group * PANEL, self.cols / self.integers.base * PANEL);
         let per_base = self.integers.base / self.integers.group;
-        let part = |list: &'_ Bases| if list.bits.is_empty() { 0..0 } else { p * bases..(p + 1) * bases };
-        let levels = |list: &[i8]| if list.is_empty() { 0..0 } else { p * groups..(p + 1) * groups };
-        let scale_levels = &scale_levels[levels(scale_levels)];
+        let part = |bases_of: &Bases| if bases_of.bits.is_empty() { 0..0 } else { p * bases..(p + 1) * bases };
+        let of = |levels: &'_ [i8]| if levels.is_empty() { 0..0 } else { p * groups..(p + 1) * groups };
         let nibbles = self.integers.levels == LevelValues::Nibbles;
-        let offset_levels = &offset_levels[levels(offset_levels)];
-        let bits = &scale_bases.bits[part(scale_bases)];
-        expand(
-            isa,
-            bits,
-            scale_bases.brain,
-            scale_levels,
-            if nibbles { Level::Lower } else { Level::Whole },
-            per_base,
-            &mut room.scales,
-        );
-        let bits = &offset_bases.bits[part(offset_bases)];
-        if nibbles {
-            expand(isa, bits, offset_bases.brain, scale_levels, Level::Upper, per_base, &mut room.offsets);
-        } else {
-            expand(isa, bits, offset_bases.brain, offset_levels, Level::Whole, per_base, &mut room.offsets);
+        let stored = |levels: &'a [i8], level| Some((&levels[of(levels)], level)).filter(|(levels, _)| !levels.is_empty());
+        let (scale_levels, offset_levels) = match nibbles {
+            true => (stored(scale_levels, Level::Lower), stored(scale_levels, Level::Upper)),
+            false => (stored(scale_levels, Level::Whole), stored(offset_levels, Level::Whole)),
+        };
+        let PanelRoom { scales, offsets, widened, .. } = room;
+        expand(isa, scale_bases, part(scale_bases), scale_levels, per_base, [&mut *widened, scales]);
+        if self.integers.has_offsets {
+            expand(isa, offset_bases, part(offset_bases), offset_levels, per_base, [widened, offsets]);
         }
     }
 
@@ -505,24 +501,61 @@ impl Level {
     }
 }
 
-per_isa! {
-    /// `out[group, j] = base[group / per_base, j] * level[group, j]`; without levels the bases alone.
-    fn expand(bits: &[u16], brain: bool, levels: &[i8], level: Level, per_base: usize, out: &mut [f32]) {
-        let (bits, out) = (bits.as_chunks::<PANEL>().0, out.as_chunks_mut::<PANEL>().0);
-        let levels = levels.as_chunks::<PANEL>().0;
-        for (b, (bits, out)) in bits.iter().zip(out.chunks_mut(per_base)).enumerate() {
-            let mut base = [0.0f32; PANEL];
-            for j in 0..PANEL {
-                base[j] = widen(bits[j], brain);
+/// `out[group, j] = base[group / per_base, j] * level[group, j]`; without levels the bases alone.
+fn expand(
+    isa: Isa,
+    bases: &Bases,
+    part: Range<usize>,
+    levels: Option<(&[i8], Level)>,
+    per_base: usize,
+    room: [&mut Vec<f32>; 2],
+) {
+    let [widened, out] = room;
+    let bits = &bases.bits[part];
+    widened.resize(bits.len(), 0.0);
+    match levels {
+        None if per_base == 1 => widen_all(isa, bits, bases.brain, out),
+        None => {
+            widen_all(isa, bits, bases.brain, widened);
+            let out = out.as_chunks_mut::<PANEL>().0;
+            for (base, out) in widened.as_chunks::<PANEL>().0.iter().zip(out.chunks_mut(per_base)) {
+                out.fill(*base);
             }
-            for (g, out) in out.iter_mut().enumerate() {
-                match levels.get(b * per_base + g) {
-                    None => *out = base,
-                    Some(levels) => {
-                        for j in 0..PANEL {
-                            out[j] = base[j] * f32::from(level.of(levels[j]));
-                        }
-                    }
+        }
+        Some((levels, level)) => {
+            widen_all(isa, bits, bases.brain, widened);
+            scale_levels(isa, widened, levels, level, per_base, out);
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn widen_all(isa: Isa, bits: &[u16], brain: bool, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if !brain && isa != Isa::Portable && is_x86_feature_detected!("f16c") {
+        assert!(bits.len() == out.len() && bits.len().is_multiple_of(PANEL));
+        // SAFETY: as just checked; an Isa other than Portable comes with AVX2.
+        return unsafe { super::q8_x86::widen(bits, out) };
+    }
+    widen_plain(isa, bits, brain, out);
+}
+
+per_isa! {
+    fn widen_plain(bits: &[u16], brain: bool, out: &mut [f32]) {
+        for (out, &bits) in out.iter_mut().zip(bits) {
+            *out = widen(bits, brain);
+        }
+    }
+}
+
+per_isa! {
+    fn scale_levels(bases: &[f32], levels: &[i8], level: Level, per_base: usize, out: &mut [f32]) {
+        let groups = out.as_chunks_mut::<PANEL>().0.chunks_mut(per_base);
+        let levels = levels.as_chunks::<PANEL>().0.chunks(per_base);
+        for ((base, out), levels) in bases.as_chunks::<PANEL>().0.iter().zip(groups).zip(levels) {
+            for (out, levels) in out.iter_mut().zip(levels) {
+                for j in 0..PANEL {
+                    out[j] = base[j] * f32::from(level.of(levels[j]));
                 }
             }
         }

@@ -45,6 +45,8 @@ struct Room {
 
 thread_local! {
     static ROOM: Cell<Room> = Cell::default();
+    /// Activations that all tasks of a product share.
+    static SHARED: Cell<Q8Buffer> = Cell::default();
 }
 
 impl Q8Buffer {
@@ -56,6 +58,10 @@ impl Q8Buffer {
         self.totals.resize(groups, 0);
         self.sums.resize(if w.has_offsets() { groups } else { 0 }, 0.0);
         round(isa, x, &mut self.codes, &mut self.scales);
+        if added == 0 && !w.has_offsets() {
+            self.totals.fill(0);
+            return;
+        }
         totals(isa, &self.codes, w.group(), &mut self.totals);
         let per_scale = BLOCK / w.group();
         for (g, (sum, &total)) in self.sums.iter_mut().zip(&self.totals).enumerate() {
@@ -134,6 +140,11 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
     // Few rows: split the panels too, so that every thread has work.
     let splits = (4 * rayon::current_num_threads()).div_ceil(row_blocks).clamp(1, pairs.len());
     let per_split = pairs.len().div_ceil(splits);
+    // One block of rows is rounded once for all tasks; several each by its own.
+    let mut shared = SHARED.take();
+    if row_blocks == 1 {
+        shared.round(isa, &x[..rows * k], w, added);
+    }
     let out = SharedMut::new(&mut out[..rows * count]);
     // One by one, so that no thread sits on a run of tasks while another is idle.
     (0..row_blocks * splits).into_par_iter().with_max_len(1).for_each(|task| {
@@ -141,8 +152,11 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
         let (block, split) = (task / splits, task % splits);
         let block = block * ROW_BLOCK..((block + 1) * ROW_BLOCK).min(rows);
         let first_pair = pairs.start + split * per_split;
-        room.rounded.round(isa, &x[block.start * k..block.end * k], w, added);
         let Room { rounded, panels: [first_room, second_room] } = &mut room;
+        if row_blocks > 1 {
+            rounded.round(isa, &x[block.start * k..block.end * k], w, added);
+        }
+        let rounded = if row_blocks > 1 { &*rounded } else { &shared };
         for pair in first_pair..(first_pair + per_split).min(pairs.end) {
             let wants = |p: usize| p * PANEL < wanted.end && (p + 1) * PANEL > wanted.start;
             let first = wants(2 * pair).then(|| w.panel(isa, 2 * pair, unpack, first_room));
@@ -165,4 +179,5 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
         }
         ROOM.set(room);
     });
+    SHARED.set(shared);
 }

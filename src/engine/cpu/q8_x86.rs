@@ -33,8 +33,7 @@ unsafe fn load(block: *const u8, line: usize, v: usize) -> __m256i {
 unsafe fn nibbles(block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
     let mask = _mm256_set1_epi8(15);
     let (a, b) = (load(block, 2 * half, v), load(block, 2 * half + 1, v));
-    let upper = |x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask);
-    [_mm256_and_si256(a, mask), upper(a), _mm256_and_si256(b, mask), upper(b)]
+    each([a, _mm256_srli_epi16::<4>(a), b, _mm256_srli_epi16::<4>(b)], mask)
 }
 
 /// Two bits of each of four codes in a line, `UP` places up.
@@ -46,7 +45,7 @@ unsafe fn pairs<const UP: i32>(line: __m256i) -> [__m256i; 4] {
     } else {
         [_mm256_slli_epi16::<4>(line), _mm256_slli_epi16::<2>(line), line, _mm256_srli_epi16::<2>(line)]
     };
-    [0, 1, 2, 3].map(|q| _mm256_and_si256(at[q], mask))
+    each(at, mask)
 }
 
 /// One bit of each of the four codes of a half, `UP` places up.
@@ -64,12 +63,18 @@ unsafe fn bits<const UP: i32>(line: __m256i, half: usize) -> [__m256i; 4] {
             _mm256_slli_epi16::<1>(line),
         ],
     };
-    [0, 1, 2, 3].map(|q| _mm256_and_si256(at[q], mask))
+    each(at, mask)
+}
+
+// Written out, because a closure given to `map` may be compiled without the instruction set.
+#[inline(always)]
+unsafe fn each(a: [__m256i; 4], mask: __m256i) -> [__m256i; 4] {
+    [_mm256_and_si256(a[0], mask), _mm256_and_si256(a[1], mask), _mm256_and_si256(a[2], mask), _mm256_and_si256(a[3], mask)]
 }
 
 #[inline(always)]
 unsafe fn both(a: [__m256i; 4], b: [__m256i; 4]) -> [__m256i; 4] {
-    [0, 1, 2, 3].map(|q| _mm256_or_si256(a[q], b[q]))
+    [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1]), _mm256_or_si256(a[2], b[2]), _mm256_or_si256(a[3], b[3])]
 }
 
 #[derive(Clone, Copy)]
@@ -149,7 +154,8 @@ impl<const FIT: usize> Codes for Bytes<FIT> {
     const FIT: usize = FIT;
     #[inline(always)]
     unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
-        [0, 1, 2, 3].map(|q| load(block, 4 * half + q, v))
+        let line = 4 * half;
+        [load(block, line, v), load(block, line + 1, v), load(block, line + 2, v), load(block, line + 3, v)]
     }
 }
 
@@ -161,7 +167,13 @@ impl Codes for Table {
     const FIT: usize = 0;
     #[inline(always)]
     unsafe fn four(self, block: *const u8, half: usize, v: usize) -> [__m256i; 4] {
-        nibbles(block, half, v).map(|codes| _mm256_shuffle_epi8(self.0, codes))
+        let [a, b, c, d] = nibbles(block, half, v);
+        [
+            _mm256_shuffle_epi8(self.0, a),
+            _mm256_shuffle_epi8(self.0, b),
+            _mm256_shuffle_epi8(self.0, c),
+            _mm256_shuffle_epi8(self.0, d),
+        ]
     }
 }
 
@@ -233,19 +245,38 @@ unsafe fn broadcast(codes: *const i8) -> __m256i {
     _mm256_set1_epi32(codes.cast::<i32>().read_unaligned())
 }
 
+/// Where the factors of a group stand, of a row of activations and of eight rows of a panel.
+#[derive(Clone, Copy)]
+struct Factors {
+    x_scale: *const f32,
+    x_sum: *const f32,
+    scales: *const f32,
+    /// Null where there are none.
+    offsets: *const f32,
+}
+
 /// Adds the integers of a group to the sums of a row.
 #[inline(always)]
-unsafe fn add_group(sums: __m256, dots: __m256i, x: &Q8Rows<'_>, row: usize, w: &Panel<'_>, group: usize, v: usize) -> __m256 {
-    let (groups, at) = (x.corrections.len() / x.count, group * PANEL + v * 8);
-    let blocks = groups * w.group / BLOCK;
-    let scale = _mm256_set1_ps(*x.scales.as_ptr().add(row * blocks + group * w.group / BLOCK));
-    let scale = _mm256_mul_ps(_mm256_loadu_ps(w.scales.as_ptr().add(at)), scale);
+unsafe fn add_group(sums: __m256, dots: __m256i, f: Factors) -> __m256 {
+    let scale = _mm256_mul_ps(_mm256_loadu_ps(f.scales), _mm256_set1_ps(*f.x_scale));
     let sums = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, sums);
-    if w.offsets.is_empty() {
+    if f.offsets.is_null() {
         return sums;
     }
-    let sum = _mm256_set1_ps(*x.sums.as_ptr().add(row * groups + group));
-    _mm256_fmadd_ps(_mm256_loadu_ps(w.offsets.as_ptr().add(at)), sum, sums)
+    _mm256_fmadd_ps(_mm256_loadu_ps(f.offsets), _mm256_set1_ps(*f.x_sum), sums)
+}
+
+/// The factors of row `row` of activations and of the rows `8 * v .. 8 * v + 8` of the panel in group `g`, which is in block `b`.
+#[inline(always)]
+unsafe fn factors(x: &Q8Rows<'_>, w: &Panel<'_>, [row, groups, blocks, g, b, v]: [usize; 6]) -> Factors {
+    let at = g * PANEL + v * 8;
+    let offsets = if w.offsets.is_empty() { std::ptr::null() } else { w.offsets.as_ptr().add(at) };
+    Factors {
+        x_scale: x.scales.as_ptr().add(row * blocks + b),
+        x_sum: x.sums.as_ptr().wrapping_add(row * groups + g),
+        scales: w.scales.as_ptr().add(at),
+        offsets,
+    }
 }
 
 /// Rows `first .. first + R`; returns R.
@@ -258,7 +289,7 @@ unsafe fn avx2_rows<C: Codes, const R: usize, const GROUP: usize>(
     out: &mut Sums,
 ) -> usize {
     let k = x.codes.len() / x.count;
-    let groups = k / GROUP;
+    let (groups, blocks) = (k / GROUP, k / BLOCK);
     let x_codes = x.codes.as_ptr().add(first * k);
     let ones = _mm256_set1_epi16(1);
     let mut sums = [[_mm256_setzero_ps(); 2]; R];
@@ -298,7 +329,7 @@ unsafe fn avx2_rows<C: Codes, const R: usize, const GROUP: usize>(
                 if C::FIT > GROUP / 4 {
                     dots[i] = _mm256_add_epi32(dots[i], _mm256_madd_epi16(short[i], ones));
                 }
-                sums[i][v] = add_group(sums[i][v], dots[i], x, first + i, w, g, v);
+                sums[i][v] = add_group(sums[i][v], dots[i], factors(x, w, [first + i, groups, blocks, g, g * GROUP / BLOCK, v]));
             }
         }
     }
@@ -321,7 +352,7 @@ unsafe fn vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
     out: &mut Sums,
 ) -> usize {
     let k = x.codes.len() / x.count;
-    let groups = k / GROUP;
+    let (groups, blocks) = (k / GROUP, k / BLOCK);
     let x_codes = x.codes.as_ptr().add(first * k);
     let mut sums = [[_mm256_setzero_ps(); 2]; R];
     for g in 0..groups {
@@ -345,7 +376,7 @@ unsafe fn vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
                 }
             }
             for i in 0..R {
-                sums[i][v] = add_group(sums[i][v], dots[i], x, first + i, w, g, v);
+                sums[i][v] = add_group(sums[i][v], dots[i], factors(x, w, [first + i, groups, blocks, g, g * GROUP / BLOCK, v]));
             }
         }
     }
@@ -471,5 +502,13 @@ unsafe fn unpack_codes<C: Codes>(codes: C, blocks: &[u8], out: &mut [u8]) {
                 }
             }
         }
+    }
+}
+
+/// Halves as singles. SAFETY: both are as long; the processor has AVX2 and F16C.
+#[target_feature(enable = "avx2,f16c")]
+pub unsafe fn widen(bits: &[u16], out: &mut [f32]) {
+    for (bits, out) in bits.as_chunks::<8>().0.iter().zip(out.as_chunks_mut::<8>().0) {
+        _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast())));
     }
 }
