@@ -38,10 +38,10 @@ impl TensorBytes {
         }
     }
 
-    /// Lets go of the pages of a mapped file, which are read again if they are asked for again.
-    pub fn release(&self) {
+    /// Lets go of some pages of a mapped file, which are read again if they are asked for again.
+    pub fn release(&self, part: Range<usize>) {
         if let Self::Mapped(map, range) = self {
-            mmap::release(map, range);
+            mmap::release(map, &(range.start + part.start..range.start + part.end));
         }
     }
 }

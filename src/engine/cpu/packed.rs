@@ -22,6 +22,8 @@ use super::isa::{Isa, per_isa};
 pub const PANEL: usize = 16;
 /// Columns of a block, and those that share a scale of the activations.
 pub const BLOCK: usize = 32;
+/// Panels that are made before what they were made of is let go.
+const CHUNK: usize = 256;
 /// Bytes of a line.
 const LINE: usize = 4 * PANEL;
 /// Codes of a block, line by line.
@@ -271,47 +273,52 @@ impl Panels {
             .zip(parts_of(&mut offset_levels, offset_level_len, panels))
             .zip(parts_of(&mut offsets, offset_len, panels))
             .collect();
-        work.par_iter_mut().enumerate().for_each_init(
-            Parts::default,
-            |parts, (p, ((((codes, scales), levels), offset_levels), offsets))| {
-                let mut blocks = vec![[[0u8; LINE]; BLOCK / 4]; cols / BLOCK];
-                for j in 0..PANEL.min(rows - p * PANEL) {
-                    integers.take_apart(&bytes[(p * PANEL + j) * row_bytes..][..row_bytes], parts);
-                    for (block, codes) in blocks.iter_mut().zip(parts.codes.as_chunks::<BLOCK>().0) {
-                        for (c, &code) in codes.iter().enumerate() {
-                            block[c / 4][4 * j + c % 4] = match packing {
-                                Packing::Eight => code as u8,
-                                Packing::Signs => u8::from(code > 0),
-                                Packing::Table(table) => table.iter().position(|&entry| entry == code).unwrap_or(0) as u8,
-                                _ => (i16::from(code) + i16::from(added)) as u8,
-                            };
+        // Chunk by chunk, so that little is there twice.
+        for (number, chunk) in work.chunks_mut(CHUNK).enumerate() {
+            let first = number * CHUNK;
+            chunk.par_iter_mut().enumerate().for_each_init(
+                Parts::default,
+                |parts, (i, ((((codes, scales), levels), offset_levels), offsets))| {
+                    let p = first + i;
+                    let mut blocks = vec![[[0u8; LINE]; BLOCK / 4]; cols / BLOCK];
+                    for j in 0..PANEL.min(rows - p * PANEL) {
+                        integers.take_apart(&bytes[(p * PANEL + j) * row_bytes..][..row_bytes], parts);
+                        for (block, codes) in blocks.iter_mut().zip(parts.codes.as_chunks::<BLOCK>().0) {
+                            for (c, &code) in codes.iter().enumerate() {
+                                block[c / 4][4 * j + c % 4] = match packing {
+                                    Packing::Eight => code as u8,
+                                    Packing::Signs => u8::from(code > 0),
+                                    Packing::Table(table) => table.iter().position(|&entry| entry == code).unwrap_or(0) as u8,
+                                    _ => (i16::from(code) + i16::from(added)) as u8,
+                                };
+                            }
+                        }
+                        for base in 0..bases {
+                            scales[base * PANEL + j] = parts.scale_bases[base];
+                            if let Some(offset) = offsets.get_mut(base * PANEL + j) {
+                                *offset = parts.offset_bases[base];
+                            }
+                        }
+                        for group in 0..groups {
+                            let [scale, offset] = [parts.scale_levels[group], parts.offset_levels[group]];
+                            if let Some(level) = levels.get_mut(group * PANEL + j) {
+                                *level = if nibbles { scale | offset << 4 } else { scale };
+                            }
+                            if let Some(level) = offset_levels.get_mut(group * PANEL + j) {
+                                *level = offset;
+                            }
                         }
                     }
-                    for base in 0..bases {
-                        scales[base * PANEL + j] = parts.scale_bases[base];
-                        if let Some(offset) = offsets.get_mut(base * PANEL + j) {
-                            *offset = parts.offset_bases[base];
-                        }
+                    for (out, block) in codes.chunks_exact_mut(packing.block_bytes()).zip(&blocks) {
+                        packing.pack(block, out);
                     }
-                    for group in 0..groups {
-                        let [scale, offset] = [parts.scale_levels[group], parts.offset_levels[group]];
-                        if let Some(level) = levels.get_mut(group * PANEL + j) {
-                            *level = if nibbles { scale | offset << 4 } else { scale };
-                        }
-                        if let Some(level) = offset_levels.get_mut(group * PANEL + j) {
-                            *level = offset;
-                        }
-                    }
-                }
-                for (out, block) in codes.chunks_exact_mut(packing.block_bytes()).zip(&blocks) {
-                    packing.pack(block, out);
-                }
-            },
-        );
+                },
+            );
+            bytes.release(first * PANEL * row_bytes..((first + CHUNK) * PANEL).min(rows) * row_bytes);
+        }
         drop(work);
         let stored = match (Bases::of(&scales), Bases::of(&offsets)) {
             (Some(scale_bases), Some(offset_bases)) => {
-                bytes.release();
                 Stored::Packed { packing, added, codes, scale_bases, offset_bases, scale_levels, offset_levels }
             }
             // Scales that no half precision holds.

@@ -11,6 +11,9 @@ use super::q8_kernel::{Q8Rows, Sums};
 /// Bytes of a line.
 const LINE: usize = 4 * PANEL;
 
+/// How many bytes before they are needed codes are asked for.
+const AHEAD: usize = 2048;
+
 /// Codes of a block as vectors: 8 rows by 4 columns.
 trait Codes: Copy {
     /// Bytes of a block.
@@ -296,6 +299,11 @@ unsafe fn avx2_rows<C: Codes, const R: usize, const GROUP: usize>(
     for g in 0..groups {
         let block = w.codes.bytes.as_ptr().add(g * GROUP / BLOCK * C::BYTES);
         let halves = g * GROUP % BLOCK / 16;
+        if halves == 0 {
+            for line in (0..C::BYTES).step_by(LINE) {
+                _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + line).cast());
+            }
+        }
         for v in 0..2 {
             let mut dots = [_mm256_setzero_si256(); R];
             let mut short = [_mm256_setzero_si256(); R];
