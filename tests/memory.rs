@@ -72,7 +72,7 @@ fn the_need_is_what_the_engine_allocates() {
     // States outweigh keys and values where contexts are short and sequences many.
     let delta_nets = "like = \"qwen3.5-0.8b\"\nnum_hidden_layers = 8\nvocab_size = 4096\nhidden_size = 512\nintermediate_size = \
                       1024\nnum_attention_heads = 4\nnum_key_value_heads = 1\n";
-    let delta_nets_and_experts = "like = \"qwen3.5-35b-a3b\"\nnum_hidden_layers = 4\nvocab_size = 4096\nhidden_size = 512\n\
+    let delta_nets_and_experts = "like = \"qwen3.5-397b-a17b\"\nnum_hidden_layers = 4\nvocab_size = 4096\nhidden_size = 512\n\
                                   num_attention_heads = 4\nnum_key_value_heads = 1\nnum_experts = 16\nnum_experts_per_tok = 4\n\
                                   moe_intermediate_size = 256\nshared_expert_intermediate_size = 256\n";
     // The last four of eight blocks use the keys and values of earlier ones.
