@@ -187,19 +187,22 @@ const COMPARED: usize = 128;
 /// The same of all models; none where they are decoded in f32.
 fn divergences(device: &Device, variants: &[Variant], asked: Option<Arithmetic>, session: &Session) -> Result<Vec<FromF32>> {
     let arithmetic = on_device!(device, backend => asked.unwrap_or_else(|| backend.decoding_arithmetic()));
-    let variants = variants.iter().filter(|_| arithmetic != Arithmetic::F32);
+    if arithmetic == Arithmetic::F32 {
+        session.note("--full: decoding is in f32, so there is nothing to compare it with");
+        return Ok(Vec::new());
+    }
     let one = |variant: &Variant| {
         let checkpoint = variant.checkpoint();
         // A model of random weights has no tokenizer.
-        let start = Tokenizer::new(checkpoint).ok().and_then(|tokenizer| tokenizer.start()).unwrap_or(0);
-        let tokens = COMPARED.min(sweep::longest_sequence(variant.hparams()));
+        let start = Tokenizer::new(checkpoint).ok().and_then(|tokenizer| tokenizer.prefix()).unwrap_or(0);
+        let tokens = (COMPARED + 1).min(sweep::longest_sequence(variant.hparams()));
         let found = on_device!(device, backend => {
             timing::divergence(backend, variant, arithmetic, (start, tokens), session.watch())
         })?;
         let (model, tokens) = (checkpoint.name().to_owned(), found.tokens);
         Ok(FromF32 { model, arithmetic, tokens, kld: found.kld, same_top: found.same_top })
     };
-    variants.map(one).collect()
+    variants.iter().map(one).collect()
 }
 
 /// What the timings of a test say.

@@ -152,7 +152,7 @@ pub fn generate<B: Backend>(
 
 /// Nucleus sampling (Holtzman et al. 2020): the token at which the summed probability of the likeliest passes `u` of the
 /// nucleus.
-fn draw(logits: &[f32], temperature: f32, top_p: f32, u: f64) -> u32 {
+pub(crate) fn draw(logits: &[f32], temperature: f32, top_p: f32, u: f64) -> u32 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut weights: Vec<(u32, f64)> =
         logits.iter().zip(0..).map(|(&l, id)| (id, libm::exp(f64::from((l - max) / temperature)))).collect();

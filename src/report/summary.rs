@@ -187,9 +187,9 @@ impl Summary {
 fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts: &[GatheredText]) -> Summary {
     let (key, about, scored) = (&lane.key, lane.lane, lane.scored());
     let figures = Figures::of(scored.all(), about.is_reference);
-    // Timings in another arithmetic are not speeds of the same thing.
-    let fastest = lane.speeds.iter().map(|speed| speed.arithmetic.as_str()).max();
-    let speeds: Vec<&Speed> = lane.speeds.iter().copied().filter(|speed| Some(speed.arithmetic.as_str()) == fastest).collect();
+    // Timings in two arithmetics are not speeds of the same thing: q8 counts where there are both.
+    let counted = lane.speeds.iter().map(|speed| speed.arithmetic.as_str()).max();
+    let speeds: Vec<&Speed> = lane.speeds.iter().copied().filter(|speed| Some(speed.arithmetic.as_str()) == counted).collect();
     Summary {
         model: key.model.clone(),
         lane: key.lane.clone(),

@@ -65,7 +65,7 @@ pub(super) enum Change {
     NegExp,
     /// It is multiplied by each of these.
     Scale(Vec<f32>),
-    /// The same, and then by the factor of the part that it is in, of which each ends with so manieth row.
+    /// The same, and then by the factor of its part. Each part comes with the row that it ends before.
     ScaleParts(Vec<f32>, Vec<(usize, f32)>),
 }
 

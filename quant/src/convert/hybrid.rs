@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// One kind for each block by a list under `key`, of which `known` gives the names; `None` where there is no such key.
 ///
 /// # Errors
-/// It is no list of one name a block, or of a name that is not known.
+/// The key is not a list with one entry for each block, or a name in it is not known.
 pub(super) fn kinds<T: Copy>(config: &Config, key: &str, known: &[(&str, T)]) -> Result<Option<Vec<T>>> {
     let (c, count) = (config.keys(), config.block_count as usize);
     let kind = |entry: &Json| {

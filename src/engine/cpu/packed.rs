@@ -25,7 +25,7 @@ pub const BLOCK: usize = 32;
 /// Panels that are made before what they were made of is let go.
 const CHUNK: usize = 256;
 /// Bytes of a line.
-const LINE: usize = 4 * PANEL;
+pub const LINE: usize = 4 * PANEL;
 /// Codes of a block, line by line.
 pub type Lines = [[u8; LINE]; BLOCK / 4];
 
@@ -207,6 +207,12 @@ pub struct PanelRoom {
     parts: Parts,
 }
 
+/// Where a code stands in the table that all codes of its format are from.
+fn index_in(table: &[i8; 16], code: i8) -> u8 {
+    let index = (0..16u8).find(|&index| table[usize::from(index)] == code);
+    index.unwrap_or_else(|| unreachable!("{code} is no entry of its format's table"))
+}
+
 /// Half precision, exactly, or `None`.
 fn half(x: f32, dtype: DType) -> Option<u16> {
     let (mut bytes, mut back) = ([0; 2], [0.0]);
@@ -288,7 +294,7 @@ impl Panels {
                                 block[c / 4][4 * j + c % 4] = match packing {
                                     Packing::Eight => code as u8,
                                     Packing::Signs => u8::from(code > 0),
-                                    Packing::Table(table) => table.iter().position(|&entry| entry == code).unwrap_or(0) as u8,
+                                    Packing::Table(table) => index_in(table, code),
                                     _ => (i16::from(code) + i16::from(added)) as u8,
                                 };
                             }

@@ -5,11 +5,8 @@
 use std::arch::x86_64::*;
 
 use super::isa::Isa;
-use super::packed::{BLOCK, PANEL, Packing, Panel};
+use super::packed::{BLOCK, LINE, PANEL, Packing, Panel};
 use super::q8_kernel::{Q8Rows, Sums};
-
-/// Bytes of a line.
-const LINE: usize = 4 * PANEL;
 
 /// How many bytes before they are needed codes are asked for.
 const AHEAD: usize = 2048;
@@ -18,8 +15,7 @@ const AHEAD: usize = 2048;
 trait Codes: Copy {
     /// Bytes of a block.
     const BYTES: usize;
-    /// How many products of pairs, each with activations of at most 127, a sum in 16 bits holds; 0 where codes have a sign, and
-    /// where not even one of unsigned ones fits.
+    /// How many products of pairs of codes and activations (-127 .. 127) a sum in 16 bits holds; 0 for codes with a sign.
     const FIT: usize;
 
     /// Columns `16 * half .. 16 * half + 16` of the rows `8 * v .. 8 * v + 8`.
@@ -149,7 +145,7 @@ impl Codes for Six {
     }
 }
 
-/// Unpacked codes, of which so many pairs fit.
+/// Unpacked codes; `FIT` as in [`Codes::FIT`].
 #[derive(Clone, Copy)]
 struct Bytes<const FIT: usize>;
 impl<const FIT: usize> Codes for Bytes<FIT> {
