@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use bitworth::advise::hardware::MachineKind;
 use bitworth::advise::memory::{Runtime, Usage, need};
-use bitworth::advise::models::{ModelFigures, shape};
+use bitworth::advise::models::ModelFigures;
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::generate::Generator;
 use bitworth::engine::model::Variant;
@@ -15,6 +15,7 @@ use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::synth::Synth;
+use bitworth_quant::synth::shape;
 use bitworth_quant::{Checkpoint, Recipe};
 use peak_alloc::PeakAlloc;
 

@@ -60,6 +60,7 @@ pub mod quantize;
 pub mod random;
 pub mod recipe;
 pub mod safetensors;
+pub mod spelling;
 pub mod synth;
 mod tensor;
 pub mod vocab;

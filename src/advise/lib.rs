@@ -19,6 +19,5 @@ pub mod request;
 pub mod settings;
 pub mod sizes;
 pub mod speed;
-mod spelling;
 
 pub use settings::SETTINGS;

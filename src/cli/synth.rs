@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use super::files::{self, WriteArgs};
 use super::session::Session;
-use bitworth_advise::models::shape;
+use bitworth_quant::synth::shape;
 
 /// Write a model of a real shape with random weights.
 #[derive(Args)]

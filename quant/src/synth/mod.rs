@@ -5,6 +5,9 @@
 //! biases and other tensors a model can do without, but for those computed from the configuration, and any meaning: such a
 //! model speaks noise, and its quality under a quantization says nothing of a trained model's.
 
+mod repeated;
+pub mod shape;
+mod table;
 mod vocab;
 mod weights;
 
@@ -12,13 +15,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::arch::{Presence, TensorRule};
+use crate::arch::{ArchSpec, Presence, TensorRule};
 use crate::checkpoint::{Model, ModelOrigin, Source};
 use crate::convert::config::Config;
 use crate::convert::{FileType, architectures};
 use crate::gguf::{Metadata, Value};
 use crate::tensor::{Tensor, TensorBytes};
 use crate::{DType, Error, HParams, Result};
+pub use repeated::write_repeated;
+pub use table::MODELS;
 use weights::Distribution;
 
 /// How matrices are stored before a recipe changes them.
@@ -28,6 +33,7 @@ const MATRIX_TYPE: DType = DType::F16;
 pub struct Synth {
     path: PathBuf,
     name: String,
+    arch: &'static ArchSpec,
     metadata: Metadata,
     tensors: Vec<Tensor>,
     made: Vec<Made>,
@@ -60,7 +66,8 @@ impl Synth {
         let h = HParams::from_metadata(&config.path, config.arch, &metadata)?;
 
         let (tensors, made, index) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut synth = Self { path: config.path.clone(), name: name.to_owned(), metadata, tensors, made, seed, index };
+        let mut synth =
+            Self { path: config.path.clone(), name: name.to_owned(), arch: config.arch, metadata, tensors, made, seed, index };
         for computed in computed {
             let shape = vec![computed.values.len()];
             synth.add(Tensor { name: computed.role.gguf_name(0), dtype: DType::F32, shape }, Made::Computed(computed.values));
@@ -94,6 +101,14 @@ impl Synth {
         self.index.insert(tensor.name.clone(), self.tensors.len());
         self.tensors.push(tensor);
         self.made.push(made);
+    }
+
+    /// Its hyper-parameters.
+    ///
+    /// # Errors
+    /// As [`Synth::new`], which read them before.
+    pub fn hparams(&self) -> Result<HParams> {
+        HParams::from_metadata(&self.path, self.arch, &self.metadata)
     }
 
     /// Weights of all tensors together.

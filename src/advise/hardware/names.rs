@@ -10,8 +10,8 @@ use bitworth_quant::{Error, Result};
 use regex::Regex;
 
 use super::super::settings::{COLUMN, HARDWARE};
-use super::super::spelling::{closest, words};
 use super::{HardwareProfile, MAX_BANDWIDTH_GBS, MAX_MEMORY_GB, Machine, MachineKind, MemoryOption, usable};
+use bitworth_quant::spelling::{closest, words};
 
 /// Words that tell no two machines apart.
 const SILENT: &[&str] = &[

@@ -14,8 +14,8 @@ use bitworth_quant::synth::Synth;
 use bitworth_quant::{DType, Error, HParams, Result};
 use serde::{Deserialize, Serialize};
 
-use super::shape::Parsed;
 use super::{Planned, Sizes};
+use bitworth_quant::synth::shape::{self, Parsed};
 
 /// Blocks that keep the same of every token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +137,7 @@ impl ModelFigures {
     /// TOML that does not parse, a configuration that is not supported, figures that are missing or absurd.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let id = path.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_owned();
-        Self::of_parsed(path, &id, super::shape::parse(path, text)?)
+        Self::of_parsed(path, &id, shape::parse(path, text)?)
     }
 
     pub(super) fn of_parsed(path: &Path, id: &str, parsed: Parsed) -> Result<Self> {

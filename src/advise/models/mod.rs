@@ -4,8 +4,6 @@
 //! `[figures]` with names and sources. A model of an architecture that is not known here has figures alone. Absent: quality.
 
 mod figures;
-pub mod shape;
-mod table;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,10 +14,11 @@ use bitworth_quant::synth::Synth;
 use bitworth_quant::{Error, Result};
 
 use super::file_size::FileSize;
-use super::spelling::{closest, words};
+use bitworth_quant::spelling::{closest, words};
+pub use bitworth_quant::synth::MODELS;
+use bitworth_quant::synth::shape;
 pub use figures::{KvLayers, ModelFigures};
 pub(crate) use figures::{bytes_per_element, is_expert};
-pub use table::MODELS;
 
 /// Words of a model's name that change neither its shape nor its size.
 const SILENT: &[&str] = &["instruct", "it", "chat", "text", "meta", "gguf", "hf", "base"];

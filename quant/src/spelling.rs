@@ -4,7 +4,7 @@
 //! Absent: what the names mean.
 
 /// The words of a name: runs of letters or of digits, in lower case.
-pub(super) fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut last = None;
     for c in text.chars().flat_map(char::to_lowercase) {
@@ -27,7 +27,7 @@ pub(super) fn words(text: &str) -> Vec<String> {
 }
 
 /// The known names most like `name`, at most `count`, the closest first: by shared pairs of neighbouring characters (Dice 1945).
-pub(super) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
+pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
     let plain = |text: &str| words(text).concat();
     let own = plain(name);
     let mut ranked: Vec<(f64, &str)> =

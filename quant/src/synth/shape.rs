@@ -6,13 +6,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use bitworth_quant::convert::config::{Config, read_json};
-use bitworth_quant::convert::model_name;
-use bitworth_quant::{Error, Result};
 use serde_json::{Map, Value};
 
-use super::super::spelling::closest;
 use super::MODELS;
+use crate::convert::config::{Config, read_json};
+use crate::convert::model_name;
+use crate::spelling::closest;
+use crate::{Error, Result};
 
 /// The keys of a `config.json`.
 type ConfigMap = Map<String, Value>;
@@ -36,7 +36,7 @@ pub struct Shape {
 }
 
 /// What a file of a model says.
-pub(super) struct Parsed {
+pub struct Parsed {
     /// The configuration; none where the file has figures alone.
     pub keys: Option<ConfigMap>,
     /// The table `[figures]`.
@@ -72,7 +72,7 @@ pub fn load(shape: &str, layers: Option<u32>) -> Result<Shape> {
 }
 
 /// What the file of a model that comes with the program says.
-pub(super) fn embedded(id: &str) -> Result<Option<(PathBuf, Parsed)>> {
+pub fn embedded(id: &str) -> Result<Option<(PathBuf, Parsed)>> {
     let Some((_, text)) = MODELS.iter().find(|(name, _)| *name == id) else { return Ok(None) };
     let path = PathBuf::from(format!("configs/models/{id}.toml"));
     let parsed = parse(&path, text)?;
@@ -80,7 +80,7 @@ pub(super) fn embedded(id: &str) -> Result<Option<(PathBuf, Parsed)>> {
 }
 
 /// The shape of a folder or of a `config.json`, however weights beside it are encoded.
-pub(super) fn of_folder(path: &Path) -> Result<Shape> {
+pub fn of_folder(path: &Path) -> Result<Shape> {
     const ENCODING: &str = "quantization_config";
     let (name, path, keys) = read(path)?;
     let mut keys = keys.unwrap_or_default();
@@ -117,7 +117,7 @@ fn read(shape: &Path) -> Result<(String, PathBuf, Option<ConfigMap>)> {
 }
 
 /// Reads the TOML file of a model.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed> {
+pub fn parse(path: &Path, text: &str) -> Result<Parsed> {
     let mut keys: ConfigMap = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
     let figures = keys.remove(FIGURES).unwrap_or(Value::Object(Map::new()));
     let keys = match keys.remove(LIKE) {
@@ -141,9 +141,8 @@ fn base(path: &Path, like: &Value) -> Result<ConfigMap> {
 
 #[cfg(test)]
 mod tests {
-    use bitworth_quant::synth::Synth;
-
     use super::*;
+    use crate::Synth;
 
     #[test]
     fn every_shape_can_be_made() {
