@@ -8,11 +8,11 @@ use bytemuck::Pod;
 
 use super::adapter;
 use super::errors::Errors;
-use super::matmul::MatmulKernel;
 use super::pipeline::{Kernel, Pipelines};
 use super::recorder::{PARAMS_BYTES, Recorder, Step};
+use super::tuning::Tuning;
 use crate::adapter::GpuSelector;
-use crate::backend::{DeviceError, DeviceInfo, DeviceKind, Result};
+use crate::backend::{DeviceError, DeviceInfo, Result};
 
 /// Bytes handed to the driver in one write, and taken back in one read: what bounds its hidden copies.
 const TRANSFER_BYTES: usize = 16 << 20;
@@ -31,30 +31,6 @@ pub struct Gpu {
     /// Bytes that a kernel can see of one buffer.
     pub(super) max_binding_bytes: usize,
     memory_bytes: Option<u64>,
-}
-
-/// What differs between kinds of adapters. Results of two tunings may differ in the last bits; one device has one tuning.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Tuning {
-    /// How matrix products are tiled.
-    pub matmul: MatmulKernel,
-    /// Multiply-adds in one dispatch and about those in one submission: a fraction of a second, well below the two seconds
-    /// after which Windows resets a device.
-    pub work_limit: f64,
-}
-
-impl Tuning {
-    /// Rough orders of magnitude of what the slower devices of a kind do in a tenth of a second; a submission may hold nearly
-    /// twice that, and desktop systems reset a device that is busy for two seconds.
-    fn of(kind: DeviceKind) -> Self {
-        let tiled = MatmulKernel::Tiled;
-        match kind {
-            DeviceKind::DiscreteGpu => Self { matmul: tiled, work_limit: 2e10 },
-            DeviceKind::IntegratedGpu | DeviceKind::OtherGpu => Self { matmul: tiled, work_limit: 5e9 },
-            // Measured on lavapipe: shared memory and barriers cost a software adapter 2 to 3 times the plain loop.
-            DeviceKind::SoftwareGpu | DeviceKind::Cpu => Self { matmul: MatmulKernel::Registers, work_limit: 2e9 },
-        }
-    }
 }
 
 /// How many workgroups an operation starts.

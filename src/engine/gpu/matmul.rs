@@ -7,39 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::device::{Gpu, Groups};
 use super::memory::{GpuBuffer, GpuWeight, WeightRows};
-use super::pipeline::Kernel;
 use crate::backend::Result;
-
-/// How a matrix product is tiled. Within one kernel an output's sum runs over k in order, whatever the number of rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MatmulKernel {
-    /// Tiles of 64 x 64 outputs, decoded into workgroup memory: what real GPUs want.
-    Tiled,
-    /// 4 x 4 outputs an invocation, nothing shared: what software adapters want.
-    Registers,
-}
-
-impl MatmulKernel {
-    /// Both, for tests that walk them.
-    #[cfg(test)]
-    pub(super) const ALL: [Self; 2] = [Self::Tiled, Self::Registers];
-
-    pub(super) fn kernel(self) -> Kernel<'static> {
-        const WRITES: &[bool] = &[false, false, true];
-        match self {
-            Self::Tiled => Kernel::plain("matmul_tiled", include_str!("matmul_tiled.wgsl"), WRITES),
-            Self::Registers => Kernel::plain("matmul_registers", include_str!("matmul_registers.wgsl"), WRITES),
-        }
-    }
-
-    /// Rows and columns of outputs of one workgroup, as in the kernel's text.
-    fn tile(self) -> (usize, usize) {
-        match self {
-            Self::Tiled => (64, 64),
-            Self::Registers => (4, 32),
-        }
-    }
-}
 
 /// The parameters of all three product kernels.
 #[repr(C)]

@@ -27,6 +27,7 @@ mod recur;
 mod rope;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use std::ops::Range;
 

@@ -10,8 +10,8 @@ use bitworth_quant::checkpoint::TensorBytes;
 
 use super::adapter::choose;
 use super::attention::Tile;
-use super::matmul::MatmulKernel;
 use super::pipeline::Kernel;
+use super::tuning::MatmulKernel;
 use super::{
     Gpu, add_bias, attention, combine, conv, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, recur, rope,
 };

@@ -338,15 +338,17 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     pub fn score(&self, plan: &SweepPlan, options: &SweepOptions<'_>, state: Option<(&State, usize)>) -> Result<Scores> {
         let walk = self.walk;
         let found = match state {
-            Some((state, number)) => state.layer(number, self)?,
+            Some((state, number)) => state.layer(number)?,
             None => None,
         };
         let mut errors: Vec<RowError> = Vec::new();
         let (mut hidden, first) = match found {
-            Some((block, hidden, known)) => {
+            Some(mut kept) => {
+                let block = kept.block;
+                let hidden = self.upload(block, |len| kept.numbers(len))?;
+                errors = kept.finish()?;
                 let rows: usize = self.chunks.iter().map(|chunk| chunk.batch.rows).sum();
                 walk.progress.advance((rows * walk.walked.len() * (block + 1)) as u64);
-                errors = known;
                 (hidden, block + 1)
             }
             None => (self.embed()?, 0),
@@ -357,7 +359,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 errors.extend(self.row_errors(block, hidden)?);
             }
             match state {
-                Some((state, number)) if block + 1 < depth => state.keep(number, block, self, hidden, &errors),
+                Some((state, number)) if block + 1 < depth => state.keep(number, block, &errors, |take| self.each(hidden, take)),
                 _ => Ok(()),
             }
         })?;

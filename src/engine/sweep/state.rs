@@ -17,10 +17,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::layers::{LayerError, RowError};
-use super::pass::{Hidden, Pass};
 use super::plan::SweepPlan;
 use super::{Lane, Reference, Resume, Scores, Sequence, SweepOptions};
-use crate::backend::{Backend, HeadRow};
+use crate::backend::HeadRow;
 use crate::error::{EngineError, Result};
 
 /// Grows whenever the files' layout changes.
@@ -128,17 +127,16 @@ impl State {
         remove(&self.layer_path(pass))
     }
 
-    /// Keeps the activations behind a block, if it is time.
+    /// Keeps the activations behind a block, if it is time: `numbers` hands over all of them, in parts.
     ///
     /// # Errors
     /// A file that cannot be written: a full disk, which leaves the state of an earlier layer as it is.
-    pub fn keep<B: Backend>(
+    pub fn keep(
         &self,
         pass: usize,
         block: usize,
-        walk: &Pass<'_, '_, B>,
-        hidden: &Hidden<B>,
         errors: &[RowError],
+        numbers: impl FnOnce(&mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()>,
     ) -> Result<()> {
         if self.last.get().is_some_and(|(when, took)| when.elapsed() < self.rest * took) {
             return Ok(());
@@ -152,18 +150,17 @@ impl State {
                 output.words(&row.map(f64::to_bits))?;
             }
         }
-        walk.each(hidden, |numbers| output.bytes(bytemuck::cast_slice(numbers)))?;
+        numbers(&mut |part| output.bytes(bytemuck::cast_slice(part)))?;
         output.finish()?;
         self.last.set(Some((Instant::now(), begin.elapsed())));
         Ok(())
     }
 
-    /// The activations that were kept of a pass: the block that they are behind, and the errors up to there.
+    /// The activations that were kept of a pass.
     ///
     /// # Errors
     /// A file that cannot be read, or is not what was written.
-    #[allow(clippy::type_complexity)]
-    pub fn layer<B: Backend>(&self, pass: usize, walk: &Pass<'_, '_, B>) -> Result<Option<(usize, Hidden<B>, Vec<RowError>)>> {
+    pub fn layer(&self, pass: usize) -> Result<Option<KeptLayer>> {
         let Some(mut input) = Input::open(&self.layer_path(pass))? else { return Ok(None) };
         input.expect(pass)?;
         let [block, count] = input.words::<2>()?.map(|word| word as usize);
@@ -173,13 +170,7 @@ impl State {
             let rows = (0..rows).map(|_| Ok(input.words::<2>()?.map(f64::from_bits))).collect::<Result<Vec<_>>>()?;
             errors.push(RowError { lane, block, chunk, rows });
         }
-        let hidden = walk.upload(block, |len| {
-            let mut numbers = vec![0f32; len];
-            input.bytes(bytemuck::cast_slice_mut(&mut numbers))?;
-            Ok(numbers)
-        })?;
-        input.finish()?;
-        Ok(Some((block, hidden, errors)))
+        Ok(Some(KeptLayer { block, errors, input }))
     }
 
     /// Removes what it left, and the folder where nothing else is in it.
@@ -207,6 +198,36 @@ impl State {
 
     fn layer_path(&self, pass: usize) -> PathBuf {
         self.folder.join(format!("pass-{pass:05}.layer"))
+    }
+}
+
+/// Activations that were kept, to be read in the order in which they were.
+pub struct KeptLayer {
+    /// The block that they are behind.
+    pub block: usize,
+    /// Errors up to there.
+    pub errors: Vec<RowError>,
+    input: Input,
+}
+
+impl KeptLayer {
+    /// The next numbers.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not what was written.
+    pub fn numbers(&mut self, len: usize) -> Result<Vec<f32>> {
+        let mut numbers = vec![0f32; len];
+        self.input.bytes(bytemuck::cast_slice_mut(&mut numbers))?;
+        Ok(numbers)
+    }
+
+    /// Checks that nothing is left.
+    ///
+    /// # Errors
+    /// As [`KeptLayer::numbers`].
+    pub fn finish(self) -> Result<Vec<RowError>> {
+        self.input.finish()?;
+        Ok(self.errors)
     }
 }
 
