@@ -8,14 +8,13 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bitworth_quant::Checkpoint;
-use bitworth_quant::arch::Role;
-use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::imatrix::{Entry, Sums};
 use bitworth_quant::message::Message;
 use rayon::prelude::*;
 
 use super::Watch;
 use super::error::{At, Error, Result};
+use super::readers::{matrices, readers};
 use super::second_moment::SecondMoments;
 use super::settings::{CHUNKS, FROM_CHUNK, SECOND_MOMENT};
 use super::text::TextWindows;
@@ -114,20 +113,6 @@ pub fn merge(files: &[impl AsRef<Path>], chunk_size: u32, model: Option<&Checkpo
         all.add(sums, path)?;
     }
     Ok(all)
-}
-
-/// The tensors of a model that read what stands at a site; the token embedding where it is the output matrix, too.
-pub(super) fn readers(checkpoint: &Checkpoint, block: usize, site: Site) -> Vec<&Tensor> {
-    let tensors: Vec<&Tensor> = site.readers().iter().filter_map(|&role| checkpoint.tensor_of(role, block)).collect();
-    if tensors.is_empty() && site == Site::Output {
-        return checkpoint.tensor_of(Role::TokenEmbd, 0).into_iter().collect();
-    }
-    tensors
-}
-
-/// How many matrices a tensor holds, one behind the other.
-pub(super) fn matrices(tensor: &Tensor) -> usize {
-    tensor.shape.iter().skip(2).product()
 }
 
 /// Sums up what it observes.

@@ -8,6 +8,7 @@ pub mod generation;
 pub mod imatrix;
 pub mod models;
 pub mod probe;
+mod readers;
 pub mod reference;
 pub mod requests;
 pub mod second_moment;

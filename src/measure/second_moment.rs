@@ -5,7 +5,7 @@
 //! so that the result depends on neither threads nor the cut of the walk. Memory holds the inputs of one block of the model:
 //! 8 K^2 bytes each, for experts each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
@@ -13,10 +13,12 @@ use bitworth_quant::checkpoint::TensorBytes;
 use bitworth_quant::disk::check_room;
 use bitworth_quant::{Checkpoint, DType};
 use rayon::prelude::*;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use super::error::{Error, Result};
-use super::imatrix::{matrices, readers};
+use super::readers::{matrices, readers};
 use bitworth_engine::backend::{Backend, HostTensor};
 use bitworth_engine::cpu::Cpu;
 use bitworth_engine::error::{EngineError, Result as EngineResult};
@@ -61,7 +63,7 @@ impl SecondMoments {
     pub fn create(path: &Path, checkpoint: &Checkpoint, output: bool) -> Result<Self> {
         let blocks = (0..checkpoint.hparams().block_count).flat_map(|block| Site::OF_BLOCK.map(|site| (block, site)));
         let sites = blocks.chain(output.then_some((0, Site::Output)));
-        let (mut header, mut names, mut inputs) = (Map::new(), Map::new(), Vec::new());
+        let (mut names, mut inputs) = (Map::new(), Vec::new());
         for (block, site) in sites {
             let tensors = readers(checkpoint, block, site);
             let Some(first) = tensors.first() else { continue };
@@ -70,31 +72,32 @@ impl SecondMoments {
             }
             inputs.push(((block, site), first.name.clone(), matrices(first), first.cols()));
         }
-        header.insert("__metadata__".into(), json!({ "readers": Value::Object(names).to_string() }));
         let mut places = BTreeMap::new();
-        let mut at: u64 = 0;
-        let mut put = |name: String, dtype: &str, bytes: usize, shape: Vec<usize>| -> Result<u64> {
-            let size = shape.iter().try_fold(bytes as u64, |size, &d| size.checked_mul(d as u64));
+        let (mut tensors, mut at) = (Vec::new(), 0_usize);
+        let mut put = |name: String, dtype: Dtype, bytes: usize, shape: Vec<usize>| -> Result<u64> {
+            let size = shape.iter().try_fold(bytes, |size, &d| size.checked_mul(d));
             let end = size
                 .and_then(|size| at.checked_add(size))
                 .ok_or_else(|| Error::unfit("the second moments would be too large for a file"))?;
-            header.insert(name, json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] }));
-            Ok(std::mem::replace(&mut at, end))
+            tensors.push((name, TensorInfo { dtype, shape, data_offsets: (at, end) }));
+            Ok(std::mem::replace(&mut at, end) as u64)
         };
         // The wider numbers first, so that all are aligned.
         for (key, name, matrices, cols) in &inputs {
-            let counts_at = put(format!("{name}.counts"), "I64", 8, vec![*matrices])?;
+            let counts_at = put(format!("{name}.counts"), Dtype::I64, 8, vec![*matrices])?;
             places.insert(*key, MomentLayout { counts_at, moments_at: 0, matrices: *matrices, cols: *cols });
         }
         for (key, name, matrices, cols) in &inputs {
             let shape = if *matrices > 1 { vec![*matrices, *cols, *cols] } else { vec![*cols, *cols] };
-            let moments_at = put(name.clone(), "F32", 4, shape)?;
+            let moments_at = put(name.clone(), Dtype::F32, 4, shape)?;
             places.entry(*key).and_modify(|place| place.moments_at = moments_at);
         }
-        let mut text = Value::Object(header).to_string().into_bytes();
+        let about = HashMap::from([("readers".to_owned(), Value::Object(names).to_string())]);
+        let header = Metadata::new(Some(about), tensors).map_err(|e| Error::unfit(e.to_string()))?;
+        let mut text = serde_json::to_vec(&header).map_err(|e| Error::unfit(e.to_string()))?;
         text.resize(text.len().next_multiple_of(8), b' ');
         let data = 8 + text.len() as u64;
-        let size = data.saturating_add(at);
+        let size = data.saturating_add(at as u64);
         let mut file = AtomicFile::create(path)?;
         check_room(path, size)?;
         file.write_at(0, &(text.len() as u64).to_le_bytes())?;
