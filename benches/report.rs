@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use bitworth::eval::record::{
-    Against, Body, ItemRecord, LaneRecord, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Token, TokenAgainst, Windowing,
+    Against, Body, ItemRecord, LaneRecord, OWN_ENGINE, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Token,
+    TokenAgainst, Windowing,
 };
 
 use bitworth::report::{Report, contents, export, html, markdown};
@@ -97,6 +98,8 @@ fn records(keep: bool) -> Vec<Record> {
                     drifted,
                     joules,
                     arithmetic,
+                    engine: OWN_ENGINE.into(),
+                    shape: None,
                     footprint,
                 })
             })

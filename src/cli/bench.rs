@@ -1,26 +1,24 @@
 //! `bitworth bench`: speeds, as llama-bench means them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bitworth_quant::Checkpoint;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 
 use super::session::Session;
-use super::{DecodingArgs, DeviceArgs, Outcome, output};
+use super::{DecodingArgs, DeviceArgs, Outcome, job, output};
 use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::error::EngineError;
-use bitworth_engine::model::Variant;
-use bitworth_engine::sweep;
-use bitworth_eval::record::Speed;
+use bitworth_engine::sweep::{self, Lane};
+use bitworth_eval::job::{Engine, Job, ModelSpec, SpeedSpec};
+use bitworth_eval::record::OWN_ENGINE;
 use bitworth_measure::device::Device;
-use bitworth_measure::models;
+use bitworth_measure::execute::Ready;
 use bitworth_measure::on_device;
-use bitworth_measure::timing::{self, Counts, NoEnergy, Test, Workload};
+use bitworth_measure::timing::{self, Counts, NoEnergy};
 use bitworth_report::bench::{self, BenchRow};
 use bitworth_report::{markdown, table};
 use bitworth_text::tokenizer::Tokenizer;
@@ -61,6 +59,15 @@ pub struct BenchArgs {
     /// One model after the other, where they do not fit into memory together; otherwise they take turns.
     #[arg(long)]
     sequential: bool,
+    /// What is timed: bitworth, llama-bench (llama.cpp's own program, on the same GGUF files, in turn) or both.
+    #[arg(long, value_delimiter = ',', default_value = OWN_ENGINE, value_name = "PROGRAMS", value_parser = engines())]
+    engine: Vec<String>,
+    /// llama.cpp's llama-bench [default: the one on the PATH].
+    #[arg(long, value_name = "FILE")]
+    llama_bench: Option<PathBuf>,
+    /// Say what would be timed and time nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// How to print the results (--json is --output json).
     #[arg(long, short = 'o', default_value = "table", value_name = "FORMAT")]
     output: OutputFormat,
@@ -71,6 +78,10 @@ pub struct BenchArgs {
     device: DeviceArgs,
     #[command(flatten)]
     decoding: DecodingArgs,
+}
+
+fn engines() -> PossibleValuesParser {
+    PossibleValuesParser::new(Engine::ALL.map(|(name, _)| name))
 }
 
 /// Forms of the results.
@@ -89,53 +100,59 @@ enum OutputFormat {
 }
 
 impl BenchArgs {
-    fn workload(&self) -> Result<Workload> {
+    fn job(&self) -> Result<Job> {
         let list = |lists: &[Counts]| lists.iter().flat_map(|list| list.0.iter().copied()).collect();
         if self.drift_bound.is_nan() || self.drift_bound <= 0.0 || self.drift_bound > 1000.0 {
             bail!("--drift-bound {}: must lie above 0 and be at most 1000 percent", self.drift_bound);
         }
-        Ok(Workload {
+        let speed = SpeedSpec {
             prompt: list(&self.prompt),
             generate: list(&self.generate),
             depth: list(&self.depth),
             batch: list(&self.batch),
             repetitions: self.repetitions,
             warm_up: !self.no_warmup,
-            delay: Duration::try_from_secs_f64(self.delay).with_context(|| format!("--delay {}", self.delay))?,
+            delay: self.delay,
             drift_bound: self.drift_bound / 100.0,
-            arithmetic: self.decoding.arithmetic,
-        })
+            sequential: self.sequential,
+            arithmetic: self.decoding.arithmetic.map(|arithmetic| arithmetic.name().to_owned()),
+            engine: self.engine.iter().map(|name| Engine::named(name)).collect::<Option<_>>().unwrap_or_default(),
+            llama_bench: self.llama_bench.as_ref().map(|path| path.display().to_string()),
+            shape: None,
+        };
+        let model = |model: &String| ModelSpec { model: model.clone(), by_name: true, ..ModelSpec::default() };
+        job::checked(Job { models: self.models.iter().map(model).collect(), speed: Some(speed), ..Job::default() })
     }
 }
 
 pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
-    let load = args.workload()?;
+    let job = args.job()?;
     if session.is_json() && !matches!(args.output, OutputFormat::Table | OutputFormat::Json) {
         bail!("--json and --output {:?} contradict each other; give one of them", args.output);
     }
-    let checkpoints: Vec<Arc<Checkpoint>> =
-        args.models.iter().map(|model| models::open(model, session.watch())).collect::<Result<_, _>>()?;
     let device = Device::open(args.device.device)?;
-    let variants: Vec<Variant> = checkpoints.iter().map(|checkpoint| Variant::Stored(checkpoint.clone())).collect();
-    let timed = timing::measure_all(&device, &variants, &load, args.sequential, session.watch())?;
-    let rows: Vec<BenchRow> = variants
-        .iter()
-        .zip(&timed.speeds)
-        .flat_map(|(variant, speeds)| load.tests().into_iter().filter_map(move |test| row(variant, test, speeds)))
-        .collect();
+    let ready = Ready::new(&job, None, &device, session.watch())?;
+    if args.dry_run {
+        return job::print_plan(&ready, &device, session);
+    }
+    let lanes = ready.lanes()?;
+    let finished = ready.execute(None)?;
+    let rows = bench::rows(&finished.records, |lane| lanes.iter().find(|own| own.name == lane).map(|own| own.variant.bytes()));
     let records = match &args.records {
-        Some(dir) => timing::records::append(dir, device.info(), &checkpoints[..timed.speeds.len()], &timed.speeds)?,
+        Some(dir) => timing::records::append(dir, &finished.records)?,
         None => Vec::new(),
     };
-    let divergences = if args.full { divergences(&device, &variants, load.arithmetic, session)? } else { Vec::new() };
-    let energy = timed.energy.as_ref();
-    let order = if timed.sequential { "sequential" } else { "interleaved" };
+    let divergences = if args.full { divergences(&device, &lanes, args.decoding.arithmetic, session)? } else { Vec::new() };
+    let timed = finished.timed.as_ref();
+    let energy = timed.map(|timed| timed.energy.as_ref());
+    let order = if timed.is_some_and(|timed| timed.sequential) { "sequential" } else { "interleaved" };
+    let interrupted = timed.is_some_and(|timed| timed.interrupted);
     let document = json!({
         "results": rows, "device": device.info(), "threads": rayon::current_num_threads(), "order": order,
-        "drift_bound": load.drift_bound, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
-        "unsteady": rows.iter().any(BenchRow::is_unsteady), "anchors": timed.anchors,
-        "energy_sources": energy.ok(), "energy_missing": energy.err().map(NoEnergy::to_string),
-        "records": records, "interrupted": timed.interrupted, "divergences": args.full.then_some(&divergences),
+        "drift_bound": args.drift_bound / 100.0, "drifted": rows.iter().map(|row| row.drifted).sum::<usize>(),
+        "unsteady": rows.iter().any(BenchRow::is_unsteady), "anchors": timed.map(|timed| &timed.anchors),
+        "energy_sources": energy.and_then(Result::ok), "energy_missing": energy.and_then(Result::err).map(NoEnergy::to_string),
+        "records": records, "interrupted": interrupted, "divergences": args.full.then_some(&divergences),
     });
     match args.output {
         _ if session.is_json() => output::json(&document)?,
@@ -145,16 +162,16 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         OutputFormat::Md => output::text(&markdown::render_table(&bench::table(&rows)))?,
         OutputFormat::Table => output::text(&table::render(&bench::table(&rows)))?,
     }
-    if let Err(why) = energy {
+    if let Some(Err(why)) = energy {
         session.note(&why.to_string());
     }
     for one in &divergences {
         session.note(&one.sentence());
     }
-    for note in &timed.notes {
+    for note in &finished.notes {
         session.note(&note.describe(&output::flag));
     }
-    if timed.interrupted {
+    if interrupted {
         return Err(EngineError::Interrupted).context("what is shown was timed before");
     }
     Ok(Outcome::Done)
@@ -185,13 +202,13 @@ impl FromF32 {
 const COMPARED: usize = 128;
 
 /// The same of all models; none where they are decoded in f32.
-fn divergences(device: &Device, variants: &[Variant], asked: Option<Arithmetic>, session: &Session) -> Result<Vec<FromF32>> {
+fn divergences(device: &Device, lanes: &[Lane], asked: Option<Arithmetic>, session: &Session) -> Result<Vec<FromF32>> {
     let arithmetic = on_device!(device, backend => asked.unwrap_or_else(|| backend.decoding_arithmetic()));
     if arithmetic == Arithmetic::F32 {
         session.note("--full: decoding is in f32, so there is nothing to compare it with");
         return Ok(Vec::new());
     }
-    let one = |variant: &Variant| {
+    let one = |Lane { name, variant, .. }: &Lane| {
         let checkpoint = variant.checkpoint();
         // A model of random weights has no tokenizer.
         let start = Tokenizer::new(checkpoint).ok().and_then(|tokenizer| tokenizer.prefix()).unwrap_or(0);
@@ -199,14 +216,8 @@ fn divergences(device: &Device, variants: &[Variant], asked: Option<Arithmetic>,
         let found = on_device!(device, backend => {
             timing::divergence(backend, variant, arithmetic, (start, tokens), session.watch())
         })?;
-        let (model, tokens) = (checkpoint.name().to_owned(), found.tokens);
+        let (model, tokens) = (name.clone(), found.tokens);
         Ok(FromF32 { model, arithmetic, tokens, kld: found.kld, same_top: found.same_top })
     };
-    variants.iter().map(one).collect()
-}
-
-/// What the timings of a test say.
-fn row(variant: &Variant, test: Test, speeds: &[Speed]) -> Option<BenchRow> {
-    let own: Vec<&Speed> = speeds.iter().filter(|speed| test.is_of(speed)).collect();
-    BenchRow::of(variant.checkpoint().name(), variant.bytes(), &test.name(), &own)
+    lanes.iter().map(one).collect()
 }

@@ -5,10 +5,12 @@ use serde::Serialize;
 
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
 /// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens,
-/// and lanes what they were made with.
-pub const SCHEMA_VERSION: u32 = 4;
+/// and lanes what they were made with. Since 4 timings say their arithmetic, and since 5 which program was timed on what.
+pub const SCHEMA_VERSION: u32 = 5;
 /// The earliest version that is still read; what it did not record is `None`, or not drifted.
 pub const OLDEST_SCHEMA: u32 = 1;
+/// This program, where records say which one was timed.
+pub const OWN_ENGINE: &str = "bitworth";
 
 /// Where a record comes from; every record carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -291,10 +293,43 @@ pub struct Speed {
     pub drifted: bool,
     /// Energy that the system counted meanwhile, in joules; `None` where it counts none.
     pub joules: Option<f64>,
-    /// The arithmetic of the products: `f32` or `q8`.
+    /// The arithmetic of the products: `f32` or `q8`; that of another program is its own business and called `own`.
     pub arithmetic: String,
+    /// The program that was timed: [`OWN_ENGINE`], or another one with its build and its backend.
+    pub engine: String,
+    /// The shape of the model of random weights that was timed in the lane's place; `None` where the lane itself was.
+    pub shape: Option<String>,
     /// What the model took to be there.
     pub footprint: Footprint,
+}
+
+/// One thing to time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpeedTest {
+    /// Prefill or decoding.
+    pub phase: Phase,
+    /// Tokens per sequence.
+    pub tokens: usize,
+    /// Tokens before them.
+    pub depth: usize,
+    /// Sequences.
+    pub batch: usize,
+}
+
+impl SpeedTest {
+    /// The one that a timing is of.
+    pub fn of(speed: &Speed) -> Self {
+        let batch = (speed.batch as usize).max(1);
+        Self { phase: speed.phase, tokens: speed.tokens as usize / batch, depth: speed.depth as usize, batch }
+    }
+
+    /// Its name in llama-bench: `pp512`, `tg128 @ d4096`; several sequences as `tg128 x8`.
+    pub fn name(&self) -> String {
+        let phase = if self.phase == Phase::Prefill { "pp" } else { "tg" };
+        let batch = if self.batch > 1 { format!(" x{}", self.batch) } else { String::new() };
+        let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
+        format!("{phase}{}{batch}{depth}", self.tokens)
+    }
 }
 
 /// What a model takes, beside the time of its tokens. `None` where the system does not tell.

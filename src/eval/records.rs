@@ -17,8 +17,8 @@ use polars_io::SerReader;
 use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
 
 use crate::record::{
-    Against, Body, Footprint, ItemRecord, LaneRecord, OLDEST_SCHEMA, Origin, PHASES, Protocol, Record, SCHEMA_VERSION,
-    SequenceRecord, Speed, Token, TokenAgainst, WINDOWINGS,
+    Against, Body, Footprint, ItemRecord, LaneRecord, OLDEST_SCHEMA, OWN_ENGINE, Origin, PHASES, Protocol, Record,
+    SCHEMA_VERSION, SequenceRecord, Speed, Token, TokenAgainst, WINDOWINGS,
 };
 
 /// The folder of a run that holds its records.
@@ -213,6 +213,8 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("drifted", r, |r| Some(r.as_speed()?.drifted)),
         column("joules", r, |r| r.as_speed()?.joules),
         column("speed_arithmetic", r, |r| Some(r.as_speed()?.arithmetic.as_str())),
+        column("speed_engine", r, |r| Some(r.as_speed()?.engine.as_str())),
+        column("speed_shape", r, |r| r.as_speed()?.shape.as_deref()),
         column("load_seconds", r, |r| r.as_speed()?.footprint.load_seconds),
         column("memory_bytes", r, |r| r.as_speed()?.footprint.memory_bytes),
         column("device_bytes", r, |r| r.as_speed()?.footprint.device_bytes),
@@ -481,6 +483,9 @@ fn speed(row: FrameRow<'_>, schema: u32) -> Result<Speed, Message> {
         joules,
         // Earlier versions computed products in f32 alone.
         arithmetic: if schema < 4 { "f32".into() } else { row.text("speed_arithmetic")? },
+        // And timed nothing but the lanes themselves in this program.
+        engine: if schema < 5 { OWN_ENGINE.into() } else { row.text("speed_engine")? },
+        shape: if schema < 5 { None } else { row.opt_text("speed_shape")? },
         footprint,
     })
 }
@@ -548,6 +553,8 @@ mod tests {
                 drifted: seconds > 3.0,
                 joules: (seconds > 2.0).then_some(seconds / 3.0),
                 arithmetic: "q8".into(),
+                engine: "llama-bench 1 (a), CPU".into(),
+                shape: (seconds > 3.0).then(|| "llama-1b".into()),
                 footprint: Footprint { load_seconds: None, memory_bytes: Some(u64::MAX), device_bytes: None },
             });
             Record { origin: origin(), body }
@@ -610,7 +617,16 @@ mod tests {
         let mut table = frame(&records).unwrap();
         let since_3 = ["text_name", "token_ids", "token_nll", "token_rank", "token_entropy", "token_argmax"];
         let compared = ["token_reverse_kld", "token_delta_p", "token_same_top"];
-        let since_2 = ["speed_arithmetic", "drifted", "joules", "load_seconds", "memory_bytes", "device_bytes"];
+        let since_2 = [
+            "speed_engine",
+            "speed_shape",
+            "speed_arithmetic",
+            "drifted",
+            "joules",
+            "load_seconds",
+            "memory_bytes",
+            "device_bytes",
+        ];
         for later in [&since_3[..], &compared, &since_2].concat() {
             table = table.drop(later).unwrap();
         }

@@ -2,7 +2,7 @@
 //! an earlier demo model, and invented speeds. The same numbers every time.
 
 use crate::record::{
-    Against, Body, Footprint, ItemRecord, LaneRecord, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Token,
+    Against, Body, Footprint, ItemRecord, LaneRecord, OWN_ENGINE, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Token,
     TokenAgainst, Windowing,
 };
 
@@ -178,6 +178,8 @@ fn timing(phase: Phase, repetition: u32, tps: f64) -> Body {
         drifted: false,
         joules: None,
         arithmetic: "f32".into(),
+        engine: OWN_ENGINE.into(),
+        shape: None,
         footprint: Footprint::default(),
     })
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::page::{Cell, Column, Table, TableRow};
-use bitworth_eval::record::{Phase, Speed};
+use bitworth_eval::record::{Phase, Record, Speed, SpeedTest};
 use bitworth_eval::stats::Spread;
 
 /// One test of one model. Speeds are in tokens per second over the timings that did not drift.
@@ -14,6 +14,8 @@ pub struct BenchRow {
     model: String,
     /// Bytes of the weights.
     bytes: u64,
+    /// The program that was timed.
+    engine: String,
     /// Of the products: `f32` or `q8`.
     arithmetic: String,
     /// As llama-bench names it.
@@ -25,6 +27,7 @@ pub struct BenchRow {
     batch: u32,
     /// The median; none where every timing drifted.
     tps: Option<f64>,
+    /// The slowest and the fastest; of all timings where half of them drifted.
     tps_min: Option<f64>,
     tps_max: Option<f64>,
     tps_mad: Option<f64>,
@@ -46,18 +49,23 @@ pub struct BenchRow {
 }
 
 impl BenchRow {
-    /// What the timings of a test say, which all are of one model and have the same shape; `None` if there are none. `test` is
+    /// What the timings of a test say, which all are of one model and engine and have the same shape; `None` if there are none. `test` is
     /// its name, as llama-bench gives it, `bytes` those of the weights.
     pub fn of(model: &str, bytes: u64, test: &str, all: &[&Speed]) -> Option<Self> {
         let first = all.first()?;
         let steady: Vec<&Speed> = all.iter().copied().filter(|speed| !speed.drifted).collect();
-        let rates: Vec<f64> = steady.iter().map(|s| f64::from(s.tokens) / s.seconds.max(1e-9)).collect();
-        let rate = Spread::of(&rates);
+        let rates =
+            |speeds: &[&Speed]| -> Vec<f64> { speeds.iter().map(|s| f64::from(s.tokens) / s.seconds.max(1e-9)).collect() };
+        let rate = Spread::of(&rates(&steady));
+        // Of an unsteady machine, the range is that of all that was seen.
+        let is_unsteady = all.len() - steady.len() >= steady.len();
+        let seen = if is_unsteady { Spread::of(&rates(all)) } else { rate };
         let joules = steady.iter().map(|speed| speed.joules).collect::<Option<Vec<f64>>>();
         let joules = joules.and_then(|joules| Some(Spread::of(&joules)?.median));
         Some(Self {
             model: model.to_owned(),
             bytes,
+            engine: first.engine.clone(),
             arithmetic: first.arithmetic.clone(),
             test: test.to_owned(),
             phase: if first.phase == Phase::Prefill { "prefill" } else { "decode" },
@@ -65,8 +73,8 @@ impl BenchRow {
             depth: first.depth,
             batch: first.batch,
             tps: rate.map(|r| r.median),
-            tps_min: rate.map(|r| r.min),
-            tps_max: rate.map(|r| r.max),
+            tps_min: seen.map(|r| r.min),
+            tps_max: seen.map(|r| r.max),
             tps_mad: rate.map(|r| r.mad),
             tps_mean: rate.map(|r| r.mean),
             tps_stddev: rate.map(|r| r.std_dev),
@@ -95,11 +103,15 @@ impl BenchRow {
         let mib = |bytes: Option<u64>| number(bytes.map(|bytes| bytes as f64 / f64::from(1 << 20)), 1);
         let range = self.tps_min.zip(self.tps_max).map_or("-".to_owned(), |(min, max)| format!("{min:.2} - {max:.2}"));
         let mean = self.tps_mean.zip(self.tps_stddev).map_or("-".to_owned(), |(mean, sd)| format!("{mean:.2} ± {sd:.2}"));
-        let mut rate = number(self.tps, 2);
-        rate.text += if self.is_unsteady() { "!" } else { "" };
+        let rate = match self.is_unsteady() {
+            // One number would say more than is known.
+            true => Cell::number(format!("{range} !"), self.tps.or(self.tps_min).unwrap_or_default()),
+            false => number(self.tps, 2),
+        };
         vec![
             Cell::words(self.model.clone()),
             mib(Some(self.bytes)),
+            Cell::words(self.engine.clone()),
             Cell::words(self.arithmetic.clone()),
             Cell::words(self.test.clone()),
             rate,
@@ -113,10 +125,34 @@ impl BenchRow {
     }
 }
 
+/// The rows of a job's timings: by lane, program and test, in the order of the records. `bytes` are those of a lane's weights.
+pub fn rows(records: &[Record], bytes: impl Fn(&str) -> Option<u64>) -> Vec<BenchRow> {
+    type Key<'a> = (&'a str, &'a str, SpeedTest);
+    let mut tests: Vec<(Key<'_>, Vec<&Speed>)> = Vec::new();
+    for record in records {
+        let Some(speed) = record.as_speed() else { continue };
+        let key = (record.origin.lane.as_str(), speed.engine.as_str(), SpeedTest::of(speed));
+        match tests.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, all)) => all.push(speed),
+            None => tests.push((key, vec![speed])),
+        }
+    }
+    // Programs took turns; their rows do not.
+    let place = |lane: &str, engine: &str| tests.iter().position(|((l, e, _), _)| (*l, *e) == (lane, engine));
+    let mut order: Vec<usize> = (0..tests.len()).collect();
+    order.sort_by_key(|&i| (place(tests[i].0.0, tests[i].0.1), i));
+    let row = |i: usize| {
+        let ((lane, _, test), speeds) = &tests[i];
+        BenchRow::of(lane, bytes(lane).unwrap_or_default(), &test.name(), speeds)
+    };
+    order.into_iter().filter_map(row).collect()
+}
+
 /// Heads of the columns, and whether they hold words.
-const HEADS: [(&str, bool); 11] = [
+const HEADS: [(&str, bool); 12] = [
     ("model", true),
     ("MiB of tensors", false),
+    ("engine", true),
     ("products", true),
     ("test", true),
     ("tok/s", false),
@@ -128,7 +164,7 @@ const HEADS: [(&str, bool); 11] = [
     ("tok/J", false),
 ];
 const UNSTEADY: &str =
-    "! the machine itself changed its speed during half of the timings or more: not to be relied on, time again";
+    "! the machine itself changed its speed during half of the timings or more: the speed is somewhere in this range, time again";
 
 /// For a person.
 pub fn table(rows: &[BenchRow]) -> Table {
@@ -188,12 +224,13 @@ mod tests {
     use super::*;
     use crate::markdown;
     use crate::table::render;
-    use bitworth_eval::record::Footprint;
+    use bitworth_eval::record::{Body, Footprint, OWN_ENGINE, Origin};
 
     fn timing(seconds: f64, drifted: bool) -> Speed {
         let (depth, batch, joules, footprint) = (64, 2, Some(4.0 * seconds), Footprint::default());
-        let arithmetic = "q8".to_owned();
-        Speed { phase: Phase::Decode, tokens: 20, depth, batch, repetition: 0, seconds, drifted, joules, arithmetic, footprint }
+        let (arithmetic, engine) = ("q8".to_owned(), OWN_ENGINE.to_owned());
+        let (phase, repetition, shape) = (Phase::Decode, 0, None);
+        Speed { phase, tokens: 20, depth, batch, repetition, seconds, drifted, joules, arithmetic, engine, shape, footprint }
     }
 
     fn row(model: &str, timings: &[(f64, bool)]) -> BenchRow {
@@ -216,7 +253,35 @@ mod tests {
         let row = row("m", &[(1.0, true), (2.0, true)]);
         assert_eq!((row.tps, row.tps_mean, row.joules, row.is_unsteady()), (None, None, None, true));
         let text = render(&table(&[row]));
-        assert!(text.contains("-!") && text.contains("0 of 2") && text.ends_with(&format!("{UNSTEADY}\n")), "{text}");
+        assert!(
+            text.contains(" 10.00 - 20.00 ! ") && text.contains("0 of 2") && text.ends_with(&format!("{UNSTEADY}\n")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn programs_and_tests_of_a_lane_have_rows_of_their_own() {
+        let record = |lane: &str, engine: &str, phase: Phase, seconds: f64| {
+            let speed = Speed { phase, engine: engine.into(), ..timing(seconds, false) };
+            Record { origin: Origin::new(lane, lane, "cpu", "f32"), body: Body::Speed(speed) }
+        };
+        // As they are timed: in turn.
+        let mut records = Vec::new();
+        for seconds in [1.0, 3.0] {
+            for lane in ["a", "b"] {
+                for engine in [OWN_ENGINE, "llama-bench b1 (c), CPU"] {
+                    records.extend([Phase::Prefill, Phase::Decode].map(|phase| record(lane, engine, phase, seconds)));
+                }
+            }
+        }
+        let rows = rows(&records, |lane| (lane == "a").then_some(7));
+        let told: Vec<_> =
+            rows.iter().map(|r| (r.model.as_str(), &r.engine[..5], r.test.as_str(), r.bytes, r.repetitions)).collect();
+        let of = |lane, bytes| {
+            [("bitwo", "pp10 x2 @ d64"), ("bitwo", "tg10 x2 @ d64"), ("llama", "pp10 x2 @ d64"), ("llama", "tg10 x2 @ d64")]
+                .map(|(engine, test)| (lane, engine, test, bytes, 2))
+        };
+        assert_eq!(told, [of("a", 7), of("b", 0)].concat());
     }
 
     #[test]
@@ -229,11 +294,11 @@ mod tests {
         let rows = [row("a,\"b\"|c", &[(1.0, false)]), row("plain", &[(2.0, false), (2.0, false)])];
         let text = csv(&rows).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("model,bytes,arithmetic,test,phase,tokens,depth,batch,tps,"), "{}", lines[0]);
-        assert!(lines[1].starts_with("\"a,\"\"b\"\"|c\",3145728,q8,tg10 x2 @ d64,decode,20,64,2,20.0,"), "{}", lines[1]);
+        assert!(lines[0].starts_with("model,bytes,engine,arithmetic,test,phase,tokens,depth,batch,tps,"), "{}", lines[0]);
+        assert!(lines[1].starts_with("\"a,\"\"b\"\"|c\",3145728,bitworth,q8,tg10 x2 @ d64,decode,20,64,2,20.0,"), "{}", lines[1]);
         assert!(lines[2].starts_with("plain,") && lines.len() == 3);
         let text = markdown::render_table(&table(&rows));
-        assert!(text.contains("| a,\"b\"\\|c | 3.0 | q8 | tg10 x2 @ d64 | 20.00 |"), "{text}");
+        assert!(text.contains("| a,\"b\"\\|c | 3.0 | bitworth | q8 | tg10 x2 @ d64 | 20.00 |"), "{text}");
         let lines = super::lines(&rows).unwrap();
         let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&parsed[0]["tps"], &parsed[1]["seconds"][1]), (&20.0.into(), &2.0.into()));

@@ -10,6 +10,7 @@ use crate::number::bytes;
 use crate::page::{Cell, Column, Table, TableRow};
 use crate::sheet;
 use crate::summary::Summary;
+use bitworth_eval::record::OWN_ENGINE;
 
 /// What a card says that no measurement can tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -182,11 +183,17 @@ fn notes(report: &Report) -> Vec<String> {
     let mut devices: Vec<&str> = rows.iter().filter(|r| r.decode.or(r.prefill).is_some()).map(|r| r.device.as_str()).collect();
     devices.dedup();
     if !devices.is_empty() {
+        let (of, device) = match rows.iter().find_map(|row| row.timed.as_ref()).filter(|timed| timed.engine != OWN_ENGINE) {
+            Some(timed) => (timed.engine.clone(), String::new()),
+            None => ("bitworth's own engine".to_owned(), format!(" on {}", devices.join("; "))),
+        };
         notes.push(format!(
-            "Speeds are those of bitworth's own engine on {}, median and range of the repetitions; other programs and machines \
-             differ.",
-            devices.join("; ")
+            "Speeds are those of {of}{device}, median and range of the repetitions; other programs and machines differ."
         ));
+        let shape = rows.iter().find_map(|row| row.timed.as_ref()?.shape.as_ref());
+        notes.extend(shape.map(|shape| {
+            format!("They are of models of the shape {shape} with random weights in each file's types, and not of these files.")
+        }));
     }
     if sheet::has_unsure_speeds(rows) {
         notes.push(format!("{}.", sheet::UNSURE));

@@ -208,7 +208,9 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.count("decode_repetitions", |r| Some(r.decode?.repetitions as u64));
     c.count("drifted_repetitions", |r| Some((r.prefill.map_or(0, |s| s.drifted) + r.decode.map_or(0, |s| s.drifted)) as u64));
     c.count("memory_bytes", |r| r.memory_bytes);
-    c.text("speed_arithmetic", |r| r.speed_arithmetic.as_deref());
+    c.text("speed_arithmetic", |r| Some(&r.timed.as_ref()?.arithmetic));
+    c.text("speed_engine", |r| Some(&r.timed.as_ref()?.engine));
+    c.text("speed_shape", |r| r.timed.as_ref()?.shape.as_deref());
 }
 
 fn task_scores(c: &mut Columns<'_, Summary>, name: &str, column: &str) {

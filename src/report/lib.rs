@@ -27,6 +27,7 @@ pub mod regression;
 pub mod schema;
 pub mod scored;
 pub mod sheet;
+pub mod speeds;
 pub mod statistics;
 pub mod summary;
 pub mod svg;

@@ -3,7 +3,8 @@
 use crate::export::{task, task_names, text, text_names};
 use crate::number::{bytes, percent, significant};
 use crate::page::{self, Cell, Table, TableRow};
-use crate::summary::{SpeedSummary, Summary, TextScore};
+use crate::speeds::{self, SpeedSummary, Timed};
+use crate::summary::{Summary, TextScore};
 use bitworth_eval::stats::Estimate;
 
 /// Parts of the table.
@@ -57,9 +58,10 @@ fn table_of(rows: &[Summary], wanted: impl Fn(ColumnGroup) -> bool) -> Table {
     let drifted = (drifted > 0 && numbers)
         .then(|| format!("timings of a machine that drifted, which count in none of the speeds without `!`: {drifted}"));
     let unsure = Some(rows).filter(|rows| numbers && has_unsure_speeds(rows)).map(|_| UNSURE.to_owned());
+    let of = if numbers { speeds::notes(rows) } else { Vec::new() };
     Table {
         rows: (0..rows.len()).map(row).collect(),
-        notes: reference.into_iter().chain(drifted).chain(unsure).collect(),
+        notes: reference.into_iter().chain(of).chain(drifted).chain(unsure).collect(),
         columns: columns.into_iter().map(|c| c.head).collect(),
     }
 }
@@ -128,10 +130,19 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
     add("ppl", "perplexity; less is better", &|r| Some(spread(r.ppl?, |v| significant(v, 5))));
     add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
     add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
+    for other in other_speeds(rows) {
+        let own = |r: &Summary| r.other_speeds.iter().find(|speeds| speeds.timed.is_like(&other)).cloned();
+        let of = match &other.shape {
+            Some(shape) => format!("{}, {shape}", other.program()),
+            None => other.program().to_owned(),
+        };
+        add(&format!("decode ({of})"), "new tokens per second, of that program", &|r| Some(rate(own(r)?.decode?)));
+        add(&format!("prefill ({of})"), "prompt tokens per second, of that program", &|r| Some(rate(own(r)?.prefill?)));
+    }
     put(
         ColumnGroup::Numbers,
         page::Column::words("products", "arithmetic of the products that were timed: f32, or q8 (activations in 8 bits)"),
-        &|r| Some(Cell::words(r.speed_arithmetic.clone()?)),
+        &|r| Some(Cell::words(r.timed.as_ref()?.arithmetic.clone())),
     );
     let mut add = |head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| {
         put(ColumnGroup::Numbers, page::Column::numbers(head, meaning), get);
@@ -154,9 +165,19 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
     columns
 }
 
+/// What other programs, or this one on other models, were timed as well.
+fn other_speeds(rows: &[Summary]) -> Vec<Timed> {
+    let mut others: Vec<Timed> = Vec::new();
+    for timed in rows.iter().flat_map(|row| &row.other_speeds).map(|speeds| &speeds.timed) {
+        if !others.iter().any(|other| other.is_like(timed)) {
+            others.push(timed.clone());
+        }
+    }
+    others
+}
+
 /// What the mark behind a speed means.
-pub(crate) const UNSURE: &str =
-    "! the machine drifted in half of the repetitions or more: the speed is unsure, and nothing is concluded from it";
+pub(crate) const UNSURE: &str = "! the machine drifted in half of the repetitions or more: the speed is somewhere in this range, and nothing is concluded from it";
 
 /// Whether a speed of these rows has the mark.
 pub(crate) fn has_unsure_speeds(rows: &[Summary]) -> bool {
@@ -186,10 +207,13 @@ pub(super) fn share(estimate: Estimate) -> Cell {
 
 pub(super) fn rate(speed: SpeedSummary) -> Cell {
     let show = |v| significant(v, 3);
+    let range = || format!("{} – {}", show(speed.slowest), show(speed.fastest));
+    // One number would say more than is known.
+    if speed.is_unsure() {
+        return Cell::number(range() + " !", speed.tps);
+    }
     let several = speed.slowest < speed.fastest || speed.repetitions > 1;
-    let detail = several.then(|| format!("{} – {}", show(speed.slowest), show(speed.fastest)));
-    let mark = if speed.is_unsure() { " !" } else { "" };
-    Cell::number(show(speed.tps) + mark, speed.tps).with_detail(detail.unwrap_or_default())
+    Cell::number(show(speed.tps), speed.tps).with_detail(if several { range() } else { String::new() })
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use crate::gather::{Gathered, GatheredLane, GatheredText};
 use crate::scored::pairs;
+use crate::speeds::{self, EngineSpeeds, LaneSpeeds, SpeedSummary, Subject, Timed};
 use bitworth_eval::metrics::{AgainstMetrics, TextMetrics};
-use bitworth_eval::record::{ItemRecord, Phase, Protocol, SequenceRecord, Speed, TokenSequence};
-use bitworth_eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, Interval, PairedAccuracy};
+use bitworth_eval::record::{ItemRecord, Protocol, SequenceRecord, TokenSequence};
+use bitworth_eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, PairedAccuracy};
 use bitworth_eval::tokens::TokenMetrics;
 
 /// A lane's row. What was not measured is `None`.
@@ -61,8 +62,10 @@ pub struct Summary {
     pub prefill: Option<SpeedSummary>,
     /// Speed of making tokens.
     pub decode: Option<SpeedSummary>,
-    /// The arithmetic of the products of both: `f32` or `q8`.
-    pub speed_arithmetic: Option<String>,
+    /// What both are speeds of: the same for all lanes of a run.
+    pub timed: Option<Timed>,
+    /// The same of other programs, or of other models, that were timed as well.
+    pub other_speeds: Vec<EngineSpeeds>,
     /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the
     /// process's.
     pub memory_bytes: Option<u64>,
@@ -107,46 +110,16 @@ pub struct TaskScore {
     pub against_reference: Option<PairedAccuracy>,
 }
 
-/// Timings of one kind.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct SpeedSummary {
-    /// Median over the repetitions that count, tokens per second; over those that drifted where none counts.
-    pub tps: f64,
-    /// The slowest repetition.
-    pub slowest: f64,
-    /// The fastest repetition.
-    pub fastest: f64,
-    /// Repetitions that count: 0 where the machine drifted in all of them, and the numbers are of those that drifted.
-    pub repetitions: usize,
-    /// Tokens of one repetition.
-    pub tokens: u32,
-    /// Tokens that stood before them, per sequence.
-    pub depth: u32,
-    /// Sequences at once.
-    pub batch: u32,
-    /// Repetitions of a machine that drifted: they are in none of the numbers, unless all are.
-    pub drifted: usize,
-    /// Tokens per joule, over the repetitions whose energy was counted.
-    pub tokens_per_joule: Option<f64>,
-    /// The least and the most of it over these repetitions.
-    pub tokens_per_joule_range: Option<Interval>,
-}
-
-impl SpeedSummary {
-    /// Whether the machine drifted in half of the repetitions or more: nothing should rest on such a speed.
-    pub fn is_unsure(&self) -> bool {
-        self.drifted > 0 && self.drifted >= self.repetitions
-    }
-}
-
 /// One row a lane, in the order of `gathered`.
 pub fn summarize(gathered: &Gathered<'_>) -> Vec<Summary> {
     // The tokens of a reference are laid out once for all lanes of its run.
     let mut reference: Option<(usize, Option<Vec<TokenSequence>>)> = None;
+    let subjects = speeds::subjects(&gathered.lanes);
     let mut rows = Vec::with_capacity(gathered.lanes.len());
     for lane in &gathered.lanes {
         let place = gathered.reference_of(lane);
-        let mut row = summary(lane, place.map(|i| &gathered.lanes[i]), &gathered.texts);
+        let subject = subjects.get(&(&lane.key.model, &lane.key.device));
+        let mut row = summary(lane, place.map(|i| &gathered.lanes[i]), &gathered.texts, subject);
         if let Some(place) = place.filter(|place| reference.as_ref().is_none_or(|known| known.0 != *place)) {
             reference = Some((place, kept_tokens(&gathered.lanes[place])));
         }
@@ -184,12 +157,15 @@ impl Summary {
     }
 }
 
-fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts: &[GatheredText]) -> Summary {
+fn summary(
+    lane: &GatheredLane<'_>,
+    reference: Option<&GatheredLane<'_>>,
+    texts: &[GatheredText],
+    subject: Option<&Subject>,
+) -> Summary {
+    let speeds = LaneSpeeds::of(&lane.speeds, subject);
     let (key, about, scored) = (&lane.key, lane.lane, lane.scored());
     let figures = Figures::of(scored.all(), about.is_reference);
-    // Timings in two arithmetics are not speeds of the same thing: q8 counts where there are both.
-    let counted = lane.speeds.iter().map(|speed| speed.arithmetic.as_str()).max();
-    let speeds: Vec<&Speed> = lane.speeds.iter().copied().filter(|speed| Some(speed.arithmetic.as_str()) == counted).collect();
     Summary {
         model: key.model.clone(),
         lane: key.lane.clone(),
@@ -212,10 +188,11 @@ fn summary(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>, texts:
         top1: figures.top1,
         delta_p: figures.delta_p,
         bits_per_byte: bits_per_byte(lane.rolling.all()),
-        prefill: speed(&speeds, Phase::Prefill),
-        decode: speed(&speeds, Phase::Decode),
-        speed_arithmetic: speeds.first().map(|speed| speed.arithmetic.clone()),
-        memory_bytes: memory(&lane.speeds),
+        prefill: speeds.own.as_ref().and_then(|own| own.prefill),
+        decode: speeds.own.as_ref().and_then(|own| own.decode),
+        timed: speeds.own.map(|own| own.timed),
+        other_speeds: speeds.others,
+        memory_bytes: speeds::memory(&lane.speeds),
         token_metrics: None,
         texts: texts.iter().filter_map(|text| text_score(text, lane, reference)).collect(),
         tasks: lane.items.iter().filter_map(|(name, items)| task(name, items, reference)).collect(),
@@ -302,50 +279,11 @@ fn task(name: &str, items: &BTreeMap<u32, &ItemRecord>, reference: Option<&Gathe
     })
 }
 
-/// The timings of one phase. Where several shapes were timed, those of the least depth, then the smallest batch, then the most
-/// tokens count, so that lanes are compared in the same shape. Timings of a machine that drifted do not count, unless there are
-/// no others.
-fn speed(speeds: &[&Speed], phase: Phase) -> Option<SpeedSummary> {
-    let shape = |s: &Speed| (s.depth, s.batch, std::cmp::Reverse(s.tokens));
-    let timed = || speeds.iter().copied().filter(|s| s.phase == phase && s.seconds > 0.0 && s.tokens > 0);
-    let chosen = timed().filter(|s| !s.drifted).map(shape).min().or_else(|| timed().map(shape).min())?;
-    let (drifted, kept): (Vec<&Speed>, Vec<&Speed>) = timed().filter(|s| shape(s) == chosen).partition(|s| s.drifted);
-    let shown = if kept.is_empty() { &drifted } else { &kept };
-    let sorted = |mut rates: Vec<f64>| {
-        rates.sort_by(f64::total_cmp);
-        rates
-    };
-    let rates = sorted(shown.iter().map(|s| f64::from(s.tokens) / s.seconds).collect());
-    let counted: Vec<(f64, f64)> =
-        shown.iter().filter_map(|s| Some((f64::from(s.tokens), s.joules.filter(|j| *j > 0.0)?))).collect();
-    let (tokens, joules) = counted.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    let efficiencies = sorted(counted.iter().map(|(tokens, joules)| tokens / joules).collect());
-    let range = efficiencies.first().zip(efficiencies.last()).map(|(low, high)| Interval { low: *low, high: *high });
-    Some(SpeedSummary {
-        tps: stats::quantile(&rates, 0.5)?,
-        slowest: *rates.first()?,
-        fastest: *rates.last()?,
-        repetitions: kept.len(),
-        tokens: chosen.2.0,
-        depth: chosen.0,
-        batch: chosen.1,
-        drifted: drifted.len(),
-        tokens_per_joule: (joules > 0.0).then(|| tokens / joules),
-        tokens_per_joule_range: range,
-    })
-}
-
-/// The most memory over all timings. A model that fits into what the process had before takes none that could be told.
-fn memory(speeds: &[&Speed]) -> Option<u64> {
-    let most = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(|s| of(s)).filter(|bytes| *bytes > 0).max();
-    most(|s| s.footprint.device_bytes).or_else(|| most(|s| s.footprint.memory_bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::summarize;
-    use bitworth_eval::record::{Body, Footprint, Record};
+    use bitworth_eval::record::{Body, Record};
     use bitworth_eval::sample;
 
     fn rows() -> Vec<Summary> {
@@ -432,59 +370,6 @@ mod tests {
                 assert!(task.accuracy.interval.unwrap().contains(task.accuracy.value));
             }
         }
-    }
-
-    fn speed(speeds: &[Speed], phase: Phase) -> Option<SpeedSummary> {
-        super::speed(&speeds.iter().collect::<Vec<_>>(), phase)
-    }
-
-    fn memory(speeds: &[Speed]) -> Option<u64> {
-        super::memory(&speeds.iter().collect::<Vec<_>>())
-    }
-
-    fn timing(depth: u32, tokens: u32, seconds: f64) -> Speed {
-        let (phase, footprint) = (Phase::Decode, Default::default());
-        let arithmetic = "q8".to_owned();
-        Speed { phase, tokens, depth, batch: 1, repetition: 0, seconds, drifted: false, joules: None, arithmetic, footprint }
-    }
-
-    #[test]
-    fn speed_is_the_median_of_the_shallowest_timings() {
-        let speeds = [timing(0, 10, 1.0), timing(0, 10, 2.0), timing(0, 10, 4.0), timing(64, 10, 0.1), timing(0, 5, 0.1)];
-        let s = speed(&speeds, Phase::Decode).unwrap();
-        assert_eq!((s.tps, s.slowest, s.fastest, s.repetitions, s.tokens), (5.0, 2.5, 10.0, 3, 10));
-        assert_eq!(speed(&speeds, Phase::Prefill), None);
-        assert_eq!(speed(&[timing(0, 10, 0.0)], Phase::Decode), None);
-        let drifted = Speed { drifted: true, ..timing(0, 10, 9.0) };
-        let drifted = std::slice::from_ref(&drifted);
-        let with_drifted = speed(&[&speeds[..], drifted].concat(), Phase::Decode);
-        assert_eq!(with_drifted, Some(SpeedSummary { drifted: 1, ..s }));
-        assert!(!with_drifted.unwrap().is_unsure());
-        let alone = speed(drifted, Phase::Decode).unwrap();
-        assert_eq!((alone.repetitions, alone.drifted, alone.is_unsure()), (0, 1, true));
-        assert!((alone.tps - 10.0 / 9.0).abs() < 1e-12, "what drifted is shown where there is nothing else");
-        let half = [drifted, &speeds[..1]].concat();
-        assert!(speed(&half, Phase::Decode).unwrap().is_unsure(), "half is too much");
-    }
-
-    #[test]
-    fn energy_is_that_of_the_repetitions_whose_energy_was_counted() {
-        let counted = |joules| Speed { joules, ..timing(0, 10, 1.0) };
-        let s = speed(&[counted(Some(4.0)), counted(None), counted(Some(1.0)), counted(Some(0.0))], Phase::Decode).unwrap();
-        assert_eq!((s.tokens_per_joule, s.repetitions), (Some(4.0), 4));
-        assert_eq!(s.tokens_per_joule_range, Some(Interval { low: 2.5, high: 10.0 }));
-        assert_eq!(speed(&[timing(0, 10, 1.0)], Phase::Decode).unwrap().tokens_per_joule, None);
-    }
-
-    #[test]
-    fn memory_is_the_most_that_was_taken_on_the_device_where_it_has_its_own() {
-        let with = |memory_bytes, device_bytes| Speed {
-            footprint: Footprint { load_seconds: None, memory_bytes, device_bytes },
-            ..timing(0, 10, 1.0)
-        };
-        assert_eq!(memory(&[with(Some(7), None), with(Some(9), None), with(None, None)]), Some(9));
-        assert_eq!(memory(&[with(Some(7), Some(5)), with(Some(9), None)]), Some(5));
-        assert_eq!(memory(&[timing(0, 10, 1.0), with(Some(0), None)]), None);
     }
 
     #[test]

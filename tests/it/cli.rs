@@ -376,9 +376,9 @@ fn bench_prints_every_form_and_keeps_records_that_report_reads() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(text(&[]).starts_with("model") && text(&[]).contains("tg4"));
-    assert!(text(&["-o", "md"]).starts_with("| model | MiB of tensors | products | test |"));
+    assert!(text(&["-o", "md"]).starts_with("| model | MiB of tensors | engine | products | test |"));
     let csv = text(&["-o", "csv", "--records", "kept"]);
-    assert!(csv.starts_with("model,bytes,arithmetic,test,phase,") && csv.lines().count() == 5, "{csv}");
+    assert!(csv.starts_with("model,bytes,engine,arithmetic,test,phase,") && csv.lines().count() == 5, "{csv}");
     let lines = text(&["-o", "jsonl", "--records", "kept"]);
     assert!(lines.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()) && lines.lines().count() == 4);
     let timed: serde_json::Value = serde_json::from_str(&text(&["-o", "json"])).unwrap();

@@ -20,6 +20,7 @@ mod reference;
 mod report;
 mod shown;
 mod skip;
+mod speed;
 mod statistics;
 mod sweep;
 mod synth;

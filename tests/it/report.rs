@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bitworth::eval::record::{
-    Against, Body, Footprint, LaneRecord, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Windowing,
+    Against, Body, Footprint, LaneRecord, OWN_ENGINE, Origin, Phase, Protocol, Record, SequenceRecord, Speed, Windowing,
 };
 use bitworth::report;
 use serde_json::Value;
@@ -65,6 +65,8 @@ fn records(lanes: u32) -> Vec<Record> {
                 drifted: false,
                 joules: None,
                 arithmetic: "f32".into(),
+                engine: OWN_ENGINE.into(),
+                shape: None,
                 footprint,
             })
         }));

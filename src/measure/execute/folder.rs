@@ -13,6 +13,7 @@ use bitworth_quant::message::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::stand_in::TIMED;
 use crate::error::{Error, Result};
 use bitworth_eval::record::Record;
 use bitworth_eval::records;
@@ -84,7 +85,7 @@ impl Store {
                 let identity = read(&file, &there)?;
                 identity.check(path, &wanted)?;
                 identity.check_files(path)?;
-                for folder in [path.to_owned(), path.join(MODELS), path.join(records::RECORDS)] {
+                for folder in [path.to_owned(), path.join(MODELS), path.join(TIMED), path.join(records::RECORDS)] {
                     remove_partial(&folder);
                 }
                 identity

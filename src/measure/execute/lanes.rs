@@ -38,7 +38,7 @@ pub fn names(model: &mut Prepared) -> Names {
     let stored = models::reference(&model.checkpoint).name;
     let taken = model.recipes.iter().any(|recipe| recipe.name == stored);
     let reference = match () {
-        () if model.by_name => model.checkpoint.name().to_owned(),
+        () if model.by_name => model.name.clone(),
         () if taken => format!("{stored} (stored)"),
         () => stored.clone(),
     };

@@ -7,7 +7,9 @@ mod folder;
 mod lanes;
 mod plan;
 mod prepare;
+mod speed;
 mod stages;
+mod stand_in;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -27,11 +29,9 @@ use super::error::{At, Error, Result};
 use super::reference::lane::{self, Kept, ReferenceSource};
 use super::settings::NOISE_FLOOR;
 use super::text::TextWindows;
-use super::timing;
 use super::{Watch, requests};
 use crate::on_device;
 use bitworth_engine::backend::Backend;
-use bitworth_engine::error::EngineError;
 use bitworth_engine::sweep::{self, Lane, LayerError, Resume, SweepOptions};
 use bitworth_eval::job::Job;
 use bitworth_eval::record::{Body, ItemRecord, Layer, Origin, Protocol, Record};
@@ -40,6 +40,7 @@ use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
 pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, StagePlan, TimingPlan};
+pub use self::speed::TimedTogether;
 
 /// The folder of a run in which passes that were interrupted keep their state.
 const STATE: &str = "state";
@@ -57,6 +58,8 @@ pub struct Finished {
     pub layers: Vec<(String, Vec<Layer>)>,
     /// What the job is about, among all that its folders may hold.
     pub scope: Scope,
+    /// How lanes were timed, where any were.
+    pub timed: Option<TimedTogether>,
     /// How many items of work were there before.
     pub found: usize,
     /// What the user should know and is no error: models that could not be timed, timings that drifted, candidates left out.
@@ -91,15 +94,15 @@ impl Scope {
     }
 
     fn add(&mut self, model: &Prepared, names: &lanes::Names) {
-        let name = model.checkpoint.name();
+        let name = &model.name;
         let recipes = model.recipes.iter().map(|recipe| &recipe.name);
         let lanes = std::iter::once(&names.reference).chain(recipes).chain(&names.candidates);
-        self.lanes.extend(lanes.map(|lane| (name.to_owned(), lane.clone())));
-        self.left_out.extend(model.left_out.iter().map(|(candidate, _)| (name.to_owned(), candidate.clone())));
-        let text = |walk: &Walk| (name.to_owned(), walk.windows.sha256.clone(), walk.windows.protocol.clone());
+        self.lanes.extend(lanes.map(|lane| (name.clone(), lane.clone())));
+        self.left_out.extend(model.left_out.iter().map(|(candidate, _)| (name.clone(), candidate.clone())));
+        let text = |walk: &Walk| (name.clone(), walk.windows.sha256.clone(), walk.windows.protocol.clone());
         self.texts.extend(model.texts.iter().map(text));
         self.tasks.extend(model.tasks.iter().map(|task| task.name.clone()));
-        self.timed |= model.workload.is_some();
+        self.timed |= model.speed.is_some();
     }
 }
 
@@ -151,7 +154,7 @@ impl<'a> Ready<'a> {
         }
         // A model that does not open is known before hours of work on another.
         let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
-        prepare::check_names(&prepared)?;
+        let prepared = prepare::name(prepared, out.is_some())?;
         let folders = out.map(|out| job.folders(out)).unwrap_or_default();
         if let Some(out) = out {
             folder::check_kind(out, prepared.len() > 1)?;
@@ -207,19 +210,24 @@ impl<'a> Ready<'a> {
         }
         let several = models.len() > 1;
         let folder = |i: usize| folders.get(i).map(PathBuf::as_path);
-        let weights: Vec<Vec<f64>> = models.iter().enumerate().map(|(i, (model, _))| plan::weights(model, folder(i))).collect();
+        let mut weights: Vec<Vec<f64>> =
+            models.iter().enumerate().map(|(i, (model, _))| plan::weights(model, folder(i))).collect();
+        // The timings of all models are one stage, behind those of every one.
+        weights.push(plan::timing_weight(&models, &folders).into_iter().collect());
         let stages = Stages::new(watch.progress, &weights);
-        for (i, (model, names)) in models.into_iter().enumerate() {
-            let name = model.checkpoint.name().to_owned();
+        let mut runs = Vec::new();
+        for (i, (model, names)) in models.iter().enumerate() {
+            let name = &model.name;
             stages.enter(i, if several { format!("{name}: ") } else { String::new() });
+            finished.scope.add(model, names);
             let surroundings = Surroundings { device, watch, stages: &stages, beside };
-            let done = execute_one(model, &names, folder(i), surroundings, &mut finished.scope);
-            let done = if several { done.at(|| name)? } else { done? };
-            finished.records.extend(done.records);
-            finished.layers.extend(done.layers);
-            finished.answers.extend(done.answers);
-            finished.found += done.found;
-            finished.notes.extend(done.notes);
+            let run = Run::score((model, names), folder(i), surroundings);
+            runs.push(if several { run.at(|| name.clone())? } else { run? });
+        }
+        stages.enter(models.len(), String::new());
+        finished.timed = speed::time(&runs, device, &stages)?;
+        for run in runs {
+            run.finish(&mut finished);
         }
         watch.progress.finish();
         finished.folders = folders;
@@ -234,63 +242,6 @@ struct Surroundings<'a> {
     watch: Watch<'a>,
     stages: &'a Stages<'a>,
     beside: Option<&'a Beside<'a>>,
-}
-
-/// Does what a job says of one model.
-fn execute_one(
-    model: Prepared,
-    names: &lanes::Names,
-    out: Option<&Path>,
-    surroundings: Surroundings<'_>,
-    scope: &mut Scope,
-) -> Result<Finished> {
-    let Surroundings { device, watch, stages, beside } = surroundings;
-    let store = match out {
-        Some(out) => Store::open(out, wanted(&model, names, device)?)?,
-        None => Store::Memory(Vec::new()),
-    };
-    let run = Run {
-        device,
-        watch: Watch { progress: stages, ..watch },
-        stages,
-        beside,
-        layers: RefCell::new(Vec::new()),
-        model: &model,
-        names,
-        store: RefCell::new(store),
-        found: Cell::new(0),
-        notes: RefCell::new(model.notes()),
-    };
-    scope.add(&model, names);
-    run.left_out()?;
-    let imatrix = model.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
-    let lanes = run.lanes(imatrix.as_ref())?;
-    for walk in &model.texts {
-        run.text(&lanes, walk)?;
-    }
-    for task in &model.tasks {
-        run.task(&lanes, task)?;
-    }
-    let mut answers = Vec::new();
-    if let Some((file, asked)) = &model.requests {
-        let stage = stages.begin("requests");
-        let (tokenizer, limits) = (&model.task_tokenizer, model.limits);
-        let all = on_device!(device, backend => requests::answer(backend, &lanes, tokenizer, asked, limits, run.watch));
-        answers.extend(lanes.iter().map(|lane| lane.name.clone()).zip(all.at(|| file.clone())?));
-        stages.end(stage);
-    }
-    if let Some(load) = &model.workload {
-        run.speed(&lanes, load)?;
-    }
-    let (found, notes, layers) = (run.found.get(), run.notes.into_inner(), run.layers.into_inner());
-    let records = match run.store.into_inner() {
-        Store::Memory(records) => records,
-        Store::Folder { path, .. } => {
-            let _ = std::fs::remove_dir(path.join(STATE));
-            Vec::new()
-        }
-    };
-    Ok(Finished { records, answers, layers, found, notes, ..Finished::default() })
 }
 
 /// Errors of activations, by lane but the first.
@@ -318,7 +269,7 @@ fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wan
         model: model.model_identity()?,
         arithmetic: model.arithmetic.name().to_owned(),
         imatrix: model.importance.as_ref().map_or(json!(null), prepare::Importance::identity),
-        speed: model.workload.as_ref().map_or(json!(null), |load| json!(format!("{load:?}"))),
+        speed: model.speed.as_ref().map_or(json!(null), prepare::Speed::identity),
         lanes,
         walks: model.texts.iter().map(|walk| (walk.name(), walk.identity.clone())).collect(),
         tasks: model.tasks.iter().map(|task| (task.name.clone(), model.task_identity(task))).collect(),
@@ -334,6 +285,9 @@ struct Run<'a> {
     layers: RefCell<Vec<(String, Vec<Layer>)>>,
     model: &'a Prepared,
     names: &'a lanes::Names,
+    /// All of them, once they are there.
+    lanes: Vec<Lane>,
+    answers: Vec<(String, Vec<Answer>)>,
     store: RefCell<Store>,
     /// Items of work that were there already.
     found: Cell<usize>,
@@ -341,14 +295,69 @@ struct Run<'a> {
     notes: RefCell<Vec<Message>>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Opens a model's folder, makes its lanes and scores them.
+    fn score((model, names): (&'a Prepared, &'a lanes::Names), out: Option<&Path>, around: Surroundings<'a>) -> Result<Self> {
+        let Surroundings { device, watch, stages, beside } = around;
+        let store = match out {
+            Some(out) => Store::open(out, wanted(model, names, device)?)?,
+            None => Store::Memory(Vec::new()),
+        };
+        let mut run = Self {
+            device,
+            watch: Watch { progress: stages, ..watch },
+            stages,
+            beside,
+            layers: RefCell::new(Vec::new()),
+            model,
+            names,
+            lanes: Vec::new(),
+            answers: Vec::new(),
+            store: RefCell::new(store),
+            found: Cell::new(0),
+            notes: RefCell::new(model.notes()),
+        };
+        run.left_out()?;
+        let imatrix = model.importance.as_ref().map(|importance| run.importance(importance)).transpose()?;
+        let lanes = run.lanes(imatrix.as_ref())?;
+        for walk in &model.texts {
+            run.text(&lanes, walk)?;
+        }
+        for task in &model.tasks {
+            run.task(&lanes, task)?;
+        }
+        if let Some((file, asked)) = &model.requests {
+            let stage = stages.begin("requests");
+            let (tokenizer, limits) = (model.task_tokenizer()?, model.limits);
+            let all = on_device!(device, backend => requests::answer(backend, &lanes, tokenizer, asked, limits, run.watch));
+            run.answers.extend(lanes.iter().map(|lane| lane.name.clone()).zip(all.at(|| file.clone())?));
+            stages.end(stage);
+        }
+        run.lanes = lanes;
+        Ok(run)
+    }
+
+    /// Adds what the run came to.
+    fn finish(self, finished: &mut Finished) {
+        match self.store.into_inner() {
+            Store::Memory(records) => finished.records.extend(records),
+            Store::Folder { path, .. } => {
+                let _ = std::fs::remove_dir(path.join(STATE));
+            }
+        }
+        finished.layers.extend(self.layers.into_inner());
+        finished.answers.extend(self.answers);
+        finished.found += self.found.get();
+        finished.notes.extend(self.notes.into_inner());
+    }
+
     fn note(&self, note: Message) {
         self.notes.borrow_mut().push(note);
     }
 
     fn record(&self, lane: &Lane, body: Body) -> Record {
         let device = &self.device.info().name;
-        Record { origin: Origin::new(self.model.checkpoint.name(), &lane.name, device, lane.arithmetic.name()), body }
+        Record { origin: Origin::new(&self.model.name, &lane.name, device, lane.arithmetic.name()), body }
     }
 
     /// Records which candidates are left out, and that those which were are not any more.
@@ -357,8 +366,8 @@ impl Run<'_> {
             self.store.borrow_mut().forget(&plan::left_out_item(name))?;
         }
         for (name, why) in &self.model.left_out {
-            let (model, device) = (self.model.checkpoint.name(), &self.device.info().name);
-            let origin = Origin::new(model, name, device, self.model.arithmetic.name());
+            let device = &self.device.info().name;
+            let origin = Origin::new(&self.model.name, name, device, self.model.arithmetic.name());
             self.keep(&plan::left_out_item(name), vec![Record { origin, body: Body::LeftOut(why.to_string()) }])?;
         }
         Ok(())
@@ -433,7 +442,7 @@ impl Run<'_> {
         let stage = self.stages.begin(&format!("task {}", task.name));
         let asked: Vec<Lane> = missing.into_iter().cloned().collect();
         let answers = on_device!(self.device, backend => {
-            let (tokenizer, limits) = (&self.model.task_tokenizer, self.model.limits);
+            let (tokenizer, limits) = (self.model.task_tokenizer()?, self.model.limits);
             requests::answer(backend, &asked, tokenizer, &task::build(items), limits, self.watch)
         })
         .at(|| format!("task {}", task.name))?;
@@ -454,35 +463,6 @@ impl Run<'_> {
         }
         self.keep(&name, records)?;
         self.stages.end(stage);
-        Ok(())
-    }
-
-    fn speed(&self, lanes: &[Lane], load: &timing::Workload) -> Result<()> {
-        for lane in lanes {
-            let item = plan::speed_item(&lane.name);
-            if self.is_done(&item)? {
-                continue;
-            }
-            let stage = self.stages.begin(&format!("timing {}", lane.name));
-            match on_device!(self.device, backend => timing::measure(backend, &[&lane.variant], load, self.watch)) {
-                Ok(timings) => {
-                    if let Some(drift) = timings.drift {
-                        self.note(Message::from(format!("{}: ", lane.name)).then(drift));
-                    }
-                    if timings.interrupted {
-                        return Err(Error::interrupted());
-                    }
-                    let speeds = timings.speeds.into_iter().flatten();
-                    self.keep(&item, speeds.map(|speed| self.record(lane, Body::Speed(speed))).collect())?;
-                }
-                // A model too large to be resident was scored all the same; its speed stays empty, and a later run tries again.
-                Err(Error::Engine(EngineError::Device(why))) => {
-                    self.note(Message::from(format!("{} is not timed: ", lane.name)).then(why.message()));
-                }
-                Err(e) => return Err(e),
-            }
-            self.stages.end(stage);
-        }
         Ok(())
     }
 }

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::folder::{self, MODELS, RunIdentity};
 use super::lanes::Names;
-use super::prepare::{Prepared, Walk};
+use super::prepare::{Prepared, Speed, Walk};
+use super::stand_in::TimedShape;
 use crate::device::Device;
 use crate::error::{At, Error, Result};
 use crate::{models, on_device, requests};
@@ -79,15 +80,24 @@ pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
     }
     // About a hundred tokens a request, too.
     weights.extend(model.requests.as_ref().map(|(_, asked)| 2.0 * parameters * 100.0 * asked.len() as f64 * lanes));
-    if let Some(load) = &model.workload {
-        let tokens: usize = load.prompt.iter().sum::<usize>() + 20 * load.generate.iter().sum::<usize>();
-        let timed = 2.0 * parameters * (tokens * (load.repetitions + 1)) as f64;
-        let names = std::iter::once(models::reference(&model.checkpoint).name)
-            .chain(model.recipes.iter().map(|recipe| recipe.name.clone()))
-            .chain(model.candidates.iter().map(|lane| lane.name.clone()));
-        weights.extend(names.filter(|name| !is_done(&speed_item(name))).map(|_| timed));
-    }
     weights
+}
+
+/// How hard the timings of all models are, as one stage; `None` where nothing is timed.
+pub fn timing_weight(models: &[(Prepared, Names)], folders: &[PathBuf]) -> Option<f64> {
+    let mut sum = None;
+    for (i, (model, names)) in models.iter().enumerate() {
+        let Some(Speed { load, shape, .. }) = &model.speed else { continue };
+        let is_done = |lane: &String| folders.get(i).is_some_and(|folder| records::has(folder, &speed_item(lane)));
+        let recipes = model.recipes.iter().map(|recipe| &recipe.name);
+        let lanes =
+            std::iter::once(&names.reference).chain(recipes).chain(&names.candidates).filter(|lane| !is_done(lane)).count();
+        let parameters = shape.as_ref().map_or(model.checkpoint.parameter_count(), TimedShape::parameter_count) as f64;
+        let tokens: usize = load.prompt.iter().sum::<usize>() + 20 * load.generate.iter().sum::<usize>();
+        let timings = lanes * load.engines.len() * (load.repetitions + 1);
+        *sum.get_or_insert(0.0) += 2.0 * parameters * (tokens * timings) as f64;
+    }
+    sum.filter(|sum| *sum > 0.0)
 }
 
 /// What a job would do.
@@ -216,7 +226,7 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
             name: stage.name,
         });
     }
-    let timed = lanes.iter().filter(|_| model.workload.is_some());
+    let timed = lanes.iter().filter(|_| model.speed.is_some());
     let timing = |lane: &Lane| Ok(TimingPlan { lane: lane.name.clone(), is_done: there.has(&speed_item(&lane.name))? });
     let (stages, tasks) = stages.into_iter().partition(|stage| stage.items.is_none());
     Ok(ModelPlan {
@@ -306,7 +316,7 @@ fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
             kind: "task",
             name: task.name.clone(),
             work: if items.is_empty() { Vec::new() } else { vec![task_item(task)] },
-            sequences: requests::sequences(&model.task_tokenizer, &task::build(items), context).at(|| title.clone())?,
+            sequences: requests::sequences(model.task_tokenizer()?, &task::build(items), context).at(|| title.clone())?,
             title,
             items: Some(items.len()),
         })
@@ -318,7 +328,7 @@ fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
             name: file.clone(),
             title: file.clone(),
             work: vec![file.clone()],
-            sequences: requests::sequences(&model.task_tokenizer, asked, context).at(|| file.clone())?,
+            sequences: requests::sequences(model.task_tokenizer()?, asked, context).at(|| file.clone())?,
             items: Some(asked.len()),
         })
     };

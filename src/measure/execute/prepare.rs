@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitworth_quant::message::Message;
 use bitworth_quant::plan::PlanOptions;
@@ -12,15 +13,16 @@ use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe, content};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::stand_in::TimedShape;
 use crate::error::{At, Error, Result};
 use crate::settings::NOISE_FLOOR;
 use crate::text::TextWindows;
-use crate::timing::Workload;
+use crate::timing::{self, LlamaBench, Workload};
 use crate::{Watch, imatrix, models, requests};
 use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
-use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
+use bitworth_eval::job::{self, ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
 use bitworth_eval::kinds::Item;
 use bitworth_eval::request::{self, Request};
 use bitworth_eval::slice::Slice;
@@ -29,10 +31,12 @@ use bitworth_text::tokenizer::Tokenizer;
 
 /// All that a job names for one model, opened and checked.
 pub struct Prepared {
+    /// The model's, by which records know it.
+    pub name: String,
     /// The reference.
     pub checkpoint: Arc<Checkpoint>,
-    /// For the texts of the tasks.
-    pub task_tokenizer: Tokenizer,
+    /// For the texts of the tasks and requests; `None` where a job reads no text at all.
+    task_tokenizer: Option<Tokenizer>,
     /// The recipes of which files are made.
     pub recipes: Vec<Arc<Recipe>>,
     /// The other versions, as they stand.
@@ -48,7 +52,7 @@ pub struct Prepared {
     slice: Slice,
     /// Requests that are answered, and their file.
     pub requests: Option<(String, Vec<Request>)>,
-    pub workload: Option<Workload>,
+    pub speed: Option<Speed>,
     pub arithmetic: Arithmetic,
     /// How much memory scoring takes.
     pub limits: SweepLimits,
@@ -62,6 +66,24 @@ pub struct Prepared {
     pub taken: Vec<String>,
     /// Candidates that are no versions of the model, as the job names them, and why.
     pub left_out: Vec<(String, Message)>,
+}
+
+/// What is timed, and on what.
+pub struct Speed {
+    pub load: Workload,
+    /// What is timed in the place of every lane.
+    pub shape: Option<TimedShape>,
+    /// Whether lanes that could take turns do not.
+    pub sequential: bool,
+}
+
+impl Speed {
+    /// What makes timings others than those of the same lanes before.
+    pub fn identity(&self) -> Value {
+        // Lanes that took turns and lanes that did not are timed alike.
+        let shape = self.shape.as_ref().map(|shape| (shape.name(), shape.identity()));
+        json!([format!("{:?}", self.load), shape])
+    }
 }
 
 /// One walk over a text.
@@ -94,10 +116,13 @@ impl Prepared {
     pub fn new(job: &Job, model: &ModelSpec, watch: Watch<'_>) -> Result<Self> {
         let checkpoint = models::open(&model.model, watch)?;
         checkpoint.block_traits()?;
-        let tokenizer = Tokenizer::new(&checkpoint)?;
+        let collects = model.imatrix.as_ref().is_some_and(|imatrix| imatrix.text.is_some());
+        let reads = !job.texts.is_empty() || job.tasks.is_some() || job.requests.is_some() || collects;
+        // A model of random weights need not have one.
+        let tokenizer = reads.then(|| Tokenizer::new(&checkpoint)).transpose()?;
         let arithmetic = job.arithmetic.as_deref().map_or(Ok(Arithmetic::F32), str::parse)?;
         let recipes = model.recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
-        let importance = model.imatrix.as_ref().map(|imatrix| Importance::prepare(imatrix, &tokenizer)).transpose()?;
+        let importance = model.imatrix.as_ref().map(|imatrix| Importance::prepare(imatrix, tokenizer.as_ref())).transpose()?;
         let guided = guided(model)?;
         check_recipes(&checkpoint, &recipes, importance.as_ref(), &guided)?;
         let (mut taken, mut left_out) = (Vec::new(), Vec::new());
@@ -118,15 +143,17 @@ impl Prepared {
             candidates.push(noise_floor(&checkpoint, arithmetic)?);
         }
         let context = sweep::longest_sequence(checkpoint.hparams());
-        let walks = job.texts.iter().map(|text| walks(text, job.slice, &tokenizer, context)).collect::<Result<Vec<_>>>()?;
+        let walks = job.texts.iter().map(|text| walks(text, job.slice, words(tokenizer.as_ref())?, context));
+        let walks = walks.collect::<Result<Vec<_>>>()?;
         let texts: Vec<Walk> = walks.into_iter().flatten().collect();
         check_texts(&texts)?;
-        let workload = job.speed.as_ref().map(workload).transpose()?;
-        workload.as_ref().map_or(Ok(()), |load| load.check(context)).at(|| "[speed]")?;
+        let speed = job.speed.as_ref().map(|spec| speed(spec, context)).transpose().at(|| "[speed]")?;
         let (tasks, task_tokenizer) = tasks(job, &checkpoint, tokenizer, context)?;
-        let requests = job.requests.as_ref().map(|file| requests_of(file, &task_tokenizer, context)).transpose()?;
+        let requests =
+            job.requests.as_ref().map(|file| requests_of(file, words(task_tokenizer.as_ref())?, context)).transpose()?;
         let limit = job.tasks.as_ref().and_then(|tasks| tasks.limit);
         Ok(Self {
+            name: checkpoint.name().to_owned(),
             checkpoint,
             task_tokenizer,
             recipes,
@@ -138,7 +165,7 @@ impl Prepared {
             limit,
             slice: job.slice,
             requests,
-            workload,
+            speed,
             arithmetic,
             limits: limits(job),
             split: job.split.as_ref().map_or(Split::None, split),
@@ -147,6 +174,11 @@ impl Prepared {
             taken,
             left_out,
         })
+    }
+
+    /// For the texts of the tasks and requests.
+    pub fn task_tokenizer(&self) -> Result<&Tokenizer> {
+        words(self.task_tokenizer.as_ref())
     }
 
     /// The candidates that were left out, for people.
@@ -185,7 +217,10 @@ impl Prepared {
 
     /// What makes the model another one, beside its name.
     pub fn model_identity(&self) -> Result<Value> {
-        let tokenizer = hex(&Sha256::digest(self.checkpoint.tokenizer_json()?.to_string()));
+        let tokenizer = match &self.task_tokenizer {
+            Some(_) => hex(&Sha256::digest(self.checkpoint.tokenizer_json()?.to_string())),
+            None => String::new(),
+        };
         Ok(json!([self.checkpoint.name(), hex(&Variant::Stored(self.checkpoint.clone()).fingerprint()?), tokenizer]))
     }
 }
@@ -202,16 +237,19 @@ fn check_texts(walks: &[Walk]) -> Result<()> {
     Ok(())
 }
 
-/// Records know a model by its name.
-pub fn check_names(models: &[Prepared]) -> Result<()> {
-    for (i, model) in models.iter().enumerate() {
-        let name = model.checkpoint.name();
-        if let Some(other) = models[..i].iter().find(|other| other.checkpoint.name() == name) {
-            let paths = [other, model].map(|model| model.checkpoint.path().display());
+/// Records know a model by its name: in a folder, where they outlast the job, it is the model's own, and else one that differs
+/// from the others'.
+pub fn name(mut models: Vec<Prepared>, outlasts: bool) -> Result<Vec<Prepared>> {
+    for i in 0..models.len() {
+        let (before, [model, ..]) = models.split_at_mut(i) else { continue };
+        let Some(other) = before.iter().find(|other| other.name == model.name) else { continue };
+        if outlasts {
+            let (paths, name) = ([other, &*model].map(|model| model.checkpoint.path().display()), &model.name);
             return Err(Error::unfit(format!("models: {} and {} are both named {name}; rename one", paths[0], paths[1])));
         }
+        model.name = job::free_name(&model.name, '#', |name| before.iter().any(|other| other.name == name));
     }
-    Ok(())
+    Ok(models)
 }
 
 /// The recipes of one name only, and each with the importance that it needs.
@@ -284,15 +322,42 @@ fn split(spec: &SplitSpec) -> Split {
     Split::Limits { max_bytes: spec.max_bytes, max_tensors: spec.max_tensors, metadata_alone: false }
 }
 
-fn workload(speed: &SpeedSpec) -> Result<Workload> {
-    let SpeedSpec { prompt, generate, depth, batch, repetitions, ref arithmetic } = *speed;
-    let [prompt, generate, depth, batch] = [prompt, generate, depth, batch].map(|count| vec![count]);
-    let arithmetic = arithmetic.as_deref().map(str::parse).transpose()?;
-    Ok(Workload { prompt, generate, depth, batch, repetitions, arithmetic, ..Workload::default() })
+fn speed(spec: &SpeedSpec, context: usize) -> Result<Speed> {
+    let SpeedSpec { prompt, generate, depth, batch, .. } = spec.clone();
+    let engine = |engine: &job::Engine| match engine {
+        job::Engine::Bitworth => timing::Engine::Bitworth,
+        job::Engine::LlamaBench => timing::Engine::LlamaBench(LlamaBench::new(spec.llama_bench.as_deref().map(Path::new))),
+    };
+    let load = Workload {
+        prompt,
+        generate,
+        depth,
+        batch,
+        repetitions: spec.repetitions,
+        warm_up: spec.warm_up,
+        delay: Duration::try_from_secs_f64(spec.delay).map_err(|e| Error::unfit(format!("delay = {}: {e}", spec.delay)))?,
+        drift_bound: spec.drift_bound,
+        arithmetic: spec.arithmetic.as_deref().map(str::parse).transpose()?,
+        engines: spec.engine.iter().map(engine).collect(),
+    };
+    let shape = spec.shape.as_deref().map(TimedShape::load).transpose()?;
+    load.check(shape.as_ref().map_or(context, TimedShape::context))?;
+    Ok(Speed { load, shape, sequential: spec.sequential })
 }
 
-fn tasks(job: &Job, checkpoint: &Checkpoint, tokenizer: Tokenizer, context: usize) -> Result<(Vec<Task>, Tokenizer)> {
+/// The tokenizer of a job that reads texts.
+fn words(tokenizer: Option<&Tokenizer>) -> Result<&Tokenizer> {
+    tokenizer.ok_or_else(|| Error::unfit("the job reads no text, so the model's tokenizer was not opened"))
+}
+
+fn tasks(
+    job: &Job,
+    checkpoint: &Checkpoint,
+    tokenizer: Option<Tokenizer>,
+    context: usize,
+) -> Result<(Vec<Task>, Option<Tokenizer>)> {
     let Some(spec) = &job.tasks else { return Ok((Vec::new(), tokenizer)) };
+    let own = words(tokenizer.as_ref())?;
     let mut tasks: Vec<Task> = Vec::new();
     for name in &spec.names {
         let task = Task::load(name)?;
@@ -301,12 +366,14 @@ fn tasks(job: &Job, checkpoint: &Checkpoint, tokenizer: Tokenizer, context: usiz
         }
         tasks.push(task);
     }
-    let (tasks, tokenizer) = match spec.chat {
-        true => requests::as_chats(checkpoint, &tokenizer, tasks)?,
-        false => (tasks, tokenizer),
+    let (tasks, chats) = match spec.chat {
+        true => requests::as_chats(checkpoint, own, tasks).map(|(tasks, tokenizer)| (tasks, Some(tokenizer)))?,
+        false => (tasks, None),
     };
+    let tokenizer = chats.or(tokenizer);
     for task in &tasks {
-        requests::check(&tokenizer, &task::build(task.first(spec.limit)), context).at(|| format!("task {}", task.name))?;
+        requests::check(words(tokenizer.as_ref())?, &task::build(task.first(spec.limit)), context)
+            .at(|| format!("task {}", task.name))?;
     }
     Ok((tasks, tokenizer))
 }
@@ -353,14 +420,14 @@ pub enum Importance {
 }
 
 impl Importance {
-    fn prepare(spec: &ImatrixSpec, tokenizer: &Tokenizer) -> Result<Self> {
+    fn prepare(spec: &ImatrixSpec, tokenizer: Option<&Tokenizer>) -> Result<Self> {
         if let Some(file) = &spec.file {
             let path = PathBuf::from(file);
             return Ok(Self::Stored { hash: content::hash(&path)?, imatrix: Arc::new(Imatrix::open(&path)?) });
         }
         let name = spec.text.clone().unwrap_or_default();
         let text = models::read_text(&name)?;
-        let windows = imatrix::windows(tokenizer, &text, spec.ctx, 0, spec.chunks).at(|| name.clone())?;
+        let windows = imatrix::windows(words(tokenizer)?, &text, spec.ctx, 0, spec.chunks).at(|| name.clone())?;
         Ok(Self::Collect { name, windows, ctx: spec.ctx, sha256: hex(&Sha256::digest(text)) })
     }
 

@@ -29,6 +29,8 @@ struct State {
     done: f64,
     /// What the present call counts to, and what it has counted.
     call: (u64, u64),
+    /// Which of how many calls of the stage it is; a stage is one call unless it says otherwise.
+    part: (usize, usize),
     /// What was told of the whole.
     told: u64,
 }
@@ -62,10 +64,19 @@ impl<'a> Stages<'a> {
         let number = state.begun;
         state.begun += 1;
         state.call = (0, 0);
+        state.part = (0, 1);
         // A stage that nobody planned (a part that a later job added) counts as the last one.
         let count = self.count.max(number + 1);
         self.inner.stage(&format!("{}[{}/{count}] {name}", state.title, number + 1));
         number
+    }
+
+    /// Goes on to a call of the stage, of as many that are about as long: the `number`-th, from 0 on.
+    pub fn part(&self, number: usize, of: usize) {
+        let mut state = self.state();
+        state.part = (number, of);
+        state.call = (0, 0);
+        self.tell(&mut state);
     }
 
     /// Ends a stage.
@@ -73,6 +84,7 @@ impl<'a> Stages<'a> {
         let mut state = self.state();
         state.done += state.shares.get(number).copied().unwrap_or(0.0);
         state.call = (0, 0);
+        state.part = (0, 1);
         self.tell(&mut state);
     }
 
@@ -83,7 +95,8 @@ impl<'a> Stages<'a> {
     /// Tells the whole's progress, which never goes back.
     fn tell(&self, state: &mut State) {
         let share = state.begun.checked_sub(1).and_then(|number| state.shares.get(number)).copied().unwrap_or(0.0);
-        let part = state.call.1 as f64 / state.call.0.max(1) as f64;
+        let (number, of) = (state.part.0 as f64, state.part.1.max(1) as f64);
+        let part = (number + (state.call.1 as f64 / state.call.0.max(1) as f64).min(1.0)) / of;
         let now = (WHOLE * (state.done + share * part.min(1.0)).min(1.0)) as u64;
         if now > state.told {
             self.inner.advance(now - state.told);
@@ -149,6 +162,22 @@ mod tests {
         stages.end(second);
         assert_eq!(sum(), 1_000_000);
         assert_eq!(*told.names.lock().unwrap(), ["m: [1/3] a", "n: [3/3] b"]);
+    }
+
+    #[test]
+    fn a_stage_of_several_calls_ends_with_the_last_one() {
+        let told = Told::default();
+        let stages = Stages::new(&told, &[vec![1.0, 1.0]]);
+        stages.enter(0, String::new());
+        let first = stages.begin("a");
+        for number in 0..2 {
+            stages.part(number, 2);
+            stages.start(4, Unit::Items, "");
+            stages.advance(4);
+            assert_eq!(*told.sum.lock().unwrap(), 250_000 * (number as u64 + 1));
+        }
+        stages.end(first);
+        assert_eq!(*told.sum.lock().unwrap(), 500_000);
     }
 
     #[test]

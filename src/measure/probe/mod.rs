@@ -5,6 +5,7 @@
 //! written is not counted. An operation is a multiplication or an addition. Absent: what a model reaches of these figures, and
 //! matrix units, which our kernels do not use.
 
+mod cache;
 mod disk;
 mod profile;
 
@@ -15,6 +16,7 @@ use bitworth_quant::message::Message;
 use bitworth_quant::progress::Unit;
 use serde::Serialize;
 
+pub use self::cache::last_level_cache;
 pub use self::profile::{check_path, default_path, write_profile};
 use super::Watch;
 use super::device::{Device, DeviceSelector};

@@ -14,6 +14,7 @@ mod anchor;
 mod counts;
 mod divergence;
 mod energy;
+mod llama_bench;
 mod memory;
 pub mod records;
 mod together;
@@ -29,8 +30,10 @@ pub use self::counts::Counts;
 pub use self::divergence::{Divergence, divergence};
 use self::energy::EnergyMeter;
 pub use self::energy::NoEnergy;
+pub use self::llama_bench::LlamaBench;
+use self::llama_bench::LlamaBenchModel;
 use self::memory::PeakMemory;
-pub use self::together::{TimedModels, measure_all};
+pub use self::together::groups;
 use super::Watch;
 use super::error::{Error, Result};
 use super::settings::DELAY;
@@ -38,7 +41,7 @@ use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
-use bitworth_eval::record::{Footprint, Phase, Speed};
+use bitworth_eval::record::{Footprint, OWN_ENGINE, Phase, Speed, SpeedTest};
 
 /// What to time. Every number of tokens in `prompt` is a prefill, every one in `generate` a decoding, each at every depth and
 /// batch.
@@ -62,6 +65,17 @@ pub struct Workload {
     pub drift_bound: f64,
     /// Of the products; `None` for the device's own ([`Backend::decoding_arithmetic`]).
     pub arithmetic: Option<Arithmetic>,
+    /// The programs that are timed, in turn.
+    pub engines: Vec<Engine>,
+}
+
+/// A program that is timed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Engine {
+    /// This one.
+    Bitworth,
+    /// llama.cpp's.
+    LlamaBench(LlamaBench),
 }
 
 impl Default for Workload {
@@ -77,36 +91,8 @@ impl Default for Workload {
             delay: Duration::ZERO,
             drift_bound: 0.1,
             arithmetic: None,
+            engines: vec![Engine::Bitworth],
         }
-    }
-}
-
-/// One thing to time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Test {
-    /// Prefill or decoding.
-    pub phase: Phase,
-    /// Tokens per sequence.
-    pub tokens: usize,
-    /// Tokens before them.
-    pub depth: usize,
-    /// Sequences.
-    pub batch: usize,
-}
-
-impl Test {
-    /// Its name in llama-bench: `pp512`, `tg128 @ d4096`; several sequences as `tg128 x8`.
-    pub fn name(&self) -> String {
-        let phase = if self.phase == Phase::Prefill { "pp" } else { "tg" };
-        let batch = if self.batch > 1 { format!(" x{}", self.batch) } else { String::new() };
-        let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
-        format!("{phase}{}{batch}{depth}", self.tokens)
-    }
-
-    /// Whether `speed` is a timing of it.
-    pub fn is_of(&self, speed: &Speed) -> bool {
-        (speed.phase, speed.tokens as usize, speed.depth as usize, speed.batch as usize)
-            == (self.phase, self.tokens * self.batch, self.depth, self.batch)
     }
 }
 
@@ -117,13 +103,13 @@ impl Workload {
     const LONGEST_DELAY: Duration = Duration::from_secs(3600);
 
     /// The tests in llama-bench's order: by batch, then by depth, prefills before decoding.
-    pub fn tests(&self) -> Vec<Test> {
+    pub fn tests(&self) -> Vec<SpeedTest> {
         let mut tests = Vec::new();
         for &batch in &self.batch {
             for &depth in &self.depth {
                 for (phase, counts) in [(Phase::Prefill, &self.prompt), (Phase::Decode, &self.generate)] {
                     let some = counts.iter().filter(|&&tokens| tokens > 0);
-                    tests.extend(some.map(|&tokens| Test { phase, tokens, depth, batch }));
+                    tests.extend(some.map(|&tokens| SpeedTest { phase, tokens, depth, batch }));
                 }
             }
         }
@@ -133,7 +119,7 @@ impl Workload {
     /// Bytes of the keys and values that a model keeps for it.
     pub fn cache_bytes(&self, h: &HParams) -> u64 {
         let tests = self.tests();
-        let most = |of: fn(&Test) -> usize| tests.iter().map(of).max().unwrap_or(0) as u64;
+        let most = |of: fn(&SpeedTest) -> usize| tests.iter().map(of).max().unwrap_or(0) as u64;
         let rows = most(|test| test.depth.saturating_add(test.tokens)).saturating_mul(most(|test| test.batch));
         let width_of = |block: usize| h.kv_heads(block) * (h.key_width(block) + h.value_width(block));
         let width: usize = (0..h.block_count).map(width_of).sum();
@@ -174,7 +160,7 @@ impl Workload {
             return Err(Error::unfit("nothing to time: prompt and generate are both 0"));
         }
         match tests.iter().find(|test| test.depth.saturating_add(test.tokens) > context) {
-            Some(Test { depth, tokens, .. }) => {
+            Some(SpeedTest { depth, tokens, .. }) => {
                 Err(Error::unfit(format!("depth {depth} and {tokens} tokens do not fit the model's context of {context}")))
             }
             None => Ok(()),
@@ -184,7 +170,7 @@ impl Workload {
 
 /// What timing gave.
 pub struct Timings {
-    /// The timings of each model, by repetition and then by test.
+    /// The timings of each model, by repetition, then by program and test.
     pub speeds: Vec<Vec<Speed>>,
     /// What the anchors took, in seconds: one before all timings and one after each.
     pub anchors: Vec<f64>,
@@ -192,6 +178,8 @@ pub struct Timings {
     pub energy: Result<Vec<String>, NoEnergy>,
     /// What to do where too many timings drifted.
     pub drift: Option<Message>,
+    /// What another program did not time, and why.
+    pub failed: Vec<Message>,
     /// Whether it was stopped early. All timings there are complete.
     pub interrupted: bool,
 }
@@ -200,80 +188,76 @@ pub struct Timings {
 /// r + 1 of any, so that what changes in the machine meets all alike.
 ///
 /// # Errors
-/// A workload longer than a model's context, a model that cannot be opened beside the others, a device that fails. An
-/// interruption is an error only before the first timing.
+/// A workload longer than a model's context, a model that cannot be opened beside the others, a device that fails; another
+/// program that fails, where nothing else is timed. An interruption is an error only before the first timing.
 pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, watch: Watch<'_>) -> Result<Timings> {
     for model in models {
         load.check(sweep::longest_sequence(model.hparams()))?;
     }
     let tests = load.tests();
-    let per_round = models.len() * tests.len();
-    let warm_ups = if load.warm_up { per_round } else { 0 };
+    let per_round = models.len() * load.engines.len() * tests.len();
+    let own = if load.engines.contains(&Engine::Bitworth) { models.len() * tests.len() } else { 0 };
+    let warm_ups = if load.warm_up { own } else { 0 };
     watch.progress.start((warm_ups + load.repetitions * per_round) as u64, Unit::Items, "timing");
     let meter = EnergyMeter::open(backend.info().kind);
-    let arithmetic = load.arithmetic.unwrap_or_else(|| backend.decoding_arithmetic());
-    let mut open = Vec::new();
-    for model in models {
-        open.push(Timed::open(backend, model, load, &tests, watch)?);
+    let mut timers = Vec::new();
+    for (number, model) in models.iter().enumerate() {
+        for engine in &load.engines {
+            timers.push(Timer::open(backend, (number, model), engine, load, watch)?);
+        }
     }
     let mut anchor = Anchor::new(backend)?;
     let mut anchors = vec![anchor.measure()?];
-    // By time, each with the number of its model.
+    // By time, each with the number of its timer.
     let mut done: Vec<(usize, Speed)> = Vec::new();
     let mut interrupted = false;
     'all: for repetition in 0..2 * load.repetitions {
         if repetition == load.repetitions {
-            if enough_steady(&done, models.len(), &tests, load) {
+            if enough_steady(&done, &timers, &tests, load) {
                 break;
             }
             tracing::warn!("the machine is not steady: timings that drifted are made up for");
             watch.progress.start((load.repetitions * per_round) as u64, Unit::Items, "timing again");
-        } else if repetition > load.repetitions && enough_steady(&done, models.len(), &tests, load) {
+        } else if repetition > load.repetitions && enough_steady(&done, &timers, &tests, load) {
             break;
         }
-        for (number, model) in open.iter_mut().enumerate() {
+        for (number, timer) in timers.iter_mut().enumerate() {
             for test in &tests {
-                let timing = pause(load.delay, watch).and_then(|()| {
-                    // From within the threads that compute, which then need not be woken for each product.
-                    rayon::scope(|_| model.time(*test, meter.as_ref().ok(), watch))
-                });
-                let (seconds, joules) = match timing {
+                watch.progress.advance(1);
+                if timer.failed.is_some() {
+                    continue;
+                }
+                let timing = pause(load.delay, watch).and_then(|()| timer.time(*test, meter.as_ref().ok(), load, watch));
+                match timing {
+                    Ok(speed) => {
+                        done.push((number, Speed { repetition: repetition as u32, ..speed }));
+                        anchors.push(anchor.measure()?);
+                    }
                     Err(e) if e.is_interruption() => {
                         interrupted = true;
                         break 'all;
                     }
-                    timing => timing?,
-                };
-                let speed = Speed {
-                    phase: test.phase,
-                    tokens: (test.tokens * test.batch) as u32,
-                    depth: test.depth as u32,
-                    batch: test.batch as u32,
-                    repetition: repetition as u32,
-                    seconds,
-                    drifted: false,
-                    joules,
-                    arithmetic: arithmetic.name().to_owned(),
-                    footprint: model.footprint,
-                };
-                done.push((number, speed));
-                anchors.push(anchor.measure()?);
-                watch.progress.advance(1);
+                    // What is timed beside it goes on.
+                    Err(e) if matches!(timer.what, Timed::Elsewhere(_)) => timer.failed = Some(e),
+                    Err(e) => return Err(e),
+                }
             }
         }
         flag(&mut done, &anchors, load.drift_bound);
     }
     flag(&mut done, &anchors, load.drift_bound);
     watch.progress.finish();
-    if done.is_empty() {
-        return Err(Error::interrupted());
-    }
-    let drift = drift(&done, load);
     let mut speeds = vec![Vec::new(); models.len()];
+    let drift = drift(&done, load);
     for (number, speed) in done {
-        speeds[number].push(speed);
+        speeds[timers[number].model].push(speed);
     }
-    Ok(Timings { speeds, anchors, energy: meter.map(|meter| meter.sources()), drift, interrupted })
+    let mut failed: Vec<Error> = timers.into_iter().filter_map(|timer| timer.failed).collect();
+    if speeds.iter().all(Vec::is_empty) {
+        return Err(if failed.is_empty() { Error::interrupted() } else { failed.swap_remove(0) });
+    }
+    let failed = failed.iter().map(Error::message).collect();
+    Ok(Timings { speeds, anchors, energy: meter.map(|meter| meter.sources()), drift, failed, interrupted })
 }
 
 fn flag(done: &mut [(usize, Speed)], anchors: &[f64], bound: f64) {
@@ -282,13 +266,14 @@ fn flag(done: &mut [(usize, Speed)], anchors: &[f64], bound: f64) {
     }
 }
 
-/// Whether every test of every model has as many steady timings as it should have repetitions, or nearly: half of them drifted is
+/// Whether every test of every timer has as many steady timings as it should have repetitions, or nearly: half of them drifted is
 /// what is made up for.
-fn enough_steady(done: &[(usize, Speed)], models: usize, tests: &[Test], load: &Workload) -> bool {
-    let steady = |number: usize, test: &Test| {
-        done.iter().filter(|(of, speed)| *of == number && test.is_of(speed) && !speed.drifted).count()
+fn enough_steady<B: Backend>(done: &[(usize, Speed)], timers: &[Timer<'_, B>], tests: &[SpeedTest], load: &Workload) -> bool {
+    let steady = |number: usize, test: &SpeedTest| {
+        done.iter().filter(|(of, speed)| *of == number && SpeedTest::of(speed) == *test && !speed.drifted).count()
     };
-    (0..models).all(|number| tests.iter().all(|test| 2 * steady(number, test) >= load.repetitions))
+    let is_enough = |number: usize| tests.iter().all(|test| 2 * steady(number, test) >= load.repetitions);
+    timers.iter().enumerate().all(|(number, timer)| timer.failed.is_some() || is_enough(number))
 }
 
 /// What to do where at least half of the timings drifted.
@@ -319,17 +304,84 @@ fn pause(delay: Duration, watch: Watch<'_>) -> Result<()> {
     }
 }
 
-/// A model that is open to be timed.
-struct Timed<'a, B: Backend> {
+/// A model in a program.
+struct Timer<'a, B: Backend> {
+    /// The model's number.
+    model: usize,
+    what: Timed<'a, B>,
+    /// Why it is not timed any more.
+    failed: Option<Error>,
+}
+
+enum Timed<'a, B: Backend> {
+    Here(Box<OpenModel<'a, B>>),
+    /// `None` where the program cannot open it.
+    Elsewhere(Option<LlamaBenchModel<'a>>),
+}
+
+impl<'a, B: Backend> Timer<'a, B> {
+    fn open(
+        backend: &'a B,
+        (number, model): (usize, &Variant),
+        engine: &'a Engine,
+        load: &Workload,
+        watch: Watch<'_>,
+    ) -> Result<Self> {
+        let tests = load.tests();
+        let (what, failed) = match engine {
+            Engine::Bitworth => (Timed::Here(Box::new(OpenModel::open(backend, model, load, &tests, watch)?)), None),
+            Engine::LlamaBench(bench) => match bench.open(model, &tests) {
+                Ok(model) => (Timed::Elsewhere(Some(model)), None),
+                Err(e) => (Timed::Elsewhere(None), Some(e)),
+            },
+        };
+        Ok(Self { model: number, what, failed })
+    }
+
+    /// One timing, as the first repetition.
+    fn time(&mut self, test: SpeedTest, meter: Option<&EnergyMeter>, load: &Workload, watch: Watch<'_>) -> Result<Speed> {
+        let (seconds, joules, arithmetic, engine, footprint) = match &mut self.what {
+            Timed::Here(model) => {
+                // From within the threads that compute, which then need not be woken for each product.
+                let (seconds, joules) = rayon::scope(|_| model.time(test, meter, watch))?;
+                (seconds, joules, model.arithmetic.name(), OWN_ENGINE.to_owned(), model.footprint)
+            }
+            Timed::Elsewhere(model) => {
+                let Some(model) = model else { return Err(Error::unfit("the model is not open")) };
+                let timing = model.time(test, load.warm_up, watch)?;
+                // Of what a program does beside the test, as reading the file, the energy cannot be told apart.
+                (timing.seconds, None, "own", timing.engine, Footprint::default())
+            }
+        };
+        Ok(Speed {
+            phase: test.phase,
+            tokens: (test.tokens * test.batch) as u32,
+            depth: test.depth as u32,
+            batch: test.batch as u32,
+            repetition: 0,
+            seconds,
+            drifted: false,
+            joules,
+            arithmetic: arithmetic.to_owned(),
+            engine,
+            shape: None,
+            footprint,
+        })
+    }
+}
+
+/// A model that is open in this program.
+struct OpenModel<'a, B: Backend> {
     generator: Generator<'a, B>,
+    arithmetic: Arithmetic,
     /// Pseudo-random ids, the same for every model with this vocabulary.
     tokens: Vec<u32>,
     footprint: Footprint,
 }
 
-impl<'a, B: Backend> Timed<'a, B> {
+impl<'a, B: Backend> OpenModel<'a, B> {
     /// Opens a model with room for all tests, and warms it up.
-    fn open(backend: &'a B, model: &Variant, load: &Workload, tests: &[Test], watch: Watch<'_>) -> Result<Self> {
+    fn open(backend: &'a B, model: &Variant, load: &Workload, tests: &[SpeedTest], watch: Watch<'_>) -> Result<Self> {
         let room = tests.iter().map(|test| test.depth + test.tokens).max().unwrap_or(1);
         let batch = tests.iter().map(|test| test.batch).max().unwrap_or(1);
         let vocab = model.hparams().vocab_size as u32;
@@ -339,23 +391,24 @@ impl<'a, B: Backend> Timed<'a, B> {
         let generator = Generator::with_arithmetic(backend, model, arithmetic, room, batch)?;
         generator.synchronize()?;
         let load_seconds = Some(begin.elapsed().as_secs_f64());
-        let mut timed = Self { generator, tokens, footprint: Footprint { load_seconds, ..Footprint::default() } };
+        let footprint = Footprint { load_seconds, ..Footprint::default() };
+        let mut open = Self { generator, arithmetic, tokens, footprint };
         if load.warm_up {
             for test in tests {
-                timed.time(*test, None, watch)?;
+                open.time(*test, None, watch)?;
                 watch.progress.advance(1);
             }
             // Only a warm model has read all of its weights.
-            timed.footprint.memory_bytes = memory.growth();
+            open.footprint.memory_bytes = memory.growth();
             let device = backend.allocated_bytes().zip(device_before);
-            timed.footprint.device_bytes = device.map(|(after, before)| after.saturating_sub(before));
+            open.footprint.device_bytes = device.map(|(after, before)| after.saturating_sub(before));
         }
-        Ok(timed)
+        Ok(open)
     }
 
     /// Seconds and, where they are counted, joules of one test.
-    fn time(&mut self, test: Test, meter: Option<&EnergyMeter>, watch: Watch<'_>) -> Result<(f64, Option<f64>)> {
-        let Test { phase, tokens: count, depth, batch } = test;
+    fn time(&mut self, test: SpeedTest, meter: Option<&EnergyMeter>, watch: Watch<'_>) -> Result<(f64, Option<f64>)> {
+        let SpeedTest { phase, tokens: count, depth, batch } = test;
         for index in 0..batch {
             self.generator.rewind(index, depth)?;
             let there = self.generator.length(index);
@@ -412,7 +465,7 @@ mod tests {
     fn tests_are_crossed_as_llama_bench_crosses_them() {
         let load =
             Workload { prompt: vec![512, 0], generate: vec![128], depth: vec![0, 64], batch: vec![1, 4], ..Workload::default() };
-        let names: Vec<String> = load.tests().iter().map(Test::name).collect();
+        let names: Vec<String> = load.tests().iter().map(SpeedTest::name).collect();
         let expected =
             ["pp512", "tg128", "pp512 @ d64", "tg128 @ d64", "pp512 x4", "tg128 x4", "pp512 x4 @ d64", "tg128 x4 @ d64"];
         assert_eq!(names, expected);

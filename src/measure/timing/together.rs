@@ -1,71 +1,21 @@
-//! Models timed in turn where they fit into memory together, and else one after the other.
+//! Whether models can be timed in turn: they must fit into memory together.
 
 use bitworth_quant::message::Message;
 
-use super::{NoEnergy, Timings, Workload, measure};
-use crate::Watch;
+use super::Workload;
 use crate::device::Device;
-use crate::error::{At, Error, Result};
-use crate::on_device;
+use crate::error::{Error, Result};
 use bitworth_engine::model::Variant;
-use bitworth_engine::sweep;
-use bitworth_eval::record::Speed;
 
-/// The timings of all models, or of the first ones where it was stopped between them.
-pub struct TimedModels {
-    /// Whether one was timed after the other.
-    pub sequential: bool,
-    /// By model.
-    pub speeds: Vec<Vec<Speed>>,
-    /// One list for all models that took turns, one for each that did not; see [`Timings::anchors`].
-    pub anchors: Vec<Vec<f64>>,
-    /// What counted the energy, or why nothing did.
-    pub energy: Result<Vec<String>, NoEnergy>,
-    /// What the user should know: that models do not fit together, what to do where timings drifted.
-    pub notes: Vec<Message>,
-    /// Whether it was stopped early. All timings there are complete.
-    pub interrupted: bool,
-}
-
-/// Times `variants`, in turn unless `sequential` asks otherwise or they do not fit into memory together.
+/// How many of `variants` are timed in turn, all or one, and what the user should know of that.
 ///
 /// # Errors
-/// As [`measure`]; keys and values that do not fit into memory.
-pub fn measure_all(
-    device: &Device,
-    variants: &[Variant],
-    load: &Workload,
-    sequential: bool,
-    watch: Watch<'_>,
-) -> Result<TimedModels> {
-    for variant in variants {
-        load.check(sweep::longest_sequence(variant.hparams())).at(|| variant.checkpoint().path().display().to_string())?;
-    }
+/// Keys and values that do not fit into memory.
+pub fn groups(device: &Device, variants: &[Variant], load: &Workload, sequential: bool) -> Result<(usize, Option<Message>)> {
     let together = fit_together(device, variants, load)?;
-    let sequential = variants.len() > 1 && (sequential || !together);
-    let mut notes = Vec::new();
-    if sequential && !together {
-        notes.push("the models do not fit into memory together: one is timed after the other".into());
-    }
-    let all: Vec<&Variant> = variants.iter().collect();
-    let mut parts: Vec<Timings> = Vec::new();
-    for models in all.chunks(if sequential { 1 } else { all.len().max(1) }) {
-        match on_device!(device, backend => measure(backend, models, load, watch)) {
-            // What was timed before is whole.
-            Err(e) if !parts.is_empty() && e.is_interruption() => {
-                parts.iter_mut().for_each(|part| part.interrupted = true);
-            }
-            timings => parts.push(timings?),
-        }
-        if parts.iter().any(|part| part.interrupted) {
-            break;
-        }
-    }
-    let interrupted = parts.iter().any(|part| part.interrupted);
-    let energy = parts.first().map_or_else(|| Ok(Vec::new()), |part| part.energy.clone());
-    notes.extend(parts.iter().filter_map(|part| part.drift.clone()));
-    let (speeds, anchors): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.speeds, part.anchors)).unzip();
-    Ok(TimedModels { sequential, speeds: speeds.concat(), anchors, energy, notes, interrupted })
+    let note = "the models do not fit into memory together: one is timed after the other";
+    let note = (!together && variants.len() > 1).then(|| note.into());
+    Ok((if sequential || !together { 1 } else { variants.len().max(1) }, note))
 }
 
 /// Whether weights and caches of all models fit into nine tenths of what is free.

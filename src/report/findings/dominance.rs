@@ -3,7 +3,8 @@
 use super::Lanes;
 use crate::number::{bytes, significant};
 use crate::pareto::{beats, divergence_cost};
-use crate::summary::{SpeedSummary, Summary};
+use crate::speeds::SpeedSummary;
+use crate::summary::Summary;
 
 impl Lanes<'_> {
     /// The lane that beats this one in everything: of several the nearest to the reference, then the smallest.

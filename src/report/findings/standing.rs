@@ -125,11 +125,15 @@ pub fn few_windows(rows: &[Summary]) -> Option<String> {
     })
 }
 
-/// The ratio of decode speeds in words, or why it is left out; `None` where one of them was not timed.
-pub(super) fn speed_ratio(own: &Summary, other: &Summary) -> Option<String> {
-    let (own, other) = (own.decode?, other.decode?);
-    Some(match own.is_unsure() || other.is_unsure() {
-        true => "its decode speed is not compared, as the machine drifted".to_owned(),
-        false => format!("{} times the decode speed", significant(own.tps / other.tps, 3)),
-    })
+/// The ratio of decode speeds in words, or why it is left out; `None` where one of them was not timed, or where their timings
+/// overlap.
+pub(super) fn speed_ratio(row: &Summary, reference: &Summary) -> Option<String> {
+    let (own, other) = (row.decode?, reference.decode?);
+    if own.is_unsure() || other.is_unsure() {
+        return Some("its decode speed is not compared, as the machine drifted".to_owned());
+    }
+    let shape = row.timed.as_ref().and_then(|timed| timed.shape.as_ref());
+    let of = shape.map(|shape| format!(" (in the shape of {shape})")).unwrap_or_default();
+    let apart = own.slowest > other.fastest || own.fastest < other.slowest;
+    apart.then(|| format!("{} times the decode speed{of}", significant(own.tps / other.tps, 3)))
 }

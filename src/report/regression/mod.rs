@@ -11,7 +11,8 @@ use crate::findings::{divergence_sums, mean_difference};
 use crate::gather::{self, Gathered, GatheredLane, GatheredText};
 use crate::pareto::ROUNDING;
 use crate::scored::{Sequences, TextKey};
-use crate::summary::{self, SpeedSummary, Summary};
+use crate::speeds::{SpeedSummary, Timed};
+use crate::summary::{self, Summary};
 use bitworth_eval::record::{Record, SequenceRecord, Windowing};
 use bitworth_eval::stats::{self, Cluster, Estimate, Interval};
 use bitworth_quant::{Error, Result};
@@ -188,6 +189,9 @@ fn not_comparable(what: String) -> Error {
     Error::file("records", format!("the runs cannot be compared: {what}; compare runs of one configuration"))
 }
 
+/// The record version since which a timing holds the same work.
+const LAST_TIMINGS: u32 = 4;
+
 struct Run<'a> {
     /// The record versions of its timings, the earliest and the latest: what a timing holds changed between them.
     timings: Option<(u32, u32)>,
@@ -201,7 +205,7 @@ impl<'a> Run<'a> {
         let gathered = gather::gather(records)?;
         let rows = summary::summarize(&gathered);
         let labels = crate::sheet::labels(&rows);
-        let timed = || records.iter().filter(|r| r.as_speed().is_some()).map(|r| r.origin.schema);
+        let timed = || records.iter().filter(|r| r.as_speed().is_some()).map(|r| r.origin.schema.min(LAST_TIMINGS));
         Ok(Self { timings: timed().min().zip(timed().max()), gathered, rows, labels })
     }
 
@@ -440,6 +444,16 @@ impl<'a> Pair<'a> {
         let (old_device, new_device) = (old.device.clone(), new.device.clone());
         if old_device != new_device && phases.iter().any(|p| p.1.is_some() && p.2.is_some()) {
             self.note(&format!("speeds are not compared: the old run was made on {old_device}, the new one on {new_device}"));
+            return;
+        }
+        if let (Some(before), Some(after)) = (&old.timed, &new.timed)
+            && !before.is_like(after)
+        {
+            let of = |timed: &Timed| match &timed.shape {
+                Some(shape) => format!("{} on the shape {shape}", timed.program()),
+                None => format!("{} on the lane itself", timed.program()),
+            };
+            self.note(&format!("speeds are not compared: the old run timed {}, the new one {}", of(before), of(after)));
             return;
         }
         if let (Some(before), Some(after)) = (self.old.0.timings, self.new.0.timings)

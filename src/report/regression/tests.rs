@@ -1,7 +1,7 @@
 //! Tests of the comparison of two runs, on the made-up records of `sample`.
 
 use super::*;
-use bitworth_eval::record::{Body, Phase};
+use bitworth_eval::record::{Body, Phase, Speed};
 use bitworth_eval::sample;
 
 fn changed(change: impl Fn(&mut Record)) -> Result<RunComparison> {
@@ -179,9 +179,32 @@ fn on_another_device_quality_is_compared_and_speed_is_not() {
 
 #[test]
 fn timings_of_different_record_versions_are_not_compared() {
-    let comparison = changed(|r| r.origin.schema -= 1).unwrap();
-    assert!(!comparison.changes.iter().any(|c| matches!(c.measure, Measure::Decode | Measure::Prefill)));
+    let is_speed = |c: &Change| matches!(c.measure, Measure::Decode | Measure::Prefill);
+    let comparison = changed(|r| r.origin.schema = 3).unwrap();
+    assert!(!comparison.changes.iter().any(is_speed));
     assert!(comparison.notes[0].contains("record versions"), "{:?}", comparison.notes);
+    // Since version 4 a timing holds the same.
+    let comparison = changed(|r| r.origin.schema = 4).unwrap();
+    assert!(comparison.changes.iter().any(is_speed), "{:?}", comparison.notes);
+}
+
+#[test]
+fn speeds_of_other_programs_or_shapes_are_not_compared() {
+    let is_speed = |c: &Change| matches!(c.measure, Measure::Decode | Measure::Prefill);
+    let with = |change: fn(&mut Speed)| {
+        changed(|r| {
+            if let Body::Speed(speed) = &mut r.body {
+                change(speed);
+            }
+        })
+        .unwrap()
+    };
+    let other = with(|speed| speed.engine = "llama-bench b1 (c), CPU".into());
+    assert!(!other.changes.iter().any(is_speed), "{:?}", other.notes);
+    assert!(other.notes.iter().any(|note| note.contains("llama-bench on the lane itself")), "{:?}", other.notes);
+    let shaped = with(|speed| speed.shape = Some("llama-1b".into()));
+    assert!(!shaped.changes.iter().any(is_speed));
+    assert!(shaped.notes.iter().any(|note| note.contains("bitworth on the shape llama-1b")), "{:?}", shaped.notes);
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! What to measure, as a value: models, their quantizations and other candidates, texts, tasks, timings. Read from TOML, written
 //! by commands, printed, hashed; `bitworth_measure::execute` does what it says. Nothing is opened here.
 
-use std::fmt;
-use std::marker::PhantomData;
+mod forms;
+mod speed;
+
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Recipe, Result};
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use self::forms::{NameOr, OneOrMany};
+pub use self::speed::{AUTO_SHAPE, Engine, SpeedSpec};
 use super::slice::Slice;
 use super::{demo, records};
 
@@ -20,7 +21,7 @@ const MIN_CTX: usize = 4;
 const MAX_NAME: usize = 180;
 
 /// The job that needs nothing but the program.
-const DEMO: &str = include_str!("../../configs/runs/demo.toml");
+const DEMO: &str = include_str!("../../../configs/runs/demo.toml");
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
@@ -159,26 +160,6 @@ pub struct TasksSpec {
     pub chat: bool,
 }
 
-/// Timings; see `bitworth_measure::timing::Workload`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct SpeedSpec {
-    #[serde(default = "default_ctx")]
-    pub prompt: usize,
-    #[serde(default = "default_generate")]
-    pub generate: usize,
-    #[serde(default)]
-    pub depth: usize,
-    #[serde(default = "default_batch")]
-    pub batch: usize,
-    #[serde(default = "default_repetitions")]
-    pub repetitions: usize,
-    /// Of the products; the device's own for decoding, where none is named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arithmetic: Option<String>,
-}
-
 /// Parts of files, as llama-gguf-split cuts them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -199,18 +180,6 @@ fn default_pass_tokens() -> usize {
 
 fn default_true() -> bool {
     true
-}
-
-fn default_generate() -> usize {
-    128
-}
-
-fn default_batch() -> usize {
-    1
-}
-
-fn default_repetitions() -> usize {
-    3
 }
 
 /// A job as it stands in TOML. Unknown keys are errors.
@@ -342,6 +311,12 @@ impl Job {
             }
         }
         self.texts.iter_mut().for_each(|text| from_here(&mut text.file));
+        if let Some(speed) = &mut self.speed {
+            // A bare name is looked for among the shapes that come with the program, and on the PATH.
+            let is_path =
+                |name: &str| Path::new(name).components().count() > 1 || name.ends_with(".toml") || name.ends_with(".json");
+            speed.llama_bench.iter_mut().chain(&mut speed.shape).filter(|name| is_path(name)).for_each(from_here);
+        }
         for task in self.tasks.iter_mut().flat_map(|tasks| &mut tasks.names).filter(|name| name.ends_with(".toml")) {
             from_here(task);
         }
@@ -375,6 +350,7 @@ impl Job {
         if split.is_some_and(|s| s.max_bytes == Some(0) || s.max_tensors == Some(0)) {
             return Err("[split]: max_bytes and max_tensors must be above 0".into());
         }
+        self.speed.as_ref().map_or(Ok(()), SpeedSpec::check)?;
         self.check_texts()
     }
 
@@ -513,65 +489,6 @@ fn check_recipes(model: &mut ModelSpec) -> Result<(), Message> {
     Ok(())
 }
 
-/// One value, or a list of them.
-struct OneOrMany<T>(Vec<T>);
-
-impl<T> Default for OneOrMany<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Values<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Values<T> {
-            type Value = OneOrMany<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table or a list of tables")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(OneOrMany)
-            }
-        }
-        deserializer.deserialize_any(Values(PhantomData))
-    }
-}
-
-/// A name alone, or a table.
-enum NameOr<T> {
-    Name(String),
-    Whole(T),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameOr<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Value<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Value<T> {
-            type Value = NameOr<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a model's name or a table")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(NameOr::Name(name.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(NameOr::Whole)
-            }
-        }
-        deserializer.deserialize_any(Value(PhantomData))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -608,6 +525,31 @@ mod tests {
         let job = parse("model = \"hf:o/n@v1\"\ncandidates = [\"q.gguf\", \"@q4_0\"]\n[speed]");
         assert_eq!(job.models[0].model, "hf:o/n@v1");
         assert_eq!(job.models[0].candidates, [Path::new("/a").join("q.gguf").display().to_string(), "@q4_0".to_owned()]);
+    }
+
+    #[test]
+    fn timings_are_one_or_many_of_one_or_both_programs() {
+        let speed = |text: &str| parse(&format!("model = \"m\"\n[speed]\n{text}")).speed.unwrap();
+        assert_eq!(speed(""), SpeedSpec::default());
+        let both = speed(
+            "prompt = [64, 512]\ngenerate = 0\nengine = [\"bitworth\", \"llama-bench\"]\nllama_bench = \"bin/llama-bench\"",
+        );
+        assert_eq!((both.prompt, both.generate), (vec![64, 512], vec![0]));
+        assert_eq!(
+            (both.engine, both.llama_bench.unwrap()),
+            (vec![Engine::Bitworth, Engine::LlamaBench], "/a/bin/llama-bench".into())
+        );
+        let other = speed("engine = \"llama-bench\"\nllama_bench = \"llama-bench\"\nshape = \"llama-1b\"");
+        assert_eq!((other.llama_bench.unwrap(), other.shape.unwrap()), ("llama-bench".into(), "llama-1b".into()));
+        assert_eq!(speed("shape = \"mine/config.json\"").shape.unwrap(), "/a/mine/config.json");
+        let refused = |text: &str, expected: &str| check_error(&format!("model = \"m\"\n[speed]\n{text}"), expected);
+        refused("engine = \"llama\"", "expected `bitworth` or `llama-bench`");
+        refused("engine = []", "speed.engine is empty");
+        refused("engine = [\"bitworth\", \"bitworth\"]", "twice");
+        refused("llama_bench = \"x\"", "does not ask for");
+        refused("shape = \" \"", "speed.shape is empty");
+        refused("delay = -1.0", "speed.delay");
+        refused("prompt = \"many\"", "prompt");
     }
 
     #[test]
