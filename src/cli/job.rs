@@ -8,7 +8,7 @@ use super::session::Session;
 use super::{Outcome, output};
 use bitworth_eval::job::Job;
 use bitworth_measure::device::Device;
-use bitworth_measure::execute::{self, CandidatePlan, FilePlan, JobPlan, ModelPlan, Ready, StagePlan, TimingPlan};
+use bitworth_measure::execute::{self, CandidatePlan, FilePlan, JobPlan, ModelPlan, Ready, ShapePlan, StagePlan, TimingPlan};
 use bitworth_report::{Report, number};
 
 /// A job that was done, and its report.
@@ -103,8 +103,13 @@ fn describe_model(plan: &ModelPlan) -> String {
     }
     let lanes = plan.lanes.len();
     text.extend(plan.stages.iter().chain(&plan.tasks).map(|stage| describe_stage(stage, lanes)));
-    for TimingPlan { lane, is_done } in &plan.timings {
-        text += &format!("  timing {lane}: {}\n", if *is_done { "done" } else { "to be done" });
+    for TimingPlan { lane, is_done, shape } in &plan.timings {
+        let on = shape.as_ref().map(|ShapePlan { name, bytes }| match bytes {
+            Some(bytes) => format!(", on the shape {name}, a file of {}", number::bytes(*bytes)),
+            None => format!(", but the shape {name} cannot have its types"),
+        });
+        let state = if *is_done { "done" } else { "to be done" };
+        text += &format!("  timing {lane}: {state}{}\n", on.filter(|_| !is_done).unwrap_or_default());
     }
     text.extend(plan.notes.iter().map(|note| format!("  {note}\n")));
     text

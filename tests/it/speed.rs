@@ -150,6 +150,8 @@ fn speeds_of_a_shape_stand_in_for_those_of_a_small_model_and_say_so() {
     };
     config("");
     let args = ["run", "job.toml", "--device", "cpu", "--out", "out"];
+    let plan = json(dir, &[&args[..], &["--dry-run"]].concat());
+    let timings = plan["models"][0]["timings"].as_array().unwrap();
     let document = json(dir, &args);
     for row in document["summary"].as_array().unwrap() {
         assert!(row["decode_tps"].as_f64().unwrap() > 0.0 && row["speed_engine"] == "bitworth", "{row}");
@@ -159,6 +161,10 @@ fn speeds_of_a_shape_stand_in_for_those_of_a_small_model_and_say_so() {
         dir.join("out/timed").read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
     assert_eq!(files, ["tiny-BF16.gguf", "tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf"]);
+    for (timing, file) in timings.iter().zip(["tiny-BF16.gguf", "tiny-Q8_0.gguf", "tiny-Q4_K_M.gguf"]) {
+        let bytes = dir.join("out/timed").join(file).metadata().unwrap().len();
+        assert_eq!((timing["shape"]["name"].as_str(), timing["shape"]["bytes"].as_u64()), (Some("tiny"), Some(bytes)), "{file}");
+    }
     let types = json(dir, &["inspect", "out/timed/tiny-Q4_K_M.gguf"]);
     assert!(types.to_string().contains("Q4_K") && types.to_string().contains("Q6_K"), "the recipe's own types: {types}");
     for file in ["report.md", "report.html"] {

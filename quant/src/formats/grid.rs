@@ -14,6 +14,8 @@ pub(super) struct Grid<const D: usize> {
     /// How many different distances count as near.
     shells: usize,
     near: OnceLock<Near>,
+    /// By point: what its codes stand for, a byte each.
+    levels: OnceLock<Vec<u64>>,
 }
 
 /// Where each tuple stands.
@@ -38,13 +40,20 @@ impl<const D: usize> Grid<D> {
     pub(super) const LEVELS: u32 = if D == 8 { 3 } else { 8 };
 
     pub(super) const fn new(points: &'static [u16], shells: usize) -> Self {
-        Self { points, shells, near: OnceLock::new() }
+        Self { points, shells, near: OnceLock::new(), levels: OnceLock::new() }
     }
 
     /// The tuple at `index`, which is less than the number of points.
     #[inline(always)]
     pub(super) fn point(&self, index: usize) -> u16 {
         self.points[index]
+    }
+
+    /// By point: `level(code)` of each of its codes, a byte each from the lowest on. A grid has one `level`.
+    pub(super) fn levels(&self, level: fn(u32) -> u32) -> &[u64] {
+        let code = |point: u16, i: usize| u32::from(point) >> (i as u32 * Self::BITS) & ((1 << Self::BITS) - 1);
+        let packed = |&point: &u16| (0..D).fold(0, |all, i| all | u64::from(level(code(point, i))) << (8 * i));
+        self.levels.get_or_init(|| self.points.iter().map(packed).collect())
     }
 
     pub(super) fn near(&self) -> &Near {
@@ -142,8 +151,27 @@ pub(super) fn cheapest<V: F32x8, const D: usize>(lists: &[Array8<u16>], costs: &
 /// Seven signs and the eighth, which makes the number of minus signs even (`ksigns_iq2xs`).
 #[inline(always)]
 pub(super) fn even_signs(seven: u32) -> u32 {
-    let seven = seven & 127;
-    seven | (seven.count_ones() & 1) << 7
+    const EVEN: [u8; 128] = {
+        let mut even = [0; 128];
+        let mut seven = 0u32;
+        while seven < 128 {
+            even[seven as usize] = (seven | (seven.count_ones() & 1) << 7) as u8;
+            seven += 1;
+        }
+        even
+    };
+    u32::from(EVEN[(seven & 127) as usize])
+}
+
+/// Eight numbers of a byte each, from 1 to 127, negative where `signs` has a bit; a byte each again.
+#[inline(always)]
+pub(super) fn signed(levels: u64, signs: u32) -> [i8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Bit i in byte i, then all of the byte's bits.
+    let bits = (u64::from(signs & 255) * ONES) & 0x8040_2010_0804_0201;
+    let ones = (bits + 127 * ONES) >> 7 & ONES;
+    // No number is 0, so that its complement is not 255 and adding 1 carries nowhere.
+    bytemuck::cast(((levels ^ (ones * 255)) + ones).to_le_bytes())
 }
 
 /// The weights at a point: `scale * level(code)`, negative where `signs` has a bit.
@@ -198,6 +226,16 @@ mod tests {
         check::<8>(&grid_points::IQ1, 3);
         check::<8>(&grid_points::IQ2_XXS, 2);
         check::<4>(&grid_points::IQ3_S, 3);
+    }
+
+    #[test]
+    fn signs_turn_single_bytes() {
+        let levels = [1, 2, 8, 25, 43, 62, 127, 1u8];
+        for signs in 0..256 {
+            let expected: [i8; 8] =
+                std::array::from_fn(|i| if signs >> i & 1 == 1 { -(levels[i] as i8) } else { levels[i] as i8 });
+            assert_eq!(signed(u64::from_le_bytes(levels), signs), expected, "{signs:08b}");
+        }
     }
 
     #[test]

@@ -108,6 +108,16 @@ pub(super) trait Affine<const N: usize, const GROUPS: usize, const BASES: usize 
     /// The block with scales of 1 and offsets of 0, and what its own are made of. The decoder computes `scale * code + offset`
     /// with just these.
     fn split(&self) -> (Self, Factors<GROUPS, BASES>);
+
+    /// The codes: what the block decodes to with scales of 1 and offsets of 0.
+    #[inline(always)]
+    fn codes(&self, codes: &mut [i8; N]) {
+        let mut decoded = [0.0; N];
+        self.split().0.decode(&mut decoded);
+        for (code, decoded) in codes.iter_mut().zip(&decoded) {
+            *code = *decoded as i8;
+        }
+    }
 }
 
 /// The form of a format with offsets, or without.
@@ -127,13 +137,9 @@ fn take_apart<B: Affine<N, GROUPS, BASES>, const N: usize, const GROUPS: usize, 
 ) {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
     parts.resize(blocks.len() * N, blocks.len() * GROUPS, blocks.len() * BASES);
-    let mut decoded = [0.0; N];
-    for (i, block) in blocks.iter().enumerate() {
-        let (unit, factors) = block.split();
-        unit.decode(&mut decoded);
-        for (code, decoded) in parts.codes[i * N..][..N].iter_mut().zip(&decoded) {
-            *code = *decoded as i8;
-        }
+    for (i, (block, codes)) in blocks.iter().zip(parts.codes.as_chunks_mut::<N>().0).enumerate() {
+        let (_, factors) = block.split();
+        block.codes(codes);
         parts.scale_levels[i * GROUPS..][..GROUPS].copy_from_slice(&factors.scale_levels);
         parts.offset_levels[i * GROUPS..][..GROUPS].copy_from_slice(&factors.offset_levels);
         parts.scale_bases[i * BASES..][..BASES].copy_from_slice(&factors.scale_bases);

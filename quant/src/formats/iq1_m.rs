@@ -16,7 +16,7 @@ use super::grid_search::scale_codes;
 use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{Groups, transpose};
 use super::simd::{Array8, F32x8, SIMD_WIDTH};
-use super::ternary::{Cut, Cuts, Found, GRID, LEVELS, decode_eight, largest, settle, sorted, weights};
+use super::ternary::{Cut, Cuts, Found, GRID, LEVELS, codes_of_eight, decode_eight, largest, settle, sorted, weights};
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ1M, 256>(DType::IQ1_M, "IQ1_M", 29, include_str!("iq1_m.wgsl"))
@@ -170,6 +170,15 @@ impl Affine<256, 16> for BlockIQ1M {
         let eight = u16::from_le_bytes(bytemuck::cast(F16::from_f32(8.0)));
         let unit = Self { scales: std::array::from_fn(|i| (eight >> (4 * i) << 12).to_le_bytes()), ..*self };
         (unit, Factors::leveled([0.125 * self.base()], levels))
+    }
+
+    #[inline(always)]
+    fn codes(&self, codes: &mut [i8; 256]) {
+        for (i, codes) in codes.as_chunks_mut().0.iter_mut().enumerate() {
+            let (j, k) = (i / 2, i % 2);
+            let upper = self.qh[j] >> (4 * k);
+            *codes = codes_of_eight(usize::from(self.qs[j][k]) | usize::from(upper & 7) << 8, upper & 8 != 0);
+        }
     }
 }
 

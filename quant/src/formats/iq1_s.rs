@@ -15,7 +15,7 @@ use super::grid_search::scale_codes;
 use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::{Groups, transpose};
 use super::simd::{Array8, F32x8, SIMD_WIDTH};
-use super::ternary::{Cut, Cuts, Found, GRID, LEVELS, decode_eight, largest, settle, sorted, weights};
+use super::ternary::{Cut, Cuts, Found, GRID, LEVELS, codes_of_eight, decode_eight, largest, settle, sorted, weights};
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ1S, 256>(DType::IQ1_S, "IQ1_S", 19, include_str!("iq1_s.wgsl"))
@@ -128,6 +128,16 @@ impl Affine<256, 8> for BlockIQ1S {
         // Eighths, because the shift is one.
         let qh = self.qh.map(|[low, high]| [low, high & 0x8f]);
         (Self { d: F16::from_f32(8.0), qh, ..*self }, Factors::leveled([0.125 * self.d.to_f32()], levels))
+    }
+
+    #[inline(always)]
+    fn codes(&self, codes: &mut [i8; 256]) {
+        for ((qs, qh), codes) in self.qs.iter().zip(&self.qh).zip(codes.as_chunks_mut::<32>().0) {
+            let qh = usize::from(u16::from_le_bytes(*qh));
+            for (k, codes) in codes.as_chunks_mut().0.iter_mut().enumerate() {
+                *codes = codes_of_eight(usize::from(qs[k]) | (qh >> (3 * k) & 7) << 8, qh >> 15 == 1);
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point, even_signs, iq2_level};
+use super::grid::{Grid, decode_point, even_signs, iq2_level, signed};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
 use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::ZERO_GROUP;
@@ -80,6 +80,15 @@ impl Affine<256, 16> for BlockIQ2XS {
         let levels = std::array::from_fn(|j| 2 * (self.scales[j / 2] >> (4 * (j % 2)) & 15) as i8 + 1);
         // 8 * 0.5 * 0.25 = 1
         (Self { d: F16::from_f32(8.0), scales: [0; 8], ..*self }, Factors::leveled([0.125 * self.d.to_f32()], levels))
+    }
+
+    #[inline(always)]
+    fn codes(&self, codes: &mut [i8; 256]) {
+        let levels = SEARCH.grid.levels(iq2_level);
+        for (q, codes) in self.qs.iter().zip(codes.as_chunks_mut::<8>().0) {
+            let q = u16::from_le_bytes(*q);
+            *codes = signed(levels[usize::from(q & 511)], even_signs(u32::from(q >> 9)));
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point, even_signs, iq2_level};
+use super::grid::{Grid, decode_point, even_signs, iq2_level, signed};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
 use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::search::ZERO_GROUP;
@@ -84,6 +84,17 @@ impl Affine<256, 8> for BlockIQ2XXS {
         let qs = self.qs.map(|[a, b, c, d, e, f, g, h]| [a, b, c, d, e, f, g, h & 15]);
         // 8 * 0.5 * 0.25 = 1
         (Self { d: F16::from_f32(8.0), qs }, Factors::leveled([0.125 * self.d.to_f32()], levels))
+    }
+
+    #[inline(always)]
+    fn codes(&self, codes: &mut [i8; 256]) {
+        let levels = SEARCH.grid.levels(iq2_level);
+        for (&[p0, p1, p2, p3, a, b, c, e], codes) in self.qs.iter().zip(codes.as_chunks_mut::<32>().0) {
+            let word = u32::from_le_bytes([a, b, c, e]);
+            for (k, (point, codes)) in [p0, p1, p2, p3].into_iter().zip(codes.as_chunks_mut::<8>().0).enumerate() {
+                *codes = signed(levels[usize::from(point)], even_signs(word >> (7 * k)));
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point};
+use super::grid::{Grid, decode_point, signed};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
 use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::simd::F32x8;
@@ -89,6 +89,17 @@ impl Affine<256, 8> for BlockIQ3S {
     fn split(&self) -> (Self, Factors<8, 1>) {
         let levels = std::array::from_fn(|j| 2 * (self.scales[j / 2] >> (4 * (j % 2)) & 15) as i8 + 1);
         (Self { d: F16::ONE, scales: [0; 4], ..*self }, Factors::leveled([self.d.to_f32()], levels))
+    }
+
+    #[inline(always)]
+    fn codes(&self, codes: &mut [i8; 256]) {
+        let levels = SEARCH.grid.levels(|code| 2 * code + 1);
+        for (j, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let point = |k: usize| levels[usize::from(self.qs[j][k]) | usize::from(self.qh[j] >> k & 1) << 8];
+            for (k, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                *codes = signed(point(2 * k) | point(2 * k + 1) << 32, u32::from(self.signs[j][k]));
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point, even_signs};
+use super::grid::{Grid, decode_point, even_signs, signed};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
 use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
 use super::simd::F32x8;
@@ -87,6 +87,18 @@ impl Affine<256, 8> for BlockIQ3XXS {
         let scales_and_signs = self.scales_and_signs.map(|[a, b, c, d]| [a, b, c, d & 15]);
         // 4 * 0.5 * 0.5 = 1
         (Self { d: F16::from_f32(4.0), scales_and_signs, ..*self }, Factors::leveled([0.25 * self.d.to_f32()], levels))
+    }
+
+    #[inline(always)]
+    fn codes(&self, codes: &mut [i8; 256]) {
+        let levels = SEARCH.grid.levels(level);
+        for ((qs, word), codes) in self.qs.iter().zip(self.scales_and_signs).zip(codes.as_chunks_mut::<32>().0) {
+            let word = u32::from_le_bytes(word);
+            for (k, (points, codes)) in qs.as_chunks::<2>().0.iter().zip(codes.as_chunks_mut::<8>().0).enumerate() {
+                let [low, high] = points.map(|point| levels[usize::from(point)]);
+                *codes = signed(low | high << 32, even_signs(word >> (7 * k)));
+            }
+        }
     }
 }
 

@@ -171,6 +171,15 @@ pub(super) fn decode_eight(index: usize, down: bool, scale: f32, out: &mut [f32;
     *out = std::array::from_fn(|i| scale * ((point >> (2 * i) & 3) as f32 + shift));
 }
 
+/// The same as codes: eighths, because the shift is one.
+#[inline(always)]
+pub(super) fn codes_of_eight(index: usize, down: bool) -> [i8; 8] {
+    // 8 * (0 - 0.875) + 8 = 1, and 2 less with the other shift: what is added keeps the table's bytes above 0.
+    let levels: [i8; 8] = bytemuck::cast(GRID.levels(|code| 8 * code + 1)[index].to_le_bytes());
+    let below = if down { 10 } else { 8 };
+    levels.map(|level| level - below)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::search::transpose;

@@ -62,9 +62,11 @@ fn put(synth: &Synth, tensor: &Tensor, to: DType, sink: &Sink, cancel: &AtomicBo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Model;
     use crate::progress::Silent;
+    use crate::quantize::Split;
     use crate::synth::shape;
-    use crate::{Checkpoint, PlanOptions, Recipe};
+    use crate::{Checkpoint, Plan, PlanOptions, Recipe};
 
     #[test]
     fn rows_repeat_and_the_file_is_that_of_the_recipe_otherwise() {
@@ -74,7 +76,10 @@ mod tests {
         let recipes = ["q4_k_m", "iq2_xxs", "f16"];
         let output = |name: &str| {
             let recipe = Recipe::find(name).unwrap();
-            Output::of(&synth, &recipe, &PlanOptions::default(), &dir.path().join(format!("{name}.gguf"))).unwrap()
+            // Not `Output::of`, which refuses a type that needs an importance matrix.
+            let plan = Plan::of(&synth, &recipe, &PlanOptions::default()).unwrap();
+            let metadata = plan.metadata(&synth.output_metadata().unwrap());
+            Output { plan, path: dir.path().join(format!("{name}.gguf")), metadata, imatrix: None, split: Split::None }
         };
         let written = write_repeated(&synth, recipes.map(output).into(), &AtomicBool::new(false), &Silent).unwrap();
         assert_eq!(written.len(), 3);

@@ -16,6 +16,7 @@ mod packed;
 mod probe;
 mod q8;
 mod q8_kernel;
+mod q8_rows;
 #[cfg(target_arch = "x86_64")]
 mod q8_x86;
 mod recur;

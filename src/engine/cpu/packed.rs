@@ -24,6 +24,8 @@ pub const PANEL: usize = 16;
 pub const BLOCK: usize = 32;
 /// Panels that are made before what they were made of is let go.
 const CHUNK: usize = 256;
+/// Bytes of the file that are given back at once.
+const RELEASED: usize = 16 << 20;
 /// Bytes of a line.
 pub const LINE: usize = 4 * PANEL;
 /// Codes of a block, line by line.
@@ -207,10 +209,36 @@ pub struct PanelRoom {
     parts: Parts,
 }
 
-/// Where a code stands in the table that all codes of its format are from.
-fn index_in(table: &[i8; 16], code: i8) -> u8 {
-    let index = (0..16u8).find(|&index| table[usize::from(index)] == code);
-    index.unwrap_or_else(|| unreachable!("{code} is no entry of its format's table"))
+/// Rows as they are stored.
+pub struct StoredRows<'a> {
+    /// How a row is taken apart.
+    pub integers: &'static Integers,
+    /// All of them.
+    pub bytes: &'a [u8],
+    /// Of one.
+    pub row_bytes: usize,
+}
+
+/// Where each code, taken as a byte, stands in the table that all codes of its format are from.
+fn indexes_in(table: &[i8; 16]) -> [u8; 256] {
+    let mut indexes = [0; 256];
+    // Backwards, so that of two places of a code the first is kept.
+    for (index, code) in table.iter().enumerate().rev() {
+        indexes[usize::from(*code as u8)] = index as u8;
+    }
+    indexes
+}
+
+/// The codes of a row as bytes from 0 on.
+fn as_bytes(codes: &[i8], packing: Packing, added: u8, indexes: &[u8; 256], bytes: &mut Vec<u8>) {
+    bytes.resize(codes.len(), 0);
+    // Loops of their own, so that each can be one of vectors.
+    match packing {
+        Packing::Eight => bytes.iter_mut().zip(codes).for_each(|(byte, &code)| *byte = code as u8),
+        Packing::Signs => bytes.iter_mut().zip(codes).for_each(|(byte, &code)| *byte = u8::from(code > 0)),
+        Packing::Table(_) => bytes.iter_mut().zip(codes).for_each(|(byte, &code)| *byte = indexes[usize::from(code as u8)]),
+        _ => bytes.iter_mut().zip(codes).for_each(|(byte, &code)| *byte = (code as u8).wrapping_add(added)),
+    }
 }
 
 /// Half precision, exactly, or `None`.
@@ -279,25 +307,24 @@ impl Panels {
             .zip(parts_of(&mut offset_levels, offset_level_len, panels))
             .zip(parts_of(&mut offsets, offset_len, panels))
             .collect();
+        let indexes = match packing {
+            Packing::Table(table) => indexes_in(table),
+            _ => [0; 256],
+        };
+        let mut released = 0;
         // Chunk by chunk, so that little is there twice.
         for (number, chunk) in work.chunks_mut(CHUNK).enumerate() {
             let first = number * CHUNK;
             chunk.par_iter_mut().enumerate().for_each_init(
-                Parts::default,
-                |parts, (i, ((((codes, scales), levels), offset_levels), offsets))| {
+                || (Parts::default(), Vec::new()),
+                |(parts, row), (i, ((((codes, scales), levels), offset_levels), offsets))| {
                     let p = first + i;
                     let mut blocks = vec![[[0u8; LINE]; BLOCK / 4]; cols / BLOCK];
                     for j in 0..PANEL.min(rows - p * PANEL) {
                         integers.take_apart(&bytes[(p * PANEL + j) * row_bytes..][..row_bytes], parts);
-                        for (block, codes) in blocks.iter_mut().zip(parts.codes.as_chunks::<BLOCK>().0) {
-                            for (c, &code) in codes.iter().enumerate() {
-                                block[c / 4][4 * j + c % 4] = match packing {
-                                    Packing::Eight => code as u8,
-                                    Packing::Signs => u8::from(code > 0),
-                                    Packing::Table(table) => index_in(table, code),
-                                    _ => (i16::from(code) + i16::from(added)) as u8,
-                                };
-                            }
+                        as_bytes(&parts.codes, packing, added, &indexes, row);
+                        for (line, four) in blocks.as_flattened_mut().iter_mut().zip(row.as_chunks::<4>().0) {
+                            line[4 * j..4 * j + 4].copy_from_slice(four);
                         }
                         for base in 0..bases {
                             scales[base * PANEL + j] = parts.scale_bases[base];
@@ -320,7 +347,12 @@ impl Panels {
                     }
                 },
             );
-            bytes.release(first * PANEL * row_bytes..((first + CHUNK) * PANEL).min(rows) * row_bytes);
+            let end = ((first + CHUNK) * PANEL).min(rows) * row_bytes;
+            // Every thread of the system is told of pages that are given back: not too often.
+            if end - released >= RELEASED || end == rows * row_bytes {
+                bytes.release(released..end);
+                released = end;
+            }
         }
         drop(work);
         let stored = match (Bases::of(&scales), Bases::of(&offsets)) {
@@ -346,6 +378,16 @@ impl Panels {
     /// Whether the format has offsets.
     pub fn has_offsets(&self) -> bool {
         self.integers.has_offsets
+    }
+
+    /// The rows, where they stand as they are stored and have no offsets.
+    pub fn as_rows(&self) -> Option<StoredRows<'_>> {
+        match &self.stored {
+            Stored::Rows { bytes, row_bytes } if !self.integers.has_offsets => {
+                Some(StoredRows { integers: self.integers, bytes, row_bytes: *row_bytes })
+            }
+            _ => None,
+        }
     }
 
     /// How codes are packed, and what was added to them; those of rows are what they are.

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use super::isa::{Isa, per_isa};
 use super::packed::{BLOCK, PANEL, PanelRoom, Panels};
 use super::q8_kernel::{self, Dot, MAX_HEIGHT, Q8Rows};
+use super::q8_rows;
 use super::shared::SharedMut;
 
 /// Rows of activations per task.
@@ -129,6 +130,15 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &Panels, wanted: Range<usize>
 pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted: Range<usize>, out: &mut [f32]) {
     let (k, count) = (w.cols(), wanted.len());
     if count == 0 || rows == 0 {
+        return;
+    }
+    if rows <= q8_rows::MOST_ROWS
+        && let Some(stored) = w.as_rows()
+    {
+        let mut rounded = SHARED.take();
+        rounded.round(isa, &x[..rows * k], w, 0);
+        q8_rows::products(isa, (&rounded.codes, &rounded.scales), rows, &stored, wanted, &mut out[..rows * count]);
+        SHARED.set(rounded);
         return;
     }
     let (packing, added) = w.packing();

@@ -67,6 +67,10 @@ fn tiles_give_the_bits_of_the_naive_loop() {
     for (rows, n, k) in [(1, 1, 1), (1, 49, 3), (7, 16, 64), (8, 48, 256), (9, 47, 257), (13, 97, 300), (100, 33, 513)] {
         check_matmul(DType::F32, rows, n, k);
     }
+    // Enough panels a task that activations are brought into the order of tiles.
+    for (rows, n, k) in [(1, 1000, 257), (13, 1100, 300), (200, 900, 256)] {
+        check_matmul(DType::F32, rows, n, k);
+    }
 }
 
 #[test]

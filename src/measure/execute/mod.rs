@@ -39,7 +39,7 @@ use bitworth_eval::request::Answer;
 use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
-pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, StagePlan, TimingPlan};
+pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, ShapePlan, StagePlan, TimingPlan};
 pub use self::speed::TimedTogether;
 
 /// The folder of a run in which passes that were interrupted keep their state.

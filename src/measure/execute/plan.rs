@@ -178,6 +178,17 @@ pub struct TimingPlan {
     pub lane: String,
     /// Whether its records are there already.
     pub is_done: bool,
+    /// The model of random weights that is timed in its place.
+    pub shape: Option<ShapePlan>,
+}
+
+/// A model of random weights.
+#[derive(Debug, Serialize)]
+pub struct ShapePlan {
+    /// Its shape.
+    pub name: String,
+    /// Bytes of its file; `None` where it cannot have the lane's types.
+    pub bytes: Option<u64>,
 }
 
 /// Plans what is ready.
@@ -227,7 +238,15 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
         });
     }
     let timed = lanes.iter().filter(|_| model.speed.is_some());
-    let timing = |lane: &Lane| Ok(TimingPlan { lane: lane.name.clone(), is_done: there.has(&speed_item(&lane.name))? });
+    let shape = model.speed.as_ref().and_then(|speed| speed.shape.as_ref());
+    let timing = |lane: &Lane| {
+        let planned = |shape: &TimedShape| {
+            let bytes = model.recipe_of(lane).map(|recipe| shape.file_bytes(&recipe)).transpose()?;
+            Ok::<_, Error>(ShapePlan { name: shape.name().to_owned(), bytes })
+        };
+        let is_done = there.has(&speed_item(&lane.name))?;
+        Ok(TimingPlan { lane: lane.name.clone(), is_done, shape: shape.map(planned).transpose()? })
+    };
     let (stages, tasks) = stages.into_iter().partition(|stage| stage.items.is_none());
     Ok(ModelPlan {
         model: model.checkpoint.name().to_owned(),

@@ -176,6 +176,16 @@ impl Prepared {
         })
     }
 
+    /// The recipe that gives a shape the types of a lane; `None` where no recipe does.
+    pub fn recipe_of(&self, lane: &Lane) -> Option<Arc<Recipe>> {
+        let made = self.recipes.iter().find(|recipe| recipe.name == lane.name);
+        match (made, &lane.variant) {
+            (Some(recipe), _) => Some(recipe.clone()),
+            (None, Variant::Planned(_, plan)) => Some(plan.recipe.clone()),
+            (None, Variant::Stored(stored)) => Recipe::find(&models::recipe_name(stored)).ok(),
+        }
+    }
+
     /// For the texts of the tasks and requests.
     pub fn task_tokenizer(&self) -> Result<&Tokenizer> {
         words(self.task_tokenizer.as_ref())

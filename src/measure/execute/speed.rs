@@ -4,7 +4,6 @@ use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::record::{Body, Speed};
-use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
 
 use super::stages::Stages;
@@ -12,9 +11,9 @@ use super::stand_in::{self, TimedShape};
 use super::{Run, plan};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::on_device;
 use crate::probe::last_level_cache;
 use crate::timing::{self, Engine, NoEnergy, Timings};
-use crate::{models, on_device};
 
 /// The weights of a shape should be so many times the last-level cache at least, or their speed is that of the cache, too.
 const CACHES: f64 = 10.0;
@@ -169,19 +168,10 @@ impl<'a> Run<'a> {
         };
         let (mut kept, mut recipes) = (Vec::new(), Vec::new());
         for lane in lanes {
-            let made = self.model.recipes.iter().find(|recipe| recipe.name == lane.name).cloned();
-            let recipe = match (made, &lane.variant) {
-                (Some(recipe), _) => recipe,
-                (None, Variant::Planned(_, plan)) => plan.recipe.clone(),
-                (None, Variant::Stored(stored)) => match Recipe::find(&models::recipe_name(stored)) {
-                    Ok(recipe) => recipe,
-                    Err(_) => {
-                        let what =
-                            format!("{} is not timed: no recipe makes its types, so the shape cannot have them", lane.name);
-                        self.note(what.into());
-                        continue;
-                    }
-                },
+            let Some(recipe) = self.model.recipe_of(lane) else {
+                let what = format!("{} is not timed: no recipe makes its types, so the shape cannot have them", lane.name);
+                self.note(what.into());
+                continue;
             };
             kept.push(*lane);
             recipes.push(recipe);

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep;
 use bitworth_eval::job::AUTO_SHAPE;
+use bitworth_quant::checkpoint::Model;
 use bitworth_quant::message::Message;
 use bitworth_quant::plan::PlanOptions;
-use bitworth_quant::quantize::{Output, QuantizeOptions, hex, quantize};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Split, hex, quantize};
 use bitworth_quant::synth::shape::{self, Shape};
 use bitworth_quant::synth::write_repeated;
-use bitworth_quant::{Checkpoint, HParams, Recipe, Synth};
+use bitworth_quant::{Checkpoint, HParams, Plan, Recipe, Synth};
 use sha2::{Digest, Sha256};
 
 use crate::Watch;
@@ -82,14 +83,24 @@ impl TimedShape {
 
     /// What makes it another one than a shape of the same name.
     pub fn identity(&self) -> String {
-        use bitworth_quant::checkpoint::Model;
         hex(&Sha256::digest(format!("{:?}", self.synth.metadata())))
     }
 
     /// What a recipe makes of it, as a file in the folder of a run.
     fn output(&self, folder: &Path, recipe: &Arc<Recipe>) -> Result<Output> {
         let path = folder.join(TIMED).join(format!("{}-{}.gguf", self.name(), recipe.file_stem_suffix()));
-        Ok(Output::of(&self.synth, recipe, &PlanOptions::default(), &path)?)
+        // Not `Output::of`: random weights are timed in types, too, that are of use only with an importance matrix.
+        let plan = Plan::of(&self.synth, recipe, &PlanOptions::default())?;
+        let metadata = plan.metadata(&self.synth.output_metadata()?);
+        Ok(Output { plan, path, metadata, imatrix: None, split: Split::None })
+    }
+
+    /// Bytes of the file that a recipe makes of it.
+    ///
+    /// # Errors
+    /// A recipe that it cannot have.
+    pub fn file_bytes(&self, recipe: &Arc<Recipe>) -> Result<u64> {
+        Ok(self.output(Path::new(""), recipe)?.files()?.iter().map(|(_, bytes)| bytes).sum())
     }
 
     /// A file for each of `recipes`: those that are not in the folder of the run are made.
