@@ -418,9 +418,9 @@ impl Presence {
         }
     }
 
-    /// Whether published files have the tensor in block `block`: where it is required, and where they hold it for no use: keys in
-    /// blocks of Gemma 4 that use those of earlier ones, the embedding and the output matrix once more in GLM's blocks for further
-    /// tokens.
+    /// Whether published files have the tensor in block `block`: where it is required, and where they hold it for no use: keys
+    /// in blocks of Gemma 4 that use those of earlier ones, the embedding and the output matrix once more in GLM's blocks for
+    /// further tokens.
     pub fn stored(self, h: &HParams, block: usize) -> bool {
         match self {
             Self::OwnKeys | Self::OwnValues => h.has_attention(block),

@@ -129,7 +129,9 @@ fn a_shape_has_the_tensors_that_the_converter_writes() {
             let tensor_name = tensor["name"].as_str().unwrap();
             written.insert(tensor_name);
             match made.get(tensor_name) {
-                Some(shape) if lengths(shape) != lengths(&shape_of(tensor)) => wrong.push(format!("{name}: {tensor_name} is {shape:?}")),
+                Some(shape) if lengths(shape) != lengths(&shape_of(tensor)) => {
+                    wrong.push(format!("{name}: {tensor_name} is {shape:?}"))
+                }
                 None if !tensor_name.ends_with(".bias") => wrong.push(format!("{name}: {tensor_name} is missing")),
                 _ => {}
             }

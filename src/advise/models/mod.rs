@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn shapes_have_the_published_numbers() {
-        // Weights of the published files, as llama-bench prints them; millions of weights that take part in a token; bytes of keys
-        // and values a token at f16, by hand from the configurations.
+        // Weights of the published files, as llama-bench prints them; millions of weights that take part in a token; bytes of
+        // keys and values a token at f16, by hand from the configurations.
         let mut wrong = Vec::new();
         for (name, params, active, kv) in [
             // Dense: all of them.

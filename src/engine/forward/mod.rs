@@ -212,8 +212,8 @@ pub fn embed<B: Backend>(
     Ok(())
 }
 
-/// What follows the product with the output matrix: the bias of the tokens that are the columns, the scale of the logits and their
-/// cap. `logits [rows, cols]`, in place.
+/// What follows the product with the output matrix: the bias of the tokens that are the columns, the scale of the logits and
+/// their cap. `logits [rows, cols]`, in place.
 pub fn finish_logits<B: Backend>(
     backend: &B,
     graph: &Graph<B>,
