@@ -65,6 +65,15 @@ pub enum Error {
         /// All names that would have been understood.
         known: Vec<String>,
     },
+    /// A name that is known, of something that is not there.
+    Unsupported {
+        /// What kind of name it is.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// What is missing.
+        what: Message,
+    },
     /// A setting of the caller's cannot be followed.
     Option {
         /// The setting, as `tensor_type`.
@@ -121,6 +130,11 @@ impl Error {
         Self::Option { setting, value: value.into(), what: what.into() }
     }
 
+    /// An [`Error::Unsupported`] name of `kind`.
+    pub fn unsupported(kind: &'static str, name: impl Into<String>, what: impl Into<Message>) -> Self {
+        Self::Unsupported { kind, name: name.into(), what: what.into() }
+    }
+
     /// An [`Error::Unknown`] name of `kind`, with the names that are known.
     pub fn unknown(kind: &'static str, found: impl Into<String>, known: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::Unknown { kind, found: found.into(), known: known.into_iter().map(Into::into).collect() }
@@ -135,6 +149,7 @@ impl Error {
             Self::Tensor { path, tensor, what } => Message::from(format!("{}: tensor {tensor}: ", path.display())).then(what),
             Self::Key { path, key, what } => Message::from(format!("{}: {key}: ", path.display())).then(what),
             Self::Unknown { kind, found, known } => format!("unknown {kind} {found:?}; known: {}", known.join(", ")).into(),
+            Self::Unsupported { kind, name, what } => Message::from(format!("{kind} {name:?} is not supported: ")).then(what),
             Self::Option { setting, value, what } => setting.with(value).then(": ").then(what),
             Self::Settings { settings, what } => Message::from(settings).then(": ").then(what),
             Self::Cancelled => "interrupted; no unfinished file was left behind".into(),

@@ -174,7 +174,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         let vocab = self.head.output.rows.len();
         let mut out = self.backend.alloc(vocab)?;
         self.backend.matvec(&row, 0..1, &self.head.output.weight, 0..vocab, &mut out)?;
-        forward::finish_logits(self.backend, &self.graph, &mut out, vocab)?;
+        forward::finish_logits(self.backend, &self.graph, &mut out, [1, vocab], self.head.output.bias.as_ref())?;
         let logits = self.backend.read(&out, 0..vocab)?;
         if logits.iter().any(|logit| logit.is_nan()) { Err(self.not_numbers()) } else { Ok(logits) }
     }
@@ -226,7 +226,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         } else {
             self.backend.matmul(&normed, 0..count, &self.head.output.weight, 0..vocab, &mut logits)?;
         }
-        forward::finish_logits(self.backend, &self.graph, &mut logits, count * vocab)?;
+        forward::finish_logits(self.backend, &self.graph, &mut logits, [count, vocab], self.head.output.bias.as_ref())?;
         let mut state = self.backend.head_state(count)?;
         let tile = TileShape { rows: count, cols: vocab, first_token: 0 };
         self.backend.head_tile(&logits, None, tile, None, &mut state)?;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::backend::{Backend, HeadRow, Targets, TileShape};
 use super::error::Result;
 use super::forward::{self, Graph};
-use super::model::{OutputHead, Reader, output_rows};
+use super::model::{OutputBias, OutputHead, Reader, output_rows};
 use super::supply::TensorRows;
 use crate::prefetch::prefetch;
 
@@ -66,7 +66,12 @@ impl<B: Backend> Head<'_, B> {
         let backend = self.backend;
         let vocab = self.readers.first().map_or(0, |reader| reader.variant.hparams().vocab_size);
         let most = scored.iter().map(|chunk| chunk.targets.len()).max().unwrap_or(0);
-        let mut chunks = scored.iter().map(|chunk| self.begin(chunk)).collect::<Result<Vec<_>>>()?;
+        let walked = usize::from(self.reference.is_some())..self.readers.len();
+        let mut biases: Vec<Option<OutputBias>> = (0..walked.start).map(|_| None).collect();
+        for reader in &self.readers[walked.clone()] {
+            biases.push(OutputBias::of(reader)?);
+        }
+        let mut chunks = scored.iter().map(|chunk| self.begin(chunk, &biases)).collect::<Result<Vec<_>>>()?;
         let tile = TILE.min(vocab).min((backend.max_buffer_len() / most.max(1)).max(1));
         let ranges: Vec<Range<usize>> = {
             let at_once = (self.tokens_at_once / tile).max(1) * tile;
@@ -74,7 +79,6 @@ impl<B: Backend> Head<'_, B> {
         };
         let mut reference = backend.alloc((most * tile).max(1))?;
         let mut candidate = backend.alloc(if self.graphs.len() > 1 { (most * tile).max(1) } else { 1 })?;
-        let walked = usize::from(self.reference.is_some())..self.readers.len();
         let supply = self.readers.iter().find_map(|reader| reader.supply).map(|(supply, _)| supply);
         let load = |tokens: Range<usize>| {
             let rows = |reader: &Reader<'_>| output_rows(backend, reader, tokens.clone());
@@ -90,9 +94,12 @@ impl<B: Backend> Head<'_, B> {
                 for first in tokens.clone().step_by(tile) {
                     let part = first..(first + tile).min(tokens.end);
                     let rows = first - tokens.start..part.end - tokens.start;
-                    self.tile(chunk, state, part, [&mut reference, &mut candidate], |lane| {
+                    let of_lane =
+                        |bias: &Option<OutputBias>| bias.as_ref().map(|bias| bias.of_tokens(backend, part.clone())).transpose();
+                    let part_biases = biases.iter().map(of_lane).collect::<Result<Vec<_>>>()?;
+                    self.tile(chunk, state, part.clone(), [&mut reference, &mut candidate], |lane| {
                         let weight = lane.checked_sub(walked.start).map(|number| &weights[number].weight);
-                        weight.map(|weight| (weight.as_ref(), rows.clone()))
+                        weight.map(|weight| (weight.as_ref(), rows.clone(), part_biases[lane].as_ref()))
                     })?;
                 }
             }
@@ -108,7 +115,7 @@ impl<B: Backend> Head<'_, B> {
     }
 
     /// What the first tile of a chunk needs.
-    fn begin(&self, chunk: &Scored<B>) -> Result<Running<B>> {
+    fn begin(&self, chunk: &Scored<B>, biases: &[Option<OutputBias>]) -> Result<Running<B>> {
         let (backend, rows) = (self.backend, chunk.targets.len());
         if rows == 0 {
             return Ok(Running { targets: backend.indices(&[0])?, logits: Vec::new(), lanes: Vec::new() });
@@ -122,22 +129,23 @@ impl<B: Backend> Head<'_, B> {
             logits.push(backend.upload(&targets)?);
         }
         let walked = usize::from(self.reference.is_some());
-        for ((graph, reader), normed) in self.graphs.iter().zip(self.readers).skip(walked).zip(&chunk.normed) {
-            logits.push(target_logits(backend, graph, reader, normed, &chunk.targets)?);
+        let lanes = self.graphs.iter().zip(self.readers).zip(biases).skip(walked);
+        for (((graph, reader), bias), normed) in lanes.zip(&chunk.normed) {
+            logits.push(target_logits(backend, graph, (reader, bias.as_ref()), normed, &chunk.targets)?);
         }
         let states = self.readers.iter().map(|_| backend.head_state(rows)).collect::<std::result::Result<_, _>>()?;
         Ok(Running { targets: backend.indices(&chunk.targets)?, logits, lanes: states })
     }
 
-    /// Takes the logits of some tokens into the statistics of a chunk; `weight` gives a lane's output matrix and the rows for
-    /// these tokens, nothing for stored log-probabilities.
+    /// Takes the logits of some tokens into the statistics of a chunk; `weight` gives a lane's output matrix, the rows for these
+    /// tokens and their bias, nothing for stored log-probabilities.
     fn tile<'w>(
         &self,
         chunk: &Scored<B>,
         state: &mut Running<B>,
         tokens: Range<usize>,
         [reference, candidate]: [&mut B::Buffer; 2],
-        weight: impl Fn(usize) -> Option<(&'w B::Weight, Range<usize>)>,
+        weight: impl Fn(usize) -> Option<(&'w B::Weight, Range<usize>, Option<&'w B::Weight>)>,
     ) -> Result<()>
     where
         B::Weight: 'w,
@@ -147,10 +155,10 @@ impl<B: Backend> Head<'_, B> {
         for lane in 0..self.readers.len() {
             let logits = if lane == 0 { &mut *reference } else { &mut *candidate };
             match (weight(lane), self.reference) {
-                (Some((weight, weight_rows)), _) => {
+                (Some((weight, weight_rows, bias)), _) => {
                     let normed = &chunk.normed[lane - usize::from(self.reference.is_some())];
                     backend.matmul(normed, 0..rows, weight, weight_rows, logits)?;
-                    forward::finish_logits(backend, &self.graphs[lane], logits, rows * tokens.len())?;
+                    forward::finish_logits(backend, &self.graphs[lane], logits, [rows, tokens.len()], bias)?;
                 }
                 (None, Some(stored)) => {
                     let mut all = vec![0.0; rows * tokens.len()];
@@ -186,7 +194,7 @@ struct Running<B: Backend> {
 fn target_logits<B: Backend>(
     backend: &B,
     graph: &Graph<B>,
-    reader: &Reader<'_>,
+    (reader, bias): (&Reader<'_>, Option<&OutputBias>),
     normed: &B::Buffer,
     targets: &[u32],
 ) -> Result<B::Buffer> {
@@ -199,7 +207,9 @@ fn target_logits<B: Backend>(
         backend.matmul(normed, first..first + same.len(), &picked, row..row + 1, &mut logits)?;
         first += same.len();
     }
-    forward::finish_logits(backend, graph, &mut logits, targets.len())?;
+    // One row, of which each column is a target.
+    let bias = bias.map(|bias| bias.of_tokens(backend, targets.iter().map(|&token| token as usize))).transpose()?;
+    forward::finish_logits(backend, graph, &mut logits, [1, targets.len()], bias.as_ref())?;
     Ok(logits)
 }
 
@@ -220,7 +230,8 @@ pub fn logits<B: Backend>(
     for first in (0..vocab).step_by(tile) {
         let range = first..(first + tile).min(vocab);
         backend.matmul(&normed, 0..rows, &head.output.weight, range.clone(), &mut part)?;
-        forward::finish_logits(backend, graph, &mut part, rows * range.len())?;
+        let bias = head.bias.as_ref().map(|bias| bias.of_tokens(backend, range.clone())).transpose()?;
+        forward::finish_logits(backend, graph, &mut part, [rows, range.len()], bias.as_ref())?;
         let part = backend.read(&part, 0..rows * range.len())?;
         for (all, part) in all.chunks_exact_mut(vocab).zip(part.chunks_exact(range.len())) {
             all[range.clone()].copy_from_slice(part);

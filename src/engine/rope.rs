@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 
 use bitworth_quant::HParams;
+use bitworth_quant::arch::LongRope;
 use bitworth_quant::hparams::{RopeScaling, Yarn};
 
 use super::backend::Arithmetic;
@@ -23,6 +24,8 @@ pub struct Rope {
     scaling: RopeScaling,
     original_context: usize,
     magnitude: f32,
+    /// The same beyond the original context.
+    long_magnitude: f32,
     /// Base in blocks with a sliding window, where it is another.
     local_base: Option<f32>,
     /// What is rotated of a head there.
@@ -50,7 +53,9 @@ impl Rope {
     pub fn of(variant: &Variant) -> Result<Self> {
         let h: &HParams = variant.hparams();
         let reader = Reader::alone(variant, Arithmetic::F32);
+        let long_rope = variant.checkpoint().block_traits()?.long_rope;
         let divisors = match (reader.rope_freqs()?, reader.longrope_factors()?) {
+            (_, Some((short, _))) if long_rope == LongRope::ShortAlways => Divisors::Fixed(short),
             (_, Some((short, long))) => Divisors::ByLength { short, long },
             (Some(fixed), None) => Divisors::Fixed(fixed),
             (None, None) => Divisors::None,
@@ -61,6 +66,7 @@ impl Rope {
             scaling: h.rope_scaling,
             original_context: h.rope_original_context,
             magnitude: h.rope_magnitude,
+            long_magnitude: h.rope_long_magnitude,
             local_base: h.rope_local_base,
             local_dim: h.rope_local_dim,
             divisors,
@@ -73,6 +79,7 @@ impl Rope {
         match (&self.divisors, self.scaling) {
             (_, RopeScaling::Dynamic { .. }) if beyond => length,
             (Divisors::ByLength { .. }, _) => usize::from(beyond),
+            _ if self.magnitude != self.long_magnitude => usize::from(beyond),
             _ => 0,
         }
     }
@@ -131,7 +138,8 @@ impl Rope {
     /// `cos, sin` of every pair at every position, for each class of lengths: `[classes * positions, dim / 2, 2]`.
     pub fn table(&self, classes: &LengthClasses) -> Vec<f32> {
         let parts = classes.lengths.iter().zip(&classes.positions);
-        parts.flat_map(|(&length, &positions)| angles(&self.frequencies(length), positions, self.magnitude)).collect()
+        let magnitude = |length: usize| if length > self.original_context { self.long_magnitude } else { self.magnitude };
+        parts.flat_map(|(&length, &positions)| angles(&self.frequencies(length), positions, magnitude(length))).collect()
     }
 
     /// The same for blocks with a sliding window, where those have a base of their own.
@@ -213,7 +221,18 @@ mod tests {
     use super::*;
 
     fn rope(scaling: RopeScaling, divisors: Divisors) -> Rope {
-        Rope { dim: 8, base: 10000.0, scaling, original_context: 64, magnitude: 1.0, local_base: None, local_dim: 8, divisors }
+        let (magnitude, long_magnitude) = (1.0, 1.0);
+        Rope {
+            dim: 8,
+            base: 10000.0,
+            scaling,
+            original_context: 64,
+            magnitude,
+            long_magnitude,
+            local_base: None,
+            local_dim: 8,
+            divisors,
+        }
     }
 
     fn check(found: &[f32], expected: [f64; 4]) {
@@ -263,6 +282,10 @@ mod tests {
         assert_eq!([10, 64, 100, 70].map(|length| classes.first_position(&both, length)), [0, 0, 64, 164]);
         assert!(classes.serves(&both, 63) && classes.serves(&both, 70) && !classes.serves(&both, 71));
         assert_eq!(classes.clone().reaching(200).first_position(&both, 100), 200);
+        let louder = Rope { long_magnitude: 2.0, ..plain };
+        let classes_by_magnitude = LengthClasses::new(&[&louder], [10, 64, 100]);
+        assert_eq!(classes_by_magnitude.positions, [64, 100]);
+        assert_eq!(louder.table(&classes_by_magnitude)[64 * 8..][..2], [2.0, 0.0]);
         let table = dynamic.table(&classes);
         assert_eq!(table.len(), (64 + 100 + 70) * 8);
         assert_eq!(table[..8], [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);

@@ -68,10 +68,13 @@ pub fn route(scores: &[f32], experts: usize, used: usize, bias: Option<&[f32]>, 
 
 /// The experts of one token with their weights, by ascending expert.
 fn choose(scores: &[f32], used: usize, bias: Option<&[f32]>, routing: &Routing) -> Vec<(usize, f32)> {
+    if routing.gating == Gating::SparseMixer {
+        return choose_one_by_one(scores, used, f64::from(routing.jitter));
+    }
     let values: Vec<f64> = match routing.gating {
         Gating::Softmax => softmax(scores.iter().map(|&s| f64::from(s))),
         Gating::Sigmoid => scores.iter().map(|&s| 1.0 / (1.0 + libm::exp(-f64::from(s)))).collect(),
-        Gating::SoftmaxOfChosen => scores.iter().map(|&s| f64::from(s)).collect(),
+        Gating::SoftmaxOfChosen | Gating::SparseMixer => scores.iter().map(|&s| f64::from(s)).collect(),
     };
     let mut rank = values.clone();
     if let Some(bias) = bias {
@@ -94,13 +97,33 @@ fn choose(scores: &[f32], used: usize, bias: Option<&[f32]>, routing: &Routing) 
     chosen.into_iter().zip(weights).map(|(expert, weight)| (expert, (weight * scale) as f32)).collect()
 }
 
+/// The same where the next expert is the best of those that remain, and its weight its share of a softmax over those of them
+/// whose scores are near its own: `(best - s) / max(|s|, best) <= 2 jitter` (Liu et al. 2024, "GRIN: GRadient-INformed MoE", as
+/// `modeling_phimoe.py` of transformers 5.24 has it).
+fn choose_one_by_one(scores: &[f32], used: usize, jitter: f64) -> Vec<(usize, f32)> {
+    let mut remaining: Vec<f64> = scores.iter().map(|&s| f64::from(s)).collect();
+    let mut chosen = Vec::with_capacity(used);
+    for _ in 0..used {
+        let Some(&expert) = largest(&remaining, 1).first() else { break };
+        let best = remaining[expert];
+        // Nothing by nothing is no distance.
+        let is_far = |score: f64| (best - score) / score.abs().max(best) > 2.0 * jitter;
+        let near = remaining.iter().filter(|&&score| score > f64::NEG_INFINITY && !is_far(score));
+        let sum: f64 = near.map(|score| libm::exp(score - best)).sum();
+        chosen.push((expert, (1.0 / sum) as f32));
+        remaining[expert] = f64::NEG_INFINITY;
+    }
+    chosen.sort_unstable_by_key(|&(expert, _)| expert);
+    chosen
+}
+
 /// Puts the experts outside of the best groups out of reach. A group is as good as its best expert, or with sigmoids as the sum
 /// of its best two (DeepSeek-AI 2024).
 fn keep_groups(rank: &mut [f64], routing: &Routing) {
     let size = rank.len() / routing.groups;
     let of_group = match routing.gating {
         Gating::Sigmoid => 2,
-        Gating::Softmax | Gating::SoftmaxOfChosen => 1,
+        Gating::Softmax | Gating::SoftmaxOfChosen | Gating::SparseMixer => 1,
     };
     let score = |group: &[f64]| largest(group, of_group.min(size)).into_iter().map(|i| group[i]).sum::<f64>();
     let scores: Vec<f64> = rank.chunks_exact(size).map(score).collect();
@@ -137,7 +160,7 @@ mod tests {
     use super::*;
 
     fn routing(gating: Gating, normalizes: bool) -> Routing {
-        Routing { gating, normalizes, scale: 1.0, groups: 1, groups_used: 1 }
+        Routing { gating, normalizes, scale: 1.0, groups: 1, groups_used: 1, jitter: 0.01 }
     }
 
     #[track_caller]
@@ -162,6 +185,18 @@ mod tests {
         check(&[0.0; 4], 1, None, &routing(Gating::Sigmoid, false), &[(0, 0.5)]);
         let scaled = Routing { scale: 2.5, ..routing(Gating::Sigmoid, true) };
         check(&[0.0; 4], 2, None, &scaled, &[(0, 1.25), (1, 1.25)]);
+    }
+
+    /// Values by `sparsemixer` of transformers 5.24.
+    #[test]
+    fn one_after_the_other_is_chosen_among_those_near_it() {
+        let by = |jitter| Routing { jitter, ..routing(Gating::SparseMixer, false) };
+        check(&[1.0, 0.99, 0.5, -2.0], 2, None, &by(0.01), &[(0, 0.502_499_979), (1, 1.0)]);
+        check(&[-1.0, -1.01, -1.5, -3.0], 2, None, &by(0.01), &[(0, 0.502_499_979), (1, 1.0)]);
+        check(&[0.0, -0.001, 0.0, -2.0], 2, None, &by(0.01), &[(0, 0.5), (2, 1.0)]);
+        check(&[1.0, 0.9, 0.7, -0.2], 2, None, &by(0.2), &[(0, 0.377_978_141), (1, 0.549_833_997)]);
+        check(&[0.5, 1.0, 2.5, 3.0], 2, None, &by(0.01), &[(2, 1.0), (3, 1.0)]);
+        check(&[1.0, 1.0, 1.0, 0.5], 2, None, &by(0.0), &[(0, 1.0 / 3.0), (1, 0.5)]);
     }
 
     #[test]

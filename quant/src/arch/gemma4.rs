@@ -37,7 +37,7 @@ pub(super) const GEMMA4: ArchSpec = ArchSpec {
         key: "attention_k_eq_v",
         default: false,
         role: Role::AttnV,
-        of: |h, block| h.has_own_keys(block) && h.window_of(block).is_none(),
+        of: |h, block| h.has_attention(block) && h.window_of(block).is_none(),
     }],
     ..COMMON
 };

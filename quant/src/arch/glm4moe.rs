@@ -1,6 +1,7 @@
-//! glm4moe: GLM-4.5 to 4.7, with sigmoid routing, a shared expert, half of each head rotated, and a block behind the last that
-//! predicts a further token (`conversion/glm.py`, b11434). The norm before the feed-forward network goes by the name of one
-//! behind attention.
+//! glm4moe: GLM-4.5 to 4.7 and the language model of GLM-4.5V, with sigmoid routing, a shared expert, half of each head rotated,
+//! and a block behind the last that predicts a further token (`conversion/glm.py`, b11434). The norm before the feed-forward
+//! network goes by the name of one behind attention. Absent: the image encoder; its positions, by time, height and width, are
+//! the same for text.
 
 use super::rule::{dense, experts, head, mtp, mtp_optional, optional, routed, tensor};
 use super::{
@@ -11,27 +12,29 @@ use super::{
 /// The row of the table.
 pub(super) const GLM4MOE: ArchSpec = ArchSpec {
     name: "glm4moe",
-    hf: &[HfClass {
-        name: "Glm4MoeForCausalLM",
-        head_dim: HeadDim::Stated,
-        context_length: Some(131_072),
-        norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
-        partial_rotary: Some(0.5),
-        routing: HfRouting { gating: Gating::Sigmoid, normalizes: Normalizes::Key, groups: ExpertGroups::Always },
-        defaults: &[
-            ("num_key_value_heads", "8"),
-            ("num_experts_per_tok", "8"),
-            ("n_shared_experts", "1"),
-            ("n_routed_experts", "128"),
-            ("moe_intermediate_size", "1408"),
-            ("routed_scaling_factor", "1.0"),
-            ("n_group", "1"),
-            ("topk_group", "1"),
-            ("first_k_dense_replace", "1"),
-            ("norm_topk_prob", "true"),
-        ],
-        ..CLASS
-    }],
+    hf: &[
+        TEXT,
+        HfClass {
+            name: "Glm4vMoeForConditionalGeneration",
+            text_types: &["glm4v_moe_text"],
+            context_length: Some(65_536),
+            rope_keys: &["mrope_section"],
+            defaults: &[
+                ("attention_bias", "true"),
+                ("num_key_value_heads", "8"),
+                ("num_experts_per_tok", "8"),
+                ("n_shared_experts", "1"),
+                ("n_routed_experts", "128"),
+                ("moe_intermediate_size", "1408"),
+                ("routed_scaling_factor", "1.0"),
+                ("n_group", "1"),
+                ("topk_group", "1"),
+                ("first_k_dense_replace", "1"),
+                ("norm_topk_prob", "true"),
+            ],
+            ..TEXT
+        },
+    ],
     tensors: TENSORS,
     stated: &[
         Stated { key: "attention_bias", default: false, roles: &[Role::AttnQBias, Role::AttnKBias, Role::AttnVBias] },
@@ -42,6 +45,28 @@ pub(super) const GLM4MOE: ArchSpec = ArchSpec {
     neutral: &[neutral("hidden_act", &["\"silu\""])],
     understood: &["n_routed_experts", "use_qk_norm"],
     ..COMMON
+};
+
+const TEXT: HfClass = HfClass {
+    name: "Glm4MoeForCausalLM",
+    head_dim: HeadDim::Stated,
+    context_length: Some(131_072),
+    norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
+    partial_rotary: Some(0.5),
+    routing: HfRouting { gating: Gating::Sigmoid, normalizes: Normalizes::Key, groups: ExpertGroups::Always },
+    defaults: &[
+        ("num_key_value_heads", "8"),
+        ("num_experts_per_tok", "8"),
+        ("n_shared_experts", "1"),
+        ("n_routed_experts", "128"),
+        ("moe_intermediate_size", "1408"),
+        ("routed_scaling_factor", "1.0"),
+        ("n_group", "1"),
+        ("topk_group", "1"),
+        ("first_k_dense_replace", "1"),
+        ("norm_topk_prob", "true"),
+    ],
+    ..CLASS
 };
 
 const TENSORS: &[TensorRule] = &[

@@ -37,6 +37,7 @@ mod nemotron_h;
 mod nemotron_h_moe;
 mod olmo2;
 mod phi3;
+mod phimoe;
 mod qwen2;
 mod qwen2moe;
 mod qwen3;
@@ -67,7 +68,7 @@ pub(crate) use spec::neutral;
 pub use spec::{ArchSpec, MtpBlocks, NeutralKey, Spared, Stated};
 use traits::BLOCK;
 pub use traits::{
-    AttentionGate, AttentionScale, BlockTraits, EmbeddingScale, Gating, HeadNorms, LocalRope, LogitScale, Mlp, Norm,
+    AttentionGate, AttentionScale, BlockTraits, EmbeddingScale, Gating, HeadNorms, LocalRope, LogitScale, LongRope, Mlp, Norm,
     QueryTemperature, Recurs, Residual, RopePairing, Rotated, Shapes, Weighs, Windowed, YarnLog,
 };
 
@@ -105,6 +106,7 @@ pub const ARCHITECTURES: &[&ArchSpec] = &[
     &nemotron_h_moe::NEMOTRON_H_MOE,
     &olmo2::OLMO2,
     &phi3::PHI3,
+    &phimoe::PHIMOE,
     &qwen2::QWEN2,
     &qwen2moe::QWEN2MOE,
     &qwen3::QWEN3,
@@ -124,7 +126,8 @@ pub const ARCHITECTURES: &[&ArchSpec] = &[
 /// `text_type` says which; of one whose models are of several architectures, `has_key`, which is asked for a key.
 ///
 /// # Errors
-/// [`Error::Unknown`] with all known class names, or with all kinds of language model that the class can wrap.
+/// [`Error::Unsupported`]; [`Error::Unknown`] with all known class names, or with all kinds of language model that the class can
+/// wrap.
 pub fn find_hf(
     class: &str,
     text_type: Option<&str>,
@@ -137,7 +140,10 @@ pub fn find_hf(
     let found = named.iter().find(|(_, hf)| fits(hf) && told(hf));
     match found.or_else(|| named.iter().find(|(_, hf)| fits(hf) && hf.told_by.is_none())) {
         Some(&found) => Ok(found),
-        None if named.is_empty() => Err(Error::unknown("architecture", class, classes().map(|(_, hf)| hf.name))),
+        None if named.is_empty() => {
+            not_computed(class)?;
+            Err(Error::unknown("architecture", class, classes().map(|(_, hf)| hf.name)))
+        }
         None => {
             let known = named.iter().flat_map(|(_, hf)| hf.text_types.iter().copied());
             Err(Error::unknown("kind of text_config", text_type.unwrap_or_default(), known))
@@ -145,11 +151,26 @@ pub fn find_hf(
     }
 }
 
+/// Architectures that are known and not computed: what GGUF files and classes call them, and what they need.
+const NOT_COMPUTED: &[(&[&str], &str)] = &[(
+    &["gemma3n", "Gemma3nForCausalLM", "Gemma3nForConditionalGeneration"],
+    "it needs several residual streams side by side (AltUp), a path of low rank beside attention (LAuReL) and feed-forward \
+     networks that cut most of their numbers to 0",
+)];
+
+fn not_computed(name: &str) -> Result<()> {
+    match NOT_COMPUTED.iter().find(|(names, _)| names.contains(&name)) {
+        Some(&(_, what)) => Err(Error::unsupported("architecture", name, what)),
+        None => Ok(()),
+    }
+}
+
 /// The architecture of `general.architecture` in a GGUF file.
 ///
 /// # Errors
-/// [`Error::Unknown`] with all known names.
+/// [`Error::Unknown`] with all known names; [`Error::Unsupported`].
 pub fn find_gguf(name: &str) -> Result<&'static ArchSpec> {
+    not_computed(name)?;
     ARCHITECTURES
         .iter()
         .find(|arch| arch.name == name)
@@ -178,6 +199,11 @@ mod tests {
     fn an_unknown_architecture_is_refused_with_the_known_ones() {
         let error = find_hf("MambaForCausalLM", None, |_| false).unwrap_err().to_string();
         assert!(error.contains("MambaForCausalLM") && error.contains("LlamaForCausalLM"), "{error}");
+        for name in ["Gemma3nForConditionalGeneration", "Gemma3nForCausalLM"] {
+            let error = find_hf(name, Some("gemma3n_text"), |_| false).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("AltUp") && !error.contains("known:"), "{error}");
+        }
+        assert!(find_gguf("gemma3n").unwrap_err().to_string().contains("AltUp"));
         let error = find_gguf("mamba").unwrap_err().to_string();
         assert!(error.contains("\"mamba\"") && error.contains("known: llama"), "{error}");
     }

@@ -14,7 +14,7 @@ pub(super) const PHI3: ArchSpec = ArchSpec {
         partial_rotary: Some(1.0),
         window: HfWindow::All,
         scalings: &["default", "longrope", "su"],
-        defaults: &[("max_position_embeddings", "4096")],
+        defaults: &[("max_position_embeddings", "4096"), ("original_max_position_embeddings", "4096")],
         ..CLASS
     }],
     tensors: TENSORS,

@@ -98,6 +98,7 @@ pub enum Role {
     OutputNorm,
     OutputNormBias,
     Output,
+    OutputBias,
 }
 
 /// Role and GGUF name (gguf-py `TENSOR_NAMES` plus suffix); `{}` stands for the number of the block.
@@ -193,6 +194,7 @@ pub const ROLES: &[(Role, &str)] = &[
     (Role::OutputNorm, "output_norm.weight"),
     (Role::OutputNormBias, "output_norm.bias"),
     (Role::Output, "output.weight"),
+    (Role::OutputBias, "output.bias"),
 ];
 
 impl Role {

@@ -256,6 +256,11 @@ pub enum Transform {
     InterleaveQueryHeads,
     /// The same for key heads.
     InterleaveKeyHeads,
+    /// Where the model pairs halves of heads (see `HParams::rope_pairs`), of the rotated rows of each query head first every even
+    /// one, then every odd one, so that adjacent pairs become those of halves; elsewhere the same.
+    HalveQueryHeads,
+    /// The same for key heads.
+    HalveKeyHeads,
     /// Rows and columns of each matrix exchanged.
     Transpose,
     /// Of a matrix stored transposed, every second column, from this one (0 or 1): gate and up that alternate.
@@ -410,6 +415,17 @@ impl Presence {
             Self::LatentExperts => h.has_experts(block) && h.expert_latent_length > 0,
             Self::Mtp => h.is_mtp(block),
             Self::MtpOptional | Self::RecurrentOptional | Self::ExpertsOptional | Self::Optional | Self::TiedToTokenEmbd => false,
+        }
+    }
+
+    /// Whether published files have the tensor in block `block`: where it is required, and where they hold it for no use: keys
+    /// in blocks of Gemma 4 that use those of earlier ones, the embedding and the output matrix once more in GLM's blocks for
+    /// further tokens.
+    pub fn stored(self, h: &HParams, block: usize) -> bool {
+        match self {
+            Self::OwnKeys | Self::OwnValues => h.has_attention(block),
+            Self::MtpOptional => h.is_mtp(block),
+            other => other.required(h, block),
         }
     }
 

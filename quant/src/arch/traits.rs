@@ -13,6 +13,8 @@ pub struct BlockTraits {
     pub norm: Norm,
     /// How rotary embedding pairs the components of a head, in the row order of a GGUF file.
     pub rope: RopePairing,
+    /// The same in models whose rotary embedding has sections (for positions by time, height and width), where it differs.
+    pub rope_in_sections: Option<RopePairing>,
     /// The blocks that rotate.
     pub rotated: Rotated,
     /// The blocks that a sliding window is for, where the model has one.
@@ -21,6 +23,8 @@ pub struct BlockTraits {
     pub chunk: Option<usize>,
     /// How blocks with a window rotate, where the file does not say.
     pub local_rope: LocalRope,
+    /// What LongRoPE divides frequencies by in sequences beyond the original context.
+    pub long_rope: LongRope,
     /// The mixer that carries a state.
     pub recurs: Recurs,
     /// What lets the outputs of attention through.
@@ -71,10 +75,12 @@ pub struct BlockTraits {
 pub(crate) const BLOCK: BlockTraits = BlockTraits {
     norm: Norm::Rms,
     rope: RopePairing::Halves,
+    rope_in_sections: None,
     rotated: Rotated::All,
     windowed: Windowed::All,
     chunk: None,
     local_rope: LocalRope::Same,
+    long_rope: LongRope::Long,
     recurs: Recurs::Never,
     attention_gate: AttentionGate::None,
     yarn_log: YarnLog::AttentionScale,
@@ -154,6 +160,15 @@ pub enum LocalRope {
     Base(f32),
     /// By the same base, but positions are not stretched.
     Unscaled,
+}
+
+/// Which of LongRoPE's divisors (Ding et al. 2024) sequences beyond the original context have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongRope {
+    /// Those for long sequences.
+    Long,
+    /// Those for short ones too: transformers' class never asks for the others (`modeling_phimoe.py`, 5.24).
+    ShortAlways,
 }
 
 /// The mixer with a state that some blocks have in place of attention (see [`Recurrent`](crate::hparams::Recurrent)).
@@ -304,15 +319,19 @@ pub enum Gating {
     Sigmoid,
     /// Softmax over the scores of the chosen.
     SoftmaxOfChosen,
+    /// Two experts, the second the best of those that remain. Each has its share of a softmax over the scores that are not far
+    /// below its own (Liu et al. 2024, "GRIN: GRadient-INformed MoE").
+    SparseMixer,
 }
 
 impl Gating {
-    /// The value of `expert_gating_func` (llama.cpp's `llama_expert_gating_func_type`).
+    /// The value of `expert_gating_func` (llama.cpp's `llama_expert_gating_func_type`); 0 leaves it to the architecture.
     pub fn number(self) -> u32 {
         match self {
             Self::Softmax => 1,
             Self::Sigmoid => 2,
             Self::SoftmaxOfChosen => 3,
+            Self::SparseMixer => 0,
         }
     }
 

@@ -348,7 +348,9 @@ fn check_stated(path: &Path, config: &Config, h: &HParams, container: &Container
 fn check_spared(path: &Path, config: &Config, h: &HParams, container: &Container) -> Result<()> {
     for spared in config.arch.spared {
         let flag = config.keys().bool(spared.key)?.unwrap_or(spared.default);
-        for block in (0..h.block_count).filter(|&block| (spared.of)(h, block)) {
+        // Whether blocks have tensors that they do not use is of no account.
+        let used = |block: &usize| (spared.of)(h, *block) && h.has_own_keys(*block);
+        for block in (0..h.block_count).filter(used) {
             if container.tensor(&spared.role.gguf_name(block)).is_some() == flag {
                 let is = if flag { "is there" } else { "is missing" };
                 let name = config.arch.rule(spared.role).map_or_else(String::new, |rule| rule.hf_name(block));

@@ -5,7 +5,7 @@
 
 use super::place::{Strides, Walk};
 use crate::HParams;
-use crate::arch::{Dim, Tiled, Transform};
+use crate::arch::{Dim, RopePairing, Tiled, Transform};
 use crate::hparams::Recurrent;
 
 /// A tensor as the safetensors file must hold it.
@@ -53,6 +53,11 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
         Transform::Stack(_) => Layout { shape: shape[..shape.len().saturating_sub(1)].to_vec(), strides: None },
         Transform::InterleaveQueryHeads => interleaved(shape, h.head_count.of(block)),
         Transform::InterleaveKeyHeads => interleaved(shape, h.head_count_kv.of(block)),
+        Transform::HalveQueryHeads | Transform::HalveKeyHeads if h.rope_pairs == RopePairing::Adjacent => {
+            Layout { shape: shape.to_vec(), strides: None }
+        }
+        Transform::HalveQueryHeads => halved(shape, h.head_count.of(block), h.rope_dim),
+        Transform::HalveKeyHeads => halved(shape, h.head_count_kv.of(block), h.rope_dim),
         Transform::Squeeze => Layout { shape: vec![cols, 1, rows], strides: None },
         Transform::Tile(_) | Transform::NegExpTiled | Transform::QueriesKeysValues | Transform::ValueGates => {
             let whole = Layout { shape: shape.to_vec(), strides: None };
@@ -91,6 +96,22 @@ fn interleaved(shape: &[usize], heads: usize) -> Layout {
     let half = units / heads.max(1) / 2;
     let digits = vec![(row, 1), (2, half * row), (half, row), (heads, 2 * half * row)];
     Layout { shape: shape.to_vec(), strides: Some(Walk(vec![Strides { first: 0, digits }])) }
+}
+
+/// Of every head the even rows of those that are rotated, then the odd ones, then the others. Of a bias, the weights.
+fn halved(shape: &[usize], heads: usize, rotated: usize) -> Layout {
+    let (row, units) = match shape {
+        [cols, rows] => (*cols, *rows),
+        _ => (1, shape.iter().product()),
+    };
+    let head = units / heads.max(1);
+    let rotated = rotated.min(head);
+    let parts = |head_first: usize| {
+        let turned = Strides { first: head_first * row, digits: vec![(row, 1), (rotated / 2, 2 * row), (2, row)] };
+        let rest = Strides { first: (head_first + rotated) * row, digits: vec![((head - rotated) * row, 1)] };
+        [turned, rest].into_iter().filter(|part| part.digits.iter().all(|&(count, _)| count > 0))
+    };
+    Layout { shape: shape.to_vec(), strides: Some(Walk((0..heads).flat_map(|number| parts(number * head)).collect())) }
 }
 
 /// Layouts of what has heads of values, of which each key has as many.

@@ -13,7 +13,7 @@ use super::config::Config;
 use super::hybrid;
 use super::json::JsonReader;
 use super::rope::RopeConfig;
-use crate::arch::{ExpertGroups, HeadNorms, HfWindow, Normalizes, QueryTemperature, Rotated};
+use crate::arch::{ExpertGroups, Gating, HeadNorms, HfWindow, Normalizes, QueryTemperature, Rotated};
 use crate::gguf::{Array, Metadata, Value};
 use crate::hparams::{HParams, OWN_PREFIX, RopeScaling, Sight, Window, Yarn};
 use crate::{Error, Result};
@@ -70,6 +70,11 @@ pub(crate) fn add_keys(config: &Config, m: &mut Metadata) -> Result<()> {
     let magnitude = magnitude(config)?;
     if differ(h.rope_magnitude, magnitude) {
         own(m, "rope.scaling.magnitude", Value::F32(magnitude));
+    }
+    if let RopeConfig::LongRope { magnitudes: Some([short, long]), .. } = config.rope
+        && short != long
+    {
+        own(m, "rope.scaling.long_magnitude", Value::F32(long as f32));
     }
     add_temperature(config, m)?;
     if let Some(wanted) = config.keys().number("post_norm_eps")?.map(|v| v as f32).filter(|v| differ(*v, h.post_norm_epsilon)) {
@@ -336,6 +341,7 @@ fn original_context(config: &Config) -> Result<Option<u32>> {
 fn magnitude(config: &Config) -> Result<f32> {
     let yarn = |factor: f64, multiplier: f64| if factor <= 1.0 { 1.0 } else { 0.1 * multiplier * factor.ln() + 1.0 };
     Ok(match &config.rope {
+        RopeConfig::LongRope { magnitudes: Some([short, _]), .. } => *short,
         RopeConfig::Yarn { attention_factor: Some(stated), .. } | RopeConfig::LongRope { attention_factor: Some(stated), .. } => {
             *stated
         }
@@ -358,6 +364,14 @@ fn add_experts(config: &Config, h: &HParams, m: &mut Metadata) -> Result<()> {
     let (class, found) = (config.class.routing, h.routing);
     if found.gating != class.gating {
         own("expert_gating_func", Value::U32(class.gating.number()));
+    }
+    if class.gating == Gating::SparseMixer {
+        const JITTER: &str = "router_jitter_noise";
+        let none = keys.get(JITTER).and_then(Json::as_f64) == Some(0.0);
+        let wanted = if none { Some(0.0) } else { keys.number(JITTER)? };
+        if let Some(jitter) = wanted.map(|v| v as f32).filter(|v| differ(*v, found.jitter)) {
+            own("expert_jitter", Value::F32(jitter));
+        }
     }
     let normalizes = match class.normalizes {
         Normalizes::Always => true,

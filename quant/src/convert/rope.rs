@@ -62,10 +62,14 @@ pub enum RopeConfig {
         short: Vec<f64>,
         /// Beyond it.
         long: Vec<f64>,
+        /// Positions the model was first trained on, where the description says so.
+        original_context: Option<u32>,
         /// Stretching of the context, where it is not the quotient of the two lengths.
         factor: Option<f64>,
         /// Factor on cosines and sines, where it is stated.
         attention_factor: Option<f64>,
+        /// The same up to the original context and beyond it, in the classes that state both.
+        magnitudes: Option<[f64; 2]>,
     },
 }
 
@@ -76,6 +80,10 @@ pub(super) struct RopeKeys {
     pub(super) scaling: RopeConfig,
     pub(super) part: f64,
 }
+
+/// LongRoPE's factors on cosines and sines, which most classes pass over.
+const SHORT_MAGNITUDE: &str = "short_mscale";
+const LONG_MAGNITUDE: &str = "long_mscale";
 
 /// The keys that the object can have. Anything else could change the result.
 const KNOWN: &[&str] = &[
@@ -97,8 +105,8 @@ const KNOWN: &[&str] = &[
     "truncate",
     "short_factor",
     "long_factor",
-    "short_mscale",
-    "long_mscale",
+    SHORT_MAGNITUDE,
+    LONG_MAGNITUDE,
     "finetuned",
 ];
 /// More pairs than any head has.
@@ -219,8 +227,13 @@ impl<'a> JsonReader<'a> {
             "longrope" | "su" => RopeConfig::LongRope {
                 short: self.factors("short_factor", object)?,
                 long: self.factors("long_factor", object)?,
+                original_context: optional("original_max_position_embeddings")?.map(|v| v as u32).filter(|&v| v > 0),
                 factor: optional("factor")?,
                 attention_factor: optional("attention_factor")?,
+                magnitudes: match class.rope_keys.contains(&SHORT_MAGNITUDE) {
+                    true => Some([need(SHORT_MAGNITUDE)?, need(LONG_MAGNITUDE)?]),
+                    false => None,
+                },
             },
             _ => RopeConfig::Default,
         })
@@ -305,7 +318,14 @@ mod tests {
         assert_eq!((factor, original_context), (4.0, 512));
         assert_eq!((attn_factor, beta_fast, beta_slow), (Some(1.5), Some(32.0), None));
         let long = json!({"rope_scaling": {"type": "su", "short_factor": [1, 1.5], "long_factor": [2.0, 4.0]}});
-        let expected = RopeConfig::LongRope { short: vec![1.0, 1.5], long: vec![2.0, 4.0], factor: None, attention_factor: None };
+        let expected = RopeConfig::LongRope {
+            short: vec![1.0, 1.5],
+            long: vec![2.0, 4.0],
+            original_context: None,
+            factor: None,
+            attention_factor: None,
+            magnitudes: None,
+        };
         assert_eq!(parse("Phi3ForCausalLM", &long).unwrap().rope, expected);
     }
 

@@ -5,6 +5,9 @@ use super::{PerBlock, Routing};
 use crate::Result;
 use crate::arch::Gating;
 
+/// What training lets the scores of a router vary by, where the file does not say (`PhimoeConfig`, transformers 5.24).
+const JITTER: f32 = 0.01;
+
 impl MetadataReader<'_> {
     /// How many experts a block has, and how many of them a token uses; 0 and 0 where there are none.
     pub(super) fn expert_counts(&self) -> Result<(usize, usize)> {
@@ -56,6 +59,13 @@ impl MetadataReader<'_> {
         Ok((0..count).map(has).collect())
     }
 
+    /// 0 is a number like any other here.
+    fn jitter(&self) -> Result<f32> {
+        const KEY: &str = "expert_jitter";
+        let none = self.metadata.f32(&self.key(KEY)) == Some(0.0);
+        if none { Ok(0.0) } else { Ok(self.positive(KEY)?.unwrap_or(JITTER)) }
+    }
+
     pub(super) fn routing(&self, experts: usize, used: usize) -> Result<Routing> {
         const GATING: &str = "expert_gating_func";
         const GROUPS: &str = "expert_group_count";
@@ -76,6 +86,7 @@ impl MetadataReader<'_> {
             scale: self.factor("expert_weights_scale", 1.0)?,
             groups,
             groups_used,
+            jitter: self.jitter()?,
         })
     }
 }

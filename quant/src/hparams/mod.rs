@@ -11,7 +11,7 @@ mod read;
 mod recurrent;
 mod rope;
 
-use crate::arch::Gating;
+use crate::arch::{Gating, RopePairing};
 pub use per_block::PerBlock;
 pub use recurrent::{Recurrent, RecurrentKind};
 
@@ -126,6 +126,8 @@ pub struct Routing {
     pub groups: usize,
     /// Groups from which experts are chosen.
     pub groups_used: usize,
+    /// Of [`Gating::SparseMixer`], half of how far below the best a score may lie to count, in parts of the larger one.
+    pub jitter: f32,
 }
 
 /// The sizes of multi-head latent attention (DeepSeek-AI 2024, section 2.1).
@@ -174,6 +176,8 @@ pub struct HParams {
     pub rope_freq_base: f32,
     /// The same in blocks with a sliding window, where it is another; positions are not stretched there.
     pub rope_local_base: Option<f32>,
+    /// How they pair the components of a head, in the row order of a GGUF file.
+    pub rope_pairs: RopePairing,
     /// Components of a head that are rotated: even, at most `head_dim`.
     pub rope_dim: usize,
     /// The same in blocks with a sliding window, where those have their own base.
@@ -184,6 +188,8 @@ pub struct HParams {
     pub rope_original_context: usize,
     /// Factor on the cosines and sines of rotary embedding.
     pub rope_magnitude: f32,
+    /// The same in sequences beyond the original context.
+    pub rope_long_magnitude: f32,
     /// Which blocks rotate.
     pub rope_blocks: Vec<bool>,
     /// Attention that does not see all earlier tokens, where the model has it.

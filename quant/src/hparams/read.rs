@@ -54,6 +54,7 @@ impl HParams {
         let attention_scale = keys.attention_scale(embedding_length, head_count.max(), key_dim, block_count, rope_scaling)?;
         let rope_blocks = keys.rope_blocks(stored, window.as_ref())?;
         let rope_freq_base = keys.rope_freq_base()?;
+        let rope_magnitude = keys.rope_magnitude(rope_scaling)?;
         let norm_epsilon = keys.norm_epsilon()?;
         let rope_original_context =
             keys.optional_size("rope.scaling.original_context_length", MAX_CONTEXT)?.unwrap_or(context_length);
@@ -76,9 +77,11 @@ impl HParams {
             norms_embeddings: arch.block.norms_embeddings,
             rope_freq_base,
             rope_local_base: keys.rope_local_base(rope_freq_base, rope_scaling)?,
+            rope_pairs: keys.rope_pairs(),
             rope_dim,
             rope_local_dim,
-            rope_magnitude: keys.rope_magnitude(rope_scaling)?,
+            rope_magnitude,
+            rope_long_magnitude: keys.positive("rope.scaling.long_magnitude")?.unwrap_or(rope_magnitude),
             rope_original_context,
             rope_scaling,
             rope_blocks,

@@ -3,8 +3,8 @@
 use super::keys::MetadataReader;
 use super::{RopeScaling, Window, Yarn};
 use crate::Result;
-use crate::arch::{LocalRope, Rotated, YarnLog};
-use crate::gguf::Value;
+use crate::arch::{LocalRope, RopePairing, Rotated, YarnLog};
+use crate::gguf::{Array, Value};
 
 /// llama.cpp's own default where a file gives no base.
 const DEFAULT_ROPE_FREQ_BASE: f32 = 10000.0;
@@ -12,6 +12,17 @@ const DEFAULT_ROPE_FREQ_BASE: f32 = 10000.0;
 impl MetadataReader<'_> {
     pub(super) fn rope_freq_base(&self) -> Result<f32> {
         Ok(self.positive("rope.freq_base")?.unwrap_or(DEFAULT_ROPE_FREQ_BASE))
+    }
+
+    /// As llama.cpp, which takes an embedding for one in sections where the first two are not empty (`use_mrope`, b11434).
+    pub(super) fn rope_pairs(&self) -> RopePairing {
+        let in_sections = match self.get("rope.dimension_sections") {
+            Some(Value::Array(Array::I32(sizes))) => sizes.iter().take(2).filter(|&&size| size > 0).count() == 2,
+            Some(Value::Array(Array::U32(sizes))) => sizes.iter().take(2).filter(|&&size| size > 0).count() == 2,
+            _ => false,
+        };
+        let traits = &self.arch.block;
+        traits.rope_in_sections.filter(|_| in_sections).unwrap_or(traits.rope)
     }
 
     /// Base of the blocks with a window, where those have their own or are not stretched.

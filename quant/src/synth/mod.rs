@@ -79,10 +79,18 @@ impl Synth {
                 stated.extend(key.roles);
             }
         }
+        let mut spared = Vec::new();
+        for key in config.arch.spared {
+            if config.keys().bool(key.key)?.unwrap_or(key.default) {
+                spared.push(key);
+            }
+        }
         for rule in config.arch.tensors {
             let blocks = if rule.role.per_block() { h.stored_block_count() } else { 1 };
             let is_stated = |block: usize| stated.contains(&rule.role) && rule.presence.misplaced(&h, block).is_none();
-            for block in (0..blocks).filter(|&block| rule.presence.required(&h, block) || has_head(rule) || is_stated(block)) {
+            let is_spared = |block: usize| spared.iter().any(|key| key.role == rule.role && (key.of)(&h, block));
+            let is_stored = |block: usize| rule.presence.stored(&h, block) && !is_spared(block);
+            for block in (0..blocks).filter(|&block| is_stored(block) || has_head(rule) || is_stated(block)) {
                 let (name, shape) = (rule.role.gguf_name(block), rule.shape(&h, block));
                 // A role can have two rules, for two forms in which files hold it.
                 if synth.index.contains_key(&name) {

@@ -117,19 +117,19 @@ const CLASS_RULES: &[ClassRule] = &[
         ..PLAIN
     },
     ClassRule {
-        classes: &["Phi3ForCausalLM"],
+        classes: &["Phi3ForCausalLM", "PhiMoEForCausalLM"],
         // Of Phi 4, transformers 5 saves no class that says so.
         sources: &[Source::SentencePiecePhi3, Source::ByteFallbackScored, Source::ByteLevel],
         byte_level_class: Some("GPT2Tokenizer"),
         ..PLAIN
     },
     ClassRule {
-        classes: &["Glm4ForCausalLM"],
+        classes: &["Glm4ForCausalLM", "Glm4vForConditionalGeneration"],
         special_tokens: &[("eos", "<|endoftext|>"), ("eot", "<|user|>"), ("unk", "<|endoftext|>"), ("bos", "<|endoftext|>")],
         ..PLAIN
     },
     ClassRule {
-        classes: &["Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM"],
+        classes: &["Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM", "Glm4vMoeForConditionalGeneration"],
         special_tokens: &[("bos", "[gMASK]"), ("eot", "<|user|>"), ("unk", "<|endoftext|>"), ("eom", "<|observation|>")],
         ..PLAIN
     },

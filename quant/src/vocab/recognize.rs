@@ -26,13 +26,23 @@ struct Structure {
 /// Names of Llama 3's expression that do not depend on `ignore_merges`.
 const LLAMA3_BY_CLASS: &[(&str, &[&str])] = &[
     ("smaug-bpe", &["SmolLM3ForCausalLM"]),
-    ("glm4", &["Glm4ForCausalLM", "Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM"]),
+    (
+        "glm4",
+        &[
+            "Glm4ForCausalLM",
+            "Glm4MoeForCausalLM",
+            "Glm4MoeLiteForCausalLM",
+            "Glm4vForConditionalGeneration",
+            "Glm4vMoeForConditionalGeneration",
+        ],
+    ),
     (
         "dbrx",
         &[
             "Olmo2ForCausalLM",
             "Olmo3ForCausalLM",
             "Phi3ForCausalLM",
+            "PhiMoEForCausalLM",
             "GraniteForCausalLM",
             "GraniteMoeForCausalLM",
             "GraniteMoeHybridForCausalLM",

@@ -18,6 +18,9 @@ const OUTTYPES: [&str; 3] = ["f32", "bf16", "f16"];
 /// Oracle models that llama.cpp's layout cannot represent: blocks with and without experts in no set order.
 const NO_FORM_IN_GGUF: &[&str] = &["qwen2_moe_mixed", "qwen3_moe_mixed"];
 
+/// Golden models that lie in this repository alone.
+const COMMITTED: &[&str] = &["glm4v", "glm4v_moe"];
+
 /// A committed Hugging Face fixture, and the manifest of what the converter made of it.
 fn fixture(name: &str, outtype: &str) -> (PathBuf, PathBuf) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hf");
@@ -61,9 +64,11 @@ fn check((dir, manifest): (PathBuf, PathBuf), outtype: &str) {
 }
 
 #[test]
-fn the_fixture_converts_to_the_converters_bytes() {
-    for outtype in OUTTYPES {
-        check(fixture("llama31_gqa", outtype), outtype);
+fn the_fixtures_convert_to_the_converters_bytes() {
+    for name in [&["llama31_gqa"], COMMITTED].concat() {
+        for outtype in OUTTYPES {
+            check(fixture(name, outtype), outtype);
+        }
     }
 }
 
@@ -71,9 +76,10 @@ fn the_fixture_converts_to_the_converters_bytes() {
 fn oracle_models() -> Vec<String> {
     let Some(dir) = support::oracle("models") else { return Vec::new() };
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.collect();
+    let mut names: Vec<String> = names.chain(COMMITTED.iter().map(|&name| name.to_owned())).collect();
     names.retain(|name| !support::is_refused(name));
     names.sort();
+    names.dedup();
     assert!(names.len() > 40);
     names
 }
@@ -135,6 +141,7 @@ const OWN_KEYS: &[(&str, &[&str])] = &[
     ("mistral_swa", &["bitworth.attention.sliding_window"]),
     ("nemotron_h", NEMOTRON),
     ("nemotron_h_moe", NEMOTRON),
+    ("phimoe", &["bitworth.rope.scaling.magnitude"]),
     ("qwen2_moe_mixed", &["bitworth.expert_weights_norm", "bitworth.expert_blocks"]),
     ("qwen2_swa", &["bitworth.attention.sliding_window", "bitworth.attention.sliding_window_blocks"]),
     ("qwen3_moe_mixed", &["bitworth.expert_blocks"]),

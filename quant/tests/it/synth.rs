@@ -1,5 +1,6 @@
 //! Models of random weights: the same bytes for any number of threads and everywhere, and files that open.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -12,6 +13,8 @@ use bitworth_quant::synth::Synth;
 use bitworth_quant::{Checkpoint, DType, Recipe};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::support;
 
 fn synth(changes: &[(&str, Value)], seed: u64) -> bitworth_quant::Result<Synth> {
     let mut config = json!({
@@ -99,4 +102,41 @@ fn a_shape_that_cannot_be_made_is_refused() {
         let error = synth(&[(key, value)], 0).err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// What stands in published files, of use or not, stands in a model of their shape, but for what no key of the configuration
+/// speaks of: biases and the like, and blocks that predict further tokens.
+#[test]
+fn a_shape_has_the_tensors_that_the_converter_writes() {
+    let (Some(models), Some(manifests)) = (support::oracle("models"), support::oracle("manifests")) else { return };
+    // Lengths of 1 at the end say nothing.
+    let lengths = |shape: &[usize]| shape.iter().rev().skip_while(|&&length| length == 1).copied().collect::<Vec<_>>();
+    let shape_of = |tensor: &Value| serde_json::from_value::<Vec<usize>>(tensor["shape"].clone()).unwrap();
+    let mut wrong = Vec::new();
+    for entry in std::fs::read_dir(models).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let manifest = manifests.join(format!("{name}.f32.json"));
+        // llama.cpp has no form for some.
+        if support::is_refused(&name) || !manifest.exists() {
+            continue;
+        }
+        let config = Config::read(&support::oracle(&format!("models/{name}")).unwrap()).unwrap();
+        let synth = Synth::new(&name, &config, 0).unwrap();
+        let made: HashMap<&str, &[usize]> = synth.tensors().iter().map(|t| (t.name.as_str(), &t.shape[..])).collect();
+        let manifest = support::json(&manifest);
+        let mut written = HashSet::new();
+        for tensor in manifest["tensors"].as_array().unwrap() {
+            let tensor_name = tensor["name"].as_str().unwrap();
+            written.insert(tensor_name);
+            match made.get(tensor_name) {
+                Some(shape) if lengths(shape) != lengths(&shape_of(tensor)) => {
+                    wrong.push(format!("{name}: {tensor_name} is {shape:?}"))
+                }
+                None if !tensor_name.ends_with(".bias") => wrong.push(format!("{name}: {tensor_name} is missing")),
+                _ => {}
+            }
+        }
+        wrong.extend(made.keys().filter(|made| !written.contains(*made)).map(|made| format!("{name}: {made} is too many")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

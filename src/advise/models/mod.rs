@@ -184,45 +184,54 @@ mod tests {
 
     #[test]
     fn shapes_have_the_published_numbers() {
-        // Millions of weights and of those that take part in a token, bytes of keys and values a token at f16: of the model cards
-        // and configurations.
+        // Weights of the published files, as llama-bench prints them; millions of weights that take part in a token; bytes of
+        // keys and values a token at f16, by hand from the configurations.
         let mut wrong = Vec::new();
         for (name, params, active, kv) in [
-            ("llama-1b", 1236, 1236, 32_768),
-            ("llama-8b", 8030, 8030, 131_072),
-            ("llama-70b", 70_554, 70_554, 327_680),
-            ("llama-405b", 405_853, 405_853, 516_096),
-            ("llama-2-7b", 6738, 6738, 524_288),
-            ("smollm2-135m", 135, 135, 23_040),
-            ("qwen2.5-7b", 7616, 7616, 57_344),
-            ("random-615m", 616, 616, 11_264),
-            ("mixtral-8x7b", 46_703, 12_880, 131_072),
-            ("qwen3-30b-a3b", 30_532, 3350, 98_304),
-            ("gpt-oss-120b", 116_829, 5130, 73_728),
-            ("deepseek-v3", 671_026, 37_000, 70_272),
-            ("command-r-plus", 103_811, 103_811, 262_144),
-            ("command-r", 34_981, 34_981, 1_310_720),
-            ("gemma-3-27b", 27_009, 27_009, 507_904),
-            ("gemma-4-31b", 30_697, 30_697, 901_120),
-            ("gemma-4-26b-a4b", 25_233, 3_800, 225_280),
-            ("qwen3.5-0.8b", 752, 752, 12_288),
-            ("qwen3.5-9b", 8_954, 8_954, 32_768),
-            ("qwen3.5-27b", 26_896, 26_896, 65_536),
-            ("qwen3.8-27b", 27_321, 26_900, 65_536),
-            ("qwen3.5-122b-a10b", 122_112, 9_771, 24_576),
-            ("qwen3-next-80b-a3b", 79_674, 3_875, 24_576),
-            ("glm-4.5", 356_786, 32_000, 376_832),
-            ("minimax-m2", 228_690, 10_000, 253_952),
-            ("kimi-k2", 1_026_408, 32_000, 70_272),
-            ("devstral-small-2-24b", 23_572, 23_572, 163_840),
-            ("phi-4-mini", 3836, 3836, 131_072),
+            // Dense: all of them.
+            ("llama-1b", "1.24 B", 1_236, 32_768),
+            ("llama-8b", "8.03 B", 8_030, 131_072),
+            ("llama-70b", "70.55 B", 70_554, 327_680),
+            ("llama-405b", "405.85 B", 405_853, 516_096),
+            ("llama-2-7b", "6.74 B", 6_738, 524_288),
+            ("smollm2-135m", "134.52 M", 135, 23_040),
+            ("qwen2.5-7b", "7.62 B", 7_616, 57_344),
+            ("command-r-plus", "103.81 B", 103_811, 262_144),
+            ("command-r", "34.98 B", 34_981, 1_310_720),
+            ("gemma-3-27b", "27.01 B", 27_009, 507_904),
+            ("gemma-4-31b", "30.70 B", 30_697, 901_120),
+            ("qwen3.5-0.8b", "752.39 M", 752, 12_288),
+            ("qwen3.5-9b", "8.95 B", 8_954, 32_768),
+            ("qwen3.5-27b", "26.90 B", 26_896, 65_536),
+            ("devstral-small-2-24b", "23.57 B", 23_572, 163_840),
+            ("phi-4-mini", "3.84 B", 3_836, 131_072),
+            // What takes part is what the publisher says.
+            ("gemma-4-e2b", "4.65 B", 2_300, 18_432),
+            ("gemma-4-e4b", "7.52 B", 4_500, 57_344),
+            ("gemma-4-26b-a4b", "25.23 B", 3_800, 225_280),
+            ("qwen3.8-27b", "27.32 B", 26_900, 65_536),
+            ("qwen3-30b-a3b", "30.53 B", 3_350, 98_304),
+            ("gpt-oss-120b", "116.83 B", 5_130, 73_728),
+            ("deepseek-v3", "671.03 B", 37_000, 70_272),
+            ("glm-4.5", "358.34 B", 32_000, 376_832),
+            ("minimax-m2", "228.69 B", 10_000, 253_952),
+            ("kimi-k2", "1026.41 B", 32_000, 70_272),
+            // Counts, of what publishers round: parameters of transformers' class (5.24) made of the same configuration, and of
+            // experts as many as a token uses.
+            ("mixtral-8x7b", "46.70 B", 12_880, 131_072),
+            ("qwen3.5-122b-a10b", "122.11 B", 9_771, 24_576),
+            ("qwen3-next-80b-a3b", "79.67 B", 3_875, 24_576),
+            ("glm-4.7-flash", "29.94 B", 3_897, 54_144),
+            // Of our own, and so counted in full.
+            ("random-615m", "615.56 M", 616, 11_264),
         ] {
             let figures = find(name).unwrap();
-            let millions = |count: u64| (count + 500_000) / 1_000_000;
-            let has = (millions(figures.params), millions(figures.active_params));
+            let [billions, millions] = [1e9, 1e6].map(|unit| figures.params as f64 / unit);
+            let has = if billions < 1.0 { format!("{millions:.2} M") } else { format!("{billions:.2} B") };
+            let takes_part = (figures.active_params + 500_000) / 1_000_000;
             let bytes = figures.kv_bytes_per_token(bitworth_quant::DType::F16);
-            if has != (params, active) || bytes != f64::from(kv) {
-                wrong.push(format!("{name}: {has:?} and {bytes}, not {:?} and {kv}", (params, active)));
+            if has != params || takes_part != active || bytes != f64::from(kv) {
+                wrong.push(format!("{name}: {has}, {takes_part} and {bytes}, not {params}, {active} and {kv}"));
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");

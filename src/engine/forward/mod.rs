@@ -151,7 +151,7 @@ impl<B: Backend> Step<'_, B> {
         }
         let local = self.graph.local_table.as_ref().filter(|_| h.window_of(block).is_some());
         let dim = if local.is_some() { h.rope_local_dim } else { h.rope_dim };
-        let shape = RopeShape { rows: self.batch.rows, heads, head_dim, first, dim, pairs: self.graph.traits.rope };
+        let shape = RopeShape { rows: self.batch.rows, heads, head_dim, first, dim, pairs: h.rope_pairs };
         Ok(self.backend.rope(x, shape, local.unwrap_or(&self.graph.table), &self.batch.angles)?)
     }
 
@@ -212,9 +212,19 @@ pub fn embed<B: Backend>(
     Ok(())
 }
 
-/// What follows the product with the output matrix: the scale of the logits and their cap.
-pub fn finish_logits<B: Backend>(backend: &B, graph: &Graph<B>, logits: &mut B::Buffer, len: usize) -> Result<()> {
-    let h = &graph.hparams;
+/// What follows the product with the output matrix: the bias of the tokens that are the columns, the scale of the logits and
+/// their cap. `logits [rows, cols]`, in place.
+pub fn finish_logits<B: Backend>(
+    backend: &B,
+    graph: &Graph<B>,
+    logits: &mut B::Buffer,
+    [rows, cols]: [usize; 2],
+    bias: Option<&B::Weight>,
+) -> Result<()> {
+    let (h, len) = (&graph.hparams, rows * cols);
+    if let Some(bias) = bias {
+        backend.add_bias(logits, rows, bias)?;
+    }
     if h.logit_scale != 1.0 {
         backend.map(Map::Scale(h.logit_scale), logits, len)?;
     }

@@ -17,19 +17,45 @@ pub struct OutputHead<B: Backend> {
     pub norm: NormWeights<B>,
     /// `[V, H]`; the token embedding where the model ties them.
     pub output: Linear<B>,
+    /// What is added to the logits, where the model has it.
+    pub bias: Option<OutputBias>,
+}
+
+/// What is added to logits, one number a token.
+pub struct OutputBias(Vec<f32>);
+
+impl OutputBias {
+    /// Reads it, where the model has one.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub fn of(reader: &Reader<'_>) -> Result<Option<Self>> {
+        Ok(reader.decoded(Role::OutputBias, 0)?.map(Self))
+    }
+
+    /// That of some tokens on a device, in their order.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn of_tokens<B: Backend>(&self, backend: &B, tokens: impl Iterator<Item = usize>) -> Result<B::Weight> {
+        let numbers: Vec<f32> = tokens.map(|token| self.0[token]).collect();
+        Ok(backend.weight(f32_tensor(1, numbers.len(), &numbers))?)
+    }
 }
 
 impl<B: Backend> OutputHead<B> {
     /// Reads the head onto the device; a tied one is the embedding, where the caller has that there.
     pub fn load(backend: &B, reader: &Reader<'_>, embedding: Option<&Embedding<B>>) -> Result<Self> {
         let h = reader.variant.hparams();
-        let output = match embedding.filter(|_| reader.variant.output_role() == Role::TokenEmbd) {
+        let mut output = match embedding.filter(|_| reader.variant.output_role() == Role::TokenEmbd) {
             Some(Embedding { tokens, .. }) => {
                 Linear { weight: tokens.clone(), bias: None, rows: 0..h.vocab_size, cols: h.embedding_length }
             }
             None => output_rows(backend, reader, 0..h.vocab_size)?,
         };
-        Ok(Self { norm: output_norm(backend, reader)?, output })
+        let bias = OutputBias::of(reader)?;
+        output.bias = bias.as_ref().map(|bias| bias.of_tokens(backend, 0..h.vocab_size)).transpose()?;
+        Ok(Self { norm: output_norm(backend, reader)?, output, bias })
     }
 }
 

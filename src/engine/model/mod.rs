@@ -9,7 +9,7 @@ mod reader;
 mod weights;
 
 pub use crate::variant::Variant;
-pub use head::{Embedding, OutputHead, output_norm, output_rows};
+pub use head::{Embedding, OutputBias, OutputHead, output_norm, output_rows};
 pub use inputs::InputTables;
 pub use reader::Reader;
 pub use weights::{

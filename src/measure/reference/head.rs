@@ -12,8 +12,8 @@ use bitworth_quant::quantize::hex;
 const BLOCK_BYTES: usize = 16 << 20;
 
 /// SHA-256, in hexadecimal, over kind and epsilon of the final norm, logit scale, cap of the logits, and types, shapes and bytes
-/// of the norm's gain and bias and of the output matrix (the token embedding where the model ties them). A directory and the
-/// GGUF file of the same types have the same one.
+/// of the norm's gain and bias, of the output matrix (the token embedding where the model ties them) and of its bias. A directory
+/// and the GGUF file of the same types have the same one.
 ///
 /// # Errors
 /// A model without a final norm or an output matrix, or one that cannot be read.
@@ -28,7 +28,13 @@ pub fn sha256(checkpoint: &Checkpoint) -> Result<String> {
     }
     let gain = of(traits.output_norm).ok_or_else(|| missing(traits.output_norm))?;
     let output = of(Role::Output).or_else(|| of(Role::TokenEmbd)).ok_or_else(|| missing(Role::TokenEmbd))?;
-    for (part, tensor) in [("gain", Some(gain)), ("bias", of(Role::OutputNormBias)), ("output", Some(output))] {
+    let parts = [
+        ("gain", Some(gain)),
+        ("bias", of(Role::OutputNormBias)),
+        ("output", Some(output)),
+        ("output bias", of(Role::OutputBias)),
+    ];
+    for (part, tensor) in parts {
         if let Some(tensor) = tensor {
             hash.update(format!("{part} {} {:?} ", tensor.dtype, tensor.shape));
             update(&mut hash, checkpoint, tensor)?;

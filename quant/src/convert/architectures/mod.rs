@@ -32,6 +32,7 @@ mod muse_glimmer;
 mod nemotron_h;
 mod olmo2;
 mod phi3;
+mod phimoe;
 mod qwen2moe;
 mod qwen35;
 mod qwen3moe;
@@ -96,6 +97,7 @@ const CONVERSIONS: &[Conversion] = &[
     Conversion { name: "nemotron_h_moe", keys: nemotron_h::add_keys, ..COMMON },
     Conversion { name: "olmo2", keys: olmo2::add_keys, ..COMMON },
     Conversion { name: "phi3", keys: phi3::add_keys, computed: phi3::rope_factors },
+    Conversion { name: "phimoe", keys: phimoe::add_keys, computed: phi3::rope_factors },
     Conversion { name: "qwen2", ..COMMON },
     Conversion { name: "qwen2moe", keys: qwen2moe::add_keys, ..COMMON },
     Conversion { name: "qwen3", ..COMMON },

@@ -9,11 +9,15 @@ use crate::convert::rope::RopeConfig;
 use crate::gguf::Metadata;
 use crate::safetensors::HfTensor;
 
-/// Positions the model was first trained on, where the configuration does not say (transformers' default).
-const ORIGINAL_CONTEXT: u32 = 4096;
-
+/// Positions the model was first trained on: transformers takes the key of the whole configuration before that of the scaling,
+/// and the context where there is neither.
 pub(in crate::convert) fn original_context(config: &Config) -> Result<u32> {
-    Ok(config.keys().optional_size("original_max_position_embeddings")?.unwrap_or(ORIGINAL_CONTEXT))
+    let stated = match config.rope {
+        RopeConfig::LongRope { original_context, .. } => original_context,
+        _ => None,
+    };
+    let whole = config.keys().optional_size("original_max_position_embeddings")?;
+    Ok(whole.or(stated).unwrap_or(config.context_length))
 }
 
 /// The rotated components of a head.
