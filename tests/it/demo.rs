@@ -67,7 +67,12 @@ fn number(row: &Value, key: &str) -> f64 {
 #[test]
 fn the_demo_run_gives_the_expected_table_and_every_file() {
     let dir = TempDir::new().unwrap();
-    let document = json(dir.path(), &["run", "--device", "cpu", "--out", "out"]);
+    let plan = json(dir.path(), &["run", "--device", "cpu", "--out", "out", "--dry-run"]);
+    let timings = plan["models"][0]["timings"].as_array().unwrap();
+    // Its speeds are those of a shape, which take minutes where other tests run beside: `speed.rs` times a small one.
+    let sizes: Vec<u64> = timings.iter().map(|timing| timing["shape"]["bytes"].as_u64().unwrap()).collect();
+    assert!(sizes.len() == 8 && sizes.is_sorted_by(|a, b| a > b) && sizes[0] > 1_000_000_000, "{sizes:?}");
+    let document = json(dir.path(), &["run", "--device", "cpu", "--no-speed", "--out", "out"]);
     let rows = document["summary"].as_array().unwrap();
     let expected = expected();
     assert_eq!(rows.len(), expected.len());
@@ -82,9 +87,6 @@ fn the_demo_run_gives_the_expected_table_and_every_file() {
         if recipe == "bf16" {
             check_against_pytorch("the run", |column| number(row, column));
         }
-        // No speed where every repetition drifted, as may be on a machine that runs other tests.
-        let speed = |key: &str| row.get(key).is_some_and(|tps| tps.is_null() || number(row, key) > 0.0);
-        assert!(speed("prefill_tps") && speed("decode_tps"), "{row}");
     }
 
     let out = dir.path().join("out");
@@ -113,11 +115,11 @@ fn the_demo_shows_the_trade_off() {
     let expected = expected();
     let at = |recipe: &str, column: &str| expected[recipe][column];
     for (task, least) in [("facts", 0.95), ("arithmetic", 0.80), ("recall", 0.90), ("grammar", 0.97), ("sums", 0.60)] {
-        assert!(at("f16", task) >= least, "{task} at F16: {}", at("f16", task));
-        assert!(at("f16", &format!("{task}_items")) >= 600.0);
+        assert!(at("bf16", task) >= least, "{task} at BF16: {}", at("bf16", task));
+        assert!(at("bf16", &format!("{task}_items")) >= 600.0);
     }
     for recipe in ["q8_0", "q6_k"] {
-        assert!(at(recipe, "ppl_ratio_low") <= 1.0 && 1.0 <= at(recipe, "ppl_ratio_high"), "{recipe} can be told from F16");
+        assert!(at(recipe, "ppl_ratio_low") <= 1.0 && 1.0 <= at(recipe, "ppl_ratio_high"), "{recipe} can be told from BF16");
         for task in TASKS {
             let [low, high] = ["_diff_low", "_diff_high"].map(|end| at(recipe, &format!("{task}{end}")));
             assert!(low <= 0.0 && 0.0 <= high, "{task} at {recipe}: {low} to {high}");
