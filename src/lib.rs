@@ -45,6 +45,7 @@ pub use bitworth_eval as eval;
 pub use bitworth_measure as measure;
 pub use bitworth_quant as quant;
 pub use bitworth_report as report;
+pub use bitworth_tasks as tasks;
 pub use bitworth_text as text;
 
 pub use bitworth_engine::cpu::Cpu;

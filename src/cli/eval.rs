@@ -1,12 +1,12 @@
 //! `bitworth eval`: task accuracies with intervals, and for several models the paired difference from the first.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::lm_eval::{self, LmEvalArgs, OnModels, Wanted};
 use super::session::Session;
 use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs, job};
@@ -17,22 +17,23 @@ use bitworth_measure::execute::Ready;
 use bitworth_report::page::{Cell, Column, Table, TableRow};
 use bitworth_report::summary::TaskScore;
 use bitworth_report::{Summary, table};
+use bitworth_tasks::ask::Limit;
 
 /// Score tasks: accuracies with 95 % intervals.
 #[derive(Args)]
 pub struct EvalArgs {
     /// Hugging Face directories, GGUF files or hf:OWNER/NAME; the first is the reference of the differences. @RECIPE is
     /// the first model quantized on the fly.
-    #[arg(required = true, value_name = "MODEL")]
+    #[arg(required_unless_present_any = ["check", "requests_out", "answers"], value_name = "MODEL")]
     models: Vec<String>,
     /// Tasks that come with the program, or task files (.toml), separated by commas.
-    #[arg(long, value_delimiter = ',', required = true, value_name = "TASKS")]
+    #[arg(long, value_delimiter = ',', required_unless_present = "check", value_name = "TASKS")]
     tasks: Vec<String>,
-    /// Only the first N items of each task.
-    #[arg(long, value_name = "N")]
-    limit: Option<NonZeroUsize>,
+    /// Only the first N items of each task; of tasks of lm-evaluation-harness also a share, as 0.1.
+    #[arg(long, value_name = "N", value_parser = lm_eval::limit)]
+    limit: Option<Limit>,
     /// Ask as a chat: each item is what a user says, put into the first model's chat template. Tasks are then named NAME+chat.
-    #[arg(long)]
+    #[arg(long, visible_alias = "apply-chat-template")]
     chat: bool,
     /// Keep the answer to every item in this folder, go on with what an interrupted run left there, and leave the report.
     #[arg(long, visible_alias = "out", value_name = "DIR")]
@@ -40,6 +41,8 @@ pub struct EvalArgs {
     /// Print the plan (passes, bytes to be read, memory, estimated time) and ask nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    lm_eval: LmEvalArgs,
     #[command(flatten)]
     memory: MemoryArgs,
     #[command(flatten)]
@@ -49,7 +52,11 @@ pub struct EvalArgs {
 impl EvalArgs {
     fn job(&self) -> Result<Job> {
         let model = ModelSpec { model: self.models[0].clone(), candidates: self.models[1..].to_vec(), ..ModelSpec::default() };
-        let limit = self.limit.map(NonZeroUsize::get);
+        let limit = match self.limit {
+            None => None,
+            Some(Limit::First(count)) => Some(count),
+            Some(_) => bail!("--limit: give a number of items; a share is for requests and recorded answers"),
+        };
         job::checked(Job {
             models: vec![model],
             tasks: Some(TasksSpec { names: self.tasks.clone(), limit, chat: self.chat }),
@@ -62,6 +69,34 @@ impl EvalArgs {
 }
 
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
+    if args.lm_eval.is_without_answers() {
+        let wanted = Wanted {
+            tasks: &args.tasks,
+            limit: args.limit.clone().unwrap_or_default(),
+            chat_of: match (args.chat, args.models.first()) {
+                (false, _) => None,
+                (true, Some(model)) => Some(model),
+                (true, None) => bail!("--chat: give the model whose chat template is meant"),
+            },
+        };
+        return lm_eval::run(&args.lm_eval, &wanted, session);
+    }
+    if lm_eval::is_meant(&args.lm_eval, &args.tasks)? {
+        if args.records.is_some() || args.dry_run {
+            bail!("--records and --dry-run are for tasks of our own form (.toml)");
+        }
+        let device = args.scoring.open()?;
+        let wanted = OnModels {
+            models: &args.models,
+            tasks: &args.tasks,
+            limit: args.limit.clone().unwrap_or_default(),
+            chat: args.chat,
+            device: &device,
+            arithmetic: args.scoring.arithmetic,
+            limits: args.memory.limits(),
+        };
+        return lm_eval::on_models(&args.lm_eval, &wanted, session);
+    }
     let job = args.job()?;
     let device = args.scoring.open()?;
     if args.dry_run {

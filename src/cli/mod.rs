@@ -16,6 +16,7 @@ mod generate;
 mod imatrix;
 mod inspect;
 mod job;
+mod lm_eval;
 mod logits;
 mod output;
 mod perplexity;

@@ -187,6 +187,7 @@ mod tests {
             bitworth_eval::SETTINGS,
             bitworth_advise::SETTINGS,
             bitworth_measure::SETTINGS,
+            bitworth_tasks::SETTINGS,
         ];
         for &setting in all.concat().iter().filter(|setting| !NO_OPTIONS.contains(setting)) {
             assert!(options.contains(&flag(setting)), "no command has {}", flag(setting));

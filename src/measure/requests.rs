@@ -11,6 +11,7 @@ use bitworth_engine::sweep::{self, Lane, Sequence, SweepLimits};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_eval::task::Task;
 use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message};
+use bitworth_text::python;
 use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
 /// Answers `requests` with every lane: per lane one answer per request, in order.
@@ -28,6 +29,12 @@ pub fn answer<B: Backend>(
 ) -> Result<Vec<Vec<Answer>>> {
     let context = lanes.first().map_or(0, |lane| sweep::longest_sequence(lane.variant.hparams()));
     let packed = Packed::new(tokenizer, requests, context)?;
+    if packed.cut > 0 {
+        tracing::warn!(
+            "{} requests are longer than the model's context of {context} tokens; the beginning of theirs was left out, as in lm-eval",
+            packed.cut
+        );
+    }
     let scores = match packed.sequences.as_slice() {
         [] => lanes.iter().map(|_| Vec::new()).collect(),
         sequences => sweep::score(backend, lanes, sequences, cut, watch.progress, watch.stop)?,
@@ -80,6 +87,8 @@ struct Packed {
     sequences: Vec<Sequence>,
     /// Which sequences belong to which request.
     pieces: Vec<Pieces>,
+    /// How many requests lost the beginning of their context.
+    cut: usize,
 }
 
 /// The sequences of one request, and the UTF-8 bytes of the text that they score.
@@ -105,8 +114,10 @@ impl Packed {
                 0
             }
             Request::Loglikelihood { context: given, continuation } => {
-                self.sequences.push(pair(tokenizer, given, continuation, context)?);
-                given.len() - given.trim_end().len() + continuation.len()
+                let Cut { sequence, is_cut } = pair(tokenizer, given, continuation, context)?;
+                self.sequences.push(sequence);
+                self.cut += usize::from(is_cut);
+                given.len() - python::rstrip(given).len() + continuation.len()
             }
             Request::LoglikelihoodRolling { text } => {
                 self.sequences.extend(rolling(tokenizer, text, context)?);
@@ -131,37 +142,65 @@ impl Packed {
     }
 }
 
-/// Context and continuation as lm-evaluation-harness splits them: blanks at the end of the context move to the
-/// continuation, both are tokenized together, and what lies behind the context's own ids is scored.
-fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, limit: usize) -> Result<Sequence> {
-    let given = context.trim_end();
-    let moved = format!("{}{continuation}", &context[given.len()..]);
-    let whole = tokenizer.encode(&format!("{given}{moved}"), SpecialText::Parse)?;
-    let known = tokenizer.encode(given, SpecialText::Parse)?.len().min(whole.len());
-    let mut tokens = Vec::with_capacity(whole.len() + 1);
-    tokens.extend(if given.is_empty() { tokenizer.prefix() } else { tokenizer.start() });
-    let first = tokens.len() + known;
-    tokens.extend(whole);
+/// The ids of a text behind the start token, where the model wants one and the text does not begin with it itself.
+fn with_start(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode(text, SpecialText::Parse)?;
+    let start = tokenizer.start().filter(|start| ids.first() != Some(start));
+    Ok(start.into_iter().chain(ids).collect())
+}
+
+/// A sequence, and whether ids at its beginning were left out because it would not fit.
+struct Cut {
+    sequence: Sequence,
+    is_cut: bool,
+}
+
+/// Context and continuation as lm-evaluation-harness splits them: white space at the end of the context moves to the continuation,
+/// both are tokenized together, and what lies behind the context's own ids is scored. Without context there is the start token, or
+/// the end token, unless the continuation begins with it: then that is the context. What is too long loses its beginning.
+fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, limit: usize) -> Result<Cut> {
+    let given = python::rstrip(context);
+    let (mut tokens, mut first) = if context.is_empty() {
+        (tokenizer.encode(continuation, SpecialText::Parse)?, 0)
+    } else {
+        let whole = with_start(tokenizer, &format!("{context}{continuation}"))?;
+        let known = with_start(tokenizer, given)?.len().min(whole.len());
+        (whole, known)
+    };
     if first >= tokens.len() {
         return Err(Error::unfit("the continuation adds no token to its context"));
     }
-    let Some(before) = first.checked_sub(1) else {
-        return Err(Error::unfit("nothing stands before the first token, and the model has no start token"));
-    };
-    if tokens.len() - 1 > limit {
-        return Err(Error::unfit(format!("{} tokens do not fit the model's context of {limit}", tokens.len() - 1)));
+    if first == 0 {
+        let Some(prefix) = tokenizer.prefix() else {
+            return Err(Error::unfit("nothing stands before the first token, and the model has no start token"));
+        };
+        if tokens[0] != prefix {
+            tokens.insert(0, prefix);
+        }
+        first = 1;
+        if tokens.len() == 1 {
+            return Err(Error::unfit("the continuation is the start token alone, before which nothing stands"));
+        }
     }
-    Ok(Sequence { scored: before..tokens.len() - 1, tokens })
+    let scored = tokens.len() - first;
+    if scored > limit {
+        return Err(Error::unfit(format!("a continuation of {scored} tokens does not fit the model's context of {limit}")));
+    }
+    let over = (tokens.len() - 1).saturating_sub(limit);
+    tokens.drain(..over);
+    first -= over;
+    Ok(Cut { sequence: Sequence { scored: first - 1..tokens.len() - 1, tokens }, is_cut: over > 0 })
 }
 
 /// The windows of a rolling log-likelihood as lm-evaluation-harness makes them: the first behind the start token, each
-/// further one sees one id of the one before; the last reaches back as far as the context allows.
+/// further one sees one id of the one before; the last reaches back as far as the context allows. A start token that the tokenizer
+/// adds is scored like any other.
 fn rolling(tokenizer: &Tokenizer, text: &str, limit: usize) -> Result<Vec<Sequence>> {
     let Some(prefix) = tokenizer.prefix() else {
         return Err(Error::unfit("nothing stands before the first token, and the model has no start token"));
     };
     let mut ids = vec![prefix];
-    ids.extend(tokenizer.encode(text, SpecialText::Parse)?);
+    ids.extend(with_start(tokenizer, text)?);
     if ids.len() == 1 {
         return Err(Error::unfit("the text has no tokens"));
     }

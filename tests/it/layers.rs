@@ -7,22 +7,23 @@ use std::path::Path;
 use std::process::Command;
 
 /// Every crate with its folder, and the crates of ours that it may use: those of the layers below it.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("quant", &[]),
     ("src/engine", &["quant"]),
     ("src/text", &["quant"]),
     ("src/hub", &["quant"]),
     ("src/eval", &["quant"]),
+    ("src/tasks", &["quant", "text", "hub", "eval"]),
     ("src/measure", &["quant", "engine", "text", "hub", "eval"]),
     ("src/report", &["quant", "eval"]),
     ("src/advise", &["quant", "engine", "eval", "report"]),
-    ("", &["quant", "engine", "text", "hub", "eval", "measure", "report", "advise"]),
+    ("", &["quant", "engine", "text", "hub", "eval", "tasks", "measure", "report", "advise"]),
 ];
 
 /// Words that only some places may know.
 const HOMES: [(&str, &[&str]); 10] = [
-    ("polars", &["src/eval/records", "src/report/"]),
-    ("polars_io", &["src/eval/records", "src/report/"]),
+    ("polars", &["src/eval/records", "src/report/", "src/tasks/rows/parquet"]),
+    ("polars_io", &["src/eval/records", "src/report/", "src/tasks/rows/parquet"]),
     ("wgpu", &["src/engine/gpu/"]),
     ("minijinja", &["src/text/"]),
     ("clap", &["src/cli/"]),

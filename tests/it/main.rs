@@ -13,6 +13,7 @@ mod hub;
 mod imatrix;
 mod job;
 mod layers;
+mod lm_eval;
 mod logits;
 mod published;
 mod quantize;

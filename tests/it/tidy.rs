@@ -82,6 +82,7 @@ fn settings_are_in_their_tables(path: &str, text: &str) -> Vec<String> {
         bitworth::eval::SETTINGS,
         bitworth::advise::SETTINGS,
         bitworth::measure::SETTINGS,
+        bitworth::tasks::SETTINGS,
     ];
     let all = tables.concat();
     static NEW: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"Setting::new\("([^"]*)"\)"#).unwrap());

@@ -11,7 +11,7 @@ impl Template {
         Err("this program was built without the feature `chat`, which renders it".into())
     }
 
-    pub fn render(&self, _: &[Message]) -> Result<String, Fault> {
+    pub fn render(&self, _: &[Message], _: bool) -> Result<String, Fault> {
         match *self {}
     }
 }

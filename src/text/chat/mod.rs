@@ -9,12 +9,15 @@ mod absent;
 mod date;
 #[cfg(feature = "chat")]
 mod jinja;
+#[cfg(feature = "chat")]
+pub(crate) use jinja::namespaces;
 
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::Checkpoint;
 use bitworth_quant::gguf::Value as MetadataValue;
 
+use crate::python;
 #[cfg(not(feature = "chat"))]
 use absent::Template;
 pub use date::{Date, FormatError, NoDate};
@@ -145,8 +148,30 @@ impl ChatTemplate {
     /// # Errors
     /// The template refuses the chat, fails, or does too much work: with the line of the template where that happens.
     pub fn render(&self, messages: &[Message]) -> Result<String, ChatError> {
-        self.template.render(messages).map_err(|Fault(what)| ChatError::Template { path: self.path.clone(), what })
+        self.render_up_to(messages, false)
     }
+
+    /// The same; where `goes_on` says so, the last message is the beginning of the model's answer, which ends the text as it is
+    /// (transformers' `continue_final_message`).
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`]; a template that changes the last message.
+    pub fn render_up_to(&self, messages: &[Message], goes_on: bool) -> Result<String, ChatError> {
+        let fail = |what: String| ChatError::Template { path: self.path.clone(), what };
+        let rendered = self.template.render(messages, !goes_on).map_err(|Fault(what)| fail(what))?;
+        let Some(last) = messages.last().filter(|_| goes_on) else { return Ok(rendered) };
+        up_to(&rendered, &last.content)
+            .ok_or_else(|| fail("it does not write the beginning of an answer as it is given".to_owned()))
+    }
+}
+
+/// The text up to the end of the last `begun` in it. As in transformers (`continue_final_message`), blanks at the end of what was
+/// begun count where the text has them there.
+fn up_to(rendered: &str, begun: &str) -> Option<String> {
+    let bare = python::strip(begun);
+    let at = rendered.rfind(bare)?;
+    let end = if rendered[at..].starts_with(begun) { begun.len() } else { bare.len() };
+    Some(rendered[..at + end].to_owned())
 }
 
 /// A template with newlines of one kind.

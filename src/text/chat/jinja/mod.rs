@@ -2,7 +2,7 @@
 //! and output. Absent: where templates come from.
 
 mod json;
-mod namespaces;
+pub(crate) mod namespaces;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -59,8 +59,8 @@ impl Template {
         Ok(Self { source, environment, tokens })
     }
 
-    pub fn render(&self, messages: &[Message]) -> Result<String, Fault> {
-        let (environment, context) = self.prepare(messages);
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Fault> {
+        let (environment, context) = self.prepare(messages, add_generation_prompt);
         let (send, receive) = mpsc::channel();
         let work = move || send.send(environment.get_template(NAME).and_then(|template| template.render(context)));
         // A thread of its own, which can be left behind: joining lists costs no fuel, however long they are.
@@ -74,7 +74,7 @@ impl Template {
     }
 
     /// The environment with fuel for these messages, and what the template sees.
-    fn prepare(&self, messages: &[Message]) -> (Environment<'static>, Value) {
+    fn prepare(&self, messages: &[Message], add_generation_prompt: bool) -> (Environment<'static>, Value) {
         let mut environment = self.environment.clone();
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
         environment.set_fuel(Some(FUEL + PASSES_OVER_TEXT * (bytes as u64) / 64));
@@ -86,7 +86,7 @@ impl Template {
             messages => messages,
             tools => (),
             documents => (),
-            add_generation_prompt => true,
+            add_generation_prompt => add_generation_prompt,
             ..tokens
         };
         (environment, context)

@@ -19,7 +19,7 @@ struct Word<'a> {
 }
 
 /// The line of the first use of a namespace as a value, and what is wrong with it.
-pub(super) fn misused(source: &str) -> Option<(usize, &'static str)> {
+pub(crate) fn misused(source: &str) -> Option<(usize, &'static str)> {
     let words = words(source);
     let makes = |word: &Word| word.text == "namespace" && word.behind == '(' && word.before != '.';
     let names: HashSet<&str> = words.iter().filter(|word| makes(word)).filter_map(|word| word.assigned_to).collect();

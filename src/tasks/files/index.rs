@@ -1,0 +1,491 @@
+//! Which tasks, groups and tags a folder of task files has, and which tasks a list of names means. Absent: what a task is told to
+//! do ([`super::config`]).
+//!
+//! Source: lm-evaluation-harness 0.4.13, `lm_eval/tasks/_index.py`, `_factory.py`, `manager.py`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use bitworth_quant::{Error, Result};
+use rayon::prelude::*;
+
+use super::source::{Sources, merge, normal};
+use super::yaml::Node;
+use crate::builtin;
+
+/// More files are no folder of task files.
+const MAX_FILES: usize = 500_000;
+/// Groups that hold groups, this deep at most.
+const MAX_DEPTH: usize = 16;
+/// Keys of a file that say what it is; the keys of a group's file that are none of these are handed on to its tasks.
+const GROUP_KEYS: [&str; 5] = ["group", "group_alias", "task", "aggregate_metric_list", "metadata"];
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// A task with its keys, includes followed.
+    Task(Source),
+    /// A task that is a Python class.
+    Python(Source),
+    /// A group with its keys.
+    Group(Source),
+    /// Tasks that carry a tag.
+    Tag(BTreeSet<String>),
+}
+
+/// A task file and its keys.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// Its keys.
+    pub entries: Vec<(String, Node)>,
+}
+
+impl Source {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entries.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+    }
+}
+
+/// A task that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// Its name.
+    pub name: String,
+    /// Its file and keys, with what groups override.
+    pub source: Source,
+}
+
+/// A group that was asked for, with its members.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its keys.
+    pub source: Source,
+    /// Names of its direct members, tasks and groups.
+    pub members: Vec<String>,
+}
+
+/// What a list of names means.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Selection {
+    /// Tasks, each once, in order.
+    pub tasks: Vec<Chosen>,
+    /// Groups, outer before inner.
+    pub groups: Vec<Group>,
+}
+
+/// The tasks, groups and tags of some folders.
+#[derive(Debug, Default)]
+pub struct Index {
+    entries: BTreeMap<String, Entry>,
+    /// Files that are none, and why.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+impl Index {
+    /// The tasks that come with the program, and all `.yaml` files below the folders; names of later folders replace those of
+    /// earlier ones.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn read(folders: &[PathBuf]) -> Result<Self> {
+        let mut index = Self::default();
+        builtin::add_to(&mut index)?;
+        let own = Self::of_folders(folders)?;
+        index.entries.extend(own.entries);
+        index.skipped.extend(own.skipped);
+        Ok(index)
+    }
+
+    /// All `.yaml` files below the folders and nothing else.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn of_folders(folders: &[PathBuf]) -> Result<Self> {
+        let mut index = Self::default();
+        for folder in folders {
+            let own = Self::of_folder(folder)?;
+            index.entries.extend(own.entries);
+            index.skipped.extend(own.skipped);
+        }
+        Ok(index)
+    }
+
+    fn of_folder(folder: &Path) -> Result<Self> {
+        let root = normal(folder);
+        let mut files = Vec::new();
+        yaml_files(&root, &mut files)?;
+        files.sort_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+        let sources = Sources::new(&root);
+        let loaded: Vec<_> = files.par_iter().map(|path| (path, sources.load(path))).collect();
+        let mut index = Self::default();
+        for (path, loaded) in loaded {
+            match loaded {
+                Ok(entries) => index.add(Source { path: path.clone(), entries }),
+                Err(e) => index.skipped.push((path.clone(), what_of(&e))),
+            }
+        }
+        Ok(index)
+    }
+
+    /// The first of equal names stays.
+    pub(crate) fn add(&mut self, source: Source) {
+        let name = |key: &str| source.get(key).and_then(Node::as_text).map(str::to_owned);
+        let is = |key: &str| source.get(key).is_some();
+        let (name, make): (_, fn(Source) -> Entry) = match (is("class"), is("group")) {
+            (true, _) => (name("task"), Entry::Python),
+            (false, true) => (name("group"), Entry::Group),
+            (false, false) => (name("task"), Entry::Task),
+        };
+        let Some(name) = name else {
+            self.skipped.push((source.path, "names no task and no group".to_owned()));
+            return;
+        };
+        if self.entries.contains_key(&name) {
+            let what = format!("{name:?} is in another file already");
+            self.skipped.push((source.path, what));
+            return;
+        }
+        let tags = if is("group") && !is("class") { Vec::new() } else { texts(source.get("tag")) };
+        self.entries.insert(name.clone(), make(source));
+        for tag in tags {
+            if let Entry::Tag(tasks) = self.entries.entry(tag).or_insert_with(|| Entry::Tag(BTreeSet::new())) {
+                tasks.insert(name.clone());
+            }
+        }
+    }
+
+    /// All names with what they stand for.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// What a name stands for.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// The tasks and groups that `names` mean: names of tasks, groups and tags, patterns with `*`, `?` and `[...]`, and paths of
+    /// task files.
+    ///
+    /// # Errors
+    /// A name that is unknown (with the closest ones), a pattern that matches nothing, a group with a member that is unknown
+    /// or that holds itself, a task that is a Python class.
+    pub fn select(&self, names: &[String]) -> Result<Selection> {
+        let mut picker = Picker { index: self, selection: Selection::default() };
+        for name in names {
+            if let Some(entry) = self.entries.get(name) {
+                picker.take(name, entry, &[], 0)?;
+            } else if name.ends_with(".yaml") || name.ends_with(".yml") {
+                picker.take_file(Path::new(name))?;
+            } else {
+                let matched: Vec<_> = self.entries.iter().filter(|(known, _)| matches(name, known)).collect();
+                if matched.is_empty() {
+                    // Perhaps its file is there and was not understood.
+                    let stem = |path: &Path| path.file_stem().is_some_and(|stem| stem.to_str() == Some(name));
+                    if let Some((path, why)) = self.skipped.iter().find(|(path, _)| stem(path)) {
+                        return Err(Error::file(path, why.as_str()));
+                    }
+                    return Err(unknown(name, self.entries.keys().map(String::as_str)));
+                }
+                for (known, entry) in matched {
+                    picker.take(known, entry, &[], 0)?;
+                }
+            }
+        }
+        Ok(picker.selection)
+    }
+}
+
+/// Collects what was asked for.
+struct Picker<'a> {
+    index: &'a Index,
+    selection: Selection,
+}
+
+impl Picker<'_> {
+    /// A task file by its path; its includes stay in its folder.
+    fn take_file(&mut self, path: &Path) -> Result<()> {
+        let entries = Sources::new(path.parent().unwrap_or(Path::new(""))).load(path)?;
+        let mut own = Index::default();
+        own.add(Source { path: normal(path), entries });
+        match own.entries.iter().find(|(_, entry)| !matches!(entry, Entry::Tag(_))) {
+            Some((name, entry)) => self.take(name, entry, &[], 0).map(drop),
+            None => Err(Error::file(path, "names no task and no group")),
+        }
+    }
+
+    /// The names of the tasks or of the group that an entry gives.
+    fn take(&mut self, name: &str, entry: &Entry, overrides: &[(String, Node)], depth: usize) -> Result<Vec<String>> {
+        match entry {
+            Entry::Task(source) => Ok(vec![self.take_task(name, source.clone(), overrides)]),
+            Entry::Python(source) => {
+                Err(Error::file(&source.path, format!("the task {name} is a Python class, which is not run here")))
+            }
+            Entry::Tag(tasks) => {
+                let mut taken = Vec::new();
+                for task in tasks {
+                    if let Some(entry) = self.index.entries.get(task) {
+                        taken.extend(self.take(task, entry, overrides, depth + 1)?);
+                    }
+                }
+                Ok(taken)
+            }
+            Entry::Group(source) => self.take_group(name, source, overrides, depth),
+        }
+    }
+
+    fn take_task(&mut self, name: &str, mut source: Source, overrides: &[(String, Node)]) -> String {
+        merge(&mut source.entries, overrides.iter().filter(|(key, _)| key != "task").cloned().collect());
+        if !self.selection.tasks.iter().any(|known| known.name == name) {
+            self.selection.tasks.push(Chosen { name: name.to_owned(), source });
+        }
+        name.to_owned()
+    }
+
+    fn take_group(&mut self, name: &str, source: &Source, overrides: &[(String, Node)], depth: usize) -> Result<Vec<String>> {
+        let fail = |what: String| Error::file(&source.path, format!("group {name}: {what}"));
+        if depth > MAX_DEPTH {
+            return Err(fail(format!("groups are nested more than {MAX_DEPTH} times; does one hold itself?")));
+        }
+        let own = |key: &str| !GROUP_KEYS.contains(&key) && !matches!(key, "tag" | "task_list");
+        let mut handed_on: Vec<(String, Node)> = source.entries.iter().filter(|(key, _)| own(key)).cloned().collect();
+        merge(&mut handed_on, overrides.to_vec());
+        let at = self.selection.groups.len();
+        self.selection.groups.push(Group { name: name.to_owned(), source: source.clone(), members: Vec::new() });
+        let listed = match source.get("task") {
+            Some(Node::List(items)) => items.clone(),
+            Some(Node::Text(one)) => vec![Node::Text(one.clone())],
+            _ => Vec::new(),
+        };
+        let mut members = Vec::new();
+        for item in listed {
+            members.extend(self.member(name, source, item, &handed_on, depth).map_err(|e| match e {
+                Error::Unknown { kind, found, .. } => fail(format!("its member {found:?} is no {kind} that is known")),
+                other => other,
+            })?);
+        }
+        self.selection.groups[at].members = members;
+        Ok(vec![name.to_owned()])
+    }
+
+    /// One line of a group's list: a name, or a mapping that names a task or a group and overrides its keys, or that is one.
+    fn member(
+        &mut self,
+        group: &str,
+        source: &Source,
+        item: Node,
+        handed_on: &[(String, Node)],
+        depth: usize,
+    ) -> Result<Vec<String>> {
+        let mut overrides = handed_on.to_vec();
+        let (name, own) = match item {
+            Node::Text(name) => (name, Vec::new()),
+            Node::Map(entries) => {
+                let text = |key: &str| entries.iter().find(|(known, _)| known == key).and_then(|(_, value)| value.as_text());
+                match (text("group").map(str::to_owned), text("task").map(str::to_owned)) {
+                    (Some(inner), _) if self.index.entries.contains_key(&inner) => {
+                        (inner, entries.into_iter().filter(|(key, _)| key != "group").collect())
+                    }
+                    (Some(inner), _) => {
+                        let inline = Source { path: source.path.clone(), entries };
+                        return self.take_group(&format!("{group}::{inner}"), &inline, handed_on, depth + 1);
+                    }
+                    (None, Some(name)) => (name, entries),
+                    (None, None) => {
+                        return Err(Error::file(&source.path, format!("group {group}: a member names no task and no group")));
+                    }
+                }
+            }
+            other => {
+                return Err(Error::file(&source.path, format!("group {group}: a member is {}", other.kind())));
+            }
+        };
+        let is_inline = !own.is_empty();
+        merge(&mut overrides, own);
+        match self.index.entries.get(&name) {
+            Some(entry) => {
+                overrides.retain(|(key, _)| key != "task");
+                self.take(&name, entry, &overrides, depth + 1)
+            }
+            // A task that stands in the group's file as a whole.
+            None if is_inline => {
+                let name = format!("{group}::{name}");
+                overrides.retain(|(key, _)| key != "task");
+                overrides.push(("task".to_owned(), Node::Text(name.clone())));
+                Ok(vec![self.take_task(&name, Source { path: source.path.clone(), entries: overrides }, &[])])
+            }
+            None => Err(unknown(&name, self.index.entries.keys().map(String::as_str))),
+        }
+    }
+}
+
+/// What an error says beside its file.
+fn what_of(error: &Error) -> String {
+    match error {
+        Error::File { what, .. } => what.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The texts of a text or of a list of texts.
+fn texts(node: Option<&Node>) -> Vec<String> {
+    match node {
+        Some(Node::Text(one)) => vec![one.clone()],
+        Some(Node::List(items)) => items.iter().filter_map(|item| item.as_text().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// An unknown name, with the known ones that are closest to it.
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let mut close: Vec<(usize, &str)> = known.map(|known| (distance(name, known), known)).collect();
+    close.sort_unstable();
+    Error::unknown("task", name, close.into_iter().take(5).map(|(_, known)| known))
+}
+
+/// How many letters must be changed, added or taken away to make `b` of `a`, less what both begin with (Levenshtein 1966).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(80).collect(), b.chars().take(80).collect());
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Python's `fnmatch`: `*`, `?`, `[...]` and `[!...]`.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut made = String::from("(?s)^");
+    let chars: Vec<char> = pattern.chars().collect();
+    let mut at = 0;
+    while at < chars.len() {
+        match chars[at] {
+            '*' => made += ".*",
+            '?' => made.push('.'),
+            '[' => match chars[at + 1..].iter().skip(1).position(|c| *c == ']') {
+                Some(length) => {
+                    let inner: String = chars[at + 1..at + 2 + length].iter().collect();
+                    let inner = inner.strip_prefix('!').map_or_else(|| inner.clone(), |rest| format!("^{rest}"));
+                    made += &format!("[{}]", inner.replace('\\', "\\\\"));
+                    at += length + 2;
+                }
+                None => made += "\\[",
+            },
+            c => made += &bitworth_text::python::re::escape(&c.to_string()),
+        }
+        at += 1;
+    }
+    made += "\\Z";
+    bitworth_text::python::re::Regex::new(&made).is_ok_and(|regex| regex.search(name).is_ok_and(|found| found.is_some()))
+}
+
+/// All files `*.yaml` below a folder. Links to folders are not followed.
+fn yaml_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))? {
+            let entry = entry.map_err(|e| Error::io(&folder, e))?;
+            let kind = entry.file_type().map_err(|e| Error::io(entry.path(), e))?;
+            let name = entry.file_name();
+            if kind.is_dir() && name != "__pycache__" && name != ".ipynb_checkpoints" {
+                folders.push(entry.path());
+            } else if kind.is_file() && Path::new(&name).extension().is_some_and(|extension| extension == "yaml") {
+                files.push(entry.path());
+            }
+            if files.len() > MAX_FILES {
+                return Err(Error::file(folder, format!("holds more than {MAX_FILES} task files")));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(files: &[(&str, &str)]) -> (tempfile::TempDir, Index) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let index = Index::read(&[dir.path().to_owned()]).unwrap();
+        (dir, index)
+    }
+
+    const FILES: &[(&str, &str)] = &[
+        ("a/_base", "output_type: multiple_choice\ntag: letters"),
+        ("a/one.yaml", "include: _base\ntask: one"),
+        ("a/two.yaml", "include: _base\ntask: two\nnum_fewshot: 1"),
+        ("a/two_again.yaml", "task: two"),
+        ("b/three.yaml", "task: three\ntag: [numbers]"),
+        (
+            "g.yaml",
+            "group: all\nnum_fewshot: 3\ntask:\n- letters\n- task: three\n  num_fewshot: 4\n- group: inner\n  task: [one]\n  \
+         x: 1\n- task: own\n  output_type: generate_until\naggregate_metric_list: [{metric: acc}]",
+        ),
+        ("loop.yaml", "group: loop\ntask: [loop]"),
+        ("gone.yaml", "group: gone\ntask: [nothing]"),
+        ("class.yaml", "task: python\nclass: !function t.T"),
+        ("none.yaml", "a: 1"),
+        ("broken.yaml", "a: ["),
+    ];
+
+    fn names(selection: &Selection) -> Vec<&str> {
+        selection.tasks.iter().map(|task| task.name.as_str()).collect()
+    }
+
+    fn select(index: &Index, names: &[&str]) -> Result<Selection, String> {
+        index.select(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn names_tags_patterns_and_paths_are_found() {
+        let (dir, index) = index(FILES);
+        assert_eq!(names(&select(&index, &["three", "one"]).unwrap()), ["three", "one"]);
+        assert_eq!(names(&select(&index, &["letters", "one"]).unwrap()), ["one", "two"]);
+        assert_eq!(names(&select(&index, &["t[!w]*"]).unwrap()), ["three"]);
+        let path = dir.path().join("b/three.yaml");
+        assert_eq!(names(&select(&index, &[path.to_str().unwrap()]).unwrap()), ["three"]);
+        let skipped: Vec<&str> = index.skipped.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(skipped, ["two_again.yaml", "broken.yaml", "none.yaml"]);
+    }
+
+    #[test]
+    fn groups_hand_their_keys_on() {
+        let (_dir, index) = index(FILES);
+        let selection = select(&index, &["all"]).unwrap();
+        assert_eq!(names(&selection), ["one", "two", "three", "all::own"]);
+        let shots = |name: &str| {
+            let task = selection.tasks.iter().find(|task| task.name == name).unwrap();
+            task.source.get("num_fewshot").cloned()
+        };
+        assert_eq!([shots("one"), shots("two"), shots("three")], [Some(Node::Int(3)), Some(Node::Int(3)), Some(Node::Int(4))]);
+        let groups: Vec<_> = selection.groups.iter().map(|group| (group.name.as_str(), group.members.join(" "))).collect();
+        assert_eq!(groups, [("all", "one two three all::inner all::own".to_owned()), ("all::inner", "one".to_owned())]);
+    }
+
+    #[test]
+    fn what_cannot_be_taken_is_named() {
+        let (_dir, index) = index(FILES);
+        assert!(select(&index, &["thre"]).unwrap_err().contains("three"));
+        assert!(select(&index, &["x*"]).is_err());
+        assert!(select(&index, &["loop"]).unwrap_err().contains("hold itself"));
+        assert!(select(&index, &["gone"]).unwrap_err().contains("\"nothing\" is no task"));
+        assert!(select(&index, &["python"]).unwrap_err().contains("Python class"));
+        assert!(select(&index, &["nothing.yaml"]).unwrap_err().contains("nothing.yaml"));
+    }
+}

@@ -1,0 +1,28 @@
+//! lm-evaluation-harness's tasks: its task files, the rows they are about, the requests that follow, and what answers mean by its
+//! filters, metrics and groups. Nothing of it runs Python: functions that a task file names have twins here, or the task is
+//! refused.
+//!
+//! [`files`] reads and finds task files, [`rows`] reads data, [`ask`] makes documents and requests of both, [`judge`] scores
+//! answers, [`results`] writes them as lm-evaluation-harness does. What is absent: models and devices, tasks of our own form (`bitworth_eval::task`), printing.
+//!
+//! Source of all rules: lm-evaluation-harness 0.4.13 (MIT), read for what it does; no line of it stands here.
+
+pub mod answers;
+pub mod ask;
+pub mod builtin;
+pub mod fields;
+pub mod files;
+pub mod filters;
+pub mod judge;
+pub mod metrics;
+pub mod random;
+pub mod requests;
+pub mod results;
+pub mod rows;
+pub mod task;
+pub mod twins;
+
+use bitworth_quant::message::Setting;
+
+/// Every setting that a message of this crate may name.
+pub const SETTINGS: &[Setting] = &[answers::ANSWERS, ask::NUM_FEWSHOT, ask::SAMPLES, rows::DATA_MAP];

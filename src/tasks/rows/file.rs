@@ -1,0 +1,174 @@
+//! One file of rows, by what its name ends with. Files come from strangers: their size is bounded, and what is wrong is named with
+//! the row. Absent: which file stands for which data set.
+
+use std::path::{Component, Path, PathBuf};
+
+use bitworth_quant::message::Message;
+use bitworth_quant::{Error, Result};
+use serde_json::Value;
+
+use super::{DATA_MAP, Docs, Row, parquet, table};
+use crate::files::config::TaskConfig;
+
+/// What a task's `dataset_path` says of files of its own.
+pub const FORMATS: [&str; 3] = ["json", "csv", "parquet"];
+/// Larger files do not fit into memory as rows.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// The rows of a file `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`. `field` is the key of a JSON object that holds the list.
+///
+/// # Errors
+/// A file of another kind, too large, or broken: named with the row.
+pub fn read(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
+    let length = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    if length > MAX_BYTES {
+        return Err(Error::file(path, format!("has {length} bytes; files of rows of at most {MAX_BYTES} are supported")));
+    }
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
+    match extension.as_str() {
+        "parquet" => parquet::read(path),
+        "csv" => table::read(path, b','),
+        "tsv" => table::read(path, b'\t'),
+        "json" | "jsonl" | "ndjson" => json(path, field),
+        other => Err(Error::file(path, format!("rows are read from .jsonl, .json, .csv, .tsv and .parquet, not from .{other}"))),
+    }
+}
+
+/// A list of objects, an object with such a list, or an object a line.
+fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = String::from_utf8(bytes).map_err(|e| Error::file(path, format!("is not UTF-8: {e}")))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let fail = |what: Message| Error::file(path, what);
+    if let Some(field) = field {
+        let mut whole: Value = serde_json::from_str(text).map_err(|e| fail(e.to_string().into()))?;
+        let list = whole.get_mut(field).map(Value::take).ok_or_else(|| fail(format!("has no field {field:?}").into()))?;
+        return objects(path, list);
+    }
+    let first = text.trim_start().chars().next();
+    if first == Some('[') {
+        return objects(path, serde_json::from_str(text).map_err(|e| fail(e.to_string().into()))?);
+    }
+    let mut rows = Vec::new();
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    while let Some(value) = values.next() {
+        let value = value.map_err(|e| fail(format!("row {}: {e}", rows.len()).into()))?;
+        let Value::Object(row) = value else { return Err(fail(format!("row {} is no object", rows.len()).into())) };
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn objects(path: &Path, list: Value) -> Result<Vec<Row>> {
+    let Value::Array(items) = list else { return Err(Error::file(path, "holds no list of objects")) };
+    let object = |(number, item): (usize, Value)| match item {
+        Value::Object(row) => Ok(row),
+        _ => Err(Error::file(path, format!("row {number} is no object"))),
+    };
+    items.into_iter().enumerate().map(object).collect()
+}
+
+/// The rows of a task whose `dataset_path` is a format and whose `dataset_kwargs` name the files. They lie in the task file's folder
+/// or below it.
+///
+/// # Errors
+/// No file for the split, one that leads out of the folder, or one that is broken.
+pub(super) fn of_task(task: &TaskConfig, format: &str, split: &str) -> Result<Docs, Message> {
+    let folder = task.path.parent().unwrap_or(Path::new(""));
+    let kwargs = &task.dataset_kwargs;
+    if let Some(key) = kwargs.keys().find(|key| !matches!(key.as_str(), "data_files" | "field" | "trust_remote_code")) {
+        return Err(format!("dataset_kwargs has the key {key:?}, which is not followed for files").into());
+    }
+    let named = match kwargs.get("data_files") {
+        // Without splits, all files are `train`.
+        Some(Value::Object(splits)) => splits.get(split),
+        Some(files) if split == "train" => Some(files),
+        _ => None,
+    };
+    let named = match named {
+        Some(Value::String(one)) => vec![one.as_str()],
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if named.is_empty() {
+        return Err(Message::from(format!("dataset_kwargs.data_files names no file for the split {split:?}; name one with "))
+            .then(DATA_MAP));
+    }
+    let field = kwargs.get("field").and_then(Value::as_str);
+    let mut rows = Vec::new();
+    for name in named {
+        let path = inside(folder, name).ok_or_else(|| {
+            Message::from(format!("the file {name:?} leads out of the task file's folder; refused, name it with ")).then(DATA_MAP)
+        })?;
+        let read = match path.extension() {
+            Some(_) => read(&path, field),
+            None => read(&path.with_extension(format), field),
+        };
+        rows.extend(read.map_err(|e| e.message())?);
+    }
+    Ok(Docs::new(rows))
+}
+
+/// A relative path that stays in the folder, links followed.
+fn inside(folder: &Path, name: &str) -> Option<PathBuf> {
+    let relative = Path::new(name);
+    if relative.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return None;
+    }
+    let path = folder.join(relative);
+    match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(real), Ok(root)) if !real.starts_with(&root) => None,
+        _ => Some(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read_text(name: &str, text: &str, field: Option<&str>) -> Result<Vec<Value>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        read(&path, field).map(|rows| rows.into_iter().map(Value::Object).collect()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn json_is_read_as_lines_as_a_list_and_from_a_field() {
+        let rows = vec![json!({"a": 1}), json!({"a": [null]})];
+        assert_eq!(read_text("x.jsonl", "{\"a\": 1}\n\n{\"a\": [null]}\n", None).unwrap(), rows);
+        assert_eq!(read_text("x.json", "[{\"a\": 1}, {\"a\": [null]}]", None).unwrap(), rows);
+        assert_eq!(read_text("x.json", "{\"v\": 0, \"rows\": [{\"a\": 1}, {\"a\": [null]}]}", Some("rows")).unwrap(), rows);
+    }
+
+    #[test]
+    fn broken_files_are_named_with_the_row() {
+        for (name, text, expected) in [
+            ("x.jsonl", "{\"a\": 1}\n{\"a\"", "row 1"),
+            ("x.jsonl", "{\"a\": 1}\n2", "row 1 is no object"),
+            ("x.json", "[1]", "row 0"),
+            ("x.txt", "", "not from .txt"),
+            ("x.parquet", "PAR1", "x.parquet"),
+        ] {
+            let error = read_text(name, text, None).unwrap_err();
+            assert!(error.contains(expected) && error.contains(name), "{error}");
+        }
+        assert!(read_text("x.json", "{}", Some("rows")).unwrap_err().contains("no field \"rows\""));
+    }
+
+    #[test]
+    fn paths_stay_in_their_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        for bad in ["../x", "/etc/passwd", "a/../../x"] {
+            assert_eq!(inside(dir.path(), bad), None, "{bad}");
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
+            assert_eq!(inside(dir.path(), "link/passwd"), None);
+        }
+        assert_eq!(inside(dir.path(), "./a/b"), Some(dir.path().join("./a/b")));
+    }
+}

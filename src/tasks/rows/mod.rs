@@ -1,0 +1,117 @@
+//! Rows of data: from files in JSON, JSON lines, CSV and parquet, as Hugging Face's `datasets` gives them to a task. [`map`] says
+//! which local file stands for which data set, [`shape`] makes rows of one file alike. Absent: what tasks make of rows.
+
+pub mod file;
+pub mod map;
+mod parquet;
+mod shape;
+mod table;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bitworth_quant::message::{Message, Setting};
+use bitworth_quant::{Error, Result};
+use serde_json::{Map, Value};
+
+use crate::files::config::TaskConfig;
+use map::DataMap;
+
+/// One row: its fields in the order of the file.
+pub type Row = Map<String, Value>;
+
+/// A file that says which local files stand for which data sets: [`DataMap`].
+pub const DATA_MAP: Setting = Setting::new("data_map");
+
+/// Rows with their columns, as a split of a data set has them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Docs {
+    /// The columns, in order.
+    pub columns: Vec<String>,
+    /// The rows; each has every column.
+    pub rows: Vec<Arc<Row>>,
+}
+
+impl Docs {
+    /// Makes rows alike: every row gets every column, with `null` where it lacks it, and numbers of a column that has floats are
+    /// floats.
+    pub fn new(rows: Vec<Row>) -> Self {
+        let (columns, rows) = shape::alike(rows);
+        Self { columns, rows: rows.into_iter().map(Arc::new).collect() }
+    }
+
+    /// The rows for which `keep` says so, as `Dataset.filter`.
+    pub fn filter(&self, keep: impl Fn(&Row) -> Result<bool, Message>) -> Result<Self, Message> {
+        let mut rows = Vec::new();
+        for row in &self.rows {
+            if keep(row)? {
+                rows.push(Arc::clone(row));
+            }
+        }
+        Ok(Self { columns: self.columns.clone(), rows })
+    }
+
+    /// Adds to every row what `make` says of it, as `Dataset.map`: what is there is replaced in place, new columns come last.
+    pub fn map(&self, make: impl Fn(&Row) -> Result<Row, Message>) -> Result<Self, Message> {
+        let mut rows = Vec::with_capacity(self.rows.len());
+        for (number, row) in self.rows.iter().enumerate() {
+            let mut made = Row::clone(row);
+            made.extend(make(row).map_err(|what| format!("row {number}: {what}"))?);
+            rows.push(made);
+        }
+        Ok(Self::new(rows))
+    }
+}
+
+/// Where rows of data sets come from.
+#[derive(Debug, Default)]
+pub struct DataSources {
+    /// Local files for data sets.
+    pub map: Option<DataMap>,
+    /// Data sets of the hub.
+    pub hub: Option<Arc<dyn Hub>>,
+}
+
+/// A hub of data sets.
+pub trait Hub: std::fmt::Debug + Send + Sync {
+    /// The local files of one split of a data set, fetched where they are not there.
+    ///
+    /// # Errors
+    /// There is no such data set or split, or it cannot be fetched.
+    fn files(&self, path: &str, name: Option<&str>, split: &str) -> Result<Vec<PathBuf>, Message>;
+}
+
+impl DataSources {
+    /// The rows of one split of a task's data set.
+    ///
+    /// # Errors
+    /// There is nothing that has them (with what to do), or a file is broken.
+    pub fn rows(&self, task: &TaskConfig, split: &str) -> Result<Docs> {
+        let fail = |what: Message| Error::file(&task.path, Message::from(format!("task {}: ", task.task)).then(what));
+        let Some(path) = &task.dataset_path else {
+            return Err(fail("it names no dataset_path".into()));
+        };
+        let name = task.dataset_name.as_deref();
+        if let Some(entry) = self.map.as_ref().and_then(|map| map.find(path, name, split)) {
+            return entry.rows();
+        }
+        if file::FORMATS.contains(&path.as_str()) {
+            return file::of_task(task, path, split).map_err(fail);
+        }
+        let what =
+            format!("the split {split:?} of the data set {path}{} ", name.map(|name| format!(" ({name})")).unwrap_or_default());
+        let Some(hub) = &self.hub else {
+            let remedy = Message::from(format!("{what}is in no file that is known; name one with ")).then(DATA_MAP);
+            return Err(fail(remedy));
+        };
+        let files = hub.files(path, name, split);
+        let files = files.map_err(|e| {
+            fail(Message::from(what).then("cannot be had: ").then(e).then("; a local file can stand for it: ").then(DATA_MAP))
+        })?;
+        let mut rows = Vec::new();
+        for path in files {
+            rows.extend(file::read(&path, None)?);
+        }
+        Ok(Docs::new(rows))
+    }
+}

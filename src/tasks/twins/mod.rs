@@ -1,0 +1,312 @@
+//! Twins: what Python functions of lm-evaluation-harness's task files do, written in Rust. One table, keyed by
+//! `folder/module.function`, with the SHA-256 of the modules that a twin was written after: a module that lies beside the task file
+//! with another hash may do something else, so its functions are refused. Nothing is guessed and no Python is run.
+//!
+//! To add one: the function in the file of its family, and a row in [`TWINS`].
+
+mod bbh;
+mod choice;
+mod docs;
+mod math;
+mod reading;
+mod results;
+mod rolling;
+
+use bitworth_quant::message::Message;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::files::yaml::Function;
+use crate::filters::Filter;
+use crate::metrics::classes;
+use crate::rows::{Docs, Row};
+
+/// A figure of a document, under the name of its metric.
+pub type Figures = Vec<(String, Value)>;
+
+/// What a Python function does.
+#[derive(Clone, Copy)]
+pub enum Twin {
+    /// Makes documents of rows; the text is what `*` stands for in the function's name.
+    Docs(fn(&Docs, &str) -> Result<Docs, Message>),
+    /// Makes a question, an answer or the choices of a document.
+    Field(fn(&Row) -> Result<Value, Message>),
+    /// Judges the filtered answers to a document's requests.
+    Results(fn(&Row, &[Value]) -> Result<Figures, Message>),
+    /// Makes one figure of all documents' figures.
+    Aggregation(fn(&[Value]) -> Result<f64, Message>),
+    /// A step of a filter with these options.
+    Filter(fn(&Map<String, Value>) -> Result<Box<dyn Filter>, Message>),
+}
+
+/// A row of the table.
+pub struct TwinEntry {
+    /// `folder/module.function` with `/` between folders; `*` stands for any text without `/`.
+    pub key: &'static str,
+    /// The modules that it was written after.
+    pub sha256: &'static [&'static str],
+    /// What it does.
+    pub twin: Twin,
+}
+
+const fn twin(key: &'static str, sha256: &'static [&'static str], twin: Twin) -> TwinEntry {
+    TwinEntry { key, sha256, twin }
+}
+
+const HELLASWAG: &[&str] = &["07d23b60b28f2a4f658dcf8440623a63fe6644854ce9b846a114dde980dc1214"];
+const WINOGRANDE: &[&str] = &["e55327629264a98f1d383fda24645b6779afb53fa0bce2150042b9416b1ae006"];
+const COPA: &[&str] = &["0be98a907db647a518c42c916a61385b64f394cf9d0171b5cb86b7a036282de7"];
+const WIKITEXT: &[&str] = &["a44020374b172159bf5be80a64d2c4194c9d5c77284f696ac666361338c8da7d"];
+const C4: &[&str] = &["95b94cddb9ed50a3db87806698146cb2b9a4a67235291c40bca18a20d49eb87b"];
+const RACE: &[&str] = &["15778ab69ca3b96c3d82618500ad59702ff7ea9dbf09e90e4505abc16ac53ad0"];
+const TRUTHFULQA: &[&str] = &["d3c827d1e2cd442a1e4738b527a18effd48cbb2aed478c12a652311b5ea4dbc8"];
+const MUSR: &[&str] = &["9da42ec170310d8eaac3964994eb02d150e52e0f4514553e395c2a3174c25dd4"];
+const MMLU_PRO_CHOICE: &[&str] = &["49a014c4dc39902071760182858e6b4d42aaaa917a440e71a165bdff75085487"];
+const MMLU_PRO: &[&str] = &["d47eae06ecf1e9535b033394de62185327a1dca977cb29049003699adeb92801"];
+const BBH: &[&str] = &["ecc017c5c3c0a03757d94072fb74feac74406b63d2f6efa6ec68f73f8db8a9fd"];
+const BIGBENCH: &[&str] = &["ffe5920d8ee35daa9271be669629b928a76ac82ede88bdb21683c56785efa474"];
+const GLOBAL_MMLU: &[&str] = &["b4012dd2b1a508885d23ee2ddb12bc26f3e622081ba41ec1ab766edc31a4982b"];
+const GLOBAL_MMLU_LITE: &[&str] = &["9776c2ffc09ae0569d2cea41856f7a9c712a38362c8ea33ac61239005062df0f"];
+const OPENAI_MMMLU: &[&str] = &["49aaaf0034ee7413385b68533fa22f5d664dc4c97f814985c353156f6ad6a85d"];
+const INCLUDE: &[&str] = &["280dbae55143a4d1be55783551e7d508b01a0d840066e5d5f3b9b6ae40966477"];
+const MMLUSR: &[&str] = &["f28cc8d405c54ca83e339e3c6deebad195688d8788dbaf511a00c8ebee7f16f5"];
+const GPQA_PLAIN: &[&str] = &["7c755f2c3f8f4ac20de96fb68941c43424d2ded0552d5ab81e672e15c410655c"];
+const GPQA_LIST: &[&str] = &["b603828710f1fb3e1b8fe42726b188544ef8dbd12d25f4ca676e42ca4d1a251b"];
+const GPQA_BRACKETS: &[&str] = &["21901ae19d06c75c1490026f98be390e8b522b1d0d7cdce4f77740b344072883"];
+
+const HENDRYCKS: &[&str] = &["8332e42f23c62043b23d74ee6d3934f997b209cd60a1ad45b7882d6b00929d5c"];
+const DROP: &[&str] = &["a5782ee7d2e537968a5b83976195ae2b9b6e2a565a0bfb5c24d221b4d61a04f5"];
+const COQA: &[&str] = &["62ac82e8027162d134709355a00526ff5497deb5987beebb18b439b320e860ca"];
+/// Modules that take lm-evaluation-harness's own function of this name.
+const WEIGHTED_F1: &[&str] = &[
+    "289219763bb297fa5396c816a5ba412ddc0b9c502469ef927fd4aa49d2099c8b",
+    "52dbbf7f9bf91302d3a9d2c9e3be9a1bedc59411ecb0fcea51f132afd8b06271",
+    "5333bec1a17f37cf348522c35f09f277a484729752f0f5fa299b9e4b14fbca0e",
+    "5433c39afd47fb50b363de7b5a1a2f975ee08b9aa36b21a837b866d723941a2e",
+    "5f0502a69ad406d86f3a61b02f2f19a7229ed219b9e37a1bc9798ef9582e22f7",
+    "67998331d95278d97fbc01bf211201a6f4a9fff3c4199e9216e01bc4aebcb387",
+    "6833aa79ec6cca6a76d3790e1d3c4bd027bad853b9134f9e34fb7db6a5654198",
+    "7c3e94328c3607c9c6d9afab91bd003f23fa74410109700c71b921825ccc0dd8",
+    "82505ac03d1c56cbf95d7302fc488e3d37626403beb03955218e12ed1464e587",
+    "b149ff77bb096680405f65efc85a7201c90356c05290f7a11ae08c9a3768fac6",
+    "c1cfe92751ffca6e996433908d6fd81b44e61a6fd772365f59615da26927194f",
+    "d0ebb65512d9f552ee9f17478ea3cba40d3c31fc785248ef4a6525fdf18d73be",
+    "da353b79ae670e9dfdabfb072ca091751216dfd7a13e696cb79ab7e8bb35f5b1",
+    "e31e27913231afd0a270429d0089b06d16d684f1d34714e67a67888da770614e",
+    "f73ebd32b66b88605140d9383022ebda5b763cc786996655ed1b8f56ac99e681",
+    "fb789ae12f525b5084b11b2a9c276d9769136dc1efd3faeac95124e0bf600b0a",
+];
+
+/// Every twin.
+pub const TWINS: &[TwinEntry] = &[
+    twin("hellaswag/utils.process_docs", HELLASWAG, Twin::Docs(choice::hellaswag)),
+    twin("winogrande/preprocess_winogrande.doc_to_text", WINOGRANDE, Twin::Field(choice::winogrande_text)),
+    twin("winogrande/preprocess_winogrande.doc_to_target", WINOGRANDE, Twin::Field(choice::winogrande_target)),
+    twin("winogrande/preprocess_winogrande.doc_to_choice", WINOGRANDE, Twin::Field(choice::winogrande_choice)),
+    twin("super_glue/copa/utils.doc_to_text", COPA, Twin::Field(choice::copa_text)),
+    twin("super_glue/copa/utils.doc_to_target", COPA, Twin::Field(choice::copa_target)),
+    twin("super_glue/copa/utils.doc_to_choice", COPA, Twin::Field(choice::copa_choice)),
+    twin("race/preprocess_race.doc_to_text", RACE, Twin::Field(choice::race_text)),
+    twin("race/preprocess_race.doc_to_target", RACE, Twin::Field(choice::race_target)),
+    twin("race/preprocess_race.doc_to_choice", RACE, Twin::Field(choice::race_choice)),
+    twin("leaderboard/musr/utils.doc_to_text", MUSR, Twin::Field(choice::musr_text)),
+    twin("leaderboard/musr/utils.doc_to_choice", MUSR, Twin::Field(choice::musr_choice)),
+    twin("leaderboard/mmlu_pro/utils.doc_to_text", MMLU_PRO_CHOICE, Twin::Field(choice::mmlu_pro_letters_text)),
+    twin("leaderboard/mmlu_pro/utils.doc_to_choice", MMLU_PRO_CHOICE, Twin::Field(choice::mmlu_pro_letters)),
+    twin("mmlu_pro/utils.doc_to_text", MMLU_PRO, Twin::Field(choice::mmlu_pro_text)),
+    twin("mmlu_pro/utils.fewshot_to_text", MMLU_PRO, Twin::Field(choice::mmlu_pro_text)),
+    twin("mmlu_pro/utils.fewshot_to_target", MMLU_PRO, Twin::Field(choice::mmlu_pro_shot_target)),
+    twin("mmlu_pro/utils.process_*", MMLU_PRO, Twin::Docs(docs::mmlu_pro_category)),
+    twin("bigbench/utils.filter_multiple_choice", BIGBENCH, Twin::Docs(docs::bigbench_with_choices)),
+    twin("global_mmlu/full/*/utils.process_*", GLOBAL_MMLU, Twin::Docs(docs::global_mmlu_subject)),
+    twin("global_mmlu/default/*/utils.process_*", GLOBAL_MMLU_LITE, Twin::Docs(docs::global_mmlu_category)),
+    twin("openai-mmmlu/default/utils.process_*", OPENAI_MMMLU, Twin::Docs(docs::mmmlu_subject)),
+    twin("include/*/*/utils.process_*", INCLUDE, Twin::Docs(docs::include_domain)),
+    twin("mmlusr/*/utils.process_docs", MMLUSR, Twin::Docs(docs::mmlusr)),
+    twin("gpqa/zeroshot/utils.process_docs", GPQA_PLAIN, Twin::Docs(choice::gpqa_plain)),
+    twin("gpqa/*/utils.process_docs", GPQA_LIST, Twin::Docs(choice::gpqa_list)),
+    twin("leaderboard/gpqa/utils.process_docs", GPQA_BRACKETS, Twin::Docs(choice::gpqa_brackets)),
+    twin("wikitext/preprocess_wikitext.wikitext_detokenizer", WIKITEXT, Twin::Field(rolling::wikitext_text)),
+    twin("wikitext/preprocess_wikitext.process_results", WIKITEXT, Twin::Results(rolling::wikitext_results)),
+    twin("c4/preprocess_c4.c4_detokenizer", C4, Twin::Field(rolling::c4_text)),
+    twin("c4/preprocess_c4.process_results", C4, Twin::Results(rolling::c4_results)),
+    twin("truthfulqa/utils.process_results_mc2", TRUTHFULQA, Twin::Results(results::truthfulqa_mc2)),
+    twin("hendrycks_math/utils.process_docs", HENDRYCKS, Twin::Docs(math::hendrycks_docs)),
+    twin("hendrycks_math/utils.process_results", HENDRYCKS, Twin::Results(math::hendrycks_results)),
+    twin("drop/utils.process_docs", DROP, Twin::Docs(reading::drop_docs)),
+    twin("drop/utils.process_results", DROP, Twin::Results(reading::drop_results)),
+    twin("coqa/utils.doc_to_text", COQA, Twin::Field(reading::coqa_text)),
+    twin("coqa/utils.doc_to_target", COQA, Twin::Field(reading::coqa_target)),
+    twin("coqa/utils.process_results", COQA, Twin::Results(reading::coqa_results)),
+    twin("*/utils.weighted_f1_score", WEIGHTED_F1, Twin::Aggregation(classes::weighted_f1)),
+    twin("bbh/*/utils.MultiChoiceRegexFilter", BBH, Twin::Filter(bbh::multi_choice)),
+    twin("bbh/*/utils.MapRegexFilter", BBH, Twin::Filter(bbh::map)),
+    twin("bbh/*/utils.WordSortFilter", BBH, Twin::Filter(bbh::word_sort)),
+];
+
+/// Why there is no twin of a function.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoTwin {
+    /// Nobody has written one.
+    #[error("the Python function {0} has no twin here, and no Python is run")]
+    Missing(String),
+    /// The module is another one than the twin was written after.
+    #[error(
+        "the Python function {name} has a twin here, but {} has another content (SHA-256 {hash}) than the module it was written \
+         after; what it does is not known", path.display()
+    )]
+    Changed {
+        /// The function.
+        name: String,
+        /// The module.
+        path: PathBuf,
+        /// Its hash.
+        hash: String,
+    },
+}
+
+/// The twin of a function, and what the last `*` of its key stands for.
+///
+/// # Errors
+/// There is none, or the function's module is not the one that it was written after.
+pub fn find(function: &Function) -> Result<(Twin, String), NoTwin> {
+    let (module, _) = function.name.rsplit_once('.').unwrap_or((function.name.as_str(), ""));
+    let path = function.folder.join(module.replace('.', "/") + ".py");
+    let folders: Vec<&str> = function.folder.iter().filter_map(|part| part.to_str()).collect();
+    let by_name = TWINS.iter().filter_map(|entry| {
+        let (folder, name) = entry.key.rsplit_once('/')?;
+        Some((entry, folder, part(name, &function.name)?))
+    });
+    let Some(hash) = hash(&path) else {
+        let in_folder = by_name.filter(|(_, folder, _)| ends_with(&folders, folder));
+        // Several folders may fit: the one without a pattern first, as the table has it.
+        let found = in_folder.map(|(entry, _, star)| (entry.twin, star)).next();
+        return found.ok_or_else(|| NoTwin::Missing(function.name.clone()));
+    };
+    let mut changed = false;
+    for (entry, folder, star) in by_name {
+        if entry.sha256.contains(&hash.as_str()) {
+            return Ok((entry.twin, star));
+        }
+        changed |= ends_with(&folders, folder);
+    }
+    Err(match changed {
+        true => NoTwin::Changed { name: function.name.clone(), path, hash },
+        false => NoTwin::Missing(function.name.clone()),
+    })
+}
+
+/// What `*` of a pattern stands for in a text that fits.
+fn part(pattern: &str, text: &str) -> Option<String> {
+    match pattern.split_once('*') {
+        None => (pattern == text).then(String::new),
+        Some((before, behind)) => Some(text.strip_prefix(before)?.strip_suffix(behind)?.to_owned()),
+    }
+}
+
+fn ends_with(folders: &[&str], key: &str) -> bool {
+    let parts: Vec<&str> = key.split('/').collect();
+    folders.len() >= parts.len()
+        && parts.iter().zip(&folders[folders.len() - parts.len()..]).all(|(pattern, folder)| part(pattern, folder).is_some())
+}
+
+/// The SHA-256 of a module, in base 16; `None` where it is not there. Modules are read once.
+fn hash(path: &PathBuf) -> Option<String> {
+    static KNOWN: Mutex<Option<HashMap<PathBuf, Option<String>>>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(|e| e.into_inner());
+    let known = known.get_or_insert_default();
+    if let Some(hash) = known.get(path) {
+        return hash.clone();
+    }
+    let hash =
+        std::fs::read(path).ok().map(|bytes| Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect::<String>());
+    known.insert(path.clone(), hash.clone());
+    hash
+}
+
+/// The text in a field of a document.
+fn text<'a>(doc: &'a Row, name: &str) -> Result<&'a str, Message> {
+    doc.get(name).and_then(Value::as_str).ok_or_else(|| Message::from(format!("the field {name:?} must be a text")))
+}
+
+/// The list in a field of a document.
+fn list<'a>(doc: &'a Row, name: &str) -> Result<&'a Vec<Value>, Message> {
+    doc.get(name).and_then(Value::as_array).ok_or_else(|| Message::from(format!("the field {name:?} must be a list")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn function(folder: &Path, name: &str) -> Function {
+        Function { name: name.to_owned(), folder: Arc::from(folder) }
+    }
+
+    #[test]
+    fn functions_are_found_by_folder_where_there_is_no_module() {
+        let found = |folder: &str, name: &str| find(&function(Path::new(folder), name)).map(|(_, star)| star);
+        assert_eq!(found("/x/tasks/hellaswag", "utils.process_docs"), Ok(String::new()));
+        assert_eq!(found("/x/global_mmlu/full/am", "utils.process_high_school_physics"), Ok("high_school_physics".to_owned()));
+        assert_eq!(found("/x/other", "utils.process_docs"), Err(NoTwin::Missing("utils.process_docs".to_owned())));
+    }
+
+    #[test]
+    fn a_module_with_another_hash_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("hellaswag");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("utils.py"), "def process_docs(dataset): return dataset\n").unwrap();
+        let error = find(&function(&folder, "utils.process_docs")).err().unwrap();
+        assert!(matches!(&error, NoTwin::Changed { .. }), "{error}");
+        assert!(error.to_string().contains("utils.py") && error.to_string().contains("SHA-256"));
+        std::fs::write(folder.join("other.py"), "").unwrap();
+        let error = find(&function(&folder, "other.process_docs")).err().unwrap();
+        assert!(matches!(error, NoTwin::Missing(_)), "{error}");
+    }
+
+    /// What lm-evaluation-harness 0.4.13 made of made-up documents and answers, one JSON object a line.
+    #[test]
+    fn twins_give_what_lm_eval_gives() {
+        let mut failed = Vec::new();
+        let lines: Vec<Value> = include_str!("golden.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for line in &lines {
+            let key = line["twin"].as_str().unwrap();
+            let entry = TWINS.iter().find(|entry| entry.key == key).unwrap();
+            let doc = line["doc"].as_object().cloned().unwrap_or_default();
+            let answers = line["answers"].as_array().cloned().unwrap_or_default();
+            let found = match entry.twin {
+                Twin::Field(make) => make(&doc).unwrap(),
+                Twin::Results(judge) => judge(&doc, &answers).unwrap().into_iter().collect::<Map<_, _>>().into(),
+                Twin::Aggregation(of) => of(&answers).unwrap().into(),
+                Twin::Docs(_) | Twin::Filter(_) => panic!("{key}"),
+            };
+            if !close(&found, &line["expected"]) {
+                failed.push(format!("{line}\n  found {found}"));
+            }
+        }
+        assert!(failed.is_empty() && lines.len() > 300, "{} of {}: {}", failed.len(), lines.len(), failed.join("\n"));
+    }
+
+    fn close(a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Number(a), Value::Number(b)) => (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-12,
+            (Value::Object(a), Value::Object(b)) => a.len() == b.len() && a.iter().all(|(key, value)| close(value, &b[key])),
+            _ => a == b,
+        }
+    }
+
+    #[test]
+    fn hashes_are_hashes_and_keys_have_a_folder() {
+        for entry in TWINS {
+            assert!(entry.key.contains('/') && entry.key.contains('.'), "{}", entry.key);
+            assert!(entry.sha256.iter().all(|hash| hash.len() == 64), "{}", entry.key);
+        }
+    }
+}
