@@ -1,5 +1,5 @@
-//! How questions, answers and choices are made of a document: columns, templates, constants, twins. Absent: the prompt around them
-//! ([`crate::ask`]).
+//! How questions, answers and choices are made of a document: columns, templates, constants, twins. Absent: the prompt around
+//! them ([`crate::ask`]).
 //!
 //! Source: lm-evaluation-harness 0.4.13, `lm_eval/api/task.py` (`doc_to_text`, `doc_to_target`, `doc_to_choice`).
 

@@ -1,5 +1,5 @@
-//! Filters: what is taken of a model's answers before they are judged. A pipeline of steps has a name, and every figure is given for
-//! each pipeline. Absent: filters that are Python (`twins`).
+//! Filters: what is taken of a model's answers before they are judged. A pipeline of steps has a name, and every figure is
+//! given for each pipeline. Absent: filters that are Python (`twins`).
 //!
 //! To add one: a function here and a row in [`FILTERS`].
 //!
@@ -17,8 +17,8 @@ use crate::files::config::{FilterConfig, Step};
 use crate::rows::Row;
 use crate::twins::{self, NoTwin, Twin};
 
-/// One step: answers of all requests, with the documents they are about. What a request has is a list of answers until a step takes
-/// one of them.
+/// One step: answers of all requests, with the documents they are about. What a request has is a list of answers until a step
+/// takes one of them.
 pub trait Filter: Send + Sync {
     /// The answers after this step.
     ///

@@ -1,5 +1,5 @@
-//! One file of rows, by what its name ends with. Files come from strangers: their size is bounded, and what is wrong is named with
-//! the row. Absent: which file stands for which data set.
+//! One file of rows, by what its name ends with. Files come from strangers: their size is bounded, and what is wrong is named
+//! with the row. Absent: which file stands for which data set.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -68,8 +68,8 @@ fn objects(path: &Path, list: Value) -> Result<Vec<Row>> {
     items.into_iter().enumerate().map(object).collect()
 }
 
-/// The rows of a task whose `dataset_path` is a format and whose `dataset_kwargs` name the files. They lie in the task file's folder
-/// or below it.
+/// The rows of a task whose `dataset_path` is a format and whose `dataset_kwargs` name the files. They lie in the task file's
+/// folder or below it.
 ///
 /// # Errors
 /// No file for the split, one that leads out of the folder, or one that is broken.
@@ -141,6 +141,15 @@ mod tests {
         assert_eq!(read_text("x.jsonl", "{\"a\": 1}\n\n{\"a\": [null]}\n", None).unwrap(), rows);
         assert_eq!(read_text("x.json", "[{\"a\": 1}, {\"a\": [null]}]", None).unwrap(), rows);
         assert_eq!(read_text("x.json", "{\"v\": 0, \"rows\": [{\"a\": 1}, {\"a\": [null]}]}", Some("rows")).unwrap(), rows);
+    }
+
+    /// Python writes floats so that they are read as the same ones; hashes of documents need that.
+    #[test]
+    fn floats_are_read_to_the_last_bit() {
+        for text in ["-11.853703722235167", "-13.080545986584795", "-10.882068867072547", "0.1", "1e-7", "123456789.12345679"] {
+            let rows = read_text("x.jsonl", &format!("{{\"a\": {text}}}"), None).unwrap();
+            assert_eq!(rows[0]["a"].as_f64(), text.parse().ok(), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Twins: what Python functions of lm-evaluation-harness's task files do, written in Rust. One table, keyed by
-//! `folder/module.function`, with the SHA-256 of the modules that a twin was written after: a module that lies beside the task file
-//! with another hash may do something else, so its functions are refused. Nothing is guessed and no Python is run.
+//! `folder/module.function`, with the SHA-256 of the modules that a twin was written after: a module that lies beside the task
+//! file with another hash may do something else, so its functions are refused. Nothing is guessed and no Python is run.
 //!
 //! To add one: the function in the file of its family, and a row in [`TWINS`].
 
