@@ -15,7 +15,7 @@ use crate::twins::{self, NoTwin, Twin};
 /// What makes a value of a document.
 pub enum Maker {
     /// A column of this name, or else a template.
-    Text(Text),
+    Text(Box<Text>),
     /// A constant.
     Constant(Value),
     /// A twin of a Python function.
@@ -118,7 +118,7 @@ impl Maker {
     /// A function without a twin, or whose twin makes something else.
     pub fn new(field: &Field) -> Result<Self, FieldError> {
         Ok(match field {
-            Field::Text(text) => Self::Text(Text::new(text)),
+            Field::Text(text) => Self::Text(Box::new(Text::new(text))),
             Field::Int(value) => Self::Constant((*value).into()),
             Field::List(items) => Self::Constant(Value::Array(items.clone())),
             Field::Function(function) => match twins::find(function)? {

@@ -38,6 +38,9 @@ pub enum Node {
     Function(Function),
 }
 
+/// The keys of a mapping with their values, in the order of the file.
+pub type Entries = Vec<(String, Node)>;
+
 /// A Python function that a task file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
@@ -229,7 +232,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entries(&mut self, depth: usize) -> Result<Vec<(String, Node)>, Message> {
-        let (mut entries, mut merged): (Vec<(String, Node)>, Vec<(String, Node)>) = Default::default();
+        let (mut entries, mut merged) = (Entries::new(), Entries::new());
         loop {
             let event = match self.next()? {
                 Event::MappingEnd => break,

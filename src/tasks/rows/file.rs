@@ -50,8 +50,7 @@ fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
         return objects(path, serde_json::from_str(text).map_err(|e| fail(e.to_string().into()))?);
     }
     let mut rows = Vec::new();
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    while let Some(value) = values.next() {
+    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
         let value = value.map_err(|e| fail(format!("row {}: {e}", rows.len()).into()))?;
         let Value::Object(row) = value else { return Err(fail(format!("row {} is no object", rows.len()).into())) };
         rows.push(row);

@@ -108,12 +108,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(
-        make: fn(&Map<String, Value>) -> Result<Box<dyn Filter>, Message>,
-        options: Value,
-        input: &str,
-        pairs: &[(&str, &str)],
-    ) {
+    fn check(make: crate::filters::Make, options: Value, input: &str, pairs: &[(&str, &str)]) {
         let filter = make(options.as_object().unwrap()).unwrap();
         let doc = Arc::new(Row::from_iter([("input".to_owned(), json!(input))]));
         for (answer, expected) in pairs {
