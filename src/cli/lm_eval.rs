@@ -97,7 +97,7 @@ impl LmEvalArgs {
     /// Where rows come from.
     fn sources(&self) -> Result<Arc<DataSources>> {
         let map = self.data_map.as_deref().map(DataMap::read).transpose()?;
-        Ok(Arc::new(DataSources { map, hub: None }))
+        Ok(Arc::new(DataSources { map }))
     }
 
     fn ask(&self, limit: &Limit, chat: Option<Arc<Render>>) -> Result<Ask> {
@@ -171,7 +171,8 @@ pub struct OnModels<'a> {
     pub limits: SweepLimits,
 }
 
-/// Whether tasks of lm-evaluation-harness are meant: where a folder of them is given, or one that comes with the program is named.
+/// Whether tasks of lm-evaluation-harness are meant: where a folder of them is given, or one that comes with the program is
+/// named.
 pub fn is_meant(args: &LmEvalArgs, tasks: &[String]) -> Result<bool> {
     if !args.include_path.is_empty() {
         return Ok(true);

@@ -31,7 +31,7 @@ pub fn answer<B: Backend>(
     let packed = Packed::new(tokenizer, requests, context)?;
     if packed.cut > 0 {
         tracing::warn!(
-            "{} requests are longer than the model's context of {context} tokens; the beginning of theirs was left out, as in lm-eval",
+            "{} requests are longer than the model's context of {context} tokens; their beginning was left out, as in lm-eval",
             packed.cut
         );
     }
@@ -155,9 +155,10 @@ struct Cut {
     is_cut: bool,
 }
 
-/// Context and continuation as lm-evaluation-harness splits them: white space at the end of the context moves to the continuation,
-/// both are tokenized together, and what lies behind the context's own ids is scored. Without context there is the start token, or
-/// the end token, unless the continuation begins with it: then that is the context. What is too long loses its beginning.
+/// Context and continuation as lm-evaluation-harness splits them: white space at the end of the context moves to the
+/// continuation, both are tokenized together, and what lies behind the context's own ids is scored. Without context there is
+/// the start token, or the end token, unless the continuation begins with it: then that is the context. What is too long loses
+/// its beginning.
 fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, limit: usize) -> Result<Cut> {
     let given = python::rstrip(context);
     let (mut tokens, mut first) = if context.is_empty() {
@@ -192,9 +193,9 @@ fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, limit: usize) 
     Ok(Cut { sequence: Sequence { scored: first - 1..tokens.len() - 1, tokens }, is_cut: over > 0 })
 }
 
-/// The windows of a rolling log-likelihood as lm-evaluation-harness makes them: the first behind the start token, each
-/// further one sees one id of the one before; the last reaches back as far as the context allows. A start token that the tokenizer
-/// adds is scored like any other.
+/// The windows of a rolling log-likelihood as lm-evaluation-harness makes them: the first behind the start token, each further
+/// one sees one id of the one before; the last reaches back as far as the context allows. A start token that the tokenizer adds
+/// is scored like any other.
 fn rolling(tokenizer: &Tokenizer, text: &str, limit: usize) -> Result<Vec<Sequence>> {
     let Some(prefix) = tokenizer.prefix() else {
         return Err(Error::unfit("nothing stands before the first token, and the model has no start token"));

@@ -1,5 +1,5 @@
-//! Prompts and requests: what lm-evaluation-harness asks for every document, in its order and character for character. Absent: what
-//! answers mean ([`crate::judge`]), models.
+//! Prompts and requests: what lm-evaluation-harness asks for every document, in its order and character for character. Absent:
+//! what answers mean ([`crate::judge`]), models.
 //!
 //! Source: lm-evaluation-harness 0.4.13, `lm_eval/api/task.py` (`fewshot_context`, `build_qa_turn`, `construct_requests`),
 //! `lm_eval/api/samplers.py`, `lm_eval/api/utils.py`.
@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bitworth_quant::Result;
 use bitworth_quant::message::{Message as Text, Setting};
-use bitworth_quant::{Error, Result};
 use bitworth_text::chat::{ChatRole, Message};
 use bitworth_text::python;
 use bitworth_text::template::watched;
@@ -536,9 +536,4 @@ pub fn arguments(request: &Arguments) -> Value {
         Arguments::Pair(context, continuation) => json!([context, continuation]),
         Arguments::Text(text) | Arguments::Prompt(text) => json!([text]),
     }
-}
-
-/// An error about the tasks that were asked for together.
-pub fn wrong(what: impl Into<Text>) -> Error {
-    Error::file("tasks", what)
 }

@@ -1,5 +1,5 @@
-//! How questions, answers and choices are made of a document: columns, templates, constants, twins. Absent: the prompt around them
-//! ([`crate::ask`]).
+//! How questions, answers and choices are made of a document: columns, templates, constants, twins. Absent: the prompt around
+//! them ([`crate::ask`]).
 //!
 //! Source: lm-evaluation-harness 0.4.13, `lm_eval/api/task.py` (`doc_to_text`, `doc_to_target`, `doc_to_choice`).
 
@@ -15,7 +15,7 @@ use crate::twins::{self, NoTwin, Twin};
 /// What makes a value of a document.
 pub enum Maker {
     /// A column of this name, or else a template.
-    Text(Text),
+    Text(Box<Text>),
     /// A constant.
     Constant(Value),
     /// A twin of a Python function.
@@ -118,7 +118,7 @@ impl Maker {
     /// A function without a twin, or whose twin makes something else.
     pub fn new(field: &Field) -> Result<Self, FieldError> {
         Ok(match field {
-            Field::Text(text) => Self::Text(Text::new(text)),
+            Field::Text(text) => Self::Text(Box::new(Text::new(text))),
             Field::Int(value) => Self::Constant((*value).into()),
             Field::List(items) => Self::Constant(Value::Array(items.clone())),
             Field::Function(function) => match twins::find(function)? {

@@ -1,5 +1,5 @@
-//! Filters: what is taken of a model's answers before they are judged. A pipeline of steps has a name, and every figure is given for
-//! each pipeline. Absent: filters that are Python (`twins`).
+//! Filters: what is taken of a model's answers before they are judged. A pipeline of steps has a name, and every figure is
+//! given for each pipeline. Absent: filters that are Python (`twins`).
 //!
 //! To add one: a function here and a row in [`FILTERS`].
 //!
@@ -17,8 +17,8 @@ use crate::files::config::{FilterConfig, Step};
 use crate::rows::Row;
 use crate::twins::{self, NoTwin, Twin};
 
-/// One step: answers of all requests, with the documents they are about. What a request has is a list of answers until a step takes
-/// one of them.
+/// One step: answers of all requests, with the documents they are about. What a request has is a list of answers until a step
+/// takes one of them.
 pub trait Filter: Send + Sync {
     /// The answers after this step.
     ///
@@ -27,7 +27,8 @@ pub trait Filter: Send + Sync {
     fn apply(&self, answers: Vec<Value>, docs: &[Arc<Row>]) -> Result<Vec<Value>, Message>;
 }
 
-type Make = fn(&Map<String, Value>) -> Result<Box<dyn Filter>, Message>;
+/// Makes a step of its options.
+pub type Make = fn(&Map<String, Value>) -> Result<Box<dyn Filter>, Message>;
 
 /// Every filter with its name.
 pub const FILTERS: &[(&str, Make)] = &[
@@ -106,8 +107,11 @@ impl Pipeline {
     /// # Errors
     /// A step that fails; says which filter.
     pub fn apply(&self, answers: Vec<Value>, docs: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
-        let step = |answers, step: &Box<dyn Filter>| step.apply(answers, docs);
-        self.steps.iter().try_fold(answers, step).map_err(|what| format!("the filter {}: {what}", self.name).into())
+        let mut filtered = answers;
+        for step in &self.steps {
+            filtered = step.apply(filtered, docs).map_err(|what| format!("the filter {}: {what}", self.name))?;
+        }
+        Ok(filtered)
     }
 }
 
@@ -387,7 +391,8 @@ mod tests {
         let filter = make(options.as_object().unwrap()).unwrap();
         let doc = json!({"choices": ["Guilty", "Guilty of romance", "free!"]}).as_object().unwrap().clone();
         let Value::Array(answers) = answers else { panic!() };
-        let docs = vec![Arc::new(doc); answers.len()];
+        let doc = Arc::new(doc);
+        let docs: Vec<_> = answers.iter().map(|_| Arc::clone(&doc)).collect();
         assert_eq!(Value::Array(filter.apply(answers, &docs).unwrap()), expected, "{name}");
     }
 

@@ -1,5 +1,5 @@
-//! Scores: what lm-evaluation-harness makes of the answers to a task's requests, document by document, and of all documents; and of
-//! groups of tasks. Absent: models, files of results ([`crate::results`]).
+//! Scores: what lm-evaluation-harness makes of the answers to a task's requests, document by document, and of all documents;
+//! and of groups of tasks. Absent: models, files of results ([`crate::results`]).
 //!
 //! Source: lm-evaluation-harness 0.4.13, `lm_eval/api/task.py` (`process_results`), `lm_eval/evaluator.py`,
 //! `lm_eval/evaluator_utils.py`, `lm_eval/api/group.py`.
@@ -63,8 +63,8 @@ pub struct Judged {
     pub samples: Vec<Sample>,
 }
 
-/// Judges the answers to all requests of a task. `answers` has a list for every document: for every request `[logprob, is_greedy]`, a
-/// log-probability (whole texts), a text, or a list of as many of those as the task repeats its requests.
+/// Judges the answers to all requests of a task. `answers` has a list for every document: for every request `[logprob,
+/// is_greedy]`, a log-probability (whole texts), a text, or a list of as many of those as the task repeats its requests.
 ///
 /// # Errors
 /// Answers that do not fit, or that a filter, metric or aggregation cannot take: named with task and document.

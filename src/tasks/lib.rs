@@ -3,7 +3,8 @@
 //! refused.
 //!
 //! [`files`] reads and finds task files, [`rows`] reads data, [`ask`] makes documents and requests of both, [`judge`] scores
-//! answers, [`results`] writes them as lm-evaluation-harness does. What is absent: models and devices, tasks of our own form (`bitworth_eval::task`), printing.
+//! answers, [`results`] writes them as lm-evaluation-harness does. What is absent: models and devices, tasks of our own form
+//! (`bitworth_eval::task`), printing.
 //!
 //! Source of all rules: lm-evaluation-harness 0.4.13 (MIT), read for what it does; no line of it stands here.
 

@@ -1,5 +1,5 @@
-//! Results in lm-evaluation-harness's form: the dictionary `results`, the lines of `samples_*.jsonl` with their hashes, and groups.
-//! Absent: writing files.
+//! Results in lm-evaluation-harness's form: the dictionary `results`, the lines of `samples_*.jsonl` with their hashes, and
+//! groups. Absent: writing files.
 //!
 //! Source: lm-evaluation-harness 0.4.13, `lm_eval/evaluator.py`, `lm_eval/evaluator_utils.py`, `lm_eval/api/group.py`.
 

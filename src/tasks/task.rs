@@ -347,7 +347,8 @@ fn metric_of(config: &TaskConfig, metric: &MetricConfig, refusals: &mut Refusals
         }
     };
     let known = metrics::find(&name);
-    if metric.hf_evaluate && !judged_by_function {
+    // Other kinds of requests have their figures without it.
+    if metric.hf_evaluate && !judged_by_function && config.output_type == OutputType::GenerateUntil {
         refusals.python = Some(format!("the metric {name} comes from Hugging Face's evaluate"));
         return None;
     }

@@ -8,9 +8,11 @@ use crate::common::{json, run};
 
 const TASK: &str = "task: colours\ndataset_path: our/colours\ntest_split: test\noutput_type: multiple_choice\n\
     doc_to_text: \"The colour of {{ thing.strip() }} is\"\ndoc_to_choice: \"{{ [good, bad] }}\"\ndoc_to_target: 0\ntag: [plain]\n\
-    fewshot_config: {sampler: first_n, samples: [{thing: snow, good: white, bad: black}]}\nmetric_list: [{metric: acc}, {metric: acc_norm}]\n\
+    fewshot_config: {sampler: first_n, samples: [{thing: snow, good: white, bad: black}]}\n\
+    metric_list: [{metric: acc}, {metric: acc_norm}]\n\
     metadata: {version: 2}\n";
-const ROWS: &str = "{\"thing\": \"grass \", \"good\": \"green\", \"bad\": \"red\"}\n{\"thing\": \"the sky\", \"good\": \"blue\", \"bad\": \"brown\"}\n";
+const ROWS: &str = "{\"thing\": \"grass \", \"good\": \"green\", \"bad\": \"red\"}\n\
+    {\"thing\": \"the sky\", \"good\": \"blue\", \"bad\": \"brown\"}\n";
 const MAP: &str = "[[map]]\npath = 'our/colours'\nsplit = 'test'\nfile = 'rows.jsonl'\n";
 const GROUP: &str = "group: all\ntask: [plain]\naggregate_metric_list: [{metric: acc, weight_by_size: false}]\n";
 

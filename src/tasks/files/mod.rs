@@ -1,5 +1,5 @@
-//! Task files: what stands in them ([`yaml`], [`source`] with its includes), which there are ([`index`]), and what a task of one is
-//! told to do ([`config`]). Absent: data, Python.
+//! Task files: what stands in them ([`yaml`], [`source`] with its includes), which there are ([`index`]), and what a task of
+//! one is told to do ([`config`]). Absent: data, Python.
 
 pub mod config;
 pub mod index;

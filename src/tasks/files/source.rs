@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bitworth_quant::{Error, Result};
 
-use super::yaml::{self, Node};
+use super::yaml::{self, Entries, Node};
 
 /// Larger files are no task files.
 const MAX_BYTES: u64 = 8 << 20;
@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct Sources {
     root: PathBuf,
-    read: Mutex<HashMap<PathBuf, Arc<Vec<(String, Node)>>>>,
+    read: Mutex<HashMap<PathBuf, Arc<Entries>>>,
 }
 
 impl Sources {
@@ -36,11 +36,11 @@ impl Sources {
     ///
     /// # Errors
     /// A file that cannot be read or is no mapping; an include that is missing, includes itself, or leads out of the folder.
-    pub fn load(&self, path: &Path) -> Result<Vec<(String, Node)>> {
+    pub fn load(&self, path: &Path) -> Result<Entries> {
         Ok(self.merged(&normal(path), &mut Vec::new())?.to_vec())
     }
 
-    fn merged(&self, path: &Path, open: &mut Vec<PathBuf>) -> Result<Arc<Vec<(String, Node)>>> {
+    fn merged(&self, path: &Path, open: &mut Vec<PathBuf>) -> Result<Arc<Entries>> {
         if let Some(known) = self.read.lock().unwrap_or_else(|e| e.into_inner()).get(path) {
             return Ok(Arc::clone(known));
         }
@@ -50,7 +50,7 @@ impl Sources {
         open.push(path.to_owned());
         let (own, includes) = self.own(path)?;
         let is_template = includes.is_empty();
-        let mut entries: Vec<(String, Node)> = Vec::new();
+        let mut entries = Entries::new();
         for include in includes {
             let target = normal(&path.parent().unwrap_or(Path::new("")).join(&include));
             if Path::new(&include).is_absolute() || !target.starts_with(&self.root) {
@@ -78,7 +78,7 @@ impl Sources {
         Ok(entries)
     }
 
-    fn own(&self, path: &Path) -> Result<(Vec<(String, Node)>, Vec<String>)> {
+    fn own(&self, path: &Path) -> Result<(Entries, Vec<String>)> {
         let length = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
         if length > MAX_BYTES {
             return Err(Error::file(path, format!("has {length} bytes; task files of at most {MAX_BYTES} are supported")));
@@ -106,7 +106,7 @@ impl Sources {
 }
 
 /// As Python's `dict.update`: what is there keeps its place.
-pub fn merge(entries: &mut Vec<(String, Node)>, more: Vec<(String, Node)>) {
+pub fn merge(entries: &mut Entries, more: Entries) {
     for (key, value) in more {
         match entries.iter_mut().find(|(known, _)| *known == key) {
             Some(entry) => entry.1 = value,

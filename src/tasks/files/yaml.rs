@@ -38,6 +38,9 @@ pub enum Node {
     Function(Function),
 }
 
+/// The keys of a mapping with their values, in the order of the file.
+pub type Entries = Vec<(String, Node)>;
+
 /// A Python function that a task file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
@@ -129,8 +132,8 @@ pub fn parse(text: &str, folder: &Arc<Path>) -> Result<Node, Message> {
     }
 }
 
-/// YAML 1.2 wants lines of quoted texts and what stands in brackets further right than the block that they stand in; PyYAML (YAML 1.1) does
-/// not, and strangers' files make use of it. Blanks in front of such a line change nothing, so it gets some.
+/// YAML 1.2 wants lines of quoted texts and what stands in brackets further right than the block that they stand in; PyYAML
+/// (YAML 1.1) does not, and strangers' files make use of it. Blanks in front of such a line change nothing, so it gets some.
 const QUOTED: &str = "invalid indentation in quoted scalar";
 const CLOSING: &str = "invalid indentation";
 const INSIDE: &str = "invalid indentation in flow construct";
@@ -229,7 +232,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entries(&mut self, depth: usize) -> Result<Vec<(String, Node)>, Message> {
-        let (mut entries, mut merged): (Vec<(String, Node)>, Vec<(String, Node)>) = Default::default();
+        let (mut entries, mut merged) = (Entries::new(), Entries::new());
         loop {
             let event = match self.next()? {
                 Event::MappingEnd => break,
@@ -402,7 +405,10 @@ mod tests {
     fn values_are_read_as_pyyaml_reads_them() {
         check(
             "a: yes\nb: No\nc: 'no'\nd: ~\ne: 010\nf: 1e3\ng: 1.0e+3\nh: 1_000\ni: .5\nj: 1:30\nk: 0x1F",
-            json!({"a": true, "b": false, "c": "no", "d": null, "e": 8, "f": "1e3", "g": 1000.0, "h": 1000, "i": 0.5, "j": 90, "k": 31}),
+            json!({
+                "a": true, "b": false, "c": "no", "d": null, "e": 8, "f": "1e3", "g": 1000.0, "h": 1000, "i": 0.5,
+                "j": 90, "k": 31
+            }),
         );
         check(
             "a: 09\nb: +1\nc: -1.\nd: 1.5e3\ne: y\nf: 2.0\ng: '1'",

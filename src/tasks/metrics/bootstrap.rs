@@ -1,5 +1,5 @@
-//! The standard error of an aggregate by drawing documents again and again, with the very draws of lm-evaluation-harness: rounds of
-//! at most 1000 draws, round `i` by CPython's generator with the seed `i`.
+//! The standard error of an aggregate by drawing documents again and again, with the very draws of lm-evaluation-harness:
+//! rounds of at most 1000 draws, round `i` by CPython's generator with the seed `i`.
 //!
 //! Source: lm-evaluation-harness 0.4.13, `bootstrap_stderr`.
 

@@ -1,5 +1,5 @@
-//! Aggregates over right and chosen classes: F1, Matthews' correlation coefficient, Brier's score. A figure is a list of the right
-//! class and the chosen one (for Brier's score, the probabilities of all).
+//! Aggregates over right and chosen classes: F1, Matthews' correlation coefficient, Brier's score. A figure is a list of the
+//! right class and the chosen one (for Brier's score, the probabilities of all).
 //!
 //! Source: scikit-learn 1.7, `f1_score` (binary), `matthews_corrcoef`; G. W. Brier 1950 as lm-evaluation-harness sums it.
 

@@ -1,5 +1,5 @@
-//! Metrics of translations over a whole task: BLEU and chrF as sacrebleu computes them by default. A figure is a list of the right
-//! translation (or several) and the given one. Absent: TER, other tokenizers than 13a.
+//! Metrics of translations over a whole task: BLEU and chrF as sacrebleu computes them by default. A figure is a list of the
+//! right translation (or several) and the given one. Absent: TER, other tokenizers than 13a.
 //!
 //! Source: sacrebleu 2.5, `metrics/bleu.py`, `metrics/chrf.py`, `tokenizers/tokenizer_13a.py`; K. Papineni 2002, M. Popović 2015.
 
@@ -39,7 +39,7 @@ fn pair(value: &Value) -> Result<(Vec<&str>, &str), Message> {
 
 /// The words of a text by NIST's rules for mteval-v13a.
 fn words_13a(text: &str) -> Result<Vec<String>, Message> {
-    static RULES: OnceLock<Result<Vec<(Regex, &str)>, String>> = OnceLock::new();
+    static RULES: OnceLock<Result<Vec<(Regex, &str)>, Message>> = OnceLock::new();
     let rules = RULES.get_or_init(|| {
         let rules = [
             (r"([\{-\~\[-\` -\&\(-\+\:-\@\/])", r" \1 "),
@@ -47,9 +47,12 @@ fn words_13a(text: &str) -> Result<Vec<String>, Message> {
             (r"([\.,])([^0-9])", r" \1 \2"),
             (r"([0-9])(-)", r"\1 \2 "),
         ];
-        rules.into_iter().map(|(pattern, new)| Ok((Regex::new(pattern).map_err(|e| e.to_string())?, new))).collect()
+        rules
+            .into_iter()
+            .map(|(pattern, new)| Ok((Regex::new(pattern).map_err(|e| Message::from(e.to_string()))?, new)))
+            .collect()
     });
-    let rules = rules.as_ref().map_err(|e| Message::from(e.as_str()))?;
+    let rules = rules.as_ref().map_err(Clone::clone)?;
     let mut line = python::rstrip(text).replace("<skipped>", "").replace("-\n", "").replace('\n', " ");
     for (entity, c) in [("&quot;", "\""), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")] {
         line = line.replace(entity, c);

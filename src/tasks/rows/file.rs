@@ -1,5 +1,5 @@
-//! One file of rows, by what its name ends with. Files come from strangers: their size is bounded, and what is wrong is named with
-//! the row. Absent: which file stands for which data set.
+//! One file of rows, by what its name ends with. Files come from strangers: their size is bounded, and what is wrong is named
+//! with the row. Absent: which file stands for which data set.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -50,8 +50,7 @@ fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
         return objects(path, serde_json::from_str(text).map_err(|e| fail(e.to_string().into()))?);
     }
     let mut rows = Vec::new();
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    while let Some(value) = values.next() {
+    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
         let value = value.map_err(|e| fail(format!("row {}: {e}", rows.len()).into()))?;
         let Value::Object(row) = value else { return Err(fail(format!("row {} is no object", rows.len()).into())) };
         rows.push(row);
@@ -68,8 +67,8 @@ fn objects(path: &Path, list: Value) -> Result<Vec<Row>> {
     items.into_iter().enumerate().map(object).collect()
 }
 
-/// The rows of a task whose `dataset_path` is a format and whose `dataset_kwargs` name the files. They lie in the task file's folder
-/// or below it.
+/// The rows of a task whose `dataset_path` is a format and whose `dataset_kwargs` name the files. They lie in the task file's
+/// folder or below it.
 ///
 /// # Errors
 /// No file for the split, one that leads out of the folder, or one that is broken.
@@ -141,6 +140,15 @@ mod tests {
         assert_eq!(read_text("x.jsonl", "{\"a\": 1}\n\n{\"a\": [null]}\n", None).unwrap(), rows);
         assert_eq!(read_text("x.json", "[{\"a\": 1}, {\"a\": [null]}]", None).unwrap(), rows);
         assert_eq!(read_text("x.json", "{\"v\": 0, \"rows\": [{\"a\": 1}, {\"a\": [null]}]}", Some("rows")).unwrap(), rows);
+    }
+
+    /// Python writes floats so that they are read as the same ones; hashes of documents need that.
+    #[test]
+    fn floats_are_read_to_the_last_bit() {
+        for text in ["-11.853703722235167", "-13.080545986584795", "-10.882068867072547", "0.1", "1e-7", "123456789.12345679"] {
+            let rows = read_text("x.jsonl", &format!("{{\"a\": {text}}}"), None).unwrap();
+            assert_eq!(rows[0]["a"].as_f64(), text.parse().ok(), "{text}");
+        }
     }
 
     #[test]

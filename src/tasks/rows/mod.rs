@@ -7,7 +7,6 @@ mod parquet;
 mod shape;
 mod table;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitworth_quant::message::{Message, Setting};
@@ -68,17 +67,6 @@ impl Docs {
 pub struct DataSources {
     /// Local files for data sets.
     pub map: Option<DataMap>,
-    /// Data sets of the hub.
-    pub hub: Option<Arc<dyn Hub>>,
-}
-
-/// A hub of data sets.
-pub trait Hub: std::fmt::Debug + Send + Sync {
-    /// The local files of one split of a data set, fetched where they are not there.
-    ///
-    /// # Errors
-    /// There is no such data set or split, or it cannot be fetched.
-    fn files(&self, path: &str, name: Option<&str>, split: &str) -> Result<Vec<PathBuf>, Message>;
 }
 
 impl DataSources {
@@ -100,18 +88,6 @@ impl DataSources {
         }
         let what =
             format!("the split {split:?} of the data set {path}{} ", name.map(|name| format!(" ({name})")).unwrap_or_default());
-        let Some(hub) = &self.hub else {
-            let remedy = Message::from(format!("{what}is in no file that is known; name one with ")).then(DATA_MAP);
-            return Err(fail(remedy));
-        };
-        let files = hub.files(path, name, split);
-        let files = files.map_err(|e| {
-            fail(Message::from(what).then("cannot be had: ").then(e).then("; a local file can stand for it: ").then(DATA_MAP))
-        })?;
-        let mut rows = Vec::new();
-        for path in files {
-            rows.extend(file::read(&path, None)?);
-        }
-        Ok(Docs::new(rows))
+        Err(fail(Message::from(format!("{what}is in no file that is known; name one with ")).then(DATA_MAP)))
     }
 }

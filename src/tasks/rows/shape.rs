@@ -1,5 +1,6 @@
-//! Rows of one file made alike, as Arrow makes them when Hugging Face's `datasets` reads JSON: a field that a row lacks is null, an
-//! integer in a column of floats is a float, in nested values too. Values that no one type holds stay as they are. Absent: files.
+//! Rows of one file made alike, as Arrow makes them when Hugging Face's `datasets` reads JSON: a field that a row lacks is
+//! null, an integer in a column of floats is a float, in nested values too. Values that no one type holds stay as they are.
+//! Absent: files.
 
 use serde_json::{Map, Number, Value};
 

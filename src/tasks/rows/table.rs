@@ -1,5 +1,5 @@
-//! CSV, with the types that pandas gives to columns, because Hugging Face's `datasets` reads CSV with it. Absent: other separators
-//! than one character, dates.
+//! CSV, with the types that pandas gives to columns, because Hugging Face's `datasets` reads CSV with it. Absent: other
+//! separators than one character, dates.
 
 use std::path::Path;
 

@@ -108,12 +108,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(
-        make: fn(&Map<String, Value>) -> Result<Box<dyn Filter>, Message>,
-        options: Value,
-        input: &str,
-        pairs: &[(&str, &str)],
-    ) {
+    fn check(make: crate::filters::Make, options: Value, input: &str, pairs: &[(&str, &str)]) {
         let filter = make(options.as_object().unwrap()).unwrap();
         let doc = Arc::new(Row::from_iter([("input".to_owned(), json!(input))]));
         for (answer, expected) in pairs {
@@ -134,7 +129,8 @@ mod tests {
             input,
             &[("so (B).", "(B)"), ("The Cat", "(B)"), ("is: A", "(A)"), ("12/11/1937!", "(A)"), ("?", "[invalid]")],
         );
-        let values = json!({"group_select": -1, "ignore_case": true, "regex_pattern_to_value": {"\\b(no|invalid)\\b": "No", "\\b(yes|ok)\\b": "Yes"}});
+        let pairs = json!({"\\b(no|invalid)\\b": "No", "\\b(yes|ok)\\b": "Yes"});
+        let values = json!({"group_select": -1, "ignore_case": true, "regex_pattern_to_value": pairs});
         check(map, values, "", &[("Yes or no", "No"), ("YES!", "Yes"), ("maybe", "[invalid]")]);
         check(word_sort, json!({}), "Sort. List: b a c", &[("first b, then a b c", "a b c"), ("none", "")]);
     }

@@ -253,8 +253,9 @@ mod tests {
     fn questions_are_lm_evals() {
         let race = doc(json!({
             "article": "A.",
-            "problems": "[{'question': 'He  _  .', 'answer': 'B', 'options': ['a', 'ran', 'c', 'd']}, {'question': 'Why?', 'answer': 'A', \
-                         'options': ['x', 'b', 'c', 'd']}, {'question': 'Who?', 'answer': 'D', 'options': ['1', '2', '3', '4']}]"
+            "problems": "[{'question': 'He  _  .', 'answer': 'B', 'options': ['a', 'ran', 'c', 'd']}, \
+                         {'question': 'Why?', 'answer': 'A', 'options': ['x', 'b', 'c', 'd']}, \
+                         {'question': 'Who?', 'answer': 'D', 'options': ['1', '2', '3', '4']}]"
         }));
         assert_eq!(race_text(&race).unwrap(), json!("Article: A.\n\nHe ran\nQuestion: Why?\nAnswer: x\nWho?"));
         assert_eq!((race_target(&race).unwrap(), race_choice(&race).unwrap()), (json!(3), json!(["1", "2", "3", "4"])));

@@ -1,6 +1,6 @@
 //! Twins: what Python functions of lm-evaluation-harness's task files do, written in Rust. One table, keyed by
-//! `folder/module.function`, with the SHA-256 of the modules that a twin was written after: a module that lies beside the task file
-//! with another hash may do something else, so its functions are refused. Nothing is guessed and no Python is run.
+//! `folder/module.function`, with the SHA-256 of the modules that a twin was written after: a module that lies beside the task
+//! file with another hash may do something else, so its functions are refused. Nothing is guessed and no Python is run.
 //!
 //! To add one: the function in the file of its family, and a row in [`TWINS`].
 
@@ -17,11 +17,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::files::yaml::Function;
-use crate::filters::Filter;
+use crate::filters::Make;
 use crate::metrics::classes;
 use crate::rows::{Docs, Row};
 
@@ -40,7 +40,7 @@ pub enum Twin {
     /// Makes one figure of all documents' figures.
     Aggregation(fn(&[Value]) -> Result<f64, Message>),
     /// A step of a filter with these options.
-    Filter(fn(&Map<String, Value>) -> Result<Box<dyn Filter>, Message>),
+    Filter(Make),
 }
 
 /// A row of the table.
@@ -242,6 +242,8 @@ fn list<'a>(doc: &'a Row, name: &str) -> Result<&'a Vec<Value>, Message> {
 mod tests {
     use std::path::Path;
     use std::sync::Arc;
+
+    use serde_json::Map;
 
     use super::*;
 

@@ -156,7 +156,8 @@ fn the_day_is_the_one_that_was_given() {
 /// Expected: transformers 5.23, `apply_chat_template(..., continue_final_message=True)`.
 #[test]
 fn an_answer_that_was_begun_ends_the_text() {
-    let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+    let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>\n{% endfor %}\
+                  {% if add_generation_prompt %}<assistant>{% endif %}";
     let messages = |begun: &str| [Message::new(ChatRole::User, "Sum: 1"), Message::new(ChatRole::Assistant, begun)];
     let up_to = |source: &str, begun: &str| template(source)?.render_up_to(&messages(begun), true).map_err(|e| e.to_string());
     assert_eq!(up_to(source, "Sum: ").unwrap(), "<user>Sum: 1</s>\n<assistant>Sum: ");

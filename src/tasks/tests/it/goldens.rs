@@ -73,8 +73,8 @@ fn drawn_shots_are_lm_evals() {
     }
 }
 
-/// The chat goldens were made with a template that writes every turn between two marks, and a system message of its own where there
-/// is none, which is taken from the golden itself.
+/// The chat goldens were made with a template that writes every turn between two marks, and a system message of its own where
+/// there is none, which is taken from the golden itself.
 #[test]
 fn chats_are_lm_evals() {
     let Some(folder) = shared("data/golden_extra") else { return };

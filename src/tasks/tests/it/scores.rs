@@ -3,10 +3,10 @@
 
 use bitworth_tasks::ask::{Ask, Limit, build};
 use bitworth_tasks::judge::judge;
-use bitworth_tasks::results::{sample_line, task_entry};
+use bitworth_tasks::results::{entries_of, sample_line, task_entry};
 use serde_json::{Map, Value};
 
-use crate::common::{definition, lines, select_subject, shared, sources};
+use crate::common::{built_in, definition, lines, select_subject, shared, sources};
 
 /// The draws of the golden run.
 const DRAWS: usize = 1000;
@@ -37,15 +37,8 @@ fn scores_and_samples_are_lm_evals() {
         // The folder has one file for all subjects of MMLU but two.
         let Some(selection) = select_subject(name) else { continue };
         let task = definition(&selection.tasks[0]);
-        let mut own: Vec<&Value> = Vec::new();
-        for sample in &samples {
-            if !own.iter().any(|other| other["doc_id"] == sample["doc_id"]) {
-                own.push(sample);
-            }
-        }
-        let answers: Vec<Vec<Value>> =
-            own.iter().map(|sample| sample["resps"].as_array().unwrap().iter().map(|resps| resps[0].clone()).collect()).collect();
-        let ask = Ask { limit: Limit::First(own.len()), ..Ask::default() };
+        let answers = recorded(&samples);
+        let ask = Ask { limit: Limit::First(answers.len()), ..Ask::default() };
         let built = build(&task, &sources, &ask).unwrap();
         let judged = judge(&built, &answers, DRAWS).unwrap();
         assert_eq!(judged.samples.len(), samples.len(), "{name}");
@@ -66,4 +59,40 @@ fn scores_and_samples_are_lm_evals() {
         }
     }
     assert!(compared.0 > 1000 && compared.1 > 150, "{compared:?}");
+}
+
+/// The answers in samples, one list for each document.
+fn recorded(samples: &[Value]) -> Vec<Vec<Value>> {
+    let mut own: Vec<&Value> = Vec::new();
+    for sample in samples {
+        if !own.iter().any(|other| other["doc_id"] == sample["doc_id"]) {
+            own.push(sample);
+        }
+    }
+    let answers = |sample: &&Value| sample["resps"].as_array().unwrap().iter().map(|resps| resps[0].clone()).collect();
+    own.iter().map(answers).collect()
+}
+
+#[test]
+fn a_group_is_lm_evals() {
+    let Some(folder) = shared("data/golden_extra") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let sources = sources(dir.path()).unwrap();
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("fake_run_results.json")).unwrap()).unwrap();
+    let selection = built_in(&["mmlu_stem"]);
+    let (mut built, mut judged) = (Vec::new(), Vec::new());
+    for chosen in &selection.tasks {
+        let answers = recorded(&lines(&folder.join(format!("fake_run_samples_{}.jsonl", chosen.name))));
+        let ask = Ask { limit: Limit::First(answers.len()), ..Ask::default() };
+        let own = build(&definition(chosen), &sources, &ask).unwrap();
+        judged.push(judge(&own, &answers, DRAWS).unwrap());
+        built.push(own);
+    }
+    let entries = entries_of(&built, judged.iter(), &selection).unwrap();
+    assert_eq!(selection.tasks.len(), 19);
+    let (found, expected) = (entries["mmlu_stem"].as_object().unwrap(), golden["groups"]["mmlu_stem"].as_object().unwrap());
+    assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
+    for (key, value) in found {
+        close(value, &expected[key], key);
+    }
 }
