@@ -105,6 +105,9 @@ impl BenchArgs {
         if self.drift_bound.is_nan() || self.drift_bound <= 0.0 || self.drift_bound > 1000.0 {
             bail!("--drift-bound {}: must lie above 0 and be at most 1000 percent", self.drift_bound);
         }
+        if !(self.delay.is_finite() && self.delay >= 0.0) {
+            bail!("--delay {}: must be 0 or more seconds", self.delay);
+        }
         let speed = SpeedSpec {
             prompt: list(&self.prompt),
             generate: list(&self.generate),

@@ -1,5 +1,6 @@
-//! Products in 8 bits of a few rows of activations with weights that stay as they are stored, as points of grids: a row of weights
-//! is taken apart once and multiplied with each row of activations. The sums are those of `q8_kernel.rs`, to the last bit.
+//! Products in 8 bits of a few rows of activations with weights that stay as they are stored, as points of grids: a row of
+//! weights is taken apart once and multiplied with each row of activations. The sums are those of `q8_kernel.rs`, to the last
+//! bit.
 
 use std::ops::Range;
 

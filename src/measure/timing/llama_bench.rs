@@ -137,17 +137,17 @@ impl LlamaBenchModel<'_> {
 }
 
 /// What it prints for one test.
-fn read(printed: &str, prompt: usize, generate: usize, depth: usize) -> Result<Timing, String> {
+fn read(printed: &str, prompt: usize, generate: usize, depth: usize) -> Result<Timing, Message> {
     let mut lines = printed.lines().filter(|line| !line.trim().is_empty());
     let (Some(line), None) = (lines.next(), lines.next()) else {
         let what = "did not print one line for one test; is it llama.cpp's llama-bench?";
-        return Err(format!("{what} (it printed {} lines)", printed.lines().count()));
+        return Err(format!("{what} (it printed {} lines)", printed.lines().count()).into());
     };
-    let told: Line =
-        serde_json::from_str(line).map_err(|e| format!("did not print a test as llama.cpp's llama-bench does ({e})"))?;
+    let told: Line = serde_json::from_str(line)
+        .map_err(|e| Message::from(format!("did not print a test as llama.cpp's llama-bench does ({e})")))?;
     let wanted = [prompt, generate, depth].map(|count| count as u64);
     if [told.n_prompt, told.n_gen, told.n_depth] != wanted {
-        return Err(format!("timed another test ({} prompt, {} new tokens)", told.n_prompt, told.n_gen));
+        return Err(format!("timed another test ({} prompt, {} new tokens)", told.n_prompt, told.n_gen).into());
     }
     match told.samples_ns[..] {
         [nanoseconds] if nanoseconds > 0 => {
@@ -155,7 +155,7 @@ fn read(printed: &str, prompt: usize, generate: usize, depth: usize) -> Result<T
             let engine = format!("{NAME} b{build_number} ({build_commit}), {backends}");
             Ok(Timing { seconds: nanoseconds as f64 / 1e9, engine })
         }
-        _ => Err(format!("printed {} timings for one repetition", told.samples_ns.len())),
+        _ => Err(format!("printed {} timings for one repetition", told.samples_ns.len()).into()),
     }
 }
 
@@ -204,7 +204,10 @@ mod tests {
     use super::*;
 
     fn line(changed: (&str, &str)) -> String {
-        let line = r#"{"build_commit": "a1b2c3d", "build_number": 11434, "backends": "CPU", "n_prompt": 0, "n_gen": 128, "n_depth": 64, "avg_ns": 2000000000, "samples_ns": [ 2000000000 ], "samples_ts": [ 64.0 ]}"#;
+        let line = concat!(
+            r#"{"build_commit": "a1b2c3d", "build_number": 11434, "backends": "CPU", "n_prompt": 0, "n_gen": 128, "#,
+            r#""n_depth": 64, "avg_ns": 2000000000, "samples_ns": [ 2000000000 ], "samples_ts": [ 64.0 ]}"#
+        );
         line.replace(changed.0, changed.1)
     }
 
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let refused = |printed: &str, what: &str| {
-            let error = read(printed, 0, 128, 64).unwrap_err();
+            let error = read(printed, 0, 128, 64).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         };
         refused("", "0 lines");
