@@ -49,8 +49,8 @@ pub struct BenchRow {
 }
 
 impl BenchRow {
-    /// What the timings of a test say, which all are of one model and engine and have the same shape; `None` if there are none. `test` is
-    /// its name, as llama-bench gives it, `bytes` those of the weights.
+    /// What the timings of a test say, which all are of one model and engine and have the same shape; `None` if there are none.
+    /// `test` is its name, as llama-bench gives it, `bytes` those of the weights.
     pub fn of(model: &str, bytes: u64, test: &str, all: &[&Speed]) -> Option<Self> {
         let first = all.first()?;
         let steady: Vec<&Speed> = all.iter().copied().filter(|speed| !speed.drifted).collect();

@@ -74,7 +74,7 @@ const ALWAYS: &[(&str, &str, &str)] = &[
     ("decode_repetitions", "", "repetitions behind `decode_tps`; 0 where the machine drifted in all, and it is of those"),
     ("drifted_repetitions", "", "timings of a machine that drifted, of both phases: they are in no speed that has others"),
     ("memory_bytes", "bytes", "the most memory that the model took while it was timed"),
-    ("speed_arithmetic", "", "arithmetic of the products that were timed: f32, q8 (activations in 8 bits), or another program's own"),
+    ("speed_arithmetic", "", "arithmetic of the timed products: f32, q8 (activations in 8 bits), or own, of another program"),
     ("speed_engine", "", "the program that was timed, another one with its build and backend"),
     ("speed_shape", "", "the shape of the model of random weights that was timed in the lane's place; empty for the lane itself"),
 ];

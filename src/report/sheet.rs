@@ -177,7 +177,10 @@ fn other_speeds(rows: &[Summary]) -> Vec<Timed> {
 }
 
 /// What the mark behind a speed means.
-pub(crate) const UNSURE: &str = "! the machine drifted in half of the repetitions or more: the speed is somewhere in this range, and nothing is concluded from it";
+pub(crate) const UNSURE: &str = concat!(
+    "! the machine drifted in half of the repetitions or more: ",
+    "the speed is somewhere in this range, and nothing is concluded from it"
+);
 
 /// Whether a speed of these rows has the mark.
 pub(crate) fn has_unsure_speeds(rows: &[Summary]) -> bool {

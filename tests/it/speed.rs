@@ -23,7 +23,8 @@ while [ $# -gt 0 ]; do
 done
 head -c 4 "$file" | grep -q GGUF || { echo "error: not a GGUF file" >&2; exit 1; }
 seconds=$((generate > 0 ? 2 : 1))
-printf '{"build_commit": "abc", "build_number": 7, "backends": "Fake", "n_prompt": %s, "n_gen": %s, "n_depth": %s, ' "$prompt" "$generate" "$depth"
+printf '{"build_commit": "abc", "build_number": 7, "backends": "Fake", "n_prompt": %s, ' "$prompt"
+printf '"n_gen": %s, "n_depth": %s, ' "$generate" "$depth"
 printf '"samples_ns": [ %s000000000 ]}\n' "$seconds"
 "#;
 
@@ -112,8 +113,8 @@ fn a_run_is_compared_by_the_program_that_its_files_are_for() {
     let dir = world();
     let dir = dir.path();
     program(dir, "fake", FAKE);
-    let config = "model = \"demo:demo-model\"\nrecipes = [\"q8_0\"]\n[text]\nfile = \"demo:data/eval.txt\"\nctx = 64\nchunks = 8\n\
-                  [speed]\nprompt = 8\ngenerate = 4\nrepetitions = 2\nengine = [\"bitworth\", \"llama-bench\"]\n\
+    let config = "model = \"demo:demo-model\"\nrecipes = [\"q8_0\"]\n[text]\nfile = \"demo:data/eval.txt\"\nctx = 64\n\
+                  chunks = 8\n[speed]\nprompt = 8\ngenerate = 4\nrepetitions = 2\nengine = [\"bitworth\", \"llama-bench\"]\n\
                   llama_bench = \"./fake\"\n";
     std::fs::write(dir.join("job.toml"), config).unwrap();
     let document = json(dir, &["run", "job.toml", "--device", "cpu", "--out", "out"]);

@@ -2,7 +2,7 @@
 //! nothing of larger models (a small one fits into the processor's cache), and GGUF files of lanes that are none, for programs
 //! that open nothing else. They stand in a folder of the run and are kept.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bitworth_engine::model::Variant;
@@ -154,7 +154,7 @@ fn is_there(output: &Output) -> Result<bool> {
     Ok(std::fs::metadata(&output.path).is_ok_and(|about| about.len() == bytes))
 }
 
-fn open(path: &PathBuf) -> Result<Variant> {
+fn open(path: &Path) -> Result<Variant> {
     Ok(Variant::Stored(Arc::new(Checkpoint::open(path)?)))
 }
 
