@@ -17,7 +17,7 @@ const DISTINCT_ROWS: usize = 32;
 /// Bytes that are written at once.
 const AT_ONCE: usize = 16 << 20;
 
-/// Writes the files of `outputs`, which are not split, from the first [`DISTINCT_ROWS`] rows of each tensor, over and over. Types
+/// Writes the files of `outputs`, which are not split, from a few rows of each tensor, over and over. Types
 /// that are of use only with an importance matrix are made without one. The same inputs give the same bytes.
 ///
 /// # Errors

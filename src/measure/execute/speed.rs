@@ -7,16 +7,13 @@ use bitworth_eval::record::{Body, Speed};
 use bitworth_quant::message::Message;
 
 use super::stages::Stages;
-use super::stand_in::{self, TimedShape};
+use super::stand_in::{self, CACHES, TimedShape};
 use super::{Run, plan};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::on_device;
 use crate::probe::last_level_cache;
 use crate::timing::{self, Engine, NoEnergy, Timings};
-
-/// The weights of a shape should be so many times the last-level cache at least, or their speed is that of the cache, too.
-const CACHES: f64 = 10.0;
 
 /// How lanes were timed.
 #[derive(Debug)]
@@ -197,7 +194,7 @@ impl<'a> Run<'a> {
                 );
                 continue;
             }
-            if last_level_cache().is_some_and(|cache| (bytes as f64) < CACHES * cache as f64) {
+            if last_level_cache().is_some_and(|cache| bytes < CACHES * cache) {
                 in_cache.push(lane.name.clone());
             }
             timed.push((lane, file));

@@ -23,9 +23,9 @@ use crate::probe::last_level_cache;
 
 /// Their folder.
 pub const TIMED: &str = "timed";
-/// The weights of a shape that is chosen are at least so many times the last-level cache: next to none of them is in it when it
-/// is read again.
-const CACHES: u64 = 10;
+/// The weights of a shape should be at least so many times the last-level cache: next to none of them is in it when they are read
+/// again.
+pub const CACHES: u64 = 10;
 /// Bits of a weight in the smallest files that people make.
 const FEWEST_BITS: f64 = 2.5;
 /// The cache of a processor that tells none, in bytes: that of most.
@@ -41,7 +41,7 @@ pub struct TimedShape {
 }
 
 impl TimedShape {
-    /// The shape of a name or a file; [`AUTO_SHAPE`] for the smallest of a few whose weights are [`CACHES`] times the last-level
+    /// The shape of a name or a file; [`AUTO_SHAPE`] for the smallest of a few whose weights are ten times the last-level
     /// cache of this machine even in few bits.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Rows of data: from files in JSON, JSON lines, CSV and parquet, as Hugging Face's `datasets` gives them to a task. [`map`] says
-//! which local file stands for which data set, [`shape`] makes rows of one file alike. Absent: what tasks make of rows.
+//! which local file stands for which data set, `shape` makes rows of one file alike. Absent: what tasks make of rows.
 
 pub mod file;
 pub mod map;
