@@ -97,6 +97,7 @@ impl Task {
         for (number, item) in self.items.iter_mut().enumerate() {
             for request in &mut item.requests {
                 match request {
+                    Request::Loglikelihood { context, .. } if context.is_empty() => return Err(whole_texts(&self.name)),
                     Request::Loglikelihood { context, continuation } => {
                         *context = render(context).map_err(|what| fail(number, what))?;
                         if let Some(bare) = continuation.strip_prefix(' ').filter(|bare| !bare.is_empty()) {
@@ -104,9 +105,7 @@ impl Task {
                         }
                     }
                     Request::GenerateUntil { prompt, .. } => *prompt = render(prompt).map_err(|what| fail(number, what))?,
-                    Request::LoglikelihoodRolling { .. } => {
-                        return Err(Error::file(&self.name, "scores whole texts, so it cannot be asked as a chat"));
-                    }
+                    Request::LoglikelihoodRolling { .. } => return Err(whole_texts(&self.name)),
                 }
             }
         }
@@ -184,6 +183,10 @@ fn read_items(data: &str, kind: &dyn TaskKind) -> Result<Vec<Item>> {
         return Err(Error::file(data, "holds no item"));
     }
     Ok(items)
+}
+
+fn whole_texts(task: &str) -> Error {
+    Error::file(task, "scores whole texts, so it cannot be asked as a chat")
 }
 
 #[cfg(test)]

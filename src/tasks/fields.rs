@@ -163,7 +163,7 @@ impl Maker {
     /// The choices.
     ///
     /// # Errors
-    /// What cannot be made of the document, or is no list.
+    /// A value that the document does not give, or that is not a list.
     pub fn choices(&self, doc: &Doc, columns: &[String]) -> Result<Vec<Value>, Message> {
         let made = self.make(doc, columns, |text| {
             literal::eval(&text).ok_or_else(|| Message::from(format!("the choices {} are no list of Python's", short(&text))))
@@ -191,7 +191,7 @@ fn is_digits(text: &str) -> bool {
 }
 
 fn index(text: &str) -> Result<Value, Message> {
-    literal::eval(text).filter(Value::is_i64).ok_or_else(|| Message::from(format!("{text} is no number of a choice")))
+    literal::eval(text).filter(Value::is_i64).ok_or_else(|| Message::from(format!("{text} is not the number of a choice")))
 }
 
 /// The beginning of a text, for messages.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Cpu;
-use super::gemm::{self, MatrixRows, RowOrder, Target};
+use super::gemm::{self, MatrixRows, Target};
 use super::interleave::interleave;
 use super::isa::{Isa, per_isa};
 use super::math;
@@ -98,7 +98,7 @@ impl QueryBlock<'_> {
             for head in self.kv_head * (heads / kv_heads)..(self.kv_head + 1) * (heads / kv_heads) {
                 let q = MatrixRows {
                     data: &self.q[t * heads * head_dim + head * head_dim..],
-                    order: RowOrder::Rows(heads * head_dim),
+                    stride: heads * head_dim,
                     range: 0..count,
                 };
                 self.score(q, seen, panel, stride, scratch);
@@ -112,7 +112,7 @@ impl QueryBlock<'_> {
                     let at = p * value_panel;
                     gemm::product(
                         self.isa,
-                        MatrixRows { data: &scratch.scores, order: RowOrder::Rows(stride), range: 0..count },
+                        MatrixRows { data: &scratch.scores, stride, range: 0..count },
                         values,
                         value_panel,
                         seen,
@@ -136,7 +136,7 @@ impl QueryBlock<'_> {
         for (p, keys) in scratch.keys.chunks_exact(panel * head_dim).take(seen.div_ceil(panel)).enumerate() {
             gemm::product(
                 self.isa,
-                MatrixRows { data: q.data, order: q.order, range: q.range.clone() },
+                MatrixRows { data: q.data, stride: q.stride, range: q.range.clone() },
                 keys,
                 panel,
                 head_dim,

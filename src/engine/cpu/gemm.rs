@@ -8,7 +8,6 @@
 //! Absent: an integer path, half-precision accumulation.
 
 use std::cell::Cell;
-use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -17,9 +16,6 @@ use super::{CpuWeight, interleave, shared::SharedMut};
 
 /// Columns of K handled before the kernel moves on; a panel of this depth stays in the first- or second-level cache.
 const DEPTH: usize = 256;
-/// From so many panels on it pays to bring activations into the order in which a tile reads them: rows whose length is a multiple
-/// of the page would otherwise push each other out of the first-level cache.
-const ENOUGH_PANELS: usize = 4;
 /// Rows of activations per task.
 const ROW_BLOCK: usize = 96;
 /// f32 numbers of decoded weights kept at once (8 MiB).
@@ -30,8 +26,6 @@ pub const LARGEST_TILE: (usize, usize) = (8, 48);
 thread_local! {
     /// Room for decoded weights, kept from one product to the next.
     static ROOM: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    /// Room for the activations of a task.
-    static ROWS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// Rows and columns of the register tile.
@@ -70,22 +64,14 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
             let (block, split) = (task / splits, task % splits);
             let block_rows = block * ROW_BLOCK..((block + 1) * ROW_BLOCK).min(rows);
             let block_panels = split * per_split..((split + 1) * per_split).min(panels);
-            let mut tiles = ROWS.take();
             for depth in (0..k).step_by(DEPTH) {
                 let deep = DEPTH.min(k - depth);
-                let is_tiled = block_panels.len() >= ENOUGH_PANELS;
-                if is_tiled {
-                    arrange(isa, &x[depth..], k, block_rows.clone(), deep, &mut tiles);
-                }
                 for p in block_panels.clone() {
                     let b = &packed[p * k * panel + depth * panel..][..deep * panel];
                     let width = panel.min(columns - p * panel);
                     product(
                         isa,
-                        match is_tiled {
-                            true => MatrixRows { data: &tiles, order: RowOrder::Tiles, range: block_rows.clone() },
-                            false => MatrixRows { data: &x[depth..], order: RowOrder::Rows(k), range: block_rows.clone() },
-                        },
+                        MatrixRows { data: &x[depth..], stride: k, range: block_rows.clone() },
                         b,
                         panel,
                         deep,
@@ -93,23 +79,9 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
                     );
                 }
             }
-            ROWS.set(tiles);
         });
     }
     ROOM.set(packed);
-}
-
-/// Brings `deep` columns of the rows `range` into the order [`RowOrder::Tiles`].
-fn arrange(isa: Isa, x: &[f32], stride: usize, range: Range<usize>, deep: usize, tiles: &mut Vec<f32>) {
-    let (height, _) = tile(isa);
-    tiles.resize(range.len().next_multiple_of(height) * deep, 0.0);
-    for (tile, first) in tiles.chunks_exact_mut(height * deep).zip(range.clone().step_by(height)) {
-        for (i, row) in (first..range.end.min(first + height)).enumerate() {
-            for (column, x) in tile.chunks_exact_mut(height).zip(&x[row * stride..][..deep]) {
-                column[i] = *x;
-            }
-        }
-    }
 }
 
 /// Decodes `columns` weight rows from `first` on into panels: panel p holds, for each k, the weights of `panel` neighbouring
@@ -128,23 +100,14 @@ fn pack(isa: Isa, w: &CpuWeight, first: usize, columns: usize, packed: &mut [f32
     );
 }
 
-/// Some rows of a matrix.
+/// Some rows of a row-major matrix.
 pub struct MatrixRows<'a> {
-    /// The matrix, beginning at the first column wanted; in tiles, these rows and columns alone.
+    /// The matrix, beginning at the first column wanted.
     pub data: &'a [f32],
-    /// How it is laid out.
-    pub order: RowOrder,
+    /// Row length of the matrix.
+    pub stride: usize,
     /// The rows.
-    pub range: Range<usize>,
-}
-
-/// How rows are laid out.
-#[derive(Debug, Clone, Copy)]
-pub enum RowOrder {
-    /// One after the other, each of this length.
-    Rows(usize),
-    /// As many rows as a register tile has, column by column; then the next ones.
-    Tiles,
+    pub range: std::ops::Range<usize>,
 }
 
 /// Where a product goes: columns `at .. at + width` of the rows of a matrix shared between threads.
@@ -170,27 +133,17 @@ pub fn product(isa: Isa, x: MatrixRows<'_>, b: &[f32], panel: usize, deep: usize
     }
     // What the kernels rely on.
     assert!(b.len() >= deep * panel && out.width <= panel);
-    let (height, _) = tile(isa);
-    match x.order {
-        RowOrder::Rows(stride) => assert!(x.data.len() >= (rows.end - 1) * stride + deep),
-        RowOrder::Tiles => assert!(x.data.len() >= rows.len().next_multiple_of(height) * deep),
-    }
+    assert!(x.data.len() >= (rows.end - 1) * x.stride + deep);
     assert!(out.data.len() >= (rows.end - 1) * out.stride + out.at + out.width);
-    assert!(matches!(x.order, RowOrder::Rows(_)) || panel == tile(isa).1);
+    let (height, _) = tile(isa);
     for row in rows.clone().step_by(height) {
         let count = height.min(rows.end - row);
         // SAFETY: the assertions above cover every element that a kernel reads or writes; no two tasks are given the same
         // output elements.
         unsafe {
             let call = kernel::Call {
-                x: x.data.as_ptr().add(match x.order {
-                    RowOrder::Rows(stride) => row * stride,
-                    RowOrder::Tiles => (row - rows.start) * deep,
-                }),
-                x_stride: match x.order {
-                    RowOrder::Rows(stride) => Some(stride),
-                    RowOrder::Tiles => None,
-                },
+                x: x.data.as_ptr().add(row * x.stride),
+                x_stride: x.stride,
                 panel: b.as_ptr(),
                 deep,
                 out: out.data.as_ptr().add(row * out.stride + out.at),
@@ -224,8 +177,7 @@ mod kernel {
     /// One tile: pointers to its first elements.
     pub struct Call {
         pub x: *const f32,
-        /// From row to row; `None` where columns of the tallest tile follow each other.
-        pub x_stride: Option<usize>,
+        pub x_stride: usize,
         pub panel: *const f32,
         pub deep: usize,
         pub out: *mut f32,
@@ -245,7 +197,7 @@ mod kernel {
                     acc[..width].copy_from_slice(out);
                 }
                 for k in 0..c.deep {
-                    let a = *c.x.add(c.x_stride.map_or(k * super::tile(super::Isa::Portable).0 + row, |stride| row * stride + k));
+                    let a = *c.x.add(row * c.x_stride + k);
                     let b = std::slice::from_raw_parts(c.panel.add(k * panel + j0), 16.min(panel - j0));
                     for (acc, &b) in acc.iter_mut().zip(b) {
                         *acc = a.mul_add(b, *acc);
@@ -261,31 +213,19 @@ mod kernel {
     #[target_feature(enable = "neon")]
     pub unsafe fn neon(c: &Call, rows: usize, panel: usize) {
         debug_assert_eq!(panel, 16);
-        // The distances of the tile's order are known to the compiler.
-        match c.x_stride {
-            Some(stride) => neon_tile(c, rows, stride, 1),
-            None => neon_tile(c, rows, 1, 6),
-        }
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    #[target_feature(enable = "neon")]
-    #[inline]
-    unsafe fn neon_tile(c: &Call, rows: usize, stride: usize, step: usize) {
         match rows {
-            1 => neon_rows::<1>(c, stride, step),
-            2 => neon_rows::<2>(c, stride, step),
-            3 => neon_rows::<3>(c, stride, step),
-            4 => neon_rows::<4>(c, stride, step),
-            5 => neon_rows::<5>(c, stride, step),
-            _ => neon_rows::<6>(c, stride, step),
+            1 => neon_rows::<1>(c),
+            2 => neon_rows::<2>(c),
+            3 => neon_rows::<3>(c),
+            4 => neon_rows::<4>(c),
+            5 => neon_rows::<5>(c),
+            _ => neon_rows::<6>(c),
         }
     }
 
     #[cfg(target_arch = "aarch64")]
     #[target_feature(enable = "neon")]
-    #[inline]
-    unsafe fn neon_rows<const R: usize>(c: &Call, stride: usize, step: usize) {
+    unsafe fn neon_rows<const R: usize>(c: &Call) {
         let mut edge = [[0.0f32; 16]; R];
         let mut acc = [[vdupq_n_f32(0.0); 4]; R];
         if c.accumulate {
@@ -299,7 +239,7 @@ mod kernel {
         for k in 0..c.deep {
             let b: [float32x4_t; 4] = std::array::from_fn(|v| vld1q_f32(c.panel.add(k * 16 + v * 4)));
             for i in 0..R {
-                let a = vdupq_n_f32(*c.x.add(i * stride + k * step));
+                let a = vdupq_n_f32(*c.x.add(i * c.x_stride + k));
                 for v in 0..4 {
                     acc[i][v] = vfmaq_f32(acc[i][v], a, b[v]);
                 }
@@ -317,32 +257,20 @@ mod kernel {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn avx2(c: &Call, rows: usize, panel: usize) {
-        debug_assert_eq!(panel, 16);
-        // The distances of the tile's order are known to the compiler.
-        match c.x_stride {
-            Some(stride) => avx2_tile(c, rows, stride, 1),
-            None => avx2_tile(c, rows, 1, 6),
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    #[inline]
-    unsafe fn avx2_tile(c: &Call, rows: usize, stride: usize, step: usize) {
         match rows {
-            1 => avx2_rows::<1>(c, stride, step),
-            2 => avx2_rows::<2>(c, stride, step),
-            3 => avx2_rows::<3>(c, stride, step),
-            4 => avx2_rows::<4>(c, stride, step),
-            5 => avx2_rows::<5>(c, stride, step),
-            _ => avx2_rows::<6>(c, stride, step),
+            1 => avx2_rows::<1>(c, panel),
+            2 => avx2_rows::<2>(c, panel),
+            3 => avx2_rows::<3>(c, panel),
+            4 => avx2_rows::<4>(c, panel),
+            5 => avx2_rows::<5>(c, panel),
+            _ => avx2_rows::<6>(c, panel),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    #[inline]
-    unsafe fn avx2_rows<const R: usize>(c: &Call, stride: usize, step: usize) {
+    unsafe fn avx2_rows<const R: usize>(c: &Call, panel: usize) {
+        debug_assert_eq!(panel, 16);
         let mut edge = [[0.0f32; 16]; R];
         let mut acc = [[_mm256_setzero_ps(); 2]; R];
         let full = c.width == 16;
@@ -360,7 +288,7 @@ mod kernel {
         for k in 0..c.deep {
             let b = [_mm256_loadu_ps(c.panel.add(k * 16)), _mm256_loadu_ps(c.panel.add(k * 16 + 8))];
             for i in 0..R {
-                let a = _mm256_broadcast_ss(&*c.x.add(i * stride + k * step));
+                let a = _mm256_broadcast_ss(&*c.x.add(i * c.x_stride + k));
                 for v in 0..2 {
                     acc[i][v] = _mm256_fmadd_ps(a, b[v], acc[i][v]);
                 }
@@ -383,35 +311,31 @@ mod kernel {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn avx512(c: &Call, rows: usize, panel: usize) {
-        match (panel, c.x_stride) {
-            (16, Some(stride)) => avx512_wide::<1>(c, rows, stride, 1),
-            (32, Some(stride)) => avx512_wide::<2>(c, rows, stride, 1),
-            (_, Some(stride)) => avx512_wide::<3>(c, rows, stride, 1),
-            // Only the widest panels have rows in tiles; the distances are known to the compiler.
-            (_, None) => avx512_wide::<3>(c, rows, 1, 8),
+        match panel {
+            16 => avx512_wide::<1>(c, rows),
+            32 => avx512_wide::<2>(c, rows),
+            _ => avx512_wide::<3>(c, rows),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
-    #[inline]
-    unsafe fn avx512_wide<const V: usize>(c: &Call, rows: usize, stride: usize, step: usize) {
+    unsafe fn avx512_wide<const V: usize>(c: &Call, rows: usize) {
         match rows {
-            1 => avx512_tile::<1, V>(c, stride, step),
-            2 => avx512_tile::<2, V>(c, stride, step),
-            3 => avx512_tile::<3, V>(c, stride, step),
-            4 => avx512_tile::<4, V>(c, stride, step),
-            5 => avx512_tile::<5, V>(c, stride, step),
-            6 => avx512_tile::<6, V>(c, stride, step),
-            7 => avx512_tile::<7, V>(c, stride, step),
-            _ => avx512_tile::<8, V>(c, stride, step),
+            1 => avx512_tile::<1, V>(c),
+            2 => avx512_tile::<2, V>(c),
+            3 => avx512_tile::<3, V>(c),
+            4 => avx512_tile::<4, V>(c),
+            5 => avx512_tile::<5, V>(c),
+            6 => avx512_tile::<6, V>(c),
+            7 => avx512_tile::<7, V>(c),
+            _ => avx512_tile::<8, V>(c),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
-    #[inline]
-    unsafe fn avx512_tile<const R: usize, const V: usize>(c: &Call, stride: usize, step: usize) {
+    unsafe fn avx512_tile<const R: usize, const V: usize>(c: &Call) {
         let masks: [__mmask16; V] = std::array::from_fn(|v| match c.width.saturating_sub(v * 16) {
             0 => 0,
             n if n < 16 => (1u16 << n) - 1,
@@ -432,7 +356,7 @@ mod kernel {
                 *b = _mm512_loadu_ps(panel.add(v * 16));
             }
             for i in 0..R {
-                let a = _mm512_set1_ps(*c.x.add(i * stride + k * step));
+                let a = _mm512_set1_ps(*c.x.add(i * c.x_stride + k));
                 for v in 0..V {
                     acc[i][v] = _mm512_fmadd_ps(a, b[v], acc[i][v]);
                 }

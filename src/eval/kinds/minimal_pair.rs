@@ -24,9 +24,14 @@ pub struct MinimalPair {
     fields: Fields,
 }
 
+/// A sentence behind the start token alone, as lm-evaluation-harness asks BLiMP's: without context.
+fn whole(sentence: String) -> Request {
+    Request::Loglikelihood { context: String::new(), continuation: sentence }
+}
+
 impl TaskKind for MinimalPair {
     fn item(&self, row: &DataRow) -> Result<Item, Message> {
-        let ask = |name: &str| Ok::<_, Message>(Request::LoglikelihoodRolling { text: text(row, name)? });
+        let ask = |name: &str| Ok::<_, Message>(whole(text(row, name)?));
         Ok(Item { requests: vec![ask(&self.fields.good)?, ask(&self.fields.bad)?], gold: Gold::Choice(0) })
     }
 
@@ -48,7 +53,7 @@ mod tests {
     #[test]
     fn both_sentences_are_asked_whole() {
         let item = kind("minimal_pair", KEYS).item(&row(ROW)).unwrap();
-        let ask = |t: &str| Request::LoglikelihoodRolling { text: t.into() };
+        let ask = |t: &str| Request::Loglikelihood { context: String::new(), continuation: t.into() };
         assert_eq!(item.requests, [ask("It is."), ask("It are.")]);
     }
 

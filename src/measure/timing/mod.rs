@@ -349,7 +349,7 @@ impl<'a, B: Backend> Timer<'a, B> {
             Timed::Elsewhere(model) => {
                 let Some(model) = model else { return Err(Error::unfit("the model is not open")) };
                 let timing = model.time(test, load.warm_up, watch)?;
-                // Of what a program does beside the test, as reading the file, the energy cannot be told apart.
+                // Its energy would include reading the file, which is no part of the test.
                 (timing.seconds, None, "own", timing.engine, Footprint::default())
             }
         };

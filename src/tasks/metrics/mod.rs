@@ -72,7 +72,7 @@ pub fn find(name: &str) -> Option<&'static Metric> {
 pub enum ErrorKind {
     /// From the deviation of the figures.
     OfMean,
-    /// By drawing documents again, at most so many times.
+    /// By drawing documents again; the most draws.
     Bootstrap(usize),
     /// Not at all.
     None,
@@ -118,8 +118,8 @@ pub fn find_aggregation(name: &str) -> Option<&'static Aggregation> {
 pub fn number(value: &Value) -> Result<f64, Message> {
     match value {
         Value::Bool(value) => Ok(f64::from(u8::from(*value))),
-        Value::Number(number) => number.as_f64().ok_or_else(|| Message::from(format!("{number} is no number"))),
-        other => Err(format!("{} is no number", python::repr(other)).into()),
+        Value::Number(number) => number.as_f64().ok_or_else(|| Message::from(format!("{number} is not a number"))),
+        other => Err(format!("{} is not a number", python::repr(other)).into()),
     }
 }
 
