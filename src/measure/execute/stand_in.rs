@@ -23,8 +23,8 @@ use crate::probe::last_level_cache;
 
 /// Their folder.
 pub const TIMED: &str = "timed";
-/// How many times the last-level cache a shape's weights should take at least. Then the cache holds next to none of them when they
-/// are read again.
+/// How many times the last-level cache a shape's weights should take at least. Then the cache holds next to none of them when
+/// they are read again.
 pub const CACHES: u64 = 10;
 /// Bits of a weight in the smallest files that people make.
 const FEWEST_BITS: f64 = 2.5;
