@@ -114,7 +114,8 @@ fn a_run_is_compared_by_the_program_that_its_files_are_for() {
     let dir = dir.path();
     program(dir, "fake", FAKE);
     let config = "model = \"demo:demo-model\"\nrecipes = [\"q8_0\"]\n[text]\nfile = \"demo:data/eval.txt\"\nctx = 64\n\
-                  chunks = 8\n[speed]\nprompt = 8\ngenerate = 4\nrepetitions = 2\ndrift_bound = 10.0\nengine = [\"bitworth\", \"llama-bench\"]\n\
+                  chunks = 8\n[speed]\nprompt = 8\ngenerate = 4\nrepetitions = 2\n\
+                  drift_bound = 10.0\nengine = [\"bitworth\", \"llama-bench\"]\n\
                   llama_bench = \"./fake\"\n";
     std::fs::write(dir.join("job.toml"), config).unwrap();
     let document = json(dir, &["run", "job.toml", "--device", "cpu", "--out", "out"]);
@@ -145,7 +146,8 @@ fn speeds_of_a_shape_stand_in_for_those_of_a_small_model_and_say_so() {
     let config = |more: &str| {
         let config = format!(
             "model = \"demo:demo-model\"\nrecipes = [\"q8_0\", \"q4_k_m\"]\n[text]\nfile = \"demo:data/eval.txt\"\nctx = 64\n\
-             chunks = 8\n[speed]\nprompt = 8\ngenerate = 4\nrepetitions = 2\ndrift_bound = 10.0\nshape = \"tiny/config.json\"\n{more}"
+             chunks = 8\n[speed]\nprompt = 8\ngenerate = 4\nrepetitions = 2\n\
+             drift_bound = 10.0\nshape = \"tiny/config.json\"\n{more}"
         );
         std::fs::write(dir.join("job.toml"), config).unwrap();
     };
