@@ -5,13 +5,15 @@
 //! - [`record`]: the rows a run leaves behind, one per lane and sequence, item, or timing; [`records`] keeps them in parquet
 //!   files;
 //! - [`metrics`]: the figures of one lane on one text that reports have, [`tokens`]: all the others;
-//! - [`stats`]: means, intervals, quantiles, paired tests;
+//! - [`stats`]: means, intervals, quantiles, paired tests, verdicts, and what a number of items can show;
+//! - [`overlap`]: whether texts share runs of words;
 //! - [`demo`]: the demo world carried inside the program.
 
 pub mod demo;
 pub mod job;
 pub mod kinds;
 pub mod metrics;
+pub mod overlap;
 pub mod record;
 pub mod records;
 pub mod request;

@@ -57,7 +57,7 @@ pub fn agreement(clusters: &[Cluster]) -> Option<Estimate> {
 }
 
 /// The ratio estimator and its cluster-robust standard error, the latter only from two sequences on and for finite sums.
-fn mean_and_error(clusters: &[Cluster]) -> Option<(f64, Option<f64>)> {
+pub(super) fn mean_and_error(clusters: &[Cluster]) -> Option<(f64, Option<f64>)> {
     let total: f64 = clusters.iter().map(|c| c.count as f64).sum();
     if total == 0.0 {
         return None;

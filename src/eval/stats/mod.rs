@@ -2,19 +2,30 @@
 //! functions of numbers; what is compared with what is the report's matter.
 //!
 //! All intervals are two-sided at 95 %. Tokens of one sequence are not independent, so everything that is counted per token is
-//! clustered by sequence (Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640); items of a task are taken as independent.
+//! clustered by sequence (Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640). Items of a task are taken as independent, but
+//! for those that share a cluster in [`paired`] and what is made from it.
 
+mod choice;
 mod clustered;
 mod distribution;
 mod divergence;
+mod paired;
+mod power;
 mod proportion;
+#[cfg(test)]
+mod simulation;
 mod spread;
+mod verdict;
 
+pub use choice::{ChoiceScores, choice_scores};
 pub use clustered::{Cluster, agreement, bits_per_byte, mean, perplexity, perplexity_difference};
 pub use distribution::{Distribution, correlation, independent_error};
 pub use divergence::{DeltaP, Divergence, at_least_zero, delta_p, divergence, quantile};
+pub use paired::{MeanWithError, Paired, PairedItem, PairedTest, holm, macro_mean, mean_with_error, paired, pooled};
+pub use power::{detectable, items_for};
 pub use proportion::{PairedAccuracy, paired_accuracy, wilson};
 pub use spread::Spread;
+pub use verdict::{LEVEL, POWER, Verdict, verdict};
 
 use std::sync::OnceLock;
 
