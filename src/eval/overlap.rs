@@ -1,5 +1,5 @@
-//! Whether texts share runs of words: a task's item that stands in the text of an importance matrix, or in another text that shaped a
-//! lane, says less about the lane. Absent: what to do about it.
+//! Whether texts share runs of words: a task's item that stands in the text of an importance matrix, or in another text that
+//! shaped a lane, says less about the lane. Absent: what to do about it.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,11 +12,11 @@ use bitworth_quant::message::Message;
 /// A word is what stands between white space, in lower case and without its punctuation: "Don't!" is `dont`, a dash alone is no
 /// word. So does the decontamination of lm-evaluation-harness (`lm_eval/decontamination/janitor.py`), which follows appendix C of
 /// GPT-3's paper (Brown and others 2020, "Language Models are Few-Shot Learners", arXiv 2005.14165). That one drops ASCII's
-/// punctuation and lowers ASCII's letters alone; here all characters but letters and digits go, and all letters are lowered, so that
-/// typographic quotes hide nothing. Control characters part words.
+/// punctuation and lowers ASCII's letters alone; here all characters but letters and digits go, and all letters are lowered, so
+/// that typographic quotes hide nothing. Control characters part words.
 ///
-/// Texts of fewer words than a run share nothing, nor do languages that are written without white space. Two runs have the same hash
-/// by chance once in 2^64: with a million runs on both sides some text is taken for an overlap once in 18 million times.
+/// Texts of fewer words than a run share nothing, nor do languages that are written without white space. Two runs have the same
+/// hash by chance once in 2^64: with a million runs on both sides some text is taken for an overlap once in 18 million times.
 #[derive(Debug, Clone)]
 pub struct Ngrams {
     words: NonZeroUsize,

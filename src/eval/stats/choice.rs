@@ -7,14 +7,14 @@ use serde::Serialize;
 pub struct ChoiceScores {
     /// Natural logarithm of the right choice's probability among the choices; 0 is best.
     pub log_p_gold: f64,
-    /// Brier's score (1950, "Verification of forecasts expressed in terms of probability"): the sum over all choices of the squared
-    /// difference of probability and truth; 0 is best, 2 worst.
+    /// Brier's score (1950, "Verification of forecasts expressed in terms of probability"): the sum over all choices of the
+    /// squared difference of probability and truth; 0 is best, 2 worst.
     pub brier: f64,
 }
 
-/// Scores the choices of an item from their log-probabilities, which need not sum to 1: the probability of a choice is its softmax
-/// among them. `gold` is the place of the right one. `None` where there is no such choice, where a log-probability is not a
-/// number or positive infinity, and where all are negative infinity.
+/// Scores the choices of an item from their log-probabilities, which need not sum to 1: the probability of a choice is its
+/// softmax among them. `gold` is the place of the right one. `None` where there is no such choice, where a log-probability is not
+/// a number or positive infinity, and where all are negative infinity.
 pub fn choice_scores(logprobs: &[f64], gold: usize) -> Option<ChoiceScores> {
     let right = *logprobs.get(gold)?;
     let largest = logprobs.iter().copied().reduce(f64::max)?;

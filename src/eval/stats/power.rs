@@ -74,8 +74,8 @@ mod tests {
         near(detectable(14_042, 0.05, 8).unwrap(), 0.006818348123031345);
     }
 
-    // The same, solved for the items and rounded up. The exact test's power there, summed over binomials (scipy.stats.binom): 0.8007,
-    // 0.8196, 0.8023, 0.9269, 0.8007.
+    // The same, solved for the items and rounded up. The exact test's power there, summed over binomials (scipy.stats.binom):
+    // 0.8007, 0.8196, 0.8023, 0.9269, 0.8007.
     #[test]
     fn the_number_of_items_solves_the_equation() {
         assert_eq!(items_for(0.01, 0.1, 1), Some(8046));

@@ -22,8 +22,8 @@ const TASKS: [Shape; 4] = [
     Shape { items: 60, in_cluster: 5, unsure: 0.06 },
 ];
 
-/// One task's items for every lane. Whether an item is unsure is common to all, and an unsure cluster is mostly right or mostly wrong
-/// at once, which each model draws anew; `loss` is the chance that a lane loses an answer that it had.
+/// One task's items for every lane. Whether an item is unsure is common to all, and an unsure cluster is mostly right or mostly
+/// wrong at once, which each model draws anew; `loss` is the chance that a lane loses an answer that it had.
 fn task(shape: &Shape, loss: f64, random: &mut SplitMix64) -> [Vec<PairedItem>; LANES] {
     let mut lanes = [const { Vec::new() }; LANES];
     for first in (0..shape.items).step_by(shape.in_cluster) {

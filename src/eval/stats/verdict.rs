@@ -33,17 +33,17 @@ pub enum Verdict {
 /// does not matter, in the values' unit (0.01 for a point of accuracy).
 ///
 /// - [`Verdict::NotWorse`]: the lower end of the 95 % interval lies above `-margin`. This is a test of non-inferiority at the
-///   one-sided level of 2.5 %, which ICH E9 (1998, Statistical Principles for Clinical Trials, 5.5) asks for. Tests of equivalence
-///   take 90 % intervals, thus 5 %; the stricter level keeps one interval for all that is shown. It is per comparison: the
-///   correction for many comparisons guards [`Verdict::Worse`] alone.
+///   one-sided level of 2.5 %, which ICH E9 (1998, Statistical Principles for Clinical Trials, 5.5) asks for. Tests of
+///   equivalence take 90 % intervals, thus 5 %; the stricter level keeps one interval for all that is shown. It is per
+///   comparison: the correction for many comparisons guards [`Verdict::Worse`] alone.
 /// - [`Verdict::Worse`]: not that, the lane lost, and `adjusted_p` is below [`LEVEL`].
 /// - A loss that is significant and wholly within the margin is `NotWorse`: whoever names a margin says that such a loss does not
-///   matter (Piaggio and others 2012, "Reporting of noninferiority and equivalence randomized trials", figure 1). Difference and p
-///   stand beside it.
+///   matter (Piaggio and others 2012, "Reporting of noninferiority and equivalence randomized trials", figure 1). Difference and
+///   p stand beside it.
 /// - [`Verdict::Undecided`] otherwise, with the number of items that give one of the two with the chance [`POWER`] if the lane's
-///   true difference is the one seen: `(z_level + z_power)^2 s^2 / d^2`, s^2 the variance of an item that the interval is made of, d
-///   the difference to 0 or to `-margin`, whichever needs fewer. For `Worse` the level is [`LEVEL`] by what the correction made of
-///   p; where that is 1, the correction may be larger and the number is the least.
+///   true difference is the one seen: `(z_level + z_power)^2 s^2 / d^2`, s^2 the variance of an item that the interval is made
+///   of, d the difference to 0 or to `-margin`, whichever needs fewer. For `Worse` the level is [`LEVEL`] by what the correction
+///   made of p; where that is 1, the correction may be larger and the number is the least.
 ///
 /// A margin of 0 or below leaves `NotWorse` to lanes that are better. Nothing that is not a number decides anything.
 pub fn verdict(paired: &Paired, adjusted_p: f64, margin: f64) -> Verdict {

@@ -154,7 +154,7 @@ fn single_values_have_the_paired_t_test() {
 
 #[test]
 fn without_differences_p_is_one_and_a_width_stays() {
-    // Right or wrong: half an item each way. Clusters: t's point at 3 degrees by 4 clusters (3.1824463052837078 / 4 * sqrt(4 / 3)).
+    // Four clusters of which one more would flip: 3.1824463052837078 / 4 * sqrt(4 / 3), with t's point at 3 degrees.
     let pair = paired(&digits("11010011", "11010011", &[1, 1, 2, 2, 3, 3, 4, 4])).unwrap();
     let half = 0.9186931155185393;
     check(&pair, 0.0, 0.0, 1.0, (-half, half));
@@ -239,7 +239,7 @@ fn pooled_tasks_keep_their_clusters_apart() {
     let pool = pooled(&[first.clone(), second.clone()]).unwrap();
     assert_eq!(Some(pool), paired(&together));
     assert_eq!((pool.items, pool.clusters), (314, 34));
-    assert_eq!(pooled(&[second.clone()]), paired(&second));
+    assert_eq!(pooled(std::slice::from_ref(&second)), paired(&second));
     // Single items stay single.
     assert_eq!(pooled(&[flips(100, 10, 1), flips(20, 4, 3)]), paired(&flips(120, 14, 4)));
     assert_eq!(pooled::<Vec<PairedItem>>(&[]), None);

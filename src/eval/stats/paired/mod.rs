@@ -19,7 +19,8 @@ pub struct PairedItem {
     pub reference: f64,
     /// The lane's.
     pub lane: f64,
-    /// What the item shares with others, a passage for one. Items of one cluster are one draw; an item without one is a draw alone.
+    /// What the item shares with others, a passage for one. Items of one cluster are one draw; an item without one is a draw
+    /// alone.
     pub cluster: Option<u64>,
 }
 
@@ -51,8 +52,8 @@ pub struct Paired {
     pub only_reference: Option<u64>,
     /// Items that only the lane got right; `None` where a value is neither 0 nor 1.
     pub only_lane: Option<u64>,
-    /// Mean of lane less reference with its 95 % interval. No interval for a single draw (but of one item right or wrong), where a
-    /// value is not finite, and where nothing differs in values without bounds.
+    /// Mean of lane less reference with its 95 % interval. No interval for a single draw (but of one item right or wrong), where
+    /// a value is not finite, and where nothing differs in values without bounds.
     pub difference: Estimate,
     /// Standard error of the difference; `None` for a single draw and where a value is not finite.
     pub standard_error: Option<f64>,
@@ -74,18 +75,18 @@ impl Paired {
 
 /// Compares a lane with the reference by the differences on the same items.
 ///
-/// Where all values are 0 or 1 and no two items share a cluster, p and interval are those of [`paired_accuracy`]. Otherwise both are
-/// of Student's t with G - 1 degrees for G draws. The standard error is the cluster-robust one with the factor G / (G - 1) (Miller
-/// 2024, "Adding Error Bars to Evals", arXiv 2411.00640, here of the differences; the factor as statsmodels
-/// has it); where every item is a draw, it is that of the paired t test.
+/// Where all values are 0 or 1 and no two items share a cluster, p and interval are those of [`paired_accuracy`]. Otherwise both
+/// are of Student's t with G - 1 degrees for G draws. The standard error is the cluster-robust one with the factor G / (G - 1)
+/// (Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640, here of the differences; the factor as statsmodels has
+/// it); where every item is a draw, it is that of the paired t test.
 ///
 /// Two precautions, as scores are mostly equal, and t knows nothing of that:
 ///
-/// - p is at least `2^(1 - k)` for k draws that differ: the least that the exact test by changing signs can give (Fisher 1935, The
-///   Design of Experiments, section 21). Five items that all flip one way prove nothing, and neither do two clusters.
+/// - p is at least `2^(1 - k)` for k draws that differ: the least that the exact test by changing signs can give (Fisher 1935,
+///   The Design of Experiments, section 21). Five items that all flip one way prove nothing, and neither do two clusters.
 /// - Where some draws do not differ, or all differ alike, t's interval counts one more differing draw, half up and half down, of
-///   the mean square of those seen. That is what Agresti and Min (2005) do for single items. Where none differs and all values lie
-///   within 0 and 1, this draw is a cluster of mean size that flips as a whole.
+///   the mean square of those seen. That is what Agresti and Min (2005) do for single items. Where none differs and all values
+///   lie within 0 and 1, this draw is a cluster of mean size that flips as a whole.
 ///
 /// `None` without an item.
 pub fn paired(items: &[PairedItem]) -> Option<Paired> {
@@ -217,8 +218,8 @@ pub fn mean_with_error(values: &[(f64, Option<u64>)]) -> Option<MeanWithError> {
     })
 }
 
-/// Items of several tasks together, each item with the same weight. Clusters of different tasks are different ones, whatever their
-/// numbers. `None` without an item.
+/// Items of several tasks together, each item with the same weight. Clusters of different tasks are different ones, whatever
+/// their numbers. `None` without an item.
 pub fn pooled<T: AsRef<[PairedItem]>>(tasks: &[T]) -> Option<Paired> {
     let mut numbers = HashMap::new();
     let mut items = Vec::new();
@@ -234,11 +235,11 @@ pub fn pooled<T: AsRef<[PairedItem]>>(tasks: &[T]) -> Option<Paired> {
     paired(&items)
 }
 
-/// The plain mean over tasks, each with the same weight: difference, and standard error `sqrt(sum se^2) / n` of independent tasks.
-/// p and interval are normal. Where tasks have degrees of freedom, they are of Student's t with Satterthwaite's degrees (1946, "An
-/// approximate distribution of estimates of variance components"; Welch's test for two tasks), as five clusters are not many.
-/// [`paired`]'s precautions hold: the interval is made of the tasks' intervals, and p is at least `2^(1 - k)`. One task is itself.
-/// `None` without a task.
+/// The plain mean over tasks, each with the same weight: difference, and standard error `sqrt(sum se^2) / n` of independent
+/// tasks. p and interval are normal. Where tasks have degrees of freedom, they are of Student's t with Satterthwaite's degrees
+/// (1946, "An approximate distribution of estimates of variance components"; Welch's test for two tasks), as five clusters are
+/// not many. [`paired`]'s precautions hold: the interval is made of the tasks' intervals, and p is at least `2^(1 - k)`. One task
+/// is itself. `None` without a task.
 pub fn macro_mean(tasks: &[Paired]) -> Option<Paired> {
     let [_, _, ..] = tasks else {
         return tasks.first().copied();
@@ -279,9 +280,9 @@ fn satterthwaite(tasks: &[Paired]) -> Option<f64> {
     Some(1.0 / spent).filter(|degrees| degrees.is_finite() && *degrees > 0.0)
 }
 
-/// Holm's step-down p-values of one family of tests (1979, "A simple sequentially rejective multiple test procedure"), in the order
-/// given: the i-th smallest of m times `m - i + 1`, at least the one before it, at most 1. Rejecting those below a level keeps the
-/// chance of any false rejection below it, however the tests depend on each other. What is not a number counts as 1.
+/// Holm's step-down p-values of one family of tests (1979, "A simple sequentially rejective multiple test procedure"), in the
+/// order given: the i-th smallest of m times `m - i + 1`, at least the one before it, at most 1. Rejecting those below a level
+/// keeps the chance of any false rejection below it, however the tests depend on each other. What is not a number counts as 1.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let known: Vec<f64> = p_values.iter().map(|&p| if p.is_nan() { 1.0 } else { p.clamp(0.0, 1.0) }).collect();
     let mut order: Vec<usize> = (0..known.len()).collect();
