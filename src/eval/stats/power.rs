@@ -11,7 +11,7 @@ use super::verdict::{LEVEL, MOST_ITEMS, power_point, upper_point};
 /// all-or-none responses", Biometrics 24; Connor 1987, "Sample size for testing differences in proportions for the paired-sample
 /// design", Biometrics 43) for d. The 1 is the correction for continuity (Edwards 1948, "Note on the correction for continuity in
 /// testing the significance of the difference between correlated proportions"): without it the exact test has a power of 76 to
-/// 79 %, with it 80 to 86 %, and more where only a handful of flips is expected.
+/// 81 %, with it 80 to 86 %, and more where only a handful of flips is expected.
 pub fn detectable(items: u64, flip_share: f64, comparisons: u64) -> Option<f64> {
     let shortfall = shortfall(flip_share, comparisons)?;
     let items = items as f64;
