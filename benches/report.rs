@@ -78,9 +78,10 @@ fn records(keep: bool) -> Vec<Record> {
         let sequences = (0..TEXTS).flat_map(move |text| (0..WINDOWS).map(move |n| Body::Sequence(sequence(lane, text, n, keep))));
         let items = (0..TASKS).flat_map(move |task| {
             (0..ITEMS).map(move |item| {
-                let correct = chance([lane, task, item, 7]) < 0.7;
+                let value = Some(f64::from(u8::from(chance([lane, task, item, 7]) < 0.7)));
                 let task = format!("task {task}");
-                Body::Item(ItemRecord { task, task_version: 1, item, correct, logprobs: vec![-1.0, -2.0], text: None })
+                let logprobs = vec![-1.0, -2.0];
+                Body::Item(ItemRecord { task, task_version: "1".into(), item, value, logprobs, ..ItemRecord::default() })
             })
         });
         let speeds = (0..5).flat_map(move |repetition| {
@@ -123,7 +124,7 @@ fn main() {
         let gathered = bitworth::report::gather::gather(&records).unwrap();
         timed("gather", begin);
         let begin = Instant::now();
-        let rows = bitworth::report::summary::summarize(&gathered);
+        let rows = bitworth::report::summary::summarize(&gathered, Default::default());
         timed("summarize", begin);
         let begin = Instant::now();
         let findings = bitworth::report::findings::findings(&gathered, &rows);

@@ -7,9 +7,12 @@ use anyhow::{Result, anyhow};
 use super::session::Session;
 use super::{Outcome, output};
 use bitworth_eval::job::Job;
+use bitworth_eval::record::Record;
 use bitworth_measure::device::Device;
-use bitworth_measure::execute::{self, CandidatePlan, FilePlan, JobPlan, ModelPlan, Ready, ShapePlan, StagePlan, TimingPlan};
-use bitworth_report::{Report, number};
+use bitworth_measure::execute::{
+    self, CandidatePlan, FilePlan, Harness, JobPlan, ModelPlan, Ready, ShapePlan, StagePlan, TimingPlan,
+};
+use bitworth_report::{Judgement, Report, number};
 
 /// A job that was done, and its report.
 pub struct Written {
@@ -17,6 +20,10 @@ pub struct Written {
     pub report: Report,
     /// The files of the report.
     pub files: Vec<PathBuf>,
+    /// What it was made of.
+    pub records: Vec<Record>,
+    /// The tasks of lm-evaluation-harness that were asked.
+    pub harness: Option<Harness>,
 }
 
 impl Written {
@@ -55,7 +62,12 @@ pub fn checked(mut job: Job) -> Result<Job> {
 pub fn execute(job: &Job, out: Option<&Path>, device: &Device, session: &Session) -> Result<Written> {
     let finished = execute::execute(job, out, device, session.watch())?;
     finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
-    let Some(out) = out else { return Ok(Written { report: Report::new(&finished.records)?, files: Vec::new() }) };
+    let judgement = job.tasks.as_ref().map_or_else(Judgement::default, |tasks| Judgement { margin: tasks.margin });
+    let harness = finished.harness;
+    let Some(out) = out else {
+        let report = Report::judged(&finished.records, judgement)?;
+        return Ok(Written { report, files: Vec::new(), records: finished.records, harness });
+    };
     if finished.found > 0 {
         session.note(&format!("{} files of records were in {} already", finished.found, out.display()));
     }
@@ -65,9 +77,9 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, session: &Session
     if records.len() < all {
         session.note(&format!("{} also holds results of earlier jobs, which are not in this report", out.display()));
     }
-    let report = Report::new(&records)?;
+    let report = Report::judged(&records, judgement)?;
     let files = report.write(out)?;
-    Ok(Written { report, files })
+    Ok(Written { report, files, records, harness })
 }
 
 /// Prints what would be done.

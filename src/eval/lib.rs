@@ -27,4 +27,4 @@ pub mod tokens;
 use bitworth_quant::message::Setting;
 
 /// Every setting that a message of this crate may name.
-pub const SETTINGS: &[Setting] = &[records::OUT];
+pub const SETTINGS: &[Setting] = &[records::OUT, job::INCLUDE_PATH];

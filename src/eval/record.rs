@@ -5,8 +5,9 @@ use serde::Serialize;
 
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
 /// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens,
-/// and lanes what they were made with. Since 4 timings say their arithmetic, and since 5 which program was timed on what.
-pub const SCHEMA_VERSION: u32 = 5;
+/// and lanes what they were made with. Since 4 timings say their arithmetic, and since 5 which program was timed on what. Since 6
+/// items have values, figures, groups and clusters, and versions of tasks are texts.
+pub const SCHEMA_VERSION: u32 = 6;
 /// The earliest version that is still read; what it did not record is `None`, or not drifted.
 pub const OLDEST_SCHEMA: u32 = 1;
 /// This program, where records say which one was timed.
@@ -258,20 +259,44 @@ pub struct Layer {
 }
 
 /// One item of a task under one lane.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ItemRecord {
     /// The task's name.
     pub task: String,
-    /// The task's version.
-    pub task_version: u32,
+    /// The task's version; of tasks of lm-evaluation-harness with what was asked otherwise: `1.0, 5-shot, chat`.
+    pub task_version: String,
     /// Number of the item, from 0.
     pub item: u32,
-    /// Whether the model was right.
-    pub correct: bool,
-    /// Sum of log-probabilities per choice; empty where text was generated.
+    /// What the item came to: 1 where the model was right and 0 where it was wrong, or what the metric gives. `None` where the
+    /// metric has no figure for one item.
+    pub value: Option<f64>,
+    /// The metric, and behind a comma the filter, where a task has several; `None` where the only one is right or wrong.
+    pub metric: Option<String>,
+    /// Sum of log-probabilities per choice or request; empty where text was generated.
     pub logprobs: Vec<f64>,
+    /// Whether each of these texts is the one that the model would have made; `None` where that was not kept.
+    pub greedy: Option<Vec<bool>>,
     /// The generated answer; `None` where choices were scored.
     pub text: Option<String>,
+    /// The right one among `logprobs`, where exactly one is.
+    pub gold: Option<u32>,
+    /// The groups that the task belongs to, the outermost first, with `/` between them.
+    pub group: Option<String>,
+    /// What items have in common that are not independent, as a passage that several questions are about.
+    pub cluster: Option<String>,
+    /// Every figure that an item has, by metric and filter.
+    pub scores: Vec<(String, f64)>,
+}
+
+impl ItemRecord {
+    /// Whether the model was right; `None` where the metric knows more than right and wrong.
+    pub fn is_correct(&self) -> Option<bool> {
+        match self.value {
+            Some(1.0) => Some(true),
+            Some(0.0) => Some(false),
+            _ => None,
+        }
+    }
 }
 
 /// One timing of one lane.

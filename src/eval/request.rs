@@ -34,6 +34,16 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// What a continuation stands behind, where one is scored.
+    pub fn context(&self) -> Option<&str> {
+        match self {
+            Self::Loglikelihood { context, .. } => Some(context),
+            Self::LoglikelihoodRolling { .. } | Self::GenerateUntil { .. } => None,
+        }
+    }
+}
+
 /// The answer to one [`Request`], of the same kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {

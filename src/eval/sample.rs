@@ -155,11 +155,11 @@ fn items(&(task, count, accuracy, loss): &(&str, u32, f64, f64), kld: f64) -> Ve
         let correct = hardness.even() + wobble < accuracy - loss * (kld / 0.02431);
         Body::Item(ItemRecord {
             task: task.into(),
-            task_version: 1,
+            task_version: "1".into(),
             item: number,
-            correct,
+            value: Some(f64::from(u8::from(correct))),
             logprobs: vec![-1.5, -2.25],
-            text: None,
+            ..ItemRecord::default()
         })
     };
     (0..count).map(item).collect()

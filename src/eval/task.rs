@@ -8,7 +8,7 @@ use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 
 use crate::demo;
-use crate::kinds::{DataRow, Item, KINDS, TaskKind, Verdict};
+use crate::kinds::{self, DataRow, Item, KINDS, TaskKind, Verdict};
 use crate::request::{Answer, Request};
 
 /// The tasks that come with the program: name and task file. A test compares this with the folder.
@@ -54,6 +54,8 @@ struct TaskFile {
     data: String,
     description: String,
     chance: f64,
+    /// The field of a row that items have in common which are not independent, as a passage.
+    cluster: Option<String>,
     #[serde(flatten)]
     rest: toml::Table,
 }
@@ -81,7 +83,7 @@ impl Task {
         let entry = KINDS.iter().find(|k| k.name == file.kind);
         let entry = entry.ok_or_else(|| Error::unknown("kind of task", &file.kind, KINDS.iter().map(|k| k.name)))?;
         let kind = (entry.parse)(file.rest).map_err(|what| Error::file(path, what))?;
-        let items = read_items(&beside(path, &file.data), kind.as_ref())?;
+        let items = read_items(&beside(path, &file.data), kind.as_ref(), file.cluster.as_deref())?;
         let TaskFile { name, version, description, chance, .. } = file;
         Ok(Self { name, version, description, chance, items, kind })
     }
@@ -113,20 +115,16 @@ impl Task {
         Ok(self)
     }
 
-    /// The first `limit` items, or all.
-    pub fn first(&self, limit: Option<usize>) -> &[Item] {
-        &self.items[..limit.map_or(self.items.len(), |n| n.min(self.items.len()))]
-    }
-
-    /// Judges the answers to [`build`]`(items)`, in its order; `items` are the task's first ones (see [`Task::first`]).
+    /// Judges the answers to [`build`] of the items of these `numbers`, in its order.
     ///
     /// # Errors
     /// More or fewer answers than requests, or answers that do not fit: named with the task and the item.
-    pub fn judge(&self, items: &[Item], answers: &[Answer]) -> Result<Vec<ItemResult>> {
+    pub fn judge(&self, numbers: &[usize], answers: &[Answer]) -> Result<Vec<ItemResult>> {
         let fail = |item: usize, what: Message| Error::file(&self.name, Message::from(format!("item {item}: ")).then(what));
         let mut rest = answers;
-        let mut results = Vec::with_capacity(items.len());
-        for (number, item) in items.iter().enumerate() {
+        let mut results = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            let item = &self.items[number];
             let Some((own, after)) = rest.split_at_checked(item.requests.len()) else {
                 return Err(fail(number, "the answers end here".into()));
             };
@@ -136,14 +134,14 @@ impl Task {
         }
         match rest.len() {
             0 => Ok(results),
-            left => Err(fail(items.len(), format!("{left} answers are left over").into())),
+            left => Err(fail(self.items.len(), format!("{left} answers are left over").into())),
         }
     }
 }
 
 /// All requests of `items`, in order.
-pub fn build(items: &[Item]) -> Vec<Request> {
-    items.iter().flat_map(|item| item.requests.iter().cloned()).collect()
+pub fn build<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<Request> {
+    items.into_iter().flat_map(|item| item.requests.iter().cloned()).collect()
 }
 
 /// The names of the tasks that come with the program.
@@ -170,14 +168,15 @@ fn beside(path: &Path, data: &str) -> String {
     path.parent().unwrap_or(Path::new("")).join(data).to_string_lossy().into_owned()
 }
 
-fn read_items(data: &str, kind: &dyn TaskKind) -> Result<Vec<Item>> {
+fn read_items(data: &str, kind: &dyn TaskKind, cluster: Option<&str>) -> Result<Vec<Item>> {
     let bytes = demo::read(data)?;
     let text = String::from_utf8(bytes).map_err(|e| Error::file(data, format!("is not UTF-8: {e}")))?;
     let mut items = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let fail = |what: Message| Error::file(data, Message::from(format!("line {}: ", number + 1)).then(what));
         let row: DataRow = serde_json::from_str(line).map_err(|e| fail(e.to_string().into()))?;
-        items.push(kind.item(&row).map_err(fail)?);
+        let cluster = cluster.map(|field| kinds::text(&row, field)).transpose().map_err(fail)?;
+        items.push(Item { cluster, ..kind.item(&row).map_err(fail)? });
     }
     if items.is_empty() {
         return Err(Error::file(data, "holds no item"));
@@ -248,19 +247,12 @@ mod tests {
         for name in task_names() {
             let task = Task::load(name).unwrap();
             for right in [true, false] {
-                let results = task.judge(&task.items, &answers(&task.items, right)).unwrap();
+                let numbers: Vec<usize> = (0..task.items.len()).collect();
+                let results = task.judge(&numbers, &answers(&task.items, right)).unwrap();
                 assert_eq!(results.len(), task.items.len());
                 assert!(results.iter().all(|r| r.verdict.correct == right), "{name}");
             }
         }
-    }
-
-    #[test]
-    fn a_limit_takes_the_first_items() {
-        let task = Task::load("grammar").unwrap();
-        assert_eq!(task.first(Some(3)), &task.items[..3]);
-        assert_eq!(task.first(Some(1_000_000)).len(), 600);
-        assert_eq!(task.first(None).len(), 600);
     }
 
     #[test]
@@ -286,9 +278,8 @@ mod tests {
     #[test]
     fn too_few_or_too_many_answers_are_errors() {
         let task = Task::load("grammar").unwrap();
-        let items = task.first(Some(2));
         for n in [3, 5] {
-            let error = task.judge(items, &vec![score(-1.0); n]).unwrap_err().to_string();
+            let error = task.judge(&[0, 1], &vec![score(-1.0); n]).unwrap_err().to_string();
             assert!(error.contains("grammar"), "{error}");
         }
     }
@@ -309,6 +300,15 @@ mod tests {
     fn a_task_file_finds_its_data_beside_it() {
         let task = load(TASK, "{\"g\": \"a\", \"b\": \"c\", \"note\": 1}\n\n").unwrap();
         assert_eq!((task.name.as_str(), task.version, task.items.len()), ("pairs", 3, 1));
+    }
+
+    #[test]
+    fn items_that_belong_together_say_so_in_a_field_that_the_task_names() {
+        let task = TASK.replace("chance", "cluster = 'note'\nchance");
+        let data = "{\"g\": \"a\", \"b\": \"c\", \"note\": \"p\"}\n";
+        assert_eq!(load(&task, data).unwrap().items[0].cluster.as_deref(), Some("p"));
+        check_error(&task, &data.replace("note", "other"), &["line 1", "\"note\" is missing"]);
+        assert_eq!(load(TASK, data).unwrap().items[0].cluster, None);
     }
 
     #[track_caller]

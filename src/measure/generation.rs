@@ -8,8 +8,6 @@ use bitworth_quant::random::SplitMix64;
 use bitworth_engine::backend::Backend;
 use bitworth_engine::generate::Generator;
 use bitworth_engine::model::Variant;
-use bitworth_engine::sweep;
-use bitworth_eval::request::Request;
 use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
 /// How the next token is chosen.
@@ -28,35 +26,39 @@ pub enum Sampling {
     },
 }
 
-/// The generated answers to the [`Request::GenerateUntil`] among `requests`, in order.
+/// A prompt to be continued until a text ends it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// Its ids.
+    pub ids: Vec<u32>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// The most new tokens.
+    pub max_tokens: usize,
+}
+
+/// The likeliest answers to `prompts`, in order.
 ///
 /// # Errors
-/// A prompt without tokens or longer than the model's context; a device that fails.
+/// A device that fails, an interruption.
 pub fn answer<B: Backend>(
     backend: &B,
     variant: &Variant,
     tokenizer: &Tokenizer,
-    requests: &[Request],
+    prompts: &[Prompt],
     watch: Watch<'_>,
 ) -> Result<Vec<String>> {
-    let mut prompts = Vec::new();
-    for request in requests {
-        if let Request::GenerateUntil { prompt, stop, max_tokens } = request {
-            let limit = sweep::longest_sequence(variant.hparams());
-            prompts.push((self::prompt(tokenizer, prompt, *max_tokens, limit)?, stop, *max_tokens));
-        }
-    }
     if prompts.is_empty() {
         return Ok(Vec::new());
     }
-    let room = prompts.iter().map(|(ids, _, max)| ids.len() + max).max().unwrap_or(0);
+    let room = prompts.iter().map(|prompt| prompt.ids.len() + prompt.max_tokens).max().unwrap_or(0);
     let mut generator = Generator::new(backend, variant, room, 1)?;
     watch.progress.start(prompts.len() as u64, Unit::Items, "generating");
     let mut texts = Vec::with_capacity(prompts.len());
-    for (ids, stop, max_tokens) in prompts {
+    for Prompt { ids, stop, max_tokens } in prompts {
         generator.rewind(0, 0)?;
         let mut show = |_: &str| {};
-        let asked = Continuation { prompt: &ids, stop, max_tokens, sampling: Sampling::Greedy };
+        let asked = Continuation { prompt: ids, stop, max_tokens: *max_tokens, sampling: Sampling::Greedy };
         texts.push(generate(&mut generator, tokenizer, &asked, watch, &mut show)?.text);
         watch.progress.advance(1);
     }
@@ -64,15 +66,29 @@ pub fn answer<B: Backend>(
     Ok(texts)
 }
 
+/// The ids of a prompt, without those at its beginning that would leave no room for `max_tokens` in a context of `context`
+/// (lm-evaluation-harness 0.4.13, `lm_eval/models/utils.py`); and whether there are such.
+///
+/// # Errors
+/// A prompt without tokens, or an answer that has no room with any prompt.
+pub fn cut_prompt(tokenizer: &Tokenizer, text: &str, max_tokens: usize, context: usize) -> Result<(Vec<u32>, bool)> {
+    if max_tokens >= context {
+        return Err(Error::unfit(format!(
+            "{max_tokens} new tokens leave no room for a prompt in the model's context of {context}"
+        )));
+    }
+    let mut ids = ids_of(tokenizer, text)?;
+    let over = (ids.len() + max_tokens).saturating_sub(context);
+    ids.drain(..over);
+    Ok((ids, over > 0))
+}
+
 /// The ids of a prompt that leaves room for its answer.
 ///
 /// # Errors
 /// A prompt without tokens, or one that together with `max_tokens` is longer than `context`.
 pub fn prompt(tokenizer: &Tokenizer, text: &str, max_tokens: usize, context: usize) -> Result<Vec<u32>> {
-    let ids = tokenizer.encode_prompt(text, SpecialText::Parse)?;
-    if ids.is_empty() {
-        return Err(Error::unfit("the prompt has no tokens, and the model has no start token to begin with"));
-    }
+    let ids = ids_of(tokenizer, text)?;
     if ids.len().saturating_add(max_tokens) > context {
         return Err(Error::unfit(format!(
             "a prompt of {} and {max_tokens} new tokens do not fit the model's context of {context}",
@@ -80,6 +96,14 @@ pub fn prompt(tokenizer: &Tokenizer, text: &str, max_tokens: usize, context: usi
         )));
     }
     Ok(ids)
+}
+
+fn ids_of(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode_prompt(text, SpecialText::Parse)?;
+    match ids.is_empty() {
+        true => Err(Error::unfit("the prompt has no tokens, and the model has no start token to begin with")),
+        false => Ok(ids),
+    }
 }
 
 /// What was generated.

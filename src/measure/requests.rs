@@ -1,136 +1,114 @@
 //! Answers requests in batches: log-likelihoods through one sweep over all requests and lanes, packed without padding;
 //! generated text lane by lane.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use super::Watch;
 use super::error::{At, Error, Result};
-use super::generation;
-use bitworth_quant::Checkpoint;
+use super::generation::{self, Prompt};
 
 use bitworth_engine::backend::{Backend, HeadRow};
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepLimits};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
-use bitworth_eval::task::Task;
-use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message};
 use bitworth_text::python;
 use bitworth_text::tokenizer::{SpecialText, Tokenizer};
 
-/// Answers `requests` with every lane: per lane one answer per request, in order.
-///
-/// # Errors
-/// A request that does not fit the model's context (named by its number), a model without a start token where one is needed,
-/// a device that fails.
-pub fn answer<B: Backend>(
-    backend: &B,
-    lanes: &[Lane],
-    tokenizer: &Tokenizer,
-    requests: &[Request],
-    cut: SweepLimits,
-    watch: Watch<'_>,
-) -> Result<Vec<Vec<Answer>>> {
-    let context = lanes.first().map_or(0, |lane| sweep::longest_sequence(lane.variant.hparams()));
-    let packed = Packed::new(tokenizer, requests, context)?;
-    if packed.cut > 0 {
-        tracing::warn!(
-            "{} requests are longer than the model's context of {context} tokens; their beginning was left out, as in lm-eval",
-            packed.cut
-        );
-    }
-    let scores = match packed.sequences.as_slice() {
-        [] => lanes.iter().map(|_| Vec::new()).collect(),
-        sequences => sweep::score(backend, lanes, sequences, cut, watch.progress, watch.stop)?,
-    };
-    let mut answers = Vec::with_capacity(lanes.len());
-    for (lane, scores) in lanes.iter().zip(scores) {
-        let mut texts = generation::answer(backend, &lane.variant, tokenizer, requests, watch)?.into_iter();
-        let one = |(request, pieces): (&Request, &Pieces)| match request {
-            Request::GenerateUntil { .. } => Answer::Text(texts.next().unwrap_or_default()),
-            Request::Loglikelihood { .. } | Request::LoglikelihoodRolling { .. } => {
-                Answer::Loglikelihood(packed.sum(pieces, &scores))
-            }
-        };
-        answers.push(requests.iter().zip(&packed.pieces).map(one).collect());
-    }
-    Ok(answers)
-}
-
-/// `tasks` asked as chats, and the tokenizer for their texts. Their day is always the same (see [`Date::OF_RECORDS`]), so that
-/// the answers are.
-///
-/// # Errors
-/// A model without a chat template, or one that refuses an item; a task that cannot be asked so.
-pub fn as_chats(checkpoint: &Checkpoint, tokenizer: &Tokenizer, tasks: Vec<Task>) -> Result<(Vec<Task>, Tokenizer)> {
-    let template = ChatTemplate::of(checkpoint, Date::OF_RECORDS)?;
-    let render = |text: &str| template.render(&[Message::new(ChatRole::User, text)]).map_err(|e| e.message());
-    let tasks = tasks.into_iter().map(|task| task.as_chat(render)).collect::<bitworth_quant::Result<_>>()?;
-    Ok((tasks, tokenizer.without_start()))
-}
-
-/// Checks that every request can be asked, without asking.
-///
-/// # Errors
-/// As [`answer`].
-pub fn check(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<()> {
-    Packed::new(tokenizer, requests, context).map(drop)
-}
-
-/// The sequences that are scored to answer `requests`; text is generated without any.
-///
-/// # Errors
-/// As [`answer`].
-pub fn sequences(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<Vec<Sequence>> {
-    Ok(Packed::new(tokenizer, requests, context)?.sequences)
-}
-
-/// All requests' sequences one behind the other.
-#[derive(Default)]
-struct Packed {
+/// Requests as a model takes them: tokenized, cut where they are too long, with what answers are put together of.
+#[derive(Debug, Default)]
+pub struct Packed {
     sequences: Vec<Sequence>,
-    /// Which sequences belong to which request.
-    pieces: Vec<Pieces>,
+    /// By request: what its answer is made of.
+    pieces: Vec<Piece>,
+    prompts: Vec<Prompt>,
     /// How many requests lost the beginning of their context.
-    cut: usize,
+    pub cut: usize,
 }
 
-/// The sequences of one request, and the UTF-8 bytes of the text that they score.
-struct Pieces {
-    sequences: std::ops::Range<usize>,
-    bytes: usize,
+/// What one request's answer is made of.
+#[derive(Debug)]
+enum Piece {
+    /// These sequences, and the UTF-8 bytes of the text that they score.
+    Scored { sequences: Range<usize>, bytes: usize },
+    /// The text of the next prompt.
+    Text,
+}
+
+/// One request, ready.
+enum Ready {
+    Scored { sequences: Vec<Sequence>, bytes: usize, is_cut: bool },
+    Text { prompt: Prompt, is_cut: bool },
 }
 
 impl Packed {
-    fn new(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<Self> {
+    /// Tokenizes requests, on all processors; `context` is the most ids that the model takes.
+    ///
+    /// # Errors
+    /// A request that does not fit the model's context (named by its number), a model without a start token where one is needed.
+    pub fn new(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<Self> {
+        // Requests about one question stand together, and their context is tokenized once.
+        let chunks: Vec<Vec<Result<Ready>>> = requests
+            .par_chunk_by(|a, b| a.context().is_some() && a.context() == b.context())
+            .map(|chunk| {
+                let known = chunk[0].context().map(|given| known(tokenizer, given)).transpose();
+                match known {
+                    Ok(known) => chunk.iter().map(|request| ready(tokenizer, request, known, context)).collect(),
+                    Err(e) => vec![Err(e)],
+                }
+            })
+            .collect();
         let mut packed = Self::default();
-        for (number, request) in requests.iter().enumerate() {
-            packed.add(tokenizer, request, context).at(|| format!("request {}", number + 1))?;
+        for (number, ready) in chunks.into_iter().flatten().enumerate() {
+            packed.add(ready.at(|| format!("request {}", number + 1))?);
         }
         Ok(packed)
     }
 
-    fn add(&mut self, tokenizer: &Tokenizer, request: &Request, context: usize) -> Result<()> {
-        let begin = self.sequences.len();
-        let bytes = match request {
-            Request::GenerateUntil { prompt, max_tokens, .. } => {
-                generation::prompt(tokenizer, prompt, *max_tokens, context)?;
-                0
-            }
-            Request::Loglikelihood { context: given, continuation } => {
-                let Cut { sequence, is_cut } = pair(tokenizer, given, continuation, context)?;
-                self.sequences.push(sequence);
+    fn add(&mut self, ready: Ready) {
+        match ready {
+            Ready::Scored { sequences, bytes, is_cut } => {
+                let begin = self.sequences.len();
+                self.sequences.extend(sequences);
                 self.cut += usize::from(is_cut);
-                given.len() - python::rstrip(given).len() + continuation.len()
+                self.pieces.push(Piece::Scored { sequences: begin..self.sequences.len(), bytes });
             }
-            Request::LoglikelihoodRolling { text } => {
-                self.sequences.extend(rolling(tokenizer, text, context)?);
-                text.len()
+            Ready::Text { prompt, is_cut } => {
+                self.prompts.push(prompt);
+                self.cut += usize::from(is_cut);
+                self.pieces.push(Piece::Text);
             }
-        };
-        self.pieces.push(Pieces { sequences: begin..self.sequences.len(), bytes });
-        Ok(())
+        }
     }
 
-    fn sum(&self, pieces: &Pieces, scores: &[Vec<HeadRow>]) -> Loglikelihood {
-        let mut sum = Loglikelihood { logprob: 0.0, tokens: 0, is_greedy: true, bytes: pieces.bytes };
-        for piece in pieces.sequences.clone() {
+    /// How many requests there are.
+    pub fn count(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The sequences that are scored; text is generated without any.
+    pub fn sequences(&self) -> &[Sequence] {
+        &self.sequences
+    }
+
+    /// The prompts that text is generated for.
+    pub fn prompts(&self) -> &[Prompt] {
+        &self.prompts
+    }
+
+    /// The answers to the requests, in order, of the scores of [`Packed::sequences`] and the texts of [`Packed::prompts`].
+    pub fn answers(&self, scores: &[Vec<HeadRow>], texts: Vec<String>) -> Vec<Answer> {
+        let mut texts = texts.into_iter();
+        let one = |piece: &Piece| match piece {
+            Piece::Text => Answer::Text(texts.next().unwrap_or_default()),
+            Piece::Scored { sequences, bytes } => Answer::Loglikelihood(self.sum(sequences.clone(), *bytes, scores)),
+        };
+        self.pieces.iter().map(one).collect()
+    }
+
+    fn sum(&self, pieces: Range<usize>, bytes: usize, scores: &[Vec<HeadRow>]) -> Loglikelihood {
+        let mut sum = Loglikelihood { logprob: 0.0, tokens: 0, is_greedy: true, bytes };
+        for piece in pieces {
             let sequence = &self.sequences[piece];
             for (row, at) in scores[piece].iter().zip(sequence.scored.clone()) {
                 sum.logprob += row.target_logit - row.log_sum_exp;
@@ -140,6 +118,52 @@ impl Packed {
         }
         sum
     }
+}
+
+/// Answers requests with every lane: per lane one answer per request, in order.
+///
+/// # Errors
+/// A model that cannot be read, a device that fails, an interruption.
+pub fn answer<B: Backend>(
+    backend: &B,
+    lanes: &[Lane],
+    tokenizer: &Tokenizer,
+    packed: &Packed,
+    limits: SweepLimits,
+    watch: Watch<'_>,
+) -> Result<Vec<Vec<Answer>>> {
+    let scores = match packed.sequences() {
+        [] => lanes.iter().map(|_| Vec::new()).collect(),
+        sequences => sweep::score(backend, lanes, sequences, limits, watch.progress, watch.stop)?,
+    };
+    let one = |(lane, scores): (&Lane, Vec<Vec<HeadRow>>)| {
+        let texts = generation::answer(backend, &lane.variant, tokenizer, packed.prompts(), watch)?;
+        Ok(packed.answers(&scores, texts))
+    };
+    lanes.iter().zip(scores).map(one).collect()
+}
+
+/// The ids of a context by itself, without the white space at its end.
+fn known(tokenizer: &Tokenizer, context: &str) -> Result<usize> {
+    if context.is_empty() { Ok(0) } else { Ok(with_start(tokenizer, python::rstrip(context))?.len()) }
+}
+
+/// `known` are the ids of the request's context, where it has one.
+fn ready(tokenizer: &Tokenizer, request: &Request, known: Option<usize>, context: usize) -> Result<Ready> {
+    Ok(match request {
+        Request::GenerateUntil { prompt, stop, max_tokens } => {
+            let (ids, is_cut) = generation::cut_prompt(tokenizer, prompt, *max_tokens, context)?;
+            Ready::Text { prompt: Prompt { ids, stop: stop.clone(), max_tokens: *max_tokens }, is_cut }
+        }
+        Request::Loglikelihood { context: given, continuation } => {
+            let Cut { sequence, is_cut } = pair(tokenizer, given, continuation, known.unwrap_or_default(), context)?;
+            let bytes = given.len() - python::rstrip(given).len() + continuation.len();
+            Ready::Scored { sequences: vec![sequence], bytes, is_cut }
+        }
+        Request::LoglikelihoodRolling { text } => {
+            Ready::Scored { sequences: rolling(tokenizer, text, context)?, bytes: text.len(), is_cut: false }
+        }
+    })
 }
 
 /// The ids of a text behind the start token, where the model wants one and the text does not begin with it itself.
@@ -159,13 +183,14 @@ struct Cut {
 /// continuation, both are tokenized together, and what lies behind the context's own ids is scored. Without context there is
 /// the start token, or the end token, unless the continuation begins with it: then that is the context. What is too long loses
 /// its beginning.
-fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, limit: usize) -> Result<Cut> {
-    let given = python::rstrip(context);
+///
+/// `known` are the context's own ids.
+fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, known: usize, limit: usize) -> Result<Cut> {
     let (mut tokens, mut first) = if context.is_empty() {
         (tokenizer.encode(continuation, SpecialText::Parse)?, 0)
     } else {
         let whole = with_start(tokenizer, &format!("{context}{continuation}"))?;
-        let known = with_start(tokenizer, given)?.len().min(whole.len());
+        let known = known.min(whole.len());
         (whole, known)
     };
     if first >= tokens.len() {

@@ -12,6 +12,7 @@ use crate::sheet::{self, ColumnGroup};
 use crate::speeds;
 use crate::summary::Summary;
 use crate::svg;
+use crate::task_tables;
 
 /// How to read the numbers.
 const READING: &[&str] = &[
@@ -89,7 +90,10 @@ pub fn page(report: &Report) -> Page {
         add("Lanes that cannot be told apart", vec![PageBlock::Text(text.into()), PageBlock::List(findings.ties.clone())]);
     }
     if let Some(table) = sheet::group(rows, ColumnGroup::Tasks) {
-        add("Tasks", vec![PageBlock::Table(table), PageBlock::List(findings.tasks.clone())]);
+        let verdicts = task_tables::verdicts(rows).map(PageBlock::Table);
+        let sentences = PageBlock::List(findings.tasks.clone());
+        let members = task_tables::members(rows).into_iter().map(|(group, table)| PageBlock::Fold(group, table));
+        add("Tasks", [PageBlock::Table(table), sentences].into_iter().chain(verdicts).chain(members).collect());
     }
     let list = |lines: &[&str]| vec![PageBlock::List(lines.iter().map(|line| (*line).to_owned()).collect())];
     let caveats: Vec<&str> = few.as_deref().into_iter().chain(CAVEATS.iter().copied()).collect();
@@ -173,7 +177,8 @@ fn charts(rows: &[Summary]) -> Vec<Chart> {
 
 /// How much less than the reference the lanes get right, one line a task.
 fn skills(rows: &[Summary]) -> Chart {
-    let points = |row: &Summary, name: &str| Some(task(row, name)?.against_reference?.difference.map(|share| 100.0 * share));
+    let points =
+        |row: &Summary, name: &str| Some(task(row, name)?.against_reference?.paired.difference.map(|share| 100.0 * share));
     let names = task_names(rows);
     let worst = |row: &Summary| {
         let all = names.iter().filter_map(|name| Some((name, points(row, name)?.value)));

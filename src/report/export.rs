@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::columns::Columns;
 use crate::statistics::{self, Figure};
-use crate::summary::{Summary, TaskScore, TextScore};
+use crate::summary::{Summary, TextScore};
+use crate::task_tables::verdict_name;
+use crate::tasks::TaskScore;
 use bitworth_eval::stats::Estimate;
 
 /// The columns that every summary begins with. Scripts rely on them.
@@ -124,7 +126,22 @@ pub(crate) fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
 }
 
 /// What a task's columns end with.
-pub(crate) const TASK_ENDS: [&str; 8] = ["", "_low", "_high", "_items", "_diff", "_diff_low", "_diff_high", "_p"];
+pub(crate) const TASK_ENDS: [&str; 14] = [
+    "",
+    "_low",
+    "_high",
+    "_items",
+    "_diff",
+    "_diff_low",
+    "_diff_high",
+    "_p",
+    "_p_holm",
+    "_verdict",
+    "_lost",
+    "_won",
+    "_log_p_gold",
+    "_brier",
+];
 
 /// What a text's columns end with.
 pub(crate) const TEXT_ENDS: [&str; 17] = [
@@ -220,10 +237,17 @@ fn task_scores(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
 
 fn task_details(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
     let pair = |r: &Summary| task(r, name)?.against_reference;
-    let [items, diff, low, high, p] = ["_items", "_diff", "_diff_low", "_diff_high", "_p"].map(|end| format!("{column}{end}"));
-    c.count(&items, |r| Some(task(r, name)?.items));
-    c.estimate([&diff, &low, &high], |r| Some(pair(r)?.difference));
-    c.number(&p, |r| Some(pair(r)?.p_value));
+    let at = |end: &str| format!("{column}{end}");
+    c.count(&at("_items"), |r| Some(task(r, name)?.items));
+    let [diff, low, high] = ["_diff", "_diff_low", "_diff_high"].map(at);
+    c.estimate([&diff, &low, &high], |r| Some(pair(r)?.paired.difference));
+    c.number(&at("_p"), |r| Some(pair(r)?.paired.p_value));
+    c.number(&at("_p_holm"), |r| Some(pair(r)?.p_adjusted));
+    c.text(&at("_verdict"), |r| Some(verdict_name(&pair(r)?.verdict)));
+    c.count(&at("_lost"), |r| pair(r)?.paired.only_reference);
+    c.count(&at("_won"), |r| pair(r)?.paired.only_lane);
+    c.number(&at("_log_p_gold"), |r| Some(task(r, name)?.choices.as_ref()?.log_p_gold));
+    c.number(&at("_brier"), |r| Some(task(r, name)?.choices.as_ref()?.brier));
 }
 
 /// The figures of kept tokens, where a lane has some; without those that are there already.

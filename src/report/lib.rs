@@ -32,6 +32,8 @@ pub mod statistics;
 pub mod summary;
 pub mod svg;
 pub mod table;
+mod task_tables;
+pub mod tasks;
 pub mod tensors;
 pub mod tokens;
 
@@ -44,6 +46,8 @@ use bitworth_eval::record::Record;
 use bitworth_eval::records;
 
 pub use summary::Summary;
+pub use task_tables::verdicts as task_verdicts;
+pub use tasks::Judgement;
 
 /// What a report says, before it takes a form: made by [`Report::new`].
 #[derive(Debug)]
@@ -65,8 +69,16 @@ impl Report {
     /// Records that do not belong together: no lane, another text or protocol, a sequence or an item recorded twice with
     /// different numbers.
     pub fn new(records: &[Record]) -> Result<Self> {
+        Self::judged(records, Judgement::default())
+    }
+
+    /// The same, with lanes judged by the caller's margin.
+    ///
+    /// # Errors
+    /// As [`Report::new`].
+    pub fn judged(records: &[Record], judgement: Judgement) -> Result<Self> {
         let gathered = gather::gather(records)?;
-        let rows = summary::summarize(&gathered);
+        let rows = summary::summarize(&gathered, judgement);
         let findings = findings::findings(&gathered, &rows);
         Ok(Self { rows, findings, protocol: gathered.protocol_notes(), left_out: gathered.left_out })
     }

@@ -28,6 +28,9 @@ fn render_block(block: &PageBlock) -> String {
         PageBlock::List(lines) => list(lines.iter().map(|line| escape(line))),
         PageBlock::Terms(terms) => list(terms.iter().map(|(name, meaning)| format!("**{}**: {}", escape(name), escape(meaning)))),
         PageBlock::Table(table) => "\n".to_owned() + &render_table(table),
+        PageBlock::Fold(title, table) => {
+            format!("\n<details><summary>{}</summary>\n\n{}\n</details>\n", escape(title), render_table(table))
+        }
         PageBlock::Charts(charts) => {
             let fronts = charts.iter().flat_map(|c| c.front_sentences().into_iter().map(|line| (c.title.as_str(), line)));
             list(fronts.map(|(title, line)| format!("{}: {}", escape(title), escape(&line))))

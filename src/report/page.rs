@@ -46,6 +46,8 @@ pub enum PageBlock {
     Terms(Vec<(String, String)>),
     /// A table.
     Table(Table),
+    /// A table that is shown on demand, behind these words.
+    Fold(String, Table),
     /// Charts, side by side where there is room. In Markdown only their fronts are named: their values stand in tables.
     Charts(Vec<Chart>),
 }

@@ -1,16 +1,17 @@
 //! One row of numbers a lane: perplexity, divergence, agreement, bits per byte, tasks, speed. Numbers only; how they look is the
 //! matter of `sheet`, which files they go to of `export`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::gather::{Gathered, GatheredLane, GatheredText};
 use crate::scored::pairs;
 use crate::speeds::{self, EngineSpeeds, LaneSpeeds, SpeedSummary, Subject, Timed};
+use crate::tasks::{self, Judgement, TaskScore};
 use bitworth_eval::metrics::{AgainstMetrics, TextMetrics};
-use bitworth_eval::record::{ItemRecord, Protocol, SequenceRecord, TokenSequence};
-use bitworth_eval::stats::{self, Cluster, DeltaP, Divergence, Estimate, PairedAccuracy};
+use bitworth_eval::record::{Protocol, SequenceRecord, TokenSequence};
+use bitworth_eval::stats::{self, Cluster, DeltaP, Divergence, Estimate};
 use bitworth_eval::tokens::TokenMetrics;
 
 /// A lane's row. What was not measured is `None`.
@@ -95,23 +96,8 @@ pub struct TextScore {
     pub bits_per_byte: Option<Estimate>,
 }
 
-/// A lane's result in one task.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TaskScore {
-    /// The task's name.
-    pub name: String,
-    /// The task's version.
-    pub version: u32,
-    /// Items.
-    pub items: u64,
-    /// Share of right items, with Wilson's interval.
-    pub accuracy: Estimate,
-    /// This lane (first) against the reference (second), on the items both have.
-    pub against_reference: Option<PairedAccuracy>,
-}
-
 /// One row a lane, in the order of `gathered`.
-pub fn summarize(gathered: &Gathered<'_>) -> Vec<Summary> {
+pub fn summarize(gathered: &Gathered<'_>, judgement: Judgement) -> Vec<Summary> {
     // The tokens of a reference are laid out once for all lanes of its run.
     let mut reference: Option<(usize, Option<Vec<TokenSequence>>)> = None;
     let subjects = speeds::subjects(&gathered.lanes);
@@ -131,6 +117,12 @@ pub fn summarize(gathered: &Gathered<'_>) -> Vec<Summary> {
             TokenMetrics::of(&own, others).map(Box::new)
         });
         rows.push(row);
+    }
+    // Lanes of other references are other families of comparisons.
+    let places: BTreeSet<Option<usize>> = gathered.lanes.iter().map(|lane| gathered.reference_of(lane)).collect();
+    for place in places {
+        let own = rows.iter_mut().zip(&gathered.lanes).filter(|(_, lane)| gathered.reference_of(lane) == place);
+        tasks::judge(own.map(|(row, _)| &mut row.tasks).collect(), judgement);
     }
     rows
 }
@@ -195,7 +187,7 @@ fn summary(
         memory_bytes: speeds::memory(&lane.speeds),
         token_metrics: None,
         texts: texts.iter().filter_map(|text| text_score(text, lane, reference)).collect(),
-        tasks: lane.items.iter().filter_map(|(name, items)| task(name, items, reference)).collect(),
+        tasks: tasks::scores(lane, reference),
     }
 }
 
@@ -261,22 +253,6 @@ fn perplexity_ratio(pairs: &[(&SequenceRecord, &SequenceRecord)]) -> Option<Esti
     let same = pairs.iter().filter(|(own, other)| own.tokens == other.tokens);
     let difference = same.map(|(own, other)| Cluster { sum: own.nll_sum - other.nll_sum, count: u64::from(own.tokens) });
     stats::perplexity(&difference.collect::<Vec<_>>())
-}
-
-fn task(name: &str, items: &BTreeMap<u32, &ItemRecord>, reference: Option<&GatheredLane<'_>>) -> Option<TaskScore> {
-    let right = items.values().filter(|i| i.correct).count() as u64;
-    let others = reference.and_then(|r| r.items.get(name));
-    let pair = |others: &BTreeMap<u32, &ItemRecord>| {
-        let both = items.iter().filter_map(|(number, own)| Some((own.correct, others.get(number)?.correct)));
-        stats::paired_accuracy(&both.collect::<Vec<_>>())
-    };
-    Some(TaskScore {
-        name: name.to_owned(),
-        version: items.values().next()?.task_version,
-        items: items.len() as u64,
-        accuracy: stats::wilson(right, items.len() as u64)?,
-        against_reference: others.and_then(pair),
-    })
 }
 
 #[cfg(test)]
@@ -366,7 +342,7 @@ mod tests {
         for row in &rows()[1..] {
             for task in &row.tasks {
                 let paired = task.against_reference.unwrap();
-                assert_eq!(paired.items, task.items);
+                assert_eq!(paired.paired.items, task.items);
                 assert!(task.accuracy.interval.unwrap().contains(task.accuracy.value));
             }
         }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bitworth_eval::job::Limit;
 use bitworth_quant::Result;
 use bitworth_quant::message::{Message as Text, Setting};
 use bitworth_text::chat::{ChatRole, Message};
@@ -44,20 +45,6 @@ pub struct Ask {
     pub multiturn: bool,
     /// Makes a text of a chat; `None` for plain prompts.
     pub chat: Option<Arc<Render>>,
-}
-
-/// Which documents of a task are asked.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Limit {
-    /// All.
-    #[default]
-    All,
-    /// The first ones.
-    First(usize),
-    /// A share of them, the first ones; rounded up.
-    Share(f64),
-    /// These, by task: numbers from 0. Tasks that are not named are asked as a whole.
-    Samples(HashMap<String, Vec<usize>>),
 }
 
 /// The arguments of one request.
@@ -218,20 +205,9 @@ impl<'a> Builder<'a> {
     /// The documents to ask, by number.
     fn numbers(&self) -> Result<Vec<usize>> {
         let total = self.rows.len();
-        Ok(match &self.ask.limit {
-            Limit::All => (0..total).collect(),
-            Limit::First(count) => (0..total.min(*count)).collect(),
-            Limit::Share(share) => (0..total.min((total as f64 * share).ceil() as usize)).collect(),
-            Limit::Samples(samples) => match samples.get(&self.task.config.task) {
-                None => (0..total).collect(),
-                Some(numbers) => {
-                    if let Some(bad) = numbers.iter().find(|number| **number >= total) {
-                        let what = Text::from(format!("there are {total} documents, and ")).then(SAMPLES);
-                        return Err(self.task.fail(what.then(format!(" names number {bad}"))));
-                    }
-                    (0..total).filter(|number| numbers.contains(number)).collect()
-                }
-            },
+        self.ask.limit.numbers(&self.task.config.task, total).map_err(|bad| {
+            let what = Text::from(format!("there are {total} documents, and ")).then(SAMPLES);
+            self.task.fail(what.then(format!(" names number {bad}")))
         })
     }
 

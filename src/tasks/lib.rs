@@ -11,9 +11,11 @@
 pub mod answers;
 pub mod ask;
 pub mod builtin;
+pub mod evaluation;
 pub mod fields;
 pub mod files;
 pub mod filters;
+pub mod items;
 pub mod judge;
 pub mod metrics;
 pub mod random;

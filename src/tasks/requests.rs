@@ -69,23 +69,28 @@ pub fn answers(built: &Built, given: &[Answer]) -> Result<Vec<Vec<Value>>> {
     if given.len() != expected {
         return Err(built.definition.fail(format!("{} answers came to {expected} requests", given.len())));
     }
-    let stop = match built.definition.config.output_type {
-        OutputType::GenerateUntil => generation(built)?.stop,
-        _ => Vec::new(),
-    };
     let rolling = built.definition.config.output_type == OutputType::LoglikelihoodRolling;
-    let one = |answer: &Answer| match answer {
-        Answer::Loglikelihood(score) if rolling => json!(score.logprob),
-        Answer::Loglikelihood(score) => json!([score.logprob, score.is_greedy]),
-        Answer::Text(text) => {
-            // What stands before the first of the texts that end it; the likeliest text is the same each time.
-            let end = stop.iter().filter_map(|stop| text.find(stop.as_str())).min().unwrap_or(text.len());
-            match built.definition.config.repeats {
-                0 | 1 => json!(text[..end]),
-                repeats => json!(vec![&text[..end]; repeats]),
-            }
-        }
+    let one = |answer: &Answer| {
+        Ok(match answer {
+            Answer::Loglikelihood(score) if rolling => json!(score.logprob),
+            Answer::Loglikelihood(score) => json!([score.logprob, score.is_greedy]),
+            Answer::Text(text) => text_answer(built, text)?,
+        })
     };
     let mut rest = given.iter();
-    Ok(built.asked.iter().map(|asked| rest.by_ref().take(asked.requests.len()).map(one).collect()).collect())
+    built.asked.iter().map(|asked| rest.by_ref().take(asked.requests.len()).map(one).collect()).collect()
+}
+
+/// A generated text as it is judged: what stands before the first of the texts that end it, as often as the task asks for it; the
+/// likeliest text is the same each time.
+///
+/// # Errors
+/// As [`requests`].
+pub(crate) fn text_answer(built: &Built, text: &str) -> Result<Value> {
+    let stop = generation(built)?.stop;
+    let end = stop.iter().filter_map(|stop| text.find(stop.as_str())).min().unwrap_or(text.len());
+    Ok(match built.definition.config.repeats {
+        0 | 1 => json!(text[..end]),
+        repeats => json!(vec![&text[..end]; repeats]),
+    })
 }

@@ -3,6 +3,8 @@
 //!
 //! Source: lm-evaluation-harness 0.4.13, `lm_eval/evaluator.py`, `lm_eval/evaluator_utils.py`, `lm_eval/api/group.py`.
 
+use std::sync::Arc;
+
 use bitworth_quant::{Error, Result};
 use bitworth_text::python::{self, JsonStyle};
 use serde_json::{Map, Value, json};
@@ -35,12 +37,13 @@ pub fn task_entry(built: &Built, judged: &Judged) -> Map<String, Value> {
 /// # Errors
 /// A group whose `aggregate_metric_list` is not understood.
 pub fn entries_of<'a>(
-    built: &[Built],
+    built: &[Arc<Built>],
     judged: impl Iterator<Item = &'a Judged>,
     selection: &Selection,
 ) -> Result<Map<String, Value>> {
-    let one =
-        |(built, judged): (&Built, &Judged)| (built.definition.config.task.clone(), Value::Object(task_entry(built, judged)));
+    let one = |(built, judged): (&Arc<Built>, &Judged)| {
+        (built.definition.config.task.clone(), Value::Object(task_entry(built, judged)))
+    };
     let mut all: Map<String, Value> = built.iter().zip(judged).map(one).collect();
     // Outer groups come first in a selection.
     for group in selection.groups.iter().rev() {

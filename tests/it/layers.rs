@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("src/hub", &["quant"]),
     ("src/eval", &["quant"]),
     ("src/tasks", &["quant", "text", "eval"]),
-    ("src/measure", &["quant", "engine", "text", "hub", "eval"]),
+    ("src/measure", &["quant", "engine", "text", "hub", "eval", "tasks"]),
     ("src/report", &["quant", "eval"]),
     ("src/advise", &["quant", "engine", "eval", "report"]),
     ("", &["quant", "engine", "text", "hub", "eval", "tasks", "measure", "report", "advise"]),

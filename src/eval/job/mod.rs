@@ -3,6 +3,7 @@
 
 mod forms;
 mod speed;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::forms::{NameOr, OneOrMany};
 pub use self::speed::{AUTO_SHAPE, Engine, SpeedSpec};
+pub use self::tasks::{DEFAULT_MARGIN, INCLUDE_PATH, Limit, TasksSpec};
 use super::slice::Slice;
 use super::{demo, records};
 
@@ -145,19 +147,6 @@ impl TextSpec {
         let (file, name) = (file.into(), String::new());
         Self { file, name, ctx, chunks, pass_tokens, bits_per_byte, bits_per_byte_chunks: None, keep_tokens: true }
     }
-}
-
-/// Tasks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TasksSpec {
-    /// Names of tasks that come with the program, or task files seen from the configuration's folder.
-    pub names: Vec<String>,
-    /// Only the first items of each.
-    pub limit: Option<usize>,
-    /// Whether they are asked as chats, in the model's chat template.
-    #[serde(default)]
-    pub chat: bool,
 }
 
 /// Parts of files, as llama-gguf-split cuts them.
@@ -317,8 +306,10 @@ impl Job {
                 |name: &str| Path::new(name).components().count() > 1 || name.ends_with(".toml") || name.ends_with(".json");
             speed.llama_bench.iter_mut().chain(&mut speed.shape).filter(|name| is_path(name)).for_each(from_here);
         }
-        for task in self.tasks.iter_mut().flat_map(|tasks| &mut tasks.names).filter(|name| name.ends_with(".toml")) {
-            from_here(task);
+        if let Some(tasks) = &mut self.tasks {
+            let is_file = |name: &&mut String| [".toml", ".yaml", ".yml"].iter().any(|ending| name.ends_with(ending));
+            tasks.names.iter_mut().filter(is_file).for_each(from_here);
+            tasks.include_path.iter_mut().chain(&mut tasks.data_map).for_each(from_here);
         }
     }
 
@@ -334,12 +325,7 @@ impl Job {
         if self.texts.is_empty() && self.tasks.is_none() && self.speed.is_none() && self.requests.is_none() {
             return Err("nothing to measure: give at least one of [text], [tasks] and [speed]".into());
         }
-        if self.tasks.as_ref().is_some_and(|tasks| tasks.names.is_empty()) {
-            return Err("tasks.names is empty; name a task, or leave [tasks] out".into());
-        }
-        if self.tasks.as_ref().and_then(|t| t.limit) == Some(0) {
-            return Err(above_zero("tasks.limit"));
-        }
+        self.tasks.as_ref().map_or(Ok(()), TasksSpec::check)?;
         if self.max_memory_mib == Some(0) {
             return Err("max_memory_mib must be above 0; leave it out for 4096".into());
         }

@@ -33,7 +33,7 @@ impl TaskKind for GenerateUntil {
         let prompt = text(row, &self.fields.prompt)?;
         let gold = Gold::Text(text(row, &self.fields.answer)?);
         let request = Request::GenerateUntil { prompt, stop: self.stop.clone(), max_tokens: self.max_tokens };
-        Ok(Item { requests: vec![request], gold })
+        Ok(Item { requests: vec![request], gold, cluster: None })
     }
 
     fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, Message> {
@@ -63,7 +63,7 @@ mod tests {
     fn the_prompt_is_asked_with_the_tasks_stop_and_limit() {
         let item = kind("generate_until", KEYS).item(&row(ROW)).unwrap();
         let ask = Request::GenerateUntil { prompt: "7 + 51 =".into(), stop: vec![".".into(), "\\n".into()], max_tokens: 8 };
-        assert_eq!(item, Item { requests: vec![ask], gold: Gold::Text("58".into()) });
+        assert_eq!(item, Item { requests: vec![ask], gold: Gold::Text("58".into()), cluster: None });
     }
 
     #[track_caller]

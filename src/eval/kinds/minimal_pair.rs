@@ -32,7 +32,7 @@ fn whole(sentence: String) -> Request {
 impl TaskKind for MinimalPair {
     fn item(&self, row: &DataRow) -> Result<Item, Message> {
         let ask = |name: &str| Ok::<_, Message>(whole(text(row, name)?));
-        Ok(Item { requests: vec![ask(&self.fields.good)?, ask(&self.fields.bad)?], gold: Gold::Choice(0) })
+        Ok(Item { requests: vec![ask(&self.fields.good)?, ask(&self.fields.bad)?], gold: Gold::Choice(0), cluster: None })
     }
 
     fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, Message> {

@@ -38,6 +38,8 @@ pub struct Item {
     pub requests: Vec<Request>,
     /// The right answer.
     pub gold: Gold,
+    /// What it has in common with other items that are not independent of it; the task says which field that is.
+    pub cluster: Option<String>,
 }
 
 /// The right answer of an item.
@@ -81,7 +83,7 @@ fn parse<K: TaskKind + DeserializeOwned + 'static>(keys: toml::Table) -> Result<
 }
 
 /// The string in field `name` of a row.
-fn text(row: &DataRow, name: &str) -> Result<String, Message> {
+pub(crate) fn text(row: &DataRow, name: &str) -> Result<String, Message> {
     let value = field(row, name)?;
     value.as_str().map(str::to_owned).ok_or_else(|| format!("field {name:?} must be a string").into())
 }

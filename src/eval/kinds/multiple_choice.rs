@@ -38,7 +38,7 @@ impl TaskKind for MultipleChoice {
         let requests = requests.ok_or_else(|| format!("field {choices:?} must be a list of strings"))?;
         let number = field(row, gold)?.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n < requests.len());
         let number = number.ok_or_else(|| format!("field {gold:?} must number one of the {} choices, from 0", requests.len()))?;
-        Ok(Item { requests, gold: Gold::Choice(number) })
+        Ok(Item { requests, gold: Gold::Choice(number), cluster: None })
     }
 
     fn judge(&self, item: &Item, answers: &[Answer]) -> Result<Verdict, Message> {

@@ -7,6 +7,7 @@ mod folder;
 mod lanes;
 mod plan;
 mod prepare;
+mod questions;
 mod speed;
 mod stages;
 mod stand_in;
@@ -18,35 +19,39 @@ use std::sync::Arc;
 
 use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
-use bitworth_quant::quantize::Sink;
+use bitworth_quant::quantize::{Sink, hex};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use self::folder::{Store, Wanted};
+use self::plan::TaskWalk;
 use self::prepare::{Prepared, Walk};
+use self::questions::Questions;
 use self::stages::Stages;
 use super::device::Device;
 use super::error::{At, Error, Result};
+use super::generation::{self, Prompt};
 use super::reference::lane::{self, Kept, ReferenceSource};
 use super::settings::NOISE_FLOOR;
 use super::text::TextWindows;
 use super::{Watch, requests};
 use crate::on_device;
 use bitworth_engine::backend::Backend;
-use bitworth_engine::sweep::{self, Lane, LayerError, Resume, SweepOptions};
+use bitworth_engine::sweep::{self, Lane, LaneScores, LayerError, Resume, Sequence, SweepOptions};
 use bitworth_eval::job::Job;
-use bitworth_eval::record::{Body, ItemRecord, Layer, Origin, Protocol, Record};
+use bitworth_eval::record::{Body, Layer, Origin, Protocol, Record};
 use bitworth_eval::request::Answer;
-use bitworth_eval::task::{self, Task};
 
 pub use self::lanes::{describe_lane, lane_record};
 pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, ShapePlan, StagePlan, TimingPlan};
+pub use self::questions::{Harness, Named};
 pub use self::speed::TimedTogether;
 
 /// The folder of a run in which passes that were interrupted keep their state.
 const STATE: &str = "state";
 
 /// What a job came to.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Finished {
     /// The folders with the records, one for each model; none where nothing was to be written.
     pub folders: Vec<PathBuf>,
@@ -58,6 +63,8 @@ pub struct Finished {
     pub layers: Vec<(String, Vec<Layer>)>,
     /// What the job is about, among all that its folders may hold.
     pub scope: Scope,
+    /// The tasks of lm-evaluation-harness that the first model was asked.
+    pub harness: Option<Harness>,
     /// How lanes were timed, where any were.
     pub timed: Option<TimedTogether>,
     /// How many items of work were there before.
@@ -153,7 +160,9 @@ impl<'a> Ready<'a> {
             return Err(Error::unfit("requests leave answers and no records: they are asked without a folder"));
         }
         // A model that does not open is known before hours of work on another.
-        let prepared = job.models.iter().map(|model| Prepared::new(job, model, watch)).collect::<Result<Vec<_>>>()?;
+        let named = job.tasks.as_ref().map(|tasks| Named::find(tasks, job.slice)).transpose()?;
+        let prepare = |model| Prepared::new(job, model, named.as_ref(), watch);
+        let prepared = job.models.iter().map(prepare).collect::<Result<Vec<_>>>()?;
         let prepared = prepare::name(prepared, out.is_some())?;
         let folders = out.map(|out| job.folders(out)).unwrap_or_default();
         if let Some(out) = out {
@@ -229,6 +238,7 @@ impl<'a> Ready<'a> {
         for run in runs {
             run.finish(&mut finished);
         }
+        finished.harness = models.into_iter().next().and_then(|(model, _)| model.harness);
         watch.progress.finish();
         finished.folders = folders;
         Ok(finished)
@@ -261,7 +271,7 @@ fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wan
     let recipe = |recipe: &Arc<Recipe>| (recipe.name.clone(), model.lane_identity(recipe));
     let mut lanes: Vec<(String, Value)> = model.recipes.iter().map(recipe).collect();
     for (lane, name) in model.candidates.iter().zip(&names.candidates) {
-        let content = bitworth_quant::quantize::hex(&lane.variant.fingerprint()?);
+        let content = hex(&lane.variant.fingerprint()?);
         lanes.push((name.clone(), json!({ "content": content })));
     }
     Ok(Wanted {
@@ -272,7 +282,7 @@ fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wan
         speed: model.speed.as_ref().map_or(json!(null), prepare::Speed::identity),
         lanes,
         walks: model.texts.iter().map(|walk| (walk.name(), walk.identity.clone())).collect(),
-        tasks: model.tasks.iter().map(|task| (task.name.clone(), model.task_identity(task))).collect(),
+        tasks: model.tasks.iter().map(|task| (task.name.clone(), task.identity.clone())).collect(),
     })
 }
 
@@ -323,12 +333,10 @@ impl<'a> Run<'a> {
         for walk in &model.texts {
             run.text(&lanes, walk)?;
         }
-        for task in &model.tasks {
-            run.task(&lanes, task)?;
-        }
+        run.tasks(&lanes)?;
         if let Some((file, asked)) = &model.requests {
             let stage = stages.begin("requests");
-            let (tokenizer, limits) = (model.task_tokenizer()?, model.limits);
+            let (tokenizer, limits) = (model.tokenizer()?, model.limits);
             let all = on_device!(device, backend => requests::answer(backend, &lanes, tokenizer, asked, limits, run.watch));
             run.answers.extend(lanes.iter().map(|lane| lane.name.clone()).zip(all.at(|| file.clone())?));
             stages.end(stage);
@@ -388,19 +396,25 @@ impl<'a> Run<'a> {
         self.store.borrow().folder().map(Path::to_owned)
     }
 
-    /// The lanes that an item is yet to be done for, and the name that their records get; `None` where there are none.
-    fn missing<'l>(&self, item: &str, lanes: &'l [Lane]) -> Result<Option<(String, Vec<&'l Lane>)>> {
+    /// The lanes that an item is yet to be done for; `None` where there are none.
+    fn missing<'l>(&self, item: &str, lanes: &'l [Lane]) -> Result<Option<Vec<&'l Lane>>> {
         let parts = self.store.borrow().parts(item)?;
         let missing: Vec<&Lane> = lanes.iter().filter(|lane| !parts.lanes.contains(&lane.name)).collect();
         self.found.set(self.found.get() + usize::from(missing.is_empty()));
-        Ok((!missing.is_empty()).then_some((parts.next, missing)))
+        Ok((!missing.is_empty()).then_some(missing))
+    }
+
+    /// Keeps the records of some lanes of an item that others may have been done for before.
+    fn keep_part(&self, item: &str, records: Vec<Record>) -> Result<()> {
+        let name = self.store.borrow().parts(item)?.next;
+        self.keep(&name, records)
     }
 
     fn text(&self, lanes: &[Lane], walk: &Walk) -> Result<()> {
         let text = &walk.windows;
         for (number, range) in walk.passes().into_iter().enumerate() {
             let item = plan::text_item(walk, number);
-            let Some((name, missing)) = self.missing(&item, lanes)? else { continue };
+            let Some(missing) = self.missing(&item, lanes)? else { continue };
             let stage = self.stages.begin(&format!("scoring {}", walk.name()));
             // The reference comes first, whether its own records are there or not.
             let has_reference = missing[0].name == lanes[0].name;
@@ -427,42 +441,81 @@ impl<'a> Run<'a> {
                 records.map(|s| self.record(lane, Body::Sequence(s))).collect::<Vec<_>>()
             };
             let new = swept.iter().zip(&scored).skip(usize::from(!has_reference));
-            self.keep(&name, new.flat_map(of_lane).collect())?;
+            self.keep_part(&item, new.flat_map(of_lane).collect())?;
             self.stages.end(stage);
         }
         Ok(())
     }
 
-    fn task(&self, lanes: &[Lane], task: &Task) -> Result<()> {
-        let (first, items) = self.model.items(task);
-        if items.is_empty() {
-            return Ok(());
+    /// Asks all tasks, in one walk over all lanes where all lack the same ones.
+    fn tasks(&self, lanes: &[Lane]) -> Result<()> {
+        let missing = |item: &str| {
+            let missing = self.missing(item, lanes)?;
+            Ok(missing.map(|lanes| lanes.iter().map(|lane| lane.name.clone()).collect()))
+        };
+        for TaskWalk { tasks, missing } in plan::task_walks(self.model, missing)? {
+            let stage = self.stages.begin(&plan::tasks_title(&tasks));
+            let swept: Vec<Lane> = lanes.iter().filter(|lane| missing.contains(&lane.name)).cloned().collect();
+            let (texts, scored): (Vec<&Questions>, Vec<&Questions>) =
+                tasks.iter().copied().partition(|task| !task.packed.prompts().is_empty());
+            let scores = self.score_tasks(&swept, &scored)?;
+            for (number, task) in scored.iter().enumerate() {
+                let mut records = Vec::new();
+                for (lane, scores) in swept.iter().zip(&scores) {
+                    let answers = task.packed.answers(&scores[number], Vec::new());
+                    records.extend(self.judged(lane, task, &answers)?);
+                }
+                self.keep_part(&plan::task_item(task), records)?;
+            }
+            self.generate_tasks(&swept, &texts)?;
+            self.stages.end(stage);
         }
-        let Some((name, missing)) = self.missing(&plan::task_item(task), lanes)? else { return Ok(()) };
-        let stage = self.stages.begin(&format!("task {}", task.name));
-        let asked: Vec<Lane> = missing.into_iter().cloned().collect();
-        let answers = on_device!(self.device, backend => {
-            let (tokenizer, limits) = (self.model.task_tokenizer()?, self.model.limits);
-            requests::answer(backend, &asked, tokenizer, &task::build(items), limits, self.watch)
-        })
-        .at(|| format!("task {}", task.name))?;
-        let mut records = Vec::new();
-        for (lane, answers) in asked.iter().zip(&answers) {
-            for result in task.judge(items, answers)? {
-                let verdict = result.verdict;
-                let item = ItemRecord {
-                    task: task.name.clone(),
-                    task_version: task.version,
-                    item: (first + result.item) as u32,
-                    correct: verdict.correct,
-                    logprobs: verdict.logprobs,
-                    text: verdict.text,
-                };
-                records.push(self.record(lane, Body::Item(item)));
+        Ok(())
+    }
+
+    /// The scores of the tasks' sequences, by lane and task.
+    fn score_tasks(&self, lanes: &[Lane], tasks: &[&Questions]) -> Result<Vec<Vec<LaneScores>>> {
+        if tasks.is_empty() {
+            return Ok(lanes.iter().map(|_| Vec::new()).collect());
+        }
+        let sequences: Vec<Sequence> = tasks.iter().flat_map(|task| task.packed.sequences()).cloned().collect();
+        // What is asked and of whom: an interrupted walk is taken up by the same one only.
+        let asked = (lanes.iter().map(|lane| &lane.name).collect::<Vec<_>>(), tasks.iter().map(|task| &task.identity));
+        let name = hex(&Sha256::digest(format!("{:?}{:?}", asked.0, asked.1.collect::<Vec<_>>())));
+        let state = self.folder().map(|folder| folder.join(STATE).join(format!("tasks.{}", &name[..16])));
+        let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
+        let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
+        let (progress, stop) = (self.watch.progress, self.watch.stop);
+        let scores = on_device!(self.device, backend => sweep::sweep(backend, lanes, &sequences, &options, progress, stop))
+            .at(|| plan::tasks_title(tasks))?;
+        let by_task = |lane: LaneScores| {
+            let mut rest = lane.into_iter();
+            tasks.iter().map(|task| rest.by_ref().take(task.packed.sequences().len()).collect()).collect()
+        };
+        Ok(scores.lanes.into_iter().map(by_task).collect())
+    }
+
+    /// Generates the answers of tasks lane by lane, and keeps each lane's when it is done.
+    fn generate_tasks(&self, lanes: &[Lane], tasks: &[&Questions]) -> Result<()> {
+        for (number, lane) in lanes.iter().enumerate().filter(|_| !tasks.is_empty()) {
+            self.stages.part(number, lanes.len());
+            let prompts: Vec<Prompt> = tasks.iter().flat_map(|task| task.packed.prompts()).cloned().collect();
+            let tokenizer = self.model.tokenizer()?;
+            let texts = on_device!(self.device, backend => {
+                generation::answer(backend, &lane.variant, tokenizer, &prompts, self.watch)
+            });
+            let mut texts = texts.at(|| format!("{}: {}", lane.name, plan::tasks_title(tasks)))?.into_iter();
+            for task in tasks {
+                let own: Vec<String> = texts.by_ref().take(task.packed.prompts().len()).collect();
+                let records = self.judged(lane, task, &task.packed.answers(&[], own))?;
+                self.keep_part(&plan::task_item(task), records)?;
             }
         }
-        self.keep(&name, records)?;
-        self.stages.end(stage);
         Ok(())
+    }
+
+    fn judged(&self, lane: &Lane, task: &Questions, answers: &[Answer]) -> Result<Vec<Record>> {
+        let items = task.judge(answers)?;
+        Ok(items.into_iter().map(|item| self.record(lane, Body::Item(item))).collect())
     }
 }

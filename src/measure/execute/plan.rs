@@ -13,16 +13,16 @@ use sha2::{Digest, Sha256};
 use super::folder::{self, MODELS, RunIdentity};
 use super::lanes::Names;
 use super::prepare::{Prepared, Speed, Walk};
+use super::questions::Questions;
 use super::stand_in::TimedShape;
 use crate::device::Device;
 use crate::error::{At, Error, Result};
-use crate::{models, on_device, requests};
+use crate::requests::Packed;
+use crate::{models, on_device};
 use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepPlan};
 use bitworth_eval::records;
-use bitworth_eval::request::Request;
-use bitworth_eval::task::{self, Task};
 
 /// The item that describes the reference.
 pub const REFERENCE_ITEM: &str = "lane.reference";
@@ -44,8 +44,39 @@ pub fn text_item(walk: &Walk, number: usize) -> String {
 }
 
 /// The item of a task.
-pub fn task_item(task: &Task) -> String {
+pub fn task_item(task: &Questions) -> String {
     format!("task.{}", task.name)
+}
+
+/// Tasks that are asked in one walk, of the lanes that lack them.
+pub struct TaskWalk<'a> {
+    pub tasks: Vec<&'a Questions>,
+    /// Names of lanes.
+    pub missing: BTreeSet<String>,
+}
+
+/// The walks in which a model's tasks are asked: one for all that lack the same lanes. `missing` are the lanes for which an item of
+/// work is not done, `None` where it is done for all.
+pub fn task_walks(model: &Prepared, missing: impl Fn(&str) -> Result<Option<BTreeSet<String>>>) -> Result<Vec<TaskWalk<'_>>> {
+    let mut walks: Vec<TaskWalk<'_>> = Vec::new();
+    // A slice may have nothing of a task.
+    for task in model.tasks.iter().filter(|task| task.items > 0) {
+        let Some(missing) = missing(&task_item(task))? else { continue };
+        match walks.iter_mut().find(|walk| walk.missing == missing) {
+            Some(walk) => walk.tasks.push(task),
+            None => walks.push(TaskWalk { tasks: vec![task], missing }),
+        }
+    }
+    Ok(walks)
+}
+
+/// What messages call tasks that are asked together.
+pub fn tasks_title(tasks: &[&Questions]) -> String {
+    match tasks {
+        [one] => format!("task {}", one.name),
+        few if few.len() <= 4 => format!("tasks {}", few.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ")),
+        many => format!("{} tasks", many.len()),
+    }
 }
 
 /// The item of a lane's timings.
@@ -73,14 +104,17 @@ pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
             weights.extend((!is_done(&text_item(walk, number))).then_some(2.0 * parameters * rows as f64 * lanes));
         }
     }
-    for task in &model.tasks {
-        // About a hundred tokens an item.
-        let items = model.items(task).1.len() as f64;
-        weights.extend((!is_done(&task_item(task))).then_some(2.0 * parameters * 100.0 * items * lanes));
-    }
-    // About a hundred tokens a request, too.
-    weights.extend(model.requests.as_ref().map(|(_, asked)| 2.0 * parameters * 100.0 * asked.len() as f64 * lanes));
+    let missing = model.tasks.iter().filter(|task| task.items > 0 && !is_done(&task_item(task)));
+    let rows: usize = missing.map(|task| rows_of(&task.packed)).sum();
+    weights.extend((rows > 0).then_some(2.0 * parameters * rows as f64 * lanes));
+    weights.extend(model.requests.as_ref().map(|(_, asked)| 2.0 * parameters * rows_of(asked) as f64 * lanes));
     weights
+}
+
+/// Tokens that are taken in or made; making them is slower by far.
+fn rows_of(packed: &Packed) -> usize {
+    let made = packed.prompts().iter().map(|prompt| prompt.ids.len() + 20 * prompt.max_tokens);
+    packed.sequences().iter().map(|sequence| sequence.tokens.len()).chain(made).sum()
 }
 
 /// How hard the timings of all models are, as one stage; `None` where nothing is timed.
@@ -219,7 +253,7 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
         CandidatePlan { lane: lane.name.clone(), file, bytes: lane.variant.bytes() }
     };
     let mut stages = Vec::new();
-    for stage in all_stages(model)? {
+    for stage in all_stages(model, there, &lanes)? {
         let missing = there.missing(&stage, &lanes)?;
         let swept = if missing.is_empty() { lanes.clone() } else { stage.swept(&lanes, &missing) };
         let sweep = (!stage.sequences.is_empty())
@@ -265,14 +299,15 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
 pub fn check(model: &Prepared, names: &Names, folder: Option<&Path>, device: &Device) -> Result<Option<(usize, Error)>> {
     let lanes = planned_lanes(model, names)?;
     let mut worst: Option<(usize, Error)> = None;
-    for stage in all_stages(model)?.into_iter().filter(|stage| !stage.sequences.is_empty()) {
+    let there = There::of(model, names, folder, device)?;
+    for stage in all_stages(model, &there, &lanes)?.into_iter().filter(|stage| !stage.sequences.is_empty()) {
         let plan = |lanes: &[Lane]| {
             on_device!(device, backend => sweep::plan(backend, lanes, &stage.sequences, &model.limits)).map(drop)
         };
         let fits = match plan(&lanes) {
             Err(e @ EngineError::TooLittleMemory { .. }) => {
                 // What is done already takes none.
-                let missing = There::of(model, names, folder, device)?.missing(&stage, &lanes)?;
+                let missing = there.missing(&stage, &lanes)?;
                 match missing.len() {
                     0 => Ok(()),
                     count if count == lanes.len() => Err(e),
@@ -315,44 +350,62 @@ impl PlannedStage {
     }
 }
 
-fn all_stages(model: &Prepared) -> Result<Vec<PlannedStage>> {
+fn all_stages(model: &Prepared, there: &There<'_>, lanes: &[Lane]) -> Result<Vec<PlannedStage>> {
     let walk = |walk: &Walk| {
         let passes = walk.passes().len();
-        Ok(PlannedStage {
+        PlannedStage {
             kind: "text",
             name: walk.name(),
             title: format!("text {}", walk.name()),
             work: (0..passes).map(|number| text_item(walk, number)).collect(),
             sequences: walk.windows.sequences[walk.range.clone()].to_vec(),
             items: None,
-        })
+        }
     };
-    let task = |task: &Task| {
-        let (_, items) = model.items(task);
-        let context = sweep::longest_sequence(model.checkpoint.hparams());
-        let title = format!("task {}", task.name);
-        Ok(PlannedStage {
-            kind: "task",
-            name: task.name.clone(),
-            work: if items.is_empty() { Vec::new() } else { vec![task_item(task)] },
-            sequences: requests::sequences(model.task_tokenizer()?, &task::build(items), context).at(|| title.clone())?,
-            title,
-            items: Some(items.len()),
-        })
+    let requests = |(file, asked): &(String, Packed)| PlannedStage {
+        kind: "requests",
+        name: file.clone(),
+        title: file.clone(),
+        work: vec![file.clone()],
+        sequences: asked.sequences().to_vec(),
+        items: Some(asked.count()),
     };
-    let requests = |(file, asked): &(String, Vec<Request>)| {
-        let context = sweep::longest_sequence(model.checkpoint.hparams());
-        Ok(PlannedStage {
-            kind: "requests",
-            name: file.clone(),
-            title: file.clone(),
-            work: vec![file.clone()],
-            sequences: requests::sequences(model.task_tokenizer()?, asked, context).at(|| file.clone())?,
-            items: Some(asked.len()),
-        })
+    let mut stages: Vec<PlannedStage> = model.texts.iter().map(walk).collect();
+    let (done, walks) = task_stages(model, there, lanes)?;
+    stages.extend(done);
+    stages.extend(walks);
+    stages.extend(model.requests.iter().map(requests));
+    Ok(stages)
+}
+
+/// The walks over tasks: one for those that are done, and those in which the others are asked.
+fn task_stages(model: &Prepared, there: &There<'_>, lanes: &[Lane]) -> Result<(Option<PlannedStage>, Vec<PlannedStage>)> {
+    let missing = |item: &str| {
+        let missing = there.missing_of(&[item.to_owned()], lanes)?;
+        Ok((!missing.is_empty()).then_some(missing))
     };
-    let stages = model.texts.iter().map(walk).chain(model.tasks.iter().map(task));
-    stages.chain(model.requests.iter().map(requests)).collect()
+    let walks: Vec<PlannedStage> =
+        task_walks(model, missing)?.into_iter().map(|TaskWalk { tasks, .. }| task_stage(&tasks)).collect();
+    let open: BTreeSet<&String> = walks.iter().flat_map(|walk| &walk.work).collect();
+    let done: Vec<&Questions> = model.tasks.iter().filter(|task| task.items > 0 && !open.contains(&task_item(task))).collect();
+    let done = (!done.is_empty()).then(|| task_stage(&done));
+    Ok((done, walks))
+}
+
+fn task_stage(tasks: &[&Questions]) -> PlannedStage {
+    let title = tasks_title(tasks);
+    let (kind, name) = match title.split_once(' ') {
+        Some((kind @ ("task" | "tasks"), name)) => (if kind == "task" { "task" } else { "tasks" }, name.to_owned()),
+        _ => ("tasks", title.clone()),
+    };
+    PlannedStage {
+        kind,
+        name,
+        title,
+        work: tasks.iter().map(|task| task_item(task)).collect(),
+        sequences: tasks.iter().flat_map(|task| task.packed.sequences()).cloned().collect(),
+        items: Some(tasks.iter().map(|task| task.items).sum()),
+    }
 }
 
 /// What a run's folder holds already.
@@ -379,14 +432,19 @@ impl<'a> There<'a> {
 
     /// The lanes for which a part of a stage is not done.
     fn missing(&self, stage: &PlannedStage, lanes: &[Lane]) -> Result<BTreeSet<String>> {
+        self.missing_of(&stage.work, lanes)
+    }
+
+    /// The lanes for which one of these items of work is not done.
+    fn missing_of(&self, work: &[String], lanes: &[Lane]) -> Result<BTreeSet<String>> {
         let all = || lanes.iter().map(|lane| lane.name.clone());
         // Of a slice that has nothing of it.
-        if stage.work.is_empty() {
+        if work.is_empty() {
             return Ok(BTreeSet::new());
         }
         let Some((folder, identity)) = self.folder.zip(self.identity.as_ref()) else { return Ok(all().collect()) };
         let mut missing = BTreeSet::new();
-        for item in &stage.work {
+        for item in work {
             let parts = identity.parts(folder, item)?;
             missing.extend(all().filter(|lane| !parts.lanes.contains(lane)));
         }

@@ -13,20 +13,20 @@ use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe, content};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::questions::{Harness, Named, Questions};
 use super::stand_in::TimedShape;
 use crate::error::{At, Error, Result};
+use crate::requests::Packed;
 use crate::settings::NOISE_FLOOR;
 use crate::text::TextWindows;
 use crate::timing::{self, LlamaBench, Workload};
-use crate::{Watch, imatrix, models, requests};
+use crate::{Watch, imatrix, models};
 use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
 use bitworth_eval::job::{self, ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
-use bitworth_eval::kinds::Item;
-use bitworth_eval::request::{self, Request};
+use bitworth_eval::request;
 use bitworth_eval::slice::Slice;
-use bitworth_eval::task::{self, Task};
 use bitworth_text::tokenizer::Tokenizer;
 
 /// All that a job names for one model, opened and checked.
@@ -35,8 +35,8 @@ pub struct Prepared {
     pub name: String,
     /// The reference.
     pub checkpoint: Arc<Checkpoint>,
-    /// For the texts of the tasks and requests; `None` where a job reads no text at all.
-    task_tokenizer: Option<Tokenizer>,
+    /// `None` where a job reads no text at all.
+    tokenizer: Option<Tokenizer>,
     /// The recipes of which files are made.
     pub recipes: Vec<Arc<Recipe>>,
     /// The other versions, as they stand.
@@ -45,13 +45,11 @@ pub struct Prepared {
     /// The recipes that use it.
     pub guided: BTreeSet<String>,
     pub texts: Vec<Walk>,
-    pub tasks: Vec<Task>,
-    /// Only so many items of each.
-    limit: Option<usize>,
-    /// And of these, and of the windows, only these.
-    slice: Slice,
+    pub tasks: Vec<Questions>,
+    /// The tasks of lm-evaluation-harness among them.
+    pub harness: Option<Harness>,
     /// Requests that are answered, and their file.
-    pub requests: Option<(String, Vec<Request>)>,
+    pub requests: Option<(String, Packed)>,
     pub speed: Option<Speed>,
     pub arithmetic: Arithmetic,
     /// How much memory scoring takes.
@@ -113,7 +111,7 @@ impl Walk {
 
 impl Prepared {
     /// Opens what `job` names for `model`.
-    pub fn new(job: &Job, model: &ModelSpec, watch: Watch<'_>) -> Result<Self> {
+    pub fn new(job: &Job, model: &ModelSpec, named: Option<&Named<'_>>, watch: Watch<'_>) -> Result<Self> {
         let checkpoint = models::open(&model.model, watch)?;
         checkpoint.block_traits()?;
         let collects = model.imatrix.as_ref().is_some_and(|imatrix| imatrix.text.is_some());
@@ -148,22 +146,20 @@ impl Prepared {
         let texts: Vec<Walk> = walks.into_iter().flatten().collect();
         check_texts(&texts)?;
         let speed = job.speed.as_ref().map(|spec| speed(spec, context)).transpose().at(|| "[speed]")?;
-        let (tasks, task_tokenizer) = tasks(job, &checkpoint, tokenizer, context)?;
-        let requests =
-            job.requests.as_ref().map(|file| requests_of(file, words(task_tokenizer.as_ref())?, context)).transpose()?;
-        let limit = job.tasks.as_ref().and_then(|tasks| tasks.limit);
+        let asked = named.map(|named| named.ask(&checkpoint, words(tokenizer.as_ref())?, context)).transpose()?;
+        let (tasks, harness) = asked.map_or((Vec::new(), None), |(tasks, harness)| (tasks, Some(harness)));
+        let requests = job.requests.as_ref().map(|file| requests_of(file, words(tokenizer.as_ref())?, context)).transpose()?;
         Ok(Self {
             name: checkpoint.name().to_owned(),
             checkpoint,
-            task_tokenizer,
+            tokenizer,
             recipes,
             candidates,
             importance,
             guided,
             texts,
             tasks,
-            limit,
-            slice: job.slice,
+            harness,
             requests,
             speed,
             arithmetic,
@@ -187,8 +183,8 @@ impl Prepared {
     }
 
     /// For the texts of the tasks and requests.
-    pub fn task_tokenizer(&self) -> Result<&Tokenizer> {
-        words(self.task_tokenizer.as_ref())
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        words(self.tokenizer.as_ref())
     }
 
     /// The candidates that were left out, for people.
@@ -213,21 +209,9 @@ impl Prepared {
         json!({ "recipe": rules, "imatrix": importance.map(Importance::identity), "split": split })
     }
 
-    /// The items of a task that are asked, and the number of the first.
-    pub fn items<'t>(&self, task: &'t Task) -> (usize, &'t [Item]) {
-        let items = task.first(self.limit);
-        let range = self.slice.range(items.len());
-        (range.start, &items[range])
-    }
-
-    /// What a task is: its version and the items that are asked.
-    pub fn task_identity(&self, task: &Task) -> Value {
-        json!([task.version, hex(&Sha256::digest(format!("{:?}", self.items(task).1)))])
-    }
-
     /// What makes the model another one, beside its name.
     pub fn model_identity(&self) -> Result<Value> {
-        let tokenizer = match &self.task_tokenizer {
+        let tokenizer = match &self.tokenizer {
             Some(_) => hex(&Sha256::digest(self.checkpoint.tokenizer_json()?.to_string())),
             None => String::new(),
         };
@@ -360,38 +344,15 @@ fn words(tokenizer: Option<&Tokenizer>) -> Result<&Tokenizer> {
     tokenizer.ok_or_else(|| Error::unfit("the job reads no text, so the model's tokenizer was not opened"))
 }
 
-fn tasks(
-    job: &Job,
-    checkpoint: &Checkpoint,
-    tokenizer: Option<Tokenizer>,
-    context: usize,
-) -> Result<(Vec<Task>, Option<Tokenizer>)> {
-    let Some(spec) = &job.tasks else { return Ok((Vec::new(), tokenizer)) };
-    let own = words(tokenizer.as_ref())?;
-    let mut tasks: Vec<Task> = Vec::new();
-    for name in &spec.names {
-        let task = Task::load(name)?;
-        if tasks.iter().any(|other| other.name == task.name) {
-            return Err(Error::unfit(format!("tasks.names: there are two tasks named {}", task.name)));
-        }
-        tasks.push(task);
+fn requests_of(file: &str, tokenizer: &Tokenizer, context: usize) -> Result<(String, Packed)> {
+    let packed = Packed::new(tokenizer, &request::read_jsonl(Path::new(file))?, context).at(|| file.to_owned())?;
+    if packed.cut > 0 {
+        tracing::warn!(
+            "{file}: {} requests are longer than the model's context of {context} tokens; their beginning was left out, as lm-eval does",
+            packed.cut
+        );
     }
-    let (tasks, chats) = match spec.chat {
-        true => requests::as_chats(checkpoint, own, tasks).map(|(tasks, tokenizer)| (tasks, Some(tokenizer)))?,
-        false => (tasks, None),
-    };
-    let tokenizer = chats.or(tokenizer);
-    for task in &tasks {
-        requests::check(words(tokenizer.as_ref())?, &task::build(task.first(spec.limit)), context)
-            .at(|| format!("task {}", task.name))?;
-    }
-    Ok((tasks, tokenizer))
-}
-
-fn requests_of(file: &str, tokenizer: &Tokenizer, context: usize) -> Result<(String, Vec<Request>)> {
-    let asked = request::read_jsonl(Path::new(file))?;
-    requests::check(tokenizer, &asked, context).at(|| file.to_owned())?;
-    Ok((file.to_owned(), asked))
+    Ok((file.to_owned(), packed))
 }
 
 /// The walks over one text.

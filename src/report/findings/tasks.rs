@@ -1,11 +1,12 @@
 //! What the tasks say: where lanes differ from their reference, and which tasks lose first.
 
-use bitworth_eval::stats::PairedAccuracy;
+use bitworth_eval::stats::LEVEL;
 
 use super::Lanes;
 use crate::export::{task, task_names};
 use crate::number::significant;
 use crate::summary::Summary;
+use crate::tasks::TaskComparison;
 
 impl Lanes<'_> {
     /// The order in which tasks lose: each from the largest lane below which every lane does worse than the reference.
@@ -23,11 +24,11 @@ impl Lanes<'_> {
                 if lanes.iter().all(|i| pair(i).is_none()) {
                     continue;
                 }
-                let worse = |i: &&usize| pair(i).is_some_and(|p| is_apart(&p) && p.difference.value < 0.0);
+                let worse = |i: &&usize| pair(i).is_some_and(|c| is_apart(&c) && c.paired.difference.value < 0.0);
                 match lanes.iter().rev().take_while(worse).last() {
                     None => holding.push(name),
                     Some(&first) => {
-                        let points = |i: usize| pair(&i).map_or(0.0, |p| 100.0 * p.difference.value);
+                        let points = |i: usize| pair(&i).map_or(0.0, |c| 100.0 * c.paired.difference.value);
                         let (there, last) = (points(first), points(smallest));
                         losing.push((first, name, there, last));
                     }
@@ -53,8 +54,8 @@ impl Lanes<'_> {
 }
 
 /// Whether two lanes can be told apart in a task, at the level of the report's intervals.
-pub fn is_apart(pair: &PairedAccuracy) -> bool {
-    pair.p_value < 0.05
+pub fn is_apart(comparison: &TaskComparison) -> bool {
+    comparison.p_adjusted < LEVEL
 }
 
 /// A sentence a task.
@@ -65,11 +66,11 @@ pub fn tasks(rows: &[Summary], labels: &[String]) -> Vec<String> {
         let differ: Vec<String> = pairs()
             .filter(|(_, pair)| is_apart(pair))
             .map(|(label, pair)| {
-                let points = 100.0 * pair.difference.value;
-                format!("{label} {points:+.1} points (p = {})", significant(pair.p_value, 2))
+                let points = 100.0 * pair.paired.difference.value;
+                format!("{label} {points:+.1} points (p = {})", significant(pair.p_adjusted, 2))
             })
             .collect();
-        let Some(items) = pairs().map(|(_, pair)| pair.items).max() else {
+        let Some(items) = pairs().map(|(_, pair)| pair.paired.items).max() else {
             continue;
         };
         sentences.push(match differ.is_empty() {

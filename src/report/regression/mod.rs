@@ -5,6 +5,8 @@
 mod alike;
 mod tolerance;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::findings::{divergence_sums, mean_difference};
@@ -13,8 +15,9 @@ use crate::pareto::ROUNDING;
 use crate::scored::{Sequences, TextKey};
 use crate::speeds::{SpeedSummary, Timed};
 use crate::summary::{self, Summary};
-use bitworth_eval::record::{Record, SequenceRecord, Windowing};
-use bitworth_eval::stats::{self, Cluster, Estimate, Interval};
+use crate::tasks::Judgement;
+use bitworth_eval::record::{ItemRecord, Record, SequenceRecord, Windowing};
+use bitworth_eval::stats::{self, Cluster, Estimate, Interval, PairedItem};
 use bitworth_quant::{Error, Result};
 
 pub use tolerance::{Bound, NAMES, Tolerance, Tolerances};
@@ -185,6 +188,15 @@ fn same_texts(old: &Run<'_>, new: &Run<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whether every item of a task has a value by itself.
+fn has_values(items: &BTreeMap<u32, &ItemRecord>) -> bool {
+    items.values().all(|item| item.value.is_some())
+}
+
+fn mean_value(items: &BTreeMap<u32, &ItemRecord>) -> f64 {
+    items.values().filter_map(|item| item.value).sum::<f64>() / items.len() as f64
+}
+
 fn not_comparable(what: String) -> Error {
     Error::file("records", format!("the runs cannot be compared: {what}; compare runs of one configuration"))
 }
@@ -203,7 +215,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn of(records: &'a [Record]) -> Result<Self> {
         let gathered = gather::gather(records)?;
-        let rows = summary::summarize(&gathered);
+        let rows = summary::summarize(&gathered, Judgement::default());
         let labels = crate::sheet::labels(&rows);
         let timed = || records.iter().filter(|r| r.as_speed().is_some()).map(|r| r.origin.schema.min(LAST_TIMINGS));
         Ok(Self { timings: timed().min().zip(timed().max()), gathered, rows, labels })
@@ -402,26 +414,25 @@ impl<'a> Pair<'a> {
     }
 
     fn tasks(&mut self) -> Result<()> {
-        let (old, new) = self.rows();
-        let (old, new) = (old.tasks.clone(), new.tasks.clone());
-        for task in &old {
-            let Some(other) = new.iter().find(|t| t.name == task.name) else {
-                self.note(&format!("only the old run has the task {}", task.name));
+        let (before, after) = self.lanes();
+        let [old, new] = [before, after].map(|lane| lane.items.iter().filter(|(_, items)| has_values(items)).collect::<Vec<_>>());
+        for &(task, items) in &old {
+            let Some((_, others)) = new.iter().find(|(name, _)| *name == task) else {
+                self.note(&format!("only the old run has the task {task}"));
                 continue;
             };
-            if other.version != task.version {
-                let what = format!(
-                    "task {} has version {} in the old run and {} in the new one",
-                    task.name, task.version, other.version
-                );
+            let version =
+                |items: &BTreeMap<u32, &ItemRecord>| items.values().next().map_or("", |item| &item.task_version).to_owned();
+            let versions = [items, *others].map(version);
+            if versions[0] != versions[1] {
+                let what = format!("task {task} has version {} in the old run and {} in the new one", versions[0], versions[1]);
                 return Err(not_comparable(what));
             }
-            let (before, after) = self.lanes();
-            let (before, after) = (&before.items[task.name.as_str()], &after.items[task.name.as_str()]);
-            let both: Vec<(bool, bool)> =
-                after.iter().filter_map(|(i, own)| Some((own.correct, before.get(i)?.correct))).collect();
-            let Some(pair) = stats::paired_accuracy(&both) else {
-                self.note(&format!("no item of the task {} is in both runs", task.name));
+            let both = others
+                .iter()
+                .filter_map(|(i, own)| Some(PairedItem { reference: items.get(i)?.value?, lane: own.value?, cluster: None }));
+            let Some(pair) = stats::paired(&both.collect::<Vec<_>>()) else {
+                self.note(&format!("no item of the task {task} is in both runs"));
                 continue;
             };
             let verdict = match pair.p_value < 0.05 {
@@ -429,11 +440,11 @@ impl<'a> Pair<'a> {
                 true if pair.difference.value < 0.0 => ChangeVerdict::Regression,
                 true => ChangeVerdict::Improvement,
             };
-            let values = (task.accuracy.value, other.accuracy.value);
-            self.push(Measure::Accuracy, Some(&task.name), values, pair.difference, true, verdict);
+            let values = (mean_value(items), mean_value(others));
+            self.push(Measure::Accuracy, Some(task), values, pair.difference, true, verdict);
         }
-        for task in new.iter().filter(|t| !old.iter().any(|o| o.name == t.name)) {
-            self.note(&format!("only the new run has the task {}", task.name));
+        for (task, _) in new.iter().filter(|(name, _)| !old.iter().any(|(other, _)| other == name)) {
+            self.note(&format!("only the new run has the task {task}"));
         }
         Ok(())
     }

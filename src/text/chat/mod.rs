@@ -100,6 +100,7 @@ pub struct Tokens {
 #[derive(Debug)]
 pub struct ChatTemplate {
     path: PathBuf,
+    source: String,
     template: Template,
 }
 
@@ -140,7 +141,12 @@ impl ChatTemplate {
     pub fn new(path: &Path, source: &str, tokens: Tokens, today: Date) -> Result<Self, ChatError> {
         let template =
             Template::new(source, tokens, today).map_err(|Fault(what)| ChatError::Template { path: path.to_owned(), what })?;
-        Ok(Self { path: path.to_owned(), template })
+        Ok(Self { path: path.to_owned(), source: source.to_owned(), template })
+    }
+
+    /// The template itself, as the model brings it.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The chat as text, up to where the model is to answer. It holds the begin token where the template wants one.

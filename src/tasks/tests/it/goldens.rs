@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bitworth_tasks::ask::{Ask, Limit, arguments, build};
+use bitworth_eval::job::Limit;
+use bitworth_tasks::ask::{Ask, arguments, build};
 use bitworth_tasks::builtin::BUILT_IN;
 use bitworth_tasks::rows::DataSources;
 use bitworth_tasks::task::Definition;

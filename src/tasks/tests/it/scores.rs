@@ -1,7 +1,8 @@
 //! Scores: the answers of a run that lm-evaluation-harness 0.4.13 made with a made-up model (`golden_extra/fake_run_*`) give its
 //! figures, its samples and its hashes.
 
-use bitworth_tasks::ask::{Ask, Limit, build};
+use bitworth_eval::job::Limit;
+use bitworth_tasks::ask::{Ask, build};
 use bitworth_tasks::judge::judge;
 use bitworth_tasks::results::{entries_of, sample_line, task_entry};
 use serde_json::{Map, Value};
@@ -86,7 +87,7 @@ fn a_group_is_lm_evals() {
         let ask = Ask { limit: Limit::First(answers.len()), ..Ask::default() };
         let own = build(&definition(chosen), &sources, &ask).unwrap();
         judged.push(judge(&own, &answers, DRAWS).unwrap());
-        built.push(own);
+        built.push(std::sync::Arc::new(own));
     }
     let entries = entries_of(&built, judged.iter(), &selection).unwrap();
     assert_eq!(selection.tasks.len(), 19);

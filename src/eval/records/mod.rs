@@ -200,10 +200,18 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         number_list("token_delta_p", r, |r| compared(r, |a| a.delta_p)),
         count_list("token_same_top", r, |r| compared(r, |a| u32::from(a.same_top))),
         column("task", r, |r| Some(r.as_item()?.task.as_str())),
-        column("task_version", r, |r| Some(r.as_item()?.task_version)),
+        column("task_version", r, |r| Some(r.as_item()?.task_version.as_str())),
         column("item", r, |r| Some(r.as_item()?.item)),
-        column("correct", r, |r| Some(r.as_item()?.correct)),
+        column("correct", r, |r| r.as_item()?.is_correct()),
+        column("value", r, |r| r.as_item()?.value),
+        column("metric", r, |r| r.as_item()?.metric.as_deref()),
         number_list("logprobs", r, |r| Some(r.as_item()?.logprobs.clone())),
+        count_list("greedy", r, |r| Some(r.as_item()?.greedy.as_ref()?.iter().map(|greedy| u32::from(*greedy)).collect())),
+        column("gold", r, |r| r.as_item()?.gold),
+        column("task_group", r, |r| r.as_item()?.group.as_deref()),
+        column("cluster", r, |r| r.as_item()?.cluster.as_deref()),
+        column("score_names", r, |r| Some(score_names(r.as_item()?))),
+        number_list("scores", r, |r| Some(r.as_item()?.scores.iter().map(|(_, value)| *value).collect())),
         column("text", r, |r| r.as_item().map_or_else(|| r.as_left_out(), |item| item.text.as_deref())),
         column("phase", r, |r| Some(name_of(PHASES, r.as_speed()?.phase))),
         column("depth", r, |r| Some(r.as_speed()?.depth)),
@@ -220,6 +228,11 @@ fn frame(records: &[Record]) -> PolarsResult<DataFrame> {
         column("device_bytes", r, |r| r.as_speed()?.footprint.device_bytes),
     ];
     DataFrame::new(records.len(), columns)
+}
+
+/// Names of figures in one text, which is the same for most items of a task and so takes little room.
+fn score_names(item: &ItemRecord) -> String {
+    item.scores.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 /// The name of a kind of record in the column `kind`.
@@ -365,7 +378,7 @@ fn record(row: FrameRow<'_>) -> Result<Record, Message> {
     let body = match row.text("kind")?.as_str() {
         "lane" => Body::Lane(lane(row, schema)?),
         "sequence" => Body::Sequence(sequence(row, schema)?),
-        "item" => Body::Item(item(row)?),
+        "item" => Body::Item(item(row, schema)?),
         "speed" => Body::Speed(speed(row, schema)?),
         "left_out" => Body::LeftOut(row.text("text")?),
         other => return Err(format!("column kind holds {other:?}, which is not known").into()),
@@ -455,14 +468,33 @@ fn against(row: FrameRow<'_>, kld: Vec<f64>) -> Result<Against, Message> {
     })
 }
 
-fn item(row: FrameRow<'_>) -> Result<ItemRecord, Message> {
-    Ok(ItemRecord {
+fn item(row: FrameRow<'_>, schema: u32) -> Result<ItemRecord, Message> {
+    let item = ItemRecord {
         task: row.text("task")?,
-        task_version: row.u32("task_version")?,
         item: row.u32("item")?,
-        correct: row.flag("correct")?,
         logprobs: row.opt_list("logprobs")?.ok_or_else(|| empty("logprobs"))?,
         text: row.opt_text("text")?,
+        ..ItemRecord::default()
+    };
+    if schema < 6 {
+        let value = Some(f64::from(u8::from(row.flag("correct")?)));
+        return Ok(ItemRecord { task_version: row.u32("task_version")?.to_string(), value, ..item });
+    }
+    let names = row.text("score_names")?;
+    let scores = row.opt_list("scores")?.ok_or_else(|| empty("scores"))?;
+    if names.lines().count() != scores.len() {
+        return Err(format!("column scores holds {} values for {} names", scores.len(), names.lines().count()).into());
+    }
+    Ok(ItemRecord {
+        task_version: row.text("task_version")?,
+        value: row.opt_f64("value")?,
+        metric: row.opt_text("metric")?,
+        greedy: row.opt_counts("greedy")?.map(|flags| flags.into_iter().map(|flag| flag == 1).collect()),
+        gold: row.opt_u32("gold")?,
+        group: row.opt_text("task_group")?,
+        cluster: row.opt_text("cluster")?,
+        scores: names.lines().map(str::to_owned).zip(scores).collect(),
+        ..item
     })
 }
 
@@ -499,156 +531,4 @@ fn footprint(row: FrameRow<'_>) -> Result<Footprint, Message> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample;
-
-    fn origin() -> Origin {
-        Origin::new("model", "lane/ä", "device", "f32")
-    }
-
-    #[test]
-    fn every_record_comes_back_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut records = sample::records();
-        records.truncate(400);
-        records.extend(sample::rolling(&records, 0.1 + 0.2));
-        records.extend(sample::with_tokens(&records));
-        let text = Body::Item(ItemRecord {
-            task: "sums".into(),
-            task_version: 2,
-            item: 7,
-            correct: false,
-            logprobs: Vec::new(),
-            text: Some("5\n\"8\"".into()),
-        });
-        let lane = Body::Lane(LaneRecord {
-            recipe: "q4_k_m".into(),
-            is_reference: false,
-            file: Some("a.gguf".into()),
-            bytes: u64::MAX,
-            bpw: 1.0 / 3.0,
-            sha256: Some("00ff".into()),
-            types: Some("Q4_K 3".into()),
-            imatrix: Some("m.gguf, prose.txt".into()),
-            fell_back: Some(u64::MAX),
-            parts: Some(2),
-        });
-        records.extend([text, lane].map(|body| Record { origin: origin(), body }));
-        append(dir.path(), "everything", &records).unwrap();
-        assert!(load(dir.path()).unwrap() == records);
-    }
-
-    #[test]
-    fn items_are_loaded_in_the_order_of_their_names_and_replaced_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let record = |seconds| {
-            let body = Body::Speed(Speed {
-                phase: crate::record::Phase::Decode,
-                tokens: 1,
-                depth: 0,
-                batch: 1,
-                repetition: 0,
-                seconds,
-                drifted: seconds > 3.0,
-                joules: (seconds > 2.0).then_some(seconds / 3.0),
-                arithmetic: "q8".into(),
-                engine: "llama-bench 1 (a), CPU".into(),
-                shape: (seconds > 3.0).then(|| "llama-1b".into()),
-                footprint: Footprint { load_seconds: None, memory_bytes: Some(u64::MAX), device_bytes: None },
-            });
-            Record { origin: origin(), body }
-        };
-        append(dir.path(), "b", &[record(1.0)]).unwrap();
-        append(dir.path(), "a", &[record(2.0), record(3.0)]).unwrap();
-        append(dir.path(), "b", &[record(4.0)]).unwrap();
-        append(dir.path(), "none", &[]).unwrap();
-        assert_eq!(load(dir.path()).unwrap(), [record(2.0), record(3.0), record(4.0)]);
-    }
-
-    #[test]
-    fn an_item_is_done_once_its_file_is_there() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(!has(dir.path(), "text"));
-        append(dir.path(), "text", &sample::records()[..1]).unwrap();
-        assert!(has(dir.path(), "text") && !has(dir.path(), "tex"));
-    }
-
-    #[test]
-    fn any_item_name_is_one_file_in_the_folder() {
-        let dir = Path::new("run");
-        assert_eq!(path(dir, "lane-1_q4.k"), Path::new("run/records/lane-1_q4.k.parquet"));
-        assert_eq!(path(dir, "../a b%"), Path::new("run/records/..%2Fa%20b%25.parquet"));
-    }
-
-    #[track_caller]
-    fn check_damage(damage: impl Fn(Vec<u8>) -> Vec<u8>) {
-        let dir = tempfile::tempdir().unwrap();
-        append(dir.path(), "item", &sample::records()[..200]).unwrap();
-        let file = path(dir.path(), "item");
-        let bytes = std::fs::read(&file).unwrap();
-        std::fs::write(&file, damage(bytes)).unwrap();
-        let error = load(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("item.parquet"), "{error}");
-    }
-
-    #[test]
-    fn damaged_files_are_named() {
-        check_damage(|_| Vec::new());
-        check_damage(|_| b"not parquet at all".to_vec());
-        check_damage(|bytes| bytes[..bytes.len() / 2].to_vec());
-        check_damage(|bytes| bytes[bytes.len() / 2..].to_vec());
-    }
-
-    #[test]
-    fn a_file_with_other_columns_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let recipes = Series::new("recipe".into(), ["bf16", "q8_0"]).into_column();
-        write_parquet(&path(dir.path(), "summary"), DataFrame::new(2, vec![recipes])).unwrap();
-        let error = load(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("column schema is missing"), "{error}");
-    }
-
-    #[test]
-    fn records_of_the_first_version_are_read_without_what_it_lacks() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut records = sample::records();
-        records.iter_mut().for_each(|record| record.origin.schema = 1);
-        let mut table = frame(&records).unwrap();
-        let since_3 = ["text_name", "token_ids", "token_nll", "token_rank", "token_entropy", "token_argmax"];
-        let compared = ["token_reverse_kld", "token_delta_p", "token_same_top"];
-        let since_2 = [
-            "speed_engine",
-            "speed_shape",
-            "speed_arithmetic",
-            "drifted",
-            "joules",
-            "load_seconds",
-            "memory_bytes",
-            "device_bytes",
-        ];
-        for later in [&since_3[..], &compared, &since_2].concat() {
-            table = table.drop(later).unwrap();
-        }
-        write_parquet(&path(dir.path(), "item"), Ok(table)).unwrap();
-        assert!(load(dir.path()).unwrap() == records);
-    }
-
-    #[test]
-    fn a_later_record_version_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut record = sample::records().remove(0);
-        record.origin.schema = SCHEMA_VERSION + 1;
-        append(dir.path(), "item", &[record]).unwrap();
-        let error = load(dir.path()).unwrap_err().to_string();
-        assert!(error.contains(&format!("record version {}", SCHEMA_VERSION + 1)) && error.contains("item.parquet"), "{error}");
-    }
-
-    #[test]
-    fn a_folder_without_records_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(load(dir.path()).unwrap_err().to_string().contains(RECORDS));
-        std::fs::create_dir(dir.path().join(RECORDS)).unwrap();
-        assert!(load(dir.path()).unwrap_err().to_string().contains("holds no records"));
-    }
-}
+mod tests;

@@ -1,0 +1,276 @@
+//! Tasks as a model is asked them: their requests, tokenized once, and what the answers come to as records. Tasks of our own form
+//! and those of lm-evaluation-harness are asked alike. Absent: asking.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bitworth_quant::Checkpoint;
+use bitworth_quant::message::Message;
+use bitworth_quant::quantize::hex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::{At, Error, Result};
+use crate::requests::Packed;
+use bitworth_eval::job::{INCLUDE_PATH, TasksSpec};
+use bitworth_eval::kinds::Gold;
+use bitworth_eval::record::ItemRecord;
+use bitworth_eval::request::Answer;
+use bitworth_eval::slice::Slice;
+use bitworth_eval::task::{self, Task};
+use bitworth_tasks::ask::{Ask, Built, Render, build_all};
+use bitworth_tasks::files::config::TaskConfig;
+use bitworth_tasks::files::index::{Index, Selection};
+use bitworth_tasks::items;
+use bitworth_tasks::rows::DataSources;
+use bitworth_tasks::rows::map::DataMap;
+use bitworth_tasks::task::Definition;
+use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message as Turn};
+use bitworth_text::tokenizer::Tokenizer;
+
+/// One task with all that is asked.
+pub struct Questions {
+    /// Its name in records.
+    pub name: String,
+    /// What makes it another one than a task of the same name.
+    pub identity: Value,
+    /// How many items are asked.
+    pub items: usize,
+    /// The requests of all of them.
+    pub packed: Packed,
+    form: Form,
+}
+
+/// Where a task comes from.
+enum Form {
+    /// A task of our own form, and the numbers of the items that are asked.
+    Own(Box<Task>, Vec<usize>),
+    /// A task of lm-evaluation-harness, its version in records, and the groups that it was chosen through.
+    Harness(Arc<Built>, String, Option<String>),
+}
+
+impl Questions {
+    /// What the answers to all requests, in order, come to.
+    ///
+    /// # Errors
+    /// Answers that the task cannot judge.
+    pub fn judge(&self, answers: &[Answer]) -> Result<Vec<ItemRecord>> {
+        match &self.form {
+            Form::Own(task, numbers) => own_records(task, numbers, answers),
+            Form::Harness(built, version, group) => Ok(items::records(built, answers, version, group.as_deref())?),
+        }
+    }
+}
+
+fn own_records(task: &Task, numbers: &[usize], answers: &[Answer]) -> Result<Vec<ItemRecord>> {
+    let mut rest = answers;
+    let record = |result: task::ItemResult| {
+        let item = &task.items[result.item];
+        let (own, behind) = rest.split_at(item.requests.len());
+        rest = behind;
+        let is_greedy = |answer: &Answer| matches!(answer, Answer::Loglikelihood(score) if score.is_greedy);
+        let verdict = result.verdict;
+        ItemRecord {
+            task: task.name.clone(),
+            task_version: task.version.to_string(),
+            item: result.item as u32,
+            value: Some(f64::from(u8::from(verdict.correct))),
+            greedy: verdict.text.is_none().then(|| own.iter().map(is_greedy).collect()),
+            logprobs: verdict.logprobs,
+            text: verdict.text,
+            gold: match item.gold {
+                Gold::Choice(place) => Some(place as u32),
+                Gold::Text(_) => None,
+            },
+            cluster: item.cluster.clone(),
+            ..ItemRecord::default()
+        }
+    };
+    Ok(task.judge(numbers, answers)?.into_iter().map(record).collect())
+}
+
+/// The tasks of lm-evaluation-harness that a job asks, with the groups that they were chosen through.
+pub struct Harness {
+    /// What the names of the job mean.
+    pub selection: Selection,
+    /// Each with its requests.
+    pub built: Vec<Arc<Built>>,
+    /// The chat template, where tasks were asked as chats.
+    pub chat_template: Option<String>,
+}
+
+/// The tasks that a job names, found and understood; what depends on the model is yet to be made.
+pub struct Named<'j> {
+    spec: &'j TasksSpec,
+    slice: Slice,
+    selection: Selection,
+    definitions: Vec<Arc<Definition>>,
+    sources: Arc<DataSources>,
+    /// Where no chat template is needed: the same for all models.
+    plain: Option<Vec<Arc<Built>>>,
+}
+
+impl<'j> Named<'j> {
+    /// Finds the tasks of a job.
+    ///
+    /// # Errors
+    /// An unknown name, a broken task file, missing data.
+    pub fn find(spec: &'j TasksSpec, slice: Slice) -> Result<Self> {
+        let folders: Vec<PathBuf> = spec.include_path.iter().map(PathBuf::from).collect();
+        let names: Vec<String> = spec.names.iter().filter(|name| !is_own(name)).cloned().collect();
+        let selection = match names.is_empty() {
+            true => Selection::default(),
+            false => Index::read(&folders)?.select(&names).map_err(with_own_names)?,
+        };
+        let definitions = selection.tasks.iter().map(|chosen| {
+            let config = TaskConfig::new(chosen)?;
+            let (path, name) = (config.path.clone(), config.task.clone());
+            let refused =
+                |refusal: bitworth_tasks::task::Refusal| bitworth_quant::Error::file(&path, format!("task {name}: {refusal}"));
+            Ok(Arc::new(Definition::new(config).map_err(refused)?))
+        });
+        let definitions = definitions.collect::<Result<Vec<_>>>()?;
+        let map = spec.data_map.as_deref().map(|path| DataMap::read(Path::new(path))).transpose()?;
+        let sources = Arc::new(DataSources { map });
+        let mut named = Self { spec, slice, selection, definitions, sources, plain: None };
+        if !spec.chat {
+            named.plain = Some(named.build(None)?);
+        }
+        Ok(named)
+    }
+
+    fn build(&self, chat: Option<Arc<Render>>) -> Result<Vec<Arc<Built>>> {
+        let ask = Ask {
+            num_fewshot: self.spec.num_fewshot,
+            limit: self.spec.limit.clone(),
+            system: self.spec.system.clone(),
+            multiturn: self.spec.fewshot_as_multiturn,
+            chat,
+        };
+        let mut built = build_all(&self.definitions, &self.sources, &ask)?;
+        for task in &mut built {
+            let range = self.slice.range(task.asked.len());
+            task.asked.truncate(range.end);
+            task.asked.drain(..range.start);
+        }
+        Ok(built.into_iter().map(Arc::new).collect())
+    }
+
+    /// How many items each task has that the job asks, by name.
+    ///
+    /// # Errors
+    /// A task of our own form that cannot be read, or tasks that only a model's chat template can make.
+    pub fn sizes(&self) -> Result<Vec<(String, usize)>> {
+        let own = self.spec.names.iter().filter(|name| is_own(name)).map(|name| {
+            let task = Task::load(name)?;
+            let numbers = self.numbers(&task)?;
+            Ok((task.name, numbers.len()))
+        });
+        let mut sizes = own.collect::<Result<Vec<_>>>()?;
+        let plain = self.plain.as_ref().ok_or_else(|| Error::unfit("tasks asked as chats need a model"))?;
+        sizes.extend(plain.iter().map(|built| (built.definition.config.task.clone(), built.asked.len())));
+        Ok(sizes)
+    }
+
+    /// The tasks as a model is asked them, in the order of their names in the job, and those of lm-evaluation-harness among them.
+    ///
+    /// # Errors
+    /// A model that cannot be asked as a chat, a request that it cannot take.
+    pub fn ask(&self, checkpoint: &Checkpoint, tokenizer: &Tokenizer, context: usize) -> Result<(Vec<Questions>, Harness)> {
+        let template = self.spec.chat.then(|| ChatTemplate::of(checkpoint, Date::OF_RECORDS)).transpose()?;
+        let mut all: Vec<Questions> = Vec::new();
+        for name in self.spec.names.iter().filter(|name| is_own(name)) {
+            let (mut task, mut tokens) = (Task::load(name)?, None);
+            if let Some(template) = &template {
+                let render = |text: &str| template.render(&[Turn::new(ChatRole::User, text)]).map_err(|e| e.message());
+                task = task.as_chat(render)?;
+                // The template writes the start token where the model wants one.
+                tokens = Some(tokenizer.without_start());
+            }
+            all.push(self.own(task, tokens.as_ref().unwrap_or(tokenizer), context)?);
+        }
+        let harness = self.harness(template)?;
+        for task in &harness.built {
+            all.push(self.asked(task, tokenizer, context)?);
+        }
+        for (i, task) in all.iter().enumerate() {
+            if all[..i].iter().any(|other| other.name == task.name) {
+                return Err(Error::unfit(format!("tasks.names: there are two tasks named {}", task.name)));
+            }
+        }
+        Ok((all, harness))
+    }
+
+    /// The tasks of lm-evaluation-harness with their requests; as chats, where there is a template.
+    ///
+    /// # Errors
+    /// Missing or broken data, a document that a template cannot take.
+    pub fn harness(&self, template: Option<ChatTemplate>) -> Result<Harness> {
+        let chat_template = template.as_ref().map(|template| template.source().to_owned());
+        let built = match (&self.plain, template) {
+            (Some(plain), None) => plain.clone(),
+            (_, None) => self.build(None)?,
+            (_, Some(template)) => {
+                let render = move |turns: &[Turn], goes_on: bool| template.render_up_to(turns, goes_on).map_err(|e| e.message());
+                self.build(Some(Arc::new(render)))?
+            }
+        };
+        Ok(Harness { selection: self.selection.clone(), built, chat_template })
+    }
+
+    /// The items of a task of our own form that are asked.
+    fn numbers(&self, task: &Task) -> Result<Vec<usize>> {
+        let numbers = self.spec.limit.numbers(&task.name, task.items.len()).map_err(|bad| {
+            Error::unfit(format!("task {}: there are {} items, and none has number {bad}", task.name, task.items.len()))
+        })?;
+        Ok(numbers[self.slice.range(numbers.len())].to_vec())
+    }
+
+    fn own(&self, task: Task, tokenizer: &Tokenizer, context: usize) -> Result<Questions> {
+        let numbers = self.numbers(&task)?;
+        let items: Vec<_> = numbers.iter().map(|&number| &task.items[number]).collect();
+        let identity = json!([task.version, hex(&Sha256::digest(format!("{items:?}")))]);
+        let packed = Packed::new(tokenizer, &task::build(items), context).at(|| format!("task {}", task.name))?;
+        Ok(Questions {
+            name: task.name.clone(),
+            identity,
+            items: numbers.len(),
+            packed,
+            form: Form::Own(Box::new(task), numbers),
+        })
+    }
+
+    fn asked(&self, built: &Arc<Built>, tokenizer: &Tokenizer, context: usize) -> Result<Questions> {
+        let name = built.definition.config.task.clone();
+        let packed = Packed::new(tokenizer, &bitworth_tasks::requests::requests(built)?, context);
+        let packed = packed.at(|| format!("task {name}"))?;
+        if packed.cut > 0 {
+            tracing::warn!(
+                "task {name}: {} requests are longer than the model's context of {context} tokens; their beginning was left out, \
+                 as lm-eval does",
+                packed.cut
+            );
+        }
+        let version = items::version(built, self.spec.chat);
+        let group = items::group_path(&self.selection, &name);
+        let identity = json!([version, built.identity(), group]);
+        Ok(Questions { name, identity, items: built.asked.len(), packed, form: Form::Harness(built.clone(), version, group) })
+    }
+}
+
+/// Whether a name is that of a task of our own form.
+fn is_own(name: &str) -> bool {
+    name.ends_with(".toml") || task::task_names().any(|known| known == name)
+}
+
+/// A name that is unknown may have been meant for a task of our own form, or for one of a folder that was not given.
+fn with_own_names(error: bitworth_quant::Error) -> Error {
+    match error {
+        bitworth_quant::Error::Unknown { .. } => {
+            let own = task::task_names().collect::<Vec<_>>().join(", ");
+            let what = format!("{error}; tasks of this program are {own}, and a folder of other tasks is given by ");
+            Error::unfit(Message::from(what).then(INCLUDE_PATH))
+        }
+        other => other.into(),
+    }
+}

@@ -1,0 +1,149 @@
+//! Tables of tasks for people: what each lane lost in each task and what follows, and the tasks within groups.
+
+use bitworth_eval::stats::{Interval, Verdict};
+
+use crate::export::{task, task_names};
+use crate::number::significant;
+use crate::page::{Cell, Column, Table, TableRow};
+use crate::sheet;
+use crate::summary::Summary;
+use crate::tasks::{TaskComparison, TaskScore};
+
+/// A verdict in a word or a few.
+pub fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Worse => "worse",
+        Verdict::NotWorse => "not worse",
+        Verdict::Undecided { .. } => "undecided",
+    }
+}
+
+fn verdict_words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Undecided { items: Some(items) } => format!("undecided; {items} items would decide"),
+        other => verdict_name(other).to_owned(),
+    }
+}
+
+/// Whether values are shares of right items, which people read in points of a hundred.
+fn is_share(score: &TaskScore) -> bool {
+    (0.0..=1.0).contains(&score.accuracy.value)
+}
+
+fn value(score: &TaskScore) -> Cell {
+    let (factor, digits) = if is_share(score) { (100.0, 1) } else { (1.0, 4) };
+    let cell = Cell::number(format!("{:.digits$}", factor * score.accuracy.value), score.accuracy.value);
+    let range = |i: Interval| format!("{:.digits$} – {:.digits$}", factor * i.low, factor * i.high);
+    cell.with_detail(score.accuracy.interval.map_or(String::new(), range))
+}
+
+fn difference(score: &TaskScore, comparison: &TaskComparison) -> Cell {
+    let (factor, digits) = if is_share(score) { (100.0, 1) } else { (1.0, 4) };
+    let difference = comparison.paired.difference;
+    let cell = Cell::number(format!("{:+.digits$}", factor * difference.value), difference.value);
+    let range = |i: Interval| format!("{:+.digits$} – {:+.digits$}", factor * i.low, factor * i.high);
+    cell.with_detail(difference.interval.map_or(String::new(), range))
+}
+
+/// A line for every lane in every task and group that was named, against the reference; `None` where nothing is compared.
+pub fn verdicts(rows: &[Summary]) -> Option<Table> {
+    let labels = sheet::labels(rows);
+    let mut lines = Vec::new();
+    for name in task_names(rows) {
+        for (row, label) in rows.iter().zip(&labels) {
+            let Some(score) = task(row, &name) else { continue };
+            let Some(comparison) = &score.against_reference else { continue };
+            let paired = &comparison.paired;
+            let flips = match (paired.only_reference, paired.only_lane) {
+                (Some(lost), Some(won)) => format!("−{lost} +{won}"),
+                _ => String::new(),
+            };
+            let p = Cell::number(significant(comparison.p_adjusted, 2), comparison.p_adjusted);
+            let fine = score.choices.as_ref().and_then(|choices| choices.log_p_gold_difference);
+            let fine = fine.map_or_else(Cell::default, |fine| {
+                let cell = Cell::number(format!("{:+.4}", fine.difference.value), fine.difference.value);
+                cell.with_detail(fine.difference.interval.map_or(String::new(), |i| format!("{:+.4} – {:+.4}", i.low, i.high)))
+            });
+            let items = Cell::number(paired.items.to_string(), paired.items as f64);
+            let cells = vec![
+                Cell::words(label),
+                Cell::words(&name),
+                items,
+                value(score),
+                difference(score, comparison),
+                Cell::words(flips),
+                p.with_detail(format!("alone {}", significant(paired.p_value, 2))),
+                fine,
+                Cell::words(verdict_words(&comparison.verdict)),
+            ];
+            lines.push(TableRow { cells, marked: false });
+        }
+    }
+    let columns = vec![
+        Column::words("lane", ""),
+        Column::words("task", ""),
+        Column::numbers("items", ""),
+        Column::numbers("value", "share of right items in %, or mean of the task's metric"),
+        Column::numbers("difference", "the lane's value less the reference's on the same items, in points"),
+        Column::words("flips", "items that only the reference got right, and that only the lane got right"),
+        Column::numbers("p", "that both are equally good, corrected for all lanes and tasks shown (Holm), and alone"),
+        Column::numbers("log P(right)", "change of the right choice's log-probability among the choices, in nats"),
+        Column::words("verdict", ""),
+    ];
+    let notes = vec![
+        "worse: the loss is more than chance explains, and perhaps more than the margin. not worse: the interval lies above \
+         the margin. undecided: the items do not say."
+            .to_owned(),
+    ];
+    (!lines.is_empty()).then_some(Table { columns, rows: lines, notes })
+}
+
+/// For every group, the tasks and groups that it is made of, a line each, with every lane's value and its difference from the
+/// reference.
+pub fn members(rows: &[Summary]) -> Vec<(String, Table)> {
+    let labels = sheet::labels(rows);
+    let mut tables = Vec::new();
+    for name in task_names(rows) {
+        let scores: Vec<Option<&TaskScore>> = rows.iter().map(|row| task(row, &name)).collect();
+        if scores.iter().flatten().all(|score| score.members.is_empty()) {
+            continue;
+        }
+        let mut lines = Vec::new();
+        below(&scores, 0, &mut lines);
+        let lanes = labels.iter().map(|label| Column::numbers(label, ""));
+        let columns = [Column::words("task", ""), Column::numbers("items", "")].into_iter().chain(lanes).collect();
+        let notes = vec!["Beneath each value: the difference from the reference in points; * where it is worse.".to_owned()];
+        tables.push((format!("{name}: its tasks"), Table { columns, rows: lines, notes }));
+    }
+    tables
+}
+
+/// Lines of the members of one group, by lane in `groups`, inner groups with their own members beneath.
+fn below(groups: &[Option<&TaskScore>], depth: usize, lines: &mut Vec<TableRow>) {
+    let mut names: Vec<&str> = Vec::new();
+    for member in groups.iter().flatten().flat_map(|group| &group.members) {
+        if !names.contains(&member.name.as_str()) {
+            names.push(&member.name);
+        }
+    }
+    for name in names {
+        let own: Vec<Option<&TaskScore>> =
+            groups.iter().map(|group| group.and_then(|group| group.members.iter().find(|member| member.name == name))).collect();
+        let cell = |score: &Option<&TaskScore>| {
+            let Some(score) = score else { return Cell::default() };
+            let cell = Cell { detail: String::new(), ..value(score) };
+            match &score.against_reference {
+                None => cell,
+                Some(comparison) => {
+                    let mark = if comparison.verdict == Verdict::Worse { " *" } else { "" };
+                    cell.with_detail(difference(score, comparison).text + mark)
+                }
+            }
+        };
+        let items = own.iter().flatten().map(|score| score.items).max().unwrap_or_default();
+        let name = Cell::words(format!("{}{name}", "\u{2003}".repeat(depth)));
+        let cells = [name, Cell::number(items.to_string(), items as f64)].into_iter().chain(own.iter().map(cell));
+        lines.push(TableRow { cells: cells.collect(), marked: false });
+        below(&own, depth + 1, lines);
+    }
+}

@@ -1,0 +1,258 @@
+//! Scores of tasks and of groups of tasks: each lane by itself and against its reference on the same items, with the correction for
+//! many comparisons and a verdict. Absent: how they look.
+
+use std::collections::BTreeMap;
+
+use bitworth_eval::record::ItemRecord;
+use bitworth_eval::stats::{self, Cluster, Estimate, MeanWithError, Paired, PairedItem, Verdict};
+use serde::Serialize;
+
+use crate::gather::GatheredLane;
+
+/// A lane's result in one task, or in all tasks of a group together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskScore {
+    /// The task's or the group's name.
+    pub name: String,
+    /// The task's version; that of a group's tasks where all have the same.
+    pub version: Option<String>,
+    /// What an item's value is, where that is not simply right or wrong: metric and filter of lm-evaluation-harness.
+    pub metric: Option<String>,
+    /// Items.
+    pub items: u64,
+    /// Mean of the items' values: the share of right items, with Wilson's interval; of other values, and of items that share
+    /// clusters, with Student's.
+    pub accuracy: Estimate,
+    /// Standard errors of this mean.
+    pub error: MeanWithError,
+    /// This lane against the reference, on the items that both have; `None` for the reference itself.
+    pub against_reference: Option<TaskComparison>,
+    /// How much probability the right choice has, where items have choices and one is right.
+    pub choices: Option<ChoiceMeans>,
+    /// The groups and tasks that a group is made of.
+    pub members: Vec<TaskScore>,
+}
+
+/// A lane against its reference.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TaskComparison {
+    /// The paired comparison of the items' values, with the p-value as it is by itself.
+    #[serde(flatten)]
+    pub paired: Paired,
+    /// The p-value among all comparisons of lanes and tasks that are shown together (Holm 1979): of the tasks and groups that were
+    /// named, and by themselves of the tasks within groups.
+    pub p_adjusted: f64,
+    /// What follows.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// A scale that is finer than right and wrong.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChoiceMeans {
+    /// Mean of log P(right choice among the choices), in nats.
+    pub log_p_gold: f64,
+    /// Mean of Brier's score, from 0 (best) to 2.
+    pub brier: f64,
+    /// The first against the reference's.
+    pub log_p_gold_difference: Option<Paired>,
+    /// The second against the reference's.
+    pub brier_difference: Option<Paired>,
+}
+
+/// How lanes are judged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judgement {
+    /// How far below the reference a lane may stay and count as good enough, in points of accuracy.
+    pub margin: f64,
+}
+
+impl Default for Judgement {
+    fn default() -> Self {
+        Self { margin: bitworth_eval::job::DEFAULT_MARGIN }
+    }
+}
+
+/// The items of one task under one lane.
+type Items<'a> = BTreeMap<u32, &'a ItemRecord>;
+
+/// Where a score comes from: one task, or groups and tasks.
+struct Node<'a> {
+    name: &'a str,
+    /// Of a task.
+    items: Option<&'a Items<'a>>,
+    members: Vec<Node<'a>>,
+}
+
+impl<'a> Node<'a> {
+    /// The tasks of a lane as a tree: groups hold what was chosen through them.
+    fn tree(lane: &'a GatheredLane<'a>) -> Vec<Self> {
+        let mut roots: Vec<Self> = Vec::new();
+        for (task, items) in &lane.items {
+            let path = items.values().next().and_then(|item| item.group.as_deref()).unwrap_or_default();
+            let mut level = &mut roots;
+            for group in path.split('/').filter(|group| !group.is_empty()) {
+                let place = level.iter().position(|node| node.items.is_none() && node.name == group).unwrap_or_else(|| {
+                    level.push(Self { name: group, items: None, members: Vec::new() });
+                    level.len() - 1
+                });
+                level = &mut level[place].members;
+            }
+            level.push(Self { name: task, items: Some(items), members: Vec::new() });
+        }
+        roots
+    }
+
+    /// The items of all tasks below.
+    fn leaves(&self) -> Vec<(&'a str, &'a Items<'a>)> {
+        match self.items {
+            Some(items) => vec![(self.name, items)],
+            None => self.members.iter().flat_map(Self::leaves).collect(),
+        }
+    }
+}
+
+/// The scores of a lane; p-values are yet to be adjusted, see [`judge`].
+pub fn scores(lane: &GatheredLane<'_>, reference: Option<&GatheredLane<'_>>) -> Vec<TaskScore> {
+    let reference = reference.filter(|_| !lane.lane.is_reference);
+    let mut scores: Vec<TaskScore> = Node::tree(lane).iter().flat_map(|node| of_node(node, reference)).collect();
+    scores.sort_by(|a, b| a.name.cmp(&b.name));
+    scores
+}
+
+/// A group whose tasks have no value in common has no score; its members then stand by themselves.
+fn of_node(node: &Node<'_>, reference: Option<&GatheredLane<'_>>) -> Vec<TaskScore> {
+    let members: Vec<TaskScore> = node.members.iter().flat_map(|member| of_node(member, reference)).collect();
+    match score(node, reference) {
+        Some(own) => vec![TaskScore { members, ..own }],
+        None => members,
+    }
+}
+
+fn score(node: &Node<'_>, reference: Option<&GatheredLane<'_>>) -> Option<TaskScore> {
+    let leaves = node.leaves();
+    let all = || leaves.iter().flat_map(|(_, items)| items.values().copied());
+    let first = all().next()?;
+    if all().any(|item| item.metric != first.metric || item.value.is_none()) {
+        return None;
+    }
+    let mut clusters = Clusters::default();
+    let (mut own, mut pairs) = (Vec::new(), Vec::new());
+    let (mut fine, mut fine_pairs) = (Vec::new(), Vec::new());
+    for (task, items) in &leaves {
+        let others = reference.and_then(|reference| reference.items.get(*task));
+        for (number, item) in *items {
+            let value = item.value.unwrap_or_default();
+            let cluster = item.cluster.as_deref().map(|cluster| clusters.number(task, cluster));
+            own.push((value, cluster));
+            let other = others.and_then(|others| others.get(number));
+            if let Some(reference) = other.and_then(|other| other.value) {
+                pairs.push(PairedItem { reference, lane: value, cluster });
+            }
+            if let Some(scores) = choice_scores(item) {
+                fine.push(scores);
+                if let Some(other) = other.and_then(|other| choice_scores(other)) {
+                    fine_pairs.push((other, scores, cluster));
+                }
+            }
+        }
+    }
+    let error = stats::mean_with_error(&own)?;
+    let comparison = stats::paired(&pairs).filter(|_| reference.is_some());
+    let versions = all().all(|item| item.task_version == first.task_version);
+    let choices = (fine.len() == own.len()).then(|| choice_means(&fine, &fine_pairs)).flatten();
+    Some(TaskScore {
+        name: node.name.to_owned(),
+        version: versions.then(|| first.task_version.clone()),
+        metric: first.metric.clone(),
+        items: own.len() as u64,
+        accuracy: accuracy(&own, &error)?,
+        error,
+        against_reference: comparison.map(|paired| TaskComparison {
+            paired,
+            p_adjusted: paired.p_value,
+            verdict: Verdict::Undecided { items: None },
+        }),
+        choices,
+        members: Vec::new(),
+    })
+}
+
+/// Numbers for what items have in common, apart for each task.
+#[derive(Default)]
+struct Clusters<'a>(BTreeMap<(&'a str, String), u64>);
+
+impl<'a> Clusters<'a> {
+    fn number(&mut self, task: &'a str, cluster: &str) -> u64 {
+        let next = self.0.len() as u64;
+        *self.0.entry((task, cluster.to_owned())).or_insert(next)
+    }
+}
+
+/// Wilson's interval for independent right and wrong items, Student's for others.
+fn accuracy(values: &[(f64, Option<u64>)], error: &MeanWithError) -> Option<Estimate> {
+    let binary = values.iter().all(|(value, _)| *value == 0.0 || *value == 1.0);
+    if binary && error.clusters == error.items {
+        return stats::wilson(values.iter().filter(|(value, _)| *value == 1.0).count() as u64, error.items);
+    }
+    let mut sums: BTreeMap<u64, Cluster> = BTreeMap::new();
+    // What shares nothing is a cluster by itself, behind the numbers of those that do.
+    let mut next = values.iter().filter_map(|(_, cluster)| *cluster).max().map_or(0, |most| most + 1);
+    for (value, cluster) in values {
+        let number = cluster.unwrap_or_else(|| {
+            next += 1;
+            next
+        });
+        let sum = sums.entry(number).or_insert(Cluster { sum: 0.0, count: 0 });
+        *sum = Cluster { sum: sum.sum + value, count: sum.count + 1 };
+    }
+    stats::mean(&sums.into_values().collect::<Vec<_>>())
+}
+
+fn choice_scores(item: &ItemRecord) -> Option<stats::ChoiceScores> {
+    stats::choice_scores(&item.logprobs, item.gold? as usize)
+}
+
+type FinePair = (stats::ChoiceScores, stats::ChoiceScores, Option<u64>);
+
+fn choice_means(own: &[stats::ChoiceScores], pairs: &[FinePair]) -> Option<ChoiceMeans> {
+    let mean = |of: fn(&stats::ChoiceScores) -> f64| own.iter().map(of).sum::<f64>() / own.len() as f64;
+    let paired = |of: fn(&stats::ChoiceScores) -> f64| {
+        let pair =
+            |(reference, lane, cluster): &FinePair| PairedItem { reference: of(reference), lane: of(lane), cluster: *cluster };
+        stats::paired(&pairs.iter().map(pair).collect::<Vec<_>>())
+    };
+    let log_p_gold = |scores: &stats::ChoiceScores| scores.log_p_gold;
+    let brier = |scores: &stats::ChoiceScores| scores.brier;
+    (!own.is_empty()).then(|| ChoiceMeans {
+        log_p_gold: mean(log_p_gold),
+        brier: mean(brier),
+        log_p_gold_difference: paired(log_p_gold),
+        brier_difference: paired(brier),
+    })
+}
+
+/// Adjusts the p-values of comparisons that are shown together and judges each; `runs` are the scores of all lanes of one run.
+pub fn judge(runs: Vec<&mut Vec<TaskScore>>, judgement: Judgement) {
+    let (mut shown, mut within) = (Vec::new(), Vec::new());
+    for scores in runs {
+        for score in scores {
+            collect(&mut score.members, &mut within);
+            shown.extend(&mut score.against_reference);
+        }
+    }
+    for family in [shown, within] {
+        let adjusted = stats::holm(&family.iter().map(|c| c.paired.p_value).collect::<Vec<_>>());
+        for (comparison, p) in family.into_iter().zip(adjusted) {
+            comparison.p_adjusted = p;
+            comparison.verdict = stats::verdict(&comparison.paired, p, judgement.margin / 100.0);
+        }
+    }
+}
+
+fn collect<'a>(scores: &'a mut [TaskScore], into: &mut Vec<&'a mut TaskComparison>) {
+    for score in scores {
+        collect(&mut score.members, into);
+        into.extend(&mut score.against_reference);
+    }
+}

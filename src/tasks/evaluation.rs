@@ -1,0 +1,220 @@
+//! An evaluation as lm-evaluation-harness leaves it: the document of `results_*.json` and the lines of `samples_*.jsonl`. Absent:
+//! where the answers come from, writing files.
+//!
+//! Source: lm-evaluation-harness 0.4.13, `lm_eval/evaluator.py`, `lm_eval/loggers/evaluation_tracker.py`.
+
+use std::sync::Arc;
+
+use bitworth_quant::{Error, Result};
+use chrono::DateTime;
+use serde_json::{Map, Value, json};
+
+use crate::ask::Built;
+use crate::files::index::Selection;
+use crate::judge::{Judged, judge};
+use crate::results::{entries_of, hash, sample_line};
+
+/// The lines of one task's samples, behind its name.
+pub type TaskSamples<'a> = (&'a str, Vec<Map<String, Value>>);
+
+/// The tasks of one model with its answers, judged.
+pub struct Evaluation<'a> {
+    selection: &'a Selection,
+    built: &'a [Arc<Built>],
+    /// By task and document.
+    answers: Vec<Vec<Vec<Value>>>,
+    judged: Vec<Judged>,
+    /// The entries of tasks and groups in `results`.
+    pub entries: Map<String, Value>,
+}
+
+/// What was evaluated how.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// The model's name.
+    pub model: String,
+    /// What an argument for the model would be: its path.
+    pub model_args: String,
+    /// `limit` as it was given.
+    pub limit: Value,
+    /// Draws of bootstrapped standard errors.
+    pub bootstrap_draws: usize,
+    /// The system message.
+    pub system: Option<String>,
+    /// Whether shots were turns of a chat.
+    pub multiturn: bool,
+    /// The chat template, where tasks were asked as chats.
+    pub chat_template: Option<String>,
+    /// When the evaluation began, in seconds since 1970.
+    pub date: f64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl<'a> Evaluation<'a> {
+    /// Judges the answers of one model to tasks, by document of every task as [`judge`] takes them.
+    ///
+    /// # Errors
+    /// Answers that do not fit, or that a filter, metric or group cannot take.
+    pub fn new(
+        selection: &'a Selection,
+        built: &'a [Arc<Built>],
+        answers: Vec<Vec<Vec<Value>>>,
+        bootstrap_draws: usize,
+    ) -> Result<Self> {
+        let judged = built.iter().zip(&answers).map(|(task, own)| judge(task, own, bootstrap_draws));
+        let judged = judged.collect::<Result<Vec<_>>>()?;
+        let entries = entries_of(built, judged.iter(), selection)?;
+        Ok(Self { selection, built, answers, judged, entries })
+    }
+
+    /// The lines of each task's `samples_*.jsonl`, by the task's name.
+    ///
+    /// # Errors
+    /// A target that cannot be made of a document.
+    pub fn samples(&self) -> Result<Vec<TaskSamples<'a>>> {
+        let one = |(i, task): (usize, &'a Arc<Built>)| {
+            let lines = self.judged[i].samples.iter().map(|sample| sample_line(task, sample, &self.answers[i][sample.at]));
+            Ok((task.definition.config.task.as_str(), lines.collect::<Result<Vec<_>>>()?))
+        };
+        self.built.iter().enumerate().map(one).collect()
+    }
+
+    /// The document of `results_*.json`: lm-evaluation-harness's keys, and `null` for what only PyTorch has.
+    ///
+    /// # Errors
+    /// As [`Evaluation::samples`].
+    pub fn document(&self, about: &About) -> Result<Value> {
+        let groups = self.selection.groups.iter().filter(|group| group.source.get("aggregate_metric_list").is_some());
+        let groups: Map<String, Value> =
+            groups.filter_map(|group| Some((group.name.clone(), self.entries.get(&group.name)?.clone()))).collect();
+        let members: Map<String, Value> =
+            self.selection.groups.iter().map(|group| (group.name.clone(), json!(group.members))).collect();
+        let mut document = json!({ "results": self.entries });
+        if !groups.is_empty() {
+            document["groups"] = Value::Object(groups);
+        }
+        document["group_subtasks"] = Value::Object(members);
+        document["configs"] = self.of(|task, _| self.config(task));
+        document["versions"] =
+            self.of(|task, _| task.definition.config.metadata.get("version").cloned().unwrap_or_else(|| "Yaml".into()));
+        document["n-shot"] = self.of(|task, _| task.num_fewshot.into());
+        document["higher_is_better"] = self.of(|task, _| {
+            let metrics = task.definition.metrics.iter();
+            metrics.map(|metric| (metric.name.clone(), json!(metric.higher_is_better))).collect::<Map<_, _>>().into()
+        });
+        document["n-samples"] = self.of(|task, judged| {
+            let effective = judged.scores.iter().map(|score| score.count).max().unwrap_or_default();
+            json!({ "original": task.total, "effective": effective })
+        });
+        document["config"] = json!({
+            "model": "bitworth", "model_args": about.model_args, "batch_size": null, "batch_sizes": [], "device": null,
+            "use_cache": null, "limit": about.limit, "bootstrap_iters": about.bootstrap_draws, "gen_kwargs": null,
+            "random_seed": 0, "numpy_seed": 1234, "torch_seed": 1234, "fewshot_seed": crate::ask::FEWSHOT_SEED,
+        });
+        let version = concat!("bitworth ", env!("CARGO_PKG_VERSION"), ", as lm-evaluation-harness 0.4.13");
+        let mut put = |key: &str, value: Value| document[key] = value;
+        put("git_hash", Value::Null);
+        put("date", json!(about.date));
+        put("pretty_env_info", Value::Null);
+        put("transformers_version", Value::Null);
+        put("lm_eval_version", version.into());
+        put("upper_git_hash", Value::Null);
+        put("task_hashes", self.hashes()?);
+        put("model_source", "bitworth".into());
+        put("model_name", about.model.as_str().into());
+        put("model_name_sanitized", sanitized(&about.model).into());
+        put("system_instruction", json!(about.system));
+        put("system_instruction_sha", json!(about.system.as_deref().map(hash)));
+        put("fewshot_as_multiturn", about.multiturn.into());
+        put("chat_template", json!(about.chat_template));
+        put("chat_template_sha", json!(about.chat_template.as_deref().map(hash)));
+        put("total_evaluation_time_seconds", about.seconds.to_string().into());
+        Ok(document)
+    }
+
+    fn of(&self, value: impl Fn(&Built, &Judged) -> Value) -> Value {
+        let pairs = self.built.iter().zip(&self.judged);
+        let mut pairs: Vec<(String, Value)> =
+            pairs.map(|(task, judged)| (task.definition.config.task.clone(), value(task, judged))).collect();
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        Value::Object(pairs.into_iter().collect())
+    }
+
+    /// What the task's file says, includes and groups followed; Python functions by their names.
+    fn config(&self, task: &Built) -> Value {
+        let chosen = self.selection.tasks.iter().find(|chosen| chosen.name == task.definition.config.task);
+        let entries = chosen.into_iter().flat_map(|chosen| &chosen.source.entries);
+        entries.map(|(key, value)| (key.clone(), value.to_json())).collect::<Map<_, _>>().into()
+    }
+
+    /// One hash for the documents, prompts and targets of each task.
+    fn hashes(&self) -> Result<Value> {
+        let part = |line: &Map<String, Value>| {
+            let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
+            text("doc_hash").to_owned() + text("prompt_hash") + text("target_hash")
+        };
+        let one = |(task, lines): (&str, Vec<Map<String, Value>>)| {
+            (task.to_owned(), Value::from(hash(&lines.iter().map(part).collect::<String>())))
+        };
+        Ok(Value::Object(self.samples()?.into_iter().map(one).collect()))
+    }
+}
+
+/// A model's name as lm-evaluation-harness names its folder: runs of what file systems do not like become `__`.
+pub fn sanitized(name: &str) -> String {
+    let mut out = String::new();
+    let mut in_run = false;
+    for c in name.chars() {
+        let is_bad = matches!(c, '"' | '<' | '>' | ':' | '/' | '|' | '\\' | '?' | '*' | '[' | ']');
+        if !is_bad {
+            out.push(c);
+        } else if !in_run {
+            out.push_str("__");
+        }
+        in_run = is_bad;
+    }
+    out
+}
+
+/// A moment as lm-evaluation-harness writes it into the names of files: ISO 8601 in UTC with microseconds and `-` for `:`.
+///
+/// # Errors
+/// A moment that is no date.
+pub fn date_id(seconds: f64) -> Result<String> {
+    let fail = || Error::file("date", format!("{seconds} seconds since 1970 are no date"));
+    let micros = (seconds * 1e6).round();
+    if !(0.0..1e17).contains(&micros) {
+        return Err(fail());
+    }
+    let date = DateTime::from_timestamp_micros(micros as i64).ok_or_else(fail)?;
+    Ok(date.format("%Y-%m-%dT%H-%M-%S%.6f").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Python: re.sub(r"[\"<>:/\|\\?\*\[\]]+", "__", name).
+    #[test]
+    fn names_of_models_become_names_of_folders() {
+        for (name, expected) in [("a/b", "a__b"), ("hf::x//y", "hf__x__y"), ("q4_k_m", "q4_k_m"), ("[*]", "__"), ("", "")] {
+            assert_eq!(sanitized(name), expected);
+        }
+    }
+
+    // Python: datetime.fromtimestamp(t, timezone.utc).replace(tzinfo=None).isoformat(timespec="microseconds").
+    #[test]
+    fn moments_are_written_as_python_writes_them() {
+        for (seconds, expected) in [
+            (0.0, "1970-01-01T00-00-00.000000"),
+            (951_782_400.0, "2000-02-29T00-00-00.000000"),
+            (1_722_951_116.5, "2024-08-06T13-31-56.500000"),
+            (1_795_879_623.25, "2026-11-28T15-27-03.250000"),
+            (4_102_444_799.0, "2099-12-31T23-59-59.000000"),
+        ] {
+            assert_eq!(date_id(seconds).unwrap(), expected);
+        }
+        assert!(date_id(-1.0).is_err() && date_id(f64::NAN).is_err());
+    }
+}
