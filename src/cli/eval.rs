@@ -13,7 +13,7 @@ use super::lm_eval::{self, LmEvalArgs};
 use super::session::Session;
 use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs, job};
-use bitworth_eval::job::{DEFAULT_MARGIN, Job, Limit, ModelSpec, TasksSpec};
+use bitworth_eval::job::{DEFAULT_MARGIN, Job, Limit, ModelSpec, PerplexityKind, PerplexitySpec, TasksSpec};
 use bitworth_eval::record::Record;
 use bitworth_eval::stats::{self, Estimate, Verdict};
 use bitworth_eval::task::Task;
@@ -21,7 +21,7 @@ use bitworth_measure::execute::{Harness, Named, Ready};
 use bitworth_quant::atomic_file::write_whole;
 use bitworth_report::page::{Cell, Column, Table, TableRow};
 use bitworth_report::tasks::TaskScore;
-use bitworth_report::{Summary, table, task_verdicts};
+use bitworth_report::{Summary, table, task_scores};
 use bitworth_tasks::evaluation::{About, Evaluation, date_id, sanitized};
 use bitworth_tasks::items;
 
@@ -37,8 +37,10 @@ pub struct EvalArgs {
     models: Vec<String>,
     /// Tasks that come with the program, task files (.toml), and tasks, groups, tags and patterns of lm-evaluation-harness,
     /// separated by commas.
-    #[arg(long, value_delimiter = ',', required_unless_present = "check", value_name = "TASKS")]
+    #[arg(long, value_delimiter = ',', required_unless_present_any = ["check", "hellaswag", "winogrande", "multiple_choice"], value_name = "TASKS")]
     tasks: Vec<String>,
+    #[command(flatten)]
+    perplexity: PerplexityArgs,
     /// Only the first N items of each task, or a share of them, as 0.1.
     #[arg(long, value_name = "N", value_parser = lm_eval::limit)]
     limit: Option<Limit>,
@@ -66,19 +68,59 @@ pub struct EvalArgs {
     scoring: ScoringArgs,
 }
 
+/// llama-perplexity's multiple-choice tests.
+#[derive(Args)]
+struct PerplexityArgs {
+    /// A file of llama-perplexity's HellaSwag test, six lines a question.
+    #[arg(long, value_name = "FILE")]
+    hellaswag: Option<PathBuf>,
+    /// How many of its questions, drawn as llama-perplexity draws them [default: 400].
+    #[arg(long, value_name = "N", requires = "hellaswag", value_parser = clap::value_parser!(u32).range(1..))]
+    hellaswag_tasks: Option<u32>,
+    /// A file of llama-perplexity's WinoGrande test, a line of CSV a question.
+    #[arg(long, value_name = "FILE")]
+    winogrande: Option<PathBuf>,
+    /// How many of its questions, drawn as llama-perplexity draws them [default: all].
+    #[arg(long, value_name = "N", requires = "winogrande", value_parser = clap::value_parser!(u32).range(1..))]
+    winogrande_tasks: Option<u32>,
+    /// A file of llama-perplexity's multiple-choice test, binary.
+    #[arg(long, value_name = "FILE")]
+    multiple_choice: Option<PathBuf>,
+    /// How many of its questions, drawn as llama-perplexity draws them [default: all].
+    #[arg(long, value_name = "N", requires = "multiple_choice", value_parser = clap::value_parser!(u32).range(1..))]
+    multiple_choice_tasks: Option<u32>,
+}
+
+impl PerplexityArgs {
+    fn files(&self) -> Vec<PerplexitySpec> {
+        let all = [
+            (PerplexityKind::Hellaswag, &self.hellaswag, self.hellaswag_tasks),
+            (PerplexityKind::Winogrande, &self.winogrande, self.winogrande_tasks),
+            (PerplexityKind::MultipleChoice, &self.multiple_choice, self.multiple_choice_tasks),
+        ];
+        let spec = |(kind, file, count): (PerplexityKind, &Option<PathBuf>, Option<u32>)| {
+            let file = file.as_ref()?.display().to_string();
+            Some(PerplexitySpec { kind, file, count: count.map(|count| count as usize) })
+        };
+        all.into_iter().filter_map(spec).collect()
+    }
+}
+
 impl EvalArgs {
     fn tasks(&self) -> Result<TasksSpec> {
         let spec = TasksSpec {
             names: self.tasks.iter().filter(|name| !name.is_empty()).cloned().collect(),
             chat: self.chat,
             margin: self.margin,
+            llama_perplexity: self.perplexity.files(),
             ..TasksSpec::default()
         };
         self.lm_eval.asked(spec, self.limit.as_ref())
     }
 
     fn job(&self) -> Result<Job> {
-        let model = ModelSpec { model: self.models[0].clone(), candidates: self.models[1..].to_vec(), ..ModelSpec::default() };
+        let (model, candidates) = (self.models[0].clone(), self.models[1..].to_vec());
+        let model = ModelSpec { model, candidates, by_name: true, ..ModelSpec::default() };
         job::checked(Job {
             models: vec![model],
             tasks: Some(self.tasks()?),
@@ -114,10 +156,10 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
         let mut by_lane = Map::new();
         for summary in &done.report.rows {
             let evaluation = evaluation(harness, &done.records, summary, args.lm_eval.bootstrap_iters)?;
-            figures.extend(lm_eval::score_rows(Some(name(summary)), &evaluation.entries));
+            figures.extend(lm_eval::score_rows(Some(&summary.lane), &evaluation.entries));
             if let Some(folder) = &args.lm_eval.output_path {
                 let about = About {
-                    model: name(summary).to_owned(),
+                    model: summary.lane.clone(),
                     model_args: format!("model={}", summary.file.as_deref().unwrap_or(&args.models[0])),
                     limit: json!(spec.limit),
                     bootstrap_draws: args.lm_eval.bootstrap_iters,
@@ -129,7 +171,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
                 };
                 files.extend(leave(&evaluation, &about, folder)?);
             }
-            by_lane.insert(name(summary).to_owned(), Value::Object(evaluation.entries));
+            by_lane.insert(summary.lane.clone(), Value::Object(evaluation.entries));
         }
         document["lm_eval"] = Value::Object(by_lane);
     }
@@ -141,18 +183,10 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
             true => String::new(),
             false => table::render(&lm_eval::score_table(figures, true)) + "\n",
         };
-        text += &table::render(&table(&rows));
-        if let Some(verdicts) = task_verdicts(&done.report.rows) {
-            text += &format!("\n{}", table::render(&verdicts));
-        }
+        text.extend(task_scores(&done.report.rows).map(|scores| table::render(&scores)));
         text + &files.iter().map(|file| format!("{}\n", file.display())).collect::<String>()
     })?;
     Ok(Outcome::Done)
-}
-
-/// What this command calls a lane: the reference goes by its model's name.
-fn name(summary: &Summary) -> &str {
-    if summary.is_reference { &summary.model } else { &summary.lane }
 }
 
 /// What lm-evaluation-harness makes of the records of one lane.
@@ -263,7 +297,7 @@ fn add_rows(
     let difference = paired.map(|paired| paired.difference);
     let [low, high] = [Estimate::low, Estimate::high].map(|end| difference.as_ref().and_then(end));
     let mut row = json!({
-        "model": name(summary), "task": score.name, "group": group, "version": score.version, "metric": score.metric,
+        "model": summary.lane, "task": score.name, "group": group, "version": score.version, "metric": score.metric,
         "items": score.items, "chance": chance(&score.name),
         "accuracy": score.accuracy.value, "low": score.accuracy.low(), "high": score.accuracy.high(),
         "standard_error": score.error.clustered_error, "lm_eval_standard_error": score.error.standard_error,
@@ -284,31 +318,5 @@ fn add_rows(
     rows.push(row);
     for member in &score.members {
         add_rows(summary, member, Some(&score.name), chance, rows);
-    }
-}
-
-fn table(rows: &[Value]) -> Table {
-    let percent = |row: &Value, key: &str| row[key].as_f64().map_or(String::new(), |v| format!("{:.1}", 100.0 * v));
-    let range = |row: &Value, low: &str, high: &str| match row[low].is_null() {
-        true => String::new(),
-        false => format!("{} to {}", percent(row, low), percent(row, high)),
-    };
-    let line = |row: &Value| {
-        let cells = [
-            row["model"].as_str().unwrap_or("").to_owned(),
-            row["task"].as_str().unwrap_or("").to_owned(),
-            row["items"].to_string(),
-            percent(row, "accuracy"),
-            range(row, "low", "high"),
-            percent(row, "difference"),
-            range(row, "difference_low", "difference_high"),
-        ];
-        TableRow { cells: cells.map(Cell::words).into(), marked: false }
-    };
-    let heads = ["items", "accuracy %", "95 % interval", "difference", "95 % interval"].map(|head| Column::numbers(head, ""));
-    Table {
-        columns: ["model", "task"].map(|head| Column::words(head, "")).into_iter().chain(heads).collect(),
-        rows: rows.iter().filter(|row| row["group"].is_null()).map(line).collect(),
-        notes: Vec::new(),
     }
 }

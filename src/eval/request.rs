@@ -53,6 +53,13 @@ pub enum Answer {
     Text(String),
 }
 
+impl Answer {
+    /// The score, where the answer is one.
+    pub fn as_loglikelihood(&self) -> Option<Loglikelihood> {
+        if let Self::Loglikelihood(score) = self { Some(*score) } else { None }
+    }
+}
+
 /// The score of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Loglikelihood {

@@ -65,6 +65,15 @@ impl Packed {
         Ok(packed)
     }
 
+    /// Sequences of which each is a request by itself, with the bytes of its text.
+    pub fn of_sequences(sequences: Vec<(Sequence, usize)>) -> Self {
+        let mut packed = Self::default();
+        for (sequence, bytes) in sequences {
+            packed.add(Ready::Scored { sequences: vec![sequence], bytes, is_cut: false });
+        }
+        packed
+    }
+
     fn add(&mut self, ready: Ready) {
         match ready {
             Ready::Scored { sequences, bytes, is_cut } => {
@@ -167,7 +176,7 @@ fn ready(tokenizer: &Tokenizer, request: &Request, known: Option<usize>, context
 }
 
 /// The ids of a text behind the start token, where the model wants one and the text does not begin with it itself.
-fn with_start(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+pub(crate) fn with_start(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(text, SpecialText::Parse)?;
     let start = tokenizer.start().filter(|start| ids.first() != Some(start));
     Ok(start.into_iter().chain(ids).collect())

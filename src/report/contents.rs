@@ -90,7 +90,7 @@ pub fn page(report: &Report) -> Page {
         add("Lanes that cannot be told apart", vec![PageBlock::Text(text.into()), PageBlock::List(findings.ties.clone())]);
     }
     if let Some(table) = sheet::group(rows, ColumnGroup::Tasks) {
-        let verdicts = task_tables::verdicts(rows).map(PageBlock::Table);
+        let verdicts = task_tables::scores(rows).map(PageBlock::Table);
         let sentences = PageBlock::List(findings.tasks.clone());
         let members = task_tables::members(rows).into_iter().map(|(group, table)| PageBlock::Fold(group, table));
         add("Tasks", [PageBlock::Table(table), sentences].into_iter().chain(verdicts).chain(members).collect());

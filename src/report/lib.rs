@@ -46,7 +46,7 @@ use bitworth_eval::record::Record;
 use bitworth_eval::records;
 
 pub use summary::Summary;
-pub use task_tables::verdicts as task_verdicts;
+pub use task_tables::scores as task_scores;
 pub use tasks::Judgement;
 
 /// What a report says, before it takes a form: made by [`Report::new`].

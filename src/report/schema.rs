@@ -82,15 +82,14 @@ const ALWAYS: &[(&str, &str, &str)] = &[
 /// Unit and meaning of a task's columns, by what they end with.
 #[rustfmt::skip] // one column a line
 const OF_TASK: [(&str, &str); TASK_ENDS.len()] = [
-    ("share", "share of right items, or mean of the task's metric; one such group of columns for every task and group of tasks"),
-    ("share", "lower end of the 95 % interval of `<task>`: Wilson's for independent items that are right or wrong, else Student's"),
+    ("share", "share of right items, or mean of the task's metric; one such group of columns for every task"),
+    ("share", "lower end of its 95 % interval: Wilson's for independent items that are right or wrong, else Student's"),
     ("share", "upper end of the 95 % interval of `<task>`"),
     ("items", "items that were asked"),
     ("share", "`<task>` less the reference's on the same items; empty for the reference"),
     ("share", "lower end of the 95 % interval of `<task>_diff`, paired"),
     ("share", "upper end of the 95 % interval of `<task>_diff`, paired"),
-    ("", "p that lane and reference are equally good, alone: McNemar's exact test for independent items that are right or wrong, else \
-          Student's t of the differences, clustered"),
+    ("", "p that lane and reference are equally good: McNemar's exact test, or Student's t of the differences, clustered"),
     ("", "the same, corrected for all lanes and tasks (Holm 1979)"),
     ("", "`worse`, `not worse` or `undecided`, by the margin"),
     ("items", "items that only the reference got right"),

@@ -30,72 +30,110 @@ fn is_share(score: &TaskScore) -> bool {
     (0.0..=1.0).contains(&score.accuracy.value)
 }
 
+/// A number with so many digits, and without a sign where it rounds to 0.
+fn signed(value: f64, digits: usize) -> String {
+    let text = format!("{value:+.digits$}");
+    let is_zero = text.bytes().all(|byte| !(b'1'..=b'9').contains(&byte));
+    if is_zero { format!("{:.digits$}", 0.0) } else { text }
+}
+
+/// What values are multiplied by, and their digits.
+fn unit(score: &TaskScore) -> (f64, usize) {
+    if is_share(score) { (100.0, 1) } else { (1.0, 4) }
+}
+
 fn value(score: &TaskScore) -> Cell {
-    let (factor, digits) = if is_share(score) { (100.0, 1) } else { (1.0, 4) };
-    let cell = Cell::number(format!("{:.digits$}", factor * score.accuracy.value), score.accuracy.value);
-    let range = |i: Interval| format!("{:.digits$} – {:.digits$}", factor * i.low, factor * i.high);
-    cell.with_detail(score.accuracy.interval.map_or(String::new(), range))
+    let (factor, digits) = unit(score);
+    Cell::number(format!("{:.digits$}", factor * score.accuracy.value), score.accuracy.value)
 }
 
 fn difference(score: &TaskScore, comparison: &TaskComparison) -> Cell {
-    let (factor, digits) = if is_share(score) { (100.0, 1) } else { (1.0, 4) };
-    let difference = comparison.paired.difference;
-    let cell = Cell::number(format!("{:+.digits$}", factor * difference.value), difference.value);
-    let range = |i: Interval| format!("{:+.digits$} – {:+.digits$}", factor * i.low, factor * i.high);
-    cell.with_detail(difference.interval.map_or(String::new(), range))
+    let (factor, digits) = unit(score);
+    let difference = comparison.paired.difference.value;
+    Cell::number(signed(factor * difference, digits), difference)
 }
 
-/// A line for every lane in every task and group that was named, against the reference; `None` where nothing is compared.
-pub fn verdicts(rows: &[Summary]) -> Option<Table> {
+/// A line for every lane in every task and group that was named, and where there is a reference what it lost and what follows;
+/// `None` without a task.
+pub fn scores(rows: &[Summary]) -> Option<Table> {
     let labels = sheet::labels(rows);
     let mut lines = Vec::new();
     for name in task_names(rows) {
         for (row, label) in rows.iter().zip(&labels) {
-            let Some(score) = task(row, &name) else { continue };
-            let Some(comparison) = &score.against_reference else { continue };
-            let paired = &comparison.paired;
-            let flips = match (paired.only_reference, paired.only_lane) {
-                (Some(lost), Some(won)) => format!("−{lost} +{won}"),
-                _ => String::new(),
-            };
-            let p = Cell::number(significant(comparison.p_adjusted, 2), comparison.p_adjusted);
-            let fine = score.choices.as_ref().and_then(|choices| choices.log_p_gold_difference);
-            let fine = fine.map_or_else(Cell::default, |fine| {
-                let cell = Cell::number(format!("{:+.4}", fine.difference.value), fine.difference.value);
-                cell.with_detail(fine.difference.interval.map_or(String::new(), |i| format!("{:+.4} – {:+.4}", i.low, i.high)))
-            });
-            let items = Cell::number(paired.items.to_string(), paired.items as f64);
-            let cells = vec![
-                Cell::words(label),
-                Cell::words(&name),
-                items,
-                value(score),
-                difference(score, comparison),
-                Cell::words(flips),
-                p.with_detail(format!("alone {}", significant(paired.p_value, 2))),
-                fine,
-                Cell::words(verdict_words(&comparison.verdict)),
-            ];
-            lines.push(TableRow { cells, marked: false });
+            if let Some(score) = task(row, &name) {
+                lines.push(TableRow { cells: cells(score, label), marked: row.is_reference });
+            }
         }
     }
-    let columns = vec![
+    let is_compared = rows.iter().flat_map(|row| &row.tasks).any(|score| score.against_reference.is_some());
+    let mut columns = vec![
         Column::words("lane", ""),
         Column::words("task", ""),
         Column::numbers("items", ""),
         Column::numbers("value", "share of right items in %, or mean of the task's metric"),
+        Column::numbers("95 % interval", ""),
         Column::numbers("difference", "the lane's value less the reference's on the same items, in points"),
+        Column::numbers("95 % interval", "of the difference, paired"),
         Column::words("flips", "items that only the reference got right, and that only the lane got right"),
-        Column::numbers("p", "that both are equally good, corrected for all lanes and tasks shown (Holm), and alone"),
+        Column::numbers("p", "that both are equally good, alone"),
+        Column::numbers("p (Holm)", "the same, corrected for all lanes and tasks shown"),
         Column::numbers("log P(right)", "change of the right choice's log-probability among the choices, in nats"),
         Column::words("verdict", ""),
     ];
-    let notes = vec![
+    let mut notes = vec![
         "worse: the loss is more than chance explains, and perhaps more than the margin. not worse: the interval lies above \
          the margin. undecided: the items do not say."
             .to_owned(),
     ];
+    if !is_compared {
+        columns.truncate(ALONE);
+        notes.clear();
+        lines.iter_mut().for_each(|line| line.cells.truncate(ALONE));
+    }
     (!lines.is_empty()).then_some(Table { columns, rows: lines, notes })
+}
+
+/// How many columns a lane has by itself.
+const ALONE: usize = 5;
+
+/// The cells of one line of [`scores`].
+fn cells(score: &TaskScore, label: &str) -> Vec<Cell> {
+    let (factor, digits) = unit(score);
+    let range = |interval: Option<Interval>| {
+        interval.map_or(String::new(), |i| format!("{:.digits$} to {:.digits$}", factor * i.low, factor * i.high))
+    };
+    let mut cells = vec![
+        Cell::words(label),
+        Cell::words(&score.name),
+        Cell::number(score.items.to_string(), score.items as f64),
+        value(score),
+        Cell::words(range(score.accuracy.interval)),
+    ];
+    let Some(comparison) = &score.against_reference else {
+        cells.resize_with(12, Cell::default);
+        return cells;
+    };
+    let paired = &comparison.paired;
+    let flips = match (paired.only_reference, paired.only_lane) {
+        (Some(lost), Some(won)) => format!("−{lost} +{won}"),
+        _ => String::new(),
+    };
+    let interval = paired.difference.interval;
+    let interval =
+        interval.map_or(String::new(), |i| format!("{} to {}", signed(factor * i.low, digits), signed(factor * i.high, digits)));
+    let p = |p: f64| Cell::number(significant(p, 2), p);
+    let fine = score.choices.as_ref().and_then(|choices| choices.log_p_gold_difference);
+    let fine = fine.map(|fine| Cell::number(signed(fine.difference.value, 4), fine.difference.value));
+    cells.extend([
+        difference(score, comparison),
+        Cell::words(interval),
+        Cell::words(flips),
+        p(paired.p_value),
+        p(comparison.p_adjusted),
+        fine.unwrap_or_default(),
+        Cell::words(verdict_words(&comparison.verdict)),
+    ]);
+    cells
 }
 
 /// For every group, the tasks and groups that it is made of, a line each, with every lane's value and its difference from the
@@ -131,7 +169,7 @@ fn below(groups: &[Option<&TaskScore>], depth: usize, lines: &mut Vec<TableRow>)
             groups.iter().map(|group| group.and_then(|group| group.members.iter().find(|member| member.name == name))).collect();
         let cell = |score: &Option<&TaskScore>| {
             let Some(score) = score else { return Cell::default() };
-            let cell = Cell { detail: String::new(), ..value(score) };
+            let cell = value(score);
             match &score.against_reference {
                 None => cell,
                 Some(comparison) => {

@@ -17,6 +17,7 @@ pub mod files;
 pub mod filters;
 pub mod items;
 pub mod judge;
+pub mod llama_perplexity;
 pub mod metrics;
 pub mod random;
 pub mod requests;

@@ -14,16 +14,22 @@ pub struct Random {
 }
 
 impl Random {
+    /// C++'s `std::mt19937(seed)`.
+    pub fn of_seed(seed: u32) -> Self {
+        let mut state = [0_u32; N];
+        state[0] = seed;
+        for i in 1..N {
+            state[i] = 1_812_433_253_u32.wrapping_mul(state[i - 1] ^ (state[i - 1] >> 30)).wrapping_add(i as u32);
+        }
+        Self { state, at: N }
+    }
+
     /// `random.Random(seed)`.
     pub fn new(seed: u64) -> Self {
         // The seed's 32-bit digits, the least first; at least one.
         let key: &[u32] = &[seed as u32, (seed >> 32) as u32];
         let key = if key[1] == 0 { &key[..1] } else { key };
-        let mut state = [0_u32; N];
-        state[0] = 19_650_218;
-        for i in 1..N {
-            state[i] = 1_812_433_253_u32.wrapping_mul(state[i - 1] ^ (state[i - 1] >> 30)).wrapping_add(i as u32);
-        }
+        let Self { mut state, .. } = Self::of_seed(19_650_218);
         let (mut i, mut j) = (1, 0);
         for _ in 0..N.max(key.len()) {
             let mixed = (state[i - 1] ^ (state[i - 1] >> 30)).wrapping_mul(1_664_525);
@@ -51,7 +57,8 @@ impl Random {
         Self { state, at: N }
     }
 
-    fn next_u32(&mut self) -> u32 {
+    /// The next 32 bits.
+    pub fn next_u32(&mut self) -> u32 {
         if self.at >= N {
             for k in 0..N {
                 let y = (self.state[k] & 0x8000_0000) | (self.state[(k + 1) % N] & 0x7fff_ffff);

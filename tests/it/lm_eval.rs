@@ -1,6 +1,7 @@
 //! `bitworth eval` with task files of lm-evaluation-harness's form, written here: requests, recorded answers, a model, bad input.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -52,26 +53,139 @@ fn requests_are_written_and_answers_are_judged() {
     assert_eq!((&entry["acc,none"], &entry["acc_stderr,none"], &entry["sample_len"]), (&json!(0.5), &json!(0.5), &json!(2)));
     // By characters, "brown" at -2.5 over 5 is better than "blue" at -3 over 4.
     assert_eq!((&entry["acc_norm,none"], &told["groups"]["all"]["acc,none"]), (&json!(0.5), &json!(0.5)));
-    let sample = &lines(&dir.path().join("out/samples_colours.jsonl"))[1];
+    let files = left(dir.path(), "out/answers");
+    let sample = &lines(&files["samples_colours"])[1];
     assert_eq!(
         (&sample["acc"], &sample["filtered_resps"][0], &sample["target"]),
         (&json!(0.0), &json!([-3.0, false]), &json!(0))
     );
-    assert!(dir.path().join("out/results.json").is_file());
+    let left: Value = serde_json::from_str(&std::fs::read_to_string(&files["results"]).unwrap()).unwrap();
+    assert_eq!((&left["results"], &left["n-shot"]["colours"]), (&told["results"], &json!(0)));
+    // lm-evaluation-harness 0.4.13's keys, in its order.
+    let keys = [
+        "results",
+        "groups",
+        "group_subtasks",
+        "configs",
+        "versions",
+        "n-shot",
+        "higher_is_better",
+        "n-samples",
+        "config",
+        "git_hash",
+        "date",
+        "pretty_env_info",
+        "transformers_version",
+        "lm_eval_version",
+        "upper_git_hash",
+        "task_hashes",
+        "model_source",
+        "model_name",
+        "model_name_sanitized",
+        "system_instruction",
+        "system_instruction_sha",
+        "fewshot_as_multiturn",
+        "chat_template",
+        "chat_template_sha",
+        "total_evaluation_time_seconds",
+    ];
+    assert!(left.as_object().unwrap().keys().eq(keys), "{left}");
+}
+
+/// The files that were left in a folder, by their names without the date.
+fn left(dir: &Path, folder: &str) -> BTreeMap<String, PathBuf> {
+    let files = std::fs::read_dir(dir.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let stem = |path: &Path| path.file_name().unwrap().to_str().unwrap().rsplit_once('_').unwrap().0.to_owned();
+    files.map(|path| (stem(&path), path)).collect()
 }
 
 #[test]
 fn a_model_answers_all_tasks_on_all_lanes() {
     let dir = folder(TASK);
-    let asked =
-        [&["eval", "demo:demo-model", "@q4_0", "--tasks", "plain", "--device", "cpu", "--limit", "0.5"][..], &WITH].concat();
-    let told = json(dir.path(), &asked);
-    let lanes = told["results"].as_object().unwrap();
-    assert_eq!(lanes.len(), 2, "{told}");
-    for lane in lanes.values() {
-        assert_eq!(lane["colours"]["sample_len"], 1);
-        assert!(lane["colours"]["acc,none"].is_f64());
+    let models = ["eval", "demo:demo-model", "@q4_0", "--device", "cpu", "--output-path", "out"];
+    let told = json(dir.path(), &[&models[..], &["--tasks", "all,facts,sums", "--limit", "0.5"], &WITH].concat());
+    let lanes = told["lm_eval"].as_object().unwrap();
+    assert!(lanes.keys().eq(["demo-model", "@q4_0"]), "{told}");
+    for (lane, entries) in lanes {
+        assert_eq!(entries["colours"]["sample_len"], 1);
+        assert!(entries["all"]["acc,none"].is_f64());
+        let files = left(dir.path(), &format!("out/{lane}"));
+        assert!(files.keys().eq(["results", "samples_colours"]), "{files:?}");
+        let results: Value = serde_json::from_str(&std::fs::read_to_string(&files["results"]).unwrap()).unwrap();
+        assert_eq!((&results["results"], &results["model_name"]), (entries, &json!(lane)));
     }
+    let rows = told["results"].as_array().unwrap();
+    let row = |model: &str, task: &str| rows.iter().find(|row| row["model"] == model && row["task"] == task).unwrap();
+    assert_eq!((&row("@q4_0", "colours")["group"], &row("@q4_0", "all")["group"]), (&json!("all"), &Value::Null));
+    assert_eq!(row("@q4_0", "colours")["accuracy"], lanes["@q4_0"]["colours"]["acc_norm,none"], "what counts is acc_norm");
+    assert_eq!((&row("@q4_0", "facts")["items"], &row("@q4_0", "sums")["items"]), (&json!(400), &json!(300)));
+    let facts = row("@q4_0", "facts");
+    assert!(["worse", "not_worse", "undecided"].contains(&facts["verdict"].as_str().unwrap()), "{facts}");
+    assert!(facts["p_adjusted"].as_f64() >= facts["p_value"].as_f64());
+    let lost = facts["only_reference"].as_f64().unwrap() - facts["only_model"].as_f64().unwrap();
+    assert!((lost / 400.0 + facts["difference"].as_f64().unwrap()).abs() < 1e-12, "{facts}");
+    assert!(facts["choices"]["log_p_gold"].as_f64() < Some(0.0), "{facts}");
+    assert!(row("demo-model", "facts")["verdict"].is_null());
+}
+
+#[test]
+fn records_are_taken_up_again_and_say_the_same() {
+    let dir = folder(TASK);
+    let dir = dir.path();
+    let asked = |tasks: &str, more: &[&str]| {
+        let own = ["eval", "demo:demo-model", "@q4_0", "--device", "cpu", "--limit", "6", "--tasks", tasks];
+        json(dir, &[&own[..], more, &WITH].concat())
+    };
+    let plain = asked("colours,facts,sums", &[]);
+    let kept = asked("colours,facts", &["--records", "kept"]);
+    assert_eq!(plain["lm_eval"], kept["lm_eval"]);
+    let record = |name: &str| std::fs::read(dir.join("kept/records").join(name)).unwrap();
+    let before = [record("task.colours.parquet"), record("task.facts.parquet")];
+    let whole = asked("colours,facts,sums", &["--resume", "kept"]);
+    assert_eq!((&whole["results"], &whole["lm_eval"]), (&plain["results"], &plain["lm_eval"]));
+    assert!(before == [record("task.colours.parquet"), record("task.facts.parquet")], "what was done is not done again");
+    // One lane's answers that are lost are asked anew, and nothing else.
+    std::fs::remove_file(dir.join("kept/records/part.2.task.sums.parquet")).unwrap();
+    let plan = asked("colours,facts,sums", &["--records", "kept", "--dry-run"]);
+    let stages = plan["models"][0]["tasks"].as_array().unwrap();
+    let stage = |i: usize| [&stages[i]["name"], &stages[i]["is_done"], &stages[i]["done_lanes"]];
+    assert_eq!(stage(0), [&json!("facts, colours"), &json!(true), &json!(2)], "{plan}");
+    assert_eq!(stage(1), [&json!("sums"), &json!(false), &json!(1)], "{plan}");
+    assert_eq!(asked("colours,facts,sums", &["--records", "kept"])["results"], plain["results"]);
+    let report = json(dir, &["report", "kept"])["summary"].clone();
+    assert_eq!(report[1]["colours"], plain["lm_eval"]["@q4_0"]["colours"]["acc_norm,none"]);
+    // Another number of shots is another task.
+    let changed = ["eval", "demo:demo-model", "@q4_0", "--device", "cpu", "--tasks", "colours", "--records", "kept"];
+    let output = run(dir, &[&changed[..], &["--num-fewshot", "1"], &WITH].concat());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && error.contains("colours"), "{error}");
+}
+
+#[test]
+fn tasks_of_both_forms_stand_in_a_configuration() {
+    let dir = folder(TASK);
+    let text = "model = \"demo:demo-model\"\ncandidates = [\"@q4_0\"]\n[tasks]\nnames = [\"all\", \"facts\"]\nlimit = 2\n\
+         include_path = [\"tasks\"]\ndata_map = \"map.toml\"\nnum_fewshot = 1\nmargin = 2.5\n";
+    std::fs::write(dir.path().join("run.toml"), text).unwrap();
+    let told = json(dir.path(), &["run", "run.toml", "--device", "cpu", "--out", "r"]);
+    let row = &told["summary"][1];
+    assert!(row["all"].is_f64() && row["facts"].is_f64() && row["facts_verdict"].is_string(), "{row}");
+    assert!(row.get("colours").is_none(), "a group's tasks are shown on demand");
+    let page = std::fs::read_to_string(dir.path().join("r/report.html")).unwrap();
+    assert!(page.contains("<details><summary>all: its tasks</summary>") && page.contains("colours"), "tasks of groups");
+    let error = run(dir.path(), &["eval", "demo:demo-model", "--tasks", "facts", "--margin", "0"]);
+    assert_eq!(error.status.code(), Some(2));
+}
+
+#[test]
+fn a_plan_says_which_differences_can_be_seen() {
+    let dir = folder(TASK);
+    let told = json(dir.path(), &[&["eval", "--plan", "--tasks", "facts,colours"][..], &WITH].concat());
+    let rows = told["plan"].as_array().unwrap();
+    assert!(rows.iter().map(|row| row["items"].as_u64().unwrap()).eq([800, 2, 802]), "{told}");
+    let seen = |row: usize, share: usize| rows[row]["detectable"][share]["difference"].as_f64();
+    assert!(seen(0, 0) < seen(0, 1) && seen(0, 1) < seen(0, 2) && seen(0, 2) < Some(0.1), "{told}");
+    assert_eq!(seen(1, 2), None, "two items show nothing");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::forms::{NameOr, OneOrMany};
 pub use self::speed::{AUTO_SHAPE, Engine, SpeedSpec};
-pub use self::tasks::{DEFAULT_MARGIN, INCLUDE_PATH, Limit, TasksSpec};
+pub use self::tasks::{DEFAULT_MARGIN, INCLUDE_PATH, Limit, PerplexityKind, PerplexitySpec, TasksSpec};
 use super::slice::Slice;
 use super::{demo, records};
 
@@ -309,7 +309,8 @@ impl Job {
         if let Some(tasks) = &mut self.tasks {
             let is_file = |name: &&mut String| [".toml", ".yaml", ".yml"].iter().any(|ending| name.ends_with(ending));
             tasks.names.iter_mut().filter(is_file).for_each(from_here);
-            tasks.include_path.iter_mut().chain(&mut tasks.data_map).for_each(from_here);
+            let files = tasks.llama_perplexity.iter_mut().map(|spec| &mut spec.file);
+            tasks.include_path.iter_mut().chain(&mut tasks.data_map).chain(files).for_each(from_here);
         }
     }
 

@@ -18,7 +18,11 @@ pub const INCLUDE_PATH: Setting = Setting::new("include_path");
 pub struct TasksSpec {
     /// Names of tasks that come with the program, task files (`.toml`) seen from the configuration's folder, and tasks, groups,
     /// tags and patterns of lm-evaluation-harness's task files.
+    #[serde(default)]
     pub names: Vec<String>,
+    /// Files of llama-perplexity's multiple-choice tests.
+    #[serde(default)]
+    pub llama_perplexity: Vec<PerplexitySpec>,
     /// Which items of each.
     #[serde(default)]
     pub limit: Limit,
@@ -55,7 +59,10 @@ impl TasksSpec {
 
     /// Checks what can be checked without opening anything.
     pub(super) fn check(&self) -> Result<(), Message> {
-        if self.names.is_empty() {
+        if self.llama_perplexity.iter().any(|spec| spec.count == Some(0)) {
+            return Err("tasks.llama_perplexity: count must be above 0; leave it out for llama-perplexity's own".into());
+        }
+        if self.names.is_empty() && self.llama_perplexity.is_empty() {
             return Err("tasks.names is empty; name a task, or leave [tasks] out".into());
         }
         if self.limit == Limit::First(0) {
@@ -68,6 +75,41 @@ impl TasksSpec {
             return Err(format!("tasks.margin = {}: give points above 0, at most 100", self.margin).into());
         }
         Ok(())
+    }
+}
+
+/// A file of one of llama-perplexity's multiple-choice tests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerplexitySpec {
+    /// Which of them.
+    pub kind: PerplexityKind,
+    /// The file, seen from the configuration's folder.
+    pub file: String,
+    /// How many questions, drawn as llama-perplexity draws them [default: 400 of HellaSwag, all of others].
+    pub count: Option<usize>,
+}
+
+/// llama-perplexity's multiple-choice tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PerplexityKind {
+    /// Four endings, six lines of text a question.
+    Hellaswag,
+    /// Two words for a blank, a line of CSV a question.
+    Winogrande,
+    /// Any number of answers, a binary file.
+    MultipleChoice,
+}
+
+impl PerplexityKind {
+    /// The name of its task in records.
+    pub fn task(self) -> &'static str {
+        match self {
+            Self::Hellaswag => "llama_hellaswag",
+            Self::Winogrande => "llama_winogrande",
+            Self::MultipleChoice => "llama_multiple_choice",
+        }
     }
 }
 

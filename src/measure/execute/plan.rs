@@ -55,8 +55,8 @@ pub struct TaskWalk<'a> {
     pub missing: BTreeSet<String>,
 }
 
-/// The walks in which a model's tasks are asked: one for all that lack the same lanes. `missing` are the lanes for which an item of
-/// work is not done, `None` where it is done for all.
+/// The walks in which a model's tasks are asked: one for all that lack the same lanes. `missing` are the lanes for which an item
+/// of work is not done, `None` where it is done for all.
 pub fn task_walks(model: &Prepared, missing: impl Fn(&str) -> Result<Option<BTreeSet<String>>>) -> Result<Vec<TaskWalk<'_>>> {
     let mut walks: Vec<TaskWalk<'_>> = Vec::new();
     // A slice may have nothing of a task.

@@ -7,26 +7,32 @@ use std::sync::Arc;
 use bitworth_quant::Checkpoint;
 use bitworth_quant::message::Message;
 use bitworth_quant::quantize::hex;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::{At, Error, Result};
 use crate::requests::Packed;
-use bitworth_eval::job::{INCLUDE_PATH, TasksSpec};
+use bitworth_engine::sweep::Sequence;
+use bitworth_eval::job::{INCLUDE_PATH, PerplexityKind, PerplexitySpec, TasksSpec};
 use bitworth_eval::kinds::Gold;
 use bitworth_eval::record::ItemRecord;
-use bitworth_eval::request::Answer;
+use bitworth_eval::request::{Answer, Loglikelihood};
 use bitworth_eval::slice::Slice;
 use bitworth_eval::task::{self, Task};
 use bitworth_tasks::ask::{Ask, Built, Render, build_all};
 use bitworth_tasks::files::config::TaskConfig;
 use bitworth_tasks::files::index::{Index, Selection};
 use bitworth_tasks::items;
+use bitworth_tasks::llama_perplexity::{self, Question};
 use bitworth_tasks::rows::DataSources;
 use bitworth_tasks::rows::map::DataMap;
 use bitworth_tasks::task::Definition;
 use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message as Turn};
-use bitworth_text::tokenizer::Tokenizer;
+use bitworth_text::tokenizer::{SpecialText, Tokenizer};
+
+/// The version of llama-perplexity's tests in records: that of llama.cpp which they follow.
+const PERPLEXITY_VERSION: &str = "b11434";
 
 /// One task with all that is asked.
 pub struct Questions {
@@ -45,6 +51,8 @@ pub struct Questions {
 enum Form {
     /// A task of our own form, and the numbers of the items that are asked.
     Own(Box<Task>, Vec<usize>),
+    /// A file of llama-perplexity's.
+    Perplexity(PerplexityKind, Vec<Question>),
     /// A task of lm-evaluation-harness, its version in records, and the groups that it was chosen through.
     Harness(Arc<Built>, String, Option<String>),
 }
@@ -57,6 +65,7 @@ impl Questions {
     pub fn judge(&self, answers: &[Answer]) -> Result<Vec<ItemRecord>> {
         match &self.form {
             Form::Own(task, numbers) => own_records(task, numbers, answers),
+            Form::Perplexity(kind, questions) => Ok(perplexity_records(*kind, questions, answers)),
             Form::Harness(built, version, group) => Ok(items::records(built, answers, version, group.as_deref())?),
         }
     }
@@ -87,6 +96,38 @@ fn own_records(task: &Task, numbers: &[usize], answers: &[Answer]) -> Result<Vec
         }
     };
     Ok(task.judge(numbers, answers)?.into_iter().map(record).collect())
+}
+
+/// llama-perplexity takes the choice whose tokens are the likeliest on average; the first of equals, and of WinoGrande's the second.
+fn perplexity_records(kind: PerplexityKind, questions: &[Question], answers: &[Answer]) -> Vec<ItemRecord> {
+    let mut rest = answers;
+    let record = |question: &Question| {
+        let (own, behind) = rest.split_at(question.texts.len());
+        rest = behind;
+        let scores: Vec<Loglikelihood> = own.iter().filter_map(Answer::as_loglikelihood).collect();
+        let means: Vec<f64> = scores.iter().map(|score| score.logprob / score.tokens as f64).collect();
+        let mut best = 0;
+        for place in 1..means.len() {
+            let is_better =
+                if kind == PerplexityKind::Winogrande { means[place] >= means[best] } else { means[place] > means[best] };
+            best = if is_better { place } else { best };
+        }
+        let value = f64::from(u8::from(question.right.get(best) == Some(&true)));
+        let is_single = question.right.iter().filter(|right| **right).count() == 1;
+        ItemRecord {
+            task: kind.task().to_owned(),
+            task_version: PERPLEXITY_VERSION.to_owned(),
+            item: question.number as u32,
+            value: Some(value),
+            metric: Some("acc_norm,none".to_owned()),
+            logprobs: scores.iter().map(|score| score.logprob).collect(),
+            greedy: Some(scores.iter().map(|score| score.is_greedy).collect()),
+            gold: question.right.iter().position(|right| *right).filter(|_| is_single).map(|place| place as u32),
+            scores: vec![("acc_norm,none".to_owned(), value)],
+            ..ItemRecord::default()
+        }
+    };
+    questions.iter().map(record).collect()
 }
 
 /// The tasks of lm-evaluation-harness that a job asks, with the groups that they were chosen through.
@@ -167,6 +208,9 @@ impl<'j> Named<'j> {
             Ok((task.name, numbers.len()))
         });
         let mut sizes = own.collect::<Result<Vec<_>>>()?;
+        for spec in &self.spec.llama_perplexity {
+            sizes.push((spec.kind.task().to_owned(), llama_perplexity::read(spec)?.len()));
+        }
         let plain = self.plain.as_ref().ok_or_else(|| Error::unfit("tasks asked as chats need a model"))?;
         sizes.extend(plain.iter().map(|built| (built.definition.config.task.clone(), built.asked.len())));
         Ok(sizes)
@@ -188,6 +232,9 @@ impl<'j> Named<'j> {
                 tokens = Some(tokenizer.without_start());
             }
             all.push(self.own(task, tokens.as_ref().unwrap_or(tokenizer), context)?);
+        }
+        for spec in &self.spec.llama_perplexity {
+            all.push(perplexity(spec, tokenizer, context)?);
         }
         let harness = self.harness(template)?;
         for task in &harness.built {
@@ -256,6 +303,39 @@ impl<'j> Named<'j> {
         let identity = json!([version, built.identity(), group]);
         Ok(Questions { name, identity, items: built.asked.len(), packed, form: Form::Harness(built.clone(), version, group) })
     }
+}
+
+/// A file of llama-perplexity's as a model is asked it.
+fn perplexity(spec: &PerplexitySpec, tokenizer: &Tokenizer, context: usize) -> Result<Questions> {
+    let questions = llama_perplexity::read(spec)?;
+    let tokens = |text: &String| {
+        let ids = tokenizer.encode(text, SpecialText::Plain)?;
+        Ok(tokenizer.start().into_iter().chain(ids).collect::<Vec<u32>>())
+    };
+    let of_question = |question: &Question| {
+        let texts = question.texts.iter().map(tokens).collect::<Result<Vec<_>>>()?;
+        let begins = match &question.begins {
+            Some([first, second]) => Some([tokens(first)?.len(), tokens(second)?.len()]),
+            None => None,
+        };
+        let scored = question.scored(&texts, begins).ok_or_else(|| Error::unfit("a choice has no token that is scored"))?;
+        let sequences = texts.into_iter().zip(scored).zip(&question.texts).map(|((tokens, scored), text)| {
+            let long = tokens.len() - 1;
+            match long <= context {
+                true => Ok((Sequence { tokens, scored }, text.len())),
+                false => Err(Error::unfit(format!("{long} tokens do not fit the model's context of {context}"))),
+            }
+        });
+        sequences.collect::<Result<Vec<_>>>()
+    };
+    let sequences: Result<Vec<Vec<(Sequence, usize)>>> = questions
+        .par_iter()
+        .map(|question| of_question(question).at(|| format!("{}: question {}", spec.file, question.number + 1)))
+        .collect();
+    let identity = json!([PERPLEXITY_VERSION, hex(&Sha256::digest(format!("{questions:?}")))]);
+    let packed = Packed::of_sequences(sequences?.concat());
+    let (name, items) = (spec.kind.task().to_owned(), questions.len());
+    Ok(Questions { name, identity, items, packed, form: Form::Perplexity(spec.kind, questions) })
 }
 
 /// Whether a name is that of a task of our own form.
