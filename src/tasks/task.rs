@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::fields::{Doc, FieldError, Maker, Text};
@@ -63,7 +64,18 @@ pub enum Aggregate {
 }
 
 impl Aggregate {
-    /// One figure of many.
+    /// What [`Aggregate::of`] takes, of all figures.
+    ///
+    /// # Errors
+    /// Figures that it cannot take.
+    pub fn counts(&self, values: Vec<Value>) -> Result<Vec<Value>, Message> {
+        match self {
+            Self::Known(Aggregation { count: Some(count), .. }) => values.par_iter().map(count).collect(),
+            _ => Ok(values),
+        }
+    }
+
+    /// One figure of many counts.
     ///
     /// # Errors
     /// Figures that it cannot take.

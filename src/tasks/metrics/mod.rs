@@ -7,6 +7,7 @@
 pub mod bootstrap;
 pub(crate) mod classes;
 mod exact_match;
+mod ter;
 mod translation;
 
 pub use exact_match::ExactMatch;
@@ -49,6 +50,7 @@ pub const METRICS: &[Metric] = &[
     metric("bleu", "bleu", true),
     metric("chrf", "chrf", true),
     metric("chrf++", "chrf++", true),
+    metric("ter", "ter", false),
     metric("bypass", "bypass", true),
 ];
 
@@ -82,6 +84,8 @@ pub enum ErrorKind {
 pub struct Aggregation {
     /// The name in task files.
     pub name: &'static str,
+    /// What is made of every figure once, before [`Aggregation::of`] has them; for what is costly, as documents are drawn again.
+    pub count: Option<fn(&Value) -> Result<Value, Message>>,
     /// What it does.
     pub of: fn(&[Value]) -> Result<f64, Message>,
     /// Its standard error.
@@ -89,7 +93,7 @@ pub struct Aggregation {
 }
 
 const fn aggregation(name: &'static str, of: fn(&[Value]) -> Result<f64, Message>, error: ErrorKind) -> Aggregation {
-    Aggregation { name, of, error }
+    Aggregation { name, count: None, of, error }
 }
 
 /// Every aggregation.
@@ -106,6 +110,7 @@ pub const AGGREGATIONS: &[Aggregation] = &[
     aggregation("bleu", translation::bleu, ErrorKind::Bootstrap(usize::MAX)),
     aggregation("chrf", translation::chrf, ErrorKind::Bootstrap(usize::MAX)),
     aggregation("chrf++", translation::chrf_plus, ErrorKind::Bootstrap(usize::MAX)),
+    Aggregation { name: "ter", count: Some(ter::count), of: ter::ter, error: ErrorKind::Bootstrap(usize::MAX) },
     aggregation("bypass", |_| Ok(999.0), ErrorKind::None),
 ];
 
