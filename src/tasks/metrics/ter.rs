@@ -254,7 +254,8 @@ mod tests {
     /// ones, long ones, shifted phrases, other scripts, given texts that repeat themselves, right texts far longer than the given.
     #[test]
     fn edits_are_sacrebleus() {
-        let lines: Vec<Value> = include_str!("ter_golden.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> =
+            include_str!("ter_golden.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         for line in &lines {
             let (found, expected) = (found(&line["pairs"]).unwrap(), line["ter"].as_f64().unwrap());
             assert!((found - expected).abs() <= 1e-12, "{line}: {found}");

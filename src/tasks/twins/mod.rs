@@ -7,6 +7,7 @@
 mod bbh;
 mod choice;
 mod docs;
+pub mod ifeval;
 mod math;
 mod reading;
 mod results;
@@ -49,12 +50,17 @@ pub struct TwinEntry {
     pub key: &'static str,
     /// The modules that it was written after.
     pub sha256: &'static [&'static str],
+    /// Modules beside it that it takes functions of, and their hashes.
+    pub beside: Beside,
     /// What it does.
     pub twin: Twin,
 }
 
+/// Names of modules and the hashes that each may have.
+type Beside = &'static [(&'static str, &'static [&'static str])];
+
 const fn twin(key: &'static str, sha256: &'static [&'static str], twin: Twin) -> TwinEntry {
-    TwinEntry { key, sha256, twin }
+    TwinEntry { key, sha256, beside: &[], twin }
 }
 
 const HELLASWAG: &[&str] = &["07d23b60b28f2a4f658dcf8440623a63fe6644854ce9b846a114dde980dc1214"];
@@ -79,6 +85,25 @@ const GPQA_LIST: &[&str] = &["b603828710f1fb3e1b8fe42726b188544ef8dbd12d25f4ca67
 const GPQA_BRACKETS: &[&str] = &["21901ae19d06c75c1490026f98be390e8b522b1d0d7cdce4f77740b344072883"];
 
 const HENDRYCKS: &[&str] = &["8332e42f23c62043b23d74ee6d3934f997b209cd60a1ad45b7882d6b00929d5c"];
+const IFEVAL: &[&str] = &["1ab8f14808c826f93f2364883487ed63cf4267980bf4761fda8053899c013632"];
+/// The leaderboard's copies are older ones that nothing takes: its module is the other folder's, and takes what lies there.
+const IFEVAL_BESIDE: Beside = &[
+    (
+        "instructions",
+        &[
+            "511cc41a53787d818c292d8335c8e98aa833296a0789ac470db56bcd6496345e",
+            "2d9670e538e6201665363b9db156fb2c27016b9287eb9790ea55d3520036bb00",
+        ],
+    ),
+    ("instructions_registry", &["9db1c062cdb70a91420d3789a588235a1064c2b9a1a66e09e5fb9df9e7584a6c"]),
+    (
+        "instructions_util",
+        &[
+            "e8c4d9187bac1482d93941fb46469609c3ae78d896195bfcb300a0707d492567",
+            "61a5b79dba2c8188ca5447aa5e71a66d8aa2381634bd58673c87fdb2cb42dfd4",
+        ],
+    ),
+];
 const DROP: &[&str] = &["a5782ee7d2e537968a5b83976195ae2b9b6e2a565a0bfb5c24d221b4d61a04f5"];
 const COQA: &[&str] = &["62ac82e8027162d134709355a00526ff5497deb5987beebb18b439b320e860ca"];
 /// Modules that take lm-evaluation-harness's own function of this name.
@@ -143,6 +168,13 @@ pub const TWINS: &[TwinEntry] = &[
     twin("coqa/utils.doc_to_target", COQA, Twin::Field(reading::coqa_target)),
     twin("coqa/utils.process_results", COQA, Twin::Results(reading::coqa_results)),
     twin("*/utils.weighted_f1_score", WEIGHTED_F1, Twin::Aggregation(classes::weighted_f1)),
+    TwinEntry {
+        key: "ifeval/utils.process_results",
+        sha256: IFEVAL,
+        beside: IFEVAL_BESIDE,
+        twin: Twin::Results(ifeval::results),
+    },
+    twin("ifeval/utils.agg_inst_level_acc", IFEVAL, Twin::Aggregation(ifeval::share)),
     twin("bbh/*/utils.MultiChoiceRegexFilter", BBH, Twin::Filter(bbh::multi_choice)),
     twin("bbh/*/utils.MapRegexFilter", BBH, Twin::Filter(bbh::map)),
     twin("bbh/*/utils.WordSortFilter", BBH, Twin::Filter(bbh::word_sort)),
@@ -190,7 +222,16 @@ pub fn find(function: &Function) -> Result<(Twin, String), NoTwin> {
     let mut changed = false;
     for (entry, folder, star) in by_name {
         if entry.sha256.contains(&hash.as_str()) {
-            return Ok((entry.twin, star));
+            // A module that is not there is another folder's.
+            let own = |(name, known): &(&str, &'static [&'static str])| {
+                let path = path.with_file_name(format!("{name}.py"));
+                let hash = self::hash(&path)?;
+                (!known.contains(&hash.as_str())).then_some((path, hash))
+            };
+            return match entry.beside.iter().find_map(own) {
+                Some((path, hash)) => Err(NoTwin::Changed { name: function.name.clone(), path, hash }),
+                None => Ok((entry.twin, star)),
+            };
         }
         changed |= ends_with(&folders, folder);
     }
