@@ -95,7 +95,7 @@ impl Aggregate {
     }
 }
 
-type DocsTwin = (fn(&Docs, &str) -> Result<Docs, Message>, String);
+type DocsTwin = Box<dyn Fn(&Docs) -> Result<Docs, Message> + Send + Sync>;
 type ResultsTwin = fn(&Row, &[Value]) -> Result<twins::Figures, Message>;
 
 /// A task whose file has been understood, without its data.
@@ -138,7 +138,7 @@ impl Refusals {
         match e {
             NoTwin::Missing(name) if !self.missing.contains(&name) => self.missing.push(name),
             NoTwin::Missing(_) => {}
-            changed @ NoTwin::Changed { .. } => self.python = Some(changed.to_string()),
+            other @ (NoTwin::Changed { .. } | NoTwin::Unread { .. }) => self.python = Some(other.to_string()),
         }
     }
 
@@ -191,10 +191,20 @@ impl Refusals {
     }
 
     fn docs(&mut self, function: Option<&Function>) -> Option<DocsTwin> {
-        self.twin(function, "process_docs", |twin, star| match twin {
-            Twin::Docs(make) => Some((make, star)),
+        let module = function.map(twins::module);
+        let made = self.twin(function, "process_docs", |twin, star| match twin {
+            Twin::Docs(make) => Some(Ok(Box::new(move |docs: &Docs| make(docs, &star)) as DocsTwin)),
+            Twin::DocsOf(make) => Some(match &module {
+                Some(Ok(module)) => {
+                    let module = Arc::clone(module);
+                    Ok(Box::new(move |docs: &Docs| make(&module, docs)) as DocsTwin)
+                }
+                Some(Err(e)) => Err(e.clone()),
+                None => return None,
+            }),
             _ => None,
-        })
+        })?;
+        made.map_err(|e| self.no_twin(e)).ok()
     }
 
     fn finish(self) -> Result<(), Refusal> {
@@ -301,7 +311,7 @@ impl Definition {
     fn processed(&self, sources: &DataSources, split: &str, twin: Option<&DocsTwin>) -> Result<Docs> {
         let rows = sources.rows(&self.config, split)?;
         match twin {
-            Some((make, star)) => make(&rows, star).map_err(|what| self.fail(format!("split {split}: {what}"))),
+            Some(make) => make(&rows).map_err(|what| self.fail(format!("split {split}: {what}"))),
             None => Ok(rows),
         }
     }
