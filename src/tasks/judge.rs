@@ -262,6 +262,7 @@ fn generated(built: &Built, asked: &Asked, answers: &[Value]) -> Result<Figures,
     let mut figures = Figures::new();
     for metric in &task.metrics {
         let value = match metric.name.as_str() {
+            _ if metric.same_class => metrics::same_class(&references, answer)?,
             "exact_match" => {
                 let text = answer
                     .as_str()

@@ -52,6 +52,8 @@ pub struct TaskMetric {
     pub higher_is_better: Option<bool>,
     /// What `exact_match` ignores.
     pub exact_match: ExactMatch,
+    /// Whether it asks that an answer and the right one are the same class, as [`metrics::is_same_class`] has it.
+    pub same_class: bool,
 }
 
 /// How figures become one.
@@ -356,7 +358,8 @@ fn metrics_of(config: &TaskConfig, refusals: &mut Refusals) -> Vec<TaskMetric> {
 fn named(name: &str, aggregation: &str, higher_is_better: bool) -> Option<TaskMetric> {
     let aggregation = Aggregate::Known(metrics::find_aggregation(aggregation)?);
     let exact_match = ExactMatch::default();
-    Some(TaskMetric { name: name.to_owned(), aggregation, higher_is_better: Some(higher_is_better), exact_match })
+    let (name, higher_is_better) = (name.to_owned(), Some(higher_is_better));
+    Some(TaskMetric { name, aggregation, higher_is_better, exact_match, same_class: false })
 }
 
 fn metric_of(config: &TaskConfig, metric: &MetricConfig, refusals: &mut Refusals) -> Option<TaskMetric> {
@@ -370,16 +373,19 @@ fn metric_of(config: &TaskConfig, metric: &MetricConfig, refusals: &mut Refusals
     };
     let known = metrics::find(&name);
     // Other kinds of requests have their figures without it.
-    if metric.hf_evaluate && !judged_by_function && config.output_type == OutputType::GenerateUntil {
-        refusals.python = Some(format!("the metric {name} comes from Hugging Face's evaluate"));
+    let same_class = metric.hf_evaluate && !judged_by_function && config.output_type == OutputType::GenerateUntil;
+    if same_class && !metrics::is_same_class(&name, &metric.options) {
+        refusals.python = Some(format!(
+            "the metric {name} comes from Hugging Face's evaluate, of which accuracy and f1 with average: micro are known here"
+        ));
         return None;
     }
-    if known.is_none() && !judged_by_function {
+    if known.is_none() && !judged_by_function && !same_class {
         let names: Vec<&str> = metrics::METRICS.iter().map(|metric| metric.name).collect();
         refusals.broken(format!("the metric {name:?} is unknown; known are {}", names.join(", ")));
         return None;
     }
-    let own = known.map_or("mean", |metric| metric.aggregation);
+    let own = known.filter(|_| !same_class).map_or("mean", |metric| metric.aggregation);
     let aggregation = match &metric.aggregation {
         Some(Err(function)) => refusals.twin(Some(function), "an aggregation", |twin, _| match twin {
             Twin::Aggregation(of) => Some(Aggregate::Twin(of)),
@@ -404,7 +410,7 @@ fn metric_of(config: &TaskConfig, metric: &MetricConfig, refusals: &mut Refusals
         ExactMatch::default()
     });
     let higher_is_better = metric.higher_is_better.or(known.map(|metric| metric.higher_is_better));
-    Some(TaskMetric { name, aggregation, higher_is_better, exact_match })
+    Some(TaskMetric { name, aggregation, higher_is_better, exact_match, same_class })
 }
 
 fn filters_of(config: &TaskConfig, refusals: &mut Refusals) -> Vec<Pipeline> {

@@ -14,7 +14,7 @@ pub use exact_match::ExactMatch;
 
 use bitworth_quant::message::Message;
 use bitworth_text::python;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::files::config::OutputType;
 
@@ -67,6 +67,29 @@ pub fn default_metrics(kind: OutputType) -> &'static [&'static str] {
 /// The metric of this name.
 pub fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.name == name)
+}
+
+/// Whether a metric of Hugging Face's `evaluate` with these options gives a single document 1 where the answer is the right class,
+/// and else 0: `accuracy`, and `f1` whose average is `micro`. Others need all documents, or more than integers.
+///
+/// Source: scikit-learn's `accuracy_score` and `f1_score`, which those metrics of `evaluate` call.
+pub fn is_same_class(name: &str, options: &Map<String, Value>) -> bool {
+    match name {
+        "accuracy" => options.is_empty(),
+        "f1" => options.len() == 1 && options.get("average").is_some_and(|average| average == "micro"),
+        _ => false,
+    }
+}
+
+/// 1 where an answer is one of the right classes, else 0; classes are integers.
+pub(crate) fn same_class(references: &[String], answer: &Value) -> Result<Value, Message> {
+    let class = |text: &str| {
+        let class = python::strip(text).parse::<i64>();
+        class.map_err(|_| Message::from(format!("{} is not the number of a class", python::string_repr(text))))
+    };
+    let answer = class(&python::str(answer))?;
+    let classes = references.iter().map(|reference| class(reference)).collect::<Result<Vec<_>, _>>()?;
+    Ok(f64::from(u8::from(classes.contains(&answer))).into())
 }
 
 /// How an aggregate's standard error is had.
@@ -234,6 +257,18 @@ mod tests {
         check("perplexity", json!([-1.0, -3.0]), 7.38905609893065);
         check("weighted_perplexity", json!([[-10.0, 4], [-2.0, 2]]), 7.38905609893065);
         check("bits_per_byte", json!([[-10.0, 4], [-2.0, 2]]), 2.8853900817779268);
+    }
+
+    /// Expected: scikit-learn 1.8, `accuracy_score([a], [b])` and `f1_score([a], [b], average="micro")`.
+    #[test]
+    fn single_classes_are_right_or_wrong() {
+        for (reference, answer, expected) in [("2", json!(2), 1.0), ("2", json!(-1), 0.0), ("0", json!("0"), 1.0)] {
+            assert_eq!(same_class(&[reference.to_owned()], &answer), Ok(json!(expected)));
+        }
+        assert!(same_class(&["2".to_owned()], &json!("[invalid]")).unwrap_err().to_string().contains("'[invalid]'"));
+        let options = |options: Value| options.as_object().unwrap().clone();
+        assert!(is_same_class("accuracy", &options(json!({}))) && is_same_class("f1", &options(json!({"average": "micro"}))));
+        assert!(!is_same_class("f1", &options(json!({}))) && !is_same_class("rouge", &options(json!({}))));
     }
 
     #[test]
