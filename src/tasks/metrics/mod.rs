@@ -103,12 +103,15 @@ pub enum ErrorKind {
     None,
 }
 
+/// Makes of a figure what an aggregation takes.
+pub type Count = fn(&Value) -> Result<Value, Message>;
+
 /// An aggregation: one figure of many.
 pub struct Aggregation {
     /// The name in task files.
     pub name: &'static str,
     /// What is made of every figure once, before [`Aggregation::of`] has them; for what is costly, as documents are drawn again.
-    pub count: Option<fn(&Value) -> Result<Value, Message>>,
+    pub count: Option<Count>,
     /// What it does.
     pub of: fn(&[Value]) -> Result<f64, Message>,
     /// Its standard error.

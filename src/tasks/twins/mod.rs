@@ -13,6 +13,7 @@ mod module;
 mod reading;
 mod results;
 mod rolling;
+mod spans;
 mod subjects;
 
 use bitworth_quant::message::Message;
@@ -133,6 +134,13 @@ const DARIJAMMLU: &[&str] = &["0ffeb8e657558aa12e9088db09cc45163fab29897cd265fef
 const EGYMMLU: &[&str] = &["2dec115fb947c8874d870a9b8335dccfaabee3f3ca932c964202645f39b1d668"];
 const ARABICMMLU: &[&str] = &["a7ca604ad965d1e75f493f2be038f07a134bf52234268368abf1c31358f6b95d"];
 
+const ARADICE: &[&str] = &["47597e2fd7dfb2734b5b709dd66c81547d108e32262bada950536c60f84a0c44"];
+const ARADICE_MMLU: &[&str] = &[
+    "bbac22f361720e40e10aad8ceb4e3dd49e224057bb217872a78390eed4097d74",
+    "b1e203fdca2829e785150d2483a3ac3cc5d7004aa4044cea3afaf0d94d9cca59",
+];
+const MASAKHANER: &[&str] = &["289219763bb297fa5396c816a5ba412ddc0b9c502469ef927fd4aa49d2099c8b"];
+const PALOMA: &[&str] = &["975344e671c75aa5fe79948a68c04eb6eed4f261cf3d4d6eed55789c3870e1ec"];
 const HENDRYCKS: &[&str] = &["8332e42f23c62043b23d74ee6d3934f997b209cd60a1ad45b7882d6b00929d5c"];
 const IFEVAL: &[&str] = &["1ab8f14808c826f93f2364883487ed63cf4267980bf4761fda8053899c013632"];
 /// The leaderboard's copies are older ones that nothing takes: its module is the other folder's, and takes what lies there.
@@ -268,6 +276,14 @@ pub const TWINS: &[TwinEntry] = &[
     twin("egymmlu/utils.doc_to_choice", EGYMMLU, Twin::Field(subjects::letters)),
     twin("arabicmmlu/utils.doc_to_text", ARABICMMLU, Twin::FieldOf(subjects::arabicmmlu_text)),
     twin("arabicmmlu/utils.doc_to_choice", ARABICMMLU, Twin::Field(subjects::arabicmmlu_choice)),
+    twin("afrobench/masakhaner/*/utils.span_f1_agg", MASAKHANER, Twin::Aggregation(spans::span_f1)),
+    twin("aradice/ArabicMMLU/*/utils.process_docs", ARADICE_MMLU, Twin::DocsOf(subjects::aradice_mmlu)),
+    twin("aradice/*/metrics.micro_f1_score", ARADICE, Twin::Aggregation(classes::micro_f1)),
+    twin("aradice/*/*/metrics.micro_f1_score", ARADICE, Twin::Aggregation(classes::micro_f1)),
+    twin("aradice/winogrande/utils.doc_to_text", WINOGRANDE, Twin::Field(choice::winogrande_text)),
+    twin("aradice/winogrande/utils.doc_to_target", WINOGRANDE, Twin::Field(choice::winogrande_target)),
+    twin("aradice/winogrande/utils.doc_to_choice", WINOGRANDE, Twin::Field(choice::winogrande_choice)),
+    twin("paloma/paloma_utils.doc_to_target", PALOMA, Twin::Field(rolling::paloma_text)),
     twin("*/utils.weighted_f1_score", WEIGHTED_F1, Twin::Aggregation(classes::weighted_f1)),
     TwinEntry {
         key: "ifeval/utils.process_results",
@@ -474,7 +490,7 @@ mod tests {
             let key = line["twin"].as_str().unwrap();
             assert_eq!(made(key, line), line["expected"], "{line}");
         }
-        assert_eq!(lines.len(), 58);
+        assert_eq!(lines.len(), 59);
     }
 
     fn made(key: &str, line: &Value) -> Value {

@@ -276,3 +276,38 @@ pub(super) fn arabicmmlu_choice(doc: &Row) -> Result<Value, Message> {
     }
     Ok(letters.into())
 }
+
+/// AraDICE's ArabicMMLU: its prompt, choices and answer, in the words of a dialect.
+pub(super) fn aradice_mmlu(module: &Module, docs: &Docs) -> Result<Docs, Message> {
+    let prompt = filled(&module.text("PROMPT = f")?, &[("PROMPT", &module.text("PROMPT = ")?)])?;
+    let (labels, letters) = (module.texts("alpa_ar = ")?, module.texts("all_choices = ")?);
+    let (levels, countries) = (module.value("level_ar = ")?, module.value("country_ar = ")?);
+    let subjects = module.value("subject_ar = ")?;
+    let word = |words: &Value, doc: &Row, name: &str| {
+        let key = text(doc, name)?;
+        let found = words.get(key).and_then(Value::as_str).map(str::to_owned);
+        found.ok_or_else(|| Message::from(format!("the field {name:?} has the unknown value {key:?}")))
+    };
+    docs.map(|doc| {
+        let mut about = word(&subjects, doc, "Subject")?;
+        for (words, name) in [(&levels, "Level"), (&countries, "Country")] {
+            if !is_nothing(doc, name)? {
+                about = about + " " + &word(words, doc, name)?;
+            }
+        }
+        let mut question = text(doc, "question")?.to_owned();
+        if !is_nothing(doc, "context")? {
+            question = format!("{}\n\n{question}", printed(doc, "context")?);
+        }
+        let options = field(doc, "options")?;
+        let options = ["A", "B", "C", "D", "E"].map(|letter| options.get(letter).filter(|option| !option.is_null()));
+        let options: Vec<Value> = options.into_iter().map_while(|option| option.cloned()).collect();
+        let prompt = prompt.replace("[MAIN_META_DATA]", &about).replace("[INPUT]", &question);
+        let prompt = prompt.replace("[OPTION]", &labelled(&options, &labels)?);
+        let choices: Vec<Value> = letters.iter().take(options.len()).map(|letter| letter.as_str().into()).collect();
+        let answer = text(doc, "Answer Key")?;
+        let target = ["A", "B", "C", "D", "E"].iter().position(|letter| *letter == answer);
+        let target = target.ok_or_else(|| Message::from(format!("the answer {answer:?} is no letter up to E")))?;
+        Ok(fields([("prompt", prompt.into()), ("choices", choices.into()), ("target", target.into())]))
+    })
+}
