@@ -69,8 +69,8 @@ pub fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.name == name)
 }
 
-/// Whether a metric of Hugging Face's `evaluate` with these options gives a single document 1 where the answer is the right class,
-/// and else 0: `accuracy`, and `f1` whose average is `micro`. Others need all documents, or more than integers.
+/// Whether a metric of Hugging Face's `evaluate` with these options gives a single document 1 where the answer is the right
+/// class, and else 0: `accuracy`, and `f1` whose average is `micro`. Others need all documents, or more than integers.
 ///
 /// Source: scikit-learn's `accuracy_score` and `f1_score`, which those metrics of `evaluate` call.
 pub fn is_same_class(name: &str, options: &Map<String, Value>) -> bool {

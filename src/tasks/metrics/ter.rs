@@ -251,7 +251,8 @@ mod tests {
     }
 
     /// Expected: sacrebleu 2.6 by way of lm-evaluation-harness 0.4.13's `ter`, on made-up pairs of right and given texts: empty
-    /// ones, long ones, shifted phrases, other scripts, given texts that repeat themselves, right texts far longer than the given.
+    /// ones, long ones, shifted phrases, other scripts, given texts that repeat themselves, right texts far longer than the
+    /// given.
     #[test]
     fn edits_are_sacrebleus() {
         let lines: Vec<Value> =

@@ -1,5 +1,5 @@
-//! The module of a Python function as a text. Some twins take their words from it, so that prompts in many languages stand where they
-//! were written and not here. Its hash says what stands where; only literals are read, and nothing is run.
+//! The module of a Python function as a text. Some twins take their words from it, so that prompts in many languages stand
+//! where they were written and not here. Its hash says what stands where; only literals are read, and nothing is run.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Twins of questions in many languages: MMLU's descendants and AfriXNLI. Words that a task's module writes in another language are
-//! read from it.
+//! Twins of questions in many languages: MMLU's descendants and AfriXNLI. Words that a task's module writes in another language
+//! are read from it.
 //!
 //! Source: lm-evaluation-harness 0.4.13, the modules of the same names; rewritten.
 

@@ -1,5 +1,5 @@
-//! The language of a text, by its letters and its most common words. A stand-in for langdetect, which compares runs of up to three
-//! letters with trained profiles and draws at random; the two mostly agree on whole sentences, not on a few words.
+//! The language of a text, by its letters and its most common words. A stand-in for langdetect, which compares runs of up to
+//! three letters with trained profiles and draws at random; the two mostly agree on whole sentences, not on a few words.
 //!
 //! The words are common knowledge, written down for this file. The languages are those that langdetect names.
 
@@ -9,120 +9,130 @@ use std::collections::HashMap;
 const WORDS: [(&str, &str); 31] = [
     (
         "en",
-        "the of and to in is that it was for on are as with his they at be this from have or by not but what all were when we there \
-            can an your which their said if do will each about how up out them then she many some so these would other into has more \
-            her two like him see time could no make than been its who now my you i me he us our",
+        "the of and to in is that it was for on are as with his they at be this from have or by not but what all were when we \
+            there can an your which their said if do will each about how up out them then she many some so these would other \
+            into has more her two like him see time could no make than been its who now my you i me he us our",
     ),
     (
         "es",
-        "de la que el en y a los se del las un por con no una su para es al lo como más pero sus le ya o este sí porque esta entre \
-            cuando muy sin sobre también me hasta hay donde quien desde todo nos durante todos uno les ni contra otros ese eso",
+        "de la que el en y a los se del las un por con no una su para es al lo como más pero sus le ya o este sí porque esta \
+            entre cuando muy sin sobre también me hasta hay donde quien desde todo nos durante todos uno les ni contra otros \
+            ese eso",
     ),
     (
         "pt",
-        "de a o que e do da em um para é com não uma os no se na por mais as dos como mas foi ao ele das tem à seu sua ou ser quando \
-            muito há nos já está eu também só pelo pela até isso ela entre era depois sem mesmo aos ter seus quem nas você são",
+        "de a o que e do da em um para é com não uma os no se na por mais as dos como mas foi ao ele das tem à seu sua ou ser \
+            quando muito há nos já está eu também só pelo pela até isso ela entre era depois sem mesmo aos ter seus quem nas \
+            você são",
     ),
     (
         "fr",
-        "de la le et les des en un du une que est pour qui dans a par plus pas au sur ne se ce il sont la avec ils elle mais comme \
-            nous vous on ou son ses leur cette ces été être aux sans je tout même fait où d l c qu n s",
+        "de la le et les des en un du une que est pour qui dans a par plus pas au sur ne se ce il sont la avec ils elle mais \
+            comme nous vous on ou son ses leur cette ces été être aux sans je tout même fait où d l c qu n s",
     ),
     (
         "de",
-        "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch es an werden aus er hat dass sie nach \
-            wird bei einer um am sind noch wie einem über einen so zum war haben nur oder aber vor zur bis mehr durch man ich wir",
+        "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch es an werden aus er hat dass \
+            sie nach wird bei einer um am sind noch wie einem über einen so zum war haben nur oder aber vor zur bis mehr durch \
+            man ich wir",
     ),
     (
         "it",
-        "di e il la che in un a per è una sono non con del si da come le dei nel alla più anche al i della o ma ha lo gli se questo \
-            su delle mi ci nella essere ho questa dal tutto era molto perché io cui quando lui noi degli ai l",
+        "di e il la che in un a per è una sono non con del si da come le dei nel alla più anche al i della o ma ha lo gli se \
+            questo su delle mi ci nella essere ho questa dal tutto era molto perché io cui quando lui noi degli ai l",
     ),
     (
         "nl",
-        "de het een van en in is dat op te zijn met voor niet aan er om ook als dan maar bij uit nog naar ze door wat over of hij ik \
-            worden wordt heeft was je deze die tot hebben kan geen meer wel we werd veel onder",
+        "de het een van en in is dat op te zijn met voor niet aan er om ook als dan maar bij uit nog naar ze door wat over of \
+            hij ik worden wordt heeft was je deze die tot hebben kan geen meer wel we werd veel onder",
     ),
     (
         "pl",
-        "i w na z do nie się że to jest o jak po co ale od za przez dla czy tym oraz tak jego było są już może być tylko ma który \
-            która które ich ze był gdy bardzo jej go przy także aby pod",
+        "i w na z do nie się że to jest o jak po co ale od za przez dla czy tym oraz tak jego było są już może być tylko ma \
+            który która które ich ze był gdy bardzo jej go przy także aby pod",
     ),
     (
         "cs",
-        "a se v na je že o s z do i to k ve pro za by jsem ale po si jako jsou bylo jeho být které který tak nebo už jen od při byl \
-            však může jak také co podle ještě",
+        "a se v na je že o s z do i to k ve pro za by jsem ale po si jako jsou bylo jeho být které který tak nebo už jen od \
+            při byl však může jak také co podle ještě",
     ),
     (
         "sk",
-        "a sa v na je že o s z do aj to k vo pre za by som ale po si ako sú bolo jeho byť ktoré ktorý tak alebo už len od pri bol \
-            však môže tiež čo podľa ešte",
+        "a sa v na je že o s z do aj to k vo pre za by som ale po si ako sú bolo jeho byť ktoré ktorý tak alebo už len od pri \
+            bol však môže tiež čo podľa ešte",
     ),
     (
         "sv",
-        "och i att det som en på är av för med till den har de inte om ett han men var jag sig från vi så kan man när år nu eller \
-            också efter vid hade skulle mycket ut där hon",
+        "och i att det som en på är av för med till den har de inte om ett han men var jag sig från vi så kan man när år nu \
+            eller också efter vid hade skulle mycket ut där hon",
     ),
     (
         "da",
-        "og i at det er en til af på de med den for der ikke som et har du jeg fra var han men om kan hun så vi skal eller ved også \
-            sig blev efter hvor mere noget meget hvad",
+        "og i at det er en til af på de med den for der ikke som et har du jeg fra var han men om kan hun så vi skal eller ved \
+            også sig blev efter hvor mere noget meget hvad",
     ),
     (
         "no",
-        "og i det er en til av på de med den for som ikke et har jeg fra var han men om kan hun så vi skal eller ved også seg ble \
-            etter hvor mer noe mye hva etterpå å",
+        "og i det er en til av på de med den for som ikke et har jeg fra var han men om kan hun så vi skal eller ved også seg \
+            ble etter hvor mer noe mye hva etterpå å",
     ),
     (
         "fi",
-        "ja on ei että se oli hän mutta joka ovat kun niin kuin myös mitä tämä sen ole olla vain jos tai hänen ne nyt jo sitä kanssa \
-            siitä voi minä mukaan kaikki sekä mukaan",
+        "ja on ei että se oli hän mutta joka ovat kun niin kuin myös mitä tämä sen ole olla vain jos tai hänen ne nyt jo sitä \
+            kanssa siitä voi minä mukaan kaikki sekä mukaan",
     ),
     (
         "et",
-        "ja on ei et see oli ta aga kes kui nii ka mis seda selle oma või ning siis veel pole välja tema me ma olid olema juba mida",
+        "ja on ei et see oli ta aga kes kui nii ka mis seda selle oma või ning siis veel pole välja tema me \
+            ma olid olema juba mida",
     ),
     (
         "hu",
-        "a az és hogy nem egy is ez van de meg mint ha csak már el volt ki azt vagy még kell lesz ezt minden után pedig amely",
+        "a az és hogy nem egy is ez van de meg mint ha csak már el volt ki azt vagy még kell lesz ezt minden \
+            után pedig amely",
     ),
     (
         "ro",
-        "de și în a la cu nu pe o un este că din mai care să se au sunt pentru ce fi prin dar ca sau al lui fost ei după această",
+        "de și în a la cu nu pe o un este că din mai care să se au sunt pentru ce fi prin dar ca sau al lui \
+            fost ei după această",
     ),
     (
         "hr",
-        "i u je na se da za su od s ne o koji kao a iz će što to bi koja koje ili ali biti po bio sam samo također još već nije",
+        "i u je na se da za su od s ne o koji kao a iz će što to bi koja koje ili ali biti po bio sam samo \
+            također još već nije",
     ),
     ("sl", "in je na se da za so v z ne ki kot pa bi iz to po ali biti bil sem tudi še že pri lahko ter od ni kar kako med"),
     ("sq", "të e në dhe për një me që është i nga si më nuk se do ka u por kjo ky janë kur nëse duke tij saj ishte edhe"),
     (
         "tr",
-        "ve bir bu da de için ile çok olarak daha olan ne gibi var kadar o en sonra ama değil ben her mi olduğu ki ya yok nasıl",
+        "ve bir bu da de için ile çok olarak daha olan ne gibi var kadar o en sonra ama değil ben her mi \
+            olduğu ki ya yok nasıl",
     ),
     (
         "vi",
-        "là và của có không được cho một những trong với các người này khi đã để từ đó về như cũng tôi ra đến nhiều nhưng bạn rất sẽ \
-            vào năm hay tại theo",
+        "là và của có không được cho một những trong với các người này khi đã để từ đó về như cũng tôi ra đến nhiều nhưng bạn \
+            rất sẽ vào năm hay tại theo",
     ),
     (
         "id",
-        "yang dan di dengan untuk tidak ini dari dalam itu akan pada ke adalah saya juga bisa kita orang mereka oleh ada karena \
-            telah lebih anda atau seperti kami",
+        "yang dan di dengan untuk tidak ini dari dalam itu akan pada ke adalah saya juga bisa kita orang mereka oleh ada \
+            karena telah lebih anda atau seperti kami",
     ),
     ("tl", "ang ng sa na mga at ay ito hindi ko ni kung si para may ako siya niya mo ka lang isang pero rin nang kanyang"),
     (
         "sw",
-        "na ya wa kwa ni katika za la kuwa hii cha hiyo kama huo watu au sana yake lakini pia wake hapa mimi yangu kila hivyo huu \
-            zaidi wewe sisi ili bila",
+        "na ya wa kwa ni katika za la kuwa hii cha hiyo kama huo watu au sana yake lakini pia wake hapa mimi yangu kila hivyo \
+            huu zaidi wewe sisi ili bila",
     ),
     (
         "af",
-        "die en van het in is dat nie te vir met op sy ek hy wat aan om was as ook maar hulle een by kan sal ons word deur daar",
+        "die en van het in is dat nie te vir met op sy ek hy wat aan om was as ook maar hulle een by kan sal \
+            ons word deur daar",
     ),
     (
         "ca",
-        "de la i el que a en les els un per és una amb no es del al se com més però són seva dels aquest aquesta ha també ser ho hi",
+        "de la i el que a en les els un per és una amb no es del al se com més però són seva dels aquest \
+            aquesta ha també ser ho hi",
     ),
     ("cy", "yn y a i o ar yr mae ei ac am ond eu fel wedi bod oedd hyn gan nid un bydd roedd gyda sydd chi"),
     ("lt", "ir kad į iš yra su tai kaip bet jis buvo ne nuo po per arba tik už jo dar apie jau taip savo prie kur labai gali"),

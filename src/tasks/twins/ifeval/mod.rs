@@ -1,9 +1,11 @@
 //! The twin of IFEval: whether an answer follows the instructions of its prompt, 25 kinds of them.
 //!
-//! Twenty kinds give lm-evaluation-harness's verdicts. Five are approximate ([`APPROXIMATE`]), as they rest on trained tables of
-//! others: the language of a text (langdetect, which draws at random besides), the sentences of a text (nltk's Punkt), and words by
-//! sentences. What hangs on them is said once, and two figures of our own leave it out: `prompt_level_strict_acc_exact` and
-//! `prompt_level_loose_acc_exact`, the shares of those prompts of which every instruction is judged exactly.
+//! Twenty kinds give lm-evaluation-harness's verdicts, as it gives them with nltk 3.9: from 3.10 on nltk cuts words by another
+//! engine, which does not take ² or ½ for letters and does take marks above letters. Five kinds are approximate
+//! ([`APPROXIMATE`]), as they rest on trained tables of others: the language of a text (langdetect, which draws at random
+//! besides), the sentences of a text (nltk's Punkt), and words by sentences. What hangs on them is said once, and two figures
+//! of our own leave it out: `prompt_level_strict_acc_exact` and `prompt_level_loose_acc_exact`, the shares of those prompts of
+//! which every instruction is judged exactly.
 //!
 //! Source: lm-evaluation-harness 0.4.13, `ifeval/utils.py`, `ifeval/instructions.py`, `ifeval/instructions_util.py`; rewritten.
 
@@ -380,8 +382,9 @@ pub(super) fn results(doc: &Row, answers: &[Value]) -> Result<Figures, Message> 
     if !exact {
         SAID.call_once(|| {
             tracing::warn!(
-                "IFEval: {} of {} kinds of instructions ({}) rest on trained tables of other programs and are judged approximately, \
-                 as is a frequency of marks that are no letters; figures whose names end in _exact leave their prompts out",
+                "IFEval: {} of {} kinds of instructions ({}) rest on trained tables of other programs and are judged \
+                 approximately, as is a frequency of marks that are no letters; figures whose names end in _exact \
+                 leave their prompts out",
                 APPROXIMATE.len(),
                 KINDS.len(),
                 APPROXIMATE.join(", ")

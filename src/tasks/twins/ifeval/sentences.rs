@@ -1,21 +1,22 @@
-//! Sentences and words of English texts, near to what nltk makes of them. Words are cut by nltk's rules, as far as
-//! letters go. Sentences are cut by
-//! Punkt's rules, but its trained tables (abbreviations, pairs of words, how often words begin sentences) are not here: short lists of
-//! our own stand in for them, so that the count may differ behind abbreviations, initials and numbers.
+//! Sentences and words of English texts, near to what nltk makes of them. Words are cut by nltk's rules, as far as letters go.
+//! Sentences are cut by Punkt's rules, but its trained tables (abbreviations, pairs of words, how often words begin sentences)
+//! are not here: short lists of our own stand in for them, so that the count may differ behind abbreviations, initials and
+//! numbers.
 //!
 //! Source: T. Kiss and J. Strunk 2006; nltk 3.9, `tokenize/punkt.py`, `tokenize/destructive.py`; rewritten.
 
 use bitworth_text::python;
 
 /// Common abbreviations without their last period.
-const ABBREVIATIONS: &str = " mr mrs ms dr prof st jr sr gen col lt maj adm sen rep reps messrs inc ltd co corp cos bros vs ft ave mg \
-    jan feb aug sep sept oct nov dec mon tues wed fri u.s u.k u.n u.s.a u.s.s.r d.c n.y l.a n.j a.m p.m ph.d a.d b.c m.b.a yr va pa \
-    calif fla mich minn wis wash tenn ok ";
+const ABBREVIATIONS: &str = " mr mrs ms dr prof st jr sr gen col lt maj adm sen rep reps messrs inc ltd co corp cos bros vs ft \
+    ave mg jan feb aug sep sept oct nov dec mon tues wed fri u.s u.k u.n u.s.a u.s.s.r d.c n.y l.a n.j a.m p.m ph.d a.d b.c \
+    m.b.a yr va pa calif fla mich minn wis wash tenn ok ";
 
 /// Words that often begin a sentence and are seldom names.
-const STARTERS: &str = " the a an this that these those he she it they we you i there here in on at by for from with to of as and but or \
-    so yet if when while although though since because after before however moreover thus instead meanwhile indeed also then now what \
-    who why how where which some many most both each every all no not my our your his her its their one do is are was ";
+const STARTERS: &str = " the a an this that these those he she it they we you i there here in on at by for from with to of as \
+    and but or so yet if when while although though since because after before however moreover thus instead meanwhile indeed \
+    also then now what who why how where which some many most both each every all no not my our your his her its their one do \
+    is are was ";
 
 /// The word's place in one of the lists.
 fn listed(list: &str, word: &str) -> bool {
