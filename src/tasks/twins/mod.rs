@@ -366,13 +366,7 @@ pub fn find(function: &Function) -> Result<(Twin, String), NoTwin> {
     let mut changed = false;
     for (entry, folder, star) in by_name {
         if entry.sha256.contains(&hash.as_str()) {
-            // A module that is not there is another folder's.
-            let own = |(name, known): &(&str, &'static [&'static str])| {
-                let path = path.with_file_name(format!("{name}.py"));
-                let hash = self::hash(&path)?;
-                (!known.contains(&hash.as_str())).then_some((path, hash))
-            };
-            return match entry.beside.iter().find_map(own) {
+            return match changed_beside(&path, entry.beside) {
                 Some((path, hash)) => Err(NoTwin::Changed { name: function.name.clone(), path, hash }),
                 None => Ok((entry.twin, star)),
             };
@@ -382,6 +376,15 @@ pub fn find(function: &Function) -> Result<(Twin, String), NoTwin> {
     Err(match changed {
         true => NoTwin::Changed { name: function.name.clone(), path, hash },
         false => NoTwin::Missing(function.name.clone()),
+    })
+}
+
+/// The first module beside another whose hash is none of those known, and that hash. One that is not there is another folder's.
+fn changed_beside(path: &std::path::Path, beside: Beside) -> Option<(PathBuf, String)> {
+    beside.iter().find_map(|(name, known)| {
+        let path = path.with_file_name(format!("{name}.py"));
+        let hash = hash(&path)?;
+        (!known.contains(&hash.as_str())).then_some((path, hash))
     })
 }
 
@@ -456,6 +459,19 @@ mod tests {
         std::fs::write(folder.join("other.py"), "").unwrap();
         let error = find(&function(&folder, "other.process_docs")).err().unwrap();
         assert!(matches!(error, NoTwin::Missing(_)), "{error}");
+    }
+
+    #[test]
+    fn modules_beside_are_held_to_their_hashes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("utils.py");
+        // The SHA-256 of no bytes.
+        const BESIDE: Beside = &[("a", &["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]), ("b", &[])];
+        std::fs::write(dir.path().join("a.py"), "").unwrap();
+        assert_eq!(changed_beside(&path, BESIDE), None);
+        let other = tempfile::tempdir().unwrap();
+        std::fs::write(other.path().join("a.py"), "x = 1").unwrap();
+        assert_eq!(changed_beside(&other.path().join("utils.py"), BESIDE).unwrap().0, other.path().join("a.py"));
     }
 
     /// What lm-evaluation-harness 0.4.13 made of made-up documents and answers, one JSON object a line.
