@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::files::config::Field;
 use crate::rows::Row;
-use crate::twins::{self, NoTwin, Twin};
+use crate::twins::{self, MakeField, NoTwin, Twin};
 
 /// What makes a value of a document.
 pub enum Maker {
@@ -19,7 +19,7 @@ pub enum Maker {
     /// A constant.
     Constant(Value),
     /// A twin of a Python function.
-    Twin(fn(&Row) -> Result<Value, Message>),
+    Twin(MakeField),
 }
 
 /// A text that is a column's name or a template.
@@ -122,7 +122,11 @@ impl Maker {
             Field::Int(value) => Self::Constant((*value).into()),
             Field::List(items) => Self::Constant(Value::Array(items.clone())),
             Field::Function(function) => match twins::find(function)? {
-                (Twin::Field(make), _) => Self::Twin(make),
+                (Twin::Field(make), _) => Self::Twin(Box::new(make)),
+                (Twin::FieldOf(make), _) => {
+                    let module = twins::module(function)?;
+                    Self::Twin(make(&module).map_err(|what| twins::unread(function, what))?)
+                }
                 _ => return Err(FieldError::Kind(function.name.clone())),
             },
         })

@@ -66,6 +66,10 @@ pub const FILTERS: &[(&str, Make)] = &[
         known(options, &["regex_pattern", "group_select", "fallback"])?;
         Ok(Box::new(Pattern::new(options)?))
     }),
+    ("format_span", |options| {
+        known(options, &[])?;
+        Ok(Box::new(FormatSpan::new()?))
+    }),
     ("multi_choice_regex", |options| Ok(Box::new(MultiChoice::new(options, choices_of_doc)?))),
 ];
 
@@ -284,6 +288,66 @@ impl Filter for Pattern {
     }
 }
 
+/// Words for kinds of names before a colon, and the kinds, in the order in which they are replaced.
+const KINDS_OF_NAMES: [(&str, &str); 15] = [
+    ("person", "PER"),
+    ("location", "LOC"),
+    ("organization", "ORG"),
+    ("counties", "LOC"),
+    ("places", "LOC"),
+    ("people", "PER"),
+    ("persons", "PER"),
+    ("company", "ORG"),
+    ("country", "LOC"),
+    ("continent", "LOC"),
+    ("time", "DATE"),
+    ("date", "DATE"),
+    ("per", "PER"),
+    ("loc", "LOC"),
+    ("org", "ORG"),
+];
+
+/// `format_span`: names of an answer as `kind: name $ kind: name`.
+struct FormatSpan {
+    words: Vec<(Regex, String)>,
+    names: Regex,
+}
+
+impl FormatSpan {
+    fn new() -> Result<Self, Message> {
+        let compiled = |pattern: &str| Regex::new(pattern).map_err(|e| Message::from(e.to_string()));
+        let word = |(word, kind): &(&str, &str)| Ok((compiled(&format!(r"\b{word}\s*:"))?, format!("{kind}:")));
+        let words = KINDS_OF_NAMES.iter().map(word).collect::<Result<_, Message>>()?;
+        Ok(Self { words, names: compiled(r"\b(PER|LOC|ORG|DATE):\s*([^$]+)")? })
+    }
+
+    fn of(&self, text: &str) -> Result<String, Message> {
+        let fail = |e: re::PatternError| Message::from(e.to_string());
+        let mut text = text.to_lowercase();
+        for (regex, kind) in &self.words {
+            text = regex.sub(kind, &text, 0).map_err(fail)?;
+        }
+        let text = text.replace("$$", "$");
+        let text = text.trim_end_matches('$').replace('\n', "$");
+        let mut names = Vec::new();
+        for found in self.names.findall(python::strip(&text)).map_err(fail)? {
+            let Found::Groups(groups) = found else { continue };
+            let own = groups[1].split(',').map(python::strip).filter(|name| name.to_lowercase() != "none");
+            names.extend(own.map(|name| format!("{}: {name}", groups[0].to_lowercase())));
+        }
+        Ok(names.join(" $ "))
+    }
+}
+
+impl Filter for FormatSpan {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+        each(answers, |_, item| {
+            let text = item.as_str().ok_or_else(|| Message::from("an answer is no text"))?;
+            Ok(self.of(text)?.into())
+        })
+    }
+}
+
 /// What answers are rid of before they are compared with choices.
 pub(crate) struct Ignored {
     regexes: Vec<Regex>,
@@ -408,6 +472,25 @@ mod tests {
         let flexible = json!({"group_select": -1, "regex_pattern": "(-?[$0-9.,]{2,})|(-?[0-9]+)"});
         check("regex", flexible, json!([["2 and $12.5 "]]), json!([["$12.5"]]));
         check("regex", json!({"regex_pattern": "(a*)(b*)", "fallback": "-"}), json!([["x"]]), json!([["-"]]));
+        let answers = json!([[
+            "Person: Ade, Bola $$ LOCATION : the Lake $$ date: none",
+            "per: x$$org: A\nloc: B, None,",
+            "people: A persons: B $ time:  3 May",
+            "no names",
+            "country:Kenya, $$$$ $$",
+            "Companyx: y company: Z$",
+            "PER: Ünal\n\nORG: İx, y"
+        ]]);
+        let expected = json!([[
+            "per: ade $ per: bola $ loc: the lake",
+            "per: x $ org: a $ loc: b $ loc: ",
+            "per: a PER: b $ date: 3 may",
+            "",
+            "loc: kenya $ loc: ",
+            "org: z",
+            "per: ünal $ org: i̇x $ org: y"
+        ]]);
+        check("format_span", json!({}), answers, expected);
         let answers = json!([["(B) it is", "I say guilty of Romance.", "answer: C", "free", "nothing"]]);
         let options = json!({"regex_pattern": "(\\([A-Z]\\))", "ignore_case": true, "ignore_punctuation": true});
         check("multi_choice_regex", options, answers, json!([["(B)", "(B)", "(C)", "(C)", "[invalid]"]]));

@@ -141,6 +141,7 @@ fn scores(built: &Built, samples: &[Sample], draws: usize) -> Result<Vec<Score>>
         let fail = |what: Message| task.fail(format!("the metric {metric}: {what}"));
         let own = task.metrics.iter().find(|own| own.name == metric).map(|own| own.aggregation);
         let aggregate = own.or(mean).ok_or_else(|| fail("it has no aggregation".into()))?;
+        let values = aggregate.counts(values).map_err(fail)?;
         let value = aggregate.of(&values).map_err(fail)?;
         let draws = if TRANSLATION.contains(&metric.as_str()) { draws.min(FEW_DRAWS) } else { draws };
         let error = match aggregate.error() {
@@ -261,6 +262,7 @@ fn generated(built: &Built, asked: &Asked, answers: &[Value]) -> Result<Figures,
     let mut figures = Figures::new();
     for metric in &task.metrics {
         let value = match metric.name.as_str() {
+            _ if metric.same_class => metrics::same_class(&references, answer)?,
             "exact_match" => {
                 let text = answer
                     .as_str()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::fields::{Doc, FieldError, Maker, Text};
@@ -51,6 +52,8 @@ pub struct TaskMetric {
     pub higher_is_better: Option<bool>,
     /// What `exact_match` ignores.
     pub exact_match: ExactMatch,
+    /// Whether it asks that an answer and the right one are the same class, as [`metrics::is_same_class`] has it.
+    pub same_class: bool,
 }
 
 /// How figures become one.
@@ -63,7 +66,18 @@ pub enum Aggregate {
 }
 
 impl Aggregate {
-    /// One figure of many.
+    /// What [`Aggregate::of`] takes, of all figures.
+    ///
+    /// # Errors
+    /// Figures that it cannot take.
+    pub fn counts(&self, values: Vec<Value>) -> Result<Vec<Value>, Message> {
+        match self {
+            Self::Known(Aggregation { count: Some(count), .. }) => values.par_iter().map(count).collect(),
+            _ => Ok(values),
+        }
+    }
+
+    /// One figure of many counts.
     ///
     /// # Errors
     /// Figures that it cannot take.
@@ -83,7 +97,7 @@ impl Aggregate {
     }
 }
 
-type DocsTwin = (fn(&Docs, &str) -> Result<Docs, Message>, String);
+type DocsTwin = Box<dyn Fn(&Docs) -> Result<Docs, Message> + Send + Sync>;
 type ResultsTwin = fn(&Row, &[Value]) -> Result<twins::Figures, Message>;
 
 /// A task whose file has been understood, without its data.
@@ -126,7 +140,7 @@ impl Refusals {
         match e {
             NoTwin::Missing(name) if !self.missing.contains(&name) => self.missing.push(name),
             NoTwin::Missing(_) => {}
-            changed @ NoTwin::Changed { .. } => self.python = Some(changed.to_string()),
+            other @ (NoTwin::Changed { .. } | NoTwin::Unread { .. }) => self.python = Some(other.to_string()),
         }
     }
 
@@ -179,10 +193,20 @@ impl Refusals {
     }
 
     fn docs(&mut self, function: Option<&Function>) -> Option<DocsTwin> {
-        self.twin(function, "process_docs", |twin, star| match twin {
-            Twin::Docs(make) => Some((make, star)),
+        let module = function.map(twins::module);
+        let made = self.twin(function, "process_docs", |twin, star| match twin {
+            Twin::Docs(make) => Some(Ok(Box::new(move |docs: &Docs| make(docs, &star)) as DocsTwin)),
+            Twin::DocsOf(make) => Some(match &module {
+                Some(Ok(module)) => {
+                    let module = Arc::clone(module);
+                    Ok(Box::new(move |docs: &Docs| make(&module, docs)) as DocsTwin)
+                }
+                Some(Err(e)) => Err(e.clone()),
+                None => return None,
+            }),
             _ => None,
-        })
+        })?;
+        made.map_err(|e| self.no_twin(e)).ok()
     }
 
     fn finish(self) -> Result<(), Refusal> {
@@ -289,7 +313,7 @@ impl Definition {
     fn processed(&self, sources: &DataSources, split: &str, twin: Option<&DocsTwin>) -> Result<Docs> {
         let rows = sources.rows(&self.config, split)?;
         match twin {
-            Some((make, star)) => make(&rows, star).map_err(|what| self.fail(format!("split {split}: {what}"))),
+            Some(make) => make(&rows).map_err(|what| self.fail(format!("split {split}: {what}"))),
             None => Ok(rows),
         }
     }
@@ -334,7 +358,8 @@ fn metrics_of(config: &TaskConfig, refusals: &mut Refusals) -> Vec<TaskMetric> {
 fn named(name: &str, aggregation: &str, higher_is_better: bool) -> Option<TaskMetric> {
     let aggregation = Aggregate::Known(metrics::find_aggregation(aggregation)?);
     let exact_match = ExactMatch::default();
-    Some(TaskMetric { name: name.to_owned(), aggregation, higher_is_better: Some(higher_is_better), exact_match })
+    let (name, higher_is_better) = (name.to_owned(), Some(higher_is_better));
+    Some(TaskMetric { name, aggregation, higher_is_better, exact_match, same_class: false })
 }
 
 fn metric_of(config: &TaskConfig, metric: &MetricConfig, refusals: &mut Refusals) -> Option<TaskMetric> {
@@ -348,16 +373,19 @@ fn metric_of(config: &TaskConfig, metric: &MetricConfig, refusals: &mut Refusals
     };
     let known = metrics::find(&name);
     // Other kinds of requests have their figures without it.
-    if metric.hf_evaluate && !judged_by_function && config.output_type == OutputType::GenerateUntil {
-        refusals.python = Some(format!("the metric {name} comes from Hugging Face's evaluate"));
+    let same_class = metric.hf_evaluate && !judged_by_function && config.output_type == OutputType::GenerateUntil;
+    if same_class && !metrics::is_same_class(&name, &metric.options) {
+        refusals.python = Some(format!(
+            "the metric {name} comes from Hugging Face's evaluate, of which accuracy and f1 with average: micro are known here"
+        ));
         return None;
     }
-    if known.is_none() && !judged_by_function {
+    if known.is_none() && !judged_by_function && !same_class {
         let names: Vec<&str> = metrics::METRICS.iter().map(|metric| metric.name).collect();
         refusals.broken(format!("the metric {name:?} is unknown; known are {}", names.join(", ")));
         return None;
     }
-    let own = known.map_or("mean", |metric| metric.aggregation);
+    let own = known.filter(|_| !same_class).map_or("mean", |metric| metric.aggregation);
     let aggregation = match &metric.aggregation {
         Some(Err(function)) => refusals.twin(Some(function), "an aggregation", |twin, _| match twin {
             Twin::Aggregation(of) => Some(Aggregate::Twin(of)),
@@ -382,7 +410,7 @@ fn metric_of(config: &TaskConfig, metric: &MetricConfig, refusals: &mut Refusals
         ExactMatch::default()
     });
     let higher_is_better = metric.higher_is_better.or(known.map(|metric| metric.higher_is_better));
-    Some(TaskMetric { name, aggregation, higher_is_better, exact_match })
+    Some(TaskMetric { name, aggregation, higher_is_better, exact_match, same_class })
 }
 
 fn filters_of(config: &TaskConfig, refusals: &mut Refusals) -> Vec<Pipeline> {

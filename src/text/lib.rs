@@ -5,6 +5,7 @@
 //! `bitworth_quant::vocab`).
 
 pub mod chat;
+mod faults;
 pub mod python;
 pub mod template;
 pub mod tokenizer;

@@ -54,6 +54,13 @@ pub(crate) fn weighted_f1(values: &[Value]) -> Result<f64, Message> {
     Ok(sum / pairs.len() as f64)
 }
 
+/// F1 over all classes at once (scikit-learn's `average="micro"`), which is the share of right choices where each has one class.
+pub(crate) fn micro_f1(values: &[Value]) -> Result<f64, Message> {
+    let pairs = pairs(values)?;
+    let same = pairs.iter().filter(|(gold, chosen)| python::equal(gold, chosen)).count();
+    Ok(same as f64 / pairs.len() as f64)
+}
+
 /// Matthews' coefficient of any number of classes (Gorodkin 2004); 0 where one side has one class only.
 pub(super) fn matthews(values: &[Value]) -> Result<f64, Message> {
     let pairs = pairs(values)?;

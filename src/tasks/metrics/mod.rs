@@ -7,13 +7,14 @@
 pub mod bootstrap;
 pub(crate) mod classes;
 mod exact_match;
+mod ter;
 mod translation;
 
 pub use exact_match::ExactMatch;
 
 use bitworth_quant::message::Message;
 use bitworth_text::python;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::files::config::OutputType;
 
@@ -49,6 +50,7 @@ pub const METRICS: &[Metric] = &[
     metric("bleu", "bleu", true),
     metric("chrf", "chrf", true),
     metric("chrf++", "chrf++", true),
+    metric("ter", "ter", false),
     metric("bypass", "bypass", true),
 ];
 
@@ -67,6 +69,29 @@ pub fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.name == name)
 }
 
+/// Whether a metric of Hugging Face's `evaluate` with these options gives a single document 1 where the answer is the right
+/// class, and else 0: `accuracy`, and `f1` whose average is `micro`. Others need all documents, or more than integers.
+///
+/// Source: scikit-learn's `accuracy_score` and `f1_score`, which those metrics of `evaluate` call.
+pub fn is_same_class(name: &str, options: &Map<String, Value>) -> bool {
+    match name {
+        "accuracy" => options.is_empty(),
+        "f1" => options.len() == 1 && options.get("average").is_some_and(|average| average == "micro"),
+        _ => false,
+    }
+}
+
+/// 1 where an answer is one of the right classes, else 0; classes are integers.
+pub(crate) fn same_class(references: &[String], answer: &Value) -> Result<Value, Message> {
+    let class = |text: &str| {
+        let class = python::strip(text).parse::<i64>();
+        class.map_err(|_| Message::from(format!("{} is not the number of a class", python::string_repr(text))))
+    };
+    let answer = class(&python::str(answer))?;
+    let classes = references.iter().map(|reference| class(reference)).collect::<Result<Vec<_>, _>>()?;
+    Ok(f64::from(u8::from(classes.contains(&answer))).into())
+}
+
 /// How an aggregate's standard error is had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -78,10 +103,15 @@ pub enum ErrorKind {
     None,
 }
 
+/// Makes of a figure what an aggregation takes.
+pub type Count = fn(&Value) -> Result<Value, Message>;
+
 /// An aggregation: one figure of many.
 pub struct Aggregation {
     /// The name in task files.
     pub name: &'static str,
+    /// What is made of every figure once, before [`Aggregation::of`] has them; for what is costly, as documents are drawn again.
+    pub count: Option<Count>,
     /// What it does.
     pub of: fn(&[Value]) -> Result<f64, Message>,
     /// Its standard error.
@@ -89,7 +119,7 @@ pub struct Aggregation {
 }
 
 const fn aggregation(name: &'static str, of: fn(&[Value]) -> Result<f64, Message>, error: ErrorKind) -> Aggregation {
-    Aggregation { name, of, error }
+    Aggregation { name, count: None, of, error }
 }
 
 /// Every aggregation.
@@ -106,6 +136,7 @@ pub const AGGREGATIONS: &[Aggregation] = &[
     aggregation("bleu", translation::bleu, ErrorKind::Bootstrap(usize::MAX)),
     aggregation("chrf", translation::chrf, ErrorKind::Bootstrap(usize::MAX)),
     aggregation("chrf++", translation::chrf_plus, ErrorKind::Bootstrap(usize::MAX)),
+    Aggregation { name: "ter", count: Some(ter::count), of: ter::ter, error: ErrorKind::Bootstrap(usize::MAX) },
     aggregation("bypass", |_| Ok(999.0), ErrorKind::None),
 ];
 
@@ -229,6 +260,18 @@ mod tests {
         check("perplexity", json!([-1.0, -3.0]), 7.38905609893065);
         check("weighted_perplexity", json!([[-10.0, 4], [-2.0, 2]]), 7.38905609893065);
         check("bits_per_byte", json!([[-10.0, 4], [-2.0, 2]]), 2.8853900817779268);
+    }
+
+    /// Expected: scikit-learn 1.8, `accuracy_score([a], [b])` and `f1_score([a], [b], average="micro")`.
+    #[test]
+    fn single_classes_are_right_or_wrong() {
+        for (reference, answer, expected) in [("2", json!(2), 1.0), ("2", json!(-1), 0.0), ("0", json!("0"), 1.0)] {
+            assert_eq!(same_class(&[reference.to_owned()], &answer), Ok(json!(expected)));
+        }
+        assert!(same_class(&["2".to_owned()], &json!("[invalid]")).unwrap_err().to_string().contains("'[invalid]'"));
+        let options = |options: Value| options.as_object().unwrap().clone();
+        assert!(is_same_class("accuracy", &options(json!({}))) && is_same_class("f1", &options(json!({"average": "micro"}))));
+        assert!(!is_same_class("f1", &options(json!({}))) && !is_same_class("rouge", &options(json!({}))));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Metrics of translations over a whole task: BLEU and chrF as sacrebleu computes them by default. A figure is a list of the
-//! right translation (or several) and the given one. Absent: TER, other tokenizers than 13a.
+//! right translation (or several) and the given one. Absent: other tokenizers than 13a; TER stands in [`super::ter`].
 //!
 //! Source: sacrebleu 2.5, `metrics/bleu.py`, `metrics/chrf.py`, `tokenizers/tokenizer_13a.py`; K. Papineni 2002, M. Popović 2015.
 
@@ -20,7 +20,7 @@ const BETA_SQUARED: f64 = 4.0;
 const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
 /// The right translations and the given one.
-fn pair(value: &Value) -> Result<(Vec<&str>, &str), Message> {
+pub(super) fn pair(value: &Value) -> Result<(Vec<&str>, &str), Message> {
     let wrong = || Message::from(format!("{} is no pair of a right and a given text", python::repr(value)));
     let [gold, given] = value.as_array().map(Vec::as_slice).ok_or_else(wrong)? else { return Err(wrong()) };
     let golds = match gold {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use bitworth_text::python::{self, literal, re::Regex};
 use serde_json::{Value, json};
 
-use super::{list, text};
+use super::{Module, list, text};
 use crate::random::Random;
 use crate::rows::{Docs, Row};
 
@@ -41,7 +41,7 @@ pub(super) fn hellaswag(docs: &Docs, _: &str) -> Result<Docs, Message> {
     })
 }
 
-fn fields<const N: usize>(fields: [(&str, Value); N]) -> Row {
+pub(super) fn fields<const N: usize>(fields: [(&str, Value); N]) -> Row {
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -166,7 +166,7 @@ pub(super) fn mmlu_pro_letters(doc: &Row) -> Result<Value, Message> {
     (0..list(doc, "options")?.len()).map(|at| capital(at).map(|letter| Value::from(letter.to_string()))).collect()
 }
 
-fn capital(at: usize) -> Result<char, Message> {
+pub(super) fn capital(at: usize) -> Result<char, Message> {
     ('A'..='Z').nth(at).ok_or_else(|| Message::from("there are more choices than letters"))
 }
 
@@ -238,6 +238,46 @@ pub(super) fn gpqa_list(docs: &Docs, _: &str) -> Result<Docs, Message> {
 /// GPQA of the leaderboard, which takes brackets out.
 pub(super) fn gpqa_brackets(docs: &Docs, _: &str) -> Result<Docs, Message> {
     gpqa(docs, true, false)
+}
+
+/// ARC in many languages.
+pub(super) fn okapi_arc(docs: &Docs, _: &str) -> Result<Docs, Message> {
+    docs.map(|doc| {
+        let id = doc.get("id").cloned().ok_or_else(|| Message::from("the field \"id\" is missing"))?;
+        let mut choices = Vec::new();
+        for name in ["option_a", "option_b", "option_c", "option_d", "option_e"] {
+            match doc.get(name).ok_or_else(|| Message::from(format!("the field {name:?} is missing")))? {
+                Value::Null => {}
+                Value::String(text) if text.is_empty() => {}
+                _ => choices.push(Value::from(clean(text(doc, name)?, true)?)),
+            }
+        }
+        let answer = text(doc, "answer")?;
+        let gold = ["A", "B", "C", "D", "E"].iter().position(|letter| *letter == answer);
+        let gold = gold.ok_or_else(|| Message::from(format!("the answer {answer:?} is no letter up to E")))?;
+        let query = format!("Question: {}\nAnswer:", clean(text(doc, "instruction")?, true)?);
+        Ok(fields([("id", id), ("query", query.into()), ("choices", choices.into()), ("gold", gold.into())]))
+    })
+}
+
+/// TruthfulQA in many languages; the module has the questions and answers that stand before each.
+pub(super) fn okapi_truthfulqa(module: &Module, docs: &Docs) -> Result<Docs, Message> {
+    let before = module.text("QA_PROMPT = ")?;
+    docs.map(|doc| {
+        let field = |name: &str| doc.get(name).cloned().ok_or_else(|| Message::from(format!("the field {name:?} is missing")));
+        let question = match field("question")? {
+            Value::Null => " ".to_owned(),
+            _ => clean(text(doc, "question")?, true)?,
+        };
+        Ok(fields([
+            ("query", format!("{before}\n\nQ: {question}\nA:").into()),
+            ("question", question.into()),
+            ("mc1_choices", field("mc1_targets_choices")?),
+            ("mc2_choices", field("mc2_targets_choices")?),
+            ("mc2_targets", Value::Object(fields([("labels", field("mc2_targets_labels")?)]))),
+            ("gold", " ".into()),
+        ]))
+    })
 }
 
 #[cfg(test)]

@@ -70,6 +70,64 @@ pub(super) fn mmlusr(docs: &Docs, _: &str) -> Result<Docs, Message> {
     })
 }
 
+/// The rows of one category of MMLU-ProX.
+pub(super) fn mmlu_prox_category(docs: &Docs, category: &str) -> Result<Docs, Message> {
+    with(docs, "category", |own| own == category.replace('_', " "))
+}
+
+/// The rows of one subject of Llama 3's MMLU in a language.
+pub(super) fn llama_mmlu(docs: &Docs, language: &str, subject: &str) -> Result<Docs, Message> {
+    let wanted = format!("mmlu_{language}_chat.{subject}");
+    with(docs, "subtask_name", |own| own == wanted)
+}
+
+/// Question, choices and answer of a row whose choices stand in the fields A, B and so on.
+fn of_letters(doc: &Row, letters: &[&str]) -> Result<Row, Message> {
+    let field = |name: &str| doc.get(name).cloned().ok_or_else(|| Message::from(format!("the field {name:?} is missing")));
+    let choices: Value = letters.iter().map(|letter| field(letter)).collect::<Result<_, _>>()?;
+    let gold = letters.iter().position(|letter| doc.get("answer").is_some_and(|answer| answer == letter));
+    let gold = gold.ok_or_else(|| Message::from("the answer is the letter of no choice"))?;
+    Ok(Row::from_iter([
+        ("questions".to_owned(), field("question")?),
+        ("choices".to_owned(), choices),
+        ("goal".to_owned(), gold.into()),
+    ]))
+}
+
+/// TMMLU+'s four choices as a list.
+pub(super) fn tmmluplus(docs: &Docs, _: &str) -> Result<Docs, Message> {
+    docs.map(|doc| of_letters(doc, &["A", "B", "C", "D"]))
+}
+
+/// TMLU's choices as a list, four to six.
+pub(super) fn tmlu(docs: &Docs, _: &str) -> Result<Docs, Message> {
+    docs.map(|doc| {
+        let is_there = |name: &&str| doc.get(*name).is_some_and(|value| !value.is_null() && value != "");
+        let more = ["E", "F"].into_iter().filter(is_there);
+        of_letters(doc, &["A", "B", "C", "D"].into_iter().chain(more).collect::<Vec<_>>())
+    })
+}
+
+/// EusExams' questions that have an answer and candidates.
+pub(super) fn eus_exams(docs: &Docs, _: &str) -> Result<Docs, Message> {
+    docs.filter(|doc| {
+        let field = |name: &str| doc.get(name).ok_or_else(|| Message::from(format!("the field {name:?} is missing")));
+        let (answer, candidates) = (field("answer")?, field("candidates")?);
+        let is_answer = (0..4).any(|known| python::equal(answer, &Value::from(known)));
+        Ok(is_answer && *candidates != Value::from(vec![""; 4]))
+    })
+}
+
+/// Arithmetic's context in the words of its old loader.
+pub(super) fn arithmetic(docs: &Docs, _: &str) -> Result<Docs, Message> {
+    docs.map(|doc| {
+        let context = python::strip(super::text(doc, "context")?).replace("\n\n", "\n");
+        let context = context.replace("Q:", "Question:").replace("A:", "Answer:");
+        let completion = doc.get("completion").cloned().ok_or_else(|| Message::from("the field \"completion\" is missing"))?;
+        Ok(Row::from_iter([("context".to_owned(), context.into()), ("completion".to_owned(), completion)]))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

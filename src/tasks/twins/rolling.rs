@@ -5,7 +5,7 @@
 use bitworth_quant::message::Message;
 use std::sync::OnceLock;
 
-use bitworth_text::python::re::Regex;
+use bitworth_text::python::{self, re::Regex};
 use serde_json::{Value, json};
 
 use super::{Figures, text};
@@ -101,6 +101,11 @@ pub(super) fn c4_text(doc: &Row) -> Result<Value, Message> {
 /// What its log-likelihood is divided by.
 pub(super) fn c4_results(doc: &Row, answers: &[Value]) -> Result<Figures, Message> {
     results(text(doc, "text")?, answers)
+}
+
+/// Paloma's text.
+pub(super) fn paloma_text(doc: &Row) -> Result<Value, Message> {
+    doc.get("text").map(|text| python::str(text).into()).ok_or_else(|| Message::from("the field \"text\" is missing"))
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ pub fn eval(text: &str) -> Option<Value> {
     rest.is_empty().then_some(value)
 }
 
+/// The value of the literal that a text begins with, whatever follows it.
+pub fn first(text: &str) -> Option<Value> {
+    Reader { rest: text, depth: 0, inside: 0 }.value()
+}
+
 struct Reader<'a> {
     rest: &'a str,
     depth: usize,
@@ -292,6 +297,14 @@ mod tests {
         check("[\n1,\n]", json!([1]));
         check("'\\q\\101'", json!("\\qA"));
         check("00", json!(0));
+    }
+
+    #[test]
+    fn what_follows_a_literal_is_passed_over() {
+        assert_eq!(first("'a' 'b'\n\ndef f(): pass"), Some(json!("ab")));
+        assert_eq!(first("{\n  'a': ['b',\n 'c'],\n}\nx = 1"), Some(json!({"a": ["b", "c"]})));
+        assert_eq!(first("\"\"\"a\nb\"\"\".format()"), Some(json!("a\nb")));
+        assert_eq!(first("x"), None);
     }
 
     #[test]

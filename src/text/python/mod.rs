@@ -7,6 +7,7 @@
 pub mod literal;
 pub mod re;
 
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::OnceLock;
 
@@ -225,64 +226,85 @@ pub struct JsonStyle {
 
 /// `json.dumps(value, ...)`.
 pub fn json(value: &Value, style: JsonStyle) -> String {
+    let item = if style.indent.is_some() { "," } else { ", " }.to_owned();
+    let layout = JsonLayout { indent: style.indent.map(|blanks| " ".repeat(blanks)), item };
     let mut out = String::new();
-    write_json(value, style, 0, &mut out);
+    write_json(value, style, &layout, 0, &mut out);
     out
 }
 
-fn write_json(value: &Value, style: JsonStyle, depth: usize, out: &mut String) {
+fn write_json(value: &Value, style: JsonStyle, layout: &JsonLayout, depth: usize, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
         Value::Number(number) => out.push_str(&number_repr(number)),
         Value::String(text) => json_string(text, style.ensure_ascii, out),
         Value::Array(items) => {
-            let one = |item: &&Value, out: &mut String| write_json(item, style, depth + 1, out);
-            json_list(('[', ']'), &items.iter().collect::<Vec<_>>(), style, depth, out, one);
+            let one = |item: &Value, out: &mut String| -> Result<(), Infallible> {
+                write_json(item, style, layout, depth + 1, out);
+                Ok(())
+            };
+            let Ok(()) = layout.list(['[', ']'], items, depth, out, one);
         }
         Value::Object(map) => {
             let mut entries: Vec<(&String, &Value)> = map.iter().collect();
             if style.sort_keys {
                 entries.sort_by(|a, b| a.0.chars().cmp(b.0.chars()));
             }
-            json_list(('{', '}'), &entries, style, depth, out, |(key, value), out| {
+            let one = |(key, value): &(&String, &Value), out: &mut String| -> Result<(), Infallible> {
                 json_string(key, style.ensure_ascii, out);
                 out.push_str(": ");
-                write_json(value, style, depth + 1, out);
-            });
+                write_json(value, style, layout, depth + 1, out);
+                Ok(())
+            };
+            let Ok(()) = layout.list(['{', '}'], &entries, depth, out, one);
         }
     }
 }
 
-fn json_list<T>(
-    (open, close): (char, char),
-    items: &[T],
-    style: JsonStyle,
-    depth: usize,
-    out: &mut String,
-    one: impl Fn(&T, &mut String),
-) {
-    let line = |depth: usize, out: &mut String| {
-        if let Some(indent) = style.indent {
+/// How lists and mappings stand: what indents a level, each item on a line of its own, and what parts items.
+pub(crate) struct JsonLayout {
+    /// `None` for one line.
+    pub(crate) indent: Option<String>,
+    /// Behind every item but the last.
+    pub(crate) item: String,
+}
+
+impl JsonLayout {
+    /// A list or mapping, of which `one` writes an item.
+    pub(crate) fn list<T, E>(
+        &self,
+        [open, close]: [char; 2],
+        items: &[T],
+        depth: usize,
+        out: &mut String,
+        one: impl Fn(&T, &mut String) -> Result<(), E>,
+    ) -> Result<(), E> {
+        out.push(open);
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                out.push_str(&self.item);
+            }
+            self.line(depth + 1, out);
+            one(item, out)?;
+        }
+        if !items.is_empty() {
+            self.line(depth, out);
+        }
+        out.push(close);
+        Ok(())
+    }
+
+    fn line(&self, depth: usize, out: &mut String) {
+        if let Some(indent) = &self.indent {
             out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent * depth));
+            out.push_str(&indent.repeat(depth));
         }
-    };
-    out.push(open);
-    for (i, item) in items.iter().enumerate() {
-        if i > 0 {
-            out.push_str(if style.indent.is_some() { "," } else { ", " });
-        }
-        line(depth + 1, out);
-        one(item, out);
     }
-    if !items.is_empty() {
-        line(depth, out);
-    }
-    out.push(close);
 }
 
-fn json_string(text: &str, ensure_ascii: bool, out: &mut String) {
+/// A text as JSON has it.
+pub(crate) fn json_string(text: &str, ensure_ascii: bool, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {

@@ -9,8 +9,9 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde_json::{Map, Value as Json};
 
-use super::{ENDLESS, TemplateError, methods};
+use super::{TemplateError, methods};
 use crate::chat::namespaces;
+use crate::faults::describe;
 use crate::python::{self, JsonStyle, re::Regex};
 
 /// The template's name in its environment.
@@ -92,13 +93,13 @@ impl Compiled {
             return Err(TemplateError(format!("{what} in line {line}")));
         }
         let mut environment = base().clone();
-        environment.add_template_owned(NAME, source.clone()).map_err(|e| describe(&source, &e))?;
+        environment.add_template_owned(NAME, source.clone()).map_err(|e| TemplateError(describe(&source, &e)))?;
         Ok(Self { source, environment })
     }
 
     pub(super) fn render(&self, scope: &Scope) -> Result<String, TemplateError> {
         let rendered = self.environment.get_template(NAME).and_then(|template| template.render(&scope.0));
-        rendered.map_err(|e| describe(&self.source, &e))
+        rendered.map_err(|e| TemplateError(describe(&self.source, &e)))
     }
 }
 
@@ -212,23 +213,4 @@ fn tojson(value: &Value, indent: Option<usize>) -> Result<String, Error> {
 fn regex_replace(text: String, pattern: String, replacement: String, count: Option<usize>) -> Result<String, Error> {
     let replaced = Regex::new(&pattern).and_then(|regex| regex.sub(&replacement, &text, count.unwrap_or(0)));
     replaced.map_err(|e| Error::new(ErrorKind::InvalidOperation, e.to_string()))
-}
-
-/// What went wrong and where in the template.
-fn describe(source: &str, error: &Error) -> TemplateError {
-    let what = match (error.kind(), error.detail()) {
-        (ErrorKind::OutOfFuel, _) => ENDLESS.to_owned(),
-        (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
-        (kind, Some(detail)) => format!("{kind}: {detail}"),
-        (kind, None) => kind.to_string(),
-    };
-    let line = error.line().and_then(|number| Some((number, source.lines().nth(number.checked_sub(1)?)?)));
-    TemplateError(match line {
-        Some((number, text)) => {
-            let shown: String = text.trim().chars().take(120).collect();
-            let more = if shown.len() < text.trim().len() { "..." } else { "" };
-            format!("line {number}, `{shown}{more}`: {what}")
-        }
-        None => what,
-    })
 }

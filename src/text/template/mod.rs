@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use crate::faults::ENDLESS;
+
 #[cfg(not(feature = "chat"))]
 use absent as jinja;
 
@@ -29,8 +31,6 @@ use absent as jinja;
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 /// How long one template may take on one document, whatever it does.
 const TIME: Duration = Duration::from_secs(5);
-/// What is said of a template that takes longer.
-const ENDLESS: &str = "it does not come to an end in reasonable time";
 /// The stack of a thread that renders: nested values are dropped level by level.
 const STACK: usize = 256 << 20;
 

@@ -2,6 +2,7 @@
 
 mod common;
 mod goldens;
+mod ifeval;
 mod scores;
 #[path = "../../../../tests/it/skip.rs"]
 mod skip;

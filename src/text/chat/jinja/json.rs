@@ -3,6 +3,8 @@
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
+use crate::python::{JsonLayout, json_string};
+
 /// Deeper values are no data of a chat.
 const MAX_DEPTH: usize = 64;
 
@@ -25,7 +27,7 @@ pub(super) fn tojson(value: &Value, ensure_ascii: Option<bool>, indent: Option<V
     let ensure_ascii = ensure_ascii.or(options.get::<Option<bool>>("ensure_ascii")?).unwrap_or(false);
     let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
-    let style = Style { ensure_ascii, indent, item, colon, sort_keys };
+    let style = Style { ensure_ascii, layout: JsonLayout { indent, item }, colon, sort_keys };
     let mut out = String::new();
     style.write(value, 0, &mut out)?;
     Ok(out)
@@ -37,8 +39,7 @@ fn wrong(option: &str) -> Error {
 
 struct Style {
     ensure_ascii: bool,
-    indent: Option<String>,
-    item: String,
+    layout: JsonLayout,
     colon: String,
     sort_keys: bool,
 }
@@ -52,24 +53,24 @@ impl Style {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => out.push_str(&value.to_string()),
-            ValueKind::String => self.string(value.as_str().unwrap_or_default(), out),
+            ValueKind::String => json_string(value.as_str().unwrap_or_default(), self.ensure_ascii, out),
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
-                self.list(['[', ']'], &items, depth, out, |item, out| self.write(item, depth + 1, out))?;
+                self.layout.list(['[', ']'], &items, depth, out, |item, out| self.write(item, depth + 1, out))?;
             }
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sort_keys {
                     keys.sort();
                 }
-                self.list(['{', '}'], &keys, depth, out, |key, out| {
+                self.layout.list(['{', '}'], &keys, depth, out, |key, out| {
                     match key.as_str() {
-                        Some(text) => self.string(text, out),
+                        Some(text) => json_string(text, self.ensure_ascii, out),
                         // Python writes other keys as text.
                         None => {
                             let mut text = String::new();
                             self.write(key, depth + 1, &mut text)?;
-                            self.string(&text, out);
+                            json_string(&text, self.ensure_ascii, out);
                         }
                     }
                     out.push_str(&self.colon);
@@ -79,57 +80,5 @@ impl Style {
             other => return Err(Error::new(ErrorKind::BadSerialization, format!("{other} is no JSON"))),
         }
         Ok(())
-    }
-
-    fn list(
-        &self,
-        [open, close]: [char; 2],
-        items: &[Value],
-        depth: usize,
-        out: &mut String,
-        one: impl Fn(&Value, &mut String) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        out.push(open);
-        for (i, item) in items.iter().enumerate() {
-            if i > 0 {
-                out.push_str(&self.item);
-            }
-            self.line(depth + 1, out);
-            one(item, out)?;
-        }
-        if !items.is_empty() {
-            self.line(depth, out);
-        }
-        out.push(close);
-        Ok(())
-    }
-
-    fn line(&self, depth: usize, out: &mut String) {
-        if let Some(indent) = &self.indent {
-            out.push('\n');
-            out.push_str(&indent.repeat(depth));
-        }
-    }
-
-    fn string(&self, text: &str, out: &mut String) {
-        out.push('"');
-        for c in text.chars() {
-            match c {
-                '"' => out.push_str("\\\""),
-                '\\' => out.push_str("\\\\"),
-                '\n' => out.push_str("\\n"),
-                '\r' => out.push_str("\\r"),
-                '\t' => out.push_str("\\t"),
-                '\u{8}' => out.push_str("\\b"),
-                '\u{c}' => out.push_str("\\f"),
-                c if c < ' ' || self.ensure_ascii && c >= '\u{7f}' => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        out.push_str(&format!("\\u{unit:04x}"));
-                    }
-                }
-                c => out.push(c),
-            }
-        }
-        out.push('"');
     }
 }

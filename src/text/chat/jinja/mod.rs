@@ -13,6 +13,7 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 use minijinja_contrib::pycompat;
 
 use super::{ChatRole, Date, Fault, Message, Tokens};
+use crate::faults::{ENDLESS, describe};
 
 /// The template's name in the environment.
 const NAME: &str = "chat";
@@ -24,8 +25,6 @@ const FUEL: u64 = 300_000;
 const PASSES_OVER_TEXT: u64 = 64;
 /// How long a template may take, whatever it does.
 const TIME: Duration = Duration::from_secs(5);
-/// What is said of a template that takes longer.
-const ENDLESS: &str = "it does not come to an end in reasonable time";
 /// Values that a template nests without end are dropped level by level.
 const STACK: usize = 256 << 20;
 
@@ -138,24 +137,4 @@ fn without_generation_tags(source: &str) -> String {
         rest = &tag[end..];
     }
     made + rest
-}
-
-/// What went wrong and where in the template.
-fn describe(source: &str, error: &Error) -> String {
-    let what = match (error.kind(), error.detail()) {
-        (ErrorKind::OutOfFuel, _) => ENDLESS.to_owned(),
-        (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
-        (kind, Some(detail)) => format!("{kind}: {detail}"),
-        (kind, None) => kind.to_string(),
-    };
-    let line = error.line().and_then(|number| Some((number, source.lines().nth(number.checked_sub(1)?)?)));
-    match line {
-        Some((number, text)) => {
-            let text = text.trim();
-            let shown: String = text.chars().take(120).collect();
-            let more = if shown.len() < text.len() { "..." } else { "" };
-            format!("line {number}, `{shown}{more}`: {what}")
-        }
-        None => what,
-    }
 }
