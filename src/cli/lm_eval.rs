@@ -97,7 +97,7 @@ impl LmEvalArgs {
     /// Where rows come from.
     fn sources(&self) -> Result<Arc<DataSources>> {
         let map = self.data_map.as_deref().map(DataMap::read).transpose()?;
-        Ok(Arc::new(DataSources { map }))
+        Ok(Arc::new(DataSources { map, data_sets: None }))
     }
 
     fn ask(&self, limit: &Limit, chat: Option<Arc<Render>>) -> Result<Ask> {
