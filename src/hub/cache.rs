@@ -248,7 +248,10 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let repository = Repository::new(dir.path(), &Target::data_set("o/n", "main").unwrap());
         assert_eq!(repository.root(), dir.path().join("datasets--o--n"));
-        assert_eq!(Repository::new(dir.path(), &Target::data_set("old", "main").unwrap()).root(), dir.path().join("datasets--old"));
+        assert_eq!(
+            Repository::new(dir.path(), &Target::data_set("old", "main").unwrap()).root(),
+            dir.path().join("datasets--old")
+        );
         create_parent(&repository.blob("ab")).unwrap();
         std::fs::write(repository.blob("ab"), "four").unwrap();
         for (path, hash) in [("b/x.csv", "ab"), ("README.md", "ab"), ("gone.csv", "cd")] {

@@ -239,7 +239,10 @@ impl<'a> Unfinished<'a> {
     fn disk(&self, error: std::io::Error) -> Error {
         if error.kind() == ErrorKind::StorageFull {
             let what = format!("the disk of {} is full; free some space, or set HF_HUB_CACHE", self.path.display());
-            return Error::Model { model: self.client.target.to_string(), what: format!("{what}; what has been fetched is kept") };
+            return Error::Model {
+                model: self.client.target.to_string(),
+                what: format!("{what}; what has been fetched is kept"),
+            };
         }
         bitworth_quant::Error::io(&self.path, error).into()
     }

@@ -230,7 +230,8 @@ impl Listing {
         match (size, hash) {
             (Some(size), Some(hash)) => Ok(Entry { path: path.to_owned(), size, hash }),
             _ => {
-                let what = "the hub gives no size and hash to check it by; fetch it with another tool and name what that tool made";
+                let what =
+                    "the hub gives no size and hash to check it by; fetch it with another tool and name what that tool made";
                 Err(file_error(given, path, what.to_owned()))
             }
         }

@@ -30,8 +30,8 @@ pub(super) enum Kind {
     Table(u8),
 }
 
-/// The rows of a file `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`, all but the last maybe with `.gz` behind it. `field` is the
-/// key of a JSON object that holds the list.
+/// The rows of a file `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`, all but the last maybe with `.gz` behind it. `field` is
+/// the key of a JSON object that holds the list.
 ///
 /// # Errors
 /// A file of another kind, too large, or broken: named with the row.
@@ -43,7 +43,10 @@ pub fn read(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
         "tsv" => Kind::Table(b'\t'),
         "json" | "jsonl" | "ndjson" => Kind::Json,
         other => {
-            return Err(Error::file(path, format!("rows are read from .jsonl, .json, .csv, .tsv and .parquet, not from .{other}")));
+            return Err(Error::file(
+                path,
+                format!("rows are read from .jsonl, .json, .csv, .tsv and .parquet, not from .{other}"),
+            ));
         }
     };
     read_as(path, kind, field)
@@ -58,7 +61,9 @@ pub(super) fn read_as(path: &Path, kind: Kind, field: Option<&str>) -> Result<Ve
     if length > MAX_BYTES {
         return Err(Error::file(path, format!("has {length} bytes; files of rows of at most {MAX_BYTES} are supported")));
     }
-    if let Some(packed) = [".zst", ".bz2", ".xz", ".zip", ".lz4"].into_iter().find(|end| path.as_os_str().to_string_lossy().ends_with(end)) {
+    if let Some(packed) =
+        [".zst", ".bz2", ".xz", ".zip", ".lz4"].into_iter().find(|end| path.as_os_str().to_string_lossy().ends_with(end))
+    {
         return Err(Error::file(path, format!("is compressed as {packed}; rows are read from plain files and from .gz")));
     }
     match kind {
@@ -141,12 +146,7 @@ fn objects(path: &Path, list: Value) -> Result<Vec<Row>> {
 ///
 /// # Errors
 /// No file for the split, one that leads out of the folder, or one that is broken.
-pub(super) fn of_task(
-    task: &TaskConfig,
-    source: Option<&dyn DataSetFiles>,
-    format: &str,
-    split: &str,
-) -> Result<Docs, Message> {
+pub(super) fn of_task(task: &TaskConfig, source: Option<&dyn DataSetFiles>, format: &str, split: &str) -> Result<Docs, Message> {
     let folder = task.path.parent().unwrap_or(Path::new(""));
     let kwargs = &task.dataset_kwargs;
     if let Some(key) = kwargs.keys().find(|key| !matches!(key.as_str(), "data_files" | "field" | "trust_remote_code")) {

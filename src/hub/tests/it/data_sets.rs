@@ -60,7 +60,8 @@ fn lists_and_files_are_asked_for_once_and_laid_out_as_other_tools_have_them() {
     expected.sort();
     assert_eq!(blobs(dir.path()), expected);
     assert_eq!(std::fs::read_to_string(root.join("refs/main")).unwrap(), commit);
-    let tree: serde_json::Value = serde_json::from_slice(&std::fs::read(root.join(format!("trees/{commit}.json"))).unwrap()).unwrap();
+    let tree: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(root.join(format!("trees/{commit}.json"))).unwrap()).unwrap();
     assert_eq!(tree["format_version"], 1);
     assert_eq!(tree["files"]["README.md"], serde_json::json!({"size": 7, "blob_id": git_hash(b"# Card\n")}));
     assert_eq!(tree["files"]["data/test.parquet"]["lfs_sha256"], sha256(&[7; 5000]));
@@ -77,7 +78,8 @@ fn lists_and_files_are_asked_for_once_and_laid_out_as_other_tools_have_them() {
 
 #[test]
 fn without_a_network_the_cache_is_asked() {
-    let (hub, dir) = (Hub::new([main_commit(), Commit::new("owner/other", "main", [("a.csv", b"a\n".to_vec())])]), TempDir::new().unwrap());
+    let (hub, dir) =
+        (Hub::new([main_commit(), Commit::new("owner/other", "main", [("a.csv", b"a\n".to_vec())])]), TempDir::new().unwrap());
     let sets = data_sets(&hub.address, dir.path(), &[]);
     sets.list(ID, "main").unwrap();
     sets.fetch(ID, "main", &["README.md"]).unwrap();
@@ -137,12 +139,19 @@ fn refused(rule: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static, token:
 
 #[test]
 fn refusals_say_what_to_do() {
-    let said = |status: u16, code: &'static str| move |_: &str| Some((status, vec![("x-error-code", code.to_owned())], Vec::new()));
-    let files = |status: u16, code: &'static str| move |path: &str| if path.contains("/resolve/") { said(status, code)(path) } else { None };
+    let said =
+        |status: u16, code: &'static str| move |_: &str| Some((status, vec![("x-error-code", code.to_owned())], Vec::new()));
+    let files = |status: u16, code: &'static str| {
+        move |path: &str| if path.contains("/resolve/") { said(status, code)(path) } else { None }
+    };
     let token = [("HF_TOKEN", "hf_x")];
     refused(said(401, "RepoNotFound"), &[], &["no such data set", "private", "/datasets/owner/set", "HF_TOKEN"]);
     refused(said(404, "RepoNotFound"), &token, &["no such data set", "token sees it"]);
-    refused(files(401, "GatedRepo"), &[], &["data/test.parquet", "gated", "accept its conditions", "/datasets/owner/set", "HF_TOKEN"]);
+    refused(
+        files(401, "GatedRepo"),
+        &[],
+        &["data/test.parquet", "gated", "accept its conditions", "/datasets/owner/set", "HF_TOKEN"],
+    );
     refused(files(403, "GatedRepo"), &token, &["gated", "no access"]);
     refused(files(404, "EntryNotFound"), &[], &["is not in the repository"]);
     refused(|_| Some((200, Vec::new(), b"<html>".to_vec())), &[], &["no list of files", "HF_ENDPOINT"]);

@@ -76,7 +76,10 @@ impl Hub {
         Self::with(commits, |_| None)
     }
 
-    pub fn with(commits: impl IntoIterator<Item = Commit>, rule: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static) -> Self {
+    pub fn with(
+        commits: impl IntoIterator<Item = Commit>,
+        rule: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));

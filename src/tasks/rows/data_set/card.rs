@@ -9,17 +9,40 @@ use std::sync::Arc;
 
 use bitworth_quant::message::Message;
 
+use super::features::Features;
 use super::pattern::{Splits, is_split};
 use crate::files::source::merge;
 use crate::files::yaml::{self, Entries, Node};
 
 /// What a data set without names has one of.
-const DEFAULT: &str = "default";
+pub(super) const DEFAULT: &str = "default";
 /// Keys of a configuration that change how rows are read and are not followed here.
 const NOT_FOLLOWED: [&str; 25] = [
-    "header", "names", "column_names", "index_col", "usecols", "converters", "true_values", "false_values", "skipinitialspace",
-    "skiprows", "nrows", "na_values", "keep_default_na", "na_filter", "thousands", "decimal", "quotechar", "quoting", "escapechar",
-    "comment", "encoding", "skipfooter", "doublequote", "columns", "filters",
+    "header",
+    "names",
+    "column_names",
+    "index_col",
+    "usecols",
+    "converters",
+    "true_values",
+    "false_values",
+    "skipinitialspace",
+    "skiprows",
+    "nrows",
+    "na_values",
+    "keep_default_na",
+    "na_filter",
+    "thousands",
+    "decimal",
+    "quotechar",
+    "quoting",
+    "escapechar",
+    "comment",
+    "encoding",
+    "skipfooter",
+    "doublequote",
+    "columns",
+    "filters",
 ];
 
 /// One configuration.
@@ -43,6 +66,7 @@ pub(super) struct Config {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Card {
     pub(super) configs: Vec<Config>,
+    info: Option<Node>,
 }
 
 impl Card {
@@ -58,12 +82,19 @@ impl Card {
         if let Some(text) = yaml {
             merge(&mut entries, parse(text, 0, ".huggingface.yaml")?);
         }
-        let configs = match entries.into_iter().find(|(key, _)| key == "configs").map(|(_, value)| value) {
+        let mut take = |wanted: &str| entries.iter().position(|(key, _)| key == wanted).map(|at| entries.swap_remove(at).1);
+        let info = take("dataset_info");
+        let configs = match take("configs") {
             Some(Node::List(items)) => items,
             None | Some(Node::Null) => Vec::new(),
             Some(other) => return Err(format!("the card's configs must be a list, and are {}", other.kind()).into()),
         };
-        Ok(Self { configs: configs.iter().map(Config::read).collect::<Result<_, Message>>()? })
+        Ok(Self { configs: configs.iter().map(Config::read).collect::<Result<_, Message>>()?, info })
+    }
+
+    /// The types of a configuration's columns, where the card says them.
+    pub(super) fn features(&self, config: &str) -> Option<Features> {
+        Features::of_config(self.info.as_ref()?, config)
     }
 
     /// The configuration of that name, or the one that is meant where none is named.
@@ -172,7 +203,9 @@ fn splits(node: &Node) -> Result<Splits, Message> {
     for item in items {
         let (Some(Node::Text(split)), Some(paths)) = (item.get("split"), item.get("path")) else { return Err(expected()) };
         if !is_split(split) {
-            return Err(format!("the name of the split {split:?} has other characters than letters, digits, \"_\" and \".\"").into());
+            return Err(
+                format!("the name of the split {split:?} has other characters than letters, digits, \"_\" and \".\"").into()
+            );
         }
         if splits.iter().any(|(known, _)| known == split) {
             return Err(format!("the split {split:?} is there twice").into());

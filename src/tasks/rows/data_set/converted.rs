@@ -1,5 +1,5 @@
-//! The hub's conversion of a data set to parquet, on a branch of its own: `CONFIG/SPLIT/0000.parquet`, and `CONFIG/partial-SPLIT/`
-//! where only the beginning was converted. Absent: everything else.
+//! The hub's conversion of a data set to parquet, on a branch of its own: `CONFIG/SPLIT/0000.parquet`, and
+//! `CONFIG/partial-SPLIT/` where only the beginning was converted. Absent: everything else.
 //!
 //! Source: the guide "Parquet" of Hugging Face's dataset viewer.
 
@@ -54,10 +54,12 @@ impl<'a> Converted<'a> {
         let names = || self.configs.keys().copied();
         let splits = match name {
             Some(name) => self.configs.get(name).ok_or_else(|| unknown_config(name, names()))?,
-            None => match self.configs.get("default").or_else(|| self.configs.values().next().filter(|_| self.configs.len() == 1)) {
-                Some(splits) => splits,
-                None => return Err(no_config(names())),
-            },
+            None => {
+                match self.configs.get("default").or_else(|| self.configs.values().next().filter(|_| self.configs.len() == 1)) {
+                    Some(splits) => splits,
+                    None => return Err(no_config(names())),
+                }
+            }
         };
         let whole = splits.get(split).map(|paths| (paths, false));
         let found = whole.or_else(|| splits.get(format!("{PARTIAL}{split}").as_str()).map(|paths| (paths, true)));

@@ -112,8 +112,7 @@ mod tests {
     #[test]
     fn the_most_common_format_counts() {
         let of = |files: &[&str]| of_files(files);
-        let (json, csv, tsv) =
-            (Format::Rows(Kind::Json), Format::Rows(Kind::Table(b',')), Format::Rows(Kind::Table(b'\t')));
+        let (json, csv, tsv) = (Format::Rows(Kind::Json), Format::Rows(Kind::Table(b',')), Format::Rows(Kind::Table(b'\t')));
         assert_eq!(of(&["a.csv", "b.csv", "c.parquet"]), Some(csv));
         assert_eq!(of(&["a.csv", "c.parquet"]), Some(Format::Rows(Kind::Parquet)));
         assert_eq!(of(&["a.csv", "c.json"]), Some(json));

@@ -2,12 +2,15 @@
 //! and their rows. Whoever holds the repositories says which files there are and fetches them ([`DataSetFiles`]).
 //!
 //! A data set says its files itself (`card`); of one that does not, or that a program makes, the hub's own conversion to parquet
-//! is taken (`converted`); of what is left, the names of files say what they are (`pattern`, `format`). Absent: the network.
+//! is taken (`converted`); of what is left, the names of files say what they are (`pattern`, `format`). Columns get the types
+//! that the card gives them (`features`). Absent: the network.
 //!
-//! Source: Hugging Face's `datasets` 5.2 (`load.py`), the hub's guides "Structure your repository" and "Data files configuration".
+//! Source: Hugging Face's `datasets` 5.2 (`load.py`), the hub's guides "Structure your repository" and "Data files
+//! configuration".
 
 mod card;
 mod converted;
+mod features;
 mod format;
 mod pattern;
 #[cfg(test)]
@@ -22,8 +25,9 @@ use serde_json::{Map, Value};
 use super::file::{self, Kind, MAX_BYTES};
 use super::{Docs, Row};
 use crate::files::config::TaskConfig;
-use card::{Card, Config, listed, unknown_config};
+use card::{Card, Config, DEFAULT, listed, unknown_config};
 use converted::{CONVERTED, Converted};
+use features::Features;
 use pattern::Splits;
 
 /// The revision where none is named.
@@ -35,9 +39,8 @@ const README: &str = "README.md";
 const STANDALONE: &str = ".huggingface.yaml";
 const MAX_CARD_BYTES: u64 = 16 << 20;
 /// Keys of `dataset_kwargs` that change no rows.
-const WITHOUT_EFFECT: [&str; 8] = [
-    "trust_remote_code", "streaming", "verification_mode", "download_mode", "cache_dir", "keep_in_memory", "num_proc", "token",
-];
+const WITHOUT_EFFECT: [&str; 8] =
+    ["trust_remote_code", "streaming", "verification_mode", "download_mode", "cache_dir", "keep_in_memory", "num_proc", "token"];
 
 /// Repositories of data sets.
 pub trait DataSetFiles: fmt::Debug + Send + Sync {
@@ -85,6 +88,8 @@ struct Found {
     paths: Vec<String>,
     kind: Kind,
     field: Option<String>,
+    /// The types of the columns, where the data set says them.
+    features: Option<Features>,
 }
 
 /// The rows of one split of a task's data set.
@@ -121,7 +126,7 @@ pub(super) fn rows(source: &dyn DataSetFiles, task: &TaskConfig, id: &str, split
                 "the data set {id}: the hub has converted only the beginning of the split {split:?}; scores are of these rows"
             );
         }
-        let found = Found { paths: found.paths, kind: Kind::Parquet, field: None };
+        let found = Found { paths: found.paths, kind: Kind::Parquet, field: None, features: None };
         return repository.read(&found).map_err(of_set);
     }
     if is_made && card.configs.is_empty() {
@@ -144,7 +149,8 @@ pub(super) fn at_address(source: Option<&dyn DataSetFiles>, address: &str) -> Op
         let (name, revision) = name.split_once('@').unwrap_or((name, MAIN));
         let (id, revision) = (format!("{owner}/{name}"), revision.replace("%2F", "/"));
         let source = source.ok_or_else(|| {
-            Message::from(format!("data sets of the hub are not fetched here ({address}); name a file with ")).then(super::DATA_MAP)
+            Message::from(format!("data sets of the hub are not fetched here ({address}); name a file with "))
+                .then(super::DATA_MAP)
         })?;
         let Some(repository) = Repository::open(source, &id, &revision)? else {
             return Err(format!("the data set {id} has no revision {revision:?}").into());
@@ -208,13 +214,13 @@ fn splits(value: &Value) -> Result<Splits, Message> {
 }
 
 impl Found {
-    fn new(paths: &[&str], kind: Kind, field: Option<String>) -> Result<Self, Message> {
-        match kind {
-            Kind::Parquet | Kind::Table(_) if field.is_some() => {
-                Err("the option \"field\" is one of JSON, and its files are none".into())
-            }
-            _ => Ok(Self { paths: paths.iter().map(|path| (*path).to_owned()).collect(), kind, field }),
+    fn new(paths: &[&str], kind: Kind, field: Option<String>, features: Option<Features>) -> Result<Self, Message> {
+        if kind != Kind::Json && field.is_some() {
+            return Err("the option \"field\" is one of JSON, and its files are none".into());
         }
+        // Parquet says its types itself.
+        let features = features.filter(|_| kind != Kind::Parquet);
+        Ok(Self { paths: paths.iter().map(|path| (*path).to_owned()).collect(), kind, field, features })
     }
 }
 
@@ -262,7 +268,7 @@ impl<'a> Repository<'a> {
         match (options.names_files(), card.configs.is_empty()) {
             (true, _) => self.named(card, options, name, split),
             (false, false) => self.described(card, options, name, split),
-            (false, true) => self.by_default(options, name, split),
+            (false, true) => self.by_default(card, options, name, split),
         }
     }
 
@@ -270,7 +276,7 @@ impl<'a> Repository<'a> {
     fn named(&self, card: &Card, options: &Options, name: Option<&str>, split: &str) -> Result<Found, Message> {
         if let Some(name) = name {
             let names: Vec<&str> = match card.configs.is_empty() {
-                true => vec!["default"],
+                true => vec![DEFAULT],
                 false => card.configs.iter().map(|config| config.name.as_str()).collect(),
             };
             if !names.contains(&name) {
@@ -283,7 +289,8 @@ impl<'a> Repository<'a> {
             None => pattern::by_default(&self.paths(), folder)?,
         };
         let paths = self.of_split(&splits, split, folder)?;
-        Found::new(&paths, format::kind(&paths)?, options.field.clone())
+        let config = card.find(name).map_or(DEFAULT, |config| &config.name);
+        Found::new(&paths, format::kind(&paths)?, options.field.clone(), card.features(config))
     }
 
     /// The files of a split that the card describes.
@@ -298,13 +305,14 @@ impl<'a> Repository<'a> {
             (Kind::Table(_), Some(separator)) => Kind::Table(separator),
             (kind, _) => kind,
         };
-        Found::new(&paths, kind, options.field.clone().or_else(|| config.field.clone()))
+        let field = options.field.clone().or_else(|| config.field.clone());
+        Found::new(&paths, kind, field, card.features(&config.name))
     }
 
     /// The files of a split where nothing says them: of all splits those of one format, the most common one.
-    fn by_default(&self, options: &Options, name: Option<&str>, split: &str) -> Result<Found, Message> {
-        if let Some(name) = name.filter(|name| *name != "default") {
-            return Err(unknown_config(name, std::iter::once("default")));
+    fn by_default(&self, card: &Card, options: &Options, name: Option<&str>, split: &str) -> Result<Found, Message> {
+        if let Some(name) = name.filter(|name| *name != DEFAULT) {
+            return Err(unknown_config(name, std::iter::once(DEFAULT)));
         }
         let splits = pattern::by_default(&self.paths(), "")?;
         let mut formats = Vec::new();
@@ -321,7 +329,7 @@ impl<'a> Repository<'a> {
         if let Some((_, Some(format))) = formats.first() {
             paths.retain(|path| format::includes(*format, path));
         }
-        Found::new(&paths, format::kind(&paths)?, options.field.clone())
+        Found::new(&paths, format::kind(&paths)?, options.field.clone(), card.features(DEFAULT))
     }
 
     /// The files of one of these splits.
@@ -370,7 +378,11 @@ impl<'a> Repository<'a> {
         for path in &paths {
             let place = once.binary_search(path).ok().and_then(|at| places.get(at));
             let place = place.ok_or_else(|| Message::from(format!("the file {path} was not fetched")))?;
-            rows.extend(file::read_as(place, found.kind, found.field.as_deref()).map_err(|e| e.message())?);
+            let more = file::read_as(place, found.kind, found.field.as_deref()).map_err(|e| e.message())?;
+            rows.extend(match &found.features {
+                Some(features) => features.cast(more).map_err(|what| Message::from(format!("{path}: ")).then(what))?,
+                None => more,
+            });
         }
         Ok(Docs::new(rows))
     }

@@ -198,7 +198,10 @@ fn what_a_stranger_may_write_is_refused() {
     };
     for (yaml, expected) in [
         ("configs:\n- config_name: c\n  data_files:\n  - split: test\n    path: ../../x.csv", "leads out of the data set"),
-        ("configs:\n- config_name: c\n  data_dir: /etc\n  data_files:\n  - split: test\n    path: '*'", "leads out of the data set"),
+        (
+            "configs:\n- config_name: c\n  data_dir: /etc\n  data_files:\n  - split: test\n    path: '*'",
+            "leads out of the data set",
+        ),
         ("configs:\n- config_name: c\n  data_files:\n  - split: test\n    path: https://x/y.csv", "leads out of the data set"),
         ("configs:\n- config_name: c\n  data_files:\n  - split: test\n    path: gone.csv", "\"gone.csv\" is not among"),
         ("configs: [", "README.md"),
@@ -218,7 +221,7 @@ fn what_a_stranger_may_write_is_refused() {
 
 #[test]
 fn options_that_change_rows_are_followed_or_refused() {
-    let readme = b"---\nconfigs:\n- config_name: c\n  field: rows\n  data_files: t.json\n- config_name: d\n  sep: ';'\n  data_files: t.csv\n---\n";
+    let readme = b"---\nconfigs:\n- {config_name: c, field: rows, data_files: t.json}\n- {config_name: d, sep: ';', data_files: t.csv}\n---\n";
     let shelf = Shelf::new([
         (MAIN, README, readme.as_slice()),
         (MAIN, "t.json", b"{\"rows\": [{\"a\": 4}], \"more\": [{\"a\": 5}]}"),
@@ -229,6 +232,27 @@ fn options_that_change_rows_are_followed_or_refused() {
     assert_eq!(values(shelf.rows(Some("d"), "train", Value::Null)), [6]);
     assert!(shelf.rows(Some("c"), "train", json!({"split": "train[:1]"})).unwrap_err().contains("\"split\""));
     assert!(shelf.rows(Some("c"), "train", json!({"revision": 1})).unwrap_err().contains("revision must be a text"));
+}
+
+/// Expected: `load_dataset` of datasets 5.2.
+#[test]
+fn columns_have_the_types_of_the_card() {
+    let info =
+        "dataset_info:\n  features:\n  - {name: i, dtype: string}\n  - {name: x, dtype: float64}\n  - {name: f, dtype: string}\n";
+    let files = [(MAIN, "a.csv", b"f,i,x\n1.0,007,1\n2.5,010,2\n".as_slice())];
+    let cards = [format!("---\n{info}---\n"), format!("---\n{info}configs:\n- config_name: default\n  data_files: a.csv\n---\n")];
+    for card in &cards {
+        let shelf = Shelf::new(files.into_iter().chain([(MAIN, README, card.as_bytes())]));
+        for kwargs in [Value::Null, json!({"data_files": "*.csv"})] {
+            let docs = shelf.docs(None, "train", kwargs).unwrap();
+            assert_eq!(docs.columns, ["i", "x", "f"]);
+            let rows = docs.rows.iter().map(|row| Value::Object(Row::clone(row))).collect::<Vec<_>>();
+            assert_eq!(rows, [json!({"i": "7", "x": 1.0, "f": "1"}), json!({"i": "10", "x": 2.0, "f": "2.5"})]);
+        }
+    }
+    let shelf = Shelf::new([(MAIN, README, cards[0].as_bytes()), (MAIN, "a.csv", b"i,x\nz,z\n")]);
+    let error = shelf.rows(None, "train", Value::Null).unwrap_err();
+    assert!(error.contains("a.csv: row 0: by its card, \"x\" is a number"), "{error}");
 }
 
 #[test]

@@ -92,7 +92,10 @@ fn many_tasks_ask_once() {
     check(&sources(&hub.address, dir.path(), true));
     assert!(hub.asked().is_empty());
     let error = values(&sources(&hub.address, dir.path(), true), "dataset_path: o/many\ndataset_name: c57", "test").unwrap_err();
-    assert!(error.contains("t.yaml") && error.contains("task t: the data set o/many: it has no configuration \"c57\""), "{error}");
+    assert!(
+        error.contains("t.yaml") && error.contains("task t: the data set o/many: it has no configuration \"c57\""),
+        "{error}"
+    );
     assert!(error.ends_with("c38, c39 and 17 more"), "{error}");
 }
 
