@@ -85,6 +85,8 @@ impl Card {
         let mut take = |wanted: &str| entries.iter().position(|(key, _)| key == wanted).map(|at| entries.swap_remove(at).1);
         let info = take("dataset_info");
         let configs = match take("configs") {
+            // Old cards list mere names there, which now stand under `config_names`; they say nothing of files.
+            Some(Node::List(items)) if items.iter().all(|item| matches!(item, Node::Text(_))) => Vec::new(),
             Some(Node::List(items)) => items,
             None | Some(Node::Null) => Vec::new(),
             Some(other) => return Err(format!("the card's configs must be a list, and are {}", other.kind()).into()),
@@ -285,5 +287,7 @@ mod tests {
         assert_eq!((found.name.as_str(), found.field.as_deref(), found.separator), ("b", Some("rows"), Some(b';')));
         assert_eq!(Card::read(Some("# No block\n---\nconfigs: 1\n---\n"), None).unwrap(), Card::default());
         assert_eq!(Card::read(Some("---\nnever ends"), None).unwrap(), Card::default());
+        assert_eq!(Card::read(Some("---\n---\n"), None).unwrap(), Card::default());
+        assert_eq!(card("configs:\n- ax\n- cola\n").unwrap(), Card::default());
     }
 }

@@ -221,7 +221,12 @@ fn what_a_stranger_may_write_is_refused() {
 
 #[test]
 fn options_that_change_rows_are_followed_or_refused() {
-    let readme = b"---\nconfigs:\n- {config_name: c, field: rows, data_files: t.json}\n- {config_name: d, sep: ';', data_files: t.csv}\n---\n";
+    let readme = b"---
+configs:
+- {config_name: c, field: rows, data_files: t.json}
+- {config_name: d, sep: ';', data_files: t.csv}
+---
+";
     let shelf = Shelf::new([
         (MAIN, README, readme.as_slice()),
         (MAIN, "t.json", b"{\"rows\": [{\"a\": 4}], \"more\": [{\"a\": 5}]}"),

@@ -12,8 +12,6 @@ use bitworth_tasks::files::config::TaskConfig;
 use bitworth_tasks::files::index::Index;
 use bitworth_tasks::rows::DataSources;
 use bitworth_tasks::rows::data_set::{DataSetFiles, Listed};
-use polars::prelude::{DataFrame, IntoColumn, NamedFrom, Series};
-use polars_io::prelude::ParquetWriter;
 use rayon::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -21,6 +19,9 @@ use tempfile::TempDir;
 use super::server::{Commit, Hub};
 
 const CONVERTED: &str = "refs/convert/parquet";
+/// Columns `a` of 1 and 2, and of 3: `pyarrow.parquet.write_table` of pyarrow 26.
+const FIRST: &[u8] = include_bytes!("first.parquet");
+const SECOND: &[u8] = include_bytes!("second.parquet");
 
 /// The hub as a source of data sets.
 #[derive(Debug)]
@@ -64,19 +65,12 @@ fn values(sources: &DataSources, lines: &str, split: &str) -> Result<Vec<Value>,
     Ok(docs.rows.iter().map(|row| row["a"].clone()).collect())
 }
 
-fn parquet(values: &[i64]) -> Vec<u8> {
-    let mut frame = DataFrame::new(values.len(), vec![Series::new("a".into(), values).into_column()]).unwrap();
-    let mut bytes = Vec::new();
-    ParquetWriter::new(&mut bytes).finish(&mut frame).unwrap();
-    bytes
-}
-
 #[test]
 fn many_tasks_ask_once() {
-    let config = |i: usize| format!("- config_name: c{i}\n  data_files:\n  - split: test\n    path: c{i}/test-*.parquet\n");
+    let config = |i: usize| format!("- config_name: c{i}\n  data_files:\n  - split: test\n    path: c{i}/test-*.jsonl\n");
     let readme = format!("---\nconfigs:\n{}---\n", (0..57).map(config).collect::<String>());
-    let names: Vec<&'static str> = (0..57).map(|i| &*format!("c{i}/test-00000-of-00001.parquet").leak()).collect();
-    let files = names.iter().enumerate().map(|(i, name)| (*name, parquet(&[i as i64])));
+    let names: Vec<&'static str> = (0..57).map(|i| &*format!("c{i}/test-00000-of-00001.jsonl").leak()).collect();
+    let files = names.iter().enumerate().map(|(i, name)| (*name, format!("{{\"a\": {i}}}\n").into_bytes()));
     let hub = Hub::new([Commit::new("o/many", "main", files.chain([("README.md", readme.into_bytes())]))]);
     let dir = TempDir::new().unwrap();
     let check = |sources: &DataSources| {
@@ -105,7 +99,7 @@ fn conversions_plain_files_and_addresses_are_read() {
     packed.write_all(b"{\"a\": 4}\n{\"a\": 5}\n").unwrap();
     let plain = [("test.jsonl.gz", packed.finish().unwrap()), ("train.jsonl", b"{\"a\": 6}\n".to_vec())];
     let made = [("made.py", b"raise".to_vec()), ("raw/test.csv", b"a\n0\n".to_vec())];
-    let converted = [("c/test/0000.parquet", parquet(&[1, 2])), ("c/test/0001.parquet", parquet(&[3]))];
+    let converted = [("c/test/0000.parquet", FIRST.to_vec()), ("c/test/0001.parquet", SECOND.to_vec())];
     let hub = Hub::new([
         Commit::new("plain", "main", plain),
         Commit::new("o/made", "main", made),
