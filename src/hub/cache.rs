@@ -1,14 +1,15 @@
 //! The cache that Hugging Face's tools share, one repository of it:
 //!
 //! ```text
-//! <cache>/models--OWNER--NAME/blobs/<hash>                 contents, each once
+//! <cache>/models--OWNER--NAME/blobs/<hash>                 contents, each once (data sets: datasets--OWNER--NAME)
 //!                             snapshots/<commit>/<path>    links to them
 //!                             refs/<revision>              the commit a branch or a tag was at when last asked for
 //!                             .no_exist/<commit>/<path>    empty: the commit has no such file
+//!                             trees/<commit>.json          which files the commit has, with their hashes
 //! <cache>/.locks/models--OWNER--NAME/<hash>.lock           held while a blob is fetched
 //! ```
 //!
-//! What is absent: what a model needs, and the network.
+//! What is absent: what a model or a data set needs, and the network.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -18,12 +19,16 @@ use std::time::Duration;
 use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::{Error, Result};
 
-use super::name::{ModelName, is_commit};
+use super::name::{Target, is_commit, is_plain_path};
 
 /// How often a lock is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// More than a file in `refs` ever holds.
 const MAX_REF_BYTES: u64 = 256;
+/// The largest list of a commit's files that is read.
+const MAX_TREE_BYTES: u64 = 64 << 20;
+/// Folders of a commit's files that are deeper are none of a data set.
+const MAX_DEPTH: usize = 32;
 
 /// One repository in the cache.
 pub(super) struct Repository {
@@ -32,8 +37,8 @@ pub(super) struct Repository {
 }
 
 impl Repository {
-    pub(super) fn new(cache: &Path, model: &ModelName) -> Self {
-        let folder = format!("models--{}--{}", model.owner, model.name);
+    pub(super) fn new(cache: &Path, target: &Target) -> Self {
+        let folder = format!("{}--{}", target.kind.plural(), target.id.replace('/', "--"));
         Self { root: cache.join(&folder), locks: cache.join(".locks").join(folder) }
     }
 
@@ -89,6 +94,33 @@ impl Repository {
         }
         create_parent(&path)?;
         File::create(&path).map(drop).map_err(|e| Error::io(&path, e))
+    }
+
+    /// The list of a commit's files that was kept, by this program or another one.
+    pub(super) fn tree(&self, commit: &str) -> Option<Vec<u8>> {
+        let path = self.tree_path(commit);
+        if std::fs::metadata(&path).ok()?.len() > MAX_TREE_BYTES {
+            return None;
+        }
+        std::fs::read(path).ok()
+    }
+
+    /// Keeps the list of a commit's files. Nothing is written where there is one: a commit never changes.
+    pub(super) fn keep_tree(&self, commit: &str, json: impl Fn() -> Vec<u8>) -> Result<()> {
+        let path = self.tree_path(commit);
+        if path.exists() { Ok(()) } else { write_whole(&path, &json()) }
+    }
+
+    fn tree_path(&self, commit: &str) -> PathBuf {
+        self.root.join("trees").join(format!("{commit}.json"))
+    }
+
+    /// The files of a commit that are there, with their lengths, in order.
+    pub(super) fn files(&self, commit: &str) -> Vec<(String, u64)> {
+        let mut found = Vec::new();
+        collect(&self.snapshot(commit), "", 0, &mut found);
+        found.sort();
+        found
     }
 
     /// Whether the commit's file is there in its whole length.
@@ -164,6 +196,22 @@ fn symlink(target: &Path, link: &Path) -> std::io::Result<()> {
     std::os::windows::fs::symlink_file(target, link)
 }
 
+/// The files of a folder and those below it; what leads nowhere is left out.
+fn collect(folder: &Path, before: &str, depth: usize, found: &mut Vec<(String, u64)>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let path = format!("{before}{name}");
+        match (entry.file_type(), std::fs::metadata(entry.path())) {
+            (Ok(kind), _) if kind.is_dir() && depth < MAX_DEPTH => {
+                collect(&entry.path(), &format!("{path}/"), depth + 1, found);
+            }
+            (_, Ok(about)) if about.is_file() && is_plain_path(&path) => found.push((path, about.len())),
+            _ => {}
+        }
+    }
+}
+
 fn is_whole(path: &Path, size: u64) -> bool {
     std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() == size)
 }
@@ -176,13 +224,14 @@ pub(super) fn create_parent(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::ModelName;
 
     const COMMIT: &str = "1212121212121212121212121212121212121212";
 
     #[test]
     fn references_hold_whole_commits_only() {
         let dir = tempfile::TempDir::new().unwrap();
-        let repository = Repository::new(dir.path(), &ModelName::parse("hf:o/n").unwrap());
+        let repository = Repository::new(dir.path(), &ModelName::parse("hf:o/n").unwrap().target());
         assert_eq!(repository.commit_of("main"), None);
         repository.keep_commit("refs/pr/1", COMMIT).unwrap();
         let path = dir.path().join("models--o--n/refs/refs/pr/1");
@@ -195,9 +244,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_of_a_commit_is_listed() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let repository = Repository::new(dir.path(), &Target::data_set("o/n", "main").unwrap());
+        assert_eq!(repository.root(), dir.path().join("datasets--o--n"));
+        assert_eq!(
+            Repository::new(dir.path(), &Target::data_set("old", "main").unwrap()).root(),
+            dir.path().join("datasets--old")
+        );
+        create_parent(&repository.blob("ab")).unwrap();
+        std::fs::write(repository.blob("ab"), "four").unwrap();
+        for (path, hash) in [("b/x.csv", "ab"), ("README.md", "ab"), ("gone.csv", "cd")] {
+            repository.link(COMMIT, path, hash).unwrap();
+        }
+        assert_eq!(repository.files(COMMIT), [("README.md".to_owned(), 4), ("b/x.csv".to_owned(), 4)]);
+        assert_eq!(repository.tree(COMMIT), None);
+        repository.keep_tree(COMMIT, || b"{}".to_vec()).unwrap();
+        repository.keep_tree(COMMIT, || b"[]".to_vec()).unwrap();
+        assert_eq!(repository.tree(COMMIT).as_deref(), Some(b"{}".as_slice()));
+    }
+
+    #[test]
     fn a_lock_is_waited_for_until_asked_to_stop() {
         let dir = tempfile::TempDir::new().unwrap();
-        let repository = Repository::new(dir.path(), &ModelName::parse("hf:o/n").unwrap());
+        let repository = Repository::new(dir.path(), &ModelName::parse("hf:o/n").unwrap().target());
         let held = repository.lock("ab", &|| false).unwrap().unwrap();
         assert!(repository.lock("ab", &|| true).unwrap().is_none());
         assert!(repository.lock("cd", &|| true).unwrap().is_some());
@@ -209,7 +279,7 @@ mod tests {
     #[test]
     fn links_are_relative_and_replace_broken_ones() {
         let dir = tempfile::TempDir::new().unwrap();
-        let repository = Repository::new(dir.path(), &ModelName::parse("hf:o/n").unwrap());
+        let repository = Repository::new(dir.path(), &ModelName::parse("hf:o/n").unwrap().target());
         create_parent(&repository.blob("ab")).unwrap();
         for path in ["a.json", "deep/er/b.json"] {
             repository.link(COMMIT, path, "ab").unwrap();

@@ -13,7 +13,7 @@ use ureq::{Agent, Body};
 
 use super::error::{Error, Result};
 use super::files::Listing;
-use super::name::ModelName;
+use super::name::Target;
 use super::settings::Settings;
 
 /// As many as a browser follows, about.
@@ -32,16 +32,18 @@ const NOTICED: Duration = Duration::from_secs(4);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How much of a message of the server's is shown.
 const MAX_MESSAGE: usize = 200;
+/// What the hub says where a repository has no such branch, tag or commit.
+const NO_REVISION: &str = "RevisionNotFound";
 
-/// The hub, for one model.
+/// The hub, for one repository.
 pub(super) struct Client<'a> {
     agent: Agent,
     settings: &'a Settings,
-    pub(super) model: &'a ModelName,
+    pub(super) target: Target,
     pub(super) watch: FetchWatch<'a>,
 }
 
-/// Who waits for a model.
+/// Who waits for a model or a data set.
 #[derive(Clone, Copy)]
 pub struct FetchWatch<'a> {
     /// Is told how many bytes have come.
@@ -78,7 +80,7 @@ impl From<bitworth_quant::Error> for Failure {
 impl<'a> Client<'a> {
     /// # Errors
     /// `SSL_CERT_FILE` cannot be read.
-    pub(super) fn new(settings: &'a Settings, model: &'a ModelName, watch: FetchWatch<'a>) -> Result<Self> {
+    pub(super) fn new(settings: &'a Settings, target: Target, watch: FetchWatch<'a>) -> Result<Self> {
         let config = Agent::config_builder()
             .user_agent(concat!("bitworth/", env!("CARGO_PKG_VERSION")))
             // Sizes and hashes are those of the files, so they must come as they are.
@@ -89,15 +91,30 @@ impl<'a> Client<'a> {
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .timeout_per_read(Some(ANSWER_TIMEOUT))
             .tls_config(TlsConfig::builder().root_certs(certificates(settings)?).build());
-        Ok(Self { agent: Agent::new_with_config(config.build()), settings, model, watch })
+        Ok(Self { agent: Agent::new_with_config(config.build()), settings, target, watch })
     }
 
-    /// The files of the model's revision.
+    /// The files of the repository's revision.
     pub(super) fn listing(&self, patience: &mut Patience) -> Result<Listing> {
-        let path = format!("/api/models/{}/revision/{}?blobs=true", self.model.id(), percent_encode(&self.model.revision, ""));
+        self.try_listing(patience)?.map_err(|refused| self.explain(refused, None))
+    }
+
+    /// The same, or nothing where the repository has no such revision.
+    pub(super) fn listing_if_any(&self, patience: &mut Patience) -> Result<Option<Listing>> {
+        match self.try_listing(patience)? {
+            Ok(listing) => Ok(Some(listing)),
+            Err(Failure::Refused { code, .. }) if code == NO_REVISION => Ok(None),
+            Err(refused) => Err(self.explain(refused, None)),
+        }
+    }
+
+    /// The files, or why the hub does not give them.
+    fn try_listing(&self, patience: &mut Patience) -> Result<Result<Listing, Failure>> {
+        let Target { kind, id, revision, .. } = &self.target;
+        let path = format!("/api/{}/{id}/revision/{}?blobs=true", kind.plural(), percent_encode(revision, ""));
         loop {
             let failure = match self.get(&path, 0).and_then(read_listing) {
-                Ok(json) => return Listing::parse(self.model, &json),
+                Ok(json) => return Listing::parse(&self.target, &json).map(Ok),
                 Err(failure) => failure,
             };
             match failure {
@@ -109,24 +126,25 @@ impl<'a> Client<'a> {
                             false => "check the network and HF_ENDPOINT",
                         };
                         let what = format!("{} gives no answer: {what}; {remedy}", self.settings.endpoint);
-                        return Err(Error::Unreachable { model: self.model.to_string(), what });
+                        return Err(Error::Unreachable { model: self.target.to_string(), what });
                     }
                 }
-                failure => return Err(self.explain(failure, None)),
+                failure => return Ok(Err(failure)),
             }
         }
     }
 
     /// The answer to a request for one file from `offset` on.
     pub(super) fn file(&self, commit: &str, path: &str, offset: u64) -> Result<Response<Body>, Failure> {
-        self.get(&format!("/{}/resolve/{commit}/{}", self.model.id(), percent_encode(path, "/")), offset)
+        let Target { kind, id, .. } = &self.target;
+        self.get(&format!("/{}{id}/resolve/{commit}/{}", kind.page(), percent_encode(path, "/")), offset)
     }
 
     /// # Errors
     /// [`Error::Interrupted`] once the caller asked to stop.
     pub(super) fn check_stop(&self) -> Result<()> {
         match (self.watch.stop)() {
-            true => Err(Error::Interrupted { model: self.model.to_string() }),
+            true => Err(Error::Interrupted { model: self.target.to_string() }),
             false => Ok(()),
         }
     }
@@ -153,14 +171,14 @@ impl<'a> Client<'a> {
         Err(Failure::Wrong(format!("the hub redirects more than {MAX_REDIRECTS} times; check HF_ENDPOINT")))
     }
 
-    /// What a failure means to whoever asked for the model, or for `file` of it.
+    /// What a failure means to whoever asked for the repository, or for `file` of it.
     pub(super) fn explain(&self, failure: Failure, file: Option<&str>) -> Error {
         let what = match failure {
             Failure::Final(error) => return error,
             Failure::Wrong(what) | Failure::Passing { what, .. } => what,
             Failure::Refused { status, code, message } => self.explain_refusal(status, &code, &message, file.is_some()),
         };
-        let model = self.model.to_string();
+        let model = self.target.to_string();
         match file {
             Some(file) => Error::File { model, file: file.to_owned(), what },
             None => Error::Model { model, what },
@@ -168,20 +186,22 @@ impl<'a> Client<'a> {
     }
 
     fn explain_refusal(&self, status: StatusCode, code: &str, message: &str, is_file: bool) -> String {
-        let page = format!("{}/{}", self.settings.endpoint, self.model.id());
+        let Target { kind, id, revision, .. } = &self.target;
+        let page = format!("{}/{}{id}", self.settings.endpoint, kind.page());
+        let word = kind.word();
         let has_token = self.settings.token().is_some();
         let number = status.as_u16();
         match (number, code) {
             (_, "GatedRepo") if has_token => {
                 format!(
-                    "the model is gated, and the account of the token has no access: accept its conditions at {page}, and \
-                         see that the token may read gated models"
+                    "the {word} is gated, and the account of the token has no access: accept its conditions at {page}, and \
+                         see that the token may read gated repositories"
                 )
             }
             (_, "GatedRepo") => {
-                format!("the model is gated: accept its conditions at {page}, then set HF_TOKEN to a token of your account")
+                format!("the {word} is gated: accept its conditions at {page}, then set HF_TOKEN to a token of your account")
             }
-            (_, "RevisionNotFound") => format!("has no revision {:?}; {page}/refs lists them", self.model.revision),
+            (_, NO_REVISION) => format!("has no revision {revision:?}; {page}/refs lists them"),
             (_, "EntryNotFound") => "is not in the repository".to_owned(),
             (404, "") if is_file => "is not in the repository".to_owned(),
             (401, _) if message.contains("Invalid credentials") || (has_token && code.is_empty()) => {
@@ -190,7 +210,7 @@ impl<'a> Client<'a> {
             (401 | 404, _) => {
                 let token =
                     if has_token { "the account of the token sees it" } else { "HF_TOKEN is set to a token that sees it" };
-                format!("there is no such model, or it is private: check the name at {page}, and that {token} (HTTP {number})")
+                format!("there is no such {word}, or it is private: check the name at {page}, and that {token} (HTTP {number})")
             }
             (403, _) => format!("access is refused: {}; see {page}", if message.is_empty() { "HTTP 403" } else { message }),
             _ if message.is_empty() => format!("the hub answers HTTP {number}"),
@@ -325,7 +345,9 @@ fn follow(url: &str, target: &str) -> Result<String, Failure> {
     } else if target.starts_with("//") {
         format!("{}:{target}", if encrypted { "https" } else { "http" })
     } else if target.starts_with('/') {
-        format!("{}{target}", origin(url))
+        // To the new name of a repository: as `huggingface_hub`, the question stays the same.
+        let query = url.find('?').map(|at| &url[at..]).filter(|_| !target.contains('?')).unwrap_or_default();
+        format!("{}{target}{query}", origin(url))
     } else {
         let what = format!("the hub redirects to {target:?}, which is no address; check HF_ENDPOINT");
         return Err(Failure::Wrong(what));
@@ -356,7 +378,8 @@ mod tests {
     #[test]
     fn redirects_stay_encrypted_and_are_addresses() {
         let from = "https://hub.example/o/n?x";
-        assert_eq!(follow(from, "/a/b").unwrap(), "https://hub.example/a/b");
+        assert_eq!(follow(from, "/a/b").unwrap(), "https://hub.example/a/b?x");
+        assert_eq!(follow(from, "/a/b?y").unwrap(), "https://hub.example/a/b?y");
         assert_eq!(follow(from, "//cdn.example/b").unwrap(), "https://cdn.example/b");
         assert_eq!(follow(from, "https://cdn.example/b").unwrap(), "https://cdn.example/b");
         assert_eq!(follow("http://hub.example/", "http://cdn.example/b").unwrap(), "http://cdn.example/b");

@@ -35,7 +35,7 @@ pub(super) fn fetch(client: &Client, repository: &Repository, commit: &str, entr
     let total = contents.iter().fold(0u64, |sum, entry| sum.saturating_add(entry.size));
     check_space(client, repository, &contents)?;
     if total > 0 {
-        client.watch.progress.start(total, bitworth_quant::progress::Unit::Bytes, &format!("fetching {}", client.model.id()));
+        client.watch.progress.start(total, bitworth_quant::progress::Unit::Bytes, &format!("fetching {}", client.target.id));
     }
     let fetched = missing.iter().try_for_each(|entry| fetch_one(client, repository, commit, entry));
     if total > 0 {
@@ -49,7 +49,7 @@ fn fetch_one(client: &Client, repository: &Repository, commit: &str, entry: &Ent
     let blob = repository.blob(hash);
     create_parent(&blob)?;
     let Some(_lock) = repository.lock(hash, client.watch.stop)? else {
-        return Err(Error::Interrupted { model: client.model.to_string() });
+        return Err(Error::Interrupted { model: client.target.to_string() });
     };
     // Another process may have fetched it while this one waited.
     if !repository.has_blob(hash, entry.size) {
@@ -67,7 +67,7 @@ fn check_space(client: &Client, repository: &Repository, contents: &[&Entry]) ->
     let Some(free) = folder.and_then(|folder| free_bytes(folder).ok()) else { return Ok(()) };
     if needed > free {
         let what = format!("{needed} bytes are to be fetched, {free} are free in {}", repository.root().display());
-        return Err(Error::Model { model: client.model.to_string(), what: format!("{what}; free some, or set HF_HUB_CACHE") });
+        return Err(Error::Model { model: client.target.to_string(), what: format!("{what}; free some, or set HF_HUB_CACHE") });
     }
     Ok(())
 }
@@ -239,7 +239,10 @@ impl<'a> Unfinished<'a> {
     fn disk(&self, error: std::io::Error) -> Error {
         if error.kind() == ErrorKind::StorageFull {
             let what = format!("the disk of {} is full; free some space, or set HF_HUB_CACHE", self.path.display());
-            return Error::Model { model: self.client.model.to_string(), what: format!("{what}; what has been fetched is kept") };
+            return Error::Model {
+                model: self.client.target.to_string(),
+                what: format!("{what}; what has been fetched is kept"),
+            };
         }
         bitworth_quant::Error::io(&self.path, error).into()
     }

@@ -1,13 +1,21 @@
-//! What can go wrong between a name and a model on the disk, and what to do about each.
+//! What can go wrong between a name and a model or a data set on the disk, and what to do about each.
 
 use bitworth_quant::message::Message;
 
-/// A failure to fetch a model. Every text says which model or setting, and what to do.
+/// A failure to fetch a model or a data set. Every text says which one or which setting, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name is not of the form of a name.
     #[error("{given}: {what}; write hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME/FILE.gguf")]
     Name {
+        /// The name as given.
+        given: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The name of a data set or of its revision is none.
+    #[error("{given}: {what}; the hub's data sets are named OWNER/NAME")]
+    DataSetName {
         /// The name as given.
         given: String,
         /// What is wrong with it.
@@ -21,10 +29,10 @@ pub enum Error {
         /// What is wrong and what to do. Never holds a token.
         what: String,
     },
-    /// The model cannot be had, or is not one.
+    /// The model or data set cannot be had, or is not one.
     #[error("{model}: {what}")]
     Model {
-        /// The model as given.
+        /// The model or data set as given.
         model: String,
         /// What is wrong and what to do.
         what: String,
@@ -32,7 +40,7 @@ pub enum Error {
     /// One of its files cannot be had, or is not what it should be.
     #[error("{model}: {file}: {what}")]
     File {
-        /// The model as given.
+        /// The model or data set as given.
         model: String,
         /// The file's path in the repository.
         file: String,
@@ -42,7 +50,7 @@ pub enum Error {
     /// The hub gives no answer.
     #[error("{model}: {what}")]
     Unreachable {
-        /// The model as given.
+        /// The model or data set as given.
         model: String,
         /// What happened and what to do.
         what: String,
@@ -53,7 +61,7 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("{model}: interrupted; what has been fetched is kept, and the same command goes on from there")]
     Interrupted {
-        /// The model as given.
+        /// The model or data set as given.
         model: String,
     },
 }

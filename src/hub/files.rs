@@ -1,14 +1,15 @@
-//! Which files of a repository a model needs: the hub's list of them, read as a stranger's, and the choice. Decides only; what is
-//! absent is the network and the cache.
+//! The hub's list of a repository's files, read as a stranger's, and which of them a model needs. Decides only; what is absent is
+//! the network, the cache, and which files a data set needs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
 use std::path::Path;
 
 use bitworth_quant::message::Message;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-use super::name::{ModelName, is_commit, is_gguf, is_hex, is_plain_path};
+use super::name::{ModelName, Target, is_commit, is_gguf, is_hex, is_plain_path};
 
 /// The files beside the weights that conversion and tokenizing read, or that other tools expect beside them.
 pub(super) const BESIDE_WEIGHTS: [&str; 13] = [
@@ -95,22 +96,71 @@ struct Lfs {
     size: u64,
 }
 
+/// A list of files as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Tree {
+    format_version: u32,
+    files: BTreeMap<String, TreeFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TreeFile {
+    size: Option<u64>,
+    blob_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lfs_sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lfs_size: Option<u64>,
+}
+
+/// The version of that form.
+const TREE_VERSION: u32 = 1;
+
 impl Listing {
-    /// Reads the hub's answer about `model`.
+    /// Reads the hub's answer about `target`.
     ///
     /// # Errors
     /// It is no such answer, or names what could lead out of the cache.
-    pub(super) fn parse(model: &ModelName, json: &[u8]) -> Result<Self> {
-        let wrong = |what: String| Error::Model { model: model.to_string(), what };
+    pub(super) fn parse(target: &Target, json: &[u8]) -> Result<Self> {
+        let wrong = |what: String| Error::Model { model: target.to_string(), what };
         let answer: Answer = serde_json::from_slice(json)
             .map_err(|e| wrong(format!("the hub's answer is no list of files: {e}; check HF_ENDPOINT")))?;
-        if !is_commit(&answer.sha) || model.commit().is_some_and(|commit| commit != answer.sha) {
+        if !is_commit(&answer.sha) || target.commit().is_some_and(|commit| commit != answer.sha) {
             return Err(wrong(format!("the hub answers with the commit {:?}, which was not asked for", answer.sha)));
         }
         match answer.siblings.iter().find(|file| !is_plain_path(&file.rfilename)) {
             Some(file) => Err(wrong(format!("it has a file {:?}, which would not stay in its folder; refused", file.rfilename))),
             None => Ok(Self { commit: answer.sha, files: answer.siblings }),
         }
+    }
+
+    /// Reads a list that was kept of a commit, as [`Self::to_tree`] writes it. What is broken or of another version is as good as
+    /// not there.
+    pub(super) fn from_tree(commit: &str, json: &[u8]) -> Option<Self> {
+        let tree: Tree = serde_json::from_slice(json).ok().filter(|tree: &Tree| tree.format_version == TREE_VERSION)?;
+        let sibling = |(rfilename, file): (String, TreeFile)| {
+            let lfs = file.lfs_sha256.zip(file.lfs_size).map(|(sha256, size)| Lfs { sha256, size });
+            is_plain_path(&rfilename).then_some(Sibling { rfilename, size: file.size, blob_id: file.blob_id, lfs })
+        };
+        let files: Option<Vec<Sibling>> = tree.files.into_iter().map(sibling).collect();
+        Some(Self { commit: commit.to_owned(), files: files? })
+    }
+
+    /// The list in the form in which `huggingface_hub` (2.x, `_tree_cache.py`) keeps it in the cache.
+    pub(super) fn to_tree(&self) -> Vec<u8> {
+        let file = |file: &Sibling| {
+            let lfs = file.lfs.as_ref();
+            let (lfs_sha256, lfs_size) = (lfs.map(|lfs| lfs.sha256.clone()), lfs.map(|lfs| lfs.size));
+            let tree_file = TreeFile { size: file.size, blob_id: file.blob_id.clone(), lfs_sha256, lfs_size };
+            (file.rfilename.clone(), tree_file)
+        };
+        let tree = Tree { format_version: TREE_VERSION, files: self.files.iter().map(file).collect() };
+        serde_json::to_vec(&tree).unwrap_or_default()
+    }
+
+    /// All files with their sizes, where the hub says them.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
+        self.files.iter().map(|file| (file.rfilename.as_str(), file.lfs.as_ref().map(|lfs| lfs.size).or(file.size)))
     }
 
     /// The files beside the weights.
@@ -166,9 +216,13 @@ impl Listing {
         self.files.iter().any(|file| file.rfilename == path)
     }
 
-    fn entry(&self, model: &ModelName, path: &str) -> Result<Entry> {
+    /// The file of that path. `given` is what errors name.
+    ///
+    /// # Errors
+    /// It is not there, or there is nothing to check it by.
+    pub(super) fn entry(&self, given: &impl Display, path: &str) -> Result<Entry> {
         let file = self.files.iter().find(|file| file.rfilename == path);
-        let file = file.ok_or_else(|| file_error(model, path, "is not in the repository".to_owned()))?;
+        let file = file.ok_or_else(|| file_error(given, path, "is not in the repository".to_owned()))?;
         let (size, hash) = match &file.lfs {
             Some(lfs) => (Some(lfs.size), is_hex(&lfs.sha256, 64).then(|| Hash::Sha256(lfs.sha256.clone()))),
             None => (file.size, file.blob_id.clone().filter(|id| is_hex(id, 40)).map(Hash::Git)),
@@ -176,8 +230,9 @@ impl Listing {
         match (size, hash) {
             (Some(size), Some(hash)) => Ok(Entry { path: path.to_owned(), size, hash }),
             _ => {
-                let what = "the hub gives no size and hash to check it by; fetch the model with another tool and give its folder";
-                Err(file_error(model, path, what.to_owned()))
+                let what =
+                    "the hub gives no size and hash to check it by; fetch it with another tool and name what that tool made";
+                Err(file_error(given, path, what.to_owned()))
             }
         }
     }
@@ -264,8 +319,8 @@ pub(super) fn gguf_parts(path: &str) -> Result<Vec<String>, Message> {
     Ok((1..=count).map(|i| format!("{stem}-{i:05}-of-{count:05}{end}")).collect())
 }
 
-pub(super) fn file_error(model: &ModelName, path: &str, what: String) -> Error {
-    Error::File { model: model.to_string(), file: path.to_owned(), what }
+pub(super) fn file_error(given: &impl Display, path: &str, what: String) -> Error {
+    Error::File { model: given.to_string(), file: path.to_owned(), what }
 }
 
 #[cfg(test)]
@@ -286,7 +341,7 @@ mod tests {
             false => json!({"rfilename": path, "size": 7, "blobId": "cd".repeat(20)}),
         };
         let siblings: Vec<_> = paths.iter().map(sibling).collect();
-        Listing::parse(&model("hf:o/n"), json!({"sha": "12".repeat(20), "siblings": siblings}).to_string().as_bytes())
+        Listing::parse(&model("hf:o/n").target(), json!({"sha": "12".repeat(20), "siblings": siblings}).to_string().as_bytes())
     }
 
     fn paths(entries: &[Entry]) -> Vec<&str> {
@@ -369,12 +424,12 @@ mod tests {
             let error = listing(&["config.json", path]).unwrap_err().to_string();
             assert!(error.contains("would not stay in its folder"), "{path}: {error}");
         }
-        let parse = |json: serde_json::Value, name: &str| Listing::parse(&model(name), json.to_string().as_bytes());
+        let parse = |json: serde_json::Value, name: &str| Listing::parse(&model(name).target(), json.to_string().as_bytes());
         let sha = |sha: &str| json!({"sha": sha, "siblings": []});
         assert!(parse(sha("../../x"), "hf:o/n").is_err());
         assert!(parse(sha(&"12".repeat(20)), &format!("hf:o/n@{}", "34".repeat(20))).is_err());
         assert!(parse(sha(&"12".repeat(20)), "hf:o/n").is_ok());
-        assert!(Listing::parse(&model("hf:o/n"), b"<html>").is_err());
+        assert!(Listing::parse(&model("hf:o/n").target(), b"<html>").is_err());
         for sibling in [
             json!({"rfilename": "config.json"}),
             json!({"rfilename": "config.json", "size": 1, "blobId": "../../x"}),

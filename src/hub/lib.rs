@@ -1,13 +1,14 @@
 //! Models by their names on the Hugging Face hub: `hf:OWNER/NAME[@REVISION]` becomes a folder on the disk, in the cache that
 //! other tools share, and `hf:OWNER/NAME[@REVISION]/FILE.gguf` a file in it. Only what a model needs is fetched; every file is
-//! checked.
+//! checked. [`DataSets`] lists and fetches files of data sets likewise.
 //!
 //! [`ModelName`] is the name, [`Settings`] what the environment says; `files` chooses, `client` asks, `download` fetches one
-//! file, `cache` knows where things are. What is absent: uploading, data sets, the hub's other protocols (Xet), and opening
-//! models.
+//! file, `cache` knows where things are. What is absent: uploading, the hub's other protocols (Xet), opening models, and which
+//! files of a data set belong to what.
 
 mod cache;
 mod client;
+mod data_sets;
 mod download;
 mod error;
 mod files;
@@ -22,6 +23,7 @@ use bitworth_quant::message::Message;
 use cache::Repository;
 pub use client::FetchWatch;
 use client::{Client, Patience};
+pub use data_sets::{DataSets, FileList, Watcher};
 pub use error::{Error, Result};
 use files::{BESIDE_WEIGHTS, Listing, file_error, first_missing, gguf_parts};
 pub use name::{ModelName, PREFIX};
@@ -36,7 +38,7 @@ pub use settings::Settings;
 /// There is no such model, it may not be read, it is none that can be read here; a file cannot be fetched or is not the one
 /// that is listed; the cache cannot be written. What has been fetched is kept for another try.
 pub fn fetch(model: &ModelName, settings: &Settings, watch: FetchWatch) -> Result<PathBuf> {
-    let repository = Repository::new(&settings.cache, model);
+    let repository = Repository::new(&settings.cache, &model.target());
     if let Some(commit) = model.commit().filter(|commit| is_known_whole(model, &repository, commit)) {
         return local_path(model, &repository, commit);
     }
@@ -47,7 +49,7 @@ pub fn fetch(model: &ModelName, settings: &Settings, watch: FetchWatch) -> Resul
             what: format!("{missing} in {}, and HF_HUB_OFFLINE asks to do without the network", repository.root().display()),
         });
     }
-    let client = Client::new(settings, model, watch)?;
+    let client = Client::new(settings, model.target(), watch)?;
     let mut patience = if cached.is_ok() { Patience::short() } else { Patience::new() };
     let listing = match (client.listing(&mut patience), cached) {
         (Err(Error::Unreachable { what, .. }), Ok(path)) => {
@@ -59,7 +61,7 @@ pub fn fetch(model: &ModelName, settings: &Settings, watch: FetchWatch) -> Resul
         }
         (listing, _) => listing?,
     };
-    let fetched = fetch_listed(&client, &repository, &listing)?;
+    let fetched = fetch_listed(&client, model, &repository, &listing)?;
     match repository.keep_commit(&model.revision, &listing.commit) {
         // All was there, perhaps in a cache that may not be written.
         Err(_) if !fetched => {}
@@ -69,8 +71,8 @@ pub fn fetch(model: &ModelName, settings: &Settings, watch: FetchWatch) -> Resul
 }
 
 /// Fetches what is missing of the listed model. Whether something was.
-fn fetch_listed(client: &Client, repository: &Repository, listing: &Listing) -> Result<bool> {
-    let (model, commit) = (client.model, listing.commit.as_str());
+fn fetch_listed(client: &Client, model: &ModelName, repository: &Repository, listing: &Listing) -> Result<bool> {
+    let commit = listing.commit.as_str();
     if let Some(file) = &model.file {
         return download::fetch(client, repository, commit, &listing.gguf(model, file)?);
     }

@@ -1,5 +1,6 @@
-//! The names of models on the hub: `hf:OWNER/NAME`, with `@REVISION` and, for publishers of GGUF files, `/FILE.gguf` behind it.
-//! What is absent: whether there is such a model.
+//! The names of models on the hub: `hf:OWNER/NAME`, with `@REVISION` and, for publishers of GGUF files, `/FILE.gguf` behind it;
+//! those of data sets: `OWNER/NAME`, and of some old ones `NAME` alone. Both are a [`Target`] to whoever asks the hub.
+//! What is absent: whether there is such a model or data set.
 
 use std::fmt;
 
@@ -66,6 +67,11 @@ impl ModelName {
         })
     }
 
+    /// What the hub is asked for.
+    pub(super) fn target(&self) -> Target {
+        Target { kind: Kind::Model, id: self.id(), revision: self.revision.clone(), given: self.given.clone() }
+    }
+
     /// `OWNER/NAME`.
     pub fn id(&self) -> String {
         format!("{}/{}", self.owner, self.name)
@@ -74,6 +80,85 @@ impl ModelName {
     /// Where the revision names a commit, that commit.
     pub fn commit(&self) -> Option<&str> {
         is_commit(&self.revision).then_some(self.revision.as_str())
+    }
+}
+
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Model,
+    DataSet,
+}
+
+impl Kind {
+    /// Its name to people.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::DataSet => "data set",
+        }
+    }
+
+    /// Its name in the hub's interface and in the cache.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::DataSet => "datasets",
+        }
+    }
+
+    /// What stands in front of the repository in addresses of pages and files.
+    pub(super) fn page(self) -> &'static str {
+        match self {
+            Self::Model => "",
+            Self::DataSet => "datasets/",
+        }
+    }
+}
+
+/// A repository of the hub at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) kind: Kind,
+    /// `OWNER/NAME`, or `NAME`.
+    pub(super) id: String,
+    /// Branch, tag or commit.
+    pub(super) revision: String,
+    /// What errors name.
+    given: String,
+}
+
+impl Target {
+    /// A data set.
+    ///
+    /// # Errors
+    /// [`Error::DataSetName`] where the names are none.
+    pub(super) fn data_set(id: &str, revision: &str) -> Result<Self> {
+        let given = format!("the data set {id}");
+        let wrong = |what: String| Error::DataSetName { given: given.clone(), what };
+        let (owner, name) = id.split_once('/').map_or((None, id), |(owner, name)| (Some(owner), name));
+        for (part, what) in [(owner, "owner"), (Some(name), "name")] {
+            let Some(part) = part else { continue };
+            check_part(part).map_err(|why| wrong(format!("the {what} {part:?} {why}")))?;
+        }
+        if id.len() > MAX_ID {
+            return Err(wrong(format!("owner and name have more than {MAX_ID} characters")));
+        }
+        if revision.len() > MAX_REVISION || !is_plain_path(revision) {
+            return Err(wrong(format!("the revision {revision:?} is no name of a branch, a tag or a commit")));
+        }
+        Ok(Self { kind: Kind::DataSet, id: id.to_owned(), revision: revision.to_owned(), given })
+    }
+
+    /// Where the revision names a commit, that commit.
+    pub(super) fn commit(&self) -> Option<&str> {
+        is_commit(&self.revision).then_some(self.revision.as_str())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.given)
     }
 }
 
@@ -178,6 +263,22 @@ mod tests {
         ] {
             let error = ModelName::parse(given).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{given}: ")) && error.contains("hf:OWNER/NAME"), "{error}");
+        }
+    }
+
+    #[test]
+    fn data_sets_have_an_owner_or_none() {
+        for id in ["allenai/ai2_arc", "xnli", "paws-x"] {
+            let target = Target::data_set(id, "refs/convert/parquet").unwrap();
+            assert_eq!((target.id.as_str(), target.commit()), (id, None));
+            assert_eq!(target.to_string(), format!("the data set {id}"));
+        }
+        let long = format!("{}/{}", "o".repeat(50), "n".repeat(50));
+        for (id, revision) in
+            [("", "main"), ("../n", "main"), ("o/n/x", "main"), ("o/", "main"), ("o/n", "../x"), ("o/n", ""), (&long, "main")]
+        {
+            let error = Target::data_set(id, revision).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the data set {id}: ")) && !error.contains("gguf"), "{error}");
         }
     }
 

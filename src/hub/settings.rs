@@ -33,7 +33,10 @@ impl Settings {
     }
 
     /// What `variable` says, a variable of an environment.
-    fn read(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// As [`Self::from_env`].
+    pub fn read(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
         // Empty is as good as not there.
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let user = get("HOME").or_else(|| get("USERPROFILE")).map(PathBuf::from);

@@ -1,42 +1,116 @@
-//! One file of rows, by what its name ends with. Files come from strangers: their size is bounded, and what is wrong is named
-//! with the row. Absent: which file stands for which data set.
+//! One file of rows, by what its name ends with, maybe compressed (`.gz`). Files come from strangers: their size is bounded, and
+//! what is wrong is named with the row. Absent: which file stands for which data set.
 
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
+use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
+use super::data_set::{self, DataSetFiles};
 use super::{DATA_MAP, Docs, Row, parquet, table};
 use crate::files::config::TaskConfig;
 
 /// What a task's `dataset_path` says of files of its own.
 pub const FORMATS: [&str; 3] = ["json", "csv", "parquet"];
 /// Larger files do not fit into memory as rows.
-const MAX_BYTES: u64 = 4 << 30;
+pub(super) const MAX_BYTES: u64 = 4 << 30;
 
-/// The rows of a file `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`. `field` is the key of a JSON object that holds the list.
+/// What a file of rows is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Apache Parquet.
+    Parquet,
+    /// JSON: lines, a list, or an object with one.
+    Json,
+    /// Lines of fields with this character between them.
+    Table(u8),
+}
+
+/// The rows of a file `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`, all but the last maybe with `.gz` behind it. `field` is
+/// the key of a JSON object that holds the list.
 ///
 /// # Errors
 /// A file of another kind, too large, or broken: named with the row.
 pub fn read(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
+    let plain = if is_compressed(path) { path.with_extension("") } else { path.to_owned() };
+    let kind = match extension(&plain).as_str() {
+        "parquet" => Kind::Parquet,
+        "csv" => Kind::Table(b','),
+        "tsv" => Kind::Table(b'\t'),
+        "json" | "jsonl" | "ndjson" => Kind::Json,
+        other => {
+            return Err(Error::file(
+                path,
+                format!("rows are read from .jsonl, .json, .csv, .tsv and .parquet, not from .{other}"),
+            ));
+        }
+    };
+    read_as(path, kind, field)
+}
+
+/// The rows of a file of that kind.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_as(path: &Path, kind: Kind, field: Option<&str>) -> Result<Vec<Row>> {
     let length = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
     if length > MAX_BYTES {
         return Err(Error::file(path, format!("has {length} bytes; files of rows of at most {MAX_BYTES} are supported")));
     }
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
-    match extension.as_str() {
-        "parquet" => parquet::read(path),
-        "csv" => table::read(path, b','),
-        "tsv" => table::read(path, b'\t'),
-        "json" | "jsonl" | "ndjson" => json(path, field),
-        other => Err(Error::file(path, format!("rows are read from .jsonl, .json, .csv, .tsv and .parquet, not from .{other}"))),
+    if let Some(packed) =
+        [".zst", ".bz2", ".xz", ".zip", ".lz4"].into_iter().find(|end| path.as_os_str().to_string_lossy().ends_with(end))
+    {
+        return Err(Error::file(path, format!("is compressed as {packed}; rows are read from plain files and from .gz")));
+    }
+    match kind {
+        Kind::Parquet => parquet::read(path),
+        Kind::Table(separator) => table::read(path, open(path)?, separator),
+        Kind::Json => json(path, field),
+    }
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase()
+}
+
+fn is_compressed(path: &Path) -> bool {
+    extension(path) == "gz"
+}
+
+/// The bytes of a file, unpacked. More than [`MAX_BYTES`] are an error, because a small file can become any size.
+fn open(path: &Path) -> Result<Box<dyn Read>> {
+    let file = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
+    let bytes: Box<dyn Read> = if is_compressed(path) { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    Ok(Box::new(Bounded { bytes, left: MAX_BYTES }))
+}
+
+/// Bytes that must not become too many.
+struct Bounded<R> {
+    bytes: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.bytes.read(buffer)?;
+        match self.left.checked_sub(n as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(n)
+            }
+            None => Err(std::io::Error::other("unpacks to more bytes than files of rows may have")),
+        }
     }
 }
 
 /// A list of objects, an object with such a list, or an object a line.
 fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     let text = String::from_utf8(bytes).map_err(|e| Error::file(path, format!("is not UTF-8: {e}")))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let fail = |what: Message| Error::file(path, what);
@@ -68,11 +142,11 @@ fn objects(path: &Path, list: Value) -> Result<Vec<Row>> {
 }
 
 /// The rows of a task whose `dataset_path` is a format and whose `dataset_kwargs` name the files. They lie in the task file's
-/// folder or below it.
+/// folder or below it, or in a data set that `source` has (`hf://datasets/OWNER/NAME/FILE`).
 ///
 /// # Errors
 /// No file for the split, one that leads out of the folder, or one that is broken.
-pub(super) fn of_task(task: &TaskConfig, format: &str, split: &str) -> Result<Docs, Message> {
+pub(super) fn of_task(task: &TaskConfig, source: Option<&dyn DataSetFiles>, format: &str, split: &str) -> Result<Docs, Message> {
     let folder = task.path.parent().unwrap_or(Path::new(""));
     let kwargs = &task.dataset_kwargs;
     if let Some(key) = kwargs.keys().find(|key| !matches!(key.as_str(), "data_files" | "field" | "trust_remote_code")) {
@@ -96,6 +170,12 @@ pub(super) fn of_task(task: &TaskConfig, format: &str, split: &str) -> Result<Do
     let field = kwargs.get("field").and_then(Value::as_str);
     let mut rows = Vec::new();
     for name in named {
+        if let Some(places) = data_set::at_address(source, name) {
+            for place in places? {
+                rows.extend(read(&place, field).map_err(|e| e.message())?);
+            }
+            continue;
+        }
         let path = inside(folder, name).ok_or_else(|| {
             Message::from(format!("the file {name:?} leads out of the task file's folder; refused, name it with ")).then(DATA_MAP)
         })?;
@@ -164,6 +244,41 @@ mod tests {
             assert!(error.contains(expected) && error.contains(name), "{error}");
         }
         assert!(read_text("x.json", "{}", Some("rows")).unwrap_err().contains("no field \"rows\""));
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        use std::io::Write;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    }
+
+    #[test]
+    fn compressed_files_are_unpacked() {
+        let dir = tempfile::tempdir().unwrap();
+        let read_bytes = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            read(&path, None).map(|rows| rows.into_iter().map(Value::Object).collect::<Vec<_>>()).map_err(|e| e.to_string())
+        };
+        let rows = [json!({"a": 1}), json!({"a": 2})];
+        // Packed files can be put behind each other.
+        let lines = [gzip("{\"a\": 1}\n"), gzip("{\"a\": 2}\n")].concat();
+        assert_eq!(read_bytes("x.jsonl.gz", &lines).unwrap(), rows);
+        assert_eq!(read_bytes("x.csv.gz", &gzip("a\n1\n2\n")).unwrap(), rows);
+        let whole = gzip("a\n1\n2\n");
+        assert!(read_bytes("x.tsv.gz", &whole[..whole.len() - 9]).unwrap_err().contains("x.tsv.gz"));
+        assert!(read_bytes("x.jsonl.gz", b"no such thing").unwrap_err().contains("x.jsonl.gz"));
+        assert!(read_bytes("x.txt.gz", &whole).unwrap_err().contains("not from .txt"));
+        assert!(read_bytes("x.jsonl.zst", &whole).unwrap_err().contains(".zst"));
+    }
+
+    #[test]
+    fn what_unpacks_without_end_is_refused() {
+        let mut bounded = Bounded { bytes: std::io::repeat(b'x'), left: 1000 };
+        let mut bytes = Vec::new();
+        assert!(bounded.read_to_end(&mut bytes).unwrap_err().to_string().contains("more bytes"));
+        assert!(bytes.len() <= 1000);
     }
 
     #[test]

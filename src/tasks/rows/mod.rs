@@ -1,6 +1,8 @@
 //! Rows of data: from files in JSON, JSON lines, CSV and parquet, as Hugging Face's `datasets` gives them to a task. [`map`] says
-//! which local file stands for which data set, `shape` makes rows of one file alike. Absent: what tasks make of rows.
+//! which local file stands for which data set, [`data_set`] finds files of data sets by their names, `shape` makes rows of one
+//! file alike. Absent: what tasks make of rows.
 
+pub mod data_set;
 pub mod file;
 pub mod map;
 mod parquet;
@@ -14,6 +16,7 @@ use bitworth_quant::{Error, Result};
 use serde_json::{Map, Value};
 
 use crate::files::config::TaskConfig;
+use data_set::DataSetFiles;
 use map::DataMap;
 
 /// One row: its fields in the order of the file.
@@ -67,6 +70,8 @@ impl Docs {
 pub struct DataSources {
     /// Local files for data sets.
     pub map: Option<DataMap>,
+    /// What has the data sets that the map does not name.
+    pub data_sets: Option<Arc<dyn DataSetFiles>>,
 }
 
 impl DataSources {
@@ -84,7 +89,10 @@ impl DataSources {
             return entry.rows();
         }
         if file::FORMATS.contains(&path.as_str()) {
-            return file::of_task(task, path, split).map_err(fail);
+            return file::of_task(task, self.data_sets.as_deref(), path, split).map_err(fail);
+        }
+        if let Some(data_sets) = &self.data_sets {
+            return data_set::rows(&**data_sets, task, path, split).map_err(fail);
         }
         let what =
             format!("the split {split:?} of the data set {path}{} ", name.map(|name| format!(" ({name})")).unwrap_or_default());

@@ -117,7 +117,7 @@ pub fn sources(dir: &Path) -> Option<Arc<DataSources>> {
     entry("nyu-mll/blimp", Some("adjunct_island"), "train", &blimp, "where = { UID = 'adjunct_island' }");
     let path = dir.join("map.toml");
     std::fs::write(&path, map).unwrap();
-    Some(Arc::new(DataSources { map: Some(DataMap::read(&path).unwrap()) }))
+    Some(Arc::new(DataSources { map: Some(DataMap::read(&path).unwrap()), data_sets: None }))
 }
 
 /// Tasks of lm-evaluation-harness's own files.
