@@ -15,6 +15,7 @@ use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs, job};
 use bitworth_eval::job::{DEFAULT_MARGIN, Job, Limit, ModelSpec, PerplexityKind, PerplexitySpec, TasksSpec};
 use bitworth_eval::record::Record;
+use bitworth_eval::slice::Slice;
 use bitworth_eval::stats::{self, Estimate, Verdict};
 use bitworth_eval::task::Task;
 use bitworth_measure::execute::{Harness, Named, Ready};
@@ -37,7 +38,8 @@ pub struct EvalArgs {
     models: Vec<String>,
     /// Tasks that come with the program, task files (.toml), and tasks, groups, tags and patterns of lm-evaluation-harness,
     /// separated by commas.
-    #[arg(long, value_delimiter = ',', required_unless_present_any = ["check", "hellaswag", "winogrande", "multiple_choice"], value_name = "TASKS")]
+    #[arg(long, value_name = "TASKS", value_delimiter = ',')]
+    #[arg(required_unless_present_any = ["check", "hellaswag", "winogrande", "multiple_choice"])]
     tasks: Vec<String>,
     #[command(flatten)]
     perplexity: PerplexityArgs,
@@ -223,7 +225,7 @@ pub fn leave(evaluation: &Evaluation<'_>, about: &About, folder: &Path) -> Resul
 
 /// Which differences the tasks can show.
 fn plan(spec: &TasksSpec, models: usize, session: &Session) -> Result<Outcome> {
-    let mut sizes = Named::find(spec, bitworth_eval::slice::Slice::WHOLE)?.sizes()?;
+    let mut sizes = Named::find(spec, Slice::WHOLE, session.watch())?.sizes()?;
     let comparisons = (models.max(2) - 1) * sizes.len();
     if sizes.len() > 1 {
         sizes.push(("all together".to_owned(), sizes.iter().map(|(_, items)| items).sum()));

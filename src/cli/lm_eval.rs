@@ -124,7 +124,7 @@ pub fn run(args: &LmEvalArgs, spec: &TasksSpec, model: Option<&str>, session: &S
         (true, Some(model)) => Some(ChatTemplate::of(&*models::open(model, session.watch())?, Date::OF_RECORDS)?),
         (true, None) => bail!("--chat: give the model whose chat template is meant"),
     };
-    let harness = Named::find(&spec, Slice::WHOLE)?.harness(template)?;
+    let harness = Named::find(&spec, Slice::WHOLE, session.watch())?.harness(template)?;
     match answers {
         Some(answers) => judged(args, &spec, &harness, &answers, session),
         None => requests_out(args.requests_out.as_deref().context("--requests-out")?, &harness.built, session),

@@ -1,5 +1,5 @@
-//! Scores of tasks and of groups of tasks: each lane by itself and against its reference on the same items, with the correction for
-//! many comparisons and a verdict. Absent: how they look.
+//! Scores of tasks and of groups of tasks: each lane by itself and against its reference on the same items, with the correction
+//! for many comparisons and a verdict. Absent: how they look.
 
 use std::collections::BTreeMap;
 

@@ -26,6 +26,9 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("winogrande", include_str!("../../configs/lm_eval/winogrande.yaml")),
 ];
 
+/// Name and file of groups of tasks, with the shots that they are asked with.
+const GROUPS: &[(&str, &str)] = &[("leaderboard_v1", include_str!("../../configs/lm_eval/leaderboard_v1.yaml"))];
+
 /// What the subjects of MMLU share.
 const MMLU: &str = include_str!("../../configs/lm_eval/mmlu.yaml");
 
@@ -118,7 +121,7 @@ const FOLDER: &str = "configs/lm_eval";
 /// # Errors
 /// A file that does not parse.
 pub(crate) fn add_to(index: &mut Index) -> Result<()> {
-    for (name, text) in BUILT_IN {
+    for (name, text) in BUILT_IN.iter().chain(GROUPS) {
         index.add(source(name, text)?);
     }
     for (group, subjects) in SUBJECTS {
@@ -186,7 +189,21 @@ mod tests {
         let mut names: Vec<String> = files.filter_map(|name| Some(name.strip_suffix(".yaml")?.to_owned())).collect();
         names.retain(|name| name != "mmlu");
         names.sort();
+        names.retain(|name| GROUPS.iter().all(|(group, _)| group != name));
         assert!(names.iter().eq(BUILT_IN.iter().map(|(name, _)| name)), "{names:?}");
+    }
+
+    // The Open LLM Leaderboard's first form: 25, 10, 5, 5 and 5 shots.
+    #[test]
+    fn the_leaderboards_tasks_have_its_shots() {
+        let selection = Index::read(&[]).unwrap().select(&["leaderboard_v1".to_owned()]).unwrap();
+        let shots = |name: &str| {
+            let chosen = selection.tasks.iter().find(|task| task.name == name).unwrap();
+            TaskConfig::new(chosen).unwrap().num_fewshot
+        };
+        let found = ["arc_challenge", "hellaswag", "mmlu_anatomy", "winogrande", "gsm8k"].map(shots);
+        assert_eq!(found, [25, 10, 5, 5, 5].map(Some));
+        assert_eq!(selection.tasks.len(), 4 + 57);
     }
 
     #[test]

@@ -579,6 +579,12 @@ mod tests {
     }
 
     #[test]
+    fn the_leaderboards_run_can_be_read() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/runs/leaderboard-v1.toml");
+        assert_eq!(Job::load(Some(&path)).unwrap().tasks.unwrap().names, ["leaderboard_v1"]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         check_error("model = \"m\"\nrecipes = [\"q9_9\"]\n[speed]", "q9_9");
         check_error("model = \"m\"\ncandidates = [\"@q9_9\"]\n[speed]", "candidates[0]");

@@ -3,6 +3,7 @@
 //!
 //! Absent: what the numbers mean (`eval::stats`) and how they are shown (`report`).
 
+mod data_sets;
 mod folder;
 mod lanes;
 mod plan;
@@ -160,7 +161,7 @@ impl<'a> Ready<'a> {
             return Err(Error::unfit("requests leave answers and no records: they are asked without a folder"));
         }
         // A model that does not open is known before hours of work on another.
-        let named = job.tasks.as_ref().map(|tasks| Named::find(tasks, job.slice)).transpose()?;
+        let named = job.tasks.as_ref().map(|tasks| Named::find(tasks, job.slice, watch)).transpose()?;
         let prepare = |model| Prepared::new(job, model, named.as_ref(), watch);
         let prepared = job.models.iter().map(prepare).collect::<Result<Vec<_>>>()?;
         let prepared = prepare::name(prepared, out.is_some())?;

@@ -348,8 +348,8 @@ fn requests_of(file: &str, tokenizer: &Tokenizer, context: usize) -> Result<(Str
     let packed = Packed::new(tokenizer, &request::read_jsonl(Path::new(file))?, context).at(|| file.to_owned())?;
     if packed.cut > 0 {
         tracing::warn!(
-            "{file}: {} requests are longer than the model's context of {context} tokens; their beginning was left out, as lm-eval \
-             does",
+            "{file}: {} requests are longer than the model's context of {context} tokens; their beginning was left out, as \
+             lm-eval does",
             packed.cut
         );
     }

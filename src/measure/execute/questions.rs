@@ -11,6 +11,8 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::data_sets::with_sources;
+use crate::Watch;
 use crate::error::{At, Error, Result};
 use crate::requests::Packed;
 use bitworth_engine::sweep::Sequence;
@@ -25,7 +27,6 @@ use bitworth_tasks::files::config::TaskConfig;
 use bitworth_tasks::files::index::{Index, Selection};
 use bitworth_tasks::items;
 use bitworth_tasks::llama_perplexity::{self, Question};
-use bitworth_tasks::rows::DataSources;
 use bitworth_tasks::rows::map::DataMap;
 use bitworth_tasks::task::Definition;
 use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message as Turn};
@@ -98,7 +99,8 @@ fn own_records(task: &Task, numbers: &[usize], answers: &[Answer]) -> Result<Vec
     Ok(task.judge(numbers, answers)?.into_iter().map(record).collect())
 }
 
-/// llama-perplexity takes the choice whose tokens are the likeliest on average; the first of equals, and of WinoGrande's the second.
+/// llama-perplexity takes the choice whose tokens are the likeliest on average; the first of equals, and of WinoGrande's the
+/// second.
 fn perplexity_records(kind: PerplexityKind, questions: &[Question], answers: &[Answer]) -> Vec<ItemRecord> {
     let mut rest = answers;
     let record = |question: &Question| {
@@ -146,7 +148,8 @@ pub struct Named<'j> {
     slice: Slice,
     selection: Selection,
     definitions: Vec<Arc<Definition>>,
-    sources: Arc<DataSources>,
+    map: Option<DataMap>,
+    watch: Watch<'j>,
     /// Where no chat template is needed: the same for all models.
     plain: Option<Vec<Arc<Built>>>,
 }
@@ -156,7 +159,7 @@ impl<'j> Named<'j> {
     ///
     /// # Errors
     /// An unknown name, a broken task file, missing data.
-    pub fn find(spec: &'j TasksSpec, slice: Slice) -> Result<Self> {
+    pub fn find(spec: &'j TasksSpec, slice: Slice, watch: Watch<'j>) -> Result<Self> {
         let folders: Vec<PathBuf> = spec.include_path.iter().map(PathBuf::from).collect();
         let names: Vec<String> = spec.names.iter().filter(|name| !is_own(name)).cloned().collect();
         let selection = match names.is_empty() {
@@ -172,8 +175,7 @@ impl<'j> Named<'j> {
         });
         let definitions = definitions.collect::<Result<Vec<_>>>()?;
         let map = spec.data_map.as_deref().map(|path| DataMap::read(Path::new(path))).transpose()?;
-        let sources = Arc::new(DataSources { map });
-        let mut named = Self { spec, slice, selection, definitions, sources, plain: None };
+        let mut named = Self { spec, slice, selection, definitions, map, watch, plain: None };
         if !spec.chat {
             named.plain = Some(named.build(None)?);
         }
@@ -188,7 +190,8 @@ impl<'j> Named<'j> {
             multiturn: self.spec.fewshot_as_multiturn,
             chat,
         };
-        let mut built = build_all(&self.definitions, &self.sources, &ask)?;
+        let map = self.map.clone();
+        let mut built = with_sources(map, self.watch, |sources| Ok(build_all(&self.definitions, &sources, &ask)?))?;
         for task in &mut built {
             let range = self.slice.range(task.asked.len());
             task.asked.truncate(range.end);
