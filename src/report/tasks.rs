@@ -39,7 +39,7 @@ pub struct TaskComparison {
     /// The paired comparison of the items' values, with the p-value as it is by itself.
     #[serde(flatten)]
     pub paired: Paired,
-    /// The p-value among all comparisons of lanes and tasks that are shown together (Holm 1979): of the tasks and groups that were
+    /// The p-value among all comparisons of lanes and tasks shown together (Holm 1979): of the tasks and groups that were
     /// named, and by themselves of the tasks within groups.
     pub p_adjusted: f64,
     /// What follows.

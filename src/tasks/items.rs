@@ -29,7 +29,7 @@ const CLUSTERS: &[(&str, &str)] = &[
     ("TAUR-Lab/MuSR", "narrative"),
 ];
 
-/// The figure that stands for a task where only one can: its metric and its filter. That is `acc_norm` where the task has it, else
+/// The figure that stands for a task where only one can: metric and filter. That is `acc_norm` where the task has it, else
 /// `acc`, else the first that has a figure for one document, each under the task's first filter that has it.
 fn main_figure(samples: &[Sample]) -> Option<(String, String)> {
     let first = |wanted: &dyn Fn(&str, &Value) -> bool| {
@@ -165,7 +165,7 @@ fn record(built: &Built, asked: &Asked, answers: &[Answer], version: &str, group
     }
 }
 
-/// What a document has in common with others: the field that the task file's `cluster` names, or one that is known of the data set.
+/// What a document has in common with others: the field that the task file's `cluster` names, or one known of the data set.
 fn cluster(built: &Built, asked: &Asked) -> Option<String> {
     let config = &built.definition.config;
     let path = config.dataset_path.as_deref().unwrap_or_default();

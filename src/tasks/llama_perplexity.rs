@@ -1,4 +1,4 @@
-//! The multiple-choice files of llama.cpp's llama-perplexity (its options hellaswag, winogrande and multiple-choice): their formats,
+//! The multiple-choice files of llama.cpp's llama-perplexity (options hellaswag, winogrande and multiple-choice): their formats,
 //! which questions it draws in which order, and which tokens it scores. Absent: tokens and models.
 //!
 //! Source: llama.cpp b11434, `tools/perplexity/perplexity.cpp`; GCC's `uniform_int_distribution` (`bits/uniform_int_dist.h`).
@@ -41,7 +41,7 @@ pub struct Question {
 pub type Scored = Range<usize>;
 
 impl Question {
-    /// Which tokens of each text llama-perplexity scores; `texts` are the tokens of [`Question::texts`], and `begins` how many those
+    /// Which tokens of each text llama-perplexity scores; `texts` are the tokens of [`Question::texts`], `begins` how many those
     /// of [`Question::begins`] are. `None` where a text has nothing that is scored.
     pub fn scored(&self, texts: &[Vec<u32>], begins: Option<[usize; 2]>) -> Option<Vec<Scored>> {
         let first = texts.first()?;
@@ -111,10 +111,12 @@ fn hellaswag(text: &str) -> Result<Vec<Question>, Message> {
     lines.chunks_exact(6).enumerate().map(question).collect()
 }
 
-/// A line a question: index, sentence with `_`, both choices, 1 or 2; quotes only around the sentence.
+/// A line a question: index, sentence with `_`, both choices, 1 or 2; quotes only around the sentence. llama-perplexity takes the
+/// last line's end off and then leaves out what has no end: the last question is never asked.
 fn winogrande(text: &str) -> Result<Vec<Question>, Message> {
     let mut questions = Vec::new();
-    for (number, line) in text.lines().enumerate() {
+    let asked = text.strip_suffix('\n').unwrap_or(text).rsplit_once('\n').map_or("", |(asked, _)| asked);
+    for (number, line) in asked.lines().enumerate() {
         let fail = |what: &str| Message::from(format!("line {}: {what}", number + 1));
         let mut commas = Vec::new();
         let mut quoted = false;
@@ -270,12 +272,13 @@ mod tests {
 
     #[test]
     fn winogrande_is_csv_with_quotes_around_the_sentence() {
-        let questions = winogrande("0,\"Ann, who saw _ go, sat.\",Bo,Cy,2\n1,It was _.,a,b,1").unwrap();
+        let questions = winogrande("0,\"Ann, who saw _ go, sat.\",Bo,Cy,2\n1,It was _.,a,b,1\n2,last _,a,b,1\n").unwrap();
+        assert_eq!(questions.len(), 2, "as llama-perplexity, which loads 1,266 of 1,267 lines");
         assert_eq!(questions[0].texts, ["Ann, who saw Bo go, sat.", "Ann, who saw Cy go, sat."]);
         assert_eq!(questions[0].begins.as_ref().unwrap()[1], "Ann, who saw Cy");
         assert_eq!((questions[0].right.as_slice(), questions[1].texts[1].as_str()), (&[false, true][..], "It was b."));
         for (line, what) in [("0,no blank,a,b,1", "no blank"), ("0,a _,b,c", "index,sentence"), ("0,a _,b,c,3", "1 or 2")] {
-            let error = winogrande(line).unwrap_err().to_string();
+            let error = winogrande(&format!("{line}\nlast\n")).unwrap_err().to_string();
             assert!(error.contains("line 1") && error.contains(what), "{error}");
         }
     }

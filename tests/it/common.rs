@@ -48,9 +48,9 @@ pub fn bitworth(dir: &Path) -> Command {
     command
 }
 
-/// Runs the program to its end.
+/// Runs the program to its end, without a network.
 pub fn run(dir: &Path, args: &[&str]) -> Output {
-    bitworth(dir).args(args).output().unwrap()
+    bitworth(dir).args(args).env("HF_HUB_OFFLINE", "1").output().unwrap()
 }
 
 /// The JSON document that a command prints.

@@ -92,7 +92,10 @@ impl DataSources {
             return file::of_task(task, self.data_sets.as_deref(), path, split).map_err(fail);
         }
         if let Some(data_sets) = &self.data_sets {
-            return data_set::rows(&**data_sets, task, path, split).map_err(fail);
+            let other = |what: Message| {
+                Message::from(format!("split {split:?}: ")).then(what).then("; or name a local file with ").then(DATA_MAP)
+            };
+            return data_set::rows(&**data_sets, task, path, split).map_err(|what| fail(other(what)));
         }
         let what =
             format!("the split {split:?} of the data set {path}{} ", name.map(|name| format!(" ({name})")).unwrap_or_default());
