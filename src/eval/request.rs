@@ -35,6 +35,15 @@ pub enum Request {
 }
 
 impl Request {
+    /// All of its text.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Loglikelihood { context, continuation } => format!("{context}{continuation}"),
+            Self::LoglikelihoodRolling { text } => text.clone(),
+            Self::GenerateUntil { prompt, .. } => prompt.clone(),
+        }
+    }
+
     /// What a continuation stands behind, where one is scored.
     pub fn context(&self) -> Option<&str> {
         match self {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bitworth_eval::job::Limit;
+use bitworth_eval::overlap::Ngrams;
 use bitworth_quant::Result;
 use bitworth_quant::message::{Message as Text, Setting};
 use bitworth_text::chat::{ChatRole, Message};
@@ -24,6 +25,8 @@ use crate::task::{Definition, generation};
 
 /// The seed that shots are drawn with.
 pub const FEWSHOT_SEED: u64 = 1234;
+/// The most runs of words of shots that are kept.
+const MOST_RUNS: usize = 1 << 22;
 /// How many shots.
 pub const NUM_FEWSHOT: Setting = Setting::new("num_fewshot");
 /// Which documents, by number.
@@ -93,6 +96,8 @@ pub struct Built {
     pub multiple_target: bool,
     /// Documents whose right choice is none of the choices.
     pub strays: usize,
+    /// Documents whose question shares a run of 13 words with one of the shots that are asked with.
+    pub in_shots: usize,
 }
 
 /// Builds the requests of several tasks, in their order.
@@ -140,6 +145,8 @@ struct Builder<'a> {
     random: Random,
     /// Turns of shots that were written already, by their place in the pool.
     written: HashMap<usize, Vec<Turn>>,
+    /// The questions of the documents, where there are shots.
+    questions: Vec<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -159,6 +166,7 @@ impl<'a> Builder<'a> {
             multiple_target: false,
             random: Random::new(FEWSHOT_SEED),
             written: HashMap::new(),
+            questions: Vec::new(),
         };
         // The first document says of what form all are.
         let first = Arc::clone(&builder.rows[0]);
@@ -190,7 +198,16 @@ impl<'a> Builder<'a> {
                 self.task.config.task
             );
         }
+        let in_shots = self.in_shots();
+        if in_shots > 0 {
+            tracing::warn!(
+                "task {}: the questions of {in_shots} of {} documents share a run of 13 words with a shot",
+                self.task.config.task,
+                asked.len()
+            );
+        }
         Ok(Built {
+            in_shots,
             definition: Arc::clone(self.task),
             total: self.rows.len(),
             columns: self.columns,
@@ -200,6 +217,16 @@ impl<'a> Builder<'a> {
             multiple_target: self.multiple_target,
             strays,
         })
+    }
+
+    /// Documents whose questions share a run of words with a shot.
+    fn in_shots(&self) -> usize {
+        let mut runs = Ngrams::new(Ngrams::WORDS, MOST_RUNS);
+        for turn in self.written.values().flatten() {
+            // What does not fit is not looked for.
+            let _ = runs.add(&turn.content);
+        }
+        if runs.is_empty() { 0 } else { self.questions.iter().filter(|question| runs.shares(question)).count() }
     }
 
     /// The documents to ask, by number.
@@ -254,6 +281,9 @@ impl<'a> Builder<'a> {
             made
         } else {
             let question = text_of(&question, "the question")?;
+            if self.num_fewshot > 0 {
+                self.questions.push(question.to_owned());
+            }
             turns.extend(question_turns(question, None, prefix.as_deref(), &config.target_delimiter, ""));
             vec![self.context(turns, prefix.is_some())?]
         };

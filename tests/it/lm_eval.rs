@@ -178,6 +178,38 @@ fn tasks_of_both_forms_stand_in_a_configuration() {
 }
 
 #[test]
+fn items_that_stand_in_shots_or_in_an_importance_matrixs_text_are_counted() {
+    let long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen";
+    let dir = folder(&TASK.replace("thing: snow", &format!("thing: {long}")));
+    std::fs::write(dir.path().join("rows.jsonl"), ROWS.replace("grass ", &format!("the {long}"))).unwrap();
+    std::fs::write(dir.path().join("calibration.txt"), format!("Long before: {}!\n", long.to_uppercase()).repeat(40)).unwrap();
+    let text = "model = \"demo:demo-model\"\nrecipes = [\"q4_0\"]\n[imatrix]\ntext = \"calibration.txt\"\nctx = 32\n[tasks]\n\
+         names = [\"colours\", \"facts\"]\nlimit = 2\ninclude_path = [\"tasks\"]\ndata_map = \"map.toml\"\nnum_fewshot = 1\n";
+    std::fs::write(dir.path().join("run.toml"), text).unwrap();
+    let output = run(dir.path(), &["run", "run.toml", "--device", "cpu", "--out", "r"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("task colours: 1 of 2 items share a run of 13 words with "), "{said}");
+    assert!(said.contains("task colours: the questions of 1 of 2 documents share a run of 13 words with a shot"), "{said}");
+    assert!(!said.contains("task facts:"), "{said}");
+}
+
+#[test]
+fn llama_perplexitys_files_are_tasks() {
+    let dir = tempfile::tempdir().unwrap();
+    let question = "snow is\n1\nred\nwhite\nblue\ngreen\n";
+    std::fs::write(dir.path().join("h.txt"), question.repeat(3)).unwrap();
+    std::fs::write(dir.path().join("w.csv"), "0,Ann saw _ go.,Bo,Cy,2\n1,It was _.,a,b,1\n2,last _,a,b,1\n").unwrap();
+    let models = ["eval", "demo:demo-model", "@q4_0", "--device", "cpu", "--winogrande", "w.csv", "--hellaswag", "h.txt"];
+    let told = json(dir.path(), &[&models[..], &["--hellaswag-tasks", "2"]].concat());
+    let rows = told["results"].as_array().unwrap();
+    let items = |task: &str| rows.iter().find(|row| row["task"] == task).unwrap()["items"].clone();
+    assert_eq!((items("llama_hellaswag"), items("llama_winogrande")), (json!(2), json!(2)));
+    let error = run(dir.path(), &["eval", "demo:demo-model", "--hellaswag", "w.csv", "--device", "cpu"]);
+    let said = String::from_utf8(error.stderr).unwrap();
+    assert!(error.status.code() == Some(2) && said.contains("w.csv") && said.contains("multiple of 6"), "{said}");
+}
+
+#[test]
 fn a_plan_says_which_differences_can_be_seen() {
     let dir = folder(TASK);
     let told = json(dir.path(), &[&["eval", "--plan", "--tasks", "facts,colours"][..], &WITH].concat());

@@ -25,9 +25,13 @@ use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
 use bitworth_eval::job::{self, ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
+use bitworth_eval::overlap::Ngrams;
 use bitworth_eval::request;
 use bitworth_eval::slice::Slice;
 use bitworth_text::tokenizer::Tokenizer;
+
+/// The most runs of words of a text that are kept.
+const MOST_RUNS: usize = 1 << 24;
 
 /// All that a job names for one model, opened and checked.
 pub struct Prepared {
@@ -64,6 +68,8 @@ pub struct Prepared {
     pub taken: Vec<String>,
     /// Candidates that are no versions of the model, as the job names them, and why.
     pub left_out: Vec<(String, Message)>,
+    /// Tasks with items that stand in the text that an importance matrix is collected on, in sentences.
+    overlaps: Vec<Message>,
 }
 
 /// What is timed, and on what.
@@ -148,6 +154,10 @@ impl Prepared {
         let speed = job.speed.as_ref().map(|spec| speed(spec, context)).transpose().at(|| "[speed]")?;
         let asked = named.map(|named| named.ask(&checkpoint, words(tokenizer.as_ref())?, context)).transpose()?;
         let (tasks, harness) = asked.map_or((Vec::new(), None), |(tasks, harness)| (tasks, Some(harness)));
+        let overlaps = match model.imatrix.as_ref().and_then(|imatrix| imatrix.text.as_ref()) {
+            Some(text) => overlaps(&tasks, text)?,
+            None => Vec::new(),
+        };
         let requests = job.requests.as_ref().map(|file| requests_of(file, words(tokenizer.as_ref())?, context)).transpose()?;
         Ok(Self {
             name: checkpoint.name().to_owned(),
@@ -169,6 +179,7 @@ impl Prepared {
             noise_floor: job.noise_floor,
             taken,
             left_out,
+            overlaps,
         })
     }
 
@@ -187,9 +198,10 @@ impl Prepared {
         words(self.tokenizer.as_ref())
     }
 
-    /// The candidates that were left out, for people.
+    /// The candidates that were left out, and tasks whose items are no test of an importance matrix, for people.
     pub fn notes(&self) -> Vec<Message> {
-        self.left_out.iter().map(|(_, why)| Message::from("left out: ").then(why)).collect()
+        let left_out = self.left_out.iter().map(|(_, why)| Message::from("left out: ").then(why));
+        left_out.chain(self.overlaps.iter().cloned()).collect()
     }
 
     /// What a recipe is applied with, once the importance matrix is there.
@@ -217,6 +229,24 @@ impl Prepared {
         };
         Ok(json!([self.checkpoint.name(), hex(&Variant::Stored(self.checkpoint.clone()).fingerprint()?), tokenizer]))
     }
+}
+
+/// Which tasks have items that share a run of 13 words with the text `name` of an importance matrix: quantized by it, a lane was
+/// shaped by what it is asked.
+fn overlaps(tasks: &[Questions], name: &str) -> Result<Vec<Message>> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut runs = Ngrams::new(Ngrams::WORDS, MOST_RUNS);
+    if let Err(what) = runs.add(&models::read_text(name)?) {
+        tracing::warn!("{name}: {what}; only those before were looked for in tasks");
+    }
+    let one = |task: &Questions| {
+        let count = task.texts().iter().filter(|text| runs.shares(text)).count();
+        let what = format!("task {}: {count} of {} items share a run of 13 words with {name}", task.name, task.items);
+        (count > 0).then(|| what.into())
+    };
+    Ok(tasks.iter().filter_map(one).collect())
 }
 
 /// Windows are known by the text's content: the same text cannot be scored twice in one way.

@@ -19,7 +19,7 @@ use bitworth_engine::sweep::Sequence;
 use bitworth_eval::job::{INCLUDE_PATH, PerplexityKind, PerplexitySpec, TasksSpec};
 use bitworth_eval::kinds::Gold;
 use bitworth_eval::record::ItemRecord;
-use bitworth_eval::request::{Answer, Loglikelihood};
+use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_eval::slice::Slice;
 use bitworth_eval::task::{self, Task};
 use bitworth_tasks::ask::{Ask, Built, Render, build_all};
@@ -27,6 +27,7 @@ use bitworth_tasks::files::config::TaskConfig;
 use bitworth_tasks::files::index::{Index, Selection};
 use bitworth_tasks::items;
 use bitworth_tasks::llama_perplexity::{self, Question};
+use bitworth_tasks::rows::Row;
 use bitworth_tasks::rows::map::DataMap;
 use bitworth_tasks::task::Definition;
 use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message as Turn};
@@ -59,6 +60,18 @@ enum Form {
 }
 
 impl Questions {
+    /// What is asked about each item, as one text: shots are left out where they are known as such.
+    pub fn texts(&self) -> Vec<String> {
+        match &self.form {
+            Form::Own(task, numbers) => {
+                let text = |number: &usize| task.items[*number].requests.iter().map(Request::text).collect::<Vec<_>>().join("\n");
+                numbers.iter().map(text).collect()
+            }
+            Form::Perplexity(_, questions) => questions.iter().map(|question| question.texts.join("\n")).collect(),
+            Form::Harness(built, ..) => built.asked.iter().map(|asked| documents_text(&asked.doc)).collect(),
+        }
+    }
+
     /// What the answers to all requests, in order, come to.
     ///
     /// # Errors
@@ -97,6 +110,24 @@ fn own_records(task: &Task, numbers: &[usize], answers: &[Answer]) -> Result<Vec
         }
     };
     Ok(task.judge(numbers, answers)?.into_iter().map(record).collect())
+}
+
+/// All texts of a document, those within lists and maps, too.
+fn documents_text(doc: &Row) -> String {
+    fn add(value: &Value, out: &mut String) {
+        match value {
+            Value::String(text) => {
+                out.push_str(text);
+                out.push('\n');
+            }
+            Value::Array(items) => items.iter().for_each(|item| add(item, out)),
+            Value::Object(fields) => fields.values().for_each(|field| add(field, out)),
+            _ => {}
+        }
+    }
+    let mut out = String::new();
+    doc.values().for_each(|value| add(value, &mut out));
+    out
 }
 
 /// llama-perplexity takes the choice whose tokens are the likeliest on average; the first of equals, and of WinoGrande's the
