@@ -68,6 +68,9 @@ fn check_shared<B: Backend>(backend: &B, lanes: &[Lane]) {
     let prompts = prompts(lanes[0].variant.hparams().vocab_size as u32);
     let plan = sweep::plan(backend, lanes, &prompts, &SweepLimits::default()).unwrap();
     assert!(3 * plan.rows_computed < 2 * plan.rows_given, "{} of {} rows", plan.rows_computed, plan.rows_given);
+    let alone =
+        |prompt: &Sequence| sweep::plan(backend, lanes, std::slice::from_ref(prompt), &SweepLimits::default()).unwrap().flops;
+    assert!(plan.flops < prompts.iter().map(alone).sum(), "what is shared is computed once");
     let together = score(backend, lanes, &prompts, SweepLimits::default());
     for (i, prompt) in prompts.iter().enumerate() {
         let alone = score(backend, lanes, std::slice::from_ref(prompt), SweepLimits::default());

@@ -192,7 +192,7 @@ impl SweepPlan {
             bytes_per_pass,
             bytes_read: bytes_per_pass * passes.len() as u64,
             peak_bytes: peak as u64,
-            flops: lanes.iter().map(|lane| flops(lane.variant.hparams(), lane, rows_computed, sequences)).sum(),
+            flops: lanes.iter().map(|lane| flops(lane.variant.hparams(), lane, rows_computed, sequences, &order)).sum(),
             evicts: bytes_per_pass > limits.memory_bytes as u64,
             passes,
             order,
@@ -360,7 +360,7 @@ fn block_bytes(lanes: &[Lane]) -> usize {
 }
 
 /// Multiplications and additions of one lane: of products with weights, of attention, and of what mixers with a state do to it.
-fn flops(h: &HParams, lane: &Lane, rows: usize, sequences: &[Sequence]) -> f64 {
+fn flops(h: &HParams, lane: &Lane, rows: usize, sequences: &[Sequence], order: &Order) -> f64 {
     let checkpoint = lane.variant.checkpoint();
     let mut weights = 0.0;
     for tensor in checkpoint.tensors().iter().filter(|tensor| tensor.shape.len() > 1) {
@@ -372,7 +372,10 @@ fn flops(h: &HParams, lane: &Lane, rows: usize, sequences: &[Sequence]) -> f64 {
     }
     let output = (h.vocab_size * h.embedding_length) as f64;
     let scored: usize = sequences.iter().map(|sequence| sequence.scored.len()).sum();
-    let pairs: f64 = sequences.iter().map(|s| s.scored.end as f64 * (s.scored.end as f64 + 1.0) / 2.0).sum();
+    // Rows that a sequence shares with the one before attend once for both.
+    let up_to = |rows: usize| rows as f64 * (rows as f64 + 1.0) / 2.0;
+    let own = |(&sequence, &shared): (&usize, &usize)| up_to(sequences[sequence].scored.end) - up_to(shared);
+    let pairs: f64 = order.sequences.iter().zip(&order.shared).map(own).sum();
     let attends = |block: &usize| h.kv_heads(*block) > 0;
     let heads = |block: usize| h.head_count.of(block) * (h.key_width(block) + h.value_width(block));
     let attention = (0..h.block_count).filter(attends).map(heads).sum::<usize>() as f64 * pairs;

@@ -47,9 +47,12 @@ fn tasks_are_told_in_the_order_in_which_they_lose() {
     }
     let skills = findings_of(&records).skills;
     let [told] = &skills[..] else { panic!("{skills:?}") };
-    // The sample's facts lose from q2_k down by themselves.
-    let order =
-        ["Of the tasks arithmetic pays first, from iq4_xs down (-", "; facts from q2_k down (-", "; grammar from q2_k down (-"];
+    // The sample's facts lose from q2_k down by themselves, which among 44 comparisons may be chance.
+    let order = [
+        "Of the tasks arithmetic pays first, from iq4_xs down (-",
+        "; grammar from q2_k down (-",
+        "; facts from iq2_xxs down (-",
+    ];
     let places: Vec<usize> = order.iter().map(|part| told.find(part).unwrap_or_else(|| panic!("{told} lacks {part}"))).collect();
     assert!(places.is_sorted(), "{told}");
     assert!(told.ends_with("; no loss can be seen in sums."), "{told}");
@@ -310,14 +313,18 @@ fn tasks_name_the_lanes_that_differ_and_say_when_none_does() {
     for record in &mut records {
         if let (Body::Item(item), "iq2_xxs") = (&mut record.body, record.origin.lane.as_str())
             && item.task == "grammar"
-            && item.item < 10
+            && item.item < 20
         {
             item.value = Some(0.0);
         }
     }
     let tasks = findings_of(&records).tasks;
     let grammar = tasks.iter().find(|s| s.starts_with("grammar")).unwrap();
-    assert_eq!(grammar, "grammar (250 items), against the reference: iq2_xxs -4.0 points (p = 0.0020).");
+    let p = grammar.strip_prefix("grammar (250 items), against the reference: iq2_xxs -8.0 points (p = ");
+    let p: f64 = p.unwrap_or_else(|| panic!("{grammar}")).trim_end_matches(").").parse().unwrap();
+    // Twenty flips one way, by Holm among the 44 comparisons of 11 lanes in 4 tasks, of which facts' may be surer.
+    let alone = 2.0 * 0.5f64.powi(20);
+    assert!((39.0 * alone..45.0 * alone).contains(&p), "{grammar}");
     let tasks = findings_of(&sample::records()).tasks;
     assert!(tasks.contains(&"grammar (250 items): no lane can be told from the reference.".to_owned()), "{tasks:?}");
 }
