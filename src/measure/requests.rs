@@ -13,7 +13,7 @@ use bitworth_engine::backend::{Backend, HeadRow};
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepLimits};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_text::python;
-use bitworth_text::tokenizer::{SpecialText, Tokenizer};
+use bitworth_text::tokenizer::{Head, SpecialText, Tokenizer};
 
 /// Requests as a model takes them: tokenized, cut where they are too long, with what answers are put together of.
 #[derive(Debug, Default)]
@@ -51,10 +51,10 @@ impl Packed {
         let chunks: Vec<Vec<Result<Ready>>> = requests
             .par_chunk_by(|a, b| a.context().is_some() && a.context() == b.context())
             .map(|chunk| {
-                let known = chunk[0].context().map(|given| known(tokenizer, given)).transpose();
-                match known {
-                    Ok(known) => chunk.iter().map(|request| ready(tokenizer, request, known, context)).collect(),
-                    Err(e) => vec![Err(e)],
+                let head = chunk[0].context().map(|given| tokenizer.head(python::rstrip(given), SpecialText::Parse)).transpose();
+                match head {
+                    Ok(head) => chunk.iter().map(|request| ready(tokenizer, request, head.as_ref(), context)).collect(),
+                    Err(e) => vec![Err(e.into())],
                 }
             })
             .collect();
@@ -152,20 +152,15 @@ pub fn answer<B: Backend>(
     lanes.iter().zip(scores).map(one).collect()
 }
 
-/// The ids of a context by itself, without the white space at its end.
-fn known(tokenizer: &Tokenizer, context: &str) -> Result<usize> {
-    if context.is_empty() { Ok(0) } else { Ok(with_start(tokenizer, python::rstrip(context))?.len()) }
-}
-
-/// `known` are the ids of the request's context, where it has one.
-fn ready(tokenizer: &Tokenizer, request: &Request, known: Option<usize>, context: usize) -> Result<Ready> {
+/// `head` is the request's context without the white space at its end, where it has one.
+fn ready(tokenizer: &Tokenizer, request: &Request, head: Option<&Head>, context: usize) -> Result<Ready> {
     Ok(match request {
         Request::GenerateUntil { prompt, stop, max_tokens } => {
             let (ids, is_cut) = generation::cut_prompt(tokenizer, prompt, *max_tokens, context)?;
             Ready::Text { prompt: Prompt { ids, stop: stop.clone(), max_tokens: *max_tokens }, is_cut }
         }
         Request::Loglikelihood { context: given, continuation } => {
-            let Cut { sequence, is_cut } = pair(tokenizer, given, continuation, known.unwrap_or_default(), context)?;
+            let Cut { sequence, is_cut } = pair(tokenizer, given, continuation, head, context)?;
             let bytes = given.len() - python::rstrip(given).len() + continuation.len();
             Ready::Scored { sequences: vec![sequence], bytes, is_cut }
         }
@@ -176,10 +171,13 @@ fn ready(tokenizer: &Tokenizer, request: &Request, known: Option<usize>, context
 }
 
 /// The ids of a text behind the start token, where the model wants one and the text does not begin with it itself.
-pub(crate) fn with_start(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let ids = tokenizer.encode(text, SpecialText::Parse)?;
+fn with_start(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    Ok(behind_start(tokenizer, tokenizer.encode(text, SpecialText::Parse)?))
+}
+
+fn behind_start(tokenizer: &Tokenizer, ids: Vec<u32>) -> Vec<u32> {
     let start = tokenizer.start().filter(|start| ids.first() != Some(start));
-    Ok(start.into_iter().chain(ids).collect())
+    start.into_iter().chain(ids).collect()
 }
 
 /// A sequence, and whether ids at its beginning were left out because it would not fit.
@@ -193,14 +191,17 @@ struct Cut {
 /// the start token, or the end token, unless the continuation begins with it: then that is the context. What is too long loses
 /// its beginning.
 ///
-/// `known` are the context's own ids.
-fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, known: usize, limit: usize) -> Result<Cut> {
-    let (mut tokens, mut first) = if context.is_empty() {
-        (tokenizer.encode(continuation, SpecialText::Parse)?, 0)
-    } else {
-        let whole = with_start(tokenizer, &format!("{context}{continuation}"))?;
-        let known = known.min(whole.len());
-        (whole, known)
+/// `head` is the context without the white space at its end.
+fn pair(tokenizer: &Tokenizer, context: &str, continuation: &str, head: Option<&Head>, limit: usize) -> Result<Cut> {
+    let (mut tokens, mut first) = match head.filter(|_| !context.is_empty()) {
+        None => (tokenizer.encode(continuation, SpecialText::Parse)?, 0),
+        Some(head) => {
+            let given = python::rstrip(context);
+            let rest = format!("{}{continuation}", &context[given.len()..]);
+            let whole = behind_start(tokenizer, tokenizer.encode_behind((head, given), &rest, SpecialText::Parse)?);
+            let known = behind_start(tokenizer, head.ids.clone()).len().min(whole.len());
+            (whole, known)
+        }
     };
     if first >= tokens.len() {
         return Err(Error::unfit("the continuation adds no token to its context"));

@@ -57,6 +57,46 @@ pub struct Tokenizer {
     adds_eos: bool,
 }
 
+/// A tokenized text, and up to where it stays so whatever follows.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Its ids.
+    pub ids: Vec<u32>,
+    /// Ids that do not depend on what follows.
+    kept: usize,
+    /// Bytes of the text that they are of.
+    cut: usize,
+}
+
+impl Head {
+    /// Whether less than all of the text is tokenized again with what follows.
+    pub fn is_shortened(&self) -> bool {
+        self.kept > 0
+    }
+}
+
+/// Words (what the tokenizer's first step splits a text into) that are tokenized again with what follows.
+const WORDS_AGAIN: usize = 8;
+
+/// The last place where a text can be cut so that what follows cannot reach before it: ids before it and its byte. Steps that split
+/// texts look at the words beside a place (blanks at the end, groups of digits from the right), so there must be several words and
+/// two runs of blanks behind it.
+fn safe_cut(text: &str, words: &[Option<u32>], offsets: &[(usize, usize)]) -> Option<(usize, usize)> {
+    let mut again = 0;
+    for place in (1..words.len()).rev() {
+        if words[place] == words[place - 1] {
+            continue;
+        }
+        again += 1;
+        let (before, cut) = (offsets[place - 1].1, offsets[place].0);
+        let is_clean = before == cut && text.is_char_boundary(cut) && words[place].is_some() && words[place - 1].is_some();
+        if again > WORDS_AGAIN && is_clean && text[cut..].split_whitespace().count() > 2 {
+            return Some((place, cut));
+        }
+    }
+    None
+}
+
 impl Tokenizer {
     /// The tokenizer of a checkpoint.
     ///
@@ -99,6 +139,37 @@ impl Tokenizer {
         let encoding = self.inner(special).encode_fast(text, false);
         let encoding = encoding.map_err(|e| TokenizerError::Unfit { path: self.path.clone(), what: e.to_string() })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tokenizes a text that many continuations stand behind: [`Tokenizer::encode_behind`] then tokenizes its end with each of them
+    /// and no more, where that gives the same.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn head(&self, text: &str, special: SpecialText) -> Result<Head, TokenizerError> {
+        let encoding = self.inner(special).encode(text, false);
+        let encoding = encoding.map_err(|e| TokenizerError::Unfit { path: self.path.clone(), what: e.to_string() })?;
+        let ids = encoding.get_ids().to_vec();
+        let whole = Head { kept: 0, cut: 0, ids: ids.clone() };
+        let Some((kept, cut)) = safe_cut(text, encoding.get_word_ids(), encoding.get_offsets()) else { return Ok(whole) };
+        // A tokenizer that treats the beginning of a text otherwise shows it here.
+        let is_same = self.encode(&text[cut..], special)? == ids[kept..];
+        Ok(if is_same { Head { kept, cut, ids } } else { whole })
+    }
+
+    /// The ids of a text with a continuation: those of [`Tokenizer::encode`] of both as one text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_behind(
+        &self,
+        (head, text): (&Head, &str),
+        continuation: &str,
+        special: SpecialText,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = head.ids[..head.kept].to_vec();
+        ids.extend(self.encode(&format!("{}{continuation}", &text[head.cut..]), special)?);
+        Ok(ids)
     }
 
     /// The ids of `text` and, for each, the byte of `text` behind it. Tokens that share a character share its end.

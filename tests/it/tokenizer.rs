@@ -204,6 +204,45 @@ fn directory_and_gguf_agree_on_unusual_texts() {
     assert!(!seen.is_empty());
 }
 
+/// A context of several unusual texts and ordinary words, and what follows it: the same as both as one text.
+#[test]
+fn what_follows_a_context_is_tokenized_as_with_all_of_it() {
+    let work = TempDir::new().unwrap();
+    let (mut seen, mut shortened) = (HashSet::new(), 0);
+    for model in models().iter() {
+        if !seen.insert(std::fs::read(model.join("tokenizer.json")).unwrap()) {
+            continue;
+        }
+        let checkpoint = Checkpoint::open(model).unwrap();
+        let vocab = checkpoint.vocab().unwrap();
+        let special: Vec<&str> =
+            vocab.types.iter().zip(&vocab.tokens).filter(|(t, _)| **t == TokenType::Control).map(|(_, t)| t.as_str()).collect();
+        let mut random = Random(SplitMix64::new(1));
+        for (name, tokenizer) in tokenizers(model, &work) {
+            for _ in 0..300 {
+                let mut context = String::new();
+                for _ in 0..random.below(6) {
+                    context += &random.text(&special);
+                    context +=
+                        random.of(&[" Question: who is it? The answer is", "\n\n", " 12345678901234567890123456789", " ", ""]);
+                }
+                let next = random.text(&special);
+                for mode in [SpecialText::Parse, SpecialText::Plain] {
+                    let head = tokenizer.head(&context, mode).unwrap();
+                    assert_eq!(head.ids, tokenizer.encode(&context, mode).unwrap(), "{name}, {mode:?}: {context:?}");
+                    shortened += usize::from(head.is_shortened());
+                    for next in [next.as_str(), " A", "7", " ", "\u{301}x", ""] {
+                        let found = tokenizer.encode_behind((&head, &context), next, mode).unwrap();
+                        let whole = tokenizer.encode(&format!("{context}{next}"), mode).unwrap();
+                        assert_eq!(found, whole, "{name}, {mode:?}: {context:?} and {next:?}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(shortened > 100, "the short way was taken {shortened} times");
+}
+
 #[test]
 fn the_demo_gguf_tokenizes_every_demo_text_as_the_directory() {
     let dir = TempDir::new().unwrap();
