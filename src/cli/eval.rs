@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ use super::job::Written;
 use super::lm_eval::{self, LmEvalArgs};
 use super::session::Session;
 use super::sweep::MemoryArgs;
-use super::{Outcome, ScoringArgs, job};
+use super::{Outcome, ScoringArgs, job, output};
 use bitworth_eval::job::{DEFAULT_MARGIN, Job, Limit, ModelSpec, PerplexityKind, PerplexitySpec, TasksSpec};
 use bitworth_eval::record::Record;
 use bitworth_eval::slice::Slice;
@@ -23,7 +23,7 @@ use bitworth_quant::atomic_file::write_whole;
 use bitworth_report::page::{Cell, Column, Table, TableRow};
 use bitworth_report::tasks::TaskScore;
 use bitworth_report::{Summary, table, task_scores};
-use bitworth_tasks::evaluation::{About, Evaluation, date_id, sanitized};
+use bitworth_tasks::evaluation::{About, Evaluation, date_id, file_line, sanitized};
 use bitworth_tasks::items;
 
 /// Shares of items that flip between a model and its quantization, from mild to heavy, for plans.
@@ -60,7 +60,7 @@ pub struct EvalArgs {
     #[arg(long, conflicts_with = "dry_run")]
     plan: bool,
     /// How far below the reference a model may stay and count as not worse, in points of accuracy.
-    #[arg(long, value_name = "POINTS", default_value_t = DEFAULT_MARGIN)]
+    #[arg(long, value_name = "POINTS", default_value_t = DEFAULT_MARGIN, value_parser = margin)]
     margin: f64,
     #[command(flatten)]
     lm_eval: LmEvalArgs,
@@ -108,6 +108,12 @@ impl PerplexityArgs {
     }
 }
 
+/// A margin: points of accuracy.
+pub fn margin(text: &str) -> Result<f64, String> {
+    let margin = text.parse().ok().filter(|margin| *margin > 0.0 && *margin <= 100.0);
+    margin.ok_or_else(|| "give points above 0, at most 100".to_owned())
+}
+
 impl EvalArgs {
     fn tasks(&self) -> Result<TasksSpec> {
         let spec = TasksSpec {
@@ -117,7 +123,11 @@ impl EvalArgs {
             llama_perplexity: self.perplexity.files(),
             ..TasksSpec::default()
         };
-        self.lm_eval.asked(spec, self.limit.as_ref())
+        let spec = self.lm_eval.asked(spec, self.limit.as_ref())?;
+        if !self.lm_eval.check {
+            spec.check().map_err(|what| anyhow!("{}", what.describe(&output::flag)))?;
+        }
+        Ok(spec)
     }
 
     fn job(&self) -> Result<Job> {
@@ -137,12 +147,18 @@ impl EvalArgs {
 pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     if args.lm_eval.is_without_answers() {
         let spec = args.tasks()?;
+        if !args.models.is_empty() && !args.chat {
+            bail!("{}: no model is asked here; leave it out, or add --chat for its chat template", args.models[0]);
+        }
         return lm_eval::run(&args.lm_eval, &spec, args.models.first().map(String::as_str), session);
     }
     if args.plan {
         return plan(&args.tasks()?, args.models.len(), session);
     }
     let job = args.job()?;
+    if let Some(folder) = args.lm_eval.output_path.as_deref().filter(|_| !args.dry_run) {
+        std::fs::create_dir_all(folder).with_context(|| format!("--output-path {}", folder.display()))?;
+    }
     let device = args.scoring.open()?;
     if args.dry_run {
         return job::print_plan(&Ready::new(&job, args.records.as_deref(), &device, session.watch())?, &device, session);
@@ -177,6 +193,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
         }
         document["lm_eval"] = Value::Object(by_lane);
     }
+    if args.lm_eval.output_path.is_some() && done.harness.as_ref().is_none_or(|harness| harness.built.is_empty()) {
+        session.note("--output-path: nothing is left there, as no task of lm-evaluation-harness was asked");
+    }
     if !files.is_empty() {
         document["files"] = json!(files);
     }
@@ -185,7 +204,10 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
             true => String::new(),
             false => table::render(&lm_eval::score_table(figures, true)) + "\n",
         };
-        text.extend(task_scores(&done.report.rows).map(|scores| table::render(&scores)));
+        text.extend(
+            task_scores(&done.report.rows, done.report.judgement)
+                .map(|scores| table::render(&scores.with_details_beside("95 % interval"))),
+        );
         text + &files.iter().map(|file| format!("{}\n", file.display())).collect::<String>()
     })?;
     Ok(Outcome::Done)
@@ -216,7 +238,7 @@ pub fn leave(evaluation: &Evaluation<'_>, about: &About, folder: &Path) -> Resul
         anyhow::Ok(())
     };
     for (task, lines) in evaluation.samples()? {
-        let lines = lines.iter().map(|line| Ok(serde_json::to_string(line)? + "\n")).collect::<Result<String>>()?;
+        let lines: String = lines.into_iter().map(file_line).collect();
         write(format!("samples_{}_{date}.jsonl", sanitized(task)), lines)?;
     }
     write(format!("results_{date}.json"), serde_json::to_string_pretty(&evaluation.document(about)?)?)?;
@@ -225,11 +247,16 @@ pub fn leave(evaluation: &Evaluation<'_>, about: &About, folder: &Path) -> Resul
 
 /// Which differences the tasks can show.
 fn plan(spec: &TasksSpec, models: usize, session: &Session) -> Result<Outcome> {
-    let mut sizes = Named::find(spec, Slice::WHOLE, session.watch())?.sizes()?;
-    let comparisons = (models.max(2) - 1) * sizes.len();
-    if sizes.len() > 1 {
-        sizes.push(("all together".to_owned(), sizes.iter().map(|(_, items)| items).sum()));
+    // As scores are compared: groups that were named, and tasks that are in none.
+    let mut sizes: Vec<(String, usize)> = Vec::new();
+    for (task, group, items) in Named::find(spec, Slice::WHOLE, session.watch())?.sizes()? {
+        let name = group.unwrap_or(task);
+        match sizes.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += items,
+            None => sizes.push((name, items)),
+        }
     }
+    let comparisons = (models.max(2) - 1) * sizes.len();
     let of = |items: usize| FLIP_SHARES.map(|share| stats::detectable(items as u64, share, comparisons as u64));
     let rows: Vec<Value> = sizes
         .iter()

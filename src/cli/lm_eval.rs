@@ -112,12 +112,20 @@ pub fn run(args: &LmEvalArgs, spec: &TasksSpec, model: Option<&str>, session: &S
     if args.check {
         return check(args, &spec.names, session);
     }
+    if args.answers.is_some() && args.requests_out.is_some() {
+        bail!("--answers and --requests-out: give one of them");
+    }
     let answers = args.answers.as_deref().map(Answers::read).transpose()?;
     let mut spec = spec.clone();
     if let Some(answers) = answers.as_ref().filter(|_| spec.limit == Limit::All) {
         // Where nothing else is asked for, what was answered says which documents.
-        let names = Index::read(&args.include_path)?.select(&spec.names)?.tasks.into_iter().map(|task| task.name);
-        spec.limit = Limit::Samples(names.map(|name| (name.clone(), answers.documents(&name))).collect());
+        let tasks = Index::read(&args.include_path)?.select(&spec.names)?.tasks;
+        for task in &tasks {
+            if answers.documents(&task.name).is_empty() {
+                bail!("--answers: there are none to the task {}", task.name);
+            }
+        }
+        spec.limit = Limit::Samples(tasks.iter().map(|task| (task.name.clone(), answers.documents(&task.name))).collect());
     }
     let template = match (spec.chat, model) {
         (false, _) => None,
@@ -125,6 +133,14 @@ pub fn run(args: &LmEvalArgs, spec: &TasksSpec, model: Option<&str>, session: &S
         (true, None) => bail!("--chat: give the model whose chat template is meant"),
     };
     let harness = Named::find(&spec, Slice::WHOLE, session.watch())?.harness(template)?;
+    if harness.built.is_empty() {
+        bail!("--tasks: none is a task of lm-evaluation-harness, whose requests and answers these are");
+    }
+    if let Some(name) =
+        answers.iter().flat_map(Answers::tasks).find(|name| !harness.selection.tasks.iter().any(|t| t.name == *name))
+    {
+        session.note(&format!("--answers: those to the task {name} are left out, as it is not among --tasks"));
+    }
     match answers {
         Some(answers) => judged(args, &spec, &harness, &answers, session),
         None => requests_out(args.requests_out.as_deref().context("--requests-out")?, &harness.built, session),
@@ -251,7 +267,10 @@ fn check(args: &LmEvalArgs, names: &[String], session: &Session) -> Result<Outco
             let why = why.as_ref().map(|why| format!(": {}", output::tame(why))).unwrap_or_default();
             let _ = writeln!(text, "{}: {word}{why}", output::tame(&chosen.name));
         }
-        let _ = writeln!(text, "{} tasks", verdicts.len());
+        for (path, why) in &index.skipped {
+            let _ = writeln!(text, "{}: {}", output::tame(&path.display().to_string()), output::tame(why));
+        }
+        let _ = writeln!(text, "{} tasks, {} files left out", verdicts.len(), index.skipped.len());
         for (word, count) in &counts {
             let _ = writeln!(text, "  {word}: {count}");
         }

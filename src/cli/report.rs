@@ -11,7 +11,7 @@ use super::Outcome;
 use super::session::Session;
 use bitworth_eval::records;
 use bitworth_report::regression::{self, ChangeVerdict, Tolerance, Tolerances};
-use bitworth_report::{Report, card, changes, export, schema};
+use bitworth_report::{Judgement, Report, card, changes, export, schema};
 
 /// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
@@ -30,6 +30,10 @@ pub struct ReportArgs {
     /// may change unless they are named; nothing else may.
     #[arg(long, value_name = "MEASURE=BOUND", value_delimiter = ',', requires = "compare")]
     tolerate: Vec<Tolerance>,
+    /// How far below the reference a lane may stay in tasks and count as not worse, in points [default: what the first DIR's job
+    /// said, or 0.5].
+    #[arg(long, value_name = "POINTS", conflicts_with = "compare", value_parser = super::eval::margin)]
+    margin: Option<f64>,
     /// Folder for the report [default: the first DIR; with --compare none: nothing is written].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -74,7 +78,9 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
         let tolerances = Tolerances::new(args.tolerate.iter().copied());
         return compare_runs(old, new, &tolerances, args.out.as_deref(), session);
     }
-    let report = Report::new(&bitworth_report::load(&args.dirs)?)?;
+    let own = args.margin.map_or_else(|| bitworth_measure::execute::margin(&args.dirs[0]), |margin| Ok(Some(margin)))?;
+    let judgement = own.map_or_else(Judgement::default, |margin| Judgement { margin });
+    let report = Report::judged(&bitworth_report::load(&args.dirs)?, judgement)?;
     let out = args.out.as_ref().unwrap_or(&args.dirs[0]);
     let facts = card::Facts {
         base_model: args.card.base_model.clone(),

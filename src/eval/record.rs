@@ -258,6 +258,9 @@ pub struct Layer {
     pub reference: f64,
 }
 
+/// What the name of a group ends with in [`ItemRecord::group`] whose score is the plain mean over its tasks.
+pub const MACRO_MARK: &str = "~macro";
+
 /// One item of a task under one lane.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ItemRecord {

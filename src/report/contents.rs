@@ -38,7 +38,8 @@ const CAVEATS: &[&str] = &[
      more.",
     "Speeds are those of this program on the device named above, other programs and devices rank the types differently.",
     "Perplexities of different texts, windows or tokenizers must not be compared; see the protocol.",
-    "Each comparison is made at the 95 % level by itself: of twenty that hold no difference, one shows one by chance.",
+    "Each comparison of texts is made at the 95 % level by itself: of twenty that hold no difference, one shows one by chance. \
+     Those of tasks are corrected for their number (Holm 1979), and their sentences and verdicts follow the corrected p.",
 ];
 
 /// The page.
@@ -90,7 +91,7 @@ pub fn page(report: &Report) -> Page {
         add("Lanes that cannot be told apart", vec![PageBlock::Text(text.into()), PageBlock::List(findings.ties.clone())]);
     }
     if let Some(table) = sheet::group(rows, ColumnGroup::Tasks) {
-        let verdicts = task_tables::scores(rows).map(PageBlock::Table);
+        let verdicts = task_tables::scores(rows, report.judgement).map(PageBlock::Table);
         let sentences = PageBlock::List(findings.tasks.clone());
         let members = task_tables::members(rows).into_iter().map(|(group, table)| PageBlock::Fold(group, table));
         add("Tasks", [PageBlock::Table(table), sentences].into_iter().chain(verdicts).chain(members).collect());

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::columns::Columns;
 use crate::statistics::{self, Figure};
 use crate::summary::{Summary, TextScore};
-use crate::task_tables::verdict_name;
+use crate::task_tables::{metric, verdict_name};
 use crate::tasks::TaskScore;
 use bitworth_eval::stats::Estimate;
 
@@ -126,7 +126,7 @@ pub(crate) fn columns(rows: &[Summary]) -> Columns<'_, Summary> {
 }
 
 /// What a task's columns end with.
-pub(crate) const TASK_ENDS: [&str; 14] = [
+pub(crate) const TASK_ENDS: [&str; 15] = [
     "",
     "_low",
     "_high",
@@ -140,6 +140,7 @@ pub(crate) const TASK_ENDS: [&str; 14] = [
     "_lost",
     "_won",
     "_log_p_gold",
+    "_metric",
     "_brier",
 ];
 
@@ -247,6 +248,7 @@ fn task_details(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
     c.count(&at("_lost"), |r| pair(r)?.paired.only_reference);
     c.count(&at("_won"), |r| pair(r)?.paired.only_lane);
     c.number(&at("_log_p_gold"), |r| Some(task(r, name)?.choices.as_ref()?.log_p_gold));
+    c.text(&at("_metric"), |r| Some(metric(task(r, name)?)));
     c.number(&at("_brier"), |r| Some(task(r, name)?.choices.as_ref()?.brier));
 }
 

@@ -58,6 +58,8 @@ pub struct Report {
     pub findings: findings::Findings,
     /// Candidates that were left out, and why.
     pub left_out: Vec<gather::LeftOut>,
+    /// How lanes were judged in tasks.
+    pub judgement: Judgement,
     /// How the texts were cut and scored, and with which versions of the program, in sentences.
     pub protocol: Vec<String>,
 }
@@ -80,7 +82,7 @@ impl Report {
         let gathered = gather::gather(records)?;
         let rows = summary::summarize(&gathered, judgement);
         let findings = findings::findings(&gathered, &rows);
-        Ok(Self { rows, findings, protocol: gathered.protocol_notes(), left_out: gathered.left_out })
+        Ok(Self { rows, findings, judgement, protocol: gathered.protocol_notes(), left_out: gathered.left_out })
     }
 
     /// The candidates that were left out, each with the reason; with its model's name where there are several models.

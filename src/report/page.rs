@@ -63,6 +63,31 @@ pub struct Table {
     pub notes: Vec<String>,
 }
 
+impl Table {
+    /// The same with what stands beneath values in columns of their own, each headed `head`: for a terminal.
+    #[must_use]
+    pub fn with_details_beside(self, head: &str) -> Self {
+        let Self { columns, rows, notes } = self;
+        let has_details: Vec<bool> = (0..columns.len()).map(|i| rows.iter().any(|row| !row.cells[i].detail.is_empty())).collect();
+        let mut wide = Vec::new();
+        for (column, details) in columns.into_iter().zip(&has_details) {
+            let words = column.words;
+            wide.push(column);
+            wide.extend(details.then(|| Column { head: head.to_owned(), meaning: String::new(), words }));
+        }
+        let row = |row: TableRow| {
+            let mut cells = Vec::new();
+            for (mut cell, details) in row.cells.into_iter().zip(&has_details) {
+                let detail = std::mem::take(&mut cell.detail);
+                cells.push(cell);
+                cells.extend(details.then(|| Cell::words(detail)));
+            }
+            TableRow { cells, marked: row.marked }
+        };
+        Self { columns: wide, rows: rows.into_iter().map(row).collect(), notes }
+    }
+}
+
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Column {

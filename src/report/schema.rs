@@ -95,6 +95,7 @@ const OF_TASK: [(&str, &str); TASK_ENDS.len()] = [
     ("items", "items that only the reference got right"),
     ("items", "items that only the lane got right"),
     ("nats", "mean of log P(right choice among the choices)"),
+    ("", "the metric that `<task>` is the mean of, with its filter where it has one"),
     ("", "mean of Brier's score of the choices"),
 ];
 

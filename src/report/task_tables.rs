@@ -1,13 +1,13 @@
 //! Tables of tasks for people: what each lane lost in each task and what follows, and the tasks within groups.
 
-use bitworth_eval::stats::{Interval, Verdict};
+use bitworth_eval::stats::{Interval, LEVEL, Verdict};
 
 use crate::export::{task, task_names};
 use crate::number::significant;
 use crate::page::{Cell, Column, Table, TableRow};
 use crate::sheet;
 use crate::summary::Summary;
-use crate::tasks::{TaskComparison, TaskScore};
+use crate::tasks::{Judgement, TaskComparison, TaskScore};
 
 /// A verdict in a word or a few.
 pub fn verdict_name(verdict: &Verdict) -> &'static str {
@@ -42,20 +42,27 @@ fn unit(score: &TaskScore) -> (f64, usize) {
     if is_share(score) { (100.0, 1) } else { (1.0, 4) }
 }
 
+/// The two ends of an interval.
+fn range(interval: Option<Interval>, show: impl Fn(f64) -> String) -> String {
+    interval.map_or(String::new(), |i| format!("{} to {}", show(i.low), show(i.high)))
+}
+
 fn value(score: &TaskScore) -> Cell {
     let (factor, digits) = unit(score);
-    Cell::number(format!("{:.digits$}", factor * score.accuracy.value), score.accuracy.value)
+    let show = |value: f64| format!("{:.digits$}", factor * value);
+    Cell::number(show(score.accuracy.value), score.accuracy.value).with_detail(range(score.accuracy.interval, show))
 }
 
 fn difference(score: &TaskScore, comparison: &TaskComparison) -> Cell {
     let (factor, digits) = unit(score);
-    let difference = comparison.paired.difference.value;
-    Cell::number(signed(factor * difference, digits), difference)
+    let show = |value: f64| signed(factor * value, digits);
+    let difference = comparison.paired.difference;
+    Cell::number(show(difference.value), difference.value).with_detail(range(difference.interval, show))
 }
 
 /// A line for every lane in every task and group that was named, and where there is a reference what it lost and what follows;
-/// `None` without a task.
-pub fn scores(rows: &[Summary]) -> Option<Table> {
+/// `None` without a task. Intervals stand beneath their values.
+pub fn scores(rows: &[Summary], judgement: Judgement) -> Option<Table> {
     let labels = sheet::labels(rows);
     let mut lines = Vec::new();
     for name in task_names(rows) {
@@ -69,21 +76,23 @@ pub fn scores(rows: &[Summary]) -> Option<Table> {
     let mut columns = vec![
         Column::words("lane", ""),
         Column::words("task", ""),
+        Column::words("metric", "what an item's value is"),
         Column::numbers("items", ""),
         Column::numbers("value", "share of right items in %, or mean of the task's metric"),
-        Column::numbers("95 % interval", ""),
         Column::numbers("difference", "the lane's value less the reference's on the same items, in points"),
-        Column::numbers("95 % interval", "of the difference, paired"),
+        Column::words("verdict", ""),
         Column::words("flips", "items that only the reference got right, and that only the lane got right"),
         Column::numbers("p", "that both are equally good, alone"),
         Column::numbers("p (Holm)", "the same, corrected for all lanes and tasks shown"),
         Column::numbers("log P(right)", "change of the right choice's log-probability among the choices, in nats"),
-        Column::words("verdict", ""),
     ];
     let mut notes = vec![
-        "worse: the loss is more than chance explains, and perhaps more than the margin. not worse: the interval lies above \
-         the margin. undecided: the items do not say."
-            .to_owned(),
+        format!(
+            "worse: the loss is more than chance explains, and perhaps more than the margin of {} points. not worse: the whole \
+             interval lies within the margin. undecided: the items do not say.",
+            judgement.margin
+        ),
+        "* log P(right) changed by more than chance explains, alone.".to_owned(),
     ];
     if !is_compared {
         columns.truncate(ALONE);
@@ -95,22 +104,21 @@ pub fn scores(rows: &[Summary]) -> Option<Table> {
 
 /// How many columns a lane has by itself.
 const ALONE: usize = 5;
+/// And beside a reference.
+const COMPARED: usize = 11;
+
+/// The metric, with its filter where the task has several.
+pub fn metric(score: &TaskScore) -> &str {
+    let metric = score.metric.as_deref().unwrap_or("acc");
+    metric.strip_suffix(",none").unwrap_or(metric)
+}
 
 /// The cells of one line of [`scores`].
 fn cells(score: &TaskScore, label: &str) -> Vec<Cell> {
-    let (factor, digits) = unit(score);
-    let range = |interval: Option<Interval>| {
-        interval.map_or(String::new(), |i| format!("{:.digits$} to {:.digits$}", factor * i.low, factor * i.high))
-    };
-    let mut cells = vec![
-        Cell::words(label),
-        Cell::words(&score.name),
-        Cell::number(score.items.to_string(), score.items as f64),
-        value(score),
-        Cell::words(range(score.accuracy.interval)),
-    ];
+    let items = Cell::number(score.items.to_string(), score.items as f64);
+    let mut cells = vec![Cell::words(label), Cell::words(&score.name), Cell::words(metric(score)), items, value(score)];
     let Some(comparison) = &score.against_reference else {
-        cells.resize_with(12, Cell::default);
+        cells.resize_with(COMPARED, Cell::default);
         return cells;
     };
     let paired = &comparison.paired;
@@ -118,20 +126,19 @@ fn cells(score: &TaskScore, label: &str) -> Vec<Cell> {
         (Some(lost), Some(won)) => format!("−{lost} +{won}"),
         _ => String::new(),
     };
-    let interval = paired.difference.interval;
-    let interval =
-        interval.map_or(String::new(), |i| format!("{} to {}", signed(factor * i.low, digits), signed(factor * i.high, digits)));
     let p = |p: f64| Cell::number(significant(p, 2), p);
     let fine = score.choices.as_ref().and_then(|choices| choices.log_p_gold_difference);
-    let fine = fine.map(|fine| Cell::number(signed(fine.difference.value, 4), fine.difference.value));
+    let fine = fine.map(|fine| {
+        let mark = if fine.p_value < LEVEL { " *" } else { "" };
+        Cell::number(signed(fine.difference.value, 4) + mark, fine.difference.value)
+    });
     cells.extend([
         difference(score, comparison),
-        Cell::words(interval),
+        Cell::words(verdict_words(&comparison.verdict)),
         Cell::words(flips),
         p(paired.p_value),
         p(comparison.p_adjusted),
         fine.unwrap_or_default(),
-        Cell::words(verdict_words(&comparison.verdict)),
     ]);
     cells
 }
@@ -169,14 +176,11 @@ fn below(groups: &[Option<&TaskScore>], depth: usize, lines: &mut Vec<TableRow>)
             groups.iter().map(|group| group.and_then(|group| group.members.iter().find(|member| member.name == name))).collect();
         let cell = |score: &Option<&TaskScore>| {
             let Some(score) = score else { return Cell::default() };
-            let cell = value(score);
-            match &score.against_reference {
-                None => cell,
-                Some(comparison) => {
-                    let mark = if comparison.verdict == Verdict::Worse { " *" } else { "" };
-                    cell.with_detail(difference(score, comparison).text + mark)
-                }
-            }
+            let detail = score.against_reference.as_ref().map_or_else(String::new, |comparison| {
+                let mark = if comparison.verdict == Verdict::Worse { " *" } else { "" };
+                difference(score, comparison).text + mark
+            });
+            value(score).with_detail(detail)
         };
         let items = own.iter().flatten().map(|score| score.items).max().unwrap_or_default();
         let name = Cell::words(format!("{}{name}", "\u{2003}".repeat(depth)));

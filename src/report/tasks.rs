@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bitworth_eval::record::ItemRecord;
+use bitworth_eval::record::{ItemRecord, MACRO_MARK};
 use bitworth_eval::stats::{self, Cluster, Estimate, MeanWithError, Paired, PairedItem, Verdict};
 use serde::Serialize;
 
@@ -79,6 +79,8 @@ type Items<'a> = BTreeMap<u32, &'a ItemRecord>;
 /// Where a score comes from: one task, or groups and tasks.
 struct Node<'a> {
     name: &'a str,
+    /// Whether a group's score is the plain mean over its tasks.
+    is_macro: bool,
     /// Of a task.
     items: Option<&'a Items<'a>>,
     members: Vec<Node<'a>>,
@@ -92,13 +94,14 @@ impl<'a> Node<'a> {
             let path = items.values().next().and_then(|item| item.group.as_deref()).unwrap_or_default();
             let mut level = &mut roots;
             for group in path.split('/').filter(|group| !group.is_empty()) {
-                let place = level.iter().position(|node| node.items.is_none() && node.name == group).unwrap_or_else(|| {
-                    level.push(Self { name: group, items: None, members: Vec::new() });
+                let (name, is_macro) = group.strip_suffix(MACRO_MARK).map_or((group, false), |name| (name, true));
+                let place = level.iter().position(|node| node.items.is_none() && node.name == name).unwrap_or_else(|| {
+                    level.push(Self { name, is_macro, items: None, members: Vec::new() });
                     level.len() - 1
                 });
                 level = &mut level[place].members;
             }
-            level.push(Self { name: task, items: Some(items), members: Vec::new() });
+            level.push(Self { name: task, is_macro: false, items: Some(items), members: Vec::new() });
         }
         roots
     }
@@ -136,6 +139,9 @@ fn score(node: &Node<'_>, reference: Option<&GatheredLane<'_>>) -> Option<TaskSc
     if all().any(|item| item.metric != first.metric || item.value.is_none()) {
         return None;
     }
+    if node.is_macro && leaves.len() > 1 {
+        return macro_score(node, &leaves, reference);
+    }
     let mut clusters = Clusters::default();
     let (mut own, mut pairs) = (Vec::new(), Vec::new());
     let (mut fine, mut fine_pairs) = (Vec::new(), Vec::new());
@@ -168,14 +174,50 @@ fn score(node: &Node<'_>, reference: Option<&GatheredLane<'_>>) -> Option<TaskSc
         items: own.len() as u64,
         accuracy: accuracy(&own, &error)?,
         error,
-        against_reference: comparison.map(|paired| TaskComparison {
-            paired,
-            p_adjusted: paired.p_value,
-            verdict: Verdict::Undecided { items: None },
-        }),
+        against_reference: comparison.map(unjudged),
         choices,
         members: Vec::new(),
     })
+}
+
+/// The plain mean over tasks, as lm-evaluation-harness has it where `weight_by_size` is false.
+fn macro_score(node: &Node<'_>, leaves: &[(&str, &Items<'_>)], reference: Option<&GatheredLane<'_>>) -> Option<TaskScore> {
+    let mut tasks = Vec::with_capacity(leaves.len());
+    for &(name, items) in leaves {
+        tasks.push(score(&Node { name, is_macro: false, items: Some(items), members: Vec::new() }, reference)?);
+    }
+    let count = tasks.len() as f64;
+    let mean = tasks.iter().map(|task| task.accuracy.value).sum::<f64>() / count;
+    let joined = |of: fn(&MeanWithError) -> Option<f64>| {
+        let squares: Option<f64> = tasks.iter().map(|task| of(&task.error).map(|error| error * error)).sum();
+        squares.map(|squares| squares.sqrt() / count)
+    };
+    let error = MeanWithError {
+        items: tasks.iter().map(|task| task.error.items).sum(),
+        clusters: tasks.iter().map(|task| task.error.clusters).sum(),
+        mean,
+        standard_error: joined(|error| error.standard_error),
+        clustered_error: joined(|error| error.clustered_error),
+    };
+    let pairs: Option<Vec<Paired>> = tasks.iter().map(|task| Some(task.against_reference.as_ref()?.paired)).collect();
+    let paired = pairs.filter(|_| reference.is_some()).and_then(|pairs| stats::macro_mean(&pairs));
+    let first = tasks.first()?;
+    Some(TaskScore {
+        name: node.name.to_owned(),
+        version: tasks.iter().all(|task| task.version == first.version).then(|| first.version.clone()).flatten(),
+        metric: first.metric.clone(),
+        items: error.items,
+        accuracy: Estimate { value: mean, interval: error.clustered_error.map(|error| stats::normal_interval(mean, error)) },
+        error,
+        against_reference: paired.map(unjudged),
+        choices: None,
+        members: Vec::new(),
+    })
+}
+
+/// A comparison before it is judged among others.
+fn unjudged(paired: Paired) -> TaskComparison {
+    TaskComparison { paired, p_adjusted: paired.p_value, verdict: Verdict::Undecided { items: None } }
 }
 
 /// Numbers for what items have in common, apart for each task.

@@ -56,6 +56,11 @@ impl Answers {
         numbers
     }
 
+    /// The tasks that there are answers to, by name.
+    pub fn tasks(&self) -> std::collections::BTreeSet<&str> {
+        self.known.keys().map(|(task, _)| task.as_str()).collect()
+    }
+
     /// The answers to all documents of a task that was asked.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bitworth_quant::{Error, Result};
+use bitworth_text::python::{self, JsonStyle};
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
@@ -126,7 +127,7 @@ impl<'a> Evaluation<'a> {
         put("model_name_sanitized", sanitized(&about.model).into());
         put("system_instruction", json!(about.system));
         put("system_instruction_sha", json!(about.system.as_deref().map(hash)));
-        put("fewshot_as_multiturn", about.multiturn.into());
+        put("fewshot_as_multiturn", if about.multiturn { true.into() } else { Value::Null });
         put("chat_template", json!(about.chat_template));
         put("chat_template_sha", json!(about.chat_template.as_deref().map(hash)));
         put("total_evaluation_time_seconds", about.seconds.to_string().into());
@@ -145,7 +146,40 @@ impl<'a> Evaluation<'a> {
     fn config(&self, task: &Built) -> Value {
         let chosen = self.selection.tasks.iter().find(|chosen| chosen.name == task.definition.config.task);
         let entries = chosen.into_iter().flat_map(|chosen| &chosen.source.entries);
-        entries.map(|(key, value)| (key.clone(), value.to_json())).collect::<Map<_, _>>().into()
+        let mut config: Map<String, Value> = entries.map(|(key, value)| (key.clone(), value.to_json())).collect();
+        let own = &task.definition.config;
+        let told = config.remove("fewshot_config").unwrap_or_default();
+        let shots = |key: &str, other: Value| match told.get(key) {
+            None | Some(Value::Null) => other,
+            Some(told) => told.clone(),
+        };
+        let of = |key: &str| config.get(key).cloned().unwrap_or_default();
+        let fewshot = json!({
+            "sampler": shots("sampler", "default".into()), "split": shots("split", of("fewshot_split")),
+            "process_docs": shots("process_docs", Value::Null), "fewshot_indices": shots("fewshot_indices", Value::Null),
+            "samples": shots("samples", Value::Null), "doc_to_text": shots("doc_to_text", of("doc_to_text")),
+            "doc_to_choice": shots("doc_to_choice", of("doc_to_choice")),
+            "doc_to_target": shots("doc_to_target", of("doc_to_target")),
+            "gen_prefix": shots("gen_prefix", of("gen_prefix")),
+            "fewshot_delimiter": shots("fewshot_delimiter", own.fewshot_delimiter.as_str().into()),
+            "target_delimiter": shots("target_delimiter", own.target_delimiter.as_str().into()),
+        });
+        let mut default = |key: &str, value: Value| {
+            if matches!(config.get(key), None | Some(Value::Null)) {
+                config.insert(key.to_owned(), value);
+            }
+        };
+        default("unsafe_code", own.unsafe_code.into());
+        default("description", own.description.as_str().into());
+        default("target_delimiter", own.target_delimiter.as_str().into());
+        default("fewshot_delimiter", own.fewshot_delimiter.as_str().into());
+        default("fewshot_config", fewshot);
+        default("output_type", own.output_type.name().into());
+        default("repeats", own.repeats.into());
+        default("should_decontaminate", false.into());
+        default("metadata", own.metadata.clone());
+        config.insert("num_fewshot".to_owned(), task.num_fewshot.into());
+        Value::Object(config)
     }
 
     /// One hash for the documents, prompts and targets of each task.
@@ -159,6 +193,29 @@ impl<'a> Evaluation<'a> {
         };
         Ok(Value::Object(self.samples()?.into_iter().map(one).collect()))
     }
+}
+
+/// A line of samples as lm-evaluation-harness writes it into files: arguments by name, answers and targets as texts.
+pub fn file_line(mut sample: Map<String, Value>) -> String {
+    fn texts(value: &Value) -> Value {
+        match value {
+            Value::Array(items) => items.iter().map(texts).collect(),
+            other => python::str(other).into(),
+        }
+    }
+    let numbered = |name: &str, items: &Value, of: &dyn Fn(&Value) -> Value| -> Value {
+        let items = items.as_array().into_iter().flatten().enumerate();
+        Value::Object(items.map(|(i, item)| (format!("{name}_{i}"), of(item))).collect())
+    };
+    for (key, value) in &mut sample {
+        *value = match key.as_str() {
+            "arguments" => numbered("gen_args", value, &|item| numbered("arg", item, &Value::clone)),
+            "resps" | "filtered_resps" => texts(value),
+            "target" => python::str(value).into(),
+            _ => continue,
+        };
+    }
+    python::json(&Value::Object(sample), JsonStyle::default()) + "\n"
 }
 
 /// A model's name as lm-evaluation-harness names its folder: runs of what file systems do not like become `__`.

@@ -1,7 +1,7 @@
 //! What records keep of a task's documents, and the answers that are made of them again: so results can be had of records as of a
 //! model. Absent: writing records, statistics of them.
 
-use bitworth_eval::record::ItemRecord;
+use bitworth_eval::record::{ItemRecord, MACRO_MARK};
 use bitworth_eval::request::Answer;
 use bitworth_quant::Result;
 use bitworth_quant::quantize::hex;
@@ -14,7 +14,7 @@ use crate::files::config::{FilterConfig, MetricConfig, OutputType, Step};
 use crate::files::index::Selection;
 use crate::files::yaml::Function;
 use crate::judge::{Sample, judge};
-use crate::{metrics, requests};
+use crate::{metrics, requests, results};
 
 /// Fields by which documents of known data sets belong together, as several are about one passage: data set and field.
 const CLUSTERS: &[(&str, &str)] = &[
@@ -58,13 +58,15 @@ pub fn version(built: &Built, is_chat: bool) -> String {
 }
 
 /// The groups that a task was chosen through, the outermost first, with `/` between them; `None` where it was chosen by itself.
+/// Those whose figures are means over tasks, whatever their sizes, are marked with [`MACRO_MARK`].
 pub fn group_path(selection: &Selection, task: &str) -> Option<String> {
-    let mut path: Vec<&str> = Vec::new();
+    let mut path: Vec<String> = Vec::new();
     let mut inner = task;
     // As deep as there are groups, at most.
     for _ in 0..selection.groups.len() {
         let Some(group) = selection.groups.iter().find(|group| group.members.iter().any(|member| member == inner)) else { break };
-        path.insert(0, &group.name);
+        let by_task = results::is_macro(group);
+        path.insert(0, if by_task { format!("{}{MACRO_MARK}", group.name) } else { group.name.clone() });
         inner = &group.name;
     }
     (!path.is_empty()).then(|| path.join("/"))

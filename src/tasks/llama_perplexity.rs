@@ -76,7 +76,10 @@ pub fn read(spec: &PerplexitySpec) -> Result<Vec<Question>> {
     };
     let all = all.map_err(|what| Error::file(path, what))?;
     if all.is_empty() {
-        return Err(Error::file(path, "holds no question"));
+        return Err(Error::file(
+            path,
+            "holds no question that llama-perplexity asks (of WinoGrande it leaves out the last line)",
+        ));
     }
     let drawn = match (spec.kind, spec.count) {
         (PerplexityKind::Hellaswag, count) => draw_hellaswag(all.len(), count.unwrap_or(HELLASWAG)),

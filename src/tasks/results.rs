@@ -103,6 +103,11 @@ fn group_metrics(group: &Group) -> Result<Vec<GroupMetric>> {
     items.into_iter().map(one).collect()
 }
 
+/// Whether a group's first figure is the plain mean over its tasks, not weighted by their sizes.
+pub(crate) fn is_macro(group: &Group) -> bool {
+    group_metrics(group).is_ok_and(|metrics| metrics.first().is_some_and(|metric| !metric.by_size))
+}
+
 fn group_entry(group: &Group, selection: &Selection, all: &Map<String, Value>) -> Result<Map<String, Value>> {
     let alias = group.source.get("group_alias").and_then(Node::as_text).unwrap_or(&group.name);
     let mut entry = Map::new();

@@ -78,9 +78,9 @@ impl Head {
 /// Words (what the tokenizer's first step splits a text into) that are tokenized again with what follows.
 const WORDS_AGAIN: usize = 8;
 
-/// The last place where a text can be cut so that what follows cannot reach before it: ids before it and its byte. Steps that split
-/// texts look at the words beside a place (blanks at the end, groups of digits from the right), so there must be several words and
-/// two runs of blanks behind it.
+/// The last place where a text can be cut so that what follows cannot reach before it: ids before it and its byte. Steps that
+/// split texts look at the words beside a place (blanks at the end, groups of digits from the right), so there must be several
+/// words and two runs of blanks behind it.
 fn safe_cut(text: &str, words: &[Option<u32>], offsets: &[(usize, usize)]) -> Option<(usize, usize)> {
     let mut again = 0;
     for place in (1..words.len()).rev() {
@@ -141,8 +141,8 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Tokenizes a text that many continuations stand behind: [`Tokenizer::encode_behind`] then tokenizes its end with each of them
-    /// and no more, where that gives the same.
+    /// Tokenizes a text that many continuations stand behind: [`Tokenizer::encode_behind`] then tokenizes its end with each of
+    /// them and no more, where that gives the same.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].

@@ -57,8 +57,10 @@ fn requests_are_written_and_answers_are_judged() {
     let sample = &lines(&files["samples_colours"])[1];
     assert_eq!(
         (&sample["acc"], &sample["filtered_resps"][0], &sample["target"]),
-        (&json!(0.0), &json!([-3.0, false]), &json!(0))
+        (&json!(0.0), &json!(["-3.0", "False"]), &json!("0"))
     );
+    // lm-evaluation-harness 0.4.13, `EvaluationTracker.save_results_samples`.
+    assert_eq!(sample["arguments"]["gen_args_1"], json!({ "arg_0": "The colour of the sky is", "arg_1": " brown" }));
     let left: Value = serde_json::from_str(&std::fs::read_to_string(&files["results"]).unwrap()).unwrap();
     assert_eq!((&left["results"], &left["n-shot"]["colours"]), (&told["results"], &json!(0)));
     // lm-evaluation-harness 0.4.13's keys, in its order.
@@ -214,10 +216,58 @@ fn a_plan_says_which_differences_can_be_seen() {
     let dir = folder(TASK);
     let told = json(dir.path(), &[&["eval", "--plan", "--tasks", "facts,colours"][..], &WITH].concat());
     let rows = told["plan"].as_array().unwrap();
-    assert!(rows.iter().map(|row| row["items"].as_u64().unwrap()).eq([800, 2, 802]), "{told}");
+    assert!(rows.iter().map(|row| row["items"].as_u64().unwrap()).eq([800, 2]), "{told}");
     let seen = |row: usize, share: usize| rows[row]["detectable"][share]["difference"].as_f64();
     assert!(seen(0, 0) < seen(0, 1) && seen(0, 1) < seen(0, 2) && seen(0, 2) < Some(0.1), "{told}");
     assert_eq!(seen(1, 2), None, "two items show nothing");
+}
+
+#[test]
+fn one_thread_is_enough() {
+    let dir = folder(TASK);
+    std::fs::write(dir.path().join("tasks/other.yaml"), TASK.replace("task: colours", "task: other")).unwrap();
+    let asked = ["eval", "--tasks", "colours,other", "--requests-out", "r.jsonl", "--threads", "1"];
+    assert_eq!(json(dir.path(), &[&asked[..], &WITH].concat())["documents"], 4);
+}
+
+/// lm-evaluation-harness's group_aggregate: the plain mean where `weight_by_size` is false, else weighted by documents.
+#[test]
+fn groups_are_weighed_as_they_say() {
+    let dir = folder(TASK);
+    let rows = "{\"thing\": \"snow\", \"good\": \"the\", \"bad\": \"xqzzy\"}\n".repeat(3) + ROWS;
+    std::fs::write(dir.path().join("more.jsonl"), rows).unwrap();
+    std::fs::write(dir.path().join("map.toml"), MAP.to_owned() + &MAP.replace("colours", "more").replace("rows", "more"))
+        .unwrap();
+    std::fs::write(dir.path().join("tasks/more.yaml"), TASK.replace("colours", "more").replace("tag: [plain]", "")).unwrap();
+    for (name, by_size) in [("even", false), ("sized", true)] {
+        let group = format!(
+            "group: {name}\ntask: [colours, more]\naggregate_metric_list: [{{metric: acc_norm, weight_by_size: {by_size}}}]\n"
+        );
+        std::fs::write(dir.path().join(format!("tasks/{name}.yaml")), group).unwrap();
+        let told =
+            json(dir.path(), &[&["eval", "demo:demo-model", "@q2_k", "--tasks", name, "--device", "cpu"][..], &WITH].concat());
+        let rows = told["results"].as_array().unwrap();
+        for lane in ["demo-model", "@q2_k"] {
+            let row = |task: &str| rows.iter().find(|row| row["model"] == lane && row["task"] == task).unwrap();
+            let (found, expected) = (row(name)["accuracy"].as_f64(), told["lm_eval"][lane][name]["acc_norm,none"].as_f64());
+            assert!((found.unwrap() - expected.unwrap()).abs() < 1e-12, "{name} {lane}: {found:?}, {expected:?}");
+            let [small, large] = ["colours", "more"].map(|task| row(task)["accuracy"].as_f64().unwrap());
+            let mean = if by_size { (2.0 * small + 5.0 * large) / 7.0 } else { (small + large) / 2.0 };
+            assert!((mean - expected.unwrap()).abs() < 1e-12, "{small} {large}");
+        }
+    }
+}
+
+#[test]
+fn the_margin_of_a_folder_is_kept() {
+    let dir = folder(TASK);
+    let dir = dir.path();
+    let asked = ["eval", "demo:demo-model", "@q8_0", "--tasks", "facts", "--device", "cpu", "--records", "r", "--margin", "3"];
+    let verdict = json(dir, &asked)["results"][1]["verdict"].clone();
+    assert_eq!(verdict, "not_worse", "800 items without a flip tell 3 points");
+    let of = |more: &[&str]| json(dir, &[&["report", "r"][..], more].concat())["summary"][1]["facts_verdict"].clone();
+    assert_eq!((of(&[]), of(&["--margin", "0.1"])), (json!("not worse"), json!("undecided")));
+    assert!(std::fs::read_to_string(dir.join("r/report.md")).unwrap().contains("the margin of 0.1 points"));
 }
 
 #[test]
@@ -238,6 +288,7 @@ fn check_error(task: &str, args: &[&str], expected: &[&str]) {
     let dir = folder(task);
     std::fs::write(dir.path().join("bad.jsonl"), "{\"task\": \"colours\", \"doc_id\": 0, \"answers\": [[-1.0, true]]}\n")
         .unwrap();
+    std::fs::write(dir.path().join("empty.jsonl"), "").unwrap();
     let output = run(dir.path(), &[&["eval"][..], args, &WITH].concat());
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{error}");
@@ -264,6 +315,15 @@ fn bad_input_is_named() {
         &["--samples", "7"],
     );
     check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl"], &["document 0", "1 answers came to 2 requests"]);
+    check_error(
+        TASK,
+        &["--tasks", "colours", "--samples", "{\"colour\": [0]}", "--requests-out", "r.jsonl"],
+        &["--samples", "colour", "is not asked"],
+    );
+    check_error(TASK, &["--tasks", "", "--requests-out", "r.jsonl"], &["name a task"]);
+    check_error(TASK, &["--tasks", "facts", "--requests-out", "r.jsonl"], &["none is a task of lm-evaluation-harness"]);
+    check_error(TASK, &["demo:demo-model", "--tasks", "colours", "--requests-out", "r.jsonl"], &["no model is asked", "--chat"]);
+    check_error(TASK, &["--tasks", "colours", "--answers", "empty.jsonl"], &["none to the task colours"]);
     check_error(TASK, &["--tasks", "colours", "--limit", "1.5", "--requests-out", "r.jsonl"], &["between 0 and 1"]);
     let endless = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
     check_error(&TASK.replace("{{ thing.strip() }}", endless), &out, &["document 0", "reasonable time"]);

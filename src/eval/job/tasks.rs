@@ -58,7 +58,10 @@ impl TasksSpec {
     }
 
     /// Checks what can be checked without opening anything.
-    pub(super) fn check(&self) -> Result<(), Message> {
+    ///
+    /// # Errors
+    /// No task, a limit of 0, a margin that is none.
+    pub fn check(&self) -> Result<(), Message> {
         if self.llama_perplexity.iter().any(|spec| spec.count == Some(0)) {
             return Err("tasks.llama_perplexity: count must be above 0; leave it out for llama-perplexity's own".into());
         }

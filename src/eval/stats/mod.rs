@@ -93,6 +93,11 @@ fn student(degrees: usize) -> Option<f64> {
     KNOWN.get(degrees).map_or_else(find, |known| *known.get_or_init(find))
 }
 
+/// The 95 % interval of a value with a normal standard error.
+pub fn normal_interval(value: f64, error: f64) -> Interval {
+    Interval::around(value, normal() * error)
+}
+
 /// The 97.5 % point of the normal distribution.
 fn normal() -> f64 {
     static KNOWN: OnceLock<f64> = OnceLock::new();

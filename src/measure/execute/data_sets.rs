@@ -117,7 +117,10 @@ mod relay {
                 let worker = scope.spawn(work);
                 while !worker.is_finished() {
                     self.pass(watch);
-                    std::thread::sleep(OFTEN);
+                    // This thread may be the only one that there is for what the other hands out.
+                    if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                        std::thread::sleep(OFTEN);
+                    }
                 }
                 worker.join()
             });

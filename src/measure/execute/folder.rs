@@ -37,6 +37,9 @@ pub struct RunIdentity {
     arithmetic: String,
     imatrix: Value,
     speed: Value,
+    /// How far below the reference a lane may stay in tasks, in points, as the last job said.
+    #[serde(default)]
+    margin: Option<f64>,
     /// By name: what the lanes beside the reference are.
     lanes: Map<String, Value>,
     /// By name: what is scored.
@@ -57,6 +60,7 @@ pub struct Wanted {
     pub arithmetic: String,
     pub imatrix: Value,
     pub speed: Value,
+    pub margin: Option<f64>,
     pub lanes: Vec<(String, Value)>,
     pub walks: Vec<(String, Value)>,
     pub tasks: Vec<(String, Value)>,
@@ -221,6 +225,14 @@ pub fn identity(path: &Path) -> Result<Option<RunIdentity>> {
     }
 }
 
+/// The margin that the last job in a folder judged tasks by, in points; `None` where none did, or none is known.
+///
+/// # Errors
+/// A folder whose `run.json` cannot be read.
+pub fn margin(path: &Path) -> Result<Option<f64>> {
+    Ok(identity(path)?.and_then(|identity| identity.margin))
+}
+
 fn refusal(path: &Path, what: Message) -> Error {
     bitworth_quant::Error::file(path, what.then(records::OUT).then(" or remove it")).into()
 }
@@ -250,6 +262,7 @@ impl RunIdentity {
             arithmetic: wanted.arithmetic.clone(),
             imatrix: Value::Null,
             speed: Value::Null,
+            margin: None,
             lanes: Map::new(),
             walks: Map::new(),
             tasks: Map::new(),
@@ -363,6 +376,7 @@ impl RunIdentity {
         if !wanted.speed.is_null() {
             self.speed = wanted.speed;
         }
+        self.margin = wanted.margin.or(self.margin);
         self.walks.extend(wanted.walks);
         self.tasks.extend(wanted.tasks);
     }

@@ -43,6 +43,7 @@ use bitworth_eval::job::Job;
 use bitworth_eval::record::{Body, Layer, Origin, Protocol, Record};
 use bitworth_eval::request::Answer;
 
+pub use self::folder::margin;
 pub use self::lanes::{describe_lane, lane_record};
 pub use self::plan::{CandidatePlan, FilePlan, JobPlan, ModelPlan, ShapePlan, StagePlan, TimingPlan};
 pub use self::questions::{Harness, Named};
@@ -281,6 +282,7 @@ fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wan
         arithmetic: model.arithmetic.name().to_owned(),
         imatrix: model.importance.as_ref().map_or(json!(null), prepare::Importance::identity),
         speed: model.speed.as_ref().map_or(json!(null), prepare::Speed::identity),
+        margin: model.margin,
         lanes,
         walks: model.texts.iter().map(|walk| (walk.name(), walk.identity.clone())).collect(),
         tasks: model.tasks.iter().map(|task| (task.name.clone(), task.identity.clone())).collect(),

@@ -70,6 +70,8 @@ pub struct Prepared {
     pub left_out: Vec<(String, Message)>,
     /// Tasks with items that stand in the text that an importance matrix is collected on, in sentences.
     overlaps: Vec<Message>,
+    /// See [`job::TasksSpec::margin`].
+    pub margin: Option<f64>,
 }
 
 /// What is timed, and on what.
@@ -180,6 +182,7 @@ impl Prepared {
             taken,
             left_out,
             overlaps,
+            margin: job.tasks.as_ref().map(|tasks| tasks.margin),
         })
     }
 

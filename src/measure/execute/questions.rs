@@ -16,9 +16,9 @@ use crate::Watch;
 use crate::error::{At, Error, Result};
 use crate::requests::Packed;
 use bitworth_engine::sweep::Sequence;
-use bitworth_eval::job::{INCLUDE_PATH, PerplexityKind, PerplexitySpec, TasksSpec};
+use bitworth_eval::job::{INCLUDE_PATH, Limit, PerplexityKind, PerplexitySpec, TasksSpec};
 use bitworth_eval::kinds::Gold;
-use bitworth_eval::record::ItemRecord;
+use bitworth_eval::record::{ItemRecord, MACRO_MARK};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_eval::slice::Slice;
 use bitworth_eval::task::{self, Task};
@@ -195,7 +195,16 @@ impl<'j> Named<'j> {
         let names: Vec<String> = spec.names.iter().filter(|name| !is_own(name)).cloned().collect();
         let selection = match names.is_empty() {
             true => Selection::default(),
-            false => Index::read(&folders)?.select(&names).map_err(with_own_names)?,
+            false => {
+                let index = Index::read(&folders)?;
+                let selection = index.select(&names).map_err(with_own_names)?;
+                for (path, why) in
+                    index.skipped.iter().filter(|(_, why)| selection.tasks.iter().any(|task| is_twice(&task.name, why)))
+                {
+                    tracing::warn!("{}: is left out: {why}", path.display());
+                }
+                selection
+            }
         };
         let definitions = selection.tasks.iter().map(|chosen| {
             let config = TaskConfig::new(chosen)?;
@@ -205,6 +214,20 @@ impl<'j> Named<'j> {
             Ok(Arc::new(Definition::new(config).map_err(refused)?))
         });
         let definitions = definitions.collect::<Result<Vec<_>>>()?;
+        if let Limit::Samples(samples) = &spec.limit {
+            let known = |name: &String| {
+                let own = spec.names.iter().filter(|name| is_own(name)).any(|own| own == name || own.ends_with(".toml"));
+                own || selection.tasks.iter().any(|task| task.name == *name)
+                    || spec.llama_perplexity.iter().any(|file| file.kind.task() == name)
+            };
+            if let Some(name) = samples.keys().find(|name| !known(name)) {
+                let what = format!(" names the task {name}, which is not asked");
+                return Err(Error::unfit(Message::from(bitworth_tasks::ask::SAMPLES).then(what)));
+            }
+        }
+        if !names.is_empty() && selection.tasks.is_empty() {
+            return Err(Error::unfit(format!("{}: no task is in it", names.join(", "))));
+        }
         let map = spec.data_map.as_deref().map(|path| DataMap::read(Path::new(path))).transpose()?;
         let mut named = Self { spec, slice, selection, definitions, map, watch, plain: None };
         if !spec.chat {
@@ -231,22 +254,27 @@ impl<'j> Named<'j> {
         Ok(built.into_iter().map(Arc::new).collect())
     }
 
-    /// How many items each task has that the job asks, by name.
+    /// The tasks that the job asks: name, outermost group, and how many items.
     ///
     /// # Errors
     /// A task of our own form that cannot be read, or tasks that only a model's chat template can make.
-    pub fn sizes(&self) -> Result<Vec<(String, usize)>> {
+    pub fn sizes(&self) -> Result<Vec<(String, Option<String>, usize)>> {
         let own = self.spec.names.iter().filter(|name| is_own(name)).map(|name| {
             let task = Task::load(name)?;
             let numbers = self.numbers(&task)?;
-            Ok((task.name, numbers.len()))
+            Ok((task.name, None, numbers.len()))
         });
         let mut sizes = own.collect::<Result<Vec<_>>>()?;
         for spec in &self.spec.llama_perplexity {
-            sizes.push((spec.kind.task().to_owned(), llama_perplexity::read(spec)?.len()));
+            sizes.push((spec.kind.task().to_owned(), None, self.drawn(spec)?.len()));
         }
         let plain = self.plain.as_ref().ok_or_else(|| Error::unfit("tasks asked as chats need a model"))?;
-        sizes.extend(plain.iter().map(|built| (built.definition.config.task.clone(), built.asked.len())));
+        sizes.extend(plain.iter().map(|built| {
+            let name = built.definition.config.task.clone();
+            let group = items::group_path(&self.selection, &name);
+            let outermost = group.and_then(|path| path.split('/').next().map(str::to_owned));
+            (name, outermost.map(|group| group.trim_end_matches(MACRO_MARK).to_owned()), built.asked.len())
+        }));
         Ok(sizes)
     }
 
@@ -268,7 +296,7 @@ impl<'j> Named<'j> {
             all.push(self.own(task, tokens.as_ref().unwrap_or(tokenizer), context)?);
         }
         for spec in &self.spec.llama_perplexity {
-            all.push(perplexity(spec, tokenizer, context)?);
+            all.push(perplexity(spec, self.drawn(spec)?, tokenizer, context)?);
         }
         let harness = self.harness(template)?;
         for task in &harness.built {
@@ -297,6 +325,14 @@ impl<'j> Named<'j> {
             }
         };
         Ok(Harness { selection: self.selection.clone(), built, chat_template })
+    }
+
+    /// The questions of a file of llama-perplexity's that are asked.
+    fn drawn(&self, spec: &PerplexitySpec) -> Result<Vec<Question>> {
+        let all = llama_perplexity::read(spec)?;
+        let numbers = self.spec.limit.numbers(spec.kind.task(), all.len());
+        let numbers = numbers.map_err(|bad| Error::unfit(format!("{}: none of its questions has number {bad}", spec.file)))?;
+        Ok(numbers[self.slice.range(numbers.len())].iter().map(|&place| all[place].clone()).collect())
     }
 
     /// The items of a task of our own form that are asked.
@@ -340,8 +376,7 @@ impl<'j> Named<'j> {
 }
 
 /// A file of llama-perplexity's as a model is asked it.
-fn perplexity(spec: &PerplexitySpec, tokenizer: &Tokenizer, context: usize) -> Result<Questions> {
-    let questions = llama_perplexity::read(spec)?;
+fn perplexity(spec: &PerplexitySpec, questions: Vec<Question>, tokenizer: &Tokenizer, context: usize) -> Result<Questions> {
     let tokens = |text: &String| {
         let ids = tokenizer.encode(text, SpecialText::Plain)?;
         Ok(tokenizer.start().into_iter().chain(ids).collect::<Vec<u32>>())
@@ -370,6 +405,11 @@ fn perplexity(spec: &PerplexitySpec, tokenizer: &Tokenizer, context: usize) -> R
     let packed = Packed::of_sequences(sequences?.concat());
     let (name, items) = (spec.kind.task().to_owned(), questions.len());
     Ok(Questions { name, identity, items, packed, form: Form::Perplexity(spec.kind, questions) })
+}
+
+/// Whether a file was skipped because another one has the task `name`.
+fn is_twice(name: &str, why: &str) -> bool {
+    why.strip_prefix(&format!("{name:?}")).is_some_and(|rest| rest.starts_with(" is in another file"))
 }
 
 /// Whether a name is that of a task of our own form.
