@@ -121,6 +121,9 @@ impl<'a> Evaluation<'a> {
         put("transformers_version", Value::Null);
         put("lm_eval_version", version.into());
         put("upper_git_hash", Value::Null);
+        for key in ["tokenizer_pad_token", "tokenizer_eos_token", "tokenizer_bos_token", "eot_token_id", "max_length"] {
+            put(key, Value::Null);
+        }
         put("task_hashes", self.hashes()?);
         put("model_source", "bitworth".into());
         put("model_name", about.model.as_str().into());
@@ -177,7 +180,10 @@ impl<'a> Evaluation<'a> {
         default("output_type", own.output_type.name().into());
         default("repeats", own.repeats.into());
         default("should_decontaminate", false.into());
-        default("metadata", own.metadata.clone());
+        default("metadata", json!({}));
+        if let Some(metadata) = config.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("config_source".to_owned(), own.path.display().to_string().into());
+        }
         config.insert("num_fewshot".to_owned(), task.num_fewshot.into());
         Value::Object(config)
     }
