@@ -88,8 +88,8 @@ pub fn scores(rows: &[Summary], judgement: Judgement) -> Option<Table> {
     ];
     let mut notes = vec![
         format!(
-            "worse: the loss is more than chance explains, and perhaps more than the margin of {} points. not worse: at its lower \
-             end the interval stays within it. undecided: the items do not say.",
+            "worse: the loss is more than chance explains, and perhaps more than the margin of {} points. not worse: at its \
+             lower end the interval stays within it. undecided: the items do not say.",
             judgement.margin
         ),
         "* log P(right) changed by more than chance explains, alone.".to_owned(),
