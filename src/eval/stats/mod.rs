@@ -3,7 +3,7 @@
 //!
 //! All intervals are two-sided at 95 %. Tokens of one sequence are not independent, so everything that is counted per token is
 //! clustered by sequence (Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640). Items of a task are taken as independent,
-//! but for those that share a cluster in [`paired`] and what is made from it.
+//! but for those that share a cluster in [`paired()`] and what is made from it.
 
 mod choice;
 mod clustered;

@@ -1,5 +1,5 @@
 //! A lane against its reference on the same items: mean difference, standard error, interval, p; groups of tasks; the correction
-//! for many comparisons. Absent: what follows from it (see [`super::verdict`]).
+//! for many comparisons. Absent: what follows from it (see [`super::verdict()`]).
 
 use std::collections::HashMap;
 
