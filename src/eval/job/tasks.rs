@@ -52,11 +52,6 @@ fn default_margin() -> f64 {
 }
 
 impl TasksSpec {
-    /// Tasks by name, asked as they are.
-    pub fn named(names: Vec<String>) -> Self {
-        Self { names, margin: DEFAULT_MARGIN, ..Self::default() }
-    }
-
     /// Checks what can be checked without opening anything.
     ///
     /// # Errors
