@@ -53,7 +53,7 @@ impl ModelName {
             None => (DEFAULT_REVISION, tail.strip_prefix('/')),
         };
         if revision.len() > MAX_REVISION || !is_plain_path(revision) {
-            return Err(wrong(format!("the revision {revision:?} is no name of a branch, a tag or a commit")));
+            return Err(wrong(format!("the revision {revision:?} is not the name of a branch, tag or commit")));
         }
         if let Some(file) = file.filter(|file| !is_gguf(file) || !is_plain_path(file)) {
             return Err(wrong(format!("{file:?} is no path of a GGUF file")));
@@ -145,7 +145,7 @@ impl Target {
             return Err(wrong(format!("owner and name have more than {MAX_ID} characters")));
         }
         if revision.len() > MAX_REVISION || !is_plain_path(revision) {
-            return Err(wrong(format!("the revision {revision:?} is no name of a branch, a tag or a commit")));
+            return Err(wrong(format!("the revision {revision:?} is not the name of a branch, tag or commit")));
         }
         Ok(Self { kind: Kind::DataSet, id: id.to_owned(), revision: revision.to_owned(), given })
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bitworth_eval::record::{ItemRecord, MACRO_MARK};
-use bitworth_eval::stats::{self, Cluster, Estimate, MeanWithError, Paired, PairedItem, Verdict};
+use bitworth_eval::stats::{self, Estimate, MeanWithError, Paired, PairedItem, Verdict};
 use serde::Serialize;
 
 use crate::gather::GatheredLane;
@@ -43,7 +43,6 @@ pub struct TaskComparison {
     /// named, and by themselves of the tasks within groups.
     pub p_adjusted: f64,
     /// What follows.
-    #[serde(flatten)]
     pub verdict: Verdict,
 }
 
@@ -237,18 +236,7 @@ fn accuracy(values: &[(f64, Option<u64>)], error: &MeanWithError) -> Option<Esti
     if binary && error.clusters == error.items {
         return stats::wilson(values.iter().filter(|(value, _)| *value == 1.0).count() as u64, error.items);
     }
-    let mut sums: BTreeMap<u64, Cluster> = BTreeMap::new();
-    // What shares nothing is a cluster by itself, behind the numbers of those that do.
-    let mut next = values.iter().filter_map(|(_, cluster)| *cluster).max().map_or(0, |most| most + 1);
-    for (value, cluster) in values {
-        let number = cluster.unwrap_or_else(|| {
-            next += 1;
-            next
-        });
-        let sum = sums.entry(number).or_insert(Cluster { sum: 0.0, count: 0 });
-        *sum = Cluster { sum: sum.sum + value, count: sum.count + 1 };
-    }
-    stats::mean(&sums.into_values().collect::<Vec<_>>())
+    Some(error.estimate())
 }
 
 fn choice_scores(item: &ItemRecord) -> Option<stats::ChoiceScores> {

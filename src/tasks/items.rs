@@ -31,7 +31,9 @@ const CLUSTERS: &[(&str, &str)] = &[
 
 /// The figure that stands for a task where only one can: metric and filter. That is `acc_norm` where the task has it, else
 /// `acc`, else the first that has a figure for one document, each under the task's first filter that has it.
-fn main_figure(samples: &[Sample]) -> Option<(String, String)> {
+fn main_figure(built: &Built, samples: &[Sample]) -> Option<(String, String)> {
+    // A loss must be less of what is good: where less is better, nothing stands for the task.
+    let is_loss = |name: &str| built.definition.metrics.iter().any(|m| m.name == name && m.higher_is_better == Some(false));
     let first = |wanted: &dyn Fn(&str, &Value) -> bool| {
         samples.iter().find_map(|sample| {
             let found = sample.figures.iter().find(|(name, value)| wanted(name, value));
@@ -39,7 +41,7 @@ fn main_figure(samples: &[Sample]) -> Option<(String, String)> {
         })
     };
     let named = |metric: &'static str| first(&move |name, value| name == metric && number(value).is_some());
-    named("acc_norm").or_else(|| named("acc")).or_else(|| first(&|_, value| number(value).is_some()))
+    named("acc_norm").or_else(|| named("acc")).or_else(|| first(&|name, value| number(value).is_some() && !is_loss(name)))
 }
 
 /// A figure that is one number.
@@ -113,7 +115,7 @@ impl Built {
 pub fn records(built: &Built, answers: &[Answer], version: &str, group: Option<&str>) -> Result<Vec<ItemRecord>> {
     let by_document = requests::answers(built, answers)?;
     let judged = judge(built, &by_document, 0)?;
-    let main = main_figure(&judged.samples);
+    let main = main_figure(built, &judged.samples);
     let mut rest = answers;
     let mut records = Vec::with_capacity(built.asked.len());
     for asked in &built.asked {

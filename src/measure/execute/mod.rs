@@ -500,10 +500,13 @@ impl<'a> Run<'a> {
 
     /// Generates the answers of tasks lane by lane, and keeps each lane's when it is done.
     fn generate_tasks(&self, lanes: &[Lane], tasks: &[&Questions]) -> Result<()> {
-        for (number, lane) in lanes.iter().enumerate().filter(|_| !tasks.is_empty()) {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let prompts: Vec<Prompt> = tasks.iter().flat_map(|task| task.packed.prompts()).cloned().collect();
+        let tokenizer = self.model.tokenizer()?;
+        for (number, lane) in lanes.iter().enumerate() {
             self.stages.part(number, lanes.len());
-            let prompts: Vec<Prompt> = tasks.iter().flat_map(|task| task.packed.prompts()).cloned().collect();
-            let tokenizer = self.model.tokenizer()?;
             let texts = on_device!(self.device, backend => {
                 generation::answer(backend, &lane.variant, tokenizer, &prompts, self.watch)
             });

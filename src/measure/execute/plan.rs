@@ -72,10 +72,20 @@ pub fn task_walks(model: &Prepared, missing: impl Fn(&str) -> Result<Option<BTre
 
 /// What messages call tasks that are asked together.
 pub fn tasks_title(tasks: &[&Questions]) -> String {
-    match tasks {
-        [one] => format!("task {}", one.name),
-        few if few.len() <= 4 => format!("tasks {}", few.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ")),
-        many => format!("{} tasks", many.len()),
+    format!("{} {}", tasks_kind(tasks), tasks_names(tasks))
+}
+
+fn tasks_kind(tasks: &[&Questions]) -> &'static str {
+    if tasks.len() == 1 { "task" } else { "tasks" }
+}
+
+/// The first of them by name, and how many more there are.
+fn tasks_names(tasks: &[&Questions]) -> String {
+    let shown = if tasks.len() <= 4 { tasks.len() } else { 3 };
+    let names: Vec<&str> = tasks[..shown].iter().map(|task| task.name.as_str()).collect();
+    match tasks.len() - shown {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 
@@ -393,15 +403,10 @@ fn task_stages(model: &Prepared, there: &There<'_>, lanes: &[Lane]) -> Result<(O
 }
 
 fn task_stage(tasks: &[&Questions]) -> PlannedStage {
-    let title = tasks_title(tasks);
-    let (kind, name) = match title.split_once(' ') {
-        Some((kind @ ("task" | "tasks"), name)) => (if kind == "task" { "task" } else { "tasks" }, name.to_owned()),
-        _ => ("tasks", title.clone()),
-    };
     PlannedStage {
-        kind,
-        name,
-        title,
+        kind: tasks_kind(tasks),
+        name: tasks_names(tasks),
+        title: tasks_title(tasks),
         work: tasks.iter().map(|task| task_item(task)).collect(),
         sequences: tasks.iter().flat_map(|task| task.packed.sequences()).cloned().collect(),
         items: Some(tasks.iter().map(|task| task.items).sum()),

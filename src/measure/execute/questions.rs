@@ -278,7 +278,8 @@ impl<'j> Named<'j> {
         Ok(sizes)
     }
 
-    /// The tasks as a model is asked them, in the order of their names in the job, and those of lm-evaluation-harness among them.
+    /// The tasks as a model is asked them, and those of lm-evaluation-harness among them: first tasks of our own form, then files of
+    /// llama-perplexity, then those.
     ///
     /// # Errors
     /// A model that cannot be asked as a chat, a request that it cannot take.

@@ -204,6 +204,14 @@ pub struct MeanWithError {
     pub clustered_error: Option<f64>,
 }
 
+impl MeanWithError {
+    /// The mean with Student's 95 % interval by clusters, as [`super::mean`] has it.
+    pub fn estimate(&self) -> Estimate {
+        let interval = |error: f64| Some(Interval::around(self.mean, error * student(self.clusters as usize - 1)?));
+        Estimate { value: self.mean, interval: self.clustered_error.and_then(interval) }
+    }
+}
+
 /// The mean of a lane's values, each with its cluster, and both standard errors. `None` without a value.
 pub fn mean_with_error(values: &[(f64, Option<u64>)]) -> Option<MeanWithError> {
     let draws = draws(values.iter().copied());
