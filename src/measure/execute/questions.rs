@@ -278,8 +278,8 @@ impl<'j> Named<'j> {
         Ok(sizes)
     }
 
-    /// The tasks as a model is asked them, and those of lm-evaluation-harness among them: first tasks of our own form, then files of
-    /// llama-perplexity, then those.
+    /// The tasks as a model is asked them: first those of our own form, then files of llama-perplexity, then those of
+    /// lm-evaluation-harness; and the last ones by themselves.
     ///
     /// # Errors
     /// A model that cannot be asked as a chat, a request that it cannot take.
