@@ -93,8 +93,8 @@ fn the_need_is_what_the_engine_allocates() {
         (windows, 1024, 1),
         (delta_nets, 512, 1),
         (delta_nets, 256, 8),
-        // At 2048 tokens some runs allocate 5 to 6 % more than is forecast; why is not known.
         (delta_nets, 1024, 1),
+        (delta_nets, 2048, 1),
         (delta_nets_and_experts, 512, 4),
         (&shared, 1024, 1),
         (&shared, 512, 4),

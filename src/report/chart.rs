@@ -105,6 +105,8 @@ pub struct Point {
     pub marked: bool,
     /// Whether its name is shown only when it is pointed at.
     pub unnamed: bool,
+    /// Whether nothing should rest on its values: it is drawn hollow, and no front counts it.
+    pub unsure: bool,
 }
 
 /// Which points have no better one.
@@ -198,7 +200,8 @@ impl Plane {
         let group = |series: usize| if front.scope == Scope::All { 0 } else { series };
         let mut on_front = vec![false; drawn.len()];
         for wanted in 0..self.series.len() {
-            let members: Vec<usize> = (0..drawn.len()).filter(|i| group(drawn[*i].0) == wanted).collect();
+            let counts = |i: &usize| group(drawn[*i].0) == wanted && !drawn[*i].1.unsure;
+            let members: Vec<usize> = (0..drawn.len()).filter(counts).collect();
             let costs = members.iter().map(|i| drawn[*i].1).map(|p| (cost(&self.x, front.x, p.x), cost(&self.y, front.y, p.y)));
             for (member, on) in members.iter().zip(pareto::front(&costs.collect::<Vec<_>>())) {
                 on_front[*member] = on;
@@ -290,6 +293,14 @@ mod tests {
     fn every_series_can_have_its_own_front() {
         let plane = plane(Better::Less, Scope::EachSeries);
         assert_eq!(plane.front_members(), [(Some("a"), vec!["q4", "q8", "bf16"]), (Some("b"), vec!["f16"])]);
+    }
+
+    #[test]
+    fn an_unsure_point_is_drawn_and_on_no_front() {
+        let mut plane = plane(Better::Less, Scope::All);
+        plane.series[0].points[2].unsure = true;
+        assert_eq!(plane.drawn().len(), 5);
+        assert_eq!(plane.front_members(), [(None, vec!["q8", "bf16"])]);
     }
 
     #[test]

@@ -56,7 +56,11 @@ pub fn page(report: &Report) -> Page {
         let mut blocks = vec![PageBlock::Charts(charts), PageBlock::Note(note.into())];
         blocks.extend(speeds::notes(rows).into_iter().map(|note| PageBlock::Note(format!("{note}."))));
         if sheet::has_unsure_speeds(rows) {
-            blocks.push(PageBlock::Note("Speeds of a machine that drifted are left out of the chart.".into()));
+            blocks.push(PageBlock::Note(
+                "Hollow points: the machine drifted while their speed was timed. Their bars go from the slowest to the fastest \
+                       timing; no front counts them."
+                    .into(),
+            ));
         }
         add("Quality against size and speed", blocks);
     }
@@ -143,13 +147,16 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 /// Divergence against what a lane costs, and what it gains.
 fn charts(rows: &[Summary]) -> Vec<Chart> {
     let (unit, divisor) = size_unit(rows);
-    let chart = |title: &str, hint: &str, x_title: String, better: Better, x: &dyn Fn(&Summary) -> Option<f64>| {
+    let chart = |title: &str, hint: &str, x_title: String, better: Better, x: &dyn Fn(&Summary) -> Option<Place>| {
         let point = |(row, label): (&Summary, String)| {
             let mean = row.kld?.mean;
             let y_range = mean.interval.map(|i| (i.low, i.high));
+            let Place { x, x_range, unsure } = x(row)?;
             Some(Point {
                 label,
-                x: x(row)?,
+                x,
+                x_range,
+                unsure,
                 y: mean.value,
                 y_range,
                 lines: lines(row),
@@ -169,11 +176,23 @@ fn charts(rows: &[Summary]) -> Vec<Chart> {
     let size = format!("size of the file ({unit})");
     let speed = format!("decode speed{} (tokens per second)", speeds::subject_words(rows));
     vec![
-        chart("Quality and size", "down and left is better", size, Better::Less, &|r| Some(r.bytes as f64 / divisor)),
+        chart("Quality and size", "down and left is better", size, Better::Less, &|r| {
+            Some(Place { x: r.bytes as f64 / divisor, ..Place::default() })
+        }),
         chart("Quality and speed", "down and right is better", speed, Better::More, &|r| {
-            Some(r.decode.filter(|speed| !speed.is_unsure())?.tps)
+            let speed = r.decode?;
+            let unsure = speed.is_unsure();
+            Some(Place { x: speed.tps, x_range: unsure.then_some((speed.slowest, speed.fastest)), unsure })
         }),
     ]
+}
+
+/// Where a lane stands on the horizontal axis of [`charts`].
+#[derive(Default)]
+struct Place {
+    x: f64,
+    x_range: Option<(f64, f64)>,
+    unsure: bool,
 }
 
 /// How much less than the reference the lanes get right, one line a task.
@@ -317,6 +336,20 @@ mod tests {
             assert!(page.contains("Left out") && page.contains("other.gguf") && page.contains("its words differ"), "{page}");
         }
         assert!(Report::new(&records).unwrap().to_text().contains("left out: other.gguf: its words differ\n"));
+    }
+
+    #[test]
+    fn a_speed_of_a_machine_that_drifted_is_drawn_hollow() {
+        let mut records = sample::records();
+        for record in &mut records {
+            if let (Body::Speed(speed), "q8_0") = (&mut record.body, record.origin.lane.as_str()) {
+                speed.drifted = true;
+            }
+        }
+        let [page, _] = both(&records);
+        assert_eq!(page.matches("<g class=\"pt s0 unsure\"").count(), 1);
+        assert!(page.contains("Hollow points"));
+        assert!(!both(&sample::records()).concat().contains("Hollow points"));
     }
 
     #[test]

@@ -100,7 +100,8 @@ fn plane_svg(plane: &Plane, (width, height): (f64, f64)) -> String {
     for (place, i) in order.iter().enumerate() {
         let (series, p) = drawn[*i];
         let (cx, cy) = at(p);
-        let class = format!("s{}{}{}", series % COLOURS, flag(on_front[*i], " front"), flag(p.marked, " marked"));
+        let class = format!("s{}{}{}", series % COLOURS, flag(on_front[*i], " front"), flag(p.marked, " marked"))
+            + flag(p.unsure, " unsure");
         let mut inner = String::new();
         let vertical =
             p.y_range.filter(|_| !plane.y.scale.is_zero(p.y)).map(|(low, high)| [(cx, y.pixel(high)), (cx, y.pixel(low))]);

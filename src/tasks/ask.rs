@@ -152,8 +152,7 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(task: &'a Arc<Definition>, sources: &DataSources, ask: &'a Ask) -> Result<Self> {
         let docs = task.docs(sources)?;
-        let own = task.config.num_fewshot.unwrap_or(0).max(0) as usize;
-        let num_fewshot = ask.num_fewshot.unwrap_or(own);
+        let num_fewshot = ask.num_fewshot.or(task.config.num_fewshot).unwrap_or(0);
         let pool = if num_fewshot > 0 { task.shot_pool(sources)? } else { Vec::new() };
         let mut builder = Self {
             task,

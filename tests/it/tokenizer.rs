@@ -219,7 +219,7 @@ fn what_follows_a_context_is_tokenized_as_with_all_of_it() {
             vocab.types.iter().zip(&vocab.tokens).filter(|(t, _)| **t == TokenType::Control).map(|(_, t)| t.as_str()).collect();
         let mut random = Random(SplitMix64::new(1));
         for (name, tokenizer) in tokenizers(model, &work) {
-            for _ in 0..300 {
+            for _ in 0..60 {
                 let mut context = String::new();
                 for _ in 0..random.below(6) {
                     context += &random.text(&special);

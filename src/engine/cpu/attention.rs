@@ -65,6 +65,16 @@ thread_local! {
     static ROOM: Cell<Scratch> = Cell::default();
 }
 
+/// Makes `room` that long, whatever it then holds. A vector that grows by itself takes up to twice as much, and both until it is
+/// copied.
+fn fit(room: &mut Vec<f32>, len: usize) {
+    if room.capacity() < len {
+        *room = Vec::new();
+        room.reserve_exact(len);
+    }
+    room.resize(len, 0.0);
+}
+
 struct QueryBlock<'a> {
     isa: Isa,
     q: &'a [f32],
@@ -91,7 +101,7 @@ impl QueryBlock<'_> {
         let stride = keys.next_multiple_of(panel);
         self.pack_keys(first, keys, panel, scratch);
         self.pack_values(first, keys, value_panel, scratch);
-        scratch.scores.resize(height * stride, 0.0);
+        fit(&mut scratch.scores, height * stride);
         for t in self.rows.clone().step_by(height) {
             let count = height.min(self.rows.end - t);
             let seen = self.span(t + count - 1).end - first;
@@ -148,8 +158,8 @@ impl QueryBlock<'_> {
     /// Keys as panels `[head_dim, panel]`, zero behind the last.
     fn pack_keys(&self, first: usize, keys: usize, panel: usize, scratch: &mut Scratch) {
         let AttentionShape { kv_heads, head_dim, .. } = self.shape;
-        scratch.keys.resize(keys.next_multiple_of(panel) * head_dim, 0.0);
-        scratch.gathered.resize(panel * head_dim, 0.0);
+        fit(&mut scratch.keys, keys.next_multiple_of(panel) * head_dim);
+        fit(&mut scratch.gathered, panel * head_dim);
         for (p, out) in scratch.keys.chunks_exact_mut(panel * head_dim).enumerate() {
             for (j, row) in scratch.gathered.chunks_exact_mut(head_dim).enumerate() {
                 if p * panel + j < keys {
@@ -166,13 +176,13 @@ impl QueryBlock<'_> {
     /// Values as panels `[keys, panel]`, zero behind the last component.
     fn pack_values(&self, first: usize, keys: usize, panel: usize, scratch: &mut Scratch) {
         let AttentionShape { kv_heads, value_dim, .. } = self.shape;
-        scratch.values.clear();
-        scratch.values.resize(value_dim.next_multiple_of(panel) * keys, 0.0);
+        fit(&mut scratch.values, value_dim.next_multiple_of(panel) * keys);
         for (p, out) in scratch.values.chunks_exact_mut(keys * panel).enumerate() {
             let width = panel.min(value_dim - p * panel);
             for (j, row) in out.chunks_exact_mut(panel).enumerate() {
                 let at = (first + j) * kv_heads * value_dim + self.kv_head * value_dim + p * panel;
                 row[..width].copy_from_slice(&self.v[at..][..width]);
+                row[width..].fill(0.0);
             }
         }
     }

@@ -221,7 +221,7 @@ pub struct TaskConfig {
     /// Shots.
     pub fewshot: Fewshot,
     /// How many shots.
-    pub num_fewshot: Option<i64>,
+    pub num_fewshot: Option<usize>,
     /// Metrics; `None` for those of the kind.
     pub metric_list: Option<Vec<MetricConfig>>,
     /// The kind of request.
@@ -294,7 +294,7 @@ impl TaskConfig {
                 target_delimiter: target_delimiter.clone(),
             },
             target_delimiter,
-            num_fewshot: keys.int("num_fewshot")?,
+            num_fewshot: keys.count("num_fewshot")?,
             metric_list: keys.list("metric_list")?.map(|items| items.iter().map(metric).collect()).transpose()?,
             output_type,
             generation_kwargs: keys.map("generation_kwargs")?,
@@ -485,6 +485,11 @@ impl Keys<'_> {
             Some(Node::Int(value)) => Ok(Some(*value)),
             _ => self.wrong(key, "an integer"),
         }
+    }
+
+    fn count(&self, key: &str) -> Result<Option<usize>, Message> {
+        let Some(count) = self.int(key)? else { return Ok(None) };
+        usize::try_from(count).map(Some).map_err(|_| format!("{key} must be 0 or more, not {count}").into())
     }
 
     fn bool(&self, key: &str) -> Result<Option<bool>, Message> {

@@ -76,12 +76,19 @@ impl Entry {
     /// Its rows.
     ///
     /// # Errors
-    /// A file that cannot be read; a template of `set` that fails, with the row.
+    /// A file that cannot be read; a `where` that no row fits; a template of `set` that fails, with the row.
     pub fn rows(&self) -> Result<Docs> {
         let mut rows = file::read(&self.file, self.field.as_deref())?;
         let fits = |row: &Row| self.wanted.iter().all(|(key, value)| row.get(key).is_some_and(|own| python::equal(own, value)));
-        rows.retain(fits);
         let fail = |what: Message| Error::file(&self.file, what);
+        if let Some(key) = self.wanted.keys().find(|key| !rows.iter().any(|row| row.contains_key(*key))) {
+            return Err(fail(format!("the map's where.{key}: no row has this field").into()));
+        }
+        let all = rows.len();
+        rows.retain(fits);
+        if rows.is_empty() && all > 0 {
+            return Err(fail(format!("the map's where fits none of the {all} rows").into()));
+        }
         let mut templates = Vec::new();
         for (key, value) in &self.set {
             let maker = match value {
@@ -142,6 +149,17 @@ mod tests {
         let docs = map.find("p", Some("n"), "test").unwrap().rows().unwrap();
         let expected = json!({"a": false, "s": "y", "label": 0, "word": "y!", "list": ["y"], "k": 3});
         assert_eq!((docs.rows.len(), Value::Object(Row::clone(&docs.rows[0]))), (1, expected));
+    }
+
+    #[test]
+    fn a_where_that_takes_nothing_is_an_error() {
+        for (wanted, expected) in
+            [("{ z = 1 }", "the map's where.z: no row has this field"), ("{ s = 'q' }", "none of the 2 rows")]
+        {
+            let (_dir, map) = map(&format!("{MAP}where = {wanted}")).unwrap();
+            let error = map.find("p", Some("n"), "test").unwrap().rows().unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("rows.jsonl"), "{error}");
+        }
     }
 
     #[test]
