@@ -54,6 +54,7 @@ pub mod hparams;
 pub mod imatrix;
 pub mod message;
 mod mmap;
+mod packed;
 pub mod plan;
 pub mod progress;
 pub mod quantize;

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::mmap::FileMap;
+use crate::mmap::{FileMap, Span};
+use crate::packed::{Fp4, Packed};
 use safetensors::tensor::{Dtype as HfDtype, SafeTensors};
 use serde::de::{Deserializer, MapAccess, Visitor};
 
@@ -36,6 +37,8 @@ pub struct HfTensor {
     /// Where its bytes are in the map.
     pub range: std::ops::Range<usize>,
     stored: HfDtype,
+    /// Where it is made from several tensors of the files; the fields above are then those of the first.
+    packed: Option<Arc<dyn Packed>>,
 }
 
 impl HfTensor {
@@ -45,13 +48,19 @@ impl HfTensor {
     /// [`Error::Tensor`] for anything but F32, F16 and BF16. It comes here and not on opening, because checkpoints carry
     /// buffers of other types that no conversion uses (attention masks, position ids).
     pub fn dtype(&self) -> Result<DType> {
+        if let Some(packed) = &self.packed {
+            // Blocks that GGUF has are as good as floats; with a factor besides they are not.
+            return Ok(packed.fp4().map(Fp4::dtype).filter(|&dtype| dtype == DType::MXFP4).unwrap_or(DType::F32));
+        }
         match self.stored {
             HfDtype::F32 => Ok(DType::F32),
             HfDtype::F16 => Ok(DType::F16),
             HfDtype::BF16 => Ok(DType::BF16),
             other => {
-                let what =
-                    format!("its type {other} is not supported; F32, F16 and BF16 are, so convert the checkpoint to one of them");
+                let what = format!(
+                    "its type {other} is not supported without the scales that belong to it; F32, F16 and BF16 are, so convert the \
+                     checkpoint to one of them"
+                );
                 Err(Error::tensor(&self.file, &self.name, what))
             }
         }
@@ -60,6 +69,26 @@ impl HfTensor {
     /// The type as the file names it (`BF16`, `U8`, ...), for the encodings that [`Self::dtype`] refuses.
     pub fn stored_dtype(&self) -> String {
         self.stored.to_string()
+    }
+
+    /// A weight that is made from several tensors, of which `first` is one.
+    pub(crate) fn packed(first: &Self, name: String, shape: Vec<usize>, packed: Arc<dyn Packed>) -> Self {
+        Self { name, shape, packed: Some(packed), ..first.clone() }
+    }
+
+    /// What it is made from, where that are several tensors.
+    pub(crate) fn packing(&self) -> Option<&Arc<dyn Packed>> {
+        self.packed.as_ref()
+    }
+
+    /// Whether it is made from several tensors.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.packed.is_some()
+    }
+
+    /// Its bytes as a part of the file.
+    pub(crate) fn span(&self) -> Span {
+        Span { map: Arc::clone(&self.map), range: self.range.clone() }
     }
 
     /// Its bytes, row-major, little-endian.
@@ -125,6 +154,11 @@ impl HfTensors {
         &self.tensors
     }
 
+    /// The same files with other tensors.
+    pub(crate) fn with_tensors(self, tensors: Vec<HfTensor>) -> Self {
+        Self { tensors, ..self }
+    }
+
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&HfTensor> {
         self.tensors.iter().find(|t| t.name == name)
@@ -149,6 +183,7 @@ fn read_file(path: &Path) -> Result<Vec<HfTensor>> {
             map: Arc::clone(&map),
             range: data + info.data_offsets.0..data + info.data_offsets.1,
             stored: info.dtype,
+            packed: None,
         })
         .collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));

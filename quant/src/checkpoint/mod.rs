@@ -9,6 +9,7 @@ mod hf;
 mod known;
 mod layout;
 mod place;
+mod rows;
 mod runnable;
 mod source;
 mod tensors;

@@ -66,8 +66,6 @@ const EXPERT_COUNTS: [&str; 3] = ["num_local_experts", "num_experts", "n_routed_
 /// lists stand in for these.
 const NEUTRAL: &[NeutralKey] = &[
     neutral("text_config", &[]),
-    neutral("quantization_config", &[]),
-    neutral("compression_config", &[]),
     neutral("sliding_window", &[]),
     neutral("num_local_experts", &["0"]),
     neutral("num_experts", &["0"]),
@@ -249,22 +247,6 @@ impl<'a> JsonReader<'a> {
         }
         let unsaid = matches!(class.head_dim, HeadDim::UnsaidOf(_));
         Ok((head_dim, (stated.is_some() && !unsaid) || class.head_dim == HeadDim::Even))
-    }
-
-    /// Checks that the weights are quantized, if at all, by `method`.
-    ///
-    /// # Errors
-    /// By another one.
-    pub(crate) fn check_quantization(self, method: &str) -> Result<()> {
-        const KEY: &str = "quantization_config";
-        let Some(value) = self.get(KEY) else { return Ok(()) };
-        match value.get("quant_method").and_then(Value::as_str) {
-            Some(found) if found == method => Ok(()),
-            found => {
-                let what = format!("the method {:?} is not supported; only {method:?} is", found.unwrap_or_default());
-                Err(self.error(KEY, what))
-            }
-        }
     }
 
     /// Blocks that predict further tokens (multi-token prediction), under either name.

@@ -95,7 +95,9 @@ impl Decider<'_> {
             Some(why) => (t.dtype, why),
             None => self.quantized(layers, t, &tensor)?,
         };
-        if !t.dtype.is_float() && to != t.dtype && !self.options.allow_requantize {
+        // What a checkpoint has in such a type is what was published; there is no original to go back to.
+        let published = self.input.origin == ModelOrigin::Safetensors;
+        if !t.dtype.is_float() && to != t.dtype && !published && !self.options.allow_requantize {
             let is = format!("is {} already and would become {to}; ", t.dtype);
             let remedy = "quantize from the F32, F16 or BF16 original, or allow the loss with ";
             let what = Message::from(is).then(remedy).then(ALLOW_REQUANTIZE);

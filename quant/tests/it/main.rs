@@ -9,6 +9,7 @@ mod convert_keys;
 mod formats;
 mod gguf;
 mod imatrix;
+mod packed;
 mod pipeline;
 mod plan;
 mod plan_options;
