@@ -52,6 +52,7 @@ pub mod formats;
 pub mod gguf;
 pub mod hparams;
 pub mod imatrix;
+pub mod kind;
 pub mod message;
 mod mmap;
 mod packed;

@@ -1,6 +1,6 @@
-//! A Hugging Face checkpoint directory: `model.safetensors`, or `model.safetensors.index.json` and its shards, mapped into
-//! memory. Gives the tensors as they are, under their own names. What is absent: GGUF names, permutations and shapes (see
-//! `convert`), and decoding (see `formats`).
+//! A Hugging Face checkpoint directory: `model.safetensors`, or `model.safetensors.index.json` and its shards, or numbered
+//! shards alone, mapped into memory. Gives the tensors as they are, under their own names. What is absent: GGUF names,
+//! permutations and shapes (see `convert`), and decoding (see `formats`).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype as HfDtype, SafeTensors};
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::mmap::map_file;
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, kind};
 
 /// File name of an unsharded checkpoint, and the beginning of the names of shards.
 const SINGLE: &str = "model.safetensors";
@@ -58,8 +58,8 @@ impl HfTensor {
             HfDtype::BF16 => Ok(DType::BF16),
             other => {
                 let what = format!(
-                    "its type {other} is not supported without the scales that belong to it; F32, F16 and BF16 are, so convert the \
-                     checkpoint to one of them"
+                    "its type {other} is not supported without the scales that belong to it; F32, F16 and BF16 are, so convert \
+                     the checkpoint to one of them"
                 );
                 Err(Error::tensor(&self.file, &self.name, what))
             }
@@ -120,11 +120,10 @@ impl HfTensors {
             (shard_paths(path, &index, &listed)?, Some(listed))
         } else if path.join(SINGLE).is_file() {
             (vec![path.join(SINGLE)], None)
+        } else if path.is_dir() {
+            (unlisted_shards(path)?, None)
         } else {
-            let what = format!(
-                "holds neither {SINGLE} nor {INDEX}; give the directory of a Hugging Face checkpoint in safetensors form"
-            );
-            return Err(if path.is_dir() { Error::file(path, what) } else { Error::file(path, "no such file or directory") });
+            return Err(Error::file(path, "no such file or directory"));
         };
 
         let mut tensors = Vec::new();
@@ -159,6 +158,12 @@ impl HfTensors {
         Self { tensors, ..self }
     }
 
+    /// And with more files.
+    pub(crate) fn with_files(mut self, files: &[Arc<Path>]) -> Self {
+        self.files.extend_from_slice(files);
+        self
+    }
+
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&HfTensor> {
         self.tensors.iter().find(|t| t.name == name)
@@ -169,6 +174,9 @@ impl HfTensors {
 /// end) and the sizes are checked by the `safetensors` crate.
 fn read_file(path: &Path) -> Result<Vec<HfTensor>> {
     let map = map_file(path)?;
+    if let Some(what) = kind::of(&map) {
+        return Err(Error::file(path, what));
+    }
     let (header_bytes, header) = SafeTensors::read_metadata(&map)
         .map_err(|e| Error::file(path, format!("not a whole safetensors file: {e}; fetch it again")))?;
     let data = LENGTH_BYTES + header_bytes;
@@ -237,6 +245,9 @@ fn read_index(path: &Path) -> Result<Vec<Listed>> {
         return Err(Error::file(path, format!("has {size} bytes, more than any index of shards; fetch it again")));
     }
     let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    if let Some(what) = kind::of(&text) {
+        return Err(Error::file(path, what));
+    }
     let index: Index = serde_json::from_slice(&text)
         .map_err(|e| Error::file(path, format!("is not an index of shards: {e}; fetch it again")))?;
     let mut seen = HashSet::with_capacity(index.weight_map.len());
@@ -267,6 +278,70 @@ fn shard_paths(directory: &Path, index: &Path, listed: &[Listed]) -> Result<Vec<
         return Err(Error::file(index, "names no shards; fetch it again"));
     }
     Ok(paths)
+}
+
+/// The shards of a directory without an index, as llama.cpp's converter takes them (`get_model_part_names` in conversion/base.py,
+/// b11434): `model*.safetensors` by name. Their numbers say whether all are there.
+fn unlisted_shards(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(directory, e))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    let shards: Vec<&str> =
+        names.iter().map(String::as_str).filter(|name| name.starts_with("model") && name.ends_with(".safetensors")).collect();
+    if shards.is_empty() {
+        return Err(Error::file(directory, without_weights(&names)));
+    }
+    let numbered: Vec<(u32, u32)> = shards.iter().filter_map(|name| shard_number(name)).collect();
+    let Some(&(_, count)) = numbered.first() else {
+        return Ok(shards.into_iter().map(|name| directory.join(name)).collect());
+    };
+    if numbered.len() != shards.len() || numbered.iter().any(|&(_, other)| other != count) {
+        let what = format!("has shards of more than one model and no {INDEX} that says which belong together; fetch that");
+        return Err(Error::file(directory, what));
+    }
+    let missing: Vec<String> =
+        (1..=count).filter(|number| !numbered.contains(&(*number, count))).take(8).map(|number| number.to_string()).collect();
+    if !missing.is_empty() {
+        let what = format!(
+            "has {} of {count} shards and no {INDEX}; missing are number {}{}; fetch them",
+            numbered.len(),
+            missing.join(", "),
+            if numbered.len() + missing.len() < count as usize { ", ..." } else { "" }
+        );
+        return Err(Error::file(directory, what));
+    }
+    Ok(shards.into_iter().map(|name| directory.join(name)).collect())
+}
+
+/// The number of `model-00001-of-00003.safetensors`, and how many there are.
+fn shard_number(name: &str) -> Option<(u32, u32)> {
+    let (rest, count) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (_, number) = rest.rsplit_once('-')?;
+    let (number, count) = (number.parse().ok()?, count.parse().ok()?);
+    // More files than any model has would only make a long list.
+    (1..=count).contains(&number).then_some((number, count)).filter(|&(_, count)| count <= 1 << 16)
+}
+
+/// What to say of a directory that has other files than these weights.
+fn without_weights(names: &[String]) -> String {
+    let any = |fits: &dyn Fn(&str) -> bool| names.iter().any(|name| fits(name));
+    let remedy = if any(&|name| name == "adapter_config.json") {
+        "it is a LoRA adapter; give the model that it was trained on, and merge the adapter while converting"
+    } else if any(&|name| name.ends_with(".gguf")) {
+        "it has GGUF files; give the path of one of them"
+    } else if any(&|name| name.starts_with("consolidated") && name.ends_with(".safetensors")) {
+        "its weights are in Mistral's own form; fetch the files of the Hugging Face form too (model*.safetensors)"
+    } else if any(&|name| name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth")) {
+        "its weights are in PyTorch's form; save the model as safetensors with transformers \
+         (AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR))"
+    } else {
+        "give the directory of a Hugging Face checkpoint in safetensors form"
+    };
+    format!("holds neither {SINGLE} nor {INDEX} nor shards; {remedy}")
 }
 
 /// Every listed tensor is in the shard the index gives for it, and every tensor of a shard is listed.

@@ -18,7 +18,7 @@ use crate::arch::{Factor, MtpBlocks, Numbers, Presence, Role, TensorRule, Transf
 use crate::convert::wrapper::text_name;
 use crate::convert::{self, FileType, config::Config};
 use crate::gguf::{Metadata, Value};
-use crate::packed::{self, Settings};
+use crate::packed::{self, Adapter, Settings};
 use crate::safetensors::{HfTensor, HfTensors};
 use crate::tensor::Tensor;
 use crate::{DType, Error, HParams, Result};
@@ -27,11 +27,12 @@ use crate::{DType, Error, HParams, Result};
 const LEFT_OUT: &[&str] =
     &[".attention.masked_bias", ".attention.bias", ".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
 
-/// Opens the directory at `path`.
-pub(super) fn open(path: &Path) -> Result<Checkpoint> {
+/// Opens the directory at `path`, with adapters merged.
+pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     let config = Config::read(path)?;
     let arch = config.arch;
     let files = packed::unpack(HfTensors::open(path)?, &Settings::read(path, &config)?)?;
+    let files = adapters.iter().try_fold(files, packed::merge)?;
     let mut model_keys = Metadata::new();
     convert::architectures::computed(&config, files.tensors(), &mut model_keys)?;
     convert::architectures::add_keys(&config, FileType::F32, &mut model_keys)?;
@@ -161,7 +162,11 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
         }
         let mut known = false;
         let whole_name = config.arch.whole_name(&name);
-        let rules: Vec<_> = config.arch.match_hf(&whole_name).collect();
+        let mut rules: Vec<_> = config.arch.match_hf(&whole_name).collect();
+        if rules.is_empty() {
+            // As a model without its head is saved.
+            rules = config.arch.match_hf(&format!("model.{whole_name}")).collect();
+        }
         let placed = |(_, rule, numbers): &(usize, &TensorRule, Numbers)| {
             numbers.block.is_none_or(|block| rule.presence.misplaced(h, block).is_none())
         };

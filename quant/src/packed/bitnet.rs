@@ -1,5 +1,5 @@
-//! BitNet (`quant_method: bitnet`): `weight` U8 `[rows / 4, cols]` with four weights of two bits a byte, each plus 1, of rows that
-//! lie a quarter of the matrix apart; `weight_scale` divides them all.
+//! BitNet (`quant_method: bitnet`): `weight` U8 `[rows / 4, cols]` with four weights of two bits a byte, each plus 1, of rows
+//! that lie a quarter of the matrix apart; `weight_scale` divides them all.
 
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! GPTQ as AutoGPTQ and GPTQModel store it: `qweight` I32 `[cols * bits / 32, rows]`, `qzeros` I32 `[groups, rows * bits / 32]`,
-//! `scales` `[groups, rows]` and, for each column, its group in `g_idx`. Numbers follow each other from the low bits on, of 3 bits
-//! across words. Zero points are stored less 1, unless `checkpoint_format` is `gptq_v2`.
+//! `scales` `[groups, rows]` and, for each column, its group in `g_idx`. Numbers follow each other from the low bits on, of 3
+//! bits across words. Zero points are stored less 1, unless `checkpoint_format` is `gptq_v2`.
 
 use super::grouped::{GroupOf, Grouped};
 use super::{Floats, Found, SourceFormat, Weight};

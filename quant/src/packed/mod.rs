@@ -15,6 +15,7 @@ mod fp4;
 mod gptq;
 mod grouped;
 mod integers;
+mod lora;
 mod mxfp4;
 mod nvfp4;
 mod scaled;
@@ -29,6 +30,8 @@ use crate::safetensors::{HfTensor, HfTensors};
 use crate::{DType, Error, Result};
 pub(crate) use factored::Factored;
 pub(crate) use fp4::Fp4;
+pub use lora::Adapter;
+pub(crate) use lora::merge;
 pub(crate) use settings::Settings;
 
 /// Weights that are stored otherwise than as floats: a matrix, or several of one shape whose rows count on.

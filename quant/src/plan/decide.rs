@@ -34,7 +34,7 @@ struct Decider<'a> {
 /// file).
 pub(super) fn quantized(input: &PlanInput, model: &ModelFacts, recipe: &Recipe, options: &PlanOptions) -> Result<Vec<PlanEntry>> {
     let mut tensors: Vec<&Tensor> = input.tensors.iter().filter(|t| !pruned(options, &t.name)).collect();
-    if !options.keep_split {
+    if !options.keep_split && !keeps_all(input, recipe, options) {
         tensors.sort_by(|a, b| visit_order(&a.name, &b.name));
     }
     let tied = !tensors.iter().any(|t| Category::of(&t.name) == Category::Output);
@@ -44,6 +44,11 @@ pub(super) fn quantized(input: &PlanInput, model: &ModelFacts, recipe: &Recipe, 
     let entries = tensors.into_iter().map(|t| decider.entry(&mut layers, t)).collect::<Result<Vec<_>>>()?;
     importance::refuse_another_models(input, options)?;
     Ok(entries)
+}
+
+/// Whether nothing of a file changes but into which files it is cut, as llama.cpp's gguf-split does it.
+pub(super) fn keeps_all(input: &PlanInput, recipe: &Recipe, options: &PlanOptions) -> bool {
+    recipe.only_copy && options.as_converter && input.origin == ModelOrigin::Gguf
 }
 
 /// Quantized types that llama.cpp's converter writes itself (`--outtype`).

@@ -56,8 +56,10 @@ pub(super) fn chosen_keys(options: &PlanOptions, model: &ModelFacts, plain: bool
 impl Plan {
     /// The metadata of the file to be made from a model with the metadata `source`.
     pub fn metadata(&self, source: &Metadata) -> Metadata {
-        let mut out = if self.plain { source.clone() } else { quantized_metadata(source, &self.recipe) };
-        if self.recipe.only_copy {
+        let mut out = if self.plain || self.keeps_all { source.clone() } else { quantized_metadata(source, &self.recipe) };
+        if self.keeps_all {
+            SPLIT_KEYS.iter().for_each(|key| out.remove(key));
+        } else if self.recipe.only_copy {
             let known = source.u64(FILE_TYPE_KEY).and_then(|ftype| u32::try_from(ftype).ok());
             out.set(FILE_TYPE_KEY, Value::U32(known.unwrap_or_else(|| self.guessed_ftype())));
         } else if self.plain && !KEPT.iter().any(|&kept| source.u64(FILE_TYPE_KEY) == Some(kept as u64)) {

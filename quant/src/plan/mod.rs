@@ -48,6 +48,7 @@ impl Plan {
             entries,
             keys: metadata::chosen_keys(options, input.model, plain),
             pruned: options.prune_layers.clone(),
+            keeps_all: decide::keeps_all(input, recipe, options),
             imatrix: options.imatrix.clone().filter(|matrix| !matrix.is_empty()),
             plain,
         })

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod convert;
 mod convert_keys;
+mod folders;
 mod formats;
 mod gguf;
 mod imatrix;

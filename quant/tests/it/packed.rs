@@ -293,10 +293,14 @@ fn packed_integers_have_two_to_eight_bits() {
 #[test]
 fn of_several_groups_the_one_that_names_a_module_counts() {
     let (tensors, _) = integers(7, false, false);
-    let group = |targets: Json, bits: usize, size: usize| json!({"targets": targets, "weights": {"num_bits": bits, "type": "int", "strategy": "group", "group_size": size}});
+    let group = |targets: Json, bits: usize, size: usize| {
+        let weights = json!({"num_bits": bits, "type": "int", "strategy": "group", "group_size": size});
+        json!({"targets": targets, "weights": weights})
+    };
     let config = |first: Json, second: Json| {
+        let third = json!({"targets": ["re:.*mlp"], "weights": {"num_bits": 8, "type": "float"}});
         json!({"quant_method": "compressed-tensors", "format": "mixed-precision",
-            "config_groups": {"a": first, "b": second, "c": {"targets": ["re:.*mlp"], "weights": {"num_bits": 8, "type": "float"}}}})
+            "config_groups": {"a": first, "b": second, "c": third}})
     };
     let expected = |r: usize, c: usize| (some(r, c, 128) as f32 - 64.0) * scale(r * 4 + c / 64);
     let named = config(group(json!(["Linear"]), 8, 64), group(json!(["re:.*v_proj$"]), 7, 64));

@@ -1,5 +1,7 @@
 //! `bitworth inspect`: what a model is and what its files hold.
 
+mod against;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -25,6 +27,9 @@ pub struct InspectArgs {
     /// Add the SHA-256 of each tensor's bytes.
     #[arg(long)]
     hash: bool,
+    /// Show how it differs from this one: keys, tensors, types, shapes and bytes. Exit code 1 where it does.
+    #[arg(long, value_name = "MODEL")]
+    against: Option<String>,
 }
 
 struct TensorRow {
@@ -48,8 +53,11 @@ struct Contents {
 
 pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
     let path = models::locate(&args.model, session.watch())?;
-    let Contents { kind, version, metadata, rows, about } =
-        if path.is_dir() { of_directory(&path, args.hash)? } else { of_gguf(&path, args.hash)? };
+    if let Some(other) = &args.against {
+        let other = models::locate(other, session.watch())?;
+        return against::run(&contents(&path, true)?, &contents(&other, true)?, session);
+    }
+    let Contents { kind, version, metadata, rows, about } = contents(&path, args.hash)?;
     let weights: u64 = rows.iter().map(|row| row.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
     let bytes: u64 = rows.iter().map(|row| row.bytes as u64).sum();
     let bpw = 8.0 * bytes as f64 / weights.max(1) as f64;
@@ -93,6 +101,10 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
         text + &format!("\n{weights} weights, {bytes} bytes, {bpw:.3} bits per weight\n")
     })?;
     Ok(Outcome::Done)
+}
+
+fn contents(path: &Path, hash: bool) -> Result<Contents> {
+    if path.is_dir() { of_directory(path, hash) } else { of_gguf(path, hash) }
 }
 
 fn of_gguf(path: &Path, hash: bool) -> Result<Contents> {
