@@ -365,7 +365,6 @@ mod tests {
     #[test]
     fn what_would_change_the_result_and_is_not_understood_is_refused() {
         check_refused("hidden_act", json!("gelu"), "hidden_act", "only \"silu\"");
-        check_refused("quantization_config", json!({"quant_method": "gptq"}), "quantization_config", "gptq");
         check_refused("use_qk_norm", json!(true), "use_qk_norm", "not supported");
         check_refused("num_experts", json!(8), "num_experts", "not supported");
         check_refused("logits_scaling", json!(8.0), "logits_scaling", "only 1");

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Imatrix;
 use crate::gguf::{Array, Cursor, GgufFile, MAGIC, TensorEntry, Value};
 use crate::mmap::map_file;
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, kind};
 
 pub(super) const DATASETS_KEY: &str = "imatrix.datasets";
 pub(super) const CHUNK_COUNT_KEY: &str = "imatrix.chunk_count";

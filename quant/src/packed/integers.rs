@@ -23,7 +23,6 @@ pub(super) const FORMAT: SourceFormat = SourceFormat {
 /// A matrix of integers, each row in words of its own.
 struct Integers {
     bits: usize,
-    cols: usize,
     /// Of a row.
     words: usize,
     codes: Span,
@@ -90,7 +89,6 @@ fn read(found: &Found) -> Result<Option<Weight>> {
     };
     let packed = Integers {
         bits: scheme.bits,
-        cols,
         words,
         codes: codes.span(),
         groups,

@@ -111,7 +111,11 @@ pub(crate) fn merge(model: HfTensors, adapter: &Adapter) -> Result<HfTensors> {
                 merged(base, (tensor, b), config.scale(module)? * adapter.scale)?
             }
             // A module that was trained whole.
-            None if base.shape == tensor.shape => HfTensor { name: base.name.clone(), ..tensor.clone() },
+            None if base.shape == tensor.shape => {
+                let mut whole = tensor.clone();
+                whole.name.clone_from(&base.name);
+                whole
+            }
             None => return Err(other_shape(tensor, base)),
         };
         found.insert(base_name, merged);

@@ -58,7 +58,7 @@ impl Plan {
     pub fn metadata(&self, source: &Metadata) -> Metadata {
         let mut out = if self.plain || self.keeps_all { source.clone() } else { quantized_metadata(source, &self.recipe) };
         if self.keeps_all {
-            SPLIT_KEYS.iter().for_each(|key| out.remove(key));
+            SPLIT_KEYS.iter().for_each(|key| drop(out.remove(key)));
         } else if self.recipe.only_copy {
             let known = source.u64(FILE_TYPE_KEY).and_then(|ftype| u32::try_from(ftype).ok());
             out.set(FILE_TYPE_KEY, Value::U32(known.unwrap_or_else(|| self.guessed_ftype())));

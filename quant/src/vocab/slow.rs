@@ -38,8 +38,8 @@ pub(super) fn tokenizer_json(dir: &Path, config: Option<&Map<String, Json>>) -> 
         }
         other => {
             let what = format!(
-                "is missing, and is made of vocab.json and merges.txt for GPT2Tokenizer and Qwen2Tokenizer only, not for {other}; \
-                 save it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+                "is missing, and is made of vocab.json and merges.txt for GPT2Tokenizer and Qwen2Tokenizer only, not for \
+                 {other}; save it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
             );
             return Err(Error::file(dir.join("tokenizer.json"), what));
         }
