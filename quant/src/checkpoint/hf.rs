@@ -191,10 +191,13 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
         let last = group_last.entry((group(s.rule), *block)).or_default();
         *last = s.last.max(*last);
     }
-    let mut mapped = Vec::with_capacity(sources.len());
-    for (&(number, block), s) in &sources {
+    let mut order: Vec<_> =
+        sources.iter().map(|(&(number, block), s)| (group_last[&(group(s.rule), block)], number, block, s)).collect();
+    order.sort_by_key(|&(last, number, ..)| (last, number));
+    let mut mapped = Vec::with_capacity(order.len());
+    for (last_of_group, number, block, s) in order {
         let (tensor, kept) = map_tensor(config, s, block, h)?;
-        mapped.push(Mapped { tensor, kept, last: [s.last, group_last[&(group(s.rule), block)]], number });
+        mapped.push(Mapped { tensor, kept, last: [s.last, last_of_group], number });
     }
     Ok((mapped, other_parts))
 }

@@ -188,6 +188,11 @@ fn a_vocabulary_and_merges_stand_in_for_tokenizer_json() {
         let path = old.path().join("tokenizer_config.json");
         let mut config = support::json(&path);
         config["tokenizer_class"] = json!(class);
+        let mut decoder = serde_json::Map::new();
+        for token in tokenizer["added_tokens"].as_array().unwrap() {
+            decoder.insert(token["id"].to_string(), token.clone());
+        }
+        config["added_tokens_decoder"] = Json::Object(decoder);
         std::fs::write(&path, config.to_string()).unwrap();
         let (made, published) = (Checkpoint::open(old.path()).unwrap(), Checkpoint::open(&dir).unwrap());
         if class == "GPT2Tokenizer" {

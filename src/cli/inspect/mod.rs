@@ -5,6 +5,7 @@ mod against;
 use std::path::Path;
 
 use anyhow::Result;
+use bitworth_quant::checkpoint::{Container, Model};
 use bitworth_quant::gguf::{Array, GgufFile, Metadata, TensorEntry, Value as Metadatum};
 use bitworth_quant::{About, Checkpoint};
 use clap::Args;
@@ -125,8 +126,12 @@ fn of_gguf(path: &Path, hash: bool) -> Result<Contents> {
 
 fn of_directory(path: &Path, hash: bool) -> Result<Contents> {
     let checkpoint = Checkpoint::open(path)?;
-    let mut rows = Vec::with_capacity(checkpoint.tensors().len());
-    for tensor in checkpoint.tensors() {
+    // As the file of floats that is made of it has them.
+    let kept = checkpoint.kept();
+    let tensors = kept.map_or(checkpoint.tensors(), Container::tensors);
+    let metadata = kept.map_or(checkpoint.metadata(), Container::metadata).clone();
+    let mut rows = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
         let whole = 0..tensor.rows();
         let bytes = tensor.dtype.row_bytes(tensor.cols()).unwrap_or(0) * tensor.rows();
         let sha256 = if hash { Some(hex(&Sha256::digest(&*checkpoint.read(tensor, whole)?))) } else { None };
@@ -140,7 +145,7 @@ fn of_directory(path: &Path, hash: bool) -> Result<Contents> {
     }
     let kind = "Hugging Face directory, as GGUF".to_owned();
     let about = Some(About::of(&checkpoint));
-    Ok(Contents { kind, version: None, metadata: checkpoint.metadata().clone(), rows, about })
+    Ok(Contents { kind, version: None, metadata, rows, about })
 }
 
 fn about_json(about: &About) -> Value {
