@@ -43,7 +43,7 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
 
     let computed = computed_tensors(&config, &files)?;
     let (mapped, other_parts) = map_tensors(&files, &config, &hparams)?;
-    let container = |tensors: Vec<(Tensor, Stored)>| {
+    let container = |tensors: Vec<Placed>| {
         Container::new(Parts {
             path: path.to_owned(),
             files: files.files().iter().map(|file| file.to_path_buf()).collect(),
@@ -66,7 +66,7 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
 }
 
 /// Tensors made from the configuration, which the converter writes first.
-fn computed_tensors(config: &Config, files: &HfTensors) -> Result<Vec<(Tensor, Stored)>> {
+fn computed_tensors(config: &Config, files: &HfTensors) -> Result<Vec<Placed>> {
     let computed = convert::architectures::computed(config, files.tensors(), &mut Metadata::new())?;
     let mut found = Vec::with_capacity(computed.len());
     for c in computed {
@@ -87,11 +87,14 @@ struct Sources<'a> {
     last: usize,
 }
 
+/// A tensor and where its bytes are.
+type Placed = (Tensor, Stored);
+
 /// A GGUF tensor, and its place among the others.
 struct Mapped {
-    tensor: (Tensor, Stored),
+    tensor: Placed,
     /// What a file that is not quantized keeps instead: the same weights as blocks, and their factors.
-    kept: Vec<(Tensor, Stored)>,
+    kept: Vec<Placed>,
     /// Where the last tensor it is made from stands in the files, and the same of all that are written together.
     last: [usize; 2],
     /// Of the rule.
@@ -100,13 +103,13 @@ struct Mapped {
 
 /// The tensors in the converter's order: that of the files, where what is made from several tensors comes when the last of them
 /// is met, and repacked MXFP4 before everything else.
-fn in_order(mut mapped: Vec<Mapped>) -> impl Iterator<Item = (Tensor, Stored)> {
+fn in_order(mut mapped: Vec<Mapped>) -> impl Iterator<Item = Placed> {
     mapped.sort_by_key(|m| (m.tensor.0.dtype.is_float(), m.last[1], m.number));
     mapped.into_iter().map(|m| m.tensor)
 }
 
 /// The same of a file that is not quantized, if it keeps anything else: repacked NVFP4 comes first, each tensor with its factors.
-fn kept_form(mapped: &[Mapped], computed: &[(Tensor, Stored)]) -> Result<Option<Vec<(Tensor, Stored)>>> {
+fn kept_form(mapped: &[Mapped], computed: &[Placed]) -> Result<Option<Vec<Placed>>> {
     if mapped.iter().all(|m| m.kept.is_empty()) {
         return Ok(None);
     }
@@ -116,7 +119,7 @@ fn kept_form(mapped: &[Mapped], computed: &[(Tensor, Stored)]) -> Result<Option<
         (!repacked, m.last[usize::from(m.kept.is_empty())], m.number)
     });
     let (first, others): (Vec<&Mapped>, Vec<&Mapped>) = order.into_iter().partition(|m| !m.kept.is_empty());
-    let mut tensors: Vec<(Tensor, Stored)> = first.iter().flat_map(|m| m.kept.iter().cloned()).collect();
+    let mut tensors: Vec<Placed> = first.iter().flat_map(|m| m.kept.iter().cloned()).collect();
     tensors.extend_from_slice(computed);
     for (tensor, stored) in others.iter().map(|m| &m.tensor) {
         // Gemma 4 scales its experts too; the converter multiplies both.
@@ -262,12 +265,7 @@ fn group(rule: &TensorRule) -> &'static str {
 }
 
 /// One GGUF tensor, and what is kept instead of it (see [`Mapped`]).
-fn map_tensor(
-    config: &Config,
-    sources: &Sources,
-    block: usize,
-    h: &HParams,
-) -> Result<((Tensor, Stored), Vec<(Tensor, Stored)>)> {
+fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> Result<(Placed, Vec<Placed>)> {
     let (rule, path) = (sources.rule, config.path.parent().unwrap_or(Path::new(".")));
     let shape = rule.shape(h, block);
     let missing = |name: String| Error::tensor(path, name, "is missing");
@@ -320,13 +318,7 @@ fn map_tensor(
 }
 
 /// A tensor whose rows are stored otherwise than in GGUF: as MXFP4 where they are such, else as floats; and what is kept of it.
-#[allow(clippy::type_complexity)]
-fn packed_tensor(
-    file: &Path,
-    name: String,
-    shape: Vec<usize>,
-    rows: PackedRows,
-) -> Result<((Tensor, Stored), Vec<(Tensor, Stored)>)> {
+fn packed_tensor(file: &Path, name: String, shape: Vec<usize>, rows: PackedRows) -> Result<(Placed, Vec<Placed>)> {
     let as_blocks = |dtype: DType| shape[0].is_multiple_of(dtype.block_len()) && rows.blocks(dtype).is_some();
     let dtype = if as_blocks(DType::MXFP4) { DType::MXFP4 } else { DType::F32 };
     let stored = |dtype: DType| {

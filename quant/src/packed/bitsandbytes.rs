@@ -55,7 +55,7 @@ fn read_int8(found: &Found) -> Result<Option<Weight>> {
 impl Packed for Int8 {
     fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
         /// bitsandbytes' own number for 1 / 127.
-        const PART: f32 = 7.874_015_7e-3;
+        const PART: f32 = 7.874_016e-3;
         let scale = self.scales.get(row);
         let codes = &self.codes.bytes()[row * self.cols + cols.start..row * self.cols + cols.end];
         codes.iter().zip(out).for_each(|(&code, out)| *out = f32::from(code as i8) * scale * PART);

@@ -45,7 +45,7 @@ pub(super) fn tokenizer_json(dir: &Path, config: Option<&Map<String, Json>>) -> 
         }
     };
     // The first line may say the version.
-    let is_merge = |&(i, line): &(usize, &str)| !(i == 0 && line.starts_with("#version")) && !line.is_empty();
+    let is_merge = |&(i, line): &(usize, &str)| !(line.is_empty() || i == 0 && line.starts_with("#version"));
     let lines = merges.lines().enumerate().filter(is_merge);
     let merges: Vec<&str> = lines.map(|(_, line)| line).collect();
     let added = added_tokens(dir, config, &vocab)?;
