@@ -160,6 +160,8 @@ fn what_stands_in_the_place_of_a_file_is_named() {
     let text = std::fs::read(fixture().join("config.json")).unwrap();
     std::fs::write(dir.path().join("config.json"), [b"\xef\xbb\xbf", &text[..]].concat()).unwrap();
     refused(dir.path(), &["config.json", "byte-order mark"]);
+    std::fs::write(dir.path().join("config.json"), b"\xff\xfe{\0}\0").unwrap();
+    refused(dir.path(), &["config.json", "UTF-16"]);
     let Some(dir) = support::oracle("models/llama2_mha") else { return };
     let dir = copy(&dir, &[]);
     std::fs::write(dir.path().join("tokenizer.model"), POINTER).unwrap();
