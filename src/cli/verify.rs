@@ -66,7 +66,7 @@ pub fn run(args: &VerifyArgs, session: &Session) -> Result<Outcome> {
 }
 
 fn line(t: &TensorMatch) -> String {
-    let (name, dtype) = (output::tame(&t.tensor).replace('\n', "\\n"), t.dtype);
+    let (name, dtype) = (output::tame(&t.tensor).replace('\n', "\\n"), t.dtype.name());
     let differ = format!("{} of {} blocks differ", t.blocks_that_differ, t.blocks);
     let what = match t.found {
         Match::Same => "the same".to_owned(),

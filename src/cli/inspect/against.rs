@@ -57,7 +57,7 @@ fn tensors(here: &Contents, there: &Contents) -> Vec<Difference> {
         let same = matches!(sides, [Some(a), Some(b)] if (a.dtype, &a.shape, &a.sha256) == (b.dtype, &b.shape, &b.sha256));
         let text = |row: &TensorRow| {
             let shape = row.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-            format!("{} {shape} {}", row.dtype, &row.sha256.as_deref().unwrap_or_default()[..12])
+            format!("{} {shape} {}", row.dtype, row.sha256.as_deref().and_then(|hash| hash.get(..12)).unwrap_or_default())
         };
         let document = |row: &TensorRow| json!({ "type": row.dtype, "shape": row.shape, "sha256": row.sha256 });
         let [a, b] = sides.map(|side| side.map(text));
