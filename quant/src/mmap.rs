@@ -26,6 +26,24 @@ impl std::ops::Deref for FileMap {
     }
 }
 
+/// A part of a mapped file.
+#[derive(Clone)]
+pub(crate) struct Span {
+    pub(crate) map: Arc<FileMap>,
+    pub(crate) range: Range<usize>,
+}
+
+impl Span {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+
+    /// A part of it as a range of the file.
+    pub(crate) fn within(&self, part: Range<usize>) -> Range<usize> {
+        self.range.start + part.start..self.range.start + part.end
+    }
+}
+
 /// Maps the whole of `path`. An empty file, a directory and a missing file are errors that say so.
 pub(crate) fn map_file(path: &Path) -> Result<Arc<FileMap>> {
     // Asked before it is opened, because opening a named pipe would wait for somebody who writes.

@@ -1,17 +1,18 @@
-//! A Hugging Face checkpoint directory: `model.safetensors`, or `model.safetensors.index.json` and its shards, mapped into
-//! memory. Gives the tensors as they are, under their own names. What is absent: GGUF names, permutations and shapes (see
-//! `convert`), and decoding (see `formats`).
+//! A Hugging Face checkpoint directory: `model.safetensors`, or `model.safetensors.index.json` and its shards, or numbered
+//! shards alone, mapped into memory. Gives the tensors as they are, under their own names. What is absent: GGUF names,
+//! permutations and shapes (see `convert`), and decoding (see `formats`).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::mmap::FileMap;
+use crate::mmap::{FileMap, Span};
+use crate::packed::{Fp4, Packed};
 use safetensors::tensor::{Dtype as HfDtype, SafeTensors};
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::mmap::map_file;
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, kind};
 
 /// File name of an unsharded checkpoint, and the beginning of the names of shards.
 const SINGLE: &str = "model.safetensors";
@@ -36,6 +37,8 @@ pub struct HfTensor {
     /// Where its bytes are in the map.
     pub range: std::ops::Range<usize>,
     stored: HfDtype,
+    /// Where it is made from several tensors of the files; the fields above are then those of the first.
+    packed: Option<Arc<dyn Packed>>,
 }
 
 impl HfTensor {
@@ -45,13 +48,19 @@ impl HfTensor {
     /// [`Error::Tensor`] for anything but F32, F16 and BF16. It comes here and not on opening, because checkpoints carry
     /// buffers of other types that no conversion uses (attention masks, position ids).
     pub fn dtype(&self) -> Result<DType> {
+        if let Some(packed) = &self.packed {
+            // Blocks that GGUF has are as good as floats; with a factor besides they are not.
+            return Ok(packed.fp4().map(Fp4::dtype).filter(|&dtype| dtype == DType::MXFP4).unwrap_or(DType::F32));
+        }
         match self.stored {
             HfDtype::F32 => Ok(DType::F32),
             HfDtype::F16 => Ok(DType::F16),
             HfDtype::BF16 => Ok(DType::BF16),
             other => {
-                let what =
-                    format!("its type {other} is not supported; F32, F16 and BF16 are, so convert the checkpoint to one of them");
+                let what = format!(
+                    "its type {other} is not supported without the scales that belong to it; F32, F16 and BF16 are, so convert \
+                     the checkpoint to one of them"
+                );
                 Err(Error::tensor(&self.file, &self.name, what))
             }
         }
@@ -60,6 +69,26 @@ impl HfTensor {
     /// The type as the file names it (`BF16`, `U8`, ...), for the encodings that [`Self::dtype`] refuses.
     pub fn stored_dtype(&self) -> String {
         self.stored.to_string()
+    }
+
+    /// A weight that is made from several tensors, of which `first` is one.
+    pub(crate) fn packed(first: &Self, name: String, shape: Vec<usize>, packed: Arc<dyn Packed>) -> Self {
+        Self { name, shape, packed: Some(packed), ..first.clone() }
+    }
+
+    /// What it is made from, where that are several tensors.
+    pub(crate) fn packing(&self) -> Option<&Arc<dyn Packed>> {
+        self.packed.as_ref()
+    }
+
+    /// Whether it is made from several tensors.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.packed.is_some()
+    }
+
+    /// Its bytes as a part of the file.
+    pub(crate) fn span(&self) -> Span {
+        Span { map: Arc::clone(&self.map), range: self.range.clone() }
     }
 
     /// Its bytes, row-major, little-endian.
@@ -91,11 +120,10 @@ impl HfTensors {
             (shard_paths(path, &index, &listed)?, Some(listed))
         } else if path.join(SINGLE).is_file() {
             (vec![path.join(SINGLE)], None)
+        } else if path.is_dir() {
+            (unlisted_shards(path)?, None)
         } else {
-            let what = format!(
-                "holds neither {SINGLE} nor {INDEX}; give the directory of a Hugging Face checkpoint in safetensors form"
-            );
-            return Err(if path.is_dir() { Error::file(path, what) } else { Error::file(path, "no such file or directory") });
+            return Err(Error::file(path, "no such file or directory"));
         };
 
         let mut tensors = Vec::new();
@@ -125,6 +153,17 @@ impl HfTensors {
         &self.tensors
     }
 
+    /// The same files with other tensors.
+    pub(crate) fn with_tensors(self, tensors: Vec<HfTensor>) -> Self {
+        Self { tensors, ..self }
+    }
+
+    /// And with more files.
+    pub(crate) fn with_files(mut self, files: &[Arc<Path>]) -> Self {
+        self.files.extend_from_slice(files);
+        self
+    }
+
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&HfTensor> {
         self.tensors.iter().find(|t| t.name == name)
@@ -135,6 +174,9 @@ impl HfTensors {
 /// end) and the sizes are checked by the `safetensors` crate.
 fn read_file(path: &Path) -> Result<Vec<HfTensor>> {
     let map = map_file(path)?;
+    if let Some(what) = kind::of(&map) {
+        return Err(Error::file(path, what));
+    }
     let (header_bytes, header) = SafeTensors::read_metadata(&map)
         .map_err(|e| Error::file(path, format!("not a whole safetensors file: {e}; fetch it again")))?;
     let data = LENGTH_BYTES + header_bytes;
@@ -149,6 +191,7 @@ fn read_file(path: &Path) -> Result<Vec<HfTensor>> {
             map: Arc::clone(&map),
             range: data + info.data_offsets.0..data + info.data_offsets.1,
             stored: info.dtype,
+            packed: None,
         })
         .collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -202,6 +245,9 @@ fn read_index(path: &Path) -> Result<Vec<Listed>> {
         return Err(Error::file(path, format!("has {size} bytes, more than any index of shards; fetch it again")));
     }
     let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    if let Some(what) = kind::of(&text) {
+        return Err(Error::file(path, what));
+    }
     let index: Index = serde_json::from_slice(&text)
         .map_err(|e| Error::file(path, format!("is not an index of shards: {e}; fetch it again")))?;
     let mut seen = HashSet::with_capacity(index.weight_map.len());
@@ -232,6 +278,70 @@ fn shard_paths(directory: &Path, index: &Path, listed: &[Listed]) -> Result<Vec<
         return Err(Error::file(index, "names no shards; fetch it again"));
     }
     Ok(paths)
+}
+
+/// The shards of a directory without an index, as llama.cpp's converter takes them (`get_model_part_names` in conversion/base.py,
+/// b11434): `model*.safetensors` by name. Their numbers say whether all are there.
+fn unlisted_shards(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(directory, e))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    let shards: Vec<&str> =
+        names.iter().map(String::as_str).filter(|name| name.starts_with("model") && name.ends_with(".safetensors")).collect();
+    if shards.is_empty() {
+        return Err(Error::file(directory, without_weights(&names)));
+    }
+    let numbered: Vec<(u32, u32)> = shards.iter().filter_map(|name| shard_number(name)).collect();
+    let Some(&(_, count)) = numbered.first() else {
+        return Ok(shards.into_iter().map(|name| directory.join(name)).collect());
+    };
+    if numbered.len() != shards.len() || numbered.iter().any(|&(_, other)| other != count) {
+        let what = format!("has shards of more than one model and no {INDEX} that says which belong together; fetch that");
+        return Err(Error::file(directory, what));
+    }
+    let missing: Vec<String> =
+        (1..=count).filter(|number| !numbered.contains(&(*number, count))).take(8).map(|number| number.to_string()).collect();
+    if !missing.is_empty() {
+        let what = format!(
+            "has {} of {count} shards and no {INDEX}; missing are number {}{}; fetch them",
+            numbered.len(),
+            missing.join(", "),
+            if numbered.len() + missing.len() < count as usize { ", ..." } else { "" }
+        );
+        return Err(Error::file(directory, what));
+    }
+    Ok(shards.into_iter().map(|name| directory.join(name)).collect())
+}
+
+/// The number of `model-00001-of-00003.safetensors`, and how many there are.
+fn shard_number(name: &str) -> Option<(u32, u32)> {
+    let (rest, count) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (_, number) = rest.rsplit_once('-')?;
+    let (number, count) = (number.parse().ok()?, count.parse().ok()?);
+    // More files than any model has would only make a long list.
+    (1..=count).contains(&number).then_some((number, count)).filter(|&(_, count)| count <= 1 << 16)
+}
+
+/// What to say of a directory that has other files than these weights.
+fn without_weights(names: &[String]) -> String {
+    let any = |fits: &dyn Fn(&str) -> bool| names.iter().any(|name| fits(name));
+    let remedy = if any(&|name| name == "adapter_config.json") {
+        "it is a LoRA adapter; give the model that it was trained on, and merge the adapter while converting"
+    } else if any(&|name| name.ends_with(".gguf")) {
+        "it has GGUF files; give the path of one of them"
+    } else if any(&|name| name.starts_with("consolidated") && name.ends_with(".safetensors")) {
+        "its weights are in Mistral's own form; fetch the files of the Hugging Face form too (model*.safetensors)"
+    } else if any(&|name| name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth")) {
+        "its weights are in PyTorch's form; save the model as safetensors with transformers \
+         (AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR))"
+    } else {
+        "give the directory of a Hugging Face checkpoint in safetensors form"
+    };
+    format!("holds neither {SINGLE} nor {INDEX} nor shards; {remedy}")
 }
 
 /// Every listed tensor is in the shard the index gives for it, and every tensor of a shard is listed.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bitworth_quant::DType;
-use bitworth_quant::checkpoint::Model;
+use bitworth_quant::checkpoint::{Adapter, Model};
 use bitworth_quant::quantize::Output;
+use bitworth_quant::{Checkpoint, DType};
 use clap::Args;
 
 use super::files::{self, WriteArgs};
@@ -27,6 +27,9 @@ pub struct ConvertArgs {
     /// The file, where one type is asked for and this is no folder; else a folder for files named MODEL-TYPE.gguf.
     #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
+    /// Merge a LoRA adapter into the weights: its folder, and what it counts [default: 1]. May be given several times.
+    #[arg(long, value_name = "DIR[=SCALE]")]
+    lora: Vec<String>,
     #[command(flatten, next_help_heading = "Types")]
     choices: PlanArgs,
     #[command(flatten, next_help_heading = "Files")]
@@ -36,7 +39,17 @@ pub struct ConvertArgs {
 pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
     let mut choices = args.choices.read()?;
     choices.as_converter = true;
-    let model = models::open_to_quantize(&args.model, session.watch())?;
+    let model: Box<dyn Model> = match &args.lora[..] {
+        [] => models::open_to_quantize(&args.model, session.watch())?,
+        adapters => {
+            let adapters = adapters.iter().map(|text| adapter(text)).collect::<Result<Vec<_>>>()?;
+            let path = models::locate(&args.model, session.watch())?;
+            if !path.is_dir() {
+                bail!("--lora: {} is no Hugging Face directory; adapters are merged into one", args.model);
+            }
+            Box::new(Checkpoint::with_adapters(&path, &adapters)?)
+        }
+    };
     let names: Vec<String> =
         args.to.iter().map(|name| if name == "auto" { stored_half(model.as_ref()).to_owned() } else { name.clone() }).collect();
     let recipes = files::recipes(&names)?;
@@ -62,6 +75,18 @@ pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
         },
     )?;
     Ok(Outcome::Done)
+}
+
+/// An adapter by its folder, with `=` and a number behind it where it does not count as it was trained.
+fn adapter(text: &str) -> Result<Adapter> {
+    let (path, scale) = match text.rsplit_once('=') {
+        Some((path, scale)) => match scale.parse() {
+            Ok(scale) if f32::is_finite(scale) => (path, scale),
+            _ => bail!("--lora {text}: {scale:?} is no number; give DIR or DIR=SCALE"),
+        },
+        None => (text, 1.0),
+    };
+    Ok(Adapter { path: path.into(), scale })
 }
 
 /// The half-precision type of the first matrix that has one, F16 where none has.

@@ -93,6 +93,9 @@ impl WriteArgs {
             );
         }
         if let Some(output) = outputs.first() {
+            for (key, id) in bitworth_quant::vocab::ids_beyond_the_tokens(&output.metadata) {
+                session.note(&format!("{key} is {id}, which is no token; it counts as absent, for llama.cpp too"));
+            }
             let cut = bitworth_quant::vocab::cut_by_llama_cpp(&output.metadata);
             if let Some(first) = cut.first() {
                 session.note(&format!(

@@ -34,6 +34,7 @@ mod size;
 mod sweep;
 mod synth;
 mod tokenize;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -113,6 +114,7 @@ enum Command {
     Imatrix(imatrix::ImatrixArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
+    Verify(verify::VerifyArgs),
     Perplexity(perplexity::PerplexityArgs),
     Compare(compare::CompareArgs),
     Eval(eval::EvalArgs),
@@ -170,6 +172,7 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
         Command::Imatrix(args) => imatrix::run(&args, session),
         Command::Convert(args) => convert::run(&args, session),
         Command::Inspect(args) => inspect::run(&args, session),
+        Command::Verify(args) => verify::run(&args, session),
         Command::Perplexity(args) => perplexity::run(&args, session),
         Command::Compare(args) => compare::run(&args, session),
         Command::Eval(args) => eval::run(&args, session),

@@ -49,7 +49,8 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
         bail!("--keep-split: {} is no GGUF model; use --split-max-size", args.model);
     }
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        let plans = recipes.iter().map(|recipe| Plan::of(model.as_ref(), recipe, &choices)).collect::<Result<Vec<_>, _>>()?;
+        let plans =
+            recipes.iter().map(|recipe| Plan::of_file(model.as_ref(), recipe, &choices)).collect::<Result<Vec<_>, _>>()?;
         let plans: Vec<_> = plans.iter().map(|plan| plan.named(&output::flag)).collect();
         session.print(&plans, || plans.iter().map(Named::to_string).collect::<Vec<_>>().join("\n"))?;
         return Ok(Outcome::Done);

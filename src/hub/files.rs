@@ -12,9 +12,10 @@ use super::error::{Error, Result};
 use super::name::{ModelName, Target, is_commit, is_gguf, is_hex, is_plain_path};
 
 /// The files beside the weights that conversion and tokenizing read, or that other tools expect beside them.
-pub(super) const BESIDE_WEIGHTS: [&str; 13] = [
+pub(super) const BESIDE_WEIGHTS: [&str; 14] = [
     CONFIG,
     "generation_config.json",
+    "hf_quant_config.json",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",

@@ -54,7 +54,40 @@ fn fetched_path(model: &str, watch: Watch) -> Result<PathBuf> {
     if demo::is_model(model) {
         return Ok(demo::resolve("demo:demo-model", &demo_dir())?);
     }
-    Ok(demo::resolve(model, &demo_dir())?)
+    let path = demo::resolve(model, &demo_dir())?;
+    match on_the_hub(model).filter(|_| !path.exists()) {
+        Some(name) => {
+            Err(Error::unfit(format!("{model}: there is no such file or folder; a model on the hub is written {name}")))
+        }
+        None => Ok(path),
+    }
+}
+
+/// How a name that other programs take for a model on the hub is written here: `OWNER/NAME`, with a type behind a colon, and the
+/// address of a page.
+fn on_the_hub(model: &str) -> Option<String> {
+    let rest = model.strip_prefix("https://").or_else(|| model.strip_prefix("http://"));
+    let is_address = rest.is_some() || ["huggingface.co/", "hf.co/"].iter().any(|host| model.starts_with(host));
+    let name = match rest.unwrap_or(model).split_once('/') {
+        Some(("huggingface.co" | "www.huggingface.co" | "hf.co", path)) if is_address => path,
+        _ if is_address => return None,
+        _ => model,
+    };
+    let mut parts = name.trim_end_matches('/').split('/');
+    let (owner, last) = (parts.next()?, parts.next()?);
+    let (name, quantized) = last.split_once(':').map_or((last, None), |(name, quant)| (name, Some(quant)));
+    let plain = |part: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(known)
+    };
+    // More parts are of a page's address, or of a path.
+    if !plain(owner) || !plain(name) || (parts.next().is_some() && !is_address) {
+        return None;
+    }
+    Some(match quantized {
+        Some(_) => format!("hf:{owner}/{name}/FILE.gguf, with the name of the file of that type"),
+        None => format!("hf:{owner}/{name}"),
+    })
 }
 
 #[cfg(feature = "hub")]
@@ -181,4 +214,22 @@ pub fn read_text(path: &str) -> Result<String> {
 /// The name of the file that a recipe makes of a checkpoint: `<model>-Q4_K_M.gguf`.
 pub fn file_name(checkpoint: &Checkpoint, recipe: &Recipe) -> String {
     format!("{}-{}.gguf", checkpoint.name(), recipe.file_stem_suffix())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::on_the_hub;
+
+    #[test]
+    fn names_as_other_programs_take_them_are_spelled_out() {
+        let check = |given: &str, expected: Option<&str>| assert_eq!(on_the_hub(given).as_deref(), expected, "{given}");
+        check("org/name", Some("hf:org/name"));
+        check("https://huggingface.co/org/name", Some("hf:org/name"));
+        check("https://huggingface.co/org/name/tree/main", Some("hf:org/name"));
+        check("hf.co/org/name", Some("hf:org/name"));
+        check("org/name:Q4_K_M", Some("hf:org/name/FILE.gguf, with the name of the file of that type"));
+        for path in ["./org/name", "../name", "/org/name", "a/b/c", "model.gguf", "~/x", "https://example.org/a/b"] {
+            check(path, None);
+        }
+    }
 }

@@ -3,8 +3,8 @@
 
 use super::rule::{changed, head, routed, tensor};
 use super::{
-    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, Gating, HeadDim, HfClass, HfRouting, HfWindow, Mlp, Mxfp4Rows, NormEpsilon,
-    Presence, Role, TensorRule, Transform, Windowed, neutral,
+    ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, Gating, HeadDim, HfClass, HfRouting, HfWindow, Mlp, NormEpsilon, Presence,
+    Role, TensorRule, Transform, Windowed, neutral,
 };
 
 /// The row of the table.
@@ -35,7 +35,7 @@ pub(super) const GPT_OSS: ArchSpec = ArchSpec {
         ..BLOCK
     },
     neutral: &[neutral("attention_bias", &["true"]), neutral("swiglu_limit", &["7", "7.0"]), neutral("swiglu_alpha", &["1.702"])],
-    understood: &["num_local_experts", "quantization_config"],
+    understood: &["num_local_experts"],
     ..COMMON
 };
 
@@ -59,13 +59,13 @@ const TENSORS: &[TensorRule] = &[
     routed(Role::FfnGateInp, "model.layers.{}.mlp.router.weight", &[Dim::Embd, Dim::Experts]),
     routed(Role::FfnGateInpBias, "model.layers.{}.mlp.router.bias", &[Dim::Experts]),
     expert(Role::FfnDownExps, "model.layers.{}.mlp.experts.down_proj", OUT, Transform::Transpose),
-    expert(Role::FfnDownExps, "model.layers.{}.mlp.experts.down_proj_blocks", OUT, DOWN_MXFP4),
+    expert(Role::FfnDownExps, "model.layers.{}.mlp.experts.down_proj_blocks", OUT, Transform::Same),
     routed(Role::FfnDownExpsBias, "model.layers.{}.mlp.experts.down_proj_bias", &[Dim::Embd, Dim::Experts]),
     expert(Role::FfnGateExps, "model.layers.{}.mlp.experts.gate_up_proj", IN, Transform::TransposeAlternate(0)),
-    expert(Role::FfnGateExps, "model.layers.{}.mlp.experts.gate_up_proj_blocks", IN, in_mxfp4(0)),
+    expert(Role::FfnGateExps, "model.layers.{}.mlp.experts.gate_up_proj_blocks", IN, Transform::AlternateRows(0)),
     expert(Role::FfnGateExpsBias, "model.layers.{}.mlp.experts.gate_up_proj_bias", IN_BIAS, Transform::Alternate(0)),
     expert(Role::FfnUpExps, "model.layers.{}.mlp.experts.gate_up_proj", IN, Transform::TransposeAlternate(1)),
-    expert(Role::FfnUpExps, "model.layers.{}.mlp.experts.gate_up_proj_blocks", IN, in_mxfp4(1)),
+    expert(Role::FfnUpExps, "model.layers.{}.mlp.experts.gate_up_proj_blocks", IN, Transform::AlternateRows(1)),
     expert(Role::FfnUpExpsBias, "model.layers.{}.mlp.experts.gate_up_proj_bias", IN_BIAS, Transform::Alternate(1)),
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
@@ -74,12 +74,6 @@ const TENSORS: &[TensorRule] = &[
 const IN: &[Dim] = &[Dim::Embd, Dim::ExpertFeedForward, Dim::Experts];
 const IN_BIAS: &[Dim] = &[Dim::ExpertFeedForward, Dim::Experts];
 const OUT: &[Dim] = &[Dim::ExpertFeedForward, Dim::Embd, Dim::Experts];
-const DOWN_MXFP4: Transform = Transform::Mxfp4 { scales: "model.layers.{}.mlp.experts.down_proj_scales", rows: Mxfp4Rows::All };
-
-const fn in_mxfp4(first: usize) -> Transform {
-    Transform::Mxfp4 { scales: "model.layers.{}.mlp.experts.gate_up_proj_scales", rows: Mxfp4Rows::Alternate(first) }
-}
-
 const fn expert(role: Role, hf: &'static str, shape: &'static [Dim], transform: Transform) -> TensorRule {
     TensorRule { presence: Presence::Experts, ..changed(role, hf, shape, transform) }
 }

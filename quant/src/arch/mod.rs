@@ -60,9 +60,9 @@ use crate::{Error, Result};
 
 use class::CLASS;
 pub use class::{ExpertGroups, HeadDim, HfClass, HfRouting, HfWindow, NormEpsilon, Normalizes};
-pub(crate) use role::{Numbers, fill, match_pattern};
+pub(crate) use role::{Numbers, match_pattern};
 pub use role::{ROLES, Role};
-pub use rule::{Dim, Factor, Mxfp4Rows, Presence, TensorRule, Tiled, Transform};
+pub use rule::{Dim, Factor, Presence, TensorRule, Tiled, Transform};
 use spec::COMMON;
 pub(crate) use spec::neutral;
 pub use spec::{ArchSpec, MtpBlocks, NeutralKey, Spared, Stated};

@@ -274,6 +274,8 @@ pub enum Transform {
     EitherWay(Option<usize>),
     /// Every second column, from this one (0 or 1).
     Alternate(usize),
+    /// Every second row of each matrix, from this one (0 or 1): gate and up that alternate.
+    AlternateRows(usize),
     /// 1 added to every weight: norms stored as the difference from 1.
     AddOne,
     /// A vector of one number throughout, made where another tensor stands: the value of a key of the configuration, or 1.
@@ -308,13 +310,6 @@ pub enum Transform {
     ExpandedKeys,
     /// Of the same, each head's rows for the value.
     ExpandedValues,
-    /// MXFP4 codes in one tensor and block scales in another, brought into ggml's blocks.
-    Mxfp4 {
-        /// Name of the tensor of scales.
-        scales: &'static str,
-        /// Which rows.
-        rows: Mxfp4Rows,
-    },
 }
 
 /// A factor on the weights of a tensor, by the key of `config.json` that says it.
@@ -339,15 +334,6 @@ pub enum Tiled {
     RowsBehindKeys,
     /// The same of the weights of a convolution, with a dimension of 1 in their middle.
     Convolution,
-}
-
-/// Which rows of a tensor of MXFP4 codes are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mxfp4Rows {
-    /// All of them.
-    All,
-    /// Every second one, from this one (0 or 1).
-    Alternate(usize),
 }
 
 /// Whether a model can do without a tensor.
@@ -467,14 +453,5 @@ impl TensorRule {
     /// The same for part `part` of a [`Transform::Stack`].
     pub fn hf_part(&self, block: usize, part: usize) -> String {
         self.hf.map_or_else(|| self.role.gguf_name(block), |pattern| fill(pattern, &[block, part]))
-    }
-
-    /// Every name pattern in a safetensors file.
-    pub fn hf_patterns(&self) -> impl Iterator<Item = &'static str> {
-        let scales = match self.transform {
-            Transform::Mxfp4 { scales, .. } => Some(scales),
-            _ => None,
-        };
-        self.hf.into_iter().chain(scales)
     }
 }

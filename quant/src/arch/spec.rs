@@ -112,7 +112,7 @@ impl ArchSpec {
     /// The rules that a tensor of a safetensors file serves, by its name: none, one, or several where it is split.
     pub(crate) fn match_hf<'a>(&self, name: &'a str) -> impl Iterator<Item = (usize, &'static TensorRule, Numbers)> + use<'a> {
         let rules = self.tensors.iter().enumerate();
-        rules.filter_map(move |(i, rule)| Some((i, rule, rule.hf_patterns().find_map(|p| match_pattern(p, name))?)))
+        rules.filter_map(move |(i, rule)| Some((i, rule, match_pattern(rule.hf?, name)?)))
     }
 
     /// The name of a tensor of a safetensors file, with the prefix where it is left out.

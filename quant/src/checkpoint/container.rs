@@ -65,6 +65,11 @@ impl Container {
         self.metadata = metadata;
     }
 
+    /// The tensors with where their bytes are.
+    pub(super) fn stored(&self) -> impl Iterator<Item = (&Tensor, &Stored)> {
+        self.tensors.iter().zip(&self.stored)
+    }
+
     /// All tensors, in file order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors

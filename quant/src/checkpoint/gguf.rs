@@ -2,25 +2,96 @@
 //! itself (see `crate::gguf`).
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::container::{Container, Parts};
 use super::known::{Checkpoint, Kind, OtherParts};
-use super::place::{Place, Span, Stored};
+use super::place::{Place, Stored};
+use super::rows::PackedRows;
 use super::tensors;
+use crate::arch::ArchSpec;
 use crate::gguf::{GgufFile, Metadata, Value};
+use crate::mmap::Span;
+use crate::packed::Factored;
 use crate::tensor::{Tensor, TensorBytes};
-use crate::{Error, HParams, Result, arch};
+use crate::{DType, Error, HParams, Result, arch};
 
 /// Opens the file at `path`, or all files of a split model.
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
-    let container = open_container(path)?;
-    let arch = arch::find_gguf(architecture(path, container.metadata())?)
+    let as_it_is = open_container(path)?;
+    let arch = arch::find_gguf(architecture(path, as_it_is.metadata())?)
         .map_err(|unknown| Error::key(path, "general.architecture", unknown.to_string()))?;
-    let hparams = HParams::from_metadata(path, arch, container.metadata())?;
+    let hparams = HParams::from_metadata(path, arch, as_it_is.metadata())?;
+    let (container, kept) = match with_factors(&as_it_is, arch)? {
+        Some(decoded) => (decoded, Some(as_it_is)),
+        None => (as_it_is, None),
+    };
     tensors::check_known(path, arch, &hparams, container.tensors())?;
     tensors::check_complete(path, arch, &hparams, &container)?;
-    Ok(Checkpoint { container, arch, hparams, kind: Kind::Gguf, other_parts: OtherParts::default(), vocab: OnceLock::new() })
+    Ok(Checkpoint {
+        container,
+        kept,
+        arch,
+        hparams,
+        kind: Kind::Gguf,
+        other_parts: OtherParts::default(),
+        vocab: OnceLock::new(),
+    })
+}
+
+/// Factors on the weights of a matrix, and on what is multiplied by them (llama.cpp's names; the latter change nothing where
+/// activations are not quantized).
+const FACTORS: [&str; 2] = [".scale", ".input_scale"];
+
+/// The same model with factors multiplied into their weights; `None` where there are none.
+fn with_factors(file: &Container, arch: &'static ArchSpec) -> Result<Option<Container>> {
+    let stem = |t: &Tensor| {
+        let stem = FACTORS.iter().find_map(|end| t.name.strip_suffix(end))?;
+        // Some architectures have such tensors of their own.
+        let is_factor = arch.match_gguf(&t.name).is_none() && file.tensor(&format!("{stem}.weight")).is_some();
+        is_factor.then(|| stem.to_owned())
+    };
+    if file.tensors().iter().all(|t| stem(t).is_none()) {
+        return Ok(None);
+    }
+    let mut tensors = Vec::with_capacity(file.tensors().len());
+    for (tensor, stored) in file.stored().filter(|(tensor, _)| stem(tensor).is_none()) {
+        let name = tensor.name.strip_suffix(".weight").map(|stem| format!("{stem}{}", FACTORS[0]));
+        let factors = name.and_then(|name| file.tensor(&name)).filter(|factors| stem(factors).is_some());
+        let (Some(factors), Some(rows)) = (factors, stored.span()) else {
+            tensors.push((tensor.clone(), stored.clone()));
+            continue;
+        };
+        let matrices = tensor.shape.get(2).copied().unwrap_or(1);
+        if factors.dtype != DType::F32 || factors.rows() != 1 || ![1, matrices].contains(&factors.cols()) {
+            let what =
+                format!("is {} of the shape {:?}, but must be F32, one number or {matrices}", factors.dtype, factors.shape);
+            return Err(Error::tensor(file.path(), &factors.name, what));
+        }
+        let mut values = vec![0.0; factors.cols()];
+        DType::F32.decode_row(&file.read(factors, 0..1)?, &mut values);
+        let matrix_rows = tensor.shape.get(1).copied().unwrap_or(1);
+        let packed = Factored {
+            rows,
+            dtype: tensor.dtype,
+            cols: tensor.cols(),
+            row_bytes: stored.row_bytes,
+            matrix_rows,
+            factors: values,
+        };
+        let decoded = Tensor { dtype: DType::F32, ..tensor.clone() };
+        let rows = PackedRows::of(Arc::new(packed), tensor.cols(), tensor.cols() * tensor.rows());
+        let stored = Stored::new(file.path(), &decoded, Place::Packed(rows))?;
+        tensors.push((decoded, stored));
+    }
+    let parts = Parts {
+        path: file.path().to_owned(),
+        files: file.files().to_vec(),
+        name: file.name().to_owned(),
+        metadata: file.metadata().clone(),
+        tensors,
+    };
+    Container::new(parts).map(Some)
 }
 
 /// The file's stem; of a split model without the number of the part.

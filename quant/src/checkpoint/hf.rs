@@ -6,17 +6,19 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use super::container::{Container, Parts};
 use super::known::{Checkpoint, Kind, OtherParts};
 use super::layout::{layout, resolve};
-use super::place::{Change, Place, Span, Stored};
+use super::place::{Change, Place, Stored};
+use super::rows::PackedRows;
 use super::tensors;
-use crate::arch::{Factor, MtpBlocks, Mxfp4Rows, Numbers, Presence, Role, TensorRule, Transform};
+use crate::arch::{Factor, MtpBlocks, Numbers, Presence, Role, TensorRule, Transform};
 use crate::convert::wrapper::text_name;
 use crate::convert::{self, FileType, config::Config};
 use crate::gguf::{Metadata, Value};
+use crate::packed::{self, Adapter, Settings};
 use crate::safetensors::{HfTensor, HfTensors};
 use crate::tensor::Tensor;
 use crate::{DType, Error, HParams, Result};
@@ -25,11 +27,12 @@ use crate::{DType, Error, HParams, Result};
 const LEFT_OUT: &[&str] =
     &[".attention.masked_bias", ".attention.bias", ".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
 
-/// Opens the directory at `path`.
-pub(super) fn open(path: &Path) -> Result<Checkpoint> {
+/// Opens the directory at `path`, with adapters merged.
+pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     let config = Config::read(path)?;
     let arch = config.arch;
-    let files = HfTensors::open(path)?;
+    let files = packed::unpack(HfTensors::open(path)?, &Settings::read(path, &config)?)?;
+    let files = adapters.iter().try_fold(files, packed::merge)?;
     let mut model_keys = Metadata::new();
     convert::architectures::computed(&config, files.tensors(), &mut model_keys)?;
     convert::architectures::add_keys(&config, FileType::F32, &mut model_keys)?;
@@ -38,27 +41,32 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     convert::facts::add_keys(&config, &mut model_keys)?;
     let hparams = HParams::from_metadata(&config.path, arch, &model_keys)?;
 
-    let mut found = computed_tensors(&config, &files)?;
+    let computed = computed_tensors(&config, &files)?;
     let (mapped, other_parts) = map_tensors(&files, &config, &hparams)?;
-    found.extend(mapped);
-    let mut container = Container::new(Parts {
-        path: path.to_owned(),
-        files: files.files().iter().map(|file| file.to_path_buf()).collect(),
-        name: convert::model_name(path),
-        metadata: Metadata::new(),
-        tensors: found,
-    })?;
+    let container = |tensors: Vec<Placed>| {
+        Container::new(Parts {
+            path: path.to_owned(),
+            files: files.files().iter().map(|file| file.to_path_buf()).collect(),
+            name: convert::model_name(path),
+            metadata: Metadata::new(),
+            tensors,
+        })
+    };
+    let mut kept = kept_form(&mapped, &computed)?.map(container).transpose()?;
+    let mut container = container(computed.into_iter().chain(in_order(mapped)).collect())?;
     tensors::check_complete(path, arch, &hparams, &container)?;
     check_head(path, &config, &container)?;
     check_stated(path, &config, &hparams, &container)?;
     check_spared(path, &config, &hparams, &container)?;
     let own = convert::facts::own_keys(&model_keys);
-    container.set_metadata(convert::metadata(&config, files.tensors(), container.tensors(), &own)?);
-    Ok(Checkpoint { container, arch, hparams, kind: Kind::Hf(Box::new(config)), other_parts, vocab: OnceLock::new() })
+    for form in [Some(&mut container), kept.as_mut()].into_iter().flatten() {
+        form.set_metadata(convert::metadata(&config, files.tensors(), form.tensors(), &own)?);
+    }
+    Ok(Checkpoint { container, kept, arch, hparams, kind: Kind::Hf(Box::new(config)), other_parts, vocab: OnceLock::new() })
 }
 
 /// Tensors made from the configuration, which the converter writes first.
-fn computed_tensors(config: &Config, files: &HfTensors) -> Result<Vec<(Tensor, Stored)>> {
+fn computed_tensors(config: &Config, files: &HfTensors) -> Result<Vec<Placed>> {
     let computed = convert::architectures::computed(config, files.tensors(), &mut Metadata::new())?;
     let mut found = Vec::with_capacity(computed.len());
     for c in computed {
@@ -73,15 +81,73 @@ fn computed_tensors(config: &Config, files: &HfTensors) -> Result<Vec<(Tensor, S
 /// The file tensors that make one GGUF tensor.
 struct Sources<'a> {
     rule: &'static TensorRule,
-    /// By the number of the part (0 but for stacks) and by pattern (1 for scales).
-    tensors: BTreeMap<(usize, usize), &'a HfTensor>,
+    /// By the number of the part (0 but for stacks).
+    tensors: BTreeMap<usize, &'a HfTensor>,
     /// Where the last of them stands in the files.
     last: usize,
 }
 
-/// All tensors of the files under their GGUF names, in the converter's order: that of the files, where what is made from
-/// several tensors comes when the last of them is met, and repacked MXFP4 before everything else.
-fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<(Tensor, Stored)>, OtherParts)> {
+/// A tensor and where its bytes are.
+type Placed = (Tensor, Stored);
+
+/// A GGUF tensor, and its place among the others.
+struct Mapped {
+    tensor: Placed,
+    /// What a file that is not quantized keeps instead: the same weights as blocks, and their factors.
+    kept: Vec<Placed>,
+    /// Where the last tensor it is made from stands in the files, and the same of all that are written together.
+    last: [usize; 2],
+    /// Of the rule.
+    number: usize,
+}
+
+/// The tensors in the converter's order: that of the files, where what is made from several tensors comes when the last of them
+/// is met, and repacked MXFP4 before everything else.
+fn in_order(mut mapped: Vec<Mapped>) -> impl Iterator<Item = Placed> {
+    mapped.sort_by_key(|m| (m.tensor.0.dtype.is_float(), m.last[1], m.number));
+    mapped.into_iter().map(|m| m.tensor)
+}
+
+/// The same of a file that is not quantized, if it keeps anything else: repacked NVFP4 comes first, each tensor with its factors.
+fn kept_form(mapped: &[Mapped], computed: &[Placed]) -> Result<Option<Vec<Placed>>> {
+    if mapped.iter().all(|m| m.kept.is_empty()) {
+        return Ok(None);
+    }
+    let mut order: Vec<&Mapped> = mapped.iter().collect();
+    order.sort_by_key(|m| {
+        let repacked = !m.kept.is_empty() || !m.tensor.0.dtype.is_float();
+        (!repacked, m.last[usize::from(m.kept.is_empty())], m.number)
+    });
+    let (first, others): (Vec<&Mapped>, Vec<&Mapped>) = order.into_iter().partition(|m| !m.kept.is_empty());
+    let mut tensors: Vec<Placed> = first.iter().flat_map(|m| m.kept.iter().cloned()).collect();
+    tensors.extend_from_slice(computed);
+    for (tensor, stored) in others.iter().map(|m| &m.tensor) {
+        // Gemma 4 scales its experts too; the converter multiplies both.
+        match tensors.iter_mut().find(|(own, _)| own.name == tensor.name) {
+            Some((own, factors)) => {
+                let own_values = floats(own, factors);
+                let values = floats(tensor, stored);
+                let product = |(i, value): (usize, &f32)| value * own_values[i % own_values.len()];
+                let bytes = values.iter().enumerate().map(product).flat_map(f32::to_le_bytes).collect();
+                let product = Tensor { name: own.name.clone(), dtype: DType::F32, shape: tensor.shape.clone() };
+                *factors = Stored::new(Path::new(&product.name), &product, Place::Computed(bytes))?;
+                *own = product;
+            }
+            None => tensors.push((tensor.clone(), stored.clone())),
+        }
+    }
+    Ok(Some(tensors))
+}
+
+/// All numbers of a small tensor.
+fn floats(tensor: &Tensor, stored: &Stored) -> Vec<f32> {
+    let mut values = vec![0.0; tensor.cols() * tensor.rows()];
+    tensor.dtype.decode_row(&stored.read(tensor, 0..tensor.rows()), &mut values);
+    values
+}
+
+/// All tensors of the files under their GGUF names.
+fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<Mapped>, OtherParts)> {
     let mut other_parts = OtherParts::default();
     // By rule and block.
     let mut sources: BTreeMap<(usize, usize), Sources> = BTreeMap::new();
@@ -99,7 +165,11 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<(
         }
         let mut known = false;
         let whole_name = config.arch.whole_name(&name);
-        let rules: Vec<_> = config.arch.match_hf(&whole_name).collect();
+        let mut rules: Vec<_> = config.arch.match_hf(&whole_name).collect();
+        if rules.is_empty() {
+            // As a model without its head is saved.
+            rules = config.arch.match_hf(&format!("model.{whole_name}")).collect();
+        }
         let placed = |(_, rule, numbers): &(usize, &TensorRule, Numbers)| {
             numbers.block.is_none_or(|block| rule.presence.misplaced(h, block).is_none())
         };
@@ -110,8 +180,7 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<(
             tensors::check_block(&tensor.file, &tensor.name, rule, numbers.block, h)?;
             let new = || Sources { rule, tensors: BTreeMap::new(), last: at };
             let entry = sources.entry((number, numbers.block.unwrap_or(0))).or_insert_with(new);
-            let pattern = rule.hf_patterns().position(|p| crate::arch::match_pattern(p, &whole_name).is_some());
-            entry.tensors.insert((numbers.part.unwrap_or(0), pattern.unwrap_or(0)), tensor);
+            entry.tensors.insert(numbers.part.unwrap_or(0), tensor);
             entry.last = at;
         }
         if !known {
@@ -125,12 +194,14 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<(
         let last = group_last.entry((group(s.rule), *block)).or_default();
         *last = s.last.max(*last);
     }
-    let mut order: Vec<_> = sources.iter().collect();
-    order.sort_by_key(|((number, block), s)| {
-        let repacked = matches!(s.rule.transform, Transform::Mxfp4 { .. });
-        (!repacked, group_last[&(group(s.rule), *block)], *number)
-    });
-    let mapped = order.into_iter().map(|((_, block), s)| map_tensor(config, s, *block, h)).collect::<Result<_>>()?;
+    let mut order: Vec<_> =
+        sources.iter().map(|(&(number, block), s)| (group_last[&(group(s.rule), block)], number, block, s)).collect();
+    order.sort_by_key(|&(last, number, ..)| (last, number));
+    let mut mapped = Vec::with_capacity(order.len());
+    for (last_of_group, number, block, s) in order {
+        let (tensor, kept) = map_tensor(config, s, block, h)?;
+        mapped.push(Mapped { tensor, kept, last: [s.last, last_of_group], number });
+    }
     Ok((mapped, other_parts))
 }
 
@@ -169,7 +240,7 @@ const MTP_NAMES: &[(&str, &str)] = &[
 fn is_the_embedding(files: &HfTensors, config: &Config, tensor: &HfTensor) -> bool {
     let name = config.arch.rule(Role::TokenEmbd).map(|rule| rule.hf_name(0));
     let embedding = files.tensors().iter().find(|other| model_name(config, &other.name).as_deref() == name.as_deref());
-    let same = |other: &HfTensor| other.map[other.range.clone()] == tensor.map[tensor.range.clone()];
+    let same = |other: &HfTensor| !other.is_packed() && !tensor.is_packed() && other.bytes() == tensor.bytes();
     config.tie_word_embeddings && embedding.is_some_and(same)
 }
 
@@ -193,25 +264,18 @@ fn group(rule: &TensorRule) -> &'static str {
     }
 }
 
-/// One GGUF tensor.
-fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> Result<(Tensor, Stored)> {
+/// One GGUF tensor, and what is kept instead of it (see [`Mapped`]).
+fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> Result<(Placed, Vec<Placed>)> {
     let (rule, path) = (sources.rule, config.path.parent().unwrap_or(Path::new(".")));
     let shape = rule.shape(h, block);
     let missing = |name: String| Error::tensor(path, name, "is missing");
     let first = *sources.tensors.values().next().ok_or_else(|| missing(rule.hf_name(block)))?;
-    let span = |t: &HfTensor| Span { map: Arc::clone(&t.map), range: t.range.clone() };
-    if let Transform::Mxfp4 { scales, rows } = rule.transform {
-        let scales_name = crate::arch::fill(scales, &[block]);
-        let codes = sources.tensors.get(&(0, 0)).ok_or_else(|| missing(rule.hf_name(block)))?;
-        let scales = sources.tensors.get(&(0, 1)).ok_or_else(|| missing(scales_name))?;
-        return mxfp4(rule, block, shape, rows, codes, scales);
-    }
     if let Transform::Filled(key) = rule.transform {
         let value = key.map_or(Ok(Some(1.0)), |key| config.keys().number(key))?.unwrap_or(1.0) as f32;
         let tensor = Tensor { name: rule.role.gguf_name(block), dtype: DType::F32, shape };
         let bytes = value.to_le_bytes().repeat(tensor.cols() * tensor.rows());
         let stored = Stored::new(&first.file, &tensor, Place::Computed(bytes))?;
-        return Ok((tensor, stored));
+        return Ok(((tensor, stored), Vec::new()));
     }
     let found: Vec<usize> = first.shape.iter().rev().copied().collect();
     let transform = resolve(rule.transform, &shape, &found).ok_or_else(|| {
@@ -224,25 +288,57 @@ fn map_tensor(config: &Config, sources: &Sources, block: usize, h: &HParams) -> 
         let found: Vec<usize> = t.shape.iter().rev().copied().collect();
         tensors::check_shape(&t.file, &t.name, &found, &layout.shape)?;
     }
+    let parts = match transform {
+        Transform::Stack(count) => parts(path, sources, block, count.size(h, block))?,
+        _ => vec![first],
+    };
+    let change = match transform {
+        Transform::AddOne => Some(Change::AddOne),
+        Transform::NegExp | Transform::NegExpTiled | Transform::NegExpFlat => Some(Change::NegExp),
+        Transform::Scaled(by) => Some(Change::Scale(factors(config, by)?)),
+        Transform::ScaledStateInputs(by) => Some(Change::ScaleParts(factors(config, by)?, state_input_factors(config, h)?)),
+        _ => None,
+    };
+    let name = rule.role.gguf_name(block);
+    if parts.iter().any(|t| t.is_packed()) {
+        let rows = PackedRows::new(&parts, layout.strides, change)?;
+        return packed_tensor(&first.file, name, shape, rows);
+    }
     let dtype = first.dtype()?;
     let widened = if dtype == DType::BF16 { DType::F32 } else { dtype };
-    let (dtype, place) = match (transform, layout.strides) {
-        (Transform::Stack(count), _) => (dtype, stacked(path, sources, block, count.size(h, block), dtype)?),
-        (Transform::AddOne, walk) => (widened, Place::Changed(span(first), dtype, walk, Change::AddOne)),
-        (Transform::NegExp | Transform::NegExpTiled | Transform::NegExpFlat, walk) => {
-            (widened, Place::Changed(span(first), dtype, walk, Change::NegExp))
-        }
-        (Transform::Scaled(by), walk) => (widened, Place::Changed(span(first), dtype, walk, Change::Scale(factors(config, by)?))),
-        (Transform::ScaledStateInputs(by), walk) => {
-            let change = Change::ScaleParts(factors(config, by)?, state_input_factors(config, h)?);
-            (widened, Place::Changed(span(first), dtype, walk, change))
-        }
-        (_, Some(strides)) => (dtype, Place::Strided(span(first), strides)),
-        (_, None) => (dtype, Place::Mapped(span(first))),
+    let (dtype, place) = match (transform, change, layout.strides) {
+        (Transform::Stack(_), ..) => (dtype, stacked(&parts, dtype)?),
+        (_, Some(change), walk) => (widened, Place::Changed(first.span(), dtype, walk, change)),
+        (_, None, Some(strides)) => (dtype, Place::Strided(first.span(), strides)),
+        (_, None, None) => (dtype, Place::Mapped(first.span())),
     };
-    let tensor = Tensor { name: rule.role.gguf_name(block), dtype, shape };
+    let tensor = Tensor { name, dtype, shape };
     let stored = Stored::new(&first.file, &tensor, place)?;
-    Ok((tensor, stored))
+    Ok(((tensor, stored), Vec::new()))
+}
+
+/// A tensor whose rows are stored otherwise than in GGUF: as MXFP4 where they are such, else as floats; and what is kept of it.
+fn packed_tensor(file: &Path, name: String, shape: Vec<usize>, rows: PackedRows) -> Result<(Placed, Vec<Placed>)> {
+    let as_blocks = |dtype: DType| shape[0].is_multiple_of(dtype.block_len()) && rows.blocks(dtype).is_some();
+    let dtype = if as_blocks(DType::MXFP4) { DType::MXFP4 } else { DType::F32 };
+    let stored = |dtype: DType| {
+        let tensor = Tensor { name: name.clone(), dtype, shape: shape.clone() };
+        let stored = Stored::new(file, &tensor, Place::Packed(rows.clone()))?;
+        Ok((tensor, stored))
+    };
+    let mut kept = Vec::new();
+    if as_blocks(DType::NVFP4) {
+        kept.push(stored(DType::NVFP4)?);
+        for (end, factors) in [".scale", ".input_scale"].into_iter().zip(rows.factors()) {
+            let Some(factors) = factors else { continue };
+            let name = format!("{}{end}", name.strip_suffix(".weight").unwrap_or(&name));
+            let tensor = Tensor { name, dtype: DType::F32, shape: vec![factors.len()] };
+            let bytes = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
+            let stored = Stored::new(file, &tensor, Place::Computed(bytes))?;
+            kept.push((tensor, stored));
+        }
+    }
+    Ok((stored(dtype)?, kept))
 }
 
 /// The values of factors by the configuration.
@@ -272,10 +368,10 @@ fn state_input_factors(config: &Config, h: &HParams) -> Result<Vec<(usize, f32)>
     Ok(rows.into_iter().zip(factors(config, &by)?).map(part).collect())
 }
 
-/// `count` file tensors of one type, one behind the other.
-fn stacked(path: &Path, sources: &Sources, block: usize, count: usize, dtype: DType) -> Result<Place> {
+/// `count` file tensors that are one behind the other in GGUF.
+fn parts<'a>(path: &Path, sources: &Sources<'a>, block: usize, count: usize) -> Result<Vec<&'a HfTensor>> {
     let mut parts = Vec::with_capacity(sources.tensors.len());
-    for (&(part, _), tensor) in &sources.tensors {
+    for (&part, &tensor) in &sources.tensors {
         if part >= count {
             let what = format!("is number {part}, but by the hyper-parameters there are {count} (counted from 0)");
             return Err(Error::tensor(&tensor.file, &tensor.name, what));
@@ -283,47 +379,24 @@ fn stacked(path: &Path, sources: &Sources, block: usize, count: usize, dtype: DT
         if part != parts.len() {
             break;
         }
-        if tensor.dtype()? != dtype {
-            let what = format!("is {}, but the tensors it is stacked with are {dtype}", tensor.dtype()?);
-            return Err(Error::tensor(&tensor.file, &tensor.name, what));
-        }
-        parts.push(Span { map: Arc::clone(&tensor.map), range: tensor.range.clone() });
+        parts.push(tensor);
     }
     if parts.len() < count {
         let what = format!("is missing; by the hyper-parameters there are {count} such tensors (counted from 0)");
         return Err(Error::tensor(path, sources.rule.hf_part(block, parts.len()), what));
     }
-    Ok(Place::Stacked(parts))
+    Ok(parts)
 }
 
-/// MXFP4 codes `[experts, rows, blocks, 16]` and scales `[experts, rows, blocks]`.
-fn mxfp4(
-    rule: &TensorRule,
-    block: usize,
-    shape: Vec<usize>,
-    rows: Mxfp4Rows,
-    codes: &HfTensor,
-    scales: &HfTensor,
-) -> Result<(Tensor, Stored)> {
-    let dtype = DType::MXFP4;
-    let (first, step) = match rows {
-        Mxfp4Rows::All => (0, 1),
-        Mxfp4Rows::Alternate(first) => (first, 2),
-    };
-    let blocks = shape[0] / dtype.block_len();
-    let expected = [&[blocks, shape[1] * step], &shape[2..]].concat();
-    for (t, expected) in [(scales, expected.clone()), (codes, [&[dtype.block_len() / 2], &expected[..]].concat())] {
-        let found: Vec<usize> = t.shape.iter().rev().copied().collect();
-        tensors::check_shape(&t.file, &t.name, &found, &expected)?;
-        if t.stored_dtype() != "U8" {
-            return Err(Error::tensor(&t.file, &t.name, format!("is {}, but MXFP4 is stored as U8", t.stored_dtype())));
+/// The same of one type.
+fn stacked(parts: &[&HfTensor], dtype: DType) -> Result<Place> {
+    for tensor in parts {
+        if tensor.dtype()? != dtype {
+            let what = format!("is {}, but the tensors it is stacked with are {dtype}", tensor.dtype()?);
+            return Err(Error::tensor(&tensor.file, &tensor.name, what));
         }
     }
-    let span = |t: &HfTensor| Span { map: Arc::clone(&t.map), range: t.range.clone() };
-    let tensor = Tensor { name: rule.role.gguf_name(block), dtype, shape };
-    let place = Place::Mxfp4 { codes: span(codes), scales: span(scales), first, step };
-    let stored = Stored::new(&codes.file, &tensor, place)?;
-    Ok((tensor, stored))
+    Ok(Place::Stacked(parts.iter().map(|tensor| tensor.span()).collect()))
 }
 
 /// Optional tensors are there where the configuration says so, and nowhere else: transformers would make up the former and pass

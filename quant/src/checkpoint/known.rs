@@ -19,6 +19,8 @@ use crate::{Error, HParams, Result};
 /// A model on disk.
 pub struct Checkpoint {
     pub(super) container: Container,
+    /// See [`Model::kept`].
+    pub(super) kept: Option<Container>,
     pub(super) arch: &'static ArchSpec,
     pub(super) hparams: HParams,
     pub(super) kind: Kind,
@@ -178,12 +180,18 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensor`] where the tensor is not of this checkpoint or has fewer rows.
     pub fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
-        self.container.read(tensor, rows)
+        self.form_of(tensor).read(tensor, rows)
     }
 
     /// Says that `rows` of one of this checkpoint's tensors are not needed for now. They may be read again. A request only.
     pub fn release(&self, tensor: &Tensor, rows: Range<usize>, pages: Pages) {
-        self.container.release(tensor, rows, pages);
+        self.form_of(tensor).release(tensor, rows, pages);
+    }
+
+    /// The form that has a tensor of this name and type.
+    fn form_of(&self, tensor: &Tensor) -> &Container {
+        let has = |form: &&Container| form.tensor(&tensor.name).is_some_and(|own| own.dtype == tensor.dtype);
+        self.kept.as_ref().filter(|kept| !has(&&self.container) && has(kept)).unwrap_or(&self.container)
     }
 
     /// The encoded bytes of all tensors together.
@@ -216,12 +224,16 @@ impl Source for Checkpoint {
         Source::tensors(&self.container)
     }
 
+    fn kept_tensors(&self) -> &[Tensor] {
+        self.kept.as_ref().map_or(&[], Container::tensors)
+    }
+
     fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes> {
-        Source::read(&self.container, tensor, rows)
+        Source::read(self.form_of(tensor), tensor, rows)
     }
 
     fn will_need(&self, tensor: &Tensor, rows: Range<usize>) {
-        Source::will_need(&self.container, tensor, rows);
+        Source::will_need(self.form_of(tensor), tensor, rows);
     }
 }
 
@@ -239,6 +251,10 @@ impl Model for Checkpoint {
 
     fn metadata(&self) -> &Metadata {
         Model::metadata(&self.container)
+    }
+
+    fn kept(&self) -> Option<&Container> {
+        self.kept.as_ref()
     }
 
     fn other_parts(&self) -> OtherParts {

@@ -47,8 +47,7 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
         | Transform::AddOne
         | Transform::NegExp
         | Transform::Scaled(_)
-        | Transform::ScaledStateInputs(_)
-        | Transform::Mxfp4 { .. } => Layout { shape: shape.to_vec(), strides: None },
+        | Transform::ScaledStateInputs(_) => Layout { shape: shape.to_vec(), strides: None },
         Transform::Flat | Transform::NegExpFlat => Layout { shape: vec![shape.iter().product()], strides: None },
         Transform::Stack(_) => Layout { shape: shape[..shape.len().saturating_sub(1)].to_vec(), strides: None },
         Transform::InterleaveQueryHeads => interleaved(shape, h.head_count.of(block)),
@@ -76,6 +75,10 @@ pub(super) fn layout(transform: Transform, shape: &[usize], h: &HParams, block: 
         // [2R, C, n]
         Transform::TransposeHalf(half) | Transform::EitherWay(Some(half)) => {
             walk([2 * rows, cols], half * rows, vec![(cols, 2 * rows), (rows, 1), (matrices, 2 * rows * cols)])
+        }
+        // [C, 2R, n]
+        Transform::AlternateRows(first) => {
+            walk([cols, 2 * rows], first * cols, vec![(cols, 1), (rows, 2 * cols), (matrices, 2 * rows * cols)])
         }
         // [2C, R]
         Transform::Alternate(first) => walk([2 * cols, rows], first, vec![(cols, 2), (rows, 2 * cols)]),

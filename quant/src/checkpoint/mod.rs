@@ -9,12 +9,14 @@ mod hf;
 mod known;
 mod layout;
 mod place;
+mod rows;
 mod runnable;
 mod source;
 mod tensors;
 
 use std::path::Path;
 
+pub use crate::packed::Adapter;
 pub use crate::tensor::{Pages, Tensor, TensorBytes};
 use crate::{Error, Result};
 pub use container::Container;
@@ -28,7 +30,7 @@ pub use source::{Model, ModelOrigin, Source};
 /// As [`Checkpoint::open`] and [`Container::open`].
 pub fn open_model(path: &Path) -> Result<Box<dyn Model>> {
     let about = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    Ok(if about.is_dir() { Box::new(hf::open(path)?) } else { Box::new(Container::open(path)?) })
+    Ok(if about.is_dir() { Box::new(hf::open(path, &[])?) } else { Box::new(Container::open(path)?) })
 }
 
 impl Checkpoint {
@@ -40,6 +42,14 @@ impl Checkpoint {
     /// understood; a tensor is missing, unknown, or of another shape than the hyper-parameters give.
     pub fn open(path: &Path) -> Result<Self> {
         let about = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        if about.is_dir() { hf::open(path) } else { gguf::open(path) }
+        if about.is_dir() { hf::open(path, &[]) } else { gguf::open(path) }
+    }
+
+    /// Opens a Hugging Face directory with LoRA adapters merged into its weights, which become floats where they are none.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; an adapter is of another model, or of a kind that is not supported.
+    pub fn with_adapters(path: &Path, adapters: &[Adapter]) -> Result<Self> {
+        hf::open(path, adapters)
     }
 }

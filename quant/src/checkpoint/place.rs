@@ -5,42 +5,20 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::mmap::{FileMap, evict, release, will_need};
+use super::rows::PackedRows;
+use crate::mmap::{FileMap, Span, evict, release, will_need};
 use crate::tensor::{Pages, Tensor, TensorBytes};
 use crate::{DType, Error, Result};
 
-/// Bytes of a block of 32 MXFP4 codes.
-const MXFP4_CODES: usize = 16;
-
-/// A part of a mapped file.
-#[derive(Clone)]
-pub(super) struct Span {
-    pub(super) map: Arc<FileMap>,
-    pub(super) range: Range<usize>,
-}
-
-impl Span {
-    fn bytes(&self) -> &[u8] {
-        &self.map[self.range.clone()]
-    }
-
-    /// A part of it as a range of the file.
-    fn within(&self, part: Range<usize>) -> Range<usize> {
-        self.range.start + part.start..self.range.start + part.end
-    }
-
-    fn part(&self, part: Range<usize>) -> TensorBytes {
-        TensorBytes::Mapped(Arc::clone(&self.map), self.within(part))
-    }
-}
-
 /// The bytes of one tensor.
+#[derive(Clone)]
 pub(super) struct Stored {
     pub(super) row_bytes: usize,
     place: Place,
 }
 
 /// Where the bytes of a tensor are.
+#[derive(Clone)]
 pub(super) enum Place {
     /// In a mapped file, in the order needed.
     Mapped(Span),
@@ -50,8 +28,8 @@ pub(super) enum Place {
     Stacked(Vec<Span>),
     /// In a mapped file, as weights of this type, in the order needed or each where the walk says, that are changed on the way.
     Changed(Span, DType, Option<Walk>, Change),
-    /// MXFP4 codes and block scales apart from each other; the tensor's rows are those from `first` in steps of `step`.
-    Mxfp4 { codes: Span, scales: Span, first: usize, step: usize },
+    /// In mapped files, stored otherwise than in GGUF (see `crate::packed`).
+    Packed(PackedRows),
     /// Made from the configuration.
     Computed(Vec<u8>),
 }
@@ -67,6 +45,26 @@ pub(super) enum Change {
     Scale(Vec<f32>),
     /// The same, and then by the factor of its part. Each part comes with the row that it ends before.
     ScaleParts(Vec<f32>, Vec<(usize, f32)>),
+}
+
+impl Change {
+    /// Changes the weights of `rows` of the tensor.
+    pub(super) fn apply(&self, values: &mut [f32], tensor: &Tensor, rows: Range<usize>) {
+        match self {
+            Self::AddOne => values.iter_mut().for_each(|v| *v += 1.0),
+            Self::NegExp => values.iter_mut().for_each(|v| *v = -exp(*v)),
+            Self::Scale(factors) => factors.iter().for_each(|&factor| scale(values, factor, tensor.dtype)),
+            Self::ScaleParts(factors, parts) => {
+                factors.iter().for_each(|&factor| scale(values, factor, tensor.dtype));
+                let mut start = 0;
+                for &(end, factor) in parts {
+                    let within = |row: usize| (row.clamp(rows.start, rows.end) - rows.start) * tensor.cols();
+                    scale(&mut values[within(start)..within(end)], factor, tensor.dtype);
+                    start = end;
+                }
+            }
+        }
+    }
 }
 
 /// A walk over the weights of a tensor in their order, part after part.
@@ -87,21 +85,30 @@ impl Walk {
     }
 
     /// The weight of the file for weight `index`, and how many from there on lie one behind the other.
-    fn run(&self, index: usize) -> (usize, usize) {
+    pub(super) fn run(&self, index: usize) -> (usize, usize) {
         let (part, index) = self.part(index);
         (part.position(index), part.run(index))
     }
 
     /// See [`Strides::extent`]; of several parts, all.
-    fn extent(&self, weights: Range<usize>, available: usize) -> Range<usize> {
+    pub(super) fn extent(&self, weights: Range<usize>, available: usize) -> Range<usize> {
         match &self.0[..] {
             [whole] => whole.extent(weights, available),
             _ => 0..available,
         }
     }
 
+    /// Whether it goes on in whole runs of `run` weights that begin at multiples of that.
+    pub(super) fn goes_by(&self, run: usize) -> bool {
+        self.0.iter().all(|part| {
+            let whole = |number: usize| number.is_multiple_of(run);
+            let by_ones = part.digits.first().is_some_and(|&(extent, stride)| stride == 1 && whole(extent));
+            by_ones && whole(part.first) && part.digits.iter().skip(1).all(|&(_, stride)| whole(stride))
+        })
+    }
+
     /// Whether the walk has `weights` weights, and all of them are within a file tensor of `available`.
-    fn fits(&self, weights: usize, available: usize) -> bool {
+    pub(super) fn fits(&self, weights: usize, available: usize) -> bool {
         let counts = self.0.iter().try_fold(0usize, |sum, part| {
             let count = part.digits.iter().try_fold(1usize, |n, &(extent, _)| n.checked_mul(extent))?;
             part.fits(count, available).then_some(())?;
@@ -178,6 +185,14 @@ impl Stored {
         }
     }
 
+    /// Where they are in a file as they are needed.
+    pub(super) fn span(&self) -> Option<Span> {
+        match &self.place {
+            Place::Mapped(span) => Some(span.clone()),
+            _ => None,
+        }
+    }
+
     /// `path` is for messages.
     ///
     /// # Errors
@@ -213,11 +228,7 @@ impl Stored {
                 let fits = |walk: &Walk| walk.fits(weights, span.range.len() / stored.block_bytes());
                 stored.row_bytes(weights) == Some(span.range.len()) && walk.as_ref().is_none_or(fits)
             }
-            Place::Mxfp4 { codes, scales, first, step } => {
-                let (blocks, rows) = (tensor.cols() / tensor.dtype.block_len(), tensor.rows() * step);
-                let whole = scales.range.len() == rows * blocks && codes.range.len() == rows * blocks * MXFP4_CODES;
-                whole && first < step && self.row_bytes == blocks * (MXFP4_CODES + 1)
-            }
+            Place::Packed(packed) => packed.fits(tensor),
         }
     }
 
@@ -249,11 +260,7 @@ impl Stored {
                     }
                 }
             }
-            Place::Mxfp4 { codes, first, step, .. } => {
-                let row = tensor.cols() / tensor.dtype.block_len() * MXFP4_CODES;
-                let end = (first + rows.end * step).min(codes.range.len() / row.max(1));
-                f(&codes.map, &codes.within((first + rows.start * step).min(end) * row..end * row));
-            }
+            Place::Packed(packed) => packed.each_part(tensor, rows, &f),
             // Norms, and what is in memory.
             Place::Changed(..) | Place::Computed(_) => {}
         }
@@ -263,7 +270,7 @@ impl Stored {
     pub(super) fn read(&self, tensor: &Tensor, rows: Range<usize>) -> TensorBytes {
         let part = rows.start * self.row_bytes..rows.end * self.row_bytes;
         match &self.place {
-            Place::Mapped(span) => span.part(part),
+            Place::Mapped(span) => part_of(span, part),
             Place::Computed(bytes) => TensorBytes::Owned(bytes[part].to_vec()),
             Place::Stacked(parts) => stacked(parts, part),
             Place::Strided(span, strides) => {
@@ -277,16 +284,17 @@ impl Stored {
             Place::Changed(span, stored, walk, change) => {
                 TensorBytes::Owned(changed(span.bytes(), (*stored, walk.as_ref(), change), tensor, rows))
             }
-            Place::Mxfp4 { codes, scales, first, step } => {
-                let blocks = tensor.cols() / tensor.dtype.block_len();
-                let mut out = Vec::with_capacity(part.len());
-                for row in rows.map(|row| first + row * step) {
-                    mxfp4_row(&codes.bytes()[row * blocks * MXFP4_CODES..], &scales.bytes()[row * blocks..][..blocks], &mut out);
-                }
+            Place::Packed(packed) => {
+                let out = packed.read(tensor, rows.clone());
+                packed.each_part(tensor, rows, &|map: &FileMap, range: &Range<usize>| release(map, range));
                 TensorBytes::Owned(out)
             }
         }
     }
+}
+
+fn part_of(span: &Span, part: Range<usize>) -> TensorBytes {
+    TensorBytes::Mapped(Arc::clone(&span.map), span.within(part))
 }
 
 /// A range of the bytes of all parts; a view where it lies within one.
@@ -294,7 +302,7 @@ fn stacked(parts: &[Span], range: Range<usize>) -> TensorBytes {
     let part_bytes = parts.first().map_or(1, |part| part.range.len());
     let (first, start) = (range.start / part_bytes, range.start % part_bytes);
     if let Some(part) = parts.get(first).filter(|_| start + range.len() <= part_bytes) {
-        return part.part(start..start + range.len());
+        return part_of(part, start..start + range.len());
     }
     let mut out = Vec::with_capacity(range.len());
     for (i, part) in parts.iter().enumerate().skip(first) {
@@ -341,20 +349,7 @@ fn changed(
         None => stored.decode_row(&bytes[weights.start * width..weights.end * width], &mut values),
         Some(walk) => stored.decode_row(&strided(bytes, walk, width, weights), &mut values),
     }
-    match change {
-        Change::AddOne => values.iter_mut().for_each(|v| *v += 1.0),
-        Change::NegExp => values.iter_mut().for_each(|v| *v = -exp(*v)),
-        Change::Scale(factors) => factors.iter().for_each(|&factor| scale(&mut values, factor, tensor.dtype)),
-        Change::ScaleParts(factors, parts) => {
-            factors.iter().for_each(|&factor| scale(&mut values, factor, tensor.dtype));
-            let mut start = 0;
-            for &(end, factor) in parts {
-                let within = |row: usize| (row.clamp(rows.start, rows.end) - rows.start) * tensor.cols();
-                scale(&mut values[within(start)..within(end)], factor, tensor.dtype);
-                start = end;
-            }
-        }
-    }
+    change.apply(&mut values, tensor, rows);
     let mut out = vec![0; values.len() * tensor.dtype.block_bytes()];
     tensor.dtype.encode_row(&values, None, &mut out);
     out
@@ -377,16 +372,6 @@ fn scale(values: &mut [f32], factor: f32, kept: DType) {
 /// The exponential, rounded once.
 fn exp(x: f32) -> f32 {
     f64::from(x).exp() as f32
-}
-
-/// Appends one row of ggml's MXFP4 blocks. Both sides store a scale a block and a code of four bits a weight; where the file
-/// has the weights 2i and 2i + 1 in byte i, low bits first, ggml has i and i + 16.
-fn mxfp4_row(codes: &[u8], scales: &[u8], out: &mut Vec<u8>) {
-    for (codes, &scale) in codes.chunks_exact(MXFP4_CODES).zip(scales) {
-        let code = |weight: usize| codes[weight / 2] >> (4 * (weight % 2)) & 0xf;
-        out.push(scale);
-        out.extend((0..MXFP4_CODES).map(|i| code(i) | code(i + MXFP4_CODES) << 4));
-    }
 }
 
 #[cfg(test)]
@@ -422,16 +407,5 @@ mod tests {
         for digits in [vec![], vec![(0, 1)], vec![(usize::MAX, 2), (2, 2)]] {
             assert!(!Strides { first: 0, digits }.fits(0, usize::MAX));
         }
-    }
-
-    #[test]
-    fn codes_of_a_block_move_apart_by_half_of_it() {
-        // The file's weight i has the code i % 16 (i below 16) or 15 - i % 16.
-        let code = |i: usize| if i < 16 { i } else { 15 - i % 16 } as u8;
-        let codes: Vec<u8> = (0..16).map(|i| code(2 * i) | code(2 * i + 1) << 4).collect();
-        let mut out = Vec::new();
-        mxfp4_row(&codes, &[127], &mut out);
-        let expected: Vec<u8> = (0..16).map(|i| code(i) | code(i + 16) << 4).collect();
-        assert_eq!((out[0], &out[1..]), (127, &expected[..]));
     }
 }

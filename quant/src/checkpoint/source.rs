@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::container::Container;
 use super::known::OtherParts;
 use crate::Result;
 use crate::gguf::Metadata;
@@ -31,6 +32,11 @@ pub trait Source: Sync {
     }
     /// All tensors, in the order in which they lie in the file.
     fn tensors(&self) -> &[Tensor];
+    /// The same model's tensors as a file that is not quantized keeps them, where that is otherwise: what GGUF has a grid for,
+    /// with the factors that belong to it. [`Self::read`] knows them by their types.
+    fn kept_tensors(&self) -> &[Tensor] {
+        &[]
+    }
     /// The encoded bytes of `rows` of one of the tensors.
     fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<TensorBytes>;
     /// `rows` of one of the tensors will be read before long.
@@ -50,6 +56,10 @@ pub trait Model: Source {
     /// # Errors
     /// Where keys had to be left out.
     fn output_metadata(&self) -> Result<Metadata>;
+    /// The model as a file that is not quantized keeps it, where that is otherwise (see [`Source::kept_tensors`]).
+    fn kept(&self) -> Option<&Container> {
+        None
+    }
     /// What was left out because it is of no language model.
     fn other_parts(&self) -> OtherParts {
         OtherParts::default()

@@ -66,8 +66,6 @@ const EXPERT_COUNTS: [&str; 3] = ["num_local_experts", "num_experts", "n_routed_
 /// lists stand in for these.
 const NEUTRAL: &[NeutralKey] = &[
     neutral("text_config", &[]),
-    neutral("quantization_config", &[]),
-    neutral("compression_config", &[]),
     neutral("sliding_window", &[]),
     neutral("num_local_experts", &["0"]),
     neutral("num_experts", &["0"]),
@@ -251,22 +249,6 @@ impl<'a> JsonReader<'a> {
         Ok((head_dim, (stated.is_some() && !unsaid) || class.head_dim == HeadDim::Even))
     }
 
-    /// Checks that the weights are quantized, if at all, by `method`.
-    ///
-    /// # Errors
-    /// By another one.
-    pub(crate) fn check_quantization(self, method: &str) -> Result<()> {
-        const KEY: &str = "quantization_config";
-        let Some(value) = self.get(KEY) else { return Ok(()) };
-        match value.get("quant_method").and_then(Value::as_str) {
-            Some(found) if found == method => Ok(()),
-            found => {
-                let what = format!("the method {:?} is not supported; only {method:?} is", found.unwrap_or_default());
-                Err(self.error(KEY, what))
-            }
-        }
-    }
-
     /// Blocks that predict further tokens (multi-token prediction), under either name.
     pub(crate) fn mtp_block_count(self) -> Result<u32> {
         const KEYS: [&str; 2] = ["num_nextn_predict_layers", "mtp_num_hidden_layers"];
@@ -383,7 +365,6 @@ mod tests {
     #[test]
     fn what_would_change_the_result_and_is_not_understood_is_refused() {
         check_refused("hidden_act", json!("gelu"), "hidden_act", "only \"silu\"");
-        check_refused("quantization_config", json!({"quant_method": "gptq"}), "quantization_config", "gptq");
         check_refused("use_qk_norm", json!(true), "use_qk_norm", "not supported");
         check_refused("num_experts", json!(8), "num_experts", "not supported");
         check_refused("logits_scaling", json!(8.0), "logits_scaling", "only 1");

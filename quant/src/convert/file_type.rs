@@ -15,11 +15,16 @@ pub enum FileType {
     Bf16 = 32,
     /// Experts MXFP4, whatever the other matrices are.
     Mxfp4Moe = 38,
+    /// Matrices NVFP4, whatever the others are.
+    Nvfp4 = 39,
 }
 
 impl FileType {
     /// The file type of what is stored, by the first matrix.
     pub fn of(tensors: &[Tensor]) -> Self {
+        if tensors.iter().any(|t| t.dtype == DType::NVFP4) {
+            return Self::Nvfp4;
+        }
         if tensors.iter().any(|t| !t.dtype.is_float()) {
             return Self::Mxfp4Moe;
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::{Error, Result};
+use crate::{Error, Result, kind};
 
 /// A `config.json` holds a few kilobytes, a tokenizer at most some tens of megabytes; more is not one of them.
 const MAX_JSON_BYTES: u64 = 1 << 28;
@@ -90,7 +90,14 @@ impl<'a> JsonReader<'a> {
 /// # Errors
 /// The file cannot be read, is too large, or holds no JSON object.
 pub fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let Some(text) = read_text(path)? else { return Ok(None) };
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    if let Some(what) = kind::of(&bytes) {
+        return Err(Error::file(path, what));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Error::file(path, "is no UTF-8 text"))?;
+    if text.trim_start().is_empty() {
+        return Err(Error::file(path, "the file is empty; fetch or make it again"));
+    }
     match serde_json::from_str(&finite(&text)) {
         Ok(Value::Object(object)) => Ok(Some(object)),
         Ok(_) => Err(Error::file(path, "is no JSON object")),

@@ -3,9 +3,15 @@
 //! the formats' scales are halved for it.
 
 use super::simd::{F32x8, SIMD_WIDTH};
+use super::{DType, mxfp4, nvfp4};
 
 /// The doubled values (`kvalues_mxfp4` of llama.cpp's `ggml/src/ggml-common.h`). Zero has no sign.
-pub(super) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(crate) const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// Half of what a stored scale of one of the two formats stands for.
+pub(crate) fn half_scale(dtype: DType, scale: u8) -> f32 {
+    if dtype == DType::MXFP4 { mxfp4::scale(scale) } else { nvfp4::half_of_ue4m3(scale & 0x7f) }
+}
 
 /// The codes whose values times `scale` are nearest to `x` (a multiple of eight numbers), the smaller magnitude of two equally
 /// near. The distances are rounded as in ggml's `best_index_mxfp4`: far beyond the largest value many are equal.

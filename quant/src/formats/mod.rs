@@ -8,7 +8,7 @@ mod block;
 mod carried;
 mod f16;
 mod f32;
-mod fp4;
+pub(crate) mod fp4;
 mod grid;
 mod grid_points;
 mod grid_search;

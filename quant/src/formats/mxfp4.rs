@@ -41,7 +41,7 @@ fn floor_log2(x: f32) -> i32 {
 
 /// `2^(e - 128)`, which is half of what the specification's E8M0 stands for.
 #[inline(always)]
-fn scale(e: u8) -> f32 {
+pub(super) fn scale(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x20_0000 << e } else { u32::from(e - 1) << 23 })
 }
 

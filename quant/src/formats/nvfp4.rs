@@ -43,7 +43,7 @@ fn to_ue4m3(x: f32) -> u8 {
 
 /// Half of what a UE4M3 stands for; 0x7f, its NaN, counts as 0, and the upper bit does not count.
 #[inline(always)]
-fn half_of_ue4m3(d: u8) -> f32 {
+pub(super) fn half_of_ue4m3(d: u8) -> f32 {
     let (exponent, mantissa) = (u32::from(d >> 3 & 15), u32::from(d & 7));
     let normal = f32::from_bits((exponent + 119) << 23 | mantissa << 20);
     let subnormal = mantissa as f32 / 1024.0;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use crate::mmap::FileMap;
 
-use super::read::{Header, TensorEntry};
+use super::read::{Header, MAGIC, TensorEntry};
 use super::value::Metadata;
 use crate::mmap::map_file;
 use crate::tensor::TensorBytes;
-use crate::{Error, Result};
+use crate::{Error, Result, kind};
 
 /// Keys of a split model, from llama.cpp's `gguf-split`: which file this is (from 0), how many there are, how many tensors
 /// they have together.
@@ -48,6 +48,9 @@ impl GgufFile {
     /// format, [`Error::File`] where files of a split model are missing or do not belong together.
     pub fn open(path: &Path) -> Result<Self> {
         let map = map_file(path)?;
+        if let Some(what) = kind::of(&map).filter(|_| !map.starts_with(MAGIC)) {
+            return Err(Error::file(path, what));
+        }
         let header = Header::read(path, &map, 0)?;
         match header.metadata.u64(SPLIT_KEYS[1]) {
             None | Some(0 | 1) => Ok(Self::single(path, map, header)),

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Imatrix;
 use crate::gguf::{Array, Cursor, GgufFile, MAGIC, TensorEntry, Value};
 use crate::mmap::map_file;
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, kind};
 
 pub(super) const DATASETS_KEY: &str = "imatrix.datasets";
 pub(super) const CHUNK_COUNT_KEY: &str = "imatrix.chunk_count";
@@ -63,6 +63,9 @@ impl RawEntry {
 /// Reads the file in whichever format it is.
 pub(super) fn open(path: &Path) -> Result<Raw> {
     let map = map_file(path)?;
+    if let Some(what) = kind::of(&map).filter(|_| !map.starts_with(MAGIC)) {
+        return Err(Error::file(path, what));
+    }
     let matrix = if map.starts_with(MAGIC) { gguf(path)? } else { legacy(path, &map)? };
     if matrix.entries.is_empty() {
         return Err(Error::file(path, "holds no importance matrix: it has no entries"));

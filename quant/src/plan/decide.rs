@@ -34,7 +34,7 @@ struct Decider<'a> {
 /// file).
 pub(super) fn quantized(input: &PlanInput, model: &ModelFacts, recipe: &Recipe, options: &PlanOptions) -> Result<Vec<PlanEntry>> {
     let mut tensors: Vec<&Tensor> = input.tensors.iter().filter(|t| !pruned(options, &t.name)).collect();
-    if !options.keep_split {
+    if !options.keep_split && !keeps_all(input, recipe, options) {
         tensors.sort_by(|a, b| visit_order(&a.name, &b.name));
     }
     let tied = !tensors.iter().any(|t| Category::of(&t.name) == Category::Output);
@@ -44,6 +44,11 @@ pub(super) fn quantized(input: &PlanInput, model: &ModelFacts, recipe: &Recipe, 
     let entries = tensors.into_iter().map(|t| decider.entry(&mut layers, t)).collect::<Result<Vec<_>>>()?;
     importance::refuse_another_models(input, options)?;
     Ok(entries)
+}
+
+/// Whether nothing of a file changes but into which files it is cut, as llama.cpp's gguf-split does it.
+pub(super) fn keeps_all(input: &PlanInput, recipe: &Recipe, options: &PlanOptions) -> bool {
+    recipe.only_copy && options.as_converter && input.origin == ModelOrigin::Gguf
 }
 
 /// Quantized types that llama.cpp's converter writes itself (`--outtype`).
@@ -95,7 +100,9 @@ impl Decider<'_> {
             Some(why) => (t.dtype, why),
             None => self.quantized(layers, t, &tensor)?,
         };
-        if !t.dtype.is_float() && to != t.dtype && !self.options.allow_requantize {
+        // What a checkpoint has in such a type is what was published; there is no original to go back to.
+        let published = self.input.origin == ModelOrigin::Safetensors;
+        if !t.dtype.is_float() && to != t.dtype && !published && !self.options.allow_requantize {
             let is = format!("is {} already and would become {to}; ", t.dtype);
             let remedy = "quantize from the F32, F16 or BF16 original, or allow the loss with ";
             let what = Message::from(is).then(remedy).then(ALLOW_REQUANTIZE);

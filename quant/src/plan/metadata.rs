@@ -13,6 +13,9 @@ use crate::{DType, Recipe};
 /// Key of llama.cpp's `llama_ftype`.
 const FILE_TYPE_KEY: &str = "general.file_type";
 
+/// File types of what stays as it is in files of floats.
+const KEPT: [FileType; 2] = [FileType::Mxfp4Moe, FileType::Nvfp4];
+
 /// llama.cpp marks file types that it guessed from the tensors (`LLAMA_FTYPE_GUESSED`).
 const GUESSED: u32 = 1024;
 
@@ -53,11 +56,13 @@ pub(super) fn chosen_keys(options: &PlanOptions, model: &ModelFacts, plain: bool
 impl Plan {
     /// The metadata of the file to be made from a model with the metadata `source`.
     pub fn metadata(&self, source: &Metadata) -> Metadata {
-        let mut out = if self.plain { source.clone() } else { quantized_metadata(source, &self.recipe) };
-        if self.recipe.only_copy {
+        let mut out = if self.plain || self.keeps_all { source.clone() } else { quantized_metadata(source, &self.recipe) };
+        if self.keeps_all {
+            SPLIT_KEYS.iter().for_each(|key| drop(out.remove(key)));
+        } else if self.recipe.only_copy {
             let known = source.u64(FILE_TYPE_KEY).and_then(|ftype| u32::try_from(ftype).ok());
             out.set(FILE_TYPE_KEY, Value::U32(known.unwrap_or_else(|| self.guessed_ftype())));
-        } else if self.plain && source.u64(FILE_TYPE_KEY) != Some(FileType::Mxfp4Moe as u64) {
+        } else if self.plain && !KEPT.iter().any(|&kept| source.u64(FILE_TYPE_KEY) == Some(kept as u64)) {
             // The converter's own file: only its type differs from what the checkpoint says, if any.
             out.set(FILE_TYPE_KEY, Value::U32(self.recipe.ftype));
         }

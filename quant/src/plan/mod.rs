@@ -14,8 +14,8 @@ mod value;
 use std::sync::Arc;
 
 use crate::Result;
-use crate::checkpoint::Model;
 pub use crate::checkpoint::ModelOrigin;
+use crate::checkpoint::{Container, Model};
 use crate::recipe::{ModelFacts, Recipe};
 pub use metadata::quantized_metadata;
 pub use options::{PlanOptions, TensorType, parse_override_kv, parse_prune_layers};
@@ -48,12 +48,13 @@ impl Plan {
             entries,
             keys: metadata::chosen_keys(options, input.model, plain),
             pruned: options.prune_layers.clone(),
+            keeps_all: decide::keeps_all(input, recipe, options),
             imatrix: options.imatrix.clone().filter(|matrix| !matrix.is_empty()),
             plain,
         })
     }
 
-    /// Decides for every tensor of a model on disk.
+    /// Decides for every tensor of a model on disk, as floats where its encoding is none of GGUF's.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -61,5 +62,25 @@ impl Plan {
         let facts = ModelFacts::of(model.metadata());
         let (path, origin) = (model.path(), model.origin());
         Self::new(&PlanInput { path, origin, model: &facts, tensors: model.tensors() }, recipe, options)
+    }
+
+    /// The form of the model that a file of this recipe keeps, if it is another.
+    pub(crate) fn kept_of<'m>(model: &'m dyn Model, recipe: &Recipe, options: &PlanOptions) -> Option<&'m Container> {
+        let converted = model.origin() == ModelOrigin::Safetensors && (recipe.is_plain() || options.as_converter);
+        model.kept().filter(|_| recipe.only_copy || converted)
+    }
+
+    /// [`Plan::of`] for a file, which keeps what need not be decoded (see [`Model::kept`]) where `recipe` does not quantize.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn of_file(model: &dyn Model, recipe: &Arc<Recipe>, options: &PlanOptions) -> Result<Self> {
+        let Some(kept) = Self::kept_of(model, recipe, options) else { return Self::of(model, recipe, options) };
+        let facts = ModelFacts::of(kept.metadata());
+        Self::new(
+            &PlanInput { path: model.path(), origin: model.origin(), model: &facts, tensors: kept.tensors() },
+            recipe,
+            options,
+        )
     }
 }

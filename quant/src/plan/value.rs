@@ -75,6 +75,8 @@ pub struct Plan {
     pub(super) pruned: BTreeSet<usize>,
     /// The importance matrix that was taken into account.
     pub(super) imatrix: Option<Arc<Imatrix>>,
+    /// Whether nothing changes but into which files it is cut.
+    pub(super) keeps_all: bool,
     /// Whether the file is one that llama.cpp's converter would write.
     pub(super) plain: bool,
 }

@@ -12,16 +12,15 @@ use crate::atomic_file::directory_of;
 use crate::checkpoint::Source;
 use crate::gguf::MAGIC;
 use crate::tensor::Tensor;
-use crate::{Error, Result};
+use crate::{DType, Error, Result};
 
 /// Every entry of the plan is for a tensor of the source, as it is there, and no tensor is meant twice.
 pub(super) fn check_plan(source: &dyn Source, output: &Output) -> Result<()> {
-    let tensors: HashMap<&str, &Tensor> = source.tensors().iter().map(|t| (t.name.as_str(), t)).collect();
+    let all = source.kept_tensors().iter().chain(source.tensors());
+    let tensors: HashMap<(&str, DType), &Tensor> = all.map(|t| ((t.name.as_str(), t.dtype), t)).collect();
     for entry in &output.plan.entries {
-        let same = |t: &&&Tensor| {
-            t.dtype == entry.from && t.cols() == entry.shape[0] && t.rows() == entry.shape[1..].iter().product::<usize>()
-        };
-        if tensors.get(entry.source()).filter(same).is_none() {
+        let same = |t: &&&Tensor| t.cols() == entry.shape[0] && t.rows() == entry.shape[1..].iter().product::<usize>();
+        if tensors.get(&(entry.source(), entry.from)).filter(same).is_none() {
             let what = format!("the plan for {} is not one for this model", output.path.display());
             return Err(Error::tensor(source.path(), &entry.tensor, what));
         }

@@ -17,12 +17,23 @@ use crate::{DType, Error, Imatrix, Result};
 /// As [`quantize`](super::quantize); and [`Error::Tensor`] where the source has no such tensor or not so many rows, or its rows
 /// do not divide into blocks.
 pub fn encode_rows(source: &dyn Source, name: &str, rows: Range<usize>, to: DType, imatrix: Option<&Imatrix>) -> Result<Vec<u8>> {
-    /// Fewer than in a run, because all threads share one tensor.
-    const BLOCK_WEIGHTS: usize = 64 << 10;
     let tensor = source.tensors().iter().find(|t| t.name == name);
     let tensor = tensor.ok_or_else(|| Error::tensor(source.path(), name, "there is no such tensor"))?;
+    encode_rows_of(source, tensor, rows, to, imatrix)
+}
+
+/// [`encode_rows`] of a tensor in either of the source's forms.
+pub(super) fn encode_rows_of(
+    source: &dyn Source,
+    tensor: &Tensor,
+    rows: Range<usize>,
+    to: DType,
+    imatrix: Option<&Imatrix>,
+) -> Result<Vec<u8>> {
+    /// Fewer than in a run, because all threads share one tensor.
+    const BLOCK_WEIGHTS: usize = 64 << 10;
     let importance = match imatrix {
-        Some(imatrix) => importance_of(imatrix, name, &tensor.shape, tensor.dtype, to)?,
+        Some(imatrix) => importance_of(imatrix, &tensor.name, &tensor.shape, tensor.dtype, to)?,
         None => None,
     };
     let row_bytes = rows::row_bytes(source, tensor, to)?;

@@ -20,6 +20,7 @@ mod rows;
 mod sink;
 mod space;
 mod split;
+mod verify;
 mod writer;
 
 use std::sync::atomic::AtomicBool;
@@ -34,6 +35,7 @@ pub use output::{ALLOW_NON_FINITE, Clock, Output, QuantizeOptions, Written, Writ
 pub use report::TensorReport;
 pub use sink::Sink;
 pub use split::Split;
+pub use verify::{Match, TensorMatch, verify};
 use writer::Writer;
 
 /// Makes all `outputs` from one read of `source`. Files appear under their names when all of them are whole; on any error,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::report::TensorReport;
 use super::split::Split;
-use crate::checkpoint::Model;
+use crate::checkpoint::{Container, Model};
 use crate::gguf::Metadata;
 use crate::message::Setting;
 use crate::plan::{PlanEntry, PlanOptions};
@@ -36,11 +36,14 @@ impl Output {
     /// The file at `path` that `recipe` makes of `model`.
     ///
     /// # Errors
-    /// As [`Plan::of`], [`Plan::check_importance`] and [`Model::output_metadata`].
+    /// As [`Plan::of_file`], [`Plan::check_importance`] and [`Model::output_metadata`].
     pub fn of(model: &dyn Model, recipe: &Arc<Recipe>, options: &PlanOptions, path: &Path) -> Result<Self> {
-        let plan = Plan::of(model, recipe, options)?;
+        let plan = Plan::of_file(model, recipe, options)?;
         plan.check_importance(model.path())?;
-        let metadata = plan.metadata(&model.output_metadata()?);
+        // Asked for in any case, because it says what cannot be written.
+        let metadata = model.output_metadata()?;
+        let kept = Plan::kept_of(model, recipe, options);
+        let metadata = plan.metadata(kept.map_or(&metadata, Container::metadata));
         Ok(Self { plan, path: path.to_owned(), metadata, imatrix: options.imatrix.clone(), split: Split::None })
     }
 

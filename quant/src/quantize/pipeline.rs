@@ -16,7 +16,7 @@ use super::writer::Writer;
 use crate::checkpoint::Source;
 use crate::progress::Unit;
 use crate::tensor::Tensor;
-use crate::{Error, Progress, Result};
+use crate::{DType, Error, Progress, Result};
 
 /// Most weights in a block: enough that its bookkeeping does not count, few enough that the slowest encoders end together.
 const BLOCK_WEIGHTS: usize = 256 << 10;
@@ -210,14 +210,16 @@ fn jobs<'a>(
     options: &QuantizeOptions,
     under_way: usize,
 ) -> Result<Vec<TensorJob<'a>>> {
-    let numbers: HashMap<&str, usize> = source.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+    let tensors: Vec<&Tensor> = source.kept_tensors().iter().chain(source.tensors()).collect();
+    let numbers: HashMap<(&str, DType), usize> =
+        tensors.iter().enumerate().map(|(i, t)| ((t.name.as_str(), t.dtype), i)).collect();
     let mut place: HashMap<usize, usize> = HashMap::new();
     let mut jobs: Vec<TensorJob> = Vec::new();
     for (o, (output, writer)) in outputs.iter().zip(writers).enumerate() {
         for (e, entry) in output.plan.entries.iter().enumerate().filter(|&(e, _)| !writer.has(e)) {
-            let Some(&number) = numbers.get(entry.source()) else { continue };
+            let Some(&number) = numbers.get(&(entry.source(), entry.from)) else { continue };
             let job = *place.entry(number).or_insert_with(|| {
-                let tensor = &source.tensors()[number];
+                let tensor = tensors[number];
                 jobs.push(TensorJob { tensor, block_rows: 0, first_block: 0, encodings: Vec::new(), targets: Vec::new() });
                 jobs.len() - 1
             });

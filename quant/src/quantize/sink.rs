@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::checks::{check_plan, refuse_same_paths};
-use super::encode::encode_rows;
+use super::encode::encode_rows_of;
 use super::output::{Output, Written, WrittenFile};
 use super::space;
 use crate::checkpoint::Source;
@@ -67,7 +67,7 @@ impl Sink {
     /// # Errors
     /// A file that cannot be written.
     pub fn put(&self, tensor: &Tensor, first_row: usize, bytes: &[u8]) -> Result<()> {
-        let Some(&entry) = self.entries.get(&tensor.name) else { return Ok(()) };
+        let Some(entry) = self.entry(tensor) else { return Ok(()) };
         let row_bytes = self.row_bytes(tensor, entry)?;
         let rows = first_row..first_row + bytes.len() / row_bytes.max(1);
         if bytes.len() != rows.len() * row_bytes {
@@ -88,14 +88,14 @@ impl Sink {
     /// # Errors
     /// As [`super::quantize`].
     pub fn finish(self, source: &dyn Source) -> Result<Written> {
-        for tensor in source.tensors() {
-            let Some(&entry) = self.entries.get(&tensor.name) else { continue };
+        for tensor in source.tensors().iter().chain(source.kept_tensors()) {
+            let Some(entry) = self.entry(tensor) else { continue };
             for rows in self.missing(tensor, entry) {
                 let at_once = (REST_WEIGHTS / tensor.cols().max(1)).max(1);
                 for first in rows.clone().step_by(at_once) {
                     let part = first..rows.end.min(first + at_once);
                     let to = self.output.plan.entries[entry].to;
-                    let bytes = encode_rows(source, &tensor.name, part, to, self.output.imatrix.as_deref())?;
+                    let bytes = encode_rows_of(source, tensor, part, to, self.output.imatrix.as_deref())?;
                     self.put(tensor, first, &bytes)?;
                 }
             }
@@ -104,6 +104,12 @@ impl Sink {
         let bytes = state.writer.commit()?;
         let file = WrittenFile { path: self.output.path.clone(), bytes, sha256: None };
         Ok(Written { path: self.output.path, bytes, files: vec![file], report: Vec::new() })
+    }
+
+    /// The entry of the plan for a tensor, in the form that it is planned from.
+    fn entry(&self, tensor: &Tensor) -> Option<usize> {
+        let entry = *self.entries.get(&tensor.name)?;
+        (self.output.plan.entries[entry].from == tensor.dtype).then_some(entry)
     }
 
     /// The rows of a tensor that did not come.

@@ -51,7 +51,9 @@ impl<'a> Tokenizer<'a> {
         let path = files.path("tokenizer.json");
         match &files.tokenizer {
             Some(json) => Ok(Self { path, json }),
-            None => Err(Error::file(path, "is missing; byte-level BPE in other files is not supported")),
+            None => {
+                Err(Error::file(path, "is missing, and so are vocab.json and merges.txt, of which it could be made; fetch it"))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
-use super::TokenType;
+use super::{TokenType, slow};
 use crate::Result;
 use crate::convert::config::read_json;
 
@@ -22,7 +22,12 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let read = |name| read_json(&dir.join(name));
-        Ok(Self { dir: dir.to_owned(), tokenizer: read("tokenizer.json")?, config: read("tokenizer_config.json")? })
+        let (tokenizer, config) = (read("tokenizer.json")?, read("tokenizer_config.json")?);
+        let tokenizer = match tokenizer {
+            None => slow::tokenizer_json(dir, config.as_ref())?,
+            found => found,
+        };
+        Ok(Self { dir: dir.to_owned(), tokenizer, config })
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

@@ -11,7 +11,7 @@ use super::beyond::{self, Known};
 use super::classes::{self, ClassRule, Source};
 use super::files::{Files, Token};
 use super::{BYTE_FALLBACK_BPE, BYTE_LEVEL_BPE, DEFAULT_PRE, MAX_TOKENS, SENTENCEPIECE, TokenType, bpe, key, pre, special, spm};
-use crate::convert::config::{Config, read_json};
+use crate::convert::config::Config;
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
@@ -41,12 +41,12 @@ impl<'a> TokenizerInput<'a> {
     }
 }
 
-/// The `tokenizer.json` of a directory; `None` where there is none.
+/// The `tokenizer.json` of a directory, or one made of `vocab.json` and `merges.txt`; `None` where there is none of them.
 ///
 /// # Errors
 /// [`Error::File`] where it is broken.
 pub fn tokenizer_json(dir: &Path) -> Result<Option<Map<String, Json>>> {
-    read_json(&dir.join("tokenizer.json"))
+    Ok(Files::read(dir)?.tokenizer)
 }
 
 /// Adds the tokenizer's keys for `model`.

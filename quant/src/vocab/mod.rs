@@ -15,6 +15,7 @@ mod published;
 mod rebuild;
 mod recognize;
 mod sentencepiece;
+mod slow;
 mod special;
 mod spm;
 
@@ -176,6 +177,15 @@ pub fn cut_by_llama_cpp(metadata: &Metadata) -> Vec<String> {
     beyond::cut_elsewhere(&beyond).into_iter().map(str::to_owned).collect()
 }
 
+/// The keys of special tokens, but for that which begins a text, whose ids no token has, each with its id: they count as absent,
+/// for llama.cpp too.
+pub fn ids_beyond_the_tokens(metadata: &Metadata) -> Vec<(&'static str, u64)> {
+    let Some(Value::Array(Array::String(tokens))) = metadata.get(key::TOKENS) else { return Vec::new() };
+    let beyond = |id: &u64| *id >= tokens.len() as u64 && *id != u64::from(u32::MAX);
+    let keys = [key::EOS, key::EOT, key::UNK, key::PAD].into_iter();
+    keys.filter_map(|key| Some((key, metadata.u64(key).filter(beyond)?))).collect()
+}
+
 impl Vocab {
     /// Reads the `tokenizer.*` keys; `path` is for messages.
     ///
@@ -188,6 +198,11 @@ impl Vocab {
         let id = |name, default: Option<u32>| match keys.token_id(name, tokens.len())? {
             None => Ok(default.filter(|_| metadata.get(name).is_none())),
             id => Ok(id),
+        };
+        // llama.cpp warns of an id that no token has, and goes on without.
+        let within = |name, default: Option<u32>| match metadata.u64(name) {
+            Some(id) if id >= tokens.len() as u64 && id != u64::from(u32::MAX) => Ok(default),
+            _ => id(name, default),
         };
         let beyond = match keys.text(key::OWN_JSON)?.map(serde_json::from_str) {
             None => Map::new(),
@@ -230,10 +245,10 @@ impl Vocab {
             algorithm,
             types: keys.types(tokens.len())?,
             bos: id(key::BOS, bos)?,
-            eos: id(key::EOS, eos)?,
-            eot: id(key::EOT, None)?,
-            unk: id(key::UNK, unk)?,
-            pad: id(key::PAD, None)?,
+            eos: within(key::EOS, eos)?,
+            eot: within(key::EOT, None)?,
+            unk: within(key::UNK, unk)?,
+            pad: within(key::PAD, None)?,
             add_bos: keys.bool(key::ADD_BOS)?.unwrap_or(add_bos),
             add_eos: keys.bool(key::ADD_EOS)?.unwrap_or(false),
             chat_template: keys.text(key::CHAT_TEMPLATE)?.map(str::to_owned),

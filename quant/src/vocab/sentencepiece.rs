@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{MAX_TOKENS, TokenType};
 use crate::convert::config::read_bytes;
 use crate::message::Message;
-use crate::{Error, Result};
+use crate::{Error, Result, kind};
 
 /// A token of a SentencePiece model.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +30,9 @@ pub(super) struct Piece {
 /// The file cannot be read, is broken, too large, or made for another algorithm than BPE.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<Piece>>> {
     let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    if let Some(what) = kind::of(&bytes) {
+        return Err(Error::file(path, what));
+    }
     parse(&bytes).map(Some).map_err(|what| Error::file(path, format!("is no SentencePiece model that can be read: {what}")))
 }
 

@@ -189,7 +189,7 @@ fn a_path_without_a_model_is_refused() {
     assert!(open_error(dir.path()).contains("has no config.json"));
     std::fs::write(dir.path().join("config.json"), "{ \"architectures\": [").unwrap();
     assert!(open_error(dir.path()).contains("config.json: is no JSON"));
-    std::fs::write(dir.path().join("config.json"), [0xff, 0xfe]).unwrap();
+    std::fs::write(dir.path().join("config.json"), [b'{', 0xff]).unwrap();
     assert!(open_error(dir.path()).contains("is no UTF-8"));
 }
 

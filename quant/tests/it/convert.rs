@@ -18,6 +18,9 @@ const OUTTYPES: [&str; 3] = ["f32", "bf16", "f16"];
 /// Oracle models that llama.cpp's layout cannot represent: blocks with and without experts in no set order.
 const NO_FORM_IN_GGUF: &[&str] = &["qwen2_moe_mixed", "qwen3_moe_mixed"];
 
+/// Oracle models in encodings that the converter does not read.
+const NOT_READ_BY_THE_CONVERTER: &[&str] = &["fmt_awq", "fmt_ct_mxfp4"];
+
 /// Golden models that lie in this repository alone.
 const COMMITTED: &[&str] = &["glm4v", "glm4v_moe"];
 
@@ -107,7 +110,7 @@ fn for_all_models(check: impl Fn(&str)) {
 #[test]
 fn every_oracle_model_converts_to_the_converters_bytes() {
     for_all_models(|name| {
-        for outtype in OUTTYPES {
+        for outtype in OUTTYPES.iter().filter(|_| !NOT_READ_BY_THE_CONVERTER.contains(&name)) {
             check(oracle(name, outtype).unwrap(), outtype);
         }
     });

@@ -6,9 +6,11 @@
 mod checkpoint;
 mod convert;
 mod convert_keys;
+mod folders;
 mod formats;
 mod gguf;
 mod imatrix;
+mod packed;
 mod pipeline;
 mod plan;
 mod plan_options;

@@ -136,7 +136,11 @@ fn check_run(model: &str, manifest: &Value, run: &str, expected: &Value) {
     let plan = plan.and_then(|plan| plan.check_importance(input.path).map(|()| plan));
     if let Some(refused) = expected["error"].as_str() {
         let error = plan.unwrap_err().to_string();
-        let ours = if refused.contains("imatrix") { "importance matrix; give one with imatrix" } else { "meant to stand in" };
+        let ours = match refused {
+            _ if refused.contains("imatrix") => "importance matrix; give one with imatrix",
+            _ if refused.contains("requantizing") => "allow the loss with allow_requantize",
+            _ => "meant to stand in",
+        };
         assert!(error.contains(ours), "{model} {run}: {refused:?}, but {error:?}");
         return;
     }

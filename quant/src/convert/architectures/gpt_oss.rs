@@ -1,4 +1,4 @@
-//! Metadata of gpt-oss: the window and the width of an expert. Refuses weights quantized otherwise than to MXFP4.
+//! Metadata of gpt-oss: the window and the width of an expert.
 
 use crate::Result;
 use crate::convert::config::Config;
@@ -7,7 +7,6 @@ use crate::convert::keys;
 use crate::gguf::Metadata;
 
 pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
-    config.keys().check_quantization("mxfp4")?;
     keys::add_moe(config, file_type, m)?;
     let mut w = keys::Writer::new(config, m);
     w.u32("attention.sliding_window", config.keys().size("sliding_window")?);

@@ -1,8 +1,11 @@
 //! `bitworth inspect`: what a model is and what its files hold.
 
+mod against;
+
 use std::path::Path;
 
 use anyhow::Result;
+use bitworth_quant::checkpoint::{Container, Model};
 use bitworth_quant::gguf::{Array, GgufFile, Metadata, TensorEntry, Value as Metadatum};
 use bitworth_quant::{About, Checkpoint};
 use clap::Args;
@@ -25,6 +28,9 @@ pub struct InspectArgs {
     /// Add the SHA-256 of each tensor's bytes.
     #[arg(long)]
     hash: bool,
+    /// Show how it differs from this one: keys, tensors, types, shapes and bytes. Exit code 1 where it does.
+    #[arg(long, value_name = "MODEL")]
+    against: Option<String>,
 }
 
 struct TensorRow {
@@ -48,8 +54,11 @@ struct Contents {
 
 pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
     let path = models::locate(&args.model, session.watch())?;
-    let Contents { kind, version, metadata, rows, about } =
-        if path.is_dir() { of_directory(&path, args.hash)? } else { of_gguf(&path, args.hash)? };
+    if let Some(other) = &args.against {
+        let other = models::locate(other, session.watch())?;
+        return against::run(&contents(&path, true)?, &contents(&other, true)?, session);
+    }
+    let Contents { kind, version, metadata, rows, about } = contents(&path, args.hash)?;
     let weights: u64 = rows.iter().map(|row| row.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
     let bytes: u64 = rows.iter().map(|row| row.bytes as u64).sum();
     let bpw = 8.0 * bytes as f64 / weights.max(1) as f64;
@@ -95,6 +104,10 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+fn contents(path: &Path, hash: bool) -> Result<Contents> {
+    if path.is_dir() { of_directory(path, hash) } else { of_gguf(path, hash) }
+}
+
 fn of_gguf(path: &Path, hash: bool) -> Result<Contents> {
     let file = GgufFile::open(path)?;
     let row = |tensor: &TensorEntry| TensorRow {
@@ -113,8 +126,12 @@ fn of_gguf(path: &Path, hash: bool) -> Result<Contents> {
 
 fn of_directory(path: &Path, hash: bool) -> Result<Contents> {
     let checkpoint = Checkpoint::open(path)?;
-    let mut rows = Vec::with_capacity(checkpoint.tensors().len());
-    for tensor in checkpoint.tensors() {
+    // As the file of floats that is made of it has them.
+    let kept = checkpoint.kept();
+    let tensors = kept.map_or(checkpoint.tensors(), Container::tensors);
+    let metadata = kept.map_or(checkpoint.metadata(), Container::metadata).clone();
+    let mut rows = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
         let whole = 0..tensor.rows();
         let bytes = tensor.dtype.row_bytes(tensor.cols()).unwrap_or(0) * tensor.rows();
         let sha256 = if hash { Some(hex(&Sha256::digest(&*checkpoint.read(tensor, whole)?))) } else { None };
@@ -128,7 +145,7 @@ fn of_directory(path: &Path, hash: bool) -> Result<Contents> {
     }
     let kind = "Hugging Face directory, as GGUF".to_owned();
     let about = Some(About::of(&checkpoint));
-    Ok(Contents { kind, version: None, metadata: checkpoint.metadata().clone(), rows, about })
+    Ok(Contents { kind, version: None, metadata, rows, about })
 }
 
 fn about_json(about: &About) -> Value {

@@ -1,0 +1,80 @@
+//! `bitworth verify`: whether a GGUF file derives from a model.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use bitworth_quant::Imatrix;
+use bitworth_quant::checkpoint::{Container, Model};
+use bitworth_quant::quantize::{Match, TensorMatch, verify};
+use clap::Args;
+use serde_json::json;
+
+use super::session::Session;
+use super::{Outcome, output};
+use bitworth_measure::models;
+
+/// Say whether a GGUF file's tensors are what a model gives in the file's own types.
+///
+/// Exit code 1 where one is not, is of no tensor of the model, or is missing.
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// GGUF file.
+    file: String,
+    /// The model it is to derive from: Hugging Face directory, GGUF file or hf:OWNER/NAME.
+    #[arg(long, value_name = "MODEL")]
+    base: String,
+    /// The importance matrix it was made with.
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+}
+
+pub fn run(args: &VerifyArgs, session: &Session) -> Result<Outcome> {
+    let path = models::locate(&args.file, session.watch())?;
+    if path.is_dir() {
+        bail!("{}: is a folder; give a GGUF file", path.display());
+    }
+    let file = Container::open(&path)?;
+    let base = models::open_to_quantize(&args.base, session.watch())?;
+    let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?;
+    let watch = session.watch();
+    let found = verify(&file, base.as_ref(), imatrix.as_ref(), watch.stop, watch.progress)?;
+    let count = |kind: Match| found.iter().filter(|t| t.found == kind).count();
+    let failed = found.iter().filter(|t| !t.found.holds()).count();
+    let document = json!({
+        "file": file.path(),
+        "base": base.name(),
+        "holds": failed == 0,
+        "same": count(Match::Same),
+        "rounding": count(Match::Rounding),
+        "failed": failed,
+        "tensors": found,
+    });
+    session.print(&document, || {
+        let shown = found.iter().filter(|t| t.found != Match::Same);
+        let lines: String = shown.map(line).collect();
+        let rounding = match count(Match::Rounding) {
+            0 => String::new(),
+            n => format!(", {n} equal but for rounding (another compiler's or processor's fused multiply-add)"),
+        };
+        let failed = if failed > 0 { format!(", {failed} do not hold") } else { String::new() };
+        format!("{lines}{} of {} tensors are byte for byte the same{rounding}{failed}\n", count(Match::Same), found.len())
+    })?;
+    if failed == 0 {
+        return Ok(Outcome::Done);
+    }
+    Ok(Outcome::GateFailed(format!("{}: {failed} tensors are not what {} gives", path.display(), args.base)))
+}
+
+fn line(t: &TensorMatch) -> String {
+    let (name, dtype) = (output::tame(&t.tensor).replace('\n', "\\n"), t.dtype.name());
+    let differ = format!("{} of {} blocks differ", t.blocks_that_differ, t.blocks);
+    let what = match t.found {
+        Match::Same => "the same".to_owned(),
+        Match::Rounding => format!("equal but for rounding: {differ}, by {:.2e} at most", t.max_difference),
+        Match::Other => format!("other weights: {differ}, error {:.3e} where {:.3e} was to be", t.rmse, t.own_rmse),
+        Match::Shape => "has another shape in the model".to_owned(),
+        Match::Unknown => "is no tensor of the model".to_owned(),
+        Match::Missing => "is missing in the file".to_owned(),
+    };
+    format!("{name:40} {dtype:6}  {what}\n")
+}
