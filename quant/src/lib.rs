@@ -48,6 +48,7 @@ pub mod content;
 pub mod convert;
 pub mod disk;
 mod error;
+pub mod fit;
 pub mod formats;
 pub mod gguf;
 pub mod hparams;

@@ -60,6 +60,23 @@ impl WriteArgs {
         }
     }
 
+    /// Refuses what is not done where weights are fitted to a text.
+    ///
+    /// # Errors
+    /// The option that was given.
+    pub fn refuse_with_fit(&self) -> Result<()> {
+        let asked = [
+            ("--resume", self.resume),
+            ("--sha256", self.sha256),
+            ("--report", self.report.is_some()),
+            ("--allow-non-finite", self.allow_non_finite),
+        ];
+        match asked.iter().find(|(_, asked)| *asked) {
+            Some((option, _)) => bail!("{option} does not go with --fit yet"),
+            None => Ok(()),
+        }
+    }
+
     /// Makes `outputs` and says what was made; `document` makes the JSON document of one entry per output: `recipe`, `file`,
     /// `bytes`, `bpw`, and where there are any `parts` and `sha256`.
     ///
@@ -213,7 +230,7 @@ fn check_report(path: &Path) -> Result<()> {
 }
 
 /// Of one output, for a program.
-fn entry(written: &Written, output: &Output) -> Value {
+pub fn entry(written: &Written, output: &Output) -> Value {
     let plan = &output.plan;
     let mut entry = json!({
         "recipe": plan.recipe.name, "file": written.path, "bytes": written.bytes, "bpw": plan.bits_per_weight(),
@@ -227,7 +244,7 @@ fn entry(written: &Written, output: &Output) -> Value {
 }
 
 /// Of one output, for a person.
-fn lines(written: &Written, output: &Output) -> String {
+pub fn lines(written: &Written, output: &Output) -> String {
     let (plan, mib) = (&output.plan, written.bytes as f64 / (1 << 20) as f64);
     let parts = if written.files.len() > 1 { format!(" and {} more", written.files.len() - 1) } else { String::new() };
     let (name, bpw, path) = (&plan.recipe.name, plan.bits_per_weight(), written.path.display());

@@ -11,6 +11,7 @@ mod convert;
 mod devices;
 mod eval;
 mod files;
+mod fit;
 mod forecast;
 mod generate;
 mod imatrix;

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use super::files::{self, WriteArgs};
+use super::fit::FitArgs;
 use super::output;
 use super::plan_args::PlanArgs;
 use super::session::Session;
@@ -37,6 +38,8 @@ pub struct QuantizeArgs {
     /// Cut the files as the model is cut.
     #[arg(long, conflicts_with_all = ["split_max_size", "split_max_tensors"])]
     keep_split: bool,
+    #[command(flatten, next_help_heading = "Fitting")]
+    fit: FitArgs,
     #[command(flatten, next_help_heading = "Files")]
     write: WriteArgs,
 }
@@ -68,6 +71,9 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     }
     if let Some(text) = output::left_out(model.other_parts()) {
         session.note(&format!("left out: {text}"));
+    }
+    if args.fit.is_asked() {
+        return args.fit.write(&args.model, outputs, &args.write, session);
     }
     args.write.write(model.as_ref(), &outputs, session, Value::from)?;
     Ok(Outcome::Done)

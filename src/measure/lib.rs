@@ -4,6 +4,7 @@
 pub mod device;
 pub mod error;
 pub mod execute;
+pub mod fit;
 pub mod generation;
 pub mod imatrix;
 pub mod models;

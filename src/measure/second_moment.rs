@@ -47,12 +47,12 @@ struct MomentLayout {
 }
 
 /// Sums of products on the way.
-struct Moment {
+pub(super) struct Moment {
     /// Rows that make no whole block yet.
     pending: Vec<f32>,
     /// `[K, K]`
-    sum: Vec<f64>,
-    count: u64,
+    pub(super) sum: Vec<f64>,
+    pub(super) count: u64,
 }
 
 impl SecondMoments {
@@ -123,17 +123,8 @@ impl SecondMoments {
             return Err(EngineError::Unfit { model: self.file.path().display().to_string(), what });
         };
         let cols = place.cols;
-        let fresh = || Moment { pending: Vec::new(), sum: vec![0.0; cols * cols], count: 0 };
-        let moments = self.open.entry(key).or_insert_with(|| (0..place.matrices).map(|_| fresh()).collect());
-        let moment = &mut moments[matrix];
-        moment.count += (x.len() / cols) as u64;
-        for row in x.chunks_exact(cols) {
-            moment.pending.extend_from_slice(row);
-            if moment.pending.len() == BLOCK_ROWS * cols {
-                moment.take_block(&self.cpu, cols)?;
-            }
-        }
-        Ok(())
+        let moments = self.open.entry(key).or_insert_with(|| (0..place.matrices).map(|_| Moment::new(cols)).collect());
+        moments[matrix].add(&self.cpu, x, cols)
     }
 
     /// Writes what is open.
@@ -165,8 +156,24 @@ impl SecondMoments {
 }
 
 impl Moment {
+    pub(super) fn new(cols: usize) -> Self {
+        Self { pending: Vec::new(), sum: vec![0.0; cols * cols], count: 0 }
+    }
+
+    /// Adds rows `x` (`[T, K]`).
+    pub(super) fn add(&mut self, cpu: &Cpu, x: &[f32], cols: usize) -> EngineResult<()> {
+        self.count += (x.len() / cols) as u64;
+        for row in x.chunks_exact(cols) {
+            self.pending.extend_from_slice(row);
+            if self.pending.len() == BLOCK_ROWS * cols {
+                self.take_block(cpu, cols)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the products of the pending rows.
-    fn take_block(&mut self, cpu: &Cpu, cols: usize) -> EngineResult<()> {
+    pub(super) fn take_block(&mut self, cpu: &Cpu, cols: usize) -> EngineResult<()> {
         let rows = self.pending.len() / cols;
         if rows == 0 {
             return Ok(());

@@ -8,6 +8,7 @@ mod demo;
 mod devices;
 mod docs;
 mod examples;
+mod fit;
 mod forecast;
 mod hub;
 mod imatrix;

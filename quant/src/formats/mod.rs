@@ -6,6 +6,7 @@
 mod bf16;
 mod block;
 mod carried;
+mod code_bits;
 mod f16;
 mod f32;
 pub(crate) mod fp4;
@@ -46,6 +47,7 @@ mod tq1_0;
 mod tq2_0;
 mod two_bit;
 
+pub use code_bits::CodeBits;
 pub use integers::{CodeValues, Integers, LevelValues, Parts};
 
 use std::borrow::Cow;

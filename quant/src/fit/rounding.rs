@@ -1,0 +1,310 @@
+//! Rows of weights rounded to a format with error feedback, for a second moment of their input.
+//!
+//! Super-block by super-block, in the factor's order: what the errors so far ask of the block (`t = w + e U`), scales from several
+//! searches of `t`, and for each the codes, column by column with feedback inside of the block. The scales of least loss stay.
+//! Scales must come from `t` and not from the weights: with those of the weights the result is worse than without feedback.
+
+use super::factor::Factor;
+use crate::DType;
+use crate::formats::{CodeBits, Parts};
+
+/// Rows that are rounded side by side.
+pub(super) const ROWS: usize = 32;
+/// What weights are multiplied with before their scales are searched: the best scale with feedback is often a little wider than
+/// the one without, or narrower.
+const STRETCHES: [f32; 4] = [0.96, 1.04, 1.09, 1.15];
+/// Sweeps of descent, at most.
+const SWEEPS: usize = 3;
+
+/// How rows are rounded.
+pub(super) struct Rounding<'a> {
+    pub dtype: DType,
+    pub bits: &'static CodeBits,
+    pub factor: &'a Factor,
+    /// The same second moment, `[K, K]` in the factor's order, both halves.
+    pub moment: &'a [f32],
+    /// By column as it lies in the row: its mean square.
+    pub importance: &'a [f32],
+    /// Columns that are rounded with the same scales in hand: the format's block.
+    pub block: usize,
+}
+
+/// What is known of a block's codes: by weight its scale and offset, as it lies in the block.
+#[derive(Default)]
+struct Scales {
+    scale: Vec<f32>,
+    offset: Vec<f32>,
+}
+
+/// Room for a block.
+struct Room {
+    parts: Parts,
+    scales: Scales,
+    bytes: Vec<u8>,
+    chosen: Vec<u8>,
+    asked: Vec<f32>,
+    left: Vec<f32>,
+    errors: Vec<f32>,
+    best_chosen: Vec<u8>,
+    best_errors: Vec<f32>,
+    best_bytes: Vec<u8>,
+}
+
+impl Rounding<'_> {
+    /// Rounds up to [`ROWS`] rows `w` (`[rows, K]`) into `out`.
+    pub fn round(&self, w: &[f32], out: &mut [u8]) {
+        let n = self.factor.order.len();
+        let rows = w.len() / n;
+        let row_bytes = out.len() / rows;
+        let block_bytes = row_bytes / (n / self.block);
+        let order = &self.factor.order;
+        // [K, rows] in the factor's order: the errors so far.
+        let mut errors = vec![0.0f32; n * rows];
+        let mut chosen = vec![0u8; n * rows];
+        let mut room = Room::new(self.block, block_bytes);
+        for first in (0..n).step_by(self.block) {
+            let asked = self.asked(w, rows, first, &errors);
+            // The block as it lies in the row.
+            let place = order[first] as usize / self.block;
+            for r in 0..rows {
+                room.asked.copy_from_slice(&asked[r * self.block..][..self.block]);
+                let w = &w[r * n..][..n];
+                self.choose(w, first, place, &mut room);
+                out[r * row_bytes + place * block_bytes..][..block_bytes].copy_from_slice(&room.best_bytes);
+                for i in 0..self.block {
+                    errors[(first + i) * rows + r] = room.best_errors[i];
+                    chosen[(first + i) * rows + r] = room.best_chosen[i];
+                }
+            }
+        }
+        self.descend(w, rows, &errors, &mut chosen, out);
+    }
+
+    /// `t` of the block from `first` on, `[rows, block]` in the factor's order.
+    fn asked(&self, w: &[f32], rows: usize, first: usize, errors: &[f32]) -> Vec<f32> {
+        let n = self.factor.order.len();
+        let mut asked = vec![0.0f32; rows * self.block];
+        for (r, asked) in asked.chunks_exact_mut(self.block).enumerate() {
+            for (asked, &column) in asked.iter_mut().zip(&self.factor.order[first..]) {
+                *asked = w[r * n + column as usize];
+            }
+        }
+        for j in 0..first {
+            let upper = &self.factor.upper[j * n + first..][..self.block];
+            for (r, asked) in asked.chunks_exact_mut(self.block).enumerate() {
+                add_scaled(asked, errors[j * rows + r], upper);
+            }
+        }
+        asked
+    }
+
+    /// The best scales and codes of a block, into the room.
+    fn choose(&self, w: &[f32], first: usize, place: usize, room: &mut Room) {
+        let order = &self.factor.order[first..][..self.block];
+        let base = place * self.block;
+        let mut asked = vec![0.0; self.block];
+        for (&column, &t) in order.iter().zip(&room.asked) {
+            asked[column as usize - base] = t;
+        }
+        let importance = &self.importance[base..][..self.block];
+        let mut best = f64::INFINITY;
+        let mut attempt = |x: &[f32], importance: Option<&[f32]>, room: &mut Room| {
+            self.dtype.encode_row(x, importance, &mut room.bytes);
+            let loss = self.round_block(w, first, base, room, best);
+            if loss < best {
+                best = loss;
+                std::mem::swap(&mut room.chosen, &mut room.best_chosen);
+                std::mem::swap(&mut room.errors, &mut room.best_errors);
+                std::mem::swap(&mut room.bytes, &mut room.best_bytes);
+            }
+        };
+        attempt(&asked, Some(importance), room);
+        attempt(&asked, None, room);
+        for stretch in STRETCHES {
+            let stretched: Vec<f32> = asked.iter().map(|t| t * stretch).collect();
+            attempt(&stretched, Some(importance), room);
+        }
+        if best == f64::INFINITY {
+            // Weights that are no numbers.
+            self.dtype.encode_row(&asked, Some(importance), &mut room.best_bytes);
+            room.best_errors.fill(0.0);
+        }
+        let mut as_stored = vec![0; self.block];
+        for (&column, &chosen) in order.iter().zip(&room.best_chosen) {
+            as_stored[column as usize - base] = chosen;
+        }
+        if best < f64::INFINITY {
+            self.bits.place(&as_stored, &mut room.best_bytes);
+        }
+    }
+
+    /// Codes for the scales in `room.bytes`, and their loss; given up where it reaches `bound`.
+    fn round_block(&self, w: &[f32], first: usize, base: usize, room: &mut Room, bound: f64) -> f64 {
+        let n = self.factor.order.len();
+        room.scales.read(self.dtype, &room.bytes, &mut room.parts);
+        room.left.copy_from_slice(&room.asked);
+        let mut loss = 0.0f64;
+        for i in 0..self.block {
+            let k = first + i;
+            let column = self.factor.order[k] as usize;
+            let (scale, offset) = (room.scales.scale[column - base], room.scales.offset[column - base]);
+            let t = room.left[i];
+            let (chosen, value) = nearest(self.bits.values(), t, scale, offset);
+            let miss = t - value;
+            loss += f64::from(self.factor.diagonal[k]) * f64::from(miss) * f64::from(miss);
+            if !(loss < bound) {
+                return f64::INFINITY;
+            }
+            let error = w[column] - value;
+            room.chosen[i] = chosen;
+            room.errors[i] = error;
+            let upper = &self.factor.upper[k * n + k + 1..][..self.block - 1 - i];
+            add_scaled(&mut room.left[i + 1..], error, upper);
+        }
+        loss
+    }
+
+    /// Coordinate descent: each code again, with all others as they are. Every change lowers the loss. Rows go side by side, so that
+    /// the moment is read once for all of them.
+    fn descend(&self, w: &[f32], rows: usize, errors: &[f32], chosen: &mut [u8], out: &mut [u8]) {
+        let n = self.factor.order.len();
+        let row_bytes = out.len() / rows;
+        let mut parts = Parts::default();
+        let mut descents: Vec<Descent<'_>> = (0..rows)
+            .map(|r| {
+                let mut scales = Scales::default();
+                scales.read(self.dtype, &out[r * row_bytes..][..row_bytes], &mut parts);
+                let w = &w[r * n..][..n];
+                let errors: Vec<f32> = (0..n).map(|k| errors[k * rows + r]).collect();
+                let is_active = w.iter().all(|w| w.is_finite());
+                Descent { w, scales, errors, gradient: vec![0.0; n], is_active, changed: false, moved: false }
+            })
+            .collect();
+        for (k, moment) in self.moment.chunks_exact(n).enumerate() {
+            for descent in &mut descents {
+                add_scaled(&mut descent.gradient, descent.errors[k], moment);
+            }
+        }
+        for _ in 0..SWEEPS {
+            for (k, moment) in self.moment.chunks_exact(n).enumerate() {
+                let column = self.factor.order[k] as usize;
+                for (r, descent) in descents.iter_mut().enumerate().filter(|(_, descent)| descent.is_active) {
+                    if let Some(next) = descent.step(self.bits.values(), (k, column), moment, chosen[k * rows + r]) {
+                        chosen[k * rows + r] = next;
+                    }
+                }
+            }
+            for descent in &mut descents {
+                descent.is_active &= std::mem::take(&mut descent.moved);
+            }
+        }
+        for (r, _) in descents.iter().enumerate().filter(|(_, descent)| descent.changed) {
+            let mut as_stored = vec![0; n];
+            for (k, &column) in self.factor.order.iter().enumerate() {
+                as_stored[column as usize] = chosen[k * rows + r];
+            }
+            self.bits.place(&as_stored, &mut out[r * row_bytes..][..row_bytes]);
+        }
+    }
+}
+
+/// One row on its way down.
+struct Descent<'a> {
+    w: &'a [f32],
+    scales: Scales,
+    /// Weights less what they became, in the factor's order.
+    errors: Vec<f32>,
+    /// `e H`
+    gradient: Vec<f32>,
+    is_active: bool,
+    /// Whether any code is another one now.
+    changed: bool,
+    /// Whether one became so in this sweep.
+    moved: bool,
+}
+
+impl Descent<'_> {
+    /// The number of a better value for one weight, if there is one.
+    fn step(&mut self, values: &[i8], (k, column): (usize, usize), moment: &[f32], chosen: u8) -> Option<u8> {
+        let (scale, offset) = (self.scales.scale[column], self.scales.offset[column]);
+        let old = self.w[column] - self.errors[k];
+        // Where the loss is least along this weight.
+        let (next, value) = nearest(values, old + self.gradient[k] / moment[k], scale, offset);
+        let step = value - old;
+        if next == chosen || step == 0.0 {
+            return None;
+        }
+        // The loss changes by step^2 H_kk - 2 step g_k.
+        let [long, gradient, own] = [step, self.gradient[k], moment[k]].map(f64::from);
+        if long * own * long >= 2.0 * long * gradient {
+            return None;
+        }
+        self.errors[k] -= step;
+        add_scaled(&mut self.gradient, -step, moment);
+        self.changed = true;
+        self.moved = true;
+        Some(next)
+    }
+}
+
+/// `out += factor * x`
+#[inline(always)]
+fn add_scaled(out: &mut [f32], factor: f32, x: &[f32]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out += factor * x;
+    }
+}
+
+impl Room {
+    fn new(block: usize, block_bytes: usize) -> Self {
+        let numbers = || vec![0.0; block];
+        Self {
+            parts: Parts::default(),
+            scales: Scales::default(),
+            bytes: vec![0; block_bytes],
+            chosen: vec![0; block],
+            asked: numbers(),
+            left: numbers(),
+            errors: numbers(),
+            best_chosen: vec![0; block],
+            best_errors: numbers(),
+            best_bytes: vec![0; block_bytes],
+        }
+    }
+}
+
+impl Scales {
+    /// The scales and offsets of encoded weights, by weight.
+    fn read(&mut self, dtype: DType, bytes: &[u8], parts: &mut Parts) {
+        let Some(integers) = dtype.integers() else { return };
+        integers.take_apart(bytes, parts);
+        let groups = parts.codes.len() / integers.group;
+        self.scale.clear();
+        self.offset.clear();
+        for group in 0..groups {
+            let (scale, offset) = parts.factors(group);
+            self.scale.extend(std::iter::repeat_n(scale, integers.group));
+            self.offset.extend(std::iter::repeat_n(if integers.has_offsets { offset } else { 0.0 }, integers.group));
+        }
+    }
+}
+
+/// The value nearest to `t` among `scale * values + offset`: its number, and what the decoder makes of it.
+#[inline(always)]
+fn nearest(values: &[i8], t: f32, scale: f32, offset: f32) -> (u8, f32) {
+    let weight = |i: usize| scale * f32::from(values[i]) + offset;
+    let wanted = (t - offset) / scale;
+    if !wanted.is_finite() {
+        return (0, weight(0));
+    }
+    let (low, high) = (f32::from(values[0]), f32::from(values[values.len() - 1]));
+    let evenly = high - low == (values.len() - 1) as f32;
+    let i = if evenly {
+        (wanted.clamp(low, high) - low + 0.5) as usize
+    } else {
+        // The first value that is nearer than the one before it.
+        values.windows(2).take_while(|pair| f32::from(pair[0]) + f32::from(pair[1]) < 2.0 * wanted).count()
+    };
+    let i = i.min(values.len() - 1);
+    (i as u8, weight(i))
+}
