@@ -371,6 +371,17 @@ pub trait Backend: Send + Sync {
     /// The most f32 numbers one buffer may hold (the device's binding limit).
     fn max_buffer_len(&self) -> usize;
 
+    /// The most rows that [`Backend::matvec`] is faster for than [`Backend::matmul`].
+    fn few_rows(&self) -> usize {
+        4
+    }
+
+    /// Rows of a chunk of a sweep, where memory has the room, that keep the device busy; 0 where caches want no more than a
+    /// buffer of a given size.
+    fn chunk_rows(&self) -> usize {
+        0
+    }
+
     /// Bytes of the device's own memory that buffers take now; `None` where the device has none of its own, or its interface does
     /// not count.
     fn allocated_bytes(&self) -> Option<u64> {

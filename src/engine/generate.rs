@@ -11,9 +11,6 @@ use super::model::{BlockWeights, Embedding, InputTables, OutputHead, Reader, Var
 use super::rope::{LengthClasses, Rope};
 use super::state::{Run, RunList, SequenceState};
 
-/// Up to this many rows a step reads weights once at the speed of memory.
-const FEW_ROWS: usize = 4;
-
 /// A model ready to speak: its weights on the device and room for some sequences of up to `context` tokens.
 pub struct Generator<'a, B: Backend> {
     backend: &'a B,
@@ -221,7 +218,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         let normed = self.last_rows(rows)?;
         let (count, vocab) = (rows.len(), self.head.output.rows.len());
         let mut logits = self.backend.alloc(count * vocab)?;
-        if count <= FEW_ROWS {
+        if count <= self.backend.few_rows() {
             self.backend.matvec(&normed, 0..count, &self.head.output.weight, 0..vocab, &mut logits)?;
         } else {
             self.backend.matmul(&normed, 0..count, &self.head.output.weight, 0..vocab, &mut logits)?;
@@ -304,7 +301,7 @@ impl<'a, B: Backend> Generator<'a, B> {
         let positional = Positional::of([self.graph.hparams()]);
         let batch = Batch::new(backend, &positions, &angles, &spans, &positional)?;
         let runs = RunList::new(backend, &runs)?;
-        let rows = if batch.rows <= FEW_ROWS { RowCount::Few } else { RowCount::Many };
+        let rows = if batch.rows <= backend.few_rows() { RowCount::Few } else { RowCount::Many };
         let h = self.graph.hparams();
         let tokens = backend.indices(&tokens)?;
         forward::embed(backend, &self.graph, &self.embedding, &tokens, &batch, &mut self.x)?;

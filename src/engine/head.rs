@@ -33,7 +33,7 @@ pub trait StoredLogProbs: Sync {
 pub struct Scored<B: Backend> {
     /// By lane: their final hidden states behind the final norm, `[T, H]`; without lane 0 where that is stored.
     pub normed: Vec<B::Buffer>,
-    /// `[T]`: what they should predict, in ascending order: rows of one target are a product of their own.
+    /// `[T]`: what they should predict, in ascending order: rows of neighbouring targets share a product.
     pub targets: Vec<u32>,
     /// `[T]`: numbers of their sequences, and of the rows among the scored ones of the sequence.
     pub homes: Vec<(usize, usize)>,
@@ -189,8 +189,9 @@ struct Running<B: Backend> {
     lanes: Vec<B::HeadState>,
 }
 
-/// The logit of each row's target, to the last bit what the tiles will hold, because it comes from the same operations. A product
-/// for each run of rows with the same target: `targets` ascend. `[T, H], [T] -> [T]`
+/// The logit of each row's target, to the last bit what the tiles will hold, because it comes from the same operations: a few
+/// products of rows with what some of them want, of which the targets' columns are picked. `targets` ascend.
+/// `[T, H], [T] -> [T]`
 fn target_logits<B: Backend>(
     backend: &B,
     graph: &Graph<B>,
@@ -201,16 +202,57 @@ fn target_logits<B: Backend>(
     let mut tokens = targets.to_vec();
     tokens.dedup();
     let picked = backend.matrix(reader.picked(reader.variant.output_role(), &tokens)?, reader.arithmetic)?;
-    let mut logits = backend.alloc(targets.len())?;
-    let mut first = 0;
-    for (row, same) in targets.chunk_by(|a, b| a == b).enumerate() {
-        backend.matmul(normed, first..first + same.len(), &picked, row..row + 1, &mut logits)?;
-        first += same.len();
+    let TargetProducts { parts, width, places } = TargetProducts::of(targets, backend.max_buffer_len());
+    let mut products = backend.alloc(targets.len() * width)?;
+    for (rows, columns) in parts {
+        backend.matmul(normed, rows, &picked, columns, &mut products)?;
     }
+    let mut logits = backend.alloc(targets.len())?;
+    backend.gather(&products, &backend.indices(&places)?, targets.len(), 1, &mut logits)?;
     // One row, of which each column is a target.
     let bias = bias.map(|bias| bias.of_tokens(backend, targets.iter().map(|&token| token as usize))).transpose()?;
     forward::finish_logits(backend, graph, &mut logits, [1, targets.len()], bias.as_ref())?;
     Ok(logits)
+}
+
+/// How the targets of a chunk are computed. A product of all rows with all different targets would mostly be of rows with what
+/// others want, one for each target mostly of waiting. Rows of neighbouring targets lie together, so that few products of equal
+/// width take a part of the rows with a part of the targets each.
+#[derive(Debug, PartialEq, Eq)]
+struct TargetProducts {
+    /// Rows, and which of the different targets they are multiplied with: `width` each.
+    parts: Vec<(Range<usize>, Range<usize>)>,
+    width: usize,
+    /// By row: where its own target's logit stands among the products `[T, width]`.
+    places: Vec<u32>,
+}
+
+impl TargetProducts {
+    /// Products, unless the targets are more than so many tiles.
+    const PARTS: usize = 3;
+    /// Different targets that are one product anyway: a tile of the products' kernels.
+    const FEW: usize = 64;
+
+    /// For `targets` in ascending order; a buffer holds `largest` numbers.
+    fn of(targets: &[u32], largest: usize) -> Self {
+        let groups: Vec<usize> = targets.chunk_by(|a, b| a == b).map(<[u32]>::len).collect();
+        let different = groups.len();
+        let width = different.div_ceil(Self::PARTS).clamp(Self::FEW, TILE).min(largest / targets.len().max(1));
+        let width = width.clamp(1, different.max(1));
+        let (mut parts, mut places, mut first) = (Vec::new(), Vec::with_capacity(targets.len()), 0);
+        for (part, groups) in groups.chunks(width).enumerate() {
+            // The last part takes columns of the one before it where its own are fewer.
+            let columns = (part * width).min(different - width);
+            let rows = first..first + groups.iter().sum::<usize>();
+            for (column, &count) in groups.iter().enumerate() {
+                let column = part * width + column - columns;
+                places.extend((0..count).map(|i| ((first + i) * width + column) as u32));
+                first += count;
+            }
+            parts.push((rows, columns..columns + width));
+        }
+        Self { parts, width, places }
+    }
 }
 
 /// All logits of the first `rows` rows of `hidden`: `[rows, V]`.
@@ -238,4 +280,40 @@ pub fn logits<B: Backend>(
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TargetProducts;
+
+    #[test]
+    fn every_target_is_computed_with_its_row_in_few_products() {
+        for (rows, repeat) in [(1, 1), (5, 1), (64, 1), (65, 1), (200, 3), (762, 2), (2048, 1), (2048, 7), (3072, 1)] {
+            let targets: Vec<u32> = (0..rows).map(|row| 3 * (row / repeat)).collect();
+            let found = TargetProducts::of(&targets, usize::MAX);
+            assert!(found.parts.len() <= TargetProducts::PARTS, "{rows} rows: {} products", found.parts.len());
+            check(&found, &targets);
+            let narrow = TargetProducts::of(&targets, 2 * rows as usize);
+            assert!(narrow.width <= 2);
+            check(&narrow, &targets);
+        }
+        check(&TargetProducts::of(&[], 100), &[]);
+    }
+
+    fn check(found: &TargetProducts, targets: &[u32]) {
+        let mut tokens = targets.to_vec();
+        tokens.dedup();
+        assert_eq!(found.places.len(), targets.len());
+        let mut covered = 0;
+        for (rows, columns) in &found.parts {
+            assert_eq!((rows.start, columns.len()), (covered, found.width));
+            covered = rows.end;
+            for row in rows.clone() {
+                let place = found.places[row] as usize;
+                assert_eq!(place / found.width, row);
+                assert_eq!(tokens[columns.start + place % found.width], targets[row]);
+            }
+        }
+        assert_eq!(covered, targets.len());
+    }
 }

@@ -9,6 +9,7 @@ use bytemuck::Pod;
 use super::adapter;
 use super::errors::Errors;
 use super::pipeline::{Kernel, Pipelines};
+use super::probe;
 use super::recorder::{PARAMS_BYTES, Recorder, Step};
 use super::tuning::Tuning;
 use crate::adapter::GpuSelector;
@@ -47,11 +48,14 @@ impl Gpu {
     /// Opens the adapter that `selector` means.
     ///
     /// # Errors
-    /// If there is no such adapter (the message says what to install), or if it refuses to open.
+    /// If there is no such adapter (the message says what to install), or if it refuses to open or to compute.
     pub fn open(selector: GpuSelector) -> Result<Self> {
         let adapter = adapter::choose(selector)?;
         let limits = adapter.limits();
-        Self::with_limits(&adapter, limits)
+        let mut gpu = Self::with_limits(&adapter, limits)?;
+        gpu.tuning = gpu.tuning.at_rate(probe::multiply_adds_per_second(&gpu)?);
+        gpu.recorder = Mutex::new(Recorder::new(&gpu.device, gpu.tuning.work_limit));
+        Ok(gpu)
     }
 
     /// Opens `adapter` with all of `limits` and none of the optional features.

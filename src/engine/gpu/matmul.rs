@@ -68,10 +68,14 @@ pub(super) fn record(
     Ok(())
 }
 
-/// The most rows, a multiple of `tile`, whose work stays below `limit`; one tile at least, and no more than a grid has.
+/// Rows that a dispatch has at least, where there are as many: fewer leave most of a device idle, and the largest matrices
+/// times these are still a fraction of a second's work.
+const FEWEST_ROWS: usize = 128;
+
+/// The most rows, a multiple of `tile`, whose work stays below `limit`; [`FEWEST_ROWS`] at least, and no more than a grid has.
 pub(super) fn rows_within(limit: f64, row_work: f64, tile: usize) -> usize {
     let tiles = (limit / (row_work * tile as f64).max(1.0)) as usize;
-    tiles.clamp(1, 32768) * tile
+    tiles.clamp(FEWEST_ROWS.div_ceil(tile), 32768) * tile
 }
 
 /// The sizes of a matrix product, for [`record`] and for `matvec.rs`.
@@ -98,7 +102,8 @@ mod tests {
     #[test]
     fn large_products_are_cut_between_tiles() {
         assert_eq!(rows_within(1e6, 1e3, 64), 960);
-        assert_eq!(rows_within(1e6, 1e9, 64), 64);
+        assert_eq!(rows_within(1e6, 1e9, 64), 128);
+        assert_eq!(rows_within(1e6, 1e9, 8), 128);
         assert_eq!(rows_within(1e12, 0.0, 4), 131_072);
     }
 }

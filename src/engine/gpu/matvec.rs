@@ -13,6 +13,8 @@ pub(super) const KERNEL: Kernel = Kernel::plain("matvec", include_str!("matvec.w
 const COLS: usize = 4;
 /// Row counts the kernel is specialized for; others take the next larger one, and more than the last take several dispatches.
 pub(super) const ROWS: [u32; 4] = [1, 2, 4, 8];
+/// Rows of one dispatch.
+pub(super) const MOST_ROWS: usize = ROWS[ROWS.len() - 1] as usize;
 
 pub(super) fn record(
     gpu: &Gpu,
@@ -23,12 +25,11 @@ pub(super) fn record(
     out: &mut GpuBuffer,
 ) -> Result<()> {
     check(KERNEL.name, gpu, x, &rows, w, &w_rows, out)?;
-    let most = ROWS[ROWS.len() - 1] as usize;
     for (part, range) in w.parts_in(w_rows.clone()) {
-        for row_first in rows.clone().step_by(most) {
-            let row_end = rows.end.min(row_first + most);
+        for row_first in rows.clone().step_by(MOST_ROWS) {
+            let row_end = rows.end.min(row_first + MOST_ROWS);
             let here = row_end - row_first;
-            let specialized = ROWS.into_iter().find(|&count| count as usize >= here).unwrap_or(most as u32);
+            let specialized = ROWS.into_iter().find(|&count| count as usize >= here).unwrap_or(MOST_ROWS as u32);
             let params = Params::new(row_first..row_end, w, part, &range, &w_rows);
             let constants = [("ROWS", specialized)];
             let kernel = KERNEL.decoding(w.dtype).with(&constants);

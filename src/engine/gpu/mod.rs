@@ -56,6 +56,14 @@ impl Backend for Gpu {
         self.max_binding_bytes / size_of::<f32>()
     }
 
+    fn few_rows(&self) -> usize {
+        matvec::MOST_ROWS
+    }
+
+    fn chunk_rows(&self) -> usize {
+        tuning::CHUNK_ROWS
+    }
+
     fn allocated_bytes(&self) -> Option<u64> {
         self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
     }

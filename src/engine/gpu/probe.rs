@@ -1,5 +1,7 @@
 //! Plain work on a graphics device (see [`Probe`]): `probe_read.wgsl`, `probe_copy.wgsl` and `probe_fma.wgsl`.
 
+use std::time::{Duration, Instant};
+
 use bytemuck::{Pod, Zeroable};
 
 use super::device::{Gpu, Groups};
@@ -89,6 +91,26 @@ impl Probe for GpuProbe<'_> {
 
     fn synchronize(&self) -> Result<()> {
         Backend::synchronize(self.gpu)
+    }
+}
+
+/// How many multiply-adds the device does in a second, measured in some hundredths of one. Decides how work is cut, and never a
+/// result.
+pub(super) fn multiply_adds_per_second(gpu: &Gpu) -> Result<f64> {
+    const ENOUGH: Duration = Duration::from_millis(4);
+    let mut probe = GpuProbe::new(gpu, 2 * VECTOR)?;
+    // The first round compiles the kernel.
+    let mut flops = probe.multiply(1.0)?;
+    probe.synchronize()?;
+    loop {
+        let start = Instant::now();
+        let done = probe.multiply(flops)?;
+        probe.synchronize()?;
+        let took = start.elapsed();
+        if took >= ENOUGH {
+            return Ok(done / 2.0 / took.as_secs_f64());
+        }
+        flops = 4.0 * done;
     }
 }
 

@@ -44,7 +44,18 @@ pub(super) struct Tuning {
     pub work_limit: f64,
 }
 
+/// Rows of a chunk of a sweep: some hundred workgroups of the narrowest product of a model of a billion weights, and activations
+/// that still fit beside the weights.
+pub(super) const CHUNK_ROWS: usize = 2048;
+/// Seconds that the work of a dispatch would take at the rate of plain multiply-adds; products reach a quarter to a half of it.
+const DISPATCH_SECONDS: f64 = 0.1;
+
 impl Tuning {
+    /// The same for a device that does `rate` multiply-adds a second: at least as much work in a dispatch as before.
+    pub(super) fn at_rate(self, rate: f64) -> Self {
+        Self { work_limit: self.work_limit.max(rate * DISPATCH_SECONDS), ..self }
+    }
+
     /// Rough orders of magnitude of what the slower devices of a kind do in a tenth of a second; a submission may hold nearly
     /// twice that, and desktop systems reset a device that is busy for two seconds.
     pub(super) fn of(kind: DeviceKind) -> Self {
@@ -55,5 +66,19 @@ impl Tuning {
             // Measured on lavapipe: shared memory and barriers cost a software adapter 2 to 3 times the plain loop.
             DeviceKind::SoftwareGpu | DeviceKind::Cpu => Self { matmul: MatmulKernel::Registers, work_limit: 2e9 },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tuning;
+    use crate::backend::DeviceKind;
+
+    #[test]
+    fn a_fast_integrated_device_computes_a_large_product_in_one_dispatch() {
+        let slow = Tuning::of(DeviceKind::IntegratedGpu);
+        assert_eq!(slow.at_rate(1e9).work_limit, slow.work_limit);
+        // 15 TFLOP/s, and the widest product of a 7B model over a chunk.
+        assert!(slow.at_rate(7.5e12).work_limit > 2048.0 * 4096.0 * 14336.0);
     }
 }

@@ -31,7 +31,7 @@ pub struct SweepLimits {
     /// model.
     pub activation_bytes: usize,
     /// Bytes of one temporary buffer. Mixtures of experts have larger ones where there is room, because their rows are spread
-    /// over many matrices.
+    /// over many matrices, and so have devices that ask for more rows ([`Backend::chunk_rows`]).
     pub buffer_bytes: usize,
 }
 
@@ -59,7 +59,7 @@ impl SweepLimits {
             EXPERT_ROWS * h.expert_count / h.expert_used_count.max(1)
         };
         let experts = lanes.iter().map(experts).max().unwrap_or(0);
-        let rows = (self.buffer_bytes / (widest * size_of::<f32>())).max(experts);
+        let rows = (self.buffer_bytes / (widest * size_of::<f32>())).max(experts).max(backend.chunk_rows());
         rows.min(backend.max_buffer_len() / widest).max(1)
     }
 }
