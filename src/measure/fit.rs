@@ -1,8 +1,7 @@
-//! Files whose weights are fitted to what goes into them (`bitworth_quant::fit`): one walk over a text collects the second moment of
-//! every input, block by block; when the next block begins, the matrices that read an input are encoded for all files together.
+//! Files whose weights are fitted to what goes into them (`bitworth_quant::fit`): one walk over a text collects the second moment
+//! of every input, block by block; when the next block begins, the matrices that read an input are encoded for all files together.
 //!
-//! Of each window that is followed by another one, one half of the text is made and of those the other: windows alternate, so that
-//! what was fitted to one half can be judged by the other.
+//! Windows go in turn to one half of the text and to the other, so that what was fitted to one half can be judged by the other.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
@@ -30,6 +29,10 @@ use bitworth_engine::sweep::{self, Observation, SweepLimits};
 const ROUTED_ROWS: usize = 64;
 /// Weights that are fitted at once.
 const FITTED_WEIGHTS: usize = 16 << 20;
+/// The widest input that is fitted to: its moments take 16 bytes times the square of it.
+const WIDEST_INPUT: usize = 16384;
+/// Larger weights overflow the scales of encodings.
+const F16_MAX: f32 = 65504.0;
 
 /// Texts that files are fitted to.
 pub struct FitText<'a> {
@@ -73,7 +76,15 @@ pub fn fit<B: Backend>(
             "the activations of {rows} tokens must be in memory at once to fit weights to them; give more memory or fewer tokens"
         )));
     }
-    let wanted = outputs.iter().map(Wanted::new).collect();
+    let wanted: Vec<Wanted> = outputs.iter().map(Wanted::new).collect();
+    let wide = checkpoint
+        .tensors()
+        .iter()
+        .find(|tensor| tensor.cols() > WIDEST_INPUT && wanted.iter().any(|wanted| wanted.0.contains_key(&tensor.name)));
+    if let Some(Tensor { name, .. }) = wide {
+        let what = format!("tensor {name}: rows of more than {WIDEST_INPUT} weights cannot be fitted");
+        return Err(Error::unfit(what));
+    }
     let outputs = outputs.into_iter().map(|output| with_origin(output, text, rows)).collect();
     let sinks = Sink::create_all(checkpoint, outputs)?;
     let window = text.sequences.iter().map(Vec::len).max().unwrap_or(1).max(1);
@@ -136,8 +147,7 @@ impl<B: Backend> Observer<B> for Fitter<'_> {
         }
         let count = matrices(first);
         if tensors.iter().any(|t| t.cols() != cols) || parts.iter().any(|(matrix, _)| *matrix >= count) {
-            let what = format!("tensor {}: what goes into it has another shape", first.name);
-            return Err(EngineError::Unfit { model: state.checkpoint.path().display().to_string(), what });
+            return Err(state.unfit(first, "what goes into it has another shape"));
         }
         if state.open.keys().next().is_some_and(|&(open, _)| open != block) {
             state.flush()?;
@@ -199,6 +209,9 @@ impl State<'_> {
             let Some(cols) = tensors.first().map(Tensor::cols) else { continue };
             for (matrix, halves) in halves.into_iter().enumerate() {
                 let moments = halves.finish(&self.cpu, cols)?;
+                if moments.sums.iter().flatten().any(|sum| !sum.is_finite()) {
+                    return Err(self.unfit(&tensors[0], "what goes into it is infinite or not a number"));
+                }
                 self.fit_matrices(&tensors, matrix, &moments)?;
             }
         }
@@ -256,7 +269,15 @@ impl State<'_> {
         let mut weights = vec![0.0; rows.len() * tensor.cols()];
         let stored = Source::read(self.checkpoint, tensor, rows)?;
         tensor.dtype.decode_row(&stored, &mut weights);
+        if weights.iter().any(|weight| weight.is_nan() || weight.abs() > F16_MAX) {
+            return Err(self.unfit(tensor, "it has weights that are infinite, not a number, or beyond the range of f16"));
+        }
         Ok(weights)
+    }
+
+    fn unfit(&self, tensor: &Tensor, what: &str) -> EngineError {
+        let (model, what) = (self.checkpoint.path().display().to_string(), format!("tensor {}: {what}", tensor.name));
+        EngineError::Unfit { model, what }
     }
 }
 

@@ -1,7 +1,7 @@
-//! `H = U D U^T` of a symmetric matrix, `U` upper triangular with ones on its diagonal, in the order in which columns are rounded.
-//! The error of a row of weights, `e H e^T`, is then the sum over columns of `D_k (e_k + sum_{j<k} e_j U_jk)^2`: each column can
-//! be rounded knowing the errors of those before it, and no inverse is needed. (GPTQ, Frantar et al. 2023, takes the same
-//! decomposition of the inverse.)
+//! `H = U D U^T` of a symmetric matrix, `U` upper triangular with ones on its diagonal, in the order in which columns are
+//! rounded. The error of a row of weights, `e H e^T`, is then the sum over columns of `D_k (e_k + sum_{j<k} e_j U_jk)^2`: each
+//! column can be rounded knowing the errors of those before it, and no inverse is needed. (GPTQ, Frantar et al. 2023, takes the
+//! same decomposition of the inverse.)
 //!
 //! Sums are in one order whatever the threads, and nothing is fused, so that every machine finds the same bits.
 
@@ -28,7 +28,8 @@ pub struct Factor {
 }
 
 impl Factor {
-    /// Factors `moment` (`[K, K]`, its columns as `order` has them, both halves filled); `None` where it is not positive definite.
+    /// Factors `moment` (`[K, K]`, its columns as `order` has them, both halves filled); `None` where it is not positive
+    /// definite.
     pub fn new(mut moment: Vec<f32>, order: Vec<u32>) -> Option<Self> {
         let n = order.len();
         let mut diagonal: Vec<f32> = (0..n).map(|i| moment[i * n + i]).collect();

@@ -1,6 +1,6 @@
-//! The same types and the same bytes, chosen by what the *outputs* of a matrix lose: rows of weights are rounded with error feedback
-//! for the second moment `X^T X` of the matrix's input (GPTQ: Frantar et al. 2023), on ggml's own grids, so that any program that
-//! reads the format reads the file.
+//! The same types and the same size, chosen by what the *outputs* of a matrix lose: rows of weights are rounded with error
+//! feedback for the second moment `X^T X` of the matrix's input (GPTQ: Frantar et al. 2023), on ggml's own grids, so that any
+//! program that reads the format reads the file.
 //!
 //! Feedback alone overfits at token counts that one can afford. So the moment is shrunk towards its diagonal, `H' = (1 - rho) H +
 //! rho diag(H)`: the diagonal is the importance matrix, and with `rho = 1` no feedback is left. `rho` is chosen by what rows lose
@@ -100,9 +100,13 @@ impl FitInput {
         assert!(moments.sums.iter().all(|sum| sum.len() == n * n) && sample.len().is_multiple_of(n));
         let count = (moments.counts[0] + moments.counts[1]).max(1) as f64;
         let both = |i: usize| f64::from(moments.sums[0][i]) + f64::from(moments.sums[1][i]);
-        let importance: Vec<f32> = (0..n).map(|i| (both(i * n + i) / count) as f32).collect();
+        let mut importance: Vec<f32> = (0..n).map(|i| (both(i * n + i) / count) as f32).collect();
+        let usable = importance.iter().all(|v| v.is_finite()) && importance.iter().any(|&v| v > 0.0);
+        if !usable {
+            // As for an expert that no token reached: all columns matter alike.
+            importance.fill(1.0);
+        }
         let kept = Self { shrinkage: Shrinkage { rho: 1.0, held_out: 1.0 }, importance, fitted: None };
-        let usable = kept.importance.iter().all(|v| v.is_finite()) && kept.importance.iter().any(|&v| v > 0.0);
         if !usable || !fits(dtype) {
             return kept;
         }

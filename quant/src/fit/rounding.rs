@@ -1,8 +1,8 @@
 //! Rows of weights rounded to a format with error feedback, for a second moment of their input.
 //!
-//! Super-block by super-block, in the factor's order: what the errors so far ask of the block (`t = w + e U`), scales from several
-//! searches of `t`, and for each the codes, column by column with feedback inside of the block. The scales of least loss stay.
-//! Scales must come from `t` and not from the weights: with those of the weights the result is worse than without feedback.
+//! Super-block by super-block, in the factor's order: what the errors so far ask of the block (`t = w + e U`), scales from
+//! several searches of `t`, and for each the codes, column by column with feedback inside of the block. The scales of least loss
+//! stay. Scales must come from `t` and not from the weights: with those of the weights the result is worse than without feedback.
 
 use super::factor::Factor;
 use crate::DType;
@@ -164,8 +164,8 @@ impl Rounding<'_> {
         loss
     }
 
-    /// Coordinate descent: each code again, with all others as they are. Every change lowers the loss. Rows go side by side, so that
-    /// the moment is read once for all of them.
+    /// Coordinate descent: each code again, with all others as they are. Every change lowers the loss. Rows go side by side, so
+    /// that the moment is read once for all of them.
     fn descend(&self, w: &[f32], rows: usize, errors: &[f32], chosen: &mut [u8], out: &mut [u8]) {
         let n = self.factor.order.len();
         let row_bytes = out.len() / rows;
