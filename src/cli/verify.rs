@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bitworth_quant::Imatrix;
-use bitworth_quant::checkpoint::{Container, Model};
+use bitworth_quant::checkpoint::Container;
 use bitworth_quant::quantize::{Match, TensorMatch, verify};
 use clap::Args;
 use serde_json::json;

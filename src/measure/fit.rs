@@ -1,5 +1,5 @@
 //! Files whose weights are fitted to what goes into them (`bitworth_quant::fit`): one walk over a text collects the second moment
-//! of every input, block by block; when the next block begins, the matrices that read an input are encoded for all files together.
+//! of every input, block by block; when the next block begins, the matrices that read an input are encoded for all files.
 //!
 //! Windows go in turn to one half of the text and to the other, so that what was fitted to one half can be judged by the other.
 

@@ -152,7 +152,7 @@ impl Rounding<'_> {
             let (chosen, value) = nearest(self.bits.values(), t, scale, offset);
             let miss = t - value;
             loss += f64::from(self.factor.diagonal[k]) * f64::from(miss) * f64::from(miss);
-            if !(loss < bound) {
+            if loss.is_nan() || loss >= bound {
                 return f64::INFINITY;
             }
             let error = w[column] - value;

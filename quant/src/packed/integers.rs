@@ -1,7 +1,7 @@
 //! compressed-tensors' `pack-quantized`: `weight_packed` I32 `[rows, cols / n]`, n numbers of 2 to 8 bits in a word, low bits
 //! first and stored plus half their range; `weight_scale` `[rows, groups]`, `weight_shape` I64 `[2]`; where they are not
-//! symmetric `weight_zero_point` I32 `[rows / n, groups]`, packed along the rows and stored likewise; with an order of activations
-//! `weight_g_idx` I32 `[cols]`. AWQ models that llm-compressor makes are stored so too.
+//! symmetric `weight_zero_point` I32 `[rows / n, groups]`, packed along the rows and stored likewise; with an order of
+//! activations `weight_g_idx` I32 `[cols]`. AWQ models that llm-compressor makes are stored so too.
 
 use std::ops::Range;
 
