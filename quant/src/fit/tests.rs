@@ -16,7 +16,7 @@ impl World {
         let mut random = SplitMix64::new(seed);
         let sources = cols / 4;
         let mut normal = || (0..6).map(|_| random.unit()).sum::<f64>() - 3.0;
-        let mix = (0..cols * sources).map(|i| normal() * if i / sources % 37 == 0 { 8.0 } else { 1.0 }).collect();
+        let mix = (0..cols * sources).map(|i| normal() * if (i / sources).is_multiple_of(37) { 8.0 } else { 1.0 }).collect();
         Self { cols, mix, sources, random }
     }
 
@@ -31,11 +31,9 @@ impl World {
             for mix in self.mix.chunks_exact(self.sources) {
                 x.push(mix.iter().zip(&sources).map(|(m, s)| m * s).sum::<f64>());
             }
-            let cols = self.cols;
-            let at = x.len() - cols;
-            for i in at..x.len() {
-                let noise = self.normal();
-                x[i] += 0.5 * noise;
+            let at = x.len() - self.cols;
+            for value in &mut x[at..] {
+                *value += 0.5 * self.normal();
             }
         }
         x
@@ -97,7 +95,6 @@ fn outputs_lose_less_on_inputs_that_were_not_seen() {
             dtype.encode_row(w, Some(input.importance()), out);
         }
         let (before, after) = (output_error(dtype, &w, &plain, &x, 512), output_error(dtype, &w, &fitted, &x, 512));
-        println!("{dtype}: {:.3}, rho {}, held out {:.3}", after / before, input.shrinkage.rho, input.shrinkage.held_out);
         assert!(after < 0.8 * before, "{dtype}: {after} after {before}");
         assert!(report.fitted > 0 && report.loss_after < report.loss_before, "{dtype}: {report:?}");
     }
@@ -143,9 +140,9 @@ fn odd_inputs_give_the_importance_matrixs_bytes() {
     let mut world = World::new(n, 4);
     let mut moments = world.moments(200);
     for sum in &mut moments.sums {
-        for i in 0..n * n {
+        for (i, sum) in sum.iter_mut().enumerate() {
             if (i / n).is_multiple_of(3) || (i % n).is_multiple_of(3) {
-                sum[i] = 0.0;
+                *sum = 0.0;
             }
         }
     }
