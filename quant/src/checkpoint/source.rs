@@ -20,7 +20,7 @@ pub enum ModelOrigin {
     Gguf,
 }
 
-/// What weights are read from: a [`Checkpoint`](super::Checkpoint), a [`Container`](super::Container), or a stand-in for one.
+/// What weights are read from: a [`Checkpoint`](super::Checkpoint), a [`Container`], or a stand-in for one.
 pub trait Source: Sync {
     /// The file or directory, for errors.
     fn path(&self) -> &Path;
