@@ -82,7 +82,7 @@ fn adapter(text: &str) -> Result<Adapter> {
     let (path, scale) = match text.rsplit_once('=') {
         Some((path, scale)) => match scale.parse() {
             Ok(scale) if f32::is_finite(scale) => (path, scale),
-            _ => bail!("--lora {text}: {scale:?} is no number; give DIR or DIR=SCALE"),
+            _ => bail!("--lora {text}: {scale:?} is not a number; give DIR or DIR=SCALE"),
         },
         None => (text, 1.0),
     };

@@ -228,7 +228,7 @@ struct TargetProducts {
 }
 
 impl TargetProducts {
-    /// Products, unless the targets are more than so many tiles.
+    /// The most products where the targets fit into as many tiles; otherwise each tile is a product.
     const PARTS: usize = 3;
     /// Different targets that are one product anyway: a tile of the products' kernels.
     const FEW: usize = 64;

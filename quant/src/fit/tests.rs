@@ -100,7 +100,7 @@ fn outputs_lose_less_on_inputs_that_were_not_seen() {
     }
 }
 
-/// With no more rows than a quarter of the columns, or no relation between columns, there is nothing to gain and nothing is lost.
+/// With fewer rows than a quarter of the columns no feedback is used.
 #[test]
 fn too_few_rows_are_not_fitted_to() {
     let mut world = World::new(256, 2);

@@ -52,9 +52,9 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         groups,
         group_of: GroupOf::Size(size),
         codes: codes.span(),
-        code_at: |m, row, col| in_word(m, row, col),
+        code_at: in_word,
         zeros: zeros.span(),
-        zero_at: |m, row, group| in_word(m, row, group),
+        zero_at: in_word,
         zero_offset: 0,
         scales: Floats::of(found, scales)?,
     };

@@ -9,7 +9,7 @@ use crate::safetensors::HfTensor;
 
 /// Which group a column is of.
 pub(super) enum GroupOf {
-    /// So many columns one behind the other are a group.
+    /// Each run of this many neighbouring columns is a group.
     Size(usize),
     /// As the words of this tensor say, all of which are groups.
     Listed(Span),
@@ -66,7 +66,7 @@ pub(super) struct Grouped {
 }
 
 impl Grouped {
-    /// The number of so many bits at a place.
+    /// Reads the number of `bits` bits at a place.
     fn number(&self, bytes: &[u8], (first, step, bit): Place) -> i32 {
         let (at, off) = (first + bit / 32 * step, bit % 32);
         let mut value = word(bytes, at) >> off;

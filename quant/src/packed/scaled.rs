@@ -218,7 +218,7 @@ impl Packed for Scaled {
     }
 }
 
-/// `2^(e - 127)`; 255 is no number.
+/// `2^(e - 127)`; 255 gives NaN.
 pub(super) fn power_of_two(e: u8) -> f32 {
     match e {
         0 => f32::from_bits(0x40_0000),
@@ -232,7 +232,7 @@ static E4M3: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|code| 
 /// The same with five (as IEEE's).
 static E5M2: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|code| fp8(code as u8, 2)));
 
-/// The value of an FP8 code with so many bits of mantissa.
+/// The value of an FP8 code whose mantissa has `mantissa_bits` bits.
 fn fp8(code: u8, mantissa_bits: u32) -> f32 {
     let (sign, magnitude) = (if code & 0x80 == 0 { 1.0 } else { -1.0 }, code & 0x7f);
     let exponent_bits = 7 - mantissa_bits;

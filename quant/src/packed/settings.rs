@@ -48,7 +48,7 @@ impl Settings {
             match config.json.get(key) {
                 None | Some(Value::Null) => {}
                 Some(Value::Object(object)) if object.is_empty() => {}
-                Some(Value::Object(object)) => return Self::new(path, key, object.clone(), "quant_method"),
+                Some(Value::Object(object)) => return Self::new(path, key, object.clone()),
                 Some(other) => {
                     let shown: String = other.to_string().chars().take(80).collect();
                     return Err(Error::key(&path, key, format!("is {shown}, but must be an object")));
@@ -60,18 +60,19 @@ impl Settings {
         match described {
             Some(Value::Object(mut object)) if !object.is_empty() => {
                 object.entry("quant_method").or_insert_with(|| "modelopt".into());
-                Self::new(path_modelopt, "quantization", object, "quant_method")
+                Self::new(path_modelopt, "quantization", object)
             }
             _ => Ok(Self { path, key: KEYS[0], object: Map::new(), method: None }),
         }
     }
 
-    fn new(path: PathBuf, key: &'static str, object: Map<String, Value>, method_key: &str) -> Result<Self> {
-        let method = match object.get(method_key) {
+    fn new(path: PathBuf, key: &'static str, object: Map<String, Value>) -> Result<Self> {
+        const METHOD: &str = "quant_method";
+        let method = match object.get(METHOD) {
             None | Some(Value::Null) => None,
             Some(Value::String(method)) => Some(method.to_ascii_lowercase()),
             Some(other) => {
-                return Err(Error::key(&path, format!("{key}.{method_key}"), format!("is {other}, but must be a name")));
+                return Err(Error::key(&path, format!("{key}.{METHOD}"), format!("is {other}, but must be a name")));
             }
         };
         Ok(Self { path, key, object, method })
@@ -288,7 +289,7 @@ mod tests {
     use serde_json::json;
 
     fn settings(json: Value) -> Settings {
-        Settings::new("config.json".into(), KEYS[0], json.as_object().unwrap().clone(), "quant_method").unwrap()
+        Settings::new("config.json".into(), KEYS[0], json.as_object().unwrap().clone()).unwrap()
     }
 
     #[test]

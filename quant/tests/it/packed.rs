@@ -96,7 +96,7 @@ fn some(row: usize, col: usize, below: usize) -> usize {
     (row * 31 + col * 17 + row * col % 7) % below
 }
 
-/// Numbers of so many bits one behind the other, low bits first.
+/// Packs numbers of `bits` bits each one after the other, low bits first.
 fn bits(numbers: impl Iterator<Item = usize>, width: usize) -> Vec<u32> {
     let stream: Vec<bool> = numbers.flat_map(|number| (0..width).map(move |bit| number >> bit & 1 == 1)).collect();
     let word = |bits: &[bool]| bits.iter().enumerate().fold(0, |word, (i, &bit)| word | u32::from(bit) << i);
