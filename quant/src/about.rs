@@ -5,7 +5,7 @@
 
 use crate::Checkpoint;
 use crate::arch::{Norm, Role};
-use crate::checkpoint::OtherParts;
+use crate::checkpoint::{OtherParts, Published};
 use crate::hparams::{RecurrentKind, RopeScaling};
 
 /// A model in a few words and numbers.
@@ -27,6 +27,8 @@ pub struct About {
     pub recurrent: Option<(&'static str, usize)>,
     /// Tensors of a directory that are of no language model and are left out.
     pub other_parts: OtherParts,
+    /// How weights are stored, where some are stored otherwise than as floats or as GGUF has them.
+    pub published: Option<Published>,
     /// Width of the residual stream.
     pub embedding_length: usize,
     /// Width of the feed-forward network.
@@ -117,6 +119,7 @@ impl About {
             mtp_blocks: h.mtp_block_count,
             recurrent,
             other_parts: checkpoint.other_parts(),
+            published: checkpoint.published().cloned(),
             embedding_length: h.embedding_length,
             feed_forward_length: h.feed_forward_length.max(),
             vocab_size: h.vocab_size,

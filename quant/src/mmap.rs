@@ -3,19 +3,23 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use crate::cut_files::Watched;
 use crate::{Error, Result};
 
 /// A mapped file.
 pub struct FileMap {
+    /// Goes before the map does.
+    _watched: Watched,
     map: Mmap,
-    /// Kept to speak with the system about the file's pages.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-    file: File,
+    /// To speak with the system about the file's pages. The file itself is closed: there are models in a thousand of them, and
+    /// systems that let a program have 256 open.
+    #[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))]
+    path: PathBuf,
 }
 
 impl std::ops::Deref for FileMap {
@@ -56,11 +60,11 @@ pub(crate) fn map_file(path: &Path) -> Result<Arc<FileMap>> {
     }
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     // SAFETY: the map is read-only and private to this process. As with every memory map, another process that cuts the
-    // file short while it is mapped can make a read fault; model files are not edited in place, and our own are replaced
-    // by rename, which leaves an open map valid.
+    // file short while it is mapped can make a read fault (see `cut_files`); model files are not edited in place, and our own
+    // are replaced by rename, which leaves an open map valid.
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-    Ok(Arc::new(FileMap { map, file }))
+    Ok(Arc::new(FileMap { _watched: Watched::new(path, map.as_ptr() as usize, map.len()), map, path: path.to_owned() }))
 }
 
 /// Has the system read `range` of `map` now, in one go instead of page by page. A request only: systems that cannot do so
@@ -102,7 +106,7 @@ pub(crate) fn release(map: &FileMap, range: &Range<usize>) {
 pub(crate) fn evict(map: &FileMap, range: &Range<usize>) {
     release(map, range);
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(len) = std::num::NonZeroU64::new(range.len() as u64) {
-        let _ = rustix::fs::fadvise(&map.file, range.start as u64, Some(len), rustix::fs::Advice::DontNeed);
+    if let (Some(len), Ok(file)) = (std::num::NonZeroU64::new(range.len() as u64), File::open(&map.path)) {
+        let _ = rustix::fs::fadvise(&file, range.start as u64, Some(len), rustix::fs::Advice::DontNeed);
     }
 }

@@ -39,6 +39,8 @@ pub struct HfTensor {
     stored: HfDtype,
     /// Where it is made from several tensors of the files; the fields above are then those of the first.
     packed: Option<Arc<dyn Packed>>,
+    /// Bytes of all tensors it is made from.
+    stored_bytes: u64,
 }
 
 impl HfTensor {
@@ -72,8 +74,13 @@ impl HfTensor {
     }
 
     /// A weight that is made from several tensors, of which `first` is one.
-    pub(crate) fn packed(first: &Self, name: String, shape: Vec<usize>, packed: Arc<dyn Packed>) -> Self {
-        Self { name, shape, packed: Some(packed), ..first.clone() }
+    pub(crate) fn packed(first: &Self, name: String, shape: Vec<usize>, packed: Arc<dyn Packed>, stored_bytes: u64) -> Self {
+        Self { name, shape, packed: Some(packed), stored_bytes, ..first.clone() }
+    }
+
+    /// Bytes of the tensors that it is made from, or its own.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
     }
 
     /// What it is made from, where that are several tensors.
@@ -192,6 +199,7 @@ fn read_file(path: &Path) -> Result<Vec<HfTensor>> {
             range: data + info.data_offsets.0..data + info.data_offsets.1,
             stored: info.dtype,
             packed: None,
+            stored_bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
         })
         .collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));

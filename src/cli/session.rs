@@ -32,6 +32,7 @@ impl Session {
         // 0 means all of them to rayon.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(global.threads.unwrap_or(0)).stack_size(STACK);
         pool.build_global().context("--threads")?;
+        bitworth_quant::cut_files::end_with_an_error();
         let stop = Arc::new(AtomicBool::new(false));
         let asked = stop.clone();
         ctrlc::set_handler(move || {

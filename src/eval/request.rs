@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bitworth_quant::message::Message;
-use bitworth_quant::{Error, Result};
+use bitworth_quant::{Error, Result, kind};
 use serde::{Deserialize, Serialize};
 
 /// One question to a model.
@@ -98,7 +98,8 @@ struct Line {
 /// A line that is neither of the two (named by file and line, with the unknown key if that is the reason), a file without
 /// any request, a file that cannot be read or is not UTF-8.
 pub fn read_jsonl(path: &Path) -> Result<Vec<Request>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = lines_of(bytes).map_err(|what| Error::file(path, what))?;
     let mut requests = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         requests.push(parse(line).map_err(|what| Error::file(path, Message::from(format!("line {}: ", number + 1)).then(what)))?);
@@ -107,6 +108,17 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Request>> {
         return Err(Error::file(path, format!("holds no request; write one a line, {SHAPES}")));
     }
     Ok(requests)
+}
+
+/// The text of a file of JSON lines.
+///
+/// # Errors
+/// What is not UTF-8, and what an editor put before it.
+pub(crate) fn lines_of(bytes: Vec<u8>) -> Result<String, Message> {
+    match kind::of(&bytes) {
+        Some(what) => Err(what.into()),
+        None => kind::utf8(bytes),
+    }
 }
 
 const SHAPES: &str = r#"{"context": "...", "continuation": "..."} or {"text": "..."}"#;

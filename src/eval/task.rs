@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::demo;
 use crate::kinds::{self, DataRow, Item, KINDS, TaskKind, Verdict};
-use crate::request::{Answer, Request};
+use crate::request::{Answer, Request, lines_of};
 
 /// The tasks that come with the program: name and task file. A test compares this with the folder.
 pub const TASKS: &[(&str, &str)] = &[
@@ -170,7 +170,7 @@ fn beside(path: &Path, data: &str) -> String {
 
 fn read_items(data: &str, kind: &dyn TaskKind, cluster: Option<&str>) -> Result<Vec<Item>> {
     let bytes = demo::read(data)?;
-    let text = String::from_utf8(bytes).map_err(|e| Error::file(data, format!("is not UTF-8: {e}")))?;
+    let text = lines_of(bytes).map_err(|what| Error::file(data, what))?;
     let mut items = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let fail = |what: Message| Error::file(data, Message::from(format!("line {}: ", number + 1)).then(what));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bitworth_quant::checkpoint::{Model, open_model};
 use bitworth_quant::plan::PlanOptions;
-use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe, content};
+use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe, content, kind};
 
 use super::Watch;
 use super::error::{At, Error, Result};
@@ -105,10 +105,13 @@ fn fetch(model: &str, _: Watch) -> Result<PathBuf> {
     )))
 }
 
-/// The reference as a lane, named by the type most of its weights have.
+/// The reference as a lane, named by the type most of its weights have as they are stored.
 pub fn reference(checkpoint: &Arc<Checkpoint>) -> Lane {
     let variant = Variant::Stored(checkpoint.clone());
-    let name = variant.types().first().map_or("reference", |(dtype, _)| dtype.name()).to_lowercase();
+    let name = match checkpoint.published().and_then(|published| published.types.first()) {
+        Some((name, _)) => name.clone(),
+        None => variant.types().first().map_or("reference", |(dtype, _)| dtype.name()).to_lowercase(),
+    };
     Lane { name, variant, arithmetic: Arithmetic::F32 }
 }
 
@@ -196,15 +199,19 @@ fn demo_dir() -> PathBuf {
     content::cache_folder().join(concat!("demo-", env!("CARGO_PKG_VERSION")))
 }
 
-/// Reads a text file; `demo:PATH` reads the embedded demo world.
+/// Reads a text file; `demo:PATH` reads the embedded demo world. Bytes that are not UTF-8 are taken as [`kind::prose`] takes
+/// them.
 ///
 /// # Errors
-/// A file that cannot be read, is empty, or is not UTF-8.
+/// A file that cannot be read, is empty, or is no text in UTF-8.
 pub fn read_text(path: &str) -> Result<String> {
     let path = demo::resolve(path, &demo_dir())?;
     let text = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
-    let broken = |at: usize| bitworth_quant::Error::file(&path, format!("not UTF-8 at byte {at}"));
-    let text = String::from_utf8(text).map_err(|e| broken(e.utf8_error().valid_up_to()))?;
+    let (text, broken) = kind::prose(text).map_err(|what| bitworth_quant::Error::file(&path, what))?;
+    if broken > 0 {
+        let path = path.display();
+        tracing::warn!("{path}: bytes that are not UTF-8 are read as U+FFFD each, as llama.cpp does; it has {broken} of them");
+    }
     if text.is_empty() {
         return Err(Error::unfit(format!("{}: the text is empty", path.display())));
     }

@@ -13,7 +13,7 @@ use bitworth_engine::backend::{Backend, HeadRow};
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepLimits};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_text::python;
-use bitworth_text::tokenizer::{Head, SpecialText, Tokenizer};
+use bitworth_text::tokenizer::{Head, Heads, SpecialText, Tokenizer};
 
 /// Requests as a model takes them: tokenized, cut where they are too long, with what answers are put together of.
 #[derive(Debug, Default)]
@@ -35,6 +35,9 @@ enum Piece {
     Text,
 }
 
+/// Questions that one thread tokenizes one after the other.
+const QUESTIONS: usize = 64;
+
 /// One request, ready.
 enum Ready {
     Scored { sequences: Vec<Sequence>, bytes: usize, is_cut: bool },
@@ -47,15 +50,19 @@ impl Packed {
     /// # Errors
     /// A request that does not fit the model's context (named by its number), a model without a start token where one is needed.
     pub fn new(tokenizer: &Tokenizer, requests: &[Request], context: usize) -> Result<Self> {
-        // Requests about one question stand together, and their context is tokenized once.
-        let chunks: Vec<Vec<Result<Ready>>> = requests
-            .par_chunk_by(|a, b| a.context().is_some() && a.context() == b.context())
-            .map(|chunk| {
-                let head = chunk[0].context().map(|given| tokenizer.head(python::rstrip(given), SpecialText::Parse)).transpose();
-                match head {
-                    Ok(head) => chunk.iter().map(|request| ready(tokenizer, request, head.as_ref(), context)).collect(),
-                    Err(e) => vec![Err(e.into())],
-                }
+        // Requests about one question stand together, and their context is tokenized once; questions behind the same examples
+        // stand together, too.
+        let questions: Vec<&[Request]> = requests.chunk_by(|a, b| a.context().is_some() && a.context() == b.context()).collect();
+        let chunks: Vec<Vec<Result<Ready>>> = questions
+            .par_chunks(QUESTIONS)
+            .flat_map_iter(|questions| {
+                let mut heads = Heads::new(tokenizer, SpecialText::Parse);
+                questions.iter().map(move |question| {
+                    match question[0].context().map(|given| heads.next(python::rstrip(given))).transpose() {
+                        Ok(head) => question.iter().map(|request| ready(tokenizer, request, head.as_ref(), context)).collect(),
+                        Err(e) => vec![Err(e.into())],
+                    }
+                })
             })
             .collect();
         let mut packed = Self::default();

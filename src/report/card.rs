@@ -178,6 +178,9 @@ fn notes(report: &Report) -> Vec<String> {
              95 % intervals."
         ));
     }
+    if let Some(stored) = rows.iter().find(|r| r.is_reference).and_then(sheet::quantized_source) {
+        notes.push(format!("The original's weights are stored as {stored}; what that lost is in no figure here."));
+    }
     notes.extend(few_windows(rows));
     notes.extend(made_of(rows));
     let mut devices: Vec<&str> = rows.iter().filter(|r| r.decode.or(r.prefill).is_some()).map(|r| r.device.as_str()).collect();

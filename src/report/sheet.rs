@@ -42,6 +42,12 @@ pub fn table(rows: &[Summary]) -> Table {
     table_of(rows, |_| true)
 }
 
+/// How the weights of a lane are stored, where they are not floats: what is measured against such a lane says nothing of what the
+/// lane itself lost.
+pub(crate) fn quantized_source(lane: &Summary) -> Option<&str> {
+    Some(lane.recipe.as_str()).filter(|stored| !["f32", "f16", "bf16", "reference"].contains(stored))
+}
+
 /// One part of the table; `None` where it would have no column but the lanes' names.
 pub fn group(rows: &[Summary], part: ColumnGroup) -> Option<Table> {
     let table = table_of(rows, |own| own == ColumnGroup::Lane || own == part);
@@ -51,8 +57,10 @@ pub fn group(rows: &[Summary], part: ColumnGroup) -> Option<Table> {
 fn table_of(rows: &[Summary], wanted: impl Fn(ColumnGroup) -> bool) -> Table {
     let columns: Vec<Column> = columns(rows).into_iter().filter(|c| wanted(c.part)).collect();
     let row = |i: usize| TableRow { cells: columns.iter().map(|c| c.cells[i].clone()).collect(), marked: rows[i].is_reference };
-    let reference =
-        rows.iter().any(|r| r.is_reference).then(|| "* the reference: the other lanes are measured against it".to_owned());
+    let reference = rows.iter().find(|r| r.is_reference).map(|r| match quantized_source(r) {
+        Some(stored) => format!("* the reference, which is stored as {stored}: the other lanes are measured against it"),
+        None => "* the reference: the other lanes are measured against it".to_owned(),
+    });
     let drifted: usize = rows.iter().flat_map(|r| [r.prefill, r.decode]).flatten().map(|s| s.drifted).sum();
     let numbers = wanted(ColumnGroup::Numbers);
     let drifted = (drifted > 0 && numbers)
@@ -234,6 +242,15 @@ mod tests {
         assert!(!heads(&rows).contains(&"decode".to_owned()));
         let table = table(&rows);
         assert!(table.rows.len() == rows.len() && table.rows.iter().all(|r| r.cells.len() == table.columns.len()));
+    }
+
+    #[test]
+    fn a_reference_that_is_quantized_itself_is_said_to_be() {
+        let mut rows = summarize(&sample::records()).unwrap();
+        let said = |rows: &[Summary]| table(rows).notes.iter().any(|n| n.contains("stored as fp8"));
+        assert!(!said(&rows));
+        rows.iter_mut().find(|r| r.is_reference).unwrap().recipe = "fp8".to_owned();
+        assert!(said(&rows));
     }
 
     #[test]

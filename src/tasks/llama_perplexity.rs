@@ -11,7 +11,7 @@ use std::path::Path;
 
 use bitworth_eval::job::{PerplexityKind, PerplexitySpec};
 use bitworth_quant::message::Message;
-use bitworth_quant::{Error, Result};
+use bitworth_quant::{Error, Result, kind};
 
 use crate::random::Random;
 
@@ -90,7 +90,7 @@ pub fn read(spec: &PerplexitySpec) -> Result<Vec<Question>> {
 }
 
 fn text(path: &Path, bytes: &[u8]) -> Result<String> {
-    String::from_utf8(bytes.to_vec()).map_err(|e| Error::file(path, format!("is not UTF-8: {e}")))
+    kind::utf8(bytes.to_vec()).map_err(|what| Error::file(path, what))
 }
 
 /// Six lines a question: the context, the number of the right ending, four endings.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bitworth_quant::Checkpoint;
 use bitworth_quant::message::Message;
+use tokenizers::Encoding;
 
 /// What to do with the text of special tokens (`<|endoftext|>`) inside a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +98,101 @@ fn safe_cut(text: &str, words: &[Option<u32>], offsets: &[(usize, usize)]) -> Op
     None
 }
 
+/// Bytes that texts must have in common for their beginning to be tokenized once.
+const WORTH_SHARING: usize = 256;
+
+/// Tokenizes texts that many continuations stand behind: [`Tokenizer::encode_behind`] then tokenizes the end of a text with each
+/// of them and no more, where that gives the same. Texts that begin like an earlier one, as questions behind the same examples
+/// do, have their beginning tokenized once.
+pub struct Heads<'t> {
+    tokenizer: &'t Tokenizer,
+    special: SpecialText,
+    base: Option<Base>,
+    reused: usize,
+}
+
+/// A text that others may begin like.
+struct Base {
+    text: String,
+    encoding: Encoding,
+    /// Of its bytes, those that the cut was made for, and the cut: ids before it, and its byte.
+    shared: (usize, Option<(usize, usize)>),
+}
+
+impl<'t> Heads<'t> {
+    /// With nothing tokenized so far.
+    pub fn new(tokenizer: &'t Tokenizer, special: SpecialText) -> Self {
+        Self { tokenizer, special, base: None, reused: 0 }
+    }
+
+    /// How many texts had a beginning that was known.
+    pub fn reused(&self) -> usize {
+        self.reused
+    }
+
+    /// The next text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn next(&mut self, text: &str) -> Result<Head, TokenizerError> {
+        let Some((mut ids, cut)) = self.beginning(text)? else {
+            let encoding = self.tokenizer.encoding(text, self.special)?;
+            let head = self.head(text, encoding.get_ids().to_vec(), (0, 0), &encoding)?;
+            self.base = Some(Base { text: text.to_owned(), encoding, shared: (text.len(), None) });
+            return Ok(head);
+        };
+        self.reused += 1;
+        let encoding = self.tokenizer.encoding(&text[cut..], self.special)?;
+        let kept = ids.len();
+        ids.extend(encoding.get_ids());
+        self.head(text, ids, (kept, cut), &encoding)
+    }
+
+    /// A text's head from its ids and the encoding of what stands behind the first `kept` of them, at the byte `cut`.
+    fn head(&self, text: &str, ids: Vec<u32>, (kept, cut): (usize, usize), rest: &Encoding) -> Result<Head, TokenizerError> {
+        let Some((more, at)) = safe_cut(&text[cut..], rest.get_word_ids(), rest.get_offsets()) else {
+            return Ok(Head { ids, kept, cut });
+        };
+        let (end_kept, end_cut) = (kept + more, cut + at);
+        let is_same = self.is_same(&text[end_cut..], &ids[end_kept..])?;
+        Ok(if is_same { Head { ids, kept: end_kept, cut: end_cut } } else { Head { ids, kept, cut } })
+    }
+
+    /// A tokenizer that treats the beginning of a text otherwise shows it here.
+    fn is_same(&self, text: &str, ids: &[u32]) -> Result<bool, TokenizerError> {
+        Ok(self.tokenizer.encode(text, self.special)? == ids)
+    }
+
+    /// The ids that a text has in common with the one that was tokenized whole, and the byte behind them; `None` where that is
+    /// not worth it.
+    fn beginning(&mut self, text: &str) -> Result<Option<(Vec<u32>, usize)>, TokenizerError> {
+        let Some(base) = &self.base else { return Ok(None) };
+        let common = base.text.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+        let common = (0..=common).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let (limit, mut cut) = base.shared;
+        if common < limit || cut.is_none() {
+            cut = self.cut_within(base, common)?;
+            if let Some(base) = &mut self.base {
+                base.shared = (common, cut);
+            }
+        }
+        let Some(base) = &self.base else { return Ok(None) };
+        Ok(cut.map(|(kept, cut)| (base.encoding.get_ids()[..kept].to_vec(), cut)))
+    }
+
+    /// Where a text can be cut of which no more than the first `common` bytes are known.
+    fn cut_within(&self, base: &Base, common: usize) -> Result<Option<(usize, usize)>, TokenizerError> {
+        if common < WORTH_SHARING {
+            return Ok(None);
+        }
+        let (words, offsets) = (base.encoding.get_word_ids(), base.encoding.get_offsets());
+        let known = offsets.partition_point(|&(_, end)| end <= common);
+        let Some((kept, cut)) = safe_cut(&base.text[..common], &words[..known], &offsets[..known]) else { return Ok(None) };
+        let is_same = self.is_same(&base.text[cut..], &base.encoding.get_ids()[kept..])?;
+        Ok(is_same.then_some((kept, cut)))
+    }
+}
+
 impl Tokenizer {
     /// The tokenizer of a checkpoint.
     ///
@@ -141,20 +237,9 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Tokenizes a text that many continuations stand behind: [`Tokenizer::encode_behind`] then tokenizes its end with each of
-    /// them and no more, where that gives the same.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode`].
-    pub fn head(&self, text: &str, special: SpecialText) -> Result<Head, TokenizerError> {
+    fn encoding(&self, text: &str, special: SpecialText) -> Result<Encoding, TokenizerError> {
         let encoding = self.inner(special).encode(text, false);
-        let encoding = encoding.map_err(|e| TokenizerError::Unfit { path: self.path.clone(), what: e.to_string() })?;
-        let ids = encoding.get_ids().to_vec();
-        let whole = Head { kept: 0, cut: 0, ids: ids.clone() };
-        let Some((kept, cut)) = safe_cut(text, encoding.get_word_ids(), encoding.get_offsets()) else { return Ok(whole) };
-        // A tokenizer that treats the beginning of a text otherwise shows it here.
-        let is_same = self.encode(&text[cut..], special)? == ids[kept..];
-        Ok(if is_same { Head { kept, cut, ids } } else { whole })
+        encoding.map_err(|e| TokenizerError::Unfit { path: self.path.clone(), what: e.to_string() })
     }
 
     /// The ids of a text with a continuation: those of [`Tokenizer::encode`] of both as one text.
@@ -177,8 +262,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_with_ends(&self, text: &str, special: SpecialText) -> Result<(Vec<u32>, Vec<usize>), TokenizerError> {
-        let encoding = self.inner(special).encode(text, false);
-        let encoding = encoding.map_err(|e| TokenizerError::Unfit { path: self.path.clone(), what: e.to_string() })?;
+        let encoding = self.encoding(text, special)?;
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(|&(_, end)| end).collect()))
     }
 

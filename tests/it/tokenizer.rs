@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use bitworth::text::tokenizer::{SpecialText, Tokenizer};
+use bitworth::text::tokenizer::{Heads, SpecialText, Tokenizer};
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
@@ -208,7 +208,7 @@ fn directory_and_gguf_agree_on_unusual_texts() {
 #[test]
 fn what_follows_a_context_is_tokenized_as_with_all_of_it() {
     let work = TempDir::new().unwrap();
-    let (mut seen, mut shortened) = (HashSet::new(), 0);
+    let (mut seen, mut shortened, mut reused) = (HashSet::new(), 0, 0);
     for model in models().iter() {
         if !seen.insert(std::fs::read(model.join("tokenizer.json")).unwrap()) {
             continue;
@@ -219,16 +219,23 @@ fn what_follows_a_context_is_tokenized_as_with_all_of_it() {
             vocab.types.iter().zip(&vocab.tokens).filter(|(t, _)| **t == TokenType::Control).map(|(_, t)| t.as_str()).collect();
         let mut random = Random(SplitMix64::new(1));
         for (name, tokenizer) in tokenizers(model, &work) {
+            let example = |_| format!("{} Question: who is it?\nAnswer: the miller. ", random.text(&special));
+            let stem: String = (0..8).map(example).collect();
+            let modes = [SpecialText::Parse, SpecialText::Plain];
+            let mut heads = modes.map(|mode| (mode, Heads::new(&tokenizer, mode)));
             for _ in 0..60 {
-                let mut context = String::new();
+                // Behind all of the same examples, some of them, or none.
+                let known = [stem.len(), stem.len(), random.below(stem.len()), 0][random.below(4)];
+                let known = (0..=known).rev().find(|&at| stem.is_char_boundary(at)).unwrap();
+                let mut context = stem[..known].to_owned();
                 for _ in 0..random.below(6) {
                     context += &random.text(&special);
                     context +=
                         random.of(&[" Question: who is it? The answer is", "\n\n", " 12345678901234567890123456789", " ", ""]);
                 }
                 let next = random.text(&special);
-                for mode in [SpecialText::Parse, SpecialText::Plain] {
-                    let head = tokenizer.head(&context, mode).unwrap();
+                for (mode, heads) in &mut heads {
+                    let (mode, head) = (*mode, heads.next(&context).unwrap());
                     assert_eq!(head.ids, tokenizer.encode(&context, mode).unwrap(), "{name}, {mode:?}: {context:?}");
                     shortened += usize::from(head.is_shortened());
                     for next in [next.as_str(), " A", "7", " ", "\u{301}x", ""] {
@@ -238,8 +245,10 @@ fn what_follows_a_context_is_tokenized_as_with_all_of_it() {
                     }
                 }
             }
+            reused += heads.iter().map(|(_, heads)| heads.reused()).sum::<usize>();
         }
     }
+    assert!(reused > 100, "a known beginning was taken {reused} times");
     assert!(shortened > 100, "the short way was taken {shortened} times");
 }
 

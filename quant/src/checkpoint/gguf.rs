@@ -35,6 +35,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
         hparams,
         kind: Kind::Gguf,
         other_parts: OtherParts::default(),
+        published: None,
         vocab: OnceLock::new(),
     })
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::container::{Container, Parts};
-use super::known::{Checkpoint, Kind, OtherParts};
+use super::known::{Checkpoint, Kind, OtherParts, Published};
 use super::layout::{layout, resolve};
 use super::place::{Change, Place, Stored};
 use super::rows::PackedRows;
@@ -42,7 +42,7 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     let hparams = HParams::from_metadata(&config.path, arch, &model_keys)?;
 
     let computed = computed_tensors(&config, &files)?;
-    let (mapped, other_parts) = map_tensors(&files, &config, &hparams)?;
+    let (mapped, published, other_parts) = map_tensors(&files, &config, &hparams)?;
     let container = |tensors: Vec<Placed>| {
         Container::new(Parts {
             path: path.to_owned(),
@@ -62,7 +62,16 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     for form in [Some(&mut container), kept.as_mut()].into_iter().flatten() {
         form.set_metadata(convert::metadata(&config, files.tensors(), form.tensors(), &own)?);
     }
-    Ok(Checkpoint { container, kept, arch, hparams, kind: Kind::Hf(Box::new(config)), other_parts, vocab: OnceLock::new() })
+    Ok(Checkpoint {
+        container,
+        kept,
+        arch,
+        hparams,
+        kind: Kind::Hf(Box::new(config)),
+        other_parts,
+        published,
+        vocab: OnceLock::new(),
+    })
 }
 
 /// Tensors made from the configuration, which the converter writes first.
@@ -146,8 +155,8 @@ fn floats(tensor: &Tensor, stored: &Stored) -> Vec<f32> {
     values
 }
 
-/// All tensors of the files under their GGUF names.
-fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<Mapped>, OtherParts)> {
+/// All tensors of the files under their GGUF names, and how they are stored.
+fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<Mapped>, Option<Published>, OtherParts)> {
     let mut other_parts = OtherParts::default();
     // By rule and block.
     let mut sources: BTreeMap<(usize, usize), Sources> = BTreeMap::new();
@@ -202,7 +211,26 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
         let (tensor, kept) = map_tensor(config, s, block, h)?;
         mapped.push(Mapped { tensor, kept, last: [s.last, last_of_group], number });
     }
-    Ok((mapped, other_parts))
+    let used = sources.values().flat_map(|s| s.tensors.values().copied());
+    Ok((mapped, published(used), other_parts))
+}
+
+/// How the tensors are stored, where some are not floats.
+fn published<'a>(used: impl Iterator<Item = &'a HfTensor>) -> Option<Published> {
+    // A tensor can be in several of GGUF's.
+    let used: BTreeMap<&str, &HfTensor> = used.map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let mut weights: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut bytes, mut any) = (0, false);
+    for tensor in used.values() {
+        let label = tensor.packing().and_then(|packed| packed.label());
+        any |= label.is_some();
+        let label = label.unwrap_or_else(|| tensor.stored_dtype().to_lowercase());
+        *weights.entry(label).or_default() += tensor.shape.iter().product::<usize>() as u64;
+        bytes += tensor.stored_bytes();
+    }
+    let mut types: Vec<(String, u64)> = weights.into_iter().collect();
+    types.sort_by_key(|&(_, weights)| std::cmp::Reverse(weights));
+    any.then_some(Published { types, bytes })
 }
 
 /// The name of a tensor in a language model that stands alone and whose blocks are numbered through; `None` where it is of

@@ -25,6 +25,7 @@ pub struct Checkpoint {
     pub(super) hparams: HParams,
     pub(super) kind: Kind,
     pub(super) other_parts: OtherParts,
+    pub(super) published: Option<Published>,
     pub(super) vocab: OnceLock<Vocab>,
 }
 
@@ -45,7 +46,22 @@ pub struct OtherParts {
     pub bytes: u64,
 }
 
+/// How the weights of a directory are stored that are not all floats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// What the field calls the ways (`fp8`, `int4`, `bf16`, ...) and how many weights each has, most first.
+    pub types: Vec<(String, u64)>,
+    /// Bytes of all weights as they are stored, scales included.
+    pub bytes: u64,
+}
+
 impl Checkpoint {
+    /// How the weights are stored, where some are stored otherwise than as floats or as GGUF has them: they are computed with as
+    /// the floats that they stand for.
+    pub fn published(&self) -> Option<&Published> {
+        self.published.as_ref()
+    }
+
     /// What was left out because it is of no language model.
     pub fn other_parts(&self) -> OtherParts {
         self.other_parts
@@ -194,9 +210,9 @@ impl Checkpoint {
         self.kept.as_ref().filter(|kept| !has(&&self.container) && has(kept)).unwrap_or(&self.container)
     }
 
-    /// The encoded bytes of all tensors together.
+    /// The bytes of all tensors together, as they are stored.
     pub fn total_bytes(&self) -> u64 {
-        self.container.total_bytes()
+        self.published.as_ref().map_or_else(|| self.container.total_bytes(), |published| published.bytes)
     }
 
     /// The weights of all tensors together, as llama.cpp counts them (`rope_freqs.weight` included).

@@ -195,6 +195,10 @@ impl Packed for Plain {
         self.dtype.decode_row(&self.tensor.bytes()[(first + cols.start) * width..(first + cols.end) * width], out);
     }
 
+    fn label(&self) -> Option<String> {
+        None
+    }
+
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>)) {
         let row = self.cols * self.dtype.block_bytes();
         f(&self.tensor.map, self.tensor.span().within(rows.start * row..rows.end * row));

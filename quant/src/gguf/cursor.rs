@@ -92,6 +92,12 @@ impl<'a> Cursor<'a> {
         self.text(length, what)
     }
 
+    /// A string as its bytes, whatever they are.
+    pub(crate) fn bytes(&mut self, what: &str) -> Result<&'a [u8]> {
+        let length = self.count(1, what)?;
+        self.take(length, what)
+    }
+
     /// `length` bytes of UTF-8.
     pub(crate) fn text(&mut self, length: usize, what: &str) -> Result<String> {
         let start = self.at;

@@ -14,6 +14,8 @@ pub enum Value {
     F32(f32),
     Bool(bool),
     String(String),
+    /// A string that is not UTF-8, as old converters wrote some: it is kept as it is, and is no text.
+    Bytes(Vec<u8>),
     Array(Array),
     U64(u64),
     I64(i64),
@@ -33,6 +35,8 @@ pub enum Array {
     F32(Vec<f32>),
     Bool(Vec<bool>),
     String(Vec<String>),
+    /// Strings of which some are not UTF-8 (see [`Value::Bytes`]).
+    Bytes(Vec<Vec<u8>>),
     U64(Vec<u64>),
     I64(Vec<i64>),
     F64(Vec<f64>),

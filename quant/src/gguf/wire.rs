@@ -43,7 +43,7 @@ pub(super) fn read_value(from: &mut Cursor, key: &str) -> Result<Value> {
         I32 => Value::I32(only(from.numbers(1, i32::from_le_bytes, key)?)),
         F32 => Value::F32(only(from.numbers(1, f32::from_le_bytes, key)?)),
         BOOL => Value::Bool(only(from.bools(1, key)?)),
-        STRING => Value::String(from.string(key)?),
+        STRING => String::from_utf8(from.bytes(key)?.to_vec()).map_or_else(|e| Value::Bytes(e.into_bytes()), Value::String),
         ARRAY => Value::Array(read_array(from, key, 1)?),
         U64 => Value::U64(from.u64(key)?),
         I64 => Value::I64(only(from.numbers(1, i64::from_le_bytes, key)?)),
@@ -77,7 +77,7 @@ fn read_array(from: &mut Cursor, key: &str, depth: usize) -> Result<Array> {
         I32 => Array::I32(from.numbers(n, i32::from_le_bytes, key)?),
         F32 => Array::F32(from.numbers(n, f32::from_le_bytes, key)?),
         BOOL => Array::Bool(from.bools(n, key)?),
-        STRING => Array::String((0..n).map(|_| from.string(key)).collect::<Result<_>>()?),
+        STRING => read_strings(from, key, n)?,
         U64 => Array::U64(from.numbers(n, u64::from_le_bytes, key)?),
         I64 => Array::I64(from.numbers(n, i64::from_le_bytes, key)?),
         F64 => Array::F64(from.numbers(n, f64::from_le_bytes, key)?),
@@ -85,10 +85,18 @@ fn read_array(from: &mut Cursor, key: &str, depth: usize) -> Result<Array> {
     })
 }
 
+/// Strings, as text where all are.
+fn read_strings(from: &mut Cursor, key: &str, n: usize) -> Result<Array> {
+    let bytes = (0..n).map(|_| from.bytes(key)).collect::<Result<Vec<_>>>()?;
+    let text: std::result::Result<Vec<String>, _> =
+        bytes.iter().map(|bytes| std::str::from_utf8(bytes).map(str::to_owned)).collect();
+    Ok(text.map_or_else(|_| Array::Bytes(bytes.into_iter().map(<[u8]>::to_vec).collect()), Array::String))
+}
+
 /// Appends `text` as GGUF writes strings: u64 length, then the bytes.
-pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
+pub(super) fn write_string(out: &mut Vec<u8>, text: impl AsRef<[u8]>) {
+    out.extend((text.as_ref().len() as u64).to_le_bytes());
+    out.extend(text.as_ref());
 }
 
 /// Appends `value`, its type id first.
@@ -110,6 +118,10 @@ pub(super) fn write_value(out: &mut Vec<u8>, value: &Value) {
         Value::I64(v) => put(I64, &v.to_le_bytes()),
         Value::F64(v) => put(F64, &v.to_le_bytes()),
         Value::String(v) => {
+            put(STRING, &[]);
+            write_string(out, v);
+        }
+        Value::Bytes(v) => {
             put(STRING, &[]);
             write_string(out, v);
         }
@@ -136,6 +148,7 @@ fn write_array(out: &mut Vec<u8>, array: &Array) {
         Array::F32(v) => put(out, F32, v, |out, x| out.extend(x.to_le_bytes())),
         Array::Bool(v) => put(out, BOOL, v, |out, x| out.push(u8::from(*x))),
         Array::String(v) => put(out, STRING, v, |out, x| write_string(out, x)),
+        Array::Bytes(v) => put(out, STRING, v, |out, x| write_string(out, x)),
         Array::U64(v) => put(out, U64, v, |out, x| out.extend(x.to_le_bytes())),
         Array::I64(v) => put(out, I64, v, |out, x| out.extend(x.to_le_bytes())),
         Array::F64(v) => put(out, F64, v, |out, x| out.extend(x.to_le_bytes())),

@@ -192,6 +192,7 @@ impl MetadataReader<'_> {
         }
         match self.metadata.get("tokenizer.ggml.tokens") {
             Some(Value::Array(Array::String(tokens))) if !tokens.is_empty() => Ok(tokens.len()),
+            Some(Value::Array(Array::Bytes(tokens))) => Ok(tokens.len()),
             _ => Err(self.error("vocab_size", "is missing, and there is no list of tokens to count")),
         }
     }

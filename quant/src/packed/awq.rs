@@ -52,9 +52,11 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         groups,
         group_of: GroupOf::Size(size),
         codes: codes.span(),
-        code_at: in_word,
+        col_at: |m, col| (col * (m.rows / IN_WORD), 0),
+        row_at: |_, row| (row / IN_WORD, bit(row)),
+        step: 0,
         zeros: zeros.span(),
-        zero_at: in_word,
+        zero_at: |m, row, group| (group * (m.rows / IN_WORD) + row / IN_WORD, bit(row)),
         zero_offset: 0,
         scales: Floats::of(found, scales)?,
     };
@@ -62,7 +64,7 @@ fn read(found: &Found) -> Result<Option<Weight>> {
     Ok(Some(found.weight(format!("{}.weight", found.base), vec![rows, cols], packed, &from)))
 }
 
-/// Of a column or a group, the number of a row.
-fn in_word(m: &Grouped, row: usize, line: usize) -> super::grouped::Place {
-    (line * (m.rows / IN_WORD) + row / IN_WORD, 0, BITS * PLACES[row % IN_WORD])
+/// Where in its word a row is.
+fn bit(row: usize) -> usize {
+    BITS * PLACES[row % IN_WORD]
 }

@@ -42,6 +42,10 @@ impl Packed for Ternary {
         }
     }
 
+    fn label(&self) -> Option<String> {
+        Some("ternary".to_owned())
+    }
+
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>)) {
         // A byte is of four rows; the last quarter gives back what all have read.
         let rows = rows.start.saturating_sub(3 * self.quarter)..rows.end.saturating_sub(3 * self.quarter);

@@ -61,6 +61,10 @@ impl Packed for Int8 {
         codes.iter().zip(out).for_each(|(&code, out)| *out = f32::from(code as i8) * scale * PART);
     }
 
+    fn label(&self) -> Option<String> {
+        Some("int8".to_owned())
+    }
+
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>)) {
         f(&self.codes.map, self.codes.within(rows.start * self.cols..rows.end * self.cols));
     }
@@ -81,6 +85,8 @@ enum Scales {
 
 /// A matrix in blocks that take no notice of its rows.
 struct FourBits {
+    /// `nf4` or `fp4`.
+    kind: String,
     codes: Span,
     cols: usize,
     values: Vec<f32>,
@@ -127,7 +133,8 @@ fn read_four_bits(found: &Found) -> Result<Option<Weight>> {
     } else {
         Scales::Floats(Floats::of(found, absmax)?)
     };
-    let packed = FourBits { codes: codes.span(), cols, values, block, scales };
+    let kind = json.get("quant_type").and_then(Value::as_str).filter(|kind| ["nf4", "fp4"].contains(kind)).unwrap_or("4-bit");
+    let packed = FourBits { kind: kind.to_owned(), codes: codes.span(), cols, values, block, scales };
     Ok(Some(found.weight(codes.name.clone(), vec![rows, cols], packed, &from)))
 }
 
@@ -155,6 +162,10 @@ impl Packed for FourBits {
             }
             at = block_end;
         }
+    }
+
+    fn label(&self) -> Option<String> {
+        Some(self.kind.clone())
     }
 
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>)) {

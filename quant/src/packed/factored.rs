@@ -30,6 +30,10 @@ impl Packed for Factored {
         out.iter_mut().for_each(|value| *value *= factor);
     }
 
+    fn label(&self) -> Option<String> {
+        None
+    }
+
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>)) {
         f(&self.rows.map, self.rows.within(rows.start * self.row_bytes..rows.end * self.row_bytes));
     }

@@ -83,6 +83,10 @@ impl Packed for Fp4 {
         }
     }
 
+    fn label(&self) -> Option<String> {
+        Some(self.dtype.name().to_lowercase())
+    }
+
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>)) {
         let row = self.cols / 2;
         f(&self.codes.map, self.codes.within(rows.start * row..rows.end * row));

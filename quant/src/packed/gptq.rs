@@ -70,9 +70,11 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         groups,
         group_of,
         codes: codes.span(),
-        code_at: |m, row, col| (row, m.rows, col * m.bits),
+        col_at: |m, col| (col * m.bits / 32 * m.rows, col * m.bits % 32),
+        row_at: |_, row| (row, 0),
+        step: rows,
         zeros: zeros.span(),
-        zero_at: |m, row, group| (group * (m.rows * m.bits / 32), 1, row * m.bits),
+        zero_at: |m, row, group| (group * (m.rows * m.bits / 32) + row * m.bits / 32, row * m.bits % 32),
         zero_offset: i32::from(layout == "gptq"),
         scales: Floats::of(found, scales)?,
     };

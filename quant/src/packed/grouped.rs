@@ -43,8 +43,8 @@ impl GroupOf {
     }
 }
 
-/// Where the code of a weight is: the first word, the step from word to word, and the bit.
-pub(super) type Place = (usize, usize, usize);
+/// Where a code is: the word, and the bit in it.
+pub(super) type Place = (usize, usize);
 
 /// A matrix in groups of columns.
 pub(super) struct Grouped {
@@ -54,8 +54,12 @@ pub(super) struct Grouped {
     pub(super) groups: usize,
     pub(super) group_of: GroupOf,
     pub(super) codes: Span,
-    /// Of a row and a column.
-    pub(super) code_at: fn(&Self, usize, usize) -> Place,
+    /// What a column adds to the place of a code.
+    pub(super) col_at: fn(&Self, usize) -> Place,
+    /// And a row.
+    pub(super) row_at: fn(&Self, usize) -> Place,
+    /// From a word to the next, for numbers across words.
+    pub(super) step: usize,
     pub(super) zeros: Span,
     /// Of a row and a group.
     pub(super) zero_at: fn(&Self, usize, usize) -> Place,
@@ -66,9 +70,8 @@ pub(super) struct Grouped {
 }
 
 impl Grouped {
-    /// Reads the number of `bits` bits at a place.
-    fn number(&self, bytes: &[u8], (first, step, bit): Place) -> i32 {
-        let (at, off) = (first + bit / 32 * step, bit % 32);
+    /// Reads the number at a place.
+    fn number(&self, bytes: &[u8], (at, off): Place, step: usize) -> i32 {
         let mut value = word(bytes, at) >> off;
         if off + self.bits > 32 {
             value |= word(bytes, at + step) << (32 - off);
@@ -78,40 +81,45 @@ impl Grouped {
 
     /// Scale and zero point of a row in a group.
     fn group(&self, row: usize, group: usize) -> (f32, i32) {
-        let zero = self.number(self.zeros.bytes(), (self.zero_at)(self, row, group)) + self.zero_offset;
+        let zero = self.number(self.zeros.bytes(), (self.zero_at)(self, row, group), 1) + self.zero_offset;
         (self.scales.get(group * self.rows + row), zero)
     }
 
-    fn value(&self, row: usize, col: usize, (scale, zero): (f32, i32)) -> f32 {
-        scale * (self.number(self.codes.bytes(), (self.code_at)(self, row, col)) - zero) as f32
+    /// Decodes the columns `cols` of some rows into `[rows, cols]`.
+    fn decode_part(&self, rows: &[usize], cols: Range<usize>, out: &mut [f32]) {
+        /// Columns at a time, so that words that rows share are read while they are at hand.
+        const COLS: usize = 32;
+        let bytes = self.codes.bytes();
+        // Of each group, those of each row.
+        let groups: Vec<(f32, i32)> =
+            (0..self.groups).flat_map(|group| rows.iter().map(move |&row| self.group(row, group))).collect();
+        let of_rows: Vec<Place> = rows.iter().map(|&row| (self.row_at)(self, row)).collect();
+        for first in cols.clone().step_by(COLS) {
+            let some = first..cols.end.min(first + COLS);
+            let of_cols: Vec<(Place, usize)> =
+                some.clone().map(|col| ((self.col_at)(self, col), self.group_of.group(col) * rows.len())).collect();
+            for (n, &(row_word, row_bit)) in of_rows.iter().enumerate() {
+                let at = n * cols.len() + first - cols.start;
+                for (out, &((word, bit), group)) in out[at..at + some.len()].iter_mut().zip(&of_cols) {
+                    let (scale, zero) = groups[group + n];
+                    *out = scale * (self.number(bytes, (word + row_word, bit + row_bit), self.step) - zero) as f32;
+                }
+            }
+        }
     }
 }
 
 impl Packed for Grouped {
     fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
-        let mut known = (usize::MAX, (0.0, 0));
-        for (col, out) in cols.zip(out) {
-            let group = self.group_of.group(col);
-            if known.0 != group {
-                known = (group, self.group(row, group));
-            }
-            *out = self.value(row, col, known.1);
-        }
+        self.decode_part(&[row], cols, out);
     }
 
     fn decode_rows(&self, rows: &[usize], out: &mut [f32]) {
-        /// Columns at a time, so that words that rows share are read while they are at hand.
-        const COLS: usize = 32;
-        // Of each group, those of each row.
-        let groups: Vec<(f32, i32)> =
-            (0..self.groups).flat_map(|group| rows.iter().map(move |&row| self.group(row, group))).collect();
-        for first in (0..self.cols).step_by(COLS) {
-            for (n, &row) in rows.iter().enumerate() {
-                for col in first..self.cols.min(first + COLS) {
-                    out[n * self.cols + col] = self.value(row, col, groups[self.group_of.group(col) * rows.len() + n]);
-                }
-            }
-        }
+        self.decode_part(rows, 0..self.cols, out);
+    }
+
+    fn label(&self) -> Option<String> {
+        Some(format!("int{}", self.bits))
     }
 
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>)) {

@@ -150,7 +150,7 @@ fn merged(base: &HfTensor, (a, b): (&HfTensor, &HfTensor), scale: f32) -> Result
         None => Base::Floats(floats(base)?),
     };
     let merged = Merged { base: base_of, cols, rank, a: floats(a)?, b: floats(b)?, scale };
-    Ok(HfTensor::packed(base, base.name.clone(), base.shape.clone(), Arc::new(merged)))
+    Ok(HfTensor::packed(base, base.name.clone(), base.shape.clone(), Arc::new(merged), base.stored_bytes()))
 }
 
 #[derive(Clone, Copy)]
@@ -243,6 +243,13 @@ impl Packed for Merged {
         self.a.decode(0..self.rank * self.cols, &mut a);
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(self.cols)) {
             self.add(row, &a, out);
+        }
+    }
+
+    fn label(&self) -> Option<String> {
+        match &self.base {
+            Base::Packed(packed) => packed.label(),
+            Base::Floats(_) => None,
         }
     }
 

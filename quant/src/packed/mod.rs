@@ -50,6 +50,9 @@ pub(crate) trait Packed: Send + Sync {
     /// Calls `f` with the larger parts of files that these rows are made from.
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>));
 
+    /// What the field calls weights that are stored so, as `fp8` or `int4`; `None` where they are floats.
+    fn label(&self) -> Option<String>;
+
     /// The same as blocks that GGUF has too.
     fn fp4(&self) -> Option<&Fp4> {
         None
@@ -109,6 +112,8 @@ struct Weight {
     packed: Arc<dyn Packed>,
     /// The names of all tensors it is made from.
     from: Vec<String>,
+    /// Their bytes.
+    bytes: u64,
 }
 
 /// A marker, and where to look for the tensors that belong to it.
@@ -178,8 +183,9 @@ impl<'a> Found<'a> {
     }
 
     fn weight(&self, name: String, shape: Vec<usize>, packed: impl Packed + 'static, from: &[Option<&HfTensor>]) -> Weight {
-        let from = from.iter().flatten().map(|tensor| tensor.name.clone()).collect();
-        Weight { name, shape, packed: Arc::new(packed), from }
+        let from: Vec<&HfTensor> = from.iter().copied().flatten().collect();
+        let bytes = from.iter().map(|tensor| tensor.range.len() as u64).sum();
+        Weight { name, shape, packed: Arc::new(packed), from: from.iter().map(|tensor| tensor.name.clone()).collect(), bytes }
     }
 }
 
@@ -206,7 +212,7 @@ impl Floats {
 
 /// A 32-bit word of a tensor of such, by its number.
 fn word(bytes: &[u8], index: usize) -> u32 {
-    u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[4 * index + i]))
+    u32::from_le_bytes(bytes.as_chunks().0[index])
 }
 
 /// Puts tensors together that are one weight, in the order in which the converter has them: weights where they stand, or behind
@@ -223,7 +229,7 @@ pub(crate) fn unpack(files: HfTensors, settings: &Settings) -> Result<HfTensors>
     let mut behind = Vec::new();
     for tensor in files.tensors().iter().filter(|tensor| is_marker(&tensor.name)) {
         let Some((weight, format)) = find(tensor, &all, settings)? else { continue };
-        let packed = HfTensor::packed(tensor, weight.name, weight.shape, weight.packed);
+        let packed = HfTensor::packed(tensor, weight.name, weight.shape, weight.packed, weight.bytes);
         if all.contains_key(packed.name.as_str()) && !weight.from.contains(&packed.name) || made.contains_key(&packed.name) {
             let what = format!("stands for the weight {}, which is there already", packed.name);
             return Err(Error::tensor(&tensor.file, &tensor.name, what));

@@ -213,6 +213,10 @@ impl Packed for Scaled {
         }
     }
 
+    fn label(&self) -> Option<String> {
+        Some(if self.code == Code::Integer { "int8" } else { "fp8" }.to_owned())
+    }
+
     fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>)) {
         f(&self.codes.map, self.codes.within(rows.start * self.cols..rows.end * self.cols));
     }

@@ -311,6 +311,7 @@ impl<'a> TokenizerReader<'a> {
         match self.metadata.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::Bytes(_)) => Err(self.error(key, "is not UTF-8")),
             Some(_) => Err(self.error(key, "is not a string")),
         }
     }
@@ -327,6 +328,11 @@ impl<'a> TokenizerReader<'a> {
         match self.metadata.get(key) {
             None => Err(self.error(key, "is missing")),
             Some(Value::Array(Array::String(list))) => Ok(list),
+            Some(Value::Array(Array::Bytes(list))) => {
+                let at = list.iter().position(|bytes| std::str::from_utf8(bytes).is_err()).unwrap_or(0);
+                Err(self
+                    .error(key, format!("entry {at} is not UTF-8: the file can be inspected and quantized, not tokenized with")))
+            }
             Some(_) => Err(self.error(key, "is not an array of strings")),
         }
     }

@@ -267,6 +267,30 @@ fn a_vocabulary_that_is_not_understood_is_an_error_when_asked_for() {
     check_vocab("tokenizer.ggml.add_bos_token", Some(Value::U32(1)), "not a boolean");
 }
 
+/// A name in Latin-1 and a token that is half a character, as old converters wrote them.
+#[test]
+fn strings_that_are_not_utf8_are_kept_byte_for_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let hf = Checkpoint::open(&fixture()).unwrap();
+    let mut metadata = hf.output_metadata().unwrap();
+    let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().to_vec();
+    let mut tokens: Vec<Vec<u8>> = tokens.into_iter().map(String::into_bytes).collect();
+    tokens[70] = vec![0xe4, 0xbd];
+    metadata.set("tokenizer.ggml.tokens", Value::Array(Array::Bytes(tokens.clone())));
+    metadata.set("general.name", Value::Bytes(b"Mod\xe8le".to_vec()));
+    write_gguf(&hf, metadata, &path("in.gguf"));
+
+    let stranger = Checkpoint::open(&path("in.gguf")).unwrap();
+    assert_eq!(stranger.hparams().vocab_size, hf.hparams().vocab_size);
+    write_gguf(&stranger, stranger.output_metadata().unwrap(), &path("out.gguf"));
+    let kept = GgufFile::open(&path("out.gguf")).unwrap().metadata;
+    assert_eq!(kept.get("general.name"), Some(&Value::Bytes(b"Mod\xe8le".to_vec())));
+    assert_eq!(kept.get("tokenizer.ggml.tokens"), Some(&Value::Array(Array::Bytes(tokens))));
+    let error = stranger.vocab().err().unwrap().to_string();
+    assert!(error.contains("tokenizer.ggml.tokens") && error.contains("entry 70 is not UTF-8"), "{error}");
+}
+
 #[test]
 fn a_rebuilt_tokenizer_needs_whole_merges_and_distinct_tokens() {
     let check = |key: &str, value: Value, said: &str| {

@@ -382,6 +382,32 @@ fn four_bit_floats_have_the_first_weight_in_the_low_bits() {
     check("NVFP4 of compressed-tensors", &tensors, config, |r, c| value(r, c) * (1.0 / 3.0));
 }
 
+#[test]
+fn a_checkpoint_says_how_its_weights_are_stored() {
+    let files = HfTensors::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hf/llama31_gqa")).unwrap();
+    let check = |tensors: &[(&str, Raw)], config: Json, label: &str, but: &[&str]| {
+        let dir = folder(tensors, config);
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let published = checkpoint.published().unwrap();
+        let floats = files.tensors().iter().filter(|t| t.name != format!("{MATRIX}.weight"));
+        let others: u64 = floats.map(|t| t.shape.iter().product::<usize>() as u64).sum();
+        assert_eq!(published.types, [("bf16".to_owned(), others), (label.to_owned(), (ROWS * COLS) as u64)]);
+        // What stands in the file but for what no weight is made from.
+        let stored = tensors.iter().filter(|(end, _)| !but.contains(end)).map(|(_, Raw(.., bytes))| bytes.len()).sum::<usize>();
+        assert_eq!((published.bytes, checkpoint.total_bytes()), (2 * others + stored as u64, published.bytes), "{label}");
+    };
+    let fp8 = json!({"quant_method": "fp8", "weight_block_size": [48, 100]});
+    let tensors = [(".weight", codes8("F8_E4M3")), (".weight_scale_inv", scales(&[3, 3])), (".input_scale", scales(&[1]))];
+    check(&tensors, fp8, "fp8", &[".input_scale"]);
+    let (tensors, config) = awq();
+    check(&tensors, config, "int4", &[]);
+    let (tensors, config) = integers(3, true, true);
+    check(&tensors, config, "int3", &[]);
+    check(&four_bits(true), json!({"quant_method": "bitsandbytes", "load_in_4bit": true}), "nf4", &[]);
+    let floats = folder(&[], json!({"quant_method": "fp8"}));
+    assert_eq!(Checkpoint::open(floats.path()).unwrap().published(), None);
+}
+
 /// The weights of a checkpoint, of the GGUF file made of it that keeps its blocks, and of its copy.
 #[test]
 fn a_file_that_keeps_blocks_is_the_same_model() {

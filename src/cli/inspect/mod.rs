@@ -16,6 +16,7 @@ use super::session::Session;
 use super::{Outcome, output};
 use bitworth_measure::models;
 use bitworth_quant::quantize::hex;
+use bitworth_report::number;
 
 /// Strings and arrays longer than this are cut in the text form; JSON has all of them.
 const SHOWN: usize = 60;
@@ -77,6 +78,11 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
         json!({ "metadata": keys, "tensors": tensors, "version": version, "weights": weights, "bytes": bytes, "bpw": bpw });
     if let Some(about) = &about {
         document["model"] = about_json(about);
+        if let Some(published) = &about.published {
+            let types: serde_json::Map<String, Value> =
+                published.types.iter().map(|(name, n)| (name.clone(), json!(n))).collect();
+            document["stored_as"] = json!({ "weights": types, "bytes": published.bytes });
+        }
         if about.other_parts.tensors > 0 {
             document["left_out"] = json!({ "tensors": about.other_parts.tensors, "bytes": about.other_parts.bytes });
         }
@@ -218,6 +224,13 @@ fn about_lines(about: &About) -> Vec<(&'static str, String)> {
     if about.mtp_blocks > 0 {
         lines.push(("further tokens", format!("{} blocks behind the last predict them; not computed", about.mtp_blocks)));
     }
+    if let Some(published) = &about.published {
+        let total: u64 = published.types.iter().map(|(_, weights)| weights).sum();
+        let share = |weights: u64| 100.0 * weights as f64 / total.max(1) as f64;
+        let types: Vec<String> = published.types.iter().map(|(name, n)| format!("{name} ({:.1} %)", share(*n))).collect();
+        let stored = format!("{}, {} with scales", types.join(", "), number::bytes(published.bytes));
+        lines.push(("stored as", format!("{stored}; shown here as the floats that they stand for")));
+    }
     if let Some(text) = output::left_out(about.other_parts) {
         lines.push(("left out", text));
     }
@@ -258,6 +271,11 @@ macro_rules! each_array {
             Array::F32($v) => $f,
             Array::Bool($v) => $f,
             Array::String($v) => $f,
+            Array::Bytes(bytes) => {
+                let $v: Vec<Value> = bytes.iter().map(|bytes| bytes_json(bytes)).collect();
+                let $v = &$v;
+                $f
+            }
             Array::U64($v) => $f,
             Array::I64($v) => $f,
             Array::F64($v) => $f,
@@ -268,6 +286,11 @@ macro_rules! each_array {
             }
         }
     };
+}
+
+/// A string that is not UTF-8: what can be shown of it.
+fn bytes_json(bytes: &[u8]) -> Value {
+    json!(String::from_utf8_lossy(bytes))
 }
 
 fn array_json(array: &Array) -> Value {
@@ -285,6 +308,7 @@ fn to_json(value: &Metadatum) -> Value {
         Metadatum::F32(v) => json!(v),
         Metadatum::Bool(v) => json!(v),
         Metadatum::String(v) => json!(v),
+        Metadatum::Bytes(v) => bytes_json(v),
         Metadatum::Array(v) => array_json(v),
         Metadatum::U64(v) => json!(v),
         Metadatum::I64(v) => json!(v),

@@ -245,7 +245,13 @@ pub fn lane_record(
     bpw: f64,
     sha256: Option<String>,
 ) -> Body {
-    let types: Vec<String> = lane.variant.types().iter().map(|(dtype, weights)| format!("{dtype} {weights}")).collect();
+    let types: Vec<String> = match &lane.variant {
+        Variant::Stored(checkpoint) if checkpoint.published().is_some() => {
+            let types = checkpoint.published().map_or(&[][..], |published| &published.types);
+            types.iter().map(|(name, weights)| format!("{name} {weights}")).collect()
+        }
+        _ => lane.variant.types().iter().map(|(dtype, weights)| format!("{dtype} {weights}")).collect(),
+    };
     Body::Lane(LaneRecord {
         recipe: recipe.to_owned(),
         is_reference,

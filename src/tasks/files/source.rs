@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bitworth_quant::{Error, Result};
+use bitworth_quant::{Error, Result, kind};
 
 use super::yaml::{self, Entries, Node};
 
@@ -84,7 +84,7 @@ impl Sources {
             return Err(Error::file(path, format!("has {length} bytes; task files of at most {MAX_BYTES} are supported")));
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let text = String::from_utf8(bytes).map_err(|e| Error::file(path, format!("is not UTF-8: {e}")))?;
+        let text = kind::utf8(bytes).map_err(|what| Error::file(path, what))?;
         let folder: Arc<Path> = Arc::from(path.parent().unwrap_or(Path::new("")));
         let node =
             yaml::parse(text.strip_prefix('\u{feff}').unwrap_or(&text), &folder).map_err(|what| Error::file(path, what))?;

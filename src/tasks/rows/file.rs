@@ -6,7 +6,7 @@ use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use bitworth_quant::message::Message;
-use bitworth_quant::{Error, Result};
+use bitworth_quant::{Error, Result, kind};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
@@ -111,7 +111,7 @@ impl<R: Read> Read for Bounded<R> {
 fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    let text = String::from_utf8(bytes).map_err(|e| Error::file(path, format!("is not UTF-8: {e}")))?;
+    let text = kind::utf8(bytes).map_err(|what| Error::file(path, what))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let fail = |what: Message| Error::file(path, what);
     if let Some(field) = field {
