@@ -43,11 +43,13 @@ pub fn utf8(bytes: Vec<u8>) -> Result<String, Message> {
     String::from_utf8(bytes).map_err(|e| {
         let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
         let line = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count();
-        let what = || format!("is not UTF-8: line {line}, byte {at} of the file; convert it, as `iconv -f latin1 -t utf-8` does");
+        let what = || format!("is not UTF-8: line {line}, byte {at} of the file; convert it to UTF-8 from the encoding that it has, as iconv does");
         of(bytes).map_or_else(what, str::to_owned).into()
     })
 }
 
+/// Most bytes of a Git LFS pointer.
+const POINTER: usize = 1024;
 /// One byte in so many of a text may be broken; where there are more, it is likely no text.
 const BROKEN: usize = 20;
 
@@ -60,6 +62,10 @@ pub fn prose(bytes: Vec<u8>) -> Result<(String, usize), Message> {
     // UTF-16 without a mark: every other byte is zero.
     let zeros = bytes.iter().filter(|&&byte| byte == 0).count();
     let many_zeros = 4 * zeros > bytes.len();
+    // A page may well be the text that is wanted; what stands for another file is not.
+    if bytes.len() <= POINTER && bytes.starts_with(KINDS[0].0) {
+        return Err(KINDS[0].1.into());
+    }
     let bytes = match String::from_utf8(bytes) {
         Ok(text) if !many_zeros => return Ok((text, 0)),
         Ok(text) => text.into_bytes(),
@@ -82,7 +88,7 @@ pub fn prose(bytes: Vec<u8>) -> Result<(String, usize), Message> {
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
     if broken > 8 && BROKEN * broken > all {
-        return Err(format!("{broken} of its {all} bytes are not UTF-8; convert it, as `iconv -f latin1 -t utf-8` does").into());
+        return Err(format!("{broken} of its {all} bytes are not UTF-8; convert it to UTF-8 from the encoding that it has, as iconv does").into());
     }
     Ok((text, broken))
 }

@@ -109,6 +109,8 @@ pub struct HfTensors {
     path: PathBuf,
     files: Vec<Arc<Path>>,
     tensors: Vec<HfTensor>,
+    /// Names of those that an adapter has changed.
+    adapted: HashSet<String>,
 }
 
 impl HfTensors {
@@ -124,6 +126,11 @@ impl HfTensors {
             (vec![path.to_owned()], None)
         } else if index.is_file() {
             let listed = read_index(&index)?;
+            let single = path.join(SINGLE);
+            if single.is_file() && listed.iter().all(|entry| entry.shard != SINGLE) {
+                let what = format!("stands beside {INDEX}, which names other files; remove the one that is left over");
+                return Err(Error::file(single, what));
+            }
             (shard_paths(path, &index, &listed)?, Some(listed))
         } else if path.join(SINGLE).is_file() {
             (vec![path.join(SINGLE)], None)
@@ -142,7 +149,7 @@ impl HfTensors {
             compare_with_index(&index, &listed, &tensors)?;
         }
         let files = names.into_iter().map(Arc::from).collect();
-        Ok(Self { path: path.to_owned(), files, tensors })
+        Ok(Self { path: path.to_owned(), files, tensors, adapted: HashSet::new() })
     }
 
     /// The directory or file it was opened by.
@@ -169,6 +176,17 @@ impl HfTensors {
     pub(crate) fn with_files(mut self, files: &[Arc<Path>]) -> Self {
         self.files.extend_from_slice(files);
         self
+    }
+
+    /// And with these tensors changed by an adapter.
+    pub(crate) fn with_adapted(mut self, names: Vec<String>) -> Self {
+        self.adapted.extend(names);
+        self
+    }
+
+    /// Whether an adapter has changed a tensor.
+    pub(crate) fn is_adapted(&self, name: &str) -> bool {
+        self.adapted.contains(name)
     }
 
     /// The tensor of that name.

@@ -189,7 +189,10 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
             tensors::check_block(&tensor.file, &tensor.name, rule, numbers.block, h)?;
             let new = || Sources { rule, tensors: BTreeMap::new(), last: at };
             let entry = sources.entry((number, numbers.block.unwrap_or(0))).or_insert_with(new);
-            entry.tensors.insert(numbers.part.unwrap_or(0), tensor);
+            if let Some(other) = entry.tensors.insert(numbers.part.unwrap_or(0), tensor) {
+                let what = format!("is the same weight as {}; one of them is left over from another save", other.name);
+                return Err(Error::tensor(&tensor.file, &tensor.name, what));
+            }
             entry.last = at;
         }
         if !known {

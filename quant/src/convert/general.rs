@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::card::{Card, CardValue};
-use super::config::{Config, read_json, read_text};
+use super::config::{Config, read_bytes, read_json};
 use super::naming::{self, model_name};
 use super::weights::WeightCount;
 use crate::Result;
@@ -95,7 +95,9 @@ const SAMPLING: &[(&str, &[&str], bool)] = &[
 pub(super) fn add_keys(config: &Config, dir: &Path, weights: &WeightCount, m: &mut Metadata) -> Result<()> {
     let parameter_count = weights.total;
     add_sampling(dir, m);
-    let card = Card::parse(&read_text(&dir.join("README.md"))?.unwrap_or_default());
+    // What is read of it is plain; a card in another encoding is none the worse for it.
+    let card = read_bytes(&dir.join("README.md"))?.unwrap_or_default();
+    let card = Card::parse(&String::from_utf8_lossy(&card));
     let mut texts: Vec<(Field, Option<String>)> =
         FROM_CARD.iter().map(|&(field, keys)| (field, from_card(&card, field, keys))).collect();
     let ids = [config.json.get("_name_or_path").and_then(Json::as_str).map(str::to_owned), Some(model_name(dir))];

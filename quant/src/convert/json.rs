@@ -94,7 +94,7 @@ pub fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
     if let Some(what) = kind::of(&bytes) {
         return Err(Error::file(path, what));
     }
-    let text = String::from_utf8(bytes).map_err(|_| Error::file(path, "is no UTF-8 text"))?;
+    let text = kind::utf8(bytes).map_err(|what| Error::file(path, what))?;
     if text.trim_start().is_empty() {
         return Err(Error::file(path, "the file is empty; fetch or make it again"));
     }
@@ -147,10 +147,13 @@ fn finite(text: &str) -> Cow<'_, str> {
 /// The text of `path`; `None` where there is no such file.
 ///
 /// # Errors
-/// The file cannot be read, is too large, or holds no UTF-8.
+/// The file cannot be read, is too large, is another file in its place, or holds no UTF-8.
 pub fn read_text(path: &Path) -> Result<Option<String>> {
     let Some(bytes) = read_bytes(path)? else { return Ok(None) };
-    String::from_utf8(bytes).map(Some).map_err(|_| Error::file(path, "is no UTF-8 text"))
+    if let Some(what) = kind::of(&bytes) {
+        return Err(Error::file(path, what));
+    }
+    kind::utf8(bytes).map(Some).map_err(|what| Error::file(path, what))
 }
 
 /// The content of `path`; `None` where there is no such file.
@@ -161,6 +164,8 @@ pub fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(path, e)),
+        // Opening a named pipe would wait for somebody who writes.
+        Ok(m) if !m.is_file() => return Err(Error::file(path, "not a regular file")),
         Ok(m) if m.len() > MAX_JSON_BYTES => {
             return Err(Error::file(path, format!("has {} bytes; at most {MAX_JSON_BYTES} are read", m.len())));
         }

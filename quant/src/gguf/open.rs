@@ -47,13 +47,17 @@ impl GgufFile {
     /// [`Error::Io`] where a file cannot be read, [`Error::Gguf`], [`Error::Tensor`] and [`Error::Key`] where it breaks the
     /// format, [`Error::File`] where files of a split model are missing or do not belong together.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = map_file(path)?;
-        if let Some(what) = kind::of(&map).filter(|_| !map.starts_with(MAGIC)) {
-            return Err(Error::file(path, what));
-        }
+        let map = map_gguf(path)?;
         let header = Header::read(path, &map, 0)?;
+        if let Some(key) = SPLIT_KEYS.iter().find(|key| header.metadata.get(key).is_some() && header.metadata.u64(key).is_none()) {
+            return Err(Error::key(path, *key, "is no count"));
+        }
         match header.metadata.u64(SPLIT_KEYS[1]) {
-            None | Some(0 | 1) => Ok(Self::single(path, map, header)),
+            None | Some(0 | 1) => {
+                let single = Self::single(path, map, header);
+                single.check_tensors()?;
+                Ok(single)
+            }
             Some(count) => Self::joined(path, count),
         }
     }
@@ -66,12 +70,12 @@ impl GgufFile {
 
     fn joined(path: &Path, count: u64) -> Result<Self> {
         let paths = shard_paths(path, count)?;
-        let map = map_file(&paths[0])?;
+        let map = map_gguf(&paths[0])?;
         let first = Header::read(&paths[0], &map, 0)?;
         check_shard(&paths[0], &first, 0, count)?;
         let mut joined = Self::single(&paths[0], map, first);
         for (i, path) in paths.iter().enumerate().skip(1) {
-            let map = map_file(path)?;
+            let map = map_gguf(path)?;
             let header = Header::read(path, &map, i)?;
             check_shard(path, &header, i as u64, count)?;
             joined.tensors.extend(header.tensors);
@@ -111,6 +115,15 @@ impl GgufFile {
     /// All files of the model, in order.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().map(|s| s.path.as_path())
+    }
+}
+
+/// Maps a file, unless its first bytes say that it is something else.
+fn map_gguf(path: &Path) -> Result<Arc<FileMap>> {
+    let map = map_file(path)?;
+    match kind::of(&map).filter(|_| !map.starts_with(MAGIC)) {
+        Some(what) => Err(Error::file(path, what)),
+        None => Ok(map),
     }
 }
 

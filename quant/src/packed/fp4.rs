@@ -74,7 +74,9 @@ impl Packed for Fp4 {
         while at < cols.end {
             let end = cols.end.min((at / run + 1) * run);
             let (scale, codes) = self.stored((row * self.cols + at) / run);
-            let scale = fp4::half_scale(self.dtype, scale);
+            // What a scale cannot be makes weights that are no numbers, which are refused where they are met.
+            let broken = self.dtype == DType::NVFP4 && (scale & 0x7f == 0x7f || scale > 0x80);
+            let scale = if broken { f32::NAN } else { fp4::half_scale(self.dtype, scale) };
             for (col, out) in (at..end).zip(&mut out[at - cols.start..]) {
                 let code = codes[col % run / 2] >> (4 * (col % 2)) & 0xf;
                 *out = f32::from(fp4::VALUES[usize::from(code)]) * scale * factor;

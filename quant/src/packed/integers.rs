@@ -70,15 +70,21 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         true => found.check_shape(scales, &[1])?,
         false => found.check_shape(scales, &[rows, groups])?,
     }
-    let zeros = found.get(".weight_zero_point");
+    let zeros = match scheme.symmetric {
+        true => found.get(".weight_zero_point"),
+        false => Some(found.require(".weight_zero_point")?),
+    };
     if let Some(zeros) = zeros {
         found.check_type(zeros, &["I32"])?;
         found.check_shape(zeros, &[if shared { 1 } else { rows }.div_ceil(32 / scheme.bits), groups])?;
     }
-    let list = found.get(".weight_g_idx");
+    let list = match scheme.is_ordered {
+        true => Some(found.require(".weight_g_idx")?),
+        false => found.get(".weight_g_idx"),
+    };
     let group_of = match list {
-        // -1 is no order.
-        Some(list) if list.shape == [cols] && !list.bytes().starts_with(&[0xff; 4]) => {
+        // -1 for all columns is no order.
+        Some(list) if list.shape == [cols] && list.bytes().iter().any(|&byte| byte != 0xff) => {
             GroupOf::listed(found, list, groups, size)?
         }
         Some(list) => {

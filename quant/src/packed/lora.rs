@@ -35,6 +35,12 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("megatron_config", &[]),
     ("trainable_token_indices", &["[]", "{}"]),
     ("target_parameters", &["[]"]),
+    ("alora_invocation_tokens", &["[]"]),
+    ("layer_replication", &["[]"]),
+    ("arrow_config", &[]),
+    ("use_bdlora", &["false"]),
+    // The others change the weights of the base before they are trained.
+    ("init_lora_weights", &["true", "false", "\"gaussian\"", "\"eva\"", "\"orthogonal\""]),
 ];
 
 /// An adapter to be merged.
@@ -108,9 +114,13 @@ pub(crate) fn merge(model: HfTensors, adapter: &Adapter) -> Result<HfTensors> {
             Some(module) => {
                 let b = tensor.name.replace(".lora_A.", ".lora_B.");
                 let b = all.get(b.as_str()).ok_or_else(|| Error::tensor(&tensor.file, b.clone(), "is missing"))?;
-                merged(base, (tensor, b), config.scale(module)? * adapter.scale)?
+                merged(base, (tensor, b), config.scale(module, tensor.shape.first().copied().unwrap_or(0))? * adapter.scale)?
             }
             // A module that was trained whole.
+            None if model.is_adapted(&base_name) => {
+                let what = format!("replaces {base_name}, which another adapter has changed; both cannot hold");
+                return Err(Error::tensor(&tensor.file, &tensor.name, what));
+            }
             None if base.shape == tensor.shape => {
                 let mut whole = tensor.clone();
                 whole.name.clone_from(&base.name);
@@ -123,9 +133,10 @@ pub(crate) fn merge(model: HfTensors, adapter: &Adapter) -> Result<HfTensors> {
     if found.is_empty() {
         return Err(Error::file(&weights, "holds no tensors"));
     }
+    let adapted: Vec<String> = found.keys().cloned().collect();
     let tensors = model.tensors().iter().map(|t| found.remove(&t.name).unwrap_or_else(|| t.clone())).collect();
     let more = files.files().to_vec();
-    Ok(model.with_tensors(tensors).with_files(&more))
+    Ok(model.with_tensors(tensors).with_files(&more).with_adapted(adapted))
 }
 
 fn other_shape(tensor: &HfTensor, base: &HfTensor) -> Error {
@@ -171,7 +182,8 @@ impl Config<'_> {
     fn check(self) -> Result<()> {
         match self.get("peft_type").and_then(Value::as_str) {
             Some("LORA") => {}
-            other => return Err(self.error("peft_type", format!("is {other:?}; only LORA is supported"))),
+            Some(other) => return Err(self.error("peft_type", format!("{other:?} is not supported; only \"LORA\" is"))),
+            None => return Err(self.error("peft_type", "is missing; it must be \"LORA\"")),
         }
         for (key, neutral) in NEUTRAL {
             if let Some(value) = self.get(key).filter(|value| !neutral.contains(&value.to_string().as_str())) {
@@ -183,16 +195,30 @@ impl Config<'_> {
     }
 
     /// What the product of a module's matrices is multiplied by.
-    fn scale(self, module: &str) -> Result<f32> {
+    ///
+    /// `stored` is the rank that they have.
+    fn scale(self, module: &str, stored: usize) -> Result<f32> {
         let rank = self.number("rank_pattern", "r", module)?;
         let alpha = self.number("alpha_pattern", "lora_alpha", module)?;
-        let root = self.get("use_rslora").and_then(Value::as_bool).unwrap_or(false);
+        let root = match self.get("use_rslora") {
+            None => false,
+            Some(Value::Bool(root)) => *root,
+            Some(other) => return Err(self.error("use_rslora", format!("is {other}, but must be true or false"))),
+        };
+        if rank != stored as f64 {
+            return Err(self.error("r", format!("is {rank} for {module}, whose matrices have the rank {stored}")));
+        }
         Ok((alpha / if root { rank.sqrt() } else { rank }) as f32)
     }
 
     /// A number above 0 that patterns may name for a module: whole names or their ends, as PEFT matches them.
     fn number(self, patterns: &str, key: &str, module: &str) -> Result<f64> {
-        for (pattern, value) in self.get(patterns).and_then(Value::as_object).into_iter().flatten() {
+        let object = match self.get(patterns) {
+            None => None,
+            Some(Value::Object(object)) => Some(object),
+            Some(_) => return Err(self.error(patterns, "must be an object")),
+        };
+        for (pattern, value) in object.into_iter().flatten() {
             let regex = RegexBuilder::new(&format!("^(?:.*\\.)?(?:{pattern})$")).size_limit(MAX_PATTERN_BYTES).build();
             let regex = regex.map_err(|_| self.error(patterns, format!("the pattern {pattern:?} is not supported")))?;
             if regex.is_match(module) {

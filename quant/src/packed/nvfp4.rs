@@ -30,7 +30,8 @@ fn read_modelopt(found: &Found) -> Result<Option<Weight>> {
         return Ok(None);
     }
     let input = codes.name.strip_suffix("weight").and_then(|stem| found.all.get(format!("{stem}input_scale").as_str()).copied());
-    let second = found.get("_scale_2");
+    // Without it the weights would be too large by far.
+    let second = Some(found.require("_scale_2")?);
     let shape_name = (codes.name.clone(), codes, found.tensor);
     read(found, shape_name, [second, input], |factor| factor).map(Some)
 }

@@ -78,10 +78,18 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         }
     };
     let zeros = found.get("_zero_point");
-    if let Some(zeros) = zeros {
-        found.check_type(zeros, &["I8"])?;
-        found.check_shape(zeros, &scale.shape)?;
-    }
+    let zeros = match zeros {
+        Some(zeros) if code == Code::Integer => {
+            found.check_type(zeros, &["I8"])?;
+            found.check_shape(zeros, &scale.shape)?;
+            Some(zeros)
+        }
+        // Of floats they are there for uniformity.
+        Some(zeros) if zeros.bytes().iter().any(|&byte| byte != 0) => {
+            return Err(found.error(zeros, "holds zero points other than 0 of 8-bit floats, which have none"));
+        }
+        _ => zeros,
+    };
     let block = block(found, weight, code)?;
     let steps = match block {
         Some(block) => blocks(found, weight, block)?,
@@ -94,7 +102,7 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         cols,
         scales: scale.span(),
         scale_type,
-        zeros: zeros.map(HfTensor::span),
+        zeros: zeros.filter(|_| code == Code::Integer).map(HfTensor::span),
         block: block.unwrap_or([1, if steps[2] == 0 { cols } else { 1 }]),
         steps,
     };
@@ -109,8 +117,12 @@ fn block(found: &Found, weight: &HfTensor, code: Code) -> Result<Option<[usize; 
     }
     let kind = if code == Code::Integer { "int" } else { "float" };
     let module = weight.name.strip_suffix(".weight").unwrap_or(&weight.name);
-    let fits = |scheme: &Scheme| scheme.bits == 8 && scheme.kind == kind;
+    // Integers of fewer bits may stand in bytes, too.
+    let fits = |scheme: &Scheme| scheme.kind == kind && (scheme.bits == 8 || scheme.bits < 8 && code == Code::Integer);
     let scheme = found.settings.scheme(found.tensor, module, fits)?;
+    if code == Code::Integer && !scheme.symmetric {
+        found.require("_zero_point")?;
+    }
     let cols = weight.shape.last().copied().unwrap_or_default();
     match scheme.strategy.as_str() {
         "tensor" | "channel" => Ok(None),

@@ -35,6 +35,10 @@ pub(super) struct Scheme {
     pub(super) group_size: Option<usize>,
     /// Rows and columns that do.
     pub(super) block: Option<[usize; 2]>,
+    /// Whether there are no zero points.
+    pub(super) symmetric: bool,
+    /// Whether groups are of columns in another order than theirs.
+    pub(super) is_ordered: bool,
 }
 
 impl Settings {
@@ -158,6 +162,17 @@ impl Settings {
         if transforms.is_some_and(|groups| !groups.is_empty()) {
             return Err(self.error(TRANSFORMS, "rotations of activations are not supported; only an empty one is"));
         }
+        if self.method() == Some("bitnet") {
+            for (key, value) in [("linear_class", "autobitlinear"), ("quantization_mode", "online")] {
+                if self.text(key)? == Some(value) {
+                    let what = format!(
+                        "{value:?} is not supported: programs do not agree on what such weights are multiplied by; convert the \
+                         checkpoint to BF16 first"
+                    );
+                    return Err(self.error(key, what));
+                }
+            }
+        }
         if self.is_compressed_tensors() {
             self.check_format(self.text("format")?)?;
             for group in self.groups()? {
@@ -279,6 +294,13 @@ impl Settings {
             strategy,
             group_size,
             block: get("block_structure").map(|value| self.pair("block_structure", value)).transpose()?,
+            symmetric: get("symmetric").and_then(Value::as_bool).unwrap_or(true),
+            // `ActivationOrdering` of compressed-tensors: the others leave columns where they are.
+            is_ordered: match get("actorder") {
+                Some(Value::Bool(ordered)) => *ordered,
+                Some(Value::String(order)) => ["group", "dynamic"].contains(&order.to_ascii_lowercase().as_str()),
+                _ => false,
+            },
         })
     }
 }

@@ -52,7 +52,7 @@ impl<'a> Tokenizer<'a> {
         match &files.tokenizer {
             Some(json) => Ok(Self { path, json }),
             None => {
-                Err(Error::file(path, "is missing, and so are vocab.json and merges.txt, of which it could be made; fetch it"))
+                Err(Error::file(path, "is missing, and vocab.json and merges.txt, of which it could be made, are not both there; fetch it"))
             }
         }
     }

@@ -24,13 +24,21 @@ pub(super) fn tokenizer_json(dir: &Path, config: Option<&Map<String, Json>>) -> 
     }
     let (Some(vocab), Some(merges)) = (read_json(&vocab_path)?, read_text(&merges_path)?) else { return Ok(None) };
     let setting = |name: &str| config.and_then(|config| config.get(name));
-    let class = setting("tokenizer_class").and_then(Json::as_str).unwrap_or("GPT2Tokenizer");
+    let class = match setting("tokenizer_class").and_then(Json::as_str) {
+        Some(class) => class.to_owned(),
+        // As transformers' AutoTokenizer takes it.
+        None => match read_json(&dir.join("config.json"))?.as_ref().and_then(|config| config.get("model_type")?.as_str()) {
+            Some("qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe") => "Qwen2Tokenizer".to_owned(),
+            Some("gpt2") => "GPT2Tokenizer".to_owned(),
+            _ => "a folder whose tokenizer_config.json names no tokenizer_class".to_owned(),
+        },
+    };
     let prefix = setting("add_prefix_space").and_then(Json::as_bool).unwrap_or(false);
     let bytes = |prefix: bool, regex: bool| {
         let (kind, trim) = ("ByteLevel", true);
         json!({"type": kind, "add_prefix_space": prefix, "trim_offsets": trim, "use_regex": regex})
     };
-    let (normalizer, pre) = match class.strip_suffix("Fast").unwrap_or(class) {
+    let (normalizer, pre) = match class.strip_suffix("Fast").unwrap_or(&class) {
         "GPT2Tokenizer" => (Json::Null, bytes(prefix, true)),
         "Qwen2Tokenizer" => {
             let split = json!({"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false});

@@ -548,10 +548,59 @@ fn broken_integers_and_four_bits_are_refused() {
     refused(&wrong, bytes, &["quant_state", "no JSON"]);
 
     let eights = Raw("F8_E4M3", vec![ROWS, COLS / 16 - 1], vec![40; ROWS * (COLS / 16 - 1)]);
-    let tensors = [(".weight", halves()), (".weight_scale", eights)];
+    let tensors = [(".weight", halves()), (".weight_scale", eights), (".weight_scale_2", f32s(&[], &[0.3]))];
     refused(&tensors, json!({"quant_method": "modelopt"}), &["v_proj.weight_scale", "[128, 15]", "[128, 16]"]);
     let eights = Raw("F8_E4M3", vec![ROWS, COLS / 16], vec![40; ROWS * COLS / 16]);
     let tensors = [(".weight_packed", halves()), (".weight_scale", eights), (".weight_global_scale", f32s(&[1], &[0.0]))];
     let config = groups("nvfp4-pack-quantized", json!({"num_bits": 4, "type": "float"}));
     refused(&tensors, config, &["v_proj.weight_global_scale", "is 0"]);
+}
+
+/// What the configuration says is there and is not would make other weights without a word.
+#[test]
+fn what_is_stated_and_missing_is_refused() {
+    let eights = Raw("F8_E4M3", vec![ROWS, COLS / 16], vec![40; ROWS * COLS / 16]);
+    let tensors = [(".weight", halves()), (".weight_scale", eights)];
+    refused(&tensors, json!({"quant_method": "modelopt"}), &["v_proj.weight_scale_2", "is missing"]);
+
+    let (tensors, mut config) = integers(4, false, false);
+    config["config_groups"]["group_0"]["weights"]["symmetric"] = json!(false);
+    refused(&tensors, config, &["v_proj.weight_zero_point", "is missing"]);
+    let (mut tensors, mut config) = integers(4, true, true);
+    config["config_groups"]["group_0"]["weights"]["actorder"] = json!("group");
+    assert_eq!(tensors.last().unwrap().0, ".weight_g_idx");
+    // One column without a group is none of all columns without one.
+    let mut list: Vec<u32> = (0..COLS).map(|col| group_of(col) as u32).collect();
+    list[0] = u32::MAX;
+    tensors.last_mut().unwrap().1 = i32s(&[COLS], &list);
+    refused(&tensors, config.clone(), &["v_proj.weight_g_idx", "column 0"]);
+    tensors.pop();
+    refused(&tensors, config, &["v_proj.weight_g_idx", "is missing"]);
+
+    let int8 = groups("int-quantized", json!({"num_bits": 8, "type": "int", "strategy": "tensor", "symmetric": false}));
+    let tensors = [(".weight", codes8("I8")), (".weight_scale", scales(&[1]))];
+    refused(&tensors, int8, &["v_proj.weight_zero_point", "is missing"]);
+    let float = groups("float-quantized", json!({"num_bits": 8, "type": "float", "strategy": "tensor"}));
+    let zero = |point: u8| {
+        let zeros = Raw("I8", vec![1], vec![point]);
+        [(".weight", codes8("F8_E4M3")), (".weight_scale", scales(&[1])), (".weight_zero_point", zeros)]
+    };
+    refused(&zero(5), float.clone(), &["v_proj.weight_zero_point", "8-bit floats"]);
+    check("a zero point of 0", &zero(0), float, |r, c| e4m3(code8(r, c)) * scale(0));
+    for (key, value) in [("linear_class", "autobitlinear"), ("quantization_mode", "online")] {
+        refused(&[], json!({"quant_method": "bitnet", key: value}), &[key, value, "BF16"]);
+    }
+}
+
+/// A scale that is no number, or negative, which no such scale is: weights that are no numbers, which quantizing refuses.
+#[test]
+fn broken_scales_of_four_bit_floats_do_not_become_weights() {
+    for broken in [0x7f, 0xff, 0x81] {
+        let mut eights = vec![40; ROWS * COLS / 16];
+        eights[3] = broken;
+        let eights = Raw("F8_E4M3", vec![ROWS, COLS / 16], eights);
+        let tensors = [(".weight", halves()), (".weight_scale", eights), (".weight_scale_2", f32s(&[], &[0.3]))];
+        let values = decoded(&folder(&tensors, json!({"quant_method": "modelopt", "quant_algo": "NVFP4"})));
+        assert!(values.iter().enumerate().all(|(i, value)| value.is_nan() == (48..64).contains(&i)), "{broken:#x}");
+    }
 }
