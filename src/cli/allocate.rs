@@ -34,6 +34,8 @@ use bitworth_report::lanes::ScoredLane;
 const NEIGHBOUR: f64 = 0.03;
 /// How often a choice is made anew because what it lost was too much.
 const TRIES: usize = 6;
+/// How near a predicted loss that is kept lies to one that is not, where no more is tried.
+const NEAR: f64 = 1.1;
 /// What is aimed at below what would just do, because the measured loss of a choice is above the predicted one.
 const MARGIN: f64 = 0.95;
 
@@ -47,7 +49,12 @@ pub struct AllocateArgs {
     sensitivities: PathBuf,
     /// Most bytes of the file, metadata included, as 24GiB or 5G (thousands, as llama.cpp counts them) [default: what --base
     /// takes].
-    #[arg(long, value_parser = parse_file_size, value_name = "SIZE", required_unless_present_any = ["target_bpw", "max_kld", "base"])]
+    #[arg(
+        long,
+        value_parser = parse_file_size,
+        value_name = "SIZE",
+        required_unless_present_any = ["target_bpw", "max_kld", "base"]
+    )]
     target_size: Option<u64>,
     /// Most bits per weight of the tensors, as 4.8.
     #[arg(long, value_name = "BITS", conflicts_with = "target_size")]
@@ -254,28 +261,40 @@ impl Work<'_> {
         Ok(Chosen { tried, taken, note, failed: None })
     }
 
-    /// The smallest choice that surely loses no more than `most` nats.
+    /// The smallest choice that surely loses no more than `most` nats, as far as a few tries find it: the predicted loss that it
+    /// is chosen by lies between one that is kept and one that is not.
     fn below(&self, most: f64) -> Result<Chosen> {
-        let mut limit = MARGIN * most;
-        for attempt in 1.. {
+        let (mut limit, mut too_much) = (MARGIN * most, None::<f64>);
+        let (mut kept, mut last): (Option<(f64, Vec<Tried>)>, Option<Vec<Tried>>) = (None, None);
+        for _ in 0..TRIES {
             let mix = self.allocator.mix(self.base, self.name)?;
             let choice = self.choose(Target::Divergence(limit))?;
             let tried = self.measure(vec![(self.base.name.clone(), mix), ("choice".to_owned(), choice)])?;
-            let kld = tried[1].kld.context("nothing was measured")?;
-            let Some(high) = kld.high() else {
+            let Some(high) = tried[1].kld.and_then(|kld| kld.high()) else {
                 bail!("--max-kld: one window says nothing about the spread; give a longer text or smaller windows")
             };
-            if high <= most {
-                let note = format!("the choice loses {:.6} nats, surely at most {high:.6}", kld.value);
-                return Ok(Chosen { tried, taken: 1, note, failed: None });
+            match high <= most {
+                true => kept = Some((limit, tried)),
+                false => (too_much, last) = (Some(limit), Some(tried)),
             }
-            if attempt == TRIES {
-                let note = format!("the choice may lose up to {high:.6} nats, which is above --max-kld {most}");
-                return Ok(Chosen { tried, taken: 1, failed: Some(note.clone()), note });
-            }
-            limit *= MARGIN * most / high;
+            limit = match (&kept, too_much) {
+                (Some((kept, _)), Some(too_much)) if too_much > kept * NEAR => (kept * too_much).sqrt(),
+                (None, Some(too_much)) => too_much * most / high,
+                _ => break,
+            };
         }
-        bail!("--max-kld: nothing was tried")
+        let found = kept.map(|(_, tried)| (tried, true)).or(last.map(|tried| (tried, false)));
+        let (tried, holds) = found.context("nothing was tried")?;
+        let kld = tried[1].kld.context("nothing was measured")?;
+        let high = kld.high().unwrap_or(f64::INFINITY);
+        let (note, failed) = match holds {
+            true => (format!("the choice loses {:.6} nats, surely at most {high:.6}", kld.value), None),
+            false => {
+                let note = format!("the choice may lose up to {high:.6} nats, which is above --max-kld {most}");
+                (note.clone(), Some(note))
+            }
+        };
+        Ok(Chosen { tried, taken: 1, note, failed })
     }
 
     /// Scores candidates on the text, of which the first is the mix.

@@ -24,7 +24,9 @@ use bitworth_measure::text::TextWindows;
 use bitworth_measure::{models, on_device};
 use bitworth_text::tokenizer::Tokenizer;
 
-/// Parts of the table that are shown.
+/// The types of a table, where no others are asked for.
+const TYPES: &str = "q2_k,q3_k,q4_k,q5_k,q6_k,q8_0";
+/// Rows of the table that are shown.
 const SHOWN: usize = 12;
 
 /// Measure what each unit of a model loses in each type: one walk with a branch for every unit.
@@ -39,10 +41,10 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "FILE.parquet")]
     out: PathBuf,
     /// Types that units may get.
-    #[arg(long, value_delimiter = ',', value_parser = parse_dtype, value_name = "TYPES", default_value = "q2_k,q3_k,q4_k,q5_k,q6_k,q8_0")]
+    #[arg(long, value_delimiter = ',', value_parser = parse_dtype, value_name = "TYPES", default_value = TYPES)]
     types: Vec<DType>,
     /// The types in which the model's divergence is measured; of the others only the error of outputs is, in proportion to which
-    /// divergences are estimated [default: q3_k, or the first type].
+    /// divergences are estimated [default: q2_k, q3_k and q4_k, as far as --types has them, or else the first of those].
     #[arg(long, value_delimiter = ',', value_parser = parse_dtype, value_name = "TYPES")]
     measured: Vec<DType>,
     /// One branch for a whole block, whose units share what it loses by the errors of their outputs: a fifth of the work.
@@ -72,8 +74,10 @@ impl MeasureArgs {
         if !self.measured.is_empty() {
             return self.measured.clone();
         }
-        let usual = self.types.iter().find(|&&dtype| dtype == DType::Q3_K).or(self.types.first());
-        usual.copied().into_iter().collect()
+        // What larger types lose is little beside the noise of a short text.
+        let usual = [DType::Q2_K, DType::Q3_K, DType::Q4_K];
+        let found: Vec<DType> = self.types.iter().copied().filter(|dtype| usual.contains(dtype)).collect();
+        if found.is_empty() { self.types.iter().copied().take(1).collect() } else { found }
     }
 }
 

@@ -163,7 +163,8 @@ fn a_measurement_is_the_same_in_any_memory_and_when_it_was_stopped() {
 }
 
 /// The arguments of `allocate` for the demo, judged by its other text.
-const JUDGED: [&str; 8] = ["--text", "data/eval.txt", "--ctx", "256", "--chunks", "32", "--device", "cpu"];
+const JUDGED: [&str; 8] = ["--text", "data/eval.txt", "--ctx", "256", "--chunks", "48", "--device", "cpu"];
+const TYPES: &str = "q2_k,q3_k,q4_k,q5_k,q6_k";
 
 #[test]
 fn chosen_types_lose_less_than_a_mix_of_the_same_size() {
@@ -171,7 +172,7 @@ fn chosen_types_lose_less_than_a_mix_of_the_same_size() {
     let dir = world.path();
     json(dir, &[&["imatrix", "demo-model", "--out", "i.gguf"], &TEXT[..]].concat());
     let asked = ["measure", "demo-model", "--imatrix", "i.gguf", "--tokens", "4096", "--out", "s.parquet"];
-    json(dir, &[&asked, &TEXT[..]].concat());
+    json(dir, &[&asked[..], &TEXT, &["--types", TYPES]].concat());
     let asked = ["allocate", "demo-model", "--sensitivities", "s.parquet", "--base", "q3_k_m", "--imatrix", "i.gguf"];
     let written = ["--out", "best.toml", "--tensor-type-file", "best.txt"];
     let said = json(dir, &[&asked[..], &written, &JUDGED].concat());
@@ -199,6 +200,11 @@ fn chosen_types_lose_less_than_a_mix_of_the_same_size() {
     let choice = &said["tried"][1];
     assert!(choice["kld_high"].as_f64().unwrap() <= 1.2 * kld(1), "{said}");
     assert!(choice["bytes"].as_u64().unwrap() < bytes(1), "{said}");
+    // What no type loses as little as.
+    let asked = ["allocate", "demo-model", "--sensitivities", "s.parquet", "--max-kld", "1e-9", "--imatrix", "i.gguf"];
+    let none = common::run(dir, &[&asked[..], &["--out", "none.toml"], &JUDGED].concat());
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("measure larger types"));
 }
 
 #[test]
@@ -222,7 +228,7 @@ fn what_does_not_belong_together_is_refused() {
     allocate("other.gguf", &["--target-bpw", "4"], "another model");
     allocate("demo-model", &["--target-size", "1000"], "fits into 1000 bytes");
     allocate("demo-model", &["--target-bpw", "0.1"], "0.1 bits per weight");
-    allocate("demo-model", &["--target-bpw", "-1"], "above 0");
+    allocate("demo-model", &["--target-bpw", "0"], "above 0");
     allocate("demo-model", &["--max-kld", "0.1"], "--text");
     allocate("demo-model", &[], "--target-size");
     allocate("demo-model", &["--base", "q9"], "q9");
@@ -244,6 +250,9 @@ fn what_does_not_belong_together_is_refused() {
     measure(&["--text", "data/calib.txt", "--types", "q4_k", "--measured", "q3_k"], "--measured");
     measure(&["--text", "data/calib.txt", "--types", "f16"], "F16");
     measure(&["--text", "none.txt"], "none.txt");
+    json(dir, &["quantize", "demo-model", "--to", "q8_0", "--out", "small.gguf"]);
+    let quantized = ["measure", "small.gguf", "--text", "data/calib.txt", "--out", "t.parquet", "--device", "cpu"];
+    refused(&quantized, 2, "measure the original");
     std::fs::write(dir.join("mine.txt"), "mine").unwrap();
     measure(&["--text", "data/calib.txt", "--ctx", "128", "--tokens", "256", "--resume", "."], "folder of its own");
     refused(&["measure", "demo-model", "--text", "data/calib.txt", "--out", "mine.txt"], 2, "no parquet file");

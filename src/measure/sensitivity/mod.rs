@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bitworth_quant::allocate::{self, TensorUnit};
-use bitworth_quant::checkpoint::Checkpoint;
+use bitworth_quant::checkpoint::{Checkpoint, ModelOrigin, Tensor};
 use bitworth_quant::imatrix::ImatrixFormat;
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::quantize::hex;
@@ -88,6 +88,12 @@ pub fn measure<B: Backend>(
 ) -> Result<SensitivityTable> {
     if let Some(dtype) = asked.measured.iter().find(|dtype| !asked.types.contains(dtype)) {
         return Err(Error::unfit(format!("{dtype} is to be measured and is none of the types of the table")));
+    }
+    let quantized = |tensor: &&Tensor| !tensor.dtype.is_float() && !tensor.dtype.is_carried();
+    let published = checkpoint.origin() == ModelOrigin::Safetensors;
+    if let Some(tensor) = checkpoint.tensors().iter().find(quantized).filter(|_| !published) {
+        let (path, Tensor { name, dtype, .. }) = (checkpoint.path().display(), tensor);
+        return Err(Error::unfit(format!("{path}: {name} is {dtype} already; measure the original, in floats")));
     }
     let units = allocate::units(checkpoint.as_ref(), &PlanOptions::default())?;
     let origin = SensitivityOrigin {
