@@ -132,8 +132,8 @@ impl<'a> Allocator<'a> {
         self.candidate(recipe, text)
     }
 
-    /// The best of llama.cpp's mixes that keeps a target, which is the largest for a size and the smallest for a divergence; where
-    /// none does, the nearest.
+    /// The best of llama.cpp's mixes that keeps a target: the largest for a size, the smallest for a divergence. Where none
+    /// does, the nearest.
     ///
     /// # Errors
     /// As [`Self::mix`].
@@ -203,7 +203,7 @@ impl<'a> Allocator<'a> {
         let types = types.join(", ");
         Error::unfit(match target {
             Target::FileBytes(most) => {
-                format!("no choice among {types} fits into {most} bytes: the parts alone take {smallest}; measure smaller types")
+                format!("no choice among {types} fits into {most} bytes: the units alone take {smallest}; measure smaller types")
             }
             Target::BitsPerWeight(bpw) => format!("no choice among {types} has {bpw} bits per weight or fewer"),
             Target::Divergence(most) => {

@@ -1,7 +1,7 @@
-//! The multiple-choice knapsack: one of several choices for each unit, the least loss that a size allows. Walked along the choices
-//! that the Lagrangian (loss + lambda bytes) has as its minima, from the smallest size on, then filled greedily (Sinha and Zoltners
-//! 1979, "The Multiple-Choice Knapsack Problem"). At the sizes of that path the choice is the best there is; between them it is
-//! off by less than one step of one unit.
+//! The multiple-choice knapsack: one of several choices for each unit, the least loss that a size allows. Walked along the
+//! choices that the Lagrangian (loss + lambda bytes) has as its minima, from the smallest size on, then filled greedily (Sinha
+//! and Zoltners 1979, "The Multiple-Choice Knapsack Problem"). At the sizes of that path the choice is the best there is; between
+//! them it is off by less than one step of one unit.
 
 /// What a unit takes and loses in one type.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,3 +1,5 @@
+//! The solver against trying all combinations, and recipes against the plans that they lead to.
+
 use proptest::prelude::*;
 
 use super::*;

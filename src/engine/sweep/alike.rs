@@ -1,6 +1,6 @@
-//! What lanes of a walk have in common: lanes with the same weights of a block use one copy of them, and a lane that begins as the
-//! first one does has no activations of its own until its weights differ. So a lane that differs in one block costs that block and
-//! those behind it. The numbers are the same bits either way. Absent: walking (see `pass`).
+//! What lanes of a walk have in common: lanes with the same weights of a block use one copy of them, and a lane that begins as
+//! the first one does has no activations of its own until its weights differ. So a lane that differs in one block costs that
+//! block and those behind it. The numbers are the same bits either way. Absent: walking (see `pass`).
 
 use bitworth_quant::DType;
 use bitworth_quant::arch::Role;
