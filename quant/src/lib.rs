@@ -41,6 +41,7 @@
 //! ```
 
 mod about;
+pub mod allocate;
 pub mod arch;
 pub mod atomic_file;
 pub mod checkpoint;

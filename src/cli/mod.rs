@@ -4,6 +4,7 @@
 //! codes: 0 done, 1 a stated gate failed, 2 bad input or failure.
 
 mod advise;
+mod allocate;
 mod bench;
 mod calibrate;
 mod compare;
@@ -19,6 +20,7 @@ mod inspect;
 mod job;
 mod lm_eval;
 mod logits;
+mod measure;
 mod output;
 mod perplexity;
 mod plan_args;
@@ -113,6 +115,8 @@ enum Command {
     Run(run::RunArgs),
     Quantize(quantize::QuantizeArgs),
     Imatrix(imatrix::ImatrixArgs),
+    Measure(measure::MeasureArgs),
+    Allocate(allocate::AllocateArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -171,6 +175,8 @@ fn dispatch(command: Command, session: &session::Session) -> anyhow::Result<Outc
         Command::Run(args) => run::run(&args, session),
         Command::Quantize(args) => quantize::run(&args, session),
         Command::Imatrix(args) => imatrix::run(&args, session),
+        Command::Measure(args) => measure::run(&args, session),
+        Command::Allocate(args) => allocate::run(&args, session),
         Command::Convert(args) => convert::run(&args, session),
         Command::Inspect(args) => inspect::run(&args, session),
         Command::Verify(args) => verify::run(&args, session),

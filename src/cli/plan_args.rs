@@ -140,7 +140,11 @@ impl TensorTypeArgs {
     }
 }
 
-fn parse_dtype(name: &str) -> Result<DType, String> {
+/// A type by its name.
+///
+/// # Errors
+/// One that is not known.
+pub fn parse_dtype(name: &str) -> Result<DType, String> {
     let known = || DType::ALL.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ");
     DType::from_name(name).ok_or_else(|| format!("there is no such type; known: {}", known()))
 }

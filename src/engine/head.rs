@@ -3,9 +3,10 @@
 //! ask for them ([`logits`]).
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::backend::{Backend, HeadRow, Targets, TileShape};
-use super::error::Result;
+use super::error::{EngineError, Result};
 use super::forward::{self, Graph};
 use super::model::{OutputBias, OutputHead, Reader, output_rows};
 use super::supply::TensorRows;
@@ -49,6 +50,8 @@ pub struct Head<'a, B: Backend> {
     pub readers: &'a [Reader<'a>],
     /// Instead of lane 0's logits.
     pub reference: Option<&'a dyn StoredLogProbs>,
+    /// By lane that has an output matrix: the first with the same one.
+    pub alike: &'a [usize],
     /// Tokens whose rows of all output matrices are held at once (two such ranges are: one is read while one is used).
     pub tokens_at_once: usize,
 }
@@ -79,10 +82,14 @@ impl<B: Backend> Head<'_, B> {
         };
         let mut reference = backend.alloc((most * tile).max(1))?;
         let mut candidate = backend.alloc(if self.graphs.len() > 1 { (most * tile).max(1) } else { 1 })?;
-        let supply = self.readers.iter().find_map(|reader| reader.supply).map(|(supply, _)| supply);
+        let supply = self.readers.iter().find_map(|reader| reader.supply);
         let load = |tokens: Range<usize>| {
-            let rows = |reader: &Reader<'_>| output_rows(backend, reader, tokens.clone());
-            let weights = self.readers[walked.clone()].iter().map(rows).collect::<Result<Vec<_>>>()?;
+            let mut weights: Vec<Arc<B::Weight>> = Vec::with_capacity(walked.len());
+            for (reader, &first) in self.readers[walked.clone()].iter().zip(self.alike) {
+                let known = weights.get(first).cloned();
+                weights
+                    .push(known.map_or_else(|| Ok(output_rows(backend, reader, tokens.clone())?.weight), Ok::<_, EngineError>)?);
+            }
             let read = supply.map(|supply| {
                 supply.forget();
                 supply.take_read()
@@ -98,7 +105,7 @@ impl<B: Backend> Head<'_, B> {
                         |bias: &Option<OutputBias>| bias.as_ref().map(|bias| bias.of_tokens(backend, part.clone())).transpose();
                     let part_biases = biases.iter().map(of_lane).collect::<Result<Vec<_>>>()?;
                     self.tile(chunk, state, part.clone(), [&mut reference, &mut candidate], |lane| {
-                        let weight = lane.checked_sub(walked.start).map(|number| &weights[number].weight);
+                        let weight = lane.checked_sub(walked.start).map(|number| &weights[number]);
                         weight.map(|weight| (weight.as_ref(), rows.clone(), part_biases[lane].as_ref()))
                     })?;
                 }

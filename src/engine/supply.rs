@@ -18,8 +18,8 @@ use super::variant::Variant;
 pub struct Supply {
     /// How many lanes want a tensor so encoded, where it is more than one.
     wanted: HashMap<Encoding, usize>,
-    /// By lane, the file that is made of what it reads.
-    sinks: Vec<Option<Arc<Sink>>>,
+    /// The files that are made of what is read, and the variants that they are of.
+    sinks: Vec<(Variant, Arc<Sink>)>,
     state: Mutex<State>,
 }
 
@@ -63,8 +63,8 @@ impl Encoding {
 }
 
 impl Supply {
-    /// For lanes of these variants; each may have a file that is made on the way.
-    pub fn new<'v>(variants: impl Iterator<Item = &'v Variant>, sinks: Vec<Option<Arc<Sink>>>) -> Self {
+    /// For lanes of these variants, and files of some of them that are made on the way.
+    pub fn new<'v>(variants: impl Iterator<Item = &'v Variant>, sinks: Vec<(Variant, Arc<Sink>)>) -> Self {
         let mut wanted: HashMap<Encoding, usize> = HashMap::new();
         for variant in variants {
             for tensor in variant.checkpoint().tensors() {
@@ -82,7 +82,7 @@ impl Supply {
     ///
     /// # Errors
     /// A model that cannot be read or encoded, a file that cannot be written.
-    pub fn rows(&self, variant: &Variant, lane: usize, tensor: &Tensor, rows: Range<usize>, dtype: DType) -> Result<TensorBytes> {
+    pub fn rows(&self, variant: &Variant, tensor: &Tensor, rows: Range<usize>, dtype: DType) -> Result<TensorBytes> {
         let key = (Encoding::of(variant, tensor, dtype), rows.clone());
         let bytes = match self.take(&key) {
             Some(bytes) => bytes,
@@ -98,8 +98,11 @@ impl Supply {
                 bytes
             }
         };
-        if let Some(Some(sink)) = self.sinks.get(lane) {
-            sink.put(tensor, rows.start, &bytes)?;
+        // Lanes that read the same are read for once.
+        for (of, sink) in &self.sinks {
+            if of.dtype(tensor) == dtype && of.source_identity() == variant.source_identity() {
+                sink.put(tensor, rows.start, &bytes)?;
+            }
         }
         Ok(bytes)
     }

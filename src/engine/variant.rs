@@ -70,6 +70,11 @@ impl Variant {
         [Arc::as_ptr(self.checkpoint()) as usize, imatrix]
     }
 
+    /// Whether both are read from the same open model.
+    pub(crate) fn is_of_one_model(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.checkpoint(), other.checkpoint())
+    }
+
     /// What tensors are encoded by, where that is something.
     fn imatrix(&self) -> Option<&Imatrix> {
         match self {

@@ -4,6 +4,7 @@
 //! - [`task`] and [`kinds`]: tasks as data, turned into requests, and answers turned into right and wrong;
 //! - [`record`]: the rows a run leaves behind, one per lane and sequence, item, or timing; [`records`] keeps them in parquet
 //!   files;
+//! - [`sensitivity`]: what units of a model lose in each type;
 //! - [`metrics`]: the figures of one lane on one text that reports have, [`tokens`]: all the others;
 //! - [`stats`]: means, intervals, quantiles, paired tests, verdicts, and what a number of items can show;
 //! - [`overlap`]: whether texts share runs of words;
@@ -19,6 +20,7 @@ pub mod records;
 pub mod request;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
+pub mod sensitivity;
 pub mod slice;
 pub mod stats;
 pub mod task;

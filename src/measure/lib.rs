@@ -1,6 +1,7 @@
 //! Joins evaluation and engine: opens models and devices, packs requests into sweeps, times lanes, and keeps the records of a
 //! run. Absent: what scores mean (`eval`), how they are shown (`report`, `cli`).
 
+pub mod allocate;
 pub mod device;
 pub mod error;
 pub mod execute;
@@ -13,6 +14,7 @@ mod readers;
 pub mod reference;
 pub mod requests;
 pub mod second_moment;
+pub mod sensitivity;
 pub mod settings;
 pub mod text;
 pub mod timing;

@@ -1,6 +1,7 @@
 //! The integration tests, in one program so that it is linked once: the commands, the golden data, the demo run, the devices.
 
 mod advise;
+mod allocate;
 mod chat;
 mod cli;
 mod common;

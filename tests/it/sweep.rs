@@ -33,6 +33,66 @@ fn lanes(model: &Path) -> Vec<Lane> {
     lanes
 }
 
+/// The reference, and lanes that differ from it in one place each: an embedding or a head alone, one tensor of a block, and the
+/// same tensor in two types.
+fn branches(model: &Path) -> Vec<Lane> {
+    let checkpoint = Arc::new(Checkpoint::open(model).unwrap());
+    let lane = |name: &str, variant| Lane { name: name.into(), variant, arithmetic: Arithmetic::F32 };
+    let mut lanes = vec![lane("reference", Variant::Stored(checkpoint.clone()))];
+    let last = checkpoint.hparams().block_count - 1;
+    let places = ["token_embd.weight", "output.weight", "blk.0.attn_q.weight", "blk.1.ffn_down.weight"].map(str::to_owned);
+    for name in places.into_iter().chain([format!("blk.{last}.ffn_up.weight")]) {
+        for recipe in ["q4_0", "q8_0"] {
+            let options = PlanOptions { pure: true, ..PlanOptions::default() };
+            let mut plan = Plan::of(checkpoint.as_ref(), &Recipe::find(recipe).unwrap(), &options).unwrap();
+            plan.entries.iter_mut().filter(|entry| entry.tensor != name).for_each(|entry| entry.to = entry.from);
+            if plan.entries.iter().any(|entry| entry.to != entry.from) {
+                lanes.push(lane(&format!("{name} {recipe}"), Variant::Planned(checkpoint.clone(), Arc::new(plan))));
+            }
+        }
+    }
+    // As the reference in all places.
+    lanes.push(Lane { name: "again".into(), ..lanes[0].clone() });
+    lanes
+}
+
+#[test]
+fn lanes_that_begin_alike_score_as_each_alone() {
+    let dir = TempDir::new().unwrap();
+    let untied = Path::new(env!("CARGO_MANIFEST_DIR")).join("quant/tests/fixtures/hf/stablelm_qknorm");
+    // Keys of earlier blocks, and inputs beside the stream.
+    let lending = common::shared("oracle/models/gemma4_e2b");
+    for model in [demo_model(&dir), untied].into_iter().chain(lending) {
+        check_alike(&Cpu::new(), &branches(&model));
+    }
+    check_stopped(&branches(&demo_model(&dir)), &dir.path().join("state"));
+}
+
+#[test]
+fn lanes_that_begin_alike_score_as_each_alone_on_a_gpu() {
+    let Some(gpu) = common::gpu() else { return };
+    let dir = TempDir::new().unwrap();
+    check_alike(&gpu, &branches(&demo_model(&dir)));
+}
+
+#[track_caller]
+fn check_alike<B: Backend>(backend: &B, lanes: &[Lane]) {
+    assert!(lanes.len() >= 8, "{}", lanes.len());
+    let sequences = prompts(lanes[0].variant.hparams().vocab_size as u32);
+    let row = 4 * bitworth::engine::footprint::WorkspaceColumns::of(lanes[0].variant.hparams()).widest();
+    let small = SweepLimits { buffer_bytes: 24 * row, activation_bytes: 40 * row, ..SweepLimits::default() };
+    let together = score(backend, lanes, &sequences, SweepLimits::default());
+    assert_eq!(together, score(backend, lanes, &sequences, small));
+    for (lane, found) in lanes.iter().zip(&together).skip(1) {
+        let alone = score(backend, &[lanes[0].clone(), lane.clone()], &sequences, SweepLimits::default());
+        assert_eq!(&alone[1], found, "{}", lane.name);
+    }
+    let klds: Vec<f64> = together.iter().map(|lane| lane.iter().flatten().map(|row| row.kld).sum()).collect();
+    let (last, changed) = klds[1..].split_last().unwrap();
+    assert_eq!(*last, 0.0);
+    assert!(changed.iter().all(|kld| *kld > 0.0), "{klds:?}");
+}
+
 fn demo_model(dir: &TempDir) -> std::path::PathBuf {
     bitworth::eval::demo::materialize(dir.path()).unwrap().join("demo-model")
 }

@@ -10,7 +10,7 @@ mod write;
 pub(crate) use cursor::Cursor;
 pub use open::GgufFile;
 pub(crate) use open::SPLIT_KEYS;
-pub(crate) use read::MAGIC;
 pub use read::TensorEntry;
+pub(crate) use read::{MAGIC, alignment as alignment_of};
 pub use value::{Array, Metadata, Value};
 pub use write::{GgufWriter, Layout, TensorSpec};

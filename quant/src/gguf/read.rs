@@ -118,7 +118,7 @@ fn read_metadata(from: &mut Cursor, n_pairs: usize) -> Result<Metadata> {
 }
 
 /// The alignment of tensor data that `metadata` asks for.
-pub(super) fn alignment(path: &Path, metadata: &Metadata) -> Result<u64> {
+pub(crate) fn alignment(path: &Path, metadata: &Metadata) -> Result<u64> {
     let wanted = match metadata.get(ALIGNMENT_KEY) {
         None => return Ok(DEFAULT_ALIGNMENT),
         Some(Value::U32(v)) => u64::from(*v),

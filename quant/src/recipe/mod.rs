@@ -49,8 +49,15 @@ impl Recipe {
     /// # Errors
     /// [`Error::Io`]; [`Error::File`] for TOML that does not parse, unknown keys and types, and rules that can never hold.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        custom::parse(path, &text)
+        Self::parse(path, &std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?)
+    }
+
+    /// [`Recipe::open`] of a text that is no file yet; `path` is for messages.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        custom::parse(path, text)
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the blocks of a step share beside weights: the model's constants, and where the rows stand.
 
+use std::sync::Arc;
+
 use bitworth_quant::HParams;
 use bitworth_quant::arch::BlockTraits;
 use bitworth_quant::hparams::{Sight, Temperature};
 
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::model::Variant;
 use crate::rope::{LengthClasses, Rope};
 
@@ -15,9 +17,17 @@ pub struct Graph<B: Backend> {
     pub(super) hparams: HParams,
     rope: Rope,
     /// Angles by position.
-    pub(super) table: B::Buffer,
+    pub(super) table: Arc<B::Buffer>,
     /// The same for blocks with a sliding window, where those have their own.
-    pub(super) local_table: Option<B::Buffer>,
+    pub(super) local_table: Option<Arc<B::Buffer>>,
+}
+
+impl<B: Backend> Clone for Graph<B> {
+    fn clone(&self) -> Self {
+        let Self { traits, hparams, rope, table, local_table } = self;
+        let (hparams, rope) = (hparams.clone(), rope.clone());
+        Self { traits, hparams, rope, table: table.clone(), local_table: local_table.clone() }
+    }
 }
 
 impl<B: Backend> Graph<B> {
@@ -28,9 +38,9 @@ impl<B: Backend> Graph<B> {
         Ok(Self { traits, hparams: variant.hparams().clone(), rope, table, local_table })
     }
 
-    fn tables(backend: &B, rope: &Rope, classes: &LengthClasses) -> Result<(B::Buffer, Option<B::Buffer>)> {
-        let local = rope.local_table(classes).map(|table| backend.upload(&table)).transpose()?;
-        Ok((backend.upload(&rope.table(classes))?, local))
+    fn tables(backend: &B, rope: &Rope, classes: &LengthClasses) -> Result<(Arc<B::Buffer>, Option<Arc<B::Buffer>>)> {
+        let upload = |table: Vec<f32>| Ok::<_, EngineError>(Arc::new(backend.upload(&table)?));
+        Ok((upload(rope.table(classes))?, rope.local_table(classes).map(upload).transpose()?))
     }
 
     /// Makes it one for sequences of other lengths.

@@ -20,8 +20,8 @@ pub struct Reader<'a> {
     pub variant: &'a Variant,
     /// How products are computed.
     pub arithmetic: Arithmetic,
-    /// What it shares with other readers, and its number among them.
-    pub supply: Option<(&'a Supply, usize)>,
+    /// What it shares with other readers.
+    pub supply: Option<&'a Supply>,
 }
 
 impl<'a> Reader<'a> {
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
     pub(super) fn rows(&self, tensor: &Tensor, rows: Range<usize>) -> Result<HostTensor> {
         let dtype = self.variant.dtype(tensor);
         let bytes = match self.supply {
-            Some((supply, number)) => supply.rows(self.variant, number, tensor, rows.clone(), dtype)?,
+            Some(supply) => supply.rows(self.variant, tensor, rows.clone(), dtype)?,
             None => self.variant.encoded(tensor, rows.clone(), dtype)?,
         };
         Ok(HostTensor { dtype, rows: rows.len(), cols: tensor.cols(), bytes })

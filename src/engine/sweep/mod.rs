@@ -8,6 +8,7 @@
 //!
 //! Absent: tokenizing, windows, what the scores mean (see `eval` and `measure`).
 
+mod alike;
 mod chunk;
 mod layers;
 mod pass;
@@ -36,6 +37,7 @@ use super::model::{OutputHead, Reader, Variant};
 use super::observe::{Observed, Observer, Site};
 use super::state::KvColumns;
 use super::supply::Supply;
+use alike::Alike;
 pub use layers::LayerError;
 use pass::{Pass, Walk};
 pub use plan::{PassPlan, SweepLimits, SweepPlan, flops_per_second};
@@ -167,12 +169,14 @@ pub fn sweep<B: Backend>(
     }
     let walked = !matches!(options.reference, Reference::Walked);
     let walked = usize::from(walked)..lanes.len();
-    let supply = Supply::new(lanes[walked.clone()].iter().map(|lane| &lane.variant), options.sinks.to_vec());
+    let sinks = lanes.iter().zip(options.sinks).filter_map(|(lane, sink)| Some((lane.variant.clone(), sink.clone()?)));
+    let supply = Supply::new(lanes[walked.clone()].iter().map(|lane| &lane.variant), sinks.collect());
     let state = options.resume.map(|resume| State::open(resume, lanes, sequences, &plan, options)).transpose()?;
     progress.start(plan.steps(walked.len()), Unit::Items, "scoring");
     let walk = Walk {
         backend,
         lanes,
+        alike: Alike::of(&lanes[walked.clone()]),
         walked,
         supply: &supply,
         chunk: plan.chunk,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bitworth_quant::checkpoint::Pages;
 use bitworth_quant::{HParams, Progress};
 
+use super::alike::Alike;
 use super::chunk::{ChunkLimits, Chunks, Piece};
 use super::layers::{LayerError, RowError};
 use super::plan::SweepPlan;
@@ -33,6 +34,8 @@ pub struct Walk<'a, B: Backend> {
     pub lanes: &'a [Lane],
     /// The lanes whose layers are computed.
     pub walked: Range<usize>,
+    /// What these have in common.
+    pub alike: Alike,
     pub supply: &'a Supply,
     pub chunk: ChunkLimits,
     /// What becomes of the pages of a layer that is done.
@@ -58,7 +61,8 @@ impl<'a, B: Backend> Walk<'a, B> {
         let rows = limits.chunk_rows(backend, lanes).max(longest);
         let chunk = ChunkLimits { rows, key_rows: usize::MAX };
         let pages = Pages::Unmapped;
-        Self { backend, lanes, walked: 0..lanes.len(), supply, chunk, pages, progress, stop, observer: None, layers: false }
+        let (walked, alike) = (0..lanes.len(), Alike::of(lanes));
+        Self { backend, lanes, walked, alike, supply, chunk, pages, progress, stop, observer: None, layers: false }
     }
 
     pub fn check_stop(&self) -> Result<()> {
@@ -68,7 +72,7 @@ impl<'a, B: Backend> Walk<'a, B> {
     /// How a lane's weights are read.
     fn reader(&self, lane: usize) -> Reader<'a> {
         let Lane { variant, arithmetic, .. } = &self.lanes[lane];
-        Reader { variant, arithmetic: *arithmetic, supply: Some((self.supply, lane)) }
+        Reader { variant, arithmetic: *arithmetic, supply: Some(self.supply) }
     }
 }
 
@@ -100,10 +104,17 @@ impl<B: Backend> Chunk<B> {
 
 /// What a walk takes from layer to layer, by lane that is walked.
 pub struct Hidden<B: Backend> {
-    /// By chunk: activations.
+    /// By chunk: activations. None of a lane that has not parted from the first one.
     pub x: Vec<Vec<B::Buffer>>,
-    /// By block and chunk: keys and values that later blocks use.
+    /// By block and chunk: keys and values that later blocks use. Those of blocks before a lane parted are the first lane's.
     pub lent: Vec<BTreeMap<usize, Vec<KvCache<B>>>>,
+}
+
+impl<B: Backend> Hidden<B> {
+    /// The activations of a lane, which may still be the first one's.
+    fn of(&self, at: usize) -> &[B::Buffer] {
+        if self.x[at].is_empty() { &self.x[0] } else { &self.x[at] }
+    }
 }
 
 /// What the inputs are made of that blocks have beside the stream.
@@ -139,8 +150,14 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let paths = paths(sequences, |length| classes.first_position(&ropes, length));
         let forest = Forest::of(&paths, order, places.clone());
         let layout = Chunks::of(&forest, walk.chunk);
-        let graph = |(lane, rope): (&Lane, &&Rope)| Graph::new(backend, &lane.variant, (*rope).clone(), &classes);
-        let graphs = walk.lanes.iter().zip(&ropes).map(graph).collect::<Result<Vec<_>>>()?;
+        let mut graphs: Vec<Graph<B>> = Vec::with_capacity(walk.lanes.len());
+        for (lane, rope) in walk.lanes.iter().zip(&ropes) {
+            let known = walk.lanes.iter().zip(&graphs).find(|(known, _)| known.variant.is_of_one_model(&lane.variant));
+            graphs.push(match known {
+                Some((_, graph)) => graph.clone(),
+                None => Graph::new(backend, &lane.variant, (*rope).clone(), &classes)?,
+            });
+        }
         let mut pass = Self { walk, sequences, order, places, layout, chunks: Vec::new(), graphs };
         pass.chunks = (0..pass.layout.chunks.len()).map(|number| pass.chunk(number, &paths)).collect::<Result<_>>()?;
         for place in 0..pass.places.len() {
@@ -201,6 +218,10 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let mut hidden = Vec::with_capacity(self.walk.walked.len());
         for lane in self.walk.walked.clone() {
             self.walk.check_stop()?;
+            if self.walk.alike.parts(lane - self.walk.walked.start) > 0 {
+                hidden.push(Vec::new());
+                continue;
+            }
             let embedding = Embedding::of_tokens(backend, &self.walk.reader(lane), &known)?;
             let width = self.graphs[lane].hparams().embedding_length;
             let one = |(chunk, picks): (&Chunk<B>, &B::Indices)| {
@@ -242,67 +263,44 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         first: usize,
         mut behind: impl FnMut(usize, &Hidden<B>) -> Result<()>,
     ) -> Result<()> {
-        let Walk { backend, walked, supply, .. } = self.walk;
-        let blocks = |lane: usize| self.graphs[lane].hparams().block_count;
-        let depth = walked.clone().map(blocks).max().unwrap_or(0);
-        let jobs = (first..depth).flat_map(|block| walked.clone().map(move |lane| (block, lane)));
-        let jobs: Vec<(usize, usize)> = jobs.filter(|&(block, lane)| block < blocks(lane)).collect();
+        let Walk { walked, supply, alike, .. } = self.walk;
+        let blocks = |at: usize| self.graphs[walked.start + at].hparams().block_count;
+        let depth = (0..walked.len()).map(blocks).max().unwrap_or(0);
+        let mut jobs: Vec<Job> = Vec::new();
+        for block in first..depth {
+            jobs.extend(alike.groups(block, |at| block < blocks(at)).into_iter().map(|lanes| Job { block, lanes, ends: false }));
+            jobs.iter_mut().last().into_iter().for_each(|last| last.ends = true);
+        }
         let mut spaces: Vec<(HParams, Space<B>)> = Vec::new();
         let mut done = Vec::new();
-        let last = jobs.clone();
-        let last_of = |block: usize, lane: usize| last.iter().rfind(|&&(other, _)| other == block) == Some(&(block, lane));
-        let readers: Vec<Reader<'_>> = (0..self.walk.lanes.len()).map(|lane| self.walk.reader(lane)).collect();
+        let readers: Vec<Reader<'_>> = walked.clone().map(|lane| self.walk.reader(lane)).collect();
         let inputs = self.inputs()?;
-        let load = |(block, lane): (usize, usize)| {
-            let weights = BlockWeights::load(*backend, &readers[lane], block)?;
-            let input = LayerInput::load(*backend, &readers[lane], block, &inputs.known)?;
-            if last_of(block, lane) {
+        let load = |job: Job| {
+            let reader = &readers[job.lanes[0]];
+            let weights = BlockWeights::load(self.walk.backend, reader, job.block)?;
+            let input = LayerInput::load(self.walk.backend, reader, job.block, &inputs.known)?;
+            if job.ends {
                 supply.forget();
             }
-            Ok((block, lane, weights, input, supply.take_read()))
+            Ok((job, weights, input, supply.take_read()))
         };
-        prefetch(jobs.into_iter(), load, |(block, lane, weights, input, read)| {
-            let (graph, at) = (&self.graphs[lane], lane - walked.start);
-            let h = graph.hparams();
-            let Space { workspace, kept, joined, states, inputs: input_space } = self.space(&mut spaces, h)?;
-            let Hidden { x, lent } = &mut *hidden;
-            let mut given: Vec<KvCache<B>> = Vec::new();
-            for (number, (chunk, x)) in self.chunks.iter().zip(&mut x[at]).enumerate() {
-                self.walk.check_stop()?;
-                let rows = chunk.batch.rows;
-                let lent = match lent[at].get(&h.kv_blocks[block]).and_then(|chunks| chunks.get(number)) {
-                    Some(kv) => Lent::Taken(kv),
-                    None if h.lends_keys(block, block) => {
-                        given.push(KvCache::new(*backend, KvColumns::of(h, block), rows)?);
-                        given.last_mut().map_or(Lent::No, Lent::Given)
-                    }
-                    None => Lent::No,
-                };
-                let observer = self.walk.observer;
-                let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: RowCount::Many, observer };
-                let beside = match (&input, &inputs.embeddings[at], &mut *input_space) {
-                    (Some((input, table)), Some(embedding), Some(space)) => {
-                        let picks = &inputs.picks[number];
-                        forward::embed(*backend, graph, embedding, picks, &chunk.batch, &mut space.embedded)?;
-                        backend.embed(table, picks, rows, &mut space.input)?;
-                        forward::layer_input(&step, input, space)?;
-                        Some(&space.input)
-                    }
-                    _ => None,
-                };
-                let kv = KvPast::Chunked(Chunked { kept, joined, copies: &chunk.copies, lent });
-                let past = Past { kv, states: states.as_mut(), runs: &chunk.runs, input: beside };
-                forward::block(&step, &weights, past, workspace, x)?;
-                self.walk.progress.advance(rows as u64);
+        let mut entered = None;
+        prefetch(jobs.into_iter(), load, |(job, weights, input, read)| {
+            let block = job.block;
+            if entered != Some(block) {
+                self.part(hidden, block)?;
+                entered = Some(block);
             }
-            if !given.is_empty() {
-                lent[at].insert(block, given);
+            for &at in &job.lanes {
+                self.block(hidden, block, at, (&weights, input.as_ref(), &inputs), &mut spaces)?;
             }
-            lent[at].retain(|&of, _| h.lends_keys(of, block));
             drop(weights);
             read.iter().for_each(|part| part.release(Pages::Unmapped));
             done.extend(read);
-            if last_of(block, lane) {
+            if job.ends {
+                for (at, lent) in hidden.lent.iter_mut().enumerate() {
+                    lent.retain(|&of, _| self.graphs[walked.start + at].hparams().lends_keys(of, block));
+                }
                 if self.walk.pages == Pages::Evicted {
                     done.iter().for_each(|part| part.release(Pages::Evicted));
                 }
@@ -310,7 +308,74 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 behind(block, hidden)?;
             }
             Ok(())
-        })
+        })?;
+        self.part(hidden, depth)
+    }
+
+    /// Gives the lanes that part from the first one in a block (or behind the last) activations of their own.
+    fn part(&self, hidden: &mut Hidden<B>, block: usize) -> Result<()> {
+        let Walk { backend, walked, alike, .. } = self.walk;
+        for at in (1..walked.len()).filter(|&at| alike.parts(at) == block && block > 0) {
+            let width = self.graphs[walked.start + at].hparams().embedding_length;
+            for (number, chunk) in self.chunks.iter().enumerate() {
+                let mut own = backend.alloc(chunk.batch.rows * width)?;
+                backend.copy(&hidden.x[0][number], 0, &mut own, 0, chunk.batch.rows * width)?;
+                hidden.x[at].push(own);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one block of one lane.
+    fn block(
+        &self,
+        hidden: &mut Hidden<B>,
+        block: usize,
+        at: usize,
+        (weights, input, inputs): (&BlockWeights<B>, Option<&(LayerInput<B>, B::Weight)>, &Inputs<B>),
+        spaces: &mut Vec<(HParams, Space<B>)>,
+    ) -> Result<()> {
+        let Walk { backend, walked, alike, observer, progress, .. } = self.walk;
+        let graph = &self.graphs[walked.start + at];
+        let h = graph.hparams();
+        let Space { workspace, kept, joined, states, inputs: input_space } = self.space(spaces, h)?;
+        let Hidden { x, lent } = &mut *hidden;
+        let lender = h.kv_blocks.get(block).map_or(at, |&of| if alike.has_own(at, of) { at } else { 0 });
+        // Those that have not parted are done with the first one.
+        let with_it = (1..walked.len()).filter(|&other| at == 0 && !alike.has_own(other, block)).count();
+        let mut given: Vec<KvCache<B>> = Vec::new();
+        for (number, (chunk, x)) in self.chunks.iter().zip(&mut x[at]).enumerate() {
+            self.walk.check_stop()?;
+            let rows = chunk.batch.rows;
+            let lent = h.kv_blocks.get(block).and_then(|of| lent[lender].get(of)?.get(number));
+            let lent = match lent {
+                Some(kv) => Lent::Taken(kv),
+                None if h.lends_keys(block, block) => {
+                    given.push(KvCache::new(*backend, KvColumns::of(h, block), rows)?);
+                    given.last_mut().map_or(Lent::No, Lent::Given)
+                }
+                None => Lent::No,
+            };
+            let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: RowCount::Many, observer: *observer };
+            let beside = match (input, &inputs.embeddings[at], &mut *input_space) {
+                (Some((input, table)), Some(embedding), Some(space)) => {
+                    let picks = &inputs.picks[number];
+                    forward::embed(*backend, graph, embedding, picks, &chunk.batch, &mut space.embedded)?;
+                    backend.embed(table, picks, rows, &mut space.input)?;
+                    forward::layer_input(&step, input, space)?;
+                    Some(&space.input)
+                }
+                _ => None,
+            };
+            let kv = KvPast::Chunked(Chunked { kept, joined, copies: &chunk.copies, lent });
+            let past = Past { kv, states: states.as_mut(), runs: &chunk.runs, input: beside };
+            forward::block(&step, weights, past, workspace, x)?;
+            progress.advance((rows * (1 + with_it)) as u64);
+        }
+        if !given.is_empty() {
+            lent[at].insert(block, given);
+        }
+        Ok(())
     }
 
     /// Temporary buffers for a model's shape; lanes of one shape share them.
@@ -416,7 +481,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         }
         let readers: Vec<Reader<'_>> = (0..walk.lanes.len()).map(|lane| walk.reader(lane)).collect();
         let reference = if let Reference::LogProbs(stored) = options.reference { Some(stored) } else { None };
-        let head = head::Head { backend, graphs: &self.graphs, readers: &readers, reference, tokens_at_once: plan.head_tokens };
+        let (graphs, alike) = (&self.graphs[..], &walk.alike.heads[..]);
+        let head = head::Head { backend, graphs, readers: &readers, reference, alike, tokens_at_once: plan.head_tokens };
         let rows = head.score(&scored, |read| {
             read.iter().for_each(|part| part.release(walk.pages));
             walk.check_stop()
@@ -469,7 +535,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         Ok(self.walk.backend.read(x, 0..self.chunks[chunk].batch.rows * width)?)
     }
 
-    /// All that is taken from layer to layer behind a block, as numbers: lane by lane, chunk by chunk.
+    /// All that is taken from layer to layer behind a block, as numbers: by lane that has parted from the first one, chunk by
+    /// chunk.
     pub fn each(&self, hidden: &Hidden<B>, mut take: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
         for (lane, (x, lent)) in hidden.x.iter().zip(&hidden.lent).enumerate() {
             let h = self.graphs[self.walk.walked.start + lane].hparams();
@@ -491,9 +558,11 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let mut hidden = Hidden { x: Vec::new(), lent: Vec::new() };
         for lane in self.walk.walked.clone() {
             let h = self.graphs[lane].hparams();
-            let lenders: Vec<usize> = (0..=block).filter(|&of| h.lends_keys(of, block)).collect();
+            let at = lane - self.walk.walked.start;
+            let own = |of: usize| self.walk.alike.has_own(at, of);
+            let lenders: Vec<usize> = (0..=block).filter(|&of| h.lends_keys(of, block) && own(of)).collect();
             let (mut x, mut lent) = (Vec::new(), BTreeMap::new());
-            for chunk in &self.chunks {
+            for chunk in self.chunks.iter().filter(|_| own(block)) {
                 let rows = chunk.batch.rows;
                 x.push(backend.upload(&numbers(rows * h.embedding_length)?)?);
                 for &of in &lenders {
@@ -514,8 +583,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         let mut errors = Vec::new();
         for chunk in 0..self.chunks.len() {
             let reference = self.read(0, chunk, &hidden.x[0][chunk])?;
-            for (lane, (graph, x)) in self.graphs.iter().zip(&hidden.x).enumerate().skip(1) {
-                let own = self.read(lane, chunk, &x[chunk])?;
+            for (lane, graph) in self.graphs.iter().enumerate().skip(1) {
+                let own = self.read(lane, chunk, &hidden.of(lane)[chunk])?;
                 errors.push(RowError::of(lane, block, chunk, &reference, &own, graph.hparams().embedding_length));
             }
         }
@@ -543,6 +612,15 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         }
         all
     }
+}
+
+/// A block of some lanes with the same weights.
+struct Job {
+    block: usize,
+    /// Numbers among the lanes that are walked.
+    lanes: Vec<usize>,
+    /// Whether it is the last one of its block.
+    ends: bool,
 }
 
 /// Buffers that the blocks of one shape use.

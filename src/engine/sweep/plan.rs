@@ -12,6 +12,7 @@ use bitworth_quant::hparams::{Recurrent, RecurrentKind};
 use bitworth_quant::{DType, HParams};
 use serde::Serialize;
 
+use super::alike::Alike;
 use super::chunk::{ChunkLimits, Chunks};
 use super::prefix::{Forest, Order, Path, paths};
 use super::{Lane, Sequence, widest};
@@ -258,7 +259,7 @@ struct Sizes {
     blocks: usize,
     /// What blocks' inputs beside the stream are made of, for a token, all lanes.
     token: usize,
-    /// A range of the output matrices of all lanes, twice.
+    /// A range of the different output matrices of all lanes, twice.
     head: usize,
     head_tokens: usize,
     lanes: usize,
@@ -270,7 +271,9 @@ impl Sizes {
         let state = shapes.iter().map(|h| (h.embedding_length + KvColumns::lent(h)) * size_of::<f32>()).sum();
         shapes.dedup();
         let sum = |f: &dyn Fn(&HParams) -> usize| shapes.iter().map(|h| f(h) * size_of::<f32>()).sum::<usize>();
-        let per_token: usize = lanes.iter().map(output_row_bytes).sum();
+        let heads = Alike::of(lanes).heads;
+        let own = lanes.iter().enumerate().filter(|(at, _)| heads[*at] == *at);
+        let per_token: usize = own.map(|(_, lane)| output_row_bytes(lane)).sum();
         let vocab = lanes.first().map_or(1, |lane| lane.variant.hparams().vocab_size);
         let head_tokens = (limits.memory_bytes / 32 / per_token.max(1)).clamp(TILE, vocab.max(TILE));
         Self {

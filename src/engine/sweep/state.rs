@@ -23,7 +23,7 @@ use crate::backend::HeadRow;
 use crate::error::{EngineError, Result};
 
 /// Grows whenever the files' layout changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The file that says which sweep the folder is of.
 const IDENTITY: &str = "sweep.json";
 /// How many times as long as writing took nothing is written.

@@ -2,6 +2,8 @@
 //! has no such column. A file is written whole (beside, then renamed), so that a run can be stopped at any time and
 //! [`has`] tells what is done. What the numbers mean is not known here.
 
+pub mod sensitivity;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,234 @@
+//! A type for every unit of a model, by what each loses in each type: from a table of sensitivities to recipes of a given size or
+//! loss. What a unit loses in a type that was not measured is estimated in proportion to the error of its outputs; what units
+//! lose is added up. Such sums rank choices well and are too small by a quarter or so, because the choice seeks out what was
+//! measured too low: they are no results. Absent: measuring (see [`crate::sensitivity`] and `execute`).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bitworth_quant::allocate::{self, Choice, Goal, TensorUnit};
+use bitworth_quant::checkpoint::Checkpoint;
+use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::{DType, Output, Plan, Recipe};
+use serde::Serialize;
+
+use super::error::{Error, Result};
+use super::sensitivity::model_sha256;
+use bitworth_eval::sensitivity::{Sensitivity, SensitivityTable};
+
+/// Bytes of a file that are left for keys that say what it was made with (importance matrix, fitting).
+const RESERVED: u64 = 4096;
+/// llama.cpp's mixes that a choice is compared with, from large to small.
+const MIXES: [&str; 9] = ["q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "q2_k"];
+
+/// What a choice must keep.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// At most so many bytes of the whole file.
+    FileBytes(u64),
+    /// At most so many bits per weight of the tensors.
+    BitsPerWeight(f64),
+    /// At most so much predicted divergence.
+    Divergence(f64),
+}
+
+/// A recipe and what is known of it before it is measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Candidate {
+    /// The recipe as text.
+    #[serde(skip)]
+    pub text: String,
+    /// What every tensor becomes.
+    #[serde(skip)]
+    pub plan: Plan,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Bits per weight of its tensors.
+    pub bpw: f64,
+    /// The sum of what its units lose; `None` where a unit has types that were not measured.
+    pub predicted_kld: Option<f64>,
+}
+
+/// A model with what its units lose.
+pub struct Allocator<'a> {
+    checkpoint: &'a Arc<Checkpoint>,
+    options: PlanOptions,
+    alignment: u64,
+    units: Vec<TensorUnit>,
+    /// The types of the table, and each for all tensors.
+    types: Vec<DType>,
+    plans: Vec<Plan>,
+    /// By unit and type; `bytes` with padding.
+    choices: Vec<Vec<Choice>>,
+}
+
+impl<'a> Allocator<'a> {
+    /// Reads what a table says of a model.
+    ///
+    /// # Errors
+    /// A table of another model, or one that lacks a unit of this one.
+    pub fn new(checkpoint: &'a Arc<Checkpoint>, table: &SensitivityTable, options: PlanOptions) -> Result<Self> {
+        if table.origin.model_sha256 != model_sha256(checkpoint)? {
+            let what = format!("the sensitivities are of another model than {}; measure this one", checkpoint.path().display());
+            return Err(Error::unfit(what));
+        }
+        let units = allocate::units(checkpoint.as_ref(), &options)?;
+        let mut types: Vec<DType> = Vec::new();
+        let mut rows: HashMap<(&str, Option<u32>), Vec<(DType, &Sensitivity)>> = HashMap::new();
+        for row in &table.rows {
+            let dtype = DType::from_name(&row.to).filter(|dtype| !dtype.is_float());
+            let dtype = dtype.ok_or_else(|| Error::unfit(format!("the sensitivities name {:?}, which is no type", row.to)))?;
+            if !types.contains(&dtype) {
+                types.push(dtype);
+            }
+            rows.entry((&row.unit, row.block)).or_default().push((dtype, row));
+        }
+        let plans = types.iter().map(|&dtype| allocate::alike(checkpoint.as_ref(), dtype, &options));
+        let plans = plans.collect::<std::result::Result<Vec<_>, _>>()?;
+        let alignment = allocate::alignment(checkpoint.as_ref())?;
+        let mut choices = Vec::with_capacity(units.len());
+        for unit in &units {
+            let known = rows.get(&(unit.name.as_str(), unit.block.map(|block| block as u32))).map_or(&[][..], Vec::as_slice);
+            let lacks = |what: &str| Error::unfit(format!("the sensitivities lack {what} of {}", unit.full_name()));
+            let mut own = Vec::with_capacity(types.len());
+            for (&dtype, plan) in types.iter().zip(&plans) {
+                let row = known.iter().find(|(of, _)| *of == dtype).map(|(_, row)| *row);
+                let row = row.ok_or_else(|| lacks(&format!("the type {dtype}")))?;
+                let loss = loss(known, row).ok_or_else(|| lacks("a measured divergence"))?;
+                own.push(Choice { bytes: unit.bytes(plan, alignment), loss });
+            }
+            allocate::isotonic(&mut own);
+            choices.push(own);
+        }
+        Ok(Self { checkpoint, options, alignment, units, types, plans, choices })
+    }
+
+    /// The units.
+    pub fn units(&self) -> &[TensorUnit] {
+        &self.units
+    }
+
+    /// A recipe as a candidate; `text` is what stands in its file.
+    fn candidate(&self, recipe: &Arc<Recipe>, text: String) -> Result<Candidate> {
+        let output = Output::of(self.checkpoint.as_ref(), recipe, &self.options, Path::new("none.gguf"))?;
+        let bytes = output.files()?.iter().map(|(_, bytes)| bytes).sum();
+        let plan = output.plan;
+        let bpw = plan.bits_per_weight();
+        let losses = self.units.iter().zip(&self.choices).map(|(unit, choices)| {
+            let types = unit.types(&plan);
+            self.plans.iter().position(|known| unit.types(known) == types).map(|at| choices[at].loss)
+        });
+        let predicted_kld = losses.sum::<Option<f64>>();
+        Ok(Candidate { text, plan, bytes, bpw, predicted_kld })
+    }
+
+    /// A mix of llama.cpp's.
+    ///
+    /// # Errors
+    /// One that does not fit the model.
+    pub fn mix(&self, recipe: &Arc<Recipe>, name: &str) -> Result<Candidate> {
+        let text = allocate::recipe(name, &recipe.name, &format!("{} as it is", recipe.name), &[]);
+        self.candidate(recipe, text)
+    }
+
+    /// The best of llama.cpp's mixes that keeps a target: the largest for a size, the smallest for a divergence. Where none
+    /// does, the nearest.
+    ///
+    /// # Errors
+    /// As [`Self::mix`].
+    pub fn usual(&self, target: Target) -> Result<Arc<Recipe>> {
+        let mut names = MIXES;
+        if matches!(target, Target::Divergence(_)) {
+            names.reverse();
+        }
+        for name in names {
+            let recipe = Recipe::find(name)?;
+            let mix = self.mix(&recipe, "mix")?;
+            let keeps = match target {
+                Target::FileBytes(most) => mix.bytes <= most,
+                Target::BitsPerWeight(most) => mix.bpw <= most,
+                Target::Divergence(most) => mix.predicted_kld.is_some_and(|kld| kld <= most),
+            };
+            if keeps {
+                return Ok(recipe);
+            }
+        }
+        Ok(Recipe::find(names[names.len() - 1])?)
+    }
+
+    /// The choice that a target leads to; everything that is no unit with a choice is as in `base`.
+    ///
+    /// # Errors
+    /// A target that no choice keeps; a `name` that recipes cannot have.
+    pub fn choose(&self, target: Target, base: &Arc<Recipe>, name: &str) -> Result<Candidate> {
+        let mix = self.mix(base, name)?;
+        let of_units: u64 = self.units.iter().map(|unit| unit.bytes(&mix.plan, self.alignment)).sum();
+        let exact: u64 =
+            self.units.iter().flat_map(|unit| &unit.tensors).filter_map(|name| Some(mix.plan.get(name)?.bytes())).sum();
+        let goal = match target {
+            Target::FileBytes(most) => most.checked_sub(mix.bytes - of_units + RESERVED).map(Goal::Bytes),
+            Target::BitsPerWeight(bpw) => {
+                let most = (bpw * mix.plan.weights() as f64 / 8.0) as u64;
+                most.checked_sub(mix.plan.bytes() - exact).map(Goal::Bytes)
+            }
+            Target::Divergence(most) => Some(Goal::Loss(most)),
+        };
+        let chosen = goal.and_then(|goal| allocate::solve(&self.choices, goal)).ok_or_else(|| self.impossible(target))?;
+        let chosen: Vec<(&TensorUnit, DType)> =
+            self.units.iter().zip(&chosen).map(|(unit, &to)| (unit, self.types[to])).collect();
+        let read = |text: String| -> Result<Candidate> {
+            let recipe = Arc::new(Recipe::parse(Path::new(&format!("{name}.toml")), &text)?);
+            self.candidate(&recipe, text)
+        };
+        let found = read(allocate::recipe(name, &base.name, "", &chosen))?;
+        let Candidate { bytes, bpw, predicted_kld, .. } = found;
+        let kld = predicted_kld.unwrap_or_default();
+        let about = format!("Types by measured sensitivities: {bytes} bytes, {bpw:.3} bits per weight, predicted KLD {kld:.6}.");
+        let found = Candidate { text: allocate::recipe(name, &base.name, &about, &chosen), ..found };
+        let keeps = match target {
+            Target::FileBytes(most) => found.bytes <= most,
+            Target::BitsPerWeight(most) => found.bpw <= most,
+            Target::Divergence(_) => true,
+        };
+        if keeps { Ok(found) } else { Err(self.impossible(target)) }
+    }
+
+    /// A target that nothing keeps, with what is nearest to it.
+    fn impossible(&self, target: Target) -> Error {
+        let all = |pick: fn(&[Choice]) -> f64| self.choices.iter().map(|choices| pick(choices)).sum::<f64>();
+        let least = all(|choices| choices.iter().map(|choice| choice.loss).fold(f64::INFINITY, f64::min));
+        let smallest = all(|choices| choices.iter().map(|choice| choice.bytes as f64).fold(f64::INFINITY, f64::min));
+        let types: Vec<String> = self.types.iter().map(|dtype| dtype.name().to_lowercase()).collect();
+        let types = types.join(", ");
+        Error::unfit(match target {
+            Target::FileBytes(most) => {
+                format!("no choice among {types} fits into {most} bytes: the units alone take {smallest}; measure smaller types")
+            }
+            Target::BitsPerWeight(bpw) => format!("no choice among {types} has {bpw} bits per weight or fewer"),
+            Target::Divergence(most) => {
+                format!(
+                    "no choice among {types} has a predicted KLD of {most} or less: the least is {least:.6}; measure larger types"
+                )
+            }
+        })
+    }
+}
+
+/// What a unit loses in the type of `row`: as measured, or in proportion to the error of its outputs, from the measured type
+/// whose error is nearest.
+fn loss(known: &[(DType, &Sensitivity)], row: &Sensitivity) -> Option<f64> {
+    if let Some(kld) = row.kld {
+        return Some(kld.max(0.0));
+    }
+    let distance = |other: &Sensitivity| match (row.err > 0.0, other.err > 0.0) {
+        (true, true) => libm::log(row.err / other.err).abs(),
+        (false, false) => 0.0,
+        _ => f64::INFINITY,
+    };
+    let measured = known.iter().filter_map(|(_, other)| Some((*other, other.kld?)));
+    let (nearest, kld) = measured.min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)))?;
+    // Where nothing was off in the measured type, what it lost is all that is known.
+    let ratio = if nearest.err > 0.0 { row.err / nearest.err } else { 1.0 };
+    Some((kld * ratio).max(0.0))
+}
