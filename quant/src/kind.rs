@@ -88,7 +88,10 @@ pub fn prose(bytes: Vec<u8>) -> Result<(String, usize), Message> {
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
     if broken > 8 && BROKEN * broken > all {
-        return Err(format!("{broken} of its {all} bytes are not UTF-8; convert it to UTF-8 from the encoding that it has, as iconv does").into());
+        return Err(format!(
+            "{broken} of its {all} bytes are not UTF-8; convert it to UTF-8 from the encoding that it has, as iconv does"
+        )
+        .into());
     }
     Ok((text, broken))
 }

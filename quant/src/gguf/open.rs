@@ -49,7 +49,8 @@ impl GgufFile {
     pub fn open(path: &Path) -> Result<Self> {
         let map = map_gguf(path)?;
         let header = Header::read(path, &map, 0)?;
-        if let Some(key) = SPLIT_KEYS.iter().find(|key| header.metadata.get(key).is_some() && header.metadata.u64(key).is_none()) {
+        if let Some(key) = SPLIT_KEYS.iter().find(|key| header.metadata.get(key).is_some() && header.metadata.u64(key).is_none())
+        {
             return Err(Error::key(path, *key, "is no count"));
         }
         match header.metadata.u64(SPLIT_KEYS[1]) {

@@ -51,9 +51,10 @@ impl<'a> Tokenizer<'a> {
         let path = files.path("tokenizer.json");
         match &files.tokenizer {
             Some(json) => Ok(Self { path, json }),
-            None => {
-                Err(Error::file(path, "is missing, and vocab.json and merges.txt, of which it could be made, are not both there; fetch it"))
-            }
+            None => Err(Error::file(
+                path,
+                "is missing, and vocab.json and merges.txt, of which it could be made, are not both there; fetch it",
+            )),
         }
     }
 

@@ -108,6 +108,27 @@ fn shards_that_do_not_belong_together_are_refused() {
     refused(many.path(), &["1 of 60000", "2, 3, 4, 5, 6, 7, 8, 9, ..."]);
 }
 
+/// Which of them counts nothing says.
+#[test]
+fn weights_that_are_there_twice_are_refused() {
+    let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let dir = sharded(&names);
+    let all = tensors();
+    let half = all.len().div_ceil(2);
+    let file = |i: usize| names[i / half];
+    let map: serde_json::Map<String, Json> = all.iter().enumerate().map(|(i, t)| (t.0.clone(), file(i).into())).collect();
+    std::fs::write(dir.path().join("model.safetensors.index.json"), json!({ "weight_map": map }).to_string()).unwrap();
+    Checkpoint::open(dir.path()).unwrap();
+    write_safetensors(&dir.path().join("model.safetensors"), &all);
+    refused(dir.path(), &["model.safetensors: stands beside", "left over"]);
+
+    let dir = copy(&fixture(), &["model.safetensors"]);
+    let mut again = all.iter().find(|t| t.0 == "model.norm.weight").unwrap().clone();
+    again.0 = "norm.weight".to_owned();
+    write_safetensors(&dir.path().join("model.safetensors"), &[&all[..], &[again]].concat());
+    refused(dir.path(), &["tensor norm.weight: is the same weight as model.norm.weight"]);
+}
+
 #[test]
 fn folders_with_other_weights_say_what_to_do() {
     for (file, said) in [
@@ -296,6 +317,19 @@ fn adapters_of_other_models_and_kinds_are_refused() {
     refused(&adapter(V, 256, 128, |c| c["use_dora"] = json!(true)), &["adapter_config.json", "use_dora"]);
     refused(&adapter(V, 256, 128, |c| c["peft_type"] = json!("IA3")), &["peft_type", "IA3"]);
     refused(&adapter(V, 256, 128, |c| c["r"] = json!(0)), &["r: is 0"]);
+    refused(&adapter(V, 256, 128, |c| c["r"] = json!(8)), &["r: is 8", "v_proj", "rank 2"]);
+    refused(&adapter(V, 256, 128, |c| c["use_rslora"] = json!("true")), &["use_rslora", "true or false"]);
+    refused(&adapter(V, 256, 128, |c| c["alpha_pattern"] = json!([1])), &["alpha_pattern", "an object"]);
+    for (key, value) in [
+        ("init_lora_weights", json!("pissa")),
+        ("init_lora_weights", json!("olora")),
+        ("alora_invocation_tokens", json!([1, 2])),
+        ("layer_replication", json!([[0, 1]])),
+        ("use_bdlora", json!(true)),
+    ] {
+        refused(&adapter(V, 256, 128, |c| c[key] = value), &["adapter_config.json", key]);
+    }
+    merged(&[(&adapter(V, 256, 128, |c| c["init_lora_weights"] = json!("gaussian")), 1.0)]).unwrap();
     refused(&copy(&fixture(), &[]), &["adapter_config.json"]);
 }
 
