@@ -134,7 +134,7 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
         bail!("--target-bpw and --max-kld must be numbers above 0");
     }
     let name = args.out.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_ascii_lowercase();
-    if !args.out.extension().is_some_and(|extension| extension == "toml") {
+    if args.out.extension().is_none_or(|extension| extension != "toml") {
         bail!("--out {}: give the recipe a name that ends in .toml, which is how `quantize --to` knows one", args.out.display());
     }
     let base = args.base.as_ref().map(|base| Recipe::find(base)).transpose()?;
@@ -265,7 +265,8 @@ impl Work<'_> {
     /// is chosen by lies between one that is kept and one that is not.
     fn below(&self, most: f64) -> Result<Chosen> {
         let (mut limit, mut too_much) = (MARGIN * most, None::<f64>);
-        let (mut kept, mut last): (Option<(f64, Vec<Tried>)>, Option<Vec<Tried>>) = (None, None);
+        let mut kept: Option<(f64, Vec<Tried>)> = None;
+        let mut last: Option<Vec<Tried>> = None;
         for _ in 0..TRIES {
             let mix = self.allocator.mix(self.base, self.name)?;
             let choice = self.choose(Target::Divergence(limit))?;
@@ -279,6 +280,8 @@ impl Work<'_> {
             }
             limit = match (&kept, too_much) {
                 (Some((kept, _)), Some(too_much)) if too_much > kept * NEAR => (kept * too_much).sqrt(),
+                // As far as the last one was from the bound.
+                (Some((kept, _)), None) if most > high * NEAR => kept * most / high,
                 (None, Some(too_much)) => too_much * most / high,
                 _ => break,
             };

@@ -167,17 +167,10 @@ impl Listing {
     /// The files beside the weights.
     ///
     /// # Errors
-    /// There is no `config.json` (with GGUF files instead: how to name one) or no tokenizer, or a file is absurd.
+    /// There is no `config.json` (with GGUF files instead: how to name one), or a file is absurd.
     pub(super) fn beside_weights(&self, model: &ModelName) -> Result<Vec<Entry>> {
         if !self.has(CONFIG) {
             return Err(Error::Model { model: model.to_string(), what: self.why_no_model(model) });
-        }
-        // Weights are large, so what would make them useless is said first.
-        let slow = self.has("vocab.json") && self.has("merges.txt");
-        if !slow && !self.has("tokenizer.json") && !self.has("tokenizer.model") {
-            let what = "has no tokenizer: no tokenizer.json, no tokenizer.model, and not vocab.json with merges.txt; put the \
-                        model into a local folder, and save its tokenizer there with transformers (`save_pretrained`)";
-            return Err(Error::Model { model: model.to_string(), what: what.to_owned() });
         }
         let template = |path: &str| path.strip_prefix(TEMPLATES).is_some_and(|name| !name.contains('/'));
         let wanted = self.files.iter().map(|file| file.rfilename.as_str());
@@ -192,16 +185,23 @@ impl Listing {
     /// The files of the weights. Those beside them are in the folder `snapshot` already.
     ///
     /// # Errors
-    /// There are none, or the index names what is not there.
+    /// There are none, the index names what is not there, or there is no tokenizer, without which they are of no use.
     pub(super) fn weights(&self, model: &ModelName, snapshot: &Path) -> Result<Vec<Entry>> {
+        if !self.has(INDEX) && !self.has(SINGLE) {
+            return Err(Error::Model { model: model.to_string(), what: self.why_no_model(model) });
+        }
+        // Weights are large, so what would make them useless is said first.
+        let slow = self.has("vocab.json") && self.has("merges.txt");
+        if !slow && !self.has("tokenizer.json") && !self.has("tokenizer.model") {
+            let what = "has no tokenizer: no tokenizer.json, no tokenizer.model, and not vocab.json with merges.txt; put the \
+                        model into a local folder, and save its tokenizer there with transformers (`save_pretrained`)";
+            return Err(Error::Model { model: model.to_string(), what: what.to_owned() });
+        }
         if self.has(INDEX) {
             let shards = shards(snapshot).map_err(|what| file_error(model, INDEX, what.to_string()))?;
             return shards.iter().map(|shard| self.entry(model, shard)).collect();
         }
-        if self.has(SINGLE) {
-            return Ok(vec![self.entry(model, SINGLE)?]);
-        }
-        Err(Error::Model { model: model.to_string(), what: self.why_no_model(model) })
+        Ok(vec![self.entry(model, SINGLE)?])
     }
 
     /// The GGUF file that the name asks for, all files where the model is split.

@@ -63,6 +63,9 @@ pub struct Allocator<'a> {
     choices: Vec<Vec<Choice>>,
 }
 
+/// What is known of a unit, by type.
+type OfUnit<'r> = Vec<(DType, &'r Sensitivity)>;
+
 impl<'a> Allocator<'a> {
     /// Reads what a table says of a model.
     ///
@@ -75,7 +78,7 @@ impl<'a> Allocator<'a> {
         }
         let units = allocate::units(checkpoint.as_ref(), &options)?;
         let mut types: Vec<DType> = Vec::new();
-        let mut rows: HashMap<(&str, Option<u32>), Vec<(DType, &Sensitivity)>> = HashMap::new();
+        let mut rows: HashMap<(&str, Option<u32>), OfUnit<'_>> = HashMap::new();
         for row in &table.rows {
             let dtype = DType::from_name(&row.to).filter(|dtype| !dtype.is_float());
             let dtype = dtype.ok_or_else(|| Error::unfit(format!("the sensitivities name {:?}, which is no type", row.to)))?;

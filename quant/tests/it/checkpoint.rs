@@ -190,7 +190,7 @@ fn a_path_without_a_model_is_refused() {
     std::fs::write(dir.path().join("config.json"), "{ \"architectures\": [").unwrap();
     assert!(open_error(dir.path()).contains("config.json: is no JSON"));
     std::fs::write(dir.path().join("config.json"), [b'{', 0xff]).unwrap();
-    assert!(open_error(dir.path()).contains("is no UTF-8"));
+    assert!(open_error(dir.path()).contains("is not UTF-8: line 1, byte 1"));
 }
 
 #[test]

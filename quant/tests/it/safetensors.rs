@@ -45,7 +45,6 @@ fn tensors_come_by_shard_then_by_name() {
         ),
         ("s1.safetensors", file(&[("z", "F32"), ("layers.10", "BF16")])),
         ("s2.safetensors", file(&[("b", "F16"), ("a", "F32")])),
-        ("model.safetensors", file(&[("other", "F32")])),
     ]);
     let found = HfTensors::open(dir.path()).unwrap();
     let seen: Vec<_> =

@@ -30,6 +30,9 @@ impl<B: Backend> Clone for Graph<B> {
     }
 }
 
+/// Angles of all blocks, and of those with a sliding window where they have others.
+type Tables<B> = (Arc<<B as Backend>::Buffer>, Option<Arc<<B as Backend>::Buffer>>);
+
 impl<B: Backend> Graph<B> {
     /// For sequences of the lengths in `classes`.
     pub fn new(backend: &B, variant: &Variant, rope: Rope, classes: &LengthClasses) -> Result<Self> {
@@ -38,7 +41,7 @@ impl<B: Backend> Graph<B> {
         Ok(Self { traits, hparams: variant.hparams().clone(), rope, table, local_table })
     }
 
-    fn tables(backend: &B, rope: &Rope, classes: &LengthClasses) -> Result<(Arc<B::Buffer>, Option<Arc<B::Buffer>>)> {
+    fn tables(backend: &B, rope: &Rope, classes: &LengthClasses) -> Result<Tables<B>> {
         let upload = |table: Vec<f32>| Ok::<_, EngineError>(Arc::new(backend.upload(&table)?));
         Ok((upload(rope.table(classes))?, rope.local_table(classes).map(upload).transpose()?))
     }

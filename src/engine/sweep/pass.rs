@@ -127,6 +127,13 @@ struct Inputs<B: Backend> {
     embeddings: Vec<Option<Embedding<B>>>,
 }
 
+/// What a block is computed with.
+struct Loaded<'l, B: Backend> {
+    weights: &'l BlockWeights<B>,
+    input: Option<&'l (LayerInput<B>, B::Weight)>,
+    inputs: &'l Inputs<B>,
+}
+
 /// Some sequences on their way.
 pub struct Pass<'w, 'a, B: Backend> {
     walk: &'w Walk<'a, B>,
@@ -292,7 +299,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 entered = Some(block);
             }
             for &at in &job.lanes {
-                self.block(hidden, block, at, (&weights, input.as_ref(), &inputs), &mut spaces)?;
+                let loaded = Loaded { weights: &weights, input: input.as_ref(), inputs: &inputs };
+                self.block(hidden, block, at, loaded, &mut spaces)?;
             }
             drop(weights);
             read.iter().for_each(|part| part.release(Pages::Unmapped));
@@ -332,10 +340,11 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         hidden: &mut Hidden<B>,
         block: usize,
         at: usize,
-        (weights, input, inputs): (&BlockWeights<B>, Option<&(LayerInput<B>, B::Weight)>, &Inputs<B>),
+        loaded: Loaded<'_, B>,
         spaces: &mut Vec<(HParams, Space<B>)>,
     ) -> Result<()> {
         let Walk { backend, walked, alike, observer, progress, .. } = self.walk;
+        let Loaded { weights, input, inputs } = loaded;
         let graph = &self.graphs[walked.start + at];
         let h = graph.hparams();
         let Space { workspace, kept, joined, states, inputs: input_space } = self.space(spaces, h)?;
