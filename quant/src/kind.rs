@@ -35,6 +35,9 @@ pub fn of(head: &[u8]) -> Option<&'static str> {
     known.or_else(|| zeros.then_some("begins with zeros, as a download that was not finished; fetch it again"))
 }
 
+/// What to do about another encoding.
+const CONVERT: &str = "convert it to UTF-8 from the encoding that it has, as iconv does";
+
 /// The text of a file of data, which must be UTF-8.
 ///
 /// # Errors
@@ -43,7 +46,7 @@ pub fn utf8(bytes: Vec<u8>) -> Result<String, Message> {
     String::from_utf8(bytes).map_err(|e| {
         let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
         let line = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count();
-        let what = || format!("is not UTF-8: line {line}, byte {at} of the file; convert it to UTF-8 from the encoding that it has, as iconv does");
+        let what = || format!("is not UTF-8: line {line}, byte {at} of the file; {CONVERT}");
         of(bytes).map_or_else(what, str::to_owned).into()
     })
 }
@@ -88,10 +91,7 @@ pub fn prose(bytes: Vec<u8>) -> Result<(String, usize), Message> {
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
     if broken > 8 && BROKEN * broken > all {
-        return Err(format!(
-            "{broken} of its {all} bytes are not UTF-8; convert it to UTF-8 from the encoding that it has, as iconv does"
-        )
-        .into());
+        return Err(format!("{broken} of its {all} bytes are not UTF-8; {CONVERT}").into());
     }
     Ok((text, broken))
 }

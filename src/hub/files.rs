@@ -384,7 +384,8 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let index = |map: serde_json::Value| {
             std::fs::write(dir.path().join(INDEX), json!({"weight_map": map}).to_string()).unwrap();
-            let all = ["config.json", INDEX, "model.safetensors", "a.safetensors", "b.safetensors", "c.safetensors"];
+            let weights = ["a.safetensors", "b.safetensors", "c.safetensors"];
+            let all = [&["config.json", "tokenizer.json", INDEX, "model.safetensors"], &weights[..]].concat();
             listing(&all).unwrap().weights(&model("hf:o/n"), dir.path())
         };
         let found = index(json!({"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"})).unwrap();

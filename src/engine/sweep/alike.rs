@@ -14,8 +14,6 @@ pub struct Alike {
     blocks: Vec<Vec<usize>>,
     /// By lane: the first block whose weights are not those of the first lane; 0 where what goes into it differs already.
     parts: Vec<usize>,
-    /// By lane: the first lane with the same output matrix.
-    pub heads: Vec<usize>,
 }
 
 /// What decides the bytes of some tensors: equal ones are equal bytes.
@@ -64,6 +62,13 @@ impl LaneWeights {
     }
 }
 
+/// By lane: the first of these lanes with the same output matrix. They may be others than those that are walked: the head has the
+/// first one, too, where its final hidden states were kept.
+pub fn heads(lanes: &[Lane]) -> Vec<usize> {
+    let own: Vec<LaneWeights> = lanes.iter().map(LaneWeights::of).collect();
+    firsts(lanes.len(), |a, b| own[a].head == own[b].head)
+}
+
 impl Alike {
     /// Compares lanes.
     pub fn of(lanes: &[Lane]) -> Self {
@@ -86,7 +91,7 @@ impl Alike {
         }
         // The first lane is what others part from.
         parts.iter_mut().take(1).for_each(|part| *part = 0);
-        Self { blocks, parts, heads: firsts(lanes.len(), |a, b| own[a].head == own[b].head) }
+        Self { blocks, parts }
     }
 
     /// Lanes that have a block's weights from the first of them, which is named first.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bitworth_quant::checkpoint::Pages;
 use bitworth_quant::{HParams, Progress};
 
-use super::alike::Alike;
+use super::alike::{self, Alike};
 use super::chunk::{ChunkLimits, Chunks, Piece};
 use super::layers::{LayerError, RowError};
 use super::plan::SweepPlan;
@@ -490,7 +490,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         }
         let readers: Vec<Reader<'_>> = (0..walk.lanes.len()).map(|lane| walk.reader(lane)).collect();
         let reference = if let Reference::LogProbs(stored) = options.reference { Some(stored) } else { None };
-        let (graphs, alike) = (&self.graphs[..], &walk.alike.heads[..]);
+        let (graphs, alike) = (&self.graphs[..], &alike::heads(&walk.lanes[usize::from(reference.is_some())..])[..]);
         let head = head::Head { backend, graphs, readers: &readers, reference, alike, tokens_at_once: plan.head_tokens };
         let rows = head.score(&scored, |read| {
             read.iter().for_each(|part| part.release(walk.pages));

@@ -12,7 +12,7 @@ use bitworth_quant::hparams::{Recurrent, RecurrentKind};
 use bitworth_quant::{DType, HParams};
 use serde::Serialize;
 
-use super::alike::Alike;
+use super::alike;
 use super::chunk::{ChunkLimits, Chunks};
 use super::prefix::{Forest, Order, Path, paths};
 use super::{Lane, Sequence, widest};
@@ -271,7 +271,7 @@ impl Sizes {
         let state = shapes.iter().map(|h| (h.embedding_length + KvColumns::lent(h)) * size_of::<f32>()).sum();
         shapes.dedup();
         let sum = |f: &dyn Fn(&HParams) -> usize| shapes.iter().map(|h| f(h) * size_of::<f32>()).sum::<usize>();
-        let heads = Alike::of(lanes).heads;
+        let heads = alike::heads(lanes);
         let own = lanes.iter().enumerate().filter(|(at, _)| heads[*at] == *at);
         let per_token: usize = own.map(|(_, lane)| output_row_bytes(lane)).sum();
         let vocab = lanes.first().map_or(1, |lane| lane.variant.hparams().vocab_size);
