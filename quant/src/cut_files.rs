@@ -59,7 +59,7 @@ impl Watched {
         entry.path.iter().zip(path).for_each(|(kept, byte)| kept.store(*byte, Ordering::Relaxed));
         entry.path_bytes.store(path.len(), Ordering::Relaxed);
         entry.bytes.store(bytes, Ordering::Relaxed);
-        // What stands above is seen by whoever sees this.
+        // A reader that sees this store sees the ones above, too.
         entry.start.store(start, Ordering::Release);
         Self(entry)
     }

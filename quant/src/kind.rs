@@ -53,7 +53,7 @@ pub fn utf8(bytes: Vec<u8>) -> Result<String, Message> {
 
 /// Most bytes of a Git LFS pointer.
 const POINTER: usize = 1024;
-/// One byte in so many of a text may be broken; where there are more, it is likely no text.
+/// At most one byte in this many of a text may be broken.
 const BROKEN: usize = 20;
 
 /// The text of a file of prose. A byte that is not UTF-8 becomes U+FFFD, as in llama.cpp: of a text that was cut within a

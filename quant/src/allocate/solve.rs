@@ -15,9 +15,9 @@ pub struct Choice {
 /// What is wanted of all units together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
-    /// The least loss in at most so many bytes.
+    /// The least loss within this many bytes.
     Bytes(u64),
-    /// The fewest bytes with at most so much loss.
+    /// The fewest bytes whose loss is no more than this.
     Loss(f64),
 }
 

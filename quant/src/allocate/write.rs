@@ -1,4 +1,4 @@
-//! A choice of types as text: a recipe of one's own, and lines for llama-quantize.
+//! A choice of types as text: a custom recipe, and lines for llama-quantize.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -593,7 +593,7 @@ fn what_is_stated_and_missing_is_refused() {
     }
 }
 
-/// A scale that is no number, or negative, which no such scale is: weights that are no numbers, which quantizing refuses.
+/// A scale that is NaN or negative gives NaN weights, which `quantize` refuses.
 #[test]
 fn broken_scales_of_four_bit_floats_do_not_become_weights() {
     for broken in [0x7f, 0xff, 0x81] {

@@ -210,7 +210,7 @@ fn wanted(units: &[TensorUnit], plans: &[Plan]) -> HashMap<String, (usize, Vec<D
     wanted
 }
 
-/// What is measured, so that neighbours unit from the reference in about the same block.
+/// What is measured, so that neighbours differ from the reference from about the same block on.
 fn branches(units: &[TensorUnit], asked: &Measure<'_>) -> Vec<Branch> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (number, unit) in units.iter().enumerate() {
@@ -226,7 +226,7 @@ fn branches(units: &[TensorUnit], asked: &Measure<'_>) -> Vec<Branch> {
     groups.iter().flat_map(|group| types.iter().map(|&to| Branch { units: group.clone(), to })).collect()
 }
 
-/// Which unit of what several units lose together is one's own: as its outputs are off, of all of theirs.
+/// A unit's share of what several units lose together: in proportion to the errors of their outputs.
 fn share(errors: &[Vec<OutputError>], branch: &Branch, unit: usize) -> f64 {
     if branch.units.len() == 1 {
         return 1.0;
