@@ -193,7 +193,7 @@ fn chosen_types_lose_less_than_a_mix_of_the_same_size() {
     let kld = |i: usize| compared["candidates"][i]["kld_mean"].as_f64().unwrap();
     assert_eq!([Some(kld(0)), Some(kld(1))], [choice["kld"].as_f64(), mix["kld"].as_f64()]);
     common::say(&format!("KLD {:.6} of q3_k_m, {:.6} of chosen types", kld(1), kld(0)));
-    // The smallest file that surely loses at most twice what the mix does is a smaller one.
+    // At 1.2 times what the mix loses the search ends at a file larger than the mix, though smaller ones hold: a known fault.
     let judged = ["--text", "data/eval.txt", "--ctx", "256", "--chunks", "12", "--device", "cpu"];
     let bound = format!("{}", 2.0 * kld(1));
     let asked = ["allocate", "demo-model", "--sensitivities", "s.parquet", "--max-kld", &bound, "--imatrix", "i.gguf"];
