@@ -59,8 +59,8 @@ pub struct AllocateArgs {
     /// Most bits per weight of the tensors, as 4.8.
     #[arg(long, value_name = "BITS", conflicts_with = "target_size")]
     target_bpw: Option<f64>,
-    /// A small file whose mean KL divergence from MODEL on --text stays below this many nats (upper end of the 95 % interval). A few
-    /// sizes are tried; a smaller file may exist.
+    /// A small file whose mean KL divergence from MODEL on --text stays below this many nats (upper end of the 95 % interval).
+    /// A few sizes are tried; a smaller file may exist.
     #[arg(long, value_name = "NATS", conflicts_with_all = ["target_size", "target_bpw"], requires = "text")]
     max_kld: Option<f64>,
     /// llama.cpp's mix to compare with, whose types tensors without a choice get [default: the largest one of the target's size].
