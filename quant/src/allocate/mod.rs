@@ -1,6 +1,6 @@
 //! Which unit of a model gets which type, chosen by what each choice costs: the units ([`TensorUnit`]), what they would take in
-//! each type, the choice at a given size or loss ([`solve()`]), and the recipe that says it. Absent: what a choice costs, which is
-//! measured (see `bitworth-measure`).
+//! each type, the choice at a given size or loss ([`solve()`]), and the recipe that says it. Absent: what a choice costs, which
+//! is measured (see `bitworth-measure`).
 
 mod solve;
 mod write;
