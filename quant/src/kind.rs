@@ -29,7 +29,9 @@ const KINDS: &[(&[u8], &str)] = &[
 /// what it should be.
 pub fn of(head: &[u8]) -> Option<&'static str> {
     let head = &head[..head.len().min(HEAD)];
-    let begins = |with: &[u8]| head.len() >= with.len() && head[..with.len()].eq_ignore_ascii_case(with);
+    // Servers put newlines before their pages.
+    let text = head.trim_ascii_start();
+    let begins = |with: &[u8]| text.len() >= with.len() && text[..with.len()].eq_ignore_ascii_case(with);
     let known = KINDS.iter().find(|(with, _)| begins(with)).map(|&(_, what)| what);
     let zeros = head.len() == HEAD && head.iter().all(|&byte| byte == 0);
     known.or_else(|| zeros.then_some("begins with zeros, as a download that was not finished; fetch it again"))
@@ -109,6 +111,7 @@ mod tests {
         };
         check(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", Some("git lfs pull"));
         check(b"<!DOCTYPE html><html>", Some("HTML"));
+        check(b"\r\n\n  <html>", Some("HTML"));
         check(b"\xef\xbb\xbf{}", Some("byte-order mark"));
         check(b"\xff\xfe{\0", Some("UTF-16"));
         check(&[0; HEAD], Some("zeros"));

@@ -22,22 +22,13 @@ use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, TextSpec};
 use bitworth_eval::records;
 use bitworth_eval::sensitivity::SensitivityOrigin;
 use bitworth_eval::stats::Estimate;
-use bitworth_measure::allocate::{Allocator, Candidate, Target};
+use bitworth_measure::allocate::{Allocator, Candidate, Chosen, Judge, Losses, Target, Trial, Tried, Verdict};
 use bitworth_measure::execute::{Beside, Ready};
 use bitworth_measure::models;
 use bitworth_measure::reference::lane::{Kept, ReferenceSource};
 use bitworth_measure::sensitivity::importance_sha256;
 use bitworth_quant::allocate::TensorUnit;
 use bitworth_report::lanes::ScoredLane;
-
-/// How far off the size of the two neighbours is that are measured beside a choice.
-const NEIGHBOUR: f64 = 0.03;
-/// How often a choice is made anew because what it lost was too much.
-const TRIES: usize = 6;
-/// How near a predicted loss that is kept lies to one that is not, where no more is tried.
-const NEAR: f64 = 1.1;
-/// What is aimed at below what would just do, because the measured loss of a choice is above the predicted one.
-const MARGIN: f64 = 0.95;
 
 /// Choose a type for each unit of a model by measured sensitivities: a recipe for `quantize` and for llama-quantize.
 #[derive(Args)]
@@ -59,8 +50,8 @@ pub struct AllocateArgs {
     /// Most bits per weight of the tensors, as 4.8.
     #[arg(long, value_name = "BITS", conflicts_with = "target_size")]
     target_bpw: Option<f64>,
-    /// A small file whose mean KL divergence from MODEL on --text stays below this many nats (upper end of the 95 % interval).
-    /// A few sizes are tried; a smaller file may exist.
+    /// The smallest file whose mean KL divergence from MODEL on --text stays below this many nats (upper end of the 95 %
+    /// interval), as far as a search of a few sizes finds it.
     #[arg(long, value_name = "NATS", conflicts_with_all = ["target_size", "target_bpw"], requires = "text")]
     max_kld: Option<f64>,
     /// llama.cpp's mix to compare with, whose types tensors without a choice get [default: the largest one of the target's size].
@@ -91,39 +82,29 @@ pub struct AllocateArgs {
     scoring: ScoringArgs,
 }
 
-/// A candidate with what was measured of it.
-struct Tried {
-    what: String,
-    candidate: Candidate,
-    kld: Option<Estimate>,
-    /// Less that of the mix, paired.
-    against_mix: Option<Estimate>,
+/// What is printed of a candidate, as JSON.
+fn row(tried: &Tried) -> Value {
+    let Tried { what, candidate, kld, against_mix } = tried;
+    json!({
+        "what": what, "bytes": candidate.bytes, "bpw": candidate.bpw, "predicted_kld": candidate.predicted_kld,
+        "kld": kld.map(|kld| kld.value), "kld_low": kld.and_then(|kld| kld.low()), "kld_high": kld.and_then(|kld| kld.high()),
+        "against_base": against_mix.map(|pair| pair.value),
+        "against_base_low": against_mix.and_then(|pair| pair.low()),
+        "against_base_high": against_mix.and_then(|pair| pair.high()),
+    })
 }
 
-impl Tried {
-    fn row(&self) -> Value {
-        json!({
-            "what": self.what, "bytes": self.candidate.bytes, "bpw": self.candidate.bpw,
-            "predicted_kld": self.candidate.predicted_kld,
-            "kld": self.kld.map(|kld| kld.value), "kld_low": self.kld.and_then(|kld| kld.low()),
-            "kld_high": self.kld.and_then(|kld| kld.high()),
-            "against_base": self.against_mix.map(|pair| pair.value),
-            "against_base_low": self.against_mix.and_then(|pair| pair.low()),
-            "against_base_high": self.against_mix.and_then(|pair| pair.high()),
-        })
-    }
-
-    fn line(&self) -> String {
-        let interval = |estimate: Option<Estimate>| match estimate {
-            None => "-".to_owned(),
-            Some(Estimate { value, interval: None }) => format!("{value:.6}"),
-            Some(Estimate { value, interval: Some(i) }) => format!("{value:.6} ({:.6} to {:.6})", i.low, i.high),
-        };
-        let Candidate { bytes, bpw, predicted_kld, .. } = self.candidate;
-        let predicted = predicted_kld.map_or_else(|| "-".to_owned(), |kld| format!("{kld:.6}"));
-        let (kld, pair) = (interval(self.kld), interval(self.against_mix));
-        format!("{:<16} {bytes:>14} {bpw:>7.3} {predicted:>13}  {kld:<34} {pair}\n", self.what)
-    }
+/// And as a line.
+fn line(tried: &Tried) -> String {
+    let interval = |estimate: Option<Estimate>| match estimate {
+        None => "-".to_owned(),
+        Some(Estimate { value, interval: None }) => format!("{value:.6}"),
+        Some(Estimate { value, interval: Some(i) }) => format!("{value:.6} ({:.6} to {:.6})", i.low, i.high),
+    };
+    let Candidate { bytes, bpw, predicted_kld, .. } = tried.candidate;
+    let predicted = predicted_kld.map_or_else(|| "-".to_owned(), |kld| format!("{kld:.6}"));
+    let (kld, pair) = (interval(tried.kld), interval(tried.against_mix));
+    format!("{:<16} {bytes:>14} {bpw:>7.3} {predicted:>13}  {kld:<34} {pair}\n", tried.what)
 }
 
 const HEADER: &str =
@@ -162,31 +143,35 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     let target = match (args.target_size, args.target_bpw, args.max_kld, &base) {
         (Some(bytes), ..) => Target::FileBytes(bytes),
         (_, Some(bpw), ..) => Target::BitsPerWeight(bpw),
-        (_, _, Some(kld), _) => Target::Divergence(MARGIN * kld),
+        (_, _, Some(kld), _) => Target::Divergence(kld),
         (None, None, None, Some(base)) => Target::FileBytes(allocator.mix(base, "mix")?.bytes),
         (None, None, None, None) => bail!("give --target-size, --target-bpw, --max-kld or --base"),
     };
     let base = base.map_or_else(|| allocator.usual(target), Ok)?;
-    let work = Work { args, session, allocator: &allocator, base: &base, name: &name, origin: &table.origin };
-    let Chosen { tried, taken, note, failed } = match args.max_kld {
-        Some(most) => work.below(most)?,
-        None => work.at(target)?,
+    let trial = Trial { allocator: &allocator, base: &base, name: &name };
+    let judged = args.text.as_deref().map(|text| Judged { args, text, origin: &table.origin, session });
+    let judge = judged.as_ref().map(|judged| |candidates: &[&Candidate]| judged.losses(candidates));
+    let judge = judge.as_ref().map(|judge| judge as Judge<'_, anyhow::Error>);
+    let Chosen { tried, taken, verdict } = match (args.max_kld, judge) {
+        (Some(most), Some(judge)) => trial.below(most, judge)?,
+        _ => trial.at(target, judge)?,
     };
     let candidate = &tried[taken].candidate;
     write_whole(&args.out, candidate.text.as_bytes())?;
     if let Some(lines) = &args.tensor_type_file {
         write_whole(lines, tensor_types(allocator.units(), &candidate.plan).as_bytes())?;
     }
-    let rows: Vec<Value> = tried.iter().map(Tried::row).collect();
+    let (note, outcome) = describe(verdict, &base.name, args.max_kld);
+    let rows: Vec<Value> = tried.iter().map(row).collect();
     let document = json!({
         "recipe": args.out, "tensor_type_file": args.tensor_type_file, "base": base.name, "tried": rows,
         "taken": tried[taken].what, "note": note,
     });
     session.print(&document, || {
-        let lines: String = tried.iter().map(Tried::line).collect();
+        let lines: String = tried.iter().map(line).collect();
         format!("{HEADER}{lines}{note} -> {}\n", args.out.display())
     })?;
-    Ok(failed.map_or(Outcome::Done, Outcome::GateFailed))
+    Ok(outcome)
 }
 
 /// Whether a file is one of `PATTERN=TYPE`.
@@ -202,135 +187,59 @@ fn note_importance(origin: &SensitivityOrigin, imatrix: Option<&Imatrix>, units:
     }
 }
 
-/// What came of it.
-struct Chosen {
-    tried: Vec<Tried>,
-    taken: usize,
-    note: String,
-    failed: Option<String>,
+/// Why a choice was taken, and whether it fails what was asked for.
+fn describe(verdict: Verdict, base: &str, max_kld: Option<f64>) -> (String, Outcome) {
+    let note = match verdict {
+        Verdict::Unmeasured => "the choice, which nothing was measured of: --text measures it".to_owned(),
+        Verdict::Better => format!("the choice is better than {base}"),
+        Verdict::MixTaken => format!("the choice is not surely better than {base}, which is taken as it is"),
+        Verdict::MixTooLarge => format!("the choice is not surely better than {base}, which is larger than the target"),
+        Verdict::Holds { kld, high } => format!("the choice loses {kld:.6} nats, surely at most {high:.6}"),
+        Verdict::TooMuch { high } => {
+            let most = max_kld.unwrap_or_default();
+            let note = format!("the choice may lose up to {high:.6} nats, which is above --max-kld {most}");
+            return (note.clone(), Outcome::GateFailed(note));
+        }
+    };
+    (note, Outcome::Done)
 }
 
-struct Work<'a> {
+/// The text that choices are judged by.
+struct Judged<'a> {
     args: &'a AllocateArgs,
-    session: &'a Session,
-    allocator: &'a Allocator<'a>,
-    base: &'a Arc<Recipe>,
-    name: &'a str,
+    text: &'a str,
     origin: &'a SensitivityOrigin,
+    session: &'a Session,
 }
 
-impl Work<'_> {
-    fn choose(&self, target: Target) -> Result<Candidate> {
-        Ok(self.allocator.choose(target, self.base, self.name)?)
-    }
-
-    /// A choice of a size, and with a text whether it is better than the mix.
-    fn at(&self, target: Target) -> Result<Chosen> {
-        let mix = self.allocator.mix(self.base, self.name)?;
-        let choice = self.choose(target)?;
-        let base = &self.base.name;
-        let fits = match target {
-            Target::FileBytes(most) => mix.bytes <= most,
-            Target::BitsPerWeight(most) => mix.bpw <= most,
-            Target::Divergence(_) => true,
-        };
-        let mut candidates = vec![(base.clone(), mix), ("choice".to_owned(), choice)];
-        if self.args.text.is_none() {
-            let tried = candidates.into_iter().map(|(what, candidate)| Tried { what, candidate, kld: None, against_mix: None });
-            let note = "the choice, which nothing was measured of: --text measures it".to_owned();
-            return Ok(Chosen { tried: tried.collect(), taken: 1, note, failed: None });
-        }
-        for (sign, name) in [(-1.0, "3 % smaller"), (1.0, "3 % larger")] {
-            let scaled = |of: f64| of * (1.0 + sign * NEIGHBOUR);
-            let target = match target {
-                Target::FileBytes(bytes) => Target::FileBytes(scaled(bytes as f64) as u64),
-                Target::BitsPerWeight(bpw) => Target::BitsPerWeight(scaled(bpw)),
-                Target::Divergence(kld) => Target::Divergence(scaled(kld)),
-            };
-            // There may be nothing smaller.
-            if let Ok(neighbour) = self.choose(target) {
-                candidates.push((name.to_owned(), neighbour));
-            }
-        }
-        let tried = self.measure(candidates)?;
-        let wins = tried[1].against_mix.and_then(|pair| pair.high()).is_some_and(|high| high < 0.0);
-        let (taken, note) = match (wins, fits) {
-            (true, _) => (1, format!("the choice is better than {base}")),
-            (false, true) => (0, format!("the choice is not surely better than {base}, which is taken as it is")),
-            (false, false) => (1, format!("the choice is not surely better than {base}, which is larger than the target")),
-        };
-        Ok(Chosen { tried, taken, note, failed: None })
-    }
-
-    /// The smallest choice that surely loses no more than `most` nats, as far as a few tries find it: the predicted loss that it
-    /// is chosen by lies between one that is kept and one that is not.
-    fn below(&self, most: f64) -> Result<Chosen> {
-        let (mut limit, mut too_much) = (MARGIN * most, None::<f64>);
-        let mut kept: Option<(f64, Vec<Tried>)> = None;
-        let mut last: Option<Vec<Tried>> = None;
-        for _ in 0..TRIES {
-            let mix = self.allocator.mix(self.base, self.name)?;
-            let choice = self.choose(Target::Divergence(limit))?;
-            let tried = self.measure(vec![(self.base.name.clone(), mix), ("choice".to_owned(), choice)])?;
-            let Some(high) = tried[1].kld.and_then(|kld| kld.high()) else {
-                bail!("--max-kld: one window says nothing about the spread; give a longer text or smaller windows")
-            };
-            match high <= most {
-                true => kept = Some((limit, tried)),
-                false => (too_much, last) = (Some(limit), Some(tried)),
-            }
-            limit = match (&kept, too_much) {
-                (Some((kept, _)), Some(too_much)) if too_much > kept * NEAR => (kept * too_much).sqrt(),
-                // As far as the last one was from the bound.
-                (Some((kept, _)), None) if most > high * NEAR => kept * most / high,
-                (None, Some(too_much)) => too_much * most / high,
-                _ => break,
-            };
-        }
-        let found = kept.map(|(_, tried)| (tried, true)).or(last.map(|tried| (tried, false)));
-        let (tried, holds) = found.context("nothing was tried")?;
-        let kld = tried[1].kld.context("nothing was measured")?;
-        let high = kld.high().unwrap_or(f64::INFINITY);
-        let (note, failed) = match holds {
-            true => (format!("the choice loses {:.6} nats, surely at most {high:.6}", kld.value), None),
-            false => {
-                let note = format!("the choice may lose up to {high:.6} nats, which is above --max-kld {most}");
-                (note.clone(), Some(note))
-            }
-        };
-        Ok(Chosen { tried, taken: 1, note, failed })
-    }
-
-    /// Scores candidates on the text, of which the first is the mix.
-    fn measure(&self, candidates: Vec<(String, Candidate)>) -> Result<Vec<Tried>> {
-        let text = self.args.text.as_ref().context("there is no text")?;
+impl Judged<'_> {
+    fn losses(&self, candidates: &[&Candidate]) -> Result<Losses> {
         let folder = tempfile::tempdir().context("a temporary folder")?;
         let mut names = Vec::new();
-        for (number, (_, candidate)) in candidates.iter().enumerate() {
+        for (number, candidate) in candidates.iter().enumerate() {
             let path = folder.path().join(format!("{number}.toml"));
             std::fs::write(&path, &candidate.text).with_context(|| path.display().to_string())?;
             names.push(format!("@{}", path.display()));
         }
-        let job = self.job(text, names)?;
+        let job = self.job(names)?;
         let device = self.args.scoring.open()?;
         let ready = Ready::new(&job, None, &device, self.session.watch())?;
         if ready.text().is_some_and(|text| text.sha256 == self.origin.text_sha256) {
+            let text = self.text;
             bail!("--text {text}: is the text that the sensitivities were measured on; a choice must be judged by another");
         }
         let (source, kept) = (ReferenceSource::Walked, Kept::default());
         let beside = Beside { source: &source, kept: &kept, sinks: &[], layers: false, resume: None };
         let scored = ScoredLane::all(&ready.execute(Some(&beside))?.records)?;
         let mix = scored.get(1).context("nothing was scored")?;
-        let tried = candidates.into_iter().zip(&scored[1..]).enumerate().map(|(number, ((what, candidate), lane))| Tried {
-            what,
-            candidate,
-            kld: lane.metrics.against.map(|against| against.kld.mean),
-            against_mix: (number > 0).then(|| lane.against(mix)).flatten().map(|pair| pair.kld_difference),
+        let losses = scored[1..].iter().enumerate().map(|(number, lane)| {
+            let pair = (number > 0).then(|| lane.against(mix)).flatten();
+            (lane.metrics.against.map(|against| against.kld.mean), pair.map(|pair| pair.kld_difference))
         });
-        Ok(tried.collect())
+        Ok(losses.collect())
     }
 
-    fn job(&self, text: &str, candidates: Vec<String>) -> Result<Job> {
+    fn job(&self, candidates: Vec<String>) -> Result<Job> {
         let imatrix = self.args.imatrix.as_ref().map(|file| ImatrixSpec {
             file: Some(file.display().to_string()),
             text: None,
@@ -341,7 +250,7 @@ impl Work<'_> {
         let model = ModelSpec { model: self.args.model.clone(), candidates, imatrix, ..ModelSpec::default() };
         let job = job::checked(Job {
             models: vec![model],
-            texts: vec![TextSpec::windows(text, self.args.ctx, self.args.chunks.map(NonZeroUsize::get))],
+            texts: vec![TextSpec::windows(self.text, self.args.ctx, self.args.chunks.map(NonZeroUsize::get))],
             arithmetic: Some(self.args.scoring.arithmetic.name().to_owned()),
             max_memory_mib: Some(self.args.memory.mib()),
             strict: true,

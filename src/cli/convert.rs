@@ -1,6 +1,6 @@
 //! `bitworth convert`: a Hugging Face directory to GGUF, as llama.cpp's converter writes it; and straight to any recipe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use bitworth_quant::checkpoint::{Adapter, Model};
@@ -80,6 +80,8 @@ pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
 /// An adapter by its folder, with `=` and a number behind it where it does not count as it was trained.
 fn adapter(text: &str) -> Result<Adapter> {
     let (path, scale) = match text.rsplit_once('=') {
+        // A folder whose name has the sign.
+        Some(_) if Path::new(text).is_dir() => (text, 1.0),
         Some((path, scale)) => match scale.parse() {
             Ok(scale) if f32::is_finite(scale) => (path, scale),
             _ => bail!("--lora {text}: {scale:?} is not a number; give DIR or DIR=SCALE"),

@@ -89,10 +89,7 @@ pub fn units(model: &dyn Model, options: &PlanOptions) -> Result<Vec<TensorUnit>
     let mut units: Vec<TensorUnit> = Vec::new();
     let chosen = |entry: &&PlanEntry| entry.to == DType::Q8_0 && entry.from != entry.to && Role::parse(&entry.tensor).is_some();
     for entry in plan.entries.iter().filter(chosen) {
-        let stem = entry.tensor.strip_suffix(".weight").unwrap_or(&entry.tensor);
-        let in_block = stem.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-        let in_block = in_block.and_then(|(block, stem)| Some((Some(block.parse().ok()?), stem)));
-        let (block, stem) = in_block.unwrap_or((None, stem));
+        let (block, stem) = parts(&entry.tensor);
         let name = TIED.iter().find(|(tensor, _)| *tensor == stem).map_or(stem, |(_, unit)| unit);
         match units.iter_mut().find(|unit| unit.block == block && unit.name == name) {
             Some(unit) => unit.tensors.push(entry.tensor.clone()),
@@ -103,6 +100,14 @@ pub fn units(model: &dyn Model, options: &PlanOptions) -> Result<Vec<TensorUnit>
         true => Err(Error::file(model.path(), "none of its tensors can be quantized")),
         false => Ok(units),
     }
+}
+
+/// The block of a tensor, and its name without that and `.weight`.
+fn parts(name: &str) -> (Option<usize>, &str) {
+    let stem = name.strip_suffix(".weight").unwrap_or(name);
+    let in_block = stem.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+    let in_block = in_block.and_then(|(block, stem)| Some((Some(block.parse().ok()?), stem)));
+    in_block.unwrap_or((None, stem))
 }
 
 /// The alignment of tensors in files of a model.

@@ -70,7 +70,7 @@ pub fn solve(units: &[Vec<Choice>], goal: Goal) -> Option<Vec<usize>> {
                     ended[step.unit] = true;
                 }
             }
-            fill(units, &mut chosen, |chosen| within(chosen));
+            improve(units, &mut chosen, |from, to| from.loss - to.loss, |chosen| within(chosen));
         }
         Goal::Loss(_) => {
             for step in path(units) {
@@ -82,7 +82,7 @@ pub fn solve(units: &[Vec<Choice>], goal: Goal) -> Option<Vec<usize>> {
             if !within(&chosen) {
                 return None;
             }
-            trim(units, &mut chosen, |chosen| within(chosen));
+            improve(units, &mut chosen, |from, to| from.bytes as f64 - to.bytes as f64, |chosen| within(chosen));
         }
     }
     Some(chosen)
@@ -129,42 +129,18 @@ fn path(units: &[Vec<Choice>]) -> Vec<Step> {
     steps
 }
 
-/// Takes whatever saves the most and still fits.
-fn fill(units: &[Vec<Choice>], chosen: &mut [usize], fits: impl Fn(&[usize]) -> bool) {
+/// Makes the change of one unit with the most gain that still fits, until there is none.
+fn improve(units: &[Vec<Choice>], chosen: &mut [usize], gain: impl Fn(Choice, Choice) -> f64, fits: impl Fn(&[usize]) -> bool) {
     loop {
         let mut best: Option<(f64, usize, usize)> = None;
         for (unit, choices) in units.iter().enumerate() {
             let before = chosen[unit];
             for (to, choice) in choices.iter().enumerate() {
-                let saved = choices[before].loss - choice.loss;
-                if saved > best.map_or(0.0, |(most, ..)| most) {
+                let gained = gain(choices[before], *choice);
+                if gained > best.map_or(0.0, |(most, ..)| most) {
                     chosen[unit] = to;
                     if fits(chosen) {
-                        best = Some((saved, unit, to));
-                    }
-                }
-            }
-            chosen[unit] = before;
-        }
-        match best {
-            Some((_, unit, to)) => chosen[unit] = to,
-            None => return,
-        }
-    }
-}
-
-/// Gives back what is not needed, the most bytes first.
-fn trim(units: &[Vec<Choice>], chosen: &mut [usize], fits: impl Fn(&[usize]) -> bool) {
-    loop {
-        let mut best: Option<(u64, usize, usize)> = None;
-        for (unit, choices) in units.iter().enumerate() {
-            let before = chosen[unit];
-            for (to, choice) in choices.iter().enumerate() {
-                let saved = choices[before].bytes.saturating_sub(choice.bytes);
-                if saved > best.map_or(0, |(most, ..)| most) {
-                    chosen[unit] = to;
-                    if fits(chosen) {
-                        best = Some((saved, unit, to));
+                        best = Some((gained, unit, to));
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::TensorUnit;
+use super::{TensorUnit, parts};
 use crate::DType;
 use crate::plan::Plan;
 
@@ -15,7 +15,7 @@ pub fn recipe(name: &str, base: &str, about: &str, chosen: &[(&TensorUnit, DType
     // By name of the unit, its tensors' stems and the type: the blocks.
     let mut rules: BTreeMap<(&str, Vec<&str>, &str), Vec<usize>> = BTreeMap::new();
     for (unit, dtype) in chosen {
-        let stems = unit.tensors.iter().map(|name| stem(name)).collect();
+        let stems = unit.tensors.iter().map(|name| parts(name).1).collect();
         rules.entry((&unit.name, stems, dtype.name())).or_default().extend(unit.block);
     }
     for ((unit, stems, dtype), blocks) in rules {
@@ -25,12 +25,6 @@ pub fn recipe(name: &str, base: &str, about: &str, chosen: &[(&TensorUnit, DType
         let _ = write!(text, "\n[[rule]]\nname = '^{blocks}({stems})\\.weight$'\nto = \"{to}\"\nwhy = \"{unit}, measured\"\n");
     }
     text
-}
-
-/// The name of a tensor without its block and `.weight`.
-fn stem(name: &str) -> &str {
-    let name = name.strip_suffix(".weight").unwrap_or(name);
-    name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or(name, |(_, stem)| stem)
 }
 
 /// The types that the tensors of units have in a plan, as llama-quantize's `--tensor-type-file` takes them: a line a tensor.

@@ -28,7 +28,7 @@ fn read(found: &Found) -> Result<Option<Weight>> {
     }
     let ([words, rows], [groups, scale_rows]) = (found.matrix(codes)?, found.matrix(scales)?);
     let list = found.get(".g_idx");
-    // Modules may have bits of their own; then the list of groups says how many columns there are.
+    // Modules may have bits and groups of their own; then the list of groups says how many columns there are.
     let of_list = list.map(|list| list.shape.iter().product::<usize>()).filter(|&cols| cols > 0);
     let bits = match of_list.filter(|_| settings.has("dynamic")) {
         Some(cols) => words.saturating_mul(32) / cols,
@@ -44,7 +44,9 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         return Err(found.error(scales, what));
     }
     found.check_shape(zeros, &[groups, rows * bits / 32])?;
-    let size = settings.size("group_size")?.unwrap_or(cols);
+    let stated = settings.size("group_size")?.unwrap_or(cols);
+    let is_own = settings.has("dynamic") && groups > 0 && cols.is_multiple_of(groups);
+    let size = if is_own { cols / groups } else { stated };
     if cols.div_ceil(size) != groups {
         let what =
             format!("has {groups} groups, but {cols} columns in groups of {size} (group_size) are {}", cols.div_ceil(size));

@@ -222,7 +222,7 @@ fn word(bytes: &[u8], index: usize) -> u32 {
 /// A tensor of a weight is missing or has another shape or type than the weight needs, `config.json` asks for a version or a
 /// size that is not known, or weights are stored in a way that is not read.
 pub(crate) fn unpack(files: HfTensors, settings: &Settings) -> Result<HfTensors> {
-    settings.check()?;
+    settings.check(files.tensors())?;
     let all: HashMap<&str, &HfTensor> = files.tensors().iter().map(|t| (t.name.as_str(), t)).collect();
     let mut gone: HashSet<String> = HashSet::new();
     let mut made: HashMap<String, HfTensor> = HashMap::new();

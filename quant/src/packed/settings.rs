@@ -155,8 +155,9 @@ impl Settings {
         }
     }
 
-    /// Refuses what changes the computation in a way that no tensor shows.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Refuses what changes the computation in a way that no tensor shows, and formats that are not known of tensors that are not
+    /// plain.
+    pub(super) fn check(&self, tensors: &[HfTensor]) -> Result<()> {
         const TRANSFORMS: &str = "transform_config";
         let transforms = self.get(TRANSFORMS).and_then(|value| value.get("config_groups")).and_then(Value::as_object);
         if transforms.is_some_and(|groups| !groups.is_empty()) {
@@ -173,7 +174,7 @@ impl Settings {
                 }
             }
         }
-        if self.is_compressed_tensors() {
+        if self.is_compressed_tensors() && !tensors.iter().all(is_plain) {
             self.check_format(self.text("format")?)?;
             for group in self.groups()? {
                 self.check_format(group.get("format").and_then(Value::as_str))?;
@@ -206,9 +207,7 @@ impl Settings {
         let mut known: Vec<&str> = known.collect();
         known.sort_unstable();
         known.dedup();
-        // Integers of eight bytes are buffers of positions.
-        let is_plain = |t: &HfTensor| t.is_packed() || t.dtype().is_ok() || t.stored_dtype() == "I64" || t.shape.is_empty();
-        match tensors.iter().find(|t| !is_plain(t)).filter(|_| !known.contains(&method)) {
+        match tensors.iter().find(|tensor| !is_plain(tensor)).filter(|_| !known.contains(&method)) {
             None => Ok(()),
             Some(t) => {
                 let what = format!(
@@ -305,6 +304,11 @@ impl Settings {
     }
 }
 
+/// Whether a tensor needs no description: its numbers are floats, or it is a buffer of positions (integers of eight bytes).
+fn is_plain(tensor: &HfTensor) -> bool {
+    tensor.is_packed() || tensor.dtype().is_ok() || tensor.stored_dtype() == "I64" || tensor.shape.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,13 +335,12 @@ mod tests {
     #[test]
     fn what_no_tensor_shows_is_refused() {
         let refused = |json: Value, said: &str| {
-            let error = settings(json).check().unwrap_err().to_string();
+            let error = settings(json).check(&[]).unwrap_err().to_string();
             assert!(error.starts_with("config.json: quantization_config.") && error.contains(said), "{error}");
         };
-        refused(json!({"quant_method": "compressed-tensors", "format": "marlin-24"}), "marlin-24");
-        refused(json!({"quant_method": "compressed-tensors", "config_groups": {"a": {"format": "packed-5"}}}), "packed-5");
         refused(json!({"transform_config": {"config_groups": {"u": {}}}}), "transform_config");
+        refused(json!({"quant_method": "bitnet", "linear_class": "autobitlinear"}), "autobitlinear");
         let sound = json!({"quant_method": "compressed-tensors", "format": "mixed-precision", "transform_config": {}});
-        settings(sound).check().unwrap();
+        settings(sound).check(&[]).unwrap();
     }
 }

@@ -221,12 +221,17 @@ fn gptq_has_two_to_eight_bits_in_both_conventions() {
                 if ordered {
                     tensors.push((".g_idx", i32s(&[COLS], &list)));
                 }
-                let config = json!({"quant_method": "gptq", "bits": width, "group_size": 64, "desc_act": ordered,
-                    "checkpoint_format": layout});
-                check(&format!("{width} bits, {layout}"), &tensors, config, |r, c| {
-                    let number = some(r, c, below) as i32 - (zero(of(c), r) as i32 + offset);
-                    factors[of(c) * ROWS + r] * number as f32
-                });
+                let config = |size: usize, dynamic: Json| {
+                    json!({"quant_method": "gptq", "bits": width, "group_size": size, "desc_act": ordered,
+                        "checkpoint_format": layout, "dynamic": dynamic})
+                };
+                let own = json!({"+:.*v_proj": {"group_size": 64}});
+                for config in [config(64, Json::Null), config(128, own)] {
+                    check(&format!("{width} bits, {layout}"), &tensors, config, |r, c| {
+                        let number = some(r, c, below) as i32 - (zero(of(c), r) as i32 + offset);
+                        factors[of(c) * ROWS + r] * number as f32
+                    });
+                }
             }
         }
     }
@@ -442,7 +447,10 @@ fn a_file_that_keeps_blocks_is_the_same_model() {
 
 #[test]
 fn a_description_of_weights_that_are_floats_is_of_no_account() {
-    for config in [json!({}), json!({"quant_method": "fp8", "weight_block_size": [128, 128]}), json!({"quant_method": "hqq"})] {
+    let left =
+        json!({"quant_method": "compressed-tensors", "format": "marlin-24", "config_groups": {"a": {"format": "packed-5"}}});
+    let fp8 = json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+    for config in [json!({}), fp8, json!({"quant_method": "hqq"}), left] {
         let dir = folder(&[], config);
         assert_eq!(Checkpoint::open(dir.path()).unwrap().tensor(GGUF).unwrap().dtype, DType::BF16);
     }

@@ -23,17 +23,18 @@ pub fn run(here: &Contents, there: &Contents, session: &Session) -> Result<Outco
     };
     let document =
         json!({ "metadata": as_json(&keys), "tensors": as_json(&tensors), "same": keys.is_empty() && tensors.is_empty() });
+    let counts = format!("keys that differ: {}, tensors that differ: {}", keys.len(), tensors.len());
     session.print(&document, || {
         let line = |d: &Difference| {
             let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
             format!("{:48} {}  |  {}\n", output::tame(&d.name).replace('\n', "\\n"), side(&d.here), side(&d.there))
         };
         let text: String = keys.iter().chain(&tensors).map(line).collect();
-        format!("{text}{} keys and {} tensors differ\n", keys.len(), tensors.len())
+        format!("{text}{counts}\n")
     })?;
     match keys.len() + tensors.len() {
         0 => Ok(Outcome::Done),
-        _ => Ok(Outcome::GateFailed(format!("{} keys and {} tensors differ", keys.len(), tensors.len()))),
+        _ => Ok(Outcome::GateFailed(counts)),
     }
 }
 

@@ -3,6 +3,8 @@
 //! lose is added up. Such sums rank choices well and are too small by a quarter or so, because the choice seeks out what was
 //! measured too low: they are no results. Absent: measuring (see [`crate::sensitivity`] and `execute`).
 
+mod trial;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use serde::Serialize;
 use super::error::{Error, Result};
 use super::sensitivity::model_sha256;
 use bitworth_eval::sensitivity::{Sensitivity, SensitivityTable};
+
+pub use trial::{Chosen, Judge, Losses, Trial, Tried, Verdict};
 
 /// Bytes of a file that are left for keys that say what it was made with (importance matrix, fitting).
 const RESERVED: u64 = 4096;
