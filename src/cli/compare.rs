@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::fit::FitTextArgs;
 use super::perplexity::{TextArgs, in_memory};
 use super::reference::{KeepArgs, SourceArgs};
 use super::scored::{Asked, Scoring};
@@ -22,7 +23,8 @@ use bitworth_report::{Summary, statistics, table};
 pub struct CompareArgs {
     /// Hugging Face directory, GGUF file or hf:OWNER/NAME.
     reference: String,
-    /// Models, or @RECIPE for the reference quantized on the fly.
+    /// Models, or @RECIPE for the reference quantized on the fly, or @RECIPE+fit for that with weights fitted to the texts of
+    /// --fit.
     #[arg(required = true, value_name = "CANDIDATE")]
     candidates: Vec<String>,
     #[command(flatten)]
@@ -30,6 +32,8 @@ pub struct CompareArgs {
     /// Importance matrix for the candidates that are quantized on the fly (GGUF or .dat).
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+    #[command(flatten)]
+    fit: FitTextArgs,
     /// Also write the GGUF file of every candidate that is quantized on the fly into this folder: MODEL-Q4_K_M.gguf.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
@@ -68,6 +72,7 @@ impl CompareArgs {
             model: self.reference.clone(),
             candidates: self.candidates.clone(),
             imatrix: self.imatrix.as_ref().map(imatrix),
+            fit: self.fit.spec(),
             ..ModelSpec::default()
         };
         Ok(Job { noise_floor: self.noise_floor, ..self.text.job(model, &self.scoring)? })
@@ -91,6 +96,9 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
         bail!("--max-kld must be a number of nats, 0 or more");
     }
     let job = args.job()?;
+    if args.write.is_some() && args.fit.spec().is_some() {
+        bail!("--write does not write fitted files; `bitworth quantize --fit` makes them");
+    }
     match args.out.is_some() || args.text.texts.len() > 1 {
         true => reported(args, &job, session),
         false => scored(args, &in_memory(job), session),

@@ -10,20 +10,23 @@ use std::sync::{Mutex, PoisonError};
 use bitworth_quant::checkpoint::{Source, Tensor};
 use bitworth_quant::fit::{self, FitInput, FitReport, Moments, SAMPLED_ROWS, Shrinkage};
 use bitworth_quant::gguf::Value;
-use bitworth_quant::quantize::{Output, Sink, Written};
+use bitworth_quant::quantize::{Output, Sink, Written, hex};
 use bitworth_quant::{Checkpoint, DType};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use super::Watch;
-use super::error::{Error, Result};
+use super::error::{At, Error, Result};
 use super::readers::{matrices, readers};
 use super::second_moment::Moment;
+use super::{Watch, imatrix, models};
 use bitworth_engine::backend::Backend;
 use bitworth_engine::cpu::Cpu;
 use bitworth_engine::error::{EngineError, Result as EngineResult};
 use bitworth_engine::model::Variant;
 use bitworth_engine::observe::{Observed, Observer, Site};
 use bitworth_engine::sweep::{self, Observation, SweepLimits};
+use bitworth_eval::job::FitSpec;
+use bitworth_text::tokenizer::Tokenizer;
 
 /// Rows of experts that go to one half of the text before the other has its turn.
 const ROUTED_ROWS: usize = 64;
@@ -31,15 +34,43 @@ const ROUTED_ROWS: usize = 64;
 const FITTED_WEIGHTS: usize = 16 << 20;
 /// The widest input that is fitted to: its moments take 16 bytes times the square of it.
 const WIDEST_INPUT: usize = 16384;
+/// The hashes of the texts, in a file's metadata.
+const TEXTS: &str = "bitworth.fit.texts_sha256";
 /// Larger weights overflow the scales of encodings.
 const F16_MAX: f32 = 65504.0;
 
-/// Texts that files are fitted to.
-pub struct FitText<'a> {
+/// Texts that files are fitted to, cut into windows.
+#[derive(Debug, Clone)]
+pub struct FitText {
     /// Windows of tokens, all of one length.
-    pub sequences: &'a [Vec<u32>],
+    pub sequences: Vec<Vec<u32>>,
     /// SHA-256 of each text.
-    pub sha256: &'a [String],
+    pub sha256: Vec<String>,
+}
+
+impl FitText {
+    /// Reads the texts: of each the first windows, the same number.
+    ///
+    /// # Errors
+    /// A text that cannot be read or is shorter than a window.
+    pub fn read(spec: &FitSpec, tokenizer: &Tokenizer) -> Result<Self> {
+        let (mut sequences, mut sha256) = (Vec::new(), Vec::new());
+        for name in &spec.texts {
+            let text = models::read_text(name)?;
+            sha256.push(hex(&Sha256::digest(text.as_bytes())));
+            let windows = imatrix::windows(tokenizer, &text, spec.ctx, 0, Some(spec.windows()));
+            sequences.extend(windows.at(|| name.clone())?);
+        }
+        Ok(Self { sequences, sha256 })
+    }
+}
+
+/// The hashes of the texts that a file says its weights were fitted to.
+pub fn texts_of(checkpoint: &Checkpoint) -> Vec<String> {
+    match checkpoint.metadata().get(TEXTS) {
+        Some(Value::String(texts)) => texts.split(',').map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// What became of one tensor in one encoding.
@@ -65,7 +96,7 @@ pub fn fit<B: Backend>(
     backend: &B,
     variant: &Variant,
     outputs: Vec<Output>,
-    text: &FitText<'_>,
+    text: &FitText,
     cut: SweepLimits,
     watch: Watch<'_>,
 ) -> Result<(Vec<Written>, Vec<FittedTensor>)> {
@@ -90,7 +121,7 @@ pub fn fit<B: Backend>(
     let window = text.sequences.iter().map(Vec::len).max().unwrap_or(1).max(1);
     let state = State { checkpoint, cpu: Cpu::new(), wanted, sinks: &sinks, window, open: BTreeMap::new(), fitted: Vec::new() };
     let fitter = Fitter(Mutex::new(state));
-    let observation = Observation { variant, sequences: text.sequences, limits: cut, output: false, observer: &fitter };
+    let observation = Observation { variant, sequences: &text.sequences, limits: cut, output: false, observer: &fitter };
     sweep::observe(backend, &observation, watch.progress, watch.stop)?;
     let mut state = fitter.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.flush()?;
@@ -100,8 +131,8 @@ pub fn fit<B: Backend>(
 }
 
 /// The file says what it was fitted to.
-fn with_origin(mut output: Output, text: &FitText<'_>, rows: usize) -> Output {
-    output.metadata.set("bitworth.fit.texts_sha256", Value::String(text.sha256.join(",")));
+fn with_origin(mut output: Output, text: &FitText, rows: usize) -> Output {
+    output.metadata.set(TEXTS, Value::String(text.sha256.join(",")));
     output.metadata.set("bitworth.fit.tokens", Value::U64(rows as u64));
     output.metadata.set("bitworth.fit.version", Value::String(env!("CARGO_PKG_VERSION").to_owned()));
     output

@@ -7,7 +7,7 @@ mod tasks;
 
 use std::path::{Path, PathBuf};
 
-use bitworth_quant::message::Message;
+use bitworth_quant::message::{Message, Setting};
 use bitworth_quant::{Error, Recipe, Result};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ pub use self::tasks::{DEFAULT_MARGIN, INCLUDE_PATH, Limit, PerplexityKind, Perpl
 use super::slice::Slice;
 use super::{demo, records};
 
+/// [`ModelSpec::fit`].
+pub const FIT: Setting = Setting::new("fit");
 /// The fewest tokens in a window.
 const MIN_CTX: usize = 4;
 /// The most letters of a text's name in the names of its files of records, which are a little longer.
@@ -68,6 +70,9 @@ pub struct ModelSpec {
     pub candidates: Vec<String>,
     /// What matters how much to the recipes' rounding.
     pub imatrix: Option<ImatrixSpec>,
+    /// What the recipes named `RECIPE+fit` are fitted to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<FitSpec>,
     /// Whether the reference goes by the model's name among the lanes, and not by the type of its weights.
     #[serde(skip_deserializing)]
     pub by_name: bool,
@@ -88,6 +93,49 @@ pub struct ImatrixSpec {
     pub chunks: Option<usize>,
     /// The recipes that use it [default: all].
     pub recipes: Option<Vec<String>>,
+}
+
+/// The texts that weights are fitted to, as `bitworth quantize` does it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitSpec {
+    /// The files, seen from the configuration's folder, or `demo:PATH`.
+    pub texts: Vec<String>,
+    /// Tokens of them, at most; the same number of each text.
+    #[serde(default = "default_fit_tokens")]
+    pub tokens: usize,
+    /// Tokens in a window.
+    #[serde(default = "default_ctx")]
+    pub ctx: usize,
+}
+
+impl FitSpec {
+    /// What stands behind the name of a recipe whose weights are fitted.
+    pub const MARK: &str = "+fit";
+
+    /// Windows of each text: two at least, as one half is held out.
+    pub fn windows(&self) -> usize {
+        (self.tokens / self.texts.len().max(1) / self.ctx.max(1)).max(2)
+    }
+
+    /// Checks names and counts.
+    ///
+    /// # Errors
+    /// No text, a window that is too short, no tokens.
+    pub fn check(&self) -> Result<(), Message> {
+        if self.texts.is_empty() || self.texts.iter().any(|text| text.trim().is_empty()) {
+            return Err("fit: name at least one text, by its file".into());
+        }
+        if self.ctx < MIN_CTX || self.tokens == 0 {
+            return Err(format!("fit: ctx must be {MIN_CTX} or more, and tokens above 0").into());
+        }
+        Ok(())
+    }
+}
+
+/// A recipe's own name, and whether its weights are fitted (`q4_k_m+fit`).
+pub fn fitted(name: &str) -> (&str, bool) {
+    name.strip_suffix(FitSpec::MARK).map_or((name, false), |plain| (plain, true))
 }
 
 /// A text and how it is scored.
@@ -163,6 +211,10 @@ fn default_ctx() -> usize {
     512
 }
 
+fn default_fit_tokens() -> usize {
+    1 << 15
+}
+
 fn default_pass_tokens() -> usize {
     1 << 16
 }
@@ -184,6 +236,7 @@ struct Written {
     recipes: Option<Vec<String>>,
     candidates: Option<Vec<String>>,
     imatrix: Option<ImatrixSpec>,
+    fit: Option<FitSpec>,
     #[serde(default, rename = "text")]
     texts: OneOrMany<TextSpec>,
     tasks: Option<TasksSpec>,
@@ -202,6 +255,7 @@ struct WrittenModel {
     recipes: Option<Vec<String>>,
     candidates: Option<Vec<String>>,
     imatrix: Option<ImatrixSpec>,
+    fit: Option<FitSpec>,
 }
 
 impl Job {
@@ -232,6 +286,7 @@ impl Job {
             recipes,
             candidates,
             imatrix,
+            fit,
             texts,
             tasks,
             speed,
@@ -242,15 +297,16 @@ impl Job {
         } = written;
         let written_recipes = recipes.clone();
         let own = |model: NameOr<WrittenModel>| {
-            let WrittenModel { model, recipes: own_recipes, candidates: own_candidates, imatrix: own_imatrix } = match model {
-                NameOr::Name(model) => WrittenModel { model, recipes: None, candidates: None, imatrix: None },
+            let own = match model {
+                NameOr::Name(model) => WrittenModel { model, recipes: None, candidates: None, imatrix: None, fit: None },
                 NameOr::Whole(model) => model,
             };
             ModelSpec {
-                model,
-                recipes: own_recipes.or_else(|| recipes.clone()).unwrap_or_default(),
-                candidates: own_candidates.or_else(|| candidates.clone()).unwrap_or_default(),
-                imatrix: own_imatrix.or_else(|| imatrix.clone()),
+                model: own.model,
+                recipes: own.recipes.or_else(|| recipes.clone()).unwrap_or_default(),
+                candidates: own.candidates.or_else(|| candidates.clone()).unwrap_or_default(),
+                imatrix: own.imatrix.or_else(|| imatrix.clone()),
+                fit: own.fit.or_else(|| fit.clone()),
                 by_name: false,
             }
         };
@@ -280,7 +336,7 @@ impl Job {
             }
         };
         let recipe = |name: &mut String| {
-            if Recipe::is_path(name) {
+            if Recipe::is_path(fitted(name).0) {
                 *name = folder.join(&*name).display().to_string();
             }
         };
@@ -289,7 +345,7 @@ impl Job {
             model.recipes.iter_mut().for_each(recipe);
             for candidate in &mut model.candidates {
                 match candidate.strip_prefix('@') {
-                    Some(name) if Recipe::is_path(name) => *candidate = format!("@{}", folder.join(name).display()),
+                    Some(name) if Recipe::is_path(fitted(name).0) => *candidate = format!("@{}", folder.join(name).display()),
                     Some(_) => {}
                     None => from_here(candidate),
                 }
@@ -298,6 +354,7 @@ impl Job {
                 imatrix.file.iter_mut().chain(&mut imatrix.text).for_each(from_here);
                 imatrix.recipes.iter_mut().flatten().for_each(recipe);
             }
+            model.fit.iter_mut().flat_map(|fit| &mut fit.texts).for_each(from_here);
         }
         self.texts.iter_mut().for_each(|text| from_here(&mut text.file));
         if let Some(speed) = &mut self.speed {
@@ -437,10 +494,18 @@ fn above_zero(key: &str) -> Message {
 }
 
 fn check_recipes(model: &mut ModelSpec) -> Result<(), Message> {
+    let is_fit = model.fit.is_some();
     let resolve = |name: &mut String, place: String| -> Result<(), Message> {
-        let recipe = Recipe::find(name).map_err(|e| Message::from(format!("{place}: ")).then(e.message()))?;
-        if !Recipe::is_path(name) {
-            name.clone_from(&recipe.name);
+        let (plain, is_fitted) = fitted(name);
+        let recipe = Recipe::find(plain).map_err(|e| Message::from(format!("{place}: ")).then(e.message()))?;
+        if is_fitted && !is_fit {
+            return Err(Message::from(format!("{place}: {name} is fitted to texts; name them with ")).then(FIT));
+        }
+        if is_fitted && recipe.only_copy {
+            return Err(format!("{place}: {name}: {plain} changes no weights, so there is nothing to fit").into());
+        }
+        if !Recipe::is_path(plain) {
+            *name = format!("{}{}", recipe.name, if is_fitted { FitSpec::MARK } else { "" });
         }
         Ok(())
     };
@@ -450,6 +515,19 @@ fn check_recipes(model: &mut ModelSpec) -> Result<(), Message> {
     for (i, candidate) in model.candidates.iter().enumerate() {
         if let Some(name) = candidate.strip_prefix('@') {
             resolve(&mut name.to_owned(), format!("candidates[{i}]"))?;
+        }
+    }
+    if let Some(fit) = &model.fit {
+        fit.check()?;
+        let on_the_fly = model.candidates.iter().filter_map(|candidate| candidate.strip_prefix('@'));
+        let mut names = model.recipes.iter().map(String::as_str).chain(on_the_fly).filter(|name| fitted(name).1);
+        let twice = on_the_fly_twice(model);
+        if let Some(name) = twice {
+            return Err(format!("candidates: @{name} is among the recipes, too; leave one out").into());
+        }
+        if names.next().is_none() {
+            let what = " is for recipes that are fitted, and none is: write q4_k_m+fit for q4_k_m with fitted weights";
+            return Err(Message::from(FIT).then(what));
         }
     }
     for (key, names) in [("recipes", &model.recipes), ("candidates", &model.candidates)] {
@@ -474,6 +552,12 @@ fn check_recipes(model: &mut ModelSpec) -> Result<(), Message> {
         return Err(above_zero("imatrix.chunks"));
     }
     Ok(())
+}
+
+/// A recipe that is to be fitted as a candidate and as a recipe: their files would have one name.
+fn on_the_fly_twice(model: &ModelSpec) -> Option<&str> {
+    let names = model.candidates.iter().filter_map(|candidate| candidate.strip_prefix('@'));
+    names.filter(|name| fitted(name).1).find(|name| model.recipes.iter().any(|recipe| recipe == name))
 }
 
 #[cfg(test)]

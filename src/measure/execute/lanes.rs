@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bitworth_quant::checkpoint::Model;
 use bitworth_quant::gguf::Value;
 use bitworth_quant::imatrix::{ImatrixFormat, Sums};
+use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::quantize::{Output, QuantizeOptions, Split, hex};
 use bitworth_quant::{Checkpoint, Imatrix, Plan};
 use sha2::{Digest, Sha256};
@@ -17,7 +18,7 @@ use super::{Run, plan};
 use crate::device::{Device, DeviceSelector};
 use crate::error::{Error, Result};
 use crate::imatrix::{self, Collect};
-use crate::{models, on_device};
+use crate::{fit, models, on_device};
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::job::free_name;
@@ -102,20 +103,26 @@ impl Run<'_> {
             self.keep(plan::REFERENCE_ITEM, vec![self.record(&reference, body)])?;
         }
         let mut lanes = vec![reference];
-        match self.folder() {
-            Some(folder) => lanes.extend(self.files(&folder.join(MODELS), imatrix)?),
-            None => {
-                for recipe in &self.model.recipes {
-                    let plan = Plan::of(checkpoint.as_ref(), recipe, &self.model.choices(recipe, imatrix))?;
-                    let variant = Variant::Planned(checkpoint.clone(), Arc::new(plan));
-                    let lane = Lane { name: recipe.name.clone(), variant, arithmetic };
-                    self.on_the_fly(&lane)?;
-                    lanes.push(lane);
-                }
+        let folder = self.folder().map(|folder| folder.join(MODELS));
+        let made = self.made(folder.as_deref(), imatrix)?;
+        let mut files = self.files(made)?.into_iter();
+        for recipe in &self.model.recipes {
+            if folder.is_some() || self.model.fitted.contains(&recipe.name) {
+                lanes.extend(files.next());
+                continue;
             }
+            let plan = Plan::of(checkpoint.as_ref(), recipe, &self.model.choices(recipe, imatrix))?;
+            let variant = Variant::Planned(checkpoint.clone(), Arc::new(plan));
+            let lane = Lane { name: recipe.name.clone(), variant, arithmetic };
+            self.on_the_fly(&lane)?;
+            lanes.push(lane);
         }
         for lane in &self.model.candidates {
             match &lane.variant {
+                Variant::Planned(_, plan) if self.model.fitted.contains(&plan.recipe.name) => {
+                    lanes.extend(files.next());
+                    continue;
+                }
                 Variant::Planned(..) => self.on_the_fly(lane)?,
                 Variant::Stored(stored) => {
                     if !self.is_done(&plan::lane_item(&lane.name))? {
@@ -130,51 +137,94 @@ impl Run<'_> {
         Ok(lanes)
     }
 
-    /// A GGUF file for each recipe.
-    fn files(&self, folder: &Path, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<Lane>> {
+    /// The lanes that are files of this run: all recipes in a folder, and those whose weights are fitted wherever they stand. With
+    /// what each is made as.
+    fn made(&self, folder: Option<&Path>, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<(String, Output)>> {
         let model = self.model;
         let source = model.checkpoint.as_ref();
-        let mut lanes = Vec::new();
-        let mut outputs = Vec::new();
-        for recipe in &model.recipes {
-            let output = Output::of(source, recipe, &model.choices(recipe, imatrix), &file_of(folder, source, recipe))?;
-            self.note_fall_back(&output.plan);
-            outputs.push(Output { split: model.split.clone(), ..output });
+        let passing = match folder {
+            Some(folder) => folder.to_owned(),
+            None if model.fitted.is_empty() => return Ok(Vec::new()),
+            None => self.passing()?,
+        };
+        let mut made = Vec::new();
+        for recipe in model.recipes.iter().filter(|recipe| folder.is_some() || model.fitted.contains(&recipe.name)) {
+            let output = Output::of(source, recipe, &model.choices(recipe, imatrix), &file_of(&passing, source, recipe))?;
+            made.push((recipe.name.clone(), Output { split: model.split.clone(), ..output }));
         }
-        let files = |output: &Output| -> Result<Vec<PathBuf>> { Ok(output.files()?.into_iter().map(|(path, _)| path).collect()) };
-        let mut missing = Vec::new();
-        for (recipe, output) in model.recipes.iter().zip(&outputs) {
-            let made = self.store.borrow().has(&plan::lane_item(&recipe.name))?;
-            if !made || !files(output)?.iter().all(|path| path.exists()) {
-                missing.push(output.clone());
+        for lane in &model.candidates {
+            let Variant::Planned(_, plan) = &lane.variant else { continue };
+            if model.fitted.contains(&plan.recipe.name) {
+                let choices = PlanOptions { imatrix: plan.imatrix().cloned().map(Arc::new), ..PlanOptions::default() };
+                let output = Output::of(source, &plan.recipe, &choices, &file_of(&passing, source, &plan.recipe))?;
+                made.push((lane.name.clone(), output));
             }
+        }
+        made.iter().for_each(|(_, output)| self.note_fall_back(&output.plan));
+        Ok(made)
+    }
+
+    /// Files that are gone with the run.
+    fn passing(&self) -> Result<PathBuf> {
+        let mut passing = self.passing.borrow_mut();
+        if passing.is_none() {
+            *passing = Some(tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?);
+        }
+        Ok(passing.as_ref().map(|folder| folder.path().to_owned()).unwrap_or_default())
+    }
+
+    /// Makes the files that are missing, and opens all.
+    fn files(&self, made: Vec<(String, Output)>) -> Result<Vec<Lane>> {
+        let files = |output: &Output| -> Result<Vec<PathBuf>> { Ok(output.files()?.into_iter().map(|(path, _)| path).collect()) };
+        let (mut missing, mut unfitted) = (Vec::new(), Vec::new());
+        for (name, output) in &made {
+            let has_record = self.store.borrow().has(&plan::lane_item(name))?;
+            if has_record && files(output)?.iter().all(|path| path.exists()) {
+                continue;
+            }
+            match self.model.fitted.contains(&output.plan.recipe.name) {
+                true => unfitted.push(output.clone()),
+                false => missing.push(output.clone()),
+            }
+        }
+        for output in missing.iter().chain(&unfitted).take(1) {
+            create(output.path.parent().unwrap_or(Path::new("")))?;
         }
         if !missing.is_empty() {
-            create(folder)?;
             let stage = self.stages.begin("quantizing");
             let options = QuantizeOptions::default();
+            let source = self.model.checkpoint.as_ref();
             bitworth_quant::quantize::quantize(source, &missing, &options, self.watch.stop, self.watch.progress)?;
-            for output in &missing {
-                self.store.borrow_mut().note_files(&files(output)?)?;
-            }
             self.stages.end(stage);
         }
-        for (recipe, output) in model.recipes.iter().zip(&outputs) {
+        if let (Some((text, _)), false) = (&self.model.fit, unfitted.is_empty()) {
+            // The CPU, whatever the run's device: the same files on every machine.
+            let stage = self.stages.begin("fitting weights");
+            let (device, variant) = (Device::open(DeviceSelector::Cpu)?, Variant::Stored(self.model.checkpoint.clone()));
+            let outputs = unfitted.clone();
+            on_device!(&device, backend => fit::fit(backend, &variant, outputs, text, self.model.limits, self.watch))?;
+            self.stages.end(stage);
+        }
+        for output in missing.iter().chain(&unfitted) {
+            self.store.borrow_mut().note_files(&files(output)?)?;
+        }
+        let mut lanes = Vec::new();
+        for (name, output) in &made {
             let files = files(output)?;
             let variant = Variant::Stored(Arc::new(Checkpoint::open(&files[0])?));
-            let lane = Lane { name: recipe.name.clone(), variant, arithmetic: model.arithmetic };
-            let item = plan::lane_item(&recipe.name);
+            let lane = Lane { name: name.clone(), variant, arithmetic: self.model.arithmetic };
+            let item = plan::lane_item(name);
             if !self.is_done(&item)? {
                 let sha256 = match &files[..] {
                     [file] => Some(file_sha256(file)?),
                     _ => None,
                 };
-                let mut body = stored_record(&lane, &recipe.name, false, sha256)?;
+                let mut body = stored_record(&lane, &output.plan.recipe.name, false, sha256)?;
                 if let Body::Lane(record) = &mut body {
                     record.fell_back = Some(output.plan.fell_back() as u64);
                     // Seen from the run's folder: the same run has the same records wherever it stands.
                     let name = files[0].file_name().unwrap_or_default().to_string_lossy();
-                    record.file = Some(format!("{MODELS}/{name}"));
+                    record.file = self.folder().map(|_| format!("{MODELS}/{name}"));
                 }
                 self.keep(&item, vec![self.record(&lane, body)])?;
             }

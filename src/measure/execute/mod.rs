@@ -23,6 +23,7 @@ use bitworth_quant::message::Message;
 use bitworth_quant::quantize::{Sink, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use self::folder::{Store, Wanted};
 use self::plan::TaskWalk;
@@ -38,6 +39,7 @@ use super::text::TextWindows;
 use super::{Watch, requests};
 use crate::on_device;
 use bitworth_engine::backend::Backend;
+use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, LaneScores, LayerError, Resume, Sequence, SweepOptions};
 use bitworth_eval::job::Job;
 use bitworth_eval::record::{Body, Layer, Origin, Protocol, Record};
@@ -274,7 +276,14 @@ fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wan
     let mut lanes: Vec<(String, Value)> = model.recipes.iter().map(recipe).collect();
     for (lane, name) in model.candidates.iter().zip(&names.candidates) {
         let content = hex(&lane.variant.fingerprint()?);
-        lanes.push((name.clone(), json!({ "content": content })));
+        let mut identity = json!({ "content": content });
+        if let Some(fit) = match &lane.variant {
+            Variant::Planned(_, plan) => model.fit_identity(&plan.recipe),
+            Variant::Stored(_) => None,
+        } {
+            identity["fit"] = fit;
+        }
+        lanes.push((name.clone(), identity));
     }
     Ok(Wanted {
         device: json!(device.info()),
@@ -302,6 +311,8 @@ struct Run<'a> {
     lanes: Vec<Lane>,
     answers: Vec<(String, Vec<Answer>)>,
     store: RefCell<Store>,
+    /// Where files stand that are gone with the run.
+    passing: RefCell<Option<TempDir>>,
     /// Items of work that were there already.
     found: Cell<usize>,
     /// See [`Finished::notes`].
@@ -327,6 +338,7 @@ impl<'a> Run<'a> {
             lanes: Vec::new(),
             answers: Vec::new(),
             store: RefCell::new(store),
+            passing: RefCell::new(None),
             found: Cell::new(0),
             notes: RefCell::new(model.notes()),
         };

@@ -104,6 +104,11 @@ pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
         let done = model.recipes.iter().any(|recipe| is_done(&lane_item(&recipe.name)));
         weights.extend((!done).then_some(parameters * 2e4));
     }
+    if let Some((text, _)) = &model.fit {
+        let tokens: usize = text.sequences.iter().map(Vec::len).sum();
+        // The walk, its second moments, and the search of scales with feedback.
+        weights.push(parameters * (6.0 * tokens as f64 + 4e5 * model.fitted.len() as f64));
+    }
     if model.recipes.iter().any(|recipe| !is_done(&lane_item(&recipe.name))) && folder.is_some() {
         // Searching for the scales of a weight takes some thousand operations.
         weights.push(parameters * 2e3 * model.recipes.len() as f64);

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::questions::{Harness, Named, Questions};
 use super::stand_in::TimedShape;
 use crate::error::{At, Error, Result};
+use crate::fit::{self, FitText};
 use crate::requests::Packed;
 use crate::settings::NOISE_FLOOR;
 use crate::text::TextWindows;
@@ -24,7 +25,7 @@ use crate::{Watch, imatrix, models};
 use bitworth_engine::backend::Arithmetic;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, SweepLimits};
-use bitworth_eval::job::{self, ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
+use bitworth_eval::job::{self, FitSpec, ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TextSpec};
 use bitworth_eval::overlap::Ngrams;
 use bitworth_eval::request;
 use bitworth_eval::slice::Slice;
@@ -48,6 +49,10 @@ pub struct Prepared {
     pub importance: Option<Importance>,
     /// The recipes that use it.
     pub guided: BTreeSet<String>,
+    /// What weights are fitted to, and what says so in the job's words.
+    pub fit: Option<(FitText, FitSpec)>,
+    /// The recipes, by name, and the candidates on the fly, by the name of the plan's recipe, whose weights are fitted.
+    pub fitted: BTreeSet<String>,
     pub texts: Vec<Walk>,
     pub tasks: Vec<Questions>,
     /// The tasks of lm-evaluation-harness among them.
@@ -68,7 +73,8 @@ pub struct Prepared {
     pub taken: Vec<String>,
     /// Candidates that are no versions of the model, as the job names them, and why.
     pub left_out: Vec<(String, Message)>,
-    /// Tasks with items that stand in the text that an importance matrix is collected on, in sentences.
+    /// Tasks with items that stand in the text that an importance matrix is collected on, and texts that weights are fitted to, in
+    /// sentences.
     overlaps: Vec<Message>,
     /// See [`job::TasksSpec::margin`].
     pub margin: Option<f64>,
@@ -123,14 +129,19 @@ impl Prepared {
         let checkpoint = models::open(&model.model, watch)?;
         checkpoint.block_traits()?;
         let collects = model.imatrix.as_ref().is_some_and(|imatrix| imatrix.text.is_some());
-        let reads = !job.texts.is_empty() || job.tasks.is_some() || job.requests.is_some() || collects;
+        let reads = !job.texts.is_empty() || job.tasks.is_some() || job.requests.is_some() || collects || model.fit.is_some();
         // A model of random weights need not have one.
         let tokenizer = reads.then(|| Tokenizer::new(&checkpoint)).transpose()?;
         let arithmetic = job.arithmetic.as_deref().map_or(Ok(Arithmetic::F32), str::parse)?;
-        let recipes = model.recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>, _>>()?;
+        let recipes = model.recipes.iter().map(|name| recipe(name)).collect::<Result<Vec<_>>>()?;
+        let fit = model.fit.as_ref().map(|spec| Ok::<_, Error>((FitText::read(spec, words(tokenizer.as_ref())?)?, spec.clone())));
+        let fit = fit.transpose()?;
         let importance = model.imatrix.as_ref().map(|imatrix| Importance::prepare(imatrix, tokenizer.as_ref())).transpose()?;
         let guided = guided(model)?;
         check_recipes(&checkpoint, &recipes, importance.as_ref(), &guided)?;
+        let on_the_fly = model.candidates.iter().filter_map(|name| name.strip_prefix('@'));
+        let fitted = model.recipes.iter().map(String::as_str).chain(on_the_fly).filter(|name| job::fitted(name).1);
+        let fitted = fitted.map(|name| Ok(recipe(name)?.name.clone())).collect::<Result<BTreeSet<_>>>()?;
         let (mut taken, mut left_out) = (Vec::new(), Vec::new());
         let mut candidates = Vec::new();
         for name in &model.candidates {
@@ -156,10 +167,12 @@ impl Prepared {
         let speed = job.speed.as_ref().map(|spec| speed(spec, context)).transpose().at(|| "[speed]")?;
         let asked = named.map(|named| named.ask(&checkpoint, words(tokenizer.as_ref())?, context)).transpose()?;
         let (tasks, harness) = asked.map_or((Vec::new(), None), |(tasks, harness)| (tasks, Some(harness)));
+        let mut notes = fit_overlaps(&texts, fit.as_ref().map(|(text, _)| text), &candidates);
         let overlaps = match model.imatrix.as_ref().and_then(|imatrix| imatrix.text.as_ref()) {
             Some(text) => overlaps(&tasks, text)?,
             None => Vec::new(),
         };
+        notes.extend(overlaps);
         let requests = job.requests.as_ref().map(|file| requests_of(file, words(tokenizer.as_ref())?, context)).transpose()?;
         Ok(Self {
             name: checkpoint.name().to_owned(),
@@ -169,6 +182,8 @@ impl Prepared {
             candidates,
             importance,
             guided,
+            fit,
+            fitted,
             texts,
             tasks,
             harness,
@@ -181,7 +196,7 @@ impl Prepared {
             noise_floor: job.noise_floor,
             taken,
             left_out,
-            overlaps,
+            overlaps: notes,
             margin: job.tasks.as_ref().map(|tasks| tasks.margin),
         })
     }
@@ -221,7 +236,17 @@ impl Prepared {
         };
         let importance = self.importance.as_ref().filter(|_| self.guided.contains(&recipe.name));
         let split = (self.split != Split::None).then(|| format!("{:?}", self.split));
-        json!({ "recipe": rules, "imatrix": importance.map(Importance::identity), "split": split })
+        let mut identity = json!({ "recipe": rules, "imatrix": importance.map(Importance::identity), "split": split });
+        if let Some(fit) = self.fit_identity(recipe) {
+            identity["fit"] = fit;
+        }
+        identity
+    }
+
+    /// What the weights of a recipe are fitted to; `None` where they are not.
+    pub fn fit_identity(&self, recipe: &Recipe) -> Option<Value> {
+        let (text, spec) = self.fit.as_ref().filter(|_| self.fitted.contains(&recipe.name))?;
+        Some(json!([text.sha256, spec.ctx, text.sequences.len()]))
     }
 
     /// What makes the model another one, beside its name.
@@ -250,6 +275,38 @@ fn overlaps(tasks: &[Questions], name: &str) -> Result<Vec<Message>> {
         (count > 0).then(|| what.into())
     };
     Ok(tasks.iter().filter_map(one).collect())
+}
+
+/// Texts that weights were fitted to, by this job or by whoever made a candidate's file: what is lost there says nothing of other
+/// texts.
+fn fit_overlaps(walks: &[Walk], fit: Option<&FitText>, candidates: &[Lane]) -> Vec<Message> {
+    let own = fit.into_iter().map(|text| ("the weights of +fit".to_owned(), text.sha256.clone()));
+    let made = candidates.iter().filter_map(|lane| match &lane.variant {
+        Variant::Stored(stored) => Some((format!("the weights of {}", lane.name), fit::texts_of(stored))),
+        Variant::Planned(..) => None,
+    });
+    let mut notes: Vec<Message> = Vec::new();
+    for (weights, texts) in own.chain(made) {
+        for walk in walks.iter().filter(|walk| texts.contains(&walk.windows.sha256)) {
+            let name = walk.windows.name.as_deref().unwrap_or("text");
+            let what = "were fitted to it, so they lose less there than on other texts";
+            let note = format!("text {name}: {weights} {what}");
+            if notes.iter().all(|known| known.to_string() != note) {
+                notes.push(note.into());
+            }
+        }
+    }
+    notes
+}
+
+/// A recipe by the name that a job has for it; one that is fitted has a name of its own.
+fn recipe(name: &str) -> Result<Arc<Recipe>> {
+    let (plain, is_fitted) = job::fitted(name);
+    let recipe = Recipe::find(plain)?;
+    Ok(match is_fitted {
+        false => recipe,
+        true => Arc::new(Recipe { name: format!("{}{}", recipe.name, FitSpec::MARK), ..Recipe::clone(&recipe) }),
+    })
 }
 
 /// Windows are known by the text's content: the same text cannot be scored twice in one way.
@@ -333,7 +390,13 @@ fn candidate(
         Some(Importance::Stored { imatrix, .. }) => Some(imatrix),
         _ => None,
     };
-    let lane = models::candidate(checkpoint, name, imatrix, watch)?;
+    let (plain, is_fitted) = if name.starts_with('@') { job::fitted(name) } else { (name, false) };
+    let mut lane = models::candidate(checkpoint, plain, imatrix, watch)?;
+    if let (true, Variant::Planned(_, plan)) = (is_fitted, &mut lane.variant) {
+        let own = recipe(&name[1..])?;
+        *plan = Arc::new(Plan { recipe: own, ..Plan::clone(plan) });
+        name.clone_into(&mut lane.name);
+    }
     if of_its_architecture {
         models::check_architecture(checkpoint, lane.variant.checkpoint())?;
     }
@@ -448,7 +511,7 @@ impl Importance {
 fn guided(model: &ModelSpec) -> Result<BTreeSet<String>> {
     let Some(imatrix) = &model.imatrix else { return Ok(BTreeSet::new()) };
     let names = imatrix.recipes.as_ref().unwrap_or(&model.recipes);
-    names.iter().map(|name| Ok(Recipe::find(name)?.name.clone())).collect()
+    names.iter().map(|name| Ok(recipe(name)?.name.clone())).collect()
 }
 
 /// The name of a model's file for a recipe.
