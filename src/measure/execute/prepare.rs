@@ -394,7 +394,7 @@ fn candidate(
     let mut lane = models::candidate(checkpoint, plain, imatrix, watch)?;
     if let (true, Variant::Planned(_, plan)) = (is_fitted, &mut lane.variant) {
         let own = recipe(&name[1..])?;
-        *plan = Arc::new(Plan { recipe: own, ..Plan::clone(plan) });
+        Arc::make_mut(plan).recipe = own;
         name.clone_into(&mut lane.name);
     }
     if of_its_architecture {
