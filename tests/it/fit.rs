@@ -82,3 +82,52 @@ fn a_text_that_is_too_short_and_options_that_do_not_go_with_it_are_refused() {
         assert!(!dir.join("out").exists());
     }
 }
+
+#[test]
+fn lanes_are_fitted_as_files_are() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "4096"];
+    json(dir, &[&["quantize", "demo-model", "--to", "q3_k_m", "--out", "f.gguf", "--device", "cpu"], &fit[..]].concat());
+    let text = ["--ctx", "256", "--chunks", "8", "--device", "cpu"];
+    let lanes = ["compare", "demo-model", "@q3_k_m", "@q3_k_m+fit", "f.gguf", "--text", "data/eval.txt"];
+    let compared = json(dir, &[&lanes[..], &fit, &text].concat());
+    let of = |lane: usize, key: &str| compared["candidates"][lane][key].clone();
+    assert_eq!([of(0, "name"), of(1, "name")], ["@q3_k_m", "@q3_k_m+fit"]);
+    assert_eq!(of(1, "kld_mean"), of(2, "kld_mean"), "the lane is the file that quantize makes");
+    assert!(of(1, "kld_mean").as_f64().unwrap() < 0.8 * of(0, "kld_mean").as_f64().unwrap(), "{compared}");
+
+    // A run keeps the file, and knows what it was fitted to.
+    let toml = |tokens: usize| {
+        format!(
+            "model = \"demo-model\"\nrecipes = [\"q3_k_m\", \"q3_k_m+fit\"]\n[fit]\ntexts = [\"data/calib.txt\"]\nctx = 256\n\
+             tokens = {tokens}\n[text]\nfile = \"data/eval.txt\"\nctx = 256\nchunks = 8\nbits_per_byte = false\n"
+        )
+    };
+    std::fs::write(dir.join("r.toml"), toml(4096)).unwrap();
+    let run = ["run", "r.toml", "--out", "out", "--device", "cpu"];
+    let first = json(dir, &run);
+    let bytes = |file: &str| std::fs::read(dir.join(file)).unwrap();
+    assert!(bytes("out/models/demo-model-Q3_K_M+FIT.gguf") == bytes("f.gguf"));
+    let kld = |document: &Value| document["summary"][2]["kld_mean"].clone();
+    assert_eq!(kld(&first), of(1, "kld_mean"));
+    assert_eq!(kld(&json(dir, &run)), kld(&first));
+    std::fs::write(dir.join("r.toml"), toml(2048)).unwrap();
+    let refused = |args: &[&str], said: &str| {
+        let output = common::run(dir, args);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+        assert!(message.contains(said), "{args:?}: {message}");
+    };
+    refused(&run, "q3_k_m+fit");
+    refused(&lanes, "--fit");
+    refused(&[&["compare", "demo-model", "@q3_k_m", "--text", "data/eval.txt"], &fit[..]].concat(), "q4_k_m+fit");
+    let written = [&lanes[..], &fit, &text, &["--write", "w"]].concat();
+    refused(&written, "quantize --fit");
+
+    // A text that weights were fitted to is no test of them, and is flagged: of this job's, and of files.
+    let on_itself = common::run(dir, &[&["compare", "demo-model", "f.gguf", "--text", "data/calib.txt"], &text[..]].concat());
+    let message = String::from_utf8_lossy(&on_itself.stderr).into_owned();
+    assert!(on_itself.status.success() && message.contains("fitted to it"), "{message}");
+}
