@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
@@ -16,7 +16,8 @@ use bitworth_report::{Judgement, Report, card, changes, export, schema};
 /// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Folders that `bitworth run` left, each with a folder `records`.
+    /// Folders that `bitworth run` left, each with a folder `records`; or the one table of `bitworth measure` (.parquet), which
+    /// becomes a heat map.
     #[arg(required_unless_present_any = ["compare", "columns"], value_name = "DIR")]
     dirs: Vec<PathBuf>,
     /// Print what every column of summary.csv and summary.parquet means, as Markdown, and do nothing else.
@@ -78,6 +79,11 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
         let tolerances = Tolerances::new(args.tolerate.iter().copied());
         return compare_runs(old, new, &tolerances, args.out.as_deref(), session);
     }
+    if let [file] = &args.dirs[..]
+        && file.is_file()
+    {
+        return heat_map(args, file, session);
+    }
     let own = args.margin.map_or_else(|| bitworth_measure::execute::margin(&args.dirs[0]), |margin| Ok(Some(margin)))?;
     let judgement = own.map_or_else(Judgement::default, |margin| Judgement { margin });
     let report = Report::judged(&bitworth_report::load(&args.dirs)?, judgement)?;
@@ -102,6 +108,25 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     session.print(&document, || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
         format!("{}\n{written}", report.to_text())
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// What `bitworth measure` found, as a picture.
+fn heat_map(args: &ReportArgs, file: &Path, session: &Session) -> Result<Outcome> {
+    if args.card.card || args.margin.is_some() {
+        bail!("--card and --margin are for folders of runs; {} is a file", file.display());
+    }
+    let table = records::sensitivity::read(file)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let page = bitworth_report::heat_map::page(&table, &name);
+    let folder = args.out.as_deref().or(file.parent()).unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let files = bitworth_report::write_page(folder, &stem, &page)?;
+    session.print(&json!({ "files": files, "lead": page.lead }), || {
+        let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
+        page.lead.iter().map(|line| format!("{line}\n")).collect::<String>() + &written
     })?;
     Ok(Outcome::Done)
 }

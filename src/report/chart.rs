@@ -1,5 +1,5 @@
-//! Charts as values: points in a plane of two axes, with ranges, lines and a Pareto front; or rows of bars or intervals. `svg`
-//! draws them. Which values they hold is decided elsewhere.
+//! Charts as values: points in a plane of two axes, with ranges, lines and a Pareto front; rows of bars or intervals; or a heat
+//! map. `svg` draws them. Which values they hold is decided elsewhere.
 
 use crate::pareto;
 
@@ -21,6 +21,8 @@ pub enum Plot {
     Plane(Plane),
     /// Named rows by one value.
     Rows(RowPlot),
+    /// Values by row and column.
+    Heat(HeatMap),
 }
 
 /// Points in a plane.
@@ -180,6 +182,28 @@ pub struct Mark {
     pub lines: Vec<String>,
 }
 
+/// Values by row and column, the stronger the larger they are. Only what is above 0 can be drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeatMap {
+    /// What the columns are.
+    pub across: String,
+    /// Their names, from left to right.
+    pub columns: Vec<String>,
+    /// The rows, from top to bottom; every row has a mark, or none, for each column.
+    pub rows: Vec<RowMarks>,
+}
+
+impl HeatMap {
+    /// The least and the largest value that can be drawn.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        let values = self.rows.iter().flat_map(|row| row.marks.iter().flatten()).map(|mark| mark.value);
+        values.filter(|&value| Scale::Log.holds(value)).fold(None, |range, value| {
+            let (low, high) = range.unwrap_or((value, value));
+            Some((low.min(value), high.max(value)))
+        })
+    }
+}
+
 impl Plane {
     /// Points that can be drawn, with the numbers of their series.
     pub fn drawn(&self) -> Vec<(usize, &Point)> {
@@ -247,6 +271,7 @@ impl Chart {
         let names: Vec<&str> = match &self.plot {
             Plot::Plane(plane) => plane.series.iter().map(|s| s.name.as_str()).collect(),
             Plot::Rows(rows) => rows.series.iter().map(String::as_str).collect(),
+            Plot::Heat(_) => Vec::new(),
         };
         if names.len() > 1 { names } else { Vec::new() }
     }
@@ -256,6 +281,7 @@ impl Chart {
         match &self.plot {
             Plot::Plane(plane) => plane.drawn().len() > 1,
             Plot::Rows(rows) => rows.rows.iter().flat_map(|r| r.marks.iter().flatten()).any(|m| rows.value.scale.holds(m.value)),
+            Plot::Heat(map) => map.range().is_some(),
         }
     }
 }

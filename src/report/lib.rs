@@ -16,6 +16,7 @@ mod digest;
 pub mod export;
 pub mod findings;
 pub mod gather;
+pub mod heat_map;
 pub mod html;
 mod labels;
 pub mod lanes;

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::axis::DrawnAxis;
-use crate::chart::{Axis, Chart, Plane, Plot, Point, RowPlot, Style};
+use crate::chart::{Axis, Chart, HeatMap, Plane, Plot, Point, RowPlot, Scale, Style};
 use crate::labels::{self, Named, Rect};
 use crate::number::significant;
 
@@ -36,6 +36,10 @@ pub fn draw(chart: &Chart, alone: bool) -> Option<String> {
         Plot::Rows(rows) => {
             let (inner, height) = rows_svg(rows);
             ("rows".to_owned(), inner, (WIDTH, height))
+        }
+        Plot::Heat(map) => {
+            let (inner, height) = heat_svg(map);
+            ("heat".to_owned(), inner, (WIDTH, height))
         }
     };
     let (kind, inner, (width, height)) = chart.can_be_drawn().then(inner)?;
@@ -199,6 +203,49 @@ fn rows_svg(chart: &RowPlot) -> (String, f64) {
         }
     }
     (out, height)
+}
+
+/// The opacity of the smallest value of a heat map; the largest one has 1, and equal ratios are equal steps.
+const FAINTEST: f64 = 0.06;
+/// Width that the name of a column takes at least.
+const COLUMN_NAME: f64 = 22.0;
+
+fn heat_svg(map: &HeatMap) -> (String, f64) {
+    let row_height = 22.0;
+    let names: Vec<String> = map.rows.iter().map(|row| shorten(&row.label)).collect();
+    let left = names.iter().map(|name| labels::width(name)).fold(40.0, f64::max) + 16.0;
+    let top = 6.0;
+    let bottom = top + row_height * map.rows.len() as f64;
+    let width = ((WIDTH - MARGIN.2 - left) / map.columns.len().max(1) as f64).min(44.0);
+    let (low, high) = map.range().unwrap_or((1.0, 1.0));
+    let strength = |value: f64| {
+        let share = if high > low { (value / low).ln() / (high / low).ln() } else { 1.0 };
+        FAINTEST + (1.0 - FAINTEST) * share
+    };
+    let mut out = String::new();
+    let every = (COLUMN_NAME / width).ceil().max(1.0) as usize;
+    for (i, name) in map.columns.iter().enumerate().filter(|(i, _)| i % every == 0) {
+        text(&mut out, "tick", (left + width * (i as f64 + 0.5), bottom + 16.0), "middle", name);
+    }
+    let middle = left + width * map.columns.len() as f64 / 2.0;
+    text(&mut out, "axis-title", (middle, bottom + 36.0), "middle", &map.across);
+    let mut first = true;
+    for (i, (row, name)) in map.rows.iter().zip(&names).enumerate() {
+        let y = top + row_height * i as f64;
+        text(&mut out, "name", (left - 8.0, y + row_height / 2.0 + 4.5), "end", name);
+        for (column, mark) in row.marks.iter().enumerate() {
+            let Some(mark) = mark.as_ref().filter(|mark| Scale::Log.holds(mark.value)) else { continue };
+            let x = left + width * column as f64;
+            let (wide, opacity) = (width - 1.0, strength(mark.value));
+            let inner = format!(
+                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide:.1}\" height=\"{}\" fill-opacity=\"{opacity:.2}\"/>",
+                row_height - 1.0
+            );
+            let (head, middle) = (format!("{}, {}", row.label, map.columns[column]), (x + width / 2.0, y + row_height / 2.0));
+            point(&mut out, "front", std::mem::take(&mut first), (&head, &mark.lines), middle, &inner);
+        }
+    }
+    (out, bottom + 44.0)
 }
 
 type Ticks = [(f64, String)];
