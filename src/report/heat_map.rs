@@ -131,8 +131,8 @@ fn rows(table: &SensitivityTable) -> Table {
 
 fn reading() -> Vec<String> {
     [
-        "A unit is what gets one type: q and k of a block, v, the output of attention, gate and up, down, experts; the embedding and \
-         the head stand in no block.",
+        "A unit is what gets one type: q and k of a block, v, the output of attention, gate and up, down, experts; the embedding \
+         and the head stand in no block.",
         "Each cell is the whole model with one unit in another type and everything else as it was. What units lose together is \
          about the sum, somewhat more where the sum was chosen to be small.",
         "A type in which no divergence was measured shows the error of outputs instead, which says little across units.",

@@ -66,6 +66,10 @@ fn a_part_loses_what_a_file_loses_that_has_it_alone_in_another_type() {
         assert!((found / expected - 1.0).abs() < 1e-12, "{unit}: {found} and {expected} of the file");
     }
     assert!(row(&table, "attn_qk", Some(0), "q4_k").kld.is_none());
+    let drawn = json(dir, &["report", "s.parquet", "--out", "map"]);
+    assert_eq!(drawn["files"], serde_json::json!(["map/s.md", "map/s.html"]));
+    let page = std::fs::read_to_string(dir.join("map/s.html")).unwrap();
+    assert_eq!(page.matches("<svg class=\"heat").count(), 2);
 }
 
 /// `tr(w H w^T)` of a matrix `[R, K]`.
