@@ -13,12 +13,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::files::check_replaceable;
+use super::fit::FitTextArgs;
 use super::perplexity::in_memory;
 use super::session::Session;
 use super::size::parse_file_size;
 use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs, job};
-use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec, TextSpec};
+use bitworth_eval::job::{FitSpec, ImatrixSpec, Job, ModelSpec, TextSpec};
 use bitworth_eval::records;
 use bitworth_eval::sensitivity::SensitivityOrigin;
 use bitworth_eval::stats::Estimate;
@@ -76,6 +77,8 @@ pub struct AllocateArgs {
     /// Score only the first N windows.
     #[arg(long, value_name = "N")]
     chunks: Option<NonZeroUsize>,
+    #[command(flatten, next_help_heading = "Fitting")]
+    fit: FitTextArgs,
     #[command(flatten)]
     memory: MemoryArgs,
     #[command(flatten)]
@@ -112,6 +115,9 @@ const HEADER: &str =
 
 pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     let bad = |number: Option<f64>| number.is_some_and(|number| !(number.is_finite() && number > 0.0));
+    if args.fit.spec().is_some() && args.text.is_none() {
+        bail!("--fit is for what is measured; give a --text to measure choices on");
+    }
     if bad(args.target_bpw) || bad(args.max_kld) {
         bail!("--target-bpw and --max-kld must be numbers above 0");
     }
@@ -219,7 +225,8 @@ impl Judged<'_> {
         for (number, candidate) in candidates.iter().enumerate() {
             let path = folder.path().join(format!("{number}.toml"));
             std::fs::write(&path, &candidate.text).with_context(|| path.display().to_string())?;
-            names.push(format!("@{}", path.display()));
+            let fit = self.args.fit.spec().map_or("", |_| FitSpec::MARK);
+            names.push(format!("@{}{fit}", path.display()));
         }
         let job = self.job(names)?;
         let device = self.args.scoring.open()?;
@@ -247,7 +254,8 @@ impl Judged<'_> {
             chunks: None,
             recipes: None,
         });
-        let model = ModelSpec { model: self.args.model.clone(), candidates, imatrix, ..ModelSpec::default() };
+        let fit = self.args.fit.spec();
+        let model = ModelSpec { model: self.args.model.clone(), candidates, imatrix, fit, ..ModelSpec::default() };
         let job = job::checked(Job {
             models: vec![model],
             texts: vec![TextSpec::windows(self.text, self.args.ctx, self.args.chunks.map(NonZeroUsize::get))],

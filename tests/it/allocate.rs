@@ -197,6 +197,18 @@ fn chosen_types_lose_less_than_a_mix_of_the_same_size() {
     let kld = |i: usize| compared["candidates"][i]["kld_mean"].as_f64().unwrap();
     assert_eq!([Some(kld(0)), Some(kld(1))], [choice["kld"].as_f64(), mix["kld"].as_f64()]);
     common::say(&format!("KLD {:.6} of q3_k_m, {:.6} of chosen types", kld(1), kld(0)));
+    // The same as files whose weights are fitted.
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "4096", "--chunks", "8"];
+    let judged = ["--text", "data/eval.txt", "--ctx", "256", "--device", "cpu", "--out", "fitted.toml"];
+    let fitted = json(dir, &[&asked[..], &judged, &fit].concat());
+    let of = |i: usize| fitted["tried"][i]["kld"].as_f64().unwrap();
+    assert!(of(0) < 0.8 * kld(1) && of(1) < 0.8 * kld(0), "{fitted}");
+    let made =
+        ["quantize", "demo-model", "--to", "fitted.toml", "--imatrix", "i.gguf", "--out", "fitted.gguf", "--device", "cpu"];
+    json(dir, &[&made[..], &fit[..6]].concat());
+    let compared = json(dir, &[&["compare", "demo-model", "fitted.gguf", "--chunks", "8"], &judged[..6]].concat());
+    let taken = if fitted["taken"] == "choice" { 1 } else { 0 };
+    assert_eq!(compared["candidates"][0]["kld_mean"].as_f64(), Some(of(taken)), "{fitted}");
     // With 1.2 times what the mix loses, the file is smaller than the choice of the mix's size, which holds this, too.
     let bound = format!("{}", 1.2 * kld(1));
     let asked = ["allocate", "demo-model", "--sensitivities", "s.parquet", "--max-kld", &bound, "--imatrix", "i.gguf"];

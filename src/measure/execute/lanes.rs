@@ -156,8 +156,17 @@ impl Run<'_> {
             let Variant::Planned(_, plan) = &lane.variant else { continue };
             if model.fitted.contains(&plan.recipe.name) {
                 let choices = PlanOptions { imatrix: plan.imatrix().cloned().map(Arc::new), ..PlanOptions::default() };
-                let output = Output::of(source, &plan.recipe, &choices, &file_of(&passing, source, &plan.recipe))?;
-                made.push((lane.name.clone(), output));
+                let mut path = file_of(&passing, source, &plan.recipe);
+                if let Some((other, _)) = made.iter().find(|(_, output): &&(String, Output)| output.path == path) {
+                    if folder.is_some() {
+                        let name = &plan.recipe.name;
+                        let what =
+                            format!("{other} and {} would make the same file, as both recipes are named {name}", lane.name);
+                        return Err(Error::unfit(what));
+                    }
+                    path = file_of(&passing.join(made.len().to_string()), source, &plan.recipe);
+                }
+                made.push((lane.name.clone(), Output::of(source, &plan.recipe, &choices, &path)?));
             }
         }
         made.iter().for_each(|(_, output)| self.note_fall_back(&output.plan));
@@ -187,7 +196,7 @@ impl Run<'_> {
                 false => missing.push(output.clone()),
             }
         }
-        for output in missing.iter().chain(&unfitted).take(1) {
+        for output in missing.iter().chain(&unfitted) {
             create(output.path.parent().unwrap_or(Path::new("")))?;
         }
         if !missing.is_empty() {
