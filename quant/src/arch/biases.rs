@@ -22,6 +22,19 @@ pub(super) const ATTENTION_BIASES: [TensorRule; 4] = [
     optional(Role::AttnOutputBias, "model.layers.{}.self_attn.o_proj.bias", &[Dim::Embd]),
 ];
 
+/// The matrix that a bias of attention is of: a block without the matrix, as one that has no attention, has no bias of it.
+pub(crate) fn matrix_of(bias: Role) -> Option<Role> {
+    match bias {
+        Role::AttnQBias => Some(Role::AttnQ),
+        Role::AttnKBias => Some(Role::AttnK),
+        Role::AttnVBias => Some(Role::AttnV),
+        Role::AttnOutputBias => Some(Role::AttnOutput),
+        Role::AttnQABias => Some(Role::AttnQA),
+        Role::AttnKvAMqaBias => Some(Role::AttnKvAMqa),
+        _ => None,
+    }
+}
+
 /// The same with the halves of query and key heads interleaved.
 pub(super) const INTERLEAVED_BIASES: [TensorRule; 4] = [
     TensorRule { transform: Transform::InterleaveQueryHeads, ..ATTENTION_BIASES[0] },

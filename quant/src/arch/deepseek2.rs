@@ -2,10 +2,10 @@
 //! GGUF splits the matrix that expands keys and values, and describes attention as it runs after absorption, with one key head
 //! (`conversion/deepseek.py`, b11434). Absent: the blocks that predict further tokens.
 
-use super::rule::{changed, dense, experts, head, routed, tensor};
+use super::rule::{changed, dense, experts, head, optional, routed, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, ExpertGroups, Gating, HeadDim, HfClass, HfRouting, NormEpsilon, Normalizes,
-    Presence, Role, RopePairing, TensorRule, Transform, neutral,
+    Presence, Role, RopePairing, Stated, TensorRule, Transform, neutral,
 };
 
 /// The row of the table.
@@ -67,12 +67,16 @@ pub(super) const DEEPSEEK2: ArchSpec = ArchSpec {
     block: BlockTraits { rope: RopePairing::Adjacent, normalizes_experts: false, ..BLOCK },
     neutral: &[
         neutral("hidden_act", &["\"silu\""]),
-        neutral("attention_bias", &["false"]),
         neutral("moe_layer_freq", &["1"]),
         neutral("rope_interleave", &["true"]),
         neutral("topk_method", &["\"greedy\"", "\"group_limited_greedy\"", "\"noaux_tc\""]),
     ],
     understood: &["n_routed_experts"],
+    stated: &[Stated {
+        key: "attention_bias",
+        default: false,
+        roles: &[Role::AttnQABias, Role::AttnKvAMqaBias, Role::AttnOutputBias],
+    }],
     ..COMMON
 };
 
@@ -93,6 +97,9 @@ const TENSORS: &[TensorRule] = &[
     changed(Role::AttnKB, KV_B, &[Dim::MlaKey, Dim::KvRank, Dim::Heads], Transform::ExpandedKeys),
     changed(Role::AttnVB, KV_B, &[Dim::KvRank, Dim::MlaValue, Dim::Heads], Transform::ExpandedValues),
     tensor(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::MlaOutput, Dim::Embd]),
+    optional(Role::AttnQABias, "model.layers.{}.self_attn.q_a_proj.bias", &[Dim::QRank]),
+    optional(Role::AttnKvAMqaBias, "model.layers.{}.self_attn.kv_a_proj_with_mqa.bias", &[Dim::KvRankAndRope]),
+    optional(Role::AttnOutputBias, "model.layers.{}.self_attn.o_proj.bias", &[Dim::Embd]),
     tensor(Role::FfnNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd]),
     dense(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     dense(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),

@@ -3,6 +3,7 @@
 //! have experts beside a dense network; some have an input for each block beside the stream, and last blocks that use the keys
 //! and values of earlier ones (`conversion/gemma.py`, b11434). Absent: the encoders.
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{computed, head, layered, routed, tensor};
 use super::{
     ArchSpec, AttentionScale, BLOCK, BlockTraits, CLASS, COMMON, Dim, EmbeddingScale, HeadDim, HfClass, HfWindow, Mlp, Presence,
@@ -26,13 +27,12 @@ pub(super) const GEMMA4: ArchSpec = ArchSpec {
     },
     neutral: &[
         neutral("hidden_activation", &["\"gelu_pytorch_tanh\""]),
-        neutral("attention_bias", &["false"]),
         neutral("use_bidirectional_attention", &["\"vision\""]),
-        neutral("per_layer_config", &["{}"]),
         // transformers passes over the old description of rotary embedding.
         neutral("rope_scaling", &["{}"]),
     ],
     understood: &["final_logit_softcapping", "num_experts"],
+    stated: &[ATTENTION_BIAS],
     spared: &[Spared {
         key: "attention_k_eq_v",
         default: false,
@@ -108,6 +108,10 @@ const TENSORS: &[TensorRule] = &[
     layered(Role::Proj, "model.layers.{}.per_layer_projection.weight", &[Dim::LayerInput, Dim::Embd]),
     layered(Role::PostNorm, "model.layers.{}.post_per_layer_input_norm.weight", &[Dim::Embd]),
     tensor(Role::LayerOutputScale, "model.layers.{}.layer_scalar", &[Dim::One]),
+    ATTENTION_BIASES[0],
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

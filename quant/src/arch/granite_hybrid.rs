@@ -1,6 +1,7 @@
 //! granitehybrid: IBM's Granite 4 with Mamba-2 in most blocks and attention without positions in the others, with and without
 //! experts, beside which a shared one stands (`conversion/granite.py`, b11434).
 
+use super::biases::{ATTENTION_BIAS, INTERLEAVED_BIASES};
 use super::mamba2::mixer;
 use super::rule::{attention, dense, head, routed, routed_changed, tensor};
 use super::{
@@ -45,7 +46,6 @@ pub(super) const GRANITE_HYBRID: ArchSpec = ArchSpec {
     },
     neutral: &[
         neutral("hidden_act", &["\"silu\""]),
-        neutral("attention_bias", &["false"]),
         neutral("mamba_proj_bias", &["false"]),
         neutral("normalization_function", &["\"rmsnorm\""]),
         neutral("position_embedding_type", &["\"nope\"", "\"rope\""]),
@@ -53,7 +53,7 @@ pub(super) const GRANITE_HYBRID: ArchSpec = ArchSpec {
         neutral("sliding_window", &[]),
     ],
     understood: &["attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling", "num_local_experts"],
-    stated: &[super::Stated { key: "mamba_conv_bias", default: true, roles: &[Role::SsmConv1dBias] }],
+    stated: &[ATTENTION_BIAS, super::Stated { key: "mamba_conv_bias", default: true, roles: &[Role::SsmConv1dBias] }],
     ..COMMON
 };
 
@@ -86,6 +86,10 @@ const TENSORS: &[TensorRule] = &[
     attention(Role::AttnK, "model.layers.{}.self_attn.k_proj.weight", &[Dim::Embd, Dim::Keys], Transform::InterleaveKeyHeads),
     attention(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values], Transform::Same),
     attention(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd], Transform::Same),
+    INTERLEAVED_BIASES[0],
+    INTERLEAVED_BIASES[1],
+    INTERLEAVED_BIASES[2],
+    INTERLEAVED_BIASES[3],
     routed_changed(Role::FfnGateShexp, SHARED_IN, &[Dim::Embd, Dim::SharedFeedForward], Transform::Half(0)),
     routed_changed(Role::FfnUpShexp, SHARED_IN, &[Dim::Embd, Dim::SharedFeedForward], Transform::Half(1)),
     routed(Role::FfnDownShexp, SHARED_OUT, &[Dim::SharedFeedForward, Dim::Embd]),

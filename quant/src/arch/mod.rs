@@ -58,6 +58,7 @@ mod traits;
 
 use crate::{Error, Result};
 
+pub(crate) use biases::matrix_of;
 use class::CLASS;
 pub use class::{ExpertGroups, HeadDim, HfClass, HfRouting, HfWindow, NormEpsilon, Normalizes};
 pub(crate) use role::{Numbers, match_pattern};

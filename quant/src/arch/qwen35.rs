@@ -2,6 +2,7 @@
 //! net in place of attention, the fourth attention with a gate on its output; a block behind the last predicts a further token
 //! (`conversion/qwen.py`, b11434). llama.cpp wants the heads of values tiled.
 
+use super::biases::{ATTENTION_BIAS, ATTENTION_BIASES};
 use super::rule::{attention, changed, dense, head, mtp, mtp_changed, recurrent, tensor};
 use super::{
     ArchSpec, AttentionGate, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, MtpBlocks, Recurs, Role,
@@ -19,6 +20,7 @@ pub(super) const QWEN35: ArchSpec = ArchSpec {
     mtp: MtpBlocks::Kept,
     block: BLOCK_35,
     neutral: NEUTRAL,
+    stated: &[ATTENTION_BIAS],
     ..COMMON
 };
 
@@ -47,7 +49,6 @@ pub(super) const BLOCK_35: BlockTraits = BlockTraits {
 };
 pub(super) const NEUTRAL: &[super::NeutralKey] = &[
     neutral("hidden_act", &["\"silu\""]),
-    neutral("attention_bias", &["false"]),
     neutral("attn_output_gate", &["true"]),
     neutral("mtp_use_dedicated_embeddings", &["false"]),
 ];
@@ -70,6 +71,10 @@ const TENSORS: &[TensorRule] = &[
     KEY_NORM,
     VALUES,
     OUTPUT,
+    BIASES_35[0],
+    BIASES_35[1],
+    BIASES_35[2],
+    BIASES_35[3],
     dense(Role::FfnGate, "model.layers.{}.mlp.gate_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     dense(Role::FfnUp, "model.layers.{}.mlp.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     dense(Role::FfnDown, "model.layers.{}.mlp.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
@@ -117,6 +122,13 @@ pub(super) const VALUES: TensorRule =
     attention(Role::AttnV, "model.layers.{}.self_attn.v_proj.weight", &[Dim::Embd, Dim::Values], Transform::Same);
 pub(super) const OUTPUT: TensorRule =
     attention(Role::AttnOutput, "model.layers.{}.self_attn.o_proj.weight", &[Dim::AttnOutput, Dim::Embd], Transform::Same);
+// Queries come with the gate of each head's output.
+pub(super) const BIASES_35: [TensorRule; 4] = [
+    TensorRule { shape: &[Dim::QueriesAndGates], ..ATTENTION_BIASES[0] },
+    ATTENTION_BIASES[1],
+    ATTENTION_BIASES[2],
+    ATTENTION_BIASES[3],
+];
 pub(super) const FFN_NORM: TensorRule =
     changed(Role::AttnPostNorm, "model.layers.{}.post_attention_layernorm.weight", &[Dim::Embd], Transform::AddOne);
 pub(super) const MTP: [TensorRule; 4] = [

@@ -1,9 +1,10 @@
 //! qwen35moe: the models of Qwen3.5 and later with experts: the dense models' mixers, routed experts and a gated shared one
 //! (`conversion/qwen.py`, b11434). Experts stand one by one in the files, or all of a block in one tensor.
 
+use super::biases::ATTENTION_BIAS;
 use super::qwen35::{
-    A_LOG, ALPHA, BETA, BLOCK_35, CLASS_35, CONV, DT_BIAS, FFN_NORM, GATE, KEY_NORM, KEYS, MTP, NEUTRAL, OUTPUT, QKV, QUERIES,
-    QUERY_NORM, STATE_NORM, STATE_OUT, VALUES,
+    A_LOG, ALPHA, BETA, BIASES_35, BLOCK_35, CLASS_35, CONV, DT_BIAS, FFN_NORM, GATE, KEY_NORM, KEYS, MTP, NEUTRAL, OUTPUT, QKV,
+    QUERIES, QUERY_NORM, STATE_NORM, STATE_OUT, VALUES,
 };
 use super::rule::{changed, experts, head, routed, routed_changed, tensor};
 use super::{ArchSpec, COMMON, Dim, HfClass, MtpBlocks, Role, TensorRule, Transform};
@@ -19,6 +20,7 @@ pub(super) const QWEN35MOE: ArchSpec = ArchSpec {
     mtp: MtpBlocks::Kept,
     block: BLOCK_35,
     neutral: NEUTRAL,
+    stated: &[ATTENTION_BIAS],
     understood: &["num_experts"],
     ..COMMON
 };
@@ -59,6 +61,10 @@ const TENSORS: &[TensorRule] = &[
     KEY_NORM,
     VALUES,
     OUTPUT,
+    BIASES_35[0],
+    BIASES_35[1],
+    BIASES_35[2],
+    BIASES_35[3],
     routed(Role::FfnGateInp, "model.layers.{}.mlp.gate.weight", &[Dim::Embd, Dim::Experts]),
     experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
     routed(Role::FfnDownExps, "model.layers.{}.mlp.experts.down_proj", EXPERT_OUT),

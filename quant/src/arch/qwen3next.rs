@@ -1,8 +1,9 @@
 //! qwen3next: Qwen3-Next: the mixers of Qwen3.5, whose queries, keys, values and gates stand in one matrix key by key, with
 //! experts (`conversion/qwen.py`, b11434). Heads of values keep the order of their keys.
 
+use super::biases::ATTENTION_BIAS;
 use super::qwen35::{
-    BLOCK_35, CLASS_35, FFN_NORM, KEY_NORM, KEYS, MTP, NEUTRAL, OUTPUT, QUERIES, QUERY_NORM, STATE_NORM, VALUES,
+    BIASES_35, BLOCK_35, CLASS_35, FFN_NORM, KEY_NORM, KEYS, MTP, NEUTRAL, OUTPUT, QUERIES, QUERY_NORM, STATE_NORM, VALUES,
 };
 use super::qwen35moe::{EXPERT_IN, EXPERT_OUT, SHARED};
 use super::rule::{changed, experts, head, recurrent, routed, tensor};
@@ -39,6 +40,7 @@ pub(super) const QWEN3NEXT: ArchSpec = ArchSpec {
     mtp: MtpBlocks::Kept,
     block: BlockTraits { recurs: Recurs::DeltaNet { tiled: false }, ..BLOCK_35 },
     neutral: NEUTRAL,
+    stated: &[ATTENTION_BIAS],
     understood: &["num_experts"],
     ..COMMON
 };
@@ -65,6 +67,10 @@ const TENSORS: &[TensorRule] = &[
     KEY_NORM,
     VALUES,
     OUTPUT,
+    BIASES_35[0],
+    BIASES_35[1],
+    BIASES_35[2],
+    BIASES_35[3],
     routed(Role::FfnGateInp, "model.layers.{}.mlp.gate.weight", &[Dim::Embd, Dim::Experts]),
     experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
     experts(Role::FfnGateExps, "model.layers.{}.mlp.experts.{}.gate_proj.weight", EXPERT_IN),

@@ -14,7 +14,7 @@ use super::layout::{layout, resolve};
 use super::place::{Change, Place, Stored};
 use super::rows::PackedRows;
 use super::tensors;
-use crate::arch::{Factor, MtpBlocks, Numbers, Presence, Role, TensorRule, Transform};
+use crate::arch::{Factor, MtpBlocks, Numbers, Presence, Role, TensorRule, Transform, matrix_of};
 use crate::convert::wrapper::text_name;
 use crate::convert::{self, FileType, config::Config};
 use crate::gguf::{Metadata, Value};
@@ -29,10 +29,11 @@ const LEFT_OUT: &[&str] =
 
 /// Opens the directory at `path`, with adapters merged.
 pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
-    let config = Config::read(path)?;
+    let mut config = Config::read(path)?;
     let arch = config.arch;
     let files = packed::unpack(HfTensors::open(path)?, &Settings::read(path, &config)?)?;
     let files = adapters.iter().try_fold(files, packed::merge)?;
+    check_mtp(&mut config, &files)?;
     let mut model_keys = Metadata::new();
     convert::architectures::computed(&config, files.tensors(), &mut model_keys)?;
     convert::architectures::add_keys(&config, FileType::F32, &mut model_keys)?;
@@ -43,6 +44,13 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
 
     let computed = computed_tensors(&config, &files)?;
     let (mapped, published, other_parts) = map_tensors(&files, &config, &hparams)?;
+    if mapped.is_empty() {
+        let others = match other_parts.tensors {
+            0 => String::new(),
+            count => format!("; its {count} tensors are of encoders for images or sound"),
+        };
+        return Err(Error::file(path, format!("has no tensor of a language model{others}")));
+    }
     let container = |tensors: Vec<Placed>| {
         Container::new(Parts {
             path: path.to_owned(),
@@ -72,6 +80,30 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
         published,
         vocab: OnceLock::new(),
     })
+}
+
+/// Blocks that predict further tokens are there where the configuration counts them. Where it does not say, the files do.
+fn check_mtp(config: &mut Config, files: &HfTensors) -> Result<()> {
+    if config.mtp_block_count == 0 {
+        return Ok(());
+    }
+    let is_mtp = |name: &str| {
+        let number = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+        number.is_some_and(|number| number >= config.block_count)
+    };
+    if files.tensors().iter().filter_map(|t| model_name(config, &t.name)).any(|name| is_mtp(&name)) {
+        return Ok(());
+    }
+    let Some(key) = config.states_mtp else {
+        config.mtp_block_count = 0;
+        return Ok(());
+    };
+    let what = format!(
+        "counts {} blocks that predict further tokens, but the folder has no tensors of them (mtp.* or model.layers.{}.*), as \
+         transformers leaves them out when it saves a model; set it to 0 to do without",
+        config.mtp_block_count, config.block_count
+    );
+    Err(config.keys().error(key, what))
 }
 
 /// Tensors made from the configuration, which the converter writes first.
@@ -169,7 +201,9 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
         let left_out = LEFT_OUT.iter().any(|end| name.ends_with(end));
         let as_metadata = config.arch.as_metadata.iter().any(|pattern| crate::arch::match_pattern(pattern, &name).is_some());
         let dropped = config.arch.dropped.contains(&&*name) && is_the_embedding(files, config, tensor);
-        if left_out || as_metadata || dropped || is_mtp_left_out(config, &name)? {
+        // Nothing counts them, and transformers passes over them.
+        let uncounted = config.arch.mtp == MtpBlocks::Kept && config.mtp_block_count == 0 && tensor.name.starts_with("mtp.");
+        if left_out || as_metadata || dropped || uncounted || is_mtp_left_out(config, &name)? {
             continue;
         }
         let mut known = false;
@@ -437,6 +471,8 @@ fn check_stated(path: &Path, config: &Config, h: &HParams, container: &Container
         let wanted = config.keys().bool(stated.key)?.unwrap_or(stated.default);
         for rule in config.arch.tensors.iter().filter(|rule| stated.roles.contains(&rule.role)) {
             for block in (0..h.stored_block_count()).filter(|&block| rule.presence.misplaced(h, block).is_none()) {
+                let has_matrix = matrix_of(rule.role).is_none_or(|role| container.tensor(&role.gguf_name(block)).is_some());
+                let wanted = wanted && has_matrix;
                 if container.tensor(&rule.role.gguf_name(block)).is_some() != wanted {
                     let (is, says) = if wanted { ("is missing", "says") } else { ("is there", "does not say") };
                     let what = format!("{is}, and config.json {says} {} = true", stated.key);

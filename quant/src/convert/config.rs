@@ -28,6 +28,8 @@ pub struct Config {
     pub context_length: u32,
     pub embedding_length: u32,
     pub feed_forward_length: u32,
+    /// The key that counts blocks behind the last, where the file has one.
+    pub states_mtp: Option<&'static str>,
     pub head_count: u32,
     pub head_count_kv: u32,
     pub head_dim: u32,
@@ -59,6 +61,8 @@ pub struct ExpertConfig {
     pub gating_func: Option<u32>,
 }
 
+/// The names of the number of blocks that predict further tokens.
+const MTP_COUNTS: [&str; 2] = ["num_nextn_predict_layers", "mtp_num_hidden_layers"];
 /// The names of the number of experts.
 const EXPERT_COUNTS: [&str; 3] = ["num_local_experts", "num_experts", "n_routed_experts"];
 
@@ -88,6 +92,72 @@ const NEUTRAL: &[NeutralKey] = &[
     neutral("layer_types", &[]),
     neutral("mlp_only_layers", &["[]"]),
     neutral("decoder_sparse_step", &["1"]),
+];
+
+/// What keys mean that are accepted with some values only.
+const MEANINGS: &[(&str, &str)] = &[
+    ("activation_function", "the function in the feed-forward network"),
+    ("add_cross_attention", "attention to the states of an encoder"),
+    ("attention_bias", "biases on the matrices of attention"),
+    ("attention_multiplier", "a factor on the scores of attention"),
+    ("attn_logit_softcapping", "a bound on the scores of attention, by tanh"),
+    ("attn_output_gate", "a gate on what attention puts out"),
+    ("attn_rotary_emb", "the part of a head that positions rotate"),
+    ("block_use_swiglu", "a gate in the feed-forward network"),
+    ("conv_bias", "a bias on the convolution"),
+    ("decoder_sparse_step", "every how many blocks have experts"),
+    ("draft_vocab_size", "a smaller vocabulary, of a model that drafts for another"),
+    ("embedding_multiplier", "a factor on the embedding"),
+    ("final_logit_softcapping", "a bound on the logits, by tanh"),
+    ("hidden_act", "the function in the feed-forward network"),
+    ("hidden_activation", "the function in the feed-forward network"),
+    ("is_causal", "attention to earlier tokens only"),
+    ("is_encoder_decoder", "an encoder beside the language model"),
+    ("layer_types", "what each block is: attention with or without a window, or another mixer"),
+    ("logit_scale", "a factor on the logits"),
+    ("logits_scaling", "a divisor of the logits"),
+    ("mamba_hidden_act", "the function behind the convolution of Mamba-2"),
+    ("mamba_norm_before_gate", "whether the norm of Mamba-2 comes before its gate"),
+    ("mamba_proj_bias", "biases on the matrices of Mamba-2"),
+    ("mamba_use_mlp", "a feed-forward network beside Mamba-2"),
+    ("mlp_bias", "biases on the matrices of the feed-forward network"),
+    ("mlp_hidden_act", "the function in the feed-forward network"),
+    ("mlp_only_layers", "blocks without experts"),
+    ("mlp_type", "the kind of the feed-forward network"),
+    ("moe_layer_freq", "every how many blocks have experts"),
+    ("mtp_use_dedicated_embeddings", "an embedding of its own for blocks that predict further tokens"),
+    ("n_routed_experts", "the number of experts"),
+    ("no_rope_layers", "blocks without positions"),
+    ("norm_type", "the kind of norm"),
+    ("normalization_function", "the kind of norm"),
+    ("num_experts", "the number of experts"),
+    ("num_local_experts", "the number of experts"),
+    ("num_nextn_predict_layers", "blocks that predict further tokens"),
+    ("order_of_interleaved_layers", "which blocks have a window"),
+    ("position_embedding_type", "how positions enter"),
+    ("projectors_bias", "biases on the matrices of Mamba-2"),
+    ("qk_layernorm", "norms on queries and keys"),
+    ("qk_norm", "norms on queries and keys"),
+    ("qk_norm_type", "whether the norm of queries and keys is of a head or of all"),
+    ("qkv_bias", "biases on queries, keys and values"),
+    ("residual_multiplier", "a factor on what a block adds"),
+    ("rms_norm", "whether norms are without means"),
+    ("rope_interleave", "whether neighbours are rotated together"),
+    ("rope_interleaved", "whether neighbours are rotated together"),
+    ("rotary_pct", "the part of a head that positions rotate"),
+    ("scale_attn_by_inverse_layer_idx", "scores of attention divided by the number of the block"),
+    ("scale_attn_weights", "whether scores of attention are divided by the root of the width"),
+    ("scoring_func", "how the router's scores become weights"),
+    ("sliding_window", "attention to so many tokens back only"),
+    ("text_config", "a language model inside of another model"),
+    ("topk_method", "how experts are chosen"),
+    ("use_bias", "biases on matrices"),
+    ("use_bidirectional_attention", "attention to later tokens, too"),
+    ("use_cla", "keys and values of earlier blocks"),
+    ("use_gated_activation", "a gate in the feed-forward network"),
+    ("use_parallel_block", "attention and feed-forward network side by side"),
+    ("use_qk_norm", "norms on queries and keys"),
+    ("use_routing_bias", "a bias on the choice of experts"),
 ];
 
 /// More blocks and wider heads than any model has; lists of so many entries are made of them.
@@ -140,6 +210,7 @@ impl Config {
         if !class.text_types.is_empty() {
             json = wrapper::flatten(&path, json)?;
         }
+        let states_mtp = MTP_COUNTS.into_iter().find(|key| json.get(*key).is_some_and(|count| !count.is_null()));
         add_defaults(class, &mut json);
         let keys = JsonReader { path: &path, json: &json };
         keys.check_all_neutral(arch, class)?;
@@ -162,7 +233,7 @@ impl Config {
             (None, None) => return Err(keys.error(class.feed_forward_keys[0], "is missing")),
         };
         let (NormEpsilon::Rms(epsilon, default) | NormEpsilon::Layer(epsilon, default)) = class.norm;
-        let block_count = keys.size_of(&["num_hidden_layers", "n_layer"])?;
+        let block_count = keys.block_count()?;
         if block_count > MAX_BLOCKS {
             let what = format!("is {block_count}, but must be at most {MAX_BLOCKS}");
             return Err(keys.error("num_hidden_layers", what));
@@ -180,6 +251,7 @@ impl Config {
             context_length,
             embedding_length,
             feed_forward_length,
+            states_mtp,
             head_count,
             head_count_kv,
             head_dim,
@@ -249,12 +321,21 @@ impl<'a> JsonReader<'a> {
         Ok((head_dim, (stated.is_some() && !unsaid) || class.head_dim == HeadDim::Even))
     }
 
+    /// The number of blocks; transformers 5 writes only what each of them is where they are of several kinds (Nemotron-H).
+    fn block_count(self) -> Result<u32> {
+        const COUNTS: [&str; 2] = ["num_hidden_layers", "n_layer"];
+        if let Some(count) = self.optional_size_of(&COUNTS)? {
+            return Ok(count);
+        }
+        let listed = self.get("layers_block_type").and_then(Value::as_array).and_then(|list| u32::try_from(list.len()).ok());
+        listed.filter(|&count| count > 0).ok_or_else(|| self.error(COUNTS[0], "is missing"))
+    }
+
     /// Blocks that predict further tokens (multi-token prediction), under either name.
     pub(crate) fn mtp_block_count(self) -> Result<u32> {
-        const KEYS: [&str; 2] = ["num_nextn_predict_layers", "mtp_num_hidden_layers"];
-        let count = KEYS.iter().find_map(|key| self.count(key).transpose()).transpose()?.unwrap_or(0);
+        let count = MTP_COUNTS.iter().find_map(|key| self.count(key).transpose()).transpose()?.unwrap_or(0);
         if count > MAX_BLOCKS {
-            return Err(self.error(KEYS[0], format!("is {count}, but must be at most {MAX_BLOCKS}")));
+            return Err(self.error(MTP_COUNTS[0], format!("is {count}, but must be at most {MAX_BLOCKS}")));
         }
         Ok(count)
     }
@@ -288,7 +369,8 @@ impl<'a> JsonReader<'a> {
         }
         let shown: String = text.chars().take(80).collect();
         let known = if rule.accepted.is_empty() { "null".to_owned() } else { rule.accepted.join(" or ") };
-        Err(self.error(rule.key, format!("{shown} is not supported for this architecture; only {known} is")))
+        let meaning = MEANINGS.iter().find(|(key, _)| *key == rule.key).map_or(String::new(), |(_, what)| format!(" ({what})"));
+        Err(self.error(rule.key, format!("{shown} is not supported for this architecture{meaning}; only {known} is")))
     }
 
     /// Where rotary embedding is described: transformers 5 writes `rope_parameters`, 4 `rope_scaling`. Where a file has

@@ -46,6 +46,8 @@ pub(super) fn flatten(path: &Path, mut outer: Map<String, Value>) -> Result<Map<
     for (key, inner) in text {
         let own = OWN_OF_EACH.contains(&key.as_str()) || key.starts_with('_');
         match outer.get(&key) {
+            // The whole model is tied or not: transformers 5 writes its class's default inside.
+            Some(found) if key == "tie_word_embeddings" && !found.is_null() => {}
             Some(found) if key == "architectures" || (key.ends_with("_token_id") && !found.is_null()) => {}
             Some(found) if !own && !found.is_null() && !inner.is_null() && *found != inner => {
                 let what = format!("is {inner}, but {found} at the outer level of the file");
@@ -100,7 +102,7 @@ mod tests {
         let join = |json: Value| flatten(Path::new("config.json"), json.as_object().unwrap().clone());
         let joined =
             join(json!({"architectures": ["Outer"], "model_type": "outer", "tie_word_embeddings": true, "eos_token_id": 7,
-            "text_config": {"architectures": ["Inner"], "model_type": "inner", "hidden_size": 64, "tie_word_embeddings": null,
+            "text_config": {"architectures": ["Inner"], "model_type": "inner", "hidden_size": 64, "tie_word_embeddings": false,
                 "eos_token_id": 3, "bos_token_id": 4}}));
         let expected = json!({"architectures": ["Outer"], "model_type": "inner", "tie_word_embeddings": true, "eos_token_id": 7,
             "hidden_size": 64, "bos_token_id": 4});

@@ -87,13 +87,16 @@ impl Synth {
         }
         for rule in config.arch.tensors {
             let blocks = if rule.role.per_block() { h.stored_block_count() } else { 1 };
+            let has_matrix = |synth: &Self, block: usize| {
+                matrix_of(rule.role).is_none_or(|role| synth.index.contains_key(&role.gguf_name(block)))
+            };
             let is_stated = |block: usize| stated.contains(&rule.role) && rule.presence.misplaced(&h, block).is_none();
             let is_spared = |block: usize| spared.iter().any(|key| key.role == rule.role && (key.of)(&h, block));
             let is_stored = |block: usize| rule.presence.stored(&h, block) && !is_spared(block);
             for block in (0..blocks).filter(|&block| is_stored(block) || has_head(rule) || is_stated(block)) {
                 let (name, shape) = (rule.role.gguf_name(block), rule.shape(&h, block));
                 // A role can have two rules, for two forms in which files hold it.
-                if synth.index.contains_key(&name) {
+                if synth.index.contains_key(&name) || !has_matrix(&synth, block) {
                     continue;
                 }
                 let dtype = if shape.len() > 1 { MATRIX_TYPE } else { DType::F32 };

@@ -21,8 +21,8 @@ pub(super) enum Known<'a> {
 
 /// The parts of a `tokenizer.json` that `known` does not give; empty where there are none.
 ///
-/// `types` are those that the file's keys give the tokens.
-pub(super) fn of(tokenizer: &Map<String, Json>, known: &Known, types: &[TokenType]) -> Map<String, Json> {
+/// `tokens` are those of the file's keys.
+pub(super) fn of(tokenizer: &Map<String, Json>, known: &Known, tokens: &[(TokenType, String)]) -> Map<String, Json> {
     let mut beyond = Map::new();
     let part = |name| tokenizer.get(name).unwrap_or(&Json::Null);
     let (normalizer, pre_tokenizer) = (plain(part("normalizer")), plain(part("pre_tokenizer")));
@@ -49,7 +49,7 @@ pub(super) fn of(tokenizer: &Map<String, Json>, known: &Known, types: &[TokenTyp
         beyond.insert("ignore_merges".to_owned(), json!(ignore_merges));
     }
     let changed = normalizer != Json::Null && matches!(known, Known::ByteLevel(_));
-    let added = added_tokens(part("added_tokens"), changed, types);
+    let added = added_tokens(part("added_tokens"), changed, tokens);
     if !added.is_empty() {
         beyond.insert("added_tokens".to_owned(), Json::Object(added));
     }
@@ -65,10 +65,10 @@ fn merges_suffice(model: &Json) -> bool {
     model.get_vocab().keys().all(whole)
 }
 
-/// The flags of added tokens, by id, that are set; of a token that the file's keys take for an ordinary one, with its text and
-/// whether it is special. Whether a token is looked for in the text as it is or as it was normalized makes a difference only
-/// where a text is changed or where some tokens are and others are not.
-fn added_tokens(list: &Json, changed: bool, types: &[TokenType]) -> Map<String, Json> {
+/// The flags of added tokens, by id, that are set; of a token that the file's keys take for an ordinary one, or of which they
+/// have another text, with its text and whether it is special. Whether a token is looked for in the text as it is or as it was
+/// normalized makes a difference only where a text is changed or where some tokens are and others are not.
+fn added_tokens(list: &Json, changed: bool, tokens: &[(TokenType, String)]) -> Map<String, Json> {
     let list = list.as_array().map_or(&[][..], Vec::as_slice);
     let set = |token: &Json, flag: &str| token.get(flag).and_then(Json::as_bool).unwrap_or(false);
     let normalized = list.iter().filter(|token| set(token, "normalized")).count();
@@ -81,8 +81,9 @@ fn added_tokens(list: &Json, changed: bool, types: &[TokenType]) -> Map<String, 
             .map(|flag| ((*flag).to_owned(), json!(true)))
             .collect();
         let Some(id) = token.get("id").and_then(Json::as_u64) else { continue };
-        let ordinary = usize::try_from(id).ok().and_then(|id| types.get(id)) == Some(&TokenType::Normal);
-        if let Some(content) = token.get("content").filter(|_| ordinary) {
+        let known = usize::try_from(id).ok().and_then(|id| tokens.get(id));
+        let says_less = |content: &Json| known.is_some_and(|(kind, text)| *kind == TokenType::Normal || content != text.as_str());
+        if let Some(content) = token.get("content").filter(|content| says_less(content)) {
             flags.insert(CONTENT.to_owned(), content.clone());
             flags.insert(SPECIAL.to_owned(), json!(set(token, SPECIAL)));
         }
@@ -117,11 +118,15 @@ pub(super) fn put(beyond: &Map<String, Json>, tokenizer: &mut Json) {
         tokenizer["model"]["ignore_merges"] = flag.clone();
     }
     let Some(added) = beyond.get("added_tokens").and_then(Json::as_object) else { return };
+    for (id, flags) in added {
+        if let (Ok(id), Some(content)) = (id.parse::<u64>(), flags.get(CONTENT).and_then(Json::as_str)) {
+            rename(&mut tokenizer["model"], id, content);
+        }
+    }
     let Some(list) = tokenizer["added_tokens"].as_array_mut() else { return };
     for (id, flags) in added {
-        if let (Ok(id), Some(content)) = (id.parse::<u64>(), flags.get(CONTENT))
-            && !list.iter().any(|token| token["id"] == id)
-        {
+        if let (Ok(id), Some(content)) = (id.parse::<u64>(), flags.get(CONTENT)) {
+            list.retain(|token| token["id"] != id);
             list.push(json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": flags.get(SPECIAL).unwrap_or(&Json::Bool(true))}));
         }
@@ -134,6 +139,25 @@ pub(super) fn put(beyond: &Map<String, Json>, tokenizer: &mut Json) {
                 token[name] = flag.clone();
             }
         }
+    }
+}
+
+/// Gives a token of a model the text that `tokenizer.json` has for it. The text that the file's keys have is no token there, and
+/// nothing merges to it or from it.
+fn rename(model: &mut Json, id: u64, content: &str) {
+    let Some(vocab) = model["vocab"].as_object_mut() else { return };
+    let Some(old) = vocab.iter().find(|(_, known)| **known == id).map(|(text, _)| text.clone()) else { return };
+    if old == content {
+        return;
+    }
+    vocab.remove(&old);
+    vocab.insert(content.to_owned(), json!(id));
+    if let Some(merges) = model["merges"].as_array_mut() {
+        let uses = |pair: &Json| {
+            let parts = [&pair[0], &pair[1]].map(|part| part.as_str().unwrap_or_default());
+            parts.contains(&old.as_str()) || parts.concat() == old
+        };
+        merges.retain(|pair| !uses(pair));
     }
 }
 
@@ -159,8 +183,8 @@ mod tests {
 
     #[track_caller]
     fn check(tokenizer: Json, known: &Known, expected: Json) {
-        let types = [TokenType::Control; 16];
-        assert_eq!(Json::Object(of(tokenizer.as_object().unwrap(), known, &types)), expected, "{tokenizer}");
+        let tokens: Vec<_> = ["", "", "", "", "", "<x>", "<y>", "<old>"].map(|text| (TokenType::Control, text.to_owned())).into();
+        assert_eq!(Json::Object(of(tokenizer.as_object().unwrap(), known, &tokens)), expected, "{tokenizer}");
     }
 
     #[test]
@@ -189,5 +213,25 @@ mod tests {
             &Known::SentencePiece { add_space_prefix: true },
             json!({"normalizer": null, "pre_tokenizer": own, "added_tokens": {"5": {"rstrip": true}}}),
         );
+        let renamed = json!([{"id": 7, "content": "<new>", "special": true}]);
+        let kept = json!({"7": {"content": "<new>", "special": true}});
+        check(
+            json!({"pre_tokenizer": own, "added_tokens": renamed}),
+            &Known::SentencePiece { add_space_prefix: true },
+            json!({"normalizer": null, "pre_tokenizer": own, "added_tokens": kept}),
+        );
+    }
+
+    #[test]
+    fn a_renamed_token_stands_for_its_id_alone() {
+        let beyond = json!({"added_tokens": {"2": {"content": "<new>", "special": true}}});
+        let old = json!({"id": 2, "content": "ab", "special": false});
+        let mut tokenizer = json!({"added_tokens": [old], "model": {"vocab": {"a": 0, "b": 1, "ab": 2, "aba": 3},
+            "merges": [["a", "b"], ["ab", "a"], ["b", "a"]]}});
+        put(beyond.as_object().unwrap(), &mut tokenizer);
+        assert_eq!(tokenizer["model"]["vocab"], json!({"a": 0, "b": 1, "<new>": 2, "aba": 3}));
+        assert_eq!(tokenizer["model"]["merges"], json!([["b", "a"]]));
+        assert_eq!(tokenizer["added_tokens"].as_array().unwrap().len(), 1);
+        assert_eq!(tokenizer["added_tokens"][0]["content"], "<new>");
     }
 }

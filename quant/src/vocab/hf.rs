@@ -85,7 +85,7 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
         let id = id.ok_or_else(|| Error::file(files.path("tokenizer.json"), format!("has no added token {text}, {kind}")))?;
         found.set_id(kind, id as u32);
     }
-    let kinds: Vec<TokenType> = tokens.iter().map(|t| t.kind).collect();
+    let known_tokens: Vec<(TokenType, String)> = tokens.iter().map(|t| (t.kind, t.text.clone())).collect();
     let types = tokens.iter().map(|t| t.kind as i32).collect();
     let scores = tokens.iter().map(|t| t.score).collect();
     m.set(key::TOKENS, Value::Array(Array::String(tokens.into_iter().map(|t| t.text).collect())));
@@ -107,7 +107,7 @@ pub fn add_keys(model: &TokenizerInput, m: &mut Metadata) -> Result<()> {
     if let Some(tokenizer) = &files.tokenizer {
         let add_space_prefix = m.get(key::ADD_SPACE_PREFIX) != Some(&Value::Bool(false));
         let known = if byte_level { Known::ByteLevel(pre::find(pre_name)) } else { Known::SentencePiece { add_space_prefix } };
-        let beyond = beyond::of(tokenizer, &known, &kinds);
+        let beyond = beyond::of(tokenizer, &known, &known_tokens);
         if !beyond.is_empty() {
             m.set(key::OWN_JSON, Value::String(Json::Object(beyond).to_string()));
         }

@@ -195,13 +195,17 @@ impl<B: Backend> Loader<'_, B> {
         if let Some(mla) = h.mla {
             let queries = if self.has(Role::AttnQA) {
                 let norm = self.weight(Role::AttnQANorm)?;
-                Queries::Compressed { down: self.linear(Role::AttnQA, None)?, norm, up: self.linear(Role::AttnQB, None)? }
+                Queries::Compressed {
+                    down: self.linear(Role::AttnQA, Some(Role::AttnQABias))?,
+                    norm,
+                    up: self.linear(Role::AttnQB, None)?,
+                }
             } else {
                 Queries::Plain(self.linear(Role::AttnQ, None)?)
             };
             return Ok(Projections::Latent(Latent {
                 queries,
-                down: self.linear(Role::AttnKvAMqa, None)?,
+                down: self.linear(Role::AttnKvAMqa, Some(Role::AttnKvAMqaBias))?,
                 norm: self.weight(Role::AttnKvANorm)?,
                 keys: self.expanded_keys(mla.key_length - h.rope_dim, mla.kv_lora_rank, h.head_count.of(self.block))?,
                 values: self.linear(Role::AttnVB, None)?,

@@ -1,6 +1,8 @@
 //! Metadata of Gemma 4: sizes that differ from block to block, and the divisors of the rotary frequencies, which leave a part of
 //! each head unrotated (`Gemma4Model` in `conversion/gemma.py`, b11434).
 
+use serde_json::Value;
+
 use crate::Result;
 use crate::arch::Role;
 use crate::convert::config::{Config, MAX_HEAD_DIM};
@@ -67,10 +69,30 @@ fn check(config: &Config) -> Result<()> {
         return Err(c.error(GLOBAL, "counts only where attention_k_eq_v is true"));
     }
     let (own, all) = (c.count("vocab_size_per_layer_input")?.unwrap_or(0), config.vocab_size);
+    check_per_layer(config)?;
     if c.count("hidden_size_per_layer_input")?.unwrap_or(0) > 0 && own != all {
         return Err(c.error("vocab_size_per_layer_input", format!("is {own}, but only vocab_size, {all}, is supported")));
     }
     Ok(())
+}
+
+/// Blocks with keys of their own: transformers 5 writes there, once more, the width of heads in blocks without a window.
+fn check_per_layer(config: &Config) -> Result<()> {
+    const KEY: &str = "per_layer_config";
+    let c = config.keys();
+    let Some(value) = c.get(KEY) else { return Ok(()) };
+    let (windowed, wide) = (windowed_blocks(config)?, head_dim(config)?);
+    let says_the_same = |(block, keys): (&String, &Value)| {
+        let known = block.parse().ok().and_then(|block: usize| windowed.get(block)) == Some(&false);
+        known && keys.as_object().is_some_and(|keys| keys.iter().all(|(key, value)| key == "head_dim" && *value == wide))
+    };
+    match value.as_object() {
+        Some(blocks) if blocks.iter().all(says_the_same) => Ok(()),
+        _ => {
+            let what = format!("is supported where it gives head_dim = {wide} (global_head_dim) to blocks without a window only");
+            Err(c.error(KEY, what))
+        }
+    }
 }
 
 fn head_dim(config: &Config) -> Result<u32> {
