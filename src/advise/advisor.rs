@@ -109,8 +109,10 @@ impl<'a> Advisor<'a> {
         let decode = resolve::case(machine, model, &weights, &SpeedQuery { depth: half, ..load.clone() })?;
         let prefill = resolve::case(machine, model, &weights, &SpeedQuery { prompt: half.max(1.0), ..load })?;
         let bpw = size.bits_per_weight();
-        let loss = self.quality.loss(&Candidate { model: &names(model), recipe, bpw, imatrix: self.imatrix });
-        let accuracy = self.quality.score(&names(model)).map(|score| score.after(&loss.kld));
+        let names = names(model);
+        let candidate = Candidate { model: &names, recipe, bpw, imatrix: self.imatrix };
+        let loss = self.quality.loss(&candidate);
+        let accuracy = self.quality.accuracy(&candidate, &loss.kld);
         Ok(Choice {
             model: model.name.clone(),
             recipe: recipe.to_owned(),

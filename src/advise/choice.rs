@@ -47,7 +47,7 @@ pub struct Choice {
     pub prefill: Option<Forecast>,
     /// What the recipe costs.
     pub loss: Loss,
-    /// Expected share of right answers in the task that compares models, where the model has a published score.
+    /// Share of right answers in the task that compares models: measured, or expected where the model has a score.
     pub accuracy: Option<RangedValue>,
 }
 

@@ -1,5 +1,6 @@
 //! `bitworth advise`: what fits where, how fast, how good, what to pick and why; and whether claims in numbers hold.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -17,6 +18,7 @@ use bitworth_advise::claims::{self, Checked};
 use bitworth_advise::page;
 use bitworth_advise::quality::Quality;
 use bitworth_advise::quality::figures::{Evidence, Figure, FigureInterval};
+use bitworth_advise::quality::scores::TASK;
 use bitworth_advise::request::{AdviceRequest, CONTEXT};
 use bitworth_advise::settings;
 use bitworth_advise::speed::Calibration;
@@ -64,7 +66,7 @@ pub struct AdviseArgs {
     /// Expect files made with an importance matrix.
     #[arg(long)]
     imatrix: bool,
-    /// Run folders whose measured quality comes before published figures.
+    /// Run folders whose measured quality comes before published figures: divergences, and accuracies in mmlu.
     #[arg(long, value_name = "DIR")]
     records: Vec<PathBuf>,
     /// Folder for advice.md, advice.html, advice.csv and advice.parquet.
@@ -78,7 +80,8 @@ pub struct AdviseArgs {
 }
 
 pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
-    let quality = Quality::with(measured(&args.records)?)?;
+    let measured = args.records.iter().map(|dir| Measured::load(dir)).collect::<Result<Vec<_>>>()?;
+    let quality = Quality::with(measured.iter().flat_map(|measured| measured.figures.iter().cloned()).collect())?;
     if let Some(file) = &args.claims {
         let settings = AdvisorSettings { kv_type: args.kv_type.clone(), backend: args.backend.clone(), imatrix: true };
         let advisor = Advisor::new(args.dirs.catalogue([])?, Calibration::embedded(), quality, settings)?;
@@ -104,7 +107,9 @@ pub fn run(args: &AdviseArgs, session: &Session) -> Result<Outcome> {
     let (machines, choices) = advisor.choices(&request)?;
     let advice = Advice::new(request, needs, &machines, choices)?.named(&output::flag);
     let files = args.out.as_ref().map(|dir| page::write(dir, &advice)).transpose()?;
-    session.print(&json!({ "advice": advice, "files": files }), || text(&advice, files.as_deref()))?;
+    let notes: Vec<String> = measured.iter().filter_map(|measured| measured.note(&advice)).collect();
+    session.print(&json!({ "advice": advice, "files": files, "notes": notes }), || text(&advice, files.as_deref()))?;
+    notes.iter().for_each(|note| session.note(note));
     Ok(Outcome::Done)
 }
 
@@ -131,29 +136,78 @@ fn request(args: &AdviseArgs) -> Result<AdviceRequest> {
     Ok(request)
 }
 
-/// What runs measured, as figures.
-fn measured(dirs: &[PathBuf]) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
-    for dir in dirs {
-        let records = bitworth_report::load(std::slice::from_ref(dir))?;
-        let rows = bitworth_report::summarize(&records)?;
-        figures.extend(rows.iter().filter(|row| !row.is_reference).map(|row| figure(row, dir)));
-    }
-    Ok(figures)
+/// What a folder of records gives.
+struct Measured {
+    /// Where its figures say that they are from.
+    source: String,
+    figures: Vec<Figure>,
+    /// What else it holds, in words.
+    holds: String,
 }
 
-fn figure(row: &Summary, dir: &Path) -> Figure {
+impl Measured {
+    fn load(dir: &Path) -> Result<Self> {
+        let records = bitworth_report::load(&[dir.to_owned()])?;
+        let rows = bitworth_report::summarize(&records)?;
+        let source = format!("records in {}", dir.display());
+        let figures = rows.iter().filter_map(|row| figure(row, &source)).collect();
+        Ok(Self { figures, holds: holdings(&rows), source })
+    }
+
+    /// What to say of it where no choice rests on it.
+    fn note(&self, advice: &Advice) -> Option<String> {
+        let is_used = advice.choices.iter().any(|choice| {
+            let loss = &choice.loss;
+            let all = [Some(&loss.kld), loss.ppl_ratio.as_ref(), loss.top1.as_ref(), choice.accuracy.as_ref()];
+            all.into_iter().flatten().any(|value| value.source == self.source)
+        });
+        (!is_used).then(|| {
+            let Self { source, holds, .. } = self;
+            format!(
+                "{source}: nothing of them is used; they hold {holds}, and what is used are divergences and accuracies in \
+                 {TASK} of the models and recipes that are asked for"
+            )
+        })
+    }
+}
+
+/// What was measured of which models.
+fn holdings(rows: &[Summary]) -> String {
+    let mut parts = Vec::new();
+    if rows.iter().any(|row| !row.is_reference && row.kld.is_some()) {
+        parts.push("divergences".to_owned());
+    }
+    let tasks: BTreeSet<&str> = rows.iter().flat_map(|row| &row.tasks).map(|task| task.name.as_str()).collect();
+    if !tasks.is_empty() {
+        parts.push(format!("accuracies in {}", tasks.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+    if rows.iter().any(|row| row.decode.or(row.prefill).is_some()) {
+        parts.push("speeds".to_owned());
+    }
+    let models: BTreeSet<&str> = rows.iter().map(|row| row.model.as_str()).collect();
+    let what = if parts.is_empty() { "no figures".to_owned() } else { parts.join(" and ") };
+    format!("{what} of {}", models.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// What is measured of a lane, and counts here; `None` where that is nothing.
+fn figure(row: &Summary, source: &str) -> Option<Figure> {
     let interval = |e: &Estimate| {
         let (low, high) = e.interval.map_or((e.value, e.value), |i| (i.low, i.high));
         FigureInterval { value: e.value, low, high }
     };
-    Figure {
+    // The reference lost nothing against itself, whatever it is.
+    let compared = Some(row).filter(|row| !row.is_reference);
+    let task = row.tasks.iter().find(|task| task.name == TASK);
+    let figure = Figure {
         bpw: Some(row.bpw),
-        ppl_ratio: row.ppl_ratio.as_ref().map(interval),
-        kld: row.kld.as_ref().map(|kld| interval(&kld.mean)),
-        top1: row.top1.as_ref().map(interval),
-        ..Figure::new(&row.model, &row.recipe, Evidence::Measured, &format!("records in {}", dir.display()))
-    }
+        ppl_ratio: compared.and_then(|row| row.ppl_ratio.as_ref().map(interval)),
+        kld: compared.and_then(|row| row.kld.as_ref().map(|kld| interval(&kld.mean))),
+        top1: compared.and_then(|row| row.top1.as_ref().map(interval)),
+        accuracy: task.map(|task| (task.name.clone(), interval(&task.accuracy))),
+        ..Figure::new(&row.model, &row.recipe, Evidence::Measured, source)
+    };
+    let is_any = figure.ppl_ratio.or(figure.kld).or(figure.top1).is_some() || figure.accuracy.is_some();
+    is_any.then_some(figure)
 }
 
 fn text(advice: &Advice, files: Option<&[PathBuf]>) -> String {

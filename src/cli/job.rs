@@ -97,8 +97,8 @@ pub fn print_plan(ready: &Ready<'_>, device: &Device, session: &Session) -> Resu
 fn describe(plan: &JobPlan) -> String {
     let mut text: String = plan.models.iter().map(describe_model).collect();
     text += &format!(
-        "about {:.0} s of scoring at the speed of a large product here (reading, quantizing, generating, timing not counted)\n",
-        plan.estimated_seconds
+        "about {:.0} s in all, {:.0} s of it scoring, at the speed of a large product here (reading not counted)\n",
+        plan.estimated_seconds, plan.scoring_seconds
     );
     text
 }

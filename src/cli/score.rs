@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::files::{check_replaceable, is_parquet};
 use super::session::Session;
-use super::sweep::{MemoryArgs, inputs};
+use super::sweep::{SweepArgs, inputs};
 use super::{Outcome, ScoringArgs, job};
 use bitworth_eval::job::{Job, ModelSpec};
 use bitworth_eval::request::{Answer, Loglikelihood};
@@ -29,11 +29,8 @@ pub struct ScoreArgs {
     /// and line, the model's name in the column lane.
     #[arg(long, value_name = "OUT.parquet")]
     out: PathBuf,
-    /// Print the plan (passes, bytes to be read, memory, estimated time) and ask nothing.
-    #[arg(long)]
-    dry_run: bool,
     #[command(flatten)]
-    memory: MemoryArgs,
+    sweep: SweepArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
@@ -50,7 +47,7 @@ impl ScoreArgs {
             models: vec![model],
             requests: Some(self.requests.display().to_string()),
             arithmetic: Some(self.scoring.arithmetic.name().to_owned()),
-            max_memory_mib: Some(self.memory.mib()),
+            max_memory_mib: Some(self.sweep.memory.mib()),
             strict: true,
             ..Job::default()
         })
@@ -61,15 +58,16 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let job = args.job()?;
     let device = args.scoring.open()?;
     let ready = Ready::new(&job, None, &device, session.watch())?;
-    if args.dry_run {
+    if args.sweep.dry_run {
         return job::print_plan(&ready, &device, session);
     }
     let lanes = ready.lanes()?;
     check_replaceable(&args.out, inputs(&lanes).chain([args.requests.as_path()]), "parquet file", is_parquet)?;
     // Begun before the work, so that a place that cannot be written is known at once.
     drop(bitworth_quant::atomic_file::AtomicFile::create(&args.out)?);
+    let resumed = args.sweep.is_resumed();
     let begin = std::time::Instant::now();
-    let answers = ready.execute(None)?.answers;
+    let answers = ready.answer(args.sweep.resume())?.answers;
     let scores = |answers: &[Answer]| -> Vec<Loglikelihood> {
         let score = |answer: &Answer| if let Answer::Loglikelihood(score) = answer { Some(*score) } else { None };
         answers.iter().filter_map(score).collect()
@@ -84,7 +82,7 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let (rows, tokens) = (of_all(|_| 1), of_all(|score| score.tokens));
     let seconds = begin.elapsed().as_secs_f64();
     let document = json!({
-        "file": args.out, "rows": rows, "tokens": tokens, "seconds": seconds, "device": device.info(),
+        "file": args.out, "rows": rows, "tokens": tokens, "seconds": seconds, "resumed": resumed, "device": device.info(),
         "arithmetic": args.scoring.arithmetic, "lanes": lanes.iter().map(|lane| &lane.name).collect::<Vec<_>>(),
     });
     session.print(&document, || format!("{rows} rows, {tokens} scored tokens in {seconds:.1} s -> {}", args.out.display()))?;

@@ -29,4 +29,4 @@ pub mod tokens;
 use bitworth_quant::message::Setting;
 
 /// Every setting that a message of this crate may name.
-pub const SETTINGS: &[Setting] = &[records::OUT, job::INCLUDE_PATH];
+pub const SETTINGS: &[Setting] = &[records::OUT, job::FIT, job::INCLUDE_PATH];

@@ -51,6 +51,13 @@ pub fn records() -> Vec<Record> {
     LANES.iter().flat_map(lane).collect()
 }
 
+/// The records of the same run of another model.
+pub fn of_model(name: &str) -> Vec<Record> {
+    let mut records = records();
+    records.iter_mut().for_each(|record| name.clone_into(&mut record.origin.model));
+    records
+}
+
 /// The sequences of `records` again as a rolling pass, with `factor` times the negative log-likelihood.
 pub fn rolling(records: &[Record], factor: f64) -> Vec<Record> {
     let again = |r: &Record| match &r.body {

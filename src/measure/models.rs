@@ -134,10 +134,35 @@ pub fn candidate(reference: &Arc<Checkpoint>, name: &str, imatrix: Option<&Arc<I
             arithmetic: Arithmetic::F32,
         });
     };
-    let recipe = Recipe::find(recipe)?;
-    let choices = PlanOptions { imatrix: imatrix.cloned(), ..PlanOptions::default() };
-    let planned =
-        Plan::of(reference.as_ref(), &recipe, &choices).and_then(|plan| plan.check_importance(reference.path()).map(|()| plan));
+    planned(reference, name, &Recipe::find(recipe)?, imatrix.map_or(Importance::None, Importance::There))
+}
+
+/// What a lane on the fly knows of the importance of weights.
+#[derive(Debug, Clone, Copy)]
+pub enum Importance<'a> {
+    /// Nothing.
+    None,
+    /// This.
+    There(&'a Arc<Imatrix>),
+    /// It is yet to be collected: the lane is to be planned again.
+    Awaited,
+}
+
+/// The lane `name`: a recipe applied to `reference`.
+///
+/// # Errors
+/// A recipe that the model cannot have, or that is of use only with an importance matrix where there will be none.
+pub fn planned(reference: &Arc<Checkpoint>, name: &str, recipe: &Arc<Recipe>, importance: Importance<'_>) -> Result<Lane> {
+    let imatrix = match importance {
+        Importance::There(imatrix) => Some(imatrix.clone()),
+        Importance::None | Importance::Awaited => None,
+    };
+    let planned = Plan::of(reference.as_ref(), recipe, &PlanOptions { imatrix, ..PlanOptions::default() });
+    let planned = planned.and_then(|plan| match importance {
+        // One that is yet to be collected covers every matrix.
+        Importance::Awaited => Ok(plan),
+        Importance::None | Importance::There(_) => plan.check_importance(reference.path()).map(|()| plan),
+    });
     // Options that the message names are those of another command.
     let plan = planned.at(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)), arithmetic: Arithmetic::F32 })

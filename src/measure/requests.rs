@@ -10,7 +10,7 @@ use super::error::{At, Error, Result};
 use super::generation::{self, Prompt};
 
 use bitworth_engine::backend::{Backend, HeadRow};
-use bitworth_engine::sweep::{self, Lane, Sequence, SweepLimits};
+use bitworth_engine::sweep::{self, Lane, Sequence, SweepOptions};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_text::python;
 use bitworth_text::tokenizer::{Head, Heads, SpecialText, Tokenizer};
@@ -136,21 +136,22 @@ impl Packed {
     }
 }
 
-/// Answers requests with every lane: per lane one answer per request, in order.
+/// Answers requests with every lane: per lane one answer per request, in order. What is scored is taken up again as `options`
+/// say; texts are generated anew.
 ///
 /// # Errors
-/// A model that cannot be read, a device that fails, an interruption.
+/// A model that cannot be read, a device that fails, state of another sweep, an interruption.
 pub fn answer<B: Backend>(
     backend: &B,
     lanes: &[Lane],
     tokenizer: &Tokenizer,
     packed: &Packed,
-    limits: SweepLimits,
+    options: &SweepOptions<'_>,
     watch: Watch<'_>,
 ) -> Result<Vec<Vec<Answer>>> {
     let scores = match packed.sequences() {
         [] => lanes.iter().map(|_| Vec::new()).collect(),
-        sequences => sweep::score(backend, lanes, sequences, limits, watch.progress, watch.stop)?,
+        sequences => sweep::sweep(backend, lanes, sequences, options, watch.progress, watch.stop)?.lanes,
     };
     let one = |(lane, scores): (&Lane, Vec<Vec<HeadRow>>)| {
         let texts = generation::answer(backend, &lane.variant, tokenizer, packed.prompts(), watch)?;

@@ -50,7 +50,7 @@ pub fn render(report: &Report, facts: &Facts) -> Result<String> {
         let name = if link { format!("[{base}](https://huggingface.co/{base})") } else { escape(base) };
         out += &format!("\nQuantizations of {name}.\n");
     }
-    for answer in &report.findings.answers {
+    for answer in &report.of_files.answers {
         out += &format!("\n{}\n", escape(answer));
     }
     out += &format!("\n## Files\n\n{}", render_table(&table(report)));
@@ -150,7 +150,7 @@ fn table(report: &Report) -> Table {
         (Column::numbers("prefill tok/s", ""), Box::new(|i| Some(sheet::rate(rows[i].prefill?)))),
         (
             Column::words("use", ""),
-            Box::new(|i| Some(report.findings.uses[i].clone()).filter(|u| !u.is_empty()).map(Cell::words)),
+            Box::new(|i| Some(report.of_files.uses[i].clone()).filter(|u| !u.is_empty()).map(Cell::words)),
         ),
     ];
     let filled = columns.iter().filter(|(_, get)| (0..rows.len()).any(|i| get(i).is_some()));
@@ -162,7 +162,7 @@ fn table(report: &Report) -> Table {
     Table {
         columns: filled.iter().map(|(column, _)| column.clone()).collect(),
         // A lane on the fly has no file to download; the reference is what the others are measured against.
-        rows: (0..rows.len()).filter(|&i| rows[i].file.is_some() || rows[i].is_reference).map(row).collect(),
+        rows: (0..rows.len()).filter(|&i| rows[i].can_be_taken()).map(row).collect(),
         notes: Vec::new(),
     }
 }
@@ -271,6 +271,23 @@ mod tests {
         let q4 = lines.iter().find(|l| l.starts_with("| q4\\_k\\_m |")).unwrap();
         assert!(q4.contains("| demo-Q4\\_K\\_M.gguf | 1.29 MB | 4.95 | 0.00106<br>0.000998 – 0.00112 |"), "{q4}");
         assert!(q4.ends_with("| Perplexity +0.115 % (+0.093 % to +0.137 %): where nothing larger fits. |"), "{q4}");
+    }
+
+    #[test]
+    fn a_card_recommends_only_what_has_a_file() {
+        let mut records = sample::records();
+        for record in records.iter_mut().filter(|record| record.origin.lane == "q8_0") {
+            if let bitworth_eval::record::Body::Lane(lane) = &mut record.body {
+                lane.file = None;
+            }
+        }
+        let report = Report::new(&records).unwrap();
+        assert!(report.findings.answers[0].contains("q8_0 is the nearest"), "{:?}", report.findings.answers);
+        let card = render(&report, &Facts::default()).unwrap();
+        assert!(card.contains("q6\\_k is the nearest") && !card.contains("q8\\_0"), "{card}");
+        assert_eq!(report.of_files.uses.len(), report.rows.len(), "places stay those of the rows");
+        let whole = Report::new(&sample::records()).unwrap();
+        assert_eq!(whole.of_files, whole.findings);
     }
 
     #[test]

@@ -121,17 +121,27 @@ fn models(report: &Report) -> String {
 
 fn about(report: &Report) -> Vec<String> {
     let rows = &report.rows;
-    let tokens =
-        rows.iter().map(|r| r.tokens).max().filter(|t| *t > 0).map_or(String::new(), |t| format!(", {t} scored tokens each"));
+    let scored = || rows.iter().map(|r| r.tokens).filter(|tokens| *tokens > 0);
+    // Lanes of one model were scored on the same tokens; other models have others.
+    let tokens = match (scored().min(), scored().max()) {
+        (Some(least), Some(most)) if several_models(rows) && least < most => format!(", {least} to {most} scored tokens each"),
+        (_, Some(most)) => format!(", {most} scored tokens each"),
+        _ => String::new(),
+    };
     let labels = sheet::labels(rows);
-    let reference = rows
-        .iter()
-        .zip(labels)
-        .find(|(r, _)| r.is_reference)
-        .map_or(String::new(), |(_, label)| format!(", measured against {label}"));
+    let references: Vec<String> = rows.iter().zip(labels).filter(|(r, _)| r.is_reference).map(|(_, label)| label).collect();
+    let reference = match references.len() {
+        0 => String::new(),
+        1 => format!(", measured against {}", references[0]),
+        _ => format!(", each measured against its own of {}", references.join(", ")),
+    };
     let devices = distinct(rows.iter().map(|r| r.device.as_str())).join("; ");
     let about = format!("{} lanes{tokens}{reference}. Device: {devices}.", rows.len());
     [about].into_iter().chain(few_windows(rows)).collect()
+}
+
+fn several_models(rows: &[Summary]) -> bool {
+    rows.iter().any(|row| row.model != rows[0].model)
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
@@ -147,13 +157,17 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 /// Divergence against what a lane costs, and what it gains.
 fn charts(rows: &[Summary]) -> Vec<Chart> {
     let (unit, divisor) = size_unit(rows);
+    let (runs, labels) = (sheet::runs(rows), sheet::labels(rows));
+    // Divergences from other references are no choice between lanes: every run has a front of its own.
+    let scope = if runs.len() > 1 { Scope::EachSeries } else { Scope::All };
     let chart = |title: &str, hint: &str, x_title: String, better: Better, x: &dyn Fn(&Summary) -> Option<Place>| {
-        let point = |(row, label): (&Summary, String)| {
+        let point = |&place: &usize| {
+            let row = &rows[place];
             let mean = row.kld?.mean;
             let y_range = mean.interval.map(|i| (i.low, i.high));
             let Place { x, x_range, unsure } = x(row)?;
             Some(Point {
-                label,
+                label: labels[place].clone(),
                 x,
                 x_range,
                 unsure,
@@ -164,12 +178,16 @@ fn charts(rows: &[Summary]) -> Vec<Chart> {
                 ..Point::default()
             })
         };
-        let points = rows.iter().zip(sheet::labels(rows)).filter_map(point).collect();
+        let series = |(run, places): &(String, Vec<usize>)| Series {
+            name: if run.is_empty() { "lanes".into() } else { run.clone() },
+            line: false,
+            points: places.iter().filter_map(&point).collect(),
+        };
         let plane = Plane {
             x: Axis::new(x_title, Scale::Linear),
             y: Axis::new("mean KL divergence (nats per token)", Scale::LogAbove(ROUNDING)),
-            series: vec![Series { name: "lanes".into(), line: false, points }],
-            front: Some(Front { x: better, y: Better::Less, scope: Scope::All }),
+            series: runs.iter().map(series).collect(),
+            front: Some(Front { x: better, y: Better::Less, scope }),
         };
         Chart { title: title.into(), hint: hint.into(), plot: Plot::Plane(plane) }
     };
@@ -331,11 +349,40 @@ mod tests {
         let mut records = sample::records();
         assert!(!both(&records).concat().contains("Left out"));
         let origin = bitworth_eval::record::Origin { lane: "other.gguf".into(), ..records[0].origin.clone() };
-        records.push(Record { origin, body: Body::LeftOut("its words differ".into()) });
+        records.push(Record { origin, body: Body::LeftOut("other.gguf: its words differ".into()) });
         for page in both(&records) {
             assert!(page.contains("Left out") && page.contains("other.gguf") && page.contains("its words differ"), "{page}");
         }
         assert!(Report::new(&records).unwrap().to_text().contains("left out: other.gguf: its words differ\n"));
+    }
+
+    #[test]
+    fn models_have_references_texts_and_fronts_of_their_own() {
+        let mut records = sample::records();
+        let mut other = sample::of_model("other");
+        for record in &mut other {
+            if let Body::Sequence(sequence) = &mut record.body {
+                sequence.protocol.bos = false;
+                sequence.tokens -= 1;
+                if let Some(against) = &mut sequence.against {
+                    against.kld.pop();
+                }
+            }
+        }
+        records.extend(other);
+        let [page, text] = both(&records);
+        let about =
+            "24 lanes, 7560 to 7620 scored tokens each, each measured against its own of bf16 (demo-model), bf16 (other).";
+        assert!(page.contains(about), "{page}");
+        assert!(
+            text.contains("On the Pareto front of demo-model: ") && text.contains("On the Pareto front of other: "),
+            "{text}"
+        );
+        assert!(!text.contains("On the Pareto front: ") && !text.contains("## By text"), "{text}");
+        assert!(text.contains("a reference: the other lanes of the same model and device are measured against it"), "{text}");
+        for start in ["start token", "no start token"] {
+            assert!(text.contains(&format!("scored from 128, {start}.")), "a protocol each: {text}");
+        }
     }
 
     #[test]

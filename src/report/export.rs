@@ -68,6 +68,8 @@ pub fn json(rows: &[Summary]) -> Result<Value> {
 fn cell(value: AnyValue<'_>) -> Value {
     match value {
         AnyValue::String(text) => text.into(),
+        // A column of one row.
+        AnyValue::StringOwned(text) => text.as_str().into(),
         AnyValue::UInt64(count) => count.into(),
         AnyValue::Float64(number) => number.into(),
         AnyValue::Boolean(flag) => flag.into(),
@@ -394,6 +396,13 @@ mod tests {
         assert_eq!(json[1]["recipe"], "q8_0");
         assert_eq!(json[1]["ppl"].as_f64(), Some(rows[1].ppl.unwrap().value));
         assert_eq!((&json[0]["is_reference"], json[0]["bytes"].as_u64()), (&Value::Bool(true), Some(rows[0].bytes)));
+    }
+
+    #[test]
+    fn json_of_one_row_has_its_words() {
+        let rows = rows();
+        let json = json(&rows[..1]).unwrap();
+        assert_eq!((&json[0]["recipe"], &json[0]["lane"]), (&rows[0].recipe.clone().into(), &rows[0].lane.clone().into()));
     }
 
     #[test]

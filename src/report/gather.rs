@@ -140,7 +140,7 @@ fn text_note(text: &GatheredText) -> String {
 ///
 /// # Errors
 /// No lane at all; records of a lane that is not described; two descriptions of a lane, lanes that were scored on other texts or
-/// protocols than the rest, two versions of a task; a sequence or an item recorded twice with different numbers.
+/// protocols than the others of their model, two versions of a task; a sequence or an item recorded twice with different numbers.
 pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
     let mut lanes = described(records)?;
     let places: BTreeMap<LaneKey, usize> = lanes.iter().enumerate().map(|(i, lane)| (lane.key.clone(), i)).collect();
@@ -210,23 +210,40 @@ fn one_reference(lanes: &[GatheredLane<'_>]) -> Result<()> {
     }
 }
 
-/// Every lane that made a pass made it over the same texts in the same way: figures over other texts cannot stand in one table.
+/// Every lane of a model on a device that made a pass made it over the same texts in the same way: figures over other texts
+/// cannot stand in one comparison. Other models may cut a text otherwise, as their tokens are others: no lanes of two are paired.
 fn same_texts(lanes: &[GatheredLane<'_>]) -> Result<()> {
-    for pass in [Windowing::Windows, Windowing::Rolling] {
-        let mut scored = lanes.iter().filter(|lane| !lane.pass(pass).is_empty());
-        let Some(first) = scored.next() else { continue };
-        for other in scored {
-            let lacks = |has: &GatheredLane<'_>, lacks: &GatheredLane<'_>| {
-                let text = has.pass(pass).keys().find(|key| !lacks.pass(pass).contains(key))?;
-                let (has, lacks) = (&has.key.lane, &lacks.key.lane);
-                Some(format!("lane {has}: was scored on {text}, lane {lacks} was not; {REMEDY}"))
-            };
-            if let Some(what) = lacks(first, other).or_else(|| lacks(other, first)) {
-                return Err(Error::file("records", what));
+    for run in lanes.chunk_by(|a, b| (&a.key.model, &a.key.device) == (&b.key.model, &b.key.device)) {
+        for pass in [Windowing::Windows, Windowing::Rolling] {
+            let mut scored = run.iter().filter(|lane| !lane.pass(pass).is_empty());
+            let Some(first) = scored.next() else { continue };
+            for other in scored {
+                if let Some(what) = lacks(first, other, pass).or_else(|| lacks(other, first, pass)) {
+                    return Err(Error::file("records", what));
+                }
             }
         }
     }
     Ok(())
+}
+
+/// What one lane was scored on and the other was not, in words.
+fn lacks(has: &GatheredLane<'_>, lacks: &GatheredLane<'_>, pass: Windowing) -> Option<String> {
+    let text = has.pass(pass).keys().find(|key| !lacks.pass(pass).contains(key))?;
+    let otherwise = lacks.pass(pass).keys().find(|key| key.sha256 == text.sha256);
+    let differs = otherwise.map_or(String::new(), |key| format!(", but with {}", differences(key.protocol, text.protocol)));
+    let (model, has, lacks) = (&has.key.model, &has.key.lane, &lacks.key.lane);
+    Some(format!("model {model}, lane {has}: was scored on {text}, lane {lacks} was not{differs}; {REMEDY}"))
+}
+
+/// What `own` has that `other` has not.
+fn differences(own: &Protocol, other: &Protocol) -> String {
+    let parts = [
+        (own.ctx != other.ctx).then(|| format!("windows of {}", own.ctx)),
+        (own.first != other.first).then(|| format!("scores from {}", own.first)),
+        (own.bos != other.bos).then(|| if own.bos { "a start token" } else { "no start token" }.to_owned()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The texts of all lanes with names that tell them apart.
@@ -422,9 +439,35 @@ mod tests {
         let mut records = sample::two_texts();
         records.retain(|r| r.origin.lane != "q4_0" || r.as_sequence().is_none_or(|s| s.text_sha256 != "00ff"));
         let error = gather(&records).unwrap_err().to_string();
-        assert!(error.contains("text 00ff, windows of 256") && error.contains("lane q4_0 was not"), "{error}");
+        assert!(error.contains("text 00ff, windows of 256") && error.contains("lane q4_0 was not; the"), "{error}");
         // A lane that made no pass over a text at all is compared in what it has.
         records.retain(|r| r.origin.lane != "q4_0" || r.as_sequence().is_none());
         assert!(gather(&records).is_ok());
+    }
+
+    #[test]
+    fn lanes_of_one_model_begin_alike_and_those_of_others_as_they_do() {
+        let without_start = |records: &mut [Record], lane: Option<&str>| {
+            for record in records.iter_mut().filter(|r| lane.is_none_or(|lane| r.origin.lane == lane)) {
+                if let Body::Sequence(sequence) = &mut record.body {
+                    sequence.protocol.bos = false;
+                }
+            }
+        };
+        let mut records = sample::records();
+        without_start(&mut records, Some("q4_0"));
+        let error = gather(&records).unwrap_err().to_string();
+        let says = |part: &str| error.contains(part);
+        assert!(says("model demo-model, lane bf16: ") && says("lane q4_0 was not, but with no start token; "), "{error}");
+        let mut both = sample::records();
+        let mut other = sample::of_model("other");
+        without_start(&mut other, None);
+        both.extend(other);
+        let gathered = gather(&both).unwrap();
+        assert_eq!((gathered.lanes.len(), gathered.texts.len()), (24, 2));
+        for lane in &gathered.lanes {
+            let reference = gathered.reference_of(lane).map(|place| &gathered.lanes[place].key.model);
+            assert!(reference.is_none_or(|model| *model == lane.key.model));
+        }
     }
 }

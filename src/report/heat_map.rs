@@ -169,7 +169,7 @@ mod tests {
             row("token_embd", None, "q2_k", 10, Some(0.002)),
             row("attn_v", Some(0), "q2_k", 10, Some(0.03)),
             row("attn_v", Some(1), "q2_k", 10, Some(0.0)),
-            row("attn_v", Some(0), "q6_k", 20, None),
+            row("attn_v", Some(0), "q6_k", 50, None),
         ];
         SensitivityTable { origin, rows }
     }

@@ -57,6 +57,8 @@ pub struct Report {
     pub rows: Vec<Summary>,
     /// What the numbers allow to say, in sentences.
     pub findings: findings::Findings,
+    /// The same of the lanes that have files, and of the references, among themselves: what one can take.
+    pub of_files: findings::Findings,
     /// Candidates that were left out, and why.
     pub left_out: Vec<gather::LeftOut>,
     /// How lanes were judged in tasks.
@@ -83,7 +85,11 @@ impl Report {
         let gathered = gather::gather(records)?;
         let rows = summary::summarize(&gathered, judgement);
         let findings = findings::findings(&gathered, &rows);
-        Ok(Self { rows, findings, judgement, protocol: gathered.protocol_notes(), left_out: gathered.left_out })
+        let of_files = match rows.iter().all(Summary::can_be_taken) {
+            true => findings.clone(),
+            false => findings::of_files(&gathered, &rows),
+        };
+        Ok(Self { rows, findings, of_files, judgement, protocol: gathered.protocol_notes(), left_out: gathered.left_out })
     }
 
     /// The candidates that were left out, each with the reason; with its model's name where there are several models.
@@ -93,7 +99,12 @@ impl Report {
             true => format!("{}, candidate of {}", left.candidate, left.model),
             false => left.candidate.clone(),
         };
-        self.left_out.iter().map(|left| (name(left), left.reason.clone())).collect()
+        // Reasons are errors, which begin with the file.
+        let reason = |left: &gather::LeftOut| {
+            let known = left.reason.strip_prefix(&left.candidate).and_then(|rest| rest.strip_prefix(": "));
+            known.unwrap_or(&left.reason).to_owned()
+        };
+        self.left_out.iter().map(|left| (name(left), reason(left))).collect()
     }
 
     /// The table, the lanes at a glance and the answers for a terminal.

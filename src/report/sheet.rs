@@ -27,14 +27,34 @@ struct Column {
 
 /// The names that tell the rows apart: the lane's, with the model's and the device's where they differ between rows.
 pub fn labels(rows: &[Summary]) -> Vec<String> {
-    let parts = |row: &Summary| [row.model.clone(), row.device.clone(), row.arithmetic.clone()];
-    let all: Vec<[String; 3]> = rows.iter().map(parts).collect();
-    let differs = |part: usize| all.windows(2).any(|w| w[0][part] != w[1][part]);
-    let label = |(row, parts): (&Summary, &[String; 3])| {
-        let more: Vec<&str> = (0..3).filter(|part| differs(*part)).map(|part| parts[part].as_str()).collect();
-        if more.is_empty() { row.lane.clone() } else { format!("{} ({})", row.lane, more.join(", ")) }
+    let label = |(row, run): (&Summary, String)| {
+        if run.is_empty() { row.lane.clone() } else { format!("{} ({run})", row.lane) }
     };
-    rows.iter().zip(&all).map(label).collect()
+    rows.iter().zip(names_of_runs(rows)).map(label).collect()
+}
+
+/// The runs that rows are of, in order: a name that is empty where there is one alone, and the places of its rows. Only rows of
+/// one run may be compared.
+pub(crate) fn runs(rows: &[Summary]) -> Vec<(String, Vec<usize>)> {
+    let mut runs: Vec<(String, Vec<usize>)> = Vec::new();
+    for (place, name) in names_of_runs(rows).into_iter().enumerate() {
+        match runs.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, places)) => places.push(place),
+            None => runs.push((name, vec![place])),
+        }
+    }
+    runs
+}
+
+/// By row: model, device and arithmetic, as far as they differ between rows.
+fn names_of_runs(rows: &[Summary]) -> Vec<String> {
+    let all: Vec<[&str; 3]> = rows.iter().map(|row| [row.model.as_str(), row.device.as_str(), row.arithmetic.as_str()]).collect();
+    let differs = [0, 1, 2].map(|part: usize| all.windows(2).any(|w| w[0][part] != w[1][part]));
+    let name = |parts: &[&str; 3]| {
+        let shown: Vec<&str> = parts.iter().zip(differs).filter(|(_, differs)| *differs).map(|(part, _)| *part).collect();
+        shown.join(", ")
+    };
+    all.iter().map(name).collect()
 }
 
 /// The whole table; columns in which nothing was measured are left out.
@@ -58,6 +78,9 @@ fn table_of(rows: &[Summary], wanted: impl Fn(ColumnGroup) -> bool) -> Table {
     let columns: Vec<Column> = columns(rows).into_iter().filter(|c| wanted(c.part)).collect();
     let row = |i: usize| TableRow { cells: columns.iter().map(|c| c.cells[i].clone()).collect(), marked: rows[i].is_reference };
     let reference = rows.iter().find(|r| r.is_reference).map(|r| match quantized_source(r) {
+        _ if rows.iter().filter(|r| r.is_reference).count() > 1 => {
+            "* a reference: the other lanes of the same model and device are measured against it".to_owned()
+        }
         Some(stored) => format!("* the reference, which is stored as {stored}: the other lanes are measured against it"),
         None => "* the reference: the other lanes are measured against it".to_owned(),
     });
@@ -74,9 +97,9 @@ fn table_of(rows: &[Summary], wanted: impl Fn(ColumnGroup) -> bool) -> Table {
     }
 }
 
-/// A row a text and lane, with the figures that the lanes' rows have over all texts together; `None` where there is one text.
+/// A row a text and lane, with the figures that the lanes' rows have over all texts together; `None` where no lane has two.
 pub fn by_text(rows: &[Summary]) -> Option<Table> {
-    let names = Some(text_names(rows)).filter(|names| names.len() > 1)?;
+    let names = Some(text_names(rows)).filter(|_| rows.iter().any(|row| row.texts.len() > 1))?;
     let labels = labels(rows);
     let lines: Vec<(&String, usize, &TextScore)> =
         names.iter().flat_map(|name| rows.iter().enumerate().filter_map(move |(i, r)| Some((name, i, text(r, name)?)))).collect();

@@ -137,6 +137,11 @@ fn kept_tokens(lane: &GatheredLane<'_>) -> Option<Vec<TokenSequence>> {
 }
 
 impl Summary {
+    /// Whether there is a file of it, or others are measured against it: a lane on the fly can be had nowhere.
+    pub fn can_be_taken(&self) -> bool {
+        self.file.is_some() || self.is_reference
+    }
+
     /// The lane's figures on all texts together in the form in which single texts are evaluated; `None` where nothing was scored.
     pub fn text_metrics(&self) -> Option<TextMetrics> {
         let against = |delta_p| Some(AgainstMetrics { kld: self.kld?, top1_agreement: self.top1?, delta_p });

@@ -217,3 +217,22 @@ fn a_folder_is_advised_on_by_its_configuration_whatever_its_weights_are() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("NobodysForCausalLM"));
 }
+
+#[test]
+fn folders_of_records_on_which_nothing_rests_are_named() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let cpu = ["--device", "cpu", "--records"];
+    json(dir, &[&["bench", "demo", "-p", "4", "-n", "0", "-r", "1", "--no-warmup"], &cpu[..], &["timed"]].concat());
+    json(dir, &[&["eval", "demo", "@q4_0", "--tasks", "facts", "--limit", "4"], &cpu[..], &["asked"]].concat());
+    let text = ["compare", "demo", "@q4_0", "--text", "demo:data/eval.txt", "--ctx", "64", "--chunks", "4"];
+    json(dir, &[&text[..], &cpu, &["compared"]].concat());
+    let advise = ["advise", "--model", "demo", "--hardware", "m2-ultra-64gb", "--context", "128", "--recipes", "q4_0"];
+    let all = ["--records", "timed", "--records", "asked", "--records", "compared"];
+    let found = json(dir, &[&advise[..], &all].concat());
+    assert_eq!(found["advice"]["choices"][0]["loss"]["kld"]["basis"], "measured");
+    let notes: Vec<&str> = found["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap()).collect();
+    let [timed, asked] = &notes[..] else { panic!("{notes:?}") };
+    assert!(timed.starts_with("records in timed: nothing of them is used; they hold "), "{timed}");
+    assert!(asked.starts_with("records in asked: ") && asked.contains("accuracies in facts of demo-model"), "{asked}");
+}

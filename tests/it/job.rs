@@ -286,7 +286,13 @@ fn a_plan_lists_files_candidates_tasks_and_what_is_done() {
     let task = &before["tasks"][0];
     assert_eq!((&task["name"], &task["items"], &task["is_done"]), (&"facts".into(), &5.into(), &false.into()));
     assert!(task["sweep"]["rows_computed"].as_u64() > Some(0) && before["timings"].as_array().unwrap().len() == 4);
+    let whole = json(dir, &["run", "job.toml", "--device", "cpu", "--out", "out", "--dry-run"]);
+    let [all, scoring] = ["estimated_seconds", "scoring_seconds"].map(|key| whole[key].as_f64().unwrap());
+    assert!(0.0 < scoring && scoring < all, "quantizing and timing count: {all} {scoring}");
     job(dir, &config(""), "out");
+    let done = common::run(dir, &["run", "job.toml", "--device", "cpu", "--no-speed", "--out", "out", "--dry-run"]);
+    let done = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.contains("about 0 s in all, 0 s of it scoring, "), "{done}");
     let after = plan(&config(", \"@q4_0\""));
     assert_eq!((&after["files"][0]["exists"], &after["stages"][0]["done_lanes"]), (&true.into(), &4.into()));
     assert_eq!((&after["stages"][0]["is_done"], &after["tasks"][0]["is_done"]), (&false.into(), &false.into()));
@@ -332,6 +338,8 @@ fn a_candidate_of_another_model_is_left_out_by_name_or_refused() {
         let page = std::fs::read_to_string(dir.join(page)).unwrap();
         assert!(page.contains("Left out") && page.contains("token 600"), "{page}");
     }
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(stdout.contains("left out: other: token 600"), "the file is named once: {stdout}");
     let again = json(dir, &["report", "out"]);
     assert_eq!((&again["left_out"][0]["candidate"], again["summary"].as_array().unwrap().len()), (&"other".into(), 2));
     assert!(again["left_out"][0]["reason"].as_str().unwrap().contains("token 600"));
@@ -341,6 +349,62 @@ fn a_candidate_of_another_model_is_left_out_by_name_or_refused() {
     let document = job(dir, &config, "out");
     assert_eq!((document["left_out"].as_array().unwrap().len(), document["summary"].as_array().unwrap().len()), (0, 3));
     assert_eq!(json(dir, &["report", "out"])["left_out"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_reference_that_is_a_file_has_the_recipe_that_made_it() {
+    let dir = world();
+    let dir = dir.path();
+    json(dir, &["quantize", "m", "--to", "q4_k_m", "--out", "theirs.gguf"]);
+    let document = job(dir, &format!("model = \"theirs.gguf\"\n{TEXT_A}"), "out");
+    let row = &document["summary"][0];
+    assert_eq!(row["recipe"], "q4_k_m");
+    assert_ne!(row["lane"], "q4_k_m", "the lane keeps the name of the most frequent type");
+    let bench = ["bench", "theirs.gguf", "-p", "4", "-n", "0", "-r", "1", "--no-warmup", "--device", "cpu", "--records", "timed"];
+    json(dir, &bench);
+    let text = ["--text", "a.txt", "--ctx", "64", "--chunks", "2", "--device", "cpu"];
+    json(dir, &[&["compare", "theirs.gguf", "m", "--records", "compared"], &text[..]].concat());
+    for folder in ["timed", "compared"] {
+        let records = records::load(&dir.join(folder)).unwrap();
+        let of_file = records.iter().filter(|record| record.origin.lane == "theirs");
+        let recipes: Vec<&str> = of_file.filter_map(|record| Some(record.as_lane()?.recipe.as_str())).collect();
+        assert_eq!(recipes, ["q4_k_m"], "{folder}");
+    }
+}
+
+#[test]
+fn lanes_on_the_fly_use_the_importance_matrix_as_files_do() {
+    let dir = world();
+    let dir = dir.path();
+    let config = |lanes: &str, imatrix: &str| format!("model = \"m\"\n{lanes}\n{TEXT_A}[imatrix]\n{imatrix}\n");
+    let collect = "text = \"b.txt\"\nctx = 32\nchunks = 3";
+    let row = |document: &Value, lane: &str| {
+        let rows = document["summary"].as_array().unwrap();
+        rows.iter().find(|row| row["lane"] == lane).unwrap_or_else(|| panic!("{document} has no {lane}")).clone()
+    };
+    // A type that cannot be made without.
+    let files = job(dir, &config("recipes = [\"q2_k_s\"]", collect), "files");
+    let lanes = job(dir, &config("candidates = [\"@q2_k_s\"]", collect), "lanes");
+    let (file, lane) = (row(&files, "q2_k_s"), row(&lanes, "@q2_k_s"));
+    assert_eq!((&lane["kld_mean"], &lane["imatrix"]), (&file["kld_mean"], &file["imatrix"]));
+    let again = job(dir, &config("candidates = [\"@q2_k_s\"]", collect), "lanes");
+    assert_eq!(row(&again, "@q2_k_s"), lane);
+    let identity = |out: &str, lane: &str| -> Value {
+        let run: Value = serde_json::from_slice(&std::fs::read(dir.join(out).join("run.json")).unwrap()).unwrap();
+        run["lanes"][lane].clone()
+    };
+    assert_eq!(identity("lanes", "@q2_k_s")["imatrix"][0], "text");
+    // What is not listed does without, whether the matrix is collected or a file.
+    let file = "file = \"lanes/models/m.imatrix.gguf\"";
+    for (out, imatrix) in [("some", collect), ("stored", file)] {
+        let listed = format!("{imatrix}\nrecipes = [\"q4_1\"]");
+        let document = job(dir, &config("candidates = [\"@Q4_1\", \"@q4_0\"]", &listed), out);
+        let [with, without] = ["@Q4_1", "@q4_0"].map(|lane| row(&document, lane)["imatrix"].clone());
+        assert!(with.as_str().is_some_and(|matrix| matrix.contains("m.imatrix.gguf")) && without.is_null(), "{document}");
+        assert_eq!(identity(out, "@q4_0").as_object().unwrap().len(), 1, "as before there were matrices");
+    }
+    write(dir, "job.toml", &config("candidates = [\"@q4_0\"]", &format!("{collect}\nrecipes = [\"q4_1\"]")));
+    assert!(refusal(dir, &["run", "job.toml", "--no-speed", "--out", "none"]).contains("imatrix.recipes: q4_1 is none of"));
 }
 
 #[test]
@@ -406,6 +470,13 @@ fn several_models_are_asked_in_one_walk() {
         common::parquet(&dir.join(out))
     };
     let (one, two) = (score(&["m"], "one.parquet"), score(&["m", "@q4_0"], "two.parquet"));
+    let resumed = ["score", "m", "--requests", "r.jsonl", "--out", "r.parquet", "--resume", "state"];
+    json(dir, &[&resumed[..], &["--device", "cpu"]].concat());
+    assert!(std::fs::read(dir.join("r.parquet")).unwrap() == std::fs::read(dir.join("one.parquet")).unwrap());
+    assert!(!dir.join("state").exists());
+    std::fs::create_dir(dir.join("state")).unwrap();
+    write(dir, "state/letter.txt", "mine");
+    assert!(refusal(dir, &resumed).contains("other files"), "a folder of something else");
     assert_eq!((one.len(), two.len()), (2, 4));
     assert_eq!(two.names()[0], "lane");
     for row in 0..2 {

@@ -10,6 +10,9 @@ use bitworth::engine::error::EngineError;
 use bitworth::engine::model::Variant;
 use bitworth::engine::state::KvColumns;
 use bitworth::engine::sweep::{self, Lane, Resume, Sequence, SweepLimits, SweepOptions};
+use bitworth::eval::request::Request;
+use bitworth::measure::requests::{self, Packed};
+use bitworth::{Tokenizer, Watch};
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::{Progress, Silent, Unit};
 use bitworth_quant::quantize::{Output, Sink, quantize};
@@ -235,6 +238,29 @@ fn check_stopped(lanes: &[Lane], folder: &Path) {
     assert!(ends > 20, "{ends} stops");
     assert_eq!(found, expected);
     assert!(!folder.exists(), "the state of a finished sweep is still there");
+}
+
+#[test]
+fn requests_that_were_stopped_go_on_with_the_same_answers() {
+    let dir = TempDir::new().unwrap();
+    let lanes = lanes(&demo_model(&dir));
+    let tokenizer = Tokenizer::new(lanes[0].variant.checkpoint()).unwrap();
+    let request = |i: usize| Request::Loglikelihood { context: format!("the sun {i}"), continuation: " is warm".into() };
+    let packed = Packed::new(&tokenizer, &(0..20).map(request).collect::<Vec<_>>(), 256).unwrap();
+    let folder = dir.path().join("state");
+    let resumable = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..SweepOptions::default() };
+    let answer = |options: &SweepOptions<'_>, limit: u64| {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        requests::answer(&Cpu::new(), &lanes, &tokenizer, &packed, options, Watch { progress: &progress, stop: &stop })
+    };
+    let whole = answer(&SweepOptions::default(), u64::MAX).unwrap();
+    let plan = sweep::plan(&Cpu::new(), &lanes, packed.sequences(), &SweepLimits::default()).unwrap();
+    let half = (lanes[0].variant.hparams().block_count + 1) * lanes.len() * plan.rows_computed / 2;
+    assert!(answer(&resumable, half as u64).unwrap_err().is_interruption());
+    assert!(folder.join("sweep.json").is_file());
+    assert_eq!(answer(&resumable, u64::MAX).unwrap(), whole);
+    assert!(!folder.exists(), "the state of finished requests is still there");
 }
 
 #[test]

@@ -134,6 +134,7 @@ pub fn find_hf(
     text_type: Option<&str>,
     has_key: impl Fn(&str) -> bool,
 ) -> Result<(&'static ArchSpec, &'static HfClass)> {
+    let class = RENAMED.iter().find(|(theirs, _)| *theirs == class).map_or(class, |(_, ours)| *ours);
     let classes = || ARCHITECTURES.iter().flat_map(|arch| arch.hf.iter().map(|hf| (*arch, hf)));
     let named: Vec<_> = classes().filter(|(_, hf)| hf.name == class).collect();
     let fits = |hf: &HfClass| hf.text_types.is_empty() || text_type.is_some_and(|kind| hf.text_types.contains(&kind));
@@ -151,6 +152,9 @@ pub fn find_hf(
         }
     }
 }
+
+/// Classes that transformers 5 calls otherwise than published models do.
+const RENAMED: &[(&str, &str)] = &[("PhimoeForCausalLM", "PhiMoEForCausalLM")];
 
 /// Architectures that are known and not computed: what GGUF files and classes call them, and what they need.
 const NOT_COMPUTED: &[(&[&str], &str)] = &[(

@@ -1,7 +1,6 @@
 //! nemotron_h: NVIDIA's Nemotron-H: each block is Mamba-2, attention without positions, or a network of squared ReLU
 //! (`conversion/nemotron.py`, b11434).
 
-use super::biases::{ATTENTION_BIAS, INTERLEAVED_BIASES};
 use super::mamba2::MIXER;
 use super::rule::{attention, dense, head, tensor};
 use super::{
@@ -60,6 +59,7 @@ pub(super) const BLOCK_H: BlockTraits = BlockTraits {
 pub(super) const NEUTRAL: &[super::NeutralKey] = &[
     neutral("mlp_hidden_act", &["\"relu2\""]),
     neutral("mamba_hidden_act", &["\"silu\""]),
+    // transformers passes over attention_bias here (5.24, `modeling_nemotron_h.py`).
     neutral("mlp_bias", &["false"]),
     neutral("use_bias", &["false"]),
     neutral("mamba_proj_bias", &["false"]),
@@ -72,8 +72,7 @@ pub(super) const NEUTRAL: &[super::NeutralKey] = &[
     neutral("mamba_dt_limit", &[]),
     neutral("mamba_conv_bias", &[]),
 ];
-pub(super) const STATED: &[Stated] =
-    &[ATTENTION_BIAS, Stated { key: "use_conv_bias", default: true, roles: &[Role::SsmConv1dBias] }];
+pub(super) const STATED: &[Stated] = &[Stated { key: "use_conv_bias", default: true, roles: &[Role::SsmConv1dBias] }];
 
 const TENSORS: &[TensorRule] = &[
     EMBEDDING,
@@ -89,10 +88,6 @@ const TENSORS: &[TensorRule] = &[
     OUTPUT,
     QUERIES,
     VALUES,
-    BIASES[0],
-    BIASES[1],
-    BIASES[2],
-    BIASES[3],
     dense(Role::FfnDown, "backbone.layers.{}.mixer.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
     dense(Role::FfnUp, "backbone.layers.{}.mixer.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     BLOCK_NORM,
@@ -111,11 +106,5 @@ pub(super) const VALUES: TensorRule =
     attention(Role::AttnV, "backbone.layers.{}.mixer.v_proj.weight", &[Dim::Embd, Dim::Values], Transform::Same);
 pub(super) const OUTPUT: TensorRule =
     attention(Role::AttnOutput, "backbone.layers.{}.mixer.o_proj.weight", &[Dim::AttnOutput, Dim::Embd], Transform::Same);
-pub(super) const BIASES: [TensorRule; 4] = [
-    TensorRule { hf: Some("backbone.layers.{}.mixer.q_proj.bias"), ..INTERLEAVED_BIASES[0] },
-    TensorRule { hf: Some("backbone.layers.{}.mixer.k_proj.bias"), ..INTERLEAVED_BIASES[1] },
-    TensorRule { hf: Some("backbone.layers.{}.mixer.v_proj.bias"), ..INTERLEAVED_BIASES[2] },
-    TensorRule { hf: Some("backbone.layers.{}.mixer.o_proj.bias"), ..INTERLEAVED_BIASES[3] },
-];
 pub(super) const BLOCK_NORM: TensorRule = tensor(Role::AttnNorm, "backbone.layers.{}.norm.weight", &[Dim::Embd]);
 pub(super) const FINAL_NORM: TensorRule = tensor(Role::OutputNorm, "backbone.norm_f.weight", &[Dim::Embd]);

@@ -3,9 +3,7 @@
 //! blocks that predict further tokens.
 
 use super::mamba2::MIXER;
-use super::nemotron_h::{
-    BIASES, BLOCK_H, BLOCK_NORM, CLASS_H, EMBEDDING, FINAL_NORM, KEYS, NEUTRAL, OUTPUT, QUERIES, STATED, VALUES,
-};
+use super::nemotron_h::{BLOCK_H, BLOCK_NORM, CLASS_H, EMBEDDING, FINAL_NORM, KEYS, NEUTRAL, OUTPUT, QUERIES, STATED, VALUES};
 use super::rule::{experts, head, routed};
 use super::{
     ArchSpec, BlockTraits, COMMON, Dim, ExpertGroups, Gating, HfClass, HfRouting, Normalizes, Presence, Role, TensorRule,
@@ -70,10 +68,6 @@ const TENSORS: &[TensorRule] = &[
     routed(Role::FfnDownShexp, "backbone.layers.{}.mixer.shared_experts.down_proj.weight", &[Dim::SharedFeedForward, Dim::Embd]),
     routed(Role::FfnUpShexp, "backbone.layers.{}.mixer.shared_experts.up_proj.weight", &[Dim::Embd, Dim::SharedFeedForward]),
     VALUES,
-    BIASES[0],
-    BIASES[1],
-    BIASES[2],
-    BIASES[3],
     BLOCK_NORM,
     FINAL_NORM,
     head("lm_head.weight"),

@@ -12,8 +12,7 @@ use super::{
 /// The row of the table.
 pub(super) const PHIMOE: ArchSpec = ArchSpec {
     name: "phimoe",
-    // As the model's own code names it, and transformers 5.
-    hf: &[CLASS_PHIMOE, HfClass { name: "PhimoeForCausalLM", ..CLASS_PHIMOE }],
+    hf: &[CLASS_PHIMOE],
     tensors: TENSORS,
     stated: &[ATTENTION_BIAS, Stated { key: "lm_head_bias", default: false, roles: &[Role::OutputBias] }],
     block: BlockTraits {

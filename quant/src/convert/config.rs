@@ -179,6 +179,27 @@ fn add_defaults(class: &HfClass, json: &mut Map<String, Value>) {
     }
 }
 
+/// transformers 5 writes a number of experts for models that have none, by the list of their blocks (Nemotron-H).
+fn drop_unused_experts(json: &mut Map<String, Value>) {
+    let blocks = json.get("layers_block_type").and_then(Value::as_array);
+    if blocks.is_some_and(|blocks| blocks.iter().all(|block| block != "moe")) {
+        json.remove("n_routed_experts");
+    }
+}
+
+/// transformers 5 writes the width of heads in blocks without a window by block only (Gemma 4); they all have one width.
+fn add_width_by_block(json: &mut Map<String, Value>) {
+    const WIDTH: &str = "global_head_dim";
+    if json.get(WIDTH).is_some_and(|width| !width.is_null()) {
+        return;
+    }
+    let blocks = json.get("per_layer_config").and_then(Value::as_object);
+    let mut widths = blocks.into_iter().flat_map(|blocks| blocks.values()).map(|keys| keys.get("head_dim"));
+    if let Some(Some(width)) = widths.next().map(|width| width.cloned()) {
+        json.insert(WIDTH.to_owned(), width);
+    }
+}
+
 /// Whether a description of rotary embedding says anything.
 fn is_described(value: Option<&Value>) -> bool {
     match value {
@@ -206,10 +227,12 @@ impl Config {
     /// # Errors
     /// As [`Config::read`], but for those of the file itself.
     pub fn parse(path: PathBuf, mut json: Map<String, Value>) -> Result<Self> {
+        drop_unused_experts(&mut json);
         let (arch, class) = JsonReader { path: &path, json: &json }.architecture()?;
         if !class.text_types.is_empty() {
             json = wrapper::flatten(&path, json)?;
         }
+        add_width_by_block(&mut json);
         let states_mtp = MTP_COUNTS.into_iter().find(|key| json.get(*key).is_some_and(|count| !count.is_null()));
         add_defaults(class, &mut json);
         let keys = JsonReader { path: &path, json: &json };

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::arch::{ArchSpec, Presence, TensorRule};
+use crate::arch::{ArchSpec, Presence, TensorRule, matrix_of};
 use crate::checkpoint::{Model, ModelOrigin, Source};
 use crate::convert::config::Config;
 use crate::convert::{FileType, architectures};

@@ -117,7 +117,7 @@ const CLASS_RULES: &[ClassRule] = &[
         ..PLAIN
     },
     ClassRule {
-        classes: &["Phi3ForCausalLM", "PhiMoEForCausalLM", "PhimoeForCausalLM"],
+        classes: &["Phi3ForCausalLM", "PhiMoEForCausalLM"],
         // Of Phi 4, transformers 5 saves no class that says so.
         sources: &[Source::SentencePiecePhi3, Source::ByteFallbackScored, Source::ByteLevel],
         byte_level_class: Some("GPT2Tokenizer"),

@@ -43,7 +43,6 @@ const LLAMA3_BY_CLASS: &[(&str, &[&str])] = &[
             "Olmo3ForCausalLM",
             "Phi3ForCausalLM",
             "PhiMoEForCausalLM",
-            "PhimoeForCausalLM",
             "GraniteForCausalLM",
             "GraniteMoeForCausalLM",
             "GraniteMoeHybridForCausalLM",

@@ -95,7 +95,7 @@ pub struct Figure {
     /// Share of tokens with the same most probable successor.
     pub top1: Option<FigureInterval>,
     /// A task and the share of its items that are right.
-    pub accuracy: Option<(String, f64)>,
+    pub accuracy: Option<(String, FigureInterval)>,
     /// What else has to be known.
     pub note: Option<String>,
     /// Where it stands.
@@ -192,7 +192,7 @@ impl FigureEntry {
         };
         let accuracy = match (self.task, accuracy) {
             (None, None) => None,
-            (Some(task), Some(accuracy)) => Some((task, accuracy)),
+            (Some(task), Some(accuracy)) => Some((task, FigureInterval::at(accuracy))),
             _ => return Err(Error::key(path, place("task"), "task and accuracy go together")),
         };
         Ok(Figure {

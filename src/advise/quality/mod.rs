@@ -126,9 +126,23 @@ impl Quality {
         self.figures.iter().find(same).is_some_and(|f| f.kld.is_some_and(|kld| kld.value == 0.0))
     }
 
-    /// The published task score of a model.
-    pub fn score(&self, model: &[&str]) -> Option<&Score> {
-        self.scores.iter().find(|score| names(model, &score.model))
+    /// The task score of a model: measured on its unquantized weights, or published.
+    pub fn score(&self, model: &[&str]) -> Option<Score> {
+        let measured = self.figures.iter().filter(|figure| is_unquantized(&figure.recipe) && names(model, &figure.model));
+        let mut measured = measured.filter_map(|figure| {
+            let (model, source) = (figure.model.clone(), figure.source.clone());
+            let (task, chance, accuracy) = (scores::TASK.to_owned(), scores::CHANCE, accuracy(figure)?.value);
+            Some(Score { model, task, accuracy, chance, setting: None, source, recalled: false })
+        });
+        let published = || self.scores.iter().find(|score| names(model, &score.model)).cloned();
+        measured.next().or_else(published)
+    }
+
+    /// The share of right answers in the task of the scores: as measured, or what the model's score lets expect after a
+    /// divergence of `kld`.
+    pub fn accuracy(&self, candidate: &Candidate, kld: &RangedValue) -> Option<RangedValue> {
+        let measured = self.matching(candidate).into_iter().find_map(|figure| Some(stated(figure, accuracy(figure)?)));
+        measured.or_else(|| self.score(candidate.model).map(|score| score.after(kld)))
     }
 
     /// The figures, measured ones first.
@@ -160,6 +174,12 @@ impl Quality {
         }
         self.estimator.estimate(candidate)
     }
+}
+
+/// What was measured in the task of the scores.
+fn accuracy(figure: &Figure) -> Option<FigureInterval> {
+    let (task, share) = figure.accuracy.as_ref().filter(|_| figure.evidence == Evidence::Measured)?;
+    (task == scores::TASK).then_some(*share)
 }
 
 fn stated(figure: &Figure, interval: FigureInterval) -> RangedValue {
@@ -221,6 +241,27 @@ mod tests {
         let candidate = Candidate { model: &["llama-3-8b"], recipe: "q4_k_m", bpw: 4.9, imatrix: true };
         let kld = quality.loss(&candidate).kld;
         assert_eq!((kld.value, kld.low, kld.basis, kld.source.as_str()), (0.05, 0.04, Basis::Measured, "runs/x"));
+    }
+
+    #[test]
+    fn measured_accuracies_come_before_expected_ones() {
+        let figure = |recipe: &str, task: &str, value: f64| Figure {
+            accuracy: Some((task.to_owned(), FigureInterval { value, low: value - 0.05, high: value + 0.05 })),
+            ..Figure::new("mine", recipe, Evidence::Measured, "runs/x")
+        };
+        let of = |figures: Vec<Figure>, recipe: &str| {
+            let quality = Quality::with(figures).unwrap();
+            let candidate = Candidate { model: &["mine"], recipe, bpw: 4.9, imatrix: false };
+            quality.accuracy(&candidate, &quality.loss(&candidate).kld)
+        };
+        assert_eq!(of(Vec::new(), "q4_k_m"), None, "nobody published it");
+        let measured = of(vec![figure("q4_k_m", scores::TASK, 0.5)], "q4_k_m").unwrap();
+        assert_eq!((measured.value, measured.low, measured.basis), (0.5, 0.45, Basis::Measured));
+        assert_eq!(of(vec![figure("q4_k_m", "facts", 0.5)], "q4_k_m"), None, "another task compares no models");
+        // That of the unquantized model is what a divergence takes from.
+        let expected = of(vec![figure("bf16", scores::TASK, 0.6)], "q4_k_m").unwrap();
+        assert!(0.25 < expected.value && expected.value < 0.6 && expected.basis == Basis::Estimated, "{expected:?}");
+        assert_eq!(scores::embedded().unwrap()[0].task, scores::TASK);
     }
 
     #[test]

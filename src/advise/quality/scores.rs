@@ -12,6 +12,9 @@ use super::figures::Evidence;
 /// The one table, and its name in the folder.
 const MMLU: (&str, &str) = ("configs/scores/mmlu.toml", include_str!("../../../configs/scores/mmlu.toml"));
 
+/// The task of that table, by its name in records, too; a test compares.
+pub const TASK: &str = "mmlu";
+
 /// Share of right answers that guessing reaches in that task, which has four choices; a test compares the table.
 pub const CHANCE: f64 = 0.25;
 
@@ -109,7 +112,7 @@ mod tests {
         for f in &figures {
             let other = figures.iter().find(|g| g.recipe == f.recipe && g.accuracy.is_some());
             if let (Some(kld), Some(other)) = (f.kld, other) {
-                points.push((kld.value, other.accuracy.as_ref().unwrap().1));
+                points.push((kld.value, other.accuracy.as_ref().unwrap().1.value));
             }
         }
         assert_eq!(points.len(), 6, "{points:?}");

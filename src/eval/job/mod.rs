@@ -91,7 +91,7 @@ pub struct ImatrixSpec {
     pub ctx: usize,
     /// The number of windows [default: all].
     pub chunks: Option<usize>,
-    /// The recipes that use it [default: all].
+    /// The recipes that use it, those of candidates on the fly among them [default: all].
     pub recipes: Option<Vec<String>>,
 }
 
@@ -512,9 +512,12 @@ fn check_recipes(model: &mut ModelSpec) -> Result<(), Message> {
     for (i, name) in model.recipes.iter_mut().enumerate() {
         resolve(name, format!("recipes[{i}]"))?;
     }
+    let mut on_the_fly = Vec::new();
     for (i, candidate) in model.candidates.iter().enumerate() {
         if let Some(name) = candidate.strip_prefix('@') {
-            resolve(&mut name.to_owned(), format!("candidates[{i}]"))?;
+            let mut name = name.to_owned();
+            resolve(&mut name, format!("candidates[{i}]"))?;
+            on_the_fly.push(name);
         }
     }
     if let Some(fit) = &model.fit {
@@ -538,7 +541,7 @@ fn check_recipes(model: &mut ModelSpec) -> Result<(), Message> {
     let Some(imatrix) = &mut model.imatrix else { return Ok(()) };
     for (i, name) in imatrix.recipes.iter_mut().flatten().enumerate() {
         resolve(name, format!("imatrix.recipes[{i}]"))?;
-        if !model.recipes.contains(name) {
+        if !model.recipes.contains(name) && !on_the_fly.contains(name) {
             return Err(format!("imatrix.recipes: {name} is none of the recipes of this run").into());
         }
     }

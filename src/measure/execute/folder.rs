@@ -49,7 +49,7 @@ pub struct RunIdentity {
     files: Map<String, Value>,
     /// By item of work: the hash of its file of records.
     records: Map<String, Value>,
-    /// Every start of the program on this folder.
+    /// Every start of the program on this folder; `commit` is what the builder said, or git told `build.rs`.
     sessions: Vec<Value>,
 }
 

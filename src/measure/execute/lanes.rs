@@ -4,19 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitworth_quant::checkpoint::Model;
+use bitworth_quant::checkpoint::{Model, ModelOrigin};
 use bitworth_quant::gguf::Value;
 use bitworth_quant::imatrix::{ImatrixFormat, Sums};
-use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::plan::{PlanEntry, PlanOptions};
 use bitworth_quant::quantize::{Output, QuantizeOptions, Split, hex};
-use bitworth_quant::{Checkpoint, Imatrix, Plan};
+use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
 use sha2::{Digest, Sha256};
 
 use super::folder::MODELS;
 use super::prepare::{Importance, Prepared, file_of};
 use super::{Run, plan};
 use crate::device::{Device, DeviceSelector};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::imatrix::{self, Collect};
 use crate::{fit, models, on_device};
 use bitworth_engine::model::Variant;
@@ -28,10 +28,15 @@ use bitworth_eval::record::{Body, LaneRecord};
 pub struct Names {
     /// The reference's.
     pub reference: String,
-    /// The type that most of the reference's weights have.
-    pub stored: String,
+    /// What made the reference, as its file says, or else the type that most of its weights have.
+    pub recipe: String,
     /// The candidates', in order.
     pub candidates: Vec<String>,
+}
+
+/// The name of the file of a model's importance matrix, where the run collects it.
+pub fn importance_file(checkpoint: &Checkpoint) -> String {
+    format!("{}.imatrix.gguf", checkpoint.name())
 }
 
 /// Gives every lane a name of its own.
@@ -52,7 +57,11 @@ pub fn names(model: &mut Prepared) -> Names {
         lane.name = free_name(&lane.name, '#', |name| used.iter().any(|known| known == name));
         used.push(lane.name.clone());
     }
-    Names { reference, stored, candidates: model.candidates.iter().map(|lane| lane.name.clone()).collect() }
+    let recipe = match model.checkpoint.origin() {
+        ModelOrigin::Gguf => models::recipe_name(&model.checkpoint),
+        ModelOrigin::Safetensors => stored,
+    };
+    Names { reference, recipe, candidates: model.candidates.iter().map(|lane| lane.name.clone()).collect() }
 }
 
 impl Run<'_> {
@@ -64,7 +73,7 @@ impl Run<'_> {
             Importance::Collect { name, windows, ctx, .. } => (name, windows, *ctx),
         };
         let checkpoint = &self.model.checkpoint;
-        let file = format!("{}.imatrix.gguf", checkpoint.name());
+        let file = importance_file(checkpoint);
         let collect = || {
             let stage = self.stages.begin("importance matrix");
             let variant = Variant::Stored(checkpoint.clone());
@@ -99,16 +108,18 @@ impl Run<'_> {
         let arithmetic = self.model.arithmetic;
         let reference = Lane { name: self.names.reference.clone(), arithmetic, ..models::reference(checkpoint) };
         if !self.is_done(plan::REFERENCE_ITEM)? {
-            let body = stored_record(&reference, &self.names.stored, true, None)?;
+            let body = stored_record(&reference, &self.names.recipe, true, None)?;
             self.keep(plan::REFERENCE_ITEM, vec![self.record(&reference, body)])?;
         }
         let mut lanes = vec![reference];
         let folder = self.folder().map(|folder| folder.join(MODELS));
-        let made = self.made(folder.as_deref(), imatrix)?;
-        let mut files = self.files(made)?.into_iter();
+        let candidates = self.candidates(imatrix)?;
+        let made = self.made(folder.as_deref(), imatrix, &candidates)?;
+        self.make(&made)?;
+        let mut files = made.into_iter();
         for recipe in &self.model.recipes {
             if folder.is_some() || self.model.fitted.contains(&recipe.name) {
-                lanes.extend(files.next());
+                lanes.push(self.next_file(&mut files)?);
                 continue;
             }
             let plan = Plan::of(checkpoint.as_ref(), recipe, &self.model.choices(recipe, imatrix))?;
@@ -117,29 +128,55 @@ impl Run<'_> {
             self.on_the_fly(&lane)?;
             lanes.push(lane);
         }
-        for lane in &self.model.candidates {
+        for lane in candidates {
             match &lane.variant {
                 Variant::Planned(_, plan) if self.model.fitted.contains(&plan.recipe.name) => {
-                    lanes.extend(files.next());
+                    lanes.push(self.next_file(&mut files)?);
                     continue;
                 }
-                Variant::Planned(..) => self.on_the_fly(lane)?,
-                Variant::Stored(stored) => {
-                    if !self.is_done(&plan::lane_item(&lane.name))? {
-                        let recipe = models::recipe_name(stored);
-                        let body = stored_record(lane, &recipe, false, None)?;
-                        self.keep(&plan::lane_item(&lane.name), vec![self.record(lane, body)])?;
-                    }
-                }
+                Variant::Planned(..) => self.on_the_fly(&lane)?,
+                Variant::Stored(stored) => self.existing(&lane, stored)?,
             }
-            lanes.push(lane.clone());
+            lanes.push(lane);
         }
         Ok(lanes)
     }
 
-    /// The lanes that are files of this run: all recipes in a folder, and those whose weights are fitted wherever they stand. With
-    /// what each is made as.
-    fn made(&self, folder: Option<&Path>, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<(String, Output)>> {
+    /// The candidates; those on the fly are planned again where their importance matrix was yet to be collected.
+    fn candidates(&self, imatrix: Option<&Arc<Imatrix>>) -> Result<Vec<Lane>> {
+        let model = self.model;
+        let planned = |lane: &Lane| -> Result<Lane> {
+            let Variant::Planned(checkpoint, plan) = &lane.variant else { return Ok(lane.clone()) };
+            if !model.awaits_importance(&plan.recipe) {
+                return Ok(lane.clone());
+            }
+            let plan = Plan::of(checkpoint.as_ref(), &plan.recipe, &model.choices(&plan.recipe, imatrix))?;
+            plan.check_importance(checkpoint.path()).at(|| lane.name.clone())?;
+            Ok(Lane { variant: Variant::Planned(checkpoint.clone(), Arc::new(plan)), ..lane.clone() })
+        };
+        model.candidates.iter().map(planned).collect()
+    }
+
+    /// Describes a candidate that is there already.
+    fn existing(&self, lane: &Lane, stored: &Arc<Checkpoint>) -> Result<()> {
+        let plan = fallen(&self.model.checkpoint, stored);
+        if let Some(note) = plan.as_ref().and_then(Plan::fall_back_note) {
+            self.note(format!("{}: {note}", lane.name).into());
+        }
+        let item = plan::lane_item(&lane.name);
+        if self.is_done(&item)? {
+            return Ok(());
+        }
+        let mut body = stored_record(lane, &models::recipe_name(stored), false, None)?;
+        if let Body::Lane(record) = &mut body {
+            record.fell_back = plan.map(|plan| plan.fell_back() as u64);
+        }
+        self.keep(&item, vec![self.record(lane, body)])
+    }
+
+    /// The lanes that are files of this run: all recipes in a folder, and those whose weights are fitted wherever they stand.
+    /// With what each is made as.
+    fn made(&self, folder: Option<&Path>, imatrix: Option<&Arc<Imatrix>>, candidates: &[Lane]) -> Result<Vec<(String, Output)>> {
         let model = self.model;
         let source = model.checkpoint.as_ref();
         let passing = match folder {
@@ -152,7 +189,7 @@ impl Run<'_> {
             let output = Output::of(source, recipe, &model.choices(recipe, imatrix), &file_of(&passing, source, recipe))?;
             made.push((recipe.name.clone(), Output { split: model.split.clone(), ..output }));
         }
-        for lane in &model.candidates {
+        for lane in candidates {
             let Variant::Planned(_, plan) = &lane.variant else { continue };
             if model.fitted.contains(&plan.recipe.name) {
                 let choices = PlanOptions { imatrix: plan.imatrix().cloned().map(Arc::new), ..PlanOptions::default() };
@@ -182,11 +219,10 @@ impl Run<'_> {
         Ok(passing.as_ref().map(|folder| folder.path().to_owned()).unwrap_or_default())
     }
 
-    /// Makes the files that are missing, and opens all.
-    fn files(&self, made: Vec<(String, Output)>) -> Result<Vec<Lane>> {
-        let files = |output: &Output| -> Result<Vec<PathBuf>> { Ok(output.files()?.into_iter().map(|(path, _)| path).collect()) };
+    /// Makes the files that are missing.
+    fn make(&self, made: &[(String, Output)]) -> Result<()> {
         let (mut missing, mut unfitted) = (Vec::new(), Vec::new());
-        for (name, output) in &made {
+        for (name, output) in made {
             let has_record = self.store.borrow().has(&plan::lane_item(name))?;
             if has_record && files(output)?.iter().all(|path| path.exists()) {
                 continue;
@@ -217,29 +253,31 @@ impl Run<'_> {
         for output in missing.iter().chain(&unfitted) {
             self.store.borrow_mut().note_files(&files(output)?)?;
         }
-        let mut lanes = Vec::new();
-        for (name, output) in &made {
-            let files = files(output)?;
-            let variant = Variant::Stored(Arc::new(Checkpoint::open(&files[0])?));
-            let lane = Lane { name: name.clone(), variant, arithmetic: self.model.arithmetic };
-            let item = plan::lane_item(name);
-            if !self.is_done(&item)? {
-                let sha256 = match &files[..] {
-                    [file] => Some(file_sha256(file)?),
-                    _ => None,
-                };
-                let mut body = stored_record(&lane, &output.plan.recipe.name, false, sha256)?;
-                if let Body::Lane(record) = &mut body {
-                    record.fell_back = Some(output.plan.fell_back() as u64);
-                    // Seen from the run's folder: the same run has the same records wherever it stands.
-                    let name = files[0].file_name().unwrap_or_default().to_string_lossy();
-                    record.file = self.folder().map(|_| format!("{MODELS}/{name}"));
-                }
-                self.keep(&item, vec![self.record(&lane, body)])?;
+        Ok(())
+    }
+
+    /// The next of the files that were made, as a lane. Records stand in the order of lanes.
+    fn next_file(&self, made: &mut impl Iterator<Item = (String, Output)>) -> Result<Lane> {
+        let (name, output) = made.next().ok_or_else(|| Error::unfit("a file is missing that was to be made"))?;
+        let files = files(&output)?;
+        let variant = Variant::Stored(Arc::new(Checkpoint::open(&files[0])?));
+        let lane = Lane { name, variant, arithmetic: self.model.arithmetic };
+        let item = plan::lane_item(&lane.name);
+        if !self.is_done(&item)? {
+            let sha256 = match &files[..] {
+                [file] => Some(file_sha256(file)?),
+                _ => None,
+            };
+            let mut body = stored_record(&lane, &output.plan.recipe.name, false, sha256)?;
+            if let Body::Lane(record) = &mut body {
+                record.fell_back = Some(output.plan.fell_back() as u64);
+                // Seen from the run's folder: the same run has the same records wherever it stands.
+                let name = files[0].file_name().unwrap_or_default().to_string_lossy();
+                record.file = self.folder().map(|_| format!("{MODELS}/{name}"));
             }
-            lanes.push(lane);
+            self.keep(&item, vec![self.record(&lane, body)])?;
         }
-        Ok(lanes)
+        Ok(lane)
     }
 
     fn note_fall_back(&self, plan: &Plan) {
@@ -261,8 +299,28 @@ impl Run<'_> {
     }
 }
 
+fn files(output: &Output) -> Result<Vec<PathBuf>> {
+    Ok(output.files()?.into_iter().map(|(path, _)| path).collect())
+}
+
 fn create(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))
+}
+
+/// What the recipe that `file` says to be made by gives a model of the reference's shape, where the file has those types wherever
+/// rows do not fit the recipe's blocks; `None` where it says none, or has others.
+fn fallen(reference: &Checkpoint, file: &Checkpoint) -> Option<Plan> {
+    if file.origin() != ModelOrigin::Gguf {
+        return None;
+    }
+    let recipe = Recipe::of_file_type(file.metadata())?;
+    let plan = Plan::of(reference, &recipe, &PlanOptions::default()).ok()?;
+    let block = recipe.default.block_len();
+    let fits = |entry: &PlanEntry| entry.shape.len() < 2 || entry.shape[0].is_multiple_of(block);
+    // Of a reference that is quantized itself, nothing says what its rows would have become.
+    let is_as_planned =
+        |entry: &PlanEntry| entry.from.is_float() && file.tensor(&entry.tensor).is_some_and(|tensor| tensor.dtype == entry.to);
+    plan.entries.iter().all(|entry| fits(entry) || is_as_planned(entry)).then_some(plan)
 }
 
 /// The record of a lane that stands in files.
@@ -358,5 +416,36 @@ fn importance(lane: &Lane) -> Option<String> {
             };
             Some(told(text("quantize.imatrix.file")?, text("quantize.imatrix.dataset")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use bitworth_quant::plan::TensorType;
+    use bitworth_quant::progress::Silent;
+
+    #[test]
+    fn what_fell_back_is_known_of_files_that_others_made() {
+        // Rows of 128 and 192 weights, which blocks of 256 do not fit.
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../quant/tests/fixtures/hf/phi4_mini");
+        let reference = Checkpoint::open(&model).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let fell_back = |name: &str, recipe: &str, options: &PlanOptions| {
+            let path = dir.path().join(name);
+            let output = Output::of(&reference, &Recipe::find(recipe).unwrap(), options, &path).unwrap();
+            let (quantize_options, stop) = (QuantizeOptions::default(), AtomicBool::new(false));
+            bitworth_quant::quantize::quantize(&reference, &[output], &quantize_options, &stop, &Silent).unwrap();
+            fallen(&reference, &Checkpoint::open(&path).unwrap()).map(|plan| plan.fell_back())
+        };
+        let plain = PlanOptions::default();
+        let expected = Plan::of(&reference, &Recipe::find("q4_k_m").unwrap(), &plain).unwrap().fell_back();
+        assert!(expected > 0);
+        assert_eq!(fell_back("a.gguf", "q4_k_m", &plain), Some(expected));
+        assert_eq!(fell_back("b.gguf", "q8_0", &plain), Some(0));
+        let other = PlanOptions { tensor_types: vec![TensorType::parse("ffn_down=q4_0").unwrap()], ..plain };
+        assert_eq!(fell_back("c.gguf", "q4_k_m", &other), None, "another choice than the recipe's");
     }
 }

@@ -215,6 +215,21 @@ impl<'a> Ready<'a> {
     /// # Errors
     /// Anything that the steps say; `beside` where there is a folder, or more than one walk.
     pub fn execute(self, beside: Option<&Beside<'_>>) -> Result<Finished> {
+        self.work(beside, None)
+    }
+
+    /// Does it, where it is to answer the requests of one model: what is scored of them goes on with what `resume` holds.
+    ///
+    /// # Errors
+    /// Anything that the steps say; `resume` where there are several models.
+    pub fn answer(self, resume: Option<Resume<'_>>) -> Result<Finished> {
+        if resume.is_some() && self.models.len() > 1 {
+            return Err(Error::unfit("this takes requests of one model"));
+        }
+        self.work(None, resume)
+    }
+
+    fn work(self, beside: Option<&Beside<'_>>, resume: Option<Resume<'_>>) -> Result<Finished> {
         let mut finished = Finished::default();
         let Self { device, watch, models, folders } = self;
         let walks: usize = models.iter().flat_map(|(model, _)| &model.texts).map(|walk| walk.passes().len()).sum();
@@ -233,7 +248,7 @@ impl<'a> Ready<'a> {
             let name = &model.name;
             stages.enter(i, if several { format!("{name}: ") } else { String::new() });
             finished.scope.add(model, names);
-            let surroundings = Surroundings { device, watch, stages: &stages, beside };
+            let surroundings = Surroundings { device, watch, stages: &stages, beside, resume };
             let run = Run::score((model, names), folder(i), surroundings);
             runs.push(if several { run.at(|| name.clone())? } else { run? });
         }
@@ -256,6 +271,8 @@ struct Surroundings<'a> {
     watch: Watch<'a>,
     stages: &'a Stages<'a>,
     beside: Option<&'a Beside<'a>>,
+    /// Where the walk over requests leaves what it needs to go on after it was ended.
+    resume: Option<Resume<'a>>,
 }
 
 /// Errors of activations, by lane but the first.
@@ -277,11 +294,14 @@ fn wanted(model: &Prepared, names: &lanes::Names, device: &Device) -> Result<Wan
     for (lane, name) in model.candidates.iter().zip(&names.candidates) {
         let content = hex(&lane.variant.fingerprint()?);
         let mut identity = json!({ "content": content });
-        if let Some(fit) = match &lane.variant {
-            Variant::Planned(_, plan) => model.fit_identity(&plan.recipe),
-            Variant::Stored(_) => None,
-        } {
-            identity["fit"] = fit;
+        if let Variant::Planned(_, plan) = &lane.variant {
+            if let Some(fit) = model.fit_identity(&plan.recipe) {
+                identity["fit"] = fit;
+            }
+            // Its content is not known yet: it is that of the plan without the matrix.
+            if let Some(importance) = model.importance.as_ref().filter(|_| model.awaits_importance(&plan.recipe)) {
+                identity["imatrix"] = importance.identity();
+            }
         }
         lanes.push((name.clone(), identity));
     }
@@ -322,7 +342,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Opens a model's folder, makes its lanes and scores them.
     fn score((model, names): (&'a Prepared, &'a lanes::Names), out: Option<&Path>, around: Surroundings<'a>) -> Result<Self> {
-        let Surroundings { device, watch, stages, beside } = around;
+        let Surroundings { device, watch, stages, beside, resume } = around;
         let store = match out {
             Some(out) => Store::open(out, wanted(model, names, device)?)?,
             None => Store::Memory(Vec::new()),
@@ -351,8 +371,9 @@ impl<'a> Run<'a> {
         run.tasks(&lanes)?;
         if let Some((file, asked)) = &model.requests {
             let stage = stages.begin("requests");
-            let (tokenizer, limits) = (model.tokenizer()?, model.limits);
-            let all = on_device!(device, backend => requests::answer(backend, &lanes, tokenizer, asked, limits, run.watch));
+            let tokenizer = model.tokenizer()?;
+            let options = SweepOptions { limits: model.limits, resume, ..SweepOptions::default() };
+            let all = on_device!(device, backend => requests::answer(backend, &lanes, tokenizer, asked, &options, run.watch));
             run.answers.extend(lanes.iter().map(|lane| lane.name.clone()).zip(all.at(|| file.clone())?));
             stages.end(stage);
         }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::folder::{self, MODELS, RunIdentity};
-use super::lanes::Names;
-use super::prepare::{Prepared, Speed, Walk};
+use super::lanes::{Names, importance_file};
+use super::prepare::{Importance, Prepared, Speed, Walk};
 use super::questions::Questions;
 use super::stand_in::TimedShape;
 use crate::device::Device;
@@ -94,25 +94,36 @@ pub fn speed_item(lane: &str) -> String {
     format!("speed.{lane}")
 }
 
-/// How hard a stage is: multiplications and additions, roughly.
-pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
+/// How hard the stages are that make a model's lanes: multiplications and additions, roughly.
+fn making_weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
     let is_done = |item: &str| folder.is_some_and(|folder| records::has(folder, item));
     let parameters = model.checkpoint.parameter_count() as f64;
-    let lanes = (1 + model.recipes.len() + model.candidates.len()) as f64;
     let mut weights = Vec::new();
-    if model.importance.as_ref().is_some_and(|i| matches!(i, super::prepare::Importance::Collect { .. })) {
-        let done = model.recipes.iter().any(|recipe| is_done(&lane_item(&recipe.name)));
+    if matches!(model.importance, Some(Importance::Collect { .. })) {
+        let file = importance_file(&model.checkpoint);
+        let done = folder.is_some_and(|folder| folder.join(MODELS).join(file).exists());
         weights.extend((!done).then_some(parameters * 2e4));
     }
-    if let Some((text, _)) = &model.fit {
+    let is_unfitted = |name: &&String| !is_done(&lane_item(name)) && !is_done(&lane_item(&format!("@{name}")));
+    let unfitted = model.fitted.iter().filter(is_unfitted).count();
+    if let Some((text, _)) = model.fit.as_ref().filter(|_| unfitted > 0) {
         let tokens: usize = text.sequences.iter().map(Vec::len).sum();
         // The walk, its second moments, and the search of scales with feedback.
-        weights.push(parameters * (6.0 * tokens as f64 + 4e5 * model.fitted.len() as f64));
+        weights.push(parameters * (6.0 * tokens as f64 + 4e5 * unfitted as f64));
     }
     if model.recipes.iter().any(|recipe| !is_done(&lane_item(&recipe.name))) && folder.is_some() {
         // Searching for the scales of a weight takes some thousand operations.
         weights.push(parameters * 2e3 * model.recipes.len() as f64);
     }
+    weights
+}
+
+/// How hard each stage is that is left.
+pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
+    let is_done = |item: &str| folder.is_some_and(|folder| records::has(folder, item));
+    let parameters = model.checkpoint.parameter_count() as f64;
+    let lanes = (1 + model.recipes.len() + model.candidates.len()) as f64;
+    let mut weights = making_weights(model, folder);
     for walk in &model.texts {
         for (number, range) in walk.passes().into_iter().enumerate() {
             let rows: usize = walk.windows.sequences[range].iter().map(|s| s.tokens.len()).sum();
@@ -126,10 +137,14 @@ pub fn weights(model: &Prepared, folder: Option<&Path>) -> Vec<f64> {
     weights
 }
 
-/// Tokens that are taken in or made; making them is slower by far.
+/// Tokens that are taken in or made.
 fn rows_of(packed: &Packed) -> usize {
-    let made = packed.prompts().iter().map(|prompt| prompt.ids.len() + 20 * prompt.max_tokens);
-    packed.sequences().iter().map(|sequence| sequence.tokens.len()).chain(made).sum()
+    packed.sequences().iter().map(|sequence| sequence.tokens.len()).sum::<usize>() + generated(packed)
+}
+
+/// Tokens of generated text with their prompts; making them is slower by far.
+fn generated(packed: &Packed) -> usize {
+    packed.prompts().iter().map(|prompt| prompt.ids.len() + 20 * prompt.max_tokens).sum()
 }
 
 /// How hard the timings of all models are, as one stage; `None` where nothing is timed.
@@ -154,8 +169,10 @@ pub fn timing_weight(models: &[(Prepared, Names)], folders: &[PathBuf]) -> Optio
 pub struct JobPlan {
     /// By model.
     pub models: Vec<ModelPlan>,
-    /// About how long all of it takes; reading, quantizing, generating text and timing not counted.
+    /// About how long all of it takes at the device's speed in large products; reading not counted.
     pub estimated_seconds: f64,
+    /// The part of this that is scoring.
+    pub scoring_seconds: f64,
 }
 
 /// What a job would do with one model.
@@ -175,6 +192,8 @@ pub struct ModelPlan {
     pub tasks: Vec<StagePlan>,
     /// The lanes that are timed.
     pub timings: Vec<TimingPlan>,
+    /// About how long an importance matrix, fitting and quantizing take, as far as they are left, and generating text.
+    pub making_seconds: f64,
     /// Candidates that would be left out, and why.
     pub notes: Vec<String>,
 }
@@ -249,7 +268,15 @@ pub fn plan(models: &[(Prepared, Names)], folders: &[PathBuf], device: &Device) 
         plans.push(plan_one(model, names, &there, device, rate)?);
     }
     let stages = plans.iter().flat_map(|plan| plan.stages.iter().chain(&plan.tasks));
-    Ok(JobPlan { estimated_seconds: stages.map(|stage| stage.estimated_seconds).sum(), models: plans })
+    let scoring_seconds = sum(stages.map(|stage| stage.estimated_seconds));
+    let timing_seconds = timing_weight(models, folders).map_or(0.0, |operations| operations / rate);
+    let estimated_seconds = scoring_seconds + timing_seconds + sum(plans.iter().map(|plan| plan.making_seconds));
+    Ok(JobPlan { estimated_seconds, scoring_seconds, models: plans })
+}
+
+/// The sum of floats, which of nothing is -0 in the standard library.
+fn sum(all: impl Iterator<Item = f64>) -> f64 {
+    all.fold(0.0, |sum, one| sum + one)
 }
 
 fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device, rate: f64) -> Result<ModelPlan> {
@@ -267,9 +294,12 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
         };
         CandidatePlan { lane: lane.name.clone(), file, bytes: lane.variant.bytes() }
     };
+    let parameters = model.checkpoint.parameter_count() as f64;
+    let mut making = sum(making_weights(model, there.folder).into_iter());
     let mut stages = Vec::new();
     for stage in all_stages(model, there, &lanes)? {
         let missing = there.missing(&stage, &lanes)?;
+        making += 2.0 * parameters * (stage.generated * missing.len()) as f64;
         let swept = if missing.is_empty() { lanes.clone() } else { stage.swept(&lanes, &missing) };
         let sweep = (!stage.sequences.is_empty())
             .then(|| on_device!(device, backend => sweep::plan(backend, &swept, &stage.sequences, &model.limits)))
@@ -305,6 +335,7 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
         stages,
         tasks,
         timings: timed.map(timing).collect::<Result<_>>()?,
+        making_seconds: making / rate,
         notes: model.notes().iter().map(ToString::to_string).collect(),
     })
 }
@@ -353,6 +384,8 @@ struct PlannedStage {
     /// The items of work that it is made of.
     work: Vec<String>,
     sequences: Vec<Sequence>,
+    /// See [`generated`].
+    generated: usize,
     items: Option<usize>,
 }
 
@@ -374,6 +407,7 @@ fn all_stages(model: &Prepared, there: &There<'_>, lanes: &[Lane]) -> Result<Vec
             title: format!("text {}", walk.name()),
             work: (0..passes).map(|number| text_item(walk, number)).collect(),
             sequences: walk.windows.sequences[walk.range.clone()].to_vec(),
+            generated: 0,
             items: None,
         }
     };
@@ -383,6 +417,7 @@ fn all_stages(model: &Prepared, there: &There<'_>, lanes: &[Lane]) -> Result<Vec
         title: file.clone(),
         work: vec![file.clone()],
         sequences: asked.sequences().to_vec(),
+        generated: generated(asked),
         items: Some(asked.count()),
     };
     let mut stages: Vec<PlannedStage> = model.texts.iter().map(walk).collect();
@@ -414,6 +449,7 @@ fn task_stage(tasks: &[&Questions]) -> PlannedStage {
         title: tasks_title(tasks),
         work: tasks.iter().map(|task| task_item(task)).collect(),
         sequences: tasks.iter().flat_map(|task| task.packed.sequences()).cloned().collect(),
+        generated: tasks.iter().map(|task| generated(&task.packed)).sum(),
         items: Some(tasks.iter().map(|task| task.items).sum()),
     }
 }

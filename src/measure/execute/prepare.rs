@@ -73,8 +73,8 @@ pub struct Prepared {
     pub taken: Vec<String>,
     /// Candidates that are no versions of the model, as the job names them, and why.
     pub left_out: Vec<(String, Message)>,
-    /// Tasks with items that stand in the text that an importance matrix is collected on, and texts that weights are fitted to, in
-    /// sentences.
+    /// Tasks with items that stand in the text that an importance matrix is collected on, and texts that weights are fitted to,
+    /// in sentences.
     overlaps: Vec<Message>,
     /// See [`job::TasksSpec::margin`].
     pub margin: Option<f64>,
@@ -146,7 +146,7 @@ impl Prepared {
         let mut candidates = Vec::new();
         for name in &model.candidates {
             let of_its_architecture = job.requests.is_none();
-            match candidate(&checkpoint, name, importance.as_ref(), of_its_architecture, watch) {
+            match candidate(&checkpoint, name, (importance.as_ref(), &guided), of_its_architecture, watch) {
                 Ok(lane) => {
                     candidates.push(Lane { arithmetic, ..lane });
                     taken.push(name.clone());
@@ -226,6 +226,11 @@ impl Prepared {
     pub fn choices(&self, recipe: &Recipe, imatrix: Option<&Arc<Imatrix>>) -> PlanOptions {
         let imatrix = imatrix.filter(|_| self.guided.contains(&recipe.name)).cloned();
         PlanOptions { imatrix, ..PlanOptions::default() }
+    }
+
+    /// Whether a recipe uses the importance matrix, and that is yet to be collected.
+    pub fn awaits_importance(&self, recipe: &Recipe) -> bool {
+        matches!(self.importance, Some(Importance::Collect { .. })) && self.guided.contains(&recipe.name)
     }
 
     /// What the lanes beside the reference are, by name: contents, not paths.
@@ -382,21 +387,20 @@ fn noise_floor(checkpoint: &Arc<Checkpoint>, arithmetic: Arithmetic) -> Result<L
 fn candidate(
     checkpoint: &Arc<Checkpoint>,
     name: &str,
-    importance: Option<&Importance>,
+    (importance, guided): (Option<&Importance>, &BTreeSet<String>),
     of_its_architecture: bool,
     watch: Watch<'_>,
 ) -> Result<Lane> {
-    let imatrix = match importance {
-        Some(Importance::Stored { imatrix, .. }) => Some(imatrix),
-        _ => None,
-    };
-    let (plain, is_fitted) = if name.starts_with('@') { job::fitted(name) } else { (name, false) };
-    let mut lane = models::candidate(checkpoint, plain, imatrix, watch)?;
-    if let (true, Variant::Planned(_, plan)) = (is_fitted, &mut lane.variant) {
-        let own = recipe(&name[1..])?;
-        Arc::make_mut(plan).recipe = own;
-        name.clone_into(&mut lane.name);
+    if let Some(on_the_fly) = name.strip_prefix('@') {
+        let recipe = recipe(on_the_fly)?;
+        let importance = match importance.filter(|_| guided.contains(&recipe.name)) {
+            None => models::Importance::None,
+            Some(Importance::Stored { imatrix, .. }) => models::Importance::There(imatrix),
+            Some(Importance::Collect { .. }) => models::Importance::Awaited,
+        };
+        return models::planned(checkpoint, name, &recipe, importance);
     }
+    let lane = models::candidate(checkpoint, name, None, watch)?;
     if of_its_architecture {
         models::check_architecture(checkpoint, lane.variant.checkpoint())?;
     }
@@ -507,11 +511,14 @@ impl Importance {
     }
 }
 
-/// The names of the recipes that use the importance matrix.
+/// The names of the recipes that use the importance matrix, whether files are made of them or lanes on the fly: those that it
+/// lists, or else all.
 fn guided(model: &ModelSpec) -> Result<BTreeSet<String>> {
     let Some(imatrix) = &model.imatrix else { return Ok(BTreeSet::new()) };
-    let names = imatrix.recipes.as_ref().unwrap_or(&model.recipes);
-    names.iter().map(|name| Ok(recipe(name)?.name.clone())).collect()
+    let on_the_fly = model.candidates.iter().filter_map(|name| name.strip_prefix('@'));
+    let all = || model.recipes.iter().map(String::as_str).chain(on_the_fly).collect();
+    let names: Vec<&str> = imatrix.recipes.as_ref().map_or_else(all, |names| names.iter().map(String::as_str).collect());
+    names.into_iter().map(|name| Ok(recipe(name)?.name.clone())).collect()
 }
 
 /// The name of a model's file for a recipe.

@@ -41,7 +41,7 @@ impl<'a> Stages<'a> {
         let sum: f64 = weights.iter().flatten().sum::<f64>().max(f64::MIN_POSITIVE);
         let shares: Vec<f64> = weights.iter().flatten().map(|weight| weight / sum).collect();
         let first = weights.iter().scan(0, |next, own| Some(std::mem::replace(next, *next + own.len()))).collect();
-        inner.start(WHOLE as u64, Unit::Items, "");
+        inner.start(WHOLE as u64, Unit::Items, "preparing");
         Self { inner, count: shares.len(), first, state: Mutex::new(State { shares, ..State::default() }) }
     }
 

@@ -41,12 +41,36 @@ pub struct Findings {
 
 /// Draws the conclusions; `rows` are the summaries of the lanes in `gathered`.
 pub fn findings(gathered: &Gathered<'_>, rows: &[Summary]) -> Findings {
-    let lanes = Lanes {
+    conclude(&Lanes {
         keys: gathered.lanes.iter().map(|l| &l.key).collect(),
         sums: gathered.lanes.iter().map(divergence_sums).collect(),
         rows,
         labels: labels(rows),
+    })
+}
+
+/// The same of the rows that [can be taken](Summary::can_be_taken), as if there were no others. Verdicts and uses stand at the
+/// places of `rows`; they are empty for the others.
+pub fn of_files(gathered: &Gathered<'_>, rows: &[Summary]) -> Findings {
+    let taken: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].can_be_taken()).collect();
+    let own: Vec<Summary> = taken.iter().map(|&i| rows[i].clone()).collect();
+    let all = labels(rows);
+    let found = conclude(&Lanes {
+        keys: taken.iter().map(|&i| &gathered.lanes[i].key).collect(),
+        sums: taken.iter().map(|&i| divergence_sums(&gathered.lanes[i])).collect(),
+        rows: &own,
+        labels: taken.iter().map(|&i| all[i].clone()).collect(),
+    });
+    let placed = |of: Vec<String>| {
+        let mut placed = vec![String::new(); rows.len()];
+        taken.iter().zip(of).for_each(|(&place, sentence)| placed[place] = sentence);
+        placed
     };
+    Findings { verdicts: placed(found.verdicts), uses: placed(found.uses), ..found }
+}
+
+fn conclude(lanes: &Lanes<'_>) -> Findings {
+    let rows = lanes.rows;
     Findings {
         answers: lanes.answers(),
         verdicts: (0..rows.len()).map(|i| lanes.verdict(i)).collect(),
