@@ -129,7 +129,7 @@ impl Trial<'_> {
         Ok(Chosen { tried, taken, verdict })
     }
 
-    /// The smallest choice that surely (upper end of the interval) loses no more than `most` nats, to about [`NEAR`] of its size:
+    /// The smallest choice that surely (upper end of the interval) loses no more than `most` nats, to about 0.2 % of its size:
     /// a few sizes are tried on each walk, at first around the one that is predicted to lose so much, then between the smallest
     /// that holds and the largest below it that does not.
     ///
