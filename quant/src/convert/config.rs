@@ -183,7 +183,9 @@ fn add_defaults(class: &HfClass, json: &mut Map<String, Value>) {
 fn drop_unused_experts(json: &mut Map<String, Value>) {
     let blocks = json.get("layers_block_type").and_then(Value::as_array);
     if blocks.is_some_and(|blocks| blocks.iter().all(|block| block != "moe")) {
-        json.remove("n_routed_experts");
+        for key in ["n_routed_experts", "num_experts_per_tok"] {
+            json.remove(key);
+        }
     }
 }
 
@@ -489,6 +491,21 @@ mod tests {
         assert_eq!((experts.count, experts.used_count, experts.gating_func), (8, Some(2), None));
         assert_eq!(read(json!(0)).unwrap().experts, None);
         assert!(read(json!(-1)).unwrap_err().to_string().contains("num_local_experts: is -1"));
+    }
+
+    #[test]
+    fn experts_that_no_block_has_are_of_no_account() {
+        let read = |blocks: Value| {
+            let mut json = sound();
+            json["architectures"] = json!(["NemotronHForCausalLM"]);
+            json["num_hidden_layers"] = Value::Null;
+            json["layers_block_type"] = blocks;
+            (json["n_routed_experts"], json["num_experts_per_tok"]) = (json!(8), json!(2));
+            parse(json).unwrap()
+        };
+        let dense = read(json!(["linear_attention", "mlp", "full_attention"]));
+        assert_eq!((dense.arch.name, dense.block_count, dense.experts), ("nemotron_h", 3, None));
+        assert_eq!(read(json!(["linear_attention", "moe"])).arch.name, "nemotron_h_moe");
     }
 
     #[test]
