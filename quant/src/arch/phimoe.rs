@@ -12,7 +12,24 @@ use super::{
 /// The row of the table.
 pub(super) const PHIMOE: ArchSpec = ArchSpec {
     name: "phimoe",
-    hf: &[CLASS_PHIMOE],
+    hf: &[HfClass {
+        name: "PhiMoEForCausalLM",
+        head_dim: HeadDim::Ignored,
+        // transformers gives its layer norms the key of RMS norms, and the converter writes it as theirs.
+        norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
+        rope_theta: 1e6,
+        window: HfWindow::All,
+        scalings: &["default", "longrope"],
+        rope_keys: &["short_mscale", "long_mscale"],
+        defaults: &[
+            ("num_key_value_heads", "8"),
+            ("max_position_embeddings", "131072"),
+            ("num_experts_per_tok", "2"),
+            ("num_local_experts", "16"),
+        ],
+        routing: HfRouting { gating: Gating::SparseMixer, normalizes: Normalizes::Never, ..CLASS.routing },
+        ..CLASS
+    }],
     tensors: TENSORS,
     stated: &[ATTENTION_BIAS, Stated { key: "lm_head_bias", default: false, roles: &[Role::OutputBias] }],
     block: BlockTraits {
@@ -26,25 +43,6 @@ pub(super) const PHIMOE: ArchSpec = ArchSpec {
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("num_experts_per_tok", &["2"])],
     understood: &["num_local_experts"],
     ..COMMON
-};
-
-const CLASS_PHIMOE: HfClass = HfClass {
-    name: "PhiMoEForCausalLM",
-    head_dim: HeadDim::Ignored,
-    // transformers gives its layer norms the key of RMS norms, and the converter writes it as theirs.
-    norm: NormEpsilon::Rms("rms_norm_eps", 1e-5),
-    rope_theta: 1e6,
-    window: HfWindow::All,
-    scalings: &["default", "longrope"],
-    rope_keys: &["short_mscale", "long_mscale"],
-    defaults: &[
-        ("num_key_value_heads", "8"),
-        ("max_position_embeddings", "131072"),
-        ("num_experts_per_tok", "2"),
-        ("num_local_experts", "16"),
-    ],
-    routing: HfRouting { gating: Gating::SparseMixer, normalizes: Normalizes::Never, ..CLASS.routing },
-    ..CLASS
 };
 
 const TENSORS: &[TensorRule] = &[

@@ -282,8 +282,7 @@ fn overlaps(tasks: &[Questions], name: &str) -> Result<Vec<Message>> {
     Ok(tasks.iter().filter_map(one).collect())
 }
 
-/// Texts that weights were fitted to, by this job or by whoever made a candidate's file: what is lost there says nothing of other
-/// texts.
+/// Texts that weights were fitted to, in this job or in a candidate's file. Losses there say nothing about other texts.
 fn fit_overlaps(walks: &[Walk], fit: Option<&FitText>, candidates: &[Lane]) -> Vec<Message> {
     let own = fit.into_iter().map(|text| ("the weights of +fit".to_owned(), text.sha256.clone()));
     let made = candidates.iter().filter_map(|lane| match &lane.variant {
