@@ -541,6 +541,9 @@ fn broken_integers_and_four_bits_are_refused() {
     let mut unknown = config.clone();
     unknown["format"] = json!("marlin-24");
     refused(&tensors, unknown, &["format", "marlin-24", "pack-quantized"]);
+    let mut unknown_group = config.clone();
+    unknown_group["config_groups"]["group_0"]["format"] = json!("packed-5");
+    refused(&tensors, unknown_group, &["format", "packed-5"]);
     let list = vec![7; COLS];
     let ordered = [&tensors[..], &[(".weight_g_idx", i32s(&[COLS], &list))]].concat();
     refused(&ordered, config, &["v_proj.weight_g_idx", "group 7"]);
