@@ -339,9 +339,9 @@ mod tests {
         assert!(refused(Usage::of_context(0)).contains("context 0"));
         assert!(refused(Usage { sequences: 0, ..Usage::of_context(1) }).contains("batch 0"));
         assert!(need(&model, &size, &Usage { sequences: u32::MAX, ..Usage::of_context(u32::MAX) }, MachineKind::Cpu).is_ok());
-        let (model, size) = sized("llama-4-scout", "q8_0");
+        let (model, size) = sized("dots.llm1", "q8_0");
         let ours = Usage { runtime: Runtime::Bitworth, ..Usage::of_context(512) };
-        assert!(need(&model, &size, &ours, MachineKind::Cpu).unwrap_err().to_string().contains("llama4"));
+        assert!(need(&model, &size, &ours, MachineKind::Cpu).unwrap_err().to_string().contains("dots1"));
         assert_eq!(kv_type("q8_0").unwrap(), DType::Q8_0);
         assert!(kv_type("q3_k").unwrap_err().to_string().contains("iq4_nl"));
     }

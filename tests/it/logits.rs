@@ -90,6 +90,7 @@ const MODELS: &[(&str, &str)] = &[
     ("mixtral_k", "experts with whole 256-blocks"),
     ("muse_glimmer", "gated attention, a norm on embeddings, windows, no positions in the last block, capped logits"),
     ("nemotron_h", "blocks of Mamba-2, of attention without positions, of a network of squared ReLU"),
+    ("nemotron_h_bias", "biases of the networks"),
     ("nemotron_h_moe", "the same with experts without gates"),
     ("olmo2", "no norm before, norms behind and over all heads"),
     ("olmo3", "windows that are not stretched, YaRN elsewhere"),

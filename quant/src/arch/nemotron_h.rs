@@ -2,11 +2,14 @@
 //! (`conversion/nemotron.py`, b11434).
 
 use super::mamba2::MIXER;
-use super::rule::{attention, dense, head, tensor};
+use super::rule::{attention, dense, dense_optional, head, tensor};
 use super::{
     ArchSpec, BLOCK, BlockTraits, CLASS, COMMON, Dim, HeadDim, HfClass, HfWindow, Mlp, NormEpsilon, Recurs, Residual, Role,
     Rotated, Shapes, Stated, TensorRule, Transform, neutral,
 };
+
+/// `mlp_bias`, of networks without gates.
+const MLP_BIAS: Stated = Stated { key: "mlp_bias", default: false, roles: &[Role::FfnUpBias, Role::FfnDownBias] };
 
 /// The row of the table.
 pub(super) const NEMOTRON_H: ArchSpec = ArchSpec {
@@ -29,8 +32,8 @@ pub(super) const NEMOTRON_H: ArchSpec = ArchSpec {
     }],
     tensors: TENSORS,
     block: BLOCK_H,
-    neutral: NEUTRAL,
-    stated: STATED,
+    neutral: NEUTRAL.split_at(1).1,
+    stated: &[CONV_BIAS, MLP_BIAS],
     ..COMMON
 };
 
@@ -56,11 +59,12 @@ pub(super) const BLOCK_H: BlockTraits = BlockTraits {
     ffn_norm: Role::AttnNorm,
     ..BLOCK
 };
+/// The first is one of the models with experts alone.
 pub(super) const NEUTRAL: &[super::NeutralKey] = &[
+    neutral("mlp_bias", &["false"]),
     neutral("mlp_hidden_act", &["\"relu2\""]),
     neutral("mamba_hidden_act", &["\"silu\""]),
     // transformers passes over attention_bias here (5.24, `modeling_nemotron_h.py`).
-    neutral("mlp_bias", &["false"]),
     neutral("use_bias", &["false"]),
     neutral("mamba_proj_bias", &["false"]),
     neutral("sliding_window", &[]),
@@ -72,7 +76,7 @@ pub(super) const NEUTRAL: &[super::NeutralKey] = &[
     neutral("mamba_dt_limit", &[]),
     neutral("mamba_conv_bias", &[]),
 ];
-pub(super) const STATED: &[Stated] = &[Stated { key: "use_conv_bias", default: true, roles: &[Role::SsmConv1dBias] }];
+pub(super) const CONV_BIAS: Stated = Stated { key: "use_conv_bias", default: true, roles: &[Role::SsmConv1dBias] };
 
 const TENSORS: &[TensorRule] = &[
     EMBEDDING,
@@ -88,7 +92,9 @@ const TENSORS: &[TensorRule] = &[
     OUTPUT,
     QUERIES,
     VALUES,
+    dense_optional(Role::FfnDownBias, "backbone.layers.{}.mixer.down_proj.bias", &[Dim::Embd]),
     dense(Role::FfnDown, "backbone.layers.{}.mixer.down_proj.weight", &[Dim::FeedForward, Dim::Embd]),
+    dense_optional(Role::FfnUpBias, "backbone.layers.{}.mixer.up_proj.bias", &[Dim::FeedForward]),
     dense(Role::FfnUp, "backbone.layers.{}.mixer.up_proj.weight", &[Dim::Embd, Dim::FeedForward]),
     BLOCK_NORM,
     FINAL_NORM,

@@ -3,7 +3,7 @@
 //! blocks that predict further tokens.
 
 use super::mamba2::MIXER;
-use super::nemotron_h::{BLOCK_H, BLOCK_NORM, CLASS_H, EMBEDDING, FINAL_NORM, KEYS, NEUTRAL, OUTPUT, QUERIES, STATED, VALUES};
+use super::nemotron_h::{BLOCK_H, BLOCK_NORM, CLASS_H, CONV_BIAS, EMBEDDING, FINAL_NORM, KEYS, NEUTRAL, OUTPUT, QUERIES, VALUES};
 use super::rule::{experts, head, routed};
 use super::{
     ArchSpec, BlockTraits, COMMON, Dim, ExpertGroups, Gating, HfClass, HfRouting, Normalizes, Presence, Role, TensorRule,
@@ -41,7 +41,7 @@ pub(super) const NEMOTRON_H_MOE: ArchSpec = ArchSpec {
     tensors: TENSORS,
     block: BlockTraits { gating: Gating::Sigmoid, normalizes_experts: false, ..BLOCK_H },
     neutral: NEUTRAL,
-    stated: STATED,
+    stated: &[CONV_BIAS],
     understood: &["n_routed_experts"],
     ..COMMON
 };

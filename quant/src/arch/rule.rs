@@ -43,6 +43,11 @@ pub(super) const fn dense(role: Role, hf: &'static str, shape: &'static [Dim]) -
     TensorRule { presence: Presence::Dense, ..tensor(role, hf, shape) }
 }
 
+/// A tensor that some of those blocks have.
+pub(super) const fn dense_optional(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::DenseOptional, ..tensor(role, hf, shape) }
+}
+
 /// A tensor of blocks with experts.
 pub(super) const fn routed(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
     TensorRule { presence: Presence::Experts, ..tensor(role, hf, shape) }
@@ -343,6 +348,8 @@ pub enum Presence {
     Required,
     /// Blocks without experts have it.
     Dense,
+    /// Some of those have it.
+    DenseOptional,
     /// Blocks with experts have it.
     Experts,
     /// Some of those have it.
@@ -400,7 +407,12 @@ impl Presence {
             Self::LayerInputs => h.layer_input_length > 0,
             Self::LatentExperts => h.has_experts(block) && h.expert_latent_length > 0,
             Self::Mtp => h.is_mtp(block),
-            Self::MtpOptional | Self::RecurrentOptional | Self::ExpertsOptional | Self::Optional | Self::TiedToTokenEmbd => false,
+            Self::DenseOptional
+            | Self::ExpertsOptional
+            | Self::RecurrentOptional
+            | Self::MtpOptional
+            | Self::Optional
+            | Self::TiedToTokenEmbd => false,
         }
     }
 
@@ -418,8 +430,8 @@ impl Presence {
     /// Why block `block` of a model must not have the tensor, where it must not: what the block is instead.
     pub fn misplaced(self, h: &HParams, block: usize) -> Option<&'static str> {
         match self {
-            Self::Dense if h.has_experts(block) => Some("has experts"),
-            Self::Dense if !h.has_dense_network(block) => Some("has no feed-forward network"),
+            Self::Dense | Self::DenseOptional if h.has_experts(block) => Some("has experts"),
+            Self::Dense | Self::DenseOptional if !h.has_dense_network(block) => Some("has no feed-forward network"),
             Self::Experts | Self::ExpertsOptional | Self::LatentExperts if !h.has_experts(block) => Some("has no experts"),
             Self::LatentExperts if h.expert_latent_length == 0 => Some("has experts that read the stream itself"),
             Self::Attention if !h.has_attention(block) => Some("has no attention"),
