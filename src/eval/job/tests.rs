@@ -1,0 +1,132 @@
+//! Tests of [`super`].
+
+use super::*;
+
+#[track_caller]
+fn check_error(text: &str, expected: &str) {
+    let error = Job::parse(text, Path::new(""), "job.toml").unwrap_err().to_string();
+    assert!(error.contains(expected) && error.contains("job.toml"), "{error:?} lacks {expected:?}");
+}
+
+fn parse(text: &str) -> Job {
+    Job::parse(text, Path::new("/a"), "job.toml").unwrap()
+}
+
+#[test]
+fn the_embedded_demo_and_the_shipped_configurations_are_sound() {
+    Job::load(None).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/runs");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        // The others are for `bitworth advise` (`advise::request` reads them).
+        if !text.parse::<toml::Table>().unwrap().contains_key("hardware") {
+            Job::load(Some(&path)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn paths_are_seen_from_the_configurations_folder() {
+    let job = parse("model = \"m\"\n[text]\nfile = \"demo:data/eval.txt\"");
+    assert_eq!(job.models[0].model, Path::new("/a").join("m").display().to_string());
+    assert_eq!((job.texts[0].file.as_str(), job.texts[0].name.as_str()), ("demo:data/eval.txt", "eval"));
+    let job = parse("model = \"hf:o/n@v1\"\ncandidates = [\"q.gguf\", \"@q4_0\"]\n[speed]");
+    assert_eq!(job.models[0].model, "hf:o/n@v1");
+    assert_eq!(job.models[0].candidates, [Path::new("/a").join("q.gguf").display().to_string(), "@q4_0".to_owned()]);
+}
+
+#[test]
+fn timings_are_one_or_many_of_one_or_both_programs() {
+    let speed = |text: &str| parse(&format!("model = \"m\"\n[speed]\n{text}")).speed.unwrap();
+    assert_eq!(speed(""), SpeedSpec::default());
+    let both =
+        speed("prompt = [64, 512]\ngenerate = 0\nengine = [\"bitworth\", \"llama-bench\"]\nllama_bench = \"bin/llama-bench\"");
+    assert_eq!((both.prompt, both.generate), (vec![64, 512], vec![0]));
+    assert_eq!(
+        (both.engine, both.llama_bench.unwrap()),
+        (vec![Engine::Bitworth, Engine::LlamaBench], "/a/bin/llama-bench".into())
+    );
+    let other = speed("engine = \"llama-bench\"\nllama_bench = \"llama-bench\"\nshape = \"llama-1b\"");
+    assert_eq!((other.llama_bench.unwrap(), other.shape.unwrap()), ("llama-bench".into(), "llama-1b".into()));
+    assert_eq!(speed("shape = \"mine/config.json\"").shape.unwrap(), "/a/mine/config.json");
+    let refused = |text: &str, expected: &str| check_error(&format!("model = \"m\"\n[speed]\n{text}"), expected);
+    refused("engine = \"llama\"", "expected `bitworth` or `llama-bench`");
+    refused("engine = []", "speed.engine is empty");
+    refused("engine = [\"bitworth\", \"bitworth\"]", "twice");
+    refused("llama_bench = \"x\"", "does not ask for");
+    refused("shape = \" \"", "speed.shape is empty");
+    refused("delay = -1.0", "speed.delay");
+    refused("prompt = \"many\"", "prompt");
+}
+
+#[test]
+fn several_models_share_what_none_has_of_its_own() {
+    let job = parse(
+        "models = [\"m\", { model = \"n\", recipes = [\"q8_0\"], candidates = [\"n.gguf\"] }]\nrecipes = [\"Q4_0\"]\n[speed]",
+    );
+    let of = |i: usize| (&job.models[i].recipes[..], job.models[i].candidates.len());
+    assert_eq!((of(0), of(1)), ((&["q4_0".to_owned()][..], 0), (&["q8_0".to_owned()][..], 1)));
+    assert_eq!(job.folders(Path::new("out")), [Path::new("out/m"), Path::new("out/n")]);
+    let job = parse("models = [\"x/m\", \"y/m.gguf\"]\n[speed]");
+    assert_eq!(job.folders(Path::new("out")), [Path::new("out/m"), Path::new("out/m-2")]);
+}
+
+#[test]
+fn texts_are_one_or_many_and_have_names_of_their_own() {
+    let job =
+        parse("model = \"m\"\n[[text]]\nfile = \"a/t.txt\"\n[[text]]\nfile = \"b/t.txt\"\n[[text]]\nname = \"c\"\nfile = \"t\"");
+    assert!(job.texts.iter().map(|t| t.name.as_str()).eq(["t", "t-2", "c"]));
+    check_error(
+        "model = \"m\"\n[[text]]\nname = \"c\"\nfile = \"t\"\n[[text]]\nname = \"c\"\nfile = \"u\"",
+        "two texts are named c",
+    );
+}
+
+#[test]
+fn another_job_has_another_hash() {
+    let [a, b] = ["q8_0", "q4_0"].map(|recipe| parse(&format!("model = \"m\"\nrecipes = [\"{recipe}\"]\n[speed]")).sha256());
+    assert!(a != b && a.len() == 64);
+}
+
+#[test]
+fn a_slice_is_a_job_of_its_own() {
+    let job = parse("model = \"m\"\n[text]\nfile = \"t\"\n[speed]");
+    let [first, second] = [1, 2].map(|k| job.slice(k, 2).unwrap());
+    assert!(first.speed.is_some() && second.speed.is_none(), "timings are made once");
+    assert!(first.sha256() != second.sha256() && second.sha256() != job.sha256());
+    assert!(job.slice(3, 2).is_err() && first.slice(1, 2).is_err());
+}
+
+#[test]
+fn the_leaderboards_run_can_be_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/runs/leaderboard-v1.toml");
+    assert_eq!(Job::load(Some(&path)).unwrap().tasks.unwrap().names, ["leaderboard_v1"]);
+}
+
+#[test]
+fn mistakes_are_named() {
+    check_error("model = \"m\"\nrecipes = [\"q9_9\"]\n[speed]", "q9_9");
+    check_error("model = \"m\"\ncandidates = [\"@q9_9\"]\n[speed]", "candidates[0]");
+    check_error("model = \"m\"\nrecipes = []\nrecipe = 1", "recipe");
+    check_error("model = \"\"\n[speed]", "model is empty");
+    check_error("models = [\"m\", \" \"]\n[speed]", "model is empty");
+    check_error("model = \"m\"\ncandidates = [\"@q4_0\", \"\"]\n[speed]", "candidates[1] is empty");
+    check_error("model = \"m\"\nrecipes = [\"\"]\n[speed]", "recipes[0] is empty");
+    check_error("model = \"m\"\nrecipes = []\n[speed]", "recipes is empty");
+    check_error("model = \"m\"\n[tasks]\nnames = []", "tasks.names is empty");
+    check_error("model = \"m\"\n[tasks]\nnames = [\"\"]", "tasks.names[0] is empty");
+    check_error("model = \"m\"\nmax_memory_mib = 0\n[speed]", "max_memory_mib must be above 0");
+    check_error("model = \"m\"\n[text]\nfile = \"\"", "text[0].file is empty");
+    let two = "model = \"m\"\n[[text]]\nfile = \"a.txt\"\n[[text]]\nfile = \"b.txt\"\n";
+    check_error(&format!("{two}ctx = 3"), "text b: ctx = 3");
+    check_error(&format!("{two}chunks = 0"), "text b: chunks must be above 0");
+    check_error(&format!("{two}name = \"{}\"", "n".repeat(300)), "text nnnnnnnnnnnnnnnnnnnn...: its name is too long");
+    check_error("model = \"m\"\nrecipes = [\"q8_0\", \"Q8_0\"]\n[speed]", "twice");
+    check_error("model = \"m\"", "nothing to measure");
+    check_error("recipes = []\n[speed]", "model");
+    check_error("model = \"m\"\nmodels = [\"n\"]\n[speed]", "either model or models");
+    check_error("model = \"m\"\nrecipes = []\n[text]\nfile = \"t\"\nctxx = 3", "ctxx");
+    check_error("models = [{ model = \"m\", reciped = [] }]\n[speed]", "reciped");
+    check_error("model = \"m\"\n[speed]\n[split]", "max_bytes");
+}
