@@ -50,7 +50,7 @@ fn run_configuration(args: &RunArgs, session: &Session) -> Result<Outcome> {
     job.strict |= args.strict;
     if args.no_speed {
         job.speed = None;
-        if job.texts.is_empty() && job.tasks.is_none() {
+        if job.texts.is_empty() && job.tasks.is_none() && job.requests.is_none() {
             bail!("--no-speed leaves nothing to measure: the configuration has neither [text] nor [tasks]");
         }
     }

@@ -127,8 +127,11 @@ fn a_job_that_cannot_be_reported_is_refused_before_the_work() {
     let twice = format!("model = \"m\"\n{TEXT_A}{}", TEXT_A.replace("a.txt", "copy.txt"));
     check(&twice, "twice", &["a and copy are the same text"]);
     check(&format!("models = [\"m\", \"m\"]\n{TEXT_A}"), "models", &["both named m"]);
+    let floor = format!("model = \"m\"\nnoise_floor = true\n{TEXT_A}");
+    check(&floor, "floor", &["error: noise_floor: ", "a report cannot hold", "`bitworth compare`"]);
+    check("model = \"m\"\nrequests = \"r.jsonl\"", "asked", &["error: requests: ", "no records", "`bitworth score`"]);
     check(&format!("model = \"m\"\ncandidates = [\"nope.gguf\"]\n{TEXT_A}"), "nope", &["nope.gguf"]);
-    assert!(["twice", "models", "nope"].iter().all(|out| !dir.join(out).exists()));
+    assert!(["twice", "models", "nope", "floor", "asked"].iter().all(|out| !dir.join(out).exists()));
     job(dir, &format!("model = \"m\"\n{TEXT_A}"), "out");
     let named = format!("model = \"m\"\n{}", TEXT_A.replace("ctx", "name = \"other\"\nctx"));
     check(&named, "out", &["text other.windows is a.windows of this run under another name"]);

@@ -202,6 +202,7 @@ impl Job {
             imatrix.and_then(|imatrix| imatrix.file.as_ref()).map_or(Ok(()), |file| check("imatrix.file".into(), file))?;
             imatrix.and_then(|imatrix| imatrix.text.as_ref()).map_or(Ok(()), |text| check("imatrix.text".into(), text))?;
         }
+        self.requests.as_ref().map_or(Ok(()), |file| check("requests".into(), file))?;
         for (i, text) in self.texts.iter().enumerate() {
             check(format!("text[{i}].file"), &text.file)?;
         }

@@ -90,6 +90,52 @@ fn another_job_has_another_hash() {
 }
 
 #[test]
+fn requests_and_the_noise_floor_are_keys() {
+    let plain = "model = \"m\"\n";
+    let job = parse(&format!("{plain}requests = \"asked/r.jsonl\""));
+    assert_eq!(job.requests, Some(Path::new("/a").join("asked/r.jsonl").display().to_string()), "something to measure");
+    assert!(!job.noise_floor);
+    let text = "[text]\nfile = \"t\"";
+    let [left_out, off, on] =
+        ["", "noise_floor = false\n", "noise_floor = true\n"].map(|key| parse(&format!("{plain}{key}{text}")));
+    assert_eq!(left_out, off);
+    assert!(on.noise_floor && on.sha256() != off.sha256());
+    check_error(&format!("{plain}requests = \" \""), "requests is empty");
+    check_error(&format!("{plain}noise_floor = 1\n{text}"), "noise_floor");
+}
+
+#[test]
+fn a_job_that_is_printed_is_read_as_the_same_job() {
+    let whole = parse(
+        "arithmetic = \"q8\"\nmax_memory_mib = 100\nnoise_floor = true\nstrict = true\nrequests = \"r.jsonl\"\n\
+         recipes = [\"q8_0\", \"q4_0+fit\"]\n\
+         models = [\"m\", { model = \"n.gguf\", recipes = [], candidates = [\"@q4_0+fit\"] }]\n\
+         [[text]]\nfile = \"demo:data/eval.txt\"\nctx = 64\n[[text]]\nfile = \"b.txt\"\nchunks = 3\nkeep_tokens = false\n\
+         [imatrix]\ntext = \"c.txt\"\nctx = 32\n[fit]\ntexts = [\"d.txt\"]\n\
+         [tasks]\nnames = [\"facts\", \"t.yaml\"]\nlimit = { facts = [3, 1] }\nmargin = 1.5\n\
+         [[tasks.llama_perplexity]]\nkind = \"hellaswag\"\nfile = \"h.txt\"\n\
+         [speed]\nprompt = [64, 512]\nengine = [\"bitworth\", \"llama-bench\"]\nshape = \"llama-1b\"\ndelay = 0.5\n\
+         [split]\nmax_tensors = 9\n",
+    );
+    let small = parse("model = \"m\"\n[tasks]\nnames = [\"facts\"]");
+    let share = parse("model = \"m\"\n[tasks]\nnames = [\"facts\"]\nlimit = 0.25");
+    for job in [whole, small, share, Job::load(None).unwrap()] {
+        let text = job.to_toml().unwrap();
+        assert_eq!(Job::parse(&text, Path::new("/elsewhere"), "printed.toml").unwrap(), job, "{text}");
+    }
+}
+
+#[test]
+fn what_no_configuration_says_is_not_printed() {
+    let job = parse("model = \"m\"\n[text]\nfile = \"t\"");
+    let mut by_name = job.clone();
+    by_name.models[0].by_name = true;
+    for job in [job.slice(1, 2).unwrap(), by_name] {
+        assert!(job.to_toml().unwrap_err().to_string().contains("cannot say all of this job"), "{job:?}");
+    }
+}
+
+#[test]
 fn a_slice_is_a_job_of_its_own() {
     let job = parse("model = \"m\"\n[text]\nfile = \"t\"\n[speed]");
     let [first, second] = [1, 2].map(|k| job.slice(k, 2).unwrap());

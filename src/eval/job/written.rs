@@ -4,11 +4,12 @@ use std::path::Path;
 
 use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::forms::{NameOr, OneOrMany};
 use super::{FitSpec, ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TasksSpec, TextSpec, fitted};
 use crate::demo;
+use crate::slice::Slice;
 
 /// A job as it stands in TOML. Unknown keys are errors.
 #[derive(Deserialize)]
@@ -27,10 +28,13 @@ pub(super) struct Written {
     #[serde(default, rename = "text")]
     texts: OneOrMany<TextSpec>,
     tasks: Option<TasksSpec>,
+    requests: Option<String>,
     speed: Option<SpeedSpec>,
     arithmetic: Option<String>,
     split: Option<SplitSpec>,
     max_memory_mib: Option<u64>,
+    #[serde(default)]
+    noise_floor: bool,
     #[serde(default)]
     strict: bool,
 }
@@ -46,7 +50,63 @@ struct WrittenModel {
     fit: Option<FitSpec>,
 }
 
+/// A job as it is printed: every model with all that it has.
+#[derive(Serialize)]
+struct Printed<'a> {
+    arithmetic: &'a Option<String>,
+    max_memory_mib: Option<u64>,
+    noise_floor: bool,
+    strict: bool,
+    requests: &'a Option<String>,
+    models: Vec<PrintedModel<'a>>,
+    text: &'a [TextSpec],
+    tasks: &'a Option<TasksSpec>,
+    speed: &'a Option<SpeedSpec>,
+    split: &'a Option<SplitSpec>,
+}
+
+#[derive(Serialize)]
+struct PrintedModel<'a> {
+    model: &'a str,
+    recipes: &'a [String],
+    candidates: &'a [String],
+    imatrix: &'a Option<ImatrixSpec>,
+    fit: &'a Option<FitSpec>,
+}
+
+impl<'a> PrintedModel<'a> {
+    fn of(spec: &'a ModelSpec) -> Self {
+        let ModelSpec { model, recipes, candidates, imatrix, fit, .. } = spec;
+        Self { model, recipes, candidates, imatrix, fit }
+    }
+}
+
 impl Job {
+    /// The job, which was checked, as TOML: [`Job::parse`] makes the same job of it, with paths seen from no folder.
+    ///
+    /// # Errors
+    /// What no configuration says: a slice, a reference that goes by the model's name.
+    pub fn to_toml(&self) -> Result<String, Message> {
+        let printed = Printed {
+            arithmetic: &self.arithmetic,
+            max_memory_mib: self.max_memory_mib,
+            noise_floor: self.noise_floor,
+            strict: self.strict,
+            requests: &self.requests,
+            models: self.models.iter().map(PrintedModel::of).collect(),
+            text: &self.texts,
+            tasks: &self.tasks,
+            speed: &self.speed,
+            split: &self.split,
+        };
+        let text = toml::to_string(&printed).map_err(|e| Message::from(e.to_string()))?;
+        // Read again, so that nothing is lost without a word.
+        match Self::parse(&text, Path::new(""), "job") {
+            Ok(job) if job == *self => Ok(text),
+            _ => Err("a configuration cannot say all of this job: it is a slice, or made for one command".into()),
+        }
+    }
+
     /// The job that was written, with paths seen from `folder`.
     pub(super) fn of(written: Written, folder: &Path) -> Result<Self, Message> {
         let Written {
@@ -58,10 +118,12 @@ impl Job {
             fit,
             texts,
             tasks,
+            requests,
             speed,
             arithmetic,
             split,
             max_memory_mib,
+            noise_floor,
             strict,
         } = written;
         let written_recipes = recipes.clone();
@@ -90,7 +152,19 @@ impl Job {
             let what = "recipes is empty and there are no candidates; name some, or leave recipes out to measure the model alone";
             return Err(what.into());
         }
-        let mut job = Self { models, texts: texts.0, tasks, speed, arithmetic, split, max_memory_mib, strict, ..Self::default() };
+        let mut job = Self {
+            models,
+            texts: texts.0,
+            tasks,
+            requests,
+            speed,
+            arithmetic,
+            split,
+            max_memory_mib,
+            noise_floor,
+            strict,
+            slice: Slice::WHOLE,
+        };
         // Before an empty path becomes that of a folder.
         job.check_names()?;
         job.look_from(folder);
@@ -126,6 +200,7 @@ impl Job {
             model.fit.iter_mut().flat_map(|fit| &mut fit.texts).for_each(from_here);
         }
         self.texts.iter_mut().for_each(|text| from_here(&mut text.file));
+        self.requests.iter_mut().for_each(from_here);
         if let Some(speed) = &mut self.speed {
             // A bare name is looked for among the shapes that come with the program, and on the PATH.
             let is_path =
