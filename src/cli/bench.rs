@@ -139,10 +139,11 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         return job::print_plan(&ready, &device, session);
     }
     let lanes = ready.lanes()?;
+    let measured_by = bitworth_measure::session();
     let finished = ready.execute(None)?;
     let rows = bench::rows(&finished.records, |lane| lanes.iter().find(|own| own.name == lane).map(|own| own.variant.bytes()));
     let records = match &args.records {
-        Some(dir) => timing::records::append(dir, &finished.records)?,
+        Some(dir) => timing::records::append(dir, &finished.records, &measured_by)?,
         None => Vec::new(),
     };
     let divergences = if args.full { divergences(&device, &lanes, args.decoding.arithmetic, session)? } else { Vec::new() };

@@ -10,7 +10,7 @@ use crate::page::{Cell, Column, Table, TableRow};
 use crate::statistics::{self, LaneFigures};
 use crate::tokens::{self, Common, LaneTokens};
 use bitworth_eval::metrics::TextMetrics;
-use bitworth_eval::record::{Layer, Record, SequenceRecord, TokenSequence};
+use bitworth_eval::record::{Layer, Record, SequenceRecord, SessionInfo, TokenSequence};
 use bitworth_eval::records;
 use bitworth_eval::stats::Estimate;
 use bitworth_eval::tokens::{PairMetrics, TokenMetrics};
@@ -184,12 +184,12 @@ impl LaneLayers {
     }
 }
 
-/// Writes tokens and sequences of all lanes into `dir` ([`tokens::paths`]), and the records that reports read; those of an
-/// earlier comparison there are replaced. Returns the files.
+/// Writes tokens and sequences of all lanes into `dir` ([`tokens::paths`]), and the records that reports read, which `session`
+/// measured; those of an earlier comparison there are replaced. Returns the files.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write(dir: &Path, lanes: &[ScoredLane], records: &[Record]) -> Result<Vec<PathBuf>> {
+pub fn write(dir: &Path, lanes: &[ScoredLane], records: &[Record], session: &SessionInfo) -> Result<Vec<PathBuf>> {
     let row = |lane| {
         let ScoredLane { name, sequences, records, .. }: &ScoredLane = lane;
         LaneTokens { lane: name, sequences, records }
@@ -205,7 +205,7 @@ pub fn write(dir: &Path, lanes: &[ScoredLane], records: &[Record]) -> Result<Vec
     for name in names(records) {
         let own: Vec<Record> = records.iter().filter(|record| record.origin.lane == name).cloned().collect();
         let item = format!("compare.{name}");
-        records::append(dir, &item, &own)?;
+        records::append(dir, &item, &own, Some(session))?;
         files.push(records::path(dir, &item));
     }
     Ok(files)

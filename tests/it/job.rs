@@ -83,6 +83,25 @@ fn what_is_added_to_a_finished_run_is_all_that_is_done() {
     assert!(run["sessions"][0]["threads"].as_u64() > Some(0));
 }
 
+#[test]
+fn every_file_of_records_says_which_session_measured_it() {
+    let dir = world();
+    let dir = dir.path();
+    let run = |config: &str, threads: &str| {
+        write(dir, "job.toml", config);
+        json(dir, &["run", "job.toml", "--device", "cpu", "--no-speed", "--out", "out", "--threads", threads]);
+    };
+    run(&format!("model = \"m\"\n{TEXT_B}"), "1");
+    run(&format!("model = \"m\"\n{TEXT_B}{TASKS}"), "2");
+    let folder = dir.join("out");
+    let identity: Value = serde_json::from_slice(&std::fs::read(folder.join("run.json")).unwrap()).unwrap();
+    for (item, number) in [("text.b.windows.00000", 0), ("task.facts", 1)] {
+        let session = records::session(&records::path(&folder, item)).unwrap().unwrap();
+        assert_eq!((session.threads, session.bitworth.as_str()), (number + 1, env!("CARGO_PKG_VERSION")), "{item}");
+        assert_eq!(serde_json::json!(session), identity["sessions"][number], "{item}");
+    }
+}
+
 fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files.map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
@@ -372,6 +391,9 @@ fn a_reference_that_is_a_file_has_the_recipe_that_made_it() {
         let of_file = records.iter().filter(|record| record.origin.lane == "theirs");
         let recipes: Vec<&str> = of_file.filter_map(|record| Some(record.as_lane()?.recipe.as_str())).collect();
         assert_eq!(recipes, ["q4_k_m"], "{folder}");
+        for (file, _) in modified(&dir.join(folder).join("records")) {
+            assert!(records::session(&file).unwrap().is_some(), "{} names no session", file.display());
+        }
     }
 }
 
