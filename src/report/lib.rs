@@ -13,6 +13,7 @@ pub mod chart;
 pub mod columns;
 pub mod contents;
 mod digest;
+pub mod evaluation;
 pub mod export;
 pub mod findings;
 pub mod gather;
