@@ -19,6 +19,7 @@ pub mod findings;
 pub mod gather;
 pub mod heat_map;
 pub mod html;
+pub mod imatrix;
 mod labels;
 pub mod lanes;
 pub mod markdown;
