@@ -1,5 +1,5 @@
-//! What a model's file or folder holds, whichever kind it is: metadata and tensors, and what kind of model it is. Absent: how it is
-//! shown.
+//! What a model's file or folder holds, whichever kind it is: metadata and tensors, and what kind of model it is. Absent: how it
+//! is shown.
 
 use std::path::Path;
 
@@ -44,8 +44,8 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Of a GGUF file of any kind, or of a Hugging Face directory as the file of floats that is made of it; with the hash of every
-    /// tensor's bytes where `hash` asks for it.
+    /// Of a GGUF file of any kind, or of a Hugging Face directory as the file of floats that is made of it; with the hash of
+    /// every tensor's bytes where `hash` asks for it.
     ///
     /// # Errors
     /// What cannot be opened or read.
