@@ -80,6 +80,17 @@ impl ScoredLane {
         statistics::row(self.figures(), bytes)
     }
 
+    /// The same with how much it loses beyond `floor`, and whether it surely does.
+    pub fn row_above(&self, floor: &Self, bytes: u64) -> Value {
+        let mut row = self.row(bytes);
+        let above = self.against(floor).map(|pair| pair.kld_difference);
+        row["kld_above_floor"] = json!(above.map(|e| e.value));
+        row["kld_above_floor_low"] = json!(above.and_then(|e| e.low()));
+        row["kld_above_floor_high"] = json!(above.and_then(|e| e.high()));
+        row["above_noise_floor"] = json!(self.is_above(floor));
+        row
+    }
+
     /// The statistics in the manner of llama-perplexity, a lane's block.
     pub fn block(&self, reference: &Self) -> String {
         statistics::block(self.figures(), reference.figures())

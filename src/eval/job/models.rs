@@ -1,5 +1,7 @@
 //! A job's models: their recipes and candidates, and what those are made with.
 
+use std::path::Path;
+
 use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,13 @@ pub struct ImatrixSpec {
     pub chunks: Option<usize>,
     /// The recipes that use it, those of candidates on the fly among them [default: all].
     pub recipes: Option<Vec<String>>,
+}
+
+impl ImatrixSpec {
+    /// A file, for all recipes; `ctx` tokens are in a window of the text that measures them.
+    pub fn of_file(file: &Path, ctx: usize) -> Self {
+        Self { file: Some(file.display().to_string()), text: None, ctx, chunks: None, recipes: None }
+    }
 }
 
 /// The texts that weights are fitted to, as `bitworth quantize` does it.
