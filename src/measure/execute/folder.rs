@@ -147,7 +147,7 @@ impl Store {
     pub fn keep(&mut self, item: &str, new: Vec<Record>) -> Result<()> {
         match self {
             Self::Folder { path, identity, session, .. } => {
-                records::append(path, item, &new, Some(session))?;
+                records::append(path, item, &new, Some(&*session))?;
                 let hash = content::hash(&records::path(path, item))?;
                 identity.records.insert(item.to_owned(), json!(hash));
                 self.save()

@@ -321,6 +321,6 @@ mod tests {
     fn small_types_are_measured_or_else_the_first() {
         assert_eq!(usual(&[DType::Q8_0, DType::Q4_K, DType::Q2_K]), [DType::Q4_K, DType::Q2_K]);
         assert_eq!(usual(&[DType::Q8_0, DType::Q6_K]), [DType::Q8_0]);
-        assert_eq!(usual(&[]), []);
+        assert!(usual(&[]).is_empty());
     }
 }

@@ -6,8 +6,8 @@ use crate::error::Result;
 use bitworth_eval::record::{Body, Record, SessionInfo};
 use bitworth_eval::records;
 
-/// Writes the records of a job of timings, which `session` did, to the folder `dir`, one file a lane, and returns the files. No lane is a reference:
-/// these models need not be versions of one.
+/// Writes the records of a job of timings, which `session` did, to the folder `dir`, one file a lane, and returns the files. No
+/// lane is a reference: these models need not be versions of one.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
