@@ -49,8 +49,8 @@ impl Origin {
     }
 }
 
-/// One start of the program that measured: when, where and by what. It stands beside the records of a file and in none of them, so
-/// that what was measured twice alike gives records that are equal.
+/// One start of the program that measured: when, where and by what. It stands beside the records of a file and in none of them,
+/// so that what was measured twice alike gives records that are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// When it began, in seconds since 1970.

@@ -1,5 +1,5 @@
-//! Task scores as `eval` gives them: rows for programs, lm-evaluation-harness's own figures as a table, and which differences tasks
-//! can show before they are asked. Absent: the scores (see `tasks`), and what people read of them (see `task_tables`).
+//! Task scores as `eval` gives them: rows for programs, lm-evaluation-harness's own figures as a table, and which differences
+//! tasks can show before they are asked. Absent: the scores (see `tasks`), and what people read of them (see `task_tables`).
 
 use bitworth_eval::stats::{self, Estimate, Verdict};
 use serde_json::{Map, Value, json};
@@ -19,7 +19,7 @@ pub struct Power {
 }
 
 impl Power {
-    /// Of tasks and groups of these sizes, asked of so many models, the reference among them.
+    /// Of tasks and groups of these sizes, asked of this number of models, the reference among them.
     pub fn new(sizes: Vec<(String, usize)>, models: usize) -> Self {
         let comparisons = (models.max(2) - 1) * sizes.len();
         Self { sizes, comparisons }

@@ -68,8 +68,8 @@ impl Output {
         weighed.filter(|name| imatrix.weights(name).is_none()).collect()
     }
 
-    /// What one should know who makes these files of one model, in sentences: what llama.cpp will not do with them, recipes that do
-    /// not fit the model, and tensors that the importance matrix says nothing of.
+    /// What is to be known of these files of one model, in sentences: what llama.cpp will not do with them, recipes that do not
+    /// fit the model, and tensors that the importance matrix says nothing of.
     pub fn notes(outputs: &[Self]) -> Vec<String> {
         let mut notes = Vec::new();
         if outputs.iter().any(|output| has_no_form_in_llama_cpp(&output.metadata)) {

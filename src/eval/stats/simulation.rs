@@ -51,8 +51,8 @@ fn comparisons(loss: f64, random: &mut SplitMix64) -> (Vec<Paired>, Vec<Vec<Vec<
     (by_lane.iter().flatten().filter_map(|items| paired(items)).collect(), by_lane)
 }
 
-/// A lane's items of all tasks together, each with the same weight. Clusters of different tasks are different ones, whatever their
-/// numbers.
+/// A lane's items of all tasks together, each with the same weight. Clusters of different tasks are different ones, whatever
+/// their numbers.
 fn pooled(tasks: &[Vec<PairedItem>]) -> Option<Paired> {
     let own = |(task, items): (usize, &Vec<PairedItem>)| {
         let number = |cluster: u64| ((task as u64) << 32) | cluster;
