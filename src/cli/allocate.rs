@@ -1,25 +1,24 @@
 //! `bitworth allocate`: a type for every unit of a model at a given size or loss, from what `bitworth measure` found.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bitworth_quant::allocate::tensor_types;
-use bitworth_quant::atomic_file::{AtomicFile, write_whole};
+use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{Imatrix, Recipe};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::files::check_replaceable;
+use super::files::check_output;
 use super::fit::FitTextArgs;
-use super::perplexity::in_memory;
+use super::perplexity::{WindowArgs, in_memory};
 use super::session::Session;
 use super::size::parse_file_size;
 use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs, job};
-use bitworth_eval::job::{FitSpec, ImatrixSpec, Job, ModelSpec, TextSpec};
+use bitworth_eval::job::{FitSpec, ImatrixSpec, Job, ModelSpec};
 use bitworth_eval::records;
 use bitworth_eval::sensitivity::SensitivityOrigin;
 use bitworth_measure::allocate::{Allocator, Candidate, Chosen, Judge, Losses, Target, Trial, Tried, Verdict};
@@ -68,12 +67,8 @@ pub struct AllocateArgs {
     /// It must be another text than the one that sensitivities were measured on.
     #[arg(long, value_name = "FILE")]
     text: Option<String>,
-    /// Tokens in a window of the text.
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    ctx: usize,
-    /// Score only the first N windows.
-    #[arg(long, value_name = "N")]
-    chunks: Option<NonZeroUsize>,
+    #[command(flatten)]
+    windows: WindowArgs,
     #[command(flatten, next_help_heading = "Fitting")]
     fit: FitTextArgs,
     #[command(flatten)]
@@ -100,14 +95,12 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     }
     let is_recipe = |path: &Path| Recipe::open(path).is_ok();
     let inputs = || [args.sensitivities.as_path()].into_iter().chain(args.text.as_deref().map(Path::new));
-    check_replaceable(&args.out, inputs(), "recipe", is_recipe)?;
-    drop(AtomicFile::create(&args.out)?);
+    check_output(&args.out, inputs(), "recipe", is_recipe)?;
     if let Some(lines) = &args.tensor_type_file {
         if lines == &args.out {
             bail!("--tensor-type-file {}: is also the --out; give each a name of its own", lines.display());
         }
-        check_replaceable(lines, inputs(), "file of tensor types", is_tensor_types)?;
-        drop(AtomicFile::create(lines)?);
+        check_output(lines, inputs(), "file of tensor types", is_tensor_types)?;
     }
     let table = records::sensitivity::read(&args.sensitivities)?;
     let checkpoint = models::open(&args.model, session.watch())?;
@@ -208,12 +201,12 @@ impl Judged<'_> {
     }
 
     fn job(&self, candidates: Vec<String>) -> Result<Job> {
-        let imatrix = self.args.imatrix.as_ref().map(|file| ImatrixSpec::of_file(file, self.args.ctx));
+        let imatrix = self.args.imatrix.as_ref().map(|file| ImatrixSpec::of_file(file, self.args.windows.ctx));
         let fit = self.args.fit.spec();
         let model = ModelSpec { model: self.args.model.clone(), candidates, imatrix, fit, ..ModelSpec::default() };
         let job = job::checked(Job {
             models: vec![model],
-            texts: vec![TextSpec::windows(self.text, self.args.ctx, self.args.chunks.map(NonZeroUsize::get))],
+            texts: vec![self.args.windows.cut(self.text)],
             arithmetic: Some(self.args.scoring.arithmetic.name().to_owned()),
             max_memory_mib: Some(self.args.memory.mib()),
             strict: true,

@@ -64,7 +64,7 @@ impl CompareArgs {
         let model = ModelSpec {
             model: self.reference.clone(),
             candidates: self.candidates.clone(),
-            imatrix: self.imatrix.as_ref().map(|file| ImatrixSpec::of_file(file, self.text.ctx)),
+            imatrix: self.imatrix.as_ref().map(|file| ImatrixSpec::of_file(file, self.text.windows.ctx)),
             fit: self.fit.spec(),
             ..ModelSpec::default()
         };
@@ -136,7 +136,7 @@ fn document(args: &CompareArgs, scoring: &Scoring, device: &Device) -> Value {
     let rows: Vec<Value> = candidates.iter().enumerate().map(row).collect();
     let mut document = json!({
         "reference": scoring.row(0), "candidates": rows, "pairs": statistics::pairs_document(&lanes::pairs(candidates)),
-        "tokens": scoring.scored[0].metrics.tokens, "windows": scoring.windows, "ctx": args.text.ctx,
+        "tokens": scoring.scored[0].metrics.tokens, "windows": scoring.windows, "ctx": args.text.windows.ctx,
         "text_sha256": scoring.text_sha256, "seconds": scoring.seconds, "resumed": scoring.resumed, "device": device.info(),
         "arithmetic": args.scoring.arithmetic,
     });

@@ -191,6 +191,21 @@ pub fn check_replaceable<'a>(
     Ok(())
 }
 
+/// The same, and it can be written: known now, and not when hours of work are done.
+///
+/// # Errors
+/// As [`check_replaceable`]; a place that cannot be written.
+pub fn check_output<'a>(
+    out: &Path,
+    inputs: impl Iterator<Item = &'a Path>,
+    kind: &str,
+    is_one: impl Fn(&Path) -> bool,
+) -> Result<()> {
+    check_replaceable(out, inputs, kind, is_one)?;
+    drop(AtomicFile::create(out)?);
+    Ok(())
+}
+
 /// A report may replace an earlier one and nothing else, and must be possible to write.
 fn check_report(path: &Path) -> Result<()> {
     if path.exists() && !is_parquet(path) {

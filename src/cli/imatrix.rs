@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::imatrix::{ImatrixFormat, Sums, layer_stats, tensor_stats};
 use bitworth_quant::{Checkpoint, Imatrix};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::files::check_replaceable;
+use super::files::{check_output, check_replaceable};
 use super::session::Session;
 use super::sweep::MemoryArgs;
 use super::{DeviceArgs, Outcome};
@@ -86,8 +85,7 @@ impl ImatrixArgs {
         let files = checkpoint.into_iter().flat_map(Checkpoint::files);
         let inputs = || files.clone().chain(&self.in_file).map(PathBuf::as_path).chain(self.text.iter().map(Path::new));
         if let Some(out) = &self.out {
-            check_replaceable(out, inputs(), "importance matrix", |path| Imatrix::open(path).is_ok())?;
-            drop(AtomicFile::create(out)?);
+            check_output(out, inputs(), "importance matrix", |path| Imatrix::open(path).is_ok())?;
         }
         let Some(moments) = &self.second_moment else { return Ok(()) };
         if self.out.as_ref().is_some_and(|out| out == moments) {

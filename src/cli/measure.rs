@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::{DType, Imatrix};
 use clap::Args;
 use serde_json::json;
 
-use super::files::{check_replaceable, is_parquet};
+use super::files::{check_output, is_parquet};
 use super::plan_args::parse_dtype;
 use super::session::Session;
 use super::sweep::MemoryArgs;
@@ -81,9 +80,7 @@ pub fn run(args: &MeasureArgs, session: &Session) -> Result<Outcome> {
     }
     let checkpoint = models::open(&args.model, session.watch())?;
     let inputs = checkpoint.files().iter().map(PathBuf::as_path).chain([Path::new(&args.text)]);
-    check_replaceable(&args.out, inputs, "parquet file", is_parquet)?;
-    // Now, and not when hours of work are done.
-    drop(AtomicFile::create(&args.out)?);
+    check_output(&args.out, inputs, "parquet file", is_parquet)?;
     let limit = (args.tokens.get() / args.ctx.max(1)).max(1);
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let text = TextWindows::windows(&tokenizer, &models::read_text(&args.text)?, args.ctx, Some(limit));
