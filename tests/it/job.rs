@@ -2,8 +2,13 @@
 //! already; and the other commands that leave a folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
+use bitworth::eval::job::Job;
 use bitworth::eval::records;
+use bitworth::measure::execute::execute;
+use bitworth::quant::progress::Silent;
+use bitworth::{Device, DeviceSelector, Watch};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -509,6 +514,23 @@ fn several_models_are_asked_in_one_walk() {
         assert!(two.row(row)[0].contains('m') && two.row(row + 2)[0].contains("@q4_0"));
         assert_ne!(two.row(row + 2)[1], one.row(row)[0]);
     }
+}
+
+#[test]
+fn requests_and_a_noise_floor_are_measured_without_a_folder() {
+    let dir = world();
+    let dir = dir.path();
+    json(dir, &["quantize", "m", "--to", "q4_0", "--out", "q.gguf"]);
+    write(dir, "r.jsonl", "{\"context\": \"the sun\", \"continuation\": \" is\"}\n{\"text\": \"one two three\"}\n");
+    let config = format!("model = \"q.gguf\"\nnoise_floor = true\nrequests = \"r.jsonl\"\n{TEXT_B}");
+    let job = Job::parse(&config, dir, "job.toml").unwrap();
+    let (device, stop) = (Device::open(DeviceSelector::Cpu).unwrap(), AtomicBool::new(false));
+    let finished = execute(&job, None, &device, Watch { progress: &Silent, stop: &stop }).unwrap();
+    let described = finished.records.iter().filter(|record| record.as_lane().is_some());
+    let lanes: Vec<&str> = described.map(|record| record.origin.lane.as_str()).collect();
+    assert!(lanes.len() == 2 && lanes[1] == format!("{} (q8)", lanes[0]), "{lanes:?}");
+    let answered: Vec<(&str, usize)> = finished.answers.iter().map(|(lane, answers)| (lane.as_str(), answers.len())).collect();
+    assert_eq!(answered, [(lanes[0], 2), (lanes[1], 2)]);
 }
 
 #[test]
