@@ -3,6 +3,8 @@
 //!
 //! Absent: metadata and tensors themselves, and how anything is shown.
 
+use serde_json::{Value, json};
+
 use crate::Checkpoint;
 use crate::arch::{Norm, Role};
 use crate::checkpoint::{OtherParts, Published};
@@ -82,6 +84,43 @@ pub struct AboutExperts {
 }
 
 impl About {
+    /// For programs.
+    pub fn document(&self) -> Value {
+        let attention = &self.attention;
+        json!({
+            "architecture": self.architecture,
+            "parameters": self.parameters,
+            "active_parameters": self.active_parameters,
+            "context_length": self.context_length,
+            "blocks": self.blocks,
+            "mtp_blocks": self.mtp_blocks,
+            "recurrent": self.recurrent.map(|(kind, blocks)| json!({ "kind": kind, "blocks": blocks })),
+            "embedding_length": self.embedding_length,
+            "feed_forward_length": self.feed_forward_length,
+            "vocab_size": self.vocab_size,
+            "tied": self.tied,
+            "norm": self.norm,
+            "positions": self.positions,
+            "attention": {
+                "kind": attention.kind,
+                "heads": attention.heads,
+                "kv_heads": attention.kv_heads,
+                "key_width": attention.key_width,
+                "value_width": attention.value_width,
+                "window": attention.window.map(|(width, _)| width),
+                "windowed_blocks": attention.window.map_or(0, |(_, blocks)| blocks),
+                "sinks": attention.sinks,
+            },
+            "experts": self.experts.map(|e| json!({
+                "count": e.count,
+                "used": e.used,
+                "feed_forward_length": e.feed_forward_length,
+                "shared_feed_forward_length": e.shared_feed_forward_length,
+                "blocks": e.blocks,
+            })),
+        })
+    }
+
     /// Of a checkpoint.
     pub fn of(checkpoint: &Checkpoint) -> Self {
         let h = checkpoint.hparams();

@@ -46,6 +46,7 @@ pub mod arch;
 pub mod atomic_file;
 pub mod checkpoint;
 pub mod content;
+pub mod contents;
 pub mod convert;
 pub mod cut_files;
 pub mod disk;

@@ -134,6 +134,18 @@ fn default_context() -> u32 {
 /// The kinds of statements, as files write them.
 const KINDS: [&str; 4] = ["decode", "ratio", "fits", "usable"];
 
+/// The statements of a file, or without one those that come with the program.
+///
+/// # Errors
+/// A file that cannot be read; as [`parse`].
+pub fn load(file: Option<&Path>) -> Result<Vec<Claim>> {
+    if let Some(file) = file {
+        return parse(file, &std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?);
+    }
+    let own = CLAIMS.iter().map(|(name, text)| parse(Path::new(&format!("configs/claims/{name}.toml")), text));
+    Ok(own.collect::<Result<Vec<_>>>()?.concat())
+}
+
 /// Reads a file of claims; `path` is for messages.
 ///
 /// # Errors
@@ -353,6 +365,22 @@ fn usable_finding(usable: &Usable, range: [f64; 2]) -> Finding {
     let more = usable.raised_gib.map_or(String::new(), |raised| format!(", {} with the limit raised", small(raised)));
     let figures = format!("{} GiB as it comes{more}; claimed {} to {}", small(usable.gib), small(from), small(to));
     Finding { of: usable.platform.clone(), verdict, figures }
+}
+
+/// The statements with what follows, for a terminal.
+pub fn text(checked: &[Checked]) -> String {
+    let mut text = String::new();
+    for claim in checked {
+        text += &format!("{:7}  {}\n", claim.verdict.name(), claim.says);
+        for finding in &claim.findings {
+            text += &format!("           {}: {}\n", finding.of, finding.figures);
+        }
+        for published in &claim.published {
+            let value = small(published.value);
+            text += &format!("           published: {value} ({}) {}\n", published.of, published.source);
+        }
+    }
+    text
 }
 
 #[cfg(test)]

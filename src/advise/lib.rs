@@ -9,6 +9,7 @@ pub mod choice;
 pub mod claims;
 pub mod file_size;
 pub mod hardware;
+pub mod measured;
 pub mod memory;
 pub mod models;
 pub mod overtake;

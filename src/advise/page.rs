@@ -16,6 +16,8 @@ use bitworth_report::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Sca
 use bitworth_report::number::bytes;
 use bitworth_report::page::{Cell, Column, Page, PageBlock, Section, Table, TableRow};
 
+/// Terminals get every choice up to this many, beyond it those on a front.
+const MANY: usize = 48;
 /// How to read the numbers.
 const READING: &[&str] = &[
     "Speeds are forecasts of llama.cpp's speed, with half of the context filled; ranges beneath them held 4 of 5 measurements \
@@ -40,6 +42,26 @@ pub fn write(dir: &Path, advice: &Advice) -> Result<Vec<PathBuf>> {
     columns(&lines).write_csv(&csv)?;
     columns(&lines).write_parquet(&parquet)?;
     Ok(vec![markdown, html, csv, parquet])
+}
+
+/// For a terminal: the choices, the picks and why.
+pub fn text(advice: &Advice) -> String {
+    let all = advice.choices.len() <= MANY;
+    let mut text = bitworth_report::table::render(&table(advice, |i| all || advice.front[i]));
+    if !all {
+        text += &format!("Of {} choices, those on their machine's front.\n", advice.choices.len());
+    }
+    text += "\n";
+    for pick in &advice.picks {
+        text += &format!("{}\n", pick.sentence);
+    }
+    for comparison in &advice.comparisons {
+        text += "\n";
+        for sentence in &comparison.sentences {
+            text += &format!("{sentence}\n");
+        }
+    }
+    text
 }
 
 /// The page.

@@ -1,34 +1,30 @@
 //! `bitworth allocate`: a type for every unit of a model at a given size or loss, from what `bitworth measure` found.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bitworth_quant::allocate::tensor_types;
-use bitworth_quant::atomic_file::{AtomicFile, write_whole};
+use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{Imatrix, Recipe};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::files::check_replaceable;
+use super::files::check_output;
 use super::fit::FitTextArgs;
-use super::perplexity::in_memory;
+use super::perplexity::{WindowArgs, in_memory};
 use super::session::Session;
 use super::size::parse_file_size;
 use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs, job};
-use bitworth_eval::job::{FitSpec, ImatrixSpec, Job, ModelSpec, TextSpec};
+use bitworth_eval::job::{FitSpec, ImatrixSpec, Job, ModelSpec};
 use bitworth_eval::records;
 use bitworth_eval::sensitivity::SensitivityOrigin;
-use bitworth_eval::stats::Estimate;
 use bitworth_measure::allocate::{Allocator, Candidate, Chosen, Judge, Losses, Target, Trial, Tried, Verdict};
 use bitworth_measure::execute::{Beside, Ready};
 use bitworth_measure::models;
 use bitworth_measure::reference::lane::{Kept, ReferenceSource};
-use bitworth_measure::sensitivity::importance_sha256;
-use bitworth_quant::allocate::TensorUnit;
 use bitworth_report::lanes::ScoredLane;
 
 /// Choose a type for each unit of a model by measured sensitivities: a recipe for `quantize` and for llama-quantize.
@@ -71,12 +67,8 @@ pub struct AllocateArgs {
     /// It must be another text than the one that sensitivities were measured on.
     #[arg(long, value_name = "FILE")]
     text: Option<String>,
-    /// Tokens in a window of the text.
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    ctx: usize,
-    /// Score only the first N windows.
-    #[arg(long, value_name = "N")]
-    chunks: Option<NonZeroUsize>,
+    #[command(flatten)]
+    windows: WindowArgs,
     #[command(flatten, next_help_heading = "Fitting")]
     fit: FitTextArgs,
     #[command(flatten)]
@@ -84,34 +76,6 @@ pub struct AllocateArgs {
     #[command(flatten)]
     scoring: ScoringArgs,
 }
-
-/// What is printed of a candidate, as JSON.
-fn row(tried: &Tried) -> Value {
-    let Tried { what, candidate, kld, against_mix } = tried;
-    json!({
-        "what": what, "bytes": candidate.bytes, "bpw": candidate.bpw, "predicted_kld": candidate.predicted_kld,
-        "kld": kld.map(|kld| kld.value), "kld_low": kld.and_then(|kld| kld.low()), "kld_high": kld.and_then(|kld| kld.high()),
-        "against_base": against_mix.map(|pair| pair.value),
-        "against_base_low": against_mix.and_then(|pair| pair.low()),
-        "against_base_high": against_mix.and_then(|pair| pair.high()),
-    })
-}
-
-/// And as a line.
-fn line(tried: &Tried) -> String {
-    let interval = |estimate: Option<Estimate>| match estimate {
-        None => "-".to_owned(),
-        Some(Estimate { value, interval: None }) => format!("{value:.6}"),
-        Some(Estimate { value, interval: Some(i) }) => format!("{value:.6} ({:.6} to {:.6})", i.low, i.high),
-    };
-    let Candidate { bytes, bpw, predicted_kld, .. } = tried.candidate;
-    let predicted = predicted_kld.map_or_else(|| "-".to_owned(), |kld| format!("{kld:.6}"));
-    let (kld, pair) = (interval(tried.kld), interval(tried.against_mix));
-    format!("{:<16} {bytes:>14} {bpw:>7.3} {predicted:>13}  {kld:<34} {pair}\n", tried.what)
-}
-
-const HEADER: &str =
-    "                          bytes     bpw predicted KLD  measured KLD                       against the mix\n";
 
 pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     let bad = |number: Option<f64>| number.is_some_and(|number| !(number.is_finite() && number > 0.0));
@@ -131,21 +95,19 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     }
     let is_recipe = |path: &Path| Recipe::open(path).is_ok();
     let inputs = || [args.sensitivities.as_path()].into_iter().chain(args.text.as_deref().map(Path::new));
-    check_replaceable(&args.out, inputs(), "recipe", is_recipe)?;
-    drop(AtomicFile::create(&args.out)?);
+    check_output(&args.out, inputs(), "recipe", is_recipe)?;
     if let Some(lines) = &args.tensor_type_file {
         if lines == &args.out {
             bail!("--tensor-type-file {}: is also the --out; give each a name of its own", lines.display());
         }
-        check_replaceable(lines, inputs(), "file of tensor types", is_tensor_types)?;
-        drop(AtomicFile::create(lines)?);
+        check_output(lines, inputs(), "file of tensor types", is_tensor_types)?;
     }
     let table = records::sensitivity::read(&args.sensitivities)?;
     let checkpoint = models::open(&args.model, session.watch())?;
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?.map(Arc::new);
     let options = PlanOptions { imatrix, ..PlanOptions::default() };
-    let allocator = Allocator::new(&checkpoint, &table, options.clone())?;
-    note_importance(&table.origin, options.imatrix.as_deref(), allocator.units(), session);
+    let allocator = Allocator::new(&checkpoint, &table, options)?;
+    allocator.importance_note(&table.origin).iter().for_each(|note| session.note(note));
     let target = match (args.target_size, args.target_bpw, args.max_kld, &base) {
         (Some(bytes), ..) => Target::FileBytes(bytes),
         (_, Some(bpw), ..) => Target::BitsPerWeight(bpw),
@@ -168,14 +130,14 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
         write_whole(lines, tensor_types(allocator.units(), &candidate.plan).as_bytes())?;
     }
     let (note, outcome) = describe(verdict, &base.name, args.max_kld);
-    let rows: Vec<Value> = tried.iter().map(row).collect();
+    let rows: Vec<Value> = tried.iter().map(Tried::document).collect();
     let document = json!({
         "recipe": args.out, "tensor_type_file": args.tensor_type_file, "base": base.name, "tried": rows,
         "taken": tried[taken].what, "note": note,
     });
     session.print(&document, || {
-        let lines: String = tried.iter().map(line).collect();
-        format!("{HEADER}{lines}{note} -> {}\n", args.out.display())
+        let lines: String = tried.iter().map(Tried::line).collect();
+        format!("{}{lines}{note} -> {}\n", Tried::HEADER, args.out.display())
     })?;
     Ok(outcome)
 }
@@ -183,14 +145,6 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
 /// Whether a file is one of `PATTERN=TYPE`.
 fn is_tensor_types(path: &Path) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| bitworth_quant::plan::TensorType::parse_all(&text).is_ok())
-}
-
-fn note_importance(origin: &SensitivityOrigin, imatrix: Option<&Imatrix>, units: &[TensorUnit], session: &Session) {
-    let own = imatrix.map(|imatrix| importance_sha256(imatrix, units));
-    if own != origin.imatrix_sha256 {
-        let with = if own.is_some() { "another importance matrix" } else { "an importance matrix" };
-        session.note(&format!("the sensitivities were measured with {with}; they hold for these files only about"));
-    }
 }
 
 /// Why a choice was taken, and whether it fails what was asked for.
@@ -247,18 +201,12 @@ impl Judged<'_> {
     }
 
     fn job(&self, candidates: Vec<String>) -> Result<Job> {
-        let imatrix = self.args.imatrix.as_ref().map(|file| ImatrixSpec {
-            file: Some(file.display().to_string()),
-            text: None,
-            ctx: self.args.ctx,
-            chunks: None,
-            recipes: None,
-        });
+        let imatrix = self.args.imatrix.as_ref().map(|file| ImatrixSpec::of_file(file, self.args.windows.ctx));
         let fit = self.args.fit.spec();
         let model = ModelSpec { model: self.args.model.clone(), candidates, imatrix, fit, ..ModelSpec::default() };
         let job = job::checked(Job {
             models: vec![model],
-            texts: vec![TextSpec::windows(self.text, self.args.ctx, self.args.chunks.map(NonZeroUsize::get))],
+            texts: vec![self.args.windows.cut(self.text)],
             arithmetic: Some(self.args.scoring.arithmetic.name().to_owned()),
             max_memory_mib: Some(self.args.memory.mib()),
             strict: true,

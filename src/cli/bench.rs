@@ -5,23 +5,18 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 use serde_json::json;
 
 use super::session::Session;
 use super::{DecodingArgs, DeviceArgs, Outcome, job, output};
-use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::error::EngineError;
-use bitworth_engine::sweep::{self, Lane};
 use bitworth_eval::job::{Engine, Job, ModelSpec, SpeedSpec};
 use bitworth_eval::record::OWN_ENGINE;
 use bitworth_measure::device::Device;
 use bitworth_measure::execute::Ready;
-use bitworth_measure::on_device;
 use bitworth_measure::timing::{self, Counts, NoEnergy};
 use bitworth_report::bench::{self, BenchRow};
 use bitworth_report::{markdown, table};
-use bitworth_text::tokenizer::Tokenizer;
 
 /// Time prefill and decoding. Lists and ranges are written as for llama-bench: 128,512 or 128-512, 128-512+128, 128-512*2.
 #[derive(Args)]
@@ -139,13 +134,21 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         return job::print_plan(&ready, &device, session);
     }
     let lanes = ready.lanes()?;
+    let measured_by = bitworth_measure::session();
     let finished = ready.execute(None)?;
     let rows = bench::rows(&finished.records, |lane| lanes.iter().find(|own| own.name == lane).map(|own| own.variant.bytes()));
     let records = match &args.records {
-        Some(dir) => timing::records::append(dir, &finished.records)?,
+        Some(dir) => timing::records::append(dir, &finished.records, &measured_by)?,
         None => Vec::new(),
     };
-    let divergences = if args.full { divergences(&device, &lanes, args.decoding.arithmetic, session)? } else { Vec::new() };
+    let divergences = match args.full {
+        true => timing::from_f32(&device, &lanes, args.decoding.arithmetic, session.watch())?,
+        false => Some(Vec::new()),
+    };
+    if divergences.is_none() {
+        session.note("--full: decoding is in f32, so there is nothing to compare it with");
+    }
+    let divergences = divergences.unwrap_or_default();
     let timed = finished.timed.as_ref();
     let energy = timed.map(|timed| timed.energy.as_ref());
     let order = if timed.is_some_and(|timed| timed.sequential) { "sequential" } else { "interleaved" };
@@ -178,49 +181,4 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result<Outcome> {
         return Err(EngineError::Interrupted).context("what is shown was timed before");
     }
     Ok(Outcome::Done)
-}
-
-/// How far the decoding of a model is from that in f32.
-#[derive(Serialize)]
-struct FromF32 {
-    model: String,
-    arithmetic: Arithmetic,
-    tokens: usize,
-    kld: f64,
-    same_top: f64,
-}
-
-impl FromF32 {
-    fn sentence(&self) -> String {
-        let Self { model, arithmetic, tokens, kld, same_top } = self;
-        let (name, percent) = (arithmetic.name(), 100.0 * same_top);
-        format!(
-            "{model}: decoding in {name} is {kld:.5} nats a token from f32 (KL divergence over {tokens} tokens of the model's \
-             own), with the same likeliest token in {percent:.1} %"
-        )
-    }
-}
-
-/// Tokens that arithmetics are compared on.
-const COMPARED: usize = 128;
-
-/// The same of all models; none where they are decoded in f32.
-fn divergences(device: &Device, lanes: &[Lane], asked: Option<Arithmetic>, session: &Session) -> Result<Vec<FromF32>> {
-    let arithmetic = on_device!(device, backend => asked.unwrap_or_else(|| backend.decoding_arithmetic()));
-    if arithmetic == Arithmetic::F32 {
-        session.note("--full: decoding is in f32, so there is nothing to compare it with");
-        return Ok(Vec::new());
-    }
-    let one = |Lane { name, variant, .. }: &Lane| {
-        let checkpoint = variant.checkpoint();
-        // A model of random weights has no tokenizer.
-        let start = Tokenizer::new(checkpoint).ok().and_then(|tokenizer| tokenizer.prefix()).unwrap_or(0);
-        let tokens = (COMPARED + 1).min(sweep::longest_sequence(variant.hparams()));
-        let found = on_device!(device, backend => {
-            timing::divergence(backend, variant, arithmetic, (start, tokens), session.watch())
-        })?;
-        let (model, tokens) = (name.clone(), found.tokens);
-        Ok(FromF32 { model, arithmetic, tokens, kld: found.kld, same_top: found.same_top })
-    };
-    lanes.iter().map(one).collect()
 }

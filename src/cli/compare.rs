@@ -61,17 +61,10 @@ pub struct CompareArgs {
 
 impl CompareArgs {
     fn job(&self) -> Result<Job> {
-        let imatrix = |file: &PathBuf| ImatrixSpec {
-            file: Some(file.display().to_string()),
-            text: None,
-            ctx: self.text.ctx,
-            chunks: None,
-            recipes: None,
-        };
         let model = ModelSpec {
             model: self.reference.clone(),
             candidates: self.candidates.clone(),
-            imatrix: self.imatrix.as_ref().map(imatrix),
+            imatrix: self.imatrix.as_ref().map(|file| ImatrixSpec::of_file(file, self.text.windows.ctx)),
             fit: self.fit.spec(),
             ..ModelSpec::default()
         };
@@ -136,21 +129,14 @@ fn scored(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome> {
 
 fn document(args: &CompareArgs, scoring: &Scoring, device: &Device) -> Value {
     let (candidates, floor) = scoring.scored[1..].split_at(args.candidates.len());
-    let row = |(i, candidate): (usize, &ScoredLane)| {
-        let mut row = scoring.row(i + 1);
-        if let Some(floor) = floor.first() {
-            let above = candidate.against(floor).map(|pair| pair.kld_difference);
-            row["kld_above_floor"] = json!(above.map(|e| e.value));
-            row["kld_above_floor_low"] = json!(above.and_then(|e| e.low()));
-            row["kld_above_floor_high"] = json!(above.and_then(|e| e.high()));
-            row["above_noise_floor"] = json!(candidate.is_above(floor));
-        }
-        row
+    let row = |(i, candidate): (usize, &ScoredLane)| match floor.first() {
+        Some(floor) => candidate.row_above(floor, scoring.lanes[i + 1].variant.bytes()),
+        None => scoring.row(i + 1),
     };
     let rows: Vec<Value> = candidates.iter().enumerate().map(row).collect();
     let mut document = json!({
         "reference": scoring.row(0), "candidates": rows, "pairs": statistics::pairs_document(&lanes::pairs(candidates)),
-        "tokens": scoring.scored[0].metrics.tokens, "windows": scoring.windows, "ctx": args.text.ctx,
+        "tokens": scoring.scored[0].metrics.tokens, "windows": scoring.windows, "ctx": args.text.windows.ctx,
         "text_sha256": scoring.text_sha256, "seconds": scoring.seconds, "resumed": scoring.resumed, "device": device.info(),
         "arithmetic": args.scoring.arithmetic,
     });

@@ -1,33 +1,23 @@
 //! `bitworth eval`: tasks of our own form and of lm-evaluation-harness on a model and its quantizations, in one walk: scores with
 //! intervals, differences from the first, and what follows from them.
 
-use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::job::Written;
 use super::lm_eval::{self, LmEvalArgs};
 use super::session::Session;
 use super::sweep::MemoryArgs;
 use super::{Outcome, ScoringArgs, job, output};
 use bitworth_eval::job::{DEFAULT_MARGIN, Job, Limit, ModelSpec, PerplexityKind, PerplexitySpec, TasksSpec};
-use bitworth_eval::record::Record;
 use bitworth_eval::slice::Slice;
-use bitworth_eval::stats::{self, Estimate, Verdict};
 use bitworth_eval::task::Task;
-use bitworth_measure::execute::{Harness, Named, Ready};
-use bitworth_quant::atomic_file::write_whole;
-use bitworth_report::page::{Cell, Column, Table, TableRow};
-use bitworth_report::tasks::TaskScore;
-use bitworth_report::{Summary, table, task_scores};
-use bitworth_tasks::evaluation::{About, Evaluation, date_id, file_line, sanitized};
-use bitworth_tasks::items;
-
-/// Shares of items that flip between a model and its quantization, from mild to heavy, for plans.
-const FLIP_SHARES: [f64; 3] = [0.02, 0.05, 0.1];
+use bitworth_measure::execute::{Named, Ready};
+use bitworth_report::evaluation::{Power, harness_rows, harness_table, rows};
+use bitworth_report::{table, task_scores};
 
 /// Score tasks: accuracies with 95 % intervals, and which losses are real.
 #[derive(Args)]
@@ -163,31 +153,28 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     if args.dry_run {
         return job::print_plan(&Ready::new(&job, args.records.as_deref(), &device, session.watch())?, &device, session);
     }
-    let (begin, date) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
+    let (begin, date) = (Instant::now(), lm_eval::now());
     let done = job::execute(&job, args.records.as_deref(), &device, session)?;
     let spec = job.tasks.as_ref().context("the job has no tasks")?;
-    let rows = rows(&done, spec)?;
+    let own = spec.names.iter().filter_map(|name| Task::load(name).ok()).collect::<Vec<_>>();
+    let chance = |task: &str| {
+        let plain = task.strip_suffix("+chat").unwrap_or(task);
+        own.iter().find(|known| known.name == plain).map(|task| task.chance)
+    };
+    let rows = rows(&done.report.rows, &chance);
     let mut document = json!({ "results": rows, "device": device.info(), "arithmetic": args.scoring.arithmetic });
     let mut files = done.files.clone();
     let mut figures = Vec::new();
     if let Some(harness) = done.harness.as_ref().filter(|harness| !harness.built.is_empty()) {
         let mut by_lane = Map::new();
         for summary in &done.report.rows {
-            let evaluation = evaluation(harness, &done.records, summary, args.lm_eval.bootstrap_iters)?;
-            figures.extend(lm_eval::score_rows(Some(&summary.lane), &evaluation.entries));
+            let lane = (summary.model.as_str(), summary.lane.as_str());
+            let evaluation = harness.evaluation(&done.records, lane, args.lm_eval.bootstrap_iters)?;
+            figures.extend(harness_rows(Some(&summary.lane), &evaluation.entries));
             if let Some(folder) = &args.lm_eval.output_path {
-                let about = About {
-                    model: summary.lane.clone(),
-                    model_args: format!("model={}", summary.file.as_deref().unwrap_or(&args.models[0])),
-                    limit: json!(spec.limit),
-                    bootstrap_draws: args.lm_eval.bootstrap_iters,
-                    system: spec.system.clone(),
-                    multiturn: spec.fewshot_as_multiturn,
-                    chat_template: harness.chat_template.clone(),
-                    date,
-                    seconds: begin.elapsed().as_secs_f64(),
-                };
-                files.extend(leave(&evaluation, &about, folder)?);
+                let file = format!("model={}", summary.file.as_deref().unwrap_or(&args.models[0]));
+                let when = (date, begin.elapsed().as_secs_f64());
+                files.extend(evaluation.write(&args.lm_eval.about(spec, harness, (summary.lane.as_str(), file), when), folder)?);
             }
             by_lane.insert(summary.lane.clone(), Value::Object(evaluation.entries));
         }
@@ -202,7 +189,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     session.print(&document, || {
         let mut text = match figures.is_empty() {
             true => String::new(),
-            false => table::render(&lm_eval::score_table(figures, true)) + "\n",
+            false => table::render(&harness_table(figures, true)) + "\n",
         };
         text.extend(
             task_scores(&done.report.rows, done.report.judgement)
@@ -213,139 +200,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What lm-evaluation-harness makes of the records of one lane.
-fn evaluation<'h>(harness: &'h Harness, records: &[Record], summary: &Summary, draws: usize) -> Result<Evaluation<'h>> {
-    let own = records.iter().filter(|record| record.origin.model == summary.model && record.origin.lane == summary.lane);
-    let own: Vec<_> = own.filter_map(Record::as_item).collect();
-    let answers = harness.built.iter().map(|task| {
-        let name = &task.definition.config.task;
-        items::answers(task, own.iter().copied().filter(|item| item.task == *name))
-    });
-    let answers = answers.collect::<Result<Vec<_>, _>>()?;
-    Ok(Evaluation::new(&harness.selection, &harness.built, answers, draws)?)
-}
-
-/// Leaves the files of one lane as lm-evaluation-harness does.
-pub fn leave(evaluation: &Evaluation<'_>, about: &About, folder: &Path) -> Result<Vec<PathBuf>> {
-    let folder = folder.join(sanitized(&about.model));
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let date = date_id(about.date)?;
-    let mut files = Vec::new();
-    let mut write = |name: String, text: String| {
-        let path = folder.join(name);
-        write_whole(&path, text.as_bytes())?;
-        files.push(path);
-        anyhow::Ok(())
-    };
-    for (task, lines) in evaluation.samples()? {
-        let lines: String = lines.into_iter().map(file_line).collect();
-        write(format!("samples_{}_{date}.jsonl", sanitized(task)), lines)?;
-    }
-    write(format!("results_{date}.json"), serde_json::to_string_pretty(&evaluation.document(about)?)?)?;
-    Ok(files)
-}
-
 /// Which differences the tasks can show.
 fn plan(spec: &TasksSpec, models: usize, session: &Session) -> Result<Outcome> {
-    // As scores are compared: groups that were named, and tasks that are in none.
-    let mut sizes: Vec<(String, usize)> = Vec::new();
-    for (task, group, items) in Named::find(spec, Slice::WHOLE, session.watch())?.sizes()? {
-        let name = group.unwrap_or(task);
-        match sizes.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum += items,
-            None => sizes.push((name, items)),
-        }
-    }
-    let comparisons = (models.max(2) - 1) * sizes.len();
-    let of = |items: usize| FLIP_SHARES.map(|share| stats::detectable(items as u64, share, comparisons as u64));
-    let rows: Vec<Value> = sizes
-        .iter()
-        .map(|(task, items)| {
-            let shown =
-                FLIP_SHARES.iter().zip(of(*items)).map(|(share, shown)| json!({ "flip_share": share, "difference": shown }));
-            json!({ "task": task, "items": items, "detectable": shown.collect::<Vec<_>>() })
-        })
-        .collect();
-    let document = json!({ "plan": rows, "comparisons": comparisons, "power": stats::POWER, "level": stats::LEVEL });
-    let head = |share: &f64| Column::numbers(format!("{} % flip", 100.0 * share), "");
-    let table = || Table {
-        columns: [Column::words("task", ""), Column::numbers("items", "")]
-            .into_iter()
-            .chain(FLIP_SHARES.iter().map(head))
-            .collect(),
-        rows: sizes
-            .iter()
-            .map(|(task, items)| {
-                let shown = of(*items).map(|shown| shown.map_or_else(|| "none".to_owned(), |d| format!("{:.1}", 100.0 * d)));
-                let cells = [task.clone(), items.to_string()].into_iter().chain(shown).map(Cell::words);
-                TableRow { cells: cells.collect(), marked: false }
-            })
-            .collect(),
-        notes: vec![format!(
-            "The smallest true difference in points that is found in 4 of 5 cases, where this share of the items flips, either \
-             way, among {comparisons} comparisons."
-        )],
-    };
-    session.print(&document, || table::render(&table()))?;
+    let power = Power::new(Named::find(spec, Slice::WHOLE, session.watch())?.sizes()?, models);
+    session.print(&power.document(), || table::render(&power.table()))?;
     Ok(Outcome::Done)
-}
-
-/// A row for every lane in every task and group, members of groups behind them.
-fn rows(done: &Written, spec: &TasksSpec) -> Result<Vec<Value>> {
-    let own = spec.names.iter().filter_map(|name| Task::load(name).ok()).collect::<Vec<_>>();
-    let chance = |task: &str| {
-        let plain = task.strip_suffix("+chat").unwrap_or(task);
-        own.iter().find(|known| known.name == plain).map(|task| task.chance)
-    };
-    let mut names: Vec<&str> = Vec::new();
-    for score in done.report.rows.iter().flat_map(|row| &row.tasks) {
-        if !names.contains(&score.name.as_str()) {
-            names.push(&score.name);
-        }
-    }
-    let mut rows = Vec::new();
-    for name in names {
-        for summary in &done.report.rows {
-            if let Some(score) = summary.tasks.iter().find(|score| score.name == name) {
-                add_rows(summary, score, None, &chance, &mut rows);
-            }
-        }
-    }
-    Ok(rows)
-}
-
-fn add_rows(
-    summary: &Summary,
-    score: &TaskScore,
-    group: Option<&str>,
-    chance: &impl Fn(&str) -> Option<f64>,
-    rows: &mut Vec<Value>,
-) {
-    let comparison = score.against_reference.as_ref();
-    let paired = comparison.map(|comparison| &comparison.paired);
-    let difference = paired.map(|paired| paired.difference);
-    let [low, high] = [Estimate::low, Estimate::high].map(|end| difference.as_ref().and_then(end));
-    let mut row = json!({
-        "model": summary.lane, "task": score.name, "group": group, "version": score.version, "metric": score.metric,
-        "items": score.items, "chance": chance(&score.name),
-        "accuracy": score.accuracy.value, "low": score.accuracy.low(), "high": score.accuracy.high(),
-        "standard_error": score.error.clustered_error, "lm_eval_standard_error": score.error.standard_error,
-        "difference": difference.map(|d| d.value), "difference_low": low, "difference_high": high,
-        "only_reference": paired.and_then(|p| p.only_reference), "only_model": paired.and_then(|p| p.only_lane),
-        "p_value": paired.map(|p| p.p_value), "p_adjusted": comparison.map(|c| c.p_adjusted),
-        "choices": score.choices,
-    });
-    if let Some(comparison) = comparison {
-        let (verdict, items) = match comparison.verdict {
-            Verdict::Worse => ("worse", None),
-            Verdict::NotWorse => ("not_worse", None),
-            Verdict::Undecided { items } => ("undecided", items),
-        };
-        row["verdict"] = verdict.into();
-        row["items_that_decide"] = json!(items);
-    }
-    rows.push(row);
-    for member in &score.members {
-        add_rows(summary, member, Some(&score.name), chance, rows);
-    }
 }

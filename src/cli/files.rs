@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bitworth_quant::atomic_file::AtomicFile;
-use bitworth_quant::convert::facts::has_no_form_in_llama_cpp;
 use bitworth_quant::quantize::{Output, QuantizeOptions, Source, Split, Written};
 use bitworth_quant::{DType, Recipe};
 use clap::Args;
@@ -103,35 +102,7 @@ impl WriteArgs {
                 }
             }
         }
-        if outputs.iter().any(|output| has_no_form_in_llama_cpp(&output.metadata)) {
-            session.note(
-                "some blocks of this model have experts and some have none; llama.cpp has no form for that and will not \
-                 open the file, bitworth does",
-            );
-        }
-        if let Some(output) = outputs.first() {
-            for (key, id) in bitworth_quant::vocab::ids_beyond_the_tokens(&output.metadata) {
-                session.note(&format!("{key} is {id}, which is no token; it counts as absent, for llama.cpp too"));
-            }
-            let cut = bitworth_quant::vocab::cut_by_llama_cpp(&output.metadata);
-            if let Some(first) = cut.first() {
-                session.note(&format!(
-                    "only tokenizer.json calls {first:?} and {} others tokens to be kept whole; llama.cpp will cut them to \
-                     pieces, bitworth does not",
-                    cut.len() - 1
-                ));
-            }
-        }
-        for output in outputs {
-            if let Some(note) = output.plan.fall_back_note() {
-                session.note(&note);
-            }
-            let unweighted = output.unweighted();
-            if let Some(first) = unweighted.first() {
-                let (recipe, count) = (&output.plan.recipe.name, unweighted.len());
-                session.note(&format!("{recipe}: the importance matrix has no entry for {count} tensors, as {first}"));
-            }
-        }
+        Output::notes(outputs).iter().for_each(|note| session.note(note));
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();
         let options = QuantizeOptions {
@@ -217,6 +188,21 @@ pub fn check_replaceable<'a>(
     if !is_one(&place) {
         bail!("{}: is there and no {kind}; remove it or write to another name", out.display());
     }
+    Ok(())
+}
+
+/// The same, and it can be written: known now, and not when hours of work are done.
+///
+/// # Errors
+/// As [`check_replaceable`]; a place that cannot be written.
+pub fn check_output<'a>(
+    out: &Path,
+    inputs: impl Iterator<Item = &'a Path>,
+    kind: &str,
+    is_one: impl Fn(&Path) -> bool,
+) -> Result<()> {
+    check_replaceable(out, inputs, kind, is_one)?;
+    drop(AtomicFile::create(out)?);
     Ok(())
 }
 

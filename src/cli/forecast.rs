@@ -11,13 +11,11 @@ use serde_json::json;
 use super::session::Session;
 use super::{Outcome, output};
 use bitworth_advise::hardware::Catalogue;
-use bitworth_advise::memory::FitVerdict;
 use bitworth_advise::settings::HARDWARE;
+use bitworth_advise::speed::Calibration;
 use bitworth_advise::speed::resolve::{self, RowForecast};
 use bitworth_advise::speed::table::SpeedTable;
-use bitworth_advise::speed::{Calibration, Forecast};
 use bitworth_measure::probe;
-use bitworth_report::number::plain;
 
 /// Forecast the speeds of a table's rows.
 #[derive(Args)]
@@ -65,9 +63,6 @@ impl HardwareDirs {
     }
 }
 
-/// The columns that are added.
-const COLUMNS: [&str; 8] = ["tg_forecast", "tg_low", "tg_high", "pp_forecast", "pp_low", "pp_high", "fits", "reason"];
-
 /// The text of a table's file, and the table.
 pub fn read(path: &Path) -> Result<(String, SpeedTable)> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
@@ -87,8 +82,8 @@ pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
     let calibration = calibration(args.calibration.as_deref())?;
     let catalogue = args.dirs.catalogue(table.rows.iter().map(|row| row.hardware.as_str()))?;
     let answers: Vec<RowForecast> = table.rows.iter().map(|row| resolve::forecast_row(&catalogue, &calibration, row)).collect();
-    let cells: Vec<Vec<String>> = answers.iter().map(cells).collect();
-    write_whole(&args.out, table.render_with(&COLUMNS, &cells).as_bytes())?;
+    let cells: Vec<Vec<String>> = answers.iter().map(|answer| answer.cells(&output::flag)).collect();
+    write_whole(&args.out, table.render_with(&RowForecast::COLUMNS, &cells).as_bytes())?;
     let count = |has: fn(&RowForecast) -> bool| answers.iter().filter(|a| has(a)).count();
     let (decode, prefill) = (count(|a| a.decode.is_some()), count(|a| a.prefill.is_some()));
     let document = json!({ "rows": answers.len(), "decode": decode, "prefill": prefill, "out": args.out });
@@ -96,23 +91,4 @@ pub fn run(args: &ForecastArgs, session: &Session) -> Result<Outcome> {
         format!("{} rows, {decode} with a forecast of decoding, {prefill} of prefill: {}", answers.len(), args.out.display())
     })?;
     Ok(Outcome::Done)
-}
-
-fn cells(answer: &RowForecast) -> Vec<String> {
-    let mut cells = Vec::with_capacity(COLUMNS.len());
-    for forecast in [answer.decode, answer.prefill] {
-        let values = forecast.map(|Forecast { tps, low, high }| [tps, low, high]);
-        cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| plain(v[i], 4))));
-    }
-    cells.push(answer.fits.map_or("", fits_name).to_owned());
-    cells.push(answer.reason.describe(&output::flag));
-    cells
-}
-
-fn fits_name(verdict: FitVerdict) -> &'static str {
-    match verdict {
-        FitVerdict::Fits => "yes",
-        FitVerdict::FitsRaised => "raised",
-        FitVerdict::DoesNotFit => "no",
-    }
 }

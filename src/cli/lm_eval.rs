@@ -1,7 +1,6 @@
 //! `bitworth eval` with tasks of lm-evaluation-harness: which there are and which run, their requests as a file, recorded answers
 //! judged without a model.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,8 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use rayon::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::session::Session;
 use super::{Outcome, output};
@@ -19,15 +17,15 @@ use bitworth_eval::slice::Slice;
 use bitworth_measure::execute::{Harness, Named};
 use bitworth_measure::models;
 use bitworth_quant::atomic_file::write_whole;
-use bitworth_report::page::{Cell, Column, Table, TableRow};
+use bitworth_report::evaluation::{harness_rows, harness_table};
 use bitworth_report::table;
 use bitworth_tasks::answers::Answers;
 use bitworth_tasks::ask::Built;
+use bitworth_tasks::check::{self, TaskCheck};
 use bitworth_tasks::evaluation::{About, Evaluation};
-use bitworth_tasks::files::config::TaskConfig;
-use bitworth_tasks::files::index::{Chosen, Entry, Index};
+use bitworth_tasks::files::index::Index;
 use bitworth_tasks::judge::BOOTSTRAP_DRAWS;
-use bitworth_tasks::task::{Definition, Refusal};
+use bitworth_tasks::requests;
 use bitworth_text::chat::{ChatTemplate, Date};
 
 /// Options for tasks of lm-evaluation-harness.
@@ -105,6 +103,27 @@ impl LmEvalArgs {
             ..spec
         })
     }
+
+    /// What the files of lm-evaluation-harness say of an evaluation: the model's name and path, when it began, how long it took.
+    pub fn about(
+        &self,
+        spec: &TasksSpec,
+        harness: &Harness,
+        (model, model_args): (&str, String),
+        (date, seconds): (f64, f64),
+    ) -> About {
+        About {
+            model: model.to_owned(),
+            model_args,
+            limit: json!(spec.limit),
+            bootstrap_draws: self.bootstrap_iters,
+            system: spec.system.clone(),
+            multiturn: spec.fewshot_as_multiturn,
+            chat_template: harness.chat_template.clone(),
+            date,
+            seconds,
+        }
+    }
 }
 
 /// Runs what needs no answers of a model; `model` is that whose chat template is asked for.
@@ -119,13 +138,7 @@ pub fn run(args: &LmEvalArgs, spec: &TasksSpec, model: Option<&str>, session: &S
     let mut spec = spec.clone();
     if let Some(answers) = answers.as_ref().filter(|_| spec.limit == Limit::All) {
         // Where nothing else is asked for, what was answered says which documents.
-        let tasks = Index::read(&args.include_path)?.select(&spec.names)?.tasks;
-        for task in &tasks {
-            if answers.documents(&task.name).is_empty() {
-                bail!("--answers: there are none to the task {}", task.name);
-            }
-        }
-        spec.limit = Limit::Samples(tasks.iter().map(|task| (task.name.clone(), answers.documents(&task.name))).collect());
+        spec.limit = answers.limit(&Index::read(&args.include_path)?.select(&spec.names)?.tasks)?;
     }
     let template = match (spec.chat, model) {
         (false, _) => None,
@@ -148,17 +161,9 @@ pub fn run(args: &LmEvalArgs, spec: &TasksSpec, model: Option<&str>, session: &S
 }
 
 fn requests_out(path: &Path, built: &[Arc<Built>], session: &Session) -> Result<Outcome> {
-    let mut text = String::new();
-    let mut count = 0;
-    for task in built {
-        for asked in &task.asked {
-            text += &serde_json::to_string(&task.line(asked))?;
-            text.push('\n');
-            count += asked.requests.len();
-        }
-    }
-    write_whole(path, text.as_bytes())?;
-    let documents: usize = built.iter().map(|task| task.asked.len()).sum();
+    let asked = || built.iter().flat_map(|task| &task.asked);
+    let (documents, count) = (asked().count(), asked().map(|asked| asked.requests.len()).sum::<usize>());
+    write_whole(path, requests::lines(built).as_bytes())?;
     let strays: usize = built.iter().map(|task| task.strays).sum();
     let document =
         json!({ "file": path, "tasks": built.len(), "documents": documents, "requests": count, "gold_outside": strays });
@@ -171,119 +176,45 @@ fn requests_out(path: &Path, built: &[Arc<Built>], session: &Session) -> Result<
 fn judged(args: &LmEvalArgs, spec: &TasksSpec, harness: &Harness, answers: &Answers, session: &Session) -> Result<Outcome> {
     let own = harness.built.iter().map(|task| answers.of(task)).collect::<Result<Vec<_>, _>>()?;
     let evaluation = Evaluation::new(&harness.selection, &harness.built, own, args.bootstrap_iters)?;
-    let about = About {
-        model: "answers".to_owned(),
-        model_args: args.answers.as_deref().map_or_else(String::new, |path| path.display().to_string()),
-        limit: json!(spec.limit),
-        bootstrap_draws: args.bootstrap_iters,
-        system: spec.system.clone(),
-        multiturn: spec.fewshot_as_multiturn,
-        chat_template: harness.chat_template.clone(),
-        date: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
-        seconds: 0.0,
-    };
+    let file = args.answers.as_deref().map_or_else(String::new, |path| path.display().to_string());
+    let about = args.about(spec, harness, ("answers", file), (now(), 0.0));
     let mut document = evaluation.document(&about)?;
     if let Some(folder) = &args.output_path {
-        document["files"] = json!(super::eval::leave(&evaluation, &about, folder)?);
+        document["files"] = json!(evaluation.write(&about, folder)?);
     }
-    session.print(&document, || table::render(&score_table(score_rows(None, &evaluation.entries), false)))?;
+    session.print(&document, || table::render(&harness_table(harness_rows(None, &evaluation.entries), false)))?;
     Ok(Outcome::Done)
 }
 
-/// A row for every figure, with the lane in front where there is one.
-pub fn score_rows(lane: Option<&str>, entries: &Map<String, Value>) -> Vec<TableRow> {
-    let mut rows = Vec::new();
-    for (name, entry) in entries {
-        for (key, value) in entry.as_object().into_iter().flatten() {
-            let Some((metric, filter)) = key.split_once(',').filter(|(metric, _)| !metric.ends_with("_stderr")) else { continue };
-            let error = entry.get(format!("{metric}_stderr,{filter}")).and_then(Value::as_f64);
-            let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.4}"));
-            let words = [name.as_str(), filter, metric].map(str::to_owned);
-            let cells = lane.map(str::to_owned).into_iter().chain(words).chain([number(value.as_f64()), number(error)]);
-            rows.push(TableRow { cells: cells.map(Cell::words).collect(), marked: false });
-        }
-    }
-    rows
-}
-
-/// The table of such rows.
-pub fn score_table(rows: Vec<TableRow>, has_lanes: bool) -> Table {
-    let words =
-        ["model", "task", "filter", "metric"].into_iter().skip(usize::from(!has_lanes)).map(|head| Column::words(head, ""));
-    let numbers = ["value", "standard error"].map(|head| Column::numbers(head, ""));
-    Table { columns: words.chain(numbers).collect(), rows, notes: Vec::new() }
-}
-
-/// What keeps a task from running, as a word and as a text.
-fn verdict(chosen: &Chosen) -> (&'static str, Option<String>) {
-    match TaskConfig::new(chosen) {
-        Err(e) => ("broken", Some(e.to_string())),
-        Ok(config) => match Definition::new(config) {
-            Ok(_) => ("runs", None),
-            Err(refusal) => (
-                match &refusal {
-                    Refusal::NeedsTwin(_) => "needs a twin",
-                    Refusal::NeedsPython(_) => "needs Python",
-                    Refusal::NotText(_) => "not text",
-                    Refusal::Broken(_) => "broken",
-                },
-                Some(refusal.to_string()),
-            ),
-        },
-    }
+/// Now, in seconds since 1970.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn check(args: &LmEvalArgs, names: &[String], session: &Session) -> Result<Outcome> {
     let begin = std::time::Instant::now();
     let index = Index::of_folders(&args.include_path)?;
     let seconds = begin.elapsed().as_secs_f64();
-    let chosen: Vec<(Chosen, bool)> = match names {
-        [] => index.entries().filter_map(|(name, entry)| of_entry(name, entry)).collect(),
-        names => index.select(names)?.tasks.into_iter().map(|chosen| (chosen, false)).collect(),
-    };
-    let verdicts: Vec<(&Chosen, &'static str, Option<String>)> = chosen
-        .par_iter()
-        .map(|(chosen, is_class)| match is_class {
-            true => (chosen, "needs Python", Some("the task is a Python class".to_owned())),
-            false => {
-                let (word, why) = verdict(chosen);
-                (chosen, word, why)
-            }
-        })
-        .collect();
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    verdicts.iter().for_each(|(_, word, _)| *counts.entry(word).or_default() += 1);
-    let tasks: Vec<Value> = verdicts
-        .iter()
-        .map(|(chosen, word, why)| json!({ "task": chosen.name, "file": chosen.source.path, "verdict": word, "why": why }))
-        .collect();
+    let tasks = check::check(&index, names)?;
+    let counts = check::counts(&tasks);
     let skipped: Vec<Value> = index.skipped.iter().map(|(path, why)| json!({ "file": path, "why": why })).collect();
     let document = json!({
-        "tasks": tasks, "counts": counts, "total": verdicts.len(), "skipped_files": skipped, "index_seconds": seconds,
+        "tasks": tasks, "counts": counts, "total": tasks.len(), "skipped_files": skipped, "index_seconds": seconds,
     });
     session.print(&document, || {
         let mut text = String::new();
-        for (chosen, word, why) in &verdicts {
+        for TaskCheck { task, verdict, why, .. } in &tasks {
             let why = why.as_ref().map(|why| format!(": {}", output::tame(why))).unwrap_or_default();
-            let _ = writeln!(text, "{}: {word}{why}", output::tame(&chosen.name));
+            let _ = writeln!(text, "{}: {verdict}{why}", output::tame(task));
         }
         for (path, why) in &index.skipped {
             let _ = writeln!(text, "{}: {}", output::tame(&path.display().to_string()), output::tame(why));
         }
-        let _ = writeln!(text, "{} tasks, {} files left out", verdicts.len(), index.skipped.len());
+        let _ = writeln!(text, "{} tasks, {} files left out", tasks.len(), index.skipped.len());
         for (word, count) in &counts {
             let _ = writeln!(text, "  {word}: {count}");
         }
         text
     })?;
     Ok(Outcome::Done)
-}
-
-/// A task of the index, and whether it is a Python class.
-fn of_entry(name: &str, entry: &Entry) -> Option<(Chosen, bool)> {
-    match entry {
-        Entry::Task(source) => Some((Chosen { name: name.to_owned(), source: source.clone() }, false)),
-        Entry::Python(source) => Some((Chosen { name: name.to_owned(), source: source.clone() }, true)),
-        Entry::Group(_) | Entry::Tag(_) => None,
-    }
 }

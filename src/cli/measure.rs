@@ -6,22 +6,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::{DType, Imatrix};
 use clap::Args;
 use serde_json::json;
 
-use super::files::{check_replaceable, is_parquet};
+use super::files::{check_output, is_parquet};
 use super::plan_args::parse_dtype;
 use super::session::Session;
 use super::sweep::MemoryArgs;
 use super::{DeviceArgs, Outcome};
 use bitworth_eval::records;
-use bitworth_eval::sensitivity::{Sensitivity, SensitivityTable};
 use bitworth_measure::device::Device;
 use bitworth_measure::sensitivity::{self, Measure};
 use bitworth_measure::text::TextWindows;
 use bitworth_measure::{models, on_device};
+use bitworth_report::heat_map;
 use bitworth_text::tokenizer::Tokenizer;
 
 /// The types of a table, where no others are asked for.
@@ -69,33 +68,19 @@ pub struct MeasureArgs {
     device: DeviceArgs,
 }
 
-impl MeasureArgs {
-    fn measured(&self) -> Vec<DType> {
-        if !self.measured.is_empty() {
-            return self.measured.clone();
-        }
-        // What larger types lose is little beside the noise of a short text.
-        let usual = [DType::Q2_K, DType::Q3_K, DType::Q4_K];
-        let found: Vec<DType> = self.types.iter().copied().filter(|dtype| usual.contains(dtype)).collect();
-        if found.is_empty() { self.types.iter().copied().take(1).collect() } else { found }
-    }
-}
-
 pub fn run(args: &MeasureArgs, session: &Session) -> Result<Outcome> {
     for (i, dtype) in args.types.iter().enumerate() {
         if args.types[..i].contains(dtype) {
             bail!("--types names {} twice", dtype.name().to_lowercase());
         }
     }
-    let measured = args.measured();
+    let measured = if args.measured.is_empty() { sensitivity::usual(&args.types) } else { args.measured.clone() };
     if let Some(dtype) = measured.iter().find(|dtype| !args.types.contains(dtype)) {
         bail!("--measured: {} is none of --types", dtype.name().to_lowercase());
     }
     let checkpoint = models::open(&args.model, session.watch())?;
     let inputs = checkpoint.files().iter().map(PathBuf::as_path).chain([Path::new(&args.text)]);
-    check_replaceable(&args.out, inputs, "parquet file", is_parquet)?;
-    // Now, and not when hours of work are done.
-    drop(AtomicFile::create(&args.out)?);
+    check_output(&args.out, inputs, "parquet file", is_parquet)?;
     let limit = (args.tokens.get() / args.ctx.max(1)).max(1);
     let tokenizer = Tokenizer::new(&checkpoint)?;
     let text = TextWindows::windows(&tokenizer, &models::read_text(&args.text)?, args.ctx, Some(limit));
@@ -123,20 +108,7 @@ pub fn run(args: &MeasureArgs, session: &Session) -> Result<Outcome> {
     session.print(&document, || {
         let end =
             format!("{} rows, {branches} with a divergence, in {seconds:.1} s -> {}\n", table.rows.len(), args.out.display());
-        shown(&table) + &end
+        heat_map::worst(&table, SHOWN) + &end
     })?;
     Ok(Outcome::Done)
-}
-
-/// The units that lose the most.
-fn shown(table: &SensitivityTable) -> String {
-    let mut rows: Vec<(&Sensitivity, f64)> = table.rows.iter().filter_map(|row| Some((row, row.kld?))).collect();
-    rows.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let mut text = format!("{:<28} {:>6} {:>12} {:>12} {:>10}\n", "unit", "type", "KLD", "+-", "outputs");
-    for (row, kld) in rows.into_iter().take(SHOWN) {
-        let unit = row.block.map_or_else(|| row.unit.clone(), |block| format!("blk.{block}.{}", row.unit));
-        let error = row.kld_error.map_or_else(|| "-".to_owned(), |error| format!("{:.6}", 2.0 * error));
-        text += &format!("{unit:<28} {:>6} {kld:>12.6} {error:>12} {:>9.3}%\n", row.to, 100.0 * row.err);
-    }
-    text
 }

@@ -11,7 +11,7 @@ use bitworth_advise::settings;
 use bitworth_engine::backend::DeviceError;
 use bitworth_engine::error::{EngineError, MAX_MEMORY};
 use bitworth_eval::job::FIT;
-use bitworth_measure::settings::{CHUNKS, CTX};
+use bitworth_measure::settings::{CHUNKS, CTX, NOISE_FLOOR, REQUESTS};
 use bitworth_quant::checkpoint::OtherParts;
 use bitworth_quant::message::{Message, Names, Setting};
 use bitworth_text::chat::ChatError;
@@ -95,7 +95,14 @@ pub fn flag(setting: Setting) -> String {
 }
 
 /// Settings that a configuration of `bitworth run` holds, with their keys there.
-const KEYS: [(Setting, &str); 4] = [(MAX_MEMORY, "max_memory_mib"), (CHUNKS, "chunks"), (CTX, "ctx"), (FIT, "[fit]")];
+const KEYS: [(Setting, &str); 6] = [
+    (MAX_MEMORY, "max_memory_mib"),
+    (CHUNKS, "chunks"),
+    (CTX, "ctx"),
+    (FIT, "[fit]"),
+    (NOISE_FLOOR, "noise_floor"),
+    (REQUESTS, "requests"),
+];
 
 /// What a user writes for a setting where a configuration holds it: `max_memory_mib`.
 pub fn key(setting: Setting) -> String {

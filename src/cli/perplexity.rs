@@ -28,18 +28,32 @@ pub struct PerplexityArgs {
     scoring: ScoringArgs,
 }
 
+/// How a text is cut.
+#[derive(Args)]
+pub struct WindowArgs {
+    /// Tokens in a window of the text.
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub ctx: usize,
+    /// Score only the first N windows.
+    #[arg(long, value_name = "N")]
+    chunks: Option<NonZeroUsize>,
+}
+
+impl WindowArgs {
+    /// A text, cut so.
+    pub fn cut(&self, file: &str) -> TextSpec {
+        TextSpec::windows(file, self.ctx, self.chunks.map(NonZeroUsize::get))
+    }
+}
+
 /// Which text, and how it is cut.
 #[derive(Args)]
 pub struct TextArgs {
     /// The text file; `compare` takes several.
     #[arg(long = "text", required = true, value_name = "FILE")]
     pub texts: Vec<String>,
-    /// Tokens in a window.
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    pub ctx: usize,
-    /// Score only the first N windows.
-    #[arg(long, value_name = "N")]
-    chunks: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub windows: WindowArgs,
     #[command(flatten)]
     pub sweep: SweepArgs,
     /// Print all statistics of each lane, in the manner of llama-perplexity.
@@ -56,10 +70,9 @@ impl TextArgs {
     /// # Errors
     /// As [`job::checked`].
     pub fn job(&self, model: ModelSpec, scoring: &ScoringArgs) -> Result<Job> {
-        let chunks = self.chunks.map(NonZeroUsize::get);
         job::checked(Job {
             models: vec![model],
-            texts: self.texts.iter().map(|file| TextSpec::windows(file, self.ctx, chunks)).collect(),
+            texts: self.texts.iter().map(|file| self.windows.cut(file)).collect(),
             arithmetic: Some(scoring.arithmetic.name().to_owned()),
             max_memory_mib: Some(self.sweep.memory.mib()),
             strict: true,
@@ -90,7 +103,7 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
     let (lane, windows, seconds) = (&scoring.scored[0], scoring.windows, scoring.seconds);
     let mut document = scoring.row(0);
     let more = json!({
-        "model": lane.name, "windows": windows, "ctx": args.text.ctx, "text_sha256": scoring.text_sha256,
+        "model": lane.name, "windows": windows, "ctx": args.text.windows.ctx, "text_sha256": scoring.text_sha256,
         "seconds": seconds, "device": device.info(), "arithmetic": args.scoring.arithmetic,
     });
     for (key, value) in more.as_object().into_iter().flatten() {
@@ -106,7 +119,7 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
             "perplexity {:.4}{interval}, {} tokens scored in {windows} windows of {}, {seconds:.1} s on {}\n",
             ppl.value,
             lane.metrics.tokens,
-            args.text.ctx,
+            args.text.windows.ctx,
             device.info().name
         );
         if args.text.full {

@@ -70,9 +70,7 @@ struct CardArgs {
 
 pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     if args.columns {
-        let rows = schema::schema();
-        let document: Vec<_> = rows.iter().map(|c| json!({ "column": c.name, "unit": c.unit, "meaning": c.meaning })).collect();
-        session.print(&json!({ "columns": document }), schema::markdown)?;
+        session.print(&json!({ "columns": schema::schema() }), schema::markdown)?;
         return Ok(Outcome::Done);
     }
     if let Some([old, new]) = args.compare.as_deref() {

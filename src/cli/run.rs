@@ -23,7 +23,7 @@ pub struct RunArgs {
     /// results/NAME-1of2 with --slice 1/2].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Leave the timings out: what is left is the same to the bit every time.
+    /// Leave the timings out: all figures that are left are the same to the bit every time.
     #[arg(long)]
     no_speed: bool,
     /// Print the plan (files, passes, bytes to be read, memory, estimated time) and do nothing.
@@ -50,7 +50,7 @@ fn run_configuration(args: &RunArgs, session: &Session) -> Result<Outcome> {
     job.strict |= args.strict;
     if args.no_speed {
         job.speed = None;
-        if job.texts.is_empty() && job.tasks.is_none() {
+        if job.texts.is_empty() && job.tasks.is_none() && job.requests.is_none() {
             bail!("--no-speed leaves nothing to measure: the configuration has neither [text] nor [tasks]");
         }
     }

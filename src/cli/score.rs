@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::files::{check_replaceable, is_parquet};
+use super::files::{check_output, is_parquet};
 use super::session::Session;
 use super::sweep::{SweepArgs, inputs};
 use super::{Outcome, ScoringArgs, job};
@@ -62,9 +62,7 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
         return job::print_plan(&ready, &device, session);
     }
     let lanes = ready.lanes()?;
-    check_replaceable(&args.out, inputs(&lanes).chain([args.requests.as_path()]), "parquet file", is_parquet)?;
-    // Begun before the work, so that a place that cannot be written is known at once.
-    drop(bitworth_quant::atomic_file::AtomicFile::create(&args.out)?);
+    check_output(&args.out, inputs(&lanes).chain([args.requests.as_path()]), "parquet file", is_parquet)?;
     let resumed = args.sweep.is_resumed();
     let begin = std::time::Instant::now();
     let answers = ready.answer(args.sweep.resume())?.answers;

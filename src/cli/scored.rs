@@ -15,6 +15,7 @@ use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::sweep::{Files, inputs};
 use bitworth_engine::sweep::Lane;
+use bitworth_eval::record::{Record, SessionInfo};
 use bitworth_measure::device::Device;
 use bitworth_measure::execute::{Beside, Ready};
 use bitworth_measure::reference::lane::ReferenceSource;
@@ -77,7 +78,7 @@ impl Scoring {
         let read = asked.source.into_iter().flat_map(SourceArgs::files);
         let kept = asked.keep.kept(inputs(&lanes).chain(read))?;
         let resumed = asked.text.sweep.is_resumed();
-        let begin = Instant::now();
+        let (begin, measured_by) = (Instant::now(), bitworth_measure::session());
         let sinks = made.as_ref().map_or(&[][..], Files::sinks);
         let beside = Beside { source: &source, kept: &kept, sinks, layers: asked.layers, resume: asked.text.sweep.resume() };
         let finished = ready.execute(Some(&beside))?;
@@ -86,7 +87,8 @@ impl Scoring {
         let seconds = begin.elapsed().as_secs_f64();
         let scored = ScoredLane::all(&finished.records)?;
         let layers = asked.layers.then(|| LaneLayers::new(finished.layers));
-        let records = folder.map(|folder| folder.write(&scored, &finished.records, layers.as_ref())).transpose()?;
+        let records =
+            folder.map(|folder| folder.write((&scored[..], layers.as_ref()), &finished.records, &measured_by)).transpose()?;
         let from = source.describe();
         Ok(Self { lanes, scored, layers, windows, text_sha256, seconds, resumed, from, records, written })
     }
@@ -118,11 +120,11 @@ impl RecordsFolder {
 
     fn write(
         mut self,
-        scored: &[ScoredLane],
-        records: &[bitworth_eval::record::Record],
-        layers: Option<&LaneLayers>,
+        (scored, layers): (&[ScoredLane], Option<&LaneLayers>),
+        records: &[Record],
+        measured_by: &SessionInfo,
     ) -> Result<Vec<PathBuf>> {
-        let mut files = lanes::write(&self.dir, scored, records)?;
+        let mut files = lanes::write(&self.dir, scored, records, measured_by)?;
         if let Some(layers) = layers {
             let path = tokens::layers_path(&self.dir);
             tokens::write_layers(&path, layers.lanes())?;

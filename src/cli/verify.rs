@@ -76,14 +76,5 @@ pub fn run(args: &VerifyArgs, session: &Session) -> Result<Outcome> {
 
 fn line(t: &TensorMatch) -> String {
     let (name, dtype) = (output::tame(&t.tensor).replace('\n', "\\n"), t.dtype.name());
-    let differ = format!("{} of {} blocks differ", t.blocks_that_differ, t.blocks);
-    let what = match t.found {
-        Match::Same => "the same".to_owned(),
-        Match::Rounding => format!("equal but for rounding: {differ}, by {:.2e} at most", t.max_difference),
-        Match::Other => format!("other weights: {differ}, error {:.3e} where {:.3e} was to be", t.rmse, t.own_rmse),
-        Match::Shape => "has another shape in the model".to_owned(),
-        Match::Unknown => "is no tensor of the model".to_owned(),
-        Match::Missing => "is missing in the file".to_owned(),
-    };
-    format!("{name:40} {dtype:6}  {what}\n")
+    format!("{name:40} {dtype:6}  {}\n", t.sentence())
 }

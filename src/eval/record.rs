@@ -1,7 +1,7 @@
 //! The rows a run leaves behind: lanes, scored sequences, judged items, timings. Numbers as they were measured, never rounded;
 //! the report reads nothing else. Files are written by [`super::records`], statistics are in `stats`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Grows whenever records change their meaning; a report refuses records of a later version. Since 2 timings say whether the
 /// machine drifted, and those that did count in no median. Since 3 sequences say the name of their text and keep their tokens,
@@ -47,6 +47,24 @@ impl Origin {
             arithmetic: arithmetic.into(),
         }
     }
+}
+
+/// One start of the program that measured: when, where and by what. It stands beside the records of a file and in none of them,
+/// so that what was measured twice alike gives records that are equal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// When it began, in seconds since 1970.
+    pub unix_seconds: u64,
+    /// The machine's name, where the system tells it.
+    pub host: Option<String>,
+    /// The operating system and its version, where it tells them.
+    pub system: Option<String>,
+    /// Threads that computed.
+    pub threads: usize,
+    /// Version of the program.
+    pub bitworth: String,
+    /// The commit that the program was built of, as the builder or git said; releases alone say one.
+    pub commit: Option<String>,
 }
 
 /// One row.

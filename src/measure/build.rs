@@ -1,5 +1,5 @@
-//! Which commit a release is built of, for the sessions in `run.json` (`BITWORTH_COMMIT`, unless the builder has set it). Other
-//! builds say none: they would be made again behind every commit.
+//! Which commit a release is built of, for the sessions in `run.json` and beside records (`BITWORTH_COMMIT`, unless the builder
+//! has set it). Other builds say none: they would be made again behind every commit.
 
 use std::io::{self, Write};
 use std::path::Path;

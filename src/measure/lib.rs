@@ -15,6 +15,7 @@ pub mod reference;
 pub mod requests;
 pub mod second_moment;
 pub mod sensitivity;
+mod session;
 pub mod settings;
 pub mod text;
 pub mod timing;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bitworth_quant::Progress;
 
 pub use error::{Error, Result};
+pub use session::session;
 pub use settings::SETTINGS;
 
 /// What a long call is given to talk to whoever waits for it.

@@ -6,6 +6,8 @@
 //! 8 K^2 bytes each, for experts each.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
@@ -26,6 +28,8 @@ use bitworth_engine::observe::Site;
 
 /// Rows whose products are summed in f32.
 const BLOCK_ROWS: usize = 256;
+/// A safetensors header longer than this is not believed, as in the safetensors library.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// A file of second moments in the making: for each input of matrices one tensor NAME of F32 `[K, K]` (`[matrices, K, K]` for
 /// tensors of experts or heads) and NAME.counts of I64 `[1]` (`[matrices]`), where NAME is the first tensor that reads the input.
@@ -191,4 +195,19 @@ impl Moment {
         self.pending.clear();
         Ok(())
     }
+}
+
+/// Whether a file holds second moments, by its header.
+pub fn is_one(path: &Path) -> bool {
+    let header = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length).min(MAX_HEADER_BYTES);
+        let mut header = Vec::new();
+        file.take(length).read_to_end(&mut header)?;
+        Ok(header)
+    };
+    let json = header().ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    json.is_some_and(|header| header["__metadata__"]["readers"].is_string())
 }

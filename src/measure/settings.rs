@@ -18,9 +18,11 @@ pub const LLAMA_BENCH: Setting = Setting::new("llama_bench");
 pub const NOISE_FLOOR: Setting = Setting::new("noise_floor");
 /// How a store keeps numbers: [`crate::reference::store::HiddenType`].
 pub const REFERENCE_TYPE: Setting = Setting::new("reference_type");
+/// `Job::requests` of `bitworth_eval::job`.
+pub const REQUESTS: Setting = Setting::new("requests");
 /// [`crate::imatrix::Collect::second_moment`].
 pub const SECOND_MOMENT: Setting = Setting::new("second_moment");
 
 /// All of them.
 pub const SETTINGS: &[Setting] =
-    &[BATCH, CHUNKS, CTX, DELAY, FROM_CHUNK, LLAMA_BENCH, NOISE_FLOOR, REFERENCE_TYPE, SECOND_MOMENT];
+    &[BATCH, CHUNKS, CTX, DELAY, FROM_CHUNK, LLAMA_BENCH, NOISE_FLOOR, REFERENCE_TYPE, REQUESTS, SECOND_MOMENT];

@@ -32,6 +32,19 @@ pub fn page(table: &SensitivityTable, name: &str) -> Page {
     Page { title: "What each part of the model loses in fewer bits".into(), lead: lead(table), about: vec![about], sections }
 }
 
+/// The units that lose the most, `count` of them, for a terminal.
+pub fn worst(table: &SensitivityTable, count: usize) -> String {
+    let mut rows: Vec<(&Sensitivity, f64)> = table.rows.iter().filter_map(|row| Some((row, row.kld?))).collect();
+    rows.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut text = format!("{:<28} {:>6} {:>12} {:>12} {:>10}\n", "unit", "type", "KLD", "+-", "outputs");
+    for (row, kld) in rows.into_iter().take(count) {
+        let unit = row.block.map_or_else(|| row.unit.clone(), |block| format!("blk.{block}.{}", row.unit));
+        let error = row.kld_error.map_or_else(|| "-".to_owned(), |error| format!("{:.6}", 2.0 * error));
+        text += &format!("{unit:<28} {:>6} {kld:>12.6} {error:>12} {:>9.3}%\n", row.to, 100.0 * row.err);
+    }
+    text
+}
+
 /// The types, from the largest to the smallest.
 fn types(table: &SensitivityTable) -> Vec<&str> {
     let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();

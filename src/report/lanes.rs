@@ -10,7 +10,7 @@ use crate::page::{Cell, Column, Table, TableRow};
 use crate::statistics::{self, LaneFigures};
 use crate::tokens::{self, Common, LaneTokens};
 use bitworth_eval::metrics::TextMetrics;
-use bitworth_eval::record::{Layer, Record, SequenceRecord, TokenSequence};
+use bitworth_eval::record::{Layer, Record, SequenceRecord, SessionInfo, TokenSequence};
 use bitworth_eval::records;
 use bitworth_eval::stats::Estimate;
 use bitworth_eval::tokens::{PairMetrics, TokenMetrics};
@@ -78,6 +78,17 @@ impl ScoredLane {
     /// Everything as JSON: a value with its interval as `*_low` and `*_high`, with the error of independent tokens as `*_se`.
     pub fn row(&self, bytes: u64) -> Value {
         statistics::row(self.figures(), bytes)
+    }
+
+    /// The same with how much it loses beyond `floor`, and whether it surely does.
+    pub fn row_above(&self, floor: &Self, bytes: u64) -> Value {
+        let mut row = self.row(bytes);
+        let above = self.against(floor).map(|pair| pair.kld_difference);
+        row["kld_above_floor"] = json!(above.map(|e| e.value));
+        row["kld_above_floor_low"] = json!(above.and_then(|e| e.low()));
+        row["kld_above_floor_high"] = json!(above.and_then(|e| e.high()));
+        row["above_noise_floor"] = json!(self.is_above(floor));
+        row
     }
 
     /// The statistics in the manner of llama-perplexity, a lane's block.
@@ -184,12 +195,12 @@ impl LaneLayers {
     }
 }
 
-/// Writes tokens and sequences of all lanes into `dir` ([`tokens::paths`]), and the records that reports read; those of an
-/// earlier comparison there are replaced. Returns the files.
+/// Writes tokens and sequences of all lanes into `dir` ([`tokens::paths`]), and the records that reports read, which `session`
+/// measured; those of an earlier comparison there are replaced. Returns the files.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write(dir: &Path, lanes: &[ScoredLane], records: &[Record]) -> Result<Vec<PathBuf>> {
+pub fn write(dir: &Path, lanes: &[ScoredLane], records: &[Record], session: &SessionInfo) -> Result<Vec<PathBuf>> {
     let row = |lane| {
         let ScoredLane { name, sequences, records, .. }: &ScoredLane = lane;
         LaneTokens { lane: name, sequences, records }
@@ -205,7 +216,7 @@ pub fn write(dir: &Path, lanes: &[ScoredLane], records: &[Record]) -> Result<Vec
     for name in names(records) {
         let own: Vec<Record> = records.iter().filter(|record| record.origin.lane == name).cloned().collect();
         let item = format!("compare.{name}");
-        records::append(dir, &item, &own)?;
+        records::append(dir, &item, &own, Some(session))?;
         files.push(records::path(dir, &item));
     }
     Ok(files)

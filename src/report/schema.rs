@@ -1,12 +1,15 @@
 //! What every column of a summary means, in which unit: the reference of `export`, made of the same lists as the columns.
 
+use serde::Serialize;
+
 use crate::export::{TASK_ENDS, TEXT_ENDS};
 use crate::statistics;
 
 /// One column, or one for every task or text: `<task>_low`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ColumnMeaning {
     /// Its name; `<task>` and `<text>` stand for names.
+    #[serde(rename = "column")]
     pub name: String,
     /// Its unit; empty for words and numbers without one.
     pub unit: &'static str,

@@ -286,3 +286,64 @@ fn collect<'a>(scores: &'a mut [TaskScore], into: &mut Vec<&'a mut TaskCompariso
         into.extend(&mut score.against_reference);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gather::gather;
+    use bitworth_eval::record::{Body, Record};
+    use bitworth_eval::sample;
+
+    /// By task, which of six items the lane gets right; items 0 and 1 share the cluster p0, 2 and 3 p1, and so on in both tasks.
+    const RIGHT: [(&str, [f64; 6]); 2] = [("a", [0.0, 1.0, 1.0, 1.0, 1.0, 1.0]), ("b", [1.0, 1.0, 0.0, 0.0, 1.0, 1.0])];
+
+    /// A reference that is always right, and a lane, asked both tasks, with clusters or without.
+    fn records(group: &str, clustered: bool) -> Vec<Record> {
+        let mut records: Vec<Record> =
+            sample::records().into_iter().filter(|record| record.as_lane().is_some()).take(2).collect();
+        for origin in [records[0].origin.clone(), records[1].origin.clone()] {
+            let is_reference = origin == records[0].origin;
+            for (task, right) in RIGHT {
+                for (number, value) in right.into_iter().enumerate() {
+                    let item = ItemRecord {
+                        task: task.to_owned(),
+                        task_version: "1".to_owned(),
+                        item: number as u32,
+                        value: Some(if is_reference { 1.0 } else { value }),
+                        group: Some(group.to_owned()),
+                        cluster: clustered.then(|| format!("p{}", number / 2)),
+                        ..ItemRecord::default()
+                    };
+                    records.push(Record { origin: origin.clone(), body: Body::Item(item) });
+                }
+            }
+        }
+        records
+    }
+
+    fn group(records: &[Record]) -> TaskScore {
+        let gathered = gather(records).unwrap();
+        let [reference, lane] = &gathered.lanes[..] else { panic!("two lanes") };
+        let mut scores = scores(lane, Some(reference));
+        assert_eq!(scores.len(), 1, "one group");
+        scores.remove(0)
+    }
+
+    #[test]
+    fn clusters_of_one_name_in_two_tasks_of_a_group_are_two() {
+        let all = |number: fn(usize, usize) -> Option<u64>| {
+            let pair = |task: usize, (i, lane): (usize, f64)| PairedItem { reference: 1.0, lane, cluster: number(task, i / 2) };
+            let own =
+                |(task, (_, right)): (usize, (&str, [f64; 6]))| right.into_iter().enumerate().map(move |one| pair(task, one));
+            stats::paired(&RIGHT.into_iter().enumerate().flat_map(own).collect::<Vec<_>>()).unwrap()
+        };
+        let apart = group(&records("g", true));
+        assert_eq!(apart.against_reference.unwrap().paired, all(|task, cluster| Some((3 * task + cluster) as u64)));
+        assert_eq!((apart.error.items, apart.error.clusters), (12, 6));
+        assert!(apart.members.iter().all(|task| task.error.clusters == 3) && apart.members.len() == 2);
+        // Items without a cluster stay single.
+        let single = group(&records("g", false));
+        assert_eq!(single.against_reference.unwrap().paired, all(|_, _| None));
+        assert_eq!(single.error.clusters, 12);
+    }
+}

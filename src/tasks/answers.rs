@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use bitworth_eval::job::Limit;
 use bitworth_quant::message::Setting;
 use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::ask::Built;
+use crate::files::index::Chosen;
 
 /// A file of recorded answers.
 pub const ANSWERS: Setting = Setting::new("answers");
@@ -56,6 +58,18 @@ impl Answers {
         numbers
     }
 
+    /// The documents of these tasks that there are answers to.
+    ///
+    /// # Errors
+    /// A task without an answer.
+    pub fn limit(&self, tasks: &[Chosen]) -> Result<Limit> {
+        let one = |task: &Chosen| match self.documents(&task.name) {
+            none if none.is_empty() => Err(Error::file(&self.path, format!("has no answers to the task {}", task.name))),
+            documents => Ok((task.name.clone(), documents)),
+        };
+        Ok(Limit::Samples(tasks.iter().map(one).collect::<Result<_>>()?))
+    }
+
     /// The tasks that there are answers to, by name.
     pub fn tasks(&self) -> std::collections::BTreeSet<&str> {
         self.known.keys().map(|(task, _)| task.as_str()).collect()
@@ -78,11 +92,22 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::index::Source;
 
     fn read(text: &str) -> Result<Answers, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         Answers::read(file.path()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_was_answered_says_which_documents_are_meant() {
+        let line = |id: usize| format!("{{\"task\": \"t\", \"doc_id\": {id}, \"answers\": []}}\n");
+        let answers = read(&(line(3) + &line(1))).unwrap();
+        let task = |name: &str| Chosen { name: name.to_owned(), source: Source { path: "x.yaml".into(), entries: Vec::new() } };
+        let limit = answers.limit(&[task("t")]).unwrap();
+        assert_eq!(limit, Limit::Samples([("t".to_owned(), vec![1, 3])].into()));
+        assert!(answers.limit(&[task("t"), task("u")]).unwrap_err().to_string().contains("has no answers to the task u"));
     }
 
     #[test]

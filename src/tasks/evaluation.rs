@@ -1,10 +1,12 @@
 //! An evaluation as lm-evaluation-harness leaves it: the document of `results_*.json` and the lines of `samples_*.jsonl`. Absent:
-//! where the answers come from, writing files.
+//! where the answers come from.
 //!
 //! Source: lm-evaluation-harness 0.4.13, `lm_eval/evaluator.py`, `lm_eval/loggers/evaluation_tracker.py`.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::{Error, Result};
 use bitworth_text::python::{self, JsonStyle};
 use chrono::DateTime;
@@ -135,6 +137,29 @@ impl<'a> Evaluation<'a> {
         put("chat_template_sha", json!(about.chat_template.as_deref().map(hash)));
         put("total_evaluation_time_seconds", about.seconds.to_string().into());
         Ok(document)
+    }
+
+    /// Leaves `samples_*.jsonl` and `results_*.json` in the model's own folder below `folder`, and returns the files.
+    ///
+    /// # Errors
+    /// As [`Evaluation::document`]; a file that cannot be written.
+    pub fn write(&self, about: &About, folder: &Path) -> Result<Vec<PathBuf>> {
+        let folder = folder.join(sanitized(&about.model));
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        let date = date_id(about.date)?;
+        let mut files = Vec::new();
+        let mut write = |name: String, text: String| {
+            let path = folder.join(name);
+            write_whole(&path, text.as_bytes())?;
+            files.push(path);
+            Ok::<_, Error>(())
+        };
+        for (task, lines) in self.samples()? {
+            let lines: String = lines.into_iter().map(file_line).collect();
+            write(format!("samples_{}_{date}.jsonl", sanitized(task)), lines)?;
+        }
+        write(format!("results_{date}.json"), format!("{:#}", self.document(about)?))?;
+        Ok(files)
     }
 
     fn of(&self, value: impl Fn(&Built, &Judged) -> Value) -> Value {

@@ -11,6 +11,7 @@
 pub mod answers;
 pub mod ask;
 pub mod builtin;
+pub mod check;
 pub mod evaluation;
 pub mod fields;
 pub mod files;

@@ -1,5 +1,7 @@
 //! The requests of tasks as models take them, and models' answers as they are judged. Absent: both of their meanings.
 
+use std::sync::Arc;
+
 use bitworth_eval::request::{Answer, Request};
 use bitworth_quant::Result;
 use serde_json::{Value, json};
@@ -58,6 +60,13 @@ pub fn requests(built: &Built) -> Result<Vec<Request>> {
         Arguments::Prompt(prompt) => Request::GenerateUntil { prompt: prompt.clone(), stop: stop.clone(), max_tokens },
     };
     Ok(built.asked.iter().flat_map(|asked| &asked.requests).map(one).collect())
+}
+
+/// The requests of tasks as lines of JSON, a line for a document: see [`Built::line`].
+pub fn lines(built: &[Arc<Built>]) -> String {
+    let of_task =
+        |task: &Arc<Built>| task.asked.iter().map(|asked| format!("{}\n", Value::Object(task.line(asked)))).collect::<String>();
+    built.iter().map(of_task).collect()
 }
 
 /// A model's answers to [`requests`], by document, as [`crate::judge::judge`] takes them.

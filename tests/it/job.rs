@@ -2,8 +2,13 @@
 //! already; and the other commands that leave a folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
+use bitworth::eval::job::Job;
 use bitworth::eval::records;
+use bitworth::measure::execute::execute;
+use bitworth::quant::progress::Silent;
+use bitworth::{Device, DeviceSelector, Watch};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -83,6 +88,25 @@ fn what_is_added_to_a_finished_run_is_all_that_is_done() {
     assert!(run["sessions"][0]["threads"].as_u64() > Some(0));
 }
 
+#[test]
+fn every_file_of_records_says_which_session_measured_it() {
+    let dir = world();
+    let dir = dir.path();
+    let run = |config: &str, threads: &str| {
+        write(dir, "job.toml", config);
+        json(dir, &["run", "job.toml", "--device", "cpu", "--no-speed", "--out", "out", "--threads", threads]);
+    };
+    run(&format!("model = \"m\"\n{TEXT_B}"), "1");
+    run(&format!("model = \"m\"\n{TEXT_B}{TASKS}"), "2");
+    let folder = dir.join("out");
+    let identity: Value = serde_json::from_slice(&std::fs::read(folder.join("run.json")).unwrap()).unwrap();
+    for (item, number) in [("text.b.windows.00000", 0), ("task.facts", 1)] {
+        let session = records::session(&records::path(&folder, item)).unwrap().unwrap();
+        assert_eq!((session.threads, session.bitworth.as_str()), (number + 1, env!("CARGO_PKG_VERSION")), "{item}");
+        assert_eq!(serde_json::json!(session), identity["sessions"][number], "{item}");
+    }
+}
+
 fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files.map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
@@ -127,8 +151,11 @@ fn a_job_that_cannot_be_reported_is_refused_before_the_work() {
     let twice = format!("model = \"m\"\n{TEXT_A}{}", TEXT_A.replace("a.txt", "copy.txt"));
     check(&twice, "twice", &["a and copy are the same text"]);
     check(&format!("models = [\"m\", \"m\"]\n{TEXT_A}"), "models", &["both named m"]);
+    let floor = format!("model = \"m\"\nnoise_floor = true\n{TEXT_A}");
+    check(&floor, "floor", &["error: noise_floor: ", "a report cannot hold", "`bitworth compare`"]);
+    check("model = \"m\"\nrequests = \"r.jsonl\"", "asked", &["error: requests: ", "no records", "`bitworth score`"]);
     check(&format!("model = \"m\"\ncandidates = [\"nope.gguf\"]\n{TEXT_A}"), "nope", &["nope.gguf"]);
-    assert!(["twice", "models", "nope"].iter().all(|out| !dir.join(out).exists()));
+    assert!(["twice", "models", "nope", "floor", "asked"].iter().all(|out| !dir.join(out).exists()));
     job(dir, &format!("model = \"m\"\n{TEXT_A}"), "out");
     let named = format!("model = \"m\"\n{}", TEXT_A.replace("ctx", "name = \"other\"\nctx"));
     check(&named, "out", &["text other.windows is a.windows of this run under another name"]);
@@ -369,6 +396,9 @@ fn a_reference_that_is_a_file_has_the_recipe_that_made_it() {
         let of_file = records.iter().filter(|record| record.origin.lane == "theirs");
         let recipes: Vec<&str> = of_file.filter_map(|record| Some(record.as_lane()?.recipe.as_str())).collect();
         assert_eq!(recipes, ["q4_k_m"], "{folder}");
+        for (file, _) in modified(&dir.join(folder).join("records")) {
+            assert!(records::session(&file).unwrap().is_some(), "{} names no session", file.display());
+        }
     }
 }
 
@@ -484,6 +514,23 @@ fn several_models_are_asked_in_one_walk() {
         assert!(two.row(row)[0].contains('m') && two.row(row + 2)[0].contains("@q4_0"));
         assert_ne!(two.row(row + 2)[1], one.row(row)[0]);
     }
+}
+
+#[test]
+fn requests_and_a_noise_floor_are_measured_without_a_folder() {
+    let dir = world();
+    let dir = dir.path();
+    json(dir, &["quantize", "m", "--to", "q4_0", "--out", "q.gguf"]);
+    write(dir, "r.jsonl", "{\"context\": \"the sun\", \"continuation\": \" is\"}\n{\"text\": \"one two three\"}\n");
+    let config = format!("model = \"q.gguf\"\nnoise_floor = true\nrequests = \"r.jsonl\"\n{TEXT_B}");
+    let job = Job::parse(&config, dir, "job.toml").unwrap();
+    let (device, stop) = (Device::open(DeviceSelector::Cpu).unwrap(), AtomicBool::new(false));
+    let finished = execute(&job, None, &device, Watch { progress: &Silent, stop: &stop }).unwrap();
+    let described = finished.records.iter().filter(|record| record.as_lane().is_some());
+    let lanes: Vec<&str> = described.map(|record| record.origin.lane.as_str()).collect();
+    assert!(lanes.len() == 2 && lanes[1] == format!("{} (q8)", lanes[0]), "{lanes:?}");
+    let answered: Vec<(&str, usize)> = finished.answers.iter().map(|(lane, answers)| (lane.as_str(), answers.len())).collect();
+    assert_eq!(answered, [(lanes[0], 2), (lanes[1], 2)]);
 }
 
 #[test]

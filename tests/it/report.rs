@@ -238,7 +238,7 @@ fn the_page_works_in_a_browser() {
 
 /// A run folder with these records.
 fn folder(dir: &Path, name: &str, records: &[Record]) {
-    bitworth::eval::records::append(&dir.join(name), "all", records).unwrap();
+    bitworth::eval::records::append(&dir.join(name), "all", records, None).unwrap();
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! GGUF metadata: typed values under ordered keys. Order is part of the format here, because a file must be reproducible
 //! byte for byte.
 
-/// One metadata value, in the types the GGUF specification names.
-#[derive(Debug, Clone, PartialEq)]
+use serde::{Serialize, Serializer};
+
+/// One metadata value, in the types the GGUF specification names. It serializes as the number, text or list that it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 #[allow(missing_docs)] // the variants are the specification's own names
 pub enum Value {
     U8(u8),
@@ -15,6 +18,7 @@ pub enum Value {
     Bool(bool),
     String(String),
     /// A string that is not UTF-8, as old converters wrote some: it is kept as it is, and is no text.
+    #[serde(serialize_with = "readable")]
     Bytes(Vec<u8>),
     Array(Array),
     U64(u64),
@@ -23,7 +27,8 @@ pub enum Value {
 }
 
 /// A homogeneous array; nested arrays are read but no file we write has one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 #[allow(missing_docs)]
 pub enum Array {
     U8(Vec<u8>),
@@ -36,11 +41,21 @@ pub enum Array {
     Bool(Vec<bool>),
     String(Vec<String>),
     /// Strings of which some are not UTF-8 (see [`Value::Bytes`]).
+    #[serde(serialize_with = "readable_list")]
     Bytes(Vec<Vec<u8>>),
     U64(Vec<u64>),
     I64(Vec<i64>),
     F64(Vec<f64>),
     Array(Vec<Array>),
+}
+
+/// A string that is not UTF-8: what can be shown of it.
+fn readable<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(bytes))
+}
+
+fn readable_list<S: Serializer>(all: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(all.iter().map(|bytes| String::from_utf8_lossy(bytes)))
 }
 
 /// Key-value pairs in file order. A key occurs once.
@@ -138,6 +153,31 @@ impl Metadata {
         match self.get(key)? {
             Value::Array(Array::String(v)) => Some(v),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::{Array, Value};
+
+    #[test]
+    fn values_serialize_as_the_numbers_texts_and_lists_that_they_are() {
+        for (value, expected) in [
+            (Value::U64(u64::MAX), json!(u64::MAX)),
+            (Value::F32(0.5), json!(0.5)),
+            (Value::F32(f32::NAN), Json::Null),
+            (Value::Bool(true), json!(true)),
+            (Value::String("a".into()), json!("a")),
+            // What is not UTF-8 is shown as far as it can be.
+            (Value::Bytes(vec![b'a', 0xff]), json!("a\u{fffd}")),
+            (Value::Array(Array::I8(vec![-1, 2])), json!([-1, 2])),
+            (Value::Array(Array::Bytes(vec![vec![b'b'], vec![0xff]])), json!(["b", "\u{fffd}"])),
+            (Value::Array(Array::Array(vec![Array::Bool(vec![false]), Array::U8(Vec::new())])), json!([[false], []])),
+        ] {
+            assert_eq!(json!(value), expected, "{value:?}");
         }
     }
 }

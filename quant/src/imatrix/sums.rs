@@ -117,6 +117,17 @@ impl Sums {
         let size = u64::from(self.chunk_size.max(1));
         u32::try_from((largest + size / 2) / size).unwrap_or(u32::MAX)
     }
+
+    /// Which experts no token reached, in words: they count as if all their columns mattered alike.
+    pub fn unreached_note(&self) -> Option<String> {
+        let lacking = |counts: &[u64]| counts.iter().filter(|count| **count == 0).count();
+        let partial: Vec<_> = self.entries.iter().filter(|(_, entry)| lacking(&entry.counts) > 0).collect();
+        let (name, entry) = partial.first()?;
+        let (tensors, none, all) = (partial.len(), lacking(&entry.counts), entry.counts.len());
+        Some(format!(
+            "{tensors} tensors have experts that no token reached, as {name} ({none} of {all}); a longer text may reach them"
+        ))
+    }
 }
 
 impl Entry {
@@ -153,5 +164,22 @@ impl Entry {
             let activations = self.activations.as_ref().map(|values| &values[i * columns..][..columns]);
             (squares, activations, count as f64)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn experts_that_no_token_reached_are_counted() {
+        let entry = |counts: &[u64]| Entry { squares: vec![1.0; counts.len()], activations: None, counts: counts.to_vec() };
+        let of = |all: &[(&str, &[u64])]| {
+            let entries = all.iter().map(|(name, counts)| ((*name).to_owned(), entry(counts))).collect();
+            Sums { entries, ..Sums::default() }.unreached_note()
+        };
+        assert_eq!(of(&[("a", &[3]), ("b", &[1, 2])]), None);
+        let note = of(&[("a", &[3]), ("b", &[0, 2, 0]), ("c", &[0, 1])]).unwrap();
+        assert!(note.starts_with("2 tensors have experts") && note.contains("as b (2 of 3);"), "{note}");
     }
 }

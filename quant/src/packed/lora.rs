@@ -7,10 +7,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
-use super::{Floats, Packed};
+use super::{Floats, Packed, compiled};
 use crate::convert::config::read_json;
 use crate::mmap::FileMap;
 use crate::safetensors::{HfTensor, HfTensors};
@@ -20,8 +19,6 @@ const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of a model's tensors.
 const PREFIX: &str = "base_model.model.";
-/// What a pattern of a stranger's may take when it is compiled.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
 /// More than any rank; it bounds what is decoded at once.
 const MAX_RANK: usize = 1 << 14;
 
@@ -219,8 +216,8 @@ impl Config<'_> {
             Some(_) => return Err(self.error(patterns, "must be an object")),
         };
         for (pattern, value) in object.into_iter().flatten() {
-            let regex = RegexBuilder::new(&format!("^(?:.*\\.)?(?:{pattern})$")).size_limit(MAX_PATTERN_BYTES).build();
-            let regex = regex.map_err(|_| self.error(patterns, format!("the pattern {pattern:?} is not supported")))?;
+            let regex = compiled(&format!("^(?:.*\\.)?(?:{pattern})$"));
+            let regex = regex.ok_or_else(|| self.error(patterns, format!("the pattern {pattern:?} is not supported")))?;
             if regex.is_match(module) {
                 return self.above_zero(patterns, value);
             }

@@ -25,6 +25,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use regex::{Regex, RegexBuilder};
+
 use crate::mmap::{FileMap, Span};
 use crate::safetensors::{HfTensor, HfTensors};
 use crate::{DType, Error, Result};
@@ -33,6 +35,14 @@ pub(crate) use fp4::Fp4;
 pub use lora::Adapter;
 pub(crate) use lora::merge;
 pub(crate) use settings::Settings;
+
+/// What a pattern of a stranger's may take when it is compiled.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
+
+/// A stranger's pattern, compiled; `None` where it is not supported or takes too much.
+fn compiled(pattern: &str) -> Option<Regex> {
+    RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build().ok()
+}
 
 /// Weights that are stored otherwise than as floats: a matrix, or several of one shape whose rows count on.
 pub(crate) trait Packed: Send + Sync {

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
+use super::compiled;
 use crate::convert::config::{Config, read_json};
 use crate::safetensors::HfTensor;
 use crate::{Error, Result};
@@ -13,8 +13,6 @@ use crate::{Error, Result};
 /// The keys of `config.json`, and what stands in for them.
 const KEYS: [&str; 2] = ["quantization_config", "compression_config"];
 const MODELOPT: &str = "hf_quant_config.json";
-/// What a pattern of a stranger's may take when it is compiled.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// The description of how weights are stored.
 pub(crate) struct Settings {
@@ -275,9 +273,8 @@ impl Settings {
     /// Whether a target names a module: itself, or by a pattern that fits its beginning, as Python's `re.match`.
     fn names(&self, target: &str, module: &str) -> Result<bool> {
         let Some(pattern) = target.strip_prefix("re:") else { return Ok(target == module) };
-        let pattern = RegexBuilder::new(&format!("^(?:{pattern})")).size_limit(MAX_PATTERN_BYTES).build();
-        let what = || format!("the pattern {target:?} is not supported");
-        pattern.map(|pattern| pattern.is_match(module)).map_err(|_| self.error("config_groups", what()))
+        let what = || self.error("config_groups", format!("the pattern {target:?} is not supported"));
+        Ok(compiled(&format!("^(?:{pattern})")).ok_or_else(what)?.is_match(module))
     }
 
     fn scheme_of(&self, weights: &Map<String, Value>) -> Result<Scheme> {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::report::TensorReport;
 use super::split::Split;
 use crate::checkpoint::{Container, Model};
+use crate::convert::facts::has_no_form_in_llama_cpp;
 use crate::gguf::Metadata;
 use crate::message::Setting;
 use crate::plan::{PlanEntry, PlanOptions};
 use crate::recipe::Category;
-use crate::{DType, Imatrix, Plan, Recipe, Result};
+use crate::{DType, Imatrix, Plan, Recipe, Result, vocab};
 
 /// [`QuantizeOptions::allow_non_finite`].
 pub const ALLOW_NON_FINITE: Setting = Setting::new("allow_non_finite");
@@ -65,6 +66,39 @@ impl Output {
         let weighed = |entry: &&PlanEntry| entry.from != entry.to && !entry.to.is_float() && !aside(entry.source());
         let weighed = self.plan.entries.iter().filter(weighed).map(PlanEntry::source);
         weighed.filter(|name| imatrix.weights(name).is_none()).collect()
+    }
+
+    /// What is to be known of these files of one model, in sentences: what llama.cpp will not do with them, recipes that do not
+    /// fit the model, and tensors that the importance matrix says nothing of.
+    pub fn notes(outputs: &[Self]) -> Vec<String> {
+        let mut notes = Vec::new();
+        if outputs.iter().any(|output| has_no_form_in_llama_cpp(&output.metadata)) {
+            let what = "some blocks of this model have experts and some have none; llama.cpp has no form for that and will not \
+                        open the file, bitworth does";
+            notes.push(what.to_owned());
+        }
+        if let Some(Self { metadata, .. }) = outputs.first() {
+            for (key, id) in vocab::ids_beyond_the_tokens(metadata) {
+                notes.push(format!("{key} is {id}, which is no token; it counts as absent, for llama.cpp too"));
+            }
+            let cut = vocab::cut_by_llama_cpp(metadata);
+            if let Some(first) = cut.first() {
+                notes.push(format!(
+                    "only tokenizer.json calls {first:?} and {} others tokens to be kept whole; llama.cpp will cut them to \
+                     pieces, bitworth does not",
+                    cut.len() - 1
+                ));
+            }
+        }
+        for output in outputs {
+            notes.extend(output.plan.fall_back_note());
+            let unweighted = output.unweighted();
+            if let Some(first) = unweighted.first() {
+                let (recipe, count) = (&output.plan.recipe.name, unweighted.len());
+                notes.push(format!("{recipe}: the importance matrix has no entry for {count} tensors, as {first}"));
+            }
+        }
+        notes
     }
 
     /// The importance of the columns of a tensor, see [`importance_of`].

@@ -67,6 +67,21 @@ pub struct TensorMatch {
     pub max_difference: f64,
 }
 
+impl TensorMatch {
+    /// What was found, in words.
+    pub fn sentence(&self) -> String {
+        let differ = format!("{} of {} blocks differ", self.blocks_that_differ, self.blocks);
+        match self.found {
+            Match::Same => "the same".to_owned(),
+            Match::Rounding => format!("equal but for rounding: {differ}, by {:.2e} at most", self.max_difference),
+            Match::Other => format!("other weights: {differ}, error {:.3e} where {:.3e} was to be", self.rmse, self.own_rmse),
+            Match::Shape => "has another shape in the model".to_owned(),
+            Match::Unknown => "is no tensor of the model".to_owned(),
+            Match::Missing => "is missing in the file".to_owned(),
+        }
+    }
+}
+
 /// Compares every tensor of `file` with what `base` gives in the same encoding, with the importance of columns where there is a
 /// matrix, and names those of `base` that the file lacks.
 ///

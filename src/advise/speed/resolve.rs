@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use bitworth_quant::message::Message;
+use bitworth_quant::message::{Message, Names};
 use bitworth_quant::recipe::Recipe;
 use bitworth_quant::{DType, Error, Result};
+use bitworth_report::number::plain;
 
 use super::calibration::{Calibration, Forecast};
 use super::case::{Build, Case, LlamaBackend};
@@ -306,6 +307,27 @@ pub struct RowForecast {
     pub fits: Option<FitVerdict>,
     /// What the forecast rests on, or why there is none.
     pub reason: Message,
+}
+
+impl RowForecast {
+    /// The columns that answers add to a table.
+    pub const COLUMNS: [&str; 8] = ["tg_forecast", "tg_low", "tg_high", "pp_forecast", "pp_low", "pp_high", "fits", "reason"];
+
+    /// What stands in them, with settings by the names that `name` gives them; empty where there is no forecast.
+    pub fn cells(&self, name: Names<'_>) -> Vec<String> {
+        let mut cells = Vec::with_capacity(Self::COLUMNS.len());
+        for forecast in [self.decode, self.prefill] {
+            let values = forecast.map(|Forecast { tps, low, high }| [tps, low, high]);
+            cells.extend((0..3).map(|i| values.map_or_else(String::new, |v| plain(v[i], 4))));
+        }
+        let fits = self.fits.map_or("", |verdict| match verdict {
+            FitVerdict::Fits => "yes",
+            FitVerdict::FitsRaised => "raised",
+            FitVerdict::DoesNotFit => "no",
+        });
+        cells.extend([fits.to_owned(), self.reason.describe(name)]);
+        cells
+    }
 }
 
 /// Answers a row. Where it names no prompt or no number of tokens, llama-bench's are taken.

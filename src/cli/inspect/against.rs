@@ -3,9 +3,10 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Contents, TensorRow, brief, to_json};
+use super::brief;
 use crate::cli::session::Session;
 use crate::cli::{Outcome, output};
+use bitworth_quant::contents::{Contents, TensorRow};
 
 /// A difference: what is at fault, and what stands on either side.
 struct Difference {
@@ -43,7 +44,7 @@ fn keys(here: &Contents, there: &Contents) -> Vec<Difference> {
     let more = there.metadata.iter().map(|(key, _)| key).filter(|key| here.metadata.get(key).is_none());
     let difference = |key: &str| {
         let sides = [here.metadata.get(key), there.metadata.get(key)];
-        let document = sides.map(|side| side.map_or(Value::Null, to_json));
+        let document = sides.map(|side| json!(side));
         let [a, b] = sides.map(|side| side.map(brief));
         (sides[0] != sides[1]).then(|| Difference { name: key.to_owned(), here: a, there: b, document })
     };

@@ -2,20 +2,16 @@
 
 mod against;
 
-use std::path::Path;
-
 use anyhow::Result;
-use bitworth_quant::checkpoint::{Container, Model};
-use bitworth_quant::gguf::{Array, GgufFile, Metadata, TensorEntry, Value as Metadatum};
-use bitworth_quant::{About, Checkpoint};
+use bitworth_quant::About;
+use bitworth_quant::contents::Contents;
+use bitworth_quant::gguf::Value as Metadatum;
 use clap::Args;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::session::Session;
 use super::{Outcome, output};
 use bitworth_measure::models;
-use bitworth_quant::quantize::hex;
 use bitworth_report::number;
 
 /// Strings and arrays longer than this are cut in the text form; JSON has all of them.
@@ -34,50 +30,20 @@ pub struct InspectArgs {
     against: Option<String>,
 }
 
-struct TensorRow {
-    name: String,
-    dtype: &'static str,
-    shape: Vec<usize>,
-    bytes: usize,
-    sha256: Option<String>,
-}
-
-/// What there is to show, whichever kind of source it comes from.
-struct Contents {
-    /// `GGUF version 3` or the like.
-    kind: String,
-    version: Option<u32>,
-    metadata: Metadata,
-    rows: Vec<TensorRow>,
-    /// Absent where the file holds no model, or one of an architecture that is not known here.
-    about: Option<About>,
-}
-
 pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
     let path = models::locate(&args.model, session.watch())?;
     if let Some(other) = &args.against {
         let other = models::locate(other, session.watch())?;
-        return against::run(&contents(&path, true)?, &contents(&other, true)?, session);
+        return against::run(&Contents::of(&path, true)?, &Contents::of(&other, true)?, session);
     }
-    let Contents { kind, version, metadata, rows, about } = contents(&path, args.hash)?;
-    let weights: u64 = rows.iter().map(|row| row.shape.iter().map(|&d| d as u64).product::<u64>()).sum();
-    let bytes: u64 = rows.iter().map(|row| row.bytes as u64).sum();
-    let bpw = 8.0 * bytes as f64 / weights.max(1) as f64;
-    let keys: Map<String, Value> = metadata.iter().map(|(key, value)| (key.to_owned(), to_json(value))).collect();
-    let tensors: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            let mut tensor = json!({ "name": row.name, "type": row.dtype, "shape": row.shape, "bytes": row.bytes });
-            if let Some(sha256) = &row.sha256 {
-                tensor["sha256"] = json!(sha256);
-            }
-            tensor
-        })
-        .collect();
+    let contents = Contents::of(&path, args.hash)?;
+    let (weights, bytes, bpw) = (contents.weights(), contents.bytes(), contents.bits_per_weight());
+    let Contents { kind, version, metadata, rows, about } = contents;
+    let keys: Map<String, Value> = metadata.iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
     let mut document =
-        json!({ "metadata": keys, "tensors": tensors, "version": version, "weights": weights, "bytes": bytes, "bpw": bpw });
+        json!({ "metadata": keys, "tensors": rows, "version": version, "weights": weights, "bytes": bytes, "bpw": bpw });
     if let Some(about) = &about {
-        document["model"] = about_json(about);
+        document["model"] = about.document();
         if let Some(published) = &about.published {
             let types: serde_json::Map<String, Value> =
                 published.types.iter().map(|(name, n)| (name.clone(), json!(n))).collect();
@@ -108,86 +74,6 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
         text + &format!("\n{weights} weights, {bytes} bytes, {bpw:.3} bits per weight\n")
     })?;
     Ok(Outcome::Done)
-}
-
-fn contents(path: &Path, hash: bool) -> Result<Contents> {
-    if path.is_dir() { of_directory(path, hash) } else { of_gguf(path, hash) }
-}
-
-fn of_gguf(path: &Path, hash: bool) -> Result<Contents> {
-    let file = GgufFile::open(path)?;
-    let row = |tensor: &TensorEntry| TensorRow {
-        name: tensor.name.clone(),
-        dtype: tensor.dtype.name(),
-        shape: tensor.shape.clone(),
-        bytes: tensor.bytes,
-        sha256: hash.then(|| hex(&Sha256::digest(&*file.bytes(tensor)))),
-    };
-    let rows = file.tensors.iter().map(row).collect();
-    // An importance matrix, a projector or an architecture of tomorrow is listed all the same.
-    let about = Checkpoint::open(path).ok().map(|checkpoint| About::of(&checkpoint));
-    let kind = format!("GGUF version {}", file.version);
-    Ok(Contents { kind, version: Some(file.version), metadata: file.metadata.clone(), rows, about })
-}
-
-fn of_directory(path: &Path, hash: bool) -> Result<Contents> {
-    let checkpoint = Checkpoint::open(path)?;
-    // As the file of floats that is made of it has them.
-    let kept = checkpoint.kept();
-    let tensors = kept.map_or(checkpoint.tensors(), Container::tensors);
-    let metadata = kept.map_or(checkpoint.metadata(), Container::metadata).clone();
-    let mut rows = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        let whole = 0..tensor.rows();
-        let bytes = tensor.dtype.row_bytes(tensor.cols()).unwrap_or(0) * tensor.rows();
-        let sha256 = if hash { Some(hex(&Sha256::digest(&*checkpoint.read(tensor, whole)?))) } else { None };
-        rows.push(TensorRow {
-            name: tensor.name.clone(),
-            dtype: tensor.dtype.name(),
-            shape: tensor.shape.clone(),
-            bytes,
-            sha256,
-        });
-    }
-    let kind = "Hugging Face directory, as GGUF".to_owned();
-    let about = Some(About::of(&checkpoint));
-    Ok(Contents { kind, version: None, metadata, rows, about })
-}
-
-fn about_json(about: &About) -> Value {
-    let attention = &about.attention;
-    json!({
-        "architecture": about.architecture,
-        "parameters": about.parameters,
-        "active_parameters": about.active_parameters,
-        "context_length": about.context_length,
-        "blocks": about.blocks,
-        "mtp_blocks": about.mtp_blocks,
-        "recurrent": about.recurrent.map(|(kind, blocks)| json!({ "kind": kind, "blocks": blocks })),
-        "embedding_length": about.embedding_length,
-        "feed_forward_length": about.feed_forward_length,
-        "vocab_size": about.vocab_size,
-        "tied": about.tied,
-        "norm": about.norm,
-        "positions": about.positions,
-        "attention": {
-            "kind": attention.kind,
-            "heads": attention.heads,
-            "kv_heads": attention.kv_heads,
-            "key_width": attention.key_width,
-            "value_width": attention.value_width,
-            "window": attention.window.map(|(width, _)| width),
-            "windowed_blocks": attention.window.map_or(0, |(_, blocks)| blocks),
-            "sinks": attention.sinks,
-        },
-        "experts": about.experts.map(|e| json!({
-            "count": e.count,
-            "used": e.used,
-            "feed_forward_length": e.feed_forward_length,
-            "shared_feed_forward_length": e.shared_feed_forward_length,
-            "blocks": e.blocks,
-        })),
-    })
 }
 
 fn about_lines(about: &About) -> Vec<(&'static str, String)> {
@@ -258,70 +144,10 @@ fn billions(count: u64) -> String {
     format!("{value:.*} {unit}", digits(value))
 }
 
-/// Calls `$f` with the vector inside an array, whatever its type.
-macro_rules! each_array {
-    ($array:expr, $v:ident => $f:expr) => {
-        match $array {
-            Array::U8($v) => $f,
-            Array::I8($v) => $f,
-            Array::U16($v) => $f,
-            Array::I16($v) => $f,
-            Array::U32($v) => $f,
-            Array::I32($v) => $f,
-            Array::F32($v) => $f,
-            Array::Bool($v) => $f,
-            Array::String($v) => $f,
-            Array::Bytes(bytes) => {
-                let $v: Vec<Value> = bytes.iter().map(|bytes| bytes_json(bytes)).collect();
-                let $v = &$v;
-                $f
-            }
-            Array::U64($v) => $f,
-            Array::I64($v) => $f,
-            Array::F64($v) => $f,
-            Array::Array(inner) => {
-                let $v: Vec<Value> = inner.iter().map(array_json).collect();
-                let $v = &$v;
-                $f
-            }
-        }
-    };
-}
-
-/// A string that is not UTF-8: what can be shown of it.
-fn bytes_json(bytes: &[u8]) -> Value {
-    json!(String::from_utf8_lossy(bytes))
-}
-
-fn array_json(array: &Array) -> Value {
-    each_array!(array, v => json!(v))
-}
-
-fn to_json(value: &Metadatum) -> Value {
-    match value {
-        Metadatum::U8(v) => json!(v),
-        Metadatum::I8(v) => json!(v),
-        Metadatum::U16(v) => json!(v),
-        Metadatum::I16(v) => json!(v),
-        Metadatum::U32(v) => json!(v),
-        Metadatum::I32(v) => json!(v),
-        Metadatum::F32(v) => json!(v),
-        Metadatum::Bool(v) => json!(v),
-        Metadatum::String(v) => json!(v),
-        Metadatum::Bytes(v) => bytes_json(v),
-        Metadatum::Array(v) => array_json(v),
-        Metadatum::U64(v) => json!(v),
-        Metadatum::I64(v) => json!(v),
-        Metadatum::F64(v) => json!(v),
-    }
-}
-
+/// A value in a line.
 fn brief(value: &Metadatum) -> String {
-    if let Metadatum::Array(array) = value {
-        let len = each_array!(array, v => v.len());
-        return format!("[{len} values]");
-    }
-    let text = match to_json(value) {
+    let text = match json!(value) {
+        Value::Array(all) => return format!("[{} values]", all.len()),
         Value::String(text) => output::tame(&text).replace('\n', "\\n"),
         other => other.to_string(),
     };

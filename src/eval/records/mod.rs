@@ -16,15 +16,17 @@ use polars::prelude::{
     UInt64Type,
 };
 use polars_io::SerReader;
-use polars_io::prelude::{ParallelStrategy, ParquetReader, ParquetWriter};
+use polars_io::prelude::{KeyValueMetadata, ParallelStrategy, ParquetReader, ParquetWriter};
 
 use crate::record::{
     Against, Body, Footprint, ItemRecord, LaneRecord, OLDEST_SCHEMA, OWN_ENGINE, Origin, PHASES, Protocol, Record,
-    SCHEMA_VERSION, SequenceRecord, Speed, Token, TokenAgainst, WINDOWINGS,
+    SCHEMA_VERSION, SequenceRecord, SessionInfo, Speed, Token, TokenAgainst, WINDOWINGS,
 };
 
 /// The folder of a run that holds its records.
 pub const RECORDS: &str = "records";
+/// What a file's metadata holds its session under, as JSON: [`SessionInfo`].
+pub const SESSION: &str = "bitworth.session";
 /// The folder of a run.
 pub const OUT: Setting = Setting::new("out");
 
@@ -50,12 +52,29 @@ pub fn has(dir: &Path, item: &str) -> bool {
     path(dir, item).is_file()
 }
 
-/// Writes the records of one item of work to the run's folder `dir`, in one step; records of the same item are replaced.
+/// Writes the records of one item of work to the run's folder `dir`, in one step; records of the same item are replaced. The file
+/// says which session measured them, where one did.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
-pub fn append(dir: &Path, item: &str, records: &[Record]) -> Result<()> {
-    write_parquet(&path(dir, item), frame(records))
+pub fn append(dir: &Path, item: &str, records: &[Record], session: Option<&SessionInfo>) -> Result<()> {
+    let path = path(dir, item);
+    let json = session.map(serde_json::to_string).transpose().map_err(|e| Error::file(&path, e.to_string()))?;
+    write_frame(&path, frame(records), json.map(|json| vec![(SESSION.to_owned(), json)]))
+}
+
+/// The session that measured the records of the file `path`; `None` where the file does not say, as those of earlier versions.
+///
+/// # Errors
+/// A file that cannot be read, or says what is no session.
+pub fn session(path: &Path) -> Result<Option<SessionInfo>> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut reader = ParquetReader::new(file);
+    let metadata = reader.get_metadata().map_err(|e| unreadable(path, &e))?;
+    let pairs = metadata.key_value_metadata().iter().flatten();
+    let json = pairs.filter(|pair| pair.key == SESSION).find_map(|pair| pair.value.as_deref());
+    let session = json.map(serde_json::from_str).transpose();
+    session.map_err(|e| Error::file(path, format!("its metadata {SESSION} is not what this program writes: {e}")))
 }
 
 /// All records of the run's folder `dir`, file by file in the order of their names. A folder that holds one for each of several
@@ -113,10 +132,19 @@ pub fn load_item(dir: &Path, item: &str) -> Result<Vec<Record>> {
 /// # Errors
 /// A frame that could not be made, a file that cannot be written.
 pub fn write_parquet(path: &Path, frame: PolarsResult<DataFrame>) -> Result<()> {
+    write_frame(path, frame, None)
+}
+
+fn write_frame(path: &Path, frame: PolarsResult<DataFrame>, metadata: Option<Vec<(String, String)>>) -> Result<()> {
     let fail = |e: PolarsError| Error::file(path, e.to_string());
     let mut bytes = Vec::new();
-    ParquetWriter::new(&mut bytes).finish(&mut frame.map_err(fail)?).map_err(fail)?;
+    let writer = ParquetWriter::new(&mut bytes).with_key_value_metadata(metadata.map(KeyValueMetadata::from_static));
+    writer.finish(&mut frame.map_err(fail)?).map_err(fail)?;
     write_whole(path, &bytes)
+}
+
+fn unreadable(path: &Path, e: &PolarsError) -> Error {
+    Error::file(path, format!("is not a readable parquet file: {e}; delete it and run again"))
 }
 
 /// The column `name` of what `get` finds in each record.
@@ -257,7 +285,7 @@ fn name_of<T: PartialEq>(table: &[(T, &'static str)], value: T) -> &'static str 
 fn read(path: &Path) -> Result<Vec<Record>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let frame = ParquetReader::new(file).read_parallel(ParallelStrategy::None).set_rechunk(true).finish();
-    let frame = frame.map_err(|e| Error::file(path, format!("is not a readable parquet file: {e}; delete it and run again")))?;
+    let frame = frame.map_err(|e| unreadable(path, &e))?;
     (0..frame.height()).map(|row| record(FrameRow { frame: &frame, row }).map_err(|what| bad_row(path, row, what))).collect()
 }
 

@@ -49,7 +49,7 @@ fn every_record_comes_back_as_it_was() {
         parts: Some(2),
     });
     records.extend([text, choices, lane].map(|body| Record { origin: origin(), body }));
-    append(dir.path(), "everything", &records).unwrap();
+    append(dir.path(), "everything", &records, None).unwrap();
     assert!(load(dir.path()).unwrap() == records);
 }
 
@@ -73,18 +73,45 @@ fn items_are_loaded_in_the_order_of_their_names_and_replaced_by_name() {
         });
         Record { origin: origin(), body }
     };
-    append(dir.path(), "b", &[record(1.0)]).unwrap();
-    append(dir.path(), "a", &[record(2.0), record(3.0)]).unwrap();
-    append(dir.path(), "b", &[record(4.0)]).unwrap();
-    append(dir.path(), "none", &[]).unwrap();
+    append(dir.path(), "b", &[record(1.0)], None).unwrap();
+    append(dir.path(), "a", &[record(2.0), record(3.0)], None).unwrap();
+    append(dir.path(), "b", &[record(4.0)], None).unwrap();
+    append(dir.path(), "none", &[], None).unwrap();
     assert_eq!(load(dir.path()).unwrap(), [record(2.0), record(3.0), record(4.0)]);
+}
+
+#[test]
+fn a_file_says_which_session_measured_its_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = &sample::records()[..3];
+    let written = SessionInfo {
+        unix_seconds: 1_700_000_000,
+        host: Some("a \"host\" /ä".into()),
+        system: None,
+        threads: 3,
+        bitworth: "1.2.3".into(),
+        commit: Some("0123456789ab".into()),
+    };
+    append(dir.path(), "told", records, Some(&written)).unwrap();
+    append(dir.path(), "untold", records, None).unwrap();
+    let of = |item: &str| session(&path(dir.path(), item));
+    assert_eq!((of("told").unwrap(), of("untold").unwrap()), (Some(written), None));
+    // The records themselves are the same.
+    assert!(load_item(dir.path(), "told").unwrap() == records && load_item(dir.path(), "untold").unwrap() == records);
+    let metadata = Some(vec![(SESSION.to_owned(), "{\"threads\": -1}".to_owned())]);
+    write_frame(&path(dir.path(), "wrong"), frame(records), metadata).unwrap();
+    let error = of("wrong").unwrap_err().to_string();
+    assert!(error.contains("wrong.parquet") && error.contains(SESSION), "{error}");
+    assert!(of("none").unwrap_err().to_string().contains("none.parquet"));
+    std::fs::write(path(dir.path(), "text"), "no parquet").unwrap();
+    assert!(of("text").unwrap_err().to_string().contains("text.parquet"));
 }
 
 #[test]
 fn an_item_is_done_once_its_file_is_there() {
     let dir = tempfile::tempdir().unwrap();
     assert!(!has(dir.path(), "text"));
-    append(dir.path(), "text", &sample::records()[..1]).unwrap();
+    append(dir.path(), "text", &sample::records()[..1], None).unwrap();
     assert!(has(dir.path(), "text") && !has(dir.path(), "tex"));
 }
 
@@ -98,7 +125,7 @@ fn any_item_name_is_one_file_in_the_folder() {
 #[track_caller]
 fn check_damage(damage: impl Fn(Vec<u8>) -> Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
-    append(dir.path(), "item", &sample::records()[..200]).unwrap();
+    append(dir.path(), "item", &sample::records()[..200], None).unwrap();
     let file = path(dir.path(), "item");
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, damage(bytes)).unwrap();
@@ -148,7 +175,7 @@ fn a_later_record_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut record = sample::records().remove(0);
     record.origin.schema = SCHEMA_VERSION + 1;
-    append(dir.path(), "item", &[record]).unwrap();
+    append(dir.path(), "item", &[record], None).unwrap();
     let error = load(dir.path()).unwrap_err().to_string();
     assert!(error.contains(&format!("record version {}", SCHEMA_VERSION + 1)) && error.contains("item.parquet"), "{error}");
 }

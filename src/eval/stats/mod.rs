@@ -21,7 +21,7 @@ pub use choice::{ChoiceScores, choice_scores};
 pub use clustered::{Cluster, agreement, bits_per_byte, mean, perplexity, perplexity_difference};
 pub use distribution::{Distribution, correlation, independent_error};
 pub use divergence::{DeltaP, Divergence, at_least_zero, delta_p, divergence, quantile};
-pub use paired::{MeanWithError, Paired, PairedItem, PairedTest, holm, macro_mean, mean_with_error, paired, pooled};
+pub use paired::{MeanWithError, Paired, PairedItem, PairedTest, holm, macro_mean, mean_with_error, paired};
 pub use power::{detectable, items_for};
 pub use proportion::{PairedAccuracy, paired_accuracy, wilson};
 pub use spread::Spread;

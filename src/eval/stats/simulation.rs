@@ -2,7 +2,7 @@
 
 use bitworth_quant::random::SplitMix64;
 
-use super::{Paired, PairedItem, Verdict, holm, macro_mean, paired, pooled, verdict};
+use super::{Paired, PairedItem, Verdict, holm, macro_mean, paired, verdict};
 
 const LANES: usize = 3;
 const MARGIN: f64 = 0.01;
@@ -49,6 +49,16 @@ fn comparisons(loss: f64, random: &mut SplitMix64) -> (Vec<Paired>, Vec<Vec<Vec<
     let tasks: Vec<_> = TASKS.iter().map(|shape| task(shape, loss, random)).collect();
     let by_lane: Vec<Vec<_>> = (0..LANES).map(|lane| tasks.iter().map(|task| task[lane].clone()).collect()).collect();
     (by_lane.iter().flatten().filter_map(|items| paired(items)).collect(), by_lane)
+}
+
+/// A lane's items of all tasks together, each with the same weight. Clusters of different tasks are different ones, whatever
+/// their numbers.
+fn pooled(tasks: &[Vec<PairedItem>]) -> Option<Paired> {
+    let own = |(task, items): (usize, &Vec<PairedItem>)| {
+        let number = |cluster: u64| ((task as u64) << 32) | cluster;
+        items.iter().map(|item| PairedItem { cluster: item.cluster.map(number), ..*item }).collect::<Vec<_>>()
+    };
+    paired(&tasks.iter().enumerate().flat_map(own).collect::<Vec<_>>())
 }
 
 /// How many of the comparisons are called worse after Holm's correction.

@@ -16,8 +16,8 @@ use bitworth_quant::{DType, Output, Plan, Recipe};
 use serde::Serialize;
 
 use super::error::{Error, Result};
-use super::sensitivity::model_sha256;
-use bitworth_eval::sensitivity::{Sensitivity, SensitivityTable};
+use super::sensitivity::{importance_sha256, model_sha256};
+use bitworth_eval::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTable};
 
 pub use trial::{Chosen, Judge, Losses, Trial, Tried, Verdict};
 
@@ -114,6 +114,14 @@ impl<'a> Allocator<'a> {
     /// The units.
     pub fn units(&self) -> &[TensorUnit] {
         &self.units
+    }
+
+    /// What to say where sensitivities were measured with other importance than the files will be made with.
+    pub fn importance_note(&self, origin: &SensitivityOrigin) -> Option<String> {
+        let own = self.options.imatrix.as_ref().map(|imatrix| importance_sha256(imatrix, &self.units));
+        let with = if own.is_some() { "another importance matrix" } else { "an importance matrix" };
+        let note = || format!("the sensitivities were measured with {with}; they hold for these files only about");
+        (own != origin.imatrix_sha256).then(note)
     }
 
     /// A recipe as a candidate; `text` is what stands in its file.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bitworth_eval::stats::Estimate;
 use bitworth_quant::Recipe;
+use serde_json::{Value, json};
 
 use super::{Allocator, Candidate, Target};
 use crate::error::Error;
@@ -31,6 +32,37 @@ pub struct Tried {
     pub kld: Option<Estimate>,
     /// Less that of the mix, paired by window; `None` for the mix itself.
     pub against_mix: Option<Estimate>,
+}
+
+impl Tried {
+    /// The head of [`Tried::line`].
+    pub const HEADER: &str =
+        "                          bytes     bpw predicted KLD  measured KLD                       against the mix\n";
+
+    /// For programs.
+    pub fn document(&self) -> Value {
+        let Tried { what, candidate, kld, against_mix } = self;
+        json!({
+            "what": what, "bytes": candidate.bytes, "bpw": candidate.bpw, "predicted_kld": candidate.predicted_kld,
+            "kld": kld.map(|kld| kld.value), "kld_low": kld.and_then(|kld| kld.low()), "kld_high": kld.and_then(|kld| kld.high()),
+            "against_base": against_mix.map(|pair| pair.value),
+            "against_base_low": against_mix.and_then(|pair| pair.low()),
+            "against_base_high": against_mix.and_then(|pair| pair.high()),
+        })
+    }
+
+    /// For people, under [`Tried::HEADER`].
+    pub fn line(&self) -> String {
+        let interval = |estimate: Option<Estimate>| match estimate {
+            None => "-".to_owned(),
+            Some(Estimate { value, interval: None }) => format!("{value:.6}"),
+            Some(Estimate { value, interval: Some(i) }) => format!("{value:.6} ({:.6} to {:.6})", i.low, i.high),
+        };
+        let Candidate { bytes, bpw, predicted_kld, .. } = self.candidate;
+        let predicted = predicted_kld.map_or_else(|| "-".to_owned(), |kld| format!("{kld:.6}"));
+        let (kld, pair) = (interval(self.kld), interval(self.against_mix));
+        format!("{:<16} {bytes:>14} {bpw:>7.3} {predicted:>13}  {kld:<34} {pair}\n", self.what)
+    }
 }
 
 /// What came of a trial.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::content;
@@ -15,7 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::stand_in::TIMED;
 use crate::error::{Error, Result};
-use bitworth_eval::record::Record;
+use crate::session::session;
+use bitworth_eval::record::{Record, SessionInfo};
 use bitworth_eval::records;
 
 /// What the folder of a run is for; written first, compared before anything is added.
@@ -49,7 +49,7 @@ pub struct RunIdentity {
     files: Map<String, Value>,
     /// By item of work: the hash of its file of records.
     records: Map<String, Value>,
-    /// Every start of the program on this folder; `commit` is what the builder said, or git told `build.rs`.
+    /// Every start of the program on this folder ([`SessionInfo`]), also of earlier versions, which may have said less.
     sessions: Vec<Value>,
 }
 
@@ -72,6 +72,7 @@ pub enum Store {
     Folder {
         path: PathBuf,
         identity: Box<RunIdentity>,
+        session: SessionInfo,
         _lock: File,
     },
     Memory(Vec<Record>),
@@ -105,8 +106,9 @@ impl Store {
             Err(e) => return Err(Error::io(&file, e)),
         };
         identity.add(wanted);
-        identity.sessions.push(session());
-        let store = Self::Folder { path: path.to_owned(), identity: Box::new(identity), _lock: lock };
+        let session = session();
+        identity.sessions.push(json!(session));
+        let store = Self::Folder { path: path.to_owned(), identity: Box::new(identity), session, _lock: lock };
         store.save()?;
         Ok(store)
     }
@@ -144,8 +146,8 @@ impl Store {
     /// Keeps the records of an item of work.
     pub fn keep(&mut self, item: &str, new: Vec<Record>) -> Result<()> {
         match self {
-            Self::Folder { path, identity, .. } => {
-                records::append(path, item, &new)?;
+            Self::Folder { path, identity, session, .. } => {
+                records::append(path, item, &new, Some(&*session))?;
                 let hash = content::hash(&records::path(path, item))?;
                 identity.records.insert(item.to_owned(), json!(hash));
                 self.save()
@@ -380,19 +382,6 @@ impl RunIdentity {
         self.walks.extend(wanted.walks);
         self.tasks.extend(wanted.tasks);
     }
-}
-
-/// When, where and by what the program was started.
-fn session() -> Value {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    json!({
-        "unix_seconds": seconds,
-        "host": sysinfo::System::host_name(),
-        "system": sysinfo::System::long_os_version(),
-        "threads": rayon::current_num_threads(),
-        "bitworth": env!("CARGO_PKG_VERSION"),
-        "commit": option_env!("BITWORTH_COMMIT"),
-    })
 }
 
 /// Removes the temporary files of a run that was killed. What cannot be removed does no harm but take room.

@@ -34,7 +34,7 @@ use super::device::Device;
 use super::error::{At, Error, Result};
 use super::generation::{self, Prompt};
 use super::reference::lane::{self, Kept, ReferenceSource};
-use super::settings::NOISE_FLOOR;
+use super::settings::{NOISE_FLOOR, REQUESTS};
 use super::text::TextWindows;
 use super::{Watch, requests};
 use crate::on_device;
@@ -157,11 +157,13 @@ impl<'a> Ready<'a> {
     /// What is wrong with the job; a folder that holds another run.
     pub fn new(job: &Job, out: Option<&Path>, device: &'a Device, watch: Watch<'a>) -> Result<Self> {
         if job.noise_floor && out.is_some() {
-            let what = ": its lane has another arithmetic than its reference, which a report cannot hold; measure it without a ";
-            return Err(Error::unfit(Message::from(NOISE_FLOOR).then(what).then("folder")));
+            let what = ": its lane has another arithmetic than its reference, which a report cannot hold; measure it without a \
+                        folder, as `bitworth compare` does";
+            return Err(Error::unfit(Message::from(NOISE_FLOOR).then(what)));
         }
         if job.requests.is_some() && out.is_some() {
-            return Err(Error::unfit("requests leave answers and no records: they are asked without a folder"));
+            let what = ": they leave answers and no records; ask them without a folder, as `bitworth score` does";
+            return Err(Error::unfit(Message::from(REQUESTS).then(what)));
         }
         // A model that does not open is known before hours of work on another.
         let named = job.tasks.as_ref().map(|tasks| Named::find(tasks, job.slice, watch)).transpose()?;

@@ -18,11 +18,12 @@ use crate::requests::Packed;
 use bitworth_engine::sweep::Sequence;
 use bitworth_eval::job::{INCLUDE_PATH, Limit, PerplexityKind, PerplexitySpec, TasksSpec};
 use bitworth_eval::kinds::Gold;
-use bitworth_eval::record::{ItemRecord, MACRO_MARK};
+use bitworth_eval::record::{ItemRecord, MACRO_MARK, Record};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_eval::slice::Slice;
 use bitworth_eval::task::{self, Task};
 use bitworth_tasks::ask::{Ask, Built, Render, build_all};
+use bitworth_tasks::evaluation::Evaluation;
 use bitworth_tasks::files::config::TaskConfig;
 use bitworth_tasks::files::index::{Index, Selection};
 use bitworth_tasks::items;
@@ -173,6 +174,23 @@ pub struct Harness {
     pub chat_template: Option<String>,
 }
 
+impl Harness {
+    /// What lm-evaluation-harness makes of the records of one lane; standard errors that are drawn take `draws`.
+    ///
+    /// # Errors
+    /// A document without a record; as [`Evaluation::new`].
+    pub fn evaluation(&self, records: &[Record], (model, lane): (&str, &str), draws: usize) -> Result<Evaluation<'_>> {
+        let own = records.iter().filter(|record| record.origin.model == model && record.origin.lane == lane);
+        let own: Vec<&ItemRecord> = own.filter_map(Record::as_item).collect();
+        let answers = self.built.iter().map(|task| {
+            let name = &task.definition.config.task;
+            items::answers(task, own.iter().copied().filter(|item| item.task == *name))
+        });
+        let answers = answers.collect::<bitworth_quant::Result<Vec<_>>>()?;
+        Ok(Evaluation::new(&self.selection, &self.built, answers, draws)?)
+    }
+}
+
 /// The tasks that a job names, found and understood; what depends on the model is yet to be made.
 pub struct Named<'j> {
     spec: &'j TasksSpec,
@@ -254,27 +272,31 @@ impl<'j> Named<'j> {
         Ok(built.into_iter().map(Arc::new).collect())
     }
 
-    /// The tasks that the job asks: name, outermost group, and how many items.
+    /// What the job asks and how many items that is, as scores are compared: groups that were named, and tasks that are in none.
     ///
     /// # Errors
     /// A task of our own form that cannot be read, or tasks that only a model's chat template can make.
-    pub fn sizes(&self) -> Result<Vec<(String, Option<String>, usize)>> {
+    pub fn sizes(&self) -> Result<Vec<(String, usize)>> {
         let own = self.spec.names.iter().filter(|name| is_own(name)).map(|name| {
             let task = Task::load(name)?;
             let numbers = self.numbers(&task)?;
-            Ok((task.name, None, numbers.len()))
+            Ok((task.name, numbers.len()))
         });
         let mut sizes = own.collect::<Result<Vec<_>>>()?;
         for spec in &self.spec.llama_perplexity {
-            sizes.push((spec.kind.task().to_owned(), None, self.drawn(spec)?.len()));
+            sizes.push((spec.kind.task().to_owned(), self.drawn(spec)?.len()));
         }
         let plain = self.plain.as_ref().ok_or_else(|| Error::unfit("tasks asked as chats need a model"))?;
-        sizes.extend(plain.iter().map(|built| {
-            let name = built.definition.config.task.clone();
-            let group = items::group_path(&self.selection, &name);
-            let outermost = group.and_then(|path| path.split('/').next().map(str::to_owned));
-            (name, outermost.map(|group| group.trim_end_matches(MACRO_MARK).to_owned()), built.asked.len())
-        }));
+        for built in plain {
+            let task = &built.definition.config.task;
+            let group = items::group_path(&self.selection, task);
+            let outermost = group.as_deref().and_then(|path| path.split('/').next());
+            let name = outermost.map_or(task.as_str(), |group| group.trim_end_matches(MACRO_MARK));
+            match sizes.iter_mut().find(|(known, _)| known == name) {
+                Some((_, sum)) => *sum += built.asked.len(),
+                None => sizes.push((name.to_owned(), built.asked.len())),
+            }
+        }
         Ok(sizes)
     }
 

@@ -51,6 +51,14 @@ pub struct Measure<'a> {
     pub resume: Option<&'a Path>,
 }
 
+/// The types of a table in which divergences are measured where nobody says: what larger ones lose is little beside the noise of
+/// a short text. Where the table has none of the usual ones it is its first.
+pub fn usual(types: &[DType]) -> Vec<DType> {
+    let usual = [DType::Q2_K, DType::Q3_K, DType::Q4_K];
+    let found: Vec<DType> = types.iter().copied().filter(|dtype| usual.contains(dtype)).collect();
+    if found.is_empty() { types.iter().copied().take(1).collect() } else { found }
+}
+
 /// What one lane loses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Divergence {
@@ -303,4 +311,16 @@ fn divergence(scores: &LaneScores) -> Divergence {
     let rows = scores.iter().zip(0..).flat_map(|(rows, window)| rows.iter().map(move |row| (row.kld, Some(window))));
     let mean = mean_with_error(&rows.collect::<Vec<_>>());
     mean.map_or(Divergence { mean: 0.0, error: None }, |mean| Divergence { mean: mean.mean, error: mean.clustered_error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_types_are_measured_or_else_the_first() {
+        assert_eq!(usual(&[DType::Q8_0, DType::Q4_K, DType::Q2_K]), [DType::Q4_K, DType::Q2_K]);
+        assert_eq!(usual(&[DType::Q8_0, DType::Q6_K]), [DType::Q8_0]);
+        assert!(usual(&[]).is_empty());
+    }
 }

@@ -6,10 +6,16 @@ use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepLimits};
 use bitworth_quant::progress::Unit;
 use bitworth_quant::random::SplitMix64;
+use bitworth_text::tokenizer::Tokenizer;
+use serde::Serialize;
 
-use crate::Watch;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::generation::draw;
+use crate::{Watch, on_device};
+
+/// Tokens that arithmetics are compared on.
+const COMPARED: usize = 128;
 
 /// How far next-token distributions are from those in f32.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +53,53 @@ pub fn divergence<B: Backend>(
     let kld = pairs.iter().map(|(_, row)| row.kld).sum::<f64>() / count;
     let same_top = pairs.iter().filter(|(exact, row)| exact.argmax == row.argmax).count() as f64 / count;
     Ok(Divergence { tokens: pairs.len(), kld, same_top })
+}
+
+/// How far the decoding of a model is from that in f32.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FromF32 {
+    /// The model's name.
+    pub model: String,
+    /// What it is decoded in.
+    pub arithmetic: Arithmetic,
+    /// See [`Divergence::tokens`].
+    pub tokens: usize,
+    /// See [`Divergence::kld`].
+    pub kld: f64,
+    /// See [`Divergence::same_top`].
+    pub same_top: f64,
+}
+
+impl FromF32 {
+    /// The same for people.
+    pub fn sentence(&self) -> String {
+        let Self { model, arithmetic, tokens, kld, same_top } = self;
+        let (name, percent) = (arithmetic.name(), 100.0 * same_top);
+        format!(
+            "{model}: decoding in {name} is {kld:.5} nats a token from f32 (KL divergence over {tokens} tokens of the model's \
+             own), with the same likeliest token in {percent:.1} %"
+        )
+    }
+}
+
+/// The [`divergence`] of every lane in the arithmetic `asked`, or else the device's own for decoding; `None` where that is f32.
+///
+/// # Errors
+/// As [`divergence`].
+pub fn from_f32(device: &Device, lanes: &[Lane], asked: Option<Arithmetic>, watch: Watch<'_>) -> Result<Option<Vec<FromF32>>> {
+    let arithmetic = on_device!(device, backend => asked.unwrap_or_else(|| backend.decoding_arithmetic()));
+    if arithmetic == Arithmetic::F32 {
+        return Ok(None);
+    }
+    let one = |Lane { name, variant, .. }: &Lane| {
+        // A model of random weights has no tokenizer.
+        let start = Tokenizer::new(variant.checkpoint()).ok().and_then(|tokenizer| tokenizer.prefix()).unwrap_or(0);
+        let tokens = (COMPARED + 1).min(sweep::longest_sequence(variant.hparams()));
+        let Divergence { tokens, kld, same_top } =
+            on_device!(device, backend => divergence(backend, variant, arithmetic, (start, tokens), watch))?;
+        Ok(FromF32 { model: name.clone(), arithmetic, tokens, kld, same_top })
+    };
+    lanes.iter().map(one).collect::<Result<Vec<_>>>().map(Some)
 }
 
 fn drawn_text<B: Backend>(backend: &B, model: &Variant, (start, tokens): (u32, usize), watch: Watch<'_>) -> Result<Vec<u32>> {
@@ -95,5 +148,10 @@ mod tests {
         let near = of(&integers, Arithmetic::Q8);
         assert!(near.kld > 0.0 && near.kld < 0.01 && near.same_top > 0.9, "{near:?}");
         assert!(divergence(&cpu, &floats, Arithmetic::F32, (0, 1), watch).is_err());
+        let (device, lanes) = (Device::Cpu(Cpu::new()), [models::candidate(&checkpoint, "@q4_0", None, watch).unwrap()]);
+        assert_eq!(from_f32(&device, &lanes, Some(Arithmetic::F32), watch).unwrap(), None);
+        let found = from_f32(&device, &lanes, Some(Arithmetic::Q8), watch).unwrap().unwrap();
+        assert_eq!((found[0].model.as_str(), found[0].tokens), (lanes[0].name.as_str(), COMPARED));
+        assert!(found[0].sentence().contains(": decoding in q8 is 0.00"), "{}", found[0].sentence());
     }
 }

@@ -27,7 +27,7 @@ use bitworth_quant::progress::Unit;
 
 use self::anchor::Anchor;
 pub use self::counts::Counts;
-pub use self::divergence::{Divergence, divergence};
+pub use self::divergence::{Divergence, FromF32, divergence, from_f32};
 use self::energy::EnergyMeter;
 pub use self::energy::NoEnergy;
 pub use self::llama_bench::LlamaBench;

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use bitworth_eval::record::{Body, Record};
+use bitworth_eval::record::{Body, Record, SessionInfo};
 use bitworth_eval::records;
 
-/// Writes the records of a job of timings to the folder `dir`, one file a lane, and returns the files. No lane is a reference:
-/// these models need not be versions of one.
+/// Writes the records of a job of timings, which `session` did, to the folder `dir`, one file a lane, and returns the files. No
+/// lane is a reference: these models need not be versions of one.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
-pub fn append(dir: &Path, timed: &[Record]) -> Result<Vec<PathBuf>> {
+pub fn append(dir: &Path, timed: &[Record], session: &SessionInfo) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for lane in timed.iter().filter(|record| record.as_lane().is_some()) {
         let of_lane = timed.iter().filter(|record| record.origin == lane.origin).cloned();
@@ -21,7 +21,7 @@ pub fn append(dir: &Path, timed: &[Record]) -> Result<Vec<PathBuf>> {
             continue;
         }
         let item = free_unit(dir, &lane.origin.lane);
-        records::append(dir, &item, &of_lane)?;
+        records::append(dir, &item, &of_lane, Some(session))?;
         files.push(records::path(dir, &item));
     }
     Ok(files)

@@ -226,23 +226,6 @@ pub fn mean_with_error(values: &[(f64, Option<u64>)]) -> Option<MeanWithError> {
     })
 }
 
-/// Items of several tasks together, each item with the same weight. Clusters of different tasks are different ones, whatever
-/// their numbers. `None` without an item.
-pub fn pooled<T: AsRef<[PairedItem]>>(tasks: &[T]) -> Option<Paired> {
-    let mut numbers = HashMap::new();
-    let mut items = Vec::new();
-    for (task, own) in tasks.iter().enumerate() {
-        for item in own.as_ref() {
-            let cluster = item.cluster.map(|cluster| {
-                let next = numbers.len() as u64;
-                *numbers.entry((task, cluster)).or_insert(next)
-            });
-            items.push(PairedItem { cluster, ..*item });
-        }
-    }
-    paired(&items)
-}
-
 /// The plain mean over tasks, each with the same weight: difference, and standard error `sqrt(sum se^2) / n` of independent
 /// tasks. p and interval are normal. Where tasks have degrees of freedom, they are of Student's t with Satterthwaite's degrees
 /// (1946, "An approximate distribution of estimates of variance components"; Welch's test for two tasks), as five clusters are

@@ -231,20 +231,6 @@ fn a_lane_has_both_standard_errors() {
     assert_eq!((m.mean, m.standard_error, m.clustered_error), (f64::INFINITY, None, None));
 }
 
-#[test]
-fn pooled_tasks_keep_their_clusters_apart() {
-    let (first, second) = (clustered(), generated());
-    let renumbered = second.iter().map(|i| PairedItem { cluster: i.cluster.map(|c| c + 1000), ..*i });
-    let together: Vec<PairedItem> = first.iter().copied().chain(renumbered).collect();
-    let pool = pooled(&[first.clone(), second.clone()]).unwrap();
-    assert_eq!(Some(pool), paired(&together));
-    assert_eq!((pool.items, pool.clusters), (314, 34));
-    assert_eq!(pooled(std::slice::from_ref(&second)), paired(&second));
-    // Single items stay single.
-    assert_eq!(pooled(&[flips(100, 10, 1), flips(20, 4, 3)]), paired(&flips(120, 14, 4)));
-    assert_eq!(pooled::<Vec<PairedItem>>(&[]), None);
-}
-
 // scipy.stats.ttest_ind(a, -b, equal_var=False) of the differences a and b: Welch's test of their sum; half its interval.
 #[test]
 fn the_mean_of_two_tasks_has_welchs_test() {
