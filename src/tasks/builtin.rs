@@ -10,7 +10,7 @@ use crate::files::index::{Index, Source};
 use crate::files::source::merge;
 use crate::files::yaml::{self, Node};
 
-/// Name and file of every task but MMLU's. A test compares this with the folder.
+/// Name and file of every task that has a file of its own. A test compares this with the folder.
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("arc_challenge", include_str!("../../configs/lm_eval/arc_challenge.yaml")),
     ("arc_easy", include_str!("../../configs/lm_eval/arc_easy.yaml")),
@@ -19,7 +19,10 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("copa", include_str!("../../configs/lm_eval/copa.yaml")),
     ("gsm8k", include_str!("../../configs/lm_eval/gsm8k.yaml")),
     ("hellaswag", include_str!("../../configs/lm_eval/hellaswag.yaml")),
+    ("ifeval", include_str!("../../configs/lm_eval/ifeval.yaml")),
     ("lambada_openai", include_str!("../../configs/lm_eval/lambada_openai.yaml")),
+    ("leaderboard_ifeval", include_str!("../../configs/lm_eval/leaderboard_ifeval.yaml")),
+    ("leaderboard_mmlu_pro", include_str!("../../configs/lm_eval/leaderboard_mmlu_pro.yaml")),
     ("openbookqa", include_str!("../../configs/lm_eval/openbookqa.yaml")),
     ("piqa", include_str!("../../configs/lm_eval/piqa.yaml")),
     ("wikitext", include_str!("../../configs/lm_eval/wikitext.yaml")),
@@ -27,7 +30,61 @@ pub const BUILT_IN: &[(&str, &str)] = &[
 ];
 
 /// Name and file of groups of tasks, with the shots that they are asked with.
-const GROUPS: &[(&str, &str)] = &[("leaderboard_v1", include_str!("../../configs/lm_eval/leaderboard_v1.yaml"))];
+const GROUPS: &[(&str, &str)] = &[
+    ("leaderboard_v1", include_str!("../../configs/lm_eval/leaderboard_v1.yaml")),
+    ("leaderboard_v2", include_str!("../../configs/lm_eval/leaderboard_v2.yaml")),
+];
+
+/// Tasks that differ in one key.
+struct Family {
+    /// The name of the file of what they share.
+    name: &'static str,
+    /// That file.
+    text: &'static str,
+    /// The key in which they differ.
+    key: &'static str,
+    /// Each with its value of the key.
+    tasks: &'static [(&'static str, &'static str)],
+    /// The metric by which they are a group, which has the file's name.
+    grouped_by: Option<&'static str>,
+}
+
+/// Every family. A test compares this with the folder.
+const FAMILIES: &[Family] = &[
+    Family {
+        name: "gpqa_zeroshot",
+        text: include_str!("../../configs/lm_eval/gpqa_zeroshot.yaml"),
+        key: "dataset_name",
+        tasks: &[
+            ("gpqa_diamond_zeroshot", "gpqa_diamond"),
+            ("gpqa_extended_zeroshot", "gpqa_extended"),
+            ("gpqa_main_zeroshot", "gpqa_main"),
+        ],
+        grouped_by: None,
+    },
+    Family {
+        name: "leaderboard_gpqa",
+        text: include_str!("../../configs/lm_eval/leaderboard_gpqa.yaml"),
+        key: "dataset_name",
+        tasks: &[
+            ("leaderboard_gpqa_diamond", "gpqa_diamond"),
+            ("leaderboard_gpqa_extended", "gpqa_extended"),
+            ("leaderboard_gpqa_main", "gpqa_main"),
+        ],
+        grouped_by: Some("acc_norm"),
+    },
+    Family {
+        name: "leaderboard_musr",
+        text: include_str!("../../configs/lm_eval/leaderboard_musr.yaml"),
+        key: "test_split",
+        tasks: &[
+            ("leaderboard_musr_murder_mysteries", "murder_mysteries"),
+            ("leaderboard_musr_object_placements", "object_placements"),
+            ("leaderboard_musr_team_allocation", "team_allocation"),
+        ],
+        grouped_by: Some("acc_norm"),
+    },
+];
 
 /// What the subjects of MMLU share.
 const MMLU: &str = include_str!("../../configs/lm_eval/mmlu.yaml");
@@ -124,6 +181,17 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
     for (name, text) in BUILT_IN.iter().chain(GROUPS) {
         index.add(source(name, text)?);
     }
+    for Family { name, text, key, tasks, grouped_by } in FAMILIES {
+        for (task, value) in *tasks {
+            let mut source = source(name, text)?;
+            let own = [("task", *task), (*key, *value)];
+            merge(&mut source.entries, own.map(|(key, value)| (key.to_owned(), Node::Text(value.to_owned()))).into());
+            index.add(source);
+        }
+        if let Some(metric) = grouped_by {
+            index.add(group(name, name, name, metric, tasks.iter().map(|(task, _)| (*task).to_owned()))?);
+        }
+    }
     for (group, subjects) in SUBJECTS {
         for subject in subjects {
             let mut task = source("mmlu", MMLU)?;
@@ -139,9 +207,9 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
             index.add(task);
         }
         let members = subjects.iter().map(|subject| format!("mmlu_{subject}"));
-        index.add(self::group(&format!("mmlu_{group}"), group, members)?);
+        index.add(self::group("mmlu", &format!("mmlu_{group}"), group, "acc", members)?);
     }
-    index.add(group("mmlu", "mmlu", SUBJECTS.iter().map(|(group, _)| format!("mmlu_{group}")))?);
+    index.add(group("mmlu", "mmlu", "mmlu", "acc", SUBJECTS.iter().map(|(group, _)| format!("mmlu_{group}")))?);
     Ok(())
 }
 
@@ -157,23 +225,29 @@ fn source(name: &str, text: &str) -> Result<Source> {
     }
 }
 
-/// `folder/module.function` as the function of a module in a folder, which is on no disk.
+/// `folder/module.function`, wherever it stands, as the function of a module in a folder, which is on no disk.
 fn place(node: &mut Node) {
-    let Node::Function(function) = node else { return };
-    if let Some((folder, name)) = function.name.clone().rsplit_once('/') {
-        function.folder = Arc::from(Path::new(FOLDER).join("modules").join(folder).as_path());
-        function.name = name.to_owned();
+    match node {
+        Node::List(items) => items.iter_mut().for_each(place),
+        Node::Map(entries) => entries.iter_mut().for_each(|(_, node)| place(node)),
+        Node::Function(function) => {
+            if let Some((folder, name)) = function.name.clone().rsplit_once('/') {
+                function.folder = Arc::from(Path::new(FOLDER).join("modules").join(folder).as_path());
+                function.name = name.to_owned();
+            }
+        }
+        _ => {}
     }
 }
 
-/// A group whose accuracy is weighted by the number of documents.
-fn group(name: &str, alias: &str, members: impl Iterator<Item = String>) -> Result<Source> {
+/// A group of the tasks of a file, whose metric is weighted by the number of documents.
+fn group(file: &str, name: &str, alias: &str, metric: &str, members: impl Iterator<Item = String>) -> Result<Source> {
     let members: String = members.map(|member| format!("- {member}\n")).collect();
     let text = format!(
-        "group: {name}\ngroup_alias: {alias}\ntask:\n{members}aggregate_metric_list: [{{metric: acc, weight_by_size: true}}]\n\
-         metadata: {{version: 2}}"
+        "group: {name}\ngroup_alias: {alias}\ntask:\n{members}\
+         aggregate_metric_list: [{{metric: {metric}, weight_by_size: true}}]"
     );
-    source("mmlu", &text)
+    source(file, &text)
 }
 
 #[cfg(test)]
@@ -190,6 +264,7 @@ mod tests {
         names.retain(|name| name != "mmlu");
         names.sort();
         names.retain(|name| GROUPS.iter().all(|(group, _)| group != name));
+        names.retain(|name| FAMILIES.iter().all(|family| family.name != name));
         assert!(names.iter().eq(BUILT_IN.iter().map(|(name, _)| name)), "{names:?}");
     }
 
@@ -206,12 +281,34 @@ mod tests {
         assert_eq!(selection.tasks.len(), 4 + 57);
     }
 
+    // lm-evaluation-harness 0.4.13, `leaderboard/leaderboard.yaml` and the groups in it, but for BBH and MATH.
+    #[test]
+    fn the_second_leaderboards_tasks_are_lm_evals() {
+        let selection = Index::read(&[]).unwrap().select(&["leaderboard_v2".to_owned()]).unwrap();
+        let names: Vec<&str> = selection.tasks.iter().map(|task| task.name.as_str()).collect();
+        let expected = [
+            "leaderboard_mmlu_pro",
+            "leaderboard_gpqa_diamond",
+            "leaderboard_gpqa_extended",
+            "leaderboard_gpqa_main",
+            "leaderboard_ifeval",
+            "leaderboard_musr_murder_mysteries",
+            "leaderboard_musr_object_placements",
+            "leaderboard_musr_team_allocation",
+        ];
+        assert_eq!(names, expected);
+        let shots = selection.tasks.iter().filter_map(|task| TaskConfig::new(task).unwrap().num_fewshot);
+        assert_eq!(shots.collect::<Vec<_>>(), [5, 0, 0, 0, 0]);
+    }
+
     #[test]
     fn every_task_is_understood() {
         let index = Index::read(&[]).unwrap();
-        let names: Vec<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).chain(["mmlu".to_owned()]).collect();
+        let own = BUILT_IN.iter().map(|(name, _)| (*name).to_owned());
+        let families = FAMILIES.iter().flat_map(|family| family.tasks).map(|(task, _)| (*task).to_owned());
+        let names: Vec<String> = own.chain(families).chain(["mmlu".to_owned()]).collect();
         let selection = index.select(&names).unwrap();
-        assert_eq!((selection.tasks.len(), selection.groups.len()), (BUILT_IN.len() + 57, 5));
+        assert_eq!((selection.tasks.len(), selection.groups.len()), (names.len() - 1 + 57, 5));
         for task in &selection.tasks {
             let config = TaskConfig::new(task).unwrap();
             assert!(Definition::new(config).is_ok(), "{}", task.name);
