@@ -265,7 +265,7 @@ fn check(args: &LmEvalArgs, names: &[String], session: &Session) -> Result<Outco
         let mut text = String::new();
         for (chosen, word, why) in &verdicts {
             let why = why.as_ref().map(|why| format!(": {}", output::tame(why))).unwrap_or_default();
-            let _ = writeln!(text, "{}: {word}{why}", output::tame(&chosen.name));
+            let _ = writeln!(text, "{}: {word}{why}", output::tame(&chosen.name).replace('\n', "\\n"));
         }
         for (path, why) in &index.skipped {
             let _ = writeln!(text, "{}: {}", output::tame(&path.display().to_string()), output::tame(why));
