@@ -146,7 +146,7 @@ fn json_rows(path: &Path, text: &str, layout: Layout<'_>) -> Result<Vec<Row>> {
 }
 
 /// Integers that 64 bits do not hold are floats in `rows`. Where a file has an object a line and the column has numbers alone,
-/// `datasets` makes floats of them, too; that is said. Elsewhere it refuses them, or keeps all their digits, which `Value` cannot.
+/// `datasets` makes floats of them, too; that is said. Elsewhere it refuses them, or keeps all digits, which `Value` cannot.
 fn check_integers(path: &Path, text: &str, layout: Layout<'_>, rows: &[Row]) -> Result<()> {
     for (column, long) in integers::long(text, layout) {
         let is_number = |row: &Row| matches!(row.get(&column), None | Some(Value::Null | Value::Number(_)));
@@ -258,8 +258,8 @@ mod tests {
         }
     }
 
-    /// Expected: `datasets.load_dataset("json", ...)` of datasets 5.2 with pyarrow 26. It refuses the list and the field; numbers in
-    /// lists become floats, and beside texts they stay integers.
+    /// Expected: `datasets.load_dataset("json", ...)` of datasets 5.2 with pyarrow 26. It refuses the list and the field; numbers
+    /// in lists become floats, and beside texts they stay integers.
     #[test]
     fn integers_of_more_than_64_bits_do_not_change_unseen() {
         let long = "123456789012345678901234567890";

@@ -102,7 +102,8 @@ mod tests {
         assert_eq!(typed(&["", "nan"]), [json!(null), json!(null)]);
     }
 
-    /// Expected: `datasets.load_dataset("csv", ...)` of datasets 5.2 with pandas 3.1, which ends with an overflow where a row is refused.
+    /// Expected: `datasets.load_dataset("csv", ...)` of datasets 5.2 with pandas 3.1, which ends with an overflow where a row is
+    /// refused.
     #[test]
     fn long_integers_keep_their_digits_or_are_refused() {
         let (most, long) = ("18446744073709551615", "123456789012345678901234567890");

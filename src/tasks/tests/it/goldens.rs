@@ -77,8 +77,8 @@ fn drawn_shots_are_lm_evals() {
     }
 }
 
-/// Tasks that come with the program and are about other data: made-up rows, and what lm-evaluation-harness 0.4.13 asks about them with
-/// its own files. All of a question's answers are the same text in GPQA's, because it shuffles them anew in every run.
+/// Tasks that come with the program and are about other data: made-up rows, and what lm-evaluation-harness 0.4.13 asks about them
+/// with its own files. All of a question's answers are the same text in GPQA's, because it shuffles them anew in every run.
 #[test]
 fn tasks_that_come_with_the_program_ask_what_lm_eval_asks() {
     let mut names = BTreeSet::new();
