@@ -21,10 +21,16 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("hellaswag", include_str!("../../configs/lm_eval/hellaswag.yaml")),
     ("ifeval", include_str!("../../configs/lm_eval/ifeval.yaml")),
     ("lambada_openai", include_str!("../../configs/lm_eval/lambada_openai.yaml")),
+    ("lambada_standard", include_str!("../../configs/lm_eval/lambada_standard.yaml")),
     ("leaderboard_ifeval", include_str!("../../configs/lm_eval/leaderboard_ifeval.yaml")),
     ("leaderboard_mmlu_pro", include_str!("../../configs/lm_eval/leaderboard_mmlu_pro.yaml")),
     ("openbookqa", include_str!("../../configs/lm_eval/openbookqa.yaml")),
     ("piqa", include_str!("../../configs/lm_eval/piqa.yaml")),
+    ("race", include_str!("../../configs/lm_eval/race.yaml")),
+    ("rte", include_str!("../../configs/lm_eval/rte.yaml")),
+    ("sciq", include_str!("../../configs/lm_eval/sciq.yaml")),
+    ("social_iqa", include_str!("../../configs/lm_eval/social_iqa.yaml")),
+    ("triviaqa", include_str!("../../configs/lm_eval/triviaqa.yaml")),
     ("wikitext", include_str!("../../configs/lm_eval/wikitext.yaml")),
     ("winogrande", include_str!("../../configs/lm_eval/winogrande.yaml")),
 ];
@@ -43,46 +49,124 @@ struct Family {
     text: &'static str,
     /// The key in which they differ.
     key: &'static str,
-    /// Each with its value of the key.
-    tasks: &'static [(&'static str, &'static str)],
-    /// The metric by which they are a group, which has the file's name.
-    grouped_by: Option<&'static str>,
+    /// Its values.
+    values: &'static [&'static str],
+    /// The name of each, with `*` for its value.
+    task: &'static str,
+    /// How they are a group, which has the file's name.
+    group: Option<&'static str>,
 }
+
+impl Family {
+    /// The name of the task with a value.
+    fn task(&self, value: &str) -> String {
+        self.task.replace('*', value)
+    }
+}
+
+const GPQA: &[&str] = &["gpqa_diamond", "gpqa_extended", "gpqa_main"];
 
 /// Every family. A test compares this with the folder.
 const FAMILIES: &[Family] = &[
     Family {
+        name: "blimp",
+        text: include_str!("../../configs/lm_eval/blimp.yaml"),
+        key: "dataset_name",
+        values: &[
+            "adjunct_island",
+            "anaphor_gender_agreement",
+            "anaphor_number_agreement",
+            "animate_subject_passive",
+            "animate_subject_trans",
+            "causative",
+            "complex_NP_island",
+            "coordinate_structure_constraint_complex_left_branch",
+            "coordinate_structure_constraint_object_extraction",
+            "determiner_noun_agreement_1",
+            "determiner_noun_agreement_2",
+            "determiner_noun_agreement_irregular_1",
+            "determiner_noun_agreement_irregular_2",
+            "determiner_noun_agreement_with_adj_2",
+            "determiner_noun_agreement_with_adj_irregular_1",
+            "determiner_noun_agreement_with_adj_irregular_2",
+            "determiner_noun_agreement_with_adjective_1",
+            "distractor_agreement_relational_noun",
+            "distractor_agreement_relative_clause",
+            "drop_argument",
+            "ellipsis_n_bar_1",
+            "ellipsis_n_bar_2",
+            "existential_there_object_raising",
+            "existential_there_quantifiers_1",
+            "existential_there_quantifiers_2",
+            "existential_there_subject_raising",
+            "expletive_it_object_raising",
+            "inchoative",
+            "intransitive",
+            "irregular_past_participle_adjectives",
+            "irregular_past_participle_verbs",
+            "irregular_plural_subject_verb_agreement_1",
+            "irregular_plural_subject_verb_agreement_2",
+            "left_branch_island_echo_question",
+            "left_branch_island_simple_question",
+            "matrix_question_npi_licensor_present",
+            "npi_present_1",
+            "npi_present_2",
+            "only_npi_licensor_present",
+            "only_npi_scope",
+            "passive_1",
+            "passive_2",
+            "principle_A_c_command",
+            "principle_A_case_1",
+            "principle_A_case_2",
+            "principle_A_domain_1",
+            "principle_A_domain_2",
+            "principle_A_domain_3",
+            "principle_A_reconstruction",
+            "regular_plural_subject_verb_agreement_1",
+            "regular_plural_subject_verb_agreement_2",
+            "sentential_negation_npi_licensor_present",
+            "sentential_negation_npi_scope",
+            "sentential_subject_island",
+            "superlative_quantifiers_1",
+            "superlative_quantifiers_2",
+            "tough_vs_raising_1",
+            "tough_vs_raising_2",
+            "transitive",
+            "wh_island",
+            "wh_questions_object_gap",
+            "wh_questions_subject_gap",
+            "wh_questions_subject_gap_long_distance",
+            "wh_vs_that_no_gap",
+            "wh_vs_that_no_gap_long_distance",
+            "wh_vs_that_with_gap",
+            "wh_vs_that_with_gap_long_distance",
+        ],
+        task: "blimp_*",
+        group: Some("{metric: acc, weight_by_size: false}"),
+    },
+    Family {
         name: "gpqa_zeroshot",
         text: include_str!("../../configs/lm_eval/gpqa_zeroshot.yaml"),
         key: "dataset_name",
-        tasks: &[
-            ("gpqa_diamond_zeroshot", "gpqa_diamond"),
-            ("gpqa_extended_zeroshot", "gpqa_extended"),
-            ("gpqa_main_zeroshot", "gpqa_main"),
-        ],
-        grouped_by: None,
+        values: GPQA,
+        task: "*_zeroshot",
+        group: None,
     },
     Family {
         name: "leaderboard_gpqa",
         text: include_str!("../../configs/lm_eval/leaderboard_gpqa.yaml"),
         key: "dataset_name",
-        tasks: &[
-            ("leaderboard_gpqa_diamond", "gpqa_diamond"),
-            ("leaderboard_gpqa_extended", "gpqa_extended"),
-            ("leaderboard_gpqa_main", "gpqa_main"),
-        ],
-        grouped_by: Some("acc_norm"),
+        values: GPQA,
+        task: "leaderboard_*",
+        group: Some("{metric: acc_norm, weight_by_size: true}"),
     },
     Family {
         name: "leaderboard_musr",
         text: include_str!("../../configs/lm_eval/leaderboard_musr.yaml"),
         key: "test_split",
-        tasks: &[
-            ("leaderboard_musr_murder_mysteries", "murder_mysteries"),
-            ("leaderboard_musr_object_placements", "object_placements"),
-            ("leaderboard_musr_team_allocation", "team_allocation"),
-        ],
-        grouped_by: Some("acc_norm"),
+        values: &["murder_mysteries", "object_placements", "team_allocation"],
+        task: "leaderboard_musr_*",
+        group: Some("{metric: acc_norm, weight_by_size: true}"),
     },
 ];
 
@@ -181,15 +265,16 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
     for (name, text) in BUILT_IN.iter().chain(GROUPS) {
         index.add(source(name, text)?);
     }
-    for Family { name, text, key, tasks, grouped_by } in FAMILIES {
-        for (task, value) in *tasks {
-            let mut source = source(name, text)?;
-            let own = [("task", *task), (*key, *value)];
-            merge(&mut source.entries, own.map(|(key, value)| (key.to_owned(), Node::Text(value.to_owned()))).into());
-            index.add(source);
+    for family in FAMILIES {
+        for value in family.values {
+            let mut task = source(family.name, family.text)?;
+            let own = [("task", family.task(value)), (family.key, (*value).to_owned())];
+            merge(&mut task.entries, own.map(|(key, value)| (key.to_owned(), Node::Text(value))).into());
+            index.add(task);
         }
-        if let Some(metric) = grouped_by {
-            index.add(group(name, name, name, metric, tasks.iter().map(|(task, _)| (*task).to_owned()))?);
+        if let Some(aggregate) = family.group {
+            let members = family.values.iter().map(|value| family.task(value));
+            index.add(group(family.name, family.name, family.name, aggregate, members)?);
         }
     }
     for (group, subjects) in SUBJECTS {
@@ -207,9 +292,9 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
             index.add(task);
         }
         let members = subjects.iter().map(|subject| format!("mmlu_{subject}"));
-        index.add(self::group("mmlu", &format!("mmlu_{group}"), group, "acc", members)?);
+        index.add(self::group("mmlu", &format!("mmlu_{group}"), group, MMLU_GROUP, members)?);
     }
-    index.add(group("mmlu", "mmlu", "mmlu", "acc", SUBJECTS.iter().map(|(group, _)| format!("mmlu_{group}")))?);
+    index.add(group("mmlu", "mmlu", "mmlu", MMLU_GROUP, SUBJECTS.iter().map(|(group, _)| format!("mmlu_{group}")))?);
     Ok(())
 }
 
@@ -240,13 +325,13 @@ fn place(node: &mut Node) {
     }
 }
 
-/// A group of the tasks of a file, whose metric is weighted by the number of documents.
-fn group(file: &str, name: &str, alias: &str, metric: &str, members: impl Iterator<Item = String>) -> Result<Source> {
+/// What MMLU's groups show.
+const MMLU_GROUP: &str = "{metric: acc, weight_by_size: true}";
+
+/// A group of the tasks of a file.
+fn group(file: &str, name: &str, alias: &str, aggregate: &str, members: impl Iterator<Item = String>) -> Result<Source> {
     let members: String = members.map(|member| format!("- {member}\n")).collect();
-    let text = format!(
-        "group: {name}\ngroup_alias: {alias}\ntask:\n{members}\
-         aggregate_metric_list: [{{metric: {metric}, weight_by_size: true}}]"
-    );
+    let text = format!("group: {name}\ngroup_alias: {alias}\ntask:\n{members}aggregate_metric_list: [{aggregate}]");
     source(file, &text)
 }
 
@@ -305,7 +390,7 @@ mod tests {
     fn every_task_is_understood() {
         let index = Index::read(&[]).unwrap();
         let own = BUILT_IN.iter().map(|(name, _)| (*name).to_owned());
-        let families = FAMILIES.iter().flat_map(|family| family.tasks).map(|(task, _)| (*task).to_owned());
+        let families = FAMILIES.iter().flat_map(|family| family.values.iter().map(move |value| family.task(value)));
         let names: Vec<String> = own.chain(families).chain(["mmlu".to_owned()]).collect();
         let selection = index.select(&names).unwrap();
         assert_eq!((selection.tasks.len(), selection.groups.len()), (names.len() - 1 + 57, 5));

@@ -290,8 +290,8 @@ fn a_folder_is_checked() {
     assert!(table.lines().any(|line| line.starts_with("two\\nlines: broken: ")), "{table}");
 }
 
-/// lm-evaluation-harness 0.4.13, `ConfigurableTask.process_results`: a right answer that is none of the choices is place -100, which
-/// no choice has.
+/// lm-evaluation-harness 0.4.13, `ConfigurableTask.process_results`: a right answer that is no choice is the place -100, which no
+/// choice has.
 #[test]
 fn a_right_answer_outside_the_choices_counts_as_wrong() {
     let dir = folder(&TASK.replace("doc_to_target: 0", "doc_to_target: \"{{ right }}\""));
