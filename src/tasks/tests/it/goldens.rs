@@ -98,8 +98,9 @@ fn tasks_that_come_with_the_program_ask_what_lm_eval_asks() {
         let sources = Arc::new(DataSources { map: Some(DataMap::read(&path).unwrap()), data_sets: None });
         let task = definition(&built_in(&[name]).tasks[0]);
         assert_eq!(compare(&task, &sources, golden["expected"].as_array().unwrap()), 2, "{name}");
-        let metrics: Vec<&str> = task.metrics.iter().map(|metric| metric.name.as_str()).collect();
-        assert_eq!((Value::from(metrics), &task.config.metadata["version"]), (golden["metrics"].clone(), &golden["version"]));
+        let metrics = task.metrics.iter().map(|metric| (metric.name.clone(), Value::from(metric.higher_is_better)));
+        assert_eq!(Value::Object(metrics.collect()).to_string(), golden["metrics"].to_string(), "{name}: its metrics in order");
+        assert_eq!(task.config.metadata["version"], golden["version"], "{name}");
         names.insert(name.to_owned());
     }
     assert_eq!(names.len(), 20);
