@@ -113,14 +113,14 @@ fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     let text = kind::utf8(bytes).map_err(|what| Error::file(path, what))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = integers::plain_zeros(text.strip_prefix('\u{feff}').unwrap_or(&text));
     let layout = match field {
         Some(field) => Layout::Field(field),
         None if text.trim_start().starts_with('[') => Layout::List,
         None => Layout::Lines,
     };
-    let rows = json_rows(path, text, layout)?;
-    check_integers(path, text, layout, &rows)?;
+    let rows = json_rows(path, &text, layout)?;
+    check_integers(path, &text, layout, &rows)?;
     Ok(rows)
 }
 
@@ -277,6 +277,8 @@ mod tests {
             let place = format!("row {row}, column \"a\": the integer");
             assert!(error.contains(name) && error.contains(&place) && error.contains(long), "{error}");
         }
+        let rows = read_text("x.jsonl", "{\"a\": -0}\n{\"a\": 1}\n", None).unwrap();
+        assert_eq!(rows, [json!({"a": 0}), json!({"a": 1})]);
         // What 64 bits hold keeps its digits.
         let rows = read_text("x.json", "{\"rows\": [{\"a\": 18446744073709551615}, {\"a\": 1}]}", Some("rows")).unwrap();
         assert_eq!(rows[0]["a"].to_string(), "18446744073709551615");

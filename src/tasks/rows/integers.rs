@@ -1,6 +1,7 @@
-//! Integers of more than 64 bits in a text of JSON. serde_json makes floats of them without a word, so they are looked for in the
-//! text. Absent: what is to become of them ([`super::file`]).
+//! Integers of which serde_json makes floats without a word: `-0`, and those of more than 64 bits, which are looked for in the
+//! text of JSON. Absent: what is to become of these ([`super::file`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Where the rows of a text of JSON are.
@@ -99,6 +100,32 @@ pub(super) fn is_long(text: &str) -> bool {
     is_integer && text.parse::<i64>().is_err() && text.parse::<u64>().is_err()
 }
 
+/// The text with `0` for `-0`, as which Python reads it. Any text will do.
+pub(super) fn plain_zeros(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let mut made: Option<Vec<u8>> = None;
+    let (mut within, mut at) = (false, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' if within => at += 1,
+            b'"' => within = !within,
+            b'-' if !within && bytes.get(at + 1) == Some(&b'0') => {
+                let goes_on = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E');
+                let is_exponent = at > 0 && matches!(bytes[at - 1], b'e' | b'E');
+                if !is_exponent && !bytes.get(at + 2).is_some_and(goes_on) {
+                    made.get_or_insert_with(|| bytes.to_vec())[at] = b' ';
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    match made.map(String::from_utf8) {
+        Some(Ok(made)) => Cow::Owned(made),
+        _ => Cow::Borrowed(text),
+    }
+}
+
 /// Row and column of a value within all that is open; `None` where it stands in no row.
 fn place(open: &[Open<'_>], ended: usize, layout: Layout<'_>) -> Option<(usize, String)> {
     let (row, inner) = match (layout, open) {
@@ -149,6 +176,14 @@ mod tests {
         check("{\"a\": \"LONG\", \"b\\\\\": \"\\\"LONG\", \"LONG\": [LONG1e5]}", Layout::Lines, &[]);
         check("{\"a\": 18446744073709551616}", Layout::Lines, &[("a", 0, "18446744073709551616")]);
         check("{\"a\": -9223372036854775809}", Layout::Lines, &[("a", 0, "-9223372036854775809")]);
+    }
+
+    #[test]
+    fn zeros_lose_their_sign_and_nothing_else_does() {
+        assert_eq!(plain_zeros("[-0, -0]\n-0"), "[ 0,  0]\n 0");
+        for text in ["[-0.5, -01, 1e-0, -0e1, -1]", "{\"-0\": \"\\\"-0\"}", "-", "\"\\", ""] {
+            assert!(matches!(plain_zeros(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
     }
 
     #[test]
