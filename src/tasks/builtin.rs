@@ -10,7 +10,7 @@ use crate::files::index::{Index, Source};
 use crate::files::source::merge;
 use crate::files::yaml::{self, Node};
 
-/// Name and file of every task but MMLU's. A test compares this with the folder.
+/// Name and file of every task that has a file of its own. A test compares this with the folder.
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("arc_challenge", include_str!("../../configs/lm_eval/arc_challenge.yaml")),
     ("arc_easy", include_str!("../../configs/lm_eval/arc_easy.yaml")),
@@ -19,15 +19,156 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("copa", include_str!("../../configs/lm_eval/copa.yaml")),
     ("gsm8k", include_str!("../../configs/lm_eval/gsm8k.yaml")),
     ("hellaswag", include_str!("../../configs/lm_eval/hellaswag.yaml")),
+    ("ifeval", include_str!("../../configs/lm_eval/ifeval.yaml")),
     ("lambada_openai", include_str!("../../configs/lm_eval/lambada_openai.yaml")),
+    ("lambada_standard", include_str!("../../configs/lm_eval/lambada_standard.yaml")),
+    ("leaderboard_ifeval", include_str!("../../configs/lm_eval/leaderboard_ifeval.yaml")),
+    ("leaderboard_mmlu_pro", include_str!("../../configs/lm_eval/leaderboard_mmlu_pro.yaml")),
     ("openbookqa", include_str!("../../configs/lm_eval/openbookqa.yaml")),
     ("piqa", include_str!("../../configs/lm_eval/piqa.yaml")),
+    ("race", include_str!("../../configs/lm_eval/race.yaml")),
+    ("rte", include_str!("../../configs/lm_eval/rte.yaml")),
+    ("sciq", include_str!("../../configs/lm_eval/sciq.yaml")),
+    ("social_iqa", include_str!("../../configs/lm_eval/social_iqa.yaml")),
+    ("triviaqa", include_str!("../../configs/lm_eval/triviaqa.yaml")),
     ("wikitext", include_str!("../../configs/lm_eval/wikitext.yaml")),
     ("winogrande", include_str!("../../configs/lm_eval/winogrande.yaml")),
 ];
 
 /// Name and file of groups of tasks, with the shots that they are asked with.
-const GROUPS: &[(&str, &str)] = &[("leaderboard_v1", include_str!("../../configs/lm_eval/leaderboard_v1.yaml"))];
+const GROUPS: &[(&str, &str)] = &[
+    ("leaderboard_v1", include_str!("../../configs/lm_eval/leaderboard_v1.yaml")),
+    ("leaderboard_v2", include_str!("../../configs/lm_eval/leaderboard_v2.yaml")),
+];
+
+/// Tasks that differ in one key.
+struct Family {
+    /// The name of the file of what they share.
+    name: &'static str,
+    /// That file.
+    text: &'static str,
+    /// The key in which they differ.
+    key: &'static str,
+    /// Its values.
+    values: &'static [&'static str],
+    /// The name of each, with `*` for its value.
+    task: &'static str,
+    /// How they are a group, which has the file's name.
+    group: Option<&'static str>,
+}
+
+impl Family {
+    /// The name of the task with a value.
+    fn task(&self, value: &str) -> String {
+        self.task.replace('*', value)
+    }
+}
+
+const GPQA: &[&str] = &["gpqa_diamond", "gpqa_extended", "gpqa_main"];
+
+/// Every family. A test compares this with the folder.
+const FAMILIES: &[Family] = &[
+    Family {
+        name: "blimp",
+        text: include_str!("../../configs/lm_eval/blimp.yaml"),
+        key: "dataset_name",
+        values: &[
+            "adjunct_island",
+            "anaphor_gender_agreement",
+            "anaphor_number_agreement",
+            "animate_subject_passive",
+            "animate_subject_trans",
+            "causative",
+            "complex_NP_island",
+            "coordinate_structure_constraint_complex_left_branch",
+            "coordinate_structure_constraint_object_extraction",
+            "determiner_noun_agreement_1",
+            "determiner_noun_agreement_2",
+            "determiner_noun_agreement_irregular_1",
+            "determiner_noun_agreement_irregular_2",
+            "determiner_noun_agreement_with_adj_2",
+            "determiner_noun_agreement_with_adj_irregular_1",
+            "determiner_noun_agreement_with_adj_irregular_2",
+            "determiner_noun_agreement_with_adjective_1",
+            "distractor_agreement_relational_noun",
+            "distractor_agreement_relative_clause",
+            "drop_argument",
+            "ellipsis_n_bar_1",
+            "ellipsis_n_bar_2",
+            "existential_there_object_raising",
+            "existential_there_quantifiers_1",
+            "existential_there_quantifiers_2",
+            "existential_there_subject_raising",
+            "expletive_it_object_raising",
+            "inchoative",
+            "intransitive",
+            "irregular_past_participle_adjectives",
+            "irregular_past_participle_verbs",
+            "irregular_plural_subject_verb_agreement_1",
+            "irregular_plural_subject_verb_agreement_2",
+            "left_branch_island_echo_question",
+            "left_branch_island_simple_question",
+            "matrix_question_npi_licensor_present",
+            "npi_present_1",
+            "npi_present_2",
+            "only_npi_licensor_present",
+            "only_npi_scope",
+            "passive_1",
+            "passive_2",
+            "principle_A_c_command",
+            "principle_A_case_1",
+            "principle_A_case_2",
+            "principle_A_domain_1",
+            "principle_A_domain_2",
+            "principle_A_domain_3",
+            "principle_A_reconstruction",
+            "regular_plural_subject_verb_agreement_1",
+            "regular_plural_subject_verb_agreement_2",
+            "sentential_negation_npi_licensor_present",
+            "sentential_negation_npi_scope",
+            "sentential_subject_island",
+            "superlative_quantifiers_1",
+            "superlative_quantifiers_2",
+            "tough_vs_raising_1",
+            "tough_vs_raising_2",
+            "transitive",
+            "wh_island",
+            "wh_questions_object_gap",
+            "wh_questions_subject_gap",
+            "wh_questions_subject_gap_long_distance",
+            "wh_vs_that_no_gap",
+            "wh_vs_that_no_gap_long_distance",
+            "wh_vs_that_with_gap",
+            "wh_vs_that_with_gap_long_distance",
+        ],
+        task: "blimp_*",
+        group: Some("{metric: acc, weight_by_size: false}"),
+    },
+    Family {
+        name: "gpqa_zeroshot",
+        text: include_str!("../../configs/lm_eval/gpqa_zeroshot.yaml"),
+        key: "dataset_name",
+        values: GPQA,
+        task: "*_zeroshot",
+        group: None,
+    },
+    Family {
+        name: "leaderboard_gpqa",
+        text: include_str!("../../configs/lm_eval/leaderboard_gpqa.yaml"),
+        key: "dataset_name",
+        values: GPQA,
+        task: "leaderboard_*",
+        group: Some("{metric: acc_norm, weight_by_size: true}"),
+    },
+    Family {
+        name: "leaderboard_musr",
+        text: include_str!("../../configs/lm_eval/leaderboard_musr.yaml"),
+        key: "test_split",
+        values: &["murder_mysteries", "object_placements", "team_allocation"],
+        task: "leaderboard_musr_*",
+        group: Some("{metric: acc_norm, weight_by_size: true}"),
+    },
+];
 
 /// What the subjects of MMLU share.
 const MMLU: &str = include_str!("../../configs/lm_eval/mmlu.yaml");
@@ -124,6 +265,18 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
     for (name, text) in BUILT_IN.iter().chain(GROUPS) {
         index.add(source(name, text)?);
     }
+    for family in FAMILIES {
+        for value in family.values {
+            let mut task = source(family.name, family.text)?;
+            let own = [("task", family.task(value)), (family.key, (*value).to_owned())];
+            merge(&mut task.entries, own.map(|(key, value)| (key.to_owned(), Node::Text(value))).into());
+            index.add(task);
+        }
+        if let Some(aggregate) = family.group {
+            let members = family.values.iter().map(|value| family.task(value));
+            index.add(group(family.name, family.name, family.name, aggregate, members)?);
+        }
+    }
     for (group, subjects) in SUBJECTS {
         for subject in subjects {
             let mut task = source("mmlu", MMLU)?;
@@ -139,9 +292,9 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
             index.add(task);
         }
         let members = subjects.iter().map(|subject| format!("mmlu_{subject}"));
-        index.add(self::group(&format!("mmlu_{group}"), group, members)?);
+        index.add(self::group("mmlu", &format!("mmlu_{group}"), group, MMLU_GROUP, members)?);
     }
-    index.add(group("mmlu", "mmlu", SUBJECTS.iter().map(|(group, _)| format!("mmlu_{group}")))?);
+    index.add(group("mmlu", "mmlu", "mmlu", MMLU_GROUP, SUBJECTS.iter().map(|(group, _)| format!("mmlu_{group}")))?);
     Ok(())
 }
 
@@ -157,23 +310,29 @@ fn source(name: &str, text: &str) -> Result<Source> {
     }
 }
 
-/// `folder/module.function` as the function of a module in a folder, which is on no disk.
+/// `folder/module.function`, wherever it stands, as the function of a module in a folder, which is on no disk.
 fn place(node: &mut Node) {
-    let Node::Function(function) = node else { return };
-    if let Some((folder, name)) = function.name.clone().rsplit_once('/') {
-        function.folder = Arc::from(Path::new(FOLDER).join("modules").join(folder).as_path());
-        function.name = name.to_owned();
+    match node {
+        Node::List(items) => items.iter_mut().for_each(place),
+        Node::Map(entries) => entries.iter_mut().for_each(|(_, node)| place(node)),
+        Node::Function(function) => {
+            if let Some((folder, name)) = function.name.clone().rsplit_once('/') {
+                function.folder = Arc::from(Path::new(FOLDER).join("modules").join(folder).as_path());
+                function.name = name.to_owned();
+            }
+        }
+        _ => {}
     }
 }
 
-/// A group whose accuracy is weighted by the number of documents.
-fn group(name: &str, alias: &str, members: impl Iterator<Item = String>) -> Result<Source> {
+/// What MMLU's groups show.
+const MMLU_GROUP: &str = "{metric: acc, weight_by_size: true}";
+
+/// A group of the tasks of a file.
+fn group(file: &str, name: &str, alias: &str, aggregate: &str, members: impl Iterator<Item = String>) -> Result<Source> {
     let members: String = members.map(|member| format!("- {member}\n")).collect();
-    let text = format!(
-        "group: {name}\ngroup_alias: {alias}\ntask:\n{members}aggregate_metric_list: [{{metric: acc, weight_by_size: true}}]\n\
-         metadata: {{version: 2}}"
-    );
-    source("mmlu", &text)
+    let text = format!("group: {name}\ngroup_alias: {alias}\ntask:\n{members}aggregate_metric_list: [{aggregate}]");
+    source(file, &text)
 }
 
 #[cfg(test)]
@@ -190,6 +349,7 @@ mod tests {
         names.retain(|name| name != "mmlu");
         names.sort();
         names.retain(|name| GROUPS.iter().all(|(group, _)| group != name));
+        names.retain(|name| FAMILIES.iter().all(|family| family.name != name));
         assert!(names.iter().eq(BUILT_IN.iter().map(|(name, _)| name)), "{names:?}");
     }
 
@@ -206,12 +366,34 @@ mod tests {
         assert_eq!(selection.tasks.len(), 4 + 57);
     }
 
+    // lm-evaluation-harness 0.4.13, `leaderboard/leaderboard.yaml` and the groups in it, but for BBH and MATH.
+    #[test]
+    fn the_second_leaderboards_tasks_are_lm_evals() {
+        let selection = Index::read(&[]).unwrap().select(&["leaderboard_v2".to_owned()]).unwrap();
+        let names: Vec<&str> = selection.tasks.iter().map(|task| task.name.as_str()).collect();
+        let expected = [
+            "leaderboard_mmlu_pro",
+            "leaderboard_gpqa_diamond",
+            "leaderboard_gpqa_extended",
+            "leaderboard_gpqa_main",
+            "leaderboard_ifeval",
+            "leaderboard_musr_murder_mysteries",
+            "leaderboard_musr_object_placements",
+            "leaderboard_musr_team_allocation",
+        ];
+        assert_eq!(names, expected);
+        let shots = selection.tasks.iter().filter_map(|task| TaskConfig::new(task).unwrap().num_fewshot);
+        assert_eq!(shots.collect::<Vec<_>>(), [5, 0, 0, 0, 0]);
+    }
+
     #[test]
     fn every_task_is_understood() {
         let index = Index::read(&[]).unwrap();
-        let names: Vec<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).chain(["mmlu".to_owned()]).collect();
+        let own = BUILT_IN.iter().map(|(name, _)| (*name).to_owned());
+        let families = FAMILIES.iter().flat_map(|family| family.values.iter().map(move |value| family.task(value)));
+        let names: Vec<String> = own.chain(families).chain(["mmlu".to_owned()]).collect();
         let selection = index.select(&names).unwrap();
-        assert_eq!((selection.tasks.len(), selection.groups.len()), (BUILT_IN.len() + 57, 5));
+        assert_eq!((selection.tasks.len(), selection.groups.len()), (names.len() - 1 + 57, 5));
         for task in &selection.tasks {
             let config = TaskConfig::new(task).unwrap();
             assert!(Definition::new(config).is_ok(), "{}", task.name);

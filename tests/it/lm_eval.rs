@@ -282,9 +282,49 @@ fn a_folder_is_checked() {
         .unwrap();
     std::fs::write(dir.path().join("tasks/image.yaml"), TASK.replace("colours", "image") + "doc_to_image: picture\n").unwrap();
     std::fs::write(dir.path().join("tasks/key.yaml"), TASK.replace("colours", "key") + "colour: red\n").unwrap();
+    std::fs::write(dir.path().join("tasks/line.yaml"), TASK.replace("task: colours", "task: \"two\\nlines\"")).unwrap();
     let told = json(dir.path(), &["eval", "--check", "--include-path", "tasks"]);
-    assert_eq!(told["counts"], json!({ "broken": 1, "needs a twin": 1, "not text": 1, "runs": 1 }));
-    assert_eq!(told["total"], 4);
+    assert_eq!(told["counts"], json!({ "broken": 2, "needs a twin": 1, "not text": 1, "runs": 1 }));
+    assert_eq!(told["total"], 5);
+    let table = String::from_utf8(run(dir.path(), &["eval", "--check", "--include-path", "tasks"]).stdout).unwrap();
+    assert!(table.lines().any(|line| line.starts_with("two\\nlines: broken: ")), "{table}");
+}
+
+/// lm-evaluation-harness 0.4.13, `ConfigurableTask.process_results`: a right answer that is no choice is the place -100, which no
+/// choice has.
+#[test]
+fn a_right_answer_outside_the_choices_counts_as_wrong() {
+    let dir = folder(&TASK.replace("doc_to_target: 0", "doc_to_target: \"{{ right }}\""));
+    let rows = ROWS.replacen("\"bad\"", "\"right\": \"green\", \"bad\"", 1);
+    let at = rows.rfind("\"bad\"").unwrap();
+    std::fs::write(dir.path().join("rows.jsonl"), format!("{}\"right\": \"purple\", {}", &rows[..at], &rows[at..])).unwrap();
+    let asked = [&["eval", "--tasks", "colours", "--requests-out", "r.jsonl"][..], &WITH].concat();
+    assert_eq!(json(dir.path(), &asked)["gold_outside"], 1);
+    let golds: Vec<Value> = lines(&dir.path().join("r.jsonl")).iter().map(|line| line["gold"].clone()).collect();
+    assert_eq!(golds, [0, -100]);
+    let said = String::from_utf8(run(dir.path(), &asked).stderr).unwrap();
+    assert!(said.contains("task colours: of 1 documents the right answer is none of the choices"), "{said}");
+    let answers = "{\"task\": \"colours\", \"doc_id\": 0, \"answers\": [[-1.0, true], [-2.0, false]]}\n";
+    std::fs::write(dir.path().join("a.jsonl"), answers.to_owned() + &answers.replace("\"doc_id\": 0", "\"doc_id\": 1")).unwrap();
+    let told = json(dir.path(), &[&["eval", "--tasks", "colours", "--answers", "a.jsonl"][..], &WITH].concat());
+    assert_eq!(told["results"]["colours"]["acc,none"], 0.5);
+}
+
+#[test]
+fn broken_rows_are_named() {
+    for (name, text, expected) in [
+        ("rows.parquet", "PAR1", "is not a readable parquet file"),
+        ("rows.jsonl", "{\"thing\": \"a\"}\n{\"thing\"", "row 1"),
+        ("rows.jsonl", "{\"thing\": [123456789012345678901234567890]}", "row 0, column \"thing\": the integer 123456789"),
+    ] {
+        let dir = folder(TASK);
+        std::fs::write(dir.path().join(name), text).unwrap();
+        std::fs::write(dir.path().join("map.toml"), MAP.replace("rows.jsonl", name)).unwrap();
+        let output = run(dir.path(), &[&["eval", "--tasks", "colours", "--requests-out", "r.jsonl"][..], &WITH].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && error.contains(name) && error.contains(expected), "{error}");
+        assert!(!dir.path().join("r.jsonl").exists());
+    }
 }
 
 /// Exit code 2, one line that names what is wrong, and no file.
@@ -330,6 +370,20 @@ fn bad_input_is_named() {
     check_error(TASK, &["demo:demo-model", "--tasks", "colours", "--requests-out", "r.jsonl"], &["no model is asked", "--chat"]);
     check_error(TASK, &["--tasks", "colours", "--answers", "empty.jsonl"], &["none to the task colours"]);
     check_error(TASK, &["--tasks", "colours", "--limit", "1.5", "--requests-out", "r.jsonl"], &["between 0 and 1"]);
+    check_error(
+        &TASK.replace("task: colours", "task: \"colours\\nred\""),
+        &["--tasks", "colours*", "--requests-out", "r.jsonl"],
+        &["colours.yaml", "\"colours\\nred\"", "control character"],
+    );
+    check_error(&(TASK.to_owned() + "include: nowhere\n"), &out, &["colours.yaml", "\"nowhere\", which cannot be read"]);
+    check_error(&(TASK.to_owned() + "include: colours.yaml\n"), &out, &["colours.yaml", "includes itself"]);
+    check_error(&(TASK.to_owned() + "process_docs: !function utils.own\n"), &out, &["colours.yaml", "needs a twin of utils.own"]);
+    let filter = "filter_list: [{name: strict, filter: [{function: nothing}]}]\n";
+    check_error(&(TASK.to_owned() + filter), &out, &["colours.yaml", "strict", "\"nothing\" is unknown"]);
+    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl", "--output-path", "r.jsonl"], &["document 0"]);
+    let long = "task: colours\ndataset_path: our/colours\ntest_split: test\ndoc_to_text: thing\ndoc_to_target: good\n\
+        generation_kwargs: {until: [], max_gen_toks: 1000000}\n";
+    check_error(long, &["demo:demo-model", "--tasks", "colours", "--device", "cpu"], &["task colours", "leave no room"]);
     let endless = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
     check_error(&TASK.replace("{{ thing.strip() }}", endless), &out, &["document 0", "reasonable time"]);
 }

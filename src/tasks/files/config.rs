@@ -7,7 +7,7 @@ use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use serde_json::{Map, Value as Json, json};
 
-use super::index::Chosen;
+use super::index::{Chosen, check_name};
 use super::yaml::{Function, Node};
 
 /// Every key that lm-evaluation-harness knows of a task, and those that only place its file.
@@ -244,8 +244,9 @@ impl TaskConfig {
     /// Checks the keys of a task file.
     ///
     /// # Errors
-    /// An unknown key, a value of the wrong kind: named with file, task and key.
+    /// An unknown key, a value of the wrong kind: named with file, task and key. A name with control characters.
     pub fn new(chosen: &Chosen) -> Result<Self> {
+        check_name("task", &chosen.name, &chosen.source)?;
         let keys = Keys { entries: &chosen.source.entries };
         let fail = |what: Message| Error::file(&chosen.source.path, format!("task {}: {what}", chosen.name));
         Self::read(chosen, &keys).map_err(fail)

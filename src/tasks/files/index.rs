@@ -222,7 +222,7 @@ impl Picker<'_> {
     /// The names of the tasks or of the group that an entry gives.
     fn take(&mut self, name: &str, entry: &Entry, overrides: &[(String, Node)], depth: usize) -> Result<Vec<String>> {
         match entry {
-            Entry::Task(source) => Ok(vec![self.take_task(name, source.clone(), overrides)]),
+            Entry::Task(source) => Ok(vec![self.take_task(name, source.clone(), overrides)?]),
             Entry::Python(source) => {
                 Err(Error::file(&source.path, format!("the task {name} is a Python class, which is not run here")))
             }
@@ -239,15 +239,17 @@ impl Picker<'_> {
         }
     }
 
-    fn take_task(&mut self, name: &str, mut source: Source, overrides: &[(String, Node)]) -> String {
+    fn take_task(&mut self, name: &str, mut source: Source, overrides: &[(String, Node)]) -> Result<String> {
+        check_name("task", name, &source)?;
         merge(&mut source.entries, overrides.iter().filter(|(key, _)| key != "task").cloned().collect());
         if !self.selection.tasks.iter().any(|known| known.name == name) {
             self.selection.tasks.push(Chosen { name: name.to_owned(), source });
         }
-        name.to_owned()
+        Ok(name.to_owned())
     }
 
     fn take_group(&mut self, name: &str, source: &Source, overrides: &[(String, Node)], depth: usize) -> Result<Vec<String>> {
+        check_name("group", name, source)?;
         let fail = |what: String| Error::file(&source.path, format!("group {name}: {what}"));
         if depth > MAX_DEPTH {
             return Err(fail(format!("groups are nested more than {MAX_DEPTH} times; does one hold itself?")));
@@ -317,10 +319,18 @@ impl Picker<'_> {
                 let name = format!("{group}::{name}");
                 overrides.retain(|(key, _)| key != "task");
                 overrides.push(("task".to_owned(), Node::Text(name.clone())));
-                Ok(vec![self.take_task(&name, Source { path: source.path.clone(), entries: overrides }, &[])])
+                Ok(vec![self.take_task(&name, Source { path: source.path.clone(), entries: overrides }, &[])?])
             }
             None => Err(unknown(&name, self.index.entries.keys().map(String::as_str))),
         }
+    }
+}
+
+/// A name becomes a part of names of files and a cell of tables, where a line break would do harm.
+pub(super) fn check_name(kind: &str, name: &str, source: &Source) -> Result<()> {
+    match name.chars().any(char::is_control) {
+        true => Err(Error::file(&source.path, format!("the name {name:?} of a {kind} holds a control character; remove it"))),
+        false => Ok(()),
     }
 }
 
@@ -457,7 +467,7 @@ mod tests {
         let (dir, index) = index(FILES);
         assert_eq!(names(&select(&index, &["three", "one"]).unwrap()), ["three", "one"]);
         assert_eq!(names(&select(&index, &["letters", "one"]).unwrap()), ["one", "two"]);
-        assert_eq!(names(&select(&index, &["t[!w]*"]).unwrap()), ["three"]);
+        assert_eq!(names(&select(&index, &["t[!w]*e"]).unwrap()), ["three"]);
         let path = dir.path().join("b/three.yaml");
         assert_eq!(names(&select(&index, &[path.to_str().unwrap()]).unwrap()), ["three"]);
         let skipped: Vec<&str> = index.skipped.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
@@ -476,6 +486,29 @@ mod tests {
         assert_eq!([shots("one"), shots("two"), shots("three")], [Some(Node::Int(3)), Some(Node::Int(3)), Some(Node::Int(4))]);
         let groups: Vec<_> = selection.groups.iter().map(|group| (group.name.as_str(), group.members.join(" "))).collect();
         assert_eq!(groups, [("all", "one two three all::inner all::own".to_owned()), ("all::inner", "one".to_owned())]);
+    }
+
+    #[test]
+    fn names_with_control_characters_are_refused() {
+        let (dir, index) = index(&[
+            ("task.yaml", "task: \"a\\nb\"\ntag: odd"),
+            ("group.yaml", "group: \"g\\th\"\ntask: [plain]"),
+            ("inner.yaml", "group: outer\ntask:\n- task: \"x\\ry\"\n  output_type: generate_until"),
+            ("plain.yaml", "task: plain"),
+        ]);
+        let path = dir.path().join("task.yaml");
+        for (name, shown) in [
+            ("odd", r#""a\nb" of a task"#),
+            ("a\nb", r#""a\nb" of a task"#),
+            ("a*", r#""a\nb" of a task"#),
+            (path.to_str().unwrap(), r#""a\nb" of a task"#),
+            ("g\th", r#""g\th" of a group"#),
+            ("outer", r#""outer::x\ry" of a task"#),
+        ] {
+            let error = select(&index, &[name]).unwrap_err();
+            assert!(error.contains(shown) && error.contains(".yaml") && !error.contains(char::is_control), "{error:?}");
+        }
+        assert_eq!(names(&select(&index, &["plain"]).unwrap()), ["plain"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::data_set::{self, DataSetFiles};
+use super::integers::{self, Layout};
 use super::{DATA_MAP, Docs, Row, parquet, table};
 use crate::files::config::TaskConfig;
 
@@ -112,24 +113,50 @@ fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     let text = kind::utf8(bytes).map_err(|what| Error::file(path, what))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let fail = |what: Message| Error::file(path, what);
-    if let Some(field) = field {
-        let mut whole: Value = serde_json::from_str(text).map_err(|e| fail(e.to_string().into()))?;
-        let list = whole.get_mut(field).map(Value::take).ok_or_else(|| fail(format!("has no field {field:?}").into()))?;
-        return objects(path, list);
-    }
-    let first = text.trim_start().chars().next();
-    if first == Some('[') {
-        return objects(path, serde_json::from_str(text).map_err(|e| fail(e.to_string().into()))?);
-    }
-    let mut rows = Vec::new();
-    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
-        let value = value.map_err(|e| fail(format!("row {}: {e}", rows.len()).into()))?;
-        let Value::Object(row) = value else { return Err(fail(format!("row {} is no object", rows.len()).into())) };
-        rows.push(row);
-    }
+    let text = integers::plain_zeros(text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let layout = match field {
+        Some(field) => Layout::Field(field),
+        None if text.trim_start().starts_with('[') => Layout::List,
+        None => Layout::Lines,
+    };
+    let rows = json_rows(path, &text, layout)?;
+    check_integers(path, &text, layout, &rows)?;
     Ok(rows)
+}
+
+fn json_rows(path: &Path, text: &str, layout: Layout<'_>) -> Result<Vec<Row>> {
+    let fail = |what: Message| Error::file(path, what);
+    match layout {
+        Layout::Field(field) => {
+            let mut whole: Value = serde_json::from_str(text).map_err(|e| fail(e.to_string().into()))?;
+            let list = whole.get_mut(field).map(Value::take).ok_or_else(|| fail(format!("has no field {field:?}").into()))?;
+            objects(path, list)
+        }
+        Layout::List => objects(path, serde_json::from_str(text).map_err(|e| fail(e.to_string().into()))?),
+        Layout::Lines => {
+            let mut rows = Vec::new();
+            for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
+                let value = value.map_err(|e| fail(format!("row {}: {e}", rows.len()).into()))?;
+                let Value::Object(row) = value else { return Err(fail(format!("row {} is no object", rows.len()).into())) };
+                rows.push(row);
+            }
+            Ok(rows)
+        }
+    }
+}
+
+/// Integers that 64 bits do not hold are floats in `rows`. Where a file has an object a line and the column has numbers alone,
+/// `datasets` makes floats of them, too; that is said. Elsewhere it refuses them, or keeps all digits, which `Value` cannot.
+fn check_integers(path: &Path, text: &str, layout: Layout<'_>, rows: &[Row]) -> Result<()> {
+    for (column, long) in integers::long(text, layout) {
+        let is_number = |row: &Row| matches!(row.get(&column), None | Some(Value::Null | Value::Number(_)));
+        if layout != Layout::Lines || !rows.iter().all(is_number) {
+            return Err(Error::file(path, long.place(&column) + ", which is not supported here"));
+        }
+        let place = long.place(&column);
+        tracing::warn!("{}: {place}; the column becomes floats, as in Hugging Face's datasets", path.display());
+    }
+    Ok(())
 }
 
 fn objects(path: &Path, list: Value) -> Result<Vec<Row>> {
@@ -229,6 +256,32 @@ mod tests {
             let rows = read_text("x.jsonl", &format!("{{\"a\": {text}}}"), None).unwrap();
             assert_eq!(rows[0]["a"].as_f64(), text.parse().ok(), "{text}");
         }
+    }
+
+    /// Expected: `datasets.load_dataset("json", ...)` of datasets 5.2 with pyarrow 26. It refuses the list and the field; numbers
+    /// in lists become floats, and beside texts they stay integers.
+    #[test]
+    fn integers_of_more_than_64_bits_do_not_change_unseen() {
+        let long = "123456789012345678901234567890";
+        let rows = read_text("x.jsonl", &format!("{{\"a\": 1}}\n{{\"a\": {long}}}\n"), None).unwrap();
+        let docs = Docs::new(rows.iter().map(|row| row.as_object().unwrap().clone()).collect());
+        let shown: Vec<String> = docs.rows.iter().map(|row| bitworth_text::python::repr(&row["a"])).collect();
+        assert_eq!(shown, ["1.0", "1.2345678901234568e+29"]);
+        for (name, text, field, row) in [
+            ("x.json", format!("[{{\"a\": 1}}, {{\"a\": {long}}}]"), None, 1),
+            ("x.json", format!("{{\"rows\": [{{\"a\": -{long}}}]}}"), Some("rows"), 0),
+            ("x.jsonl", format!("{{\"a\": [{long}]}}"), None, 0),
+            ("x.jsonl", format!("{{\"a\": \"x\"}}\n{{\"a\": {long}}}"), None, 1),
+        ] {
+            let error = read_text(name, &text, field).unwrap_err();
+            let place = format!("row {row}, column \"a\": the integer");
+            assert!(error.contains(name) && error.contains(&place) && error.contains(long), "{error}");
+        }
+        let rows = read_text("x.jsonl", "{\"a\": -0}\n{\"a\": 1}\n", None).unwrap();
+        assert_eq!(rows, [json!({"a": 0}), json!({"a": 1})]);
+        // What 64 bits hold keeps its digits.
+        let rows = read_text("x.json", "{\"rows\": [{\"a\": 18446744073709551615}, {\"a\": 1}]}", Some("rows")).unwrap();
+        assert_eq!(rows[0]["a"].to_string(), "18446744073709551615");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod data_set;
 pub mod file;
+mod integers;
 pub mod map;
 mod parquet;
 mod shape;

@@ -8,6 +8,7 @@ use bitworth_quant::{Error, Result};
 use serde_json::{Map, Number, Value};
 
 use super::Row;
+use super::integers::{Long, is_long};
 
 /// Texts that pandas takes for nothing (pandas 2, `read_csv`, `na_values`).
 const NOTHING: [&str; 18] = [
@@ -23,9 +24,15 @@ pub(super) fn read(path: &Path, bytes: impl Read, separator: u8) -> Result<Vec<R
     for record in reader.records() {
         records.push(record.map_err(|e| wrong(path, &e))?);
     }
-    let columns: Vec<Vec<Value>> = (0..names.len())
-        .map(|i| typed(&records.iter().map(|record| record.get(i).unwrap_or_default()).collect::<Vec<_>>()))
-        .collect();
+    let mut columns = Vec::with_capacity(names.len());
+    for (i, name) in names.iter().enumerate() {
+        let texts: Vec<&str> = records.iter().map(|record| record.get(i).unwrap_or_default()).collect();
+        let refused = |row: usize| {
+            let long = Long { row, digits: texts[row] };
+            Error::file(path, long.place(name) + ", which pandas does not read either")
+        };
+        columns.push(typed(&texts).map_err(refused)?);
+    }
     let row =
         |at: usize| names.iter().zip(&columns).map(|(name, column)| (name.clone(), column[at].clone())).collect::<Map<_, _>>();
     Ok((0..records.len()).map(row).collect())
@@ -36,7 +43,10 @@ fn wrong(path: &Path, error: &csv::Error) -> Error {
 }
 
 /// A column as integers, floats or booleans, where all its values are.
-fn typed(texts: &[&str]) -> Vec<Value> {
+///
+/// # Errors
+/// The row of an integer that 64 bits do not hold, in a column of integers.
+fn typed(texts: &[&str]) -> Result<Vec<Value>, usize> {
     let nothing = |text: &str| NOTHING.contains(&text) || matches!(text, "null" | "None");
     let values = || texts.iter().copied().filter(|text| !nothing(text));
     let of = |make: &dyn Fn(&str) -> Option<Value>| {
@@ -47,21 +57,31 @@ fn typed(texts: &[&str]) -> Vec<Value> {
     let int = |text: &str| text.parse::<i64>().ok();
     let float = |text: &str| text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number);
     if values().next().is_none() {
-        return vec![Value::Null; texts.len()];
+        return Ok(vec![Value::Null; texts.len()]);
     }
     // Integers with gaps are floats.
     if !gaps && let Some(column) = of(&|text| int(text).map(Value::from)) {
-        return column;
+        return Ok(column);
+    }
+    let unsigned = |text: &str| text.parse::<u64>().ok();
+    let is_integer = |text: &str| int(text).is_some() || unsigned(text).is_some() || is_long(text);
+    if values().all(is_integer) && values().any(|text| int(text).is_none()) {
+        if let Some(row) = texts.iter().position(|text| is_long(text)) {
+            return Err(row);
+        }
+        // Unsigned where all of them are, else texts.
+        let column = if gaps { None } else { of(&|text| unsigned(text).map(Value::from)) };
+        return Ok(column.unwrap_or_else(|| texts.iter().map(|text| Value::from(*text)).collect()));
     }
     if let Some(column) = of(&float) {
-        return column;
+        return Ok(column);
     }
     let boolean = |text: &str| match text {
         "True" | "TRUE" | "true" => Some(Value::Bool(true)),
         "False" | "FALSE" | "false" => Some(Value::Bool(false)),
         _ => None,
     };
-    of(&boolean).or_else(|| of(&|text| Some(text.into()))).unwrap_or_default()
+    Ok(of(&boolean).or_else(|| of(&|text| Some(text.into()))).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -73,12 +93,30 @@ mod tests {
     /// Expected: pandas 2 `read_csv`.
     #[test]
     fn columns_get_the_types_that_pandas_gives() {
+        let typed = |texts: &[&str]| typed(texts).unwrap();
         assert_eq!(typed(&["1", "-2"]), [json!(1), json!(-2)]);
         assert_eq!(typed(&["1", "", "2"]), [json!(1.0), json!(null), json!(2.0)]);
         assert_eq!(typed(&["1", "2.5"]), [json!(1.0), json!(2.5)]);
         assert_eq!(typed(&["True", "false"]), [json!(true), json!(false)]);
         assert_eq!(typed(&["a", "NA", "1"]), [json!("a"), json!(null), json!("1")]);
         assert_eq!(typed(&["", "nan"]), [json!(null), json!(null)]);
+    }
+
+    /// Expected: `datasets.load_dataset("csv", ...)` of datasets 5.2 with pandas 3.1, which ends with an overflow where a row is
+    /// refused.
+    #[test]
+    fn long_integers_keep_their_digits_or_are_refused() {
+        let (most, long) = ("18446744073709551615", "123456789012345678901234567890");
+        assert_eq!(typed(&["1", most]).unwrap(), [json!(1), json!(u64::MAX)]);
+        assert_eq!(typed(&["-1", most]).unwrap(), [json!("-1"), json!(most)]);
+        assert_eq!(typed(&["", most, "7"]).unwrap(), [json!(""), json!(most), json!("7")]);
+        assert_eq!(typed(&["1.5", long]).unwrap(), [json!(1.5), json!(1.2345678901234568e29)]);
+        assert_eq!(typed(&["x", long]).unwrap(), [json!("x"), json!(long)]);
+        for texts in [["1", long], ["", long], ["-1", "18446744073709551616"], ["1", "-9223372036854775809"]] {
+            assert_eq!(typed(&texts).unwrap_err(), 1, "{texts:?}");
+        }
+        let error = read(Path::new("x.csv"), format!("q,a\nx,1\ny,{long}\n").as_bytes(), b',').unwrap_err().to_string();
+        assert!(error.contains("x.csv") && error.contains("row 1, column \"a\": the integer 1234567890"), "{error}");
     }
 
     #[test]
