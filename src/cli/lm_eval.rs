@@ -205,8 +205,7 @@ fn check(args: &LmEvalArgs, names: &[String], session: &Session) -> Result<Outco
         let mut text = String::new();
         for TaskCheck { task, verdict, why, .. } in &tasks {
             let why = why.as_ref().map(|why| format!(": {}", output::tame(why))).unwrap_or_default();
-            let _ = writeln!(text, "{}: {verdict}{why}", output::tame(task).replace('
-', "\n"));
+            let _ = writeln!(text, "{}: {verdict}{why}", output::tame(task).replace('\n', "\\n"));
         }
         for (path, why) in &index.skipped {
             let _ = writeln!(text, "{}: {}", output::tame(&path.display().to_string()), output::tame(why));
