@@ -22,8 +22,9 @@ use bitworth_report::tensors;
 /// How files are written.
 #[derive(Args)]
 pub struct WriteArgs {
-    #[arg(long, default_value = "256M", value_parser = parse_memory, value_name = "SIZE", help = MEMORY_HELP)]
-    max_memory: u64,
+    // As much as is good where none is given: 256M for quantizing, what it takes for fitting.
+    #[arg(long, value_parser = parse_memory, value_name = "SIZE", help = MEMORY_HELP)]
+    pub max_memory: Option<u64>,
     /// Take up the unfinished files of an earlier run of the same command, and leave them when this one ends early.
     #[arg(long)]
     resume: bool,
@@ -38,10 +39,11 @@ pub struct WriteArgs {
     no_tensor_first_split: bool,
     /// Say the SHA-256 of each file.
     #[arg(long)]
-    sha256: bool,
-    /// Write what each tensor lost (type, reason, RMSE, largest error, cosine, weighted error, time) to this parquet file.
+    pub sha256: bool,
+    /// Write what each tensor lost (type, reason, RMSE, largest error, cosine, weighted error, time) to this parquet file; with
+    /// --fit also what fitting chose and gained.
     #[arg(long, value_name = "FILE.parquet")]
-    report: Option<PathBuf>,
+    pub report: Option<PathBuf>,
     /// Write weights that are infinite or not a number, too, which otherwise end the run.
     #[arg(long)]
     allow_non_finite: bool,
@@ -65,12 +67,7 @@ impl WriteArgs {
     /// # Errors
     /// The option that was given.
     pub fn refuse_with_fit(&self) -> Result<()> {
-        let asked = [
-            ("--resume", self.resume),
-            ("--sha256", self.sha256),
-            ("--report", self.report.is_some()),
-            ("--allow-non-finite", self.allow_non_finite),
-        ];
+        let asked = [("--resume", self.resume), ("--allow-non-finite", self.allow_non_finite)];
         match asked.iter().find(|(_, asked)| *asked) {
             Some((option, _)) => bail!("{option} does not go with --fit yet"),
             None => Ok(()),
@@ -93,66 +90,86 @@ impl WriteArgs {
         for folder in outputs.iter().filter_map(|output| output.path.parent()) {
             folders.create("--out", folder)?;
         }
-        if let Some(report) = &self.report {
-            // Now, and not when hours of work are done.
-            check_report(report)?;
-            let place = std::path::absolute(report).with_context(|| report.display().to_string())?;
-            for output in outputs {
-                if output.files()?.iter().any(|(path, _)| std::path::absolute(path).is_ok_and(|path| path == place)) {
-                    bail!("--report {}: is one of the files to be made", report.display());
-                }
-            }
-        }
-        if outputs.iter().any(|output| has_no_form_in_llama_cpp(&output.metadata)) {
-            session.note(
-                "some blocks of this model have experts and some have none; llama.cpp has no form for that and will not \
-                 open the file, bitworth does",
-            );
-        }
-        if let Some(output) = outputs.first() {
-            for (key, id) in bitworth_quant::vocab::ids_beyond_the_tokens(&output.metadata) {
-                session.note(&format!("{key} is {id}, which is no token; it counts as absent, for llama.cpp too"));
-            }
-            let cut = bitworth_quant::vocab::cut_by_llama_cpp(&output.metadata);
-            if let Some(first) = cut.first() {
-                session.note(&format!(
-                    "only tokenizer.json calls {first:?} and {} others tokens to be kept whole; llama.cpp will cut them to \
-                     pieces, bitworth does not",
-                    cut.len() - 1
-                ));
-            }
-        }
-        for output in outputs {
-            if let Some(note) = output.plan.fall_back_note() {
-                session.note(&note);
-            }
-            let unweighted = output.unweighted();
-            if let Some(first) = unweighted.first() {
-                let (recipe, count) = (&output.plan.recipe.name, unweighted.len());
-                session.note(&format!("{recipe}: the importance matrix has no entry for {count} tensors, as {first}"));
-            }
-        }
+        self.check_report(outputs)?;
+        notes(outputs, session);
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();
+        let options = QuantizeOptions::default();
         let options = QuantizeOptions {
-            max_memory: self.max_memory,
+            max_memory: self.max_memory.unwrap_or(options.max_memory),
             allow_non_finite: self.allow_non_finite,
             resume: self.resume,
             sha256: self.sha256,
             report: self.report.is_some().then_some(&clock),
             note: &|text| session.note(text),
-            ..QuantizeOptions::default()
+            ..options
         };
         let watch = session.watch();
         let written = bitworth_quant::quantize::quantize(source, outputs, &options, watch.stop, watch.progress)?;
-        if let Some(path) = &self.report {
-            let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
-            tensors::parquet(path, &names, &written, &output::flag)?;
-        }
+        self.write_report(outputs, &written)?;
         folders.keep();
         let rows: Vec<_> = written.iter().zip(outputs).collect();
         let entries = rows.iter().map(|(written, output)| entry(written, output)).collect();
         session.print(&document(entries), || rows.iter().map(|(written, output)| lines(written, output)).collect())
+    }
+
+    /// The report must be possible to write and be none of the files: known now, and not when hours of work are done.
+    ///
+    /// # Errors
+    /// Where it is not so.
+    pub fn check_report(&self, outputs: &[Output]) -> Result<()> {
+        let Some(report) = &self.report else { return Ok(()) };
+        check_report(report)?;
+        let place = std::path::absolute(report).with_context(|| report.display().to_string())?;
+        for output in outputs {
+            if output.files()?.iter().any(|(path, _)| std::path::absolute(path).is_ok_and(|path| path == place)) {
+                bail!("--report {}: is one of the files to be made", report.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the report where one is asked for.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write_report(&self, outputs: &[Output], written: &[Written]) -> Result<()> {
+        let Some(path) = &self.report else { return Ok(()) };
+        let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
+        Ok(tensors::parquet(path, &names, written, &output::flag)?)
+    }
+}
+
+/// Says what is special about files before they are made.
+pub fn notes(outputs: &[Output], session: &Session) {
+    if outputs.iter().any(|output| has_no_form_in_llama_cpp(&output.metadata)) {
+        session.note(
+            "some blocks of this model have experts and some have none; llama.cpp has no form for that and will not \
+                 open the file, bitworth does",
+        );
+    }
+    if let Some(output) = outputs.first() {
+        for (key, id) in bitworth_quant::vocab::ids_beyond_the_tokens(&output.metadata) {
+            session.note(&format!("{key} is {id}, which is no token; it counts as absent, for llama.cpp too"));
+        }
+        let cut = bitworth_quant::vocab::cut_by_llama_cpp(&output.metadata);
+        if let Some(first) = cut.first() {
+            session.note(&format!(
+                "only tokenizer.json calls {first:?} and {} others tokens to be kept whole; llama.cpp will cut them to \
+                     pieces, bitworth does not",
+                cut.len() - 1
+            ));
+        }
+    }
+    for output in outputs {
+        if let Some(note) = output.plan.fall_back_note() {
+            session.note(&note);
+        }
+        let unweighted = output.unweighted();
+        if let Some(first) = unweighted.first() {
+            let (recipe, count) = (&output.plan.recipe.name, unweighted.len());
+            session.note(&format!("{recipe}: the importance matrix has no entry for {count} tensors, as {first}"));
+        }
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
+use bitworth_quant::checkpoint::{Checkpoint, Source};
+use bitworth_quant::fit::SHRINKAGES;
+use bitworth_quant::gguf::{Array, GgufFile, Value as GgufValue};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::common::{self, json};
@@ -73,7 +77,14 @@ fn a_text_that_is_too_short_and_options_that_do_not_go_with_it_are_refused() {
     let dir = world.path();
     ::bitworth::eval::demo::materialize(dir).unwrap();
     std::fs::write(dir.join("short.txt"), "Too short.").unwrap();
-    for (more, expected) in [(&["--fit", "short.txt"][..], "short.txt"), (&["--fit", "data/calib.txt", "--sha256"], "--sha256")] {
+    for (more, expected) in [
+        (&["--fit", "short.txt"][..], "short.txt"),
+        (&["--fit", "data/calib.txt", "--allow-non-finite"], "--allow-non-finite"),
+        // Moments of 8.25 MiB in groups of 256 columns, and as much for activations.
+        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "16M"], "--max-memory 17"),
+        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "1M"], "--max-memory "),
+        (&["--fit", "data/calib.txt", "--report", "short.txt"], "no parquet file"),
+    ] {
         let args = [&["quantize", "demo-model", "--to", "q4_0", "--out", "out", "--device", "cpu"], more].concat();
         let output = common::run(dir, &args);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -81,6 +92,102 @@ fn a_text_that_is_too_short_and_options_that_do_not_go_with_it_are_refused() {
         assert!(message.contains(expected), "{message}");
         assert!(!dir.join("out").exists());
     }
+}
+
+/// 2,000 tokens are few: what is fitted to them must not lose more than what the importance matrix of the same tokens gives.
+#[test]
+fn few_tokens_never_make_it_worse() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let text = ["--text", "data/calib.txt", "--ctx", "250", "--chunks", "8", "--device", "cpu"];
+    json(dir, &[&["imatrix", "demo-model", "--out", "i.gguf"], &text[..]].concat());
+    json(dir, &["quantize", "demo-model", "--to", "q3_k_m", "--imatrix", "i.gguf", "--out", "plain.gguf"]);
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "250", "--fit-tokens", "2000", "--device", "cpu"];
+    json(dir, &[&["quantize", "demo-model", "--to", "q3_k_m", "--out", "fit.gguf"], &fit[..]].concat());
+    let kld = kld(dir, &["plain.gguf".to_owned(), "fit.gguf".to_owned()]);
+    assert!(kld[1] <= kld[0], "KLD {} and {} fitted", kld[0], kld[1]);
+}
+
+#[test]
+fn a_dry_run_says_what_fitting_takes_and_makes_nothing() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "2048", "--dry-run"];
+    let args = [&["quantize", "demo-model", "--to", "q4_0,q3_k_m", "--out", "out"], &fit[..]].concat();
+    let said = json(dir, &args);
+    let plans = said["plans"].as_array().unwrap();
+    assert_eq!(plans[0]["recipe"], "q4_0");
+    assert!(plans.iter().all(|plan| plan["bytes"].as_u64().unwrap() > 0));
+    // Three blocks with four inputs of 256 columns and seven matrices.
+    let fit = &said["fit"];
+    let counted = ["tokens", "windows", "passes", "inputs", "tensors"].map(|key| fit[key].as_u64().unwrap());
+    assert_eq!(counted, [2048, 8, 1, 12, 21]);
+    // Four inputs of a block as f64 in two halves, and one that is being fitted to.
+    assert_eq!(fit["moment_bytes"].as_u64(), Some((4 * 16 + 68) * 256 * 256));
+    assert!(fit["activation_bytes"].as_u64().unwrap() >= 2048 * 256 * 4);
+    assert!(fit["grouped"].as_array().unwrap().is_empty() && fit["predicted_kld"].is_null(), "{fit}");
+    assert!(!dir.join("out").exists());
+    let output = common::run(dir, &args);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("2048 tokens in 8 windows") && text.contains("KLD is not predicted"), "{text}");
+}
+
+#[test]
+fn hashes_reports_and_what_a_file_says_of_its_inputs() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "4096", "--device", "cpu"];
+    let more = ["--sha256", "--report", "r.parquet"];
+    let quantize = ["quantize", "demo-model", "--to", "q4_0", "--out"];
+    let said = json(dir, &[&quantize[..], &["f.gguf"], &fit, &more].concat());
+    let bytes = std::fs::read(dir.join("f.gguf")).unwrap();
+    let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(said["files"][0]["sha256"], hash.as_str());
+    // The memory, where there is enough of it, changes no byte.
+    json(dir, &[&quantize[..], &["same.gguf"], &fit, &["--max-memory", "64M"]].concat());
+    assert!(bytes == std::fs::read(dir.join("same.gguf")).unwrap());
+
+    let file = GgufFile::open(&dir.join("f.gguf")).unwrap();
+    let sites = file.metadata.strings("bitworth.fit.sites").unwrap();
+    assert_eq!(sites.len(), 12);
+    assert_eq!(sites[0], "blk.0.attn_q.weight");
+    let Some(GgufValue::Array(Array::F32(rho))) = file.metadata.get("bitworth.fit.rho") else { panic!("no rho") };
+    assert!(rho.len() == 12 && rho.iter().all(|rho| SHRINKAGES.contains(rho)) && rho.iter().any(|&rho| rho < 1.0), "{rho:?}");
+    let fitted = said["fitted"].as_array().unwrap();
+    for (site, rho) in sites.iter().zip(rho) {
+        let tensor = fitted.iter().find(|tensor| tensor["tensor"] == site.as_str()).unwrap();
+        let [chosen, held_out] = ["rho", "held_out"].map(|key| tensor["shrinkage"][key].as_f64().unwrap());
+        assert_eq!(if held_out <= 1.0 { chosen as f32 } else { 1.0 }, *rho, "{site}");
+    }
+
+    // A row for every tensor, its figures by hand; those of fitting for the 21 that were fitted.
+    let report = common::parquet(&dir.join("r.parquet"));
+    assert_eq!(report.len(), file.tensors.len());
+    let names = report.names();
+    let column = |name: &str| names.iter().position(|known| known == name).unwrap_or_else(|| panic!("{name}"));
+    let rows: Vec<Vec<String>> = (0..report.len()).map(|i| report.row(i)).collect();
+    assert_eq!(rows.iter().filter(|row| row[column("rho")] != "Null").count(), 21);
+    let row = rows.iter().find(|row| row[column("tensor")].contains("blk.1.ffn_down.weight")).unwrap();
+    let number = |name: &str| -> f64 {
+        let text = &row[column(name)];
+        text.trim_start_matches(|c: char| c != '(').trim_matches(['(', ')']).parse().unwrap_or_else(|_| panic!("{name}: {text}"))
+    };
+    let decoded = |model: &Path| -> Vec<f32> {
+        let model = Checkpoint::open(model).unwrap();
+        let tensor = model.tensors().iter().find(|tensor| tensor.name == "blk.1.ffn_down.weight").unwrap();
+        let mut out = vec![0.0; tensor.elements() as usize];
+        tensor.dtype.decode_row(&Source::read(&model, tensor, 0..tensor.rows()).unwrap(), &mut out);
+        out
+    };
+    let (x, y) = (decoded(&dir.join("demo-model")), decoded(&dir.join("f.gguf")));
+    let square = x.iter().zip(&y).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum::<f64>() / x.len() as f64;
+    assert!((number("rmse") / square.sqrt() - 1.0).abs() < 1e-9, "{} {}", number("rmse"), square.sqrt());
+    assert!(number("weighted_error") > 0.0);
+    assert_eq!(number("rows_fitted") + number("rows_kept"), 256.0);
+    assert!(number("fit_loss") < 1.0 && number("held_out") < 1.0);
 }
 
 #[test]

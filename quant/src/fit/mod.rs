@@ -5,6 +5,7 @@
 //! Feedback alone overfits at token counts that one can afford. So the moment is shrunk towards its diagonal, `H' = (1 - rho) H +
 //! rho diag(H)`: the diagonal is the importance matrix, and with `rho = 1` no feedback is left. `rho` is chosen by what rows lose
 //! on text that they were not fitted to, and where even that is not below what the importance matrix loses, its bytes are kept.
+//! Columns of inputs that are too wide go in groups, whose products with each other count as 0; experts share what all have seen.
 //! Absent: where moments come from (`bitworth-measure` collects them), and files.
 
 mod factor;
@@ -17,7 +18,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use self::factor::Factor;
-pub use self::moments::Moments;
+pub use self::moments::{Moments, column_groups};
 use self::rounding::{ROWS, Rounding};
 use crate::DType;
 use crate::formats::CodeBits;
@@ -97,7 +98,13 @@ pub struct FitReport {
 
 /// Whether rows of this format can be fitted.
 pub fn fits(dtype: DType) -> bool {
-    matches!(dtype.block_len(), BLOCK | SUPER_BLOCK) && CodeBits::of(dtype).is_some()
+    matches!(dtype.block_len(), BLOCK | SUPER_BLOCK) && (CodeBits::of(dtype).is_some() || is_of_grids(dtype))
+}
+
+/// Whether one code stands for several weights. Such formats have feedback from block to block alone.
+fn is_of_grids(dtype: DType) -> bool {
+    use DType::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
+    matches!(dtype, IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S)
 }
 
 impl Shrinkage {
@@ -115,8 +122,10 @@ impl Shrinkage {
             fits(dtype) && sample.moments.has_enough_rows()
         };
         let usable: Vec<_> = samples.iter().filter(usable).filter_map(|s| Some((s, s.moments.importance()?))).collect();
-        let Some(bits) = CodeBits::of(dtype).filter(|_| !usable.is_empty()) else { return Self::NONE };
-        let trials: Vec<_> = usable.iter().filter_map(|(s, importance)| Trial::new((dtype, bits), s, importance)).collect();
+        if usable.is_empty() {
+            return Self::NONE;
+        }
+        let trials: Vec<_> = usable.iter().filter_map(|(s, importance)| Trial::new(dtype, s, importance)).collect();
         let before: f64 = trials.iter().map(|trial| trial.before).sum();
         if before == 0.0 && !trials.is_empty() {
             // Matrices of zeros lose nothing.
@@ -171,7 +180,7 @@ impl FitInput {
             // Where no damping helps, no feedback is left.
             shrunk(rho).or_else(|| shrunk(1.0))
         };
-        match joined.groups().map(group).collect::<Option<Vec<_>>>() {
+        match column_groups(joined.cols, joined.width).map(group).collect::<Option<Vec<_>>>() {
             Some(groups) => Self { groups, ..kept },
             None => kept,
         }
@@ -190,13 +199,14 @@ impl FitInput {
         let n = self.importance.len();
         let rows = w.len() / n;
         let row_bytes = out.len() / rows.max(1);
-        let bits = CodeBits::of(dtype).filter(|_| !self.groups.is_empty());
         let encode = |(w, out): (&[f32], &mut [u8])| {
             for (w, out) in w.chunks_exact(n).zip(out.chunks_exact_mut(row_bytes)) {
                 dtype.encode_row(w, Some(&self.importance), out);
             }
             let count = w.len() / n;
-            let Some(bits) = bits else { return FitReport { kept: count, ..FitReport::default() } };
+            if self.groups.is_empty() {
+                return FitReport { kept: count, ..FitReport::default() };
+            }
             let mut fitted = out.to_vec();
             let (mut before, mut after) = (vec![0.0; count], vec![0.0; count]);
             for group in &self.groups {
@@ -206,7 +216,7 @@ impl FitInput {
                 let w = parts(w, n, &group.columns);
                 let plain = parts(out, row_bytes, &bytes);
                 let mut rounded = vec![0; plain.len()];
-                group.rounding(dtype, bits).round(&w, &mut rounded);
+                group.rounding(dtype).round(&w, &mut rounded);
                 group.add_losses(dtype, &w, &plain, &mut before);
                 group.add_losses(dtype, &w, &rounded, &mut after);
                 for (row, rounded) in fitted.chunks_exact_mut(row_bytes).zip(rounded.chunks_exact(bytes.len())) {
@@ -276,7 +286,6 @@ fn order(importance: &[f32]) -> Vec<u32> {
 /// Rows of a matrix with the most important of their columns, fitted to one half of the text and judged by the other.
 struct Trial {
     dtype: DType,
-    bits: &'static CodeBits,
     w: Vec<f32>,
     m: usize,
     /// Means of products in the first half, and in the second.
@@ -289,7 +298,7 @@ struct Trial {
 
 impl Trial {
     /// `None` where nothing of it went in during the first half.
-    fn new((dtype, bits): (DType, &'static CodeBits), sample: &Sample<'_>, importance: &[f32]) -> Option<Self> {
+    fn new(dtype: DType, sample: &Sample<'_>, importance: &[f32]) -> Option<Self> {
         let Sample { moments, rows } = *sample;
         let n = moments.cols;
         let block = dtype.block_len().max(BLOCK);
@@ -315,7 +324,7 @@ impl Trial {
             dtype.encode_row(w, Some(&importance), out);
         }
         let before = Judge { moment: &halves[1], m }.loss(dtype, &w, &bytes);
-        Some(Self { dtype, bits, w, m, halves, importance, row_bytes, before })
+        Some(Self { dtype, w, m, halves, importance, row_bytes, before })
     }
 
     /// What is lost on the second half with a share of the diagonal; `None` where the first cannot be factored.
@@ -323,7 +332,7 @@ impl Trial {
         let Self { dtype, m, row_bytes, .. } = *self;
         let diagonal = Diagonal::of(&self.importance);
         let shrunk = Shrunk::new(&self.halves[0], (0..m, self.importance.as_slice()), rho, diagonal)?;
-        let rounding = shrunk.rounding(dtype, self.bits);
+        let rounding = shrunk.rounding(dtype);
         let mut bytes = vec![0; self.w.len() / m * row_bytes];
         let parts = self.w.par_chunks(ROWS * m).zip(bytes.par_chunks_mut(ROWS * row_bytes));
         parts.for_each(|(w, out)| rounding.round(w, out));
@@ -399,9 +408,9 @@ impl Shrunk {
         None
     }
 
-    fn rounding(&self, dtype: DType, bits: &'static CodeBits) -> Rounding<'_> {
+    fn rounding(&self, dtype: DType) -> Rounding<'_> {
         let Self { importance, moment, factor, .. } = self;
-        Rounding { dtype, bits, factor, moment, importance, block: dtype.block_len() }
+        Rounding { dtype, bits: CodeBits::of(dtype), factor, moment, importance, block: dtype.block_len() }
     }
 
     /// Adds the loss of each row.

@@ -23,14 +23,9 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// The columns of each group.
-    pub fn groups(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        groups(self.cols, self.width)
-    }
-
     /// How many sums there are of one half.
     pub fn sums_of(cols: usize, width: usize) -> usize {
-        groups(cols, width).map(|group| group.len() * group.len()).sum()
+        column_groups(cols, width).map(|group| group.len() * group.len()).sum()
     }
 
     /// Whether there are rows enough to learn from.
@@ -114,7 +109,8 @@ impl Moments {
     }
 }
 
-fn groups(cols: usize, width: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+/// The columns of each group where they go in groups of `width`; the last one may be narrower.
+pub fn column_groups(cols: usize, width: usize) -> impl Iterator<Item = Range<usize>> + use<> {
     let width = width.max(1);
     (0..cols).step_by(width).map(move |start| start..(start + width).min(cols))
 }
