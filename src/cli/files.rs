@@ -27,7 +27,7 @@ pub struct WriteArgs {
     pub max_memory: Option<u64>,
     /// Take up the unfinished files of an earlier run of the same command, and leave them when this one ends early.
     #[arg(long)]
-    resume: bool,
+    pub resume: bool,
     /// Cut files into parts with at most so many bytes of tensors, as 5G or 500M (thousands, as llama.cpp counts them).
     #[arg(long, value_parser = parse_file_size, value_name = "SIZE")]
     split_max_size: Option<u64>,
@@ -40,8 +40,8 @@ pub struct WriteArgs {
     /// Say the SHA-256 of each file.
     #[arg(long)]
     pub sha256: bool,
-    /// Write what each tensor lost (type, reason, RMSE, largest error, cosine, weighted error, time) to this parquet file; with
-    /// --fit also what fitting chose and gained.
+    /// Write what each tensor lost (type, reason, RMSE, largest error, cosine, weighted error, time) to this parquet file, and
+    /// where weights are fitted what that chose and gained.
     #[arg(long, value_name = "FILE.parquet")]
     pub report: Option<PathBuf>,
     /// Write weights that are infinite or not a number, too, which otherwise end the run.
@@ -67,11 +67,10 @@ impl WriteArgs {
     /// # Errors
     /// The option that was given.
     pub fn refuse_with_fit(&self) -> Result<()> {
-        let asked = [("--resume", self.resume), ("--allow-non-finite", self.allow_non_finite)];
-        match asked.iter().find(|(_, asked)| *asked) {
-            Some((option, _)) => bail!("{option} does not go with --fit yet"),
-            None => Ok(()),
+        if self.allow_non_finite {
+            bail!("--allow-non-finite does not go with --fit: what goes into matrices must be numbers");
         }
+        Ok(())
     }
 
     /// Makes `outputs` and says what was made; `document` makes the JSON document of one entry per output: `recipe`, `file`,

@@ -108,7 +108,8 @@ impl FitArgs {
         write.check_report(&outputs)?;
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();
-        let options = FitOptions { report: write.report.is_some().then_some(&clock), ..options(write) };
+        let note = |text: &str| session.note(text);
+        let options = FitOptions { report: write.report.is_some().then_some(&clock), note: &note, ..options(write) };
         let plans: Vec<&Plan> = outputs.iter().map(|output| &output.plan).collect();
         let plan = FitPlan::new(&checkpoint, &plans, &text, &options)?;
         notes(&outputs, session);
@@ -141,7 +142,8 @@ fn options(write: &WriteArgs) -> FitOptions<'static> {
         cut: SweepLimits { memory_bytes: memory.unwrap_or(usize::MAX), ..SweepLimits::default() },
         moment_bytes: memory.map_or(usize::MAX, |bytes| bytes / 2),
         sha256: write.sha256,
-        report: None,
+        resume: write.resume,
+        ..FitOptions::default()
     }
 }
 

@@ -1,10 +1,21 @@
 //! `quantize --fit`: the same types and sizes, and less lost than with the importance matrix of the same text.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use ::bitworth::engine::cpu::Cpu;
+use ::bitworth::engine::model::Variant;
+use ::bitworth::eval::job::FitSpec;
+use ::bitworth::measure::fit::{FitOptions, FitText, fit};
+use ::bitworth::measure::{Error, Watch};
+use ::bitworth::text::tokenizer::Tokenizer;
 use bitworth_quant::checkpoint::{Checkpoint, Source};
 use bitworth_quant::fit::SHRINKAGES;
 use bitworth_quant::gguf::{Array, GgufFile, Value as GgufValue};
+use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::progress::{Progress, Unit};
+use bitworth_quant::{Output, Recipe};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -188,6 +199,77 @@ fn hashes_reports_and_what_a_file_says_of_its_inputs() {
     assert!(number("weighted_error") > 0.0);
     assert_eq!(number("rows_fitted") + number("rows_kept"), 256.0);
     assert!(number("fit_loss") < 1.0 && number("held_out") < 1.0);
+}
+
+/// Stops after so many rows.
+struct StopAfter<'a> {
+    rows: AtomicU64,
+    limit: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Progress for StopAfter<'_> {
+    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
+
+    fn advance(&self, by: u64) {
+        if self.rows.fetch_add(by, Ordering::Relaxed) + by >= self.limit {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn finish(&self) {}
+}
+
+#[test]
+fn a_call_that_was_stopped_goes_on_with_what_is_done() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let checkpoint = Arc::new(Checkpoint::open(&dir.join("demo-model")).unwrap());
+    let spec = FitSpec { texts: vec![dir.join("data/calib.txt").display().to_string()], tokens: 1024, ctx: 128 };
+    let text = FitText::read(&spec, &Tokenizer::new(&checkpoint).unwrap()).unwrap();
+    let (recipe, variant) = (Recipe::find("q3_k_m").unwrap(), Variant::Stored(checkpoint.clone()));
+    let run = |name: &str, options: &FitOptions<'_>, limit: u64| -> Result<Vec<u8>, Error> {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        let output = Output::of(checkpoint.as_ref(), &recipe, &PlanOptions::default(), &dir.join(name)).unwrap();
+        fit(&Cpu::new(), &variant, vec![output], &text, options, Watch { progress: &progress, stop: &stop })?;
+        Ok(std::fs::read(dir.join(name)).unwrap())
+    };
+    let expected = run("whole.gguf", &FitOptions::default(), u64::MAX).unwrap();
+    let notes = Mutex::new(Vec::new());
+    let note = |text: &str| notes.lock().unwrap().push(text.to_owned());
+    let resumed = FitOptions { resume: true, note: &note, ..FitOptions::default() };
+    let (partial, journal) = (dir.join(".f.gguf.partial"), dir.join(".f.gguf.partial.json"));
+    // 1024 rows go through the first block, and some through the second.
+    let stopped = || {
+        assert!(run("f.gguf", &resumed, 1100).unwrap_err().is_interruption());
+        assert!(!dir.join("f.gguf").exists() && journal.is_file());
+    };
+    stopped();
+    // What is on the disk is taken as it is, which a changed byte shows; all else is the same.
+    let file = GgufFile::open(&dir.join("whole.gguf")).unwrap();
+    let tensor = file.tensors.iter().find(|tensor| tensor.name == "blk.0.ffn_down.weight").unwrap();
+    let stored = file.bytes(tensor);
+    let at = expected.windows(64).position(|bytes| *bytes == stored[..64]).unwrap();
+    let mut bytes = std::fs::read(&partial).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&partial, bytes).unwrap();
+    let mut found = run("f.gguf", &resumed, u64::MAX).unwrap();
+    assert!(notes.lock().unwrap().is_empty() && !journal.exists() && !partial.exists());
+    found[at] ^= 1;
+    assert!(found == expected, "another file than without a stop");
+    std::fs::remove_file(dir.join("f.gguf")).unwrap();
+
+    // A journal that is none is not believed, and one of an earlier call does not outlive a call that begins anew.
+    stopped();
+    std::fs::write(&journal, "{").unwrap();
+    assert!(run("f.gguf", &resumed, u64::MAX).unwrap() == expected);
+    assert!(notes.lock().unwrap()[0].contains("begun anew"));
+    std::fs::remove_file(dir.join("f.gguf")).unwrap();
+    stopped();
+    assert!(run("f.gguf", &FitOptions::default(), 1100).unwrap_err().is_interruption());
+    assert!(!journal.exists() && !partial.exists());
 }
 
 #[test]

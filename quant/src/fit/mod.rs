@@ -249,7 +249,31 @@ fn parts<T: Copy>(rows: &[T], len: usize, range: &Range<usize>) -> Vec<T> {
     rows.chunks_exact(len).flat_map(|row| &row[range.clone()]).copied().collect()
 }
 
+impl Shrinkage {
+    /// Both numbers as bits, to be kept exactly.
+    pub fn to_bits(self) -> [u64; 2] {
+        [self.rho.to_bits().into(), self.held_out.to_bits()]
+    }
+
+    /// The inverse of [`Self::to_bits`].
+    pub fn from_bits([rho, held_out]: [u64; 2]) -> Self {
+        Self { rho: f32::from_bits(rho as u32), held_out: f64::from_bits(held_out) }
+    }
+}
+
 impl FitReport {
+    /// Counts, and losses as bits, to be kept exactly.
+    pub fn to_bits(self) -> [u64; 4] {
+        let Self { fitted, kept, loss_before, loss_after } = self;
+        [fitted as u64, kept as u64, loss_before.to_bits(), loss_after.to_bits()]
+    }
+
+    /// The inverse of [`Self::to_bits`].
+    pub fn from_bits([fitted, kept, before, after]: [u64; 4]) -> Self {
+        let (loss_before, loss_after) = (f64::from_bits(before), f64::from_bits(after));
+        Self { fitted: fitted as usize, kept: kept as usize, loss_before, loss_after }
+    }
+
     /// Both together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

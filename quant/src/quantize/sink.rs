@@ -1,5 +1,6 @@
 //! GGUF files made beside another walk through the model: whoever encodes tensors for a purpose of their own hands them over, in
-//! any order and in parts; what never came is encoded in the end. What is absent: threads, a journal, split files.
+//! any order and in parts; what never came is encoded in the end. What is absent: threads, split files, and the journal of what is
+//! done, which only those who hand tensors over can keep.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,13 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use super::checks::{check_plan, refuse_same_paths};
 use super::encode::encode_rows_of;
 use super::measured::{self, Known, KnownOf, Place};
-use super::output::{Clock, Output, Written, WrittenFile};
-use super::{hash, space};
+use super::output::{Clock, Output, QuantizeOptions, Written, WrittenFile};
+use super::parts::parts;
+use super::{hash, journal, space};
 use crate::checkpoint::Source;
 use crate::gguf::{GgufWriter, Layout, TensorSpec, Value};
 use crate::plan::PlanEntry;
 use crate::tensor::Tensor;
-use crate::{Error, Result};
+use crate::{DType, Error, Result};
 
 /// Weights that are encoded at once of tensors that never came.
 const REST_WEIGHTS: usize = 32 << 20;
@@ -52,11 +54,30 @@ impl Sink {
     /// # Errors
     /// As [`super::quantize`], as far as it refuses before it begins.
     pub fn create_all(source: &dyn Source, outputs: Vec<Output>) -> Result<Vec<Self>> {
+        Self::open_all(source, outputs, false)
+    }
+
+    /// The same with what an earlier call left unfinished, which also stays when these are dropped. Then either
+    /// [`Self::take_up`] for every tensor that is known to be whole, or [`Self::start_anew`].
+    ///
+    /// # Errors
+    /// As [`Self::create_all`].
+    pub fn reopen_all(source: &dyn Source, outputs: Vec<Output>) -> Result<Vec<Self>> {
+        Self::open_all(source, outputs, true)
+    }
+
+    fn open_all(source: &dyn Source, outputs: Vec<Output>, kept: bool) -> Result<Vec<Self>> {
         outputs.iter().try_for_each(|output| check_plan(source, output))?;
         refuse_same_paths(source, &outputs)?;
         let mut writers = Vec::with_capacity(outputs.len());
         for output in &outputs {
-            writers.push(GgufWriter::create(&output.path, layout(output)?)?);
+            let layout = layout(output)?;
+            let writer = if kept { GgufWriter::reopen(&output.path, layout) } else { GgufWriter::create(&output.path, layout) }?;
+            if !kept {
+                // A journal left behind would speak for a file that is another one now.
+                journal::remove(&journal::path(writer.file()))?;
+            }
+            writers.push(writer);
         }
         space::check(writers.iter())?;
         let sink = |(output, writer): (Output, GgufWriter)| {
@@ -70,6 +91,52 @@ impl Sink {
     /// Where the file will stand.
     pub fn path(&self) -> &PathBuf {
         &self.output.path
+    }
+
+    /// Where a journal of what is done stands while the file is not whole.
+    pub fn journal(&self) -> PathBuf {
+        journal::path(self.state.lock().unwrap_or_else(PoisonError::into_inner).writer.file())
+    }
+
+    /// All that decides the bytes of the file as a hash, but for what comes with the tensors.
+    ///
+    /// # Errors
+    /// Files of the source that cannot be read.
+    pub fn fingerprint(&self, source: &dyn Source) -> Result<String> {
+        journal::fingerprint(source, &self.output, &parts(&self.output)?, &QuantizeOptions::default())
+    }
+
+    /// Takes a tensor of the source for written, as an earlier call left it, where the file has it as `to`. Whether it can be.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn take_up(&mut self, tensor: &Tensor, to: DType) -> Result<bool> {
+        let Some(entry) = self.entry(tensor).filter(|&entry| self.output.plan.entries[entry].to == to) else { return Ok(true) };
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !state.writer.resume(entry)? {
+            return Ok(false);
+        }
+        state.rows[entry].clear();
+        state.rows[entry].push(0..tensor.rows());
+        Ok(true)
+    }
+
+    /// Discards what an earlier call left.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn start_anew(&mut self) -> Result<()> {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.rows.iter_mut().for_each(Vec::clear);
+        state.writer.start_anew()
+    }
+
+    /// Puts what came so far on the disk.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn sync(&self) -> Result<()> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).writer.file().sync()
     }
 
     /// Replaces a value of the metadata that could not be known before by one that takes as many bytes.

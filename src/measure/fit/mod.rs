@@ -3,6 +3,7 @@
 //!
 //! Windows go in turn to one half of the text and to the other, so that what was fitted to one half can be judged by the other.
 
+mod journal;
 mod plan;
 mod walk;
 
@@ -18,6 +19,7 @@ use bitworth_quant::{Checkpoint, DType, Plan};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use self::journal::Journal;
 use self::walk::{Fitter, State};
 use super::error::{At, Result};
 use super::readers::readers;
@@ -80,11 +82,15 @@ pub struct FitOptions<'a> {
     pub sha256: bool,
     /// With a clock, [`Written::report`] is made.
     pub report: Option<Clock<'a>>,
+    /// Whether to take up what an earlier call for the same files left, and to leave what is done when this one ends early.
+    pub resume: bool,
+    /// Receives what the user should know and is no error: unfinished files that could not be taken up.
+    pub note: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Default for FitOptions<'_> {
     fn default() -> Self {
-        Self { cut: SweepLimits::default(), moment_bytes: usize::MAX, sha256: false, report: None }
+        Self { cut: SweepLimits::default(), moment_bytes: usize::MAX, sha256: false, report: None, resume: false, note: &|_| {} }
     }
 }
 
@@ -140,13 +146,22 @@ pub fn fit<B: Backend>(
     let wanted: Vec<Wanted> = plans.into_iter().map(Wanted::new).collect();
     let sites: Vec<Vec<(SiteKey, String)>> = wanted.iter().map(|wanted| wanted.sites(checkpoint)).collect();
     let outputs = outputs.into_iter().zip(&sites).map(|(output, sites)| with_origin(output, text, sites)).collect();
-    let mut sinks = Sink::create_all(checkpoint, outputs)?;
-    let fitter = Fitter::new(State::new(checkpoint, wanted, &sinks, &plan, (text, options.report)));
+    let (mut sinks, journal) = match options.resume {
+        false => (Sink::create_all(checkpoint, outputs)?, None),
+        true => {
+            let mut sinks = Sink::reopen_all(checkpoint, outputs)?;
+            let lengths: Vec<usize> = text.sequences.iter().map(Vec::len).collect();
+            let how = format!("{} {} {lengths:?} {:?}", backend.info().name, options.report.is_some(), plan.grouped);
+            let journal = Journal::open(checkpoint, &mut sinks, &how, options.note)?;
+            (sinks, journal)
+        }
+    };
+    let fitter = Fitter::new(State::new(checkpoint, wanted, &sinks, &plan, (text, options.report)).taking_up(journal));
     let observation = Observation { variant, sequences: &text.sequences, limits: options.cut, output: false, observer: &fitter };
     sweep::observe(backend, &observation, watch.progress, watch.stop)?;
     let mut state = fitter.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.flush()?;
-    let State { fitted, rho, importance, .. } = state;
+    let State { fitted, rho, importance, journal, .. } = state;
     for (sink, sites) in sinks.iter_mut().zip(&sites).filter(|(_, sites)| !sites.is_empty()) {
         sink.set(RHO, rho_of(sites, &rho))?;
     }
@@ -160,6 +175,9 @@ pub fn fit<B: Backend>(
     };
     let finish = Finish { sha256: options.sha256, report: options.report, known: Some(&known) };
     let written = sinks.into_iter().map(|sink| Ok(sink.finish_with(checkpoint, finish)?)).collect::<Result<Vec<_>>>()?;
+    if let Some(journal) = journal {
+        journal.remove()?;
+    }
     Ok((written, fitted))
 }
 

@@ -2,7 +2,7 @@
 //! files, and what they say of themselves (see the module above).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -11,6 +11,7 @@ use bitworth_quant::fit::{FitInput, FitReport, Moments, SAMPLED_ROWS, Sample, Sh
 use bitworth_quant::quantize::{Clock, Sink};
 use bitworth_quant::{Checkpoint, DType};
 
+use super::journal::{DoneInput, DoneTensor, Journal};
 use super::{FitPlan, FitText, FittedTensor, SiteKey, Wanted};
 use crate::readers::{matrices, readers};
 use crate::second_moment::Moment;
@@ -49,6 +50,10 @@ pub(super) struct State<'a> {
     pub(super) rho: BTreeMap<SiteKey, f32>,
     /// By tensor, where there is a clock: how much each column matters, one matrix after the other.
     pub(super) importance: BTreeMap<String, Vec<f32>>,
+    /// What an earlier call did.
+    done: BTreeSet<(usize, Site)>,
+    /// Where the call can be taken up again.
+    pub(super) journal: Option<Journal>,
 }
 
 /// The sums of one matrix's input, by group of columns.
@@ -76,7 +81,7 @@ impl<B: Backend> Observer<B> for Fitter<'_> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let tensors = readers(state.checkpoint, block, site);
         let Some(first) = tensors.first() else { return Ok(()) };
-        if tensors.iter().all(|tensor| state.encodings(tensor).is_empty()) {
+        if state.done.contains(&(block, site)) || tensors.iter().all(|tensor| state.encodings(tensor).is_empty()) {
             return Ok(());
         }
         let count = matrices(first);
@@ -160,7 +165,31 @@ impl<'a> State<'a> {
             fitted: Vec::new(),
             rho: BTreeMap::new(),
             importance: BTreeMap::new(),
+            done: BTreeSet::new(),
+            journal: None,
         }
+    }
+
+    /// With what an earlier call did.
+    pub(super) fn taking_up(mut self, journal: Option<Journal>) -> Self {
+        for input in journal.iter().flat_map(Journal::inputs) {
+            let Some(&site) = Site::OF_BLOCK.get(input.site) else { continue };
+            self.done.insert((input.block, site));
+            for (name, bits) in &input.rho {
+                if let Some(dtype) = DType::from_name(name) {
+                    self.rho.insert((input.block, site, dtype.name()), f32::from_bits(*bits));
+                }
+            }
+            for tensor in &input.tensors {
+                let (fitted, importance) = tensor.read();
+                if !importance.is_empty() {
+                    self.importance.insert(fitted.tensor.clone(), importance);
+                }
+                self.fitted.push(fitted);
+            }
+        }
+        self.journal = journal;
+        self
     }
 
     /// What a tensor becomes in the files, each encoding once.
@@ -176,8 +205,15 @@ impl<'a> State<'a> {
 
     /// Encodes the matrices whose inputs are complete.
     pub(super) fn flush(&mut self) -> Result<()> {
-        for ((block, site), halves) in std::mem::take(&mut self.open) {
+        let open = std::mem::take(&mut self.open);
+        let is_done = open.is_empty();
+        for ((block, site), halves) in open {
             self.fit_input(block, site, halves)?;
+        }
+        if let (Some(journal), false) = (&self.journal, is_done) {
+            // First the weights, then the journal that speaks of them.
+            self.sinks.iter().try_for_each(Sink::sync)?;
+            journal.write()?;
         }
         Ok(())
     }
@@ -218,6 +254,15 @@ impl<'a> State<'a> {
                     }
                 }
             }
+        }
+        if let Some(journal) = &mut self.journal {
+            let key =
+                |dtype: DType| self.rho.get(&(block, site, dtype.name())).map(|rho| (dtype.name().to_owned(), rho.to_bits()));
+            let rho = chosen.iter().filter_map(|(dtype, _)| key(*dtype)).collect();
+            let importance = |one: &FittedTensor| self.importance.get(&one.tensor).map_or(&[][..], Vec::as_slice);
+            let tensors = self.fitted[before..].iter().map(|one| DoneTensor::new(one, importance(one))).collect();
+            let site = Site::OF_BLOCK.iter().position(|known| *known == site).unwrap_or(usize::MAX);
+            journal.add(DoneInput { block, site, rho, tensors });
         }
         Ok(())
     }
