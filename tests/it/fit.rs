@@ -45,6 +45,15 @@ fn tensors(dir: &Path, file: &str) -> Vec<(Value, Value, Value)> {
     about["tensors"].as_array().unwrap().iter().map(row).collect()
 }
 
+/// The weights of a tensor.
+fn decoded(model: &Path, name: &str) -> Vec<f32> {
+    let model = Checkpoint::open(model).unwrap();
+    let tensor = model.tensors().iter().find(|tensor| tensor.name == name).unwrap();
+    let mut out = vec![0.0; tensor.elements() as usize];
+    tensor.dtype.decode_row(&Source::read(&model, tensor, 0..tensor.rows()).unwrap(), &mut out);
+    out
+}
+
 #[test]
 fn fitted_files_lose_less_than_those_of_the_importance_matrix() {
     let world = TempDir::new().unwrap();
@@ -186,14 +195,7 @@ fn hashes_reports_and_what_a_file_says_of_its_inputs() {
         let text = &row[column(name)];
         text.trim_start_matches(|c: char| c != '(').trim_matches(['(', ')']).parse().unwrap_or_else(|_| panic!("{name}: {text}"))
     };
-    let decoded = |model: &Path| -> Vec<f32> {
-        let model = Checkpoint::open(model).unwrap();
-        let tensor = model.tensors().iter().find(|tensor| tensor.name == "blk.1.ffn_down.weight").unwrap();
-        let mut out = vec![0.0; tensor.elements() as usize];
-        tensor.dtype.decode_row(&Source::read(&model, tensor, 0..tensor.rows()).unwrap(), &mut out);
-        out
-    };
-    let (x, y) = (decoded(&dir.join("demo-model")), decoded(&dir.join("f.gguf")));
+    let [x, y] = ["demo-model", "f.gguf"].map(|model| decoded(&dir.join(model), "blk.1.ffn_down.weight"));
     let square = x.iter().zip(&y).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum::<f64>() / x.len() as f64;
     assert!((number("rmse") / square.sqrt() - 1.0).abs() < 1e-9, "{} {}", number("rmse"), square.sqrt());
     assert!(number("weighted_error") > 0.0);
@@ -270,6 +272,65 @@ fn a_call_that_was_stopped_goes_on_with_what_is_done() {
     stopped();
     assert!(run("f.gguf", &FitOptions::default(), 1100).unwrap_err().is_interruption());
     assert!(!journal.exists() && !partial.exists());
+}
+
+/// What an expert's outputs lose is weighed by its own rows and as many of all experts as it has columns, which is computed here
+/// from the sums that `imatrix` writes.
+#[test]
+fn experts_are_fitted_to_what_they_and_all_experts_saw() {
+    const COLS: usize = 256;
+    let Some(model) = common::shared("oracle/models/mixtral_k") else { return };
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let name = model.to_str().unwrap();
+    let text = ["--text", "data/calib.txt", "--ctx", "256", "--chunks", "16", "--device", "cpu"];
+    json(dir, &[&["imatrix", name, "--out", "i.gguf", "--second-moment", "h.safetensors"], &text[..]].concat());
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "4096", "--device", "cpu"];
+    let said = json(dir, &[&["quantize", name, "--to", "q4_0", "--out", "f.gguf"], &fit[..]].concat());
+    let bytes = std::fs::read(dir.join("h.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let readers: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["readers"]).unwrap();
+    for tensor in ["blk.0.ffn_up_exps.weight", "blk.0.ffn_down_exps.weight"] {
+        let first = readers[tensor].as_str().unwrap();
+        let sums = file.tensor(first).unwrap();
+        let sums: Vec<f64> = sums.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect();
+        let counts = file.tensor(&format!("{first}.counts")).unwrap();
+        let counts: Vec<f64> = counts.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect();
+        assert!(counts.len() == 4 && sums.len() == 4 * COLS * COLS);
+        let pool: Vec<f64> = (0..COLS * COLS).map(|i| sums.iter().skip(i).step_by(COLS * COLS).sum()).collect();
+        let share = COLS as f64 / counts.iter().sum::<f64>();
+
+        let found = said["fitted"].as_array().unwrap().iter().filter(|one| one["tensor"] == tensor).collect::<Vec<_>>();
+        let [found] = found[..] else { panic!("{tensor}: {found:?}") };
+        assert_eq!(found["fitted"].as_u64().unwrap() + found["kept"].as_u64().unwrap(), 4 * COLS as u64);
+        let rho = found["shrinkage"]["rho"].as_f64().unwrap();
+        let errors: Vec<f64> = decoded(&model, tensor)
+            .iter()
+            .zip(decoded(&dir.join("f.gguf"), tensor))
+            .map(|(w, q)| f64::from(*w) - f64::from(q))
+            .collect();
+        let mut expected = 0.0;
+        for (expert, errors) in errors.chunks_exact(COLS * COLS).enumerate() {
+            let n = counts[expert];
+            let rho = if n < COLS as f64 / 4.0 { 1.0 } else { rho };
+            let own = &sums[expert * COLS * COLS..][..COLS * COLS];
+            let mean = own.iter().zip(&pool).map(|(own, pool)| (own + share * pool) / (n + COLS as f64));
+            let mean: Vec<f64> = mean.collect();
+            let damping = 1e-4 * (0..COLS).map(|i| mean[i * COLS + i]).sum::<f64>() / COLS as f64;
+            for e in errors.chunks_exact(COLS) {
+                for i in 0..COLS {
+                    let products: f64 = e.iter().zip(&mean[i * COLS..]).map(|(e, mean)| e * mean).sum();
+                    let own = e[i] * (rho * mean[i * COLS + i] + damping);
+                    expected += e[i] * ((1.0 - rho) * products + own);
+                }
+            }
+        }
+        let loss = found["loss_after"].as_f64().unwrap();
+        assert!((loss / expected - 1.0).abs() < 1e-3, "{tensor}: {loss} and {expected}, rho {rho}, rows {counts:?}");
+        assert!(loss < found["loss_before"].as_f64().unwrap(), "{found}");
+    }
 }
 
 #[test]
