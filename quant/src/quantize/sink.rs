@@ -1,6 +1,6 @@
 //! GGUF files made beside another walk through the model: whoever encodes tensors for a purpose of their own hands them over, in
-//! any order and in parts; what never came is encoded in the end. What is absent: threads, split files, and the journal of what is
-//! done, which only those who hand tensors over can keep.
+//! any order and in parts; what never came is encoded in the end. What is absent: threads, split files, and the journal of what
+//! is done, which only those who hand tensors over can keep.
 
 use std::collections::HashMap;
 use std::fs::File;
