@@ -21,11 +21,12 @@ use bitworth_report::tensors;
 /// How files are written.
 #[derive(Args)]
 pub struct WriteArgs {
-    #[arg(long, default_value = "256M", value_parser = parse_memory, value_name = "SIZE", help = MEMORY_HELP)]
-    max_memory: u64,
+    // As much as is good where none is given: 256M for quantizing, what it takes for fitting.
+    #[arg(long, value_parser = parse_memory, value_name = "SIZE", help = MEMORY_HELP)]
+    pub max_memory: Option<u64>,
     /// Take up the unfinished files of an earlier run of the same command, and leave them when this one ends early.
     #[arg(long)]
-    resume: bool,
+    pub resume: bool,
     /// Cut files into parts with at most so many bytes of tensors, as 5G or 500M (thousands, as llama.cpp counts them).
     #[arg(long, value_parser = parse_file_size, value_name = "SIZE")]
     split_max_size: Option<u64>,
@@ -37,10 +38,11 @@ pub struct WriteArgs {
     no_tensor_first_split: bool,
     /// Say the SHA-256 of each file.
     #[arg(long)]
-    sha256: bool,
-    /// Write what each tensor lost (type, reason, RMSE, largest error, cosine, weighted error, time) to this parquet file.
+    pub sha256: bool,
+    /// Write what each tensor lost (type, reason, RMSE, largest error, cosine, weighted error, time) to this parquet file, and
+    /// where weights are fitted what that chose and gained.
     #[arg(long, value_name = "FILE.parquet")]
-    report: Option<PathBuf>,
+    pub report: Option<PathBuf>,
     /// Write weights that are infinite or not a number, too, which otherwise end the run.
     #[arg(long)]
     allow_non_finite: bool,
@@ -64,16 +66,10 @@ impl WriteArgs {
     /// # Errors
     /// The option that was given.
     pub fn refuse_with_fit(&self) -> Result<()> {
-        let asked = [
-            ("--resume", self.resume),
-            ("--sha256", self.sha256),
-            ("--report", self.report.is_some()),
-            ("--allow-non-finite", self.allow_non_finite),
-        ];
-        match asked.iter().find(|(_, asked)| *asked) {
-            Some((option, _)) => bail!("{option} does not go with --fit yet"),
-            None => Ok(()),
+        if self.allow_non_finite {
+            bail!("--allow-non-finite does not go with --fit: what goes into matrices must be numbers");
         }
+        Ok(())
     }
 
     /// Makes `outputs` and says what was made; `document` makes the JSON document of one entry per output: `recipe`, `file`,
@@ -92,38 +88,53 @@ impl WriteArgs {
         for folder in outputs.iter().filter_map(|output| output.path.parent()) {
             folders.create("--out", folder)?;
         }
-        if let Some(report) = &self.report {
-            // Now, and not when hours of work are done.
-            check_report(report)?;
-            let place = std::path::absolute(report).with_context(|| report.display().to_string())?;
-            for output in outputs {
-                if output.files()?.iter().any(|(path, _)| std::path::absolute(path).is_ok_and(|path| path == place)) {
-                    bail!("--report {}: is one of the files to be made", report.display());
-                }
-            }
-        }
+        self.check_report(outputs)?;
         Output::notes(outputs).iter().for_each(|note| session.note(note));
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();
+        let options = QuantizeOptions::default();
         let options = QuantizeOptions {
-            max_memory: self.max_memory,
+            max_memory: self.max_memory.unwrap_or(options.max_memory),
             allow_non_finite: self.allow_non_finite,
             resume: self.resume,
             sha256: self.sha256,
             report: self.report.is_some().then_some(&clock),
             note: &|text| session.note(text),
-            ..QuantizeOptions::default()
+            ..options
         };
         let watch = session.watch();
         let written = bitworth_quant::quantize::quantize(source, outputs, &options, watch.stop, watch.progress)?;
-        if let Some(path) = &self.report {
-            let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
-            tensors::parquet(path, &names, &written, &output::flag)?;
-        }
+        self.write_report(outputs, &written)?;
         folders.keep();
         let rows: Vec<_> = written.iter().zip(outputs).collect();
         let entries = rows.iter().map(|(written, output)| entry(written, output)).collect();
         session.print(&document(entries), || rows.iter().map(|(written, output)| lines(written, output)).collect())
+    }
+
+    /// The report must be possible to write and be none of the files: known now, and not when hours of work are done.
+    ///
+    /// # Errors
+    /// Where it is not so.
+    pub fn check_report(&self, outputs: &[Output]) -> Result<()> {
+        let Some(report) = &self.report else { return Ok(()) };
+        check_report(report)?;
+        let place = std::path::absolute(report).with_context(|| report.display().to_string())?;
+        for output in outputs {
+            if output.files()?.iter().any(|(path, _)| std::path::absolute(path).is_ok_and(|path| path == place)) {
+                bail!("--report {}: is one of the files to be made", report.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the report where one is asked for.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write_report(&self, outputs: &[Output], written: &[Written]) -> Result<()> {
+        let Some(path) = &self.report else { return Ok(()) };
+        let names: Vec<&str> = outputs.iter().map(|output| output.plan.recipe.name.as_str()).collect();
+        Ok(tensors::parquet(path, &names, written, &output::flag)?)
     }
 }
 

@@ -1,9 +1,13 @@
 //! The options of `quantize --fit`: weights chosen by what the outputs of their matrices lose on a text.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use anyhow::{Context, Result, anyhow, bail};
 use bitworth_quant::quantize::{Output, Split};
+use bitworth_quant::{Checkpoint, Plan};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::files::{NewFolders, WriteArgs, entry, lines};
 use super::session::Session;
@@ -12,7 +16,7 @@ use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::SweepLimits;
 use bitworth_eval::job::FitSpec;
 use bitworth_measure::device::Device;
-use bitworth_measure::fit::{self, FitText};
+use bitworth_measure::fit::{self, FitOptions, FitPlan, FitText};
 use bitworth_measure::{models, on_device};
 use bitworth_text::tokenizer::Tokenizer;
 
@@ -54,6 +58,39 @@ impl FitArgs {
         self.text.spec().is_some()
     }
 
+    /// What making files of `plans` would take: for a program, and for a person.
+    ///
+    /// # Errors
+    /// As [`FitPlan::new`]; a text that cannot be read or is too short.
+    pub fn plan(&self, model: &str, plans: &[Plan], write: &WriteArgs, session: &Session) -> Result<(Value, String)> {
+        let (checkpoint, text) = self.open(model, session)?;
+        let plans: Vec<&Plan> = plans.iter().collect();
+        let plan = FitPlan::new(&checkpoint, &plans, &text, &options(write))?;
+        let mut document = serde_json::to_value(&plan)?;
+        // Nobody knows how much of what outputs lose reaches the model's predictions before it is measured.
+        document["predicted_kld"] = Value::Null;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let FitPlan { tokens, windows, passes, inputs, tensors, .. } = &plan;
+        let mut said = format!(
+            "fitting: {tensors} tensors by {inputs} inputs, on {tokens} tokens in {windows} windows, {passes} pass\n\
+             memory: {:.1} MiB for activations and at most {:.1} MiB for moments, beside the weights of a block\n",
+            mib(plan.activation_bytes),
+            mib(plan.moment_bytes),
+        );
+        said += &grouped(&plan).map_or_else(String::new, |note| format!("{note}\n"));
+        said += "KLD is not predicted; `bitworth compare` measures it with lanes as @q4_k_m+fit\n";
+        Ok((document, said))
+    }
+
+    /// The model, and the texts in its tokens.
+    fn open(&self, model: &str, session: &Session) -> Result<(Arc<Checkpoint>, FitText)> {
+        let spec = self.text.spec().context("no text to fit to")?;
+        spec.check().map_err(|what| anyhow!("{}", what.describe(&output::flag)))?;
+        let checkpoint = models::open(model, session.watch())?;
+        let text = FitText::read(&spec, &Tokenizer::new(&checkpoint)?)?;
+        Ok((checkpoint, text))
+    }
+
     /// Makes the files and says what came of it.
     ///
     /// # Errors
@@ -63,30 +100,62 @@ impl FitArgs {
             bail!("--fit writes whole files; leave out --split-max-size, --split-max-tensors and --keep-split");
         }
         write.refuse_with_fit()?;
-        let spec = self.text.spec().context("no text to fit to")?;
-        spec.check().map_err(|what| anyhow!("{}", what.describe(&output::flag)))?;
-        let checkpoint = models::open(model, session.watch())?;
-        let text = FitText::read(&spec, &Tokenizer::new(&checkpoint)?)?;
+        let (checkpoint, text) = self.open(model, session)?;
         let mut folders = NewFolders::default();
         for folder in outputs.iter().filter_map(|output| output.path.parent()) {
             folders.create("--out", folder)?;
         }
-        let plans: Vec<Output> = outputs.clone();
+        write.check_report(&outputs)?;
+        let begin = Instant::now();
+        let clock = || begin.elapsed().as_secs_f64();
+        let note = |text: &str| session.note(text);
+        let options = FitOptions { report: write.report.is_some().then_some(&clock), note: &note, ..options(write) };
+        let plans: Vec<&Plan> = outputs.iter().map(|output| &output.plan).collect();
+        let plan = FitPlan::new(&checkpoint, &plans, &text, &options)?;
+        Output::notes(&outputs).iter().for_each(|note| session.note(note));
+        if let Some(note) = grouped(&plan) {
+            session.note(&note);
+        }
+        let planned: Vec<Output> = outputs.clone();
         let device = Device::open(self.device.device)?;
         let variant = Variant::Stored(checkpoint);
-        // Activations of all tokens are in memory at once, and nothing is cut.
-        let cut = SweepLimits { memory_bytes: usize::MAX, ..SweepLimits::default() };
         let (written, fitted) =
-            on_device!(&device, backend => fit::fit(backend, &variant, outputs, &text, cut, session.watch()))?;
+            on_device!(&device, backend => fit::fit(backend, &variant, outputs, &text, &options, session.watch()))?;
+        write.write_report(&planned, &written)?;
         folders.keep();
-        let rows: Vec<_> = written.iter().zip(&plans).collect();
+        let rows: Vec<_> = written.iter().zip(&planned).collect();
         let entries: Vec<_> = rows.iter().map(|(written, output)| entry(written, output)).collect();
-        let document =
-            json!({ "files": entries, "fitted": fitted, "tokens": text.sequences.iter().map(Vec::len).sum::<usize>() });
+        let document = json!({ "files": entries, "fitted": fitted, "tokens": text.tokens() });
         session.print(&document, || {
             let files: String = rows.iter().map(|(written, output)| lines(written, output)).collect();
             format!("{files}{}\n", fit::summary(&fitted))
         })?;
         Ok(Outcome::Done)
     }
+}
+
+/// How files are fitted. Activations of all tokens are in memory at once, and without a limit nothing is cut; of a limit moments
+/// may take what activations leave.
+fn options(write: &WriteArgs) -> FitOptions<'static> {
+    let memory = write.max_memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    FitOptions {
+        cut: SweepLimits { memory_bytes: memory.unwrap_or(usize::MAX), ..SweepLimits::default() },
+        moment_bytes: memory.map_or(usize::MAX, |bytes| bytes / 2),
+        sha256: write.sha256,
+        resume: write.resume,
+        ..FitOptions::default()
+    }
+}
+
+/// Which inputs lose the products of some of their columns.
+fn grouped(plan: &FitPlan) -> Option<String> {
+    let first = plan.grouped.first()?;
+    let others = match plan.grouped.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} other inputs in such groups"),
+    };
+    Some(format!(
+        "{}: its {} columns are fitted in groups of {}, because the moments of all together are too large for the memory{others}",
+        first.tensor, first.columns, first.width
+    ))
 }

@@ -7,7 +7,7 @@ use bitworth_quant::Plan;
 use bitworth_quant::plan::{ModelOrigin, Named, PlanOptions};
 use bitworth_quant::quantize::Output;
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Outcome;
 use super::files::{self, WriteArgs};
@@ -54,8 +54,14 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
         let plans =
             recipes.iter().map(|recipe| Plan::of_file(model.as_ref(), recipe, &choices)).collect::<Result<Vec<_>, _>>()?;
-        let plans: Vec<_> = plans.iter().map(|plan| plan.named(&output::flag)).collect();
-        session.print(&plans, || plans.iter().map(Named::to_string).collect::<Vec<_>>().join("\n"))?;
+        let named: Vec<_> = plans.iter().map(|plan| plan.named(&output::flag)).collect();
+        let said = || named.iter().map(Named::to_string).collect::<Vec<_>>().join("\n");
+        if args.fit.is_asked() {
+            let (fit, fit_said) = args.fit.plan(&args.model, &plans, &args.write, session)?;
+            session.print(&json!({ "plans": named, "fit": fit }), || format!("{}\n{fit_said}", said()))?;
+        } else {
+            session.print(&named, said)?;
+        }
         return Ok(Outcome::Done);
     };
     let places = files::output_paths(out, model.name(), &recipes)?;

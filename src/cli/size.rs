@@ -3,8 +3,8 @@
 use parse_size::Config;
 
 /// What every `--max-memory` says, so that it means the same to every command.
-pub const MEMORY_HELP: &str =
-    "Most memory to take, as 512M or 4G (of 1024, as MiB and GiB); a bare number is MiB. Results do not depend on it";
+pub const MEMORY_HELP: &str = "Most memory to take, as 512M or 4G (of 1024, as MiB and GiB); a bare number is MiB. Results do \
+    not depend on it, unless a note says so";
 
 /// Memory in bytes: `512M`, `4G`, `4GiB` in powers of 1024; a bare number is MiB.
 ///

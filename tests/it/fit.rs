@@ -1,8 +1,23 @@
 //! `quantize --fit`: the same types and sizes, and less lost than with the importance matrix of the same text.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use ::bitworth::engine::cpu::Cpu;
+use ::bitworth::engine::model::Variant;
+use ::bitworth::eval::job::FitSpec;
+use ::bitworth::measure::fit::{FitOptions, FitText, fit};
+use ::bitworth::measure::{Error, Watch};
+use ::bitworth::text::tokenizer::Tokenizer;
+use bitworth_quant::checkpoint::{Checkpoint, Source};
+use bitworth_quant::fit::SHRINKAGES;
+use bitworth_quant::gguf::{Array, GgufFile, Value as GgufValue};
+use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::progress::{Progress, Unit};
+use bitworth_quant::{Output, Recipe};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::common::{self, json};
@@ -28,6 +43,15 @@ fn tensors(dir: &Path, file: &str) -> Vec<(Value, Value, Value)> {
     let about = json(dir, &["inspect", file]);
     let row = |t: &Value| (t["name"].clone(), t["type"].clone(), t["shape"].clone());
     about["tensors"].as_array().unwrap().iter().map(row).collect()
+}
+
+/// The weights of a tensor.
+fn decoded(model: &Path, name: &str) -> Vec<f32> {
+    let model = Checkpoint::open(model).unwrap();
+    let tensor = model.tensors().iter().find(|tensor| tensor.name == name).unwrap();
+    let mut out = vec![0.0; tensor.elements() as usize];
+    tensor.dtype.decode_row(&Source::read(&model, tensor, 0..tensor.rows()).unwrap(), &mut out);
+    out
 }
 
 #[test]
@@ -73,13 +97,239 @@ fn a_text_that_is_too_short_and_options_that_do_not_go_with_it_are_refused() {
     let dir = world.path();
     ::bitworth::eval::demo::materialize(dir).unwrap();
     std::fs::write(dir.join("short.txt"), "Too short.").unwrap();
-    for (more, expected) in [(&["--fit", "short.txt"][..], "short.txt"), (&["--fit", "data/calib.txt", "--sha256"], "--sha256")] {
+    for (more, expected) in [
+        (&["--fit", "short.txt"][..], "short.txt"),
+        (&["--fit", "data/calib.txt", "--allow-non-finite"], "--allow-non-finite"),
+        // Moments of 8.25 MiB in groups of 256 columns, and as much for activations.
+        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "16M"], "--max-memory 17"),
+        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "1M"], "--max-memory "),
+        (&["--fit", "data/calib.txt", "--report", "short.txt"], "no parquet file"),
+    ] {
         let args = [&["quantize", "demo-model", "--to", "q4_0", "--out", "out", "--device", "cpu"], more].concat();
         let output = common::run(dir, &args);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(message.contains(expected), "{message}");
         assert!(!dir.join("out").exists());
+    }
+}
+
+/// 2,000 tokens are few: what is fitted to them must not lose more than what the importance matrix of the same tokens gives.
+#[test]
+fn few_tokens_never_make_it_worse() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let text = ["--text", "data/calib.txt", "--ctx", "250", "--chunks", "8", "--device", "cpu"];
+    json(dir, &[&["imatrix", "demo-model", "--out", "i.gguf"], &text[..]].concat());
+    json(dir, &["quantize", "demo-model", "--to", "q3_k_m", "--imatrix", "i.gguf", "--out", "plain.gguf"]);
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "250", "--fit-tokens", "2000", "--device", "cpu"];
+    json(dir, &[&["quantize", "demo-model", "--to", "q3_k_m", "--out", "fit.gguf"], &fit[..]].concat());
+    let kld = kld(dir, &["plain.gguf".to_owned(), "fit.gguf".to_owned()]);
+    assert!(kld[1] <= kld[0], "KLD {} and {} fitted", kld[0], kld[1]);
+}
+
+#[test]
+fn a_dry_run_says_what_fitting_takes_and_makes_nothing() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "2048", "--dry-run"];
+    let args = [&["quantize", "demo-model", "--to", "q4_0,q3_k_m", "--out", "out"], &fit[..]].concat();
+    let said = json(dir, &args);
+    let plans = said["plans"].as_array().unwrap();
+    assert_eq!(plans[0]["recipe"], "q4_0");
+    assert!(plans.iter().all(|plan| plan["bytes"].as_u64().unwrap() > 0));
+    // Three blocks with four inputs of 256 columns and seven matrices.
+    let fit = &said["fit"];
+    let counted = ["tokens", "windows", "passes", "inputs", "tensors"].map(|key| fit[key].as_u64().unwrap());
+    assert_eq!(counted, [2048, 8, 1, 12, 21]);
+    // Four inputs of a block as f64 in two halves, and one that is being fitted to.
+    assert_eq!(fit["moment_bytes"].as_u64(), Some((4 * 16 + 68) * 256 * 256));
+    assert!(fit["activation_bytes"].as_u64().unwrap() >= 2048 * 256 * 4);
+    assert!(fit["grouped"].as_array().unwrap().is_empty() && fit["predicted_kld"].is_null(), "{fit}");
+    assert!(!dir.join("out").exists());
+    let output = common::run(dir, &args);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("2048 tokens in 8 windows") && text.contains("KLD is not predicted"), "{text}");
+}
+
+#[test]
+fn hashes_reports_and_what_a_file_says_of_its_inputs() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "4096", "--device", "cpu"];
+    let more = ["--sha256", "--report", "r.parquet"];
+    let quantize = ["quantize", "demo-model", "--to", "q4_0", "--out"];
+    let said = json(dir, &[&quantize[..], &["f.gguf"], &fit, &more].concat());
+    let bytes = std::fs::read(dir.join("f.gguf")).unwrap();
+    let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(said["files"][0]["sha256"], hash.as_str());
+    // The memory, where there is enough of it, changes no byte.
+    json(dir, &[&quantize[..], &["same.gguf"], &fit, &["--max-memory", "64M"]].concat());
+    assert!(bytes == std::fs::read(dir.join("same.gguf")).unwrap());
+
+    let file = GgufFile::open(&dir.join("f.gguf")).unwrap();
+    let sites = file.metadata.strings("bitworth.fit.sites").unwrap();
+    assert_eq!(sites.len(), 12);
+    assert_eq!(sites[0], "blk.0.attn_q.weight");
+    let Some(GgufValue::Array(Array::F32(rho))) = file.metadata.get("bitworth.fit.rho") else { panic!("no rho") };
+    assert!(rho.len() == 12 && rho.iter().all(|rho| SHRINKAGES.contains(rho)) && rho.iter().any(|&rho| rho < 1.0), "{rho:?}");
+    let fitted = said["fitted"].as_array().unwrap();
+    for (site, rho) in sites.iter().zip(rho) {
+        let tensor = fitted.iter().find(|tensor| tensor["tensor"] == site.as_str()).unwrap();
+        let [chosen, held_out] = ["rho", "held_out"].map(|key| tensor["shrinkage"][key].as_f64().unwrap());
+        assert_eq!(if held_out <= 1.0 { chosen as f32 } else { 1.0 }, *rho, "{site}");
+    }
+
+    // A row for every tensor, its figures by hand; those of fitting for the 21 that were fitted.
+    let report = common::parquet(&dir.join("r.parquet"));
+    assert_eq!(report.len(), file.tensors.len());
+    let names = report.names();
+    let column = |name: &str| names.iter().position(|known| known == name).unwrap_or_else(|| panic!("{name}"));
+    let rows: Vec<Vec<String>> = (0..report.len()).map(|i| report.row(i)).collect();
+    assert_eq!(rows.iter().filter(|row| row[column("rho")] != "Null").count(), 21);
+    let row = rows.iter().find(|row| row[column("tensor")].contains("blk.1.ffn_down.weight")).unwrap();
+    let number = |name: &str| -> f64 {
+        let text = &row[column(name)];
+        text.trim_start_matches(|c: char| c != '(').trim_matches(['(', ')']).parse().unwrap_or_else(|_| panic!("{name}: {text}"))
+    };
+    let [x, y] = ["demo-model", "f.gguf"].map(|model| decoded(&dir.join(model), "blk.1.ffn_down.weight"));
+    let square = x.iter().zip(&y).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum::<f64>() / x.len() as f64;
+    assert!((number("rmse") / square.sqrt() - 1.0).abs() < 1e-9, "{} {}", number("rmse"), square.sqrt());
+    assert!(number("weighted_error") > 0.0);
+    assert_eq!(number("rows_fitted") + number("rows_kept"), 256.0);
+    assert!(number("fit_loss") < 1.0 && number("held_out") < 1.0);
+}
+
+/// Stops after so many rows.
+struct StopAfter<'a> {
+    rows: AtomicU64,
+    limit: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Progress for StopAfter<'_> {
+    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
+
+    fn advance(&self, by: u64) {
+        if self.rows.fetch_add(by, Ordering::Relaxed) + by >= self.limit {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn finish(&self) {}
+}
+
+#[test]
+fn a_call_that_was_stopped_goes_on_with_what_is_done() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let checkpoint = Arc::new(Checkpoint::open(&dir.join("demo-model")).unwrap());
+    let spec = FitSpec { texts: vec![dir.join("data/calib.txt").display().to_string()], tokens: 1024, ctx: 128 };
+    let text = FitText::read(&spec, &Tokenizer::new(&checkpoint).unwrap()).unwrap();
+    let (recipe, variant) = (Recipe::find("q3_k_m").unwrap(), Variant::Stored(checkpoint.clone()));
+    let run = |name: &str, options: &FitOptions<'_>, limit: u64| -> Result<Vec<u8>, Error> {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        let output = Output::of(checkpoint.as_ref(), &recipe, &PlanOptions::default(), &dir.join(name)).unwrap();
+        fit(&Cpu::new(), &variant, vec![output], &text, options, Watch { progress: &progress, stop: &stop })?;
+        Ok(std::fs::read(dir.join(name)).unwrap())
+    };
+    let expected = run("whole.gguf", &FitOptions::default(), u64::MAX).unwrap();
+    let notes = Mutex::new(Vec::new());
+    let note = |text: &str| notes.lock().unwrap().push(text.to_owned());
+    let resumed = FitOptions { resume: true, note: &note, ..FitOptions::default() };
+    let (partial, journal) = (dir.join(".f.gguf.partial"), dir.join(".f.gguf.partial.json"));
+    // 1024 rows go through the first block, and some through the second.
+    let stopped = || {
+        assert!(run("f.gguf", &resumed, 1100).unwrap_err().is_interruption());
+        assert!(!dir.join("f.gguf").exists() && journal.is_file());
+    };
+    stopped();
+    // What is on the disk is taken as it is, which a changed byte shows; all else is the same.
+    let file = GgufFile::open(&dir.join("whole.gguf")).unwrap();
+    let tensor = file.tensors.iter().find(|tensor| tensor.name == "blk.0.ffn_down.weight").unwrap();
+    let stored = file.bytes(tensor);
+    let at = expected.windows(64).position(|bytes| *bytes == stored[..64]).unwrap();
+    let mut bytes = std::fs::read(&partial).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&partial, bytes).unwrap();
+    let mut found = run("f.gguf", &resumed, u64::MAX).unwrap();
+    assert!(notes.lock().unwrap().is_empty() && !journal.exists() && !partial.exists());
+    found[at] ^= 1;
+    assert!(found == expected, "another file than without a stop");
+    std::fs::remove_file(dir.join("f.gguf")).unwrap();
+
+    // A journal that is none is not believed, and one of an earlier call does not outlive a call that begins anew.
+    stopped();
+    std::fs::write(&journal, "{").unwrap();
+    assert!(run("f.gguf", &resumed, u64::MAX).unwrap() == expected);
+    assert!(notes.lock().unwrap()[0].contains("begun anew"));
+    std::fs::remove_file(dir.join("f.gguf")).unwrap();
+    stopped();
+    assert!(run("f.gguf", &FitOptions::default(), 1100).unwrap_err().is_interruption());
+    assert!(!journal.exists() && !partial.exists());
+}
+
+/// What an expert's outputs lose is weighed by its own rows and as many of all experts as it has columns, which is computed here
+/// from the sums that `imatrix` writes.
+#[test]
+fn experts_are_fitted_to_what_they_and_all_experts_saw() {
+    const COLS: usize = 256;
+    let Some(model) = common::shared("oracle/models/mixtral_k") else { return };
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let name = model.to_str().unwrap();
+    let text = ["--text", "data/calib.txt", "--ctx", "256", "--chunks", "16", "--device", "cpu"];
+    json(dir, &[&["imatrix", name, "--out", "i.gguf", "--second-moment", "h.safetensors"], &text[..]].concat());
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "4096", "--device", "cpu"];
+    let said = json(dir, &[&["quantize", name, "--to", "q4_0", "--out", "f.gguf"], &fit[..]].concat());
+    let bytes = std::fs::read(dir.join("h.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let readers: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["readers"]).unwrap();
+    for tensor in ["blk.0.ffn_up_exps.weight", "blk.0.ffn_down_exps.weight"] {
+        let first = readers[tensor].as_str().unwrap();
+        let sums = file.tensor(first).unwrap();
+        let sums: Vec<f64> = sums.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect();
+        let counts = file.tensor(&format!("{first}.counts")).unwrap();
+        let counts: Vec<f64> = counts.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect();
+        assert!(counts.len() == 4 && sums.len() == 4 * COLS * COLS);
+        let pool: Vec<f64> = (0..COLS * COLS).map(|i| sums.iter().skip(i).step_by(COLS * COLS).sum()).collect();
+        let share = COLS as f64 / counts.iter().sum::<f64>();
+
+        let found = said["fitted"].as_array().unwrap().iter().filter(|one| one["tensor"] == tensor).collect::<Vec<_>>();
+        let [found] = found[..] else { panic!("{tensor}: {found:?}") };
+        assert_eq!(found["fitted"].as_u64().unwrap() + found["kept"].as_u64().unwrap(), 4 * COLS as u64);
+        let rho = found["shrinkage"]["rho"].as_f64().unwrap();
+        let errors: Vec<f64> = decoded(&model, tensor)
+            .iter()
+            .zip(decoded(&dir.join("f.gguf"), tensor))
+            .map(|(w, q)| f64::from(*w) - f64::from(q))
+            .collect();
+        let mut expected = 0.0;
+        for (expert, errors) in errors.chunks_exact(COLS * COLS).enumerate() {
+            let n = counts[expert];
+            let rho = if n < COLS as f64 / 4.0 { 1.0 } else { rho };
+            let own = &sums[expert * COLS * COLS..][..COLS * COLS];
+            let mean = own.iter().zip(&pool).map(|(own, pool)| (own + share * pool) / (n + COLS as f64));
+            let mean: Vec<f64> = mean.collect();
+            let damping = 1e-4 * (0..COLS).map(|i| mean[i * COLS + i]).sum::<f64>() / COLS as f64;
+            for e in errors.chunks_exact(COLS) {
+                for i in 0..COLS {
+                    let products: f64 = e.iter().zip(&mean[i * COLS..]).map(|(e, mean)| e * mean).sum();
+                    let own = e[i] * (rho * mean[i * COLS + i] + damping);
+                    expected += e[i] * ((1.0 - rho) * products + own);
+                }
+            }
+        }
+        let loss = found["loss_after"].as_f64().unwrap();
+        assert!((loss / expected - 1.0).abs() < 1e-3, "{tensor}: {loss} and {expected}, rho {rho}, rows {counts:?}");
+        assert!(loss < found["loss_before"].as_f64().unwrap(), "{found}");
     }
 }
 

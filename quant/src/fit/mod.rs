@@ -5,15 +5,20 @@
 //! Feedback alone overfits at token counts that one can afford. So the moment is shrunk towards its diagonal, `H' = (1 - rho) H +
 //! rho diag(H)`: the diagonal is the importance matrix, and with `rho = 1` no feedback is left. `rho` is chosen by what rows lose
 //! on text that they were not fitted to, and where even that is not below what the importance matrix loses, its bytes are kept.
+//! Columns of inputs that are too wide go in groups, whose products with each other count as 0; experts share what all have seen.
 //! Absent: where moments come from (`bitworth-measure` collects them), and files.
 
 mod factor;
+mod moments;
 mod rounding;
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use self::factor::Factor;
+pub use self::moments::{Moments, column_groups};
 use self::rounding::{ROWS, Rounding};
 use crate::DType;
 use crate::formats::CodeBits;
@@ -28,22 +33,9 @@ const SAMPLED_COLUMNS: usize = 2048;
 const DAMPING: f32 = 1e-4;
 /// How often damping is raised tenfold where a moment cannot be factored.
 const MORE_DAMPING: usize = 4;
-/// Rows of activations that one column needs at least; with fewer no feedback is used.
-const ROWS_PER_COLUMN: f64 = 0.25;
 /// Columns whose order is chosen together, and within them again: the blocks of formats.
-const SUPER_BLOCK: usize = 256;
+pub const SUPER_BLOCK: usize = 256;
 const BLOCK: usize = 32;
-
-/// Sums of products of the columns of an input, from two halves of the text (its windows alternate).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Moments {
-    /// Columns, `K`.
-    pub cols: usize,
-    /// `[K, K]` each, row-major, both halves of the matrix filled.
-    pub sums: [Vec<f32>; 2],
-    /// Rows that were summed.
-    pub counts: [u64; 2],
-}
 
 /// What the choice of `rho` said.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -54,21 +46,41 @@ pub struct Shrinkage {
     pub held_out: f64,
 }
 
+/// A matrix that `rho` is chosen with.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// Of its input.
+    pub moments: &'a Moments,
+    /// Some of its rows, `[rows, K]`.
+    pub rows: &'a [f32],
+}
+
 /// An input of matrices, ready to fit rows of weights that multiply it.
 #[derive(Debug)]
 pub struct FitInput {
-    /// How much of the diagonal was taken.
+    /// How much of the diagonal was to be taken.
     pub shrinkage: Shrinkage,
     importance: Vec<f32>,
-    /// `None` where the importance matrix's bytes are kept.
-    fitted: Option<Shrunk>,
+    /// By group of columns; none where the importance matrix's bytes are kept.
+    groups: Vec<Shrunk>,
 }
 
-/// A shrunk second moment in the order in which columns are rounded.
+/// The shrunk second moment of a group of columns, in the order in which they are rounded.
 #[derive(Debug)]
 struct Shrunk {
+    columns: Range<usize>,
+    /// The mean square of each column, as they lie in the row.
+    importance: Vec<f32>,
     moment: Vec<f32>,
     factor: Factor,
+}
+
+/// What is known of the diagonal of a whole input.
+#[derive(Debug, Clone, Copy)]
+struct Diagonal {
+    mean: f64,
+    /// The least of those above 0.
+    least: f32,
 }
 
 /// How many rows were fitted, and what that gained.
@@ -86,7 +98,55 @@ pub struct FitReport {
 
 /// Whether rows of this format can be fitted.
 pub fn fits(dtype: DType) -> bool {
-    matches!(dtype.block_len(), BLOCK | SUPER_BLOCK) && CodeBits::of(dtype).is_some()
+    matches!(dtype.block_len(), BLOCK | SUPER_BLOCK) && (CodeBits::of(dtype).is_some() || is_of_grids(dtype))
+}
+
+/// Whether one code stands for several weights. Such formats have feedback from block to block alone.
+fn is_of_grids(dtype: DType) -> bool {
+    use DType::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
+    matches!(dtype, IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S)
+}
+
+impl Shrinkage {
+    /// All of the diagonal, which no text speaks against: no feedback.
+    pub const NONE: Self = Self { rho: 1.0, held_out: 1.0 };
+
+    /// Chooses `rho` for all matrices of an input by some of them: every share of the diagonal is tried, rows are fitted to the
+    /// first half of the text and judged by the second. Matrices with too few rows of activations say nothing.
+    ///
+    /// # Panics
+    /// If sizes differ.
+    pub fn choose(dtype: DType, samples: &[Sample<'_>]) -> Self {
+        let usable = |sample: &&Sample<'_>| {
+            assert!(sample.moments.is_whole() && sample.rows.len().is_multiple_of(sample.moments.cols));
+            fits(dtype) && sample.moments.has_enough_rows()
+        };
+        let usable: Vec<_> = samples.iter().filter(usable).filter_map(|s| Some((s, s.moments.importance()?))).collect();
+        if usable.is_empty() {
+            return Self::NONE;
+        }
+        let trials: Vec<_> = usable.iter().filter_map(|(s, importance)| Trial::new(dtype, s, importance)).collect();
+        let before: f64 = trials.iter().map(|trial| trial.before).sum();
+        if before == 0.0 && !trials.is_empty() {
+            // Matrices of zeros lose nothing.
+            return Self::NONE;
+        }
+        let mut best = Self { rho: 1.0, held_out: f64::INFINITY };
+        for rho in SHRINKAGES {
+            let losses = trials.iter().map(|trial| trial.loss(rho)).collect::<Option<Vec<f64>>>();
+            let Some(losses) = losses.filter(|losses| !losses.is_empty()) else { continue };
+            let held_out = losses.iter().sum::<f64>() / before;
+            if held_out < best.held_out {
+                best = Self { rho, held_out };
+            }
+        }
+        best
+    }
+
+    /// Whether rows are to be fitted at all: not where text that was held back speaks against it.
+    pub fn pays(&self) -> bool {
+        self.held_out <= 1.0
+    }
 }
 
 impl FitInput {
@@ -96,32 +156,34 @@ impl FitInput {
     /// # Panics
     /// If the sizes differ.
     pub fn new(moments: &Moments, dtype: DType, sample: &[f32]) -> Self {
-        let n = moments.cols;
-        assert!(moments.sums.iter().all(|sum| sum.len() == n * n) && sample.len().is_multiple_of(n));
-        let count = (moments.counts[0] + moments.counts[1]).max(1) as f64;
-        let both = |i: usize| f64::from(moments.sums[0][i]) + f64::from(moments.sums[1][i]);
-        let mut importance: Vec<f32> = (0..n).map(|i| (both(i * n + i) / count) as f32).collect();
-        let usable = importance.iter().all(|v| v.is_finite()) && importance.iter().any(|&v| v > 0.0);
-        if !usable {
-            // As for an expert that no token reached: all columns matter alike.
-            importance.fill(1.0);
-        }
-        let kept = Self { shrinkage: Shrinkage { rho: 1.0, held_out: 1.0 }, importance, fitted: None };
-        if !usable || !fits(dtype) {
-            return kept;
-        }
-        let order = order(&kept.importance);
-        let shrinkage = if count < ROWS_PER_COLUMN * n as f64 || moments.counts.contains(&0) {
-            Shrinkage { rho: 1.0, held_out: 1.0 }
-        } else {
-            choose(moments, dtype, sample, &order)
+        let shrinkage = Shrinkage::choose(dtype, &[Sample { moments, rows: sample }]);
+        Self::of(moments, moments, dtype, shrinkage)
+    }
+
+    /// The same with a choice that was made before. Feedback is for the moments `joined` ([`Moments::with_pool`] of an expert,
+    /// else its own); the importance matrix is that of its own.
+    ///
+    /// # Panics
+    /// If the sizes differ.
+    pub fn of(own: &Moments, joined: &Moments, dtype: DType, shrinkage: Shrinkage) -> Self {
+        assert!(own.is_whole() && joined.is_whole() && own.cols == joined.cols);
+        // As for an expert that no token reached: all columns matter alike.
+        let importance = own.importance().unwrap_or_else(|| vec![1.0; own.cols]);
+        let kept = Self { shrinkage, importance, groups: Vec::new() };
+        let Some(weights) = joined.importance().filter(|_| fits(dtype) && shrinkage.pays()) else { return kept };
+        let rho = if own.has_enough_rows() { shrinkage.rho } else { 1.0 };
+        let diagonal = Diagonal::of(&weights);
+        let group = |columns: Range<usize>| {
+            let moment = joined.means(&columns);
+            let importance = &weights[columns.clone()];
+            let shrunk = |rho| Shrunk::new(&moment, (columns.clone(), importance), rho, diagonal);
+            // Where no damping helps, no feedback is left.
+            shrunk(rho).or_else(|| shrunk(1.0))
         };
-        if shrinkage.held_out > 1.0 {
-            return Self { shrinkage, ..kept };
+        match column_groups(joined.cols, joined.width).map(group).collect::<Option<Vec<_>>>() {
+            Some(groups) => Self { groups, ..kept },
+            None => kept,
         }
-        let total: Vec<f32> = (0..n * n).into_par_iter().map(|i| (both(i) / count) as f32).collect();
-        let fitted = Shrunk::new(&total, n, order, shrinkage.rho);
-        Self { shrinkage, fitted, ..kept }
     }
 
     /// The mean square of every column: the importance matrix.
@@ -141,13 +203,26 @@ impl FitInput {
             for (w, out) in w.chunks_exact(n).zip(out.chunks_exact_mut(row_bytes)) {
                 dtype.encode_row(w, Some(&self.importance), out);
             }
-            let Some((shrunk, rounding)) = self.fitted.as_ref().zip(self.rounding(dtype)) else {
-                return FitReport { kept: w.len() / n, ..FitReport::default() };
-            };
-            let mut fitted = vec![0; out.len()];
-            rounding.round(w, &mut fitted);
-            let before = shrunk.losses(dtype, w, out);
-            let after = shrunk.losses(dtype, w, &fitted);
+            let count = w.len() / n;
+            if self.groups.is_empty() {
+                return FitReport { kept: count, ..FitReport::default() };
+            }
+            let mut fitted = out.to_vec();
+            let (mut before, mut after) = (vec![0.0; count], vec![0.0; count]);
+            for group in &self.groups {
+                let Range { start, end } = group.columns;
+                let block = |column: usize| column / dtype.block_len() * dtype.block_bytes();
+                let bytes = block(start)..block(end);
+                let w = parts(w, n, &group.columns);
+                let plain = parts(out, row_bytes, &bytes);
+                let mut rounded = vec![0; plain.len()];
+                group.rounding(dtype).round(&w, &mut rounded);
+                group.add_losses(dtype, &w, &plain, &mut before);
+                group.add_losses(dtype, &w, &rounded, &mut after);
+                for (row, rounded) in fitted.chunks_exact_mut(row_bytes).zip(rounded.chunks_exact(bytes.len())) {
+                    row[bytes.clone()].copy_from_slice(rounded);
+                }
+            }
             let mut report = FitReport::default();
             for (r, (&before, &after)) in before.iter().zip(&after).enumerate() {
                 report.loss_before += before;
@@ -167,13 +242,38 @@ impl FitInput {
         let reports: Vec<FitReport> = w.par_chunks(ROWS * n).zip(out.par_chunks_mut(ROWS * row_bytes)).map(encode).collect();
         reports.into_iter().fold(FitReport::default(), FitReport::and)
     }
+}
 
-    fn rounding(&self, dtype: DType) -> Option<Rounding<'_>> {
-        Some(self.fitted.as_ref()?.rounding(dtype, CodeBits::of(dtype)?, &self.importance))
+/// A range of every row, one behind the other.
+fn parts<T: Copy>(rows: &[T], len: usize, range: &Range<usize>) -> Vec<T> {
+    rows.chunks_exact(len).flat_map(|row| &row[range.clone()]).copied().collect()
+}
+
+impl Shrinkage {
+    /// Both numbers as bits, to be kept exactly.
+    pub fn to_bits(self) -> [u64; 2] {
+        [self.rho.to_bits().into(), self.held_out.to_bits()]
+    }
+
+    /// The inverse of [`Self::to_bits`].
+    pub fn from_bits([rho, held_out]: [u64; 2]) -> Self {
+        Self { rho: f32::from_bits(rho as u32), held_out: f64::from_bits(held_out) }
     }
 }
 
 impl FitReport {
+    /// Counts, and losses as bits, to be kept exactly.
+    pub fn to_bits(self) -> [u64; 4] {
+        let Self { fitted, kept, loss_before, loss_after } = self;
+        [fitted as u64, kept as u64, loss_before.to_bits(), loss_after.to_bits()]
+    }
+
+    /// The inverse of [`Self::to_bits`].
+    pub fn from_bits([fitted, kept, before, after]: [u64; 4]) -> Self {
+        let (loss_before, loss_after) = (f64::from_bits(before), f64::from_bits(after));
+        Self { fitted: fitted as usize, kept: kept as usize, loss_before, loss_after }
+    }
+
     /// Both together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -207,47 +307,61 @@ fn order(importance: &[f32]) -> Vec<u32> {
     order
 }
 
-/// Tries every share of the diagonal: rows fitted to the first half of the text, judged by the second.
-fn choose(moments: &Moments, dtype: DType, sample: &[f32], order: &[u32]) -> Shrinkage {
-    let n = moments.cols;
-    let block = dtype.block_len().max(BLOCK);
-    // The most important blocks, as they lie in a row.
-    let kept = n.min(SAMPLED_COLUMNS) / block * block;
-    let mut columns: Vec<u32> = order[..kept].to_vec();
-    columns.sort_unstable();
-    let m = columns.len();
-    let part = |sum: &[f32], count: u64| -> Vec<f32> {
-        let count = count as f32;
-        let row = |&i: &u32| columns.iter().map(move |&j| sum[i as usize * n + j as usize] / count);
-        columns.iter().flat_map(row).collect()
-    };
-    let [a, b] = [0, 1].map(|half| part(&moments.sums[half], moments.counts[half]));
-    let w: Vec<f32> =
-        sample.chunks_exact(n).take(SAMPLED_ROWS).flat_map(|row| columns.iter().map(|&c| row[c as usize])).collect();
-    let importance: Vec<f32> = (0..m).map(|i| a[i * m + i]).collect();
-    let judge = Judge { moment: &b, m };
-    let row_bytes = m / dtype.block_len() * dtype.block_bytes();
-    let mut bytes = vec![0; w.len() / m * row_bytes];
-    for (w, out) in w.chunks_exact(m).zip(bytes.chunks_exact_mut(row_bytes)) {
-        dtype.encode_row(w, Some(&importance), out);
-    }
-    let before = judge.loss(dtype, &w, &bytes);
-    let mut best = Shrinkage { rho: 1.0, held_out: f64::INFINITY };
-    if m == 0 || !importance.iter().any(|&v| v > 0.0) {
-        return best;
-    }
-    for rho in SHRINKAGES {
-        let Some(shrunk) = Shrunk::new(&a, m, self::order(&importance), rho) else { continue };
-        let Some(bits) = CodeBits::of(dtype) else { continue };
-        let rounding = shrunk.rounding(dtype, bits, &importance);
-        w.par_chunks(ROWS * m).zip(bytes.par_chunks_mut(ROWS * row_bytes)).for_each(|(w, out)| rounding.round(w, out));
-        let held_out = judge.loss(dtype, &w, &bytes) / before;
-        if held_out < best.held_out {
-            best = Shrinkage { rho, held_out };
+/// Rows of a matrix with the most important of their columns, fitted to one half of the text and judged by the other.
+struct Trial {
+    dtype: DType,
+    w: Vec<f32>,
+    m: usize,
+    /// Means of products in the first half, and in the second.
+    halves: [Vec<f32>; 2],
+    importance: Vec<f32>,
+    row_bytes: usize,
+    /// What the importance matrix's bytes lose.
+    before: f64,
+}
+
+impl Trial {
+    /// `None` where nothing of it went in during the first half.
+    fn new(dtype: DType, sample: &Sample<'_>, importance: &[f32]) -> Option<Self> {
+        let Sample { moments, rows } = *sample;
+        let n = moments.cols;
+        let block = dtype.block_len().max(BLOCK);
+        // The most important blocks, as they lie in a row.
+        let kept = n.min(SAMPLED_COLUMNS) / block * block;
+        let mut columns: Vec<u32> = order(importance)[..kept].to_vec();
+        columns.sort_unstable();
+        let m = columns.len();
+        let halves = [0, 1].map(|half| -> Vec<f32> {
+            let count = moments.counts[half] as f32;
+            let row = |&i: &u32| columns.iter().map(move |&j| moments.sum(half, i as usize, j as usize) / count);
+            columns.iter().flat_map(row).collect()
+        });
+        let importance: Vec<f32> = (0..m).map(|i| halves[0][i * m + i]).collect();
+        if !importance.iter().any(|&v| v > 0.0) {
+            return None;
         }
+        let w: Vec<f32> =
+            rows.chunks_exact(n).take(SAMPLED_ROWS).flat_map(|row| columns.iter().map(|&c| row[c as usize])).collect();
+        let row_bytes = m / dtype.block_len() * dtype.block_bytes();
+        let mut bytes = vec![0; w.len() / m * row_bytes];
+        for (w, out) in w.chunks_exact(m).zip(bytes.chunks_exact_mut(row_bytes)) {
+            dtype.encode_row(w, Some(&importance), out);
+        }
+        let before = Judge { moment: &halves[1], m }.loss(dtype, &w, &bytes);
+        Some(Self { dtype, w, m, halves, importance, row_bytes, before })
     }
-    // A matrix of zeros loses nothing before either.
-    if before == 0.0 { Shrinkage { rho: 1.0, held_out: 1.0 } } else { best }
+
+    /// What is lost on the second half with a share of the diagonal; `None` where the first cannot be factored.
+    fn loss(&self, rho: f32) -> Option<f64> {
+        let Self { dtype, m, row_bytes, .. } = *self;
+        let diagonal = Diagonal::of(&self.importance);
+        let shrunk = Shrunk::new(&self.halves[0], (0..m, self.importance.as_slice()), rho, diagonal)?;
+        let rounding = shrunk.rounding(dtype);
+        let mut bytes = vec![0; self.w.len() / m * row_bytes];
+        let parts = self.w.par_chunks(ROWS * m).zip(bytes.par_chunks_mut(ROWS * row_bytes));
+        parts.for_each(|(w, out)| rounding.round(w, out));
+        Some(Judge { moment: &self.halves[1], m }.loss(dtype, &self.w, &bytes))
+    }
 }
 
 /// A second moment that rows were not fitted to, its columns as they lie in the row.
@@ -286,47 +400,53 @@ fn quadratic(errors: &[f32], moment: &[f32]) -> f64 {
     errors.iter().zip(moment.chunks_exact(errors.len())).map(row).sum()
 }
 
+impl Diagonal {
+    fn of(diagonal: &[f32]) -> Self {
+        let least = diagonal.iter().copied().filter(|&h| h > 0.0).fold(f32::INFINITY, f32::min);
+        Self { mean: diagonal.iter().map(|&h| f64::from(h)).sum::<f64>() / diagonal.len() as f64, least }
+    }
+}
+
 impl Shrunk {
-    /// Shrinks, damps and factors a moment `[K, K]` whose columns lie as in a row; `None` where it cannot be factored.
-    fn new(moment: &[f32], n: usize, order: Vec<u32>, rho: f32) -> Option<Self> {
+    /// Shrinks, damps and factors the moment of some columns, which lie in it as in a row; `None` where it cannot be factored.
+    fn new(moment: &[f32], (columns, importance): (Range<usize>, &[f32]), rho: f32, whole: Diagonal) -> Option<Self> {
+        let (n, order) = (columns.len(), order(importance));
         let diagonal = |i: usize| moment[i * n + i];
-        // A column that nothing went into may become anything; it counts as the least of the others.
-        let least = (0..n).map(diagonal).filter(|&h| h > 0.0).fold(f32::INFINITY, f32::min);
-        let mean = (0..n).map(|i| f64::from(diagonal(i))).sum::<f64>() / n as f64;
         let mut damping = DAMPING;
         for _ in 0..=MORE_DAMPING {
-            let add = damping * mean as f32;
+            let add = damping * whole.mean as f32;
             let mut shrunk = vec![0.0; n * n];
             shrunk.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
                 let own = order[i] as usize;
                 for (out, &column) in row.iter_mut().zip(&order) {
                     *out = (1.0 - rho) * moment[own * n + column as usize];
                 }
-                row[i] = (if diagonal(own) > 0.0 { diagonal(own) } else { least }) + add;
+                // A column that nothing went into may become anything; it counts as the least of the others.
+                row[i] = (if diagonal(own) > 0.0 { diagonal(own) } else { whole.least }) + add;
             });
             if let Some(factor) = Factor::new(shrunk.clone(), order.clone()) {
-                return Some(Self { moment: shrunk, factor });
+                return Some(Self { columns, importance: importance.to_vec(), moment: shrunk, factor });
             }
             damping *= 10.0;
         }
         None
     }
 
-    fn rounding<'a>(&'a self, dtype: DType, bits: &'static CodeBits, importance: &'a [f32]) -> Rounding<'a> {
-        Rounding { dtype, bits, factor: &self.factor, moment: &self.moment, importance, block: dtype.block_len() }
+    fn rounding(&self, dtype: DType) -> Rounding<'_> {
+        let Self { importance, moment, factor, .. } = self;
+        Rounding { dtype, bits: CodeBits::of(dtype), factor, moment, importance, block: dtype.block_len() }
     }
 
-    /// The loss of each row.
-    fn losses(&self, dtype: DType, w: &[f32], bytes: &[u8]) -> Vec<f64> {
+    /// Adds the loss of each row.
+    fn add_losses(&self, dtype: DType, w: &[f32], bytes: &[u8], sums: &mut [f64]) {
         let n = self.factor.order.len();
-        let row_bytes = bytes.len() / (w.len() / n);
+        let row_bytes = bytes.len() / sums.len();
         let mut decoded = vec![0.0; n];
-        let one = |(w, bytes): (&[f32], &[u8])| {
+        for ((w, bytes), sum) in w.chunks_exact(n).zip(bytes.chunks_exact(row_bytes)).zip(sums) {
             dtype.decode_row(bytes, &mut decoded);
             let errors: Vec<f32> = self.factor.order.iter().map(|&c| w[c as usize] - decoded[c as usize]).collect();
-            quadratic(&errors, &self.moment)
-        };
-        w.chunks_exact(n).zip(bytes.chunks_exact(row_bytes)).map(one).collect()
+            *sum += quadratic(&errors, &self.moment);
+        }
     }
 }
 

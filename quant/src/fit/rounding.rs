@@ -3,6 +3,9 @@
 //! Super-block by super-block, in the factor's order: what the errors so far ask of the block (`t = w + e U`), scales from
 //! several searches of `t`, and for each the codes, column by column with feedback inside of the block. The scales of least loss
 //! stay. Scales must come from `t` and not from the weights: with those of the weights the result is worse than without feedback.
+//!
+//! Where one code stands for several weights (IQ1 to IQ3), a block is what the format's encoder makes of `t`, and errors are fed
+//! back from block to block alone.
 
 use super::factor::Factor;
 use crate::DType;
@@ -19,7 +22,8 @@ const SWEEPS: usize = 3;
 /// How rows are rounded.
 pub(super) struct Rounding<'a> {
     pub dtype: DType,
-    pub bits: &'static CodeBits,
+    /// `None` where weights have no codes of their own.
+    pub bits: Option<&'static CodeBits>,
     pub factor: &'a Factor,
     /// The same second moment, `[K, K]` in the factor's order, both halves.
     pub moment: &'a [f32],
@@ -69,7 +73,10 @@ impl Rounding<'_> {
             for r in 0..rows {
                 room.asked.copy_from_slice(&asked[r * self.block..][..self.block]);
                 let w = &w[r * n..][..n];
-                self.choose(w, first, place, &mut room);
+                match self.bits {
+                    Some(bits) => self.choose(bits, w, first, place, &mut room),
+                    None => self.encode_whole(w, first, place, &mut room),
+                }
                 out[r * row_bytes + place * block_bytes..][..block_bytes].copy_from_slice(&room.best_bytes);
                 for i in 0..self.block {
                     errors[(first + i) * rows + r] = room.best_errors[i];
@@ -77,7 +84,9 @@ impl Rounding<'_> {
                 }
             }
         }
-        self.descend(w, rows, &errors, &mut chosen, out);
+        if let Some(bits) = self.bits {
+            self.descend(bits, w, rows, &errors, &mut chosen, out);
+        }
     }
 
     /// `t` of the block from `first` on, `[rows, block]` in the factor's order.
@@ -98,8 +107,23 @@ impl Rounding<'_> {
         asked
     }
 
+    /// What the format's encoder makes of a block, into the room.
+    fn encode_whole(&self, w: &[f32], first: usize, place: usize, room: &mut Room) {
+        let base = place * self.block;
+        let inside = |k: usize| self.factor.order[first + k] as usize - base;
+        let mut weights = vec![0.0; self.block];
+        for (k, &t) in room.asked.iter().enumerate() {
+            weights[inside(k)] = t;
+        }
+        self.dtype.encode_row(&weights, Some(&self.importance[base..][..self.block]), &mut room.best_bytes);
+        self.dtype.decode_row(&room.best_bytes, &mut weights);
+        for (k, error) in room.best_errors.iter_mut().enumerate() {
+            *error = w[base + inside(k)] - weights[inside(k)];
+        }
+    }
+
     /// The best scales and codes of a block, into the room.
-    fn choose(&self, w: &[f32], first: usize, place: usize, room: &mut Room) {
+    fn choose(&self, bits: &CodeBits, w: &[f32], first: usize, place: usize, room: &mut Room) {
         let order = &self.factor.order[first..][..self.block];
         let base = place * self.block;
         let mut asked = vec![0.0; self.block];
@@ -110,7 +134,7 @@ impl Rounding<'_> {
         let mut best = f64::INFINITY;
         let mut attempt = |x: &[f32], importance: Option<&[f32]>, room: &mut Room| {
             self.dtype.encode_row(x, importance, &mut room.bytes);
-            let loss = self.round_block(w, first, base, room, best);
+            let loss = self.round_block(bits, w, (first, base), room, best);
             if loss < best {
                 best = loss;
                 std::mem::swap(&mut room.chosen, &mut room.best_chosen);
@@ -134,12 +158,12 @@ impl Rounding<'_> {
             as_stored[column as usize - base] = chosen;
         }
         if best < f64::INFINITY {
-            self.bits.place(&as_stored, &mut room.best_bytes);
+            bits.place(&as_stored, &mut room.best_bytes);
         }
     }
 
     /// Codes for the scales in `room.bytes`, and their loss; given up where it reaches `bound`.
-    fn round_block(&self, w: &[f32], first: usize, base: usize, room: &mut Room, bound: f64) -> f64 {
+    fn round_block(&self, bits: &CodeBits, w: &[f32], (first, base): (usize, usize), room: &mut Room, bound: f64) -> f64 {
         let n = self.factor.order.len();
         room.scales.read(self.dtype, &room.bytes, &mut room.parts);
         room.left.copy_from_slice(&room.asked);
@@ -149,7 +173,7 @@ impl Rounding<'_> {
             let column = self.factor.order[k] as usize;
             let (scale, offset) = (room.scales.scale[column - base], room.scales.offset[column - base]);
             let t = room.left[i];
-            let (chosen, value) = nearest(self.bits.values(), t, scale, offset);
+            let (chosen, value) = nearest(bits.values(), t, scale, offset);
             let miss = t - value;
             loss += f64::from(self.factor.diagonal[k]) * f64::from(miss) * f64::from(miss);
             if loss.is_nan() || loss >= bound {
@@ -166,7 +190,7 @@ impl Rounding<'_> {
 
     /// Coordinate descent: each code again, with all others as they are. Every change lowers the loss. Rows go side by side, so
     /// that the moment is read once for all of them.
-    fn descend(&self, w: &[f32], rows: usize, errors: &[f32], chosen: &mut [u8], out: &mut [u8]) {
+    fn descend(&self, bits: &CodeBits, w: &[f32], rows: usize, errors: &[f32], chosen: &mut [u8], out: &mut [u8]) {
         let n = self.factor.order.len();
         let row_bytes = out.len() / rows;
         let mut parts = Parts::default();
@@ -189,7 +213,7 @@ impl Rounding<'_> {
             for (k, moment) in self.moment.chunks_exact(n).enumerate() {
                 let column = self.factor.order[k] as usize;
                 for (r, descent) in descents.iter_mut().enumerate().filter(|(_, descent)| descent.is_active) {
-                    if let Some(next) = descent.step(self.bits.values(), (k, column), moment, chosen[k * rows + r]) {
+                    if let Some(next) = descent.step(bits.values(), (k, column), moment, chosen[k * rows + r]) {
                         chosen[k * rows + r] = next;
                     }
                 }
@@ -203,7 +227,7 @@ impl Rounding<'_> {
             for (k, &column) in self.factor.order.iter().enumerate() {
                 as_stored[column as usize] = chosen[k * rows + r];
             }
-            self.bits.place(&as_stored, &mut out[r * row_bytes..][..row_bytes]);
+            bits.place(&as_stored, &mut out[r * row_bytes..][..row_bytes]);
         }
     }
 }

@@ -52,7 +52,7 @@ impl World {
             }
             sum.into_iter().map(|v| v as f32).collect()
         });
-        Moments { cols: self.cols, sums, counts: [rows as u64; 2] }
+        Moments { cols: self.cols, width: self.cols, sums, counts: [rows as u64; 2] }
     }
 
     fn weights(&mut self, rows: usize) -> Vec<f32> {
@@ -78,7 +78,7 @@ fn output_error(dtype: DType, w: &[f32], bytes: &[u8], x: &[f64], cols: usize) -
 }
 
 fn formats() -> impl Iterator<Item = DType> {
-    DType::ALL.iter().copied().filter(|&dtype| fits(dtype))
+    DType::ALL.iter().copied().filter(|&dtype| fits(dtype) && !is_of_grids(dtype))
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn odd_inputs_give_the_importance_matrixs_bytes() {
     let n = 256;
     let w: Vec<f32> = (0..2 * n).map(|i| (i as f32 * 0.7).sin()).collect();
     for fill in [0.0, f32::NAN, f32::INFINITY] {
-        let moments = Moments { cols: n, sums: [vec![fill; n * n], vec![fill; n * n]], counts: [500, 500] };
+        let moments = Moments { cols: n, width: n, sums: [vec![fill; n * n], vec![fill; n * n]], counts: [500, 500] };
         let input = FitInput::new(&moments, DType::Q4_K, &w);
         let mut out = vec![0; 2 * DType::Q4_K.row_bytes(n).unwrap()];
         assert_eq!(input.encode(DType::Q4_K, &w, &mut out).fitted, 0, "{fill}");
@@ -152,4 +152,161 @@ fn odd_inputs_give_the_importance_matrixs_bytes() {
     let mut decoded = vec![0.0; 2 * n];
     DType::Q4_K.decode_row(&out, &mut decoded);
     assert!(decoded.iter().all(|v| v.is_finite()));
+}
+
+/// The diagonal blocks of sums `[K, K]`, one behind the other.
+fn blocks(sums: &[f32], cols: usize, width: usize) -> Vec<f32> {
+    let mut out = Vec::new();
+    for start in (0..cols).step_by(width) {
+        let end = (start + width).min(cols);
+        for i in start..end {
+            out.extend_from_slice(&sums[i * cols + start..i * cols + end]);
+        }
+    }
+    out
+}
+
+#[test]
+fn columns_of_groups_that_do_not_meet_become_the_same_bytes_in_groups() {
+    // Groups of 512 and 256 columns.
+    let (cols, width) = (768, 512);
+    let mut world = World::new(cols, 5);
+    let mut whole = world.moments(500);
+    for sums in &mut whole.sums {
+        for (at, sum) in sums.iter_mut().enumerate() {
+            if at / cols / width != at % cols / width {
+                *sum = 0.0;
+            }
+        }
+    }
+    let grouped = Moments { width, sums: [0, 1].map(|half| blocks(&whole.sums[half], cols, width)), ..whole.clone() };
+    let w = world.weights(16);
+    for dtype in [DType::Q4_K, DType::Q4_0] {
+        let encoded = |moments: &Moments, threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let input = FitInput::new(moments, dtype, &w);
+                let mut out = vec![0; 16 * dtype.row_bytes(cols).unwrap()];
+                let report = input.encode(dtype, &w, &mut out);
+                (out, input.shrinkage, report.fitted)
+            })
+        };
+        let (bytes, shrinkage, fitted) = encoded(&whole, 2);
+        assert!(fitted > 0 && shrinkage.rho < 1.0, "{dtype}: {shrinkage:?}, {fitted} rows fitted");
+        for threads in [1, 3] {
+            assert_eq!(encoded(&grouped, threads), (bytes.clone(), shrinkage, fitted), "{dtype}");
+        }
+    }
+}
+
+#[test]
+fn an_expert_has_its_own_rows_and_as_many_of_all_experts_as_it_has_columns() {
+    let cols = 96;
+    let mut world = World::new(cols, 6);
+    let experts: Vec<Moments> = [150, 3, 0].iter().map(|&rows| world.moments(rows)).collect();
+    let pool = Moments::pool(&experts).unwrap();
+    let all = |half: usize, i: usize| experts.iter().map(|expert| f64::from(expert.sums[half][i])).sum::<f64>();
+    let rows: u64 = experts.iter().flat_map(|expert| expert.counts).sum();
+    for expert in &experts {
+        let joined = expert.with_pool(&pool);
+        assert_eq!(joined.counts.iter().sum::<u64>(), expert.counts.iter().sum::<u64>() + cols as u64);
+        let means = joined.means(&(0..cols));
+        for (i, &found) in means.iter().enumerate() {
+            let own = f64::from(expert.sums[0][i]) + f64::from(expert.sums[1][i]);
+            let (n, n0) = (expert.counts.iter().sum::<u64>() as f64, cols as f64);
+            let share = n0 / rows as f64;
+            let expected = (own + share * (all(0, i) + all(1, i))) / (n + n0);
+            let terms = [0, 1].map(|half| f64::from(expert.sums[half][i]).abs() + share * all(half, i).abs());
+            let rounding = 1e-6 * (terms[0] + terms[1]) / (n + n0);
+            assert!((f64::from(found) - expected).abs() <= rounding, "{i}: {found} and {expected}");
+        }
+    }
+    // Of what nothing was counted there is nothing to share.
+    let nothing = Moments::pool(&experts[2..]).unwrap();
+    assert_eq!(experts[2].with_pool(&nothing), experts[2]);
+}
+
+/// An expert with fewer rows than a quarter of its columns has no feedback, whatever the others say, but what matters to all
+/// experts matters to it.
+#[test]
+fn an_expert_with_few_rows_takes_the_importance_of_all_and_no_feedback() {
+    let cols = 256;
+    let mut world = World::new(cols, 7);
+    let experts = [world.moments(600), world.moments(8)];
+    let pool = Moments::pool(&experts).unwrap();
+    let (w, dtype) = (world.weights(16), DType::Q3_K);
+    let joined = experts[1].with_pool(&pool);
+    let of = |rho: f32| {
+        let input = FitInput::of(&experts[1], &joined, dtype, Shrinkage { rho, held_out: 0.5 });
+        let mut out = vec![0; 16 * dtype.row_bytes(cols).unwrap()];
+        (input.encode(dtype, &w, &mut out), out)
+    };
+    let (report, bytes) = of(0.2);
+    assert!(report.fitted > 0, "{report:?}");
+    assert_eq!(bytes, of(1.0).1);
+    let fed_back = FitInput::of(&experts[0], &experts[0].with_pool(&pool), dtype, Shrinkage { rho: 0.2, held_out: 0.5 });
+    let mut other = vec![0; bytes.len()];
+    fed_back.encode(dtype, &w, &mut other);
+    assert_ne!(bytes, other);
+}
+
+#[test]
+fn rows_of_all_zeros_and_scales_of_zero_are_kept_as_they_are() {
+    let n = 256;
+    let mut world = World::new(n, 8);
+    let moments = world.moments(300);
+    // A row of zeros, and one with sub-blocks of zeros.
+    let mut w = world.weights(2);
+    w[..n].fill(0.0);
+    w[n + 32..n + 96].fill(0.0);
+    for dtype in formats() {
+        let mut out = vec![0; 2 * dtype.row_bytes(n).unwrap()];
+        FitInput::new(&moments, dtype, &w).encode(dtype, &w, &mut out);
+        let mut decoded = vec![f32::NAN; 2 * n];
+        dtype.decode_row(&out, &mut decoded);
+        assert!(decoded[..n].iter().all(|&v| v == 0.0), "{dtype}");
+        assert!(decoded[n..].iter().all(|v| v.is_finite()), "{dtype}");
+    }
+}
+
+/// Formats with short blocks take rows of 288 weights; the last group is shorter.
+#[test]
+fn rows_that_are_no_whole_super_blocks_are_fitted() {
+    let n = 288;
+    let mut world = World::new(n, 9);
+    let whole = world.moments(400);
+    let sums = [0, 1].map(|half| blocks(&whole.sums[half], n, 256));
+    let grouped = Moments { width: 256, sums, ..whole.clone() };
+    let w = world.weights(16);
+    for moments in [&whole, &grouped] {
+        let mut out = vec![0; 16 * DType::Q4_0.row_bytes(n).unwrap()];
+        let report = FitInput::new(moments, DType::Q4_0, &w).encode(DType::Q4_0, &w, &mut out);
+        assert!(report.fitted > 0 && report.loss_after < report.loss_before, "{report:?}");
+    }
+}
+
+/// Formats whose codes stand for several weights: errors go from block to block.
+#[test]
+fn formats_of_grids_lose_less_by_feedback_between_blocks() {
+    let mut world = World::new(512, 10);
+    let moments = world.moments(600);
+    let (w, x) = (world.weights(8), world.inputs(32));
+    for dtype in DType::ALL.iter().copied().filter(|&dtype| is_of_grids(dtype)) {
+        assert!(fits(dtype), "{dtype}");
+        let input = FitInput::new(&moments, dtype, &w);
+        let row_bytes = dtype.row_bytes(512).unwrap();
+        let (mut fitted, mut plain) = (vec![0; 8 * row_bytes], vec![0; 8 * row_bytes]);
+        let report = input.encode(dtype, &w, &mut fitted);
+        for (w, out) in w.chunks_exact(512).zip(plain.chunks_exact_mut(row_bytes)) {
+            dtype.encode_row(w, Some(input.importance()), out);
+        }
+        assert!(report.fitted > 0 && report.loss_after < report.loss_before, "{dtype}: {:?} {report:?}", input.shrinkage);
+        let (before, after) = (output_error(dtype, &w, &plain, &x, 512), output_error(dtype, &w, &fitted, &x, 512));
+        assert!(after < before, "{dtype}: {after} after {before}");
+        // The block that is rounded first has nothing to take up, and so the bytes that it has without feedback.
+        let block_bytes = row_bytes / 2;
+        for (fitted, plain) in fitted.chunks_exact(row_bytes).zip(plain.chunks_exact(row_bytes)) {
+            assert!(fitted[..block_bytes] == plain[..block_bytes] || fitted[block_bytes..] == plain[block_bytes..], "{dtype}");
+        }
+    }
 }

@@ -174,6 +174,19 @@ impl GgufWriter {
         self.file.write_at(0, &self.layout.header)
     }
 
+    /// Writes another header, of which only values of the metadata are others, and no longer ones.
+    ///
+    /// # Errors
+    /// A layout that has anything at another place.
+    pub(crate) fn replace_header(&mut self, layout: Layout) -> Result<()> {
+        if layout.header.len() != self.layout.header.len() || layout.places != self.layout.places {
+            return Err(Error::file(self.file.path(), "the new metadata does not have the size of the old"));
+        }
+        self.file.write_at(0, &layout.header)?;
+        self.layout = layout;
+        Ok(())
+    }
+
     /// Takes tensor `i` for written; false where the file is too short to hold it.
     pub(crate) fn resume(&mut self, i: usize) -> Result<bool> {
         let place = self.layout.places[i];

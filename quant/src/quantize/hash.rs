@@ -51,6 +51,12 @@ impl RunningHash {
     }
 }
 
+/// The hash of a file that is whole and on the disk, as 64 hexadecimal digits.
+pub(super) fn of(file: &GgufWriter) -> Result<String> {
+    let hash = read_again(file).map_err(|e| Error::io(file.file().path(), e))?;
+    Ok(hex(&hash.finalize()))
+}
+
 fn read_again(file: &GgufWriter) -> std::io::Result<Sha256> {
     let mut hash = Sha256::new();
     let mut from = File::open(file.file().partial_path())?;

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::DType;
+use crate::fit::{FitReport, Shrinkage};
 use crate::message::Message;
 use crate::plan::PlanEntry;
 
@@ -31,8 +32,20 @@ pub struct TensorReport {
     pub weighted_error: Option<f64>,
     /// `sqrt(sum x^2)`.
     pub norm: f64,
-    /// Seconds of encoding, of all threads together; outputs that share an encoding share its time.
+    /// Seconds of encoding, of all threads together; outputs that share an encoding share its time. Where weights are fitted,
+    /// seconds on the clock.
     pub seconds: f64,
+    /// How it was fitted to a text; `None` where it was not.
+    pub fit: Option<Fitting>,
+}
+
+/// How a tensor was fitted to a text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Fitting {
+    /// The choice for its input.
+    pub shrinkage: Shrinkage,
+    /// Its rows, and what they lose.
+    pub report: FitReport,
 }
 
 impl TensorReport {
@@ -54,6 +67,7 @@ impl TensorReport {
             weighted_error: (sums.wxx > 0.0).then(|| sums.wee / sums.wxx),
             norm: sums.xx.sqrt(),
             seconds: sums.seconds,
+            fit: None,
         }
     }
 }

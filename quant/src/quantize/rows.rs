@@ -198,12 +198,12 @@ impl PieceStart<'_> {
 }
 
 /// Rows that share one run of columns of an importance matrix: the matrix of one expert in a tensor of three dimensions.
-fn rows_per_expert(tensor: &Tensor) -> usize {
+pub(super) fn rows_per_expert(tensor: &Tensor) -> usize {
     tensor.shape.get(1).map_or(1, |&rows| rows.max(1))
 }
 
 /// The weights themselves where the stored bytes are such, else decoded into `buffer`.
-fn decode<'a>(dtype: DType, stored: &'a [u8], buffer: &'a mut [f32]) -> &'a [f32] {
+pub(super) fn decode<'a>(dtype: DType, stored: &'a [u8], buffer: &'a mut [f32]) -> &'a [f32] {
     if cfg!(target_endian = "little")
         && dtype == DType::F32
         && let Ok(weights) = bytemuck::try_cast_slice(stored)

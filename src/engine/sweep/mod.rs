@@ -338,8 +338,12 @@ pub fn observe<B: Backend>(
 
 /// Rows of one model whose activations are held at once.
 pub fn pass_rows(h: &HParams, limits: SweepLimits) -> usize {
-    let columns = h.embedding_length + KvColumns::lent(h);
-    (limits.activation_bytes.min(limits.memory_bytes / 2) / (columns * size_of::<f32>()).max(1)).max(1)
+    (limits.activation_bytes.min(limits.memory_bytes / 2) / row_bytes(h).max(1)).max(1)
+}
+
+/// Bytes of activations that are held for a row of one model.
+pub fn row_bytes(h: &HParams) -> usize {
+    (h.embedding_length + KvColumns::lent(h)) * size_of::<f32>()
 }
 
 /// A model as the only lane.

@@ -16,12 +16,14 @@ use bitworth_quant::{DType, Output, Plan, Recipe};
 use serde::Serialize;
 
 use super::error::{Error, Result};
+use super::fit;
 use super::sensitivity::{importance_sha256, model_sha256};
 use bitworth_eval::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTable};
 
 pub use trial::{Chosen, Judge, Losses, Trial, Tried, Verdict};
 
-/// Bytes of a file that are left for keys that say what it was made with (importance matrix, fitting).
+/// Bytes of a file that are left for keys that say what it was made with (importance matrix, fitting), half of them for what
+/// fitting says of inputs. A model of many blocks has more of those.
 const RESERVED: u64 = 4096;
 /// llama.cpp's mixes that a choice is compared with, from large to small.
 const MIXES: [&str; 9] = ["q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "q2_k"];
@@ -182,7 +184,10 @@ impl<'a> Allocator<'a> {
         let exact: u64 =
             self.units.iter().flat_map(|unit| &unit.tensors).filter_map(|name| Some(mix.plan.get(name)?.bytes())).sum();
         let goal = match target {
-            Target::FileBytes(most) => most.checked_sub(mix.bytes - of_units + RESERVED).map(Goal::Bytes),
+            Target::FileBytes(most) => {
+                let reserved = RESERVED + fit::metadata_bytes(self.checkpoint).saturating_sub(RESERVED / 2);
+                most.checked_sub(mix.bytes - of_units + reserved).map(Goal::Bytes)
+            }
             Target::BitsPerWeight(bpw) => {
                 let most = (bpw * mix.plan.weights() as f64 / 8.0) as u64;
                 most.checked_sub(mix.plan.bytes() - exact).map(Goal::Bytes)

@@ -17,8 +17,9 @@ use super::prepare::{Importance, Prepared, file_of};
 use super::{Run, plan};
 use crate::device::{Device, DeviceSelector};
 use crate::error::{At, Error, Result};
+use crate::fit::{self, FitOptions};
 use crate::imatrix::{self, Collect};
-use crate::{fit, models, on_device};
+use crate::{models, on_device};
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::job::free_name;
@@ -246,8 +247,8 @@ impl Run<'_> {
             // The CPU, whatever the run's device: the same files on every machine.
             let stage = self.stages.begin("fitting weights");
             let (device, variant) = (Device::open(DeviceSelector::Cpu)?, Variant::Stored(self.model.checkpoint.clone()));
-            let outputs = unfitted.clone();
-            on_device!(&device, backend => fit::fit(backend, &variant, outputs, text, self.model.limits, self.watch))?;
+            let (outputs, options) = (unfitted.clone(), FitOptions { cut: self.model.limits, ..FitOptions::default() });
+            on_device!(&device, backend => fit::fit(backend, &variant, outputs, text, &options, self.watch))?;
             self.stages.end(stage);
         }
         for output in missing.iter().chain(&unfitted) {

@@ -1,0 +1,246 @@
+//! Files whose weights are fitted to what goes into them (`bitworth_quant::fit`): one walk over a text collects the second moment
+//! of every input, block by block; when the next block begins, the matrices that read an input are encoded for all files.
+//!
+//! Windows go in turn to one half of the text and to the other, so that what was fitted to one half can be judged by the other.
+
+mod journal;
+mod plan;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use bitworth_quant::checkpoint::Tensor;
+use bitworth_quant::fit::{self, FitReport, Shrinkage};
+use bitworth_quant::gguf::{Array, Value};
+use bitworth_quant::plan::PlanEntry;
+use bitworth_quant::quantize::{Clock, Finish, Fitting, Known, Output, Sink, Written, hex};
+use bitworth_quant::{Checkpoint, DType, Plan};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use self::journal::Journal;
+use self::walk::{Fitter, State};
+use super::error::{At, Result};
+use super::readers::readers;
+use super::{Watch, imatrix, models};
+use bitworth_engine::backend::Backend;
+use bitworth_engine::model::Variant;
+use bitworth_engine::observe::Site;
+use bitworth_engine::sweep::{self, Observation, SweepLimits};
+use bitworth_eval::job::FitSpec;
+use bitworth_text::tokenizer::Tokenizer;
+
+pub use plan::{FitPlan, GroupedInput};
+
+/// The hashes of the texts, in a file's metadata.
+const TEXTS: &str = "bitworth.fit.texts_sha256";
+/// The inputs that were fitted to, each by the first tensor that reads it, for each type that such tensors have.
+const SITES: &str = "bitworth.fit.sites";
+/// For each of those the share of the diagonal; 1 where no feedback was used.
+const RHO: &str = "bitworth.fit.rho";
+
+/// Texts that files are fitted to, cut into windows.
+#[derive(Debug, Clone)]
+pub struct FitText {
+    /// Windows of tokens, all of one length.
+    pub sequences: Vec<Vec<u32>>,
+    /// SHA-256 of each text.
+    pub sha256: Vec<String>,
+}
+
+impl FitText {
+    /// Reads the texts: of each the first windows, the same number.
+    ///
+    /// # Errors
+    /// A text that cannot be read or is shorter than a window.
+    pub fn read(spec: &FitSpec, tokenizer: &Tokenizer) -> Result<Self> {
+        let (mut sequences, mut sha256) = (Vec::new(), Vec::new());
+        for name in &spec.texts {
+            let text = models::read_text(name)?;
+            sha256.push(hex(&Sha256::digest(text.as_bytes())));
+            let windows = imatrix::windows(tokenizer, &text, spec.ctx, 0, Some(spec.windows()));
+            sequences.extend(windows.at(|| name.clone())?);
+        }
+        Ok(Self { sequences, sha256 })
+    }
+
+    /// Tokens of all windows.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(Vec::len).sum()
+    }
+}
+
+/// How files are fitted, and what is wanted beside them.
+#[derive(Clone, Copy)]
+pub struct FitOptions<'a> {
+    /// How the walk is cut; changes no byte.
+    pub cut: SweepLimits,
+    /// Bytes that the moments of a block may take: with too few, columns go in groups ([`FitPlan::grouped`]).
+    pub moment_bytes: usize,
+    /// Whether to hash the files.
+    pub sha256: bool,
+    /// With a clock, [`Written::report`] is made.
+    pub report: Option<Clock<'a>>,
+    /// Whether to take up what an earlier call for the same files left, and to leave what is done when this one ends early.
+    pub resume: bool,
+    /// Receives what the user should know and is no error: unfinished files that could not be taken up.
+    pub note: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Default for FitOptions<'_> {
+    fn default() -> Self {
+        Self { cut: SweepLimits::default(), moment_bytes: usize::MAX, sha256: false, report: None, resume: false, note: &|_| {} }
+    }
+}
+
+/// The hashes of the texts that a file says its weights were fitted to.
+pub fn texts_of(checkpoint: &Checkpoint) -> Vec<String> {
+    match checkpoint.metadata().get(TEXTS) {
+        Some(Value::String(texts)) => texts.split(',').map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Bytes that a file of a model has more at most for what it says of its inputs.
+pub fn metadata_bytes(checkpoint: &Checkpoint) -> u64 {
+    let sites = (0..checkpoint.hparams().block_count).flat_map(|block| Site::OF_BLOCK.map(|site| (block, site)));
+    let tensors = sites.flat_map(|(block, site)| readers(checkpoint, block, site));
+    // A name with its length, and a number.
+    tensors.map(|tensor| (8 + tensor.name.len() + 4) as u64).sum()
+}
+
+/// What became of one tensor in one encoding.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FittedTensor {
+    /// Its name.
+    pub tensor: String,
+    /// The encoding.
+    pub to: String,
+    /// How its input was shrunk.
+    pub shrinkage: Shrinkage,
+    /// Rows and losses.
+    #[serde(flatten)]
+    pub report: FitReport,
+    /// Seconds that it took, where there is a clock.
+    #[serde(skip)]
+    pub seconds: f64,
+}
+
+/// Makes the files of `outputs` on a walk over a text. Tensors that read no input of a block (embedding, head), and those in
+/// encodings that cannot be fitted, are encoded as without a text.
+///
+/// # Errors
+/// As [`FitPlan::new`], [`Sink::create_all`] and [`sweep::observe`].
+pub fn fit<B: Backend>(
+    backend: &B,
+    variant: &Variant,
+    outputs: Vec<Output>,
+    text: &FitText,
+    options: &FitOptions<'_>,
+    watch: Watch<'_>,
+) -> Result<(Vec<Written>, Vec<FittedTensor>)> {
+    let checkpoint = variant.checkpoint().as_ref();
+    let plans: Vec<&Plan> = outputs.iter().map(|output| &output.plan).collect();
+    let plan = FitPlan::new(checkpoint, &plans, text, options)?;
+    let wanted: Vec<Wanted> = plans.into_iter().map(Wanted::new).collect();
+    let sites: Vec<Vec<(SiteKey, String)>> = wanted.iter().map(|wanted| wanted.sites(checkpoint)).collect();
+    let outputs = outputs.into_iter().zip(&sites).map(|(output, sites)| with_origin(output, text, sites)).collect();
+    let (mut sinks, journal) = match options.resume {
+        false => (Sink::create_all(checkpoint, outputs)?, None),
+        true => {
+            let mut sinks = Sink::reopen_all(checkpoint, outputs)?;
+            let lengths: Vec<usize> = text.sequences.iter().map(Vec::len).collect();
+            let how = format!("{} {} {lengths:?} {:?}", backend.info().name, options.report.is_some(), plan.grouped);
+            let journal = Journal::open(checkpoint, &mut sinks, &how, options.note)?;
+            (sinks, journal)
+        }
+    };
+    let fitter = Fitter::new(State::new(checkpoint, wanted, &sinks, &plan, (text, options.report)).taking_up(journal));
+    let observation = Observation { variant, sequences: &text.sequences, limits: options.cut, output: false, observer: &fitter };
+    sweep::observe(backend, &observation, watch.progress, watch.stop)?;
+    let mut state = fitter.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    state.flush()?;
+    let State { fitted, rho, importance, journal, .. } = state;
+    for (sink, sites) in sinks.iter_mut().zip(&sites).filter(|(_, sites)| !sites.is_empty()) {
+        sink.set(RHO, rho_of(sites, &rho))?;
+    }
+    let known = |entry: &PlanEntry| {
+        let same = |one: &&FittedTensor| one.tensor == entry.source() && one.to == entry.to.name() && entry.from != entry.to;
+        fitted.iter().find(same).map_or_else(Known::default, |one| Known {
+            importance: importance.get(&one.tensor).map(Vec::as_slice),
+            fit: Some(Fitting { shrinkage: one.shrinkage, report: one.report }),
+            seconds: one.seconds,
+        })
+    };
+    let finish = Finish { sha256: options.sha256, report: options.report, known: Some(&known) };
+    let written = sinks.into_iter().map(|sink| Ok(sink.finish_with(checkpoint, finish)?)).collect::<Result<Vec<_>>>()?;
+    if let Some(journal) = journal {
+        journal.remove()?;
+    }
+    Ok((written, fitted))
+}
+
+/// An input in one encoding of the tensors that read it: block, site, the encoding's name.
+type SiteKey = (usize, Site, &'static str);
+
+/// The file says what it was fitted to.
+fn with_origin(mut output: Output, text: &FitText, sites: &[(SiteKey, String)]) -> Output {
+    output.metadata.set(TEXTS, Value::String(text.sha256.join(",")));
+    output.metadata.set("bitworth.fit.tokens", Value::U64(text.tokens() as u64));
+    output.metadata.set("bitworth.fit.version", Value::String(env!("CARGO_PKG_VERSION").to_owned()));
+    if !sites.is_empty() {
+        let names = sites.iter().map(|(_, name)| name.clone()).collect();
+        output.metadata.set(SITES, Value::Array(Array::String(names)));
+        // Known when all is fitted; until then it keeps the place.
+        output.metadata.set(RHO, rho_of(sites, &BTreeMap::new()));
+    }
+    output
+}
+
+/// The shares of the diagonal as a file holds them.
+fn rho_of(sites: &[(SiteKey, String)], rho: &BTreeMap<SiteKey, f32>) -> Value {
+    let rho = sites.iter().map(|(key, _)| rho.get(key).copied().unwrap_or(Shrinkage::NONE.rho));
+    Value::Array(Array::F32(rho.collect()))
+}
+
+/// By tensor of the source: what it becomes in one file, and its name there.
+struct Wanted(BTreeMap<String, (DType, String)>);
+
+impl Wanted {
+    fn new(plan: &Plan) -> Self {
+        let kept = plan.entries.iter().filter(|entry| entry.from != entry.to && fit::fits(entry.to));
+        Self(kept.map(|entry| (entry.source().to_owned(), (entry.to, entry.tensor.clone()))).collect())
+    }
+
+    /// What a tensor becomes, if it is to be fitted.
+    fn of(&self, tensor: &Tensor) -> Option<DType> {
+        self.0.get(&tensor.name).map(|(to, _)| *to)
+    }
+
+    /// The inputs that are fitted to, with the first tensor that reads each in one encoding.
+    fn sites(&self, checkpoint: &Checkpoint) -> Vec<(SiteKey, String)> {
+        let mut sites: Vec<(SiteKey, String)> = Vec::new();
+        for block in 0..checkpoint.hparams().block_count {
+            for site in Site::OF_BLOCK {
+                for tensor in readers(checkpoint, block, site) {
+                    let Some((to, name)) = self.0.get(&tensor.name) else { continue };
+                    let key = (block, site, to.name());
+                    if sites.iter().rev().take_while(|(known, _)| known.0 == block).all(|(known, _)| *known != key) {
+                        sites.push((key, name.clone()));
+                    }
+                }
+            }
+        }
+        sites
+    }
+}
+
+/// What was fitted, in one line.
+pub fn summary(fitted: &[FittedTensor]) -> String {
+    let all = fitted.iter().fold(FitReport::default(), |all, one| all.and(one.report));
+    let unfitted = fitted.iter().filter(|one| one.report.fitted == 0).count();
+    let share = if all.loss_before > 0.0 { 100.0 * (all.loss_after / all.loss_before - 1.0) } else { 0.0 };
+    let kept = if unfitted > 0 { format!("; {unfitted} keep the importance matrix's bytes") } else { String::new() };
+    format!("{} tensors fitted, loss of their outputs {share:+.1} %{kept}", fitted.len() - unfitted)
+}

@@ -1,0 +1,395 @@
+//! What is collected on the walk, and the encoding of the matrices of a block when all of its inputs are complete. Absent: which
+//! files, and what they say of themselves (see the module above).
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use bitworth_quant::checkpoint::{Source, Tensor};
+use bitworth_quant::fit::{FitInput, FitReport, Moments, SAMPLED_ROWS, Sample, Shrinkage, column_groups};
+use bitworth_quant::quantize::{Clock, Sink};
+use bitworth_quant::{Checkpoint, DType};
+
+use super::journal::{DoneInput, DoneTensor, Journal};
+use super::{FitPlan, FitText, FittedTensor, SiteKey, Wanted};
+use crate::readers::{matrices, readers};
+use crate::second_moment::Moment;
+use bitworth_engine::backend::Backend;
+use bitworth_engine::cpu::Cpu;
+use bitworth_engine::error::{EngineError, Result};
+use bitworth_engine::observe::{Observed, Observer, Site};
+
+/// Rows of experts that go to one half of the text before the other has its turn.
+const ROUTED_ROWS: usize = 64;
+/// Weights that are fitted at once.
+const FITTED_WEIGHTS: usize = 16 << 20;
+/// Matrices of a tensor (experts, heads) that `rho` is chosen with.
+const SAMPLED_MATRICES: usize = 4;
+/// Larger weights overflow the scales of encodings.
+const F16_MAX: f32 = 65504.0;
+
+/// Collects and encodes.
+pub(super) struct Fitter<'a>(pub(super) Mutex<State<'a>>);
+
+/// What is collected, and what came of it.
+pub(super) struct State<'a> {
+    checkpoint: &'a Checkpoint,
+    cpu: Cpu,
+    wanted: Vec<Wanted>,
+    sinks: &'a [Sink],
+    plan: &'a FitPlan,
+    /// Tokens of the longest window.
+    window: usize,
+    clock: Option<Clock<'a>>,
+    /// By place and matrix: both halves, and the rows that came.
+    open: BTreeMap<(usize, Site), Vec<Halves>>,
+    /// What became of tensors.
+    pub(super) fitted: Vec<FittedTensor>,
+    /// The shares of the diagonal that were used.
+    pub(super) rho: BTreeMap<SiteKey, f32>,
+    /// By tensor, where there is a clock: how much each column matters, one matrix after the other.
+    pub(super) importance: BTreeMap<String, Vec<f32>>,
+    /// What an earlier call did.
+    done: BTreeSet<(usize, Site)>,
+    /// Where the call can be taken up again.
+    pub(super) journal: Option<Journal>,
+}
+
+/// The sums of one matrix's input, by group of columns.
+struct Halves {
+    moments: [Vec<Moment>; 2],
+    rows: usize,
+}
+
+/// An input: columns, and columns of a group.
+#[derive(Clone, Copy)]
+struct Shape {
+    cols: usize,
+    width: usize,
+}
+
+impl<'a> Fitter<'a> {
+    pub(super) fn new(state: State<'a>) -> Self {
+        Self(Mutex::new(state))
+    }
+}
+
+impl<B: Backend> Observer<B> for Fitter<'_> {
+    fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> Result<()> {
+        let &Observed { block, site, x, cols, parts } = observed;
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tensors = readers(state.checkpoint, block, site);
+        let Some(first) = tensors.first() else { return Ok(()) };
+        if state.done.contains(&(block, site)) || tensors.iter().all(|tensor| state.encodings(tensor).is_empty()) {
+            return Ok(());
+        }
+        let count = matrices(first);
+        if tensors.iter().any(|t| t.cols() != cols) || parts.iter().any(|(matrix, _)| *matrix >= count) {
+            return Err(state.unfit(first, "what goes into it has another shape"));
+        }
+        if state.open.keys().next().is_some_and(|&(open, _)| open != block) {
+            state.flush()?;
+        }
+        let rows = parts.iter().map(|(_, rows)| rows.end).max().unwrap_or(0);
+        let x = backend.read(x, 0..rows * cols)?;
+        let unit = if site.is_routed() { ROUTED_ROWS } else { state.window };
+        let shape = Shape { cols, width: state.plan.width(block, site, cols) };
+        let State { cpu, open, .. } = &mut *state;
+        let halves = open.entry((block, site)).or_insert_with(|| (0..count).map(|_| Halves::new(shape)).collect());
+        for (matrix, rows) in parts {
+            halves[*matrix].add(cpu, &x[rows.start * cols..rows.end * cols], shape, unit)?;
+        }
+        Ok(())
+    }
+}
+
+impl Halves {
+    fn new(shape: Shape) -> Self {
+        let half = || column_groups(shape.cols, shape.width).map(|group| Moment::new(group.len())).collect();
+        Self { moments: [half(), half()], rows: 0 }
+    }
+
+    /// Adds rows, `unit` of them to one half and then as many to the other.
+    fn add(&mut self, cpu: &Cpu, mut x: &[f32], shape: Shape, unit: usize) -> Result<()> {
+        let Shape { cols, width } = shape;
+        while !x.is_empty() {
+            let half = self.rows / unit % 2;
+            let (here, rest) = x.split_at(((unit - self.rows % unit) * cols).min(x.len()));
+            for (moment, group) in self.moments[half].iter_mut().zip(column_groups(cols, width)) {
+                let part = match group.len() == cols {
+                    true => Cow::Borrowed(here),
+                    false => here.chunks_exact(cols).flat_map(|row| &row[group.clone()]).copied().collect(),
+                };
+                moment.add(cpu, &part, group.len())?;
+            }
+            self.rows += here.len() / cols;
+            x = rest;
+        }
+        Ok(())
+    }
+
+    fn finish(self, cpu: &Cpu, shape: Shape) -> Result<Moments> {
+        let Shape { cols, width } = shape;
+        let mut counts = [0; 2];
+        let mut sums = [Vec::new(), Vec::new()];
+        for (half, moments) in self.moments.into_iter().enumerate() {
+            sums[half].reserve_exact(Moments::sums_of(cols, width));
+            for (mut moment, group) in moments.into_iter().zip(column_groups(cols, width)) {
+                moment.take_block(cpu, group.len())?;
+                counts[half] = moment.count;
+                sums[half].extend(moment.sum.into_iter().map(|v| v as f32));
+            }
+        }
+        Ok(Moments { cols, width, sums, counts })
+    }
+}
+
+impl<'a> State<'a> {
+    pub(super) fn new(
+        checkpoint: &'a Checkpoint,
+        wanted: Vec<Wanted>,
+        sinks: &'a [Sink],
+        plan: &'a FitPlan,
+        (text, clock): (&FitText, Option<Clock<'a>>),
+    ) -> Self {
+        Self {
+            checkpoint,
+            cpu: Cpu::new(),
+            wanted,
+            sinks,
+            plan,
+            window: text.sequences.iter().map(Vec::len).max().unwrap_or(1).max(1),
+            clock,
+            open: BTreeMap::new(),
+            fitted: Vec::new(),
+            rho: BTreeMap::new(),
+            importance: BTreeMap::new(),
+            done: BTreeSet::new(),
+            journal: None,
+        }
+    }
+
+    /// With what an earlier call did.
+    pub(super) fn taking_up(mut self, journal: Option<Journal>) -> Self {
+        for input in journal.iter().flat_map(Journal::inputs) {
+            let Some(&site) = Site::OF_BLOCK.get(input.site) else { continue };
+            self.done.insert((input.block, site));
+            for (name, bits) in &input.rho {
+                if let Some(dtype) = DType::from_name(name) {
+                    self.rho.insert((input.block, site, dtype.name()), f32::from_bits(*bits));
+                }
+            }
+            for tensor in &input.tensors {
+                let (fitted, importance) = tensor.read();
+                if !importance.is_empty() {
+                    self.importance.insert(fitted.tensor.clone(), importance);
+                }
+                self.fitted.push(fitted);
+            }
+        }
+        self.journal = journal;
+        self
+    }
+
+    /// What a tensor becomes in the files, each encoding once.
+    fn encodings(&self, tensor: &Tensor) -> Vec<DType> {
+        let mut found = Vec::new();
+        for dtype in self.wanted.iter().filter_map(|wanted| wanted.of(tensor)) {
+            if !found.contains(&dtype) {
+                found.push(dtype);
+            }
+        }
+        found
+    }
+
+    /// Encodes the matrices whose inputs are complete.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        let open = std::mem::take(&mut self.open);
+        let is_done = open.is_empty();
+        for ((block, site), halves) in open {
+            self.fit_input(block, site, halves)?;
+        }
+        if let (Some(journal), false) = (&self.journal, is_done) {
+            // First the weights, then the journal that speaks of them.
+            self.sinks.iter().try_for_each(Sink::sync)?;
+            journal.write()?;
+        }
+        Ok(())
+    }
+
+    /// Encodes the matrices of an input.
+    fn fit_input(&mut self, block: usize, site: Site, halves: Vec<Halves>) -> Result<()> {
+        let tensors: Vec<Tensor> = readers(self.checkpoint, block, site).into_iter().cloned().collect();
+        let Some(cols) = tensors.first().map(Tensor::cols) else { return Ok(()) };
+        let shape = Shape { cols, width: self.plan.width(block, site, cols) };
+        let all = halves.into_iter().map(|halves| halves.finish(&self.cpu, shape)).collect::<Result<Vec<Moments>>>()?;
+        if all.iter().flat_map(|moments| moments.sums.iter().flatten()).any(|sum| !sum.is_finite()) {
+            return Err(self.unfit(&tensors[0], "what goes into it is infinite or not a number"));
+        }
+        // Experts see few rows each; heads see all of them.
+        let pool = if site.is_routed() && all.len() > 1 { Moments::pool(&all) } else { None };
+        let mut chosen: Vec<(DType, Shrinkage)> = Vec::new();
+        for tensor in &tensors {
+            for dtype in self.encodings(tensor) {
+                // One choice for all matrices of an input, made with the first of them.
+                if chosen.iter().any(|(known, _)| *known == dtype) {
+                    continue;
+                }
+                let shrinkage = self.choose(tensor, dtype, &all, pool.as_ref())?;
+                let rho = if shrinkage.pays() { shrinkage.rho } else { Shrinkage::NONE.rho };
+                self.rho.insert((block, site, dtype.name()), rho);
+                chosen.push((dtype, shrinkage));
+            }
+        }
+        let before = self.fitted.len();
+        for (matrix, own) in all.iter().enumerate() {
+            let joined = pool.as_ref().map(|pool| own.with_pool(pool));
+            for &(dtype, shrinkage) in &chosen {
+                let input = FitInput::of(own, joined.as_ref().unwrap_or(own), dtype, shrinkage);
+                for tensor in &tensors {
+                    if self.encodings(tensor).contains(&dtype) {
+                        let rows = tensor.rows() / all.len();
+                        self.fit_rows(tensor, matrix * rows..(matrix + 1) * rows, dtype, &input, before)?;
+                    }
+                }
+            }
+        }
+        if let Some(journal) = &mut self.journal {
+            let key =
+                |dtype: DType| self.rho.get(&(block, site, dtype.name())).map(|rho| (dtype.name().to_owned(), rho.to_bits()));
+            let rho = chosen.iter().filter_map(|(dtype, _)| key(*dtype)).collect();
+            let importance = |one: &FittedTensor| self.importance.get(&one.tensor).map_or(&[][..], Vec::as_slice);
+            let tensors = self.fitted[before..].iter().map(|one| DoneTensor::new(one, importance(one))).collect();
+            let site = Site::OF_BLOCK.iter().position(|known| *known == site).unwrap_or(usize::MAX);
+            journal.add(DoneInput { block, site, rho, tensors });
+        }
+        Ok(())
+    }
+
+    /// Encodes the rows of a matrix, and adds what came of it to the tensors that were fitted since the first `before` ones.
+    fn fit_rows(&mut self, tensor: &Tensor, rows: Range<usize>, dtype: DType, input: &FitInput, before: usize) -> Result<()> {
+        let began = self.clock.map(|clock| clock());
+        let row_bytes = dtype.row_bytes(tensor.cols()).unwrap_or(0);
+        let at_once = (FITTED_WEIGHTS / tensor.cols()).max(1);
+        let mut report = FitReport::default();
+        for start in rows.clone().step_by(at_once) {
+            let part = start..(start + at_once).min(rows.end);
+            let mut bytes = vec![0; part.len() * row_bytes];
+            report = report.and(input.encode(dtype, &self.read(tensor, part.clone())?, &mut bytes));
+            for (sink, wanted) in self.sinks.iter().zip(&self.wanted) {
+                if wanted.of(tensor) == Some(dtype) {
+                    sink.put(tensor, part.start, &bytes)?;
+                }
+            }
+        }
+        let seconds = self.clock.zip(began).map_or(0.0, |(clock, began)| clock() - began);
+        if self.clock.is_some() {
+            let importance = self.importance.entry(tensor.name.clone()).or_default();
+            // Once, whatever the number of encodings.
+            if importance.len() == rows.start / rows.len().max(1) * tensor.cols() {
+                importance.extend_from_slice(input.importance());
+            }
+        }
+        let to = dtype.name();
+        match self.fitted[before..].iter_mut().find(|one| one.tensor == tensor.name && one.to == to) {
+            Some(one) => {
+                one.report = one.report.and(report);
+                one.seconds += seconds;
+            }
+            None => {
+                let (tensor, shrinkage) = (tensor.name.clone(), input.shrinkage);
+                self.fitted.push(FittedTensor { tensor, to: to.to_owned(), shrinkage, report, seconds });
+            }
+        }
+        Ok(())
+    }
+
+    /// How much of the diagonal is taken, by some of the matrices: those that saw enough of the text.
+    fn choose(&self, tensor: &Tensor, dtype: DType, all: &[Moments], pool: Option<&Moments>) -> Result<Shrinkage> {
+        let usable: Vec<usize> = (0..all.len()).filter(|&matrix| all[matrix].has_enough_rows()).collect();
+        let count = usable.len().min(SAMPLED_MATRICES);
+        let rows = tensor.rows() / all.len();
+        let mut read = Vec::with_capacity(count);
+        for i in 0..count {
+            // Spread over all of them.
+            let matrix = usable[i * usable.len() / count];
+            let own = &all[matrix];
+            let moments = pool.map_or(Cow::Borrowed(own), |pool| Cow::Owned(own.with_pool(pool)));
+            read.push((moments, self.sample(tensor, matrix * rows, rows, SAMPLED_ROWS.div_ceil(count))?));
+        }
+        let samples: Vec<Sample<'_>> = read.iter().map(|(moments, rows)| Sample { moments, rows }).collect();
+        Ok(Shrinkage::choose(dtype, &samples))
+    }
+
+    /// At most `count` rows spread over a matrix.
+    fn sample(&self, tensor: &Tensor, first: usize, rows: usize, count: usize) -> Result<Vec<f32>> {
+        let count = rows.min(count);
+        let mut sample = Vec::with_capacity(count * tensor.cols());
+        for i in 0..count {
+            let row = first + i * rows / count;
+            sample.extend(self.read(tensor, row..row + 1)?);
+        }
+        Ok(sample)
+    }
+
+    /// Rows of weights, decoded.
+    fn read(&self, tensor: &Tensor, rows: Range<usize>) -> Result<Vec<f32>> {
+        let mut weights = vec![0.0; rows.len() * tensor.cols()];
+        let stored = Source::read(self.checkpoint, tensor, rows)?;
+        tensor.dtype.decode_row(&stored, &mut weights);
+        if weights.iter().any(|weight| weight.is_nan() || weight.abs() > F16_MAX) {
+            return Err(self.unfit(tensor, "it has weights that are infinite, not a number, or beyond the range of f16"));
+        }
+        Ok(weights)
+    }
+
+    fn unfit(&self, tensor: &Tensor, what: &str) -> EngineError {
+        let (model, what) = (self.checkpoint.path().display().to_string(), format!("tensor {}: {what}", tensor.name));
+        EngineError::Unfit { model, what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitworth_quant::random::SplitMix64;
+
+    /// Both halves of `rows` rows of `cols` columns, with groups of `width`.
+    fn moments(x: &[f32], cols: usize, width: usize) -> Moments {
+        let (cpu, shape) = (Cpu::new(), Shape { cols, width });
+        let mut halves = Halves::new(shape);
+        // In pieces that windows of 50 rows do not divide into.
+        for piece in x.chunks(70 * cols) {
+            halves.add(&cpu, piece, shape, 50).unwrap();
+        }
+        halves.finish(&cpu, shape).unwrap()
+    }
+
+    #[test]
+    fn groups_hold_the_products_of_their_columns_in_both_halves_of_the_text() {
+        let (cols, width, rows) = (80, 32, 300);
+        let mut random = SplitMix64::new(3);
+        let x: Vec<f32> = (0..rows * cols).map(|_| random.unit() as f32 - 0.3).collect();
+        let found = moments(&x, cols, width);
+        assert_eq!(found.counts, [150, 150]);
+        let mut at = 0;
+        for group in column_groups(cols, width) {
+            for (i, j) in group.clone().flat_map(|i| group.clone().map(move |j| (i, j))) {
+                for half in [0, 1] {
+                    let own = x.chunks_exact(cols).enumerate().filter(|(row, _)| row / 50 % 2 == half);
+                    let expected: f64 = own.map(|(_, x)| f64::from(x[i]) * f64::from(x[j])).sum();
+                    let found = f64::from(found.sums[half][at]);
+                    assert!((found - expected).abs() < 1e-3, "{i} {j} {half}: {found} and {expected}");
+                }
+                at += 1;
+            }
+        }
+        assert!(found.sums.iter().all(|sums| sums.len() == at));
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| moments(&x, cols, width))
+        };
+        assert_eq!(run(1), run(3));
+    }
+}
