@@ -162,14 +162,17 @@ impl Job {
     /// Checks what can be checked without opening anything, gives recipes their own spelling and every text a name.
     ///
     /// # Errors
-    /// An unknown recipe, one that is there twice, nothing to measure, a count of 0, two texts of one name.
+    /// An unknown recipe, one that is there twice, nothing to measure, a noise floor of nothing, a count of 0, two texts of one name.
     pub fn check(&mut self) -> Result<(), Message> {
         self.check_names()?;
         for model in &mut self.models {
             models::check_recipes(model)?;
         }
         if self.texts.is_empty() && self.tasks.is_none() && self.speed.is_none() && self.requests.is_none() {
-            return Err("nothing to measure: give at least one of [text], [tasks] and [speed]".into());
+            return Err("nothing to measure: give at least one of [text], [tasks], [speed] and requests".into());
+        }
+        if self.noise_floor && self.texts.is_empty() && self.tasks.is_none() {
+            return Err("noise_floor needs [text] or [tasks]: it is a loss to compare losses with".into());
         }
         self.tasks.as_ref().map_or(Ok(()), TasksSpec::check)?;
         if self.max_memory_mib == Some(0) {
@@ -201,12 +204,18 @@ impl Job {
             let imatrix = model.imatrix.as_ref();
             imatrix.and_then(|imatrix| imatrix.file.as_ref()).map_or(Ok(()), |file| check("imatrix.file".into(), file))?;
             imatrix.and_then(|imatrix| imatrix.text.as_ref()).map_or(Ok(()), |text| check("imatrix.text".into(), text))?;
+            model.fit.as_ref().map_or(Ok(()), |fit| all("fit.texts", &fit.texts))?;
         }
         self.requests.as_ref().map_or(Ok(()), |file| check("requests".into(), file))?;
         for (i, text) in self.texts.iter().enumerate() {
             check(format!("text[{i}].file"), &text.file)?;
         }
-        self.tasks.as_ref().map_or(Ok(()), |tasks| all("tasks.names", &tasks.names))
+        let Some(tasks) = &self.tasks else { return Ok(()) };
+        all("tasks.names", &tasks.names)?;
+        all("tasks.include_path", &tasks.include_path)?;
+        tasks.data_map.as_ref().map_or(Ok(()), |map| check("tasks.data_map".into(), map))?;
+        let mut files = tasks.llama_perplexity.iter().enumerate();
+        files.try_for_each(|(i, spec)| check(format!("tasks.llama_perplexity[{i}].file"), &spec.file))
     }
 
     fn check_texts(&mut self) -> Result<(), Message> {
@@ -251,10 +260,13 @@ impl Job {
     /// all of them are those of the whole; timings, which cannot be divided, are made by the first.
     ///
     /// # Errors
-    /// No such part; a job that is a part already.
+    /// No such part; a job that is a part already; requests, which are answered as a whole.
     pub fn slice(&self, number: usize, of: usize) -> Result<Self, Message> {
         if !self.slice.is_whole() {
             return Err(format!("this job is slice {} of one already", self.slice).into());
+        }
+        if self.requests.is_some() {
+            return Err("requests cannot be cut into slices; leave them out".into());
         }
         let slice = Slice::new(number, of)?;
         Ok(Self { slice, speed: self.speed.clone().filter(|_| slice.is_first()), ..self.clone() })

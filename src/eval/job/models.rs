@@ -98,6 +98,7 @@ impl FitSpec {
 pub fn fitted(name: &str) -> (&str, bool) {
     name.strip_suffix(FitSpec::MARK).map_or((name, false), |plain| (plain, true))
 }
+
 fn default_fit_tokens() -> usize {
     1 << 15
 }

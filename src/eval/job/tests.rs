@@ -130,7 +130,9 @@ fn what_no_configuration_says_is_not_printed() {
     let job = parse("model = \"m\"\n[text]\nfile = \"t\"");
     let mut by_name = job.clone();
     by_name.models[0].by_name = true;
-    for job in [job.slice(1, 2).unwrap(), by_name] {
+    let mut at_once = job.clone();
+    at_once.texts = at_once.texts.into_iter().map(TextSpec::at_once).collect();
+    for job in [job.slice(1, 2).unwrap(), by_name, at_once] {
         assert!(job.to_toml().unwrap_err().to_string().contains("cannot say all of this job"), "{job:?}");
     }
 }
@@ -142,6 +144,8 @@ fn a_slice_is_a_job_of_its_own() {
     assert!(first.speed.is_some() && second.speed.is_none(), "timings are made once");
     assert!(first.sha256() != second.sha256() && second.sha256() != job.sha256());
     assert!(job.slice(3, 2).is_err() && first.slice(1, 2).is_err());
+    let asked = parse("model = \"m\"\nrequests = \"r.jsonl\"\n[text]\nfile = \"t\"");
+    assert_eq!(asked.slice(1, 2).unwrap_err().to_string(), "requests cannot be cut into slices; leave them out");
 }
 
 #[test]
@@ -169,7 +173,16 @@ fn mistakes_are_named() {
     check_error(&format!("{two}chunks = 0"), "text b: chunks must be above 0");
     check_error(&format!("{two}name = \"{}\"", "n".repeat(300)), "text nnnnnnnnnnnnnnnnnnnn...: its name is too long");
     check_error("model = \"m\"\nrecipes = [\"q8_0\", \"Q8_0\"]\n[speed]", "twice");
-    check_error("model = \"m\"", "nothing to measure");
+    check_error("model = \"m\"", "nothing to measure: give at least one of [text], [tasks], [speed] and requests");
+    for other in ["requests = \"r.jsonl\"", "[speed]"] {
+        check_error(&format!("model = \"m\"\nnoise_floor = true\n{other}"), "noise_floor needs [text] or [tasks]");
+    }
+    check_error("model = \"m\"\nrecipes = [\"q4_0+fit\"]\n[speed]\n[fit]\ntexts = [\"a\", \"\"]", "fit.texts[1] is empty");
+    let tasks = |key: &str| format!("model = \"m\"\n[tasks]\nnames = [\"facts\"]\n{key}");
+    check_error(&tasks("include_path = [\" \"]"), "tasks.include_path[0] is empty");
+    check_error(&tasks("data_map = \"\""), "tasks.data_map is empty");
+    let file = "[[tasks.llama_perplexity]]\nkind = \"hellaswag\"\nfile = \"\"";
+    check_error(&tasks(file), "tasks.llama_perplexity[0].file is empty");
     check_error("recipes = []\n[speed]", "model");
     check_error("model = \"m\"\nmodels = [\"n\"]\n[speed]", "either model or models");
     check_error("model = \"m\"\nrecipes = []\n[text]\nfile = \"t\"\nctxx = 3", "ctxx");

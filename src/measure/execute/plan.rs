@@ -154,8 +154,9 @@ pub fn timing_weight(models: &[(Prepared, Names)], folders: &[PathBuf]) -> Optio
         let Some(Speed { load, shape, .. }) = &model.speed else { continue };
         let is_done = |lane: &String| folders.get(i).is_some_and(|folder| records::has(folder, &speed_item(lane)));
         let recipes = model.recipes.iter().map(|recipe| &recipe.name);
-        let lanes =
-            std::iter::once(&names.reference).chain(recipes).chain(&names.candidates).filter(|lane| !is_done(lane)).count();
+        // Without the noise floor, which stands last and is not timed.
+        let candidates = &names.candidates[..names.candidates.len() - usize::from(model.noise_floor)];
+        let lanes = std::iter::once(&names.reference).chain(recipes).chain(candidates).filter(|lane| !is_done(lane)).count();
         let parameters = shape.as_ref().map_or(model.checkpoint.parameter_count(), TimedShape::parameter_count) as f64;
         let tokens: usize = load.prompt.iter().sum::<usize>() + 20 * load.generate.iter().sum::<usize>();
         let timings = lanes * load.engines.len() * (load.repetitions + 1);
@@ -316,7 +317,7 @@ fn plan_one(model: &Prepared, names: &Names, there: &There<'_>, device: &Device,
             name: stage.name,
         });
     }
-    let timed = lanes.iter().filter(|_| model.speed.is_some());
+    let timed = lanes.iter().filter(|lane| model.speed.is_some() && lane.arithmetic == model.arithmetic);
     let shape = model.speed.as_ref().and_then(|speed| speed.shape.as_ref());
     let timing = |lane: &Lane| {
         let planned = |shape: &TimedShape| {

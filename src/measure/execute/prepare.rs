@@ -145,7 +145,8 @@ impl Prepared {
         let (mut taken, mut left_out) = (Vec::new(), Vec::new());
         let mut candidates = Vec::new();
         for name in &model.candidates {
-            let of_its_architecture = job.requests.is_none();
+            // What is scored is compared; requests alone are not.
+            let of_its_architecture = job.requests.is_none() || !job.texts.is_empty() || job.tasks.is_some();
             match candidate(&checkpoint, name, (importance.as_ref(), &guided), of_its_architecture, watch) {
                 Ok(lane) => {
                     candidates.push(Lane { arithmetic, ..lane });
