@@ -202,13 +202,15 @@ fn check(args: &LmEvalArgs, names: &[String], session: &Session) -> Result<Outco
         "tasks": tasks, "counts": counts, "total": tasks.len(), "skipped_files": skipped, "index_seconds": seconds,
     });
     session.print(&document, || {
+        // A task or a file is one line, whatever a stranger's folder named it.
+        let tame = |text: &str| output::tame(text).replace('\n', "\\n");
         let mut text = String::new();
         for TaskCheck { task, verdict, why, .. } in &tasks {
-            let why = why.as_ref().map(|why| format!(": {}", output::tame(why))).unwrap_or_default();
-            let _ = writeln!(text, "{}: {verdict}{why}", output::tame(task).replace('\n', "\\n"));
+            let why = why.as_ref().map(|why| format!(": {}", tame(why))).unwrap_or_default();
+            let _ = writeln!(text, "{}: {verdict}{why}", tame(task));
         }
         for (path, why) in &index.skipped {
-            let _ = writeln!(text, "{}: {}", output::tame(&path.display().to_string()), output::tame(why));
+            let _ = writeln!(text, "{}: {}", tame(&path.display().to_string()), tame(why));
         }
         let _ = writeln!(text, "{} tasks, {} files left out", tasks.len(), index.skipped.len());
         for (word, count) in &counts {

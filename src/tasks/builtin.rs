@@ -53,7 +53,7 @@ struct Family {
     values: &'static [&'static str],
     /// The name of each, with `*` for its value.
     task: &'static str,
-    /// How they are a group, which has the file's name.
+    /// The keys of their group, which has the file's name.
     group: Option<&'static str>,
 }
 
@@ -64,7 +64,7 @@ impl Family {
     }
 }
 
-const GPQA: &[&str] = &["gpqa_diamond", "gpqa_extended", "gpqa_main"];
+const GPQA: [&str; 3] = ["gpqa_diamond", "gpqa_extended", "gpqa_main"];
 
 /// Every family. A test compares this with the folder.
 const FAMILIES: &[Family] = &[
@@ -142,13 +142,13 @@ const FAMILIES: &[Family] = &[
             "wh_vs_that_with_gap_long_distance",
         ],
         task: "blimp_*",
-        group: Some("{metric: acc, weight_by_size: false}"),
+        group: Some("aggregate_metric_list: [{metric: acc, weight_by_size: false}]\nmetadata: {version: 2.0}"),
     },
     Family {
         name: "gpqa_zeroshot",
         text: include_str!("../../configs/lm_eval/gpqa_zeroshot.yaml"),
         key: "dataset_name",
-        values: GPQA,
+        values: &GPQA,
         task: "*_zeroshot",
         group: None,
     },
@@ -156,9 +156,9 @@ const FAMILIES: &[Family] = &[
         name: "leaderboard_gpqa",
         text: include_str!("../../configs/lm_eval/leaderboard_gpqa.yaml"),
         key: "dataset_name",
-        values: GPQA,
+        values: &GPQA,
         task: "leaderboard_*",
-        group: Some("{metric: acc_norm, weight_by_size: true}"),
+        group: Some("aggregate_metric_list: [{metric: acc_norm, weight_by_size: true}]"),
     },
     Family {
         name: "leaderboard_musr",
@@ -166,7 +166,7 @@ const FAMILIES: &[Family] = &[
         key: "test_split",
         values: &["murder_mysteries", "object_placements", "team_allocation"],
         task: "leaderboard_musr_*",
-        group: Some("{metric: acc_norm, weight_by_size: true}"),
+        group: Some("aggregate_metric_list: [{metric: acc_norm, weight_by_size: true}]"),
     },
 ];
 
@@ -272,9 +272,9 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
             merge(&mut task.entries, own.map(|(key, value)| (key.to_owned(), Node::Text(value))).into());
             index.add(task);
         }
-        if let Some(aggregate) = family.group {
+        if let Some(keys) = family.group {
             let members = family.values.iter().map(|value| family.task(value));
-            index.add(group(family.name, family.name, family.name, aggregate, members)?);
+            index.add(group(family.name, family.name, family.name, keys, members)?);
         }
     }
     for (group, subjects) in SUBJECTS {
@@ -325,13 +325,13 @@ fn place(node: &mut Node) {
     }
 }
 
-/// What MMLU's groups show.
-const MMLU_GROUP: &str = "{metric: acc, weight_by_size: true}";
+/// The keys of MMLU's groups.
+const MMLU_GROUP: &str = "aggregate_metric_list: [{metric: acc, weight_by_size: true}]\nmetadata: {version: 2}";
 
-/// A group of the tasks of a file.
-fn group(file: &str, name: &str, alias: &str, aggregate: &str, members: impl Iterator<Item = String>) -> Result<Source> {
+/// A group of the tasks of a file, with further `keys`.
+fn group(file: &str, name: &str, alias: &str, keys: &str, members: impl Iterator<Item = String>) -> Result<Source> {
     let members: String = members.map(|member| format!("- {member}\n")).collect();
-    let text = format!("group: {name}\ngroup_alias: {alias}\ntask:\n{members}aggregate_metric_list: [{aggregate}]");
+    let text = format!("group: {name}\ngroup_alias: {alias}\ntask:\n{members}{keys}");
     source(file, &text)
 }
 
@@ -384,6 +384,19 @@ mod tests {
         assert_eq!(names, expected);
         let shots = selection.tasks.iter().filter_map(|task| TaskConfig::new(task).unwrap().num_fewshot);
         assert_eq!(shots.collect::<Vec<_>>(), [5, 0, 0, 0, 0]);
+    }
+
+    // lm-evaluation-harness 0.4.13: the tags of the task files of these names.
+    #[test]
+    fn tags_stand_for_their_tasks() {
+        let index = Index::read(&[]).unwrap();
+        let tasks = |tag: &str| {
+            let selection = index.select(&[tag.to_owned()]).unwrap();
+            selection.tasks.into_iter().map(|task| task.name).collect::<Vec<_>>()
+        };
+        assert_eq!(tasks("lambada"), ["lambada_openai", "lambada_standard"]);
+        assert_eq!(tasks("gpqa"), GPQA.map(|subset| format!("{subset}_zeroshot")));
+        assert!(index.select(&["glue".to_owned()]).is_err(), "RTE alone is not GLUE");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
 use crate::ask::Built;
-use crate::files::index::Selection;
+use crate::files::index::{Group, Selection};
 use crate::judge::{Judged, judge};
 use crate::results::{entries_of, hash, sample_line};
 
@@ -98,18 +98,28 @@ impl<'a> Evaluation<'a> {
             document["groups"] = Value::Object(groups);
         }
         document["group_subtasks"] = Value::Object(members);
-        document["configs"] = self.of(|task, _| self.config(task));
-        document["versions"] =
+        document["configs"] = sorted(self.of(|task, _| self.config(task)));
+        let mut versions =
             self.of(|task, _| task.definition.config.metadata.get("version").cloned().unwrap_or_else(|| "Yaml".into()));
-        document["n-shot"] = self.of(|task, _| task.num_fewshot.into());
-        document["higher_is_better"] = self.of(|task, _| {
+        let mut shots = self.of(|task, _| task.num_fewshot.into());
+        let mut directions = self.of(|task, _| {
             let metrics = task.definition.metrics.iter();
             metrics.map(|metric| (metric.name.clone(), json!(metric.higher_is_better))).collect::<Map<_, _>>().into()
         });
-        document["n-samples"] = self.of(|task, judged| {
+        // Outer groups come first, as in lm-evaluation-harness: of inner groups, which have no entry yet, they take nothing.
+        for group in &self.selection.groups {
+            let name = || group.name.clone();
+            versions.insert(name(), group_version(group).into());
+            shots.extend(group_shots(group, &shots).map(|shots| (name(), shots)));
+            directions.extend(group_directions(group, &directions).map(|directions| (name(), directions)));
+        }
+        document["versions"] = sorted(versions);
+        document["n-shot"] = sorted(shots);
+        document["higher_is_better"] = sorted(directions);
+        document["n-samples"] = sorted(self.of(|task, judged| {
             let effective = judged.scores.iter().map(|score| score.count).max().unwrap_or_default();
             json!({ "original": task.total, "effective": effective })
-        });
+        }));
         document["config"] = json!({
             "model": "bitworth", "model_args": about.model_args, "batch_size": null, "batch_sizes": [], "device": null,
             "use_cache": null, "limit": about.limit, "bootstrap_iters": about.bootstrap_draws, "gen_kwargs": null,
@@ -162,12 +172,9 @@ impl<'a> Evaluation<'a> {
         Ok(files)
     }
 
-    fn of(&self, value: impl Fn(&Built, &Judged) -> Value) -> Value {
+    fn of(&self, value: impl Fn(&Built, &Judged) -> Value) -> Map<String, Value> {
         let pairs = self.built.iter().zip(&self.judged);
-        let mut pairs: Vec<(String, Value)> =
-            pairs.map(|(task, judged)| (task.definition.config.task.clone(), value(task, judged))).collect();
-        pairs.sort_by(|a, b| a.0.cmp(&b.0));
-        Value::Object(pairs.into_iter().collect())
+        pairs.map(|(task, judged)| (task.definition.config.task.clone(), value(task, judged))).collect()
     }
 
     /// What the task's file says, includes and groups followed; Python functions by their names.
@@ -226,6 +233,39 @@ impl<'a> Evaluation<'a> {
     }
 }
 
+/// In the order of the keys.
+fn sorted(map: Map<String, Value>) -> Value {
+    let mut pairs: Vec<(String, Value)> = map.into_iter().collect();
+    pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    Value::Object(pairs.into_iter().collect())
+}
+
+/// A group's version, as a text.
+fn group_version(group: &Group) -> String {
+    let version = group.source.get("metadata").and_then(|metadata| metadata.get("version"));
+    version.map_or_else(|| "N/A".to_owned(), |version| python::str(&version.to_json()))
+}
+
+/// The number of shots of a group's direct members, where it is one.
+fn group_shots(group: &Group, known: &Map<String, Value>) -> Option<Value> {
+    let mut shots = group.members.iter().filter_map(|member| known.get(member));
+    let first = shots.next()?;
+    shots.all(|other| other == first).then(|| first.clone())
+}
+
+/// Whether more is better, for each metric of a group's direct members; `null` where they differ.
+fn group_directions(group: &Group, known: &Map<String, Value>) -> Option<Value> {
+    let mut all: Map<String, Value> = Map::new();
+    let members = group.members.iter().filter_map(|member| known.get(member).and_then(Value::as_object));
+    for (metric, direction) in members.flatten() {
+        let common = all.entry(metric.clone()).or_insert_with(|| direction.clone());
+        if *common != *direction {
+            *common = Value::Null;
+        }
+    }
+    (!all.is_empty()).then_some(Value::Object(all))
+}
+
 /// A line of samples as lm-evaluation-harness writes it into files: arguments by name, answers and targets as texts.
 pub fn file_line(mut sample: Map<String, Value>) -> String {
     fn texts(value: &Value) -> Value {
@@ -282,6 +322,41 @@ pub fn date_id(seconds: f64) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::index::Index;
+
+    // lm-evaluation-harness 0.4.13: `metadata` in the files of these groups.
+    #[test]
+    fn groups_that_come_with_the_program_have_lm_evals_versions() {
+        for (name, version) in [
+            ("mmlu", "2"),
+            ("mmlu_stem", "2"),
+            ("mmlu_other", "2"),
+            ("mmlu_social_sciences", "2"),
+            ("mmlu_humanities", "2"),
+            ("blimp", "2.0"),
+            ("leaderboard_gpqa", "N/A"),
+            ("leaderboard_musr", "N/A"),
+        ] {
+            let selection = Index::read(&[]).unwrap().select(&[name.to_owned()]).unwrap();
+            assert_eq!((selection.groups[0].name.as_str(), group_version(&selection.groups[0]).as_str()), (name, version));
+        }
+    }
+
+    // lm-evaluation-harness 0.4.13, `_propagate_num_fewshot` and `_propagate_higher_is_better`.
+    #[test]
+    fn a_group_takes_what_its_members_have_in_common() {
+        let selection = Index::read(&[]).unwrap().select(&["leaderboard_gpqa".to_owned()]).unwrap();
+        let members = ["members", "two"].map(str::to_owned).to_vec();
+        let group = Group { members, ..selection.groups[0].clone() };
+        let known = |value: Value| value.as_object().unwrap().clone();
+        assert_eq!(group_shots(&group, &known(json!({"members": 5, "two": 5, "other": 0}))), Some(json!(5)));
+        assert_eq!(group_shots(&group, &known(json!({"members": 5, "two": 0}))), None);
+        assert_eq!(group_shots(&group, &known(json!({"two": 3}))), Some(json!(3)));
+        let directions = json!({"members": {"acc": true, "ppl": false}, "two": {"ppl": true, "f1": true}});
+        let expected = json!({"acc": true, "ppl": null, "f1": true});
+        assert_eq!(group_directions(&group, &known(directions)), Some(expected));
+        assert_eq!(group_directions(&group, &Map::new()), None);
+    }
 
     // Python: re.sub(r"[\"<>:/\|\\?\*\[\]]+", "__", name).
     #[test]

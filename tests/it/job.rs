@@ -522,7 +522,8 @@ fn requests_and_a_noise_floor_are_measured_without_a_folder() {
     let dir = dir.path();
     json(dir, &["quantize", "m", "--to", "q4_0", "--out", "q.gguf"]);
     write(dir, "r.jsonl", "{\"context\": \"the sun\", \"continuation\": \" is\"}\n{\"text\": \"one two three\"}\n");
-    let config = format!("model = \"q.gguf\"\nnoise_floor = true\nrequests = \"r.jsonl\"\n{TEXT_B}");
+    let speed = "[speed]\nprompt = 8\ngenerate = 0\nrepetitions = 1\nwarm_up = false\n";
+    let config = format!("model = \"q.gguf\"\nnoise_floor = true\nrequests = \"r.jsonl\"\n{TEXT_B}{speed}");
     let job = Job::parse(&config, dir, "job.toml").unwrap();
     let (device, stop) = (Device::open(DeviceSelector::Cpu).unwrap(), AtomicBool::new(false));
     let finished = execute(&job, None, &device, Watch { progress: &Silent, stop: &stop }).unwrap();
@@ -531,6 +532,35 @@ fn requests_and_a_noise_floor_are_measured_without_a_folder() {
     assert!(lanes.len() == 2 && lanes[1] == format!("{} (q8)", lanes[0]), "{lanes:?}");
     let answered: Vec<(&str, usize)> = finished.answers.iter().map(|(lane, answers)| (lane.as_str(), answers.len())).collect();
     assert_eq!(answered, [(lanes[0], 2), (lanes[1], 2)]);
+    let timed = finished.records.iter().filter(|record| record.as_speed().is_some());
+    let timed: Vec<&str> = timed.map(|record| record.origin.lane.as_str()).collect();
+    assert_eq!(timed, [lanes[0]], "the noise floor is no model of its own to time");
+}
+
+#[test]
+fn what_is_scored_beside_requests_is_of_the_models_architecture() {
+    let dir = world();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("granite")).unwrap();
+    for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(dir.join("m").join(file), dir.join("granite").join(file)).unwrap();
+    }
+    // The same tensors and words; the factors that make it another model are 1.
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(dir.join("m/config.json")).unwrap()).unwrap();
+    config["architectures"] = serde_json::json!(["GraniteForCausalLM"]);
+    config["model_type"] = "granite".into();
+    write(dir, "granite/config.json", &config.to_string());
+    write(dir, "r.jsonl", "{\"context\": \"the sun\", \"continuation\": \" is\"}\n");
+    let (device, stop) = (Device::open(DeviceSelector::Cpu).unwrap(), AtomicBool::new(false));
+    let answered = |more: &str| {
+        let config = format!("model = \"m\"\ncandidates = [\"granite\"]\nrequests = \"r.jsonl\"\n{more}");
+        let job = Job::parse(&config, dir, "job.toml").unwrap();
+        execute(&job, None, &device, Watch { progress: &Silent, stop: &stop }).map(|finished| finished.answers.len())
+    };
+    assert_eq!(answered("").unwrap(), 2, "requests can be asked of any model of the same words");
+    assert_eq!(answered(TEXT_B).unwrap(), 1, "a text is no text to compare on another model");
+    let error = answered(&format!("strict = true\n{TEXT_B}")).unwrap_err().to_string();
+    assert!(error.contains("its architecture is granite"), "{error}");
 }
 
 #[test]

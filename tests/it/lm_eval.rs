@@ -368,7 +368,11 @@ fn bad_input_is_named() {
     check_error(TASK, &["--tasks", "", "--requests-out", "r.jsonl"], &["name a task"]);
     check_error(TASK, &["--tasks", "facts", "--requests-out", "r.jsonl"], &["none is a task of lm-evaluation-harness"]);
     check_error(TASK, &["demo:demo-model", "--tasks", "colours", "--requests-out", "r.jsonl"], &["no model is asked", "--chat"]);
-    check_error(TASK, &["--tasks", "colours", "--answers", "empty.jsonl"], &["empty.jsonl", "has no answers to the task colours"]);
+    check_error(
+        TASK,
+        &["--tasks", "colours", "--answers", "empty.jsonl"],
+        &["empty.jsonl", "has no answers to the task colours"],
+    );
     check_error(TASK, &["--tasks", "colours", "--limit", "1.5", "--requests-out", "r.jsonl"], &["between 0 and 1"]);
     check_error(
         &TASK.replace("task: colours", "task: \"colours\\nred\""),

@@ -49,6 +49,33 @@ pub enum Array {
     Array(Vec<Array>),
 }
 
+impl Array {
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(all) => all.len(),
+            Self::I8(all) => all.len(),
+            Self::U16(all) => all.len(),
+            Self::I16(all) => all.len(),
+            Self::U32(all) => all.len(),
+            Self::I32(all) => all.len(),
+            Self::F32(all) => all.len(),
+            Self::Bool(all) => all.len(),
+            Self::String(all) => all.len(),
+            Self::Bytes(all) => all.len(),
+            Self::U64(all) => all.len(),
+            Self::I64(all) => all.len(),
+            Self::F64(all) => all.len(),
+            Self::Array(all) => all.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A string that is not UTF-8: what can be shown of it.
 fn readable<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&String::from_utf8_lossy(bytes))

@@ -146,8 +146,10 @@ fn billions(count: u64) -> String {
 
 /// A value in a line.
 fn brief(value: &Metadatum) -> String {
+    if let Metadatum::Array(all) = value {
+        return format!("[{} values]", all.len());
+    }
     let text = match json!(value) {
-        Value::Array(all) => return format!("[{} values]", all.len()),
         Value::String(text) => output::tame(&text).replace('\n', "\\n"),
         other => other.to_string(),
     };

@@ -86,6 +86,18 @@ impl Questions {
     }
 }
 
+/// The numbers of items by name: what has one name is one comparison.
+fn by_name(all: Vec<(String, usize)>) -> Vec<(String, usize)> {
+    let mut sums: Vec<(String, usize)> = Vec::new();
+    for (name, items) in all {
+        match sums.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += items,
+            None => sums.push((name, items)),
+        }
+    }
+    sums
+}
+
 fn own_records(task: &Task, numbers: &[usize], answers: &[Answer]) -> Result<Vec<ItemRecord>> {
     let mut rest = answers;
     let record = |result: task::ItemResult| {
@@ -282,9 +294,9 @@ impl<'j> Named<'j> {
             let numbers = self.numbers(&task)?;
             Ok((task.name, numbers.len()))
         });
-        let mut sizes = own.collect::<Result<Vec<_>>>()?;
+        let mut all = own.collect::<Result<Vec<_>>>()?;
         for spec in &self.spec.llama_perplexity {
-            sizes.push((spec.kind.task().to_owned(), self.drawn(spec)?.len()));
+            all.push((spec.kind.task().to_owned(), self.drawn(spec)?.len()));
         }
         let plain = self.plain.as_ref().ok_or_else(|| Error::unfit("tasks asked as chats need a model"))?;
         for built in plain {
@@ -292,12 +304,9 @@ impl<'j> Named<'j> {
             let group = items::group_path(&self.selection, task);
             let outermost = group.as_deref().and_then(|path| path.split('/').next());
             let name = outermost.map_or(task.as_str(), |group| group.trim_end_matches(MACRO_MARK));
-            match sizes.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum += built.asked.len(),
-                None => sizes.push((name.to_owned(), built.asked.len())),
-            }
+            all.push((name.to_owned(), built.asked.len()));
         }
-        Ok(sizes)
+        Ok(by_name(all))
     }
 
     /// The tasks as a model is asked them: first those of our own form, then files of llama-perplexity, then those of
@@ -449,5 +458,18 @@ fn with_own_names(error: bitworth_quant::Error) -> Error {
             Error::unfit(Message::from(what).then(INCLUDE_PATH))
         }
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_files_of_one_test_are_one_comparison() {
+        let of = |name: &str, items: usize| (name.to_owned(), items);
+        let all = [("facts", 5), ("llama_hellaswag", 400), ("mmlu", 30), ("llama_hellaswag", 20), ("mmlu", 12)];
+        let expected = [of("facts", 5), of("llama_hellaswag", 420), of("mmlu", 42)];
+        assert_eq!(by_name(all.map(|(name, items)| of(name, items)).to_vec()), expected);
     }
 }

@@ -145,6 +145,12 @@ impl Index {
             self.skipped.push((source.path, "names no task and no group".to_owned()));
             return;
         };
+        // One odd name must not stop a pattern that happens to match it.
+        let kind = if is("group") && !is("class") { "group" } else { "task" };
+        if let Some(why) = odd_name(kind, &name) {
+            self.skipped.push((source.path, why));
+            return;
+        }
         if self.entries.contains_key(&name) {
             let what = format!("{name:?} is in another file already");
             self.skipped.push((source.path, what));
@@ -182,11 +188,13 @@ impl Index {
                 picker.take(name, entry, &[], 0)?;
             } else if name.ends_with(".yaml") || name.ends_with(".yml") {
                 picker.take_file(Path::new(name))?;
+            } else if let Some((path, why)) = self.skipped_for_its_name(name) {
+                return Err(Error::file(path, why.as_str()));
             } else {
                 let matched: Vec<_> = self.entries.iter().filter(|(known, _)| matches(name, known)).collect();
                 if matched.is_empty() {
                     // Perhaps its file is there and was not understood.
-                    let stem = |path: &Path| path.file_stem().is_some_and(|stem| stem.to_str() == Some(name));
+                    let stem = |path: &Path| path.file_stem().is_some_and(|stem| matches(name, &stem.to_string_lossy()));
                     if let Some((path, why)) = self.skipped.iter().find(|(path, _)| stem(path)) {
                         return Err(Error::file(path, why.as_str()));
                     }
@@ -198,6 +206,12 @@ impl Index {
             }
         }
         Ok(picker.selection)
+    }
+
+    /// The file that was skipped because of the name of its task or group, and why.
+    fn skipped_for_its_name(&self, name: &str) -> Option<&(PathBuf, String)> {
+        let reasons = ["task", "group"].map(|kind| odd_name(kind, name));
+        self.skipped.iter().find(|(_, why)| reasons.iter().flatten().any(|reason| reason == why))
     }
 }
 
@@ -215,7 +229,10 @@ impl Picker<'_> {
         own.add(Source { path: normal(path), entries });
         match own.entries.iter().find(|(_, entry)| !matches!(entry, Entry::Tag(_))) {
             Some((name, entry)) => self.take(name, entry, &[], 0).map(drop),
-            None => Err(Error::file(path, "names no task and no group")),
+            None => {
+                let why = own.skipped.first().map_or("names no task and no group", |(_, why)| why.as_str());
+                Err(Error::file(path, why))
+            }
         }
     }
 
@@ -328,10 +345,13 @@ impl Picker<'_> {
 
 /// A name becomes a part of names of files and a cell of tables, where a line break would do harm.
 pub(super) fn check_name(kind: &str, name: &str, source: &Source) -> Result<()> {
-    match name.chars().any(char::is_control) {
-        true => Err(Error::file(&source.path, format!("the name {name:?} of a {kind} holds a control character; remove it"))),
-        false => Ok(()),
-    }
+    odd_name(kind, name).map_or(Ok(()), |why| Err(Error::file(&source.path, why)))
+}
+
+/// What is wrong with a name.
+fn odd_name(kind: &str, name: &str) -> Option<String> {
+    let is_odd = name.chars().any(char::is_control);
+    is_odd.then(|| format!("the name {name:?} of a {kind} holds a control character; remove it"))
 }
 
 /// What an error says beside its file.
@@ -495,12 +515,14 @@ mod tests {
             ("group.yaml", "group: \"g\\th\"\ntask: [plain]"),
             ("inner.yaml", "group: outer\ntask:\n- task: \"x\\ry\"\n  output_type: generate_until"),
             ("plain.yaml", "task: plain"),
+            // Matched by the same pattern as the first.
+            ("alike.yaml", "task: alike"),
         ]);
         let path = dir.path().join("task.yaml");
         for (name, shown) in [
-            ("odd", r#""a\nb" of a task"#),
             ("a\nb", r#""a\nb" of a task"#),
-            ("a*", r#""a\nb" of a task"#),
+            ("task", r#""a\nb" of a task"#),
+            ("tas?", r#""a\nb" of a task"#),
             (path.to_str().unwrap(), r#""a\nb" of a task"#),
             ("g\th", r#""g\th" of a group"#),
             ("outer", r#""outer::x\ry" of a task"#),
@@ -509,6 +531,10 @@ mod tests {
             assert!(error.contains(shown) && error.contains(".yaml") && !error.contains(char::is_control), "{error:?}");
         }
         assert_eq!(names(&select(&index, &["plain"]).unwrap()), ["plain"]);
+        assert_eq!(names(&select(&index, &["a[!r]*"]).unwrap()), ["alike"]);
+        assert!(index.get("odd").is_none(), "no task has this tag");
+        let skipped: Vec<&str> = index.skipped.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(skipped, ["group.yaml", "task.yaml"]);
     }
 
     #[test]

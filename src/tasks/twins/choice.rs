@@ -327,6 +327,29 @@ mod tests {
         assert_eq!(made, gpqa_list(&docs, "").unwrap());
     }
 
+    /// The letter that is named as the answer stands before the right choice, wherever the order puts it.
+    #[test]
+    fn gpqas_answer_is_the_right_choice() {
+        let row = |n: usize| {
+            let text = |kind: &str| format!("{kind} [{n}] answer");
+            let names = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"];
+            names.map(|name| (name.to_owned(), text(name).into())).into_iter().collect::<Row>()
+        };
+        let docs = Docs::new((0..24).map(row).collect());
+        for (brackets, made) in [(false, gpqa_plain(&docs, "")), (true, gpqa_brackets(&docs, ""))] {
+            let made = made.unwrap();
+            let mut letters = std::collections::BTreeSet::new();
+            for (n, row) in made.rows.iter().enumerate() {
+                let answer = python::str(&row["answer"]);
+                let choice = ["(A)", "(B)", "(C)", "(D)"].iter().position(|letter| *letter == answer).unwrap() + 1;
+                let right = if brackets { "Correct Answer answer".to_owned() } else { format!("Correct Answer [{n}] answer") };
+                assert_eq!(row[&format!("choice{choice}")], json!(right), "row {n}");
+                letters.insert(answer);
+            }
+            assert_eq!(letters.len(), 4, "the right choice is at every place");
+        }
+    }
+
     #[test]
     fn rows_that_do_not_fit_are_named() {
         let bad = doc(json!({"sentence": "no gap", "answer": "3"}));

@@ -3,8 +3,9 @@
 
 use bitworth_eval::job::Limit;
 use bitworth_tasks::ask::{Ask, build};
+use bitworth_tasks::evaluation::{About, Evaluation};
 use bitworth_tasks::judge::judge;
-use bitworth_tasks::results::{entries_of, sample_line, task_entry};
+use bitworth_tasks::results::{sample_line, task_entry};
 use serde_json::{Map, Value};
 
 use crate::common::{built_in, definition, lines, select_subject, shared, sources};
@@ -81,17 +82,27 @@ fn a_group_is_lm_evals() {
     let sources = sources(dir.path()).unwrap();
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("fake_run_results.json")).unwrap()).unwrap();
     let selection = built_in(&["mmlu_stem"]);
-    let (mut built, mut judged) = (Vec::new(), Vec::new());
+    let (mut built, mut given) = (Vec::new(), Vec::new());
     for chosen in &selection.tasks {
         let answers = recorded(&lines(&folder.join(format!("fake_run_samples_{}.jsonl", chosen.name))));
         let ask = Ask { limit: Limit::First(answers.len()), ..Ask::default() };
-        let own = build(&definition(chosen), &sources, &ask).unwrap();
-        judged.push(judge(&own, &answers, DRAWS).unwrap());
-        built.push(std::sync::Arc::new(own));
+        built.push(std::sync::Arc::new(build(&definition(chosen), &sources, &ask).unwrap()));
+        given.push(answers);
     }
-    let entries = entries_of(&built, judged.iter(), &selection).unwrap();
+    let evaluation = Evaluation::new(&selection, &built, given, DRAWS).unwrap();
     assert_eq!(selection.tasks.len(), 19);
-    let (found, expected) = (entries["mmlu_stem"].as_object().unwrap(), golden["groups"]["mmlu_stem"].as_object().unwrap());
+    let document = evaluation.document(&About::default()).unwrap();
+    for key in ["versions", "n-shot", "higher_is_better", "group_subtasks"] {
+        let found = document[key].as_object().unwrap();
+        assert!(found.contains_key("mmlu_stem"), "{key}");
+        assert!(found.keys().is_sorted(), "{key}");
+        for (name, value) in found {
+            assert_eq!(*value, golden[key][name], "{key} of {name}");
+        }
+    }
+    assert!(["configs", "n-samples"].iter().all(|key| document[key].as_object().unwrap().len() == 19));
+    let (found, expected) =
+        (evaluation.entries["mmlu_stem"].as_object().unwrap(), golden["groups"]["mmlu_stem"].as_object().unwrap());
     assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
     for (key, value) in found {
         close(value, &expected[key], key);
