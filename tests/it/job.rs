@@ -558,7 +558,7 @@ fn what_is_scored_beside_requests_is_of_the_models_architecture() {
         execute(&job, None, &device, Watch { progress: &Silent, stop: &stop }).map(|finished| finished.answers.len())
     };
     assert_eq!(answered("").unwrap(), 2, "requests can be asked of any model of the same words");
-    assert_eq!(answered(TEXT_B).unwrap(), 1, "a text is no text to compare on another model");
+    assert_eq!(answered(TEXT_B).unwrap(), 1, "losses on a text are those of one architecture");
     let error = answered(&format!("strict = true\n{TEXT_B}")).unwrap_err().to_string();
     assert!(error.contains("its architecture is granite"), "{error}");
 }

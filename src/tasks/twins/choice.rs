@@ -333,7 +333,7 @@ mod tests {
         let row = |n: usize| {
             let text = |kind: &str| format!("{kind} [{n}] answer");
             let names = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"];
-            names.map(|name| (name.to_owned(), text(name).into())).into_iter().collect::<Row>()
+            names.map(|name| (name.to_owned(), Value::from(text(name)))).into_iter().collect::<Row>()
         };
         let docs = Docs::new((0..24).map(row).collect());
         for (brackets, made) in [(false, gpqa_plain(&docs, "")), (true, gpqa_brackets(&docs, ""))] {
