@@ -12,7 +12,7 @@ use bitworth_measure::device::Device;
 use bitworth_measure::execute::{
     self, CandidatePlan, FilePlan, Harness, JobPlan, ModelPlan, Ready, ShapePlan, StagePlan, TimingPlan,
 };
-use bitworth_report::{Judgement, Report, number};
+use bitworth_report::{Judgement, Report, number, sessions};
 
 /// A job that was done, and its report.
 pub struct Written {
@@ -77,7 +77,8 @@ pub fn execute(job: &Job, out: Option<&Path>, device: &Device, session: &Session
     if records.len() < all {
         session.note(&format!("{} also holds results of earlier jobs, which are not in this report", out.display()));
     }
-    let report = Report::judged(&records, judgement)?;
+    let mut report = Report::judged(&records, judgement)?;
+    report.sessions = sessions::load(&finished.folders)?;
     let files = report.write(out)?;
     Ok(Written { report, files, records, harness })
 }

@@ -11,7 +11,7 @@ use super::Outcome;
 use super::session::Session;
 use bitworth_eval::records;
 use bitworth_report::regression::{self, ChangeVerdict, Tolerance, Tolerances};
-use bitworth_report::{Judgement, Report, card, changes, export, schema};
+use bitworth_report::{Judgement, Report, card, changes, export, schema, sessions};
 
 /// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
@@ -84,7 +84,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     }
     let own = args.margin.map_or_else(|| bitworth_measure::execute::margin(&args.dirs[0]), |margin| Ok(Some(margin)))?;
     let judgement = own.map_or_else(Judgement::default, |margin| Judgement { margin });
-    let report = Report::judged(&bitworth_report::load(&args.dirs)?, judgement)?;
+    let mut report = Report::judged(&bitworth_report::load(&args.dirs)?, judgement)?;
+    report.sessions = sessions::load(&args.dirs)?;
     let out = args.out.as_ref().unwrap_or(&args.dirs[0]);
     let facts = card::Facts {
         base_model: args.card.base_model.clone(),
@@ -102,6 +103,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     }
     let document = json!({
         "files": files, "findings": report.findings, "left_out": report.left_out, "summary": export::json(&report.rows)?,
+        "sessions": report.sessions,
     });
     session.print(&document, || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();

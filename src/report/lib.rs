@@ -29,6 +29,7 @@ pub mod pareto;
 pub mod regression;
 pub mod schema;
 pub mod scored;
+pub mod sessions;
 pub mod sheet;
 pub mod speeds;
 pub mod statistics;
@@ -45,7 +46,7 @@ use std::path::{Path, PathBuf};
 use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::{Error, Result};
 
-use bitworth_eval::record::Record;
+use bitworth_eval::record::{Record, SessionInfo};
 use bitworth_eval::records;
 
 pub use summary::Summary;
@@ -67,6 +68,8 @@ pub struct Report {
     pub judgement: Judgement,
     /// How the texts were cut and scored, and with which versions of the program, in sentences.
     pub protocol: Vec<String>,
+    /// Who measured, where that is known ([`sessions::load`]); records do not say it, so the caller does.
+    pub sessions: Vec<SessionInfo>,
 }
 
 impl Report {
@@ -91,7 +94,8 @@ impl Report {
             true => findings.clone(),
             false => findings::of_files(&gathered, &rows),
         };
-        Ok(Self { rows, findings, of_files, judgement, protocol: gathered.protocol_notes(), left_out: gathered.left_out })
+        let (protocol, left_out) = (gathered.protocol_notes(), gathered.left_out);
+        Ok(Self { rows, findings, of_files, judgement, protocol, left_out, sessions: Vec::new() })
     }
 
     /// The candidates that were left out, each with the reason; with its model's name where there are several models.
@@ -127,7 +131,10 @@ impl Report {
         let [parquet, csv] = ["summary.parquet", "summary.csv"].map(|name| dir.join(name));
         export::parquet(&parquet, &self.rows)?;
         export::csv(&csv, &self.rows)?;
-        let [markdown, html] = write_page(dir, "report", &contents::page(self))?;
+        let mut page = contents::page(self);
+        let markdown = write_text(&dir.join("report.md"), &markdown::render(&page))?;
+        page.about.extend(sessions::sentence(&self.sessions));
+        let html = write_html(&dir.join("report.html"), &page)?;
         Ok(vec![parquet, csv, markdown, html])
     }
 }
@@ -138,10 +145,11 @@ impl Report {
 /// A folder that cannot be written.
 pub fn write_page(dir: &Path, stem: &str, page: &page::Page) -> Result<[PathBuf; 2]> {
     let [markdown, html] = ["md", "html"].map(|extension| dir.join(format!("{stem}.{extension}")));
-    write_text(&markdown, &markdown::render(page))?;
-    let text = html::render(page).map_err(|e| Error::file(&html, e.to_string()))?;
-    write_text(&html, &text)?;
-    Ok([markdown, html])
+    Ok([write_text(&markdown, &markdown::render(page))?, write_html(&html, page)?])
+}
+
+fn write_html(path: &Path, page: &page::Page) -> Result<PathBuf> {
+    write_text(path, &html::render(page).map_err(|e| Error::file(path, e.to_string()))?)
 }
 
 /// Writes a text in one step and returns its path.

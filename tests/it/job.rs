@@ -105,6 +105,9 @@ fn every_file_of_records_says_which_session_measured_it() {
         assert_eq!((session.threads, session.bitworth.as_str()), (number + 1, env!("CARGO_PKG_VERSION")), "{item}");
         assert_eq!(serde_json::json!(session), identity["sessions"][number], "{item}");
     }
+    assert!(std::fs::read_to_string(folder.join("report.html")).unwrap().contains("Measured in 2 sessions: bitworth "));
+    let told = json(dir, &["report", "out"])["sessions"].clone();
+    assert_eq!(told.as_array().map(Vec::len), Some(2), "{told}");
 }
 
 fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {

@@ -83,18 +83,46 @@ pub fn session(path: &Path) -> Result<Option<SessionInfo>> {
 /// # Errors
 /// No folder `records` with parquet files in it; a file that is damaged, or of a later [`SCHEMA_VERSION`].
 pub fn load(dir: &Path) -> Result<Vec<Record>> {
-    if !dir.join(RECORDS).exists() {
-        let mut runs: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        runs.retain(|run| run.join(RECORDS).is_dir());
-        runs.sort();
-        if !runs.is_empty() {
-            return Ok(runs.iter().map(|run| load_run(run)).collect::<Result<Vec<_>>>()?.concat());
+    let mut records = Vec::new();
+    for run in runs(dir) {
+        for file in files(&run)? {
+            records.extend(read(&file)?);
         }
     }
-    load_run(dir)
+    Ok(records)
 }
 
-fn load_run(dir: &Path) -> Result<Vec<Record>> {
+/// The sessions that measured the records of the run's folder `dir`, each once. Files that do not say are passed over.
+///
+/// # Errors
+/// As [`load`] and [`session`].
+pub fn sessions(dir: &Path) -> Result<Vec<SessionInfo>> {
+    let mut all: Vec<SessionInfo> = Vec::new();
+    for run in runs(dir) {
+        for file in files(&run)? {
+            if let Some(told) = session(&file)?
+                && !all.contains(&told)
+            {
+                all.push(told);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The folder itself, or those of several models in it.
+fn runs(dir: &Path) -> Vec<PathBuf> {
+    let mut runs: Vec<PathBuf> = Vec::new();
+    if !dir.join(RECORDS).exists() {
+        runs = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        runs.retain(|run| run.join(RECORDS).is_dir());
+        runs.sort();
+    }
+    if runs.is_empty() { vec![dir.to_owned()] } else { runs }
+}
+
+/// The files of records of a run, in the order of their names.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let folder = dir.join(RECORDS);
     let entries = std::fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))?;
     let mut files = Vec::new();
@@ -110,11 +138,7 @@ fn load_run(dir: &Path) -> Result<Vec<Record>> {
         return Err(Error::file(&folder, what));
     }
     files.sort();
-    let mut records = Vec::new();
-    for file in files {
-        records.extend(read(&file)?);
-    }
-    Ok(records)
+    Ok(files)
 }
 
 /// The records of one item of the run's folder `dir`.
