@@ -283,11 +283,15 @@ fn a_folder_is_checked() {
     std::fs::write(dir.path().join("tasks/image.yaml"), TASK.replace("colours", "image") + "doc_to_image: picture\n").unwrap();
     std::fs::write(dir.path().join("tasks/key.yaml"), TASK.replace("colours", "key") + "colour: red\n").unwrap();
     std::fs::write(dir.path().join("tasks/line.yaml"), TASK.replace("task: colours", "task: \"two\\nlines\"")).unwrap();
+    std::fs::write(dir.path().join("tasks/odd\nfile.yaml"), "a: [").unwrap();
     let told = json(dir.path(), &["eval", "--check", "--include-path", "tasks"]);
-    assert_eq!(told["counts"], json!({ "broken": 2, "needs a twin": 1, "not text": 1, "runs": 1 }));
-    assert_eq!(told["total"], 5);
+    assert_eq!(told["counts"], json!({ "broken": 1, "needs a twin": 1, "not text": 1, "runs": 1 }));
+    assert_eq!((&told["total"], told["skipped_files"].as_array().map(Vec::len)), (&json!(4), Some(2)));
     let table = String::from_utf8(run(dir.path(), &["eval", "--check", "--include-path", "tasks"]).stdout).unwrap();
-    assert!(table.lines().any(|line| line.starts_with("two\\nlines: broken: ")), "{table}");
+    let told = "line.yaml: the name \"two\\nlines\" of a task holds a control character";
+    assert!(table.lines().any(|line| line.contains(told)), "{table}");
+    assert!(table.lines().any(|line| line.contains("odd\\nfile.yaml: ")), "{table}");
+    assert_eq!(table.lines().filter(|line| line.contains(".yaml: ")).count(), 2, "a file is a line: {table}");
 }
 
 /// lm-evaluation-harness 0.4.13, `ConfigurableTask.process_results`: a right answer that is no choice is the place -100, which no

@@ -191,6 +191,19 @@ mod tests {
     use super::{Array, Value};
 
     #[test]
+    fn arrays_know_how_many_values_they_have() {
+        for (array, expected) in [
+            (Array::U8(vec![]), 0),
+            (Array::String(vec!["a".into(), "b".into()]), 2),
+            (Array::F64(vec![0.0; 3]), 3),
+            (Array::Array(vec![Array::U8(vec![1, 2, 3])]), 1),
+        ] {
+            assert_eq!((array.len(), array.is_empty()), (expected, expected == 0), "{array:?}");
+            assert_eq!(json!(array).as_array().map(Vec::len), Some(expected), "as many as are written");
+        }
+    }
+
+    #[test]
     fn values_serialize_as_the_numbers_texts_and_lists_that_they_are() {
         for (value, expected) in [
             (Value::U64(u64::MAX), json!(u64::MAX)),

@@ -162,7 +162,8 @@ impl Job {
     /// Checks what can be checked without opening anything, gives recipes their own spelling and every text a name.
     ///
     /// # Errors
-    /// An unknown recipe, one that is there twice, nothing to measure, a noise floor of nothing, a count of 0, two texts of one name.
+    /// An unknown recipe, one that is there twice, nothing to measure, a noise floor of nothing, a count of 0, two texts of one
+    /// name.
     pub fn check(&mut self) -> Result<(), Message> {
         self.check_names()?;
         for model in &mut self.models {

@@ -53,7 +53,7 @@ pub fn has(dir: &Path, item: &str) -> bool {
 }
 
 /// Writes the records of one item of work to the run's folder `dir`, in one step; records of the same item are replaced. The file
-/// says which session measured them, where one did.
+/// names the session that writes it, where one does; with a resumed sweep an earlier one may have measured a part.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
@@ -63,7 +63,7 @@ pub fn append(dir: &Path, item: &str, records: &[Record], session: Option<&Sessi
     write_frame(&path, frame(records), json.map(|json| vec![(SESSION.to_owned(), json)]))
 }
 
-/// The session that measured the records of the file `path`; `None` where the file does not say, as those of earlier versions.
+/// The session that wrote the records of the file `path`; `None` where the file does not say, as those of earlier versions.
 ///
 /// # Errors
 /// A file that cannot be read, or says what is no session.
@@ -92,7 +92,7 @@ pub fn load(dir: &Path) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// The sessions that measured the records of the run's folder `dir`, each once. Files that do not say are passed over.
+/// The sessions that wrote the records of the run's folder `dir`, each once. Files that do not say are passed over.
 ///
 /// # Errors
 /// As [`load`] and [`session`].
