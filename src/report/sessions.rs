@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn sessions_are_told_in_one_sentence() {
         assert_eq!(sentence(&[]), None);
-        // date --utc --date=@1700000000
+        // As GNU date says of @1700000000.
         let one = "bitworth 1.2.3 (0123456789ab) on host-0 with 1 thread, begun 2023-11-14 22:13 UTC";
         assert_eq!(sentence(&[session(0)]).unwrap(), format!("Measured by {one}."));
         let unknown = SessionInfo { unix_seconds: u64::MAX, host: None, commit: None, threads: 2, ..session(1) };
