@@ -47,6 +47,17 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     file.commit()
 }
 
+/// Removes a file for good: it does not come back when the machine fails. There need not be one.
+///
+/// # Errors
+/// [`Error::Io`]: a file that cannot be removed.
+pub fn remove_whole(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path).and_then(|()| sync_directory(directory_of(path))) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
+    }
+}
+
 impl AtomicFile {
     /// Begins the file that is to stand at `path`; what an earlier process left unfinished is discarded. The directory must
     /// exist and be writable.

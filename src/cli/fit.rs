@@ -13,7 +13,6 @@ use super::files::{NewFolders, WriteArgs, entry, lines};
 use super::session::Session;
 use super::{DeviceArgs, Outcome, output};
 use bitworth_engine::model::Variant;
-use bitworth_engine::sweep::SweepLimits;
 use bitworth_eval::job::FitSpec;
 use bitworth_measure::device::Device;
 use bitworth_measure::fit::{self, FitOptions, FitPlan, FitText};
@@ -73,11 +72,13 @@ impl FitArgs {
         let FitPlan { tokens, windows, passes, inputs, tensors, .. } = &plan;
         let mut said = format!(
             "fitting: {tensors} tensors by {inputs} inputs, on {tokens} tokens in {windows} windows, {passes} pass\n\
-             memory: {:.1} MiB for activations and at most {:.1} MiB for moments, beside the weights of a block\n",
+             memory: {:.1} MiB: {:.1} MiB for activations, at most {:.1} MiB for moments, {:.1} MiB for weights\n",
+            mib(plan.bytes()),
             mib(plan.activation_bytes),
             mib(plan.moment_bytes),
+            mib(plan.weight_bytes),
         );
-        said += &grouped(&plan).map_or_else(String::new, |note| format!("{note}\n"));
+        said += &plan.grouped_note().map_or_else(String::new, |note| format!("{note}\n"));
         said += "KLD is not predicted; `bitworth compare` measures it with lanes as @q4_k_m+fit\n";
         Ok((document, said))
     }
@@ -111,11 +112,8 @@ impl FitArgs {
         let note = |text: &str| session.note(text);
         let options = FitOptions { report: write.report.is_some().then_some(&clock), note: &note, ..options(write) };
         let plans: Vec<&Plan> = outputs.iter().map(|output| &output.plan).collect();
-        let plan = FitPlan::new(&checkpoint, &plans, &text, &options)?;
+        FitPlan::new(&checkpoint, &plans, &text, &options)?;
         Output::notes(&outputs).iter().for_each(|note| session.note(note));
-        if let Some(note) = grouped(&plan) {
-            session.note(&note);
-        }
         let planned: Vec<Output> = outputs.clone();
         let device = Device::open(self.device.device)?;
         let variant = Variant::Stored(checkpoint);
@@ -134,28 +132,12 @@ impl FitArgs {
     }
 }
 
-/// How files are fitted. Activations of all tokens are in memory at once, and without a limit nothing is cut; of a limit moments
-/// may take what activations leave.
+/// How files are fitted; without a limit nothing is cut.
 fn options(write: &WriteArgs) -> FitOptions<'static> {
-    let memory = write.max_memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     FitOptions {
-        cut: SweepLimits { memory_bytes: memory.unwrap_or(usize::MAX), ..SweepLimits::default() },
-        moment_bytes: memory.map_or(usize::MAX, |bytes| bytes / 2),
+        memory_bytes: write.max_memory.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         sha256: write.sha256,
         resume: write.resume,
         ..FitOptions::default()
     }
-}
-
-/// Which inputs lose the products of some of their columns.
-fn grouped(plan: &FitPlan) -> Option<String> {
-    let first = plan.grouped.first()?;
-    let others = match plan.grouped.len() - 1 {
-        0 => String::new(),
-        more => format!(", and {more} other inputs in such groups"),
-    };
-    Some(format!(
-        "{}: its {} columns are fitted in groups of {}, because the moments of all together are too large for the memory{others}",
-        first.tensor, first.columns, first.width
-    ))
 }

@@ -309,7 +309,7 @@ impl<'a, B: Backend> Generator<'a, B> {
             backend.embed(&tables.tokens, &tokens, batch.rows, rows)?;
             backend.copy(&self.x, 0, &mut space.embedded, 0, batch.rows * h.embedding_length)?;
         }
-        let step = Step { backend, graph: &self.graph, batch: &batch, rows, observer: None };
+        let step = Step { backend, graph: &self.graph, batch: &batch, rows, observer: None, first: 0 };
         for weights in &self.blocks {
             let block = weights.index;
             let input = match &mut self.inputs {

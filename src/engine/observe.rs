@@ -119,6 +119,17 @@ pub struct Observed<'a, B: Backend> {
     pub cols: usize,
     /// Which rows of `x` go to which of the matrices that a tensor holds one behind the other (experts, heads).
     pub parts: &'a [(usize, Range<usize>)],
+    /// The number of the step's first row among all rows of the pass, which stand in the order of the sequences.
+    pub first: usize,
+    /// For each row of `x` the row of the step that it is of, where rows go to experts; else they are the step's.
+    pub rows: Option<&'a [u32]>,
+}
+
+impl<B: Backend> Observed<'_, B> {
+    /// The number of a row of `x` among all rows of the pass.
+    pub fn row(&self, row: usize) -> usize {
+        self.first + self.rows.map_or(row, |rows| rows[row] as usize)
+    }
 }
 
 /// Is told of every input of a matrix, layer by layer, and within a layer row by row in the order of the sequences.

@@ -124,7 +124,7 @@ struct Collector<'a> {
 
 impl<B: Backend> Observer<B> for Collector<'_> {
     fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> EngineResult<()> {
-        let &Observed { block, site, x, cols, parts } = observed;
+        let &Observed { block, site, x, cols, parts, .. } = observed;
         let tensors = readers(self.checkpoint, block, site);
         let Some(first) = tensors.first() else { return Ok(()) };
         let unfit = |what: &str| EngineError::Unfit {

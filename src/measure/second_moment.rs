@@ -27,7 +27,7 @@ use bitworth_engine::error::{EngineError, Result as EngineResult};
 use bitworth_engine::observe::Site;
 
 /// Rows whose products are summed in f32.
-const BLOCK_ROWS: usize = 256;
+pub(super) const BLOCK_ROWS: usize = 256;
 /// A safetensors header longer than this is not believed, as in the safetensors library.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 

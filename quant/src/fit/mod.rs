@@ -37,10 +37,10 @@ const MORE_DAMPING: usize = 4;
 pub const SUPER_BLOCK: usize = 256;
 const BLOCK: usize = 32;
 
-/// What the choice of `rho` said.
+/// What the choice of `rho` said, or what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Shrinkage {
-    /// The chosen share of the diagonal.
+    /// The share of the diagonal.
     pub rho: f32,
     /// What the sampled rows lose on the half they were not fitted to, over what the importance matrix's bytes lose there.
     pub held_out: f64,
@@ -58,7 +58,8 @@ pub struct Sample<'a> {
 /// An input of matrices, ready to fit rows of weights that multiply it.
 #[derive(Debug)]
 pub struct FitInput {
-    /// How much of the diagonal was to be taken.
+    /// What the choice said, with the share of the diagonal that is used: 1 without feedback, the largest where groups of columns
+    /// differ because some could not be factored with less.
     pub shrinkage: Shrinkage,
     importance: Vec<f32>,
     /// By group of columns; none where the importance matrix's bytes are kept.
@@ -167,21 +168,25 @@ impl FitInput {
     /// If the sizes differ.
     pub fn of(own: &Moments, joined: &Moments, dtype: DType, shrinkage: Shrinkage) -> Self {
         assert!(own.is_whole() && joined.is_whole() && own.cols == joined.cols);
-        // As for an expert that no token reached: all columns matter alike.
-        let importance = own.importance().unwrap_or_else(|| vec![1.0; own.cols]);
-        let kept = Self { shrinkage, importance, groups: Vec::new() };
+        // An expert that no token reached has what matters to all; where that is not known either, all columns matter alike.
+        let importance = own.importance().or_else(|| joined.importance()).unwrap_or_else(|| vec![1.0; own.cols]);
+        let kept = Self { shrinkage: Shrinkage { rho: 1.0, ..shrinkage }, importance, groups: Vec::new() };
         let Some(weights) = joined.importance().filter(|_| fits(dtype) && shrinkage.pays()) else { return kept };
         let rho = if own.has_enough_rows() { shrinkage.rho } else { 1.0 };
         let diagonal = Diagonal::of(&weights);
         let group = |columns: Range<usize>| {
             let moment = joined.means(&columns);
             let importance = &weights[columns.clone()];
-            let shrunk = |rho| Shrunk::new(&moment, (columns.clone(), importance), rho, diagonal);
+            let shrunk = |rho| Some((Shrunk::new(&moment, (columns.clone(), importance), rho, diagonal)?, rho));
             // Where no damping helps, no feedback is left.
             shrunk(rho).or_else(|| shrunk(1.0))
         };
         match column_groups(joined.cols, joined.width).map(group).collect::<Option<Vec<_>>>() {
-            Some(groups) => Self { groups, ..kept },
+            Some(groups) => {
+                let used = groups.iter().map(|(_, rho)| *rho).fold(rho, f32::max);
+                let groups = groups.into_iter().map(|(shrunk, _)| shrunk).collect();
+                Self { shrinkage: Shrinkage { rho: used, ..shrinkage }, groups, ..kept }
+            }
             None => kept,
         }
     }

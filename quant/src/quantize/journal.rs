@@ -10,7 +10,7 @@ use super::hash::hex;
 use super::output::{Output, QuantizeOptions};
 use super::parts::Part;
 use super::report::Sums;
-use crate::atomic_file::{AtomicFile, directory_of, sync_directory, write_whole};
+use crate::atomic_file::{AtomicFile, remove_whole, write_whole};
 use crate::checkpoint::Source;
 use crate::message::Message;
 use crate::{Error, Result};
@@ -72,10 +72,7 @@ pub(super) fn read(path: &Path, fingerprint: &str) -> Result<Option<Done>, Messa
 
 /// Removes the journal, for good before anything is written that it does not know of; there need not be one.
 pub(super) fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path).and_then(|()| sync_directory(directory_of(path))) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
-        _ => Ok(()),
-    }
+    remove_whole(path)
 }
 
 /// All that decides an output's bytes, as a hash: this program's version, the source's files by path, size and time of

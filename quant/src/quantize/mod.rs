@@ -35,7 +35,7 @@ pub use hash::hex;
 pub use measured::{Known, KnownOf};
 pub use output::{ALLOW_NON_FINITE, Clock, Output, QuantizeOptions, Written, WrittenFile};
 pub use report::{Fitting, TensorReport};
-pub use sink::{Finish, Sink};
+pub use sink::{CompleteFile, Finish, Sink};
 pub use split::Split;
 pub use verify::{Match, TensorMatch, verify};
 use writer::Writer;

@@ -42,7 +42,7 @@ pub struct TensorReport {
 /// How a tensor was fitted to a text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Fitting {
-    /// The choice for its input.
+    /// The choice for its input, with the share of the diagonal that was used: of several matrices the least.
     pub shrinkage: Shrinkage,
     /// Its rows, and what they lose.
     pub report: FitReport,

@@ -48,6 +48,23 @@ struct State {
     rows: Vec<Vec<Range<usize>>>,
 }
 
+/// A file that is whole and on the disk, under its temporary name.
+pub struct CompleteFile {
+    writer: GgufWriter,
+    written: Written,
+}
+
+impl CompleteFile {
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// A file that cannot be renamed.
+    pub fn commit(self) -> Result<Written> {
+        self.writer.commit()?;
+        Ok(self.written)
+    }
+}
+
 impl Sink {
     /// Begins the files of `outputs`, which are not split, for tensors of `source`.
     ///
@@ -104,6 +121,14 @@ impl Sink {
     /// Files of the source that cannot be read.
     pub fn fingerprint(&self, source: &dyn Source) -> Result<String> {
         journal::fingerprint(source, &self.output, &parts(&self.output)?, &QuantizeOptions::default())
+    }
+
+    /// Whether there is nothing in the unfinished file.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).writer.file().is_empty()
     }
 
     /// Takes a tensor of the source for written, as an earlier call left it, where the file has it as `to`. Whether it can be.
@@ -184,6 +209,14 @@ impl Sink {
     /// # Errors
     /// As there.
     pub fn finish_with(self, source: &dyn Source, wanted: Finish<'_>) -> Result<Written> {
+        self.complete(source, wanted)?.commit()
+    }
+
+    /// [`Self::finish_with`] but for the name, so that several files get theirs when all of them are whole.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn complete(self, source: &dyn Source, wanted: Finish<'_>) -> Result<CompleteFile> {
         let mut seconds = vec![0.0; self.output.plan.entries.len()];
         let tensors = || source.tensors().iter().chain(source.kept_tensors());
         for tensor in tensors() {
@@ -213,15 +246,18 @@ impl Sink {
                 let Some(i) = self.entry(tensor) else { continue };
                 let (entry, at) = (&self.output.plan.entries[i], state.writer.layout().offset(i));
                 let known = wanted.known.map_or_else(Known::default, |known| known(entry));
-                let known = Known { seconds: known.seconds + seconds[i], ..known };
+                // What was not fitted was weighed by the importance matrix, where there is one.
+                let importance = known.importance.map_or_else(|| self.output.importance(entry), |own| Ok(Some(own)))?;
+                let known = Known { importance, seconds: known.seconds + seconds[i], ..known };
                 report[i] = Some(measured::report(source, tensor, entry, &Place { path, file: &file, at }, known)?);
             }
         }
         drop(state);
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let bytes = state.writer.commit()?;
+        let State { writer, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let bytes = writer.layout().file_bytes();
         let file = WrittenFile { path: self.output.path.clone(), bytes, sha256 };
-        Ok(Written { path: self.output.path, bytes, files: vec![file], report: report.into_iter().flatten().collect() })
+        let report = report.into_iter().flatten().collect();
+        Ok(CompleteFile { writer, written: Written { path: self.output.path, bytes, files: vec![file], report } })
     }
 
     /// The entry of the plan for a tensor, in the form that it is planned from.

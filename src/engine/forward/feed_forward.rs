@@ -8,8 +8,8 @@ use super::{RowCount, Step};
 use crate::backend::{Backend, CombineShape, Gate, Map, Terms};
 use crate::error::Result;
 use crate::model::{Beside, Dense, Experts, FeedForward, Stack};
-use crate::observe::Site;
-use crate::routing;
+use crate::observe::{Observed, Site};
+use crate::routing::{self, Routes};
 
 impl<B: Backend> Step<'_, B> {
     /// A network without experts: `x [T, H] -> out [T, H]`.
@@ -111,7 +111,7 @@ impl<B: Backend> Step<'_, B> {
             }
             Ok(())
         };
-        self.observe_parts(block, Site::Experts, &space.gathered, width, &routes.groups)?;
+        self.observe_routed((block, Site::Experts), &space.gathered, width, &routes)?;
         stack(&experts.up, &space.gathered, inner, &mut space.up)?;
         let through = match (&experts.gate, gate_of(self.graph.traits.mlp)) {
             (Some(gate), Some(f)) => {
@@ -124,7 +124,7 @@ impl<B: Backend> Step<'_, B> {
                 &space.up
             }
         };
-        self.observe_parts(block, Site::ExpertsDown, through, inner, &routes.groups)?;
+        self.observe_routed((block, Site::ExpertsDown), through, inner, &routes)?;
         stack(&experts.down, through, width, &mut space.out)?;
         let (places, weights) = (backend.indices(&routes.slots)?, backend.upload(&factors)?);
         let terms = Terms { x: &space.out, slots: &places, weights: &weights };
@@ -150,6 +150,12 @@ impl<B: Backend> Step<'_, B> {
         let terms = Terms { x: &space.out, slots: &rows, weights: &backend.upload(&weights)? };
         let shape = CombineShape { rows: count, per_row: 1, cols: width, accumulate: true };
         Ok(backend.combine(terms, shape, &mut ws.projected)?)
+    }
+
+    /// Tells of rows `x` on their way to experts.
+    fn observe_routed(&self, (block, site): (usize, Site), x: &B::Buffer, cols: usize, routes: &Routes) -> Result<()> {
+        let (parts, rows) = (&routes.groups[..], Some(&routes.rows[..]));
+        self.tell(&Observed { block, site, x, cols, parts, first: self.first, rows })
     }
 
     /// The function of a network without a gate.

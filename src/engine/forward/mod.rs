@@ -113,6 +113,8 @@ pub struct Step<'a, B: Backend> {
     pub rows: RowCount,
     /// Who is told of what goes into the matrices; then the step holds whole sequences.
     pub observer: Option<&'a dyn Observer<B>>,
+    /// The number of its first row among all rows of the pass, for the observer.
+    pub first: usize,
 }
 
 impl<B: Backend> Step<'_, B> {
@@ -134,10 +136,11 @@ impl<B: Backend> Step<'_, B> {
     }
 
     fn observe_parts(&self, block: usize, site: Site, x: &B::Buffer, cols: usize, parts: &[(usize, Range<usize>)]) -> Result<()> {
-        match self.observer {
-            None => Ok(()),
-            Some(observer) => observer.observe(self.backend, &Observed { block, site, x, cols, parts }),
-        }
+        self.tell(&Observed { block, site, x, cols, parts, first: self.first, rows: None })
+    }
+
+    fn tell(&self, observed: &Observed<'_, B>) -> Result<()> {
+        self.observer.map_or(Ok(()), |observer| observer.observe(self.backend, observed))
     }
 
     fn norm(&self, x: &B::Buffer, norm: &NormWeights<B>, out: &mut B::Buffer) -> Result<()> {

@@ -323,13 +323,16 @@ pub fn observe<B: Backend>(
             continue;
         }
         let norm = super::model::output_norm(backend, &Reader::alone(variant, Arithmetic::F32))?;
+        let mut first = 0;
         for (chunk, x) in pass.chunks.iter().zip(&hidden.x[0]) {
             walk.check_stop()?;
             let (rows, cols) = (chunk.batch.rows, h.embedding_length);
             let mut normed = backend.alloc(rows * cols)?;
             forward::norm(backend, &pass.graphs[0], x, rows, &norm, &mut normed)?;
             let parts = [(0, 0..rows)];
-            observer.observe(backend, &Observed { block: 0, site: Site::Output, x: &normed, cols, parts: &parts })?;
+            let (site, x, parts) = (Site::Output, &normed, &parts[..]);
+            observer.observe(backend, &Observed { block: 0, site, x, cols, parts, first, rows: None })?;
+            first += rows;
         }
     }
     progress.finish();

@@ -353,6 +353,7 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         // Those that have not parted are done with the first one.
         let with_it = (1..walked.len()).filter(|&other| at == 0 && !alike.has_own(other, block)).count();
         let mut given: Vec<KvCache<B>> = Vec::new();
+        let mut first = 0;
         for (number, (chunk, x)) in self.chunks.iter().zip(&mut x[at]).enumerate() {
             self.walk.check_stop()?;
             let rows = chunk.batch.rows;
@@ -365,11 +366,13 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
                 }
                 None => Lent::No,
             };
-            let step = Step { backend: *backend, graph, batch: &chunk.batch, rows: RowCount::Many, observer: *observer };
+            let (backend, observer) = (*backend, *observer);
+            let step = Step { backend, graph, batch: &chunk.batch, rows: RowCount::Many, observer, first };
+            first += rows;
             let beside = match (input, &inputs.embeddings[at], &mut *input_space) {
                 (Some((input, table)), Some(embedding), Some(space)) => {
                     let picks = &inputs.picks[number];
-                    forward::embed(*backend, graph, embedding, picks, &chunk.batch, &mut space.embedded)?;
+                    forward::embed(backend, graph, embedding, picks, &chunk.batch, &mut space.embedded)?;
                     backend.embed(table, picks, rows, &mut space.input)?;
                     forward::layer_input(&step, input, space)?;
                     Some(&space.input)

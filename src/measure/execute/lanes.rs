@@ -2,7 +2,7 @@
 //! from one read of the model.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bitworth_quant::checkpoint::{Model, ModelOrigin};
 use bitworth_quant::gguf::Value;
@@ -247,8 +247,13 @@ impl Run<'_> {
             // The CPU, whatever the run's device: the same files on every machine.
             let stage = self.stages.begin("fitting weights");
             let (device, variant) = (Device::open(DeviceSelector::Cpu)?, Variant::Stored(self.model.checkpoint.clone()));
-            let (outputs, options) = (unfitted.clone(), FitOptions { cut: self.model.limits, ..FitOptions::default() });
+            let (outputs, notes) = (unfitted.clone(), Mutex::new(Vec::new()));
+            let note = |text: &str| notes.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+            let options = FitOptions { memory_bytes: self.model.limits.memory_bytes, note: &note, ..FitOptions::default() };
             on_device!(&device, backend => fit::fit(backend, &variant, outputs, text, &options, self.watch))?;
+            for text in notes.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                self.note(text.into());
+            }
             self.stages.end(stage);
         }
         for output in missing.iter().chain(&unfitted) {

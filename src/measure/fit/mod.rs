@@ -1,7 +1,8 @@
 //! Files whose weights are fitted to what goes into them (`bitworth_quant::fit`): one walk over a text collects the second moment
 //! of every input, block by block; when the next block begins, the matrices that read an input are encoded for all files.
 //!
-//! Windows go in turn to one half of the text and to the other, so that what was fitted to one half can be judged by the other.
+//! Windows go in turn to one half of the text and to the other, or texts where there are several, so that what was fitted to one
+//! half can be judged by the other.
 
 mod journal;
 mod plan;
@@ -35,9 +36,14 @@ pub use plan::{FitPlan, GroupedInput};
 
 /// The hashes of the texts, in a file's metadata.
 const TEXTS: &str = "bitworth.fit.texts_sha256";
+/// Tokens of the texts.
+const TOKENS: &str = "bitworth.fit.tokens";
+/// The version of this program.
+const VERSION: &str = "bitworth.fit.version";
 /// The inputs that were fitted to, each by the first tensor that reads it, for each type that such tensors have.
 const SITES: &str = "bitworth.fit.sites";
-/// For each of those the share of the diagonal; 1 where no feedback was used.
+/// For each of those the share of the diagonal that was used, the least where its matrices (experts) differ; 1 where no feedback
+/// was.
 const RHO: &str = "bitworth.fit.rho";
 
 /// Texts that files are fitted to, cut into windows.
@@ -45,6 +51,8 @@ const RHO: &str = "bitworth.fit.rho";
 pub struct FitText {
     /// Windows of tokens, all of one length.
     pub sequences: Vec<Vec<u32>>,
+    /// Of each window the half of the text that it is in: 0 or 1.
+    pub halves: Vec<usize>,
     /// SHA-256 of each text.
     pub sha256: Vec<String>,
 }
@@ -55,14 +63,22 @@ impl FitText {
     /// # Errors
     /// A text that cannot be read or is shorter than a window.
     pub fn read(spec: &FitSpec, tokenizer: &Tokenizer) -> Result<Self> {
-        let (mut sequences, mut sha256) = (Vec::new(), Vec::new());
+        let (mut sequences, mut places, mut sha256) = (Vec::new(), Vec::new(), Vec::new());
         for name in &spec.texts {
             let text = models::read_text(name)?;
             sha256.push(hex(&Sha256::digest(text.as_bytes())));
-            let windows = imatrix::windows(tokenizer, &text, spec.ctx, 0, Some(spec.windows()));
-            sequences.extend(windows.at(|| name.clone())?);
+            let windows = imatrix::windows(tokenizer, &text, spec.ctx, 0, Some(spec.windows())).at(|| name.clone())?;
+            places.extend((0..windows.len()).map(|window| (sha256.len() - 1, window)));
+            sequences.extend(windows);
         }
-        Ok(Self { sequences, sha256 })
+        let halves = halves(&sha256, &places);
+        Ok(Self { sequences, halves, sha256 })
+    }
+
+    /// The half of the text that a row of the walk is in; windows are of one length.
+    fn half_of(&self, row: usize) -> usize {
+        let window = row / self.sequences.first().map_or(1, Vec::len).max(1);
+        self.halves.get(window).copied().unwrap_or(0)
     }
 
     /// Tokens of all windows.
@@ -71,26 +87,42 @@ impl FitText {
     }
 }
 
+/// The half of each window, by its text and its number there. Of several texts every other one is held out; a text that is named
+/// twice is one.
+fn halves(sha256: &[String], places: &[(usize, usize)]) -> Vec<usize> {
+    let mut texts: Vec<&String> = Vec::new();
+    for sha256 in sha256 {
+        if !texts.contains(&sha256) {
+            texts.push(sha256);
+        }
+    }
+    let half = |&(text, window): &(usize, usize)| match texts.iter().position(|known| **known == sha256[text]) {
+        Some(number) if texts.len() > 1 => number % 2,
+        _ => window % 2,
+    };
+    places.iter().map(half).collect()
+}
+
 /// How files are fitted, and what is wanted beside them.
 #[derive(Clone, Copy)]
 pub struct FitOptions<'a> {
-    /// How the walk is cut; changes no byte.
-    pub cut: SweepLimits,
-    /// Bytes that the moments of a block may take: with too few, columns go in groups ([`FitPlan::grouped`]).
-    pub moment_bytes: usize,
+    /// Bytes that all of it may take, as [`FitPlan::bytes`] counts them: with too few for moments, columns go in groups
+    /// ([`FitPlan::grouped`]).
+    pub memory_bytes: usize,
     /// Whether to hash the files.
     pub sha256: bool,
     /// With a clock, [`Written::report`] is made.
     pub report: Option<Clock<'a>>,
     /// Whether to take up what an earlier call for the same files left, and to leave what is done when this one ends early.
     pub resume: bool,
-    /// Receives what the user should know and is no error: unfinished files that could not be taken up.
+    /// Receives what the user should know and is no error: columns that go in groups, unfinished files that could not be taken
+    /// up.
     pub note: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Default for FitOptions<'_> {
     fn default() -> Self {
-        Self { cut: SweepLimits::default(), moment_bytes: usize::MAX, sha256: false, report: None, resume: false, note: &|_| {} }
+        Self { memory_bytes: usize::MAX, sha256: false, report: None, resume: false, note: &|_| {} }
     }
 }
 
@@ -117,7 +149,7 @@ pub struct FittedTensor {
     pub tensor: String,
     /// The encoding.
     pub to: String,
-    /// How its input was shrunk.
+    /// How its input was shrunk: the share of the diagonal that was used, of several matrices (experts, heads) the least.
     pub shrinkage: Shrinkage,
     /// Rows and losses.
     #[serde(flatten)]
@@ -143,6 +175,9 @@ pub fn fit<B: Backend>(
     let checkpoint = variant.checkpoint().as_ref();
     let plans: Vec<&Plan> = outputs.iter().map(|output| &output.plan).collect();
     let plan = FitPlan::new(checkpoint, &plans, text, options)?;
+    if let Some(note) = plan.grouped_note() {
+        (options.note)(&note);
+    }
     let wanted: Vec<Wanted> = plans.into_iter().map(Wanted::new).collect();
     let sites: Vec<Vec<(SiteKey, String)>> = wanted.iter().map(|wanted| wanted.sites(checkpoint)).collect();
     let outputs = outputs.into_iter().zip(&sites).map(|(output, sites)| with_origin(output, text, sites)).collect();
@@ -157,7 +192,9 @@ pub fn fit<B: Backend>(
         }
     };
     let fitter = Fitter::new(State::new(checkpoint, wanted, &sinks, &plan, (text, options.report)).taking_up(journal));
-    let observation = Observation { variant, sequences: &text.sequences, limits: options.cut, output: false, observer: &fitter };
+    // The plan has looked at the memory; all tokens go through in one pass.
+    let limits = SweepLimits { memory_bytes: usize::MAX, ..SweepLimits::default() };
+    let observation = Observation { variant, sequences: &text.sequences, limits, output: false, observer: &fitter };
     sweep::observe(backend, &observation, watch.progress, watch.stop)?;
     let mut state = fitter.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.flush()?;
@@ -174,7 +211,9 @@ pub fn fit<B: Backend>(
         })
     };
     let finish = Finish { sha256: options.sha256, report: options.report, known: Some(&known) };
-    let written = sinks.into_iter().map(|sink| Ok(sink.finish_with(checkpoint, finish)?)).collect::<Result<Vec<_>>>()?;
+    // First all of them to the disk, where most failures are, then all names.
+    let complete = sinks.into_iter().map(|sink| Ok(sink.complete(checkpoint, finish)?)).collect::<Result<Vec<_>>>()?;
+    let written = complete.into_iter().map(|file| Ok(file.commit()?)).collect::<Result<Vec<_>>>()?;
     if let Some(journal) = journal {
         journal.remove()?;
     }
@@ -186,9 +225,13 @@ type SiteKey = (usize, Site, &'static str);
 
 /// The file says what it was fitted to.
 fn with_origin(mut output: Output, text: &FitText, sites: &[(SiteKey, String)]) -> Output {
+    // Of a source that was fitted itself; none of it holds of this file.
+    for key in [TEXTS, TOKENS, VERSION, SITES, RHO] {
+        output.metadata.remove(key);
+    }
     output.metadata.set(TEXTS, Value::String(text.sha256.join(",")));
-    output.metadata.set("bitworth.fit.tokens", Value::U64(text.tokens() as u64));
-    output.metadata.set("bitworth.fit.version", Value::String(env!("CARGO_PKG_VERSION").to_owned()));
+    output.metadata.set(TOKENS, Value::U64(text.tokens() as u64));
+    output.metadata.set(VERSION, Value::String(env!("CARGO_PKG_VERSION").to_owned()));
     if !sites.is_empty() {
         let names = sites.iter().map(|(_, name)| name.clone()).collect();
         output.metadata.set(SITES, Value::Array(Array::String(names)));

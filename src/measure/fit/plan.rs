@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use bitworth_quant::checkpoint::Source;
 use bitworth_quant::fit::{Moments, SUPER_BLOCK};
 use bitworth_quant::message::Message;
 use bitworth_quant::{Checkpoint, Plan};
 use serde::Serialize;
 
+use super::walk::FITTED_WEIGHTS;
 use super::{FitOptions, FitText, Wanted};
 use crate::error::{Error, Result};
 use crate::readers::{matrices, readers};
+use crate::second_moment::BLOCK_ROWS;
 use bitworth_engine::error::MAX_MEMORY;
 use bitworth_engine::observe::Site;
 use bitworth_engine::sweep;
@@ -21,9 +24,14 @@ const WIDEST_INPUT: usize = 32768;
 const WIDEST_GROUP: usize = 16384;
 /// Bytes of a sum of products while it is collected: f64, for both halves of the text.
 const COLLECTED: usize = 16;
-/// Bytes of a sum of products while one matrix is fitted, at most: both halves, those of all experts, of four of them as samples
-/// and of one, the mean, what was shrunk and its factor, each in f32.
-const FITTED: usize = 8 + 8 + 4 * 8 + 8 + 3 * 4;
+/// Bytes of a sum of products while one matrix is fitted: both halves, the mean, what was shrunk and its factor, each in f32.
+const FITTED: usize = 8 + 3 * 4;
+/// The same beside it where all experts share what they saw: both halves of all of them, of four as samples, and of the one.
+const SHARED: usize = 8 + 4 * 8 + 8;
+/// Bytes of a column that wait for their products, for each matrix: rows of both halves.
+const PENDING: usize = 2 * BLOCK_ROWS * size_of::<f32>();
+/// Bytes of a weight while it is fitted: as stored (f32 at most), decoded, and what it becomes, with and without feedback.
+const WEIGHT: usize = 4 * size_of::<f32>();
 
 /// What fitting takes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,8 +48,10 @@ pub struct FitPlan {
     pub tensors: usize,
     /// Bytes of activations, which are held to the end.
     pub activation_bytes: u64,
-    /// Bytes of moments, where a block has the most of them.
+    /// Bytes of moments, and of rows that wait to be added to them, where a block has the most of them.
     pub moment_bytes: u64,
+    /// Bytes of weights: two blocks as they are stored, and those that are being fitted.
+    pub weight_bytes: u64,
     /// Inputs whose columns go in groups.
     pub grouped: Vec<GroupedInput>,
     #[serde(skip)]
@@ -66,6 +76,8 @@ struct Input {
     tensors: usize,
     matrices: usize,
     cols: usize,
+    /// Those of the largest of its matrices.
+    weights: usize,
 }
 
 impl FitPlan {
@@ -77,10 +89,19 @@ impl FitPlan {
         let wanted: Vec<Wanted> = plans.iter().map(|plan| Wanted::new(plan)).collect();
         let (h, tokens) = (checkpoint.hparams(), text.tokens());
         let activation_bytes = tokens.saturating_mul(sweep::row_bytes(h));
-        if tokens > sweep::pass_rows(h, options.cut) {
-            let what = format!("the activations of {tokens} tokens must be in memory at once to fit weights to them; give ");
-            // Half of the memory is for activations.
-            let mib = activation_bytes.saturating_mul(2).div_ceil(1 << 20);
+        let blocks: Vec<Vec<Input>> = (0..h.block_count).map(|block| inputs(checkpoint, &wanted, block)).collect();
+        let weight_bytes = weight_bytes(checkpoint, &blocks);
+        let others = activation_bytes.saturating_add(weight_bytes);
+        let least = blocks.iter().map(|inputs| bytes(inputs, SUPER_BLOCK)).max().unwrap_or(0).saturating_add(others);
+        if least > options.memory_bytes {
+            let what = format!(
+                "fitting to {tokens} tokens takes {} MiB for their activations, {} MiB for weights and, even in groups of \
+                 {SUPER_BLOCK} columns, {} MiB for moments; give ",
+                activation_bytes.div_ceil(1 << 20),
+                weight_bytes.div_ceil(1 << 20),
+                (least - others).div_ceil(1 << 20),
+            );
+            let mib = least.div_ceil(1 << 20);
             return Err(Error::unfit(Message::from(what).then(MAX_MEMORY.with(mib)).then(" (MiB) or fewer tokens")));
         }
         let mut plan = Self {
@@ -91,13 +112,35 @@ impl FitPlan {
             tensors: 0,
             activation_bytes: activation_bytes as u64,
             moment_bytes: 0,
+            weight_bytes: weight_bytes as u64,
             grouped: Vec::new(),
             widths: BTreeMap::new(),
         };
-        for block in 0..h.block_count {
-            plan.add_block(block, &inputs(checkpoint, &wanted, block), options.moment_bytes)?;
+        for (block, inputs) in blocks.iter().enumerate() {
+            plan.add_block(block, inputs, options.memory_bytes - others);
         }
         Ok(plan)
+    }
+
+    /// Bytes of memory in all, beside what the program itself takes: its code, tokens, and temporary buffers.
+    pub fn bytes(&self) -> u64 {
+        self.activation_bytes.saturating_add(self.moment_bytes).saturating_add(self.weight_bytes)
+    }
+
+    /// Which inputs lose the products of some of their columns, and why.
+    pub fn grouped_note(&self) -> Option<String> {
+        let first = self.grouped.first()?;
+        let others = match self.grouped.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} other inputs in such groups"),
+        };
+        let why = if first.columns > WIDEST_INPUT && first.width == WIDEST_GROUP {
+            format!("inputs of more than {WIDEST_INPUT} columns have too many products")
+        } else {
+            "the products of all together do not fit into the memory that was given".to_owned()
+        };
+        let GroupedInput { tensor, columns, width } = first;
+        Some(format!("{tensor}: its {columns} columns are fitted in groups of {width}, because {why}{others}"))
     }
 
     /// Columns of a group of an input of `cols` columns.
@@ -105,17 +148,12 @@ impl FitPlan {
         self.widths.get(&(block, site)).copied().unwrap_or(cols)
     }
 
-    fn add_block(&mut self, block: usize, inputs: &[Input], budget: usize) -> Result<()> {
+    /// The inputs of a block, whose moments may take `budget` bytes.
+    fn add_block(&mut self, block: usize, inputs: &[Input], budget: usize) {
         // As wide as fits, and alike for all inputs of a block.
         let narrower = |width: &usize| (*width > SUPER_BLOCK).then_some(width / 2);
         let mut limits = std::iter::once(usize::MAX).chain(std::iter::successors(Some(WIDEST_GROUP), narrower));
-        let Some(limit) = limits.find(|&limit| bytes(inputs, limit) <= budget) else {
-            let what =
-                format!("the moments of block {block} do not fit into memory even in groups of {SUPER_BLOCK} columns; give ");
-            // The other half is for activations.
-            let mib = bytes(inputs, SUPER_BLOCK).saturating_mul(2).div_ceil(1 << 20);
-            return Err(Error::unfit(Message::from(what).then(MAX_MEMORY.with(mib)).then(" (MiB)")));
-        };
+        let limit = limits.find(|&limit| bytes(inputs, limit) <= budget).unwrap_or(SUPER_BLOCK);
         self.moment_bytes = self.moment_bytes.max(bytes(inputs, limit) as u64);
         for input in inputs {
             let width = width(input.cols, limit);
@@ -126,7 +164,6 @@ impl FitPlan {
                 self.grouped.push(GroupedInput { tensor: input.first.clone(), columns: input.cols, width });
             }
         }
-        Ok(())
     }
 }
 
@@ -139,9 +176,27 @@ fn width(cols: usize, limit: usize) -> usize {
 /// Bytes of the moments of a block.
 fn bytes(inputs: &[Input], limit: usize) -> usize {
     let sums = |input: &Input| Moments::sums_of(input.cols, width(input.cols, limit));
-    let collected = inputs.iter().map(|input| sums(input).saturating_mul(input.matrices).saturating_mul(COLLECTED));
-    let fitted = inputs.iter().map(|input| sums(input).saturating_mul(FITTED)).max().unwrap_or(0);
+    let collected = inputs.iter().map(|input| {
+        let matrix = sums(input).saturating_mul(COLLECTED).saturating_add(input.cols.saturating_mul(PENDING));
+        matrix.saturating_mul(input.matrices)
+    });
+    let of_product = |input: &Input| if input.site.is_routed() { FITTED + SHARED } else { FITTED };
+    let fitted = inputs.iter().map(|input| sums(input).saturating_mul(of_product(input))).max().unwrap_or(0);
     collected.fold(fitted, usize::saturating_add)
+}
+
+/// Bytes of two blocks of weights, as the next one is read while one is computed, and of those that are fitted at once.
+fn weight_bytes(checkpoint: &Checkpoint, blocks: &[Vec<Input>]) -> usize {
+    let mut stored = vec![0_usize; blocks.len()];
+    for tensor in Source::tensors(checkpoint) {
+        let block = tensor.role().and_then(|(_, block)| block);
+        if let Some(bytes) = block.and_then(|block| stored.get_mut(block)) {
+            let row = tensor.dtype.row_bytes(tensor.cols()).unwrap_or(0);
+            *bytes = bytes.saturating_add(row.saturating_mul(tensor.rows()));
+        }
+    }
+    let fitted = blocks.iter().flatten().map(|input| input.weights.min(FITTED_WEIGHTS)).max().unwrap_or(0);
+    stored.into_iter().max().unwrap_or(0).saturating_mul(2).saturating_add(fitted.saturating_mul(WEIGHT))
 }
 
 /// The inputs of a block that something is to be fitted to.
@@ -151,8 +206,9 @@ fn inputs(checkpoint: &Checkpoint, wanted: &[Wanted], block: usize) -> Vec<Input
         let tensors = readers(checkpoint, block, site);
         let fitted = tensors.iter().filter(|tensor| wanted.iter().any(|wanted| wanted.of(tensor).is_some())).count();
         if let Some(first) = tensors.first().filter(|_| fitted > 0) {
+            let weights = tensors.iter().map(|tensor| (tensor.elements() / matrices(tensor).max(1) as u64) as usize).max();
             let (first, matrices, cols) = (first.name.clone(), matrices(first), first.cols());
-            inputs.push(Input { site, first, tensors: fitted, matrices, cols });
+            inputs.push(Input { site, first, tensors: fitted, matrices, cols, weights: weights.unwrap_or(0) });
         }
     }
     inputs
@@ -162,8 +218,8 @@ fn inputs(checkpoint: &Checkpoint, wanted: &[Wanted], block: usize) -> Vec<Input
 mod tests {
     use super::*;
 
-    fn input(matrices: usize, cols: usize) -> Input {
-        Input { site: Site::FeedForward, first: "t".to_owned(), tensors: 1, matrices, cols }
+    fn input(site: Site, matrices: usize, cols: usize) -> Input {
+        Input { site, first: "t".to_owned(), tensors: 1, matrices, cols, weights: cols }
     }
 
     fn plan() -> FitPlan {
@@ -175,6 +231,7 @@ mod tests {
             tensors: 0,
             activation_bytes: 0,
             moment_bytes: 0,
+            weight_bytes: 0,
             grouped: Vec::new(),
             widths: BTreeMap::new(),
         }
@@ -187,25 +244,30 @@ mod tests {
             (32768, 1 << 20, 32768),
             (32769, 1 << 20, 16384),
             (131_072, 1 << 20, 16384),
-            // 32768 columns take 84 bytes for each of 2^30 products, in groups half of it for each halving of the width.
-            (32768, 43, 16384),
-            (32768, 22, 8192),
+            // 32768 columns take 36 bytes for each of 2^30 products, in groups half of it for each halving of the width, and
+            // 64 MiB for rows that wait.
+            (32768, 37, 32768),
+            (32768, 36, 16384),
+            (32768, 19, 16384),
+            (32768, 18, 8192),
         ] {
             let mut plan = plan();
-            plan.add_block(0, &[input(1, cols)], gib << 30).unwrap();
+            plan.add_block(0, &[input(Site::FeedForward, 1, cols)], gib << 30);
             assert_eq!(plan.width(0, Site::FeedForward, cols), expected, "{cols} columns, {gib} GiB");
             assert_eq!(plan.grouped.len(), usize::from(expected < cols));
+            let note = plan.grouped_note().unwrap_or_default();
+            assert_eq!(note.contains("memory"), expected < cols && cols <= 32768, "{note}");
             assert!(plan.moment_bytes <= (gib as u64) << 30);
         }
     }
 
     #[test]
-    fn experts_take_moments_each_and_too_little_memory_names_what_would_do() {
-        let mut plan = plan();
-        plan.add_block(0, &[input(8, 1024)], usize::MAX).unwrap();
-        assert_eq!((plan.inputs, plan.moment_bytes), (8, (8 * 16 + 68) << 20));
-        let error = plan.add_block(1, &[input(8, 1024)], 1 << 20).unwrap_err().to_string();
-        // In groups of 256 columns a quarter of them, and as much again for activations.
-        assert!(error.contains("block 1") && error.contains("max_memory 98"), "{error}");
+    fn each_expert_takes_moments_and_all_share_them() {
+        // 2^20 products: 16 bytes to collect, 20 while one is fitted and 48 more where experts share; 2 MiB of rows that wait.
+        for (site, fitted) in [(Site::FeedForward, 20), (Site::Experts, 20 + 48)] {
+            let mut plan = plan();
+            plan.add_block(0, &[input(site, 8, 1024)], usize::MAX);
+            assert_eq!((plan.inputs, plan.moment_bytes), (8, (8 * (16 + 2) + fitted) << 20), "{site:?}");
+        }
     }
 }

@@ -20,10 +20,8 @@ use bitworth_engine::cpu::Cpu;
 use bitworth_engine::error::{EngineError, Result};
 use bitworth_engine::observe::{Observed, Observer, Site};
 
-/// Rows of experts that go to one half of the text before the other has its turn.
-const ROUTED_ROWS: usize = 64;
 /// Weights that are fitted at once.
-const FITTED_WEIGHTS: usize = 16 << 20;
+pub(super) const FITTED_WEIGHTS: usize = 16 << 20;
 /// Matrices of a tensor (experts, heads) that `rho` is chosen with.
 const SAMPLED_MATRICES: usize = 4;
 /// Larger weights overflow the scales of encodings.
@@ -39,8 +37,7 @@ pub(super) struct State<'a> {
     wanted: Vec<Wanted>,
     sinks: &'a [Sink],
     plan: &'a FitPlan,
-    /// Tokens of the longest window.
-    window: usize,
+    text: &'a FitText,
     clock: Option<Clock<'a>>,
     /// By place and matrix: both halves, and the rows that came.
     open: BTreeMap<(usize, Site), Vec<Halves>>,
@@ -53,14 +50,11 @@ pub(super) struct State<'a> {
     /// What an earlier call did.
     done: BTreeSet<(usize, Site)>,
     /// Where the call can be taken up again.
-    pub(super) journal: Option<Journal>,
+    pub(super) journal: Option<Journal<'a>>,
 }
 
-/// The sums of one matrix's input, by group of columns.
-struct Halves {
-    moments: [Vec<Moment>; 2],
-    rows: usize,
-}
+/// The sums of one matrix's input, of both halves of the text, by group of columns.
+struct Halves([Vec<Moment>; 2]);
 
 /// An input: columns, and columns of a group.
 #[derive(Clone, Copy)]
@@ -77,7 +71,7 @@ impl<'a> Fitter<'a> {
 
 impl<B: Backend> Observer<B> for Fitter<'_> {
     fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> Result<()> {
-        let &Observed { block, site, x, cols, parts } = observed;
+        let &Observed { block, site, x, cols, parts, .. } = observed;
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let tensors = readers(state.checkpoint, block, site);
         let Some(first) = tensors.first() else { return Ok(()) };
@@ -93,12 +87,13 @@ impl<B: Backend> Observer<B> for Fitter<'_> {
         }
         let rows = parts.iter().map(|(_, rows)| rows.end).max().unwrap_or(0);
         let x = backend.read(x, 0..rows * cols)?;
-        let unit = if site.is_routed() { ROUTED_ROWS } else { state.window };
         let shape = Shape { cols, width: state.plan.width(block, site, cols) };
-        let State { cpu, open, .. } = &mut *state;
+        let State { cpu, open, text, .. } = &mut *state;
         let halves = open.entry((block, site)).or_insert_with(|| (0..count).map(|_| Halves::new(shape)).collect());
         for (matrix, rows) in parts {
-            halves[*matrix].add(cpu, &x[rows.start * cols..rows.end * cols], shape, unit)?;
+            // A token is in one half, whichever experts it goes to.
+            let half = |row: usize| text.half_of(observed.row(rows.start + row));
+            halves[*matrix].add(cpu, &x[rows.start * cols..rows.end * cols], shape, half)?;
         }
         Ok(())
     }
@@ -107,24 +102,25 @@ impl<B: Backend> Observer<B> for Fitter<'_> {
 impl Halves {
     fn new(shape: Shape) -> Self {
         let half = || column_groups(shape.cols, shape.width).map(|group| Moment::new(group.len())).collect();
-        Self { moments: [half(), half()], rows: 0 }
+        Self([half(), half()])
     }
 
-    /// Adds rows, `unit` of them to one half and then as many to the other.
-    fn add(&mut self, cpu: &Cpu, mut x: &[f32], shape: Shape, unit: usize) -> Result<()> {
+    /// Adds rows; `half_of` says which half of the text each of them is of.
+    fn add(&mut self, cpu: &Cpu, x: &[f32], shape: Shape, half_of: impl Fn(usize) -> usize) -> Result<()> {
         let Shape { cols, width } = shape;
-        while !x.is_empty() {
-            let half = self.rows / unit % 2;
-            let (here, rest) = x.split_at(((unit - self.rows % unit) * cols).min(x.len()));
-            for (moment, group) in self.moments[half].iter_mut().zip(column_groups(cols, width)) {
+        let (mut start, rows) = (0, x.len() / cols);
+        while start < rows {
+            let half = half_of(start);
+            let end = (start + 1..rows).find(|&row| half_of(row) != half).unwrap_or(rows);
+            let here = &x[start * cols..end * cols];
+            for (moment, group) in self.0[half].iter_mut().zip(column_groups(cols, width)) {
                 let part = match group.len() == cols {
                     true => Cow::Borrowed(here),
                     false => here.chunks_exact(cols).flat_map(|row| &row[group.clone()]).copied().collect(),
                 };
                 moment.add(cpu, &part, group.len())?;
             }
-            self.rows += here.len() / cols;
-            x = rest;
+            start = end;
         }
         Ok(())
     }
@@ -133,7 +129,7 @@ impl Halves {
         let Shape { cols, width } = shape;
         let mut counts = [0; 2];
         let mut sums = [Vec::new(), Vec::new()];
-        for (half, moments) in self.moments.into_iter().enumerate() {
+        for (half, moments) in self.0.into_iter().enumerate() {
             sums[half].reserve_exact(Moments::sums_of(cols, width));
             for (mut moment, group) in moments.into_iter().zip(column_groups(cols, width)) {
                 moment.take_block(cpu, group.len())?;
@@ -151,7 +147,7 @@ impl<'a> State<'a> {
         wanted: Vec<Wanted>,
         sinks: &'a [Sink],
         plan: &'a FitPlan,
-        (text, clock): (&FitText, Option<Clock<'a>>),
+        (text, clock): (&'a FitText, Option<Clock<'a>>),
     ) -> Self {
         Self {
             checkpoint,
@@ -159,7 +155,7 @@ impl<'a> State<'a> {
             wanted,
             sinks,
             plan,
-            window: text.sequences.iter().map(Vec::len).max().unwrap_or(1).max(1),
+            text,
             clock,
             open: BTreeMap::new(),
             fitted: Vec::new(),
@@ -171,8 +167,8 @@ impl<'a> State<'a> {
     }
 
     /// With what an earlier call did.
-    pub(super) fn taking_up(mut self, journal: Option<Journal>) -> Self {
-        for input in journal.iter().flat_map(Journal::inputs) {
+    pub(super) fn taking_up(mut self, mut journal: Option<Journal<'a>>) -> Self {
+        for input in journal.as_mut().map(Journal::take_inputs).unwrap_or_default() {
             let Some(&site) = Site::OF_BLOCK.get(input.site) else { continue };
             self.done.insert((input.block, site));
             for (name, bits) in &input.rho {
@@ -180,7 +176,7 @@ impl<'a> State<'a> {
                     self.rho.insert((input.block, site, dtype.name()), f32::from_bits(*bits));
                 }
             }
-            for tensor in &input.tensors {
+            for tensor in input.tensors {
                 let (fitted, importance) = tensor.read();
                 if !importance.is_empty() {
                     self.importance.insert(fitted.tensor.clone(), importance);
@@ -210,7 +206,7 @@ impl<'a> State<'a> {
         for ((block, site), halves) in open {
             self.fit_input(block, site, halves)?;
         }
-        if let (Some(journal), false) = (&self.journal, is_done) {
+        if let (Some(journal), false) = (&mut self.journal, is_done) {
             // First the weights, then the journal that speaks of them.
             self.sinks.iter().try_for_each(Sink::sync)?;
             journal.write()?;
@@ -237,8 +233,6 @@ impl<'a> State<'a> {
                     continue;
                 }
                 let shrinkage = self.choose(tensor, dtype, &all, pool.as_ref())?;
-                let rho = if shrinkage.pays() { shrinkage.rho } else { Shrinkage::NONE.rho };
-                self.rho.insert((block, site, dtype.name()), rho);
                 chosen.push((dtype, shrinkage));
             }
         }
@@ -247,6 +241,8 @@ impl<'a> State<'a> {
             let joined = pool.as_ref().map(|pool| own.with_pool(pool));
             for &(dtype, shrinkage) in &chosen {
                 let input = FitInput::of(own, joined.as_ref().unwrap_or(own), dtype, shrinkage);
+                let used = input.shrinkage.rho;
+                self.rho.entry((block, site, dtype.name())).and_modify(|rho| *rho = rho.min(used)).or_insert(used);
                 for tensor in &tensors {
                     if self.encodings(tensor).contains(&dtype) {
                         let rows = tensor.rows() / all.len();
@@ -262,7 +258,7 @@ impl<'a> State<'a> {
             let importance = |one: &FittedTensor| self.importance.get(&one.tensor).map_or(&[][..], Vec::as_slice);
             let tensors = self.fitted[before..].iter().map(|one| DoneTensor::new(one, importance(one))).collect();
             let site = Site::OF_BLOCK.iter().position(|known| *known == site).unwrap_or(usize::MAX);
-            journal.add(DoneInput { block, site, rho, tensors });
+            journal.add(&DoneInput { block, site, rho, tensors })?;
         }
         Ok(())
     }
@@ -295,6 +291,7 @@ impl<'a> State<'a> {
         match self.fitted[before..].iter_mut().find(|one| one.tensor == tensor.name && one.to == to) {
             Some(one) => {
                 one.report = one.report.and(report);
+                one.shrinkage.rho = one.shrinkage.rho.min(input.shrinkage.rho);
                 one.seconds += seconds;
             }
             None => {
@@ -360,8 +357,8 @@ mod tests {
         let (cpu, shape) = (Cpu::new(), Shape { cols, width });
         let mut halves = Halves::new(shape);
         // In pieces that windows of 50 rows do not divide into.
-        for piece in x.chunks(70 * cols) {
-            halves.add(&cpu, piece, shape, 50).unwrap();
+        for (number, piece) in x.chunks(70 * cols).enumerate() {
+            halves.add(&cpu, piece, shape, |row| (70 * number + row) / 50 % 2).unwrap();
         }
         halves.finish(&cpu, shape).unwrap()
     }

@@ -112,7 +112,7 @@ struct State<'a> {
 
 impl<B: Backend> Observer<B> for Collector<'_> {
     fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> EngineResult<()> {
-        let &Observed { block, site, x, cols, parts } = observed;
+        let &Observed { block, site, x, cols, parts, .. } = observed;
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = |&(open, at): &(usize, Site)| (open, at == Site::Output);
         if state.open.keys().next().is_some_and(|open| place(open) != (block, site == Site::Output)) {
