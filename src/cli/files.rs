@@ -22,7 +22,12 @@ use bitworth_report::tensors;
 #[derive(Args)]
 pub struct WriteArgs {
     // As much as is good where none is given: 256M for quantizing, what it takes for fitting.
-    #[arg(long, value_parser = parse_memory, value_name = "SIZE", help = MEMORY_HELP)]
+    #[arg(
+        long,
+        value_parser = parse_memory,
+        value_name = "SIZE",
+        help = format!("{MEMORY_HELP} [default: 256M; with --fit what it takes]")
+    )]
     pub max_memory: Option<u64>,
     /// Take up the unfinished files of an earlier run of the same command, and leave them when this one ends early.
     #[arg(long)]

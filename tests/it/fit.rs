@@ -100,9 +100,9 @@ fn a_text_that_is_too_short_and_options_that_do_not_go_with_it_are_refused() {
     for (more, expected) in [
         (&["--fit", "short.txt"][..], "short.txt"),
         (&["--fit", "data/calib.txt", "--allow-non-finite"], "--allow-non-finite"),
-        // Moments of 8.25 MiB in groups of 256 columns, and as much for activations.
-        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "16M"], "--max-memory 17"),
-        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "1M"], "--max-memory "),
+        // Activations of 2 MiB, moments of 7.25 MiB and 2.5 MiB of weights, by the test of dry runs: one figure, whatever was given.
+        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "11M"], "--max-memory 12 (MiB)"),
+        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "1M"], "--max-memory 12 (MiB)"),
         (&["--fit", "data/calib.txt", "--report", "short.txt"], "no parquet file"),
     ] {
         let args = [&["quantize", "demo-model", "--to", "q4_0", "--out", "out", "--device", "cpu"], more].concat();
@@ -144,10 +144,15 @@ fn a_dry_run_says_what_fitting_takes_and_makes_nothing() {
     let fit = &said["fit"];
     let counted = ["tokens", "windows", "passes", "inputs", "tensors"].map(|key| fit[key].as_u64().unwrap());
     assert_eq!(counted, [2048, 8, 1, 12, 21]);
-    // Four inputs of a block as f64 in two halves, and one that is being fitted to.
-    assert_eq!(fit["moment_bytes"].as_u64(), Some((4 * 16 + 68) * 256 * 256));
+    // Four inputs of a block as f64 in two halves with 256 rows that wait, and one that is being fitted to.
+    assert_eq!(fit["moment_bytes"].as_u64(), Some((4 * 16 + 20) * 256 * 256 + 4 * 2 * 256 * 256 * 4));
+    // Two blocks in 16 bits, of five matrices with 256 x 256 weights, two with half of that and some norms; 16 bytes for each weight
+    // of a matrix that is fitted.
+    let weights = fit["weight_bytes"].as_u64().unwrap() as f64 / f64::from(2 * 2 * 6 * 65536 + 16 * 65536);
+    assert!((1.0..1.01).contains(&weights), "{weights}");
     assert!(fit["activation_bytes"].as_u64().unwrap() >= 2048 * 256 * 4);
     assert!(fit["grouped"].as_array().unwrap().is_empty() && fit["predicted_kld"].is_null(), "{fit}");
+    assert_eq!(json(dir, &[&args[..], &["--max-memory", "12M"]].concat())["fit"], *fit, "what a refusal asks for is enough");
     assert!(!dir.join("out").exists());
     let output = common::run(dir, &args);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -201,6 +206,31 @@ fn hashes_reports_and_what_a_file_says_of_its_inputs() {
     assert!(number("weighted_error") > 0.0);
     assert_eq!(number("rows_fitted") + number("rows_kept"), 256.0);
     assert!(number("fit_loss") < 1.0 && number("held_out") < 1.0);
+}
+
+#[test]
+fn a_fitted_source_leaves_nothing_of_itself_and_the_matrix_weighs_what_is_not_fitted() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let text = ["--text", "data/calib.txt", "--ctx", "128", "--chunks", "4", "--process-output", "--device", "cpu"];
+    json(dir, &[&["imatrix", "demo-model", "--out", "i.gguf"], &text[..]].concat());
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "128", "--fit-tokens", "512", "--device", "cpu"];
+    let report = ["--imatrix", "i.gguf", "--report", "r.parquet"];
+    json(dir, &[&["quantize", "demo-model", "--to", "q4_0", "--out", "f.gguf"], &fit[..], &report].concat());
+    let report = common::parquet(&dir.join("r.parquet"));
+    let column = |name: &str| report.names().iter().position(|known| known == name).unwrap();
+    let (tensor, error) = (column("tensor"), column("weighted_error"));
+    let rows: Vec<Vec<String>> = (0..report.len()).map(|i| report.row(i)).collect();
+    let embedding = rows.iter().find(|row| row[tensor].contains("token_embd.weight")).unwrap();
+    assert_ne!(embedding[error], "Null");
+
+    // Q8_0 is not fitted, so that the file has no inputs to speak of.
+    let again = ["quantize", "f.gguf", "--to", "q8_0", "--allow-requantize", "--out", "g.gguf"];
+    json(dir, &[&again[..], &fit].concat());
+    let file = GgufFile::open(&dir.join("g.gguf")).unwrap();
+    let keys: Vec<&str> = file.metadata.iter().map(|(key, _)| key).filter(|key| key.starts_with("bitworth.fit.")).collect();
+    assert_eq!(keys, ["bitworth.fit.texts_sha256", "bitworth.fit.tokens", "bitworth.fit.version"]);
 }
 
 /// Stops after so many rows.
@@ -272,6 +302,107 @@ fn a_call_that_was_stopped_goes_on_with_what_is_done() {
     stopped();
     assert!(run("f.gguf", &FitOptions::default(), 1100).unwrap_err().is_interruption());
     assert!(!journal.exists() && !partial.exists());
+}
+
+/// Removes a file when so many rows are through.
+struct RemoveAfter<'a>(AtomicU64, u64, &'a Path);
+
+impl Progress for RemoveAfter<'_> {
+    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
+
+    fn advance(&self, by: u64) {
+        if self.0.fetch_add(by, Ordering::Relaxed) + by >= self.1 {
+            let _ = std::fs::remove_file(self.2);
+        }
+    }
+
+    fn finish(&self) {}
+}
+
+/// A call is taken up only where it would write the same bytes, and nobody else wrote to any of its files.
+#[test]
+fn what_another_call_has_left_is_not_taken_up() {
+    const CTX: usize = 64;
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    let checkpoint = Arc::new(Checkpoint::open(&dir.join("demo-model")).unwrap());
+    let variant = Variant::Stored(checkpoint.clone());
+    let tokenizer = Tokenizer::new(&checkpoint).unwrap();
+    let text = |file: &str, ctx: usize| {
+        let texts = vec![dir.join("data").join(file).display().to_string()];
+        FitText::read(&FitSpec { texts, tokens: 4 * CTX, ctx }, &tokenizer).unwrap()
+    };
+    let outputs = |names: &[&str]| -> Vec<Output> {
+        let of = |name: &&str| {
+            let recipe = Recipe::find(name).unwrap();
+            Output::of(checkpoint.as_ref(), &recipe, &PlanOptions::default(), &dir.join(format!("{name}.gguf"))).unwrap()
+        };
+        names.iter().map(of).collect()
+    };
+    let notes = Mutex::new(Vec::new());
+    let note = |text: &str| notes.lock().unwrap().push(text.to_owned());
+    let options = |resume: bool| FitOptions { resume, note: &note, ..FitOptions::default() };
+    let run = |names: &[&str], text: &FitText, options: &FitOptions<'_>, limit: u64| -> Result<(), Error> {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        let watch = Watch { progress: &progress, stop: &stop };
+        fit(&Cpu::new(), &variant, outputs(names), text, options, watch).map(drop)
+    };
+    let both = ["q4_0", "q3_k_m"];
+    let (a, one_block) = (text("calib.txt", CTX), 5 * CTX as u64);
+    let names = || {
+        let found = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut found: Vec<String> = found.filter(|name| name.contains(".gguf")).collect();
+        found.sort();
+        found
+    };
+    let made = || both.map(|name| std::fs::read(dir.join(format!("{name}.gguf"))).unwrap());
+    run(&both, &a, &options(false), u64::MAX).unwrap();
+    let expected = made();
+    let remove = || names().iter().for_each(|name| std::fs::remove_file(dir.join(name)).unwrap());
+    let journal = |name: &str| dir.join(format!(".{name}.gguf.partial.json"));
+
+    let touch = || {
+        let weights = std::fs::File::options().write(true).open(dir.join("demo-model/model.safetensors")).unwrap();
+        weights.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    };
+    let stopped = |names: &[&str], text: &FitText| assert!(run(names, text, &options(true), one_block).is_err());
+    let stale: [(&str, &dyn Fn(), &str); 7] = [
+        ("nothing", &|| (), ""),
+        ("fitted anew", &|| stopped(&["q3_k_m"], &text("eval.txt", CTX)), "another call has written"),
+        ("another text", &|| (remove(), stopped(&both, &text("eval.txt", CTX))).1, "other settings or texts"),
+        ("another ctx", &|| (remove(), stopped(&both, &text("calib.txt", 2 * CTX))).1, "other settings or texts"),
+        ("no mark", &|| std::fs::remove_file(journal("q3_k_m")).unwrap(), "another call has written"),
+        ("no journal", &|| std::fs::remove_file(journal("q4_0")).unwrap(), "unfinished files have no journal"),
+        ("a touched model", &touch, "another model"),
+    ];
+    for (what, change, said) in stale {
+        remove();
+        stopped(&both, &a);
+        let beside = both.map(|name| [format!(".{name}.gguf.partial"), format!(".{name}.gguf.partial.json")]);
+        let mut left: Vec<String> = beside.into_iter().flatten().collect();
+        left.sort();
+        assert_eq!(names(), left, "{what}");
+        change();
+        notes.lock().unwrap().clear();
+        run(&both, &a, &options(true), u64::MAX).unwrap();
+        let notes: Vec<String> = notes.lock().unwrap().clone();
+        assert_eq!(notes.len(), usize::from(!said.is_empty()), "{what}: {notes:?}");
+        assert!(notes.iter().all(|note| note.contains(said)), "{what}: {notes:?}");
+        assert!(made() == expected, "{what}");
+        assert_eq!(names(), ["q3_k_m.gguf", "q4_0.gguf"], "{what}");
+    }
+
+    // Where one file cannot be completed, none has its name.
+    remove();
+    let partial = dir.join(".q3_k_m.gguf.partial");
+    let progress = RemoveAfter(AtomicU64::new(0), 3 * 4 * CTX as u64, &partial);
+    let clock = || 0.0;
+    let options = FitOptions { report: Some(&clock), ..FitOptions::default() };
+    let watch = Watch { progress: &progress, stop: &AtomicBool::new(false) };
+    assert!(fit(&Cpu::new(), &variant, outputs(&both), &a, &options, watch).is_err());
+    assert!(names().is_empty(), "{:?}", names());
 }
 
 /// What an expert's outputs lose is weighed by its own rows and as many of all experts as it has columns, which is computed here

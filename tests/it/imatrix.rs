@@ -182,6 +182,41 @@ fn capture(variant: &Variant, windows: &[Vec<u32>]) -> BTreeMap<(usize, Site, us
     seen.0.into_inner().unwrap()
 }
 
+/// Of every row on its way into experts, the row that it is of.
+struct Gathers(Mutex<[BTreeMap<usize, Vec<f32>>; 2]>);
+
+impl<B: Backend> Observer<B> for Gathers {
+    fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> EngineResult<()> {
+        let Some(kind) = [Site::Router, Site::Experts].iter().position(|site| *site == observed.site) else { return Ok(()) };
+        let cols = observed.cols;
+        let mut all = self.0.lock().unwrap();
+        for (_, rows) in observed.parts {
+            for row in rows.clone() {
+                let x = backend.read(observed.x, row * cols..(row + 1) * cols)?;
+                let place = observed.block << 32 | observed.row(row);
+                let known = all[kind].entry(place).or_insert_with(|| x.clone());
+                assert_eq!(*known, x, "row {row}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An observer can tell which token a row is of, also where it goes to experts: what they read is what the router read there.
+#[test]
+fn rows_of_experts_are_told_by_their_tokens() {
+    let Some(variant) = model("mixtral") else { return };
+    let windows = windows(&variant);
+    let rows: usize = windows.iter().map(Vec::len).sum();
+    let seen = Gathers(Mutex::default());
+    let stop = AtomicBool::new(false);
+    let observation = Observation { variant: &variant, sequences: &windows, limits: small(), output: false, observer: &seen };
+    sweep::observe(&Cpu::new(), &observation, &Silent, &stop).unwrap();
+    let [router, experts] = seen.0.into_inner().unwrap();
+    assert_eq!(router.len(), rows * variant.hparams().block_count);
+    assert!(router == experts);
+}
+
 fn small() -> SweepLimits {
     SweepLimits { buffer_bytes: 1, ..SweepLimits::default() }
 }

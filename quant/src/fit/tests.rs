@@ -310,3 +310,42 @@ fn formats_of_grids_lose_less_by_feedback_between_blocks() {
         }
     }
 }
+
+#[test]
+fn an_expert_that_no_token_reached_has_the_importance_of_all() {
+    let mut world = World::new(256, 11);
+    let experts = [world.moments(300), world.moments(0)];
+    let pool = Moments::pool(&experts).unwrap();
+    let input = FitInput::of(&experts[1], &experts[1].with_pool(&pool), DType::Q4_0, Shrinkage { rho: 0.2, held_out: 0.5 });
+    for (own, all) in input.importance().iter().zip(experts[0].importance().unwrap()) {
+        assert!((own / all - 1.0).abs() < 1e-5, "{own} and {all}");
+    }
+    // Nothing to feed back, and nothing of all where nothing is known.
+    assert_eq!(input.shrinkage.rho, 1.0);
+    let alone = FitInput::of(&experts[1], &experts[1], DType::Q4_0, Shrinkage { rho: 0.2, held_out: 0.5 });
+    assert!(alone.importance().iter().all(|&weight| weight == 1.0));
+}
+
+/// What an input says is what it does: the choice, or 1 where that cannot be done in one of its groups.
+#[test]
+fn the_share_of_the_diagonal_that_is_said_is_the_one_that_is_used() {
+    let n = 512;
+    let mut world = World::new(n, 12);
+    let whole = world.moments(400);
+    let sums = [0, 1].map(|half| blocks(&whole.sums[half], n, 256));
+    let mut grouped = Moments { width: 256, sums, ..whole };
+    let used = |moments: &Moments, held_out: f64| {
+        let input = FitInput::of(moments, moments, DType::Q4_0, Shrinkage { rho: 0.35, held_out });
+        (input.shrinkage.rho, input.shrinkage.held_out)
+    };
+    assert_eq!(used(&grouped, 0.5), (0.35, 0.5));
+    assert_eq!(used(&grouped, 1.5), (1.0, 1.5));
+    // No sums of products: with all columns against each other no damping makes it one, but its diagonal is.
+    for sums in &mut grouped.sums {
+        let mean = (0..256).map(|i| sums[256 * 256 + i * 257]).sum::<f32>() / 256.0;
+        for (at, sum) in sums[256 * 256..].iter_mut().enumerate() {
+            *sum = if at % 257 == 0 { mean } else { -mean };
+        }
+    }
+    assert_eq!(used(&grouped, 0.5), (1.0, 0.5));
+}

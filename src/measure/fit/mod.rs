@@ -287,3 +287,20 @@ pub fn summary(fitted: &[FittedTensor]) -> String {
     let kept = if unfitted > 0 { format!("; {unfitted} keep the importance matrix's bytes") } else { String::new() };
     format!("{} tensors fitted, loss of their outputs {share:+.1} %{kept}", fitted.len() - unfitted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_or_texts_go_to_the_halves_in_turn() {
+        let hashes = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let places = |texts: usize| (0..texts).flat_map(|text| (0..3).map(move |window| (text, window))).collect::<Vec<_>>();
+        assert_eq!(halves(&hashes(&["a"]), &places(1)), [0, 1, 0]);
+        assert_eq!(halves(&hashes(&["a", "b", "c"]), &places(3)), [0, 0, 0, 1, 1, 1, 0, 0, 0]);
+        // One text that is named twice.
+        assert_eq!(halves(&hashes(&["a", "a"]), &places(2)), [0, 1, 0, 0, 1, 0]);
+        let text = FitText { sequences: vec![vec![0; 4]; 3], halves: vec![0, 1, 0], sha256: hashes(&["a"]) };
+        assert_eq!((0..12).map(|row| text.half_of(row)).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]);
+    }
+}

@@ -363,6 +363,32 @@ mod tests {
         halves.finish(&cpu, shape).unwrap()
     }
 
+    /// Tokens are numbers that only they have, in a column of their half's: what one expert has in one half no other has in the
+    /// other, however many tokens each of them sees.
+    #[test]
+    fn a_token_is_in_one_half_for_all_experts() {
+        const COLS: usize = 32;
+        let (cpu, shape) = (Cpu::new(), Shape { cols: COLS, width: COLS });
+        let window = 10;
+        let half_of = |token: usize| token / window % 2;
+        let every = [1, 3, 7];
+        for every in every {
+            let tokens: Vec<usize> = (0..300).step_by(every).collect();
+            let mut halves = Halves::new(shape);
+            for tokens in tokens.chunks(25) {
+                let row = |&token: &usize| (0..COLS).map(move |col| if col == token / window { 1.0 } else { 0.0 });
+                let x: Vec<f32> = tokens.iter().flat_map(row).collect();
+                halves.add(&cpu, &x, shape, |row| half_of(tokens[row])).unwrap();
+            }
+            let found = halves.finish(&cpu, shape).unwrap();
+            for col in 0..30 {
+                let expected = tokens.iter().filter(|&&token| token / window == col).count() as f32;
+                let halves = [0, 1].map(|half| found.sums[half][col * COLS + col]);
+                assert_eq!(halves, if col % 2 == 0 { [expected, 0.0] } else { [0.0, expected] }, "window {col}, every {every}");
+            }
+        }
+    }
+
     #[test]
     fn groups_hold_the_products_of_their_columns_in_both_halves_of_the_text() {
         let (cols, width, rows) = (80, 32, 300);
