@@ -182,8 +182,9 @@ fn capture(variant: &Variant, windows: &[Vec<u32>]) -> BTreeMap<(usize, Site, us
     seen.0.into_inner().unwrap()
 }
 
-/// Of every row on its way into experts, the row that it is of.
-struct Gathers(Mutex<[BTreeMap<usize, Vec<f32>>; 2]>);
+/// What routers and experts read, by block and row of the walk.
+#[derive(Default)]
+struct Gathers(Mutex<[BTreeMap<(usize, usize), Vec<f32>>; 2]>);
 
 impl<B: Backend> Observer<B> for Gathers {
     fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> EngineResult<()> {
@@ -193,7 +194,7 @@ impl<B: Backend> Observer<B> for Gathers {
         for (_, rows) in observed.parts {
             for row in rows.clone() {
                 let x = backend.read(observed.x, row * cols..(row + 1) * cols)?;
-                let place = observed.block << 32 | observed.row(row);
+                let place = (observed.block, observed.row(row));
                 let known = all[kind].entry(place).or_insert_with(|| x.clone());
                 assert_eq!(*known, x, "row {row}");
             }
@@ -208,7 +209,7 @@ fn rows_of_experts_are_told_by_their_tokens() {
     let Some(variant) = model("mixtral") else { return };
     let windows = windows(&variant);
     let rows: usize = windows.iter().map(Vec::len).sum();
-    let seen = Gathers(Mutex::default());
+    let seen = Gathers::default();
     let stop = AtomicBool::new(false);
     let observation = Observation { variant: &variant, sequences: &windows, limits: small(), output: false, observer: &seen };
     sweep::observe(&Cpu::new(), &observation, &Silent, &stop).unwrap();

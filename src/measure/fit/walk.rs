@@ -371,8 +371,7 @@ mod tests {
         let (cpu, shape) = (Cpu::new(), Shape { cols: COLS, width: COLS });
         let window = 10;
         let half_of = |token: usize| token / window % 2;
-        let every = [1, 3, 7];
-        for every in every {
+        for every in [1, 3, 7] {
             let tokens: Vec<usize> = (0..300).step_by(every).collect();
             let mut halves = Halves::new(shape);
             for tokens in tokens.chunks(25) {
