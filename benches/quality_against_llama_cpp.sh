@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What files of the same size lose: llama-quantize with llama-imatrix's matrix against `bitworth quantize --fit`, both from one
 # text, judged by llama-perplexity --kl-divergence on other texts, and by `bitworth compare` with paired intervals. Fails where
-# the files differ in a tensor's name, type, shape or size, or in a key that is not of bitworth. Prints Markdown tables.
+# the files differ in a tensor's name, type, shape or size, in a key that is not of bitworth, in the value of a key that both have,
+# or in size by more than bitworth's own keys take. Prints Markdown tables.
 #   benches/quality_against_llama_cpp.sh MODEL CALIBRATION_TEXT TEXT[,TEXT...] LLAMA_BIN_FOLDER
 # MODEL is a GGUF file of floats or a Hugging Face folder. Settings, from the environment:
 #   BITWORTH=bitworth          the program
@@ -12,7 +13,7 @@
 #   WORK=FOLDER                where files go [default: a new temporary folder; either way what is made is removed]
 set -euo pipefail
 
-[ $# -eq 4 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -eq 4 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 source=$1 calibration=$2 texts=$3 llama=$4
 bitworth=${BITWORTH:-bitworth} types=${TYPES:-Q4_K_M Q3_K_M Q2_K Q4_0}
 ctx=${CTX:-512} chunks=${CHUNKS:-64} eval_chunks=${EVAL_CHUNKS:-32} threads=${THREADS:-$(nproc)}
@@ -46,7 +47,10 @@ size() { wc -c <"$1" | tr -d ' '; }
 # The paragraphs of what inspect says, from the end: a sum, tensors, keys.
 paragraph() { "$bitworth" inspect "$1" | awk -v RS= -v back="$2" '{ all[NR] = $0 } END { print all[NR - back] }'; }
 tensors() { paragraph "$1" 1; }
-keys() { paragraph "$1" 2 | awk '{ print $1 }' | sort; }
+values() { paragraph "$1" 2 | awk '{ $1 = $1; print }'; }
+keys() { values "$1" | awk '{ print $1 }' | sort; }
+# Bytes that the keys of bitworth may take.
+own_keys=65536
 
 echo "$(uname -m), $(basename "$source"); $chunks windows of $ctx tokens of $(basename "$calibration") for both," \
     "$eval_chunks of each other text"
@@ -62,6 +66,17 @@ for type in $types; do
     others=$(grep -v '^bitworth\.' <<<"$alone" | tr '\n' ' ' || true)
     if [ -n "${others// /}" ]; then
         echo "error: $type: keys differ that are not of bitworth: $others" >&2
+        exit 1
+    fi
+    differ=$(awk 'NR == FNR { theirs[$1] = $0; next } $1 in theirs && theirs[$1] != $0 { printf "%s ", $1 }' \
+        <(values "$(theirs "$type")") <(values "$(ours "$type")"))
+    if [ -n "$differ" ]; then
+        echo "error: $type: keys have other values: $differ" >&2
+        exit 1
+    fi
+    more=$(($(size "$(ours "$type")") - $(size "$(theirs "$type")")))
+    if [ "${more#-}" -gt "$own_keys" ]; then
+        echo "error: $type: sizes differ by $more bytes, more than keys of bitworth take" >&2
         exit 1
     fi
     echo "| $type | $(size "$(theirs "$type")") | $(size "$(ours "$type")") | $(tr '\n' ' ' <<<"$alone")|"

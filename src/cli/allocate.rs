@@ -106,7 +106,8 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     let checkpoint = models::open(&args.model, session.watch())?;
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?.map(Arc::new);
     let options = PlanOptions { imatrix, ..PlanOptions::default() };
-    let allocator = Allocator::new(&checkpoint, &table, options)?;
+    let texts = args.fit.spec().map_or(0, |spec| spec.texts.len());
+    let allocator = Allocator::new(&checkpoint, &table, options)?.for_texts(texts);
     allocator.importance_note(&table.origin).iter().for_each(|note| session.note(note));
     let target = match (args.target_size, args.target_bpw, args.max_kld, &base) {
         (Some(bytes), ..) => Target::FileBytes(bytes),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use ::bitworth::engine::cpu::Cpu;
 use ::bitworth::engine::model::Variant;
 use ::bitworth::eval::job::FitSpec;
-use ::bitworth::measure::fit::{FitOptions, FitText, fit};
+use ::bitworth::measure::fit::{FitOptions, FitText, fit, metadata_bytes};
 use ::bitworth::measure::{Error, Watch};
 use ::bitworth::text::tokenizer::Tokenizer;
 use bitworth_quant::checkpoint::{Checkpoint, Source};
@@ -100,7 +100,8 @@ fn a_text_that_is_too_short_and_options_that_do_not_go_with_it_are_refused() {
     for (more, expected) in [
         (&["--fit", "short.txt"][..], "short.txt"),
         (&["--fit", "data/calib.txt", "--allow-non-finite"], "--allow-non-finite"),
-        // Activations of 2 MiB, moments of 7.25 MiB and 2.5 MiB of weights, by the test of dry runs: one figure, whatever was given.
+        // Activations of 2 MiB, moments of 7.25 MiB and 2.5 MiB of weights, as in the test of dry runs: one figure, whatever was
+        // given.
         (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "11M"], "--max-memory 12 (MiB)"),
         (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "1M"], "--max-memory 12 (MiB)"),
         (&["--fit", "data/calib.txt", "--report", "short.txt"], "no parquet file"),
@@ -146,8 +147,8 @@ fn a_dry_run_says_what_fitting_takes_and_makes_nothing() {
     assert_eq!(counted, [2048, 8, 1, 12, 21]);
     // Four inputs of a block as f64 in two halves with 256 rows that wait, and one that is being fitted to.
     assert_eq!(fit["moment_bytes"].as_u64(), Some((4 * 16 + 20) * 256 * 256 + 4 * 2 * 256 * 256 * 4));
-    // Two blocks in 16 bits, of five matrices with 256 x 256 weights, two with half of that and some norms; 16 bytes for each weight
-    // of a matrix that is fitted.
+    // Two blocks in 16 bits, of five matrices with 256 x 256 weights, two with half of that and some norms; 16 bytes for each
+    // weight of a matrix that is fitted.
     let weights = fit["weight_bytes"].as_u64().unwrap() as f64 / f64::from(2 * 2 * 6 * 65536 + 16 * 65536);
     assert!((1.0..1.01).contains(&weights), "{weights}");
     assert!(fit["activation_bytes"].as_u64().unwrap() >= 2048 * 256 * 4);
@@ -231,6 +232,14 @@ fn a_fitted_source_leaves_nothing_of_itself_and_the_matrix_weighs_what_is_not_fi
     let file = GgufFile::open(&dir.join("g.gguf")).unwrap();
     let keys: Vec<&str> = file.metadata.iter().map(|(key, _)| key).filter(|key| key.starts_with("bitworth.fit.")).collect();
     assert_eq!(keys, ["bitworth.fit.texts_sha256", "bitworth.fit.tokens", "bitworth.fit.version"]);
+
+    // What `allocate` keeps free for it is enough, also for many texts.
+    let (plain, texts) = (["quantize", "demo-model", "--to", "q8_0", "--out"], vec!["data/calib.txt"; 20].join(","));
+    json(dir, &[&plain[..], &["p.gguf"]].concat());
+    json(dir, &[&plain[..], &["h.gguf", "--fit", &texts, "--fit-ctx", "32", "--fit-tokens", "1280"]].concat());
+    let [plain, fitted] = ["p.gguf", "h.gguf"].map(|file| std::fs::metadata(dir.join(file)).unwrap().len());
+    let most = metadata_bytes(&Checkpoint::open(&dir.join("demo-model")).unwrap(), 20);
+    assert!((20 * 65..most + 32).contains(&(fitted - plain)), "{plain} {fitted} {most}");
 }
 
 /// Stops after so many rows.

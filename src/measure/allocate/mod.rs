@@ -22,9 +22,11 @@ use bitworth_eval::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTabl
 
 pub use trial::{Chosen, Judge, Losses, Trial, Tried, Verdict};
 
-/// Bytes of a file that are left for keys that say what it was made with (importance matrix, fitting), half of them for what
-/// fitting says of inputs. A model of many blocks has more of those.
+/// Bytes of a file that are left for keys that say what it was made with, at least: half of them for an importance matrix (of
+/// whose paths llama.cpp keeps 127 bytes) and padding, half for fitting. A model of many blocks and many texts take more.
 const RESERVED: u64 = 4096;
+/// Texts that a file may be fitted to, where nothing is said of them.
+const TEXTS: usize = 8;
 /// llama.cpp's mixes that a choice is compared with, from large to small.
 const MIXES: [&str; 9] = ["q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "q2_k"];
 
@@ -67,6 +69,8 @@ pub struct Allocator<'a> {
     plans: Vec<Plan>,
     /// By unit and type; `bytes` with padding.
     choices: Vec<Vec<Choice>>,
+    /// Texts that there is room for in a file's metadata.
+    texts: usize,
 }
 
 /// What is known of a unit, by type.
@@ -110,7 +114,13 @@ impl<'a> Allocator<'a> {
             allocate::isotonic(&mut own);
             choices.push(own);
         }
-        Ok(Self { checkpoint, options, alignment, units, types, plans, choices })
+        Ok(Self { checkpoint, options, alignment, units, types, plans, choices, texts: TEXTS })
+    }
+
+    /// For files that will be fitted to so many texts, where those are more than usual.
+    #[must_use]
+    pub fn for_texts(self, texts: usize) -> Self {
+        Self { texts: self.texts.max(texts), ..self }
     }
 
     /// The units.
@@ -185,7 +195,7 @@ impl<'a> Allocator<'a> {
             self.units.iter().flat_map(|unit| &unit.tensors).filter_map(|name| Some(mix.plan.get(name)?.bytes())).sum();
         let goal = match target {
             Target::FileBytes(most) => {
-                let reserved = RESERVED + fit::metadata_bytes(self.checkpoint).saturating_sub(RESERVED / 2);
+                let reserved = RESERVED.max(RESERVED / 2 + fit::metadata_bytes(self.checkpoint, self.texts));
                 most.checked_sub(mix.bytes - of_units + reserved).map(Goal::Bytes)
             }
             Target::BitsPerWeight(bpw) => {

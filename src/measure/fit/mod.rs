@@ -134,12 +134,19 @@ pub fn texts_of(checkpoint: &Checkpoint) -> Vec<String> {
     }
 }
 
-/// Bytes that a file of a model has more at most for what it says of its inputs.
-pub fn metadata_bytes(checkpoint: &Checkpoint) -> u64 {
+/// Bytes that a file of a model has more at most because it was fitted to so many texts, padding aside.
+pub fn metadata_bytes(checkpoint: &Checkpoint, texts: usize) -> u64 {
+    // A key with its length and type; of a text its length, of a list the type and number of what is in it.
+    let key = |key: &str| 8 + key.len() + 4;
+    let keys = [(TEXTS, 8), (TOKENS, 8), (VERSION, 8 + env!("CARGO_PKG_VERSION").len()), (SITES, 12), (RHO, 12)];
+    let keys: usize = keys.iter().map(|(name, bytes)| key(name) + bytes).sum();
+    // A hash and a comma.
+    let hashes = 65 * texts;
     let sites = (0..checkpoint.hparams().block_count).flat_map(|block| Site::OF_BLOCK.map(|site| (block, site)));
     let tensors = sites.flat_map(|(block, site)| readers(checkpoint, block, site));
     // A name with its length, and a number.
-    tensors.map(|tensor| (8 + tensor.name.len() + 4) as u64).sum()
+    let inputs: usize = tensors.map(|tensor| 8 + tensor.name.len() + 4).sum();
+    (keys + hashes + inputs) as u64
 }
 
 /// What became of one tensor in one encoding.
