@@ -235,8 +235,9 @@ fn a_fitted_source_leaves_nothing_of_itself_and_the_matrix_weighs_what_is_not_fi
 
     // What `allocate` keeps free for it is enough, also for many texts.
     let (plain, texts) = (["quantize", "demo-model", "--to", "q8_0", "--out"], vec!["data/calib.txt"; 20].join(","));
+    let small = ["--fit-ctx", "32", "--fit-tokens", "1280", "--device", "cpu"];
     json(dir, &[&plain[..], &["p.gguf"]].concat());
-    json(dir, &[&plain[..], &["h.gguf", "--fit", &texts, "--fit-ctx", "32", "--fit-tokens", "1280"]].concat());
+    json(dir, &[&plain[..], &["h.gguf", "--fit", &texts], &small[..]].concat());
     let [plain, fitted] = ["p.gguf", "h.gguf"].map(|file| std::fs::metadata(dir.join(file)).unwrap().len());
     let most = metadata_bytes(&Checkpoint::open(&dir.join("demo-model")).unwrap(), 20);
     assert!((20 * 65..most + 32).contains(&(fitted - plain)), "{plain} {fitted} {most}");
@@ -313,7 +314,7 @@ fn a_call_that_was_stopped_goes_on_with_what_is_done() {
     assert!(!journal.exists() && !partial.exists());
 }
 
-/// Removes a file when so many rows are through.
+/// Removes a file when a number of rows are through.
 struct RemoveAfter<'a>(AtomicU64, u64, &'a Path);
 
 impl Progress for RemoveAfter<'_> {

@@ -117,7 +117,7 @@ impl<'a> Allocator<'a> {
         Ok(Self { checkpoint, options, alignment, units, types, plans, choices, texts: TEXTS })
     }
 
-    /// For files that will be fitted to so many texts, where those are more than usual.
+    /// For files that will be fitted to `texts` texts, where those are more than usual.
     #[must_use]
     pub fn for_texts(self, texts: usize) -> Self {
         Self { texts: self.texts.max(texts), ..self }

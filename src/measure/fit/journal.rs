@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 const MAX_BYTES: u64 = 1 << 30;
 
 /// A journal on the disk.
-pub(super) struct Journal<'a> {
+pub(super) struct Journal {
     /// Beside each file; the first has the lines of inputs.
     paths: Vec<PathBuf>,
     lines: Lines,
@@ -30,7 +30,6 @@ pub(super) struct Journal<'a> {
     inputs: Vec<DoneInput>,
     /// Lines that are not on the disk.
     pending: Vec<u8>,
-    note: &'a (dyn Fn(&str) + Sync),
 }
 
 /// A file that lines are added to.
@@ -107,19 +106,14 @@ impl DoneTensor {
     }
 }
 
-impl<'a> Journal<'a> {
+impl Journal {
     /// Takes up what an earlier call left in the files of `sinks`, where that call was for the same bytes and no other has
     /// written to any of them since; else begins anew and says why to `note`. `how` is what decides bytes and is in none of the
     /// files. `None` without files.
     ///
     /// # Errors
     /// Files that cannot be read or written.
-    pub(super) fn open(
-        source: &Checkpoint,
-        sinks: &mut [Sink],
-        how: &str,
-        note: &'a (dyn Fn(&str) + Sync),
-    ) -> Result<Option<Self>> {
+    pub(super) fn open(source: &Checkpoint, sinks: &mut [Sink], how: &str, note: &dyn Fn(&str)) -> Result<Option<Self>> {
         let paths: Vec<PathBuf> = sinks.iter().map(Sink::journal).collect();
         let Some(first) = paths.first() else { return Ok(None) };
         let mut hash = Sha256::new_with_prefix(how);
@@ -138,7 +132,7 @@ impl<'a> Journal<'a> {
             Found::Whole(_, inputs, bytes) => match take_up(source, sinks, &inputs)? {
                 true => {
                     let lines = Lines::open(first, bytes, MAX_BYTES)?;
-                    return Ok(Some(Self { paths, lines, inputs, pending: Vec::new(), note }));
+                    return Ok(Some(Self { paths, lines, inputs, pending: Vec::new() }));
                 }
                 false => "the unfinished files have lost bytes that their journal has seen",
             },
@@ -160,7 +154,7 @@ impl<'a> Journal<'a> {
             write_whole(path, &line)?;
         }
         let lines = Lines::open(first, line.len() as u64, MAX_BYTES)?;
-        Ok(Some(Self { paths, lines, inputs: Vec::new(), pending: Vec::new(), note }))
+        Ok(Some(Self { paths, lines, inputs: Vec::new(), pending: Vec::new() }))
     }
 
     /// What an earlier call did; only the first time.
@@ -176,18 +170,16 @@ impl<'a> Journal<'a> {
         add_line(&mut self.pending, &self.lines.path, input)
     }
 
-    /// Puts what was added on the disk; what it speaks of must be there.
+    /// Puts what was added on the disk; what it speaks of must be there. What the user should know, where there is no more room.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(super) fn write(&mut self) -> bitworth_quant::Result<()> {
+    pub(super) fn write(&mut self) -> bitworth_quant::Result<Option<String>> {
         let was_full = self.lines.is_full;
         self.lines.append(&std::mem::take(&mut self.pending))?;
-        if self.lines.is_full && !was_full {
-            let path = self.lines.path.display();
-            (self.note)(&format!("{path}: too large for more; what is done from here on cannot be taken up again"));
-        }
-        Ok(())
+        let path = self.lines.path.display();
+        let note = || format!("{path}: too large for more; what is done from here on cannot be taken up again");
+        Ok((self.lines.is_full && !was_full).then(note))
     }
 
     /// Removes it, because all files are whole.

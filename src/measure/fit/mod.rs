@@ -134,7 +134,7 @@ pub fn texts_of(checkpoint: &Checkpoint) -> Vec<String> {
     }
 }
 
-/// Bytes that a file of a model has more at most because it was fitted to so many texts, padding aside.
+/// Bytes that a file of a model has more at most because it was fitted to `texts` texts, padding aside.
 pub fn metadata_bytes(checkpoint: &Checkpoint, texts: usize) -> u64 {
     // A key with its length and type; of a text its length, of a list the type and number of what is in it.
     let key = |key: &str| 8 + key.len() + 4;
@@ -198,7 +198,7 @@ pub fn fit<B: Backend>(
             (sinks, journal)
         }
     };
-    let fitter = Fitter::new(State::new(checkpoint, wanted, &sinks, &plan, (text, options.report)).taking_up(journal));
+    let fitter = Fitter::new(State::new(checkpoint, wanted, &sinks, &plan, (text, options)).taking_up(journal));
     // The plan has looked at the memory; all tokens go through in one pass.
     let limits = SweepLimits { memory_bytes: usize::MAX, ..SweepLimits::default() };
     let observation = Observation { variant, sequences: &text.sequences, limits, output: false, observer: &fitter };

@@ -12,7 +12,7 @@ use bitworth_quant::quantize::{Clock, Sink};
 use bitworth_quant::{Checkpoint, DType};
 
 use super::journal::{DoneInput, DoneTensor, Journal};
-use super::{FitPlan, FitText, FittedTensor, SiteKey, Wanted};
+use super::{FitOptions, FitPlan, FitText, FittedTensor, SiteKey, Wanted};
 use crate::readers::{matrices, readers};
 use crate::second_moment::Moment;
 use bitworth_engine::backend::Backend;
@@ -39,6 +39,7 @@ pub(super) struct State<'a> {
     plan: &'a FitPlan,
     text: &'a FitText,
     clock: Option<Clock<'a>>,
+    note: &'a (dyn Fn(&str) + Sync),
     /// By place and matrix: both halves, and the rows that came.
     open: BTreeMap<(usize, Site), Vec<Halves>>,
     /// What became of tensors.
@@ -50,7 +51,7 @@ pub(super) struct State<'a> {
     /// What an earlier call did.
     done: BTreeSet<(usize, Site)>,
     /// Where the call can be taken up again.
-    pub(super) journal: Option<Journal<'a>>,
+    pub(super) journal: Option<Journal>,
 }
 
 /// The sums of one matrix's input, of both halves of the text, by group of columns.
@@ -147,7 +148,7 @@ impl<'a> State<'a> {
         wanted: Vec<Wanted>,
         sinks: &'a [Sink],
         plan: &'a FitPlan,
-        (text, clock): (&'a FitText, Option<Clock<'a>>),
+        (text, options): (&'a FitText, &FitOptions<'a>),
     ) -> Self {
         Self {
             checkpoint,
@@ -156,7 +157,8 @@ impl<'a> State<'a> {
             sinks,
             plan,
             text,
-            clock,
+            clock: options.report,
+            note: options.note,
             open: BTreeMap::new(),
             fitted: Vec::new(),
             rho: BTreeMap::new(),
@@ -167,7 +169,7 @@ impl<'a> State<'a> {
     }
 
     /// With what an earlier call did.
-    pub(super) fn taking_up(mut self, mut journal: Option<Journal<'a>>) -> Self {
+    pub(super) fn taking_up(mut self, mut journal: Option<Journal>) -> Self {
         for input in journal.as_mut().map(Journal::take_inputs).unwrap_or_default() {
             let Some(&site) = Site::OF_BLOCK.get(input.site) else { continue };
             self.done.insert((input.block, site));
@@ -209,7 +211,9 @@ impl<'a> State<'a> {
         if let (Some(journal), false) = (&mut self.journal, is_done) {
             // First the weights, then the journal that speaks of them.
             self.sinks.iter().try_for_each(Sink::sync)?;
-            journal.write()?;
+            if let Some(note) = journal.write()? {
+                (self.note)(&note);
+            }
         }
         Ok(())
     }
