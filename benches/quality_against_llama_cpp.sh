@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What files of the same size lose: llama-quantize with llama-imatrix's matrix against `bitworth quantize --fit`, both from one
 # text, judged by llama-perplexity --kl-divergence on other texts, and by `bitworth compare` with paired intervals. Fails where
-# the files differ in a tensor's name, type, shape or size, in a key that is not of bitworth, in the value of a key that both have,
-# or in size by more than bitworth's own keys take. Prints Markdown tables.
+# the files differ in a tensor's name, type, shape or size, in a key that is not of bitworth, in the value of a key that both
+# have, or in size by more than bitworth's own keys take. Prints Markdown tables.
 #   benches/quality_against_llama_cpp.sh MODEL CALIBRATION_TEXT TEXT[,TEXT...] LLAMA_BIN_FOLDER
 # MODEL is a GGUF file of floats or a Hugging Face folder. Settings, from the environment:
 #   BITWORTH=bitworth          the program
