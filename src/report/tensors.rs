@@ -12,8 +12,8 @@ use bitworth_eval::records::write_parquet;
 
 /// Writes the reports of `written`, the outputs of the recipes `names`. Columns: `recipe`, `file`, `tensor`, `shape` (row length
 /// first), `weights`, `from`, `to`, `reason`, `bytes`, `rmse`, `max_abs_error`, `cosine`, `weighted_error` (null without an
-/// importance matrix), `norm`, `encode_seconds`; where weights were fitted also `rho` (the share of the diagonal), `held_out`
-/// (what sampled rows lose on text that they were not fitted to, over what the importance matrix's bytes lose there),
+/// importance matrix), `norm`, `encode_seconds`; where weights were fitted also `rho` (the share of the diagonal that was used),
+/// `held_out` (what sampled rows lose on text that they were not fitted to, over what the importance matrix's bytes lose there),
 /// `rows_fitted`, `rows_kept` (with the importance matrix's bytes), `fit_loss` (what outputs lose, over what they would lose with
 /// those bytes), null for other tensors. In reasons, settings have the names that `settings` gives them.
 ///
