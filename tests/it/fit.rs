@@ -528,7 +528,8 @@ fn lanes_are_fitted_as_files_are() {
     refused(&[&["compare", "demo-model", "@q3_k_m", "--text", "data/eval.txt"], &fit[..]].concat(), "q4_k_m+fit");
     let written = [&lanes[..], &fit, &text, &["--write", "w"]].concat();
     refused(&written, "quantize --fit");
-    // The memory of the job bounds fitting, too: 300 windows take 150 MiB of activations, and 9.75 MiB as in the test of dry runs.
+    // The memory of the job bounds fitting, too: 300 windows take 150 MiB of activations, and 9.75 MiB as in the test of dry
+    // runs.
     std::fs::write(dir.join("large.txt"), std::fs::read_to_string(dir.join("data/calib.txt")).unwrap().repeat(20)).unwrap();
     let large = ["--fit", "large.txt", "--fit-ctx", "512", "--fit-tokens", "153600", "--max-memory", "150M"];
     let lane = ["compare", "demo-model", "@q4_0+fit", "--text", "data/eval.txt"];
