@@ -85,7 +85,7 @@ impl Job {
     /// The job, which was checked, as TOML: [`Job::parse`] makes the same job of it, with paths seen from no folder.
     ///
     /// # Errors
-    /// What no configuration says: a slice, a reference that goes by the model's name, a text that is scored at once.
+    /// What no configuration says: a slice, a reference that goes by the model's name.
     pub fn to_toml(&self) -> Result<String, Message> {
         let printed = Printed {
             arithmetic: &self.arithmetic,
@@ -99,7 +99,7 @@ impl Job {
             speed: &self.speed,
             split: &self.split,
         };
-        // A number that TOML does not have fails here; the rest is read again, so that nothing is lost without a word.
+        // It is read again, so that nothing is lost without a word.
         let text = toml::to_string(&printed).ok();
         let same = text.filter(|text| Self::parse(text, Path::new(""), "job").is_ok_and(|job| job == *self));
         same.ok_or_else(|| "a configuration cannot say all of this job: it is a slice, or made for one command".into())
