@@ -64,7 +64,13 @@ fn to_stderr(text: &str) {
 /// What of a model's directory is of no language model, where anything is.
 pub fn left_out(parts: OtherParts) -> Option<String> {
     let mib = parts.bytes as f64 / f64::from(1 << 20);
-    (parts.tensors > 0).then(|| format!("{} tensors of encoders for images or sound, {mib:.1} MiB", parts.tensors))
+    let encoders =
+        (parts.tensors > 0).then(|| format!("{} tensors of encoders for images or sound, {mib:.1} MiB", parts.tensors));
+    let count = parts.uncounted;
+    let blocks =
+        (count > 0).then(|| format!("{count} tensors of blocks that predict further tokens, which config.json does not count"));
+    let parts: Vec<String> = encoders.into_iter().chain(blocks).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Says why the command failed.

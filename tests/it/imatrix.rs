@@ -96,6 +96,23 @@ fn sums_are_those_of_llama_imatrix() {
     }
 }
 
+/// llama.cpp multiplies with no keys and values in blocks that use those of earlier ones (`src/models/gemma4.cpp`, b11434), so
+/// that llama-imatrix meets none of their matrices, though files hold them.
+#[test]
+fn nothing_goes_into_keys_that_are_not_computed() {
+    let Some(variant) = model("gemma4_e2b") else { return };
+    let found = collect(&Cpu::new(), &variant, &windows(&variant), Collect::default());
+    let h = variant.checkpoint().hparams();
+    let (own, shared): (Vec<usize>, Vec<usize>) = (0..h.block_count).partition(|&block| h.has_own_keys(block));
+    assert!(!own.is_empty() && !shared.is_empty());
+    for block in 0..h.block_count {
+        assert!(variant.checkpoint().tensor(&format!("blk.{block}.attn_k.weight")).is_some());
+        for (name, expected) in [("attn_q", true), ("attn_k", own.contains(&block)), ("attn_v", own.contains(&block))] {
+            assert_eq!(found.entries.contains_key(&format!("blk.{block}.{name}.weight")), expected, "{name} of block {block}");
+        }
+    }
+}
+
 #[test]
 fn files_are_laid_out_as_llama_imatrix_lays_them_out() {
     let dir = TempDir::new().unwrap();

@@ -148,10 +148,13 @@ pub fn find_hf(
         }
         None => {
             let known = named.iter().flat_map(|(_, hf)| hf.text_types.iter().copied());
-            Err(Error::unknown("kind of text_config", text_type.unwrap_or_default(), known))
+            Err(Error::unknown(TEXT_KIND, text_type.unwrap_or_default(), known))
         }
     }
 }
+
+/// What errors call the `model_type` of a `text_config`.
+pub(crate) const TEXT_KIND: &str = "kind of text_config";
 
 /// Classes that transformers 5 calls otherwise than published models do.
 const RENAMED: &[(&str, &str)] = &[("PhimoeForCausalLM", "PhiMoEForCausalLM")];

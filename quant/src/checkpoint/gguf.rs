@@ -9,7 +9,7 @@ use super::known::{Checkpoint, Kind, OtherParts};
 use super::place::{Place, Stored};
 use super::rows::PackedRows;
 use super::tensors;
-use crate::arch::ArchSpec;
+use crate::arch::{ArchSpec, TensorRule};
 use crate::gguf::{GgufFile, Metadata, Value};
 use crate::mmap::Span;
 use crate::packed::Factored;
@@ -27,7 +27,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
         None => (as_it_is, None),
     };
     tensors::check_known(path, arch, &hparams, container.tensors())?;
-    tensors::check_complete(path, arch, &hparams, &container)?;
+    tensors::check_complete(path, arch, &hparams, &container, TensorRule::hf_name)?;
     Ok(Checkpoint {
         container,
         kept,

@@ -4,7 +4,7 @@
 //! Absent: reading safetensors (see `crate::safetensors`), the bytes (see `place`) and the metadata (see `crate::convert`).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -33,6 +33,7 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     let arch = config.arch;
     let files = packed::unpack(HfTensors::open(path)?, &Settings::read(path, &config)?)?;
     let files = adapters.iter().try_fold(files, packed::merge)?;
+    check_language_model(path, &config, &files)?;
     check_mtp(&mut config, &files)?;
     let mut model_keys = Metadata::new();
     convert::architectures::computed(&config, files.tensors(), &mut model_keys)?;
@@ -44,13 +45,6 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
 
     let computed = computed_tensors(&config, &files)?;
     let (mapped, published, other_parts) = map_tensors(&files, &config, &hparams)?;
-    if mapped.is_empty() {
-        let others = match other_parts.tensors {
-            0 => String::new(),
-            count => format!("; its {count} tensors are of encoders for images or sound"),
-        };
-        return Err(Error::file(path, format!("has no tensor of a language model{others}")));
-    }
     let container = |tensors: Vec<Placed>| {
         Container::new(Parts {
             path: path.to_owned(),
@@ -62,7 +56,9 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     };
     let mut kept = kept_form(&mapped, &computed)?.map(container).transpose()?;
     let mut container = container(computed.into_iter().chain(in_order(mapped)).collect())?;
-    tensors::check_complete(path, arch, &hparams, &container)?;
+    let apart = files.tensors().iter().any(|tensor| tensor.name.contains("mtp."));
+    let name = |rule: &TensorRule, block| published_name(&config, rule, block, apart);
+    tensors::check_complete(path, arch, &hparams, &container, name)?;
     check_head(path, &config, &container)?;
     check_stated(path, &config, &hparams, &container)?;
     check_spared(path, &config, &hparams, &container)?;
@@ -82,28 +78,63 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     })
 }
 
+/// The number of a block that predicts further tokens, behind those of the configuration, from the name of a tensor of it.
+fn mtp_block(config: &Config, name: &str) -> Option<u32> {
+    let number = name.strip_prefix("model.layers.")?.split('.').next()?.parse::<u32>().ok()?;
+    number.checked_sub(config.block_count)
+}
+
+/// A folder has tensors of a language model, and not of encoders or of blocks for further tokens alone.
+fn check_language_model(path: &Path, config: &Config, files: &HfTensors) -> Result<()> {
+    let names = || files.tensors().iter().map(|tensor| model_name(config, &tensor.name));
+    if names().flatten().any(|name| mtp_block(config, &name).is_none()) {
+        return Ok(());
+    }
+    let others = match names().filter(Option::is_none).count() {
+        0 => String::new(),
+        count => format!("; its {count} tensors are of encoders for images or sound"),
+    };
+    Err(Error::file(path, format!("has no tensor of a language model{others}")))
+}
+
 /// Blocks that predict further tokens are there where the configuration counts them. Where it does not say, the files do.
 fn check_mtp(config: &mut Config, files: &HfTensors) -> Result<()> {
     if config.mtp_block_count == 0 {
         return Ok(());
     }
-    let is_mtp = |name: &str| {
-        let number = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
-        number.is_some_and(|number| number >= config.block_count)
-    };
-    if files.tensors().iter().filter_map(|t| model_name(config, &t.name)).any(|name| is_mtp(&name)) {
+    let names = files.tensors().iter().filter_map(|tensor| model_name(config, &tensor.name));
+    let found: BTreeSet<u32> = names.filter_map(|name| mtp_block(config, &name)).collect();
+    // More of them than are counted have an error of their own.
+    if found.len() >= config.mtp_block_count as usize {
         return Ok(());
     }
     let Some(key) = config.states_mtp else {
-        config.mtp_block_count = 0;
+        config.mtp_block_count = found.len() as u32;
         return Ok(());
     };
+    let (has, remedy) = match found.len() {
+        0 => (
+            "no tensors of them".to_owned(),
+            "; set it to 0 to do without, as transformers leaves them out when it saves a model",
+        ),
+        count => (format!("tensors of {count}"), ""),
+    };
     let what = format!(
-        "counts {} blocks that predict further tokens, but the folder has no tensors of them (mtp.* or model.layers.{}.*), as \
-         transformers leaves them out when it saves a model; set it to 0 to do without",
+        "counts {} blocks that predict further tokens, but the folder has {has} (mtp.* or model.layers.{}.*){remedy}",
         config.mtp_block_count, config.block_count
     );
     Err(config.keys().error(key, what))
+}
+
+/// The name of a rule's tensor in safetensors files, where those keep blocks for further tokens `apart`.
+fn published_name(config: &Config, rule: &TensorRule, block: usize, apart: bool) -> String {
+    let name = rule.hf_name(block);
+    let Some(number) = mtp_block(config, &name).filter(|_| apart) else { return name };
+    let own = name.splitn(4, '.').nth(3).unwrap_or_default();
+    match MTP_NAMES.iter().find(|(_, ours)| *ours == own) {
+        Some((theirs, _)) => format!("mtp.{theirs}"),
+        None => format!("mtp.layers.{number}.{own}"),
+    }
 }
 
 /// Tensors made from the configuration, which the converter writes first.
@@ -203,6 +234,9 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
         let dropped = config.arch.dropped.contains(&&*name) && is_the_embedding(files, config, tensor);
         // Nothing counts them, and transformers passes over them.
         let uncounted = config.arch.mtp == MtpBlocks::Kept && config.mtp_block_count == 0 && tensor.name.starts_with("mtp.");
+        if uncounted {
+            other_parts.uncounted += 1;
+        }
         if left_out || as_metadata || dropped || uncounted || is_mtp_left_out(config, &name)? {
             continue;
         }

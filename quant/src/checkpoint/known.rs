@@ -37,13 +37,15 @@ pub(super) enum Kind {
     Gguf,
 }
 
-/// Tensors of a directory that are of no language model: of encoders of images or sound. They are left out.
+/// Tensors of a directory that are left out: those of no language model, of encoders of images or sound, and uncounted blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OtherParts {
     /// How many.
     pub tensors: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Tensors beside them of blocks that predict further tokens, which the configuration does not count.
+    pub uncounted: usize,
 }
 
 /// How the weights of a directory are stored that are not all floats.

@@ -52,24 +52,31 @@ pub(super) fn check_shape(path: &Path, name: &str, found: &[usize], expected: &[
     Err(Error::tensor(path, name, what))
 }
 
-/// No tensor is missing. `name` gives the name under which the source has the tensor of a rule.
-pub(super) fn check_complete(path: &Path, arch: &ArchSpec, h: &HParams, found: &Container) -> Result<()> {
+/// No tensor is missing. `published` gives the name under which safetensors files have the tensor of a rule.
+pub(super) fn check_complete(
+    path: &Path,
+    arch: &ArchSpec,
+    h: &HParams,
+    found: &Container,
+    published: impl Fn(&TensorRule, usize) -> String,
+) -> Result<()> {
     let mut missing = Vec::new();
     for rule in arch.tensors {
         let blocks = if rule.role.per_block() { h.stored_block_count() } else { 1 };
         for block in (0..blocks).filter(|&block| rule.presence.required(h, block)) {
             let name = rule.role.gguf_name(block);
             if found.tensor(&name).is_none() {
-                missing.push((block, name, rule.hf_name(block)));
+                missing.push((block, name, published(rule, block)));
             }
         }
     }
     // The rule that comes first speaks for a role with several.
     missing.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     missing.dedup_by(|a, b| a.1 == b.1);
-    let Some((_, first, hf_name)) = missing.first() else { return Ok(()) };
+    let Some((block, first, hf_name)) = missing.first() else { return Ok(()) };
     let others = missing.len() - 1;
-    let mut what = format!("is missing (in safetensors files: {hf_name})");
+    let of = if h.is_mtp(*block) { "; of a block that predicts further tokens" } else { "" };
+    let mut what = format!("is missing (in safetensors files: {hf_name}{of})");
     if others > 0 {
         let names: Vec<&str> = missing.iter().skip(1).take(NAMED_MISSING).map(|(_, name, _)| name.as_str()).collect();
         let more = if others > NAMED_MISSING { ", ..." } else { "" };

@@ -149,7 +149,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("scale_attn_weights", "whether scores of attention are divided by the root of the width"),
     ("scoring_func", "how the router's scores become weights"),
     ("sliding_window", "how many tokens back attention sees"),
-    ("text_config", "a language model inside of another model"),
+    ("text_config", "a language model inside of another model, whose class is another"),
     ("topk_method", "how experts are chosen"),
     ("use_bias", "biases on matrices"),
     ("use_bidirectional_attention", "attention to later tokens, too"),
@@ -304,8 +304,14 @@ impl<'a> JsonReader<'a> {
     fn architecture(self) -> Result<(&'static ArchSpec, &'static HfClass)> {
         match self.get("architectures").and_then(|v| v.get(0)) {
             Some(Value::String(class)) => {
-                let found = arch::find_hf(class, wrapper::text_type(self), |key| self.json.contains_key(key));
-                found.map_err(|unknown| self.error("architectures", unknown.to_string()))
+                let text_type = wrapper::text_type(self);
+                let found = arch::find_hf(class, text_type, |key| self.json.contains_key(key));
+                found.map_err(|unknown| match unknown {
+                    Error::Unknown { kind: arch::TEXT_KIND, .. } if text_type.is_none() => {
+                        self.error(wrapper::TEXT, format!("is missing or has no model_type, of which {class} needs one"))
+                    }
+                    unknown => self.error("architectures", unknown.to_string()),
+                })
             }
             _ => Err(self.error("architectures", "is missing or does not name a class, as [\"LlamaForCausalLM\"]")),
         }
@@ -392,7 +398,7 @@ impl<'a> JsonReader<'a> {
         if rule.accepted.contains(&text.as_str()) {
             return Ok(());
         }
-        let shown: String = text.chars().take(80).collect();
+        let shown: String = if value.is_object() { "an object".into() } else { text.chars().take(80).collect() };
         let known = if rule.accepted.is_empty() { "null".to_owned() } else { rule.accepted.join(" or ") };
         let meaning = MEANINGS.iter().find(|(key, _)| *key == rule.key).map_or(String::new(), |(_, what)| format!(" ({what})"));
         Err(self.error(rule.key, format!("{shown} is not supported for this architecture{meaning}; only {known} is")))

@@ -32,10 +32,7 @@ impl<'a> JsonReader<'a> {
 
     /// A number from 1 to `u32::MAX`, or `None` where the key is absent.
     pub(crate) fn optional_size(self, key: &str) -> Result<Option<u32>> {
-        match self.count(key)? {
-            Some(0) => Err(self.error(key, format!("is 0, but must be a whole number from 1 to {}", u32::MAX))),
-            size => Ok(size),
-        }
+        self.whole(key, 1)
     }
 
     pub(crate) fn size(self, key: &str) -> Result<u32> {
@@ -53,10 +50,14 @@ impl<'a> JsonReader<'a> {
 
     /// A number from 0 to `u32::MAX`, or `None` where the key is absent.
     pub(crate) fn count(self, key: &str) -> Result<Option<u32>> {
+        self.whole(key, 0)
+    }
+
+    fn whole(self, key: &str, least: u32) -> Result<Option<u32>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64().map(u32::try_from) {
-            Some(Ok(count)) => Ok(Some(count)),
-            _ => Err(self.error(key, format!("is {value}, but must be a whole number from 1 to {}", u32::MAX))),
+            Some(Ok(count)) if count >= least => Ok(Some(count)),
+            _ => Err(self.error(key, format!("is {value}, but must be a whole number from {least} to {}", u32::MAX))),
         }
     }
 

@@ -452,6 +452,62 @@ fn experts_that_are_missing_or_too_many_are_named() {
     assert!(error.contains("experts.2.w3.weight: is missing") && error.contains("4 such tensors"), "{error}");
 }
 
+/// Gives tensors of an oracle model's folder other names, of the same length. What its index says is removed.
+fn rename(dir: &TempDir, names: &[(&str, &str)]) {
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("model") && name.ends_with(".safetensors") {
+            let bytes = std::fs::read(&path).unwrap();
+            let (header, data) = bytes.split_at(8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize);
+            let mut header = header.to_vec();
+            for (from, to) in names {
+                assert_eq!(from.len(), to.len());
+                while let Some(at) = header.windows(from.len()).position(|found| found == from.as_bytes()) {
+                    header[at..at + from.len()].copy_from_slice(to.as_bytes());
+                }
+            }
+            std::fs::write(&path, [&header[..], data].concat()).unwrap();
+        } else if name.ends_with(".index.json") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn folders_without_what_the_configuration_counts_say_what_is_missing() {
+    let mtp = |count: i64| move |c: &mut Json| c["text_config"]["mtp_num_hidden_layers"] = json!(count);
+    check_oracle_config("qwen35", mtp(2), &["mtp_num_hidden_layers", "counts 2 blocks", "tensors of 1"]);
+    check_oracle_config("qwen35", mtp(-1), &["mtp_num_hidden_layers", "is -1", "from 0 to"]);
+    check_oracle_config("qwen35", |c| c["text_config"] = json!(null), &["text_config", "is missing or has no model_type"]);
+    let plain = |c: &mut Json| c["architectures"] = json!(["Qwen3_5ForCausalLM"]);
+    check_oracle_config("qwen35", plain, &["text_config: an object is not supported", "whose class is another"]);
+    // Without the count they are left out, and that is known.
+    let Some(dir) = oracle_copy("qwen35") else { return };
+    edit(&dir, "config.json", mtp(0));
+    let parts = Checkpoint::open(dir.path()).unwrap().other_parts();
+    assert!(parts.tensors > 0 && parts.uncounted > 1, "{parts:?}");
+    // One of their tensors is missing: its name is that of such files.
+    let Some(dir) = oracle_copy("qwen35") else { return };
+    rename(&dir, &[("\"mtp.fc.weight", "\"visual.weight")]);
+    let error = open_error(dir.path());
+    assert!(error.contains("(in safetensors files: mtp.fc.weight; of a block that predicts further tokens)"), "{error}");
+    // Encoders alone, and with blocks for further tokens.
+    let text = [("\"model.language_model.", "\"model.visual.modelxx."), ("\"lm_head.", "\"visual.h")];
+    let further = [
+        ("\"mtp.layers.", "\"visual.abc."),
+        ("\"mtp.pre_fc_norm_", "\"visual.pre_norm_"),
+        ("\"mtp.norm.", "\"visual.n."),
+        ("\"mtp.fc.", "\"visual."),
+    ];
+    for others in [&further[..], &[]] {
+        let Some(dir) = oracle_copy("qwen35") else { return };
+        rename(&dir, &[&text, others].concat());
+        let error = open_error(dir.path());
+        assert!(error.contains("has no tensor of a language model; its "), "{error}");
+    }
+}
+
 #[test]
 fn shapes_of_changed_tensors_are_checked_as_they_are_stored() {
     check_oracle_config("gpt2", |c| c["n_inner"] = json!(200), &["mlp.c_fc.bias", "[384]", "[200]"]);

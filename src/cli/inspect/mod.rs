@@ -52,6 +52,9 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
         if about.other_parts.tensors > 0 {
             document["left_out"] = json!({ "tensors": about.other_parts.tensors, "bytes": about.other_parts.bytes });
         }
+        if about.other_parts.uncounted > 0 {
+            document["left_out_mtp"] = json!({ "tensors": about.other_parts.uncounted });
+        }
     }
     session.print(&document, || {
         let mut text = format!("{kind}, {} keys, {} tensors\n\n", metadata.len(), rows.len());
