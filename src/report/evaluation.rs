@@ -25,7 +25,7 @@ impl Power {
         Self { sizes, comparisons }
     }
 
-    /// By share of flips, the smallest difference that can be told.
+    /// The smallest difference that the task can detect, by share of flips.
     fn shown(&self, items: usize) -> [Option<f64>; FLIP_SHARES.len()] {
         FLIP_SHARES.map(|share| stats::detectable(items as u64, share, self.comparisons as u64))
     }
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(document["plan"][1]["detectable"][1]["flip_share"], 0.05);
         let table = power.table();
         assert_eq!(table.columns.len(), 2 + FLIP_SHARES.len());
-        // Of three items no difference can be told.
+        // Three items cannot detect any difference.
         assert!(table.rows[0].cells[2..].iter().all(|cell| cell.text == "none"));
         assert!(table.rows[1].cells[2..].iter().all(|cell| cell.text != "none"));
         assert_eq!(Power::new(vec![("one".to_owned(), 3)], 0).document()["comparisons"], 1, "a plan needs no model");

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::sweep::SweepLimits;
@@ -14,12 +14,12 @@ use bitworth::measure::sensitivity::{Measure, measure};
 use bitworth::measure::text::TextWindows;
 use bitworth::text::tokenizer::Tokenizer;
 use bitworth_quant::checkpoint::Source;
-use bitworth_quant::progress::{Progress, Silent, Unit};
+use bitworth_quant::progress::{Progress, Silent};
 use bitworth_quant::{Checkpoint, DType};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{self, json};
+use crate::common::{self, StopAfter, json};
 
 /// The demo world.
 fn world() -> TempDir {
@@ -114,25 +114,6 @@ fn the_error_of_outputs_is_that_of_the_second_moment() {
     }
 }
 
-/// Stops after so many rows.
-struct StopAfter<'a> {
-    rows: AtomicU64,
-    limit: u64,
-    stop: &'a AtomicBool,
-}
-
-impl Progress for StopAfter<'_> {
-    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
-
-    fn advance(&self, by: u64) {
-        if self.rows.fetch_add(by, Ordering::Relaxed) + by >= self.limit {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn finish(&self) {}
-}
-
 #[test]
 fn a_measurement_is_the_same_in_any_memory_and_when_it_was_stopped() {
     let world = world();
@@ -153,7 +134,7 @@ fn a_measurement_is_the_same_in_any_memory_and_when_it_was_stopped() {
     let (mut limit, mut stops) = (1000, 0);
     let found = loop {
         let stop = AtomicBool::new(false);
-        match run(&small, &StopAfter { rows: AtomicU64::new(0), limit, stop: &stop }, &stop) {
+        match run(&small, &StopAfter::new(limit, &stop), &stop) {
             Ok(found) => break found,
             Err(e) => assert!(e.is_interruption(), "{e}"),
         }

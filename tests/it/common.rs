@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bitworth::engine::adapter::GpuSelector;
 use bitworth::engine::gpu::Gpu;
+use bitworth_quant::progress::{Progress, Unit};
 use serde_json::Value;
 
 use crate::skip::skip;
@@ -91,4 +93,29 @@ impl Table {
 pub fn is_refused(name: &str) -> bool {
     let rows = include_str!("../../quant/tests/fixtures/refused.tsv").lines();
     rows.filter_map(|line| line.split_once('\t')).any(|(refused, _)| refused == name)
+}
+
+/// Progress that sets `stop` once it has counted `limit` rows.
+pub struct StopAfter<'a> {
+    pub rows: AtomicU64,
+    limit: u64,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> StopAfter<'a> {
+    pub fn new(limit: u64, stop: &'a AtomicBool) -> Self {
+        Self { rows: AtomicU64::new(0), limit, stop }
+    }
+}
+
+impl Progress for StopAfter<'_> {
+    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
+
+    fn advance(&self, by: u64) {
+        if self.rows.fetch_add(by, Ordering::Relaxed) + by >= self.limit {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn finish(&self) {}
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::common::{self, json};
+use crate::common::{self, StopAfter, json};
 
 /// What the loss must fall by at least, as a share, on text that nothing was fitted to.
 const GAINS: [(&str, f64); 4] = [("q4_k_m", 0.30), ("q3_k_m", 0.40), ("q2_k", 0.50), ("q4_0", 0.40)];
@@ -243,25 +243,6 @@ fn a_fitted_source_leaves_nothing_of_itself_and_the_matrix_weighs_what_is_not_fi
     assert!((20 * 65..most + 32).contains(&(fitted - plain)), "{plain} {fitted} {most}");
 }
 
-/// Stops after so many rows.
-struct StopAfter<'a> {
-    rows: AtomicU64,
-    limit: u64,
-    stop: &'a AtomicBool,
-}
-
-impl Progress for StopAfter<'_> {
-    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
-
-    fn advance(&self, by: u64) {
-        if self.rows.fetch_add(by, Ordering::Relaxed) + by >= self.limit {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn finish(&self) {}
-}
-
 #[test]
 fn a_call_that_was_stopped_goes_on_with_what_is_done() {
     let world = TempDir::new().unwrap();
@@ -273,7 +254,7 @@ fn a_call_that_was_stopped_goes_on_with_what_is_done() {
     let (recipe, variant) = (Recipe::find("q3_k_m").unwrap(), Variant::Stored(checkpoint.clone()));
     let run = |name: &str, options: &FitOptions<'_>, limit: u64| -> Result<Vec<u8>, Error> {
         let stop = AtomicBool::new(false);
-        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        let progress = StopAfter::new(limit, &stop);
         let output = Output::of(checkpoint.as_ref(), &recipe, &PlanOptions::default(), &dir.join(name)).unwrap();
         fit(&Cpu::new(), &variant, vec![output], &text, options, Watch { progress: &progress, stop: &stop })?;
         Ok(std::fs::read(dir.join(name)).unwrap())
@@ -356,7 +337,7 @@ fn what_another_call_has_left_is_not_taken_up() {
     let options = |resume: bool| FitOptions { resume, note: &note, ..FitOptions::default() };
     let run = |names: &[&str], text: &FitText, options: &FitOptions<'_>, limit: u64| -> Result<(), Error> {
         let stop = AtomicBool::new(false);
-        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        let progress = StopAfter::new(limit, &stop);
         let watch = Watch { progress: &progress, stop: &stop };
         let checkpoint = open();
         let outputs = outputs(&checkpoint, names);

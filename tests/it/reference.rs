@@ -1,7 +1,7 @@
 //! References that are kept: a comparison with one is the comparison with the walked model, and one of something else is refused.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bitworth::engine::cpu::Cpu;
 use bitworth::engine::sweep::{self, Lane, Resume, SweepLimits, SweepOptions};
@@ -10,11 +10,9 @@ use bitworth::measure::reference::store::HiddenType;
 use bitworth::measure::text::TextWindows;
 use bitworth::measure::{Watch, models};
 use bitworth::text::tokenizer::Tokenizer;
-use bitworth_quant::Progress;
-use bitworth_quant::progress::Unit;
 use serde_json::Value;
 
-use crate::common::{json, run};
+use crate::common::{StopAfter, json, run};
 
 const DEMO: &str = "demo:demo-model";
 const TEXT: [&str; 6] = ["--text", "demo:data/eval.txt", "--ctx", "64", "--chunks", "6"];
@@ -180,21 +178,6 @@ fn a_reference_of_something_else_is_refused() {
     has(&with(&[&TEXT[..], &["--reference", "b.ref"]].concat()), &["b.ref: at byte", "checksum of sequence"]);
 }
 
-/// Stops after so many rows.
-struct StopAfter<'a>(AtomicU64, u64, &'a AtomicBool);
-
-impl Progress for StopAfter<'_> {
-    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
-
-    fn advance(&self, by: u64) {
-        if self.0.fetch_add(by, Ordering::Relaxed) + by >= self.1 {
-            self.2.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn finish(&self) {}
-}
-
 #[test]
 fn a_reference_is_kept_by_a_sweep_that_was_stopped_behind_a_pass_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -210,7 +193,7 @@ fn a_reference_is_kept_by_a_sweep_that_was_stopped_behind_a_pass_and_goes_on() {
     assert_eq!(plan.passes.len(), 2);
     let keep = |name: &str, options: &SweepOptions<'_>, source: &ReferenceSource, rows: u64| {
         let stop = AtomicBool::new(false);
-        let progress = StopAfter(AtomicU64::new(0), rows, &stop);
+        let progress = StopAfter::new(rows, &stop);
         let watch = Watch { progress: &progress, stop: &stop };
         let kept = Kept {
             store: Some((dir.path().join(name), HiddenType::F32)),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitworth::engine::backend::{Arithmetic, Backend};
 use bitworth::engine::cpu::Cpu;
@@ -14,12 +14,12 @@ use bitworth::eval::request::Request;
 use bitworth::measure::requests::{self, Packed};
 use bitworth::{Tokenizer, Watch};
 use bitworth_quant::plan::PlanOptions;
-use bitworth_quant::progress::{Progress, Silent, Unit};
+use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Output, Sink, quantize};
 use bitworth_quant::{Checkpoint, Plan, Recipe};
 use tempfile::TempDir;
 
-use crate::common;
+use crate::common::{self, StopAfter};
 
 const RECIPES: [&str; 3] = ["q8_0", "q4_k_m", "q5_0"];
 
@@ -178,25 +178,6 @@ fn every_kind_of_attention_takes_common_beginnings() {
     }
 }
 
-/// Stops after so many rows.
-struct StopAfter<'a> {
-    rows: AtomicU64,
-    limit: u64,
-    stop: &'a AtomicBool,
-}
-
-impl Progress for StopAfter<'_> {
-    fn start(&self, _total: u64, _unit: Unit, _what: &str) {}
-
-    fn advance(&self, by: u64) {
-        if self.rows.fetch_add(by, Ordering::Relaxed) + by >= self.limit {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn finish(&self) {}
-}
-
 #[test]
 fn a_sweep_that_was_stopped_at_any_layer_goes_on_with_the_same_numbers() {
     let dir = TempDir::new().unwrap();
@@ -222,7 +203,7 @@ fn check_stopped(lanes: &[Lane], folder: &Path) {
     let (mut ends, mut last) = (0, 0);
     let found = loop {
         let stop = AtomicBool::new(false);
-        let progress = StopAfter { rows: AtomicU64::new(0), limit: last + 1, stop: &stop };
+        let progress = StopAfter::new(last + 1, &stop);
         let result = sweep::sweep(&Cpu::new(), lanes, &prompts, &options, &progress, &stop);
         let reached = progress.rows.load(Ordering::Relaxed);
         match result {
@@ -251,7 +232,7 @@ fn requests_that_were_stopped_go_on_with_the_same_answers() {
     let resumable = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..SweepOptions::default() };
     let answer = |options: &SweepOptions<'_>, limit: u64| {
         let stop = AtomicBool::new(false);
-        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        let progress = StopAfter::new(limit, &stop);
         requests::answer(&Cpu::new(), &lanes, &tokenizer, &packed, options, Watch { progress: &progress, stop: &stop })
     };
     let whole = answer(&SweepOptions::default(), u64::MAX).unwrap();
@@ -272,7 +253,7 @@ fn state_of_another_sweep_or_a_broken_one_is_refused() {
     let options = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..SweepOptions::default() };
     let sweep = |lanes: &[Lane], prompts: &[Sequence], limit: u64| {
         let stop = AtomicBool::new(false);
-        let progress = StopAfter { rows: AtomicU64::new(0), limit, stop: &stop };
+        let progress = StopAfter::new(limit, &stop);
         sweep::sweep(&Cpu::new(), lanes, prompts, &options, &progress, &stop).map(drop).map_err(|e| e.to_string())
     };
     let plan = sweep::plan(&Cpu::new(), &lanes, &prompts, &SweepLimits::default()).unwrap();

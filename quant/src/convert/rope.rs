@@ -204,8 +204,9 @@ impl<'a> JsonReader<'a> {
             "dynamic" => RopeConfig::Dynamic { factor: need("factor")? },
             "llama3" => {
                 let (low_freq_factor, high_freq_factor) = (need("low_freq_factor")?, need("high_freq_factor")?);
-                if high_freq_factor <= low_freq_factor {
-                    let what = format!("is {high_freq_factor}, but must be above low_freq_factor, {low_freq_factor}");
+                // Llama 4 Scout has the same for both, and nothing in between.
+                if high_freq_factor < low_freq_factor {
+                    let what = format!("is {high_freq_factor}, but must be at least low_freq_factor, {low_freq_factor}");
                     return Err(self.error("high_freq_factor", what));
                 }
                 // transformers takes the key of the whole configuration first.
@@ -368,6 +369,8 @@ mod tests {
         check(json!({"type": "linear"}), "factor", "missing from rope_scaling");
         check(json!({"type": "linear", "factor": 0}), "factor", "above 0");
         check(json!({"rope_type": "llama3", "factor": 8.0}), "low_freq_factor", "missing");
+        let crossed = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 2.0, "high_freq_factor": 1.0});
+        check(crossed, "high_freq_factor", "at least low_freq_factor, 2");
         check(json!({"type": "linear", "factor": 2.0, "alpha": 3}), "alpha", "not understood");
         check(json!("linear"), "rope_scaling", "object");
         let factors = |list: Value| json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": list}});

@@ -34,7 +34,7 @@ fn llama3_rope_factors(config: &Config) -> Vec<f32> {
             let wavelen = 1.0 / freq * std::f32::consts::TAU;
             if wavelen < high_freq_wavelen {
                 1.0
-            } else if wavelen > low_freq_wavelen {
+            } else if wavelen > low_freq_wavelen || low_freq_factor == high_freq_factor {
                 factor as f32
             } else {
                 let turns = 1.0 / wavelen * original_context as f32;
