@@ -199,9 +199,11 @@ fn capture(variant: &Variant, windows: &[Vec<u32>]) -> BTreeMap<(usize, Site, us
     seen.0.into_inner().unwrap()
 }
 
+type Gathered = BTreeMap<(usize, usize), Vec<f32>>;
+
 /// What routers and experts read, by block and row of the walk.
 #[derive(Default)]
-struct Gathers(Mutex<[BTreeMap<(usize, usize), Vec<f32>>; 2]>);
+struct Gathers(Mutex<[Gathered; 2]>);
 
 impl<B: Backend> Observer<B> for Gathers {
     fn observe(&self, backend: &B, observed: &Observed<'_, B>) -> EngineResult<()> {
