@@ -90,9 +90,12 @@ pub fn page(report: &Report) -> Page {
         add("Lanes with a better choice", vec![PageBlock::List(findings.dominated.clone())]);
     }
     if !findings.ties.is_empty() {
-        let text = "The interval of the paired difference of their divergences holds 0: on this text, size and speed should \
-             decide between";
-        add("Lanes that cannot be told apart", vec![PageBlock::Text(text.into()), PageBlock::List(findings.ties.clone())]);
+        let text = "The intervals of the paired differences of perplexity, KLD and top-1 agreement all hold no difference and \
+             are narrow: on this text, size and speed should decide between";
+        add(
+            "Lanes that are as near to the reference as each other",
+            vec![PageBlock::Text(text.into()), PageBlock::List(findings.ties.clone())],
+        );
     }
     if let Some(table) = sheet::group(rows, ColumnGroup::Tasks) {
         let verdicts = task_tables::scores(rows, report.judgement).map(PageBlock::Table);

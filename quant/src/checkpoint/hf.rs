@@ -15,7 +15,7 @@ use super::place::{Change, Place, Stored};
 use super::rows::PackedRows;
 use super::tensors;
 use crate::arch::{Factor, MtpBlocks, Numbers, Presence, Role, TensorRule, Transform, matrix_of};
-use crate::convert::wrapper::text_name;
+use crate::convert::wrapper::{missing_part, text_name};
 use crate::convert::{self, FileType, config::Config};
 use crate::gguf::{Metadata, Value};
 use crate::packed::{self, Adapter, Settings};
@@ -34,6 +34,7 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     let files = packed::unpack(HfTensors::open(path)?, &Settings::read(path, &config)?)?;
     let files = adapters.iter().try_fold(files, packed::merge)?;
     check_language_model(path, &config, &files)?;
+    check_other_parts(&config, &files)?;
     check_mtp(&mut config, &files)?;
     let mut model_keys = Metadata::new();
     convert::architectures::computed(&config, files.tensors(), &mut model_keys)?;
@@ -95,6 +96,18 @@ fn check_language_model(path: &Path, config: &Config, files: &HfTensors) -> Resu
         count => format!("; its {count} tensors are of encoders for images or sound"),
     };
     Err(Error::file(path, format!("has no tensor of a language model{others}")))
+}
+
+/// Encoders that the configuration describes are there, though they are left out: files of them that are missing are likely not
+/// the only ones.
+fn check_other_parts(config: &Config, files: &HfTensors) -> Result<()> {
+    if config.class.text_types.is_empty() {
+        return Ok(());
+    }
+    let Some(key) = missing_part(config.keys(), files.tensors().iter().map(|tensor| tensor.name.as_str())) else { return Ok(()) };
+    let what = "describes an encoder, but the folder has no tensor of it: fetch the missing files, or take this key out of the \
+                file to have the language model alone";
+    Err(config.keys().error(key, what))
 }
 
 /// Blocks that predict further tokens are there where the configuration counts them. Where it does not say, the files do.

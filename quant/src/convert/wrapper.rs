@@ -4,6 +4,7 @@
 //! Absent: which classes are such (see [`HfClass`](crate::arch::HfClass)) and what keys mean (see `config`).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -14,17 +15,17 @@ use crate::{Error, Result};
 /// The object that holds the language model's keys.
 pub(super) const TEXT: &str = "text_config";
 
-/// What the names of tensors of other parts begin with, behind an optional `model.`.
-const OTHER_PARTS: &[&str] = &[
-    "vision_tower.",
-    "vision_model.",
-    "vision_adapter.",
-    "vision_projection.",
-    "visual.",
-    "multi_modal_projector.",
-    "embed_vision.",
-    "embed_audio.",
-    "audio_tower.",
+/// What the names of tensors of other parts begin with, behind an optional `model.`, and the key whose object describes the part.
+const OTHER_PARTS: &[(&str, &str)] = &[
+    ("vision_tower.", "vision_config"),
+    ("vision_model.", "vision_config"),
+    ("vision_adapter.", "vision_config"),
+    ("vision_projection.", "vision_config"),
+    ("visual.", "vision_config"),
+    ("multi_modal_projector.", "vision_config"),
+    ("embed_vision.", "vision_config"),
+    ("embed_audio.", "audio_config"),
+    ("audio_tower.", "audio_config"),
 ];
 
 /// Keys that both levels have and that may differ: they describe the level, or mean nothing to the computation.
@@ -67,10 +68,23 @@ pub(super) fn text_type<'a>(keys: JsonReader<'a>) -> Option<&'a str> {
     keys.get(TEXT)?.get("model_type")?.as_str()
 }
 
+/// The key that describes the part other than the language model to which a tensor belongs.
+fn other_part(name: &str) -> Option<&'static str> {
+    let inner = name.strip_prefix("model.").unwrap_or(name);
+    OTHER_PARTS.iter().find(|(part, _)| inner.starts_with(part)).map(|(_, key)| *key)
+}
+
+/// The first part that `keys` describe and of which no tensor is named among `names`: its key.
+pub(crate) fn missing_part<'a>(keys: JsonReader<'_>, names: impl Iterator<Item = &'a str>) -> Option<&'static str> {
+    let found: BTreeSet<&str> = names.filter_map(other_part).collect();
+    let described = |key: &&str| keys.get(key).is_some_and(|part| part.as_object().is_some_and(|part| !part.is_empty()));
+    OTHER_PARTS.iter().map(|(_, key)| *key).find(|key| described(key) && !found.contains(key))
+}
+
 /// The name that a tensor has in the language model alone; `None` where it is of another part.
 pub(crate) fn text_name(name: &str) -> Option<Cow<'_, str>> {
     let inner = name.strip_prefix("model.").unwrap_or(name);
-    if OTHER_PARTS.iter().any(|part| inner.starts_with(part)) {
+    if other_part(name).is_some() {
         return None;
     }
     let Some(text) = inner.strip_prefix("language_model.") else { return Some(name.into()) };

@@ -509,6 +509,22 @@ fn folders_without_what_the_configuration_counts_say_what_is_missing() {
 }
 
 #[test]
+fn an_encoder_that_is_described_and_missing_is_named() {
+    let audio = |c: &mut Json| c["audio_config"] = json!({"hidden_size": 64});
+    check_oracle_config("gemma4_e2b", audio, &["config.json", "audio_config", "no tensor of it", "take this key out"]);
+    // Nothing is missing where nothing is described.
+    let Some(dir) = oracle_copy("gemma4_e2b") else { return };
+    edit(&dir, "config.json", |c| c["audio_config"] = json!(null));
+    Checkpoint::open(dir.path()).unwrap();
+    let Some(dir) = oracle_copy("gemma3_wrap") else { return };
+    rename(&dir, &[("\"vision_tower.", "\"audio_tower.x"), ("\"multi_modal_projector.", "\"audio_tower.xxxxxxxxxx")]);
+    let error = open_error(dir.path());
+    assert!(error.contains("config.json") && error.contains("vision_config") && error.contains("no tensor of it"), "{error}");
+    edit(&dir, "config.json", |c| _ = c.as_object_mut().unwrap().remove("vision_config"));
+    Checkpoint::open(dir.path()).unwrap();
+}
+
+#[test]
 fn shapes_of_changed_tensors_are_checked_as_they_are_stored() {
     check_oracle_config("gpt2", |c| c["n_inner"] = json!(200), &["mlp.c_fc.bias", "[384]", "[200]"]);
     check_oracle_config("deepseek_v3", |c| c["v_head_dim"] = json!(30), &["self_attn", "has the shape"]);

@@ -21,7 +21,8 @@ impl Lanes<'_> {
     pub(super) fn dominated(&self) -> Vec<String> {
         let say = |a: usize| {
             let b = self.beaten_by(a)?;
-            let apart = !self.cannot_be_told_apart(b, a);
+            let difference = self.differences(b, a).and_then(|d| d.divergence()).and_then(|d| d.interval);
+            let apart = difference.is_none_or(|interval| !interval.contains(0.0));
             let better = better_in(&self.rows[b], &self.rows[a], apart);
             Some(format!("{} is dominated by {}: {better}.", self.labels[a], self.labels[b]))
         };

@@ -16,7 +16,8 @@ use crate::gather::{Gathered, LaneKey};
 use crate::number::{bytes, percent, significant};
 use crate::sheet::labels;
 use crate::summary::Summary;
-pub use divergence::{DivergenceSums, divergence_sums, mean_difference};
+use divergence::{Differences, LaneSums};
+pub use divergence::{lane_sums, mean_difference};
 pub use standing::{AGREEMENT, DIVERGENCE, FEW, RESOLUTION, Standing, few_windows, resolution};
 pub(crate) use tasks::is_apart;
 
@@ -31,7 +32,7 @@ pub struct Findings {
     pub uses: Vec<String>,
     /// Lanes that another lane beats in size, divergence and (where timed) speed.
     pub dominated: Vec<String>,
-    /// Lanes whose divergences cannot be told apart.
+    /// Lanes that are as near to the reference as each other, by perplexity, divergence and agreement.
     pub ties: Vec<String>,
     /// Which tasks lose first as lanes get smaller, and which do not lose. One sentence a run.
     pub skills: Vec<String>,
@@ -43,7 +44,7 @@ pub struct Findings {
 pub fn findings(gathered: &Gathered<'_>, rows: &[Summary]) -> Findings {
     conclude(&Lanes {
         keys: gathered.lanes.iter().map(|l| &l.key).collect(),
-        sums: gathered.lanes.iter().map(divergence_sums).collect(),
+        sums: gathered.lanes.iter().map(lane_sums).collect(),
         rows,
         labels: labels(rows),
     })
@@ -57,7 +58,7 @@ pub fn of_files(gathered: &Gathered<'_>, rows: &[Summary]) -> Findings {
     let all = labels(rows);
     let found = conclude(&Lanes {
         keys: taken.iter().map(|&i| &gathered.lanes[i].key).collect(),
-        sums: taken.iter().map(|&i| divergence_sums(&gathered.lanes[i])).collect(),
+        sums: taken.iter().map(|&i| lane_sums(&gathered.lanes[i])).collect(),
         rows: &own,
         labels: taken.iter().map(|&i| all[i].clone()).collect(),
     });
@@ -85,26 +86,26 @@ fn conclude(lanes: &Lanes<'_>) -> Findings {
 /// The lanes of a report, ready to be compared.
 struct Lanes<'a> {
     keys: Vec<&'a LaneKey>,
-    sums: Vec<Option<DivergenceSums<'a>>>,
+    sums: Vec<Option<LaneSums<'a>>>,
     rows: &'a [Summary],
     labels: Vec<String>,
 }
 
 impl Lanes<'_> {
-    /// Mean difference of two lanes' divergences; `None` where they were not measured against the same reference.
-    fn difference(&self, first: usize, second: usize) -> Option<Estimate> {
+    /// The paired differences of two lanes; `None` where they were not measured against the same reference.
+    fn differences(&self, first: usize, second: usize) -> Option<Differences> {
         let same = self.keys[first].same_run(self.keys[second]);
-        mean_difference(self.sums[first].as_ref().filter(|_| same)?, self.sums[second].as_ref()?)
+        Some(Differences::of(self.sums[first].as_ref().filter(|_| same)?, self.sums[second].as_ref()?))
     }
 
-    /// Whether the paired interval of the lanes' difference holds 0.
-    fn cannot_be_told_apart(&self, first: usize, second: usize) -> bool {
-        self.difference(first, second).and_then(|d| d.interval).is_some_and(|i| i.contains(0.0))
+    /// Whether two lanes are as near to the reference as each other.
+    fn are_as_near(&self, first: usize, second: usize) -> bool {
+        self.differences(first, second).is_some_and(|d| d.show_none())
     }
 
     fn ties(&self) -> Vec<String> {
         let tied = |i: usize| -> Vec<&str> {
-            (i + 1..self.rows.len()).filter(|j| self.cannot_be_told_apart(i, *j)).map(|j| self.labels[j].as_str()).collect()
+            (i + 1..self.rows.len()).filter(|j| self.are_as_near(i, *j)).map(|j| self.labels[j].as_str()).collect()
         };
         let say = |i: usize| match tied(i)[..] {
             [] => None,
@@ -174,26 +175,53 @@ impl Lanes<'_> {
     fn verdict(&self, i: usize) -> String {
         let Some(standing) = standing::words(&self.rows[i]) else { return String::new() };
         let mut parts = vec![standing];
-        if let Some((larger, difference)) = self.next_larger(i).and_then(|j| Some((j, self.difference(i, j)?))) {
-            let (label, show) = (&self.labels[larger], |v: f64| significant(v.abs(), 3));
-            let range = |low: f64, high: f64| format!("{} – {}", show(low), show(high));
-            parts.extend(difference.interval.map(|interval| match interval {
-                i if i.contains(0.0) => format!("its divergence cannot be told apart from that of {label}, the next larger"),
-                i if i.low > 0.0 => {
-                    format!(
-                        "worse than {label}, the next larger, by a KLD of {} ({})",
-                        show(difference.value),
-                        range(i.low, i.high)
-                    )
-                }
-                i => format!(
-                    "nearer to the reference than {label}, the next larger, by a KLD of {} ({})",
-                    show(difference.value),
-                    range(i.high, i.low)
-                ),
-            }));
+        if let Some((larger, differences)) = self.next_larger(i).and_then(|j| Some((j, self.differences(i, j)?))) {
+            parts.extend(self.beside(larger, &differences));
         }
         parts.join("; ") + "."
+    }
+
+    /// How a lane with these differences stands to the next larger one; `None` where the sequences are too few for an interval.
+    fn beside(&self, larger: usize, differences: &Differences) -> Option<String> {
+        let (label, show) = (&self.labels[larger], |v: f64| significant(v.abs(), 3));
+        let range = |low: f64, high: f64| format!("{} – {}", show(low), show(high));
+        let difference = differences.divergence()?;
+        Some(match difference.interval? {
+            _ if differences.show_none() => {
+                format!("as near to it as {label}, the next larger, by perplexity, KLD and top-1 agreement")
+            }
+            interval if interval.contains(0.0) => {
+                let mut unseen = format!(
+                    "its KLD tells no difference from {label}, the next larger (differences under {} cannot be seen)",
+                    show(0.5 * (interval.high - interval.low))
+                );
+                let apart = |e: Option<Estimate>, none: f64| e.filter(|e| e.interval.is_some_and(|i| !i.contains(none)));
+                if let Some(agreement) = apart(differences.agreement(), 0.0) {
+                    unseen += &format!(", its top-1 agreement does ({:+.1} points)", 100.0 * agreement.value);
+                }
+                if let Some(ratio) = apart(differences.perplexity_ratio(), 1.0) {
+                    unseen += &format!(", its perplexity does ({})", percent_change(ratio));
+                }
+                unseen
+            }
+            interval if interval.low > 0.0 => {
+                let range = range(interval.low, interval.high);
+                format!("worse than {label}, the next larger, by a KLD of {} ({range})", show(difference.value))
+            }
+            interval => {
+                let range = range(interval.high, interval.low);
+                format!("nearer to the reference than {label}, the next larger, by a KLD of {} ({range})", show(difference.value))
+            }
+        })
+    }
+
+    /// The largest lane that this one can stand in for: as near to the reference by a direct comparison, and larger. A lane that is as
+    /// good as the reference has none that was not shown to be.
+    fn stands_in_for(&self, i: usize) -> Option<usize> {
+        let larger = |j: &usize| {
+            self.rows[*j].bytes > self.rows[i].bytes && !self.rows[*j].is_reference && !Standing::of(&self.rows[*j]).is_as_good()
+        };
+        (0..i).filter(larger).find(|j| self.are_as_near(i, *j))
     }
 
     /// What a lane is good for, in one sentence that the paired intervals carry.
@@ -225,17 +253,14 @@ impl Lanes<'_> {
                 let limits = standing::limits(row).unwrap_or_default();
                 format!("Not told from the original, but {limits}: score more text before relying on it.")
             }
-            Standing::Changed | Standing::Worse | Standing::Lower => {
-                let tied = self.next_larger(i).filter(|j| self.cannot_be_told_apart(i, *j));
-                match (tied, row.ppl_ratio) {
-                    (Some(larger), _) => format!("As near to the original as {}, and smaller.", self.labels[larger]),
-                    (None, Some(_)) if standing == Standing::Changed => {
-                        format!("Changed ({}): where nothing larger fits.", standing::predictions(row))
-                    }
-                    (None, Some(ratio)) => format!("Perplexity {}: where nothing larger fits.", percent_change(ratio)),
-                    (None, None) => String::new(),
+            Standing::Changed | Standing::Worse | Standing::Lower => match (self.stands_in_for(i), row.ppl_ratio) {
+                (Some(larger), _) => format!("As near to the original as {}, and smaller.", self.labels[larger]),
+                (None, Some(_)) if standing == Standing::Changed => {
+                    format!("Changed ({}): where nothing larger fits.", standing::predictions(row))
                 }
-            }
+                (None, Some(ratio)) => format!("Perplexity {}: where nothing larger fits.", percent_change(ratio)),
+                (None, None) => String::new(),
+            },
         }
     }
 }

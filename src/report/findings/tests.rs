@@ -1,6 +1,6 @@
 //! Tests of the findings, on the made-up records of `sample`.
 
-use super::divergence::{divergence_sums, mean_difference};
+use super::divergence::{lane_sums, mean_difference};
 use super::*;
 use crate::Report;
 use crate::gather::gather;
@@ -120,11 +120,11 @@ fn lanes_are_tied_when_the_paired_interval_holds_zero() {
 fn the_difference_is_signed_and_needs_the_same_sequences() {
     let records = with_copy("q4_0", |_| 0.5);
     let gathered = gather(&records).unwrap();
-    let sums = |name: &str| divergence_sums(gathered.lanes.iter().find(|l| l.key.lane == name).unwrap());
+    let sums = |name: &str| lane_sums(gathered.lanes.iter().find(|l| l.key.lane == name).unwrap());
     let (mut copy, own) = (sums("copy").unwrap(), sums("q4_0").unwrap());
     let difference = mean_difference(&copy, &own).unwrap();
     assert!((difference.value - 0.5).abs() < 1e-12, "{difference:?}");
-    copy[0].1.iter_mut().for_each(|(_, c)| c.count += 1);
+    copy[0].1.iter_mut().for_each(|(_, s)| s.tokens += 1);
     assert_eq!(mean_difference(&copy, &own), None);
     assert!(sums("bf16").is_none(), "the reference was compared with nothing");
 }
@@ -142,8 +142,8 @@ fn divergences_are_paired_by_text_and_sequence() {
     let plain = gather(&plain).unwrap();
     let sums = |gathered: &crate::gather::Gathered<'_>| -> Vec<(String, u32, f64)> {
         let lane = gathered.lanes.iter().find(|l| l.key.lane == "q4_0").unwrap();
-        let texts = divergence_sums(lane).unwrap();
-        texts.iter().flat_map(|(key, s)| s.iter().map(|(n, c)| (key.sha256.to_owned(), *n, c.sum))).collect()
+        let texts = lane_sums(lane).unwrap();
+        texts.iter().flat_map(|(key, s)| s.iter().map(|(n, c)| (key.sha256.to_owned(), *n, c.kld))).collect()
     };
     assert_eq!(sums(&changed).len(), 120);
     for ((text, _, own), (_, _, before)) in sums(&changed).into_iter().zip(sums(&plain)) {
@@ -151,9 +151,58 @@ fn divergences_are_paired_by_text_and_sequence() {
         assert!((own - before - 127.0 * shift).abs() < 1e-9);
     }
     let lane = |g: &crate::gather::Gathered<'_>| g.lanes.iter().position(|l| l.key.lane == "q4_0").unwrap();
-    let of = |g| divergence_sums(g).unwrap();
+    let of = |g| lane_sums(g).unwrap();
     let difference = mean_difference(&of(&changed.lanes[lane(&changed)]), &of(&plain.lanes[lane(&plain)])).unwrap();
     assert!((difference.value - 0.5).abs() < 1e-12, "{difference:?}");
+}
+
+/// The sample's q4_0 and a smaller `copy` of it in `windows` windows, changed by `change`.
+fn smaller_copy(windows: u32, change: impl Fn(&mut bitworth_eval::record::SequenceRecord)) -> (Findings, usize) {
+    let mut records = with_copy("q4_0", |_| 0.0);
+    records.retain(|r| ["bf16", "q4_0", "copy"].contains(&r.origin.lane.as_str()) && !matches!(r.body, Body::Speed(_)));
+    records.retain(|r| r.as_sequence().is_none_or(|s| s.sequence < windows));
+    for record in records.iter_mut().filter(|r| r.origin.lane == "copy") {
+        match &mut record.body {
+            Body::Lane(lane) => lane.bytes -= 1000,
+            Body::Sequence(sequence) => change(sequence),
+            _ => {}
+        }
+    }
+    let report = Report::new(&records).unwrap();
+    let place = report.rows.iter().position(|r| r.lane == "copy").unwrap();
+    (report.findings, place)
+}
+
+#[test]
+fn a_lane_stands_in_for_a_larger_one_where_all_three_measures_say_so() {
+    fn shift(s: &mut bitworth_eval::record::SequenceRecord, by: f64) {
+        let sign = if s.sequence.is_multiple_of(2) { 1.0 } else { -1.0 };
+        s.against.as_mut().unwrap().kld.iter_mut().for_each(|k| *k += sign * by);
+    }
+    let near = "As near to the original as q4_0, and smaller.";
+    let told = |windows, change: &dyn Fn(&mut bitworth_eval::record::SequenceRecord)| {
+        let (findings, place) = smaller_copy(windows, change);
+        (findings.uses[place] == near, !findings.ties.is_empty(), findings.verdicts[place].clone())
+    };
+    let (use_, tie, verdict) = told(60, &|s| shift(s, 1e-4));
+    assert!(use_ && tie && verdict.contains("as near to it as q4_0, the next larger"), "{verdict}");
+    // Four windows, and intervals that are too wide, show nothing.
+    let (use_, tie, verdict) = told(4, &|s| shift(s, 1e-4));
+    assert!(!use_ && !tie && verdict.contains("tells no difference from q4_0, the next larger (differences under"), "{verdict}");
+    let (use_, tie, verdict) = told(60, &|s| shift(s, 0.2));
+    assert!(!use_ && !tie && verdict.contains("tells no difference from q4_0"), "{verdict}");
+    // The same divergence, but other likeliest tokens or another perplexity.
+    let (use_, tie, verdict) = told(60, &|s| {
+        shift(s, 1e-4);
+        let against = s.against.as_mut().unwrap();
+        against.top1_matches -= 6 + s.sequence % 2;
+    });
+    assert!(!use_ && !tie && verdict.contains("its top-1 agreement does (-5.1 points)"), "{verdict}");
+    let (use_, tie, verdict) = told(60, &|s| {
+        shift(s, 1e-4);
+        s.nll_sum += 0.5 + 0.001 * f64::from(s.sequence);
+    });
+    assert!(!use_ && !tie && verdict.contains("its perplexity does (+0.4"), "{verdict}");
 }
 
 /// The findings of a run in which the lane's perplexity differs in each sequence from the reference's as `change(sequence)` says.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::findings::{divergence_sums, mean_difference};
+use crate::findings::{lane_sums, mean_difference};
 use crate::gather::{self, Gathered, GatheredLane, GatheredText};
 use crate::pareto::ROUNDING;
 use crate::scored::{Sequences, TextKey};
@@ -381,7 +381,7 @@ impl<'a> Pair<'a> {
         if old.windows.is_empty() != new.windows.is_empty() {
             return;
         }
-        let kld = divergence_sums(new).zip(divergence_sums(old)).and_then(|(new, old)| mean_difference(&new, &old));
+        let kld = lane_sums(new).zip(lane_sums(old)).and_then(|(new, old)| mean_difference(&new, &old));
         let matches = |(own, other): (&SequenceRecord, &SequenceRecord)| {
             let sum = f64::from(own.against.as_ref()?.top1_matches) - f64::from(other.against.as_ref()?.top1_matches);
             Some(Cluster { sum, count: u64::from(own.tokens) })
