@@ -103,7 +103,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     }
     let document = json!({
         "files": files, "findings": report.findings, "left_out": report.left_out, "summary": export::json(&report.rows)?,
-        "sessions": report.sessions,
+        "sessions": report.sessions, "warnings": report.warnings(),
     });
     session.print(&document, || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();

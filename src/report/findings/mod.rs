@@ -17,6 +17,7 @@ use crate::number::{bytes, percent, significant};
 use crate::sheet::labels;
 use crate::summary::Summary;
 pub use divergence::{DivergenceSums, divergence_sums, mean_difference};
+pub(crate) use standing::few_sequences;
 pub use standing::{AGREEMENT, DIVERGENCE, FEW, RESOLUTION, Standing, few_windows, resolution};
 pub(crate) use tasks::is_apart;
 
