@@ -1,5 +1,6 @@
 //! `bitworth allocate`: a type for every unit of a model at a given size or loss, from what `bitworth measure` found.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use bitworth_measure::allocate::{Allocator, Candidate, Chosen, Judge, Losses, Ta
 use bitworth_measure::execute::{Beside, Ready};
 use bitworth_measure::models;
 use bitworth_measure::reference::lane::{Kept, ReferenceSource};
-use bitworth_report::lanes::ScoredLane;
+use bitworth_report::lanes::{self, ScoredLane};
 
 /// Choose a type for each unit of a model by measured sensitivities: a recipe for `quantize` and for llama-quantize.
 #[derive(Args)]
@@ -118,7 +119,8 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     };
     let base = base.map_or_else(|| allocator.usual(target), Ok)?;
     let trial = Trial { allocator: &allocator, base: &base, name: &name };
-    let judged = args.text.as_deref().map(|text| Judged { args, text, origin: &table.origin, session });
+    let warnings = RefCell::new(Vec::new());
+    let judged = args.text.as_deref().map(|text| Judged { args, text, origin: &table.origin, session, warnings: &warnings });
     let judge = judged.as_ref().map(|judged| |candidates: &[&Candidate]| judged.losses(candidates));
     let judge = judge.as_ref().map(|judge| judge as Judge<'_, anyhow::Error>);
     let Chosen { tried, taken, verdict } = match (args.max_kld, judge) {
@@ -131,14 +133,16 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
         write_whole(lines, tensor_types(allocator.units(), &candidate.plan).as_bytes())?;
     }
     let (note, outcome) = describe(verdict, &base.name, args.max_kld);
+    let warnings: Vec<String> = warnings.take();
     let rows: Vec<Value> = tried.iter().map(Tried::document).collect();
     let document = json!({
         "recipe": args.out, "tensor_type_file": args.tensor_type_file, "base": base.name, "tried": rows,
-        "taken": tried[taken].what, "note": note,
+        "taken": tried[taken].what, "note": note, "warnings": warnings,
     });
     session.print(&document, || {
         let lines: String = tried.iter().map(Tried::line).collect();
-        format!("{}{lines}{note} -> {}\n", Tried::HEADER, args.out.display())
+        let warnings: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+        format!("{}{lines}{warnings}{note} -> {}\n", Tried::HEADER, args.out.display())
     })?;
     Ok(outcome)
 }
@@ -171,6 +175,8 @@ struct Judged<'a> {
     text: &'a str,
     origin: &'a SensitivityOrigin,
     session: &'a Session,
+    /// What readers of the losses should know.
+    warnings: &'a RefCell<Vec<String>>,
 }
 
 impl Judged<'_> {
@@ -193,6 +199,7 @@ impl Judged<'_> {
         let (source, kept) = (ReferenceSource::Walked, Kept::default());
         let beside = Beside { source: &source, kept: &kept, sinks: &[], layers: false, resume: None };
         let scored = ScoredLane::all(&ready.execute(Some(&beside))?.records)?;
+        *self.warnings.borrow_mut() = lanes::warnings(&scored);
         let mix = scored.get(1).context("nothing was scored")?;
         let losses = scored[1..].iter().enumerate().map(|(number, lane)| {
             let pair = (number > 0).then(|| lane.against(mix)).flatten();

@@ -15,6 +15,7 @@ use super::{Outcome, ScoringArgs, job};
 use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec};
 use bitworth_measure::device::Device;
 use bitworth_measure::execute::Ready;
+use bitworth_report::gather::LeftOut;
 use bitworth_report::lanes::{self, ScoredLane};
 use bitworth_report::{Summary, statistics, table};
 
@@ -56,6 +57,8 @@ pub struct CompareArgs {
     #[command(flatten)]
     keep: KeepArgs,
     #[command(flatten)]
+    strict: job::StrictArgs,
+    #[command(flatten)]
     scoring: ScoringArgs,
 }
 
@@ -68,18 +71,21 @@ impl CompareArgs {
             fit: self.fit.spec(),
             ..ModelSpec::default()
         };
-        Ok(Job { noise_floor: self.noise_floor, ..self.text.job(model, &self.scoring)? })
+        let strict = self.strict.strict;
+        Ok(Job { noise_floor: self.noise_floor, strict, ..self.text.job(model, &self.scoring)? })
     }
 
-    /// The first candidate that is too far away, or that nothing is known of.
-    fn gate<'n>(&self, mut candidates: impl Iterator<Item = (&'n str, Option<f64>)>) -> Outcome {
+    /// The first candidate that is too far away, or that nothing is known of, as of those that were left out.
+    fn gate<'n>(&self, mut candidates: impl Iterator<Item = (&'n str, Option<f64>)>, left_out: &[LeftOut]) -> Outcome {
         let Some(bound) = self.max_kld else { return Outcome::Done };
         match candidates.find(|(_, kld)| kld.is_none_or(|kld| kld.is_nan() || kld > bound)) {
             Some((name, kld)) => {
                 let kld = kld.unwrap_or(f64::NAN);
                 Outcome::GateFailed(format!("{name}: mean KL divergence {kld:.6} is above --max-kld {bound}"))
             }
-            None => Outcome::Done,
+            None => left_out.first().map_or(Outcome::Done, |LeftOut { candidate, .. }| {
+                Outcome::GateFailed(format!("{candidate}: was left out, so it was not shown to keep --max-kld {bound}"))
+            }),
         }
     }
 }
@@ -101,7 +107,7 @@ pub fn run(args: &CompareArgs, session: &Session) -> Result<Outcome> {
 /// One text in memory, with everything that its tokens say.
 fn scored(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome> {
     let device = args.scoring.open()?;
-    let ready = Ready::new(job, None, &device, session.watch())?;
+    let ready = Ready::new(job, None, &device, session.watch())?.with_candidates()?;
     if args.text.sweep.dry_run {
         return job::print_plan(&ready, &device, session);
     }
@@ -109,12 +115,14 @@ fn scored(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome> {
     let asked = Asked { text: &args.text, keep: &args.keep, source, write, layers: args.layers };
     let scoring = Scoring::of(ready, &device, &asked, session)?;
     let (reference, others) = (&scoring.scored[0], &scoring.scored[1..]);
-    let candidates = &others[..args.candidates.len()];
+    let candidates = &others[..others.len() - usize::from(args.noise_floor)];
     session.print(&document(args, &scoring, &device), || {
         let bytes: Vec<u64> = scoring.lanes.iter().map(|lane| lane.variant.bytes()).collect();
         let mut text = table::render(&lanes::table(&scoring.scored, &bytes, args.noise_floor));
         let rest = if scoring.resumed { ", what was scored before it was taken up again not counted" } else { "" };
         text += &format!("{} tokens scored per lane in {:.1} s{rest}\n", reference.metrics.tokens, scoring.seconds);
+        text.extend(scoring.warnings().iter().map(|warning| format!("{warning}\n")));
+        text.extend(scoring.left_out.iter().map(LeftOut::line));
         if args.text.full {
             text.extend(scoring.scored.iter().map(|lane| lane.block(reference)));
             text += &statistics::pairs_block(&lanes::pairs(candidates));
@@ -124,11 +132,12 @@ fn scored(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome> {
         text.extend(written.map(|file| format!("wrote {} ({} bytes)\n", file.path.display(), file.bytes)));
         text
     })?;
-    Ok(args.gate(candidates.iter().map(|lane| (lane.name.as_str(), lane.kld()))))
+    Ok(args.gate(candidates.iter().map(|lane| (lane.name.as_str(), lane.kld())), &scoring.left_out))
 }
 
 fn document(args: &CompareArgs, scoring: &Scoring, device: &Device) -> Value {
-    let (candidates, floor) = scoring.scored[1..].split_at(args.candidates.len());
+    let others = &scoring.scored[1..];
+    let (candidates, floor) = others.split_at(others.len() - usize::from(args.noise_floor));
     let row = |(i, candidate): (usize, &ScoredLane)| match floor.first() {
         Some(floor) => candidate.row_above(floor, scoring.lanes[i + 1].variant.bytes()),
         None => scoring.row(i + 1),
@@ -138,10 +147,10 @@ fn document(args: &CompareArgs, scoring: &Scoring, device: &Device) -> Value {
         "reference": scoring.row(0), "candidates": rows, "pairs": statistics::pairs_document(&lanes::pairs(candidates)),
         "tokens": scoring.scored[0].metrics.tokens, "windows": scoring.windows, "ctx": args.text.windows.ctx,
         "text_sha256": scoring.text_sha256, "seconds": scoring.seconds, "resumed": scoring.resumed, "device": device.info(),
-        "arithmetic": args.scoring.arithmetic,
+        "arithmetic": args.scoring.arithmetic, "left_out": scoring.left_out, "warnings": scoring.warnings(),
     });
     if !floor.is_empty() {
-        document["noise_floor"] = scoring.row(args.candidates.len() + 1);
+        document["noise_floor"] = scoring.row(candidates.len() + 1);
     }
     if let Some(from) = &scoring.from {
         document["reference"]["from"] = from.clone();
@@ -175,16 +184,18 @@ fn reported(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome>
         bail!("{option} works with one --text and without --out: {why}");
     }
     let device = args.scoring.open()?;
+    let ready = Ready::new(job, args.out.as_deref(), &device, session.watch())?.with_candidates()?;
     if args.text.sweep.dry_run {
-        return job::print_plan(&Ready::new(job, args.out.as_deref(), &device, session.watch())?, &device, session);
+        return job::print_plan(&ready, &device, session);
     }
-    let done = job::execute(job, args.out.as_deref(), &device, session)?;
+    let done = job::execute(job, ready, args.out.as_deref(), session)?;
     let document = json!({
         "out": args.out, "files": done.files, "device": device.info(), "arithmetic": args.scoring.arithmetic,
         "summary": done.summary()?, "findings": done.report.findings,
+        "left_out": done.report.left_out, "warnings": done.report.warnings(),
     });
     session.print(&document, || done.to_text())?;
     let kld = |row: &Summary| row.kld.map(|kld| kld.mean.value);
     let candidates = done.report.rows.iter().filter(|row| !row.is_reference);
-    Ok(args.gate(candidates.map(|row| (row.lane.as_str(), kld(row)))))
+    Ok(args.gate(candidates.map(|row| (row.lane.as_str(), kld(row))), &done.report.left_out))
 }

@@ -17,6 +17,7 @@ use bitworth_eval::slice::Slice;
 use bitworth_eval::task::Task;
 use bitworth_measure::execute::{Named, Ready};
 use bitworth_report::evaluation::{Power, harness_rows, harness_table, rows};
+use bitworth_report::gather::LeftOut;
 use bitworth_report::{table, task_scores};
 
 /// Score tasks: accuracies with 95 % intervals, and which losses are real.
@@ -56,6 +57,8 @@ pub struct EvalArgs {
     lm_eval: LmEvalArgs,
     #[command(flatten)]
     memory: MemoryArgs,
+    #[command(flatten)]
+    strict: job::StrictArgs,
     #[command(flatten)]
     scoring: ScoringArgs,
 }
@@ -128,7 +131,7 @@ impl EvalArgs {
             tasks: Some(self.tasks()?),
             arithmetic: Some(self.scoring.arithmetic.name().to_owned()),
             max_memory_mib: Some(self.memory.mib()),
-            strict: true,
+            strict: self.strict.strict,
             ..Job::default()
         })
     }
@@ -150,11 +153,12 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
         std::fs::create_dir_all(folder).with_context(|| format!("--output-path {}", folder.display()))?;
     }
     let device = args.scoring.open()?;
-    if args.dry_run {
-        return job::print_plan(&Ready::new(&job, args.records.as_deref(), &device, session.watch())?, &device, session);
-    }
     let (begin, date) = (Instant::now(), lm_eval::now());
-    let done = job::execute(&job, args.records.as_deref(), &device, session)?;
+    let ready = Ready::new(&job, args.records.as_deref(), &device, session.watch())?.with_candidates()?;
+    if args.dry_run {
+        return job::print_plan(&ready, &device, session);
+    }
+    let done = job::execute(&job, ready, args.records.as_deref(), session)?;
     let spec = job.tasks.as_ref().context("the job has no tasks")?;
     let own = spec.names.iter().filter_map(|name| Task::load(name).ok()).collect::<Vec<_>>();
     let chance = |task: &str| {
@@ -162,7 +166,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
         own.iter().find(|known| known.name == plain).map(|task| task.chance)
     };
     let rows = rows(&done.report.rows, &chance);
-    let mut document = json!({ "results": rows, "device": device.info(), "arithmetic": args.scoring.arithmetic });
+    let mut document = json!({
+        "results": rows, "left_out": done.report.left_out, "device": device.info(), "arithmetic": args.scoring.arithmetic,
+    });
     let mut files = done.files.clone();
     let mut figures = Vec::new();
     if let Some(harness) = done.harness.as_ref().filter(|harness| !harness.built.is_empty()) {
@@ -195,6 +201,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
             task_scores(&done.report.rows, done.report.judgement)
                 .map(|scores| table::render(&scores.with_details_beside("95 % interval"))),
         );
+        text.extend(done.report.left_out.iter().map(LeftOut::line));
         text + &files.iter().map(|file| format!("{}\n", file.display())).collect::<String>()
     })?;
     Ok(Outcome::Done)

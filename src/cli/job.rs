@@ -3,16 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
+use clap::Args;
 
 use super::session::Session;
 use super::{Outcome, output};
 use bitworth_eval::job::Job;
 use bitworth_eval::record::Record;
 use bitworth_measure::device::Device;
-use bitworth_measure::execute::{
-    self, CandidatePlan, FilePlan, Harness, JobPlan, ModelPlan, Ready, ShapePlan, StagePlan, TimingPlan,
-};
+use bitworth_measure::execute::{CandidatePlan, FilePlan, Harness, JobPlan, ModelPlan, Ready, ShapePlan, StagePlan, TimingPlan};
 use bitworth_report::{Judgement, Report, number, sessions};
+
+/// What becomes of candidates that are no versions of their model.
+#[derive(Args)]
+pub struct StrictArgs {
+    /// End with an error where a candidate is no version of its model, instead of leaving it out with a note.
+    #[arg(long)]
+    pub strict: bool,
+}
 
 /// A job that was done, and its report.
 pub struct Written {
@@ -55,12 +62,13 @@ pub fn checked(mut job: Job) -> Result<Job> {
     Ok(job)
 }
 
-/// Does a job and reports what it says: in the folder `out` where there is one, and else in memory, without files.
+/// Does a job, which is `ready`, and reports what it says: in the folder `out` where there is one, and else in memory, without
+/// files.
 ///
 /// # Errors
-/// As [`execute::execute`] and [`Report::write`].
-pub fn execute(job: &Job, out: Option<&Path>, device: &Device, session: &Session) -> Result<Written> {
-    let finished = execute::execute(job, out, device, session.watch())?;
+/// As [`Ready::execute`] and [`Report::write`].
+pub fn execute(job: &Job, ready: Ready<'_>, out: Option<&Path>, session: &Session) -> Result<Written> {
+    let finished = ready.execute(None)?;
     finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
     let judgement = job.tasks.as_ref().map_or_else(Judgement::default, |tasks| Judgement { margin: tasks.margin });
     let harness = finished.harness;

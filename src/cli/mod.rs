@@ -42,7 +42,7 @@ mod verify;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_measure::device::{Device, DeviceSelector};
@@ -139,14 +139,15 @@ enum Command {
 
 /// Runs the program with these arguments.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+    let (cli, command) = match parse(args) {
+        Ok(parsed) => parsed,
         Err(e) => {
             // Help and version are no errors; clap knows where each belongs.
             let _ = e.print();
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
+    output::runs(&command);
     output::log_to_stderr();
     // On a worker of the thread pool, so that each of the many short parallel loops of decoding begins without a handover.
     match session::Session::start(&cli.global).and_then(|session| rayon::scope(|_| dispatch(cli.command, &session))) {
@@ -160,6 +161,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The arguments, and the name of the command.
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Cli, String), clap::Error> {
+    let mut program = Cli::command();
+    let mut matches = program.try_get_matches_from_mut(args)?;
+    let command = matches.subcommand_name().unwrap_or_default().to_owned();
+    let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut program))?;
+    Ok((cli, command))
 }
 
 /// How a command ended, if it did not fail.

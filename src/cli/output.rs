@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::Result;
 use bitworth_advise::settings;
@@ -14,8 +14,11 @@ use bitworth_eval::job::FIT;
 use bitworth_measure::settings::{CHUNKS, CTX, NOISE_FLOOR, REQUESTS};
 use bitworth_quant::checkpoint::OtherParts;
 use bitworth_quant::message::{Message, Names, Setting};
+use bitworth_quant::plan::options::{ALLOW_REQUANTIZE, IMATRIX, TENSOR_TYPE};
+use bitworth_quant::quantize::ALLOW_NON_FINITE;
 use bitworth_text::chat::ChatError;
 use bitworth_text::tokenizer::TokenizerError;
+use clap::CommandFactory;
 use serde::Serialize;
 
 /// Prints a result.
@@ -95,17 +98,51 @@ pub fn is_terminal() -> bool {
 /// Settings that no option sets: columns of tables and keys of files, which go by their own names.
 const NO_OPTIONS: [Setting; 4] = [settings::BACKEND, settings::COLUMN, settings::MODEL_FILE_GIB, settings::RUNTIME];
 
+/// What `bitworth quantize` can be asked for, and a recipe on the fly cannot.
+const OF_QUANTIZE: [Setting; 5] = [ALLOW_NON_FINITE, ALLOW_REQUANTIZE, FIT, IMATRIX, TENSOR_TYPE];
+
+/// The command that runs; none in tests.
+static COMMAND: OnceLock<String> = OnceLock::new();
+
+/// Says which command runs: messages name its options and no others.
+pub fn runs(command: &str) {
+    let _ = COMMAND.set(command.to_owned());
+}
+
 /// What a user types for a setting: `--max-memory`.
 pub fn flag(setting: Setting) -> String {
-    if NO_OPTIONS.contains(&setting) { setting.name().to_owned() } else { format!("--{}", setting.name().replace('_', "-")) }
+    flag_of(COMMAND.get().map(String::as_str), setting)
+}
+
+/// The same of one command. A setting that it has no option for goes by its own name, as keys of files do, or by the command
+/// that has one.
+fn flag_of(command: Option<&str>, setting: Setting) -> String {
+    let option = setting.name().replace('_', "-");
+    let is_known = command.is_none_or(|command| has_option(command, &option));
+    if is_known && !NO_OPTIONS.contains(&setting) {
+        format!("--{option}")
+    } else if OF_QUANTIZE.contains(&setting) {
+        format!("the option {option} of `bitworth quantize`")
+    } else {
+        setting.name().to_owned()
+    }
+}
+
+/// Whether a command shows an option of that name, aliases included.
+fn has_option(command: &str, option: &str) -> bool {
+    let mut cli = super::Cli::command();
+    cli.build();
+    let arguments = cli.find_subcommand(command).into_iter().flat_map(|command| command.get_arguments());
+    arguments.filter_map(|argument| argument.get_long_and_visible_aliases()).flatten().any(|name| name == option)
 }
 
 /// Settings that a configuration of `bitworth run` holds, with their keys there.
-const KEYS: [(Setting, &str); 6] = [
+const KEYS: [(Setting, &str); 7] = [
     (MAX_MEMORY, "max_memory_mib"),
     (CHUNKS, "chunks"),
     (CTX, "ctx"),
     (FIT, "[fit]"),
+    (IMATRIX, "[imatrix]"),
     (NOISE_FLOOR, "noise_floor"),
     (REQUESTS, "requests"),
 ];
@@ -181,8 +218,7 @@ impl Write for Once {
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
-    use bitworth_quant::plan::options::ALLOW_REQUANTIZE;
-    use clap::CommandFactory;
+    use bitworth_eval::records::OUT;
 
     use super::*;
 
@@ -206,6 +242,22 @@ mod tests {
         for &setting in all.concat().iter().filter(|setting| !NO_OPTIONS.contains(setting)) {
             assert!(options.contains(&flag(setting)), "no command has {}", flag(setting));
         }
+    }
+
+    #[test]
+    fn a_setting_is_an_option_only_where_the_command_has_it() {
+        let check = |command, setting, expected: &str| assert_eq!(flag_of(Some(command), setting), expected);
+        check("quantize", ALLOW_REQUANTIZE, "--allow-requantize");
+        for command in ["compare", "score", "eval", "run"] {
+            check(command, ALLOW_REQUANTIZE, "the option allow-requantize of `bitworth quantize`");
+        }
+        check("compare", IMATRIX, "--imatrix");
+        check("score", IMATRIX, "the option imatrix of `bitworth quantize`");
+        check("eval", OUT, "--out");
+        check("run", CTX, "ctx");
+        check("forecast", settings::HARDWARE, "hardware");
+        assert_eq!(flag_of(None, MAX_MEMORY), "--max-memory");
+        assert_eq!(key(IMATRIX), "[imatrix]");
     }
 
     #[test]

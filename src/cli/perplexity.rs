@@ -104,7 +104,7 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
     let mut document = scoring.row(0);
     let more = json!({
         "model": lane.name, "windows": windows, "ctx": args.text.windows.ctx, "text_sha256": scoring.text_sha256,
-        "seconds": seconds, "device": device.info(), "arithmetic": args.scoring.arithmetic,
+        "seconds": seconds, "device": device.info(), "arithmetic": args.scoring.arithmetic, "warnings": scoring.warnings(),
     });
     for (key, value) in more.as_object().into_iter().flatten() {
         document[key] = value.clone();
@@ -122,6 +122,7 @@ pub fn run(args: &PerplexityArgs, session: &Session) -> Result<Outcome> {
             args.text.windows.ctx,
             device.info().name
         );
+        text.extend(scoring.warnings().iter().map(|warning| format!("{warning}\n")));
         if args.text.full {
             text += &lane.block(lane);
         }

@@ -103,7 +103,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     }
     let document = json!({
         "files": files, "findings": report.findings, "left_out": report.left_out, "summary": export::json(&report.rows)?,
-        "sessions": report.sessions,
+        "sessions": report.sessions, "warnings": report.warnings(),
     });
     session.print(&document, || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
@@ -142,7 +142,10 @@ fn compare_runs(old: &Path, new: &Path, tolerances: &Tolerances, out: Option<&Pa
     };
     let answer = changes::answer(&comparison);
     let regressions = comparison.with(ChangeVerdict::Regression);
-    session.print(&json!({ "files": files, "regressions": regressions.len(), "comparison": comparison }), || {
+    let document = json!({
+        "files": files, "regressions": regressions.len(), "comparison": comparison, "warnings": comparison.warnings,
+    });
+    session.print(&document, || {
         let rest = [ChangeVerdict::Tolerated, ChangeVerdict::Improvement, ChangeVerdict::Undecided];
         let rest = rest.into_iter().flat_map(|verdict| comparison.with(verdict));
         let shown: Vec<_> = regressions.iter().copied().chain(rest).collect();
@@ -151,7 +154,7 @@ fn compare_runs(old: &Path, new: &Path, tolerances: &Tolerances, out: Option<&Pa
             [] => String::new(),
             names => format!("only in {}: {}\n", run.display(), names.join(", ")),
         };
-        let notes: String = comparison.notes.iter().map(|n| format!("{n}\n")).collect();
+        let notes: String = comparison.notes.iter().chain(&comparison.warnings).map(|n| format!("{n}\n")).collect();
         // A regression is the reason of the failure, which is said behind this.
         let answer = if regressions.is_empty() { format!("{answer}\n") } else { String::new() };
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();

@@ -33,9 +33,8 @@ pub struct RunArgs {
     /// `bitworth report` of all the folders is the report of the whole.
     #[arg(long, value_name = "K/N", default_value_t = Slice::WHOLE, hide_default_value = true)]
     slice: Slice,
-    /// End with an error where a candidate is no version of its model, instead of leaving it out with a note.
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    strict: job::StrictArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -47,7 +46,7 @@ pub fn run(args: &RunArgs, session: &Session) -> Result<Outcome> {
 
 fn run_configuration(args: &RunArgs, session: &Session) -> Result<Outcome> {
     let mut job = Job::load(args.config.as_deref())?;
-    job.strict |= args.strict;
+    job.strict |= args.strict.strict;
     if args.no_speed {
         job.speed = None;
         if job.texts.is_empty() && job.tasks.is_none() && job.requests.is_none() {
@@ -60,14 +59,17 @@ fn run_configuration(args: &RunArgs, session: &Session) -> Result<Outcome> {
     }
     let out = args.out.clone().unwrap_or_else(|| default_folder(args));
     let device = Device::open(args.device.device)?;
-    if args.dry_run {
-        return job::print_plan(&Ready::new(&job, Some(&out), &device, session.watch())?, &device, session);
+    if !args.dry_run {
+        session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
     }
-    session.note(&format!("running on {} ({})", device.info().name, device.info().driver));
-    let written = job::execute(&job, Some(&out), &device, session)?;
+    let ready = Ready::new(&job, Some(&out), &device, session.watch())?;
+    if args.dry_run {
+        return job::print_plan(&ready, &device, session);
+    }
+    let written = job::execute(&job, ready, Some(&out), session)?;
     let document = json!({
         "out": out, "files": written.files, "device": device.info(), "summary": written.summary()?,
-        "left_out": written.report.left_out,
+        "left_out": written.report.left_out, "warnings": written.report.warnings(),
     });
     session.print(&document, || written.to_text())?;
     Ok(Outcome::Done)

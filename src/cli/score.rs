@@ -9,11 +9,12 @@ use serde_json::json;
 use super::files::{check_output, is_parquet};
 use super::session::Session;
 use super::sweep::{SweepArgs, inputs};
-use super::{Outcome, ScoringArgs, job};
+use super::{Outcome, ScoringArgs, job, output};
 use bitworth_eval::job::{Job, ModelSpec};
 use bitworth_eval::request::{Answer, Loglikelihood};
 use bitworth_measure::execute::Ready;
 use bitworth_report::export;
+use bitworth_report::gather::{self, LeftOut};
 
 /// Score prompts in batches.
 #[derive(Args)]
@@ -32,6 +33,8 @@ pub struct ScoreArgs {
     #[command(flatten)]
     sweep: SweepArgs,
     #[command(flatten)]
+    strict: job::StrictArgs,
+    #[command(flatten)]
     scoring: ScoringArgs,
 }
 
@@ -48,7 +51,7 @@ impl ScoreArgs {
             requests: Some(self.requests.display().to_string()),
             arithmetic: Some(self.scoring.arithmetic.name().to_owned()),
             max_memory_mib: Some(self.sweep.memory.mib()),
-            strict: true,
+            strict: self.strict.strict,
             ..Job::default()
         })
     }
@@ -57,7 +60,7 @@ impl ScoreArgs {
 pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let job = args.job()?;
     let device = args.scoring.open()?;
-    let ready = Ready::new(&job, None, &device, session.watch())?;
+    let ready = Ready::new(&job, None, &device, session.watch())?.with_candidates()?;
     if args.sweep.dry_run {
         return job::print_plan(&ready, &device, session);
     }
@@ -65,7 +68,9 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     check_output(&args.out, inputs(&lanes).chain([args.requests.as_path()]), "parquet file", is_parquet)?;
     let resumed = args.sweep.is_resumed();
     let begin = std::time::Instant::now();
-    let answers = ready.answer(args.sweep.resume())?.answers;
+    let finished = ready.answer(args.sweep.resume())?;
+    finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
+    let (answers, left_out) = (finished.answers, gather::left_out(&finished.records));
     let scores = |answers: &[Answer]| -> Vec<Loglikelihood> {
         let score = |answer: &Answer| if let Answer::Loglikelihood(score) = answer { Some(*score) } else { None };
         answers.iter().filter_map(score).collect()
@@ -82,7 +87,11 @@ pub fn run(args: &ScoreArgs, session: &Session) -> Result<Outcome> {
     let document = json!({
         "file": args.out, "rows": rows, "tokens": tokens, "seconds": seconds, "resumed": resumed, "device": device.info(),
         "arithmetic": args.scoring.arithmetic, "lanes": lanes.iter().map(|lane| &lane.name).collect::<Vec<_>>(),
+        "left_out": left_out,
     });
-    session.print(&document, || format!("{rows} rows, {tokens} scored tokens in {seconds:.1} s -> {}", args.out.display()))?;
+    session.print(&document, || {
+        let written = format!("{rows} rows, {tokens} scored tokens in {seconds:.1} s -> {}\n", args.out.display());
+        left_out.iter().map(LeftOut::line).collect::<String>() + &written
+    })?;
     Ok(Outcome::Done)
 }

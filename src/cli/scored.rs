@@ -19,6 +19,7 @@ use bitworth_eval::record::{Record, SessionInfo};
 use bitworth_measure::device::Device;
 use bitworth_measure::execute::{Beside, Ready};
 use bitworth_measure::reference::lane::ReferenceSource;
+use bitworth_report::gather::{self, LeftOut};
 use bitworth_report::lanes::{self, LaneLayers, ScoredLane};
 use bitworth_report::tokens;
 
@@ -58,6 +59,8 @@ pub struct Scoring {
     pub records: Option<Vec<PathBuf>>,
     /// The files of recipes.
     pub written: Option<Vec<Written>>,
+    /// Candidates that are no versions of the model.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Scoring {
@@ -85,12 +88,17 @@ impl Scoring {
         finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
         let written = made.map(|files| files.finish(lanes[0].variant.checkpoint())).transpose()?;
         let seconds = begin.elapsed().as_secs_f64();
-        let scored = ScoredLane::all(&finished.records)?;
+        let (scored, left_out) = (ScoredLane::all(&finished.records)?, gather::left_out(&finished.records));
         let layers = asked.layers.then(|| LaneLayers::new(finished.layers));
         let records =
             folder.map(|folder| folder.write((&scored[..], layers.as_ref()), &finished.records, &measured_by)).transpose()?;
         let from = source.describe();
-        Ok(Self { lanes, scored, layers, windows, text_sha256, seconds, resumed, from, records, written })
+        Ok(Self { lanes, scored, layers, windows, text_sha256, seconds, resumed, from, records, written, left_out })
+    }
+
+    /// What readers of its figures should know.
+    pub fn warnings(&self) -> Vec<String> {
+        lanes::warnings(&self.scored)
     }
 
     /// Everything of a lane as JSON.

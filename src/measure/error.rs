@@ -28,6 +28,11 @@ pub enum Error {
         /// What is wrong and what to do.
         what: Message,
     },
+    /// A candidate that opens, and is no version of the model that it is to be compared with.
+    OtherModel {
+        /// How they differ and what to do.
+        what: Message,
+    },
     /// Any of them, and where it happened.
     At {
         /// The request, the task, the key of a configuration.
@@ -74,7 +79,7 @@ impl Error {
             Self::Chat(e) => e.message(),
             #[cfg(feature = "hub")]
             Self::Hub(e) => e.message(),
-            Self::Unfit { what } => what.clone(),
+            Self::Unfit { what } | Self::OtherModel { what } => what.clone(),
             Self::At { place, source } => Message::from(place).then(": ").then(source.message()),
         }
     }

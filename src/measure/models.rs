@@ -123,7 +123,7 @@ pub fn recipe_name(checkpoint: &Arc<Checkpoint>) -> String {
 /// The lane of a candidate: `@recipe` applied to `reference`, with `imatrix` where there is one, or a model of its own.
 ///
 /// # Errors
-/// An unknown recipe, a model that cannot be opened.
+/// An unknown recipe, a model that cannot be opened; [`Error::OtherModel`] for one of other words.
 pub fn candidate(reference: &Arc<Checkpoint>, name: &str, imatrix: Option<&Arc<Imatrix>>, watch: Watch) -> Result<Lane> {
     let Some(recipe) = name.strip_prefix('@') else {
         let checkpoint = open(name, watch)?;
@@ -163,25 +163,26 @@ pub fn planned(reference: &Arc<Checkpoint>, name: &str, recipe: &Arc<Recipe>, im
         Importance::Awaited => Ok(plan),
         Importance::None | Importance::There(_) => plan.check_importance(reference.path()).map(|()| plan),
     });
-    // Options that the message names are those of another command.
-    let plan = planned.at(|| format!("{name} (make a file with `bitworth quantize` and its options, and compare that)"))?;
+    // A lane on the fly has no options but the matrix.
+    let plan = planned.at(|| format!("{name} (a file that `bitworth quantize` makes can be given in its place)"))?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)), arithmetic: Arithmetic::F32 })
 }
 
 /// A quantization has its reference's architecture; another architecture is another model, whatever its tokens.
 ///
 /// # Errors
-/// They differ.
+/// [`Error::OtherModel`] where they differ.
 pub fn check_architecture(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()> {
     let (ours, theirs) = (candidate.arch().name, reference.arch().name);
     if ours == theirs {
         return Ok(());
     }
-    Err(Error::unfit(format!(
+    let what = format!(
         "{}: its architecture is {ours}, but that of {} is {theirs}; compare a model with quantizations of its own",
         candidate.path().display(),
         reference.path().display()
-    )))
+    );
+    Err(Error::OtherModel { what: what.into() })
 }
 
 /// Two models can be compared token by token only where a token means the same in both.
@@ -192,13 +193,14 @@ fn check_vocabulary(reference: &Checkpoint, candidate: &Checkpoint) -> Result<()
         None => Ok(()),
         Some(id) => {
             let text = |tokens: &[String]| tokens.get(id).map_or_else(|| "missing".to_owned(), |text| format!("{text:?}"));
-            Err(Error::unfit(format!(
+            let what = format!(
                 "{}: token {id} is {}, but {} in {}; they cannot be compared token by token",
                 candidate.path().display(),
                 text(&b.tokens),
                 text(&a.tokens),
                 reference.path().display()
-            )))
+            );
+            Err(Error::OtherModel { what: what.into() })
         }
     }
 }

@@ -32,7 +32,8 @@ pub fn page(comparison: &RunComparison, old: &str, new: &str) -> Page {
     }
     sections.push(Section::new("How to read this", vec![PageBlock::List(reading(comparison))]));
     let about = format!("New: {new}. Old: {old}. {} figures of lanes that both runs have.", comparison.changes.len());
-    Page { title: "What changed between two runs".into(), lead: vec![answer(comparison)], about: vec![about], sections }
+    let about = [about].into_iter().chain(comparison.warnings.iter().cloned()).collect();
+    Page { title: "What changed between two runs".into(), lead: vec![answer(comparison)], about, sections }
 }
 
 /// The answer in a sentence.

@@ -8,6 +8,7 @@ use bitworth_quant::{Error, Result};
 use serde::Serialize;
 
 use crate::scored::{Sequences, TextKey};
+use crate::table::clean;
 use bitworth_eval::record::{Body, ItemRecord, LaneRecord, Origin, Protocol, Record, Speed, Windowing};
 
 /// What makes a row of the summary: where records differ in this, they are not put together.
@@ -95,6 +96,29 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+impl LeftOut {
+    /// Why, without the candidate's name: reasons are errors, which begin with the file.
+    pub fn why(&self) -> &str {
+        let rest = self.reason.strip_prefix(&self.candidate).and_then(|rest| rest.strip_prefix(": "));
+        rest.unwrap_or(&self.reason)
+    }
+
+    /// Candidate and reason as a line for a terminal.
+    pub fn line(&self) -> String {
+        clean(&format!("left out: {}: {}", self.candidate, self.why())) + "\n"
+    }
+}
+
+/// Candidates that were left out, each once.
+pub fn left_out(records: &[Record]) -> Vec<LeftOut> {
+    let one = |record: &Record| {
+        let reason = record.as_left_out()?.to_owned();
+        let Origin { model, lane, .. } = &record.origin;
+        Some(LeftOut { model: model.clone(), candidate: lane.clone(), reason })
+    };
+    records.iter().filter_map(one).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// All records, by lane.
 #[derive(Debug)]
 pub struct Gathered<'a> {
@@ -147,11 +171,8 @@ pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
     let mut task_versions = BTreeMap::new();
     // Records of a lane follow each other: the place is looked up once for all of them.
     let mut last: Option<(&Origin, usize)> = None;
-    let mut left_out = BTreeSet::new();
     for record in records {
-        if let Some(reason) = record.as_left_out() {
-            let Origin { model, lane, .. } = record.origin.clone();
-            left_out.insert(LeftOut { model, candidate: lane, reason: reason.to_owned() });
+        if record.as_left_out().is_some() {
             continue;
         }
         let fail = |what: Message| {
@@ -185,7 +206,7 @@ pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
     one_reference(&lanes)?;
     same_texts(&lanes)?;
     let versions: BTreeSet<&str> = records.iter().map(|r| r.origin.bitworth.as_str()).collect();
-    let left_out = left_out.into_iter().collect();
+    let left_out = left_out(records);
     Ok(Gathered { texts: texts(&lanes), lanes, left_out, versions: versions.into_iter().collect() })
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bitworth_quant::{Error, Result};
 use serde_json::{Value, json};
 
+use crate::findings::few_sequences;
 use crate::page::{Cell, Column, Table, TableRow};
 use crate::statistics::{self, LaneFigures};
 use crate::tokens::{self, Common, LaneTokens};
@@ -97,9 +98,15 @@ impl ScoredLane {
     }
 }
 
+/// What readers of the figures of `lanes` should know: that their intervals rest on few windows.
+pub fn warnings(lanes: &[ScoredLane]) -> Vec<String> {
+    let scored = |lane: &ScoredLane| lane.records.iter().filter(|sequence| sequence.tokens > 0).count() as u64;
+    few_sequences(lanes.iter().map(scored)).into_iter().collect()
+}
+
 fn names(records: &[Record]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    for record in records {
+    for record in records.iter().filter(|record| record.as_left_out().is_none()) {
         if !names.contains(&record.origin.lane.as_str()) {
             names.push(&record.origin.lane);
         }
@@ -213,8 +220,13 @@ pub fn write(dir: &Path, lanes: &[ScoredLane], records: &[Record], session: &Ses
     for file in old.filter(|file| file.file_name().to_string_lossy().starts_with("compare.")) {
         std::fs::remove_file(file.path()).map_err(|e| Error::io(file.path(), e))?;
     }
-    for name in names(records) {
-        let own: Vec<Record> = records.iter().filter(|record| record.origin.lane == name).cloned().collect();
+    for (number, name) in names(records).into_iter().enumerate() {
+        // Candidates that were left out stand with the first lane: their names, which may be long paths, name no file.
+        let is_own = |record: &&Record| match record.as_left_out() {
+            Some(_) => number == 0,
+            None => record.origin.lane == name,
+        };
+        let own: Vec<Record> = records.iter().filter(is_own).cloned().collect();
         let item = format!("compare.{name}");
         records::append(dir, &item, &own, Some(session))?;
         files.push(records::path(dir, &item));

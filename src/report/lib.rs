@@ -105,22 +105,22 @@ impl Report {
             true => format!("{}, candidate of {}", left.candidate, left.model),
             false => left.candidate.clone(),
         };
-        // Reasons are errors, which begin with the file.
-        let reason = |left: &gather::LeftOut| {
-            let known = left.reason.strip_prefix(&left.candidate).and_then(|rest| rest.strip_prefix(": "));
-            known.unwrap_or(&left.reason).to_owned()
-        };
-        self.left_out.iter().map(|left| (name(left), reason(left))).collect()
+        self.left_out.iter().map(|left| (name(left), left.why().to_owned())).collect()
+    }
+
+    /// What readers of the figures should know: that their intervals rest on few windows.
+    pub fn warnings(&self) -> Vec<String> {
+        findings::few_windows(&self.rows).into_iter().collect()
     }
 
     /// The table, the lanes at a glance and the answers for a terminal.
     pub fn to_text(&self) -> String {
         let answers: String =
             self.findings.answers.iter().chain(&self.findings.skills).map(|answer| format!("\n{answer}\n")).collect();
-        let few = findings::few_windows(&self.rows).map_or(String::new(), |warning| format!("\n{warning}\n"));
+        let warnings: String = self.warnings().iter().map(|warning| format!("\n{warning}\n")).collect();
         let left_out: String =
             self.left_out_terms().iter().map(|(name, why)| table::clean(&format!("left out: {name}: {why}")) + "\n").collect();
-        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers + &few + &left_out
+        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers + &warnings + &left_out
     }
 
     /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.

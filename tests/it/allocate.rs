@@ -261,5 +261,10 @@ fn what_does_not_belong_together_is_refused() {
     let asked = ["allocate", "demo-model", "--sensitivities", "s.parquet", "--target-bpw", "4.2", "--out", "r.toml"];
     let said = json(dir, &asked);
     assert!(said["tried"][1]["bpw"].as_f64().unwrap() <= 4.2 && said["tried"][1]["kld"].is_null(), "{said}");
+    assert_eq!(said["warnings"].as_array().map(Vec::len), Some(0), "{said}");
+    // Intervals of few windows are shown with a warning.
+    let judged = ["--text", "data/eval.txt", "--ctx", "128", "--chunks", "3", "--device", "cpu"];
+    let warnings = json(dir, &[&asked[..], &judged].concat())["warnings"].clone();
+    assert!(warnings[0].as_str().is_some_and(|warning| warning.starts_with("Only 3 windows were scored")), "{warnings}");
     json(dir, &["quantize", "demo-model", "--to", "r.toml", "--out", "r.gguf"]);
 }

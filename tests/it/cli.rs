@@ -167,6 +167,55 @@ fn bad_input_gets_one_clear_error_and_leaves_nothing() {
     check_refused(dir, &["run", "stored.toml", "--out", "out"], &["demo-model-Q4_0.gguf"]);
 }
 
+/// Every option that the error of a command names is one that its help lists.
+#[track_caller]
+fn check_names_own_options(dir: &Path, args: &[&str], expected: &str) {
+    let refused = run(dir, args);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && error.contains(expected), "{args:?}: {error:?} lacks {expected:?}");
+    let help = run(dir, &[args[0], "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let mut words = error.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    let foreign = words.find(|word| word.starts_with("--") && !help.contains(*word));
+    assert!(foreign.is_none(), "{args:?} has no {foreign:?}: {error}");
+}
+
+#[test]
+fn an_error_offers_no_option_that_the_command_lacks() {
+    let world = world();
+    let dir = world.path();
+    std::fs::write(dir.join("r.jsonl"), "{\"text\": \"one two\"}\n").unwrap();
+    let text = ["--text", "data/eval.txt", "--ctx", "64", "--device", "cpu"];
+    let score = ["--requests", "r.jsonl", "--out", "o.parquet", "--device", "cpu"];
+    let eval = ["--tasks", "facts", "--device", "cpu"];
+    let files = ["demo-model-Q4_0.gguf", "@q8_0"];
+    for (command, more) in [("compare", &text[..]), ("score", &score), ("eval", &eval)] {
+        let args = [&[command][..], &files, more].concat();
+        check_names_own_options(dir, &args, "the option allow-requantize of `bitworth quantize`");
+    }
+    for (file, made) in [("fly.toml", "candidates = [\"@q8_0\"]"), ("file.toml", "recipes = [\"q8_0\"]")] {
+        let config = format!("model = \"{}\"\n{made}\n[text]\nfile = \"data/eval.txt\"\nctx = 64\n", files[0]);
+        std::fs::write(dir.join(file), config).unwrap();
+        let args = ["run", file, "--no-speed", "--device", "cpu", "--out", "out"];
+        check_names_own_options(dir, &args, "the option allow-requantize of `bitworth quantize`");
+    }
+    // A type that is of use only with an importance matrix, which one of the commands takes.
+    check_names_own_options(dir, &[&["compare", "demo-model", "@iq2_xxs"][..], &text].concat(), "give one with --imatrix");
+    let other = "give one with the option imatrix of `bitworth quantize`";
+    check_names_own_options(dir, &[&["eval", "demo-model", "@iq2_xxs"][..], &eval].concat(), other);
+    check_names_own_options(dir, &[&["score", "demo-model", "@q4_0+fit"][..], &score].concat(), "the option fit of");
+}
+
+#[test]
+fn a_recipe_that_is_unknown_is_named_as_it_was_typed() {
+    let world = world();
+    let dir = world.path();
+    let typed = ["error: @m1: unknown recipe \"m1\"; known: "];
+    check_refused(dir, &["compare", DEMO, "@q4_0", "@m1", "--text", "data/eval.txt"], &typed);
+    check_refused(dir, &["eval", DEMO, "@m1", "--tasks", "facts"], &typed);
+    check_refused(dir, &["score", DEMO, "@m1", "--requests", "r.jsonl", "--out", "o.parquet"], &typed);
+}
+
 #[test]
 fn no_gpu_is_said_when_one_is_asked_for() {
     let dir = TempDir::new().unwrap();

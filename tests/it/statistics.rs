@@ -122,6 +122,39 @@ fn full_statistics_are_shown_for_every_lane() {
     assert!(show(&["perplexity", "demo-model"]).contains("target in top 5 %"));
 }
 
+/// What a command says of few windows: once, and in the words that programs get.
+#[track_caller]
+fn check_warning(dir: &Path, command: &[&str], windows: &str, expected: Option<&str>) {
+    let args = [command, &["--text", "data/eval.txt", "--ctx", "64", "--device", "cpu", "--chunks", windows]].concat();
+    let warnings = json(dir, &args)["warnings"].clone();
+    let warnings: Vec<&str> = warnings.as_array().unwrap().iter().map(|warning| warning.as_str().unwrap()).collect();
+    let shown = String::from_utf8(run(dir, &[&args[..], &["--quiet"]].concat()).stdout).unwrap();
+    assert_eq!(warnings.len(), usize::from(expected.is_some()), "{warnings:?}");
+    assert_eq!(shown.matches(" scored: ").count(), warnings.len(), "{shown}");
+    assert!(warnings.iter().all(|warning| warning.starts_with(expected.unwrap()) && shown.contains(warning)), "{shown}");
+}
+
+#[test]
+fn compare_warns_of_intervals_of_few_windows() {
+    let world = world();
+    let compare = ["compare", "demo-model", "@q4_0"];
+    check_warning(world.path(), &compare, "7", Some("Only 7 windows were scored: "));
+    check_warning(world.path(), &compare, "8", None);
+    let folder = [&compare[..], &["--out", "out"]].concat();
+    check_warning(world.path(), &folder, "2", Some("Only 2 windows were scored: "));
+    let again = json(world.path(), &["report", "out"])["warnings"].clone();
+    assert!(again[0].as_str().is_some_and(|warning| warning.starts_with("Only 2 windows were scored: ")), "{again}");
+}
+
+#[test]
+fn perplexity_warns_of_intervals_of_few_windows() {
+    let world = world();
+    let perplexity = ["perplexity", "demo-model"];
+    check_warning(world.path(), &perplexity, "1", Some("Only 1 window was scored: "));
+    check_warning(world.path(), &perplexity, "7", Some("Only 7 windows were scored: "));
+    check_warning(world.path(), &perplexity, "8", None);
+}
+
 #[test]
 fn the_noise_floor_is_the_reference_through_the_other_arithmetic() {
     let world = world();

@@ -123,10 +123,11 @@ pub(super) fn check_recipes(model: &mut ModelSpec) -> Result<(), Message> {
         resolve(name, format!("recipes[{i}]"))?;
     }
     let mut on_the_fly = Vec::new();
-    for (i, candidate) in model.candidates.iter().enumerate() {
+    for candidate in &model.candidates {
         if let Some(name) = candidate.strip_prefix('@') {
             let mut name = name.to_owned();
-            resolve(&mut name, format!("candidates[{i}]"))?;
+            // As it was written: an argument has no number that its user knows.
+            resolve(&mut name, candidate.clone())?;
             on_the_fly.push(name);
         }
     }

@@ -158,7 +158,7 @@ fn the_leaderboards_run_can_be_read() {
 #[test]
 fn mistakes_are_named() {
     check_error("model = \"m\"\nrecipes = [\"q9_9\"]\n[speed]", "q9_9");
-    check_error("model = \"m\"\ncandidates = [\"@q9_9\"]\n[speed]", "candidates[0]");
+    check_error("model = \"m\"\ncandidates = [\"@q9_9\"]\n[speed]", "@q9_9: unknown recipe");
     check_error("model = \"m\"\nrecipes = []\nrecipe = 1", "recipe");
     check_error("model = \"\"\n[speed]", "model is empty");
     check_error("models = [\"m\", \" \"]\n[speed]", "model is empty");

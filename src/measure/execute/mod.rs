@@ -190,6 +190,17 @@ impl<'a> Ready<'a> {
         Ok(Self { device, watch, models, folders })
     }
 
+    /// The same, where candidates are all that was asked for and at least one of them is measured.
+    ///
+    /// # Errors
+    /// Every candidate of a model was left out: with the reasons.
+    pub fn with_candidates(self) -> Result<Self> {
+        let lacks = |model: &Prepared| !model.left_out.is_empty() && model.taken.is_empty() && model.recipes.is_empty();
+        let Some((model, _)) = self.models.iter().find(|(model, _)| lacks(model)) else { return Ok(self) };
+        let reasons = model.left_out.iter().map(|(_, why)| why.clone());
+        Err(Error::unfit(Message::from("nothing is left to compare: ").then(Message::joined(reasons, "; "))))
+    }
+
     /// What would be done.
     ///
     /// # Errors

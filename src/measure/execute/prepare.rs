@@ -152,8 +152,7 @@ impl Prepared {
                     candidates.push(Lane { arithmetic, ..lane });
                     taken.push(name.clone());
                 }
-                // One that opens, and is no version of this model.
-                Err(e @ Error::Unfit { .. }) if !job.strict => left_out.push((name.clone(), e.message())),
+                Err(e @ Error::OtherModel { .. }) if !job.strict => left_out.push((name.clone(), e.message())),
                 Err(e) => return Err(e),
             }
         }
@@ -360,7 +359,7 @@ fn check_recipes(
         };
         Plan::of(checkpoint, recipe, &PlanOptions { imatrix, ..PlanOptions::default() })?
             .check_importance(checkpoint.path())
-            .at(|| format!("recipe {} (in a configuration, [imatrix] gives one)", recipe.name))?;
+            .at(|| format!("recipe {}", recipe.name))?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::sheet::labels;
 use crate::summary::Summary;
 use divergence::{Differences, LaneSums};
 pub use divergence::{lane_sums, mean_difference};
+pub(crate) use standing::few_sequences;
 pub use standing::{AGREEMENT, DIVERGENCE, FEW, RESOLUTION, Standing, few_windows, resolution};
 pub(crate) use tasks::is_apart;
 

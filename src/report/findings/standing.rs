@@ -114,7 +114,12 @@ pub(super) fn words(row: &Summary) -> Option<String> {
 
 /// The warning of intervals that rest on few sequences; `None` where there are enough, or nothing was scored.
 pub fn few_windows(rows: &[Summary]) -> Option<String> {
-    let least = rows.iter().map(|r| r.sequences).filter(|count| *count > 0).min().filter(|count| *count < FEW)?;
+    few_sequences(rows.iter().map(|row| row.sequences))
+}
+
+/// The same of the numbers of scored sequences, one a lane.
+pub(crate) fn few_sequences(counts: impl Iterator<Item = u64>) -> Option<String> {
+    let least = counts.filter(|count| *count > 0).min().filter(|count| *count < FEW)?;
     let windows = if least == 1 { "window" } else { "windows" };
     Some(match least {
         1 => "Only 1 window was scored: there are no intervals, and nothing can be told apart.".to_owned(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::findings::{lane_sums, mean_difference};
+use crate::findings::{few_sequences, lane_sums, mean_difference};
 use crate::gather::{self, Gathered, GatheredLane, GatheredText};
 use crate::pareto::ROUNDING;
 use crate::scored::{Sequences, TextKey};
@@ -39,6 +39,9 @@ pub struct RunComparison {
     pub notes: Vec<String>,
     /// What was tolerated, in words: `decode 5 %`.
     pub tolerated: Vec<String>,
+    /// What readers of the figures should know: that their intervals rest on few windows.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// One figure of one lane in both runs.
@@ -151,6 +154,7 @@ pub fn compare_runs_within(old: &[Record], new: &[Record], tolerances: &Toleranc
         only_new: missing(&new.labels, pairs.iter().map(|p| p.1)),
         notes: alike::uneven(&old, &new, &pairs),
         tolerated: tolerances.words(),
+        warnings: few_sequences(old.rows.iter().chain(&new.rows).map(|row| row.sequences)).into_iter().collect(),
     };
     for (i, j) in pairs {
         Pair { old: (&old, i), new: (&new, j), tolerances, into: &mut comparison }.judge()?;

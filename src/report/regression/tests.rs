@@ -23,6 +23,19 @@ fn a_run_is_like_itself() {
     assert!(comparison.only_old.is_empty() && comparison.only_new.is_empty() && comparison.notes.is_empty());
 }
 
+#[test]
+fn a_comparison_of_few_windows_says_so_on_its_page() {
+    let of = |windows: u32| {
+        let mut records = sample::records();
+        records.retain(|r| r.as_sequence().is_none_or(|s| s.sequence < windows));
+        compare_runs(&records, &records).unwrap()
+    };
+    assert!(of(8).warnings.is_empty());
+    let few = of(7);
+    assert!(matches!(&few.warnings[..], [warning] if warning.starts_with("Only 7 windows were scored: ")), "{:?}", few.warnings);
+    assert!(crate::markdown::render(&crate::changes::page(&few, "old", "new")).contains("Only 7 windows were scored: "));
+}
+
 /// The sequences of `q4_0`, changed.
 fn sequences(change: impl Fn(&mut SequenceRecord)) -> RunComparison {
     let in_lane = |r: &mut Record| {
