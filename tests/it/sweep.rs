@@ -307,7 +307,7 @@ fn state_that_may_be_thrown_away_never_changes_a_number() {
     let steps = (lanes[0].variant.hparams().block_count + 1) * lanes.len() * plan.rows_computed;
     // The first pass is done, of the second one some blocks.
     let stopped = || {
-        assert_eq!(sweep(&lanes, limits(70), steps * 4 / 5).unwrap_err(), "interrupted");
+        assert_eq!(sweep(&lanes, limits(70), steps * 5 / 6).unwrap_err(), "interrupted");
         let names = ["sweep.json", "pass-00000.scores", "pass-00001.layer"];
         assert!(names.iter().all(|name| folder.join(name).is_file()));
     };
