@@ -440,7 +440,8 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         Ok(Scores { lanes, layers: self.layer_errors(&errors) })
     }
 
-    /// What an earlier walk kept behind a block, of as many as `depth`: the block, what goes into the next one, errors up to there.
+    /// What an earlier walk kept behind a block, of as many as `depth`: the block, what goes into the next one, and errors up to
+    /// there.
     fn take_up(&self, mut kept: KeptLayer, depth: usize) -> Result<(usize, Hidden<B>, Vec<RowError>)> {
         let block = kept.block(depth)?;
         let hidden = self.upload(block, |len| kept.numbers(len))?;

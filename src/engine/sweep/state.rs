@@ -48,7 +48,8 @@ impl State {
     /// it is not there.
     ///
     /// # Errors
-    /// [`EngineError::Unfit`] where it holds anything else, but for state that may be thrown away; a folder that cannot be written.
+    /// [`EngineError::Unfit`] where it holds anything else, but for state that may be thrown away; a folder that cannot be
+    /// written.
     pub fn open(
         resume: Resume<'_>,
         lanes: &[Lane],
@@ -322,7 +323,7 @@ fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &
         Reference::Hidden(stored) => stored.identity()?,
         Reference::LogProbs(stored) => stored.identity()?,
     };
-    // Files of a pass are known by its number: it must have the same sequences.
+    // Files of a pass are known by its number alone: it must have the same sequences.
     let ends: Vec<usize> = plan.passes.iter().map(|pass| pass.places.end).collect();
     Ok(json!({
         "version": VERSION,
