@@ -386,9 +386,8 @@ impl<'a> Run<'a> {
 
     /// Adds what the run came to.
     fn finish(self, finished: &mut Finished) {
-        match self.store.into_inner() {
-            Store::Memory(records) => finished.records.extend(records),
-            Store::Folder { .. } => {}
+        if let Store::Memory(records) = self.store.into_inner() {
+            finished.records.extend(records);
         }
         finished.layers.extend(self.layers.into_inner());
         finished.answers.extend(self.answers);
