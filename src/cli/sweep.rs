@@ -52,7 +52,7 @@ pub struct SweepArgs {
 impl SweepArgs {
     /// Where it leaves what it needs to go on.
     pub fn resume(&self) -> Option<Resume<'_>> {
-        self.resume.as_deref().map(|folder| Resume { folder, every_layer: false })
+        self.resume.as_deref().map(|folder| Resume { folder, every_layer: false, renews: false })
     }
 
     /// Whether there is something to go on with.

@@ -12,6 +12,8 @@ pub const SCHEMA_VERSION: u32 = 6;
 pub const OLDEST_SCHEMA: u32 = 1;
 /// This program, where records say which one was timed.
 pub const OWN_ENGINE: &str = "bitworth";
+/// Stands between a file and a text in [`LaneRecord::imatrix`].
+pub const COLLECTED_ON: &str = ", collected on ";
 
 /// Where a record comes from; every record carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,8 +137,8 @@ pub struct LaneRecord {
     pub sha256: Option<String>,
     /// How many weights have which type, where known: `Q4_K 884736, Q6_K 393216, F32 1792`.
     pub types: Option<String>,
-    /// The importance matrix that it was quantized with: the file's name, and that of the text it was measured on, as one wants
-    /// to read it; `None` without one, or where it is not known.
+    /// The importance matrix that it was quantized with: its file, and behind [`COLLECTED_ON`] the text that it was collected on,
+    /// both as they were given; `None` without one, or where it is not known.
     pub imatrix: Option<String>,
     /// Tensors that have another type than the recipe says, as their rows do not fit its blocks; where known.
     pub fell_back: Option<u64>,

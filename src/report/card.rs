@@ -10,7 +10,8 @@ use crate::number::bytes;
 use crate::page::{Cell, Column, Table, TableRow};
 use crate::sheet;
 use crate::summary::Summary;
-use bitworth_eval::record::OWN_ENGINE;
+use bitworth_eval::demo;
+use bitworth_eval::record::{COLLECTED_ON, OWN_ENGINE};
 
 /// What a card says that no measurement can tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -97,7 +98,7 @@ fn quoted_for_shell(name: &str) -> String {
 /// The names of a lane's files: of one that is split (`NAME-00001-of-00003.gguf`) all parts.
 fn files(row: &Summary) -> Vec<String> {
     let Some(file) = row.file.as_deref() else { return Vec::new() };
-    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    let name = file_name(file);
     let split = || {
         let (stem, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
         let (stem, number) = stem.rsplit_once('-')?;
@@ -106,6 +107,19 @@ fn files(row: &Summary) -> Vec<String> {
         Some((1..=parts).map(|part| format!("{stem}-{part:05}-of-{count}.gguf")).collect())
     };
     split().unwrap_or_else(|| vec![name.to_owned()])
+}
+
+/// A file's name without its folders, in which a card's readers have no part; what comes with the program has none.
+fn file_name(path: &str) -> &str {
+    if path.starts_with(demo::PREFIX) { path } else { path.rsplit(['/', '\\']).next().unwrap_or(path) }
+}
+
+/// An importance matrix and its text, as far as it is told, by the names of their files.
+fn matrix_name(told: &str) -> String {
+    match told.split_once(COLLECTED_ON) {
+        Some((file, text)) => format!("{}{COLLECTED_ON}{}", file_name(file), file_name(text)),
+        None => file_name(told).to_owned(),
+    }
 }
 
 /// YAML in which every text is a JSON string, which YAML reads as it is.
@@ -208,9 +222,11 @@ fn notes(report: &Report) -> Vec<String> {
 /// Importance matrices and what fell back, in sentences.
 fn made_of(rows: &[Summary]) -> Vec<String> {
     let labels = sheet::labels(rows);
-    let mut matrices: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (row, label) in rows.iter().zip(&labels) {
-        let Some(matrix) = row.imatrix.as_deref() else { continue };
+    // A lane without a file is no row of the table, and a recipe's path may stand in its name.
+    let shown = || rows.iter().zip(&labels).filter(|(row, _)| row.can_be_taken());
+    let mut matrices: Vec<(String, Vec<&str>)> = Vec::new();
+    for (row, label) in shown() {
+        let Some(matrix) = row.imatrix.as_deref().map(matrix_name) else { continue };
         match matrices.iter_mut().find(|(known, _)| *known == matrix) {
             Some((_, lanes)) => lanes.push(label),
             None => matrices.push((matrix, vec![label])),
@@ -218,7 +234,7 @@ fn made_of(rows: &[Summary]) -> Vec<String> {
     }
     let quantized =
         matrices.into_iter().map(|(m, lanes)| format!("Quantized with the importance matrix {m}: {}.", lanes.join(", ")));
-    let fell = rows.iter().zip(&labels).filter_map(|(row, label)| match row.fell_back? {
+    let fell = shown().filter_map(|(row, label)| match row.fell_back? {
         0 => None,
         1 => Some(format!("{label} 1 tensor")),
         count => Some(format!("{label} {count} tensors")),
@@ -319,6 +335,35 @@ mod tests {
         assert!(card.contains("\nllama-cli -m demo-Q4_0.gguf\nbitworth generate demo-Q4_0.gguf\n") && !card.contains("-m bf16"));
         let plain = super::render(&report, &Facts::default()).unwrap();
         assert!(!plain.contains("## Prompt format") && !plain.contains("## How to run"));
+    }
+
+    #[test]
+    fn a_card_names_files_without_the_folders_of_the_machine() {
+        let mut records = sample::records();
+        for record in &mut records {
+            let lane = record.origin.lane.clone();
+            let bitworth_eval::record::Body::Lane(about) = &mut record.body else { continue };
+            let (file, matrix) = match lane.as_str() {
+                "q8_0" => (Some("/home/me/q8.gguf"), "/home/me/m.gguf, collected on /home/me/prose.txt"),
+                "q4_0" => (Some("C:\\home\\q4.gguf"), "C:\\home\\me\\m.gguf, collected on C:\\home\\prose.txt"),
+                "q4_1" => (Some("out/q4_1.gguf"), "out/other.gguf"),
+                "q6_k" => (Some("q6.gguf"), "m.gguf, collected on demo:data/calib.txt"),
+                // On the fly, by a recipe whose path is its name.
+                "q2_k" => (None, "/home/me/m.gguf, collected on /home/me/prose.txt"),
+                _ => continue,
+            };
+            (about.file, about.imatrix, about.fell_back) = (file.map(str::to_owned), Some(matrix.to_owned()), Some(2));
+        }
+        records.iter_mut().filter(|r| r.origin.lane == "q2_k").for_each(|r| r.origin.lane = "@/home/me/r.toml".into());
+        let card = render(&Report::new(&records).unwrap(), &Facts::default()).unwrap();
+        for expected in [
+            "matrix m.gguf, collected on prose.txt: q8\\_0, q4\\_0.\n",
+            "matrix other.gguf: q4\\_1.\n",
+            "matrix m.gguf, collected on demo:data/calib.txt: q6\\_k.\n",
+        ] {
+            assert!(card.contains(expected), "{card}");
+        }
+        assert!(!card.contains("home") && !card.contains("out/"), "{card}");
     }
 
     #[test]

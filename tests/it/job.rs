@@ -2,7 +2,7 @@
 //! already; and the other commands that leave a folder.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitworth::eval::job::Job;
 use bitworth::eval::records;
@@ -12,7 +12,7 @@ use bitworth::{Device, DeviceSelector, Watch};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{self, json};
+use crate::common::{self, StopAfter, json};
 
 /// The demo's model and data in a folder of the test's own, where they can be changed.
 fn world() -> TempDir {
@@ -108,6 +108,81 @@ fn every_file_of_records_says_which_session_measured_it() {
     assert!(std::fs::read_to_string(folder.join("report.html")).unwrap().contains("Measured in 2 sessions: bitworth "));
     let told = json(dir, &["report", "out"])["sessions"].clone();
     assert_eq!(told.as_array().map(Vec::len), Some(2), "{told}");
+}
+
+#[test]
+fn a_run_stopped_inside_a_pass_goes_on_as_another_configuration() {
+    let dir = world();
+    let dir = dir.path();
+    let (device, stop) = (Device::open(DeviceSelector::Cpu).unwrap(), AtomicBool::new(false));
+    // Two passes of the same length, of which the second one is halfway through the model's three blocks and the head.
+    let text = "[[text]]\nfile = \"a.txt\"\nctx = 64\nchunks = 4\npass_tokens = 128\nbits_per_byte = false\n";
+    let config = |lanes: &str, measured: &str| format!("model = \"m\"\ncandidates = [{lanes}]\n{measured}");
+    let (two, three) = ("\"@q4_0\", \"@q8_0\"", "\"@q4_0\", \"@q8_0\", \"@q5_0\"");
+    let both = format!("{text}{TASKS}");
+    let changes = [
+        ("one lane more", text, 750_000, config(three, text), "(other lanes"),
+        ("one lane less", text, 750_000, config("\"@q4_0\"", text), "(other lanes"),
+        ("a task more", text, 750_000, config(two, &both), ""),
+        ("another lane for tasks", TASKS, 500_000, config(three, TASKS), "none of this job's"),
+    ];
+    for (number, (what, measured, limit, changed, note)) in changes.into_iter().enumerate() {
+        let out = dir.join(format!("out{number}"));
+        stop.store(false, Ordering::Relaxed);
+        let job = Job::parse(&config(two, measured), dir, "job.toml").unwrap();
+        let progress = StopAfter::new(limit, &stop);
+        let error = execute(&job, Some(&out), &device, Watch { progress: &progress, stop: &stop }).map(drop).unwrap_err();
+        assert!(error.is_interruption() && kept_layers(&out.join("state")) == 1, "{what}: {error}");
+        let before = modified(&out.join("records"));
+        write(dir, "job.toml", &changed);
+        let args = ["run", "job.toml", "--device", "cpu", "--no-speed", "--out"];
+        let output = common::run(dir, &[&args[..], &[out.to_str().unwrap()]].concat());
+        let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{what}: {notes}");
+        assert!(notes.contains(note) && notes.contains("is removed") != note.is_empty(), "{what}: {notes}");
+        assert!(!out.join("state").exists(), "{what}");
+        for (path, time) in before {
+            assert_eq!(path.metadata().unwrap().modified().unwrap(), time, "{what}: {} was done again", path.display());
+        }
+        let undisturbed = dir.join(format!("whole{number}"));
+        stop.store(false, Ordering::Relaxed);
+        let job = Job::parse(&changed, dir, "job.toml").unwrap();
+        execute(&job, Some(&undisturbed), &device, Watch { progress: &Silent, stop: &stop }).map(drop).unwrap();
+        let mut found = recorded(&out);
+        // What a lane has that is no more asked for stays.
+        found.retain(|record| changed.contains("q8_0") || !record.contains("@q8_0"));
+        assert!(found == recorded(&undisturbed), "{what}");
+    }
+}
+
+/// How many files of activations there are in the folders of interrupted walks.
+fn kept_layers(state: &Path) -> usize {
+    let walks = std::fs::read_dir(state).unwrap().map(|walk| walk.unwrap().path());
+    let files = walks.flat_map(|walk| std::fs::read_dir(walk).unwrap().map(|file| file.unwrap().path()));
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "layer")).count()
+}
+
+#[test]
+fn records_under_names_that_a_run_did_not_write_are_named_once_and_not_read() {
+    let dir = world();
+    let dir = dir.path();
+    job(dir, &format!("model = \"m\"\n{TEXT_A}"), "out");
+    let (before, records) = (recorded(&dir.join("out")), dir.join("out/records"));
+    // As a pass that was renumbered; of another name, as `bench` leaves records, it is none of the run's.
+    let pass = records.join("text.a.windows.00001.parquet");
+    std::fs::copy(&pass, records.join("text.a.windows.00007.parquet")).unwrap();
+    let session = || {
+        let output = common::run(dir, &["run", "job.toml", "--device", "cpu", "--no-speed", "--out", "out"]);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let notes = session();
+    assert!(notes.contains("text.a.windows.00007.parquet: is left over") && notes.contains("not read"), "{notes}");
+    assert!(records.join("text.a.windows.00007.parquet.left-over").exists(), "nothing is lost");
+    assert_eq!(recorded(&dir.join("out")), before);
+    std::fs::copy(&pass, records.join("bench.a.0000.parquet")).unwrap();
+    let notes = session();
+    assert!(!notes.contains("left over") && records.join("bench.a.0000.parquet").exists(), "{notes}");
 }
 
 fn modified(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {

@@ -205,7 +205,7 @@ fn a_reference_is_kept_by_a_sweep_that_was_stopped_behind_a_pass_and_goes_on() {
     let whole = SweepOptions { limits, ..SweepOptions::default() };
     let expected = keep("a", &whole, &ReferenceSource::Walked, u64::MAX).unwrap();
     let folder = dir.path().join("state");
-    let resumed = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..whole };
+    let resumed = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true, renews: false }), ..whole };
     let steps = (checkpoint.hparams().block_count + 1) * plan.rows_computed;
     let error = keep("b", &resumed, &ReferenceSource::Walked, steps as u64 * 3 / 4).unwrap_err();
     assert!(error.contains("interrupted") && folder.join("pass-00000.scores").exists(), "{error}");

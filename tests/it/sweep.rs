@@ -198,7 +198,7 @@ fn check_stopped(lanes: &[Lane], folder: &Path) {
     let whole = SweepOptions { limits, layers: true, ..SweepOptions::default() };
     let expected = sweep::sweep(&Cpu::new(), lanes, &prompts, &whole, &Silent, &AtomicBool::new(false)).unwrap();
     let steps = (lanes[0].variant.hparams().block_count + 1) * lanes.len() * plan.rows_computed;
-    let options = SweepOptions { resume: Some(Resume { folder, every_layer: true }), ..whole };
+    let options = SweepOptions { resume: Some(Resume { folder, every_layer: true, renews: false }), ..whole };
     // Every sweep gets one layer further than what it found, until one reaches the end.
     let (mut ends, mut last) = (0, 0);
     let found = loop {
@@ -229,7 +229,8 @@ fn requests_that_were_stopped_go_on_with_the_same_answers() {
     let request = |i: usize| Request::Loglikelihood { context: format!("the sun {i}"), continuation: " is warm".into() };
     let packed = Packed::new(&tokenizer, &(0..20).map(request).collect::<Vec<_>>(), 256).unwrap();
     let folder = dir.path().join("state");
-    let resumable = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..SweepOptions::default() };
+    let resumable =
+        SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true, renews: false }), ..SweepOptions::default() };
     let answer = |options: &SweepOptions<'_>, limit: u64| {
         let stop = AtomicBool::new(false);
         let progress = StopAfter::new(limit, &stop);
@@ -250,7 +251,8 @@ fn state_of_another_sweep_or_a_broken_one_is_refused() {
     let lanes = lanes(&demo_model(&dir));
     let prompts = prompts(1024);
     let folder = dir.path().join("state");
-    let options = SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true }), ..SweepOptions::default() };
+    let options =
+        SweepOptions { resume: Some(Resume { folder: &folder, every_layer: true, renews: false }), ..SweepOptions::default() };
     let sweep = |lanes: &[Lane], prompts: &[Sequence], limit: u64| {
         let stop = AtomicBool::new(false);
         let progress = StopAfter::new(limit, &stop);
@@ -282,6 +284,68 @@ fn state_of_another_sweep_or_a_broken_one_is_refused() {
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("letter.txt"), "mine").unwrap();
     refused(&lanes, &prompts, "other files");
+}
+
+#[test]
+fn state_that_may_be_thrown_away_never_changes_a_number() {
+    let dir = TempDir::new().unwrap();
+    let lanes = lanes(&demo_model(&dir));
+    let prompts = prompts(1024);
+    let folder = dir.path().join("state");
+    let row: usize = lanes.iter().map(|lane| 4 * lane.variant.hparams().embedding_length).sum();
+    let limits = |rows: usize| SweepLimits { activation_bytes: rows * row, ..SweepLimits::default() };
+    let sweep = |lanes: &[Lane], limits: SweepLimits, steps: usize| {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter::new(steps as u64, &stop);
+        let resume = Some(Resume { folder: &folder, every_layer: true, renews: true });
+        let options = SweepOptions { limits, resume, ..SweepOptions::default() };
+        let scores = sweep::sweep(&Cpu::new(), lanes, &prompts, &options, &progress, &stop);
+        scores.map(|scores| scores.lanes).map_err(|e| e.to_string())
+    };
+    let plan = sweep::plan(&Cpu::new(), &lanes, &prompts, &limits(70)).unwrap();
+    assert_eq!(plan.passes.len(), 2);
+    let steps = (lanes[0].variant.hparams().block_count + 1) * lanes.len() * plan.rows_computed;
+    // The first pass is done, of the second one some blocks.
+    let stopped = || {
+        assert_eq!(sweep(&lanes, limits(70), steps * 5 / 6).unwrap_err(), "interrupted");
+        let names = ["sweep.json", "pass-00000.scores", "pass-00001.layer"];
+        assert!(names.iter().all(|name| folder.join(name).is_file()));
+    };
+    let whole = score(&Cpu::new(), &lanes, &prompts, SweepLimits::default());
+    let check = |what: &str| {
+        assert_eq!(sweep(&lanes, limits(70), usize::MAX).as_ref(), Ok(&whole), "{what}");
+        assert!(!folder.exists(), "{what}");
+    };
+    stopped();
+    let fewer = score(&Cpu::new(), &lanes[..3], &prompts, SweepLimits::default());
+    assert_eq!(sweep(&lanes[..3], limits(70), usize::MAX), Ok(fewer), "other lanes");
+    stopped();
+    assert_eq!(sweep(&lanes, SweepLimits::default(), usize::MAX).as_ref(), Ok(&whole), "other memory");
+    for (name, at) in [("pass-00000.scores", 20), ("pass-00001.layer", 15), ("pass-00001.layer", 5000)] {
+        stopped();
+        let mut bytes = std::fs::read(folder.join(name)).unwrap();
+        bytes[at] ^= 64;
+        std::fs::write(folder.join(name), bytes).unwrap();
+        check(name);
+    }
+    stopped();
+    std::fs::write(folder.join("sweep.json"), "{\"version").unwrap();
+    check("a torn description");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join(".sweep.json.partial"), "{").unwrap();
+    check("killed before there was a description");
+    // What is not all its own is refused, and stays.
+    stopped();
+    std::fs::write(folder.join("letter.txt"), "mine").unwrap();
+    assert!(sweep(&lanes[..3], limits(70), usize::MAX).unwrap_err().contains("other lanes"));
+    assert!(folder.join("pass-00001.layer").is_file() && folder.join("letter.txt").is_file());
+    assert!(!sweep::discard_state(&folder).unwrap());
+    std::fs::remove_file(folder.join("letter.txt")).unwrap();
+    assert!(sweep::discard_state(&folder).unwrap() && !folder.exists());
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("sweep.json"), "{\"mine\": 1}").unwrap();
+    assert!(sweep(&lanes, limits(70), usize::MAX).unwrap_err().contains("another sweep"));
+    assert!(!sweep::discard_state(&folder).unwrap() && folder.join("sweep.json").is_file());
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub use layers::LayerError;
 use pass::{Pass, Walk};
 pub use plan::{PassPlan, SweepLimits, SweepPlan, flops_per_second};
 use state::State;
+pub use state::discard_state;
 
 /// Some tokens of which some are predicted. Row i sees tokens `0..=i` and predicts token i + 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +105,9 @@ pub struct Resume<'a> {
     pub folder: &'a Path,
     /// Whether activations are written behind every layer, however long that takes; else as often as that is a tenth of the time.
     pub every_layer: bool,
+    /// Whether state of another sweep, or state that cannot be read, is thrown away with a warning, and scored anew; else it is
+    /// refused. Files of others are never thrown away.
+    pub renews: bool,
 }
 
 /// What a sweep does beside scoring.

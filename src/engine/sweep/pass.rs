@@ -13,7 +13,7 @@ use super::chunk::{ChunkLimits, Chunks, Piece};
 use super::layers::{LayerError, RowError};
 use super::plan::SweepPlan;
 use super::prefix::{Forest, Order, Path, paths};
-use super::state::State;
+use super::state::{KeptLayer, State};
 use super::{Lane, LaneScores, Reference, Scores, Sequence, StoredHidden, SweepLimits, SweepOptions, not_numbers};
 use crate::backend::{Backend, HeadRow};
 use crate::error::{EngineError, Result};
@@ -414,23 +414,19 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
     /// Walks, and scores; with state, from where an earlier walk ended.
     pub fn score(&self, plan: &SweepPlan, options: &SweepOptions<'_>, state: Option<(&State, usize)>) -> Result<Scores> {
         let walk = self.walk;
+        let depth = walk.walked.clone().map(|lane| self.graphs[lane].hparams().block_count).max().unwrap_or(0);
         let found = match state {
-            Some((state, number)) => state.layer(number)?,
+            Some((state, number)) => state.layer(number, |kept| self.take_up(kept, depth))?,
             None => None,
         };
-        let mut errors: Vec<RowError> = Vec::new();
-        let (mut hidden, first) = match found {
-            Some(mut kept) => {
-                let block = kept.block;
-                let hidden = self.upload(block, |len| kept.numbers(len))?;
-                errors = kept.finish()?;
+        let (mut hidden, first, mut errors) = match found {
+            Some((block, hidden, errors)) => {
                 let rows: usize = self.chunks.iter().map(|chunk| chunk.batch.rows).sum();
                 walk.progress.advance((rows * walk.walked.len() * (block + 1)) as u64);
-                (hidden, block + 1)
+                (hidden, block + 1, errors)
             }
-            None => (self.embed()?, 0),
+            None => (self.embed()?, 0, Vec::new()),
         };
-        let depth = walk.walked.clone().map(|lane| self.graphs[lane].hparams().block_count).max().unwrap_or(0);
         self.layers(&mut hidden, first, |block, hidden| {
             if walk.layers {
                 errors.extend(self.row_errors(block, hidden)?);
@@ -442,6 +438,14 @@ impl<'w, 'a, B: Backend> Pass<'w, 'a, B> {
         })?;
         let lanes = self.head(hidden, plan, options)?;
         Ok(Scores { lanes, layers: self.layer_errors(&errors) })
+    }
+
+    /// What an earlier walk kept behind a block, of as many as `depth`: the block, what goes into the next one, and errors up to
+    /// there.
+    fn take_up(&self, mut kept: KeptLayer, depth: usize) -> Result<(usize, Hidden<B>, Vec<RowError>)> {
+        let block = kept.block(depth)?;
+        let hidden = self.upload(block, |len| kept.numbers(len))?;
+        Ok((block, hidden, kept.finish()?))
     }
 
     /// Scores by lane and place.

@@ -26,6 +26,8 @@ use crate::error::{EngineError, Result};
 const VERSION: u32 = 3;
 /// The file that says which sweep the folder is of.
 const IDENTITY: &str = "sweep.json";
+/// The same while it is not whole.
+const UNFINISHED: &str = ".sweep.json.partial";
 /// How many times as long as writing took nothing is written.
 const REST: u32 = 9;
 /// Bytes handed to the system at once.
@@ -36,6 +38,8 @@ pub struct State {
     folder: PathBuf,
     /// How many times as long as writing took nothing is written.
     rest: u32,
+    /// See [`Resume::renews`].
+    renews: bool,
     last: Cell<Option<(Instant, Duration)>>,
 }
 
@@ -44,7 +48,8 @@ impl State {
     /// it is not there.
     ///
     /// # Errors
-    /// [`EngineError::Unfit`] where it holds anything else; a folder that cannot be written.
+    /// [`EngineError::Unfit`] where it holds anything else, but for state that may be thrown away; a folder that cannot be
+    /// written.
     pub fn open(
         resume: Resume<'_>,
         lanes: &[Lane],
@@ -62,14 +67,23 @@ impl State {
                 let others: Vec<&str> =
                     identity.as_object().into_iter().flat_map(|keys| keys.keys()).filter(differs).map(String::as_str).collect();
                 if !others.is_empty() {
-                    let what = format!("holds the state of another sweep (other {})", others.join(", "));
-                    return Err(unfit(folder, format!("{what}; choose another folder or remove it")));
+                    let what = match there.is_object() {
+                        true => format!("holds the state of another sweep (other {})", others.join(", ")),
+                        false => format!("holds the state of a sweep, and {IDENTITY} cannot be read"),
+                    };
+                    if !(resume.renews && is_state(folder)) {
+                        return Err(unfit(folder, format!("{what}; choose another folder or remove it")));
+                    }
+                    tracing::warn!("{}: {what}; it is removed, and what was interrupted is scored anew", folder.display());
+                    clear(folder)?;
+                    write_whole(&path, identity.to_string().as_bytes())?;
                 }
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 std::fs::create_dir_all(folder).map_err(|e| bitworth_quant::Error::io(folder, e))?;
-                let mut entries = std::fs::read_dir(folder).map_err(|e| bitworth_quant::Error::io(folder, e))?;
-                if entries.next().is_some() {
+                let entries = std::fs::read_dir(folder).map_err(|e| bitworth_quant::Error::io(folder, e))?;
+                // An earlier sweep may have been killed while it wrote its first file.
+                if entries.flatten().any(|entry| entry.file_name() != UNFINISHED) {
                     let what = "holds other files; give the state of a sweep a folder of its own".to_owned();
                     return Err(unfit(folder, what));
                 }
@@ -77,7 +91,8 @@ impl State {
             }
             Err(e) => return Err(bitworth_quant::Error::io(&path, e).into()),
         }
-        Ok(Self { folder: folder.to_owned(), rest: if resume.every_layer { 0 } else { REST }, last: Cell::new(None) })
+        let rest = if resume.every_layer { 0 } else { REST };
+        Ok(Self { folder: folder.to_owned(), rest, renews: resume.renews, last: Cell::new(None) })
     }
 
     /// The scores of a pass, where it is finished; `numbers` are those of its sequences.
@@ -85,6 +100,10 @@ impl State {
     /// # Errors
     /// A file that cannot be read, or is not what was written.
     pub fn finished(&self, pass: usize, numbers: &[usize], sequences: &[Sequence]) -> Result<Option<Scores>> {
+        self.or_nothing(&self.scores_path(pass), self.scores(pass, numbers, sequences))
+    }
+
+    fn scores(&self, pass: usize, numbers: &[usize], sequences: &[Sequence]) -> Result<Option<Scores>> {
         let Some(mut input) = Input::open(&self.scores_path(pass))? else { return Ok(None) };
         let mut scores = Scores { lanes: Vec::new(), layers: Vec::new() };
         input.expect(pass)?;
@@ -156,11 +175,28 @@ impl State {
         Ok(())
     }
 
-    /// The activations that were kept of a pass.
+    /// What `take` makes of the activations that were kept of a pass.
     ///
     /// # Errors
-    /// A file that cannot be read, or is not what was written.
-    pub fn layer(&self, pass: usize) -> Result<Option<KeptLayer>> {
+    /// As `take`; a file that cannot be read, or is not what was written.
+    pub fn layer<T>(&self, pass: usize, take: impl FnOnce(KeptLayer) -> Result<T>) -> Result<Option<T>> {
+        let taken = self.kept(pass).and_then(|kept| kept.map(take).transpose());
+        self.or_nothing(&self.layer_path(pass), taken)
+    }
+
+    /// What was read of a file. Where that is not what was written and may be thrown away, it is, and there was nothing.
+    fn or_nothing<T>(&self, path: &Path, read: Result<Option<T>>) -> Result<Option<T>> {
+        match read {
+            Err(EngineError::Unfit { .. }) if self.renews => {
+                tracing::warn!("{}: is not what was written; it is removed, and the pass begins anew", path.display());
+                remove(path)?;
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    fn kept(&self, pass: usize) -> Result<Option<KeptLayer>> {
         let Some(mut input) = Input::open(&self.layer_path(pass))? else { return Ok(None) };
         input.expect(pass)?;
         let [block, count] = input.words::<2>()?.map(|word| word as usize);
@@ -178,18 +214,7 @@ impl State {
     /// # Errors
     /// A file that cannot be removed.
     pub fn remove(self) -> Result<()> {
-        let entries = std::fs::read_dir(&self.folder).map_err(|e| bitworth_quant::Error::io(&self.folder, e))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with("pass-") || name.starts_with(".pass-") {
-                remove(&entry.path())?;
-            }
-        }
-        // Last, so that what is left is never of an unknown sweep.
-        remove(&self.folder.join(IDENTITY))?;
-        let _ = std::fs::remove_dir(&self.folder);
-        Ok(())
+        clear(&self.folder)
     }
 
     fn scores_path(&self, pass: usize) -> PathBuf {
@@ -203,14 +228,21 @@ impl State {
 
 /// Activations that were kept, to be read in the order in which they were.
 pub struct KeptLayer {
-    /// The block that they are behind.
-    pub block: usize,
+    block: usize,
     /// Errors up to there.
-    pub errors: Vec<RowError>,
+    errors: Vec<RowError>,
     input: Input,
 }
 
 impl KeptLayer {
+    /// The block that they are behind, of as many as `depth`; another one follows.
+    ///
+    /// # Errors
+    /// None of these: the file is not what was written.
+    pub fn block(&self, depth: usize) -> Result<usize> {
+        if self.block < depth.saturating_sub(1) { Ok(self.block) } else { Err(self.input.broken()) }
+    }
+
     /// The next numbers.
     ///
     /// # Errors
@@ -231,6 +263,52 @@ impl KeptLayer {
     }
 }
 
+/// Removes the state that a sweep left in `folder`, and the folder; returns whether it did. A folder that holds anything else, or
+/// nothing, stays as it is.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub fn discard_state(folder: &Path) -> Result<bool> {
+    let is_state = is_state(folder);
+    if is_state {
+        clear(folder)?;
+    }
+    Ok(is_state)
+}
+
+/// Whether a folder holds the state of a sweep, of whatever version and however damaged, and nothing else.
+fn is_state(folder: &Path) -> bool {
+    let Ok(identity) = std::fs::read(folder.join(IDENTITY)) else { return false };
+    let is_marked = match serde_json::from_slice::<Value>(&identity) {
+        Ok(there) => there["version"].is_u64(),
+        // Torn; what else is there must say whose it is.
+        Err(_) => true,
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let is_own = |name: &str| name == IDENTITY || is_of_pass(name);
+    is_marked && entries.flatten().all(|entry| is_own(&entry.file_name().to_string_lossy()))
+}
+
+/// Whether a file of this name keeps something of a pass, or was to.
+fn is_of_pass(name: &str) -> bool {
+    let name = name.strip_prefix('.').unwrap_or(name);
+    name.starts_with("pass-") && [".scores", ".layer", ".partial"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Removes what a sweep left, and the folder where nothing else is in it.
+fn clear(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).map_err(|e| bitworth_quant::Error::io(folder, e))?;
+    for entry in entries.flatten() {
+        if is_of_pass(&entry.file_name().to_string_lossy()) {
+            remove(&entry.path())?;
+        }
+    }
+    // Last, so that what is left is never of an unknown sweep.
+    remove(&folder.join(IDENTITY))?;
+    let _ = std::fs::remove_dir(folder);
+    Ok(())
+}
+
 /// What makes a sweep another one: contents, not names of files.
 fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &SweepOptions<'_>) -> Result<Value> {
     let mut hash = Sha256::new();
@@ -245,6 +323,8 @@ fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &
         Reference::Hidden(stored) => stored.identity()?,
         Reference::LogProbs(stored) => stored.identity()?,
     };
+    // Files of a pass are known by its number alone: it must have the same sequences.
+    let ends: Vec<usize> = plan.passes.iter().map(|pass| pass.places.end).collect();
     Ok(json!({
         "version": VERSION,
         "program": env!("CARGO_PKG_VERSION"),
@@ -252,7 +332,7 @@ fn identity(lanes: &[Lane], sequences: &[Sequence], plan: &SweepPlan, options: &
         "tokens": hex(&hash.finalize()),
         "reference": reference,
         "layers": options.layers,
-        "memory limits": [plan.chunk.rows, plan.chunk.key_rows, plan.passes.len()],
+        "memory limits": [plan.chunk.rows, plan.chunk.key_rows, ends],
     }))
 }
 

@@ -13,6 +13,7 @@ use bitworth_quant::message::{Message, Setting};
 use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use self::forms::TomlTable;
 pub use self::models::{FitSpec, ImatrixSpec, ModelSpec, fitted};
 pub use self::speed::{AUTO_SHAPE, Engine, SpeedSpec};
 pub use self::tasks::{DEFAULT_MARGIN, INCLUDE_PATH, Limit, PerplexityKind, PerplexitySpec, TasksSpec};
@@ -84,6 +85,10 @@ pub struct TextSpec {
     pub keep_tokens: bool,
 }
 
+impl TomlTable for TextSpec {
+    const TAKES: &'static str = "a table, as [[text]] with file = \"eval.txt\"";
+}
+
 impl TextSpec {
     /// Checks the counts.
     fn check(&self) -> Result<(), Message> {
@@ -126,6 +131,10 @@ pub struct SplitSpec {
     pub max_tensors: Option<usize>,
 }
 
+impl TomlTable for SplitSpec {
+    const TAKES: &'static str = "a table, as [split] with max_bytes = 4000000000 or max_tensors = 128";
+}
+
 fn default_ctx() -> usize {
     512
 }
@@ -154,7 +163,7 @@ impl Job {
     /// # Errors
     /// As [`Job::load`].
     pub fn parse(text: &str, folder: &Path, name: &str) -> Result<Self> {
-        let job = toml::from_str::<Written>(text).map_err(|e| Message::from(e.to_string().trim_end().to_owned()));
+        let job = toml::from_str::<Written>(text).map_err(|e| Message::from(forms::told(&e)));
         let job = job.and_then(|written| Self::of(written, folder));
         job.and_then(|mut job| job.check().map(|()| job)).map_err(|what| Error::file(Path::new(name), what))
     }

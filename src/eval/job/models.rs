@@ -6,6 +6,7 @@ use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
 use serde::{Deserialize, Serialize};
 
+use super::forms::TomlTable;
 use super::{FIT, MIN_CTX, above_zero, default_ctx};
 
 /// A model, and what it is compared with.
@@ -49,6 +50,10 @@ pub struct ImatrixSpec {
     pub recipes: Option<Vec<String>>,
 }
 
+impl TomlTable for ImatrixSpec {
+    const TAKES: &'static str = "a table, as [imatrix] with file = \"imatrix.gguf\" or with text = \"calibration.txt\"";
+}
+
 impl ImatrixSpec {
     /// A file, for all recipes; `ctx` tokens are in a window of the text that measures them.
     pub fn of_file(file: &Path, ctx: usize) -> Self {
@@ -68,6 +73,10 @@ pub struct FitSpec {
     /// Tokens in a window.
     #[serde(default = "default_ctx")]
     pub ctx: usize,
+}
+
+impl TomlTable for FitSpec {
+    const TAKES: &'static str = "a table, as [fit] with texts = [\"calibration.txt\"]";
 }
 
 impl FitSpec {

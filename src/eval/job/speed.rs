@@ -3,7 +3,7 @@
 use bitworth_quant::message::Message;
 use serde::{Deserialize, Serialize};
 
-use super::forms::one_or_many;
+use super::forms::{TomlTable, one_or_many};
 use super::{default_ctx, default_true};
 use crate::record;
 
@@ -94,6 +94,10 @@ impl Default for SpeedSpec {
             shape: None,
         }
     }
+}
+
+impl TomlTable for SpeedSpec {
+    const TAKES: &'static str = "a table, as [speed] with prompt = 512 and generate = 128";
 }
 
 impl SpeedSpec {

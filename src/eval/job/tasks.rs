@@ -7,6 +7,8 @@ use bitworth_quant::message::{Message, Setting};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::forms::{TomlTable, toml_tables};
+
 /// How far below the reference a lane may stay and count as good enough, in points of accuracy, where a job does not say.
 pub const DEFAULT_MARGIN: f64 = 0.5;
 /// A folder of task files of lm-evaluation-harness.
@@ -21,7 +23,7 @@ pub struct TasksSpec {
     #[serde(default)]
     pub names: Vec<String>,
     /// Files of llama-perplexity's multiple-choice tests.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "toml_tables")]
     pub llama_perplexity: Vec<PerplexitySpec>,
     /// Which items of each.
     #[serde(default)]
@@ -49,6 +51,10 @@ pub struct TasksSpec {
 
 fn default_margin() -> f64 {
     DEFAULT_MARGIN
+}
+
+impl TomlTable for TasksSpec {
+    const TAKES: &'static str = "a table, as [tasks] with names = [\"facts\"]";
 }
 
 impl TasksSpec {
@@ -86,6 +92,10 @@ pub struct PerplexitySpec {
     pub file: String,
     /// How many questions, drawn as llama-perplexity draws them [default: 400 of HellaSwag, all of others].
     pub count: Option<usize>,
+}
+
+impl TomlTable for PerplexitySpec {
+    const TAKES: &'static str = "a table, as [[tasks.llama_perplexity]] with kind = \"hellaswag\" and file = \"hellaswag.txt\"";
 }
 
 /// llama-perplexity's multiple-choice tests.

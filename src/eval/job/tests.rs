@@ -156,6 +156,43 @@ fn the_leaderboards_run_can_be_read() {
 }
 
 #[test]
+fn what_a_key_takes_is_said_with_an_example_and_its_place() {
+    let told = |text: &str, line: usize, expected: &str| {
+        let text = format!("model = \"m\"\n{text}");
+        let error = Job::parse(&text, Path::new(""), "job.toml").unwrap_err().to_string();
+        let place = format!("job.toml: TOML parse error at line {line}, ");
+        assert!(error.starts_with(&place) && error.contains(expected), "{error:?} lacks {expected:?}");
+        for word in ["struct", "enum", "Spec", "usize", "u64", "f64", "sequence", "map", "tuple"] {
+            assert!(!error.contains(word), "{error:?} says {word}");
+        }
+        // The line itself is shown, with the key.
+        assert!(error.contains(&format!("\n{line} | {}\n", text.lines().nth(line - 1).unwrap())), "{error}");
+    };
+    let table = "expected a table, as [imatrix] with file = \"imatrix.gguf\"";
+    told("imatrix = \"F\"\n[speed]", 2, &format!("invalid type: string \"F\", {table}"));
+    // Values in the order of the keys are no table.
+    told("imatrix = [\"F\", \"T\", 512, 3, []]\n[speed]", 2, &format!("invalid type: a list, {table}"));
+    let own = "models = [{ model = \"n\", imatrix = 3 }]";
+    told(own, 2, table);
+    told("models = [3]", 2, "expected a model's name or a table, as \"my-model\" or { model = ");
+    told("fit = true", 2, "[fit] with texts = [");
+    told("text = \"F\"", 2, "expected a table, as [[text]] with file = \"eval.txt\"; or a list of such tables");
+    told("text = [\"F\"]", 2, "expected a table, as [[text]] with file = \"eval.txt\"");
+    told("tasks = [\"facts\"]", 2, "invalid type: a list, expected a table, as [tasks] with names = [\"facts\"]");
+    told("speed = true", 2, "as [speed] with prompt = 512");
+    told("split = \"4G\"", 2, "as [split] with max_bytes = ");
+    told("recipes = \"q4_0\"", 2, "expected a list in brackets, as [");
+    told("max_memory_mib = \"4G\"", 2, "expected a whole number, 0 or more");
+    told("max_memory_mib = -1", 2, "expected a whole number, 0 or more");
+    told("strict = \"yes\"", 2, "expected true or false");
+    told("arithmetic = { q8 = true }", 2, "invalid type: a table, expected a text in quotes");
+    told("[speed]\ndelay = \"1s\"", 3, "expected a number");
+    told("[speed]\nprompt = \"many\"", 3, "expected a whole number, 0 or more");
+    told("[tasks]\nllama_perplexity = [\"h.txt\"]", 3, "as [[tasks.llama_perplexity]] with kind = \"hellaswag\"");
+    told("[tasks]\nlimit = { facts = 3 }", 3, "expected a list in brackets, as [");
+}
+
+#[test]
 fn mistakes_are_named() {
     check_error("model = \"m\"\nrecipes = [\"q9_9\"]\n[speed]", "q9_9");
     check_error("model = \"m\"\ncandidates = [\"@q9_9\"]\n[speed]", "@q9_9: unknown recipe");

@@ -6,78 +6,63 @@ use bitworth_quant::Recipe;
 use bitworth_quant::message::Message;
 use serde::{Deserialize, Serialize};
 
-use super::forms::{NameOr, OneOrMany};
+use super::forms::{NameOr, OneOrMany, toml_table};
 use super::{FitSpec, ImatrixSpec, Job, ModelSpec, SpeedSpec, SplitSpec, TasksSpec, TextSpec, fitted};
 use crate::demo;
 use crate::slice::Slice;
 
-/// A job as it stands in TOML. Unknown keys are errors.
-#[derive(Deserialize)]
+/// A job as it stands in TOML: as it is read, and as it is printed, where every model has all that is its own. Unknown keys are
+/// errors.
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
     /// The only model, or none.
     model: Option<String>,
-    /// Several models, by name or with what is their own.
-    #[serde(default)]
-    models: Vec<NameOr<WrittenModel>>,
     /// Of every model that names none of its own.
     recipes: Option<Vec<String>>,
     candidates: Option<Vec<String>>,
-    imatrix: Option<ImatrixSpec>,
-    fit: Option<FitSpec>,
-    #[serde(default, rename = "text")]
-    texts: OneOrMany<TextSpec>,
-    tasks: Option<TasksSpec>,
     requests: Option<String>,
-    speed: Option<SpeedSpec>,
     arithmetic: Option<String>,
-    split: Option<SplitSpec>,
     max_memory_mib: Option<u64>,
     #[serde(default)]
     noise_floor: bool,
     #[serde(default)]
     strict: bool,
+    /// Several models, by name or with what is their own.
+    #[serde(default)]
+    models: Vec<NameOr<WrittenModel>>,
+    /// As `recipes`.
+    #[serde(default, deserialize_with = "toml_table")]
+    imatrix: Option<ImatrixSpec>,
+    #[serde(default, deserialize_with = "toml_table")]
+    fit: Option<FitSpec>,
+    #[serde(default, rename = "text")]
+    texts: OneOrMany<TextSpec>,
+    #[serde(default, deserialize_with = "toml_table")]
+    tasks: Option<TasksSpec>,
+    #[serde(default, deserialize_with = "toml_table")]
+    speed: Option<SpeedSpec>,
+    #[serde(default, deserialize_with = "toml_table")]
+    split: Option<SplitSpec>,
 }
 
 /// A model with what is its own.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenModel {
     model: String,
     recipes: Option<Vec<String>>,
     candidates: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "toml_table")]
     imatrix: Option<ImatrixSpec>,
+    #[serde(default, deserialize_with = "toml_table")]
     fit: Option<FitSpec>,
 }
 
-/// A job as it is printed: every model with all that it has.
-#[derive(Serialize)]
-struct Printed<'a> {
-    arithmetic: &'a Option<String>,
-    max_memory_mib: Option<u64>,
-    noise_floor: bool,
-    strict: bool,
-    requests: &'a Option<String>,
-    models: Vec<PrintedModel<'a>>,
-    text: &'a [TextSpec],
-    tasks: &'a Option<TasksSpec>,
-    speed: &'a Option<SpeedSpec>,
-    split: &'a Option<SplitSpec>,
-}
-
-#[derive(Serialize)]
-struct PrintedModel<'a> {
-    model: &'a str,
-    recipes: &'a [String],
-    candidates: &'a [String],
-    imatrix: &'a Option<ImatrixSpec>,
-    fit: &'a Option<FitSpec>,
-}
-
-impl<'a> PrintedModel<'a> {
-    fn of(spec: &'a ModelSpec) -> Self {
-        let ModelSpec { model, recipes, candidates, imatrix, fit, .. } = spec;
-        Self { model, recipes, candidates, imatrix, fit }
+impl WrittenModel {
+    fn of(spec: &ModelSpec) -> Self {
+        let ModelSpec { model, recipes, candidates, imatrix, fit, .. } = spec.clone();
+        Self { model, recipes: Some(recipes), candidates: Some(candidates), imatrix, fit }
     }
 }
 
@@ -87,20 +72,26 @@ impl Job {
     /// # Errors
     /// What no configuration says: a slice, a reference that goes by the model's name.
     pub fn to_toml(&self) -> Result<String, Message> {
-        let printed = Printed {
-            arithmetic: &self.arithmetic,
+        let Self { texts, tasks, requests, speed, arithmetic, split, .. } = self.clone();
+        let written = Written {
+            model: None,
+            recipes: None,
+            candidates: None,
+            requests,
+            arithmetic,
             max_memory_mib: self.max_memory_mib,
             noise_floor: self.noise_floor,
             strict: self.strict,
-            requests: &self.requests,
-            models: self.models.iter().map(PrintedModel::of).collect(),
-            text: &self.texts,
-            tasks: &self.tasks,
-            speed: &self.speed,
-            split: &self.split,
+            models: self.models.iter().map(|model| NameOr::Whole(WrittenModel::of(model))).collect(),
+            imatrix: None,
+            fit: None,
+            texts: OneOrMany(texts),
+            tasks,
+            speed,
+            split,
         };
         // It is read again, so that nothing is lost without a word.
-        let text = toml::to_string(&printed).ok();
+        let text = toml::to_string(&written).ok();
         let same = text.filter(|text| Self::parse(text, Path::new(""), "job").is_ok_and(|job| job == *self));
         same.ok_or_else(|| "a configuration cannot say all of this job: it is a slice, or made for one command".into())
     }

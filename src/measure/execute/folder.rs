@@ -24,6 +24,10 @@ pub const IDENTITY: &str = "run.json";
 pub const MODELS: &str = "models";
 /// Grows whenever [`IDENTITY`] changes its meaning. 1 had no number and hashed the first row of each tensor only.
 const FORMAT: u32 = 2;
+/// How the names of a run's own items begin, with one more for parts; other commands add records of other names (`bench`).
+const OWN: [&str; 6] = ["lane.", "left_out.", "part.", "speed.", "task.", "text."];
+/// Stands behind the name of a file of records that is not read.
+const LEFT_OVER: &str = "left-over";
 
 /// What stands in [`IDENTITY`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +97,7 @@ impl Store {
                 for folder in [path.to_owned(), path.join(MODELS), path.join(TIMED), path.join(records::RECORDS)] {
                     remove_partial(&folder);
                 }
+                identity.set_aside(path)?;
                 identity
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -366,6 +371,26 @@ impl RunIdentity {
                 let what = "is not the file that was measured; remove it, and it is made again, or choose another ";
                 return Err(bitworth_quant::Error::file(&path, Message::from(what).then(records::OUT)).into());
             }
+        }
+        Ok(())
+    }
+
+    /// Renames files of records under names of a run's items that the run did not write, so that nothing reads them: one that was
+    /// renamed, or that an earlier run was killed behind.
+    fn set_aside(&self, folder: &Path) -> Result<()> {
+        let known: BTreeSet<PathBuf> = self.records.keys().map(|item| records::path(folder, item)).collect();
+        for entry in std::fs::read_dir(folder.join(records::RECORDS)).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let is_own = OWN.iter().any(|begin| name.starts_with(begin)) && name.ends_with(".parquet");
+            if !is_own || known.contains(&path) {
+                continue;
+            }
+            let aside = format!("{name}.{LEFT_OVER}");
+            std::fs::rename(&path, path.with_file_name(&aside)).map_err(|e| Error::io(&path, e))?;
+            tracing::warn!(
+                "{}: is left over, as the run knows no records of this name; it is not read, and its name is now {aside}",
+                path.display()
+            );
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use crate::{models, on_device};
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::job::free_name;
-use bitworth_eval::record::{Body, LaneRecord};
+use bitworth_eval::record::{Body, COLLECTED_ON, LaneRecord};
 
 /// The names of all lanes, which differ from each other.
 pub struct Names {
@@ -409,7 +409,7 @@ fn file_sha256(path: &Path) -> Result<String> {
 /// The importance matrix of a lane and the text that it was collected on, as far as the file or the matrix says.
 fn importance(lane: &Lane) -> Option<String> {
     let told =
-        |file: &str, text: Option<&str>| text.map_or_else(|| file.to_owned(), |text| format!("{file}, collected on {text}"));
+        |file: &str, text: Option<&str>| text.map_or_else(|| file.to_owned(), |text| format!("{file}{COLLECTED_ON}{text}"));
     match &lane.variant {
         Variant::Planned(_, plan) => {
             let imatrix = plan.imatrix()?;

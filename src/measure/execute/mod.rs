@@ -382,6 +382,7 @@ impl<'a> Run<'a> {
             run.text(&lanes, walk)?;
         }
         run.tasks(&lanes)?;
+        run.forget_states()?;
         if let Some((file, asked)) = &model.requests {
             let stage = stages.begin("requests");
             let tokenizer = model.tokenizer()?;
@@ -396,11 +397,8 @@ impl<'a> Run<'a> {
 
     /// Adds what the run came to.
     fn finish(self, finished: &mut Finished) {
-        match self.store.into_inner() {
-            Store::Memory(records) => finished.records.extend(records),
-            Store::Folder { path, .. } => {
-                let _ = std::fs::remove_dir(path.join(STATE));
-            }
+        if let Store::Memory(records) = self.store.into_inner() {
+            finished.records.extend(records);
         }
         finished.layers.extend(self.layers.into_inner());
         finished.answers.extend(self.answers);
@@ -470,7 +468,7 @@ impl<'a> Run<'a> {
             let reference = (!has_reference).then_some(&lanes[0]);
             let swept: Vec<Lane> = reference.into_iter().chain(missing).cloned().collect();
             let state = self.folder().map(|folder| folder.join(STATE).join(&item));
-            let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
+            let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false, renews: true });
             let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
             let (progress, stop) = (self.watch.progress, self.watch.stop);
             let scores = match self.beside {
@@ -493,6 +491,20 @@ impl<'a> Run<'a> {
             self.keep_part(&item, new.flat_map(of_lane).collect())?;
             self.stages.end(stage);
         }
+        Ok(())
+    }
+
+    /// Removes what is left in the folder of walks that were interrupted: all walks of this job are done, so those belong to jobs
+    /// before it, of other lanes or tasks.
+    fn forget_states(&self) -> Result<()> {
+        let Some(folder) = self.folder().map(|folder| folder.join(STATE)) else { return Ok(()) };
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if sweep::discard_state(&entry.path())? {
+                let what = "is removed: it is the state of an interrupted walk that is none of this job's";
+                self.note(format!("{} {what}", entry.path().display()).into());
+            }
+        }
+        let _ = std::fs::remove_dir(folder);
         Ok(())
     }
 
@@ -532,7 +544,7 @@ impl<'a> Run<'a> {
         let asked = (lanes.iter().map(|lane| &lane.name).collect::<Vec<_>>(), tasks.iter().map(|task| &task.identity));
         let name = hex(&Sha256::digest(format!("{:?}{:?}", asked.0, asked.1.collect::<Vec<_>>())));
         let state = self.folder().map(|folder| folder.join(STATE).join(format!("tasks.{}", &name[..16])));
-        let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false });
+        let resume = state.as_deref().map(|folder| Resume { folder, every_layer: false, renews: true });
         let options = SweepOptions { limits: self.model.limits, resume, ..SweepOptions::default() };
         let (progress, stop) = (self.watch.progress, self.watch.stop);
         let scores = on_device!(self.device, backend => sweep::sweep(backend, lanes, &sequences, &options, progress, stop))

@@ -298,7 +298,7 @@ impl<B: Backend> Work<'_, B> {
 
     fn group(&self, branches: &[Branch]) -> Result<Vec<Divergence>> {
         let folder = self.kept.path("sweep");
-        let resume = folder.as_deref().map(|folder| Resume { folder, every_layer: false });
+        let resume = folder.as_deref().map(|folder| Resume { folder, every_layer: false, renews: true });
         let options = SweepOptions { limits: self.asked.limits, resume, ..SweepOptions::default() };
         let (lanes, sequences) = (self.lanes(branches), &self.text.sequences);
         let scores = sweep::sweep(self.backend, &lanes, sequences, &options, self.watch.progress, self.watch.stop)?;
