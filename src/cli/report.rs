@@ -27,8 +27,8 @@ pub struct ReportArgs {
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "dirs")]
     compare: Option<Vec<PathBuf>>,
     /// What may become worse, and by how much: size, ppl, bits_per_byte, kld, top1, accuracy, prefill, decode, memory, energy,
-    /// each with a percentage (of top1 and accuracy: points) or a plain number, as in size=1%,decode=5%,kld=0.001. Sizes
-    /// may change unless they are named; nothing else may.
+    /// each with a percentage (of top1 and accuracy: points) or a plain number, as in size=1%,decode=5%,kld=0.001. Unless
+    /// they are named, sizes may change and memory may grow by 5 %; nothing else may become worse.
     #[arg(long, value_name = "MEASURE=BOUND", value_delimiter = ',', requires = "compare")]
     tolerate: Vec<Tolerance>,
     /// How far below the reference a lane may stay in tasks and count as not worse, in points [default: what the first DIR's job
@@ -143,7 +143,7 @@ fn compare_runs(old: &Path, new: &Path, tolerances: &Tolerances, out: Option<&Pa
     let answer = changes::answer(&comparison);
     let regressions = comparison.with(ChangeVerdict::Regression);
     session.print(&json!({ "files": files, "regressions": regressions.len(), "comparison": comparison }), || {
-        let rest = [ChangeVerdict::Tolerated, ChangeVerdict::Improvement, ChangeVerdict::Undecided];
+        let rest = [ChangeVerdict::Tolerated, ChangeVerdict::Improvement, ChangeVerdict::Undecided, ChangeVerdict::Drifted];
         let rest = rest.into_iter().flat_map(|verdict| comparison.with(verdict));
         let shown: Vec<_> = regressions.iter().copied().chain(rest).collect();
         let table = if shown.is_empty() { String::new() } else { bitworth_report::table::render(&changes::table(&shown)) };

@@ -197,10 +197,14 @@ fn speed(speeds: &[&Speed], phase: Phase) -> Option<SpeedSummary> {
     })
 }
 
-/// The most memory over all timings. A model that fits into what the process had before takes none that could be told.
-pub(crate) fn memory(speeds: &[&Speed]) -> Option<u64> {
-    let most = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(|s| of(s)).filter(|bytes| *bytes > 0).max();
-    most(|s| s.footprint.device_bytes).or_else(|| most(|s| s.footprint.memory_bytes))
+/// The least and the most memory over all timings, of which those of one start have one figure. A model that fits into what the
+/// process had before takes none that could be told.
+pub(crate) fn memory(speeds: &[&Speed]) -> Option<(u64, u64)> {
+    let range = |of: fn(&Speed) -> Option<u64>| {
+        let told = || speeds.iter().filter_map(|s| of(s)).filter(|bytes| *bytes > 0);
+        told().min().zip(told().max())
+    };
+    range(|s| s.footprint.device_bytes).or_else(|| range(|s| s.footprint.memory_bytes))
 }
 
 #[cfg(test)]
@@ -212,7 +216,7 @@ mod tests {
         super::speed(&speeds.iter().collect::<Vec<_>>(), phase)
     }
 
-    fn memory(speeds: &[Speed]) -> Option<u64> {
+    fn memory(speeds: &[Speed]) -> Option<(u64, u64)> {
         super::memory(&speeds.iter().collect::<Vec<_>>())
     }
 
@@ -257,8 +261,8 @@ mod tests {
             footprint: Footprint { load_seconds: None, memory_bytes, device_bytes },
             ..timing(0, 10, 1.0)
         };
-        assert_eq!(memory(&[with(Some(7), None), with(Some(9), None), with(None, None)]), Some(9));
-        assert_eq!(memory(&[with(Some(7), Some(5)), with(Some(9), None)]), Some(5));
+        assert_eq!(memory(&[with(Some(7), None), with(Some(9), None), with(None, None)]), Some((7, 9)));
+        assert_eq!(memory(&[with(Some(7), Some(5)), with(Some(9), None)]), Some((5, 5)));
         assert_eq!(memory(&[timing(0, 10, 1.0), with(Some(0), None)]), None);
     }
 

@@ -70,6 +70,8 @@ pub struct Summary {
     /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the
     /// process's.
     pub memory_bytes: Option<u64>,
+    /// The least and the most of it over the starts of the program that timed the lane: the same where one did.
+    pub memory_range: Option<(u64, u64)>,
     /// What the kept tokens of the windows say, of all texts together; `None` where some were not kept.
     pub token_metrics: Option<Box<TokenMetrics>>,
     /// Texts, by name.
@@ -161,6 +163,7 @@ fn summary(
     subject: Option<&Subject>,
 ) -> Summary {
     let speeds = LaneSpeeds::of(&lane.speeds, subject);
+    let memory_range = speeds::memory(&lane.speeds);
     let (key, about, scored) = (&lane.key, lane.lane, lane.scored());
     let figures = Figures::of(scored.all(), about.is_reference);
     Summary {
@@ -189,7 +192,8 @@ fn summary(
         decode: speeds.own.as_ref().and_then(|own| own.decode),
         timed: speeds.own.map(|own| own.timed),
         other_speeds: speeds.others,
-        memory_bytes: speeds::memory(&lane.speeds),
+        memory_bytes: memory_range.map(|range| range.1),
+        memory_range,
         token_metrics: None,
         texts: texts.iter().filter_map(|text| text_score(text, lane, reference)).collect(),
         tasks: tasks::scores(lane, reference),
