@@ -16,7 +16,8 @@ use bitworth_report::{Judgement, Report, card, changes, export, schema, sessions
 /// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Folders that `bitworth run` left, each with a folder `records`; or the one table of `bitworth measure` (.parquet), which
+    /// Folders that `bitworth run` left, or --records of bench, compare and eval, each with a folder `records`: files that one of
+    /// them timed and another scored have one row. Or the one table of `bitworth measure` (.parquet), which
     /// becomes a heat map.
     #[arg(required_unless_present_any = ["compare", "columns"], value_name = "DIR")]
     dirs: Vec<PathBuf>,
@@ -102,8 +103,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
         files.push(bitworth_report::write_text(&out.join("model-card.md"), &card)?);
     }
     let document = json!({
-        "files": files, "findings": report.findings, "left_out": report.left_out, "summary": export::json(&report.rows)?,
-        "sessions": report.sessions,
+        "files": files, "findings": report.findings, "left_out": report.left_out, "notes": report.notes,
+        "summary": export::json(&report.rows)?, "sessions": report.sessions,
     });
     session.print(&document, || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();

@@ -238,6 +238,7 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.text("speed_arithmetic", |r| Some(&r.timed.as_ref()?.arithmetic));
     c.text("speed_engine", |r| Some(&r.timed.as_ref()?.engine));
     c.text("speed_shape", |r| r.timed.as_ref()?.shape.as_deref());
+    c.text("speed_device", |r| r.timed_on());
 }
 
 fn task_scores(c: &mut Columns<'_, Summary>, name: &str, column: &str) {

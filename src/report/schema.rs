@@ -68,10 +68,10 @@ const ALWAYS: &[(&str, &str, &str)] = &[
     ("delta_p_rms_high", "share", "upper end of the 95 % interval of `delta_p_rms`, sequences as draws"),
     ("bits_per_byte_low", "bits/byte", "lower end of the 95 % interval of `bits_per_byte`, sequences as draws"),
     ("bits_per_byte_high", "bits/byte", "upper end of the 95 % interval of `bits_per_byte`, sequences as draws"),
-    ("prefill_tps_slowest", "tokens/s", "the slowest repetition of `prefill_tps`; of all timings, where half of them or more drifted"),
-    ("prefill_tps_fastest", "tokens/s", "the fastest repetition of `prefill_tps`; of all timings, where half of them or more drifted"),
-    ("decode_tps_slowest", "tokens/s", "the slowest repetition of `decode_tps`; of all timings, where half of them or more drifted"),
-    ("decode_tps_fastest", "tokens/s", "the fastest repetition of `decode_tps`; of all timings, where half of them or more drifted"),
+    ("prefill_tps_slowest", "tokens/s", "the slowest repetition of `prefill_tps`; of all, where half of them or more drifted"),
+    ("prefill_tps_fastest", "tokens/s", "the fastest repetition of `prefill_tps`; of all, where half of them or more drifted"),
+    ("decode_tps_slowest", "tokens/s", "the slowest repetition of `decode_tps`; of all, where half of them or more drifted"),
+    ("decode_tps_fastest", "tokens/s", "the fastest repetition of `decode_tps`; of all, where half of them or more drifted"),
     ("decode_tokens_per_joule", "tokens/J", "new tokens per joule of energy that the system counted"),
     ("prefill_repetitions", "", "repetitions behind `prefill_tps`; 0 where all drifted"),
     ("decode_repetitions", "", "repetitions behind `decode_tps`; 0 where all drifted"),
@@ -80,6 +80,7 @@ const ALWAYS: &[(&str, &str, &str)] = &[
     ("speed_arithmetic", "", "arithmetic of the timed products: f32, q8 (activations in 8 bits), or own, of another program"),
     ("speed_engine", "", "the program that was timed, another one with its build and backend"),
     ("speed_shape", "", "the shape of the model of random weights that was timed in the lane's place; empty for the lane itself"),
+    ("speed_device", "", "the device that was timed; `device` is that of the scores"),
 ];
 
 /// Unit and meaning of a task's columns, by what they end with.

@@ -466,7 +466,7 @@ impl<'a> Pair<'a> {
     fn speeds(&mut self) {
         let (old, new) = self.rows();
         let phases = [(Measure::Decode, old.decode, new.decode), (Measure::Prefill, old.prefill, new.prefill)];
-        let (old_device, new_device) = (old.device.clone(), new.device.clone());
+        let [old_device, new_device] = [old, new].map(|row| row.timed_on().unwrap_or(&row.device).to_owned());
         if old_device != new_device && phases.iter().any(|p| p.1.is_some() && p.2.is_some()) {
             self.note(&format!("speeds are not compared: the old run was made on {old_device}, the new one on {new_device}"));
             return;
