@@ -157,9 +157,9 @@ fn text_note(text: &GatheredText) -> String {
 /// other records score join those lanes.
 ///
 /// # Errors
-/// No lane at all; records of a lane that is not described; two descriptions of a lane that differ, lanes that were scored on other
-/// texts or protocols than the others of their model, two versions of a task; a sequence or an item recorded twice with different
-/// numbers.
+/// No lane at all; records of a lane that is not described; two descriptions of a lane that differ, lanes that were scored on
+/// other texts or protocols than the others of their model, two versions of a task; a sequence or an item recorded twice with
+/// different numbers.
 pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
     let mut lanes = described(records)?;
     let places: BTreeMap<LaneKey, usize> = lanes.iter().enumerate().map(|(i, lane)| (lane.key.clone(), i)).collect();
