@@ -17,8 +17,7 @@ use bitworth_report::{Judgement, Report, card, changes, export, schema, sessions
 #[derive(Args)]
 pub struct ReportArgs {
     /// Folders that `bitworth run` left, or --records of bench, compare and eval, each with a folder `records`: files that one of
-    /// them timed and another scored have one row. Or the one table of `bitworth measure` (.parquet), which
-    /// becomes a heat map.
+    /// them timed and another scored have one row. Or the one table of `bitworth measure` (.parquet), which becomes a heat map.
     #[arg(required_unless_present_any = ["compare", "columns"], value_name = "DIR")]
     dirs: Vec<PathBuf>,
     /// Print what every column of summary.csv and summary.parquet means, as Markdown, and do nothing else.

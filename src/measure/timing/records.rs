@@ -46,29 +46,6 @@ fn placed(file: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[cfg(unix)]
-    #[test]
-    fn a_link_keeps_its_name_in_the_folder_where_it_stands() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().canonicalize().unwrap();
-        std::fs::create_dir(folder.join("blobs")).unwrap();
-        std::fs::write(folder.join("blobs/0123"), "").unwrap();
-        std::os::unix::fs::symlink("blobs/0123", folder.join("model.gguf")).unwrap();
-        std::os::unix::fs::symlink("blobs", folder.join("linked")).unwrap();
-        assert_eq!(placed(&folder.join("blobs/../model.gguf")).unwrap(), folder.join("model.gguf"));
-        assert_eq!(placed(&folder.join("linked/0123")).unwrap(), folder.join("blobs/0123"));
-        assert_eq!(placed(&folder.join("blobs/..")).unwrap(), folder);
-        assert_eq!(
-            placed(Path::new("here.gguf")).unwrap(),
-            std::env::current_dir().unwrap().canonicalize().unwrap().join("here.gguf")
-        );
-    }
-}
-
 /// The first name that no earlier timing of the lane has.
 fn free_unit(dir: &Path, lane: &str) -> String {
     let name = |number: usize| format!("bench.{lane}.{number:04}");
@@ -77,4 +54,28 @@ fn free_unit(dir: &Path, lane: &str) -> String {
         number += 1;
     }
     name(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_keeps_its_name_wherever_it_is_named_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(folder.join("blobs")).unwrap();
+        std::fs::write(folder.join("blobs/0123"), "").unwrap();
+        assert_eq!(placed(&folder.join("blobs/../model.gguf")).unwrap(), folder.join("model.gguf"));
+        assert_eq!(placed(&folder.join("blobs/..")).unwrap(), folder);
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!(placed(Path::new("here.gguf")).unwrap(), here.join("here.gguf"));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("blobs/0123", folder.join("linked.gguf")).unwrap();
+            std::os::unix::fs::symlink("blobs", folder.join("linked")).unwrap();
+            assert_eq!(placed(&folder.join("linked.gguf")).unwrap(), folder.join("linked.gguf"));
+            assert_eq!(placed(&folder.join("linked/0123")).unwrap(), folder.join("blobs").join("0123"));
+        }
+    }
 }
