@@ -68,8 +68,8 @@ fn reading(comparison: &RunComparison) -> Vec<String> {
         100.0 * RUN_TO_RUN
     );
     let memory = format!(
-        "Memory differs by more than {} %, too. Every start of the program has one figure of it: where each run has one alone, no \
-         spread is known; of several, the ranges do not overlap.",
+        "Memory differs by more than {} %, too. Every start of the program has one figure of it: where each run has one alone, \
+         no spread is known; of several, the ranges do not overlap.",
         100.0 * RUN_TO_RUN
     );
     let named = comparison.tolerated.iter().cloned();
