@@ -245,12 +245,16 @@ pub fn entry(written: &Written, output: &Output) -> Value {
     entry
 }
 
-/// Of one output, for a person.
+/// Of one output, for a person. The size is that of its files, with metadata and padding; bits per weight are of the tensors
+/// alone.
 pub fn lines(written: &Written, output: &Output) -> String {
     let (plan, mib) = (&output.plan, written.bytes as f64 / (1 << 20) as f64);
-    let parts = if written.files.len() > 1 { format!(" and {} more", written.files.len() - 1) } else { String::new() };
+    let (files, parts) = match written.files.len() {
+        0 | 1 => ("1 file".to_owned(), String::new()),
+        count => (format!("{count} files"), format!(" and {} more", count - 1)),
+    };
     let (name, bpw, path) = (&plan.recipe.name, plan.bits_per_weight(), written.path.display());
-    let mut out = format!("{name:8} {mib:10.1} MiB  {bpw:5.2} bits per weight  {path}{parts}\n");
+    let mut out = format!("{name:8} {mib:10.1} MiB in {files}  {bpw:5.2} bits per weight in tensors  {path}{parts}\n");
     for file in &written.files {
         if let Some(sha256) = &file.sha256 {
             out += &format!("{sha256}  {}\n", file.path.display());

@@ -16,8 +16,8 @@ use bitworth_report::{Judgement, Report, card, changes, export, schema, sessions
 /// Make the report of one or several run folders again, or compare two of them.
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Folders that `bitworth run` left, each with a folder `records`; or the one table of `bitworth measure` (.parquet), which
-    /// becomes a heat map.
+    /// Folders that `bitworth run` left, or --records of bench, compare and eval, each with a folder `records`: files that one of
+    /// them timed and another scored have one row. Or the one table of `bitworth measure` (.parquet), which becomes a heat map.
     #[arg(required_unless_present_any = ["compare", "columns"], value_name = "DIR")]
     dirs: Vec<PathBuf>,
     /// Print what every column of summary.csv and summary.parquet means, as Markdown, and do nothing else.
@@ -27,8 +27,8 @@ pub struct ReportArgs {
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "dirs")]
     compare: Option<Vec<PathBuf>>,
     /// What may become worse, and by how much: size, ppl, bits_per_byte, kld, top1, accuracy, prefill, decode, memory, energy,
-    /// each with a percentage (of top1 and accuracy: points) or a plain number, as in size=1%,decode=5%,kld=0.001. Sizes
-    /// may change unless they are named; nothing else may.
+    /// each with a percentage (of top1 and accuracy: points) or a plain number, as in size=1%,decode=5%,kld=0.001. Unless
+    /// they are named, sizes may change and memory may grow by 5 %; nothing else may become worse.
     #[arg(long, value_name = "MEASURE=BOUND", value_delimiter = ',', requires = "compare")]
     tolerate: Vec<Tolerance>,
     /// How far below the reference a lane may stay in tasks and count as not worse, in points [default: what the first DIR's job
@@ -102,8 +102,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
         files.push(bitworth_report::write_text(&out.join("model-card.md"), &card)?);
     }
     let document = json!({
-        "files": files, "findings": report.findings, "left_out": report.left_out, "summary": export::json(&report.rows)?,
-        "sessions": report.sessions, "warnings": report.warnings(),
+        "files": files, "findings": report.findings, "left_out": report.left_out, "notes": report.notes,
+        "summary": export::json(&report.rows)?, "sessions": report.sessions, "warnings": report.warnings(),
     });
     session.print(&document, || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
@@ -146,7 +146,7 @@ fn compare_runs(old: &Path, new: &Path, tolerances: &Tolerances, out: Option<&Pa
         "files": files, "regressions": regressions.len(), "comparison": comparison, "warnings": comparison.warnings,
     });
     session.print(&document, || {
-        let rest = [ChangeVerdict::Tolerated, ChangeVerdict::Improvement, ChangeVerdict::Undecided];
+        let rest = [ChangeVerdict::Tolerated, ChangeVerdict::Improvement, ChangeVerdict::Undecided, ChangeVerdict::Drifted];
         let rest = rest.into_iter().flat_map(|verdict| comparison.with(verdict));
         let shown: Vec<_> = regressions.iter().copied().chain(rest).collect();
         let table = if shown.is_empty() { String::new() } else { bitworth_report::table::render(&changes::table(&shown)) };

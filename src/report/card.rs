@@ -197,7 +197,8 @@ fn notes(report: &Report) -> Vec<String> {
     }
     notes.extend(few_windows(rows));
     notes.extend(made_of(rows));
-    let mut devices: Vec<&str> = rows.iter().filter(|r| r.decode.or(r.prefill).is_some()).map(|r| r.device.as_str()).collect();
+    let timed = rows.iter().filter(|r| r.decode.or(r.prefill).is_some());
+    let mut devices: Vec<&str> = timed.filter_map(Summary::timed_on).collect();
     devices.dedup();
     if !devices.is_empty() {
         let (of, device) = match rows.iter().find_map(|row| row.timed.as_ref()).filter(|timed| timed.engine != OWN_ENGINE) {

@@ -86,6 +86,9 @@ pub fn page(report: &Report) -> Page {
         let text = "These candidates are no versions of the model, and were not measured.";
         add("Left out", vec![PageBlock::Text(text.into()), PageBlock::Terms(left_out)]);
     }
+    if !report.notes.is_empty() {
+        add("Timed and scored apart", vec![PageBlock::List(report.notes.clone())]);
+    }
     if !findings.dominated.is_empty() {
         add("Lanes with a better choice", vec![PageBlock::List(findings.dominated.clone())]);
     }

@@ -10,6 +10,7 @@ use polars::prelude::{AnyValue, Column};
 use serde_json::{Map, Value};
 
 use crate::columns::Columns;
+use crate::speeds::SpeedSummary;
 use crate::statistics::{self, Figure};
 use crate::summary::{Summary, TextScore};
 use crate::task_tables::{metric, verdict_name};
@@ -191,9 +192,15 @@ fn fixed(c: &mut Columns<'_, Summary>) {
     c.number("kld_p99", |r| Some(r.kld?.p99));
     c.number("top1_agreement", |r| Some(r.top1?.value));
     c.number("bits_per_byte", |r| Some(r.bits_per_byte?.value));
-    c.number("prefill_tps", |r| Some(r.prefill?.tps));
-    c.number("decode_tps", |r| Some(r.decode?.tps));
+    c.number("prefill_tps", |r| Some(steady(r.prefill)?.tps));
+    c.number("decode_tps", |r| Some(steady(r.decode)?.tps));
     c.text("device", |r| Some(&r.device));
+}
+
+/// A speed that timings of a steady machine stand behind. What drifted alone is a range and no number, as in the results of
+/// `bench`.
+fn steady(speed: Option<SpeedSummary>) -> Option<SpeedSummary> {
+    speed.filter(|speed| speed.repetitions > 0)
 }
 
 fn details(c: &mut Columns<'_, Summary>) {
@@ -223,7 +230,7 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.number("prefill_tps_fastest", |r| Some(r.prefill?.fastest));
     c.number("decode_tps_slowest", |r| Some(r.decode?.slowest));
     c.number("decode_tps_fastest", |r| Some(r.decode?.fastest));
-    c.number("decode_tokens_per_joule", |r| r.decode?.tokens_per_joule);
+    c.number("decode_tokens_per_joule", |r| steady(r.decode)?.tokens_per_joule);
     c.count("prefill_repetitions", |r| Some(r.prefill?.repetitions as u64));
     c.count("decode_repetitions", |r| Some(r.decode?.repetitions as u64));
     c.count("drifted_repetitions", |r| Some((r.prefill.map_or(0, |s| s.drifted) + r.decode.map_or(0, |s| s.drifted)) as u64));
@@ -231,6 +238,7 @@ fn details(c: &mut Columns<'_, Summary>) {
     c.text("speed_arithmetic", |r| Some(&r.timed.as_ref()?.arithmetic));
     c.text("speed_engine", |r| Some(&r.timed.as_ref()?.engine));
     c.text("speed_shape", |r| r.timed.as_ref()?.shape.as_deref());
+    c.text("speed_device", |r| r.timed_on());
 }
 
 fn task_scores(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
@@ -311,7 +319,9 @@ pub(super) fn task_names(rows: &[Summary]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::BenchRow;
     use crate::summarize;
+    use bitworth_eval::record::{Body, Phase, Record, Speed};
     use bitworth_eval::sample;
     use polars_io::SerReader;
     use polars_io::prelude::ParquetReader;
@@ -396,6 +406,35 @@ mod tests {
         assert_eq!(json[1]["recipe"], "q8_0");
         assert_eq!(json[1]["ppl"].as_f64(), Some(rows[1].ppl.unwrap().value));
         assert_eq!((&json[0]["is_reference"], json[0]["bytes"].as_u64()), (&Value::Bool(true), Some(rows[0].bytes)));
+    }
+
+    #[test]
+    fn what_drifted_alone_is_a_range_and_no_speed_as_in_bench() {
+        let mut records = sample::records();
+        for record in records.iter_mut().filter(|r| r.origin.lane == "q4_0") {
+            if let Body::Speed(speed) = &mut record.body {
+                (speed.drifted, speed.joules) = (true, Some(2.0));
+            }
+        }
+        let json = json(&summarize(&records).unwrap()).unwrap();
+        let row = |lane: &str| json.as_array().unwrap().iter().find(|row| row["lane"] == lane).unwrap();
+        for name in ["prefill_tps", "decode_tps", "decode_tokens_per_joule"] {
+            assert_eq!(row("q4_0")[name], Value::Null, "{name}");
+        }
+        assert_eq!(row("q4_0")["decode_repetitions"], 0);
+        assert!(row("q8_0")["decode_tps"].is_f64() && row("q8_0")["decode_repetitions"] == 5);
+        let is_decode = |speed: &&Speed| speed.phase == Phase::Decode;
+        let of_lane = records.iter().filter(|r| r.origin.lane == "q4_0");
+        let timed: Vec<&Speed> = of_lane.filter_map(Record::as_speed).filter(is_decode).collect();
+        let bench = serde_json::to_value(BenchRow::of("q4_0", 1, "tg128", &timed).unwrap()).unwrap();
+        for (name, of_bench) in [
+            ("decode_tps", "tps"),
+            ("decode_tps_slowest", "tps_min"),
+            ("decode_tps_fastest", "tps_max"),
+            ("decode_tokens_per_joule", "tokens_per_joule"),
+        ] {
+            assert_eq!(row("q4_0")[name], bench[of_bench], "{name}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 use serde::Serialize;
 
+use crate::joined;
 use crate::scored::{Sequences, TextKey};
 use crate::table::clean;
 use bitworth_eval::record::{Body, ItemRecord, LaneRecord, Origin, Protocol, Record, Speed, Windowing};
@@ -49,11 +50,25 @@ pub struct GatheredLane<'a> {
     pub rolling: Sequences<'a>,
     /// Items by task and number.
     pub items: BTreeMap<&'a str, BTreeMap<u32, &'a ItemRecord>>,
-    /// Timings, as they came.
-    pub speeds: Vec<&'a Speed>,
+    /// Timings, as they came; also those of other calls that timed the same files.
+    pub speeds: Vec<GatheredSpeed<'a>>,
+}
+
+/// A timing, and where it was taken.
+#[derive(Debug, Clone, Copy)]
+pub struct GatheredSpeed<'a> {
+    /// The device, which may be another one than that of the lane's scores.
+    pub device: &'a str,
+    /// The timing.
+    pub speed: &'a Speed,
 }
 
 impl<'a> GatheredLane<'a> {
+    /// Whether it was asked anything: a text or a task.
+    pub fn is_scored(&self) -> bool {
+        !(self.windows.is_empty() && self.rolling.is_empty() && self.items.is_empty())
+    }
+
     /// The sequences that perplexity and divergence are taken from: windows, or else the rolling pass.
     pub fn scored(&self) -> &Sequences<'a> {
         if self.windows.is_empty() { &self.rolling } else { &self.windows }
@@ -128,6 +143,8 @@ pub struct Gathered<'a> {
     pub texts: Vec<GatheredText>,
     /// Candidates that were left out, each once.
     pub left_out: Vec<LeftOut>,
+    /// Why lanes that were timed do not go together with lanes of their name that were scored, in sentences.
+    pub notes: Vec<String>,
     versions: Vec<&'a str>,
 }
 
@@ -160,11 +177,13 @@ fn text_note(text: &GatheredText) -> String {
     }
 }
 
-/// Sorts records by lane: by model and device, the reference first, then from the most bytes to the fewest.
+/// Sorts records by lane: by model and device, the reference first, then from the most bytes to the fewest. Timings of files that
+/// other records score join those lanes.
 ///
 /// # Errors
-/// No lane at all; records of a lane that is not described; two descriptions of a lane, lanes that were scored on other texts or
-/// protocols than the others of their model, two versions of a task; a sequence or an item recorded twice with different numbers.
+/// No lane at all; records of a lane that is not described; two descriptions of a lane that differ, lanes that were scored on
+/// other texts or protocols than the others of their model, two versions of a task; a sequence or an item recorded twice with
+/// different numbers.
 pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
     let mut lanes = described(records)?;
     let places: BTreeMap<LaneKey, usize> = lanes.iter().enumerate().map(|(i, lane)| (lane.key.clone(), i)).collect();
@@ -188,7 +207,7 @@ pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
         let taken = match &record.body {
             Body::Lane(_) | Body::LeftOut(_) => Ok(()),
             Body::Speed(speed) => {
-                lane.speeds.push(speed);
+                lane.speeds.push(GatheredSpeed { device: &record.origin.device, speed });
                 Ok(())
             }
             Body::Sequence(sequence) => {
@@ -202,12 +221,13 @@ pub fn gather(records: &[Record]) -> Result<Gathered<'_>> {
         };
         taken.map_err(fail)?;
     }
+    let (mut lanes, notes) = joined::join(lanes);
     lanes.sort_by(|a, b| order(a).cmp(&order(b)));
     one_reference(&lanes)?;
     same_texts(&lanes)?;
     let versions: BTreeSet<&str> = records.iter().map(|r| r.origin.bitworth.as_str()).collect();
     let left_out = left_out(records);
-    Ok(Gathered { texts: texts(&lanes), lanes, left_out, versions: versions.into_iter().collect() })
+    Ok(Gathered { texts: texts(&lanes), lanes, left_out, notes, versions: versions.into_iter().collect() })
 }
 
 fn undescribed(origin: &Origin) -> Message {
@@ -300,9 +320,16 @@ fn described(records: &[Record]) -> Result<Vec<GatheredLane<'_>>> {
             continue;
         };
         let key = LaneKey::of(&record.origin);
-        if let Some(known) = lanes.get(&key) {
-            if known.lane != lane {
-                return Err(Error::file("records", format!("lane {}: is described twice, differently; {REMEDY}", key.lane)));
+        if let Some(known) = lanes.get_mut(&key) {
+            let differs = joined::differences(known.lane, lane).into_iter();
+            let differs: Vec<String> = differs.map(|(what, one, other)| format!("{what} ({one} and {other})")).collect();
+            if !differs.is_empty() {
+                let what = format!("is described twice, differently: in {}", differs.join(" and "));
+                return Err(Error::file("records", format!("lane {}: {what}; {REMEDY}", key.lane)));
+            }
+            // What was only timed is nobody's reference, whatever it is elsewhere.
+            if lane.is_reference {
+                known.lane = lane;
             }
             continue;
         }

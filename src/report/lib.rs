@@ -20,6 +20,7 @@ pub mod gather;
 pub mod heat_map;
 pub mod html;
 pub mod imatrix;
+mod joined;
 mod labels;
 pub mod lanes;
 pub mod markdown;
@@ -64,6 +65,8 @@ pub struct Report {
     pub of_files: findings::Findings,
     /// Candidates that were left out, and why.
     pub left_out: Vec<gather::LeftOut>,
+    /// Why lanes that were timed do not stand in the rows of lanes of their name that were scored, in sentences.
+    pub notes: Vec<String>,
     /// How lanes were judged in tasks.
     pub judgement: Judgement,
     /// How the texts were cut and scored, and with which versions of the program, in sentences.
@@ -94,8 +97,8 @@ impl Report {
             true => findings.clone(),
             false => findings::of_files(&gathered, &rows),
         };
-        let (protocol, left_out) = (gathered.protocol_notes(), gathered.left_out);
-        Ok(Self { rows, findings, of_files, judgement, protocol, left_out, sessions: Vec::new() })
+        let (protocol, left_out, notes) = (gathered.protocol_notes(), gathered.left_out, gathered.notes);
+        Ok(Self { rows, findings, of_files, judgement, protocol, left_out, notes, sessions: Vec::new() })
     }
 
     /// The candidates that were left out, each with the reason; with its model's name where there are several models.
@@ -120,7 +123,8 @@ impl Report {
         let warnings: String = self.warnings().iter().map(|warning| format!("\n{warning}\n")).collect();
         let left_out: String =
             self.left_out_terms().iter().map(|(name, why)| table::clean(&format!("left out: {name}: {why}")) + "\n").collect();
-        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers + &warnings + &left_out
+        let notes: String = self.notes.iter().map(|note| format!("\n{}\n", table::clean(note))).collect();
+        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers + &warnings + &left_out + &notes
     }
 
     /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.

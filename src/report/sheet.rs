@@ -162,11 +162,9 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
     add("decode", "new tokens per second", &|r| Some(rate(r.decode?)));
     add("prefill", "prompt tokens per second", &|r| Some(rate(r.prefill?)));
     for other in other_speeds(rows) {
-        let own = |r: &Summary| r.other_speeds.iter().find(|speeds| speeds.timed.is_like(&other)).cloned();
-        let of = match &other.shape {
-            Some(shape) => format!("{}, {shape}", other.program()),
-            None => other.program().to_owned(),
-        };
+        let own = |r: &Summary| r.other_speeds.iter().find(|speeds| speeds.timed.is_of_one_column(&other)).cloned();
+        let of = [Some(other.program()), other.shape.as_deref(), other.device.as_deref()];
+        let of = of.into_iter().flatten().collect::<Vec<_>>().join(", ");
         add(&format!("decode ({of})"), "new tokens per second, of that program", &|r| Some(rate(own(r)?.decode?)));
         add(&format!("prefill ({of})"), "prompt tokens per second, of that program", &|r| Some(rate(own(r)?.prefill?)));
     }
@@ -174,6 +172,12 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
         ColumnGroup::Numbers,
         page::Column::words("products", "arithmetic of the products that were timed: f32, or q8 (activations in 8 bits)"),
         &|r| Some(Cell::words(r.timed.as_ref()?.arithmetic.clone())),
+    );
+    let is_elsewhere = rows.iter().any(|r| r.timed.as_ref().is_some_and(|timed| timed.device.is_some()));
+    put(
+        ColumnGroup::Numbers,
+        page::Column::words("timed on", "the device that decode, prefill and memory are of, where it is not that of the scores"),
+        &|r| Some(Cell::words(r.timed_on().filter(|_| is_elsewhere)?)),
     );
     let mut add = |head: &str, meaning: &str, get: &dyn Fn(&Summary) -> Option<Cell>| {
         put(ColumnGroup::Numbers, page::Column::numbers(head, meaning), get);
@@ -200,7 +204,7 @@ fn columns(rows: &[Summary]) -> Vec<Column> {
 fn other_speeds(rows: &[Summary]) -> Vec<Timed> {
     let mut others: Vec<Timed> = Vec::new();
     for timed in rows.iter().flat_map(|row| &row.other_speeds).map(|speeds| &speeds.timed) {
-        if !others.iter().any(|other| other.is_like(timed)) {
+        if !others.iter().any(|other| other.is_of_one_column(timed)) {
             others.push(timed.clone());
         }
     }

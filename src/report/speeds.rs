@@ -6,7 +6,7 @@ use bitworth_eval::record::{OWN_ENGINE, Phase, Speed};
 use bitworth_eval::stats::{self, Interval};
 use serde::Serialize;
 
-use crate::gather::GatheredLane;
+use crate::gather::{GatheredLane, GatheredSpeed};
 use crate::summary::Summary;
 
 /// Timings of one kind.
@@ -41,8 +41,22 @@ impl SpeedSummary {
     }
 }
 
-/// A program, and the shape of a model of random weights, where not the lanes themselves were timed.
-pub(crate) type Subject = (String, Option<String>);
+/// What was timed, seen from a lane: a program, the shape of a model of random weights where not the lane itself was, and the
+/// device where it is another one than that of the lane's scores.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Subject {
+    engine: String,
+    shape: Option<String>,
+    device: Option<String>,
+}
+
+impl Subject {
+    /// That of a timing of a lane with scores of `device`.
+    fn of(timing: &GatheredSpeed<'_>, device: &str) -> Self {
+        let elsewhere = (timing.device != device).then(|| timing.device.to_owned());
+        Self { engine: timing.speed.engine.clone(), shape: timing.speed.shape.clone(), device: elsewhere }
+    }
+}
 
 /// What a speed is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,6 +67,8 @@ pub struct Timed {
     pub arithmetic: String,
     /// The shape of the model of random weights that was timed in the lane's place; `None` for the lane itself.
     pub shape: Option<String>,
+    /// The device that was timed, where it is another one than that of the lane's scores.
+    pub device: Option<String>,
 }
 
 impl Timed {
@@ -64,6 +80,11 @@ impl Timed {
     /// Whether speeds of the two may be compared: the same program, whatever its build, on the same model.
     pub fn is_like(&self, other: &Self) -> bool {
         (self.program(), &self.shape) == (other.program(), &other.shape)
+    }
+
+    /// Whether they stand in one column of a table: also on the same device, as far as that is another one than their lanes'.
+    pub(crate) fn is_of_one_column(&self, other: &Self) -> bool {
+        self.is_like(other) && self.device == other.device
     }
 }
 
@@ -83,45 +104,48 @@ pub(crate) struct LaneSpeeds {
     /// Those that its run is compared by.
     pub own: Option<EngineSpeeds>,
     pub others: Vec<EngineSpeeds>,
+    /// The least and the most memory while the device was timed that `own` is of.
+    pub memory: Option<(u64, u64)>,
 }
 
-fn subject_of(speed: &Speed) -> Subject {
-    (speed.engine.clone(), speed.shape.clone())
-}
-
-/// By model and device: what lanes are compared by. What most of them were timed with; of several, another program before this
-/// one, as it is the one that the files are for, and a shape before the lanes themselves.
+/// By model and device: what lanes are compared by. What most of them were timed with; of several, the device of their scores
+/// before others, another program before this one, as it is the one that the files are for, and a shape before the lanes
+/// themselves.
 pub(crate) fn subjects<'a>(lanes: &'a [GatheredLane<'_>]) -> BTreeMap<(&'a String, &'a String), Subject> {
     let mut lanes_of: BTreeMap<(&String, &String), BTreeMap<Subject, usize>> = BTreeMap::new();
     for lane in lanes {
-        let mut own: Vec<Subject> = lane.speeds.iter().map(|speed| subject_of(speed)).collect();
+        let mut own: Vec<Subject> = lane.speeds.iter().map(|timing| Subject::of(timing, &lane.key.device)).collect();
         own.sort();
         own.dedup();
         let counts = lanes_of.entry((&lane.key.model, &lane.key.device)).or_default();
         own.into_iter().for_each(|subject| *counts.entry(subject).or_default() += 1);
     }
-    let rank = |(subject, count): &(Subject, usize)| (*count, subject.0 != OWN_ENGINE, subject.1.is_some());
+    let rank = |(subject, count): &(Subject, usize)| {
+        (*count, subject.device.is_none(), subject.engine != OWN_ENGINE, subject.shape.is_some())
+    };
     let most = |counts: BTreeMap<Subject, usize>| counts.into_iter().max_by_key(rank).map(|(subject, _)| subject);
     lanes_of.into_iter().filter_map(|(key, counts)| Some((key, most(counts)?))).collect()
 }
 
 impl LaneSpeeds {
-    /// The timings of a lane, of which those of `subject` are its own.
-    pub fn of(speeds: &[&Speed], subject: Option<&Subject>) -> Self {
+    /// The timings of a lane with scores of `device`; those of `subject` are its own.
+    pub fn of(timings: &[GatheredSpeed<'_>], device: &str, subject: Option<&Subject>) -> Self {
         let mut all: BTreeMap<Subject, Vec<&Speed>> = BTreeMap::new();
-        speeds.iter().for_each(|speed| all.entry(subject_of(speed)).or_default().push(speed));
+        timings.iter().for_each(|timing| all.entry(Subject::of(timing, device)).or_default().push(timing.speed));
+        let timed_on = subject.and_then(|subject| subject.device.as_deref()).unwrap_or(device);
+        let there: Vec<&Speed> = timings.iter().filter(|t| t.device == timed_on).map(|t| t.speed).collect();
         let (mut own, mut others) = (None, Vec::new());
         for (of, speeds) in all {
             // Timings in two arithmetics are not speeds of the same thing: q8 counts where there are both.
             let counted = speeds.iter().map(|speed| speed.arithmetic.as_str()).max().unwrap_or_default().to_owned();
             let speeds: Vec<&Speed> = speeds.into_iter().filter(|speed| speed.arithmetic == counted).collect();
             let is_own = Some(&of) == subject;
-            let timed = Timed { engine: of.0, arithmetic: counted, shape: of.1 };
+            let timed = Timed { engine: of.engine, arithmetic: counted, shape: of.shape, device: of.device };
             let (prefill, decode) = (speed(&speeds, Phase::Prefill), speed(&speeds, Phase::Decode));
             let speeds = EngineSpeeds { timed, prefill, decode };
             if is_own { own = Some(speeds) } else { others.push(speeds) }
         }
-        Self { own, others }
+        Self { own, others, memory: memory(&there) }
     }
 }
 
@@ -131,7 +155,7 @@ pub(crate) fn notes(rows: &[Summary]) -> Vec<String> {
     for row in rows {
         let own = row.timed.iter().map(|timed| (timed, true));
         for kind in own.chain(row.other_speeds.iter().map(|speeds| (&speeds.timed, false))) {
-            if !kinds.iter().any(|(timed, is_own)| timed.is_like(kind.0) && *is_own == kind.1) {
+            if !kinds.iter().any(|(timed, is_own)| timed.is_of_one_column(kind.0) && *is_own == kind.1) {
                 kinds.push(kind);
             }
         }
@@ -144,20 +168,24 @@ pub(crate) fn notes(rows: &[Summary]) -> Vec<String> {
                  small model fits into the processor's cache, and its speed says nothing of larger ones"
             )
         });
-        match (timed.engine.as_str(), shape) {
-            (OWN_ENGINE, None) => None,
-            (engine, shape) => Some(format!("{columns}: of {engine}{}", shape.unwrap_or_default())),
+        let device = timed.device.as_ref().map(|device| format!(" on {device}, and not on the device of the scores"));
+        match (timed.engine.as_str(), device, shape) {
+            (OWN_ENGINE, None, None) => None,
+            (engine, device, shape) => {
+                Some(format!("{columns}: of {engine}{}{}", device.unwrap_or_default(), shape.unwrap_or_default()))
+            }
         }
     };
     kinds.iter().filter_map(say).collect()
 }
 
-/// How the speeds of all rows are called in a chart: `of a llama-1b-shaped model, by llama-bench`.
+/// How the speeds of all rows are called in a chart: ` of a llama-1b-shaped model in llama-bench`.
 pub(crate) fn subject_words(rows: &[Summary]) -> String {
     let first = rows.iter().find_map(|row| row.timed.as_ref());
     let shape = first.and_then(|timed| timed.shape.as_ref()).map(|shape| format!(" of a {shape}-shaped model"));
     let engine = first.filter(|timed| timed.engine != OWN_ENGINE).map(|timed| format!(" in {}", timed.program()));
-    shape.into_iter().chain(engine).collect()
+    let device = first.and_then(|timed| timed.device.as_ref()).map(|device| format!(" on {device}"));
+    shape.into_iter().chain(engine).chain(device).collect()
 }
 
 /// The timings of one phase. Where several shapes were timed, those of the least depth, then the smallest batch, then the most
@@ -197,10 +225,14 @@ fn speed(speeds: &[&Speed], phase: Phase) -> Option<SpeedSummary> {
     })
 }
 
-/// The most memory over all timings. A model that fits into what the process had before takes none that could be told.
-pub(crate) fn memory(speeds: &[&Speed]) -> Option<u64> {
-    let most = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(|s| of(s)).filter(|bytes| *bytes > 0).max();
-    most(|s| s.footprint.device_bytes).or_else(|| most(|s| s.footprint.memory_bytes))
+/// The least and the most memory over all timings, of which those of one start have one figure. A model that fits into what the
+/// process had before takes none that could be told.
+fn memory(speeds: &[&Speed]) -> Option<(u64, u64)> {
+    let range = |of: fn(&Speed) -> Option<u64>| {
+        let told = || speeds.iter().filter_map(|s| of(s)).filter(|bytes| *bytes > 0);
+        told().min().zip(told().max())
+    };
+    range(|s| s.footprint.device_bytes).or_else(|| range(|s| s.footprint.memory_bytes))
 }
 
 #[cfg(test)]
@@ -212,7 +244,7 @@ mod tests {
         super::speed(&speeds.iter().collect::<Vec<_>>(), phase)
     }
 
-    fn memory(speeds: &[Speed]) -> Option<u64> {
+    fn memory(speeds: &[Speed]) -> Option<(u64, u64)> {
         super::memory(&speeds.iter().collect::<Vec<_>>())
     }
 
@@ -257,8 +289,8 @@ mod tests {
             footprint: Footprint { load_seconds: None, memory_bytes, device_bytes },
             ..timing(0, 10, 1.0)
         };
-        assert_eq!(memory(&[with(Some(7), None), with(Some(9), None), with(None, None)]), Some(9));
-        assert_eq!(memory(&[with(Some(7), Some(5)), with(Some(9), None)]), Some(5));
+        assert_eq!(memory(&[with(Some(7), None), with(Some(9), None), with(None, None)]), Some((7, 9)));
+        assert_eq!(memory(&[with(Some(7), Some(5)), with(Some(9), None)]), Some((5, 5)));
         assert_eq!(memory(&[timing(0, 10, 1.0), with(Some(0), None)]), None);
     }
 
@@ -267,22 +299,44 @@ mod tests {
     }
 
     #[test]
+    fn devices_do_not_mix_and_memory_is_that_of_the_one_that_counts() {
+        let with = |seconds: f64, memory: u64| Speed {
+            footprint: Footprint { memory_bytes: Some(memory), ..Footprint::default() },
+            ..timing(0, 10, seconds)
+        };
+        let [here, there] = [with(1.0, 7), with(4.0, 9)];
+        let all = [("here", &here), ("there", &there)].map(|(device, speed)| GatheredSpeed { device, speed });
+        let own = |device: Option<&str>| {
+            let subject = Subject { engine: OWN_ENGINE.into(), shape: None, device: device.map(str::to_owned) };
+            let speeds = LaneSpeeds::of(&all, "here", Some(&subject));
+            let own = speeds.own.unwrap();
+            assert_eq!((own.timed.device.as_deref(), speeds.others.len()), (device, 1));
+            assert!(!own.timed.is_of_one_column(&speeds.others[0].timed) && own.timed.is_like(&speeds.others[0].timed));
+            (own.decode.unwrap().tps, speeds.memory)
+        };
+        assert_eq!(own(None), (10.0, Some((7, 7))));
+        assert_eq!(own(Some("there")), (2.5, Some((9, 9))));
+    }
+
+    #[test]
     fn programs_and_shapes_do_not_mix() {
         let theirs = "llama-bench b1 (c), CPU";
         let all = [by(OWN_ENGINE, None, 1.0), by(theirs, None, 2.0), by(OWN_ENGINE, Some("llama-1b"), 4.0)];
-        let all: Vec<&Speed> = all.iter().collect();
-        let own = |subject: Subject| {
-            let speeds = LaneSpeeds::of(&all, Some(&subject));
+        let all: Vec<GatheredSpeed<'_>> = all.iter().map(|speed| GatheredSpeed { device: "here", speed }).collect();
+        let own = |engine: &str, shape: Option<&str>| {
+            let subject = Subject { engine: engine.into(), shape: shape.map(str::to_owned), device: None };
+            let speeds = LaneSpeeds::of(&all, "here", Some(&subject));
             (speeds.own.map(|own| own.decode.unwrap().tps), speeds.others.len())
         };
-        assert_eq!(own((OWN_ENGINE.into(), None)), (Some(10.0), 2));
-        assert_eq!(own((theirs.into(), None)), (Some(5.0), 2));
-        assert_eq!(own((OWN_ENGINE.into(), Some("llama-1b".into()))), (Some(2.5), 2));
-        assert_eq!(own((theirs.into(), Some("llama-1b".into()))), (None, 3));
+        assert_eq!(own(OWN_ENGINE, None), (Some(10.0), 2));
+        assert_eq!(own(theirs, None), (Some(5.0), 2));
+        assert_eq!(own(OWN_ENGINE, Some("llama-1b")), (Some(2.5), 2));
+        assert_eq!(own(theirs, Some("llama-1b")), (None, 3));
         let timed = |engine: &str, shape: Option<&str>| Timed {
             engine: engine.into(),
             arithmetic: "q8".into(),
             shape: shape.map(str::to_owned),
+            device: None,
         };
         assert!(timed(theirs, None).is_like(&timed("llama-bench b2 (d), CPU", None)));
         assert!(!timed(theirs, None).is_like(&timed(OWN_ENGINE, None)));

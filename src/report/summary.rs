@@ -70,6 +70,8 @@ pub struct Summary {
     /// The most memory that the model took while it was timed, in bytes: the device's own where it has some, or else the
     /// process's.
     pub memory_bytes: Option<u64>,
+    /// The least and the most of it over the starts of the program that timed the lane: the same where one did.
+    pub memory_range: Option<(u64, u64)>,
     /// What the kept tokens of the windows say, of all texts together; `None` where some were not kept.
     pub token_metrics: Option<Box<TokenMetrics>>,
     /// Texts, by name.
@@ -142,6 +144,12 @@ impl Summary {
         self.file.is_some() || self.is_reference
     }
 
+    /// The device that its speeds are of; `None` without a speed.
+    pub fn timed_on(&self) -> Option<&str> {
+        let timed = self.timed.as_ref()?;
+        Some(timed.device.as_deref().unwrap_or(&self.device))
+    }
+
     /// The lane's figures on all texts together in the form in which single texts are evaluated; `None` where nothing was scored.
     pub fn text_metrics(&self) -> Option<TextMetrics> {
         let against = |delta_p| Some(AgainstMetrics { kld: self.kld?, top1_agreement: self.top1?, delta_p });
@@ -160,7 +168,7 @@ fn summary(
     texts: &[GatheredText],
     subject: Option<&Subject>,
 ) -> Summary {
-    let speeds = LaneSpeeds::of(&lane.speeds, subject);
+    let speeds = LaneSpeeds::of(&lane.speeds, &lane.key.device, subject);
     let (key, about, scored) = (&lane.key, lane.lane, lane.scored());
     let figures = Figures::of(scored.all(), about.is_reference);
     Summary {
@@ -189,7 +197,8 @@ fn summary(
         decode: speeds.own.as_ref().and_then(|own| own.decode),
         timed: speeds.own.map(|own| own.timed),
         other_speeds: speeds.others,
-        memory_bytes: speeds::memory(&lane.speeds),
+        memory_bytes: speeds.memory.map(|range| range.1),
+        memory_range: speeds.memory,
         token_metrics: None,
         texts: texts.iter().filter_map(|text| text_score(text, lane, reference)).collect(),
         tasks: tasks::scores(lane, reference),

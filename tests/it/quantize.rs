@@ -87,6 +87,30 @@ fn the_dry_run_says_types_reasons_and_size_and_what_lacks_an_importance_matrix()
 }
 
 #[test]
+fn every_size_says_whether_it_is_of_files_or_of_tensors() {
+    let world = world();
+    let dir = world.path();
+    let said = |args: &[&str]| String::from_utf8(run(dir, args).stdout).unwrap();
+    let mib = |files: &[PathBuf]| files.iter().map(|file| file.metadata().unwrap().len()).sum::<u64>() as f64 / 1_048_576.0;
+    for command in [["quantize", "demo-model", "--to", "q4_0"], ["convert", "demo-model", "--to", "f16"]] {
+        let text = said(&[&command[..], &["--out", "one.gguf"]].concat());
+        let size = mib(&[dir.join("one.gguf")]);
+        assert!(text.contains(&format!(" {size:.1} MiB in 1 file ")) && text.contains(" bits per weight in tensors "), "{text}");
+    }
+    let text = said(&["convert", "demo-model", "--to", "f16", "--out", "cut.gguf", "--split-max-size", "1M"]);
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let parts: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains("cut-0000")).collect();
+    let size = mib(&parts);
+    assert!(parts.len() > 1 && text.contains(&format!(" {size:.1} MiB in {} files ", parts.len())), "{text}");
+    // Without metadata and padding it is less than the file.
+    let bytes = json(dir, &["inspect", "one.gguf"])["bytes"].as_u64().unwrap();
+    assert!(bytes < dir.join("one.gguf").metadata().unwrap().len());
+    assert!(said(&["inspect", "one.gguf"]).contains(&format!(" weights in tensors of {bytes} bytes, ")));
+    let plan = said(&["quantize", "demo-model", "--to", "f16", "--dry-run"]);
+    assert!(plan.contains(&format!(" tensors of {bytes} bytes, ")), "{plan}");
+}
+
+#[test]
 fn a_model_in_parts_is_the_same_model_and_keeps_its_parts() {
     let world = world();
     let dir = world.path();

@@ -283,6 +283,48 @@ fn a_run_that_became_worse_fails_the_gate() {
 }
 
 #[test]
+fn files_that_bench_timed_and_compare_scored_have_one_row() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    common::json(dir, &["quantize", "demo", "--to", "q4_0", "--out", "q4.gguf"]);
+    let file = dir.join("q4.gguf").display().to_string();
+    // By other names of the same places, and with products in another arithmetic than scores are in.
+    let bench = ["bench", file.as_str(), "demo", "-p", "4", "-n", "2", "-r", "2", "--no-warmup", "--drift-bound", "1000"];
+    common::json(dir, &[&bench[..], &["--arithmetic", "q8", "--device", "cpu", "--records", "timed"]].concat());
+    let compare = ["compare", "demo", "q4.gguf", "--text", "demo:data/eval.txt", "--ctx", "64", "--chunks", "2"];
+    common::json(dir, &[&compare[..], &["--device", "cpu", "--records", "compared"]].concat());
+    for folders in [["timed", "compared"], ["compared", "timed"]] {
+        let report = common::json(dir, &[&["report"], &folders[..], &["--out", "both"]].concat());
+        let rows = report["summary"].as_array().unwrap();
+        let lanes: Vec<(&str, bool)> =
+            rows.iter().map(|row| (row["lane"].as_str().unwrap(), row["is_reference"].as_bool().unwrap())).collect();
+        assert_eq!(lanes, [("demo-model", true), ("q4", false)]);
+        for row in rows {
+            assert!(row["ppl"].is_f64() && row["kld_mean"].is_f64() && row["decode_tps"].is_f64(), "{row}");
+            assert_eq!((&row["decode_repetitions"], &row["prefill_repetitions"]), (&2.into(), &2.into()));
+            assert_eq!((row["activation_arithmetic"].as_str(), row["speed_arithmetic"].as_str()), (Some("f32"), Some("q8")));
+            assert!(row["speed_device"].is_string() && row["speed_device"] == row["device"], "{row}");
+        }
+        assert_eq!(report["notes"].as_array().unwrap().len(), 0);
+    }
+    // Another file of that name, which is no version of what was timed.
+    std::fs::create_dir(dir.join("other")).unwrap();
+    common::json(dir, &["quantize", "demo", "--to", "q8_0", "--out", "other/q4.gguf"]);
+    let other = ["compare", "demo", "other/q4.gguf", "--text", "demo:data/eval.txt", "--ctx", "64", "--chunks", "2"];
+    common::json(dir, &[&other[..], &["--device", "cpu", "--records", "differs"]].concat());
+    let report = common::json(dir, &["report", "timed", "differs", "--out", "apart"]);
+    assert_eq!(report["summary"].as_array().unwrap().len(), 3);
+    let note = report["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("Lane q4 was timed and lane q4 of demo-model scored"), "{note}");
+    let bytes = |file: &str| dir.join(file).metadata().unwrap().len();
+    let differ = format!("bytes (timed {}, scored {})", bytes("q4.gguf"), bytes("other/q4.gguf"));
+    assert!(note.contains("recipe (timed q4_0, scored q8_0)") && note.contains(&differ), "{note}");
+    let said = common::run(dir, &["report", "compared", "differs", "--out", "apart"]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("lane q4: is described twice, differently: in recipe (q4_0 and q8_0)"), "{said}");
+}
+
+#[test]
 fn columns_are_told_in_plain_markdown() {
     let output = common::run(Path::new("."), &["report", "--columns"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -107,7 +107,7 @@ impl fmt::Display for Named<'_> {
             writeln!(f, "{tensor:<a$}  {shape:>b$}  {from:<c$}  {to:<d$}  {bytes:>e$}  {why}")?;
         }
         let (tensors, bytes) = (plan.entries.len(), plan.bytes());
-        write!(f, "{}: {tensors} tensors, {bytes} bytes, {:.3} bits per weight", plan.recipe.name, plan.bits_per_weight())?;
+        write!(f, "{}: {tensors} tensors of {bytes} bytes, {:.3} bits per weight", plan.recipe.name, plan.bits_per_weight())?;
         match plan.entries.iter().filter(|e| e.needs_imatrix).count() {
             0 => Ok(()),
             lacking => {

@@ -305,7 +305,7 @@ blk.0.attn_q.weight  256 x 4  F16   Q4_0    576  the recipe's type
     let columns =
         |text: &str| text.lines().map(|l| l.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>();
     assert_eq!(columns(&shown)[..3], columns(expected)[..]);
-    assert!(shown.ends_with("q4_0: 3 tensors, 1992 bytes, 5.188 bits per weight"), "{shown}");
+    assert!(shown.ends_with("q4_0: 3 tensors of 1992 bytes, 5.188 bits per weight"), "{shown}");
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json["recipe"], "q4_0");
     assert_eq!(json["tensors"][1]["to"], "Q4_0");

@@ -74,7 +74,7 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
             text += &format!("{name:40} {:6} {shape:>20} {:>14}", row.dtype, row.bytes);
             text += &row.sha256.as_ref().map_or_else(|| "\n".to_owned(), |hash| format!("  {hash}\n"));
         }
-        text + &format!("\n{weights} weights, {bytes} bytes, {bpw:.3} bits per weight\n")
+        text + &format!("\n{weights} weights in tensors of {bytes} bytes, {bpw:.3} bits per weight\n")
     })?;
     Ok(Outcome::Done)
 }

@@ -1,6 +1,6 @@
 //! Two runs of the same lanes, an old and a new one: what became worse or better beyond noise. Quality by paired differences on
-//! the sequences and items that both saw, speed and energy by the spread of the repetitions, size exactly. Nothing is
-//! measured here.
+//! the sequences and items that both saw, speed and energy by the spread of the repetitions, memory by that of the starts, size
+//! exactly. Nothing is measured here.
 
 mod alike;
 mod tolerance;
@@ -42,6 +42,8 @@ pub struct RunComparison {
     /// What readers of the figures should know: that their intervals rest on few windows.
     #[serde(skip)]
     pub warnings: Vec<String>,
+    /// What was tolerated because nobody said otherwise, in words.
+    pub by_default: Vec<String>,
 }
 
 /// One figure of one lane in both runs.
@@ -62,8 +64,24 @@ pub struct Change {
     pub change: Estimate,
     /// Whether the interval is that of paired differences.
     pub paired: bool,
+    /// Whether both values are single figures of what could be measured again: they have no spread.
+    pub one_figure_each: bool,
+    /// The range of what was seen in the old run, where the machine drifted in half of the repetitions or more: `old` is one
+    /// value of it.
+    pub old_drifted: Option<Interval>,
+    /// The same of the new run.
+    pub new_drifted: Option<Interval>,
     /// What it means.
     pub verdict: ChangeVerdict,
+}
+
+impl Change {
+    /// A change whose lane is named when it joins the others.
+    fn of(measure: Measure, (old, new): (f64, f64), change: Estimate, verdict: ChangeVerdict) -> Self {
+        let (lane, task, paired, one_figure_each) = (String::new(), None, false, false);
+        let (old_drifted, new_drifted) = (None, None);
+        Self { lane, measure, task, old, new, change, paired, one_figure_each, old_drifted, new_drifted, verdict }
+    }
 }
 
 /// What is compared.
@@ -126,9 +144,11 @@ pub enum ChangeVerdict {
     Same,
     /// Too little was measured to tell: one sequence, or one repetition.
     Undecided,
+    /// Not judged: the machine drifted in half of the repetitions or more, in one of the runs.
+    Drifted,
 }
 
-/// Compares the records of two runs; nothing that became worse is tolerated, but for sizes.
+/// Compares the records of two runs; nothing that became worse is tolerated, but for sizes and a little memory.
 ///
 /// # Errors
 /// See [`compare_runs_within`].
@@ -155,6 +175,7 @@ pub fn compare_runs_within(old: &[Record], new: &[Record], tolerances: &Toleranc
         notes: alike::uneven(&old, &new, &pairs),
         tolerated: tolerances.words(),
         warnings: few_sequences(old.rows.iter().chain(&new.rows).map(|row| row.sequences)).into_iter().collect(),
+        by_default: tolerances.default_words(),
     };
     for (i, j) in pairs {
         Pair { old: (&old, i), new: (&new, j), tolerances, into: &mut comparison }.judge()?;
@@ -276,22 +297,14 @@ impl<'a> Pair<'a> {
         (&self.old.0.gathered.lanes[self.old.1], &self.new.0.gathered.lanes[self.new.1])
     }
 
-    fn push(
-        &mut self,
-        measure: Measure,
-        task: Option<&str>,
-        values: (f64, f64),
-        change: Estimate,
-        paired: bool,
-        verdict: ChangeVerdict,
-    ) {
-        let (old, new) = values;
-        let verdict = match verdict {
-            ChangeVerdict::Regression if self.tolerances.allow(measure, change.value, old) => ChangeVerdict::Tolerated,
+    fn push(&mut self, change: Change) {
+        let is_tolerated = self.tolerances.allow(change.measure, change.change.value, change.old);
+        let verdict = match change.verdict {
+            ChangeVerdict::Regression if is_tolerated => ChangeVerdict::Tolerated,
             verdict => verdict,
         };
         let lane = self.label().to_owned();
-        self.into.changes.push(Change { lane, measure, task: task.map(str::to_owned), old, new, change, paired, verdict });
+        self.into.changes.push(Change { lane, verdict, ..change });
     }
 
     fn note(&mut self, what: &str) {
@@ -307,7 +320,7 @@ impl<'a> Pair<'a> {
             std::cmp::Ordering::Greater => ChangeVerdict::Regression,
         };
         let ratio = Estimate { value: new as f64 / old.max(1) as f64, interval: None };
-        self.push(Measure::Bytes, None, (old as f64, new as f64), ratio, false, verdict);
+        self.push(Change::of(Measure::Bytes, (old as f64, new as f64), ratio, verdict));
         self.texts()?;
         self.tasks()?;
         self.speeds();
@@ -414,7 +427,7 @@ impl<'a> Pair<'a> {
             Some(i) if (i.low > none) == measure.more_is_better() => ChangeVerdict::Improvement,
             Some(_) => ChangeVerdict::Regression,
         };
-        self.push(measure, None, (old.value, new.value), change, paired.is_some(), verdict);
+        self.push(Change { paired: paired.is_some(), ..Change::of(measure, (old.value, new.value), change, verdict) });
     }
 
     fn tasks(&mut self) -> Result<()> {
@@ -445,7 +458,8 @@ impl<'a> Pair<'a> {
                 true => ChangeVerdict::Improvement,
             };
             let values = (mean_value(items), mean_value(others));
-            self.push(Measure::Accuracy, Some(task), values, pair.difference, true, verdict);
+            let change = Change::of(Measure::Accuracy, values, pair.difference, verdict);
+            self.push(Change { task: Some((*task).to_owned()), paired: true, ..change });
         }
         for (task, _) in new.iter().filter(|(name, _)| !old.iter().any(|(other, _)| other == name)) {
             self.note(&format!("only the new run has the task {task}"));
@@ -456,7 +470,7 @@ impl<'a> Pair<'a> {
     fn speeds(&mut self) {
         let (old, new) = self.rows();
         let phases = [(Measure::Decode, old.decode, new.decode), (Measure::Prefill, old.prefill, new.prefill)];
-        let (old_device, new_device) = (old.device.clone(), new.device.clone());
+        let [old_device, new_device] = [old, new].map(|row| row.timed_on().unwrap_or(&row.device).to_owned());
         if old_device != new_device && phases.iter().any(|p| p.1.is_some() && p.2.is_some()) {
             self.note(&format!("speeds are not compared: the old run was made on {old_device}, the new one on {new_device}"));
             return;
@@ -492,50 +506,78 @@ impl<'a> Pair<'a> {
         self.footprint();
     }
 
-    /// Memory, and energy by the spread of its repetitions.
+    /// Memory by what every start took, and energy by the spread of its repetitions.
     fn footprint(&mut self) {
         let (old, new) = self.rows();
-        let memory = old.memory_bytes.zip(new.memory_bytes);
-        let same = old.decode.zip(new.decode).filter(|(old, new)| shape(old) == shape(new));
+        let memory = old.memory_range.zip(new.memory_range);
+        let decode = old.decode.zip(new.decode).filter(|(old, new)| shape(old) == shape(new));
         if let Some((old, new)) = memory {
-            let (old, new) = (old as f64, new as f64);
-            let change = Estimate { value: new / old, interval: None };
-            let verdict = match change.value - 1.0 {
-                change if change.abs() <= Measure::Memory.rounding() => ChangeVerdict::Same,
-                change if change > 0.0 => ChangeVerdict::Regression,
-                _ => ChangeVerdict::Improvement,
-            };
-            self.push(Measure::Memory, None, (old, new), change, false, verdict);
+            self.memory(old, new);
         }
-        if let Some((old, new)) = same {
-            let energy = |s: SpeedSummary| Some((s.tokens_per_joule?, s.tokens_per_joule_range?));
-            if let Some((old, new)) = energy(old).zip(energy(new)) {
-                let sure = same.is_some_and(|(old, new)| !old.is_unsure() && !new.is_unsure());
-                self.repeated(Measure::Energy, old, new, sure);
-            }
+        let energy = |speed: SpeedSummary| {
+            let (value, range) = (speed.tokens_per_joule?, speed.tokens_per_joule_range?);
+            // One repetition has no extremes.
+            Some(Repeated { value, range, several: range.low < range.high, drifted: speed.is_unsure() })
+        };
+        if let Some((old, new)) = decode.and_then(|(old, new)| energy(old).zip(energy(new))) {
+            self.repeated(Measure::Energy, old, new);
         }
+    }
+
+    /// The least and the most that starts of the program took. A start has one figure of it: where each side has one alone,
+    /// nothing says what chance does, and the tolerance decides; of several, the ranges must lie apart as well.
+    fn memory(&mut self, old: (u64, u64), new: (u64, u64)) {
+        let one_figure_each = old.0 == old.1 && new.0 == new.1;
+        let [old, new] = [old, new].map(|(least, most)| Interval { low: least as f64, high: most as f64 });
+        let interval = (!one_figure_each).then(|| Interval { low: new.low / old.high, high: new.high / old.low });
+        let change = Estimate { value: new.high / old.high, interval };
+        let verdict = match change.value - 1.0 {
+            by if by.abs() <= Measure::Memory.rounding() || interval.is_some_and(|i| i.contains(1.0)) => ChangeVerdict::Same,
+            by if by > 0.0 => ChangeVerdict::Regression,
+            _ => ChangeVerdict::Improvement,
+        };
+        let change = Change::of(Measure::Memory, (old.high, new.high), change, verdict);
+        self.push(Change { one_figure_each, ..change });
     }
 
     fn speed(&mut self, measure: Measure, old: SpeedSummary, new: SpeedSummary) {
-        let rates = |s: SpeedSummary| (s.tps, Interval { low: s.slowest, high: s.fastest });
-        let sure = !old.is_unsure() && !new.is_unsure();
-        self.repeated(measure, rates(old), rates(new), sure && old.repetitions.min(new.repetitions) > 1);
+        let rates = |speed: SpeedSummary| Repeated {
+            value: speed.tps,
+            range: Interval { low: speed.slowest, high: speed.fastest },
+            several: speed.repetitions > 1,
+            drifted: speed.is_unsure(),
+        };
+        self.repeated(measure, rates(old), rates(new));
     }
 
-    /// What was measured several times, with its extremes: it changed where they do not overlap.
-    fn repeated(&mut self, measure: Measure, old: (f64, Interval), new: (f64, Interval), sure: bool) {
-        let interval = Interval { low: new.1.low / old.1.high, high: new.1.high / old.1.low };
-        let change = Estimate { value: new.0 / old.0, interval: Some(interval) };
-        // One repetition has no extremes.
-        let several = old.1.low < old.1.high && new.1.low < new.1.high || measure != Measure::Energy;
+    /// What was measured several times changed where the extremes do not overlap.
+    fn repeated(&mut self, measure: Measure, old: Repeated, new: Repeated) {
+        let interval = Interval { low: new.range.low / old.range.high, high: new.range.high / old.range.low };
+        let change = Estimate { value: new.value / old.value, interval: Some(interval) };
         let verdict = match () {
-            () if !sure || !several => ChangeVerdict::Undecided,
+            () if old.drifted || new.drifted => ChangeVerdict::Drifted,
+            () if !old.several || !new.several => ChangeVerdict::Undecided,
             () if (change.value - 1.0).abs() <= measure.rounding() || interval.contains(1.0) => ChangeVerdict::Same,
             () if change.value < 1.0 => ChangeVerdict::Regression,
             () => ChangeVerdict::Improvement,
         };
-        self.push(measure, None, (old.0, new.0), change, false, verdict);
+        let one_figure_each = !old.several && !new.several && verdict == ChangeVerdict::Undecided;
+        let [old_drifted, new_drifted] = [old, new].map(|side| side.drifted.then_some(side.range));
+        let change = Change::of(measure, (old.value, new.value), change, verdict);
+        self.push(Change { one_figure_each, old_drifted, new_drifted, ..change });
     }
+}
+
+/// What was measured several times in one run.
+#[derive(Debug, Clone, Copy)]
+struct Repeated {
+    value: f64,
+    /// The extremes.
+    range: Interval,
+    /// Whether there is more than one, so that they say something.
+    several: bool,
+    /// Whether the machine drifted in half of the repetitions or more.
+    drifted: bool,
 }
 
 fn shape(speed: &SpeedSummary) -> (u32, u32, u32) {

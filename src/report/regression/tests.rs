@@ -88,7 +88,11 @@ fn speed_is_judged_by_the_spread_of_the_repetitions_and_drifted_ones_do_not_coun
     assert_eq!(timings(0.8, false).with(ChangeVerdict::Improvement).len(), 1);
     // The repetitions spread by 4 %.
     assert!(regressions(&timings(1.02, false)).is_empty());
-    assert!(regressions(&timings(3.0, true)).is_empty());
+    let drifted = timings(3.0, true);
+    assert!(regressions(&drifted).is_empty());
+    let not_judged = drifted.with(ChangeVerdict::Drifted);
+    assert_eq!((not_judged.len(), not_judged[0].measure, not_judged[0].lane.as_str()), (1, Measure::Decode, "q4_0"));
+    assert!(not_judged[0].new_drifted.is_some_and(|range| range.low < not_judged[0].new));
 }
 
 /// The sample, and the sample with `change`, compared within these tolerances.
@@ -160,6 +164,64 @@ fn memory_and_energy_are_compared() {
     let (memory, energy) = found(&old, &run(1_020_000, 10.2));
     assert_eq!([memory.unwrap().0, energy.unwrap().0], [ChangeVerdict::Same; 2]);
     assert_eq!(found(&sample::records(), &old), (None, None));
+}
+
+/// The sample with a figure of memory in every timing of `q4_0`, by repetition.
+fn with_memory(of: impl Fn(u32) -> u64) -> Vec<Record> {
+    let mut records = sample::records();
+    for record in records.iter_mut().filter(|r| r.origin.lane == "q4_0") {
+        if let Body::Speed(s) = &mut record.body {
+            s.footprint.memory_bytes = Some(of(s.repetition));
+        }
+    }
+    records
+}
+
+#[test]
+fn memory_is_judged_beyond_its_tolerance_and_by_the_spread_of_several_starts() {
+    let found = |old: &[Record], new: &[Record], tolerances: &[&str]| {
+        let tolerances = Tolerances::new(tolerances.iter().map(|t| t.parse().unwrap()));
+        let comparison = compare_runs_within(old, new, &tolerances).unwrap();
+        let change = comparison.changes.into_iter().find(|c| c.measure == Measure::Memory).unwrap();
+        (change.verdict, change.one_figure_each, change.change.interval.is_some())
+    };
+    let one = |bytes: u64| with_memory(|_| bytes);
+    let old = one(1_000_000);
+    assert_eq!(found(&old, &one(1_040_000), &[]), (ChangeVerdict::Tolerated, true, false));
+    assert_eq!(found(&old, &one(1_060_000), &[]), (ChangeVerdict::Regression, true, false));
+    assert_eq!(found(&old, &one(1_040_000), &["memory=3.5%"]), (ChangeVerdict::Regression, true, false));
+    assert_eq!(found(&old, &one(1_060_000), &["memory=7%"]), (ChangeVerdict::Tolerated, true, false));
+    let two = |first: u64, second: u64| with_memory(|repetition| if repetition < 2 { first } else { second });
+    let old = two(1_000_000, 1_100_000);
+    assert_eq!(found(&old, &two(1_090_000, 1_200_000), &[]), (ChangeVerdict::Same, false, true), "the ranges overlap");
+    assert_eq!(found(&old, &two(1_180_000, 1_200_000), &[]), (ChangeVerdict::Regression, false, true));
+}
+
+#[test]
+fn energy_of_a_machine_that_drifted_and_of_one_repetition_is_not_judged() {
+    let run = |joules: f64, counted: u32, drifted: bool| {
+        let mut records = sample::records();
+        for record in records.iter_mut().filter(|r| r.origin.lane == "q4_0") {
+            if let Body::Speed(s) = &mut record.body {
+                s.joules = (s.repetition < counted).then_some(joules * (1.0 + 0.01 * f64::from(s.repetition)));
+                s.drifted = drifted;
+            }
+        }
+        records
+    };
+    let energy = |old: &[Record], new: &[Record]| {
+        let changes = compare_runs(old, new).unwrap().changes;
+        changes.into_iter().find(|c| c.measure == Measure::Energy).unwrap()
+    };
+    let drifted = energy(&run(10.0, 5, false), &run(20.0, 5, true));
+    assert_eq!((drifted.verdict, drifted.old_drifted, drifted.one_figure_each), (ChangeVerdict::Drifted, None, false));
+    // 128 tokens for 20 to 20.8 joules.
+    let range = drifted.new_drifted.unwrap();
+    assert!((range.low - 128.0 / 20.8).abs() < 1e-9 && (range.high - 6.4).abs() < 1e-9, "{range:?}");
+    let single = energy(&run(10.0, 1, false), &run(20.0, 1, false));
+    assert_eq!((single.verdict, single.one_figure_each), (ChangeVerdict::Undecided, true));
+    let judged = energy(&run(10.0, 5, false), &run(20.0, 5, false));
+    assert_eq!((judged.verdict, judged.one_figure_each), (ChangeVerdict::Regression, false));
 }
 
 #[test]
