@@ -80,7 +80,6 @@ fn why_apart(timed: &GatheredLane<'_>, others: &[GatheredLane<'_>]) -> Option<St
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{Report, markdown, sheet, summarize};
     use bitworth_eval::record::{Body, Record};
     use bitworth_eval::sample;
