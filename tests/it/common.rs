@@ -47,7 +47,17 @@ pub fn gpu() -> Option<Gpu> {
 pub fn bitworth(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bitworth"));
     command.current_dir(dir).env("XDG_CACHE_HOME", dir.join("cache")).env_remove("RUST_LOG");
+    if let Some(folder) = shader_cache() {
+        command.env("MESA_SHADER_CACHE_DIR", folder);
+    }
     command
+}
+
+/// Where Mesa keeps kernels that it compiled, for this process. The programs that tests start share it: compiling takes a software
+/// adapter several times as long as the tests themselves, and what Mesa keeps is found by a hash of the kernel.
+fn shader_cache() -> Option<PathBuf> {
+    let own = ["MESA_SHADER_CACHE_DIR", "XDG_CACHE_HOME"].into_iter().find_map(std::env::var_os);
+    own.map(PathBuf::from).or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))
 }
 
 /// Runs the program to its end, without a network.
