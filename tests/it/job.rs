@@ -27,7 +27,9 @@ fn world() -> TempDir {
         std::fs::copy(&file, dir.path().join("m").join(file.file_name().unwrap())).unwrap();
     }
     for (from, to) in [("eval.txt", "a.txt"), ("calib.txt", "b.txt")] {
-        std::fs::copy(demo.join("data").join(from), dir.path().join(to)).unwrap();
+        // Every run reads and tokenizes all of a text and scores a few windows: the first documents are enough.
+        let text = std::fs::read_to_string(demo.join("data").join(from)).unwrap();
+        write(dir.path(), to, &text.split_inclusive('\n').take(100).collect::<String>());
     }
     dir
 }
@@ -724,7 +726,7 @@ fn the_records_of_all_slices_are_those_of_the_whole() {
     let document = job(dir, &config, "whole");
     let whole = recorded(&dir.join("whole"));
     // More slices than some of the texts have windows, too.
-    for of in [2, 3, 7] {
+    for of in [3, 7] {
         let folders: Vec<String> = (1..=of).map(|k| format!("part-{k}-of-{of}")).collect();
         let mut all = Vec::new();
         for (k, folder) in folders.iter().enumerate() {
