@@ -9,28 +9,39 @@ use bitworth::engine::model::Variant;
 use bitworth::engine::sweep::{self, Lane, Sequence, SweepLimits};
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
 use bitworth_quant::{Checkpoint, Plan, Recipe};
 use tempfile::TempDir;
 
 use crate::common;
 
-fn lanes(dir: &TempDir) -> Vec<Lane> {
+fn demo_model(dir: &TempDir) -> Arc<Checkpoint> {
     let world = bitworth::eval::demo::materialize(dir.path()).unwrap();
-    let checkpoint = Arc::new(Checkpoint::open(&world.join("demo-model")).unwrap());
-    let mut lanes =
-        vec![Lane { name: "reference".into(), variant: Variant::Stored(checkpoint.clone()), arithmetic: Arithmetic::F32 }];
+    Arc::new(Checkpoint::open(&world.join("demo-model")).unwrap())
+}
+
+fn lane(name: &str, checkpoint: Arc<Checkpoint>) -> Lane {
+    Lane { name: name.into(), variant: Variant::Stored(checkpoint), arithmetic: Arithmetic::F32 }
+}
+
+/// The demo model, and the file of every recipe that needs no importance matrix. Lanes that are encoded on the fly have the same
+/// bytes (`sweep.rs`), but every walk would search for them again.
+fn lanes(dir: &TempDir) -> Vec<Lane> {
+    let checkpoint = demo_model(dir);
+    let mut outputs = Vec::new();
+    let mut names = Vec::new();
     for recipe in Recipe::all() {
-        let plan = Arc::new(Plan::of(checkpoint.as_ref(), recipe, &PlanOptions::default()).unwrap());
+        let plan = Plan::of(checkpoint.as_ref(), recipe, &PlanOptions::default()).unwrap();
         if plan.check_importance(checkpoint.path()).is_err() {
             continue; // needs an importance matrix
         }
-        lanes.push(Lane {
-            name: recipe.name.clone(),
-            variant: Variant::Planned(checkpoint.clone(), plan),
-            arithmetic: Arithmetic::F32,
-        });
+        let path = dir.path().join(format!("{}.gguf", recipe.name));
+        outputs.push(Output::of(checkpoint.as_ref(), recipe, &PlanOptions::default(), &path).unwrap());
+        names.push((recipe.name.clone(), path));
     }
-    lanes
+    quantize(checkpoint.as_ref(), &outputs, &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
+    let files = names.iter().map(|(name, path)| lane(name, Arc::new(Checkpoint::open(path).unwrap())));
+    std::iter::once(lane("reference", checkpoint.clone())).chain(files).collect()
 }
 
 /// Ragged sequences of tokens that the model knows.
@@ -111,11 +122,8 @@ fn all_logits<B: Backend>(backend: &B, variant: &Variant, tokens: &[Vec<u32>]) -
 #[test]
 fn the_reference_has_no_distance_from_itself() {
     let dir = TempDir::new().unwrap();
-    let lanes = lanes(&dir);
-    let twice = [
-        Lane { name: "a".into(), variant: lanes[0].variant.clone(), arithmetic: Arithmetic::F32 },
-        Lane { name: "b".into(), variant: lanes[0].variant.clone(), arithmetic: Arithmetic::F32 },
-    ];
+    let checkpoint = demo_model(&dir);
+    let twice = [lane("a", checkpoint.clone()), lane("b", checkpoint)];
     let scores = score(&Cpu::new(), &twice, &sequences());
     assert!(scores[1].iter().flatten().all(|row| row.kld == 0.0));
 }
