@@ -32,7 +32,7 @@ fn names() -> String {
 fn kld(dir: &Path, files: &[String]) -> Vec<f64> {
     let mut args = vec!["compare", "demo-model"];
     args.extend(files.iter().map(String::as_str));
-    args.extend(["--text", "data/eval.txt", "--ctx", "256", "--chunks", "32", "--device", "cpu"]);
+    args.extend(["--text", "data/eval.txt", "--ctx", "256", "--chunks", "12", "--device", "cpu"]);
     let compared = json(dir, &args);
     let rows = compared["candidates"].as_array().unwrap();
     rows.iter().map(|row| row["kld_mean"].as_f64().unwrap()).collect()
@@ -475,7 +475,7 @@ fn lanes_are_fitted_as_files_are() {
     let world = TempDir::new().unwrap();
     let dir = world.path();
     ::bitworth::eval::demo::materialize(dir).unwrap();
-    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "4096"];
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "2048"];
     json(dir, &[&["quantize", "demo-model", "--to", "q3_k_m", "--out", "f.gguf", "--device", "cpu"], &fit[..]].concat());
     let text = ["--ctx", "256", "--chunks", "8", "--device", "cpu"];
     let lanes = ["compare", "demo-model", "@q3_k_m", "@q3_k_m+fit", "f.gguf", "--text", "data/eval.txt"];
@@ -492,7 +492,7 @@ fn lanes_are_fitted_as_files_are() {
              tokens = {tokens}\n[text]\nfile = \"data/eval.txt\"\nctx = 256\nchunks = 8\nbits_per_byte = false\n"
         )
     };
-    std::fs::write(dir.join("r.toml"), toml(4096)).unwrap();
+    std::fs::write(dir.join("r.toml"), toml(2048)).unwrap();
     let run = ["run", "r.toml", "--out", "out", "--device", "cpu"];
     let first = json(dir, &run);
     let bytes = |file: &str| std::fs::read(dir.join(file)).unwrap();
@@ -503,7 +503,7 @@ fn lanes_are_fitted_as_files_are() {
     };
     assert_eq!(kld(&first), of(1, "kld_mean"));
     assert_eq!(kld(&json(dir, &run)), kld(&first));
-    std::fs::write(dir.join("r.toml"), toml(2048)).unwrap();
+    std::fs::write(dir.join("r.toml"), toml(1024)).unwrap();
     let refused = |args: &[&str], said: &str| {
         let output = common::run(dir, args);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
