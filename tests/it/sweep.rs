@@ -384,7 +384,8 @@ fn files_made_on_the_way_are_what_quantize_makes() {
 fn errors_of_activations_grow_from_the_reference_on() {
     let dir = TempDir::new().unwrap();
     let lanes = lanes(&demo_model(&dir));
-    let prompts = prompts(1024);
+    // Prompts of two questions: cut to single rows, every prompt encodes the lanes anew.
+    let prompts: Vec<Sequence> = prompts(1024).into_iter().take(6).collect();
     let options = SweepOptions { layers: true, ..SweepOptions::default() };
     let scores = sweep::sweep(&Cpu::new(), &lanes, &prompts, &options, &Silent, &AtomicBool::new(false)).unwrap();
     let blocks = lanes[0].variant.hparams().block_count;
