@@ -168,8 +168,8 @@ recipes = ["q8_0", "q4_0"]
 [text]
 file = "demo:data/eval.txt"
 ctx = 256
-chunks = 48
-pass_tokens = 1024
+chunks = 24
+pass_tokens = 512
 bits_per_byte = false
 [tasks]
 names = ["arithmetic"]
@@ -221,7 +221,7 @@ fn a_killed_run_goes_on_where_it_stopped_with_the_same_numbers() {
 #[test]
 fn a_folder_takes_no_second_run_of_another_kind() {
     let dir = TempDir::new().unwrap();
-    let small = SMALL.replace("chunks = 48", "chunks = 2").replace("limit = 40", "limit = 2");
+    let small = SMALL.replace("chunks = 24", "chunks = 2").replace("limit = 40", "limit = 2");
     std::fs::write(dir.path().join("a.toml"), &small).unwrap();
     std::fs::write(dir.path().join("b.toml"), small.replace("chunks = 2", "chunks = 3")).unwrap();
     json(dir.path(), &["run", "a.toml", "--device", "cpu", "--out", "out"]);
@@ -239,7 +239,7 @@ fn the_run_completes_on_a_gpu_and_agrees_with_the_cpu() {
         return;
     }
     let dir = TempDir::new().unwrap();
-    let small = SMALL.replace("ctx = 256", "ctx = 64").replace("chunks = 48", "chunks = 2").replace("limit = 40", "limit = 4");
+    let small = SMALL.replace("ctx = 256", "ctx = 64").replace("chunks = 24", "chunks = 2").replace("limit = 40", "limit = 4");
     // No timing counts as drifted, so that none is repeated.
     let tiny = small + "[speed]\nprompt = 16\ngenerate = 4\nrepetitions = 1\ndrift_bound = 10.0\n";
     std::fs::write(dir.path().join("tiny.toml"), tiny).unwrap();
