@@ -10,7 +10,7 @@ use regex::Regex;
 type Rule = fn(&str, &str) -> Vec<String>;
 
 /// Every rule.
-const RULES: &[Rule] = &[libraries_name_no_flags, libraries_have_typed_errors, settings_are_in_their_tables];
+const RULES: &[Rule] = &[libraries_name_no_flags, libraries_have_typed_errors, settings_are_in_their_tables, examples_are_run];
 
 #[test]
 fn every_file_keeps_the_rules() {
@@ -97,6 +97,18 @@ fn settings_are_in_their_tables(path: &str, text: &str) -> Vec<String> {
     missing.map(|name| format!("the setting {} is in no table SETTINGS", &name[1])).collect()
 }
 
+/// Examples in documentation are run in the two crates that are for others to use; the others have `doctest = false`.
+fn examples_are_run(path: &str, text: &str) -> Vec<String> {
+    if path.starts_with("quant/src/") || path == "src/lib.rs" {
+        return Vec::new();
+    }
+    static FENCE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*//[/!] ```").unwrap());
+    // Every second one closes.
+    let opened = (1..).zip(text.lines()).filter(|(_, line)| FENCE.is_match(line)).step_by(2);
+    let examples = opened.filter(|(_, line)| !["```text", "```toml"].iter().any(|other| line.ends_with(other)));
+    examples.map(|(number, _)| format!("line {number}: an example that no test runs")).collect()
+}
+
 #[test]
 fn the_rules_see_what_they_are_for() {
     let check = |rule: Rule, text: &str, lines: usize| assert_eq!(rule("src/eval/x.rs", text).len(), lines, "{text}");
@@ -109,4 +121,7 @@ fn the_rules_see_what_they_are_for() {
     check(libraries_have_typed_errors, "fn f() -> Result<BTreeMap<String, u32>, Error> {\n    type Err = String;", 1);
     check(settings_are_in_their_tables, "const X: Setting = Setting::new(\"no_such_setting\");", 1);
     check(settings_are_in_their_tables, "const X: Setting = Setting::new(\"allow_requantize\");", 0);
+    check(examples_are_run, "//! ```\n//! let x = 1;\n//! ```\n", 1);
+    check(examples_are_run, "/// ```text\n/// a | b\n/// ```\n    /// ```text\n    /// ```\n", 0);
+    assert!(examples_are_run("src/lib.rs", "//! ```\n//! ```\n").is_empty());
 }
