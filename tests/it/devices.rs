@@ -25,7 +25,7 @@ fn lane(name: &str, checkpoint: Arc<Checkpoint>) -> Lane {
 }
 
 /// The demo model, and the file of every recipe that needs no importance matrix. Lanes that are encoded on the fly have the same
-/// bytes (`sweep.rs`), but every walk would search for them again.
+/// bytes (`sweep.rs`), but every walk would encode them again.
 fn lanes(dir: &TempDir) -> Vec<Lane> {
     let checkpoint = demo_model(dir);
     let mut outputs = Vec::new();
@@ -140,8 +140,11 @@ fn a_sequence_scores_the_same_alone_in_a_batch_and_in_any_cut() {
         }
     }
     let small = SweepLimits { activation_bytes: 1, buffer_bytes: 1, ..SweepLimits::default() };
-    let cut = sweep::score(&Cpu::new(), &lanes, &sequences, small, &Silent, &AtomicBool::new(false)).unwrap();
-    assert_eq!(cut, together);
+    // Row by row: every row decodes all lanes' weights, so the longest sequence is left out.
+    let cut = sweep::score(&Cpu::new(), &lanes, &sequences[1..], small, &Silent, &AtomicBool::new(false)).unwrap();
+    for (lane, scores) in cut.iter().enumerate() {
+        assert_eq!(scores[..], together[lane][1..], "lane {lane}");
+    }
 }
 
 /// Lanes in 8 bits: near the same lanes in f32, the same bits in any cut, and refused by a device that has no such products.
