@@ -32,7 +32,7 @@ fn names() -> String {
 fn kld(dir: &Path, files: &[String]) -> Vec<f64> {
     let mut args = vec!["compare", "demo-model"];
     args.extend(files.iter().map(String::as_str));
-    args.extend(["--text", "data/eval.txt", "--ctx", "256", "--chunks", "12", "--device", "cpu"]);
+    args.extend(["--text", "data/eval.txt", "--ctx", "256", "--chunks", "32", "--device", "cpu"]);
     let compared = json(dir, &args);
     let rows = compared["candidates"].as_array().unwrap();
     rows.iter().map(|row| row["kld_mean"].as_f64().unwrap()).collect()
