@@ -181,7 +181,7 @@ fn reported(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome>
         ("--save-reference and --save-logits", args.keep.is_asked(), of_one_walk),
     ];
     if let Some((option, _, why)) = alone.iter().find(|(_, asked, _)| *asked) {
-        bail!("{option} works with one --text and without --out: {why}");
+        bail!("{option}: only with one --text and without --out, as {why}");
     }
     let device = args.scoring.open()?;
     let ready = Ready::new(job, args.out.as_deref(), &device, session.watch())?.with_candidates()?;

@@ -91,6 +91,7 @@ pub struct TextScore {
     /// How it was cut and scored.
     pub protocol: Protocol,
     pub tokens: u64,
+    pub sequences: u64,
     pub ppl: Option<Estimate>,
     pub ppl_ratio: Option<Estimate>,
     pub kld: Option<Divergence>,
@@ -245,6 +246,7 @@ fn text_score(text: &GatheredText, lane: &GatheredLane<'_>, reference: Option<&G
         sha256: text.sha256.clone(),
         protocol: text.protocol.clone(),
         tokens: figures.tokens,
+        sequences: own.values().filter(|s| s.tokens > 0).count() as u64,
         ppl: figures.ppl,
         ppl_ratio: others.and_then(|others| perplexity_ratio(&pairs(own, others))),
         kld: figures.kld,

@@ -53,8 +53,8 @@ pub fn bitworth(dir: &Path) -> Command {
     command
 }
 
-/// Where Mesa keeps kernels that it compiled, for this process. The programs that tests start share it: compiling takes a software
-/// adapter several times as long as the tests themselves, and what Mesa keeps is found by a hash of the kernel.
+/// Where Mesa keeps the kernels that it compiled. All programs that tests start share it: to compile them takes a software adapter
+/// several times as long as the tests themselves, and a kernel is found by its hash.
 fn shader_cache() -> Option<PathBuf> {
     let own = ["MESA_SHADER_CACHE_DIR", "XDG_CACHE_HOME"].into_iter().find_map(std::env::var_os);
     own.map(PathBuf::from).or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))

@@ -15,6 +15,7 @@ mod hub;
 mod imatrix;
 mod job;
 mod layers;
+mod left_out;
 mod lm_eval;
 mod logits;
 mod published;

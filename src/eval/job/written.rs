@@ -134,7 +134,9 @@ impl Job {
             (Some(model), true) => vec![own(NameOr::Name(model))],
             (None, false) => models.into_iter().map(own).collect(),
             (Some(_), false) => return Err("give either model or models".into()),
-            (None, true) => return Err("missing field `model` (or `models`, for several)".into()),
+            (None, true) => {
+                return Err("there is no model: model is missing, and so is models (for several), or it is empty".into());
+            }
         };
         let alone = |model: &ModelSpec| model.recipes.is_empty() && model.candidates.is_empty();
         if written_recipes.is_some_and(|recipes| recipes.is_empty()) && models.iter().all(alone) {

@@ -66,6 +66,16 @@ impl Differences {
         stats::mean(&self.clusters(|s| s.matches))
     }
 
+    /// Whether the first lane is nearer to the reference: the interval of the divergences shows it, that of neither perplexity nor
+    /// agreement speaks against it, and they rest on [`FEW`] sequences or more.
+    pub fn show_the_first_nearer(&self) -> bool {
+        let interval = |estimate: Option<Estimate>| estimate.and_then(|e| e.interval);
+        self.0.len() as u64 >= FEW
+            && interval(self.divergence()).is_some_and(|i| i.high < 0.0)
+            && interval(self.perplexity_ratio()).is_some_and(|i| i.low <= 1.0)
+            && interval(self.agreement()).is_some_and(|i| i.high >= 0.0)
+    }
+
     /// Whether the lanes are as near to the reference as each other by all three measures: each interval holds no difference,
     /// and none that would count against a lane that is as good as its reference. A wide interval, or one of fewer than [`FEW`]
     /// sequences, shows nothing.

@@ -7,22 +7,31 @@ use crate::speeds::SpeedSummary;
 use crate::summary::Summary;
 
 impl Lanes<'_> {
-    /// The lane that beats this one in everything: of several the nearest to the reference, then the smallest.
+    /// The lane that beats this one in everything, as far as the scored sequences show it: of several the nearest to the
+    /// reference, then the smallest.
     pub(super) fn beaten_by(&self, a: usize) -> Option<usize> {
         let better = |b: &usize| {
             let timed = sure(&self.rows[a]).is_some() && sure(&self.rows[*b]).is_some();
             let costs = costs(&self.rows[*b], timed).zip(costs(&self.rows[a], timed));
-            self.keys[a].same_run(self.keys[*b]) && costs.is_some_and(|(b, a)| beats(&b, &a))
+            self.keys[a].same_run(self.keys[*b]) && costs.is_some_and(|(b, a)| beats(&b, &a)) && self.is_as_near(*b, a)
         };
         let rank = |b: &usize| (self.rows[*b].kld.map_or(f64::INFINITY, |k| k.mean.value), self.rows[*b].bytes);
         (0..self.rows.len()).filter(better).min_by(|x, y| rank(x).0.total_cmp(&rank(y).0).then(rank(x).1.cmp(&rank(y).1)))
     }
 
+    /// Whether a lane is shown to be at least as near to the reference as another one: it is the reference, both are without loss,
+    /// or their paired differences say so.
+    fn is_as_near(&self, b: usize, a: usize) -> bool {
+        let is_lossless = |i: usize| self.rows[i].kld.is_some_and(|kld| divergence_cost(kld.mean.value) == 0.0);
+        self.rows[b].is_reference
+            || is_lossless(b)
+            || self.differences(b, a).is_some_and(|d| d.show_none() || d.show_the_first_nearer())
+    }
+
     pub(super) fn dominated(&self) -> Vec<String> {
         let say = |a: usize| {
             let b = self.beaten_by(a)?;
-            let difference = self.differences(b, a).and_then(|d| d.divergence()).and_then(|d| d.interval);
-            let apart = difference.is_none_or(|interval| !interval.contains(0.0));
+            let apart = self.differences(b, a).is_none_or(|d| d.show_the_first_nearer());
             let better = better_in(&self.rows[b], &self.rows[a], apart);
             Some(format!("{} is dominated by {}: {better}.", self.labels[a], self.labels[b]))
         };
@@ -53,7 +62,7 @@ fn better_in(better: &Summary, worse: &Summary, apart: bool) -> String {
         let nearer = match apart {
             _ if divergence_cost(b) == divergence_cost(w) => "as near to the reference",
             true => "nearer to the reference",
-            false => "as near to the reference as can be told",
+            false => "as near to the reference by perplexity, KLD and top-1 agreement",
         };
         parts.push(format!("{nearer} (KLD {} against {})", significant(b, 3), significant(w, 3)));
     }

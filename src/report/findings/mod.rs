@@ -211,7 +211,8 @@ impl Lanes<'_> {
             }
             interval => {
                 let range = range(interval.high, interval.low);
-                format!("nearer to the reference than {label}, the next larger, by a KLD of {} ({range})", show(difference.value))
+                let by = show(difference.value);
+                format!("nearer to the reference than {label}, the next larger, by a KLD of {by} ({range})")
             }
         })
     }

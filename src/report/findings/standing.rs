@@ -1,5 +1,7 @@
 //! How a lane stands to its reference, by perplexity, divergence and agreement together, and what a text could have shown.
 
+use std::collections::BTreeSet;
+
 use super::percent_change;
 use crate::number::{percent, significant};
 use crate::pareto::divergence_cost;
@@ -112,9 +114,21 @@ pub(super) fn words(row: &Summary) -> Option<String> {
     })
 }
 
-/// The warning of intervals that rest on few sequences; `None` where there are enough, or nothing was scored.
-pub fn few_windows(rows: &[Summary]) -> Option<String> {
-    few_sequences(rows.iter().map(|row| row.sequences))
+/// The warning of intervals that rest on few sequences, of all texts or of one; `None` where there are enough, or nothing was
+/// scored.
+pub fn few_windows<'a>(rows: impl IntoIterator<Item = &'a Summary> + Clone) -> Option<String> {
+    let all = few_sequences(rows.clone().into_iter().map(|row| row.sequences));
+    all.or_else(|| {
+        let texts = rows.into_iter().flat_map(|row| &row.texts).filter(|text| (1..FEW).contains(&text.sequences));
+        let names: BTreeSet<&str> = texts.map(|text| text.name.as_str()).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then(|| {
+            format!(
+                "Fewer than {FEW} windows were scored of {names}: intervals of such a text by itself rest on its few differences \
+                 and are unsure themselves."
+            )
+        })
+    })
 }
 
 /// The same of the numbers of scored sequences, one a lane.

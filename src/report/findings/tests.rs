@@ -205,6 +205,33 @@ fn a_lane_stands_in_for_a_larger_one_where_all_three_measures_say_so() {
     assert!(!use_ && !tie && verdict.contains("its perplexity does (+0.4"), "{verdict}");
 }
 
+#[test]
+fn a_better_choice_is_shown_to_be_one() {
+    fn nearer(s: &mut bitworth_eval::record::SequenceRecord, by: f64) {
+        s.against.as_mut().unwrap().kld.iter_mut().for_each(|k| *k -= by);
+    }
+    let told = |windows, change: &dyn Fn(&mut bitworth_eval::record::SequenceRecord)| {
+        let (findings, _) = smaller_copy(windows, change);
+        let is_told = findings.uses.iter().any(|told| told == "Better take copy.");
+        assert_eq!(is_told, findings.dominated.iter().any(|told| told.starts_with("q4_0 is dominated by copy: ")));
+        is_told
+    };
+    assert!(told(60, &|s| nearer(s, 1e-3)));
+    assert!(!told(7, &|s| nearer(s, 1e-3)), "seven windows show nothing");
+    // Nearer in the mean alone, by far less than the interval.
+    let uneven = |by: f64| move |s: &mut bitworth_eval::record::SequenceRecord| nearer(s, if s.sequence == 0 { by } else { 0.0 });
+    assert!(!told(60, &uneven(3.0)));
+    // Nearer, with fewer of the reference's likeliest tokens, or a higher perplexity.
+    assert!(!told(60, &|s| {
+        nearer(s, 1e-3);
+        s.against.as_mut().unwrap().top1_matches -= 6;
+    }));
+    assert!(!told(60, &|s| {
+        nearer(s, 1e-3);
+        s.nll_sum += 0.5;
+    }));
+}
+
 /// The findings of a run in which the lane's perplexity differs in each sequence from the reference's as `change(sequence)` says.
 fn with_nll(lane: &str, change: impl Fn(u32) -> f64) -> (Findings, usize) {
     let mut records = sample::records();
@@ -324,6 +351,12 @@ fn intervals_of_few_windows_are_told_everywhere() {
         [report.to_text(), card, page].map(|text| text.contains(&format!("Only {windows} window")))
     };
     assert_eq!([told(1), told(7), told(8)], [[true; 3], [true; 3], [false; 3]]);
+    // Enough of both texts together, and too few of one.
+    let mut records = sample::two_texts();
+    records.retain(|r| r.as_sequence().is_none_or(|s| s.text_sha256 != "00ff" || s.sequence < 7));
+    let text = Report::new(&records).unwrap().to_text();
+    assert!(text.contains("Fewer than 8 windows were scored of prose: intervals of such a text"), "{text}");
+    assert!(!Report::new(&sample::two_texts()).unwrap().to_text().contains("Fewer than"));
 }
 
 #[test]

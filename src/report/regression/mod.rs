@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::findings::{few_sequences, lane_sums, mean_difference};
+use crate::findings::{few_windows, lane_sums, mean_difference};
 use crate::gather::{self, Gathered, GatheredLane, GatheredText};
 use crate::pareto::ROUNDING;
 use crate::scored::{Sequences, TextKey};
@@ -174,7 +174,7 @@ pub fn compare_runs_within(old: &[Record], new: &[Record], tolerances: &Toleranc
         only_new: missing(&new.labels, pairs.iter().map(|p| p.1)),
         notes: alike::uneven(&old, &new, &pairs),
         tolerated: tolerances.words(),
-        warnings: few_sequences(old.rows.iter().chain(&new.rows).map(|row| row.sequences)).into_iter().collect(),
+        warnings: few_windows(old.rows.iter().chain(&new.rows)).into_iter().collect(),
         by_default: tolerances.default_words(),
     };
     for (i, j) in pairs {
