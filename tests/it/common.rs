@@ -53,8 +53,8 @@ pub fn bitworth(dir: &Path) -> Command {
     command
 }
 
-/// Where Mesa keeps the kernels that it compiled. All programs that tests start share it: to compile them takes a software adapter
-/// several times as long as the tests themselves, and a kernel is found by its hash.
+/// Where Mesa keeps the kernels that it compiled. All programs that tests start share it: a software adapter takes several times
+/// as long to compile them as the tests themselves take, and a kernel is found by its hash.
 fn shader_cache() -> Option<PathBuf> {
     let own = ["MESA_SHADER_CACHE_DIR", "XDG_CACHE_HOME"].into_iter().find_map(std::env::var_os);
     own.map(PathBuf::from).or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))

@@ -66,8 +66,8 @@ impl Differences {
         stats::mean(&self.clusters(|s| s.matches))
     }
 
-    /// Whether the first lane is nearer to the reference: the interval of the divergences shows it, that of neither perplexity nor
-    /// agreement speaks against it, and they rest on [`FEW`] sequences or more.
+    /// Whether the first lane is nearer to the reference: the interval of the divergences shows it, neither that of perplexity
+    /// nor that of agreement speaks against it, and they rest on [`FEW`] sequences or more.
     pub fn show_the_first_nearer(&self) -> bool {
         let interval = |estimate: Option<Estimate>| estimate.and_then(|e| e.interval);
         self.0.len() as u64 >= FEW

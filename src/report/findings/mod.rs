@@ -217,8 +217,8 @@ impl Lanes<'_> {
         })
     }
 
-    /// The largest lane that this one can stand in for: as near to the reference by a direct comparison, and larger. A lane that is as
-    /// good as the reference has none that was not shown to be.
+    /// The largest lane that this one can stand in for: larger, and as near to the reference by a direct comparison. Nothing
+    /// stands in for a lane that is as good as the reference unless it was shown to be so itself.
     fn stands_in_for(&self, i: usize) -> Option<usize> {
         let larger = |j: &usize| {
             self.rows[*j].bytes > self.rows[i].bytes && !self.rows[*j].is_reference && !Standing::of(&self.rows[*j]).is_as_good()
