@@ -19,8 +19,8 @@ impl Lanes<'_> {
         (0..self.rows.len()).filter(better).min_by(|x, y| rank(x).0.total_cmp(&rank(y).0).then(rank(x).1.cmp(&rank(y).1)))
     }
 
-    /// Whether a lane is shown to be at least as near to the reference as another one: it is the reference, it is without loss, or
-    /// their paired differences say so.
+    /// Whether a lane is shown to be at least as near to the reference as another one: it is the reference, it is without loss,
+    /// or their paired differences say so.
     fn is_as_near(&self, b: usize, a: usize) -> bool {
         let is_lossless = |i: usize| self.rows[i].kld.is_some_and(|kld| divergence_cost(kld.mean.value) == 0.0);
         self.rows[b].is_reference
