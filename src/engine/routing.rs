@@ -89,8 +89,7 @@ fn choose(scores: &[f32], used: usize, bias: Option<&[f32]>, routing: &Routing) 
     if routing.gating == Gating::SoftmaxOfChosen {
         weights = softmax(weights.into_iter());
     } else if routing.normalizes {
-        // transformers adds the small number for DeepSeek-V3; elsewhere it is lost in the rounding.
-        let sum: f64 = weights.iter().sum::<f64>() + 1e-20;
+        let sum: f64 = weights.iter().sum::<f64>() + f64::from(routing.sum_epsilon);
         weights.iter_mut().for_each(|weight| *weight /= sum);
     }
     let scale = f64::from(routing.scale);
@@ -160,7 +159,7 @@ mod tests {
     use super::*;
 
     fn routing(gating: Gating, normalizes: bool) -> Routing {
-        Routing { gating, normalizes, scale: 1.0, groups: 1, groups_used: 1, jitter: 0.01 }
+        Routing { gating, normalizes, sum_epsilon: 1e-20, scale: 1.0, groups: 1, groups_used: 1, jitter: 0.01 }
     }
 
     #[track_caller]
@@ -185,6 +184,9 @@ mod tests {
         check(&[0.0; 4], 1, None, &routing(Gating::Sigmoid, false), &[(0, 0.5)]);
         let scaled = Routing { scale: 2.5, ..routing(Gating::Sigmoid, true) };
         check(&[0.0; 4], 2, None, &scaled, &[(0, 1.25), (1, 1.25)]);
+        // What is added to the sum counts beside small sigmoids; here it is as large as the only one.
+        check(&[0.0; 4], 1, None, &routing(Gating::Sigmoid, true), &[(0, 1.0)]);
+        check(&[0.0; 4], 1, None, &Routing { sum_epsilon: 0.5, ..routing(Gating::Sigmoid, true) }, &[(0, 0.5)]);
     }
 
     /// Values by `sparsemixer` of transformers 5.24.

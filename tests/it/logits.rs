@@ -77,6 +77,7 @@ const MODELS: &[(&str, &str)] = &[
     ("llama2_mha", "multi-head attention, SentencePiece"),
     ("llama31_gqa", "grouped queries, llama3 scaling, tied"),
     ("llama4", "chunks, unweighted head norms, a factor on queries by position, one weighed expert"),
+    ("llama4_text", "the same by itself, every other block dense, tied"),
     ("llama_linear_bias", "linear scaling, biases, F32"),
     ("llama_yi", "one key head, three shards"),
     ("mamba2", "Mamba-2 alone"),

@@ -2,8 +2,8 @@
 //! ones beside them (`conversion/ernie.py`, b11434).
 
 use super::ernie4_5::{BLOCK_4_5, CLASS_4_5, NEUTRAL};
-use super::rule::{dense, experts, head, routed, tensor};
-use super::{ArchSpec, COMMON, Dim, HfClass, Role, TensorRule};
+use super::rule::{dense, experts, head, routed, shared, tensor};
+use super::{ArchSpec, COMMON, Dim, HfClass, Role, TensorRule, neutral};
 
 /// The row of the table.
 pub(super) const ERNIE4_5_MOE: ArchSpec = ArchSpec {
@@ -25,7 +25,7 @@ pub(super) const ERNIE4_5_MOE: ArchSpec = ArchSpec {
     }],
     tensors: TENSORS,
     block: BLOCK_4_5,
-    neutral: NEUTRAL,
+    neutral: &[NEUTRAL[0], NEUTRAL[1], neutral("moe_norm_min", &["1e-12"])],
     ..COMMON
 };
 
@@ -45,9 +45,9 @@ const TENSORS: &[TensorRule] = &[
     experts(Role::FfnGateExps, "model.layers.{}.mlp.experts.{}.gate_proj.weight", EXPERT_IN),
     experts(Role::FfnUpExps, "model.layers.{}.mlp.experts.{}.up_proj.weight", EXPERT_IN),
     experts(Role::FfnDownExps, "model.layers.{}.mlp.experts.{}.down_proj.weight", EXPERT_OUT),
-    routed(Role::FfnGateShexp, "model.layers.{}.mlp.shared_experts.gate_proj.weight", &[Dim::Embd, Dim::SharedFeedForward]),
-    routed(Role::FfnUpShexp, "model.layers.{}.mlp.shared_experts.up_proj.weight", &[Dim::Embd, Dim::SharedFeedForward]),
-    routed(Role::FfnDownShexp, "model.layers.{}.mlp.shared_experts.down_proj.weight", &[Dim::SharedFeedForward, Dim::Embd]),
+    shared(Role::FfnGateShexp, "model.layers.{}.mlp.shared_experts.gate_proj.weight", &[Dim::Embd, Dim::SharedFeedForward]),
+    shared(Role::FfnUpShexp, "model.layers.{}.mlp.shared_experts.up_proj.weight", &[Dim::Embd, Dim::SharedFeedForward]),
+    shared(Role::FfnDownShexp, "model.layers.{}.mlp.shared_experts.down_proj.weight", &[Dim::SharedFeedForward, Dim::Embd]),
     tensor(Role::OutputNorm, "model.norm.weight", &[Dim::Embd]),
     head("lm_head.weight"),
 ];

@@ -51,7 +51,6 @@ pub(super) const FALCON_H1: ArchSpec = ArchSpec {
         neutral("projectors_bias", &["false"]),
         neutral("mamba_proj_bias", &["false"]),
         neutral("mamba_use_mlp", &["true"]),
-        neutral("mamba_norm_before_gate", &["false"]),
         neutral("sliding_window", &[]),
     ],
     understood: &["embedding_multiplier"],

@@ -33,7 +33,12 @@ pub(super) const LFM2MOE: ArchSpec = ArchSpec {
         ..CLASS_LFM2
     }],
     tensors: TENSORS,
-    block: BlockTraits { gating: Gating::Sigmoid, ..BLOCK_LFM2 },
+    block: BlockTraits {
+        gating: Gating::Sigmoid,
+        // Large beside the sigmoids of experts that are chosen by their bias (`modeling_lfm2_moe.py`, transformers 5.23).
+        expert_sum_epsilon: 1e-6,
+        ..BLOCK_LFM2
+    },
     neutral: NEUTRAL,
     understood: &["num_experts"],
     stated: &[Stated { key: "use_expert_bias", default: true, roles: &[Role::ExpProbsBias] }],

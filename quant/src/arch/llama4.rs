@@ -13,7 +13,7 @@ use super::{
 /// The row of the table.
 pub(super) const LLAMA4: ArchSpec = ArchSpec {
     name: "llama4",
-    hf: &[TEXT],
+    hf: &[HfClass { text_types: &["llama4_text"], ..TEXT }, HfClass { name: "Llama4ForCausalLM", ..TEXT }],
     tensors: TENSORS,
     stated: &[Stated {
         key: "attention_bias",
@@ -40,7 +40,6 @@ pub(super) const LLAMA4: ArchSpec = ArchSpec {
 
 const TEXT: HfClass = HfClass {
     name: "Llama4ForConditionalGeneration",
-    text_types: &["llama4_text"],
     head_dim: HeadDim::Even,
     context_length: Some(131_072),
     feed_forward_keys: &["intermediate_size_mlp"],

@@ -53,6 +53,11 @@ pub(super) const fn routed(role: Role, hf: &'static str, shape: &'static [Dim]) 
     TensorRule { presence: Presence::Experts, ..tensor(role, hf, shape) }
 }
 
+/// The tensor of a block with experts, of a model that can do without shared ones.
+pub(super) const fn shared(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
+    TensorRule { presence: Presence::SharedExperts, ..tensor(role, hf, shape) }
+}
+
 /// The tensor of a block with experts, stored one file tensor an expert.
 pub(super) const fn experts(role: Role, hf: &'static str, shape: &'static [Dim]) -> TensorRule {
     TensorRule { presence: Presence::Experts, ..changed(role, hf, shape, Transform::Stack(Dim::Experts)) }
@@ -354,6 +359,8 @@ pub enum Presence {
     Experts,
     /// Some of those have it.
     ExpertsOptional,
+    /// Blocks with experts have it, in models with shared ones.
+    SharedExperts,
     /// Blocks with attention have it.
     Attention,
     /// Blocks with a mixer that carries a state have it.
@@ -393,6 +400,7 @@ impl Presence {
             Self::Required => true,
             Self::Dense => h.has_dense_network(block),
             Self::Experts => h.has_experts(block),
+            Self::SharedExperts => h.has_experts(block) && h.shared_feed_forward_length > 0,
             Self::Attention => h.has_attention(block),
             Self::Recurrent => h.recurrent_of(block).is_some(),
             Self::SigmoidRouter => h.has_experts(block) && h.routing.gating == Gating::Sigmoid,
@@ -432,7 +440,10 @@ impl Presence {
         match self {
             Self::Dense | Self::DenseOptional if h.has_experts(block) => Some("has experts"),
             Self::Dense | Self::DenseOptional if !h.has_dense_network(block) => Some("has no feed-forward network"),
-            Self::Experts | Self::ExpertsOptional | Self::LatentExperts if !h.has_experts(block) => Some("has no experts"),
+            Self::Experts | Self::ExpertsOptional | Self::SharedExperts | Self::LatentExperts if !h.has_experts(block) => {
+                Some("has no experts")
+            }
+            Self::SharedExperts if h.shared_feed_forward_length == 0 => Some("has no shared experts"),
             Self::LatentExperts if h.expert_latent_length == 0 => Some("has experts that read the stream itself"),
             Self::Attention if !h.has_attention(block) => Some("has no attention"),
             Self::Recurrent | Self::RecurrentOptional if h.recurrent_of(block).is_none() => Some("carries no state"),

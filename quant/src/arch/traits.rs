@@ -59,6 +59,8 @@ pub struct BlockTraits {
     pub gating: Gating,
     /// Whether the weights of the chosen experts are divided by their sum, where the file does not say.
     pub normalizes_experts: bool,
+    /// What is added to the sum that those weights are divided by: transformers' constant.
+    pub expert_sum_epsilon: f32,
     /// Shared experts beside the others, where the file does not say.
     pub shared_experts: usize,
     /// Whether blocks with experts have a dense network beside them, each with its own norms.
@@ -98,6 +100,8 @@ pub(crate) const BLOCK: BlockTraits = BlockTraits {
     logit_scale: LogitScale::Multiplies,
     gating: Gating::Softmax,
     normalizes_experts: true,
+    // DeepSeek-V3's; where transformers has none it is lost in the rounding.
+    expert_sum_epsilon: 1e-20,
     shared_experts: 0,
     dense_beside_experts: false,
     weighs: Weighs::Outputs,

@@ -83,6 +83,7 @@ impl MetadataReader<'_> {
         Ok(Routing {
             gating,
             normalizes: self.bool("expert_weights_norm")?.unwrap_or(self.arch.block.normalizes_experts),
+            sum_epsilon: self.arch.block.expert_sum_epsilon,
             scale: self.factor("expert_weights_scale", 1.0)?,
             groups,
             groups_used,

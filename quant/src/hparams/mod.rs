@@ -120,6 +120,8 @@ pub struct Routing {
     pub gating: Gating,
     /// Whether the weights of the chosen are divided by their sum.
     pub normalizes: bool,
+    /// What is added to that sum.
+    pub sum_epsilon: f32,
     /// What the weights are multiplied by then.
     pub scale: f32,
     /// Groups of neighbouring experts; 1 where there are none.

@@ -525,6 +525,17 @@ fn an_encoder_that_is_described_and_missing_is_named() {
 }
 
 #[test]
+fn what_a_missing_key_means_to_transformers_is_not_passed_over() {
+    let without = |c: &mut Json| _ = c.as_object_mut().unwrap().remove("mamba_norm_before_gate");
+    check_oracle_config("falcon_h1", without, &["mamba_norm_before_gate", "is missing, which means true"]);
+    check_oracle_config("falcon_h1", |c| c["mamba_norm_before_gate"] = json!(true), &["mamba_norm_before_gate", "is true"]);
+    // The shared experts are there, and the configuration says that there are none.
+    let none = |c: &mut Json| c["moe_num_shared_experts"] = json!(0);
+    check_oracle_config("ernie4_5_moe", none, &["shared_experts", "has no shared experts"]);
+    check_oracle_config("ernie4_5_moe", |c| c["moe_norm_min"] = json!(0.1), &["moe_norm_min", "the least sum"]);
+}
+
+#[test]
 fn shapes_of_changed_tensors_are_checked_as_they_are_stored() {
     check_oracle_config("gpt2", |c| c["n_inner"] = json!(200), &["mlp.c_fc.bias", "[384]", "[200]"]);
     check_oracle_config("deepseek_v3", |c| c["v_head_dim"] = json!(30), &["self_attn", "has the shape"]);
@@ -568,6 +579,7 @@ const ONE_OF_EACH: &[&str] = &[
     "lfm2",
     "lfm2_moe",
     "llama4",
+    "llama4_text",
     "llama_linear_bias",
     "mamba2",
     "minimax_m2",

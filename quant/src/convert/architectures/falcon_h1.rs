@@ -17,6 +17,7 @@ const KEYS: StateKeys = StateKeys {
 
 pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
     let c = config.keys();
+    check_norm(config)?;
     let sizes = hybrid::state_sizes(config, &KEYS, Some(c.size("mamba_d_ssm")?.into()))?;
     let mut w = keys::Writer::new(config, m);
     w.u32("context_length", config.context_length);
@@ -32,4 +33,16 @@ pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -
     w.head_dim();
     w.f32("rope.freq_base", config.rope_theta);
     Ok(())
+}
+
+/// The norm of Mamba-2, where there is one, comes behind the gate. transformers takes the other order where the key is missing.
+fn check_norm(config: &Config) -> Result<()> {
+    const KEY: &str = "mamba_norm_before_gate";
+    let c = config.keys();
+    let said = c.bool(KEY)?;
+    if !c.bool("mamba_rms_norm")?.unwrap_or(false) || said == Some(false) {
+        return Ok(());
+    }
+    let found = if said.is_some() { "is true" } else { "is missing, which means true" };
+    Err(c.error(KEY, format!("{found}: the norm of Mamba-2 comes before its gate, which is not supported; only false is")))
 }
