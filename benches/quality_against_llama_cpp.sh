@@ -103,7 +103,11 @@ for text in "${all_texts[@]}"; do
     quietly perplexity -m "$model"
     for type in $types; do
         for side in theirs ours; do
-            quietly perplexity -m "$("$side" "$type")" --kl-divergence
+            # Its last lines are lost now and then, as another thread writes them while the program ends.
+            for _ in 1 2 3 4 5; do
+                quietly perplexity -m "$("$side" "$type")" --kl-divergence
+                [ -n "$(figure "$work/log" 'Mean    KLD')" ] && [ -n "$(figure "$work/log" 'Same top p')" ] && break
+            done
             cp "$work/log" "$work/$side.log"
         done
         a=$(figure "$work/theirs.log" 'Mean    KLD') b=$(figure "$work/ours.log" 'Mean    KLD')
