@@ -5,6 +5,7 @@ use bitworth_quant::{Error, Result};
 
 use crate::Report;
 use crate::findings::few_windows;
+use crate::joined::base_name;
 use crate::markdown::{escape, render_table};
 use crate::number::bytes;
 use crate::page::{Cell, Column, Table, TableRow};
@@ -111,7 +112,7 @@ fn files(row: &Summary) -> Vec<String> {
 
 /// A file's name without its folders, in which a card's readers have no part; what comes with the program has none.
 fn file_name(path: &str) -> &str {
-    if path.starts_with(demo::PREFIX) { path } else { path.rsplit(['/', '\\']).next().unwrap_or(path) }
+    if path.starts_with(demo::PREFIX) { path } else { base_name(path) }
 }
 
 /// An importance matrix and its text, as far as it is told, by the names of their files.

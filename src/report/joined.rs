@@ -8,9 +8,14 @@ use crate::gather::GatheredLane;
 /// One thing in which two descriptions differ: what it is, and both values.
 type Difference = (&'static str, String, String);
 
-/// The name of a lane's file or folder, wherever it stands and on whichever system that was recorded.
+/// The name of a file or folder, whichever system its path is of.
+pub fn base_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or(path)
+}
+
+/// That of a lane, wherever it stands.
 fn file_name(lane: &LaneRecord) -> Option<&str> {
-    lane.file.as_deref()?.rsplit(['/', '\\']).find(|part| !part.is_empty())
+    lane.file.as_deref().map(base_name)
 }
 
 /// In what two descriptions contradict each other as being of the same files. What one of them does not say contradicts nothing,

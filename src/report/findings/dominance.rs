@@ -1,6 +1,6 @@
 //! Which lanes another one beats in everything, and in what.
 
-use super::Lanes;
+use super::{Lanes, Standing};
 use crate::number::{bytes, significant};
 use crate::pareto::{beats, divergence_cost};
 use crate::speeds::SpeedSummary;
@@ -22,9 +22,8 @@ impl Lanes<'_> {
     /// Whether a lane is shown to be at least as near to the reference as another one: it is the reference, it is without loss,
     /// or their paired differences say so.
     fn is_as_near(&self, b: usize, a: usize) -> bool {
-        let is_lossless = |i: usize| self.rows[i].kld.is_some_and(|kld| divergence_cost(kld.mean.value) == 0.0);
         self.rows[b].is_reference
-            || is_lossless(b)
+            || Standing::of(&self.rows[b]) == Standing::Lossless
             || self.differences(b, a).is_some_and(|d| d.show_none() || d.show_the_first_nearer())
     }
 

@@ -2,7 +2,7 @@
 //! another one beats in everything, which cannot be told apart, where the tasks show a difference, and what follows from it.
 //! Decided on paired differences, as every lane saw the same tokens and items.
 
-mod divergence;
+mod differences;
 mod dominance;
 mod standing;
 mod tasks;
@@ -16,8 +16,8 @@ use crate::gather::{Gathered, LaneKey};
 use crate::number::{bytes, percent, significant};
 use crate::sheet::labels;
 use crate::summary::Summary;
-use divergence::{Differences, LaneSums};
-pub use divergence::{lane_sums, mean_difference};
+use differences::LaneSums;
+pub use differences::{Differences, lane_sums};
 pub(crate) use standing::few_sequences;
 pub use standing::{AGREEMENT, DIVERGENCE, FEW, RESOLUTION, Standing, few_windows, resolution};
 pub(crate) use tasks::is_apart;
@@ -182,7 +182,7 @@ impl Lanes<'_> {
         parts.join("; ") + "."
     }
 
-    /// How a lane with these differences stands to the next larger one; `None` where the sequences are too few for an interval.
+    /// Compares a lane with the next larger one, in words, by their paired differences. `None`: too few sequences for an interval.
     fn beside(&self, larger: usize, differences: &Differences) -> Option<String> {
         let (label, show) = (&self.labels[larger], |v: f64| significant(v.abs(), 3));
         let range = |low: f64, high: f64| format!("{} – {}", show(low), show(high));

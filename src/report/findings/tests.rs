@@ -1,6 +1,6 @@
 //! Tests of the findings, on the made-up records of `sample`.
 
-use super::divergence::{lane_sums, mean_difference};
+use super::differences::lane_sums;
 use super::*;
 use crate::Report;
 use crate::gather::gather;
@@ -122,10 +122,10 @@ fn the_difference_is_signed_and_needs_the_same_sequences() {
     let gathered = gather(&records).unwrap();
     let sums = |name: &str| lane_sums(gathered.lanes.iter().find(|l| l.key.lane == name).unwrap());
     let (mut copy, own) = (sums("copy").unwrap(), sums("q4_0").unwrap());
-    let difference = mean_difference(&copy, &own).unwrap();
+    let difference = Differences::of(&copy, &own).divergence().unwrap();
     assert!((difference.value - 0.5).abs() < 1e-12, "{difference:?}");
     copy[0].1.iter_mut().for_each(|(_, s)| s.tokens += 1);
-    assert_eq!(mean_difference(&copy, &own), None);
+    assert_eq!(Differences::of(&copy, &own).divergence(), None);
     assert!(sums("bf16").is_none(), "the reference was compared with nothing");
 }
 
@@ -152,7 +152,8 @@ fn divergences_are_paired_by_text_and_sequence() {
     }
     let lane = |g: &crate::gather::Gathered<'_>| g.lanes.iter().position(|l| l.key.lane == "q4_0").unwrap();
     let of = |g| lane_sums(g).unwrap();
-    let difference = mean_difference(&of(&changed.lanes[lane(&changed)]), &of(&plain.lanes[lane(&plain)])).unwrap();
+    let (first, second) = (of(&changed.lanes[lane(&changed)]), of(&plain.lanes[lane(&plain)]));
+    let difference = Differences::of(&first, &second).divergence().unwrap();
     assert!((difference.value - 0.5).abs() < 1e-12, "{difference:?}");
 }
 

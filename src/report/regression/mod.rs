@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::findings::{few_windows, lane_sums, mean_difference};
+use crate::findings::{Differences, few_windows, lane_sums};
 use crate::gather::{self, Gathered, GatheredLane, GatheredText};
 use crate::pareto::ROUNDING;
 use crate::scored::{Sequences, TextKey};
@@ -398,12 +398,8 @@ impl<'a> Pair<'a> {
         if old.windows.is_empty() != new.windows.is_empty() {
             return;
         }
-        let kld = lane_sums(new).zip(lane_sums(old)).and_then(|(new, old)| mean_difference(&new, &old));
-        let matches = |(own, other): (&SequenceRecord, &SequenceRecord)| {
-            let sum = f64::from(own.against.as_ref()?.top1_matches) - f64::from(other.against.as_ref()?.top1_matches);
-            Some(Cluster { sum, count: u64::from(own.tokens) })
-        };
-        let top1 = stats::mean(&new.scored().pairs(old.scored()).into_iter().filter_map(matches).collect::<Vec<_>>());
+        let paired = lane_sums(new).zip(lane_sums(old)).map(|(new, old)| Differences::of(&new, &old));
+        let (kld, top1) = (paired.as_ref().and_then(Differences::divergence), paired.as_ref().and_then(Differences::agreement));
         self.estimate(Measure::Divergence, old_kld.mean, new_kld.mean, kld);
         self.estimate(Measure::Agreement, old_top, new_top, top1);
     }

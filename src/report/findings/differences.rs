@@ -91,11 +91,6 @@ impl Differences {
     }
 }
 
-/// Mean difference of two lanes' divergences (first less second) per token, on the sequences that both have with as many tokens.
-pub fn mean_difference(first: &LaneSums<'_>, second: &LaneSums<'_>) -> Option<Estimate> {
-    Differences::of(first, second).divergence()
-}
-
 /// The entries of two ascending lists that have the same key: found in one walk, as every two lanes of a run are compared.
 fn common<'a, A: Ord, B, C: PartialOrd<A>, D>(
     first: &'a [(A, B)],
