@@ -182,7 +182,7 @@ impl Lanes<'_> {
         parts.join("; ") + "."
     }
 
-    /// Compares a lane with the next larger one, in words, by their paired differences. `None`: too few sequences for an interval.
+    /// Compares a lane with the next larger one, in words, by paired differences. `None`: too few sequences for an interval.
     fn beside(&self, larger: usize, differences: &Differences) -> Option<String> {
         let (label, show) = (&self.labels[larger], |v: f64| significant(v.abs(), 3));
         let range = |low: f64, high: f64| format!("{} – {}", show(low), show(high));
