@@ -306,10 +306,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.gguf");
         let first = AtomicFile::create(&path).unwrap();
-        for second in [AtomicFile::create(&path), AtomicFile::reopen(&path)] {
-            let error = second.err().unwrap().to_string();
-            assert!(error.contains("a.gguf: is being written by another process"), "{error}");
-        }
+        // Side by side, because each waits for the lock.
+        std::thread::scope(|scope| {
+            for open in [AtomicFile::create, AtomicFile::reopen] {
+                let path = &path;
+                scope.spawn(move || {
+                    let error = open(path).err().unwrap().to_string();
+                    assert!(error.contains("a.gguf: is being written by another process"), "{error}");
+                });
+            }
+        });
         assert_eq!(names_in(dir.path()), [".a.gguf.partial"], "a refusal removes nothing");
         first.commit().unwrap();
         AtomicFile::create(&path).unwrap();

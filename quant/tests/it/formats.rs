@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bitworth_quant::DType;
 use proptest::prelude::*;
+use rayon::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -255,12 +256,12 @@ proptest! {
         importance in any_bits(256),
         bytes in any::<[u8; 32]>(),
     ) {
-        for &dtype in DType::ALL {
+        DType::ALL.par_iter().for_each(|&dtype| {
             decode(dtype, &encode(dtype, &x, None));
             decode(dtype, &encode(dtype, &x, Some(&importance)));
             let any_bytes: Vec<u8> = bytes.iter().copied().cycle().take(dtype.row_bytes(256).unwrap()).collect();
             decode(dtype, &any_bytes);
-        }
+        });
     }
 }
 

@@ -135,31 +135,27 @@ pub fn product(isa: Isa, x: MatrixRows<'_>, b: &[f32], panel: usize, deep: usize
     assert!(b.len() >= deep * panel && out.width <= panel);
     assert!(x.data.len() >= (rows.end - 1) * x.stride + deep);
     assert!(out.data.len() >= (rows.end - 1) * out.stride + out.at + out.width);
-    let (height, _) = tile(isa);
-    for row in rows.clone().step_by(height) {
-        let count = height.min(rows.end - row);
-        // SAFETY: the assertions above cover every element that a kernel reads or writes; no two tasks are given the same
-        // output elements.
-        unsafe {
-            let call = kernel::Call {
-                x: x.data.as_ptr().add(row * x.stride),
-                x_stride: x.stride,
-                panel: b.as_ptr(),
-                deep,
-                out: out.data.as_ptr().add(row * out.stride + out.at),
-                out_stride: out.stride,
-                width: out.width,
-                accumulate: out.accumulate,
-            };
-            match isa {
-                Isa::Portable => kernel::portable(&call, count, panel),
-                #[cfg(target_arch = "aarch64")]
-                Isa::Neon => kernel::neon(&call, count, panel),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => kernel::avx2(&call, count, panel),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => kernel::avx512(&call, count, panel),
-            }
+    // SAFETY: the assertions above cover every element that a kernel reads or writes; no two tasks are given the same output
+    // elements.
+    unsafe {
+        let call = kernel::Call {
+            x: x.data.as_ptr().add(rows.start * x.stride),
+            x_stride: x.stride,
+            panel: b.as_ptr(),
+            deep,
+            out: out.data.as_ptr().add(rows.start * out.stride + out.at),
+            out_stride: out.stride,
+            width: out.width,
+            accumulate: out.accumulate,
+        };
+        match isa {
+            Isa::Portable => kernel::portable(&call, rows.len(), panel),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => kernel::neon(call, rows.len(), panel),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => kernel::avx2(call, rows.len(), panel),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => kernel::avx512(call, rows.len(), panel),
         }
     }
 }
@@ -174,7 +170,11 @@ mod kernel {
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;
 
-    /// One tile: pointers to its first elements.
+    /// Steps of k in a round of the AVX2 kernel.
+    #[cfg(target_arch = "x86_64")]
+    const UNROLL: usize = 4;
+
+    /// Some rows: pointers to their first elements.
     pub struct Call {
         pub x: *const f32,
         pub x_stride: usize,
@@ -184,6 +184,16 @@ mod kernel {
         pub out_stride: usize,
         pub width: usize,
         pub accumulate: bool,
+    }
+
+    impl Call {
+        /// Goes on to what is behind the next rows.
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        #[inline]
+        fn skip(&mut self, rows: usize) {
+            self.x = self.x.wrapping_add(rows * self.x_stride);
+            self.out = self.out.wrapping_add(rows * self.out_stride);
+        }
     }
 
     /// Any machine. SAFETY: `rows` rows of `x` and `out` and `deep * panel` numbers of the panel are valid.
@@ -208,23 +218,28 @@ mod kernel {
         }
     }
 
-    /// NEON: up to 6 rows, panels of 16 columns. SAFETY: as [`portable`].
+    /// NEON: tiles of 6 rows, panels of 16 columns. SAFETY: as [`portable`].
     #[cfg(target_arch = "aarch64")]
     #[target_feature(enable = "neon")]
-    pub unsafe fn neon(c: &Call, rows: usize, panel: usize) {
+    pub unsafe fn neon(mut c: Call, rows: usize, panel: usize) {
         debug_assert_eq!(panel, 16);
-        match rows {
-            1 => neon_rows::<1>(c),
-            2 => neon_rows::<2>(c),
-            3 => neon_rows::<3>(c),
-            4 => neon_rows::<4>(c),
-            5 => neon_rows::<5>(c),
-            _ => neon_rows::<6>(c),
+        for _ in 0..rows / 6 {
+            neon_rows::<6>(&c);
+            c.skip(6);
+        }
+        match rows % 6 {
+            0 => (),
+            1 => neon_rows::<1>(&c),
+            2 => neon_rows::<2>(&c),
+            3 => neon_rows::<3>(&c),
+            4 => neon_rows::<4>(&c),
+            _ => neon_rows::<5>(&c),
         }
     }
 
     #[cfg(target_arch = "aarch64")]
     #[target_feature(enable = "neon")]
+    #[inline]
     unsafe fn neon_rows<const R: usize>(c: &Call) {
         let mut edge = [[0.0f32; 16]; R];
         let mut acc = [[vdupq_n_f32(0.0); 4]; R];
@@ -253,45 +268,58 @@ mod kernel {
         }
     }
 
-    /// AVX2: up to 6 rows, panels of 16 or 8 columns. SAFETY: as [`portable`], and the processor has AVX2 and FMA.
+    /// AVX2: tiles of 6 rows, panels of 16 columns. SAFETY: as [`portable`], and the processor has AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn avx2(c: &Call, rows: usize, panel: usize) {
-        match rows {
-            1 => avx2_rows::<1>(c, panel),
-            2 => avx2_rows::<2>(c, panel),
-            3 => avx2_rows::<3>(c, panel),
-            4 => avx2_rows::<4>(c, panel),
-            5 => avx2_rows::<5>(c, panel),
-            _ => avx2_rows::<6>(c, panel),
+    pub unsafe fn avx2(mut c: Call, rows: usize, panel: usize) {
+        for _ in 0..rows / 6 {
+            avx2_rows::<6>(&c, panel);
+            c.skip(6);
+        }
+        match rows % 6 {
+            0 => (),
+            1 => avx2_rows::<1>(&c, panel),
+            2 => avx2_rows::<2>(&c, panel),
+            3 => avx2_rows::<3>(&c, panel),
+            4 => avx2_rows::<4>(&c, panel),
+            _ => avx2_rows::<5>(&c, panel),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
+    #[inline]
     unsafe fn avx2_rows<const R: usize>(c: &Call, panel: usize) {
         debug_assert_eq!(panel, 16);
-        let mut edge = [[0.0f32; 16]; R];
         let mut acc = [[_mm256_setzero_ps(); 2]; R];
         let full = c.width == 16;
         if c.accumulate {
             for i in 0..R {
                 let row = c.out.add(i * c.out_stride);
-                if full {
-                    acc[i] = [_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8))];
-                } else {
-                    std::ptr::copy_nonoverlapping(row, edge[i].as_mut_ptr(), c.width);
-                    acc[i] = [_mm256_loadu_ps(edge[i].as_ptr()), _mm256_loadu_ps(edge[i].as_ptr().add(8))];
-                }
+                acc[i] = if full { [_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8))] } else { avx2_load(row, c.width) };
             }
         }
-        for k in 0..c.deep {
-            let b = [_mm256_loadu_ps(c.panel.add(k * 16)), _mm256_loadu_ps(c.panel.add(k * 16 + 8))];
-            for i in 0..R {
-                let a = _mm256_broadcast_ss(&*c.x.add(i * c.x_stride + k));
-                for v in 0..2 {
-                    acc[i][v] = _mm256_fmadd_ps(a, b[v], acc[i][v]);
+        // One pointer a row and several steps a round: what counts and adds addresses takes slots that multiply-adds need.
+        let mut x: [*const f32; R] = std::array::from_fn(|i| c.x.add(i * c.x_stride));
+        let mut weights = c.panel;
+        for _ in 0..c.deep / UNROLL {
+            for step in 0..UNROLL {
+                let b = [_mm256_loadu_ps(weights.add(step * 16)), _mm256_loadu_ps(weights.add(step * 16 + 8))];
+                for i in 0..R {
+                    let a = _mm256_broadcast_ss(&*x[i].add(step));
+                    acc[i] = [_mm256_fmadd_ps(a, b[0], acc[i][0]), _mm256_fmadd_ps(a, b[1], acc[i][1])];
                 }
+            }
+            weights = weights.add(UNROLL * 16);
+            for x in &mut x {
+                *x = x.add(UNROLL);
+            }
+        }
+        for step in 0..c.deep % UNROLL {
+            let b = [_mm256_loadu_ps(weights.add(step * 16)), _mm256_loadu_ps(weights.add(step * 16 + 8))];
+            for i in 0..R {
+                let a = _mm256_broadcast_ss(&*x[i].add(step));
+                acc[i] = [_mm256_fmadd_ps(a, b[0], acc[i][0]), _mm256_fmadd_ps(a, b[1], acc[i][1])];
             }
         }
         for i in 0..R {
@@ -300,17 +328,36 @@ mod kernel {
                 _mm256_storeu_ps(row, acc[i][0]);
                 _mm256_storeu_ps(row.add(8), acc[i][1]);
             } else {
-                _mm256_storeu_ps(edge[i].as_mut_ptr(), acc[i][0]);
-                _mm256_storeu_ps(edge[i].as_mut_ptr().add(8), acc[i][1]);
-                std::ptr::copy_nonoverlapping(edge[i].as_ptr(), row, c.width);
+                avx2_store(row, c.width, acc[i]);
             }
         }
     }
 
-    /// AVX-512: up to 8 rows, panels of 16, 32 or 48 columns. SAFETY: as [`portable`], and the processor has AVX-512F.
+    /// The first `width` of 16 numbers, and zeros.
+    #[cfg(target_arch = "x86_64")]
+    #[cold]
+    #[target_feature(enable = "avx2")]
+    unsafe fn avx2_load(row: *const f32, width: usize) -> [__m256; 2] {
+        let mut edge = [0.0f32; 16];
+        std::ptr::copy_nonoverlapping(row, edge.as_mut_ptr(), width);
+        [_mm256_loadu_ps(edge.as_ptr()), _mm256_loadu_ps(edge.as_ptr().add(8))]
+    }
+
+    /// Writes the first `width` of 16 numbers.
+    #[cfg(target_arch = "x86_64")]
+    #[cold]
+    #[target_feature(enable = "avx2")]
+    unsafe fn avx2_store(row: *mut f32, width: usize, numbers: [__m256; 2]) {
+        let mut edge = [0.0f32; 16];
+        _mm256_storeu_ps(edge.as_mut_ptr(), numbers[0]);
+        _mm256_storeu_ps(edge.as_mut_ptr().add(8), numbers[1]);
+        std::ptr::copy_nonoverlapping(edge.as_ptr(), row, width);
+    }
+
+    /// AVX-512: tiles of 8 rows, panels of 16, 32 or 48 columns. SAFETY: as [`portable`], and the processor has AVX-512F.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn avx512(c: &Call, rows: usize, panel: usize) {
+    pub unsafe fn avx512(c: Call, rows: usize, panel: usize) {
         match panel {
             16 => avx512_wide::<1>(c, rows),
             32 => avx512_wide::<2>(c, rows),
@@ -320,21 +367,26 @@ mod kernel {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
-    unsafe fn avx512_wide<const V: usize>(c: &Call, rows: usize) {
-        match rows {
-            1 => avx512_tile::<1, V>(c),
-            2 => avx512_tile::<2, V>(c),
-            3 => avx512_tile::<3, V>(c),
-            4 => avx512_tile::<4, V>(c),
-            5 => avx512_tile::<5, V>(c),
-            6 => avx512_tile::<6, V>(c),
-            7 => avx512_tile::<7, V>(c),
-            _ => avx512_tile::<8, V>(c),
+    unsafe fn avx512_wide<const V: usize>(mut c: Call, rows: usize) {
+        for _ in 0..rows / 8 {
+            avx512_tile::<8, V>(&c);
+            c.skip(8);
+        }
+        match rows % 8 {
+            0 => (),
+            1 => avx512_tile::<1, V>(&c),
+            2 => avx512_tile::<2, V>(&c),
+            3 => avx512_tile::<3, V>(&c),
+            4 => avx512_tile::<4, V>(&c),
+            5 => avx512_tile::<5, V>(&c),
+            6 => avx512_tile::<6, V>(&c),
+            _ => avx512_tile::<7, V>(&c),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
+    #[inline]
     unsafe fn avx512_tile<const R: usize, const V: usize>(c: &Call) {
         let masks: [__mmask16; V] = std::array::from_fn(|v| match c.width.saturating_sub(v * 16) {
             0 => 0,

@@ -15,16 +15,25 @@ const SQUARE: usize = 16;
 pub fn interleave(isa: Isa, rows: &[f32], k: usize, panel: usize, out: &mut [f32]) {
     assert!(rows.len() >= panel * k && out.len() >= panel * k);
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx512 && panel.is_multiple_of(SQUARE) {
-        let whole = k - k % SQUARE;
-        for j in (0..panel).step_by(SQUARE) {
-            for c in (0..whole).step_by(SQUARE) {
-                // SAFETY: the rows j .. j + 16 and columns c .. c + 16 are within both, as was just checked; the processor has
-                // AVX-512.
-                unsafe { exchange(rows.as_ptr().add(j * k + c), k, out.as_mut_ptr().add(c * panel + j), panel) };
+    {
+        /// Exchanges a square of numbers; see [`exchange_16`].
+        type Exchange = unsafe fn(*const f32, usize, *mut f32, usize);
+        let (square, exchange): (usize, Exchange) = match isa {
+            Isa::Avx512 => (16, exchange_16),
+            Isa::Avx2 => (8, exchange_8),
+            Isa::Portable => (1, |_, _, _, _| ()),
+        };
+        if square > 1 && panel.is_multiple_of(square) {
+            let whole = k - k % square;
+            for j in (0..panel).step_by(square) {
+                for c in (0..whole).step_by(square) {
+                    // SAFETY: the rows and columns of the square are within both, as was just checked; the processor has the
+                    // instructions of `isa`.
+                    unsafe { exchange(rows.as_ptr().add(j * k + c), k, out.as_mut_ptr().add(c * panel + j), panel) };
+                }
             }
+            return from_column(isa, rows, k, panel, whole, out);
         }
-        return from_column(isa, rows, k, panel, whole, out);
     }
     from_column(isa, rows, k, panel, 0, out);
 }
@@ -49,7 +58,7 @@ per_isa! {
 /// of vectors change places. SAFETY: all rows of both squares are valid.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn exchange(rows: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
+unsafe fn exchange_16(rows: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
     let mut r = [_mm512_setzero_ps(); SQUARE];
     for (i, r) in r.iter_mut().enumerate() {
         // SAFETY: by the caller's promise.
@@ -86,13 +95,44 @@ unsafe fn exchange(rows: *const f32, stride: usize, out: *mut f32, out_stride: u
     }
 }
 
+/// The same for a square of 8 x 8 numbers: numbers, then pairs, then halves of vectors change places. SAFETY: all rows of both
+/// squares are valid.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn exchange_8(rows: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
+    const LOW: i32 = 0b01_00_01_00;
+    const HIGH: i32 = 0b11_10_11_10;
+    // Half h of quarters[i + q] has column 4 h + q of the rows i .. i + 4.
+    let mut quarters = [_mm256_setzero_ps(); 8];
+    for i in [0, 4] {
+        // SAFETY: by the caller's promise.
+        let r: [__m256; 4] = std::array::from_fn(|j| unsafe { _mm256_loadu_ps(rows.add((i + j) * stride)) });
+        let [a, b] = [_mm256_unpacklo_ps(r[0], r[1]), _mm256_unpackhi_ps(r[0], r[1])];
+        let [c, d] = [_mm256_unpacklo_ps(r[2], r[3]), _mm256_unpackhi_ps(r[2], r[3])];
+        quarters[i] = _mm256_shuffle_ps::<LOW>(a, c);
+        quarters[i + 1] = _mm256_shuffle_ps::<HIGH>(a, c);
+        quarters[i + 2] = _mm256_shuffle_ps::<LOW>(b, d);
+        quarters[i + 3] = _mm256_shuffle_ps::<HIGH>(b, d);
+    }
+    for q in 0..4 {
+        let halves = [
+            _mm256_permute2f128_ps::<0x20>(quarters[q], quarters[4 + q]),
+            _mm256_permute2f128_ps::<0x31>(quarters[q], quarters[4 + q]),
+        ];
+        for (h, column) in halves.into_iter().enumerate() {
+            // SAFETY: by the caller's promise.
+            unsafe { _mm256_storeu_ps(out.add((4 * h + q) * out_stride), column) };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_number_finds_its_place() {
-        for (k, panel) in [(1, 16), (15, 48), (16, 16), (40, 32), (64, 48), (33, 5)] {
+        for (k, panel) in [(1, 16), (15, 48), (16, 16), (40, 32), (64, 48), (24, 8), (33, 5)] {
             let rows: Vec<f32> = (0..k * panel).map(|i| i as f32).collect();
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; k * panel];

@@ -21,10 +21,17 @@ fn two_runs_do_not_write_the_same_file() {
     let path = dir.path().join("a.gguf");
     let output = || output_of(&source, &path, |t| t.dtype);
     let other = bitworth_quant::atomic_file::AtomicFile::create(&path).unwrap();
-    for resume in [false, true] {
-        let error = run(&source, &[output()], &QuantizeOptions { resume, ..QuantizeOptions::default() }).unwrap_err().to_string();
-        assert!(error.contains("a.gguf: is being written by another process"), "{error}");
-    }
+    // Side by side, because each waits for the lock.
+    std::thread::scope(|scope| {
+        for resume in [false, true] {
+            let (source, output) = (&source, &output);
+            scope.spawn(move || {
+                let options = QuantizeOptions { resume, ..QuantizeOptions::default() };
+                let error = run(source, &[output()], &options).unwrap_err().to_string();
+                assert!(error.contains("a.gguf: is being written by another process"), "{error}");
+            });
+        }
+    });
     drop(other);
     run(&source, &[output()], &QuantizeOptions::default()).unwrap();
     assert_eq!(names_in(dir.path()), ["a.gguf"]);
