@@ -125,7 +125,7 @@ fn the_need_is_what_the_engine_allocates() {
                 num_attention_heads = 4\nnum_key_value_heads = 2\nnum_global_key_value_heads = 1\n";
     for (keys, context, sequences) in [
         (dense, 512, 1),
-        (dense, 3072, 1),
+        (dense, 2048, 1),
         (experts, 1024, 1),
         (windows, 512, 1),
         (windows, 1024, 1),

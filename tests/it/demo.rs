@@ -70,21 +70,38 @@ fn number(row: &Value, key: &str) -> f64 {
     row[key].as_f64().unwrap_or_else(|| panic!("{key} is missing in {row}"))
 }
 
+/// The demo's configuration, and how many lanes it has: in CI the demo's own. Elsewhere a K type, a type of llama.cpp's first
+/// ones and one of codebooks stand for the seven, which take as long as half of all other tests.
+fn configuration() -> (String, usize) {
+    const ALL: &str = r#"recipes = ["q8_0", "q6_k", "q4_k_m", "q4_0", "q3_k_m", "q2_k", "iq2_xxs"]"#;
+    const SOME: &str = r#"recipes = ["q4_k_m", "q4_0", "iq2_xxs"]"#;
+    let whole = include_str!("../../configs/runs/demo.toml");
+    assert!(whole.contains(ALL));
+    match std::env::var_os("CI") {
+        Some(_) => (whole.to_owned(), 8),
+        None => (whole.replace(ALL, SOME), 4),
+    }
+}
+
 #[test]
 fn the_demo_run_gives_the_expected_table_and_every_file() {
     let dir = TempDir::new().unwrap();
+    let (config, lanes) = configuration();
+    std::fs::write(dir.path().join("demo.toml"), config).unwrap();
     let plan = json(dir.path(), &["run", "--device", "cpu", "--out", "out", "--dry-run"]);
     let timings = plan["models"][0]["timings"].as_array().unwrap();
     // Its speeds are those of a shape, which take minutes where other tests run beside: `speed.rs` times a small one.
     let sizes: Vec<u64> = timings.iter().map(|timing| timing["shape"]["bytes"].as_u64().unwrap()).collect();
     assert!(sizes.len() == 8 && sizes.is_sorted_by(|a, b| a > b) && sizes[0] > 1_000_000_000, "{sizes:?}");
-    let document = json(dir.path(), &["run", "--device", "cpu", "--no-speed", "--out", "out"]);
+    let document = json(dir.path(), &["run", "demo.toml", "--device", "cpu", "--no-speed", "--out", "out"]);
     let rows = document["summary"].as_array().unwrap();
     let expected = expected();
-    assert_eq!(rows.len(), expected.len());
+    assert_eq!((rows.len(), expected.len()), (lanes, 8));
     for row in rows {
         let recipe = row["recipe"].as_str().unwrap();
-        for (column, wanted) in &expected[recipe] {
+        // Of fewer lanes there are fewer tests to correct for.
+        let same = |column: &str| lanes == 8 || !column.ends_with("_p_holm");
+        for (column, wanted) in expected[recipe].iter().filter(|(column, _)| same(column)) {
             let found = number(row, column);
             // The same operations in the same order on every machine; what is left is the library's exp and log.
             let room = 1e-6 * wanted.abs() + 1e-9;
