@@ -41,51 +41,45 @@ fn best(flops: f64, mut work: impl FnMut()) -> f64 {
     flops / (0..8).map(|_| seconds(&mut work)).fold(f64::INFINITY, f64::min) / 1e9
 }
 
-/// As many independent chains of multiply-adds as fill the pipelines, on every thread.
+/// As many independent chains of multiply-adds as fill the pipelines and fit the registers, on every thread.
 fn peak() -> f64 {
     const ROUNDS: usize = 4 << 20;
-    const CHAINS: usize = 20 * 16;
     let threads = rayon::current_num_threads();
-    best((2 * ROUNDS * CHAINS * threads) as f64, || {
-        (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
-            black_box(chains::<CHAINS>(ROUNDS));
-        });
-    })
+    let (lanes, chains) = chains();
+    best((2 * ROUNDS * lanes * threads) as f64, || (0..threads).into_par_iter().with_max_len(1).for_each(|_| chains(ROUNDS)))
 }
 
-fn chains<const N: usize>(rounds: usize) -> [f32; N] {
+/// How many chains the processor's registers hold, and what runs them.
+fn chains() -> (usize, fn(usize)) {
     #[inline(always)]
-    fn body<const N: usize>(rounds: usize) -> [f32; N] {
+    fn body<const N: usize>(rounds: usize) {
         let mut sums = [0.0f32; N];
         for _ in 0..rounds {
             for sum in &mut sums {
                 *sum = sum.mul_add(0.999, 0.001);
             }
         }
-        sums
+        black_box(sums);
     }
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f")]
-        fn avx512<const N: usize>(rounds: usize) -> [f32; N] {
-            body(rounds)
+        fn avx512(rounds: usize) {
+            body::<{ 20 * 16 }>(rounds);
         }
         #[target_feature(enable = "avx2,fma")]
-        fn avx2<const N: usize>(rounds: usize) -> [f32; N] {
-            body(rounds)
+        fn avx2(rounds: usize) {
+            body::<{ 10 * 8 }>(rounds);
         }
         // SAFETY: the processor has the instructions, as was just asked.
         #[allow(unsafe_code)]
-        unsafe {
-            if is_x86_feature_detected!("avx512f") {
-                return avx512(rounds);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return avx2(rounds);
-            }
+        if is_x86_feature_detected!("avx512f") {
+            return (20 * 16, |rounds| unsafe { avx512(rounds) });
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return (10 * 8, |rounds| unsafe { avx2(rounds) });
         }
     }
-    body(rounds)
+    (10 * 4, |rounds| body::<{ 10 * 4 }>(rounds))
 }
 
 /// The bytes of a matrix; `None` where a row is not whole blocks.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Container, Model};
 use crate::gguf::{GgufFile, Metadata, TensorEntry};
-use crate::quantize::hex;
+use crate::hex::hex;
 use crate::{About, Checkpoint, Result};
 
 /// A tensor in a listing.

@@ -6,8 +6,10 @@
 //! why, before a byte is written. [`quantize()`](quantize::quantize) reads the model once and makes any number of [`Output`]s, in
 //! a fixed amount of memory.
 //!
-//! Nothing here prints, computes on a GPU, or reads a clock or the environment. Callers pass a [`Progress`] and get an [`Error`]
-//! that names the file, the tensor and the offset. The GPU's decoders (`formats/*.wgsl`) are carried as text only.
+//! Nothing here prints, computes on a GPU, or reads a clock or the environment, with two exceptions that change no byte of a
+//! model file: [`content`] finds the user's cache folder and asks how old a file is before it keeps its hash, and [`cut_files`]
+//! ends the process with an error where a program asked for it, in the handler of a signal. Callers pass a [`Progress`] and get
+//! an [`Error`] that names the file, the tensor and the offset. The GPU's decoders (`formats/*.wgsl`) are carried as text only.
 //!
 //! ```
 //! use std::sync::atomic::AtomicBool;
@@ -54,6 +56,7 @@ mod error;
 pub mod fit;
 pub mod formats;
 pub mod gguf;
+pub mod hex;
 pub mod hparams;
 pub mod imatrix;
 pub mod kind;

@@ -22,7 +22,7 @@ use super::{Outcome, ScoringArgs, job};
 use bitworth_eval::job::{FitSpec, ImatrixSpec, Job, ModelSpec};
 use bitworth_eval::records;
 use bitworth_eval::sensitivity::SensitivityOrigin;
-use bitworth_measure::allocate::{Allocator, Candidate, Chosen, Judge, Losses, Target, Trial, Tried, Verdict};
+use bitworth_measure::allocate::{Allocator, Candidate, Chosen, Judge, Losses, Ruling, Target, Trial, Tried};
 use bitworth_measure::execute::{Beside, Ready};
 use bitworth_measure::models;
 use bitworth_measure::reference::lane::{Kept, ReferenceSource};
@@ -153,14 +153,14 @@ fn is_tensor_types(path: &Path) -> bool {
 }
 
 /// Why a choice was taken, and whether it fails what was asked for.
-fn describe(verdict: Verdict, base: &str, max_kld: Option<f64>) -> (String, Outcome) {
+fn describe(verdict: Ruling, base: &str, max_kld: Option<f64>) -> (String, Outcome) {
     let note = match verdict {
-        Verdict::Unmeasured => "the choice, which nothing was measured of: --text measures it".to_owned(),
-        Verdict::Better => format!("the choice is better than {base}"),
-        Verdict::MixTaken => format!("the choice is not surely better than {base}, which is taken as it is"),
-        Verdict::MixTooLarge => format!("the choice is not surely better than {base}, which is larger than the target"),
-        Verdict::Holds { kld, high } => format!("the choice loses {kld:.6} nats, surely at most {high:.6}"),
-        Verdict::TooMuch { high } => {
+        Ruling::Unmeasured => "the choice, which nothing was measured of: --text measures it".to_owned(),
+        Ruling::Better => format!("the choice is better than {base}"),
+        Ruling::MixTaken => format!("the choice is not surely better than {base}, which is taken as it is"),
+        Ruling::MixTooLarge => format!("the choice is not surely better than {base}, which is larger than the target"),
+        Ruling::Holds { kld, high } => format!("the choice loses {kld:.6} nats, surely at most {high:.6}"),
+        Ruling::TooMuch { high } => {
             let most = max_kld.unwrap_or_default();
             let note = format!("the choice may lose up to {high:.6} nats, which is above --max-kld {most}");
             return (note.clone(), Outcome::GateFailed(note));
@@ -195,6 +195,9 @@ impl Judged<'_> {
         if ready.text().is_some_and(|text| text.sha256 == self.origin.text_sha256) {
             let text = self.text;
             bail!("--text {text}: is the text that the sensitivities were measured on; a choice must be judged by another");
+        }
+        if ready.text().is_some_and(|text| ready.fit_texts().contains(&text.sha256)) {
+            bail!("--text {}: weights are fitted to it (--fit); a choice must be judged by another text", self.text);
         }
         let (source, kept) = (ReferenceSource::Walked, Kept::default());
         let beside = Beside { source: &source, kept: &kept, sinks: &[], layers: false, resume: None };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use bitworth_quant::Error;
 use bitworth_quant::atomic_file::write_whole;
-use bitworth_quant::quantize::hex;
+use bitworth_quant::hex::hex;
 use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};

@@ -218,7 +218,15 @@ pub fn check_output<'a>(
     is_one: impl Fn(&Path) -> bool,
 ) -> Result<()> {
     check_replaceable(out, inputs, kind, is_one)?;
-    drop(AtomicFile::create(out)?);
+    check_writable(out)
+}
+
+/// That a file can be written here.
+///
+/// # Errors
+/// A place that cannot be written.
+pub fn check_writable(path: &Path) -> Result<()> {
+    drop(AtomicFile::create(path)?);
     Ok(())
 }
 
@@ -227,8 +235,7 @@ fn check_report(path: &Path) -> Result<()> {
     if path.exists() && !is_parquet(path) {
         bail!("--report {}: is there and no parquet file; remove it or write to another name", path.display());
     }
-    drop(AtomicFile::create(path)?);
-    Ok(())
+    check_writable(path)
 }
 
 /// Of one output, for a program.

@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::files::check_replaceable;
+use super::files::check_output;
 use super::session::Session;
 use super::{DeviceArgs, Outcome};
 use bitworth_engine::model::Variant;
@@ -17,6 +17,7 @@ use bitworth_engine::sweep;
 use bitworth_measure::device::Device;
 use bitworth_measure::models;
 use bitworth_measure::on_device;
+use bitworth_quant::atomic_file::write_whole;
 
 /// Write the logits of every position of some token sequences.
 #[derive(Args)]
@@ -55,9 +56,7 @@ pub fn run(args: &LogitsArgs, session: &Session) -> Result<Outcome> {
     let variant = Variant::Stored(models::open(&args.model, session.watch())?);
     let device = Device::open(args.device.device)?;
     let inputs = variant.checkpoint().files().iter().map(PathBuf::as_path).chain([args.tokens.as_path()]);
-    check_replaceable(&args.out, inputs, "logits of an earlier run", is_logits)?;
-    // Begun before the work, so that a place that cannot be written is known at once.
-    let mut file = bitworth_quant::atomic_file::AtomicFile::create(&args.out)?;
+    check_output(&args.out, inputs, "logits of an earlier run", is_logits)?;
     let mut all: Vec<(String, Vec<f32>)> = Vec::new();
     on_device!(&device, backend => {
         let watch = session.watch();
@@ -72,8 +71,7 @@ pub fn run(args: &LogitsArgs, session: &Session) -> Result<Outcome> {
         let shape = vec![logits.len() / vocab, vocab];
         views.push((name.as_str(), TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(logits))?));
     }
-    file.write_at(0, &safetensors::serialize(views, None)?)?;
-    file.commit()?;
+    write_whole(&args.out, &safetensors::serialize(views, None)?)?;
     let document = json!({ "file": args.out, "sequences": all.len(), "device": device.info() });
     session.print(&document, || format!("{} sequences -> {}", all.len(), args.out.display()))?;
     Ok(Outcome::Done)

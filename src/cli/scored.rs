@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bitworth_quant::quantize::Written;
 use serde_json::Value;
 
-use super::files::{NewFolders, check_replaceable, is_parquet};
+use super::files::{NewFolders, check_replaceable, check_writable, is_parquet};
 use super::output;
 use super::perplexity::TextArgs;
 use super::reference::{KeepArgs, SourceArgs};
@@ -120,9 +120,7 @@ impl RecordsFolder {
         paths().try_for_each(|path| check_replaceable(&path, std::iter::empty(), "parquet file", is_parquet))?;
         let mut folders = NewFolders::default();
         folders.create("--records", dir)?;
-        for path in paths() {
-            drop(bitworth_quant::atomic_file::AtomicFile::create(&path)?);
-        }
+        paths().try_for_each(|path| check_writable(&path))?;
         Ok(Self { dir: dir.to_owned(), folders })
     }
 

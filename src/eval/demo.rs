@@ -104,7 +104,7 @@ fn unknown(path: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitworth_quant::quantize::hex;
+    use bitworth_quant::hex::hex;
     use sha2::{Digest, Sha256};
 
     fn source() -> PathBuf {

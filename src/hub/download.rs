@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::disk::free_bytes;
-use bitworth_quant::quantize::hex;
+use bitworth_quant::hex::hex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use ureq::Body;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bitworth_quant::quantize::hex;
+use bitworth_quant::hex::hex;
 use sha2::{Digest, Sha256};
 
 use super::Watch;

@@ -1,4 +1,4 @@
-//! Tables, charts and pages made from records; the only place that knows polars.
+//! Tables, charts and pages made from records. Polars holds the columns of the tables that are exported.
 //!
 //! The way: `bitworth_eval::records` (records in parquet files) -> [`gather`] (records by lane, checked) -> [`summary`] (one row
 //! of numbers a lane) and [`findings`] (what the numbers allow to say) -> [`contents`] (a [`page::Page`]: tables and charts as

@@ -92,7 +92,7 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::index::Source;
+    use crate::files::index::TaskSource;
 
     fn read(text: &str) -> Result<Answers, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -104,7 +104,8 @@ mod tests {
     fn what_was_answered_says_which_documents_are_meant() {
         let line = |id: usize| format!("{{\"task\": \"t\", \"doc_id\": {id}, \"answers\": []}}\n");
         let answers = read(&(line(3) + &line(1))).unwrap();
-        let task = |name: &str| Chosen { name: name.to_owned(), source: Source { path: "x.yaml".into(), entries: Vec::new() } };
+        let task =
+            |name: &str| Chosen { name: name.to_owned(), source: TaskSource { path: "x.yaml".into(), entries: Vec::new() } };
         let limit = answers.limit(&[task("t")]).unwrap();
         assert_eq!(limit, Limit::Samples([("t".to_owned(), vec![1, 3])].into()));
         assert!(answers.limit(&[task("t"), task("u")]).unwrap_err().to_string().contains("has no answers to the task u"));

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::fields::{Doc, Maker, short};
 use crate::files::config::{OutputType, Sampler};
 use crate::random::Random;
-use crate::rows::{DataSources, Row};
+use crate::rows::{DataRow, DataSources};
 use crate::task::{Definition, generation};
 
 /// The seed that shots are drawn with.
@@ -67,7 +67,7 @@ pub struct Asked {
     /// Its number in the split.
     pub doc_id: usize,
     /// The document.
-    pub doc: Arc<Row>,
+    pub doc: Arc<DataRow>,
     /// Its requests, in order.
     pub requests: Vec<Arguments>,
     /// What `doc_to_target` gives.
@@ -136,8 +136,8 @@ struct Builder<'a> {
     task: &'a Arc<Definition>,
     ask: &'a Ask,
     columns: Vec<String>,
-    rows: Vec<Arc<Row>>,
-    pool: Vec<Arc<Row>>,
+    rows: Vec<Arc<DataRow>>,
+    pool: Vec<Arc<DataRow>>,
     num_fewshot: usize,
     /// Whether the question is a place among the choices, which then are contexts.
     multiple_input: bool,
@@ -248,7 +248,7 @@ impl<'a> Builder<'a> {
         maker.as_ref().map(|maker| maker.choices(doc, &self.columns)).transpose()
     }
 
-    fn asked(&mut self, doc_id: usize, row: &Arc<Row>) -> Result<Asked, Text> {
+    fn asked(&mut self, doc_id: usize, row: &Arc<DataRow>) -> Result<Asked, Text> {
         let doc = Doc::new(row);
         let config = &self.task.config;
         let description = self.task.description.resolve(&doc)?;
@@ -326,7 +326,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Places in the pool of the shots for a document.
-    fn drawn(&mut self, row: &Arc<Row>) -> Result<Vec<usize>, Text> {
+    fn drawn(&mut self, row: &Arc<DataRow>) -> Result<Vec<usize>, Text> {
         let (wanted, have) = (self.num_fewshot, self.pool.len());
         let few = |have: usize| {
             Text::from(format!("{wanted} shots are asked for, and there are {have} to take them from; lower ")).then(NUM_FEWSHOT)
@@ -334,7 +334,7 @@ impl<'a> Builder<'a> {
         let config = &self.task.config;
         // The document itself is no shot where both are of one split; two splits that are absent are one.
         let leave_out = config.fewshot.split == config.test_split && !row.is_empty();
-        let others = |places: Vec<usize>, pool: &[Arc<Row>]| -> Vec<usize> {
+        let others = |places: Vec<usize>, pool: &[Arc<DataRow>]| -> Vec<usize> {
             let same = |at: &usize| Arc::ptr_eq(&pool[*at], row) || python::equal_objects(&pool[*at], row);
             places.into_iter().filter(|at| !leave_out || !same(at)).collect()
         };

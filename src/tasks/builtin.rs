@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bitworth_quant::{Error, Result};
 
-use crate::files::index::{Index, Source};
+use crate::files::index::{Index, TaskSource};
 use crate::files::source::merge;
 use crate::files::yaml::{self, Node};
 
@@ -298,13 +298,13 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
     Ok(())
 }
 
-fn source(name: &str, text: &str) -> Result<Source> {
+fn source(name: &str, text: &str) -> Result<TaskSource> {
     let path = PathBuf::from(format!("{FOLDER}/{name}.yaml"));
     let wrong = |what: &str| Error::file(&path, what);
     match yaml::parse(text, &Arc::from(Path::new(FOLDER))).map_err(|e| wrong(&e.to_string()))? {
         Node::Map(mut entries) => {
             entries.iter_mut().for_each(|(_, node)| place(node));
-            Ok(Source { path, entries })
+            Ok(TaskSource { path, entries })
         }
         _ => Err(wrong("is no mapping")),
     }
@@ -329,7 +329,7 @@ fn place(node: &mut Node) {
 const MMLU_GROUP: &str = "aggregate_metric_list: [{metric: acc, weight_by_size: true}]\nmetadata: {version: 2}";
 
 /// A group of the tasks of a file, with further `keys`.
-fn group(file: &str, name: &str, alias: &str, keys: &str, members: impl Iterator<Item = String>) -> Result<Source> {
+fn group(file: &str, name: &str, alias: &str, keys: &str, members: impl Iterator<Item = String>) -> Result<TaskSource> {
     let members: String = members.map(|member| format!("- {member}\n")).collect();
     let text = format!("group: {name}\ngroup_alias: {alias}\ntask:\n{members}{keys}");
     source(file, &text)

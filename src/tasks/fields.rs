@@ -9,7 +9,7 @@ use bitworth_text::template::{Scope, Template, TemplateError};
 use serde_json::Value;
 
 use crate::files::config::Field;
-use crate::rows::Row;
+use crate::rows::DataRow;
 use crate::twins::{self, MakeField, NoTwin, Twin};
 
 /// What makes a value of a document.
@@ -42,18 +42,18 @@ pub enum FieldError {
 
 /// A document with what templates see of it.
 pub struct Doc<'a> {
-    row: &'a Row,
+    row: &'a DataRow,
     scope: std::cell::OnceCell<Scope>,
 }
 
 impl<'a> Doc<'a> {
     /// Of a row.
-    pub fn new(row: &'a Row) -> Self {
+    pub fn new(row: &'a DataRow) -> Self {
         Self { row, scope: std::cell::OnceCell::new() }
     }
 
     /// The row.
-    pub fn row(&self) -> &'a Row {
+    pub fn row(&self) -> &'a DataRow {
         self.row
     }
 

@@ -14,7 +14,7 @@ use bitworth_text::python::{self, re};
 use serde_json::{Map, Value};
 
 use crate::files::config::{FilterConfig, Step};
-use crate::rows::Row;
+use crate::rows::DataRow;
 use crate::twins::{self, NoTwin, Twin};
 
 /// One step: answers of all requests, with the documents they are about. What a request has is a list of answers until a step
@@ -24,7 +24,7 @@ pub trait Filter: Send + Sync {
     ///
     /// # Errors
     /// Answers or documents that the step cannot take; says what is wrong.
-    fn apply(&self, answers: Vec<Value>, docs: &[Arc<Row>]) -> Result<Vec<Value>, Message>;
+    fn apply(&self, answers: Vec<Value>, docs: &[Arc<DataRow>]) -> Result<Vec<Value>, Message>;
 }
 
 /// Makes a step of its options.
@@ -110,7 +110,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// A step that fails; says which filter.
-    pub fn apply(&self, answers: Vec<Value>, docs: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    pub fn apply(&self, answers: Vec<Value>, docs: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         let mut filtered = answers;
         for step in &self.steps {
             filtered = step.apply(filtered, docs).map_err(|what| format!("the filter {}: {what}", self.name))?;
@@ -172,7 +172,7 @@ pub(crate) fn each(
 struct TakeFirst;
 
 impl Filter for TakeFirst {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         let first = |answer| list(answer)?.into_iter().next().ok_or_else(|| Message::from("a request has no answer"));
         answers.into_iter().map(first).collect()
     }
@@ -181,7 +181,7 @@ impl Filter for TakeFirst {
 struct TakeFirstK(usize);
 
 impl Filter for TakeFirstK {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         let first = |answer| {
             let items = list(answer)?;
             match items.len() < self.0 {
@@ -199,7 +199,7 @@ impl Filter for TakeFirstK {
 struct MajorityVote;
 
 impl Filter for MajorityVote {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         let vote = |answer| {
             let items = list(answer)?;
             let mut counts: HashMap<String, usize> = HashMap::new();
@@ -216,7 +216,7 @@ impl Filter for MajorityVote {
 struct Each(fn(&str) -> Value);
 
 impl Filter for Each {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         each(answers, |_, item| item.as_str().map(self.0).ok_or_else(|| Message::from("an answer is no text")))
     }
 }
@@ -227,7 +227,7 @@ struct Mapped {
 }
 
 impl Filter for Mapped {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         each(answers, |_, item| Ok(self.mapping.get(&python::str(&item)).unwrap_or(&self.default).clone()))
     }
 }
@@ -280,7 +280,7 @@ impl Pattern {
 }
 
 impl Filter for Pattern {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         each(answers, |_, item| {
             let found = self.find(&self.regex, item.as_str().unwrap_or_default())?;
             Ok(found.map_or_else(|| self.fallback.clone(), Value::from))
@@ -340,7 +340,7 @@ impl FormatSpan {
 }
 
 impl Filter for FormatSpan {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         each(answers, |_, item| {
             let text = item.as_str().ok_or_else(|| Message::from("an answer is no text"))?;
             Ok(self.of(text)?.into())
@@ -384,18 +384,21 @@ impl Ignored {
 pub(crate) struct MultiChoice {
     pattern: Pattern,
     ignored: Ignored,
-    choices: fn(&Row) -> Result<Vec<String>, Message>,
+    choices: fn(&DataRow) -> Result<Vec<String>, Message>,
 }
 
 impl MultiChoice {
-    pub(crate) fn new(options: &Map<String, Value>, choices: fn(&Row) -> Result<Vec<String>, Message>) -> Result<Self, Message> {
+    pub(crate) fn new(
+        options: &Map<String, Value>,
+        choices: fn(&DataRow) -> Result<Vec<String>, Message>,
+    ) -> Result<Self, Message> {
         let own = ["regex_pattern", "group_select", "fallback", "ignore_case", "ignore_punctuation", "regexes_to_ignore"];
         known(options, &own)?;
         Ok(Self { pattern: Pattern::new(options)?, ignored: Ignored::new(options)?, choices })
     }
 }
 
-fn choices_of_doc(doc: &Row) -> Result<Vec<String>, Message> {
+fn choices_of_doc(doc: &DataRow) -> Result<Vec<String>, Message> {
     let choices =
         doc.get("choices").and_then(Value::as_array).ok_or_else(|| Message::from("documents must have a list \"choices\""))?;
     Ok(choices.iter().map(|choice| python::strip(&python::str(choice)).to_owned()).collect())
@@ -407,7 +410,7 @@ fn letter(at: usize) -> char {
 }
 
 impl Filter for MultiChoice {
-    fn apply(&self, answers: Vec<Value>, docs: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, docs: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         let mut made = Vec::with_capacity(answers.len());
         for (answer, doc) in answers.into_iter().zip(docs) {
             let choices = (self.choices)(doc)?;

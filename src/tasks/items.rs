@@ -4,7 +4,7 @@
 use bitworth_eval::record::{ItemRecord, MACRO_MARK};
 use bitworth_eval::request::Answer;
 use bitworth_quant::Result;
-use bitworth_quant::quantize::hex;
+use bitworth_quant::hex::hex;
 use bitworth_text::python;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

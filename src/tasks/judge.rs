@@ -15,7 +15,7 @@ use crate::ask::{Asked, Built};
 use crate::fields::Doc;
 use crate::files::config::OutputType;
 use crate::metrics::{self, ErrorKind, bootstrap};
-use crate::rows::Row;
+use crate::rows::DataRow;
 use crate::task::Aggregate;
 use crate::twins::Figures;
 
@@ -71,7 +71,7 @@ pub struct Judged {
 pub fn judge(built: &Built, answers: &[Vec<Value>], draws: usize) -> Result<Judged> {
     let task = &built.definition;
     let mut resps = Vec::new();
-    let mut docs: Vec<Arc<Row>> = Vec::new();
+    let mut docs: Vec<Arc<DataRow>> = Vec::new();
     for (asked, own) in built.asked.iter().zip(answers) {
         let fail = |what: Message| task.fail(format!("document {}: {what}", asked.doc_id));
         if own.len() != asked.requests.len() {

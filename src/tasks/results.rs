@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bitworth_quant::hex::hex;
 use bitworth_quant::{Error, Result};
 use bitworth_text::python::{self, JsonStyle};
 use serde_json::{Map, Value, json};
@@ -214,5 +215,5 @@ fn first_text(asked: &Asked) -> &str {
 
 /// SHA-256 in base 16.
 pub fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes()))
 }

@@ -15,7 +15,7 @@ use crate::files::config::{Fewshot, MetricConfig, OutputType, Samples, TaskConfi
 use crate::files::yaml::Function;
 use crate::filters::{FilterError, Pipeline};
 use crate::metrics::{self, Aggregation, ErrorKind, ExactMatch};
-use crate::rows::{DataSources, Docs, Row};
+use crate::rows::{DataRow, DataSources, Docs};
 use crate::twins::{self, NoTwin, Twin};
 
 /// Why a task cannot be asked here.
@@ -98,7 +98,7 @@ impl Aggregate {
 }
 
 type DocsTwin = Box<dyn Fn(&Docs) -> Result<Docs, Message> + Send + Sync>;
-type ResultsTwin = fn(&Row, &[Value]) -> Result<twins::Figures, Message>;
+type ResultsTwin = fn(&DataRow, &[Value]) -> Result<twins::Figures, Message>;
 
 /// A task whose file has been understood, without its data.
 pub struct Definition {
@@ -322,7 +322,7 @@ impl Definition {
     ///
     /// # Errors
     /// As [`Definition::docs`].
-    pub fn shot_pool(&self, sources: &DataSources) -> Result<Vec<Arc<Row>>> {
+    pub fn shot_pool(&self, sources: &DataSources) -> Result<Vec<Arc<DataRow>>> {
         if let Some(split) = &self.config.fewshot.split {
             return Ok(self.processed(sources, split, self.shot_docs.as_ref())?.rows);
         }

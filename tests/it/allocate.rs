@@ -237,6 +237,8 @@ fn what_does_not_belong_together_is_refused() {
     allocate("demo-model", &["--base", "q9"], "q9");
     allocate("demo-model", &["--base", "copy"], "--base");
     allocate("demo-model", &["--base", "q4_k_m", "--text", "data/calib.txt", "--ctx", "256", "--chunks", "2"], "measured on");
+    let fitted = ["--base", "q4_k_m", "--text", "data/eval.txt", "--ctx", "64", "--chunks", "2", "--fit", "data/eval.txt"];
+    allocate("demo-model", &[&fitted[..], &["--fit-ctx", "64", "--fit-tokens", "128"]].concat(), "weights are fitted to it");
     let elsewhere = |out: &str, expected: &str| {
         let args = ["allocate", "demo-model", "--sensitivities", "s.parquet", "--target-bpw", "4", "--out", out];
         refused(&args, 2, expected);

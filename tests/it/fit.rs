@@ -13,6 +13,7 @@ use ::bitworth::text::tokenizer::Tokenizer;
 use bitworth_quant::checkpoint::{Checkpoint, Source};
 use bitworth_quant::fit::SHRINKAGES;
 use bitworth_quant::gguf::{Array, GgufFile, Value as GgufValue};
+use bitworth_quant::hex::hex;
 use bitworth_quant::plan::{PlanOptions, TensorType};
 use bitworth_quant::progress::{Progress, Unit};
 use bitworth_quant::{Output, Recipe};
@@ -176,8 +177,7 @@ fn hashes_reports_and_what_a_file_says_of_its_inputs() {
     let quantize = ["quantize", "demo-model", "--to", "q4_0", "--out"];
     let said = json(dir, &[&quantize[..], &["f.gguf"], &fit, &more].concat());
     let bytes = std::fs::read(dir.join("f.gguf")).unwrap();
-    let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(said["files"][0]["sha256"], hash.as_str());
+    assert_eq!(said["files"][0]["sha256"], hex(&Sha256::digest(&bytes)).as_str());
     // The memory, where there is enough of it, changes no byte.
     json(dir, &[&quantize[..], &["same.gguf"], &fit, &["--max-memory", "64M"]].concat());
     assert!(bytes == std::fs::read(dir.join("same.gguf")).unwrap());
@@ -529,5 +529,8 @@ fn lanes_are_fitted_as_files_are() {
     // A text that weights were fitted to is no test of them, and is flagged: of this job's, and of files.
     let on_itself = common::run(dir, &[&["compare", "demo-model", "f.gguf", "--text", "data/calib.txt"], &text[..]].concat());
     let message = String::from_utf8_lossy(&on_itself.stderr).into_owned();
-    assert!(on_itself.status.success() && message.contains("fitted to it"), "{message}");
+    assert!(on_itself.status.success() && message.contains("the weights of f.gguf were fitted to it"), "{message}");
+    let alone = common::run(dir, &[&["perplexity", "f.gguf", "--text", "data/calib.txt"], &text[..]].concat());
+    let message = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert!(alone.status.success() && message.contains("were fitted to it"), "{message}");
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bitworth_quant::hex::hex;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -223,10 +224,6 @@ fn well(request: &Request, files: &Files) -> Answer {
 fn listing(files: &Files) -> Value {
     let siblings: Vec<Value> = files.iter().map(|(name, content)| sibling(name, content)).collect();
     json!({"id": "owner/llama31_gqa", "sha": COMMIT, "gated": false, "siblings": siblings})
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn git_hash(content: &[u8]) -> String {

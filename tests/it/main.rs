@@ -18,6 +18,7 @@ mod layers;
 mod left_out;
 mod lm_eval;
 mod logits;
+mod probe;
 mod published;
 mod quantize;
 mod reference;

@@ -7,7 +7,7 @@ mod write;
 
 use std::sync::Arc;
 
-pub use solve::{Choice, Goal, isotonic, solve};
+pub use solve::{Cost, Goal, isotonic, solve};
 pub use write::{recipe, tensor_types};
 
 use crate::arch::Role;

@@ -5,7 +5,7 @@
 
 /// What a unit takes and loses in one type.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Choice {
+pub struct Cost {
     /// Its bytes.
     pub bytes: u64,
     /// What is lost by it.
@@ -23,7 +23,7 @@ pub enum Goal {
 
 /// Makes losses fall as bytes grow: neighbours that do not are averaged (isotonic regression by pooling adjacent violators: Ayer
 /// et al. 1955). What is below zero is noise and becomes zero. The order of `choices` stays.
-pub fn isotonic(choices: &mut [Choice]) {
+pub fn isotonic(choices: &mut [Cost]) {
     let mut order: Vec<usize> = (0..choices.len()).collect();
     order.sort_by_key(|&i| choices[i].bytes);
     // Pools of neighbours: sum of losses, and how many.
@@ -43,7 +43,7 @@ pub fn isotonic(choices: &mut [Choice]) {
 }
 
 /// The number of a choice for each unit. `None` where no choice is small enough, or none loses as little, or a unit has none.
-pub fn solve(units: &[Vec<Choice>], goal: Goal) -> Option<Vec<usize>> {
+pub fn solve(units: &[Vec<Cost>], goal: Goal) -> Option<Vec<usize>> {
     let mut chosen = units.iter().map(|choices| smallest(choices)).collect::<Option<Vec<usize>>>()?;
     let all = |chosen: &[usize]| units.iter().zip(chosen).map(|(choices, &i)| choices[i]).collect::<Vec<_>>();
     let bytes = |chosen: &[usize]| all(chosen).iter().map(|choice| choice.bytes).sum::<u64>();
@@ -97,16 +97,16 @@ struct Step {
 }
 
 /// The fewest bytes, and of those the least loss.
-fn smallest(choices: &[Choice]) -> Option<usize> {
+fn smallest(choices: &[Cost]) -> Option<usize> {
     (0..choices.len()).min_by(|&a, &b| order(choices[a], choices[b]))
 }
 
-fn order(a: Choice, b: Choice) -> std::cmp::Ordering {
+fn order(a: Cost, b: Cost) -> std::cmp::Ordering {
     a.bytes.cmp(&b.bytes).then(a.loss.total_cmp(&b.loss))
 }
 
 /// The steps of all units along their lower convex hulls, the most gain for a byte first.
-fn path(units: &[Vec<Choice>]) -> Vec<Step> {
+fn path(units: &[Vec<Cost>]) -> Vec<Step> {
     let mut steps = Vec::new();
     for (unit, choices) in units.iter().enumerate() {
         let Some(mut at) = smallest(choices) else { continue };
@@ -130,7 +130,7 @@ fn path(units: &[Vec<Choice>]) -> Vec<Step> {
 }
 
 /// Makes the change of one unit with the most gain that still fits, until there is none.
-fn improve(units: &[Vec<Choice>], chosen: &mut [usize], gain: impl Fn(Choice, Choice) -> f64, fits: impl Fn(&[usize]) -> bool) {
+fn improve(units: &[Vec<Cost>], chosen: &mut [usize], gain: impl Fn(Cost, Cost) -> f64, fits: impl Fn(&[usize]) -> bool) {
     loop {
         let mut best: Option<(f64, usize, usize)> = None;
         for (unit, choices) in units.iter().enumerate() {

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::*;
 
 /// The best of all combinations.
-fn by_trying(units: &[Vec<Choice>], goal: Goal) -> Option<Choice> {
-    let mut all = vec![Choice { bytes: 0, loss: 0.0 }];
+fn by_trying(units: &[Vec<Cost>], goal: Goal) -> Option<Cost> {
+    let mut all = vec![Cost { bytes: 0, loss: 0.0 }];
     for choices in units {
-        let with = |before: &Choice| {
+        let with = |before: &Cost| {
             let before = *before;
-            choices.iter().map(move |own| Choice { bytes: before.bytes + own.bytes, loss: before.loss + own.loss })
+            choices.iter().map(move |own| Cost { bytes: before.bytes + own.bytes, loss: before.loss + own.loss })
         };
         all = all.iter().flat_map(with).collect();
     }
@@ -20,20 +20,20 @@ fn by_trying(units: &[Vec<Choice>], goal: Goal) -> Option<Choice> {
     }
 }
 
-fn sum(units: &[Vec<Choice>], chosen: &[usize]) -> Choice {
+fn sum(units: &[Vec<Cost>], chosen: &[usize]) -> Cost {
     let own = units.iter().zip(chosen).map(|(choices, &i)| choices[i]);
-    own.fold(Choice { bytes: 0, loss: 0.0 }, |all, own| Choice { bytes: all.bytes + own.bytes, loss: all.loss + own.loss })
+    own.fold(Cost { bytes: 0, loss: 0.0 }, |all, own| Cost { bytes: all.bytes + own.bytes, loss: all.loss + own.loss })
 }
 
 /// Losses are whole numbers, so that sums are exact.
-fn units_of_numbers() -> impl Strategy<Value = Vec<Vec<Choice>>> {
-    let choice = (1u64..40, 0u32..60).prop_map(|(bytes, loss)| Choice { bytes, loss: f64::from(loss) });
+fn units_of_numbers() -> impl Strategy<Value = Vec<Vec<Cost>>> {
+    let choice = (1u64..40, 0u32..60).prop_map(|(bytes, loss)| Cost { bytes, loss: f64::from(loss) });
     prop::collection::vec(prop::collection::vec(choice, 1..5), 1..6)
 }
 
 /// The largest step of one unit: what a choice between the corners of the path may lose.
-fn largest_step(units: &[Vec<Choice>]) -> f64 {
-    let span = |choices: &Vec<Choice>| {
+fn largest_step(units: &[Vec<Cost>]) -> f64 {
+    let span = |choices: &Vec<Cost>| {
         let losses = choices.iter().map(|choice| choice.loss);
         losses.clone().fold(0.0, f64::max) - losses.fold(f64::INFINITY, f64::min)
     };
@@ -67,8 +67,8 @@ proptest! {
 
     #[test]
     fn losses_fall_with_bytes_and_keep_their_sum(losses in prop::collection::vec(0u32..100, 1..8)) {
-        let mut choices: Vec<Choice> =
-            losses.iter().enumerate().map(|(i, &loss)| Choice { bytes: (i as u64 * 7) % 11, loss: f64::from(loss) }).collect();
+        let mut choices: Vec<Cost> =
+            losses.iter().enumerate().map(|(i, &loss)| Cost { bytes: (i as u64 * 7) % 11, loss: f64::from(loss) }).collect();
         let before: f64 = choices.iter().map(|choice| choice.loss).sum();
         isotonic(&mut choices);
         choices.sort_by_key(|choice| choice.bytes);
@@ -80,8 +80,8 @@ proptest! {
 /// Convex choices with steps of one byte: every size is a corner of the path, and the choice is the best.
 #[test]
 fn at_the_corners_of_the_path_the_choice_is_the_best() {
-    let unit = |losses: [u32; 4]| -> Vec<Choice> {
-        losses.iter().enumerate().map(|(i, &loss)| Choice { bytes: i as u64 + 1, loss: f64::from(loss) }).collect()
+    let unit = |losses: [u32; 4]| -> Vec<Cost> {
+        losses.iter().enumerate().map(|(i, &loss)| Cost { bytes: i as u64 + 1, loss: f64::from(loss) }).collect()
     };
     let units = [unit([90, 40, 20, 10]), unit([50, 45, 42, 40]), unit([70, 10, 5, 4])];
     for most in 3..=12 {
@@ -96,7 +96,7 @@ fn at_the_corners_of_the_path_the_choice_is_the_best() {
 
 #[test]
 fn noise_below_zero_and_rises_are_smoothed() {
-    let mut choices = [4.0, 1.0, 3.0, -0.5].map(|loss| Choice { bytes: 0, loss });
+    let mut choices = [4.0, 1.0, 3.0, -0.5].map(|loss| Cost { bytes: 0, loss });
     choices.iter_mut().enumerate().for_each(|(i, choice)| choice.bytes = i as u64);
     isotonic(&mut choices);
     assert_eq!(choices.map(|choice| choice.loss), [4.0, 2.0, 2.0, 0.0]);

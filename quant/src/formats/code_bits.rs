@@ -125,8 +125,10 @@ mod tests {
             let expected: Vec<i8> = chosen.iter().map(|&chosen| bits.values()[usize::from(chosen)]).collect();
             assert_eq!(after.codes, expected, "{dtype}");
         }
+        // At least these: a format whose codes are no longer found would go without being fitted, and nobody would see it.
         let expected =
             ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "TQ2_0", "Q2_0"];
-        assert_eq!(formats, expected);
+        let missing: Vec<_> = expected.iter().filter(|&name| !formats.contains(name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 
+use crate::hex::hex;
 use sha2::{Digest, Sha256};
 
 use crate::gguf::{GgufWriter, Layout};
@@ -67,9 +68,4 @@ fn read_again(file: &GgufWriter) -> std::io::Result<Sha256> {
             n => hash.update(&buffer[..n]),
         }
     }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::hash::hex;
 use super::output::{Output, QuantizeOptions};
 use super::parts::Part;
 use super::report::Sums;
 use crate::atomic_file::{AtomicFile, remove_whole, write_whole};
 use crate::checkpoint::Source;
+use crate::hex::hex;
 use crate::message::Message;
 use crate::{Error, Result};
 

@@ -31,7 +31,6 @@ pub use crate::plan::quantized_metadata;
 use crate::{Error, Progress, Result};
 use checks::{check_plan, refuse_same_paths};
 pub use encode::{encode_rows, encode_tensor};
-pub use hash::hex;
 pub use measured::{Known, KnownOf};
 pub use output::{ALLOW_NON_FINITE, Clock, Output, QuantizeOptions, Written, WrittenFile};
 pub use report::{Fitting, TensorReport};

@@ -2,6 +2,7 @@
 //! `conversion/base.py`): by a hash of the ids that a sample text has. What no published model has is told by its structure
 //! (see `recognize`).
 
+use crate::hex::hex;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
@@ -52,7 +53,7 @@ fn defines_its_tokens(processor: &Json) -> bool {
 /// SHA-256 of the ids as Python writes a list.
 fn hash(ids: &[u32]) -> String {
     let listed = format!("{ids:?}");
-    Sha256::digest(listed).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(listed))
 }
 
 /// Names and hashes. Where the converter has two names for a hash, this has the one that it writes.
@@ -161,8 +162,7 @@ mod tests {
 
     #[test]
     fn the_sample_is_the_converters() {
-        let hash: String = Sha256::digest(SAMPLE).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hash, "a36179c1e2b1cfcfbfad1dc779addad2ffc778201e4cf0d538bddeafa2c526da");
+        assert_eq!(hex(&Sha256::digest(SAMPLE)), "a36179c1e2b1cfcfbfad1dc779addad2ffc778201e4cf0d538bddeafa2c526da");
         // Python's str([1, 22, 333]).
         assert_eq!(super::hash(&[1, 22, 333]), "276d8737d9d5a80805e0731e8d5ae18972a8e3ba721f4988f67151c6e9159068");
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::convert::config::Config;
+use bitworth_quant::hex::hex;
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Output, QuantizeOptions, Source, quantize};
@@ -52,7 +53,7 @@ fn the_bytes_are_the_same_on_every_machine_and_other_for_other_seeds() {
         let synth = synth(&[], seed).unwrap();
         let read = |tensor: &Tensor| synth.read(tensor, 0..tensor.rows()).unwrap().to_vec();
         let hash = Sha256::digest(synth.tensors().iter().flat_map(read).collect::<Vec<u8>>());
-        hash[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        hex(&hash[..8])
     };
     assert_eq!(weights(0), "251d1b3d5d9a5089");
     assert_eq!(weights(1), "21f9ceb2b4428e90");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bitworth_quant::atomic_file::{AtomicFile, write_whole};
-use bitworth_quant::quantize::hex;
+use bitworth_quant::hex::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

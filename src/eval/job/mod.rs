@@ -285,7 +285,7 @@ impl Job {
     /// SHA-256 over all that it says, in hexadecimal.
     pub fn sha256(&self) -> String {
         use sha2::{Digest, Sha256};
-        bitworth_quant::quantize::hex(&Sha256::digest(serde_json::json!(self).to_string()))
+        bitworth_quant::hex::hex(&Sha256::digest(serde_json::json!(self).to_string()))
     }
 }
 

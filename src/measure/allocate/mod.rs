@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use bitworth_quant::allocate::{self, Choice, Goal, TensorUnit};
+use bitworth_quant::allocate::{self, Cost, Goal, TensorUnit};
 use bitworth_quant::checkpoint::Checkpoint;
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{DType, Output, Plan, Recipe};
@@ -20,7 +20,7 @@ use super::fit;
 use super::sensitivity::{importance_sha256, model_sha256};
 use bitworth_eval::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTable};
 
-pub use trial::{Chosen, Judge, Losses, Trial, Tried, Verdict};
+pub use trial::{Chosen, Judge, Losses, Ruling, Trial, Tried};
 
 /// Bytes of a file that are left for keys that say what it was made with, at least: half of them for an importance matrix (of
 /// whose paths llama.cpp keeps 127 bytes) and padding, half for fitting. A model of many blocks and many texts take more.
@@ -68,7 +68,7 @@ pub struct Allocator<'a> {
     types: Vec<DType>,
     plans: Vec<Plan>,
     /// By unit and type; `bytes` with padding.
-    choices: Vec<Vec<Choice>>,
+    choices: Vec<Vec<Cost>>,
     /// Texts that there is room for in a file's metadata.
     texts: usize,
 }
@@ -109,7 +109,7 @@ impl<'a> Allocator<'a> {
                 let row = known.iter().find(|(of, _)| *of == dtype).map(|(_, row)| *row);
                 let row = row.ok_or_else(|| lacks(&format!("the type {dtype}")))?;
                 let loss = loss(known, row).ok_or_else(|| lacks("a measured divergence"))?;
-                own.push(Choice { bytes: unit.bytes(plan, alignment), loss });
+                own.push(Cost { bytes: unit.bytes(plan, alignment), loss });
             }
             allocate::isotonic(&mut own);
             choices.push(own);
@@ -226,7 +226,7 @@ impl<'a> Allocator<'a> {
 
     /// A target that nothing keeps, with what is nearest to it.
     fn impossible(&self, target: Target) -> Error {
-        let all = |pick: fn(&[Choice]) -> f64| self.choices.iter().map(|choices| pick(choices)).sum::<f64>();
+        let all = |pick: fn(&[Cost]) -> f64| self.choices.iter().map(|choices| pick(choices)).sum::<f64>();
         let least = all(|choices| choices.iter().map(|choice| choice.loss).fold(f64::INFINITY, f64::min));
         let smallest = all(|choices| choices.iter().map(|choice| choice.bytes as f64).fold(f64::INFINITY, f64::min));
         let types: Vec<String> = self.types.iter().map(|dtype| dtype.name().to_lowercase()).collect();

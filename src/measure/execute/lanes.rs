@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bitworth_quant::checkpoint::{Model, ModelOrigin};
 use bitworth_quant::gguf::Value;
+use bitworth_quant::hex::hex;
 use bitworth_quant::imatrix::{ImatrixFormat, Sums};
 use bitworth_quant::plan::{PlanEntry, PlanOptions};
-use bitworth_quant::quantize::{Output, QuantizeOptions, Split, hex};
+use bitworth_quant::quantize::{Output, QuantizeOptions, Split};
 use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe};
 use sha2::{Digest, Sha256};
 

@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitworth_quant::Recipe;
+use bitworth_quant::hex::hex;
 use bitworth_quant::message::Message;
-use bitworth_quant::quantize::{Sink, hex};
+use bitworth_quant::quantize::Sink;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -216,6 +217,11 @@ impl<'a> Ready<'a> {
     pub fn lanes(&self) -> Result<Vec<Lane>> {
         let lanes = self.models.iter().map(|(model, names)| plan::planned_lanes(model, names));
         Ok(lanes.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// Hashes of the texts that lanes of the first model are fitted to.
+    pub fn fit_texts(&self) -> &[String] {
+        self.models.first().and_then(|(model, _)| model.fit.as_ref()).map_or(&[], |(text, _)| &text.sha256)
     }
 
     /// The first text of the first model, cut into windows.

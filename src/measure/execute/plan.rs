@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bitworth_quant::hex::hex;
 use bitworth_quant::plan::PlanOptions;
-use bitworth_quant::quantize::hex;
 use bitworth_quant::{Plan, Recipe};
 use serde::Serialize;
 use sha2::{Digest, Sha256};

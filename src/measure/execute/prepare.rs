@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitworth_quant::hex::hex;
 use bitworth_quant::message::Message;
 use bitworth_quant::plan::PlanOptions;
-use bitworth_quant::quantize::{Split, hex};
+use bitworth_quant::quantize::Split;
 use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe, content};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -167,7 +168,7 @@ impl Prepared {
         let speed = job.speed.as_ref().map(|spec| speed(spec, context)).transpose().at(|| "[speed]")?;
         let asked = named.map(|named| named.ask(&checkpoint, words(tokenizer.as_ref())?, context)).transpose()?;
         let (tasks, harness) = asked.map_or((Vec::new(), None), |(tasks, harness)| (tasks, Some(harness)));
-        let mut notes = fit_overlaps(&texts, fit.as_ref().map(|(text, _)| text), &candidates);
+        let mut notes = fit_overlaps(&texts, fit.as_ref().map(|(text, _)| text), &checkpoint, &candidates);
         let overlaps = match model.imatrix.as_ref().and_then(|imatrix| imatrix.text.as_ref()) {
             Some(text) => overlaps(&tasks, text)?,
             None => Vec::new(),
@@ -282,15 +283,16 @@ fn overlaps(tasks: &[Questions], name: &str) -> Result<Vec<Message>> {
     Ok(tasks.iter().filter_map(one).collect())
 }
 
-/// Texts that weights were fitted to, in this job or in a candidate's file. Losses there say nothing about other texts.
-fn fit_overlaps(walks: &[Walk], fit: Option<&FitText>, candidates: &[Lane]) -> Vec<Message> {
+/// Texts that weights were fitted to, in this job, in the model or in a candidate's file. Losses there say nothing about other texts.
+fn fit_overlaps(walks: &[Walk], fit: Option<&FitText>, model: &Checkpoint, candidates: &[Lane]) -> Vec<Message> {
     let own = fit.into_iter().map(|text| ("the weights of +fit".to_owned(), text.sha256.clone()));
+    let reference = std::iter::once((format!("the weights of {}", model.name()), fit::texts_of(model)));
     let made = candidates.iter().filter_map(|lane| match &lane.variant {
         Variant::Stored(stored) => Some((format!("the weights of {}", lane.name), fit::texts_of(stored))),
         Variant::Planned(..) => None,
     });
     let mut notes: Vec<Message> = Vec::new();
-    for (weights, texts) in own.chain(made) {
+    for (weights, texts) in own.chain(reference).chain(made) {
         for walk in walks.iter().filter(|walk| texts.contains(&walk.windows.sha256)) {
             let name = walk.windows.name.as_deref().unwrap_or("text");
             let what = "were fitted to it, so they lose less there than on other texts";

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitworth_quant::Checkpoint;
+use bitworth_quant::hex::hex;
 use bitworth_quant::message::Message;
-use bitworth_quant::quantize::hex;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -28,7 +28,7 @@ use bitworth_tasks::files::config::TaskConfig;
 use bitworth_tasks::files::index::{Index, Selection};
 use bitworth_tasks::items;
 use bitworth_tasks::llama_perplexity::{self, Question};
-use bitworth_tasks::rows::Row;
+use bitworth_tasks::rows::DataRow;
 use bitworth_tasks::rows::map::DataMap;
 use bitworth_tasks::task::Definition;
 use bitworth_text::chat::{ChatRole, ChatTemplate, Date, Message as Turn};
@@ -126,7 +126,7 @@ fn own_records(task: &Task, numbers: &[usize], answers: &[Answer]) -> Result<Vec
 }
 
 /// All texts of a document, those within lists and maps, too.
-fn documents_text(doc: &Row) -> String {
+fn documents_text(doc: &DataRow) -> String {
     fn add(value: &Value, out: &mut String) {
         match value {
             Value::String(text) => {

@@ -6,7 +6,7 @@ use bitworth_quant::checkpoint::Tensor;
 use bitworth_quant::{Checkpoint, Error, Result};
 use sha2::{Digest, Sha256};
 
-use bitworth_quant::quantize::hex;
+use bitworth_quant::hex::hex;
 
 /// Bytes of a matrix hashed at a time.
 const BLOCK_BYTES: usize = 16 << 20;

@@ -14,8 +14,8 @@ use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
 use bitworth_quant::disk::check_room;
+use bitworth_quant::hex::hex;
 use bitworth_quant::message::Message;
-use bitworth_quant::quantize::hex;
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};

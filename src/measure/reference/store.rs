@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 use super::file::{Pieces, u32s};
 use crate::settings::{CHUNKS, REFERENCE_TYPE};
 use bitworth_engine::sweep::Sequence;
-use bitworth_quant::quantize::hex;
+use bitworth_quant::hex::hex;
 
 /// The key of [`StoreIdentity`] in the header.
 const KEY: &str = "bitworth.reference";

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use bitworth_quant::allocate::{self, TensorUnit};
 use bitworth_quant::checkpoint::{Checkpoint, ModelOrigin, Tensor};
+use bitworth_quant::hex::hex;
 use bitworth_quant::imatrix::ImatrixFormat;
 use bitworth_quant::plan::PlanOptions;
-use bitworth_quant::quantize::hex;
 use bitworth_quant::{DType, Imatrix, Plan};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -24,25 +24,25 @@ const GROUP_KEYS: [&str; 5] = ["group", "group_alias", "task", "aggregate_metric
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
     /// A task with its keys, includes followed.
-    Task(Source),
+    Task(TaskSource),
     /// A task that is a Python class.
-    Python(Source),
+    Python(TaskSource),
     /// A group with its keys.
-    Group(Source),
+    Group(TaskSource),
     /// Tasks that carry a tag.
     Tag(BTreeSet<String>),
 }
 
 /// A task file and its keys.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Source {
+pub struct TaskSource {
     /// The file.
     pub path: PathBuf,
     /// Its keys.
     pub entries: Vec<(String, Node)>,
 }
 
-impl Source {
+impl TaskSource {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entries.iter().find(|(known, _)| known == key).map(|(_, value)| value)
@@ -55,7 +55,7 @@ pub struct Chosen {
     /// Its name.
     pub name: String,
     /// Its file and keys, with what groups override.
-    pub source: Source,
+    pub source: TaskSource,
 }
 
 /// A group that was asked for, with its members.
@@ -64,7 +64,7 @@ pub struct Group {
     /// Its name.
     pub name: String,
     /// Its keys.
-    pub source: Source,
+    pub source: TaskSource,
     /// Names of its direct members, tasks and groups.
     pub members: Vec<String>,
 }
@@ -125,7 +125,7 @@ impl Index {
         let mut index = Self::default();
         for (path, loaded) in loaded {
             match loaded {
-                Ok(entries) => index.add(Source { path: path.clone(), entries }),
+                Ok(entries) => index.add(TaskSource { path: path.clone(), entries }),
                 Err(e) => index.skipped.push((path.clone(), what_of(&e))),
             }
         }
@@ -133,10 +133,10 @@ impl Index {
     }
 
     /// The first of equal names stays.
-    pub(crate) fn add(&mut self, source: Source) {
+    pub(crate) fn add(&mut self, source: TaskSource) {
         let name = |key: &str| source.get(key).and_then(Node::as_text).map(str::to_owned);
         let is = |key: &str| source.get(key).is_some();
-        let (name, make): (_, fn(Source) -> Entry) = match (is("class"), is("group")) {
+        let (name, make): (_, fn(TaskSource) -> Entry) = match (is("class"), is("group")) {
             (true, _) => (name("task"), Entry::Python),
             (false, true) => (name("group"), Entry::Group),
             (false, false) => (name("task"), Entry::Task),
@@ -226,7 +226,7 @@ impl Picker<'_> {
     fn take_file(&mut self, path: &Path) -> Result<()> {
         let entries = Sources::new(path.parent().unwrap_or(Path::new(""))).load(path)?;
         let mut own = Index::default();
-        own.add(Source { path: normal(path), entries });
+        own.add(TaskSource { path: normal(path), entries });
         match own.entries.iter().find(|(_, entry)| !matches!(entry, Entry::Tag(_))) {
             Some((name, entry)) => self.take(name, entry, &[], 0).map(drop),
             None => {
@@ -256,7 +256,7 @@ impl Picker<'_> {
         }
     }
 
-    fn take_task(&mut self, name: &str, mut source: Source, overrides: &[(String, Node)]) -> Result<String> {
+    fn take_task(&mut self, name: &str, mut source: TaskSource, overrides: &[(String, Node)]) -> Result<String> {
         check_name("task", name, &source)?;
         merge(&mut source.entries, overrides.iter().filter(|(key, _)| key != "task").cloned().collect());
         if !self.selection.tasks.iter().any(|known| known.name == name) {
@@ -265,7 +265,7 @@ impl Picker<'_> {
         Ok(name.to_owned())
     }
 
-    fn take_group(&mut self, name: &str, source: &Source, overrides: &[(String, Node)], depth: usize) -> Result<Vec<String>> {
+    fn take_group(&mut self, name: &str, source: &TaskSource, overrides: &[(String, Node)], depth: usize) -> Result<Vec<String>> {
         check_name("group", name, source)?;
         let fail = |what: String| Error::file(&source.path, format!("group {name}: {what}"));
         if depth > MAX_DEPTH {
@@ -296,7 +296,7 @@ impl Picker<'_> {
     fn member(
         &mut self,
         group: &str,
-        source: &Source,
+        source: &TaskSource,
         item: Node,
         handed_on: &[(String, Node)],
         depth: usize,
@@ -311,7 +311,7 @@ impl Picker<'_> {
                         (inner, entries.into_iter().filter(|(key, _)| key != "group").collect())
                     }
                     (Some(inner), _) => {
-                        let inline = Source { path: source.path.clone(), entries };
+                        let inline = TaskSource { path: source.path.clone(), entries };
                         return self.take_group(&format!("{group}::{inner}"), &inline, handed_on, depth + 1);
                     }
                     (None, Some(name)) => (name, entries),
@@ -336,7 +336,7 @@ impl Picker<'_> {
                 let name = format!("{group}::{name}");
                 overrides.retain(|(key, _)| key != "task");
                 overrides.push(("task".to_owned(), Node::Text(name.clone())));
-                Ok(vec![self.take_task(&name, Source { path: source.path.clone(), entries: overrides }, &[])?])
+                Ok(vec![self.take_task(&name, TaskSource { path: source.path.clone(), entries: overrides }, &[])?])
             }
             None => Err(unknown(&name, self.index.entries.keys().map(String::as_str))),
         }
@@ -344,7 +344,7 @@ impl Picker<'_> {
 }
 
 /// A name becomes a part of names of files and a cell of tables, where a line break would do harm.
-pub(super) fn check_name(kind: &str, name: &str, source: &Source) -> Result<()> {
+pub(super) fn check_name(kind: &str, name: &str, source: &TaskSource) -> Result<()> {
     odd_name(kind, name).map_or(Ok(()), |why| Err(Error::file(&source.path, why)))
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::data_set::{self, DataSetFiles};
 use super::integers::{self, Layout};
-use super::{DATA_MAP, Docs, Row, parquet, table};
+use super::{DATA_MAP, DataRow, Docs, parquet, table};
 use crate::files::config::TaskConfig;
 
 /// What a task's `dataset_path` says of files of its own.
@@ -36,7 +36,7 @@ pub(super) enum Kind {
 ///
 /// # Errors
 /// A file of another kind, too large, or broken: named with the row.
-pub fn read(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
+pub fn read(path: &Path, field: Option<&str>) -> Result<Vec<DataRow>> {
     let plain = if is_compressed(path) { path.with_extension("") } else { path.to_owned() };
     let kind = match extension(&plain).as_str() {
         "parquet" => Kind::Parquet,
@@ -57,7 +57,7 @@ pub fn read(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
 ///
 /// # Errors
 /// As [`read`].
-pub(super) fn read_as(path: &Path, kind: Kind, field: Option<&str>) -> Result<Vec<Row>> {
+pub(super) fn read_as(path: &Path, kind: Kind, field: Option<&str>) -> Result<Vec<DataRow>> {
     let length = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
     if length > MAX_BYTES {
         return Err(Error::file(path, format!("has {length} bytes; files of rows of at most {MAX_BYTES} are supported")));
@@ -109,7 +109,7 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// A list of objects, an object with such a list, or an object a line.
-fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
+fn json(path: &Path, field: Option<&str>) -> Result<Vec<DataRow>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     let text = kind::utf8(bytes).map_err(|what| Error::file(path, what))?;
@@ -124,7 +124,7 @@ fn json(path: &Path, field: Option<&str>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn json_rows(path: &Path, text: &str, layout: Layout<'_>) -> Result<Vec<Row>> {
+fn json_rows(path: &Path, text: &str, layout: Layout<'_>) -> Result<Vec<DataRow>> {
     let fail = |what: Message| Error::file(path, what);
     match layout {
         Layout::Field(field) => {
@@ -147,9 +147,9 @@ fn json_rows(path: &Path, text: &str, layout: Layout<'_>) -> Result<Vec<Row>> {
 
 /// Integers that 64 bits do not hold are floats in `rows`. Where a file has an object a line and the column has numbers alone,
 /// `datasets` makes floats of them, too; that is said. Elsewhere it refuses them, or keeps all digits, which `Value` cannot.
-fn check_integers(path: &Path, text: &str, layout: Layout<'_>, rows: &[Row]) -> Result<()> {
+fn check_integers(path: &Path, text: &str, layout: Layout<'_>, rows: &[DataRow]) -> Result<()> {
     for (column, long) in integers::long(text, layout) {
-        let is_number = |row: &Row| matches!(row.get(&column), None | Some(Value::Null | Value::Number(_)));
+        let is_number = |row: &DataRow| matches!(row.get(&column), None | Some(Value::Null | Value::Number(_)));
         if layout != Layout::Lines || !rows.iter().all(is_number) {
             return Err(Error::file(path, long.place(&column) + ", which is not supported here"));
         }
@@ -159,7 +159,7 @@ fn check_integers(path: &Path, text: &str, layout: Layout<'_>, rows: &[Row]) -> 
     Ok(())
 }
 
-fn objects(path: &Path, list: Value) -> Result<Vec<Row>> {
+fn objects(path: &Path, list: Value) -> Result<Vec<DataRow>> {
     let Value::Array(items) = list else { return Err(Error::file(path, "holds no list of objects")) };
     let object = |(number, item): (usize, Value)| match item {
         Value::Object(row) => Ok(row),

@@ -20,7 +20,7 @@ use bitworth_text::template::{Scope, Template, watched};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Docs, Row, file};
+use super::{DataRow, Docs, file};
 
 /// A data map.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,8 @@ impl Entry {
     /// A file that cannot be read; a `where` that no row fits; a template of `set` that fails, with the row.
     pub fn rows(&self) -> Result<Docs> {
         let mut rows = file::read(&self.file, self.field.as_deref())?;
-        let fits = |row: &Row| self.wanted.iter().all(|(key, value)| row.get(key).is_some_and(|own| python::equal(own, value)));
+        let fits =
+            |row: &DataRow| self.wanted.iter().all(|(key, value)| row.get(key).is_some_and(|own| python::equal(own, value)));
         let fail = |what: Message| Error::file(&self.file, what);
         if let Some(key) = self.wanted.keys().find(|key| !rows.iter().any(|row| row.contains_key(*key))) {
             return Err(fail(format!("the map's where.{key}: no row has this field").into()));
@@ -102,7 +103,7 @@ impl Entry {
         if templates.is_empty() {
             return Ok(Docs::new(rows));
         }
-        let compute = move || -> Result<Vec<Row>, Message> {
+        let compute = move || -> Result<Vec<DataRow>, Message> {
             for (number, row) in rows.iter_mut().enumerate() {
                 let scope = Scope::new(row);
                 for (key, maker) in &templates {
@@ -148,7 +149,7 @@ mod tests {
         assert!(map.find("p", None, "test").is_none() && map.find("p", Some("n"), "train").is_none());
         let docs = map.find("p", Some("n"), "test").unwrap().rows().unwrap();
         let expected = json!({"a": false, "s": "y", "label": 0, "word": "y!", "list": ["y"], "k": 3});
-        assert_eq!((docs.rows.len(), Value::Object(Row::clone(&docs.rows[0]))), (1, expected));
+        assert_eq!((docs.rows.len(), Value::Object(DataRow::clone(&docs.rows[0]))), (1, expected));
     }
 
     #[test]

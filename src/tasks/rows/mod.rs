@@ -14,14 +14,12 @@ use std::sync::Arc;
 
 use bitworth_quant::message::{Message, Setting};
 use bitworth_quant::{Error, Result};
-use serde_json::{Map, Value};
+
+pub use bitworth_eval::kinds::DataRow;
 
 use crate::files::config::TaskConfig;
 use data_set::DataSetFiles;
 use map::DataMap;
-
-/// One row: its fields in the order of the file.
-pub type Row = Map<String, Value>;
 
 /// A file that says which local files stand for which data sets: [`DataMap`].
 pub const DATA_MAP: Setting = Setting::new("data_map");
@@ -32,19 +30,19 @@ pub struct Docs {
     /// The columns, in order.
     pub columns: Vec<String>,
     /// The rows; each has every column.
-    pub rows: Vec<Arc<Row>>,
+    pub rows: Vec<Arc<DataRow>>,
 }
 
 impl Docs {
     /// Makes rows alike: every row gets every column, with `null` where it lacks it, and numbers of a column that has floats are
     /// floats.
-    pub fn new(rows: Vec<Row>) -> Self {
+    pub fn new(rows: Vec<DataRow>) -> Self {
         let (columns, rows) = shape::alike(rows);
         Self { columns, rows: rows.into_iter().map(Arc::new).collect() }
     }
 
     /// The rows for which `keep` says so, as `Dataset.filter`.
-    pub fn filter(&self, keep: impl Fn(&Row) -> Result<bool, Message>) -> Result<Self, Message> {
+    pub fn filter(&self, keep: impl Fn(&DataRow) -> Result<bool, Message>) -> Result<Self, Message> {
         let mut rows = Vec::new();
         for row in &self.rows {
             if keep(row)? {
@@ -55,10 +53,10 @@ impl Docs {
     }
 
     /// Adds to every row what `make` says of it, as `Dataset.map`: what is there is replaced in place, new columns come last.
-    pub fn map(&self, make: impl Fn(&Row) -> Result<Row, Message>) -> Result<Self, Message> {
+    pub fn map(&self, make: impl Fn(&DataRow) -> Result<DataRow, Message>) -> Result<Self, Message> {
         let mut rows = Vec::with_capacity(self.rows.len());
         for (number, row) in self.rows.iter().enumerate() {
-            let mut made = Row::clone(row);
+            let mut made = DataRow::clone(row);
             made.extend(make(row).map_err(|what| format!("row {number}: {what}"))?);
             rows.push(made);
         }

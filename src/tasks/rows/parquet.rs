@@ -8,10 +8,10 @@ use polars_io::SerReader;
 use polars_io::prelude::{ParallelStrategy, ParquetReader};
 use serde_json::{Map, Number, Value};
 
-use super::Row;
+use super::DataRow;
 
 /// The rows of a file.
-pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
+pub(super) fn read(path: &Path) -> Result<Vec<DataRow>> {
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
     let wrong = |e: polars::prelude::PolarsError| Error::file(path, format!("is not a readable parquet file: {e}"));
     let frame = ParquetReader::new(file).read_parallel(ParallelStrategy::None).set_rechunk(true).finish().map_err(wrong)?;

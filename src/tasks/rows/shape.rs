@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::Row;
+use super::DataRow;
 
 /// More fields are keys of a dictionary and no columns.
 const MAX_FIELDS: usize = 4096;
@@ -23,7 +23,7 @@ enum Shape {
 }
 
 /// The columns in order of appearance, and the rows with all of them.
-pub(super) fn alike(rows: Vec<Row>) -> (Vec<String>, Vec<Row>) {
+pub(super) fn alike(rows: Vec<DataRow>) -> (Vec<String>, Vec<DataRow>) {
     let mut shape = Shape::Struct(Vec::new());
     for row in &rows {
         let Shape::Struct(fields) = &mut shape else { break };
@@ -35,7 +35,7 @@ pub(super) fn alike(rows: Vec<Row>) -> (Vec<String>, Vec<Row>) {
     (columns, rows)
 }
 
-fn join_fields(fields: &mut Vec<(String, Shape)>, row: &Row) {
+fn join_fields(fields: &mut Vec<(String, Shape)>, row: &DataRow) {
     for (at, (key, value)) in row.iter().enumerate() {
         // Most rows have the same fields in the same order.
         let known = match fields.get(at) {
@@ -82,7 +82,7 @@ fn join(shape: &mut Shape, value: &Value) {
     }
 }
 
-fn fill(mut row: Row, fields: &[(String, Shape)]) -> Row {
+fn fill(mut row: DataRow, fields: &[(String, Shape)]) -> DataRow {
     let same = row.len() == fields.len() && row.keys().zip(fields).all(|(key, (name, _))| key == name);
     if same {
         for ((_, value), (_, shape)) in row.iter_mut().zip(fields) {

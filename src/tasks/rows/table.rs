@@ -7,7 +7,7 @@ use std::path::Path;
 use bitworth_quant::{Error, Result};
 use serde_json::{Map, Number, Value};
 
-use super::Row;
+use super::DataRow;
 use super::integers::{Long, is_long};
 
 /// Texts that pandas takes for nothing (pandas 2, `read_csv`, `na_values`).
@@ -17,7 +17,7 @@ const NOTHING: [&str; 18] = [
 ];
 
 /// The rows of a file whose first line names the columns. `path` is what errors name.
-pub(super) fn read(path: &Path, bytes: impl Read, separator: u8) -> Result<Vec<Row>> {
+pub(super) fn read(path: &Path, bytes: impl Read, separator: u8) -> Result<Vec<DataRow>> {
     let mut reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(bytes);
     let names: Vec<String> = reader.headers().map_err(|e| wrong(path, &e))?.iter().map(str::to_owned).collect();
     let mut records = Vec::new();

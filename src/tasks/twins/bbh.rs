@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::text;
 use crate::filters::{Filter, Ignored, MultiChoice, Pattern, each, known};
-use crate::rows::Row;
+use crate::rows::DataRow;
 
 /// A letter in brackets, or the text of an option that the question lists behind such letters.
 pub(super) fn multi_choice(options: &Map<String, Value>) -> Result<Box<dyn Filter>, Message> {
@@ -47,7 +47,7 @@ pub(super) fn map(options: &Map<String, Value>) -> Result<Box<dyn Filter>, Messa
 }
 
 impl Filter for Mapped {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         each(answers, |_, item| {
             let answer = self.ignored.apply(item.as_str().ok_or_else(|| Message::from("an answer is no text"))?)?;
             let whole = self.whole.find(self.whole.own(), &answer)?.filter(|found| !found.is_empty());
@@ -86,7 +86,7 @@ pub(super) fn number_parse(options: &Map<String, Value>) -> Result<Box<dyn Filte
 }
 
 impl Filter for Numbers {
-    fn apply(&self, answers: Vec<Value>, _: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         each(answers, |_, item| {
             let answer = item.as_str().ok_or_else(|| Message::from("an answer is no text"))?;
             let found = self.pattern.find(self.pattern.own(), answer)?.filter(|found| !found.is_empty());
@@ -188,7 +188,7 @@ pub(super) fn word_sort(options: &Map<String, Value>) -> Result<Box<dyn Filter>,
 }
 
 impl Filter for WordSort {
-    fn apply(&self, answers: Vec<Value>, docs: &[Arc<Row>]) -> Result<Vec<Value>, Message> {
+    fn apply(&self, answers: Vec<Value>, docs: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
         each(answers, |at, item| {
             let doc = docs.get(at).ok_or_else(|| Message::from("there are more answers than documents"))?;
             let input = text(doc, "input")?.split("List:").nth(1).ok_or_else(|| Message::from("the input has no \"List:\""))?;
@@ -224,7 +224,7 @@ mod tests {
     #[track_caller]
     fn check(make: crate::filters::Make, options: Value, input: &str, pairs: &[(&str, &str)]) {
         let filter = make(options.as_object().unwrap()).unwrap();
-        let doc = Arc::new(Row::from_iter([("input".to_owned(), json!(input))]));
+        let doc = Arc::new(DataRow::from_iter([("input".to_owned(), json!(input))]));
         for (answer, expected) in pairs {
             let made = filter.apply(vec![json!([answer])], &[Arc::clone(&doc)]).unwrap();
             assert_eq!(made, [json!([expected])], "{answer}");

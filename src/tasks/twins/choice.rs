@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Module, list, text};
 use crate::random::Random;
-use crate::rows::{Docs, Row};
+use crate::rows::{DataRow, Docs};
 
 /// WikiHow's marks taken out: titles, brackets where `brackets` says so, double spaces once.
 fn clean(text: &str, brackets: bool) -> Result<String, Message> {
@@ -41,12 +41,12 @@ pub(super) fn hellaswag(docs: &Docs, _: &str) -> Result<Docs, Message> {
     })
 }
 
-pub(super) fn fields<const N: usize>(fields: [(&str, Value); N]) -> Row {
+pub(super) fn fields<const N: usize>(fields: [(&str, Value); N]) -> DataRow {
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// The place of the right option.
-pub(super) fn winogrande_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn winogrande_text(doc: &DataRow) -> Result<Value, Message> {
     match text(doc, "answer")? {
         "1" => Ok(0.into()),
         "2" => Ok(1.into()),
@@ -54,23 +54,23 @@ pub(super) fn winogrande_text(doc: &Row) -> Result<Value, Message> {
     }
 }
 
-fn winogrande_parts(doc: &Row) -> Result<(&str, &str), Message> {
+fn winogrande_parts(doc: &DataRow) -> Result<(&str, &str), Message> {
     text(doc, "sentence")?.split_once('_').ok_or_else(|| Message::from("the sentence has no gap `_`"))
 }
 
 /// What stands behind the gap.
-pub(super) fn winogrande_target(doc: &Row) -> Result<Value, Message> {
+pub(super) fn winogrande_target(doc: &DataRow) -> Result<Value, Message> {
     Ok(python::strip(winogrande_parts(doc)?.1).into())
 }
 
 /// What stands before the gap, with each option.
-pub(super) fn winogrande_choice(doc: &Row) -> Result<Value, Message> {
+pub(super) fn winogrande_choice(doc: &DataRow) -> Result<Value, Message> {
     let (before, _) = winogrande_parts(doc)?;
     Ok(json!([format!("{before}{}", text(doc, "option1")?), format!("{before}{}", text(doc, "option2")?)]))
 }
 
 /// The premise without its period, and the word that connects.
-pub(super) fn copa_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn copa_text(doc: &DataRow) -> Result<Value, Message> {
     let word = match text(doc, "question")? {
         "cause" => "because",
         "effect" => "therefore",
@@ -81,7 +81,7 @@ pub(super) fn copa_text(doc: &Row) -> Result<Value, Message> {
     Ok(format!("{} {word}", premise.as_str()).into())
 }
 
-fn copa_option(doc: &Row, name: &str) -> Result<String, Message> {
+fn copa_option(doc: &DataRow, name: &str) -> Result<String, Message> {
     let option = text(doc, name)?;
     let mut rest = option.chars();
     let first = rest.next().ok_or_else(|| Message::from(format!("the field {name:?} is empty")))?;
@@ -89,25 +89,25 @@ fn copa_option(doc: &Row, name: &str) -> Result<String, Message> {
 }
 
 /// The right option.
-pub(super) fn copa_target(doc: &Row) -> Result<Value, Message> {
+pub(super) fn copa_target(doc: &DataRow) -> Result<Value, Message> {
     let is_first = doc.get("label").is_some_and(|label| python::equal(label, &json!(0)));
     Ok(copa_option(doc, if is_first { "choice1" } else { "choice2" })?.into())
 }
 
 /// Both options.
-pub(super) fn copa_choice(doc: &Row) -> Result<Value, Message> {
+pub(super) fn copa_choice(doc: &DataRow) -> Result<Value, Message> {
     Ok(json!([copa_option(doc, "choice1")?, copa_option(doc, "choice2")?]))
 }
 
 /// The problems of a passage of RACE, which are a Python literal.
-fn race_problems(doc: &Row) -> Result<Vec<Row>, Message> {
+fn race_problems(doc: &DataRow) -> Result<Vec<DataRow>, Message> {
     let wrong = || Message::from("the field \"problems\" must be a list of problems, as Python writes it");
     let Some(Value::Array(problems)) = literal::eval(text(doc, "problems")?) else { return Err(wrong()) };
-    let problems: Option<Vec<Row>> = problems.into_iter().map(|problem| problem.as_object().cloned()).collect();
+    let problems: Option<Vec<DataRow>> = problems.into_iter().map(|problem| problem.as_object().cloned()).collect();
     problems.filter(|problems| !problems.is_empty()).ok_or_else(wrong)
 }
 
-fn letter(problem: &Row) -> Result<usize, Message> {
+fn letter(problem: &DataRow) -> Result<usize, Message> {
     let letters = ["A", "B", "C", "D"];
     let answer = text(problem, "answer")?;
     letters
@@ -116,12 +116,12 @@ fn letter(problem: &Row) -> Result<usize, Message> {
         .ok_or_else(|| Message::from(format!("the answer {answer:?} is none of A to D")))
 }
 
-fn option(problem: &Row, at: usize) -> Result<&str, Message> {
+fn option(problem: &DataRow, at: usize) -> Result<&str, Message> {
     list(problem, "options")?.get(at).and_then(Value::as_str).ok_or_else(|| Message::from(format!("option {at} is missing")))
 }
 
 /// The passage with the problems that are answered already, and the last one's question.
-pub(super) fn race_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn race_text(doc: &DataRow) -> Result<Value, Message> {
     let problems = race_problems(doc)?;
     let mut made = format!("Article: {}\n\n", text(doc, "article")?);
     for problem in &problems[..problems.len() - 1] {
@@ -137,32 +137,32 @@ pub(super) fn race_text(doc: &Row) -> Result<Value, Message> {
 }
 
 /// The place of the right option of the last problem.
-pub(super) fn race_target(doc: &Row) -> Result<Value, Message> {
+pub(super) fn race_target(doc: &DataRow) -> Result<Value, Message> {
     let problems = race_problems(doc)?;
     Ok(letter(&problems[problems.len() - 1])?.into())
 }
 
 /// The options of the last problem.
-pub(super) fn race_choice(doc: &Row) -> Result<Value, Message> {
+pub(super) fn race_choice(doc: &DataRow) -> Result<Value, Message> {
     let problems = race_problems(doc)?;
     (0..4).map(|at| option(&problems[problems.len() - 1], at).map(Value::from)).collect()
 }
 
 /// The choices, which are a Python literal.
-pub(super) fn musr_choice(doc: &Row) -> Result<Value, Message> {
+pub(super) fn musr_choice(doc: &DataRow) -> Result<Value, Message> {
     let choices = literal::eval(text(doc, "choices")?);
     choices.filter(Value::is_array).ok_or_else(|| Message::from("the field \"choices\" must be a list, as Python writes it"))
 }
 
 /// The story, the question and the numbered choices.
-pub(super) fn musr_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn musr_text(doc: &DataRow) -> Result<Value, Message> {
     let choices = musr_choice(doc)?;
     let lines = choices.as_array().into_iter().flatten().zip(1..).map(|(choice, n)| format!("{n} - {}\n", python::str(choice)));
     Ok(format!("{}\n\n{}\n\n{}\nAnswer:", text(doc, "narrative")?, text(doc, "question")?, lines.collect::<String>()).into())
 }
 
 /// The letters of as many choices as there are.
-pub(super) fn mmlu_pro_letters(doc: &Row) -> Result<Value, Message> {
+pub(super) fn mmlu_pro_letters(doc: &DataRow) -> Result<Value, Message> {
     (0..list(doc, "options")?.len()).map(|at| capital(at).map(|letter| Value::from(letter.to_string()))).collect()
 }
 
@@ -171,7 +171,7 @@ pub(super) fn capital(at: usize) -> Result<char, Message> {
 }
 
 /// The question with lettered choices, all of them.
-pub(super) fn mmlu_pro_letters_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn mmlu_pro_letters_text(doc: &DataRow) -> Result<Value, Message> {
     let mut made = format!("{}\n", text(doc, "question")?);
     for (at, choice) in list(doc, "options")?.iter().enumerate() {
         made += &format!("{}. {}\n", capital(at)?, python::str(choice));
@@ -180,7 +180,7 @@ pub(super) fn mmlu_pro_letters_text(doc: &Row) -> Result<Value, Message> {
 }
 
 /// The question with at most ten lettered choices, and how an answer begins.
-pub(super) fn mmlu_pro_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn mmlu_pro_text(doc: &DataRow) -> Result<Value, Message> {
     let mut made = format!("Question:\n{}\nOptions:\n", text(doc, "question")?);
     for (at, choice) in list(doc, "options")?.iter().take(10).enumerate() {
         made += &format!(
@@ -193,7 +193,7 @@ pub(super) fn mmlu_pro_text(doc: &Row) -> Result<Value, Message> {
 }
 
 /// A shot's reasoning, without how it begins.
-pub(super) fn mmlu_pro_shot_target(doc: &Row) -> Result<Value, Message> {
+pub(super) fn mmlu_pro_shot_target(doc: &DataRow) -> Result<Value, Message> {
     Ok(text(doc, "cot_content")?.replace("A: Let's think step by step. ", "").into())
 }
 
@@ -213,7 +213,7 @@ fn gpqa(docs: &Docs, brackets: bool, as_list: bool) -> Result<Docs, Message> {
             vec![option("Incorrect Answer 1")?, option("Incorrect Answer 2")?, option("Incorrect Answer 3")?, right.clone()];
         random.borrow_mut().shuffle(&mut choices);
         let gold = choices.iter().position(|choice| *choice == right).unwrap_or_default();
-        let mut made = Row::new();
+        let mut made = DataRow::new();
         for (choice, n) in choices.iter().zip(1..) {
             made.insert(format!("choice{n}"), choice.as_str().into());
         }
@@ -284,7 +284,7 @@ pub(super) fn okapi_truthfulqa(module: &Module, docs: &Docs) -> Result<Docs, Mes
 mod tests {
     use super::*;
 
-    fn doc(value: Value) -> Row {
+    fn doc(value: Value) -> DataRow {
         value.as_object().unwrap().clone()
     }
 
@@ -333,7 +333,7 @@ mod tests {
         let row = |n: usize| {
             let text = |kind: &str| format!("{kind} [{n}] answer");
             let names = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"];
-            names.map(|name| (name.to_owned(), Value::from(text(name)))).into_iter().collect::<Row>()
+            names.map(|name| (name.to_owned(), Value::from(text(name)))).into_iter().collect::<DataRow>()
         };
         let docs = Docs::new((0..24).map(row).collect());
         for (brackets, made) in [(false, gpqa_plain(&docs, "")), (true, gpqa_brackets(&docs, ""))] {

@@ -6,7 +6,7 @@ use bitworth_quant::message::Message;
 use bitworth_text::python;
 use serde_json::Value;
 
-use crate::rows::{Docs, Row};
+use crate::rows::{DataRow, Docs};
 
 /// Rows in whose field stands this text.
 fn with(docs: &Docs, field: &str, wanted: impl Fn(&str) -> bool) -> Result<Docs, Message> {
@@ -66,7 +66,7 @@ pub(super) fn mmlusr(docs: &Docs, _: &str) -> Result<Docs, Message> {
         };
         let choices: Value = ["choice1", "choice2", "choice3", "choice4"].into_iter().map(field).collect::<Result<_, _>>()?;
         let answer = python::str(&field("answer")?);
-        Ok(Row::from_iter([("choices".to_owned(), choices), ("answer".to_owned(), python::strip(&answer).into())]))
+        Ok(DataRow::from_iter([("choices".to_owned(), choices), ("answer".to_owned(), python::strip(&answer).into())]))
     })
 }
 
@@ -82,12 +82,12 @@ pub(super) fn llama_mmlu(docs: &Docs, language: &str, subject: &str) -> Result<D
 }
 
 /// Question, choices and answer of a row whose choices stand in the fields A, B and so on.
-fn of_letters(doc: &Row, letters: &[&str]) -> Result<Row, Message> {
+fn of_letters(doc: &DataRow, letters: &[&str]) -> Result<DataRow, Message> {
     let field = |name: &str| doc.get(name).cloned().ok_or_else(|| Message::from(format!("the field {name:?} is missing")));
     let choices: Value = letters.iter().map(|letter| field(letter)).collect::<Result<_, _>>()?;
     let gold = letters.iter().position(|letter| doc.get("answer").is_some_and(|answer| answer == letter));
     let gold = gold.ok_or_else(|| Message::from("the answer is the letter of no choice"))?;
-    Ok(Row::from_iter([
+    Ok(DataRow::from_iter([
         ("questions".to_owned(), field("question")?),
         ("choices".to_owned(), choices),
         ("goal".to_owned(), gold.into()),
@@ -124,7 +124,7 @@ pub(super) fn arithmetic(docs: &Docs, _: &str) -> Result<Docs, Message> {
         let context = python::strip(super::text(doc, "context")?).replace("\n\n", "\n");
         let context = context.replace("Q:", "Question:").replace("A:", "Answer:");
         let completion = doc.get("completion").cloned().ok_or_else(|| Message::from("the field \"completion\" is missing"))?;
-        Ok(Row::from_iter([("context".to_owned(), context.into()), ("completion".to_owned(), completion)]))
+        Ok(DataRow::from_iter([("context".to_owned(), context.into()), ("completion".to_owned(), completion)]))
     })
 }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn rows_are_chosen_by_what_the_function_is_called_after() {
         let docs = |field: &str, values: &[&str]| {
-            Docs::new(values.iter().map(|value| Row::from_iter([(field.to_owned(), json!(value))])).collect())
+            Docs::new(values.iter().map(|value| DataRow::from_iter([(field.to_owned(), json!(value))])).collect())
         };
         let count = |docs: Result<Docs, Message>| docs.unwrap().rows.len();
         assert_eq!(count(global_mmlu_subject(&docs("subject", &["anatomy", "law"]), "anatomy")), 1);

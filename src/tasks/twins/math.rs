@@ -7,7 +7,7 @@ use bitworth_text::python;
 use serde_json::{Value, json};
 
 use super::{Figures, text};
-use crate::rows::{Docs, Row};
+use crate::rows::{DataRow, Docs};
 
 /// Where the source's Python would raise an exception and go on with the texts as they are.
 struct Raised;
@@ -16,12 +16,12 @@ struct Raised;
 pub(super) fn hendrycks_docs(docs: &Docs, _: &str) -> Result<Docs, Message> {
     docs.map(|doc| {
         let answer = boxed(text(doc, "solution")?)?;
-        Ok(Row::from_iter([("answer".to_owned(), answer.into())]))
+        Ok(DataRow::from_iter([("answer".to_owned(), answer.into())]))
     })
 }
 
 /// Whether the answer, or what stands in it between dollar signs, is the solution's.
-pub(super) fn hendrycks_results(doc: &Row, answers: &[Value]) -> Result<Figures, Message> {
+pub(super) fn hendrycks_results(doc: &DataRow, answers: &[Value]) -> Result<Figures, Message> {
     let answer = answers.first().and_then(Value::as_str).ok_or_else(|| Message::from("the answer must be a text"))?;
     let given = match (answer.find('$'), answer.rfind('$')) {
         (Some(first), Some(last)) if first < last => &answer[first + 1..last],

@@ -16,6 +16,7 @@ mod rolling;
 mod spans;
 mod subjects;
 
+use bitworth_quant::hex::hex;
 use bitworth_quant::message::Message;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -29,13 +30,13 @@ pub use module::Module;
 use crate::files::yaml::Function;
 use crate::filters::Make;
 use crate::metrics::classes;
-use crate::rows::{Docs, Row};
+use crate::rows::{DataRow, Docs};
 
 /// A figure of a document, under the name of its metric.
 pub type Figures = Vec<(String, Value)>;
 
 /// Makes a question, an answer or the choices of a document.
-pub type MakeField = Box<dyn Fn(&Row) -> Result<Value, Message> + Send + Sync>;
+pub type MakeField = Box<dyn Fn(&DataRow) -> Result<Value, Message> + Send + Sync>;
 
 /// What a Python function does.
 #[derive(Clone, Copy)]
@@ -43,13 +44,13 @@ pub enum Twin {
     /// Makes documents of rows; the text is what `*` stands for in the function's name.
     Docs(fn(&Docs, &str) -> Result<Docs, Message>),
     /// Makes a question, an answer or the choices of a document.
-    Field(fn(&Row) -> Result<Value, Message>),
+    Field(fn(&DataRow) -> Result<Value, Message>),
     /// The same with texts that stand in the function's module.
     FieldOf(fn(&Module) -> Result<MakeField, Message>),
     /// Makes documents of rows with texts that stand in the function's module.
     DocsOf(fn(&Module, &Docs) -> Result<Docs, Message>),
     /// Judges the filtered answers to a document's requests.
-    Results(fn(&Row, &[Value]) -> Result<Figures, Message>),
+    Results(fn(&DataRow, &[Value]) -> Result<Figures, Message>),
     /// Makes one figure of all documents' figures.
     Aggregation(fn(&[Value]) -> Result<f64, Message>),
     /// A step of a filter with these options.
@@ -410,19 +411,18 @@ fn hash(path: &PathBuf) -> Option<String> {
     if let Some(hash) = known.get(path) {
         return hash.clone();
     }
-    let hash =
-        std::fs::read(path).ok().map(|bytes| Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect::<String>());
+    let hash = std::fs::read(path).ok().map(|bytes| hex(&Sha256::digest(&bytes)));
     known.insert(path.clone(), hash.clone());
     hash
 }
 
 /// The text in a field of a document.
-fn text<'a>(doc: &'a Row, name: &str) -> Result<&'a str, Message> {
+fn text<'a>(doc: &'a DataRow, name: &str) -> Result<&'a str, Message> {
     doc.get(name).and_then(Value::as_str).ok_or_else(|| Message::from(format!("the field {name:?} must be a text")))
 }
 
 /// The list in a field of a document.
-fn list<'a>(doc: &'a Row, name: &str) -> Result<&'a Vec<Value>, Message> {
+fn list<'a>(doc: &'a DataRow, name: &str) -> Result<&'a Vec<Value>, Message> {
     doc.get(name).and_then(Value::as_array).ok_or_else(|| Message::from(format!("the field {name:?} must be a list")))
 }
 

@@ -10,7 +10,7 @@ use bitworth_text::python::{self, re::Regex};
 use serde_json::{Value, json};
 
 use super::{Figures, text};
-use crate::rows::{Docs, Row};
+use crate::rows::{DataRow, Docs};
 
 /// Python's `string.punctuation`.
 const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
@@ -63,7 +63,7 @@ pub(super) fn drop_docs(docs: &Docs, _: &str) -> Result<Docs, Message> {
             }
         }
         let id = ("id".to_owned(), field("query_id")?);
-        Ok(Row::from_iter([
+        Ok(DataRow::from_iter([
             id,
             ("passage".to_owned(), field("passage")?),
             ("question".to_owned(), field("question")?),
@@ -84,7 +84,7 @@ fn drop_answer(answer: &Value) -> Value {
 }
 
 /// The best exact match and F1 over the right answers.
-pub(super) fn drop_results(doc: &Row, answers: &[Value]) -> Result<Figures, Message> {
+pub(super) fn drop_results(doc: &DataRow, answers: &[Value]) -> Result<Figures, Message> {
     let spans = |value: &Value| match value {
         Value::Array(items) => items.iter().map(python::str).collect::<Vec<_>>(),
         one => vec![python::str(one)],
@@ -140,13 +140,13 @@ fn bag_f1(given: &str, gold: &str) -> f64 {
     if precision == 0.0 && recall == 0.0 { 0.0 } else { 2.0 * precision * recall / (precision + recall) }
 }
 
-fn turns<'a>(doc: &'a Row, name: &str) -> Result<&'a Vec<Value>, Message> {
+fn turns<'a>(doc: &'a DataRow, name: &str) -> Result<&'a Vec<Value>, Message> {
     let turns = doc.get(name).and_then(|turns| turns.get("input_text")).and_then(Value::as_array);
     turns.ok_or_else(|| Message::from(format!("the field {name:?} must have a list \"input_text\"")))
 }
 
 /// The story, the questions and answers so far, the last question.
-pub(super) fn coqa_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn coqa_text(doc: &DataRow) -> Result<Value, Message> {
     let (questions, answers) = (turns(doc, "questions")?, turns(doc, "answers")?);
     let answers = &answers[..answers.len().saturating_sub(1)];
     let mut made = format!("{}\n\n", text(doc, "story")?);
@@ -161,7 +161,7 @@ pub(super) fn coqa_text(doc: &Row) -> Result<Value, Message> {
 }
 
 /// The answer to the last question, and other people's that are different.
-pub(super) fn coqa_target(doc: &Row) -> Result<Value, Message> {
+pub(super) fn coqa_target(doc: &DataRow) -> Result<Value, Message> {
     let turn = turns(doc, "questions")?.len().checked_sub(1).ok_or_else(|| Message::from("there is no question"))?;
     let at = |list: &Vec<Value>| list.get(turn).map(python::str).ok_or_else(|| Message::from("an answer is missing"));
     let mut answers = vec![at(turns(doc, "answers")?)?];
@@ -176,7 +176,7 @@ pub(super) fn coqa_target(doc: &Row) -> Result<Value, Message> {
 }
 
 /// Exact match and F1 against all right answers but one, each left out in turn.
-pub(super) fn coqa_results(doc: &Row, answers: &[Value]) -> Result<Figures, Message> {
+pub(super) fn coqa_results(doc: &DataRow, answers: &[Value]) -> Result<Figures, Message> {
     let Value::Array(golds) = coqa_target(doc)? else { return Err("there is no right answer".into()) };
     let golds: Vec<String> = golds.iter().map(python::str).collect();
     let given = answers.first().and_then(Value::as_str).ok_or_else(|| Message::from("the answer must be a text"))?;

@@ -6,10 +6,10 @@ use bitworth_quant::message::Message;
 use serde_json::{Value, json};
 
 use super::Figures;
-use crate::rows::Row;
+use crate::rows::DataRow;
 
 /// The share of the probability of all answers that true ones have.
-pub(super) fn truthfulqa_mc2(doc: &Row, answers: &[Value]) -> Result<Figures, Message> {
+pub(super) fn truthfulqa_mc2(doc: &DataRow, answers: &[Value]) -> Result<Figures, Message> {
     let labels = doc.get("mc2_targets").and_then(|targets| targets.get("labels")).and_then(Value::as_array);
     let labels = labels
         .filter(|labels| labels.len() == answers.len())

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Figures, text};
 use crate::metrics::count_words;
-use crate::rows::Row;
+use crate::rows::DataRow;
 
 /// Texts and what stands in their place, in the order of application.
 const BEFORE: [(&str, &str); 11] = [
@@ -84,27 +84,27 @@ fn results(text: &str, answers: &[Value]) -> Result<Figures, Message> {
 }
 
 /// A page of WikiText.
-pub(super) fn wikitext_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn wikitext_text(doc: &DataRow) -> Result<Value, Message> {
     detokenize(text(doc, "page")?)
 }
 
 /// What its log-likelihood is divided by.
-pub(super) fn wikitext_results(doc: &Row, answers: &[Value]) -> Result<Figures, Message> {
+pub(super) fn wikitext_results(doc: &DataRow, answers: &[Value]) -> Result<Figures, Message> {
     results(text(doc, "page")?, answers)
 }
 
 /// A text of C4.
-pub(super) fn c4_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn c4_text(doc: &DataRow) -> Result<Value, Message> {
     detokenize(text(doc, "text")?)
 }
 
 /// What its log-likelihood is divided by.
-pub(super) fn c4_results(doc: &Row, answers: &[Value]) -> Result<Figures, Message> {
+pub(super) fn c4_results(doc: &DataRow, answers: &[Value]) -> Result<Figures, Message> {
     results(text(doc, "text")?, answers)
 }
 
 /// Paloma's text.
-pub(super) fn paloma_text(doc: &Row) -> Result<Value, Message> {
+pub(super) fn paloma_text(doc: &DataRow) -> Result<Value, Message> {
     doc.get("text").map(|text| python::str(text).into()).ok_or_else(|| Message::from("the field \"text\" is missing"))
 }
 
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn words_and_bytes_are_counted_before() {
-        let doc = Row::from_iter([("page".to_owned(), json!(" a é\n"))]);
+        let doc = DataRow::from_iter([("page".to_owned(), json!(" a é\n"))]);
         let figures = wikitext_results(&doc, &[json!(-3.5)]).unwrap();
         assert_eq!(figures[0], ("word_perplexity".to_owned(), json!([-3.5, 4])));
         assert_eq!(figures[2], ("bits_per_byte".to_owned(), json!([-3.5, 6])));

@@ -12,27 +12,27 @@ use serde_json::Value;
 use super::choice::{capital, fields};
 use super::module::{Module, filled};
 use super::{MakeField, list, text};
-use crate::rows::{Docs, Row};
+use crate::rows::{DataRow, Docs};
 
 /// The options that MMLU-ProX has at most.
 const MAX_OPTIONS: usize = 10;
 
 /// A field that must be there, as Python prints it.
-fn printed(doc: &Row, name: &str) -> Result<String, Message> {
+fn printed(doc: &DataRow, name: &str) -> Result<String, Message> {
     Ok(python::str(field(doc, name)?))
 }
 
-fn field<'a>(doc: &'a Row, name: &str) -> Result<&'a Value, Message> {
+fn field<'a>(doc: &'a DataRow, name: &str) -> Result<&'a Value, Message> {
     doc.get(name).ok_or_else(|| Message::from(format!("the field {name:?} is missing")))
 }
 
 /// Whether Python takes the field for nothing.
-fn is_nothing(doc: &Row, name: &str) -> Result<bool, Message> {
+fn is_nothing(doc: &DataRow, name: &str) -> Result<bool, Message> {
     Ok(matches!(field(doc, name)?, Value::Null) || field(doc, name)?.as_str() == Some(""))
 }
 
 /// The place of an answer's letter.
-fn place(doc: &Row, letters: usize) -> Result<usize, Message> {
+fn place(doc: &DataRow, letters: usize) -> Result<usize, Message> {
     let answer = text(doc, "answer")?;
     let found = (0..letters).find(|at| capital(*at).is_ok_and(|letter| answer.chars().eq([letter])));
     found.ok_or_else(|| format!("the answer {answer:?} is none of the first {letters} letters").into())
@@ -49,7 +49,7 @@ fn prox_words(module: &Module) -> Result<[String; 4], Message> {
     }
 }
 
-fn prox_begin(doc: &Row, question: &str, options: &str) -> Result<String, Message> {
+fn prox_begin(doc: &DataRow, question: &str, options: &str) -> Result<String, Message> {
     let mut made = format!("{question}\n{}\n{options}\n", text(doc, "question")?);
     for at in 0..MAX_OPTIONS {
         let option = field(doc, &format!("option_{at}"))?;
@@ -75,23 +75,23 @@ pub(super) fn mmlu_prox_shot(module: &Module) -> Result<MakeField, Message> {
     }))
 }
 
-fn label(doc: &Row, names: [&str; 3]) -> Result<Value, Message> {
+fn label(doc: &DataRow, names: [&str; 3]) -> Result<Value, Message> {
     let at = field(doc, "label")?.as_u64().and_then(|at| names.get(at as usize).copied());
     at.map(Value::from).ok_or_else(|| Message::from("the label must be 0, 1 or 2"))
 }
 
 /// AfriXNLI's labels in words.
-pub(super) fn entailment(doc: &Row) -> Result<Value, Message> {
+pub(super) fn entailment(doc: &DataRow) -> Result<Value, Message> {
     label(doc, ["entailment", "neutral", "contradiction"])
 }
 
 /// The same in other words.
-pub(super) fn neither(doc: &Row) -> Result<Value, Message> {
+pub(super) fn neither(doc: &DataRow) -> Result<Value, Message> {
     label(doc, ["True", "Neither", "False"])
 }
 
 /// The same as the fifth prompt has them.
-pub(super) fn inconclusive(doc: &Row) -> Result<Value, Message> {
+pub(super) fn inconclusive(doc: &DataRow) -> Result<Value, Message> {
     label(doc, ["true", "false", "inconclusive"])
 }
 
@@ -105,7 +105,7 @@ pub(super) fn afrixnli_text(module: &Module) -> Result<MakeField, Message> {
 }
 
 /// AfriMMLU's choices, which its rows have as a Python literal.
-pub(super) fn afrimmlu_choice(doc: &Row) -> Result<Value, Message> {
+pub(super) fn afrimmlu_choice(doc: &DataRow) -> Result<Value, Message> {
     literal::eval(text(doc, "choices")?).ok_or_else(|| Message::from("the choices are no Python literal"))
 }
 
@@ -205,7 +205,7 @@ pub(super) fn greek_choice(module: &Module) -> Result<MakeField, Message> {
 }
 
 /// The Latin letters of a document's choices, five at most.
-pub(super) fn letters(doc: &Row) -> Result<Value, Message> {
+pub(super) fn letters(doc: &DataRow) -> Result<Value, Message> {
     let count = list(doc, "choices")?.len();
     match count {
         0..=5 => (0..count).map(|at| Ok(Value::from(capital(at)?.to_string()))).collect(),
@@ -267,7 +267,7 @@ pub(super) fn arabicmmlu_text(module: &Module) -> Result<MakeField, Message> {
 }
 
 /// ArabicMMLU's choices: the letters of the options that are there.
-pub(super) fn arabicmmlu_choice(doc: &Row) -> Result<Value, Message> {
+pub(super) fn arabicmmlu_choice(doc: &DataRow) -> Result<Value, Message> {
     let mut letters = Vec::new();
     for (at, name) in OPTIONS.iter().enumerate() {
         if !is_nothing(doc, name)? {
@@ -283,7 +283,7 @@ pub(super) fn aradice_mmlu(module: &Module, docs: &Docs) -> Result<Docs, Message
     let (labels, letters) = (module.texts("alpa_ar = ")?, module.texts("all_choices = ")?);
     let (levels, countries) = (module.value("level_ar = ")?, module.value("country_ar = ")?);
     let subjects = module.value("subject_ar = ")?;
-    let word = |words: &Value, doc: &Row, name: &str| {
+    let word = |words: &Value, doc: &DataRow, name: &str| {
         let key = text(doc, name)?;
         let found = words.get(key).and_then(Value::as_str).map(str::to_owned);
         found.ok_or_else(|| Message::from(format!("the field {name:?} has the unknown value {key:?}")))

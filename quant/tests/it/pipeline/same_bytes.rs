@@ -3,6 +3,7 @@
 use bitworth_quant::DType;
 use bitworth_quant::checkpoint::{Tensor, TensorBytes};
 use bitworth_quant::gguf::{GgufFile, Metadata};
+use bitworth_quant::hex::hex;
 use bitworth_quant::quantize::{QuantizeOptions, Source, encode_tensor};
 use sha2::{Digest, Sha256};
 
@@ -41,7 +42,7 @@ fn neither_threads_nor_memory_change_the_bytes_hashes_and_reports() {
             let made = pool.install(|| run(&source, &outputs, &options)).unwrap();
             for made in &made {
                 let bytes = std::fs::read(&made.path).unwrap();
-                let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+                let hash = hex(&Sha256::digest(&bytes));
                 assert_eq!(made.files[0].sha256.as_ref(), Some(&hash));
                 assert_eq!((made.bytes, made.files[0].bytes), (bytes.len() as u64, bytes.len() as u64));
             }
@@ -73,7 +74,7 @@ fn the_hash_of_a_file_that_is_not_written_in_order_is_that_of_the_file() {
     let [first, mut second] = ["a", "b"].map(|name| output_of(&source, &dir.path().join(name), fitting(DType::F16)));
     second.plan.entries.reverse();
     let made = run(&source, &[first, second], &QuantizeOptions { sha256: true, ..QuantizeOptions::default() }).unwrap();
-    let hash: String = Sha256::digest(std::fs::read(&made[1].path).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+    let hash = hex(&Sha256::digest(std::fs::read(&made[1].path).unwrap()));
     assert_eq!(made[1].files[0].sha256.as_ref(), Some(&hash));
 }
 

@@ -1,12 +1,13 @@
 //! What llama.cpp's converter wrote, as the oracle's manifests record it. Absent: tensors.
 
 use bitworth_quant::gguf::{Array, Metadata, Value};
+use bitworth_quant::hex::hex;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 /// In hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// A metadata value as the manifests describe it.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bitworth_quant::hex::hex;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -44,10 +45,6 @@ fn sibling(name: &str, bytes: &[u8]) -> Value {
             "lfs": {"sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 135}}),
         false => json!({"rfilename": name, "size": bytes.len(), "blobId": git_hash(bytes)}),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub fn git_hash(content: &[u8]) -> String {

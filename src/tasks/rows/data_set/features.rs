@@ -7,7 +7,7 @@ use bitworth_quant::message::Message;
 use serde_json::{Map, Number, Value};
 
 use crate::files::yaml::Node;
-use crate::rows::Row;
+use crate::rows::DataRow;
 
 /// The columns of a configuration with their types, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +48,8 @@ impl Features {
     ///
     /// # Errors
     /// A column that the card does not name, a value that does not fit its column: with the row.
-    pub(super) fn cast(&self, rows: Vec<Row>) -> Result<Vec<Row>, Message> {
-        let one = |(number, mut row): (usize, Row)| -> Result<Row, Message> {
+    pub(super) fn cast(&self, rows: Vec<DataRow>) -> Result<Vec<DataRow>, Message> {
+        let one = |(number, mut row): (usize, DataRow)| -> Result<DataRow, Message> {
             if let Some(odd) = row.keys().find(|key| !self.0.iter().any(|(name, _)| name == *key)) {
                 return Err(format!("row {number} has the column {odd:?}, which its card does not name").into());
             }

@@ -23,7 +23,7 @@ use bitworth_quant::message::Message;
 use serde_json::{Map, Value};
 
 use super::file::{self, Kind, MAX_BYTES};
-use super::{Docs, Row};
+use super::{DataRow, Docs};
 use crate::files::config::TaskConfig;
 use card::{Card, Config, DEFAULT, listed, unknown_config};
 use converted::{CONVERTED, Converted};
@@ -374,7 +374,7 @@ impl<'a> Repository<'a> {
         once.sort_unstable();
         once.dedup();
         let places = self.fetch(&once)?;
-        let mut rows: Vec<Row> = Vec::new();
+        let mut rows: Vec<DataRow> = Vec::new();
         for path in &paths {
             let place = once.binary_search(path).ok().and_then(|at| places.get(at));
             let place = place.ok_or_else(|| Message::from(format!("the file {path} was not fetched")))?;

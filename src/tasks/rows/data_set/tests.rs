@@ -31,7 +31,7 @@ impl Shelf {
     }
 
     fn rows(&self, name: Option<&str>, split: &str, kwargs: Value) -> Result<Vec<Value>, String> {
-        self.docs(name, split, kwargs).map(|docs| docs.rows.iter().map(|row| Value::Object(Row::clone(row))).collect())
+        self.docs(name, split, kwargs).map(|docs| docs.rows.iter().map(|row| Value::Object(DataRow::clone(row))).collect())
     }
 
     fn docs(&self, name: Option<&str>, split: &str, kwargs: Value) -> Result<Docs, String> {
@@ -251,7 +251,7 @@ fn columns_have_the_types_of_the_card() {
         for kwargs in [Value::Null, json!({"data_files": "*.csv"})] {
             let docs = shelf.docs(None, "train", kwargs).unwrap();
             assert_eq!(docs.columns, ["i", "x", "f"]);
-            let rows = docs.rows.iter().map(|row| Value::Object(Row::clone(row))).collect::<Vec<_>>();
+            let rows = docs.rows.iter().map(|row| Value::Object(DataRow::clone(row))).collect::<Vec<_>>();
             assert_eq!(rows, [json!({"i": "7", "x": 1.0, "f": "1"}), json!({"i": "10", "x": 2.0, "f": "2.5"})]);
         }
     }

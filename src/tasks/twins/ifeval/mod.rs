@@ -21,7 +21,7 @@ use bitworth_text::python::{self, re::Regex};
 use serde_json::{Map, Value};
 
 use super::Figures;
-use crate::rows::Row;
+use crate::rows::DataRow;
 
 /// The kinds whose verdicts are not always lm-evaluation-harness's.
 pub const APPROXIMATE: [&str; 5] = [
@@ -333,7 +333,7 @@ struct Instruction {
     exact: bool,
 }
 
-fn instructions(doc: &Row) -> Result<Vec<Instruction>, Message> {
+fn instructions(doc: &DataRow) -> Result<Vec<Instruction>, Message> {
     let (names, options) = (super::list(doc, "instruction_id_list")?, super::list(doc, "kwargs")?);
     if options.len() < names.len() {
         return Err(format!("{} instructions have {} mappings in \"kwargs\"", names.len(), options.len()).into());
@@ -374,7 +374,7 @@ fn followed(instructions: &[Instruction], answers: &[String]) -> Result<Vec<bool
 }
 
 /// The figures of a document, strict and loose, by prompt and by instruction.
-pub(super) fn results(doc: &Row, answers: &[Value]) -> Result<Figures, Message> {
+pub(super) fn results(doc: &DataRow, answers: &[Value]) -> Result<Figures, Message> {
     static SAID: Once = Once::new();
     let answer = answers.first().and_then(Value::as_str).ok_or_else(|| Message::from("there is no answer"))?;
     let instructions = instructions(doc)?;

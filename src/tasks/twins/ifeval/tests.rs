@@ -49,8 +49,8 @@ fn kinds_that_are_approximate_are_known() {
     assert_eq!(KINDS.iter().filter(|kind| !is_approximate(kind.name)).count(), 20);
 }
 
-fn doc(ids: &[&str], kwargs: Value) -> Row {
-    Row::from_iter([("instruction_id_list".to_owned(), json!(ids)), ("kwargs".to_owned(), kwargs)])
+fn doc(ids: &[&str], kwargs: Value) -> DataRow {
+    DataRow::from_iter([("instruction_id_list".to_owned(), json!(ids)), ("kwargs".to_owned(), kwargs)])
 }
 
 #[test]
