@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What files of the same size lose: llama-quantize with llama-imatrix's matrix against `bitworth quantize --fit`, both from one
-# text, judged by llama-perplexity --kl-divergence on other texts, and by `bitworth compare` with paired intervals. Fails where
+# text, judged by llama-perplexity --kl-divergence on other texts, and by `bitworth compare` with intervals. Fails where
 # the files differ in a tensor's name, type, shape or size, in a key that is not of bitworth, in the value of a key that both
 # have, or in size by more than bitworth's own keys take. Prints Markdown tables.
 #   benches/quality_against_llama_cpp.sh MODEL CALIBRATION_TEXT TEXT[,TEXT...] LLAMA_BIN_FOLDER
@@ -120,10 +120,9 @@ for text in "${all_texts[@]}"; do
             "$(figure "$work/theirs.log" 'Same top p') % | $(figure "$work/ours.log" 'Same top p') % |"
     done
     echo
-    echo "$(basename "$text"), by bitworth, paired:"
-    for type in $types; do
-        echo
-        "$bitworth" compare "$model" "$(theirs "$type")" "$(ours "$type")" --text "$text" --ctx "$ctx" \
-            --chunks "$eval_chunks" --device cpu --quiet
-    done
+    echo "$(basename "$text"), by bitworth:"
+    echo
+    files=()
+    for type in $types; do files+=("$(theirs "$type")" "$(ours "$type")"); done
+    "$bitworth" compare "$model" "${files[@]}" --text "$text" --ctx "$ctx" --chunks "$eval_chunks" --device cpu --quiet
 done
