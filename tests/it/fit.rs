@@ -529,7 +529,7 @@ fn lanes_are_fitted_as_files_are() {
     // A text that weights were fitted to is no test of them, and is flagged: of this job's, and of files.
     let on_itself = common::run(dir, &[&["compare", "demo-model", "f.gguf", "--text", "data/calib.txt"], &text[..]].concat());
     let message = String::from_utf8_lossy(&on_itself.stderr).into_owned();
-    assert!(on_itself.status.success() && message.contains("the weights of f.gguf were fitted to it"), "{message}");
+    assert!(on_itself.status.success() && message.contains("the weights of f were fitted to it"), "{message}");
     let alone = common::run(dir, &[&["perplexity", "f.gguf", "--text", "data/calib.txt"], &text[..]].concat());
     let message = String::from_utf8_lossy(&alone.stderr).into_owned();
     assert!(alone.status.success() && message.contains("were fitted to it"), "{message}");

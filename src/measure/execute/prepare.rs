@@ -283,7 +283,8 @@ fn overlaps(tasks: &[Questions], name: &str) -> Result<Vec<Message>> {
     Ok(tasks.iter().filter_map(one).collect())
 }
 
-/// Texts that weights were fitted to, in this job, in the model or in a candidate's file. Losses there say nothing about other texts.
+/// Texts that weights were fitted to, in this job, in the model or in a candidate's file. Losses there say nothing about other
+/// texts.
 fn fit_overlaps(walks: &[Walk], fit: Option<&FitText>, model: &Checkpoint, candidates: &[Lane]) -> Vec<Message> {
     let own = fit.into_iter().map(|text| ("the weights of +fit".to_owned(), text.sha256.clone()));
     let reference = std::iter::once((format!("the weights of {}", model.name()), fit::texts_of(model)));
