@@ -123,7 +123,7 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     let judged = args.text.as_deref().map(|text| Judged { args, text, origin: &table.origin, session, warnings: &warnings });
     let judge = judged.as_ref().map(|judged| |candidates: &[&Candidate]| judged.losses(candidates));
     let judge = judge.as_ref().map(|judge| judge as Judge<'_, anyhow::Error>);
-    let Chosen { tried, taken, verdict } = match (args.max_kld, judge) {
+    let Chosen { tried, taken, ruling } = match (args.max_kld, judge) {
         (Some(most), Some(judge)) => trial.below(most, judge)?,
         _ => trial.at(target, judge)?,
     };
@@ -132,7 +132,7 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     if let Some(lines) = &args.tensor_type_file {
         write_whole(lines, tensor_types(allocator.units(), &candidate.plan).as_bytes())?;
     }
-    let (note, outcome) = describe(verdict, &base.name, args.max_kld);
+    let (note, outcome) = describe(ruling, &base.name, args.max_kld);
     let warnings: Vec<String> = warnings.take();
     let rows: Vec<Value> = tried.iter().map(Tried::document).collect();
     let document = json!({
@@ -153,8 +153,8 @@ fn is_tensor_types(path: &Path) -> bool {
 }
 
 /// Why a choice was taken, and whether it fails what was asked for.
-fn describe(verdict: Ruling, base: &str, max_kld: Option<f64>) -> (String, Outcome) {
-    let note = match verdict {
+fn describe(ruling: Ruling, base: &str, max_kld: Option<f64>) -> (String, Outcome) {
+    let note = match ruling {
         Ruling::Unmeasured => "the choice, which nothing was measured of: --text measures it".to_owned(),
         Ruling::Better => format!("the choice is better than {base}"),
         Ruling::MixTaken => format!("the choice is not surely better than {base}, which is taken as it is"),

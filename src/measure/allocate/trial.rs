@@ -73,7 +73,7 @@ pub struct Chosen {
     /// The one to take.
     pub taken: usize,
     /// Why.
-    pub verdict: Ruling,
+    pub ruling: Ruling,
 }
 
 /// What the measured losses say.
@@ -137,7 +137,7 @@ impl Trial<'_> {
         let mut candidates = vec![(self.base.name.clone(), mix), ("choice".to_owned(), choice)];
         let Some(judge) = judge else {
             let tried = candidates.into_iter().map(|(what, candidate)| Tried { what, candidate, kld: None, against_mix: None });
-            return Ok(Chosen { tried: tried.collect(), taken: 1, verdict: Ruling::Unmeasured });
+            return Ok(Chosen { tried: tried.collect(), taken: 1, ruling: Ruling::Unmeasured });
         };
         for (sign, name) in [(-1.0, "3 % smaller"), (1.0, "3 % larger")] {
             let scaled = |of: f64| of * (1.0 + sign * NEIGHBOUR);
@@ -153,12 +153,12 @@ impl Trial<'_> {
         }
         let tried = judged(candidates, judge)?;
         let wins = tried[1].against_mix.and_then(|pair| pair.high()).is_some_and(|high| high < 0.0);
-        let (taken, verdict) = match (wins, fits) {
+        let (taken, ruling) = match (wins, fits) {
             (true, _) => (1, Ruling::Better),
             (false, true) => (0, Ruling::MixTaken),
             (false, false) => (1, Ruling::MixTooLarge),
         };
-        Ok(Chosen { tried, taken, verdict })
+        Ok(Chosen { tried, taken, ruling })
     }
 
     /// The smallest choice that surely (upper end of the interval) loses no more than `most` nats, to about 0.2 % of its size:
@@ -205,7 +205,7 @@ impl Trial<'_> {
         let taken = kept.or(all.len().checked_sub(1)).ok_or_else(|| Error::unfit("no size could be tried"))?;
         let choice = all.remove(taken);
         let (kld, high) = upper(&choice)?;
-        let verdict = if kept.is_some() { Ruling::Holds { kld, high } } else { Ruling::TooMuch { high } };
+        let ruling = if kept.is_some() { Ruling::Holds { kld, high } } else { Ruling::TooMuch { high } };
         let named = |tried: Tried| {
             let what = if tried.candidate.bytes < choice.candidate.bytes { "smaller" } else { "larger" };
             Tried { what: what.to_owned(), ..tried }
@@ -213,7 +213,7 @@ impl Trial<'_> {
         let others: Vec<Tried> = all.into_iter().map(named).collect();
         let choice = Tried { what: "choice".to_owned(), ..choice };
         let tried = of_mix.into_iter().chain([choice]).chain(others).collect();
-        Ok(Chosen { tried, taken: 1, verdict })
+        Ok(Chosen { tried, taken: 1, ruling })
     }
 }
 
