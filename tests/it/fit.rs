@@ -353,7 +353,7 @@ fn what_another_call_has_left_is_not_taken_up() {
         let outputs = outputs(&checkpoint, names);
         fit(&Cpu::new(), &Variant::Stored(checkpoint), outputs, text, options, watch).map(drop)
     };
-    let both = ["q4_0", "q3_k_m"];
+    let both = ["q4_0", "q5_0"];
     let (a, one_block) = (text("calib.txt", CTX), 5 * CTX as u64);
     let names = || {
         let found = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -378,10 +378,10 @@ fn what_another_call_has_left_is_not_taken_up() {
     };
     let stale: [(&str, &dyn Fn(), &str); 7] = [
         ("nothing", &|| (), ""),
-        ("fitted anew", &|| stopped(&["q3_k_m"], &text("eval.txt", CTX)), "another call has written"),
+        ("fitted anew", &|| stopped(&["q5_0"], &text("eval.txt", CTX)), "another call has written"),
         ("another text", &|| stopped_alone(&text("eval.txt", CTX)), "other settings or texts"),
         ("another ctx", &|| stopped_alone(&text("calib.txt", 2 * CTX)), "other settings or texts"),
-        ("no mark", &|| std::fs::remove_file(journal("q3_k_m")).unwrap(), "another call has written"),
+        ("no mark", &|| std::fs::remove_file(journal("q5_0")).unwrap(), "another call has written"),
         ("no journal", &|| std::fs::remove_file(journal("q4_0")).unwrap(), "unfinished files have no journal"),
         ("a touched model", &touch, "another model"),
     ];
@@ -399,12 +399,12 @@ fn what_another_call_has_left_is_not_taken_up() {
         assert_eq!(notes.len(), usize::from(!said.is_empty()), "{what}: {notes:?}");
         assert!(notes.iter().all(|note| note.contains(said)), "{what}: {notes:?}");
         assert!(made() == expected, "{what}");
-        assert_eq!(names(), ["q3_k_m.gguf", "q4_0.gguf"], "{what}");
+        assert_eq!(names(), ["q4_0.gguf", "q5_0.gguf"], "{what}");
     }
 
     // Where one file cannot be completed, none has its name.
     remove();
-    let partial = dir.join(".q3_k_m.gguf.partial");
+    let partial = dir.join(".q5_0.gguf.partial");
     let progress = RemoveAfter(AtomicU64::new(0), 3 * 4 * CTX as u64, &partial);
     let clock = || 0.0;
     let options = FitOptions { report: Some(&clock), ..FitOptions::default() };
@@ -480,19 +480,19 @@ fn lanes_are_fitted_as_files_are() {
     let dir = world.path();
     ::bitworth::eval::demo::materialize(dir).unwrap();
     let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "2048"];
-    json(dir, &[&["quantize", "demo-model", "--to", "q3_k_m", "--out", "f.gguf", "--device", "cpu"], &fit[..]].concat());
+    json(dir, &[&["quantize", "demo-model", "--to", "q4_0", "--out", "f.gguf", "--device", "cpu"], &fit[..]].concat());
     let text = ["--ctx", "256", "--chunks", "8", "--device", "cpu"];
-    let lanes = ["compare", "demo-model", "@q3_k_m", "@q3_k_m+fit", "f.gguf", "--text", "data/eval.txt"];
+    let lanes = ["compare", "demo-model", "@q4_0", "@q4_0+fit", "f.gguf", "--text", "data/eval.txt"];
     let compared = json(dir, &[&lanes[..], &fit, &text].concat());
     let of = |lane: usize, key: &str| compared["candidates"][lane][key].clone();
-    assert_eq!([of(0, "name"), of(1, "name")], ["@q3_k_m", "@q3_k_m+fit"]);
+    assert_eq!([of(0, "name"), of(1, "name")], ["@q4_0", "@q4_0+fit"]);
     assert_eq!(of(1, "kld_mean"), of(2, "kld_mean"), "the lane is the file that quantize makes");
     assert!(of(1, "kld_mean").as_f64().unwrap() < 0.8 * of(0, "kld_mean").as_f64().unwrap(), "{compared}");
 
     // A run keeps the file, and knows what it was fitted to.
     let toml = |tokens: usize| {
         format!(
-            "model = \"demo-model\"\nrecipes = [\"q3_k_m\", \"q3_k_m+fit\"]\n[fit]\ntexts = [\"data/calib.txt\"]\nctx = 256\n\
+            "model = \"demo-model\"\nrecipes = [\"q4_0\", \"q4_0+fit\"]\n[fit]\ntexts = [\"data/calib.txt\"]\nctx = 256\n\
              tokens = {tokens}\n[text]\nfile = \"data/eval.txt\"\nctx = 256\nchunks = 8\nbits_per_byte = false\n"
         )
     };
@@ -500,10 +500,10 @@ fn lanes_are_fitted_as_files_are() {
     let run = ["run", "r.toml", "--out", "out", "--device", "cpu"];
     let first = json(dir, &run);
     let bytes = |file: &str| std::fs::read(dir.join(file)).unwrap();
-    assert!(bytes("out/models/demo-model-Q3_K_M+FIT.gguf") == bytes("f.gguf"));
+    assert!(bytes("out/models/demo-model-Q4_0+FIT.gguf") == bytes("f.gguf"));
     let kld = |document: &Value| {
         let rows = document["summary"].as_array().unwrap();
-        rows.iter().find(|row| row["lane"] == "q3_k_m+fit").unwrap()["kld_mean"].clone()
+        rows.iter().find(|row| row["lane"] == "q4_0+fit").unwrap()["kld_mean"].clone()
     };
     assert_eq!(kld(&first), of(1, "kld_mean"));
     assert_eq!(kld(&json(dir, &run)), kld(&first));
@@ -514,9 +514,9 @@ fn lanes_are_fitted_as_files_are() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
         assert!(message.contains(said), "{args:?}: {message}");
     };
-    refused(&run, "q3_k_m+fit");
+    refused(&run, "q4_0+fit");
     refused(&lanes, "--fit");
-    refused(&[&["compare", "demo-model", "@q3_k_m", "--text", "data/eval.txt"], &fit[..]].concat(), "q4_k_m+fit");
+    refused(&[&["compare", "demo-model", "@q4_0", "--text", "data/eval.txt"], &fit[..]].concat(), "q4_k_m+fit");
     let written = [&lanes[..], &fit, &text, &["--write", "w"]].concat();
     refused(&written, "quantize --fit");
     // The memory of the job bounds fitting, too: 300 windows take 150 MiB of activations, and 9.75 MiB as in the test of dry

@@ -241,7 +241,7 @@ fn what_follows_a_context_is_tokenized_as_with_all_of_it() {
             let stem: String = (0..8).map(example).collect();
             let modes = [SpecialText::Parse, SpecialText::Plain];
             let mut heads = modes.map(|mode| (mode, Heads::new(&tokenizer, mode)));
-            for _ in 0..60 {
+            for _ in 0..30 {
                 // Behind all of the same examples, some of them, or none.
                 let known = [stem.len(), stem.len(), random.below(stem.len()), 0][random.below(4)];
                 let known = (0..=known).rev().find(|&at| stem.is_char_boundary(at)).unwrap();
