@@ -9,6 +9,7 @@ pub(crate) mod bpe;
 mod classes;
 mod files;
 pub mod hf;
+mod named;
 mod normalizer;
 mod pre;
 mod published;
