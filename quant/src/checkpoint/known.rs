@@ -135,7 +135,7 @@ impl Checkpoint {
             && self.metadata().get(vocab::key::MODEL).is_none()
         {
             // The keys were left out; here is why.
-            vocab::hf::add_keys(&vocab::hf::TokenizerInput::of(config), &mut Metadata::new())?;
+            vocab::hf::add_keys(&vocab::TokenizerInput::of(config), &mut Metadata::new())?;
         }
         let vocab = Vocab::from_metadata(self.path(), self.metadata())?;
         Ok(self.vocab.get_or_init(|| vocab))
