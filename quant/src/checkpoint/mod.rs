@@ -20,8 +20,8 @@ pub use crate::packed::Adapter;
 pub use crate::tensor::{Pages, Tensor, TensorBytes};
 use crate::{Error, Result};
 pub use container::Container;
-pub use known::{Checkpoint, OtherParts, Published};
-pub use source::{Model, ModelOrigin, Source};
+pub use known::{Checkpoint, Published};
+pub use source::{Model, ModelOrigin, OtherParts, Source};
 
 /// Opens what is to be planned for, quantized or converted: a Hugging Face directory as a [`Checkpoint`], a GGUF file as a
 /// [`Container`], of any architecture.
