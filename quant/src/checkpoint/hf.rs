@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::change::Change;
 use super::container::{Container, Parts};
 use super::known::{Checkpoint, Kind, Published};
 use super::layout::{layout, resolve};
-use super::place::{Change, Place, Stored};
+use super::place::{Place, Stored};
 use super::rows::PackedRows;
 use super::source::OtherParts;
 use super::tensors;

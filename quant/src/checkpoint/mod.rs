@@ -3,6 +3,7 @@
 //! Tensors come under their GGUF names, in GGUF shapes, with rows permuted as GGUF wants them, whichever the source. What
 //! is absent: decoding to f32 (see `formats`), choosing types (see `plan`) and running (the engine).
 
+mod change;
 mod container;
 mod gguf;
 mod hf;
@@ -13,6 +14,7 @@ mod rows;
 mod runnable;
 mod source;
 mod tensors;
+mod walk;
 
 use std::path::Path;
 

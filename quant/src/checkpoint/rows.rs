@@ -4,7 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::place::{Change, Walk};
+use super::change::Change;
+use super::walk::Walk;
 use crate::DType;
 use crate::mmap::FileMap;
 use crate::packed::{Fp4, Packed};
