@@ -63,6 +63,7 @@ pub mod kind;
 pub mod message;
 mod mmap;
 mod packed;
+mod packing;
 pub mod plan;
 pub mod progress;
 pub mod quantize;

@@ -8,7 +8,7 @@ use super::change::Change;
 use super::walk::Walk;
 use crate::DType;
 use crate::mmap::FileMap;
-use crate::packed::{Fp4, Packed};
+use crate::packing::{Fp4, Packed};
 use crate::safetensors::HfTensor;
 use crate::tensor::Tensor;
 
