@@ -55,6 +55,7 @@ pub mod disk;
 mod error;
 pub mod fit;
 pub mod formats;
+pub mod front_matter;
 pub mod gguf;
 pub mod hex;
 pub mod hparams;
