@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Container, Model};
+use crate::checkpoint::Model;
 use crate::gguf::{GgufFile, Metadata, TensorEntry};
 use crate::hex::hex;
 use crate::{About, Checkpoint, Result};
@@ -88,8 +88,8 @@ impl Contents {
         let checkpoint = Checkpoint::open(path)?;
         // As the file of floats that is made of it has them.
         let kept = checkpoint.kept();
-        let tensors = kept.map_or(checkpoint.tensors(), Container::tensors);
-        let metadata = kept.map_or(checkpoint.metadata(), Container::metadata).clone();
+        let tensors = kept.map_or(checkpoint.tensors(), |kept| kept.tensors());
+        let metadata = kept.map_or(checkpoint.metadata(), |kept| kept.metadata()).clone();
         let mut rows = Vec::with_capacity(tensors.len());
         for tensor in tensors {
             let whole = 0..tensor.rows();

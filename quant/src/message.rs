@@ -1,7 +1,8 @@
 //! Texts for people in which settings of a library stand as values: "allow the loss with `allow_requantize`" is a text and a
-//! [`Setting`], and a program with a command line tells it as "allow the loss with --allow-requantize".
+//! [`Setting`], and a program with a command line tells it as "allow the loss with --allow-requantize". What a program can be
+//! asked to do stands in them as a [`Command`].
 //!
-//! What is absent: the names that programs give to settings. [`Message::describe`] is told them.
+//! What is absent: what programs call settings and commands. [`Message::describe`] is told that.
 
 use std::fmt;
 
@@ -34,20 +35,85 @@ impl fmt::Display for Setting {
     }
 }
 
-/// What a program calls a setting.
-pub type Names<'a> = &'a dyn Fn(Setting) -> String;
+/// What a program that is made of these libraries can be asked to do, as far as messages name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Command {
+    /// Fits the constants of the speed model.
+    Calibrate,
+    /// Measures what candidates lost against a reference.
+    Compare,
+    /// Says what a model is and what its files hold.
+    Inspect,
+    /// Measures what every unit of a model loses in every type.
+    Measure,
+    /// Makes files of other types.
+    Quantize,
+    /// Makes tables and pages of records.
+    Report,
+    /// Does a job in a folder.
+    Run,
+    /// Scores prompts.
+    Score,
+}
 
-/// A text with settings in it. Displayed, settings have the library's own names.
+impl Command {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Calibrate, Self::Compare, Self::Inspect, Self::Measure, Self::Quantize, Self::Report, Self::Run, Self::Score];
+
+    /// Its name, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Calibrate => "calibrate",
+            Self::Compare => "compare",
+            Self::Inspect => "inspect",
+            Self::Measure => "measure",
+            Self::Quantize => "quantize",
+            Self::Report => "report",
+            Self::Run => "run",
+            Self::Score => "score",
+        }
+    }
+}
+
+/// What a message names as a value. Displayed, it has the library's own words: `device`, `the command inspect`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// What a caller can set.
+    Setting(Setting),
+    /// What a program can be asked to do.
+    Command(Command),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(setting) => setting.fmt(f),
+            Self::Command(command) => write!(f, "the command {}", command.name()),
+        }
+    }
+}
+
+/// What a program calls settings and commands.
+pub type Names<'a> = &'a dyn Fn(Subject) -> String;
+
+/// A text with settings and commands in it. Displayed, those have the library's own names.
 ///
 /// It is also the error of small functions whose callers know which file or option it is about.
 ///
 /// ```
-/// use bitworth_quant::message::{Message, Setting};
+/// use bitworth_quant::message::{Command, Message, Setting, Subject};
 ///
 /// const DEVICE: Setting = Setting::new("device");
 /// let message = Message::from("out of memory: use ").then(DEVICE.with("cpu"));
 /// assert_eq!(message.to_string(), "out of memory: use device cpu");
-/// assert_eq!(message.describe(&|setting| format!("--{setting}")), "out of memory: use --device cpu");
+/// let typed = |subject| match subject {
+///     Subject::Setting(setting) => format!("--{setting}"),
+///     Subject::Command(command) => format!("my-program {}", command.name()),
+/// };
+/// assert_eq!(message.describe(&typed), "out of memory: use --device cpu");
+/// let message = message.then(", or begin with ").then(Command::Inspect);
+/// assert_eq!(message.describe(&typed), "out of memory: use --device cpu, or begin with my-program inspect");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Message {
@@ -60,6 +126,7 @@ enum Piece {
     Text(String),
     /// A setting, and the value it has or should have.
     Setting(Setting, Option<String>),
+    Command(Command),
 }
 
 impl Message {
@@ -81,17 +148,18 @@ impl Message {
         messages.into_iter().reduce(join).unwrap_or_default()
     }
 
-    /// The text, with settings by the names that `name` gives them.
+    /// The text, with settings and commands by the names that `name` gives them.
     pub fn describe(&self, name: Names<'_>) -> String {
         let piece = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
-            Piece::Setting(setting, None) => name(*setting),
-            Piece::Setting(setting, Some(value)) => format!("{} {value}", name(*setting)),
+            Piece::Setting(setting, None) => name(Subject::Setting(*setting)),
+            Piece::Setting(setting, Some(value)) => format!("{} {value}", name(Subject::Setting(*setting))),
+            Piece::Command(command) => name(Subject::Command(*command)),
         };
         self.pieces.iter().map(piece).collect()
     }
 
-    /// The same message with the names that `name` gives to its settings: whatever shows it then shows those.
+    /// The same message with the names that `name` gives to its settings and commands: whatever shows it then shows those.
     #[must_use]
     pub fn named(&self, name: Names<'_>) -> Self {
         self.describe(name).into()
@@ -100,7 +168,7 @@ impl Message {
     /// The settings in it.
     pub fn settings(&self) -> impl Iterator<Item = Setting> {
         self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
+            Piece::Text(_) | Piece::Command(_) => None,
             Piece::Setting(setting, _) => Some(*setting),
         })
     }
@@ -113,7 +181,7 @@ impl Message {
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.describe(&|setting| setting.name().to_owned()))
+        f.write_str(&self.describe(&|subject| subject.to_string()))
     }
 }
 
@@ -143,6 +211,12 @@ impl From<Setting> for Message {
     }
 }
 
+impl From<Command> for Message {
+    fn from(command: Command) -> Self {
+        Self { pieces: vec![Piece::Command(command)] }
+    }
+}
+
 impl From<&Message> for Message {
     fn from(message: &Message) -> Self {
         message.clone()
@@ -160,10 +234,22 @@ mod tests {
     fn settings_have_the_librarys_names_or_those_of_the_caller() {
         let message = Message::from("give ").then(MAX_MEMORY.with(64)).then(", or another ").then(DEVICE).then(".");
         assert_eq!(message.to_string(), "give max_memory 64, or another device.");
-        let flag = |setting: Setting| format!("--{}", setting.name().replace('_', "-"));
+        let flag = |subject: Subject| format!("--{}", subject.to_string().replace('_', "-"));
         assert_eq!(message.describe(&flag), "give --max-memory 64, or another --device.");
         assert_eq!(message.named(&flag).to_string(), "give --max-memory 64, or another --device.");
         assert_eq!(message.settings().collect::<Vec<_>>(), [MAX_MEMORY, DEVICE]);
+    }
+
+    #[test]
+    fn commands_are_named_by_the_caller_and_are_no_settings() {
+        let message = Message::from("see what ").then(Command::Inspect).then(" says of ").then(DEVICE);
+        assert_eq!(message.to_string(), "see what the command inspect says of device");
+        let typed = |subject| match subject {
+            Subject::Setting(setting) => setting.name().to_owned(),
+            Subject::Command(command) => format!("$ {}", command.name()),
+        };
+        assert_eq!(message.describe(&typed), "see what $ inspect says of device");
+        assert_eq!(message.settings().collect::<Vec<_>>(), [DEVICE]);
     }
 
     #[test]

@@ -6,12 +6,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::mmap::{FileMap, Span};
-use crate::packed::{Fp4, Packed};
 use safetensors::tensor::{Dtype as HfDtype, SafeTensors};
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use crate::mmap::map_file;
+use crate::mmap::{FileMap, Span, map_file};
+use crate::packing::{Fp4, Packed};
 use crate::{DType, Error, Result, kind};
 
 /// File name of an unsharded checkpoint, and the beginning of the names of shards.

@@ -76,7 +76,7 @@ struct Global {
 /// The device option of commands that run a model.
 #[derive(Args)]
 struct DeviceArgs {
-    /// Device to run on: auto (a hardware GPU if there is one, else cpu), cpu, gpu, or gpu:N.
+    /// Device to run on: auto (a hardware GPU if there is one, else cpu), cpu, gpu, or gpu:N (N as in `bitworth devices`).
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: DeviceSelector,
 }

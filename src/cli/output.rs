@@ -13,7 +13,7 @@ use bitworth_engine::error::{EngineError, MAX_MEMORY};
 use bitworth_eval::job::FIT;
 use bitworth_measure::settings::{CHUNKS, CTX, NOISE_FLOOR, REQUESTS};
 use bitworth_quant::checkpoint::OtherParts;
-use bitworth_quant::message::{Message, Names, Setting};
+use bitworth_quant::message::{Command, Message, Names, Setting, Subject};
 use bitworth_quant::plan::options::{ALLOW_REQUANTIZE, IMATRIX, TENSOR_TYPE};
 use bitworth_quant::quantize::ALLOW_NON_FINITE;
 use bitworth_text::chat::ChatError;
@@ -109,9 +109,12 @@ pub fn runs(command: &str) {
     let _ = COMMAND.set(command.to_owned());
 }
 
-/// What a user types for a setting: `--max-memory`.
-pub fn flag(setting: Setting) -> String {
-    flag_of(COMMAND.get().map(String::as_str), setting)
+/// What a user types for a setting, `--max-memory`, or a command.
+pub fn flag(subject: Subject) -> String {
+    match subject {
+        Subject::Setting(setting) => flag_of(COMMAND.get().map(String::as_str), setting),
+        Subject::Command(command) => typed(command),
+    }
 }
 
 /// The same of one command. A setting that it has no option for goes by its own name, as keys of files do, or by the command
@@ -122,10 +125,15 @@ fn flag_of(command: Option<&str>, setting: Setting) -> String {
     if is_known && !NO_OPTIONS.contains(&setting) {
         format!("--{option}")
     } else if OF_QUANTIZE.contains(&setting) {
-        format!("the option {option} of `bitworth quantize`")
+        format!("the option {option} of {}", typed(Command::Quantize))
     } else {
         setting.name().to_owned()
     }
+}
+
+/// What a user types for a command.
+fn typed(command: Command) -> String {
+    format!("`bitworth {}`", command.name())
 }
 
 /// Whether a command shows an option of that name, aliases included.
@@ -147,17 +155,18 @@ const KEYS: [(Setting, &str); 7] = [
     (REQUESTS, "requests"),
 ];
 
-/// What a user writes for a setting where a configuration holds it: `max_memory_mib`.
-pub fn key(setting: Setting) -> String {
-    KEYS.iter().find(|(known, _)| *known == setting).map_or_else(|| flag(setting), |(_, key)| (*key).to_owned())
+/// What a user writes for a setting where a configuration holds it, `max_memory_mib`, and types for others and for commands.
+pub fn key(subject: Subject) -> String {
+    let own = KEYS.iter().find(|(known, _)| Subject::Setting(*known) == subject);
+    own.map_or_else(|| flag(subject), |(_, key)| (*key).to_owned())
 }
 
-/// An error and its causes in one line, each cause once, with settings as the user types them.
+/// An error and its causes in one line, each cause once, with settings and commands as the user types them.
 pub fn chain(error: &anyhow::Error) -> String {
     told(error, &flag)
 }
 
-/// The same with settings by the names that `name` gives them.
+/// The same with settings and commands by the names that `name` gives them.
 pub fn told(error: &anyhow::Error, name: Names<'_>) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -240,7 +249,20 @@ mod tests {
             bitworth_tasks::SETTINGS,
         ];
         for &setting in all.concat().iter().filter(|setting| !NO_OPTIONS.contains(setting)) {
-            assert!(options.contains(&flag(setting)), "no command has {}", flag(setting));
+            let typed = flag(Subject::Setting(setting));
+            assert!(options.contains(&typed), "no command has {typed}");
+        }
+    }
+
+    #[test]
+    fn every_command_that_a_message_may_name_is_one() {
+        let cli = crate::cli::Cli::command();
+        for command in Command::ALL {
+            assert!(cli.find_subcommand(command.name()).is_some(), "{command:?}");
+        }
+        let names: [Names<'_>; 2] = [&flag, &key];
+        for name in names {
+            assert_eq!(Message::from("see ").then(Command::Inspect).describe(name), "see `bitworth inspect`");
         }
     }
 
@@ -257,7 +279,7 @@ mod tests {
         check("run", CTX, "ctx");
         check("forecast", settings::HARDWARE, "hardware");
         assert_eq!(flag_of(None, MAX_MEMORY), "--max-memory");
-        assert_eq!(key(IMATRIX), "[imatrix]");
+        assert_eq!(key(Subject::Setting(IMATRIX)), "[imatrix]");
     }
 
     #[test]

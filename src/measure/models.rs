@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitworth_quant::checkpoint::{Model, open_model};
+use bitworth_quant::message::{Command, Message};
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{Checkpoint, Imatrix, Plan, Recipe, content, kind};
 
@@ -164,7 +165,8 @@ pub fn planned(reference: &Arc<Checkpoint>, name: &str, recipe: &Arc<Recipe>, im
         Importance::None | Importance::There(_) => plan.check_importance(reference.path()).map(|()| plan),
     });
     // A lane on the fly has no options but the matrix.
-    let plan = planned.at(|| format!("{name} (a file that `bitworth quantize` makes can be given in its place)"))?;
+    let place = || Message::from(format!("{name} (a file that ")).then(Command::Quantize);
+    let plan = planned.at(|| place().then(" makes can be given in its place)"))?;
     Ok(Lane { name: name.to_owned(), variant: Variant::Planned(reference.clone(), Arc::new(plan)), arithmetic: Arithmetic::F32 })
 }
 

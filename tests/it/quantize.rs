@@ -166,7 +166,7 @@ fn nothing_that_is_read_or_no_gguf_file_is_replaced() {
     refuse(&["convert", "demo-model", "--to", "f16", "--out", "notes.txt"], "notes.txt", "no GGUF file");
     let config = "demo-model/config.json";
     refuse(&["convert", "demo-model", "--to", "f16", "--out", config], config, "no GGUF file");
-    refuse(&["convert", "demo-model", "--to", "q8_0", "--out", "b.gguf", "--pure"], config, "use quantize");
+    refuse(&["convert", "demo-model", "--to", "q8_0", "--out", "b.gguf", "--pure"], config, "use `bitworth quantize` instead");
     assert!(!dir.join("a.gguf").exists() && !dir.join("b.gguf").exists());
 }
 

@@ -10,7 +10,13 @@ use regex::Regex;
 type Rule = fn(&str, &str) -> Vec<String>;
 
 /// Every rule.
-const RULES: &[Rule] = &[libraries_name_no_flags, libraries_have_typed_errors, settings_are_in_their_tables, examples_are_run];
+const RULES: &[Rule] = &[
+    libraries_name_no_flags,
+    libraries_name_no_commands,
+    libraries_have_typed_errors,
+    settings_are_in_their_tables,
+    examples_are_run,
+];
 
 #[test]
 fn every_file_keeps_the_rules() {
@@ -70,6 +76,16 @@ fn libraries_name_no_flags(path: &str, text: &str) -> Vec<String> {
     lines_with(path, text, &FLAG, "an option of the program, give a `Setting`")
 }
 
+/// What files say of the program that made them is no advice.
+const MADE_BY: [&str; 2] = ["# Made by `bitworth ", "# Written by `bitworth "];
+
+/// The same of what a user asks the program to do.
+fn libraries_name_no_commands(path: &str, text: &str) -> Vec<String> {
+    static COMMAND: LazyLock<Regex> = LazyLock::new(|| Regex::new("`bitworth [a-z]").unwrap());
+    let text = MADE_BY.iter().fold(text.to_owned(), |text, made_by| text.replace(made_by, "# "));
+    lines_with(path, &text, &COMMAND, "a command of the program, give a `Command`")
+}
+
 /// Callers tell errors apart by their types.
 fn libraries_have_typed_errors(path: &str, text: &str) -> Vec<String> {
     static ANYHOW: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\banyhow\b").unwrap());
@@ -117,6 +133,11 @@ fn the_rules_see_what_they_are_for() {
     check(libraries_name_no_flags, "/// `--pure`\nlet x = 1; let name = \"models--o--n\";", 0);
     check(libraries_name_no_flags, "#[cfg(test)]\nmod tests {\n    const X: &str = \"--pure\";\n}", 0);
     assert!(libraries_name_no_flags("src/cli/run.rs", "\"--device\"").is_empty());
+    check(libraries_name_no_commands, "let what = \"`bitworth inspect` lists their names\";", 1);
+    check(libraries_name_no_commands, "let what = format!(\n    \"{by}; `bitworth report` \\\n     reads it\"\n);", 1);
+    check(libraries_name_no_commands, "// `bitworth inspect` lists them.\nlet x = \"bitworth does\";", 0);
+    check(libraries_name_no_commands, "let head = \"# Made by `bitworth calibrate`: constants\";", 0);
+    assert!(libraries_name_no_commands("src/cli/run.rs", "\"`bitworth inspect`\"").is_empty());
     check(libraries_have_typed_errors, "use anyhow::Result;\nfn f() -> Result<(), String> {", 2);
     check(libraries_have_typed_errors, "fn f() -> Result<BTreeMap<String, u32>, Error> {\n    type Err = String;", 1);
     check(settings_are_in_their_tables, "const X: Setting = Setting::new(\"no_such_setting\");", 1);

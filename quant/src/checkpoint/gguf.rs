@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::container::{Container, Parts};
-use super::known::{Checkpoint, Kind, OtherParts};
+use super::known::{Checkpoint, Kind};
 use super::place::{Place, Stored};
 use super::rows::PackedRows;
+use super::source::OtherParts;
 use super::tensors;
 use crate::arch::{ArchSpec, TensorRule};
 use crate::gguf::{GgufFile, Metadata, Value};

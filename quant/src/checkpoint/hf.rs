@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::change::Change;
 use super::container::{Container, Parts};
-use super::known::{Checkpoint, Kind, OtherParts, Published};
+use super::known::{Checkpoint, Kind, Published};
 use super::layout::{layout, resolve};
-use super::place::{Change, Place, Stored};
+use super::place::{Place, Stored};
 use super::rows::PackedRows;
+use super::source::OtherParts;
 use super::tensors;
 use crate::arch::{Factor, MtpBlocks, Numbers, Presence, Role, TensorRule, Transform, matrix_of};
 use crate::convert::wrapper::{missing_part, text_name};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::container::Container;
-use super::source::{Model, ModelOrigin, Source};
+use super::source::{Model, ModelOrigin, OtherParts, Source};
 use super::{runnable, tensors};
 use crate::arch::{ArchSpec, BlockTraits, Role};
 use crate::convert::config::Config;
@@ -35,17 +35,6 @@ pub(super) enum Kind {
     Hf(Box<Config>),
     /// A GGUF file.
     Gguf,
-}
-
-/// Tensors of a directory that are left out: those of no language model, of encoders of images or sound, and uncounted blocks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OtherParts {
-    /// How many.
-    pub tensors: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Tensors beside them of blocks that predict further tokens, which the configuration does not count.
-    pub uncounted: usize,
 }
 
 /// How the weights of a directory are stored that are not all floats.
@@ -135,7 +124,7 @@ impl Checkpoint {
             && self.metadata().get(vocab::key::MODEL).is_none()
         {
             // The keys were left out; here is why.
-            vocab::hf::add_keys(&vocab::hf::TokenizerInput::of(config), &mut Metadata::new())?;
+            vocab::hf::add_keys(&vocab::TokenizerInput::of(config), &mut Metadata::new())?;
         }
         let vocab = Vocab::from_metadata(self.path(), self.metadata())?;
         Ok(self.vocab.get_or_init(|| vocab))
@@ -271,8 +260,8 @@ impl Model for Checkpoint {
         Model::metadata(&self.container)
     }
 
-    fn kept(&self) -> Option<&Container> {
-        self.kept.as_ref()
+    fn kept(&self) -> Option<&dyn Model> {
+        self.kept.as_ref().map(|kept| kept as &dyn Model)
     }
 
     fn other_parts(&self) -> OtherParts {

@@ -3,7 +3,7 @@
 //!
 //! Absent: reading (see `place`) and finding the tensors (see `hf`).
 
-use super::place::{Strides, Walk};
+use super::walk::{Strides, Walk};
 use crate::HParams;
 use crate::arch::{Dim, RopePairing, Tiled, Transform};
 use crate::hparams::Recurrent;

@@ -3,6 +3,7 @@
 //! Tensors come under their GGUF names, in GGUF shapes, with rows permuted as GGUF wants them, whichever the source. What
 //! is absent: decoding to f32 (see `formats`), choosing types (see `plan`) and running (the engine).
 
+mod change;
 mod container;
 mod gguf;
 mod hf;
@@ -13,6 +14,7 @@ mod rows;
 mod runnable;
 mod source;
 mod tensors;
+mod walk;
 
 use std::path::Path;
 
@@ -20,8 +22,8 @@ pub use crate::packed::Adapter;
 pub use crate::tensor::{Pages, Tensor, TensorBytes};
 use crate::{Error, Result};
 pub use container::Container;
-pub use known::{Checkpoint, OtherParts, Published};
-pub use source::{Model, ModelOrigin, Source};
+pub use known::{Checkpoint, Published};
+pub use source::{Model, ModelOrigin, OtherParts, Source};
 
 /// Opens what is to be planned for, quantized or converted: a Hugging Face directory as a [`Checkpoint`], a GGUF file as a
 /// [`Container`], of any architecture.

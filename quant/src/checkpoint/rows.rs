@@ -4,10 +4,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::place::{Change, Walk};
+use super::change::Change;
+use super::walk::Walk;
 use crate::DType;
 use crate::mmap::FileMap;
-use crate::packed::{Fp4, Packed};
+use crate::packing::{Fp4, Packed};
 use crate::safetensors::HfTensor;
 use crate::tensor::Tensor;
 

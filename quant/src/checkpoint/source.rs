@@ -5,8 +5,6 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::container::Container;
-use super::known::OtherParts;
 use crate::Result;
 use crate::gguf::Metadata;
 use crate::tensor::{Tensor, TensorBytes};
@@ -20,7 +18,19 @@ pub enum ModelOrigin {
     Gguf,
 }
 
-/// What weights are read from: a [`Checkpoint`](super::Checkpoint), a [`Container`], or a stand-in for one.
+/// Tensors of a directory that are left out: those of no language model, of encoders of images or sound, and uncounted blocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OtherParts {
+    /// How many.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Tensors beside them of blocks that predict further tokens, which the configuration does not count.
+    pub uncounted: usize,
+}
+
+/// What weights are read from: a [`Checkpoint`](super::Checkpoint), a [`Container`](super::Container), or a stand-in
+/// for one.
 pub trait Source: Sync {
     /// The file or directory, for errors.
     fn path(&self) -> &Path;
@@ -57,7 +67,7 @@ pub trait Model: Source {
     /// Where keys had to be left out.
     fn output_metadata(&self) -> Result<Metadata>;
     /// The model as a file that is not quantized keeps it, where that is otherwise (see [`Source::kept_tensors`]).
-    fn kept(&self) -> Option<&Container> {
+    fn kept(&self) -> Option<&dyn Model> {
         None
     }
     /// What was left out because it is of no language model.

@@ -10,6 +10,8 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
+use crate::front_matter::{CardReader, FrontMatter};
+
 /// A value at the margin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CardValue {
@@ -26,11 +28,8 @@ pub(super) struct Card(Vec<(String, CardValue)>);
 impl Card {
     /// Reads the front matter of a model card.
     pub(super) fn parse(text: &str) -> Self {
-        let mut lines = text.lines();
-        if lines.next() != Some("---") {
-            return Self::default();
-        }
-        let body: Vec<&str> = lines.take_while(|line| *line != "---").collect();
+        let Some(front) = FrontMatter::find(text, CardReader::GgufPy) else { return Self::default() };
+        let body: Vec<&str> = front.yaml.lines().collect();
         let mut pairs: Vec<(String, CardValue)> = Vec::new();
         let mut at = 0;
         while at < body.len() {

@@ -9,7 +9,8 @@ use super::keys::Writer;
 use crate::arch::{Recurs, Shapes};
 use crate::gguf::{Metadata, Value};
 use crate::hparams::OWN_PREFIX;
-use crate::vocab::hf::{TokenizerInput, padded_size};
+use crate::vocab::TokenizerInput;
+use crate::vocab::hf::padded_size;
 use crate::{Error, Result};
 
 /// One kind for each block by a list under `key`, of which `known` gives the names; `None` where there is no such key.

@@ -45,7 +45,7 @@ pub(crate) fn metadata(config: &Config, stored: &[HfTensor], tensors: &[Tensor],
     architectures::add_keys(config, FileType::of(tensors), &mut m)?;
     m.set("general.quantization_version", Value::U32(GGML_QUANT_VERSION));
     let mut tokenizer = Metadata::new();
-    if vocab::hf::add_keys(&vocab::hf::TokenizerInput::of(config), &mut tokenizer).is_ok() {
+    if vocab::hf::add_keys(&vocab::TokenizerInput::of(config), &mut tokenizer).is_ok() {
         for (key, value) in tokenizer.iter() {
             m.set(key, value.clone());
         }

@@ -39,12 +39,6 @@ fn floor_log2(x: f32) -> i32 {
     if rounded == next as f32 { next } else { next - 1 }
 }
 
-/// `2^(e - 128)`, which is half of what the specification's E8M0 stands for.
-#[inline(always)]
-pub(super) fn scale(e: u8) -> f32 {
-    f32::from_bits(if e < 2 { 0x20_0000 << e } else { u32::from(e - 1) << 23 })
-}
-
 impl QuantBlock<32> for BlockMxfp4 {
     /// ggml's `quantize_row_mxfp4_ref`; it takes no notice of importance.
     #[inline(always)]
@@ -54,14 +48,14 @@ impl QuantBlock<32> for BlockMxfp4 {
             // Under 2^-125 it wraps around, as in x86 builds of ggml; all codes are 0 then.
             block.e = if amax == 0.0 { 0 } else { (floor_log2(amax) - 2 + 127) as u8 };
             let mut codes = [0; 32];
-            fp4::nearest::<V>(x, scale(block.e), &mut codes);
+            fp4::nearest::<V>(x, fp4::half_of_e8m0(block.e), &mut codes);
             block.qs = std::array::from_fn(|i| codes[i] | codes[i + 16] << 4);
         }
     }
 
     #[inline(always)]
     fn decode(&self, out: &mut [f32; 32]) {
-        let d = scale(self.e);
+        let d = fp4::half_of_e8m0(self.e);
         for (out, value) in out.iter_mut().zip(look_up::<32>(&fp4::VALUES, &nibbles(&self.qs))) {
             *out = f32::from(value) * d;
         }
@@ -72,7 +66,7 @@ impl Affine<32, 1> for BlockMxfp4 {
     #[inline(always)]
     fn split(&self) -> (Self, Factors<1, 1>) {
         // 2^(128 - 128)
-        (Self { e: 128, ..*self }, Factors::scales([scale(self.e)]))
+        (Self { e: 128, ..*self }, Factors::scales([fp4::half_of_e8m0(self.e)]))
     }
 }
 

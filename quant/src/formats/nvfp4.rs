@@ -41,19 +41,6 @@ fn to_ue4m3(x: f32) -> u8 {
     ((((x.to_bits() >> 19) + 1) >> 1) - (120 << 3)) as u8
 }
 
-/// Half of what a UE4M3 stands for; 0x7f, its NaN, counts as 0, and the upper bit does not count.
-#[inline(always)]
-pub(super) fn half_of_ue4m3(d: u8) -> f32 {
-    let (exponent, mantissa) = (u32::from(d >> 3 & 15), u32::from(d & 7));
-    let normal = f32::from_bits((exponent + 119) << 23 | mantissa << 20);
-    let subnormal = mantissa as f32 / 1024.0;
-    match d {
-        0x7f => 0.0,
-        _ if exponent == 0 => subnormal,
-        _ => normal,
-    }
-}
-
 impl QuantBlock<64> for BlockNvfp4 {
     /// ggml's `quantize_row_nvfp4_ref`; it takes no notice of importance.
     #[inline(always)]
@@ -62,7 +49,7 @@ impl QuantBlock<64> for BlockNvfp4 {
             for (j, x) in x.iter().enumerate() {
                 block.d[j] = to_ue4m3(largest_magnitude::<V, 16>(x) / 6.0);
                 let mut codes = [0; 16];
-                fp4::nearest::<V>(x, half_of_ue4m3(block.d[j]), &mut codes);
+                fp4::nearest::<V>(x, fp4::half_of_ue4m3(block.d[j]), &mut codes);
                 block.qs[j] = std::array::from_fn(|i| codes[i] | codes[i + 8] << 4);
             }
         }
@@ -71,7 +58,7 @@ impl QuantBlock<64> for BlockNvfp4 {
     #[inline(always)]
     fn decode(&self, out: &mut [f32; 64]) {
         for (j, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let d = half_of_ue4m3(self.d[j]);
+            let d = fp4::half_of_ue4m3(self.d[j]);
             for (out, value) in out.iter_mut().zip(look_up::<16>(&fp4::VALUES, &nibbles(&self.qs[j]))) {
                 *out = f32::from(value) * d;
             }
@@ -83,7 +70,7 @@ impl Affine<64, 4, 4> for BlockNvfp4 {
     #[inline(always)]
     fn split(&self) -> (Self, Factors<4, 4>) {
         // Half of 2.0 in that format of four bits of exponent.
-        (Self { d: [0x40; 4], ..*self }, Factors::scales(self.d.map(half_of_ue4m3)))
+        (Self { d: [0x40; 4], ..*self }, Factors::scales(self.d.map(fp4::half_of_ue4m3)))
     }
 }
 
@@ -120,8 +107,7 @@ mod tests {
         check(1.0 / 1025.0, 0);
         check(1.0 / 1024.0, 1);
         for d in 0..0x78 {
-            check(2.0 * half_of_ue4m3(d), d);
+            check(2.0 * fp4::half_of_ue4m3(d), d);
         }
-        assert_eq!((half_of_ue4m3(0x7e), half_of_ue4m3(0x7f)), (224.0, 0.0));
     }
 }

@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use super::{Found, Packed, SourceFormat, Weight};
+use super::{Found, SourceFormat, Weight};
 use crate::Result;
 use crate::mmap::{FileMap, Span};
+use crate::packing::Packed;
 
 pub(super) const FORMAT: SourceFormat =
     SourceFormat { name: "BitNet", methods: &["bitnet"], markers: &[".weight_scale"], behind: false, read };

@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::{Floats, Found, Packed, SourceFormat, Weight};
+use super::{Floats, Found, SourceFormat, Weight};
 use crate::Result;
 use crate::mmap::{FileMap, Span};
+use crate::packing::Packed;
 use crate::safetensors::HfTensor;
 
 pub(super) const INT8: SourceFormat = SourceFormat {

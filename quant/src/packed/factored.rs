@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::Packed;
 use crate::DType;
 use crate::mmap::{FileMap, Span};
+use crate::packing::Packed;
 
 /// Matrices of one encoding, one behind the other, each with a factor, or all with one.
 pub(crate) struct Factored {

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Floats, Found, Packed, word};
+use super::{Floats, Found, word};
 use crate::Result;
 use crate::mmap::{FileMap, Span};
+use crate::packing::Packed;
 use crate::safetensors::HfTensor;
 
 /// Which group a column is of.

@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use super::grouped::GroupOf;
 use super::settings::Scheme;
-use super::{Floats, Found, Packed, SourceFormat, Weight, word};
+use super::{Floats, Found, SourceFormat, Weight, word};
 use crate::Result;
 use crate::mmap::{FileMap, Span};
+use crate::packing::Packed;
 use crate::safetensors::HfTensor;
 
 pub(super) const FORMAT: SourceFormat = SourceFormat {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Floats, Packed, compiled};
+use super::{Floats, compiled};
 use crate::convert::config::read_json;
 use crate::mmap::FileMap;
+use crate::packing::Packed;
 use crate::safetensors::{HfTensor, HfTensors};
 use crate::{Error, Result};
 

@@ -11,7 +11,6 @@ mod awq;
 mod bitnet;
 mod bitsandbytes;
 mod factored;
-mod fp4;
 mod gptq;
 mod grouped;
 mod integers;
@@ -22,16 +21,15 @@ mod scaled;
 mod settings;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 use std::sync::Arc;
 
 use regex::{Regex, RegexBuilder};
 
-use crate::mmap::{FileMap, Span};
+use crate::mmap::Span;
+use crate::packing::Packed;
 use crate::safetensors::{HfTensor, HfTensors};
 use crate::{DType, Error, Result};
 pub(crate) use factored::Factored;
-pub(crate) use fp4::Fp4;
 pub use lora::Adapter;
 pub(crate) use lora::merge;
 pub(crate) use settings::Settings;
@@ -42,31 +40,6 @@ const MAX_PATTERN_BYTES: usize = 1 << 20;
 /// A stranger's pattern, compiled; `None` where it is not supported or takes too much.
 fn compiled(pattern: &str) -> Option<Regex> {
     RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build().ok()
-}
-
-/// Weights that are stored otherwise than as floats: a matrix, or several of one shape whose rows count on.
-pub(crate) trait Packed: Send + Sync {
-    /// Decodes the weights `cols` of row `row`.
-    fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]);
-
-    /// Decodes whole rows, in this order, into `[rows, cols]`.
-    fn decode_rows(&self, rows: &[usize], out: &mut [f32]) {
-        let cols = out.len() / rows.len().max(1);
-        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(cols.max(1))) {
-            self.decode(row, 0..cols, out);
-        }
-    }
-
-    /// Calls `f` with the larger parts of files that these rows are made from.
-    fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>));
-
-    /// What the field calls weights that are stored so, as `fp8` or `int4`; `None` where they are floats.
-    fn label(&self) -> Option<String>;
-
-    /// The same as blocks that GGUF has too.
-    fn fp4(&self) -> Option<&Fp4> {
-        None
-    }
 }
 
 /// A way to store weights.

@@ -2,9 +2,10 @@
 //! `mxfp4-pack-quantized` has `weight_packed` `[rows, cols / 2]` and `weight_scale` `[rows, cols / 32]`; gpt-oss (`quant_method:
 //! mxfp4`) `_blocks` `[experts, rows, cols / 32, 16]` and `_scales` `[experts, rows, cols / 32]`.
 
-use super::{Found, Fp4, SourceFormat, Weight};
+use super::{Found, SourceFormat, Weight};
 use crate::Result;
 use crate::formats::DType;
+use crate::packing::Fp4;
 
 pub(super) const COMPRESSED: SourceFormat = SourceFormat {
     name: "MXFP4 of compressed-tensors",

@@ -3,9 +3,10 @@
 //! `nvfp4-pack-quantized` `weight_packed`, `weight_scale`, and the factors' reciprocals as `weight_global_scale` and
 //! `input_global_scale`.
 
-use super::{Found, Fp4, SourceFormat, Weight};
+use super::{Found, SourceFormat, Weight};
 use crate::Result;
 use crate::formats::DType;
+use crate::packing::Fp4;
 use crate::safetensors::HfTensor;
 
 pub(super) const MODELOPT: SourceFormat =

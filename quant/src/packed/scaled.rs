@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::settings::Scheme;
-use super::{Found, Packed, SourceFormat, Weight};
+use super::{Found, SourceFormat, Weight};
 use crate::Result;
 use crate::formats::DType;
 use crate::mmap::{FileMap, Span};
+use crate::packing::Packed;
 use crate::safetensors::HfTensor;
 
 pub(super) const FORMAT: SourceFormat = SourceFormat {

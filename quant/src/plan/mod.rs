@@ -14,8 +14,8 @@ mod value;
 use std::sync::Arc;
 
 use crate::Result;
+use crate::checkpoint::Model;
 pub use crate::checkpoint::ModelOrigin;
-use crate::checkpoint::{Container, Model};
 use crate::recipe::{ModelFacts, Recipe};
 pub use metadata::quantized_metadata;
 pub use options::{PlanOptions, TensorType, parse_override_kv, parse_prune_layers};
@@ -65,7 +65,7 @@ impl Plan {
     }
 
     /// The form of the model that a file of this recipe keeps, if it is another.
-    pub(crate) fn kept_of<'m>(model: &'m dyn Model, recipe: &Recipe, options: &PlanOptions) -> Option<&'m Container> {
+    pub(crate) fn kept_of<'m>(model: &'m dyn Model, recipe: &Recipe, options: &PlanOptions) -> Option<&'m dyn Model> {
         let converted = model.origin() == ModelOrigin::Safetensors && (recipe.is_plain() || options.as_converter);
         model.kept().filter(|_| recipe.only_copy || converted)
     }

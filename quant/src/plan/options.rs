@@ -7,7 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::gguf::Value;
-use crate::message::Setting;
+use crate::message::{Command, Message, Setting};
 use crate::recipe::ModelFacts;
 use crate::{DType, Error, Imatrix, Result};
 
@@ -193,8 +193,8 @@ impl PlanOptions {
         match given.into_iter().find(|(absent, _)| !absent) {
             None => Ok(()),
             Some((_, setting)) => {
-                let what = "has no effect on files that are made as llama.cpp's converter makes them; use quantize instead";
-                Err(Error::option(setting, recipe, what))
+                let what = "has no effect on files that are made as llama.cpp's converter makes them; use ";
+                Err(Error::option(setting, recipe, Message::from(what).then(Command::Quantize).then(" instead")))
             }
         }
     }
@@ -207,8 +207,8 @@ impl PlanOptions {
             }
             let kept = others.iter().find(|name| pattern.is_match(name));
             let what = match kept {
-                None => "fits no tensor of the model; `bitworth inspect` lists their names".to_owned(),
-                Some(name) => format!("fits only tensors that are left as they are, as {name}"),
+                None => Message::from("fits no tensor of the model; ").then(Command::Inspect).then(" lists their names"),
+                Some(name) => format!("fits only tensors that are left as they are, as {name}").into(),
             };
             return Err(Error::option(TENSOR_TYPE, format!("{pattern}={}", dtype.name()), what));
         }

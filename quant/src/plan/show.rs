@@ -6,7 +6,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
 use super::options::IMATRIX;
 use super::value::{Plan, PlanEntry};
-use crate::message::{Message, Names, Setting};
+use crate::message::{Message, Names, Subject};
 
 /// A plan whose settings are shown by a program's names for them, see [`Plan::named`].
 #[derive(Clone, Copy)]
@@ -23,8 +23,8 @@ impl Plan {
 }
 
 /// The library's own name.
-fn own(setting: Setting) -> String {
-    setting.name().to_owned()
+fn own(subject: Subject) -> String {
+    subject.to_string()
 }
 
 impl Serialize for Plan {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::report::TensorReport;
 use super::split::Split;
-use crate::checkpoint::{Container, Model};
+use crate::checkpoint::Model;
 use crate::convert::facts::has_no_form_in_llama_cpp;
 use crate::gguf::Metadata;
 use crate::message::Setting;
@@ -44,7 +44,7 @@ impl Output {
         // Asked for in any case, because it says what cannot be written.
         let metadata = model.output_metadata()?;
         let kept = Plan::kept_of(model, recipe, options);
-        let metadata = plan.metadata(kept.map_or(&metadata, Container::metadata));
+        let metadata = plan.metadata(kept.map_or(&metadata, |kept| kept.metadata()));
         Ok(Self { plan, path: path.to_owned(), metadata, imatrix: options.imatrix.clone(), split: Split::None })
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 
 use super::files::{Files, Token, looks_special};
-use super::{TokenType, published, recognize, special, unsupported_model};
+use super::{TokenType, named, published, recognize, unsupported_model};
 use crate::{Error, Result};
 
 /// The name of the pre-tokenizer, for a model of `class`.
@@ -159,7 +159,7 @@ impl<'a> Tokenizer<'a> {
             }
         }
         let contents: HashSet<String> = added.values().map(|a| a.content.clone()).collect();
-        for content in special::named_tokens(config) {
+        for content in named::named_tokens(config) {
             if let Some(id) = vocab.get(content).filter(|_| !contents.contains(content)) {
                 let one = Added { content: content.to_owned(), special: true, normalized: false };
                 added.insert(self.token_id(content, id, vocab_size)?, one);

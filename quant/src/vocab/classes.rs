@@ -4,7 +4,7 @@
 
 use serde_json::Value as Json;
 
-use super::hf::TokenizerInput;
+use super::input::TokenizerInput;
 use super::key;
 use crate::convert::config::read_json;
 use crate::gguf::{Array, Metadata, Value};

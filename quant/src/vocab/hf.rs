@@ -10,36 +10,10 @@ use serde_json::{Map, Value as Json};
 use super::beyond::{self, Known};
 use super::classes::{self, ClassRule, Source};
 use super::files::{Files, Token};
+use super::input::TokenizerInput;
 use super::{BYTE_FALLBACK_BPE, BYTE_LEVEL_BPE, DEFAULT_PRE, MAX_TOKENS, SENTENCEPIECE, TokenType, bpe, key, pre, special, spm};
-use crate::convert::config::Config;
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
-
-/// What of a model its tokenizer's keys depend on.
-#[derive(Debug, Clone, Copy)]
-pub struct TokenizerInput<'a> {
-    /// The directory.
-    pub dir: &'a Path,
-    /// `architectures[0]` of `config.json`.
-    pub class: &'a str,
-    /// `vocab_size` of `config.json`: how many tokens there are, used or not.
-    pub vocab_size: u32,
-    /// All of `config.json`.
-    pub config: &'a Map<String, Json>,
-}
-
-impl<'a> TokenizerInput<'a> {
-    /// The model of a configuration.
-    pub fn of(config: &'a Config) -> Self {
-        let class = config.json.get("architectures").and_then(|classes| classes.get(0)).and_then(Json::as_str);
-        Self {
-            dir: config.path.parent().unwrap_or(Path::new(".")),
-            class: class.unwrap_or_default(),
-            vocab_size: config.vocab_size,
-            config: &config.json,
-        }
-    }
-}
 
 /// The `tokenizer.json` of a directory, or one made of `vocab.json` and `merges.txt`; `None` where there is none of them.
 ///

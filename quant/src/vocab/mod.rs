@@ -9,6 +9,8 @@ pub(crate) mod bpe;
 mod classes;
 mod files;
 pub mod hf;
+mod input;
+mod named;
 mod normalizer;
 mod pre;
 mod published;
@@ -26,6 +28,7 @@ use serde_json::{Map, Value as Json};
 use crate::gguf::{Array, Metadata, Value};
 use crate::{Error, Result};
 
+pub use input::TokenizerInput;
 pub use pre::{PRE_TOKENIZERS, PreTokenizer};
 pub use special::template_file;
 

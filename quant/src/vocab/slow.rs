@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::special;
+use super::named;
 use crate::convert::config::{read_json, read_text};
 use crate::{Error, Result};
 
@@ -79,7 +79,7 @@ fn added_tokens(dir: &Path, config: Option<&Map<String, Json>>, vocab: &Map<Stri
     let path = dir.join("added_tokens.json");
     let more = read_json(&path)?.unwrap_or_default();
     let special_map = read_json(&dir.join("special_tokens_map.json"))?;
-    let named: Vec<&str> = [config, special_map.as_ref()].into_iter().flatten().flat_map(special::named_tokens).collect();
+    let named: Vec<&str> = [config, special_map.as_ref()].into_iter().flatten().flat_map(named::named_tokens).collect();
     let token = |id: u64, content: &str, special: bool| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": !special,
             "special": special})

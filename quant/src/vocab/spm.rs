@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use super::classes::Source;
 use super::files::{Files, Token, looks_special};
-use super::{TokenType, bpe, sentencepiece, special};
+use super::{TokenType, bpe, named, sentencepiece};
 use crate::convert::config::read_json;
 use crate::{Error, Result};
 
@@ -82,7 +82,7 @@ fn put_added(tokens: &mut [Token], id: u64, text: &str, token: &Json, source: So
 /// no scores, and what the vocabulary lacks is not filled up.
 pub(super) fn from_json(files: &Files) -> Result<Option<Vec<Token>>> {
     let Some(texts) = texts_of_json(files)? else { return Ok(None) };
-    let special: HashSet<&str> = files.config.as_ref().map(special::named_tokens).unwrap_or_default().into_iter().collect();
+    let special: HashSet<&str> = files.config.as_ref().map(named::named_tokens).unwrap_or_default().into_iter().collect();
     let in_vocab = texts.len() as u64;
     let mut tokens: Vec<Token> = texts
         .into_iter()

@@ -302,6 +302,6 @@ fn options_that_the_converter_has_not_are_refused_for_its_types() {
     let choices = PlanOptions { as_converter: true, pure: true, ..PlanOptions::default() };
     let make = |recipe: &str| Output::of(&checkpoint, &Recipe::find(recipe).unwrap(), &choices, Path::new("out.gguf")).err();
     let error = make("q8_0").unwrap().to_string();
-    assert!(error.starts_with("pure ") && error.contains("use quantize instead"), "{error}");
+    assert!(error.starts_with("pure ") && error.contains("use the command quantize instead"), "{error}");
     assert!(make("q4_k_m").is_none() && make("f16").is_none());
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bitworth_quant::Result;
 use bitworth_quant::gguf::{Metadata, Value};
-use bitworth_quant::vocab::{Algorithm, TokenType, Vocab, hf};
+use bitworth_quant::vocab::{Algorithm, TokenType, TokenizerInput, Vocab, hf};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tokenizers::Tokenizer;
@@ -46,7 +46,7 @@ fn keys_of(dir: &Path, class: Option<&str>, vocab_size: Option<u32>) -> Result<M
     if let Some(Json::Object(text)) = config.get("text_config").cloned() {
         text.into_iter().for_each(|(key, value)| config[key] = value);
     }
-    let model = hf::TokenizerInput {
+    let model = TokenizerInput {
         dir,
         class: class.unwrap_or_else(|| config["architectures"][0].as_str().unwrap()),
         vocab_size: vocab_size.unwrap_or_else(|| config["vocab_size"].as_u64().unwrap() as u32),

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use bitworth_quant::message::{Command, Message};
 use bitworth_quant::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -68,11 +69,8 @@ impl Calibration {
         for (name, fitted) in [("decode", &read.decode), ("prefill", &read.prefill)] {
             let numbers = || fitted.effects.values().chain(&fitted.spread.scale).chain([&fitted.spread.low, &fitted.spread.high]);
             if fitted.spread.scale.len() != FEATURES.len() || !numbers().all(|v| v.is_finite() && v.abs() < 100.0) {
-                let what = format!(
-                    "{name}: expected {} finite coefficients of the range; make it again with bitworth calibrate",
-                    FEATURES.len()
-                );
-                return Err(Error::file(path, what));
+                let what = format!("{name}: expected {} finite coefficients of the range; make it again with ", FEATURES.len());
+                return Err(Error::file(path, Message::from(what).then(Command::Calibrate)));
             }
         }
         Ok(read)

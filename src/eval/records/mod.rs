@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::atomic_file::write_whole;
-use bitworth_quant::message::{Message, Setting};
+use bitworth_quant::message::{Command, Message, Setting};
 use bitworth_quant::{Error, Result};
 use polars::prelude::{
     BooleanType, ChunkedArray, Column, DataFrame, DataType, Float64Type, IntoColumn, ListBuilderTrait,
@@ -133,9 +133,8 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if files.is_empty() {
-        let what =
-            Message::from("holds no records (*.parquet); run `bitworth run` with this folder as ").then(OUT).then(" first");
-        return Err(Error::file(&folder, what));
+        let what = Message::from("holds no records (*.parquet); run ").then(Command::Run);
+        return Err(Error::file(&folder, what.then(" with this folder as ").then(OUT).then(" first")));
     }
     files.sort();
     Ok(files)

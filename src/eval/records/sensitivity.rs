@@ -11,7 +11,7 @@ use polars_io::prelude::{ParallelStrategy, ParquetReader};
 
 use super::{FrameRow, bad_row, write_parquet};
 use crate::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTable};
-use bitworth_quant::message::Message;
+use bitworth_quant::message::{Command, Message};
 
 /// Grows whenever the columns change.
 const VERSION: u32 = 1;
@@ -63,7 +63,8 @@ pub fn read(path: &Path) -> Result<SensitivityTable> {
         return Err(Error::file(path, format!("has {height} rows, and is no table of sensitivities")));
     }
     if frame.column("sensitivities").is_err() {
-        return Err(Error::file(path, "is no table of sensitivities; `bitworth measure` makes one"));
+        let what = Message::from("is no table of sensitivities; ").then(Command::Measure).then(" makes one");
+        return Err(Error::file(path, what));
     }
     let mut table: Option<SensitivityTable> = None;
     let mut known = HashSet::new();
@@ -163,7 +164,7 @@ mod tests {
         refused("not a readable parquet file");
         let other = Series::new("x".into(), vec![1u32]).into_column();
         write_parquet(&path, DataFrame::new(1, vec![other])).unwrap();
-        refused("bitworth measure");
+        refused("the command measure makes one");
         let mut twice = table();
         twice.rows.push(twice.rows[1].clone());
         write(&path, &twice).unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bitworth_quant::atomic_file::write_whole;
 use bitworth_quant::content;
-use bitworth_quant::message::Message;
+use bitworth_quant::message::{Command, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -250,11 +250,9 @@ fn read(file: &Path, bytes: &[u8]) -> Result<RunIdentity> {
     if there["format"].as_u64() != Some(u64::from(FORMAT)) {
         let by = there["bitworth"].as_str().map_or("an unknown version".to_owned(), |by| format!("version {by}"));
         let format = there["format"].as_u64().unwrap_or(1);
-        let what = format!(
-            "the run was made by {by} in format {format}, this program goes on with format {FORMAT}; `bitworth report` \
-             reads its records; choose another "
-        );
-        return Err(refusal(file, what.into()));
+        let what = format!("the run was made by {by} in format {format}, this program goes on with format {FORMAT}; ");
+        let what = Message::from(what).then(Command::Report).then(" reads its records; choose another ");
+        return Err(refusal(file, what));
     }
     serde_json::from_value(there).map_err(broken)
 }

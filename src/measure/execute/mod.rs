@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bitworth_quant::Recipe;
 use bitworth_quant::hex::hex;
-use bitworth_quant::message::Message;
+use bitworth_quant::message::{Command, Message};
 use bitworth_quant::quantize::Sink;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -159,12 +159,12 @@ impl<'a> Ready<'a> {
     pub fn new(job: &Job, out: Option<&Path>, device: &'a Device, watch: Watch<'a>) -> Result<Self> {
         if job.noise_floor && out.is_some() {
             let what = ": its lane has another arithmetic than its reference, which a report cannot hold; measure it without a \
-                        folder, as `bitworth compare` does";
-            return Err(Error::unfit(Message::from(NOISE_FLOOR).then(what)));
+                        folder, as ";
+            return Err(Error::unfit(Message::from(NOISE_FLOOR).then(what).then(Command::Compare).then(" does")));
         }
         if job.requests.is_some() && out.is_some() {
-            let what = ": they leave answers and no records; ask them without a folder, as `bitworth score` does";
-            return Err(Error::unfit(Message::from(REQUESTS).then(what)));
+            let what = ": they leave answers and no records; ask them without a folder, as ";
+            return Err(Error::unfit(Message::from(REQUESTS).then(what).then(Command::Score).then(" does")));
         }
         // A model that does not open is known before hours of work on another.
         let named = job.tasks.as_ref().map(|tasks| Named::find(tasks, job.slice, watch)).transpose()?;

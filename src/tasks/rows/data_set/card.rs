@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bitworth_quant::front_matter::{CardReader, FrontMatter};
 use bitworth_quant::message::Message;
 
 use super::features::Features;
@@ -75,8 +76,8 @@ impl Card {
     /// # Errors
     /// What is no such YAML, with its line; configurations that are none.
     pub(super) fn read(readme: Option<&str>, yaml: Option<&str>) -> Result<Self, Message> {
-        let mut entries = match readme.and_then(front) {
-            Some((before, block)) => parse(block, before, "README.md")?,
+        let mut entries = match readme.and_then(|text| FrontMatter::find(text, CardReader::HuggingFaceHub)) {
+            Some(front) => parse(front.yaml, front.lines_before, "README.md")?,
             None => Entries::new(),
         };
         if let Some(text) = yaml {
@@ -215,22 +216,6 @@ fn splits(node: &Node) -> Result<Splits, Message> {
         splits.push((split.clone(), patterns(paths)?));
     }
     Ok(splits)
-}
-
-/// The YAML block in front of a text, with the count of lines before it: what stands between two lines `---`.
-fn front(text: &str) -> Option<(usize, &str)> {
-    let begin = text.len() - text.trim_start().len();
-    let behind = text[begin..].strip_prefix("---")?;
-    let block = behind.strip_prefix("\r\n").or_else(|| behind.strip_prefix('\n'))?;
-    let before = text[..text.len() - block.len()].matches('\n').count();
-    let mut end = 0;
-    for line in block.split_inclusive('\n') {
-        if line.strip_prefix("---").is_some_and(|rest| rest.trim_end().is_empty()) {
-            return Some((before, &block[..end]));
-        }
-        end += line.len();
-    }
-    None
 }
 
 /// The keys of a YAML mapping; `before` lines of the file stand in front of it.

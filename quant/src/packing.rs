@@ -1,27 +1,55 @@
-//! What the formats of 4-bit floats share: codes of two weights a byte, the even one in the low bits, a scale of one byte for
-//! each run of weights, and in some a factor for each matrix. GGUF has the same grids in blocks of another order.
+//! Weights of published checkpoints that are no floats, as those know them who read rows: what decodes them, and blocks that GGUF
+//! has too.
+//!
+//! Absent: the ways to store weights, and finding them among tensors (see `packed`).
 
 use std::ops::Range;
 
-use super::Packed;
 use crate::DType;
 use crate::formats::fp4;
 use crate::mmap::{FileMap, Span};
 
-/// Matrices of 4-bit floats, one behind the other.
+/// Weights that are stored otherwise than as floats: a matrix, or several of one shape whose rows count on.
+pub(crate) trait Packed: Send + Sync {
+    /// Decodes the weights `cols` of row `row`.
+    fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]);
+
+    /// Decodes whole rows, in this order, into `[rows, cols]`.
+    fn decode_rows(&self, rows: &[usize], out: &mut [f32]) {
+        let cols = out.len() / rows.len().max(1);
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(cols.max(1))) {
+            self.decode(row, 0..cols, out);
+        }
+    }
+
+    /// Calls `f` with the larger parts of files that these rows are made from.
+    fn each_part(&self, rows: Range<usize>, f: &mut dyn FnMut(&FileMap, Range<usize>));
+
+    /// What the field calls weights that are stored so, as `fp8` or `int4`; `None` where they are floats.
+    fn label(&self) -> Option<String>;
+
+    /// The same as blocks that GGUF has too.
+    fn fp4(&self) -> Option<&Fp4> {
+        None
+    }
+}
+
+/// Matrices of 4-bit floats, one behind the other: what the formats of these share. Codes of two weights a byte, the even one in
+/// the low bits, a scale of one byte for each run of weights, and in some a factor for each matrix. GGUF has the same grids in
+/// blocks of another order.
 pub(crate) struct Fp4 {
     /// Half a byte a weight.
-    pub(super) codes: Span,
+    pub(crate) codes: Span,
     /// A byte for each run.
-    pub(super) scales: Span,
+    pub(crate) scales: Span,
     /// [`DType::MXFP4`] (runs of 32 with a power of two) or [`DType::NVFP4`] (runs of 16 with an 8-bit float).
-    pub(super) dtype: DType,
-    pub(super) cols: usize,
-    pub(super) matrix_rows: usize,
+    pub(crate) dtype: DType,
+    pub(crate) cols: usize,
+    pub(crate) matrix_rows: usize,
     /// Of all matrices together, or one each; empty where there is none.
-    pub(super) factors: Vec<f32>,
+    pub(crate) factors: Vec<f32>,
     /// The same of what is multiplied by them, which nothing here needs.
-    pub(super) input_factors: Vec<f32>,
+    pub(crate) input_factors: Vec<f32>,
 }
 
 impl Fp4 {
