@@ -48,9 +48,8 @@ pub(crate) const PRODUCT_SCRATCH: ProductScratch =
     ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
     Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceError, DeviceInfo, DeviceKind, Filter,
-    Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, Targets, Terms, TileShape,
+    Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
-use super::state::RunList;
 
 /// An encoded tensor, as stored.
 pub struct CpuWeight {

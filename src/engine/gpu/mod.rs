@@ -38,9 +38,8 @@ pub use probe::GpuProbe;
 
 use crate::backend::{
     AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Filter, Gate, HeadRow, HostTensor, Map, Norm,
-    RecurInputs, RecurShape, Result, RopeShape, Targets, Terms, TileShape,
+    RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
-use crate::state::RunList;
 
 impl Backend for Gpu {
     type Buffer = GpuBuffer;
