@@ -17,6 +17,7 @@ mod probe;
 mod q8;
 mod q8_kernel;
 mod q8_rows;
+mod q8_tile;
 #[cfg(target_arch = "x86_64")]
 mod q8_x86;
 mod recur;
