@@ -17,6 +17,7 @@ pub mod evaluation;
 pub mod export;
 pub mod findings;
 pub mod gather;
+pub mod gathered;
 pub mod heat_map;
 pub mod html;
 pub mod imatrix;

@@ -6,7 +6,7 @@ use bitworth_eval::record::{OWN_ENGINE, Phase, Speed};
 use bitworth_eval::stats::{self, Interval};
 use serde::Serialize;
 
-use crate::gather::{GatheredLane, GatheredSpeed};
+use crate::gathered::{GatheredLane, GatheredSpeed};
 use crate::summary::Summary;
 
 /// Timings of one kind.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::gather::{Gathered, GatheredLane, GatheredText};
+use crate::gather::{Gathered, GatheredText};
+use crate::gathered::GatheredLane;
 use crate::scored::pairs;
 use crate::speeds::{self, EngineSpeeds, LaneSpeeds, SpeedSummary, Subject, Timed};
 use crate::tasks::{self, Judgement, TaskScore};

@@ -7,7 +7,7 @@ use bitworth_eval::record::{ItemRecord, MACRO_MARK};
 use bitworth_eval::stats::{self, Estimate, MeanWithError, Paired, PairedItem, Verdict};
 use serde::Serialize;
 
-use crate::gather::GatheredLane;
+use crate::gathered::GatheredLane;
 
 /// A lane's result in one task, or in all tasks of a group together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
