@@ -33,6 +33,7 @@ pub mod schema;
 pub mod scored;
 pub mod sessions;
 pub mod sheet;
+mod speed_words;
 pub mod speeds;
 pub mod statistics;
 pub mod summary;
