@@ -3,14 +3,13 @@
 
 use crate::Report;
 use crate::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
-use crate::export::{task, task_names};
 use crate::findings::few_windows;
 use crate::number::{bytes, percent};
 use crate::page::{Page, PageBlock, Section};
 use crate::pareto::ROUNDING;
 use crate::sheet::{self, ColumnGroup};
 use crate::speed_words;
-use crate::summary::Summary;
+use crate::summary::{Summary, task, task_names};
 use crate::svg;
 use crate::task_tables;
 

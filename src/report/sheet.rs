@@ -1,11 +1,10 @@
 //! The summary as a table for people: one list of columns, for the terminal, the Markdown and the page alike.
 
-use crate::export::{task, task_names, text, text_names};
 use crate::number::{bytes, percent, significant};
 use crate::page::{self, Cell, Table, TableRow};
 use crate::speed_words;
 use crate::speeds::{SpeedSummary, Timed};
-use crate::summary::{Summary, TextScore};
+use crate::summary::{Summary, TextScore, task, task_names, text, text_names};
 use bitworth_eval::stats::Estimate;
 
 /// Parts of the table.

@@ -272,6 +272,28 @@ fn perplexity_ratio(pairs: &[(&SequenceRecord, &SequenceRecord)]) -> Option<Esti
     stats::perplexity(&difference.collect::<Vec<_>>())
 }
 
+/// A lane's figures on the text `name`.
+pub(crate) fn text<'a>(row: &'a Summary, name: &str) -> Option<&'a TextScore> {
+    row.texts.iter().find(|t| t.name == name)
+}
+
+/// The names of all texts that any lane was scored on, sorted.
+pub(crate) fn text_names(rows: &[Summary]) -> Vec<String> {
+    let names: BTreeSet<&String> = rows.iter().flat_map(|r| &r.texts).map(|t| &t.name).collect();
+    names.into_iter().cloned().collect()
+}
+
+/// A lane's score in the task `name`.
+pub(crate) fn task<'a>(row: &'a Summary, name: &str) -> Option<&'a TaskScore> {
+    row.tasks.iter().find(|t| t.name == name)
+}
+
+/// The names of all tasks that any lane has, sorted.
+pub(crate) fn task_names(rows: &[Summary]) -> Vec<String> {
+    let names: BTreeSet<&String> = rows.iter().flat_map(|r| &r.tasks).map(|t| &t.name).collect();
+    names.into_iter().cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -287,6 +287,21 @@ fn collect<'a>(scores: &'a mut [TaskScore], into: &mut Vec<&'a mut TaskCompariso
     }
 }
 
+/// A verdict in a word or a few.
+pub(crate) fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Worse => "worse",
+        Verdict::NotWorse => "not worse",
+        Verdict::Undecided { .. } => "undecided",
+    }
+}
+
+/// The metric, with its filter where the task has several.
+pub(crate) fn metric(score: &TaskScore) -> &str {
+    let metric = score.metric.as_deref().unwrap_or("acc");
+    metric.strip_suffix(",none").unwrap_or(metric)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
