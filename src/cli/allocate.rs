@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::files::check_output;
 use super::fit::FitTextArgs;
-use super::perplexity::{WindowArgs, in_memory};
 use super::session::Session;
 use super::size::parse_file_size;
 use super::sweep::MemoryArgs;
+use super::text_args::{WindowArgs, in_memory};
 use super::{Outcome, ScoringArgs, job};
 use bitworth_eval::job::{FitSpec, ImatrixSpec, Job, ModelSpec};
 use bitworth_eval::records;

@@ -7,10 +7,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::fit::FitTextArgs;
-use super::perplexity::{TextArgs, in_memory};
 use super::reference::{KeepArgs, SourceArgs};
 use super::scored::{Asked, Scoring};
 use super::session::Session;
+use super::text_args::{TextArgs, in_memory};
 use super::{Outcome, ScoringArgs, job};
 use bitworth_eval::job::{ImatrixSpec, Job, ModelSpec};
 use bitworth_measure::device::Device;

@@ -36,6 +36,7 @@ mod session;
 mod size;
 mod sweep;
 mod synth;
+mod text_args;
 mod tokenize;
 mod verify;
 

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::files::{NewFolders, check_replaceable, check_writable, is_parquet};
 use super::output;
-use super::perplexity::TextArgs;
 use super::reference::{KeepArgs, SourceArgs};
 use super::session::Session;
 use super::sweep::{Files, inputs};
+use super::text_args::TextArgs;
 use bitworth_engine::sweep::Lane;
 use bitworth_eval::record::{Record, SessionInfo};
 use bitworth_measure::device::Device;

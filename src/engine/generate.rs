@@ -2,14 +2,13 @@
 //!
 //! Absent: sampling rules and stop strings (see `eval` and `measure`): a step gives logits or the greedy choice.
 
-use super::backend::{Arithmetic, Backend, TileShape};
-use super::backend::{ColumnCopy, Columns};
+use super::backend::{Arithmetic, Backend, ColumnCopy, Columns, Run, RunList, TileShape};
 use super::error::{EngineError, Result};
 use super::footprint::PROMPT_ROWS;
 use super::forward::{self, Batch, Graph, LayerSpace, Past, Positional, RowCount, Step, Workspace};
 use super::model::{BlockWeights, Embedding, InputTables, OutputHead, Reader, Variant};
 use super::rope::{LengthClasses, Rope};
-use super::state::{Run, RunList, SequenceState};
+use super::state::SequenceState;
 
 /// A model ready to speak: its weights on the device and room for some sequences of up to `context` tokens.
 pub struct Generator<'a, B: Backend> {

@@ -73,7 +73,7 @@ fn choose(scores: &[f32], used: usize, bias: Option<&[f32]>, routing: &Routing) 
     }
     let values: Vec<f64> = match routing.gating {
         Gating::Softmax => softmax(scores.iter().map(|&s| f64::from(s))),
-        Gating::Sigmoid => scores.iter().map(|&s| 1.0 / (1.0 + libm::exp(-f64::from(s)))).collect(),
+        Gating::Sigmoid => scores.iter().map(|&s| logistic(f64::from(s))).collect(),
         Gating::SoftmaxOfChosen | Gating::SparseMixer => scores.iter().map(|&s| f64::from(s)).collect(),
     };
     let mut rank = values.clone();
@@ -149,9 +149,14 @@ fn softmax(scores: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
     powers.into_iter().map(|p| p / sum).collect()
 }
 
-/// The logistic function.
+/// The logistic function for weights of experts. As all of routing it is computed here in f64, whatever the device: there are few
+/// of them. The one of `cpu/math.rs` is for whole rows: made of f32 operations that vectorize, it has other bits.
 pub fn sigmoid(x: f32) -> f32 {
-    (1.0 / (1.0 + libm::exp(-f64::from(x)))) as f32
+    logistic(f64::from(x)) as f32
+}
+
+fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + libm::exp(-x))
 }
 
 #[cfg(test)]

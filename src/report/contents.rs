@@ -3,14 +3,13 @@
 
 use crate::Report;
 use crate::chart::{Axis, Better, Chart, Front, Plane, Plot, Point, Scale, Scope, Series};
-use crate::export::{task, task_names};
 use crate::findings::few_windows;
 use crate::number::{bytes, percent};
 use crate::page::{Page, PageBlock, Section};
 use crate::pareto::ROUNDING;
 use crate::sheet::{self, ColumnGroup};
-use crate::speeds;
-use crate::summary::Summary;
+use crate::speed_words;
+use crate::summary::{Summary, task, task_names};
 use crate::svg;
 use crate::task_tables;
 
@@ -54,7 +53,7 @@ pub fn page(report: &Report) -> Page {
         let note = "The reference diverges from itself by 0: it stands on the line of 0, as does what differs from it by \
              rounding alone. Bars are 95 % intervals, where they are larger than the dots; a bold name is on the Pareto front.";
         let mut blocks = vec![PageBlock::Charts(charts), PageBlock::Note(note.into())];
-        blocks.extend(speeds::notes(rows).into_iter().map(|note| PageBlock::Note(format!("{note}."))));
+        blocks.extend(speed_words::notes(rows).into_iter().map(|note| PageBlock::Note(format!("{note}."))));
         if sheet::has_unsure_speeds(rows) {
             blocks.push(PageBlock::Note(
                 "Hollow points: the machine drifted while their speed was timed. Their bars go from the slowest to the fastest \
@@ -198,7 +197,7 @@ fn charts(rows: &[Summary]) -> Vec<Chart> {
         Chart { title: title.into(), hint: hint.into(), plot: Plot::Plane(plane) }
     };
     let size = format!("size of the file ({unit})");
-    let speed = format!("decode speed{} (tokens per second)", speeds::subject_words(rows));
+    let speed = format!("decode speed{} (tokens per second)", speed_words::subject_words(rows));
     vec![
         chart("Quality and size", "down and left is better", size, Better::Less, &|r| {
             Some(Place { x: r.bytes as f64 / divisor, ..Place::default() })

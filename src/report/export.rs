@@ -12,9 +12,8 @@ use serde_json::{Map, Value};
 use crate::columns::Columns;
 use crate::speeds::SpeedSummary;
 use crate::statistics::{self, Figure};
-use crate::summary::{Summary, TextScore};
-use crate::task_tables::{metric, verdict_name};
-use crate::tasks::TaskScore;
+use crate::summary::{Summary, TextScore, task, task_names, text, text_names};
+use crate::tasks::{metric, verdict_name};
 use bitworth_eval::stats::Estimate;
 
 /// The columns that every summary begins with. Scripts rely on them.
@@ -292,28 +291,6 @@ fn text_details(c: &mut Columns<'_, Summary>, name: &str, column: &str) {
     estimate("_bits_per_byte", ["", "_low", "_high"], |t| t.bits_per_byte);
     c.number(&at("_kld_p99"), |r| Some(text(r, name)?.kld?.p99));
     c.count(&at("_tokens"), |r| Some(text(r, name)?.tokens));
-}
-
-/// A lane's figures on the text `name`.
-pub(super) fn text<'a>(row: &'a Summary, name: &str) -> Option<&'a TextScore> {
-    row.texts.iter().find(|t| t.name == name)
-}
-
-/// The names of all texts that any lane was scored on, sorted.
-pub(super) fn text_names(rows: &[Summary]) -> Vec<String> {
-    let names: std::collections::BTreeSet<&String> = rows.iter().flat_map(|r| &r.texts).map(|t| &t.name).collect();
-    names.into_iter().cloned().collect()
-}
-
-/// A lane's score in the task `name`.
-pub(super) fn task<'a>(row: &'a Summary, name: &str) -> Option<&'a TaskScore> {
-    row.tasks.iter().find(|t| t.name == name)
-}
-
-/// The names of all tasks that any lane has, sorted.
-pub(super) fn task_names(rows: &[Summary]) -> Vec<String> {
-    let names: std::collections::BTreeSet<&String> = rows.iter().flat_map(|r| &r.tasks).map(|t| &t.name).collect();
-    names.into_iter().cloned().collect()
 }
 
 #[cfg(test)]

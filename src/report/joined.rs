@@ -3,7 +3,7 @@
 
 use bitworth_eval::record::LaneRecord;
 
-use crate::gather::GatheredLane;
+use crate::gathered::GatheredLane;
 
 /// One thing in which two descriptions differ: what it is, and both values.
 type Difference = (&'static str, String, String);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::gather::keep_once;
 use bitworth_eval::record::{Protocol, SequenceRecord};
 
 /// A text and the protocol of a pass over it: sequences are numbered within it.
@@ -87,4 +86,10 @@ impl<'a> Sequences<'a> {
 /// The sequences of one text that both have, by number.
 pub fn pairs<'a, 'b>(own: &SequencesOfText<'a>, others: &SequencesOfText<'b>) -> Vec<(&'a SequenceRecord, &'b SequenceRecord)> {
     own.iter().filter_map(|(number, one)| Some((*one, *others.get(number)?))).collect()
+}
+
+/// Keeps one of equal values; different ones under one number are refused.
+pub(crate) fn keep_once<'a, T: PartialEq>(kept: &mut BTreeMap<u32, &'a T>, number: u32, value: &'a T) -> Result<(), ()> {
+    let known = kept.entry(number).or_insert(value);
+    if std::ptr::eq(*known, value) || *known == value { Ok(()) } else { Err(()) }
 }

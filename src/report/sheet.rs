@@ -1,10 +1,10 @@
 //! The summary as a table for people: one list of columns, for the terminal, the Markdown and the page alike.
 
-use crate::export::{task, task_names, text, text_names};
 use crate::number::{bytes, percent, significant};
 use crate::page::{self, Cell, Table, TableRow};
-use crate::speeds::{self, SpeedSummary, Timed};
-use crate::summary::{Summary, TextScore};
+use crate::speed_words;
+use crate::speeds::{SpeedSummary, Timed};
+use crate::summary::{Summary, TextScore, task, task_names, text, text_names};
 use bitworth_eval::stats::Estimate;
 
 /// Parts of the table.
@@ -89,7 +89,7 @@ fn table_of(rows: &[Summary], wanted: impl Fn(ColumnGroup) -> bool) -> Table {
     let drifted = (drifted > 0 && numbers)
         .then(|| format!("timings of a machine that drifted, which count in none of the speeds without `!`: {drifted}"));
     let unsure = Some(rows).filter(|rows| numbers && has_unsure_speeds(rows)).map(|_| UNSURE.to_owned());
-    let of = if numbers { speeds::notes(rows) } else { Vec::new() };
+    let of = if numbers { speed_words::notes(rows) } else { Vec::new() };
     Table {
         rows: (0..rows.len()).map(row).collect(),
         notes: reference.into_iter().chain(of).chain(drifted).chain(unsure).collect(),

@@ -6,8 +6,7 @@ use bitworth_eval::record::{OWN_ENGINE, Phase, Speed};
 use bitworth_eval::stats::{self, Interval};
 use serde::Serialize;
 
-use crate::gather::{GatheredLane, GatheredSpeed};
-use crate::summary::Summary;
+use crate::gathered::{GatheredLane, GatheredSpeed};
 
 /// Timings of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -147,45 +146,6 @@ impl LaneSpeeds {
         }
         Self { own, others, memory: memory(&there) }
     }
-}
-
-/// What the speeds of rows are of, in a sentence a kind; nothing where this program timed the lanes themselves.
-pub(crate) fn notes(rows: &[Summary]) -> Vec<String> {
-    let mut kinds: Vec<(&Timed, bool)> = Vec::new();
-    for row in rows {
-        let own = row.timed.iter().map(|timed| (timed, true));
-        for kind in own.chain(row.other_speeds.iter().map(|speeds| (&speeds.timed, false))) {
-            if !kinds.iter().any(|(timed, is_own)| timed.is_of_one_column(kind.0) && *is_own == kind.1) {
-                kinds.push(kind);
-            }
-        }
-    }
-    let say = |(timed, is_own): &(&Timed, bool)| {
-        let columns = if *is_own { "decode and prefill" } else { "the speeds that name it" };
-        let shape = timed.shape.as_ref().map(|shape| {
-            format!(
-                " on models of the shape {shape} with random weights in each lane's types, and not of the lanes themselves: a \
-                 small model fits into the processor's cache, and its speed says nothing of larger ones"
-            )
-        });
-        let device = timed.device.as_ref().map(|device| format!(" on {device}, and not on the device of the scores"));
-        match (timed.engine.as_str(), device, shape) {
-            (OWN_ENGINE, None, None) => None,
-            (engine, device, shape) => {
-                Some(format!("{columns}: of {engine}{}{}", device.unwrap_or_default(), shape.unwrap_or_default()))
-            }
-        }
-    };
-    kinds.iter().filter_map(say).collect()
-}
-
-/// How the speeds of all rows are called in a chart: ` of a llama-1b-shaped model in llama-bench`.
-pub(crate) fn subject_words(rows: &[Summary]) -> String {
-    let first = rows.iter().find_map(|row| row.timed.as_ref());
-    let shape = first.and_then(|timed| timed.shape.as_ref()).map(|shape| format!(" of a {shape}-shaped model"));
-    let engine = first.filter(|timed| timed.engine != OWN_ENGINE).map(|timed| format!(" in {}", timed.program()));
-    let device = first.and_then(|timed| timed.device.as_ref()).map(|device| format!(" on {device}"));
-    shape.into_iter().chain(engine).chain(device).collect()
 }
 
 /// The timings of one phase. Where several shapes were timed, those of the least depth, then the smallest batch, then the most

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::gather::{Gathered, GatheredLane, GatheredText};
+use crate::gather::{Gathered, GatheredText};
+use crate::gathered::GatheredLane;
 use crate::scored::pairs;
 use crate::speeds::{self, EngineSpeeds, LaneSpeeds, SpeedSummary, Subject, Timed};
 use crate::tasks::{self, Judgement, TaskScore};
@@ -269,6 +270,28 @@ fn perplexity_ratio(pairs: &[(&SequenceRecord, &SequenceRecord)]) -> Option<Esti
     let same = pairs.iter().filter(|(own, other)| own.tokens == other.tokens);
     let difference = same.map(|(own, other)| Cluster { sum: own.nll_sum - other.nll_sum, count: u64::from(own.tokens) });
     stats::perplexity(&difference.collect::<Vec<_>>())
+}
+
+/// A lane's figures on the text `name`.
+pub(crate) fn text<'a>(row: &'a Summary, name: &str) -> Option<&'a TextScore> {
+    row.texts.iter().find(|t| t.name == name)
+}
+
+/// The names of all texts that any lane was scored on, sorted.
+pub(crate) fn text_names(rows: &[Summary]) -> Vec<String> {
+    let names: BTreeSet<&String> = rows.iter().flat_map(|r| &r.texts).map(|t| &t.name).collect();
+    names.into_iter().cloned().collect()
+}
+
+/// A lane's score in the task `name`.
+pub(crate) fn task<'a>(row: &'a Summary, name: &str) -> Option<&'a TaskScore> {
+    row.tasks.iter().find(|t| t.name == name)
+}
+
+/// The names of all tasks that any lane has, sorted.
+pub(crate) fn task_names(rows: &[Summary]) -> Vec<String> {
+    let names: BTreeSet<&String> = rows.iter().flat_map(|r| &r.tasks).map(|t| &t.name).collect();
+    names.into_iter().cloned().collect()
 }
 
 #[cfg(test)]

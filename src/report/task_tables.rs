@@ -2,21 +2,11 @@
 
 use bitworth_eval::stats::{Interval, LEVEL, Verdict};
 
-use crate::export::{task, task_names};
 use crate::number::significant;
 use crate::page::{Cell, Column, Table, TableRow};
 use crate::sheet;
-use crate::summary::Summary;
-use crate::tasks::{Judgement, TaskComparison, TaskScore};
-
-/// A verdict in a word or a few.
-pub fn verdict_name(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Worse => "worse",
-        Verdict::NotWorse => "not worse",
-        Verdict::Undecided { .. } => "undecided",
-    }
-}
+use crate::summary::{Summary, task, task_names};
+use crate::tasks::{Judgement, TaskComparison, TaskScore, metric, verdict_name};
 
 fn verdict_words(verdict: &Verdict) -> String {
     match verdict {
@@ -106,12 +96,6 @@ pub fn scores(rows: &[Summary], judgement: Judgement) -> Option<Table> {
 const ALONE: usize = 5;
 /// And beside a reference.
 const COMPARED: usize = 11;
-
-/// The metric, with its filter where the task has several.
-pub fn metric(score: &TaskScore) -> &str {
-    let metric = score.metric.as_deref().unwrap_or("acc");
-    metric.strip_suffix(",none").unwrap_or(metric)
-}
 
 /// The cells of one line of [`scores`].
 fn cells(score: &TaskScore, label: &str) -> Vec<Cell> {

@@ -7,7 +7,7 @@ use bitworth_eval::record::{ItemRecord, MACRO_MARK};
 use bitworth_eval::stats::{self, Estimate, MeanWithError, Paired, PairedItem, Verdict};
 use serde::Serialize;
 
-use crate::gather::GatheredLane;
+use crate::gathered::GatheredLane;
 
 /// A lane's result in one task, or in all tasks of a group together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -285,6 +285,21 @@ fn collect<'a>(scores: &'a mut [TaskScore], into: &mut Vec<&'a mut TaskCompariso
         collect(&mut score.members, into);
         into.extend(&mut score.against_reference);
     }
+}
+
+/// A verdict in a word or a few.
+pub(crate) fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Worse => "worse",
+        Verdict::NotWorse => "not worse",
+        Verdict::Undecided { .. } => "undecided",
+    }
+}
+
+/// The metric, with its filter where the task has several.
+pub(crate) fn metric(score: &TaskScore) -> &str {
+    let metric = score.metric.as_deref().unwrap_or("acc");
+    metric.strip_suffix(",none").unwrap_or(metric)
 }
 
 #[cfg(test)]

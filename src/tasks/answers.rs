@@ -92,7 +92,7 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::index::TaskSource;
+    use crate::files::source::TaskSource;
 
     fn read(text: &str) -> Result<Answers, String> {
         let file = tempfile::NamedTempFile::new().unwrap();

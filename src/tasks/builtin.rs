@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use bitworth_quant::{Error, Result};
 
-use crate::files::index::{Index, TaskSource};
-use crate::files::source::merge;
+use crate::files::source::{TaskSource, merge};
 use crate::files::yaml::{self, Node};
 
 /// Name and file of every task that has a file of its own. A test compares this with the folder.
@@ -257,24 +256,25 @@ const SUBJECTS: [(&str, &[&str]); 4] = [
 /// The folder that their files are said to lie in, for messages and for functions.
 const FOLDER: &str = "configs/lm_eval";
 
-/// Puts the tasks into an index.
+/// The tasks and groups, in the order in which an index takes them.
 ///
 /// # Errors
 /// A file that does not parse.
-pub(crate) fn add_to(index: &mut Index) -> Result<()> {
+pub(crate) fn sources() -> Result<Vec<TaskSource>> {
+    let mut sources = Vec::new();
     for (name, text) in BUILT_IN.iter().chain(GROUPS) {
-        index.add(source(name, text)?);
+        sources.push(source(name, text)?);
     }
     for family in FAMILIES {
         for value in family.values {
             let mut task = source(family.name, family.text)?;
             let own = [("task", family.task(value)), (family.key, (*value).to_owned())];
             merge(&mut task.entries, own.map(|(key, value)| (key.to_owned(), Node::Text(value))).into());
-            index.add(task);
+            sources.push(task);
         }
         if let Some(keys) = family.group {
             let members = family.values.iter().map(|value| family.task(value));
-            index.add(group(family.name, family.name, family.name, keys, members)?);
+            sources.push(group(family.name, family.name, family.name, keys, members)?);
         }
     }
     for (group, subjects) in SUBJECTS {
@@ -289,13 +289,13 @@ pub(crate) fn add_to(index: &mut Index) -> Result<()> {
                 ("description", description),
             ];
             merge(&mut task.entries, own.map(|(key, value)| (key.to_owned(), Node::Text(value))).into());
-            index.add(task);
+            sources.push(task);
         }
         let members = subjects.iter().map(|subject| format!("mmlu_{subject}"));
-        index.add(self::group("mmlu", &format!("mmlu_{group}"), group, MMLU_GROUP, members)?);
+        sources.push(self::group("mmlu", &format!("mmlu_{group}"), group, MMLU_GROUP, members)?);
     }
-    index.add(group("mmlu", "mmlu", "mmlu", MMLU_GROUP, SUBJECTS.iter().map(|(group, _)| format!("mmlu_{group}")))?);
-    Ok(())
+    sources.push(group("mmlu", "mmlu", "mmlu", MMLU_GROUP, SUBJECTS.iter().map(|(group, _)| format!("mmlu_{group}")))?);
+    Ok(sources)
 }
 
 fn source(name: &str, text: &str) -> Result<TaskSource> {
@@ -339,6 +339,7 @@ fn group(file: &str, name: &str, alias: &str, keys: &str, members: impl Iterator
 mod tests {
     use super::*;
     use crate::files::config::TaskConfig;
+    use crate::files::index::Index;
     use crate::task::Definition;
 
     #[test]

@@ -1,5 +1,5 @@
-//! Filters: what is taken of a model's answers before they are judged. A pipeline of steps has a name, and every figure is
-//! given for each pipeline. Absent: filters that are Python (`twins`).
+//! Filters: what is taken of a model's answers before they are judged, one step a type. Absent: filters that are Python
+//! (`twins`), steps one behind the other (`pipeline`).
 //!
 //! To add one: a function here and a row in [`FILTERS`].
 //!
@@ -13,9 +13,7 @@ use bitworth_text::python::re::{Found, Regex};
 use bitworth_text::python::{self, re};
 use serde_json::{Map, Value};
 
-use crate::files::config::{FilterConfig, Step};
 use crate::rows::DataRow;
-use crate::twins::{self, NoTwin, Twin};
 
 /// One step: answers of all requests, with the documents they are about. What a request has is a list of answers until a step
 /// takes one of them.
@@ -73,75 +71,6 @@ pub const FILTERS: &[(&str, Make)] = &[
     ("multi_choice_regex", |options| Ok(Box::new(MultiChoice::new(options, choices_of_doc)?))),
 ];
 
-/// A named pipeline.
-pub struct Pipeline {
-    /// Its name, a part of every figure's.
-    pub name: String,
-    steps: Vec<Box<dyn Filter>>,
-}
-
-/// Why a pipeline cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum FilterError {
-    /// A step is a Python function without a twin.
-    #[error("the filter {0}: {1}")]
-    NoTwin(String, NoTwin),
-    /// A step is unknown, or cannot take its options.
-    #[error("the filter {0}: {1}")]
-    Options(String, Message),
-}
-
-impl Pipeline {
-    /// The pipeline that takes the first answer as it is.
-    pub fn first() -> Self {
-        Self { name: "none".to_owned(), steps: vec![Box::new(TakeFirst)] }
-    }
-
-    /// A pipeline of a task file.
-    ///
-    /// # Errors
-    /// A step that is unknown, has no twin, or cannot take its options.
-    pub fn new(config: &FilterConfig) -> Result<Self, FilterError> {
-        let steps = config.steps.iter().map(|step| make(&config.name, step)).collect::<Result<_, _>>()?;
-        Ok(Self { name: config.name.clone(), steps })
-    }
-
-    /// The filtered answers of all requests of a task.
-    ///
-    /// # Errors
-    /// A step that fails; says which filter.
-    pub fn apply(&self, answers: Vec<Value>, docs: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
-        let mut filtered = answers;
-        for step in &self.steps {
-            filtered = step.apply(filtered, docs).map_err(|what| format!("the filter {}: {what}", self.name))?;
-        }
-        Ok(filtered)
-    }
-}
-
-fn make(name: &str, step: &Step) -> Result<Box<dyn Filter>, FilterError> {
-    let options = |what: Message| FilterError::Options(name.to_owned(), what);
-    if let Some((_, function)) = step.functions.first() {
-        return Err(match twins::find(function) {
-            Err(missing) => FilterError::NoTwin(name.to_owned(), missing),
-            Ok(_) => options(format!("the function {} is no option of a filter", function.name).into()),
-        });
-    }
-    match &step.function {
-        Ok(known) => {
-            let found = FILTERS.iter().find(|(own, _)| own == known);
-            let names = || FILTERS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-            let (_, make) =
-                found.ok_or_else(|| options(format!("the step {known:?} is unknown; known are {}", names()).into()))?;
-            make(&step.options).map_err(options)
-        }
-        Err(function) => match twins::find(function).map_err(|missing| FilterError::NoTwin(name.to_owned(), missing))? {
-            (Twin::Filter(make), _) => make(&step.options).map_err(options),
-            _ => Err(options(format!("the function {} is no filter", function.name).into())),
-        },
-    }
-}
-
 /// Refuses options that a step does not have.
 pub(crate) fn known(options: &Map<String, Value>, names: &[&str]) -> Result<(), Message> {
     match options.keys().find(|key| !names.contains(&key.as_str())) {
@@ -169,7 +98,8 @@ pub(crate) fn each(
     Ok(made)
 }
 
-struct TakeFirst;
+/// The first answer of every list.
+pub(crate) struct TakeFirst;
 
 impl Filter for TakeFirst {
     fn apply(&self, answers: Vec<Value>, _: &[Arc<DataRow>]) -> Result<Vec<Value>, Message> {
@@ -508,10 +438,6 @@ mod tests {
         assert!(fail("take_first", json!({"x": 1})).contains("\"x\" is unknown"));
         assert!(fail("take_first_k", json!({})).contains("needs the option k"));
         assert!(fail("regex", json!({"regex_pattern": "("})).contains("does not compile"));
-        let step = Step { function: Ok("nothing".to_owned()), options: Map::new(), functions: Vec::new() };
-        let config = FilterConfig { name: "strict".to_owned(), steps: vec![step] };
-        let error = Pipeline::new(&config).err().unwrap().to_string();
-        assert!(error.contains("strict") && error.contains("\"nothing\" is unknown"), "{error}");
         let pattern = Pattern::new(json!({"group_select": 2}).as_object().unwrap()).unwrap();
         assert!(pattern.apply(vec![json!(["#### 1"])], &[]).unwrap_err().to_string().contains("group_select 2"));
     }

@@ -20,6 +20,7 @@ pub mod items;
 pub mod judge;
 pub mod llama_perplexity;
 pub mod metrics;
+pub mod pipeline;
 pub mod random;
 pub mod requests;
 pub mod results;

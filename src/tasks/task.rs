@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use crate::fields::{Doc, FieldError, Maker, Text};
 use crate::files::config::{Fewshot, MetricConfig, OutputType, Samples, TaskConfig};
 use crate::files::yaml::Function;
-use crate::filters::{FilterError, Pipeline};
 use crate::metrics::{self, Aggregation, ErrorKind, ExactMatch};
+use crate::pipeline::{FilterError, Pipeline};
 use crate::rows::{DataRow, DataSources, Docs};
 use crate::twins::{self, NoTwin, Twin};
 

@@ -1,28 +1,23 @@
 //! Models by their names on the hub, from a server of the test's own that serves a golden model and misbehaves on demand.
 
+#[path = "../../src/hub/tests/it/host.rs"]
+mod host;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bitworth_quant::hex::hex;
 use serde_json::{Value, json};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use self::host::{Answer, Request, Server, git_hash, sha256, sibling};
 use crate::common::bitworth;
 
 const COMMIT: &str = "1234567890abcdef1234567890abcdef12345678";
 const MODEL: &str = "hf:owner/llama31_gqa";
 const WEIGHTS: &str = "model.safetensors";
 const TEXT: &str = "Words, 123 of them; and\n\n a line. Zażółć gęślą jaźń.";
-/// No wait of these tests is longer.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Whatever of the caller's environment could reach the program.
 const VARIABLES: [&str; 16] = [
     "HF_TOKEN",
@@ -60,22 +55,7 @@ fn repository() -> Files {
     files
 }
 
-struct Request {
-    path: String,
-    headers: BTreeMap<String, String>,
-}
-
 impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
-    }
-
-    /// The first byte asked for.
-    fn offset(&self) -> usize {
-        let range = self.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-        range.unwrap_or(0)
-    }
-
     /// The file it asks for.
     fn file(&self) -> Option<&str> {
         self.path.split_once(&format!("/resolve/{COMMIT}/")).map(|(_, file)| file)
@@ -86,51 +66,9 @@ impl Request {
     }
 }
 
-#[derive(Clone)]
-struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-    /// How much of the body is sent before the connection is closed.
-    sent: usize,
-    /// Sent in so many bytes at a time, with pauses.
-    drip: Option<usize>,
-}
-
-impl Answer {
-    fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        let body = body.into();
-        Self { status, headers: Vec::new(), sent: body.len(), body, drip: None }
-    }
-
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    /// The file from where it was asked for on.
-    fn file(request: &Request, content: &[u8]) -> Self {
-        match request.offset() {
-            0 => Self::new(200, content),
-            from => Self::new(206, &content[from..])
-                .with("content-range", format!("bytes {from}-{}/{}", content.len() - 1, content.len())),
-        }
-    }
-
-    fn cut(mut self, sent: usize) -> Self {
-        self.sent = sent;
-        self
-    }
-}
-
-/// What the server does instead of answering well.
-type Rule = dyn Fn(&Request, &Files) -> Option<Answer> + Send + Sync;
-
 /// A hub on this machine.
 struct Hub {
-    address: String,
-    asked: Arc<Mutex<Vec<Request>>>,
-    stop: Arc<AtomicBool>,
+    server: Server,
 }
 
 impl Hub {
@@ -138,73 +76,22 @@ impl Hub {
         Self::with(files, |_, _| None)
     }
 
+    /// One that does what the rule says instead of answering well.
     fn with(files: Files, rule: impl Fn(&Request, &Files) -> Option<Answer> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (log, stopped) = (asked.clone(), stop.clone());
-        let served: Arc<(Files, Box<Rule>)> = Arc::new((files, Box::new(rule)));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                let (log, served) = (log.clone(), served.clone());
-                std::thread::spawn(move || serve(stream.unwrap(), &log, &served.0, &*served.1));
-            }
-        });
-        Self { address, asked, stop }
+        Self { server: Server::new(move |request| rule(request, &files).unwrap_or_else(|| well(request, &files))) }
     }
 
     fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.endpoint()
     }
 
     /// The files asked for since the last call, and how often the list of them.
     fn asked(&self) -> (Vec<String>, usize) {
-        let requests = std::mem::take(&mut *self.asked.lock().unwrap());
+        let requests = std::mem::take(&mut *self.server.asked.lock().unwrap());
         let files: Vec<String> = requests.iter().filter_map(|request| request.file()).map(str::to_owned).collect();
         let lists = requests.iter().filter(|request| request.path.starts_with("/api/")).count();
         assert_eq!(files.len() + lists, requests.len(), "asked for something else");
         (files, lists)
-    }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(&self.address);
-    }
-}
-
-/// Answers one request and closes the connection. A client that goes away is no failure of the server's.
-fn serve(stream: TcpStream, log: &Mutex<Vec<Request>>, files: &Files, rule: &Rule) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-    let Some(first) = lines.next() else { return };
-    let headers = lines.take_while(|line| !line.is_empty());
-    let headers = headers.filter_map(|line| line.split_once(": ").map(|(k, v)| (k.to_lowercase(), v.to_owned()))).collect();
-    let request = Request { path: first.split(' ').nth(1).unwrap_or_default().to_owned(), headers };
-    let answer = rule(&request, files).unwrap_or_else(|| well(&request, files));
-    log.lock().unwrap().push(request);
-    let mut head = format!("HTTP/1.1 {} Whatever\r\nconnection: close\r\n", answer.status);
-    if !answer.headers.iter().any(|(name, _)| *name == "transfer-encoding") {
-        head += &format!("content-length: {}\r\n", answer.body.len());
-    }
-    for (name, value) in &answer.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    let mut stream = &stream;
-    let mut sent = stream.write_all(format!("{head}\r\n").as_bytes());
-    for part in answer.body[..answer.sent].chunks(answer.drip.unwrap_or(usize::MAX)) {
-        sent = sent.and_then(|()| stream.write_all(part));
-        if sent.is_err() {
-            return;
-        }
-        if answer.drip.is_some() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 }
 
@@ -222,28 +109,12 @@ fn well(request: &Request, files: &Files) -> Answer {
 }
 
 fn listing(files: &Files) -> Value {
-    let siblings: Vec<Value> = files.iter().map(|(name, content)| sibling(name, content)).collect();
+    let siblings: Vec<Value> = files.iter().map(|(name, content)| sibling(name, content, is_large(name))).collect();
     json!({"id": "owner/llama31_gqa", "sha": COMMIT, "gated": false, "siblings": siblings})
-}
-
-fn git_hash(content: &[u8]) -> String {
-    hex(&Sha1::new_with_prefix(format!("blob {}\0", content.len())).chain_update(content).finalize())
-}
-
-fn sha256(content: &[u8]) -> String {
-    hex(&Sha256::digest(content))
 }
 
 fn is_large(name: &str) -> bool {
     [".safetensors", ".gguf", "tokenizer.json"].iter().any(|end| name.ends_with(end))
-}
-
-fn sibling(name: &str, content: &[u8]) -> Value {
-    match is_large(name) {
-        true => json!({"rfilename": name, "size": content.len(), "blobId": git_hash(b"pointer"),
-            "lfs": {"sha256": sha256(content), "size": content.len(), "pointerSize": 135}}),
-        false => json!({"rfilename": name, "size": content.len(), "blobId": git_hash(content)}),
-    }
 }
 
 /// A folder for one test, with a cache of its own.
@@ -425,7 +296,7 @@ fn a_cut_connection_is_taken_up_where_it_broke() {
     });
     assert_eq!(world.tokens(&hub), world.expected());
     let offsets: Vec<usize> =
-        hub.asked.lock().unwrap().iter().filter(|request| request.is_for(WEIGHTS)).map(Request::offset).collect();
+        hub.server.asked.lock().unwrap().iter().filter(|request| request.is_for(WEIGHTS)).map(Request::offset).collect();
     assert_eq!(offsets, [0, CUT]);
     assert_eq!(std::fs::read(world.blob(WEIGHTS, &files[WEIGHTS])).unwrap(), files[WEIGHTS]);
 }
@@ -457,7 +328,7 @@ fn what_came_before_the_end_is_kept_for_the_next_run() {
 
     let hub = Hub::new(files.clone());
     assert_eq!(world.tokens(&hub), world.expected());
-    let requests = hub.asked.lock().unwrap();
+    let requests = hub.server.asked.lock().unwrap();
     let offsets: Vec<_> = requests.iter().filter_map(|request| Some((request.file()?, request.offset()))).collect();
     assert_eq!(offsets, [(WEIGHTS, CUT)], "the other files were there");
     assert!(!unfinished.exists());
@@ -625,20 +496,20 @@ fn the_token_is_shown_to_the_hub_and_to_nobody_else() {
     });
     let world = World::new();
     assert_eq!(world.tokens_with(&hub.endpoint(), MODEL, &[("HF_TOKEN", "hf_secret")]), world.expected());
-    for request in hub.asked.lock().unwrap().iter() {
+    for request in hub.server.asked.lock().unwrap().iter() {
         assert_eq!(request.header("authorization"), Some("Bearer hf_secret"), "{}", request.path);
     }
-    let stored = store.asked.lock().unwrap();
+    let stored = store.server.asked.lock().unwrap();
     assert_eq!(stored.iter().map(|request| request.path.as_str()).collect::<Vec<_>>(), [format!("/store/{WEIGHTS}")]);
     assert!(stored.iter().all(|request| request.header("authorization").is_none()));
-    assert!(hub.asked.lock().unwrap().iter().any(|request| request.path == "/moved/config.json"));
+    assert!(hub.server.asked.lock().unwrap().iter().any(|request| request.path == "/moved/config.json"));
 }
 
 #[test]
 fn redirects_have_an_end() {
     let hub = Hub::with(repository(), |_, _| Some(Answer::new(302, "").with("location", "/again")));
     World::new().refused(&hub.endpoint(), MODEL, &[], &["redirects more than"]);
-    assert!(hub.asked.lock().unwrap().len() < 20);
+    assert!(hub.server.asked.lock().unwrap().len() < 20);
 }
 
 #[test]
@@ -701,6 +572,8 @@ fn two_programs_fetch_a_file_once() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_keeps_what_has_come() {
+    use std::time::{Duration, Instant};
+
     let (world, files) = (World::new(), repository());
     let hub = Hub::with(files.clone(), |request, files| {
         request.is_for(WEIGHTS).then(|| Answer { drip: Some(1 << 10), ..Answer::file(request, &files[WEIGHTS]) })
@@ -709,7 +582,7 @@ fn ctrl_c_keeps_what_has_come() {
     let child = world.command(&hub.endpoint(), &args, &[]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let (unfinished, begin) = (world.unfinished(WEIGHTS, &files[WEIGHTS]), Instant::now());
     while std::fs::metadata(&unfinished).map_or(0, |about| about.len()) == 0 {
-        assert!(begin.elapsed() < PATIENCE, "nothing comes");
+        assert!(begin.elapsed() < host::PATIENCE, "nothing comes");
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());

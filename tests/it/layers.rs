@@ -38,11 +38,6 @@ const MOST_COLUMNS: usize = 130;
 /// Files of patterns that have no place to be broken at.
 const WIDE_FILES: [&str; 1] = ["quant/src/vocab/pre.rs"];
 const MOST_LINES: usize = 700;
-/// Longer files, with the reason.
-const LONG_FILES: [&str; 1] = [
-    // A server and the program before it: to be parted with the rooms of the hub.
-    "tests/it/hub.rs",
-];
 
 /// Dependencies that a crate's layer does not allow; `manifest` is its Cargo.toml.
 fn layers(path: &str, manifest: &str) -> Vec<String> {
@@ -92,7 +87,7 @@ fn columns(path: &str, text: &str) -> Vec<String> {
 
 fn lines(path: &str, text: &str) -> Vec<String> {
     let count = text.lines().count();
-    if count > MOST_LINES && !LONG_FILES.contains(&path) { vec![format!("{path}: {count} lines")] } else { Vec::new() }
+    if count > MOST_LINES { vec![format!("{path}: {count} lines")] } else { Vec::new() }
 }
 
 fn opening(path: &str, text: &str) -> Vec<String> {

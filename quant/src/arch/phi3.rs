@@ -19,6 +19,8 @@ pub(super) const PHI3: ArchSpec = ArchSpec {
     }],
     tensors: TENSORS,
     neutral: &[neutral("hidden_act", &["\"silu\""]), neutral("attention_bias", &["false"])],
+    // `src/models/phi3.cpp`, b11434.
+    window_is_unused: true,
     ..COMMON
 };
 

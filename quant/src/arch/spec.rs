@@ -38,6 +38,9 @@ pub struct ArchSpec {
     pub as_metadata: &'static [&'static str],
     /// Tensors of the safetensors files of tied models that conversion leaves out, because another takes their place.
     pub dropped: &'static [&'static str],
+    /// Whether llama.cpp makes no use of the window that a file states (`attention.sliding_window`): it keeps the keys and values
+    /// of all tokens.
+    pub window_is_unused: bool,
 }
 
 /// What most rows have in common.
@@ -54,6 +57,7 @@ pub(super) const COMMON: ArchSpec = ArchSpec {
     mtp: MtpBlocks::LeftOut,
     as_metadata: &[],
     dropped: &[],
+    window_is_unused: false,
 };
 
 /// What becomes of blocks that predict further tokens (multi-token prediction).

@@ -237,8 +237,8 @@ impl ModelFigures {
     }
 
     fn of_hparams(id: &str, arch: &ArchSpec, h: &HParams, metadata: &Metadata, tensors: &[Tensor]) -> Self {
-        // llama.cpp has no key for some models' windows, and does without that of phi3 (`src/models/phi3.cpp`, b11434).
-        let windows = arch.name != "phi3" && metadata.get(&arch.key("attention.sliding_window")).is_some();
+        // llama.cpp has no key for some models' windows, and makes no use of some others.
+        let windows = !arch.window_is_unused && metadata.get(&arch.key("attention.sliding_window")).is_some();
         let elements = |block: usize| match h.mla {
             Some(mla) => mla.kv_lora_rank + h.rope_dim,
             None if !h.has_own_keys(block) || h.recurrent_of(block).is_some() => 0,

@@ -267,6 +267,13 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_llama_cpp_makes_no_use_of_bounds_nothing() {
+        let phi = find("phi-3-mini-4k").unwrap();
+        // It states a window of 2047 tokens; each of 32 blocks keeps 2 x 32 x 96 numbers a token.
+        assert_eq!(phi.kv_bytes_read(4096, bitworth_quant::DType::F16), 2.0 * 4096.0 * 32.0 * (2.0 * 32.0 * 96.0));
+    }
+
+    #[test]
     fn figures_without_a_shape_are_checked() {
         let check = |change: (&str, &str), expected: &[&str]| {
             let text = "[figures]\narchitecture = \"new\"\nparams_b = 10.0\nactive_params_b = 1.0\nhidden = 64\nlayers = 2\n\

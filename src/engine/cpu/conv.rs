@@ -7,8 +7,7 @@ use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
 use super::{Cpu, CpuWeight};
-use crate::backend::Filter;
-use crate::state::{Run, RunList};
+use crate::backend::{Filter, Run, RunList};
 
 /// Columns of a task.
 const WIDTH: usize = 128;

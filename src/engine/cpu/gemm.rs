@@ -302,13 +302,19 @@ mod kernel {
         // One pointer a row and several steps a round: what counts and adds addresses takes slots that multiply-adds need.
         let mut x: [*const f32; R] = std::array::from_fn(|i| c.x.add(i * c.x_stride));
         let mut weights = c.panel;
-        for _ in 0..c.deep / UNROLL {
-            for step in 0..UNROLL {
-                let b = [_mm256_loadu_ps(weights.add(step * 16)), _mm256_loadu_ps(weights.add(step * 16 + 8))];
+        // One step of k for all rows. A macro, because it stands in this function whatever the compiler inlines.
+        macro_rules! add_step {
+            ($step:ident) => {
+                let b = [_mm256_loadu_ps(weights.add($step * 16)), _mm256_loadu_ps(weights.add($step * 16 + 8))];
                 for i in 0..R {
-                    let a = _mm256_broadcast_ss(&*x[i].add(step));
+                    let a = _mm256_broadcast_ss(&*x[i].add($step));
                     acc[i] = [_mm256_fmadd_ps(a, b[0], acc[i][0]), _mm256_fmadd_ps(a, b[1], acc[i][1])];
                 }
+            };
+        }
+        for _ in 0..c.deep / UNROLL {
+            for step in 0..UNROLL {
+                add_step!(step);
             }
             weights = weights.add(UNROLL * 16);
             for x in &mut x {
@@ -316,11 +322,7 @@ mod kernel {
             }
         }
         for step in 0..c.deep % UNROLL {
-            let b = [_mm256_loadu_ps(weights.add(step * 16)), _mm256_loadu_ps(weights.add(step * 16 + 8))];
-            for i in 0..R {
-                let a = _mm256_broadcast_ss(&*x[i].add(step));
-                acc[i] = [_mm256_fmadd_ps(a, b[0], acc[i][0]), _mm256_fmadd_ps(a, b[1], acc[i][1])];
-            }
+            add_step!(step);
         }
         for i in 0..R {
             let row = c.out.add(i * c.out_stride);

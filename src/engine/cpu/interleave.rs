@@ -21,9 +21,9 @@ pub fn interleave(isa: Isa, rows: &[f32], k: usize, panel: usize, out: &mut [f32
         let (square, exchange): (usize, Exchange) = match isa {
             Isa::Avx512 => (16, exchange_16),
             Isa::Avx2 => (8, exchange_8),
-            Isa::Portable => (1, |_, _, _, _| ()),
+            Isa::Portable => return from_column(isa, rows, k, panel, 0, out),
         };
-        if square > 1 && panel.is_multiple_of(square) {
+        if panel.is_multiple_of(square) {
             let whole = k - k % square;
             for j in (0..panel).step_by(square) {
                 for c in (0..whole).step_by(square) {

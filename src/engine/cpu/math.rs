@@ -26,7 +26,7 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { p * scale }
 }
 
-/// 1 / (1 + e^-x).
+/// 1 / (1 + e^-x). Weights of experts have one of their own, in f64 (`routing::sigmoid`).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))

@@ -17,6 +17,7 @@ mod probe;
 mod q8;
 mod q8_kernel;
 mod q8_rows;
+mod q8_tile;
 #[cfg(target_arch = "x86_64")]
 mod q8_x86;
 mod recur;
@@ -48,9 +49,8 @@ pub(crate) const PRODUCT_SCRATCH: ProductScratch =
     ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
     Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceError, DeviceInfo, DeviceKind, Filter,
-    Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, Targets, Terms, TileShape,
+    Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
-use super::state::RunList;
 
 /// An encoded tensor, as stored.
 pub struct CpuWeight {

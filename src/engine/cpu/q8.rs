@@ -17,8 +17,9 @@ use rayon::prelude::*;
 
 use super::isa::{Isa, per_isa};
 use super::packed::{BLOCK, PANEL, PanelRoom, Panels};
-use super::q8_kernel::{self, Dot, MAX_HEIGHT, Q8Rows};
+use super::q8_kernel::{self, Dot};
 use super::q8_rows;
+use super::q8_tile::{MAX_HEIGHT, Q8Rows};
 use super::shared::SharedMut;
 
 /// Rows of activations per task.

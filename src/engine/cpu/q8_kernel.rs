@@ -11,13 +11,9 @@ use std::arch::aarch64::*;
 
 use super::isa::Isa;
 use super::packed::{BLOCK, PANEL, Packing, Panel, Unpack};
+use super::q8_tile::{Q8Rows, Sums};
 #[cfg(target_arch = "x86_64")]
-use super::q8_x86 as x86;
-
-/// The most rows of a tile.
-pub const MAX_HEIGHT: usize = 6;
-/// The sums of a tile: of a panel, by row.
-pub type Sums = [[f32; PANEL]; MAX_HEIGHT];
+use super::{q8_tile::MAX_HEIGHT, q8_x86 as x86};
 
 /// The instructions that multiply integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,19 +100,6 @@ impl Dot {
             _ => i32::from(added),
         }
     }
-}
-
-/// Some rows of activations of K columns.
-pub struct Q8Rows<'a> {
-    /// `[count, K]`
-    pub codes: &'a [i8],
-    /// `[count, K / BLOCK]`
-    pub scales: &'a [f32],
-    /// `[count, K / group]`: scale times sum of the codes; where there are offsets.
-    pub sums: &'a [f32],
-    /// `[count, K / group]`: what the sum of a group's products begins with.
-    pub corrections: &'a [i32],
-    pub count: usize,
 }
 
 /// The sums of `x.count` rows, at most `dot.height()`, with the rows of one panel or of two neighbouring ones.

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 
 use super::isa::Isa;
 use super::packed::{BLOCK, LINE, PANEL, Packing, Panel};
-use super::q8_kernel::{Q8Rows, Sums};
+use super::q8_tile::{Q8Rows, Sums};
 
 /// How many bytes before they are needed codes are asked for.
 const AHEAD: usize = 2048;
@@ -506,13 +506,5 @@ unsafe fn unpack_codes<C: Codes>(codes: C, blocks: &[u8], out: &mut [u8]) {
                 }
             }
         }
-    }
-}
-
-/// Halves as singles. SAFETY: both are as long; the processor has AVX2 and F16C.
-#[target_feature(enable = "avx2,f16c")]
-pub unsafe fn widen(bits: &[u16], out: &mut [f32]) {
-    for (bits, out) in bits.as_chunks::<8>().0.iter().zip(out.as_chunks_mut::<8>().0) {
-        _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast())));
     }
 }

@@ -10,8 +10,7 @@ use super::Cpu;
 use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
-use crate::backend::{RecurInputs, RecurShape, Recurrence};
-use crate::state::{Run, RunList};
+use crate::backend::{RecurInputs, RecurShape, Recurrence, Run, RunList};
 
 /// Columns of a task.
 const WIDTH: usize = 32;

@@ -12,9 +12,8 @@ use super::q8;
 use super::q8_kernel::Dot;
 use super::{Cpu, CpuWeight, matvec, naive};
 use crate::backend::{
-    Arithmetic, AttentionInputs, AttentionShape, Backend, Filter, HostTensor, RecurInputs, RecurShape, Recurrence,
+    Arithmetic, AttentionInputs, AttentionShape, Backend, Filter, HostTensor, RecurInputs, RecurShape, Recurrence, Run, RunList,
 };
-use crate::state::{Run, RunList};
 use crate::suite::{self, Random};
 
 /// Numbers that look random and have no pattern in common with any tile.

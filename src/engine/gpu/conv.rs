@@ -5,8 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
-use crate::backend::{Filter, Result};
-use crate::state::RunList;
+use crate::backend::{Filter, Result, RunList};
 
 pub(super) const KERNEL: Kernel =
     Kernel::plain("conv", include_str!("conv.wgsl"), &[false, false, false, true, true]).with_functions();

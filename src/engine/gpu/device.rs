@@ -9,10 +9,8 @@ use bytemuck::Pod;
 use super::adapter;
 use super::errors::Errors;
 use super::pipeline::{Kernel, Pipelines};
-use super::probe;
 use super::recorder::{PARAMS_BYTES, Recorder, Step};
 use super::tuning::Tuning;
-use crate::adapter::GpuSelector;
 use crate::backend::{DeviceError, DeviceInfo, Result};
 
 /// Bytes handed to the driver in one write, and taken back in one read: what bounds its hidden copies.
@@ -45,19 +43,6 @@ pub(super) enum Groups {
 }
 
 impl Gpu {
-    /// Opens the adapter that `selector` means.
-    ///
-    /// # Errors
-    /// If there is no such adapter (the message says what to install), or if it refuses to open or to compute.
-    pub fn open(selector: GpuSelector) -> Result<Self> {
-        let adapter = adapter::choose(selector)?;
-        let limits = adapter.limits();
-        let mut gpu = Self::with_limits(&adapter, limits)?;
-        gpu.tuning = gpu.tuning.at_rate(probe::multiply_adds_per_second(&gpu)?);
-        gpu.recorder = Mutex::new(Recorder::new(&gpu.device, gpu.tuning.work_limit));
-        Ok(gpu)
-    }
-
     /// Opens `adapter` with all of `limits` and none of the optional features.
     pub(super) fn with_limits(adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Result<Self> {
         let info = adapter::device_info(adapter);
@@ -78,6 +63,12 @@ impl Gpu {
         let (recorder, pipelines) = (Mutex::new(recorder), Arc::default());
         let memory_bytes = adapter::memory_bytes(adapter);
         Ok(Self { device, queue, info, errors, pipelines, recorder, tuning, max_binding_bytes, memory_bytes })
+    }
+
+    /// From now on cuts work for a device that does so many multiply-adds in a second.
+    pub(super) fn set_rate(&mut self, multiply_adds_per_second: f64) {
+        self.tuning = self.tuning.at_rate(multiply_adds_per_second);
+        self.recorder = Mutex::new(Recorder::new(&self.device, self.tuning.work_limit));
     }
 
     /// The device as records name it.

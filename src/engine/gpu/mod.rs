@@ -36,11 +36,25 @@ pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
+use crate::adapter::GpuSelector;
 use crate::backend::{
     AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Filter, Gate, HeadRow, HostTensor, Map, Norm,
-    RecurInputs, RecurShape, Result, RopeShape, Targets, Terms, TileShape,
+    RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
-use crate::state::RunList;
+
+impl Gpu {
+    /// Opens the adapter that `selector` means.
+    ///
+    /// # Errors
+    /// If there is no such adapter (the message says what to install), or if it refuses to open or to compute.
+    pub fn open(selector: GpuSelector) -> Result<Self> {
+        let adapter = adapter::choose(selector)?;
+        let limits = adapter.limits();
+        let mut gpu = Self::with_limits(&adapter, limits)?;
+        gpu.set_rate(probe::multiply_adds_per_second(&gpu)?);
+        Ok(gpu)
+    }
+}
 
 impl Backend for Gpu {
     type Buffer = GpuBuffer;

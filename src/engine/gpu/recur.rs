@@ -6,8 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
-use crate::backend::{RecurInputs, RecurShape, Recurrence, Result};
-use crate::state::RunList;
+use crate::backend::{RecurInputs, RecurShape, Recurrence, Result, RunList};
 
 pub(super) const KERNEL: Kernel =
     Kernel::plain("recur", include_str!("recur.wgsl"), &[false, false, false, false, false, false, true, true]).with_functions();

@@ -4,8 +4,7 @@ use bitworth_quant::DType;
 
 use super::guarded::{Guarded, input};
 use super::{Random, U, check, check_bits, f64s};
-use crate::backend::{Backend, Filter, RecurInputs, RecurShape, Recurrence};
-use crate::state::{Run, RunList};
+use crate::backend::{Backend, Filter, RecurInputs, RecurShape, Recurrence, Run, RunList};
 
 const SLOTS: usize = 4;
 

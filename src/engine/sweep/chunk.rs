@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::prefix::Forest;
+use crate::backend::Run;
 use crate::forward::{KvCopies, KvSource};
-use crate::state::{RowCopy, Run};
+use crate::state::RowCopy;
 
 /// Slots of states up to which none is used twice in a chunk.
 const SPREAD_SLOTS: usize = 16;
@@ -253,8 +254,8 @@ mod tests {
 
     use super::super::prefix::{Order, Path};
     use super::*;
+    use crate::backend::RunList;
     use crate::cpu::Cpu;
-    use crate::state::RunList;
 
     fn copy(from: usize, to: usize, len: usize) -> RowCopy {
         RowCopy { from, to, len }

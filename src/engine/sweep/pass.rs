@@ -15,7 +15,7 @@ use super::plan::SweepPlan;
 use super::prefix::{Forest, Order, Path, paths};
 use super::state::{KeptLayer, State};
 use super::{Lane, LaneScores, Reference, Scores, Sequence, StoredHidden, SweepLimits, SweepOptions, not_numbers};
-use crate::backend::{Backend, HeadRow};
+use crate::backend::{Backend, HeadRow, RunList};
 use crate::error::{EngineError, Result};
 use crate::forward::{
     self, Batch, Chunked, Graph, KvCopies, KvPast, LayerSpace, Lent, Past, Positional, RowCount, Step, Workspace,
@@ -25,7 +25,7 @@ use crate::model::{BlockWeights, Embedding, LayerInput, Reader};
 use crate::observe::Observer;
 use crate::prefetch::prefetch;
 use crate::rope::{LengthClasses, Rope};
-use crate::state::{KvCache, KvColumns, RecurrentState, RunList, StateColumns};
+use crate::state::{KvCache, KvColumns, RecurrentState, StateColumns};
 use crate::supply::Supply;
 
 /// What all passes have in common.

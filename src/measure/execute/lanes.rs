@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::folder::MODELS;
 use super::prepare::{Importance, Prepared, file_of};
-use super::{Run, plan};
+use super::{Run, items};
 use crate::device::{Device, DeviceSelector};
 use crate::error::{At, Error, Result};
 use crate::fit::{self, FitOptions};
@@ -109,9 +109,9 @@ impl Run<'_> {
         let checkpoint = &self.model.checkpoint;
         let arithmetic = self.model.arithmetic;
         let reference = Lane { name: self.names.reference.clone(), arithmetic, ..models::reference(checkpoint) };
-        if !self.is_done(plan::REFERENCE_ITEM)? {
+        if !self.is_done(items::REFERENCE_ITEM)? {
             let body = stored_record(&reference, &self.names.recipe, true, None)?;
-            self.keep(plan::REFERENCE_ITEM, vec![self.record(&reference, body)])?;
+            self.keep(items::REFERENCE_ITEM, vec![self.record(&reference, body)])?;
         }
         let mut lanes = vec![reference];
         let folder = self.folder().map(|folder| folder.join(MODELS));
@@ -165,7 +165,7 @@ impl Run<'_> {
         if let Some(note) = plan.as_ref().and_then(Plan::fall_back_note) {
             self.note(format!("{}: {note}", lane.name).into());
         }
-        let item = plan::lane_item(&lane.name);
+        let item = items::lane_item(&lane.name);
         if self.is_done(&item)? {
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl Run<'_> {
     fn make(&self, made: &[(String, Output)]) -> Result<()> {
         let (mut missing, mut unfitted) = (Vec::new(), Vec::new());
         for (name, output) in made {
-            let has_record = self.store.borrow().has(&plan::lane_item(name))?;
+            let has_record = self.store.borrow().has(&items::lane_item(name))?;
             if has_record && files(output)?.iter().all(|path| path.exists()) {
                 continue;
             }
@@ -269,7 +269,7 @@ impl Run<'_> {
         let files = files(&output)?;
         let variant = Variant::Stored(Arc::new(Checkpoint::open(&files[0])?));
         let lane = Lane { name, variant, arithmetic: self.model.arithmetic };
-        let item = plan::lane_item(&lane.name);
+        let item = items::lane_item(&lane.name);
         if !self.is_done(&item)? {
             let sha256 = match &files[..] {
                 [file] => Some(file_sha256(file)?),
@@ -295,7 +295,7 @@ impl Run<'_> {
 
     /// Describes a lane that has no file.
     fn on_the_fly(&self, lane: &Lane) -> Result<()> {
-        let item = plan::lane_item(&lane.name);
+        let item = items::lane_item(&lane.name);
         if self.is_done(&item)? {
             return Ok(());
         }

@@ -5,6 +5,7 @@
 
 mod data_sets;
 mod folder;
+mod items;
 mod lanes;
 mod plan;
 mod prepare;
@@ -424,12 +425,12 @@ impl<'a> Run<'a> {
     /// Records which candidates are left out, and that those which were are not any more.
     fn left_out(&self) -> Result<()> {
         for name in &self.model.taken {
-            self.store.borrow_mut().forget(&plan::left_out_item(name))?;
+            self.store.borrow_mut().forget(&items::left_out_item(name))?;
         }
         for (name, why) in &self.model.left_out {
             let device = &self.device.info().name;
             let origin = Origin::new(&self.model.name, name, device, self.model.arithmetic.name());
-            self.keep(&plan::left_out_item(name), vec![Record { origin, body: Body::LeftOut(why.to_string()) }])?;
+            self.keep(&items::left_out_item(name), vec![Record { origin, body: Body::LeftOut(why.to_string()) }])?;
         }
         Ok(())
     }
@@ -466,7 +467,7 @@ impl<'a> Run<'a> {
     fn text(&self, lanes: &[Lane], walk: &Walk) -> Result<()> {
         let text = &walk.windows;
         for (number, range) in walk.passes().into_iter().enumerate() {
-            let item = plan::text_item(walk, number);
+            let item = items::text_item(walk, number);
             let Some(missing) = self.missing(&item, lanes)? else { continue };
             let stage = self.stages.begin(&format!("scoring {}", walk.name()));
             // The reference comes first, whether its own records are there or not.
@@ -532,7 +533,7 @@ impl<'a> Run<'a> {
                     let answers = task.packed.answers(&scores[number], Vec::new());
                     records.extend(self.judged(lane, task, &answers)?);
                 }
-                self.keep_part(&plan::task_item(task), records)?;
+                self.keep_part(&items::task_item(task), records)?;
             }
             self.generate_tasks(&swept, &texts)?;
             self.stages.end(stage);
@@ -578,7 +579,7 @@ impl<'a> Run<'a> {
             for task in tasks {
                 let own: Vec<String> = texts.by_ref().take(task.packed.prompts().len()).collect();
                 let records = self.judged(lane, task, &task.packed.answers(&[], own))?;
-                self.keep_part(&plan::task_item(task), records)?;
+                self.keep_part(&items::task_item(task), records)?;
             }
         }
         Ok(())

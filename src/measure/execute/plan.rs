@@ -1,16 +1,15 @@
-//! What a job would do, without doing it: items of work, passes, bytes, memory, time. Also the names of the items.
+//! What a job would do, without doing it: items of work, passes, bytes, memory, time.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitworth_quant::hex::hex;
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::{Plan, Recipe};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::folder::{self, MODELS, RunIdentity};
+use super::items::{lane_item, speed_item, task_item, text_item};
 use super::lanes::{Names, importance_file};
 use super::prepare::{Importance, Prepared, Speed, Walk};
 use super::questions::Questions;
@@ -23,30 +22,6 @@ use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, Sequence, SweepPlan};
 use bitworth_eval::records;
-
-/// The item that describes the reference.
-pub const REFERENCE_ITEM: &str = "lane.reference";
-
-/// The item that describes a lane.
-pub fn lane_item(lane: &str) -> String {
-    format!("lane.{lane}")
-}
-
-/// The item that says why a candidate was left out.
-pub fn left_out_item(candidate: &str) -> String {
-    // A path may be longer than the name of a file.
-    format!("left_out.{}", &hex(&Sha256::digest(candidate))[..16])
-}
-
-/// The item of a pass over a text.
-pub fn text_item(walk: &Walk, number: usize) -> String {
-    format!("text.{}.{number:05}", walk.name())
-}
-
-/// The item of a task.
-pub fn task_item(task: &Questions) -> String {
-    format!("task.{}", task.name)
-}
 
 /// Tasks that are asked in one walk, of the lanes that lack them.
 pub struct TaskWalk<'a> {
@@ -87,11 +62,6 @@ fn tasks_names(tasks: &[&Questions]) -> String {
         0 => names.join(", "),
         more => format!("{} and {more} more", names.join(", ")),
     }
-}
-
-/// The item of a lane's timings.
-pub fn speed_item(lane: &str) -> String {
-    format!("speed.{lane}")
 }
 
 /// How hard the stages are that make a model's lanes: multiplications and additions, roughly.

@@ -8,7 +8,7 @@ use bitworth_quant::message::Message;
 
 use super::stages::Stages;
 use super::stand_in::{self, CACHES, TimedShape};
-use super::{Run, plan};
+use super::{Run, items};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::on_device;
@@ -42,7 +42,7 @@ pub fn time(runs: &[Run<'_>], device: &Device, stages: &Stages<'_>) -> Result<Op
     for run in runs {
         // A noise floor is the reference again: timings have an arithmetic of their own.
         for lane in run.lanes.iter().filter(|lane| lane.arithmetic == run.model.arithmetic) {
-            if !run.is_done(&plan::speed_item(&lane.name))? {
+            if !run.is_done(&items::speed_item(&lane.name))? {
                 missing.push((run, lane));
             }
         }
@@ -121,7 +121,7 @@ fn keep(group: &[ToTime<'_, '_>], timings: Timings, shape: Option<&TimedShape>, 
     let shape = shape.map(|shape| shape.name().to_owned());
     for (ToTime { run, lane, .. }, speeds) in group.iter().zip(timings.speeds) {
         let record = |speed: Speed| run.record(lane, Body::Speed(Speed { shape: shape.clone(), ..speed }));
-        run.keep(&plan::speed_item(&lane.name), speeds.into_iter().map(record).collect())?;
+        run.keep(&items::speed_item(&lane.name), speeds.into_iter().map(record).collect())?;
     }
     let run = group[0].run;
     run.notes.borrow_mut().extend(timings.failed.into_iter().map(|why| Message::from("not timed: ").then(why)));

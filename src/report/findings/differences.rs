@@ -5,7 +5,7 @@ use bitworth_eval::record::SequenceRecord;
 use bitworth_eval::stats::{self, Cluster, Estimate};
 
 use super::standing::{AGREEMENT, DIVERGENCE, FEW, RESOLUTION};
-use crate::gather::GatheredLane;
+use crate::gathered::GatheredLane;
 use crate::scored::TextKey;
 
 /// What the tokens of a sequence add up to.

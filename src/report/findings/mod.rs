@@ -12,7 +12,8 @@ mod tests;
 use bitworth_eval::stats::Estimate;
 use serde::Serialize;
 
-use crate::gather::{Gathered, LaneKey};
+use crate::gather::Gathered;
+use crate::gathered::LaneKey;
 use crate::number::{bytes, percent, significant};
 use crate::sheet::labels;
 use crate::summary::Summary;

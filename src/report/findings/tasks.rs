@@ -3,9 +3,8 @@
 use bitworth_eval::stats::LEVEL;
 
 use super::Lanes;
-use crate::export::{task, task_names};
 use crate::number::significant;
-use crate::summary::Summary;
+use crate::summary::{Summary, task, task_names};
 use crate::tasks::TaskComparison;
 
 impl Lanes<'_> {

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::findings::{Differences, few_windows, lane_sums};
-use crate::gather::{self, Gathered, GatheredLane, GatheredText};
+use crate::gather::{self, Gathered, GatheredText};
+use crate::gathered::GatheredLane;
 use crate::pareto::ROUNDING;
 use crate::scored::{Sequences, TextKey};
 use crate::speeds::{SpeedSummary, Timed};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
 
-use super::source::{Sources, merge, normal};
+use super::source::{Sources, TaskSource, merge, normal};
 use super::yaml::Node;
 use crate::builtin;
 
@@ -31,22 +31,6 @@ pub enum Entry {
     Group(TaskSource),
     /// Tasks that carry a tag.
     Tag(BTreeSet<String>),
-}
-
-/// A task file and its keys.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TaskSource {
-    /// The file.
-    pub path: PathBuf,
-    /// Its keys.
-    pub entries: Vec<(String, Node)>,
-}
-
-impl TaskSource {
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entries.iter().find(|(known, _)| known == key).map(|(_, value)| value)
-    }
 }
 
 /// A task that was asked for.
@@ -94,7 +78,7 @@ impl Index {
     /// A folder that cannot be read.
     pub fn read(folders: &[PathBuf]) -> Result<Self> {
         let mut index = Self::default();
-        builtin::add_to(&mut index)?;
+        builtin::sources()?.into_iter().for_each(|source| index.add(source));
         let own = Self::of_folders(folders)?;
         index.entries.extend(own.entries);
         index.skipped.extend(own.skipped);
@@ -133,7 +117,7 @@ impl Index {
     }
 
     /// The first of equal names stays.
-    pub(crate) fn add(&mut self, source: TaskSource) {
+    fn add(&mut self, source: TaskSource) {
         let name = |key: &str| source.get(key).and_then(Node::as_text).map(str::to_owned);
         let is = |key: &str| source.get(key).is_some();
         let (name, make): (_, fn(TaskSource) -> Entry) = match (is("class"), is("group")) {

@@ -14,6 +14,22 @@ use super::yaml::{self, Entries, Node};
 /// Larger files are no task files.
 const MAX_BYTES: u64 = 8 << 20;
 
+/// A task file and its keys.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskSource {
+    /// The file.
+    pub path: PathBuf,
+    /// Its keys.
+    pub entries: Entries,
+}
+
+impl TaskSource {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entries.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+    }
+}
+
 /// Reads task files below one folder; files that many others include are read once.
 #[derive(Debug)]
 pub struct Sources {

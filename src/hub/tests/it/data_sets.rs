@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use bitworth_hub::{DataSets, Settings, Watcher};
 use tempfile::TempDir;
 
-use super::server::{Answer, Commit, Hub, git_hash, sha256};
+use super::server::host::{git_hash, sha256};
+use super::server::{Answer, Commit, Hub};
 
 const ID: &str = "owner/set";
 const CONVERTED: &str = "refs/convert/parquet";

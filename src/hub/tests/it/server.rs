@@ -1,19 +1,14 @@
-//! A hub of data sets on this machine, for tests: it answers as huggingface.co does, or as a rule says. Absent: encryption.
+//! A hub of data sets on this machine, for tests: it answers as huggingface.co does, or as a rule says.
+
+#[path = "host.rs"]
+#[allow(dead_code, reason = "the tests of models by name use all of it")]
+pub mod host;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use bitworth_quant::hex::hex;
 use serde_json::{Value, json};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
 
-/// No wait of these tests is longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+use self::host::{Server, git_hash, sibling};
 
 /// One commit of a data set, by its revision.
 #[derive(Clone)]
@@ -33,39 +28,20 @@ impl Commit {
 
     /// The hub's answer to who asks which files there are.
     fn listing(&self) -> Value {
-        let siblings: Vec<Value> = self.files.iter().map(|(name, bytes)| sibling(name, bytes)).collect();
+        // Files of parquet are those that git keeps elsewhere.
+        let sibling = |(name, bytes): (&&str, &Vec<u8>)| sibling(name, bytes, name.ends_with(".parquet"));
+        let siblings: Vec<Value> = self.files.iter().map(sibling).collect();
         json!({"id": self.id, "sha": self.commit, "siblings": siblings})
     }
-}
-
-/// Files of parquet are those that git keeps elsewhere.
-fn sibling(name: &str, bytes: &[u8]) -> Value {
-    match name.ends_with(".parquet") {
-        true => json!({"rfilename": name, "size": bytes.len(), "blobId": git_hash(b"pointer"),
-            "lfs": {"sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 135}}),
-        false => json!({"rfilename": name, "size": bytes.len(), "blobId": git_hash(bytes)}),
-    }
-}
-
-pub fn git_hash(content: &[u8]) -> String {
-    hex(&Sha1::new_with_prefix(format!("blob {}\0", content.len())).chain_update(content).finalize())
-}
-
-pub fn sha256(content: &[u8]) -> String {
-    hex(&Sha256::digest(content))
 }
 
 /// An answer: status, headers, body.
 pub type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
 
-/// What the server does instead of answering well, by the path that is asked for.
-type Rule = dyn Fn(&str) -> Option<Answer> + Send + Sync;
-
 /// The hub.
 pub struct Hub {
     pub address: String,
-    asked: Arc<Mutex<Vec<String>>>,
-    stop: Arc<AtomicBool>,
+    server: Server,
 }
 
 impl Hub {
@@ -73,55 +49,23 @@ impl Hub {
         Self::with(commits, |_| None)
     }
 
+    /// One that answers by the rule where it gives an answer to the path that is asked for.
     pub fn with(
         commits: impl IntoIterator<Item = Commit>,
         rule: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (log, stopped) = (Arc::clone(&asked), Arc::clone(&stop));
-        let served: Arc<(Vec<Commit>, Box<Rule>)> = Arc::new((commits.into_iter().collect(), Box::new(rule)));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                let (log, served) = (Arc::clone(&log), Arc::clone(&served));
-                std::thread::spawn(move || serve(&stream.unwrap(), &log, &served.0, &*served.1));
-            }
+        let commits: Vec<Commit> = commits.into_iter().collect();
+        let server = Server::new(move |request| {
+            let (status, headers, body) = rule(&request.path).unwrap_or_else(|| well(&request.path, &commits));
+            headers.into_iter().fold(host::Answer::new(status, body), |answer, (name, value)| answer.with(name, value))
         });
-        Self { address, asked, stop }
+        Self { address: server.endpoint(), server }
     }
 
     /// The paths asked for since the last call.
     pub fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut *self.asked.lock().unwrap())
+        std::mem::take(&mut *self.server.asked.lock().unwrap()).into_iter().map(|request| request.path).collect()
     }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.address.trim_start_matches("http://"));
-    }
-}
-
-/// Answers one request and closes the connection. A client that goes away is no failure of the server's.
-fn serve(stream: &TcpStream, log: &Mutex<Vec<String>>, commits: &[Commit], rule: &Rule) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let Some(first) = lines.next() else { return };
-    lines.take_while(|line| !line.is_empty()).for_each(drop);
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let (status, headers, body) = rule(&path).unwrap_or_else(|| well(&path, commits));
-    log.lock().unwrap().push(path);
-    let mut head = format!("HTTP/1.1 {status} Whatever\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    let mut stream = stream;
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(&body));
 }
 
 /// The answer of a hub that works.

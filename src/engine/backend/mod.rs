@@ -1,12 +1,14 @@
 //! What a device must be able to do to run a model: some twenty operations on device buffers.
 //!
-//! One forward function (`forward.rs`) calls these and nothing else, so the CPU and every GPU run the same graph. Absent on
+//! One forward function (`forward/mod.rs`) calls these and nothing else, so the CPU and every GPU run the same graph. Absent on
 //! purpose: layers, architectures, sequences as objects, files. An operation sees rows of numbers and index lists.
 //!
 //! Shapes: T rows (tokens), H hidden, N output columns, K input columns, V vocabulary. All activations are f32, row-major,
 //! without padding. Weights stay encoded as they are stored; the operation decodes them, so that what is measured is the
 //! file and not a rounding of ours. Every operation computes each row independently of how many rows come with it: on one
 //! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
+
+mod runs;
 
 use std::fmt;
 use std::ops::Range;
@@ -18,7 +20,7 @@ use bitworth_quant::checkpoint::TensorBytes;
 use bitworth_quant::message::{Message, Setting};
 use serde::Serialize;
 
-use crate::state::RunList;
+pub use self::runs::{Run, RunList};
 
 /// Why a device could not do something: out of memory, lost, over one of its limits.
 #[derive(Debug, thiserror::Error)]
