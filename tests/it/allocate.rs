@@ -148,7 +148,7 @@ fn a_measurement_is_the_same_in_any_memory_and_when_it_was_stopped() {
 }
 
 /// The arguments of `allocate` for the demo, judged by its other text.
-const JUDGED: [&str; 8] = ["--text", "data/eval.txt", "--ctx", "256", "--chunks", "48", "--device", "cpu"];
+const JUDGED: [&str; 8] = ["--text", "data/eval.txt", "--ctx", "256", "--chunks", "32", "--device", "cpu"];
 const TYPES: &str = "q2_k,q3_k,q4_k,q5_k,q6_k";
 
 #[test]
@@ -193,7 +193,7 @@ fn chosen_types_lose_less_than_a_mix_of_the_same_size() {
     // With 1.2 times what the mix loses, the file is smaller than the choice of the mix's size, which holds this, too.
     let bound = format!("{}", 1.2 * kld(1));
     let asked = ["allocate", "demo-model", "--sensitivities", "s.parquet", "--max-kld", &bound, "--imatrix", "i.gguf"];
-    // Many files are tried, each on a third of the windows.
+    // Many files are tried, each on half of the windows.
     let fewer = ["--text", "data/eval.txt", "--ctx", "256", "--chunks", "16", "--device", "cpu"];
     let said = json(dir, &[&asked[..], &["--out", "small.toml"], &fewer].concat());
     let choice = &said["tried"][1];

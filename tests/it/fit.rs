@@ -23,11 +23,11 @@ use tempfile::TempDir;
 
 use crate::common::{self, StopAfter, json};
 
-/// What the loss must fall by at least, as a share, on text that nothing was fitted to.
-const GAINS: [(&str, f64); 4] = [("q4_k_m", 0.30), ("q3_k_m", 0.40), ("q2_k", 0.50), ("q4_0", 0.40)];
-
-fn names() -> String {
-    GAINS.map(|(recipe, _)| recipe).join(",")
+/// What the loss must fall by at least, as a share, on text that nothing was fitted to. Outside of CI two of the recipes stand
+/// for the four.
+fn gains() -> &'static [(&'static str, f64)] {
+    const GAINS: [(&str, f64); 4] = [("q4_0", 0.40), ("q3_k_m", 0.40), ("q4_k_m", 0.30), ("q2_k", 0.50)];
+    if std::env::var_os("CI").is_some() { &GAINS } else { &GAINS[..2] }
 }
 
 fn kld(dir: &Path, files: &[String]) -> Vec<f64> {
@@ -60,16 +60,17 @@ fn fitted_files_lose_less_than_those_of_the_importance_matrix() {
     let world = TempDir::new().unwrap();
     let dir = world.path();
     ::bitworth::eval::demo::materialize(dir).unwrap();
+    let names = gains().iter().map(|(recipe, _)| *recipe).collect::<Vec<_>>().join(",");
     let text = ["--ctx", "256", "--device", "cpu"];
     json(dir, &[&["imatrix", "demo-model", "--text", "data/calib.txt", "--out", "i.gguf"], &text[..]].concat());
-    json(dir, &["quantize", "demo-model", "--to", &names(), "--imatrix", "i.gguf", "--out", "plain"]);
+    json(dir, &["quantize", "demo-model", "--to", &names, "--imatrix", "i.gguf", "--out", "plain"]);
     let fitted = json(
         dir,
         &[
             "quantize",
             "demo-model",
             "--to",
-            &names(),
+            &names,
             "--fit",
             "data/calib.txt",
             "--fit-ctx",
@@ -81,20 +82,20 @@ fn fitted_files_lose_less_than_those_of_the_importance_matrix() {
         ],
     );
     let file = |folder: &str, recipe: &str| format!("{folder}/demo-model-{}.gguf", recipe.to_uppercase());
-    for (recipe, _) in GAINS {
+    for (recipe, _) in gains() {
         let (plain, fit) = (file("plain", recipe), file("fit", recipe));
         assert_eq!(tensors(dir, &plain), tensors(dir, &fit), "{recipe}");
     }
     assert!(fitted["fitted"].as_array().unwrap().iter().any(|t| t["fitted"].as_u64().unwrap() > 0));
-    let both = GAINS.iter().flat_map(|(recipe, _)| [file("plain", recipe), file("fit", recipe)]).collect::<Vec<_>>();
+    let both = gains().iter().flat_map(|(recipe, _)| [file("plain", recipe), file("fit", recipe)]).collect::<Vec<_>>();
     // First tokens of windows, on which attention rests, come half as often in longer ones: that changes little.
     let long = ["--fit", "data/calib.txt", "--fit-ctx", "512", "--out", "long.gguf", "--device", "cpu"];
     json(dir, &[&["quantize", "demo-model", "--to", "q3_k_m"], &long[..]].concat());
     let kld = kld(dir, &[both, vec!["long.gguf".to_owned()]].concat());
-    for (pair, (recipe, gain)) in kld.chunks_exact(2).zip(GAINS) {
+    for (pair, (recipe, gain)) in kld.chunks_exact(2).zip(gains()) {
         assert!(pair[1] <= (1.0 - gain) * pair[0], "{recipe}: KLD {} and {} fitted", pair[0], pair[1]);
     }
-    let (short, long) = (kld[3], kld[2 * GAINS.len()]);
+    let (short, long) = (kld[3], kld[2 * gains().len()]);
     assert!((0.8..1.25).contains(&(long / short)), "KLD {long} of windows of 512 tokens, {short} of 256");
 }
 
