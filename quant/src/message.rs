@@ -35,45 +35,46 @@ impl fmt::Display for Setting {
     }
 }
 
-/// What a program that is made of these libraries can be asked to do, as far as messages name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Command {
-    /// Fits the constants of the speed model.
-    Calibrate,
-    /// Measures what candidates lost against a reference.
-    Compare,
-    /// Says what a model is and what its files hold.
-    Inspect,
-    /// Measures what every unit of a model loses in every type.
-    Measure,
-    /// Makes files of other types.
-    Quantize,
-    /// Makes tables and pages of records.
-    Report,
-    /// Does a job in a folder.
-    Run,
-    /// Scores prompts.
-    Score,
+/// The enum, its list and its names from one table.
+macro_rules! commands {
+    ($($(#[$doc:meta])* $command:ident $name:literal,)*) => {
+        /// What a program that is made of these libraries can be asked to do, as far as messages name it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Command {
+            $($(#[$doc])* $command,)*
+        }
+
+        impl Command {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$command,)*];
+
+            /// Its name, in lower case.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$command => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Command {
-    /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Calibrate, Self::Compare, Self::Inspect, Self::Measure, Self::Quantize, Self::Report, Self::Run, Self::Score];
-
-    /// Its name, in lower case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Calibrate => "calibrate",
-            Self::Compare => "compare",
-            Self::Inspect => "inspect",
-            Self::Measure => "measure",
-            Self::Quantize => "quantize",
-            Self::Report => "report",
-            Self::Run => "run",
-            Self::Score => "score",
-        }
-    }
+commands! {
+    /// Fits the constants of the speed model.
+    Calibrate "calibrate",
+    /// Measures what candidates lost against a reference.
+    Compare "compare",
+    /// Says what a model is and what its files hold.
+    Inspect "inspect",
+    /// Measures what every unit of a model loses in every type.
+    Measure "measure",
+    /// Makes files of other types.
+    Quantize "quantize",
+    /// Makes tables and pages of records.
+    Report "report",
+    /// Does a job in a folder.
+    Run "run",
+    /// Scores prompts.
+    Score "score",
 }
 
 /// What a message names as a value. Displayed, it has the library's own words: `device`, `the command inspect`.

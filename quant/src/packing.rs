@@ -1,5 +1,5 @@
-//! Weights of published checkpoints that are no floats, as those know them who read rows: what decodes them, and blocks that GGUF
-//! has too.
+//! What readers of rows know of weights that published checkpoints do not store as floats: what decodes them, and blocks that
+//! GGUF has too.
 //!
 //! Absent: the ways to store weights, and finding them among tensors (see `packed`).
 

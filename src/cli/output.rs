@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn every_command_that_a_message_may_name_is_one() {
         let cli = crate::cli::Cli::command();
-        for command in Command::ALL {
+        for &command in Command::ALL {
             assert!(cli.find_subcommand(command.name()).is_some(), "{command:?}");
         }
         let names: [Names<'_>; 2] = [&flag, &key];

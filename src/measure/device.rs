@@ -32,7 +32,7 @@ impl FromStr for DeviceSelector {
     type Err = bitworth_quant::Error;
 
     fn from_str(s: &str) -> bitworth_quant::Result<Self> {
-        const KNOWN: [&str; 4] = ["auto", "cpu", "gpu", "gpu:N (N as in the list of devices)"];
+        const KNOWN: [&str; 4] = ["auto", "cpu", "gpu", "gpu:N (N as the command devices lists them)"];
         match s {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),

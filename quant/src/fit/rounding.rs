@@ -170,8 +170,8 @@ impl Rounding<'_> {
         }
     }
 
-    /// Tries the scales that the encoder finds for weights and an importance; keeps them in the room, and returns their loss,
-    /// where it is less than `best`.
+    /// Tries the scales that the encoder finds for weights and an importance, and keeps them in the room where they lose less than
+    /// `best`. Returns the least loss so far.
     #[inline(always)]
     fn attempt(
         &self,
@@ -239,13 +239,13 @@ impl Rounding<'_> {
                 let w = &w[r * n..][..n];
                 let errors: Vec<f32> = (0..n).map(|k| errors[k * rows + r]).collect();
                 let is_active = w.iter().all(|w| w.is_finite());
-                Descent { w, scales, errors, gradient: vec![0.0; n], is_active, changed: false, moved: false }
+                Descent { w, scales, errors, gradient: Vec::new(), is_active, changed: false, moved: false }
             })
             .collect();
         let mut gradients = vec![0.0f32; rows * n];
         add_products(&mut gradients, rows, errors, self.moment, n);
         for (descent, gradient) in descents.iter_mut().zip(gradients.chunks_exact(n)) {
-            descent.gradient.copy_from_slice(gradient);
+            descent.gradient = gradient.to_vec();
         }
         for _ in 0..SWEEPS {
             for (k, moment) in self.moment.chunks_exact(n).enumerate() {

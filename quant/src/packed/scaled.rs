@@ -63,9 +63,8 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         _ => return Ok(None),
     };
     let scale = found.tensor;
-    let (matrices, rows, cols) = match weight.shape[..] {
-        [rows, cols] => (1, rows, cols),
-        [matrices, rows, cols] => (matrices, rows, cols),
+    let (rows, cols) = match weight.shape[..] {
+        [rows, cols] | [_, rows, cols] => (rows, cols),
         _ => return Err(found.error(weight, format!("has the shape {:?}, but must be a matrix or some", weight.shape))),
     };
     if weight.shape.contains(&0) {
@@ -107,7 +106,6 @@ fn read(found: &Found) -> Result<Option<Weight>> {
         block: block.unwrap_or([1, if steps[2] == 0 { cols } else { 1 }]),
         steps,
     };
-    debug_assert!(matrices > 0);
     Ok(Some(found.weight(weight.name.clone(), weight.shape.clone(), packed, &[Some(weight), Some(scale), zeros])))
 }
 

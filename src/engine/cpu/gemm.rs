@@ -222,7 +222,7 @@ mod kernel {
     #[cfg(target_arch = "aarch64")]
     #[target_feature(enable = "neon")]
     pub unsafe fn neon(mut c: Call, rows: usize, panel: usize) {
-        debug_assert_eq!(panel, 16);
+        assert!(panel == 16);
         for _ in 0..rows / 6 {
             neon_rows::<6>(&c);
             c.skip(6);
@@ -290,7 +290,7 @@ mod kernel {
     #[target_feature(enable = "avx2,fma")]
     #[inline]
     unsafe fn avx2_rows<const R: usize>(c: &Call, panel: usize) {
-        debug_assert_eq!(panel, 16);
+        assert!(panel == 16);
         let mut acc = [[_mm256_setzero_ps(); 2]; R];
         let full = c.width == 16;
         if c.accumulate {

@@ -5,9 +5,9 @@ use bitworth_quant::hparams::Xielu;
 
 use super::workspace::Scratch;
 use super::{RowCount, Step};
-use crate::backend::{Backend, CombineShape, Gate, Map, Terms};
+use crate::backend::{Backend, CombineShape, Map, Terms};
 use crate::error::Result;
-use crate::model::{Beside, Dense, Experts, FeedForward, Stack};
+use crate::model::{Beside, Dense, Experts, FeedForward, Stack, gate_of};
 use crate::observe::{Observed, Site};
 use crate::routing::{self, Routes};
 
@@ -187,15 +187,5 @@ impl<B: Backend> Step<'_, B> {
                 self.dense(dense, down, width, normed, [&mut ws.gate, &mut ws.up], &mut ws.projected)
             }
         }
-    }
-}
-
-/// The function of a gated network; `None` for one without a gate.
-pub(crate) fn gate_of(mlp: Mlp) -> Option<Gate> {
-    match mlp {
-        Mlp::SwiGlu => Some(Gate::Silu),
-        Mlp::GeGlu => Some(Gate::Gelu),
-        Mlp::SwiGluOai => Some(Gate::ClampedSilu),
-        Mlp::Gelu | Mlp::Xielu | Mlp::ReluSquared => None,
     }
 }

@@ -1,11 +1,11 @@
 //! What blocks read beside the stream (Gemma 4's embeddings by layer): made of a token's embedding and of its row in a table of
 //! the block's, and added to the stream through a gate.
 
+use super::Step;
 use super::workspace::{LayerSpace, Scratch};
-use super::{Step, gate_of};
 use crate::backend::{Backend, Map};
 use crate::error::Result;
-use crate::model::{LayerGate, LayerInput};
+use crate::model::{LayerGate, LayerInput, gate_of};
 use crate::observe::Site;
 
 /// Makes the input of a block in `space.input`, where the tokens' rows of the table are, of the embeddings in `space.embedded`.

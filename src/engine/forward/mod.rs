@@ -19,7 +19,6 @@ use crate::error::Result;
 use crate::model::{BlockWeights, Embedding, Linear, Mixer, NormWeights};
 use crate::observe::{Observed, Observer, Site};
 use crate::state::{KvCache, RecurrentState, ResidentKv, RowCopy, SequenceState};
-pub(crate) use feed_forward::gate_of;
 pub use graph::{Batch, Graph, Positional};
 pub use layer_input::layer_input;
 use workspace::Scratch;

@@ -156,7 +156,7 @@ impl Gpu {
         work: f64,
     ) -> Result<()> {
         const { assert!(size_of::<P>() <= PARAMS_BYTES, "kernel parameters outgrew their slot") };
-        debug_assert_eq!(bindings.len(), kernel.writes.len(), "{}", kernel.name);
+        assert_eq!(bindings.len(), kernel.writes.len(), "{}", kernel.name);
         let groups = self.group_counts(kernel.name, groups)?;
         if groups.contains(&0) {
             return Ok(());

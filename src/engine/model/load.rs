@@ -10,11 +10,10 @@ use bitworth_quant::hparams::{Recurrent, RecurrentKind};
 use super::reader::{Reader, decode, f32_tensor};
 use super::weights::{
     Attention, Beside, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, LayerGate, Linear, Mamba2,
-    Mixer, NormWeights, Projections, Queries, Shared, ShortConv, Stack,
+    Mixer, NormWeights, Projections, Queries, Shared, ShortConv, Stack, gate_of,
 };
 use crate::backend::{Backend, HostTensor};
 use crate::error::{EngineError, Result};
-use crate::forward::gate_of;
 
 /// Reads the tensors of one block (or of none) onto a device.
 pub(super) struct Loader<'a, B: Backend> {

@@ -12,6 +12,7 @@ pub use crate::variant::Variant;
 pub use head::{Embedding, OutputBias, OutputHead, output_norm, output_rows};
 pub use inputs::InputTables;
 pub use reader::Reader;
+pub(crate) use weights::gate_of;
 pub use weights::{
     Attention, Beside, BlockWeights, DeltaNet, Dense, Experts, FeedForward, Gated, HeadNorm, Latent, LayerGate, LayerInput,
     Linear, Mamba2, Mixer, NormWeights, Projections, Queries, Shared, ShortConv, Stack,

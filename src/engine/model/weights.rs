@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use bitworth_quant::arch::Mlp;
+
+use crate::backend::{Backend, Gate};
 
 /// `y = W x (+ b)` on a device, with some of the rows of a matrix.
 pub struct Linear<B: Backend> {
@@ -280,4 +282,14 @@ pub struct BlockWeights<B: Backend> {
     pub layer_gate: Option<LayerGate<B>>,
     /// Factor on what the block puts out, where the model has one.
     pub output_scale: Option<f32>,
+}
+
+/// The function of a gated network; `None` for one without a gate.
+pub(crate) fn gate_of(mlp: Mlp) -> Option<Gate> {
+    match mlp {
+        Mlp::SwiGlu => Some(Gate::Silu),
+        Mlp::GeGlu => Some(Gate::Gelu),
+        Mlp::SwiGluOai => Some(Gate::ClampedSilu),
+        Mlp::Gelu | Mlp::Xielu | Mlp::ReluSquared => None,
+    }
 }

@@ -9,7 +9,6 @@ use bitworth_quant::message::Message;
 use bitworth_quant::{Checkpoint, Plan};
 use serde::Serialize;
 
-use super::walk::FITTED_WEIGHTS;
 use super::{FitOptions, FitText, Wanted};
 use crate::error::{Error, Result};
 use crate::readers::{matrices, readers};
@@ -18,6 +17,8 @@ use bitworth_engine::error::MAX_MEMORY;
 use bitworth_engine::observe::Site;
 use bitworth_engine::sweep;
 
+/// Weights that are fitted at once.
+pub(super) const FITTED_WEIGHTS: usize = 16 << 20;
 /// The widest input of which the products of all columns are kept: 16 GiB of them.
 const WIDEST_INPUT: usize = 32768;
 /// The widest group of columns where they are not.

@@ -12,6 +12,7 @@ use bitworth_quant::quantize::{Clock, Sink};
 use bitworth_quant::{Checkpoint, DType};
 
 use super::journal::{DoneInput, DoneTensor, Journal};
+use super::plan::FITTED_WEIGHTS;
 use super::{FitOptions, FitPlan, FitText, FittedTensor, SiteKey, Wanted};
 use crate::readers::{matrices, readers};
 use crate::second_moment::Moment;
@@ -20,8 +21,6 @@ use bitworth_engine::cpu::Cpu;
 use bitworth_engine::error::{EngineError, Result};
 use bitworth_engine::observe::{Observed, Observer, Site};
 
-/// Weights that are fitted at once.
-pub(super) const FITTED_WEIGHTS: usize = 16 << 20;
 /// Matrices of a tensor (experts, heads) that `rho` is chosen with.
 const SAMPLED_MATRICES: usize = 4;
 /// Larger weights overflow the scales of encodings.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use bitworth_quant::spelling::closest;
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
 
@@ -357,25 +358,7 @@ fn texts(node: Option<&Node>) -> Vec<String> {
 
 /// An unknown name, with the known ones that are closest to it.
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
-    let mut close: Vec<(usize, &str)> = known.map(|known| (distance(name, known), known)).collect();
-    close.sort_unstable();
-    Error::unknown("task", name, close.into_iter().take(5).map(|(_, known)| known))
-}
-
-/// How many letters must be changed, added or taken away to make `b` of `a`, less what both begin with (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(80).collect(), b.chars().take(80).collect());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    Error::unknown("task", name, closest(name, known, 5))
 }
 
 /// Python's `fnmatch`: `*`, `?`, `[...]` and `[!...]`.
