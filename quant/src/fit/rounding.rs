@@ -170,7 +170,7 @@ impl Rounding<'_> {
         }
     }
 
-    /// Tries the scales that the encoder finds for weights and an importance, and keeps them in the room where they lose less than
+    /// Tries the scales that the encoder finds for weights and an importance. The room keeps them where they lose less than
     /// `best`. Returns the least loss so far.
     #[inline(always)]
     fn attempt(
