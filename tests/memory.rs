@@ -131,7 +131,6 @@ fn the_need_is_what_the_engine_allocates() {
         (windows, 1024, 1),
         (delta_nets, 512, 1),
         (delta_nets, 256, 8),
-        (delta_nets, 1024, 1),
         (delta_nets, 2048, 1),
         (delta_nets_and_experts, 512, 4),
         (&shared, 1024, 1),

@@ -259,7 +259,7 @@ fn a_call_that_was_stopped_goes_on_with_what_is_done() {
     let checkpoint = Arc::new(Checkpoint::open(&dir.join("demo-model")).unwrap());
     let spec = FitSpec { texts: vec![dir.join("data/calib.txt").display().to_string()], tokens: 1024, ctx: 128 };
     let text = FitText::read(&spec, &Tokenizer::new(&checkpoint).unwrap()).unwrap();
-    let (recipe, variant) = (Recipe::find("q3_k_m").unwrap(), Variant::Stored(checkpoint.clone()));
+    let (recipe, variant) = (Recipe::find("q4_0").unwrap(), Variant::Stored(checkpoint.clone()));
     // The feed-forward network alone is fitted, which takes less time.
     let copied = TensorType::parse("attn=f16").unwrap();
     let choices = PlanOptions { tensor_types: vec![copied], ..PlanOptions::default() };
