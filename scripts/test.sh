@@ -16,8 +16,8 @@ fi
 # A line for everything that a test leaves out: what it lacks, its name, why (tests/it/skip.rs).
 export BITWORTH_SKIPPED="$work/skipped"
 : >"$BITWORTH_SKIPPED"
-# Three tests a core: some wait for a lock, a browser or a server, and meanwhile others run.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) * 3))}"
+# A few more tests at a time than cores: some wait for a lock, a browser or a server, and meanwhile others run.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 4))}"
 status=0
 cargo test --locked --workspace "$@" || status=$?
 

@@ -1,4 +1,4 @@
-//! Where the YAML block in front of a `README.md` begins and ends. Two programs read such blocks, and do not agree in all: cards
+//! Where the YAML block in front of a `README.md` begins and ends. Two programs read such blocks, and differ in details: cards
 //! of models are read as llama.cpp's converter reads them, cards of data sets as the hub's library does.
 //!
 //! Absent: what the block says.

@@ -71,7 +71,7 @@ fn number(row: &Value, key: &str) -> f64 {
 }
 
 /// The demo's configuration, and how many lanes it has: in CI the demo's own. Elsewhere the type that needs an importance
-/// matrix stands for the seven, which take a third of the time of all other tests together.
+/// matrix stands for the seven, which saves time.
 fn configuration() -> (String, usize) {
     const ALL: &str = r#"recipes = ["q8_0", "q6_k", "q4_k_m", "q4_0", "q3_k_m", "q2_k", "iq2_xxs"]"#;
     const SOME: &str = r#"recipes = ["iq2_xxs"]"#;

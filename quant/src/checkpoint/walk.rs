@@ -55,8 +55,8 @@ impl Walk {
     }
 }
 
-/// A walk over the weights of a tensor in their order: an odometer whose digits, the fastest first, each move so many
-/// weights within the file.
+/// A walk over the weights of a tensor in their order: an odometer, its fastest digit first. A step of a digit moves by
+/// its stride within the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Strides {
     /// Where the first weight is.

@@ -18,8 +18,6 @@ pub(super) const ROWS: usize = 32;
 const STRETCHES: [f32; 4] = [0.96, 1.04, 1.09, 1.15];
 /// Sweeps of descent, at most.
 const SWEEPS: usize = 3;
-/// Columns whose sums stay in registers while the errors before them are gone through; every block is a multiple of them.
-const TILE: usize = 16;
 
 /// How rows are rounded.
 pub(super) struct Rounding<'a> {
@@ -59,24 +57,6 @@ struct Room {
 impl Rounding<'_> {
     /// Rounds up to [`ROWS`] rows `w` (`[rows, K]`) into `out`.
     pub fn round(&self, w: &[f32], out: &mut [u8]) {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2, as was just asked.
-            #[allow(unsafe_code)]
-            return unsafe { self.round_avx2(w, out) };
-        }
-        self.round_rows(w, out);
-    }
-
-    /// The same operations in the same order, and so the same bits: AVX2 has no fused ones.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn round_avx2(&self, w: &[f32], out: &mut [u8]) {
-        self.round_rows(w, out);
-    }
-
-    #[inline(always)]
-    fn round_rows(&self, w: &[f32], out: &mut [u8]) {
         let n = self.factor.order.len();
         let rows = w.len() / n;
         let row_bytes = out.len() / rows;
@@ -110,7 +90,6 @@ impl Rounding<'_> {
     }
 
     /// `t` of the block from `first` on, `[rows, block]` in the factor's order.
-    #[inline(always)]
     fn asked(&self, w: &[f32], rows: usize, first: usize, errors: &[f32]) -> Vec<f32> {
         let n = self.factor.order.len();
         let mut asked = vec![0.0f32; rows * self.block];
@@ -119,12 +98,16 @@ impl Rounding<'_> {
                 *asked = w[r * n + column as usize];
             }
         }
-        add_products(&mut asked, rows, &errors[..first * rows], &self.factor.upper[first..], n);
+        for j in 0..first {
+            let upper = &self.factor.upper[j * n + first..][..self.block];
+            for (r, asked) in asked.chunks_exact_mut(self.block).enumerate() {
+                add_scaled(asked, errors[j * rows + r], upper);
+            }
+        }
         asked
     }
 
     /// What the format's encoder makes of a block, into the room.
-    #[inline(always)]
     fn encode_whole(&self, w: &[f32], first: usize, place: usize, room: &mut Room) {
         let base = place * self.block;
         let inside = |k: usize| self.factor.order[first + k] as usize - base;
@@ -140,7 +123,6 @@ impl Rounding<'_> {
     }
 
     /// The best scales and codes of a block, into the room.
-    #[inline(always)]
     fn choose(&self, bits: &CodeBits, w: &[f32], first: usize, place: usize, room: &mut Room) {
         let order = &self.factor.order[first..][..self.block];
         let base = place * self.block;
@@ -149,12 +131,22 @@ impl Rounding<'_> {
             asked[column as usize - base] = t;
         }
         let importance = &self.importance[base..][..self.block];
-        let at = (first, base);
-        let mut best = self.attempt(bits, w, at, (&asked, Some(importance)), room, f64::INFINITY);
-        best = self.attempt(bits, w, at, (&asked, None), room, best);
+        let mut best = f64::INFINITY;
+        let mut attempt = |x: &[f32], importance: Option<&[f32]>, room: &mut Room| {
+            self.dtype.encode_row(x, importance, &mut room.bytes);
+            let loss = self.round_block(bits, w, (first, base), room, best);
+            if loss < best {
+                best = loss;
+                std::mem::swap(&mut room.chosen, &mut room.best_chosen);
+                std::mem::swap(&mut room.errors, &mut room.best_errors);
+                std::mem::swap(&mut room.bytes, &mut room.best_bytes);
+            }
+        };
+        attempt(&asked, Some(importance), room);
+        attempt(&asked, None, room);
         for stretch in STRETCHES {
             let stretched: Vec<f32> = asked.iter().map(|t| t * stretch).collect();
-            best = self.attempt(bits, w, at, (&stretched, Some(importance)), room, best);
+            attempt(&stretched, Some(importance), room);
         }
         if best == f64::INFINITY {
             // Weights that are no numbers.
@@ -170,64 +162,34 @@ impl Rounding<'_> {
         }
     }
 
-    /// Tries the scales that the encoder finds for weights and an importance. The room keeps them where they lose less than
-    /// `best`. Returns the least loss so far.
-    #[inline(always)]
-    fn attempt(
-        &self,
-        bits: &CodeBits,
-        w: &[f32],
-        at: (usize, usize),
-        (x, importance): (&[f32], Option<&[f32]>),
-        room: &mut Room,
-        best: f64,
-    ) -> f64 {
-        self.dtype.encode_row(x, importance, &mut room.bytes);
-        let loss = self.round_block(bits, w, at, room, best);
-        if loss < best {
-            std::mem::swap(&mut room.chosen, &mut room.best_chosen);
-            std::mem::swap(&mut room.errors, &mut room.best_errors);
-            std::mem::swap(&mut room.bytes, &mut room.best_bytes);
-        }
-        loss.min(best)
-    }
-
     /// Codes for the scales in `room.bytes`, and their loss; given up where it reaches `bound`.
-    #[inline(always)]
     fn round_block(&self, bits: &CodeBits, w: &[f32], (first, base): (usize, usize), room: &mut Room, bound: f64) -> f64 {
         let n = self.factor.order.len();
         room.scales.read(self.dtype, &room.bytes, &mut room.parts);
         room.left.copy_from_slice(&room.asked);
         let mut loss = 0.0f64;
-        // A tile's errors are fed back to the rest of it one by one, and to what is behind it all at once.
-        for tile in (0..self.block).step_by(TILE) {
-            let end = tile + TILE;
-            for i in tile..end {
-                let k = first + i;
-                let column = self.factor.order[k] as usize;
-                let (scale, offset) = (room.scales.scale[column - base], room.scales.offset[column - base]);
-                let t = room.left[i];
-                let (chosen, value) = nearest(bits.values(), t, scale, offset);
-                let miss = t - value;
-                loss += f64::from(self.factor.diagonal[k]) * f64::from(miss) * f64::from(miss);
-                if loss.is_nan() || loss >= bound {
-                    return f64::INFINITY;
-                }
-                let error = w[column] - value;
-                room.chosen[i] = chosen;
-                room.errors[i] = error;
-                let upper = &self.factor.upper[k * n + k + 1..][..end - 1 - i];
-                add_scaled(&mut room.left[i + 1..end], error, upper);
+        for i in 0..self.block {
+            let k = first + i;
+            let column = self.factor.order[k] as usize;
+            let (scale, offset) = (room.scales.scale[column - base], room.scales.offset[column - base]);
+            let t = room.left[i];
+            let (chosen, value) = nearest(bits.values(), t, scale, offset);
+            let miss = t - value;
+            loss += f64::from(self.factor.diagonal[k]) * f64::from(miss) * f64::from(miss);
+            if loss.is_nan() || loss >= bound {
+                return f64::INFINITY;
             }
-            let upper = &self.factor.upper[(first + tile) * n + first + end..];
-            add_products(&mut room.left[end..], 1, &room.errors[tile..end], upper, n);
+            let error = w[column] - value;
+            room.chosen[i] = chosen;
+            room.errors[i] = error;
+            let upper = &self.factor.upper[k * n + k + 1..][..self.block - 1 - i];
+            add_scaled(&mut room.left[i + 1..], error, upper);
         }
         loss
     }
 
     /// Coordinate descent: each code again, with all others as they are. Every change lowers the loss. Rows go side by side, so
     /// that the moment is read once for all of them.
-    #[inline(always)]
     fn descend(&self, bits: &CodeBits, w: &[f32], rows: usize, errors: &[f32], chosen: &mut [u8], out: &mut [u8]) {
         let n = self.factor.order.len();
         let row_bytes = out.len() / rows;
@@ -239,13 +201,13 @@ impl Rounding<'_> {
                 let w = &w[r * n..][..n];
                 let errors: Vec<f32> = (0..n).map(|k| errors[k * rows + r]).collect();
                 let is_active = w.iter().all(|w| w.is_finite());
-                Descent { w, scales, errors, gradient: Vec::new(), is_active, changed: false, moved: false }
+                Descent { w, scales, errors, gradient: vec![0.0; n], is_active, changed: false, moved: false }
             })
             .collect();
-        let mut gradients = vec![0.0f32; rows * n];
-        add_products(&mut gradients, rows, errors, self.moment, n);
-        for (descent, gradient) in descents.iter_mut().zip(gradients.chunks_exact(n)) {
-            descent.gradient = gradient.to_vec();
+        for (k, moment) in self.moment.chunks_exact(n).enumerate() {
+            for descent in &mut descents {
+                add_scaled(&mut descent.gradient, descent.errors[k], moment);
+            }
         }
         for _ in 0..SWEEPS {
             for (k, moment) in self.moment.chunks_exact(n).enumerate() {
@@ -287,7 +249,6 @@ struct Descent<'a> {
 
 impl Descent<'_> {
     /// The number of a better value for one weight, if there is one.
-    #[inline(always)]
     fn step(&mut self, values: &[i8], (k, column): (usize, usize), moment: &[f32], chosen: u8) -> Option<u8> {
         let (scale, offset) = (self.scales.scale[column], self.scales.offset[column]);
         let old = self.w[column] - self.errors[k];
@@ -307,57 +268,6 @@ impl Descent<'_> {
         self.changed = true;
         self.moved = true;
         Some(next)
-    }
-}
-
-/// `out += factors^T matrix`, term by term from the first row of the matrix on: `out` `[rows, cols]`, `factors` `[J, rows]`, and
-/// `matrix` `[J, cols]`, whose rows are `stride` apart.
-#[inline(always)]
-fn add_products(out: &mut [f32], rows: usize, factors: &[f32], matrix: &[f32], stride: usize) {
-    let cols = out.len() / rows;
-    for at in (0..cols).step_by(TILE) {
-        let mut r = 0;
-        while r + 4 <= rows {
-            add_tile::<4>(
-                &mut out[r * cols + at..],
-                cols,
-                factors.chunks_exact(rows).map(|f| &f[r..r + 4]),
-                &matrix[at..],
-                stride,
-            );
-            r += 4;
-        }
-        while r < rows {
-            add_tile::<1>(&mut out[r * cols + at..], cols, factors.chunks_exact(rows).map(|f| &f[r..=r]), &matrix[at..], stride);
-            r += 1;
-        }
-    }
-}
-
-/// [`add_products`] for [`TILE`] columns of `R` rows, whose sums stay in registers.
-#[inline(always)]
-fn add_tile<'f, const R: usize>(
-    out: &mut [f32],
-    cols: usize,
-    factors: impl Iterator<Item = &'f [f32]>,
-    matrix: &[f32],
-    stride: usize,
-) {
-    let mut sums = [[0.0f32; TILE]; R];
-    for (r, sums) in sums.iter_mut().enumerate() {
-        sums.copy_from_slice(&out[r * cols..][..TILE]);
-    }
-    for (j, factors) in factors.enumerate() {
-        let mut x = [0.0f32; TILE];
-        x.copy_from_slice(&matrix[j * stride..][..TILE]);
-        for (sums, &factor) in sums.iter_mut().zip(factors) {
-            for (sum, x) in sums.iter_mut().zip(x) {
-                *sum += factor * x;
-            }
-        }
-    }
-    for (r, sums) in sums.iter().enumerate() {
-        out[r * cols..][..TILE].copy_from_slice(sums);
     }
 }
 

@@ -65,7 +65,7 @@ impl Gpu {
         Ok(Self { device, queue, info, errors, pipelines, recorder, tuning, max_binding_bytes, memory_bytes })
     }
 
-    /// From now on cuts work for a device that does so many multiply-adds in a second.
+    /// From now on work is cut for a device of this rate.
     pub(super) fn set_rate(&mut self, multiply_adds_per_second: f64) {
         self.tuning = self.tuning.at_rate(multiply_adds_per_second);
         self.recorder = Mutex::new(Recorder::new(&self.device, self.tuning.work_limit));

@@ -60,10 +60,10 @@ pub fn read(path: &Path) -> Result<SensitivityTable> {
     let frame = frame.map_err(|e| Error::file(path, format!("is not a readable parquet file: {e}")))?;
     let height = frame.height();
     if !(1..=MOST_ROWS).contains(&height) {
-        return Err(Error::file(path, format!("has {height} rows, and is no table of sensitivities")));
+        return Err(Error::file(path, format!("has {height} rows, and is not a table of sensitivities")));
     }
     if frame.column("sensitivities").is_err() {
-        let what = Message::from("is no table of sensitivities; ").then(Command::Measure).then(" makes one");
+        let what = Message::from("is not a table of sensitivities; ").then(Command::Measure).then(" makes one");
         return Err(Error::file(path, what));
     }
     let mut table: Option<SensitivityTable> = None;

@@ -41,7 +41,7 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// How much of the body is sent before the connection is closed.
     pub sent: usize,
-    /// Sent in so many bytes at a time, with pauses.
+    /// How many bytes are sent at a time, with pauses; all at once where this is `None`.
     pub drip: Option<usize>,
 }
 
