@@ -8,6 +8,7 @@
 //! file and not a rounding of ours. Every operation computes each row independently of how many rows come with it: on one
 //! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
 
+mod adapter;
 mod runs;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use bitworth_quant::checkpoint::TensorBytes;
 use bitworth_quant::message::{Message, Setting};
 use serde::Serialize;
 
+pub use self::adapter::{AdapterDescription, GpuSelector};
 pub use self::runs::{Run, RunList};
 
 /// Why a device could not do something: out of memory, lost, over one of its limits.

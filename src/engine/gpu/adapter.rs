@@ -2,8 +2,7 @@
 
 use bitworth_quant::message::Message;
 
-use crate::adapter::{AdapterDescription, GpuSelector};
-use crate::backend::{DEVICE, DeviceError, DeviceInfo, DeviceKind, Result};
+use crate::backend::{AdapterDescription, DEVICE, DeviceError, DeviceInfo, DeviceKind, GpuSelector, Result};
 
 /// See [`crate::adapter::list_adapters`].
 pub(crate) fn list() -> Vec<AdapterDescription> {

@@ -36,10 +36,9 @@ pub use device::Gpu;
 pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
-use crate::adapter::GpuSelector;
 use crate::backend::{
-    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Filter, Gate, HeadRow, HostTensor, Map, Norm,
-    RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
+    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Filter, Gate, GpuSelector, HeadRow,
+    HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
 
 impl Gpu {
