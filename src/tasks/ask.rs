@@ -17,10 +17,11 @@ use bitworth_text::template::watched;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::fields::{Doc, Maker, short};
+use crate::fields::{Doc, Maker};
 use crate::files::config::{OutputType, Sampler};
 use crate::random::Random;
 use crate::rows::{DataRow, DataSources};
+use crate::short::short;
 use crate::task::{Definition, generation};
 
 /// The seed that shots are drawn with.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::files::config::Field;
 use crate::rows::DataRow;
+use crate::short::short;
 use crate::twins::{self, MakeField, NoTwin, Twin};
 
 /// What makes a value of a document.
@@ -196,12 +197,6 @@ fn is_digits(text: &str) -> bool {
 
 fn index(text: &str) -> Result<Value, Message> {
     literal::eval(text).filter(Value::is_i64).ok_or_else(|| Message::from(format!("{text} is not the number of a choice")))
-}
-
-/// The beginning of a text, for messages.
-pub fn short(text: &str) -> String {
-    let shown: String = text.chars().take(80).collect();
-    if shown.len() < text.len() { shown + "..." } else { shown }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod random;
 pub mod requests;
 pub mod results;
 pub mod rows;
+mod short;
 pub mod task;
 pub mod twins;
 

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::short::short;
+
 /// Where the rows of a text of JSON are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout<'f> {
@@ -27,7 +29,7 @@ pub(super) struct Long<'t> {
 impl Long<'_> {
     /// Where it stands, for messages.
     pub(super) fn place(&self, column: &str) -> String {
-        let shown = crate::fields::short(self.digits);
+        let shown = short(self.digits);
         format!("row {}, column {column:?}: the integer {shown} has more than 64 bits", self.row)
     }
 }
