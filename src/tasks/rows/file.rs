@@ -3,17 +3,15 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result, kind};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use super::data_set::{self, DataSetFiles};
 use super::integers::{self, Layout};
-use super::{DATA_MAP, DataRow, Docs, parquet, table};
-use crate::files::config::TaskConfig;
+use super::{DataRow, parquet, table};
 
 /// What a task's `dataset_path` says of files of its own.
 pub const FORMATS: [&str; 3] = ["json", "csv", "parquet"];
@@ -168,71 +166,12 @@ fn objects(path: &Path, list: Value) -> Result<Vec<DataRow>> {
     items.into_iter().enumerate().map(object).collect()
 }
 
-/// The rows of a task whose `dataset_path` is a format and whose `dataset_kwargs` name the files. They lie in the task file's
-/// folder or below it, or in a data set that `source` has (`hf://datasets/OWNER/NAME/FILE`).
-///
-/// # Errors
-/// No file for the split, one that leads out of the folder, or one that is broken.
-pub(super) fn of_task(task: &TaskConfig, source: Option<&dyn DataSetFiles>, format: &str, split: &str) -> Result<Docs, Message> {
-    let folder = task.path.parent().unwrap_or(Path::new(""));
-    let kwargs = &task.dataset_kwargs;
-    if let Some(key) = kwargs.keys().find(|key| !matches!(key.as_str(), "data_files" | "field" | "trust_remote_code")) {
-        return Err(format!("dataset_kwargs has the key {key:?}, which is not followed for files").into());
-    }
-    let named = match kwargs.get("data_files") {
-        // Without splits, all files are `train`.
-        Some(Value::Object(splits)) => splits.get(split),
-        Some(files) if split == "train" => Some(files),
-        _ => None,
-    };
-    let named = match named {
-        Some(Value::String(one)) => vec![one.as_str()],
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    if named.is_empty() {
-        return Err(Message::from(format!("dataset_kwargs.data_files names no file for the split {split:?}; name one with "))
-            .then(DATA_MAP));
-    }
-    let field = kwargs.get("field").and_then(Value::as_str);
-    let mut rows = Vec::new();
-    for name in named {
-        if let Some(places) = data_set::at_address(source, name) {
-            for place in places? {
-                rows.extend(read(&place, field).map_err(|e| e.message())?);
-            }
-            continue;
-        }
-        let path = inside(folder, name).ok_or_else(|| {
-            Message::from(format!("the file {name:?} leads out of the task file's folder; refused, name it with ")).then(DATA_MAP)
-        })?;
-        let read = match path.extension() {
-            Some(_) => read(&path, field),
-            None => read(&path.with_extension(format), field),
-        };
-        rows.extend(read.map_err(|e| e.message())?);
-    }
-    Ok(Docs::new(rows))
-}
-
-/// A relative path that stays in the folder, links followed.
-fn inside(folder: &Path, name: &str) -> Option<PathBuf> {
-    let relative = Path::new(name);
-    if relative.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return None;
-    }
-    let path = folder.join(relative);
-    match (path.canonicalize(), folder.canonicalize()) {
-        (Ok(real), Ok(root)) if !real.starts_with(&root) => None,
-        _ => Some(path),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::rows::Docs;
 
     fn read_text(name: &str, text: &str, field: Option<&str>) -> Result<Vec<Value>, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -332,19 +271,5 @@ mod tests {
         let mut bytes = Vec::new();
         assert!(bounded.read_to_end(&mut bytes).unwrap_err().to_string().contains("more bytes"));
         assert!(bytes.len() <= 1000);
-    }
-
-    #[test]
-    fn paths_stay_in_their_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        for bad in ["../x", "/etc/passwd", "a/../../x"] {
-            assert_eq!(inside(dir.path(), bad), None, "{bad}");
-        }
-        #[cfg(unix)]
-        {
-            std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
-            assert_eq!(inside(dir.path(), "link/passwd"), None);
-        }
-        assert_eq!(inside(dir.path(), "./a/b"), Some(dir.path().join("./a/b")));
     }
 }

@@ -11,7 +11,7 @@
 //! set = { label = "{{ answer | int }}" }   # optional: fields computed of a row, typed as Python would
 //! ```
 
-use bitworth_quant::message::Message;
+use bitworth_quant::message::{Message, Setting};
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::{Error, Result};
@@ -21,6 +21,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{DataRow, Docs, file};
+
+/// A file that says which local files stand for which data sets: [`DataMap`].
+pub const DATA_MAP: Setting = Setting::new("data_map");
 
 /// A data map.
 #[derive(Debug, Clone, PartialEq)]

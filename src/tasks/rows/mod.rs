@@ -3,66 +3,27 @@
 //! file alike. Absent: what tasks make of rows.
 
 pub mod data_set;
+mod docs;
 pub mod file;
 mod integers;
 pub mod map;
+mod named_files;
 mod parquet;
 mod shape;
 mod table;
 
 use std::sync::Arc;
 
-use bitworth_quant::message::{Message, Setting};
+use bitworth_quant::message::Message;
 use bitworth_quant::{Error, Result};
 
 pub use bitworth_eval::kinds::DataRow;
+pub use docs::Docs;
+pub use map::DATA_MAP;
 
 use crate::files::config::TaskConfig;
 use data_set::DataSetFiles;
 use map::DataMap;
-
-/// A file that says which local files stand for which data sets: [`DataMap`].
-pub const DATA_MAP: Setting = Setting::new("data_map");
-
-/// Rows with their columns, as a split of a data set has them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Docs {
-    /// The columns, in order.
-    pub columns: Vec<String>,
-    /// The rows; each has every column.
-    pub rows: Vec<Arc<DataRow>>,
-}
-
-impl Docs {
-    /// Makes rows alike: every row gets every column, with `null` where it lacks it, and numbers of a column that has floats are
-    /// floats.
-    pub fn new(rows: Vec<DataRow>) -> Self {
-        let (columns, rows) = shape::alike(rows);
-        Self { columns, rows: rows.into_iter().map(Arc::new).collect() }
-    }
-
-    /// The rows for which `keep` says so, as `Dataset.filter`.
-    pub fn filter(&self, keep: impl Fn(&DataRow) -> Result<bool, Message>) -> Result<Self, Message> {
-        let mut rows = Vec::new();
-        for row in &self.rows {
-            if keep(row)? {
-                rows.push(Arc::clone(row));
-            }
-        }
-        Ok(Self { columns: self.columns.clone(), rows })
-    }
-
-    /// Adds to every row what `make` says of it, as `Dataset.map`: what is there is replaced in place, new columns come last.
-    pub fn map(&self, make: impl Fn(&DataRow) -> Result<DataRow, Message>) -> Result<Self, Message> {
-        let mut rows = Vec::with_capacity(self.rows.len());
-        for (number, row) in self.rows.iter().enumerate() {
-            let mut made = DataRow::clone(row);
-            made.extend(make(row).map_err(|what| format!("row {number}: {what}"))?);
-            rows.push(made);
-        }
-        Ok(Self::new(rows))
-    }
-}
 
 /// Where rows of data sets come from.
 #[derive(Debug, Default)]
@@ -88,7 +49,7 @@ impl DataSources {
             return entry.rows();
         }
         if file::FORMATS.contains(&path.as_str()) {
-            return file::of_task(task, self.data_sets.as_deref(), path, split).map_err(fail);
+            return named_files::of_task(task, self.data_sets.as_deref(), path, split).map_err(fail);
         }
         if let Some(data_sets) = &self.data_sets {
             let other = |what: Message| {

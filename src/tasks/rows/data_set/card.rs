@@ -175,6 +175,11 @@ pub(super) fn no_config<'a>(names: impl Iterator<Item = &'a str>) -> Message {
     format!("the task names no configuration (dataset_name), and the data set has {}", listed(names)).into()
 }
 
+/// What is said of a split that is not there.
+pub(super) fn unknown_split<'a>(split: &str, names: impl Iterator<Item = &'a str>) -> Message {
+    format!("it has no split {split:?}; it has {}", listed(names)).into()
+}
+
 /// How many names an error lists.
 const SHOWN: usize = 40;
 

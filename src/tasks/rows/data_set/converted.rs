@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use bitworth_quant::message::Message;
 
-use super::card::{no_config, unknown_config};
-use super::unknown_split;
+use super::card::{no_config, unknown_config, unknown_split};
 
 /// The branch.
 pub(super) const CONVERTED: &str = "refs/convert/parquet";

@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 use super::file::{self, Kind, MAX_BYTES};
 use super::{DataRow, Docs};
 use crate::files::config::TaskConfig;
-use card::{Card, Config, DEFAULT, listed, unknown_config};
+use card::{Card, Config, DEFAULT, unknown_config, unknown_split};
 use converted::{CONVERTED, Converted};
 use features::Features;
 use pattern::Splits;
@@ -386,9 +386,4 @@ impl<'a> Repository<'a> {
         }
         Ok(Docs::new(rows))
     }
-}
-
-/// What is said of a split that is not there.
-fn unknown_split<'a>(split: &str, names: impl Iterator<Item = &'a str>) -> Message {
-    format!("it has no split {split:?}; it has {}", listed(names)).into()
 }
