@@ -10,7 +10,6 @@
 
 pub mod answers;
 pub mod ask;
-pub mod builtin;
 pub mod check;
 pub mod evaluation;
 pub mod fields;

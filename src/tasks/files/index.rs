@@ -10,9 +10,9 @@ use bitworth_quant::spelling::closest;
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
 
+use super::builtin;
 use super::source::{Sources, TaskSource, merge, normal};
 use super::yaml::Node;
-use crate::builtin;
 
 /// More files are no folder of task files.
 const MAX_FILES: usize = 500_000;

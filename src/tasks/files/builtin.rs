@@ -11,33 +11,33 @@ use crate::files::yaml::{self, Node};
 
 /// Name and file of every task that has a file of its own. A test compares this with the folder.
 pub const BUILT_IN: &[(&str, &str)] = &[
-    ("arc_challenge", include_str!("../../configs/lm_eval/arc_challenge.yaml")),
-    ("arc_easy", include_str!("../../configs/lm_eval/arc_easy.yaml")),
-    ("boolq", include_str!("../../configs/lm_eval/boolq.yaml")),
-    ("commonsense_qa", include_str!("../../configs/lm_eval/commonsense_qa.yaml")),
-    ("copa", include_str!("../../configs/lm_eval/copa.yaml")),
-    ("gsm8k", include_str!("../../configs/lm_eval/gsm8k.yaml")),
-    ("hellaswag", include_str!("../../configs/lm_eval/hellaswag.yaml")),
-    ("ifeval", include_str!("../../configs/lm_eval/ifeval.yaml")),
-    ("lambada_openai", include_str!("../../configs/lm_eval/lambada_openai.yaml")),
-    ("lambada_standard", include_str!("../../configs/lm_eval/lambada_standard.yaml")),
-    ("leaderboard_ifeval", include_str!("../../configs/lm_eval/leaderboard_ifeval.yaml")),
-    ("leaderboard_mmlu_pro", include_str!("../../configs/lm_eval/leaderboard_mmlu_pro.yaml")),
-    ("openbookqa", include_str!("../../configs/lm_eval/openbookqa.yaml")),
-    ("piqa", include_str!("../../configs/lm_eval/piqa.yaml")),
-    ("race", include_str!("../../configs/lm_eval/race.yaml")),
-    ("rte", include_str!("../../configs/lm_eval/rte.yaml")),
-    ("sciq", include_str!("../../configs/lm_eval/sciq.yaml")),
-    ("social_iqa", include_str!("../../configs/lm_eval/social_iqa.yaml")),
-    ("triviaqa", include_str!("../../configs/lm_eval/triviaqa.yaml")),
-    ("wikitext", include_str!("../../configs/lm_eval/wikitext.yaml")),
-    ("winogrande", include_str!("../../configs/lm_eval/winogrande.yaml")),
+    ("arc_challenge", include_str!("../../../configs/lm_eval/arc_challenge.yaml")),
+    ("arc_easy", include_str!("../../../configs/lm_eval/arc_easy.yaml")),
+    ("boolq", include_str!("../../../configs/lm_eval/boolq.yaml")),
+    ("commonsense_qa", include_str!("../../../configs/lm_eval/commonsense_qa.yaml")),
+    ("copa", include_str!("../../../configs/lm_eval/copa.yaml")),
+    ("gsm8k", include_str!("../../../configs/lm_eval/gsm8k.yaml")),
+    ("hellaswag", include_str!("../../../configs/lm_eval/hellaswag.yaml")),
+    ("ifeval", include_str!("../../../configs/lm_eval/ifeval.yaml")),
+    ("lambada_openai", include_str!("../../../configs/lm_eval/lambada_openai.yaml")),
+    ("lambada_standard", include_str!("../../../configs/lm_eval/lambada_standard.yaml")),
+    ("leaderboard_ifeval", include_str!("../../../configs/lm_eval/leaderboard_ifeval.yaml")),
+    ("leaderboard_mmlu_pro", include_str!("../../../configs/lm_eval/leaderboard_mmlu_pro.yaml")),
+    ("openbookqa", include_str!("../../../configs/lm_eval/openbookqa.yaml")),
+    ("piqa", include_str!("../../../configs/lm_eval/piqa.yaml")),
+    ("race", include_str!("../../../configs/lm_eval/race.yaml")),
+    ("rte", include_str!("../../../configs/lm_eval/rte.yaml")),
+    ("sciq", include_str!("../../../configs/lm_eval/sciq.yaml")),
+    ("social_iqa", include_str!("../../../configs/lm_eval/social_iqa.yaml")),
+    ("triviaqa", include_str!("../../../configs/lm_eval/triviaqa.yaml")),
+    ("wikitext", include_str!("../../../configs/lm_eval/wikitext.yaml")),
+    ("winogrande", include_str!("../../../configs/lm_eval/winogrande.yaml")),
 ];
 
 /// Name and file of groups of tasks, with the shots that they are asked with.
 const GROUPS: &[(&str, &str)] = &[
-    ("leaderboard_v1", include_str!("../../configs/lm_eval/leaderboard_v1.yaml")),
-    ("leaderboard_v2", include_str!("../../configs/lm_eval/leaderboard_v2.yaml")),
+    ("leaderboard_v1", include_str!("../../../configs/lm_eval/leaderboard_v1.yaml")),
+    ("leaderboard_v2", include_str!("../../../configs/lm_eval/leaderboard_v2.yaml")),
 ];
 
 /// Tasks that differ in one key.
@@ -69,7 +69,7 @@ const GPQA: [&str; 3] = ["gpqa_diamond", "gpqa_extended", "gpqa_main"];
 const FAMILIES: &[Family] = &[
     Family {
         name: "blimp",
-        text: include_str!("../../configs/lm_eval/blimp.yaml"),
+        text: include_str!("../../../configs/lm_eval/blimp.yaml"),
         key: "dataset_name",
         values: &[
             "adjunct_island",
@@ -145,7 +145,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "gpqa_zeroshot",
-        text: include_str!("../../configs/lm_eval/gpqa_zeroshot.yaml"),
+        text: include_str!("../../../configs/lm_eval/gpqa_zeroshot.yaml"),
         key: "dataset_name",
         values: &GPQA,
         task: "*_zeroshot",
@@ -153,7 +153,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "leaderboard_gpqa",
-        text: include_str!("../../configs/lm_eval/leaderboard_gpqa.yaml"),
+        text: include_str!("../../../configs/lm_eval/leaderboard_gpqa.yaml"),
         key: "dataset_name",
         values: &GPQA,
         task: "leaderboard_*",
@@ -161,7 +161,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "leaderboard_musr",
-        text: include_str!("../../configs/lm_eval/leaderboard_musr.yaml"),
+        text: include_str!("../../../configs/lm_eval/leaderboard_musr.yaml"),
         key: "test_split",
         values: &["murder_mysteries", "object_placements", "team_allocation"],
         task: "leaderboard_musr_*",
@@ -170,7 +170,7 @@ const FAMILIES: &[Family] = &[
 ];
 
 /// What the subjects of MMLU share.
-const MMLU: &str = include_str!("../../configs/lm_eval/mmlu.yaml");
+const MMLU: &str = include_str!("../../../configs/lm_eval/mmlu.yaml");
 
 /// MMLU's subjects by the group that they count in (Hendrycks 2021).
 const SUBJECTS: [(&str, &[&str]); 4] = [
