@@ -74,6 +74,7 @@ pub mod safetensors;
 pub mod spelling;
 pub mod synth;
 mod tensor;
+mod tensor_bytes;
 pub mod vocab;
 
 pub use about::About;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::place::Stored;
 use super::source::{Model, ModelOrigin, Source};
 use crate::gguf::Metadata;
-use crate::tensor::{Pages, Tensor, TensorBytes};
+use crate::tensor::Tensor;
+use crate::tensor_bytes::{Pages, TensorBytes};
 use crate::{Error, Result};
 
 /// The files of a model, opened and mapped.

@@ -14,7 +14,8 @@ use crate::arch::{ArchSpec, TensorRule};
 use crate::gguf::{GgufFile, Metadata, Value};
 use crate::mmap::Span;
 use crate::packed::Factored;
-use crate::tensor::{Tensor, TensorBytes};
+use crate::tensor::Tensor;
+use crate::tensor_bytes::TensorBytes;
 use crate::{DType, Error, HParams, Result, arch};
 
 /// Opens the file at `path`, or all files of a split model.

@@ -12,7 +12,8 @@ use super::{runnable, tensors};
 use crate::arch::{ArchSpec, BlockTraits, Role};
 use crate::convert::config::Config;
 use crate::gguf::Metadata;
-use crate::tensor::{Pages, Tensor, TensorBytes};
+use crate::tensor::Tensor;
+use crate::tensor_bytes::{Pages, TensorBytes};
 use crate::vocab::{self, Vocab};
 use crate::{Error, HParams, Result};
 

@@ -19,7 +19,8 @@ mod walk;
 use std::path::Path;
 
 pub use crate::packed::Adapter;
-pub use crate::tensor::{Pages, Tensor, TensorBytes};
+pub use crate::tensor::Tensor;
+pub use crate::tensor_bytes::{Pages, TensorBytes};
 use crate::{Error, Result};
 pub use container::Container;
 pub use known::{Checkpoint, Published};

@@ -9,7 +9,8 @@ use super::change::Change;
 use super::rows::PackedRows;
 use super::walk::Walk;
 use crate::mmap::{FileMap, Span, evict, release, will_need};
-use crate::tensor::{Pages, Tensor, TensorBytes};
+use crate::tensor::Tensor;
+use crate::tensor_bytes::{Pages, TensorBytes};
 use crate::{DType, Error, Result};
 
 /// The bytes of one tensor.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::gguf::Metadata;
-use crate::tensor::{Tensor, TensorBytes};
+use crate::tensor::Tensor;
+use crate::tensor_bytes::TensorBytes;
 
 /// Where a model comes from, which decides what "plain" means: which tensors stay F32, and the order in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::mmap::FileMap;
 use super::read::{Header, MAGIC, TensorEntry};
 use super::value::Metadata;
 use crate::mmap::map_file;
-use crate::tensor::TensorBytes;
+use crate::tensor_bytes::TensorBytes;
 use crate::{Error, Result, kind};
 
 /// Keys of a split model, from llama.cpp's `gguf-split`: which file this is (from 0), how many there are, how many tensors

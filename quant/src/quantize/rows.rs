@@ -7,7 +7,8 @@ use super::output::Clock;
 use super::report::Sums;
 use crate::checkpoint::Source;
 use crate::message::Message;
-use crate::tensor::{Tensor, TensorBytes};
+use crate::tensor::Tensor;
+use crate::tensor_bytes::TensorBytes;
 use crate::{DType, Error, Result, mmap};
 
 /// Weights that are decoded, encoded and measured at a time: few enough to stay in the processor's cache, rows of the error
