@@ -60,6 +60,7 @@ pub mod gguf;
 pub mod hex;
 pub mod hparams;
 pub mod imatrix;
+mod json;
 pub mod kind;
 pub mod message;
 mod mmap;

@@ -2,17 +2,17 @@
 //! (`rope_parameters`). A key that would change the result and is not understood is an error here, so that nothing later
 //! computes another model than the one on disk.
 //!
-//! Absent: rotary embedding (see `rope`), GGUF (see `keys`) and the tokenizer's files.
+//! Absent: rotary embedding (see `rope`), GGUF (see `keys`) and the tokenizer's files (see `crate::vocab`).
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::json::JsonReader;
-pub use super::json::{read_bytes, read_json, read_text};
 use super::rope::RopeConfig;
 use super::wrapper;
 use crate::arch::{self, ArchSpec, HeadDim, HfClass, MtpBlocks, NeutralKey, NormEpsilon, neutral};
+use crate::json::{JsonReader, read_json};
+use crate::vocab::TokenizerInput;
 use crate::{Error, Result};
 
 /// The keys that conversion needs. Absent optional keys have the defaults of transformers' class (see [`HfClass`]).
@@ -297,6 +297,19 @@ impl Config {
     /// Access to further keys.
     pub(crate) fn keys(&self) -> JsonReader<'_> {
         JsonReader { path: &self.path, json: &self.json }
+    }
+}
+
+impl<'a> TokenizerInput<'a> {
+    /// The model of a configuration.
+    pub fn of(config: &'a Config) -> Self {
+        let class = config.json.get("architectures").and_then(|classes| classes.get(0)).and_then(Value::as_str);
+        Self {
+            dir: config.path.parent().unwrap_or(Path::new(".")),
+            class: class.unwrap_or_default(),
+            vocab_size: config.vocab_size,
+            config: &config.json,
+        }
     }
 }
 

@@ -11,11 +11,11 @@ use serde_json::Value as Json;
 use super::architectures::longrope_original_context;
 use super::config::Config;
 use super::hybrid;
-use super::json::JsonReader;
 use super::rope::RopeConfig;
 use crate::arch::{ExpertGroups, Gating, HeadNorms, HfWindow, Normalizes, QueryTemperature, Rotated};
 use crate::gguf::{Array, Metadata, Value};
 use crate::hparams::{HParams, OWN_PREFIX, RopeScaling, Sight, Window, Yarn};
+use crate::json::JsonReader;
 use crate::{Error, Result};
 
 /// Adds to `m`, which holds the converter's keys, those of our own that it takes.

@@ -9,11 +9,12 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::card::{Card, CardValue};
-use super::config::{Config, read_bytes, read_json};
+use super::config::Config;
 use super::naming::{self, model_name};
 use super::weights::WeightCount;
 use crate::Result;
 use crate::gguf::{Array, Metadata, Value};
+use crate::json::{read_bytes, read_json};
 
 /// A GGUF key and the card's keys it is taken from; the first that is there counts.
 const FROM_CARD: &[(Field, &[&str])] = &[

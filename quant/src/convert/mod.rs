@@ -11,7 +11,6 @@ pub mod facts;
 mod file_type;
 mod general;
 mod hybrid;
-mod json;
 pub(crate) mod keys;
 mod naming;
 pub mod rope;

@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::json::JsonReader;
 use crate::arch::HfClass;
+use crate::json::JsonReader;
 use crate::{Error, Result};
 
 /// Rotary scaling as the configuration asks for it.

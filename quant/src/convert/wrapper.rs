@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::json::JsonReader;
+use crate::json::JsonReader;
 use crate::{Error, Result};
 
 /// The object that holds the language model's keys.

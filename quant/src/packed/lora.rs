@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{Floats, compiled};
-use crate::convert::config::read_json;
+use crate::json::read_json;
 use crate::mmap::FileMap;
 use crate::packing::Packed;
 use crate::safetensors::{HfTensor, HfTensors};

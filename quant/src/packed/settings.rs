@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::compiled;
-use crate::convert::config::{Config, read_json};
+use crate::convert::config::Config;
+use crate::json::read_json;
 use crate::safetensors::HfTensor;
 use crate::{Error, Result};
 

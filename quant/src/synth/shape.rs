@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::MODELS;
-use crate::convert::config::{Config, read_json};
+use crate::convert::config::Config;
 use crate::convert::model_name;
+use crate::json::read_json;
 use crate::spelling::closest;
 use crate::{Error, Result};
 

@@ -6,8 +6,8 @@ use serde_json::Value as Json;
 
 use super::input::TokenizerInput;
 use super::key;
-use crate::convert::config::read_json;
 use crate::gguf::{Array, Metadata, Value};
+use crate::json::read_json;
 
 /// A kind of tokenizer file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

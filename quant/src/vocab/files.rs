@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{TokenType, slow};
 use crate::Result;
-use crate::convert::config::read_json;
+use crate::json::read_json;
 
 /// The tokenizer files that are JSON, each read once.
 pub(super) struct Files {

@@ -1,12 +1,10 @@
 //! What the keys of a Hugging Face tokenizer are made from beside its files.
 //!
-//! Absent: making them (see `hf`).
+//! Absent: making them (see `hf`), and taking it from a configuration (see `convert::config`).
 
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
-
-use crate::convert::config::Config;
 
 /// What of a model its tokenizer's keys depend on.
 #[derive(Debug, Clone, Copy)]
@@ -19,17 +17,4 @@ pub struct TokenizerInput<'a> {
     pub vocab_size: u32,
     /// All of `config.json`.
     pub config: &'a Map<String, Json>,
-}
-
-impl<'a> TokenizerInput<'a> {
-    /// The model of a configuration.
-    pub fn of(config: &'a Config) -> Self {
-        let class = config.json.get("architectures").and_then(|classes| classes.get(0)).and_then(Json::as_str);
-        Self {
-            dir: config.path.parent().unwrap_or(Path::new(".")),
-            class: class.unwrap_or_default(),
-            vocab_size: config.vocab_size,
-            config: &config.json,
-        }
-    }
 }

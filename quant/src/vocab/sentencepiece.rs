@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use super::{MAX_TOKENS, TokenType};
-use crate::convert::config::read_bytes;
+use crate::json::read_bytes;
 use crate::message::Message;
 use crate::{Error, Result, kind};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value as Json, json};
 
 use super::named;
-use crate::convert::config::{read_json, read_text};
+use crate::json::{read_json, read_text};
 use crate::{Error, Result};
 
 /// Qwen 2's pattern (`PRETOKENIZE_REGEX` of its slow tokenizer).

@@ -10,8 +10,8 @@ use serde_json::{Map, Value as Json};
 use super::files::Files;
 use super::key;
 use super::named::{KINDS, PLAIN_KINDS, content};
-use crate::convert::config::{read_json, read_text};
 use crate::gguf::{Array, Metadata, Value};
+use crate::json::{read_json, read_text};
 use crate::{Error, Result};
 
 /// What is known of the special tokens so far. Vectors keep the order of discovery, which is the order of writing.

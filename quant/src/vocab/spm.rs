@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 use super::classes::Source;
 use super::files::{Files, Token, looks_special};
 use super::{TokenType, bpe, named, sentencepiece};
-use crate::convert::config::read_json;
+use crate::json::read_json;
 use crate::{Error, Result};
 
 /// Score of tokens that exist only to fill the vocabulary up.

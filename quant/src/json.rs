@@ -1,7 +1,7 @@
 //! JSON files beside a model, read with the checks that strangers' files need: numbers within their range, and errors that
 //! name the file and the key.
 //!
-//! Absent: which keys mean what (see `config`).
+//! Absent: which keys mean what (see `convert::config`).
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -16,8 +16,8 @@ const MAX_JSON_BYTES: u64 = 1 << 28;
 /// The file with what messages need.
 #[derive(Clone, Copy)]
 pub(crate) struct JsonReader<'a> {
-    pub(super) path: &'a Path,
-    pub(super) json: &'a Map<String, Value>,
+    pub(crate) path: &'a Path,
+    pub(crate) json: &'a Map<String, Value>,
 }
 
 impl<'a> JsonReader<'a> {
@@ -40,11 +40,11 @@ impl<'a> JsonReader<'a> {
     }
 
     /// The size under the first of `names` that is there.
-    pub(super) fn optional_size_of(self, names: &[&str]) -> Result<Option<u32>> {
+    pub(crate) fn optional_size_of(self, names: &[&str]) -> Result<Option<u32>> {
         names.iter().find(|name| self.get(name).is_some()).map_or(Ok(None), |name| self.optional_size(name))
     }
 
-    pub(super) fn size_of(self, names: &[&str]) -> Result<u32> {
+    pub(crate) fn size_of(self, names: &[&str]) -> Result<u32> {
         self.optional_size_of(names)?.ok_or_else(|| self.error(names[0], "is missing"))
     }
 
@@ -75,7 +75,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// The same in `object` (the file or an object in it).
-    pub(super) fn positive(self, key: &str, object: &Map<String, Value>) -> Result<Option<f64>> {
+    pub(crate) fn positive(self, key: &str, object: &Map<String, Value>) -> Result<Option<f64>> {
         match object.get(key).filter(|v| !v.is_null()) {
             None => Ok(None),
             Some(v) => match v.as_f64() {
@@ -90,7 +90,7 @@ impl<'a> JsonReader<'a> {
 ///
 /// # Errors
 /// The file cannot be read, is too large, or holds no JSON object.
-pub fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
+pub(crate) fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
     let Some(bytes) = read_bytes(path)? else { return Ok(None) };
     if let Some(what) = kind::of(&bytes) {
         return Err(Error::file(path, what));
@@ -149,7 +149,7 @@ fn finite(text: &str) -> Cow<'_, str> {
 ///
 /// # Errors
 /// The file cannot be read, is too large, is another file in its place, or holds no UTF-8.
-pub fn read_text(path: &Path) -> Result<Option<String>> {
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
     let Some(bytes) = read_bytes(path)? else { return Ok(None) };
     if let Some(what) = kind::of(&bytes) {
         return Err(Error::file(path, what));
@@ -161,7 +161,7 @@ pub fn read_text(path: &Path) -> Result<Option<String>> {
 ///
 /// # Errors
 /// The file cannot be read or is too large.
-pub fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(path, e)),
