@@ -8,7 +8,6 @@
 
 use serde_json::Value as Json;
 
-use super::architectures::longrope_original_context;
 use super::config::Config;
 use super::hybrid;
 use super::rope::RopeConfig;
@@ -335,6 +334,17 @@ fn original_context(config: &Config) -> Result<Option<u32>> {
         RopeConfig::LongRope { .. } => longrope_original_context(config).map(Some),
         _ => Ok(None),
     }
+}
+
+/// Positions the model was first trained on: transformers takes the key of the whole configuration before that of the scaling,
+/// and the context where there is neither.
+pub(super) fn longrope_original_context(config: &Config) -> Result<u32> {
+    let stated = match config.rope {
+        RopeConfig::LongRope { original_context, .. } => original_context,
+        _ => None,
+    };
+    let whole = config.keys().optional_size("original_max_position_embeddings")?;
+    Ok(whole.or(stated).unwrap_or(config.context_length))
 }
 
 /// The factor on cosines and sines.

@@ -47,7 +47,6 @@ use crate::arch::ArchSpec;
 use crate::gguf::Metadata;
 use crate::safetensors::HfTensor;
 use crate::{Error, Result};
-pub(super) use phi3::original_context as longrope_original_context;
 
 /// One architecture.
 struct Conversion {

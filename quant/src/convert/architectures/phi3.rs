@@ -3,22 +3,12 @@
 use crate::Result;
 use crate::arch::Role;
 use crate::convert::config::Config;
+use crate::convert::facts::longrope_original_context;
 use crate::convert::file_type::FileType;
 use crate::convert::keys::{self, ComputedTensor};
 use crate::convert::rope::RopeConfig;
 use crate::gguf::Metadata;
 use crate::safetensors::HfTensor;
-
-/// Positions the model was first trained on: transformers takes the key of the whole configuration before that of the scaling,
-/// and the context where there is neither.
-pub(in crate::convert) fn original_context(config: &Config) -> Result<u32> {
-    let stated = match config.rope {
-        RopeConfig::LongRope { original_context, .. } => original_context,
-        _ => None,
-    };
-    let whole = config.keys().optional_size("original_max_position_embeddings")?;
-    Ok(whole.or(stated).unwrap_or(config.context_length))
-}
 
 /// The rotated components of a head.
 fn rope_dim(config: &Config) -> u32 {
@@ -28,7 +18,7 @@ fn rope_dim(config: &Config) -> u32 {
 pub(super) fn add_keys(config: &Config, file_type: FileType, m: &mut Metadata) -> Result<()> {
     let mut w = keys::Writer::new(config, m);
     w.u32("context_length", config.context_length);
-    w.u32("rope.scaling.original_context_length", original_context(config)?);
+    w.u32("rope.scaling.original_context_length", longrope_original_context(config)?);
     w.u32("embedding_length", config.embedding_length);
     w.u32("feed_forward_length", config.feed_forward_length);
     w.u32("block_count", config.block_count);
@@ -52,7 +42,7 @@ pub(super) fn rope_factors(config: &Config, _: &[HfTensor], m: &mut Metadata) ->
             return Err(config.keys().error(name, what));
         }
     }
-    let original = f64::from(original_context(config)?);
+    let original = f64::from(longrope_original_context(config)?);
     let stretch = f64::from(config.context_length) / original;
     let factor: f64 = if stretch > 1.0 { (1.0 + stretch.ln() / original.ln()).sqrt() } else { 1.0 };
     keys::Writer::new(config, m).f32("rope.scaling.attn_factor", factor);
