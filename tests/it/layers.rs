@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Every crate with its folder, and the crates of ours that it may use: those of the layers below it.
-const LAYERS: [(&str, &[&str]); 10] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
     ("quant", &[]),
     ("src/engine", &["quant"]),
     ("src/text", &["quant"]),
@@ -105,7 +105,7 @@ fn arguments(path: &str, text: &str) -> Vec<String> {
 }
 
 /// Paths of the repository's files with one of these names or endings, from its root, in order.
-fn files(endings: &[&str]) -> Vec<String> {
+pub(crate) fn files(endings: &[&str]) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     if endings.iter().any(|ending| "Cargo.toml".ends_with(ending)) {

@@ -3,6 +3,7 @@
 mod advise;
 mod allocate;
 mod chat;
+mod circles;
 mod cli;
 mod common;
 mod demo;
