@@ -16,6 +16,7 @@ pub mod evaluation;
 pub mod fields;
 pub mod files;
 pub mod filters;
+mod fnmatch;
 pub mod items;
 pub mod judge;
 pub mod llama_perplexity;
