@@ -38,8 +38,8 @@ pub use probe::GpuProbe;
 
 use crate::adapter::GpuSelector;
 use crate::backend::{
-    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Filter, Gate, HeadRow, HostTensor, Map, Norm,
-    RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
+    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, ConvFilter, DeviceInfo, Gate, HeadRow, HostTensor, Map,
+    Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
 
 impl Gpu {
@@ -145,7 +145,7 @@ impl Backend for Gpu {
         attention::record(self, inputs, rows, shape, out)
     }
 
-    fn conv(&self, x: &mut GpuBuffer, filter: Filter<'_, Self>, runs: &RunList<Self>, state: &mut GpuBuffer) -> Result<()> {
+    fn conv(&self, x: &mut GpuBuffer, filter: ConvFilter<'_, Self>, runs: &RunList<Self>, state: &mut GpuBuffer) -> Result<()> {
         conv::record(self, x, filter, runs, state)
     }
 
