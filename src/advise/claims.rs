@@ -42,7 +42,7 @@ impl ClaimVerdict {
 /// A figure somebody measured, shown beside the verdict.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Published {
+pub struct PublishedFigure {
     /// In the statement's unit.
     pub value: f64,
     /// Of what.
@@ -98,7 +98,7 @@ pub struct Claim {
     /// Context, tokens.
     pub context: u32,
     /// Measurements to show.
-    pub published: Vec<Published>,
+    pub published: Vec<PublishedFigure>,
 }
 
 #[derive(Deserialize)]
@@ -124,7 +124,7 @@ struct ClaimEntry {
     #[serde(default = "default_context")]
     context: u32,
     #[serde(default)]
-    published: Vec<Published>,
+    published: Vec<PublishedFigure>,
 }
 
 fn default_context() -> u32 {
@@ -242,7 +242,7 @@ pub struct Checked {
     /// Why.
     pub findings: Vec<Finding>,
     /// What was measured.
-    pub published: Vec<Published>,
+    pub published: Vec<PublishedFigure>,
 }
 
 /// Holds a claim against what `oracle` knows.

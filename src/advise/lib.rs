@@ -5,20 +5,24 @@
 
 pub mod advice;
 pub mod advisor;
-pub mod choice;
+mod choice;
 pub mod claims;
-pub mod file_size;
+mod file_size;
 pub mod hardware;
 pub mod measured;
 pub mod memory;
 pub mod models;
-pub mod overtake;
+mod overtake;
 pub mod page;
 pub mod quality;
-pub mod rank;
+mod rank;
 pub mod request;
 pub mod settings;
 pub mod sizes;
 pub mod speed;
 
+pub use choice::{Choice, Room};
+pub use file_size::{FileSize, TypeBytes};
+pub use overtake::{Contest, Leader, Stretch};
+pub use rank::{Needs, Pick, Use, Yardstick};
 pub use settings::SETTINGS;

@@ -124,7 +124,7 @@ pub struct Decoding {
 
 /// Bytes that decoding takes beside the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Footprint {
+pub struct DecodingFootprint {
     /// States of all sequences: keys and values, and what mixers with a state keep.
     pub state: u64,
     /// Buffers of the computation.
@@ -134,7 +134,7 @@ pub struct Footprint {
 /// As [`Generator::new`](crate::generate::Generator::new) allocates: a workspace and the residual stream of some rows, angles for
 /// every position, logits of every sequence. On the CPU also what products and attention keep there: decoded weights, and each
 /// thread's keys, values and scores of one head.
-pub fn decoding(h: &HParams, usage: &Decoding) -> Footprint {
+pub fn decoding(h: &HParams, usage: &Decoding) -> DecodingFootprint {
     let Decoding { context, sequences, threads } = *usage;
     let rows = (PROMPT_ROWS as u64).min(context).max(sequences);
     let columns = WorkspaceColumns::of(h).total() + h.embedding_length + h.block_count * h.layer_input_length;
@@ -157,7 +157,7 @@ pub fn decoding(h: &HParams, usage: &Decoding) -> Footprint {
     let tiles = threads * (context * (head + scratch.tile_rows) as u64 + scratch.tile_columns as u64 * widest);
     let keys: u64 = (0..h.block_count).map(|block| KvColumns::of(h, block).total() as u64).sum();
     let states: u64 = (0..h.block_count).filter_map(|block| StateColumns::of(h, block)).map(|c| c.total() as u64).sum();
-    Footprint {
+    DecodingFootprint {
         state: (keys * context + states) * sequences * F32,
         compute: (rows * columns as u64 + angles + logits + decoded + tiles) * F32,
     }

@@ -16,13 +16,15 @@ pub mod observe;
 mod prefetch;
 pub mod probe;
 pub mod rope;
-pub mod routing;
+mod routing;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod suite;
-pub mod supply;
+mod supply;
 pub mod sweep;
-pub mod variant;
+mod variant;
+
+pub use supply::{Supply, TensorRows};
 
 use bitworth_quant::message::Setting;
 

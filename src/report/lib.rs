@@ -17,7 +17,7 @@ pub mod evaluation;
 pub mod export;
 pub mod findings;
 pub mod gather;
-pub mod gathered;
+mod gathered;
 pub mod heat_map;
 pub mod html;
 pub mod imatrix;
@@ -30,17 +30,17 @@ pub mod page;
 pub mod pareto;
 pub mod regression;
 pub mod schema;
-pub mod scored;
+mod scored;
 pub mod sessions;
-pub mod sheet;
+mod sheet;
 mod speed_words;
-pub mod speeds;
+mod speeds;
 pub mod statistics;
 pub mod summary;
-pub mod svg;
+mod svg;
 pub mod table;
 mod task_tables;
-pub mod tasks;
+mod tasks;
 pub mod tensors;
 pub mod tokens;
 
@@ -52,9 +52,12 @@ use bitworth_quant::{Error, Result};
 use bitworth_eval::record::{Record, SessionInfo};
 use bitworth_eval::records;
 
+pub use gathered::{GatheredLane, GatheredSpeed, LaneKey};
+pub use scored::{Sequences, SequencesOfText, TextKey};
+pub use speeds::{EngineSpeeds, SpeedSummary, Timed};
 pub use summary::Summary;
 pub use task_tables::scores as task_scores;
-pub use tasks::Judgement;
+pub use tasks::{ChoiceMeans, Judgement, TaskComparison, TaskScore};
 
 /// What a report says, before it takes a form: made by [`Report::new`].
 #[derive(Debug)]

@@ -53,11 +53,6 @@ impl<'a> Doc<'a> {
         Self { row, scope: std::cell::OnceCell::new() }
     }
 
-    /// The row.
-    pub fn row(&self) -> &'a DataRow {
-        self.row
-    }
-
     fn scope(&self) -> &Scope {
         self.scope.get_or_init(|| Scope::new(self.row))
     }

@@ -12,21 +12,24 @@ pub mod answers;
 pub mod ask;
 pub mod check;
 pub mod evaluation;
-pub mod fields;
+mod fields;
 pub mod files;
-pub mod filters;
+mod filters;
+mod fnmatch;
 pub mod items;
 pub mod judge;
 pub mod llama_perplexity;
-pub mod metrics;
-pub mod pipeline;
-pub mod random;
+mod metrics;
+mod pipeline;
+mod random;
 pub mod requests;
 pub mod results;
 pub mod rows;
 mod short;
 pub mod task;
 pub mod twins;
+
+pub use filters::{Filter, Make as MakeFilter};
 
 use bitworth_quant::message::Setting;
 

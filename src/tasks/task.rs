@@ -47,18 +47,18 @@ pub struct TaskMetric {
     /// Its name, a part of every figure's.
     pub name: String,
     /// How figures become one.
-    pub aggregation: Aggregate,
+    pub(crate) aggregation: Aggregate,
     /// Whether more is better.
     pub higher_is_better: Option<bool>,
     /// What `exact_match` ignores.
-    pub exact_match: ExactMatch,
+    pub(crate) exact_match: ExactMatch,
     /// Whether it asks that an answer and the right one are the same class, as [`metrics::is_same_class`] has it.
-    pub same_class: bool,
+    pub(crate) same_class: bool,
 }
 
 /// How figures become one.
 #[derive(Clone, Copy)]
-pub enum Aggregate {
+pub(crate) enum Aggregate {
     /// A known aggregation.
     Known(&'static Aggregation),
     /// A twin of a Python function.
@@ -116,7 +116,7 @@ pub struct Definition {
     /// Its metrics, in order.
     pub metrics: Vec<TaskMetric>,
     /// Its filters, in order.
-    pub filters: Vec<Pipeline>,
+    pub(crate) filters: Vec<Pipeline>,
 }
 
 /// How shots are written.
@@ -339,7 +339,7 @@ impl Definition {
     ///
     /// # Errors
     /// What cannot be made of the document.
-    pub fn target(&self, doc: &Doc, columns: &[String]) -> Result<Value, Message> {
+    pub(crate) fn target(&self, doc: &Doc, columns: &[String]) -> Result<Value, Message> {
         match &self.answer {
             Some(maker) => maker.answer(doc, columns, self.choices.is_some()),
             None => Err("doc_to_target is missing".into()),

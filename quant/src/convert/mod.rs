@@ -13,7 +13,7 @@ mod general;
 mod hybrid;
 pub(crate) mod keys;
 mod naming;
-pub mod rope;
+mod rope;
 mod weights;
 pub(crate) mod wrapper;
 
@@ -26,6 +26,7 @@ use crate::{Result, vocab};
 use config::Config;
 pub use file_type::FileType;
 pub use naming::model_name;
+pub use rope::RopeConfig;
 use weights::WeightCount;
 
 /// All metadata of the converted model, and behind them `own`, the keys of our own (see [`facts`]). Where the tokenizer is not

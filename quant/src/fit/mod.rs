@@ -48,7 +48,7 @@ pub struct Shrinkage {
 
 /// A matrix that `rho` is chosen with.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample<'a> {
+pub struct FitSample<'a> {
     /// Of its input.
     pub moments: &'a Moments,
     /// Some of its rows, `[rows, K]`.
@@ -117,8 +117,8 @@ impl Shrinkage {
     ///
     /// # Panics
     /// If sizes differ.
-    pub fn choose(dtype: DType, samples: &[Sample<'_>]) -> Self {
-        let usable = |sample: &&Sample<'_>| {
+    pub fn choose(dtype: DType, samples: &[FitSample<'_>]) -> Self {
+        let usable = |sample: &&FitSample<'_>| {
             assert!(sample.moments.is_whole() && sample.rows.len().is_multiple_of(sample.moments.cols));
             fits(dtype) && sample.moments.has_enough_rows()
         };
@@ -157,7 +157,7 @@ impl FitInput {
     /// # Panics
     /// If the sizes differ.
     pub fn new(moments: &Moments, dtype: DType, sample: &[f32]) -> Self {
-        let shrinkage = Shrinkage::choose(dtype, &[Sample { moments, rows: sample }]);
+        let shrinkage = Shrinkage::choose(dtype, &[FitSample { moments, rows: sample }]);
         Self::of(moments, moments, dtype, shrinkage)
     }
 
@@ -327,8 +327,8 @@ struct Trial {
 
 impl Trial {
     /// `None` where nothing of it went in during the first half.
-    fn new(dtype: DType, sample: &Sample<'_>, importance: &[f32]) -> Option<Self> {
-        let Sample { moments, rows } = *sample;
+    fn new(dtype: DType, sample: &FitSample<'_>, importance: &[f32]) -> Option<Self> {
+        let FitSample { moments, rows } = *sample;
         let n = moments.cols;
         let block = dtype.block_len().max(BLOCK);
         // The most important blocks, as they lie in a row.

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use estimate::Estimator;
 use figures::{Evidence, Figure, FigureInterval};
-use scores::Score;
+use scores::PublishedScore;
 
 /// Where a value comes from, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -87,7 +87,7 @@ pub struct Candidate<'a> {
 #[derive(Debug)]
 pub struct Quality {
     figures: Vec<Figure>,
-    scores: Vec<Score>,
+    scores: Vec<PublishedScore>,
     estimator: Estimator,
 }
 
@@ -127,12 +127,12 @@ impl Quality {
     }
 
     /// The task score of a model: measured on its unquantized weights, or published.
-    pub fn score(&self, model: &[&str]) -> Option<Score> {
+    pub fn score(&self, model: &[&str]) -> Option<PublishedScore> {
         let measured = self.figures.iter().filter(|figure| is_unquantized(&figure.recipe) && names(model, &figure.model));
         let mut measured = measured.filter_map(|figure| {
             let (model, source) = (figure.model.clone(), figure.source.clone());
             let (task, chance, accuracy) = (scores::TASK.to_owned(), scores::CHANCE, accuracy(figure)?.value);
-            Some(Score { model, task, accuracy, chance, setting: None, source, recalled: false })
+            Some(PublishedScore { model, task, accuracy, chance, setting: None, source, recalled: false })
         });
         let published = || self.scores.iter().find(|score| names(model, &score.model)).cloned();
         measured.next().or_else(published)

@@ -20,7 +20,7 @@ pub const CHANCE: f64 = 0.25;
 
 /// A model's published score.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Score {
+pub struct PublishedScore {
     /// The model's name.
     pub model: String,
     /// The task.
@@ -44,7 +44,7 @@ pub struct Score {
 const SCALE: f64 = 0.99;
 const EXPONENT: f64 = 1.78;
 
-impl Score {
+impl PublishedScore {
     /// The accuracy to expect after a divergence of `kld`: guessing + what is known * exp(-(kld / 0.99)^1.78).
     pub fn after(&self, kld: &RangedValue) -> RangedValue {
         let at = |kld: f64| self.chance + (self.accuracy - self.chance) * kept(kld);
@@ -79,11 +79,11 @@ struct ScoreEntry {
 ///
 /// # Errors
 /// A table that does not parse, or has a score that is no share.
-pub fn embedded() -> Result<Vec<Score>> {
+pub fn embedded() -> Result<Vec<PublishedScore>> {
     parse(Path::new(MMLU.0), MMLU.1)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<Score>> {
+fn parse(path: &Path, text: &str) -> Result<Vec<PublishedScore>> {
     let file: File = toml::from_str(text).map_err(|e| Error::file(path, e.to_string().trim_end()))?;
     let score = |row: ScoreEntry| {
         if !(file.chance..=1.0).contains(&row.accuracy) {
@@ -92,7 +92,15 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Score>> {
         }
         let recalled = row.evidence == Evidence::Recalled;
         let (task, chance) = (file.task.clone(), file.chance);
-        Ok(Score { model: row.model, task, accuracy: row.accuracy, chance, setting: row.setting, source: row.source, recalled })
+        Ok(PublishedScore {
+            model: row.model,
+            task,
+            accuracy: row.accuracy,
+            chance,
+            setting: row.setting,
+            source: row.source,
+            recalled,
+        })
     };
     file.scores.into_iter().map(score).collect()
 }

@@ -235,7 +235,7 @@ pub struct CombineShape {
 }
 
 /// What [`Backend::conv`] does to the rows of runs.
-pub struct Filter<'a, B: Backend + ?Sized> {
+pub struct ConvFilter<'a, B: Backend + ?Sized> {
     /// `[C, K]`: the last column is for a row itself, those before it for the rows before.
     pub weight: &'a B::Weight,
     /// `[C]`
@@ -487,7 +487,13 @@ pub trait Backend: Send + Sync {
     /// bias[c])`, `[T, C] -> [T, C]`. The rows before a run's first are those that its slot of `state [slots, K - 1, C]` has,
     /// zero at the beginning of a sequence; the last K - 1 of what a run has convolved go into the slot that it leaves. Other
     /// rows of `x` stay as they are. How rows are cut into runs does not change results.
-    fn conv(&self, x: &mut Self::Buffer, filter: Filter<'_, Self>, runs: &RunList<Self>, state: &mut Self::Buffer) -> Result<()>;
+    fn conv(
+        &self,
+        x: &mut Self::Buffer,
+        filter: ConvFilter<'_, Self>,
+        runs: &RunList<Self>,
+        state: &mut Self::Buffer,
+    ) -> Result<()>;
 
     /// A [`Recurrence`] along the rows of runs, whose values `[T, heads * value_dim]` become its outputs in place. `state [slots,
     /// heads, key_dim, value_dim]` is as in [`Backend::conv`], and so is what is said there of rows and runs.

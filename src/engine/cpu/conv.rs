@@ -7,13 +7,13 @@ use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
 use super::{Cpu, CpuWeight};
-use crate::backend::{Filter, Run, RunList};
+use crate::backend::{ConvFilter, Run, RunList};
 
 /// Columns of a task.
 const WIDTH: usize = 128;
 
 /// See [`crate::backend::Backend::conv`].
-pub fn conv(isa: Isa, x: &mut [f32], filter: Filter<'_, Cpu>, runs: &RunList<Cpu>, state: &mut [f32]) {
+pub fn conv(isa: Isa, x: &mut [f32], filter: ConvFilter<'_, Cpu>, runs: &RunList<Cpu>, state: &mut [f32]) {
     let CpuWeight { rows: channels, cols: taps, .. } = *filter.weight;
     let weight = filter.weight.decode();
     let (x, state) = (SharedMut::new(x), SharedMut::new(state));

@@ -48,8 +48,9 @@ pub(crate) struct ProductScratch {
 pub(crate) const PRODUCT_SCRATCH: ProductScratch =
     ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
-    Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceError, DeviceInfo, DeviceKind, Filter,
-    Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
+    Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, ConvFilter, DeviceError, DeviceInfo,
+    DeviceKind, Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms,
+    TileShape,
 };
 
 /// An encoded tensor, as stored.
@@ -243,7 +244,7 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn conv(&self, x: &mut Vec<f32>, filter: Filter<'_, Self>, runs: &RunList<Self>, state: &mut Vec<f32>) -> Result<()> {
+    fn conv(&self, x: &mut Vec<f32>, filter: ConvFilter<'_, Self>, runs: &RunList<Self>, state: &mut Vec<f32>) -> Result<()> {
         conv::conv(self.isa, x, filter, runs, state);
         Ok(())
     }

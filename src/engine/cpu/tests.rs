@@ -12,7 +12,8 @@ use super::q8;
 use super::q8_kernel::Dot;
 use super::{Cpu, CpuWeight, matvec, naive};
 use crate::backend::{
-    Arithmetic, AttentionInputs, AttentionShape, Backend, Filter, HostTensor, RecurInputs, RecurShape, Recurrence, Run, RunList,
+    Arithmetic, AttentionInputs, AttentionShape, Backend, ConvFilter, HostTensor, RecurInputs, RecurShape, Recurrence, Run,
+    RunList,
 };
 use crate::suite::{self, Random};
 
@@ -161,7 +162,7 @@ fn recurrences_do_not_depend_on_instruction_set_or_threads() {
             let cpu = Cpu::with_isa(isa);
             let (mut values, mut last, mut state) = (noise(rows * 420, 6), noise(2 * 3 * 420, 7), noise(2 * 6 * 80 * 70, 8));
             on_threads(threads, || {
-                cpu.conv(&mut values, Filter { weight: &filter, bias: None, silu: true }, &runs, &mut last).unwrap();
+                cpu.conv(&mut values, ConvFilter { weight: &filter, bias: None, silu: true }, &runs, &mut last).unwrap();
                 for shape in [shape, scan] {
                     let inputs = RecurInputs { q: &q, k: &k, gate: &gate, beta: Some(&beta), parameters: &parameters };
                     cpu.recur(inputs, shape, &runs, &mut state, &mut values).unwrap();

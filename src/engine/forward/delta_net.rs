@@ -5,7 +5,7 @@ use bitworth_quant::arch::Recurs;
 
 use super::workspace::Scratch;
 use super::{Past, Step};
-use crate::backend::{Backend, ColumnCopy, Columns, Filter, Gate, Norm, RecurInputs, RecurShape, Recurrence};
+use crate::backend::{Backend, ColumnCopy, Columns, ConvFilter, Gate, Norm, RecurInputs, RecurShape, Recurrence};
 use crate::error::Result;
 use crate::model::DeltaNet;
 use crate::observe::Site;
@@ -27,7 +27,7 @@ impl<B: Backend> Step<'_, B> {
         let (Some(r), Some(state)) = (h.recurrent_of(block), past.states.as_deref_mut()) else { return Ok(()) };
         self.observe(block, Site::Attention, normed, h.embedding_length)?;
         self.linear(normed, &net.projection, &mut ws.raw)?;
-        let filter = Filter { weight: &net.conv, bias: None, silu: true };
+        let filter = ConvFilter { weight: &net.conv, bias: None, silu: true };
         backend.conv(&mut ws.raw, filter, past.runs, &mut state.conv)?;
 
         let (keys, values) = (r.keys(), r.values());

@@ -3,7 +3,7 @@
 
 use super::workspace::Scratch;
 use super::{Past, Step};
-use crate::backend::{Backend, ColumnCopy, Columns, Filter, Gate, Norm, RecurInputs, RecurShape, Recurrence};
+use crate::backend::{Backend, ColumnCopy, Columns, ConvFilter, Gate, Norm, RecurInputs, RecurShape, Recurrence};
 use crate::error::Result;
 use crate::model::Mamba2;
 use crate::observe::Site;
@@ -22,7 +22,7 @@ impl<B: Backend> Step<'_, B> {
         let (Some(r), Some(state)) = (h.recurrent_of(block), past.states.as_deref_mut()) else { return Ok(()) };
         self.observe(block, Site::Attention, normed, h.embedding_length)?;
         self.linear(normed, &mamba.projection, &mut ws.raw)?;
-        let filter = Filter { weight: &mamba.conv, bias: mamba.conv_bias.as_ref(), silu: true };
+        let filter = ConvFilter { weight: &mamba.conv, bias: mamba.conv_bias.as_ref(), silu: true };
         backend.conv(&mut ws.raw, filter, past.runs, &mut state.conv)?;
 
         let (keys, values) = (r.keys(), r.values());

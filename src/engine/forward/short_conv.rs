@@ -2,7 +2,7 @@
 
 use super::workspace::Scratch;
 use super::{Past, Step};
-use crate::backend::{Backend, Filter, Gate};
+use crate::backend::{Backend, ConvFilter, Gate};
 use crate::error::Result;
 use crate::model::ShortConv;
 use crate::observe::Site;
@@ -24,7 +24,7 @@ impl<B: Backend> Step<'_, B> {
         self.linear(normed, &conv.gate_in, &mut ws.gate)?;
         self.linear(normed, &conv.projection, &mut ws.up)?;
         backend.gate(Gate::Product, &mut ws.gate, &ws.up, len)?;
-        let filter = Filter { weight: &conv.conv, bias: None, silu: false };
+        let filter = ConvFilter { weight: &conv.conv, bias: None, silu: false };
         backend.conv(&mut ws.gate, filter, past.runs, &mut state.conv)?;
         self.linear(normed, &conv.gate_out, &mut ws.up)?;
         backend.gate(Gate::Product, &mut ws.gate, &ws.up, len)?;

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::device::{Gpu, Groups};
 use super::memory::GpuBuffer;
 use super::pipeline::Kernel;
-use crate::backend::{Filter, Result, RunList};
+use crate::backend::{ConvFilter, Result, RunList};
 
 pub(super) const KERNEL: Kernel =
     Kernel::plain("conv", include_str!("conv.wgsl"), &[false, false, false, true, true]).with_functions();
@@ -28,11 +28,11 @@ struct Params {
 pub(super) fn record(
     gpu: &Gpu,
     x: &mut GpuBuffer,
-    filter: Filter<'_, Gpu>,
+    filter: ConvFilter<'_, Gpu>,
     runs: &RunList<Gpu>,
     state: &mut GpuBuffer,
 ) -> Result<()> {
-    let Filter { weight, bias, silu } = filter;
+    let ConvFilter { weight, bias, silu } = filter;
     let (channels, taps) = (weight.rows, weight.cols);
     if !(2..=MAX_TAPS).contains(&taps) {
         let what = format!("conv: a filter of {taps} columns is none of 2 to {MAX_TAPS} (a defect of the caller)");

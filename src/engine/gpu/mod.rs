@@ -37,7 +37,7 @@ pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
 use crate::backend::{
-    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, DeviceInfo, Filter, Gate, GpuSelector, HeadRow,
+    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, ConvFilter, DeviceInfo, Gate, GpuSelector, HeadRow,
     HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
 
@@ -144,7 +144,7 @@ impl Backend for Gpu {
         attention::record(self, inputs, rows, shape, out)
     }
 
-    fn conv(&self, x: &mut GpuBuffer, filter: Filter<'_, Self>, runs: &RunList<Self>, state: &mut GpuBuffer) -> Result<()> {
+    fn conv(&self, x: &mut GpuBuffer, filter: ConvFilter<'_, Self>, runs: &RunList<Self>, state: &mut GpuBuffer) -> Result<()> {
         conv::record(self, x, filter, runs, state)
     }
 

@@ -4,7 +4,7 @@ use bitworth_quant::DType;
 
 use super::guarded::{Guarded, input};
 use super::{Random, U, check, check_bits, f64s};
-use crate::backend::{Backend, Filter, RecurInputs, RecurShape, Recurrence, Run, RunList};
+use crate::backend::{Backend, ConvFilter, RecurInputs, RecurShape, Recurrence, Run, RunList};
 
 const SLOTS: usize = 4;
 
@@ -85,7 +85,7 @@ pub(super) fn conv<B: Backend>(b: &B) {
                 }
                 let (mut device_x, mut device_state) = (Guarded::new(b, &x), Guarded::new(b, &old));
                 let device_bias = bias.as_ref().map(|bias| input(b, bias));
-                let filter = Filter { weight: &tensor, bias: device_bias.as_ref(), silu };
+                let filter = ConvFilter { weight: &tensor, bias: device_bias.as_ref(), silu };
                 let list = RunList::new(b, &runs).unwrap();
                 b.conv(&mut device_x.buffer, filter, &list, &mut device_state.buffer).unwrap();
                 check(&what, &device_x.check(&what, in_rows(&runs, channels)), &expected, |i| bounds[i]);
@@ -289,7 +289,7 @@ pub(super) fn results_do_not_depend_on_runs<B: Backend>(b: &B) {
     same("conv", channels, 3 * channels, &|calls| {
         let (mut x, mut state) = (Guarded::new(b, &x), Guarded::new(b, &old));
         for runs in calls {
-            let filter = Filter { weight: &weight, bias: None, silu: true };
+            let filter = ConvFilter { weight: &weight, bias: None, silu: true };
             b.conv(&mut x.buffer, filter, &RunList::new(b, runs).unwrap(), &mut state.buffer).unwrap();
         }
         [x.check("conv", |_| true), state.check("conv", |_| true)]

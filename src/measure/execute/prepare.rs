@@ -421,8 +421,8 @@ fn split(spec: &SplitSpec) -> Split {
 fn speed(spec: &SpeedSpec, context: usize) -> Result<Speed> {
     let SpeedSpec { prompt, generate, depth, batch, .. } = spec.clone();
     let engine = |engine: &job::Engine| match engine {
-        job::Engine::Bitworth => timing::Engine::Bitworth,
-        job::Engine::LlamaBench => timing::Engine::LlamaBench(LlamaBench::new(spec.llama_bench.as_deref().map(Path::new))),
+        job::Engine::Bitworth => timing::TimedEngine::Bitworth,
+        job::Engine::LlamaBench => timing::TimedEngine::LlamaBench(LlamaBench::new(spec.llama_bench.as_deref().map(Path::new))),
     };
     let load = Workload {
         prompt,

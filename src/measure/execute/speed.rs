@@ -13,7 +13,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::on_device;
 use crate::probe::last_level_cache;
-use crate::timing::{self, Engine, NoEnergy, Timings};
+use crate::timing::{self, NoEnergy, TimedEngine, Timings};
 
 /// How lanes were timed.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ pub fn time(runs: &[Run<'_>], device: &Device, stages: &Stages<'_>) -> Result<Op
                 failed = Some(Error::Engine(EngineError::Device(why)));
             }
             // Another program that times nothing, and nothing beside it.
-            Err(e @ Error::Unfit { .. }) if !spec.load.engines.contains(&Engine::Bitworth) => {
+            Err(e @ Error::Unfit { .. }) if !spec.load.engines.contains(&TimedEngine::Bitworth) => {
                 group[0].run.note(Message::from("not timed: ").then(e.message()));
                 failed = Some(e);
             }
@@ -142,7 +142,7 @@ impl<'a> Run<'a> {
         if let Some(shape) = &spec.shape {
             return Ok(self.shaped(lanes, shape)?.into_iter().map(one).collect());
         }
-        let elsewhere = spec.load.engines.iter().any(|engine| matches!(engine, Engine::LlamaBench(_)));
+        let elsewhere = spec.load.engines.iter().any(|engine| matches!(engine, TimedEngine::LlamaBench(_)));
         let mut timed = Vec::new();
         for lane in lanes {
             let is_gguf =

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use bitworth_quant::checkpoint::{Source, Tensor};
-use bitworth_quant::fit::{FitInput, FitReport, Moments, SAMPLED_ROWS, Sample, Shrinkage, column_groups};
+use bitworth_quant::fit::{FitInput, FitReport, FitSample, Moments, SAMPLED_ROWS, Shrinkage, column_groups};
 use bitworth_quant::quantize::{Clock, Sink};
 use bitworth_quant::{Checkpoint, DType};
 
@@ -318,7 +318,7 @@ impl<'a> State<'a> {
             let moments = pool.map_or(Cow::Borrowed(own), |pool| Cow::Owned(own.with_pool(pool)));
             read.push((moments, self.sample(tensor, matrix * rows, rows, SAMPLED_ROWS.div_ceil(count))?));
         }
-        let samples: Vec<Sample<'_>> = read.iter().map(|(moments, rows)| Sample { moments, rows }).collect();
+        let samples: Vec<FitSample<'_>> = read.iter().map(|(moments, rows)| FitSample { moments, rows }).collect();
         Ok(Shrinkage::choose(dtype, &samples))
     }
 

@@ -19,7 +19,7 @@ const COMPARED: usize = 128;
 
 /// How far next-token distributions are from those in f32.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Divergence {
+pub struct ArithmeticDivergence {
     /// Distributions that were compared.
     pub tokens: usize,
     /// Mean KL divergence from f32, in nats per token.
@@ -39,7 +39,7 @@ pub fn divergence<B: Backend>(
     arithmetic: Arithmetic,
     (start, tokens): (u32, usize),
     watch: Watch<'_>,
-) -> Result<Divergence> {
+) -> Result<ArithmeticDivergence> {
     if tokens < 2 {
         return Err(Error::unfit("a text of fewer than two tokens has nothing to compare"));
     }
@@ -52,7 +52,7 @@ pub fn divergence<B: Backend>(
     let count = pairs.len() as f64;
     let kld = pairs.iter().map(|(_, row)| row.kld).sum::<f64>() / count;
     let same_top = pairs.iter().filter(|(exact, row)| exact.argmax == row.argmax).count() as f64 / count;
-    Ok(Divergence { tokens: pairs.len(), kld, same_top })
+    Ok(ArithmeticDivergence { tokens: pairs.len(), kld, same_top })
 }
 
 /// How far the decoding of a model is from that in f32.
@@ -62,11 +62,11 @@ pub struct FromF32 {
     pub model: String,
     /// What it is decoded in.
     pub arithmetic: Arithmetic,
-    /// See [`Divergence::tokens`].
+    /// See [`ArithmeticDivergence::tokens`].
     pub tokens: usize,
-    /// See [`Divergence::kld`].
+    /// See [`ArithmeticDivergence::kld`].
     pub kld: f64,
-    /// See [`Divergence::same_top`].
+    /// See [`ArithmeticDivergence::same_top`].
     pub same_top: f64,
 }
 
@@ -95,7 +95,7 @@ pub fn from_f32(device: &Device, lanes: &[Lane], asked: Option<Arithmetic>, watc
         // A model of random weights has no tokenizer.
         let start = Tokenizer::new(variant.checkpoint()).ok().and_then(|tokenizer| tokenizer.prefix()).unwrap_or(0);
         let tokens = (COMPARED + 1).min(sweep::longest_sequence(variant.hparams()));
-        let Divergence { tokens, kld, same_top } =
+        let ArithmeticDivergence { tokens, kld, same_top } =
             on_device!(device, backend => divergence(backend, variant, arithmetic, (start, tokens), watch))?;
         Ok(FromF32 { model: name.clone(), arithmetic, tokens, kld, same_top })
     };
@@ -141,7 +141,7 @@ mod tests {
         // The demo's texts begin with its token 0.
         let of = |model: &Variant, arithmetic| divergence(&cpu, model, arithmetic, (0, 101), watch).unwrap();
         let floats = Variant::Stored(checkpoint.clone());
-        let none = Divergence { tokens: 100, kld: 0.0, same_top: 1.0 };
+        let none = ArithmeticDivergence { tokens: 100, kld: 0.0, same_top: 1.0 };
         assert_eq!(Arithmetic::ALL.map(|arithmetic| of(&floats, arithmetic)), [none; 2]);
         let integers = models::candidate(&checkpoint, "@q4_0", None, watch).unwrap().variant;
         assert_eq!(of(&integers, Arithmetic::F32), none);

@@ -27,7 +27,7 @@ use bitworth_quant::progress::Unit;
 
 use self::anchor::Anchor;
 pub use self::counts::Counts;
-pub use self::divergence::{Divergence, FromF32, divergence, from_f32};
+pub use self::divergence::{ArithmeticDivergence, FromF32, divergence, from_f32};
 use self::energy::EnergyMeter;
 pub use self::energy::NoEnergy;
 pub use self::llama_bench::LlamaBench;
@@ -66,12 +66,12 @@ pub struct Workload {
     /// Of the products; `None` for the device's own ([`Backend::decoding_arithmetic`]).
     pub arithmetic: Option<Arithmetic>,
     /// The programs that are timed, in turn.
-    pub engines: Vec<Engine>,
+    pub engines: Vec<TimedEngine>,
 }
 
 /// A program that is timed.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Engine {
+pub enum TimedEngine {
     /// This one.
     Bitworth,
     /// llama.cpp's.
@@ -91,7 +91,7 @@ impl Default for Workload {
             delay: Duration::ZERO,
             drift_bound: 0.1,
             arithmetic: None,
-            engines: vec![Engine::Bitworth],
+            engines: vec![TimedEngine::Bitworth],
         }
     }
 }
@@ -196,7 +196,7 @@ pub fn measure<B: Backend>(backend: &B, models: &[&Variant], load: &Workload, wa
     }
     let tests = load.tests();
     let per_round = models.len() * load.engines.len() * tests.len();
-    let own = if load.engines.contains(&Engine::Bitworth) { models.len() * tests.len() } else { 0 };
+    let own = if load.engines.contains(&TimedEngine::Bitworth) { models.len() * tests.len() } else { 0 };
     let warm_ups = if load.warm_up { own } else { 0 };
     watch.progress.start((warm_ups + load.repetitions * per_round) as u64, Unit::Items, "timing");
     let meter = EnergyMeter::open(backend.info().kind);
@@ -323,14 +323,14 @@ impl<'a, B: Backend> Timer<'a, B> {
     fn open(
         backend: &'a B,
         (number, model): (usize, &Variant),
-        engine: &'a Engine,
+        engine: &'a TimedEngine,
         load: &Workload,
         watch: Watch<'_>,
     ) -> Result<Self> {
         let tests = load.tests();
         let (what, failed) = match engine {
-            Engine::Bitworth => (Timed::Here(Box::new(OpenModel::open(backend, model, load, &tests, watch)?)), None),
-            Engine::LlamaBench(bench) => match bench.open(model, &tests) {
+            TimedEngine::Bitworth => (Timed::Here(Box::new(OpenModel::open(backend, model, load, &tests, watch)?)), None),
+            TimedEngine::LlamaBench(bench) => match bench.open(model, &tests) {
                 Ok(model) => (Timed::Elsewhere(Some(model)), None),
                 Err(e) => (Timed::Elsewhere(None), Some(e)),
             },

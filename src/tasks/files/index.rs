@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::builtin;
 use super::source::{Sources, TaskSource, merge, normal};
 use super::yaml::Node;
+use crate::fnmatch::NamePattern;
 
 /// More files are no folder of task files.
 const MAX_FILES: usize = 500_000;
@@ -176,10 +177,11 @@ impl Index {
             } else if let Some((path, why)) = self.skipped_for_its_name(name) {
                 return Err(Error::file(path, why.as_str()));
             } else {
-                let matched: Vec<_> = self.entries.iter().filter(|(known, _)| matches(name, known)).collect();
+                let pattern = NamePattern::new(name);
+                let matched: Vec<_> = self.entries.iter().filter(|(known, _)| pattern.fits(known)).collect();
                 if matched.is_empty() {
                     // Perhaps its file is there and was not understood.
-                    let stem = |path: &Path| path.file_stem().is_some_and(|stem| matches(name, &stem.to_string_lossy()));
+                    let stem = |path: &Path| path.file_stem().is_some_and(|stem| pattern.fits(&stem.to_string_lossy()));
                     if let Some((path, why)) = self.skipped.iter().find(|(path, _)| stem(path)) {
                         return Err(Error::file(path, why.as_str()));
                     }
@@ -359,32 +361,6 @@ fn texts(node: Option<&Node>) -> Vec<String> {
 /// An unknown name, with the known ones that are closest to it.
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
     Error::unknown("task", name, closest(name, known, 5))
-}
-
-/// Python's `fnmatch`: `*`, `?`, `[...]` and `[!...]`.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut made = String::from("(?s)^");
-    let chars: Vec<char> = pattern.chars().collect();
-    let mut at = 0;
-    while at < chars.len() {
-        match chars[at] {
-            '*' => made += ".*",
-            '?' => made.push('.'),
-            '[' => match chars[at + 1..].iter().skip(1).position(|c| *c == ']') {
-                Some(length) => {
-                    let inner: String = chars[at + 1..at + 2 + length].iter().collect();
-                    let inner = inner.strip_prefix('!').map_or_else(|| inner.clone(), |rest| format!("^{rest}"));
-                    made += &format!("[{}]", inner.replace('\\', "\\\\"));
-                    at += length + 2;
-                }
-                None => made += "\\[",
-            },
-            c => made += &bitworth_text::python::re::escape(&c.to_string()),
-        }
-        at += 1;
-    }
-    made += "\\Z";
-    bitworth_text::python::re::Regex::new(&made).is_ok_and(|regex| regex.search(name).is_ok_and(|found| found.is_some()))
 }
 
 /// All files `*.yaml` below a folder. Links to folders are not followed.

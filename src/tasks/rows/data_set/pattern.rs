@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use bitworth_quant::message::Message;
 
 use super::format;
+use crate::fnmatch::NamePattern;
 
 /// Splits with the patterns of their files, in order.
 pub(super) type Splits = Vec<(String, Vec<String>)>;
@@ -41,18 +42,7 @@ struct Pattern {
 enum Part {
     /// `**`: folders, and at the end all below.
     Any,
-    Name(Vec<Token>),
-}
-
-/// One character of a name, or several.
-enum Token {
-    /// `*`
-    Many,
-    /// `?`
-    One,
-    Is(char),
-    /// `[a-z]`; the first says whether the ranges are those that do not fit.
-    Class(bool, Vec<(char, char)>),
+    Name(NamePattern),
 }
 
 impl Pattern {
@@ -75,8 +65,8 @@ impl Pattern {
         let folders = &names[..names.len().saturating_sub(1)];
         let (hidden, special) = (count(&names, "."), count(folders, "__"));
         // A folder's name is what it is; it has no wildcards.
-        let plain = base.iter().map(|name| Part::Name(name.chars().map(Token::Is).collect()));
-        let own_parts = own.iter().map(|part| if part == "**" { Part::Any } else { Part::Name(tokens(part)) });
+        let plain = base.iter().map(|name| Part::Name(NamePattern::plain(name)));
+        let own_parts = own.iter().map(|part| if part == "**" { Part::Any } else { Part::Name(NamePattern::new(part)) });
         let parts = plain.chain(own_parts).collect();
         Ok(Self { parts, is_magic: text.contains(['*', '?', '[']), last, hidden, special })
     }
@@ -107,9 +97,9 @@ impl Pattern {
                         next[(first + least).min(names.len() + 1)..].fill(true);
                     }
                 }
-                Part::Name(tokens) => {
+                Part::Name(pattern) => {
                     for (i, name) in names.iter().enumerate() {
-                        next[i + 1] = reached[i] && fits(tokens, name);
+                        next[i + 1] = reached[i] && pattern.fits(name);
                     }
                 }
             }
@@ -121,94 +111,6 @@ impl Pattern {
 
 fn count(names: &[impl AsRef<str>], begin: &str) -> usize {
     names.iter().filter(|name| name.as_ref().starts_with(begin)).count()
-}
-
-/// The tokens of a part of a pattern, as Python's `fnmatch` reads it.
-fn tokens(part: &str) -> Vec<Token> {
-    let chars: Vec<char> = part.chars().collect();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while at < chars.len() {
-        let c = chars[at];
-        at += 1;
-        match c {
-            '*' => tokens.push(Token::Many),
-            '?' => tokens.push(Token::One),
-            '[' => {
-                let negated = chars.get(at) == Some(&'!');
-                let begin = at + usize::from(negated);
-                // A bracket right at the beginning is one of the characters.
-                let end = chars.iter().skip(begin + 1).position(|c| *c == ']').map(|more| begin + 1 + more);
-                match end {
-                    Some(end) => {
-                        tokens.push(Token::Class(negated, ranges(&chars[begin..end])));
-                        at = end + 1;
-                    }
-                    None => tokens.push(Token::Is('[')),
-                }
-            }
-            other => tokens.push(Token::Is(other)),
-        }
-    }
-    tokens
-}
-
-fn ranges(chars: &[char]) -> Vec<(char, char)> {
-    let mut ranges = Vec::new();
-    let mut at = 0;
-    while at < chars.len() {
-        match chars[at..] {
-            [from, '-', to, ..] => {
-                ranges.push((from, to));
-                at += 3;
-            }
-            _ => {
-                ranges.push((chars[at], chars[at]));
-                at += 1;
-            }
-        }
-    }
-    ranges
-}
-
-/// Whether a name fits: where it does not go on behind a `*`, that takes one character more.
-fn fits(tokens: &[Token], name: &str) -> bool {
-    let chars: Vec<char> = name.chars().collect();
-    let (mut token, mut at) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    loop {
-        let fit = match tokens.get(token) {
-            Some(Token::Many) => {
-                star = Some((token + 1, at));
-                token += 1;
-                continue;
-            }
-            None if at == chars.len() => return true,
-            None => false,
-            Some(one) => chars.get(at).is_some_and(|c| one.is(*c)),
-        };
-        if fit {
-            (token, at) = (token + 1, at + 1);
-            continue;
-        }
-        match star {
-            Some((behind, from)) if from < chars.len() => {
-                (token, at) = (behind, from + 1);
-                star = Some((behind, from + 1));
-            }
-            _ => return false,
-        }
-    }
-}
-
-impl Token {
-    fn is(&self, c: char) -> bool {
-        match self {
-            Self::Many | Self::One => true,
-            Self::Is(own) => *own == c,
-            Self::Class(negated, ranges) => ranges.iter().any(|(from, to)| (*from..=*to).contains(&c)) != *negated,
-        }
-    }
 }
 
 /// The files that patterns mean, as seen from the folder `base`: in the order of the patterns, those of one in the order of their
