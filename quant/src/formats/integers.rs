@@ -6,6 +6,7 @@
 
 use super::Format;
 use super::block::QuantBlock;
+use super::grid::signed;
 
 /// How a format's weights come apart.
 pub struct Integers {
@@ -20,6 +21,8 @@ pub struct Integers {
     /// What the levels can be.
     pub levels: LevelValues,
     take_apart: fn(bytes: &[u8], parts: &mut Parts),
+    /// The same with signs apart, where the format stores them so.
+    take_signs_apart: Option<fn(bytes: &[u8], parts: &mut Parts)>,
 }
 
 /// The values that codes have.
@@ -56,6 +59,9 @@ pub enum LevelValues {
 pub struct Parts {
     /// One per weight.
     pub codes: Vec<i8>,
+    /// Of each eight weights a bit for each that is negative, where signs are apart ([`Integers::take_signs_apart`]); the codes
+    /// are then from 1 on. Else empty.
+    pub signs: Vec<u8>,
     /// One per group.
     pub scale_levels: Vec<i8>,
     /// One per group.
@@ -74,8 +80,18 @@ impl Parts {
         (scale, self.offset_bases[base] * f32::from(self.offset_levels[group]))
     }
 
+    /// The scales of all groups, in order.
+    pub fn scales(&self, scales: &mut Vec<f32>) {
+        let levels = self.scale_levels.chunks(self.scale_levels.len() / self.scale_bases.len().max(1));
+        scales.clear();
+        for (base, levels) in self.scale_bases.iter().zip(levels) {
+            scales.extend(levels.iter().map(|&level| base * f32::from(level)));
+        }
+    }
+
     fn resize(&mut self, weights: usize, groups: usize, bases: usize) {
         self.codes.resize(weights, 0);
+        self.signs.clear();
         self.scale_levels.resize(groups, 0);
         self.offset_levels.resize(groups, 0);
         self.scale_bases.resize(bases, 0.0);
@@ -92,6 +108,15 @@ pub(super) struct Factors<const GROUPS: usize, const BASES: usize = 1> {
 }
 
 impl<const GROUPS: usize, const BASES: usize> Factors<GROUPS, BASES> {
+    /// Stores those of block `i`.
+    #[inline(always)]
+    fn put(&self, i: usize, parts: &mut Parts) {
+        parts.scale_levels[i * GROUPS..][..GROUPS].copy_from_slice(&self.scale_levels);
+        parts.offset_levels[i * GROUPS..][..GROUPS].copy_from_slice(&self.offset_levels);
+        parts.scale_bases[i * BASES..][..BASES].copy_from_slice(&self.scale_bases);
+        parts.offset_bases[i * BASES..][..BASES].copy_from_slice(&self.offset_bases);
+    }
+
     /// Scales that are their bases, and no offsets.
     pub fn scales(scale_bases: [f32; BASES]) -> Self {
         Self { scale_bases, offset_bases: [0.0; BASES], scale_levels: [1; GROUPS], offset_levels: [1; GROUPS] }
@@ -128,7 +153,7 @@ pub(super) const fn integers<B: Affine<N, GROUPS, BASES>, const N: usize, const 
 ) -> Integers {
     const { assert!(N / GROUPS == 16 || N / GROUPS == 32) };
     let take_apart = take_apart::<B, N, GROUPS, BASES>;
-    Integers { group: N / GROUPS, base: N / BASES, has_offsets, codes, levels, take_apart }
+    Integers { group: N / GROUPS, base: N / BASES, has_offsets, codes, levels, take_apart, take_signs_apart: None }
 }
 
 fn take_apart<B: Affine<N, GROUPS, BASES>, const N: usize, const GROUPS: usize, const BASES: usize>(
@@ -137,23 +162,61 @@ fn take_apart<B: Affine<N, GROUPS, BASES>, const N: usize, const GROUPS: usize, 
 ) {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
     parts.resize(blocks.len() * N, blocks.len() * GROUPS, blocks.len() * BASES);
-    for (i, (block, codes)) in blocks.iter().zip(parts.codes.as_chunks_mut::<N>().0).enumerate() {
-        let (_, factors) = block.split();
-        block.codes(codes);
-        parts.scale_levels[i * GROUPS..][..GROUPS].copy_from_slice(&factors.scale_levels);
-        parts.offset_levels[i * GROUPS..][..GROUPS].copy_from_slice(&factors.offset_levels);
-        parts.scale_bases[i * BASES..][..BASES].copy_from_slice(&factors.scale_bases);
-        parts.offset_bases[i * BASES..][..BASES].copy_from_slice(&factors.offset_bases);
+    for (i, block) in blocks.iter().enumerate() {
+        block.codes(&mut parts.codes.as_chunks_mut::<N>().0[i]);
+        block.split().1.put(i, parts);
+    }
+}
+
+/// A block of 256 weights whose codes have their signs apart.
+pub(super) trait SignedPoints {
+    /// Gives `put` each eight weights in turn: their number, the codes without signs, none of which is 0, from the lowest byte on,
+    /// and a bit for each that is negative.
+    fn points(&self, put: impl FnMut(usize, u64, u32));
+
+    /// The codes with their signs.
+    #[inline(always)]
+    fn signed_codes(&self, codes: &mut [i8; 256]) {
+        let codes = codes.as_chunks_mut::<8>().0;
+        self.points(|i, levels, signs| codes[i] = signed(levels, signs));
+    }
+}
+
+fn take_signs_apart<B: Affine<256, GROUPS, 1> + SignedPoints, const GROUPS: usize>(bytes: &[u8], parts: &mut Parts) {
+    let blocks: &[B] = bytemuck::cast_slice(bytes);
+    parts.resize(blocks.len() * 256, blocks.len() * GROUPS, blocks.len());
+    parts.signs.resize(blocks.len() * 32, 0);
+    for (i, block) in blocks.iter().enumerate() {
+        let codes = parts.codes.as_chunks_mut::<256>().0[i].as_chunks_mut::<8>().0;
+        let signs = &mut parts.signs.as_chunks_mut::<32>().0[i];
+        block.points(|i, levels, bits| {
+            codes[i] = levels.to_le_bytes().map(|level| level as i8);
+            signs[i] = bits as u8;
+        });
+        block.split().1.put(i, parts);
     }
 }
 
 impl Integers {
+    /// The same for blocks with signs apart.
+    pub(super) const fn with_signs<B: Affine<256, GROUPS, 1> + SignedPoints, const GROUPS: usize>(self) -> Self {
+        Self { take_signs_apart: Some(take_signs_apart::<B, GROUPS>), ..self }
+    }
+
     /// Takes whole blocks apart.
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
     pub fn take_apart(&self, bytes: &[u8], parts: &mut Parts) {
         (self.take_apart)(bytes, parts);
+    }
+
+    /// The same, but signs stay apart where the format stores them so, which is less work. Else [`Parts::signs`] is empty.
+    ///
+    /// # Panics
+    /// If `bytes` is not a whole number of blocks.
+    pub fn take_signs_apart(&self, bytes: &[u8], parts: &mut Parts) {
+        self.take_signs_apart.unwrap_or(self.take_apart)(bytes, parts);
     }
 }
 
@@ -186,6 +249,18 @@ mod tests {
                 assert_eq!(parts.codes.len(), 512, "{dtype}");
                 assert_eq!(parts.scale_levels.len(), 512 / integers.group, "{dtype}");
                 assert_eq!(parts.scale_bases.len(), 512 / integers.base, "{dtype}");
+                let mut apart = Parts::default();
+                integers.take_signs_apart(&bytes, &mut apart);
+                let turned = |(i, &code): (usize, &i8)| match apart.signs.get(i / 8) {
+                    Some(signs) if signs >> (i % 8) & 1 == 1 => -code,
+                    _ => code,
+                };
+                let with_signs: Vec<i8> = apart.codes.iter().enumerate().map(turned).collect();
+                assert!(with_signs == parts.codes, "{dtype}");
+                let mut scales = Vec::new();
+                apart.scales(&mut scales);
+                assert_eq!(scales.len(), 512 / integers.group, "{dtype}");
+                assert!(scales.iter().enumerate().all(|(g, scale)| scale.to_bits() == parts.factors(g).0.to_bits()), "{dtype}");
                 for (i, decoded) in decoded.iter().enumerate().filter(|(_, weight)| weight.is_finite()) {
                     let (scale, offset) = parts.factors(i / integers.group);
                     let product = scale * f32::from(parts.codes[i]);

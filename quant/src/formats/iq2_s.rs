@@ -11,15 +11,15 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point, iq2_level, signed};
+use super::grid::{Grid, decode_point, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
-use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, SignedPoints, integers};
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ2S, 256>(DType::IQ2_S, "IQ2_S", 22, include_str!("iq2_s.wgsl"))
     .on_grid(&grid_points::IQ2_S)
-    .of_integers(integers::<BlockIQ2S, 256, 16, 1>(CodeValues::Grid, LevelValues::Bytes, false));
+    .of_integers(integers::<BlockIQ2S, 256, 16, 1>(CodeValues::Grid, LevelValues::Bytes, false).with_signs::<BlockIQ2S, 16>());
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -88,10 +88,17 @@ impl Affine<256, 16> for BlockIQ2S {
 
     #[inline(always)]
     fn codes(&self, codes: &mut [i8; 256]) {
+        self.signed_codes(codes);
+    }
+}
+
+impl SignedPoints for BlockIQ2S {
+    #[inline(always)]
+    fn points(&self, mut put: impl FnMut(usize, u64, u32)) {
         let levels = SEARCH.grid.levels(iq2_level);
-        for (i, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        for i in 0..32 {
             let index = usize::from(self.qs[i]) | usize::from(self.qh[i / 4] >> (2 * (i % 4)) & 3) << 8;
-            *codes = signed(levels[index], u32::from(self.signs[i]));
+            put(i, levels[index], u32::from(self.signs[i]));
         }
     }
 }

@@ -9,9 +9,9 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point, even_signs, iq2_level, signed};
+use super::grid::{Grid, decode_point, even_signs, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
-use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, SignedPoints, integers};
 use super::search::ZERO_GROUP;
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
@@ -19,7 +19,7 @@ use super::{DType, Format, grid_points};
 pub(super) const FORMAT: Format = Format::of::<BlockIQ2XS, 256>(DType::IQ2_XS, "IQ2_XS", 17, include_str!("iq2_xs.wgsl"))
     .on_grid(&grid_points::IQ2_XS)
     .needing_importance()
-    .of_integers(integers::<BlockIQ2XS, 256, 16, 1>(CodeValues::Grid, LevelValues::Bytes, false));
+    .of_integers(integers::<BlockIQ2XS, 256, 16, 1>(CodeValues::Grid, LevelValues::Bytes, false).with_signs::<BlockIQ2XS, 16>());
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -84,10 +84,17 @@ impl Affine<256, 16> for BlockIQ2XS {
 
     #[inline(always)]
     fn codes(&self, codes: &mut [i8; 256]) {
+        self.signed_codes(codes);
+    }
+}
+
+impl SignedPoints for BlockIQ2XS {
+    #[inline(always)]
+    fn points(&self, mut put: impl FnMut(usize, u64, u32)) {
         let levels = SEARCH.grid.levels(iq2_level);
-        for (q, codes) in self.qs.iter().zip(codes.as_chunks_mut::<8>().0) {
+        for (i, q) in self.qs.iter().enumerate() {
             let q = u16::from_le_bytes(*q);
-            *codes = signed(levels[usize::from(q & 511)], even_signs(u32::from(q >> 9)));
+            put(i, levels[usize::from(q & 511)], even_signs(u32::from(q >> 9)));
         }
     }
 }

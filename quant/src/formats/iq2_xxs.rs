@@ -9,9 +9,9 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point, even_signs, iq2_level, signed};
+use super::grid::{Grid, decode_point, even_signs, iq2_level};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
-use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, SignedPoints, integers};
 use super::search::ZERO_GROUP;
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
@@ -19,7 +19,7 @@ use super::{DType, Format, grid_points};
 pub(super) const FORMAT: Format = Format::of::<BlockIQ2XXS, 256>(DType::IQ2_XXS, "IQ2_XXS", 16, include_str!("iq2_xxs.wgsl"))
     .on_grid(&grid_points::IQ2_XXS)
     .needing_importance()
-    .of_integers(integers::<BlockIQ2XXS, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false));
+    .of_integers(integers::<BlockIQ2XXS, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false).with_signs::<BlockIQ2XXS, 8>());
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -88,11 +88,18 @@ impl Affine<256, 8> for BlockIQ2XXS {
 
     #[inline(always)]
     fn codes(&self, codes: &mut [i8; 256]) {
+        self.signed_codes(codes);
+    }
+}
+
+impl SignedPoints for BlockIQ2XXS {
+    #[inline(always)]
+    fn points(&self, mut put: impl FnMut(usize, u64, u32)) {
         let levels = SEARCH.grid.levels(iq2_level);
-        for (&[p0, p1, p2, p3, a, b, c, e], codes) in self.qs.iter().zip(codes.as_chunks_mut::<32>().0) {
+        for (j, &[p0, p1, p2, p3, a, b, c, e]) in self.qs.iter().enumerate() {
             let word = u32::from_le_bytes([a, b, c, e]);
-            for (k, (point, codes)) in [p0, p1, p2, p3].into_iter().zip(codes.as_chunks_mut::<8>().0).enumerate() {
-                *codes = signed(levels[usize::from(point)], even_signs(word >> (7 * k)));
+            for (k, point) in [p0, p1, p2, p3].into_iter().enumerate() {
+                put(4 * j + k, levels[usize::from(point)], even_signs(word >> (7 * k)));
             }
         }
     }

@@ -10,15 +10,15 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point, signed};
+use super::grid::{Grid, decode_point};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
-use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, SignedPoints, integers};
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ3S, 256>(DType::IQ3_S, "IQ3_S", 21, include_str!("iq3_s.wgsl"))
     .on_grid(&grid_points::IQ3_S)
-    .of_integers(integers::<BlockIQ3S, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false));
+    .of_integers(integers::<BlockIQ3S, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false).with_signs::<BlockIQ3S, 8>());
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -93,11 +93,18 @@ impl Affine<256, 8> for BlockIQ3S {
 
     #[inline(always)]
     fn codes(&self, codes: &mut [i8; 256]) {
+        self.signed_codes(codes);
+    }
+}
+
+impl SignedPoints for BlockIQ3S {
+    #[inline(always)]
+    fn points(&self, mut put: impl FnMut(usize, u64, u32)) {
         let levels = SEARCH.grid.levels(|code| 2 * code + 1);
-        for (j, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for j in 0..8 {
             let point = |k: usize| levels[usize::from(self.qs[j][k]) | usize::from(self.qh[j] >> k & 1) << 8];
-            for (k, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                *codes = signed(point(2 * k) | point(2 * k + 1) << 32, u32::from(self.signs[j][k]));
+            for k in 0..4 {
+                put(4 * j + k, point(2 * k) | point(2 * k + 1) << 32, u32::from(self.signs[j][k]));
             }
         }
     }

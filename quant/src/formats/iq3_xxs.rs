@@ -10,15 +10,15 @@
 
 use super::block::QuantBlock;
 use super::f16::F16;
-use super::grid::{Grid, decode_point, even_signs, signed};
+use super::grid::{Grid, decode_point, even_signs};
 use super::grid_search::{Found, GridSearch, Plain, Refine, scale_codes};
-use super::integers::{Affine, CodeValues, Factors, LevelValues, integers};
+use super::integers::{Affine, CodeValues, Factors, LevelValues, SignedPoints, integers};
 use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ3XXS, 256>(DType::IQ3_XXS, "IQ3_XXS", 18, include_str!("iq3_xxs.wgsl"))
     .on_grid(&grid_points::IQ3_XXS)
-    .of_integers(integers::<BlockIQ3XXS, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false));
+    .of_integers(integers::<BlockIQ3XXS, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false).with_signs::<BlockIQ3XXS, 8>());
 
 /// 256 weights.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -91,12 +91,19 @@ impl Affine<256, 8> for BlockIQ3XXS {
 
     #[inline(always)]
     fn codes(&self, codes: &mut [i8; 256]) {
+        self.signed_codes(codes);
+    }
+}
+
+impl SignedPoints for BlockIQ3XXS {
+    #[inline(always)]
+    fn points(&self, mut put: impl FnMut(usize, u64, u32)) {
         let levels = SEARCH.grid.levels(level);
-        for ((qs, word), codes) in self.qs.iter().zip(self.scales_and_signs).zip(codes.as_chunks_mut::<32>().0) {
+        for (j, (qs, word)) in self.qs.iter().zip(self.scales_and_signs).enumerate() {
             let word = u32::from_le_bytes(word);
-            for (k, (points, codes)) in qs.as_chunks::<2>().0.iter().zip(codes.as_chunks_mut::<8>().0).enumerate() {
+            for (k, points) in qs.as_chunks::<2>().0.iter().enumerate() {
                 let [low, high] = points.map(|point| levels[usize::from(point)]);
-                *codes = signed(low | high << 32, even_signs(word >> (7 * k)));
+                put(4 * j + k, low | high << 32, even_signs(word >> (7 * k)));
             }
         }
     }

@@ -17,6 +17,8 @@ mod probe;
 mod q8;
 mod q8_kernel;
 mod q8_rows;
+#[cfg(target_arch = "x86_64")]
+mod q8_rows_x86;
 mod q8_tile;
 #[cfg(target_arch = "x86_64")]
 mod q8_x86;

@@ -138,7 +138,7 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
     {
         let mut rounded = SHARED.take();
         rounded.round(isa, &x[..rows * k], w, 0);
-        q8_rows::products(isa, (&rounded.codes, &rounded.scales), rows, &stored, wanted, &mut out[..rows * count]);
+        q8_rows::products((isa, dot), (&rounded.codes, &rounded.scales), rows, &stored, wanted, &mut out[..rows * count]);
         SHARED.set(rounded);
         return;
     }

@@ -9,6 +9,9 @@ use rayon::prelude::*;
 
 use super::isa::{Isa, per_isa};
 use super::packed::{BLOCK, StoredRows};
+use super::q8_kernel::Dot;
+#[cfg(target_arch = "x86_64")]
+use super::q8_rows_x86 as x86;
 use super::shared::SharedMut;
 
 /// More rows of activations go through panels. Chosen by counting operations, not by timing.
@@ -20,15 +23,16 @@ const TASK: usize = 16;
 #[derive(Default)]
 struct Room {
     parts: Parts,
-    /// By group.
+    /// By group; and times the scale of the activations.
     scales: Vec<f32>,
+    factors: Vec<f32>,
     dots: Vec<i32>,
 }
 
 /// `out[t, n] = x[t] . w[wanted.start + n]` for activations of codes `[rows, K]` and scales `[rows, K / BLOCK]`.
 #[allow(unsafe_code)]
 pub fn products(
-    isa: Isa,
+    (isa, dot): (Isa, Dot),
     (codes, x_scales): (&[i8], &[f32]),
     rows: usize,
     w: &StoredRows<'_>,
@@ -38,15 +42,15 @@ pub fn products(
     let (k, blocks, count) = (codes.len() / rows, x_scales.len() / rows, wanted.len());
     let out = SharedMut::new(out);
     (0..count.div_ceil(TASK)).into_par_iter().for_each_init(Room::default, |room, task| {
-        let Room { parts, scales, dots } = room;
+        let Room { parts, scales, factors, dots } = room;
         for n in task * TASK..((task + 1) * TASK).min(count) {
-            w.integers.take_apart(&w.bytes[(wanted.start + n) * w.row_bytes..][..w.row_bytes], parts);
-            scales.clear();
-            scales.extend((0..k / w.integers.group).map(|group| parts.factors(group).0));
+            w.integers.take_signs_apart(&w.bytes[(wanted.start + n) * w.row_bytes..][..w.row_bytes], parts);
+            parts.scales(scales);
             dots.resize(scales.len(), 0);
+            factors.resize(scales.len(), 0.0);
             for t in 0..rows {
-                let (x, x_scales) = (&codes[t * k..][..k], &x_scales[t * blocks..][..blocks]);
-                let sum = row_sum(isa, &parts.codes, x, scales, x_scales, w.integers.group, dots);
+                group_sums((isa, dot), &parts.codes, &parts.signs, &codes[t * k..][..k], dots);
+                let sum = scaled(isa, dots, scales, &x_scales[t * blocks..][..blocks], factors);
                 // SAFETY: column n belongs to this task alone.
                 unsafe { out.slice(t * count + n..t * count + n + 1)[0] = sum };
             }
@@ -54,37 +58,70 @@ pub fn products(
     });
 }
 
+/// Exact sums of products, by group.
+#[allow(unsafe_code)]
+fn group_sums((isa, dot): (Isa, Dot), codes: &[i8], signs: &[u8], x: &[i8], dots: &mut [i32]) {
+    let group = codes.len() / dots.len();
+    assert!(matches!(group, 16 | 32) && dots.len() * group == codes.len() && x.len() == codes.len());
+    assert!(signs.is_empty() || signs.len() * 8 == codes.len());
+    #[cfg(target_arch = "x86_64")]
+    if codes.len().is_multiple_of(x86::STEP) {
+        // SAFETY: the lengths are checked above; a Dot comes from Dot::of, which checked the processor.
+        match (dot, group) {
+            (Dot::Portable, _) => {}
+            (Dot::Avx2 | Dot::AvxVnni, BLOCK) => return unsafe { x86::avx2::<BLOCK>(codes, signs, x, dots) },
+            (Dot::Avx2 | Dot::AvxVnni, _) => return unsafe { x86::avx2::<{ BLOCK / 2 }>(codes, signs, x, dots) },
+            (Dot::Avx512Vnni, BLOCK) => return unsafe { x86::avx512_vnni::<BLOCK>(codes, signs, x, dots) },
+            (Dot::Avx512Vnni, _) => return unsafe { x86::avx512_vnni::<{ BLOCK / 2 }>(codes, signs, x, dots) },
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = dot;
+    plain_sums(isa, codes, signs, x, dots);
+}
+
 per_isa! {
-    /// The sum of one row of weights, group after group.
-    fn row_sum(
-        codes: &[i8],
-        x: &[i8],
-        scales: &[f32],
-        x_scales: &[f32],
-        group: usize,
-        dots: &mut [i32],
-    ) -> f32 {
-        match group {
-            BLOCK => group_dots::<BLOCK>(codes, x, dots),
-            _ => group_dots::<{ BLOCK / 2 }>(codes, x, dots),
+    fn plain_sums(codes: &[i8], signs: &[u8], x: &[i8], dots: &mut [i32]) {
+        match codes.len() / dots.len() {
+            BLOCK => plain::<BLOCK>(codes, signs, x, dots),
+            _ => plain::<{ BLOCK / 2 }>(codes, signs, x, dots),
         }
-        let per_scale = BLOCK / group;
-        let mut sum = 0.0f32;
-        for (g, (&dot, &scale)) in dots.iter().zip(scales).enumerate() {
-            sum = (dot as f32).mul_add(scale * x_scales[g / per_scale], sum);
-        }
-        sum
     }
 }
 
-/// Exact sums of products, by group.
 #[inline(always)]
-fn group_dots<const G: usize>(codes: &[i8], x: &[i8], dots: &mut [i32]) {
-    for ((dot, codes), x) in dots.iter_mut().zip(codes.as_chunks::<G>().0).zip(x.as_chunks::<G>().0) {
+fn plain<const G: usize>(codes: &[i8], signs: &[u8], x: &[i8], dots: &mut [i32]) {
+    let (codes, x) = (codes.as_chunks::<G>().0, x.as_chunks::<G>().0);
+    for (g, dot) in dots.iter_mut().enumerate() {
         let mut sum = 0;
-        for i in 0..G {
-            sum += i32::from(codes[i]) * i32::from(x[i]);
+        if signs.is_empty() {
+            for i in 0..G {
+                sum += i32::from(codes[g][i]) * i32::from(x[g][i]);
+            }
+        } else {
+            for i in 0..G {
+                let minus = -i32::from(signs[g * G / 8 + i / 8] >> (i % 8) & 1);
+                sum += ((i32::from(codes[g][i]) * i32::from(x[g][i])) ^ minus) - minus;
+            }
         }
         *dot = sum;
+    }
+}
+
+per_isa! {
+    /// The sum of a row, group after group.
+    fn scaled(dots: &[i32], scales: &[f32], x_scales: &[f32], factors: &mut [f32]) -> f32 {
+        let per_scale = scales.len() / x_scales.len();
+        let of_blocks = factors.chunks_exact_mut(per_scale).zip(scales.chunks_exact(per_scale));
+        for ((factors, scales), x_scale) in of_blocks.zip(x_scales) {
+            for (factor, scale) in factors.iter_mut().zip(scales) {
+                *factor = scale * x_scale;
+            }
+        }
+        let mut sum = 0.0f32;
+        for (&dot, &factor) in dots.iter().zip(&*factors) {
+            sum = (dot as f32).mul_add(factor, sum);
+        }
+        sum
     }
 }
