@@ -127,7 +127,7 @@ fn main() {
         let rows = bitworth::report::summary::summarize(&gathered, Default::default());
         timed("summarize", begin);
         let begin = Instant::now();
-        let findings = bitworth::report::findings::findings(&gathered, &rows);
+        let findings = bitworth::report::findings::findings(&gathered, &rows, Default::default());
         timed("findings", begin);
         assert!(findings.verdicts.len() == rows.len());
         let begin = Instant::now();

@@ -188,7 +188,7 @@ fn reported(args: &CompareArgs, job: &Job, session: &Session) -> Result<Outcome>
     if args.text.sweep.dry_run {
         return job::print_plan(&ready, &device, session);
     }
-    let done = job::execute(job, ready, args.out.as_deref(), session)?;
+    let done = job::execute(job, ready, args.out.as_deref(), false, session)?;
     let document = json!({
         "out": args.out, "files": done.files, "device": device.info(), "arithmetic": args.scoring.arithmetic,
         "summary": done.summary()?, "findings": done.report.findings,

@@ -18,7 +18,7 @@ use bitworth_eval::task::Task;
 use bitworth_measure::execute::{Named, Ready};
 use bitworth_report::evaluation::{Power, harness_rows, harness_table, rows};
 use bitworth_report::gather::LeftOut;
-use bitworth_report::{table, task_scores};
+use bitworth_report::table;
 
 /// Score tasks: accuracies with 95 % intervals, and which losses are real.
 #[derive(Args)]
@@ -53,6 +53,8 @@ pub struct EvalArgs {
     /// How far below the reference a model may stay and count as not worse, in points of accuracy.
     #[arg(long, value_name = "POINTS", default_value_t = DEFAULT_MARGIN, value_parser = margin)]
     margin: f64,
+    #[command(flatten)]
+    subjects: job::SubjectsArgs,
     #[command(flatten)]
     lm_eval: LmEvalArgs,
     #[command(flatten)]
@@ -158,7 +160,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
     if args.dry_run {
         return job::print_plan(&ready, &device, session);
     }
-    let done = job::execute(&job, ready, args.records.as_deref(), session)?;
+    let done = job::execute(&job, ready, args.records.as_deref(), args.subjects.subjects, session)?;
     let spec = job.tasks.as_ref().context("the job has no tasks")?;
     let own = spec.names.iter().filter_map(|name| Task::load(name).ok()).collect::<Vec<_>>();
     let chance = |task: &str| {
@@ -197,10 +199,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result<Outcome> {
             true => String::new(),
             false => table::render(&harness_table(figures, true)) + "\n",
         };
-        text.extend(
-            task_scores(&done.report.rows, done.report.judgement)
-                .map(|scores| table::render(&scores.with_details_beside("95 % interval"))),
-        );
+        text.extend(done.report.task_scores().map(|scores| table::render(&scores)));
         text.extend(done.report.left_out.iter().map(LeftOut::line));
         text + &files.iter().map(|file| format!("{}\n", file.display())).collect::<String>()
     })?;

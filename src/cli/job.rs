@@ -21,6 +21,15 @@ pub struct StrictArgs {
     pub strict: bool,
 }
 
+/// How much of groups of tasks people are shown.
+#[derive(Args)]
+pub struct SubjectsArgs {
+    /// Show the tasks within groups too, such as the subjects of MMLU, each with its difference and verdict, here and in the
+    /// report; without it groups alone.
+    #[arg(long)]
+    pub subjects: bool,
+}
+
 /// A job that was done, and its report.
 pub struct Written {
     /// What it came to.
@@ -63,17 +72,17 @@ pub fn checked(mut job: Job) -> Result<Job> {
 }
 
 /// Does a job, which is `ready`, and reports what it says: in the folder `out` where there is one, and else in memory, without
-/// files.
+/// files. `subjects`: see [`SubjectsArgs`].
 ///
 /// # Errors
 /// As [`Ready::execute`] and [`Report::write`].
-pub fn execute(job: &Job, ready: Ready<'_>, out: Option<&Path>, session: &Session) -> Result<Written> {
+pub fn execute(job: &Job, ready: Ready<'_>, out: Option<&Path>, subjects: bool, session: &Session) -> Result<Written> {
     let finished = ready.execute(None)?;
     finished.notes.iter().for_each(|note| session.note(&note.describe(&output::flag)));
     let judgement = job.tasks.as_ref().map_or_else(Judgement::default, |tasks| Judgement { margin: tasks.margin });
     let harness = finished.harness;
     let Some(out) = out else {
-        let report = Report::judged(&finished.records, judgement)?;
+        let report = Report { subjects, ..Report::judged(&finished.records, judgement)? };
         return Ok(Written { report, files: Vec::new(), records: finished.records, harness });
     };
     if finished.found > 0 {
@@ -85,7 +94,7 @@ pub fn execute(job: &Job, ready: Ready<'_>, out: Option<&Path>, session: &Sessio
     if records.len() < all {
         session.note(&format!("{} also holds results of earlier jobs, which are not in this report", out.display()));
     }
-    let mut report = Report::judged(&records, judgement)?;
+    let mut report = Report { subjects, ..Report::judged(&records, judgement)? };
     report.sessions = sessions::load(&finished.folders)?;
     let files = report.write(out)?;
     Ok(Written { report, files, records, harness })

@@ -35,6 +35,10 @@ pub struct ReportArgs {
     /// said, or 0.5].
     #[arg(long, value_name = "POINTS", conflicts_with = "compare", value_parser = super::eval::margin)]
     margin: Option<f64>,
+    /// Show the tasks within groups too, such as the subjects of MMLU, each with its difference and verdict, here and in the
+    /// report; without it groups alone, and their tasks behind a fold in report.md and report.html.
+    #[arg(long, conflicts_with = "compare")]
+    subjects: bool,
     /// Folder for the report [default: the first DIR; with --compare none: nothing is written].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -86,6 +90,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     let judgement = own.map_or_else(Judgement::default, |margin| Judgement { margin });
     let mut report = Report::judged(&bitworth_report::load(&args.dirs)?, judgement)?;
     report.sessions = sessions::load(&args.dirs)?;
+    report.subjects = args.subjects;
     let out = args.out.as_ref().unwrap_or(&args.dirs[0]);
     let facts = card::Facts {
         base_model: args.card.base_model.clone(),
@@ -114,8 +119,8 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
 
 /// What `bitworth measure` found, as a picture.
 fn heat_map(args: &ReportArgs, file: &Path, session: &Session) -> Result<Outcome> {
-    if args.card.card || args.margin.is_some() {
-        bail!("--card and --margin are for folders of runs; {} is a file", file.display());
+    if args.card.card || args.margin.is_some() || args.subjects {
+        bail!("--card, --margin and --subjects are for folders of runs; {} is a file", file.display());
     }
     let table = records::sensitivity::read(file)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();

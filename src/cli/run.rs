@@ -34,6 +34,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "K/N", default_value_t = Slice::WHOLE, hide_default_value = true)]
     slice: Slice,
     #[command(flatten)]
+    subjects: job::SubjectsArgs,
+    #[command(flatten)]
     strict: job::StrictArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -66,7 +68,7 @@ fn run_configuration(args: &RunArgs, session: &Session) -> Result<Outcome> {
     if args.dry_run {
         return job::print_plan(&ready, &device, session);
     }
-    let written = job::execute(&job, ready, Some(&out), session)?;
+    let written = job::execute(&job, ready, Some(&out), args.subjects.subjects, session)?;
     let document = json!({
         "out": out, "files": written.files, "device": device.info(), "summary": written.summary()?,
         "left_out": written.report.left_out, "warnings": written.report.warnings(),

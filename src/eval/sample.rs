@@ -102,6 +102,36 @@ pub fn two_texts() -> Vec<Record> {
     [records, more].concat()
 }
 
+/// A lane's items that only the reference got right, and those that only the lane did (two at most).
+pub type Flips = (u32, u32);
+
+/// The lanes bf16 (the reference), q8_0 and q2_k, which were asked tasks and nothing else. Of each task: its name, the groups
+/// above it, its items (two at least), and how the two smaller lanes differ from the reference.
+pub fn asked(tasks: &[(&str, &str, u32, [Flips; 2])]) -> Vec<Record> {
+    const ASKED: [&str; 3] = ["bf16", "q8_0", "q2_k"];
+    let mut asked: Vec<Record> = records().into_iter().filter(|record| record.as_lane().is_some()).collect();
+    asked.retain(|record| ASKED.contains(&record.origin.lane.as_str()));
+    for origin in asked.iter().map(|record| record.origin.clone()).collect::<Vec<_>>() {
+        let smaller = ASKED[1..].iter().position(|lane| *lane == origin.lane);
+        for &(task, group, items, flips) in tasks {
+            let (lost, won) = smaller.map_or((0, 0), |place| flips[place]);
+            let body = |item: u32| {
+                let right = (lost..items - 2).contains(&item) || item >= items - won;
+                Body::Item(ItemRecord {
+                    task: task.into(),
+                    task_version: "1".into(),
+                    item,
+                    value: Some(f64::from(u8::from(right))),
+                    group: (!group.is_empty()).then(|| group.to_owned()),
+                    ..ItemRecord::default()
+                })
+            };
+            asked.extend((0..items).map(|item| Record { origin: origin.clone(), body: body(item) }));
+        }
+    }
+    asked
+}
+
 fn lane(lane: &(&str, u64, f64, f64, f64, f64, f64)) -> Vec<Record> {
     let &(name, bytes, bpw, nll, kld, top1, decode) = lane;
     let is_reference = name == "bf16";

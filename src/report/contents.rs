@@ -64,9 +64,12 @@ pub fn page(report: &Report) -> Page {
         add("Quality against size and speed", blocks);
     }
     let skills = skills(rows);
-    if skills.can_be_drawn() {
-        let note = "Differences on the same items, with their 95 % intervals: one that reaches over 0 may be chance.";
-        add("What each task loses", vec![PageBlock::Charts(vec![skills]), PageBlock::Note(note.into())]);
+    if let Some(losses) = task_tables::losses(rows) {
+        let note = "Differences on the same items, with their 95 % intervals: one that reaches over 0 may be chance. What the \
+             verdicts mean stands below the table of tasks.";
+        let charts = skills.can_be_drawn().then(|| PageBlock::Charts(vec![skills]));
+        let figures = [PageBlock::Table(losses), PageBlock::Note(note.into())];
+        add("What each task loses", charts.into_iter().chain(figures).collect());
     }
     if let Some(table) = sheet::group(rows, ColumnGroup::Numbers) {
         add("Numbers", vec![PageBlock::Table(table)]);
@@ -100,9 +103,11 @@ pub fn page(report: &Report) -> Page {
         );
     }
     if let Some(table) = sheet::group(rows, ColumnGroup::Tasks) {
-        let verdicts = task_tables::scores(rows, report.judgement).map(PageBlock::Table);
+        let verdicts = task_tables::scores(rows, report.judgement, report.subjects).map(PageBlock::Table);
         let sentences = PageBlock::List(findings.tasks.clone());
-        let members = task_tables::members(rows).into_iter().map(|(group, table)| PageBlock::Fold(group, table));
+        // With their verdicts above, there is nothing left to unfold.
+        let members = if report.subjects { Vec::new() } else { task_tables::members(rows) };
+        let members = members.into_iter().map(|(group, table)| PageBlock::Fold(group, table));
         add("Tasks", [PageBlock::Table(table), sentences].into_iter().chain(verdicts).chain(members).collect());
     }
     let list = |lines: &[&str]| vec![PageBlock::List(lines.iter().map(|line| (*line).to_owned()).collect())];
@@ -258,7 +263,7 @@ fn skills(rows: &[Summary]) -> Chart {
         series,
         front: None,
     };
-    Chart { title: "Tasks by bits".into(), hint: "0 is as good as the reference".into(), plot: Plot::Plane(plane) }
+    Chart { title: "Tasks by bits".into(), hint: "0 is where the reference stands".into(), plot: Plot::Plane(plane) }
 }
 
 /// What a point tells.
@@ -414,6 +419,64 @@ mod tests {
         assert!(page.contains("data-tip=\"iq2_xxs&#10;facts -"), "a lane's task tells what it lost");
         assert!(page.contains("data-tip=\"q4_k_m&#10;size 1.29 MB, 4.95 bpw&#10;KLD 0.00106 ("));
         assert!(page.contains("aria-label=\"bf16; size 4.07 MB, 16.01 bpw; KLD 0; top-1 100.0 %; decode"));
+    }
+
+    /// A task, and a group of two subjects.
+    fn groups() -> Report {
+        Report::new(&sample::asked(&[
+            ("hellaswag", "", 4, [(1, 0), (1, 2)]),
+            ("mmlu_anatomy", "mmlu", 4, [(0, 0), (1, 0)]),
+            ("mmlu_virology", "mmlu", 4, [(0, 0), (0, 0)]),
+        ]))
+        .unwrap()
+    }
+
+    // Values by NumPy and SciPy: Agresti and Min's interval, Wilson's, and the items that decide at the margin of 0.5 points.
+    #[test]
+    fn what_each_task_loses_has_its_figures_in_both_forms() {
+        let page = page(&groups());
+        let section = |text: &str, next: &str| {
+            let begin = text.find("What each task loses").unwrap();
+            text[begin..begin + text[begin..].find(next).unwrap()].to_owned()
+        };
+        let text = section(&markdown::render(&page), "\n## ");
+        assert!(text.contains("| task | items | q8\\_0 | q2\\_k |\n"), "{text}");
+        let line = "| hellaswag | 4 | -25.0<br>-60.9 to +27.6: undecided; 26 items would decide | +25.0<br>-47.3 to +80.6: \
+                    undecided; 52 items would decide |\n";
+        assert!(text.contains(line) && text.contains("| mmlu | 8 | 0.0<br>"), "{text}");
+        let html = section(&html::render(&page).unwrap(), "</section>");
+        assert!(html.contains("-25.0<small>-60.9 to +27.6: undecided; 26 items would decide</small>"), "{html}");
+        assert!(html.contains("+25.0<small>-47.3 to +80.6: undecided; 52 items would decide</small>"), "{html}");
+        // A lane alone lost nothing that is known.
+        let mut alone = sample::asked(&[("hellaswag", "", 4, [(1, 0), (1, 2)])]);
+        alone.retain(|record| record.origin.lane == "bf16");
+        assert!(!both(&alone).concat().contains("What each task loses"));
+    }
+
+    #[test]
+    fn tasks_within_groups_are_shown_on_demand() {
+        let mut report = groups();
+        let of = |report: &Report| (report.to_text(), markdown::render(&page(report)));
+        let (text, markdown) = of(&report);
+        assert!(!text.contains("mmlu_anatomy"), "{text}");
+        let fold = markdown.find("<details><summary>mmlu: its tasks</summary>").unwrap();
+        assert!(!markdown[..fold].contains("anatomy") && markdown[fold..].contains("mmlu\\_anatomy"), "{markdown}");
+
+        report.subjects = true;
+        let (text, markdown) = of(&report);
+        let line = text.lines().find(|line| line.starts_with("q2_k ") && line.contains("mmlu_anatomy")).unwrap();
+        let words =
+            "q2_k mmlu_anatomy acc 4 25.0 4.6 to 69.9 -25.0 -60.9 to +27.6 undecided; 26 items would decide −1 +0 1.0 1.0";
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>().join(" "), words);
+        let line = "| q2\\_k | \u{2003}mmlu\\_anatomy | acc | 4 | 25.0<br>4.6 to 69.9 | -25.0<br>-60.9 to +27.6 | undecided; 26 \
+                    items would decide | −1 +0 | 1.0 | 1.0 |  |\n";
+        assert!(markdown.contains(line) && !markdown.contains("<details>"), "{markdown}");
+        let note = "Tasks within groups stand below them, set in, and are corrected among themselves.\n";
+        assert!(text.contains(note) && markdown.contains(note));
+        // The group stands before its tasks.
+        let places = ["hellaswag | acc |", "mmlu | acc |", "mmlu\\_anatomy | acc |", "mmlu\\_virology | acc |"];
+        let places = places.map(|name| markdown.find(name).unwrap());
+        assert!(places.is_sorted(), "{places:?}");
     }
 
     /// Writes the page of the sample where BITWORTH_SAMPLE_DIR says, to be looked at in a browser.

@@ -1,10 +1,13 @@
 //! A run at a glance for a terminal: a line a lane with its size as a bar, its speed beside the reference's, and what can be told
 //! of its loss. Absent: ranges and p-values, which the report has.
 
-use crate::findings::{Standing, is_apart};
+use bitworth_eval::stats::Verdict;
+
+use crate::findings::Standing;
 use crate::number::{bytes, significant};
 use crate::sheet::labels;
 use crate::summary::Summary;
+use crate::task_words::difference_words;
 use crate::tasks::TaskScore;
 
 /// Characters of the longest bar.
@@ -53,7 +56,7 @@ fn speed(row: &Summary, reference: &Summary) -> String {
     format!("{}x{mark}", significant(own.tps / other.tps, 3))
 }
 
-/// What can be told of a lane: perplexity, and the tasks that lose, the most first.
+/// What can be told of a lane: perplexity, the tasks that lose, the most first, and how many are undecided.
 fn told(row: &Summary, reference: &str) -> String {
     let mut parts = Vec::new();
     match (Standing::of(row), row.ppl_ratio) {
@@ -68,12 +71,19 @@ fn told(row: &Summary, reference: &str) -> String {
         _ => {}
     }
     let loss = |task: &TaskScore| {
-        let comparison = task.against_reference.filter(|c| is_apart(c) && c.paired.difference.value < 0.0)?;
-        Some((100.0 * comparison.paired.difference.value, task.name.clone()))
+        let comparison = task.against_reference.filter(|comparison| comparison.verdict == Verdict::Worse)?;
+        Some((comparison.paired.difference.value, format!("{} {}", task.name, difference_words(task, &comparison))))
     };
     let mut losses: Vec<(f64, String)> = row.tasks.iter().filter_map(loss).collect();
     losses.sort_by(|a, b| a.0.total_cmp(&b.0));
-    parts.extend(losses.into_iter().map(|(points, name)| format!("{name} {points:+.1} points")));
+    parts.extend(losses.into_iter().map(|(_, words)| words));
+    // Silence on a task would read as if it lost nothing.
+    let verdicts: Vec<Verdict> = row.tasks.iter().filter_map(|task| Some(task.against_reference?.verdict)).collect();
+    match (verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Undecided { .. })).count(), verdicts.len()) {
+        (0, _) => {}
+        (1, 1) => parts.push("its task undecided".to_owned()),
+        (undecided, all) => parts.push(format!("{undecided} of {all} tasks undecided")),
+    }
     parts.join(", ")
 }
 
@@ -102,7 +112,10 @@ mod tests {
         // 2.20 of 4.07 MB are 17 characters and two eighths of 32.
         assert!(lines[2].contains(" █████████████████▎  ") && lines[2].contains("2.20 MB"), "{text}");
         let last = lines.last().unwrap();
-        assert!(last.contains("perplexity +") && last.contains("grammar -") && last.ends_with(" points"), "{text}");
+        assert!(
+            last.contains("perplexity +") && last.ends_with("grammar -20.0 points, facts -4.7 points, 2 of 4 tasks undecided"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub mod summary;
 mod svg;
 pub mod table;
 mod task_tables;
+mod task_words;
 mod tasks;
 pub mod tensors;
 pub mod tokens;
@@ -56,7 +57,6 @@ pub use gathered::{GatheredLane, GatheredSpeed, LaneKey};
 pub use scored::{Sequences, SequencesOfText, TextKey};
 pub use speeds::{EngineSpeeds, SpeedSummary, Timed};
 pub use summary::Summary;
-pub use task_tables::scores as task_scores;
 pub use tasks::{ChoiceMeans, Judgement, TaskComparison, TaskScore};
 
 /// What a report says, before it takes a form: made by [`Report::new`].
@@ -74,6 +74,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// How lanes were judged in tasks.
     pub judgement: Judgement,
+    /// Whether tasks within groups are shown beside their groups, with their verdicts; the caller says so. Without it a page has
+    /// them behind a fold, and a terminal does not show them.
+    pub subjects: bool,
     /// How the texts were cut and scored, and with which versions of the program, in sentences.
     pub protocol: Vec<String>,
     /// Who measured, where that is known ([`sessions::load`]); records do not say it, so the caller does.
@@ -97,13 +100,13 @@ impl Report {
     pub fn judged(records: &[Record], judgement: Judgement) -> Result<Self> {
         let gathered = gather::gather(records)?;
         let rows = summary::summarize(&gathered, judgement);
-        let findings = findings::findings(&gathered, &rows);
+        let findings = findings::findings(&gathered, &rows, judgement);
         let of_files = match rows.iter().all(Summary::can_be_taken) {
             true => findings.clone(),
-            false => findings::of_files(&gathered, &rows),
+            false => findings::of_files(&gathered, &rows, judgement),
         };
         let (protocol, left_out, notes) = (gathered.protocol_notes(), gathered.left_out, gathered.notes);
-        Ok(Self { rows, findings, of_files, judgement, protocol, left_out, notes, sessions: Vec::new() })
+        Ok(Self { rows, findings, of_files, judgement, subjects: false, protocol, left_out, notes, sessions: Vec::new() })
     }
 
     /// The candidates that were left out, each with the reason; with its model's name where there are several models.
@@ -121,7 +124,7 @@ impl Report {
         findings::few_windows(&self.rows).into_iter().collect()
     }
 
-    /// The table, the lanes at a glance and the answers for a terminal.
+    /// The table, the lanes at a glance and the answers for a terminal; with [`Self::subjects`] the verdicts too.
     pub fn to_text(&self) -> String {
         let answers: String =
             self.findings.answers.iter().chain(&self.findings.skills).map(|answer| format!("\n{answer}\n")).collect();
@@ -129,7 +132,16 @@ impl Report {
         let left_out: String =
             self.left_out_terms().iter().map(|(name, why)| table::clean(&format!("left out: {name}: {why}")) + "\n").collect();
         let notes: String = self.notes.iter().map(|note| format!("\n{}\n", table::clean(note))).collect();
-        table::render(&sheet::table(&self.rows)) + &digest::render(&self.rows) + &answers + &warnings + &left_out + &notes
+        let verdicts = self.task_scores().filter(|_| self.subjects);
+        let verdicts = verdicts.map_or(String::new(), |scores| format!("\n{}", table::render(&scores)));
+        let table = table::render(&sheet::table(&self.rows)) + &verdicts;
+        table + &digest::render(&self.rows) + &answers + &warnings + &left_out + &notes
+    }
+
+    /// What each lane lost in each task and what follows, for a terminal; `None` without a task.
+    pub fn task_scores(&self) -> Option<page::Table> {
+        let scores = task_tables::scores(&self.rows, self.judgement, self.subjects)?;
+        Some(scores.with_details_beside("95 % interval"))
     }
 
     /// Writes `summary.parquet`, `summary.csv`, `report.md` and `report.html` into `dir` and returns their paths in this order.

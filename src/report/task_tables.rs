@@ -1,41 +1,13 @@
 //! Tables of tasks for people: what each lane lost in each task and what follows, and the tasks within groups.
 
-use bitworth_eval::stats::{Interval, LEVEL, Verdict};
+use bitworth_eval::stats::{LEVEL, Verdict};
 
 use crate::number::significant;
 use crate::page::{Cell, Column, Table, TableRow};
 use crate::sheet;
 use crate::summary::{Summary, task, task_names};
-use crate::tasks::{Judgement, TaskComparison, TaskScore, metric, verdict_name};
-
-fn verdict_words(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Undecided { items: Some(items) } => format!("undecided; {items} items would decide"),
-        other => verdict_name(other).to_owned(),
-    }
-}
-
-/// Whether values are shares of right items, which people read in points of a hundred.
-fn is_share(score: &TaskScore) -> bool {
-    (0.0..=1.0).contains(&score.accuracy.value)
-}
-
-/// A number with so many digits, and without a sign where it rounds to 0.
-fn signed(value: f64, digits: usize) -> String {
-    let text = format!("{value:+.digits$}");
-    let is_zero = text.bytes().all(|byte| !(b'1'..=b'9').contains(&byte));
-    if is_zero { format!("{:.digits$}", 0.0) } else { text }
-}
-
-/// What values are multiplied by, and their digits.
-fn unit(score: &TaskScore) -> (f64, usize) {
-    if is_share(score) { (100.0, 1) } else { (1.0, 4) }
-}
-
-/// The two ends of an interval.
-fn range(interval: Option<Interval>, show: impl Fn(f64) -> String) -> String {
-    interval.map_or(String::new(), |i| format!("{} to {}", show(i.low), show(i.high)))
-}
+use crate::task_words::{difference_number, range, signed, unit, verdict_words};
+use crate::tasks::{Judgement, TaskComparison, TaskScore, metric};
 
 fn value(score: &TaskScore) -> Cell {
     let (factor, digits) = unit(score);
@@ -47,22 +19,20 @@ fn difference(score: &TaskScore, comparison: &TaskComparison) -> Cell {
     let (factor, digits) = unit(score);
     let show = |value: f64| signed(factor * value, digits);
     let difference = comparison.paired.difference;
-    Cell::number(show(difference.value), difference.value).with_detail(range(difference.interval, show))
+    Cell::number(difference_number(score, comparison), difference.value).with_detail(range(difference.interval, show))
 }
 
-/// A line for every lane in every task and group that was named, and where there is a reference what it lost and what follows;
-/// `None` without a task. Intervals stand beneath their values.
-pub fn scores(rows: &[Summary], judgement: Judgement) -> Option<Table> {
+/// A line for every lane in every task and group that was named, with `subjects` also in the tasks within groups, and where there
+/// is a reference what it lost and what follows; `None` without a task. Intervals stand beneath their values.
+pub fn scores(rows: &[Summary], judgement: Judgement, subjects: bool) -> Option<Table> {
     let labels = sheet::labels(rows);
     let mut lines = Vec::new();
     for name in task_names(rows) {
-        for (row, label) in rows.iter().zip(&labels) {
-            if let Some(score) = task(row, &name) {
-                lines.push(TableRow { cells: cells(score, label), marked: row.is_reference });
-            }
-        }
+        let own: Vec<Option<&TaskScore>> = rows.iter().map(|row| task(row, &name)).collect();
+        add_lines(&own, 0, subjects, (rows, &labels), &mut lines);
     }
-    let is_compared = rows.iter().flat_map(|row| &row.tasks).any(|score| score.against_reference.is_some());
+    let all = || rows.iter().flat_map(|row| &row.tasks);
+    let is_compared = all().any(|score| score.against_reference.is_some());
     let mut columns = vec![
         Column::words("lane", ""),
         Column::words("task", ""),
@@ -84,6 +54,9 @@ pub fn scores(rows: &[Summary], judgement: Judgement) -> Option<Table> {
         ),
         "* log P(right) changed by more than chance explains, alone.".to_owned(),
     ];
+    if subjects && all().any(|score| !score.members.is_empty()) {
+        notes.push("Tasks within groups stand below them, set in, and are corrected among themselves.".to_owned());
+    }
     if !is_compared {
         columns.truncate(ALONE);
         notes.clear();
@@ -92,15 +65,63 @@ pub fn scores(rows: &[Summary], judgement: Judgement) -> Option<Table> {
     (!lines.is_empty()).then_some(Table { columns, rows: lines, notes })
 }
 
+/// Lines of one task or group, by lane in `own`, and with `subjects` of all below it.
+fn add_lines(
+    own: &[Option<&TaskScore>],
+    depth: usize,
+    subjects: bool,
+    lanes: (&[Summary], &[String]),
+    lines: &mut Vec<TableRow>,
+) {
+    for (score, (row, label)) in own.iter().zip(lanes.0.iter().zip(lanes.1)) {
+        if let Some(score) = score {
+            lines.push(TableRow { cells: cells(score, label, depth), marked: row.is_reference });
+        }
+    }
+    if subjects {
+        for name in member_names(own) {
+            add_lines(&member_scores(own, name), depth + 1, subjects, lanes, lines);
+        }
+    }
+}
+
+/// For every task and group a line with what each lane that has a reference lost, its interval and its verdict; `None` where
+/// nothing was compared.
+pub fn losses(rows: &[Summary]) -> Option<Table> {
+    let is_compared = |row: &Summary| row.tasks.iter().any(|score| score.against_reference.is_some());
+    let compared: Vec<(&Summary, String)> = rows.iter().zip(sheet::labels(rows)).filter(|(row, _)| is_compared(row)).collect();
+    let line = |name: String| {
+        let own: Vec<Option<&TaskScore>> = compared.iter().map(|(row, _)| task(row, &name)).collect();
+        let items = own.iter().flatten().filter_map(|score| score.against_reference).map(|c| c.paired.items).max()?;
+        let numbers = [Cell::words(name), Cell::number(items.to_string(), items as f64)];
+        let cells = numbers.into_iter().chain(own.into_iter().map(|score| score.and_then(loss).unwrap_or_default()));
+        Some(TableRow { cells: cells.collect(), marked: false })
+    };
+    let lines: Vec<TableRow> = task_names(rows).into_iter().filter_map(line).collect();
+    let lanes = compared.iter().map(|(_, label)| Column::numbers(label, "difference from the reference, in points"));
+    let columns = [Column::words("task", ""), Column::numbers("items", "")].into_iter().chain(lanes).collect();
+    (!lines.is_empty()).then_some(Table { columns, rows: lines, notes: Vec::new() })
+}
+
+/// A difference, and beneath it the interval and the verdict.
+fn loss(score: &TaskScore) -> Option<Cell> {
+    let comparison = score.against_reference.as_ref()?;
+    let cell = difference(score, comparison);
+    let verdict = verdict_words(&comparison.verdict);
+    let detail = if cell.detail.is_empty() { verdict } else { format!("{}: {verdict}", cell.detail) };
+    Some(cell.with_detail(detail))
+}
+
 /// How many columns a lane has by itself.
 const ALONE: usize = 5;
 /// And beside a reference.
 const COMPARED: usize = 11;
 
 /// The cells of one line of [`scores`].
-fn cells(score: &TaskScore, label: &str) -> Vec<Cell> {
+fn cells(score: &TaskScore, label: &str, depth: usize) -> Vec<Cell> {
     let items = Cell::number(score.items.to_string(), score.items as f64);
-    let mut cells = vec![Cell::words(label), Cell::words(&score.name), Cell::words(metric(score)), items, value(score)];
+    let name = Cell::words(set_in(&score.name, depth));
+    let mut cells = vec![Cell::words(label), name, Cell::words(metric(score)), items, value(score)];
     let Some(comparison) = &score.against_reference else {
         cells.resize_with(COMPARED, Cell::default);
         return cells;
@@ -147,27 +168,41 @@ pub fn members(rows: &[Summary]) -> Vec<(String, Table)> {
     tables
 }
 
-/// Lines of the members of one group, by lane in `groups`, inner groups with their own members beneath.
-fn below(groups: &[Option<&TaskScore>], depth: usize, lines: &mut Vec<TableRow>) {
+/// The names of the members of one group, by lane in `groups`.
+fn member_names<'a>(groups: &[Option<&'a TaskScore>]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for member in groups.iter().flatten().flat_map(|group| &group.members) {
         if !names.contains(&member.name.as_str()) {
             names.push(&member.name);
         }
     }
-    for name in names {
-        let own: Vec<Option<&TaskScore>> =
-            groups.iter().map(|group| group.and_then(|group| group.members.iter().find(|member| member.name == name))).collect();
+    names
+}
+
+/// One member's scores, by lane.
+fn member_scores<'a>(groups: &[Option<&'a TaskScore>], name: &str) -> Vec<Option<&'a TaskScore>> {
+    groups.iter().map(|group| group.and_then(|group| group.members.iter().find(|member| member.name == name))).collect()
+}
+
+/// A name as far to the right as it is deep in groups.
+fn set_in(name: &str, depth: usize) -> String {
+    format!("{}{name}", "\u{2003}".repeat(depth))
+}
+
+/// Lines of the members of one group, by lane in `groups`, inner groups with their own members beneath.
+fn below(groups: &[Option<&TaskScore>], depth: usize, lines: &mut Vec<TableRow>) {
+    for name in member_names(groups) {
+        let own = member_scores(groups, name);
         let cell = |score: &Option<&TaskScore>| {
             let Some(score) = score else { return Cell::default() };
             let detail = score.against_reference.as_ref().map_or_else(String::new, |comparison| {
                 let mark = if comparison.verdict == Verdict::Worse { " *" } else { "" };
-                difference(score, comparison).text + mark
+                difference_number(score, comparison) + mark
             });
             value(score).with_detail(detail)
         };
         let items = own.iter().flatten().map(|score| score.items).max().unwrap_or_default();
-        let name = Cell::words(format!("{}{name}", "\u{2003}".repeat(depth)));
+        let name = Cell::words(set_in(name, depth));
         let cells = [name, Cell::number(items.to_string(), items as f64)].into_iter().chain(own.iter().map(cell));
         lines.push(TableRow { cells: cells.collect(), marked: false });
         below(&own, depth + 1, lines);

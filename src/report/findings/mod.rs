@@ -1,6 +1,6 @@
 //! What the numbers allow to say, in sentences: how each lane stands to the reference and to the next larger lane, which lanes
-//! another one beats in everything, which cannot be told apart, where the tasks show a difference, and what follows from it.
-//! Decided on paired differences, as every lane saw the same tokens and items.
+//! another one beats in everything, which cannot be told apart, what the tasks show and what they leave undecided, and what
+//! follows from it. Decided on paired differences, as every lane saw the same tokens and items.
 
 mod differences;
 mod dominance;
@@ -17,11 +17,11 @@ use crate::gathered::LaneKey;
 use crate::number::{bytes, percent, significant};
 use crate::sheet::labels;
 use crate::summary::Summary;
+use crate::tasks::Judgement;
 use differences::LaneSums;
 pub use differences::{Differences, lane_sums};
 pub(crate) use standing::few_sequences;
 pub use standing::{AGREEMENT, DIVERGENCE, FEW, RESOLUTION, Standing, few_windows, resolution};
-pub(crate) use tasks::is_apart;
 
 /// The sentences, by subject.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -36,25 +36,27 @@ pub struct Findings {
     pub dominated: Vec<String>,
     /// Lanes that are as near to the reference as each other, by perplexity, divergence and agreement.
     pub ties: Vec<String>,
-    /// Which tasks lose first as lanes get smaller, and which do not lose. One sentence a run.
+    /// Which tasks lose first as lanes get smaller, which lose no more than the margin, and which are undecided. One sentence a
+    /// run.
     pub skills: Vec<String>,
-    /// Where tasks show a difference from the reference, and where not.
+    /// Where tasks show a difference from the reference, where it stays within the margin, and where they are undecided.
     pub tasks: Vec<String>,
 }
 
-/// Draws the conclusions; `rows` are the summaries of the lanes in `gathered`.
-pub fn findings(gathered: &Gathered<'_>, rows: &[Summary]) -> Findings {
+/// Draws the conclusions; `rows` are the summaries of the lanes in `gathered`, judged by `judgement`.
+pub fn findings(gathered: &Gathered<'_>, rows: &[Summary], judgement: Judgement) -> Findings {
     conclude(&Lanes {
         keys: gathered.lanes.iter().map(|l| &l.key).collect(),
         sums: gathered.lanes.iter().map(lane_sums).collect(),
         rows,
         labels: labels(rows),
+        margin: judgement.margin,
     })
 }
 
 /// The same of the rows that [can be taken](Summary::can_be_taken), as if there were no others. Verdicts and uses stand at the
 /// places of `rows`; they are empty for the others.
-pub fn of_files(gathered: &Gathered<'_>, rows: &[Summary]) -> Findings {
+pub fn of_files(gathered: &Gathered<'_>, rows: &[Summary], judgement: Judgement) -> Findings {
     let taken: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].can_be_taken()).collect();
     let own: Vec<Summary> = taken.iter().map(|&i| rows[i].clone()).collect();
     let all = labels(rows);
@@ -63,6 +65,7 @@ pub fn of_files(gathered: &Gathered<'_>, rows: &[Summary]) -> Findings {
         sums: taken.iter().map(|&i| lane_sums(&gathered.lanes[i])).collect(),
         rows: &own,
         labels: taken.iter().map(|&i| all[i].clone()).collect(),
+        margin: judgement.margin,
     });
     let placed = |of: Vec<String>| {
         let mut placed = vec![String::new(); rows.len()];
@@ -81,7 +84,7 @@ fn conclude(lanes: &Lanes<'_>) -> Findings {
         dominated: lanes.dominated(),
         ties: lanes.ties(),
         skills: lanes.skills(),
-        tasks: tasks::tasks(rows, &lanes.labels),
+        tasks: tasks::tasks(rows, &lanes.labels, lanes.margin),
     }
 }
 
@@ -91,6 +94,8 @@ struct Lanes<'a> {
     sums: Vec<Option<LaneSums<'a>>>,
     rows: &'a [Summary],
     labels: Vec<String>,
+    /// By which tasks were judged, in points.
+    margin: f64,
 }
 
 impl Lanes<'_> {
