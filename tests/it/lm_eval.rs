@@ -288,6 +288,8 @@ fn a_folder_is_checked() {
     assert_eq!(told["counts"], json!({ "broken": 1, "needs a twin": 1, "not text": 1, "runs": 1 }));
     assert_eq!((&told["total"], told["skipped_files"].as_array().map(Vec::len)), (&json!(4), Some(2)));
     let table = String::from_utf8(run(dir.path(), &["eval", "--check", "--include-path", "tasks"]).stdout).unwrap();
+    assert!(table.lines().any(|line| line == "twin: needs a twin: utils.own"), "{table}");
+    assert!(table.lines().any(|line| line == "image: not text: it has doc_to_image"), "{table}");
     let told = "line.yaml: the name \"two\\nlines\" of a task holds a control character";
     assert!(table.lines().any(|line| line.contains(told)), "{table}");
     assert!(table.lines().any(|line| line.contains("odd\\nfile.yaml: ")), "{table}");
@@ -369,7 +371,12 @@ fn bad_input_is_named() {
         &["--tasks", "colours", "--samples", "{\"colour\": [0]}", "--requests-out", "r.jsonl"],
         &["--samples", "colour", "is not asked"],
     );
-    check_error(TASK, &["--tasks", "", "--requests-out", "r.jsonl"], &["name a task"]);
+    check_error(TASK, &["--tasks", "", "--requests-out", "r.jsonl"], &["--tasks names nothing; name a task"]);
+    check_error(
+        TASK,
+        &["--tasks", "zz*", "--requests-out", "r.jsonl"],
+        &["--tasks zz*: no task, group or tag fits this pattern"],
+    );
     check_error(TASK, &["--tasks", "facts", "--requests-out", "r.jsonl"], &["none is a task of lm-evaluation-harness"]);
     check_error(TASK, &["demo:demo-model", "--tasks", "colours", "--requests-out", "r.jsonl"], &["no model is asked", "--chat"]);
     check_error(
