@@ -125,6 +125,8 @@ fn a_model_answers_all_tasks_on_all_lanes() {
     let row = |model: &str, task: &str| rows.iter().find(|row| row["model"] == model && row["task"] == task).unwrap();
     assert_eq!((&row("@q4_0", "colours")["group"], &row("@q4_0", "all")["group"]), (&json!("all"), &Value::Null));
     assert_eq!(row("@q4_0", "colours")["accuracy"], lanes["@q4_0"]["colours"]["acc_norm,none"], "what counts is acc_norm");
+    let all = row("@q4_0", "all");
+    assert_eq!((&all["metric"], &all["accuracy"]), (&json!("acc,none"), &lanes["@q4_0"]["all"]["acc,none"]), "its own metric");
     assert_eq!((&row("@q4_0", "facts")["items"], &row("@q4_0", "sums")["items"]), (&json!(400), &json!(300)));
     let facts = row("@q4_0", "facts");
     assert!(["worse", "not_worse", "undecided"].contains(&facts["verdict"].as_str().unwrap()), "{facts}");
