@@ -367,7 +367,7 @@ fn bad_input_is_named() {
         &["--tasks", "colours", "--samples", "{\"colours\": [7]}", "--requests-out", "r.jsonl"],
         &["--samples", "7"],
     );
-    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl"], &["document 0", "1 answers came to 2 requests"]);
+    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl"], &["document 0", "it has 2 requests and 1 answer"]);
     check_error(
         TASK,
         &["--tasks", "colours", "--samples", "{\"colour\": [0]}", "--requests-out", "r.jsonl"],
