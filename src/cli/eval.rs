@@ -120,6 +120,9 @@ impl EvalArgs {
         };
         let spec = self.lm_eval.asked(spec, self.limit.as_ref())?;
         if !self.lm_eval.check {
+            if spec.names.is_empty() && spec.llama_perplexity.is_empty() {
+                bail!("--tasks names nothing; name a task, a group or a tag");
+            }
             spec.check().map_err(|what| anyhow!("{}", what.describe(&output::flag)))?;
         }
         Ok(spec)

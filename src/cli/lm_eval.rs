@@ -56,7 +56,8 @@ pub struct LmEvalArgs {
     /// Write the requests to this file, a line for a document, and ask nothing.
     #[arg(long, value_name = "F.jsonl", requires = "tasks")]
     pub requests_out: Option<PathBuf>,
-    /// Judge recorded answers in the place of a model's: lines {"task", "doc_id", "answers"}.
+    /// Judge recorded answers in the place of a model's: lines {"task", "doc_id", "answers"}, with an answer for each request, as
+    /// ["text"] or [[logprob, is_greedy], ...]; where the task has repeats: 3, a list of 3 for each, as [["A", "A", "B"]].
     #[arg(long, value_name = "F.jsonl", requires = "tasks")]
     pub answers: Option<PathBuf>,
     /// Leave results_*.json and samples_*.jsonl as lm-evaluation-harness does, in this folder.

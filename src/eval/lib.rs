@@ -3,7 +3,7 @@
 //! - [`request`]: what can be asked of a model, and its answers;
 //! - [`task`] and [`kinds`]: tasks as data, turned into requests, and answers turned into right and wrong;
 //! - [`record`]: the rows a run leaves behind, one per lane and sequence, item, or timing; [`records`] keeps them in parquet
-//!   files;
+//!   files, [`groups`] says through which groups of tasks an item was asked;
 //! - [`sensitivity`]: what units of a model lose in each type;
 //! - [`metrics`]: the figures of one lane on one text that reports have, [`tokens`]: all the others;
 //! - [`stats`]: means, intervals, quantiles, paired tests, verdicts, and what a number of items can show;
@@ -11,6 +11,7 @@
 //! - [`demo`]: the demo world carried inside the program.
 
 pub mod demo;
+pub mod groups;
 pub mod job;
 pub mod kinds;
 pub mod metrics;

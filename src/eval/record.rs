@@ -278,9 +278,6 @@ pub struct Layer {
     pub reference: f64,
 }
 
-/// What the name of a group ends with in [`ItemRecord::group`] whose score is the plain mean over its tasks.
-pub const MACRO_MARK: &str = "~macro";
-
 /// One item of a task under one lane.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ItemRecord {
@@ -303,7 +300,7 @@ pub struct ItemRecord {
     pub text: Option<String>,
     /// The right one among `logprobs`, where exactly one is.
     pub gold: Option<u32>,
-    /// The groups that the task belongs to, the outermost first, with `/` between them.
+    /// The groups that the task belongs to, in the form of [`crate::groups`].
     pub group: Option<String>,
     /// What items have in common that are not independent, as a passage that several questions are about.
     pub cluster: Option<String>,

@@ -1,9 +1,10 @@
 //! Scores of tasks and of groups of tasks: each lane by itself and against its reference on the same items, with the correction
 //! for many comparisons and a verdict. Absent: how they look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bitworth_eval::record::{ItemRecord, MACRO_MARK};
+use bitworth_eval::groups;
+use bitworth_eval::record::ItemRecord;
 use bitworth_eval::stats::{self, Estimate, MeanWithError, Paired, PairedItem, Verdict};
 use serde::Serialize;
 
@@ -77,40 +78,69 @@ type Items<'a> = BTreeMap<u32, &'a ItemRecord>;
 
 /// Where a score comes from: one task, or groups and tasks.
 struct Node<'a> {
-    name: &'a str,
+    name: String,
     /// Whether a group's score is the plain mean over its tasks.
     is_macro: bool,
+    /// The metric of the score, with its filter where that is said; `None` for what stands for the tasks.
+    metric: Option<String>,
     /// Of a task.
     items: Option<&'a Items<'a>>,
     members: Vec<Node<'a>>,
 }
 
 impl<'a> Node<'a> {
+    /// A task by itself.
+    fn task(name: &str, metric: Option<String>, items: &'a Items<'a>) -> Self {
+        Self { name: name.to_owned(), is_macro: false, metric, items: Some(items), members: Vec::new() }
+    }
+
     /// The tasks of a lane as a tree: groups hold what was chosen through them.
     fn tree(lane: &'a GatheredLane<'a>) -> Vec<Self> {
         let mut roots: Vec<Self> = Vec::new();
         for (task, items) in &lane.items {
-            let path = items.values().next().and_then(|item| item.group.as_deref()).unwrap_or_default();
-            let mut level = &mut roots;
-            for group in path.split('/').filter(|group| !group.is_empty()) {
-                let (name, is_macro) = group.strip_suffix(MACRO_MARK).map_or((group, false), |name| (name, true));
-                let place = level.iter().position(|node| node.items.is_none() && node.name == name).unwrap_or_else(|| {
-                    level.push(Self { name, is_macro, items: None, members: Vec::new() });
-                    level.len() - 1
-                });
-                level = &mut level[place].members;
+            let mut ways = groups::ways(items.values().next().and_then(|item| item.group.as_deref()));
+            if ways.is_empty() {
+                ways.push(Vec::new());
             }
-            level.push(Self { name: task, is_macro: false, items: Some(items), members: Vec::new() });
+            for way in ways {
+                let mut level = &mut roots;
+                for groups::Step { name, is_macro, metric } in way {
+                    let place = level.iter().position(|node| node.items.is_none() && node.name == name).unwrap_or_else(|| {
+                        level.push(Self { name, is_macro, metric, items: None, members: Vec::new() });
+                        level.len() - 1
+                    });
+                    level = &mut level[place].members;
+                }
+                level.push(Self::task(task, None, items));
+            }
         }
         roots
     }
 
-    /// The items of all tasks below.
-    fn leaves(&self) -> Vec<(&'a str, &'a Items<'a>)> {
+    /// The items of all tasks below, of each once.
+    fn leaves(&self) -> Vec<(&str, &'a Items<'a>)> {
         match self.items {
-            Some(items) => vec![(self.name, items)],
-            None => self.members.iter().flat_map(Self::leaves).collect(),
+            Some(items) => vec![(self.name.as_str(), items)],
+            None => {
+                let mut seen = BTreeSet::new();
+                let all = self.members.iter().flat_map(Self::leaves);
+                all.filter(|(name, _)| seen.insert(*name)).collect()
+            }
         }
+    }
+}
+
+/// The metric and filter that a document has of a metric, where a filter is said of that one.
+fn key_of<'a>(item: &'a ItemRecord, metric: &str) -> Option<&'a str> {
+    let is_of = |key: &&str| *key == metric || key.strip_prefix(metric).is_some_and(|rest| rest.starts_with(','));
+    item.scores.iter().map(|(key, _)| key.as_str()).find(is_of)
+}
+
+/// The figure of an item: that of a metric and filter, or what stands for the task.
+fn figure(item: &ItemRecord, key: Option<&str>) -> Option<f64> {
+    match key {
+        None => item.value,
+        Some(key) => item.scores.iter().find(|(own, _)| own == key).map(|(_, value)| *value),
     }
 }
 
@@ -135,11 +165,15 @@ fn score(node: &Node<'_>, reference: Option<&GatheredLane<'_>>) -> Option<TaskSc
     let leaves = node.leaves();
     let all = || leaves.iter().flat_map(|(_, items)| items.values().copied());
     let first = all().next()?;
-    if all().any(|item| item.metric != first.metric || item.value.is_none()) {
+    let key = match &node.metric {
+        None => None,
+        Some(metric) => Some(key_of(first, metric)?),
+    };
+    if all().any(|item| (key.is_none() && item.metric != first.metric) || figure(item, key).is_none()) {
         return None;
     }
     if node.is_macro && leaves.len() > 1 {
-        return macro_score(node, &leaves, reference);
+        return macro_score(node, key, &leaves, reference);
     }
     let mut clusters = Clusters::default();
     let (mut own, mut pairs) = (Vec::new(), Vec::new());
@@ -147,11 +181,11 @@ fn score(node: &Node<'_>, reference: Option<&GatheredLane<'_>>) -> Option<TaskSc
     for (task, items) in &leaves {
         let others = reference.and_then(|reference| reference.items.get(*task));
         for (number, item) in *items {
-            let value = item.value.unwrap_or_default();
+            let value = figure(item, key).unwrap_or_default();
             let cluster = item.cluster.as_deref().map(|cluster| clusters.number(task, cluster));
             own.push((value, cluster));
             let other = others.and_then(|others| others.get(number));
-            if let Some(reference) = other.and_then(|other| other.value) {
+            if let Some(reference) = other.and_then(|other| figure(other, key)) {
                 pairs.push(PairedItem { reference, lane: value, cluster });
             }
             if let Some(scores) = choice_scores(item) {
@@ -167,9 +201,9 @@ fn score(node: &Node<'_>, reference: Option<&GatheredLane<'_>>) -> Option<TaskSc
     let versions = all().all(|item| item.task_version == first.task_version);
     let choices = (fine.len() == own.len()).then(|| choice_means(&fine, &fine_pairs)).flatten();
     Some(TaskScore {
-        name: node.name.to_owned(),
+        name: node.name.clone(),
         version: versions.then(|| first.task_version.clone()),
-        metric: first.metric.clone(),
+        metric: key.map(str::to_owned).or_else(|| first.metric.clone()),
         items: own.len() as u64,
         accuracy: accuracy(&own, &error)?,
         error,
@@ -180,10 +214,15 @@ fn score(node: &Node<'_>, reference: Option<&GatheredLane<'_>>) -> Option<TaskSc
 }
 
 /// The plain mean over tasks, as lm-evaluation-harness has it where `weight_by_size` is false.
-fn macro_score(node: &Node<'_>, leaves: &[(&str, &Items<'_>)], reference: Option<&GatheredLane<'_>>) -> Option<TaskScore> {
+fn macro_score<'a>(
+    node: &Node<'_>,
+    key: Option<&str>,
+    leaves: &[(&str, &'a Items<'a>)],
+    reference: Option<&GatheredLane<'_>>,
+) -> Option<TaskScore> {
     let mut tasks = Vec::with_capacity(leaves.len());
     for &(name, items) in leaves {
-        tasks.push(score(&Node { name, is_macro: false, items: Some(items), members: Vec::new() }, reference)?);
+        tasks.push(score(&Node::task(name, key.map(str::to_owned), items), reference)?);
     }
     let count = tasks.len() as f64;
     let mean = tasks.iter().map(|task| task.accuracy.value).sum::<f64>() / count;
@@ -202,7 +241,7 @@ fn macro_score(node: &Node<'_>, leaves: &[(&str, &Items<'_>)], reference: Option
     let paired = pairs.filter(|_| reference.is_some()).and_then(|pairs| stats::macro_mean(&pairs));
     let first = tasks.first()?;
     Some(TaskScore {
-        name: node.name.to_owned(),
+        name: node.name.clone(),
         version: tasks.iter().all(|task| task.version == first.version).then(|| first.version.clone()).flatten(),
         metric: first.metric.clone(),
         items: error.items,
@@ -360,5 +399,39 @@ mod tests {
         let single = group(&records("g", false));
         assert_eq!(single.against_reference.unwrap().paired, all(|_, _| None));
         assert_eq!(single.error.clusters, 12);
+    }
+
+    #[test]
+    fn a_group_has_the_metric_that_it_names_under_every_way_to_a_task() {
+        let mut records = records("g~metric=acc~macro|h~metric=acc,none", false);
+        for (at, record) in records.iter_mut().enumerate() {
+            if let Body::Item(item) = &mut record.body {
+                let value = item.value.unwrap();
+                item.metric = Some("acc_norm,none".to_owned());
+                item.value = Some(f64::from(u8::from(at % 5 == 0)));
+                item.scores = vec![("acc_norm,none".to_owned(), item.value.unwrap()), ("acc,none".to_owned(), value)];
+            }
+        }
+        // One task has fewer items, so that the two means differ.
+        records.retain(|record| !matches!(&record.body, Body::Item(item) if item.task == "b" && item.item >= 3));
+        let gathered = gather(&records).unwrap();
+        let scores = scores(&gathered.lanes[1], Some(&gathered.lanes[0]));
+        assert!(scores.iter().map(|score| score.name.as_str()).eq(["g", "h"]));
+        let [a, b] = [5.0 / 6.0, 2.0 / 3.0];
+        for (score, mean) in scores.iter().zip([(a + b) / 2.0, 7.0 / 9.0]) {
+            assert_eq!(score.metric.as_deref(), Some("acc,none"));
+            assert!((score.accuracy.value - mean).abs() < 1e-12, "{score:?}");
+            let difference = score.against_reference.unwrap().paired.difference.value;
+            assert!((difference - (mean - 1.0)).abs() < 1e-12, "{score:?}");
+            assert!(score.members.iter().all(|task| task.metric.as_deref() == Some("acc_norm,none")) && score.members.len() == 2);
+        }
+        // A metric that no item has: the tasks stand by themselves.
+        records.iter_mut().for_each(|record| {
+            if let Body::Item(item) = &mut record.body {
+                item.group = Some("g~metric=mcc".to_owned());
+            }
+        });
+        let gathered = gather(&records).unwrap();
+        assert!(super::scores(&gathered.lanes[1], None).iter().map(|score| score.name.as_str()).eq(["a", "b"]));
     }
 }

@@ -1,5 +1,5 @@
-//! Recorded answers: a file of JSON lines `{"task", "doc_id", "answers"}`, as a model gave them. Absent: what they mean
-//! ([`crate::judge`]).
+//! Recorded answers: a file of JSON lines `{"task", "doc_id", "answers"}`, as a model gave them: for each request one, or where a
+//! task repeats its requests a list of as many. Absent: what they mean ([`crate::judge`]).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -41,7 +41,8 @@ impl Answers {
         let mut known = HashMap::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let fail = |what: String| Error::file(path, format!("line {}: {what}", number + 1));
-            let expected = r#"expected {"task": "...", "doc_id": 0, "answers": [[logprob, is_greedy], ...] or ["text", ...]}"#;
+            let form = r#"{"task": "...", "doc_id": 0, "answers": [[logprob, is_greedy], ...] or ["text", ...]}"#;
+            let expected = format!("expected {form}, an answer for each request, or a list of answers where the task repeats it");
             let line: Line = serde_json::from_str(line).map_err(|e| fail(format!("{e}; {expected}")))?;
             let what = format!("document {} of the task {} is answered twice", line.doc_id, line.task);
             if known.insert((line.task, line.doc_id), line.answers).is_some() {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::files::config::TaskConfig;
 use crate::files::index::{Chosen, Entry, Index};
-use crate::task::{Definition, Refusal};
+use crate::task::Definition;
 
 /// Whether one task runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,7 +20,7 @@ pub struct TaskCheck {
     pub file: PathBuf,
     /// In a word or two: `runs`, `needs a twin`, `needs Python`, `not text`, `broken`.
     pub verdict: &'static str,
-    /// What keeps it from running.
+    /// What keeps it from running, beyond the verdict.
     pub why: Option<String>,
 }
 
@@ -56,14 +56,10 @@ fn verdict(chosen: &Chosen) -> (&'static str, Option<String>) {
         Ok(config) => config,
         Err(e) => return ("broken", Some(e.to_string())),
     };
-    let Err(refusal) = Definition::new(config) else { return ("runs", None) };
-    let word = match &refusal {
-        Refusal::NeedsTwin(_) => "needs a twin",
-        Refusal::NeedsPython(_) => "needs Python",
-        Refusal::NotText(_) => "not text",
-        Refusal::Broken(_) => "broken",
-    };
-    (word, Some(refusal.to_string()))
+    match Definition::new(config) {
+        Ok(_) => ("runs", None),
+        Err(refusal) => (refusal.word(), Some(refusal.reason())),
+    }
 }
 
 /// A task of the index, and whether it is a Python class.

@@ -13,9 +13,11 @@ use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
 use crate::ask::Built;
+use crate::files::config::{KEYS, TaskConfig};
 use crate::files::index::{Group, Selection};
+use crate::files::yaml::Node;
 use crate::judge::{Judged, judge};
-use crate::results::{entries_of, hash, sample_line};
+use crate::results::{entries_of, has_figures, hash, sample_line};
 
 /// The lines of one task's samples, behind its name.
 pub type TaskSamples<'a> = (&'a str, Vec<Map<String, Value>>);
@@ -88,9 +90,10 @@ impl<'a> Evaluation<'a> {
     /// # Errors
     /// As [`Evaluation::samples`].
     pub fn document(&self, about: &About) -> Result<Value> {
-        let groups = self.selection.groups.iter().filter(|group| group.source.get("aggregate_metric_list").is_some());
-        let groups: Map<String, Value> =
-            groups.filter_map(|group| Some((group.name.clone(), self.entries.get(&group.name)?.clone()))).collect();
+        let is_group = |name: &str| self.selection.groups.iter().any(|group| group.name == name && has_figures(group));
+        // In the order of the entries.
+        let groups = self.entries.iter().filter(|(name, _)| is_group(name));
+        let groups: Map<String, Value> = groups.map(|(name, entry)| (name.clone(), entry.clone())).collect();
         let members: Map<String, Value> =
             self.selection.groups.iter().map(|group| (group.name.clone(), json!(group.members))).collect();
         let mut document = json!({ "results": self.entries });
@@ -116,10 +119,11 @@ impl<'a> Evaluation<'a> {
         document["versions"] = sorted(versions);
         document["n-shot"] = sorted(shots);
         document["higher_is_better"] = sorted(directions);
-        document["n-samples"] = sorted(self.of(|task, judged| {
+        let samples = self.of(|task, judged| {
             let effective = judged.scores.iter().map(|score| score.count).max().unwrap_or_default();
             json!({ "original": task.total, "effective": effective })
-        }));
+        });
+        document["n-samples"] = Value::Object(samples);
         document["config"] = json!({
             "model": "bitworth", "model_args": about.model_args, "batch_size": null, "batch_sizes": [], "device": null,
             "use_cache": null, "limit": about.limit, "bootstrap_iters": about.bootstrap_draws, "gen_kwargs": null,
@@ -177,47 +181,18 @@ impl<'a> Evaluation<'a> {
         pairs.map(|(task, judged)| (task.definition.config.task.clone(), value(task, judged))).collect()
     }
 
-    /// What the task's file says, includes and groups followed; Python functions by their names.
     fn config(&self, task: &Built) -> Value {
         let chosen = self.selection.tasks.iter().find(|chosen| chosen.name == task.definition.config.task);
-        let entries = chosen.into_iter().flat_map(|chosen| &chosen.source.entries);
-        let mut config: Map<String, Value> = entries.map(|(key, value)| (key.clone(), value.to_json())).collect();
-        let own = &task.definition.config;
-        let told = config.remove("fewshot_config").unwrap_or_default();
-        let shots = |key: &str, other: Value| match told.get(key) {
-            None | Some(Value::Null) => other,
-            Some(told) => told.clone(),
-        };
-        let of = |key: &str| config.get(key).cloned().unwrap_or_default();
-        let fewshot = json!({
-            "sampler": shots("sampler", "default".into()), "split": shots("split", of("fewshot_split")),
-            "process_docs": shots("process_docs", Value::Null), "fewshot_indices": shots("fewshot_indices", Value::Null),
-            "samples": shots("samples", Value::Null), "doc_to_text": shots("doc_to_text", of("doc_to_text")),
-            "doc_to_choice": shots("doc_to_choice", of("doc_to_choice")),
-            "doc_to_target": shots("doc_to_target", of("doc_to_target")),
-            "gen_prefix": shots("gen_prefix", of("gen_prefix")),
-            "fewshot_delimiter": shots("fewshot_delimiter", own.fewshot_delimiter.as_str().into()),
-            "target_delimiter": shots("target_delimiter", own.target_delimiter.as_str().into()),
+        // A task that stands in its group's file has that group's name in front.
+        let is_inline = chosen.is_some_and(|chosen| {
+            let holds = |group: &Group| {
+                group.source.path == chosen.source.path
+                    && chosen.name.strip_prefix(group.name.as_str()).is_some_and(|rest| rest.starts_with("::"))
+            };
+            self.selection.groups.iter().any(holds)
         });
-        let mut default = |key: &str, value: Value| {
-            if matches!(config.get(key), None | Some(Value::Null)) {
-                config.insert(key.to_owned(), value);
-            }
-        };
-        default("unsafe_code", own.unsafe_code.into());
-        default("description", own.description.as_str().into());
-        default("target_delimiter", own.target_delimiter.as_str().into());
-        default("fewshot_delimiter", own.fewshot_delimiter.as_str().into());
-        default("fewshot_config", fewshot);
-        default("output_type", own.output_type.name().into());
-        default("repeats", own.repeats.into());
-        default("should_decontaminate", false.into());
-        default("metadata", json!({}));
-        if let Some(metadata) = config.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("config_source".to_owned(), own.path.display().to_string().into());
-        }
-        config.insert("num_fewshot".to_owned(), task.num_fewshot.into());
-        Value::Object(config)
+        let entries = chosen.map_or(&[][..], |chosen| chosen.source.entries.as_slice());
+        config(entries, &task.definition.config, task.num_fewshot, is_inline)
     }
 
     /// One hash for the documents, prompts and targets of each task.
@@ -231,6 +206,56 @@ impl<'a> Evaluation<'a> {
         };
         Ok(Value::Object(self.samples()?.into_iter().map(one).collect()))
     }
+}
+
+/// Keys of a task's file that only place it among others.
+const PLACING: [&str; 3] = ["tag", "group", "task_list"];
+
+/// What the entries of a task's file say, includes and groups followed, as lm-evaluation-harness shows it: with its defaults and
+/// without what is null. Python functions stand there by their names.
+fn config(entries: &[(String, Node)], own: &TaskConfig, num_fewshot: usize, is_inline: bool) -> Value {
+    let entries = entries.iter().filter(|(key, _)| !PLACING.contains(&key.as_str()));
+    let mut config: Map<String, Value> = entries.map(|(key, value)| (key.clone(), value.to_json())).collect();
+    let told = config.remove("fewshot_config").unwrap_or_default();
+    let of = |key: &str| config.get(key).cloned().unwrap_or_default();
+    // Also a null that is told takes the task's own away.
+    let shots = |key: &str, other: Value| told.get(key).cloned().unwrap_or(other);
+    let fewshot = json!({
+        "sampler": shots("sampler", "default".into()), "split": shots("split", of("fewshot_split")),
+        "process_docs": shots("process_docs", of("process_docs")),
+        "fewshot_indices": shots("fewshot_indices", Value::Null), "samples": shots("samples", Value::Null),
+        "doc_to_text": shots("doc_to_text", of("doc_to_text")), "doc_to_choice": shots("doc_to_choice", of("doc_to_choice")),
+        "doc_to_target": shots("doc_to_target", of("doc_to_target")), "gen_prefix": shots("gen_prefix", of("gen_prefix")),
+        "fewshot_delimiter": shots("fewshot_delimiter", own.fewshot_delimiter.as_str().into()),
+        "target_delimiter": shots("target_delimiter", own.target_delimiter.as_str().into()),
+    });
+    let defaults: [(&str, Value); 7] = [
+        ("unsafe_code", own.unsafe_code.into()),
+        ("description", own.description.as_str().into()),
+        ("target_delimiter", own.target_delimiter.as_str().into()),
+        ("fewshot_delimiter", own.fewshot_delimiter.as_str().into()),
+        ("output_type", own.output_type.name().into()),
+        ("repeats", own.repeats.into()),
+        ("should_decontaminate", false.into()),
+    ];
+    for (key, value) in defaults {
+        config.entry(key).or_insert(value);
+    }
+    config.insert("fewshot_config".to_owned(), fewshot);
+    config.insert("generation_kwargs".to_owned(), json!(own.generation_kwargs));
+    config.insert("num_fewshot".to_owned(), num_fewshot.into());
+    // What has no keys becomes the value of one; a task that stands in its group's file has no file of its own to be named.
+    let mut metadata = match config.remove("metadata") {
+        None => Map::new(),
+        Some(Value::Object(map)) => map,
+        Some(other) => Map::from_iter([("_metadata".to_owned(), other)]),
+    };
+    if !is_inline {
+        metadata.insert("config_source".to_owned(), own.path.display().to_string().into());
+    }
+    config.insert("metadata".to_owned(), Value::Object(metadata));
+    let told = |key: &str| Some((key.to_owned(), config.get(key).filter(|value| !value.is_null())?.clone()));
+    Value::Object(KEYS.into_iter().filter_map(told).collect())
 }
 
 /// In the order of the keys.
@@ -322,7 +347,9 @@ pub fn date_id(seconds: f64) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::index::Index;
+    use crate::files::index::{Chosen, Index};
+    use crate::files::source::TaskSource;
+    use crate::files::yaml;
 
     // lm-evaluation-harness 0.4.13: `metadata` in the files of these groups.
     #[test]
@@ -340,6 +367,46 @@ mod tests {
             let selection = Index::read(&[]).unwrap().select(&[name.to_owned()]).unwrap();
             assert_eq!((selection.groups[0].name.as_str(), group_version(&selection.groups[0]).as_str()), (name, version));
         }
+    }
+
+    /// Expected: `configs` of runs of lm-evaluation-harness 0.4.13 on these tasks.
+    #[test]
+    fn tasks_are_shown_as_lm_eval_shows_them() {
+        let shown = |text: &str, is_inline: bool| {
+            let Node::Map(entries) = yaml::parse(text, &Arc::from(Path::new(""))).unwrap() else { panic!("no mapping") };
+            let source = TaskSource { path: "k.yaml".into(), entries };
+            let own = TaskConfig::new(&Chosen { name: "k".to_owned(), source: source.clone() }).unwrap();
+            config(&source.entries, &own, 0, is_inline)
+        };
+        let defaults = json!({
+            "task": "k", "unsafe_code": false, "description": "", "target_delimiter": " ", "fewshot_delimiter": "\n\n",
+            "fewshot_config": {
+                "sampler": "default", "split": null, "process_docs": null, "fewshot_indices": null, "samples": null,
+                "doc_to_text": null, "doc_to_choice": null, "doc_to_target": null, "gen_prefix": null,
+                "fewshot_delimiter": "\n\n", "target_delimiter": " ",
+            },
+            "num_fewshot": 0, "output_type": "generate_until",
+            "generation_kwargs": {"temperature": 0.0, "do_sample": false, "max_gen_toks": 256, "until": ["\n\n"]},
+            "repeats": 1, "should_decontaminate": false, "metadata": {"config_source": "k.yaml"},
+        });
+        let with = |more: Value| {
+            let mut all = defaults.as_object().unwrap().clone();
+            more.as_object().unwrap().iter().for_each(|(key, value)| drop(all.insert(key.clone(), value.clone())));
+            all.retain(|_, value| !value.is_null());
+            Value::Object(all)
+        };
+        assert_eq!(shown("task: k\ntag: [a, b]\ndoc_to_choice: null", false), defaults);
+        assert!(shown("task: k", false).as_object().unwrap().keys().eq(defaults.as_object().unwrap().keys()));
+        let metadata = json!({"metadata": {"_metadata": 3, "config_source": "k.yaml"}, "description": null});
+        assert_eq!(shown("task: k\nmetadata: 3\ndescription: null", false), with(metadata));
+        let metadata = json!({"metadata": {"_metadata": null, "config_source": "k.yaml"}});
+        assert_eq!(shown("task: k\nmetadata: null", false), with(metadata));
+        let options = json!({"generation_kwargs": {"temperature": 1.0, "until": ["\n\n"]}, "metadata": {}});
+        assert_eq!(shown("task: k\ngeneration_kwargs: {temperature: 1}", true), with(options));
+        let options = json!({"output_type": "multiple_choice", "generation_kwargs": null});
+        assert_eq!(shown("task: k\noutput_type: multiple_choice", false), with(options));
+        let shots = shown("task: k\ndoc_to_choice: [a]\nfewshot_config: {doc_to_choice: null}", false);
+        assert_eq!((&shots["doc_to_choice"], &shots["fewshot_config"]["doc_to_choice"]), (&json!(["a"]), &Value::Null));
     }
 
     // lm-evaluation-harness 0.4.13, `_propagate_num_fewshot` and `_propagate_higher_is_better`.

@@ -18,6 +18,11 @@ enum Token {
 }
 
 impl NamePattern {
+    /// Whether a text may stand for more than one name.
+    pub(crate) fn is_one(text: &str) -> bool {
+        text.contains(['*', '?', '['])
+    }
+
     /// The pattern as `fnmatch` reads it.
     pub(crate) fn new(text: &str) -> Self {
         Self(tokens(text))

@@ -1,7 +1,10 @@
 //! What records keep of a task's documents, and the answers that are made of them again: so results can be had of records as of a
 //! model. Absent: writing records, statistics of them.
 
-use bitworth_eval::record::{ItemRecord, MACRO_MARK};
+use std::sync::Arc;
+
+use bitworth_eval::groups::{Step, Way};
+use bitworth_eval::record::ItemRecord;
 use bitworth_eval::request::Answer;
 use bitworth_quant::Result;
 use bitworth_quant::hex::hex;
@@ -10,10 +13,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::ask::{Asked, Built};
-use crate::files::config::{FilterConfig, MetricConfig, OutputType, Step};
-use crate::files::index::Selection;
+use crate::files::config::{self, FilterConfig, MetricConfig, OutputType};
+use crate::files::index::{Group, Selection};
 use crate::files::yaml::Function;
 use crate::judge::{Sample, judge};
+use crate::task::Definition;
 use crate::{metrics, requests, results};
 
 /// Fields by which documents of known data sets belong together, as several are about one passage: data set and field.
@@ -33,7 +37,7 @@ const CLUSTERS: &[(&str, &str)] = &[
 /// `acc`, else the first that has a figure for one document, each under the task's first filter that has it.
 fn main_figure(built: &Built, samples: &[Sample]) -> Option<(String, String)> {
     // A loss must be less of what is good: where less is better, nothing stands for the task.
-    let is_loss = |name: &str| built.definition.metrics.iter().any(|m| m.name == name && m.higher_is_better == Some(false));
+    let is_loss = |name: &str| built.definition.metrics.iter().any(|metric| metric.name == name && metric.is_loss());
     let first = |wanted: &dyn Fn(&str, &Value) -> bool| {
         samples.iter().find_map(|sample| {
             let found = sample.figures.iter().find(|(name, value)| wanted(name, value));
@@ -59,19 +63,61 @@ pub fn version(built: &Built, is_chat: bool) -> String {
     format!("{own}, {}-shot{chat}", built.num_fewshot)
 }
 
-/// The groups that a task was chosen through, the outermost first, with `/` between them; `None` where it was chosen by itself.
-/// Those whose figures are means over tasks, whatever their sizes, are marked with [`MACRO_MARK`].
-pub fn group_path(selection: &Selection, task: &str) -> Option<String> {
-    let mut path: Vec<String> = Vec::new();
-    let mut inner = task;
-    // As deep as there are groups, at most.
-    for _ in 0..selection.groups.len() {
-        let Some(group) = selection.groups.iter().find(|group| group.members.iter().any(|member| member == inner)) else { break };
-        let by_task = results::is_macro(group);
-        path.insert(0, if by_task { format!("{}{MACRO_MARK}", group.name) } else { group.name.clone() });
-        inner = &group.name;
+/// The ways through groups that a task was chosen by, in lm-evaluation-harness's order of groups; none where it was chosen by
+/// itself. `definitions` are the tasks of the selection.
+pub fn ways(selection: &Selection, definitions: &[Arc<Definition>], task: &str) -> Vec<Way> {
+    let mut found = Vec::new();
+    extend(selection, definitions, task, &Way::new(), &mut found);
+    found
+}
+
+/// Every way to `inner`, with `behind` it the rest of the way.
+fn extend(selection: &Selection, definitions: &[Arc<Definition>], inner: &str, behind: &Way, found: &mut Vec<Way>) {
+    for (place, group) in selection.groups.iter().enumerate() {
+        let is_again = selection.groups[..place].iter().any(|other| other.name == group.name);
+        // No longer than there are groups.
+        if is_again || !group.members.iter().any(|member| member == inner) || behind.len() >= selection.groups.len() {
+            continue;
+        }
+        let way: Way = std::iter::once(step(selection, definitions, group)).chain(behind.iter().cloned()).collect();
+        match selection.groups.iter().any(|outer| outer.members.contains(&group.name)) {
+            true => extend(selection, definitions, &group.name, &way, found),
+            false => found.push(way),
+        }
     }
-    (!path.is_empty()).then(|| path.join("/"))
+}
+
+/// A group with what its score is: of its own figures one, where it has some. The metric is named where it is not for certain
+/// the one that stands for its tasks.
+fn step(selection: &Selection, definitions: &[Arc<Definition>], group: &Group) -> Step {
+    let below = results::tasks_below(group, selection);
+    let tasks: Vec<&Definition> =
+        definitions.iter().filter(|task| below.contains(&task.config.task)).map(|task| task.as_ref()).collect();
+    let is_common = |metric: &str| {
+        let has = |task: &Definition| task.metrics.iter().any(|own| own.name == metric && !own.is_loss());
+        tasks.iter().all(|task| has(task))
+    };
+    let Some(figure) = results::group_figure(group, &is_common) else {
+        return Step { name: group.name.clone(), is_macro: false, metric: None };
+    };
+    // Where less is better nothing counts, as of tasks.
+    if tasks.iter().any(|task| task.metrics.iter().any(|own| own.name == figure.metric && own.is_loss())) {
+        return Step { name: group.name.clone(), is_macro: !figure.by_size, metric: Some(String::new()) };
+    }
+    let stands_for = |task: &Definition| {
+        let has = |metric: &str| task.metrics.iter().any(|own| own.name == metric);
+        let is_certain = match figure.metric.as_str() {
+            "acc_norm" => has("acc_norm"),
+            "acc" => has("acc") && !has("acc_norm"),
+            metric => task.metrics.len() == 1 && has(metric) && task.metrics[0].is_mean(),
+        };
+        is_certain && figure.filter.as_ref().is_none_or(|filter| task.filters.first().is_some_and(|own| own.name == *filter))
+    };
+    let metric = (!tasks.iter().all(|task| stands_for(task))).then(|| match &figure.filter {
+        Some(filter) => format!("{},{filter}", figure.metric),
+        None => figure.metric.clone(),
+    });
+    Step { name: group.name.clone(), is_macro: !figure.by_size, metric }
 }
 
 impl Built {
@@ -80,7 +126,7 @@ impl Built {
         let config = &self.definition.config;
         let name = |function: &Function| json!(["function", function.name]);
         let named = |function: &Result<String, Function>| function.as_ref().map_or_else(name, |text| json!(text));
-        let step = |step: &Step| {
+        let step = |step: &config::Step| {
             let functions: Vec<Value> = step.functions.iter().map(|(key, function)| json!([key, function.name])).collect();
             json!([named(&step.function), step.options, functions])
         };
@@ -205,4 +251,51 @@ pub fn answers<'a>(built: &Built, records: impl Iterator<Item = &'a ItemRecord>)
         }
     };
     built.asked.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bitworth_eval::groups::text;
+
+    use super::*;
+    use crate::files::config::TaskConfig;
+    use crate::files::index::Index;
+
+    #[test]
+    fn ways_say_which_figure_a_group_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = "test_split: t\noutput_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: c\ndoc_to_target: 0\n";
+        let group =
+            |name: &str, members: &str, list: &str| format!("group: {name}\ntask: [{members}]\naggregate_metric_list: {list}\n");
+        let files = [
+            ("both.yaml", format!("task: both\n{task}metric_list: [{{metric: acc}}, {{metric: acc_norm}}, {{metric: mcc}}]")),
+            ("one.yaml", format!("task: one\n{task}metric_list: [{{metric: acc}}, {{metric: brier_score}}]")),
+            ("alone.yaml", format!("task: alone\n{task}")),
+            ("mac.yaml", group("mac", "both, one", "[{metric: acc, weight_by_size: false}]")),
+            ("sized.yaml", group("sized", "both, one", "[{metric: acc_norm}, {metric: acc, filter_list: [none]}]")),
+            ("plain.yaml", group("plain", "one", "[{metric: acc}]")),
+            ("bare.yaml", "group: bare\ntask: [mac, one]\n".to_owned()),
+            ("loss.yaml", group("loss", "one", "[{metric: brier_score}]")),
+        ];
+        for (name, text) in &files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let index = Index::of_folders(&[dir.path().to_owned()]).unwrap();
+        let ways_of = |names: &[&str], task: &str| {
+            let selection = index.select(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+            let of = |chosen| match Definition::new(TaskConfig::new(chosen).unwrap()) {
+                Ok(definition) => Arc::new(definition),
+                Err(refusal) => panic!("{refusal}"),
+            };
+            let definitions: Vec<Arc<Definition>> = selection.tasks.iter().map(of).collect();
+            text(&ways(&selection, &definitions, task)).unwrap_or_default()
+        };
+        assert_eq!(ways_of(&["mac"], "both"), "mac~metric=acc~macro");
+        // Only some of the tasks have acc_norm.
+        assert_eq!(ways_of(&["mac", "sized"], "both"), "mac~metric=acc~macro|sized~metric=acc,none");
+        assert_eq!(ways_of(&["plain"], "one"), "plain", "what stands for the task stands for the group");
+        assert_eq!(ways_of(&["mac", "bare"], "one"), "bare/mac~metric=acc~macro|bare");
+        assert_eq!(ways_of(&["loss"], "one"), "loss~metric=");
+        assert_eq!(ways_of(&["alone", "mac"], "alone"), "");
+    }
 }

@@ -75,10 +75,10 @@ pub fn judge(built: &Built, answers: &[Vec<Value>], draws: usize) -> Result<Judg
     for (asked, own) in built.asked.iter().zip(answers) {
         let fail = |what: Message| task.fail(format!("document {}: {what}", asked.doc_id));
         if own.len() != asked.requests.len() {
-            return Err(fail(format!("{} answers came to {} requests", own.len(), asked.requests.len()).into()));
+            return Err(fail(miscounted(own.len(), asked.requests.len(), task.config.repeats)));
         }
         for answer in own {
-            resps.push(listed(answer, task.config.output_type).map_err(fail)?);
+            resps.push(listed(answer, task.config.output_type, task.config.repeats).map_err(fail)?);
             docs.push(Arc::clone(&asked.doc));
         }
     }
@@ -101,16 +101,41 @@ pub fn judge(built: &Built, answers: &[Vec<Value>], draws: usize) -> Result<Judg
     Ok(judged)
 }
 
-/// An answer as a list of one, or as the list that it is.
-fn listed(answer: &Value, kind: OutputType) -> Result<Value, Message> {
+/// What is said where a document has not as many answers as requests.
+fn miscounted(answers: usize, requests: usize, repeats: usize) -> Message {
+    let counted = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let found = format!("it has {} and {}", counted(requests, "request"), counted(answers, "answer"));
+    match repeats {
+        0 | 1 => format!("{found}; give one for each request").into(),
+        _ => format!("{found}; the task repeats every request {repeats} times: {}", repeated_form(repeats)).into(),
+    }
+}
+
+/// How the answers to a request that is repeated are given.
+fn repeated_form(repeats: usize) -> String {
+    format!("give a list of {repeats} for each request, so that answers is a list of lists, as [[\"A\", \"B\", ...]]")
+}
+
+/// An answer as a list of one, or as the list that it is. Texts are as many as the task repeats its requests; a log-probability
+/// is the same each time.
+fn listed(answer: &Value, kind: OutputType, repeats: usize) -> Result<Value, Message> {
     let wrong = |expected: &str| Err(format!("the answer {} must be {expected}", python::repr(answer)).into());
     let is_pair = |answer: &Value| matches!(answer.as_array().map(Vec::as_slice), Some([Value::Number(_), Value::Bool(_)]));
     match kind {
-        OutputType::GenerateUntil => match answer {
-            Value::String(_) => Ok(json!([answer])),
-            Value::Array(items) if items.iter().all(Value::is_string) => Ok(answer.clone()),
-            _ => wrong("a text or a list of texts"),
-        },
+        OutputType::GenerateUntil => {
+            let texts = match answer {
+                Value::String(_) => json!([answer]),
+                Value::Array(items) if items.iter().all(Value::is_string) => answer.clone(),
+                _ => return wrong("a text or a list of texts"),
+            };
+            match texts.as_array().map_or(0, Vec::len) {
+                count if count == repeats.max(1) => Ok(texts),
+                count if repeats > 1 => {
+                    Err(format!("a request has {count} of {repeats} answers; {}", repeated_form(repeats)).into())
+                }
+                count => Err(format!("a request has {count} answers, and the task asks it once (repeats)").into()),
+            }
+        }
         OutputType::LoglikelihoodRolling => match answer {
             Value::Number(_) => Ok(json!([answer])),
             Value::Array(items) if is_pair(answer) => Ok(json!([items[0]])),
@@ -294,4 +319,26 @@ fn generated(built: &Built, asked: &Asked, answers: &[Value]) -> Result<Figures,
 /// What cannot be made of the document.
 pub fn target(built: &Built, asked: &Asked) -> Result<Value, Message> {
     built.definition.target(&Doc::new(&asked.doc), &built.columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_requests_have_lists_of_answers() {
+        let of = |answer: Value, repeats: usize| listed(&answer, OutputType::GenerateUntil, repeats).map_err(|e| e.to_string());
+        assert_eq!(of(json!("A"), 1), Ok(json!(["A"])));
+        assert_eq!(of(json!(["A", "A", "B"]), 3), Ok(json!(["A", "A", "B"])));
+        let form = "so that answers is a list of lists";
+        for few in [json!("A"), json!(["A", "B"]), json!([])] {
+            assert!(of(few, 3).unwrap_err().contains(form));
+        }
+        assert!(of(json!(["A", "B"]), 1).unwrap_err().contains("2 answers, and the task asks it once"));
+        let said = miscounted(3, 1, 3).to_string();
+        assert!(
+            said.starts_with("it has 1 request and 3 answers; the task repeats every request 3 times") && said.contains(form)
+        );
+        assert_eq!(miscounted(1, 2, 1).to_string(), "it has 2 requests and 1 answer; give one for each request");
+    }
 }

@@ -76,7 +76,7 @@ pub fn lines(built: &[Arc<Built>]) -> String {
 pub fn answers(built: &Built, given: &[Answer]) -> Result<Vec<Vec<Value>>> {
     let expected: usize = built.asked.iter().map(|asked| asked.requests.len()).sum();
     if given.len() != expected {
-        return Err(built.definition.fail(format!("{} answers came to {expected} requests", given.len())));
+        return Err(built.definition.fail(format!("there are {expected} requests, and the answers are {}", given.len())));
     }
     let rolling = built.definition.config.output_type == OutputType::LoglikelihoodRolling;
     let one = |answer: &Answer| {

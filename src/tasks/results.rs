@@ -33,7 +33,7 @@ pub fn task_entry(built: &Built, judged: &Judged) -> Map<String, Value> {
     entry
 }
 
-/// The entries of all tasks, then of groups, inner groups first.
+/// The entries of all tasks, then of groups in lm-evaluation-harness's order: members before the group that holds them.
 ///
 /// # Errors
 /// A group whose `aggregate_metric_list` is not understood.
@@ -46,22 +46,49 @@ pub fn entries_of<'a>(
         (built.definition.config.task.clone(), Value::Object(task_entry(built, judged)))
     };
     let mut all: Map<String, Value> = built.iter().zip(judged).map(one).collect();
-    // Outer groups come first in a selection.
-    for group in selection.groups.iter().rev() {
+    for group in bottom_up(selection) {
         let entry = group_entry(group, selection, &all)?;
         all.insert(group.name.clone(), Value::Object(entry));
     }
     Ok(all)
 }
 
-/// The names of all tasks below a group, each once.
+/// Groups of groups, this deep at most: a selection of task files has fewer.
+const MAX_DEPTH: usize = 32;
+
+/// All groups, each once, members before the group that holds them.
+fn bottom_up(selection: &Selection) -> Vec<&Group> {
+    fn visit<'a>(group: &'a Group, selection: &'a Selection, depth: usize, found: &mut Vec<&'a Group>) {
+        let is_found = |name: &str, found: &[&Group]| found.iter().any(|known| known.name == name);
+        for member in &group.members {
+            if let Some(inner) = group_named(selection, member)
+                && depth < MAX_DEPTH
+                && !is_found(member, found)
+            {
+                visit(inner, selection, depth + 1, found);
+            }
+        }
+        if !is_found(&group.name, found) {
+            found.push(group);
+        }
+    }
+    let is_inner = |group: &Group| selection.groups.iter().any(|other| other.members.contains(&group.name));
+    let mut found = Vec::new();
+    selection.groups.iter().filter(|group| !is_inner(group)).for_each(|root| visit(root, selection, 0, &mut found));
+    found
+}
+
+fn group_named<'a>(selection: &'a Selection, name: &str) -> Option<&'a Group> {
+    selection.groups.iter().find(|group| group.name == name)
+}
+
+/// The names of all tasks below a group. One that several groups below it hold counts as often, as in lm-evaluation-harness.
 fn leaves(group: &Group, selection: &Selection, depth: usize, found: &mut Vec<String>) {
     for member in &group.members {
-        match selection.groups.iter().find(|other| other.name == *member) {
-            Some(inner) if depth < 32 => leaves(inner, selection, depth + 1, found),
+        match group_named(selection, member) {
+            Some(inner) if depth < MAX_DEPTH => leaves(inner, selection, depth + 1, found),
             Some(_) => {}
-            None if !found.contains(member) => found.push(member.clone()),
-            None => {}
+            None => found.push(member.clone()),
         }
     }
 }
@@ -104,9 +131,40 @@ fn group_metrics(group: &Group) -> Result<Vec<GroupMetric>> {
     items.into_iter().map(one).collect()
 }
 
-/// Whether a group's first figure is the plain mean over its tasks, not weighted by their sizes.
-pub(crate) fn is_macro(group: &Group) -> bool {
-    group_metrics(group).is_ok_and(|metrics| metrics.first().is_some_and(|metric| !metric.by_size))
+/// Whether a group has figures of its own.
+pub(crate) fn has_figures(group: &Group) -> bool {
+    group_metrics(group).is_ok_and(|metrics| !metrics.is_empty())
+}
+
+/// The figure that stands for a group where only one can.
+pub(crate) struct GroupFigure {
+    /// The metric.
+    pub metric: String,
+    /// The filter, where the group names some.
+    pub filter: Option<String>,
+    /// Whether it is weighted by the tasks' sizes, and not the plain mean over tasks.
+    pub by_size: bool,
+}
+
+/// The figure that stands for a group, of those that it has: as of a task `acc_norm`, else `acc`, else the first, of metrics that
+/// `is_common` finds in all its tasks where there are such.
+pub(crate) fn group_figure(group: &Group, is_common: &dyn Fn(&str) -> bool) -> Option<GroupFigure> {
+    let all = group_metrics(group).ok()?;
+    let rank = |figure: &GroupMetric| {
+        let order = ["acc_norm", "acc"].iter().position(|name| figure.metric == *name);
+        (!is_common(&figure.metric), order.unwrap_or(2))
+    };
+    let GroupMetric { metric, filters, by_size } = all.into_iter().min_by_key(rank)?;
+    Some(GroupFigure { metric, filter: filters.and_then(|filters| filters.into_iter().next()), by_size })
+}
+
+/// The names of all tasks below a group, each once.
+pub(crate) fn tasks_below(group: &Group, selection: &Selection) -> Vec<String> {
+    let mut found = Vec::new();
+    leaves(group, selection, 0, &mut found);
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|name| seen.insert(name.clone()));
+    found
 }
 
 fn group_entry(group: &Group, selection: &Selection, all: &Map<String, Value>) -> Result<Map<String, Value>> {
@@ -216,4 +274,50 @@ fn first_text(asked: &Asked) -> &str {
 /// SHA-256 in base 16.
 pub fn hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::index::Index;
+
+    const GROUPS: [(&str, &str); 2] = [
+        (
+            "first.yaml",
+            "group: first\ntask:\n- a\n- b\n- {group: in1, task: [c, a], aggregate_metric_list: [{metric: acc}]}\n\
+             - {group: in2, task: [b, b], aggregate_metric_list: [{metric: acc, weight_by_size: false}]}\n- d\n\
+             aggregate_metric_list: [{metric: acc}]\n",
+        ),
+        ("second.yaml", "group: second\ntask: [e]\naggregate_metric_list: []\n"),
+    ];
+
+    fn selection() -> Selection {
+        let dir = tempfile::tempdir().unwrap();
+        let tasks = ["a", "b", "c", "d", "e"].map(|name| (format!("{name}.yaml"), format!("task: {name}")));
+        let groups = GROUPS.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        for (name, text) in tasks.into_iter().chain(groups) {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let index = Index::of_folders(&[dir.path().to_owned()]).unwrap();
+        index.select(&["first".to_owned(), "second".to_owned()]).unwrap()
+    }
+
+    /// Expected: a run of lm-evaluation-harness 0.4.13 on tasks with these figures in groups of this form.
+    #[test]
+    fn groups_follow_and_count_as_in_lm_eval() {
+        let selection = selection();
+        let names: Vec<&str> = bottom_up(&selection).into_iter().map(|group| group.name.as_str()).collect();
+        assert_eq!(names, ["first::in1", "first::in2", "first", "second"]);
+        assert!(bottom_up(&selection).into_iter().map(has_figures).eq([true, true, true, false]));
+        let figures = [("a", 0.0), ("b", 0.5), ("c", 1.0 / 6.0), ("d", 1.0 / 6.0)];
+        let one =
+            |(name, acc): (&str, f64)| (name.to_owned(), json!({"sample_len": 6, "acc,none": acc, "acc_stderr,none": "N/A"}));
+        let all: Map<String, Value> = figures.map(one).into_iter().collect();
+        for (name, items, acc) in [("first", 36, 2.0 / 9.0), ("first::in1", 12, 1.0 / 12.0), ("first::in2", 6, 0.5)] {
+            let entry = group_entry(group_named(&selection, name).unwrap(), &selection, &all).unwrap();
+            assert_eq!(entry["sample_len"], items, "{name}");
+            assert!((entry["acc,none"].as_f64().unwrap() - acc).abs() < 1e-12, "{name}: {entry:?}");
+        }
+        assert_eq!(tasks_below(group_named(&selection, "first").unwrap(), &selection), ["a", "b", "c", "d"]);
+    }
 }

@@ -31,13 +31,35 @@ pub enum Refusal {
     Broken(String),
 }
 
+impl Refusal {
+    /// What kind it is, in a word or two.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NeedsTwin(_) => "needs a twin",
+            Self::NeedsPython(_) => "needs Python",
+            Self::NotText(_) => "not text",
+            Self::Broken(_) => "broken",
+        }
+    }
+
+    /// What [`Refusal::word`] leaves open.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::NeedsTwin(names) => names.join(", "),
+            Self::NeedsPython(what) | Self::Broken(what) => what.clone(),
+            Self::NotText(key) => format!("it has {key}"),
+        }
+    }
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let reason = self.reason();
         match self {
-            Self::NeedsTwin(names) => write!(f, "needs a twin of {}", names.join(", ")),
-            Self::NeedsPython(what) => write!(f, "needs Python: {what}"),
-            Self::NotText(key) => write!(f, "is not text: it has {key}"),
-            Self::Broken(what) => f.write_str(what),
+            Self::NeedsTwin(_) => write!(f, "needs a twin of {reason}"),
+            Self::NeedsPython(_) => write!(f, "needs Python: {reason}"),
+            Self::NotText(_) => write!(f, "is not text: {reason}"),
+            Self::Broken(_) => f.write_str(&reason),
         }
     }
 }
@@ -54,6 +76,18 @@ pub struct TaskMetric {
     pub(crate) exact_match: ExactMatch,
     /// Whether it asks that an answer and the right one are the same class, as [`metrics::is_same_class`] has it.
     pub(crate) same_class: bool,
+}
+
+impl TaskMetric {
+    /// Whether less is better.
+    pub(crate) fn is_loss(&self) -> bool {
+        self.higher_is_better == Some(false)
+    }
+
+    /// Whether it is the mean of figures of single documents.
+    pub(crate) fn is_mean(&self) -> bool {
+        matches!(self.aggregation, Aggregate::Known(Aggregation { name: "mean", .. }))
+    }
 }
 
 /// How figures become one.
@@ -352,7 +386,20 @@ fn metrics_of(config: &TaskConfig, refusals: &mut Refusals) -> Vec<TaskMetric> {
         let known = metrics::default_metrics(config.output_type).iter().filter_map(|name| metrics::find(name));
         return known.filter_map(|metric| named(metric.name, metric.aggregation, metric.higher_is_better)).collect();
     };
-    list.iter().filter_map(|metric| metric_of(config, metric, refusals)).collect()
+    let metrics = list.iter().filter_map(|metric| metric_of(config, metric, refusals));
+    last_by_name(metrics, |metric| metric.name.as_str())
+}
+
+/// Of those of one name the last, in the place of the first, as lm-evaluation-harness's dictionaries keep them.
+fn last_by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    for one in all {
+        match kept.iter().position(|known| name(known) == name(&one)) {
+            Some(place) => kept[place] = one,
+            None => kept.push(one),
+        }
+    }
+    kept
 }
 
 fn named(name: &str, aggregation: &str, higher_is_better: bool) -> Option<TaskMetric> {
@@ -423,10 +470,55 @@ fn filters_of(config: &TaskConfig, refusals: &mut Refusals) -> Vec<Pipeline> {
             Err(e) => refusals.broken(e.to_string()),
         }
     }
-    made
+    last_by_name(made.into_iter(), |pipeline| pipeline.name.as_str())
 }
 
 /// What `generation_kwargs` say, for requests.
 pub(crate) fn generation(config: &TaskConfig) -> Map<String, Value> {
     config.generation_kwargs.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::files::index::Chosen;
+    use crate::files::source::TaskSource;
+    use crate::files::yaml::{self, Node};
+
+    fn definition(more: &str) -> Result<Definition, Refusal> {
+        let text = format!("task: t\ntest_split: s\ndoc_to_text: b\ndoc_to_target: a\n{more}");
+        let Node::Map(entries) = yaml::parse(&text, &Arc::from(std::path::Path::new(""))).unwrap() else { panic!("no mapping") };
+        let source = TaskSource { path: "t.yaml".into(), entries };
+        Definition::new(TaskConfig::new(&Chosen { name: "t".to_owned(), source }).unwrap())
+    }
+
+    /// Expected: a run of lm-evaluation-harness 0.4.13, whose `sample_len` of six documents is 6 then.
+    #[test]
+    fn what_is_listed_twice_counts_once_and_as_said_last() {
+        let task = definition(
+            "metric_list: [{metric: exact_match, higher_is_better: false}, {metric: bleu}, {metric: exact_match}]\n\
+             filter_list: [{name: n, filter: [{function: take_first}]}, {name: m, filter: [{function: take_first}]}, \
+             {name: n, filter: [{function: lowercase}, {function: take_first}]}]",
+        );
+        let task = task.unwrap_or_else(|refusal| panic!("{refusal}"));
+        let metrics: Vec<_> = task.metrics.iter().map(|metric| (metric.name.as_str(), metric.higher_is_better)).collect();
+        assert_eq!(metrics, [("exact_match", Some(true)), ("bleu", Some(true))]);
+        let filtered = |filter: &Pipeline| filter.apply(vec![json!(["A"])], &[]).unwrap();
+        let filters: Vec<_> = task.filters.iter().map(|filter| (filter.name.as_str(), filtered(filter))).collect();
+        assert_eq!(filters, [("n", vec![json!("a")]), ("m", vec![json!("A")])]);
+    }
+
+    #[test]
+    fn reasons_do_not_say_the_word_again() {
+        for (more, shown, reason) in [
+            ("process_docs: !function utils.own", "needs a twin of utils.own", "utils.own"),
+            ("unsafe_code: true", "needs Python: its answers are run as programs", "its answers are run as programs"),
+            ("doc_to_image: picture", "is not text: it has doc_to_image", "it has doc_to_image"),
+        ] {
+            let refusal = definition(more).err().unwrap();
+            assert_eq!((refusal.to_string().as_str(), refusal.reason().as_str()), (shown, reason));
+        }
+    }
 }

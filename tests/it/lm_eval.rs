@@ -125,6 +125,8 @@ fn a_model_answers_all_tasks_on_all_lanes() {
     let row = |model: &str, task: &str| rows.iter().find(|row| row["model"] == model && row["task"] == task).unwrap();
     assert_eq!((&row("@q4_0", "colours")["group"], &row("@q4_0", "all")["group"]), (&json!("all"), &Value::Null));
     assert_eq!(row("@q4_0", "colours")["accuracy"], lanes["@q4_0"]["colours"]["acc_norm,none"], "what counts is acc_norm");
+    let all = row("@q4_0", "all");
+    assert_eq!((&all["metric"], &all["accuracy"]), (&json!("acc,none"), &lanes["@q4_0"]["all"]["acc,none"]), "its own metric");
     assert_eq!((&row("@q4_0", "facts")["items"], &row("@q4_0", "sums")["items"]), (&json!(400), &json!(300)));
     let facts = row("@q4_0", "facts");
     assert!(["worse", "not_worse", "undecided"].contains(&facts["verdict"].as_str().unwrap()), "{facts}");
@@ -288,6 +290,8 @@ fn a_folder_is_checked() {
     assert_eq!(told["counts"], json!({ "broken": 1, "needs a twin": 1, "not text": 1, "runs": 1 }));
     assert_eq!((&told["total"], told["skipped_files"].as_array().map(Vec::len)), (&json!(4), Some(2)));
     let table = String::from_utf8(run(dir.path(), &["eval", "--check", "--include-path", "tasks"]).stdout).unwrap();
+    assert!(table.lines().any(|line| line == "twin: needs a twin: utils.own"), "{table}");
+    assert!(table.lines().any(|line| line == "image: not text: it has doc_to_image"), "{table}");
     let told = "line.yaml: the name \"two\\nlines\" of a task holds a control character";
     assert!(table.lines().any(|line| line.contains(told)), "{table}");
     assert!(table.lines().any(|line| line.contains("odd\\nfile.yaml: ")), "{table}");
@@ -363,13 +367,18 @@ fn bad_input_is_named() {
         &["--tasks", "colours", "--samples", "{\"colours\": [7]}", "--requests-out", "r.jsonl"],
         &["--samples", "7"],
     );
-    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl"], &["document 0", "1 answers came to 2 requests"]);
+    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl"], &["document 0", "it has 2 requests and 1 answer"]);
     check_error(
         TASK,
         &["--tasks", "colours", "--samples", "{\"colour\": [0]}", "--requests-out", "r.jsonl"],
         &["--samples", "colour", "is not asked"],
     );
-    check_error(TASK, &["--tasks", "", "--requests-out", "r.jsonl"], &["name a task"]);
+    check_error(TASK, &["--tasks", "", "--requests-out", "r.jsonl"], &["--tasks names nothing; name a task"]);
+    check_error(
+        TASK,
+        &["--tasks", "zz*", "--requests-out", "r.jsonl"],
+        &["--tasks zz*: no task, group or tag fits this pattern"],
+    );
     check_error(TASK, &["--tasks", "facts", "--requests-out", "r.jsonl"], &["none is a task of lm-evaluation-harness"]);
     check_error(TASK, &["demo:demo-model", "--tasks", "colours", "--requests-out", "r.jsonl"], &["no model is asked", "--chat"]);
     check_error(

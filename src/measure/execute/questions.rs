@@ -1,6 +1,7 @@
 //! Tasks as a model is asked them: their requests, tokenized once, and what the answers come to as records. Tasks of our own form
 //! and those of lm-evaluation-harness are asked alike. Absent: asking.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,9 +17,10 @@ use crate::Watch;
 use crate::error::{At, Error, Result};
 use crate::requests::Packed;
 use bitworth_engine::sweep::Sequence;
+use bitworth_eval::groups;
 use bitworth_eval::job::{INCLUDE_PATH, Limit, PerplexityKind, PerplexitySpec, TasksSpec};
 use bitworth_eval::kinds::Gold;
-use bitworth_eval::record::{ItemRecord, MACRO_MARK, Record};
+use bitworth_eval::record::{ItemRecord, Record};
 use bitworth_eval::request::{Answer, Loglikelihood, Request};
 use bitworth_eval::slice::Slice;
 use bitworth_eval::task::{self, Task};
@@ -301,10 +303,10 @@ impl<'j> Named<'j> {
         let plain = self.plain.as_ref().ok_or_else(|| Error::unfit("tasks asked as chats need a model"))?;
         for built in plain {
             let task = &built.definition.config.task;
-            let group = items::group_path(&self.selection, task);
-            let outermost = group.as_deref().and_then(|path| path.split('/').next());
-            let name = outermost.map_or(task.as_str(), |group| group.trim_end_matches(MACRO_MARK));
-            all.push((name.to_owned(), built.asked.len()));
+            let ways = items::ways(&self.selection, &self.definitions, task);
+            let outermost: BTreeSet<&str> = ways.iter().filter_map(|way| Some(way.first()?.name.as_str())).collect();
+            let names = if outermost.is_empty() { BTreeSet::from([task.as_str()]) } else { outermost };
+            all.extend(names.into_iter().map(|name| (name.to_owned(), built.asked.len())));
         }
         Ok(by_name(all))
     }
@@ -401,7 +403,7 @@ impl<'j> Named<'j> {
             );
         }
         let version = items::version(built, self.spec.chat);
-        let group = items::group_path(&self.selection, &name);
+        let group = groups::text(&items::ways(&self.selection, &self.definitions, &name));
         let identity = json!([version, built.identity(), group]);
         Ok(Questions { name, identity, items: built.asked.len(), packed, form: Form::Harness(built.clone(), version, group) })
     }

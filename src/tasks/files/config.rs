@@ -10,8 +10,8 @@ use serde_json::{Map, Value as Json, json};
 use super::index::{Chosen, check_name};
 use super::yaml::{Function, Node};
 
-/// Every key that lm-evaluation-harness knows of a task, and those that only place its file.
-const KEYS: [&str; 40] = [
+/// Every key that lm-evaluation-harness knows of a task, in its order, and those that only place its file.
+pub(crate) const KEYS: [&str; 40] = [
     "task",
     "task_alias",
     "tag",

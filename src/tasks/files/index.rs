@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use bitworth_quant::message::Setting;
 use bitworth_quant::spelling::closest;
 use bitworth_quant::{Error, Result};
 use rayon::prelude::*;
@@ -15,6 +16,8 @@ use super::source::{Sources, TaskSource, merge, normal};
 use super::yaml::Node;
 use crate::fnmatch::NamePattern;
 
+/// Names of tasks, groups and tags, and patterns of them.
+pub const TASKS: Setting = Setting::new("tasks");
 /// More files are no folder of task files.
 const MAX_FILES: usize = 500_000;
 /// Groups that hold groups, this deep at most.
@@ -168,7 +171,7 @@ impl Index {
     /// A name that is unknown (with the closest ones), a pattern that matches nothing, a group with a member that is unknown
     /// or that holds itself, a task that is a Python class.
     pub fn select(&self, names: &[String]) -> Result<Selection> {
-        let mut picker = Picker { index: self, selection: Selection::default() };
+        let mut picker = Picker { index: self, selection: Selection::default(), open: Vec::new() };
         for name in names {
             if let Some(entry) = self.entries.get(name) {
                 picker.take(name, entry, &[], 0)?;
@@ -184,6 +187,9 @@ impl Index {
                     let stem = |path: &Path| path.file_stem().is_some_and(|stem| pattern.fits(&stem.to_string_lossy()));
                     if let Some((path, why)) = self.skipped.iter().find(|(path, _)| stem(path)) {
                         return Err(Error::file(path, why.as_str()));
+                    }
+                    if NamePattern::is_one(name) {
+                        return Err(Error::option(TASKS, name, "no task, group or tag fits this pattern"));
                     }
                     return Err(unknown(name, self.entries.keys().map(String::as_str)));
                 }
@@ -206,6 +212,8 @@ impl Index {
 struct Picker<'a> {
     index: &'a Index,
     selection: Selection,
+    /// The groups whose members are being taken, the outermost first.
+    open: Vec<String>,
 }
 
 impl Picker<'_> {
@@ -256,8 +264,9 @@ impl Picker<'_> {
         check_name("group", name, source)?;
         let fail = |what: String| Error::file(&source.path, format!("group {name}: {what}"));
         if depth > MAX_DEPTH {
-            return Err(fail(format!("groups are nested more than {MAX_DEPTH} times; does one hold itself?")));
+            return Err(fail(format!("groups are nested more than {MAX_DEPTH} times")));
         }
+        self.open.push(name.to_owned());
         let own = |key: &str| !GROUP_KEYS.contains(&key) && !matches!(key, "tag" | "task_list");
         let mut handed_on: Vec<(String, Node)> = source.entries.iter().filter(|(key, _)| own(key)).cloned().collect();
         merge(&mut handed_on, overrides.to_vec());
@@ -268,13 +277,20 @@ impl Picker<'_> {
             Some(Node::Text(one)) => vec![Node::Text(one.clone())],
             _ => Vec::new(),
         };
-        let mut members = Vec::new();
+        let mut members: Vec<String> = Vec::new();
         for item in listed {
-            members.extend(self.member(name, source, item, &handed_on, depth).map_err(|e| match e {
+            let taken = self.member(name, source, item, &handed_on, depth).map_err(|e| match e {
                 Error::Unknown { kind, found, .. } => fail(format!("its member {found:?} is no {kind} that is known")),
                 other => other,
-            })?);
+            })?;
+            for member in taken {
+                // One that is listed twice is one.
+                if !members.contains(&member) {
+                    members.push(member);
+                }
+            }
         }
+        self.open.pop();
         self.selection.groups[at].members = members;
         Ok(vec![name.to_owned()])
     }
@@ -313,7 +329,16 @@ impl Picker<'_> {
         };
         let is_inline = !own.is_empty();
         merge(&mut overrides, own);
-        match self.index.entries.get(&name) {
+        let known = self.index.entries.get(&name);
+        // A group that is named by its path is not in the index; what stands whole in its file gets another name.
+        if self.open.contains(&name) && (known.is_some() || !is_inline) {
+            let what = match name == group {
+                true => format!("group {group}: it names itself among its members"),
+                false => format!("group {group}: its member {name:?} is a group that holds this one"),
+            };
+            return Err(Error::file(&source.path, what));
+        }
+        match known {
             Some(entry) => {
                 overrides.retain(|(key, _)| key != "task");
                 self.take(&name, entry, &overrides, depth + 1)
@@ -411,6 +436,8 @@ mod tests {
          x: 1\n- task: own\n  output_type: generate_until\naggregate_metric_list: [{metric: acc}]",
         ),
         ("loop.yaml", "group: loop\ntask: [loop]"),
+        ("ring.yaml", "group: ring\ntask: [round]"),
+        ("round.yaml", "group: round\ntask: [one, ring]"),
         ("gone.yaml", "group: gone\ntask: [nothing]"),
         ("class.yaml", "task: python\nclass: !function t.T"),
         ("none.yaml", "a: 1"),
@@ -484,8 +511,18 @@ mod tests {
     fn what_cannot_be_taken_is_named() {
         let (_dir, index) = index(FILES);
         assert!(select(&index, &["thre"]).unwrap_err().contains("three"));
-        assert!(select(&index, &["x*"]).is_err());
-        assert!(select(&index, &["loop"]).unwrap_err().contains("hold itself"));
+        let error = select(&index, &["x*"]).unwrap_err();
+        assert_eq!(error, "tasks x*: no task, group or tag fits this pattern");
+        assert!(select(&index, &["loop"]).unwrap_err().contains("group loop: it names itself among its members"));
+        let other = tempfile::tempdir().unwrap();
+        let path = other.path().join("g4.yaml");
+        std::fs::write(&path, "group: g4\ntask: [one, g4]").unwrap();
+        assert!(select(&index, &[path.to_str().unwrap()]).unwrap_err().contains("group g4: it names itself among its members"));
+        std::fs::write(&path, "group: g4\ntask: [one, {task: g4, output_type: generate_until}]").unwrap();
+        assert_eq!(names(&select(&index, &[path.to_str().unwrap()]).unwrap()), ["one", "g4::g4"]);
+        assert!(
+            select(&index, &["ring"]).unwrap_err().contains("group round: its member \"ring\" is a group that holds this one")
+        );
         assert!(select(&index, &["gone"]).unwrap_err().contains("\"nothing\" is no task"));
         assert!(select(&index, &["python"]).unwrap_err().contains("Python class"));
         assert!(select(&index, &["nothing.yaml"]).unwrap_err().contains("nothing.yaml"));

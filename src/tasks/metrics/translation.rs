@@ -1,7 +1,7 @@
 //! Metrics of translations over a whole task: BLEU and chrF as sacrebleu computes them by default. A figure is a list of the
 //! right translation (or several) and the given one. Absent: other tokenizers than 13a; TER stands in [`super::ter`].
 //!
-//! Source: sacrebleu 2.5, `metrics/bleu.py`, `metrics/chrf.py`, `tokenizers/tokenizer_13a.py`; K. Papineni 2002, M. Popović 2015.
+//! Source: sacrebleu 2.6, `metrics/bleu.py`, `metrics/chrf.py`, `tokenizers/tokenizer_13a.py`; K. Papineni 2002, M. Popović 2015.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -119,7 +119,7 @@ pub(super) fn bleu(values: &[Value]) -> Result<f64, Message> {
     Ok(brevity * (sum / WORD_ORDER as f64).exp())
 }
 
-/// N-grams of one order in the given text, in the right one, and in both.
+/// N-grams of one order in the given text (none where the right one has none), in the right one, and in both.
 type Shared = [usize; 3];
 
 /// Counts of characters' n-grams without white space, then of words' where `word_order` asks for them.
@@ -134,7 +134,9 @@ fn shared(given: &str, gold: &str, word_order: usize) -> Vec<Shared> {
 
 fn in_both<T: std::hash::Hash + Eq>(given: &HashMap<&[T], usize>, gold: &HashMap<&[T], usize>) -> Shared {
     let both = given.iter().map(|(gram, count)| *count.min(gold.get(gram).unwrap_or(&0))).sum();
-    [given.values().sum(), gold.values().sum(), both]
+    // Where the right text is too short for n-grams of this order, those of the given text do not count either.
+    let all = if gold.is_empty() { 0 } else { given.values().sum() };
+    [all, gold.values().sum(), both]
 }
 
 /// The words of a text, with a punctuation mark at an end as a word of its own.
@@ -222,7 +224,7 @@ mod tests {
         assert!((found - expected).abs() < 1e-9, "{found}, sacrebleu {expected}");
     }
 
-    /// Expected: sacrebleu 2.5 by way of lm-evaluation-harness 0.4.13's `bleu`, `chrf`, `chrfpp`.
+    /// Expected: sacrebleu 2.6 by way of lm-evaluation-harness 0.4.13's `bleu`, `chrf`, `chrfpp`.
     #[test]
     fn translations_are_scored_as_sacrebleu_scores_them() {
         check(bleu, &texts(), 30.118999954443165);
@@ -234,5 +236,32 @@ mod tests {
         check(chrf, &[json!([["abc", "xyz"], "xyw"])], 38.888888888888886);
         check(chrf, &[json!(["a", ""])], 0.0);
         assert!(bleu(&[json!([1, "a"])]).is_err());
+    }
+
+    /// Expected: sacrebleu 2.6 by way of lm-evaluation-harness 0.4.13's `bleu`, `chrf`, `chrfpp`. Right texts too short for n-grams of
+    /// an order stand beside longer ones, are empty, or are several.
+    #[test]
+    fn short_texts_beside_long_ones_are_scored_as_sacrebleu_scores_them() {
+        let table = json!([
+            [[["yes", "absolutely yes"], ["hello there", "hello there"]], 0.0, 94.07324196809705, 94.92557587753937],
+            [[["yes", "absolutely yes"]], 0.0, 49.294117647058826, 62.13364595545136],
+            [[["", "something"], ["hello there", "hello"]], 0.0, 40.69078647589538, 43.23691564081263],
+            [[["hello there", ""], ["a", "a b c d e f g"]], 6.567274736060395, 9.80392156862745, 19.337016574585633],
+            [[["日本語", "日本語 です"], ["Ünïcödé, ja!", "unicode ja"]], 0.0, 15.357142857142856, 16.753585990971313],
+            [
+                [["one", "(one) two, three"], ["two words", "two words"], ["a b", "c d e f"]],
+                10.967283441270773,
+                89.21932838201005,
+                76.44348506928645
+            ],
+            [[[["ab", "abcdefgh"], "abcdef"], [["x y z", "x"], "x y"]], 0.0, 64.91253124755877, 62.73501827883652],
+            [[[["", "no"], "nothing"], [["hello there", "hello"], "hello there"]], 0.0, 97.71754636233952, 94.15480751687649],
+        ]);
+        for row in table.as_array().unwrap() {
+            let values = row[0].as_array().unwrap();
+            for (of, place) in [(bleu as fn(&[Value]) -> Result<f64, Message>, 1), (chrf, 2), (chrf_plus, 3)] {
+                check(of, values, row[place].as_f64().unwrap());
+            }
+        }
     }
 }
