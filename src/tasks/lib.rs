@@ -34,4 +34,4 @@ pub use filters::{Filter, Make as MakeFilter};
 use bitworth_quant::message::Setting;
 
 /// Every setting that a message of this crate may name.
-pub const SETTINGS: &[Setting] = &[answers::ANSWERS, ask::NUM_FEWSHOT, ask::SAMPLES, rows::DATA_MAP];
+pub const SETTINGS: &[Setting] = &[answers::ANSWERS, answers::LIMIT, ask::NUM_FEWSHOT, ask::SAMPLES, rows::DATA_MAP];

@@ -363,7 +363,16 @@ fn bad_input_is_named() {
         &["--tasks", "colours", "--samples", "{\"colours\": [7]}", "--requests-out", "r.jsonl"],
         &["--samples", "7"],
     );
-    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl"], &["document 0", "1 answers came to 2 requests"]);
+    check_error(
+        TASK,
+        &["--tasks", "colours", "--limit", "1", "--answers", "bad.jsonl"],
+        &["document 0", "1 answers came to 2 requests"],
+    );
+    check_error(
+        TASK,
+        &["--tasks", "colours", "--answers", "bad.jsonl"],
+        &["bad.jsonl", "1 of the 2 documents of the task colours", "1 are missing", "--limit or --samples"],
+    );
     check_error(
         TASK,
         &["--tasks", "colours", "--samples", "{\"colour\": [0]}", "--requests-out", "r.jsonl"],
@@ -388,7 +397,7 @@ fn bad_input_is_named() {
     check_error(&(TASK.to_owned() + "process_docs: !function utils.own\n"), &out, &["colours.yaml", "needs a twin of utils.own"]);
     let filter = "filter_list: [{name: strict, filter: [{function: nothing}]}]\n";
     check_error(&(TASK.to_owned() + filter), &out, &["colours.yaml", "strict", "\"nothing\" is unknown"]);
-    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl", "--output-path", "r.jsonl"], &["document 0"]);
+    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl", "--output-path", "r.jsonl"], &["document 1"]);
     let long = "task: colours\ndataset_path: our/colours\ntest_split: test\ndoc_to_text: thing\ndoc_to_target: good\n\
         generation_kwargs: {until: [], max_gen_toks: 1000000}\n";
     check_error(long, &["demo:demo-model", "--tasks", "colours", "--device", "cpu"], &["task colours", "leave no room"]);
