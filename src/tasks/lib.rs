@@ -18,6 +18,7 @@ mod filters;
 mod fnmatch;
 pub mod items;
 pub mod judge;
+mod lacking;
 pub mod llama_perplexity;
 mod metrics;
 mod pipeline;

@@ -351,7 +351,11 @@ fn check_error(task: &str, args: &[&str], expected: &[&str]) {
 fn bad_input_is_named() {
     let out = ["--tasks", "colours", "--requests-out", "r.jsonl"];
     check_error(TASK, &["--tasks", "colour", "--requests-out", "r.jsonl"], &["colour", "colours"]);
-    check_error(&TASK.replace("thing.strip()", "nothing"), &out, &["colours.yaml", "task colours", "document 0", "undefined"]);
+    check_error(
+        &TASK.replace("thing.strip()", "nothing"),
+        &out,
+        &["colours.yaml", "task colours", "document 0", "no column \"nothing\""],
+    );
     check_error(&TASK.replace("{{ thing", "{{ | thing"), &out, &["colours.yaml", "doc_to_text", "syntax error"]);
     check_error(&(TASK.to_owned() + "colour: red\n"), &out, &["colours.yaml", "\"colour\" is unknown"]);
     check_error(&(TASK.to_owned() + "include: ../../x\n"), &out, &["colours.yaml", "leads out of the folder"]);

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{DataRow, Docs, file};
+use crate::lacking;
 
 /// A file that says which local files stand for which data sets: [`DataMap`].
 pub const DATA_MAP: Setting = Setting::new("data_map");
@@ -115,7 +116,8 @@ impl Entry {
                         Err(template) => {
                             let text = template
                                 .render(&scope)
-                                .map_err(|e| Message::from(format!("row {number}: the map's set.{key}: {e}")))?;
+                                .map_err(|e| lacking::describe(&e, template, row))
+                                .map_err(|what| Message::from(format!("row {number}: the map's set.{key}: {what}")))?;
                             python::literal::eval(&text).unwrap_or(Value::String(text))
                         }
                     };
