@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn links_that_lead_out_of_the_folder_are_not_followed() {
         let other = folder(&[("base", "a: 1")]);
-        let dir = folder(&[("t.yaml", "include: link"), ("u.yaml", "include: out/base"), ("v.yaml", "include: in"), ("own", "b: 1")]);
+        let dir =
+            folder(&[("t.yaml", "include: link"), ("u.yaml", "include: out/base"), ("v.yaml", "include: in"), ("own", "b: 1")]);
         let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
         link(&other.path().join("base"), "link");
         link(other.path(), "out");

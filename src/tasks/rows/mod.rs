@@ -1,16 +1,19 @@
 //! Rows of data: from files in JSON, JSON lines, CSV and parquet, as Hugging Face's `datasets` gives them to a task. [`map`] says
 //! which local file stands for which data set, [`data_set`] finds files of data sets by their names, `shape` makes rows of one
-//! file alike. Absent: what tasks make of rows.
+//! file alike, `inferred` gives types to JSON that has none. Absent: what tasks make of rows.
 
 pub mod data_set;
 mod docs;
 pub mod file;
+mod inferred;
 mod integers;
 pub mod map;
 mod named_files;
 mod parquet;
 mod shape;
 mod table;
+mod times;
+mod ujson;
 
 use std::sync::Arc;
 
