@@ -11,7 +11,7 @@
 //! set = { label = "{{ answer | int }}" }   # optional: fields computed of a row, typed as Python would
 //! ```
 
-use bitworth_quant::message::{Message, Setting};
+use bitworth_quant::message::Message;
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::{Error, Result};
@@ -22,9 +22,6 @@ use serde_json::{Map, Value};
 
 use super::{DataRow, Docs, file};
 use crate::lacking;
-
-/// A file that says which local files stand for which data sets: [`DataMap`].
-pub const DATA_MAP: Setting = Setting::new("data_map");
 
 /// A data map.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,16 +17,18 @@ mod ujson;
 
 use std::sync::Arc;
 
-use bitworth_quant::message::Message;
+use bitworth_quant::message::{Message, Setting};
 use bitworth_quant::{Error, Result};
 
 pub use bitworth_eval::kinds::DataRow;
 pub use docs::Docs;
-pub use map::DATA_MAP;
 
 use crate::files::config::TaskConfig;
 use data_set::DataSetFiles;
 use map::DataMap;
+
+/// A file that says which local files stand for which data sets: [`DataMap`].
+pub const DATA_MAP: Setting = Setting::new("data_map");
 
 /// Where rows of data sets come from.
 #[derive(Debug, Default)]
