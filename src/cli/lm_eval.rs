@@ -136,17 +136,12 @@ pub fn run(args: &LmEvalArgs, spec: &TasksSpec, model: Option<&str>, session: &S
         bail!("--answers and --requests-out: give one of them");
     }
     let answers = args.answers.as_deref().map(Answers::read).transpose()?;
-    let mut spec = spec.clone();
-    if let Some(answers) = answers.as_ref().filter(|_| spec.limit == Limit::All) {
-        // Where nothing else is asked for, what was answered says which documents.
-        spec.limit = answers.limit(&Index::read(&args.include_path)?.select(&spec.names)?.tasks)?;
-    }
     let template = match (spec.chat, model) {
         (false, _) => None,
         (true, Some(model)) => Some(ChatTemplate::of(&*models::open(model, session.watch())?, Date::OF_RECORDS)?),
         (true, None) => bail!("--chat: give the model whose chat template is meant"),
     };
-    let harness = Named::find(&spec, Slice::WHOLE, session.watch())?.harness(template)?;
+    let harness = Named::find(spec, Slice::WHOLE, session.watch())?.harness(template)?;
     if harness.built.is_empty() {
         bail!("--tasks: none is a task of lm-evaluation-harness, whose requests and answers these are");
     }
@@ -156,7 +151,7 @@ pub fn run(args: &LmEvalArgs, spec: &TasksSpec, model: Option<&str>, session: &S
         session.note(&format!("--answers: those to the task {name} are left out, as it is not among --tasks"));
     }
     match answers {
-        Some(answers) => judged(args, &spec, &harness, &answers, session),
+        Some(answers) => judged(args, spec, &harness, &answers, session),
         None => requests_out(args.requests_out.as_deref().context("--requests-out")?, &harness.built, session),
     }
 }

@@ -1,20 +1,20 @@
 //! Recorded answers: a file of JSON lines `{"task", "doc_id", "answers"}`, as a model gave them: for each request one, or where a
 //! task repeats its requests a list of as many. Absent: what they mean ([`crate::judge`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use bitworth_eval::job::Limit;
-use bitworth_quant::message::Setting;
+use bitworth_quant::message::{Message, Setting};
 use bitworth_quant::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::ask::Built;
-use crate::files::index::Chosen;
+use crate::ask::{Built, SAMPLES};
 
 /// A file of recorded answers.
 pub const ANSWERS: Setting = Setting::new("answers");
+/// How many documents.
+pub const LIMIT: Setting = Setting::new("limit");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,22 +53,10 @@ impl Answers {
     }
 
     /// The documents of a task that there are answers to, in order.
-    pub fn documents(&self, task: &str) -> Vec<usize> {
+    fn documents(&self, task: &str) -> Vec<usize> {
         let mut numbers: Vec<usize> = self.known.keys().filter(|(own, _)| own == task).map(|(_, number)| *number).collect();
         numbers.sort_unstable();
         numbers
-    }
-
-    /// The documents of these tasks that there are answers to.
-    ///
-    /// # Errors
-    /// A task without an answer.
-    pub fn limit(&self, tasks: &[Chosen]) -> Result<Limit> {
-        let one = |task: &Chosen| match self.documents(&task.name) {
-            none if none.is_empty() => Err(Error::file(&self.path, format!("has no answers to the task {}", task.name))),
-            documents => Ok((task.name.clone(), documents)),
-        };
-        Ok(Limit::Samples(tasks.iter().map(one).collect::<Result<_>>()?))
     }
 
     /// The tasks that there are answers to, by name.
@@ -76,24 +64,47 @@ impl Answers {
         self.known.keys().map(|(task, _)| task.as_str()).collect()
     }
 
-    /// The answers to all documents of a task that was asked.
+    /// The answers to the documents of a task that are asked.
     ///
     /// # Errors
-    /// A document without answers.
+    /// Documents without answers, as a file that was cut off has them; answers to documents that are not asked.
     pub fn of(&self, built: &Built) -> Result<Vec<Vec<Value>>> {
-        let task = &built.definition.config.task;
-        let one = |doc_id: usize| {
-            let own = self.known.get(&(task.clone(), doc_id));
-            own.cloned().ok_or_else(|| Error::file(&self.path, format!("has no answers to document {doc_id} of the task {task}")))
+        let asked: Vec<usize> = built.asked.iter().map(|asked| asked.doc_id).collect();
+        self.exactly(&built.definition.config.task, &asked)
+    }
+
+    /// The answers to these documents, which must be all that there are to the task.
+    fn exactly(&self, task: &str, asked: &[usize]) -> Result<Vec<Vec<Value>>> {
+        let found = asked.iter().map(|doc_id| self.known.get(&(task.to_owned(), *doc_id)).ok_or(*doc_id));
+        let missing: Vec<usize> = found.clone().filter_map(std::result::Result::err).collect();
+        let answered = self.documents(task);
+        let wanted: HashSet<&usize> = asked.iter().collect();
+        let others: Vec<&usize> = answered.iter().filter(|doc_id| !wanted.contains(doc_id)).collect();
+        let what = match (missing.first(), others.first()) {
+            (None, None) => return Ok(found.flatten().cloned().collect()),
+            (Some(_), _) if answered.is_empty() => {
+                return Err(Error::file(&self.path, format!("has no answers to the task {task}, of {} documents", asked.len())));
+            }
+            (Some(first), _) => format!(
+                "has answers to {} of the {} documents of the task {task} that are asked; {} are missing, the first is document \
+                 {first}",
+                asked.len() - missing.len(),
+                asked.len(),
+                missing.len()
+            ),
+            (None, Some(first)) => format!(
+                "has answers to {} documents of the task {task} that are not asked; the first is document {first}",
+                others.len()
+            ),
         };
-        built.asked.iter().map(|asked| one(asked.doc_id)).collect()
+        let remedy = Message::from(format!("{what}; where the requests were of a part, give the same "));
+        Err(Error::file(&self.path, remedy.then(LIMIT).then(" or ").then(SAMPLES)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::source::TaskSource;
 
     fn read(text: &str) -> Result<Answers, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -102,14 +113,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_answered_says_which_documents_are_meant() {
-        let line = |id: usize| format!("{{\"task\": \"t\", \"doc_id\": {id}, \"answers\": []}}\n");
+    fn answers_are_to_exactly_what_is_asked() {
+        let line = |id: usize| format!("{{\"task\": \"t\", \"doc_id\": {id}, \"answers\": [{id}]}}\n");
         let answers = read(&(line(3) + &line(1))).unwrap();
-        let task =
-            |name: &str| Chosen { name: name.to_owned(), source: TaskSource { path: "x.yaml".into(), entries: Vec::new() } };
-        let limit = answers.limit(&[task("t")]).unwrap();
-        assert_eq!(limit, Limit::Samples([("t".to_owned(), vec![1, 3])].into()));
-        assert!(answers.limit(&[task("t"), task("u")]).unwrap_err().to_string().contains("has no answers to the task u"));
+        assert_eq!(answers.exactly("t", &[1, 3]).unwrap(), [[1], [3]]);
+        let error = |task: &str, asked: &[usize]| answers.exactly(task, asked).unwrap_err().to_string();
+        let cut = error("t", &[0, 1, 2, 3, 4, 5]);
+        assert!(cut.contains("has answers to 2 of the 6 documents of the task t that are asked; 4 are missing"), "{cut}");
+        assert!(cut.contains("document 0; ") && cut.ends_with("give the same limit or samples"), "{cut}");
+        let more = error("t", &[1]);
+        assert!(more.contains("1 documents of the task t that are not asked; the first is document 3"), "{more}");
+        assert!(error("u", &[0, 1]).contains("has no answers to the task u, of 2 documents"));
     }
 
     #[test]

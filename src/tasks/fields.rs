@@ -9,6 +9,7 @@ use bitworth_text::template::{Scope, Template, TemplateError};
 use serde_json::Value;
 
 use crate::files::config::Field;
+use crate::lacking;
 use crate::rows::DataRow;
 use crate::short::short;
 use crate::twins::{self, MakeField, NoTwin, Twin};
@@ -79,7 +80,7 @@ impl Text {
     /// A template that does not compile, or fails on the document.
     pub fn render(&self, doc: &Doc) -> Result<String, Message> {
         match &self.template {
-            Ok(Some(template)) => template.render(doc.scope()).map_err(|e| Message::from(e.to_string())),
+            Ok(Some(template)) => template.render(doc.scope()).map_err(|e| lacking::describe(&e, template, doc.row).into()),
             // As jinja2 has it, newlines are of one kind.
             Ok(None) => Ok(self.source.replace("\r\n", "\n").replace('\r', "\n")),
             Err(e) => Err(e.to_string().into()),
@@ -92,7 +93,8 @@ impl Text {
             return Ok(None);
         }
         let value = doc.row.get(&self.source).cloned();
-        value.map(Some).ok_or_else(|| Message::from(format!("the column {:?} is missing", self.source)))
+        let missing = || format!("the row has no column {:?}; it has {}", self.source, lacking::columns(doc.row));
+        value.map(Some).ok_or_else(|| missing().into())
     }
 
     /// The field of this name, or the text of the template: `resolve_field`.
@@ -227,7 +229,7 @@ mod tests {
         assert_eq!(maker(json!("{{c.text}}")).choices(&doc, &columns), Ok(vec![json!("x"), json!("it's")]));
         assert_eq!(maker(json!(["a"])).choices(&doc, &columns), Ok(vec![json!("a")]));
         assert!(maker(json!("{{q}}")).choices(&doc, &columns).unwrap_err().to_string().contains("must be a list"));
-        assert!(maker(json!("{{zzz}}")).answer(&doc, &columns, false).unwrap_err().to_string().contains("undefined"));
+        assert!(maker(json!("{{zzz}}")).answer(&doc, &columns, false).unwrap_err().to_string().contains("no column \"zzz\""));
         assert!(maker(json!("{{q")).error().is_some());
     }
 }

@@ -18,6 +18,7 @@ mod filters;
 mod fnmatch;
 pub mod items;
 pub mod judge;
+mod lacking;
 pub mod llama_perplexity;
 mod metrics;
 mod pipeline;
@@ -34,4 +35,5 @@ pub use filters::{Filter, Make as MakeFilter};
 use bitworth_quant::message::Setting;
 
 /// Every setting that a message of this crate may name.
-pub const SETTINGS: &[Setting] = &[answers::ANSWERS, ask::NUM_FEWSHOT, ask::SAMPLES, files::index::TASKS, rows::DATA_MAP];
+pub const SETTINGS: &[Setting] =
+    &[answers::ANSWERS, answers::LIMIT, ask::NUM_FEWSHOT, ask::SAMPLES, files::index::TASKS, rows::DATA_MAP];

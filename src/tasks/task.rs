@@ -174,7 +174,9 @@ impl Refusals {
         match e {
             NoTwin::Missing(name) if !self.missing.contains(&name) => self.missing.push(name),
             NoTwin::Missing(_) => {}
-            other @ (NoTwin::Changed { .. } | NoTwin::Unread { .. }) => self.python = Some(other.to_string()),
+            other @ (NoTwin::Changed { .. } | NoTwin::Outside { .. } | NoTwin::Unread { .. }) => {
+                self.python = Some(other.to_string())
+            }
         }
     }
 

@@ -355,7 +355,11 @@ fn check_error(task: &str, args: &[&str], expected: &[&str]) {
 fn bad_input_is_named() {
     let out = ["--tasks", "colours", "--requests-out", "r.jsonl"];
     check_error(TASK, &["--tasks", "colour", "--requests-out", "r.jsonl"], &["colour", "colours"]);
-    check_error(&TASK.replace("thing.strip()", "nothing"), &out, &["colours.yaml", "task colours", "document 0", "undefined"]);
+    check_error(
+        &TASK.replace("thing.strip()", "nothing"),
+        &out,
+        &["colours.yaml", "task colours", "document 0", "no column \"nothing\""],
+    );
     check_error(&TASK.replace("{{ thing", "{{ | thing"), &out, &["colours.yaml", "doc_to_text", "syntax error"]);
     check_error(&(TASK.to_owned() + "colour: red\n"), &out, &["colours.yaml", "\"colour\" is unknown"]);
     check_error(&(TASK.to_owned() + "include: ../../x\n"), &out, &["colours.yaml", "leads out of the folder"]);
@@ -367,7 +371,16 @@ fn bad_input_is_named() {
         &["--tasks", "colours", "--samples", "{\"colours\": [7]}", "--requests-out", "r.jsonl"],
         &["--samples", "7"],
     );
-    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl"], &["document 0", "it has 2 requests and 1 answer"]);
+    check_error(
+        TASK,
+        &["--tasks", "colours", "--limit", "1", "--answers", "bad.jsonl"],
+        &["document 0", "it has 2 requests and 1 answer"],
+    );
+    check_error(
+        TASK,
+        &["--tasks", "colours", "--answers", "bad.jsonl"],
+        &["bad.jsonl", "1 of the 2 documents of the task colours", "1 are missing", "--limit or --samples"],
+    );
     check_error(
         TASK,
         &["--tasks", "colours", "--samples", "{\"colour\": [0]}", "--requests-out", "r.jsonl"],
@@ -397,7 +410,7 @@ fn bad_input_is_named() {
     check_error(&(TASK.to_owned() + "process_docs: !function utils.own\n"), &out, &["colours.yaml", "needs a twin of utils.own"]);
     let filter = "filter_list: [{name: strict, filter: [{function: nothing}]}]\n";
     check_error(&(TASK.to_owned() + filter), &out, &["colours.yaml", "strict", "\"nothing\" is unknown"]);
-    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl", "--output-path", "r.jsonl"], &["document 0"]);
+    check_error(TASK, &["--tasks", "colours", "--answers", "bad.jsonl", "--output-path", "r.jsonl"], &["document 1"]);
     let long = "task: colours\ndataset_path: our/colours\ntest_split: test\ndoc_to_text: thing\ndoc_to_target: good\n\
         generation_kwargs: {until: [], max_gen_toks: 1000000}\n";
     check_error(long, &["demo:demo-model", "--tasks", "colours", "--device", "cpu"], &["task colours", "leave no room"]);

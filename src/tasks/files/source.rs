@@ -69,7 +69,7 @@ impl Sources {
         let mut entries = Entries::new();
         for include in includes {
             let target = normal(&path.parent().unwrap_or(Path::new("")).join(&include));
-            if Path::new(&include).is_absolute() || !target.starts_with(&self.root) {
+            if Path::new(&include).is_absolute() || !is_inside(&self.root, &target) {
                 let root = self.root.display();
                 return Err(Error::file(path, format!("includes {include:?}, which leads out of the folder {root}; refused")));
             }
@@ -131,8 +131,10 @@ pub fn merge(entries: &mut Entries, more: Entries) {
     }
 }
 
-/// A path without `.` and `..`, from the root of the file system; links are not followed.
+/// A path without `.` and `..`, from the root of the file system; links are not followed. An empty path is the current folder: it
+/// is the parent of a bare file name.
 pub fn normal(path: &Path) -> PathBuf {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut made = PathBuf::new();
     for part in path.components() {
@@ -145,6 +147,17 @@ pub fn normal(path: &Path) -> PathBuf {
         }
     }
     made
+}
+
+/// Whether a file that a task file names lies in the folder or below it, by its path and with all links followed. What is not
+/// there cannot be read either, so that its path says enough.
+pub(crate) fn is_inside(folder: &Path, path: &Path) -> bool {
+    let (folder, path) = (normal(folder), normal(path));
+    let by_links = || match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(folder),
+        _ => true,
+    };
+    path.starts_with(&folder) && by_links()
 }
 
 #[cfg(test)]
@@ -180,6 +193,38 @@ mod tests {
             _ => unreachable!(),
         };
         assert_eq!((folder_of("f"), folder_of("f2")), (dir.path().to_owned(), dir.path().join("deep")));
+    }
+
+    #[test]
+    fn an_empty_folder_is_the_current_one() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(normal(Path::new("")), normal(&here));
+        // What a task file that is named without a folder has as one.
+        let sources = Sources::new(Path::new("bare.yaml").parent().unwrap());
+        assert_eq!(sources.root(), normal(&here));
+        assert!(is_inside(Path::new(""), Path::new("x/../bare.yaml")) && !is_inside(Path::new(""), Path::new("../bare.yaml")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_out_of_the_folder_are_not_followed() {
+        let other = folder(&[("base", "a: 1")]);
+        let dir =
+            folder(&[("t.yaml", "include: link"), ("u.yaml", "include: out/base"), ("v.yaml", "include: in"), ("own", "b: 1")]);
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
+        link(&other.path().join("base"), "link");
+        link(other.path(), "out");
+        link(&dir.path().join("own"), "in");
+        for name in ["t.yaml", "u.yaml"] {
+            assert!(load(&dir, name).unwrap_err().contains("leads out of the folder /"), "{name}");
+        }
+        assert_eq!(load(&dir, "v.yaml").unwrap().len(), 1);
+        // The folder may be reached over a link itself.
+        let around = folder(&[]);
+        std::os::unix::fs::symlink(dir.path(), around.path().join("tasks")).unwrap();
+        let root = around.path().join("tasks");
+        assert_eq!(Sources::new(&root).load(&root.join("v.yaml")).unwrap().len(), 1);
+        assert!(Sources::new(&root).load(&root.join("t.yaml")).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use bitworth_quant::{Error, Result, kind};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
+use super::inferred::{self, Source};
 use super::integers::{self, Layout};
 use super::{DataRow, parquet, table};
 
@@ -29,14 +30,33 @@ pub(super) enum Kind {
     Table(u8),
 }
 
+/// What is made of values of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Json {
+    /// They are what the file says: it stands for a data set that has its types.
+    Plain,
+    /// What `datasets` makes of a file of which nothing says the types.
+    Inferred,
+    /// What it makes of one where the data set says them.
+    Typed,
+}
+
 /// The rows of a file `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`, all but the last maybe with `.gz` behind it. `field` is
 /// the key of a JSON object that holds the list.
 ///
 /// # Errors
 /// A file of another kind, too large, or broken: named with the row.
 pub fn read(path: &Path, field: Option<&str>) -> Result<Vec<DataRow>> {
+    read_as(path, kind_of(path)?, field, Json::Plain)
+}
+
+/// The kind that a file's name says.
+///
+/// # Errors
+/// It says none.
+pub(super) fn kind_of(path: &Path) -> Result<Kind> {
     let plain = if is_compressed(path) { path.with_extension("") } else { path.to_owned() };
-    let kind = match extension(&plain).as_str() {
+    Ok(match extension(&plain).as_str() {
         "parquet" => Kind::Parquet,
         "csv" => Kind::Table(b','),
         "tsv" => Kind::Table(b'\t'),
@@ -47,15 +67,14 @@ pub fn read(path: &Path, field: Option<&str>) -> Result<Vec<DataRow>> {
                 format!("rows are read from .jsonl, .json, .csv, .tsv and .parquet, not from .{other}"),
             ));
         }
-    };
-    read_as(path, kind, field)
+    })
 }
 
 /// The rows of a file of that kind.
 ///
 /// # Errors
 /// As [`read`].
-pub(super) fn read_as(path: &Path, kind: Kind, field: Option<&str>) -> Result<Vec<DataRow>> {
+pub(super) fn read_as(path: &Path, kind: Kind, field: Option<&str>, json: Json) -> Result<Vec<DataRow>> {
     let length = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
     if length > MAX_BYTES {
         return Err(Error::file(path, format!("has {length} bytes; files of rows of at most {MAX_BYTES} are supported")));
@@ -68,7 +87,7 @@ pub(super) fn read_as(path: &Path, kind: Kind, field: Option<&str>) -> Result<Ve
     match kind {
         Kind::Parquet => parquet::read(path),
         Kind::Table(separator) => table::read(path, open(path)?, separator),
-        Kind::Json => json(path, field),
+        Kind::Json => read_json(path, field, json),
     }
 }
 
@@ -107,7 +126,7 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// A list of objects, an object with such a list, or an object a line.
-fn json(path: &Path, field: Option<&str>) -> Result<Vec<DataRow>> {
+fn read_json(path: &Path, field: Option<&str>, json: Json) -> Result<Vec<DataRow>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     let text = kind::utf8(bytes).map_err(|what| Error::file(path, what))?;
@@ -118,8 +137,14 @@ fn json(path: &Path, field: Option<&str>) -> Result<Vec<DataRow>> {
         None => Layout::Lines,
     };
     let rows = json_rows(path, &text, layout)?;
-    check_integers(path, &text, layout, &rows)?;
-    Ok(rows)
+    let has_long = check_integers(path, &text, layout, &rows)?;
+    if json == Json::Plain {
+        return Ok(rows);
+    }
+    let source = Source { text: &text, layout, has_long, is_typed: json == Json::Typed };
+    let inferred = inferred::infer(rows, source).map_err(|what| Error::file(path, what))?;
+    inferred.notes.iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
+    Ok(inferred.rows)
 }
 
 fn json_rows(path: &Path, text: &str, layout: Layout<'_>) -> Result<Vec<DataRow>> {
@@ -145,8 +170,11 @@ fn json_rows(path: &Path, text: &str, layout: Layout<'_>) -> Result<Vec<DataRow>
 
 /// Integers that 64 bits do not hold are floats in `rows`. Where a file has an object a line and the column has numbers alone,
 /// `datasets` makes floats of them, too; that is said. Elsewhere it refuses them, or keeps all digits, which `Value` cannot.
-fn check_integers(path: &Path, text: &str, layout: Layout<'_>, rows: &[DataRow]) -> Result<()> {
-    for (column, long) in integers::long(text, layout) {
+/// Whether there are any.
+fn check_integers(path: &Path, text: &str, layout: Layout<'_>, rows: &[DataRow]) -> Result<bool> {
+    let found = integers::long(text, layout);
+    let has_long = !found.is_empty();
+    for (column, long) in found {
         let is_number = |row: &DataRow| matches!(row.get(&column), None | Some(Value::Null | Value::Number(_)));
         if layout != Layout::Lines || !rows.iter().all(is_number) {
             return Err(Error::file(path, long.place(&column) + ", which is not supported here"));
@@ -154,7 +182,7 @@ fn check_integers(path: &Path, text: &str, layout: Layout<'_>, rows: &[DataRow])
         let place = long.place(&column);
         tracing::warn!("{}: {place}; the column becomes floats, as in Hugging Face's datasets", path.display());
     }
-    Ok(())
+    Ok(has_long)
 }
 
 fn objects(path: &Path, list: Value) -> Result<Vec<DataRow>> {
@@ -186,6 +214,22 @@ mod tests {
         assert_eq!(read_text("x.jsonl", "{\"a\": 1}\n\n{\"a\": [null]}\n", None).unwrap(), rows);
         assert_eq!(read_text("x.json", "[{\"a\": 1}, {\"a\": [null]}]", None).unwrap(), rows);
         assert_eq!(read_text("x.json", "{\"v\": 0, \"rows\": [{\"a\": 1}, {\"a\": [null]}]}", Some("rows")).unwrap(), rows);
+    }
+
+    /// Expected: `datasets.load_dataset("json", ...)` of datasets 5.2.
+    #[test]
+    fn only_files_without_types_get_those_that_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.jsonl");
+        std::fs::write(&path, "{\"d\": \"2020-01-02\", \"o\": {\"a\": 1}}\n{\"o\": {\"b\": 1}}\n").unwrap();
+        let read = |json: Json| {
+            let rows = read_as(&path, Kind::Json, None, json).unwrap();
+            rows.into_iter().map(|row| Value::Object(row).to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(read(Json::Plain), [r#"{"d":"2020-01-02","o":{"a":1}}"#, r#"{"o":{"b":1}}"#]);
+        assert_eq!(read(Json::Inferred), [r#"{"d":"2020-01-02 00:00:00","o":{"a":1}}"#, r#"{"d":null,"o":{"b":1}}"#]);
+        let typed = [r#"{"d":"2020-01-02 00:00:00","o":{"a":1,"b":null}}"#, r#"{"d":null,"o":{"a":null,"b":1}}"#];
+        assert_eq!(read(Json::Typed), typed);
     }
 
     /// Python writes floats so that they are read as the same ones; hashes of documents need that.

@@ -11,7 +11,7 @@
 //! set = { label = "{{ answer | int }}" }   # optional: fields computed of a row, typed as Python would
 //! ```
 
-use bitworth_quant::message::{Message, Setting};
+use bitworth_quant::message::Message;
 use std::path::{Path, PathBuf};
 
 use bitworth_quant::{Error, Result};
@@ -21,9 +21,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{DataRow, Docs, file};
-
-/// A file that says which local files stand for which data sets: [`DataMap`].
-pub const DATA_MAP: Setting = Setting::new("data_map");
+use crate::lacking;
 
 /// A data map.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +113,8 @@ impl Entry {
                         Err(template) => {
                             let text = template
                                 .render(&scope)
-                                .map_err(|e| Message::from(format!("row {number}: the map's set.{key}: {e}")))?;
+                                .map_err(|e| lacking::describe(&e, template, row))
+                                .map_err(|what| Message::from(format!("row {number}: the map's set.{key}: {what}")))?;
                             python::literal::eval(&text).unwrap_or(Value::String(text))
                         }
                     };

@@ -1,29 +1,34 @@
 //! Rows of data: from files in JSON, JSON lines, CSV and parquet, as Hugging Face's `datasets` gives them to a task. [`map`] says
 //! which local file stands for which data set, [`data_set`] finds files of data sets by their names, `shape` makes rows of one
-//! file alike. Absent: what tasks make of rows.
+//! file alike, `inferred` gives types to JSON that has none. Absent: what tasks make of rows.
 
 pub mod data_set;
 mod docs;
 pub mod file;
+mod inferred;
 mod integers;
 pub mod map;
 mod named_files;
 mod parquet;
 mod shape;
 mod table;
+mod times;
+mod ujson;
 
 use std::sync::Arc;
 
-use bitworth_quant::message::Message;
+use bitworth_quant::message::{Message, Setting};
 use bitworth_quant::{Error, Result};
 
 pub use bitworth_eval::kinds::DataRow;
 pub use docs::Docs;
-pub use map::DATA_MAP;
 
 use crate::files::config::TaskConfig;
 use data_set::DataSetFiles;
 use map::DataMap;
+
+/// A file that says which local files stand for which data sets: [`DataMap`].
+pub const DATA_MAP: Setting = Setting::new("data_map");
 
 /// Where rows of data sets come from.
 #[derive(Debug, Default)]

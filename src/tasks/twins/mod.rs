@@ -27,6 +27,7 @@ use sha2::{Digest, Sha256};
 
 pub use module::Module;
 
+use crate::files::source::is_inside;
 use crate::files::yaml::Function;
 use crate::filters::Make;
 use crate::metrics::classes;
@@ -318,6 +319,14 @@ pub enum NoTwin {
         /// Its hash.
         hash: String,
     },
+    /// The module is a link out of the task file's folder.
+    #[error("the module {} of the Python function {name} leads out of the task file's folder; refused", path.display())]
+    Outside {
+        /// The function.
+        name: String,
+        /// The module.
+        path: PathBuf,
+    },
     /// The twin takes texts of the module, which cannot be read.
     #[error("the Python function {name} has a twin here, which takes its texts from its module: {what}")]
     Unread {
@@ -353,6 +362,10 @@ fn path(function: &Function) -> PathBuf {
 /// There is none, or the function's module is not the one that it was written after.
 pub fn find(function: &Function) -> Result<(Twin, String), NoTwin> {
     let path = path(function);
+    let outside = |path: PathBuf| NoTwin::Outside { name: function.name.clone(), path };
+    if !is_inside(&function.folder, &path) {
+        return Err(outside(path));
+    }
     let folders: Vec<&str> = function.folder.iter().filter_map(|part| part.to_str()).collect();
     let by_name = TWINS.iter().filter_map(|entry| {
         let (folder, name) = entry.key.rsplit_once('/')?;
@@ -367,6 +380,9 @@ pub fn find(function: &Function) -> Result<(Twin, String), NoTwin> {
     let mut changed = false;
     for (entry, folder, star) in by_name {
         if entry.sha256.contains(&hash.as_str()) {
+            if let Some(path) = outside_beside(&path, entry.beside) {
+                return Err(outside(path));
+            }
             return match changed_beside(&path, entry.beside) {
                 Some((path, hash)) => Err(NoTwin::Changed { name: function.name.clone(), path, hash }),
                 None => Ok((entry.twin, star)),
@@ -387,6 +403,12 @@ fn changed_beside(path: &std::path::Path, beside: Beside) -> Option<(PathBuf, St
         let hash = hash(&path)?;
         (!known.contains(&hash.as_str())).then_some((path, hash))
     })
+}
+
+/// The first module beside another that is a link out of the folder where it should lie.
+fn outside_beside(path: &std::path::Path, beside: Beside) -> Option<PathBuf> {
+    let module = |name: &str| path.with_file_name(format!("{name}.py"));
+    beside.iter().map(|(name, _)| module(name)).find(|path| path.parent().is_some_and(|folder| !is_inside(folder, path)))
 }
 
 /// What `*` of a pattern stands for in a text that fits.
@@ -472,6 +494,20 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         std::fs::write(other.path().join("a.py"), "x = 1").unwrap();
         assert_eq!(changed_beside(&other.path().join("utils.py"), BESIDE).unwrap().0, other.path().join("a.py"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn modules_that_are_links_out_of_the_folder_are_refused() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(other.path().join("utils.py"), "").unwrap();
+        std::os::unix::fs::symlink(other.path().join("utils.py"), dir.path().join("utils.py")).unwrap();
+        let error = find(&function(dir.path(), "utils.process_docs")).err().unwrap();
+        assert!(matches!(&error, NoTwin::Outside { .. }) && error.to_string().contains("utils.py"), "{error}");
+        assert!(outside_beside(&dir.path().join("a.py"), &[("utils", &[])]).is_some());
+        assert!(outside_beside(&other.path().join("a.py"), &[("utils", &[])]).is_none());
+        // What is no name of a module beside the file has an absolute path.
+        assert!(matches!(find(&function(dir.path(), "..utils.f")), Err(NoTwin::Outside { .. })));
     }
 
     /// What lm-evaluation-harness 0.4.13 made of made-up documents and answers, one JSON object a line.

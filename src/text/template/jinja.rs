@@ -97,6 +97,14 @@ impl Compiled {
         Ok(Self { source, environment })
     }
 
+    pub(super) fn names(&self) -> Vec<String> {
+        let found = self.environment.get_template(NAME).map(|template| template.undeclared_variables(false)).unwrap_or_default();
+        let is_global = |name: &String| self.environment.globals().any(|(known, _)| known == name);
+        let mut names: Vec<String> = found.into_iter().filter(|name| !is_global(name)).collect();
+        names.sort_unstable();
+        names
+    }
+
     pub(super) fn render(&self, scope: &Scope) -> Result<String, TemplateError> {
         let rendered = self.environment.get_template(NAME).and_then(|template| template.render(&scope.0));
         rendered.map_err(|e| TemplateError(describe(&self.source, &e)))

@@ -66,6 +66,11 @@ impl Template {
         jinja::Compiled::new(source).map(Self)
     }
 
+    /// The names that the template takes of a document, in order of the alphabet; those that it may do without are among them.
+    pub fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
     /// The text for one document. Bounded in steps; call it inside of [`watched`], which bounds the rest.
     ///
     /// # Errors

@@ -65,6 +65,13 @@ fn what_a_document_lacks_is_an_error_with_its_line() {
 }
 
 #[test]
+fn a_template_says_what_it_takes_of_a_document() {
+    let source =
+        "{% set x = b %}{% for c in cs %}{{ c.d ~ x ~ loop.index }}{% endfor %}{{ range(a) }}{% if z is defined %}{% endif %}";
+    assert_eq!(Template::new(source).unwrap().names(), ["a", "b", "cs", "z"]);
+}
+
+#[test]
 fn work_is_bounded() {
     let loops = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
     check_error(loops, "reasonable time");

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use bitworth_quant::message::Message;
 use serde_json::{Map, Value};
 
-use super::file::{self, Kind, MAX_BYTES};
+use super::file::{self, Json, Kind, MAX_BYTES};
 use super::{DataRow, Docs};
 use crate::files::config::TaskConfig;
 use card::{Card, Config, DEFAULT, unknown_config, unknown_split};
@@ -163,6 +163,19 @@ pub(super) fn at_address(source: Option<&dyn DataSetFiles>, address: &str) -> Op
         repository.fetch(&paths).map_err(of_set)
     };
     Some(files())
+}
+
+/// Whether a path is a pattern.
+pub(super) fn is_pattern(path: &str) -> bool {
+    pattern::is_magic(path)
+}
+
+/// The files that a pattern means, of those in a task file's folder, in order.
+///
+/// # Errors
+/// A pattern that leads out of the folder.
+pub(super) fn matching<'a>(files: &[&'a str], pattern: &str) -> Result<Vec<&'a str>, Message> {
+    pattern::resolve(files, &[pattern.to_owned()], "")
 }
 
 impl Options {
@@ -374,16 +387,17 @@ impl<'a> Repository<'a> {
         once.sort_unstable();
         once.dedup();
         let places = self.fetch(&once)?;
-        let mut rows: Vec<DataRow> = Vec::new();
+        let json = if found.features.is_some() { Json::Typed } else { Json::Inferred };
+        let mut files: Vec<Vec<DataRow>> = Vec::new();
         for path in &paths {
             let place = once.binary_search(path).ok().and_then(|at| places.get(at));
             let place = place.ok_or_else(|| Message::from(format!("the file {path} was not fetched")))?;
-            let more = file::read_as(place, found.kind, found.field.as_deref()).map_err(|e| e.message())?;
-            rows.extend(match &found.features {
+            let more = file::read_as(place, found.kind, found.field.as_deref(), json).map_err(|e| e.message())?;
+            files.push(match &found.features {
                 Some(features) => features.cast(more).map_err(|what| Message::from(format!("{path}: ")).then(what))?,
                 None => more,
             });
         }
-        Ok(Docs::new(rows))
+        Ok(Docs::of_files(files))
     }
 }
