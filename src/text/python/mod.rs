@@ -1,9 +1,11 @@
 //! What Python makes of values: `str`, `repr`, `json.dumps`, white space, and in [`literal`] and [`re`] its literals and regular
-//! expressions. lm-evaluation-harness builds prompts and hashes with them, so that every character counts. Values are JSON's;
-//! tuples are lists. Absent: anything that runs Python.
+//! expressions, in `format.rs` numbers in a width. lm-evaluation-harness builds prompts and hashes with them, so that every
+//! character counts. Values are JSON's; tuples are lists. Absent: anything that runs Python.
 //!
 //! Sources: CPython's `Objects/unicodeobject.c` (`repr`, white space), `Python/pystrtod.c` (floats), `Lib/json/encoder.py`.
 
+#[cfg(feature = "chat")]
+pub(crate) mod format;
 pub mod literal;
 pub mod re;
 
@@ -34,6 +36,31 @@ pub fn rstrip(text: &str) -> &str {
 /// `text.lstrip()`.
 pub fn lstrip(text: &str) -> &str {
     text.trim_start_matches(is_space)
+}
+
+/// `text.center(width, fill)`: of an odd number of blanks, the one too many stands behind, unless the width is odd.
+pub fn center(text: &str, width: usize, fill: char) -> String {
+    let missing = width.saturating_sub(text.chars().count());
+    let before = missing / 2 + (missing & width & 1);
+    let fill = |n: usize| fill.to_string().repeat(n);
+    fill(before) + text + &fill(missing - before)
+}
+
+/// `text.splitlines(ends)`; with `ends` lines keep what ends them.
+pub fn lines(text: &str, ends: bool) -> Vec<&str> {
+    let is_end =
+        |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let (mut lines, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find(is_end) {
+        let end = &rest[at..];
+        let length = if end.starts_with("\r\n") { 2 } else { end.chars().next().map_or(1, char::len_utf8) };
+        lines.push(&rest[..if ends { at + length } else { at }]);
+        rest = &end[length..];
+    }
+    if !rest.is_empty() {
+        lines.push(rest);
+    }
+    lines
 }
 
 /// `text.capitalize()`: the first character in title case, all others in lower case.

@@ -167,16 +167,41 @@ fn replacement_template(replacement: &str) -> String {
     made
 }
 
+/// The flags that hold at a place of a pattern, as far as both read them otherwise.
+#[derive(Debug, Clone, Copy)]
+struct Mode {
+    /// `\w`, `\s`, `\d` and cases are ASCII's.
+    ascii: bool,
+    ignore_case: bool,
+}
+
+impl Mode {
+    fn word(self) -> &'static str {
+        if self.ascii { "a-zA-Z0-9_" } else { WORD }
+    }
+
+    fn space(self) -> &'static str {
+        if self.ascii { r"\x09-\x0d\x20" } else { SPACE }
+    }
+
+    fn digit(self) -> &'static str {
+        if self.ascii { "0-9" } else { r"\d" }
+    }
+}
+
 /// A pattern of Python's in fancy-regex's syntax.
 fn rewrite(pattern: &str) -> String {
     let chars: Vec<char> = pattern.chars().collect();
     let flags = inline_flags(&chars);
+    let mut mode = Mode { ascii: flags.contains(&'a'), ignore_case: flags.contains(&'i') };
+    // The flags around the groups that are open.
+    let mut around: Vec<Mode> = Vec::new();
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut at = 0;
     while at < chars.len() {
         at = match chars[at] {
-            '\\' => escaped(&chars, at + 1, false, &mut out),
-            '[' => class(&chars, at + 1, &mut out),
+            '\\' => escaped(&chars, at + 1, false, mode, &mut out),
+            '[' => class(&chars, at + 1, mode, &mut out),
             '$' if !flags.contains(&'m') => {
                 out.push_str(r"(?=\n?\z)");
                 at + 1
@@ -184,19 +209,51 @@ fn rewrite(pattern: &str) -> String {
             '(' if chars[at..].starts_with(&['(', '?', '#']) => {
                 chars[at..].iter().position(|c| *c == ')').map_or(chars.len(), |n| at + n + 1)
             }
-            '(' if chars[at..].starts_with(&['(', '?']) => flag_group(&chars, at, &mut out),
+            '(' if chars[at..].starts_with(&['(', '?']) => {
+                let before = mode;
+                let (end, opens) = flag_group(&chars, at, &mut mode, &mut out);
+                if opens {
+                    around.push(before);
+                }
+                end
+            }
+            '(' => {
+                around.push(mode);
+                out.push('(');
+                at + 1
+            }
+            ')' => {
+                mode = around.pop().unwrap_or(mode);
+                out.push(')');
+                at + 1
+            }
             '{' => braces(&chars, at, &mut out),
             c @ ('}' | ']') => {
                 out.extend(['\\', c]);
                 at + 1
             }
             c => {
-                out.push(c);
+                cased(c, mode, &mut out);
                 at + 1
             }
         };
     }
     out
+}
+
+/// The letters that Python takes for one where case is ignored, and Unicode's simple folding does not.
+const DOTS: &str = "iI\u{130}\u{131}";
+
+/// A character outside of classes that stands for itself: where case is ignored, Python knows other pairs.
+fn cased(c: char, mode: Mode, out: &mut String) {
+    let written = match (mode.ignore_case, mode.ascii, c) {
+        (true, false, c) if DOTS.contains(c) => write!(out, "[{DOTS}]"),
+        (true, true, 'k' | 'K') => write!(out, "(?-i:[kK])"),
+        (true, true, 's' | 'S') => write!(out, "(?-i:[sS])"),
+        (true, true, c) if !c.is_ascii() => write!(out, "(?-i:{c})"),
+        _ => write!(out, "{c}"),
+    };
+    written.unwrap_or_default();
 }
 
 /// The letters of flags that the pattern begins with.
@@ -210,22 +267,25 @@ fn inline_flags(chars: &[char]) -> Vec<char> {
     }
 }
 
-/// `(?...`: flags that Rust has no letters for (`a`, `L`, `u`) are left out.
-fn flag_group(chars: &[char], at: usize, out: &mut String) -> usize {
+/// `(?...`: flags that Rust has no letters for (`a`, `L`, `u`) are left out. Where it ends, and whether it opens a group.
+fn flag_group(chars: &[char], at: usize, mode: &mut Mode, out: &mut String) -> (usize, bool) {
     let letters: String = chars[at + 2..].iter().take_while(|c| "aiLmsux-".contains(**c)).collect();
     let end = at + 2 + letters.chars().count();
     match chars.get(end) {
         Some(close @ (')' | ':')) if !letters.is_empty() => {
+            let (set, unset) = letters.split_once('-').unwrap_or((&letters, ""));
+            mode.ascii = (mode.ascii || set.contains('a')) && !set.contains('u');
+            mode.ignore_case = (mode.ignore_case || set.contains('i')) && !unset.contains('i');
             let kept = letters.replace(['a', 'L', 'u'], "");
             match (kept.as_str(), close) {
                 ("", ')') => {}
                 (kept, close) => write!(out, "(?{kept}{close}").unwrap_or_default(),
             }
-            end + 1
+            (end + 1, *close == ':')
         }
         _ => {
             out.push_str("(?");
-            at + 2
+            (at + 2, true)
         }
     }
 }
@@ -253,7 +313,8 @@ fn braces(chars: &[char], at: usize, out: &mut String) -> usize {
 }
 
 /// What follows a backslash at `at`.
-fn escaped(chars: &[char], at: usize, in_class: bool, out: &mut String) -> usize {
+fn escaped(chars: &[char], at: usize, in_class: bool, mode: Mode, out: &mut String) -> usize {
+    let (word, space, digit) = (mode.word(), mode.space(), mode.digit());
     let Some(&c) = chars.get(at) else {
         out.push('\\');
         return at;
@@ -267,17 +328,20 @@ fn escaped(chars: &[char], at: usize, in_class: bool, out: &mut String) -> usize
         ('x', _) => return hex(2, out),
         ('u', _) => return hex(4, out),
         ('U', _) => return hex(8, out),
-        ('s', true) => out.push_str(SPACE),
-        ('w', true) => out.push_str(WORD),
-        ('S', true) => write!(out, "[^{SPACE}]").unwrap_or_default(),
-        ('W', true) => write!(out, "[^{WORD}]").unwrap_or_default(),
-        ('s', false) => write!(out, "[{SPACE}]").unwrap_or_default(),
-        ('S', false) => write!(out, "[^{SPACE}]").unwrap_or_default(),
-        ('w', false) => write!(out, "[{WORD}]").unwrap_or_default(),
-        ('W', false) => write!(out, "[^{WORD}]").unwrap_or_default(),
+        ('d', true) => out.push_str(digit),
+        ('d', false) => write!(out, "[{digit}]").unwrap_or_default(),
+        ('D', _) => write!(out, "[^{digit}]").unwrap_or_default(),
+        ('s', true) => out.push_str(space),
+        ('w', true) => out.push_str(word),
+        ('S', true) => write!(out, "[^{space}]").unwrap_or_default(),
+        ('W', true) => write!(out, "[^{word}]").unwrap_or_default(),
+        ('s', false) => write!(out, "[{space}]").unwrap_or_default(),
+        ('S', false) => write!(out, "[^{space}]").unwrap_or_default(),
+        ('w', false) => write!(out, "[{word}]").unwrap_or_default(),
+        ('W', false) => write!(out, "[^{word}]").unwrap_or_default(),
         ('b', true) => out.push_str("\\x08"),
-        ('b', false) => write!(out, "(?:(?<=[{WORD}])(?![{WORD}])|(?<![{WORD}])(?=[{WORD}]))").unwrap_or_default(),
-        ('B', false) => write!(out, "(?:(?<=[{WORD}])(?=[{WORD}])|(?<![{WORD}])(?![{WORD}]))").unwrap_or_default(),
+        ('b', false) => write!(out, "(?:(?<=[{word}])(?![{word}])|(?<![{word}])(?=[{word}]))").unwrap_or_default(),
+        ('B', false) => write!(out, "(?:(?<=[{word}])(?=[{word}])|(?<![{word}])(?![{word}]))").unwrap_or_default(),
         ('Z', false) => out.push_str("\\z"),
         ('0', _) => out.push_str("\\x00"),
         (c, _) if c.is_ascii_alphanumeric() => out.extend(['\\', c]),
@@ -295,20 +359,22 @@ fn literal(c: char, out: &mut String) {
 }
 
 /// A class, behind its opening bracket.
-fn class(chars: &[char], mut at: usize, out: &mut String) -> usize {
+fn class(chars: &[char], mut at: usize, mode: Mode, out: &mut String) -> usize {
     out.push('[');
     if chars.get(at) == Some(&'^') {
         out.push('^');
         at += 1;
     }
     let begin = at;
+    let mut dots = false;
     while let Some(&c) = chars.get(at) {
         match c {
             ']' if at > begin => {
+                out.push_str(if dots && mode.ignore_case && !mode.ascii { DOTS } else { "" });
                 out.push(']');
                 return at + 1;
             }
-            '\\' => at = escaped(chars, at + 1, true, out),
+            '\\' => at = escaped(chars, at + 1, true, mode, out),
             // A range, unless it stands at an end or beside another hyphen.
             '-' if at > begin && !matches!(chars.get(at + 1), Some(']' | '-')) && chars[at - 1] != '-' => {
                 let class_before = at >= 2 && chars[at - 2] == '\\' && "sSwWdD".contains(chars[at - 1]);
@@ -316,6 +382,9 @@ fn class(chars: &[char], mut at: usize, out: &mut String) -> usize {
                 at += 1;
             }
             c => {
+                // A range from the character before the hyphen, or the character alone.
+                let low = if at >= begin + 2 && chars[at - 1] == '-' { chars[at - 2] } else { c };
+                dots |= DOTS.chars().any(|dot| (low..=c).contains(&dot));
                 literal(c, out);
                 at += 1;
             }
@@ -367,6 +436,12 @@ mod tests {
         check(r"\u0041\x42\/", "AB/", &["AB/"]);
         check(r"(?i)answer", "ANSWER", &["ANSWER"]);
         check(r"(?a)\d(?#note)", "1", &["1"]);
+        check(r"(?a:\w+)\w", "aé_1ß", &["aé", "_1ß"]);
+        check(r"(?a)\w|\D", "é٣3", &["é", "٣", "3"]);
+        check(r"(?i)i", "İiIıa", &["İ", "i", "I", "ı"]);
+        check(r"(?i)[a-z]İ", "ıi", &["ıi"]);
+        check(r"(?ai)[i]|k", "İıIK\u{212a}", &["I", "K"]);
+        check(r"(?i:i)i", "Ii II", &["Ii"]);
         check(r"(a)\1", "aa", &["a"]);
         check(r"(?P<q>['\x22])x(?P=q)", "'x'", &["'"]);
     }

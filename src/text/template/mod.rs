@@ -10,9 +10,23 @@
 #[cfg(not(feature = "chat"))]
 mod absent;
 #[cfg(feature = "chat")]
+mod filters;
+#[cfg(feature = "chat")]
+mod format;
+#[cfg(feature = "chat")]
+mod given;
+#[cfg(feature = "chat")]
 mod jinja;
 #[cfg(feature = "chat")]
 mod methods;
+#[cfg(feature = "chat")]
+mod objects;
+#[cfg(feature = "chat")]
+mod print;
+#[cfg(feature = "chat")]
+mod source;
+#[cfg(feature = "chat")]
+mod wrap;
 
 use std::cell::RefCell;
 use std::sync::Arc;
