@@ -179,28 +179,35 @@ fn left(tokens: &[Token], at: usize) -> Option<usize> {
     texts(last)
 }
 
-/// Behind the last token of the operand that begins at `at`.
+/// Behind the last token of the operand that begins at `at`, powers included.
 fn operand(tokens: &[Token], at: usize) -> Option<usize> {
     let mut at = at;
-    while tokens.get(at)?.is("-") || tokens[at].is("+") {
+    loop {
+        while tokens.get(at)?.is("-") || tokens[at].is("+") {
+            at += 1;
+        }
+        at = match tokens.get(at)?.kind {
+            Kind::Name | Kind::Number => at + 1,
+            Kind::Text => at + tokens[at..].iter().take_while(|token| token.kind == Kind::Text).count(),
+            Kind::Sign => group(tokens, at)?,
+        };
+        while let Some(token) = tokens.get(at) {
+            at = match (token.kind, token.text) {
+                (Kind::Sign, "." | "|") => at + 2,
+                (Kind::Sign, "(" | "[") => group(tokens, at)?,
+                (Kind::Name, "is") => return None,
+                _ => break,
+            };
+        }
+        if !tokens.get(at).is_some_and(|token| token.is("**")) {
+            return (at <= tokens.len()).then_some(at);
+        }
         at += 1;
     }
-    at = match tokens.get(at)?.kind {
-        Kind::Name | Kind::Number => at + 1,
-        Kind::Text => at + tokens[at..].iter().take_while(|token| token.kind == Kind::Text).count(),
-        Kind::Sign => group(tokens, at)?,
-    };
-    while let Some(token) = tokens.get(at) {
-        at = match (token.kind, token.text) {
-            (Kind::Sign, "." | "|") => at + 2,
-            (Kind::Sign, "(" | "[") => group(tokens, at)?,
-            (Kind::Sign, "**") => return operand(tokens, at + 1),
-            (Kind::Name, "is") => return None,
-            _ => break,
-        };
-    }
-    (at <= tokens.len()).then_some(at)
 }
+
+/// Brackets within brackets that are followed, so that the work stays within so many times the source; minijinja takes fewer.
+const MAX_DEPTH: usize = 200;
 
 /// Behind the bracket that closes the one at `at`.
 fn group(tokens: &[Token], at: usize) -> Option<usize> {
@@ -213,6 +220,9 @@ fn group(tokens: &[Token], at: usize) -> Option<usize> {
         }
         if depth == 0 {
             return (i > at).then_some(i + 1);
+        }
+        if depth > MAX_DEPTH {
+            return None;
         }
     }
     None
