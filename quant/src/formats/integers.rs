@@ -170,7 +170,7 @@ fn take_apart<B: Affine<N, GROUPS, BASES>, const N: usize, const GROUPS: usize, 
 
 /// A block of 256 weights whose codes have their signs apart.
 pub(super) trait SignedPoints {
-    /// Gives `put` each eight weights in turn: their number, the codes without signs, none of which is 0, from the lowest byte on,
+    /// Gives `put` each eight weights in turn: their number, the codes without signs, from the lowest byte on and none of them 0,
     /// and a bit for each that is negative.
     fn points(&self, put: impl FnMut(usize, u64, u32));
 

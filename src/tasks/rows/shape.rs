@@ -74,7 +74,7 @@ impl Columns {
         for (number, row) in rows.iter_mut().enumerate() {
             for (name, value) in row.iter_mut() {
                 let shape = self.0.iter().find(|(known, _)| known == name).map_or(&NOTHING, |(_, shape)| shape);
-                through_ujson(value, shape, decodes).map_err(|text| {
+                through_ujson(value, shape, decodes).map_err(|TooLarge(text)| {
                     format!(
                         "row {number}, column {name:?}: the text {:?} stands among other values, where Hugging Face's datasets \
                          takes it for a number, one that is not supported here",
@@ -172,14 +172,17 @@ fn same_keys(fields: &[(String, Shape)], row: &DataRow) -> bool {
     fields.len() == row.len() && row.keys().enumerate().all(|(at, key)| place(fields, at, key).is_some())
 }
 
+/// A text that is a number of which there is none here.
+struct TooLarge(String);
+
 /// # Errors
 /// The text that is a number too large.
-fn through_ujson(value: &mut Value, shape: &Shape, decodes: bool) -> Result<(), String> {
+fn through_ujson(value: &mut Value, shape: &Shape, decodes: bool) -> Result<(), TooLarge> {
     match (shape, &mut *value) {
         (Shape::Mixed, Value::String(text)) if decodes => match ujson::value(text) {
             Ok(Some(decoded)) => *value = decoded,
             Ok(None) => {}
-            Err(ujson::TooLarge) => return Err(text.clone()),
+            Err(ujson::TooLarge) => return Err(TooLarge(text.clone())),
         },
         (Shape::Mixed, value) if decodes => ujson::each_float(value, ujson::read_again),
         (Shape::List(inner), Value::Array(items)) => {

@@ -4,6 +4,8 @@
 //! Sources: Python's documentation, "Format Specification Mini-Language" and "printf-style String Formatting"; CPython's
 //! `Python/formatter_unicode.c`.
 
+use bitworth_quant::message::Message;
+
 use super::float_repr;
 
 /// Wider fields and finer numbers are none of a task's.
@@ -51,7 +53,7 @@ impl Default for Spec {
 }
 
 /// The number that a text begins with, and what follows.
-pub fn number(text: &str) -> Result<(Option<usize>, &str), String> {
+pub fn number(text: &str) -> Result<(Option<usize>, &str), Message> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     if digits.is_empty() {
@@ -59,7 +61,7 @@ pub fn number(text: &str) -> Result<(Option<usize>, &str), String> {
     }
     match digits.parse() {
         Ok(n) if n <= MOST => Ok((Some(n), rest)),
-        _ => Err(format!("a width or precision of {digits}; at most {MOST} are supported")),
+        _ => Err(format!("a width or precision of {digits}; at most {MOST} are supported").into()),
     }
 }
 
@@ -68,7 +70,7 @@ impl Spec {
     ///
     /// # Errors
     /// Anything else.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Message> {
         let mut spec = Self::default();
         let mut rest = text;
         let is_align = |c: char| matches!(c, '<' | '>' | '=' | '^');
@@ -107,7 +109,7 @@ impl Spec {
         spec.kind = rest.chars().next();
         match rest.chars().count() {
             0 | 1 => Ok(spec),
-            _ => Err(format!("{text:?} is no format")),
+            _ => Err(format!("{text:?} is no format").into()),
         }
     }
 
@@ -115,7 +117,7 @@ impl Spec {
     ///
     /// # Errors
     /// A format that such a value does not have.
-    pub fn write(&self, field: &Field) -> Result<String, String> {
+    pub fn write(&self, field: &Field) -> Result<String, Message> {
         match field {
             Field::Text(text) => self.text(text),
             Field::Bool(value) if *self == Self::default() => Ok(if *value { "True" } else { "False" }.to_owned()),
@@ -125,29 +127,29 @@ impl Spec {
         }
     }
 
-    fn unknown(&self, what: &str) -> String {
-        format!("{what} cannot be formatted with {:?}", self.kind.unwrap_or(' '))
+    fn unknown(&self, what: &str) -> Message {
+        format!("{what} cannot be formatted with {:?}", self.kind.unwrap_or(' ')).into()
     }
 
-    fn text(&self, text: &str) -> Result<String, String> {
+    fn text(&self, text: &str) -> Result<String, Message> {
         if !matches!(self.kind, None | Some('s')) {
             return Err(self.unknown("a string"));
         }
         if self.sign != '-' || self.alternate || self.grouping.is_some() || self.align == Some('=') {
-            return Err("a sign, an alternate form and grouping are for numbers, not for strings".to_owned());
+            return Err("a sign, an alternate form and grouping are for numbers, not for strings".into());
         }
         let cut: String = text.chars().take(self.precision.unwrap_or(usize::MAX)).collect();
         Ok(pad(&cut, self.fill, self.align.unwrap_or('<'), self.width))
     }
 
-    fn integer(&self, negative: bool, magnitude: u128) -> Result<String, String> {
+    fn integer(&self, negative: bool, magnitude: u128) -> Result<String, Message> {
         let kind = self.kind.unwrap_or('d');
         if "eEfFgG%".contains(kind) {
             let float = magnitude as f64;
             return self.float(if negative { -float } else { float });
         }
         if self.precision.is_some() {
-            return Err("an integer takes no precision".to_owned());
+            return Err("an integer takes no precision".into());
         }
         let (prefix, digits) = match kind {
             'd' | 'n' => ("", magnitude.to_string()),
@@ -170,9 +172,9 @@ impl Spec {
         Ok(self.number(negative, prefix, &digits, "", every))
     }
 
-    fn float(&self, value: f64) -> Result<String, String> {
+    fn float(&self, value: f64) -> Result<String, Message> {
         if let Some(kind) = self.kind.filter(|kind| !"eEfFgGn%".contains(*kind)) {
-            return Err(format!("a float cannot be formatted with {kind:?}"));
+            return Err(format!("a float cannot be formatted with {kind:?}").into());
         }
         let negative = value.is_sign_negative() && !value.is_nan();
         let value = value.abs();
@@ -295,7 +297,7 @@ fn general(value: f64, precision: usize, alternate: bool, float: bool) -> String
 ///
 /// # Errors
 /// A conversion that such a value does not have.
-pub fn percent(spec: &Spec, field: &Field) -> Result<String, String> {
+pub fn percent(spec: &Spec, field: &Field) -> Result<String, Message> {
     let kind = spec.kind.unwrap_or('s');
     let left = spec.align == Some('<');
     let whole = |field: &Field| match field {
@@ -304,13 +306,13 @@ pub fn percent(spec: &Spec, field: &Field) -> Result<String, String> {
         Field::Float(value) if value.is_finite() && value.abs() < 1e38 && "diu".contains(kind) => {
             Ok((*value <= -1.0, value.abs().trunc() as u128))
         }
-        _ => Err(format!("%{kind} takes a number, not this value")),
+        _ => Err(Message::from(format!("%{kind} takes a number, not this value"))),
     };
     let (negative, prefix, digits) = match kind {
         's' | 'r' | 'a' | 'c' => {
             let text = match field {
                 Field::Text(text) => text,
-                _ => return Err(format!("%{kind} takes a text")),
+                _ => return Err(format!("%{kind} takes a text").into()),
             };
             let cut: String = text.chars().take(spec.precision.filter(|_| kind != 'c').unwrap_or(usize::MAX)).collect();
             return Ok(pad(&cut, ' ', if left { '<' } else { '>' }, spec.width));
@@ -333,12 +335,12 @@ pub fn percent(spec: &Spec, field: &Field) -> Result<String, String> {
                     let (negative, magnitude) = whole(field)?;
                     if negative { -(magnitude as f64) } else { magnitude as f64 }
                 }
-                Field::Text(_) => return Err(format!("%{kind} takes a number, not a string")),
+                Field::Text(_) => return Err(format!("%{kind} takes a number, not a string").into()),
             };
             let negative = value.is_sign_negative() && !value.is_nan();
             (negative, "", float(value.abs(), kind, spec.precision, spec.alternate))
         }
-        _ => return Err(format!("%{kind} is no conversion")),
+        _ => return Err(format!("%{kind} is no conversion").into()),
     };
     let sign = match (negative, spec.sign) {
         (true, _) => "-",

@@ -3,8 +3,8 @@
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Error, ErrorKind, Value};
 
-pub(super) fn wrong(what: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, what.into())
+pub(super) fn wrong(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::InvalidOperation, what.to_string())
 }
 
 /// The arguments of these names, in their order.

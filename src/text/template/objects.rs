@@ -1,6 +1,7 @@
 //! Values that only templates make: what `range`, `cycler` and `joiner` give, and the views of a dictionary. They are like
 //! Python's in what they print and compare equal to. Absent: anything that a template could put a value into.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -63,6 +64,10 @@ impl Object for Range {
 
     fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
         Some(self.length)
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
     }
 }
 
