@@ -238,8 +238,8 @@ mod tests {
         assert!(bleu(&[json!([1, "a"])]).is_err());
     }
 
-    /// Expected: sacrebleu 2.6 by way of lm-evaluation-harness 0.4.13's `bleu`, `chrf`, `chrfpp`. Right texts too short for n-grams
-    /// of an order stand beside longer ones, are empty, or are several.
+    /// Expected: sacrebleu 2.6 by way of lm-evaluation-harness 0.4.13's `bleu`, `chrf`, `chrfpp`. Right texts are too short for
+    /// n-grams of an order beside longer ones, are empty, or are several.
     #[test]
     fn short_texts_beside_long_ones_are_scored_as_sacrebleu_scores_them() {
         let table = json!([
