@@ -190,7 +190,7 @@ fn take_signs_apart<B: Affine<256, GROUPS, 1> + SignedPoints, const GROUPS: usiz
         let codes = parts.codes.as_chunks_mut::<256>().0[i].as_chunks_mut::<8>().0;
         let signs = &mut parts.signs.as_chunks_mut::<32>().0[i];
         block.points(|i, levels, bits| {
-            codes[i] = levels.to_le_bytes().map(|level| level as i8);
+            codes[i] = bytemuck::cast(levels.to_le_bytes());
             signs[i] = bits as u8;
         });
         block.split().1.put(i, parts);

@@ -101,8 +101,8 @@ impl SignedPoints for BlockIQ3XXS {
         let levels = SEARCH.grid.levels(level);
         for (j, (qs, word)) in self.qs.iter().zip(self.scales_and_signs).enumerate() {
             let word = u32::from_le_bytes(word);
-            for (k, points) in qs.as_chunks::<2>().0.iter().enumerate() {
-                let [low, high] = points.map(|point| levels[usize::from(point)]);
+            for (k, &[low, high]) in qs.as_chunks::<2>().0.iter().enumerate() {
+                let (low, high) = (levels[usize::from(low)], levels[usize::from(high)]);
                 put(4 * j + k, low | high << 32, even_signs(word >> (7 * k)));
             }
         }

@@ -62,14 +62,10 @@ pub unsafe fn avx512_vnni<const G: usize>(codes: &[i8], signs: &[u8], x: &[i8], 
 }
 
 /// The sum of each group, from a vector for each block.
+#[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn store<const G: usize>(sums: [__m256i; TOGETHER], dots: &mut [i32]) {
-    let four = |i: usize| {
-        // Halves of four blocks: the lower ones in the lower 128 bits.
-        let (a, b) = (_mm256_hadd_epi32(sums[i], sums[i + 1]), _mm256_hadd_epi32(sums[i + 2], sums[i + 3]));
-        _mm256_hadd_epi32(a, b)
-    };
-    let (first, second) = (four(0), four(4));
+    let (first, second) = (halves(sums[0], sums[1], sums[2], sums[3]), halves(sums[4], sums[5], sums[6], sums[7]));
     let out = dots.as_mut_ptr();
     if G == BLOCK {
         let lower = _mm256_permute2x128_si256::<0x20>(first, second);
@@ -77,9 +73,22 @@ unsafe fn store<const G: usize>(sums: [__m256i; TOGETHER], dots: &mut [i32]) {
         _mm256_storeu_si256(out.cast(), _mm256_add_epi32(lower, upper));
         return;
     }
-    for (i, halves) in [first, second].into_iter().enumerate() {
-        let (lower, upper) = (_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
-        _mm_storeu_si128(out.add(8 * i).cast(), _mm_unpacklo_epi32(lower, upper));
-        _mm_storeu_si128(out.add(8 * i + 4).cast(), _mm_unpackhi_epi32(lower, upper));
-    }
+    store_halves(first, out);
+    store_halves(second, out.add(8));
+}
+
+/// The sums of the halves of four blocks: the lower halves in the lower 128 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn halves(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> __m256i {
+    _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
+}
+
+/// The same in the order of blocks. SAFETY: `out` has room for eight.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store_halves(halves: __m256i, out: *mut i32) {
+    let (lower, upper) = (_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+    _mm_storeu_si128(out.cast(), _mm_unpacklo_epi32(lower, upper));
+    _mm_storeu_si128(out.add(4).cast(), _mm_unpackhi_epi32(lower, upper));
 }
