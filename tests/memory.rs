@@ -142,7 +142,7 @@ fn the_need_is_what_the_engine_allocates() {
     // Without a head that takes more than blocks do.
     let [dense, delta_nets, delta_nets_and_experts] =
         [dense, delta_nets, delta_nets_and_experts].map(|keys| keys.replace("vocab_size = 4096", "vocab_size = 512"));
-    for (keys, contexts) in [(&delta_nets, 4), (&delta_nets, 12), (&delta_nets_and_experts, 6), (&dense, 12)] {
+    for (keys, contexts) in [(&delta_nets, 4), (&delta_nets, 12), (&delta_nets_and_experts, 12), (&dense, 12)] {
         check_sweep(folder.path(), keys, contexts);
     }
 }
