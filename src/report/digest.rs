@@ -56,7 +56,7 @@ fn speed(row: &Summary, reference: &Summary) -> String {
     format!("{}x{mark}", significant(own.tps / other.tps, 3))
 }
 
-/// What can be told of a lane: perplexity, the tasks that lose, the most first, and how many are undecided.
+/// The findings for a lane: its perplexity, the tasks that lose (largest loss first), and how many tasks are undecided.
 fn told(row: &Summary, reference: &str) -> String {
     let mut parts = Vec::new();
     match (Standing::of(row), row.ppl_ratio) {

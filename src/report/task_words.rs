@@ -31,7 +31,7 @@ pub(crate) fn would_decide(verdicts: impl IntoIterator<Item = Verdict>) -> Strin
             format!("{least} items{more} would decide")
         }
         (Some(least), Some(most)) => format!("{least} to {most} items would decide"),
-        _ => "how many items would decide cannot be told".to_owned(),
+        _ => "it is not known how many items would decide".to_owned(),
     }
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn unit(score: &TaskScore) -> (f64, usize) {
     if is_share(score) { (100.0, 1) } else { (1.0, 4) }
 }
 
-/// A number with so many digits, and without a sign where it rounds to 0.
+/// A number with its sign and `digits` decimals. What rounds to 0 has no sign.
 pub(crate) fn signed(value: f64, digits: usize) -> String {
     let text = format!("{value:+.digits$}");
     let is_zero = text.bytes().all(|byte| !(b'1'..=b'9').contains(&byte));
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(words(&[Some(26), Some(26)]), "26 items would decide");
         assert_eq!(words(&[Some(34884), Some(26), Some(52)]), "26 to 34884 items would decide");
         assert_eq!(words(&[Some(52), None, Some(26)]), "26 items or more would decide");
-        assert_eq!(words(&[None]), "how many items would decide cannot be told");
+        assert_eq!(words(&[None]), "it is not known how many items would decide");
         // What is decided needs no more.
         assert_eq!(would_decide([Verdict::Worse, Verdict::Undecided { items: Some(5) }]), "5 items would decide");
     }

@@ -1,6 +1,6 @@
-//! What the numbers allow to say, in sentences: how each lane stands to the reference and to the next larger lane, which lanes
-//! another one beats in everything, which cannot be told apart, what the tasks show and what they leave undecided, and what
-//! follows from it. Decided on paired differences, as every lane saw the same tokens and items.
+//! What the numbers show, in sentences: how each lane compares with the reference and with the next larger lane, which lanes
+//! are worse than another in everything, which lanes show no difference, what the tasks decide and what they leave undecided,
+//! and what follows. All of it rests on paired differences, because every lane saw the same tokens and items.
 
 mod differences;
 mod dominance;

@@ -1,5 +1,6 @@
-//! Numbers and texts as they come out of ujson, pandas' JSON, through which Hugging Face's `datasets` sends some rows: floats
-//! keep ten decimals, and texts that are JSON become what they say. Absent: which rows these are ([`super::inferred`]).
+//! Hugging Face's `datasets` passes some rows through ujson, the JSON library of pandas. This does to numbers and strings what
+//! ujson does: floats keep ten decimals, and strings that hold JSON are parsed. Absent: which rows these are
+//! ([`super::inferred`]).
 //!
 //! Source: pandas 3.1 (`ujson_dumps`, `ujson_loads`).
 
