@@ -39,6 +39,12 @@ const MOST_COLUMNS: usize = 130;
 const WIDE_FILES: [&str; 1] = ["quant/src/vocab/pre.rs"];
 const MOST_LINES: usize = 700;
 
+/// Every folder with files that git tracks.
+const FOLDERS: [&str; 8] = ["src", "quant", "tests", "benches", "examples", "datasets", "configs", "results/sample"];
+const MOST_FIXTURES: u64 = 16 << 20;
+/// Of all files together, so that a clone is quick.
+const MOST_BYTES: u64 = 25 << 20;
+
 /// Dependencies that a crate's layer does not allow; `manifest` is its Cargo.toml.
 fn layers(path: &str, manifest: &str) -> Vec<String> {
     let folder = path.strip_suffix("Cargo.toml").unwrap_or(path).trim_end_matches('/');
@@ -111,7 +117,7 @@ pub(crate) fn files(endings: &[&str]) -> Vec<String> {
     if endings.iter().any(|ending| "Cargo.toml".ends_with(ending)) {
         found.push("Cargo.toml".to_owned());
     }
-    let mut folders: Vec<String> = ["src", "quant", "tests", "benches", "examples", "fuzz"].map(str::to_owned).into();
+    let mut folders = FOLDERS.map(str::to_owned).to_vec();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(root.join(&folder)) else { continue };
         for entry in entries.map(Result::unwrap) {
@@ -163,6 +169,19 @@ fn files_are_short() {
 #[test]
 fn files_say_what_they_are_for() {
     check(opening, &[".rs"]);
+}
+
+#[test]
+fn a_clone_is_small() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bytes = |path: &str| fs::metadata(root.join(path)).unwrap().len();
+    let files = files(&[""]);
+    let fixtures: u64 = files.iter().filter(|path| path.contains("/fixtures/")).map(|path| bytes(path)).sum();
+    assert!(fixtures > 1 << 20 && fixtures <= MOST_FIXTURES, "{fixtures} bytes of fixtures");
+    let at_root = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+    let at_root: u64 = at_root.filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()).sum();
+    let all = at_root + files.iter().map(|path| bytes(path)).sum::<u64>();
+    assert!(all <= MOST_BYTES, "{all} bytes");
 }
 
 #[test]

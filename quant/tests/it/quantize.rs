@@ -11,8 +11,8 @@ use bitworth_quant::progress::{Silent, Unit};
 use bitworth_quant::quantize::{Output, QuantizeOptions, Written, encode_tensor, quantize, quantized_metadata};
 use bitworth_quant::{DType, Progress, Recipe, Result};
 
-use crate::support::fixture;
 use crate::support::memory::{Memory, output};
+use crate::support::{bf16_file, fixture};
 
 fn run(source: &Memory, outputs: &[Output]) -> Result<Vec<Written>> {
     quantize(source, outputs, &QuantizeOptions::default(), &AtomicBool::new(false), &Silent)
@@ -24,7 +24,7 @@ fn files_in(dir: &Path) -> usize {
 
 #[test]
 fn llama_quantizes_own_q4_k_m_is_made_again_byte_for_byte() {
-    let file = GgufFile::open(&fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let file = GgufFile::open(&bf16_file()).unwrap();
     let source = Memory::of_file(&file);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("made.gguf");
@@ -37,7 +37,7 @@ fn llama_quantizes_own_q4_k_m_is_made_again_byte_for_byte() {
 
 #[test]
 fn many_files_from_one_read_equal_each_made_alone() {
-    let file = GgufFile::open(&fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let file = GgufFile::open(&bf16_file()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str, way: &str| dir.path().join(format!("{name}.{way}.gguf"));
 
@@ -61,9 +61,9 @@ fn many_files_from_one_read_equal_each_made_alone() {
     }
 }
 
-/// The committed BF16 file under another architecture's name, or with other keys.
+/// The BF16 file under another architecture's name, or with other keys.
 fn renamed_model(dir: &Path, rename: impl Fn(&str, &Value) -> Option<(String, Value)>) -> std::path::PathBuf {
-    let file = GgufFile::open(&fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let file = GgufFile::open(&bf16_file()).unwrap();
     let mut metadata = Metadata::new();
     for (key, value) in file.metadata.iter().filter_map(|(key, value)| rename(key, value)) {
         metadata.set(key, value);

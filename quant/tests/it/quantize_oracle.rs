@@ -87,7 +87,7 @@ fn llama2_mha_with_uneven_rows_from_a_gguf() {
 fn a_gguf_file_gives_the_same_quantized_files_as_its_checkpoint() {
     let Some(path) = oracle("models/llama31_gqa") else { return };
     let checkpoint = Checkpoint::open(&path).unwrap();
-    let gguf = Checkpoint::open(&support::fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let gguf = Checkpoint::open(&support::bf16_file()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     for recipe in Recipe::all().iter().filter(|r| quantized(r) && expected("llama31_gqa", r).is_some()) {
         let made = [("a", &checkpoint), ("b", &gguf)].map(|(name, source)| {
@@ -105,7 +105,7 @@ fn a_gguf_file_gives_the_same_quantized_files_as_its_checkpoint() {
 fn a_gguf_file_becomes_floats_as_llama_quantize_makes_them() {
     let Some(manifest) = oracle("quant/llama31_gqa.json") else { return };
     let runs = &json(&manifest)["runs"];
-    let gguf = Checkpoint::open(&support::fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let gguf = Checkpoint::open(&support::bf16_file()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     for name in ["f16", "bf16"] {
         let recipe = Recipe::find(name).unwrap();

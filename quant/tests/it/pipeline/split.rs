@@ -9,7 +9,7 @@ use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::quantize::{Output, QuantizeOptions, Split};
 
 use super::{names_in, run};
-use crate::support::fixture;
+use crate::support::bf16_file;
 use crate::support::memory::{Memory, output_by, output_of};
 
 /// Makes one output and compares the files by name and hash.
@@ -84,7 +84,7 @@ fn limits_cut_as_the_converter_does() {
 /// files of llama-gguf-split itself have the same three keys in another order.)
 #[test]
 fn a_split_is_kept_as_llama_quantize_keeps_it() {
-    let whole = GgufFile::open(&fixture("llama31_gqa.bf16.gguf")).unwrap();
+    let whole = GgufFile::open(&bf16_file()).unwrap();
     let memory = Memory::of_file(&whole);
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
@@ -119,7 +119,7 @@ fn a_split_is_kept_as_llama_quantize_keeps_it() {
     keep(&files[0], "qalone.gguf", &kept);
 
     let one = [("one-00001-of-00001.gguf", "8160ccb375d8abf4829543e3ba93bb6022c75322becadd66c127fc1cec91553f")];
-    keep(&fixture("llama31_gqa.bf16.gguf"), "one.gguf", &one);
+    keep(&bf16_file(), "one.gguf", &one);
 }
 
 #[test]

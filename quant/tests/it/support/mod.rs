@@ -6,10 +6,38 @@ pub mod memory;
 mod skip;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+
+use bitworth_quant::checkpoint::Checkpoint;
+use bitworth_quant::plan::PlanOptions;
+use bitworth_quant::progress::Silent;
+use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
+use bitworth_quant::recipe::Recipe;
 
 /// A committed fixture.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf").join(name)
+}
+
+/// The file that llama.cpp's converter (b11434) makes of `fixtures/hf/llama31_gqa` with `--outtype bf16`: converted here and held to
+/// the SHA-256 of its bytes, so that its 1.7 MiB need not be committed.
+pub fn bf16_file() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let model = Checkpoint::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hf/llama31_gqa")).unwrap();
+        let own = folder.join(format!("llama31_gqa.bf16.{}.gguf", std::process::id()));
+        let output = Output::of(&model, &Recipe::find("bf16").unwrap(), &PlanOptions::default(), &own).unwrap();
+        quantize(&model, &[output], &QuantizeOptions::default(), &AtomicBool::new(false), &Silent).unwrap();
+        let expected = "8730bca89dbbb2763049abdc5e67b26be32e615aa6dc65f18cdda64c029d8e9e";
+        assert_eq!(manifest::sha256(&std::fs::read(&own).unwrap()), expected);
+        // One name for every run, so that they do not pile up; renamed, as another process may be reading it.
+        let path = folder.join("llama31_gqa.bf16.gguf");
+        std::fs::rename(own, &path).unwrap();
+        path
+    };
+    MADE.get_or_init(make).clone()
 }
 
 /// A file of the oracle, or `None` (and a line that says why) where it is not at hand. With `CI` set, absence is a failure.
