@@ -6,10 +6,9 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use bitworth::{Checkpoint, Recipe, Watch, open};
-use bitworth_quant::plan::PlanOptions;
-use bitworth_quant::progress::Silent;
-use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
+use bitworth::quant::quantize::quantize;
+use bitworth::quant::{Output, PlanOptions, QuantizeOptions};
+use bitworth::{Checkpoint, Recipe, Silent, Watch, open};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

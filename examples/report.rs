@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use bitworth::eval::record::{Body, LaneRecord, Origin};
-use bitworth::{Cpu, Record, Report, SweepLimits, TextWindows, Tokenizer, Watch, candidate, demo, open, reference, score};
-use bitworth_quant::progress::Silent;
+use bitworth::{
+    Cpu, Record, Report, Silent, SweepLimits, TextWindows, Tokenizer, Watch, candidate, demo, open, reference, score,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let runs: Vec<PathBuf> = std::env::args().skip(1).map(PathBuf::from).collect();

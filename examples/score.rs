@@ -5,8 +5,7 @@
 use std::error::Error;
 use std::sync::atomic::AtomicBool;
 
-use bitworth::{Cpu, SweepLimits, TextMetrics, TextWindows, Tokenizer, Watch, candidate, demo, open, reference, score};
-use bitworth_quant::progress::Silent;
+use bitworth::{Cpu, Silent, SweepLimits, TextMetrics, TextWindows, Tokenizer, Watch, candidate, demo, open, reference, score};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -11,8 +11,7 @@
 //! ```
 //! use std::sync::atomic::AtomicBool;
 //!
-//! use bitworth::{Cpu, SweepLimits, TextMetrics, TextWindows, Tokenizer, Watch, candidate, demo, open, reference, score};
-//! use bitworth_quant::progress::Silent;
+//! use bitworth::{Cpu, Silent, SweepLimits, TextMetrics, TextWindows, Tokenizer, Watch, candidate, demo, open, reference, score};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let stop = AtomicBool::new(false);
@@ -60,7 +59,7 @@ pub use bitworth_measure::Watch;
 pub use bitworth_measure::device::{Device, DeviceSelector};
 pub use bitworth_measure::models::{candidate, open, reference};
 pub use bitworth_measure::text::{TextWindows, score};
-pub use bitworth_quant::{Checkpoint, Recipe};
+pub use bitworth_quant::{Checkpoint, Recipe, Silent};
 pub use bitworth_report::Report;
 pub use bitworth_text::tokenizer::Tokenizer;
 pub use cli::main;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::Checkpoint;
 use crate::arch::{Norm, Role};
-use crate::checkpoint::{OtherParts, Published};
+use crate::checkpoint::{LeftOut, Published};
 use crate::hparams::{RecurrentKind, RopeScaling};
 
 /// A model in a few words and numbers.
@@ -28,7 +28,7 @@ pub struct About {
     /// Mixers that carry a state in place of attention, by kind, and how many blocks have them.
     pub recurrent: Option<(&'static str, usize)>,
     /// Tensors of a directory that are of no language model and are left out.
-    pub other_parts: OtherParts,
+    pub left_out: LeftOut,
     /// How weights are stored, where some are stored otherwise than as floats or as GGUF has them.
     pub published: Option<Published>,
     /// Width of the residual stream.
@@ -157,7 +157,7 @@ impl About {
             blocks: h.block_count,
             mtp_blocks: h.mtp_block_count,
             recurrent,
-            other_parts: checkpoint.other_parts(),
+            left_out: checkpoint.left_out(),
             published: checkpoint.published().cloned(),
             embedding_length: h.embedding_length,
             feed_forward_length: h.feed_forward_length.max(),

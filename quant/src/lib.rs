@@ -14,7 +14,7 @@
 //! ```
 //! use std::sync::atomic::AtomicBool;
 //!
-//! use bitworth_quant::progress::Silent;
+//! use bitworth_quant::Silent;
 //! use bitworth_quant::quantize::quantize;
 //! use bitworth_quant::{Config, DType, GgufFile, Output, Plan, PlanOptions, QuantizeOptions, Recipe, Synth};
 //!
@@ -42,21 +42,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Modules that are hidden from the documentation are what the crates of bitworth share.
 mod about;
 pub mod allocate;
 pub mod arch;
+#[doc(hidden)]
 pub mod atomic_file;
 pub mod checkpoint;
 pub mod content;
 pub mod contents;
 pub mod convert;
 pub mod cut_files;
+#[doc(hidden)]
 pub mod disk;
 mod error;
 pub mod fit;
 pub mod formats;
+#[doc(hidden)]
 pub mod front_matter;
 pub mod gguf;
+#[doc(hidden)]
 pub mod hex;
 pub mod hparams;
 pub mod imatrix;
@@ -69,9 +74,11 @@ mod packing;
 pub mod plan;
 pub mod progress;
 pub mod quantize;
+#[doc(hidden)]
 pub mod random;
 pub mod recipe;
 pub mod safetensors;
+#[doc(hidden)]
 pub mod spelling;
 pub mod synth;
 mod tensor;
@@ -87,7 +94,7 @@ pub use gguf::GgufFile;
 pub use hparams::HParams;
 pub use imatrix::Imatrix;
 pub use plan::{Plan, PlanOptions};
-pub use progress::Progress;
+pub use progress::{Progress, Silent};
 pub use quantize::{Output, QuantizeOptions};
 pub use recipe::Recipe;
 pub use synth::Synth;

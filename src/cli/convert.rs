@@ -63,7 +63,7 @@ pub fn run(args: &ConvertArgs, session: &Session) -> Result<Outcome> {
         let output = Output::of(model.as_ref(), recipe, &choices, place)?;
         outputs.push(Output { split: args.write.split(), ..output });
     }
-    if let Some(text) = output::left_out(model.other_parts()) {
+    if let Some(text) = output::left_out(model.left_out()) {
         session.note(&format!("left out: {text}"));
     }
     args.write.write(

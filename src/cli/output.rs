@@ -12,7 +12,7 @@ use bitworth_engine::backend::DeviceError;
 use bitworth_engine::error::{EngineError, MAX_MEMORY};
 use bitworth_eval::job::FIT;
 use bitworth_measure::settings::{CHUNKS, CTX, NOISE_FLOOR, REQUESTS};
-use bitworth_quant::checkpoint::OtherParts;
+use bitworth_quant::checkpoint::LeftOut;
 use bitworth_quant::message::{Command, Message, Names, Setting, Subject};
 use bitworth_quant::plan::options::{ALLOW_REQUANTIZE, IMATRIX, TENSOR_TYPE};
 use bitworth_quant::quantize::ALLOW_NON_FINITE;
@@ -65,7 +65,7 @@ fn to_stderr(text: &str) {
 }
 
 /// What of a model's directory is of no language model, where anything is.
-pub fn left_out(parts: OtherParts) -> Option<String> {
+pub fn left_out(parts: LeftOut) -> Option<String> {
     let mib = parts.bytes as f64 / f64::from(1 << 20);
     let encoders =
         (parts.tensors > 0).then(|| format!("{} tensors of encoders for images or sound, {mib:.1} MiB", parts.tensors));

@@ -75,7 +75,7 @@ pub fn run(args: &QuantizeArgs, session: &Session) -> Result<Outcome> {
         }
         outputs.push(output);
     }
-    if let Some(text) = output::left_out(model.other_parts()) {
+    if let Some(text) = output::left_out(model.left_out()) {
         session.note(&format!("left out: {text}"));
     }
     if args.fit.is_asked() {

@@ -79,7 +79,7 @@ pub fn run(args: &ReportArgs, session: &Session) -> Result<Outcome> {
     }
     if let Some([old, new]) = args.compare.as_deref() {
         let tolerances = Tolerances::new(args.tolerate.iter().copied());
-        return compare_runs(old, new, &tolerances, args.out.as_deref(), session);
+        return regressions(old, new, &tolerances, args.out.as_deref(), session);
     }
     if let [file] = &args.dirs[..]
         && file.is_file()
@@ -136,8 +136,8 @@ fn heat_map(args: &ReportArgs, file: &Path, session: &Session) -> Result<Outcome
     Ok(Outcome::Done)
 }
 
-fn compare_runs(old: &Path, new: &Path, tolerances: &Tolerances, out: Option<&Path>, session: &Session) -> Result<Outcome> {
-    let comparison = regression::compare_runs_within(&records::load(old)?, &records::load(new)?, tolerances)?;
+fn regressions(old: &Path, new: &Path, tolerances: &Tolerances, out: Option<&Path>, session: &Session) -> Result<Outcome> {
+    let comparison = regression::of_within(&records::load(old)?, &records::load(new)?, tolerances)?;
     let files = match out {
         Some(out) => {
             let page = changes::page(&comparison, &old.display().to_string(), &new.display().to_string());

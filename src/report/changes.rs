@@ -4,7 +4,7 @@
 use crate::findings::percent_change;
 use crate::number::{bytes, percent, significant};
 use crate::page::{Cell, Column, Page, PageBlock, Section, Table, TableRow};
-use crate::regression::{Change, ChangeVerdict, Measure, RUN_TO_RUN, RunComparison};
+use crate::regression::{Change, ChangeVerdict, Measure, RUN_TO_RUN, Regression};
 use crate::sheet::UNSURE;
 use bitworth_eval::stats::{Estimate, Interval};
 
@@ -19,7 +19,7 @@ const HEADINGS: &[(ChangeVerdict, &str)] = &[
 ];
 
 /// The page; `old` and `new` name the runs.
-pub fn page(comparison: &RunComparison, old: &str, new: &str) -> Page {
+pub fn page(comparison: &Regression, old: &str, new: &str) -> Page {
     let mut sections: Vec<Section> = HEADINGS
         .iter()
         .map(|(verdict, heading)| (heading, comparison.with(*verdict)))
@@ -39,7 +39,7 @@ pub fn page(comparison: &RunComparison, old: &str, new: &str) -> Page {
 }
 
 /// The answer in a few sentences.
-pub fn answer(comparison: &RunComparison) -> String {
+pub fn answer(comparison: &Regression) -> String {
     let named = |verdict, one: &str, many: &str| {
         let changes = comparison.with(verdict);
         let names: Vec<String> = changes.iter().map(|c| format!("{} {}", c.lane, name(c))).collect();
@@ -61,7 +61,7 @@ pub fn answer(comparison: &RunComparison) -> String {
     format!("{regressions} {improvements}{drifted}")
 }
 
-fn reading(comparison: &RunComparison) -> Vec<String> {
+fn reading(comparison: &Regression) -> Vec<String> {
     let spread = format!(
         "Speeds and energies differ where the slowest repetition of one run is faster than the fastest of the other, and the \
          medians by more than {} %. Repetitions of a machine that drifted do not count; where half of them or more drifted, \
@@ -190,7 +190,7 @@ mod tests {
                 (speed.drifted, speed.seconds) = (speed.repetition > 0, [3.0, 1.0, 2.0, 2.0, 2.0][speed.repetition as usize]);
             }
         }
-        let comparison = regression::compare_runs(&old, &new).unwrap();
+        let comparison = regression::of(&old, &new).unwrap();
         let found: Vec<&Change> = comparison.changes.iter().filter(|c| c.old_drifted.or(c.new_drifted).is_some()).collect();
         let [change] = &found[..] else { panic!("{found:?}") };
         assert_eq!((change.verdict, change.old_drifted), (ChangeVerdict::Drifted, None));
@@ -205,7 +205,7 @@ mod tests {
         assert!(text.contains(meaning), "{text}");
         let plain = crate::table::render(&table(&found));
         assert!(plain.contains("42.7 – 128 !") && plain.contains(UNSURE), "{plain}");
-        assert!(!markdown::render(&page(&regression::compare_runs(&old, &old).unwrap(), "old", "old")).contains(meaning));
+        assert!(!markdown::render(&page(&regression::of(&old, &old).unwrap(), "old", "old")).contains(meaning));
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             }
             records
         };
-        let comparison = regression::compare_runs(&run(1_000_000), &run(1_100_000)).unwrap();
+        let comparison = regression::of(&run(1_000_000), &run(1_100_000)).unwrap();
         let text = markdown::render(&page(&comparison, "old", "new"));
         assert!(text.contains("| q4\\_0 | memory | 1.00 MB | 1.10 MB | +10.00 %, one figure each |"), "{text}");
         assert!(text.contains("Tolerated: memory 5 % (by default). Sizes may change where they are not named"), "{text}");
@@ -236,7 +236,7 @@ mod tests {
                 _ => {}
             }
         }
-        let page = |new: &[Record]| page(&regression::compare_runs(&old, new).unwrap(), "old", "new");
+        let page = |new: &[Record]| page(&regression::of(&old, new).unwrap(), "old", "new");
         let text = markdown::render(&page(&new));
         assert!(text.contains("**1 regression: q4\\_0 perplexity. 1 improvement: q4\\_0 size.**"), "{text}");
         let headings: Vec<&str> = text.lines().filter(|l| l.starts_with("## ")).collect();

@@ -74,9 +74,11 @@ pub fn ways(selection: &Selection, definitions: &[Arc<Definition>], task: &str) 
 /// Every way to `inner`, with `behind` it the rest of the way.
 fn extend(selection: &Selection, definitions: &[Arc<Definition>], inner: &str, behind: &Way, found: &mut Vec<Way>) {
     for (place, group) in selection.groups.iter().enumerate() {
-        let is_again = selection.groups[..place].iter().any(|other| other.name == group.name);
         // No longer than there are groups.
-        if is_again || !group.members.iter().any(|member| member == inner) || behind.len() >= selection.groups.len() {
+        if !group.members.iter().any(|member| member == inner) || behind.len() >= selection.groups.len() {
+            continue;
+        }
+        if selection.groups[..place].iter().any(|other| other.name == group.name) {
             continue;
         }
         let way: Way = std::iter::once(step(selection, definitions, group)).chain(behind.iter().cloned()).collect();

@@ -8,7 +8,7 @@ use super::container::{Container, Parts};
 use super::known::{Checkpoint, Kind};
 use super::place::{Place, Stored};
 use super::rows::PackedRows;
-use super::source::OtherParts;
+use super::source::LeftOut;
 use super::tensors;
 use crate::arch::{ArchSpec, TensorRule};
 use crate::gguf::{GgufFile, Metadata, Value};
@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
         arch,
         hparams,
         kind: Kind::Gguf,
-        other_parts: OtherParts::default(),
+        left_out: LeftOut::default(),
         published: None,
         vocab: OnceLock::new(),
     })

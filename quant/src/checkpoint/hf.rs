@@ -14,7 +14,7 @@ use super::known::{Checkpoint, Kind, Published};
 use super::layout::{layout, resolve};
 use super::place::{Place, Stored};
 use super::rows::PackedRows;
-use super::source::OtherParts;
+use super::source::LeftOut;
 use super::tensors;
 use crate::arch::{Factor, MtpBlocks, Numbers, Presence, Role, TensorRule, Transform, matrix_of};
 use crate::convert::wrapper::{missing_part, text_name};
@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     let files = packed::unpack(HfTensors::open(path)?, &Settings::read(path, &config)?)?;
     let files = adapters.iter().try_fold(files, packed::merge)?;
     check_language_model(path, &config, &files)?;
-    check_other_parts(&config, &files)?;
+    check_left_out(&config, &files)?;
     check_mtp(&mut config, &files)?;
     let mut model_keys = Metadata::new();
     convert::architectures::computed(&config, files.tensors(), &mut model_keys)?;
@@ -47,7 +47,7 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
     let hparams = HParams::from_metadata(&config.path, arch, &model_keys)?;
 
     let computed = computed_tensors(&config, &files)?;
-    let (mapped, published, other_parts) = map_tensors(&files, &config, &hparams)?;
+    let (mapped, published, left_out) = map_tensors(&files, &config, &hparams)?;
     let container = |tensors: Vec<Placed>| {
         Container::new(Parts {
             path: path.to_owned(),
@@ -75,7 +75,7 @@ pub(super) fn open(path: &Path, adapters: &[Adapter]) -> Result<Checkpoint> {
         arch,
         hparams,
         kind: Kind::Hf(Box::new(config)),
-        other_parts,
+        left_out,
         published,
         vocab: OnceLock::new(),
     })
@@ -102,7 +102,7 @@ fn check_language_model(path: &Path, config: &Config, files: &HfTensors) -> Resu
 
 /// Encoders that the configuration describes are there, though they are left out: files of them that are missing are likely not
 /// the only ones.
-fn check_other_parts(config: &Config, files: &HfTensors) -> Result<()> {
+fn check_left_out(config: &Config, files: &HfTensors) -> Result<()> {
     if config.class.text_types.is_empty() {
         return Ok(());
     }
@@ -234,14 +234,14 @@ fn floats(tensor: &Tensor, stored: &Stored) -> Vec<f32> {
 }
 
 /// All tensors of the files under their GGUF names, and how they are stored.
-fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<Mapped>, Option<Published>, OtherParts)> {
-    let mut other_parts = OtherParts::default();
+fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<Mapped>, Option<Published>, LeftOut)> {
+    let mut left_out = LeftOut::default();
     // By rule and block.
     let mut sources: BTreeMap<(usize, usize), Sources> = BTreeMap::new();
     for (at, tensor) in files.tensors().iter().enumerate() {
         let Some(name) = model_name(config, &tensor.name) else {
-            other_parts.tensors += 1;
-            other_parts.bytes += tensor.range.len() as u64;
+            left_out.tensors += 1;
+            left_out.bytes += tensor.range.len() as u64;
             continue;
         };
         let left_out = LEFT_OUT.iter().any(|end| name.ends_with(end));
@@ -250,7 +250,7 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
         // Nothing counts them, and transformers passes over them.
         let uncounted = config.arch.mtp == MtpBlocks::Kept && config.mtp_block_count == 0 && tensor.name.starts_with("mtp.");
         if uncounted {
-            other_parts.uncounted += 1;
+            left_out.uncounted += 1;
         }
         if left_out || as_metadata || dropped || uncounted || is_mtp_left_out(config, &name)? {
             continue;
@@ -298,7 +298,7 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
         mapped.push(Mapped { tensor, kept, last: [s.last, last_of_group], number });
     }
     let used = sources.values().flat_map(|s| s.tensors.values().copied());
-    Ok((mapped, published(used), other_parts))
+    Ok((mapped, published(used), left_out))
 }
 
 /// How the tensors are stored, where some are not floats.

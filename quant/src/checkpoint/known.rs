@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::container::Container;
-use super::source::{Model, ModelOrigin, OtherParts, Source};
+use super::source::{LeftOut, Model, ModelOrigin, Source};
 use super::{runnable, tensors};
 use crate::arch::{ArchSpec, BlockTraits, Role};
 use crate::convert::config::Config;
@@ -25,7 +25,7 @@ pub struct Checkpoint {
     pub(super) arch: &'static ArchSpec,
     pub(super) hparams: HParams,
     pub(super) kind: Kind,
-    pub(super) other_parts: OtherParts,
+    pub(super) left_out: LeftOut,
     pub(super) published: Option<Published>,
     pub(super) vocab: OnceLock<Vocab>,
 }
@@ -55,8 +55,8 @@ impl Checkpoint {
     }
 
     /// What was left out because it is of no language model.
-    pub fn other_parts(&self) -> OtherParts {
-        self.other_parts
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
     /// The directory or file it was opened by.
@@ -265,8 +265,8 @@ impl Model for Checkpoint {
         self.kept.as_ref().map(|kept| kept as &dyn Model)
     }
 
-    fn other_parts(&self) -> OtherParts {
-        self.other_parts
+    fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
     fn output_metadata(&self) -> Result<Metadata> {

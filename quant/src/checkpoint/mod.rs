@@ -24,7 +24,7 @@ pub use crate::tensor_bytes::{Pages, TensorBytes};
 use crate::{Error, Result};
 pub use container::Container;
 pub use known::{Checkpoint, Published};
-pub use source::{Model, ModelOrigin, OtherParts, Source};
+pub use source::{LeftOut, Model, ModelOrigin, Source};
 
 /// Opens what is to be planned for, quantized or converted: a Hugging Face directory as a [`Checkpoint`], a GGUF file as a
 /// [`Container`], of any architecture.

@@ -21,7 +21,7 @@ pub enum ModelOrigin {
 
 /// Tensors of a directory that are left out: those of no language model, of encoders of images or sound, and uncounted blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OtherParts {
+pub struct LeftOut {
     /// How many.
     pub tensors: usize,
     /// Their bytes.
@@ -72,7 +72,7 @@ pub trait Model: Source {
         None
     }
     /// What was left out because it is of no language model.
-    fn other_parts(&self) -> OtherParts {
-        OtherParts::default()
+    fn left_out(&self) -> LeftOut {
+        LeftOut::default()
     }
 }

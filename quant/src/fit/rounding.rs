@@ -9,7 +9,7 @@
 
 use super::factor::Factor;
 use crate::DType;
-use crate::formats::{CodeBits, Parts};
+use crate::formats::{CodeBits, TakenApart};
 
 /// Rows that are rounded side by side.
 pub(super) const ROWS: usize = 32;
@@ -42,7 +42,7 @@ struct Scales {
 
 /// Room for a block.
 struct Room {
-    parts: Parts,
+    parts: TakenApart,
     scales: Scales,
     bytes: Vec<u8>,
     chosen: Vec<u8>,
@@ -193,7 +193,7 @@ impl Rounding<'_> {
     fn descend(&self, bits: &CodeBits, w: &[f32], rows: usize, errors: &[f32], chosen: &mut [u8], out: &mut [u8]) {
         let n = self.factor.order.len();
         let row_bytes = out.len() / rows;
-        let mut parts = Parts::default();
+        let mut parts = TakenApart::default();
         let mut descents: Vec<Descent<'_>> = (0..rows)
             .map(|r| {
                 let mut scales = Scales::default();
@@ -283,7 +283,7 @@ impl Room {
     fn new(block: usize, block_bytes: usize) -> Self {
         let numbers = || vec![0.0; block];
         Self {
-            parts: Parts::default(),
+            parts: TakenApart::default(),
             scales: Scales::default(),
             bytes: vec![0; block_bytes],
             chosen: vec![0; block],

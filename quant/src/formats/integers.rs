@@ -20,9 +20,9 @@ pub struct Integers {
     pub codes: CodeValues,
     /// What the levels can be.
     pub levels: LevelValues,
-    take_apart: fn(bytes: &[u8], parts: &mut Parts),
+    take_apart: fn(bytes: &[u8], parts: &mut TakenApart),
     /// The same with signs apart, where the format stores them so.
-    take_signs_apart: Option<fn(bytes: &[u8], parts: &mut Parts)>,
+    take_signs_apart: Option<fn(bytes: &[u8], parts: &mut TakenApart)>,
 }
 
 /// The values that codes have.
@@ -56,7 +56,7 @@ pub enum LevelValues {
 
 /// Weights that were taken apart: `scale = base * level`, and the same for offsets.
 #[derive(Debug, Clone, Default)]
-pub struct Parts {
+pub struct TakenApart {
     /// One per weight.
     pub codes: Vec<i8>,
     /// Of each eight weights a bit for each that is negative, where signs are apart ([`Integers::take_signs_apart`]); the codes
@@ -72,7 +72,7 @@ pub struct Parts {
     pub offset_bases: Vec<f32>,
 }
 
-impl Parts {
+impl TakenApart {
     /// The scale and the offset of a group.
     pub fn factors(&self, group: usize) -> (f32, f32) {
         let base = group / (self.scale_levels.len() / self.scale_bases.len());
@@ -110,7 +110,7 @@ pub(super) struct Factors<const GROUPS: usize, const BASES: usize = 1> {
 impl<const GROUPS: usize, const BASES: usize> Factors<GROUPS, BASES> {
     /// Stores those of block `i`.
     #[inline(always)]
-    fn put(&self, i: usize, parts: &mut Parts) {
+    fn put(&self, i: usize, parts: &mut TakenApart) {
         parts.scale_levels[i * GROUPS..][..GROUPS].copy_from_slice(&self.scale_levels);
         parts.offset_levels[i * GROUPS..][..GROUPS].copy_from_slice(&self.offset_levels);
         parts.scale_bases[i * BASES..][..BASES].copy_from_slice(&self.scale_bases);
@@ -158,7 +158,7 @@ pub(super) const fn integers<B: Affine<N, GROUPS, BASES>, const N: usize, const 
 
 fn take_apart<B: Affine<N, GROUPS, BASES>, const N: usize, const GROUPS: usize, const BASES: usize>(
     bytes: &[u8],
-    parts: &mut Parts,
+    parts: &mut TakenApart,
 ) {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
     parts.resize(blocks.len() * N, blocks.len() * GROUPS, blocks.len() * BASES);
@@ -182,7 +182,7 @@ pub(super) trait SignedPoints {
     }
 }
 
-fn take_signs_apart<B: Affine<256, GROUPS, 1> + SignedPoints, const GROUPS: usize>(bytes: &[u8], parts: &mut Parts) {
+fn take_signs_apart<B: Affine<256, GROUPS, 1> + SignedPoints, const GROUPS: usize>(bytes: &[u8], parts: &mut TakenApart) {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
     parts.resize(blocks.len() * 256, blocks.len() * GROUPS, blocks.len());
     parts.signs.resize(blocks.len() * 32, 0);
@@ -207,15 +207,15 @@ impl Integers {
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
-    pub fn take_apart(&self, bytes: &[u8], parts: &mut Parts) {
+    pub fn take_apart(&self, bytes: &[u8], parts: &mut TakenApart) {
         (self.take_apart)(bytes, parts);
     }
 
-    /// The same, but signs stay apart where the format stores them so, which is less work. Else [`Parts::signs`] is empty.
+    /// The same, but signs stay apart where the format stores them so, which is less work. Else [`TakenApart::signs`] is empty.
     ///
     /// # Panics
     /// If `bytes` is not a whole number of blocks.
-    pub fn take_signs_apart(&self, bytes: &[u8], parts: &mut Parts) {
+    pub fn take_signs_apart(&self, bytes: &[u8], parts: &mut TakenApart) {
         self.take_signs_apart.unwrap_or(self.take_apart)(bytes, parts);
     }
 }
@@ -230,7 +230,7 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::super::DType;
-    use super::{CodeValues, LevelValues, Parts};
+    use super::{CodeValues, LevelValues, TakenApart};
     use crate::random::SplitMix64;
 
     /// Any bytes but scales that are not finite: codes, scales and offsets give the decoder's weights to the last bit, and are
@@ -243,13 +243,13 @@ mod tests {
             let (mut offsets_seen, mut finite) = (false, 0);
             for _ in 0..200 {
                 let bytes: Vec<u8> = (0..dtype.row_bytes(512).unwrap()).map(|_| random.bits() as u8).collect();
-                let (mut decoded, mut parts) = ([0.0; 512], Parts::default());
+                let (mut decoded, mut parts) = ([0.0; 512], TakenApart::default());
                 dtype.decode_row(&bytes, &mut decoded);
                 integers.take_apart(&bytes, &mut parts);
                 assert_eq!(parts.codes.len(), 512, "{dtype}");
                 assert_eq!(parts.scale_levels.len(), 512 / integers.group, "{dtype}");
                 assert_eq!(parts.scale_bases.len(), 512 / integers.base, "{dtype}");
-                let mut apart = Parts::default();
+                let mut apart = TakenApart::default();
                 integers.take_signs_apart(&bytes, &mut apart);
                 let turned = |(i, &code): (usize, &i8)| match apart.signs.get(i / 8) {
                     Some(signs) if signs >> (i % 8) & 1 == 1 => -code,

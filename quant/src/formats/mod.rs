@@ -48,7 +48,7 @@ mod tq2_0;
 mod two_bit;
 
 pub use code_bits::CodeBits;
-pub use integers::{CodeValues, Integers, LevelValues, Parts};
+pub use integers::{CodeValues, Integers, LevelValues, TakenApart};
 
 use std::borrow::Cow;
 use std::fmt::Write;

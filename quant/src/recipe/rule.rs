@@ -1,6 +1,6 @@
 //! A recipe as a value: its rules, and which of them decides about a tensor.
 //!
-//! Absent: the recipes there are (see `mixes`, `own`).
+//! Absent: the recipes there are (see `mixes`, `custom`).
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Conditions of rules, as data. What is absent: which rules there are (see `mixes` and `own`).
+//! Conditions of rules, as data. What is absent: which rules there are (see `mixes` and `custom`).
 
 use super::facts::{Count, TensorFacts};
 use crate::DType;

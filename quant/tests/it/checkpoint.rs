@@ -485,7 +485,7 @@ fn folders_without_what_the_configuration_counts_say_what_is_missing() {
     // Without the count they are left out, and that is known.
     let Some(dir) = oracle_copy("qwen35") else { return };
     edit(&dir, "config.json", mtp(0));
-    let parts = Checkpoint::open(dir.path()).unwrap().other_parts();
+    let parts = Checkpoint::open(dir.path()).unwrap().left_out();
     assert!(parts.tensors > 0 && parts.uncounted > 1, "{parts:?}");
     // One of their tensors is missing: its name is that of such files.
     let Some(dir) = oracle_copy("qwen35") else { return };

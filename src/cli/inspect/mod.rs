@@ -49,11 +49,11 @@ pub fn run(args: &InspectArgs, session: &Session) -> Result<Outcome> {
                 published.types.iter().map(|(name, n)| (name.clone(), json!(n))).collect();
             document["stored_as"] = json!({ "weights": types, "bytes": published.bytes });
         }
-        if about.other_parts.tensors > 0 {
-            document["left_out"] = json!({ "tensors": about.other_parts.tensors, "bytes": about.other_parts.bytes });
+        if about.left_out.tensors > 0 {
+            document["left_out"] = json!({ "tensors": about.left_out.tensors, "bytes": about.left_out.bytes });
         }
-        if about.other_parts.uncounted > 0 {
-            document["left_out_mtp"] = json!({ "tensors": about.other_parts.uncounted });
+        if about.left_out.uncounted > 0 {
+            document["left_out_mtp"] = json!({ "tensors": about.left_out.uncounted });
         }
     }
     session.print(&document, || {
@@ -120,7 +120,7 @@ fn about_lines(about: &About) -> Vec<(&'static str, String)> {
         let stored = format!("{}, {} with scales", types.join(", "), number::bytes(published.bytes));
         lines.push(("stored as", format!("{stored}; shown here as the floats that they stand for")));
     }
-    if let Some(text) = output::left_out(about.other_parts) {
+    if let Some(text) = output::left_out(about.left_out) {
         lines.push(("left out", text));
     }
     if let Some(experts) = about.experts {

@@ -1,7 +1,7 @@
 //! The referee: the operations as plain loops, one number after the other. `gemm.rs` and `q8.rs` must agree to the last bit.
 #![cfg(test)]
 
-use bitworth_quant::formats::Parts;
+use bitworth_quant::formats::TakenApart;
 
 use super::CpuWeight;
 
@@ -23,7 +23,7 @@ pub fn matmul_q8(x: &[f32], rows: usize, w: &CpuWeight) -> Vec<f32> {
     let integers = w.dtype.integers().unwrap();
     let (k, group) = (w.cols, integers.group);
     let mut out = Vec::with_capacity(rows * w.rows);
-    let mut parts = Parts::default();
+    let mut parts = TakenApart::default();
     for t in 0..rows {
         let (mut x_scales, mut x_codes) = (Vec::new(), Vec::new());
         for block in x[t * k..(t + 1) * k].chunks(32) {

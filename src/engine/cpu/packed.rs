@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use bitworth_quant::DType;
 use bitworth_quant::checkpoint::TensorBytes;
-use bitworth_quant::formats::{CodeValues, Integers, LevelValues, Parts};
+use bitworth_quant::formats::{CodeValues, Integers, LevelValues, TakenApart};
 use rayon::prelude::*;
 
 use super::CpuWeight;
@@ -206,7 +206,7 @@ pub struct PanelRoom {
     offsets: Vec<f32>,
     /// Bases of either as singles.
     widened: Vec<f32>,
-    parts: Parts,
+    parts: TakenApart,
 }
 
 /// Rows as they are stored.
@@ -316,7 +316,7 @@ impl Panels {
         for (number, chunk) in work.chunks_mut(CHUNK).enumerate() {
             let first = number * CHUNK;
             chunk.par_iter_mut().enumerate().for_each_init(
-                || (Parts::default(), Vec::new()),
+                || (TakenApart::default(), Vec::new()),
                 |(parts, row), (i, ((((codes, scales), levels), offset_levels), offsets))| {
                     let p = first + i;
                     let mut blocks = vec![[[0u8; LINE]; BLOCK / 4]; cols / BLOCK];
@@ -489,7 +489,7 @@ impl Panels {
         };
         match &self.stored {
             Stored::Rows { bytes, row_bytes } => {
-                let mut parts = Parts::default();
+                let mut parts = TakenApart::default();
                 self.integers.take_apart(&bytes[row * row_bytes..][..*row_bytes], &mut parts);
                 for (i, (out, &code)) in out.iter_mut().zip(&parts.codes).enumerate() {
                     let (scale, offset) = parts.factors(i / self.integers.group);

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use bitworth_quant::formats::Parts;
+use bitworth_quant::formats::TakenApart;
 use rayon::prelude::*;
 
 use super::isa::{Isa, per_isa};
@@ -22,7 +22,7 @@ const TASK: usize = 16;
 /// Room for a row of weights.
 #[derive(Default)]
 struct Room {
-    parts: Parts,
+    parts: TakenApart,
     /// By group; and times the scale of the activations.
     scales: Vec<f32>,
     factors: Vec<f32>,

@@ -22,8 +22,9 @@ use bitworth_eval::records;
 pub const IDENTITY: &str = "run.json";
 /// The folder of the GGUF files.
 pub const MODELS: &str = "models";
-/// Grows whenever [`IDENTITY`] changes its meaning. 1 had no number and hashed the first row of each tensor only.
-const FORMAT: u32 = 2;
+/// Grows whenever [`IDENTITY`] changes its meaning. 1 had no number and hashed the first row of each tensor only;
+/// in 2 a task did not say through which groups it was chosen.
+const FORMAT: u32 = 3;
 /// How the names of a run's own items begin, with one more for parts; other commands add records of other names (`bench`).
 const OWN: [&str; 6] = ["lane.", "left_out.", "part.", "speed.", "task.", "text."];
 /// Stands behind the name of a file of records that is not read.

@@ -29,7 +29,7 @@ pub const RUN_TO_RUN: f64 = 0.03;
 
 /// What two runs say about each other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RunComparison {
+pub struct Regression {
     /// Every figure that both runs have, lane by lane.
     pub changes: Vec<Change>,
     /// Lanes that only the old run has.
@@ -152,9 +152,9 @@ pub enum ChangeVerdict {
 /// Compares the records of two runs; nothing that became worse is tolerated, but for sizes and a little memory.
 ///
 /// # Errors
-/// See [`compare_runs_within`].
-pub fn compare_runs(old: &[Record], new: &[Record]) -> Result<RunComparison> {
-    compare_runs_within(old, new, &Tolerances::default())
+/// See [`of_within`].
+pub fn of(old: &[Record], new: &[Record]) -> Result<Regression> {
+    of_within(old, new, &Tolerances::default())
 }
 
 /// Compares the records of two runs; what became worse within `tolerances` is no regression.
@@ -162,14 +162,14 @@ pub fn compare_runs(old: &[Record], new: &[Record]) -> Result<RunComparison> {
 /// # Errors
 /// Records that make no report ([`gather::gather`]); no lane in common; a text, protocol, tokenization or task version that
 /// differs.
-pub fn compare_runs_within(old: &[Record], new: &[Record], tolerances: &Tolerances) -> Result<RunComparison> {
+pub fn of_within(old: &[Record], new: &[Record], tolerances: &Tolerances) -> Result<Regression> {
     let (old, new) = (Run::of(old)?, Run::of(new)?);
     same_texts(&old, &new)?;
     let pairs = pairs(&old, &new);
     if pairs.is_empty() {
         return Err(not_comparable(alike::why_no_lane(&old, &new)));
     }
-    let mut comparison = RunComparison {
+    let mut comparison = Regression {
         changes: Vec::new(),
         only_old: missing(&old.labels, pairs.iter().map(|p| p.0)),
         only_new: missing(&new.labels, pairs.iter().map(|p| p.1)),
@@ -184,7 +184,7 @@ pub fn compare_runs_within(old: &[Record], new: &[Record], tolerances: &Toleranc
     Ok(comparison)
 }
 
-impl RunComparison {
+impl Regression {
     /// The changes that mean this.
     pub fn with(&self, verdict: ChangeVerdict) -> Vec<&Change> {
         self.changes.iter().filter(|c| c.verdict == verdict).collect()
@@ -282,7 +282,7 @@ struct Pair<'a> {
     old: (&'a Run<'a>, usize),
     new: (&'a Run<'a>, usize),
     tolerances: &'a Tolerances,
-    into: &'a mut RunComparison,
+    into: &'a mut Regression,
 }
 
 impl<'a> Pair<'a> {

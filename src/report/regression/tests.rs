@@ -4,14 +4,14 @@ use super::*;
 use bitworth_eval::record::{Body, Phase, Speed};
 use bitworth_eval::sample;
 
-fn changed(change: impl Fn(&mut Record)) -> Result<RunComparison> {
+fn changed(change: impl Fn(&mut Record)) -> Result<Regression> {
     let old = sample::records();
     let mut new = old.clone();
     new.iter_mut().for_each(change);
-    compare_runs(&old, &new)
+    of(&old, &new)
 }
 
-fn regressions(comparison: &RunComparison) -> Vec<(String, Measure)> {
+fn regressions(comparison: &Regression) -> Vec<(String, Measure)> {
     comparison.with(ChangeVerdict::Regression).into_iter().map(|c| (c.lane.clone(), c.measure)).collect()
 }
 
@@ -28,7 +28,7 @@ fn a_comparison_of_few_windows_says_so_on_its_page() {
     let of = |windows: u32| {
         let mut records = sample::records();
         records.retain(|r| r.as_sequence().is_none_or(|s| s.sequence < windows));
-        compare_runs(&records, &records).unwrap()
+        of(&records, &records).unwrap()
     };
     assert!(of(8).warnings.is_empty());
     let few = of(7);
@@ -37,7 +37,7 @@ fn a_comparison_of_few_windows_says_so_on_its_page() {
 }
 
 /// The sequences of `q4_0`, changed.
-fn sequences(change: impl Fn(&mut SequenceRecord)) -> RunComparison {
+fn sequences(change: impl Fn(&mut SequenceRecord)) -> Regression {
     let in_lane = |r: &mut Record| {
         if let (Body::Sequence(s), "q4_0") = (&mut r.body, r.origin.lane.as_str()) {
             change(s);
@@ -69,7 +69,7 @@ fn divergence_and_agreement_are_paired_too() {
     assert!(worse.with(ChangeVerdict::Regression).iter().all(|c| c.paired));
 }
 
-fn timings(factor: f64, drifted: bool) -> RunComparison {
+fn timings(factor: f64, drifted: bool) -> Regression {
     let slower = |r: &mut Record| {
         if let (Body::Speed(s), "q4_0") = (&mut r.body, r.origin.lane.as_str())
             && s.phase == Phase::Decode
@@ -96,12 +96,12 @@ fn speed_is_judged_by_the_spread_of_the_repetitions_and_drifted_ones_do_not_coun
 }
 
 /// The sample, and the sample with `change`, compared within these tolerances.
-fn within(tolerances: &[&str], change: impl Fn(&mut Record)) -> RunComparison {
+fn within(tolerances: &[&str], change: impl Fn(&mut Record)) -> Regression {
     let old = sample::records();
     let mut new = old.clone();
     new.iter_mut().for_each(change);
     let tolerances = Tolerances::new(tolerances.iter().map(|t| t.parse().unwrap()));
-    compare_runs_within(&old, &new, &tolerances).unwrap()
+    of_within(&old, &new, &tolerances).unwrap()
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn memory_and_energy_are_compared() {
         records
     };
     let found = |old: &[Record], new: &[Record]| {
-        let comparison = compare_runs(old, new).unwrap();
+        let comparison = of(old, new).unwrap();
         let of = |m: Measure| comparison.changes.iter().find(|c| c.measure == m).map(|c| (c.verdict, c.old, c.new));
         (of(Measure::Memory), of(Measure::Energy))
     };
@@ -181,7 +181,7 @@ fn with_memory(of: impl Fn(u32) -> u64) -> Vec<Record> {
 fn memory_is_judged_beyond_its_tolerance_and_by_the_spread_of_several_starts() {
     let found = |old: &[Record], new: &[Record], tolerances: &[&str]| {
         let tolerances = Tolerances::new(tolerances.iter().map(|t| t.parse().unwrap()));
-        let comparison = compare_runs_within(old, new, &tolerances).unwrap();
+        let comparison = of_within(old, new, &tolerances).unwrap();
         let change = comparison.changes.into_iter().find(|c| c.measure == Measure::Memory).unwrap();
         (change.verdict, change.one_figure_each, change.change.interval.is_some())
     };
@@ -210,7 +210,7 @@ fn energy_of_a_machine_that_drifted_and_of_one_repetition_is_not_judged() {
         records
     };
     let energy = |old: &[Record], new: &[Record]| {
-        let changes = compare_runs(old, new).unwrap().changes;
+        let changes = of(old, new).unwrap().changes;
         changes.into_iter().find(|c| c.measure == Measure::Energy).unwrap()
     };
     let drifted = energy(&run(10.0, 5, false), &run(20.0, 5, true));
@@ -243,8 +243,8 @@ fn a_task_is_worse_when_its_items_are() {
 fn lanes_of_one_side_are_named() {
     let old = sample::records();
     let new: Vec<Record> = old.iter().filter(|r| r.origin.lane != "q5_0").cloned().collect();
-    assert_eq!(compare_runs(&old, &new).unwrap().only_old, ["q5_0"]);
-    assert_eq!(compare_runs(&new, &old).unwrap().only_new, ["q5_0"]);
+    assert_eq!(of(&old, &new).unwrap().only_old, ["q5_0"]);
+    assert_eq!(of(&new, &old).unwrap().only_new, ["q5_0"]);
 }
 
 #[test]
@@ -289,11 +289,11 @@ fn speeds_of_other_programs_or_shapes_are_not_compared() {
 fn bits_per_byte_are_compared_on_the_rolling_pass() {
     let windows = sample::records();
     let run = |factor| [windows.clone(), sample::rolling(&windows, factor)].concat();
-    let comparison = compare_runs(&run(2.0), &run(2.002)).unwrap();
+    let comparison = of(&run(2.0), &run(2.002)).unwrap();
     let bits: Vec<&Change> = comparison.changes.iter().filter(|c| c.measure == Measure::BitsPerByte).collect();
     assert!(bits.len() == 12 && bits.iter().all(|c| c.verdict == ChangeVerdict::Regression && c.paired));
     assert!(bits.iter().all(|c| (c.change.value - 1.001).abs() < 1e-9 && (c.new / c.old - 1.001).abs() < 1e-9), "{bits:?}");
-    let notes = compare_runs(&windows, &run(2.0)).unwrap().notes;
+    let notes = of(&windows, &run(2.0)).unwrap().notes;
     assert!(notes[0].contains("only one of the runs made the pass over rolling"), "{notes:?}");
 }
 
@@ -308,11 +308,11 @@ fn several_texts_are_compared_together_and_must_be_the_same() {
             s.nll_sum += 0.02 + 1e-5 * f64::from(s.sequence);
         }
     }
-    let comparison = compare_runs(&old, &new).unwrap();
+    let comparison = of(&old, &new).unwrap();
     assert_eq!(regressions(&comparison), [("q4_0".to_owned(), Measure::Perplexity)]);
     let change = comparison.with(ChangeVerdict::Regression)[0].change;
     assert!((change.value.ln() * 127.0 / 0.0101 - 1.0).abs() < 0.02, "half of the tokens changed: {change:?}");
-    let error = compare_runs(&old, &sample::records()).unwrap_err().to_string();
+    let error = of(&old, &sample::records()).unwrap_err().to_string();
     assert!(error.contains("the old run scored text 00ff") && error.contains("the new one nothing else"), "{error}");
 }
 
@@ -332,7 +332,7 @@ fn one_sequence_or_one_repetition_decides_nothing() {
             _ => {}
         }
     }
-    let comparison = compare_runs(&old, &new).unwrap();
+    let comparison = of(&old, &new).unwrap();
     assert!(comparison.with(ChangeVerdict::Regression).is_empty());
     let undecided = |m: Measure| comparison.with(ChangeVerdict::Undecided).iter().filter(|c| c.measure == m).count();
     assert_eq!((undecided(Measure::Perplexity), undecided(Measure::Decode)), (12, 12));
@@ -350,12 +350,12 @@ fn runs_that_share_no_sequence_are_compared_by_their_intervals() {
         }
         records
     };
-    let verdicts = |comparison: &RunComparison| -> Vec<ChangeVerdict> {
+    let verdicts = |comparison: &Regression| -> Vec<ChangeVerdict> {
         let perplexities = comparison.changes.iter().filter(|c| c.measure == Measure::Perplexity && !c.paired);
         perplexities.map(|c| c.verdict).collect()
     };
-    assert_eq!(verdicts(&compare_runs(&part(0, 0.0), &part(1, 0.0)).unwrap()), [ChangeVerdict::Same; 12]);
-    assert_eq!(verdicts(&compare_runs(&part(0, 0.0), &part(1, 0.5)).unwrap()), [ChangeVerdict::Regression; 12]);
+    assert_eq!(verdicts(&of(&part(0, 0.0), &part(1, 0.0)).unwrap()), [ChangeVerdict::Same; 12]);
+    assert_eq!(verdicts(&of(&part(0, 0.0), &part(1, 0.5)).unwrap()), [ChangeVerdict::Regression; 12]);
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn other_windows_and_items_are_said_once() {
     new.retain(|r| {
         r.as_sequence().is_none_or(|s| s.sequence < 40) && r.as_item().is_none_or(|i| i.task != "facts" || i.item < 30)
     });
-    let notes = compare_runs(&old, &new).unwrap().notes;
+    let notes = of(&old, &new).unwrap().notes;
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert!(
         notes[0].contains("the old run has 60 windows, the new one 40") && notes[0].contains("over the 40 that"),

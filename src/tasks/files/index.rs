@@ -22,6 +22,9 @@ pub const TASKS: Setting = Setting::new("tasks");
 const MAX_FILES: usize = 500_000;
 /// Groups that hold groups, this deep at most.
 const MAX_DEPTH: usize = 16;
+/// Most entries that a selection leads to, one as often as there are ways to it: groups that hold each other's groups many times
+/// over are few lines and many ways.
+const MAX_ENTRIES: usize = 100_000;
 /// Keys of a file that say what it is; the keys of a group's file that are none of these are handed on to its tasks.
 const GROUP_KEYS: [&str; 5] = ["group", "group_alias", "task", "aggregate_metric_list", "metadata"];
 
@@ -171,7 +174,7 @@ impl Index {
     /// A name that is unknown (with the closest ones), a pattern that matches nothing, a group with a member that is unknown
     /// or that holds itself, a task that is a Python class.
     pub fn select(&self, names: &[String]) -> Result<Selection> {
-        let mut picker = Picker { index: self, selection: Selection::default(), open: Vec::new() };
+        let mut picker = Picker { index: self, selection: Selection::default(), open: Vec::new(), taken: 0 };
         for name in names {
             if let Some(entry) = self.entries.get(name) {
                 picker.take(name, entry, &[], 0)?;
@@ -214,6 +217,8 @@ struct Picker<'a> {
     selection: Selection,
     /// The groups whose members are being taken, the outermost first.
     open: Vec<String>,
+    /// Entries so far.
+    taken: usize,
 }
 
 impl Picker<'_> {
@@ -233,6 +238,7 @@ impl Picker<'_> {
 
     /// The names of the tasks or of the group that an entry gives.
     fn take(&mut self, name: &str, entry: &Entry, overrides: &[(String, Node)], depth: usize) -> Result<Vec<String>> {
+        self.taken += 1;
         match entry {
             Entry::Task(source) => Ok(vec![self.take_task(name, source.clone(), overrides)?]),
             Entry::Python(source) => {
@@ -263,6 +269,11 @@ impl Picker<'_> {
     fn take_group(&mut self, name: &str, source: &TaskSource, overrides: &[(String, Node)], depth: usize) -> Result<Vec<String>> {
         check_name("group", name, source)?;
         let fail = |what: String| Error::file(&source.path, format!("group {name}: {what}"));
+        if self.taken > MAX_ENTRIES {
+            return Err(fail(format!(
+                "what was asked for leads to more than {MAX_ENTRIES} tasks and groups, counted once a way"
+            )));
+        }
         if depth > MAX_DEPTH {
             return Err(fail(format!("groups are nested more than {MAX_DEPTH} times")));
         }
@@ -476,6 +487,23 @@ mod tests {
         assert_eq!([shots("one"), shots("two"), shots("three")], [Some(Node::Int(3)), Some(Node::Int(3)), Some(Node::Int(4))]);
         let groups: Vec<_> = selection.groups.iter().map(|group| (group.name.as_str(), group.members.join(" "))).collect();
         assert_eq!(groups, [("all", "one two three all::inner all::own".to_owned()), ("all::inner", "one".to_owned())]);
+    }
+
+    #[test]
+    fn many_ways_through_groups_are_refused() {
+        // Fifteen levels of two groups, each with both of the next level: 32,768 ways to each task, and twice as many groups.
+        let mut files = vec![("one.yaml".to_owned(), "task: one".to_owned()), ("two.yaml".to_owned(), "task: two".to_owned())];
+        for level in 0..15 {
+            for side in ["a", "b"] {
+                let members = if level == 14 { "one, two".to_owned() } else { format!("a{0}, b{0}", level + 1) };
+                files.push((format!("{side}{level}.yaml"), format!("group: {side}{level}\ntask: [{members}]")));
+            }
+        }
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let (_dir, index) = index(&files);
+        let error = select(&index, &["a0", "b0"]).unwrap_err();
+        assert!(error.contains("more than 100000 tasks and groups"), "{error}");
+        assert_eq!(names(&select(&index, &["a10"]).unwrap()), ["one", "two"]);
     }
 
     #[test]

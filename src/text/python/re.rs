@@ -284,8 +284,27 @@ fn flag_group(chars: &[char], at: usize, mode: &mut Mode, out: &mut String) -> (
             (end + 1, *close == ':')
         }
         _ => {
-            out.push_str("(?");
-            (at + 2, true)
+            // Names of groups are no text to be found.
+            let (opening, closing, kept) = match &chars[at + 2..] {
+                ['P', '<', ..] => ("(?P<", '>', 4),
+                ['P', '=', ..] => ("(?P=", ')', 4),
+                ['(', first, ..] if first.is_ascii_digit() => ("(?(", ')', 3),
+                ['(', ..] => ("(?(<", ')', 3),
+                _ => {
+                    out.push_str("(?");
+                    return (at + 2, true);
+                }
+            };
+            let begin = at + kept;
+            let end = chars[begin..].iter().position(|c| *c == closing).map_or(chars.len(), |n| begin + n);
+            out.push_str(opening);
+            out.extend(&chars[begin..end]);
+            match opening {
+                "(?P=" => return (end, true),
+                "(?(<" => out.push_str(">)"),
+                _ => out.push(closing),
+            }
+            ((end + 1).min(chars.len()), true)
         }
     }
 }
@@ -435,6 +454,10 @@ mod tests {
         check(r"\<b\>", "<b>", &["<b>"]);
         check(r"\u0041\x42\/", "AB/", &["AB/"]);
         check(r"(?i)answer", "ANSWER", &["ANSWER"]);
+        check(r"(?i)(?P<digit>\d)-(?P=digit)", "1-1 2-3", &["1"]);
+        check(r"(?ai)(?P<kiss>k)(?P=kiss)", "kK K\u{212a}", &["k"]);
+        check(r"(?i)(?P<digit>\()?i(?(digit)\))", "(I) i (i", &["(", "", ""]);
+        check(r"(?i)(\()?i(?(1)\))", "(I) i (i", &["(", "", ""]);
         check(r"(?a)\d(?#note)", "1", &["1"]);
         check(r"(?a:\w+)\w", "aé_1ß", &["aé", "_1ß"]);
         check(r"(?a)\w|\D", "é٣3", &["é", "٣", "3"]);
