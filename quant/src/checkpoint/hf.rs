@@ -244,7 +244,7 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
             left_out.bytes += tensor.range.len() as u64;
             continue;
         };
-        let left_out = LEFT_OUT.iter().any(|end| name.ends_with(end));
+        let unwanted = LEFT_OUT.iter().any(|end| name.ends_with(end));
         let as_metadata = config.arch.as_metadata.iter().any(|pattern| crate::arch::match_pattern(pattern, &name).is_some());
         let dropped = config.arch.dropped.contains(&&*name) && is_the_embedding(files, config, tensor);
         // Nothing counts them, and transformers passes over them.
@@ -252,7 +252,7 @@ fn map_tensors(files: &HfTensors, config: &Config, h: &HParams) -> Result<(Vec<M
         if uncounted {
             left_out.uncounted += 1;
         }
-        if left_out || as_metadata || dropped || uncounted || is_mtp_left_out(config, &name)? {
+        if unwanted || as_metadata || dropped || uncounted || is_mtp_left_out(config, &name)? {
             continue;
         }
         let mut known = false;

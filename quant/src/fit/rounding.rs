@@ -299,7 +299,7 @@ impl Room {
 
 impl Scales {
     /// The scales and offsets of encoded weights, by weight.
-    fn read(&mut self, dtype: DType, bytes: &[u8], parts: &mut Parts) {
+    fn read(&mut self, dtype: DType, bytes: &[u8], parts: &mut TakenApart) {
         let Some(integers) = dtype.integers() else { return };
         integers.take_apart(bytes, parts);
         let groups = parts.codes.len() / integers.group;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{CodeValues, DType, Integers, Parts};
+use super::{CodeValues, DType, Integers, TakenApart};
 
 /// Bits of the widest code that can be placed.
 const WIDEST: usize = 6;
@@ -78,7 +78,7 @@ impl CodeBits {
 fn places(integers: &Integers, by_code: &[i8], block_len: usize, block_bytes: usize, bits: usize) -> Option<Vec<[u16; WIDEST]>> {
     const NOWHERE: u16 = u16::MAX;
     let mut places = vec![[NOWHERE; WIDEST]; block_len];
-    let mut parts = Parts::default();
+    let mut parts = TakenApart::default();
     let mut block = vec![0; block_bytes];
     integers.take_apart(&block, &mut parts);
     let zero = parts.codes.clone();
@@ -113,7 +113,7 @@ mod tests {
             assert!(bits.values().is_sorted(), "{dtype}");
             let integers = dtype.integers().unwrap();
             let mut bytes: Vec<u8> = (0..dtype.row_bytes(512).unwrap()).map(|_| random.bits() as u8).collect();
-            let (mut before, mut after) = (Parts::default(), Parts::default());
+            let (mut before, mut after) = (TakenApart::default(), TakenApart::default());
             integers.take_apart(&bytes, &mut before);
             let chosen: Vec<u8> = (0..512).map(|_| random.below(bits.values().len()) as u8).collect();
             bits.place(&chosen, &mut bytes);
