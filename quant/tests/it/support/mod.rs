@@ -20,8 +20,8 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf").join(name)
 }
 
-/// The file that llama.cpp's converter (b11434) makes of `fixtures/hf/llama31_gqa` with `--outtype bf16`: converted here and held to
-/// the SHA-256 of its bytes, so that its 1.7 MiB need not be committed.
+/// The file that llama.cpp's converter (b11434) makes of `fixtures/hf/llama31_gqa` with `--outtype bf16`: converted here and held
+/// to the SHA-256 of its bytes, so that its 1.7 MiB need not be committed.
 pub fn bf16_file() -> PathBuf {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     let make = || {
