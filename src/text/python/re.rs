@@ -46,13 +46,15 @@ impl Regex {
     /// `re.compile(pattern)`.
     ///
     /// # Errors
-    /// A pattern that does not compile, or is too long.
+    /// A pattern that does not compile, is too long, or refers back to a group where case is ignored.
     pub fn new(pattern: &str) -> Result<Self, PatternError> {
         let wrong = |what: String| PatternError { pattern: pattern.chars().take(200).collect(), what };
         if pattern.len() > MAX_PATTERN {
             return Err(wrong(format!("has {} bytes; at most {MAX_PATTERN} are supported", pattern.len())));
         }
-        let fancy = Fancy::new(&rewrite(pattern)).map_err(|e| wrong(format!("does not compile: {e}")))?;
+        let rewritten = rewrite(pattern)
+            .ok_or_else(|| wrong("refers back to a group where case is ignored, which is not supported".to_owned()))?;
+        let fancy = Fancy::new(&rewritten).map_err(|e| wrong(format!("does not compile: {e}")))?;
         Ok(Self { pattern: pattern.to_owned(), fancy })
     }
 
@@ -189,8 +191,9 @@ impl Mode {
     }
 }
 
-/// A pattern of Python's in fancy-regex's syntax.
-fn rewrite(pattern: &str) -> String {
+/// A pattern of Python's in fancy-regex's syntax; `None` where it refers back to a group while case is ignored, as fancy-regex
+/// would look for the very letters.
+fn rewrite(pattern: &str) -> Option<String> {
     let chars: Vec<char> = pattern.chars().collect();
     let flags = inline_flags(&chars);
     let mut mode = Mode { ascii: flags.contains(&'a'), ignore_case: flags.contains(&'i') };
@@ -199,6 +202,13 @@ fn rewrite(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut at = 0;
     while at < chars.len() {
+        let refers_back = match &chars[at..] {
+            ['\\', digit, ..] => ('1'..='9').contains(digit),
+            rest => rest.starts_with(&['(', '?', 'P', '=']),
+        };
+        if refers_back && mode.ignore_case {
+            return None;
+        }
         at = match chars[at] {
             '\\' => escaped(&chars, at + 1, false, mode, &mut out),
             '[' => class(&chars, at + 1, mode, &mut out),
@@ -238,7 +248,7 @@ fn rewrite(pattern: &str) -> String {
             }
         };
     }
-    out
+    Some(out)
 }
 
 /// The letters that Python takes for one where case is ignored, and Unicode's simple folding does not.
@@ -429,6 +439,13 @@ mod tests {
         assert_eq!(found, expected, "{pattern} on {text:?}");
     }
 
+    #[test]
+    fn what_would_be_compared_otherwise_is_refused() {
+        for pattern in [r"(?i)(a)\1", r"(?i)(?P<a>a)(?P=a)", r"(a)(?i:\1)"] {
+            assert!(Regex::new(pattern).unwrap_err().to_string().contains("refers back to a group where case is ignored"));
+        }
+    }
+
     /// Expected: CPython 3.11.
     #[test]
     fn findall_finds_what_python_finds() {
@@ -454,8 +471,9 @@ mod tests {
         check(r"\<b\>", "<b>", &["<b>"]);
         check(r"\u0041\x42\/", "AB/", &["AB/"]);
         check(r"(?i)answer", "ANSWER", &["ANSWER"]);
-        check(r"(?i)(?P<digit>\d)-(?P=digit)", "1-1 2-3", &["1"]);
-        check(r"(?ai)(?P<kiss>k)(?P=kiss)", "kK K\u{212a}", &["k"]);
+        check(r"(?P<digit>\d)-(?P=digit) (.)\2", "1-1 aa 2-3", &["1|a"]);
+        check(r"(?ai)(?P<kiss>k)", "kK\u{212a}", &["k", "K"]);
+        check(r"(?i)(?P<digit>i)(?-i:(.)\2)", "Iaa IaA", &["I|a"]);
         check(r"(?i)(?P<digit>\()?i(?(digit)\))", "(I) i (i", &["(", "", ""]);
         check(r"(?i)(\()?i(?(1)\))", "(I) i (i", &["(", "", ""]);
         check(r"(?a)\d(?#note)", "1", &["1"]);
