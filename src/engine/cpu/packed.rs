@@ -194,6 +194,8 @@ pub struct PanelCodes<'a> {
     pub packing: Packing,
     /// Whether they are unpacked: a byte each, [`Lines`] by block.
     pub unpacked: bool,
+    /// Whether those with a sign are unpacked as bytes from 0 on, 128 more than they are.
+    pub shifted: bool,
     /// The blocks.
     pub bytes: &'a [u8],
 }
@@ -417,19 +419,20 @@ impl Panels {
         let codes = match &self.stored {
             Stored::Rows { bytes, row_bytes } => {
                 self.take_rows(bytes, *row_bytes, p, room);
-                PanelCodes { packing: Packing::Eight, unpacked: true, bytes: &room.codes }
+                PanelCodes { packing: Packing::Eight, unpacked: true, shifted: false, bytes: &room.codes }
             }
             Stored::Packed { packing, codes, .. } => {
                 self.expand(isa, p, room);
                 let len = self.cols / BLOCK * packing.block_bytes();
                 let bytes = &codes[p * len..(p + 1) * len];
                 match unpack {
-                    Some(unpack) if *packing != Packing::Eight => {
+                    Some(unpack) if *packing != Packing::Eight || unpack.shifts => {
                         room.codes.resize(self.cols * PANEL, 0);
-                        unpack(isa, *packing, bytes, &mut room.codes);
-                        PanelCodes { packing: *packing, unpacked: true, bytes: &room.codes }
+                        (unpack.codes)(isa, *packing, bytes, &mut room.codes);
+                        let shifted = unpack.shifts && packing.signed();
+                        PanelCodes { packing: *packing, unpacked: true, shifted, bytes: &room.codes }
                     }
-                    _ => PanelCodes { packing: *packing, unpacked: *packing == Packing::Eight, bytes },
+                    _ => PanelCodes { packing: *packing, unpacked: *packing == Packing::Eight, shifted: false, bytes },
                 }
             }
         };
@@ -523,8 +526,14 @@ impl Panels {
     }
 }
 
-/// Unpacks the blocks of a panel: codes to a byte each.
-pub type Unpack = fn(isa: Isa, packing: Packing, blocks: &[u8], out: &mut [u8]);
+/// How the blocks of a panel are unpacked.
+#[derive(Clone, Copy)]
+pub struct Unpack {
+    /// Codes to a byte each.
+    pub codes: fn(isa: Isa, packing: Packing, blocks: &[u8], out: &mut [u8]),
+    /// See [`PanelCodes::shifted`].
+    pub shifts: bool,
+}
 
 /// `count` parts of `len` elements, which may be none.
 fn parts_of<T>(mut list: &mut [T], len: usize, count: usize) -> Vec<&mut [T]> {
@@ -630,7 +639,7 @@ per_isa! {
     }
 }
 
-/// [`Unpack`] on any processor.
+/// [`Unpack::codes`] on any processor.
 pub fn unpack(isa: Isa, packing: Packing, blocks: &[u8], out: &mut [u8]) {
     let [four, two, one, _] = packing.planes();
     unpack_planes(isa, blocks, [four, two, one], out);

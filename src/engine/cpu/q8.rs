@@ -19,7 +19,9 @@ use super::isa::{Isa, per_isa};
 use super::packed::{BLOCK, PANEL, PanelRoom, Panels};
 use super::q8_kernel::{self, Dot};
 use super::q8_rows;
-use super::q8_tile::{MAX_HEIGHT, Q8Rows};
+use super::q8_tile::{Q8Rows, TwoSums};
+#[cfg(target_arch = "x86_64")]
+use super::q8_x86;
 use super::shared::SharedMut;
 
 /// Rows of activations per task.
@@ -59,12 +61,12 @@ impl Q8Buffer {
         self.scales.resize(x.len() / BLOCK, 0.0);
         self.totals.resize(groups, 0);
         self.sums.resize(if w.has_offsets() { groups } else { 0 }, 0.0);
-        round(isa, x, &mut self.codes, &mut self.scales);
         if added == 0 && !w.has_offsets() {
+            round(isa, x, BLOCK, &mut self.codes, &mut self.scales, &mut []);
             self.totals.fill(0);
             return;
         }
-        totals(isa, &self.codes, w.group(), &mut self.totals);
+        round(isa, x, w.group(), &mut self.codes, &mut self.scales, &mut self.totals);
         let per_scale = BLOCK / w.group();
         for (g, (sum, &total)) in self.sums.iter_mut().zip(&self.totals).enumerate() {
             *sum = self.scales[g / per_scale] * total as f32;
@@ -85,38 +87,52 @@ impl Q8Buffer {
     }
 }
 
-per_isa! {
-    fn round(x: &[f32], codes: &mut [i8], scales: &mut [f32]) {
-        // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, which then stands in the low mantissa bits.
-        const ROUND: f32 = 12_582_912.0;
-        let (x, codes) = (x.as_chunks::<BLOCK>().0, codes.as_chunks_mut::<BLOCK>().0);
-        for ((x, codes), scale) in x.iter().zip(codes).zip(scales) {
-            // Compared as integers, so that a number that is none is the largest and stays what it is.
-            let mut largest = 0;
-            for x in x {
-                largest = (x.to_bits() & 0x7fff_ffff).max(largest);
-            }
-            *scale = f32::from_bits(largest) / 127.0;
-            let inverse = 1.0 / *scale;
-            let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-            // A loop, because a closure given to `map` may be compiled without the instruction set.
-            for (code, x) in codes.iter_mut().zip(x) {
-                *code = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8;
-            }
+/// Codes, their scales and, unless `totals` is empty, their sums by group.
+#[allow(unsafe_code)]
+fn round(isa: Isa, x: &[f32], group: usize, codes: &mut [i8], scales: &mut [f32], totals: &mut [i32]) {
+    let (x, codes) = (x.as_chunks::<BLOCK>().0, codes.as_chunks_mut::<BLOCK>().0);
+    assert!(codes.len() == x.len() && scales.len() == x.len() && (totals.is_empty() || totals.len() * group == x.len() * BLOCK));
+    for (i, ((x, codes), scale)) in x.iter().zip(codes).zip(scales).enumerate() {
+        let (d, halves) = match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an Isa that is not portable comes from Isa::available, which checked the processor.
+            Isa::Avx2 | Isa::Avx512 => unsafe { q8_x86::round(x, codes) },
+            _ => round_block(isa, x, codes),
+        };
+        *scale = d;
+        match (totals.is_empty(), group) {
+            (true, _) => {}
+            (_, BLOCK) => totals[i] = halves[0] + halves[1],
+            _ => totals[2 * i..2 * i + 2].copy_from_slice(&halves),
         }
     }
 }
 
+/// Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, which then stands in the low mantissa bits.
+pub const ROUND: f32 = 12_582_912.0;
+
 per_isa! {
-    /// Sums of groups of codes.
-    fn totals(codes: &[i8], group: usize, totals: &mut [i32]) {
-        for (total, codes) in totals.iter_mut().zip(codes.chunks_exact(group)) {
-            let mut sum = 0;
-            for &code in codes {
-                sum += i32::from(code);
-            }
-            *total = sum;
+    /// The codes of a block, its scale, and the sums of both halves of the codes.
+    fn round_block(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> (f32, [i32; 2]) {
+        // Compared as integers, so that a number that is none is the largest and stays what it is.
+        let mut largest = 0;
+        for x in x {
+            largest = (x.to_bits() & 0x7fff_ffff).max(largest);
         }
+        let scale = f32::from_bits(largest) / 127.0;
+        let inverse = 1.0 / scale;
+        let inverse = if inverse.is_finite() { inverse } else { 0.0 };
+        // A loop, because a closure given to `map` may be compiled without the instruction set.
+        for (code, x) in codes.iter_mut().zip(x) {
+            *code = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8;
+        }
+        let mut halves = [0; 2];
+        for (sum, half) in halves.iter_mut().zip(codes.as_chunks::<{ BLOCK / 2 }>().0) {
+            for code in half {
+                *sum += i32::from(*code);
+            }
+        }
+        (scale, halves)
     }
 }
 
@@ -168,6 +184,7 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
             rounded.round(isa, &x[block.start * k..block.end * k], w, added);
         }
         let rounded = if row_blocks > 1 { &*rounded } else { &shared };
+        let mut sums = TwoSums::default();
         for pair in first_pair..(first_pair + per_split).min(pairs.end) {
             let wants = |p: usize| p * PANEL < wanted.end && (p + 1) * PANEL > wanted.start;
             let first = wants(2 * pair).then(|| w.panel(isa, 2 * pair, unpack, first_room));
@@ -175,15 +192,17 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
             for t in block.clone().step_by(dot.height()) {
                 let (height, from) = (dot.height().min(block.end - t), t - block.start);
                 let x = rounded.rows(from..from + height, k, w.group());
-                let mut sums = [[[0.0; PANEL]; MAX_HEIGHT]; 2];
-                q8_kernel::product(dot, &x, [first.as_ref(), second.as_ref()], &mut sums);
-                for (p, sums) in (2 * pair..).zip(&sums).filter(|(p, _)| wants(*p)) {
+                q8_kernel::product(dot, &x, [first.as_ref(), second.as_ref()], &mut sums.0);
+                for (p, sums) in (2 * pair..).zip(&sums.0).filter(|(p, _)| wants(*p)) {
                     let inside = (p * PANEL).max(wanted.start)..((p + 1) * PANEL).min(wanted.end);
                     for (i, sums) in sums[..height].iter().enumerate() {
                         let at = (t + i) * count + inside.start - wanted.start;
                         // SAFETY: these rows and columns belong to this task alone.
                         let out = unsafe { out.slice(at..at + inside.len()) };
-                        out.copy_from_slice(&sums[inside.start - p * PANEL..inside.end - p * PANEL]);
+                        match out.as_mut_array() {
+                            Some(out) => *out = *sums,
+                            None => out.copy_from_slice(&sums[inside.start - p * PANEL..inside.end - p * PANEL]),
+                        }
                     }
                 }
             }

@@ -83,11 +83,13 @@ impl Dot {
     /// What unpacks codes for it.
     pub fn unpack(self) -> Unpack {
         match self {
-            Self::Portable => super::packed::unpack,
+            Self::Portable => Unpack { codes: super::packed::unpack, shifts: false },
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => super::packed::unpack,
+            Self::Neon => Unpack { codes: super::packed::unpack, shifts: false },
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => x86::unpack,
+            Self::Avx2 | Self::AvxVnni => Unpack { codes: x86::unpack, shifts: false },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => Unpack { codes: x86::unpack_shifted, shifts: true },
         }
     }
 
@@ -108,6 +110,7 @@ pub fn product(dot: Dot, x: &Q8Rows<'_>, panels: [Option<&Panel<'_>>; 2], out: &
     if let (Dot::Avx512Vnni, [Some(first), Some(second)]) = (dot, panels)
         && first.codes.unpacked
         && second.codes.unpacked
+        && first.codes.shifted == second.codes.shifted
     {
         check(dot, x, first);
         check(dot, x, second);
@@ -150,6 +153,8 @@ fn check(dot: Dot, x: &Q8Rows<'_>, w: &Panel<'_>) {
     assert!(w.codes.bytes.len() == blocks * block_bytes && w.scales.len() == groups * PANEL);
     assert!(w.offsets.is_empty() || (w.offsets.len() == groups * PANEL && x.sums.len() == x.count * groups));
     assert!(w.codes.unpacked || dot.narrow() > 0);
+    #[cfg(target_arch = "x86_64")]
+    assert!(!w.codes.shifted || dot == Dot::Avx512Vnni);
 }
 
 fn portable(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {

@@ -8,6 +8,11 @@ pub const MAX_HEIGHT: usize = 6;
 /// The sums of a tile: of a panel, by row.
 pub type Sums = [[f32; PANEL]; MAX_HEIGHT];
 
+/// Room for the sums of two panels, so that no row of them crosses a cache line.
+#[repr(align(64))]
+#[derive(Default)]
+pub struct TwoSums(pub [Sums; 2]);
+
 /// Some rows of activations of K columns.
 pub struct Q8Rows<'a> {
     /// `[count, K]`

@@ -3,9 +3,11 @@
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
 
 use std::arch::x86_64::*;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::isa::Isa;
 use super::packed::{BLOCK, LINE, PANEL, Packing, Panel};
+use super::q8::ROUND;
 use super::q8_tile::{Q8Rows, Sums};
 
 /// How many bytes before they are needed codes are asked for.
@@ -197,6 +199,7 @@ macro_rules! by_codes {
             }
             (true, Packing::Five) => by_height!($kernel, Bytes<4>, Bytes::<4>, $x, $w, $out),
             (true, Packing::Six) => by_height!($kernel, Bytes<2>, Bytes::<2>, $x, $w, $out),
+            _ if $w.codes.shifted => by_height!($kernel, Bytes<1>, Bytes::<1>, $x, $w, $out),
             (_, Packing::Eight) | (true, Packing::Table(_)) => by_height!($kernel, Bytes<0>, Bytes::<0>, $x, $w, $out),
         }
     };
@@ -417,62 +420,176 @@ unsafe fn avx512_vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
 /// Unpacked panels side by side, a vector each. SAFETY: as [`avx512_vnni`], for both panels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub unsafe fn two_panels(x: &Q8Rows<'_>, w: [&Panel<'_>; 2], out: &mut [Sums; 2]) {
-    let signed = w[0].codes.packing.signed();
-    match x.count {
-        1 => two_panels_rows::<1>(x, w, signed, out),
-        2 => two_panels_rows::<2>(x, w, signed, out),
-        3 => two_panels_rows::<3>(x, w, signed, out),
-        4 => two_panels_rows::<4>(x, w, signed, out),
-        5 => two_panels_rows::<5>(x, w, signed, out),
-        _ => two_panels_rows::<6>(x, w, signed, out),
+    let signed = w[0].codes.packing.signed() && !w[0].codes.shifted;
+    match (w[0].group, w[0].offsets.is_empty(), signed) {
+        (16, true, false) => two_panels_of::<16, false, false>(x, w, out),
+        (16, true, true) => two_panels_of::<16, false, true>(x, w, out),
+        (16, false, false) => two_panels_of::<16, true, false>(x, w, out),
+        (16, false, true) => two_panels_of::<16, true, true>(x, w, out),
+        (_, true, false) => two_panels_of::<32, false, false>(x, w, out),
+        (_, true, true) => two_panels_of::<32, false, true>(x, w, out),
+        (_, false, false) => two_panels_of::<32, true, false>(x, w, out),
+        (_, false, true) => two_panels_of::<32, true, true>(x, w, out),
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn two_panels_rows<const R: usize>(x: &Q8Rows<'_>, w: [&Panel<'_>; 2], signed: bool, out: &mut [Sums; 2]) {
+unsafe fn two_panels_of<const GROUP: usize, const OFFSETS: bool, const SIGNED: bool>(
+    x: &Q8Rows<'_>,
+    w: [&Panel<'_>; 2],
+    out: &mut [Sums; 2],
+) {
+    match x.count {
+        1 => two_panels_rows::<1, GROUP, OFFSETS, SIGNED>(x, w, out),
+        2 => two_panels_rows::<2, GROUP, OFFSETS, SIGNED>(x, w, out),
+        3 => two_panels_rows::<3, GROUP, OFFSETS, SIGNED>(x, w, out),
+        4 => two_panels_rows::<4, GROUP, OFFSETS, SIGNED>(x, w, out),
+        5 => two_panels_rows::<5, GROUP, OFFSETS, SIGNED>(x, w, out),
+        _ => two_panels_rows::<6, GROUP, OFFSETS, SIGNED>(x, w, out),
+    }
+}
+
+/// Group, offsets and signs are known to the compiler, so that the integers of a tile stay in registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn two_panels_rows<const R: usize, const GROUP: usize, const OFFSETS: bool, const SIGNED: bool>(
+    x: &Q8Rows<'_>,
+    w: [&Panel<'_>; 2],
+    out: &mut [Sums; 2],
+) {
     let k = x.codes.len() / x.count;
-    let (group, groups) = (w[0].group, k / w[0].group);
-    let x_codes = x.codes.as_ptr();
-    let flip = if signed { _mm512_set1_epi8(-128) } else { _mm512_setzero_si512() };
+    let (groups, blocks) = (k / GROUP, k / BLOCK);
+    // Pointers that step from group to group: numbers would be checked for overflow in every round.
+    let mut x_codes = [x.codes.as_ptr(); R];
+    let mut x_corrections = [x.corrections.as_ptr(); R];
+    let mut x_sums = [x.sums.as_ptr(); R];
+    let mut x_scales = [x.scales.as_ptr(); R];
+    for i in 1..R {
+        x_codes[i] = x_codes[i - 1].add(k);
+        x_corrections[i] = x_corrections[i - 1].add(groups);
+        x_sums[i] = x_sums[i - 1].wrapping_add(groups);
+        x_scales[i] = x_scales[i - 1].add(blocks);
+    }
+    let mut w_codes = [w[0].codes.bytes.as_ptr(), w[1].codes.bytes.as_ptr()];
+    let mut w_scales = [w[0].scales.as_ptr(), w[1].scales.as_ptr()];
+    let mut w_offsets = [w[0].offsets.as_ptr(), w[1].offsets.as_ptr()];
+    // With a scale for every 16 columns there are too few registers for the sums beside the integers.
+    let in_registers = GROUP == BLOCK;
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    for v in 0..2 {
+        out[v][..R].fill([0.0; PANEL]);
+    }
     for g in 0..groups {
         let mut dots = [[_mm512_setzero_si512(); 2]; R];
         for i in 0..R {
-            dots[i] = [_mm512_set1_epi32(*x.corrections.as_ptr().add(i * groups + g)); 2];
+            dots[i] = [_mm512_set1_epi32(*x_corrections[i].add(g)); 2];
         }
-        for q in g * (group / 4)..(g + 1) * (group / 4) {
-            let mut b = [_mm512_setzero_si512(); 2];
-            for v in 0..2 {
-                b[v] = _mm512_xor_si512(_mm512_loadu_si512(w[v].codes.bytes.as_ptr().add(q * LINE).cast()), flip);
+        for q in 0..GROUP / 4 {
+            // What later rounds load stays behind this: loaded early it would drive others out of the registers.
+            compiler_fence(Ordering::SeqCst);
+            let mut b =
+                [_mm512_loadu_si512(w_codes[0].add(q * LINE).cast()), _mm512_loadu_si512(w_codes[1].add(q * LINE).cast())];
+            if SIGNED {
+                let shift = _mm512_set1_epi8(-128);
+                b = [_mm512_xor_si512(b[0], shift), _mm512_xor_si512(b[1], shift)];
             }
             for i in 0..R {
-                let a = _mm512_set1_epi32(x_codes.add(i * k + q * 4).cast::<i32>().read_unaligned());
+                let a = _mm512_set1_epi32(x_codes[i].add(q * 4).cast::<i32>().read_unaligned());
                 for v in 0..2 {
                     dots[i][v] = _mm512_dpbusd_epi32(dots[i][v], b[v], a);
                 }
             }
         }
+        let scales = [_mm512_loadu_ps(w_scales[0]), _mm512_loadu_ps(w_scales[1])];
         for i in 0..R {
-            let scale = _mm512_set1_ps(*x.scales.as_ptr().add(i * (k / BLOCK) + g * group / BLOCK));
+            compiler_fence(Ordering::SeqCst);
+            let scale = _mm512_set1_ps(*x_scales[i].add(g / (BLOCK / GROUP)));
             for v in 0..2 {
-                let scale = _mm512_mul_ps(_mm512_loadu_ps(w[v].scales.as_ptr().add(g * PANEL)), scale);
-                sums[i][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[i][v]), scale, sums[i][v]);
-                if !w[v].offsets.is_empty() {
-                    let sum = _mm512_set1_ps(*x.sums.as_ptr().add(i * groups + g));
-                    let offset = _mm512_loadu_ps(w[v].offsets.as_ptr().add(g * PANEL));
-                    sums[i][v] = _mm512_fmadd_ps(offset, sum, sums[i][v]);
+                let mut sum = if in_registers { sums[i][v] } else { _mm512_loadu_ps(out[v][i].as_ptr()) };
+                sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[i][v]), _mm512_mul_ps(scales[v], scale), sum);
+                if OFFSETS {
+                    sum = _mm512_fmadd_ps(_mm512_loadu_ps(w_offsets[v]), _mm512_set1_ps(*x_sums[i].add(g)), sum);
+                }
+                if in_registers {
+                    sums[i][v] = sum;
+                } else {
+                    _mm512_storeu_ps(out[v][i].as_mut_ptr(), sum);
                 }
             }
         }
-    }
-    for i in 0..R {
+        for i in 0..R {
+            x_codes[i] = x_codes[i].add(GROUP);
+        }
         for v in 0..2 {
-            _mm512_storeu_ps(out[v][i].as_mut_ptr(), sums[i][v]);
+            w_codes[v] = w_codes[v].add(GROUP * PANEL);
+            w_scales[v] = w_scales[v].add(PANEL);
+            w_offsets[v] = w_offsets[v].wrapping_add(PANEL);
+        }
+    }
+    if in_registers {
+        for i in 0..R {
+            for v in 0..2 {
+                _mm512_storeu_ps(out[v][i].as_mut_ptr(), sums[i][v]);
+            }
         }
     }
 }
 
-/// [`super::packed::Unpack`] with AVX2.
+/// The codes of a block, its scale, and the sums of both halves of the codes: `round_block` of `q8.rs` with AVX2.
+#[target_feature(enable = "avx2")]
+pub unsafe fn round(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> (f32, [i32; 2]) {
+    let mut numbers = [_mm256_setzero_ps(); 4];
+    let mut largest = _mm256_setzero_si256();
+    for v in 0..4 {
+        numbers[v] = _mm256_loadu_ps(x.as_ptr().add(8 * v));
+        let magnitude = _mm256_and_si256(_mm256_castps_si256(numbers[v]), _mm256_set1_epi32(0x7fff_ffff));
+        largest = _mm256_max_epu32(largest, magnitude);
+    }
+    let largest = _mm_max_epu32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256::<1>(largest));
+    let largest = _mm_max_epu32(largest, _mm_shuffle_epi32::<0b0100_1110>(largest));
+    let largest = _mm_max_epu32(largest, _mm_shuffle_epi32::<0b1011_0001>(largest));
+    let scale = f32::from_bits(_mm_cvtsi128_si32(largest) as u32) / 127.0;
+    let inverse = 1.0 / scale;
+    let inverse = _mm256_set1_ps(if inverse.is_finite() { inverse } else { 0.0 });
+    let mut rounded = [_mm256_setzero_si256(); 4];
+    for v in 0..4 {
+        // Multiplied and added in two steps, as the plain loop does. The lowest byte of the sum is the code, as that of ROUND is 0.
+        let sum = _mm256_add_ps(_mm256_mul_ps(numbers[v], inverse), _mm256_set1_ps(ROUND));
+        rounded[v] = _mm256_and_si256(_mm256_castps_si256(sum), _mm256_set1_epi32(0xff));
+    }
+    let words = [_mm256_packus_epi32(rounded[0], rounded[1]), _mm256_packus_epi32(rounded[2], rounded[3])];
+    let bytes = _mm256_packus_epi16(words[0], words[1]);
+    // Both kinds of packing work in halves of a vector.
+    let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256(codes.as_mut_ptr().cast(), bytes);
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+    let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    let twice = _mm256_hadd_epi32(fours, fours);
+    let sums = _mm256_hadd_epi32(twice, twice);
+    let halves = [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)];
+    (scale, [_mm_cvtsi128_si32(halves[0]), _mm_cvtsi128_si32(halves[1])])
+}
+
+/// [`super::packed::Unpack::codes`] with AVX2, those with a sign as bytes from 0 on.
+pub fn unpack_shifted(isa: Isa, packing: Packing, blocks: &[u8], out: &mut [u8]) {
+    assert!(out.len() * packing.block_bytes() == blocks.len() * BLOCK * PANEL);
+    // SAFETY: as in `unpack`.
+    unsafe {
+        match packing {
+            Packing::Eight => shift(blocks, out),
+            Packing::Table(entries) => unpack_table(&entries.map(|entry| entry ^ i8::MIN), blocks, out),
+            _ => unpack(isa, packing, blocks, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn shift(codes: &[u8], out: &mut [u8]) {
+    for (out, code) in out.iter_mut().zip(codes) {
+        *out = code ^ 0x80;
+    }
+}
+
+/// [`super::packed::Unpack::codes`] with AVX2.
 pub fn unpack(_: Isa, packing: Packing, blocks: &[u8], out: &mut [u8]) {
     assert!(out.len() * packing.block_bytes() == blocks.len() * BLOCK * PANEL);
     // SAFETY: as many blocks come out as go in; this is for processors with AVX2 alone.
