@@ -20,6 +20,8 @@ const DEPTH: usize = 256;
 const ROW_BLOCK: usize = 96;
 /// f32 numbers of decoded weights kept at once (8 MiB).
 pub const PACKED: usize = 2 << 20;
+/// f32 numbers of a cache line.
+const LINE: usize = 16;
 /// Rows and columns of the largest register tile of any instruction set.
 pub const LARGEST_TILE: (usize, usize) = (8, 48);
 
@@ -45,15 +47,18 @@ pub const fn tile(isa: Isa) -> (usize, usize) {
 pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, count: usize, out: &mut [f32]) {
     let (k, (_, panel)) = (w.cols, tile(isa));
     let chunk = (PACKED / k / panel).max(1) * panel;
-    let mut packed = ROOM.take();
+    let mut memory = ROOM.take();
     let room = k * chunk.min(count.next_multiple_of(panel));
-    if packed.len() < room {
-        packed.resize(room, 0.0);
+    if memory.len() < room + LINE {
+        memory.resize(room + LINE, 0.0);
     }
+    // No vector of a panel crosses a cache line.
+    let begin = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    let packed = &mut memory[begin..begin + room];
     let out = SharedMut::new(out);
     for start in (0..count).step_by(chunk) {
         let columns = chunk.min(count - start);
-        pack(isa, w, first + start, columns, &mut packed);
+        pack(isa, w, first + start, columns, packed);
         let panels = columns.div_ceil(panel);
         let row_blocks = rows.div_ceil(ROW_BLOCK);
         // Few rows: split the panels too, so that every thread has work.
@@ -81,7 +86,7 @@ pub fn matmul(isa: Isa, x: &[f32], rows: usize, w: &CpuWeight, first: usize, cou
             }
         });
     }
-    ROOM.set(packed);
+    ROOM.set(memory);
 }
 
 /// Decodes `columns` weight rows from `first` on into panels: panel p holds, for each k, the weights of `panel` neighbouring
@@ -170,7 +175,7 @@ mod kernel {
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;
 
-    /// Steps of k in a round of the AVX2 kernel.
+    /// Steps of k in a round of the AVX2 and AVX-512 kernels.
     #[cfg(target_arch = "x86_64")]
     const UNROLL: usize = 4;
 
@@ -403,19 +408,35 @@ mod kernel {
                 }
             }
         }
-        let mut panel = c.panel;
-        for k in 0..c.deep {
-            let mut b = [_mm512_setzero_ps(); V];
-            for (v, b) in b.iter_mut().enumerate() {
-                *b = _mm512_loadu_ps(panel.add(v * 16));
-            }
-            for i in 0..R {
-                let a = _mm512_set1_ps(*c.x.add(i * c.x_stride + k));
-                for v in 0..V {
-                    acc[i][v] = _mm512_fmadd_ps(a, b[v], acc[i][v]);
+        // One pointer a row and several steps a round: what counts and adds addresses takes slots that multiply-adds need.
+        let mut x: [*const f32; R] = std::array::from_fn(|i| c.x.add(i * c.x_stride));
+        let mut weights = c.panel;
+        // One step of k for all rows. A macro, because it stands in this function whatever the compiler inlines.
+        macro_rules! add_step {
+            ($step:ident) => {
+                let mut b = [_mm512_setzero_ps(); V];
+                for (v, b) in b.iter_mut().enumerate() {
+                    *b = _mm512_loadu_ps(weights.add(($step * V + v) * 16));
                 }
+                for i in 0..R {
+                    let a = _mm512_set1_ps(*x[i].add($step));
+                    for v in 0..V {
+                        acc[i][v] = _mm512_fmadd_ps(a, b[v], acc[i][v]);
+                    }
+                }
+            };
+        }
+        for _ in 0..c.deep / UNROLL {
+            for step in 0..UNROLL {
+                add_step!(step);
             }
-            panel = panel.add(V * 16);
+            weights = weights.add(UNROLL * V * 16);
+            for x in &mut x {
+                *x = x.add(UNROLL);
+            }
+        }
+        for step in 0..c.deep % UNROLL {
+            add_step!(step);
         }
         for i in 0..R {
             for v in 0..V {

@@ -427,10 +427,13 @@ impl Panels {
                 let bytes = &codes[p * len..(p + 1) * len];
                 match unpack {
                     Some(unpack) if *packing != Packing::Eight || unpack.shifts => {
-                        room.codes.resize(self.cols * PANEL, 0);
-                        (unpack.codes)(isa, *packing, bytes, &mut room.codes);
-                        let shifted = unpack.shifts && packing.signed();
-                        PanelCodes { packing: *packing, unpacked: true, shifted, bytes: &room.codes }
+                        let len = self.cols * PANEL;
+                        room.codes.resize(len + LINE, 0);
+                        // No line crosses one of the cache.
+                        let begin = room.codes.as_ptr().align_offset(LINE).min(LINE);
+                        let out = &mut room.codes[begin..begin + len];
+                        (unpack.codes)(isa, *packing, bytes, out);
+                        PanelCodes { packing: *packing, unpacked: true, shifted: unpack.shifts && packing.signed(), bytes: out }
                     }
                     _ => PanelCodes { packing: *packing, unpacked: *packing == Packing::Eight, shifted: false, bytes },
                 }
