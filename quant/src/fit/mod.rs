@@ -11,6 +11,7 @@
 mod factor;
 mod moments;
 mod rounding;
+mod wide;
 
 use std::ops::Range;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 use self::factor::Factor;
 pub use self::moments::{Moments, column_groups};
 use self::rounding::{ROWS, Rounding};
+use self::wide::Wide;
 use crate::DType;
 use crate::formats::CodeBits;
 
@@ -439,7 +441,9 @@ impl Shrunk {
 
     fn rounding(&self, dtype: DType) -> Rounding<'_> {
         let Self { importance, moment, factor, .. } = self;
-        Rounding { dtype, bits: CodeBits::of(dtype), factor, moment, importance, block: dtype.block_len() }
+        let bits = CodeBits::of(dtype);
+        let wide = bits.zip(dtype.integers()).and_then(|(bits, integers)| Wide::new(bits, integers));
+        Rounding { dtype, bits, wide, factor, moment, importance, block: dtype.block_len() }
     }
 
     /// Adds the loss of each row.

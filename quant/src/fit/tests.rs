@@ -1,6 +1,8 @@
 //! Fitted rows on inputs whose columns depend on each other.
 
+use super::rounding::STRETCHES;
 use super::*;
+use crate::formats::Parts;
 use crate::random::SplitMix64;
 
 /// An input of `cols` columns that are mixtures of fewer sources, some columns much larger than others; and rows of weights.
@@ -348,4 +350,53 @@ fn the_share_of_the_diagonal_that_is_said_is_the_one_that_is_used() {
         }
     }
     assert_eq!(used(&grouped, 0.5), (1.0, 0.5));
+}
+
+/// Without feedback a block loses what its scales and the nearest codes lose. The wide search finds scales that lose less than all
+/// that the encoder is asked for.
+#[test]
+fn blocks_lose_less_than_with_the_best_scales_of_encoders() {
+    let n = 512;
+    let mut world = World::new(n, 13);
+    let moments = world.moments(300);
+    let w = world.weights(8);
+    for dtype in [DType::Q4_0, DType::Q4_1, DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::IQ4_XS] {
+        let input = FitInput::of(&moments, &moments, dtype, Shrinkage { rho: 1.0, held_out: 0.5 });
+        let mut out = vec![0; 8 * dtype.row_bytes(n).unwrap()];
+        input.encode(dtype, &w, &mut out);
+        let mut matters = vec![0.0; n];
+        for (k, &column) in input.groups[0].factor.order.iter().enumerate() {
+            matters[column as usize] = f64::from(input.groups[0].moment[k * n + k]);
+        }
+        // Whatever the codes: the nearest value of each weight.
+        let (integers, values) = (dtype.integers().unwrap(), CodeBits::of(dtype).unwrap().values());
+        let loss = |bytes: &[u8], x: &[f32], matters: &[f64]| {
+            let mut parts = Parts::default();
+            integers.take_apart(bytes, &mut parts);
+            let one = |(i, (x, matters)): (usize, (&f32, &f64))| {
+                let (scale, offset) = parts.factors(i / integers.group);
+                let offset = if integers.has_offsets { offset } else { 0.0 };
+                let misses = values.iter().map(|&value| (x - (scale * f32::from(value) + offset)).abs());
+                matters * f64::from(misses.fold(f32::INFINITY, f32::min)).powi(2)
+            };
+            x.iter().zip(matters).enumerate().map(one).sum::<f64>()
+        };
+        let (len, mut before, mut after) = (dtype.block_len(), 0.0, 0.0);
+        for (i, (x, bytes)) in w.chunks_exact(len).zip(out.chunks_exact(dtype.block_bytes())).enumerate() {
+            let columns = i * len % n..i * len % n + len;
+            let importance = &input.importance()[columns.clone()];
+            let mut encoded = vec![0; bytes.len()];
+            let mut least = f64::INFINITY;
+            for (stretch, importance) in
+                STRETCHES.map(|stretch| (stretch, Some(importance))).into_iter().chain([(1.0, Some(importance)), (1.0, None)])
+            {
+                let stretched: Vec<f32> = x.iter().map(|x| stretch * x).collect();
+                dtype.encode_row(&stretched, importance, &mut encoded);
+                least = least.min(loss(&encoded, x, &matters[columns.clone()]));
+            }
+            before += least;
+            after += loss(bytes, x, &matters[columns]);
+        }
+        assert!(after < 0.999 * before, "{dtype}: {after} after {before}");
+    }
 }
