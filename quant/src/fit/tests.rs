@@ -52,9 +52,9 @@ impl World {
                     }
                 }
             }
-            sum.into_iter().map(|v| v as f32).collect()
+            sum.into_iter().map(|v| v as f32).collect::<Vec<f32>>()
         });
-        Moments { cols: self.cols, width: self.cols, sums, counts: [rows as u64; 2] }
+        Moments { cols: self.cols, width: self.cols, sums: sums.into(), counts: vec![rows as u64; 2], left_out: 1..2 }
     }
 
     fn weights(&mut self, rows: usize) -> Vec<f32> {
@@ -133,7 +133,8 @@ fn odd_inputs_give_the_importance_matrixs_bytes() {
     let n = 256;
     let w: Vec<f32> = (0..2 * n).map(|i| (i as f32 * 0.7).sin()).collect();
     for fill in [0.0, f32::NAN, f32::INFINITY] {
-        let moments = Moments { cols: n, width: n, sums: [vec![fill; n * n], vec![fill; n * n]], counts: [500, 500] };
+        let sums = vec![vec![fill; n * n]; 2];
+        let moments = Moments { cols: n, width: n, sums, counts: vec![500; 2], left_out: 1..2 };
         let input = FitInput::new(&moments, DType::Q4_K, &w);
         let mut out = vec![0; 2 * DType::Q4_K.row_bytes(n).unwrap()];
         assert_eq!(input.encode(DType::Q4_K, &w, &mut out).fitted, 0, "{fill}");
@@ -181,7 +182,8 @@ fn columns_of_groups_that_do_not_meet_become_the_same_bytes_in_groups() {
             }
         }
     }
-    let grouped = Moments { width, sums: [0, 1].map(|half| blocks(&whole.sums[half], cols, width)), ..whole.clone() };
+    let sums = whole.sums.iter().map(|sums| blocks(sums, cols, width)).collect();
+    let grouped = Moments { width, sums, ..whole.clone() };
     let w = world.weights(16);
     for dtype in [DType::Q4_K, DType::Q4_0] {
         let encoded = |moments: &Moments, threads: usize| {
@@ -208,7 +210,7 @@ fn an_expert_has_its_own_rows_and_as_many_of_all_experts_as_it_has_columns() {
     let experts: Vec<Moments> = [150, 3, 0].iter().map(|&rows| world.moments(rows)).collect();
     let pool = Moments::pool(&experts).unwrap();
     let all = |half: usize, i: usize| experts.iter().map(|expert| f64::from(expert.sums[half][i])).sum::<f64>();
-    let rows: u64 = experts.iter().flat_map(|expert| expert.counts).sum();
+    let rows: u64 = experts.iter().flat_map(|expert| &expert.counts).sum();
     for expert in &experts {
         let joined = expert.with_pool(&pool);
         assert_eq!(joined.counts.iter().sum::<u64>(), expert.counts.iter().sum::<u64>() + cols as u64);
@@ -277,7 +279,7 @@ fn rows_that_are_no_whole_super_blocks_are_fitted() {
     let n = 288;
     let mut world = World::new(n, 9);
     let whole = world.moments(400);
-    let sums = [0, 1].map(|half| blocks(&whole.sums[half], n, 256));
+    let sums = whole.sums.iter().map(|sums| blocks(sums, n, 256)).collect();
     let grouped = Moments { width: 256, sums, ..whole.clone() };
     let w = world.weights(16);
     for moments in [&whole, &grouped] {
@@ -334,7 +336,7 @@ fn the_share_of_the_diagonal_that_is_said_is_the_one_that_is_used() {
     let n = 512;
     let mut world = World::new(n, 12);
     let whole = world.moments(400);
-    let sums = [0, 1].map(|half| blocks(&whole.sums[half], n, 256));
+    let sums = whole.sums.iter().map(|sums| blocks(sums, n, 256)).collect();
     let mut grouped = Moments { width: 256, sums, ..whole };
     let used = |moments: &Moments, held_out: f64| {
         let input = FitInput::of(moments, moments, DType::Q4_0, Shrinkage { rho: 0.35, held_out });
@@ -399,4 +401,53 @@ fn blocks_lose_less_than_with_the_best_scales_of_encoders() {
         }
         assert!(after < 0.999 * before, "{dtype}: {after} after {before}");
     }
+}
+
+/// Of several texts each is left out in turn, so that their order says nothing, and what all say together lies between what the
+/// best and the worst of them say alone.
+#[test]
+fn every_text_of_several_is_left_out_in_turn() {
+    let n = 256;
+    let [mut one, mut other] = [14, 15].map(|seed| World::new(n, seed));
+    let (a, b) = (one.moments(400), other.moments(400));
+    let w = one.weights(16);
+    let of = |texts: [&Vec<f32>; 3], left_out: Range<usize>| {
+        let moments = Moments { cols: n, width: n, sums: texts.map(Vec::clone).into(), counts: vec![400; 3], left_out };
+        Shrinkage::choose(DType::Q3_K, &[FitSample { moments: &moments, rows: &w }])
+    };
+    let texts = [&a.sums[0], &a.sums[1], &b.sums[0]];
+    let all = of(texts, 0..3);
+    for [i, j, k] in [[2, 0, 1], [1, 0, 2], [0, 2, 1]] {
+        let turned = of([texts[i], texts[j], texts[k]], 0..3);
+        assert!(turned.rho == all.rho && (turned.held_out / all.held_out - 1.0).abs() < 1e-9, "{turned:?} and {all:?}");
+    }
+    let each = [0, 1, 2].map(|part| of(texts, part..part + 1).held_out);
+    let least = each.into_iter().fold(f64::INFINITY, f64::min);
+    let largest = each.into_iter().fold(0.0, f64::max);
+    assert!(largest > 1.001 * least && all.held_out > least, "{each:?}, together {all:?}");
+}
+
+/// Rows of all parts are counted, and those of experts that are added to them are as many as there are columns.
+#[test]
+fn parts_of_which_an_expert_saw_nothing_are_not_left_out() {
+    let n = 256;
+    let mut world = World::new(n, 16);
+    let Moments { sums, .. } = world.moments(300);
+    let w = world.weights(16);
+    let parts = |counts: [u64; 3]| {
+        let empty = vec![0.0; n * n];
+        let of = |(count, sums): (&u64, &Vec<f32>)| if *count > 0 { sums.clone() } else { empty.clone() };
+        let sums = counts.iter().zip([&sums[0], &sums[1], &sums[0]]).map(of).collect();
+        Moments { cols: n, width: n, sums, counts: counts.to_vec(), left_out: 0..3 }
+    };
+    let (seen, unseen) = (parts([300, 300, 0]), parts([300, 0, 0]));
+    assert!(seen.has_enough_rows() && !unseen.has_enough_rows());
+    let choose = |moments: &Moments| Shrinkage::choose(DType::Q4_0, &[FitSample { moments, rows: &w }]);
+    assert!(choose(&seen).held_out < 1.0);
+    assert_eq!(choose(&unseen), Shrinkage::NONE);
+    let pool = Moments::pool(&[parts([300, 300, 300]), parts([0, 0, 300])]).unwrap();
+    assert_eq!(pool.counts, [300, 300, 600]);
+    let joined = seen.with_pool(&pool);
+    assert_eq!(joined.counts, [300 + 64, 300 + 64, 128]);
+    assert_eq!(joined.left_out, 0..3);
 }

@@ -1,14 +1,15 @@
 //! Files whose weights are fitted to what goes into them (`bitworth_quant::fit`): one walk over a text collects the second moment
 //! of every input, block by block; when the next block begins, the matrices that read an input are encoded for all files.
 //!
-//! Windows go in turn to one half of the text and to the other, or texts where there are several, so that what was fitted to one
-//! half can be judged by the other.
+//! Sums are kept apart by parts of the text, so that what was fitted to some of them can be judged by another: windows go in turn
+//! to two parts, and of several texts each is a part that is left out in turn.
 
 mod journal;
 mod plan;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::PoisonError;
 
 use bitworth_quant::checkpoint::Tensor;
@@ -47,13 +48,19 @@ const SITES: &str = "bitworth.fit.sites";
 /// was.
 const RHO: &str = "bitworth.fit.rho";
 
+/// Parts that texts are kept apart in, at most; each takes memory for all moments, and a trial of every share of the diagonal. More
+/// texts than that share parts.
+const MOST_PARTS: usize = 4;
+
 /// Texts that files are fitted to, cut into windows.
 #[derive(Debug, Clone)]
 pub struct FitText {
     /// Windows of tokens, all of one length.
     pub sequences: Vec<Vec<u32>>,
-    /// Of each window the half of the text that it is in: 0 or 1.
-    pub halves: Vec<usize>,
+    /// Of each window the part of the text that it is in.
+    pub parts: Vec<usize>,
+    /// Parts that are left out in turn to judge what was fitted to the others; it ends with the last part.
+    pub left_out: Range<usize>,
     /// SHA-256 of each text.
     pub sha256: Vec<String>,
 }
@@ -72,14 +79,19 @@ impl FitText {
             places.extend((0..windows.len()).map(|window| (sha256.len() - 1, window)));
             sequences.extend(windows);
         }
-        let halves = halves(&sha256, &places);
-        Ok(Self { sequences, halves, sha256 })
+        let (parts, left_out) = parts(&sha256, &places);
+        Ok(Self { sequences, parts, left_out, sha256 })
     }
 
-    /// The half of the text that a row of the walk is in; windows are of one length.
-    fn half_of(&self, row: usize) -> usize {
+    /// The part of the text that a row of the walk is in; windows are of one length.
+    fn part_of(&self, row: usize) -> usize {
         let window = row / self.sequences.first().map_or(1, Vec::len).max(1);
-        self.halves.get(window).copied().unwrap_or(0)
+        self.parts.get(window).copied().unwrap_or(0)
+    }
+
+    /// How many parts there are.
+    fn part_count(&self) -> usize {
+        self.left_out.end
     }
 
     /// Tokens of all windows.
@@ -88,20 +100,21 @@ impl FitText {
     }
 }
 
-/// The half of each window, by its text and its number there. Of several texts every other one is held out; a text that is named
-/// twice is one.
-fn halves(sha256: &[String], places: &[(usize, usize)]) -> Vec<usize> {
+/// The part of each window, by its text and its number there, and the parts that are left out in turn: of one text the second of
+/// two, of several all. A text that is named twice is one.
+fn parts(sha256: &[String], places: &[(usize, usize)]) -> (Vec<usize>, Range<usize>) {
     let mut texts: Vec<&String> = Vec::new();
     for sha256 in sha256 {
         if !texts.contains(&sha256) {
             texts.push(sha256);
         }
     }
-    let half = |&(text, window): &(usize, usize)| match texts.iter().position(|known| **known == sha256[text]) {
-        Some(number) if texts.len() > 1 => number % 2,
+    let part = |&(text, window): &(usize, usize)| match texts.iter().position(|known| **known == sha256[text]) {
+        Some(number) if texts.len() > 1 => number % MOST_PARTS,
         _ => window % 2,
     };
-    places.iter().map(half).collect()
+    let left_out = if texts.len() > 1 { 0..texts.len().min(MOST_PARTS) } else { 1..2 };
+    (places.iter().map(part).collect(), left_out)
 }
 
 /// How files are fitted, and what is wanted beside them.
@@ -301,14 +314,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_or_texts_go_to_the_halves_in_turn() {
+    fn windows_go_to_two_parts_in_turn_and_texts_are_parts_that_are_left_out() {
         let hashes = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let places = |texts: usize| (0..texts).flat_map(|text| (0..3).map(move |window| (text, window))).collect::<Vec<_>>();
-        assert_eq!(halves(&hashes(&["a"]), &places(1)), [0, 1, 0]);
-        assert_eq!(halves(&hashes(&["a", "b", "c"]), &places(3)), [0, 0, 0, 1, 1, 1, 0, 0, 0]);
+        assert_eq!(parts(&hashes(&["a"]), &places(1)), (vec![0, 1, 0], 1..2));
+        assert_eq!(parts(&hashes(&["a", "b", "c"]), &places(3)), (vec![0, 0, 0, 1, 1, 1, 2, 2, 2], 0..3));
         // One text that is named twice.
-        assert_eq!(halves(&hashes(&["a", "a"]), &places(2)), [0, 1, 0, 0, 1, 0]);
-        let text = FitText { sequences: vec![vec![0; 4]; 3], halves: vec![0, 1, 0], sha256: hashes(&["a"]) };
-        assert_eq!((0..12).map(|row| text.half_of(row)).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(parts(&hashes(&["a", "a"]), &places(2)), (vec![0, 1, 0, 0, 1, 0], 1..2));
+        assert_eq!(parts(&hashes(&["a", "b", "a"]), &places(3)), (vec![0, 0, 0, 1, 1, 1, 0, 0, 0], 0..2));
+        // More texts than parts.
+        let (found, left_out) = parts(&hashes(&["a", "b", "c", "d", "e", "f"]), &places(6));
+        assert_eq!((found.into_iter().step_by(3).collect::<Vec<_>>(), left_out), (vec![0, 1, 2, 3, 0, 1], 0..4));
+        let text = FitText { sequences: vec![vec![0; 4]; 3], parts: vec![0, 1, 0], left_out: 1..2, sha256: hashes(&["a"]) };
+        assert_eq!((0..12).map(|row| text.part_of(row)).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]);
     }
 }

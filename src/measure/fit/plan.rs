@@ -23,14 +23,15 @@ pub(super) const FITTED_WEIGHTS: usize = 16 << 20;
 const WIDEST_INPUT: usize = 32768;
 /// The widest group of columns where they are not.
 const WIDEST_GROUP: usize = 16384;
-/// Bytes of a sum of products while it is collected: f64, for both halves of the text.
-const COLLECTED: usize = 16;
-/// Bytes of a sum of products while one matrix is fitted: both halves, the mean, what was shrunk and its factor, each in f32.
-const FITTED: usize = 8 + 3 * 4;
-/// The same beside it where all experts share what they saw: both halves of all of them, of four as samples, and of the one.
-const SHARED: usize = 8 + 4 * 8 + 8;
-/// Bytes of a column that wait for their products, for each matrix: rows of both halves.
-const PENDING: usize = 2 * BLOCK_ROWS * size_of::<f32>();
+/// Bytes of a sum of products while it is collected, for each part of the text: an f64.
+const COLLECTED: usize = size_of::<f64>();
+/// Bytes of a sum of products while one matrix is fitted, for each part, and beside it: the mean, what was shrunk and its factor.
+const FITTED: usize = size_of::<f32>();
+const FACTORED: usize = 3 * size_of::<f32>();
+/// The same for each part where all experts share what they saw: of all of them, of four as samples, and of the one.
+const SHARED: usize = (1 + 4 + 1) * size_of::<f32>();
+/// Bytes of a column that wait for their products, for each matrix and part: rows.
+const PENDING: usize = BLOCK_ROWS * size_of::<f32>();
 /// Bytes of a weight while it is fitted: as stored (f32 at most), decoded, and what it becomes, with and without feedback.
 const WEIGHT: usize = 4 * size_of::<f32>();
 
@@ -55,6 +56,9 @@ pub struct FitPlan {
     pub weight_bytes: u64,
     /// Inputs whose columns go in groups.
     pub grouped: Vec<GroupedInput>,
+    /// Parts of the text whose moments are kept apart.
+    #[serde(skip)]
+    parts: usize,
     #[serde(skip)]
     widths: BTreeMap<(usize, Site), usize>,
 }
@@ -93,7 +97,8 @@ impl FitPlan {
         let blocks: Vec<Vec<Input>> = (0..h.block_count).map(|block| inputs(checkpoint, &wanted, block)).collect();
         let weight_bytes = weight_bytes(checkpoint, &blocks);
         let others = activation_bytes.saturating_add(weight_bytes);
-        let least = blocks.iter().map(|inputs| bytes(inputs, SUPER_BLOCK)).max().unwrap_or(0).saturating_add(others);
+        let parts = text.part_count();
+        let least = blocks.iter().map(|inputs| bytes(inputs, SUPER_BLOCK, parts)).max().unwrap_or(0).saturating_add(others);
         if least > options.memory_bytes {
             let what = format!(
                 "fitting to {tokens} tokens takes {} MiB for their activations, {} MiB for weights and, even in groups of \
@@ -115,6 +120,7 @@ impl FitPlan {
             moment_bytes: 0,
             weight_bytes: weight_bytes as u64,
             grouped: Vec::new(),
+            parts,
             widths: BTreeMap::new(),
         };
         for (block, inputs) in blocks.iter().enumerate() {
@@ -154,8 +160,8 @@ impl FitPlan {
         // As wide as fits, and alike for all inputs of a block.
         let narrower = |width: &usize| (*width > SUPER_BLOCK).then_some(width / 2);
         let mut limits = std::iter::once(usize::MAX).chain(std::iter::successors(Some(WIDEST_GROUP), narrower));
-        let limit = limits.find(|&limit| bytes(inputs, limit) <= budget).unwrap_or(SUPER_BLOCK);
-        self.moment_bytes = self.moment_bytes.max(bytes(inputs, limit) as u64);
+        let limit = limits.find(|&limit| bytes(inputs, limit, self.parts) <= budget).unwrap_or(SUPER_BLOCK);
+        self.moment_bytes = self.moment_bytes.max(bytes(inputs, limit, self.parts) as u64);
         for input in inputs {
             let width = width(input.cols, limit);
             self.widths.insert((block, input.site), width);
@@ -175,13 +181,13 @@ fn width(cols: usize, limit: usize) -> usize {
 }
 
 /// Bytes of the moments of a block.
-fn bytes(inputs: &[Input], limit: usize) -> usize {
+fn bytes(inputs: &[Input], limit: usize, parts: usize) -> usize {
     let sums = |input: &Input| Moments::sums_of(input.cols, width(input.cols, limit));
     let collected = inputs.iter().map(|input| {
         let matrix = sums(input).saturating_mul(COLLECTED).saturating_add(input.cols.saturating_mul(PENDING));
-        matrix.saturating_mul(input.matrices)
+        matrix.saturating_mul(input.matrices).saturating_mul(parts)
     });
-    let of_product = |input: &Input| if input.site.is_routed() { FITTED + SHARED } else { FITTED };
+    let of_product = |input: &Input| FACTORED + parts * if input.site.is_routed() { FITTED + SHARED } else { FITTED };
     let fitted = inputs.iter().map(|input| sums(input).saturating_mul(of_product(input))).max().unwrap_or(0);
     collected.fold(fitted, usize::saturating_add)
 }
@@ -234,6 +240,7 @@ mod tests {
             moment_bytes: 0,
             weight_bytes: 0,
             grouped: Vec::new(),
+            parts: 2,
             widths: BTreeMap::new(),
         }
     }
@@ -259,6 +266,16 @@ mod tests {
             let note = plan.grouped_note().unwrap_or_default();
             assert_eq!(note.contains("memory"), expected < cols && cols <= 32768, "{note}");
             assert!(plan.moment_bytes <= (gib as u64) << 30);
+        }
+    }
+
+    /// 2^20 products: 8 bytes to collect and 4 while one is fitted, and 1 MiB of rows that wait, for each part; 12 bytes for all.
+    #[test]
+    fn each_text_takes_moments_of_its_own() {
+        for parts in [2, 4] {
+            let mut plan = FitPlan { parts, ..plan() };
+            plan.add_block(0, &[input(Site::FeedForward, 1, 1024)], usize::MAX);
+            assert_eq!(plan.moment_bytes, (parts as u64 * (8 + 1 + 4) + 12) << 20);
         }
     }
 
