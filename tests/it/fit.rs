@@ -169,6 +169,35 @@ fn a_dry_run_says_what_fitting_takes_and_makes_nothing() {
     assert!(text.contains("2048 tokens in 8 windows") && text.contains("KLD is not predicted"), "{text}");
 }
 
+/// The output matrix, here the embedding too, is what it is without a text, unless that is asked for.
+#[test]
+fn the_output_matrix_is_fitted_where_that_is_asked_for() {
+    let world = TempDir::new().unwrap();
+    let dir = world.path();
+    ::bitworth::eval::demo::materialize(dir).unwrap();
+    // Nothing else is made smaller.
+    let others = ["--tensor-type", "attn=f16", "--tensor-type", "ffn=f16", "--output-tensor-type", "q4_0"];
+    let made = [&["quantize", "demo-model", "--to", "q4_0"], &others[..]].concat();
+    let fit = ["--fit", "data/calib.txt", "--fit-ctx", "256", "--fit-tokens", "4096", "--device", "cpu"];
+    json(dir, &[&made[..], &["--out", "plain.gguf"]].concat());
+    let kept = json(dir, &[&made[..], &["--out", "kept.gguf"], &fit].concat());
+    let fitted = json(dir, &[&made[..], &["--out", "fit.gguf", "--fit-output"], &fit].concat());
+    assert!(kept["fitted"].as_array().unwrap().is_empty(), "{kept}");
+    let said = fitted["fitted"].as_array().unwrap();
+    assert!(said.len() == 1 && said[0]["tensor"] == "token_embd.weight" && said[0]["fitted"].as_u64().unwrap() > 0, "{fitted}");
+    let [plain, kept, fitted] = ["plain.gguf", "kept.gguf", "fit.gguf"].map(|name| GgufFile::open(&dir.join(name)).unwrap());
+    for tensor in &plain.tensors {
+        let of = |file: &'_ GgufFile| file.bytes(file.tensors.iter().find(|t| t.name == tensor.name).unwrap()).to_vec();
+        assert!(of(&plain) == of(&kept), "{}", tensor.name);
+        assert_eq!(of(&plain) == of(&fitted), tensor.name != "token_embd.weight", "{}", tensor.name);
+    }
+    assert_eq!(fitted.metadata.strings("bitworth.fit.sites").unwrap(), ["token_embd.weight"]);
+    let kld = kld(dir, &["plain.gguf".to_owned(), "fit.gguf".to_owned()]);
+    assert!(kld[1] < kld[0], "KLD {} and {} fitted", kld[0], kld[1]);
+    let planned = json(dir, &[&made[..], &["--out", "fit.gguf", "--fit-output", "--dry-run"], &fit].concat());
+    assert_eq!(["inputs", "tensors"].map(|key| planned["fit"][key].as_u64()), [Some(1); 2], "{planned}");
+}
+
 #[test]
 fn hashes_reports_and_what_a_file_says_of_its_inputs() {
     let world = TempDir::new().unwrap();
@@ -257,7 +286,7 @@ fn a_call_that_was_stopped_goes_on_with_what_is_done() {
     let dir = world.path();
     ::bitworth::eval::demo::materialize(dir).unwrap();
     let checkpoint = Arc::new(Checkpoint::open(&dir.join("demo-model")).unwrap());
-    let spec = FitSpec { texts: vec![dir.join("data/calib.txt").display().to_string()], tokens: 1024, ctx: 128 };
+    let spec = FitSpec { texts: vec![dir.join("data/calib.txt").display().to_string()], tokens: 1024, ctx: 128, output: false };
     let text = FitText::read(&spec, &Tokenizer::new(&checkpoint).unwrap()).unwrap();
     let (recipe, variant) = (Recipe::find("q4_0").unwrap(), Variant::Stored(checkpoint.clone()));
     // The feed-forward network alone is fitted, which takes less time.
@@ -332,7 +361,7 @@ fn what_another_call_has_left_is_not_taken_up() {
     let tokenizer = Tokenizer::new(&open()).unwrap();
     let text = |file: &str, ctx: usize| {
         let texts = vec![dir.join("data").join(file).display().to_string()];
-        FitText::read(&FitSpec { texts, tokens: 4 * CTX, ctx }, &tokenizer).unwrap()
+        FitText::read(&FitSpec { texts, tokens: 4 * CTX, ctx, output: false }, &tokenizer).unwrap()
     };
     // Keys alone are fitted, which takes less time.
     let copied = |pattern: &str| TensorType::parse(&format!("{pattern}=f16")).unwrap();

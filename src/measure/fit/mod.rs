@@ -123,6 +123,8 @@ pub struct FitOptions<'a> {
     /// Bytes that all of it may take, as [`FitPlan::bytes`] counts them: with too few for moments, columns go in groups
     /// ([`FitPlan::grouped`]).
     pub memory_bytes: usize,
+    /// Whether the output matrix is fitted, too.
+    pub output: bool,
     /// Whether to hash the files.
     pub sha256: bool,
     /// With a clock, [`Written::report`] is made.
@@ -136,7 +138,7 @@ pub struct FitOptions<'a> {
 
 impl Default for FitOptions<'_> {
     fn default() -> Self {
-        Self { memory_bytes: usize::MAX, sha256: false, report: None, resume: false, note: &|_| {} }
+        Self { memory_bytes: usize::MAX, output: false, sha256: false, report: None, resume: false, note: &|_| {} }
     }
 }
 
@@ -156,11 +158,16 @@ pub fn metadata_bytes(checkpoint: &Checkpoint, texts: usize) -> u64 {
     let keys: usize = keys.iter().map(|(name, bytes)| key(name) + bytes).sum();
     // A hash and a comma.
     let hashes = 65 * texts;
-    let sites = (0..checkpoint.hparams().block_count).flat_map(|block| Site::OF_BLOCK.map(|site| (block, site)));
-    let tensors = sites.flat_map(|(block, site)| readers(checkpoint, block, site));
+    let tensors = places(checkpoint, true).flat_map(|(block, site)| readers(checkpoint, block, site));
     // A name with its length, and a number.
     let inputs: usize = tensors.map(|tensor| 8 + tensor.name.len() + 4).sum();
     (keys + hashes + inputs) as u64
+}
+
+/// The inputs of a model's matrices, block by block; in the end that of the output matrix, which is in no block.
+fn places(checkpoint: &Checkpoint, output: bool) -> impl Iterator<Item = (usize, Site)> + use<> {
+    let blocks = (0..checkpoint.hparams().block_count).flat_map(|block| Site::OF_BLOCK.map(|site| (block, site)));
+    blocks.chain(output.then_some((0, Site::Output)))
 }
 
 /// What became of one tensor in one encoding.
@@ -180,8 +187,8 @@ pub struct FittedTensor {
     pub seconds: f64,
 }
 
-/// Makes the files of `outputs` on a walk over a text. Tensors that read no input of a block (embedding, head), and those in
-/// encodings that cannot be fitted, are encoded as without a text.
+/// Makes the files of `outputs` on a walk over a text. Tensors that read no input of a block (the embedding, and the head unless
+/// [`FitOptions::output`] asks for it), and those in encodings that cannot be fitted, are encoded as without a text.
 ///
 /// # Errors
 /// As [`FitPlan::new`], [`Sink::create_all`] and [`sweep::observe`].
@@ -200,14 +207,15 @@ pub fn fit<B: Backend>(
         (options.note)(&note);
     }
     let wanted: Vec<Wanted> = plans.into_iter().map(Wanted::new).collect();
-    let sites: Vec<Vec<(SiteKey, String)>> = wanted.iter().map(|wanted| wanted.sites(checkpoint)).collect();
+    let sites: Vec<Vec<(SiteKey, String)>> = wanted.iter().map(|wanted| wanted.sites(checkpoint, options.output)).collect();
     let outputs = outputs.into_iter().zip(&sites).map(|(output, sites)| with_origin(output, text, sites)).collect();
     let (mut sinks, journal) = match options.resume {
         false => (Sink::create_all(checkpoint, outputs)?, None),
         true => {
             let mut sinks = Sink::reopen_all(checkpoint, outputs)?;
             let lengths: Vec<usize> = text.sequences.iter().map(Vec::len).collect();
-            let how = format!("{} {} {lengths:?} {:?}", backend.info().name, options.report.is_some(), plan.grouped);
+            let asked = (options.report.is_some(), options.output);
+            let how = format!("{} {asked:?} {lengths:?} {:?}", backend.info().name, plan.grouped);
             let journal = Journal::open(checkpoint, &mut sinks, &how, options.note)?;
             (sinks, journal)
         }
@@ -215,7 +223,7 @@ pub fn fit<B: Backend>(
     let fitter = Fitter::new(State::new(checkpoint, wanted, &sinks, &plan, (text, options)).taking_up(journal));
     // The plan has looked at the memory; all tokens go through in one pass.
     let limits = SweepLimits { memory_bytes: usize::MAX, ..SweepLimits::default() };
-    let observation = Observation { variant, sequences: &text.sequences, limits, output: false, observer: &fitter };
+    let observation = Observation { variant, sequences: &text.sequences, limits, output: options.output, observer: &fitter };
     sweep::observe(backend, &observation, watch.progress, watch.stop)?;
     let mut state = fitter.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.flush()?;
@@ -283,16 +291,14 @@ impl Wanted {
     }
 
     /// The inputs that are fitted to, with the first tensor that reads each in one encoding.
-    fn sites(&self, checkpoint: &Checkpoint) -> Vec<(SiteKey, String)> {
+    fn sites(&self, checkpoint: &Checkpoint, output: bool) -> Vec<(SiteKey, String)> {
         let mut sites: Vec<(SiteKey, String)> = Vec::new();
-        for block in 0..checkpoint.hparams().block_count {
-            for site in Site::OF_BLOCK {
-                for tensor in readers(checkpoint, block, site) {
-                    let Some((to, name)) = self.0.get(&tensor.name) else { continue };
-                    let key = (block, site, to.name());
-                    if sites.iter().rev().take_while(|(known, _)| known.0 == block).all(|(known, _)| *known != key) {
-                        sites.push((key, name.clone()));
-                    }
+        for (block, site) in places(checkpoint, output) {
+            for tensor in readers(checkpoint, block, site) {
+                let Some((to, name)) = self.0.get(&tensor.name) else { continue };
+                let key = (block, site, to.name());
+                if sites.iter().rev().take_while(|(known, _)| known.0 == block).all(|(known, _)| *known != key) {
+                    sites.push((key, name.clone()));
                 }
             }
         }

@@ -94,11 +94,14 @@ impl FitPlan {
         let wanted: Vec<Wanted> = plans.iter().map(|plan| Wanted::new(plan)).collect();
         let (h, tokens) = (checkpoint.hparams(), text.tokens());
         let activation_bytes = tokens.saturating_mul(sweep::row_bytes(h));
-        let blocks: Vec<Vec<Input>> = (0..h.block_count).map(|block| inputs(checkpoint, &wanted, block)).collect();
-        let weight_bytes = weight_bytes(checkpoint, &blocks);
+        let of_block = |block| (block, inputs(checkpoint, &wanted, block, &Site::OF_BLOCK));
+        // The output matrix comes after all blocks.
+        let output = options.output.then(|| (0, inputs(checkpoint, &wanted, 0, &[Site::Output])));
+        let blocks: Vec<(usize, Vec<Input>)> = (0..h.block_count).map(of_block).chain(output).collect();
+        let weight_bytes = weight_bytes(checkpoint, blocks.iter().flat_map(|(_, inputs)| inputs));
         let others = activation_bytes.saturating_add(weight_bytes);
         let parts = text.part_count();
-        let least = blocks.iter().map(|inputs| bytes(inputs, SUPER_BLOCK, parts)).max().unwrap_or(0).saturating_add(others);
+        let least = blocks.iter().map(|(_, inputs)| bytes(inputs, SUPER_BLOCK, parts)).max().unwrap_or(0).saturating_add(others);
         if least > options.memory_bytes {
             let what = format!(
                 "fitting to {tokens} tokens takes {} MiB for their activations, {} MiB for weights and, even in groups of \
@@ -123,8 +126,8 @@ impl FitPlan {
             parts,
             widths: BTreeMap::new(),
         };
-        for (block, inputs) in blocks.iter().enumerate() {
-            plan.add_block(block, inputs, options.memory_bytes - others);
+        for (block, inputs) in &blocks {
+            plan.add_block(*block, inputs, options.memory_bytes - others);
         }
         Ok(plan)
     }
@@ -193,8 +196,8 @@ fn bytes(inputs: &[Input], limit: usize, parts: usize) -> usize {
 }
 
 /// Bytes of two blocks of weights, as the next one is read while one is computed, and of those that are fitted at once.
-fn weight_bytes(checkpoint: &Checkpoint, blocks: &[Vec<Input>]) -> usize {
-    let mut stored = vec![0_usize; blocks.len()];
+fn weight_bytes<'a>(checkpoint: &Checkpoint, inputs: impl Iterator<Item = &'a Input>) -> usize {
+    let mut stored = vec![0_usize; checkpoint.hparams().block_count];
     for tensor in Source::tensors(checkpoint) {
         let block = tensor.role().and_then(|(_, block)| block);
         if let Some(bytes) = block.and_then(|block| stored.get_mut(block)) {
@@ -202,14 +205,14 @@ fn weight_bytes(checkpoint: &Checkpoint, blocks: &[Vec<Input>]) -> usize {
             *bytes = bytes.saturating_add(row.saturating_mul(tensor.rows()));
         }
     }
-    let fitted = blocks.iter().flatten().map(|input| input.weights.min(FITTED_WEIGHTS)).max().unwrap_or(0);
+    let fitted = inputs.map(|input| input.weights.min(FITTED_WEIGHTS)).max().unwrap_or(0);
     stored.into_iter().max().unwrap_or(0).saturating_mul(2).saturating_add(fitted.saturating_mul(WEIGHT))
 }
 
-/// The inputs of a block that something is to be fitted to.
-fn inputs(checkpoint: &Checkpoint, wanted: &[Wanted], block: usize) -> Vec<Input> {
+/// The inputs of a block, among `sites`, that something is to be fitted to.
+fn inputs(checkpoint: &Checkpoint, wanted: &[Wanted], block: usize, sites: &[Site]) -> Vec<Input> {
     let mut inputs = Vec::new();
-    for site in Site::OF_BLOCK {
+    for &site in sites {
         let tensors = readers(checkpoint, block, site);
         let fitted = tensors.iter().filter(|tensor| wanted.iter().any(|wanted| wanted.of(tensor).is_some())).count();
         if let Some(first) = tensors.first().filter(|_| fitted > 0) {

@@ -82,7 +82,9 @@ impl<B: Backend> Observer<B> for Fitter<'_> {
         if tensors.iter().any(|t| t.cols() != cols) || parts.iter().any(|(matrix, _)| *matrix >= count) {
             return Err(state.unfit(first, "what goes into it has another shape"));
         }
-        if state.open.keys().next().is_some_and(|&(open, _)| open != block) {
+        // The output matrix is in no block.
+        let place = |block: usize, site: Site| (block, site == Site::Output);
+        if state.open.keys().next().is_some_and(|&(open, other)| place(open, other) != place(block, site)) {
             state.flush()?;
         }
         let rows = parts.iter().map(|(_, rows)| rows.end).max().unwrap_or(0);
@@ -173,7 +175,7 @@ impl<'a> State<'a> {
     /// With what an earlier call did.
     pub(super) fn taking_up(mut self, mut journal: Option<Journal>) -> Self {
         for input in journal.as_mut().map(Journal::take_inputs).unwrap_or_default() {
-            let Some(&site) = Site::OF_BLOCK.get(input.site) else { continue };
+            let Some(site) = site_of(input.site) else { continue };
             self.done.insert((input.block, site));
             for (name, bits) in &input.rho {
                 if let Some(dtype) = DType::from_name(name) {
@@ -264,8 +266,7 @@ impl<'a> State<'a> {
             let rho = chosen.iter().filter_map(|(dtype, _)| key(*dtype)).collect();
             let importance = |one: &FittedTensor| self.importance.get(&one.tensor).map_or(&[][..], Vec::as_slice);
             let tensors = self.fitted[before..].iter().map(|one| DoneTensor::new(one, importance(one))).collect();
-            let site = Site::OF_BLOCK.iter().position(|known| *known == site).unwrap_or(usize::MAX);
-            journal.add(&DoneInput { block, site, rho, tensors })?;
+            journal.add(&DoneInput { block, site: number_of(site), rho, tensors })?;
         }
         Ok(())
     }
@@ -354,6 +355,16 @@ impl<'a> State<'a> {
     }
 }
 
+/// The number of a site in a journal.
+fn number_of(site: Site) -> usize {
+    Site::OF_BLOCK.iter().position(|known| *known == site).unwrap_or(Site::OF_BLOCK.len())
+}
+
+/// The inverse of [`number_of`].
+fn site_of(number: usize) -> Option<Site> {
+    Site::OF_BLOCK.into_iter().chain([Site::Output]).nth(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +405,14 @@ mod tests {
                 assert_eq!(found.sums[part][col * COLS + col], expected, "window {col}, part {part}, every {every}");
             }
         }
+    }
+
+    #[test]
+    fn sites_in_a_journal_come_back() {
+        for site in Site::OF_BLOCK.into_iter().chain([Site::Output]) {
+            assert_eq!(site_of(number_of(site)), Some(site));
+        }
+        assert_eq!(site_of(Site::OF_BLOCK.len() + 1), None);
     }
 
     #[test]
