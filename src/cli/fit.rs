@@ -32,8 +32,8 @@ pub struct FitTextArgs {
     /// Tokens in a window of these texts.
     #[arg(long, value_name = "N", default_value_t = 512, requires = "fit")]
     fit_ctx: usize,
-    /// Fit the output matrix, too (the token embedding where a model uses it for the output). An embedding of its own has no input
-    /// to fit to and is encoded as ever.
+    /// Fit the output matrix, too: the token embedding where a model uses it for the output. An embedding that is no output
+    /// matrix has no input to fit to and is encoded as ever.
     #[arg(long, requires = "fit")]
     fit_output: bool,
 }

@@ -109,10 +109,10 @@ fn a_text_that_is_too_short_and_options_that_do_not_go_with_it_are_refused() {
     for (more, expected) in [
         (&["--fit", "short.txt"][..], "short.txt"),
         (&["--fit", "data/calib.txt", "--allow-non-finite"], "--allow-non-finite"),
-        // Activations of 2 MiB, moments of 7.25 MiB and 2.5 MiB of weights, as in the test of dry runs: one figure, whatever was
+        // Activations of 2 MiB, moments of 5.25 MiB and 2.5 MiB of weights, as in the test of dry runs: one figure, whatever was
         // given.
-        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "11M"], "--max-memory 12 (MiB)"),
-        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "1M"], "--max-memory 12 (MiB)"),
+        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "9M"], "--max-memory 10 (MiB)"),
+        (&["--fit", "data/calib.txt", "--fit-tokens", "2048", "--max-memory", "1M"], "--max-memory 10 (MiB)"),
         (&["--fit", "data/calib.txt", "--report", "short.txt"], "no parquet file"),
     ] {
         let args = [&["quantize", "demo-model", "--to", "q4_0", "--out", "out", "--device", "cpu"], more].concat();
@@ -154,15 +154,15 @@ fn a_dry_run_says_what_fitting_takes_and_makes_nothing() {
     let fit = &said["fit"];
     let counted = ["tokens", "windows", "passes", "inputs", "tensors"].map(|key| fit[key].as_u64().unwrap());
     assert_eq!(counted, [2048, 8, 1, 12, 21]);
-    // Four inputs of a block as f64 in two halves with 256 rows that wait, and one that is being fitted to.
-    assert_eq!(fit["moment_bytes"].as_u64(), Some((4 * 16 + 20) * 256 * 256 + 4 * 2 * 256 * 256 * 4));
+    // Four inputs of a block as f32 in two parts with 256 rows that wait, and one that is being fitted to.
+    assert_eq!(fit["moment_bytes"].as_u64(), Some((4 * 8 + 20) * 256 * 256 + 4 * 2 * 256 * 256 * 4));
     // Two blocks in 16 bits, of five matrices with 256 x 256 weights, two with half of that and some norms; 16 bytes for each
     // weight of a matrix that is fitted.
     let weights = fit["weight_bytes"].as_u64().unwrap() as f64 / f64::from(2 * 2 * 6 * 65536 + 16 * 65536);
     assert!((1.0..1.01).contains(&weights), "{weights}");
     assert!(fit["activation_bytes"].as_u64().unwrap() >= 2048 * 256 * 4);
     assert!(fit["grouped"].as_array().unwrap().is_empty() && fit["predicted_kld"].is_null(), "{fit}");
-    assert_eq!(json(dir, &[&args[..], &["--max-memory", "12M"]].concat())["fit"], *fit, "what a refusal asks for is enough");
+    assert_eq!(json(dir, &[&args[..], &["--max-memory", "10M"]].concat())["fit"], *fit, "what a refusal asks for is enough");
     assert!(!dir.join("out").exists());
     let output = common::run(dir, &args);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -187,13 +187,13 @@ fn the_output_matrix_is_fitted_where_that_is_asked_for() {
     assert!(said.len() == 1 && said[0]["tensor"] == "token_embd.weight" && said[0]["fitted"].as_u64().unwrap() > 0, "{fitted}");
     let [plain, kept, fitted] = ["plain.gguf", "kept.gguf", "fit.gguf"].map(|name| GgufFile::open(&dir.join(name)).unwrap());
     for tensor in &plain.tensors {
-        let of = |file: &'_ GgufFile| file.bytes(file.tensors.iter().find(|t| t.name == tensor.name).unwrap()).to_vec();
+        let of = |file: &GgufFile| file.bytes(file.tensors.iter().find(|t| t.name == tensor.name).unwrap()).to_vec();
         assert!(of(&plain) == of(&kept), "{}", tensor.name);
         assert_eq!(of(&plain) == of(&fitted), tensor.name != "token_embd.weight", "{}", tensor.name);
     }
     assert_eq!(fitted.metadata.strings("bitworth.fit.sites").unwrap(), ["token_embd.weight"]);
-    let kld = kld(dir, &["plain.gguf".to_owned(), "fit.gguf".to_owned()]);
-    assert!(kld[1] < kld[0], "KLD {} and {} fitted", kld[0], kld[1]);
+    let [before, after] = ["loss_before", "loss_after"].map(|key| said[0][key].as_f64().unwrap());
+    assert!(after < 0.8 * before, "{after} after {before}");
     let planned = json(dir, &[&made[..], &["--out", "fit.gguf", "--fit-output", "--dry-run"], &fit].concat());
     assert_eq!(["inputs", "tensors"].map(|key| planned["fit"][key].as_u64()), [Some(1); 2], "{planned}");
 }
@@ -550,12 +550,12 @@ fn lanes_are_fitted_as_files_are() {
     refused(&[&["compare", "demo-model", "@q4_0", "--text", "data/eval.txt"], &fit[..]].concat(), "q4_k_m+fit");
     let written = [&lanes[..], &fit, &text, &["--write", "w"]].concat();
     refused(&written, "quantize --fit");
-    // The memory of the job bounds fitting, too: 300 windows take 150 MiB of activations, and 9.75 MiB as in the test of dry
+    // The memory of the job bounds fitting, too: 300 windows take 150 MiB of activations, and 7.75 MiB as in the test of dry
     // runs.
     std::fs::write(dir.join("large.txt"), std::fs::read_to_string(dir.join("data/calib.txt")).unwrap().repeat(20)).unwrap();
     let large = ["--fit", "large.txt", "--fit-ctx", "512", "--fit-tokens", "153600", "--max-memory", "150M"];
     let lane = ["compare", "demo-model", "@q4_0+fit", "--text", "data/eval.txt"];
-    refused(&[&lane[..], &large, &text].concat(), "--max-memory 160 (MiB)");
+    refused(&[&lane[..], &large, &text].concat(), "--max-memory 158 (MiB)");
 
     // A text that weights were fitted to is no test of them, and is flagged: of this job's, and of files.
     let on_itself = common::run(dir, &[&["compare", "demo-model", "f.gguf", "--text", "data/calib.txt"], &text[..]].concat());

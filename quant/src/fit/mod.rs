@@ -115,9 +115,9 @@ impl Shrinkage {
     /// All of the diagonal, which no text speaks against: no feedback.
     pub const NONE: Self = Self { rho: 1.0, held_out: 1.0 };
 
-    /// Chooses `rho` for all matrices of an input by some of them: every share of the diagonal is tried, parts of the text are left
-    /// out in turn ([`Moments::left_out`]), rows are fitted to the others and judged by that one. Matrices with too few rows of
-    /// activations say nothing.
+    /// Chooses `rho` for all matrices of an input by some of them: every share of the diagonal is tried, parts of the text are
+    /// left out in turn ([`Moments::left_out`]), rows are fitted to the others and judged by that one. Matrices with too few rows
+    /// of activations say nothing.
     ///
     /// # Panics
     /// If sizes differ.

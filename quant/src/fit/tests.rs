@@ -354,8 +354,8 @@ fn the_share_of_the_diagonal_that_is_said_is_the_one_that_is_used() {
     assert_eq!(used(&grouped, 0.5), (1.0, 0.5));
 }
 
-/// Without feedback a block loses what its scales and the nearest codes lose. The wide search finds scales that lose less than all
-/// that the encoder is asked for.
+/// Without feedback a block loses what its scales and the nearest codes lose. The wide search finds scales that lose less than
+/// all that the encoder is asked for.
 #[test]
 fn blocks_lose_less_than_with_the_best_scales_of_encoders() {
     let n = 512;

@@ -1,13 +1,14 @@
-//! A wider search for the scales of a block than encoders make: alternating least squares. Weights are rounded to scales, then the
-//! scales of least squared error are those for these codes, and so on (Lloyd 1982), from several starts and with both signs where
-//! codes are symmetric. Where scales are levels of a base, neighbouring levels are tried with codes rounded anew, and bases are
-//! solved for with all codes as they are. All numbers are rounded as files hold them before they are judged. The search begins
-//! with scales that are known, so it never ends with a larger error than theirs.
+//! A wider search for the scales of a block than encoders make: alternating least squares (Lloyd 1982). Weights are rounded to
+//! scales, then scales are solved for with codes as they are, and so on, from several starts and with both signs where codes are
+//! symmetric. Where scales are levels of a base, neighbouring levels are tried with codes rounded anew, and bases are solved for
+//! with all codes as they are. Numbers are rounded as files hold them before they are judged. The search begins with scales that
+//! are known, so it does not end with a larger error than theirs.
 //!
-//! The work: each weight is rounded some 35 times for the scale of its group, and 27 (without offsets) to 54 times more where
-//! scales have levels. Encoders are called six times beside it and round a weight 19 to 74 times each, eight at once. Feedback and
-//! descent take more than 1.5 K products a weight, so that by count the search is about a tenth of the work with 4096 columns and
-//! a third with 256.
+//! The work: each weight is rounded about 35 times for the scale of its group, and 27 (without offsets) to 54 times more where
+//! scales have levels. Encoders are called six times beside it and round a weight 19 to 74 times each, eight at once. Feedback
+//! and descent take more than 1.5 K products a weight, so that by count the search is about a tenth of the work with 4096
+//! columns and a third with 256.
+//!
 //! Everything is in one order and nothing is fused, so that every machine finds the same bits.
 
 use crate::formats::{BlockScales, CodeBits, Integers, Parts, ScaleBits};
@@ -61,7 +62,8 @@ struct Line {
     offset: f32,
 }
 
-/// What became of a group: its weighted squared error, and weighted sums of values, of their squares, and of values times weights.
+/// What became of a group: its weighted squared error, and weighted sums of values, of their squares, and of values times
+/// weights.
 #[derive(Clone, Copy)]
 struct Rounded {
     error: f64,

@@ -1,5 +1,5 @@
-//! New scales for a block: where the bits of its bases and levels lie. They are found as those of codes are (`code_bits.rs`): every
-//! bit of a block is flipped to see what changes, so that no format says the same thing twice.
+//! New scales for a block: where the bits of its bases and levels lie. They are found as those of codes are (`code_bits.rs`):
+//! every bit of a block is flipped to see what changes, so that no format says the same thing twice.
 
 use super::f16::F16;
 use super::{Integers, Parts};

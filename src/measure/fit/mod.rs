@@ -48,8 +48,8 @@ const SITES: &str = "bitworth.fit.sites";
 /// was.
 const RHO: &str = "bitworth.fit.rho";
 
-/// Parts that texts are kept apart in, at most; each takes memory for all moments, and a trial of every share of the diagonal. More
-/// texts than that share parts.
+/// Parts that texts are kept apart in, at most: each takes memory for all moments, and a trial of every share of the diagonal.
+/// More texts than these share parts.
 const MOST_PARTS: usize = 4;
 
 /// Texts that files are fitted to, cut into windows.

@@ -23,8 +23,8 @@ pub(super) const FITTED_WEIGHTS: usize = 16 << 20;
 const WIDEST_INPUT: usize = 32768;
 /// The widest group of columns where they are not.
 const WIDEST_GROUP: usize = 16384;
-/// Bytes of a sum of products while it is collected, for each part of the text: an f64.
-const COLLECTED: usize = size_of::<f64>();
+/// Bytes of a sum of products while it is collected, for each part of the text.
+const COLLECTED: usize = size_of::<f32>();
 /// Bytes of a sum of products while one matrix is fitted, for each part, and beside it: the mean, what was shrunk and its factor.
 const FITTED: usize = size_of::<f32>();
 const FACTORED: usize = 3 * size_of::<f32>();
@@ -255,12 +255,12 @@ mod tests {
             (32768, 1 << 20, 32768),
             (32769, 1 << 20, 16384),
             (131_072, 1 << 20, 16384),
-            // 32768 columns take 36 bytes for each of 2^30 products, in groups half of it for each halving of the width, and
+            // 32768 columns take 28 bytes for each of 2^30 products, in groups half of it for each halving of the width, and
             // 64 MiB for rows that wait.
-            (32768, 37, 32768),
-            (32768, 36, 16384),
-            (32768, 19, 16384),
-            (32768, 18, 8192),
+            (32768, 29, 32768),
+            (32768, 28, 16384),
+            (32768, 15, 16384),
+            (32768, 14, 8192),
         ] {
             let mut plan = plan();
             plan.add_block(0, &[input(Site::FeedForward, 1, cols)], gib << 30);
@@ -272,23 +272,23 @@ mod tests {
         }
     }
 
-    /// 2^20 products: 8 bytes to collect and 4 while one is fitted, and 1 MiB of rows that wait, for each part; 12 bytes for all.
+    /// 2^20 products: 4 bytes to collect and 4 while one is fitted, and 1 MiB of rows that wait, for each part; 12 bytes for all.
     #[test]
     fn each_text_takes_moments_of_its_own() {
         for parts in [2, 4] {
             let mut plan = FitPlan { parts, ..plan() };
             plan.add_block(0, &[input(Site::FeedForward, 1, 1024)], usize::MAX);
-            assert_eq!(plan.moment_bytes, (parts as u64 * (8 + 1 + 4) + 12) << 20);
+            assert_eq!(plan.moment_bytes, (parts as u64 * (4 + 1 + 4) + 12) << 20);
         }
     }
 
     #[test]
     fn each_expert_takes_moments_and_all_share_them() {
-        // 2^20 products: 16 bytes to collect, 20 while one is fitted and 48 more where experts share; 2 MiB of rows that wait.
+        // 2^20 products: 8 bytes to collect, 20 while one is fitted and 48 more where experts share; 2 MiB of rows that wait.
         for (site, fitted) in [(Site::FeedForward, 20), (Site::Experts, 20 + 48)] {
             let mut plan = plan();
             plan.add_block(0, &[input(site, 8, 1024)], usize::MAX);
-            assert_eq!((plan.inputs, plan.moment_bytes), (8, (8 * (16 + 2) + fitted) << 20), "{site:?}");
+            assert_eq!((plan.inputs, plan.moment_bytes), (8, (8 * (8 + 2) + fitted) << 20), "{site:?}");
         }
     }
 }

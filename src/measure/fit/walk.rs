@@ -54,7 +54,7 @@ pub(super) struct State<'a> {
 }
 
 /// The sums of one matrix's input, of each part of the text, by group of columns.
-struct PartSums(Vec<Vec<Moment>>);
+struct PartSums(Vec<Vec<Moment<f32>>>);
 
 /// An input: columns, and columns of a group.
 #[derive(Clone, Copy)]
@@ -104,8 +104,9 @@ impl<B: Backend> Observer<B> for Fitter<'_> {
 
 impl PartSums {
     fn new(shape: Shape, parts: usize) -> Self {
-        let part =
-            |_: usize| -> Vec<Moment> { column_groups(shape.cols, shape.width).map(|group| Moment::new(group.len())).collect() };
+        let part = |_: usize| -> Vec<Moment<f32>> {
+            column_groups(shape.cols, shape.width).map(|group| Moment::new(group.len())).collect()
+        };
         Self((0..parts).map(part).collect())
     }
 
@@ -135,9 +136,9 @@ impl PartSums {
         for moments in self.0 {
             let (mut part, mut count) = (Vec::with_capacity(Moments::sums_of(cols, width)), 0);
             for (mut moment, group) in moments.into_iter().zip(column_groups(cols, width)) {
-                moment.take_block(cpu, group.len())?;
+                moment.finish(cpu, group.len())?;
                 count = moment.count;
-                part.extend(moment.sum.into_iter().map(|v| v as f32));
+                part.extend(moment.sum);
             }
             sums.push(part);
             counts.push(count);
