@@ -235,3 +235,29 @@ pub fn is_one(path: &Path) -> bool {
     let json = header().ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     json.is_some_and(|header| header["__metadata__"]["readers"].is_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitworth_quant::random::SplitMix64;
+
+    /// More columns than go at once, and no whole number of parts or tiles.
+    #[test]
+    fn both_halves_hold_the_sums_of_products() {
+        let (cols, rows, cpu) = (2 * LEAST_COLUMNS + 75, BLOCK_ROWS + 20, Cpu::new());
+        let mut random = SplitMix64::new(6);
+        let x: Vec<f32> = (0..rows * cols).map(|_| random.unit() as f32 - 0.4).collect();
+        let (mut exact, mut short) = (Moment::<f64>::new(cols), Moment::<f32>::new(cols));
+        exact.add(&cpu, &x, cols).and_then(|()| exact.finish(&cpu, cols)).unwrap();
+        short.add(&cpu, &x, cols).and_then(|()| short.finish(&cpu, cols)).unwrap();
+        for (i, j) in (0..cols).flat_map(|i| (0..cols).map(move |j| (i, j))) {
+            let at = i * cols + j;
+            assert!(exact.sum[at].to_bits() == exact.sum[j * cols + i].to_bits(), "{i} {j}");
+            assert!((exact.sum[at] - f64::from(short.sum[at])).abs() < 1e-4, "{i} {j}");
+            if (i + 3 * j).is_multiple_of(97) {
+                let expected: f64 = x.chunks_exact(cols).map(|x| f64::from(x[i]) * f64::from(x[j])).sum();
+                assert!((exact.sum[at] - expected).abs() < 1e-3, "{i} {j}: {} and {expected}", exact.sum[at]);
+            }
+        }
+    }
+}
