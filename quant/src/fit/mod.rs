@@ -112,7 +112,7 @@ fn is_of_grids(dtype: DType) -> bool {
 }
 
 impl Shrinkage {
-    /// All of the diagonal, which no text speaks against: no feedback.
+    /// No feedback, and nothing that speaks for fitting: what is not judged by text that was left out must not be worse.
     pub const NONE: Self = Self { rho: 1.0, held_out: 1.0 };
 
     /// Chooses `rho` for all matrices of an input by some of them: every share of the diagonal is tried, parts of the text are
@@ -159,9 +159,9 @@ impl Shrinkage {
         best
     }
 
-    /// Whether rows are to be fitted at all: not where text that was held back speaks against it.
+    /// Whether rows are to be fitted at all: only where they lose less on text that was left out.
     pub fn pays(&self) -> bool {
-        self.held_out <= 1.0
+        self.held_out < 1.0
     }
 }
 

@@ -102,14 +102,21 @@ fn outputs_lose_less_on_inputs_that_were_not_seen() {
     }
 }
 
-/// With fewer rows than a quarter of the columns no feedback is used.
+/// With fewer rows than a quarter of the columns nothing can be judged, and the importance matrix's bytes are kept.
 #[test]
 fn too_few_rows_are_not_fitted_to() {
     let mut world = World::new(256, 2);
     let moments = world.moments(20);
     let w = world.weights(16);
     let input = FitInput::new(&moments, DType::Q4_K, &w);
-    assert_eq!(input.shrinkage.rho, 1.0);
+    assert_eq!(input.shrinkage, Shrinkage::NONE);
+    let mut out = vec![0; 16 * DType::Q4_K.row_bytes(256).unwrap()];
+    let mut plain = out.clone();
+    assert_eq!(input.encode(DType::Q4_K, &w, &mut out), FitReport { kept: 16, ..FitReport::default() });
+    for (w, out) in w.chunks_exact(256).zip(plain.chunks_exact_mut(144)) {
+        DType::Q4_K.encode_row(w, moments.importance().as_deref(), out);
+    }
+    assert_eq!(out, plain);
 }
 
 #[test]
