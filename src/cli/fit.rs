@@ -32,12 +32,16 @@ pub struct FitTextArgs {
     /// Tokens in a window of these texts.
     #[arg(long, value_name = "N", default_value_t = 512, requires = "fit")]
     fit_ctx: usize,
+    /// Fit the output matrix, too: the token embedding where a model uses it for the output. An embedding that is no output
+    /// matrix has no input to fit to and is encoded as ever.
+    #[arg(long, requires = "fit")]
+    fit_output: bool,
 }
 
 impl FitTextArgs {
     /// The texts; `None` where nothing is to be fitted.
     pub fn spec(&self) -> Option<FitSpec> {
-        let spec = || FitSpec { texts: self.fit.clone(), tokens: self.fit_tokens, ctx: self.fit_ctx };
+        let spec = || FitSpec { texts: self.fit.clone(), tokens: self.fit_tokens, ctx: self.fit_ctx, output: self.fit_output };
         (!self.fit.is_empty()).then(spec)
     }
 }
@@ -64,7 +68,7 @@ impl FitArgs {
     pub fn plan(&self, model: &str, plans: &[Plan], write: &WriteArgs, session: &Session) -> Result<(Value, String)> {
         let (checkpoint, text) = self.open(model, session)?;
         let plans: Vec<&Plan> = plans.iter().collect();
-        let plan = FitPlan::new(&checkpoint, &plans, &text, &options(write))?;
+        let plan = FitPlan::new(&checkpoint, &plans, &text, &self.options(write))?;
         let mut document = serde_json::to_value(&plan)?;
         // Nobody knows how much of what outputs lose reaches the model's predictions before it is measured.
         document["predicted_kld"] = Value::Null;
@@ -110,7 +114,7 @@ impl FitArgs {
         let begin = Instant::now();
         let clock = || begin.elapsed().as_secs_f64();
         let note = |text: &str| session.note(text);
-        let options = FitOptions { report: write.report.is_some().then_some(&clock), note: &note, ..options(write) };
+        let options = FitOptions { report: write.report.is_some().then_some(&clock), note: &note, ..self.options(write) };
         let plans: Vec<&Plan> = outputs.iter().map(|output| &output.plan).collect();
         FitPlan::new(&checkpoint, &plans, &text, &options)?;
         Output::notes(&outputs).iter().for_each(|note| session.note(note));
@@ -130,14 +134,15 @@ impl FitArgs {
         })?;
         Ok(Outcome::Done)
     }
-}
 
-/// How files are fitted; without a limit nothing is cut.
-fn options(write: &WriteArgs) -> FitOptions<'static> {
-    FitOptions {
-        memory_bytes: write.max_memory.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
-        sha256: write.sha256,
-        resume: write.resume,
-        ..FitOptions::default()
+    /// How files are fitted; without a limit nothing is cut.
+    fn options(&self, write: &WriteArgs) -> FitOptions<'static> {
+        FitOptions {
+            memory_bytes: write.max_memory.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            output: self.text.fit_output,
+            sha256: write.sha256,
+            resume: write.resume,
+            ..FitOptions::default()
+        }
     }
 }

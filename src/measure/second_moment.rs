@@ -3,11 +3,12 @@
 //!
 //! Products are summed in f32 over `BLOCK_ROWS` rows, by the CPU backend whatever the device, and the blocks in f64 in order,
 //! so that the result depends on neither threads nor the cut of the walk. Memory holds the inputs of one block of the model:
-//! 8 K^2 bytes each, for experts each.
+//! 8 K^2 bytes each, for experts each. Of products that are equal only one is computed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
+use std::ops::AddAssign;
 use std::path::Path;
 
 use bitworth_quant::atomic_file::AtomicFile;
@@ -28,6 +29,10 @@ use bitworth_engine::observe::Site;
 
 /// Rows whose products are summed in f32.
 pub(super) const BLOCK_ROWS: usize = 256;
+/// Columns whose products are computed with all columns up to them: an eighth of all, and at least so many.
+const LEAST_COLUMNS: usize = 256;
+/// Sums that are mirrored together.
+const TILE: usize = 64;
 /// A safetensors header longer than this is not believed, as in the safetensors library.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
@@ -39,7 +44,7 @@ pub struct SecondMoments {
     cpu: Cpu,
     places: BTreeMap<(usize, Site), MomentLayout>,
     /// The block that is being collected, with its sums.
-    open: BTreeMap<(usize, Site), Vec<Moment>>,
+    open: BTreeMap<(usize, Site), Vec<Moment<f64>>>,
 }
 
 /// Where the moments of a site go.
@@ -50,12 +55,12 @@ struct MomentLayout {
     cols: usize,
 }
 
-/// Sums of products on the way.
-pub(super) struct Moment {
+/// Sums of products on the way, in f64 or in f32.
+pub(super) struct Moment<T> {
     /// Rows that make no whole block yet.
     pending: Vec<f32>,
-    /// `[K, K]`
-    pub(super) sum: Vec<f64>,
+    /// `[K, K]`; until it is finished only the half left of the diagonal counts.
+    pub(super) sum: Vec<T>,
     pub(super) count: u64,
 }
 
@@ -137,7 +142,7 @@ impl SecondMoments {
             let Some(place) = self.places.remove(&key) else { continue };
             let (cols, stride) = (place.cols, (place.cols * place.cols * size_of::<f32>()) as u64);
             for (i, mut moment) in moments.into_iter().enumerate() {
-                moment.take_block(&self.cpu, cols)?;
+                moment.finish(&self.cpu, cols)?;
                 let bytes: Vec<u8> = moment.sum.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect();
                 self.file.write_at(place.moments_at + i as u64 * stride, &bytes)?;
                 self.file.write_at(place.counts_at + 8 * i as u64, &(moment.count as i64).to_le_bytes())?;
@@ -159,9 +164,9 @@ impl SecondMoments {
     }
 }
 
-impl Moment {
+impl<T: From<f32> + AddAssign + Copy + Send + Sync> Moment<T> {
     pub(super) fn new(cols: usize) -> Self {
-        Self { pending: Vec::new(), sum: vec![0.0; cols * cols], count: 0 }
+        Self { pending: Vec::new(), sum: vec![T::from(0.0f32); cols * cols], count: 0 }
     }
 
     /// Adds rows `x` (`[T, K]`).
@@ -176,8 +181,21 @@ impl Moment {
         Ok(())
     }
 
+    /// Adds what is pending, and fills the other half.
+    pub(super) fn finish(&mut self, cpu: &Cpu, cols: usize) -> EngineResult<()> {
+        self.take_block(cpu, cols)?;
+        for (top, left) in (0..cols).step_by(TILE).flat_map(|top| (0..=top).step_by(TILE).map(move |left| (top, left))) {
+            for row in top..(top + TILE).min(cols) {
+                for col in left..(left + TILE).min(row) {
+                    self.sum[col * cols + row] = self.sum[row * cols + col];
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the products of the pending rows.
-    pub(super) fn take_block(&mut self, cpu: &Cpu, cols: usize) -> EngineResult<()> {
+    fn take_block(&mut self, cpu: &Cpu, cols: usize) -> EngineResult<()> {
         let rows = self.pending.len() / cols;
         if rows == 0 {
             return Ok(());
@@ -188,10 +206,16 @@ impl Moment {
         });
         let bytes = TensorBytes::Owned(bytemuck::cast_slice(&turned).to_vec());
         let weight = cpu.weight(HostTensor { dtype: DType::F32, rows: cols, cols: rows, bytes })?;
-        // [K, R] x [K, R]^T -> [K, K]
-        let mut products = vec![0.0; cols * cols];
-        cpu.matmul(&turned, 0..cols, &weight, 0..cols, &mut products)?;
-        self.sum.par_iter_mut().zip(&products).for_each(|(sum, &product)| *sum += f64::from(product));
+        let at_once = cols.div_ceil(8).next_multiple_of(TILE).max(LEAST_COLUMNS);
+        for start in (0..cols).step_by(at_once) {
+            let end = (start + at_once).min(cols);
+            // [part of K, R] x [K up to its end, R]^T
+            let part = turned[start * rows..end * rows].to_vec();
+            let mut products = vec![0.0; (end - start) * end];
+            cpu.matmul(&part, 0..end - start, &weight, 0..end, &mut products)?;
+            let sums = self.sum[start * cols..end * cols].par_chunks_mut(cols).zip(products.par_chunks(end));
+            sums.for_each(|(sums, products)| sums.iter_mut().zip(products).for_each(|(sum, &product)| *sum += T::from(product)));
+        }
         self.pending.clear();
         Ok(())
     }
@@ -210,4 +234,30 @@ pub fn is_one(path: &Path) -> bool {
     };
     let json = header().ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     json.is_some_and(|header| header["__metadata__"]["readers"].is_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitworth_quant::random::SplitMix64;
+
+    /// More columns than go at once, and no whole number of parts or tiles.
+    #[test]
+    fn both_halves_hold_the_sums_of_products() {
+        let (cols, rows, cpu) = (2 * LEAST_COLUMNS + 75, BLOCK_ROWS + 20, Cpu::new());
+        let mut random = SplitMix64::new(6);
+        let x: Vec<f32> = (0..rows * cols).map(|_| random.unit() as f32 - 0.4).collect();
+        let (mut exact, mut short) = (Moment::<f64>::new(cols), Moment::<f32>::new(cols));
+        exact.add(&cpu, &x, cols).and_then(|()| exact.finish(&cpu, cols)).unwrap();
+        short.add(&cpu, &x, cols).and_then(|()| short.finish(&cpu, cols)).unwrap();
+        for (i, j) in (0..cols).flat_map(|i| (0..cols).map(move |j| (i, j))) {
+            let at = i * cols + j;
+            assert!(exact.sum[at].to_bits() == exact.sum[j * cols + i].to_bits(), "{i} {j}");
+            assert!((exact.sum[at] - f64::from(short.sum[at])).abs() < 1e-4, "{i} {j}");
+            if (i + 3 * j).is_multiple_of(97) {
+                let expected: f64 = x.chunks_exact(cols).map(|x| f64::from(x[i]) * f64::from(x[j])).sum();
+                assert!((exact.sum[at] - expected).abs() < 1e-3, "{i} {j}: {} and {expected}", exact.sum[at]);
+            }
+        }
+    }
 }

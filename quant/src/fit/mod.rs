@@ -11,6 +11,7 @@
 mod factor;
 mod moments;
 mod rounding;
+mod wide;
 
 use std::ops::Range;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 use self::factor::Factor;
 pub use self::moments::{Moments, column_groups};
 use self::rounding::{ROWS, Rounding};
+use self::wide::Wide;
 use crate::DType;
 use crate::formats::CodeBits;
 
@@ -42,7 +44,8 @@ const BLOCK: usize = 32;
 pub struct Shrinkage {
     /// The share of the diagonal.
     pub rho: f32,
-    /// What the sampled rows lose on the half they were not fitted to, over what the importance matrix's bytes lose there.
+    /// What the sampled rows lose on the parts of the text that they were not fitted to, over what the importance matrix's bytes
+    /// lose there.
     pub held_out: f64,
 }
 
@@ -109,11 +112,12 @@ fn is_of_grids(dtype: DType) -> bool {
 }
 
 impl Shrinkage {
-    /// All of the diagonal, which no text speaks against: no feedback.
+    /// No feedback, and nothing that speaks for fitting: what is not judged by text that was left out must not be worse.
     pub const NONE: Self = Self { rho: 1.0, held_out: 1.0 };
 
-    /// Chooses `rho` for all matrices of an input by some of them: every share of the diagonal is tried, rows are fitted to the
-    /// first half of the text and judged by the second. Matrices with too few rows of activations say nothing.
+    /// Chooses `rho` for all matrices of an input by some of them: every share of the diagonal is tried, parts of the text are
+    /// left out in turn ([`Moments::left_out`]), rows are fitted to the others and judged by that one. Matrices with too few rows
+    /// of activations say nothing.
     ///
     /// # Panics
     /// If sizes differ.
@@ -126,17 +130,28 @@ impl Shrinkage {
         if usable.is_empty() {
             return Self::NONE;
         }
-        let trials: Vec<_> = usable.iter().filter_map(|(s, importance)| Trial::new(dtype, s, importance)).collect();
-        let before: f64 = trials.iter().map(|trial| trial.before).sum();
-        if before == 0.0 && !trials.is_empty() {
+        let (mut trials, mut before, mut losses) = (0, 0.0, [Some(0.0); SHRINKAGES.len()]);
+        for (sample, importance) in &usable {
+            // One after the other, as each takes several matrices.
+            for part in sample.moments.left_out.clone() {
+                let Some(trial) = Trial::new(dtype, sample, importance, part) else { continue };
+                trials += 1;
+                before += trial.before;
+                for (sum, rho) in losses.iter_mut().zip(SHRINKAGES) {
+                    *sum = sum.and_then(|sum| Some(sum + trial.loss(rho)?));
+                }
+            }
+        }
+        let mut best = Self { rho: 1.0, held_out: f64::INFINITY };
+        if trials == 0 {
+            return best;
+        }
+        if before == 0.0 {
             // Matrices of zeros lose nothing.
             return Self::NONE;
         }
-        let mut best = Self { rho: 1.0, held_out: f64::INFINITY };
-        for rho in SHRINKAGES {
-            let losses = trials.iter().map(|trial| trial.loss(rho)).collect::<Option<Vec<f64>>>();
-            let Some(losses) = losses.filter(|losses| !losses.is_empty()) else { continue };
-            let held_out = losses.iter().sum::<f64>() / before;
+        for (rho, loss) in SHRINKAGES.into_iter().zip(losses) {
+            let Some(held_out) = loss.map(|loss| loss / before) else { continue };
             if held_out < best.held_out {
                 best = Self { rho, held_out };
             }
@@ -144,9 +159,9 @@ impl Shrinkage {
         best
     }
 
-    /// Whether rows are to be fitted at all: not where text that was held back speaks against it.
+    /// Whether rows are to be fitted at all: only where they lose less on text that was left out.
     pub fn pays(&self) -> bool {
-        self.held_out <= 1.0
+        self.held_out < 1.0
     }
 }
 
@@ -312,13 +327,14 @@ fn order(importance: &[f32]) -> Vec<u32> {
     order
 }
 
-/// Rows of a matrix with the most important of their columns, fitted to one half of the text and judged by the other.
+/// Rows of a matrix with the most important of their columns, fitted to some parts of the text and judged by another.
 struct Trial {
     dtype: DType,
     w: Vec<f32>,
     m: usize,
-    /// Means of products in the first half, and in the second.
-    halves: [Vec<f32>; 2],
+    /// Means of products in the part that judges, and in all others.
+    judge: Vec<f32>,
+    others: Vec<f32>,
     importance: Vec<f32>,
     row_bytes: usize,
     /// What the importance matrix's bytes lose.
@@ -326,8 +342,8 @@ struct Trial {
 }
 
 impl Trial {
-    /// `None` where nothing of it went in during the first half.
-    fn new(dtype: DType, sample: &FitSample<'_>, importance: &[f32]) -> Option<Self> {
+    /// `None` where nothing went in during that part, or during the others.
+    fn new(dtype: DType, sample: &FitSample<'_>, importance: &[f32], part: usize) -> Option<Self> {
         let FitSample { moments, rows } = *sample;
         let n = moments.cols;
         let block = dtype.block_len().max(BLOCK);
@@ -336,12 +352,8 @@ impl Trial {
         let mut columns: Vec<u32> = order(importance)[..kept].to_vec();
         columns.sort_unstable();
         let m = columns.len();
-        let halves = [0, 1].map(|half| -> Vec<f32> {
-            let count = moments.counts[half] as f32;
-            let row = |&i: &u32| columns.iter().map(move |&j| moments.sum(half, i as usize, j as usize) / count);
-            columns.iter().flat_map(row).collect()
-        });
-        let importance: Vec<f32> = (0..m).map(|i| halves[0][i * m + i]).collect();
+        let (judge, others) = moments.means_apart(part, &columns)?;
+        let importance: Vec<f32> = (0..m).map(|i| others[i * m + i]).collect();
         if !importance.iter().any(|&v| v > 0.0) {
             return None;
         }
@@ -352,20 +364,20 @@ impl Trial {
         for (w, out) in w.chunks_exact(m).zip(bytes.chunks_exact_mut(row_bytes)) {
             dtype.encode_row(w, Some(&importance), out);
         }
-        let before = Judge { moment: &halves[1], m }.loss(dtype, &w, &bytes);
-        Some(Self { dtype, w, m, halves, importance, row_bytes, before })
+        let before = Judge { moment: &judge, m }.loss(dtype, &w, &bytes);
+        Some(Self { dtype, w, m, judge, others, importance, row_bytes, before })
     }
 
-    /// What is lost on the second half with a share of the diagonal; `None` where the first cannot be factored.
+    /// What is lost on the part that judges with a share of the diagonal; `None` where the others cannot be factored.
     fn loss(&self, rho: f32) -> Option<f64> {
         let Self { dtype, m, row_bytes, .. } = *self;
         let diagonal = Diagonal::of(&self.importance);
-        let shrunk = Shrunk::new(&self.halves[0], (0..m, self.importance.as_slice()), rho, diagonal)?;
+        let shrunk = Shrunk::new(&self.others, (0..m, self.importance.as_slice()), rho, diagonal)?;
         let rounding = shrunk.rounding(dtype);
         let mut bytes = vec![0; self.w.len() / m * row_bytes];
         let parts = self.w.par_chunks(ROWS * m).zip(bytes.par_chunks_mut(ROWS * row_bytes));
         parts.for_each(|(w, out)| rounding.round(w, out));
-        Some(Judge { moment: &self.halves[1], m }.loss(dtype, &self.w, &bytes))
+        Some(Judge { moment: &self.judge, m }.loss(dtype, &self.w, &bytes))
     }
 }
 
@@ -439,7 +451,9 @@ impl Shrunk {
 
     fn rounding(&self, dtype: DType) -> Rounding<'_> {
         let Self { importance, moment, factor, .. } = self;
-        Rounding { dtype, bits: CodeBits::of(dtype), factor, moment, importance, block: dtype.block_len() }
+        let bits = CodeBits::of(dtype);
+        let wide = bits.zip(dtype.integers()).and_then(|(bits, integers)| Wide::new(bits, integers));
+        Rounding { dtype, bits, wide, factor, moment, importance, block: dtype.block_len() }
     }
 
     /// Adds the loss of each row.

@@ -1,21 +1,25 @@
 //! Rows of weights rounded to a format with error feedback, for a second moment of their input.
 //!
 //! Super-block by super-block, in the factor's order: what the errors so far ask of the block (`t = w + e U`), scales from
-//! several searches of `t`, and for each the codes, column by column with feedback inside of the block. The scales of least loss
-//! stay. Scales must come from `t` and not from the weights: with those of the weights the result is worse than without feedback.
+//! several searches of `t`, those of encoders and a wider one (`wide.rs`), and for each the codes, column by column with feedback
+//! inside of the block. The scales of least loss stay. Scales must come from `t` and not from the weights: with those of the
+//! weights the result is worse than without feedback.
 //!
 //! Where one code stands for several weights (IQ1 to IQ3), a block is what the format's encoder makes of `t`, and errors are fed
 //! back from block to block alone.
 
 use super::factor::Factor;
+use super::wide::Wide;
 use crate::DType;
-use crate::formats::{CodeBits, TakenApart};
+use crate::formats::{BlockScales, CodeBits, TakenApart};
 
 /// Rows that are rounded side by side.
 pub(super) const ROWS: usize = 32;
 /// What weights are multiplied with before their scales are searched: the best scale with feedback is often a little wider than
 /// the one without, or narrower.
-const STRETCHES: [f32; 4] = [0.96, 1.04, 1.09, 1.15];
+pub(super) const STRETCHES: [f32; 4] = [0.96, 1.04, 1.09, 1.15];
+/// The same for the scales that the wide search found.
+const WIDE_STRETCHES: [f32; 3] = [1.0, 1.04, 1.09];
 /// Sweeps of descent, at most.
 const SWEEPS: usize = 3;
 
@@ -24,6 +28,8 @@ pub(super) struct Rounding<'a> {
     pub dtype: DType,
     /// `None` where weights have no codes of their own.
     pub bits: Option<&'static CodeBits>,
+    /// `None` where the scales of such codes cannot be replaced.
+    pub wide: Option<Wide>,
     pub factor: &'a Factor,
     /// The same second moment, `[K, K]` in the factor's order, both halves.
     pub moment: &'a [f32],
@@ -132,8 +138,7 @@ impl Rounding<'_> {
         }
         let importance = &self.importance[base..][..self.block];
         let mut best = f64::INFINITY;
-        let mut attempt = |x: &[f32], importance: Option<&[f32]>, room: &mut Room| {
-            self.dtype.encode_row(x, importance, &mut room.bytes);
+        let mut attempt = |room: &mut Room| {
             let loss = self.round_block(bits, w, (first, base), room, best);
             if loss < best {
                 best = loss;
@@ -141,25 +146,48 @@ impl Rounding<'_> {
                 std::mem::swap(&mut room.errors, &mut room.best_errors);
                 std::mem::swap(&mut room.bytes, &mut room.best_bytes);
             }
+            best
         };
-        attempt(&asked, Some(importance), room);
-        attempt(&asked, None, room);
+        self.dtype.encode_row(&asked, Some(importance), &mut room.bytes);
+        attempt(room);
+        self.dtype.encode_row(&asked, None, &mut room.bytes);
+        let mut least = attempt(room);
         for stretch in STRETCHES {
             let stretched: Vec<f32> = asked.iter().map(|t| t * stretch).collect();
-            attempt(&stretched, Some(importance), room);
+            self.dtype.encode_row(&stretched, Some(importance), &mut room.bytes);
+            least = attempt(room);
         }
-        if best == f64::INFINITY {
+        if least == f64::INFINITY {
             // Weights that are no numbers.
             self.dtype.encode_row(&asked, Some(importance), &mut room.best_bytes);
             room.best_errors.fill(0.0);
+            return;
+        }
+        if let Some(wide) = &self.wide {
+            for scales in self.wide_scales(wide, &asked, (first, base), room) {
+                // The codes in these bytes are of no meaning.
+                wide.place(&scales, &mut room.bytes);
+                attempt(room);
+            }
         }
         let mut as_stored = vec![0; self.block];
         for (&column, &chosen) in order.iter().zip(&room.best_chosen) {
             as_stored[column as usize - base] = chosen;
         }
-        if best < f64::INFINITY {
-            bits.place(&as_stored, &mut room.best_bytes);
+        bits.place(&as_stored, &mut room.best_bytes);
+    }
+
+    /// What the wide search finds for a block, beginning with the best scales so far, and the same a little wider. Each weight
+    /// matters as much as the loss says.
+    fn wide_scales(&self, wide: &Wide, asked: &[f32], (first, base): (usize, usize), room: &mut Room) -> Vec<BlockScales> {
+        let Some(integers) = self.dtype.integers() else { return Vec::new() };
+        let mut matters = vec![0.0; self.block];
+        for (&column, &d) in self.factor.order[first..][..self.block].iter().zip(&self.factor.diagonal[first..]) {
+            matters[column as usize - base] = d;
         }
+        integers.take_apart(&room.best_bytes, &mut room.parts);
+        let found = wide.search(asked, &matters, &room.parts);
+        found.map_or_else(Vec::new, |found| WIDE_STRETCHES.map(|stretch| found.stretched(stretch)).to_vec())
     }
 
     /// Codes for the scales in `room.bytes`, and their loss; given up where it reaches `bound`.

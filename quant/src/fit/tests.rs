@@ -1,6 +1,8 @@
 //! Fitted rows on inputs whose columns depend on each other.
 
+use super::rounding::STRETCHES;
 use super::*;
+use crate::formats::TakenApart;
 use crate::random::SplitMix64;
 
 /// An input of `cols` columns that are mixtures of fewer sources, some columns much larger than others; and rows of weights.
@@ -50,9 +52,9 @@ impl World {
                     }
                 }
             }
-            sum.into_iter().map(|v| v as f32).collect()
+            sum.into_iter().map(|v| v as f32).collect::<Vec<f32>>()
         });
-        Moments { cols: self.cols, width: self.cols, sums, counts: [rows as u64; 2] }
+        Moments { cols: self.cols, width: self.cols, sums: sums.into(), counts: vec![rows as u64; 2], left_out: 1..2 }
     }
 
     fn weights(&mut self, rows: usize) -> Vec<f32> {
@@ -100,14 +102,21 @@ fn outputs_lose_less_on_inputs_that_were_not_seen() {
     }
 }
 
-/// With fewer rows than a quarter of the columns no feedback is used.
+/// With fewer rows than a quarter of the columns nothing can be judged, and the importance matrix's bytes are kept.
 #[test]
 fn too_few_rows_are_not_fitted_to() {
     let mut world = World::new(256, 2);
     let moments = world.moments(20);
     let w = world.weights(16);
     let input = FitInput::new(&moments, DType::Q4_K, &w);
-    assert_eq!(input.shrinkage.rho, 1.0);
+    assert_eq!(input.shrinkage, Shrinkage::NONE);
+    let mut out = vec![0; 16 * DType::Q4_K.row_bytes(256).unwrap()];
+    let mut plain = out.clone();
+    assert_eq!(input.encode(DType::Q4_K, &w, &mut out), FitReport { kept: 16, ..FitReport::default() });
+    for (w, out) in w.chunks_exact(256).zip(plain.chunks_exact_mut(144)) {
+        DType::Q4_K.encode_row(w, moments.importance().as_deref(), out);
+    }
+    assert_eq!(out, plain);
 }
 
 #[test]
@@ -131,7 +140,8 @@ fn odd_inputs_give_the_importance_matrixs_bytes() {
     let n = 256;
     let w: Vec<f32> = (0..2 * n).map(|i| (i as f32 * 0.7).sin()).collect();
     for fill in [0.0, f32::NAN, f32::INFINITY] {
-        let moments = Moments { cols: n, width: n, sums: [vec![fill; n * n], vec![fill; n * n]], counts: [500, 500] };
+        let sums = vec![vec![fill; n * n]; 2];
+        let moments = Moments { cols: n, width: n, sums, counts: vec![500; 2], left_out: 1..2 };
         let input = FitInput::new(&moments, DType::Q4_K, &w);
         let mut out = vec![0; 2 * DType::Q4_K.row_bytes(n).unwrap()];
         assert_eq!(input.encode(DType::Q4_K, &w, &mut out).fitted, 0, "{fill}");
@@ -179,7 +189,8 @@ fn columns_of_groups_that_do_not_meet_become_the_same_bytes_in_groups() {
             }
         }
     }
-    let grouped = Moments { width, sums: [0, 1].map(|half| blocks(&whole.sums[half], cols, width)), ..whole.clone() };
+    let sums = whole.sums.iter().map(|sums| blocks(sums, cols, width)).collect();
+    let grouped = Moments { width, sums, ..whole.clone() };
     let w = world.weights(16);
     for dtype in [DType::Q4_K, DType::Q4_0] {
         let encoded = |moments: &Moments, threads: usize| {
@@ -206,7 +217,7 @@ fn an_expert_has_its_own_rows_and_as_many_of_all_experts_as_it_has_columns() {
     let experts: Vec<Moments> = [150, 3, 0].iter().map(|&rows| world.moments(rows)).collect();
     let pool = Moments::pool(&experts).unwrap();
     let all = |half: usize, i: usize| experts.iter().map(|expert| f64::from(expert.sums[half][i])).sum::<f64>();
-    let rows: u64 = experts.iter().flat_map(|expert| expert.counts).sum();
+    let rows: u64 = experts.iter().flat_map(|expert| &expert.counts).sum();
     for expert in &experts {
         let joined = expert.with_pool(&pool);
         assert_eq!(joined.counts.iter().sum::<u64>(), expert.counts.iter().sum::<u64>() + cols as u64);
@@ -275,7 +286,7 @@ fn rows_that_are_no_whole_super_blocks_are_fitted() {
     let n = 288;
     let mut world = World::new(n, 9);
     let whole = world.moments(400);
-    let sums = [0, 1].map(|half| blocks(&whole.sums[half], n, 256));
+    let sums = whole.sums.iter().map(|sums| blocks(sums, n, 256)).collect();
     let grouped = Moments { width: 256, sums, ..whole.clone() };
     let w = world.weights(16);
     for moments in [&whole, &grouped] {
@@ -332,7 +343,7 @@ fn the_share_of_the_diagonal_that_is_said_is_the_one_that_is_used() {
     let n = 512;
     let mut world = World::new(n, 12);
     let whole = world.moments(400);
-    let sums = [0, 1].map(|half| blocks(&whole.sums[half], n, 256));
+    let sums = whole.sums.iter().map(|sums| blocks(sums, n, 256)).collect();
     let mut grouped = Moments { width: 256, sums, ..whole };
     let used = |moments: &Moments, held_out: f64| {
         let input = FitInput::of(moments, moments, DType::Q4_0, Shrinkage { rho: 0.35, held_out });
@@ -348,4 +359,102 @@ fn the_share_of_the_diagonal_that_is_said_is_the_one_that_is_used() {
         }
     }
     assert_eq!(used(&grouped, 0.5), (1.0, 0.5));
+}
+
+/// Without feedback a block loses what its scales and the nearest codes lose. The wide search finds scales that lose less than
+/// all that the encoder is asked for.
+#[test]
+fn blocks_lose_less_than_with_the_best_scales_of_encoders() {
+    let n = 512;
+    let mut world = World::new(n, 13);
+    let moments = world.moments(300);
+    let w = world.weights(8);
+    for dtype in [DType::Q4_0, DType::Q4_1, DType::Q2_K, DType::Q3_K, DType::Q4_K, DType::IQ4_XS] {
+        let input = FitInput::of(&moments, &moments, dtype, Shrinkage { rho: 1.0, held_out: 0.5 });
+        let mut out = vec![0; 8 * dtype.row_bytes(n).unwrap()];
+        input.encode(dtype, &w, &mut out);
+        let mut matters = vec![0.0; n];
+        for (k, &column) in input.groups[0].factor.order.iter().enumerate() {
+            matters[column as usize] = f64::from(input.groups[0].moment[k * n + k]);
+        }
+        // Whatever the codes: the nearest value of each weight.
+        let (integers, values) = (dtype.integers().unwrap(), CodeBits::of(dtype).unwrap().values());
+        let loss = |bytes: &[u8], x: &[f32], matters: &[f64]| {
+            let mut parts = TakenApart::default();
+            integers.take_apart(bytes, &mut parts);
+            let one = |(i, (x, matters)): (usize, (&f32, &f64))| {
+                let (scale, offset) = parts.factors(i / integers.group);
+                let offset = if integers.has_offsets { offset } else { 0.0 };
+                let misses = values.iter().map(|&value| (x - (scale * f32::from(value) + offset)).abs());
+                matters * f64::from(misses.fold(f32::INFINITY, f32::min)).powi(2)
+            };
+            x.iter().zip(matters).enumerate().map(one).sum::<f64>()
+        };
+        let (len, mut before, mut after) = (dtype.block_len(), 0.0, 0.0);
+        for (i, (x, bytes)) in w.chunks_exact(len).zip(out.chunks_exact(dtype.block_bytes())).enumerate() {
+            let columns = i * len % n..i * len % n + len;
+            let importance = &input.importance()[columns.clone()];
+            let mut encoded = vec![0; bytes.len()];
+            let mut least = f64::INFINITY;
+            for (stretch, importance) in
+                STRETCHES.map(|stretch| (stretch, Some(importance))).into_iter().chain([(1.0, Some(importance)), (1.0, None)])
+            {
+                let stretched: Vec<f32> = x.iter().map(|x| stretch * x).collect();
+                dtype.encode_row(&stretched, importance, &mut encoded);
+                least = least.min(loss(&encoded, x, &matters[columns.clone()]));
+            }
+            before += least;
+            after += loss(bytes, x, &matters[columns]);
+        }
+        assert!(after < 0.999 * before, "{dtype}: {after} after {before}");
+    }
+}
+
+/// Of several texts each is left out in turn, so that their order says nothing, and what all say together lies between what the
+/// best and the worst of them say alone.
+#[test]
+fn every_text_of_several_is_left_out_in_turn() {
+    let n = 256;
+    let [mut one, mut other] = [14, 15].map(|seed| World::new(n, seed));
+    let (a, b) = (one.moments(400), other.moments(400));
+    let w = one.weights(16);
+    let of = |texts: [&Vec<f32>; 3], left_out: Range<usize>| {
+        let moments = Moments { cols: n, width: n, sums: texts.map(Vec::clone).into(), counts: vec![400; 3], left_out };
+        Shrinkage::choose(DType::Q3_K, &[FitSample { moments: &moments, rows: &w }])
+    };
+    let texts = [&a.sums[0], &a.sums[1], &b.sums[0]];
+    let all = of(texts, 0..3);
+    for [i, j, k] in [[2, 0, 1], [1, 0, 2], [0, 2, 1]] {
+        let turned = of([texts[i], texts[j], texts[k]], 0..3);
+        assert!(turned.rho == all.rho && (turned.held_out / all.held_out - 1.0).abs() < 1e-9, "{turned:?} and {all:?}");
+    }
+    let each = [0, 1, 2].map(|part| of(texts, part..part + 1).held_out);
+    let least = each.into_iter().fold(f64::INFINITY, f64::min);
+    let largest = each.into_iter().fold(0.0, f64::max);
+    assert!(largest > 1.001 * least && all.held_out > least, "{each:?}, together {all:?}");
+}
+
+/// Rows of all parts are counted, and those of experts that are added to them are as many as there are columns.
+#[test]
+fn parts_of_which_an_expert_saw_nothing_are_not_left_out() {
+    let n = 256;
+    let mut world = World::new(n, 16);
+    let Moments { sums, .. } = world.moments(300);
+    let w = world.weights(16);
+    let parts = |counts: [u64; 3]| {
+        let empty = vec![0.0; n * n];
+        let of = |(count, sums): (&u64, &Vec<f32>)| if *count > 0 { sums.clone() } else { empty.clone() };
+        let sums = counts.iter().zip([&sums[0], &sums[1], &sums[0]]).map(of).collect();
+        Moments { cols: n, width: n, sums, counts: counts.to_vec(), left_out: 0..3 }
+    };
+    let (seen, unseen) = (parts([300, 300, 0]), parts([300, 0, 0]));
+    assert!(seen.has_enough_rows() && !unseen.has_enough_rows());
+    let choose = |moments: &Moments| Shrinkage::choose(DType::Q4_0, &[FitSample { moments, rows: &w }]);
+    assert!(choose(&seen).held_out < 1.0);
+    assert_eq!(choose(&unseen), Shrinkage::NONE);
+    let pool = Moments::pool(&[parts([300, 300, 300]), parts([0, 0, 300])]).unwrap();
+    assert_eq!(pool.counts, [300, 300, 600]);
+    let joined = seen.with_pool(&pool);
+    assert_eq!(joined.counts, [300 + 64, 300 + 64, 128]);
+    assert_eq!(joined.left_out, 0..3);
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{CodeValues, DType, Integers, TakenApart};
+use super::{CodeValues, DType, Integers, ScaleBits, TakenApart};
 
 /// Bits of the widest code that can be placed.
 const WIDEST: usize = 6;
@@ -21,6 +21,8 @@ pub struct CodeBits {
     /// By weight of a block: the place of each bit of its code, from the lowest on.
     places: Vec<[u16; WIDEST]>,
     bits: usize,
+    /// Where scales lie; `None` where they cannot be replaced.
+    scales: Option<ScaleBits>,
 }
 
 impl CodeBits {
@@ -47,7 +49,13 @@ impl CodeBits {
         let values: Vec<i8> = order.iter().map(|&code| by_code[usize::from(code)]).collect();
         let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
         let places = places(integers, &by_code, block_len, block_bytes, bits)?;
-        Some(Self { block_len, block_bytes, values, codes: order, places, bits })
+        let scales = ScaleBits::find(integers, block_bytes);
+        Some(Self { block_len, block_bytes, values, codes: order, places, bits, scales })
+    }
+
+    /// Where the scales of these codes lie; `None` where they cannot be replaced.
+    pub fn scales(&self) -> Option<&ScaleBits> {
+        self.scales.as_ref()
     }
 
     /// What codes stand for, rising: a weight is `scale * value + offset`.

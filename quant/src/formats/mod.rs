@@ -39,6 +39,7 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod scale_bits;
 mod search;
 mod simd;
 mod six_bit;
@@ -49,6 +50,7 @@ mod two_bit;
 
 pub use code_bits::CodeBits;
 pub use integers::{CodeValues, Integers, LevelValues, TakenApart};
+pub use scale_bits::{BlockScales, ScaleBits};
 
 use std::borrow::Cow;
 use std::fmt::Write;

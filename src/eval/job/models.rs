@@ -73,6 +73,9 @@ pub struct FitSpec {
     /// Tokens in a window.
     #[serde(default = "default_ctx")]
     pub ctx: usize,
+    /// Whether the output matrix is fitted, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output: bool,
 }
 
 impl TomlTable for FitSpec {

@@ -111,7 +111,7 @@ fn a_job_that_is_printed_is_read_as_the_same_job() {
          recipes = [\"q8_0\", \"q4_0+fit\"]\n\
          models = [\"m\", { model = \"n.gguf\", recipes = [], candidates = [\"@q4_0+fit\"] }]\n\
          [[text]]\nfile = \"demo:data/eval.txt\"\nctx = 64\n[[text]]\nfile = \"b.txt\"\nchunks = 3\nkeep_tokens = false\n\
-         [imatrix]\ntext = \"c.txt\"\nctx = 32\n[fit]\ntexts = [\"d.txt\"]\n\
+         [imatrix]\ntext = \"c.txt\"\nctx = 32\n[fit]\ntexts = [\"d.txt\"]\noutput = true\n\
          [tasks]\nnames = [\"facts\", \"t.yaml\"]\nlimit = { facts = [3, 1] }\nmargin = 1.5\n\
          [[tasks.llama_perplexity]]\nkind = \"hellaswag\"\nfile = \"h.txt\"\n\
          [speed]\nprompt = [64, 512]\nengine = [\"bitworth\", \"llama-bench\"]\nshape = \"llama-1b\"\ndelay = 0.5\n\

@@ -244,13 +244,14 @@ impl Run<'_> {
             bitworth_quant::quantize::quantize(source, &missing, &options, self.watch.stop, self.watch.progress)?;
             self.stages.end(stage);
         }
-        if let (Some((text, _)), false) = (&self.model.fit, unfitted.is_empty()) {
+        if let (Some((text, spec)), false) = (&self.model.fit, unfitted.is_empty()) {
             // The CPU, whatever the run's device: the same files on every machine.
             let stage = self.stages.begin("fitting weights");
             let (device, variant) = (Device::open(DeviceSelector::Cpu)?, Variant::Stored(self.model.checkpoint.clone()));
             let (outputs, notes) = (unfitted.clone(), Mutex::new(Vec::new()));
             let note = |text: &str| notes.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
-            let options = FitOptions { memory_bytes: self.model.limits.memory_bytes, note: &note, ..FitOptions::default() };
+            let (memory_bytes, output) = (self.model.limits.memory_bytes, spec.output);
+            let options = FitOptions { memory_bytes, output, note: &note, ..FitOptions::default() };
             on_device!(&device, backend => fit::fit(backend, &variant, outputs, text, &options, self.watch))?;
             for text in notes.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 self.note(text.into());

@@ -252,7 +252,9 @@ impl Prepared {
     /// What the weights of a recipe are fitted to; `None` where they are not.
     pub fn fit_identity(&self, recipe: &Recipe) -> Option<Value> {
         let (text, spec) = self.fit.as_ref().filter(|_| self.fitted.contains(&recipe.name))?;
-        Some(json!([text.sha256, spec.ctx, text.sequences.len()]))
+        let mut identity = vec![json!(text.sha256), json!(spec.ctx), json!(text.sequences.len())];
+        identity.extend(spec.output.then(|| json!("output")));
+        Some(identity.into())
     }
 
     /// What makes the model another one, beside its name.

@@ -1,14 +1,15 @@
 //! Files whose weights are fitted to what goes into them (`bitworth_quant::fit`): one walk over a text collects the second moment
 //! of every input, block by block; when the next block begins, the matrices that read an input are encoded for all files.
 //!
-//! Windows go in turn to one half of the text and to the other, or texts where there are several, so that what was fitted to one
-//! half can be judged by the other.
+//! Sums are kept apart by parts of the text, so that what was fitted to some of them can be judged by another: windows go in turn
+//! to two parts, and of several texts each is a part that is left out in turn.
 
 mod journal;
 mod plan;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::PoisonError;
 
 use bitworth_quant::checkpoint::Tensor;
@@ -47,13 +48,19 @@ const SITES: &str = "bitworth.fit.sites";
 /// was.
 const RHO: &str = "bitworth.fit.rho";
 
+/// Parts that texts are kept apart in, at most: each takes memory for all moments, and a trial of every share of the diagonal.
+/// More texts than these share parts.
+const MOST_PARTS: usize = 4;
+
 /// Texts that files are fitted to, cut into windows.
 #[derive(Debug, Clone)]
 pub struct FitText {
     /// Windows of tokens, all of one length.
     pub sequences: Vec<Vec<u32>>,
-    /// Of each window the half of the text that it is in: 0 or 1.
-    pub halves: Vec<usize>,
+    /// Of each window the part of the text that it is in.
+    pub parts: Vec<usize>,
+    /// Parts that are left out in turn to judge what was fitted to the others; it ends with the last part.
+    pub left_out: Range<usize>,
     /// SHA-256 of each text.
     pub sha256: Vec<String>,
 }
@@ -72,14 +79,19 @@ impl FitText {
             places.extend((0..windows.len()).map(|window| (sha256.len() - 1, window)));
             sequences.extend(windows);
         }
-        let halves = halves(&sha256, &places);
-        Ok(Self { sequences, halves, sha256 })
+        let (parts, left_out) = parts(&sha256, &places);
+        Ok(Self { sequences, parts, left_out, sha256 })
     }
 
-    /// The half of the text that a row of the walk is in; windows are of one length.
-    fn half_of(&self, row: usize) -> usize {
+    /// The part of the text that a row of the walk is in; windows are of one length.
+    fn part_of(&self, row: usize) -> usize {
         let window = row / self.sequences.first().map_or(1, Vec::len).max(1);
-        self.halves.get(window).copied().unwrap_or(0)
+        self.parts.get(window).copied().unwrap_or(0)
+    }
+
+    /// How many parts there are.
+    fn part_count(&self) -> usize {
+        self.left_out.end
     }
 
     /// Tokens of all windows.
@@ -88,20 +100,21 @@ impl FitText {
     }
 }
 
-/// The half of each window, by its text and its number there. Of several texts every other one is held out; a text that is named
-/// twice is one.
-fn halves(sha256: &[String], places: &[(usize, usize)]) -> Vec<usize> {
+/// The part of each window, by its text and its number there, and the parts that are left out in turn: of one text the second of
+/// two, of several all. A text that is named twice is one.
+fn parts(sha256: &[String], places: &[(usize, usize)]) -> (Vec<usize>, Range<usize>) {
     let mut texts: Vec<&String> = Vec::new();
     for sha256 in sha256 {
         if !texts.contains(&sha256) {
             texts.push(sha256);
         }
     }
-    let half = |&(text, window): &(usize, usize)| match texts.iter().position(|known| **known == sha256[text]) {
-        Some(number) if texts.len() > 1 => number % 2,
+    let part = |&(text, window): &(usize, usize)| match texts.iter().position(|known| **known == sha256[text]) {
+        Some(number) if texts.len() > 1 => number % MOST_PARTS,
         _ => window % 2,
     };
-    places.iter().map(half).collect()
+    let left_out = if texts.len() > 1 { 0..texts.len().min(MOST_PARTS) } else { 1..2 };
+    (places.iter().map(part).collect(), left_out)
 }
 
 /// How files are fitted, and what is wanted beside them.
@@ -110,6 +123,8 @@ pub struct FitOptions<'a> {
     /// Bytes that all of it may take, as [`FitPlan::bytes`] counts them: with too few for moments, columns go in groups
     /// ([`FitPlan::grouped`]).
     pub memory_bytes: usize,
+    /// Whether the output matrix is fitted, too.
+    pub output: bool,
     /// Whether to hash the files.
     pub sha256: bool,
     /// With a clock, [`Written::report`] is made.
@@ -123,7 +138,7 @@ pub struct FitOptions<'a> {
 
 impl Default for FitOptions<'_> {
     fn default() -> Self {
-        Self { memory_bytes: usize::MAX, sha256: false, report: None, resume: false, note: &|_| {} }
+        Self { memory_bytes: usize::MAX, output: false, sha256: false, report: None, resume: false, note: &|_| {} }
     }
 }
 
@@ -143,11 +158,16 @@ pub fn metadata_bytes(checkpoint: &Checkpoint, texts: usize) -> u64 {
     let keys: usize = keys.iter().map(|(name, bytes)| key(name) + bytes).sum();
     // A hash and a comma.
     let hashes = 65 * texts;
-    let sites = (0..checkpoint.hparams().block_count).flat_map(|block| Site::OF_BLOCK.map(|site| (block, site)));
-    let tensors = sites.flat_map(|(block, site)| readers(checkpoint, block, site));
+    let tensors = places(checkpoint, true).flat_map(|(block, site)| readers(checkpoint, block, site));
     // A name with its length, and a number.
     let inputs: usize = tensors.map(|tensor| 8 + tensor.name.len() + 4).sum();
     (keys + hashes + inputs) as u64
+}
+
+/// The inputs of a model's matrices, block by block; in the end that of the output matrix, which is in no block.
+fn places(checkpoint: &Checkpoint, output: bool) -> impl Iterator<Item = (usize, Site)> + use<> {
+    let blocks = (0..checkpoint.hparams().block_count).flat_map(|block| Site::OF_BLOCK.map(|site| (block, site)));
+    blocks.chain(output.then_some((0, Site::Output)))
 }
 
 /// What became of one tensor in one encoding.
@@ -167,8 +187,8 @@ pub struct FittedTensor {
     pub seconds: f64,
 }
 
-/// Makes the files of `outputs` on a walk over a text. Tensors that read no input of a block (embedding, head), and those in
-/// encodings that cannot be fitted, are encoded as without a text.
+/// Makes the files of `outputs` on a walk over a text. Tensors that read no input of a block (the embedding, and the head unless
+/// [`FitOptions::output`] asks for it), and those in encodings that cannot be fitted, are encoded as without a text.
 ///
 /// # Errors
 /// As [`FitPlan::new`], [`Sink::create_all`] and [`sweep::observe`].
@@ -187,14 +207,15 @@ pub fn fit<B: Backend>(
         (options.note)(&note);
     }
     let wanted: Vec<Wanted> = plans.into_iter().map(Wanted::new).collect();
-    let sites: Vec<Vec<(SiteKey, String)>> = wanted.iter().map(|wanted| wanted.sites(checkpoint)).collect();
+    let sites: Vec<Vec<(SiteKey, String)>> = wanted.iter().map(|wanted| wanted.sites(checkpoint, options.output)).collect();
     let outputs = outputs.into_iter().zip(&sites).map(|(output, sites)| with_origin(output, text, sites)).collect();
     let (mut sinks, journal) = match options.resume {
         false => (Sink::create_all(checkpoint, outputs)?, None),
         true => {
             let mut sinks = Sink::reopen_all(checkpoint, outputs)?;
             let lengths: Vec<usize> = text.sequences.iter().map(Vec::len).collect();
-            let how = format!("{} {} {lengths:?} {:?}", backend.info().name, options.report.is_some(), plan.grouped);
+            let asked = (options.report.is_some(), options.output);
+            let how = format!("{} {asked:?} {lengths:?} {:?}", backend.info().name, plan.grouped);
             let journal = Journal::open(checkpoint, &mut sinks, &how, options.note)?;
             (sinks, journal)
         }
@@ -202,7 +223,7 @@ pub fn fit<B: Backend>(
     let fitter = Fitter::new(State::new(checkpoint, wanted, &sinks, &plan, (text, options)).taking_up(journal));
     // The plan has looked at the memory; all tokens go through in one pass.
     let limits = SweepLimits { memory_bytes: usize::MAX, ..SweepLimits::default() };
-    let observation = Observation { variant, sequences: &text.sequences, limits, output: false, observer: &fitter };
+    let observation = Observation { variant, sequences: &text.sequences, limits, output: options.output, observer: &fitter };
     sweep::observe(backend, &observation, watch.progress, watch.stop)?;
     let mut state = fitter.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.flush()?;
@@ -270,16 +291,14 @@ impl Wanted {
     }
 
     /// The inputs that are fitted to, with the first tensor that reads each in one encoding.
-    fn sites(&self, checkpoint: &Checkpoint) -> Vec<(SiteKey, String)> {
+    fn sites(&self, checkpoint: &Checkpoint, output: bool) -> Vec<(SiteKey, String)> {
         let mut sites: Vec<(SiteKey, String)> = Vec::new();
-        for block in 0..checkpoint.hparams().block_count {
-            for site in Site::OF_BLOCK {
-                for tensor in readers(checkpoint, block, site) {
-                    let Some((to, name)) = self.0.get(&tensor.name) else { continue };
-                    let key = (block, site, to.name());
-                    if sites.iter().rev().take_while(|(known, _)| known.0 == block).all(|(known, _)| *known != key) {
-                        sites.push((key, name.clone()));
-                    }
+        for (block, site) in places(checkpoint, output) {
+            for tensor in readers(checkpoint, block, site) {
+                let Some((to, name)) = self.0.get(&tensor.name) else { continue };
+                let key = (block, site, to.name());
+                if sites.iter().rev().take_while(|(known, _)| known.0 == block).all(|(known, _)| *known != key) {
+                    sites.push((key, name.clone()));
                 }
             }
         }
@@ -301,14 +320,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_or_texts_go_to_the_halves_in_turn() {
+    fn windows_go_to_two_parts_in_turn_and_texts_are_parts_that_are_left_out() {
         let hashes = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let places = |texts: usize| (0..texts).flat_map(|text| (0..3).map(move |window| (text, window))).collect::<Vec<_>>();
-        assert_eq!(halves(&hashes(&["a"]), &places(1)), [0, 1, 0]);
-        assert_eq!(halves(&hashes(&["a", "b", "c"]), &places(3)), [0, 0, 0, 1, 1, 1, 0, 0, 0]);
+        assert_eq!(parts(&hashes(&["a"]), &places(1)), (vec![0, 1, 0], 1..2));
+        assert_eq!(parts(&hashes(&["a", "b", "c"]), &places(3)), (vec![0, 0, 0, 1, 1, 1, 2, 2, 2], 0..3));
         // One text that is named twice.
-        assert_eq!(halves(&hashes(&["a", "a"]), &places(2)), [0, 1, 0, 0, 1, 0]);
-        let text = FitText { sequences: vec![vec![0; 4]; 3], halves: vec![0, 1, 0], sha256: hashes(&["a"]) };
-        assert_eq!((0..12).map(|row| text.half_of(row)).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(parts(&hashes(&["a", "a"]), &places(2)), (vec![0, 1, 0, 0, 1, 0], 1..2));
+        assert_eq!(parts(&hashes(&["a", "b", "a"]), &places(3)), (vec![0, 0, 0, 1, 1, 1, 0, 0, 0], 0..2));
+        // More texts than parts.
+        let (found, left_out) = parts(&hashes(&["a", "b", "c", "d", "e", "f"]), &places(6));
+        assert_eq!((found.into_iter().step_by(3).collect::<Vec<_>>(), left_out), (vec![0, 1, 2, 3, 0, 1], 0..4));
+        let text = FitText { sequences: vec![vec![0; 4]; 3], parts: vec![0, 1, 0], left_out: 1..2, sha256: hashes(&["a"]) };
+        assert_eq!((0..12).map(|row| text.part_of(row)).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]);
     }
 }

@@ -23,14 +23,15 @@ pub(super) const FITTED_WEIGHTS: usize = 16 << 20;
 const WIDEST_INPUT: usize = 32768;
 /// The widest group of columns where they are not.
 const WIDEST_GROUP: usize = 16384;
-/// Bytes of a sum of products while it is collected: f64, for both halves of the text.
-const COLLECTED: usize = 16;
-/// Bytes of a sum of products while one matrix is fitted: both halves, the mean, what was shrunk and its factor, each in f32.
-const FITTED: usize = 8 + 3 * 4;
-/// The same beside it where all experts share what they saw: both halves of all of them, of four as samples, and of the one.
-const SHARED: usize = 8 + 4 * 8 + 8;
-/// Bytes of a column that wait for their products, for each matrix: rows of both halves.
-const PENDING: usize = 2 * BLOCK_ROWS * size_of::<f32>();
+/// Bytes of a sum of products while it is collected, for each part of the text.
+const COLLECTED: usize = size_of::<f32>();
+/// Bytes of a sum of products while one matrix is fitted, for each part, and beside it: the mean, what was shrunk and its factor.
+const FITTED: usize = size_of::<f32>();
+const FACTORED: usize = 3 * size_of::<f32>();
+/// The same for each part where all experts share what they saw: of all of them, of four as samples, and of the one.
+const SHARED: usize = (1 + 4 + 1) * size_of::<f32>();
+/// Bytes of a column that wait for their products, for each matrix and part: rows.
+const PENDING: usize = BLOCK_ROWS * size_of::<f32>();
 /// Bytes of a weight while it is fitted: as stored (f32 at most), decoded, and what it becomes, with and without feedback.
 const WEIGHT: usize = 4 * size_of::<f32>();
 
@@ -55,6 +56,9 @@ pub struct FitPlan {
     pub weight_bytes: u64,
     /// Inputs whose columns go in groups.
     pub grouped: Vec<GroupedInput>,
+    /// Parts of the text whose moments are kept apart.
+    #[serde(skip)]
+    parts: usize,
     #[serde(skip)]
     widths: BTreeMap<(usize, Site), usize>,
 }
@@ -90,10 +94,14 @@ impl FitPlan {
         let wanted: Vec<Wanted> = plans.iter().map(|plan| Wanted::new(plan)).collect();
         let (h, tokens) = (checkpoint.hparams(), text.tokens());
         let activation_bytes = tokens.saturating_mul(sweep::row_bytes(h));
-        let blocks: Vec<Vec<Input>> = (0..h.block_count).map(|block| inputs(checkpoint, &wanted, block)).collect();
-        let weight_bytes = weight_bytes(checkpoint, &blocks);
+        let of_block = |block| (block, inputs(checkpoint, &wanted, block, &Site::OF_BLOCK));
+        // The output matrix comes after all blocks.
+        let output = options.output.then(|| (0, inputs(checkpoint, &wanted, 0, &[Site::Output])));
+        let blocks: Vec<(usize, Vec<Input>)> = (0..h.block_count).map(of_block).chain(output).collect();
+        let weight_bytes = weight_bytes(checkpoint, blocks.iter().flat_map(|(_, inputs)| inputs));
         let others = activation_bytes.saturating_add(weight_bytes);
-        let least = blocks.iter().map(|inputs| bytes(inputs, SUPER_BLOCK)).max().unwrap_or(0).saturating_add(others);
+        let parts = text.part_count();
+        let least = blocks.iter().map(|(_, inputs)| bytes(inputs, SUPER_BLOCK, parts)).max().unwrap_or(0).saturating_add(others);
         if least > options.memory_bytes {
             let what = format!(
                 "fitting to {tokens} tokens takes {} MiB for their activations, {} MiB for weights and, even in groups of \
@@ -115,10 +123,11 @@ impl FitPlan {
             moment_bytes: 0,
             weight_bytes: weight_bytes as u64,
             grouped: Vec::new(),
+            parts,
             widths: BTreeMap::new(),
         };
-        for (block, inputs) in blocks.iter().enumerate() {
-            plan.add_block(block, inputs, options.memory_bytes - others);
+        for (block, inputs) in &blocks {
+            plan.add_block(*block, inputs, options.memory_bytes - others);
         }
         Ok(plan)
     }
@@ -154,8 +163,8 @@ impl FitPlan {
         // As wide as fits, and alike for all inputs of a block.
         let narrower = |width: &usize| (*width > SUPER_BLOCK).then_some(width / 2);
         let mut limits = std::iter::once(usize::MAX).chain(std::iter::successors(Some(WIDEST_GROUP), narrower));
-        let limit = limits.find(|&limit| bytes(inputs, limit) <= budget).unwrap_or(SUPER_BLOCK);
-        self.moment_bytes = self.moment_bytes.max(bytes(inputs, limit) as u64);
+        let limit = limits.find(|&limit| bytes(inputs, limit, self.parts) <= budget).unwrap_or(SUPER_BLOCK);
+        self.moment_bytes = self.moment_bytes.max(bytes(inputs, limit, self.parts) as u64);
         for input in inputs {
             let width = width(input.cols, limit);
             self.widths.insert((block, input.site), width);
@@ -175,20 +184,20 @@ fn width(cols: usize, limit: usize) -> usize {
 }
 
 /// Bytes of the moments of a block.
-fn bytes(inputs: &[Input], limit: usize) -> usize {
+fn bytes(inputs: &[Input], limit: usize, parts: usize) -> usize {
     let sums = |input: &Input| Moments::sums_of(input.cols, width(input.cols, limit));
     let collected = inputs.iter().map(|input| {
         let matrix = sums(input).saturating_mul(COLLECTED).saturating_add(input.cols.saturating_mul(PENDING));
-        matrix.saturating_mul(input.matrices)
+        matrix.saturating_mul(input.matrices).saturating_mul(parts)
     });
-    let of_product = |input: &Input| if input.site.is_routed() { FITTED + SHARED } else { FITTED };
+    let of_product = |input: &Input| FACTORED + parts * if input.site.is_routed() { FITTED + SHARED } else { FITTED };
     let fitted = inputs.iter().map(|input| sums(input).saturating_mul(of_product(input))).max().unwrap_or(0);
     collected.fold(fitted, usize::saturating_add)
 }
 
 /// Bytes of two blocks of weights, as the next one is read while one is computed, and of those that are fitted at once.
-fn weight_bytes(checkpoint: &Checkpoint, blocks: &[Vec<Input>]) -> usize {
-    let mut stored = vec![0_usize; blocks.len()];
+fn weight_bytes<'a>(checkpoint: &Checkpoint, inputs: impl Iterator<Item = &'a Input>) -> usize {
+    let mut stored = vec![0_usize; checkpoint.hparams().block_count];
     for tensor in Source::tensors(checkpoint) {
         let block = tensor.role().and_then(|(_, block)| block);
         if let Some(bytes) = block.and_then(|block| stored.get_mut(block)) {
@@ -196,14 +205,14 @@ fn weight_bytes(checkpoint: &Checkpoint, blocks: &[Vec<Input>]) -> usize {
             *bytes = bytes.saturating_add(row.saturating_mul(tensor.rows()));
         }
     }
-    let fitted = blocks.iter().flatten().map(|input| input.weights.min(FITTED_WEIGHTS)).max().unwrap_or(0);
+    let fitted = inputs.map(|input| input.weights.min(FITTED_WEIGHTS)).max().unwrap_or(0);
     stored.into_iter().max().unwrap_or(0).saturating_mul(2).saturating_add(fitted.saturating_mul(WEIGHT))
 }
 
-/// The inputs of a block that something is to be fitted to.
-fn inputs(checkpoint: &Checkpoint, wanted: &[Wanted], block: usize) -> Vec<Input> {
+/// The inputs of a block, among `sites`, that something is to be fitted to.
+fn inputs(checkpoint: &Checkpoint, wanted: &[Wanted], block: usize, sites: &[Site]) -> Vec<Input> {
     let mut inputs = Vec::new();
-    for site in Site::OF_BLOCK {
+    for &site in sites {
         let tensors = readers(checkpoint, block, site);
         let fitted = tensors.iter().filter(|tensor| wanted.iter().any(|wanted| wanted.of(tensor).is_some())).count();
         if let Some(first) = tensors.first().filter(|_| fitted > 0) {
@@ -234,6 +243,7 @@ mod tests {
             moment_bytes: 0,
             weight_bytes: 0,
             grouped: Vec::new(),
+            parts: 2,
             widths: BTreeMap::new(),
         }
     }
@@ -245,12 +255,12 @@ mod tests {
             (32768, 1 << 20, 32768),
             (32769, 1 << 20, 16384),
             (131_072, 1 << 20, 16384),
-            // 32768 columns take 36 bytes for each of 2^30 products, in groups half of it for each halving of the width, and
+            // 32768 columns take 28 bytes for each of 2^30 products, in groups half of it for each halving of the width, and
             // 64 MiB for rows that wait.
-            (32768, 37, 32768),
-            (32768, 36, 16384),
-            (32768, 19, 16384),
-            (32768, 18, 8192),
+            (32768, 29, 32768),
+            (32768, 28, 16384),
+            (32768, 15, 16384),
+            (32768, 14, 8192),
         ] {
             let mut plan = plan();
             plan.add_block(0, &[input(Site::FeedForward, 1, cols)], gib << 30);
@@ -262,13 +272,23 @@ mod tests {
         }
     }
 
+    /// 2^20 products: 4 bytes to collect and 4 while one is fitted, and 1 MiB of rows that wait, for each part; 12 bytes for all.
+    #[test]
+    fn each_text_takes_moments_of_its_own() {
+        for parts in [2, 4] {
+            let mut plan = FitPlan { parts, ..plan() };
+            plan.add_block(0, &[input(Site::FeedForward, 1, 1024)], usize::MAX);
+            assert_eq!(plan.moment_bytes, (parts as u64 * (4 + 1 + 4) + 12) << 20);
+        }
+    }
+
     #[test]
     fn each_expert_takes_moments_and_all_share_them() {
-        // 2^20 products: 16 bytes to collect, 20 while one is fitted and 48 more where experts share; 2 MiB of rows that wait.
+        // 2^20 products: 8 bytes to collect, 20 while one is fitted and 48 more where experts share; 2 MiB of rows that wait.
         for (site, fitted) in [(Site::FeedForward, 20), (Site::Experts, 20 + 48)] {
             let mut plan = plan();
             plan.add_block(0, &[input(site, 8, 1024)], usize::MAX);
-            assert_eq!((plan.inputs, plan.moment_bytes), (8, (8 * (16 + 2) + fitted) << 20), "{site:?}");
+            assert_eq!((plan.inputs, plan.moment_bytes), (8, (8 * (8 + 2) + fitted) << 20), "{site:?}");
         }
     }
 }

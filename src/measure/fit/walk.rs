@@ -39,8 +39,8 @@ pub(super) struct State<'a> {
     text: &'a FitText,
     clock: Option<Clock<'a>>,
     note: &'a (dyn Fn(&str) + Sync),
-    /// By place and matrix: both halves, and the rows that came.
-    open: BTreeMap<(usize, Site), Vec<Halves>>,
+    /// By place and matrix: what every part of the text gave.
+    open: BTreeMap<(usize, Site), Vec<PartSums>>,
     /// What became of tensors.
     pub(super) fitted: Vec<FittedTensor>,
     /// The shares of the diagonal that were used.
@@ -53,8 +53,8 @@ pub(super) struct State<'a> {
     pub(super) journal: Option<Journal>,
 }
 
-/// The sums of one matrix's input, of both halves of the text, by group of columns.
-struct Halves([Vec<Moment>; 2]);
+/// The sums of one matrix's input, of each part of the text, by group of columns.
+struct PartSums(Vec<Vec<Moment<f32>>>);
 
 /// An input: columns, and columns of a group.
 #[derive(Clone, Copy)]
@@ -82,62 +82,68 @@ impl<B: Backend> Observer<B> for Fitter<'_> {
         if tensors.iter().any(|t| t.cols() != cols) || parts.iter().any(|(matrix, _)| *matrix >= count) {
             return Err(state.unfit(first, "what goes into it has another shape"));
         }
-        if state.open.keys().next().is_some_and(|&(open, _)| open != block) {
+        // The output matrix is in no block.
+        let place = |block: usize, site: Site| (block, site == Site::Output);
+        if state.open.keys().next().is_some_and(|&(open, other)| place(open, other) != place(block, site)) {
             state.flush()?;
         }
         let rows = parts.iter().map(|(_, rows)| rows.end).max().unwrap_or(0);
         let x = backend.read(x, 0..rows * cols)?;
         let shape = Shape { cols, width: state.plan.width(block, site, cols) };
         let State { cpu, open, text, .. } = &mut *state;
-        let halves = open.entry((block, site)).or_insert_with(|| (0..count).map(|_| Halves::new(shape)).collect());
+        let new = || -> Vec<PartSums> { (0..count).map(|_| PartSums::new(shape, text.part_count())).collect() };
+        let sums = open.entry((block, site)).or_insert_with(new);
         for (matrix, rows) in parts {
-            // A token is in one half, whichever experts it goes to.
-            let half = |row: usize| text.half_of(observed.row(rows.start + row));
-            halves[*matrix].add(cpu, &x[rows.start * cols..rows.end * cols], shape, half)?;
+            // A token is in one part, whichever experts it goes to.
+            let part = |row: usize| text.part_of(observed.row(rows.start + row));
+            sums[*matrix].add(cpu, &x[rows.start * cols..rows.end * cols], shape, part)?;
         }
         Ok(())
     }
 }
 
-impl Halves {
-    fn new(shape: Shape) -> Self {
-        let half = || column_groups(shape.cols, shape.width).map(|group| Moment::new(group.len())).collect();
-        Self([half(), half()])
+impl PartSums {
+    fn new(shape: Shape, parts: usize) -> Self {
+        let part = |_: usize| -> Vec<Moment<f32>> {
+            column_groups(shape.cols, shape.width).map(|group| Moment::new(group.len())).collect()
+        };
+        Self((0..parts).map(part).collect())
     }
 
-    /// Adds rows; `half_of` says which half of the text each of them is of.
-    fn add(&mut self, cpu: &Cpu, x: &[f32], shape: Shape, half_of: impl Fn(usize) -> usize) -> Result<()> {
+    /// Adds rows; `part_of` says which part of the text each of them is of.
+    fn add(&mut self, cpu: &Cpu, x: &[f32], shape: Shape, part_of: impl Fn(usize) -> usize) -> Result<()> {
         let Shape { cols, width } = shape;
         let (mut start, rows) = (0, x.len() / cols);
         while start < rows {
-            let half = half_of(start);
-            let end = (start + 1..rows).find(|&row| half_of(row) != half).unwrap_or(rows);
+            let part = part_of(start);
+            let end = (start + 1..rows).find(|&row| part_of(row) != part).unwrap_or(rows);
             let here = &x[start * cols..end * cols];
-            for (moment, group) in self.0[half].iter_mut().zip(column_groups(cols, width)) {
-                let part = match group.len() == cols {
+            for (moment, group) in self.0[part].iter_mut().zip(column_groups(cols, width)) {
+                let own = match group.len() == cols {
                     true => Cow::Borrowed(here),
                     false => here.chunks_exact(cols).flat_map(|row| &row[group.clone()]).copied().collect(),
                 };
-                moment.add(cpu, &part, group.len())?;
+                moment.add(cpu, &own, group.len())?;
             }
             start = end;
         }
         Ok(())
     }
 
-    fn finish(self, cpu: &Cpu, shape: Shape) -> Result<Moments> {
+    fn finish(self, cpu: &Cpu, shape: Shape, left_out: Range<usize>) -> Result<Moments> {
         let Shape { cols, width } = shape;
-        let mut counts = [0; 2];
-        let mut sums = [Vec::new(), Vec::new()];
-        for (half, moments) in self.0.into_iter().enumerate() {
-            sums[half].reserve_exact(Moments::sums_of(cols, width));
+        let (mut sums, mut counts) = (Vec::new(), Vec::new());
+        for moments in self.0 {
+            let (mut part, mut count) = (Vec::with_capacity(Moments::sums_of(cols, width)), 0);
             for (mut moment, group) in moments.into_iter().zip(column_groups(cols, width)) {
-                moment.take_block(cpu, group.len())?;
-                counts[half] = moment.count;
-                sums[half].extend(moment.sum.into_iter().map(|v| v as f32));
+                moment.finish(cpu, group.len())?;
+                count = moment.count;
+                part.extend(moment.sum);
             }
+            sums.push(part);
+            counts.push(count);
         }
-        Ok(Moments { cols, width, sums, counts })
+        Ok(Moments { cols, width, sums, counts, left_out })
     }
 }
 
@@ -170,7 +176,7 @@ impl<'a> State<'a> {
     /// With what an earlier call did.
     pub(super) fn taking_up(mut self, mut journal: Option<Journal>) -> Self {
         for input in journal.as_mut().map(Journal::take_inputs).unwrap_or_default() {
-            let Some(&site) = Site::OF_BLOCK.get(input.site) else { continue };
+            let Some(site) = site_of(input.site) else { continue };
             self.done.insert((input.block, site));
             for (name, bits) in &input.rho {
                 if let Some(dtype) = DType::from_name(name) {
@@ -204,8 +210,8 @@ impl<'a> State<'a> {
     pub(super) fn flush(&mut self) -> Result<()> {
         let open = std::mem::take(&mut self.open);
         let is_done = open.is_empty();
-        for ((block, site), halves) in open {
-            self.fit_input(block, site, halves)?;
+        for ((block, site), sums) in open {
+            self.fit_input(block, site, sums)?;
         }
         if let (Some(journal), false) = (&mut self.journal, is_done) {
             // First the weights, then the journal that speaks of them.
@@ -218,11 +224,12 @@ impl<'a> State<'a> {
     }
 
     /// Encodes the matrices of an input.
-    fn fit_input(&mut self, block: usize, site: Site, halves: Vec<Halves>) -> Result<()> {
+    fn fit_input(&mut self, block: usize, site: Site, sums: Vec<PartSums>) -> Result<()> {
         let tensors: Vec<Tensor> = readers(self.checkpoint, block, site).into_iter().cloned().collect();
         let Some(cols) = tensors.first().map(Tensor::cols) else { return Ok(()) };
         let shape = Shape { cols, width: self.plan.width(block, site, cols) };
-        let all = halves.into_iter().map(|halves| halves.finish(&self.cpu, shape)).collect::<Result<Vec<Moments>>>()?;
+        let finish = |sums: PartSums| sums.finish(&self.cpu, shape, self.text.left_out.clone());
+        let all = sums.into_iter().map(finish).collect::<Result<Vec<Moments>>>()?;
         if all.iter().flat_map(|moments| moments.sums.iter().flatten()).any(|sum| !sum.is_finite()) {
             return Err(self.unfit(&tensors[0], "what goes into it is infinite or not a number"));
         }
@@ -260,8 +267,7 @@ impl<'a> State<'a> {
             let rho = chosen.iter().filter_map(|(dtype, _)| key(*dtype)).collect();
             let importance = |one: &FittedTensor| self.importance.get(&one.tensor).map_or(&[][..], Vec::as_slice);
             let tensors = self.fitted[before..].iter().map(|one| DoneTensor::new(one, importance(one))).collect();
-            let site = Site::OF_BLOCK.iter().position(|known| *known == site).unwrap_or(usize::MAX);
-            journal.add(&DoneInput { block, site, rho, tensors })?;
+            journal.add(&DoneInput { block, site: number_of(site), rho, tensors })?;
         }
         Ok(())
     }
@@ -350,49 +356,68 @@ impl<'a> State<'a> {
     }
 }
 
+/// The number of a site in a journal.
+fn number_of(site: Site) -> usize {
+    Site::OF_BLOCK.iter().position(|known| *known == site).unwrap_or(Site::OF_BLOCK.len())
+}
+
+/// The inverse of [`number_of`].
+fn site_of(number: usize) -> Option<Site> {
+    Site::OF_BLOCK.into_iter().chain([Site::Output]).nth(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use bitworth_quant::random::SplitMix64;
 
-    /// Both halves of `rows` rows of `cols` columns, with groups of `width`.
+    /// Two parts of rows of `cols` columns, with groups of `width`.
     fn moments(x: &[f32], cols: usize, width: usize) -> Moments {
         let (cpu, shape) = (Cpu::new(), Shape { cols, width });
-        let mut halves = Halves::new(shape);
+        let mut sums = PartSums::new(shape, 2);
         // In pieces that windows of 50 rows do not divide into.
         for (number, piece) in x.chunks(70 * cols).enumerate() {
-            halves.add(&cpu, piece, shape, |row| (70 * number + row) / 50 % 2).unwrap();
+            sums.add(&cpu, piece, shape, |row| (70 * number + row) / 50 % 2).unwrap();
         }
-        halves.finish(&cpu, shape).unwrap()
+        sums.finish(&cpu, shape, 1..2).unwrap()
     }
 
-    /// Tokens are numbers that only they have, in a column of their half's: what one expert has in one half no other has in the
-    /// other, however many tokens each of them sees.
+    /// Tokens are numbers that only they have, in a column of their window's: what one expert has in one part no other has in
+    /// another, however many tokens each of them sees.
     #[test]
-    fn a_token_is_in_one_half_for_all_experts() {
+    fn a_token_is_in_one_part_for_all_experts() {
         const COLS: usize = 32;
         let (cpu, shape) = (Cpu::new(), Shape { cols: COLS, width: COLS });
         let window = 10;
-        let half_of = |token: usize| token / window % 2;
-        for every in [1, 3, 7] {
+        for (every, parts) in [(1, 2), (3, 3), (7, 4)] {
+            let part_of = |token: usize| token / window % parts;
             let tokens: Vec<usize> = (0..300).step_by(every).collect();
-            let mut halves = Halves::new(shape);
+            let mut sums = PartSums::new(shape, parts);
             for tokens in tokens.chunks(25) {
                 let row = |&token: &usize| (0..COLS).map(move |col| if col == token / window { 1.0 } else { 0.0 });
                 let x: Vec<f32> = tokens.iter().flat_map(row).collect();
-                halves.add(&cpu, &x, shape, |row| half_of(tokens[row])).unwrap();
+                sums.add(&cpu, &x, shape, |row| part_of(tokens[row])).unwrap();
             }
-            let found = halves.finish(&cpu, shape).unwrap();
-            for col in 0..30 {
-                let expected = tokens.iter().filter(|&&token| token / window == col).count() as f32;
-                let halves = [0, 1].map(|half| found.sums[half][col * COLS + col]);
-                assert_eq!(halves, if col % 2 == 0 { [expected, 0.0] } else { [0.0, expected] }, "window {col}, every {every}");
+            let found = sums.finish(&cpu, shape, 0..parts).unwrap();
+            assert_eq!((found.sums.len(), found.left_out.clone()), (parts, 0..parts));
+            for (col, part) in (0..30).flat_map(|col| (0..parts).map(move |part| (col, part))) {
+                let own = tokens.iter().filter(|&&token| token / window == col).count() as f32;
+                let expected = if part == col % parts { own } else { 0.0 };
+                assert_eq!(found.sums[part][col * COLS + col], expected, "window {col}, part {part}, every {every}");
             }
         }
     }
 
     #[test]
-    fn groups_hold_the_products_of_their_columns_in_both_halves_of_the_text() {
+    fn sites_in_a_journal_come_back() {
+        for site in Site::OF_BLOCK.into_iter().chain([Site::Output]) {
+            assert_eq!(site_of(number_of(site)), Some(site));
+        }
+        assert_eq!(site_of(Site::OF_BLOCK.len() + 1), None);
+    }
+
+    #[test]
+    fn groups_hold_the_products_of_their_columns_in_each_part_of_the_text() {
         let (cols, width, rows) = (80, 32, 300);
         let mut random = SplitMix64::new(3);
         let x: Vec<f32> = (0..rows * cols).map(|_| random.unit() as f32 - 0.3).collect();
