@@ -19,13 +19,13 @@ use super::session::Session;
 use super::size::parse_file_size;
 use super::sweep::MemoryArgs;
 use super::text_args::{WindowArgs, in_memory};
-use super::{Outcome, ScoringArgs, job};
+use super::{Outcome, ScoringArgs, job, output};
 use bitworth_eval::job::{FitSpec, ImatrixSpec, Job, ModelSpec};
 use bitworth_eval::record::Record;
 use bitworth_eval::records;
 use bitworth_eval::sensitivity::SensitivityOrigin;
 use bitworth_measure::allocate::{Allocator, Candidate, Chosen, Judge, Loss, Losses, Ruling, Target, Trial, Tried};
-use bitworth_measure::execute::{Beside, Ready};
+use bitworth_measure::execute::{Beside, Finished, Ready};
 use bitworth_measure::models;
 use bitworth_measure::reference::lane::{Kept, ReferenceSource};
 use bitworth_report::lanes::{self, ScoredLane};
@@ -242,10 +242,14 @@ impl Judged<'_> {
         }
         let (source, kept) = (ReferenceSource::Walked, Kept::default());
         let beside = Beside { source: &source, kept: &kept, sinks: &[], layers: false, resume: None };
-        let records = ready.execute(Some(&beside))?.records;
+        let Finished { records, notes, .. } = ready.execute(Some(&beside))?;
+        let warn = |own: Vec<String>| {
+            let notes = notes.iter().map(|note| note.describe(&output::flag));
+            *self.warnings.borrow_mut() = own.into_iter().chain(notes).collect();
+        };
         if self.args.max_kld.is_none() {
             let (losses, warnings) = losses(&records)?;
-            *self.warnings.borrow_mut() = warnings;
+            warn(warnings);
             return Ok(losses);
         }
         let windows = windows_of(&records);
@@ -258,7 +262,7 @@ impl Judged<'_> {
             records.iter().filter(is_in).cloned().collect()
         };
         let ((seen, warnings), (unseen, _)) = (losses(&half(false))?, losses(&half(true))?);
-        *self.warnings.borrow_mut() = warnings;
+        warn(warnings);
         let both = seen.into_iter().zip(unseen);
         Ok(both.map(|(seen, unseen)| Loss { unseen: Some(unseen.kld), ..seen }).collect())
     }

@@ -182,7 +182,8 @@ pub struct Mark {
     pub lines: Vec<String>,
 }
 
-/// Values by row and column, the stronger the larger they are; equal ratios are equal steps. What is not above 0 is an empty cell.
+/// Values by row and column, the stronger the larger they are: equal ratios are equal steps. What is not above 0 is an empty
+/// frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     /// What the columns are.

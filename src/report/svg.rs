@@ -207,8 +207,8 @@ fn rows_svg(chart: &RowPlot) -> (String, f64) {
 
 /// The opacity of the smallest value of a heat map; the largest one has 1, and equal ratios are equal steps.
 const FAINTEST: f64 = 0.06;
-/// What is smaller than the largest value by more than this ratio is as faint as the smallest: one value that is nearly none would
-/// make all others alike.
+/// What is smaller than the largest value by more than this ratio is as faint as that: one value that is nearly none would make
+/// all others alike.
 const RATIO: f64 = 1e4;
 /// Width that the name of a column takes at least.
 const COLUMN_NAME: f64 = 22.0;
