@@ -149,7 +149,7 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     }
     let (note, outcome) = describe(ruling, &tried[taken], &base.name, args.max_kld);
     let mut warnings: Vec<String> = warnings.take();
-    if candidate.predicted_range.is_none() {
+    if tried[1].candidate.predicted_range.is_none() {
         warnings.push(
             "The table does not say how far predictions may be off: it was measured on one window, or by an older version."
                 .into(),
