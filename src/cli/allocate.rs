@@ -117,6 +117,7 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     let table = records::sensitivity::read(&args.sensitivities)?;
     let checkpoint = models::open(&args.model, session.watch())?;
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?.map(Arc::new);
+    let calibrated = imatrix.as_ref().zip(args.text.as_deref()).and_then(|(matrix, text)| calibrated(matrix.datasets(), text));
     let options = PlanOptions { imatrix, ..PlanOptions::default() };
     let texts = args.fit.spec().map_or(0, |spec| spec.texts.len());
     let allocator = Allocator::new(&checkpoint, &table, options)?.for_texts(texts);
@@ -149,6 +150,7 @@ pub fn run(args: &AllocateArgs, session: &Session) -> Result<Outcome> {
     }
     let (note, outcome) = describe(ruling, &tried[taken], &base.name, args.max_kld);
     let mut warnings: Vec<String> = warnings.take();
+    warnings.extend(calibrated.filter(|_| measured.is_some()));
     if tried[1].candidate.predicted_range.is_none() {
         warnings.push(
             "The table does not say how far predictions may be off: it was measured on one window, or by an older version."
@@ -302,4 +304,52 @@ fn losses(records: &[Record]) -> Result<(Losses, Vec<String>)> {
         Ok(Loss { kld, unseen: None, against_mix: pair.map(|pair| pair.kld_difference) })
     });
     Ok((losses.collect::<Result<_>>()?, lanes::warnings(&scored)))
+}
+
+/// What to say where an importance matrix was collected on a text of the same name: it holds no hash of what it saw.
+fn calibrated(datasets: &[String], text: &str) -> Option<String> {
+    let name = |path: &str| path.rsplit(['/', '\\']).next().map(str::to_owned);
+    let same = datasets.iter().any(|dataset| name(dataset) == name(text));
+    let what = "the importance matrix was collected on a text of this name; if it is that text, losses there are too low";
+    same.then(|| format!("--text {text}: {what}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_importance_was_collected_on_is_known_by_its_name() {
+        let datasets = ["other.txt", "data/calib.txt", r"C:\texts\mine.txt"].map(String::from);
+        let said = calibrated(&datasets, "/home/me/calib.txt").unwrap();
+        assert!(said.starts_with("--text /home/me/calib.txt: the importance matrix was collected on"), "{said}");
+        assert!(calibrated(&datasets, "mine.txt").is_some());
+        assert_eq!(calibrated(&datasets, "data/eval.txt"), None);
+        assert_eq!(calibrated(&[], "calib.txt"), None);
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_needed() {
+        let plan = || {
+            let json = json!({
+                "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1,
+                "num_attention_heads": 4, "vocab_size": 384, "rms_norm_eps": 1e-5
+            });
+            let config = bitworth_quant::Config::parse("config.json".into(), json.as_object().unwrap().clone()).unwrap();
+            let model = bitworth_quant::Synth::new("tiny", &config, 1).unwrap();
+            Plan::of(&model, &Recipe::find("q4_k_m").unwrap(), &PlanOptions::default()).unwrap()
+        };
+        let (text, bpw, bytes) = (String::new(), 4.5, 1234);
+        let candidate = Candidate { text, plan: plan(), bytes, bpw, predicted_kld: None, predicted_range: None };
+        let tried = Tried { what: "choice".into(), candidate, loss: None };
+        let (note, outcome) = describe(Ruling::TooMuch { high: 0.25 }, &tried, "q4_k_m", Some(0.125));
+        assert!(matches!(outcome, Outcome::GateFailed(said) if said == note));
+        for part in ["--max-kld 0.125", "1234 bytes", "0.250000 nats", "allow as much", "larger types", "more windows"] {
+            assert!(note.contains(part), "{note}");
+        }
+        let (note, outcome) = describe(Ruling::Holds { kld: 0.1, high: 0.12 }, &tried, "q4_k_m", Some(0.125));
+        assert!(matches!(outcome, Outcome::Done) && note.starts_with("the choice loses 0.100000"), "{note}");
+        let mix = Tried { what: "q4_k_m".into(), ..tried };
+        assert!(describe(Ruling::Holds { kld: 0.1, high: 0.12 }, &mix, "q4_k_m", Some(0.125)).0.starts_with("q4_k_m loses"));
+    }
 }
