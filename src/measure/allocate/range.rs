@@ -109,7 +109,9 @@ mod tests {
             assert!((ratio / expected - 1.0).abs() < 1e-12, "{sum}: {ratio}");
         };
         // Half of the way in logarithms is the root of the ratio.
-        [(0.1, 2.0), (1.0, 4.0), (7.0, 4.0), (0.01, 1.0), (0.0, 1.0)].map(|(sum, expected)| near(sum, expected));
+        for (sum, expected) in [(0.1, 2.0), (1.0, 4.0), (7.0, 4.0), (0.01, 1.0), (0.0, 1.0)] {
+            near(sum, expected);
+        }
         let ends = Interval { low: 0.08, high: 0.12 };
         let range = joined.range(0.1, ends).unwrap();
         assert!((range.high / 0.24 - 1.0).abs() < 1e-12 && range.low.to_bits() == 0.08f64.to_bits(), "{range:?}");
