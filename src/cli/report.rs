@@ -129,7 +129,8 @@ fn heat_map(args: &ReportArgs, file: &Path, session: &Session) -> Result<Outcome
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let files = bitworth_report::write_page(folder, &stem, &page)?;
-    session.print(&json!({ "files": files, "lead": page.lead }), || {
+    let rows = bitworth_report::heat_map::document(&table);
+    session.print(&json!({ "files": files, "lead": page.lead, "rows": rows }), || {
         let written: String = files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
         page.lead.iter().map(|line| format!("{line}\n")).collect::<String>() + &written
     })?;

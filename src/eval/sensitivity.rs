@@ -1,6 +1,9 @@
 //! What units of a model lose in each type: one row a unit and type, as a measurement leaves them and an allocation reads them.
 //! Absent: measuring (`bitworth-measure`), files (see [`crate::records::sensitivity`]).
 
+/// The name of what stands for all units of a model in one type together, among its units.
+pub const TOGETHER: &str = "all";
+
 /// What a table as a whole is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SensitivityOrigin {
@@ -18,10 +21,10 @@ pub struct SensitivityOrigin {
     pub ctx: u32,
 }
 
-/// One unit of a model in one type, everything else as it was.
+/// One unit of a model in one type, everything else as it was; or all of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sensitivity {
-    /// The unit, as `attn_qk`.
+    /// The unit, as `attn_qk`, or [`TOGETHER`].
     pub unit: String,
     /// The block; `None` for embedding and head.
     pub block: Option<u32>,
@@ -46,4 +49,11 @@ pub struct SensitivityTable {
     pub origin: SensitivityOrigin,
     /// Its rows.
     pub rows: Vec<Sensitivity>,
+}
+
+impl Sensitivity {
+    /// Whether it is of one unit.
+    pub fn is_alone(&self) -> bool {
+        self.unit != TOGETHER
+    }
 }

@@ -182,7 +182,8 @@ pub struct Mark {
     pub lines: Vec<String>,
 }
 
-/// Values by row and column, the stronger the larger they are. Only what is above 0 can be drawn.
+/// Values by row and column, the stronger the larger they are: equal ratios are equal steps. What is not above 0 is an empty
+/// frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     /// What the columns are.
@@ -191,10 +192,14 @@ pub struct HeatMap {
     pub columns: Vec<String>,
     /// The rows, from top to bottom; every row has a mark, or none, for each column.
     pub rows: Vec<RowMarks>,
+    /// What values are, for the scale of colours.
+    pub value: String,
+    /// The ends of that scale, where several maps share one; [`Self::range`] otherwise.
+    pub scale: Option<(f64, f64)>,
 }
 
 impl HeatMap {
-    /// The least and the largest value that can be drawn.
+    /// The least and the largest value that have a colour.
     pub fn range(&self) -> Option<(f64, f64)> {
         let values = self.rows.iter().flat_map(|row| row.marks.iter().flatten()).map(|mark| mark.value);
         values.filter(|&value| Scale::Log.holds(value)).fold(None, |range, value| {

@@ -207,8 +207,13 @@ fn rows_svg(chart: &RowPlot) -> (String, f64) {
 
 /// The opacity of the smallest value of a heat map; the largest one has 1, and equal ratios are equal steps.
 const FAINTEST: f64 = 0.06;
+/// What is smaller than the largest value by more than this ratio is as faint as that: one value that is nearly none would make
+/// all others alike.
+const RATIO: f64 = 1e4;
 /// Width that the name of a column takes at least.
 const COLUMN_NAME: f64 = 22.0;
+/// Cells of the scale of colours, and the width of each.
+const STEPS: (usize, f64) = (24, 7.0);
 
 fn heat_svg(map: &HeatMap) -> (String, f64) {
     let row_height = 22.0;
@@ -217,10 +222,11 @@ fn heat_svg(map: &HeatMap) -> (String, f64) {
     let top = 6.0;
     let bottom = top + row_height * map.rows.len() as f64;
     let width = ((WIDTH - MARGIN.2 - left) / map.columns.len().max(1) as f64).min(44.0);
-    let (low, high) = map.range().unwrap_or((1.0, 1.0));
+    let (least, high) = map.scale.or(map.range()).unwrap_or((1.0, 1.0));
+    let low = least.max(high / RATIO);
     let strength = |value: f64| {
-        let share = if high > low { (value / low).ln() / (high / low).ln() } else { 1.0 };
-        FAINTEST + (1.0 - FAINTEST) * share
+        let share = if high > low { libm::log(value / low) / libm::log(high / low) } else { 1.0 };
+        FAINTEST + (1.0 - FAINTEST) * share.clamp(0.0, 1.0)
     };
     let mut out = String::new();
     let every = (COLUMN_NAME / width).ceil().max(1.0) as usize;
@@ -234,18 +240,32 @@ fn heat_svg(map: &HeatMap) -> (String, f64) {
         let y = top + row_height * i as f64;
         text(&mut out, "name", (left - 8.0, y + row_height / 2.0 + 4.5), "end", name);
         for (column, mark) in row.marks.iter().enumerate() {
-            let Some(mark) = mark.as_ref().filter(|mark| Scale::Log.holds(mark.value)) else { continue };
+            let Some(mark) = mark.as_ref().filter(|mark| mark.value.is_finite()) else { continue };
             let x = left + width * column as f64;
-            let (wide, opacity) = (width - 1.0, strength(mark.value));
-            let inner = format!(
-                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide:.1}\" height=\"{}\" fill-opacity=\"{opacity:.2}\"/>",
-                row_height - 1.0
-            );
+            let (wide, tall) = (width - 1.0, row_height - 1.0);
+            let (class, fill) = match Scale::Log.holds(mark.value) {
+                true => ("front", format!(" fill-opacity=\"{:.2}\"", strength(mark.value))),
+                false => ("front nothing", String::new()),
+            };
+            let inner = format!("<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide:.1}\" height=\"{tall}\"{fill}/>");
             let (head, middle) = (format!("{}, {}", row.label, map.columns[column]), (x + width / 2.0, y + row_height / 2.0));
-            point(&mut out, "front", std::mem::take(&mut first), (&head, &mark.lines), middle, &inner);
+            point(&mut out, class, std::mem::take(&mut first), (&head, &mark.lines), middle, &inner);
         }
     }
-    (out, bottom + 44.0)
+    // The scale: its ends with their values, in steps of equal ratios.
+    let y = bottom + 54.0;
+    let least_name = if low > least { format!("≤ {}", significant(low, 2)) } else { significant(low, 2) };
+    text(&mut out, "tick", (left, y + 25.0), "start", &least_name);
+    text(&mut out, "tick", (left + STEPS.0 as f64 * STEPS.1, y + 25.0), "end", &significant(high, 2));
+    text(&mut out, "axis-title", (left + STEPS.0 as f64 * STEPS.1 + 10.0, y + 9.5), "start", &map.value);
+    out += "<g class=\"scale\" aria-hidden=\"true\">";
+    for i in 0..STEPS.0 {
+        let opacity = FAINTEST + (1.0 - FAINTEST) * i as f64 / (STEPS.0 - 1) as f64;
+        let (x, wide) = (left + i as f64 * STEPS.1, STEPS.1);
+        let _ = write!(out, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide}\" height=\"11\" fill-opacity=\"{opacity:.2}\"/>");
+    }
+    out += "</g>";
+    (out, y + 32.0)
 }
 
 type Ticks = [(f64, String)];

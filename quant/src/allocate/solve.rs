@@ -23,13 +23,17 @@ pub enum Goal {
 
 /// Makes losses fall as bytes grow: neighbours that do not are averaged (isotonic regression by pooling adjacent violators: Ayer
 /// et al. 1955). What is below zero is noise and becomes zero. The order of `choices` stays.
+///
+/// Choices of the same bytes are no neighbours, as bytes say nothing about which of them is better: the one that loses least
+/// stands for all of them, and the others lose what they lost, but no less than it.
 pub fn isotonic(choices: &mut [Cost]) {
-    let mut order: Vec<usize> = (0..choices.len()).collect();
-    order.sort_by_key(|&i| choices[i].bytes);
+    let mut by_size: Vec<usize> = (0..choices.len()).collect();
+    by_size.sort_by(|&a, &b| order(choices[a], choices[b]));
+    let levels: Vec<&[usize]> = by_size.chunk_by(|&a, &b| choices[a].bytes == choices[b].bytes).collect();
     // Pools of neighbours: sum of losses, and how many.
     let mut pools: Vec<(f64, usize)> = Vec::new();
-    for &i in &order {
-        pools.push((choices[i].loss, 1));
+    for level in &levels {
+        pools.push((choices[level[0]].loss, 1));
         while let [.., (a, n), (b, m)] = pools[..] {
             if a / n as f64 >= b / m as f64 {
                 break;
@@ -39,7 +43,11 @@ pub fn isotonic(choices: &mut [Cost]) {
         }
     }
     let pooled = pools.into_iter().flat_map(|(sum, count)| std::iter::repeat_n((sum / count as f64).max(0.0), count));
-    order.into_iter().zip(pooled).for_each(|(i, loss)| choices[i].loss = loss);
+    for (level, loss) in levels.into_iter().zip(pooled) {
+        let (best, others) = (level[0], &level[1..]);
+        choices[best].loss = loss;
+        others.iter().for_each(|&i| choices[i].loss = choices[i].loss.max(loss));
+    }
 }
 
 /// The number of a choice for each unit. `None` where no choice is small enough, or none loses as little, or a unit has none.

@@ -103,6 +103,23 @@ fn noise_below_zero_and_rises_are_smoothed() {
 }
 
 #[test]
+fn types_of_the_same_size_are_not_averaged() {
+    // As q3_k, q4_k, q4_0 and q5_k: the poor one of two of a size makes neither its twin nor its neighbours worse.
+    let cost = |(bytes, loss)| Cost { bytes, loss };
+    for twins in [[(4, 1.0), (4, 2.0)], [(4, 2.0), (4, 1.0)]] {
+        let mut choices = [(3, 1.5), twins[0], twins[1], (5, 0.5)].map(cost);
+        isotonic(&mut choices);
+        assert_eq!(choices.map(|choice| choice.loss), [1.5, twins[0].1, twins[1].1, 0.5]);
+        let chosen = solve(&[choices.to_vec()], Goal::Bytes(4)).unwrap();
+        assert_eq!(choices[chosen[0]], Cost { bytes: 4, loss: 1.0 });
+    }
+    // What stands for a size is averaged with other sizes, and no twin of it loses less.
+    let mut choices = [(3, 1.0), (4, 2.0), (4, 1.2)].map(cost);
+    isotonic(&mut choices);
+    assert_eq!(choices.map(|choice| choice.loss), [1.1, 2.0, 1.1]);
+}
+
+#[test]
 fn a_recipe_of_a_choice_gives_its_types() {
     let json = serde_json::json!({
         "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3,

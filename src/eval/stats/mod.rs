@@ -98,6 +98,12 @@ pub fn normal_interval(value: f64, error: f64) -> Interval {
     Interval::around(value, normal() * error)
 }
 
+/// The 95 % interval of a mean with this standard error over so many clusters, Student's; `None` with a single one.
+pub fn student_interval(value: f64, error: f64, clusters: u64) -> Option<Interval> {
+    let degrees = usize::try_from(clusters).ok()?.checked_sub(1)?;
+    Some(Interval::around(value, error * student(degrees)?))
+}
+
 /// The 97.5 % point of the normal distribution.
 fn normal() -> f64 {
     static KNOWN: OnceLock<f64> = OnceLock::new();
@@ -130,5 +136,9 @@ mod tests {
         near(student(563).unwrap(), 1.9641865291611056);
         near(normal(), 1.959963984540054);
         assert_eq!(student(0), None);
+        let interval = student_interval(1.0, 0.5, 11).unwrap();
+        near(interval.high - 1.0, 0.5 * 2.228138851986274);
+        near(1.0 - interval.low, 0.5 * 2.228138851986274);
+        assert_eq!([0, 1].map(|clusters| student_interval(1.0, 0.5, clusters)), [None, None]);
     }
 }

@@ -1,8 +1,10 @@
 //! A type for every unit of a model, by what each loses in each type: from a table of sensitivities to recipes of a given size or
 //! loss. What a unit loses in a type that was not measured is estimated in proportion to the error of its outputs; what units
 //! lose is added up. Such sums rank choices well and are too small by a quarter or so, because the choice seeks out what was
-//! measured too low: they are no results. Absent: measuring (see [`crate::sensitivity`] and `execute`).
+//! measured too low: they are no results. How far they may be off stands beside them as a range (`range`). Absent: measuring
+//! (see [`crate::sensitivity`] and `execute`).
 
+mod range;
 mod trial;
 
 use std::collections::HashMap;
@@ -18,9 +20,11 @@ use serde::Serialize;
 use super::error::{Error, Result};
 use super::fit;
 use super::sensitivity::{importance_sha256, model_sha256};
-use bitworth_eval::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTable};
+use bitworth_eval::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTable, TOGETHER};
+use bitworth_eval::stats::Interval;
 
-pub use trial::{Chosen, Judge, Losses, Ruling, Trial, Tried};
+use range::{Joined, Ranged};
+pub use trial::{Chosen, Judge, Loss, Losses, Ruling, Trial, Tried};
 
 /// Bytes of a file that are left for keys that say what it was made with, at least: half of them for an importance matrix (of
 /// whose paths llama.cpp keeps 127 bytes) and padding, half for fitting. A model of many blocks and many texts take more.
@@ -56,6 +60,9 @@ pub struct Candidate {
     pub bpw: f64,
     /// The sum of what its units lose; `None` where a unit has types that were not measured.
     pub predicted_kld: Option<f64>,
+    /// How far off that may be, by the windows that were measured and by what units lose together; `None` where the table says
+    /// nothing of one of the two.
+    pub predicted_range: Option<Interval>,
 }
 
 /// A model with what its units lose.
@@ -69,8 +76,13 @@ pub struct Allocator<'a> {
     plans: Vec<Plan>,
     /// By unit and type; `bytes` with padding.
     choices: Vec<Vec<Cost>>,
+    /// The ends of what each may lose; `None` where one window was measured.
+    ranges: Option<[Vec<Vec<Cost>>; 2]>,
+    joined: Joined,
     /// Texts that there is room for in a file's metadata.
     texts: usize,
+    /// Bytes that a file gets because it is fitted, at most; 0 where it will not be.
+    fit_bytes: u64,
 }
 
 /// What is known of a unit, by type.
@@ -100,27 +112,45 @@ impl<'a> Allocator<'a> {
         let plans = types.iter().map(|&dtype| allocate::alike(checkpoint.as_ref(), dtype, &options));
         let plans = plans.collect::<std::result::Result<Vec<_>, _>>()?;
         let alignment = allocate::alignment(checkpoint.as_ref())?;
-        let mut choices = Vec::with_capacity(units.len());
+        let windows = table.origin.tokens / u64::from(table.origin.ctx.max(1));
+        let mut losses = Vec::with_capacity(units.len());
+        let mut sizes = Vec::with_capacity(units.len());
         for unit in &units {
             let known = rows.get(&(unit.name.as_str(), unit.block.map(|block| block as u32))).map_or(&[][..], Vec::as_slice);
             let lacks = |what: &str| Error::unfit(format!("the sensitivities lack {what} of {}", unit.full_name()));
             let mut own = Vec::with_capacity(types.len());
-            for (&dtype, plan) in types.iter().zip(&plans) {
+            for &dtype in &types {
                 let row = known.iter().find(|(of, _)| *of == dtype).map(|(_, row)| *row);
                 let row = row.ok_or_else(|| lacks(&format!("the type {dtype}")))?;
-                let loss = loss(known, row).ok_or_else(|| lacks("a measured divergence"))?;
-                own.push(Cost { bytes: unit.bytes(plan, alignment), loss });
+                own.push(loss(known, row, windows).ok_or_else(|| lacks("a measured divergence"))?);
             }
-            allocate::isotonic(&mut own);
-            choices.push(own);
+            losses.push(own);
+            sizes.push(plans.iter().map(|plan| unit.bytes(plan, alignment)).collect::<Vec<u64>>());
         }
-        Ok(Self { checkpoint, options, alignment, units, types, plans, choices, texts: TEXTS })
+        let costs = |of: fn(&Ranged) -> Option<f64>| range::costs(&sizes, &losses, of);
+        let choices = costs(|loss| Some(loss.value)).unwrap_or_default();
+        let ranges = costs(|loss| Some(loss.range?.low)).zip(costs(|loss| Some(loss.range?.high)));
+        let ranges = ranges.map(|(low, high)| [low, high]);
+        let together = types.iter().enumerate().filter_map(|(to, dtype)| {
+            let of = rows.get(&(TOGETHER, None))?.iter().find(|(of, _)| of == dtype)?.1;
+            Some((losses.iter().map(|own: &Vec<Ranged>| own[to].value).sum::<f64>(), of.kld?))
+        });
+        let joined = Joined::new(together.collect());
+        let (texts, fit_bytes) = (TEXTS, 0);
+        Ok(Self { checkpoint, options, alignment, units, types, plans, choices, ranges, joined, texts, fit_bytes })
     }
 
-    /// For files that will be fitted to `texts` texts, where those are more than usual.
+    /// For files that will be fitted to `texts` texts; 0 for files that will not be.
     #[must_use]
     pub fn for_texts(self, texts: usize) -> Self {
-        Self { texts: self.texts.max(texts), ..self }
+        let keys = || fit::metadata_bytes(self.checkpoint, texts).next_multiple_of(self.alignment);
+        let fit_bytes = if texts > 0 { keys() } else { 0 };
+        Self { texts: self.texts.max(texts), fit_bytes, ..self }
+    }
+
+    /// The most bytes that the file of a candidate of llama.cpp's types takes, with what fitting adds where it will be fitted.
+    pub fn file_bytes(&self, mix: &Candidate) -> u64 {
+        mix.bytes + self.fit_bytes
     }
 
     /// The units.
@@ -142,12 +172,19 @@ impl<'a> Allocator<'a> {
         let bytes = output.files()?.iter().map(|(_, bytes)| bytes).sum();
         let plan = output.plan;
         let bpw = plan.bits_per_weight();
-        let losses = self.units.iter().zip(&self.choices).map(|(unit, choices)| {
+        let known = self.units.iter().map(|unit| {
             let types = unit.types(&plan);
-            self.plans.iter().position(|known| unit.types(known) == types).map(|at| choices[at].loss)
+            self.plans.iter().position(|known| unit.types(known) == types)
         });
-        let predicted_kld = losses.sum::<Option<f64>>();
-        Ok(Candidate { text, plan, bytes, bpw, predicted_kld })
+        let known = known.collect::<Option<Vec<usize>>>();
+        let sum = |costs: &[Vec<Cost>]| {
+            let own = known.as_ref()?.iter().zip(costs).map(|(&at, costs)| costs[at].loss);
+            Some(own.sum::<f64>())
+        };
+        let predicted_kld = sum(&self.choices);
+        let ends = self.ranges.as_ref().and_then(|[low, high]| Some((sum(low)?, sum(high)?)));
+        let predicted_range = ends.and_then(|(low, high)| self.joined.range(predicted_kld?, Interval { low, high }));
+        Ok(Candidate { text, plan, bytes, bpw, predicted_kld, predicted_range })
     }
 
     /// A mix of llama.cpp's.
@@ -173,7 +210,7 @@ impl<'a> Allocator<'a> {
             let recipe = Recipe::find(name)?;
             let mix = self.mix(&recipe, "mix")?;
             let keeps = match target {
-                Target::FileBytes(most) => mix.bytes <= most,
+                Target::FileBytes(most) => self.file_bytes(&mix) <= most,
                 Target::BitsPerWeight(most) => mix.bpw <= most,
                 Target::Divergence(most) => mix.predicted_kld.is_some_and(|kld| kld <= most),
             };
@@ -212,12 +249,14 @@ impl<'a> Allocator<'a> {
             self.candidate(&recipe, text)
         };
         let found = read(allocate::recipe(name, &base.name, "", &chosen))?;
-        let Candidate { bytes, bpw, predicted_kld, .. } = found;
+        let Candidate { bytes, bpw, predicted_kld, predicted_range, .. } = found;
         let kld = predicted_kld.unwrap_or_default();
-        let about = format!("Types by measured sensitivities: {bytes} bytes, {bpw:.3} bits per weight, predicted KLD {kld:.6}.");
+        let range = predicted_range.map_or_else(String::new, |i| format!(" ({:.6} to {:.6})", i.low, i.high));
+        let size = format!("{bytes} bytes, {bpw:.3} bits per weight");
+        let about = format!("Types by measured sensitivities: {size}, predicted KLD {kld:.6}{range}.");
         let found = Candidate { text: allocate::recipe(name, &base.name, &about, &chosen), ..found };
         let keeps = match target {
-            Target::FileBytes(most) => found.bytes <= most,
+            Target::FileBytes(most) => self.file_bytes(&found) <= most,
             Target::BitsPerWeight(most) => found.bpw <= most,
             Target::Divergence(_) => true,
         };
@@ -245,20 +284,23 @@ impl<'a> Allocator<'a> {
     }
 }
 
-/// What a unit loses in the type of `row`: as measured, or in proportion to the error of its outputs, from the measured type
-/// whose error is nearest.
-fn loss(known: &[(DType, &Sensitivity)], row: &Sensitivity) -> Option<f64> {
-    if let Some(kld) = row.kld {
-        return Some(kld.max(0.0));
+/// What a unit loses in the type of `row`, with its range over `windows`: as measured, or in proportion to the error of its
+/// outputs, from the measured type whose error is nearest.
+fn loss(known: &[(DType, &Sensitivity)], row: &Sensitivity, windows: u64) -> Option<Ranged> {
+    if row.kld.is_some() {
+        return Ranged::of(row, 1.0, windows);
     }
     let distance = |other: &Sensitivity| match (row.err > 0.0, other.err > 0.0) {
         (true, true) => libm::log(row.err / other.err).abs(),
         (false, false) => 0.0,
         _ => f64::INFINITY,
     };
-    let measured = known.iter().filter_map(|(_, other)| Some((*other, other.kld?)));
-    let (nearest, kld) = measured.min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)))?;
+    let measured = known.iter().map(|(_, other)| *other).filter(|other| other.kld.is_some());
+    let nearest = measured.min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
     // Where nothing was off in the measured type, what it lost is all that is known.
     let ratio = if nearest.err > 0.0 { row.err / nearest.err } else { 1.0 };
-    Some((kld * ratio).max(0.0))
+    Ranged::of(nearest, ratio, windows)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //!
 //! Each unit in a type is a lane that is the reference everywhere else. Such lanes begin with the reference's activations and
 //! have their own from their block on (see `bitworth_engine::sweep`), so all of them together take about half of what as many
-//! whole models would. Absent: what to make of it (see [`crate::allocate`]).
+//! whole models would. One more lane a measured type has all units in it: what they lose together is not the sum. Absent: what
+//! to make of it (see [`crate::allocate`]).
 
 mod errors;
 mod kept;
@@ -32,7 +33,7 @@ use bitworth_engine::backend::{Arithmetic, Backend};
 use bitworth_engine::error::EngineError;
 use bitworth_engine::model::Variant;
 use bitworth_engine::sweep::{self, Lane, LaneScores, Resume, SweepLimits, SweepOptions};
-use bitworth_eval::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTable};
+use bitworth_eval::sensitivity::{Sensitivity, SensitivityOrigin, SensitivityTable, TOGETHER};
 use bitworth_eval::stats::mean_with_error;
 
 /// What is measured, and how.
@@ -115,7 +116,7 @@ pub fn measure<B: Backend>(
     let identity = json!({
         "bitworth": origin.bitworth, "model": origin.model_sha256, "text": origin.text_sha256, "tokens": origin.tokens,
         "ctx": origin.ctx, "types": names(asked.types), "measured types": names(asked.measured), "fast": asked.fast,
-        "importance": asked.imatrix.as_deref().map(|matrix| importance_sha256(matrix, &units)),
+        "together": true, "importance": asked.imatrix.as_deref().map(|matrix| importance_sha256(matrix, &units)),
         "memory": asked.limits.memory_bytes, "device": backend.info().name,
     });
     let kept = Kept::open(asked.resume, &identity)?;
@@ -145,9 +146,10 @@ pub fn measure<B: Backend>(
         };
         errors::errors(backend, &walk, watch)
     })?;
-    let branches = branches(&units, asked);
+    let (branches, together) = (branches(&units, asked), together(&units, asked));
     let work = Work { backend, checkpoint, text, asked, units: &units, plans: &plans, kept: &kept, watch };
-    let divergences = work.divergences(&branches)?;
+    let mut divergences = work.divergences(&[&branches[..], &together[..]].concat())?;
+    let of_all = divergences.split_off(branches.len());
     let alignment = allocate::alignment(checkpoint.as_ref())?;
     let mut rows = Vec::new();
     for (number, unit) in units.iter().enumerate() {
@@ -166,6 +168,19 @@ pub fn measure<B: Backend>(
                 shared,
             });
         }
+    }
+    for (Branch { to, .. }, divergence) in together.iter().zip(of_all) {
+        let sum = |of: fn(&OutputError) -> f64| errors.iter().map(|own| of(&own[*to])).sum::<f64>();
+        rows.push(Sensitivity {
+            unit: TOGETHER.to_owned(),
+            block: None,
+            to: asked.types[*to].name().to_lowercase(),
+            bytes: units.iter().map(|unit| unit.bytes(&plans[*to], alignment)).sum(),
+            err: OutputError { error: sum(|of| of.error), output: sum(|of| of.output) }.relative(),
+            kld: Some(divergence.mean),
+            kld_error: divergence.error,
+            shared: false,
+        });
     }
     kept.remove()?;
     Ok(SensitivityTable { origin, rows })
@@ -234,6 +249,12 @@ fn branches(units: &[TensorUnit], asked: &Measure<'_>) -> Vec<Branch> {
     groups.iter().flat_map(|group| types.iter().map(|&to| Branch { units: group.clone(), to })).collect()
 }
 
+/// The model with all units in a type, for each that is measured.
+fn together(units: &[TensorUnit], asked: &Measure<'_>) -> Vec<Branch> {
+    let types = (0..asked.types.len()).filter(|&to| asked.measured.contains(&asked.types[to]));
+    types.map(|to| Branch { units: (0..units.len()).collect(), to }).collect()
+}
+
 /// A unit's share of what several units lose together: in proportion to the errors of their outputs.
 fn share(errors: &[Vec<OutputError>], branch: &Branch, unit: usize) -> f64 {
     if branch.units.len() == 1 {
@@ -281,7 +302,8 @@ impl<B: Backend> Work<'_, B> {
         for branch in branches {
             let tensors = branch.units.iter().flat_map(|&unit| self.units[unit].tensors.clone()).collect();
             let unit = TensorUnit { tensors, ..self.units[branch.units[0]].clone() };
-            let name = format!("{} {}", unit.full_name(), self.asked.types[branch.to]);
+            let of = if branch.units.len() == self.units.len() { TOGETHER.to_owned() } else { unit.full_name() };
+            let name = format!("{of} {}", self.asked.types[branch.to]);
             lanes.push(lane(name, Variant::Planned(self.checkpoint.clone(), Arc::new(unit.alone(&self.plans[branch.to])))));
         }
         lanes
