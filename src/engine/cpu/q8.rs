@@ -19,7 +19,7 @@ use super::isa::{Isa, per_isa};
 use super::packed::{BLOCK, PANEL, PanelRoom, Panels};
 use super::q8_kernel::{self, Dot};
 use super::q8_rows;
-use super::q8_tile::{Q8Rows, TwoSums};
+use super::q8_tile::{Q8Rows, ROUND, TwoSums};
 #[cfg(target_arch = "x86_64")]
 use super::q8_x86;
 use super::shared::SharedMut;
@@ -107,9 +107,6 @@ fn round(isa: Isa, x: &[f32], group: usize, codes: &mut [i8], scales: &mut [f32]
         }
     }
 }
-
-/// Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, which then stands in the low mantissa bits.
-pub const ROUND: f32 = 12_582_912.0;
 
 per_isa! {
     /// The codes of a block, its scale, and the sums of both halves of the codes.

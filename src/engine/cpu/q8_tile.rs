@@ -3,6 +3,8 @@
 
 use super::packed::PANEL;
 
+/// Added to a number, 1.5 * 2^23 rounds it to the nearest integer, ties to even, which then stands in the low mantissa bits.
+pub const ROUND: f32 = 12_582_912.0;
 /// The most rows of a tile.
 pub const MAX_HEIGHT: usize = 6;
 /// The sums of a tile: of a panel, by row.

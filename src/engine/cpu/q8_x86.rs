@@ -7,8 +7,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::isa::Isa;
 use super::packed::{BLOCK, LINE, PANEL, Packing, Panel};
-use super::q8::ROUND;
-use super::q8_tile::{Q8Rows, Sums};
+use super::q8_tile::{Q8Rows, ROUND, Sums};
 
 /// How many bytes before they are needed codes are asked for.
 const AHEAD: usize = 2048;
@@ -552,7 +551,7 @@ pub unsafe fn round(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> (f32, [i32; 2]
     let inverse = _mm256_set1_ps(if inverse.is_finite() { inverse } else { 0.0 });
     let mut rounded = [_mm256_setzero_si256(); 4];
     for v in 0..4 {
-        // Multiplied and added in two steps, as the plain loop does. The lowest byte of the sum is the code, as that of ROUND is 0.
+        // Multiplied and added in two steps, as the plain loop does. The lowest byte of the sum is the code: that of ROUND is 0.
         let sum = _mm256_add_ps(_mm256_mul_ps(numbers[v], inverse), _mm256_set1_ps(ROUND));
         rounded[v] = _mm256_and_si256(_mm256_castps_si256(sum), _mm256_set1_epi32(0xff));
     }
