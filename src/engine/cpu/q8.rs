@@ -196,9 +196,9 @@ pub fn matmul_by(isa: Isa, dot: Dot, x: &[f32], rows: usize, w: &Panels, wanted:
                         let at = (t + i) * count + inside.start - wanted.start;
                         // SAFETY: these rows and columns belong to this task alone.
                         let out = unsafe { out.slice(at..at + inside.len()) };
-                        match out.as_mut_array() {
-                            Some(out) => *out = *sums,
-                            None => out.copy_from_slice(&sums[inside.start - p * PANEL..inside.end - p * PANEL]),
+                        match <&mut [f32; PANEL]>::try_from(&mut *out) {
+                            Ok(whole) => *whole = *sums,
+                            Err(_) => out.copy_from_slice(&sums[inside.start - p * PANEL..inside.end - p * PANEL]),
                         }
                     }
                 }
