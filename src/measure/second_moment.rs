@@ -29,7 +29,7 @@ use bitworth_engine::observe::Site;
 
 /// Rows whose products are summed in f32.
 pub(super) const BLOCK_ROWS: usize = 256;
-/// Columns whose products are computed with all columns up to them: an eighth of all, and at least so many.
+/// The fewest columns that are multiplied at once; in wider inputs it is an eighth of all columns.
 const LEAST_COLUMNS: usize = 256;
 /// Sums that are mirrored together.
 const TILE: usize = 64;

@@ -418,7 +418,7 @@ fn is_in(level: i8, range: Option<(i8, i8)>) -> bool {
     range.is_some_and(|(low, high)| (low..=high).contains(&level))
 }
 
-/// The nearest level of a range; 0 for what is no number.
+/// The nearest level of a range; 0 for NaN.
 fn nearest_level(wanted: f32, range: Option<(i8, i8)>) -> i8 {
     let (low, high) = range.unwrap_or((0, 0));
     wanted.round().clamp(f32::from(low), f32::from(high)) as i8

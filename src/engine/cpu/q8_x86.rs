@@ -471,7 +471,7 @@ unsafe fn two_panels_rows<const R: usize, const GROUP: usize, const OFFSETS: boo
     let mut w_codes = [w[0].codes.bytes.as_ptr(), w[1].codes.bytes.as_ptr()];
     let mut w_scales = [w[0].scales.as_ptr(), w[1].scales.as_ptr()];
     let mut w_offsets = [w[0].offsets.as_ptr(), w[1].offsets.as_ptr()];
-    // With a scale for every 16 columns there are too few registers for the sums beside the integers.
+    // A scale every 16 columns leaves too few registers to hold the sums as well.
     let in_registers = GROUP == BLOCK;
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     for v in 0..2 {
@@ -533,7 +533,8 @@ unsafe fn two_panels_rows<const R: usize, const GROUP: usize, const OFFSETS: boo
     }
 }
 
-/// The codes of a block, its scale, and the sums of both halves of the codes: `round_block` of `q8.rs` with AVX2.
+/// The codes of a block, its scale, and the sums of both halves of the codes: `round_block` of `q8.rs` with AVX2. Written out,
+/// because the compiler turned the plain loop into gathers.
 #[target_feature(enable = "avx2")]
 pub unsafe fn round(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> (f32, [i32; 2]) {
     let mut numbers = [_mm256_setzero_ps(); 4];

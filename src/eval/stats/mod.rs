@@ -98,7 +98,7 @@ pub fn normal_interval(value: f64, error: f64) -> Interval {
     Interval::around(value, normal() * error)
 }
 
-/// The 95 % interval of a mean with this standard error over so many clusters, Student's; `None` with a single one.
+/// Student's 95 % interval of a mean with this standard error over that many clusters; `None` for one cluster.
 pub fn student_interval(value: f64, error: f64, clusters: u64) -> Option<Interval> {
     let degrees = usize::try_from(clusters).ok()?.checked_sub(1)?;
     Some(Interval::around(value, error * student(degrees)?))

@@ -21,7 +21,7 @@ pub struct Ranged {
 }
 
 impl Ranged {
-    /// `ratio` times what was measured on so many windows, no less than zero; `None` where nothing was.
+    /// `ratio` times the measured loss, at least zero, with its interval over so many windows; `None` if nothing was measured.
     pub fn of(row: &Sensitivity, ratio: f64, windows: u64) -> Option<Self> {
         let value = row.kld?;
         let at_least_zero = |loss: f64| (ratio * loss).max(0.0);

@@ -484,7 +484,7 @@ fn tasks_name_the_lanes_that_differ_and_those_that_are_undecided() {
     // Twenty flips one way, by Holm among the 44 comparisons of 11 lanes in 4 tasks, of which facts' may be surer.
     let alone = 2.0 * 0.5f64.powi(20);
     assert!((39.0 * alone..45.0 * alone).contains(&p), "{grammar}");
-    // The other lanes have no flips. 250 items are too few for a margin of half a point (by the formula in NumPy).
+    // The other lanes have no flips, but 250 items are too few for a margin of half a point (computed with NumPy).
     assert!(rest.starts_with("; undecided: q8_0, q6_k,") && rest.ends_with(" q2_k (1236 items would decide)."), "{grammar}");
     let tasks = findings_of(&sample::records()).tasks;
     let nothing = "grammar (250 items), against the reference: undecided: every lane (1236 items would decide).";
