@@ -11,6 +11,8 @@ use crate::backend::Result;
 pub(super) const KERNEL: Kernel = Kernel::plain("matvec", include_str!("matvec.wgsl"), &[false, false, true]);
 /// Output columns of one workgroup.
 const COLS: usize = 4;
+/// Weights that a lane decodes in a turn of the loop, four of every output column.
+pub(super) const LANE_WEIGHTS: u32 = 4 * COLS as u32;
 /// Row counts the kernel is specialized for; others take the next larger one, and more than the last take several dispatches.
 pub(super) const ROWS: [u32; 4] = [1, 2, 4, 8];
 /// Rows of one dispatch.

@@ -16,6 +16,8 @@ mod embed;
 mod errors;
 mod gather;
 mod head;
+#[doc(hidden)]
+pub mod kernels;
 mod matmul;
 mod matvec;
 mod memory;

@@ -53,7 +53,8 @@ impl<'a> Kernel<'a> {
         (self.name, self.dtype, self.constants.iter().map(|constant| constant.1).collect())
     }
 
-    fn source(&self) -> String {
+    /// The whole WGSL text.
+    pub fn source(&self) -> String {
         let mut text = String::new();
         for (name, value) in self.constants {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");

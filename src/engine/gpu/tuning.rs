@@ -32,6 +32,14 @@ impl MatmulKernel {
             Self::Registers => (4, 32),
         }
     }
+
+    /// Weights that a lane decodes, and multiply-adds that it does, in one turn of the loop over k.
+    pub(super) fn lane_step(self) -> (u32, u32) {
+        match self {
+            Self::Tiled => (16, 1024),
+            Self::Registers => (16, 64),
+        }
+    }
 }
 
 /// What differs between kinds of adapters. Results of two tunings may differ in the last bits; one device has one tuning.
