@@ -47,6 +47,7 @@ impl Format {
             needs_importance: false,
             integers: None,
             grid: None,
+            grid_of_fours: false,
         }
     }
 }

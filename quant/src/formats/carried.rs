@@ -33,6 +33,7 @@ macro_rules! carried {
             wgsl: "",
             integers: None,
             grid: None,
+            grid_of_fours: false,
         }
     }};
 }

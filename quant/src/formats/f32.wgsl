@@ -1,5 +1,13 @@
-// F32 (f32.rs draws it): plain words. `row` is a multiple of 4.
-fn decode4(row: u32, k: u32) -> vec4<f32> {
-    let word = (row >> 2u) + k;
-    return bitcast<vec4<f32>>(vec4<u32>(weights[word], weights[word + 1u], weights[word + 2u], weights[word + 3u]));
+// F32 (f32.rs draws it): plain words.
+alias Words = vec4<u32>;
+const OFFSETS: bool = false;
+fn decode16(row: u32, k: u32) -> Sixteen {
+    let at = (row >> 4u) + (k >> 2u);
+    let q = mat4x4<f32>(
+        bitcast<vec4<f32>>(weights[at]),
+        bitcast<vec4<f32>>(weights[at + 1u]),
+        bitcast<vec4<f32>>(weights[at + 2u]),
+        bitcast<vec4<f32>>(weights[at + 3u]),
+    );
+    return Sixteen(q, 1.0, 0.0);
 }

@@ -1,10 +1,17 @@
 // IQ2_S (iq2_s.rs draws it): 82 bytes for 256 weights.
-fn decode4(row: u32, k: u32) -> vec4<f32> {
+const OFFSETS: bool = false;
+fn decode16(row: u32, k: u32) -> Sixteen {
     let block = row + (k >> 8u) * 82u;
-    let eight = (k >> 3u) & 31u;
-    let upper = (load_u8(block + 66u + (eight >> 2u)) >> ((eight & 3u) << 1u)) & 3u;
-    let levels = iq2_levels(grid_point(load_u8(block + 2u + eight) | (upper << 8u)) >> ((k & 4u) << 1u));
-    let s = (load_u8(block + 74u + (eight >> 2u)) >> ((k >> 2u) & 4u)) & 15u;
-    let scale = f16_to_f32(load_u16(block)) * (0.5 + f32(s)) * 0.25;
-    return with_signs(scale * levels, load_u8(block + 34u + eight) >> (k & 4u));
+    // Fields of bytes that are a multiple of 4 apart lie alike in their words.
+    let pair = block + 2u + ((k >> 3u) & 30u);
+    let pair_shift = (pair & 2u) << 3u;
+    let lower = weights[pair >> 2u] >> pair_shift;
+    let signs = weights[(pair >> 2u) + 8u] >> pair_shift;
+    let byte = block + 66u + ((k >> 5u) & 7u);
+    let shift = ((byte & 3u) << 3u) + ((k >> 2u) & 4u);
+    let upper = weights[byte >> 2u] >> shift;
+    let s = (weights[(byte >> 2u) + 2u] >> shift) & 15u;
+    let a = grid_point((lower & 255u) | ((upper & 3u) << 8u));
+    let b = grid_point(((lower >> 8u) & 255u) | ((upper & 12u) << 6u));
+    return Sixteen(iq2_levels(a, signs, b, signs, 8u), f16_to_f32(load_u16(block)) * (0.125 + 0.25 * f32(s)), 0.0);
 }

@@ -1,10 +1,12 @@
 // IQ2_XXS (iq2_xxs.rs draws it): 66 bytes for 256 weights.
-fn decode4(row: u32, k: u32) -> vec4<f32> {
+const OFFSETS: bool = false;
+fn decode16(row: u32, k: u32) -> Sixteen {
     let block = row + (k >> 8u) * 66u;
-    let group = block + 2u + (((k >> 5u) & 7u) << 3u);
-    let eight = (k >> 3u) & 3u;
+    let group = block + 2u + ((k >> 2u) & 56u);
     let word = load_u32(group + 4u);
-    let levels = iq2_levels(grid_point(load_u8(group + eight)) >> ((k & 4u) << 1u));
-    let scale = f16_to_f32(load_u16(block)) * (0.5 + f32(word >> 28u)) * 0.25;
-    return with_signs(scale * levels, even_signs(word >> (7u * eight)) >> (k & 4u));
+    let points = load_u16(group + ((k >> 3u) & 2u));
+    // Seven bits for each eight weights.
+    let signs = word >> (7u * ((k >> 3u) & 2u));
+    let q = iq2_levels(grid_point(points & 255u), even_signs(signs), grid_point(points >> 8u), even_signs(signs >> 7u), 0u);
+    return Sixteen(q, f16_to_f32(load_u16(block)) * (0.125 + 0.25 * f32(word >> 28u)), 0.0);
 }

@@ -17,7 +17,7 @@ use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ3S, 256>(DType::IQ3_S, "IQ3_S", 21, include_str!("iq3_s.wgsl"))
-    .on_grid(&grid_points::IQ3_S)
+    .on_grid_of_fours(&grid_points::IQ3_S)
     .of_integers(integers::<BlockIQ3S, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false).with_signs::<BlockIQ3S, 8>());
 
 /// 256 weights.

@@ -17,7 +17,7 @@ use super::simd::F32x8;
 use super::{DType, Format, grid_points};
 
 pub(super) const FORMAT: Format = Format::of::<BlockIQ3XXS, 256>(DType::IQ3_XXS, "IQ3_XXS", 18, include_str!("iq3_xxs.wgsl"))
-    .on_grid(&grid_points::IQ3_XXS)
+    .on_grid_of_fours(&grid_points::IQ3_XXS)
     .of_integers(integers::<BlockIQ3XXS, 256, 8, 1>(CodeValues::Grid, LevelValues::Bytes, false).with_signs::<BlockIQ3XXS, 8>());
 
 /// 256 weights.

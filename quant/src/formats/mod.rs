@@ -52,10 +52,9 @@ pub use code_bits::CodeBits;
 pub use integers::{CodeValues, Integers, LevelValues, TakenApart};
 pub use scale_bits::{BlockScales, ScaleBits};
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
-/// WGSL helpers that every [`Format::wgsl`] calls; they read the binding `weights: array<u32>`.
+/// WGSL helpers that every [`Format::wgsl`] calls.
 pub const PRELUDE_WGSL: &str = include_str!("prelude.wgsl");
 
 /// Encodes whole blocks: `x.len()` is a multiple of the block length, `out` has exactly the bytes for it. `importance`,
@@ -93,6 +92,8 @@ pub struct Format {
     integers: Option<Integers>,
     /// The grid whose points the codes are indexes of (`grid_points.rs`).
     grid: Option<&'static [u16]>,
+    /// Whether a point stands for four weights and not for eight.
+    grid_of_fours: bool,
 }
 
 impl Format {
@@ -101,25 +102,44 @@ impl Format {
         Self { grid: Some(points), ..self }
     }
 
+    /// The same with codes that are indexes of `points` of four codes each.
+    const fn on_grid_of_fours(self, points: &'static [u16]) -> Self {
+        Self { grid: Some(points), grid_of_fours: true, ..self }
+    }
+
     /// The same for a format that is not to be encoded without importance.
     const fn needing_importance(self) -> Self {
         Self { needs_importance: true, ..self }
     }
 
-    /// The GPU's decoder: WGSL text that defines `fn decode4(row: u32, k: u32) -> vec4<f32>`, the weights `k..k+4` (`k` a
-    /// multiple of 4) of the row that begins at byte `row` of the weight buffer. See [`PRELUDE_WGSL`].
-    pub fn wgsl(&self) -> Cow<'static, str> {
-        let Some(grid) = self.grid else { return self.wgsl.into() };
-        // Private, because naga copies a constant array at every use that indexes it by a variable.
-        let words = grid.len() / 2;
-        let mut text = format!("var<private> GRID: array<u32, {words}> = array<u32, {words}>(");
-        for [even, odd] in grid.as_chunks().0 {
-            let _ = write!(text, "{}u,", u32::from(*even) | u32::from(*odd) << 16);
+    /// The GPU's decoder, to stand after [`PRELUDE_WGSL`]: WGSL text that defines, over the binding `weights: array<Words>`,
+    /// - `alias Words`: what loads of this format take, `u32` or `vec4<u32>`,
+    /// - `const OFFSETS: bool`: whether any of its offsets is not zero,
+    /// - `fn decode16(row: u32, k: u32) -> Sixteen`: the weights `k..k+16` (`k` a multiple of 16) of the row that begins at byte
+    ///   `row` of the weight buffer, a multiple of 16 where `Words` is `vec4<u32>`; a weight is `fma(scale, q, offset)`,
+    /// - `fn decode4(row: u32, k: u32) -> vec4<f32>`: four of them, `k` a multiple of 4.
+    pub fn wgsl(&self) -> String {
+        let mut text = String::new();
+        if !self.wgsl.contains("alias Words") {
+            text.push_str(include_str!("bytes.wgsl"));
         }
-        text.push_str(");\n");
-        text.push_str(include_str!("grid.wgsl"));
-        text.push_str(self.wgsl);
-        text.into()
+        if let Some(grid) = self.grid {
+            // Points of four codes have three bits for each and fill a word by bytes; those of eight have two, and fill half a word.
+            let words: Vec<u32> = if self.grid_of_fours {
+                grid.iter().map(|&point| (0..4).map(|i| u32::from(point >> (3 * i) & 7) << (8 * i)).sum()).collect()
+            } else {
+                grid.as_chunks().0.iter().map(|&[even, odd]| u32::from(even) | u32::from(odd) << 16).collect()
+            };
+            // Private, because naga copies a constant array at every use that indexes it by a variable.
+            let count = words.len();
+            let _ = write!(text, "var<private> GRID: array<u32, {count}> = array<u32, {count}>(");
+            for word in words {
+                let _ = write!(text, "{word}u,");
+            }
+            text.push_str(");\n");
+            text.push_str(include_str!("grid.wgsl"));
+        }
+        text + self.wgsl + include_str!("decode4.wgsl")
     }
 }
 
@@ -335,7 +355,7 @@ mod tests {
             assert_eq!(DType::from_name(row.name), Some(dtype));
             assert_eq!(DType::from_name(&row.name.to_lowercase()), Some(dtype));
             assert_eq!(DType::from_ggml_id(row.ggml_id), Some(dtype));
-            assert!(row.wgsl().contains("fn decode4(row: u32, k: u32) -> vec4<f32>"), "{dtype}");
+            assert!(row.wgsl().contains("fn decode16(row: u32, k: u32) -> Sixteen"), "{dtype}");
         }
     }
 

@@ -1,7 +1,8 @@
 // Q4_0 (q4_0.rs draws it): 18 bytes for 32 weights.
-fn decode4(row: u32, k: u32) -> vec4<f32> {
+const OFFSETS: bool = true;
+fn decode16(row: u32, k: u32) -> Sixteen {
     let block = row + (k >> 5u) * 18u;
-    let codes = load_u32(block + 2u + (k & 15u)) >> ((k & 16u) >> 2u);
-    let q = vec4<i32>(unpack_u8(codes & 0x0f0f0f0fu)) - vec4<i32>(8);
-    return vec4<f32>(q) * f16_to_f32(load_u16(block));
+    let codes = load_16(block + 2u);
+    let d = f16_to_f32(load_u16(block));
+    return Sixteen(halves_of_bytes(codes, k & 16u), upper_scale(d, k & 16u), -8.0 * d);
 }

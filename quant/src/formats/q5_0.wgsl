@@ -1,8 +1,10 @@
 // Q5_0 (q5_0.rs draws it): 22 bytes for 32 weights.
-fn decode4(row: u32, k: u32) -> vec4<f32> {
+const OFFSETS: bool = false;
+fn decode16(row: u32, k: u32) -> Sixteen {
     let block = row + (k >> 5u) * 22u;
-    let codes = load_u32(block + 6u + (k & 15u)) >> ((k & 16u) >> 2u);
-    let fifth = vec4<u32>(load_u32(block + 2u) >> (k & 31u)) >> vec4<u32>(0u, 1u, 2u, 3u);
-    let q = unpack_u8(codes & 0x0f0f0f0fu) | ((fifth & vec4<u32>(1u)) << vec4<u32>(4u));
-    return vec4<f32>(vec4<i32>(q) - vec4<i32>(16)) * f16_to_f32(load_u16(block));
+    let codes = load_16(block + 6u) >> vec4<u32>((k & 16u) >> 2u);
+    let fifth = load_u16(block + 2u + ((k & 16u) >> 3u));
+    let spread = vec4<u32>(spread_bits(fifth), spread_bits(fifth >> 4u), spread_bits(fifth >> 8u), spread_bits(fifth >> 12u));
+    let q = centred((codes & vec4<u32>(0x0f0f0f0fu)) | (spread << vec4<u32>(4u)), 16.0);
+    return Sixteen(q, f16_to_f32(load_u16(block)), 0.0);
 }

@@ -11,7 +11,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> weights: array<u32>;
+@group(0) @binding(1) var<storage, read> weights: array<Words>;
 // First row, one past the last, slot + 1 to begin with, slot + 1 to leave; 0 for none.
 @group(0) @binding(2) var<storage, read> runs: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;

@@ -4,12 +4,13 @@
 use bitworth_quant::DType;
 
 use super::matvec;
+use super::pipeline::Kernel;
 use super::tuning::MatmulKernel;
 
 /// The WGSL text of one kernel for one encoding, and what a lane does in one turn of its inner loop.
 #[derive(Debug, Clone)]
 pub struct KernelText {
-    /// The kernel's name, with the rows it is made for.
+    /// The kernel's name, with the size it is made for: rows of a tile, or of a dispatch.
     pub name: String,
     /// The encoding of the weights.
     pub dtype: DType,
@@ -25,27 +26,22 @@ pub struct KernelText {
 
 /// The products of a graphics processor for weights of the encoding `dtype`: the tiles, then decoding by the rows it is made for.
 pub fn weight_kernels(dtype: DType) -> Vec<KernelText> {
-    let tile = MatmulKernel::Tiled;
-    let kernel = tile.kernel().decoding(dtype);
-    let tiled = KernelText {
-        name: kernel.name.into(),
-        dtype,
-        wgsl: kernel.source(),
-        storage: kernel.writes.len() as u32,
-        weights: tile.lane_step().0,
-        multiply_adds: tile.lane_step().1,
-    };
+    // The columns of most matrices are whole sixteens.
+    let inner = 16;
+    let tiled = MatmulKernel::Tiled.shapes().iter().map(|shape| {
+        let kernel = MatmulKernel::Tiled.kernel(inner).decoding(dtype).with(shape.constants);
+        // A turn has 16 columns, for 8 x 8 outputs.
+        text(&kernel, dtype, shape.tile.0 as u32, 16, 1024)
+    });
     let few = matvec::ROWS.map(|rows| {
         let constants = [("ROWS", rows)];
-        let kernel = matvec::KERNEL.decoding(dtype).with(&constants);
-        KernelText {
-            name: format!("{} {rows}", kernel.name),
-            dtype,
-            wgsl: kernel.source(),
-            storage: kernel.writes.len() as u32,
-            weights: matvec::LANE_WEIGHTS,
-            multiply_adds: matvec::LANE_WEIGHTS * rows,
-        }
+        let kernel = matvec::kernel(inner).decoding(dtype).with(&constants);
+        text(&kernel, dtype, rows, matvec::LANE_WEIGHTS, matvec::LANE_WEIGHTS * rows)
     });
-    std::iter::once(tiled).chain(few).collect()
+    tiled.chain(few).collect()
+}
+
+fn text(kernel: &Kernel, dtype: DType, size: u32, weights: u32, multiply_adds: u32) -> KernelText {
+    let (name, storage) = (format!("{} {size}", kernel.name), kernel.writes.len() as u32);
+    KernelText { name, dtype, wgsl: kernel.source(), storage, weights, multiply_adds }
 }

@@ -52,8 +52,9 @@ pub(super) fn record(
     out: &mut GpuBuffer,
 ) -> Result<()> {
     check("matmul", gpu, x, &rows, w, &w_rows, out)?;
-    let kernel = gpu.tuning.matmul.kernel().decoding(w.dtype);
-    let (tile_rows, tile_cols) = gpu.tuning.matmul.tile();
+    let shape = gpu.tuning.shape(rows.len(), w_rows.len());
+    let kernel = gpu.tuning.matmul.kernel(w.cols).decoding(w.dtype).with(shape.constants);
+    let (tile_rows, tile_cols) = shape.tile;
     for (part, range) in w.parts_in(w_rows.clone()) {
         let row_work = (range.len() * w.cols) as f64;
         let share = rows_within(gpu.tuning.work_limit, row_work, tile_rows);

@@ -1,56 +1,48 @@
-// out[t, n] = sum_k x[t, k] * w[n, k] in tiles of 64 x 64 outputs. Per step of 16 k, each of the 64 invocations brings a block
-// of 4 x 4 numbers of x and of decoded weights into workgroup memory, transposed so that four rows of one k lie together;
-// then each adds 16 outer products to its 8 x 8 outputs. The next step's numbers are loaded before that, so that the loads
-// overlap the arithmetic. Every output is one chain of fused multiply-adds in the order of k, whatever the tile.
+// Products in tiles of TILE x TILE outputs, 64 or 128. Per step of 16 k, invocations bring sixteens of decoded weights and quads of
+// x into workgroup memory, where the quads of one k of all rows lie together; then each adds the products of the step to its
+// 8 x 8 outputs, rows and columns TILE / 8 apart. Of 128 x 128, half of the invocations decode and half load x. Every output is
+// one chain of fused multiply-adds in the order of k, whatever the tile.
 
-struct Params {
-    row_first: u32,
-    row_end: u32,
-    inner: u32,
-    row_bytes: u32,
-    w_first: u32,
-    cols: u32,
-    out_cols: u32,
-    out_first: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> weights: array<u32>;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;
-
-const TILE: u32 = 64u;
 const STEP: u32 = 16u;
-const QUADS: u32 = TILE / 4u;
+// Invocations in a row of them, and from one output of an invocation to the next.
+const ACROSS: u32 = TILE / 8u;
+const LANES: u32 = ACROSS * ACROSS;
 
-// [STEP][QUADS], four rows (columns) in each element.
-var<workgroup> xs: array<vec4<f32>, STEP * QUADS>;
-var<workgroup> ws: array<vec4<f32>, STEP * QUADS>;
+// [STEP / 4][TILE] quads along k of the weights, then of x. Within a step's quad q the rows are permuted by q (`slot`), so that
+// stores of the quads of one row meet no bank of memory twice.
+var<workgroup> quads: array<vec4<f32>, 8u * TILE>;
 
-// x[row, k .. k + 4], the last row repeated below the edge, zeros right of it.
-fn load_x(row: u32, k: u32) -> vec4<f32> {
-    let at = min(row, p.row_end - 1u) * p.inner + k;
-    if (k + 4u <= p.inner) {
-        return vec4<f32>(x[at], x[at + 1u], x[at + 2u], x[at + 3u]);
-    }
-    var v = vec4<f32>(0.0);
-    if (k < p.inner) {
-        v.x = x[at];
-    }
-    if (k + 1u < p.inner) {
-        v.y = x[at + 1u];
-    }
-    if (k + 2u < p.inner) {
-        v.z = x[at + 2u];
-    }
-    return v;
+// Where quad `q` of row `row` lies.
+fn slot(q: u32, row: u32) -> u32 {
+    return q * TILE + (row ^ (2u * q));
 }
 
-fn load_w(col: u32, k: u32) -> vec4<f32> {
-    if (k >= p.inner) {
-        return vec4<f32>(0.0);
-    }
-    return decode4((p.w_first + min(col, p.cols - 1u)) * p.row_bytes, k);
+fn put_weights(lane: u32, w: mat4x4<f32>) {
+    quads[slot(0u, lane)] = w[0];
+    quads[slot(1u, lane)] = w[1];
+    quads[slot(2u, lane)] = w[2];
+    quads[slot(3u, lane)] = w[3];
+}
+
+// Quad `lane % 4` of the rows lane / 4 + i * TILE / 4, the last row repeated below the edge.
+fn load_xs(tile_row: u32, lane: u32, k: u32) -> mat4x4<f32> {
+    let row = tile_row + lane / 4u;
+    let last = p.row_end - 1u;
+    let at = k + lane % 4u * 4u;
+    return mat4x4<f32>(
+        load_x(min(row, last), at),
+        load_x(min(row + TILE / 4u, last), at),
+        load_x(min(row + TILE / 2u, last), at),
+        load_x(min(row + 3u * TILE / 4u, last), at),
+    );
+}
+
+fn put_xs(lane: u32, x: mat4x4<f32>) {
+    let first = 4u * TILE + slot(lane % 4u, lane / 4u);
+    quads[first] = x[0];
+    quads[first + TILE / 4u] = x[1];
+    quads[first + TILE / 2u] = x[2];
+    quads[first + 3u * TILE / 4u] = x[3];
 }
 
 fn store(row: u32, col: u32, v: vec4<f32>) {
@@ -61,107 +53,106 @@ fn store(row: u32, col: u32, v: vec4<f32>) {
     if (col < p.cols) {
         out[at] = v.x;
     }
-    if (col + 1u < p.cols) {
-        out[at + 1u] = v.y;
+    if (col + ACROSS < p.cols) {
+        out[at + ACROSS] = v.y;
     }
-    if (col + 2u < p.cols) {
-        out[at + 2u] = v.z;
+    if (col + 2u * ACROSS < p.cols) {
+        out[at + 2u * ACROSS] = v.z;
     }
-    if (col + 3u < p.cols) {
-        out[at + 3u] = v.w;
+    if (col + 3u * ACROSS < p.cols) {
+        out[at + 3u * ACROSS] = v.w;
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let tile_row = p.row_first + group.y * TILE;
     let tile_col = group.x * TILE;
+    let weight_row = (p.w_first + min(tile_col + lane % TILE, p.cols - 1u)) * p.row_bytes;
+    let right = lane % ACROSS;
+    let down = lane / ACROSS;
 
-    // The block this invocation loads: rows block * 4 .. + 4, numbers k_block .. + 4 of the step.
-    let block = lane % QUADS;
-    let k_block = lane / QUADS * 4u;
-    let load_row = tile_row + block * 4u;
-    let load_col = tile_col + block * 4u;
-    let slot = k_block * QUADS + block;
-
-    // The outputs it computes: rows 4 * down .. + 4 and those 32 below, columns 4 * right .. + 4 and those 32 to the right.
-    let right = lane % 8u;
-    let down = lane / 8u;
-
-    var x0 = load_x(load_row, k_block);
-    var x1 = load_x(load_row + 1u, k_block);
-    var x2 = load_x(load_row + 2u, k_block);
-    var x3 = load_x(load_row + 3u, k_block);
-    var w0 = load_w(load_col, k_block);
-    var w1 = load_w(load_col + 1u, k_block);
-    var w2 = load_w(load_col + 2u, k_block);
-    var w3 = load_w(load_col + 3u, k_block);
-
-    // acc[2 r] and acc[2 r + 1]: the left and right four columns of output row r.
+    // acc[2 i] and acc[2 i + 1]: the first and last four columns of the output row i.
     var acc: array<vec4<f32>, 16>;
 
     for (var k = 0u; k < p.inner; k += STEP) {
-        workgroupBarrier(); // the step before has been read
-        xs[slot] = vec4<f32>(x0.x, x1.x, x2.x, x3.x);
-        xs[slot + QUADS] = vec4<f32>(x0.y, x1.y, x2.y, x3.y);
-        xs[slot + 2u * QUADS] = vec4<f32>(x0.z, x1.z, x2.z, x3.z);
-        xs[slot + 3u * QUADS] = vec4<f32>(x0.w, x1.w, x2.w, x3.w);
-        ws[slot] = vec4<f32>(w0.x, w1.x, w2.x, w3.x);
-        ws[slot + QUADS] = vec4<f32>(w0.y, w1.y, w2.y, w3.y);
-        ws[slot + 2u * QUADS] = vec4<f32>(w0.z, w1.z, w2.z, w3.z);
-        ws[slot + 3u * QUADS] = vec4<f32>(w0.w, w1.w, w2.w, w3.w);
+        if (TILE == 64u) {
+            let w = weights_at(weight_row, k);
+            let v = load_xs(tile_row, lane, k);
+            workgroupBarrier(); // the step before has been read
+            put_weights(lane, w);
+            put_xs(lane, v);
+        } else {
+            let decodes = lane < TILE;
+            var brought = mat4x4<f32>();
+            if (decodes) {
+                brought = weights_at(weight_row, k);
+            } else {
+                brought = load_xs(tile_row, lane - TILE, k);
+            }
+            workgroupBarrier(); // the step before has been read
+            if (decodes) {
+                put_weights(lane, brought);
+            } else {
+                put_xs(lane - TILE, brought);
+            }
+        }
         workgroupBarrier(); // this step is written
 
-        let next = k + STEP + k_block;
-        x0 = load_x(load_row, next);
-        x1 = load_x(load_row + 1u, next);
-        x2 = load_x(load_row + 2u, next);
-        x3 = load_x(load_row + 3u, next);
-        w0 = load_w(load_col, next);
-        w1 = load_w(load_col + 1u, next);
-        w2 = load_w(load_col + 2u, next);
-        w3 = load_w(load_col + 3u, next);
-
-        for (var j = 0u; j < STEP; j++) {
-            let a = xs[j * QUADS + down];
-            let b = xs[j * QUADS + 8u + down];
-            let left = ws[j * QUADS + right];
-            let far = ws[j * QUADS + 8u + right];
-            acc[0] = fma(vec4<f32>(a.x), left, acc[0]);
-            acc[1] = fma(vec4<f32>(a.x), far, acc[1]);
-            acc[2] = fma(vec4<f32>(a.y), left, acc[2]);
-            acc[3] = fma(vec4<f32>(a.y), far, acc[3]);
-            acc[4] = fma(vec4<f32>(a.z), left, acc[4]);
-            acc[5] = fma(vec4<f32>(a.z), far, acc[5]);
-            acc[6] = fma(vec4<f32>(a.w), left, acc[6]);
-            acc[7] = fma(vec4<f32>(a.w), far, acc[7]);
-            acc[8] = fma(vec4<f32>(b.x), left, acc[8]);
-            acc[9] = fma(vec4<f32>(b.x), far, acc[9]);
-            acc[10] = fma(vec4<f32>(b.y), left, acc[10]);
-            acc[11] = fma(vec4<f32>(b.y), far, acc[11]);
-            acc[12] = fma(vec4<f32>(b.z), left, acc[12]);
-            acc[13] = fma(vec4<f32>(b.z), far, acc[13]);
-            acc[14] = fma(vec4<f32>(b.w), left, acc[14]);
-            acc[15] = fma(vec4<f32>(b.w), far, acc[15]);
+        for (var q = 0u; q < STEP / 4u; q++) {
+            let w = slot(q, right);
+            let x = 4u * TILE + slot(q, down);
+            let near = transpose(mat4x4<f32>(quads[w], quads[w + ACROSS], quads[w + 2u * ACROSS], quads[w + 3u * ACROSS]));
+            let far = transpose(mat4x4<f32>(
+                quads[w + 4u * ACROSS],
+                quads[w + 5u * ACROSS],
+                quads[w + 6u * ACROSS],
+                quads[w + 7u * ACROSS],
+            ));
+            let v0 = quads[x];
+            acc[0] = add_products(acc[0], v0, near);
+            acc[1] = add_products(acc[1], v0, far);
+            let v1 = quads[x + ACROSS];
+            acc[2] = add_products(acc[2], v1, near);
+            acc[3] = add_products(acc[3], v1, far);
+            let v2 = quads[x + 2u * ACROSS];
+            acc[4] = add_products(acc[4], v2, near);
+            acc[5] = add_products(acc[5], v2, far);
+            let v3 = quads[x + 3u * ACROSS];
+            acc[6] = add_products(acc[6], v3, near);
+            acc[7] = add_products(acc[7], v3, far);
+            let v4 = quads[x + 4u * ACROSS];
+            acc[8] = add_products(acc[8], v4, near);
+            acc[9] = add_products(acc[9], v4, far);
+            let v5 = quads[x + 5u * ACROSS];
+            acc[10] = add_products(acc[10], v5, near);
+            acc[11] = add_products(acc[11], v5, far);
+            let v6 = quads[x + 6u * ACROSS];
+            acc[12] = add_products(acc[12], v6, near);
+            acc[13] = add_products(acc[13], v6, far);
+            let v7 = quads[x + 7u * ACROSS];
+            acc[14] = add_products(acc[14], v7, near);
+            acc[15] = add_products(acc[15], v7, far);
         }
     }
 
-    let row = tile_row + down * 4u;
-    let col = tile_col + right * 4u;
+    let row = tile_row + down;
+    let col = tile_col + right;
+    let half = 4u * ACROSS;
     store(row, col, acc[0]);
-    store(row, col + 32u, acc[1]);
-    store(row + 1u, col, acc[2]);
-    store(row + 1u, col + 32u, acc[3]);
-    store(row + 2u, col, acc[4]);
-    store(row + 2u, col + 32u, acc[5]);
-    store(row + 3u, col, acc[6]);
-    store(row + 3u, col + 32u, acc[7]);
-    store(row + 32u, col, acc[8]);
-    store(row + 32u, col + 32u, acc[9]);
-    store(row + 33u, col, acc[10]);
-    store(row + 33u, col + 32u, acc[11]);
-    store(row + 34u, col, acc[12]);
-    store(row + 34u, col + 32u, acc[13]);
-    store(row + 35u, col, acc[14]);
-    store(row + 35u, col + 32u, acc[15]);
+    store(row, col + half, acc[1]);
+    store(row + ACROSS, col, acc[2]);
+    store(row + ACROSS, col + half, acc[3]);
+    store(row + 2u * ACROSS, col, acc[4]);
+    store(row + 2u * ACROSS, col + half, acc[5]);
+    store(row + 3u * ACROSS, col, acc[6]);
+    store(row + 3u * ACROSS, col + half, acc[7]);
+    store(row + 4u * ACROSS, col, acc[8]);
+    store(row + 4u * ACROSS, col + half, acc[9]);
+    store(row + 5u * ACROSS, col, acc[10]);
+    store(row + 5u * ACROSS, col + half, acc[11]);
+    store(row + 6u * ACROSS, col, acc[12]);
+    store(row + 6u * ACROSS, col + half, acc[13]);
+    store(row + 7u * ACROSS, col, acc[14]);
+    store(row + 7u * ACROSS, col + half, acc[15]);
 }

@@ -1,41 +1,20 @@
-// out[t, n] = sum_k x[t, k] * w[n, k] for up to ROWS rows: one workgroup takes four weight rows, its invocations stride along k,
-// each decoded weight serves all rows of x. Partial sums are joined as a tree. The order of an output's sum depends on k
+// Products for up to ROWS rows: one workgroup takes four weight rows, its invocations stride along k by sixteens, and each
+// decoded weight serves all rows of x. What a sixteen adds is its scale times the sum of x times the codes, plus its offset times
+// the sum of x, which all four weight rows share. Partial sums are joined as a tree. The order of an output's sum depends on k
 // alone, not on ROWS.
-
-struct Params {
-    row_first: u32,
-    row_end: u32,
-    inner: u32,
-    row_bytes: u32,
-    w_first: u32,
-    cols: u32,
-    out_cols: u32,
-    out_first: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> weights: array<u32>;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
 const LANES: u32 = 64u;
 
 // [ROWS][LANES], four columns in each element.
 var<workgroup> sums: array<vec4<f32>, ROWS * LANES>;
 
-fn load_x(row: u32, k: u32) -> vec4<f32> {
-    let at = min(p.row_first + row, p.row_end - 1u) * p.inner + k;
-    if (k + 4u <= p.inner) {
-        return vec4<f32>(x[at], x[at + 1u], x[at + 2u], x[at + 3u]);
-    }
-    var v = vec4<f32>(x[at], 0.0, 0.0, 0.0);
-    if (k + 1u < p.inner) {
-        v.y = x[at + 1u];
-    }
-    if (k + 2u < p.inner) {
-        v.z = x[at + 2u];
-    }
-    return v;
+// The sum of x times codes, one chain in the order of k.
+fn dot16(x: mat4x4<f32>, q: mat4x4<f32>) -> f32 {
+    return dot_on(dot_on(dot_on(dot_on(0.0, x[0], q[0]), x[1], q[1]), x[2], q[2]), x[3], q[3]);
+}
+
+fn dot_on(sum: f32, x: vec4<f32>, q: vec4<f32>) -> f32 {
+    return fma(x.w, q.w, fma(x.z, q.z, fma(x.y, q.y, fma(x.x, q.x, sum))));
 }
 
 @compute @workgroup_size(LANES)
@@ -55,26 +34,34 @@ fn main(
     let w3 = (p.w_first + min(col + 3u, last)) * p.row_bytes;
 
     var acc: array<vec4<f32>, ROWS>;
-    for (var k = lane * 4u; k < p.inner; k += LANES * 4u) {
-        let w = transpose(mat4x4<f32>(decode4(w0, k), decode4(w1, k), decode4(w2, k), decode4(w3, k)));
+    for (var k = lane * 16u; k < p.inner; k += LANES * 16u) {
+        let a = decode16(w0, k);
+        let b = decode16(w1, k);
+        let c = decode16(w2, k);
+        let d = decode16(w3, k);
+        let scales = vec4<f32>(a.scale, b.scale, c.scale, d.scale);
+        let offsets = vec4<f32>(a.offset, b.offset, c.offset, d.offset);
         for (var row = 0u; row < ROWS; row++) {
-            let v = load_x(row, k);
-            var sum = acc[row];
-            sum = fma(vec4<f32>(v.x), w[0], sum);
-            sum = fma(vec4<f32>(v.y), w[1], sum);
-            sum = fma(vec4<f32>(v.z), w[2], sum);
-            sum = fma(vec4<f32>(v.w), w[3], sum);
+            let t = min(p.row_first + row, p.row_end - 1u);
+            let v = mat4x4<f32>(load_x(t, k), load_x(t, k + 4u), load_x(t, k + 8u), load_x(t, k + 12u));
+            let dots = vec4<f32>(dot16(v, a.q), dot16(v, b.q), dot16(v, c.q), dot16(v, d.q));
+            var sum = fma(scales, dots, acc[row]);
+            if (OFFSETS) {
+                let four = (v[0] + v[1]) + (v[2] + v[3]);
+                sum = fma(offsets, vec4<f32>((four.x + four.y) + (four.z + four.w)), sum);
+            }
             acc[row] = sum;
         }
     }
     for (var row = 0u; row < ROWS; row++) {
         sums[row * LANES + lane] = acc[row];
     }
-    // Each level of the tree is shared out among all invocations.
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+    // Each level of the tree is shared out among all invocations. After the last, `bits` wraps around.
+    for (var bits = 5u; bits < 6u; bits--) {
         workgroupBarrier();
+        let half = 1u << bits;
         for (var i = lane; i < ROWS * half; i += LANES) {
-            let at = i / half * LANES + i % half;
+            let at = ((i >> bits) * LANES) + (i & (half - 1u));
             sums[at] += sums[at + half];
         }
     }

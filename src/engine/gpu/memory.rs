@@ -69,9 +69,9 @@ impl Gpu {
             let (name, bytes) = (dtype.name(), tensor.bytes.len());
             return Err(self.errors.error(format!("a {name} tensor of {rows} x {cols} does not take {bytes} bytes")));
         }
-        // Decoders read four weights at a time; block formats have whole blocks, floating-point rows are filled up.
-        let row_bytes = if dtype.is_float() { dtype.block_bytes() * cols.next_multiple_of(4) } else { stored_row };
-        let padding = 8; // whole-word reads of a row's last bytes, and the rounding of the buffer
+        // Decoders read sixteen weights at a time; block formats have whole blocks, floating-point rows are filled up with zeros.
+        let row_bytes = if dtype.is_float() { dtype.block_bytes() * cols.next_multiple_of(16) } else { stored_row };
+        let padding = 16; // four words at a time of a row's last bytes, and the rounding of the buffer
         let rows_per_part = (self.max_binding_bytes - padding) / row_bytes.max(1);
         if rows_per_part == 0 {
             return Err(self.errors.error(format!("one row of {row_bytes} bytes exceeds the device's binding limit")));

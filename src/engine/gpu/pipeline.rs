@@ -18,7 +18,7 @@ pub(super) struct Kernel<'a> {
     pub name: &'static str,
     /// The WGSL text with the entry point `main`. Binding 0 is the uniform `Params`; storage buffers follow.
     pub body: &'static str,
-    /// The encoding whose `decode4` the body calls on its binding `weights`.
+    /// The encoding whose decoder the body calls on its binding `weights: array<Words>`.
     pub dtype: Option<DType>,
     /// Whether the body calls functions of `functions.wgsl`.
     pub functions: bool,
@@ -69,6 +69,19 @@ impl<'a> Kernel<'a> {
         text + self.body
     }
 }
+
+/// Whether rows of x of `inner` numbers are whole sixteens, so that products load them by fours.
+pub(super) const fn whole(inner: usize) -> bool {
+    inner.is_multiple_of(16)
+}
+
+/// A product with weights: what all share, one of the two ways to load x, and its own text.
+macro_rules! product_kernel {
+    ($name:literal, $x:literal, $own:literal) => {
+        Kernel::plain($name, concat!(include_str!("product.wgsl"), include_str!($x), include_str!($own)), &[false, false, true])
+    };
+}
+pub(super) use product_kernel;
 
 type Key = (&'static str, Option<DType>, Vec<u32>);
 

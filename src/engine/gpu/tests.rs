@@ -117,8 +117,38 @@ fn check_encodings(share: Share) {
         for gpu in [own, cut].into_iter().chain(WITH_BOTH_KERNELS.contains(&dtype).then_some(other)) {
             suite::encoded(gpu, &[dtype]);
         }
+        if WITH_BOTH_KERNELS.contains(&dtype) {
+            every_shape_of_tiles_gives_the_same_bits(gpu, dtype);
+        }
         a_matrix_beyond_the_binding_limit_is_split_between_rows(gpu, dtype);
         every_kernel_compiles_for(gpu, dtype);
+    }
+}
+
+/// Tiles of every kernel and shape add in one order: a row's result depends neither on them nor on the rows beside it.
+fn every_shape_of_tiles_gives_the_same_bits(gpu: &Gpu, dtype: DType) {
+    let mut random = Random::new(23);
+    let inner = if dtype.is_float() { 75 } else { 256 };
+    let (rows, cols) = (137, 150);
+    let (weight, x) =
+        (gpu.weight(random.weight(dtype, cols, inner).0).unwrap(), gpu.upload(&random.numbers(rows * inner)).unwrap());
+    let product = |gpu: &Gpu, rows: std::ops::Range<usize>| {
+        let mut out = gpu.alloc(rows.end * cols).unwrap();
+        gpu.matmul(&x, rows.clone(), &weight, 0..cols, &mut out).unwrap();
+        let all = gpu.read(&out, 0..rows.end * cols).unwrap();
+        all[rows.start * cols..].iter().map(|number| number.to_bits()).collect::<Vec<_>>()
+    };
+    let shaped = |kernel, fewest_groups| {
+        gpu.tuned(|tuning| {
+            tuning.matmul = kernel;
+            tuning.fewest_groups = fewest_groups;
+        })
+    };
+    let expected = product(&shaped(MatmulKernel::Registers, 0), 0..rows);
+    for fewest_groups in [0, 1000] {
+        let gpu = shaped(MatmulKernel::Tiled, fewest_groups);
+        assert!(product(&gpu, 0..rows) == expected, "{dtype}, {fewest_groups}");
+        assert!(product(&gpu, 129..131) == expected[129 * cols..131 * cols], "{dtype}, {fewest_groups}: two rows alone");
     }
 }
 
@@ -190,10 +220,12 @@ fn every_kernel_compiles_for(gpu: &Gpu, dtype: DType) {
         compile(gpu, kernel.decoding(dtype));
     }
     for kernel in MatmulKernel::ALL {
-        compile(gpu, kernel.kernel().decoding(dtype));
+        for shape in kernel.shapes() {
+            compile(gpu, kernel.kernel(16).decoding(dtype).with(shape.constants));
+        }
     }
     for rows in matvec::ROWS {
-        compile(gpu, matvec::KERNEL.decoding(dtype).with(&[("ROWS", rows)]));
+        compile(gpu, matvec::kernel(16).decoding(dtype).with(&[("ROWS", rows)]));
     }
 }
 

@@ -1,12 +1,12 @@
 //! What differs between kinds of adapters: how products are tiled, and how much work a dispatch holds.
 
-use super::pipeline::Kernel;
+use super::pipeline::{Kernel, product_kernel, whole};
 use crate::backend::DeviceKind;
 
 /// How a matrix product is tiled. Within one kernel an output's sum runs over k in order, whatever the number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MatmulKernel {
-    /// Tiles of 64 x 64 outputs, decoded into workgroup memory: what real GPUs want.
+    /// Tiles of 64 x 64 or 128 x 128 outputs, decoded into workgroup memory: what real GPUs want.
     Tiled,
     /// 4 x 4 outputs an invocation, nothing shared: what software adapters want.
     Registers,
@@ -17,29 +17,42 @@ impl MatmulKernel {
     #[cfg(test)]
     pub(super) const ALL: [Self; 2] = [Self::Tiled, Self::Registers];
 
-    pub(super) fn kernel(self) -> Kernel<'static> {
-        const WRITES: &[bool] = &[false, false, true];
+    /// The shapes that this one has, widest first.
+    pub(super) fn shapes(self) -> &'static [Shape] {
         match self {
-            Self::Tiled => Kernel::plain("matmul_tiled", include_str!("matmul_tiled.wgsl"), WRITES),
-            Self::Registers => Kernel::plain("matmul_registers", include_str!("matmul_registers.wgsl"), WRITES),
+            Self::Tiled => {
+                &[Shape { tile: (128, 128), constants: &[("TILE", 128)] }, Shape { tile: (64, 64), constants: &[("TILE", 64)] }]
+            }
+            Self::Registers => &[Shape { tile: (4, 32), constants: &[] }],
         }
     }
 
-    /// Rows and columns of outputs of one workgroup, as in the kernel's text.
-    pub(super) fn tile(self) -> (usize, usize) {
-        match self {
-            Self::Tiled => (64, 64),
-            Self::Registers => (4, 32),
-        }
+    /// The shape for a product of `rows` x `cols` outputs: the widest of `fewest_groups` workgroups. All of them add in one
+    /// order, so that a row's bits do not depend on it.
+    fn shape(self, rows: usize, cols: usize, fewest_groups: usize) -> Shape {
+        let shapes = self.shapes();
+        let groups = |shape: &Shape| rows.div_ceil(shape.tile.0) * cols.div_ceil(shape.tile.1);
+        shapes.iter().find(|shape| groups(shape) >= fewest_groups).copied().unwrap_or(shapes[shapes.len() - 1])
     }
 
-    /// Weights that a lane decodes, and multiply-adds that it does, in one turn of the loop over k.
-    pub(super) fn lane_step(self) -> (u32, u32) {
-        match self {
-            Self::Tiled => (16, 1024),
-            Self::Registers => (16, 64),
+    /// The kernel for rows of x of `inner` numbers.
+    pub(super) fn kernel(self, inner: usize) -> Kernel<'static> {
+        match (self, whole(inner)) {
+            (Self::Tiled, true) => product_kernel!("matmul_tiled", "x_whole.wgsl", "matmul_tiled.wgsl"),
+            (Self::Tiled, false) => product_kernel!("matmul_tiled_ragged", "x_ragged.wgsl", "matmul_tiled.wgsl"),
+            (Self::Registers, true) => product_kernel!("matmul_registers", "x_whole.wgsl", "matmul_registers.wgsl"),
+            (Self::Registers, false) => product_kernel!("matmul_registers_ragged", "x_ragged.wgsl", "matmul_registers.wgsl"),
         }
     }
+}
+
+/// One shape of a product's tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Rows and columns of outputs of one workgroup.
+    pub tile: (usize, usize),
+    /// What the kernel's text is told of it.
+    pub constants: &'static [(&'static str, u32)],
 }
 
 /// What differs between kinds of adapters. Results of two tunings may differ in the last bits; one device has one tuning.
@@ -47,6 +60,8 @@ impl MatmulKernel {
 pub(super) struct Tuning {
     /// How matrix products are tiled.
     pub matmul: MatmulKernel,
+    /// Workgroups that a product should have: below, narrower tiles serve more of a device's compute units.
+    pub fewest_groups: usize,
     /// Multiply-adds in one dispatch and about those in one submission: a fraction of a second, well below the two seconds
     /// after which Windows resets a device.
     pub work_limit: f64,
@@ -59,6 +74,11 @@ pub(super) const CHUNK_ROWS: usize = 2048;
 const DISPATCH_SECONDS: f64 = 0.1;
 
 impl Tuning {
+    /// The shape of tiles for a product of `rows` x `cols` outputs.
+    pub(super) fn shape(&self, rows: usize, cols: usize) -> Shape {
+        self.matmul.shape(rows, cols, self.fewest_groups)
+    }
+
     /// The same for a device that does `rate` multiply-adds a second: at least as much work in a dispatch as before.
     pub(super) fn at_rate(self, rate: f64) -> Self {
         Self { work_limit: self.work_limit.max(rate * DISPATCH_SECONDS), ..self }
@@ -69,10 +89,12 @@ impl Tuning {
     pub(super) fn of(kind: DeviceKind) -> Self {
         let tiled = MatmulKernel::Tiled;
         match kind {
-            DeviceKind::DiscreteGpu => Self { matmul: tiled, work_limit: 2e10 },
-            DeviceKind::IntegratedGpu | DeviceKind::OtherGpu => Self { matmul: tiled, work_limit: 5e9 },
+            DeviceKind::DiscreteGpu => Self { matmul: tiled, fewest_groups: 128, work_limit: 2e10 },
+            DeviceKind::IntegratedGpu | DeviceKind::OtherGpu => Self { matmul: tiled, fewest_groups: 64, work_limit: 5e9 },
             // Measured on lavapipe: shared memory and barriers cost a software adapter 2 to 3 times the plain loop.
-            DeviceKind::SoftwareGpu | DeviceKind::Cpu => Self { matmul: MatmulKernel::Registers, work_limit: 2e9 },
+            DeviceKind::SoftwareGpu | DeviceKind::Cpu => {
+                Self { matmul: MatmulKernel::Registers, fewest_groups: 0, work_limit: 2e9 }
+            }
         }
     }
 }
@@ -81,6 +103,14 @@ impl Tuning {
 mod tests {
     use super::Tuning;
     use crate::backend::DeviceKind;
+
+    #[test]
+    fn wide_tiles_need_enough_of_them() {
+        let tuning = Tuning::of(DeviceKind::DiscreteGpu);
+        assert_eq!(tuning.shape(2048, 1024).tile, (128, 128));
+        assert_eq!(tuning.shape(2048, 512).tile, (64, 64));
+        assert_eq!(tuning.shape(1, 1).tile, (64, 64));
+    }
 
     #[test]
     fn a_fast_integrated_device_computes_a_large_product_in_one_dispatch() {

@@ -22,6 +22,9 @@ drivers say of them. Nothing runs. The null device of Mesa 25's RADV needs no ca
 Other families: navi21, navi31, navi33, gfx1201. DUMP=PATH writes the machine code of each there.
 ";
 
+/// The kernels in the table.
+const KERNELS: [&str; 4] = ["matmul_tiled 128", "matmul_tiled 64", "matvec 1", "matvec 8"];
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
@@ -34,7 +37,7 @@ fn main() -> Result<()> {
     let chosen = |dtype: &DType| arguments.is_empty() || arguments.iter().any(|name| name == dtype.name());
     let dtypes: Vec<DType> = DType::ALL.iter().copied().filter(chosen).collect();
     writeln!(out, "{HEADER}")?;
-    for row in table(&dtypes, &["matmul_tiled", "matvec 1", "matvec 8"])? {
+    for row in table(&dtypes, &KERNELS)? {
         writeln!(out, "{}", row.csv())?;
     }
     Ok(())

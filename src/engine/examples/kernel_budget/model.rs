@@ -83,32 +83,32 @@ fn bytes_of(instruction: &str) -> f64 {
     sizes.iter().find(|(name, _)| instruction.contains(name)).map_or(4.0, |(_, bytes)| bytes * twice)
 }
 
-/// A block of the text: its first loop-back and what its instructions cost.
+/// A block of the text and what its instructions cost.
 struct Block {
     number: usize,
-    /// For the head of a loop, the last block that jumps back to it.
-    loops_from: Option<usize>,
     cost: Turn,
+    /// The blocks that it jumps to.
+    jumps: Vec<usize>,
 }
 
+/// The blocks of a text of RADV: as LLVM writes machine code, or, of processors that it does not know, as RADV's own compiler
+/// does, with what an instruction writes before an equals sign.
 fn blocks(assembly: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     for line in assembly.lines() {
-        if let Some(number) = line.strip_prefix("BB").and_then(|number| number.trim().parse().ok()) {
-            blocks.push(Block { number, loops_from: None, cost: Turn::default() });
+        if let Some(number) = line.strip_prefix("BB").and_then(|number| number.trim_end_matches(':').trim().parse().ok()) {
+            blocks.push(Block { number, cost: Turn::default(), jumps: Vec::new() });
             continue;
         }
-        let Some(block) = blocks.last_mut() else { continue };
-        if line.starts_with("/*") {
-            if line.contains("loop-header") {
-                let linear = line.split("linear preds:").nth(1).unwrap_or_default().split(" / ").next().unwrap_or_default();
-                let numbers = linear.split("BB").filter_map(|text| text.trim_matches([',', ' ', '/']).parse::<usize>().ok());
-                block.loops_from = numbers.filter(|&from| from >= block.number).max();
-            }
-        } else if line.starts_with('\t') {
-            let text = line.rsplit(" = ").next().unwrap_or(line).trim();
-            let name = text.split_whitespace().next().unwrap_or_default();
-            block.cost.add(&Turn::of(name), 1.0);
+        let Some(block) = blocks.last_mut().filter(|_| line.starts_with('\t')) else { continue };
+        let text = line.rsplit(" = ").next().unwrap_or(line).trim();
+        let mut words = text.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        block.cost.add(&Turn::of(name.trim_end_matches("_e32").trim_end_matches("_e64")), 1.0);
+        if name.contains("branch") {
+            block
+                .jumps
+                .extend(words.filter_map(|word| word.trim_start_matches("block:").strip_prefix("BB")?.parse::<usize>().ok()));
         }
     }
     blocks
@@ -117,7 +117,13 @@ fn blocks(assembly: &str) -> Vec<Block> {
 /// One turn of the hot loop of `assembly`, a text of RADV; `multiply_adds` are those that the turn has.
 pub fn turn(assembly: &str, multiply_adds: f64) -> Option<Turn> {
     let blocks = blocks(assembly);
-    let loops: BTreeMap<usize, usize> = blocks.iter().filter_map(|block| Some((block.number, block.loops_from?))).collect();
+    // By their first blocks, the last ones that jump back there.
+    let mut loops: BTreeMap<usize, usize> = BTreeMap::new();
+    for block in &blocks {
+        for &to in block.jumps.iter().filter(|&&to| to <= block.number) {
+            loops.insert(to, block.number);
+        }
+    }
     let cost = |from: usize, to: usize| {
         let mut sum = Turn::default();
         blocks.iter().filter(|block| (from..=to).contains(&block.number)).for_each(|block| sum.add(&block.cost, 1.0));
