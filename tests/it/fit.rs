@@ -161,12 +161,16 @@ fn a_dry_run_says_what_fitting_takes_and_makes_nothing() {
     let weights = fit["weight_bytes"].as_u64().unwrap() as f64 / f64::from(2 * 2 * 6 * 65536 + 16 * 65536);
     assert!((1.0..1.01).contains(&weights), "{weights}");
     assert!(fit["activation_bytes"].as_u64().unwrap() >= 2048 * 256 * 4);
-    assert!(fit["grouped"].as_array().unwrap().is_empty() && fit["predicted_kld"].is_null(), "{fit}");
+    assert!(fit["grouped"].as_array().unwrap().is_empty() && said["predicted_kld_without_fit"].is_null(), "{said}");
     assert_eq!(json(dir, &[&args[..], &["--max-memory", "10M"]].concat())["fit"], *fit, "what a refusal asks for is enough");
     assert!(!dir.join("out").exists());
     let output = common::run(dir, &args);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("2048 tokens in 8 windows") && text.contains("KLD is not predicted"), "{text}");
+    assert!(text.contains("2048 tokens in 8 windows"), "{text}");
+    // Which commands would say it.
+    for command in ["bitworth measure demo-model --text", "--sensitivities", "bitworth compare demo-model @q4_0 @q4_0+fit"] {
+        assert!(text.contains(command), "{command}: {text}");
+    }
 }
 
 /// The output matrix, here the embedding too, is what it is without a text, unless that is asked for.
