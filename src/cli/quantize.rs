@@ -125,8 +125,8 @@ fn predicted_text(predicted: Option<&[Prediction]>, plans: &[Plan], args: &Quant
     let fitted = args.fit.is_asked();
     let Some(predicted) = predicted else {
         return format!(
-            "KLD is not predicted without measured sensitivities: `bitworth measure {model} --text TEXT --out S.parquet` makes them \
-             for --sensitivities\n{}",
+            "KLD is not predicted without measured sensitivities: `bitworth measure {model} --text TEXT --out S.parquet` makes \
+             them for --sensitivities\n{}",
             compared(model, plans)
         );
     };
