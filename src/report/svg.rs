@@ -232,7 +232,7 @@ fn heat_svg(map: &HeatMap) -> (String, f64) {
     let every = (COLUMN_NAME / width).ceil().max(1.0) as usize;
     // The last one always, as it may be of another kind.
     let last = map.columns.len().saturating_sub(1);
-    let is_named = |i: usize| i == last || (i % every == 0 && last - i >= every);
+    let is_named = |i: usize| i == last || (i.is_multiple_of(every) && last - i >= every);
     for (i, name) in map.columns.iter().enumerate().filter(|(i, _)| is_named(*i)) {
         text(&mut out, "tick", (left + width * (i as f64 + 0.5), bottom + 16.0), "middle", name);
     }
