@@ -10,6 +10,8 @@ mod attention;
 mod combine;
 mod conv;
 mod copy_columns;
+#[cfg(test)]
+mod decoding_tests;
 mod device;
 mod elementwise;
 mod embed;
@@ -25,6 +27,7 @@ mod probe;
 mod recorder;
 mod recur;
 mod rope;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -182,8 +185,8 @@ impl Backend for Gpu {
     fn copy(&self, src: &GpuBuffer, src_at: usize, dst: &mut GpuBuffer, dst_at: usize, len: usize) -> Result<()> {
         self.require("copy", "the source", src.len, src_at.saturating_add(len))?;
         self.require("copy", "the destination", dst.len, dst_at.saturating_add(len))?;
-        let [src_at, dst_at, bytes] = [src_at, dst_at, len].map(|numbers| (numbers * size_of::<f32>()) as u64);
-        if bytes == 0 { Ok(()) } else { self.record_copy(&src.raw, src_at, &dst.raw, dst_at, bytes) }
+        // As a dispatch: a copy would end the pass that decoding records.
+        copy_columns::record_part(self, src, src_at, dst, dst_at, len)
     }
 
     fn gather(&self, x: &GpuBuffer, rows: &GpuIndices, count: usize, cols: usize, out: &mut GpuBuffer) -> Result<()> {

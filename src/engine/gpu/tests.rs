@@ -51,13 +51,13 @@ fn gpu() -> Option<&'static Gpu> {
     device(Share::Plain)
 }
 
-fn open() -> Result<Gpu, String> {
+pub(super) fn open() -> Result<Gpu, String> {
     let opened = choose(GpuSelector::Any).and_then(|adapter| Gpu::with_limits(&adapter, wgpu::Limits::default()));
     opened.map_err(|error| error.to_string())
 }
 
 /// A device of its own with all that the adapter offers.
-fn fresh() -> Option<Gpu> {
+pub(super) fn fresh() -> Option<Gpu> {
     gpu()?;
     Some(Gpu::open(GpuSelector::Any).unwrap())
 }

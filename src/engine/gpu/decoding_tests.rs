@@ -1,0 +1,104 @@
+//! What decoding and scoring cost a graphics device beside its kernels: steps, submissions, and what is made on the way.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bitworth_quant::checkpoint::Checkpoint;
+use bitworth_quant::progress::Silent;
+
+use super::Gpu;
+use super::device::Counts;
+use super::tests::{fresh, open};
+use crate::backend::{Arithmetic, Backend};
+use crate::generate::Generator;
+use crate::model::Variant;
+use crate::sweep::{self, Lane, Sequence, SweepLimits};
+
+/// A model of the repository.
+fn model(name: &str) -> Variant {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../quant/tests/fixtures/hf").join(name);
+    Variant::Stored(Arc::new(Checkpoint::open(&folder).unwrap()))
+}
+
+/// With all that the adapter offers, and with no more than WebGPU's default limits.
+fn devices() -> Option<[Gpu; 2]> {
+    Some([fresh()?, open().unwrap()])
+}
+
+/// What `work` costs.
+fn cost(gpu: &Gpu, work: impl FnOnce()) -> Counts {
+    let before = gpu.counts();
+    work();
+    gpu.counts().since(before)
+}
+
+#[test]
+fn a_token_is_one_pass_and_one_submission_and_makes_nothing_after_the_first() {
+    let Some(devices) = devices() else { return };
+    let model = model("llama31_gqa");
+    let blocks = model.hparams().block_count as u64;
+    let mut said = Vec::new();
+    for gpu in &devices {
+        let mut generator = Generator::new(gpu, &model, 64, 1).unwrap();
+        let mut tokens = vec![generator.greedy(0, &[1, 2, 3]).unwrap()];
+        for step in 0..10 {
+            let last = [tokens[step]];
+            let counts = cost(gpu, || tokens.push(generator.greedy(0, &last).unwrap()));
+            if step < 2 {
+                continue;
+            }
+            let made = (counts.buffers, counts.bind_groups);
+            assert_eq!(made, (0, 0), "buffers and bind groups of token {step}");
+            assert_eq!((counts.passes, counts.submits, counts.readbacks), (1, 1, 1), "passes, submissions, readbacks");
+            // Norms (2), products (7), rotations (2), keys and values into the cache (2), attention, gate, residuals (2); the
+            // embedding before them, and behind them the last row, its norm, the output matrix, and the choice.
+            assert_eq!(counts.dispatches, 17 * blocks + 5);
+        }
+        said.push((tokens, generator.logits(0, &[5]).unwrap()));
+    }
+    assert!(said[0] == said[1], "parameters as immediates and in a buffer give the same");
+}
+
+/// A thread that reads weights ahead does not wait while another one records.
+#[test]
+fn uploads_do_not_wait_for_the_recorder() {
+    let Some(gpu) = fresh() else { return };
+    let recording = gpu.recorder();
+    std::thread::scope(|threads| {
+        let (done, uploaded) = mpsc::channel();
+        let gpu = &gpu;
+        threads.spawn(move || done.send(gpu.upload(&[1.0; 1000])).unwrap());
+        let uploaded = uploaded.recv_timeout(Duration::from_secs(20));
+        drop(recording);
+        assert_eq!(gpu.read(&uploaded.expect("the upload waits").unwrap(), 0..1000).unwrap(), [1.0; 1000]);
+    });
+}
+
+/// What is written to a buffer that was in use does not reach the steps that were recorded before.
+#[test]
+fn a_buffer_is_used_again_only_behind_the_steps_that_read_it() {
+    let Some(gpu) = fresh() else { return };
+    let mut sums = gpu.upload(&[0.0; 16]).unwrap();
+    for number in 1..=4u8 {
+        gpu.add(&mut sums, &gpu.upload(&[f32::from(number); 16]).unwrap(), 1.0, 16).unwrap();
+    }
+    assert_eq!(gpu.read(&sums, 0..16).unwrap(), [10.0; 16]);
+    let free = cost(&gpu, || drop((gpu.upload(&[7.0; 16]).unwrap(), gpu.upload(&[8.0; 16]).unwrap())));
+    assert_eq!(free.buffers, 0, "what was dropped is used again");
+}
+
+/// The logits of targets are at most three products and what picks them, however many different ones there are.
+#[test]
+fn the_targets_of_a_chunk_take_four_dispatches_at_most() {
+    let Some(gpu) = fresh() else { return };
+    let lanes = [Lane { name: "model".into(), variant: model("llama31_gqa"), arithmetic: Arithmetic::F32 }];
+    let dispatches = |tokens: Vec<u32>| {
+        let sequences = [Sequence { scored: 0..tokens.len() - 1, tokens }];
+        let score = || sweep::score(&gpu, &lanes, &sequences, SweepLimits::default(), &Silent, &AtomicBool::new(false));
+        cost(&gpu, || drop(score().unwrap())).dispatches
+    };
+    // One target is a product and a gather.
+    assert_eq!(dispatches((0..250).map(|i| i * 7 % 384).collect()), dispatches(vec![5; 250]) + 2);
+}
