@@ -53,12 +53,44 @@ fn a_token_is_one_pass_and_one_submission_and_makes_nothing_after_the_first() {
             assert_eq!(made, (0, 0), "buffers and bind groups of token {step}");
             assert_eq!((counts.passes, counts.submits, counts.readbacks), (1, 1, 1), "passes, submissions, readbacks");
             // Norms (2), products (7), rotations (2), keys and values into the cache (2), attention, gate, residuals (2); the
-            // embedding before them, and behind them the last row, its norm, the output matrix, and the choice.
-            assert_eq!(counts.dispatches, 17 * blocks + 5);
+            // embedding before them, and behind them the last row, its norm, the output matrix, and the choice (2).
+            assert_eq!(counts.dispatches, 17 * blocks + 6);
         }
         said.push((tokens, generator.logits(0, &[5]).unwrap()));
     }
     assert!(said[0] == said[1], "parameters as immediates and in a buffer give the same");
+}
+
+/// Tokens that the device chooses by itself are those that it gives one by one, are read together, and make nothing either.
+#[test]
+fn eight_greedy_tokens_are_read_together() {
+    let Some(devices) = devices() else { return };
+    for gpu in &devices {
+        for name in ["llama31_gqa", "gemma3_pattern", "phi4_mini", "nemotron_h_bias"] {
+            let model = model(name);
+            let (mut alone, mut ahead) =
+                (Generator::new(gpu, &model, 64, 1).unwrap(), Generator::new(gpu, &model, 64, 1).unwrap());
+            let mut expected = vec![alone.greedy(0, &[1, 2, 3]).unwrap()];
+            while alone.room(0) > 0 {
+                expected.push(alone.greedy(0, &expected[expected.len() - 1..]).unwrap());
+            }
+            let mut found = ahead.greedy_ahead(0, &[1, 2, 3], 8).unwrap();
+            while ahead.room(0) > 0 {
+                let last = found[found.len() - 1..].to_vec();
+                let (there, mut made) = (found.len(), Vec::new());
+                let counts = cost(gpu, || made = ahead.greedy_ahead(0, &last, 8).unwrap());
+                found.extend(made);
+                if name == "llama31_gqa" && there >= 24 && found.len() - there == 8 {
+                    assert_eq!((counts.readbacks, counts.submits, counts.passes), (1, 1, 1), "of eight tokens");
+                    assert_eq!((counts.buffers, counts.bind_groups), (0, 0), "buffers and bind groups of eight tokens");
+                }
+            }
+            assert_eq!(found, expected, "{name}");
+            // Nothing that was said is forgotten.
+            ahead.rewind(0, 10).unwrap();
+            assert_eq!(ahead.greedy_ahead(0, &expected[7..8], 3).unwrap()[..1], expected[8..9], "{name}, rewound");
+        }
+    }
 }
 
 /// A thread that reads weights ahead does not wait while another one records.

@@ -15,7 +15,8 @@ pub struct GpuBuffer {
     pub(super) len: usize,
 }
 
-/// u32 numbers, with a copy on the host by which operations check them before they run.
+/// u32 numbers, with a copy on the host by which operations check them before they run: of what the device chose, the largest
+/// that it may be.
 pub struct GpuIndices {
     pub(super) raw: Storage,
     pub(super) host: Vec<u32>,

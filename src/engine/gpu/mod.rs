@@ -6,6 +6,7 @@
 
 mod adapter;
 mod add_bias;
+mod argmax;
 mod attention;
 mod combine;
 mod conv;
@@ -40,9 +41,13 @@ pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
 use crate::backend::{
-    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, ConvFilter, DeviceInfo, Gate, GpuSelector, HeadRow,
-    HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
+    AttentionInputs, AttentionShape, Backend, Choices, ColumnCopy, CombineShape, ConvFilter, DeviceInfo, Gate, GpuSelector,
+    HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
+
+/// Tokens chosen one after the other before the host looks at them: few are in vain where a text ends, and waiting for them is
+/// little beside what they take.
+const TOKENS_AHEAD: usize = 8;
 
 impl Gpu {
     /// Opens the adapter that `selector` means.
@@ -78,6 +83,10 @@ impl Backend for Gpu {
 
     fn chunk_rows(&self) -> usize {
         tuning::CHUNK_ROWS
+    }
+
+    fn tokens_ahead(&self) -> usize {
+        TOKENS_AHEAD
     }
 
     fn allocated_bytes(&self) -> Option<u64> {
@@ -191,6 +200,15 @@ impl Backend for Gpu {
 
     fn gather(&self, x: &GpuBuffer, rows: &GpuIndices, count: usize, cols: usize, out: &mut GpuBuffer) -> Result<()> {
         gather::record(self, x, rows, count, cols, out)
+    }
+
+    fn argmax(&self, logits: &GpuBuffer, shape: [usize; 2], out: Choices<'_, Self>) -> Result<()> {
+        argmax::record(self, logits, shape, out)
+    }
+
+    fn read_indices(&self, list: &GpuIndices, range: Range<usize>) -> Result<Vec<u32>> {
+        self.require("read", "the list", list.host.len(), range.end)?;
+        self.read_back(&list.raw, range)
     }
 
     fn head_state(&self, rows: usize) -> Result<GpuHeadState> {

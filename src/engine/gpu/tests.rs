@@ -13,7 +13,8 @@ use super::attention::Tile;
 use super::pipeline::Kernel;
 use super::tuning::MatmulKernel;
 use super::{
-    Gpu, add_bias, attention, combine, conv, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, recur, rope,
+    Gpu, add_bias, argmax, attention, combine, conv, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, recur,
+    rope,
 };
 use crate::adapter::{GpuSelector, list_adapters};
 use crate::backend::{Backend, Gate, HostTensor, Map, Norm, Recurrence};
@@ -155,7 +156,7 @@ fn compile(gpu: &Gpu, kernel: Kernel) {
 #[test]
 fn every_kernel_without_weights_compiles() {
     let Some(gpu) = gpu() else { return };
-    for kernel in [probe::READ, probe::COPY, probe::FMA] {
+    for kernel in [probe::READ, probe::COPY, probe::FMA, argmax::PARTS, argmax::JOIN] {
         compile(gpu, kernel);
     }
     for kernel in [elementwise::ADD, gather::KERNEL, rope::KERNEL, head::KERNEL, combine::KERNEL, copy_columns::KERNEL] {

@@ -10,6 +10,7 @@ use bitworth_quant::random::SplitMix64;
 
 use super::backend::{Backend, HostTensor};
 
+mod argmax;
 mod attention;
 mod batch;
 mod guarded;
@@ -42,6 +43,7 @@ pub(crate) fn plain<B: Backend>(backend: &B) {
     rowwise::gather(backend);
     recurrent(backend);
     head::head(backend);
+    argmax::argmax(backend);
     head::small_divergences_keep_their_leading_digits(backend);
     batch::attention_rows_do_not_depend_on_their_batch(backend);
     batch::head_rows_do_not_depend_on_their_batch(backend);
