@@ -6,7 +6,8 @@
 //! Shapes: T rows (tokens), H hidden, N output columns, K input columns, V vocabulary. All activations are f32, row-major,
 //! without padding. Weights stay encoded as they are stored; the operation decodes them, so that what is measured is the
 //! file and not a rounding of ours. Every operation computes each row independently of how many rows come with it: on one
-//! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
+//! device, batches of any size give the same bits (decoding has operations of its own: [`Backend::matvec`],
+//! [`Backend::attention_few`]).
 
 mod adapter;
 mod runs;
@@ -498,6 +499,18 @@ pub trait Backend: Send + Sync {
         shape: AttentionShape,
         out: &mut Self::Buffer,
     ) -> Result<()>;
+
+    /// The same for the few rows of a decoding step, by kernels that may sum over the keys in another order, which depends on a
+    /// row's own span alone.
+    fn attention_few(
+        &self,
+        inputs: AttentionInputs<'_, Self>,
+        rows: usize,
+        shape: AttentionShape,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        self.attention(inputs, rows, shape, out)
+    }
 
     /// A causal convolution of each column along the rows of runs, in place: `x[t, c] <- f(sum_j w[c, j] x[t - (K - 1) + j, c] +
     /// bias[c])`, `[T, C] -> [T, C]`. The rows before a run's first are those that its slot of `state [slots, K - 1, C]` has,

@@ -11,7 +11,7 @@ use bitworth_quant::progress::Silent;
 use super::Gpu;
 use super::device::Counts;
 use super::tests::{fresh, open};
-use crate::backend::{Arithmetic, Backend};
+use crate::backend::{Arithmetic, AttentionInputs, AttentionShape, Backend};
 use crate::generate::Generator;
 use crate::model::Variant;
 use crate::sweep::{self, Lane, Sequence, SweepLimits};
@@ -133,4 +133,22 @@ fn the_targets_of_a_chunk_take_four_dispatches_at_most() {
     };
     // One target is a product and a gather.
     assert_eq!(dispatches((0..250).map(|i| i * 7 % 384).collect()), dispatches(vec![5; 250]) + 2);
+}
+
+/// Attention to many keys is split between workgroups and joined; to few keys it is one dispatch.
+#[test]
+fn many_keys_are_split() {
+    let Some(gpu) = fresh() else { return };
+    let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 8, value_dim: 8, scale: 1.0, softcap: 0.0 };
+    let buffer = |len: usize| gpu.upload(&vec![0.5; len]).unwrap();
+    let (q, k, v, mut out) = (buffer(2 * 32), buffer(1024 * 16), buffer(1024 * 16), buffer(2 * 32));
+    for (longest, dispatches) in [(256, 1), (257, 2), (1024, 2)] {
+        let spans = gpu.indices(&[0, longest, 3, 5]).unwrap();
+        let inputs = AttentionInputs { q: &q, k: &k, v: &v, spans: &spans, sinks: None };
+        let attend = || {
+            gpu.attention_few(inputs, 2, shape, &mut out).unwrap();
+            gpu.synchronize().unwrap();
+        };
+        assert_eq!(cost(&gpu, attend).dispatches, dispatches, "{longest} keys");
+    }
 }

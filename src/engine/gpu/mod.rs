@@ -156,6 +156,16 @@ impl Backend for Gpu {
         attention::record(self, inputs, rows, shape, out)
     }
 
+    fn attention_few(
+        &self,
+        inputs: AttentionInputs<'_, Self>,
+        rows: usize,
+        shape: AttentionShape,
+        out: &mut GpuBuffer,
+    ) -> Result<()> {
+        attention::record_few(self, inputs, rows, shape, out)
+    }
+
     fn conv(&self, x: &mut GpuBuffer, filter: ConvFilter<'_, Self>, runs: &RunList<Self>, state: &mut GpuBuffer) -> Result<()> {
         conv::record(self, x, filter, runs, state)
     }

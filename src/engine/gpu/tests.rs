@@ -179,10 +179,13 @@ fn every_kernel_without_weights_compiles() {
             compile(gpu, conv::KERNEL.decoding(dtype).with(&[("BEFORE", before)]));
         }
     }
-    for tile in Tile::ALL {
-        for (key, value) in [(1, 1), (16, 16), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (48, 32), (256, 256)] {
-            compile(gpu, attention::KERNEL.with(&tile.constants(key, value)));
+    let widths = [(1, 1), (16, 16), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (48, 32), (256, 256)];
+    for (key, value) in widths {
+        for tile in Tile::ALL {
+            compile(gpu, attention::KERNEL.with(&tile.constants(key, value, false)));
         }
+        compile(gpu, attention::KERNEL.with(&Tile::Narrow.constants(key, value, true)));
+        compile(gpu, attention::JOIN.with(&[("VALUE_DIM", value as u32)]));
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn plain<B: Backend>(backend: &B) {
     rowwise::transfers(backend);
     attention::rope(backend);
     attention::attention(backend);
+    attention::attention_few(backend);
     rowwise::elementwise(backend);
     rowwise::combine(backend);
     rowwise::copy_columns(backend);
