@@ -192,26 +192,35 @@ impl<'a, B: Backend> Generator<'a, B> {
     }
 
     /// Feeds tokens into sequence `index` and returns the likeliest ones behind them, at most `count` and at least one: as many
-    /// as the device chooses before anybody looks. All but the last of them are fed.
+    /// as the device chooses before anybody looks. All but the last of them are fed. They end where the model gives no numbers.
     ///
     /// # Errors
     /// As [`Generator::logits`].
     pub fn greedy_ahead(&mut self, index: usize, tokens: &[u32], count: usize) -> Result<Vec<u32>> {
         self.prefill(index, tokens)?;
         let (begin, ahead) = (self.said[index].len(), self.ahead(index, count));
-        self.choose(&[self.last_row(tokens)?], 0)?;
+        let made = self.choose(&[self.last_row(tokens)?], 0).and_then(|()| self.go_on(index, ahead));
+        let sound = made.as_ref().map_or(0, Vec::len);
+        if let Some((_, fed)) = made.as_ref().ok().and_then(|made| made.split_last()) {
+            self.said[index][begin..begin + fed.len()].copy_from_slice(fed);
+        }
+        if sound < ahead {
+            self.rewind(index, begin + sound.saturating_sub(1))?;
+        }
+        made.and_then(|made| if made.is_empty() { Err(self.not_numbers()) } else { Ok(made) })
+    }
+
+    /// Feeds what was chosen for sequence `index`, and what is chosen behind that, until there are `ahead` tokens; returns those
+    /// before the first that is none.
+    fn go_on(&mut self, index: usize, ahead: usize) -> Result<Vec<u32>> {
         for step in 1..ahead {
             // Which token that is nobody knows yet.
-            let feed = Feed { index, tokens: &[0], length: begin + step };
+            let feed = Feed { index, tokens: &[0], length: self.said[index].len() + 1 };
             self.step_with(&[feed], true)?;
             self.choose(&[0], step)?;
         }
-        let made = self.chosen(ahead);
-        match &made {
-            Ok(made) => self.said[index][begin..].copy_from_slice(&made[..ahead - 1]),
-            Err(_) => self.rewind(index, begin)?,
-        }
-        made
+        let (chosen, vocab) = (self.backend.read_indices(&self.log, 0..ahead)?, self.head.output.rows.len());
+        Ok(chosen.into_iter().take_while(|&token| (token as usize) < vocab).collect())
     }
 
     /// Tokens that sequence `index` can go on by before they are read: not where the host has to look in between, and not past

@@ -1,6 +1,6 @@
 //! What decoding and scoring cost a graphics device beside its kernels: steps, submissions, and what is made on the way.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -16,10 +16,13 @@ use crate::generate::Generator;
 use crate::model::Variant;
 use crate::sweep::{self, Lane, Sequence, SweepLimits};
 
-/// A model of the repository.
+/// The folder of a model of the repository.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../quant/tests/fixtures/hf").join(name)
+}
+
 fn model(name: &str) -> Variant {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../quant/tests/fixtures/hf").join(name);
-    Variant::Stored(Arc::new(Checkpoint::open(&folder).unwrap()))
+    Variant::Stored(Arc::new(Checkpoint::open(&fixture(name)).unwrap()))
 }
 
 /// With all that the adapter offers, and with no more than WebGPU's default limits.
@@ -91,6 +94,39 @@ fn eight_greedy_tokens_are_read_together() {
             assert_eq!(ahead.greedy_ahead(0, &expected[7..8], 3).unwrap()[..1], expected[8..9], "{name}, rewound");
         }
     }
+}
+
+/// A model that gives no numbers behind one of its tokens gives those before it, wherever the host looks, and then an error.
+#[test]
+fn tokens_chosen_ahead_end_where_the_model_gives_no_numbers() {
+    let Some(gpu) = fresh() else { return };
+    let expected = Generator::new(&gpu, &model("stablelm_qknorm"), 16, 1).unwrap().greedy_ahead(0, &[1, 2, 3], 8).unwrap();
+    let broken = (0..8).find(|&at| at > 1 && !expected[..at].contains(&expected[at])).unwrap();
+    assert!(broken < 7 && ![1, 2, 3].contains(&expected[broken]), "{expected:?}");
+
+    let folder = std::env::temp_dir().join(format!("bitworth-broken-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in std::fs::read_dir(fixture("stablelm_qknorm")).unwrap().map(|entry| entry.unwrap()) {
+        std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+    let weights = folder.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let header_bytes = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
+    let table = &header["model.embed_tokens.weight"];
+    let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+    let [begin, end] = [0, 1].map(|i| 8 + header_bytes + number(&table["data_offsets"][i]));
+    let row_bytes = (end - begin) / number(&table["shape"][0]);
+    bytes[begin + expected[broken] as usize * row_bytes..][..row_bytes].fill(0xff);
+    std::fs::write(&weights, bytes).unwrap();
+
+    let model = Variant::Stored(Arc::new(Checkpoint::open(&folder).unwrap()));
+    let mut generator = Generator::new(&gpu, &model, 16, 1).unwrap();
+    assert_eq!(generator.greedy_ahead(0, &[1, 2, 3], 8).unwrap(), expected[..=broken]);
+    assert_eq!(generator.length(0), 3 + broken);
+    let message = generator.greedy_ahead(0, &expected[broken..=broken], 8).unwrap_err().to_string();
+    assert!(message.contains("not numbers"), "{message}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// A thread that reads weights ahead does not wait while another one records.
