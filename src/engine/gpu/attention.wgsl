@@ -294,7 +294,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var j = 0u; j < min(KEYS, end - block); j++) {
                 let value = load_v(block + j, kv_head, d_own);
                 for (var i = 0u; i < OWN; i++) {
-                    acc[i] = fma(vec4<f32>(scores[j * QUERIES + query_own + i]), value, acc[i]);
+                    // What no query sees may be anything, and nothing times that must stay nothing.
+                    let weight = scores[j * QUERIES + query_own + i];
+                    acc[i] = select(acc[i], fma(vec4<f32>(weight), value, acc[i]), weight != 0.0);
                 }
             }
         }

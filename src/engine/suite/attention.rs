@@ -63,7 +63,12 @@ pub(super) fn attention<B: Backend>(b: &B) {
             for (name, spans) in attention_spans() {
                 let (rows, keys) = (spans.len(), 170);
                 let q = random.numbers(rows * heads * head_dim);
-                let (k, v) = (random.numbers(keys * kv_heads * head_dim), random.numbers(keys * kv_heads * value_dim));
+                let (mut k, mut v) = (random.numbers(keys * kv_heads * head_dim), random.numbers(keys * kv_heads * value_dim));
+                // Keys that no row sees may be anything.
+                for row in (0..keys).filter(|&row| !spans.iter().any(|span| (span[0]..span[1]).contains(&(row as u32)))) {
+                    k[row * kv_heads * head_dim..][..kv_heads * head_dim].fill(f32::NAN);
+                    v[row * kv_heads * value_dim..][..kv_heads * value_dim].fill(f32::NAN);
+                }
                 // Some are far above all scores, some far below.
                 let sinks = with_sinks.then(|| random.numbers(heads).iter().map(|s| 20.0 * s).collect::<Vec<f32>>());
                 let expected = attend(&q, &k, &v, &spans, sinks.as_deref(), shape);
