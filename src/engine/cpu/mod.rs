@@ -50,7 +50,7 @@ pub(crate) struct ProductScratch {
 pub(crate) const PRODUCT_SCRATCH: ProductScratch =
     ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
-    Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, ConvFilter, DeviceError, DeviceInfo,
+    Arithmetic, AttentionInputs, AttentionShape, Backend, Choices, ColumnCopy, CombineShape, ConvFilter, DeviceError, DeviceInfo,
     DeviceKind, Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms,
     TileShape,
 };
@@ -296,6 +296,19 @@ impl Backend for Cpu {
     fn gather(&self, x: &Vec<f32>, rows: &Vec<u32>, count: usize, cols: usize, out: &mut Vec<f32>) -> Result<()> {
         rowwise::gather(x, &rows[..count], cols, &mut out[..count * cols]);
         Ok(())
+    }
+
+    fn argmax(&self, logits: &Vec<f32>, [rows, cols]: [usize; 2], out: Choices<'_, Self>) -> Result<()> {
+        for (t, row) in logits[..rows * cols].chunks_exact(cols).enumerate() {
+            let found = head::likeliest(row);
+            out.next[t] = found.unwrap_or(0) as u32;
+            out.log[out.log_at + t] = found.unwrap_or(cols) as u32;
+        }
+        Ok(())
+    }
+
+    fn read_indices(&self, list: &Vec<u32>, range: Range<usize>) -> Result<Vec<u32>> {
+        Ok(list[range].to_vec())
     }
 
     fn head_state(&self, rows: usize) -> Result<Vec<head::RowState>> {
