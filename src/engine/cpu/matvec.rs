@@ -16,6 +16,9 @@ use super::isa::{Isa, per_isa};
 use super::math;
 use super::shared::SharedMut;
 
+/// How many bytes before they are needed halves are asked for: the processor by itself stops at the end of every page.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 4096;
 /// Weight rows per task.
 const TASK: usize = 32;
 
@@ -51,14 +54,23 @@ fn dot_stored(isa: Isa, a: &[f32], w: &CpuWeight, row: usize) -> Option<f32> {
     match w.dtype {
         DType::F32 => Some(dot_f32(isa, a, bytes)),
         DType::BF16 => Some(dot_bf16(isa, a, bytes)),
+        DType::F16 => dot_f16(isa, a, bytes),
+        _ => None,
+    }
+}
+
+/// The same for a row of halves, where the processor widens them.
+#[allow(unsafe_code)]
+fn dot_f16(isa: Isa, a: &[f32], w: &[u8]) -> Option<f32> {
+    assert!(w.len() == 2 * a.len());
+    // SAFETY: both slices are as long as is read; an Isa is one that the processor has.
+    match isa {
         #[cfg(target_arch = "x86_64")]
-        DType::F16 if isa != Isa::Portable && is_x86_feature_detected!("f16c") => {
-            assert!(bytes.len() == 2 * a.len());
-            // SAFETY: the processor has these instructions, an Isa other than Portable the other two; both slices are as long as
-            // is read.
-            #[allow(unsafe_code)]
-            Some(unsafe { dot_f16(a, bytes) })
-        }
+        Isa::Avx512 => Some(unsafe { dot_f16_avx512(a, w) }),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if is_x86_feature_detected!("f16c") => Some(unsafe { dot_f16_avx2(a, w) }),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => Some(unsafe { dot_f16_neon(a, w) }),
         _ => None,
     }
 }
@@ -103,35 +115,103 @@ fn joined(chains: &[f32; CHAINS]) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 #[allow(unsafe_code)]
-unsafe fn dot_f16(a: &[f32], w: &[u8]) -> f32 {
-    const VECTORS: usize = CHAINS / 8;
-    // The last numbers, fewer than there are chains, with zeros behind them, which leave a chain as it is.
-    let whole = a.len() / CHAINS * CHAINS;
-    let (mut last, mut last_w) = ([0.0f32; CHAINS], [0u8; 2 * CHAINS]);
-    last[..a.len() - whole].copy_from_slice(&a[whole..]);
-    last_w[..w.len() - 2 * whole].copy_from_slice(&w[2 * whole..]);
-    let mut sums = [_mm256_setzero_ps(); VECTORS];
-    let mut add = |a: *const f32, w: *const u8| {
+unsafe fn dot_f16_avx2(a: &[f32], w: &[u8]) -> f32 {
+    let mut sums = [_mm256_setzero_ps(); CHAINS / 8];
+    by_chains(a, w, |a, w| {
         for (v, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller below points to CHAINS numbers in both.
+            // SAFETY: `by_chains` points to CHAINS numbers in both.
             unsafe {
                 let halves = _mm_loadu_si128(w.add(16 * v).cast());
                 *sum = _mm256_fmadd_ps(_mm256_loadu_ps(a.add(8 * v)), _mm256_cvtph_ps(halves), *sum);
             }
         }
-    };
-    for (a, w) in a.chunks_exact(CHAINS).zip(w.chunks_exact(2 * CHAINS)) {
-        add(a.as_ptr(), w.as_ptr());
-    }
-    if whole < a.len() {
-        add(last.as_ptr(), last_w.as_ptr());
-    }
+    });
     let mut chains = [0.0; CHAINS];
     for (chains, sum) in chains.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
         // SAFETY: eight numbers.
         unsafe { _mm256_storeu_ps(chains.as_mut_ptr(), sum) };
     }
     joined(&chains)
+}
+
+/// SAFETY: as [`dot_f16_avx2`]; the processor has AVX-512 F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+unsafe fn dot_f16_avx512(a: &[f32], w: &[u8]) -> f32 {
+    let mut sums = [_mm512_setzero_ps(); CHAINS / 16];
+    by_chains(a, w, |a, w| {
+        for (v, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `by_chains` points to CHAINS numbers in both.
+            unsafe {
+                let halves = _mm256_loadu_si256(w.add(32 * v).cast());
+                *sum = _mm512_fmadd_ps(_mm512_loadu_ps(a.add(16 * v)), _mm512_cvtph_ps(halves), *sum);
+            }
+        }
+    });
+    let mut chains = [0.0; CHAINS];
+    for (chains, sum) in chains.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+        // SAFETY: sixteen numbers.
+        unsafe { _mm512_storeu_ps(chains.as_mut_ptr(), sum) };
+    }
+    joined(&chains)
+}
+
+/// SAFETY: `w` has two bytes for every number of `a`.
+#[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code)]
+unsafe fn dot_f16_neon(a: &[f32], w: &[u8]) -> f32 {
+    use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vld1q_u8, vst1q_f32};
+
+    // SAFETY: `by_chains` points to CHAINS numbers in both. In assembly, because the standard library's halves are not stable.
+    unsafe {
+        let mut sums = [vdupq_n_f32(0.0); CHAINS / 4];
+        by_chains(a, w, |a, w| {
+            for (v, sums) in sums.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let halves = vld1q_u8(w.add(16 * v));
+                let (low, high): (float32x4_t, float32x4_t);
+                std::arch::asm!(
+                    "fcvtl {low:v}.4s, {halves:v}.4h",
+                    "fcvtl2 {high:v}.4s, {halves:v}.8h",
+                    low = out(vreg) low,
+                    high = lateout(vreg) high,
+                    halves = in(vreg) halves,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+                sums[0] = vfmaq_f32(sums[0], vld1q_f32(a.add(8 * v)), low);
+                sums[1] = vfmaq_f32(sums[1], vld1q_f32(a.add(8 * v + 4)), high);
+            }
+        });
+        let mut chains = [0.0; CHAINS];
+        for (chains, sum) in chains.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
+            vst1q_f32(chains.as_mut_ptr(), sum);
+        }
+        joined(&chains)
+    }
+}
+
+/// Calls `add` with pointers to the next [`CHAINS`] numbers and halves: the last, fewer than there are chains, with zeros behind
+/// them, which leave a chain as it is.
+#[inline(always)]
+fn by_chains(a: &[f32], w: &[u8], mut add: impl FnMut(*const f32, *const u8)) {
+    for (a, w) in a.chunks_exact(CHAINS).zip(w.chunks_exact(2 * CHAINS)) {
+        #[cfg(target_arch = "x86_64")]
+        for line in [0, 64] {
+            // SAFETY: a hint, which reads nothing.
+            #[allow(unsafe_code)]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T1>(w.as_ptr().cast::<i8>().wrapping_add(AHEAD + line));
+            }
+        }
+        add(a.as_ptr(), w.as_ptr());
+    }
+    let whole = a.len() / CHAINS * CHAINS;
+    if whole < a.len() {
+        let (mut last, mut last_w) = ([0.0f32; CHAINS], [0u8; 2 * CHAINS]);
+        last[..a.len() - whole].copy_from_slice(&a[whole..]);
+        last_w[..w.len() - 2 * whole].copy_from_slice(&w[2 * whole..]);
+        add(last.as_ptr(), last_w.as_ptr());
+    }
 }
 
 /// Chains of a dot product: enough that the latency of one multiply-add is hidden on wide machines.

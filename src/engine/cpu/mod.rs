@@ -15,7 +15,11 @@ mod naive;
 mod packed;
 mod probe;
 mod q8;
+#[cfg(target_arch = "x86_64")]
+mod q8_avx512;
 mod q8_kernel;
+#[cfg(target_arch = "aarch64")]
+mod q8_neon;
 mod q8_rows;
 #[cfg(target_arch = "x86_64")]
 mod q8_rows_x86;

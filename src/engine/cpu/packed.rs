@@ -473,10 +473,17 @@ impl Panels {
         let of = |levels: &'_ [i8]| if levels.is_empty() { 0..0 } else { p * groups..(p + 1) * groups };
         let nibbles = self.integers.levels == LevelValues::Nibbles;
         let stored = |levels: &'a [i8], level| Some((&levels[of(levels)], level)).filter(|(levels, _)| !levels.is_empty());
+        let (scale_levels_of, offset_levels_of) = (scale_levels, offset_levels);
         let (scale_levels, offset_levels) = match nibbles {
             true => (stored(scale_levels, Level::Lower), stored(scale_levels, Level::Upper)),
             false => (stored(scale_levels, Level::Whole), stored(offset_levels, Level::Whole)),
         };
+        for bases in [scale_bases, offset_bases] {
+            ask_for_next(&bases.bits, part(bases));
+        }
+        for levels in [scale_levels_of, offset_levels_of] {
+            ask_for_next(levels, of(levels));
+        }
         let PanelRoom { scales, offsets, widened, .. } = room;
         expand(isa, scale_bases, part(scale_bases), scale_levels, per_base, [&mut *widened, scales]);
         if self.integers.has_offsets {
@@ -527,6 +534,25 @@ impl Panels {
             }
         }
     }
+}
+
+/// Asks for what comes behind a part of a list, as much again, so that it is at hand for the next panel.
+fn ask_for_next<T>(list: &[T], part: Range<usize>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+        let next = list.get(part.end..part.end + part.len()).unwrap_or(&[]);
+        for at in (0..size_of_val(next)).step_by(LINE) {
+            // SAFETY: a hint, which reads nothing.
+            #[allow(unsafe_code)]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(next.as_ptr().cast::<i8>().wrapping_add(at));
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (list, part);
 }
 
 /// How the blocks of a panel are unpacked.
