@@ -6,6 +6,7 @@
 mod attention;
 mod conv;
 mod gemm;
+mod halves;
 mod head;
 mod interleave;
 mod isa;
@@ -76,7 +77,12 @@ impl CpuWeight {
     fn decode_row(&self, row: usize, out: &mut [f32]) {
         match &self.panels {
             Some(panels) => panels.decode_row(row, &mut out[..self.cols]),
-            None => self.dtype.decode_row(&self.bytes[row * self.row_bytes..][..self.row_bytes], &mut out[..self.cols]),
+            None => {
+                let (bytes, out) = (&self.bytes[row * self.row_bytes..][..self.row_bytes], &mut out[..self.cols]);
+                if self.dtype != DType::F16 || !halves::widen(bytes, out) {
+                    self.dtype.decode_row(bytes, out);
+                }
+            }
         }
     }
 
@@ -180,6 +186,10 @@ impl Backend for Cpu {
             Arithmetic::F32 => weight,
             Arithmetic::Q8 => weight.in_panels(),
         })
+    }
+
+    fn few_rows(&self) -> usize {
+        32
     }
 
     fn check_arithmetic(&self, _: Arithmetic) -> Result<()> {

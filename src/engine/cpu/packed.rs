@@ -16,6 +16,7 @@ use bitworth_quant::formats::{CodeValues, Integers, LevelValues, TakenApart};
 use rayon::prelude::*;
 
 use super::CpuWeight;
+use super::halves;
 use super::isa::{Isa, per_isa};
 
 /// Rows of a panel.
@@ -622,27 +623,9 @@ fn expand(
     }
 }
 
-#[allow(unsafe_code)]
 fn widen_all(isa: Isa, bits: &[u16], brain: bool, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if !brain && isa != Isa::Portable && is_x86_feature_detected!("f16c") {
-        assert!(bits.len() == out.len() && bits.len().is_multiple_of(PANEL));
-        // SAFETY: as just checked; an Isa other than Portable comes with AVX2.
-        return unsafe { widen_f16c(bits, out) };
-    }
-    widen_plain(isa, bits, brain, out);
-}
-
-/// IEEE halves as singles, eight at a time.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-#[allow(unsafe_code)]
-fn widen_f16c(bits: &[u16], out: &mut [f32]) {
-    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
-
-    for (bits, out) in bits.as_chunks::<8>().0.iter().zip(out.as_chunks_mut::<8>().0) {
-        // SAFETY: both are eight numbers.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast()))) };
+    if brain || isa == Isa::Portable || !halves::widen(bytemuck::cast_slice(bits), out) {
+        widen_plain(isa, bits, brain, out);
     }
 }
 
