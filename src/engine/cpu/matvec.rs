@@ -3,6 +3,8 @@
 //! weights.
 //!
 //! Sums run in 64 interleaved chains, then pairwise: another order than `gemm.rs`, but one that depends on nothing else.
+//! Indices instead of iterators: rows and vectors are numbered by the tile.
+#![allow(clippy::needless_range_loop)]
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
