@@ -69,9 +69,7 @@ impl FitArgs {
         let (checkpoint, text) = self.open(model, session)?;
         let plans: Vec<&Plan> = plans.iter().collect();
         let plan = FitPlan::new(&checkpoint, &plans, &text, &self.options(write))?;
-        let mut document = serde_json::to_value(&plan)?;
-        // Nobody knows how much of what outputs lose reaches the model's predictions before it is measured.
-        document["predicted_kld"] = Value::Null;
+        let document = serde_json::to_value(&plan)?;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let FitPlan { tokens, windows, passes, inputs, tensors, .. } = &plan;
         let mut said = format!(
@@ -83,7 +81,6 @@ impl FitArgs {
             mib(plan.weight_bytes),
         );
         said += &plan.grouped_note().map_or_else(String::new, |note| format!("{note}\n"));
-        said += "KLD is not predicted; `bitworth compare` measures it with lanes as @q4_k_m+fit\n";
         Ok((document, said))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Absent: sampling rules and stop strings (see `eval` and `measure`): a step gives logits or the greedy choice.
 
-use super::backend::{Arithmetic, Backend, ColumnCopy, Columns, Run, RunList, TileShape};
+use super::backend::{Arithmetic, Backend, Choices, ColumnCopy, Columns, Run, RunList};
 use super::error::{EngineError, Result};
 use super::footprint::PROMPT_ROWS;
 use super::forward::{self, Batch, Graph, LayerSpace, Past, Positional, RowCount, Step, Workspace};
@@ -26,6 +26,10 @@ pub struct Generator<'a, B: Backend> {
     workspace: Workspace<B>,
     inputs: Option<Inputs<B>>,
     x: B::Buffer,
+    /// The likeliest next token of each sequence, where the device chose it.
+    next: B::Indices,
+    /// The same of several steps, to be read together; where a row had none, the size of the vocabulary.
+    log: B::Indices,
     context: usize,
     /// What each sequence has in the cache.
     said: Vec<Vec<u32>>,
@@ -92,6 +96,8 @@ impl<'a, B: Backend> Generator<'a, B> {
             workspace: Workspace::new(backend, &h, rows)?,
             inputs,
             x: backend.alloc(rows * h.embedding_length)?,
+            next: backend.indices(&vec![0; sequences])?,
+            log: backend.indices(&vec![0; sequences.max(backend.tokens_ahead())])?,
             graph,
             classes,
             context,
@@ -181,7 +187,53 @@ impl<'a, B: Backend> Generator<'a, B> {
     /// As [`Generator::logits`].
     pub fn greedy(&mut self, index: usize, tokens: &[u32]) -> Result<u32> {
         self.prefill(index, tokens)?;
-        Ok(self.argmax(&[self.last_row(tokens)?])?[0])
+        self.choose(&[self.last_row(tokens)?], 0)?;
+        Ok(self.chosen(1)?[0])
+    }
+
+    /// Feeds tokens into sequence `index` and returns the likeliest ones behind them, at most `count` and at least one: as many
+    /// as the device chooses before anybody looks. All but the last of them are fed. They end where the model gives no numbers.
+    ///
+    /// # Errors
+    /// As [`Generator::logits`].
+    pub fn greedy_ahead(&mut self, index: usize, tokens: &[u32], count: usize) -> Result<Vec<u32>> {
+        self.prefill(index, tokens)?;
+        let (begin, ahead) = (self.said[index].len(), self.ahead(index, count));
+        let made = self.choose(&[self.last_row(tokens)?], 0).and_then(|()| self.go_on(index, ahead));
+        let sound = made.as_ref().map_or(0, Vec::len);
+        if let Some((_, fed)) = made.as_ref().ok().and_then(|made| made.split_last()) {
+            self.said[index][begin..begin + fed.len()].copy_from_slice(fed);
+        }
+        if sound < ahead {
+            self.rewind(index, begin + sound.saturating_sub(1))?;
+        }
+        made.and_then(|made| if made.is_empty() { Err(self.not_numbers()) } else { Ok(made) })
+    }
+
+    /// Feeds what was chosen for sequence `index`, and what is chosen behind that, until there are `ahead` tokens; returns those
+    /// before the first that is none.
+    fn go_on(&mut self, index: usize, ahead: usize) -> Result<Vec<u32>> {
+        for step in 1..ahead {
+            // Which token that is nobody knows yet.
+            let feed = Feed { index, tokens: &[0], length: self.said[index].len() + 1 };
+            self.step_with(&[feed], true)?;
+            self.choose(&[0], step)?;
+        }
+        let (chosen, vocab) = (self.backend.read_indices(&self.log, 0..ahead)?, self.head.output.rows.len());
+        Ok(chosen.into_iter().take_while(|&token| (token as usize) < vocab).collect())
+    }
+
+    /// Tokens that sequence `index` can go on by before they are read: not where the host has to look in between, and not past
+    /// a length at which what was said gets other angles.
+    fn ahead(&self, index: usize, count: usize) -> usize {
+        let h = self.graph.hparams();
+        if self.inputs.is_some() || h.expert_blocks.iter().any(|&experts| experts) {
+            return 1;
+        }
+        let (rope, length) = (self.graph.rope(), self.said[index].len());
+        let most = count.min(self.backend.tokens_ahead()).min(self.room(index) + 1).max(1);
+        let now = LengthClasses::new(&[rope], [length]);
+        1 + (1..most).take_while(|more| now.serves(&[rope], length + more)).count()
     }
 
     /// One token for every sequence; returns the likeliest next ones.
@@ -196,7 +248,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         let feed = |(index, tokens)| Feed { index, tokens, length: self.said[index].len() + 1 };
         let input: Vec<Feed<'_>> = tokens.chunks(1).enumerate().map(feed).collect();
         self.step(&input)?;
-        self.argmax(&(0..tokens.len()).collect::<Vec<_>>())
+        self.choose(&(0..tokens.len()).collect::<Vec<_>>(), 0)?;
+        self.chosen(tokens.len())
     }
 
     /// Waits until the device has done everything asked so far.
@@ -213,7 +266,8 @@ impl<'a, B: Backend> Generator<'a, B> {
         last.ok_or_else(|| EngineError::Unfit { model: self.name.clone(), what: "a prompt has no tokens".into() })
     }
 
-    fn argmax(&self, rows: &[usize]) -> Result<Vec<u32>> {
+    /// Chooses the likeliest token behind rows of the last step; for the next step, and into the log.
+    fn choose(&mut self, rows: &[usize], log_at: usize) -> Result<()> {
         let normed = self.last_rows(rows)?;
         let (count, vocab) = (rows.len(), self.head.output.rows.len());
         let mut logits = self.backend.alloc(count * vocab)?;
@@ -223,14 +277,15 @@ impl<'a, B: Backend> Generator<'a, B> {
             self.backend.matmul(&normed, 0..count, &self.head.output.weight, 0..vocab, &mut logits)?;
         }
         forward::finish_logits(self.backend, &self.graph, &mut logits, [count, vocab], self.head.output.bias.as_ref())?;
-        let mut state = self.backend.head_state(count)?;
-        let tile = TileShape { rows: count, cols: vocab, first_token: 0 };
-        self.backend.head_tile(&logits, None, tile, None, &mut state)?;
-        let rows = self.backend.read_head(&state)?;
-        if rows.iter().any(|row| !row.log_sum_exp.is_finite()) {
-            return Err(self.not_numbers());
-        }
-        Ok(rows.iter().map(|row| row.argmax).collect())
+        let out = Choices { next: &mut self.next, log: &mut self.log, log_at };
+        Ok(self.backend.argmax(&logits, [count, vocab], out)?)
+    }
+
+    /// The first `count` tokens of the log.
+    fn chosen(&self, count: usize) -> Result<Vec<u32>> {
+        let tokens = self.backend.read_indices(&self.log, 0..count)?;
+        let vocab = self.head.output.rows.len();
+        if tokens.iter().any(|&token| token as usize >= vocab) { Err(self.not_numbers()) } else { Ok(tokens) }
     }
 
     fn not_numbers(&self) -> EngineError {
@@ -282,6 +337,11 @@ impl<'a, B: Backend> Generator<'a, B> {
 
     /// Runs the model over new tokens of some sequences; the last hidden states stay in `x`.
     fn step(&mut self, input: &[Feed<'_>]) -> Result<()> {
+        self.step_with(input, false)
+    }
+
+    /// The same; with `chosen` over the tokens that were chosen last, whatever the input says they are.
+    fn step_with(&mut self, input: &[Feed<'_>], chosen: bool) -> Result<()> {
         let (mut tokens, mut positions, mut angles) = (Vec::new(), Vec::new(), Vec::new());
         let (mut spans, mut runs) = (Vec::new(), Vec::new());
         for feed in input {
@@ -302,10 +362,11 @@ impl<'a, B: Backend> Generator<'a, B> {
         let runs = RunList::new(backend, &runs)?;
         let rows = if batch.rows <= backend.few_rows() { RowCount::Few } else { RowCount::Many };
         let h = self.graph.hparams();
-        let tokens = backend.indices(&tokens)?;
-        forward::embed(backend, &self.graph, &self.embedding, &tokens, &batch, &mut self.x)?;
+        let known = if chosen { None } else { Some(backend.indices(&tokens)?) };
+        let tokens = known.as_ref().unwrap_or(&self.next);
+        forward::embed(backend, &self.graph, &self.embedding, tokens, &batch, &mut self.x)?;
         if let Some(Inputs { tables, space, rows }) = &mut self.inputs {
-            backend.embed(&tables.tokens, &tokens, batch.rows, rows)?;
+            backend.embed(&tables.tokens, tokens, batch.rows, rows)?;
             backend.copy(&self.x, 0, &mut space.embedded, 0, batch.rows * h.embedding_length)?;
         }
         let step = Step { backend, graph: &self.graph, batch: &batch, rows, observer: None, first: 0 };

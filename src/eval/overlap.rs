@@ -1,8 +1,7 @@
 //! Whether texts share runs of words: a task's item that stands in the text of an importance matrix, or in another text that
 //! shaped a lane, says less about the lane. Absent: what to do about it.
 
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 
 use bitworth_quant::message::Message;
@@ -64,11 +63,59 @@ impl Ngrams {
     }
 }
 
+/// Some runs of words of texts, few enough for a file's metadata: of each text those with the smallest hashes. Which they are
+/// depends on the text alone, so that a copy that was renamed, edited or cut has about as large a share of them as it has of all
+/// runs. (Broder 1997, "On the resemblance and containment of documents", sketches of the `s` smallest.)
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunSample(Vec<u64>);
+
+impl RunSample {
+    /// At most so many runs of [`Ngrams::WORDS`] words of a text.
+    pub fn of(text: &str, most: usize) -> Self {
+        let mut smallest = BTreeSet::new();
+        for run in runs(text, Ngrams::WORDS) {
+            if smallest.len() < most || smallest.last().is_some_and(|&largest| run < largest) {
+                smallest.insert(run);
+                if smallest.len() > most {
+                    smallest.pop_last();
+                }
+            }
+        }
+        Self(smallest.into_iter().collect())
+    }
+
+    /// Those of several texts.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let all: BTreeSet<u64> = self.0.into_iter().chain(other.0).collect();
+        Self(all.into_iter().collect())
+    }
+
+    /// As a file holds them.
+    pub fn hashes(&self) -> &[u64] {
+        &self.0
+    }
+
+    /// The inverse of [`Self::hashes`].
+    pub fn from_hashes(hashes: &[u64]) -> Self {
+        Self(hashes.to_vec()).and(Self::default())
+    }
+
+    /// How many of them a text has.
+    pub fn shared_with(&self, text: &str) -> usize {
+        if self.0.is_empty() {
+            return 0;
+        }
+        let shared = runs(text, Ngrams::WORDS).filter(|run| self.0.binary_search(run).is_ok());
+        shared.collect::<HashSet<u64>>().len()
+    }
+}
+
 /// The hashes of the runs of `length` words, in order.
 fn runs(text: &str, length: NonZeroUsize) -> impl Iterator<Item = u64> {
-    let hashes: Vec<u64> = words(text).map(|word| hash_of(&word)).collect();
+    let hashes: Vec<u64> = words(text).map(|word| hash_of(word.bytes())).collect();
     let count = (hashes.len() + 1).saturating_sub(length.get());
-    (0..count).map(move |start| hash_of(&hashes[start..start + length.get()]))
+    (0..count).map(move |start| hash_of(hashes[start..start + length.get()].iter().flat_map(|hash| hash.to_le_bytes())))
 }
 
 /// The words of a text, as [`Ngrams`] says.
@@ -77,10 +124,12 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| c.is_whitespace() || c.is_control()).map(bare).filter(|word| !word.is_empty())
 }
 
-fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+/// FNV-1a of 64 bits, its bits mixed as SplitMix64 mixes its own. Files hold such hashes: they must never change.
+fn hash_of(bytes: impl Iterator<Item = u8>) -> u64 {
+    let fnv = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mixed = (fnv ^ (fnv >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -127,6 +176,32 @@ the harbour-master's log shows nothing. The ferry left at 7:45 -- late, as ever.
         let runs = of(3, "“Ça va — ÉTÉ’s end”");
         assert!(runs.shares("ça va étés end"));
         assert!(of(2, "one\u{1c}two").shares("one two"));
+    }
+
+    /// Files hold these hashes. (Computed apart from this program, in Python.)
+    #[test]
+    fn hashes_stay_what_they_are_in_files() {
+        let thirteen = "The quick brown fox -- jumps over the lazy dog, and then it sleeps.";
+        assert_eq!(RunSample::of(thirteen, 9).hashes(), [0xcb28_63fd_73f5_6945]);
+    }
+
+    #[test]
+    fn a_sample_knows_copies_that_were_edited_or_cut() {
+        let word = |i: usize| format!("w{} ", (i * 2_654_435_761) % 100_003);
+        let text: String = (0..5000).map(word).collect();
+        let sample = RunSample::of(&text, 64);
+        assert_eq!((sample.hashes().len(), sample.shared_with(&text)), (64, 64));
+        assert_eq!(RunSample::from_hashes(sample.hashes()), sample);
+        // About as many as of all runs: half of the text, a tenth, and every thirtieth word another one.
+        let cut = |words: std::ops::Range<usize>| sample.shared_with(&words.map(word).collect::<String>());
+        let [half, tenth] = [cut(0..2500), cut(4000..4512)];
+        assert!((20..44).contains(&half) && (1..16).contains(&tenth), "{half} {tenth}");
+        let edited: String = (0..5000).map(|i| if i % 30 == 0 { "other ".to_owned() } else { word(i) }).collect();
+        assert!((22..52).contains(&sample.shared_with(&edited)), "{}", sample.shared_with(&edited));
+        assert_eq!(sample.shared_with(&(5000..9000).map(word).collect::<String>()), 0);
+        assert_eq!(RunSample::default().shared_with(&text), 0);
+        let both = sample.clone().and(RunSample::of("a b c d e f g h i j k l m", 64));
+        assert_eq!((both.hashes().len(), both.shared_with("a b c d e f g h i j k l m n")), (65, 1));
     }
 
     #[test]

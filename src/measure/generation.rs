@@ -1,5 +1,7 @@
 //! Text from a model: greedy or sampled, until a stop text, an end token or a limit.
 
+use std::collections::VecDeque;
+
 use super::Watch;
 use super::error::{Error, Result};
 use bitworth_quant::progress::Unit;
@@ -128,7 +130,8 @@ pub struct Continuation<'a> {
     pub sampling: Sampling,
 }
 
-/// Continues what is `asked` in sequence 0 of a generator; `show` sees each piece of text as it comes.
+/// Continues what is `asked` in sequence 0 of a generator; `show` sees each piece of text as it comes. Behind what is made the
+/// sequence may have further tokens that the device chose before anybody saw that the text ends.
 ///
 /// # Errors
 /// An empty prompt (see [`prompt`]), a sequence without room, a device that fails, an interruption.
@@ -146,12 +149,19 @@ pub fn generate<B: Backend>(
         Sampling::Greedy => 0,
     });
     let mut input = prompt.to_vec();
+    let mut ahead = VecDeque::new();
     while made.tokens.len() < max_tokens {
         if watch.stopped() {
             return Err(Error::interrupted());
         }
         let next = match sampling {
-            Sampling::Greedy => generator.greedy(0, &input)?,
+            Sampling::Greedy => {
+                if ahead.is_empty() {
+                    ahead.extend(generator.greedy_ahead(0, &input, max_tokens - made.tokens.len())?);
+                }
+                let Some(next) = ahead.pop_front() else { break };
+                next
+            }
             Sampling::Random { temperature, top_p, .. } => draw(&generator.logits(0, &input)?, temperature, top_p, random.unit()),
         };
         if tokenizer.is_end(next) {
@@ -166,7 +176,7 @@ pub fn generate<B: Backend>(
             }
             made.text = text;
         }
-        if stop.iter().any(|stop| made.text.contains(stop.as_str())) || generator.room(0) == 0 {
+        if stop.iter().any(|stop| made.text.contains(stop.as_str())) || (ahead.is_empty() && generator.room(0) == 0) {
             break;
         }
         input = vec![next];

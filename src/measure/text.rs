@@ -26,6 +26,8 @@ pub struct TextWindows {
     pub first_ids: Vec<u32>,
     /// UTF-8 bytes of the scored tokens, per sequence.
     pub bytes: Vec<u64>,
+    /// Bytes of the text, from its beginning, that the sequences hold.
+    pub covered: usize,
 }
 
 impl TextWindows {
@@ -76,7 +78,8 @@ impl TextWindows {
         }
         let protocol =
             Protocol { pass: Windowing::Windows, ctx: ctx as u32, first: first as u32, bos: tokenizer.start().is_some() };
-        Ok(Self { name: None, protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
+        let covered = ends[count * ctx - 1];
+        Ok(Self { name: None, protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes, covered })
     }
 
     /// Every id of the text once, for bits per byte: windows of `ctx - 1` ids, one behind the other, each behind a start token
@@ -102,7 +105,14 @@ impl TextWindows {
         }
         let protocol = Protocol { pass: Windowing::Rolling, ctx: ctx as u32, first: 0, bos: true };
         let first_ids = vec![prefix; sequences.len()];
-        Ok(Self { name: None, protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes })
+        Ok(Self { name: None, protocol, sha256: hex(&Sha256::digest(text)), sequences, first_ids, bytes, covered: begin })
+    }
+
+    /// What the sequences hold of the text that they were cut from.
+    pub fn held<'t>(&self, text: &'t str) -> &'t str {
+        // A token may end inside of a character.
+        let end = (0..=self.covered.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+        &text[..end.unwrap_or(0)]
     }
 
     /// Scored tokens in all sequences.

@@ -10,14 +10,15 @@ use bitworth_eval::sensitivity::{Sensitivity, SensitivityTable};
 use serde_json::{Value, json};
 
 /// The column of what stands in no block.
-const NO_BLOCK: &str = "-";
+const NO_BLOCK: &str = "none";
 /// Units that the answer names.
 const NAMED: usize = 3;
 
 /// The page; `name` is the table's.
 pub fn page(table: &SensitivityTable, name: &str) -> Page {
-    let types = types(table);
-    let mut charts: Vec<Chart> = types.iter().map(|to| chart(table, to)).collect();
+    // What was measured before what says little across units.
+    let (measured, others): (Vec<&str>, Vec<&str>) = types(table).into_iter().partition(|to| is_measured(&of_type(table, to)));
+    let mut charts: Vec<Chart> = measured.into_iter().chain(others).map(|to| chart(table, to)).collect();
     share_scale(&mut charts);
     let heading = "By unit and block";
     let mut together = together(table).into_iter().map(PageBlock::Text).collect::<Vec<_>>();
@@ -112,10 +113,19 @@ fn lead(table: &SensitivityTable) -> Vec<String> {
     vec![format!("In {to}, these lose the most (mean KL divergence, each alone): {}.", most.join(", "))]
 }
 
+/// What each unit alone loses in a type.
+fn of_type<'t>(table: &'t SensitivityTable, to: &str) -> Vec<&'t Sensitivity> {
+    table.rows.iter().filter(|row| row.is_alone() && row.to == to).collect()
+}
+
+/// Whether a picture of these is of divergences: one measure for all of its cells.
+fn is_measured(rows: &[&Sensitivity]) -> bool {
+    rows.iter().all(|row| row.kld.is_some())
+}
+
 fn chart(table: &SensitivityTable, to: &str) -> Chart {
-    let rows: Vec<&Sensitivity> = table.rows.iter().filter(|row| row.is_alone() && row.to == to).collect();
-    // One measure for all cells of a picture.
-    let measured = rows.iter().all(|row| row.kld.is_some());
+    let rows = of_type(table, to);
+    let measured = is_measured(&rows);
     let mut blocks: Vec<Option<u32>> = Vec::new();
     let mut units: Vec<&str> = Vec::new();
     for row in &rows {
@@ -142,7 +152,7 @@ fn chart(table: &SensitivityTable, to: &str) -> Chart {
     };
     Chart {
         title: to.to_owned(),
-        hint: format!("{what}; equal ratios are equal steps of colour, the same in all pictures of the measure"),
+        hint: format!("{what}; darker is more, equal steps of colour are equal ratios, alike in all pictures of {value}"),
         plot: Plot::Heat(HeatMap {
             across: "block".into(),
             columns: blocks.iter().map(|block| block.map_or_else(|| NO_BLOCK.to_owned(), |block| block.to_string())).collect(),
@@ -192,7 +202,7 @@ fn rows(table: &SensitivityTable) -> Table {
 fn reading() -> Vec<String> {
     [
         "A unit is what gets one type: q and k of a block, v, the output of attention, gate and up, down, experts; the embedding \
-         and the head stand in no block.",
+         and the head stand in no block, in the column \"none\".",
         "Each cell is the whole model with one unit in another type and everything else as it was. What units lose together is \
          about the sum where that is small, and may be several times as much where it is large.",
         "An empty frame lost nothing; where there is no cell, the block has no such unit.",
@@ -247,9 +257,9 @@ mod tests {
         );
         let PageBlock::Charts(charts) = &page.sections[0].blocks[0] else { panic!("no charts") };
         let titles: Vec<&str> = charts.iter().map(|chart| chart.title.as_str()).collect();
-        assert_eq!(titles, ["q6_k", "q4_k", "q2_k"], "the largest first");
-        let Plot::Heat(map) = &charts[2].plot else { panic!("no heat map") };
-        assert_eq!((map.columns.join(" "), map.range()), ("0 1 -".into(), Some((0.002, 0.03))));
+        assert_eq!(titles, ["q4_k", "q2_k", "q6_k"], "what was measured first, of that the largest first");
+        let Plot::Heat(map) = &charts[1].plot else { panic!("no heat map") };
+        assert_eq!((map.columns.join(" "), map.range()), ("0 1 none".into(), Some((0.002, 0.03))));
         let marks = |row: usize| map.rows[row].marks.iter().map(Option::is_some).collect::<Vec<_>>();
         assert_eq!((marks(0), marks(1)), (vec![false, false, true], vec![true, true, false]));
         assert_eq!(map.rows.len(), 2, "what all units lose together is no cell");
@@ -270,13 +280,26 @@ mod tests {
             _ => panic!("no heat map"),
         };
         let of_kld = ("KLD", Some((0.0005, 0.03)));
-        assert_eq!([scale(0), scale(1), scale(2)], [("error of outputs", Some((0.01, 0.01))), of_kld, of_kld]);
+        assert_eq!([scale(0), scale(1), scale(2)], [of_kld, of_kld, ("error of outputs", Some((0.01, 0.01)))]);
         let svg = |i: usize| crate::svg::draw(&charts[i], false).unwrap();
         // The only cell of q4_k is the faintest of both, not the strongest of its own.
         let cell = |i: usize| svg(i).split_once("<rect").unwrap().1.split_once("/>").unwrap().0.to_owned();
-        assert!(cell(1).contains("fill-opacity=\"0.06\""), "{}", cell(1));
-        for i in [1, 2] {
+        assert!(cell(0).contains("fill-opacity=\"0.06\""), "{}", cell(0));
+        for i in [0, 1] {
             assert!(svg(i).contains(">0.00050</text>") && svg(i).contains(">0.030</text>") && svg(i).contains("class=\"scale\""));
+        }
+    }
+
+    /// What stands in no block has the last column, whose name a reader would miss.
+    #[test]
+    fn the_last_column_has_a_name_however_many_blocks_there_are() {
+        for blocks in [1, 29, 30, 31, 64, 127] {
+            let mut table = table();
+            let of_block = |block| Sensitivity { block: Some(block), ..table.rows[1].clone() };
+            let more: Vec<Sensitivity> = (2..blocks).map(of_block).collect();
+            table.rows.extend(more);
+            let svg = crate::svg::draw(&chart(&table, "q2_k"), false).unwrap();
+            assert!(svg.contains(">none</text>"), "{blocks}");
         }
     }
 
@@ -286,7 +309,7 @@ mod tests {
         table.rows[0].kld = Some(1e-12);
         let page = page(&table, "s.parquet");
         let PageBlock::Charts(charts) = &page.sections[0].blocks[0] else { panic!("no charts") };
-        let svg = crate::svg::draw(&charts[1], false).unwrap();
+        let svg = crate::svg::draw(&charts[0], false).unwrap();
         assert!(svg.contains(">≤ 0.0000030</text>") || svg.contains(">≤ 3.0e-6</text>"), "{svg}");
         // ln(0.0005 / 3e-6) / ln(1e4) is 0.5555 of the way from 0.06 to 1.
         assert!(svg.contains("fill-opacity=\"0.58\""), "{svg}");

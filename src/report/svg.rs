@@ -230,7 +230,10 @@ fn heat_svg(map: &HeatMap) -> (String, f64) {
     };
     let mut out = String::new();
     let every = (COLUMN_NAME / width).ceil().max(1.0) as usize;
-    for (i, name) in map.columns.iter().enumerate().filter(|(i, _)| i % every == 0) {
+    // The last one always, as it may be of another kind.
+    let last = map.columns.len().saturating_sub(1);
+    let is_named = |i: usize| i == last || (i.is_multiple_of(every) && last - i >= every);
+    for (i, name) in map.columns.iter().enumerate().filter(|(i, _)| is_named(*i)) {
         text(&mut out, "tick", (left + width * (i as f64 + 0.5), bottom + 16.0), "middle", name);
     }
     let middle = left + width * map.columns.len() as f64 / 2.0;

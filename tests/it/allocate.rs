@@ -166,6 +166,21 @@ fn chosen_types_lose_less_than_a_mix_of_the_same_size() {
     assert_eq!(said["taken"], "choice", "{said}");
     let [mix, choice] = [0, 1].map(|i| &said["tried"][i]);
     assert!(choice["against_base_high"].as_f64().unwrap() < 0.0, "{said}");
+    // A dry run of quantize predicts the same, and says what the table lacks; so it does beside a plan of fitting.
+    let dry =
+        ["quantize", "demo-model", "--to", "q3_k_m,q4_0", "--imatrix", "i.gguf", "--dry-run", "--sensitivities", "s.parquet"];
+    let predicted = &json(dir, &dry)["predicted_kld_without_fit"];
+    for (key, of_mix) in [("kld", "predicted_kld"), ("low", "predicted_kld_low"), ("high", "predicted_kld_high")] {
+        assert!(predicted[0][key].is_number() && predicted[0][key] == mix[of_mix], "{key}: {predicted} {mix}");
+        assert!(predicted[1][key].is_null(), "{key}: {predicted}");
+    }
+    assert!(predicted[1]["not_in_sensitivities"].as_str().unwrap().ends_with("in q4_0"), "{predicted}");
+    let dry = [&dry[..], &["--fit", "data/calib.txt", "--fit-tokens", "2048"]].concat();
+    assert_eq!(json(dir, &dry)["predicted_kld_without_fit"], *predicted);
+    let text = String::from_utf8(common::run(dir, &dry).stdout).unwrap();
+    for part in ["without fitting", "q3_k_m: 0.", "q4_0: unknown", "bitworth compare demo-model @q3_k_m @q3_k_m+fit"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     // What was chosen is what is made, in the size that was said, which is the mix's at most.
     let made = json(dir, &["quantize", "demo-model", "--to", "best.toml,q3_k_m", "--imatrix", "i.gguf", "--out", "gguf"]);
     let bytes = |i: usize| made[i]["bytes"].as_u64().unwrap();

@@ -5,8 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use bitworth::engine::backend::{Arithmetic, Backend};
 use bitworth::engine::cpu::Cpu;
+use bitworth::engine::generate::Generator;
 use bitworth::engine::model::Variant;
 use bitworth::engine::sweep::{self, Lane, Sequence, SweepLimits};
+use bitworth::measure::Watch;
+use bitworth::measure::generation::{self, Continuation, Sampling};
+use bitworth::text::tokenizer::Tokenizer;
 use bitworth_quant::plan::PlanOptions;
 use bitworth_quant::progress::Silent;
 use bitworth_quant::quantize::{Output, QuantizeOptions, quantize};
@@ -54,6 +58,34 @@ fn sequences() -> Vec<Sequence> {
 
 fn score<B: Backend>(backend: &B, lanes: &[Lane], sequences: &[Sequence]) -> Vec<sweep::LaneScores> {
     sweep::score(backend, lanes, sequences, SweepLimits::default(), &Silent, &AtomicBool::new(false)).unwrap()
+}
+
+/// A GPU chooses tokens ahead of who looks at them. A text is the one of single steps nevertheless, up to a stop text within what
+/// was chosen ahead, to the number of tokens, or to the end of the room.
+#[test]
+fn a_text_from_a_gpu_is_that_of_single_steps_and_ends_where_it_should() {
+    let Some(gpu) = common::gpu() else { return };
+    let dir = TempDir::new().unwrap();
+    let checkpoint = demo_model(&dir);
+    let tokenizer = Tokenizer::new(&checkpoint).unwrap();
+    let variant = Variant::Stored(checkpoint);
+    let prompt = generation::prompt(&tokenizer, "The old", 20, 64).unwrap();
+    let room = prompt.len() + 20;
+    let mut generator = Generator::new(&gpu, &variant, room, 1).unwrap();
+    let mut expected = vec![generator.greedy(0, &prompt).unwrap()];
+    while generator.room(0) > 0 && !tokenizer.is_end(expected[expected.len() - 1]) {
+        expected.push(generator.greedy(0, &expected[expected.len() - 1..]).unwrap());
+    }
+    expected.retain(|&token| !tokenizer.is_end(token));
+    assert!(expected.len() > 10, "{expected:?}");
+    let stop = tokenizer.decode(&expected[..4]).unwrap();
+    for (stop, max_tokens, length) in [(vec![], 100, expected.len()), (vec![], 10, 10), (vec![stop], 100, 4)] {
+        generator.rewind(0, 0).unwrap();
+        let asked = Continuation { prompt: &prompt, stop: &stop, max_tokens, sampling: Sampling::Greedy };
+        let watch = Watch { progress: &Silent, stop: &AtomicBool::new(false) };
+        let made = generation::generate(&mut generator, &tokenizer, &asked, watch, &mut |_: &str| {}).unwrap();
+        assert_eq!(made.tokens, expected[..length], "{stop:?}, {max_tokens}");
+    }
 }
 
 #[test]

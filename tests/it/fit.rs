@@ -161,12 +161,16 @@ fn a_dry_run_says_what_fitting_takes_and_makes_nothing() {
     let weights = fit["weight_bytes"].as_u64().unwrap() as f64 / f64::from(2 * 2 * 6 * 65536 + 16 * 65536);
     assert!((1.0..1.01).contains(&weights), "{weights}");
     assert!(fit["activation_bytes"].as_u64().unwrap() >= 2048 * 256 * 4);
-    assert!(fit["grouped"].as_array().unwrap().is_empty() && fit["predicted_kld"].is_null(), "{fit}");
+    assert!(fit["grouped"].as_array().unwrap().is_empty() && said["predicted_kld_without_fit"].is_null(), "{said}");
     assert_eq!(json(dir, &[&args[..], &["--max-memory", "10M"]].concat())["fit"], *fit, "what a refusal asks for is enough");
     assert!(!dir.join("out").exists());
     let output = common::run(dir, &args);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("2048 tokens in 8 windows") && text.contains("KLD is not predicted"), "{text}");
+    assert!(text.contains("2048 tokens in 8 windows"), "{text}");
+    // Which commands would say it.
+    for command in ["bitworth measure demo-model --text", "--sensitivities", "bitworth compare demo-model @q4_0 @q4_0+fit"] {
+        assert!(text.contains(command), "{command}: {text}");
+    }
 }
 
 /// The output matrix, here the embedding too, is what it is without a text, unless that is asked for.
@@ -268,7 +272,8 @@ fn a_fitted_source_leaves_nothing_of_itself_and_the_matrix_weighs_what_is_not_fi
     json(dir, &[&again[..], &fit].concat());
     let file = GgufFile::open(&dir.join("g.gguf")).unwrap();
     let keys: Vec<&str> = file.metadata.iter().map(|(key, _)| key).filter(|key| key.starts_with("bitworth.fit.")).collect();
-    assert_eq!(keys, ["bitworth.fit.texts_sha256", "bitworth.fit.tokens", "bitworth.fit.version"]);
+    let expected = ["texts_sha256", "runs", "tokens", "version"].map(|key| format!("bitworth.fit.{key}"));
+    assert_eq!(keys, expected);
 
     // What `allocate` keeps free for it is enough, also for many texts.
     let (plain, texts) = (["quantize", "demo-model", "--to", "q8_0", "--out"], vec!["data/calib.txt"; 20].join(","));
@@ -557,10 +562,30 @@ fn lanes_are_fitted_as_files_are() {
     let lane = ["compare", "demo-model", "@q4_0+fit", "--text", "data/eval.txt"];
     refused(&[&lane[..], &large, &text].concat(), "--max-memory 158 (MiB)");
 
-    // A text that weights were fitted to is no test of them, and is flagged: of this job's, and of files.
-    let on_itself = common::run(dir, &[&["compare", "demo-model", "f.gguf", "--text", "data/calib.txt"], &text[..]].concat());
-    let message = String::from_utf8_lossy(&on_itself.stderr).into_owned();
-    assert!(on_itself.status.success() && message.contains("the weights of f were fitted to it"), "{message}");
+    // A text that weights were fitted to is no test of them, and is flagged: of this job's, and of files, by whatever name, also
+    // where it was edited or cut.
+    let calib = std::fs::read_to_string(dir.join("data/calib.txt")).unwrap();
+    std::fs::write(dir.join("renamed.txt"), &calib).unwrap();
+    let edited: String = calib.split_inclusive(' ').enumerate().map(|(i, w)| if i % 40 == 7 { "indeed " } else { w }).collect();
+    std::fs::write(dir.join("edited.txt"), edited).unwrap();
+    let (cut, _) = calib.split_at(calib.char_indices().nth(7000).unwrap().0);
+    std::fs::write(dir.join("cut.txt"), format!("A beginning.\n{}", &cut[cut.find(' ').unwrap()..])).unwrap();
+    for (file, said) in [
+        ("data/calib.txt", Some("the weights of f were fitted to it")),
+        ("renamed.txt", Some("the weights of f were fitted to it")),
+        ("edited.txt", Some("of 64 runs of 13 words of what the weights of f were fitted to stand in it")),
+        ("cut.txt", Some("of 64 runs of 13 words of what the weights of f were fitted to stand in it")),
+        ("data/eval.txt", None),
+    ] {
+        let asked = ["compare", "demo-model", "f.gguf", "--text", file, "--chunks", "4"];
+        let scored = common::run(dir, &[&asked[..], &text[..2], &text[4..]].concat());
+        let message = String::from_utf8_lossy(&scored.stderr).into_owned();
+        assert!(scored.status.success(), "{file}: {message}");
+        match said {
+            Some(said) => assert!(message.contains(said), "{file}: {message}"),
+            None => assert!(!message.contains("were fitted to"), "{file}: {message}"),
+        }
+    }
     let alone = common::run(dir, &[&["perplexity", "f.gguf", "--text", "data/calib.txt"], &text[..]].concat());
     let message = String::from_utf8_lossy(&alone.stderr).into_owned();
     assert!(alone.status.success() && message.contains("were fitted to it"), "{message}");

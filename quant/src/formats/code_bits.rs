@@ -1,10 +1,10 @@
-//! New codes for weights whose scales stand: where the bits of each code lie in a block. They are found by flipping every bit of
-//! a block and seeing which code changes, so that no format says the same thing twice.
+//! New codes for weights whose scales stand: where the bits of each code lie in a block, as `block_bits.rs` shows them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{CodeValues, DType, Integers, ScaleBits, TakenApart};
+use super::block_bits::{NOWHERE, flip_each, set, zeros};
+use super::{CodeValues, DType, ScaleBits, TakenApart};
 
 /// Bits of the widest code that can be placed.
 const WIDEST: usize = 6;
@@ -48,8 +48,15 @@ impl CodeBits {
         order.sort_by_key(|&code| by_code[usize::from(code)]);
         let values: Vec<i8> = order.iter().map(|&code| by_code[usize::from(code)]).collect();
         let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
-        let places = places(integers, &by_code, block_len, block_bytes, bits)?;
-        let scales = ScaleBits::find(integers, block_bytes);
+        let zeros = zeros(integers, block_bytes);
+        let mut places = Some(vec![[NOWHERE; WIDEST]; block_len]);
+        let mut scales = ScaleBits::new(integers, &zeros);
+        flip_each(integers, block_bytes, |place, parts| {
+            places = places.take().and_then(|places| see(places, place, (&zeros, parts), &by_code));
+            scales = scales.take().and_then(|scales| scales.see(place, parts));
+        });
+        let places = places.filter(|places| places.iter().all(|places| !places[..bits].contains(&NOWHERE)))?;
+        let scales = scales.filter(ScaleBits::is_whole);
         Some(Self { block_len, block_bytes, values, codes: order, places, bits, scales })
     }
 
@@ -72,37 +79,27 @@ impl CodeBits {
         assert_eq!(chosen.len() / self.block_len * self.block_bytes, bytes.len());
         for (chosen, block) in chosen.chunks_exact(self.block_len).zip(bytes.chunks_exact_mut(self.block_bytes)) {
             for (&chosen, places) in chosen.iter().zip(&self.places) {
-                let code = self.codes[usize::from(chosen)];
-                for (bit, &place) in places[..self.bits].iter().enumerate() {
-                    let (byte, shift) = (usize::from(place / 8), place % 8);
-                    block[byte] = block[byte] & !(1 << shift) | (code >> bit & 1) << shift;
-                }
+                set(block, &places[..self.bits], self.codes[usize::from(chosen)].into());
             }
         }
     }
 }
 
-/// Where the bits lie; `None` where some bit changes several codes, or a bit of a code is not found.
-fn places(integers: &Integers, by_code: &[i8], block_len: usize, block_bytes: usize, bits: usize) -> Option<Vec<[u16; WIDEST]>> {
-    const NOWHERE: u16 = u16::MAX;
-    let mut places = vec![[NOWHERE; WIDEST]; block_len];
-    let mut parts = TakenApart::default();
-    let mut block = vec![0; block_bytes];
-    integers.take_apart(&block, &mut parts);
-    let zero = parts.codes.clone();
-    for place in 0..8 * block_bytes {
-        block[place / 8] ^= 1 << (place % 8);
-        integers.take_apart(&block, &mut parts);
-        block[place / 8] ^= 1 << (place % 8);
-        let mut changed = (0..block_len).filter(|&weight| parts.codes[weight] != zero[weight]);
-        let Some(weight) = changed.next() else { continue };
-        let code = by_code.iter().position(|&value| value == parts.codes[weight])?;
-        if changed.next().is_some() || !code.is_power_of_two() {
-            return None;
-        }
-        places[weight][code.trailing_zeros() as usize] = place as u16;
+/// Learns from what a bit changed in a block of zeros; `None` where that is several codes, or several bits of one.
+fn see(
+    mut places: Vec<[u16; WIDEST]>,
+    place: u16,
+    (zeros, parts): (&TakenApart, &TakenApart),
+    by_code: &[i8],
+) -> Option<Vec<[u16; WIDEST]>> {
+    let mut changed = (0..places.len()).filter(|&weight| parts.codes[weight] != zeros.codes[weight]);
+    let Some(weight) = changed.next() else { return Some(places) };
+    let code = by_code.iter().position(|&value| value == parts.codes[weight])?;
+    if changed.next().is_some() || !code.is_power_of_two() {
+        return None;
     }
-    places.iter().all(|places| !places[..bits].contains(&NOWHERE)).then_some(places)
+    places[weight][code.trailing_zeros() as usize] = place;
+    Some(places)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod bf16;
 mod block;
+mod block_bits;
 mod carried;
 mod code_bits;
 mod f16;

@@ -1,6 +1,6 @@
-//! New scales for a block: where the bits of its bases and levels lie. They are found as those of codes are (`code_bits.rs`):
-//! every bit of a block is flipped to see what changes, so that no format says the same thing twice.
+//! New scales for a block: where the bits of its bases and levels lie, as `block_bits.rs` shows them.
 
+use super::block_bits::{NOWHERE, set};
 use super::f16::F16;
 use super::{Integers, TakenApart};
 
@@ -8,7 +8,6 @@ use super::{Integers, TakenApart};
 const WIDEST: usize = 8;
 /// Of a base, an f16.
 const BASE_BITS: usize = 16;
-const NOWHERE: u16 = u16::MAX;
 
 /// The scales of a block, `base * level` for each group of neighbours, and its offsets.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,21 +57,25 @@ impl BlockScales {
 }
 
 impl ScaleBits {
-    /// Those of a format; `None` where a block has other than one base in f16 and levels of whole bits.
-    pub(super) fn find(integers: &Integers, block_bytes: usize) -> Option<Self> {
-        let (mut block, mut parts) = (vec![0; block_bytes], TakenApart::default());
-        integers.take_apart(&block, &mut parts);
-        let mut scale = Field::new(&parts.scale_bases, &parts.scale_levels)?;
-        let mut offset = Field::new(&parts.offset_bases, &parts.offset_levels)?;
-        for place in 0..8 * block_bytes {
-            block[place / 8] ^= 1 << (place % 8);
-            integers.take_apart(&block, &mut parts);
-            block[place / 8] ^= 1 << (place % 8);
-            scale.see(place as u16, parts.scale_bases[0], &parts.scale_levels)?;
-            offset.see(place as u16, parts.offset_bases[0], &parts.offset_levels)?;
+    /// Nothing is known but a block of zeros; `None` where a block has other than one base.
+    pub(super) fn new(integers: &Integers, zeros: &TakenApart) -> Option<Self> {
+        let scale = Field::new(&zeros.scale_bases, &zeros.scale_levels)?;
+        let offset = Field::new(&zeros.offset_bases, &zeros.offset_levels)?;
+        Some(Self { scale, offset: integers.has_offsets.then_some(offset) })
+    }
+
+    /// Learns from what a bit changed; `None` where scales are other than a base in f16 and levels of whole bits.
+    pub(super) fn see(mut self, place: u16, parts: &TakenApart) -> Option<Self> {
+        self.scale.see(place, parts.scale_bases[0], &parts.scale_levels)?;
+        if let Some(offset) = &mut self.offset {
+            offset.see(place, parts.offset_bases[0], &parts.offset_levels)?;
         }
-        let is_whole = scale.is_whole() && (!integers.has_offsets || offset.is_whole());
-        is_whole.then_some(Self { scale, offset: integers.has_offsets.then_some(offset) })
+        Some(self)
+    }
+
+    /// Whether every bit was found.
+    pub(super) fn is_whole(&self) -> bool {
+        self.scale.is_whole() && self.offset.as_ref().is_none_or(Field::is_whole)
     }
 
     /// The number that a base becomes in a file: the nearest f16.
@@ -156,14 +159,6 @@ impl Field {
             // The lower bits of a negative difference are those of its complement, as they are stored.
             set(block, &places[..self.bits], (i16::from(level) - i16::from(zero)) as u16);
         }
-    }
-}
-
-/// Sets the bits at these places to those of a number, from the lowest on.
-fn set(block: &mut [u8], places: &[u16], value: u16) {
-    for (bit, &place) in places.iter().enumerate() {
-        let (byte, shift) = (usize::from(place / 8), place % 8);
-        block[byte] = block[byte] & !(1 << shift) | ((value >> bit & 1) as u8) << shift;
     }
 }
 

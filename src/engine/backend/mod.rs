@@ -6,7 +6,8 @@
 //! Shapes: T rows (tokens), H hidden, N output columns, K input columns, V vocabulary. All activations are f32, row-major,
 //! without padding. Weights stay encoded as they are stored; the operation decodes them, so that what is measured is the
 //! file and not a rounding of ours. Every operation computes each row independently of how many rows come with it: on one
-//! device, batches of any size give the same bits ([`Backend::matvec`] is the one stated exception).
+//! device, batches of any size give the same bits (decoding has operations of its own: [`Backend::matvec`],
+//! [`Backend::attention_few`]).
 
 mod adapter;
 mod runs;
@@ -211,6 +212,16 @@ pub struct AttentionInputs<'a, B: Backend + ?Sized> {
     pub sinks: Option<&'a B::Buffer>,
 }
 
+/// Where [`Backend::argmax`] puts what it chooses.
+pub struct Choices<'a, B: Backend + ?Sized> {
+    /// `[T]`, for the next embedding: the column; 0 for a row that has none.
+    pub next: &'a mut B::Indices,
+    /// From `log_at` on: the same; for a row that has none, the number of columns.
+    pub log: &'a mut B::Indices,
+    /// See there.
+    pub log_at: usize,
+}
+
 /// What the sums of [`Backend::combine`] are made of.
 pub struct Terms<'a, B: Backend + ?Sized> {
     /// The rows that are summed.
@@ -386,6 +397,12 @@ pub trait Backend: Send + Sync {
         0
     }
 
+    /// Tokens to choose one after the other before they are read, where each is the likeliest behind the one before: more than
+    /// one where a device works on by itself while nobody looks.
+    fn tokens_ahead(&self) -> usize {
+        1
+    }
+
     /// Bytes of the device's own memory that buffers take now; `None` where the device has none of its own, or its interface does
     /// not count.
     fn allocated_bytes(&self) -> Option<u64> {
@@ -483,6 +500,18 @@ pub trait Backend: Send + Sync {
         out: &mut Self::Buffer,
     ) -> Result<()>;
 
+    /// The same for the few rows of a decoding step, by kernels that may sum over the keys in another order, which depends on a
+    /// row's own span alone.
+    fn attention_few(
+        &self,
+        inputs: AttentionInputs<'_, Self>,
+        rows: usize,
+        shape: AttentionShape,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        self.attention(inputs, rows, shape, out)
+    }
+
     /// A causal convolution of each column along the rows of runs, in place: `x[t, c] <- f(sum_j w[c, j] x[t - (K - 1) + j, c] +
     /// bias[c])`, `[T, C] -> [T, C]`. The rows before a run's first are those that its slot of `state [slots, K - 1, C]` has,
     /// zero at the beginning of a sequence; the last K - 1 of what a run has convolved go into the slot that it leaves. Other
@@ -526,6 +555,13 @@ pub trait Backend: Send + Sync {
 
     /// `out[i] = x[rows[i]]`, rows of `cols` numbers.
     fn gather(&self, x: &Self::Buffer, rows: &Self::Indices, count: usize, cols: usize, out: &mut Self::Buffer) -> Result<()>;
+
+    /// The likeliest column of each row of `logits [T, cols]`, the first of equals. A row with something that is no number, with
+    /// an infinite one, or with nothing above negative infinity, has none.
+    fn argmax(&self, logits: &Self::Buffer, shape: [usize; 2], out: Choices<'_, Self>) -> Result<()>;
+
+    /// `range` of an index list, after everything submitted before.
+    fn read_indices(&self, list: &Self::Indices, range: Range<usize>) -> Result<Vec<u32>>;
 
     /// Fresh statistics for `rows` rows.
     fn head_state(&self, rows: usize) -> Result<Self::HeadState>;

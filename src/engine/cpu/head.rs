@@ -17,6 +17,15 @@ use crate::backend::{HeadRow, TileShape};
 /// Logits taken together: exponentials of a block are written down, then added up, so that both loops vectorize.
 const BLOCK: usize = 256;
 
+/// The first of a row's largest logits; none where something is no number or infinitely large, or nothing else than infinitely
+/// low.
+pub fn likeliest(row: &[f32]) -> Option<usize> {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // The maximum passes over what is no number.
+    let sound = max.is_finite() && !row.iter().any(|logit| logit.is_nan());
+    row.iter().position(|&logit| logit == max).filter(|_| sound)
+}
+
 /// One row's running sums; exponentials in f32, everything that is added up over tiles in f64.
 #[derive(Debug, Clone)]
 pub struct RowState {

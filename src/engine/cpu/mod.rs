@@ -6,6 +6,7 @@
 mod attention;
 mod conv;
 mod gemm;
+mod halves;
 mod head;
 mod interleave;
 mod isa;
@@ -15,7 +16,11 @@ mod naive;
 mod packed;
 mod probe;
 mod q8;
+#[cfg(target_arch = "x86_64")]
+mod q8_avx512;
 mod q8_kernel;
+#[cfg(target_arch = "aarch64")]
+mod q8_neon;
 mod q8_rows;
 #[cfg(target_arch = "x86_64")]
 mod q8_rows_x86;
@@ -50,7 +55,7 @@ pub(crate) struct ProductScratch {
 pub(crate) const PRODUCT_SCRATCH: ProductScratch =
     ProductScratch { decoded: gemm::PACKED, tile_rows: gemm::LARGEST_TILE.0, tile_columns: gemm::LARGEST_TILE.1 };
 use super::backend::{
-    Arithmetic, AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, ConvFilter, DeviceError, DeviceInfo,
+    Arithmetic, AttentionInputs, AttentionShape, Backend, Choices, ColumnCopy, CombineShape, ConvFilter, DeviceError, DeviceInfo,
     DeviceKind, Gate, HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms,
     TileShape,
 };
@@ -72,7 +77,12 @@ impl CpuWeight {
     fn decode_row(&self, row: usize, out: &mut [f32]) {
         match &self.panels {
             Some(panels) => panels.decode_row(row, &mut out[..self.cols]),
-            None => self.dtype.decode_row(&self.bytes[row * self.row_bytes..][..self.row_bytes], &mut out[..self.cols]),
+            None => {
+                let (bytes, out) = (&self.bytes[row * self.row_bytes..][..self.row_bytes], &mut out[..self.cols]);
+                if self.dtype != DType::F16 || !halves::widen(bytes, out) {
+                    self.dtype.decode_row(bytes, out);
+                }
+            }
         }
     }
 
@@ -176,6 +186,10 @@ impl Backend for Cpu {
             Arithmetic::F32 => weight,
             Arithmetic::Q8 => weight.in_panels(),
         })
+    }
+
+    fn few_rows(&self) -> usize {
+        32
     }
 
     fn check_arithmetic(&self, _: Arithmetic) -> Result<()> {
@@ -296,6 +310,19 @@ impl Backend for Cpu {
     fn gather(&self, x: &Vec<f32>, rows: &Vec<u32>, count: usize, cols: usize, out: &mut Vec<f32>) -> Result<()> {
         rowwise::gather(x, &rows[..count], cols, &mut out[..count * cols]);
         Ok(())
+    }
+
+    fn argmax(&self, logits: &Vec<f32>, [rows, cols]: [usize; 2], out: Choices<'_, Self>) -> Result<()> {
+        for (t, row) in logits[..rows * cols].chunks_exact(cols).enumerate() {
+            let found = head::likeliest(row);
+            out.next[t] = found.unwrap_or(0) as u32;
+            out.log[out.log_at + t] = found.unwrap_or(cols) as u32;
+        }
+        Ok(())
+    }
+
+    fn read_indices(&self, list: &Vec<u32>, range: Range<usize>) -> Result<Vec<u32>> {
+        Ok(list[range].to_vec())
     }
 
     fn head_state(&self, rows: usize) -> Result<Vec<head::RowState>> {

@@ -16,6 +16,7 @@ use bitworth_quant::formats::{CodeValues, Integers, LevelValues, TakenApart};
 use rayon::prelude::*;
 
 use super::CpuWeight;
+use super::halves;
 use super::isa::{Isa, per_isa};
 
 /// Rows of a panel.
@@ -473,10 +474,17 @@ impl Panels {
         let of = |levels: &'_ [i8]| if levels.is_empty() { 0..0 } else { p * groups..(p + 1) * groups };
         let nibbles = self.integers.levels == LevelValues::Nibbles;
         let stored = |levels: &'a [i8], level| Some((&levels[of(levels)], level)).filter(|(levels, _)| !levels.is_empty());
+        let (scale_levels_of, offset_levels_of) = (scale_levels, offset_levels);
         let (scale_levels, offset_levels) = match nibbles {
             true => (stored(scale_levels, Level::Lower), stored(scale_levels, Level::Upper)),
             false => (stored(scale_levels, Level::Whole), stored(offset_levels, Level::Whole)),
         };
+        for bases in [scale_bases, offset_bases] {
+            ask_for_next(&bases.bits, part(bases));
+        }
+        for levels in [scale_levels_of, offset_levels_of] {
+            ask_for_next(levels, of(levels));
+        }
         let PanelRoom { scales, offsets, widened, .. } = room;
         expand(isa, scale_bases, part(scale_bases), scale_levels, per_base, [&mut *widened, scales]);
         if self.integers.has_offsets {
@@ -527,6 +535,25 @@ impl Panels {
             }
         }
     }
+}
+
+/// Asks for what comes behind a part of a list, as much again, so that it is at hand for the next panel.
+fn ask_for_next<T>(list: &[T], part: Range<usize>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+        let next = list.get(part.end..part.end + part.len()).unwrap_or(&[]);
+        for at in (0..size_of_val(next)).step_by(LINE) {
+            // SAFETY: a hint, which reads nothing.
+            #[allow(unsafe_code)]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(next.as_ptr().cast::<i8>().wrapping_add(at));
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (list, part);
 }
 
 /// How the blocks of a panel are unpacked.
@@ -596,27 +623,9 @@ fn expand(
     }
 }
 
-#[allow(unsafe_code)]
 fn widen_all(isa: Isa, bits: &[u16], brain: bool, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if !brain && isa != Isa::Portable && is_x86_feature_detected!("f16c") {
-        assert!(bits.len() == out.len() && bits.len().is_multiple_of(PANEL));
-        // SAFETY: as just checked; an Isa other than Portable comes with AVX2.
-        return unsafe { widen_f16c(bits, out) };
-    }
-    widen_plain(isa, bits, brain, out);
-}
-
-/// IEEE halves as singles, eight at a time.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-#[allow(unsafe_code)]
-fn widen_f16c(bits: &[u16], out: &mut [f32]) {
-    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
-
-    for (bits, out) in bits.as_chunks::<8>().0.iter().zip(out.as_chunks_mut::<8>().0) {
-        // SAFETY: both are eight numbers.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast()))) };
+    if brain || isa == Isa::Portable || !halves::widen(bytemuck::cast_slice(bits), out) {
+        widen_plain(isa, bits, brain, out);
     }
 }
 

@@ -6,14 +6,13 @@
 //! Indices instead of iterators: rows and vectors are numbered by the tile.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
 
-#[cfg(target_arch = "aarch64")]
-use std::arch::aarch64::*;
-
 use super::isa::Isa;
 use super::packed::{BLOCK, PANEL, Packing, Panel, Unpack};
+#[cfg(target_arch = "aarch64")]
+use super::q8_neon as neon;
 use super::q8_tile::{Q8Rows, Sums};
 #[cfg(target_arch = "x86_64")]
-use super::{q8_tile::MAX_HEIGHT, q8_x86 as x86};
+use super::{q8_avx512 as avx512, q8_tile::MAX_HEIGHT, q8_x86 as x86};
 
 /// The instructions that multiply integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +22,12 @@ pub enum Dot {
     /// NEON, which every 64-bit Arm processor has.
     #[cfg(target_arch = "aarch64")]
     Neon,
+    /// Its dot products of four columns.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
+    /// Its products of matrices of two rows and eight columns.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
     /// AVX2: pairs of products in 16 bits.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -41,7 +46,15 @@ impl Dot {
         match isa {
             Isa::Portable => {}
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => all.push(Self::Neon),
+            Isa::Neon => {
+                all.push(Self::Neon);
+                if std::arch::is_aarch64_feature_detected!("dotprod") {
+                    all.push(Self::NeonDot);
+                    if std::arch::is_aarch64_feature_detected!("i8mm") {
+                        all.push(Self::NeonI8mm);
+                    }
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 => {
                 all.push(Self::Avx2);
@@ -61,7 +74,7 @@ impl Dot {
         match self {
             Self::Portable => 0,
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => 0,
+            Self::Neon | Self::NeonDot | Self::NeonI8mm => 8,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => 8,
         }
@@ -72,7 +85,7 @@ impl Dot {
         match self {
             Self::Portable => 1,
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => 2,
+            Self::Neon | Self::NeonDot | Self::NeonI8mm => 4,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 | Self::AvxVnni => 4,
             #[cfg(target_arch = "x86_64")]
@@ -85,7 +98,7 @@ impl Dot {
         match self {
             Self::Portable => Unpack { codes: super::packed::unpack, shifts: false },
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => Unpack { codes: super::packed::unpack, shifts: false },
+            Self::Neon | Self::NeonDot | Self::NeonI8mm => Unpack { codes: super::packed::unpack, shifts: false },
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 | Self::AvxVnni => Unpack { codes: x86::unpack, shifts: false },
             #[cfg(target_arch = "x86_64")]
@@ -115,7 +128,7 @@ pub fn product(dot: Dot, x: &Q8Rows<'_>, panels: [Option<&Panel<'_>>; 2], out: &
         check(dot, x, first);
         check(dot, x, second);
         // SAFETY: `check` covers all that a kernel reads; a Dot comes from Dot::of, which checked the processor.
-        return unsafe { x86::two_panels(x, [first, second], out) };
+        return unsafe { avx512::two_panels(x, [first, second], out) };
     }
     for (panel, out) in panels.into_iter().zip(out) {
         let Some(panel) = panel else { continue };
@@ -124,12 +137,13 @@ pub fn product(dot: Dot, x: &Q8Rows<'_>, panels: [Option<&Panel<'_>>; 2], out: &
             Dot::Portable => portable(x, panel, out),
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Dot::Neon => unsafe {
-                match x.count {
-                    1 => neon::<1>(x, panel, out),
-                    _ => neon::<2>(x, panel, out),
-                }
-            },
+            Dot::Neon => unsafe { neon::neon(x, panel, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Dot::NeonDot => unsafe { neon::dotprod(x, panel, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Dot::NeonI8mm => unsafe { neon::matrices(x, panel, out) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Dot::Avx2 => unsafe { x86::avx2(x, panel, out) },
@@ -138,7 +152,7 @@ pub fn product(dot: Dot, x: &Q8Rows<'_>, panels: [Option<&Panel<'_>>; 2], out: &
             Dot::AvxVnni => unsafe { x86::avx_vnni(x, panel, out) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Dot::Avx512Vnni => unsafe { x86::avx512_vnni(x, panel, out) },
+            Dot::Avx512Vnni => unsafe { avx512::one_panel(x, panel, out) },
         }
     }
 }
@@ -153,8 +167,7 @@ fn check(dot: Dot, x: &Q8Rows<'_>, w: &Panel<'_>) {
     assert!(w.codes.bytes.len() == blocks * block_bytes && w.scales.len() == groups * PANEL);
     assert!(w.offsets.is_empty() || (w.offsets.len() == groups * PANEL && x.sums.len() == x.count * groups));
     assert!(w.codes.unpacked || dot.narrow() > 0);
-    #[cfg(target_arch = "x86_64")]
-    assert!(!w.codes.shifted || dot == Dot::Avx512Vnni);
+    assert!(!w.codes.shifted || dot.unpack().shifts);
 }
 
 fn portable(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
@@ -183,53 +196,6 @@ fn portable(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
                 for j in 0..PANEL {
                     out[j] = w.offsets[g * PANEL + j].mul_add(sum, out[j]);
                 }
-            }
-        }
-    }
-}
-
-/// 8 columns at a time. SAFETY: `check` has passed.
-#[cfg(target_arch = "aarch64")]
-#[target_feature(enable = "neon")]
-unsafe fn neon<const R: usize>(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
-    let k = x.codes.len() / x.count;
-    let groups = k / w.group;
-    let (x_codes, w_codes) = (x.codes.as_ptr(), w.codes.bytes.as_ptr().cast::<i8>());
-    for j in (0..PANEL).step_by(8) {
-        let mut sums = [[vdupq_n_f32(0.0); 2]; R];
-        for g in 0..groups {
-            let at = g * PANEL + j;
-            // Two partial sums of each of two columns.
-            let mut halves = [[vdupq_n_s32(0); 4]; R];
-            for q in g * w.group / 4..(g + 1) * w.group / 4 {
-                let b = w_codes.add((q * PANEL + j) * 4);
-                let b = [vld1q_s8(b), vld1q_s8(b.add(16))];
-                for i in 0..R {
-                    let a = vreinterpretq_s8_s32(vdupq_n_s32(x_codes.add(i * k + q * 4).cast::<i32>().read_unaligned()));
-                    for v in 0..2 {
-                        let low = vmull_s8(vget_low_s8(b[v]), vget_low_s8(a));
-                        halves[i][2 * v] = vpadalq_s16(halves[i][2 * v], low);
-                        halves[i][2 * v + 1] = vpadalq_s16(halves[i][2 * v + 1], vmull_high_s8(b[v], a));
-                    }
-                }
-            }
-            for i in 0..R {
-                let scale = *x.scales.as_ptr().add(i * (k / BLOCK) + g * w.group / BLOCK);
-                let correction = vdupq_n_s32(*x.corrections.as_ptr().add(i * groups + g));
-                for v in 0..2 {
-                    let dots = vaddq_s32(vpaddq_s32(halves[i][2 * v], halves[i][2 * v + 1]), correction);
-                    let scale = vmulq_n_f32(vld1q_f32(w.scales.as_ptr().add(at + v * 4)), scale);
-                    sums[i][v] = vfmaq_f32(sums[i][v], vcvtq_f32_s32(dots), scale);
-                    if !w.offsets.is_empty() {
-                        let offset = vld1q_f32(w.offsets.as_ptr().add(at + v * 4));
-                        sums[i][v] = vfmaq_n_f32(sums[i][v], offset, *x.sums.as_ptr().add(i * groups + g));
-                    }
-                }
-            }
-        }
-        for i in 0..R {
-            for v in 0..2 {
-                vst1q_f32(out[i].as_mut_ptr().add(j + v * 4), sums[i][v]);
             }
         }
     }

@@ -1,9 +1,8 @@
-//! The kernels of `q8_kernel.rs` for x86-64: AVX2, and VNNI on half or whole vectors. They read codes packed as `packed.rs` has
-//! them, unpacking in registers.
+//! The kernels of `q8_kernel.rs` for x86-64 with AVX2, and with AVX-VNNI. They read codes packed as `packed.rs` has them,
+//! unpacking in registers.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
 
 use std::arch::x86_64::*;
-use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::isa::Isa;
 use super::packed::{BLOCK, LINE, PANEL, Packing, Panel};
@@ -198,7 +197,6 @@ macro_rules! by_codes {
             }
             (true, Packing::Five) => by_height!($kernel, Bytes<4>, Bytes::<4>, $x, $w, $out),
             (true, Packing::Six) => by_height!($kernel, Bytes<2>, Bytes::<2>, $x, $w, $out),
-            _ if $w.codes.shifted => by_height!($kernel, Bytes<1>, Bytes::<1>, $x, $w, $out),
             (_, Packing::Eight) | (true, Packing::Table(_)) => by_height!($kernel, Bytes<0>, Bytes::<0>, $x, $w, $out),
         }
     };
@@ -232,12 +230,6 @@ pub unsafe fn avx2(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
 #[target_feature(enable = "avx2,fma,avxvnni")]
 pub unsafe fn avx_vnni(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
     by_codes!(w, x, out, avx_vnni_rows);
-}
-
-/// SAFETY: as [`avx2`], and the processor has AVX-512 F, BW, VL and VNNI.
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub unsafe fn avx512_vnni(x: &Q8Rows<'_>, w: &Panel<'_>, out: &mut Sums) {
-    by_codes!(w, x, out, avx512_vnni_rows);
 }
 
 /// The activations of four columns of a row, for all rows of a panel.
@@ -280,6 +272,15 @@ unsafe fn factors(x: &Q8Rows<'_>, w: &Panel<'_>, [row, groups, blocks, g, b, v]:
     }
 }
 
+/// Asks for the codes that come [`AHEAD`] behind a block. Unpacking a block takes so many instructions that too few loads are
+/// under way otherwise.
+#[inline(always)]
+unsafe fn ask_for<C: Codes>(block: *const u8) {
+    for line in (0..C::BYTES).step_by(LINE) {
+        _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + line).cast());
+    }
+}
+
 /// Rows `first .. first + R`; returns R.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2_rows<C: Codes, const R: usize, const GROUP: usize>(
@@ -298,9 +299,7 @@ unsafe fn avx2_rows<C: Codes, const R: usize, const GROUP: usize>(
         let block = w.codes.bytes.as_ptr().add(g * GROUP / BLOCK * C::BYTES);
         let halves = g * GROUP % BLOCK / 16;
         if halves == 0 {
-            for line in (0..C::BYTES).step_by(LINE) {
-                _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + line).cast());
-            }
+            ask_for::<C>(block);
         }
         for v in 0..2 {
             let mut dots = [_mm256_setzero_si256(); R];
@@ -347,14 +346,13 @@ unsafe fn avx2_rows<C: Codes, const R: usize, const GROUP: usize>(
     R
 }
 
-/// The same with `multiply(sums, w, x)` for the four products of each row of the panel, of which the codes have no sign.
-#[inline(always)]
-unsafe fn vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
+/// The same with four products at a time, of codes without a sign.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn avx_vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
     codes: C,
     x: &Q8Rows<'_>,
     first: usize,
     w: &Panel<'_>,
-    multiply: impl Fn(__m256i, __m256i, __m256i) -> __m256i,
     out: &mut Sums,
 ) -> usize {
     let k = x.codes.len() / x.count;
@@ -364,6 +362,9 @@ unsafe fn vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
     for g in 0..groups {
         let block = w.codes.bytes.as_ptr().add(g * GROUP / BLOCK * C::BYTES);
         let halves = g * GROUP % BLOCK / 16;
+        if halves == 0 {
+            ask_for::<C>(block);
+        }
         for v in 0..2 {
             let mut dots = [_mm256_setzero_si256(); R];
             for i in 0..R {
@@ -377,7 +378,7 @@ unsafe fn vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
                     }
                     for i in 0..R {
                         let a = broadcast(x_codes.add(i * k + g * GROUP + half * 16 + q * 4));
-                        dots[i] = multiply(dots[i], four[q], a);
+                        dots[i] = _mm256_dpbusd_avx_epi32(dots[i], four[q], a);
                     }
                 }
             }
@@ -392,145 +393,6 @@ unsafe fn vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
         }
     }
     R
-}
-
-#[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn avx_vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
-    codes: C,
-    x: &Q8Rows<'_>,
-    first: usize,
-    w: &Panel<'_>,
-    out: &mut Sums,
-) -> usize {
-    vnni_rows::<C, R, GROUP>(codes, x, first, w, |sums, w, x| _mm256_dpbusd_avx_epi32(sums, w, x), out)
-}
-
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn avx512_vnni_rows<C: Codes, const R: usize, const GROUP: usize>(
-    codes: C,
-    x: &Q8Rows<'_>,
-    first: usize,
-    w: &Panel<'_>,
-    out: &mut Sums,
-) -> usize {
-    vnni_rows::<C, R, GROUP>(codes, x, first, w, |sums, w, x| _mm256_dpbusd_epi32(sums, w, x), out)
-}
-
-/// Unpacked panels side by side, a vector each. SAFETY: as [`avx512_vnni`], for both panels.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub unsafe fn two_panels(x: &Q8Rows<'_>, w: [&Panel<'_>; 2], out: &mut [Sums; 2]) {
-    let signed = w[0].codes.packing.signed() && !w[0].codes.shifted;
-    match (w[0].group, w[0].offsets.is_empty(), signed) {
-        (16, true, false) => two_panels_of::<16, false, false>(x, w, out),
-        (16, true, true) => two_panels_of::<16, false, true>(x, w, out),
-        (16, false, false) => two_panels_of::<16, true, false>(x, w, out),
-        (16, false, true) => two_panels_of::<16, true, true>(x, w, out),
-        (_, true, false) => two_panels_of::<32, false, false>(x, w, out),
-        (_, true, true) => two_panels_of::<32, false, true>(x, w, out),
-        (_, false, false) => two_panels_of::<32, true, false>(x, w, out),
-        (_, false, true) => two_panels_of::<32, true, true>(x, w, out),
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn two_panels_of<const GROUP: usize, const OFFSETS: bool, const SIGNED: bool>(
-    x: &Q8Rows<'_>,
-    w: [&Panel<'_>; 2],
-    out: &mut [Sums; 2],
-) {
-    match x.count {
-        1 => two_panels_rows::<1, GROUP, OFFSETS, SIGNED>(x, w, out),
-        2 => two_panels_rows::<2, GROUP, OFFSETS, SIGNED>(x, w, out),
-        3 => two_panels_rows::<3, GROUP, OFFSETS, SIGNED>(x, w, out),
-        4 => two_panels_rows::<4, GROUP, OFFSETS, SIGNED>(x, w, out),
-        5 => two_panels_rows::<5, GROUP, OFFSETS, SIGNED>(x, w, out),
-        _ => two_panels_rows::<6, GROUP, OFFSETS, SIGNED>(x, w, out),
-    }
-}
-
-/// Group, offsets and signs are known to the compiler, so that the integers of a tile stay in registers.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn two_panels_rows<const R: usize, const GROUP: usize, const OFFSETS: bool, const SIGNED: bool>(
-    x: &Q8Rows<'_>,
-    w: [&Panel<'_>; 2],
-    out: &mut [Sums; 2],
-) {
-    let k = x.codes.len() / x.count;
-    let (groups, blocks) = (k / GROUP, k / BLOCK);
-    // Pointers that step from group to group: numbers would be checked for overflow in every round.
-    let mut x_codes = [x.codes.as_ptr(); R];
-    let mut x_corrections = [x.corrections.as_ptr(); R];
-    let mut x_sums = [x.sums.as_ptr(); R];
-    let mut x_scales = [x.scales.as_ptr(); R];
-    for i in 1..R {
-        x_codes[i] = x_codes[i - 1].add(k);
-        x_corrections[i] = x_corrections[i - 1].add(groups);
-        x_sums[i] = x_sums[i - 1].wrapping_add(groups);
-        x_scales[i] = x_scales[i - 1].add(blocks);
-    }
-    let mut w_codes = [w[0].codes.bytes.as_ptr(), w[1].codes.bytes.as_ptr()];
-    let mut w_scales = [w[0].scales.as_ptr(), w[1].scales.as_ptr()];
-    let mut w_offsets = [w[0].offsets.as_ptr(), w[1].offsets.as_ptr()];
-    // A scale every 16 columns leaves too few registers to hold the sums as well.
-    let in_registers = GROUP == BLOCK;
-    let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    for v in 0..2 {
-        out[v][..R].fill([0.0; PANEL]);
-    }
-    for g in 0..groups {
-        let mut dots = [[_mm512_setzero_si512(); 2]; R];
-        for i in 0..R {
-            dots[i] = [_mm512_set1_epi32(*x_corrections[i].add(g)); 2];
-        }
-        for q in 0..GROUP / 4 {
-            // What later rounds load stays behind this: loaded early it would drive others out of the registers.
-            compiler_fence(Ordering::SeqCst);
-            let mut b =
-                [_mm512_loadu_si512(w_codes[0].add(q * LINE).cast()), _mm512_loadu_si512(w_codes[1].add(q * LINE).cast())];
-            if SIGNED {
-                let shift = _mm512_set1_epi8(-128);
-                b = [_mm512_xor_si512(b[0], shift), _mm512_xor_si512(b[1], shift)];
-            }
-            for i in 0..R {
-                let a = _mm512_set1_epi32(x_codes[i].add(q * 4).cast::<i32>().read_unaligned());
-                for v in 0..2 {
-                    dots[i][v] = _mm512_dpbusd_epi32(dots[i][v], b[v], a);
-                }
-            }
-        }
-        let scales = [_mm512_loadu_ps(w_scales[0]), _mm512_loadu_ps(w_scales[1])];
-        for i in 0..R {
-            compiler_fence(Ordering::SeqCst);
-            let scale = _mm512_set1_ps(*x_scales[i].add(g / (BLOCK / GROUP)));
-            for v in 0..2 {
-                let mut sum = if in_registers { sums[i][v] } else { _mm512_loadu_ps(out[v][i].as_ptr()) };
-                sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[i][v]), _mm512_mul_ps(scales[v], scale), sum);
-                if OFFSETS {
-                    sum = _mm512_fmadd_ps(_mm512_loadu_ps(w_offsets[v]), _mm512_set1_ps(*x_sums[i].add(g)), sum);
-                }
-                if in_registers {
-                    sums[i][v] = sum;
-                } else {
-                    _mm512_storeu_ps(out[v][i].as_mut_ptr(), sum);
-                }
-            }
-        }
-        for i in 0..R {
-            x_codes[i] = x_codes[i].add(GROUP);
-        }
-        for v in 0..2 {
-            w_codes[v] = w_codes[v].add(GROUP * PANEL);
-            w_scales[v] = w_scales[v].add(PANEL);
-            w_offsets[v] = w_offsets[v].wrapping_add(PANEL);
-        }
-    }
-    if in_registers {
-        for i in 0..R {
-            for v in 0..2 {
-                _mm512_storeu_ps(out[v][i].as_mut_ptr(), sums[i][v]);
-            }
-        }
-    }
 }
 
 /// The codes of a block, its scale, and the sums of both halves of the codes: `round_block` of `q8.rs` with AVX2. Written out,

@@ -3,7 +3,7 @@
 use bitworth_quant::arch::HeadNorms;
 
 use super::workspace::Scratch;
-use super::{Chunked, KvPast, KvSource, Lent, Past, Step};
+use super::{Chunked, KvPast, KvSource, Lent, Past, RowCount, Step};
 use crate::backend::{AttentionInputs, AttentionShape, Backend, ColumnCopy, Columns, CombineShape, Gate, Terms};
 use crate::error::Result;
 use crate::model::{Attention, Gated, HeadNorm, Latent, Linear, Projections, Queries};
@@ -212,7 +212,10 @@ impl<B: Backend> Step<'_, B> {
         };
         let (spans, sinks) = (self.batch.spans(h.window_of(block)), attention.sinks.as_ref());
         let inputs = AttentionInputs { q: &ws.q, k, v, spans, sinks };
-        backend.attention(inputs, self.batch.rows, shape, &mut ws.attended)?;
+        match self.rows {
+            RowCount::Many => backend.attention(inputs, self.batch.rows, shape, &mut ws.attended)?,
+            RowCount::Few => backend.attention_few(inputs, self.batch.rows, shape, &mut ws.attended)?,
+        }
         if self.observer.is_some() && h.mla.is_some() {
             self.observe_latent(block, ws, spans, shape)?;
         }

@@ -24,12 +24,13 @@ pub use layer_input::layer_input;
 use workspace::Scratch;
 pub use workspace::{LayerSpace, Workspace};
 
-/// Which matmul a step wants: many rows, each computed alone (scoring), or few rows at the speed of memory (decoding).
+/// Which products and which attention a step wants: of many rows, each computed alone (scoring), or of few rows at the speed of
+/// memory (decoding).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowCount {
-    /// [`Backend::matmul`]
+    /// [`Backend::matmul`] and [`Backend::attention`]
     Many,
-    /// [`Backend::matvec`]
+    /// [`Backend::matvec`] and [`Backend::attention_few`]
     Few,
 }
 

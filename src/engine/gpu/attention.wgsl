@@ -11,6 +11,8 @@
 // is a whole power of two (not the largest score, as in the usual online softmax, Milakov and Gimelshein 2018): moving it
 // scales sums exactly, and since sums run over keys in order, and keys outside a span add exactly nothing, every placing of
 // the blocks gives the same bits.
+//
+// With SPLIT the workgroup takes one part of the keys of one row, and leaves its sums for attention_join.wgsl.
 
 struct Params {
     query_first: u32,
@@ -20,6 +22,10 @@ struct Params {
     scale: f32,
     softcap: f32,
     sinks: u32,
+    // With SPLIT: how many parts a row has, workgroups for the heads of a row and the keys of a part at least.
+    parts: u32,
+    tiles: u32,
+    part_keys: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -112,6 +118,11 @@ fn load_v(row: u32, kv_head: u32, d: u32) -> vec4<f32> {
     return part;
 }
 
+// Keys of each part of a row that sees so many: a function of the row alone. A multiple of 128, as in attention.rs.
+fn keys_of_part(keys: u32) -> u32 {
+    return max(p.part_keys, (keys + MOST_PARTS * 128u - 1u) / (MOST_PARTS * 128u) * 128u);
+}
+
 // The first key at or after `at` that any query of the workgroup sees; the largest number if there is none.
 fn next_key(at: u32) -> u32 {
     var next = 0xffffffffu;
@@ -135,13 +146,29 @@ fn last_end() -> u32 {
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let kv_head = group.y;
-    let first = p.query_first + group.x * QUERIES;
+    let heads_of_key = p.heads / p.kv_heads;
+    var first = p.query_first + group.x * QUERIES;
+    var query_end = p.query_end;
+    var part = 0u;
+    if (SPLIT == 1u) {
+        part = group.x % p.parts;
+        let tile = group.x / p.parts;
+        first = tile / p.tiles * heads_of_key + tile % p.tiles * QUERIES;
+        query_end = (tile / p.tiles + 1u) * heads_of_key;
+    }
     if (lane < QUERIES) {
         let query = first + lane;
-        let row = min(query, p.query_end - 1u) / (p.heads / p.kv_heads);
-        // A query past the end sees nothing.
-        starts[lane] = spans[2u * row];
-        ends[lane] = select(0u, spans[2u * row + 1u], query < p.query_end);
+        let row = min(query, query_end - 1u) / heads_of_key;
+        var begin = spans[2u * row];
+        var end = spans[2u * row + 1u];
+        if (SPLIT == 1u) {
+            let keys = keys_of_part(end - begin);
+            begin += part * keys;
+            end = min(end, begin + keys);
+        }
+        // A query past the end sees nothing, and nor does one whose keys end before this part.
+        starts[lane] = begin;
+        ends[lane] = select(0u, end, query < query_end && begin < end);
     }
     workgroupBarrier();
     let end = last_end();
@@ -156,10 +183,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let stop = ends[soft_query];
     var reference = NONE;
     var sum = 0.0;
-    if (p.sinks == 1u) {
+    if (p.sinks == 1u && part == 0u) {
         // As if it were the first key.
-        let group = p.heads / p.kv_heads;
-        let sink = sinks[kv_head * group + (first + soft_query) % group] * LOG2_E;
+        let sink = sinks[kv_head * heads_of_key + (first + soft_query) % heads_of_key] * LOG2_E;
         reference = ceil(sink);
         sum = exp2(sink - reference);
     }
@@ -268,13 +294,34 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var j = 0u; j < min(KEYS, end - block); j++) {
                 let value = load_v(block + j, kv_head, d_own);
                 for (var i = 0u; i < OWN; i++) {
-                    acc[i] = fma(vec4<f32>(scores[j * QUERIES + query_own + i]), value, acc[i]);
+                    // What no query sees may be anything, and nothing times that must stay nothing.
+                    let weight = scores[j * QUERIES + query_own + i];
+                    acc[i] = select(acc[i], fma(vec4<f32>(weight), value, acc[i]), weight != 0.0);
                 }
             }
         }
         if (lane == 0u) {
             block_at = next_key(block + KEYS);
         }
+    }
+
+    if (SPLIT == 1u) {
+        let stride = VALUE_DIM + 2u;
+        if (lane < QUERIES && first + lane < query_end) {
+            let at = (query_at(first + lane, kv_head) * p.parts + part) * stride + VALUE_DIM;
+            out[at] = sum;
+            out[at + 1u] = reference;
+        }
+        for (var i = 0u; i < OWN; i++) {
+            let query = first + query_own + i;
+            if (query < query_end) {
+                let at = (query_at(query, kv_head) * p.parts + part) * stride + d_own;
+                for (var c = 0u; c < min(4u, VALUE_DIM - min(d_own, VALUE_DIM)); c++) {
+                    out[at + c] = acc[i][c];
+                }
+            }
+        }
+        return;
     }
 
     if (lane < QUERIES) {

@@ -44,3 +44,17 @@ pub(super) fn record(gpu: &Gpu, src: &GpuBuffer, dst: &mut GpuBuffer, copy: Colu
     let len = rows * count;
     gpu.dispatch(&KERNEL, &params, &[&src.raw, &dst.raw], Groups::Linear(len.div_ceil(LANES)), len as f64)
 }
+
+/// Records a copy of `len` numbers in one piece, whose places were checked.
+pub(super) fn record_part(
+    gpu: &Gpu,
+    src: &GpuBuffer,
+    src_at: usize,
+    dst: &mut GpuBuffer,
+    dst_at: usize,
+    len: usize,
+) -> Result<()> {
+    let (count, from_first, to_first) = (len as u32, src_at as u32, dst_at as u32);
+    let params = Params { rows: 1, count, from_stride: 0, from_first, repeat: 1, to_stride: 0, to_first };
+    gpu.dispatch(&KERNEL, &params, &[&src.raw, &dst.raw], Groups::Linear(len.div_ceil(LANES)), len as f64)
+}

@@ -2,14 +2,16 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use bytemuck::Pod;
 
 use super::adapter;
 use super::errors::Errors;
-use super::pipeline::{Kernel, Pipelines};
-use super::recorder::{PARAMS_BYTES, Recorder, Step};
+use super::pipeline::{Kernel, PARAMS_BYTES, Pipelines};
+use super::recorder::{MAX_PENDING_UPLOAD, Recorder, Step};
+use super::storage::{self, Pool, Storage};
 use super::tuning::Tuning;
 use crate::backend::{DeviceError, DeviceInfo, Result};
 
@@ -25,7 +27,10 @@ pub struct Gpu {
     info: DeviceInfo,
     pub(super) errors: Errors,
     pipelines: Arc<Pipelines>,
+    pool: Arc<Pool>,
     recorder: Mutex<Recorder>,
+    /// Bytes handed to the queue that no submission took yet. Not the recorder's, so that uploads do not wait for it.
+    pending_upload: AtomicUsize,
     pub(super) tuning: Tuning,
     /// Bytes that a kernel can see of one buffer.
     pub(super) max_binding_bytes: usize,
@@ -42,33 +47,85 @@ pub(super) enum Groups {
     Grid(usize, usize),
 }
 
+/// What a device has done, in numbers.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub buffers: u64,
+    pub bind_groups: u64,
+    pub dispatches: u64,
+    pub passes: u64,
+    pub submits: u64,
+    pub readbacks: u64,
+}
+
+#[cfg(test)]
+impl Counts {
+    /// What was done after `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            buffers: self.buffers - before.buffers,
+            bind_groups: self.bind_groups - before.bind_groups,
+            dispatches: self.dispatches - before.dispatches,
+            passes: self.passes - before.passes,
+            submits: self.submits - before.submits,
+            readbacks: self.readbacks - before.readbacks,
+        }
+    }
+}
+
+/// A recorder with a buffer for parameters, where they do not come with a dispatch.
+fn recorder(device: &wgpu::Device, pool: &Arc<Pool>, pipelines: &Pipelines, work_limit: f64) -> Recorder {
+    Recorder::new(device, work_limit, |bytes| {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let desc = wgpu::BufferDescriptor { label: Some("params"), size: bytes as u64, usage, mapped_at_creation: false };
+        (!pipelines.immediates()).then(|| pool.adopt(device.create_buffer(&desc)))
+    })
+}
+
 impl Gpu {
-    /// Opens `adapter` with all of `limits` and none of the optional features.
+    /// Opens `adapter` with all of `limits`, and of the optional features the one for parameters that come with a dispatch, where
+    /// `limits` have room for them.
     pub(super) fn with_limits(adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Result<Self> {
         let info = adapter::device_info(adapter);
+        let immediates = adapter.features() & wgpu::Features::IMMEDIATES;
+        let immediates = if limits.max_immediate_size as usize >= PARAMS_BYTES { immediates } else { wgpu::Features::empty() };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("bitworth"),
-            required_features: wgpu::Features::empty(),
+            required_features: immediates,
             required_limits: limits.clone(),
             ..Default::default()
         }))
         .map_err(|error| DeviceError { device: info.name.clone(), what: format!("cannot open the device: {error}").into() })?;
         let errors = Errors::listen(&device, &info.name);
         let tuning = Tuning::of(info.kind);
-        let recorder = Recorder::new(&device, tuning.work_limit);
+        let (pool, pipelines) = (Arc::new(Pool::default()), Arc::new(Pipelines::new(!immediates.is_empty())));
+        let recorder = recorder(&device, &pool, &pipelines, tuning.work_limit);
         errors.check()?;
         // A binding's length must be a multiple of 4; 16 keeps rounded allocations inside.
         let max_binding_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(u64::from(u32::MAX));
         let max_binding_bytes = max_binding_bytes as usize & !15;
-        let (recorder, pipelines) = (Mutex::new(recorder), Arc::default());
+        let (recorder, pending_upload) = (Mutex::new(recorder), AtomicUsize::new(0));
         let memory_bytes = adapter::memory_bytes(adapter);
-        Ok(Self { device, queue, info, errors, pipelines, recorder, tuning, max_binding_bytes, memory_bytes })
+        Ok(Self {
+            device,
+            queue,
+            info,
+            errors,
+            pipelines,
+            pool,
+            recorder,
+            pending_upload,
+            tuning,
+            max_binding_bytes,
+            memory_bytes,
+        })
     }
 
     /// From now on work is cut for a device of this rate.
     pub(super) fn set_rate(&mut self, multiply_adds_per_second: f64) {
         self.tuning = self.tuning.at_rate(multiply_adds_per_second);
-        self.recorder = Mutex::new(Recorder::new(&self.device, self.tuning.work_limit));
+        self.recorder = Mutex::new(recorder(&self.device, &self.pool, &self.pipelines, self.tuning.work_limit));
     }
 
     /// The device as records name it.
@@ -92,7 +149,9 @@ impl Gpu {
             info: self.info.clone(),
             errors: self.errors.clone(),
             pipelines: self.pipelines.clone(),
-            recorder: Mutex::new(Recorder::new(&self.device, tuning.work_limit)),
+            pool: self.pool.clone(),
+            recorder: Mutex::new(recorder(&self.device, &self.pool, &self.pipelines, tuning.work_limit)),
+            pending_upload: AtomicUsize::new(0),
             tuning,
             ..*self
         }
@@ -104,27 +163,47 @@ impl Gpu {
         self.pipelines.get(&self.device, &self.errors, kernel).map(drop)
     }
 
-    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+    /// What it has done so far.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> Counts {
+        let counters = &self.pool.counters;
+        let [buffers, bind_groups, dispatches] =
+            [&counters.buffers, &counters.bind_groups, &counters.dispatches].map(|n| n.load(Ordering::Relaxed));
+        let [passes, submits, readbacks] =
+            [&counters.passes, &counters.submits, &counters.readbacks].map(|n| n.load(Ordering::Relaxed));
+        Counts { buffers, bind_groups, dispatches, passes, submits, readbacks }
+    }
+
+    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A storage buffer of at least `bytes` bytes (a multiple of 16, never empty).
-    pub(super) fn storage(&self, bytes: usize, what: &str) -> Result<wgpu::Buffer> {
-        self.errors.check()?;
+    /// A storage buffer of at least `bytes` bytes (a multiple of 16, never empty), with whatever stands in it.
+    pub(super) fn storage(&self, bytes: usize, what: &str) -> Result<Storage> {
         if bytes > self.max_binding_bytes {
+            self.errors.check()?;
             let limit = self.max_binding_bytes;
             let what = format!("{what} needs {bytes} bytes, the device's limit is {limit}: use a smaller batch");
             return Err(self.errors.error(what));
         }
-        let size = bytes.max(16).next_multiple_of(16) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        self.buffer(bytes, usage, what)
+    }
+
+    /// A buffer of at least `bytes` bytes for that use.
+    fn buffer(&self, bytes: usize, usage: wgpu::BufferUsages, what: &str) -> Result<Storage> {
+        self.errors.check()?;
+        let size = Pool::size(bytes as u64, self.max_binding_bytes as u64);
+        if let Some(free) = self.pool.reuse(size, usage) {
+            return Ok(free);
+        }
         let desc = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
         let making = format!("allocating {bytes} bytes for {what}");
-        self.errors.scoped(&self.device, &making, || self.device.create_buffer(&desc))
+        Ok(self.pool.adopt(self.errors.scoped(&self.device, &making, || self.device.create_buffer(&desc))?))
     }
 
     /// Writes `bytes` at `at` (a multiple of 4) of a buffer that no recorded step uses yet, the last word filled up with zeros.
-    pub(super) fn write(&self, buffer: &wgpu::Buffer, at: usize, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&self, buffer: &Storage, at: usize, bytes: &[u8]) -> Result<()> {
         let whole = bytes.len() & !3;
         for (piece, index) in bytes[..whole].chunks(TRANSFER_BYTES).zip(0..) {
             self.write_piece(buffer, at + index * TRANSFER_BYTES, piece)?;
@@ -137,12 +216,11 @@ impl Gpu {
         Ok(())
     }
 
-    fn write_piece(&self, buffer: &wgpu::Buffer, at: usize, piece: &[u8]) -> Result<()> {
-        let mut recorder = self.recorder();
-        self.make_room(&mut recorder)?;
-        self.queue.write_buffer(buffer, at as u64, piece);
-        recorder.note_upload(piece.len());
-        Ok(())
+    /// The copy is made while other threads record and submit; their submissions may take it along.
+    fn write_piece(&self, buffer: &Storage, at: usize, piece: &[u8]) -> Result<()> {
+        self.queue.write_buffer(buffer.raw(), at as u64, piece);
+        let pending = self.pending_upload.fetch_add(piece.len(), Ordering::Relaxed) + piece.len();
+        if pending >= MAX_PENDING_UPLOAD { self.submit(&mut self.recorder()) } else { Ok(()) }
     }
 
     /// Records one dispatch of about `work` multiply-adds. `params` fill the kernel's uniform, `bindings` its storage buffers,
@@ -151,7 +229,7 @@ impl Gpu {
         &self,
         kernel: &Kernel,
         params: &P,
-        bindings: &[&wgpu::Buffer],
+        bindings: &[&Storage],
         groups: Groups,
         work: f64,
     ) -> Result<()> {
@@ -164,15 +242,22 @@ impl Gpu {
         let pipeline = self.pipelines.get(&self.device, &self.errors, kernel)?;
         let mut recorder = self.recorder();
         self.make_room(&mut recorder)?;
+        let params = recorder.params(bytemuck::bytes_of(params));
         let bind_group = {
-            let storage = bindings.iter().map(|buffer| buffer.as_entire_binding());
-            let resources = std::iter::once(recorder.params_binding()).chain(storage).zip(0..);
-            let entries: Vec<_> = resources.map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource }).collect();
-            let desc = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: &pipeline.layout, entries: &entries };
-            self.device.create_bind_group(&desc)
+            let uniform = recorder.params_buffer();
+            let buffers: Vec<&Storage> = uniform.into_iter().chain(bindings.iter().copied()).collect();
+            self.pool.bind_group(pipeline.id, &buffers, || {
+                let size = wgpu::BufferSize::new(PARAMS_BYTES as u64);
+                let slot = |buffer| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size });
+                let uniform = uniform.map(|buffer| wgpu::BindGroupEntry { binding: 0, resource: slot(buffer.raw()) });
+                let storage = bindings.iter().map(|buffer| buffer.raw().as_entire_binding());
+                let storage = storage.zip(1..).map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource });
+                let entries: Vec<_> = uniform.into_iter().chain(storage).collect();
+                let desc = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: &pipeline.layout, entries: &entries };
+                self.device.create_bind_group(&desc)
+            })
         };
-        let params_at = recorder.push_params(bytemuck::bytes_of(params));
-        recorder.push(Step::Dispatch { pipeline, bindings: bind_group, params_at, groups }, work);
+        recorder.push(Step::Dispatch { pipeline, bindings: bind_group, params, groups }, work, bindings.iter().copied());
         Ok(())
     }
 
@@ -188,11 +273,12 @@ impl Gpu {
         Ok([x as u32, y as u32, 1])
     }
 
-    /// Records a copy of `bytes` bytes (a multiple of 4) between two different buffers.
-    pub(super) fn record_copy(&self, src: &wgpu::Buffer, src_at: u64, dst: &wgpu::Buffer, dst_at: u64, bytes: u64) -> Result<()> {
+    /// Records a copy of `bytes` bytes (a multiple of 4) between two different buffers. It ends a pass.
+    fn record_copy(&self, src: &Storage, src_at: u64, dst: &Storage, dst_at: u64, bytes: u64) -> Result<()> {
         let mut recorder = self.recorder();
         self.make_room(&mut recorder)?;
-        recorder.push(Step::Copy { src: src.clone(), src_at, dst: dst.clone(), dst_at, bytes }, bytes as f64);
+        let step = Step::Copy { src: src.raw().clone(), src_at, dst: dst.raw().clone(), dst_at, bytes };
+        recorder.push(step, bytes as f64, [src, dst]);
         Ok(())
     }
 
@@ -202,7 +288,8 @@ impl Gpu {
 
     fn submit(&self, recorder: &mut Recorder) -> Result<()> {
         self.errors.check()?;
-        let oldest = recorder.submit(&self.device, &self.queue);
+        let uploaded = self.pending_upload.swap(0, Ordering::Relaxed);
+        let oldest = recorder.submit(&self.device, &self.queue, uploaded, &self.pool.counters);
         oldest.map_or(Ok(()), |index| self.wait(Some(index)))
     }
 
@@ -230,7 +317,7 @@ impl Gpu {
     }
 
     /// The numbers `range` of `buffer`, after everything recorded before.
-    pub(super) fn read_back<T: Pod>(&self, buffer: &wgpu::Buffer, range: Range<usize>) -> Result<Vec<T>> {
+    pub(super) fn read_back<T: Pod>(&self, buffer: &Storage, range: Range<usize>) -> Result<Vec<T>> {
         let mut numbers = Vec::with_capacity(range.len());
         let step = TRANSFER_BYTES / size_of::<T>();
         for start in range.clone().step_by(step) {
@@ -241,27 +328,31 @@ impl Gpu {
         Ok(numbers)
     }
 
-    fn read_piece<T: Pod>(&self, buffer: &wgpu::Buffer, start: usize, count: usize, into: &mut Vec<T>) -> Result<()> {
+    fn read_piece<T: Pod>(&self, buffer: &Storage, start: usize, count: usize, into: &mut Vec<T>) -> Result<()> {
         let bytes = (count * size_of::<T>()) as u64;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let desc = wgpu::BufferDescriptor { label: Some("read back"), size: bytes, usage, mapped_at_creation: false };
-        let landing = self.errors.scoped(&self.device, "allocating a read-back buffer", || self.device.create_buffer(&desc))?;
+        let landing = self.buffer(count * size_of::<T>(), usage, "what is read back")?;
+        storage::count(&self.pool.counters.readbacks);
         self.record_copy(buffer, (start * size_of::<T>()) as u64, &landing, 0, bytes)?;
         let mut recorder = self.recorder();
         self.submit(&mut recorder)?;
         let (done, mapped) = mpsc::channel();
-        landing.map_async(wgpu::MapMode::Read, .., move |result| {
+        landing.raw().map_async(wgpu::MapMode::Read, ..bytes, move |result| {
             let _ = done.send(result);
         });
-        self.wait(None)?;
+        let waited = self.wait(None);
         recorder.all_done();
         drop(recorder);
-        self.errors.check()?;
         let failed = |error: &dyn std::fmt::Display| self.errors.error(format!("reading {bytes} bytes back: {error}"));
-        mapped.recv().map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-        let view = landing.get_mapped_range(..).map_err(|error| failed(&error))?;
-        into.extend(bytemuck::pod_collect_to_vec::<u8, T>(&view));
-        Ok(())
+        let copied = waited.and_then(|()| self.errors.check()).and_then(|()| {
+            mapped.recv().map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+            let view = landing.raw().get_mapped_range(..bytes).map_err(|error| failed(&error))?;
+            into.extend(bytemuck::pod_collect_to_vec::<u8, T>(&view));
+            Ok(())
+        });
+        // For whoever has it next.
+        landing.raw().unmap();
+        copied
     }
 
     /// Fails unless `have >= need`: the guard that lets kernels run without bounds checks.

@@ -14,7 +14,7 @@ pub struct KernelText {
     pub name: String,
     /// The encoding of the weights.
     pub dtype: DType,
-    /// The whole text; its entry point is `main`.
+    /// The whole text, its parameters in a uniform buffer; its entry point is `main`.
     pub wgsl: String,
     /// Storage buffers, from binding 1 on; binding 0 is the uniform.
     pub storage: u32,
@@ -43,5 +43,5 @@ pub fn weight_kernels(dtype: DType) -> Vec<KernelText> {
 
 fn text(kernel: &Kernel, dtype: DType, size: u32, weights: u32, multiply_adds: u32) -> KernelText {
     let (name, storage) = (format!("{} {size}", kernel.name), kernel.writes.len() as u32);
-    KernelText { name, dtype, wgsl: kernel.source(), storage, weights, multiply_adds }
+    KernelText { name, dtype, wgsl: kernel.source(false), storage, weights, multiply_adds }
 }

@@ -6,17 +6,19 @@ use std::ops::Range;
 use bitworth_quant::DType;
 
 use super::device::Gpu;
+use super::storage::Storage;
 use crate::backend::{HostTensor, Result};
 
 /// f32 numbers.
 pub struct GpuBuffer {
-    pub(super) raw: wgpu::Buffer,
+    pub(super) raw: Storage,
     pub(super) len: usize,
 }
 
-/// u32 numbers, with a copy on the host by which operations check them before they run.
+/// u32 numbers, with a copy on the host by which operations check them before they run: of what the device chose, the largest
+/// that it may be.
 pub struct GpuIndices {
-    pub(super) raw: wgpu::Buffer,
+    pub(super) raw: Storage,
     pub(super) host: Vec<u32>,
 }
 
@@ -32,13 +34,13 @@ pub struct GpuWeight {
 
 /// Some rows of a matrix in a buffer of their own.
 pub(super) struct WeightRows {
-    pub raw: wgpu::Buffer,
+    pub raw: Storage,
     pub rows: Range<usize>,
 }
 
 /// Running head statistics, one `State` a row (see `head.wgsl`).
 pub struct GpuHeadState {
-    pub(super) raw: wgpu::Buffer,
+    pub(super) raw: Storage,
     pub(super) rows: usize,
 }
 
@@ -113,7 +115,7 @@ impl GpuWeight {
     }
 
     /// The buffer of a small matrix (the gains of norms).
-    pub(super) fn single_part(&self, gpu: &Gpu, op: &str) -> Result<&wgpu::Buffer> {
+    pub(super) fn single_part(&self, gpu: &Gpu, op: &str) -> Result<&Storage> {
         match &self.parts[..] {
             [part] => Ok(&part.raw),
             parts => Err(gpu.errors.error(format!("{op}: a weight in {} parts where one is needed", parts.len()))),
@@ -121,7 +123,7 @@ impl GpuWeight {
     }
 
     /// The buffer of a matrix of one row (a bias).
-    pub(super) fn single_row(&self, gpu: &Gpu, op: &str, cols: usize) -> Result<&wgpu::Buffer> {
+    pub(super) fn single_row(&self, gpu: &Gpu, op: &str, cols: usize) -> Result<&Storage> {
         match (&self.parts[..], self.rows, self.cols) {
             ([part], 1, have) if have == cols => Ok(&part.raw),
             (_, rows, have) => Err(gpu.errors.error(format!("{op}: a weight of {rows} x {have} where 1 x {cols} is needed"))),

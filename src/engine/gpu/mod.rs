@@ -6,10 +6,13 @@
 
 mod adapter;
 mod add_bias;
+mod argmax;
 mod attention;
 mod combine;
 mod conv;
 mod copy_columns;
+#[cfg(test)]
+mod decoding_tests;
 mod device;
 mod elementwise;
 mod embed;
@@ -27,6 +30,7 @@ mod probe;
 mod recorder;
 mod recur;
 mod rope;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -39,9 +43,13 @@ pub use memory::{GpuBuffer, GpuHeadState, GpuIndices, GpuWeight};
 pub use probe::GpuProbe;
 
 use crate::backend::{
-    AttentionInputs, AttentionShape, Backend, ColumnCopy, CombineShape, ConvFilter, DeviceInfo, Gate, GpuSelector, HeadRow,
-    HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
+    AttentionInputs, AttentionShape, Backend, Choices, ColumnCopy, CombineShape, ConvFilter, DeviceInfo, Gate, GpuSelector,
+    HeadRow, HostTensor, Map, Norm, RecurInputs, RecurShape, Result, RopeShape, RunList, Targets, Terms, TileShape,
 };
+
+/// Tokens chosen one after the other before the host looks at them: few are in vain where a text ends, and waiting for them is
+/// little beside what they take.
+const TOKENS_AHEAD: usize = 8;
 
 impl Gpu {
     /// Opens the adapter that `selector` means.
@@ -77,6 +85,10 @@ impl Backend for Gpu {
 
     fn chunk_rows(&self) -> usize {
         tuning::CHUNK_ROWS
+    }
+
+    fn tokens_ahead(&self) -> usize {
+        TOKENS_AHEAD
     }
 
     fn allocated_bytes(&self) -> Option<u64> {
@@ -146,6 +158,16 @@ impl Backend for Gpu {
         attention::record(self, inputs, rows, shape, out)
     }
 
+    fn attention_few(
+        &self,
+        inputs: AttentionInputs<'_, Self>,
+        rows: usize,
+        shape: AttentionShape,
+        out: &mut GpuBuffer,
+    ) -> Result<()> {
+        attention::record_few(self, inputs, rows, shape, out)
+    }
+
     fn conv(&self, x: &mut GpuBuffer, filter: ConvFilter<'_, Self>, runs: &RunList<Self>, state: &mut GpuBuffer) -> Result<()> {
         conv::record(self, x, filter, runs, state)
     }
@@ -184,12 +206,21 @@ impl Backend for Gpu {
     fn copy(&self, src: &GpuBuffer, src_at: usize, dst: &mut GpuBuffer, dst_at: usize, len: usize) -> Result<()> {
         self.require("copy", "the source", src.len, src_at.saturating_add(len))?;
         self.require("copy", "the destination", dst.len, dst_at.saturating_add(len))?;
-        let [src_at, dst_at, bytes] = [src_at, dst_at, len].map(|numbers| (numbers * size_of::<f32>()) as u64);
-        if bytes == 0 { Ok(()) } else { self.record_copy(&src.raw, src_at, &dst.raw, dst_at, bytes) }
+        // As a dispatch: a copy would end the pass that decoding records.
+        copy_columns::record_part(self, src, src_at, dst, dst_at, len)
     }
 
     fn gather(&self, x: &GpuBuffer, rows: &GpuIndices, count: usize, cols: usize, out: &mut GpuBuffer) -> Result<()> {
         gather::record(self, x, rows, count, cols, out)
+    }
+
+    fn argmax(&self, logits: &GpuBuffer, shape: [usize; 2], out: Choices<'_, Self>) -> Result<()> {
+        argmax::record(self, logits, shape, out)
+    }
+
+    fn read_indices(&self, list: &GpuIndices, range: Range<usize>) -> Result<Vec<u32>> {
+        self.require("read", "the list", list.host.len(), range.end)?;
+        self.read_back(&list.raw, range)
     }
 
     fn head_state(&self, rows: usize) -> Result<GpuHeadState> {

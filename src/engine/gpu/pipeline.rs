@@ -11,6 +11,9 @@ use bitworth_quant::formats::PRELUDE_WGSL;
 use super::errors::Errors;
 use crate::backend::Result;
 
+/// Bytes that the parameters of every kernel fit.
+pub(super) const PARAMS_BYTES: usize = 64;
+
 /// One kernel: a WGSL body with the values it is specialized for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel<'a> {
@@ -53,8 +56,8 @@ impl<'a> Kernel<'a> {
         (self.name, self.dtype, self.constants.iter().map(|constant| constant.1).collect())
     }
 
-    /// The whole WGSL text.
-    pub fn source(&self) -> String {
+    /// The whole WGSL text; with its parameters as immediates where the device has them.
+    pub fn source(&self, immediates: bool) -> String {
         let mut text = String::new();
         for (name, value) in self.constants {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
@@ -66,7 +69,10 @@ impl<'a> Kernel<'a> {
             text.push_str(PRELUDE_WGSL);
             text.push_str(&dtype.format().wgsl());
         }
-        text + self.body
+        match immediates {
+            true => text + &self.body.replacen("@group(0) @binding(0) var<uniform> p:", "var<immediate> p:", 1),
+            false => text + self.body,
+        }
     }
 }
 
@@ -88,32 +94,46 @@ type Key = (&'static str, Option<DType>, Vec<u32>);
 /// A compiled kernel with the layout of its bindings.
 pub(super) struct Pipeline {
     pub raw: wgpu::ComputePipeline,
+    /// What no other pipeline of the device has.
+    pub id: u64,
     pub layout: wgpu::BindGroupLayout,
 }
 
 /// All pipelines made so far.
-#[derive(Default)]
-pub(super) struct Pipelines(Mutex<HashMap<Key, Arc<Pipeline>>>);
+pub(super) struct Pipelines {
+    made: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    immediates: bool,
+}
 
 impl Pipelines {
+    /// None yet; their parameters will be immediates (which come with a dispatch) or stand in a uniform buffer.
+    pub fn new(immediates: bool) -> Self {
+        Self { made: Mutex::default(), immediates }
+    }
+
+    /// Whether parameters are immediates.
+    pub fn immediates(&self) -> bool {
+        self.immediates
+    }
+
     /// The pipeline of `kernel`, compiled now if it is the first call.
     pub fn get(&self, device: &wgpu::Device, errors: &Errors, kernel: &Kernel) -> Result<Arc<Pipeline>> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let key = kernel.key();
         if let Some(pipeline) = made.get(&key) {
             return Ok(pipeline.clone());
         }
         let dtype = kernel.dtype.map_or(String::new(), |dtype| format!(" for {}", dtype.name()));
         let what = format!("compiling the kernel {}{dtype}", kernel.name);
-        let pipeline = Arc::new(errors.scoped(device, &what, || compile(device, kernel))?);
+        let pipeline = Arc::new(errors.scoped(device, &what, || compile(device, kernel, made.len() as u64, self.immediates))?);
         made.insert(key, pipeline.clone());
         Ok(pipeline)
     }
 }
 
-fn compile(device: &wgpu::Device, kernel: &Kernel) -> Pipeline {
+fn compile(device: &wgpu::Device, kernel: &Kernel, id: u64, immediates: bool) -> Pipeline {
     let label = Some(kernel.name);
-    let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
+    let source = wgpu::ShaderSource::Wgsl(kernel.source(immediates).into());
     // SAFETY: every index a kernel computes is kept inside its buffers: sizes are checked against the buffers and index lists
     // against their bounds before each dispatch, edge tiles are clamped in the shader, loops have counted bounds, and weight
     // buffers are padded so that whole-word reads of a row's last bytes stay inside.
@@ -122,14 +142,14 @@ fn compile(device: &wgpu::Device, kernel: &Kernel) -> Pipeline {
         let desc = wgpu::ShaderModuleDescriptor { label, source };
         device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked())
     };
-    let params = wgpu::BufferBindingType::Uniform;
+    let params = (!immediates).then(|| entry(0, wgpu::BufferBindingType::Uniform));
     let storage = kernel.writes.iter().map(|write| wgpu::BufferBindingType::Storage { read_only: !write });
-    let entries: Vec<_> = std::iter::once(params).chain(storage).zip(0..).map(|(ty, binding)| entry(binding, ty)).collect();
+    let entries: Vec<_> = params.into_iter().chain(storage.zip(1..).map(|(ty, binding)| entry(binding, ty))).collect();
     let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,
         bind_group_layouts: &[Some(&layout)],
-        immediate_size: 0,
+        immediate_size: if immediates { PARAMS_BYTES as u32 } else { 0 },
     });
     let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,
@@ -140,7 +160,7 @@ fn compile(device: &wgpu::Device, kernel: &Kernel) -> Pipeline {
         compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
         cache: None,
     });
-    Pipeline { raw, layout }
+    Pipeline { raw, id, layout }
 }
 
 fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {

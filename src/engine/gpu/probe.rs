@@ -6,6 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::device::{Gpu, Groups};
 use super::pipeline::Kernel;
+use super::storage::Storage;
 use crate::backend::{Backend, Result};
 use crate::probe::Probe;
 
@@ -34,9 +35,9 @@ struct Params {
 /// Memory of a graphics device, to be read and copied.
 pub struct GpuProbe<'a> {
     gpu: &'a Gpu,
-    halves: [wgpu::Buffer; 2],
+    halves: [Storage; 2],
     /// One number an invocation, so that nothing is computed in vain.
-    out: wgpu::Buffer,
+    out: Storage,
     /// Vectors in one half.
     vectors: usize,
 }

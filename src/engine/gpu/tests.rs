@@ -13,7 +13,8 @@ use super::attention::Tile;
 use super::pipeline::Kernel;
 use super::tuning::MatmulKernel;
 use super::{
-    Gpu, add_bias, attention, combine, conv, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, recur, rope,
+    Gpu, add_bias, argmax, attention, combine, conv, copy_columns, elementwise, embed, gather, head, matvec, norm, probe, recur,
+    rope,
 };
 use crate::adapter::{GpuSelector, list_adapters};
 use crate::backend::{Backend, Gate, HostTensor, Map, Norm, Recurrence};
@@ -51,13 +52,13 @@ fn gpu() -> Option<&'static Gpu> {
     device(Share::Plain)
 }
 
-fn open() -> Result<Gpu, String> {
+pub(super) fn open() -> Result<Gpu, String> {
     let opened = choose(GpuSelector::Any).and_then(|adapter| Gpu::with_limits(&adapter, wgpu::Limits::default()));
     opened.map_err(|error| error.to_string())
 }
 
 /// A device of its own with all that the adapter offers.
-fn fresh() -> Option<Gpu> {
+pub(super) fn fresh() -> Option<Gpu> {
     gpu()?;
     Some(Gpu::open(GpuSelector::Any).unwrap())
 }
@@ -185,7 +186,7 @@ fn compile(gpu: &Gpu, kernel: Kernel) {
 #[test]
 fn every_kernel_without_weights_compiles() {
     let Some(gpu) = gpu() else { return };
-    for kernel in [probe::READ, probe::COPY, probe::FMA] {
+    for kernel in [probe::READ, probe::COPY, probe::FMA, argmax::PARTS, argmax::JOIN] {
         compile(gpu, kernel);
     }
     for kernel in [elementwise::ADD, gather::KERNEL, rope::KERNEL, head::KERNEL, combine::KERNEL, copy_columns::KERNEL] {
@@ -208,10 +209,13 @@ fn every_kernel_without_weights_compiles() {
             compile(gpu, conv::KERNEL.decoding(dtype).with(&[("BEFORE", before)]));
         }
     }
-    for tile in Tile::ALL {
-        for (key, value) in [(1, 1), (16, 16), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (48, 32), (256, 256)] {
-            compile(gpu, attention::KERNEL.with(&tile.constants(key, value)));
+    let widths = [(1, 1), (16, 16), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (48, 32), (256, 256)];
+    for (key, value) in widths {
+        for tile in Tile::ALL {
+            compile(gpu, attention::KERNEL.with(&tile.constants(key, value, false)));
         }
+        compile(gpu, attention::KERNEL.with(&Tile::Narrow.constants(key, value, true)));
+        compile(gpu, attention::JOIN.with(&[("VALUE_DIM", value as u32)]));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attention and the rotation of what goes into it.
 
 use super::guarded::{in_place, input, list, output};
-use super::{Random, U, check, f64s};
+use super::{Random, U, check, check_bits, f64s};
 use crate::backend::{AttentionInputs, AttentionShape, Backend, RopePairing, RopeShape};
 
 /// Two products and a sum, relative to the pair's length.
@@ -63,7 +63,12 @@ pub(super) fn attention<B: Backend>(b: &B) {
             for (name, spans) in attention_spans() {
                 let (rows, keys) = (spans.len(), 170);
                 let q = random.numbers(rows * heads * head_dim);
-                let (k, v) = (random.numbers(keys * kv_heads * head_dim), random.numbers(keys * kv_heads * value_dim));
+                let (mut k, mut v) = (random.numbers(keys * kv_heads * head_dim), random.numbers(keys * kv_heads * value_dim));
+                // Keys that no row sees may be anything.
+                for row in (0..keys).filter(|&row| !spans.iter().any(|span| (span[0]..span[1]).contains(&(row as u32)))) {
+                    k[row * kv_heads * head_dim..][..kv_heads * head_dim].fill(f32::NAN);
+                    v[row * kv_heads * value_dim..][..kv_heads * value_dim].fill(f32::NAN);
+                }
                 // Some are far above all scores, some far below.
                 let sinks = with_sinks.then(|| random.numbers(heads).iter().map(|s| 20.0 * s).collect::<Vec<f32>>());
                 let expected = attend(&q, &k, &v, &spans, sinks.as_deref(), shape);
@@ -73,6 +78,46 @@ pub(super) fn attention<B: Backend>(b: &B) {
                 let inputs = || AttentionInputs { q: &q, k: &k, v: &v, spans: &spans, sinks: sinks.as_ref() };
                 let attend = |out: &mut B::Buffer| b.attention(inputs(), rows, shape, out).unwrap();
                 check(&what, &output(b, &what, expected.len(), attend), &expected, |_| 4e-6 * 6.0);
+            }
+        }
+    }
+}
+
+/// Of the few rows of decoding steps, among them some with many keys: as exact as above, the same bits alone and with others, and
+/// those of [`Backend::attention`] where a row sees few keys.
+pub(super) fn attention_few<B: Backend>(b: &B) {
+    let mut random = Random::new(14);
+    let short: Vec<[u32; 2]> = vec![[0, 1], [5, 70], [100, 356]];
+    let long: Vec<[u32; 2]> = vec![[0, 257], [7, 1000], [3, 40], [0, 1024], [300, 812]];
+    let longest: Vec<[u32; 2]> = vec![[0, 17_000], [16_000, 16_001], [9, 16_400]];
+    // Of these one has more heads than a workgroup takes, and one more keys than parts of the usual length.
+    for (heads, kv_heads, head_dim, value_dim, keys) in [(4, 2, 48, 32, 1024), (20, 1, 10, 10, 1024), (2, 1, 10, 10, 17_000)] {
+        let of_all = if keys > 1024 { vec![&longest] } else { vec![&short, &long] };
+        for (spans, (softcap, with_sinks)) in of_all.iter().flat_map(|spans| [(spans, (0.0, true)), (spans, (2.0, false))]) {
+            let shape = AttentionShape { heads, kv_heads, head_dim, value_dim, scale: 1.0 / (head_dim as f32).sqrt(), softcap };
+            let (rows, width) = (spans.len(), heads * head_dim);
+            let q = random.numbers(rows * width);
+            let (k, v) = (random.numbers(keys * kv_heads * head_dim), random.numbers(keys * kv_heads * value_dim));
+            let sinks = with_sinks.then(|| random.numbers(heads).iter().map(|s| 5.0 * s).collect::<Vec<f32>>());
+            let expected = attend(&q, &k, &v, spans, sinks.as_deref(), shape);
+            let (k, v, sinks) = (input(b, &k), input(b, &v), sinks.map(|sinks| input(b, &sinks)));
+            let what = format!("attention of few rows, {heads}/{kv_heads} x {head_dim}/{value_dim}, {spans:?}");
+            let run = |rows: std::ops::Range<usize>, few: bool| {
+                let (q, list) = (input(b, &q[rows.start * width..rows.end * width]), list(b, spans[rows.clone()].as_flattened()));
+                output(b, &what, rows.len() * heads * value_dim, |out| {
+                    let inputs = AttentionInputs { q: &q, k: &k, v: &v, spans: &list, sinks: sinks.as_ref() };
+                    let run = if few { B::attention_few } else { B::attention };
+                    run(b, inputs, rows.len(), shape, out).unwrap();
+                })
+            };
+            let together = run(0..rows, true);
+            check(&what, &together, &expected, |_| 4e-6 * 6.0);
+            for (row, span) in spans.iter().enumerate() {
+                let together = &together[row * heads * value_dim..][..heads * value_dim];
+                check_bits(&format!("{what}: row {row} alone"), &run(row..row + 1, true), together);
+                if span[1] - span[0] <= 256 {
+                    check_bits(&format!("{what}: row {row} among many"), &run(row..row + 1, false), together);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use bitworth_quant::random::SplitMix64;
 
 use super::backend::{Backend, HostTensor};
 
+mod argmax;
 mod attention;
 mod batch;
 mod guarded;
@@ -36,12 +37,14 @@ pub(crate) fn plain<B: Backend>(backend: &B) {
     rowwise::transfers(backend);
     attention::rope(backend);
     attention::attention(backend);
+    attention::attention_few(backend);
     rowwise::elementwise(backend);
     rowwise::combine(backend);
     rowwise::copy_columns(backend);
     rowwise::gather(backend);
     recurrent(backend);
     head::head(backend);
+    argmax::argmax(backend);
     head::small_divergences_keep_their_leading_digits(backend);
     batch::attention_rows_do_not_depend_on_their_batch(backend);
     batch::head_rows_do_not_depend_on_their_batch(backend);

@@ -45,6 +45,18 @@ pub enum Target {
     Divergence(f64),
 }
 
+/// What a plan is expected to lose, without fitting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// The sum of what its units lose; `None` where a unit has types that were not measured.
+    pub kld: Option<f64>,
+    /// How far off that may be, by the windows that were measured and by what units lose together; `None` where the table says
+    /// nothing of one of the two.
+    pub range: Option<Interval>,
+    /// The first unit whose types are none of the table's, with those types.
+    pub unknown: Option<String>,
+}
+
 /// A recipe and what is known of it before it is measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Candidate {
@@ -58,10 +70,9 @@ pub struct Candidate {
     pub bytes: u64,
     /// Bits per weight of its tensors.
     pub bpw: f64,
-    /// The sum of what its units lose; `None` where a unit has types that were not measured.
+    /// See [`Prediction::kld`].
     pub predicted_kld: Option<f64>,
-    /// How far off that may be, by the windows that were measured and by what units lose together; `None` where the table says
-    /// nothing of one of the two.
+    /// See [`Prediction::range`].
     pub predicted_range: Option<Interval>,
 }
 
@@ -172,19 +183,30 @@ impl<'a> Allocator<'a> {
         let bytes = output.files()?.iter().map(|(_, bytes)| bytes).sum();
         let plan = output.plan;
         let bpw = plan.bits_per_weight();
-        let known = self.units.iter().map(|unit| {
-            let types = unit.types(&plan);
-            self.plans.iter().position(|known| unit.types(known) == types)
-        });
-        let known = known.collect::<Option<Vec<usize>>>();
-        let sum = |costs: &[Vec<Cost>]| {
-            let own = known.as_ref()?.iter().zip(costs).map(|(&at, costs)| costs[at].loss);
-            Some(own.sum::<f64>())
-        };
-        let predicted_kld = sum(&self.choices);
-        let ends = self.ranges.as_ref().and_then(|[low, high]| Some((sum(low)?, sum(high)?)));
-        let predicted_range = ends.and_then(|(low, high)| self.joined.range(predicted_kld?, Interval { low, high }));
+        let Prediction { kld: predicted_kld, range: predicted_range, .. } = self.predict(&plan);
         Ok(Candidate { text, plan, bytes, bpw, predicted_kld, predicted_range })
+    }
+
+    /// What a plan of this model is expected to lose where its weights are encoded with the importance that was measured with.
+    /// What fitting takes off that is not known before it is measured.
+    pub fn predict(&self, plan: &Plan) -> Prediction {
+        let mut known = Vec::with_capacity(self.units.len());
+        for unit in &self.units {
+            let mut types = unit.types(plan);
+            match self.plans.iter().position(|known| unit.types(known) == types) {
+                Some(at) => known.push(at),
+                None => {
+                    types.dedup();
+                    let types: Vec<String> = types.iter().map(|dtype| dtype.name().to_lowercase()).collect();
+                    let unknown = Some(format!("{} in {}", unit.full_name(), types.join(" and ")));
+                    return Prediction { kld: None, range: None, unknown };
+                }
+            }
+        }
+        let sum = |costs: &[Vec<Cost>]| known.iter().zip(costs).map(|(&at, costs)| costs[at].loss).sum::<f64>();
+        let kld = sum(&self.choices);
+        let ends = self.ranges.as_ref().map(|[low, high]| Interval { low: sum(low), high: sum(high) });
+        Prediction { kld: Some(kld), range: ends.and_then(|ends| self.joined.range(kld, ends)), unknown: None }
     }
 
     /// A mix of llama.cpp's.

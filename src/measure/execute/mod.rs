@@ -222,7 +222,7 @@ impl<'a> Ready<'a> {
 
     /// Hashes of the texts that lanes of the first model are fitted to.
     pub fn fit_texts(&self) -> &[String] {
-        self.models.first().and_then(|(model, _)| model.fit.as_ref()).map_or(&[], |(text, _)| &text.sha256)
+        self.models.first().and_then(|(model, _)| model.fit.as_ref()).map_or(&[], |(text, _)| &text.known_by.sha256)
     }
 
     /// The first text of the first model, cut into windows.

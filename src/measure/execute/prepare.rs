@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::questions::{Harness, Named, Questions};
 use super::stand_in::TimedShape;
 use crate::error::{At, Error, Result};
-use crate::fit::{self, FitText};
+use crate::fit::{self, FitText, FittedTexts};
 use crate::requests::Packed;
 use crate::settings::NOISE_FLOOR;
 use crate::text::TextWindows;
@@ -161,14 +161,17 @@ impl Prepared {
             candidates.push(noise_floor(&checkpoint, arithmetic)?);
         }
         let context = sweep::longest_sequence(checkpoint.hparams());
-        let walks = job.texts.iter().map(|text| walks(text, job.slice, words(tokenizer.as_ref())?, context));
-        let walks = walks.collect::<Result<Vec<_>>>()?;
-        let texts: Vec<Walk> = walks.into_iter().flatten().collect();
+        let fitted_lanes = fitted_lanes(fit.as_ref().map(|(text, _)| text), &checkpoint, &candidates);
+        let (mut texts, mut notes): (Vec<Walk>, Vec<Message>) = (Vec::new(), Vec::new());
+        for spec in &job.texts {
+            let (walks, text) = walks(spec, job.slice, words(tokenizer.as_ref())?, context)?;
+            notes.extend(fit_overlaps(&walks, &text, &fitted_lanes));
+            texts.extend(walks);
+        }
         check_texts(&texts)?;
         let speed = job.speed.as_ref().map(|spec| speed(spec, context)).transpose().at(|| "[speed]")?;
         let asked = named.map(|named| named.ask(&checkpoint, words(tokenizer.as_ref())?, context)).transpose()?;
         let (tasks, harness) = asked.map_or((Vec::new(), None), |(tasks, harness)| (tasks, Some(harness)));
-        let mut notes = fit_overlaps(&texts, fit.as_ref().map(|(text, _)| text), &checkpoint, &candidates);
         let overlaps = match model.imatrix.as_ref().and_then(|imatrix| imatrix.text.as_ref()) {
             Some(text) => overlaps(&tasks, text)?,
             None => Vec::new(),
@@ -252,7 +255,7 @@ impl Prepared {
     /// What the weights of a recipe are fitted to; `None` where they are not.
     pub fn fit_identity(&self, recipe: &Recipe) -> Option<Value> {
         let (text, spec) = self.fit.as_ref().filter(|_| self.fitted.contains(&recipe.name))?;
-        let mut identity = vec![json!(text.sha256), json!(spec.ctx), json!(text.sequences.len())];
+        let mut identity = vec![json!(text.known_by.sha256), json!(spec.ctx), json!(text.sequences.len())];
         identity.extend(spec.output.then(|| json!("output")));
         Some(identity.into())
     }
@@ -285,27 +288,36 @@ fn overlaps(tasks: &[Questions], name: &str) -> Result<Vec<Message>> {
     Ok(tasks.iter().filter_map(one).collect())
 }
 
-/// Texts that weights were fitted to, in this job, in the model or in a candidate's file. Losses there say nothing about other
-/// texts.
-fn fit_overlaps(walks: &[Walk], fit: Option<&FitText>, model: &Checkpoint, candidates: &[Lane]) -> Vec<Message> {
-    let own = fit.into_iter().map(|text| ("the weights of +fit".to_owned(), text.sha256.clone()));
-    let reference = std::iter::once((format!("the weights of {}", model.name()), fit::texts_of(model)));
+/// Lanes whose weights were fitted, and the texts: in this job, in the model or in a candidate's file.
+fn fitted_lanes(fit: Option<&FitText>, model: &Checkpoint, candidates: &[Lane]) -> Vec<(String, FittedTexts)> {
+    let own = fit.into_iter().map(|text| ("+fit".to_owned(), text.known_by.clone()));
+    let reference = std::iter::once((model.name().to_owned(), fit::texts_of(model)));
     let made = candidates.iter().filter_map(|lane| match &lane.variant {
-        Variant::Stored(stored) => Some((format!("the weights of {}", lane.name), fit::texts_of(stored))),
+        Variant::Stored(stored) => Some((lane.name.clone(), fit::texts_of(stored))),
         Variant::Planned(..) => None,
     });
-    let mut notes: Vec<Message> = Vec::new();
-    for (weights, texts) in own.chain(reference).chain(made) {
-        for walk in walks.iter().filter(|walk| texts.contains(&walk.windows.sha256)) {
-            let name = walk.windows.name.as_deref().unwrap_or("text");
+    own.chain(reference).chain(made).collect()
+}
+
+/// Lanes whose weights were fitted to what the walks over one text hold, or to a text that shares runs of words with it. Losses
+/// there say nothing about other texts.
+fn fit_overlaps(walks: &[Walk], text: &str, lanes: &[(String, FittedTexts)]) -> Vec<Message> {
+    let Some(walk) = walks.iter().max_by_key(|walk| walk.windows.covered) else { return Vec::new() };
+    let (name, held) = (walk.windows.name.as_deref().unwrap_or("text"), walk.windows.held(text));
+    let note = |(lane, fitted): &(String, FittedTexts)| {
+        if fitted.sha256.contains(&walk.windows.sha256) {
             let what = "were fitted to it, so they lose less there than on other texts";
-            let note = format!("text {name}: {weights} {what}");
-            if notes.iter().all(|known| known.to_string() != note) {
-                notes.push(note.into());
-            }
+            return Some(format!("text {name}: the weights of {lane} {what}"));
         }
-    }
-    notes
+        let shared = fitted.runs.shared_with(held);
+        let (all, words) = (fitted.runs.hashes().len(), Ngrams::WORDS);
+        let what = "were fitted to stand in it, so they may lose less there than on other texts";
+        let note = || format!("text {name}: {shared} of {all} runs of {words} words of what the weights of {lane} {what}");
+        (shared > 0).then(note)
+    };
+    let mut notes: Vec<String> = lanes.iter().filter_map(note).collect();
+    notes.dedup();
+    notes.into_iter().map(Message::from).collect()
 }
 
 /// A recipe by the name that a job has for it; one that is fitted has a name of its own.
@@ -460,8 +472,8 @@ fn requests_of(file: &str, tokenizer: &Tokenizer, context: usize) -> Result<(Str
     Ok((file.to_owned(), packed))
 }
 
-/// The walks over one text.
-fn walks(spec: &TextSpec, slice: Slice, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Walk>> {
+/// The walks over one text, and the text.
+fn walks(spec: &TextSpec, slice: Slice, tokenizer: &Tokenizer, context: usize) -> Result<(Vec<Walk>, String)> {
     if spec.ctx > context {
         let what = format!("text {}: ctx = {} is longer than the model's context of {context}", spec.name, spec.ctx);
         return Err(Error::unfit(what));
@@ -484,7 +496,7 @@ fn walks(spec: &TextSpec, slice: Slice, tokenizer: &Tokenizer, context: usize) -
         pass_tokens: spec.pass_tokens,
         keep_tokens: spec.keep_tokens,
     };
-    Ok(walks.into_iter().map(walk).collect())
+    Ok((walks.into_iter().map(walk).collect(), text))
 }
 
 /// Where the importance matrix comes from.

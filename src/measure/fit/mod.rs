@@ -26,18 +26,22 @@ use self::journal::Journal;
 use self::walk::{Fitter, State};
 use super::error::{At, Result};
 use super::readers::readers;
-use super::{Watch, imatrix, models};
+use super::text::TextWindows;
+use super::{Watch, models};
 use bitworth_engine::backend::Backend;
 use bitworth_engine::model::Variant;
 use bitworth_engine::observe::Site;
 use bitworth_engine::sweep::{self, Observation, SweepLimits};
 use bitworth_eval::job::FitSpec;
+use bitworth_eval::overlap::RunSample;
 use bitworth_text::tokenizer::Tokenizer;
 
 pub use plan::{FitPlan, GroupedInput};
 
 /// The hashes of the texts, in a file's metadata.
 const TEXTS: &str = "bitworth.fit.texts_sha256";
+/// Some runs of words of what the texts were used for, as hashes (see [`RunSample`]).
+const RUNS: &str = "bitworth.fit.runs";
 /// Tokens of the texts.
 const TOKENS: &str = "bitworth.fit.tokens";
 /// The version of this program.
@@ -52,6 +56,25 @@ const RHO: &str = "bitworth.fit.rho";
 /// More texts than these share parts.
 const MOST_PARTS: usize = 4;
 
+/// Runs of words that a file keeps, of all texts, and of each at least and at most.
+const ALL_RUNS: usize = 128;
+const FEWEST_RUNS: usize = 16;
+const MOST_RUNS: usize = 64;
+
+/// Texts that weights were fitted to, as a file knows them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FittedTexts {
+    /// SHA-256 of each text.
+    pub sha256: Vec<String>,
+    /// Some runs of words of what they were used for: copies that were edited or cut have a share of them.
+    pub runs: RunSample,
+}
+
+/// Runs that a file keeps of each of so many texts, at most.
+fn runs_of_each(texts: usize) -> usize {
+    (ALL_RUNS / texts.max(1)).clamp(FEWEST_RUNS, MOST_RUNS)
+}
+
 /// Texts that files are fitted to, cut into windows.
 #[derive(Debug, Clone)]
 pub struct FitText {
@@ -61,8 +84,8 @@ pub struct FitText {
     pub parts: Vec<usize>,
     /// Parts that are left out in turn to judge what was fitted to the others; it ends with the last part.
     pub left_out: Range<usize>,
-    /// SHA-256 of each text.
-    pub sha256: Vec<String>,
+    /// What files say of them.
+    pub known_by: FittedTexts,
 }
 
 impl FitText {
@@ -72,15 +95,17 @@ impl FitText {
     /// A text that cannot be read or is shorter than a window.
     pub fn read(spec: &FitSpec, tokenizer: &Tokenizer) -> Result<Self> {
         let (mut sequences, mut places, mut sha256) = (Vec::new(), Vec::new(), Vec::new());
+        let mut runs = RunSample::default();
         for name in &spec.texts {
             let text = models::read_text(name)?;
             sha256.push(hex(&Sha256::digest(text.as_bytes())));
-            let windows = imatrix::windows(tokenizer, &text, spec.ctx, 0, Some(spec.windows())).at(|| name.clone())?;
-            places.extend((0..windows.len()).map(|window| (sha256.len() - 1, window)));
-            sequences.extend(windows);
+            let windows = TextWindows::windows(tokenizer, &text, spec.ctx, Some(spec.windows())).at(|| name.clone())?;
+            runs = runs.and(RunSample::of(windows.held(&text), runs_of_each(spec.texts.len())));
+            places.extend((0..windows.sequences.len()).map(|window| (sha256.len() - 1, window)));
+            sequences.extend(windows.sequences.into_iter().map(|sequence| sequence.tokens));
         }
         let (parts, left_out) = parts(&sha256, &places);
-        Ok(Self { sequences, parts, left_out, sha256 })
+        Ok(Self { sequences, parts, left_out, known_by: FittedTexts { sha256, runs } })
     }
 
     /// The part of the text that a row of the walk is in; windows are of one length.
@@ -142,22 +167,29 @@ impl Default for FitOptions<'_> {
     }
 }
 
-/// The hashes of the texts that a file says its weights were fitted to.
-pub fn texts_of(checkpoint: &Checkpoint) -> Vec<String> {
-    match checkpoint.metadata().get(TEXTS) {
+/// The texts that a file says its weights were fitted to; none where it was not. Older files say no runs of words.
+pub fn texts_of(checkpoint: &Checkpoint) -> FittedTexts {
+    let metadata = checkpoint.metadata();
+    let sha256 = match metadata.get(TEXTS) {
         Some(Value::String(texts)) => texts.split(',').map(str::to_owned).collect(),
         _ => Vec::new(),
-    }
+    };
+    let runs = match metadata.get(RUNS) {
+        Some(Value::Array(Array::U64(hashes))) => RunSample::from_hashes(hashes),
+        _ => RunSample::default(),
+    };
+    FittedTexts { sha256, runs }
 }
 
 /// Bytes that a file of a model has more at most because it was fitted to `texts` texts, padding aside.
 pub fn metadata_bytes(checkpoint: &Checkpoint, texts: usize) -> u64 {
     // A key with its length and type; of a text its length, of a list the type and number of what is in it.
     let key = |key: &str| 8 + key.len() + 4;
-    let keys = [(TEXTS, 8), (TOKENS, 8), (VERSION, 8 + env!("CARGO_PKG_VERSION").len()), (SITES, 12), (RHO, 12)];
+    let version = 8 + env!("CARGO_PKG_VERSION").len();
+    let keys = [(TEXTS, 8), (RUNS, 12), (TOKENS, 8), (VERSION, version), (SITES, 12), (RHO, 12)];
     let keys: usize = keys.iter().map(|(name, bytes)| key(name) + bytes).sum();
-    // A hash and a comma.
-    let hashes = 65 * texts;
+    // A hash and a comma, and hashes of runs.
+    let hashes = (65 + size_of::<u64>() * runs_of_each(texts)) * texts;
     let tensors = places(checkpoint, true).flat_map(|(block, site)| readers(checkpoint, block, site));
     // A name with its length, and a number.
     let inputs: usize = tensors.map(|tensor| 8 + tensor.name.len() + 4).sum();
@@ -255,10 +287,11 @@ type SiteKey = (usize, Site, &'static str);
 /// The file says what it was fitted to.
 fn with_origin(mut output: Output, text: &FitText, sites: &[(SiteKey, String)]) -> Output {
     // Of a source that was fitted itself; none of it holds of this file.
-    for key in [TEXTS, TOKENS, VERSION, SITES, RHO] {
+    for key in [TEXTS, RUNS, TOKENS, VERSION, SITES, RHO] {
         output.metadata.remove(key);
     }
-    output.metadata.set(TEXTS, Value::String(text.sha256.join(",")));
+    output.metadata.set(TEXTS, Value::String(text.known_by.sha256.join(",")));
+    output.metadata.set(RUNS, Value::Array(Array::U64(text.known_by.runs.hashes().to_vec())));
     output.metadata.set(TOKENS, Value::U64(text.tokens() as u64));
     output.metadata.set(VERSION, Value::String(env!("CARGO_PKG_VERSION").to_owned()));
     if !sites.is_empty() {
@@ -331,7 +364,8 @@ mod tests {
         // More texts than parts.
         let (found, left_out) = parts(&hashes(&["a", "b", "c", "d", "e", "f"]), &places(6));
         assert_eq!((found.into_iter().step_by(3).collect::<Vec<_>>(), left_out), (vec![0, 1, 2, 3, 0, 1], 0..4));
-        let text = FitText { sequences: vec![vec![0; 4]; 3], parts: vec![0, 1, 0], left_out: 1..2, sha256: hashes(&["a"]) };
+        let known_by = FittedTexts::default();
+        let text = FitText { sequences: vec![vec![0; 4]; 3], parts: vec![0, 1, 0], left_out: 1..2, known_by };
         assert_eq!((0..12).map(|row| text.part_of(row)).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]);
     }
 }

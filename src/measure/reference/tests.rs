@@ -74,6 +74,7 @@ fn text(windows: &[[u32; 6]], bos: Option<u32>) -> TextWindows {
         sequences,
         first_ids: windows.iter().map(|ids| ids[0]).collect(),
         bytes: vec![2; windows.len()],
+        covered: 0,
     }
 }
 
