@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 #[cfg(target_arch = "x86_64")]
 pub const AHEAD: usize = 4096;
 
-/// Fills `out` with the halves that stand in twice as many bytes as it has numbers. False, and nothing is filled, where the processor
-/// has no conversions.
+/// Fills `out` with the halves that stand in twice as many bytes as it has numbers. False, and nothing is filled, where the
+/// processor has no conversions.
 pub fn widen(bytes: &[u8], out: &mut [f32]) -> bool {
     assert!(bytes.len() == 2 * out.len());
     #[cfg(target_arch = "x86_64")]
