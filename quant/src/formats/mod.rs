@@ -125,7 +125,8 @@ impl Format {
             text.push_str(include_str!("bytes.wgsl"));
         }
         if let Some(grid) = self.grid {
-            // Points of four codes have three bits for each and fill a word by bytes; those of eight have two, and fill half a word.
+            // Points of four codes have three bits for each and fill a word by bytes; those of eight have two, and fill half a
+            // word.
             let words: Vec<u32> = if self.grid_of_fours {
                 grid.iter().map(|&point| (0..4).map(|i| u32::from(point >> (3 * i) & 7) << (8 * i)).sum()).collect()
             } else {

@@ -31,8 +31,8 @@ fn numbers(words: vec4<u32>) -> mat4x4<f32> {
     );
 }
 
-// The lower or the upper halves of the bytes of four words: `upper` is 0 or not. The upper ones stay where they are, sixteen times
-// as large; `upper_scale` makes up for it.
+// The lower or the upper halves of the bytes of four words: `upper` is 0 or not. The upper ones stay where they are, sixteen
+// times as large; `upper_scale` makes up for it.
 fn halves_of_bytes(words: vec4<u32>, upper: u32) -> mat4x4<f32> {
     return numbers(words & vec4<u32>(select(0x0f0f0f0fu, 0xf0f0f0f0u, upper != 0u)));
 }

@@ -1,5 +1,5 @@
-// Products in tiles of TILE x TILE outputs, 64 or 128. Per step of 16 k, invocations bring sixteens of decoded weights and quads of
-// x into workgroup memory, where the quads of one k of all rows lie together; then each adds the products of the step to its
+// Products in tiles of TILE x TILE outputs, 64 or 128. Per step of 16 k, invocations bring sixteens of decoded weights and quads
+// of x into workgroup memory, where the quads of one k of all rows lie together; then each adds the products of the step to its
 // 8 x 8 outputs, rows and columns TILE / 8 apart. Of 128 x 128, half of the invocations decode and half load x. Every output is
 // one chain of fused multiply-adds in the order of k, whatever the tile.
 

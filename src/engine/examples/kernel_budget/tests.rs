@@ -6,7 +6,8 @@ use bitworth_quant::DType;
 
 use super::{HEADER, KERNELS, Row, model, table};
 
-/// Written by the tool, once for each family: `RADV_FORCE_FAMILY=gfx1151 kernel_budget`, then the lines of `navi31` without the head.
+/// Written by the tool, once for each family: `RADV_FORCE_FAMILY=gfx1151 kernel_budget`, then the lines of `navi31` without the
+/// head.
 const TABLE: &str = include_str!("budget.csv");
 const FAMILIES: [&str; 2] = ["gfx1151", "navi31"];
 
