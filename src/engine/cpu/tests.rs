@@ -98,6 +98,36 @@ fn floats_multiplied_as_they_are_read_give_the_bits_of_decoded_ones() {
     }
 }
 
+/// Texts of a batch are those of each alone: whatever share the rows of a tile have in what is read.
+#[test]
+fn several_rows_give_the_bits_of_each_alone() {
+    for dtype in [DType::F16, DType::Q4_0] {
+        for (rows, count, k) in [(2, 3, 64), (4, 4, 96), (5, 9, 320), (9, 70, 512)] {
+            let (x, w) = (noise(rows * k, 1), weight(dtype, count, k));
+            for isa in Isa::available() {
+                let (mut out, mut decoded) = (vec![f32::NAN; rows * count], vec![0.0; k]);
+                matvec::matvec(isa, &x, rows, &w, 0, count, &mut out);
+                for n in 0..count {
+                    w.decode_row(n, &mut decoded);
+                    for t in 0..rows {
+                        let alone = matvec::dot(Isa::Portable, &x[t * k..][..k], &decoded);
+                        assert_eq!(out[t * count + n].to_bits(), alone.to_bits(), "{dtype}, {rows} x {count} x {k}, {isa:?}");
+                    }
+                }
+            }
+        }
+    }
+    // Rows that are no whole chunks of chains, and end within a vector.
+    let (k, w) = (75, weight(DType::F16, 9, 75));
+    let x = noise(8 * k, 1);
+    let (mut eight, mut two) = (vec![f32::NAN; 8 * 9], vec![f32::NAN; 2 * 9]);
+    for isa in Isa::available() {
+        matvec::matvec(isa, &x, 8, &w, 0, 9, &mut eight);
+        matvec::matvec(Isa::Portable, &x[3 * k..], 2, &w, 0, 9, &mut two);
+        assert!(same_bits(&eight[3 * 9..][..2 * 9], &two), "{isa:?}");
+    }
+}
+
 #[test]
 fn a_range_of_weight_rows_is_that_part_of_the_product() {
     let cpu = Cpu::new();
